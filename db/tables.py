@@ -1,0 +1,231 @@
+"""The schema, as SQLAlchemy tables. ``migrations/`` makes it; a test holds the two together.
+
+`queries` is the hot table and stays narrow: what a query *says* is in `prompts`, written once.
+`calls` and `decisions` are partitioned by month, so that retention drops partitions.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    Sequence,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from routing.lifecycle import OPEN, TERMINAL, State
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+ID_BLOCK = 1000
+"""Ids are handed out in blocks: ``nextval`` gives the number of a block, so that a client
+knows the ids of what it is about to write and a repeated write is recognised."""
+
+query_blocks = Sequence("query_blocks", metadata=metadata)
+call_blocks = Sequence("call_blocks", metadata=metadata)
+
+_NOW = text("now()")
+_MOMENT = DateTime(timezone=True)
+_USD = Numeric(18, 9)
+
+
+def _one_of(column: str, values: frozenset[State]) -> str:
+    return f"{column} IN ({', '.join(repr(value.value) for value in sorted(values))})"
+
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("handle", Text, nullable=False, unique=True, comment="public id: batch_…"),
+    Column("tenant", Text, nullable=False, server_default="default"),
+    Column("idempotency_key", Text),
+    Column("source", Text, nullable=False, comment="where it came from: a file's name, stdin, celery, api"),
+    Column("endpoint", Text, nullable=False, server_default="/v1/chat/completions"),
+    Column("metadata", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("total", Integer, nullable=False),
+    Column("priority", SmallInteger, nullable=False, server_default="0", comment="higher goes first"),
+    Column("fleet", Text, nullable=False),
+    Column("fleet_digest", Text, nullable=False),
+    Column("simulated", Boolean, nullable=False),
+    Column("plan", JSONB, comment="what a dry run predicted"),
+    Column("cap_usd", _USD),
+    Column("reserved_usd", _USD, nullable=False, server_default="0"),
+    Column("settled_usd", _USD, nullable=False, server_default="0"),
+    Column("budget_policy", Text, nullable=False, server_default="hold"),
+    Column("created_at", _MOMENT, nullable=False, server_default=_NOW),
+    Column("expires_at", _MOMENT),
+    Column("cancelled_at", _MOMENT),
+    Column("ended_at", _MOMENT),
+    UniqueConstraint("tenant", "idempotency_key"),
+    CheckConstraint("total > 0", name="total_positive"),
+    CheckConstraint("budget_policy IN ('hold', 'fail', 'degrade')", name="budget_policy_known"),
+    Index("ix_batches_open", "id", postgresql_where=text("ended_at IS NULL")),
+    Index("ix_batches_tenant_created_at", "tenant", "created_at"),
+)
+
+queries = Table(
+    "queries",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("batch_id", BigInteger, ForeignKey("batches.id"), nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("epoch", Integer, nullable=False, server_default="0", comment="fencing token: only a claim raises it"),
+    Column("tier", Text, comment="the tier that last had it, or has it"),
+    Column("due_at", _MOMENT, nullable=False, server_default=_NOW),
+    Column("moved_at", _MOMENT, nullable=False, server_default=_NOW),
+    Column("lease_until", _MOMENT),
+    Column("worker_id", BigInteger),
+    Column("crashes", SmallInteger, nullable=False, server_default="0"),
+    Column("escalations", SmallInteger, nullable=False, server_default="0"),
+    Column("finished_at", _MOMENT),
+    CheckConstraint(_one_of("state", frozenset(State)), name="state_known"),
+    CheckConstraint(f"(finished_at IS NOT NULL) = ({_one_of('state', TERMINAL)})", name="finished_is_terminal"),
+    CheckConstraint("(lease_until IS NOT NULL) = (state = 'running')", name="lease_is_running"),
+    Index("ix_queries_ready", "stage", "batch_id", "due_at", "id", postgresql_where=text("state = 'ready'")),
+    Index("ix_queries_queued", "stage", postgresql_where=text("state = 'queued'")),
+    Index("ix_queries_running", "lease_until", postgresql_where=text("state = 'running'")),
+    Index("ix_queries_held", "batch_id", postgresql_where=text("state = 'held'")),
+    Index("ix_queries_open", "batch_id", postgresql_where=text(_one_of("state", OPEN))),
+    postgresql_with={"fillfactor": "70"},
+)
+
+prompts = Table(
+    "prompts",
+    metadata,
+    Column("query_id", BigInteger, ForeignKey("queries.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("batch_id", BigInteger, nullable=False),
+    Column("custom_id", Text, nullable=False),
+    Column("line", Integer, nullable=False, comment="1-based line of the input"),
+    Column("body", JSONB, nullable=False, comment="the chat-completions body; {} once purged"),
+    Column("options", JSONB, comment="pin, expects, max_cost_usd, metadata of the line"),
+    UniqueConstraint("batch_id", "custom_id"),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("query_id", BigInteger, ForeignKey("queries.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("call_id", BigInteger, nullable=False),
+    Column("tier", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("confidence", Double),
+    Column("accepted", Boolean, nullable=False, comment="false: the best that was to be had"),
+    Column("response", JSONB, nullable=False, comment="the chat.completion object; {} once purged"),
+    Column("created_at", _MOMENT, nullable=False, server_default=_NOW),
+)
+
+calls = Table(
+    "calls",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("created_at", _MOMENT, primary_key=True, server_default=_NOW),
+    Column("batch_id", BigInteger, nullable=False),
+    Column("query_id", BigInteger, comment="null where one call serves several queries (the LLM router)"),
+    Column("epoch", Integer, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("tier", Text, nullable=False),
+    Column("deployment", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("worker_id", BigInteger),
+    Column("reserved_usd", _USD, nullable=False),
+    Column("price_version", Text, nullable=False),
+    Column("outcome", Text, comment="ok, or a failure's kind; null while nobody knows"),
+    Column("status", SmallInteger),
+    Column("latency_ms", Double),
+    Column("prompt_tokens", Integer),
+    Column("cached_tokens", Integer),
+    Column("completion_tokens", Integer),
+    Column("reasoning_tokens", Integer),
+    Column("cost_usd", _USD),
+    Column("request_id", Text),
+    Column("finish_reason", Text),
+    Column("mean_logprob", Double),
+    Column("response", JSONB, comment="kept only for an answer that was rejected"),
+    Column("finished_at", _MOMENT),
+    CheckConstraint("purpose IN ('answer', 'hedge', 'route')", name="purpose_known"),
+    CheckConstraint(
+        "(outcome IS NULL) = (finished_at IS NULL) AND (outcome IS NULL) = (cost_usd IS NULL)", name="result_whole"
+    ),
+    Index("ix_calls_query_id", "query_id"),
+    Index("ix_calls_batch_id", "batch_id"),
+    Index("ix_calls_open", "query_id", postgresql_where=text("outcome IS NULL")),
+    postgresql_partition_by="RANGE (created_at)",
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("at", _MOMENT, primary_key=True, server_default=_NOW),
+    Column("batch_id", BigInteger, nullable=False),
+    Column("query_id", BigInteger, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("kind", Text, nullable=False, comment="route, judge, fallback, release, rescue, hold, cancel, …"),
+    Column("move", Text, nullable=False),
+    Column("from_stage", Text, nullable=False),
+    Column("to_stage", Text, nullable=False),
+    Column("to_state", Text, nullable=False),
+    Column("tier", Text),
+    Column("router", Text, comment="who decided: gate, classifier, llm, pin, judge, ladder, feeder, user"),
+    Column("score", Double),
+    Column("confidence", Double),
+    Column("propensity", Double),
+    Column("call_id", BigInteger),
+    Column("reasons", ARRAY(Text), nullable=False),
+    Column("detail", JSONB),
+    Index("ix_decisions_query_id", "query_id"),
+    Index("ix_decisions_batch_id", "batch_id"),
+    postgresql_partition_by="RANGE (at)",
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", _MOMENT, nullable=False, server_default=_NOW),
+    Column("seen_at", _MOMENT, nullable=False, server_default=_NOW),
+    Column("stopped_at", _MOMENT),
+    Column("in_flight", Integer, nullable=False, server_default="0"),
+    Column("slots", Integer, nullable=False, server_default="0"),
+)
+
+__all__ = [
+    "ID_BLOCK",
+    "answers",
+    "batches",
+    "call_blocks",
+    "calls",
+    "decisions",
+    "metadata",
+    "prompts",
+    "queries",
+    "query_blocks",
+    "workers",
+]

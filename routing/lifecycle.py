@@ -1,0 +1,119 @@
+"""The one table of legal moves: which states a query may pass through, and why.
+
+A query is always at one *stage* (a Celery queue) in one *state*. Only ``db/ledger.py``
+executes these moves, each as one conditional statement; this file says which exist.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+ROUTE: Final = "route"
+"""The stage in which a query waits for its tier."""
+
+FALLBACK: Final = "fallback"
+"""The stage in which a rejected answer waits for what is to be done about it."""
+
+INGEST: Final = "ingest"
+"""Not a stage of a query: the queue of ``submit_queries``, for producers that only speak Celery."""
+
+
+class State(StrEnum):
+    """Where a query stands at its stage."""
+
+    READY = "ready"
+    """Due, not in the broker. The feeder, or the task that moved it here, publishes it."""
+    QUEUED = "queued"
+    """In the broker, as far as we know. A claim moves it on; the feeder returns a lost one."""
+    RUNNING = "running"
+    """Claimed by a worker under a lease. The worker finishes it; the feeder rescues an expired one."""
+    HELD = "held"
+    """Its budget has no room. A raised budget or a cancel moves it on."""
+    DONE = "done"
+    """Answered. Terminal."""
+    FAILED = "failed"
+    """No tier could answer it; the reason is in the decision. Terminal."""
+    DEAD = "dead"
+    """Its worker was lost three times while it ran. Terminal until a resume."""
+    CANCELLED = "cancelled"
+    """The user cancelled it. Terminal."""
+    EXPIRED = "expired"
+    """Its batch's completion window closed. Terminal."""
+
+
+OPEN: Final = frozenset({State.READY, State.QUEUED, State.RUNNING, State.HELD})
+TERMINAL: Final = frozenset(State) - OPEN
+
+
+class Move(StrEnum):
+    """The name of a move; the verb that a statement of the ledger executes."""
+
+    PUBLISH = "publish"
+    CLAIM = "claim"
+    RELEASE = "release"
+    ADVANCE = "advance"
+    FINISH = "finish"
+    FAIL = "fail"
+    HOLD = "hold"
+    UNHOLD = "unhold"
+    RESCUE = "rescue"
+    RETURN_LOST = "return_lost"
+    BURY = "bury"
+    CANCEL = "cancel"
+    EXPIRE = "expire"
+    RESUME = "resume"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a move needs and does.
+
+    ``fenced`` moves also need the epoch that the mover holds; ``raises_epoch`` is true of
+    the claim alone, so that whoever claims last is the only one whose fenced moves count.
+    """
+
+    sources: frozenset[State]
+    target: frozenset[State]
+    changes_stage: bool = False
+    fenced: bool = False
+    raises_epoch: bool = False
+
+
+_UNCLAIMED: Final = frozenset({State.READY, State.QUEUED})
+_CLAIMED_OR_RESCUED: Final = frozenset({State.RUNNING, State.READY, State.QUEUED})
+
+RULES: Final[dict[Move, Rule]] = {
+    Move.PUBLISH: Rule(frozenset({State.READY}), frozenset({State.QUEUED})),
+    Move.CLAIM: Rule(_UNCLAIMED, frozenset({State.RUNNING}), raises_epoch=True),
+    # Back to the feeder: before the claim (no slot, no rate) or after it (a warm shutdown).
+    Move.RELEASE: Rule(_UNCLAIMED | {State.RUNNING}, frozenset({State.READY}), fenced=True),
+    # To another stage: route → tier, tier → fallback, fallback → tier.
+    # A late, paid outcome also counts from `ready` and `queued`, as long as nobody re-claimed.
+    Move.ADVANCE: Rule(_CLAIMED_OR_RESCUED, _UNCLAIMED, changes_stage=True, fenced=True),
+    Move.FINISH: Rule(_CLAIMED_OR_RESCUED, frozenset({State.DONE}), fenced=True),
+    Move.FAIL: Rule(_CLAIMED_OR_RESCUED, frozenset({State.FAILED}), fenced=True),
+    Move.HOLD: Rule(_UNCLAIMED | {State.RUNNING}, frozenset({State.HELD}), fenced=True),
+    Move.UNHOLD: Rule(frozenset({State.HELD}), frozenset({State.READY})),
+    Move.RESCUE: Rule(frozenset({State.RUNNING}), frozenset({State.READY})),
+    Move.RETURN_LOST: Rule(frozenset({State.QUEUED}), frozenset({State.READY})),
+    Move.BURY: Rule(frozenset({State.RUNNING}), frozenset({State.DEAD})),
+    Move.CANCEL: Rule(OPEN, frozenset({State.CANCELLED})),
+    Move.EXPIRE: Rule(OPEN, frozenset({State.EXPIRED})),
+    Move.RESUME: Rule(
+        frozenset({State.FAILED, State.DEAD, State.EXPIRED}), frozenset({State.READY}), changes_stage=True
+    ),
+}
+
+MAX_CRASHES: Final = 3
+"""A query whose worker was lost this often is buried (`dead`): it may be what kills them."""
+
+
+def is_legal(move: Move, source: State, target: State) -> bool:
+    """Whether ``move`` may take a query from ``source`` to ``target``."""
+    rule = RULES[move]
+    return source in rule.sources and target in rule.target
+
+
+def sources(move: Move) -> list[str]:
+    """The states from which ``move`` starts, sorted, in the form that a statement binds."""
+    return sorted(RULES[move].sources)

@@ -1,0 +1,110 @@
+"""A query as the routing rules see it: the parts of an OpenAI chat body that matter to them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+CHARS_PER_TOKEN = 4.0
+"""A rule of thumb for English text (OpenAI's help pages give the same figure)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """The shape that the user asked an answer to have; the judge's validators check it.
+
+    ``choices`` and ``regex`` match the whole stripped answer. ``context`` is text that the
+    answer must be grounded in.
+    """
+
+    json_schema: Mapping[str, Any] | None = None
+    json_object: bool = False
+    regex: str | None = None
+    choices: tuple[str, ...] = ()
+    context: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One user query. ``text`` is the user's own words, ``system`` what the system role says."""
+
+    text: str = field(repr=False)
+    system: str = field(default="", repr=False)
+    turns: int = 1
+    max_tokens: int | None = None
+    has_tools: bool = False
+    has_attachments: bool = False
+    wants_logprobs: bool = False
+    expects: Expectation = Expectation()
+    pin: str | None = None
+    """A tier or model that the user named instead of ``auto``."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Estimated tokens of the whole prompt, at least 1."""
+        return max(1, round((len(self.text) + len(self.system)) / CHARS_PER_TOKEN))
+
+
+def read_body(
+    body: Mapping[str, Any], *, pin: str | None = None, expects: Mapping[str, Any] | None = None
+) -> Query:
+    """The query inside an OpenAI chat-completions ``body`` that intake has already validated.
+
+    ``expects`` is the line's own ``expects`` object, with the keys of `Expectation`; a
+    ``response_format`` in the body asks for the same in OpenAI's words.
+    """
+    messages: Sequence[Mapping[str, Any]] = body.get("messages") or ()
+    said: dict[str, list[str]] = {"user": [], "system": []}
+    attachments = False
+    turns = 0
+    for message in messages:
+        text, attached = _content(message.get("content"))
+        attachments = attachments or attached
+        role = message.get("role")
+        if role == "user":
+            turns += 1
+            said["user"].append(text)
+        elif role in ("system", "developer"):
+            said["system"].append(text)
+    return Query(
+        text="\n".join(said["user"]),
+        system="\n".join(said["system"]),
+        turns=turns,
+        max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+        has_tools=bool(body.get("tools") or body.get("functions")),
+        has_attachments=attachments,
+        wants_logprobs=bool(body.get("logprobs")),
+        expects=_expectation(body.get("response_format"), expects or {}),
+        pin=pin,
+    )
+
+
+def _content(content: object) -> tuple[str, bool]:
+    """The text of one message's content, and whether anything but text is attached."""
+    if isinstance(content, str):
+        return content, False
+    if not isinstance(content, Sequence):
+        return "", False
+    parts = [part for part in content if isinstance(part, Mapping)]
+    texts = [str(part.get("text", "")) for part in parts if part.get("type") in ("text", "input_text")]
+    return "\n".join(texts), len(texts) < len(parts)
+
+
+def _expectation(response_format: object, expects: Mapping[str, Any]) -> Expectation:
+    schema = expects.get("json_schema")
+    json_object = bool(expects.get("json_object"))
+    if isinstance(response_format, Mapping):
+        match response_format.get("type"):
+            case "json_object":
+                json_object = True
+            case "json_schema":
+                named = response_format.get("json_schema")
+                schema = schema or (named.get("schema") if isinstance(named, Mapping) else None)
+            case _:
+                pass
+    return Expectation(
+        json_schema=schema,
+        json_object=json_object,
+        regex=expects.get("regex"),
+        choices=tuple(expects.get("choices") or ()),
+        context=expects.get("context"),
+    )
