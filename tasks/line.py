@@ -1,0 +1,80 @@
+"""What intake makes of one line of input: a query to submit, or a rejection that says how to mend it."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a file of queries may be at most. Sizes are bytes after decompression."""
+
+    max_bytes: int = 4 * 1024**3
+    max_line_bytes: int = 4 * 1024**2
+    max_depth: int = 64
+    """Nesting of JSON objects and arrays within a line."""
+    max_custom_id_chars: int = 512
+    """As for OpenAI batches."""
+    max_metadata_bytes: int = 16 * 1024
+    raw_bytes: int = 2048
+    """How much of a rejected line is kept to show it."""
+
+
+class Line(NamedTuple):
+    """A valid query. (A named tuple: a third of a frozen dataclass's time, and there are millions.)
+
+    ``body`` is the chat-completions body as compact JSON that jsonb takes as it is: UTF-8, no NUL,
+    no lone surrogate, no number beyond a double. ``options`` is a compact JSON object with any of
+    ``pin``, ``expects``, ``metadata``, ``max_cost_usd``, or None where the line has none of them.
+    """
+
+    line_no: int
+    """1-based."""
+    custom_id: str
+    body: bytes
+    options: bytes | None
+
+
+class Flaw(NamedTuple):
+    """What is wrong with a field, and what to do about it. Never quotes a prompt."""
+
+    field: str
+    message: str
+    mend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A line that was not taken. ``line_no`` 0 stands for the input as a whole."""
+
+    line_no: int
+    field: str
+    message: str
+    mend: str
+    custom_id: str | None = None
+    raw: bytes = dataclasses.field(default=b"", repr=False)
+    """The line's first bytes, for the file of rejected lines; never for a message or a log."""
+
+    def __str__(self) -> str:
+        where = f"line {self.line_no}" if self.line_no else "input"
+        return f"{where}: {self.field}: {self.message}. {self.mend}."
+
+
+class BadInput(Exception):
+    """Nothing of the input was taken.
+
+    ``rejections`` are those that were collected (a caller may stop collecting at some number),
+    ``total_seen`` is how many lines had been read. Raised by `read_lines` itself only for what
+    makes the whole input unreadable, so that skipping invalid lines does not help.
+    """
+
+    def __init__(self, rejections: Sequence[Rejection], total_seen: int = 0) -> None:
+        self.rejections = tuple(rejections)
+        self.total_seen = total_seen
+        super().__init__(str(self.rejections[0]) if self.rejections else "nothing to submit")
+
+
+def whole(field: str, message: str, mend: str, *, total_seen: int = 0) -> BadInput:
+    """The error for an input that cannot be read at all."""
+    return BadInput([Rejection(0, field, message, mend)], total_seen)
