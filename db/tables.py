@@ -1,7 +1,10 @@
 """The schema, as SQLAlchemy tables. ``migrations/`` makes it; a test holds the two together.
 
 `queries` is the hot table and stays narrow: what a query *says* is in `prompts`, written once.
-`calls` and `decisions` are partitioned by month, so that retention drops partitions.
+`calls` and `decisions` are partitioned by month, so that retention drops partitions. There are
+no foreign keys between them: each row is written in the statement or the transaction that writes
+its parent, and a check per row costs more than the row (docs/decisions/0002-no-foreign-keys.md).
+Bodies are ``json``, not ``jsonb``: what the user sent is kept to the byte.
 """
 
 from sqlalchemy import (
@@ -11,7 +14,6 @@ from sqlalchemy import (
     Column,
     DateTime,
     Double,
-    ForeignKey,
     Index,
     Integer,
     MetaData,
@@ -23,7 +25,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 
 from routing.lifecycle import OPEN, TERMINAL, State
 
@@ -60,7 +62,7 @@ batches = Table(
     Column("handle", Text, nullable=False, unique=True, comment="public id: batch_…"),
     Column("tenant", Text, nullable=False, server_default="default"),
     Column("idempotency_key", Text),
-    Column("source", Text, nullable=False, comment="where it came from: a file's name, stdin, celery, api"),
+    Column("source", Text, nullable=False, comment="where it came from: name of a file, stdin, celery, api"),
     Column("endpoint", Text, nullable=False, server_default="/v1/chat/completions"),
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     Column("total", Integer, nullable=False),
@@ -88,7 +90,7 @@ queries = Table(
     "queries",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=False),
-    Column("batch_id", BigInteger, ForeignKey("batches.id"), nullable=False),
+    Column("batch_id", BigInteger, nullable=False),
     Column("stage", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("epoch", Integer, nullable=False, server_default="0", comment="fencing token: only a claim raises it"),
@@ -98,6 +100,7 @@ queries = Table(
     Column("lease_until", _MOMENT),
     Column("worker_id", BigInteger),
     Column("crashes", SmallInteger, nullable=False, server_default="0"),
+    Column("attempts", SmallInteger, nullable=False, server_default="0", comment="failed calls at this stage"),
     Column("escalations", SmallInteger, nullable=False, server_default="0"),
     Column("finished_at", _MOMENT),
     CheckConstraint(_one_of("state", frozenset(State)), name="state_known"),
@@ -114,25 +117,25 @@ queries = Table(
 prompts = Table(
     "prompts",
     metadata,
-    Column("query_id", BigInteger, ForeignKey("queries.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("query_id", BigInteger, primary_key=True, autoincrement=False),
     Column("batch_id", BigInteger, nullable=False),
     Column("custom_id", Text, nullable=False),
     Column("line", Integer, nullable=False, comment="1-based line of the input"),
-    Column("body", JSONB, nullable=False, comment="the chat-completions body; {} once purged"),
-    Column("options", JSONB, comment="pin, expects, max_cost_usd, metadata of the line"),
+    Column("body", JSON, nullable=False, comment="the chat-completions body; {} once purged"),
+    Column("options", JSON, comment="pin, expects, max_cost_usd, metadata of the line"),
     UniqueConstraint("batch_id", "custom_id"),
 )
 
 answers = Table(
     "answers",
     metadata,
-    Column("query_id", BigInteger, ForeignKey("queries.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("query_id", BigInteger, primary_key=True, autoincrement=False),
     Column("call_id", BigInteger, nullable=False),
     Column("tier", Text, nullable=False),
     Column("model", Text, nullable=False),
     Column("confidence", Double),
     Column("accepted", Boolean, nullable=False, comment="false: the best that was to be had"),
-    Column("response", JSONB, nullable=False, comment="the chat.completion object; {} once purged"),
+    Column("response", JSON, nullable=False, comment="the chat.completion object; {} once purged"),
     Column("created_at", _MOMENT, nullable=False, server_default=_NOW),
 )
 
@@ -152,7 +155,7 @@ calls = Table(
     Column("worker_id", BigInteger),
     Column("reserved_usd", _USD, nullable=False),
     Column("price_version", Text, nullable=False),
-    Column("outcome", Text, comment="ok, or a failure's kind; null while nobody knows"),
+    Column("outcome", Text, comment="ok, or the kind of a failure; null while nobody knows"),
     Column("status", SmallInteger),
     Column("latency_ms", Double),
     Column("prompt_tokens", Integer),
@@ -163,7 +166,7 @@ calls = Table(
     Column("request_id", Text),
     Column("finish_reason", Text),
     Column("mean_logprob", Double),
-    Column("response", JSONB, comment="kept only for an answer that was rejected"),
+    Column("response", JSON, comment="kept only for an answer that was rejected"),
     Column("finished_at", _MOMENT),
     CheckConstraint("purpose IN ('answer', 'hedge', 'route')", name="purpose_known"),
     CheckConstraint(
@@ -171,7 +174,7 @@ calls = Table(
     ),
     Index("ix_calls_query_id", "query_id"),
     Index("ix_calls_batch_id", "batch_id"),
-    Index("ix_calls_open", "query_id", postgresql_where=text("outcome IS NULL")),
+    Index("ix_calls_open", "created_at", postgresql_where=text("outcome IS NULL")),
     postgresql_partition_by="RANGE (created_at)",
 )
 
@@ -216,6 +219,15 @@ workers = Table(
     Column("slots", Integer, nullable=False, server_default="0"),
 )
 
+stages = Table(
+    "stages",
+    metadata,
+    Column("stage", Text, primary_key=True),
+    Column("depth_window", Integer, nullable=False, comment="how many queries may be in the broker"),
+    Column("rate_per_s", Double, nullable=False, server_default="0", comment="claims per second, smoothed"),
+    Column("updated_at", _MOMENT, nullable=False, server_default=_NOW),
+)
+
 __all__ = [
     "ID_BLOCK",
     "answers",
@@ -227,5 +239,6 @@ __all__ = [
     "prompts",
     "queries",
     "query_blocks",
+    "stages",
     "workers",
 ]

@@ -163,6 +163,15 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class Workers:
+    """How a worker process takes its messages. A chunk's thread only waits: the calls are on one loop."""
+
+    pool: str = "threads"
+    chunks_in_flight: int = 4
+    prefetch: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
     """Everything that ``fleet.toml`` says. ``tiers`` run from the cheapest to the dearest."""
 
@@ -174,6 +183,7 @@ class Fleet:
     router: RouterPolicy = RouterPolicy()
     budgets: Budgets = Budgets()
     timing: Timing = Timing()
+    workers: Workers = Workers()
     digest: str = ""
     """SHA-256 of the file, pinned in each batch's row."""
 

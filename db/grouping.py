@@ -1,0 +1,87 @@
+"""Many small writes as one: what arrives while a statement runs goes into the next one.
+
+A commit costs about as much for one row as for two hundred. Nobody waits for a full group:
+a group is what came within ``gather_s`` or while the last statement was under way.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+Key = TypeVar("Key", bound=Hashable)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Grouped(Generic[Item, Key, Result]):
+    """Collects items and hands them to ``write`` in groups.
+
+    ``write`` gets a list of items and returns what became of them by ``key(item)``; an item
+    without an entry gets None. An item that Postgres refuses (bad data) fails alone: its group is
+    written again one by one.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Sequence[Item]], Awaitable[Mapping[Key, Result]]],
+        *,
+        key: Callable[[Item], Key],
+        gather_s: float = 0.003,
+        most: int = 400,
+        writers: int = 2,
+    ) -> None:
+        self._write = write
+        self._key = key
+        self._gather_s = gather_s
+        self._most = most
+        self._writers = writers
+        self._waiting: list[tuple[Item, asyncio.Future[Result | None]]] = []
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, item: Item) -> Result | None:
+        """Writes ``item`` with its group; returns its result, or None where nothing came of it.
+
+        Raises what ``write`` raised for this item.
+        """
+        future: asyncio.Future[Result | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if len(self._running) < self._writers:
+            task = asyncio.create_task(self._drain())
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        return await asyncio.shield(future)
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(self._gather_s)
+            group, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+            if group:
+                await self._settle(group)
+
+    async def _settle(self, group: list[tuple[Item, asyncio.Future[Result | None]]]) -> None:
+        try:
+            results = await self._write([item for item, _ in group])
+        except OperationalError as error:
+            _fail(group, error)
+        except DBAPIError as error:
+            if len(group) == 1:
+                _fail(group, error)
+                return
+            for one in group:
+                await self._settle([one])
+        except BaseException as error:
+            _fail(group, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for item, future in group:
+                if not future.done():
+                    future.set_result(results.get(self._key(item)))
+
+
+def _fail(group: Sequence[tuple[Item, asyncio.Future[Result | None]]], error: BaseException) -> None:
+    for _, future in group:
+        if not future.done():
+            future.set_exception(error)

@@ -1,0 +1,320 @@
+"""The ledger: the only code that moves a query, each move as one conditional statement.
+
+Every method is idempotent where its effect is guarded by state and epoch, so it is simply
+replayed when the connection is lost while a commit's reply was under way.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import count
+from typing import Any, TypeVar
+
+import orjson
+from sqlalchemy import Row, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.grouping import Grouped
+from db.records import Claim, Conclusion, Intent, Result, Sent, Waiting
+from db.statements import statement
+from db.tables import ID_BLOCK
+from routing.lifecycle import MAX_CRASHES, RULES, TERMINAL, Move, State, is_legal, sources
+
+Value = TypeVar("Value")
+
+_PASSING = ("08", "40001", "40P01", "57P", "53300", "55P03")
+"""SQLSTATE classes that pass: connection, serialisation, deadlock, shutdown, too many clients, lock timeout."""
+
+
+class Ledger:
+    """All moves of all queries, for one process (``worker_id`` is its row in ``workers``)."""
+
+    def __init__(
+        self, engine: AsyncEngine, *, worker_id: int | None = None, lease_s: float = 180.0, give_up_s: float = 600.0
+    ) -> None:
+        self._engine = engine
+        self.worker_id = worker_id
+        self._lease_s = lease_s
+        self._give_up_s = give_up_s
+        self._call_ids = count(0)
+        self._call_ids_left = 0
+        self._blocks = asyncio.Lock()
+        self.claim = Grouped(self._claim, key=lambda wanted: wanted[1])
+        """``claim((stage, query_id, intent | None))`` → `Claim`, or None where somebody else was first."""
+        self.intend = Grouped(self._intend, key=lambda intent: intent.call_id)
+        """``intend(intent)`` under a held claim → `Sent`, or None where the claim is lost: then do not send."""
+        self.conclude = Grouped(self._conclude, key=lambda conclusion: conclusion.query_id)
+        """``conclude(conclusion)`` → the (stage, state) it moved to, or None where it was fenced out."""
+        self.record = Grouped(self._record, key=lambda result: result.sent.call_id)
+        """``record(result)``: a call's result alone, where its query does not move yet."""
+
+    async def next_call_id(self) -> int:
+        """An id for a call, from a block that is reserved for this process."""
+        async with self._blocks:
+            if self._call_ids_left == 0:
+                rows = await self._run(text("SELECT nextval('call_blocks')"), {})
+                self._call_ids = count(int(rows[0][0]) * ID_BLOCK)
+                self._call_ids_left = ID_BLOCK
+            self._call_ids_left -= 1
+            return next(self._call_ids)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    async def waiting(self, stage: str, ids: Sequence[int]) -> list[Waiting]:
+        """Those of ``ids`` that still wait at ``stage``, with what they say, in order of id."""
+        rows = await self._named("read_waiting", ids=list(ids), stage=stage, sources=sources(Move.CLAIM))
+        return [
+            Waiting(
+                id=row.id,
+                batch_id=row.batch_id,
+                epoch=row.epoch,
+                tier=row.tier,
+                attempts=row.attempts,
+                escalations=row.escalations,
+                custom_id=row.custom_id,
+                capped=row.capped,
+                body=orjson.loads(row.body),
+                options=orjson.loads(row.options) if row.options else {},
+            )
+            for row in rows
+        ]
+
+    async def attempts(self, ids: Sequence[int]) -> dict[int, list[Row[Any]]]:
+        """Failed calls at the present tier by query, oldest first: deployment, outcome, status, created_at."""
+        return _by_query(await self._named("read_attempts", ids=list(ids)))
+
+    async def verdicts(self, ids: Sequence[int]) -> dict[int, list[Row[Any]]]:
+        """Judge's decisions by query, oldest first: tier, confidence, call_id, reasons, detail."""
+        return _by_query(await self._named("read_verdicts", ids=list(ids)))
+
+    async def stored_answers(self, wanted: Mapping[int, int]) -> dict[int, Row[Any]]:
+        """The kept responses of rejected calls, by call id; ``wanted`` maps query id to call id."""
+        rows = await self._named("accept_stored", call_ids=list(wanted.values()), query_ids=list(wanted.keys()))
+        return {row.id: row for row in rows}
+
+    # -- the worker's moves ----------------------------------------------------------------
+
+    async def _claim(self, wanted: Sequence[tuple[str, int, Intent | None]]) -> dict[int, Claim]:
+        rows = [
+            {"query_id": query_id, "stage": stage} | ({} if intent is None else intent.row() | {"query_id": query_id})
+            for stage, query_id, intent in wanted
+        ]
+        call_ids = [intent.call_id for _, _, intent in wanted if intent is not None]
+
+        async def committed_before() -> Sequence[Row[Any]]:
+            return await self._named("claim_again", call_ids=call_ids)
+
+        claimed = await self._run(
+            statement("claim"),
+            {
+                "wanted": _encode(rows),
+                "sources": sources(Move.CLAIM),
+                "worker_id": self.worker_id,
+                "lease_s": self._lease_s,
+            },
+            replayed=committed_before,
+        )
+        return {row.id: Claim(query_id=row.id, epoch=row.epoch, at=row.at) for row in claimed}
+
+    async def _intend(self, meant: Sequence[Intent]) -> dict[int, Sent]:
+        rows = await self._named(
+            "intend",
+            meant=_encode([intent.row() for intent in meant]),
+            worker_id=self.worker_id,
+            lease_s=self._lease_s,
+        )
+        by_id = {intent.call_id: intent for intent in meant}
+        return {
+            row.id: Sent(row.id, at=row.at, model=by_id[row.id].model, reserved_usd=by_id[row.id].reserved_usd)
+            for row in rows
+        }
+
+    async def _conclude(self, conclusions: Sequence[Conclusion]) -> dict[int, tuple[str, State]]:
+        moves = [_move_row(conclusion) for conclusion in conclusions]
+        results = [result.row() for conclusion in conclusions for result in conclusion.results]
+        rows = await self._named("conclude", moves=_encode(moves), results=_encode(results))
+        return {row.id: (row.stage, State(row.state)) for row in rows}
+
+    async def _record(self, results: Sequence[Result]) -> dict[int, bool]:
+        await self._named("conclude", moves="[]", results=_encode([result.row() for result in results]))
+        return {result.sent.call_id: True for result in results}
+
+    async def give_back(self, stage: str, ids: Sequence[int], *, wait_s: float = 0.0) -> int:
+        """queued → ready for unclaimed ids: unsent, at a warm shutdown, or until a rate limit has room."""
+        if not ids:
+            return 0
+        return len(await self._named("return_unsent", ids=list(ids), stage=stage, wait_s=wait_s))
+
+    # -- the feeder's moves ----------------------------------------------------------------
+
+    async def fill_window(self, stage: str, *, room: int) -> list[int]:
+        """ready → queued for up to ``room`` due queries, fair across batches. The caller publishes them."""
+        return [row.id for row in await self._named("fill_window", stage=stage, room=room)]
+
+    async def depths(self) -> dict[str, Row[Any]]:
+        """Per stage that has any: ``queued``, ``running``, ``oldest_queued_at``."""
+        return {row.stage: row for row in await self._named("count_waiting")}
+
+    async def return_lost(self, stage: str, *, older_than_s: float, reason: str) -> int:
+        """queued → ready for what has been in the broker for longer than ``older_than_s``. Returns how many."""
+        rows = await self._named("return_lost", stage=stage, older_than_s=older_than_s, reason=reason)
+        return int(rows[0][0])
+
+    async def rescue(self) -> tuple[int, int]:
+        """Expired leases → ready, or dead after `MAX_CRASHES`. Returns (rescued, buried)."""
+        rows = await self._named("rescue", lease_s=self._lease_s, max_crashes=MAX_CRASHES)
+        return int(rows[0].rescued), int(rows[0].buried)
+
+    async def settle_stale(self) -> None:
+        """Calls nobody reported within two leases are charged at their reservation."""
+        await self._named("settle_stale", older_than_s=2 * self._lease_s, lease_s=self._lease_s)
+
+    async def end_batches(self) -> list[str]:
+        """Ends each batch without open queries, once. Returns their handles."""
+        return [row.handle for row in await self._named("end_batches")]
+
+    async def set_window(self, stage: str, *, depth_window: int, rate_per_s: float) -> None:
+        """Publishes the feeder's window, which bounds what `conclude` may put into the broker."""
+        await self._run(
+            text(
+                "INSERT INTO stages (stage, depth_window, rate_per_s) VALUES (:stage, :window, :rate)"
+                " ON CONFLICT (stage) DO UPDATE SET depth_window = :window, rate_per_s = :rate, updated_at = now()"
+            ),
+            {"stage": stage, "window": depth_window, "rate": rate_per_s},
+        )
+
+    # -- the user's moves ------------------------------------------------------------------
+
+    async def cancel(self, batch_id: int) -> int:
+        """Cancels every open query of a batch. Returns how many; calls in flight are still recorded."""
+        await self._run(
+            text("UPDATE batches SET cancelled_at = coalesce(cancelled_at, now()) WHERE id = :id AND ended_at IS NULL"),
+            {"id": batch_id},
+        )
+        return await self.close_queries(
+            batch_id, move=Move.CANCEL, to_state=State.CANCELLED, actor="user", reason="cancelled by the user"
+        )
+
+    async def close_queries(self, batch_id: int, *, move: Move, to_state: State, actor: str, reason: str) -> int:
+        """Moves a batch's open queries to a terminal state, in bounded steps. Returns how many."""
+        closed = 0
+        while True:
+            rows = await self._named(
+                "close_queries",
+                batch_id=batch_id,
+                move=move.value,
+                to_state=to_state.value,
+                actor=actor,
+                reason=reason,
+            )
+            if rows[0][0] == 0:
+                return closed
+            closed += int(rows[0][0])
+
+    async def resume(self, batch_id: int) -> int:
+        """failed, dead and expired queries start again at the route stage. Returns how many."""
+        rows = await self._named("resume", batch_id=batch_id, sources=sources(Move.RESUME))
+        return int(rows[0][0])
+
+    # -- running statements ----------------------------------------------------------------
+
+    async def _named(self, name: str, **params: object) -> Sequence[Row[Any]]:
+        return await self._run(statement(name), params)
+
+    async def _run(
+        self,
+        clause: Any,
+        params: Mapping[str, object],
+        *,
+        replayed: Callable[[], Awaitable[Sequence[Row[Any]]]] | None = None,
+    ) -> Sequence[Row[Any]]:
+        """Executes a statement, replaying it while Postgres is away, for at most ``give_up_s``.
+
+        ``replayed`` finds what an earlier try committed although its reply was lost.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._give_up_s
+        wait_s = 0.05
+        lost: list[Row[Any]] = []
+        while True:
+            try:
+                async with self._engine.connect() as connection:
+                    outcome = await connection.execute(clause, params)
+                    return [*lost, *(outcome.all() if outcome.returns_rows else ())]
+            except DBAPIError as error:
+                if not passes(error) or loop.time() > until:
+                    raise
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, 2.0)
+            if replayed is not None:
+                lost = list(await replayed())
+
+
+def passes(error: DBAPIError) -> bool:
+    """Whether the same statement may succeed later: Postgres is away, or two moves met."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state is None:
+        return error.connection_invalidated or type(error.orig).__name__ == "OperationalError"
+    return str(state).startswith(_PASSING)
+
+
+def _move_row(conclusion: Conclusion) -> dict[str, Any]:
+    move, why, answer = conclusion.move, conclusion.why, conclusion.answer
+    rule = RULES[move]
+    if not any(is_legal(move, source, conclusion.to_state) for source in rule.sources):
+        raise ValueError(f"{move} never leads to {conclusion.to_state}")
+    if not rule.changes_stage and conclusion.to_stage != conclusion.stage:
+        raise ValueError(f"{move} does not change the stage")
+    return {
+        "query_id": conclusion.query_id,
+        "epoch": conclusion.epoch,
+        "stage": conclusion.stage,
+        "sources": sources(move),
+        "to_stage": conclusion.to_stage,
+        "to_state": conclusion.to_state.value,
+        "publish": conclusion.publish,
+        "tier": conclusion.tier,
+        "wait_s": conclusion.wait_s,
+        "attempts": conclusion.attempts,
+        "escalated": int(conclusion.escalated),
+        "final": conclusion.to_state in TERMINAL,
+        "kind": why.kind,
+        "move": move.value,
+        "router": why.router,
+        "score": why.score,
+        "confidence": why.confidence,
+        "propensity": why.propensity,
+        "call_id": answer.call_id if answer else why.call_id,
+        "reasons": list(why.reasons),
+        "detail": why.detail,
+        "model": answer.model if answer else None,
+        "accepted": answer.accepted if answer else None,
+        "response": answer.response if answer else None,
+    }
+
+
+def _encode(rows: Sequence[Mapping[str, Any]]) -> str:
+    """JSON for a statement's row set. Postgres' text holds no NUL, so a NUL becomes U+FFFD."""
+    raw = orjson.dumps(rows)
+    if b"\\u0000" in raw:
+        raw = orjson.dumps(_without_nul(rows))
+    return raw.decode()
+
+
+def _without_nul(value: Any) -> Any:
+    match value:
+        case str():
+            return value.replace("\x00", "\ufffd")
+        case Mapping():
+            return {_without_nul(name): _without_nul(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_without_nul(item) for item in value]
+        case _:
+            return value
+
+
+def _by_query(rows: Sequence[Row[Any]]) -> dict[int, list[Row[Any]]]:
+    grouped: dict[int, list[Row[Any]]] = {}
+    for row in rows:
+        grouped.setdefault(row.query_id, []).append(row)
+    return grouped

@@ -1,0 +1,165 @@
+"""What goes into the ledger and comes out of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from routing.fleet import Model
+from routing.lifecycle import Move, State
+from routing.outcome import BILLED, UNSETTLED, Completion, Outcome, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A query that waits at a stage, with what it says."""
+
+    id: int
+    batch_id: int
+    epoch: int
+    tier: str | None
+    attempts: int
+    escalations: int
+    custom_id: str
+    capped: bool
+    body: Mapping[str, Any] = field(repr=False)
+    options: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A call that is about to be sent. ``query_id`` is None where it serves several queries."""
+
+    call_id: int
+    purpose: str
+    tier: str
+    model: Model
+    reserved_usd: float
+    query_id: int | None = None
+    batch_id: int | None = None
+    epoch: int = 0
+
+    def row(self) -> dict[str, Any]:
+        """The columns of its row."""
+        return {
+            "call_id": self.call_id,
+            "query_id": self.query_id,
+            "batch_id": self.batch_id,
+            "epoch": self.epoch,
+            "purpose": self.purpose,
+            "tier": self.tier,
+            "deployment": self.model.name,
+            "provider": self.model.provider,
+            "model": self.model.model,
+            "reserved_usd": self.reserved_usd,
+            "price_version": self.model.price.version,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim that holds: the fencing ``epoch``, and the moment of the intent by Postgres' clock."""
+
+    query_id: int
+    epoch: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A call whose intent is committed. ``at`` is part of its row's key."""
+
+    call_id: int
+    at: datetime
+    model: Model
+    reserved_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a call that was sent."""
+
+    sent: Sent
+    outcome: Outcome
+    keep_response: bool = False
+    """Keep the answer's text with the call: it was rejected, and may be the best there is."""
+
+    @property
+    def cost_usd(self) -> float:
+        """What the call cost: by its usage; at the reservation where nobody can know; 0 where unbilled."""
+        outcome = self.outcome
+        if isinstance(outcome, Completion):
+            return self.sent.model.price.cost_usd(outcome.usage)
+        if outcome.kind in BILLED | UNSETTLED:
+            return self.sent.model.price.cost_usd(outcome.usage) if outcome.usage else self.sent.reserved_usd
+        return 0.0
+
+    def row(self) -> dict[str, Any]:
+        """The columns of its row."""
+        outcome = self.outcome
+        usage = outcome.usage or Usage()
+        return {
+            "call_id": self.sent.call_id,
+            "at": self.sent.at.isoformat(),
+            "outcome": "ok" if isinstance(outcome, Completion) else outcome.kind.value,
+            "status": 200 if isinstance(outcome, Completion) else outcome.status,
+            "latency_ms": round(outcome.latency_ms, 3),
+            "prompt_tokens": usage.prompt_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "reasoning_tokens": usage.reasoning_tokens,
+            "cost_usd": self.cost_usd,
+            "request_id": outcome.request_id,
+            "finish_reason": outcome.finish_reason if isinstance(outcome, Completion) else None,
+            "mean_logprob": outcome.mean_logprob if isinstance(outcome, Completion) else None,
+            "response": outcome.response if self.keep_response and isinstance(outcome, Completion) else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The decision row of a move: who decided, how sure, and why."""
+
+    kind: str
+    router: str
+    reasons: Sequence[str]
+    score: float | None = None
+    confidence: float | None = None
+    propensity: float | None = None
+    call_id: int | None = None
+    detail: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The one answer that a finished query keeps. ``accepted`` is false for the best that was to be had."""
+
+    call_id: int
+    tier: str
+    model: str
+    accepted: bool
+    response: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """One query's move, with its reason and the results of the calls that led to it.
+
+    ``publish`` lets the ledger put it straight into the broker's share of ``to_stage`` where that has
+    room; whoever concludes must then send the ids that came back as ``queued``.
+    """
+
+    query_id: int
+    epoch: int
+    stage: str
+    move: Move
+    to_stage: str
+    to_state: State
+    why: Explanation
+    results: Sequence[Result] = ()
+    answer: Answer | None = None
+    tier: str | None = None
+    wait_s: float = 0.0
+    attempts: int = 0
+    escalated: bool = False
+    publish: bool = False

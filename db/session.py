@@ -1,0 +1,36 @@
+"""Connections to Postgres: one asynchronous engine per process, speaking as the application's role."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+APP_ROLE = "pointsman_app"
+"""May read and write, but neither UPDATE nor DELETE a decision. Migrations create it."""
+
+AUDITOR_ROLE = "pointsman_auditor"
+"""May read the views, under a statement timeout."""
+
+
+def make_engine(
+    url: str, *, role: str | None = APP_ROLE, pool_size: int = 4, settings: Mapping[str, str] | None = None
+) -> AsyncEngine:
+    """An engine whose connections are in autocommit: each of our statements is a whole move.
+
+    ``role`` is taken on at connecting, so that even an owner's URL runs with the application's
+    rights; None keeps the rights of the URL's user (migrations). ``settings`` are further
+    ``SET`` values of the session.
+    """
+    chosen = {"timezone": "UTC", "jit": "off", "lock_timeout": "30s", **(settings or {})}
+    if role is not None:
+        chosen["role"] = role
+    options = " ".join(f"-c {name}={value}" for name, value in chosen.items())
+    return create_async_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        connect_args={"options": options, "connect_timeout": 10, "application_name": "pointsman"},
+        isolation_level="AUTOCOMMIT",
+        pool_size=pool_size,
+        max_overflow=4,
+        pool_pre_ping=False,
+        pool_timeout=60,
+    )

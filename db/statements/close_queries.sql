@@ -1,0 +1,21 @@
+-- Cancels (or expires) open queries of a batch, a bounded number at a time.
+WITH open AS (
+    SELECT id, stage FROM queries
+    WHERE batch_id = :batch_id AND state IN ('held', 'queued', 'ready', 'running')
+    ORDER BY id
+    LIMIT 20000
+    FOR UPDATE
+),
+closed AS (
+    UPDATE queries AS q
+    SET state = :to_state, finished_at = now(), lease_until = NULL, moved_at = now()
+    FROM open
+    WHERE q.id = open.id
+    RETURNING q.id, q.batch_id, q.epoch, q.stage
+),
+logged AS (
+    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, reasons)
+    SELECT batch_id, id, epoch, :move, :move, stage, stage, :to_state, :actor, ARRAY[CAST(:reason AS text)]
+    FROM closed
+)
+SELECT count(*) FROM closed

@@ -1,0 +1,65 @@
+-- Everything that becomes of claimed queries: the move, its decision, the answer, and the result of each call.
+-- A move counts only at its stage, from its states, under its epoch; a call's result counts always.
+WITH moves AS (
+    SELECT m.*, row_number() OVER (PARTITION BY m.to_stage, m.publish ORDER BY m.query_id) AS place
+    FROM json_to_recordset(CAST(:moves AS json)) AS m (
+        query_id bigint, epoch integer, stage text, sources text[], to_stage text, to_state text,
+        publish boolean, tier text, wait_s double precision, attempts integer, escalated integer,
+        final boolean, kind text, move text, router text, score double precision,
+        confidence double precision, propensity double precision, call_id bigint, reasons text[],
+        detail jsonb, model text, accepted boolean, response json)
+),
+room AS (
+    SELECT s.stage, s.depth_window - (
+        SELECT count(*) FROM queries AS q WHERE q.state = 'queued' AND q.stage = s.stage) AS places
+    FROM stages AS s
+    WHERE s.stage IN (SELECT to_stage FROM moves WHERE publish)
+),
+moved AS (
+    UPDATE queries AS q
+    SET stage = m.to_stage,
+        state = CASE WHEN m.publish AND m.place <= coalesce(r.places, 0) THEN 'queued' ELSE m.to_state END,
+        tier = coalesce(m.tier, q.tier),
+        due_at = CASE WHEN m.wait_s > 0 THEN now() + make_interval(secs => m.wait_s) ELSE q.due_at END,
+        attempts = CASE WHEN m.to_stage = q.stage THEN q.attempts + m.attempts ELSE 0 END,
+        escalations = q.escalations + m.escalated,
+        lease_until = NULL,
+        moved_at = now(),
+        finished_at = CASE WHEN m.final THEN now() END
+    FROM moves AS m
+    LEFT JOIN room AS r ON r.stage = m.to_stage
+    WHERE q.id = m.query_id
+      AND q.stage = m.stage
+      AND q.epoch = m.epoch
+      AND q.state = ANY(m.sources)
+    RETURNING q.id, q.batch_id, q.epoch, q.stage, q.state
+),
+answered AS (
+    INSERT INTO answers (query_id, call_id, tier, model, confidence, accepted, response)
+    SELECT d.id, m.call_id, m.tier, m.model, m.confidence, m.accepted, m.response
+    FROM moved AS d
+    JOIN moves AS m ON m.query_id = d.id
+    WHERE m.response IS NOT NULL
+),
+logged AS (
+    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router,
+                           score, confidence, propensity, call_id, reasons, detail)
+    SELECT d.batch_id, d.id, d.epoch, m.kind, m.move, m.stage, d.stage, d.state, m.tier, m.router,
+           m.score, m.confidence, m.propensity, m.call_id, m.reasons, m.detail
+    FROM moved AS d
+    JOIN moves AS m ON m.query_id = d.id
+),
+settled AS (
+    UPDATE calls AS c
+    SET outcome = r.outcome, status = r.status, latency_ms = r.latency_ms,
+        prompt_tokens = r.prompt_tokens, cached_tokens = r.cached_tokens,
+        completion_tokens = r.completion_tokens, reasoning_tokens = r.reasoning_tokens,
+        cost_usd = r.cost_usd, request_id = r.request_id, finish_reason = r.finish_reason,
+        mean_logprob = r.mean_logprob, response = r.response, finished_at = now()
+    FROM json_to_recordset(CAST(:results AS json)) AS r (
+        call_id bigint, at timestamptz, outcome text, status smallint, latency_ms double precision,
+        prompt_tokens integer, cached_tokens integer, completion_tokens integer, reasoning_tokens integer,
+        cost_usd numeric, request_id text, finish_reason text, mean_logprob double precision, response json)
+    WHERE c.id = r.call_id AND c.created_at = r.at
+)
+SELECT id, stage, state FROM moved

@@ -1,0 +1,29 @@
+-- ready → queued at one stage, as many as there is room for, in turn across batches:
+-- the first of each batch, then the second of each, so that ten queries never wait behind a million.
+WITH open AS (
+    SELECT b.id, b.priority FROM batches AS b
+    WHERE b.ended_at IS NULL AND b.cancelled_at IS NULL
+      AND EXISTS (SELECT 1 FROM queries AS q
+                  WHERE q.stage = :stage AND q.state = 'ready' AND q.batch_id = b.id AND q.due_at <= now())
+),
+share AS (SELECT ceil(:room / greatest(count(*), 1.0)) AS each FROM open),
+due AS (
+    SELECT o.priority, q.id, row_number() OVER (PARTITION BY o.id ORDER BY q.due_at, q.id) AS turn
+    FROM open AS o
+    CROSS JOIN share
+    CROSS JOIN LATERAL (
+        SELECT w.id, w.due_at FROM queries AS w
+        WHERE w.stage = :stage AND w.state = 'ready' AND w.batch_id = o.id AND w.due_at <= now()
+        ORDER BY w.due_at, w.id
+        LIMIT CAST(share.each AS bigint)
+    ) AS q
+),
+chosen AS (SELECT id, priority, turn FROM due ORDER BY priority DESC, turn, id LIMIT :room),
+queued AS (
+    UPDATE queries AS q
+    SET state = 'queued', moved_at = now()
+    FROM chosen AS c
+    WHERE q.id = c.id AND q.stage = :stage AND q.state = 'ready'
+    RETURNING q.id
+)
+SELECT c.id FROM chosen AS c JOIN queued USING (id) ORDER BY c.priority DESC, c.turn, c.id

@@ -1,0 +1,13 @@
+-- What a chunk of ids says, for those that still wait at the stage.
+SELECT q.id, q.batch_id, q.epoch, q.tier, q.attempts, q.escalations,
+       CAST(p.body AS text) AS body, CAST(p.options AS text) AS options,
+       b.cap_usd IS NOT NULL AS capped, p.custom_id
+FROM queries AS q
+JOIN prompts AS p ON p.query_id = q.id
+JOIN batches AS b ON b.id = q.batch_id
+WHERE q.id = ANY(CAST(:ids AS bigint[]))
+  AND q.stage = :stage
+  AND q.state = ANY(CAST(:sources AS text[]))
+  AND q.due_at <= now()
+  AND b.cancelled_at IS NULL
+ORDER BY q.id

@@ -1,0 +1,19 @@
+-- failed, dead and expired queries of a batch start again at the route stage.
+WITH again AS (
+    UPDATE queries
+    SET state = 'ready', stage = 'route', due_at = now(), moved_at = now(), finished_at = NULL,
+        crashes = 0, attempts = 0, escalations = 0, tier = NULL
+    WHERE batch_id = :batch_id AND state = ANY(CAST(:sources AS text[]))
+    RETURNING id, batch_id, epoch
+),
+reopened AS (
+    UPDATE batches SET ended_at = NULL, cancelled_at = NULL, expires_at = NULL
+    WHERE id = :batch_id AND EXISTS (SELECT 1 FROM again)
+),
+logged AS (
+    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, reasons)
+    SELECT batch_id, id, epoch, 'resume', 'resume', 'route', 'route', 'ready', 'user',
+           ARRAY['resumed: failed lines start again']
+    FROM again
+)
+SELECT count(*) FROM again
