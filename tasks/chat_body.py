@@ -16,6 +16,7 @@ from tasks.line import Flaw
 
 ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 MAX_REGEX_CHARS: Final = 1000
+MAX_SCHEMA_BYTES: Final = 100_000
 
 Check = Callable[[Any], str | None]
 """Gives what the value must be, or None where it is that."""
@@ -174,7 +175,10 @@ _CHECKS: Final[dict[str, Callable[[str, Any], Flaw | None]]] = {
 
 def schema_flaw(schema: Mapping[str, Any], path: str) -> Flaw | None:
     """Whether ``schema`` is a JSON Schema that a validator takes."""
-    wrong = _schema_error(orjson.dumps(schema, option=orjson.OPT_SORT_KEYS))
+    written = orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)
+    if len(written) > MAX_SCHEMA_BYTES:
+        return Flaw(path, f"it is larger than {MAX_SCHEMA_BYTES} bytes", "Ask for a simpler shape")
+    wrong = _schema_error(written)
     return Flaw(path, f"it is not a JSON Schema: {wrong}", "Correct the schema") if wrong else None
 
 
@@ -185,6 +189,8 @@ def _schema_error(schema: bytes) -> str | None:
         jsonschema.validators.validator_for(loaded, default=jsonschema.Draft202012Validator).check_schema(loaded)
     except jsonschema.SchemaError as error:
         return f"at {error.json_path}"
+    except RecursionError:
+        return "it is nested too deep"
     return None
 
 

@@ -132,14 +132,18 @@ class _Reader:
         except orjson.JSONDecodeError as error:
             return _reject(number, _broken_json(raw, error), raw, limits=self.limits)
         if not isinstance(given, dict):
-            flaw = Flaw("line", "it is not a JSON object", 'Give {"query": "..."} or an OpenAI Batch line')
-            return _reject(number, flaw, raw, limits=self.limits)
+            odd = Flaw("line", "it is not a JSON object", 'Give {"query": "..."} or an OpenAI Batch line')
+            return _reject(number, odd, raw, limits=self.limits)
+        # Before all else, so that what follows may recurse.
+        if flaw := self._unstorable(raw, given):
+            return self._reject(number, flaw, raw, given)
         simple = "body" not in given and ("query" in given or _BATCH_KEYS.isdisjoint(given))
         line = self._read_simple(given, number) if simple else self._read_batch_line(given, number)
         if isinstance(line, Flaw):
             return self._reject(number, line, raw, given)
-        flaw = self._unstorable(raw, given) or self._repeated(line.custom_id)
-        return line if flaw is None else self._reject(number, flaw, raw, given)
+        if flaw := self._repeated(line.custom_id):
+            return self._reject(number, flaw, raw, given)
+        return line
 
     def _read_batch_line(self, given: dict[str, Any], number: int) -> Line | Flaw:
         if flaw := self._custom_id_flaw(given.get("custom_id"), "custom_id") or _route_flaw(given):
@@ -149,7 +153,7 @@ class _Reader:
             return Flaw("body", "it is missing", 'Give "body": {"messages": [...]}')
         if wrong := find_flaw(body):
             return wrong
-        pin = body.get("model", "")
+        pin = body.get("model") or ""
         if self._pins.get(pin, pin) is not None and (wrong := self._pin_flaw(pin, "body.model")):
             return wrong
         pin = pin if self._pins[pin] else None
@@ -160,10 +164,7 @@ class _Reader:
             if isinstance(read, Flaw):
                 return read
             options = read
-        try:
-            return Line(number, given["custom_id"], orjson.dumps(body), options)
-        except orjson.JSONEncodeError:
-            return self._too_deep()
+        return Line(number, given["custom_id"], orjson.dumps(body), options)
 
     def _read_simple(self, given: dict[str, Any], number: int) -> Line | Flaw:
         query = given.get("query")
@@ -222,19 +223,12 @@ class _Reader:
             if type(cap) not in (int, float) or not 0 < cap <= _MAX_COST_USD:
                 return Flaw("max_cost_usd", "it must be a number of dollars above 0", "Correct it, or leave it out")
             options["max_cost_usd"] = cap
-        try:
-            return orjson.dumps(options) if options else None
-        except orjson.JSONEncodeError:
-            return self._too_deep()
+        return orjson.dumps(options) if options else None
 
     def _metadata_flaw(self, metadata: Any) -> Flaw | None:
         if not isinstance(metadata, dict):
             return Flaw("metadata", "it must be a JSON object", 'Give for example {"team": "search"}')
-        try:
-            size = len(orjson.dumps(metadata))
-        except orjson.JSONEncodeError:
-            return self._too_deep()
-        if size > self.limits.max_metadata_bytes:
+        if len(orjson.dumps(metadata)) > self.limits.max_metadata_bytes:
             return Flaw("metadata", f"it is larger than {self.limits.max_metadata_bytes} bytes", "Keep less in it")
         return None
 
@@ -253,13 +247,10 @@ class _Reader:
     def _unstorable(self, raw: bytes, given: dict[str, Any]) -> Flaw | None:
         """What jsonb would refuse, or nesting that a later reader would stumble over."""
         if raw.count(b"{") + raw.count(b"[") > self.limits.max_depth and _depth(given) > self.limits.max_depth:
-            return self._too_deep()
+            return Flaw("line", f"it is nested deeper than {self.limits.max_depth} levels", "Flatten it")
         if _NUL_ESCAPE in raw and _has_nul(given):
             return Flaw("line", "a text in it has a NUL character (\\u0000)", "Take it out")
         return None
-
-    def _too_deep(self) -> Flaw:
-        return Flaw("line", f"it is nested deeper than {self.limits.max_depth} levels", "Flatten it")
 
     def _repeated(self, custom_id: str) -> Flaw | None:
         """Remembers ``custom_id``. Long ones by 128 bits of BLAKE2b, where a chance hit is out of question."""
@@ -328,7 +319,7 @@ def _broken_json(raw: bytes, error: orjson.JSONDecodeError) -> Flaw:
         return _not_utf8(wrong)
     why = str(error)
     if "depth" in why or "ecursion" in why:
-        return Flaw("line", "it is nested too deep", "Flatten it")
+        return Flaw("line", "it is nested deeper than a parser goes", "Flatten it")
     if "surrogate" in why:
         return Flaw(
             "line", f"it has half of a surrogate pair at character {error.pos + 1}", "Write the whole character"
