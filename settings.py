@@ -1,0 +1,250 @@
+"""The environment as `Settings`, and `fleet.toml` as a `Fleet`.
+
+Nothing needs to be set. Without ``DATABASE_URL`` and ``BROKER_URL`` Pointsman runs its own
+Postgres and Redis; where those are up, their addresses are in ``services.json`` under
+``POINTSMAN_HOME``, so that every process of this machine finds them.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
+
+from fleet_file import FleetError, check_fleet, load_fleet
+from routing.fleet import Fleet
+
+ROOT: Final = Path(__file__).resolve().parent
+"""The repository, or wherever this application lies."""
+
+SERVICES_FILE: Final = "services.json"
+
+_POSTGRES_SCHEMES: Final = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
+_REDIS_SCHEMES: Final = frozenset({"redis", "rediss"})
+_SOCKET_SCHEMES: Final = frozenset({"redis+socket", "unix"})
+_AMQP_SCHEMES: Final = frozenset({"amqp", "amqps", "pyamqp"})
+_LOG_LEVELS: Final = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
+
+
+class SettingsError(ValueError):
+    """An environment variable, or its absence, with which Pointsman cannot work; says the mend.
+
+    The message never holds the value: an address may carry a password.
+    """
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Settings:
+    """Where everything is. Addresses are None until the embedded service runs that has them."""
+
+    home: Path
+    """The data directory: embedded services, logs, ``services.json``."""
+    fleet_path: Path
+    database: str | None = None
+    """SQLAlchemy's form, ``postgresql+psycopg://…``."""
+    broker: str | None = None
+    """Celery's form: ``redis://``, ``rediss://``, ``redis+socket://`` or ``amqp://``."""
+    redis: str | None = None
+    """redis-py's form, ``redis://`` or ``unix://``; None where the broker is RabbitMQ and no REDIS_URL is given."""
+    simulator_url: str | None = None
+    """``http://host:port`` of the running simulator."""
+    key_prefix: str = "pointsman:"
+    """What every Redis key of ours begins with, those of the broker included."""
+    log_level: str = "INFO"
+    embeds_postgres: bool = True
+    embeds_redis: bool = True
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """What the environment says, completed by ``services.json``. Raises SettingsError."""
+        environ = os.environ if environ is None else environ
+        home = Path(environ.get("POINTSMAN_HOME") or ROOT / ".pointsman").expanduser().absolute()
+        given = cls(
+            home=home,
+            fleet_path=Path(environ.get("POINTSMAN_FLEET") or ROOT / "fleet.toml").expanduser().absolute(),
+            database=_database_url(environ.get("DATABASE_URL")),
+            broker=_broker_url(environ.get("BROKER_URL")),
+            redis=_redis_url(environ.get("REDIS_URL") or environ.get("BROKER_URL")),
+            simulator_url=environ.get("POINTSMAN_SIMULATOR_URL") or None,
+            key_prefix=environ.get("POINTSMAN_KEY_PREFIX") or "pointsman:",
+            log_level=_log_level(environ.get("POINTSMAN_LOG_LEVEL")),
+            embeds_postgres=not environ.get("DATABASE_URL"),
+            embeds_redis=not environ.get("BROKER_URL"),
+        )
+        return given.joined_with(read_services(home))
+
+    @property
+    def embedded(self) -> bool:
+        """Whether Postgres or Redis, or both, are our own."""
+        return self.embeds_postgres or self.embeds_redis
+
+    @property
+    def database_url(self) -> str:
+        """Where Postgres is, for SQLAlchemy. Raises SettingsError while nothing runs."""
+        if self.database is None:
+            raise SettingsError(_absent("Postgres", "DATABASE_URL"))
+        return self.database
+
+    @property
+    def libpq_url(self) -> str:
+        """The same for psycopg and psql, ``postgresql://…``."""
+        return self.database_url.replace("postgresql+psycopg://", "postgresql://", 1)
+
+    @property
+    def broker_url(self) -> str:
+        """Where the broker is, for Celery. Raises SettingsError while nothing runs."""
+        if self.broker is None:
+            raise SettingsError(_absent("Redis", "BROKER_URL"))
+        return self.broker
+
+    @property
+    def redis_url(self) -> str | None:
+        """Where the limiter's Redis is, for redis-py; None where there is none."""
+        return self.redis
+
+    def joined_with(self, services: Mapping[str, str]) -> "Settings":
+        """The same, with the addresses of running ``services`` for all that the environment leaves open."""
+        return replace(
+            self,
+            database=services.get("database_url") if self.embeds_postgres else self.database,
+            broker=services.get("broker_url") if self.embeds_redis else self.broker,
+            redis=self.redis or (services.get("redis_url") if self.embeds_redis else None),
+            simulator_url=self.simulator_url or services.get("simulator_url"),
+        )
+
+    def fleet(self, path: Path | None = None) -> Fleet:
+        """The fleet of ``path`` or else of ``POINTSMAN_FLEET``. Raises FleetError."""
+        environ = dict(os.environ)
+        if self.simulator_url:
+            environ["POINTSMAN_SIMULATOR_URL"] = self.simulator_url
+        return load_fleet(path or self.fleet_path, environ)
+
+    def child_environ(self) -> dict[str, str]:
+        """The variables by which a child process sees what this process sees."""
+        given = {
+            "POINTSMAN_HOME": str(self.home),
+            "POINTSMAN_FLEET": str(self.fleet_path),
+            "POINTSMAN_SIMULATOR_URL": self.simulator_url,
+            "POINTSMAN_KEY_PREFIX": self.key_prefix,
+            "POINTSMAN_LOG_LEVEL": self.log_level,
+            "DATABASE_URL": self.database,
+            "BROKER_URL": self.broker,
+            "REDIS_URL": self.redis,
+        }
+        return {name: value for name, value in given.items() if value}
+
+    def __repr__(self) -> str:
+        return (
+            f"Settings(home={str(self.home)!r}, fleet_path={str(self.fleet_path)!r}, "
+            f"database={without_password(self.database)!r}, broker={without_password(self.broker)!r}, "
+            f"redis={without_password(self.redis)!r}, simulator_url={without_password(self.simulator_url)!r}, "
+            f"key_prefix={self.key_prefix!r}, log_level={self.log_level!r}, "
+            f"embeds_postgres={self.embeds_postgres}, embeds_redis={self.embeds_redis})"
+        )
+
+
+def without_password(url: str | None) -> str | None:
+    """``url`` with ``***`` for its password, fit to be shown."""
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        secret = parts.password
+    except ValueError:
+        return "***"
+    query = urlencode([(k, "***" if "pass" in k.lower() else v) for k, vs in parse_qs(parts.query).items() for v in vs])
+    hidden = parts.netloc if secret is None else parts.netloc.rpartition("@")[0].partition(":")[0] + ":***@"
+    if secret is not None:
+        hidden += parts.netloc.rpartition("@")[2]
+    shown = urlunsplit(
+        (parts.scheme, hidden, parts.path, query if "***" in query or "%2A" in query else parts.query, "")
+    )
+    # urlunsplit drops the empty authority of `postgresql+psycopg:///…`, a scheme that it does not know.
+    return shown if "://" in shown or "://" not in url else shown.replace(":", "://", 1)
+
+
+def read_services(home: Path) -> dict[str, str]:
+    """The addresses that the embedded services of ``home`` have left, or nothing.
+
+    A file that others could have written is not believed: it decides where prompts go.
+    """
+    path = home / SERVICES_FILE
+    try:
+        mode = path.stat()
+        if mode.st_uid != os.geteuid() or mode.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return {}
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {str(name): value for name, value in found.items() if isinstance(value, str)}
+
+
+def _database_url(given: str | None) -> str | None:
+    if not given:
+        return None
+    scheme, separator, rest = given.partition("://")
+    if not separator or scheme not in _POSTGRES_SCHEMES:
+        raise SettingsError("DATABASE_URL is not the address of a Postgres. Write postgresql://user@host/database.")
+    return f"postgresql+psycopg://{rest}"
+
+
+def _broker_url(given: str | None) -> str | None:
+    if not given:
+        return None
+    scheme, separator, rest = given.partition("://")
+    if separator and scheme in _REDIS_SCHEMES | _AMQP_SCHEMES:
+        return given
+    if separator and scheme in _SOCKET_SCHEMES:
+        parts = urlsplit(f"unix://{rest}")
+        asked = parse_qs(parts.query)
+        number = (asked.get("virtual_host") or asked.get("db") or ["0"])[0]
+        return urlunsplit(("redis+socket", parts.netloc, parts.path, f"virtual_host={number}", ""))
+    raise SettingsError(
+        "BROKER_URL is not the address of a broker that Pointsman knows. "
+        "Write redis://host:6379/0, rediss://…, redis+socket:///path or amqp://user@host//."
+    )
+
+
+def _redis_url(given: str | None) -> str | None:
+    """redis-py's form of REDIS_URL, or of a BROKER_URL that is a Redis."""
+    if not given:
+        return None
+    scheme, _, rest = given.partition("://")
+    if scheme in _REDIS_SCHEMES:
+        return given
+    if scheme in _SOCKET_SCHEMES:
+        parts = urlsplit(f"unix://{rest}")
+        asked = parse_qs(parts.query)
+        number = (asked.get("virtual_host") or asked.get("db") or ["0"])[0]
+        return f"unix://{parts.netloc}{parts.path}?db={number}"
+    if scheme in _AMQP_SCHEMES:
+        return None
+    raise SettingsError("REDIS_URL is not the address of a Redis. Write redis://host:6379/0 or unix:///path.")
+
+
+def _log_level(given: str | None) -> str:
+    level = (given or "INFO").upper()
+    if level not in _LOG_LEVELS:
+        raise SettingsError(f"POINTSMAN_LOG_LEVEL is none of {', '.join(sorted(_LOG_LEVELS))}.")
+    return level
+
+
+def _absent(service: str, variable: str) -> str:
+    return f"No {service} is running. Start Pointsman's own with `pointsman up`, or set {variable} to one of yours."
+
+
+__all__ = [
+    "ROOT",
+    "FleetError",
+    "Settings",
+    "SettingsError",
+    "check_fleet",
+    "load_fleet",
+    "read_services",
+    "without_password",
+]
