@@ -440,6 +440,6 @@ def test_no_bytes_whatever_make_intake_fail(data: bytes, head: bytes) -> None:
     try:
         taken = read(head + data)
     except BadInput as error:
-        assert error.rejections
+        assert error.rejections  # noqa: PT017 - either outcome is right
     else:
         assert all(isinstance(each, Line | Rejection) for each in taken)
