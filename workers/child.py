@@ -1,0 +1,101 @@
+"""Child processes that never outlive us: not after a clean stop, and not after our ``kill -9``."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1
+_LIBC: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+_KEPT_LOG_BYTES: Final = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The system user that a child runs as, where that is not ours."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+def spawn(
+    argv: Sequence[str | Path],
+    *,
+    log: Path,
+    environ: Mapping[str, str],
+    cwd: Path,
+    death_signal: signal.Signals = signal.SIGKILL,
+    account: Account | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start ``argv`` in a session of its own, its output appended to ``log``.
+
+    ``environ`` is its whole environment. On Linux the kernel sends ``death_signal`` when the
+    *thread* that called this is gone, so call it from one that lives as long as the child may;
+    elsewhere nothing does, and a ``kill -9`` of ours leaves the child behind.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > _KEPT_LOG_BYTES:
+        log.replace(log.with_suffix(".old.log"))
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        return subprocess.Popen(
+            [str(part) for part in argv],
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=descriptor,
+            env=dict(environ),
+            cwd=cwd,
+            start_new_session=True,  # a terminal's Ctrl-C is for us, who then stop it in order
+            preexec_fn=_dies_with_parent(death_signal),
+            user=account.uid if account else None,
+            group=account.gid if account else None,
+            extra_groups=[] if account else None,
+        )
+    finally:
+        os.close(descriptor)
+
+
+def _dies_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
+    if _LIBC is None:
+        return None
+    libc, parent = _LIBC, os.getpid()
+
+    def ask() -> None:
+        # After the change of user, which would clear it.
+        libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+        if os.getppid() != parent:  # it died before the kernel knew of our wish
+            os._exit(1)
+
+    return ask
+
+
+def stop(child: subprocess.Popen[bytes], *, by: signal.Signals = signal.SIGTERM, grace_s: float = 10.0) -> bool:
+    """End ``child`` by a signal, and by SIGKILL after ``grace_s``. Whether it went by itself."""
+    if child.poll() is not None:
+        return True
+    child.send_signal(by)
+    try:
+        child.wait(grace_s)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+        return False
+    return True
+
+
+def tail(log: Path, *, lines: int = 15) -> str:
+    """The last ``lines`` of a log, for a message that explains why a child is gone."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 16_384))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])

@@ -1,0 +1,66 @@
+"""The data directory of Pointsman: what lies in it, who may enter, and where sockets go.
+
+``postgres/`` the cluster, ``redis/`` its working directory, ``logs/``, ``run/`` sockets and locks.
+"""
+
+import hashlib
+import os
+import re
+import socket
+import stat
+import tempfile
+from pathlib import Path
+from typing import Final
+
+_LONGEST_SOCKET: Final = ".s.PGSQL.5432"
+_PLAIN: Final = re.compile(r"[\w./-]+", re.ASCII)
+
+
+class HomeError(RuntimeError):
+    """The data directory cannot be used; says why and the mend."""
+
+
+def make_home(home: Path) -> Path:
+    """The directory, there and ours alone. As root others may pass through, for Postgres runs as another user."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        home.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        for name in ("logs", "run"):
+            (home / name).mkdir(exist_ok=True)
+            (home / name).chmod(0o711 if os.geteuid() == 0 and name == "run" else 0o700)
+    except OSError as error:
+        raise HomeError(
+            f"{home} cannot be used: {error.strerror}. Set POINTSMAN_HOME to a directory of yours."
+        ) from error
+    return home
+
+
+def socket_dir(home: Path) -> Path:
+    """Where this home's unix sockets go: ``run/`` in it, or a short path in the temporary directory.
+
+    A socket's path has at most 107 bytes (104 on macOS), a URL holds no odd characters unescaped
+    (Flower and Postgres's own list of directories do not unescape), and some mounts take no sockets.
+    """
+    inside = home / "run"
+    if _PLAIN.fullmatch(str(inside)) and _takes_sockets(inside):
+        return inside
+    name = hashlib.sha256(os.fsencode(home)).hexdigest()[:10]
+    short = Path("/tmp" if Path("/tmp").is_dir() else tempfile.gettempdir()) / f"pointsman-{os.geteuid()}-{name}"  # noqa: S108  # its owner is checked below
+    short.mkdir(mode=0o700, exist_ok=True)
+    found = short.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise HomeError(f"{short} belongs to somebody else. Set POINTSMAN_HOME to a shorter path.")
+    short.chmod(0o711 if os.geteuid() == 0 else 0o700)
+    return short
+
+
+def _takes_sockets(directory: Path) -> bool:
+    # With room for the subdirectory that Postgres has to itself.
+    path = directory / f"pg-{os.getpid()}{_LONGEST_SOCKET}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind(str(path))
+        except OSError:
+            return False
+    path.unlink(missing_ok=True)
+    return True
