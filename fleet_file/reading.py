@@ -20,9 +20,10 @@ from fleet_file.shapes import (
     Table,
     TierTable,
     TimingTable,
+    WorkersTable,
     parse,
 )
-from routing.fleet import Budgets, Fleet, LlmRouter, Model, Price, Provider, RouterPolicy, Tier, Timing
+from routing.fleet import Budgets, Fleet, LlmRouter, Model, Price, Provider, RouterPolicy, Tier, Timing, Workers
 
 T = TypeVar("T", bound=Table)
 
@@ -96,6 +97,7 @@ class _Parsed:
     router: RouterTable | None = None
     budgets: BudgetsTable | None = None
     timing: TimingTable | None = None
+    workers: WorkersTable | None = None
 
     def one(self, shape: type[T], tables: Mapping[str, Any], name: str) -> T | None:
         return self._keep(parse(shape, tables.get(name, {}), name))
@@ -120,6 +122,7 @@ def _parse(tables: Mapping[str, Any]) -> _Parsed:
     parsed.router = parsed.one(RouterTable, tables, "router")
     parsed.budgets = parsed.one(BudgetsTable, tables, "budgets")
     parsed.timing = parsed.one(TimingTable, tables, "timing")
+    parsed.workers = parsed.one(WorkersTable, tables, "workers")
     return parsed
 
 
@@ -175,6 +178,7 @@ def _fleet(parsed: _Parsed, prices: Mapping[str, Price], *, digest: str, simulat
     assert parsed.router is not None
     assert parsed.budgets is not None
     assert parsed.timing is not None
+    assert parsed.workers is not None
     return Fleet(
         name=parsed.fleet.name,
         simulated=parsed.fleet.simulated,
@@ -184,6 +188,7 @@ def _fleet(parsed: _Parsed, prices: Mapping[str, Price], *, digest: str, simulat
         router=_router(parsed.router),
         budgets=Budgets(**parsed.budgets.model_dump()),
         timing=Timing(**parsed.timing.model_dump()),
+        workers=Workers(**parsed.workers.model_dump()),
         digest=digest,
     )
 

@@ -7,7 +7,19 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fleet_file.problem import Problem, choice, key
-from routing.fleet import BudgetPolicy, Budgets, LlmRouter, Model, Price, Protocol, Provider, RouterPolicy, Tier, Timing
+from routing.fleet import (
+    BudgetPolicy,
+    Budgets,
+    LlmRouter,
+    Model,
+    Price,
+    Protocol,
+    Provider,
+    RouterPolicy,
+    Tier,
+    Timing,
+    Workers,
+)
 from routing.outcome import FailureKind
 
 
@@ -35,6 +47,7 @@ LenientProtocol = Annotated[Protocol, Field(strict=False)]
 LenientPolicy = Annotated[BudgetPolicy, Field(strict=False)]
 LenientKind = Annotated[FailureKind, Field(strict=False)]
 Router = Literal["gate", "classifier", "llm"]
+Pool = Literal["threads", "solo"]
 
 
 class Table(BaseModel):
@@ -137,6 +150,14 @@ class TimingTable(Table):
     backoff_s: Annotated[NotNegative, Field(le=60)] = _default(Timing, "backoff_s")
 
 
+class WorkersTable(Table):
+    """``[workers]``"""
+
+    pool: Pool = _default(Workers, "pool")
+    chunks_in_flight: Count = _default(Workers, "chunks_in_flight")
+    prefetch: Count = _default(Workers, "prefetch")
+
+
 SHAPES: Mapping[str, type[Table]] = {
     "fleet": FleetTable,
     "providers": ProviderTable,
@@ -145,6 +166,7 @@ SHAPES: Mapping[str, type[Table]] = {
     "router": RouterTable,
     "budgets": BudgetsTable,
     "timing": TimingTable,
+    "workers": WorkersTable,
 }
 """The tables of the top level; of providers, models and tiers the shape of each one in them."""
 

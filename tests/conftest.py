@@ -1,0 +1,148 @@
+"""What tests stand on: a real Postgres with a fresh database each, and a real Redis, both our own.
+
+Started once per session, and only if a test asks. ``POINTSMAN_TEST_DATABASE_URL`` (of a server's
+superuser) and ``POINTSMAN_TEST_BROKER_URL`` have the tests use other servers instead.
+"""
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from redis import Redis
+
+from db import migrate
+from routing.fleet import Fleet
+from settings import ROOT, Settings, load_fleet
+from workers.embedded_postgres import start_postgres
+from workers.embedded_redis import start_redis
+
+_TEMPLATE = "pointsman_template"
+
+
+@dataclass(frozen=True)
+class Databases:
+    """A Postgres server on which databases come and go."""
+
+    url: str
+    """libpq's form, of a database to which the superuser connects."""
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def of(self, name: str) -> str:
+        """The address of the database ``name``, in SQLAlchemy's form."""
+        host, _, rest = self.url.partition("://")[2].partition("/")
+        _, mark, options = rest.partition("?")
+        return f"postgresql+psycopg://{host}/{name}{mark}{options}"
+
+    def execute(self, statement: str, *names: str) -> None:
+        """Run a statement that wants no transaction, ``{}`` standing for each of ``names``."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]  # ours
+
+    def clone(self, template: str) -> str:
+        """The name of a new database that is like ``template``."""
+        name = f"test_{os.getpid()}_{next(self._numbers)}"
+        self.execute("CREATE DATABASE {} TEMPLATE {}", name, template)
+        return name
+
+    def drop(self, name: str) -> None:
+        """Remove a database, whoever is still connected."""
+        self.execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+
+
+@pytest.fixture(scope="session")
+def services_home() -> Iterator[Path]:
+    """A short path, for the sockets."""
+    home = Path(tempfile.mkdtemp(prefix="pointsman-test-"))
+    yield home
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def databases(services_home: Path) -> Iterator[Databases]:
+    """The server."""
+    given = os.environ.get("POINTSMAN_TEST_DATABASE_URL")
+    if given:
+        yield Databases(given.replace("postgresql+psycopg://", "postgresql://"))
+        return
+    server = start_postgres(services_home, fresh_sync=False)
+    try:
+        yield Databases(server.url_of("postgres").replace("postgresql+psycopg://", "postgresql://"))
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def template_database(databases: Databases) -> Iterator[str]:
+    """The name of a database with the newest schema and nothing in it. Clone it, do not connect to it."""
+    name = f"{_TEMPLATE}_{os.getpid()}"
+    databases.execute("CREATE DATABASE {}", name)
+    migrate.upgrade(databases.of(name))
+    yield name
+    databases.drop(name)
+
+
+@pytest.fixture
+def database_url(databases: Databases, template_database: str) -> Iterator[str]:
+    """A database with the newest schema, this test's alone; SQLAlchemy's form, the superuser's rights."""
+    name = databases.clone(template_database)
+    yield databases.of(name)
+    databases.drop(name)
+
+
+@pytest.fixture(scope="session")
+def broker_server(services_home: Path) -> Iterator[Settings]:
+    """A broker, as settings without anything else."""
+    given = os.environ.get("POINTSMAN_TEST_BROKER_URL")
+    if given:
+        yield Settings.load({"BROKER_URL": given, "POINTSMAN_HOME": str(services_home)})
+        return
+    server = start_redis(services_home)
+    try:
+        yield Settings.load({"BROKER_URL": server.broker_url, "POINTSMAN_HOME": str(services_home)})
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def redis_url(broker_server: Settings) -> str:
+    """A Redis with nothing in it, in redis-py's form."""
+    if broker_server.redis_url is None:
+        pytest.skip("the broker of this run is no Redis")
+    with Redis.from_url(broker_server.redis_url) as client:
+        client.flushall()
+    return broker_server.redis_url
+
+
+@pytest.fixture
+def broker_url(broker_server: Settings) -> str:
+    """A broker in Celery's form; emptied where it is a Redis."""
+    if broker_server.redis_url is not None:
+        with Redis.from_url(broker_server.redis_url) as client:
+            client.flushall()
+    return broker_server.broker_url
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str, broker_url: str) -> Settings:
+    """Everything that a process of ours needs, this test's alone."""
+    return Settings.load(
+        {
+            "POINTSMAN_HOME": str(tmp_path / "home"),
+            "DATABASE_URL": database_url,
+            "BROKER_URL": broker_url,
+            "POINTSMAN_KEY_PREFIX": f"{tmp_path.name}:",
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def shipped_fleet() -> Fleet:
+    """``fleet.toml`` as it is shipped; its simulator is not running."""
+    return load_fleet(ROOT / "fleet.toml", {})
