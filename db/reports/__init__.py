@@ -1,0 +1,21 @@
+"""Questions about batches and queries, one statement each, in the file of its name."""
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from sqlalchemy import Row, TextClause, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+
+@cache
+def report(name: str) -> TextClause:
+    """The statement in ``name``.sql, with its ``:parameters`` to bind."""
+    return text(files(__name__).joinpath(f"{name}.sql").read_text(encoding="utf-8"))
+
+
+async def ask(engine: AsyncEngine, name: str, **params: object) -> Sequence[Row[Any]]:
+    """The rows of the answer to the question ``name``."""
+    async with engine.connect() as connection:
+        return (await connection.execute(report(name), params)).all()

@@ -1,0 +1,227 @@
+"""A batch in figures: how far it is, what it cost, and what it saved."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.reports import ask
+from routing.fleet import Fleet
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch as it was submitted. ``handle`` is its public name, ``id`` ours."""
+
+    id: int
+    handle: str
+    source: str
+    total: int
+    simulated: bool
+    fleet: str
+    fleet_digest: str
+    created_at: datetime
+    cancelled_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a batch is. ``cost_usd`` counts a call under way at its reservation; ``wall_s`` is by Postgres' clock."""
+
+    handle: str
+    source: str
+    total: int
+    simulated: bool
+    created_at: datetime
+    cancelled_at: datetime | None
+    ended_at: datetime | None
+    done: int
+    failed: int
+    """Ended without an answer, by whatever way but a cancel."""
+    cancelled: int
+    held: int
+    running: int
+    waiting: int
+    escalated: int
+    calls: int
+    cost_usd: float
+    wall_s: float
+    by_tier: Mapping[str, int]
+    """Answered queries by the tier that had them last."""
+    open_by_stage: Mapping[str, int]
+
+    @property
+    def finished(self) -> int:
+        """Queries in a terminal state."""
+        return self.done + self.failed + self.cancelled
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it is open any more."""
+        return self.finished >= self.total
+
+
+@dataclass(frozen=True, slots=True)
+class TierFigures:
+    """What one tier did for a batch. Latencies are of complete calls, in ms: 50th, 95th and 99th percentile."""
+
+    tier: str
+    queries: int
+    """Queries that were sent to it, answered there or not."""
+    answered: int
+    unaccepted: int
+    """Answers that were taken although the judge had doubts: the best that was to be had."""
+    confidence: float | None
+    """Mean of its answers."""
+    calls: int
+    failed_calls: int
+    cost_usd: float
+    models: tuple[str, ...]
+    latency_ms: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """A reason for which queries ended without an answer, and how often."""
+
+    state: str
+    reason: str
+    queries: int
+    example: str
+    """The custom_id of one of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFigures:
+    """The whole account of a batch; ``batch_costs.sql`` defines the baseline."""
+
+    progress: Progress
+    top_tier: str
+    baseline_model: str
+    """Whose price the baseline takes for queries that never came to the top tier."""
+    fleet_changed: bool
+    """Whether the fleet is another than when the batch was submitted, so that its prices may be."""
+    tiers: tuple[TierFigures, ...]
+    failures: tuple[Why, ...]
+    calls: int
+    open_calls: int
+    failed_calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    router_cost_usd: float
+    baseline_cost_usd: float
+    latency_ms: tuple[float, float, float] | None
+
+    @property
+    def saving_usd(self) -> float:
+        """Baseline less cost; negative where the batch cost more than the top tier alone would have."""
+        return round(self.baseline_cost_usd - self.cost_usd, 9)
+
+    @property
+    def saving_share(self) -> float | None:
+        """The saving as a share of the baseline, None without a baseline."""
+        return self.saving_usd / self.baseline_cost_usd if self.baseline_cost_usd else None
+
+    @property
+    def router_share_of_saving(self) -> float | None:
+        """The routers' own cost as a share of what was saved, None where nothing was."""
+        return self.router_cost_usd / self.saving_usd if self.saving_usd > 0 else None
+
+    @property
+    def queries_per_s(self) -> float:
+        """Answered queries per second between submission and end."""
+        return self.progress.done / self.progress.wall_s if self.progress.wall_s > 0 else 0.0
+
+
+async def find_batch(engine: AsyncEngine, handle: str) -> Batch | None:
+    """The batch of that handle."""
+    rows = await ask(engine, "batch_find", handle=handle)
+    return Batch(**{name: getattr(rows[0], name) for name in Batch.__slots__}) if rows else None
+
+
+async def newest_batch(engine: AsyncEngine) -> Batch | None:
+    """The batch that was submitted last, preferring one that is still open."""
+    rows = await ask(engine, "batch_newest")
+    return await find_batch(engine, rows[0].handle) if rows else None
+
+
+async def batch_progress(engine: AsyncEngine, batch_id: int) -> Progress:
+    """How far the batch is."""
+    (row,) = await ask(engine, "batch_progress", batch_id=batch_id)
+    given = {name: getattr(row, name) for name in Progress.__slots__}
+    return Progress(
+        **given
+        | {
+            "failed": row.failed + row.dead + row.expired,
+            "cost_usd": _usd(row.cost_usd),
+            "by_tier": dict(row.by_tier),
+            "open_by_stage": dict(row.open_by_stage),
+        }
+    )
+
+
+async def batch_figures(engine: AsyncEngine, batch: Batch, *, fleet: Fleet) -> BatchFigures:
+    """The account of a batch, with its baseline at the prices of ``fleet``'s top tier."""
+    model = fleet.deployments(fleet.top)[0]
+    (costs,) = await ask(
+        engine,
+        "batch_costs",
+        batch_id=batch.id,
+        top=fleet.top,
+        input_usd_per_mtok=model.price.input_usd_per_mtok,
+        cached_usd_per_mtok=model.price.cached_input_usd_per_mtok,
+        output_usd_per_mtok=model.price.output_usd_per_mtok,
+        multiplier=model.price.multiplier,
+    )
+    tiers = [_tier(row) for row in await ask(engine, "batch_tiers", batch_id=batch.id)]
+    order = list(fleet.tiers)
+    failures = await ask(engine, "batch_failures", batch_id=batch.id, rows=5)
+    return BatchFigures(
+        progress=await batch_progress(engine, batch.id),
+        top_tier=fleet.top,
+        baseline_model=model.model,
+        fleet_changed=batch.fleet_digest != fleet.digest,
+        tiers=tuple(sorted(tiers, key=lambda t: (order.index(t.tier) if t.tier in order else len(order), t.tier))),
+        failures=tuple(Why(**row._mapping) for row in failures),
+        calls=costs.calls,
+        open_calls=costs.open_calls,
+        failed_calls=costs.failed_calls,
+        prompt_tokens=costs.prompt_tokens,
+        completion_tokens=costs.completion_tokens,
+        cost_usd=_usd(costs.cost_usd),
+        router_cost_usd=_usd(costs.router_cost_usd),
+        baseline_cost_usd=_usd(costs.baseline_cost_usd),
+        latency_ms=_percentiles(costs.latency_ms),
+    )
+
+
+def _tier(row: Row[Any]) -> TierFigures:
+    return TierFigures(
+        tier=row.tier,
+        queries=row.queries,
+        answered=row.answered,
+        unaccepted=row.unaccepted,
+        confidence=row.confidence,
+        calls=row.calls,
+        failed_calls=row.failed_calls,
+        cost_usd=_usd(row.cost_usd),
+        models=tuple(row.models),
+        latency_ms=_percentiles(row.latency_ms),
+    )
+
+
+def _usd(amount: Decimal) -> float:
+    return round(float(amount), 9)
+
+
+def _percentiles(values: list[float] | None) -> tuple[float, float, float] | None:
+    if not values or values[0] is None:
+        return None
+    p50, p95, p99 = values
+    return round(p50, 1), round(p95, 1), round(p99, 1)

@@ -1,0 +1,44 @@
+-- How far a batch has come: counts by state and tier, and what it has cost so far.
+-- A call under way counts at its reservation, so the cost never understates.
+WITH q AS MATERIALIZED (
+    SELECT state, stage, tier, count(*) AS n, count(*) FILTER (WHERE escalations > 0) AS escalated
+    FROM queries
+    WHERE batch_id = :batch_id
+    GROUP BY state, stage, tier
+),
+counted AS (
+    SELECT coalesce(sum(n) FILTER (WHERE state = 'done'), 0)::bigint AS done,
+           coalesce(sum(n) FILTER (WHERE state = 'failed'), 0)::bigint AS failed,
+           coalesce(sum(n) FILTER (WHERE state = 'dead'), 0)::bigint AS dead,
+           coalesce(sum(n) FILTER (WHERE state = 'cancelled'), 0)::bigint AS cancelled,
+           coalesce(sum(n) FILTER (WHERE state = 'expired'), 0)::bigint AS expired,
+           coalesce(sum(n) FILTER (WHERE state = 'held'), 0)::bigint AS held,
+           coalesce(sum(n) FILTER (WHERE state = 'running'), 0)::bigint AS running,
+           coalesce(sum(n) FILTER (WHERE state IN ('ready', 'queued')), 0)::bigint AS waiting,
+           coalesce(sum(escalated), 0)::bigint AS escalated
+    FROM q
+),
+tiers AS (
+    SELECT jsonb_object_agg(tier, n) AS by_tier
+    FROM (SELECT tier, sum(n)::bigint AS n FROM q WHERE state = 'done' AND tier IS NOT NULL GROUP BY tier) AS t
+),
+stages AS (
+    SELECT jsonb_object_agg(stage, n) AS open_by_stage
+    FROM (SELECT stage, sum(n)::bigint AS n FROM q
+          WHERE state IN ('held', 'queued', 'ready', 'running') GROUP BY stage) AS s
+),
+spent AS (
+    SELECT count(*) AS calls, coalesce(sum(coalesce(cost_usd, reserved_usd)), 0) AS cost_usd
+    FROM calls
+    WHERE batch_id = :batch_id
+)
+SELECT b.handle, b.source, b.total, b.simulated, b.created_at, b.cancelled_at, b.ended_at, b.cap_usd,
+       extract(epoch FROM coalesce(b.ended_at, now()) - b.created_at)::double precision AS wall_s,
+       counted.*, spent.*,
+       coalesce(tiers.by_tier, '{}') AS by_tier, coalesce(stages.open_by_stage, '{}') AS open_by_stage
+FROM batches AS b
+CROSS JOIN counted
+CROSS JOIN tiers
+CROSS JOIN stages
+CROSS JOIN spent
+WHERE b.id = :batch_id

@@ -1,0 +1,12 @@
+-- Per stage: what waits, what runs, what is held, and since when the oldest waits, in seconds.
+SELECT q.stage,
+       count(*) FILTER (WHERE q.state = 'ready') AS ready,
+       count(*) FILTER (WHERE q.state = 'queued') AS queued,
+       count(*) FILTER (WHERE q.state = 'running') AS running,
+       count(*) FILTER (WHERE q.state = 'held') AS held,
+       (extract(epoch FROM now() - min(q.moved_at) FILTER (WHERE q.state IN ('ready', 'queued'))))::double precision
+           AS oldest_wait_s
+FROM queries AS q
+WHERE q.state IN ('held', 'queued', 'ready', 'running')
+GROUP BY q.stage
+ORDER BY q.stage

@@ -1,0 +1,23 @@
+-- Each finished query of a batch in the order of its input, with its answer or why there is none.
+SELECT q.id, p.custom_id, q.state, q.tier, q.escalations,
+       a.tier AS answer_tier, a.model, a.confidence, a.accepted, CAST(a.response AS text) AS response,
+       c.provider, c.request_id, c.status, spent.cost_usd, why.reasons, why.last_reason
+FROM prompts AS p
+JOIN queries AS q ON q.id = p.query_id
+LEFT JOIN answers AS a ON a.query_id = q.id AND q.state = 'done'
+LEFT JOIN LATERAL (
+    SELECT c.provider, c.request_id, c.status FROM calls AS c WHERE c.query_id = q.id AND c.id = a.call_id LIMIT 1
+) AS c ON true
+LEFT JOIN LATERAL (
+    SELECT sum(coalesce(s.cost_usd, s.reserved_usd)) AS cost_usd FROM calls AS s WHERE s.query_id = q.id
+) AS spent ON true
+LEFT JOIN LATERAL (
+    SELECT array_agg(told.reason ORDER BY told.id, told.place)
+               FILTER (WHERE told.kind IN ('route', 'judge', 'fallback')) AS reasons,
+           (array_agg(told.reason ORDER BY told.id DESC, told.place))[1] AS last_reason
+    FROM (SELECT d.id, d.kind, r.place, r.reason
+          FROM decisions AS d, unnest(d.reasons) WITH ORDINALITY AS r (reason, place)
+          WHERE d.query_id = q.id) AS told
+) AS why ON true
+WHERE p.batch_id = :batch_id AND q.finished_at IS NOT NULL
+ORDER BY p.query_id

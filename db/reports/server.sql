@@ -1,0 +1,4 @@
+-- What answers at the database's address.
+SELECT current_setting('server_version') AS version, current_database() AS database,
+       (extract(epoch FROM now() - pg_postmaster_start_time()))::double precision AS up_s,
+       pg_database_size(current_database()) AS bytes
