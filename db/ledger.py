@@ -39,11 +39,11 @@ class Ledger:
         self._call_ids = count(0)
         self._call_ids_left = 0
         self._blocks = asyncio.Lock()
-        self.claim = Grouped(self._claim, key=lambda wanted: wanted[1])
+        self.claim = Grouped(self.claim_many, key=lambda wanted: wanted[1])
         """``claim((stage, query_id, intent | None))`` → `Claim`, or None where somebody else was first."""
         self.intend = Grouped(self._intend, key=lambda intent: intent.call_id)
         """``intend(intent)`` under a held claim → `Sent`, or None where the claim is lost: then do not send."""
-        self.conclude = Grouped(self._conclude, key=lambda conclusion: conclusion.query_id)
+        self.conclude = Grouped(self.conclude_many, key=lambda conclusion: conclusion.query_id)
         """``conclude(conclusion)`` → the (stage, state) it moved to, or None where it was fenced out."""
         self.record = Grouped(self._record, key=lambda result: result.sent.call_id)
         """``record(result)``: a call's result alone, where its query does not move yet."""
@@ -69,6 +69,7 @@ class Ledger:
                 batch_id=row.batch_id,
                 epoch=row.epoch,
                 tier=row.tier,
+                prefers=row.prefers,
                 attempts=row.attempts,
                 escalations=row.escalations,
                 custom_id=row.custom_id,
@@ -94,7 +95,8 @@ class Ledger:
 
     # -- the worker's moves ----------------------------------------------------------------
 
-    async def _claim(self, wanted: Sequence[tuple[str, int, Intent | None]]) -> dict[int, Claim]:
+    async def claim_many(self, wanted: Sequence[tuple[str, int, Intent | None]]) -> dict[int, Claim]:
+        """Claims (stage, query_id, intent) all in one statement; those that somebody else has are not in the result."""
         rows = [
             {"query_id": query_id, "stage": stage} | ({} if intent is None else intent.row() | {"query_id": query_id})
             for stage, query_id, intent in wanted
@@ -129,7 +131,8 @@ class Ledger:
             for row in rows
         }
 
-    async def _conclude(self, conclusions: Sequence[Conclusion]) -> dict[int, tuple[str, State]]:
+    async def conclude_many(self, conclusions: Sequence[Conclusion]) -> dict[int, tuple[str, State]]:
+        """Concludes all in one statement; those that were fenced out are not in the result."""
         moves = [_move_row(conclusion) for conclusion in conclusions]
         results = [result.row() for conclusion in conclusions for result in conclusion.results]
         rows = await self._named("conclude", moves=_encode(moves), results=_encode(results))
@@ -175,13 +178,15 @@ class Ledger:
 
     async def set_window(self, stage: str, *, depth_window: int, rate_per_s: float) -> None:
         """Publishes the feeder's window, which bounds what `conclude` may put into the broker."""
-        await self._run(
-            text(
-                "INSERT INTO stages (stage, depth_window, rate_per_s) VALUES (:stage, :window, :rate)"
-                " ON CONFLICT (stage) DO UPDATE SET depth_window = :window, rate_per_s = :rate, updated_at = now()"
-            ),
-            {"stage": stage, "window": depth_window, "rate": rate_per_s},
-        )
+        await self._named("set_window", stage=stage, depth_window=depth_window, rate_per_s=rate_per_s)
+
+    async def closing_batches(self) -> Sequence[Row[Any]]:
+        """Open batches that were cancelled or whose window closed: ``id``, ``cancelled``."""
+        return await self._named("closing_batches")
+
+    async def add_partitions(self, *, months_ahead: int = 2) -> None:
+        """Makes sure that the monthly partitions of calls and decisions exist."""
+        await self._run(text("SELECT pointsman_add_partitions(:ahead)"), {"ahead": months_ahead})
 
     # -- the user's moves ------------------------------------------------------------------
 
@@ -274,6 +279,7 @@ def _move_row(conclusion: Conclusion) -> dict[str, Any]:
         "to_state": conclusion.to_state.value,
         "publish": conclusion.publish,
         "tier": conclusion.tier,
+        "prefers": conclusion.prefers,
         "wait_s": conclusion.wait_s,
         "attempts": conclusion.attempts,
         "escalated": int(conclusion.escalated),

@@ -18,6 +18,7 @@ class Waiting:
     batch_id: int
     epoch: int
     tier: str | None
+    prefers: str | None
     attempts: int
     escalations: int
     custom_id: str
@@ -159,6 +160,7 @@ class Conclusion:
     results: Sequence[Result] = ()
     answer: Answer | None = None
     tier: str | None = None
+    prefers: str | None = None
     wait_s: float = 0.0
     attempts: int = 0
     escalated: bool = False

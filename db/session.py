@@ -31,6 +31,7 @@ def make_engine(
         isolation_level="AUTOCOMMIT",
         pool_size=pool_size,
         max_overflow=4,
-        pool_pre_ping=False,
+        # An error's text never holds what was bound: prompts, answers.
+        hide_parameters=True,
         pool_timeout=60,
     )

@@ -99,6 +99,7 @@ queries = Table(
     Column("moved_at", _MOMENT, nullable=False, server_default=_NOW),
     Column("lease_until", _MOMENT),
     Column("worker_id", BigInteger),
+    Column("prefers", Text, comment="the deployment to try first at its tier"),
     Column("crashes", SmallInteger, nullable=False, server_default="0"),
     Column("attempts", SmallInteger, nullable=False, server_default="0", comment="failed calls at this stage"),
     Column("escalations", SmallInteger, nullable=False, server_default="0"),

@@ -4,7 +4,7 @@ WITH moves AS (
     SELECT m.*, row_number() OVER (PARTITION BY m.to_stage, m.publish ORDER BY m.query_id) AS place
     FROM json_to_recordset(CAST(:moves AS json)) AS m (
         query_id bigint, epoch integer, stage text, sources text[], to_stage text, to_state text,
-        publish boolean, tier text, wait_s double precision, attempts integer, escalated integer,
+        publish boolean, tier text, prefers text, wait_s double precision, attempts integer, escalated integer,
         final boolean, kind text, move text, router text, score double precision,
         confidence double precision, propensity double precision, call_id bigint, reasons text[],
         detail jsonb, model text, accepted boolean, response json)
@@ -20,6 +20,7 @@ moved AS (
     SET stage = m.to_stage,
         state = CASE WHEN m.publish AND m.place <= coalesce(r.places, 0) THEN 'queued' ELSE m.to_state END,
         tier = coalesce(m.tier, q.tier),
+        prefers = CASE WHEN m.to_stage = q.stage THEN q.prefers ELSE m.prefers END,
         due_at = CASE WHEN m.wait_s > 0 THEN now() + make_interval(secs => m.wait_s) ELSE q.due_at END,
         attempts = CASE WHEN m.to_stage = q.stage THEN q.attempts + m.attempts ELSE 0 END,
         escalations = q.escalations + m.escalated,

@@ -1,0 +1,167 @@
+"""A new batch into Postgres: prompts by COPY, queries by range, all in one transaction or nothing."""
+
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from psycopg import AsyncCopy
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from db.statements import statement
+from db.tables import ID_BLOCK
+from routing.fleet import Fleet
+from routing.lifecycle import ROUTE, State
+
+Prompt = tuple[bytes, int, bytes, bytes | None]
+"""One query: custom id, line number, body and options, the latter two as JSON without raw control characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is said of a batch as a whole. ``cap_usd`` None takes the fleet's default."""
+
+    source: str
+    tenant: str = "default"
+    idempotency_key: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    priority: int = 0
+    cap_usd: float | None = None
+
+
+class Deposit:
+    """An open deposit: `write` prompts to it."""
+
+    def __init__(self, copy: AsyncCopy, ids: "_Ids", *, batch_id: int) -> None:
+        self._copy = copy
+        self._ids = ids
+        self._batch_id = batch_id
+        self.handle = f"batch_{secrets.token_hex(12)}"
+        """The public id, which nobody can guess."""
+        self.ranges: list[tuple[int, int]] = []
+        """The ids that were used, as inclusive ranges."""
+        self.total = 0
+
+    async def write(self, prompts: Sequence[Prompt]) -> None:
+        """Adds ``prompts`` in their order."""
+        rows: list[bytes] = []
+        for custom_id, line, body, options in prompts:
+            query_id = await self._ids.next()
+            if self.ranges and self.ranges[-1][1] == query_id - 1:
+                self.ranges[-1] = (self.ranges[-1][0], query_id)
+            else:
+                self.ranges.append((query_id, query_id))
+            rows.append(
+                b"%d\t%d\t%s\t%d\t%s\t%s\n"
+                % (
+                    query_id,
+                    self._batch_id,
+                    custom_id.replace(b"\\", b"\\\\"),
+                    line,
+                    body.replace(b"\\", b"\\\\"),
+                    b"\\N" if options is None else options.replace(b"\\", b"\\\\"),
+                )
+            )
+        self.total += len(rows)
+        await self._copy.write(b"".join(rows))
+
+
+@asynccontextmanager
+async def deposit(engine: AsyncEngine, order: Order, fleet: Fleet) -> AsyncIterator["Deposit | Row[Any]"]:
+    """A `Deposit` to write to; or, where the order's idempotency key was used before, that batch's row.
+
+    The batch exists once the block ends without an exception and with at least one prompt.
+    """
+    async with AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(engine.connect())
+        await connection.execution_options(isolation_level="READ COMMITTED")
+        await stack.enter_async_context(connection.begin())
+        if (before := await _deposited_before(connection, order)) is not None:
+            yield before
+            return
+        batch_id = int((await connection.execute(text("SELECT nextval('batches_id_seq')"))).scalar_one())
+        driver = (await connection.get_raw_connection()).driver_connection
+        if driver is None:
+            raise RuntimeError("the connection was closed")
+        async with (
+            driver.cursor() as cursor,
+            cursor.copy("COPY prompts (query_id, batch_id, custom_id, line, body, options) FROM STDIN") as copy,
+        ):
+            opened = Deposit(copy, _Ids(engine), batch_id=batch_id)
+            yield opened
+        await _close(connection, opened, order, fleet, batch_id=batch_id)
+
+
+class _Ids:
+    """Query ids from reserved blocks; asked on a connection of their own, for COPY occupies the other."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._blocks: list[int] = []
+        self._ask = 1
+        self._next = 0
+        self._end = 0
+
+    async def next(self) -> int:
+        if self._next == self._end:
+            await self._take_block()
+        self._next += 1
+        return self._next - 1
+
+    async def _take_block(self) -> None:
+        if not self._blocks:
+            async with self._engine.connect() as connection:
+                rows = await connection.execute(
+                    text("SELECT nextval('query_blocks') FROM generate_series(1, :n)"), {"n": self._ask}
+                )
+                self._blocks = sorted((int(row[0]) for row in rows), reverse=True)
+            self._ask = min(self._ask * 4, 256)
+        self._next = self._blocks.pop() * ID_BLOCK
+        self._end = self._next + ID_BLOCK
+
+
+async def _deposited_before(connection: AsyncConnection, order: Order) -> Row[Any] | None:
+    """The batch that the same key made; the lock makes a second submitter wait for the first."""
+    if order.idempotency_key is None:
+        return None
+    key = {"tenant": order.tenant, "key": order.idempotency_key}
+    await connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant || chr(31) || :key, 0))"), key)
+    return (
+        await connection.execute(
+            text("SELECT id, handle, total FROM batches WHERE tenant = :tenant AND idempotency_key = :key"), key
+        )
+    ).first()
+
+
+async def _close(connection: AsyncConnection, opened: Deposit, order: Order, fleet: Fleet, *, batch_id: int) -> None:
+    await connection.execute(
+        statement("insert_queries"),
+        {
+            "batch_id": batch_id,
+            "stage": ROUTE,
+            "state": State.READY.value,
+            "firsts": [first for first, _ in opened.ranges],
+            "lasts": [last for _, last in opened.ranges],
+        },
+    )
+    await connection.execute(
+        statement("insert_batch"),
+        {
+            "id": batch_id,
+            "handle": opened.handle,
+            "tenant": order.tenant,
+            "key": order.idempotency_key,
+            "source": order.source,
+            "metadata": orjson.dumps(order.metadata).decode(),
+            "total": opened.total,
+            "priority": order.priority,
+            "fleet": fleet.name,
+            "digest": fleet.digest,
+            "simulated": fleet.simulated,
+            "cap_usd": fleet.budgets.batch_usd if order.cap_usd is None else order.cap_usd,
+            "policy": fleet.budgets.policy.value,
+        },
+    )

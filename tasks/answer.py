@@ -1,0 +1,262 @@
+"""A tier's stage: claim, call the provider, judge, record; as many at once as the tier has slots."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import assert_never
+
+import structlog
+
+from db.records import Answer, Claim, Conclusion, Explanation, Intent, Result, Sent, Waiting
+from providers.admission import Grant
+from routing.failover import Attempt, GiveUp
+from routing.failover import Wait as Later
+from routing.judge import Verdict, judge
+from routing.lifecycle import FALLBACK, Move, State
+from routing.outcome import Completion, Failure, FailureKind, Outcome
+from tasks.choice import Admitted, Choice, choose
+from tasks.route import read_query
+from tasks.station import Station
+
+log = structlog.get_logger()
+
+TYPICAL_COMPLETION_TOKENS = 256
+"""What a completion without ``max_tokens`` is expected to take of a tokens-per-minute limit; reconciled after."""
+
+Moved = tuple[str, str]
+
+
+async def answer(stage: str, ids: Sequence[int], station: Station) -> dict[int, Moved]:
+    """Answers those of ``ids`` that wait at tier ``stage``; returns where each that moved went.
+
+    A query is claimed only when a slot and its limits are there for it; what a stopping worker has
+    not claimed goes back to the feeder.
+    """
+    waiting = await station.ledger.waiting(stage, ids)
+    failed = await _failed_calls([one for one in waiting if one.attempts], station)
+    unclaimed = deque(waiting)
+    moved: dict[int, Moved] = {}
+    slots = station.slots[stage]
+    async with asyncio.TaskGroup() as calls:
+        while unclaimed and not station.stopping.is_set():
+            await slots.acquire()
+            if station.stopping.is_set():
+                slots.release()
+                break
+            one = unclaimed.popleft()
+            stay = _Stay(one, stage, station, failed.get(one.id, []))
+            calls.create_task(_in_slot(stay, slots, moved))
+    await station.ledger.give_back(stage, [one.id for one in unclaimed])
+    return moved
+
+
+async def _in_slot(stay: "_Stay", slots: asyncio.Semaphore, moved: dict[int, Moved]) -> None:
+    try:
+        went = await stay.run()
+    except Exception as error:
+        # Its lease runs out and the feeder rescues it; the others of the chunk go on.
+        log.exception("answer_failed", query_id=stay.one.id, error=type(error).__name__)
+    else:
+        if went is not None:
+            moved[stay.one.id] = went
+    finally:
+        slots.release()
+
+
+async def _failed_calls(waiting: Sequence[Waiting], station: Station) -> dict[int, list[Attempt]]:
+    if not waiting:
+        return {}
+    rows = await station.ledger.attempts([one.id for one in waiting])
+    return {
+        one.id: [
+            Attempt(row.deployment, Failure(FailureKind(row.outcome), "an earlier call", status=row.status))
+            for row in rows.get(one.id, [])[-one.attempts :]
+        ]
+        for one in waiting
+    }
+
+
+class _Stay:
+    """One query's stay at one tier: choose, claim, call; on a failure choose again, until it is over."""
+
+    def __init__(self, one: Waiting, stage: str, station: Station, history: Sequence[Attempt]) -> None:
+        self.one = one
+        self.stage = stage
+        self.station = station
+        self.query = read_query(one)
+        self.history = list(history)
+        self.earlier = len(history)
+        self.claim: Claim | None = None
+        self.result: Result | None = None
+        """The last call's, while it is not yet in the ledger."""
+
+    async def run(self) -> Moved | None:
+        """Returns the (stage, state) that it moved to; None where somebody else has it by now."""
+        while True:
+            choice = await self._choose()
+            match choice:
+                case Admitted(grant=grant):
+                    sent = await self._commit_intent(choice)
+                    if sent is None:
+                        await self.station.admission.settle(grant, used_tokens=0, outcome=None)
+                        return None
+                    outcome = await self._call(sent, grant)
+                    self.result = Result(sent, outcome)
+                    if isinstance(outcome, Completion):
+                        return await self._judge(sent, outcome)
+                    self.history.append(Attempt(sent.model.name, outcome))
+                case Later(wait_s=wait_s, reason=reason):
+                    return await self._put_off(wait_s, reason)
+                case GiveUp(reason=reason):
+                    return await self._give_up(reason)
+                case _:
+                    assert_never(choice)
+
+    async def _choose(self) -> Choice:
+        tokens = self.query.prompt_tokens + (self.query.max_tokens or TYPICAL_COMPLETION_TOKENS)
+        return await choose(self.stage, self.history, self.station, tokens=tokens, preferred=self.one.prefers)
+
+    async def _commit_intent(self, choice: Admitted) -> Sent | None:
+        """The intent is committed before anything is sent; with the first one comes the claim.
+
+        None where the claim is not ours, or may not be by now: then nothing is sent.
+        """
+        ledger, model = self.station.ledger, choice.model
+        reserved_usd = model.reserve_usd(prompt_tokens=self.query.prompt_tokens, max_tokens=self.query.max_tokens)
+        intent = Intent(
+            call_id=await ledger.next_call_id(),
+            purpose="answer",
+            tier=self.stage,
+            model=model,
+            reserved_usd=reserved_usd,
+            query_id=self.one.id,
+            batch_id=self.one.batch_id,
+            epoch=self.epoch,
+        )
+        committed: Claim | Sent | None
+        began = time.monotonic()
+        if self.claim is None:
+            committed = self.claim = await ledger.claim((self.stage, self.one.id, intent))
+        else:
+            await self._record()
+            committed = await ledger.intend(intent)
+        # A process that was stopped in between (SIGSTOP, a frozen machine) may hold an expired lease.
+        if committed is None or time.monotonic() - began > self.station.fleet.timing.lease_s / 3:
+            return None
+        return Sent(intent.call_id, at=committed.at, model=model, reserved_usd=reserved_usd)
+
+    async def _call(self, sent: Sent, grant: Grant) -> Outcome:
+        outcome = await self.station.pool.complete(sent.model, self.one.body, call_id=sent.call_id)
+        usage = outcome.usage
+        used_tokens = usage.prompt_tokens + usage.completion_tokens if usage else 0
+        await self.station.admission.settle(grant, used_tokens=used_tokens, outcome=outcome)
+        return outcome
+
+    async def _judge(self, sent: Sent, completion: Completion) -> Moved | None:
+        fleet = self.station.fleet
+        scorer = self.station.scorer
+        p_right = None if scorer is None else scorer([(self.query, completion.text)])[0]
+        is_top = fleet.tiers[self.stage].escalates_to is None
+        verdict = judge(completion, self.query, tier=fleet.tiers[self.stage], p_right=p_right, is_top=is_top)
+        return await (self._finish if verdict.accepted else self._reject)(sent, completion, verdict)
+
+    async def _finish(self, sent: Sent, completion: Completion, verdict: Verdict) -> Moved | None:
+        return await self._conclude(
+            Move.FINISH,
+            State.DONE,
+            to_stage=self.stage,
+            why=_explain(verdict),
+            answer=Answer(
+                call_id=sent.call_id,
+                tier=self.stage,
+                model=sent.model.model,
+                accepted=True,
+                response=completion.response,
+            ),
+        )
+
+    async def _reject(self, sent: Sent, completion: Completion, verdict: Verdict) -> Moved | None:
+        self.result = Result(sent, completion, keep_response=True)
+        return await self._conclude(
+            Move.ADVANCE,
+            State.READY,
+            to_stage=FALLBACK,
+            publish=True,
+            why=replace(_explain(verdict), call_id=sent.call_id),
+        )
+
+    async def _put_off(self, wait_s: float, reason: str) -> Moved | None:
+        """Back to `ready`, due later: no worker waits for a rate limit or an outage."""
+        return await self._conclude(
+            Move.RELEASE,
+            State.READY,
+            to_stage=self.stage,
+            wait_s=wait_s,
+            why=Explanation(kind="release", router="failover", reasons=[f"{reason}; due in {wait_s:.1f} s"]),
+        )
+
+    async def _give_up(self, reason: str) -> Moved | None:
+        """This tier has no answer for it: the fallback stage decides what becomes of it."""
+        kinds = [attempt.outcome.kind.value for attempt in self.history]
+        return await self._conclude(
+            Move.ADVANCE,
+            State.READY,
+            to_stage=FALLBACK,
+            publish=True,
+            why=Explanation(
+                kind="judge",
+                router="failover",
+                reasons=[*dict.fromkeys(kinds), reason],
+                detail={"valid": False, "source": "none"},
+            ),
+        )
+
+    async def _conclude(
+        self,
+        move: Move,
+        to_state: State,
+        *,
+        to_stage: str,
+        why: Explanation,
+        answer: Answer | None = None,
+        wait_s: float = 0.0,
+        publish: bool = False,
+    ) -> Moved | None:
+        return await self.station.ledger.conclude(
+            Conclusion(
+                query_id=self.one.id,
+                epoch=self.epoch,
+                stage=self.stage,
+                move=move,
+                to_stage=to_stage,
+                to_state=to_state,
+                tier=self.stage,
+                why=why,
+                results=[] if self.result is None else [self.result],
+                answer=answer,
+                wait_s=wait_s,
+                attempts=len(self.history) - self.earlier,
+                publish=publish,
+            )
+        )
+
+    async def _record(self) -> None:
+        if self.result is not None:
+            await self.station.ledger.record(self.result)
+            self.result = None
+
+    @property
+    def epoch(self) -> int:
+        return self.one.epoch if self.claim is None else self.claim.epoch
+
+
+def _explain(verdict: Verdict) -> Explanation:
+    return Explanation(
+        kind="judge",
+        router="judge",
+        reasons=verdict.reasons,
+        confidence=verdict.confidence,
+        detail={"valid": verdict.valid, "source": verdict.source},
+    )

@@ -1,0 +1,60 @@
+"""Which deployment takes the next call: the failover rule, asked until admission agrees."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from providers.admission import Grant, Wait
+from routing.failover import Attempt, Call, GiveUp, next_call
+from routing.failover import Wait as Later
+from routing.fleet import Model
+from tasks.station import Station
+
+PATIENCE_S = 2.0
+"""A wait no longer than this is spent in the worker; a longer one goes back to Postgres as ``due_at``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Call ``model`` now."""
+
+    model: Model
+    grant: Grant
+
+
+Choice: TypeAlias = Admitted | Later | GiveUp
+
+
+async def choose(
+    stage: str, history: Sequence[Attempt], station: Station, *, tokens: int, preferred: str | None
+) -> Choice:
+    """The deployment of ``stage`` that may be called now, or for how long there is none, or that there is none."""
+    deployments = station.fleet.deployments(stage)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + PATIENCE_S
+    refused: dict[str, float] = {}
+    while True:
+        resting = {**await station.admission.resting(deployments), **refused}
+        step = next_call(
+            history,
+            deployments=deployments,
+            providers=station.fleet.providers,
+            resting=resting,
+            timing=station.fleet.timing,
+            preferred=preferred,
+            draw=station.draw.random(),
+        )
+        match step:
+            case Call(deployment=model):
+                grant = await station.admission.reserve(model, tokens=tokens)
+                if not isinstance(grant, Wait):
+                    return Admitted(model, grant)
+                refused[model.name] = grant.wait_s
+            case Later(wait_s=wait_s):
+                if loop.time() + wait_s > until or station.stopping.is_set():
+                    return step
+                await asyncio.sleep(wait_s)
+                refused.clear()
+            case GiveUp():
+                return step

@@ -1,0 +1,192 @@
+"""The feeder: keeps each stage's window in the broker full, and heals what crashes left behind.
+
+Any number may run; one leads, by an advisory lock that Postgres frees when the leader dies.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from redis.exceptions import RedisError
+from sqlalchemy import Row
+from sqlalchemy.exc import DBAPIError
+
+from db.leadership import Leadership
+from db.ledger import passes
+from db.presence import Presence
+from routing.lifecycle import Move, State
+from tasks.app import queue_of, stages
+from tasks.broker import UNREACHABLE, Generation, broker_depth
+from tasks.publish import MAX_CHUNK, publish
+from tasks.station import Station
+from tasks.window import Pace
+
+log = structlog.get_logger()
+
+TICK_S = 0.1
+"""Between two looks at the windows."""
+
+HEAL_S = 1.0
+"""Between two rounds of rescue."""
+
+GAP_S = 5.0
+"""A pause this long between two rounds means that Postgres, or this process, stood still."""
+
+LOST_AFTER_S = 60.0
+"""A message is looked for no sooner than this after it was sent."""
+
+LOST_AFTER_WAITS = 3.0
+"""Nor sooner than this many times the wait that the stage's backlog explains."""
+
+
+@dataclass(slots=True)
+class Feeder:
+    """One feeder. `run` returns when the station is stopping."""
+
+    station: Station
+    presence: Presence
+    generation: Generation | None
+    """None where the broker is not Redis."""
+    paces: dict[str, Pace] = field(default_factory=dict)
+    slots: dict[str, int] = field(default_factory=dict)
+    fed_at: float = 0.0
+    rescue_from: float = 0.0
+    heal_at: float = 0.0
+
+    async def run(self) -> None:
+        """Leads whenever nobody else does, and feeds while it leads."""
+        leadership = Leadership(self.station.engine)
+        while not self.station.stopping.is_set():
+            wait_s = TICK_S
+            try:
+                if await leadership.held():
+                    await self._feed()
+                else:
+                    wait_s = HEAL_S
+            except DBAPIError as error:
+                if not passes(error):
+                    raise
+                log.warning("feeder_waits_for_postgres", error=type(error.orig).__name__)
+                await leadership.drop()
+            await self._pause(wait_s)
+        await leadership.drop()
+
+    async def _feed(self) -> None:
+        now = time.monotonic()
+        if self.fed_at == 0.0:
+            log.info("feeder_leads")
+            await self.station.ledger.add_partitions()
+        elif now - self.fed_at > GAP_S:
+            # While Postgres (or we) stood still nobody could renew a lease: none has expired for one lease length.
+            self.rescue_from = now + self.station.fleet.timing.lease_s
+        await self._notice_a_wiped_broker()
+        if now >= self.heal_at:
+            self.heal_at = now + HEAL_S
+            await self._heal(rescue=now >= self.rescue_from)
+        await self._fill_windows()
+        self.fed_at = time.monotonic()
+
+    # -- filling ---------------------------------------------------------------------------
+
+    async def _fill_windows(self) -> None:
+        depths = await self.station.ledger.depths()
+        for stage in stages(self.station.fleet):
+            pace = self.paces.setdefault(stage, Pace())
+            depth = _queued(depths, stage)
+            pace.observe(depth, now=time.monotonic())
+            window = pace.window(least=self._least_window(stage), window_s=self.station.fleet.timing.window_s)
+            # Publishing in lumps of a quarter of the window keeps messages large without running dry.
+            if window - depth >= min(MAX_CHUNK, max(1, window // 4)):
+                await self._publish(stage, window - depth)
+
+    async def _publish(self, stage: str, room: int) -> None:
+        ids = await self.station.ledger.fill_window(stage, room=room)
+        if not ids:
+            return
+        unsent = await asyncio.to_thread(publish, stage, ids, fleet=self.station.fleet)
+        if unsent:
+            await self.station.ledger.give_back(stage, unsent, wait_s=HEAL_S)
+        self.paces[stage].sent += len(ids) - len(unsent)
+
+    def _least_window(self, stage: str) -> int:
+        """Twice what the stage's workers can have under way: one in work, one in reserve."""
+        tier = self.station.fleet.tiers.get(stage)
+        if tier is None:
+            return 4 * MAX_CHUNK
+        return 2 * max(self.slots.get(stage, 0), tier.concurrency)
+
+    # -- healing ---------------------------------------------------------------------------
+
+    async def _heal(self, *, rescue: bool) -> None:
+        ledger = self.station.ledger
+        if rescue:
+            rescued, buried = await ledger.rescue()
+            if rescued or buried:
+                log.warning("rescued", queries=rescued, buried=buried)
+            await ledger.settle_stale()
+        await self._return_lost()
+        for batch in await ledger.closing_batches():
+            move, state = (Move.CANCEL, State.CANCELLED) if batch.cancelled else (Move.EXPIRE, State.EXPIRED)
+            reason = "cancelled by the user" if batch.cancelled else "the completion window closed"
+            await ledger.close_queries(batch.id, move=move, to_state=state, actor="feeder", reason=reason)
+        for handle in await ledger.end_batches():
+            log.info("batch_ended", batch=handle)
+        await self._count_slots()
+        for stage, pace in self.paces.items():
+            window = pace.window(least=self._least_window(stage), window_s=self.station.fleet.timing.window_s)
+            await ledger.set_window(stage, depth_window=window, rate_per_s=pace.rate_per_s)
+
+    async def _return_lost(self) -> None:
+        for stage, pace in self.paces.items():
+            if pace.depth == 0:
+                continue
+            if pace.rate_per_s > 0.01:
+                older_than_s = max(LOST_AFTER_S, LOST_AFTER_WAITS * pace.depth / pace.rate_per_s)
+            elif await self._broker_is_empty(stage):
+                older_than_s = LOST_AFTER_S
+            else:
+                continue
+            reason = f"no worker took it within {older_than_s:.0f} s: its message was lost"
+            if lost := await self.station.ledger.return_lost(stage, older_than_s=older_than_s, reason=reason):
+                log.warning("returned_lost", stage=stage, queries=lost)
+
+    async def _broker_is_empty(self, stage: str) -> bool:
+        try:
+            return await asyncio.to_thread(broker_depth, queue_of(stage, self.station.fleet)) == 0
+        except UNREACHABLE:
+            return False
+
+    async def _notice_a_wiped_broker(self) -> None:
+        if self.generation is None:
+            return
+        try:
+            wiped = await self.generation.was_wiped()
+        except (RedisError, OSError):
+            return
+        if wiped:
+            for stage in stages(self.station.fleet):
+                reason = "the broker was wiped: its message was lost"
+                if lost := await self.station.ledger.return_lost(stage, older_than_s=0.0, reason=reason):
+                    log.warning("broker_wiped", stage=stage, queries=lost)
+
+    async def _count_slots(self) -> None:
+        slots: dict[str, int] = {}
+        for worker in await self.presence.alive():
+            for role in worker.role.split():
+                if (tier := self.station.fleet.tiers.get(role)) is not None:
+                    slots[role] = slots.get(role, 0) + tier.concurrency
+        self.slots = slots
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self.station.stopping.wait()
+        except TimeoutError:
+            pass
+
+
+def _queued(depths: Mapping[str, Row[Any]], stage: str) -> int:
+    return int(depths[stage].queued) if stage in depths else 0

@@ -1,0 +1,85 @@
+"""The Celery tasks: what a message of each queue does. A message holds ids, never a prompt."""
+
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+import structlog
+from celery import Task
+
+from db.deposit import Order
+from tasks.answer import answer
+from tasks.app import app
+from tasks.fallback import fall_back
+from tasks.intake import read_objects
+from tasks.publish import by_stage, publish
+from tasks.route import route
+from tasks.station import Loop, Station
+from tasks.submit import submit_when_possible
+
+log = structlog.get_logger()
+
+Moved = Mapping[int, tuple[str, str]]
+
+
+class Post:
+    """Where a worker process keeps its loop and station; `workers` fills it before the first message."""
+
+    loop: Loop
+    station: Station
+
+
+@app.task(name="route")
+def route_task(stage: str, ids: Sequence[int]) -> None:
+    """Finds the tier of each query."""
+    _work(stage, ids, route(ids, Post.station))
+
+
+@app.task(name="answer")
+def answer_task(stage: str, ids: Sequence[int]) -> None:
+    """Has each query answered by a model of tier ``stage``."""
+    _work(stage, ids, answer(stage, ids, Post.station))
+
+
+@app.task(name="fallback")
+def fallback_task(stage: str, ids: Sequence[int]) -> None:
+    """Decides what becomes of each query whose answer was rejected."""
+    _work(stage, ids, fall_back(ids, Post.station))
+
+
+@app.task(name="submit_queries", bind=True)
+def submit_queries(
+    self: Task,
+    queries: Sequence[Mapping[str, Any]],
+    idempotency_key: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    tenant: str = "default",
+) -> None:
+    """A batch from a producer that only speaks Celery. ``queries`` are lines as in a file.
+
+    Without an ``idempotency_key`` the message's own id serves: delivered twice, it is one batch.
+    Raises BadInput, which Flower shows, where a line is invalid; nothing is taken then.
+    """
+    station = Post.station
+    submitted = Post.loop.run(
+        submit_when_possible(
+            lambda: read_objects(queries, fleet=station.fleet),
+            engine=station.engine,
+            fleet=station.fleet,
+            order=Order(
+                source="celery",
+                tenant=tenant,
+                idempotency_key=idempotency_key or f"celery:{self.request.id}",
+                metadata=metadata or {},
+            ),
+        )
+    )
+    log.info("submitted", batch=submitted.handle, queries=submitted.total, duplicate=submitted.duplicate)
+
+
+def _work(stage: str, ids: Sequence[int], work: Coroutine[Any, Any, Moved]) -> None:
+    """Does the work of one message; publishes what it moved into the broker's share of the next stage."""
+    moved = Post.loop.run(work)
+    for next_stage, queued in by_stage(moved).items():
+        unsent = publish(next_stage, queued, fleet=Post.station.fleet)
+        Post.loop.run(Post.station.ledger.give_back(next_stage, unsent))
+    log.info("chunk_done", stage=stage, queries=len(ids), moved=len(moved))

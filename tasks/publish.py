@@ -1,0 +1,50 @@
+"""Ids into the broker: chunks of queries that are already `queued` in Postgres."""
+
+from collections.abc import Mapping, Sequence
+
+import structlog
+from kombu.exceptions import OperationalError
+
+from routing.fleet import Fleet
+from routing.lifecycle import FALLBACK, ROUTE
+from tasks.app import app, queue_of
+
+log = structlog.get_logger()
+
+MAX_CHUNK = 200
+"""Ids per message at most (measured: 0.5 ms per message, so 2.5 µs per id)."""
+
+TASK_OF = {ROUTE: "route", FALLBACK: "fallback"}
+"""The task of a stage; a tier's is ``answer``."""
+
+
+def chunk_size(stage: str, fleet: Fleet) -> int:
+    """Ids per message at ``stage``: for a tier no more than its slots, so that workers share a short backlog."""
+    tier = fleet.tiers.get(stage)
+    return min(MAX_CHUNK, max(1, tier.concurrency)) if tier else MAX_CHUNK
+
+
+def publish(stage: str, ids: Sequence[int], *, fleet: Fleet) -> list[int]:
+    """Sends ``ids`` to the stage's queue; returns those that could not be sent, to be given back."""
+    size = chunk_size(stage, fleet)
+    for start in range(0, len(ids), size):
+        try:
+            app.send_task(
+                TASK_OF.get(stage, "answer"),
+                kwargs={"stage": stage, "ids": list(ids[start : start + size])},
+                # Only `queue=`: with an explicit exchange and routing key Redis silently drops after a FLUSHALL.
+                queue=queue_of(stage, fleet),
+            )
+        except (OperationalError, OSError) as error:
+            log.warning("publish_failed", stage=stage, queries=len(ids) - start, error=type(error).__name__)
+            return list(ids[start:])
+    return []
+
+
+def by_stage(moved: Mapping[int, tuple[str, str]]) -> dict[str, list[int]]:
+    """Of what `Ledger.conclude` returned, the ids that it put into the broker's share, by stage."""
+    queued: dict[str, list[int]] = {}
+    for query_id, (stage, state) in moved.items():
+        if state == "queued":
+            queued.setdefault(stage, []).append(query_id)
+    return queued

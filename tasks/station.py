@@ -1,0 +1,125 @@
+"""A worker's station: what its tasks need, on one event loop, for as long as the process lives."""
+
+import asyncio
+import os
+import random
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import structlog
+from redis.asyncio import Redis
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.ledger import Ledger
+from db.presence import ALIVE_S, Presence
+from db.session import make_engine
+from evaluation.registry import load_predictor, load_scorer
+from providers.admission import Admission
+from providers.pool import Pool
+from routing.decision import Predictor
+from routing.fleet import Fleet
+from routing.judge import Scorer
+from settings import Settings
+
+log = structlog.get_logger()
+
+Value = TypeVar("Value")
+
+
+@dataclass(slots=True)
+class Station:
+    """Everything a task touches. Made and used on one loop."""
+
+    fleet: Fleet
+    engine: AsyncEngine
+    ledger: Ledger
+    pool: Pool
+    admission: Admission
+    predictor: Predictor | None = None
+    scorer: Scorer | None = None
+    slots: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
+    """Per tier: calls that this process may have in flight."""
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set at a warm shutdown: nothing more is claimed, what is claimed is finished."""
+    draw: random.Random = field(default_factory=random.Random)
+
+    @property
+    def in_flight(self) -> int:
+        """Calls under way in this process."""
+        return sum(self.fleet.tiers[tier].concurrency - slots._value for tier, slots in self.slots.items())
+
+    async def beat(self, presence: Presence) -> None:
+        """Says, for as long as it runs, that this worker lives."""
+        while self.ledger.worker_id is not None:
+            try:
+                await presence.renew(self.ledger.worker_id, in_flight=self.in_flight)
+            except DBAPIError:
+                log.warning("beat_missed")
+            await asyncio.sleep(ALIVE_S / 3)
+
+    async def close(self, presence: Presence) -> None:
+        """Signs off and closes every connection."""
+        if self.ledger.worker_id is not None:
+            try:
+                await presence.leave(self.ledger.worker_id)
+            except DBAPIError:
+                log.warning("left_without_word")
+        await self.pool.aclose()
+        await self.engine.dispose()
+
+
+class Loop:
+    """A thread with an event loop; Celery's own threads hand it coroutines and wait."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, Value]) -> Value:
+        """Runs ``coroutine`` on the loop; returns its value or raises its error here."""
+        return self.start(coroutine).result()
+
+    def start(self, coroutine: Coroutine[Any, Any, Value]) -> "Future[Value]":
+        """Starts ``coroutine`` on the loop without waiting for it."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def call(self, callback: Callable[[], object]) -> None:
+        """Schedules a plain call on the loop; safe in a signal handler."""
+        self._loop.call_soon_threadsafe(callback)
+
+    def close(self) -> None:
+        """Stops the loop; what still runs on it is abandoned."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+
+
+async def open_station(
+    settings: Settings, fleet: Fleet, *, name: str, roles: Sequence[str]
+) -> tuple[Station, Presence]:
+    """Connects to Postgres and Redis, registers the worker, loads the routers that its roles need."""
+    engine = make_engine(settings.database_url)
+    presence = Presence(engine)
+    slots = sum(fleet.tiers[role].concurrency for role in roles if role in fleet.tiers)
+    worker_id = await presence.arrive(
+        name=name, role=" ".join(roles), host=socket.gethostname(), pid=os.getpid(), slots=slots
+    )
+    redis = None if settings.redis_url is None else Redis.from_url(settings.redis_url)
+    routes = "route" in roles
+    answers = any(role in fleet.tiers for role in roles)
+    station = Station(
+        fleet=fleet,
+        engine=engine,
+        ledger=Ledger(engine, worker_id=worker_id, lease_s=fleet.timing.lease_s),
+        pool=Pool(fleet, environ=os.environ),
+        admission=Admission(redis, fleet=fleet, worker=f"{name}:{worker_id}"),
+        predictor=load_predictor(fleet, settings.home) if routes else None,
+        scorer=load_scorer(fleet, settings.home) if answers else None,
+        slots={role: asyncio.Semaphore(fleet.tiers[role].concurrency) for role in roles if role in fleet.tiers},
+    )
+    return station, presence

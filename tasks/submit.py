@@ -1,0 +1,88 @@
+"""Validated lines become a batch: all of them, or none."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.deposit import Deposit, Order, deposit
+from db.ledger import passes
+from routing.fleet import Fleet
+from tasks.line import BadInput, Line, Rejection
+
+MAX_REJECTIONS = 1000
+"""How many invalid lines are collected before the rest of a file is not looked at any more."""
+
+LINES_PER_WRITE = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """An accepted batch. ``duplicate`` is true where its idempotency key had been used before."""
+
+    handle: str
+    total: int
+    rejected: tuple[Rejection, ...] = ()
+    duplicate: bool = False
+
+
+async def submit(
+    lines: Iterable[Line | Rejection],
+    *,
+    engine: AsyncEngine,
+    fleet: Fleet,
+    order: Order,
+    skip_invalid: bool = False,
+    on_progress: Callable[[int], None] | None = None,
+) -> Submitted:
+    """Writes ``lines`` into Postgres as one batch, ready for the route stage.
+
+    Raises BadInput where a line is invalid and ``skip_invalid`` is false, or where no valid line is
+    left; then nothing of the batch exists. ``on_progress`` hears how many lines were read so far.
+    """
+    async with deposit(engine, order, fleet) as opened:
+        if not isinstance(opened, Deposit):
+            return Submitted(opened.handle, opened.total, duplicate=True)
+        rejected = await _pour(lines, opened, skip_invalid=skip_invalid, heard=on_progress or (lambda seen: None))
+    return Submitted(opened.handle, opened.total, tuple(rejected))
+
+
+async def submit_when_possible(
+    lines: Callable[[], Iterable[Line | Rejection]], *, engine: AsyncEngine, fleet: Fleet, order: Order
+) -> Submitted:
+    """`submit` for a producer that hears no error: waits while Postgres is away."""
+    while True:
+        try:
+            return await submit(lines(), engine=engine, fleet=fleet, order=order)
+        except DBAPIError as error:
+            if not passes(error):
+                raise
+        await asyncio.sleep(1.0)
+
+
+async def _pour(
+    lines: Iterable[Line | Rejection], opened: Deposit, *, skip_invalid: bool, heard: Callable[[int], None]
+) -> list[Rejection]:
+    rejected: list[Rejection] = []
+    seen = 0
+    stream = iter(lines)
+    while some := list(islice(stream, LINES_PER_WRITE)):
+        seen += len(some)
+        rejected += [line for line in some if isinstance(line, Rejection)]
+        if len(rejected) >= MAX_REJECTIONS and not skip_invalid:
+            break
+        if skip_invalid or not rejected:
+            await opened.write(
+                [
+                    (line.custom_id.encode(), line.line_no, line.body, line.options)
+                    for line in some
+                    if isinstance(line, Line)
+                ]
+            )
+        heard(seen)
+    if (rejected and not skip_invalid) or not opened.total:
+        raise BadInput(rejected, seen)
+    return rejected

@@ -1,0 +1,73 @@
+"""`python -m workers STAGE…`: one worker process for the given stages, or `feeder`."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+
+from redis.asyncio import Redis
+
+from routing.fleet import Fleet
+from routing.lifecycle import FALLBACK, INGEST, ROUTE
+from settings import FleetError, Settings, SettingsError
+from tasks.app import configure
+from tasks.broker import Generation
+from tasks.feeder import Feeder
+from tasks.station import open_station
+from workers.celery_worker import run_celery_worker
+from workers.logging import configure_logging
+
+FEEDER = "feeder"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs until SIGTERM. Returns 0, or 2 where the roles, the environment or the fleet are wrong."""
+    parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
+    parser.add_argument("roles", nargs="+", metavar="STAGE", help="stages to serve, or 'feeder' alone")
+    parser.add_argument("--name", help="the worker's name (default: its stages, joined)")
+    given = parser.parse_args(argv)
+    try:
+        settings = Settings.load()
+        fleet = settings.fleet()
+        roles = _known(given.roles, fleet)
+    except (SettingsError, FleetError, ValueError) as error:
+        print(f"workers: {error}", file=sys.stderr)
+        return 2
+    configure_logging(settings.log_level)
+    configure(settings, fleet)
+    name = given.name or "-".join(roles)
+    if roles == [FEEDER]:
+        asyncio.run(_feed(settings, fleet, name=name))
+    else:
+        run_celery_worker(settings, fleet, name=name, roles=roles)
+    return 0
+
+
+def _known(roles: Sequence[str], fleet: Fleet) -> list[str]:
+    known = [ROUTE, *fleet.tiers, FALLBACK, INGEST, FEEDER]
+    for role in roles:
+        if role not in known:
+            raise ValueError(f"no stage {role!r} in this fleet; it has {', '.join(known)}")
+    if FEEDER in roles and len(roles) > 1:
+        raise ValueError("the feeder is a process of its own: start it without other stages")
+    return list(dict.fromkeys(roles))
+
+
+async def _feed(settings: Settings, fleet: Fleet, *, name: str) -> None:
+    station, presence = await open_station(settings, fleet, name=name, roles=[FEEDER])
+    on_redis = settings.redis_url is not None and not settings.broker_url.startswith(("amqp", "pyamqp"))
+    redis = Redis.from_url(settings.redis_url, socket_timeout=5) if on_redis and settings.redis_url else None
+    generation = None if redis is None else Generation(redis, key_prefix=settings.key_prefix)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, station.stopping.set)
+    beat = asyncio.create_task(station.beat(presence))
+    try:
+        await Feeder(station, presence, generation).run()
+    finally:
+        beat.cancel()
+        await station.close(presence)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

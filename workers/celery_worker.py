@@ -1,0 +1,46 @@
+"""A Celery worker process: threads that take messages and wait, and one loop that does the work."""
+
+from collections.abc import Sequence
+
+from celery.signals import worker_shutting_down
+
+from routing.fleet import Fleet
+from settings import Settings
+from tasks.app import app, queue_of
+from tasks.messages import Post
+from tasks.station import Loop, open_station
+
+
+def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Sequence[str]) -> None:
+    """Serves the queues of ``roles`` until SIGTERM; then finishes what is claimed and gives back the rest."""
+    loop = Loop()
+    station, presence = loop.run(open_station(settings, fleet, name=name, roles=roles))
+    Post.loop, Post.station = loop, station
+    beat = loop.start(station.beat(presence))
+
+    @worker_shutting_down.connect(weak=False)
+    def stop_claiming(**_: object) -> None:
+        loop.call(station.stopping.set)
+
+    try:
+        app.worker_main(
+            [
+                "worker",
+                "--pool",
+                fleet.workers.pool,
+                "--concurrency",
+                str(fleet.workers.chunks_in_flight),
+                "--queues",
+                ",".join(queue_of(role, fleet) for role in roles),
+                "--hostname",
+                f"{name}@%h",
+                "--loglevel",
+                "WARNING",
+                "--without-mingle",
+                "--without-gossip",
+            ]
+        )
+    finally:
+        beat.cancel()
+        loop.run(station.close(presence))
+        loop.close()
