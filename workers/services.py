@@ -115,9 +115,7 @@ def _joined(settings: Settings, found: dict[str, str]) -> Settings:
 def _start_keeper(settings: Settings) -> subprocess.Popen[bytes]:
     wanted = [*(["postgres"] if settings.embeds_postgres else []), *(["redis"] if settings.embeds_redis else [])]
     # It outlives us, and needs none of our secrets.
-    environ = {
-        name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH") if name in os.environ
-    }
+    names = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH")
     log = settings.home / "logs" / "keeper.log"
     with log.open("ab") as output:
         keeper = subprocess.Popen(
