@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from sqlalchemy.exc import DBAPIError, OperationalError
+from db.refusal import Refused
 
 Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
@@ -63,10 +63,8 @@ class Grouped(Generic[Item, Key, Result]):
     async def _settle(self, group: list[tuple[Item, asyncio.Future[Result | None]]]) -> None:
         try:
             results = await self._write([item for item, _ in group])
-        except OperationalError as error:
-            _fail(group, error)
-        except DBAPIError as error:
-            if len(group) == 1:
+        except Refused as error:
+            if error.away or len(group) == 1:
                 _fail(group, error)
                 return
             for one in group:

@@ -6,9 +6,11 @@ replayed when the connection is lost while a commit's reply was under way.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, cast
 
+# import datetime
 import orjson
 from sqlalchemy import Row, text
 from sqlalchemy.exc import DBAPIError
@@ -16,14 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.grouping import Grouped
 from db.records import Claim, Conclusion, Intent, Result, Sent, Waiting
+from db.refusal import Refused, passes
 from db.statements import statement
 from db.tables import ID_BLOCK
 from routing.lifecycle import MAX_CRASHES, RULES, TERMINAL, Move, State, is_legal, sources
-
-Value = TypeVar("Value")
-
-_PASSING = ("08", "40001", "40P01", "57P", "53300", "55P03")
-"""SQLSTATE classes that pass: connection, serialisation, deadlock, shutdown, too many clients, lock timeout."""
 
 
 class Ledger:
@@ -163,9 +161,17 @@ class Ledger:
         rows = await self._named("return_lost", stage=stage, older_than_s=older_than_s, reason=reason)
         return int(rows[0][0])
 
-    async def rescue(self) -> tuple[int, int]:
-        """Expired leases → ready, or dead after `MAX_CRASHES`. Returns (rescued, buried)."""
-        rows = await self._named("rescue", lease_s=self._lease_s, max_crashes=MAX_CRASHES)
+    async def clock(self) -> datetime:
+        """Postgres' clock, by which leases run."""
+        return cast(datetime, (await self._run(text("SELECT now()"), {}))[0][0])
+
+    async def rescue(self, *, as_of: datetime) -> tuple[int, int]:
+        """Leases that had expired at ``as_of`` → ready, or dead after `MAX_CRASHES`. Returns (rescued, buried).
+
+        ``as_of`` is a moment when Postgres was seen to answer: a statement that was under way while
+        Postgres stood still would find every lease expired.
+        """
+        rows = await self._named("rescue", as_of=as_of, lease_s=self._lease_s, max_crashes=MAX_CRASHES)
         return int(rows[0].rescued), int(rows[0].buried)
 
     async def settle_stale(self) -> None:
@@ -248,19 +254,11 @@ class Ledger:
                     return [*lost, *(outcome.all() if outcome.returns_rows else ())]
             except DBAPIError as error:
                 if not passes(error) or loop.time() > until:
-                    raise
+                    raise Refused(error) from None
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, 2.0)
             if replayed is not None:
                 lost = list(await replayed())
-
-
-def passes(error: DBAPIError) -> bool:
-    """Whether the same statement may succeed later: Postgres is away, or two moves met."""
-    state = getattr(error.orig, "sqlstate", None)
-    if state is None:
-        return error.connection_invalidated or type(error.orig).__name__ == "OperationalError"
-    return str(state).startswith(_PASSING)
 
 
 def _move_row(conclusion: Conclusion) -> dict[str, Any]:
@@ -278,7 +276,7 @@ def _move_row(conclusion: Conclusion) -> dict[str, Any]:
         "to_stage": conclusion.to_stage,
         "to_state": conclusion.to_state.value,
         "publish": conclusion.publish,
-        "tier": conclusion.tier,
+        "tier": answer.tier if answer else conclusion.tier,
         "prefers": conclusion.prefers,
         "wait_s": conclusion.wait_s,
         "attempts": conclusion.attempts,

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -15,8 +16,8 @@ from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
 from db.leadership import Leadership
-from db.ledger import passes
 from db.presence import Presence
+from db.refusal import Refused, passes
 from routing.lifecycle import Move, State
 from tasks.app import queue_of, stages
 from tasks.broker import UNREACHABLE, Generation, broker_depth
@@ -66,15 +67,16 @@ class Feeder:
                     await self._feed()
                 else:
                     wait_s = HEAL_S
-            except DBAPIError as error:
-                if not passes(error):
+            except (DBAPIError, Refused) as error:
+                if not (error.away if isinstance(error, Refused) else passes(error)):
                     raise
-                log.warning("feeder_waits_for_postgres", error=type(error.orig).__name__)
+                log.warning("feeder_waits_for_postgres", error=type(error).__name__)
                 await leadership.drop()
             await self._pause(wait_s)
         await leadership.drop()
 
     async def _feed(self) -> None:
+        as_of = await self.station.ledger.clock()
         now = time.monotonic()
         if self.fed_at == 0.0:
             log.info("feeder_leads")
@@ -85,7 +87,7 @@ class Feeder:
         await self._notice_a_wiped_broker()
         if now >= self.heal_at:
             self.heal_at = now + HEAL_S
-            await self._heal(rescue=now >= self.rescue_from)
+            await self._heal(rescue_as_of=as_of if now >= self.rescue_from else None)
         await self._fill_windows()
         self.fed_at = time.monotonic()
 
@@ -120,10 +122,10 @@ class Feeder:
 
     # -- healing ---------------------------------------------------------------------------
 
-    async def _heal(self, *, rescue: bool) -> None:
+    async def _heal(self, *, rescue_as_of: datetime | None) -> None:
         ledger = self.station.ledger
-        if rescue:
-            rescued, buried = await ledger.rescue()
+        if rescue_as_of is not None:
+            rescued, buried = await ledger.rescue(as_of=rescue_as_of)
             if rescued or buried:
                 log.warning("rescued", queries=rescued, buried=buried)
             await ledger.settle_stale()

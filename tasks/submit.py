@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.deposit import Deposit, Order, deposit
-from db.ledger import passes
+from db.refusal import passes
 from routing.fleet import Fleet
 from tasks.line import BadInput, Line, Rejection
 

@@ -2,7 +2,7 @@
 -- up for one lease: nobody could renew or finish while it was away.
 WITH expired AS (
     SELECT id FROM queries
-    WHERE state = 'running' AND lease_until < now()
+    WHERE state = 'running' AND lease_until < :as_of
       AND pg_postmaster_start_time() < now() - make_interval(secs => :lease_s)
     ORDER BY id
     LIMIT 10000

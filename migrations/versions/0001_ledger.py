@@ -49,6 +49,7 @@ CREATE TABLE queries (
     moved_at timestamptz NOT NULL DEFAULT now(),
     lease_until timestamptz,
     worker_id bigint,
+    prefers text,
     crashes smallint NOT NULL DEFAULT 0,
     attempts smallint NOT NULL DEFAULT 0,
     escalations smallint NOT NULL DEFAULT 0,
@@ -172,6 +173,7 @@ COMMENT ON COLUMN batches.priority IS 'higher goes first';
 COMMENT ON COLUMN batches.plan IS 'what a dry run predicted';
 COMMENT ON COLUMN queries.epoch IS 'fencing token: only a claim raises it';
 COMMENT ON COLUMN queries.tier IS 'the tier that last had it, or has it';
+COMMENT ON COLUMN queries.prefers IS 'the deployment to try first at its tier';
 COMMENT ON COLUMN queries.attempts IS 'failed calls at this stage';
 COMMENT ON COLUMN prompts.line IS '1-based line of the input';
 COMMENT ON COLUMN prompts.body IS 'the chat-completions body; {} once purged';
@@ -328,7 +330,7 @@ GRANT SELECT ON routing_log, query_trace, batch_summary, tier_daily, escalations
 
 def upgrade() -> None:
     for part in (TABLES, PARTITIONS, ROLES, VIEWS):
-        op.get_bind().exec_driver_sql(part)
+        op.get_bind().exec_driver_sql(part.replace("%", "%%"))
 
 
 def downgrade() -> None:

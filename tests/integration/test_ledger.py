@@ -1,0 +1,360 @@
+"""The ledger's statements on a real Postgres: who may move what, and that nobody else can."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.deposit import Deposit, Order, deposit
+from db.ledger import Ledger
+from db.records import Answer, Claim, Conclusion, Explanation, Intent, Result, Sent
+from db.refusal import Refused
+from db.session import make_engine
+from routing.fleet import Fleet
+from routing.lifecycle import FALLBACK, ROUTE, Move, State
+from routing.outcome import Completion, Failure, FailureKind, Usage
+
+WHY = Explanation(kind="route", router="gate", reasons=["a test"])
+
+
+class Bench:
+    """A ledger on an empty database, and eyes to look into it."""
+
+    def __init__(self, engine: AsyncEngine, fleet: Fleet) -> None:
+        self.engine = engine
+        self.fleet = fleet
+        self.ledger = Ledger(engine, worker_id=1, lease_s=60.0)
+        self.model = next(iter(fleet.models.values()))
+
+    async def submit(self, count: int, *, key: str | None = None) -> list[int]:
+        async with deposit(self.engine, Order(source="test", idempotency_key=key), self.fleet) as opened:
+            if not isinstance(opened, Deposit):
+                return []
+            await opened.write([(b"q-%d" % n, n + 1, b'{"messages":[]}', None) for n in range(count)])
+        return [id_ for first, last in opened.ranges for id_ in range(first, last + 1)]
+
+    async def rows(self, sql: str, **params: object) -> list[Row[Any]]:
+        async with self.engine.connect() as connection:
+            result = await connection.execute(text(sql), params)
+            return list(result.all()) if result.returns_rows else []
+
+    async def row(self, query_id: int) -> Row[Any]:
+        return (await self.rows("SELECT * FROM queries WHERE id = :id", id=query_id))[0]
+
+    async def intent(self, query_id: int, *, stage: str = "small", epoch: int = 0) -> Intent:
+        return Intent(
+            call_id=await self.ledger.next_call_id(),
+            purpose="answer",
+            tier=stage,
+            model=self.model,
+            reserved_usd=0.5,
+            query_id=query_id,
+            batch_id=(await self.row(query_id)).batch_id,
+            epoch=epoch,
+        )
+
+    async def at_tier(self, stage: str = "small") -> int:
+        """A query that waits at a tier."""
+        (query_id,) = await self.submit(1)
+        claim = await self.claim(ROUTE, query_id)
+        await self.ledger.conclude(advance(query_id, claim.epoch, ROUTE, stage))
+        return query_id
+
+    async def claim(self, stage: str, query_id: int, intent: Intent | None = None) -> Claim:
+        claim = await self.ledger.claim((stage, query_id, intent))
+        assert claim is not None
+        return claim
+
+    async def send(self, query_id: int) -> tuple[Claim, Sent]:
+        intent = await self.intent(query_id)
+        claim = await self.claim("small", query_id, intent)
+        return claim, Sent(intent.call_id, at=claim.at, model=self.model, reserved_usd=0.5)
+
+
+def advance(query_id: int, epoch: int, stage: str, to_stage: str) -> Conclusion:
+    return Conclusion(query_id, epoch, stage, Move.ADVANCE, to_stage, State.READY, WHY, tier=to_stage)
+
+
+def finish(query_id: int, epoch: int, sent: Sent, content: str = "yes") -> Conclusion:
+    completion = Completion(
+        text=content,
+        finish_reason="stop",
+        usage=Usage(prompt_tokens=10, completion_tokens=5),
+        response={"content": content},
+        latency_ms=12.0,
+        model=sent.model.model,
+    )
+    answer = Answer(sent.call_id, tier="small", model=sent.model.model, accepted=True, response=completion.response)
+    return Conclusion(
+        query_id, epoch, "small", Move.FINISH, "small", State.DONE, WHY, [Result(sent, completion)], answer
+    )
+
+
+@asynccontextmanager
+async def opened(database_url: str, fleet: Fleet) -> AsyncIterator[Bench]:
+    engine = make_engine(database_url)
+    try:
+        yield Bench(engine, fleet)
+    finally:
+        await engine.dispose()
+
+
+@pytest.fixture
+def on_bench(database_url: str, shipped_fleet: Fleet) -> Callable[[Callable[[Bench], Awaitable[None]]], None]:
+    """Runs a coroutine function with a bench."""
+
+    def run(story: Callable[[Bench], Awaitable[None]]) -> None:
+        async def play() -> None:
+            async with opened(database_url, shipped_fleet) as bench:
+                await story(bench)
+
+        asyncio.run(play())
+
+    return run
+
+
+OnBench = Callable[[Callable[[Bench], Awaitable[None]]], None]
+
+
+def test_a_query_goes_from_submit_to_done_and_every_step_is_explained(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        query_id = await bench.at_tier()
+        claim, sent = await bench.send(query_id)
+        assert await bench.ledger.conclude(finish(query_id, claim.epoch, sent)) == ("small", State.DONE)
+        row = await bench.row(query_id)
+        assert (row.state, row.epoch, row.lease_until) == ("done", 2, None)
+        assert await bench.ledger.end_batches() != []
+        assert await bench.ledger.end_batches() == []
+        moves = await bench.rows("SELECT move, to_state FROM decisions WHERE query_id = :id ORDER BY id", id=query_id)
+        assert [(move.move, move.to_state) for move in moves] == [("advance", "ready"), ("finish", "done")]
+        (call,) = await bench.rows("SELECT * FROM calls")
+        assert (call.outcome, call.prompt_tokens, call.finished_at is not None) == ("ok", 10, True)
+        assert float(call.cost_usd) == bench.model.price.cost_usd(Usage(10, 5))
+
+    on_bench(story)
+
+
+def test_of_many_claims_at_once_exactly_one_holds(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        query_id = await bench.at_tier()
+        rivals = [Ledger(bench.engine, worker_id=n) for n in range(8)]
+        intents = [await bench.intent(query_id) for _ in rivals]
+        claims = await asyncio.gather(
+            *(rival.claim(("small", query_id, intent)) for rival, intent in zip(rivals, intents, strict=True))
+        )
+        assert sum(claim is not None for claim in claims) == 1
+        assert len(await bench.rows("SELECT 1 FROM calls")) == 1
+
+    on_bench(story)
+
+
+def test_a_fenced_worker_moves_nothing_but_its_call_is_recorded(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        query_id = await bench.at_tier()
+        old, old_sent = await bench.send(query_id)
+        await bench.rows("UPDATE queries SET state = 'ready', lease_until = NULL WHERE id = :id", id=query_id)
+        new, new_sent = await bench.send(query_id)
+        assert await bench.ledger.conclude(finish(query_id, old.epoch, old_sent, "late")) is None
+        assert (await bench.row(query_id)).state == "running"
+        assert await bench.ledger.conclude(finish(query_id, new.epoch, new_sent, "mine")) == ("small", State.DONE)
+        (kept,) = await bench.rows("SELECT response FROM answers")
+        assert kept.response == {"content": "mine"}
+        assert {call.outcome for call in await bench.rows("SELECT outcome FROM calls")} == {"ok"}
+
+    on_bench(story)
+
+
+def test_a_late_answer_counts_where_nobody_claimed_again(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        query_id = await bench.at_tier()
+        claim, sent = await bench.send(query_id)
+        await bench.rows("UPDATE queries SET state = 'ready', lease_until = NULL WHERE id = :id", id=query_id)
+        assert await bench.ledger.conclude(finish(query_id, claim.epoch, sent)) == ("small", State.DONE)
+
+    on_bench(story)
+
+
+def test_a_replayed_conclusion_changes_nothing(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        query_id = await bench.at_tier()
+        claim, sent = await bench.send(query_id)
+        conclusion = finish(query_id, claim.epoch, sent)
+        assert await bench.ledger.conclude(conclusion) is not None
+        assert await bench.ledger.conclude(conclusion) is None
+        assert len(await bench.rows("SELECT 1 FROM decisions WHERE kind = 'route' AND move = 'finish'")) == 1
+        assert len(await bench.rows("SELECT 1 FROM answers")) == 1
+
+    on_bench(story)
+
+
+def test_a_further_call_needs_the_claim_and_renews_its_lease(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        query_id = await bench.at_tier()
+        claim, _ = await bench.send(query_id)
+        await bench.rows("UPDATE queries SET lease_until = now() + interval '1 s' WHERE id = :id", id=query_id)
+        assert await bench.ledger.intend(await bench.intent(query_id, epoch=claim.epoch)) is not None
+        (left,) = await bench.rows("SELECT lease_until > now() + interval '30 s' AS long FROM queries")
+        assert left.long
+        assert await bench.ledger.intend(await bench.intent(query_id, epoch=claim.epoch - 1)) is None
+
+    on_bench(story)
+
+
+def test_three_lost_workers_bury_a_query(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        query_id = await bench.at_tier()
+        hasty = Ledger(bench.engine, worker_id=1, lease_s=0.0)
+        for expected in [(1, 0), (1, 0), (0, 1)]:
+            assert await hasty.claim(("small", query_id, None)) is not None
+            await asyncio.sleep(0.01)
+            assert await hasty.rescue(as_of=await hasty.clock()) == expected
+        assert (await bench.row(query_id)).state == "dead"
+        assert await bench.ledger.rescue(as_of=await bench.ledger.clock()) == (0, 0)
+
+    on_bench(story)
+
+
+def test_no_lease_expires_while_postgres_is_younger_than_a_lease(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        query_id = await bench.at_tier()
+        await bench.claim("small", query_id)
+        await bench.rows("UPDATE queries SET lease_until = now() - interval '1 s' WHERE id = :id", id=query_id)
+        assert await Ledger(bench.engine, lease_s=1e8).rescue(as_of=await bench.ledger.clock()) == (0, 0)
+        assert (await bench.row(query_id)).state == "running"
+
+    on_bench(story)
+
+
+def test_the_window_is_filled_in_turn_across_batches(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        many, few = await bench.submit(300), await bench.submit(3)
+        first = await bench.ledger.fill_window(ROUTE, room=10)
+        assert set(few) <= set(first)
+        assert len(first) == 8 or len(first) == 10
+        await bench.ledger.fill_window(ROUTE, room=1000)
+        depths = await bench.ledger.depths()
+        assert depths[ROUTE].queued == len(many) + len(few)
+
+    on_bench(story)
+
+
+def test_a_conclusion_publishes_no_more_than_the_window_has_room_for(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        ids = await bench.submit(10)
+        await bench.ledger.set_window("small", depth_window=4, rate_per_s=0.0)
+        claims = await bench.ledger.claim_many([(ROUTE, id_, None) for id_ in ids])
+        moved = await bench.ledger.conclude_many(
+            [
+                Conclusion(
+                    id_, claims[id_].epoch, ROUTE, Move.ADVANCE, "small", State.READY, WHY, tier="small", publish=True
+                )
+                for id_ in ids
+            ]
+        )
+        assert sorted(state for _, state in moved.values()) == ["queued"] * 4 + ["ready"] * 6
+
+    on_bench(story)
+
+
+def test_lost_messages_and_unsent_ids_come_back(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        ids = await bench.submit(3)
+        await bench.ledger.fill_window(ROUTE, room=3)
+        assert await bench.ledger.give_back(ROUTE, ids[:1]) == 1
+        assert await bench.ledger.return_lost(ROUTE, older_than_s=60.0, reason="lost") == 0
+        assert await bench.ledger.return_lost(ROUTE, older_than_s=0.0, reason="lost") == 2
+        assert {row.state for row in await bench.rows("SELECT state FROM queries")} == {"ready"}
+
+    on_bench(story)
+
+
+def test_a_cancelled_batch_ends_and_takes_no_more_claims(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        query_id = await bench.at_tier()
+        claim, sent = await bench.send(query_id)
+        batch_id = (await bench.row(query_id)).batch_id
+        assert await bench.ledger.cancel(batch_id) == 1
+        assert await bench.ledger.conclude(finish(query_id, claim.epoch, sent)) is None
+        assert (await bench.row(query_id)).state == "cancelled"
+        (call,) = await bench.rows("SELECT outcome FROM calls")
+        assert call.outcome == "ok"
+        assert len(await bench.ledger.end_batches()) == 1
+
+    on_bench(story)
+
+
+def test_resume_restarts_failed_queries_only(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        failed, done = await bench.submit(2)
+        for query_id, state, move in [(failed, State.FAILED, Move.FAIL), (done, State.DONE, Move.FINISH)]:
+            claim = await bench.claim(ROUTE, query_id)
+            await bench.ledger.conclude(Conclusion(query_id, claim.epoch, ROUTE, move, ROUTE, state, WHY))
+        await bench.ledger.end_batches()
+        assert await bench.ledger.resume((await bench.row(failed)).batch_id) == 1
+        assert ((await bench.row(failed)).state, (await bench.row(done)).state) == ("ready", "done")
+        (batch,) = await bench.rows("SELECT ended_at FROM batches")
+        assert batch.ended_at is None
+
+    on_bench(story)
+
+
+def test_the_same_key_is_one_batch_however_often_at_once(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        submitted = await asyncio.gather(*(bench.submit(5, key="k") for _ in range(6)))
+        assert sorted(len(ids) for ids in submitted) == [0, 0, 0, 0, 0, 5]
+        assert len(await bench.rows("SELECT 1 FROM batches")) == 1
+        assert len(await bench.rows("SELECT 1 FROM queries")) == 5
+
+    on_bench(story)
+
+
+def test_one_row_that_postgres_refuses_fails_alone(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        ids = await bench.submit(4)
+        claims = await bench.ledger.claim_many([(ROUTE, id_, None) for id_ in ids])
+        conclusions = [advance(id_, claims[id_].epoch, ROUTE, "small") for id_ in ids]
+        broken = Conclusion(ids[0], claims[ids[0]].epoch, ROUTE, Move.RELEASE, ROUTE, State.READY, WHY, attempts=10**6)
+        outcomes = await asyncio.gather(
+            *(bench.ledger.conclude(one) for one in [broken, *conclusions[1:]]), return_exceptions=True
+        )
+        assert isinstance(outcomes[0], Refused)
+        assert outcomes[1:] == [("small", State.READY)] * 3
+
+    on_bench(story)
+
+
+def test_a_nul_in_an_answer_does_not_stop_its_group(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        query_id = await bench.at_tier()
+        claim, sent = await bench.send(query_id)
+        assert await bench.ledger.conclude(finish(query_id, claim.epoch, sent, "a\x00b")) is not None
+        (kept,) = await bench.rows("SELECT response FROM answers")
+        assert kept.response == {"content": "a\ufffdb"}
+
+    on_bench(story)
+
+
+def test_a_failed_call_is_charged_by_its_class() -> None:
+    def cost(kind: FailureKind, model: Any) -> float:
+        sent = Sent(1, at=None, model=model, reserved_usd=0.5)  # type: ignore[arg-type]  # no row is written
+        return Result(sent, Failure(kind, "x")).cost_usd
+
+    from settings import ROOT, load_fleet
+
+    model = next(iter(load_fleet(ROOT / "fleet.toml", {}).models.values()))
+    charged = {kind: cost(kind, model) for kind in FailureKind}
+    assert {kind for kind, usd in charged.items() if usd == 0.5} == {FailureKind.UNKNOWN, FailureKind.BROKEN_BODY}
+    assert {usd for kind, usd in charged.items() if usd != 0.5} == {0.0}
+
+
+def test_illegal_conclusions_are_refused_before_they_reach_postgres() -> None:
+    from db.ledger import _move_row
+
+    with pytest.raises(ValueError, match="never leads to"):
+        _move_row(Conclusion(1, 1, ROUTE, Move.FINISH, ROUTE, State.READY, WHY))
+    with pytest.raises(ValueError, match="does not change the stage"):
+        _move_row(Conclusion(1, 1, ROUTE, Move.FAIL, FALLBACK, State.FAILED, WHY))
