@@ -21,6 +21,8 @@ ROOT: Final = Path(__file__).resolve().parent
 """The repository, or wherever this application lies."""
 
 SERVICES_FILE: Final = "services.json"
+STACK_FILE: Final = "stack.json"
+"""Where a running `pointsman up` or `run` says what else it has started: the simulator, Flower."""
 
 _POSTGRES_SCHEMES: Final = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
 _REDIS_SCHEMES: Final = frozenset({"redis", "rediss"})
@@ -167,11 +169,16 @@ def without_password(url: str | None) -> str | None:
 
 
 def read_services(home: Path) -> dict[str, str]:
-    """The addresses that the embedded services of ``home`` have left, or nothing.
+    """The addresses that the embedded services and the stack of ``home`` have left, or nothing."""
+    stack = _read_addresses(home / STACK_FILE)
+    if not _is_alive(stack.get("stack_pid", "")):
+        stack = {}
+    return {**stack, **_read_addresses(home / SERVICES_FILE)}
 
-    A file that others could have written is not believed: it decides where prompts go.
-    """
-    path = home / SERVICES_FILE
+
+def _read_addresses(path: Path) -> dict[str, str]:
+    """What a file of addresses says. One that others could have written is not believed: it decides
+    where prompts go."""
     try:
         mode = path.stat()
         if mode.st_uid != os.geteuid() or mode.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -182,6 +189,16 @@ def read_services(home: Path) -> dict[str, str]:
     if not isinstance(found, dict):
         return {}
     return {str(name): value for name, value in found.items() if isinstance(value, str)}
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True
+    except (ValueError, ProcessLookupError):
+        return False
+    return True
 
 
 def _database_url(given: str | None) -> str | None:

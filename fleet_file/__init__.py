@@ -3,7 +3,8 @@
 Every problem of a file is found in one go, each with its key, what is wrong and the mend.
 """
 
+from fleet_file.checks import SIMULATOR
 from fleet_file.problem import FleetError, Problem
 from fleet_file.reading import CheckedFleet, check_fleet, load_fleet
 
-__all__ = ["CheckedFleet", "FleetError", "Problem", "check_fleet", "load_fleet"]
+__all__ = ["SIMULATOR", "CheckedFleet", "FleetError", "Problem", "check_fleet", "load_fleet"]

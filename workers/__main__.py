@@ -17,6 +17,7 @@ from tasks.feeder import Feeder
 from tasks.station import open_station
 from workers.celery_worker import run_celery_worker
 from workers.logging import configure_logging
+from workers.ready import announce_ready
 
 FEEDER = "feeder"
 
@@ -62,6 +63,7 @@ async def _feed(settings: Settings, fleet: Fleet, *, name: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, station.stopping.set)
     beat = asyncio.create_task(station.beat(presence))
+    announce_ready()
     try:
         await Feeder(station, presence, generation).run()
     finally:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from celery.signals import worker_shutting_down
+from celery.signals import worker_ready, worker_shutting_down
 
 from routing.fleet import Fleet
 from settings import Settings
 from tasks.app import app, queue_of
 from tasks.messages import Post
 from tasks.station import Loop, open_station
+from workers.ready import announce_ready
 
 
 def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Sequence[str]) -> None:
@@ -17,6 +18,10 @@ def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Seq
     station, presence = loop.run(open_station(settings, fleet, name=name, roles=roles))
     Post.loop, Post.station = loop, station
     beat = loop.start(station.beat(presence))
+
+    @worker_ready.connect(weak=False)
+    def tell_starter(**_: object) -> None:
+        announce_ready()
 
     @worker_shutting_down.connect(weak=False)
     def stop_claiming(**_: object) -> None:

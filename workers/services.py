@@ -94,7 +94,7 @@ def _await_services(settings: Settings) -> Settings:
             raise ServicesError(f"The embedded services do not start. {_keeper_log(home)}")
         alive = holder_note(home / KEEPER_LOCK) is not None
         found = read_services(home) if alive else {}
-        if found:
+        if "keeper_pid" in found:
             return _joined(settings, found)
         if not alive and (keeper is None or keeper.poll() is not None):
             keeper = _start_keeper(settings)
