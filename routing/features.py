@@ -1,0 +1,190 @@
+"""Cheap features of a query: what can be told from its text in some ten microseconds."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from routing.language import UNKNOWN, guess
+from routing.lexicon import Sign, count, tally
+from routing.opinion import GENERAL
+from routing.query import Query
+
+SCAN_CHARS: Final = 4000
+"""A longer text is read at its head and its tail only, half of this each."""
+
+SYSTEM_SCAN_CHARS: Final = 600
+
+LONG_TOKENS: Final = 2_000
+"""From here a text is too long for the gate to be sure that a small tier will do."""
+
+LONG_CONTEXT_TOKENS: Final = 24_000
+"""From here a query is of the category ``long_context``."""
+
+_WORD: Final = re.compile(r"\w+")
+_LIST_MARK: Final = re.compile(r"^[ \t]*(?:[-*•]|\d{1,2}[.)]|\(?[a-h]\))[ \t]", re.MULTILINE)
+_CHOICE_MARK: Final = re.compile(r"^[ \t]*\(?[A-E][.):][ \t]", re.MULTILINE)
+_LATEX: Final = re.compile(r"\\(?:frac|sum|int|prod|sqrt|lim|alpha|beta|theta|mathbb|begin|left|cdot|le|ge|\(|\[)|\$\$")
+_MATHS_SIGN: Final = re.compile("[∑∫√≤≥≠∞∂∇∈∀∃π×÷±²³]")
+_LENGTH: Final = re.compile(r"(\d{1,5})[- ]+\w{0,12} ?(?:word|wört|wort|mots|palabras|sentence|paragraph|page|seite)")
+# Letters of two scripts in one word, letters in fancy dress, and characters that nobody sees.
+_DISGUISE: Final = re.compile(
+    "[a-z][\u0370-\u052f]|[\u0370-\u052f][a-z]|[\uff21-\uff5a]|[\U0001d400-\U0001d7ff]"
+    "|[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\U000e0000-\U000e007f]"
+)
+_CODE_MARKS: Final = (
+    "```", "def ", "#include", "function(", "=>", "console.", "select ", "import ", "();", "</", "public ", "&&", "};",
+)  # fmt: skip
+_ROLE_MARKS: Final = ("<|", "[inst]", "system:", "assistant:", "</query", "<query", '"tier"', "'tier'", '"role"')
+_PHRASES: Final = (
+    "step by step", "step-by-step", "trade-off", "in depth", "in detail", "show your work", "show that", "such that",
+    "schritt für schritt", "étape par étape", "paso a paso", "zeige, dass", "zeige dass", "montrer que", "montrez que",
+    "démontre que", "muestra que", "pros and cons", "leite her", "line by line", "root cause",
+)  # fmt: skip
+_SELF_ASSESSMENT: Final = re.compile(
+    r"\b(?:easy|trivial|simple|basic|einfache?|leichte?|facile|simple|fácil|sencilla)\s+"
+    r"(?:question|query|task|request|prompt|problem|frage|anfrage|aufgabe|requête|tâche|pregunta|consulta|tarea)"
+    r"|(?:question|query|task|request|prompt|frage|anfrage|aufgabe|requête|pregunta|consulta|tarea)\s+"
+    r"(?:is|ist|est|es)\s+(?:very |really |sehr |très |muy )?(?:easy|trivial|simple|basic|einfach|leicht|facile|fácil)"
+    r"|(?:ignore|disregard|forget|override|ignoriere|oublie|ignora)\b[^.]{0,40}"
+    r"\b(?:instructions?|rules?|above|previous|anweisungen|instrucciones)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What can be told cheaply. Counts of words are of different words, each once."""
+
+    tokens: int
+    """Estimated tokens of the whole prompt."""
+    words: tuple[str, ...]
+    """The words that were read, lower case, in order."""
+    tallied: int
+    """Their signs; read with `lexicon.count`."""
+    language: str
+    questions: int
+    sentences: int
+    numbers: int
+    parts: int
+    """Items of lists in the text."""
+    choices: int
+    """Answers to choose from (A. … B. …)."""
+    phrases: int
+    """Phrases such as `step by step`."""
+    code_marks: int
+    maths_marks: int
+    output_words: int
+    """The length of the answer that is asked for, in words; 0 where it is not said."""
+    wary: bool
+    """The text speaks to the router, or hides something: it must not pull a decision down."""
+    clipped: bool
+    """The middle of the text was not read."""
+
+    def count(self, sign: Sign) -> int:
+        """How many different words are ``sign``."""
+        return count(self.tallied, sign)
+
+    @property
+    def has_code(self) -> bool:
+        """Code in the text, or much talk of it."""
+        return self.code_marks >= 2 or self.count(Sign.CODE) >= 2 or (self.code_marks + self.count(Sign.CODE)) >= 2
+
+    @property
+    def has_maths(self) -> bool:
+        """Mathematics beyond plain numbers."""
+        return self.maths_marks + self.count(Sign.MATHS) >= 2
+
+
+def features_of(query: Query) -> Features:
+    """The features of ``query``. Its system text counts for the instruction words, not for the language."""
+    text, clipped = _excerpt(query.text)
+    lower = text.lower()
+    words = tuple(_WORD.findall(lower))
+    different = set(words)
+    own = tally(different)
+    return Features(
+        tokens=query.prompt_tokens,
+        words=words,
+        tallied=own if not query.system else _with_system(different, query.system),
+        language=guess(text, different, own),
+        questions=text.count("?") + text.count("？"),
+        sentences=_sentences(text),
+        numbers=sum(map(str.isdigit, words)),
+        parts=len(_LIST_MARK.findall(text)) if "\n" in text else 0,
+        choices=len(_CHOICE_MARK.findall(text)) if "\n" in text else 0,
+        phrases=sum(phrase in lower for phrase in _PHRASES),
+        code_marks=sum(mark in lower for mark in _CODE_MARKS),
+        maths_marks=_maths_marks(text),
+        output_words=_output_words(lower) if count(own, Sign.LENGTH) else 0,
+        wary=_is_wary(lower, own),
+        clipped=clipped,
+    )
+
+
+def category_of(features: Features, query: Query) -> str:
+    """The category for which a model may be preferred."""
+    if query.has_tools:
+        return "tool_use"
+    if query.has_attachments:
+        return "attachments"
+    if features.tokens >= LONG_CONTEXT_TOKENS:
+        return "long_context"
+    if features.has_code:
+        return "code"
+    if features.has_maths:
+        return "maths"
+    return GENERAL
+
+
+def _excerpt(text: str) -> tuple[str, bool]:
+    if len(text) <= SCAN_CHARS:
+        return text, False
+    half = SCAN_CHARS // 2
+    return f"{text[:half]}\n{text[-half:]}", True
+
+
+def _with_system(different: set[str], system: str) -> int:
+    return tally(different.union(_WORD.findall(system[:SYSTEM_SCAN_CHARS].lower())))
+
+
+def _sentences(text: str) -> int:
+    inner = text.count(". ") + text.count("? ") + text.count("! ") + text.count("\n")
+    return 1 + inner + text.count("。") + text.count("？")
+
+
+def _maths_marks(text: str) -> int:
+    marks = text.count("=") + text.count("^")
+    if "\\" in text or "$$" in text:
+        marks += 2 * len(_LATEX.findall(text))
+    if not text.isascii():
+        marks += 2 * len(_MATHS_SIGN.findall(text))
+    return marks
+
+
+def _output_words(lower: str) -> int:
+    found = _LENGTH.search(lower)
+    if found is None:
+        return 0
+    asked = int(found.group(1))
+    unit = found.group(0)
+    if "sentence" in unit:
+        return asked * 20
+    if "paragraph" in unit:
+        return asked * 90
+    if "page" in unit or "seite" in unit:
+        return asked * 400
+    return asked
+
+
+def _is_wary(lower: str, tallied: int) -> bool:
+    if not lower.isascii() and _DISGUISE.search(lower):
+        return True
+    if any(mark in lower for mark in _ROLE_MARKS):
+        return True
+    bait = count(tallied, Sign.BAIT)
+    if bait == 0:
+        return False
+    spoken_to = count(tallied, Sign.ROUTER)
+    return (spoken_to > 0 and bait >= 2) or _SELF_ASSESSMENT.search(lower) is not None
+
+
+__all__ = ["UNKNOWN", "Features", "category_of", "features_of"]

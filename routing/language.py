@@ -1,0 +1,71 @@
+"""In which language a text is written: a light guess from scripts and stop words."""
+
+import re
+from collections.abc import Set
+from typing import Final
+
+from routing.lexicon import LANGUAGES, count, tally
+
+UNKNOWN: Final = "unknown"
+
+SAMPLE_CHARS: Final = 600
+"""So many characters from the start decide the language."""
+
+_WORD: Final = re.compile(r"\w+")
+_NON_LATIN: Final = re.compile("[\u0370-\u1fff\u3040-\ud7ff]")
+_SCRIPTS: Final = (
+    # Kana and Hangul come first: Japanese and Korean texts hold Chinese characters too.
+    ("ja", re.compile("[\u3040-\u30ff]")),
+    ("ko", re.compile("[\uac00-\ud7a3]")),
+    ("zh", re.compile("[\u4e00-\u9fff]")),
+    ("ru", re.compile("[\u0400-\u04ff]")),
+    ("ar", re.compile("[\u0600-\u06ff]")),
+    ("el", re.compile("[\u0370-\u03ff]")),
+    ("he", re.compile("[\u0590-\u05ff]")),
+    ("hi", re.compile("[\u0900-\u097f]")),
+    ("th", re.compile("[\u0e00-\u0e7f]")),
+)
+
+
+def language_of(text: str) -> str:
+    """ISO 639-1 code of the language of ``text``, or ``unknown``."""
+    sample = text[:SAMPLE_CHARS]
+    words = set(_WORD.findall(sample.lower()))
+    return guess(sample, words, tally(words))
+
+
+def guess(sample: str, words: Set[str], tallied: int) -> str:
+    """The language of a text whose words are tallied already."""
+    if not sample.isascii() and (found := script_language(sample)):
+        return found
+    return latin_language(len(words), tallied)
+
+
+def script_language(text: str) -> str | None:
+    """The language that the script of ``text`` tells, or None for Latin script or a mixture.
+
+    Cyrillic counts as Russian and Han without kana as Chinese: it is the script that is told.
+    """
+    strange = len(_NON_LATIN.findall(text))
+    letters = sum(map(str.isalpha, text))
+    if strange * 3 < letters:
+        return None
+    for language, script in _SCRIPTS:
+        # A tenth is enough for kana among Han; the others have a script of their own.
+        if len(script.findall(text)) * 10 >= strange:
+            return language
+    return UNKNOWN
+
+
+def latin_language(different_words: int, tallied: int) -> str:
+    """The language whose stop words are the most, if they are plainly the most."""
+    best, best_count, second = UNKNOWN, 0, 0
+    for sign, language in LANGUAGES:
+        found = count(tallied, sign)
+        if found > best_count:
+            best, best_count, second = language, found, best_count
+        elif found > second:
+            second = found
+    if best_count < 2 or best_count * 3 < second * 4 or best_count * 12 < different_words:
+        return UNKNOWN
+    return best

@@ -1,0 +1,192 @@
+"""Words that tell how hard a query is, and in which language it is written.
+
+The instruction words are in English, German, French and Spanish; other languages are
+recognised only as such. All words are lower case, and each counts once per query.
+"""
+
+from collections.abc import Mapping, Set
+from enum import IntEnum, auto
+from typing import Final
+
+
+class Sign(IntEnum):
+    """What a word is a sign of."""
+
+    PROOF = 0
+    """Asks for a proof or a derivation."""
+    STRONG = auto()
+    """Asks for work that takes several steps of thought."""
+    MILD = auto()
+    """Asks for an explanation or a judgement."""
+    BUILD = auto()
+    """Asks for something to be made or mended; hard where it is about code."""
+    CODE = auto()
+    MATHS = auto()
+    CONSTRAINT = auto()
+    LENGTH = auto()
+    """A unit in which the length of an answer is given."""
+    ROUTER = auto()
+    """Speaks of the machinery that routes queries."""
+    BAIT = auto()
+    """Says how a query should be treated; together with a ROUTER word it speaks to the router."""
+    FOREIGN = auto()
+    """Names a language, or asks for a translation."""
+    EN = auto()
+    DE = auto()
+    FR = auto()
+    ES = auto()
+    IT = auto()
+    PT = auto()
+    NL = auto()
+
+
+LANGUAGES: Final[tuple[tuple[Sign, str], ...]] = (
+    (Sign.EN, "en"),
+    (Sign.DE, "de"),
+    (Sign.FR, "fr"),
+    (Sign.ES, "es"),
+    (Sign.IT, "it"),
+    (Sign.PT, "pt"),
+    (Sign.NL, "nl"),
+)
+"""Languages in Latin script; their signs are stop words."""
+
+INSTRUCTION_LANGUAGES: Final = frozenset({"en", "de", "fr", "es"})
+"""Languages whose instruction words are listed here; in any other the gate is in doubt."""
+
+_WORDS: Final[dict[Sign, str]] = {
+    Sign.PROOF: """
+        prove proof proofs proven derive derivation derivations disprove theorem lemma corollary induction
+        beweise beweis beweisen widerlege herleiten herleitung satz
+        prouve prouver prouvez démontre démontrer démontrez démonstration théorème lemme
+        demuestra demostrar demuestre demostración teorema
+    """,
+    Sign.STRONG: """
+        analyse analyze analysis analyses analyzing analysing optimise optimize optimisation optimization design
+        architect architecture critique synthesise synthesize strategy strategic tradeoff tradeoffs simulate
+        diagnose rigorous rigorously formulate hypothesis hypotheses counterexample algorithm complexity
+        analysiere analysieren optimiere optimieren entwirf entwerfen entwurf strategie architektur algorithmus
+        analyser analysez optimiser optimisez conçois concevoir concevez stratégie algorithme
+        analiza analizar analice optimiza optimizar diseña diseñar diseñe estrategia arquitectura algoritmo
+    """,
+    Sign.MILD: """
+        explain why compare comparison contrast evaluate assess justify discuss argue interpret infer reason
+        reasoning deduce recommend plan essay research investigate examine elaborate thorough thoroughly
+        comprehensive detailed pros cons implications consequences solve
+        erkläre erklären warum vergleiche vergleichen bewerte bewerten begründe begründen diskutiere ausführlich
+        gründlich plane empfehle löse
+        explique expliquer expliquez pourquoi comparer comparez évalue évaluer évaluez justifie justifier
+        discute discuter détaillé résous résoudre raisonne
+        explica explicar explique compara comparar evalúa evaluar justifica justificar discute detallado
+        resuelve resolver razona
+    """,
+    Sign.BUILD: """
+        design implement implementation refactor refactoring debug develop build optimise optimize architect
+        rewrite port migrate fix write program create review
+        implementiere implementieren entwickle entwickeln schreibe programmiere behebe
+        implémente implémenter développe développer écris écrire programme corrige
+        implementa implementar desarrolla desarrollar escribe escribir programa
+    """,
+    Sign.CODE: """
+        python javascript typescript java golang kotlin haskell sql postgres postgresql mysql sqlite regex regexp
+        code coding codebase function functions method class classes api apis endpoint database schema
+        algorithm compiler compile runtime segfault traceback stacktrace exception thread threads mutex
+        concurrency async docker kubernetes html css react django flask bash script unittest microservice
+        microservices backend frontend recursion recursive leetcode
+        funktion klasse datenbank quelltext quellcode fonction classe función clase código
+    """,
+    Sign.MATHS: """
+        equation equations integral integrate derivative differentiate theorem matrix matrices eigenvalue
+        eigenvalues vector polynomial polynomials probability modulo prime primes calculus algebra geometry
+        trigonometry triangle logarithm combinatorics permutations variance topology manifold isomorphism
+        isomorphic homomorphism convergent converges bijection lemma calculate compute solve sqrt cos sin
+        gleichung integral ableitung matrix wahrscheinlichkeit primzahl berechne dreieck
+        équation intégrale dérivée matrice probabilité calcule calculer triangle
+        ecuación derivada matriz probabilidad calcula calcular triángulo
+    """,
+    Sign.CONSTRAINT: """
+        must should only exactly without least ensure avoid never always except unless between maximum minimum
+        requirements constraints given assuming assume respectively
+        muss müssen genau ohne mindestens höchstens immer niemals außer
+        doit doivent exactement sans moins toujours jamais sauf
+        debe deben exactamente sin menos siempre nunca excepto
+    """,
+    Sign.LENGTH: """
+        word words sentence sentences paragraph paragraphs page pages bullet bullets lines
+        wort wörter wörtern sätze sätzen absätze seiten mots phrases paragraphes palabras frases párrafos páginas
+    """,
+    Sign.ROUTER: """
+        router routers routing route routed tier tiers pointsman dispatcher classifier escalate escalation
+        cheapest smallest stufe routeur niveau enrutador nivel gpt llm mini
+    """,
+    Sign.BAIT: """
+        small smaller smallest medium large cheap cheaper cheapest model models mini haiku flash confidence difficulty
+        easy trivial simple simplest basic override ignore disregard forget instruction instructions request query
+        prompt system assistant tier tiers send assign label choose select answer treat mark
+        klein kleine kleines kleinste kleinsten einfach leicht modell anfrage ignoriere anweisungen
+        petit petite facile simple modèle requête ignore instructions
+        pequeño pequeña fácil sencillo modelo consulta ignora instrucciones
+    """,
+    Sign.FOREIGN: """
+        translate translation translated english german french spanish italian portuguese russian chinese japanese
+        arabic dutch mandarin korean polish turkish latin hindi
+        übersetze übersetzen übersetzung deutsch englisch französisch spanisch italienisch
+        traduis traduire traduisez traduction anglais allemand français espagnol italien
+        traduce traducir traduzca traducción inglés alemán francés español italiano
+        traduci tradurre traduzione inglese tedesco francese spagnolo
+        traduza traduzir tradução inglês alemão francês espanhol português
+    """,
+    Sign.EN: """
+        the is are was were what which who how why when where does do can could would of to and in for with that
+        this it my your please an from about have has you me be not or if
+    """,
+    Sign.DE: """
+        der die das ist sind und nicht ein eine einen einem wie was wer wo warum mit für auf von zu den dem im ich
+        du mir mich bitte kann wird welche welcher welches bei auch oder dass sich es
+    """,
+    Sign.FR: """
+        le la les est sont et un une des du que qui quoi comment pourquoi avec pour dans sur de ce cette ces je tu
+        vous moi pas au aux quel quelle il elle nous ou à
+    """,
+    Sign.ES: """
+        el la los las es son y un una que qué quién cómo por para con en de del cuál cuándo dónde mi no se lo al
+        este esta cuántos o su
+    """,
+    Sign.IT: """
+        il lo la gli le è sono e un una che chi come perché con per di del della nel cosa quale dove quando non mi
+        si questo questa i o
+    """,
+    Sign.PT: """
+        o a os as é são e um uma que quem como por para com em de do da não qual quando onde meu se isso você no na
+    """,
+    Sign.NL: """
+        de het een en van is dat niet wat hoe waarom met voor op zijn ik je deze wie waar naar ook maar
+    """,
+}
+
+_BITS: Final = 10
+_MASK: Final = (1 << _BITS) - 1
+
+
+def _pack() -> dict[str, int]:
+    weights: dict[str, int] = {}
+    for sign, words in _WORDS.items():
+        for word in set(words.split()):
+            weights[word] = weights.get(word, 0) + (1 << (_BITS * sign))
+    return weights
+
+
+# Each sign has ten bits of one integer, so that a single sum over the words counts all of them:
+# this is what keeps the gate at a few microseconds. No list is longer than 1023 words.
+_WEIGHT: Final[Mapping[str, int]] = _pack()
+_KNOWN: Final = frozenset(_WEIGHT)
+
+
+def tally(words: Set[str]) -> int:
+    """How many of ``words`` (lower case) are which sign; read it with `count`."""
+    return sum(map(_WEIGHT.__getitem__, _KNOWN & words))
+
+
+def count(tallied: int, sign: Sign) -> int:
+    """The number of different words in a `tally` that are ``sign``."""
+    return tallied >> (_BITS * sign) & _MASK
