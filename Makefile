@@ -1,0 +1,58 @@
+# `make help` says what there is. Everything runs in .venv, which is made on first use.
+
+PYTHON ?= python3
+UV ?= uv
+BIN := .venv/bin
+INPUT ?= examples/queries.jsonl
+
+.DEFAULT_GOAL := help
+.PHONY: help run up down test lint bench bench-scale chaos lock clean
+
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+run: .venv/ready ## Answer the example queries: starts everything, prints the report, stops everything (INPUT=file)
+	@$(BIN)/pointsman run $(INPUT)
+
+up: .venv/ready ## Run services, workers, feeder and Flower in the foreground, until Ctrl-C
+	@$(BIN)/pointsman up
+
+down: .venv/ready ## Stop whatever of it still runs
+	@$(BIN)/pointsman down
+
+test: lint ## Lint, check the types, run every test
+	@$(BIN)/python -m pytest
+
+lint: .venv/ready ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: .venv/ready ## Measure throughput against the alternatives, into bench.json (up to 20 minutes)
+	@$(BIN)/python -m benchmarks
+
+bench-scale: .venv/ready ## The same with a million queries (an hour)
+	@$(BIN)/python -m benchmarks --scale
+
+chaos: .venv/ready ## Break everything that can break, and count what is lost
+	@$(BIN)/python -m tests.chaos
+
+lock: ## Pin every dependency anew, with hashes, into requirements.lock (needs uv)
+	@command -v $(UV) >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv, or make lock UV=/path/to/uv"; exit 1; }
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock $(LOCK_OPTIONS)
+
+clean: ## Remove .venv and all caches; the data directory .pointsman, with its database, stays
+	@test ! -x $(BIN)/pointsman || $(BIN)/pointsman down >/dev/null 2>&1 || true
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build bench.json
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Pointsman needs Python 3.11 or newer, and $(PYTHON) is not: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing into .venv (a minute, once) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . 2>.venv/install.log \
+		|| { cat .venv/install.log; exit 1; }
+	@touch $@
