@@ -1,0 +1,84 @@
+"""Grouped writes: together where they can be, alone where they must be."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from psycopg.errors import DataError, OperationalError
+from sqlalchemy.exc import DBAPIError
+
+from db.grouping import Grouped
+from db.refusal import Refused
+
+
+def refused(error: type[Exception]) -> Refused:
+    return Refused(DBAPIError("a statement", {}, error()))
+
+
+def test_what_comes_together_is_written_together_and_each_gets_its_own() -> None:
+    groups: list[list[int]] = []
+
+    async def write(items: Sequence[int]) -> dict[int, int]:
+        groups.append(list(items))
+        return {item: item * item for item in items if item != 3}
+
+    async def story() -> list[int | None]:
+        grouped = Grouped(write, key=lambda item: item)
+        return list(await asyncio.gather(*(grouped(n) for n in range(50))))
+
+    results = asyncio.run(story())
+    assert results == [None if n == 3 else n * n for n in range(50)]
+    assert len(groups) < 5
+
+
+def test_a_bad_item_fails_alone() -> None:
+    async def write(items: Sequence[int]) -> dict[int, int]:
+        if 7 in items:
+            raise refused(DataError)
+        return {item: item for item in items}
+
+    async def story() -> list[int | BaseException | None]:
+        grouped = Grouped(write, key=lambda item: item)
+        return list(await asyncio.gather(*(grouped(n) for n in range(10)), return_exceptions=True))
+
+    results = asyncio.run(story())
+    assert isinstance(results[7], Refused)
+    assert results[:7] + results[8:] == [0, 1, 2, 3, 4, 5, 6, 8, 9]
+
+
+def test_an_outage_fails_the_whole_group_at_once() -> None:
+    tries = 0
+
+    async def write(items: Sequence[int]) -> dict[int, int]:
+        nonlocal tries
+        tries += 1
+        raise refused(OperationalError)
+
+    async def story() -> list[int | BaseException | None]:
+        grouped = Grouped(write, key=lambda item: item)
+        return list(await asyncio.gather(*(grouped(n) for n in range(10)), return_exceptions=True))
+
+    results = asyncio.run(story())
+    assert all(isinstance(result, Refused) for result in results)
+    assert tries <= 2
+
+
+def test_a_caller_that_is_cancelled_leaves_its_write_standing() -> None:
+    written: list[int] = []
+
+    async def write(items: Sequence[int]) -> dict[int, int]:
+        await asyncio.sleep(0.01)
+        written.extend(items)
+        return {}
+
+    async def story() -> None:
+        grouped = Grouped(write, key=lambda item: item)
+        task = asyncio.create_task(grouped(1))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.05)
+
+    asyncio.run(story())
+    assert written == [1]

@@ -1,0 +1,54 @@
+"""The table of moves: complete, and closed."""
+
+from itertools import product
+
+import pytest
+
+from routing.lifecycle import OPEN, RULES, TERMINAL, Move, State, is_legal
+
+TABLE = """
+publish      ready                      -> queued
+claim        ready queued               -> running
+release      ready queued running       -> ready
+advance      ready queued running       -> ready queued
+finish       ready queued running       -> done
+fail         ready queued running       -> failed
+hold         ready queued running       -> held
+unhold       held                       -> ready
+rescue       running                    -> ready
+return_lost  queued                     -> ready
+bury         running                    -> dead
+cancel       ready queued running held  -> cancelled
+expire       ready queued running held  -> expired
+resume       failed dead expired        -> ready
+"""
+
+LEGAL = {
+    (Move(name), State(source), State(target))
+    for name, _, rest in (line.partition(" ") for line in TABLE.strip().splitlines())
+    for sources, _, targets in (rest.partition("->"),)
+    for source, target in product(sources.split(), targets.split())
+}
+
+
+@pytest.mark.parametrize(("move", "source", "target"), [*product(Move, State, State)])
+def test_exactly_the_moves_of_the_table_are_legal(move: Move, source: State, target: State) -> None:
+    assert is_legal(move, source, target) == ((move, source, target) in LEGAL)
+
+
+def test_every_state_is_open_or_terminal_and_never_both() -> None:
+    assert set(State) == OPEN | TERMINAL
+    assert not OPEN & TERMINAL
+
+
+def test_only_a_claim_raises_the_epoch() -> None:
+    assert [move for move, rule in RULES.items() if rule.raises_epoch] == [Move.CLAIM]
+
+
+def test_nothing_leaves_a_terminal_state_but_a_resume() -> None:
+    assert {move for move, rule in RULES.items() if rule.sources & TERMINAL} == {Move.RESUME}
+
+
+def test_every_open_state_can_end() -> None:
+    for state in OPEN:
+        assert any(is_legal(move, state, end) for move in Move for end in TERMINAL)
