@@ -1,0 +1,128 @@
+"""The arrow of dependency: who may import whom, and that nobody else does."""
+
+import ast
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = frozenset(
+    [
+        "api",
+        "cli",
+        "db",
+        "evaluation",
+        "fleet_file",
+        "providers",
+        "routing",
+        "settings",
+        "simulator",
+        "tasks",
+        "workers",
+    ]
+)
+
+# What each may import of ours, besides itself.
+ALLOWED = {
+    "routing": frozenset[str](),
+    "simulator": frozenset[str](),
+    "providers": frozenset({"routing"}),
+    "db": frozenset({"routing"}),
+    "fleet_file": frozenset({"routing", "providers"}),
+    "settings": frozenset({"routing", "fleet_file"}),
+    "evaluation": frozenset({"routing", "settings"}),
+    "tasks": frozenset({"routing", "providers", "db", "evaluation", "settings"}),
+    "workers": frozenset({"routing", "fleet_file", "providers", "db", "evaluation", "settings", "tasks"}),
+    "cli": OURS - {"api", "simulator"},
+    "api": OURS - {"cli", "simulator"},
+}
+
+
+def modules_of(package: str) -> list[Path]:
+    single = ROOT / f"{package}.py"
+    return [single] if single.exists() else sorted((ROOT / package).rglob("*.py"))
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """The dotted names that a file imports, wherever in it: ``module`` or ``module.name``."""
+    for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def offences(package: str, forbidden: frozenset[str]) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules_of(package)
+        for name in imports_of(path)
+        if top(name) in forbidden
+    ]
+
+
+def test_every_package_of_ours_has_a_rule() -> None:
+    found = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {path.stem for path in ROOT.glob("*.py")}
+    assert found == set(OURS) == set(ALLOWED)
+
+
+@pytest.mark.parametrize("package", sorted(OURS))
+def test_a_package_imports_only_those_of_ours_that_it_may(package: str) -> None:
+    assert modules_of(package)
+    assert offences(package, OURS - ALLOWED[package] - {package}) == []
+
+
+def test_routing_imports_nothing_but_the_standard_library() -> None:
+    known = sys.stdlib_module_names | {"routing"}
+    assert [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules_of("routing")
+        for name in imports_of(path)
+        if top(name) not in known
+    ] == []
+
+
+@pytest.mark.parametrize("package", sorted(OURS - {"providers"}))
+def test_only_providers_speak_http(package: str) -> None:
+    assert offences(package, frozenset({"httpx", "httpx_aiohttp", "requests", "aiohttp"})) == []
+
+
+@pytest.mark.parametrize("package", sorted(OURS - {"db"}))
+def test_only_db_builds_statements(package: str) -> None:
+    # Its engine and rows may be held elsewhere, and its errors caught.
+    words = {"text", "select", "insert", "update", "delete", "func", "literal_column", "Table", "MetaData"}
+    forbidden = {f"sqlalchemy.{word}" for word in words} | {"sqlalchemy", "psycopg.sql", "psycopg.connect", "psycopg"}
+    assert [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules_of(package)
+        for name in imports_of(path)
+        if name in forbidden
+    ] == []
+
+
+def test_fleet_file_needs_of_providers_only_their_prices() -> None:
+    used = {name for path in modules_of("fleet_file") for name in imports_of(path) if top(name) == "providers"}
+    assert all(name.startswith("providers.pricing.") for name in used)
+
+
+def test_migrations_stay_as_they_were_whatever_we_change() -> None:
+    versions = sorted((ROOT / "migrations" / "versions").glob("*.py"))
+    assert versions
+    assert [name for path in versions for name in imports_of(path) if top(name) in OURS] == []
+
+
+def test_pyproject_lists_every_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = project["tool"]["setuptools"]["packages"] + project["tool"]["setuptools"]["py-modules"]
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts) for name in OURS for path in (ROOT / name).rglob("__init__.py")
+    }
+    assert sorted(listed) == sorted(found | {"settings"})
