@@ -1,6 +1,13 @@
 """The ladder: what becomes of a query whose answer was rejected."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
+
+from routing.context import fitting
+from routing.fleet import Fleet
+from routing.outcome import FailureKind
+from routing.query import Query
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +49,89 @@ class GiveUp:
 
 
 Step = Escalate | Accept | GiveUp
+
+STAY: Final = frozenset({FailureKind.MALFORMED, FailureKind.AUTH, FailureKind.SAFETY})
+"""Failures that a larger tier would only repeat at a higher price, or that are ours to mend."""
+
+UNTOLD_CONFIDENCE: Final = 0.5
+"""What an answer counts for whose confidence nobody told."""
+
+
+def next_step(history: Sequence[Attempted], *, query: Query, fleet: Fleet) -> Step:
+    """What becomes of ``query`` after the attempts in ``history``, the latest last.
+
+    Up to the next tier by ``escalates_to`` that the query fits and that had no attempt; where
+    there is none, the best valid answer; else the end. Each tier is asked at most once, so there
+    are never more steps than tiers. A pinned query stays where its user put it, and a failure of
+    the kinds in ``STAY`` leads up only to a provider whose ``failover_on`` asks for that.
+    """
+    if not history:
+        return GiveUp(("nothing was tried",))
+    last = history[-1]
+    above, stops = _above(history, query, fleet)
+    if above is not None:
+        return Escalate(above, (*_why(last), *stops, f"up to {above}"))
+    best = _best(history, fleet)
+    if best is None or best.call_id is None:
+        return GiveUp((*_why(last), *stops, "no valid answer"))
+    told = "untold" if best.confidence is None else f"{best.confidence:.2f}"
+    return Accept(best.call_id, best.tier, (*_why(last), *stops, f"the best answer: {best.tier}, confidence {told}"))
+
+
+def _above(history: Sequence[Attempted], query: Query, fleet: Fleet) -> tuple[str | None, tuple[str, ...]]:
+    """The tier to go to, or None; and why not elsewhere."""
+    last = history[-1]
+    if query.pin not in (None, "", "auto"):
+        return None, (f"pinned to {query.pin}",)
+    tried = {attempt.tier for attempt in history}
+    staying = _staying(last)
+    stops: list[str] = []
+    for tier in _rungs_above(last.tier, fleet):
+        if tier in tried:
+            stops.append(f"{tier} was tried")
+        elif not fitting(query, fleet=fleet, tier=tier):
+            stops.append(f"no room in {tier}")
+        elif staying and not _takes_over(tier, staying, fleet):
+            stops.append(f"{tier} would do no better after {', '.join(sorted(staying))}")
+        else:
+            return tier, tuple(stops)
+    return None, (*stops, "no tier is above")
+
+
+def _rungs_above(tier: str, fleet: Fleet) -> Iterator[str]:
+    seen = {tier}
+    here = fleet.tiers.get(tier)
+    rung = fleet.top if here is None else here.escalates_to
+    while rung is not None and rung not in seen:
+        yield rung
+        seen.add(rung)
+        rung = fleet.tiers[rung].escalates_to
+
+
+def _staying(attempt: Attempted) -> frozenset[FailureKind]:
+    """The kinds of failure that keep the query from climbing; none where an answer came."""
+    if attempt.call_id is not None:
+        return frozenset()
+    codes = {reason.partition(":")[0].strip() for reason in attempt.reasons}
+    return frozenset(kind for kind in STAY if kind.value in codes)
+
+
+def _takes_over(tier: str, kinds: frozenset[FailureKind], fleet: Fleet) -> bool:
+    return any(kinds <= fleet.providers[model.provider].failover_on for model in fleet.deployments(tier))
+
+
+def _best(history: Sequence[Attempted], fleet: Fleet) -> Attempted | None:
+    """The valid answer of the highest confidence; among equals the larger tier's, then the latest."""
+    order = {tier: rung for rung, tier in enumerate(fleet.tiers)}
+
+    def rank(place: int) -> tuple[float, int, int]:
+        attempt = history[place]
+        confidence = UNTOLD_CONFIDENCE if attempt.confidence is None else attempt.confidence
+        return confidence, order.get(attempt.tier, -1), place
+
+    usable = [place for place, attempt in enumerate(history) if attempt.valid and attempt.call_id is not None]
+    return history[max(usable, key=rank)] if usable else None
+
+
+def _why(attempt: Attempted) -> tuple[str, ...]:
+    return tuple(f"{attempt.tier}: {reason}" for reason in attempt.reasons[:3])

@@ -1,10 +1,34 @@
-"""The judge: whether an answer stands. Validators first, then confidence; one verdict."""
+"""The judge: whether an answer stands. Validators first, then confidence; one verdict.
 
-from collections.abc import Sequence
+Reasons are a code, and where useful a detail after a colon: ``empty``, ``refusal``, ``truncated``,
+``shape``, ``choices``, ``ungrounded``, ``language``, ``low_confidence``; ``unchecked`` is what a
+validator had to leave out, and rejects nothing. They hold nothing of the answer.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
-from routing.query import Query
+from routing.fleet import Tier
+from routing.language import UNKNOWN, language_of
+from routing.lexicon import Sign, count, tally
+from routing.outcome import Completion
+from routing.pattern import Unchecked, matches
+from routing.query import Expectation, Query
+from routing.refusal import is_refusal
+from routing.shape import check, read_json
+
+GROUNDED_SHARE: Final = 0.4
+"""At least this share of an answer's content words must stand in the context (or in the question)."""
+
+GROUNDED_FROM_WORDS: Final = 5
+"""A shorter answer is not held to its words: nearly nothing would decide."""
+
+LANGUAGE_FROM_WORDS: Final = 12
+
+_WORD: Final = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +41,8 @@ class Verdict:
     reasons: tuple[str, ...]
     source: str
     """Where the confidence is from: ``logprob``, ``scorer`` or ``none``."""
+    valid: bool = True
+    """The validators passed: an answer that is valid but not accepted had too low a confidence."""
 
 
 class Scorer(Protocol):
@@ -30,3 +56,142 @@ class Scorer(Protocol):
     def __call__(self, pairs: Sequence[tuple[Query, str]]) -> Sequence[float]:
         """P(the answer is right), 0 to 1, for each pair of query and answer text, in their order."""
         ...
+
+
+def judge(
+    completion: Completion, query: Query, *, tier: Tier, p_right: float | None = None, is_top: bool = False
+) -> Verdict:
+    """The verdict on ``completion``. ``is_top``: no tier is above, so that confidence alone never rejects."""
+    findings = list(_findings(completion, query, is_top=is_top))
+    wrong = [finding.reason for finding in findings if finding.rejects]
+    notes = [finding.reason for finding in findings if not finding.rejects]
+    confidence, source = confidence_of(completion, p_right)
+    if wrong:
+        return Verdict(False, confidence, (*wrong, *notes), source, valid=False)
+    if confidence is None:
+        return Verdict(True, None, ("no confidence is told", *notes), source)
+    threshold = tier.confidence_threshold
+    if confidence >= threshold:
+        return Verdict(True, confidence, (f"confident: {confidence:.2f} ≥ {threshold:.2f}", *notes), source)
+    low = f"low_confidence: {confidence:.2f} < {threshold:.2f}"
+    return Verdict(is_top, confidence, (low, *(["no tier is above"] if is_top else []), *notes), source)
+
+
+def confidence_of(completion: Completion, p_right: float | None) -> tuple[float | None, str]:
+    """How likely the answer is right, and who says so: the scorer before the model's own probabilities.
+
+    The latter is the geometric mean of the tokens' probabilities, exp(mean log-probability).
+    """
+    if p_right is not None and 0.0 <= p_right <= 1.0:
+        return p_right, "scorer"
+    if completion.mean_logprob is not None and not math.isnan(completion.mean_logprob):
+        return math.exp(min(completion.mean_logprob, 0.0)), "logprob"
+    return None, "none"
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    reason: str
+    rejects: bool = True
+
+
+def _unchecked(what: str) -> _Finding:
+    return _Finding(f"unchecked: {what}", rejects=False)
+
+
+def _findings(completion: Completion, query: Query, *, is_top: bool) -> Iterator[_Finding]:
+    """What the validators find. An answer that calls tools says what it has to say by the calls."""
+    text = completion.text.strip()
+    if completion.finish_reason == "content_filter":
+        yield _Finding("refusal: filtered by the provider")
+        return
+    if completion.has_tool_calls:
+        if completion.finish_reason == "length":
+            yield _Finding("truncated: in a tool call")
+        return
+    if not text:
+        yield _Finding("empty")
+        return
+    shape = list(_shape(text, query.expects))
+    if completion.finish_reason == "length":
+        yield from _truncated(query, shape, is_top=is_top)
+    yield from shape
+    if is_refusal(text):
+        yield _Finding("refusal")
+        return
+    if not query.expects.json_object and query.expects.json_schema is None and not query.expects.choices:
+        yield from _grounded(text, query)
+        yield from _language(text, query)
+
+
+def _truncated(query: Query, shape: Sequence[_Finding], *, is_top: bool) -> Iterator[_Finding]:
+    asks_shape = query.expects != Expectation(context=query.expects.context)
+    if asks_shape and not shape:
+        # Whole by its shape: a label of one token under max_tokens = 1 also ends by length.
+        return
+    if is_top and query.max_tokens:
+        # The user's own cap would cut it again, and no tier is left that might be briefer.
+        yield _Finding(f"truncated: by the query's own cap of {query.max_tokens} tokens", rejects=False)
+        return
+    yield _Finding("truncated")
+
+
+def _shape(text: str, expects: Expectation) -> Iterator[_Finding]:
+    if expects.choices and text not in {choice.strip() for choice in expects.choices}:
+        yield _Finding(f"choices: none of the {len(expects.choices)} that were asked for")
+    if expects.regex is not None:
+        try:
+            if not matches(expects.regex, text):
+                yield _Finding("shape: not of the regular expression")
+        except Unchecked as why:
+            yield _unchecked(f"regular expression ({why})")
+    if expects.json_object or expects.json_schema is not None:
+        yield from _json(text, expects)
+
+
+def _json(text: str, expects: Expectation) -> Iterator[_Finding]:
+    try:
+        value = read_json(text)
+    except ValueError:
+        yield _Finding("shape: not JSON")
+        return
+    if expects.json_object and not isinstance(value, dict):
+        yield _Finding("shape: not a JSON object")
+    if expects.json_schema is not None:
+        findings = check(value, expects.json_schema)
+        for wrong in findings.wrong:
+            yield _Finding(f"shape: {wrong}")
+        for unchecked in findings.unchecked:
+            yield _unchecked(unchecked)
+
+
+def _grounded(text: str, query: Query) -> Iterator[_Finding]:
+    """Lexical overlap only: it sees words from nowhere, not a false claim in the context's words."""
+    if not query.expects.context:
+        return
+    said = _content_words(text)
+    if len(said) < GROUNDED_FROM_WORDS:
+        return
+    given = _content_words(query.expects.context) | _content_words(query.text)
+    share = len(said & given) / len(said)
+    if share < GROUNDED_SHARE:
+        yield _Finding(f"ungrounded: {share:.0%} of its words are the context's (lexical overlap)")
+
+
+def _content_words(text: str) -> set[str]:
+    """Numbers, and the first six letters of words of four or more, so that inflection does not matter."""
+    words = _WORD.findall(text.lower())
+    return {word[:6] for word in words if len(word) >= 4 or word.isdigit()}
+
+
+def _language(text: str, query: Query) -> Iterator[_Finding]:
+    """Another language than the question's, where both are plain and no other was asked for."""
+    words = _WORD.findall(text[:2000])
+    if "```" in text or (text.isascii() and len(words) < LANGUAGE_FROM_WORDS):
+        return
+    asked = set(_WORD.findall(f"{query.text} {query.system}".lower()))
+    if count(tally(asked), Sign.FOREIGN):
+        return
+    theirs, ours = language_of(query.text), language_of(text)
+    if UNKNOWN not in (theirs, ours) and theirs != ours and len(asked) >= GROUNDED_FROM_WORDS:
+        yield _Finding(f"language: {ours} for a question in {theirs}")
