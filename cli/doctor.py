@@ -1,0 +1,248 @@
+"""``pointsman doctor``: looks at each dependency and says what to do."""
+
+import asyncio
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+import typer
+from redis import Redis
+from redis.exceptions import RedisError
+from rich.text import Text
+from sqlalchemy.exc import DBAPIError
+
+from cli.console import emit, out, plain
+from cli.failure import Code, tell
+from cli.opened import opened_database, read_settings
+from cli.run import FleetOption, JsonOption
+from db import migrate
+from db.reports import ask
+from fleet_file import SIMULATOR
+from routing.fleet import Fleet
+from settings import Settings, check_fleet, without_password
+from tasks.app import app as celery
+from tasks.app import configure, queue_of, stages
+from tasks.broker import UNREACHABLE, broker_depth
+from workers.local import stack_pid
+from workers.services import services_running, services_up
+
+app = typer.Typer()
+
+_SEEN_S: Final = 15.0
+
+
+class Health(StrEnum):
+    """How a thing is."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found of one thing, and what to do about it."""
+
+    thing: str
+    health: Health
+    found: str
+    mend: str | None = None
+
+
+@app.command()
+def doctor(
+    fleet: FleetOption = None,
+    as_json: JsonOption = False,
+    start: Annotated[bool, typer.Option(help="Start our own Postgres and Redis to look at them.")] = True,
+) -> None:
+    """Look at each dependency: reachable, version, migration, queue depths, and what to do. Exits with 1 on a fault."""
+    findings: list[Finding] = []
+    for finding in _look(read_settings(fleet), start=start):
+        findings.append(finding)
+        if not as_json:
+            _show(finding)
+    if as_json:
+        emit({"healthy": all(f.health != Health.FAIL for f in findings), "findings": [asdict(f) for f in findings]})
+    if any(finding.health == Health.FAIL for finding in findings):
+        raise typer.Exit(Code.FAILURE)
+
+
+def _show(finding: Finding) -> None:
+    mark, style = {Health.OK: ("✔", "green"), Health.WARN: ("!", "yellow"), Health.FAIL: ("✘", "red")}[finding.health]
+    out.print(Text.assemble((f"{mark} ", style), (f"{finding.thing:<12}", "bold"), plain(finding.found)))
+    if finding.mend:
+        out.print(Text(f"  {'':<12}→ {finding.mend}", style=style))
+
+
+def _look(settings: Settings, *, start: bool) -> Iterator[Finding]:
+    yield Finding("home", Health.OK, str(settings.home))
+    fleet: Fleet | None = None
+    try:
+        checked = check_fleet(settings.fleet_path, os.environ)
+        fleet = checked.fleet
+        words = f"{settings.fleet_path}: {fleet.name}{', simulated' if fleet.simulated else ''}"
+        yield Finding("fleet", Health.OK, words)
+        yield from (Finding("fleet", Health.WARN, f"{w.key}: {w.wrong}", w.mend) for w in checked.warnings)
+    except ValueError as error:
+        yield _fault("fleet", error)
+    with ExitStack() as held:
+        if settings.embedded and (start or services_running(settings)):
+            try:
+                settings = held.enter_context(services_up(settings)).settings
+            except Exception as error:
+                yield _fault("services", error)
+                return
+        yield from _postgres(settings)
+        yield from _broker(settings)
+        if fleet is not None:
+            yield from _queues(settings, fleet)
+            yield from _workers(settings, fleet)
+            yield from _providers(settings, fleet)
+
+
+def _fault(thing: str, error: BaseException) -> Finding:
+    failure = tell(error)
+    return Finding(thing, Health.FAIL, " ".join(failure.lines), failure.hint)
+
+
+def _postgres(settings: Settings) -> Iterator[Finding]:
+    whose = "our own" if settings.embeds_postgres else "yours"
+    if settings.database is None:
+        mend = "`pointsman up` starts it."
+        yield Finding("postgres", Health.WARN, f"{whose}, not running", mend)
+        return
+    try:
+        (server,) = _ask(settings, "server")
+        revision, newest = migrate.current(settings.database), migrate.newest()
+    except Exception as error:
+        yield _fault("postgres", error)
+        return
+    size = f"{server.bytes / 1e6:,.0f} MB"
+    yield Finding("postgres", Health.OK, f"{whose}, version {server.version}, {size}, up {server.up_s:,.0f} s")
+    if revision == newest:
+        yield Finding("migration", Health.OK, f"{revision}, the newest")
+    else:
+        mend = "`pointsman up` and `pointsman run` migrate; or run `alembic upgrade head`."
+        yield Finding("migration", Health.WARN, f"{revision or 'none'}, the newest is {newest}", mend)
+
+
+def _ask(settings: Settings, name: str, **params: object) -> list[Any]:
+    async def work() -> list[Any]:
+        async with opened_database(settings) as engine:
+            return list(await ask(engine, name, **params))
+
+    return asyncio.run(work())
+
+
+def _broker(settings: Settings) -> Iterator[Finding]:
+    whose = "our own" if settings.embeds_redis else "yours"
+    if settings.redis is None and settings.broker is None:
+        yield Finding("redis", Health.WARN, f"{whose}, not running", "`pointsman up` starts it.")
+        return
+    if settings.redis is not None:
+        yield _redis(settings.redis, whose)
+    if settings.broker is not None and settings.broker.startswith(("amqp", "pyamqp")):
+        yield _rabbitmq(settings)
+
+
+def _redis(url: str, whose: str) -> Finding:
+    try:
+        with Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
+            info: dict[str, Any] = client.info()
+    except (RedisError, OSError):
+        mend = "Is BROKER_URL (or REDIS_URL) right, and is Redis up?"
+        return Finding("redis", Health.FAIL, f"{without_password(url)} cannot be reached", mend)
+    words = f"{whose}, version {info.get('redis_version')}, {info.get('used_memory_human')} used"
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        mend = "Set maxmemory-policy noeviction: with another, messages vanish and come back late."
+        return Finding("redis", Health.WARN, f"{words}, maxmemory-policy {policy}", mend)
+    return Finding("redis", Health.OK, words)
+
+
+def _rabbitmq(settings: Settings) -> Finding:
+    try:
+        with celery.connection_for_write(settings.broker_url) as connection:
+            connection.ensure_connection(max_retries=1)
+            found = connection.connection.server_properties.get("version", "?")
+    except UNREACHABLE:
+        mend = "Is BROKER_URL right, and is RabbitMQ up?"
+        return Finding("rabbitmq", Health.FAIL, f"{without_password(settings.broker_url)} cannot be reached", mend)
+    return Finding("rabbitmq", Health.OK, f"version {found}")
+
+
+def _queues(settings: Settings, fleet: Fleet) -> Iterator[Finding]:
+    if settings.database is None or settings.broker is None:
+        return
+    try:
+        rows = {row.stage: row for row in _ask(settings, "queue_depths")}
+    except DBAPIError:
+        return  # what is wrong with Postgres has been said
+    configure(settings, fleet)
+    for stage in stages(fleet):
+        row = rows.pop(stage, None)
+        told = "empty"
+        if row is not None:
+            told = f"{row.ready:,} ready, {row.queued:,} queued, {row.running:,} running, {row.held:,} held"
+            told += f", the oldest waits {row.oldest_wait_s:,.0f} s" if row.oldest_wait_s is not None else ""
+        with suppress(*UNREACHABLE):
+            told += f"; {broker_depth(queue_of(stage, fleet)):,} messages"
+        yield Finding(f"{stage}", Health.OK, told)
+    for stage, row in rows.items():
+        waiting = row.ready + row.queued + row.running + row.held
+        mend = "Add the tier to the fleet again, or cancel the batches that wait for it."
+        yield Finding(str(stage), Health.FAIL, f"{waiting:,} queries wait at a stage that the fleet has not", mend)
+
+
+def _workers(settings: Settings, fleet: Fleet) -> Iterator[Finding]:
+    if settings.database is None:
+        return
+    try:
+        rows = _ask(settings, "workers", seen_within_s=_SEEN_S)
+    except DBAPIError:
+        return
+    if not rows:
+        pid = stack_pid(settings)
+        told = f"none, though process {pid} runs a stack" if pid else "none is running"
+        yield Finding("workers", Health.FAIL if pid else Health.WARN, told, "`pointsman up` starts them.")
+        return
+    served = {role for row in rows for role in str(row.role).split()}
+    for row in rows:
+        told = f"{row.name} on {row.host}, {row.in_flight} of {row.slots} slots busy"
+        yield Finding("worker", Health.OK, told)
+    missing = [stage for stage in (*stages(fleet), "feeder") if stage not in served]
+    if missing:
+        mend = f"Start them: `python -m workers STAGE`, for {', '.join(missing)}."
+        yield Finding("workers", Health.FAIL, f"nobody serves {', '.join(missing)}", mend)
+
+
+def _providers(settings: Settings, fleet: Fleet) -> Iterator[Finding]:
+    for name, provider in fleet.providers.items():
+        if provider.api_key_env and not os.environ.get(provider.api_key_env):
+            mend = f"Set {provider.api_key_env} in the environment of the workers."
+            yield Finding(name, Health.WARN, f"no key: {provider.api_key_env} is not set here", mend)
+        elif provider.base_url.startswith(SIMULATOR):
+            url = settings.simulator_url
+            told = "the simulator, started by `run` and `up`" if url is None else f"the simulator at {url}"
+            if url is None or _answers(url):
+                yield Finding(name, Health.OK, told)
+            else:
+                yield Finding(name, Health.FAIL, f"{told} does not answer", "`pointsman down`, then `pointsman up`.")
+        else:
+            yield Finding(name, Health.OK, f"{provider.kind} at {provider.base_url} (not called)")
+
+
+def _answers(url: str) -> bool:
+    opener: Callable[..., Any] = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+    try:
+        with opener(url, timeout=3):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False

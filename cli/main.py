@@ -1,0 +1,52 @@
+"""The ``pointsman`` command. No traceback reaches a user: POINTSMAN_DEBUG=1 shows them."""
+
+import importlib.util
+import os
+import sys
+
+import typer
+
+from cli import batches, doctor, explain, fleet, run, services
+from cli.console import emit, err
+from cli.failure import Code, exit_quietly, tell
+
+app = typer.Typer(
+    name="pointsman",
+    help="Routes high-volume batches of LLM queries to the cheapest tier that answers them well.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+for group in (run, batches, explain, services, doctor, fleet):
+    app.add_typer(group.app)
+
+if importlib.util.find_spec("cli.routers") is not None:
+    app.add_typer(importlib.import_module("cli.routers").app)
+
+
+def main() -> None:
+    """Runs the command and exits: 0 done, 1 failed, 2 asked wrongly or bad input, 130 interrupted."""
+    try:
+        app(prog_name="pointsman")
+    except (Exception, KeyboardInterrupt) as error:
+        if os.environ.get("POINTSMAN_DEBUG"):
+            raise
+        failure = tell(error)
+        if isinstance(error, BrokenPipeError):
+            exit_quietly()
+        elif failure.code == Code.OK:
+            err.print(failure.lines[0])
+        else:
+            for line in failure.lines:
+                err.print(f"pointsman: {line}", style="red")
+            if failure.hint:
+                err.print(failure.hint)
+            if "--json" in sys.argv[1:]:
+                emit(failure.as_json())
+        sys.exit(failure.code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""What a command opens before it can do anything: the settings, the fleet, Postgres."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from cli.failure import Code, Stop
+from db.migrate import upgrade
+from db.reports.batch import Batch, find_batch, newest_batch
+from db.session import make_engine
+from settings import Settings
+from workers.services import services_up
+
+
+def read_settings(fleet: Path | None = None) -> Settings:
+    """The settings, with the fleet file that the command line names."""
+    settings = Settings.load()
+    return replace(settings, fleet_path=fleet.expanduser().absolute()) if fleet else settings
+
+
+@contextmanager
+def running_services(settings: Settings) -> Iterator[Settings]:
+    """Postgres and the broker, started where they are ours and do not run; an own Postgres is migrated."""
+    with services_up(settings) as services:
+        if settings.embeds_postgres:
+            upgrade(services.settings.database_url)
+        yield services.settings
+
+
+@asynccontextmanager
+async def opened_database(settings: Settings) -> AsyncIterator[AsyncEngine]:
+    """An engine for as long as it is needed."""
+    engine = make_engine(settings.database_url)
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+async def the_batch(engine: AsyncEngine, handle: str | None) -> Batch:
+    """The batch of that handle, or the newest. Raises Stop where there is none."""
+    batch = await (newest_batch(engine) if handle is None else find_batch(engine, handle))
+    if batch is not None:
+        return batch
+    if handle is None:
+        raise Stop("There is no batch yet.", hint="Submit one: `pointsman run FILE`.", code=Code.USAGE)
+    raise Stop(f"There is no batch {handle}.", hint="`pointsman batches` lists them.", code=Code.USAGE)

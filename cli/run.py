@@ -1,0 +1,215 @@
+"""``pointsman run``: from a file of queries to answers and a report, in one command."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from cli import summary
+from cli.console import emit, err, out
+from cli.failure import Code, Stop
+from cli.opened import opened_database, read_settings, the_batch
+from cli.output import check_writable, write_results
+from cli.source import STDIN, RejectedFile, Source, open_source
+from cli.stack import Working, working_stack
+from cli.watch import wait_for_end
+from db.deposit import Order
+from db.reports.batch import Batch, BatchFigures, Progress, batch_figures, batch_progress
+from routing.fleet import Fleet
+from settings import Settings
+from tasks.line import BadInput
+from tasks.submit import Submitted, submit
+
+app = typer.Typer()
+
+FleetOption = Annotated[
+    Path | None,
+    typer.Option("--fleet", metavar="FILE", help="The fleet file, instead of POINTSMAN_FLEET or fleet.toml."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; words go to stderr.")]
+
+
+@dataclass(slots=True)
+class Run:
+    """What is asked of one run, and what came of it."""
+
+    settings: Settings
+    fleet: Fleet
+    source: Source | None
+    handle: str | None
+    order: Order
+    skip_invalid: bool
+    output: Path | None
+    rejected: int = 0
+    rejected_path: Path | None = None
+
+
+@app.command()
+def run(
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FILE", help="OpenAI Batch lines, simple JSON lines or plain text; may be gzip; - is stdin."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the results there, in OpenAI Batch form."),
+    ] = None,
+    as_json: JsonOption = False,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Have the simulator give these recorded answers to the questions it knows.",
+        ),
+    ] = None,
+    fleet: FleetOption = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="The same key again is the same batch: continues to wait for it.")
+    ] = None,
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="Submit the valid lines, write the others to FILE.rejected.jsonl.")
+    ] = False,
+    batch: Annotated[
+        str | None, typer.Option(metavar="BATCH", help="Continue this batch instead of submitting a file.")
+    ] = None,
+    priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")] = 0,
+    budget: Annotated[
+        float | None, typer.Option(metavar="USD", min=0.0, help="The most that the batch may cost.")
+    ] = None,
+) -> None:
+    """Start what is missing, submit FILE, wait with a progress bar, print the report.
+
+    Exits with 0 when every query has ended and at least one was answered, 1 when it failed, 2 when the
+    input or the command is wrong, 130 on Ctrl-C; the batch can then be continued.
+    """
+    began = time.monotonic()
+    if (file is None) == (batch is None):
+        raise Stop("Give a FILE, or --batch BATCH to continue one.", hint="`pointsman run --help`", code=Code.USAGE)
+    if output is not None:
+        check_writable(output)
+    settings = read_settings(fleet)
+    checked = settings.fleet()
+    order = Order(
+        source="stdin" if file in (None, STDIN) else Path(str(file)).name,
+        idempotency_key=idempotency_key,
+        priority=priority,
+        cap_usd=budget,
+    )
+    asked = Run(settings, checked, None, batch, order, skip_invalid, output)
+    if file is None:
+        figures = _work(asked, replay)
+    else:
+        with open_source(file) as source:
+            if not skip_invalid:
+                source.check(checked)  # before anything is started
+            asked.source = source
+            figures = _work(asked, replay)
+    _report(figures, asked, as_json=as_json, elapsed_s=time.monotonic() - began)
+    if figures.progress.done == 0:
+        raise typer.Exit(Code.FAILURE)
+
+
+def _work(asked: Run, replay: Path | None) -> BatchFigures:
+    with working_stack(asked.settings, asked.fleet, replay=replay, tell=_tell) as working:
+        try:
+            return asyncio.run(_run(asked, working))
+        except KeyboardInterrupt:
+            message, hint = _interrupted(asked)
+            raise Stop(message, hint=hint, code=Code.INTERRUPTED) from None
+
+
+async def _run(asked: Run, working: Working) -> BatchFigures:
+    async with opened_database(working.settings) as engine:
+        batch = await _submitted(asked, engine, working.fleet)
+        asked.handle = batch.handle
+
+        async def look() -> Progress:
+            return await batch_progress(engine, batch.id)
+
+        await wait_for_end(look, check=working.check, console=err)
+        if asked.output is not None:
+            written = await write_results(engine, batch.id, asked.output)
+            _tell(f"{written:,} results are in {asked.output}")
+        return await batch_figures(engine, batch, fleet=working.fleet)
+
+
+async def _submitted(asked: Run, engine: AsyncEngine, fleet: Fleet) -> Batch:
+    if asked.source is None:
+        return await the_batch(engine, asked.handle)
+    submitted = await submit_source(
+        asked.source, engine=engine, fleet=fleet, order=asked.order, skip_invalid=asked.skip_invalid
+    )
+    asked.rejected = len(submitted.rejected)
+    asked.rejected_path = asked.source.rejected_path if submitted.rejected else None
+    told = "was submitted before with this key" if submitted.duplicate else "is accepted"
+    _tell(f"{submitted.handle} {told}: {submitted.total:,} queries")
+    if asked.rejected_path:
+        _tell(f"{asked.rejected:,} lines were skipped; they are in {asked.rejected_path}")
+    return await the_batch(engine, submitted.handle)
+
+
+async def submit_source(
+    source: Source,
+    *,
+    engine: AsyncEngine,
+    fleet: Fleet,
+    order: Order,
+    skip_invalid: bool,
+    on_progress: Callable[[int], None] | None = None,
+) -> Submitted:
+    """Submits a source; its rejected lines go to its file of rejected lines. Raises BadInput."""
+    if not skip_invalid:
+        return await submit(source.lines(fleet), engine=engine, fleet=fleet, order=order, on_progress=on_progress)
+    with RejectedFile(source.rejected_path) as rejected:
+        try:
+            return await submit(
+                rejected.passing(source.lines(fleet)),
+                engine=engine,
+                fleet=fleet,
+                order=order,
+                skip_invalid=True,
+                on_progress=on_progress,
+            )
+        except BadInput as error:
+            if any(rejection.line_no for rejection in error.rejections):
+                raise Stop(
+                    f"None of the {error.total_seen:,} lines is a valid query; nothing was submitted.",
+                    hint="Without --skip-invalid each line's fault is shown.",
+                    code=Code.USAGE,
+                ) from error
+            raise
+
+
+def _report(figures: BatchFigures, asked: Run, *, as_json: bool, elapsed_s: float) -> None:
+    told: dict[str, Any] = summary.as_json(figures) | {
+        "rejected": asked.rejected,
+        "rejected_file": str(asked.rejected_path) if asked.rejected_path else None,
+        "output": str(asked.output) if asked.output else None,
+        "elapsed_s": round(elapsed_s, 3),
+    }
+    summary.show(figures, err if as_json else out)
+    if as_json:
+        emit(told)
+
+
+def _interrupted(asked: Run) -> tuple[str, str]:
+    """The message and the hint of a run that Ctrl-C has ended."""
+    if asked.handle is None:
+        return "Interrupted before the batch was accepted; nothing of it was kept.", "Run it again."
+    return (
+        f"Interrupted. {asked.handle} keeps what it has; nothing answered is asked again.",
+        f"Continue with `pointsman run --batch {asked.handle}`, or `pointsman up`; look with `pointsman status`.",
+    )
+
+
+def _tell(words: str) -> None:
+    err.print(words, style="dim")

@@ -1,0 +1,66 @@
+"""``pointsman up`` and ``down``: everything on this machine, in the foreground, until it is told to stop."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from cli.console import err, out
+from cli.failure import Code, Stop
+from cli.opened import read_settings
+from cli.run import FleetOption
+from workers.local import LocalStack, StackRunning, stack_down
+from workers.services import services_down, services_running
+
+app = typer.Typer()
+
+_LOOK_S = 0.5
+
+
+@app.command()
+def up(
+    fleet: FleetOption = None,
+    flower: Annotated[bool, typer.Option(help="Also start Flower, on loopback.")] = True,
+) -> None:
+    """Run everything here: Postgres, Redis, the workers, the feeder, Flower. Ctrl-C ends it cleanly."""
+    settings = read_settings(fleet)
+    checked = settings.fleet()
+    try:
+        with LocalStack(settings, checked, flower=flower, tell=_tell) as stack:
+            for name, pid in stack.processes.items():
+                _tell(f"  {name} (process {pid})")
+            for name, url in stack.urls.items():
+                out.print(f"{name}: {url}")
+            if checked.simulated:
+                out.print("The fleet is simulated: no call leaves this machine.", style="yellow")
+            out.print("Running. Submit with `pointsman submit FILE` in another terminal; Ctrl-C ends.")
+            while True:
+                time.sleep(_LOOK_S)
+                stack.check()
+    except StackRunning as error:
+        raise Stop(
+            f"Process {error.pid} is running everything here already.",
+            hint="Stop it with `pointsman down`, or use another POINTSMAN_HOME.",
+        ) from error
+    except KeyboardInterrupt:
+        _tell("stopped; what was open is continued by the next `pointsman up` or `pointsman run`")
+        raise typer.Exit(Code.INTERRUPTED) from None
+
+
+@app.command()
+def down() -> None:
+    """Stop what `up` has started here, and our own Postgres and Redis."""
+    settings = read_settings()
+    stopped = [
+        what
+        for what, was_up in (
+            ("the workers", stack_down(settings)),
+            ("the services", services_running(settings) and services_down(settings)),
+        )
+        if was_up
+    ]
+    out.print(f"Stopped {' and '.join(stopped)}." if stopped else "Nothing was running.")
+
+
+def _tell(words: str) -> None:
+    err.print(words, style="dim")

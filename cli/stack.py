@@ -1,0 +1,73 @@
+"""What processes a batch: workers that already run, here or elsewhere, or our own for as long as we need them."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
+
+from cli.failure import Code, Stop
+from cli.opened import opened_database
+from db.presence import Presence
+from routing.fleet import Fleet
+from routing.lifecycle import ROUTE
+from settings import Settings
+from workers.local import LocalStack, stack_pid
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """Workers that answer queries. ``check`` starts again what crashed; raises StackError for what stays down."""
+
+    settings: Settings
+    fleet: Fleet
+    check: Callable[[], None]
+    ours: bool
+    """Whether it ends with this command."""
+
+
+@contextmanager
+def working_stack(
+    settings: Settings, fleet: Fleet, *, replay: Path | None, tell: Callable[[str], None]
+) -> Iterator[Working]:
+    """Workers for as long as the block runs, started where none are there. Raises Stop, StackError, ServicesError."""
+    if replay is not None and not fleet.simulated:
+        raise Stop(
+            "--replay is for the simulator, and this fleet's models are real.",
+            hint="Leave --fleet and POINTSMAN_FLEET out, or --replay.",
+            code=Code.USAGE,
+        )
+    pid = stack_pid(settings)
+    if pid is not None or _served_elsewhere(settings, fleet):
+        if replay is not None:
+            raise Stop(
+                "--replay needs a simulator of its own, and workers are running already.",
+                hint="Stop them with `pointsman down`, or set POINTSMAN_HOME to another directory.",
+                code=Code.USAGE,
+            )
+        tell(f"using the workers of process {pid}" if pid else "using the workers that are running")
+        yield Working(settings, fleet, check=lambda: None, ours=False)
+        return
+    with LocalStack(settings, fleet, replay=replay, tell=tell) as stack:
+        yield Working(stack.settings, stack.fleet, check=stack.check, ours=True)
+
+
+def _served_elsewhere(settings: Settings, fleet: Fleet) -> bool:
+    """Whether workers of other machines or containers serve every stage of an external Postgres."""
+    if settings.embedded:
+        return False
+
+    async def roles() -> set[str]:
+        async with opened_database(settings) as engine:
+            return {
+                role for row in await Presence(engine).alive() for role in str(row.role).replace("-", ",").split(",")
+            }
+
+    try:
+        return asyncio.run(roles()) >= {ROUTE, *fleet.tiers}
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) in ("42P01", "22023"):
+            return False  # it was never migrated, which our own stack does
+        raise
