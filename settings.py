@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qs
 
 from fleet_file import FleetError, check_fleet, load_fleet
 from routing.fleet import Fleet
@@ -152,20 +152,16 @@ def without_password(url: str | None) -> str | None:
     """``url`` with ``***`` for its password, fit to be shown."""
     if url is None:
         return None
-    try:
-        parts = urlsplit(url)
-        secret = parts.password
-    except ValueError:
+    scheme, separator, rest = url.partition("://")
+    if not separator:
         return "***"
-    query = urlencode([(k, "***" if "pass" in k.lower() else v) for k, vs in parse_qs(parts.query).items() for v in vs])
-    hidden = parts.netloc if secret is None else parts.netloc.rpartition("@")[0].partition(":")[0] + ":***@"
-    if secret is not None:
-        hidden += parts.netloc.rpartition("@")[2]
-    shown = urlunsplit(
-        (parts.scheme, hidden, parts.path, query if "***" in query or "%2A" in query else parts.query, "")
-    )
-    # urlunsplit drops the empty authority of `postgresql+psycopg:///…`, a scheme that it does not know.
-    return shown if "://" in shown or "://" not in url else shown.replace(":", "://", 1)
+    # At the last @, wherever it stands: a password may hold any sign that nobody has escaped.
+    who, at, place = rest.rpartition("@")
+    user, colon, _ = who.partition(":")
+    place, mark, query = place.partition("?")
+    pairs = [pair.partition("=") for pair in query.split("&")]
+    shown = "&".join(f"{name}=***" if "pass" in name.lower() else name + sign + value for name, sign, value in pairs)
+    return f"{scheme}://{user}{':***' if colon else ''}{at}{place}{mark}{shown}"
 
 
 def read_services(home: Path) -> dict[str, str]:
@@ -217,10 +213,8 @@ def _broker_url(given: str | None) -> str | None:
     if separator and scheme in _REDIS_SCHEMES | _AMQP_SCHEMES:
         return given
     if separator and scheme in _SOCKET_SCHEMES:
-        parts = urlsplit(f"unix://{rest}")
-        asked = parse_qs(parts.query)
-        number = (asked.get("virtual_host") or asked.get("db") or ["0"])[0]
-        return urlunsplit(("redis+socket", parts.netloc, parts.path, f"virtual_host={number}", ""))
+        place, number = _socket(rest)
+        return f"redis+socket://{place}?virtual_host={number}"
     raise SettingsError(
         "BROKER_URL is not the address of a broker that Pointsman knows. "
         "Write redis://host:6379/0, rediss://…, redis+socket:///path or amqp://user@host//."
@@ -228,20 +222,25 @@ def _broker_url(given: str | None) -> str | None:
 
 
 def _redis_url(given: str | None) -> str | None:
-    """redis-py's form of REDIS_URL, or of a BROKER_URL that is a Redis."""
+    """redis-py's form of REDIS_URL, or of a BROKER_URL that is a Redis; None for RabbitMQ."""
     if not given:
         return None
-    scheme, _, rest = given.partition("://")
-    if scheme in _REDIS_SCHEMES:
+    scheme, separator, rest = given.partition("://")
+    if separator and scheme in _REDIS_SCHEMES:
         return given
-    if scheme in _SOCKET_SCHEMES:
-        parts = urlsplit(f"unix://{rest}")
-        asked = parse_qs(parts.query)
-        number = (asked.get("virtual_host") or asked.get("db") or ["0"])[0]
-        return f"unix://{parts.netloc}{parts.path}?db={number}"
-    if scheme in _AMQP_SCHEMES:
+    if separator and scheme in _SOCKET_SCHEMES:
+        place, number = _socket(rest)
+        return f"unix://{place}?db={number}"
+    if separator and scheme in _AMQP_SCHEMES:
         return None
     raise SettingsError("REDIS_URL is not the address of a Redis. Write redis://host:6379/0 or unix:///path.")
+
+
+def _socket(rest: str) -> tuple[str, str]:
+    """Socket and number of the database, which Celery calls ``virtual_host`` and redis-py ``db``."""
+    place, _, query = rest.partition("?")
+    asked = parse_qs(query)
+    return place, (asked.get("virtual_host") or asked.get("db") or ["0"])[0]
 
 
 def _log_level(given: str | None) -> str:
