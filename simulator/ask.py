@@ -1,0 +1,100 @@
+"""What a call asks, and what a model replies, in no protocol's words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+CHARS_PER_TOKEN = 4
+
+
+class BadRequest(Exception):
+    """The body is not what the protocol wants; the message says what is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may call; ``schema`` describes its arguments."""
+
+    name: str
+    schema: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Ask:
+    """One request, read. Not frozen only because freezing doubles what making one costs."""
+
+    model: str
+    text: str = field(repr=False)
+    """All that the user role says, joined by newlines and stripped."""
+    system: str = field(default="", repr=False)
+    prompt_chars: int = 0
+    max_tokens: int | None = None
+    wants_logprobs: bool = False
+    wants_json: bool = False
+    schema: Mapping[str, Any] | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
+    """``auto``, ``any``, ``none`` or the name of the tool that must be called."""
+    after_tool: bool = False
+    """The last turn is a tool's result: it is the model's turn to speak."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """⌈characters ÷ 4⌉ of every message's text."""
+        return tokens_in(self.prompt_chars)
+
+
+class Finish(StrEnum):
+    """Why the model stopped."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL = "tool"
+    SAFETY = "safety"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the model wants called."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Reply:
+    """What the model says, with its usage. ``completion_tokens`` includes ``reasoning_tokens``."""
+
+    text: str = field(repr=False)
+    finish: Finish = Finish.STOP
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    mean_logprob: float = -0.1
+    tool_call: ToolCall | None = None
+    recorded: bool = False
+    """The text is a recording, returned verbatim and without the label inside."""
+    name: str = ""
+    """Names the reply in its id; the same question has the same."""
+
+
+def tokens_in(chars: int) -> int:
+    """⌈characters ÷ 4⌉, the usual estimate for English text."""
+    return -(-chars // CHARS_PER_TOKEN)
+
+
+def spread_logprobs(text: str, mean: float, *, most: int = 16) -> list[tuple[str, float]]:
+    """The text in at most ``most`` pseudo tokens, each with a log-probability; their mean is ``mean``.
+
+    Neighbours differ by ± 20 % of the mean, so that the values do not look constant.
+    """
+    size = max(CHARS_PER_TOKEN, -(-len(text) // most))
+    chunks = [text[at : at + size] for at in range(0, len(text), size)]
+    paired = len(chunks) - len(chunks) % 2
+    wobble = 0.2 * mean
+    return [
+        (chunk, mean if index >= paired else round(mean + (wobble if index % 2 else -wobble), 6))
+        for index, chunk in enumerate(chunks)
+    ]

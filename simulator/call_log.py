@@ -1,0 +1,77 @@
+"""The simulator's own log: one JSON line for each received call, independent of what the client writes.
+
+Lines are kept back for at most 50 ms, so that a busy log costs one write for hundreds of calls.
+A line is written when its call ends: ``seq`` is the order of arrival, the file's that of the ends.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from simulator.call import Call
+
+FLUSH_AFTER_S: Final = 0.05
+
+
+class CallLog:
+    """Appends to a file; without a path it keeps nothing."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Opens ``path`` for appending. Raises OSError."""
+        self._file = None if path is None else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._lines: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, call: Call) -> None:
+        """Keeps the line of ``call`` for the next write."""
+        if self._file is None:
+            return
+        self._lines.append(_line(call))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self.flush)
+
+    def flush(self) -> None:
+        """Writes what is kept back."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._file is None or not self._lines:
+            return
+        rest = memoryview(b"".join(self._lines))
+        self._lines.clear()
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
+
+    def close(self) -> None:
+        """Writes what is kept back and closes the file. Safe to call twice."""
+        self.flush()
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _line(call: Call) -> bytes:
+    return orjson.dumps(
+        {
+            "time": round(call.time, 6),
+            "seq": call.seq,
+            "protocol": call.protocol,
+            "site": call.site,
+            "model": call.model,
+            "text_sha": call.text_sha,
+            "call": call.call_id,
+            "outcome": call.outcome,
+            "billed": call.billed,
+            "delivered": call.delivered,
+            "status": call.status,
+            "prompt_tokens": call.prompt_tokens,
+            "completion_tokens": call.completion_tokens,
+            "cached_tokens": call.cached_tokens,
+            "cost_usd": call.cost_usd,
+            "in_flight": call.in_flight,
+        },
+        option=orjson.OPT_APPEND_NEWLINE,
+    )

@@ -1,0 +1,53 @@
+"""How long a simulated model takes to answer."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import cos, exp, log, pi, sqrt
+from typing import ClassVar
+
+from simulator.draws import Draws
+
+
+class Shape(StrEnum):
+    """The distribution of the time to answer."""
+
+    FIXED = "fixed"
+    UNIFORM = "uniform"
+    LOGNORMAL = "lognormal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Milliseconds: ``ms`` if fixed; ``low_ms`` to ``high_ms``; or a log-normal around its median. Jitter is ±."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    shape: Shape = Shape.UNIFORM
+    ms: float = 0.0
+    low_ms: float = 20.0
+    high_ms: float = 60.0
+    median_ms: float = 800.0
+    sigma: float = 0.4
+    """Standard deviation of the logarithm: 0.4 puts p95 at about twice the median."""
+    jitter_ms: float = 0.0
+
+    def sample_ms(self, chance: Draws) -> float:
+        """The time to answer one call, at least 0."""
+        match self.shape:
+            case Shape.FIXED:
+                base = self.ms
+            case Shape.UNIFORM:
+                base = self.low_ms + (self.high_ms - self.low_ms) * chance[8]
+            case Shape.LOGNORMAL:
+                base = self.median_ms * exp(self.sigma * _normal(chance[8], chance[9]))
+        return max(0.0, base + self.jitter_ms * (2 * chance[10] - 1))
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether every call is answered at once."""
+        return self.shape == Shape.FIXED and self.ms == 0 and self.jitter_ms == 0
+
+
+def _normal(first: float, second: float) -> float:
+    """A standard normal value from two uniform ones (Box and Muller 1958)."""
+    return sqrt(-2 * log(1 - first)) * cos(2 * pi * second)

@@ -1,0 +1,123 @@
+"""Starts the simulator as a process of its own, and stops it. Standard library only."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+_ROOT: Final = Path(__file__).resolve().parents[1]
+_STEP_S: Final = 0.02
+_STOP_S: Final = 5.0
+
+
+class SimulatorFailed(RuntimeError):
+    """The simulator did not start; the message is what it said."""
+
+
+@dataclass
+class SimulatorProcess:
+    """A running simulator. As a context manager it stops at the end of the block."""
+
+    process: "subprocess.Popen[bytes]" = field(repr=False)
+    port: int
+
+    @property
+    def url(self) -> str:
+        """``http://127.0.0.1:port``; a provider's ``base_url`` adds ``/openai/v1``, ``/anthropic`` or ``/google``."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self.process.pid
+
+    def control(self, **change: Any) -> dict[str, Any]:
+        """Changes the configuration (the keys of `simulator.config.Change`) and gives what is in force now."""
+        return self._ask("/control", json.dumps(change).encode())
+
+    def stats(self) -> dict[str, Any]:
+        """The counts so far; the log file is up to date afterwards."""
+        return self._ask("/stats", None)
+
+    def stop(self) -> int:
+        """Stops it, by force after five seconds, and gives the exit status. Safe to call twice."""
+        self.process.terminate()
+        try:
+            return self.process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+        finally:
+            if self.process.stdin is not None:
+                self.process.stdin.close()
+
+    def __enter__(self) -> "SimulatorProcess":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _ask(self, path: str, body: bytes | None) -> dict[str, Any]:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(urllib.request.Request(self.url + path, data=body), timeout=10) as reply:  # noqa: S310
+            answer: dict[str, Any] = json.load(reply)
+        return answer
+
+
+def start_simulator(
+    *,
+    port: int = 0,
+    seed: int = 0,
+    config: Mapping[str, Any] | None = None,
+    replay: Path | None = None,
+    log: Path | None = None,
+    output: Path | None = None,
+    tied: bool = True,
+    timeout_s: float = 20.0,
+) -> SimulatorProcess:
+    """Starts a simulator and waits until it listens.
+
+    ``config`` has the keys of `simulator.config.Config`. If ``tied``, it ends with this process,
+    however this one ends. What it prints goes to ``output``, or nowhere.
+    Raises SimulatorFailed where it does not start within ``timeout_s``.
+    """
+    with tempfile.TemporaryDirectory(prefix="pointsman-simulator-") as folder:
+        ready = Path(folder, "port")
+        arguments = [f"--port={port}", f"--seed={seed}", f"--ready-file={ready}"]
+        if config is not None:
+            Path(folder, "config.json").write_text(json.dumps(config))
+            arguments.append(f"--config={folder}/config.json")
+        arguments += [f"--replay={replay.absolute()}"] if replay is not None else []
+        arguments += [f"--log={log.absolute()}"] if log is not None else []
+        arguments += ["--until-stdin-closes"] if tied else []
+        errors = Path(folder, "errors")
+        process = _spawn(arguments, tied=tied, output=output, errors=errors)
+        deadline = time.monotonic() + timeout_s
+        while not ready.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                process.wait()
+                raise SimulatorFailed(errors.read_text().strip() or "the simulator did not start")
+            time.sleep(_STEP_S)
+        return SimulatorProcess(process, int(ready.read_text()))
+
+
+def _spawn(arguments: list[str], *, tied: bool, output: Path | None, errors: Path) -> "subprocess.Popen[bytes]":
+    with open(output or "/dev/null", "ab") as out, errors.open("ab") as err:
+        return subprocess.Popen(
+            [sys.executable, "-m", "simulator", *arguments],
+            cwd=_ROOT,
+            stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
+            stdout=out,
+            stderr=err if output is None else out,
+            start_new_session=True,
+        )

@@ -1,0 +1,138 @@
+"""Counts over all calls, for ``GET /stats``: what tests hold the ledger against."""
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from simulator.call import OK, Call
+
+_NANO_PER_USD: Final = 1e9
+_RECENT_S: Final = 10
+
+
+@dataclass(slots=True)
+class ModelCount:
+    """One model's part."""
+
+    calls: int = 0
+    ok: int = 0
+    billed: int = 0
+    undelivered: int = 0
+    unpriced: int = 0
+    in_flight: int = 0
+    max_in_flight: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_nano_usd: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+    def shown(self) -> dict[str, Any]:
+        """As JSON, with the cost in US dollars."""
+        return {
+            "calls": self.calls,
+            "ok": self.ok,
+            "billed": self.billed,
+            "undelivered": self.undelivered,
+            "unpriced": self.unpriced,
+            "in_flight": self.in_flight,
+            "max_in_flight": self.max_in_flight,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "cost_usd": self.cost_nano_usd / _NANO_PER_USD,
+            "by_outcome": dict(self.outcomes),
+        }
+
+
+class Stats:
+    """All counts since the start or the last reset."""
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.max_in_flight = 0
+        self.dead_connections = 0
+        self._models: dict[str, ModelCount] = {}
+        self._protocols: Counter[str] = Counter()
+        self._second = -1
+        self._this_second = 0
+        self._seconds: deque[tuple[int, int]] = deque(maxlen=_RECENT_S)
+        self._peak = 0
+
+    def of(self, model: str) -> ModelCount:
+        """The counts of ``model``."""
+        count = self._models.get(model)
+        if count is None:
+            count = self._models[model] = ModelCount()
+        return count
+
+    def begin(self, *, model: str, protocol: str, now: float) -> None:
+        """A call of ``model`` has arrived; ``now`` is the monotonic clock."""
+        second = int(now)
+        if second != self._second:
+            self._turn(second)
+        self._this_second += 1
+        self._protocols[protocol] += 1
+        self.in_flight += 1
+        if self.in_flight > self.max_in_flight:
+            self.max_in_flight = self.in_flight
+        count = self.of(model)
+        count.calls += 1
+        count.in_flight += 1
+        if count.in_flight > count.max_in_flight:
+            count.max_in_flight = count.in_flight
+
+    def end(self, call: Call) -> None:
+        """The call is over, with all that is known of it."""
+        count = self.of(call.model)
+        self.in_flight -= 1
+        count.in_flight -= 1
+        count.outcomes[call.outcome] += 1
+        if call.outcome == OK:
+            count.ok += 1
+        if not call.delivered:
+            count.undelivered += 1
+        if call.billed:
+            count.billed += 1
+            count.unpriced += not call.priced
+            count.prompt_tokens += call.prompt_tokens
+            count.completion_tokens += call.completion_tokens
+            count.cost_nano_usd += call.cost_nano_usd
+
+    def anew(self) -> "Stats":
+        """Counts from zero; calls in flight stay in flight."""
+        fresh = Stats()
+        fresh.in_flight = fresh.max_in_flight = self.in_flight
+        for name, count in self._models.items():
+            if count.in_flight:
+                fresh._models[name] = ModelCount(in_flight=count.in_flight, max_in_flight=count.in_flight)
+        return fresh
+
+    def shown(self, *, now: float) -> dict[str, Any]:
+        """As JSON. ``calls_per_s`` is the mean over the last ten whole seconds that had calls."""
+        self._turn(int(now))
+        counts = self._models.values()
+        seconds = [number for _, number in self._seconds]
+        outcomes: Counter[str] = sum((count.outcomes for count in counts), Counter())
+        return {
+            "simulated": True,
+            "calls": sum(count.calls for count in counts),
+            "ok": sum(count.ok for count in counts),
+            "billed": sum(count.billed for count in counts),
+            "undelivered": sum(count.undelivered for count in counts),
+            "unpriced": sum(count.unpriced for count in counts),
+            "cost_usd": sum(count.cost_nano_usd for count in counts) / _NANO_PER_USD,
+            "in_flight": self.in_flight,
+            "max_in_flight": self.max_in_flight,
+            "calls_per_s": sum(seconds) / len(seconds) if seconds else 0.0,
+            "peak_calls_per_s": self._peak,
+            "dead_connections": self.dead_connections,
+            "by_outcome": dict(outcomes),
+            "by_protocol": dict(self._protocols),
+            "by_model": {name: count.shown() for name, count in sorted(self._models.items())},
+        }
+
+    def _turn(self, second: int) -> None:
+        if second != self._second and self._this_second:
+            self._seconds.append((self._second, self._this_second))
+            self._peak = max(self._peak, self._this_second)
+            self._this_second = 0
+        self._second = second
