@@ -71,7 +71,6 @@ class Ledger:
                 attempts=row.attempts,
                 escalations=row.escalations,
                 custom_id=row.custom_id,
-                capped=row.capped,
                 body=orjson.loads(row.body),
                 options=orjson.loads(row.options) if row.options else {},
             )
@@ -182,6 +181,14 @@ class Ledger:
         """Ends each batch without open queries, once. Returns their handles."""
         return [row.handle for row in await self._named("end_batches")]
 
+    async def unhold(self) -> int:
+        """held → ready for what the budgets have room for by now. Returns how many."""
+        return int((await self._named("unhold"))[0][0])
+
+    async def renew_day_budgets(self, *, cap_usd: float) -> None:
+        """Today's and tomorrow's budget of each tenant with an open batch; an existing one stays as it is."""
+        await self._named("renew_day_budgets", cap_usd=cap_usd)
+
     async def set_window(self, stage: str, *, depth_window: int, rate_per_s: float) -> None:
         """Publishes the feeder's window, which bounds what `conclude` may put into the broker."""
         await self._named("set_window", stage=stage, depth_window=depth_window, rate_per_s=rate_per_s)
@@ -221,6 +228,10 @@ class Ledger:
             if rows[0][0] == 0:
                 return closed
             closed += int(rows[0][0])
+
+    async def set_budget(self, batch_id: int, *, cap_usd: float) -> None:
+        """Raises or lowers a batch's cap; what was held for it is released as far as it fits."""
+        await self._named("set_budget", batch_id=batch_id, cap_usd=cap_usd)
 
     async def resume(self, batch_id: int) -> int:
         """failed, dead and expired queries start again at the route stage. Returns how many."""

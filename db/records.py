@@ -22,7 +22,6 @@ class Waiting:
     attempts: int
     escalations: int
     custom_id: str
-    capped: bool
     body: Mapping[str, Any] = field(repr=False)
     options: Mapping[str, Any] = field(repr=False)
 

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Double,
     Index,
@@ -66,14 +67,13 @@ batches = Table(
     Column("endpoint", Text, nullable=False, server_default="/v1/chat/completions"),
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     Column("total", Integer, nullable=False),
+    Column("first_query_id", BigInteger, nullable=False, comment="its queries are in this range of ids, …"),
+    Column("last_query_id", BigInteger, nullable=False, comment="… maybe among others"),
     Column("priority", SmallInteger, nullable=False, server_default="0", comment="higher goes first"),
     Column("fleet", Text, nullable=False),
     Column("fleet_digest", Text, nullable=False),
     Column("simulated", Boolean, nullable=False),
     Column("plan", JSONB, comment="what a dry run predicted"),
-    Column("cap_usd", _USD),
-    Column("reserved_usd", _USD, nullable=False, server_default="0"),
-    Column("settled_usd", _USD, nullable=False, server_default="0"),
     Column("budget_policy", Text, nullable=False, server_default="hold"),
     Column("created_at", _MOMENT, nullable=False, server_default=_NOW),
     Column("expires_at", _MOMENT),
@@ -84,6 +84,24 @@ batches = Table(
     CheckConstraint("budget_policy IN ('hold', 'fail', 'degrade')", name="budget_policy_known"),
     Index("ix_batches_open", "id", postgresql_where=text("ended_at IS NULL")),
     Index("ix_batches_tenant_created_at", "tenant", "created_at"),
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("batch_id", BigInteger, unique=True, comment="the budget of one batch, or …"),
+    Column("tenant", Text, comment="… of one tenant on one UTC day"),
+    Column("day", Date),
+    Column("cap_usd", _USD, nullable=False),
+    Column("reserved_usd", _USD, nullable=False, server_default="0", comment="intents without an outcome"),
+    Column("settled_usd", _USD, nullable=False, server_default="0", comment="calls with one"),
+    Column("largest_usd", _USD, nullable=False, server_default="0", comment="the largest reservation asked for"),
+    UniqueConstraint("tenant", "day"),
+    CheckConstraint(
+        "(batch_id IS NOT NULL) <> (tenant IS NOT NULL) AND (tenant IS NULL) = (day IS NULL)", name="one_owner"
+    ),
+    CheckConstraint("cap_usd >= 0 AND reserved_usd >= 0", name="not_negative"),
 )
 
 queries = Table(
@@ -156,6 +174,7 @@ calls = Table(
     Column("worker_id", BigInteger),
     Column("reserved_usd", _USD, nullable=False),
     Column("price_version", Text, nullable=False),
+    Column("budgeted", Boolean, nullable=False, server_default="false", comment="its reservation is in a budget"),
     Column("outcome", Text, comment="ok, or the kind of a failure; null while nobody knows"),
     Column("status", SmallInteger),
     Column("latency_ms", Double),
@@ -233,6 +252,7 @@ __all__ = [
     "ID_BLOCK",
     "answers",
     "batches",
+    "budgets",
     "call_blocks",
     "calls",
     "decisions",

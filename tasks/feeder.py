@@ -130,6 +130,10 @@ class Feeder:
                 log.warning("rescued", queries=rescued, buried=buried)
             await ledger.settle_stale()
         await self._return_lost()
+        if (day_cap_usd := self.station.fleet.budgets.tenant_day_usd) is not None:
+            await ledger.renew_day_budgets(cap_usd=day_cap_usd)
+        if freed := await ledger.unhold():
+            log.info("budget_has_room", queries=freed)
         for batch in await ledger.closing_batches():
             move, state = (Move.CANCEL, State.CANCELLED) if batch.cancelled else (Move.EXPIRE, State.EXPIRED)
             reason = "cancelled by the user" if batch.cancelled else "the completion window closed"

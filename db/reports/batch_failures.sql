@@ -1,7 +1,8 @@
 -- Why queries of a batch ended without an answer: the commonest last reasons.
 SELECT q.state, coalesce(d.reason, 'no reason recorded') AS reason, count(*) AS queries,
        min(p.custom_id) AS example
-FROM queries AS q
+FROM batches AS b
+JOIN queries AS q ON q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id
 JOIN prompts AS p ON p.query_id = q.id
 LEFT JOIN LATERAL (
     SELECT array_to_string(d.reasons, '; ') AS reason
@@ -10,7 +11,7 @@ LEFT JOIN LATERAL (
     ORDER BY d.id DESC
     LIMIT 1
 ) AS d ON true
-WHERE q.batch_id = :batch_id AND q.state IN ('failed', 'dead', 'expired')
+WHERE b.id = :batch_id AND q.state IN ('failed', 'dead', 'expired')
 GROUP BY 1, 2
 ORDER BY queries DESC, 1, 2
 LIMIT :rows

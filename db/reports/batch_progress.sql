@@ -1,10 +1,11 @@
 -- How far a batch has come: counts by state and tier, and what it has cost so far.
 -- A call under way counts at its reservation, so the cost never understates.
 WITH q AS MATERIALIZED (
-    SELECT state, stage, tier, count(*) AS n, count(*) FILTER (WHERE escalations > 0) AS escalated
-    FROM queries
-    WHERE batch_id = :batch_id
-    GROUP BY state, stage, tier
+    SELECT q.state, q.stage, q.tier, count(*) AS n, count(*) FILTER (WHERE q.escalations > 0) AS escalated
+    FROM batches AS b
+    JOIN queries AS q ON q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id
+    WHERE b.id = :batch_id
+    GROUP BY q.state, q.stage, q.tier
 ),
 counted AS (
     SELECT coalesce(sum(n) FILTER (WHERE state = 'done'), 0)::bigint AS done,
@@ -32,11 +33,12 @@ spent AS (
     FROM calls
     WHERE batch_id = :batch_id
 )
-SELECT b.handle, b.source, b.total, b.simulated, b.created_at, b.cancelled_at, b.ended_at, b.cap_usd,
+SELECT b.handle, b.source, b.total, b.simulated, b.created_at, b.cancelled_at, b.ended_at, g.cap_usd,
        extract(epoch FROM coalesce(b.ended_at, now()) - b.created_at)::double precision AS wall_s,
        counted.*, spent.*,
        coalesce(tiers.by_tier, '{}') AS by_tier, coalesce(stages.open_by_stage, '{}') AS open_by_stage
 FROM batches AS b
+LEFT JOIN budgets AS g ON g.batch_id = b.id
 CROSS JOIN counted
 CROSS JOIN tiers
 CROSS JOIN stages

@@ -16,9 +16,10 @@ called AS (
 answered AS (
     SELECT a.tier, count(*) AS answered, count(*) FILTER (WHERE NOT a.accepted) AS unaccepted,
            avg(a.confidence) AS confidence
-    FROM answers AS a
-    JOIN queries AS q ON q.id = a.query_id AND q.state = 'done'
-    WHERE q.batch_id = :batch_id
+    FROM batches AS b
+    JOIN queries AS q ON q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id AND q.state = 'done'
+    JOIN answers AS a ON a.query_id = q.id
+    WHERE b.id = :batch_id
     GROUP BY a.tier
 )
 SELECT coalesce(called.tier, answered.tier) AS tier,

@@ -8,8 +8,8 @@ counted AS (
            count(*) FILTER (WHERE q.state IN ('failed', 'dead', 'expired')) AS failed,
            count(*) FILTER (WHERE q.state = 'cancelled') AS cancelled,
            count(*) FILTER (WHERE q.finished_at IS NULL) AS open
-    FROM queries AS q
-    WHERE q.batch_id IN (SELECT id FROM newest)
+    FROM newest AS n
+    JOIN queries AS q ON q.id BETWEEN n.first_query_id AND n.last_query_id AND q.batch_id = n.id
     GROUP BY q.batch_id
 )
 SELECT n.handle, n.source, n.tenant, n.total, n.simulated, n.created_at, n.cancelled_at, n.ended_at,

@@ -1,29 +1,93 @@
 -- Claims waiting queries under a lease and, where a call is meant, commits its intent with the claim.
 -- Raises the epoch: whoever claimed before can no longer move the query.
+-- What a budget has no room for is not claimed but held (or failed, as its batch says): reservation
+-- and cap are compared under the budget's row lock, so that no two claims share the same room.
 WITH wanted AS (
     SELECT * FROM jsonb_to_recordset(CAST(:wanted AS jsonb)) AS w (
         query_id bigint, stage text, call_id bigint, purpose text, tier text, deployment text,
         provider text, model text, reserved_usd numeric, price_version text)
 ),
+owners AS (
+    SELECT DISTINCT b.id AS batch_id, b.tenant
+    FROM wanted AS w JOIN queries AS q ON q.id = w.query_id JOIN batches AS b ON b.id = q.batch_id
+    WHERE w.call_id IS NOT NULL
+),
+rooms AS (
+    SELECT g.id, g.batch_id, g.tenant, g.cap_usd - g.reserved_usd - g.settled_usd AS left_usd
+    FROM budgets AS g
+    WHERE g.batch_id IN (SELECT batch_id FROM owners)
+       OR (g.tenant IN (SELECT tenant FROM owners) AND g.day = CAST(now() AT TIME ZONE 'UTC' AS date))
+    ORDER BY g.id
+    FOR UPDATE
+),
+priced AS (
+    SELECT w.query_id,
+           by_batch.id AS batch_budget, by_tenant.id AS tenant_budget,
+           w.call_id IS NULL
+           OR (sum(w.reserved_usd) OVER (PARTITION BY q.batch_id ORDER BY q.id)
+                   <= coalesce(by_batch.left_usd, 'Infinity')
+               AND sum(w.reserved_usd) OVER (PARTITION BY b.tenant ORDER BY q.id)
+                   <= coalesce(by_tenant.left_usd, 'Infinity')) AS fits,
+           b.budget_policy
+    FROM wanted AS w
+    JOIN queries AS q ON q.id = w.query_id AND q.stage = w.stage
+        AND q.state = ANY(CAST(:sources AS text[])) AND q.due_at <= now()
+    JOIN batches AS b ON b.id = q.batch_id AND b.cancelled_at IS NULL
+    LEFT JOIN rooms AS by_batch ON by_batch.batch_id = b.id
+    LEFT JOIN rooms AS by_tenant ON by_tenant.tenant = b.tenant
+),
 claimed AS (
     UPDATE queries AS q
     SET state = 'running', epoch = q.epoch + 1, worker_id = :worker_id, moved_at = now(),
         lease_until = now() + make_interval(secs => :lease_s)
-    FROM wanted AS w, batches AS b
-    WHERE q.id = w.query_id
-      AND b.id = q.batch_id AND b.cancelled_at IS NULL
+    FROM wanted AS w, priced AS p
+    WHERE q.id = w.query_id AND p.query_id = w.query_id AND p.fits
       AND q.stage = w.stage
       AND q.state = ANY(CAST(:sources AS text[]))
-      AND q.due_at <= now()
     RETURNING q.id, q.batch_id, q.epoch
 ),
 intents AS (
     INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model,
-                       worker_id, reserved_usd, price_version)
+                       worker_id, reserved_usd, price_version, budgeted)
     SELECT w.call_id, c.batch_id, c.id, c.epoch, w.purpose, w.tier, w.deployment, w.provider, w.model,
-           :worker_id, w.reserved_usd, w.price_version
+           :worker_id, w.reserved_usd, w.price_version,
+           p.batch_budget IS NOT NULL OR p.tenant_budget IS NOT NULL
     FROM claimed AS c
     JOIN wanted AS w ON w.query_id = c.id
+    JOIN priced AS p ON p.query_id = c.id
     WHERE w.call_id IS NOT NULL
+),
+reserved AS (
+    UPDATE budgets AS g
+    SET reserved_usd = g.reserved_usd + taken.usd, largest_usd = greatest(g.largest_usd, taken.largest_usd)
+    FROM (
+        SELECT r.id, coalesce(sum(w.reserved_usd) FILTER (WHERE c.id IS NOT NULL), 0) AS usd,
+               max(w.reserved_usd) AS largest_usd
+        FROM rooms AS r
+        JOIN priced AS p ON r.id IN (p.batch_budget, p.tenant_budget)
+        JOIN wanted AS w ON w.query_id = p.query_id AND w.call_id IS NOT NULL
+        LEFT JOIN claimed AS c ON c.id = p.query_id
+        GROUP BY r.id
+    ) AS taken
+    WHERE g.id = taken.id
+),
+refused AS (
+    UPDATE queries AS q
+    SET state = CASE p.budget_policy WHEN 'fail' THEN 'failed' ELSE 'held' END,
+        finished_at = CASE p.budget_policy WHEN 'fail' THEN now() END,
+        lease_until = NULL, moved_at = now()
+    FROM wanted AS w, priced AS p
+    WHERE q.id = w.query_id AND p.query_id = w.query_id AND NOT p.fits
+      AND q.stage = w.stage
+      AND q.state = ANY(CAST(:sources AS text[]))
+    RETURNING q.id, q.batch_id, q.epoch, q.stage, q.state
+),
+explained AS (
+    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router,
+                           reasons, detail)
+    SELECT r.batch_id, r.id, r.epoch, 'budget', CASE r.state WHEN 'failed' THEN 'fail' ELSE 'hold' END,
+           r.stage, r.stage, r.state, w.tier, 'budget',
+           ARRAY['the budget has no room for its reservation'], jsonb_build_object('needs_usd', w.reserved_usd)
+    FROM refused AS r JOIN wanted AS w ON w.query_id = r.id
 )
 SELECT id, epoch, now() AS at FROM claimed

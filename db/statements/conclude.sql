@@ -50,6 +50,34 @@ logged AS (
     FROM moved AS d
     JOIN moves AS m ON m.query_id = d.id
 ),
+results AS (
+    SELECT * FROM json_to_recordset(CAST(:results AS json)) AS r (
+        call_id bigint, at timestamptz, outcome text, status smallint, latency_ms double precision,
+        prompt_tokens integer, cached_tokens integer, completion_tokens integer, reasoning_tokens integer,
+        cost_usd numeric, request_id text, finish_reason text, mean_logprob double precision, response json)
+),
+before AS (
+    SELECT c.id, c.batch_id, c.created_at, c.outcome, c.cost_usd, c.reserved_usd
+    FROM results AS r JOIN calls AS c ON c.id = r.call_id AND c.created_at = r.at
+    WHERE c.budgeted
+    FOR UPDATE OF c
+),
+charged AS (
+    UPDATE budgets AS g
+    SET reserved_usd = g.reserved_usd - change.freed_usd, settled_usd = g.settled_usd + change.settled_usd
+    FROM (
+        SELECT g.id, sum(CASE WHEN c.outcome IS NULL THEN c.reserved_usd ELSE 0 END) AS freed_usd,
+               sum(r.cost_usd - coalesce(c.cost_usd, 0)) AS settled_usd
+        FROM before AS c
+        JOIN results AS r ON r.call_id = c.id
+        JOIN batches AS b ON b.id = c.batch_id
+        JOIN budgets AS g ON g.batch_id = c.batch_id
+            OR (g.tenant = b.tenant AND g.day = CAST(c.created_at AT TIME ZONE 'UTC' AS date))
+        GROUP BY g.id
+    ) AS change
+    WHERE g.id = change.id
+    RETURNING g.id
+),
 settled AS (
     UPDATE calls AS c
     SET outcome = r.outcome, status = r.status, latency_ms = r.latency_ms,
@@ -57,10 +85,9 @@ settled AS (
         completion_tokens = r.completion_tokens, reasoning_tokens = r.reasoning_tokens,
         cost_usd = r.cost_usd, request_id = r.request_id, finish_reason = r.finish_reason,
         mean_logprob = r.mean_logprob, response = r.response, finished_at = now()
-    FROM json_to_recordset(CAST(:results AS json)) AS r (
-        call_id bigint, at timestamptz, outcome text, status smallint, latency_ms double precision,
-        prompt_tokens integer, cached_tokens integer, completion_tokens integer, reasoning_tokens integer,
-        cost_usd numeric, request_id text, finish_reason text, mean_logprob double precision, response json)
+    FROM results AS r
     WHERE c.id = r.call_id AND c.created_at = r.at
+      -- Budgets first: once a call is settled here, `before` would no longer see what it was.
+      AND (SELECT count(*) FROM charged) >= 0
 )
 SELECT id, stage, state FROM moved

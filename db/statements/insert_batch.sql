@@ -1,5 +1,18 @@
--- The batch itself, written last: nobody sees its queries before.
-INSERT INTO batches (id, handle, tenant, idempotency_key, source, metadata, total, priority,
-                     fleet, fleet_digest, simulated, cap_usd, budget_policy)
-VALUES (:id, :handle, :tenant, :key, :source, CAST(:metadata AS jsonb), :total, :priority,
-        :fleet, :digest, :simulated, :cap_usd, :policy)
+-- The batch itself, written last: nobody sees its queries before. With it its budget, and its tenant's for the
+-- day and the next, where there are caps.
+WITH batch AS (
+    INSERT INTO batches (id, handle, tenant, idempotency_key, source, metadata, total,
+                         first_query_id, last_query_id, priority,
+                         fleet, fleet_digest, simulated, budget_policy)
+    VALUES (:id, :handle, :tenant, :key, :source, CAST(:metadata AS jsonb), :total, :first_id, :last_id, :priority,
+            :fleet, :digest, :simulated, :policy)
+),
+of_batch AS (
+    INSERT INTO budgets (batch_id, cap_usd)
+    SELECT :id, CAST(:cap_usd AS numeric) WHERE CAST(:cap_usd AS numeric) IS NOT NULL
+)
+INSERT INTO budgets (tenant, day, cap_usd)
+SELECT :tenant, CAST(now() AT TIME ZONE 'UTC' AS date) + ahead, CAST(:day_cap_usd AS numeric)
+FROM generate_series(0, 1) AS ahead
+WHERE CAST(:day_cap_usd AS numeric) IS NOT NULL
+ON CONFLICT (tenant, day) DO NOTHING

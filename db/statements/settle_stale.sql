@@ -1,7 +1,29 @@
--- Intents whose outcome nobody reported within a lease: unknown, charged at the reservation.
+-- Intents whose outcome nobody reported in time: unknown, charged at the reservation.
 -- A late result still replaces this.
-UPDATE calls
-SET outcome = 'unknown', cost_usd = reserved_usd, finished_at = now()
-WHERE outcome IS NULL AND created_at < now() - make_interval(secs => :older_than_s)
-  AND created_at > now() - interval '40 days'
-  AND pg_postmaster_start_time() < now() - make_interval(secs => :lease_s)
+WITH stale AS (
+    SELECT c.id, c.created_at, c.batch_id, c.reserved_usd, c.budgeted FROM calls AS c
+    WHERE c.outcome IS NULL AND c.created_at < now() - make_interval(secs => :older_than_s)
+      AND c.created_at > now() - interval '40 days'
+      AND pg_postmaster_start_time() < now() - make_interval(secs => :lease_s)
+    ORDER BY c.id
+    LIMIT 10000
+    FOR UPDATE SKIP LOCKED
+),
+charged AS (
+    UPDATE budgets AS g
+    SET reserved_usd = g.reserved_usd - change.usd, settled_usd = g.settled_usd + change.usd
+    FROM (
+        SELECT g.id, sum(c.reserved_usd) AS usd
+        FROM stale AS c
+        JOIN batches AS b ON b.id = c.batch_id
+        JOIN budgets AS g ON g.batch_id = c.batch_id
+            OR (g.tenant = b.tenant AND g.day = CAST(c.created_at AT TIME ZONE 'UTC' AS date))
+        WHERE c.budgeted
+        GROUP BY g.id
+    ) AS change
+    WHERE g.id = change.id
+)
+UPDATE calls AS c
+SET outcome = 'unknown', cost_usd = c.reserved_usd, finished_at = now()
+FROM stale
+WHERE c.id = stale.id AND c.created_at = stale.created_at

@@ -18,14 +18,13 @@ CREATE TABLE batches (
     endpoint text NOT NULL DEFAULT '/v1/chat/completions',
     metadata jsonb NOT NULL DEFAULT '{}'::jsonb,
     total integer NOT NULL,
+    first_query_id bigint NOT NULL,
+    last_query_id bigint NOT NULL,
     priority smallint NOT NULL DEFAULT 0,
     fleet text NOT NULL,
     fleet_digest text NOT NULL,
     simulated boolean NOT NULL,
     plan jsonb,
-    cap_usd numeric(18, 9),
-    reserved_usd numeric(18, 9) NOT NULL DEFAULT 0,
-    settled_usd numeric(18, 9) NOT NULL DEFAULT 0,
     budget_policy text NOT NULL DEFAULT 'hold',
     created_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz,
@@ -37,6 +36,21 @@ CREATE TABLE batches (
 );
 CREATE INDEX ix_batches_open ON batches (id) WHERE ended_at IS NULL;
 CREATE INDEX ix_batches_tenant_created_at ON batches (tenant, created_at);
+
+CREATE TABLE budgets (
+    id bigserial CONSTRAINT pk_budgets PRIMARY KEY,
+    batch_id bigint CONSTRAINT uq_budgets_batch_id UNIQUE,
+    tenant text,
+    day date,
+    cap_usd numeric(18, 9) NOT NULL,
+    reserved_usd numeric(18, 9) NOT NULL DEFAULT 0,
+    settled_usd numeric(18, 9) NOT NULL DEFAULT 0,
+    largest_usd numeric(18, 9) NOT NULL DEFAULT 0,
+    CONSTRAINT uq_budgets_tenant_day UNIQUE (tenant, day),
+    CONSTRAINT ck_budgets_one_owner CHECK (
+        (batch_id IS NOT NULL) <> (tenant IS NOT NULL) AND (tenant IS NULL) = (day IS NULL)),
+    CONSTRAINT ck_budgets_not_negative CHECK (cap_usd >= 0 AND reserved_usd >= 0)
+);
 
 CREATE TABLE queries (
     id bigint CONSTRAINT pk_queries PRIMARY KEY,
@@ -101,6 +115,7 @@ CREATE TABLE calls (
     worker_id bigint,
     reserved_usd numeric(18, 9) NOT NULL,
     price_version text NOT NULL,
+    budgeted boolean NOT NULL DEFAULT false,
     outcome text,
     status smallint,
     latency_ms double precision,
@@ -169,8 +184,16 @@ CREATE TABLE stages (
 
 COMMENT ON COLUMN batches.handle IS 'public id: batch_…';
 COMMENT ON COLUMN batches.source IS 'where it came from: name of a file, stdin, celery, api';
+COMMENT ON COLUMN batches.first_query_id IS 'its queries are in this range of ids, …';
+COMMENT ON COLUMN batches.last_query_id IS '… maybe among others';
 COMMENT ON COLUMN batches.priority IS 'higher goes first';
 COMMENT ON COLUMN batches.plan IS 'what a dry run predicted';
+COMMENT ON COLUMN budgets.batch_id IS 'the budget of one batch, or …';
+COMMENT ON COLUMN budgets.tenant IS '… of one tenant on one UTC day';
+COMMENT ON COLUMN budgets.reserved_usd IS 'intents without an outcome';
+COMMENT ON COLUMN budgets.settled_usd IS 'calls with one';
+COMMENT ON COLUMN budgets.largest_usd IS 'the largest reservation asked for';
+COMMENT ON COLUMN calls.budgeted IS 'its reservation is in a budget';
 COMMENT ON COLUMN queries.epoch IS 'fencing token: only a claim raises it';
 COMMENT ON COLUMN queries.tier IS 'the tier that last had it, or has it';
 COMMENT ON COLUMN queries.prefers IS 'the deployment to try first at its tier';
@@ -231,7 +254,7 @@ DO $$ BEGIN
 EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
 END $$;
 GRANT USAGE ON SCHEMA public TO pointsman_app, pointsman_auditor;
-GRANT SELECT, INSERT, UPDATE, DELETE ON batches, queries, prompts, answers, workers, stages TO pointsman_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON batches, budgets, queries, prompts, answers, workers, stages TO pointsman_app;
 GRANT SELECT, INSERT, UPDATE ON calls TO pointsman_app;
 GRANT SELECT, INSERT ON decisions TO pointsman_app;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO pointsman_app;
@@ -275,8 +298,8 @@ CROSS JOIN LATERAL (
            count(*) FILTER (WHERE q.state = 'expired') AS expired,
            count(*) FILTER (WHERE q.finished_at IS NULL) AS open,
            count(*) FILTER (WHERE q.escalations > 0) AS escalated
-    FROM prompts AS p JOIN queries AS q ON q.id = p.query_id
-    WHERE p.batch_id = b.id
+    FROM queries AS q
+    WHERE q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id
 ) AS q
 LEFT JOIN LATERAL (
     SELECT count(*) AS calls, sum(coalesce(c.cost_usd, c.reserved_usd)) AS cost_usd,
@@ -337,7 +360,7 @@ def downgrade() -> None:
     op.get_bind().exec_driver_sql(
         """
         DROP VIEW routing_log, query_trace, batch_summary, tier_daily, escalations, provider_health;
-        DROP TABLE stages, workers, decisions, calls, answers, prompts, queries, batches;
+        DROP TABLE stages, workers, decisions, calls, answers, prompts, queries, budgets, batches;
         DROP FUNCTION pointsman_add_partitions(integer);
         DROP SEQUENCE query_blocks, call_blocks;
         """

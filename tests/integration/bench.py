@@ -1,0 +1,106 @@
+"""A ledger on an empty database, and eyes to look into it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.deposit import Deposit, Order, deposit
+from db.ledger import Ledger
+from db.records import Answer, Claim, Conclusion, Explanation, Intent, Result, Sent
+from db.session import make_engine
+from routing.fleet import Fleet
+from routing.lifecycle import ROUTE, Move, State
+from routing.outcome import Completion, Usage
+
+WHY = Explanation(kind="route", router="gate", reasons=["a test"])
+
+
+class Bench:
+    """Stories of queries, step by step."""
+
+    def __init__(self, engine: AsyncEngine, fleet: Fleet) -> None:
+        self.engine = engine
+        self.fleet = fleet
+        self.ledger = Ledger(engine, worker_id=1, lease_s=60.0)
+        self.model = next(iter(fleet.models.values()))
+
+    async def submit(self, count: int, *, key: str | None = None, cap_usd: float | None = None) -> list[int]:
+        async with deposit(
+            self.engine, Order(source="test", idempotency_key=key, cap_usd=cap_usd), self.fleet
+        ) as opened:
+            if not isinstance(opened, Deposit):
+                return []
+            await opened.write([(b"q-%d" % n, n + 1, b'{"messages":[]}', None) for n in range(count)])
+        return [id_ for first, last in opened.ranges for id_ in range(first, last + 1)]
+
+    async def rows(self, sql: str, **params: object) -> list[Row[Any]]:
+        async with self.engine.connect() as connection:
+            result = await connection.execute(text(sql), params)
+            return list(result.all()) if result.returns_rows else []
+
+    async def row(self, query_id: int) -> Row[Any]:
+        return (await self.rows("SELECT * FROM queries WHERE id = :id", id=query_id))[0]
+
+    async def intent(self, query_id: int, *, stage: str = "small", epoch: int = 0) -> Intent:
+        return Intent(
+            call_id=await self.ledger.next_call_id(),
+            purpose="answer",
+            tier=stage,
+            model=self.model,
+            reserved_usd=0.5,
+            query_id=query_id,
+            batch_id=(await self.row(query_id)).batch_id,
+            epoch=epoch,
+        )
+
+    async def at_tier(self, stage: str = "small") -> int:
+        """A query that waits at a tier."""
+        (query_id,) = await self.submit(1)
+        claim = await self.claim(ROUTE, query_id)
+        await self.ledger.conclude(advance(query_id, claim.epoch, ROUTE, stage))
+        return query_id
+
+    async def claim(self, stage: str, query_id: int, intent: Intent | None = None) -> Claim:
+        claim = await self.ledger.claim((stage, query_id, intent))
+        assert claim is not None
+        return claim
+
+    async def send(self, query_id: int) -> tuple[Claim, Sent]:
+        intent = await self.intent(query_id)
+        claim = await self.claim("small", query_id, intent)
+        return claim, Sent(intent.call_id, at=claim.at, model=self.model, reserved_usd=0.5)
+
+
+def advance(query_id: int, epoch: int, stage: str, to_stage: str) -> Conclusion:
+    return Conclusion(query_id, epoch, stage, Move.ADVANCE, to_stage, State.READY, WHY, tier=to_stage)
+
+
+def finish(query_id: int, epoch: int, sent: Sent, content: str = "yes") -> Conclusion:
+    completion = Completion(
+        text=content,
+        finish_reason="stop",
+        usage=Usage(prompt_tokens=10, completion_tokens=5),
+        response={"content": content},
+        latency_ms=12.0,
+        model=sent.model.model,
+    )
+    answer = Answer(sent.call_id, tier="small", model=sent.model.model, accepted=True, response=completion.response)
+    return Conclusion(
+        query_id, epoch, "small", Move.FINISH, "small", State.DONE, WHY, [Result(sent, completion)], answer
+    )
+
+
+@asynccontextmanager
+async def opened(database_url: str, fleet: Fleet) -> AsyncIterator[Bench]:
+    engine = make_engine(database_url)
+    try:
+        yield Bench(engine, fleet)
+    finally:
+        await engine.dispose()
+
+
+Story = Callable[[Bench], Awaitable[None]]
+OnBench = Callable[[Story], None]

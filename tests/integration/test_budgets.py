@@ -1,0 +1,116 @@
+"""Budgets are hard: settled plus reserved stays within the cap, whoever claims at the same time."""
+
+import asyncio
+from decimal import Decimal
+
+from db.ledger import Ledger
+from db.records import Conclusion, Intent, Result, Sent
+from routing.lifecycle import ROUTE, Move, State
+from routing.outcome import Completion, Failure, FailureKind, Usage
+from tests.integration.bench import WHY, Bench, OnBench
+
+FREE = Failure(FailureKind.NEVER_SENT, "a test")
+
+
+async def at_small(bench: Bench, count: int, *, cap_usd: float) -> list[int]:
+    ids = await bench.submit(count, cap_usd=cap_usd)
+    claims = await bench.ledger.claim_many([(ROUTE, id_, None) for id_ in ids])
+    await bench.ledger.conclude_many(
+        [
+            Conclusion(id_, claims[id_].epoch, ROUTE, Move.ADVANCE, "small", State.READY, WHY, tier="small")
+            for id_ in ids
+        ]
+    )
+    return ids
+
+
+async def budget(bench: Bench) -> tuple[Decimal, Decimal, Decimal]:
+    (row,) = await bench.rows("SELECT cap_usd, reserved_usd, settled_usd FROM budgets")
+    return row.cap_usd, row.reserved_usd, row.settled_usd
+
+
+async def claim_all(bench: Bench, ids: list[int]) -> dict[int, tuple[int, Sent]]:
+    """Each id claimed with a reservation of 0.5 USD; epoch and call of those that fitted."""
+    intents: dict[int, Intent] = {id_: await bench.intent(id_) for id_ in ids}
+    claims = await bench.ledger.claim_many([("small", id_, intents[id_]) for id_ in ids])
+    return {
+        id_: (claim.epoch, Sent(intents[id_].call_id, at=claim.at, model=bench.model, reserved_usd=0.5))
+        for id_, claim in claims.items()
+    }
+
+
+def test_what_does_not_fit_is_held_and_says_so(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        ids = await at_small(bench, 5, cap_usd=1.2)
+        claimed = await claim_all(bench, ids)
+        assert len(claimed) == 2
+        assert await budget(bench) == (Decimal("1.2"), Decimal("1.0"), Decimal("0"))
+        assert [row.state for row in await bench.rows("SELECT state FROM queries ORDER BY state")] == ["held"] * 3 + [
+            "running"
+        ] * 2
+        (why,) = await bench.rows(
+            "SELECT DISTINCT move, detail ->> 'needs_usd' AS needs FROM decisions WHERE kind = 'budget'"
+        )
+        assert (why.move, float(why.needs)) == ("hold", 0.5)
+
+    on_bench(story)
+
+
+def test_settling_frees_what_a_call_did_not_cost_and_held_queries_return(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        ids = await at_small(bench, 3, cap_usd=0.6)
+        ((query_id, (epoch, sent)),) = (await claim_all(bench, ids)).items()
+        assert await bench.ledger.unhold() == 0
+        completion = Completion("yes", "stop", Usage(1000, 1000), {"content": "yes"}, 1.0, "m")
+        cost = Decimal(str(bench.model.price.cost_usd(completion.usage)))
+        result = Result(sent, completion)
+        await bench.ledger.conclude(
+            Conclusion(query_id, epoch, "small", Move.FAIL, "small", State.FAILED, WHY, [result])
+        )
+        assert await budget(bench) == (Decimal("0.6"), Decimal("0"), cost)
+        await bench.ledger.record(result)  # once more: a replayed statement charges nothing twice
+        assert await budget(bench) == (Decimal("0.6"), Decimal("0"), cost)
+        assert await bench.ledger.unhold() == 1
+
+    on_bench(story)
+
+
+def test_rivals_never_share_the_same_room(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        ids = await at_small(bench, 40, cap_usd=5.0)
+        rivals = [Ledger(bench.engine, worker_id=n) for n in range(8)]
+        intents = {id_: await bench.intent(id_) for id_ in ids}
+        claims = await asyncio.gather(*(rivals[n % 8].claim(("small", id_, intents[id_])) for n, id_ in enumerate(ids)))
+        assert sum(claim is not None for claim in claims) == 10
+        assert await budget(bench) == (Decimal("5.0"), Decimal("5.0"), Decimal("0"))
+
+    on_bench(story)
+
+
+def test_a_call_nobody_reported_stays_charged_until_its_late_result(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        ids = await at_small(bench, 1, cap_usd=1.0)
+        ((_, (_, sent)),) = (await claim_all(bench, ids)).items()
+        hasty = Ledger(bench.engine, worker_id=1, lease_s=0.0)
+        await asyncio.sleep(0.01)
+        await hasty.settle_stale()
+        assert await budget(bench) == (Decimal("1.0"), Decimal("0"), Decimal("0.5"))
+        await bench.ledger.record(Result(sent, FREE))
+        assert await budget(bench) == (Decimal("1.0"), Decimal("0"), Decimal("0"))
+
+    on_bench(story)
+
+
+def test_a_budget_that_comes_late_counts_what_was_spent_before(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        query_id = await bench.at_tier()
+        claim, sent = await bench.send(query_id)
+        batch_id = (await bench.row(query_id)).batch_id
+        await bench.ledger.set_budget(batch_id, cap_usd=2.0)
+        assert await budget(bench) == (Decimal("2.0"), Decimal("0.5"), Decimal("0"))
+        await bench.ledger.conclude(
+            Conclusion(query_id, claim.epoch, "small", Move.FAIL, "small", State.FAILED, WHY, [Result(sent, FREE)])
+        )
+        assert await budget(bench) == (Decimal("2.0"), Decimal("0"), Decimal("0"))
+
+    on_bench(story)
