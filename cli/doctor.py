@@ -133,7 +133,8 @@ def _postgres(settings: Settings) -> Iterator[Finding]:
 
 def _ask(settings: Settings, name: str, **params: object) -> list[Any]:
     async def work() -> list[Any]:
-        async with opened_database(settings) as engine:
+        # Not as the application's role, which a database has only once it is migrated.
+        async with opened_database(settings, role=None) as engine:
             return list(await ask(engine, name, **params))
 
     return asyncio.run(work())

@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy.exc import DBAPIError
 
 from cli.console import plain
+from db.session import APP_ROLE
 from settings import FleetError, SettingsError
 from tasks.line import BadInput, Rejection
 from workers.home import HomeError
@@ -106,12 +107,15 @@ def _bad_input(error: BadInput) -> Failure:
 def _database(error: DBAPIError) -> Failure:
     # Never str(error): it quotes the statement's parameters, and so may quote prompts.
     state = getattr(error.orig, "sqlstate", None)
+    # Refused at connecting, a role that is not there has no SQLSTATE; its name is ours.
+    if state in ("42P01", "42703", "42883", "3F000") or (state is None and APP_ROLE in str(error.orig)):
+        hint = "Bring its schema up to date: `alembic upgrade head`, or `pointsman up`, which does."
+        return Failure(
+            "database", ("The database has an older schema than this program, or none.",), hint, Code.FAILURE
+        )
     if state is None or state.startswith(("08", "57P", "53300")):
         hint = "Is DATABASE_URL right, and is Postgres up? `pointsman doctor` looks."
         return Failure("database", ("Postgres cannot be reached.",), hint, Code.FAILURE)
-    if state in ("42P01", "42703", "42883", "3F000"):
-        hint = "Bring its schema up to date: `alembic upgrade head`, or `pointsman up`, which does."
-        return Failure("database", ("The database has an older schema than this program.",), hint, Code.FAILURE)
     if state == "22023" or state.startswith("28"):
         hint = "Check the user in DATABASE_URL and its rights: it must be a member of pointsman_app."
         return Failure("database", ("Postgres does not let us in.",), hint, Code.FAILURE)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from cli.failure import Code, Stop
 from db.migrate import upgrade
 from db.reports.batch import Batch, find_batch, newest_batch
-from db.session import make_engine
+from db.session import APP_ROLE, make_engine
 from settings import Settings
 from workers.services import services_up
 
@@ -31,9 +31,9 @@ def running_services(settings: Settings) -> Iterator[Settings]:
 
 
 @asynccontextmanager
-async def opened_database(settings: Settings) -> AsyncIterator[AsyncEngine]:
-    """An engine for as long as it is needed."""
-    engine = make_engine(settings.database_url)
+async def opened_database(settings: Settings, *, role: str | None = APP_ROLE) -> AsyncIterator[AsyncEngine]:
+    """An engine for as long as it is needed; ``role`` None where the schema with its roles may not be there yet."""
+    engine = make_engine(settings.database_url, role=role, pool_size=2)
     try:
         yield engine
     finally:

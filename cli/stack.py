@@ -16,6 +16,8 @@ from routing.lifecycle import ROUTE
 from settings import Settings
 from workers.local import LocalStack, stack_pid
 
+UNDEFINED_TABLE = "42P01"
+
 
 @dataclass(frozen=True, slots=True)
 class Working:
@@ -68,6 +70,6 @@ def _served_elsewhere(settings: Settings, fleet: Fleet) -> bool:
     try:
         return asyncio.run(roles()) >= {ROUTE, *fleet.tiers}
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) in ("42P01", "22023"):
+        if getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE:
             return False  # it was never migrated, which our own stack does
         raise

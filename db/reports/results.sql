@@ -1,7 +1,10 @@
 -- Each finished query of a batch in the order of its input, with its answer or why there is none.
 SELECT q.id, p.custom_id, q.state, q.tier, q.escalations,
        a.tier AS answer_tier, a.model, a.confidence, a.accepted, CAST(a.response AS text) AS response,
-       c.provider, c.request_id, c.status, spent.cost_usd, why.reasons, why.last_reason
+       c.provider, c.request_id, c.status, spent.cost_usd, why.reasons,
+       CASE WHEN q.state <> 'done' THEN (
+           SELECT array_to_string(d.reasons, '; ') FROM decisions AS d
+           WHERE d.query_id = q.id ORDER BY d.id DESC LIMIT 1) END AS last_reason
 FROM prompts AS p
 JOIN queries AS q ON q.id = p.query_id
 LEFT JOIN answers AS a ON a.query_id = q.id AND q.state = 'done'
@@ -13,8 +16,7 @@ LEFT JOIN LATERAL (
 ) AS spent ON true
 LEFT JOIN LATERAL (
     SELECT array_agg(told.reason ORDER BY told.id, told.place)
-               FILTER (WHERE told.kind IN ('route', 'judge', 'fallback')) AS reasons,
-           (array_agg(told.reason ORDER BY told.id DESC, told.place))[1] AS last_reason
+               FILTER (WHERE told.kind IN ('route', 'judge', 'fallback')) AS reasons
     FROM (SELECT d.id, d.kind, r.place, r.reason
           FROM decisions AS d, unnest(d.reasons) WITH ORDINALITY AS r (reason, place)
           WHERE d.query_id = q.id) AS told
