@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from fleet_file.problem import Problem, choice, key
+from fleet_file.problem import Problem, choice, key, looks_secret
 from fleet_file.shapes import ModelTable, ProviderTable, RouterTable, TierTable, TimingTable
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
@@ -16,9 +16,6 @@ SIMULATOR: Final = "simulator:"
 _RESERVED: Final = frozenset({ROUTE, FALLBACK, INGEST, "auto"})
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
-_SECRET: Final = re.compile(
-    r"\b(?:sk|rk|pk|gsk|xai|key)[-_][\w-]{8,}|\bAIza[\w-]{20,}|(?i:\bbearer\s+\S{8,})|[\w+/-]{40,}"
-)
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -26,7 +23,7 @@ def provider_problems(name: str, provider: ProviderTable, *, simulated: bool) ->
     """Address, key and headers of one provider."""
     yield from _address_problems(name, provider.base_url, simulated=simulated)
     variable = provider.api_key_env
-    if variable is not None and _looks_secret(variable):
+    if variable is not None and looks_secret(variable):
         yield Problem(
             key("providers", name, "api_key_env"),
             "looks like a key itself, and a key must not stand in a file.",
@@ -40,7 +37,7 @@ def provider_problems(name: str, provider: ProviderTable, *, simulated: bool) ->
         )
     for kind, pairs in (("headers", provider.headers), ("query", provider.query)):
         for item, value in pairs.items():
-            if _looks_secret(value):
+            if looks_secret(value):
                 yield Problem(
                     key("providers", name, kind, item),
                     "looks like a key, and a key must not stand in a file.",
@@ -84,10 +81,6 @@ def _address_problems(name: str, base_url: str, *, simulated: bool) -> Iterator[
             "is a real provider's, in a fleet that is marked as simulated.",
             "Set simulated = false under [fleet], or point it at the simulator.",
         )
-
-
-def _looks_secret(value: str) -> bool:
-    return _SECRET.search(value) is not None
 
 
 def model_problems(

@@ -1,9 +1,15 @@
 """What is wrong in a fleet file, in words that say the mend."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Final
+
+_SECRET: Final = re.compile(
+    r"\b(?:sk|rk|pk|gsk|xai|key)[-_][\w-]{8,}|\bAIza[\w-]{20,}|(?i:\bbearer\s+\S{8,})|\b(?=\w*\d)(?=\w*[a-z])\w{32,}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +34,32 @@ class FleetError(ValueError):
         super().__init__("\n".join([f"{path}: {count}", *(f"  {problem}" for problem in self.problems)]))
 
 
+def closest(given: str, known: Iterable[str]) -> str | None:
+    """The one of ``known`` that was likely meant."""
+    return next(iter(get_close_matches(given, list(known), n=1)), None)
+
+
 def choice(given: str, known: Iterable[str]) -> str:
     """The mend for a name that is none of ``known``: the one that was meant, or all of them."""
     names = list(known)
-    close = get_close_matches(given, names, n=1)
+    close = closest(given, names)
     if close:
-        return f"Did you mean {close[0]}?"
+        return f"Did you mean {close}?"
     return f"Write one of: {', '.join(names)}." if names else "There is none yet."
 
 
+def looks_secret(value: str) -> bool:
+    """Whether ``value`` has the look of a vendor's key or token."""
+    return _SECRET.search(value) is not None
+
+
 def key(*path: object) -> str:
-    """A key path as TOML writes it: ``models."gpt-4.1".price``."""
+    """A key path as TOML writes it: ``models."gpt-4.1".price``. A secret that was pasted there is hidden."""
     return ".".join(_part(part) for part in path)
 
 
 def _part(part: object) -> str:
     text = str(part)
+    if looks_secret(text):
+        return "***"
     return text if text.replace("_", "").replace("-", "").isalnum() and text.isascii() else f'"{text}"'

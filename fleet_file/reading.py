@@ -157,6 +157,8 @@ def _disagreements(parsed: _Parsed, tables: Mapping[str, Any]) -> Iterator[Probl
     """
     providers, models, tiers = (list(_named(tables, kind)) for kind in ("providers", "models", "tiers"))
     served = {str(model.get("tier")) for model in _named(tables, "models").values() if isinstance(model, dict)}
+    if not models:
+        served = set(tiers)  # that there is none at all has been said
     for name, provider in parsed.providers.items():
         # Where [fleet] itself is not sound nothing is said about what contradicts it.
         simulated = parsed.fleet.simulated if parsed.fleet else provider.base_url.startswith(checks.SIMULATOR)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from fleet_file.problem import Problem, choice, key
+from fleet_file.problem import Problem, choice, closest, key
 from routing.fleet import (
     BudgetPolicy,
     Budgets,
@@ -182,12 +182,22 @@ def parse(shape: type[T], given: object, *path: str) -> T | list[Problem]:
 
 
 def _problems(shape: type[Table], error: ValidationError, path: tuple[str, ...]) -> Iterator[Problem]:
-    for found in error.errors(include_url=False, include_input=False):
+    all_found = error.errors(include_url=False, include_input=False)
+    misspelt = {_meant(shape, found["loc"]) for found in all_found if found["type"] == "extra_forbidden"}
+    for found in all_found:
         # `price` is one of two shapes; pydantic names the one that it tried in the key's path.
         where = [part for part in found["loc"] if part not in ("PriceTable", "literal['look up']")]
         if found["type"] == "literal_error" and where == ["price"]:
             continue  # the other shape's complaint says the same with more use
+        if found["type"] == "missing" and found["loc"] in misspelt:
+            continue  # it is there, under a name that has been complained of
         yield Problem(key(*path, *where), *_words(shape, found["type"], found["msg"], where, found.get("ctx", {})))
+
+
+def _meant(shape: type[Table], where: tuple[int | str, ...]) -> tuple[int | str, ...] | None:
+    """The path of the key that a misspelt one was meant to be."""
+    meant = closest(str(where[-1]), _keys(shape, [part for part in where[:-1] if part != "PriceTable"]))
+    return None if meant is None else (*where[:-1], meant)
 
 
 def _words(
