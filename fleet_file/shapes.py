@@ -98,6 +98,7 @@ class ModelTable(Table):
     requests_per_min: Count | None = None
     tokens_per_min: Count | None = None
     weight: Positive = _default(Model, "weight")
+    logprobs: bool = False
     categories: list[Words] = []
 
 

@@ -82,6 +82,8 @@ class Model:
     requests_per_min: int | None = None
     tokens_per_min: int | None = None
     weight: float = 1.0
+    logprobs: bool = False
+    """It gives token log-probabilities, so the judge asks for them; many models refuse the question."""
     categories: frozenset[str] = frozenset()
     """Categories for which this model is preferred within its tier."""
 

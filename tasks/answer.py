@@ -16,6 +16,7 @@ from routing.failover import Wait as Later
 from routing.judge import Verdict, judge
 from routing.lifecycle import FALLBACK, Move, State
 from routing.outcome import Completion, Failure, FailureKind, Outcome
+from tasks.body import as_asked, asked_body
 from tasks.choice import Admitted, Choice, choose
 from tasks.route import read_query
 from tasks.station import Station
@@ -148,7 +149,8 @@ class _Stay:
         return Sent(intent.call_id, at=committed.at, model=model, reserved_usd=reserved_usd)
 
     async def _call(self, sent: Sent, grant: Grant) -> Outcome:
-        outcome = await self.station.pool.complete(sent.model, self.one.body, call_id=sent.call_id)
+        body = asked_body(self.one.body, self.query, sent.model, scored=self.station.scorer is not None)
+        outcome = await self.station.pool.complete(sent.model, body, call_id=sent.call_id)
         usage = outcome.usage
         used_tokens = usage.prompt_tokens + usage.completion_tokens if usage else 0
         await self.station.admission.settle(grant, used_tokens=used_tokens, outcome=outcome)
@@ -173,12 +175,13 @@ class _Stay:
                 tier=self.stage,
                 model=sent.model.model,
                 accepted=True,
-                response=completion.response,
+                response=as_asked(completion.response, self.query),
             ),
         )
 
     async def _reject(self, sent: Sent, completion: Completion, verdict: Verdict) -> Moved | None:
-        self.result = Result(sent, completion, keep_response=True)
+        kept = replace(completion, response=as_asked(completion.response, self.query))
+        self.result = Result(sent, kept, keep_response=True)
         return await self._conclude(
             Move.ADVANCE,
             State.READY,

@@ -5,7 +5,7 @@ in docs/decisions/0003-celery-and-redis.md.
 """
 
 from celery import Celery
-from kombu import Queue
+from kombu.entity import Queue
 
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE

@@ -1,0 +1,24 @@
+"""What is sent is the user's body, and what comes back is what the user asked for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from routing.fleet import Model
+from routing.query import Query
+
+
+def asked_body(body: Mapping[str, Any], query: Query, model: Model, *, scored: bool) -> Mapping[str, Any]:
+    """The body to send: with log-probabilities where the judge's confidence has to come from them."""
+    if query.wants_logprobs or scored or not model.logprobs:
+        return body
+    return {**body, "logprobs": True}
+
+
+def as_asked(response: Mapping[str, Any], query: Query) -> Mapping[str, Any]:
+    """The ``chat.completion`` object without the log-probabilities that only the judge asked for."""
+    if query.wants_logprobs:
+        return response
+    choices = [
+        {name: value for name, value in choice.items() if name != "logprobs"} for choice in response.get("choices", ())
+    ]
+    return {**response, "choices": choices}
