@@ -1,0 +1,53 @@
+"""Reading a response's body, of which no more than a cap ever stands in memory."""
+
+import zlib
+from collections.abc import AsyncIterable
+from typing import Final
+
+from providers.errors import WrongShape
+
+_ANY_ZLIB: Final = 32 + zlib.MAX_WBITS
+"""zlib looks at the header itself: gzip or deflate."""
+
+
+async def read_capped(chunks: AsyncIterable[bytes], *, encoding: str, cap: int) -> bytes:
+    """The body, decompressed. Stops reading and raises WrongShape above ``cap`` bytes.
+
+    A compressed chunk is never inflated beyond what is left of the cap, so that a bomb costs
+    no more memory than an honest body.
+    """
+    match encoding.strip().lower():
+        case "" | "identity":
+            return await _plain(chunks, cap)
+        case "gzip" | "x-gzip" | "deflate":
+            return await _inflated(chunks, cap)
+        case _:
+            raise WrongShape("a body in an encoding that was not asked for")
+
+
+async def _plain(chunks: AsyncIterable[bytes], cap: int) -> bytes:
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > cap:
+            raise _oversized(cap)
+    return bytes(body)
+
+
+async def _inflated(chunks: AsyncIterable[bytes], cap: int) -> bytes:
+    inflater = zlib.decompressobj(_ANY_ZLIB)
+    body = bytearray()
+    try:
+        async for chunk in chunks:
+            body += inflater.decompress(chunk, cap + 1 - len(body))
+            if len(body) > cap:
+                raise _oversized(cap)
+    except zlib.error as error:
+        raise WrongShape("a compressed body that is damaged") from error
+    if not inflater.eof:
+        raise WrongShape("a compressed body that is cut")
+    return bytes(body)
+
+
+def _oversized(cap: int) -> WrongShape:
+    return WrongShape(f"a body of more than {cap} bytes")

@@ -1,0 +1,86 @@
+"""Writing OpenAI's ``chat.completion`` object for an answer that came by another protocol."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from routing.outcome import Completion, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class SaidCall:
+    """A tool call of the answer; ``extra`` is what its provider wants to see again."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any] = field(repr=False)
+    extra: Mapping[str, Any] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An answer, in no protocol's words. ``logprobs`` is in OpenAI's form."""
+
+    id: str
+    model: str
+    finish_reason: str
+    usage: Usage
+    text: str = field(repr=False)
+    calls: Sequence[SaidCall] = ()
+    mean_logprob: float | None = None
+    logprobs: Mapping[str, Any] | None = field(default=None, repr=False)
+
+
+def write_completion(said: Said, *, created: int) -> Completion:
+    """``said`` as a completion, its ``response`` included. ``created`` is in Unix seconds."""
+    response = {
+        "id": said.id,
+        "object": "chat.completion",
+        "created": created,
+        "model": said.model,
+        "choices": [
+            {
+                "index": 0,
+                "message": _message(said),
+                "logprobs": said.logprobs,
+                "finish_reason": said.finish_reason,
+            }
+        ],
+        "usage": _usage(said.usage),
+    }
+    return Completion(
+        text=said.text,
+        finish_reason=said.finish_reason,
+        usage=said.usage,
+        response=response,
+        latency_ms=0.0,
+        model=said.model,
+        mean_logprob=said.mean_logprob,
+        has_tool_calls=bool(said.calls),
+    )
+
+
+def _message(said: Said) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": said.text if said.text or not said.calls else None}
+    message["refusal"] = None
+    if said.calls:
+        message["tool_calls"] = [_tool_call(call) for call in said.calls]
+    return message
+
+
+def _tool_call(call: SaidCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": orjson.dumps(call.arguments).decode()}
+    written: dict[str, Any] = {"id": call.id, "type": "function", "function": function}
+    return written | ({"extra_content": call.extra} if call.extra else {})
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }

@@ -1,0 +1,44 @@
+"""What goes wrong inside this package. `pool.Pool.complete` turns all of it into a `Failure`.
+
+    ProviderError
+    ├── Inexpressible   before sending: this protocol has no words for a part of the body
+    ├── WrongShape      a 200 whose body is not what the protocol promises
+    ├── Refused         a 200 in which the provider refuses the content
+    └── UnknownPrice    when a fleet is loaded: no price is known for a model
+
+No message holds a prompt, an answer or a key.
+"""
+
+from routing.outcome import Usage
+
+
+class ProviderError(Exception):
+    """Something is wrong between us and a provider."""
+
+
+class Inexpressible(ProviderError):
+    """The protocol cannot say what ``field`` of the chat body asks for. Nothing was sent."""
+
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(f"{field}: {why}")
+        self.field = field
+
+
+class WrongShape(ProviderError):
+    """The body of a 200 is cut, oversized or of another shape. ``usage`` is what it still told of its price."""
+
+    def __init__(self, why: str, *, usage: Usage | None = None) -> None:
+        super().__init__(why)
+        self.usage = usage
+
+
+class Refused(ProviderError):
+    """The provider answered 200 and refused the content; ``usage`` is what it billed, where it said so."""
+
+    def __init__(self, reason: str, *, usage: Usage | None = None) -> None:
+        super().__init__(f"refused: {reason}")
+        self.usage = usage
+
+
+class UnknownPrice(ProviderError, LookupError):
+    """No price is known for this model; the message says what to add to the fleet's file."""

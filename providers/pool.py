@@ -1,0 +1,250 @@
+"""Sending: one call to one deployment, and what became of it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, assert_never
+
+import httpx
+import orjson
+
+from providers import shape
+from providers.anthropic import Anthropic
+from providers.body import read_capped
+from providers.contract import Adapter, Complaint
+from providers.errors import Inexpressible, Refused, WrongShape
+from providers.google import Google
+from providers.openai_compatible import OpenAICompatible
+from providers.retry_after import clamp, read_retry_after
+from providers.sent import LINE_ERRORS, kind_of
+from providers.status import kind_of_status
+from providers.transport import open_transport
+from routing.fleet import Fleet, Model, Protocol, Provider
+from routing.outcome import Completion, Failure, FailureKind, Outcome
+
+CALL_HEADER: Final = "x-pointsman-call"
+"""Carries the id of the call's row, so that a provider's log can be held against the ledger."""
+
+_CONNECT_S: Final = 10.0
+_REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")
+_KEY_SLOT: Final = "{api_key}"
+"""Where a header of the fleet holds this, the key goes there instead of where the protocol has it."""
+
+
+def adapter_for(provider: Provider) -> Adapter:
+    """The adapter of the protocol that ``provider`` speaks."""
+    match provider.kind:
+        case Protocol.OPENAI:
+            return OpenAICompatible(provider)
+        case Protocol.ANTHROPIC:
+            return Anthropic(provider)
+        case Protocol.GOOGLE:
+            return Google(provider)
+        case _:
+            assert_never(provider.kind)
+
+
+@dataclass(slots=True)
+class _Received:
+    """What has come of the response so far, for the case that the rest does not come."""
+
+    status: int | None = None
+    request_id: str | None = None
+
+
+class Pool:
+    """All connections to the providers of ``fleet``, for one event loop.
+
+    A key is read from ``environ`` when it is sent, and kept nowhere. ``clock`` gives seconds
+    that only go forward, ``now`` Unix seconds.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        environ: Mapping[str, str],
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._fleet = fleet
+        self._environ = environ
+        self._transport = transport
+        self._clock = clock
+        self._now = now
+        self._adapters = {name: adapter_for(provider) for name, provider in fleet.providers.items()}
+        self._hosts = {httpx.URL(provider.base_url).host for provider in fleet.providers.values()}
+        self._urls: dict[str, httpx.URL] = {}
+
+    def __repr__(self) -> str:
+        return f"Pool(fleet={self._fleet.name!r})"
+
+    async def complete(
+        self,
+        model: Model,
+        body: Mapping[str, Any],
+        *,
+        deadline_s: float | None = None,
+        call_id: int | None = None,
+    ) -> Outcome:
+        """Ask ``model`` once. ``body`` is OpenAI's chat body.
+
+        Raises nothing for a fault of the provider or the network: that is a `Failure`. It takes
+        no longer than the deadline (the provider's, if none is given), headers and body together.
+        """
+        provider = self._fleet.providers[model.provider]
+        started = self._clock()
+        received = _Received()
+        deadline_s = provider.deadline_s if deadline_s is None else min(deadline_s, provider.deadline_s)
+        try:
+            async with asyncio.timeout(deadline_s):
+                outcome = await self._send(model, body, call_id=call_id, deadline_s=deadline_s, received=received)
+        except TimeoutError:
+            outcome = _cut_off(received, FailureKind.UNKNOWN, f"no whole answer within {deadline_s:g} s")
+        except LINE_ERRORS as error:
+            outcome = _cut_off(received, kind_of(error), f"the line broke ({type(error.__cause__ or error).__name__})")
+        except WrongShape as error:
+            outcome = Failure(FailureKind.BROKEN_BODY, str(error), usage=error.usage)
+        except Refused as error:
+            outcome = Failure(FailureKind.SAFETY, str(error), usage=error.usage)
+        except Inexpressible as error:
+            outcome = Failure(FailureKind.INEXPRESSIBLE, str(error))
+        latency_ms = (self._clock() - started) * 1000
+        if isinstance(outcome, Completion):
+            return replace(outcome, latency_ms=latency_ms, request_id=received.request_id)
+        return replace(outcome, latency_ms=latency_ms, status=received.status, request_id=received.request_id)
+
+    def inexpressible(self, model: Model, body: Mapping[str, Any]) -> str | None:
+        """Why ``model``'s protocol cannot say ``body``, or None if it can. Sends nothing."""
+        try:
+            self._adapters[model.provider].payload(body, model)
+        except Inexpressible as error:
+            return str(error)
+        return None
+
+    def gives_logprobs(self, model: Model) -> bool:
+        """Whether log-probabilities can be asked for in ``model``'s protocol."""
+        return self._adapters[model.provider].gives_logprobs
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._transport is not None:
+            await self._transport.aclose()
+
+    async def _send(
+        self, model: Model, body: Mapping[str, Any], *, call_id: int | None, deadline_s: float, received: _Received
+    ) -> Outcome:
+        provider = self._fleet.providers[model.provider]
+        adapter = self._adapters[model.provider]
+        content = _encode(adapter.payload(body, model))
+        url = self._url(model, adapter)
+        if url.host not in self._hosts:
+            return Failure(FailureKind.NEVER_SENT, "its host is none of the fleet's")
+        key = self._environ.get(provider.api_key_env or "") or None
+        if provider.api_key_env and key is None:
+            return Failure(FailureKind.AUTH, f"the environment has no {provider.api_key_env}")
+        request = httpx.Request(
+            "POST",
+            url,
+            content=content,
+            headers=_headers(adapter, key=key, call_id=call_id),
+            extensions={"timeout": {"connect": min(_CONNECT_S, deadline_s), "pool": min(_CONNECT_S, deadline_s)}},
+        )
+        # The transport itself, without a client around it: no redirects, no cookies, no proxies of
+        # the environment, and no log line with the address.
+        response = await self._opened().handle_async_request(request)
+        try:
+            return await self._read(response, model, adapter, received)
+        finally:
+            await response.aclose()
+
+    async def _read(self, response: httpx.Response, model: Model, adapter: Adapter, received: _Received) -> Outcome:
+        received.status = response.status_code
+        received.request_id = next(filter(None, map(response.headers.get, _REQUEST_IDS)), None)
+        kind = kind_of_status(response.status_code)
+        try:
+            content = await read_capped(
+                response.stream,  # type: ignore[arg-type]  # a response of an async transport streams asynchronously
+                encoding=response.headers.get("content-encoding", ""),
+                cap=adapter.provider.max_response_bytes,
+            )
+            answer = _decode(content)
+        except WrongShape as error:
+            if kind is None:
+                raise WrongShape(str(error)) from error
+            answer = {}  # an error without a readable body is still that error
+        if kind is None:
+            return adapter.read(answer, model, created=int(self._now()))
+        return self._failure(kind, response, adapter.complaint(response.status_code, answer))
+
+    def _failure(self, kind: FailureKind, response: httpx.Response, complaint: Complaint) -> Failure:
+        waits = [
+            wait
+            for wait in (read_retry_after(response.headers, now=self._now()), complaint.retry_after_s)
+            if wait is not None
+        ]
+        told = f" {complaint.code}" if complaint.code else ""
+        return Failure(
+            complaint.kind or kind,
+            f"status {response.status_code}{told}",
+            retry_after_s=clamp(max(waits)) if waits else None,
+        )
+
+    def _url(self, model: Model, adapter: Adapter) -> httpx.URL:
+        url = self._urls.get(model.name)
+        if url is None:
+            base = httpx.URL(adapter.provider.base_url + adapter.path(model))
+            url = self._urls[model.name] = base.copy_merge_params(adapter.provider.query)
+        return url
+
+    def _opened(self) -> httpx.AsyncBaseTransport:
+        if self._transport is None:
+            self._transport = open_transport()
+        return self._transport
+
+
+def _headers(adapter: Adapter, *, key: str | None, call_id: int | None) -> dict[str, str]:
+    given = adapter.provider.headers
+    headers = {
+        "content-type": "application/json",
+        "accept": "application/json",
+        "accept-encoding": "gzip",
+        "user-agent": "pointsman",
+        **adapter.headers(),
+    }
+    if call_id is not None:
+        headers[CALL_HEADER] = str(call_id)
+    if key is not None and not any(_KEY_SLOT in value for value in given.values()):
+        headers |= adapter.credentials(key)
+    return headers | {name.lower(): value.replace(_KEY_SLOT, key or "") for name, value in given.items()}
+
+
+def _encode(payload: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(payload)
+    except orjson.JSONEncodeError as error:
+        # Half a surrogate pair, or a number beyond 64 bits: `from None`, as the error shows what it is about.
+        raise Inexpressible("body", f"it cannot be written as JSON ({type(error).__name__})") from None
+
+
+def _decode(content: bytes) -> Mapping[str, Any]:
+    try:
+        answer = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        # `from None`: the error holds the whole document.
+        raise WrongShape("a body that is no JSON") from None
+    if not isinstance(answer, dict):
+        raise WrongShape("a body that is no JSON object")
+    return shape.mapping(answer)
+
+
+def _cut_off(received: _Received, kind: FailureKind, message: str) -> Failure:
+    """The failure of a call whose response did not come whole."""
+    if received.status is None:
+        return Failure(kind, message)
+    by_status = kind_of_status(received.status)
+    if by_status is not None:
+        return Failure(by_status, f"status {received.status}, then {message}")
+    return Failure(FailureKind.UNKNOWN, message)

@@ -1,0 +1,46 @@
+"""How long a provider asks us to wait: in seconds, as a date, or in milliseconds.
+
+Sources: RFC 9110 §10.2.3 for ``Retry-After``; ``retry-after-ms`` is OpenAI's and Azure's.
+"""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+LONGEST_S: Final = 300.0
+"""No provider makes us rest longer than this: a mistaken header must not stop a fleet for a day."""
+
+
+def clamp(wait_s: float) -> float:
+    """``wait_s`` within [0, `LONGEST_S`]."""
+    return min(max(wait_s, 0.0), LONGEST_S)
+
+
+def read_retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
+    """Seconds to wait from ``now`` (Unix seconds), clamped; None where the headers say nothing that can be read."""
+    wait_s = _number(headers.get("retry-after-ms"), per_second=1000)
+    if wait_s is None:
+        wait_s = _number(headers.get("retry-after"), per_second=1)
+    if wait_s is None:
+        wait_s = _date(headers.get("retry-after"), now=now)
+    return None if wait_s is None else clamp(wait_s)
+
+
+def _number(value: str | None, *, per_second: int) -> float | None:
+    try:
+        found = float(value or "") / per_second
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _date(value: str | None, *, now: float) -> float | None:
+    try:
+        moment = parsedate_to_datetime(value or "")
+    except ValueError:
+        return None
+    if moment.tzinfo is None:  # "-0000" says that the zone is not told; HTTP dates are in GMT
+        moment = moment.replace(tzinfo=UTC)
+    return moment.timestamp() - now

@@ -1,0 +1,42 @@
+"""Reading JSON of uncertain shape: each function gives the value if it has the type, else its absence."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """``value`` if it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def items(value: object) -> Sequence[Any]:
+    """``value`` if it is an array, else an empty one."""
+    return value if isinstance(value, list) else ()
+
+
+def text(value: object) -> str:
+    """``value`` if it is a string, else an empty one."""
+    return value if isinstance(value, str) else ""
+
+
+def count(value: object) -> int:
+    """``value`` if it is a whole number of at least 0, else 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def number(value: object) -> float | None:
+    """``value`` if it is a number, else None."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def code(value: object) -> str | None:
+    """``value`` if it looks like a provider's code word, which may be shown; else None, as prose may echo a prompt."""
+    if isinstance(value, str) and 0 < len(value) <= 64 and value.isascii() and value.replace("_", "a").isalnum():
+        return value
+    return None
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """The mean of those that are numbers, or None if there are none."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,261 @@
+"""Which deployment of a tier to call next, after what the earlier calls gave.
+
+Deployments stand in the tier's order: the first is used, and the next where that one rests or has
+failed. Neighbours that are the same model at the same price (two regions, two accounts) share the
+calls by weight. No failure that a second provider would repeat goes further unless the fleet says so.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from routing.fleet import Model, Provider, Tier, Timing
+from routing.outcome import Failure, FailureKind
+
+LONGEST_BACKOFF_S: Final = 60.0
+
+MAX_UNKNOWN: Final = 2
+"""A query is sent again at most once when nobody knows whether the first call was billed."""
+
+MAX_BROKEN: Final = 2
+"""A deployment that broke its answer so often breaks it for this query; each one was paid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A call that gave no completion."""
+
+    deployment: str
+    outcome: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Call this deployment now."""
+
+    deployment: Model
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing may be called before ``wait_s`` seconds have passed."""
+
+    wait_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """No deployment of this tier will answer this query."""
+
+    reason: str
+
+
+Next = Call | Wait | GiveUp
+
+
+def next_call(
+    history: Sequence[Attempt],
+    *,
+    deployments: Sequence[Model],
+    providers: Mapping[str, Provider],
+    resting: Mapping[str, float],
+    timing: Timing,
+    preferred: str | None = None,
+    draw: float = 0.5,
+    since_last_s: float = 0.0,
+) -> Next:
+    """What to do next for one query, whose failed calls at this tier are ``history``.
+
+    ``resting`` gives for each deployment the seconds until it may be called again (absent or 0: now),
+    ``since_last_s`` the seconds since the last attempt ended: after a `Wait`, say how long it was.
+    ``draw`` is uniform in [0, 1); it spreads calls by weight and waits by jitter.
+    """
+    final = _final_reason(history, deployments=deployments, providers=providers, timing=timing)
+    if final is not None:
+        return GiveUp(final)
+    open_ones = [model for model in deployments if not _is_closed(model, history, deployments, providers)]
+    if not open_ones:
+        return GiveUp("no deployment is left")
+    waits = {
+        model.name: _wait_s(model, history, deployments, resting, timing, draw=draw, since_last_s=since_last_s)
+        for model in open_ones
+    }
+    ready = [model for model in open_ones if waits[model.name] <= 0]
+    if not ready:
+        soonest = min(open_ones, key=lambda model: waits[model.name])
+        return Wait(waits[soonest.name], f"{soonest.name} is the first that may be called again")
+    return Call(_choose(ready, history, preferred=preferred, draw=draw))
+
+
+def _final_reason(
+    history: Sequence[Attempt],
+    *,
+    deployments: Sequence[Model],
+    providers: Mapping[str, Provider],
+    timing: Timing,
+) -> str | None:
+    """Why no further call may follow, whichever the deployment; None if one may."""
+    for attempt in history:
+        if not _may_go_on(attempt, deployments, providers):
+            return f"{attempt.outcome.kind} at {attempt.deployment}"
+    if _times(FailureKind.UNKNOWN, history) >= MAX_UNKNOWN:
+        return "nobody knows what became of two calls"
+    # What cannot be expressed was not sent and costs nothing: it does not count.
+    if len(history) - _times(FailureKind.INEXPRESSIBLE, history) >= timing.max_attempts:
+        return f"{timing.max_attempts} calls gave no answer"
+    return None
+
+
+def _may_go_on(attempt: Attempt, deployments: Sequence[Model], providers: Mapping[str, Provider]) -> bool:
+    """Whether another call may follow this failure."""
+    kind = attempt.outcome.kind
+    match kind:
+        case FailureKind.AUTH | FailureKind.MALFORMED | FailureKind.SAFETY:
+            provider = _provider_of(attempt, deployments, providers)
+            return provider is not None and kind in provider.failover_on
+        case (
+            FailureKind.NEVER_SENT
+            | FailureKind.INEXPRESSIBLE
+            | FailureKind.RATE_LIMITED
+            | FailureKind.OVERLOADED
+            | FailureKind.SERVER_ERROR
+            | FailureKind.NOT_FOUND
+            | FailureKind.UNKNOWN
+            | FailureKind.BROKEN_BODY
+        ):
+            return True
+        case _:
+            assert_never(kind)
+
+
+def _is_closed(
+    model: Model, history: Sequence[Attempt], deployments: Sequence[Model], providers: Mapping[str, Provider]
+) -> bool:
+    """Whether ``model`` would fail this query as it, or its like, has failed before."""
+    return any(_closes(attempt, model, deployments, providers) for attempt in history) or (
+        _times(FailureKind.BROKEN_BODY, _of(model, history)) >= MAX_BROKEN
+    )
+
+
+def _closes(attempt: Attempt, model: Model, deployments: Sequence[Model], providers: Mapping[str, Provider]) -> bool:
+    """Whether one failure alone closes ``model`` for this query."""
+    provider = _provider_of(attempt, deployments, providers)
+    here = providers.get(model.provider)
+    kind = attempt.outcome.kind
+    match kind:
+        case FailureKind.AUTH:  # the same key will not do better with another model
+            return provider is here
+        case FailureKind.INEXPRESSIBLE:
+            return provider is not None and here is not None and provider.kind is here.kind
+        case FailureKind.NOT_FOUND | FailureKind.MALFORMED | FailureKind.SAFETY:
+            return attempt.deployment == model.name
+        case (
+            FailureKind.NEVER_SENT
+            | FailureKind.RATE_LIMITED
+            | FailureKind.OVERLOADED
+            | FailureKind.SERVER_ERROR
+            | FailureKind.UNKNOWN
+            | FailureKind.BROKEN_BODY
+        ):
+            return False
+        case _:
+            assert_never(kind)
+
+
+def _wait_s(
+    model: Model,
+    history: Sequence[Attempt],
+    deployments: Sequence[Model],
+    resting: Mapping[str, float],
+    timing: Timing,
+    *,
+    draw: float,
+    since_last_s: float,
+) -> float:
+    """Seconds until ``model`` may be called: its rest, its provider's Retry-After, its own backoff."""
+    tries = len(_of(model, history))
+    backoff_s = _backoff_s(tries, timing, draw=draw) - since_last_s if tries else 0.0
+    asked_s = 0.0
+    if history and (retry_after_s := history[-1].outcome.retry_after_s) is not None:
+        last = next((each for each in deployments if each.name == history[-1].deployment), None)
+        if last is not None and last.provider == model.provider:
+            asked_s = retry_after_s - since_last_s
+    return max(resting.get(model.name, 0.0), asked_s, backoff_s)
+
+
+def _backoff_s(tries: int, timing: Timing, *, draw: float) -> float:
+    """Doubles with each try, up to a minute, spread by half of itself to both sides."""
+    return min(timing.backoff_s * 2.0 ** (tries - 1), LONGEST_BACKOFF_S) * (0.5 + draw)
+
+
+def _choose(ready: Sequence[Model], history: Sequence[Attempt], *, preferred: str | None, draw: float) -> Model:
+    """Of those that may be called: the least tried, then the preferred, then the first in order, by weight."""
+    fewest = min(len(_of(model, history)) for model in ready)
+    fresh = [model for model in ready if len(_of(model, history)) == fewest]
+    for model in fresh:
+        if model.name == preferred:
+            return model
+    alike = [model for model in fresh if _is_alike(model, fresh[0])]
+    return _by_weight(alike, draw=draw)
+
+
+def _is_alike(one: Model, other: Model) -> bool:
+    """The same model at the same price, somewhere else: neither is better."""
+    return one.model == other.model and (
+        (one.price.input_usd_per_mtok, one.price.output_usd_per_mtok, one.price.multiplier)
+        == (other.price.input_usd_per_mtok, other.price.output_usd_per_mtok, other.price.multiplier)
+    )
+
+
+def _by_weight(models: Sequence[Model], *, draw: float) -> Model:
+    point = draw * sum(model.weight for model in models)
+    for model in models:
+        point -= model.weight
+        if point < 0:
+            return model
+    return models[-1]
+
+
+def _of(model: Model, history: Sequence[Attempt]) -> list[Attempt]:
+    return [attempt for attempt in history if attempt.deployment == model.name]
+
+
+def _times(kind: FailureKind, history: Sequence[Attempt]) -> int:
+    return sum(attempt.outcome.kind is kind for attempt in history)
+
+
+def _provider_of(attempt: Attempt, deployments: Sequence[Model], providers: Mapping[str, Provider]) -> Provider | None:
+    for model in deployments:
+        if model.name == attempt.deployment:
+            return providers.get(model.provider)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Hedge:
+    """Ask ``deployment`` as well if the first call has given nothing after ``after_s`` seconds."""
+
+    after_s: float
+    deployment: Model
+
+
+def hedge(
+    called: Model,
+    *,
+    tier: Tier,
+    deployments: Sequence[Model],
+    resting: Mapping[str, float],
+    p95_s: float | None,
+) -> Hedge | None:
+    """Whether and when to ask twice: after the time in which 19 of 20 calls of ``called`` are through.
+
+    The second call goes to the next deployment that does not rest, never to the same one. Both are
+    paid. None where the tier does not hedge, the p95 is not known yet, or there is no other.
+    """
+    if not tier.hedge_after_p95 or p95_s is None:
+        return None
+    for model in deployments:
+        if model.name != called.name and resting.get(model.name, 0.0) <= 0:
+            return Hedge(p95_s, model)
+    return None
