@@ -18,7 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.ledger import Ledger
 from db.presence import ALIVE_S, Presence
 from db.session import make_engine
-from evaluation.registry import load_predictor, load_scorer
 from providers.admission import Admission
 from providers.pool import Pool
 from routing.decision import Predictor
@@ -110,16 +109,14 @@ async def open_station(
         name=name, role=" ".join(roles), host=socket.gethostname(), pid=os.getpid(), slots=slots
     )
     redis = None if settings.redis_url is None else Redis.from_url(settings.redis_url)
-    routes = "route" in roles
-    answers = any(role in fleet.tiers for role in roles)
     station = Station(
         fleet=fleet,
         engine=engine,
         ledger=Ledger(engine, worker_id=worker_id, lease_s=fleet.timing.lease_s),
         pool=Pool(fleet, environ=os.environ),
         admission=Admission(redis, fleet=fleet, worker=f"{name}:{worker_id}"),
-        predictor=load_predictor(fleet, settings.home) if routes else None,
-        scorer=load_scorer(fleet, settings.home) if answers else None,
+        predictor=None,
+        scorer=None,
         slots={role: asyncio.Semaphore(fleet.tiers[role].concurrency) for role in roles if role in fleet.tiers},
     )
     return station, presence
