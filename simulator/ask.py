@@ -92,9 +92,8 @@ def spread_logprobs(text: str, mean: float, *, most: int = 16) -> list[tuple[str
     """
     size = max(CHARS_PER_TOKEN, -(-len(text) // most))
     chunks = [text[at : at + size] for at in range(0, len(text), size)]
-    paired = len(chunks) - len(chunks) % 2
-    wobble = 0.2 * mean
-    return [
-        (chunk, mean if index >= paired else round(mean + (wobble if index % 2 else -wobble), 6))
-        for index, chunk in enumerate(chunks)
-    ]
+    below, above = round(1.2 * mean, 6), round(0.8 * mean, 6)
+    spread = [(chunk, below if index % 2 else above) for index, chunk in enumerate(chunks)]
+    if len(spread) % 2:
+        spread[-1] = (chunks[-1], mean)
+    return spread

@@ -7,7 +7,11 @@ usual string formats; not patterns. Google's upper-case type names are read as w
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-_DEEPEST: Final = 12
+from simulator.ask import BadRequest
+
+_DEEPEST: Final = 8
+_MOST_ITEMS: Final = 100
+_LONGEST: Final = 10_000
 _FORMATS: Final = {
     "date": "2025-01-31",
     "date-time": "2025-01-31T12:00:00Z",
@@ -19,8 +23,14 @@ _FORMATS: Final = {
 
 
 def conform(schema: Mapping[str, Any], *, label: str, draw: float) -> Any:
-    """A value for ``schema``; free strings begin with ``label``. ``draw`` in [0, 1) chooses among enums and numbers."""
-    return _Conformer(schema, label=label, draw=draw).value(schema, 0)
+    """A value for ``schema``; free strings begin with ``label``. ``draw`` in [0, 1) chooses among enums and numbers.
+
+    Raises BadRequest where it is not a schema.
+    """
+    try:
+        return _Conformer(schema, label=label, draw=draw).value(schema, 0)
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError, ArithmeticError) as error:
+        raise BadRequest("the JSON schema cannot be read") from error
 
 
 class _Conformer:
@@ -52,7 +62,7 @@ class _Conformer:
                 names = list(properties) + [name for name in schema.get("required") or () if name not in properties]
                 return {name: self.value(properties.get(name, {"type": "string"}), depth + 1) for name in names}
             case "array":
-                count = max(1, int(schema.get("minItems") or 0))
+                count = min(_MOST_ITEMS, max(1, int(schema.get("minItems") or 0)))
                 return [self.value(schema.get("items") or {"type": "string"}, depth + 1) for _ in range(count)]
             case "integer":
                 return int(self._number(schema, whole=True))
@@ -88,7 +98,7 @@ class _Conformer:
         text = f"{self._label} value"
         if (longest := schema.get("maxLength")) is not None:
             text = text[: int(longest)]
-        return text.ljust(int(schema.get("minLength") or 0), ".")
+        return text.ljust(min(_LONGEST, int(schema.get("minLength") or 0)), ".")
 
     def _resolve(self, reference: str) -> Any:
         found: Any = self._root

@@ -113,10 +113,11 @@ class Connection(asyncio.Protocol):
     def done(self) -> None:
         """The reply went out as planned: settles the call and reads on."""
         self.finish(delivered=not self.is_gone)
-        self._busy = False
+        was_late, self._busy = self._busy, False
         if self._closes:
             self._transport.close()
-        elif self._inbox and not self._delivery:
+        elif was_late and self._delivery is None:
+            # Otherwise whoever called this reads on: `_read` in its loop, `_deliver` at its end.
             self._read()
 
     def finish(self, *, delivered: bool) -> None:
@@ -184,8 +185,7 @@ class Connection(asyncio.Protocol):
     async def _deliver(self, plan: Plan) -> None:
         await deliver(self, plan)
         self._delivery = None
-        if not self.is_gone and self._inbox:
-            self._read()
+        self._read()
 
     def _note_status(self, plan: Plan) -> None:
         if self._call is not None:

@@ -30,7 +30,7 @@ class SimulatorProcess:
 
     @property
     def url(self) -> str:
-        """``http://127.0.0.1:port``; a provider's ``base_url`` adds ``/openai/v1``, ``/anthropic`` or ``/google``."""
+        """``http://127.0.0.1:port``; a base_url adds ``/openai/v1``, ``/anthropic/v1`` or ``/google/v1beta``."""
         return f"http://127.0.0.1:{self.port}"
 
     @property

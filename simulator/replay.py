@@ -16,6 +16,10 @@ class ReplayError(ValueError):
     """The file of recordings cannot be read; the message names the line."""
 
 
+class NotRecorded(LookupError):
+    """The question is known, but no model of this strength was recorded."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """One model's outcome. ``answer`` is None where only its correctness was recorded."""
@@ -49,8 +53,7 @@ def read_recordings(path: Path) -> dict[str, dict[str, Recorded]]:
 def find(recordings: Recordings, text: str, strength: Strength) -> Recorded | None:
     """What a model of ``strength`` answered to ``text``.
 
-    None where the question is unknown. Raises LookupError where the question is known, but no
-    model of this strength was recorded. `special` falls back to `large`.
+    None where the question is unknown. `special` falls back to `large`. Raises NotRecorded.
     """
     outcomes = recordings.get(text)
     if outcomes is None:
@@ -58,5 +61,5 @@ def find(recordings: Recordings, text: str, strength: Strength) -> Recorded | No
     if strength == Strength.SPECIAL and strength not in outcomes:
         strength = Strength.LARGE
     if strength not in outcomes:
-        raise LookupError(strength)
+        raise NotRecorded(strength)
     return outcomes[strength]

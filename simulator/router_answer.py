@@ -2,9 +2,10 @@
 
 A request is taken for one when a system message holds `MARKER`. That message also lists the
 tiers, cheapest first, in a line ``TIERS: small, medium, large, special``; the user message
-holds the queries as ``<query id="n">…</query>`` blocks.
+holds the queries as ``<query id="n">…</query>`` blocks, escaped as in HTML.
 """
 
+import html
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -39,17 +40,20 @@ def answer(system: str, text: str, *, seed: bytes, model: str) -> str:
     found = _TIERS.search(system)
     tiers = [name.strip(" `'\".") for name in found.group(1).split(",")] if found else []
     ladder = [name for name in tiers if name != _ASIDE] or tiers
-    rows = [_row(number, words, tiers, ladder, seed=seed, model=model) for number, words in _QUERY.findall(text)]
-    return orjson.dumps(rows if ladder else []).decode()
+    if not ladder:
+        return "[]"
+    rows = [
+        _row(number, html.unescape(words).strip(), tiers, ladder, seed=seed, model=model)
+        for number, words in _QUERY.findall(text)
+    ]
+    return orjson.dumps(rows).decode()
 
 
 def _row(
     number: str, words: str, tiers: Sequence[str], ladder: Sequence[str], *, seed: bytes, model: str
 ) -> dict[str, object]:
-    chance = draws(seed, b"router", model.encode(), text_digest(words.strip()))
+    chance = draws(seed, b"router", model.encode(), text_digest(words))
     identity: int | str = int(number) if number.isdecimal() else number
-    if not ladder:
-        return {}
     if _ASIDE in tiers and _NEEDS_SPECIAL.search(words):
         return {"id": identity, "tier": _ASIDE, "confidence": 0.8}
     seen = visible(words) + 0.16 * (chance[0] - 0.5)

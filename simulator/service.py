@@ -21,7 +21,7 @@ from simulator.http1 import Head
 from simulator.limits import Meter
 from simulator.model_list import model_list
 from simulator.plan import JSON_HEADERS, Plan
-from simulator.replay import Recordings, find
+from simulator.replay import NotRecorded, Recordings, find
 from simulator.route import Purpose, Route, route_of
 from simulator.spoil import spoil_reply, wrong_schema
 from simulator.stats import Stats
@@ -138,9 +138,11 @@ class Service:
         call = self._begin(route, head, model=ask.model, digest=digest)
         try:
             recorded = find(self._recordings, ask.text, profile.strength) if self._recordings else None
-        except LookupError:
+            reply = mind.reply(ask, strength=profile.level, seed=self._seed, digest=digest, recorded=recorded)
+        except NotRecorded:
             return _trouble(call, route, Trouble.NOT_FOUND, f"no recording of a model like {ask.model} for this query")
-        reply = mind.reply(ask, strength=profile.level, seed=self._seed, digest=digest, recorded=recorded)
+        except BadRequest as error:
+            return _trouble(call, route, Trouble.BAD_REQUEST, str(error))
         if fault is not None:
             reply = spoil_reply(fault.kind, ask, reply)
         self._count_usage(reply)

@@ -83,7 +83,7 @@ def _language(head: str) -> str:
     head = head.lower()
     if (named := _NAMED.search(head)) is not None:
         return _NAMES[named.group(1)]
-    words = _WORD.findall(head)
-    counts = {language: sum(word in marks for word in words) for language, marks in _MARKS.items()}
+    words = set(_WORD.findall(head))
+    counts = {language: len(marks & words) for language, marks in _MARKS.items()}
     best = max(counts, key=counts.__getitem__)
     return best if counts[best] >= 2 and 4 * counts[best] >= len(words) else _ENGLISH
