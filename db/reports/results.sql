@@ -5,7 +5,8 @@ SELECT q.id, p.custom_id, q.state, q.tier, q.escalations,
        CASE WHEN q.state <> 'done' THEN (
            SELECT array_to_string(d.reasons, '; ') FROM decisions AS d
            WHERE d.query_id = q.id ORDER BY d.id DESC LIMIT 1) END AS last_reason
-FROM prompts AS p
+FROM batches AS b
+JOIN prompts AS p ON p.query_id BETWEEN b.first_query_id AND b.last_query_id AND p.batch_id = b.id
 JOIN queries AS q ON q.id = p.query_id
 LEFT JOIN answers AS a ON a.query_id = q.id AND q.state = 'done'
 LEFT JOIN LATERAL (
@@ -21,5 +22,5 @@ LEFT JOIN LATERAL (
           FROM decisions AS d, unnest(d.reasons) WITH ORDINALITY AS r (reason, place)
           WHERE d.query_id = q.id) AS told
 ) AS why ON true
-WHERE p.batch_id = :batch_id AND q.finished_at IS NOT NULL
+WHERE b.id = :batch_id AND q.finished_at IS NOT NULL
 ORDER BY p.query_id

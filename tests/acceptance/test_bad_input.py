@@ -1,0 +1,113 @@
+"""Bad input through the real command: told line by line, before anything is started, and never by a traceback."""
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GOOD = b'{"query": "What is 2 + 2?"}\n'
+
+CORPUS = {
+    "not UTF-8": (b'{"query": "caf\xe9"}', "not UTF-8"),
+    "broken JSON": (b'{"query": "Hi"', "JSON"),
+    "NaN": (b'{"query": "Hi", "max_cost_usd": NaN}', "NaN is not JSON"),
+    "Infinity": (b'{"query": "Hi", "max_cost_usd": Infinity}', "Infinity is not JSON"),
+    "a lone surrogate": (rb'{"query": "\ud83d"}', "surrogate"),
+    "NUL": (rb'{"query": "\u0000"}', "NUL"),
+    "a depth bomb": (b'{"query": "Hi", "metadata": ' + b'{"a":' * 500 + b"1" + b"}" * 501, "nested deeper"),
+    "a line of 10 MB": (b'{"query": "' + b"x" * 10_000_000 + b'"}', "longer than"),
+    "a repeated id": (b'{"query": "Hi", "id": "a"}\n{"query": "Ho", "id": "a"}', "an earlier line"),
+    "an unknown tier": (b'{"query": "Hi", "tier": "giant"}', "no tier or model"),
+    "a missing body": (b'{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions"}', "missing"),
+}
+
+
+def pointsman(*arguments: str | Path, home: Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Runs the command with a data directory of its own and nothing else set."""
+    environ = {"POINTSMAN_HOME": str(home), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, env=environ, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_a_file_with_a_bad_line_is_refused_as_a_whole(name: str, tmp_path: Path) -> None:
+    bad, message = CORPUS[name]
+    file = tmp_path / "q.jsonl"
+    file.write_bytes(GOOD + bad + b"\n")
+    ended = pointsman("run", file, home=tmp_path / "home")
+    told = ended.stderr.decode()
+    assert ended.returncode == 2
+    assert ended.stdout == b""
+    assert "line 2" in told or "line 3" in told
+    assert message in told
+    assert "Nothing was submitted" in told
+    assert "Traceback" not in told
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it is empty"),
+        (b"\n\n", "it is empty"),
+        (b"[" + GOOD.strip() + b"]", "one JSON array"),
+        (gzip.compress(GOOD)[:-4], "ends too early"),
+        ('{"query": "Hi"}'.encode("utf-16"), "UTF-16"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    ended = pointsman("submit", "-", "--skip-invalid", "--json", home=tmp_path / "home", stdin=content)
+    assert ended.returncode == 2
+    assert b"Traceback" not in ended.stderr
+    assert message in json.loads(ended.stdout)["error"]["message"]
+
+
+def test_with_json_the_rejections_come_as_data(tmp_path: Path) -> None:
+    ended = pointsman("run", "-", "--json", home=tmp_path / "home", stdin=GOOD + b'{"query": 1}\n')
+    (line,) = ended.stdout.splitlines()
+    (rejection,) = json.loads(line)["error"]["rejections"]
+    assert (rejection["line"], rejection["field"]) == (2, "query")
+    assert rejection["mend"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run",),
+        ("run", "no-such-file.jsonl"),
+        ("run", "."),
+        ("run", "-", "--priority", "much"),
+        ("run", "-", "--output", "/no/such/place/out.jsonl"),
+        ("run", "-", "--fleet", "no-such-fleet.toml"),
+        ("check-fleet", "no-such-fleet.toml"),
+        ("submit",),
+        ("explain",),
+        ("no-such-command",),
+    ],
+)
+def test_a_wrong_command_ends_with_2_and_words(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    ended = pointsman(*arguments, home=tmp_path / "home", stdin=GOOD)
+    assert ended.returncode == 2
+    assert ended.stderr
+    assert b"Traceback" not in ended.stderr + ended.stdout
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "postgresql://nobody:hunter2@127.0.0.1:1/none"])
+def test_a_wrong_address_never_shows_its_password(url: str, tmp_path: Path) -> None:
+    environ = {"DATABASE_URL": url, "BROKER_URL": "redis://:hunter2@127.0.0.1:1/0", "PATH": "/usr/bin:/bin"}
+    for arguments in (["batches"], ["doctor"], ["run", "-"]):
+        ended = subprocess.run(
+            [sys.executable, "-m", "cli.main", *arguments],
+            input=GOOD,
+            capture_output=True,
+            env=environ | {"POINTSMAN_HOME": str(tmp_path / "home")},
+            timeout=120,
+            check=False,
+        )
+        assert ended.returncode in (1, 2)
+        assert b"hunter2" not in ended.stdout + ended.stderr
+        assert b"Traceback" not in ended.stdout + ended.stderr
