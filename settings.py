@@ -56,6 +56,8 @@ class Settings:
     key_prefix: str = "pointsman:"
     """What every Redis key of ours begins with, those of the broker included."""
     log_level: str = "INFO"
+    tiers: frozenset[str] | None = None
+    """The rungs of the ladder that serve, if not all: a replay has recordings of some only."""
     embeds_postgres: bool = True
     embeds_redis: bool = True
 
@@ -73,6 +75,7 @@ class Settings:
             simulator_url=environ.get("POINTSMAN_SIMULATOR_URL") or None,
             key_prefix=environ.get("POINTSMAN_KEY_PREFIX") or "pointsman:",
             log_level=_log_level(environ.get("POINTSMAN_LOG_LEVEL")),
+            tiers=_tiers(environ.get("POINTSMAN_TIERS")),
             embeds_postgres=not environ.get("DATABASE_URL"),
             embeds_redis=not environ.get("BROKER_URL"),
         )
@@ -122,7 +125,8 @@ class Settings:
         environ = dict(os.environ)
         if self.simulator_url:
             environ["POINTSMAN_SIMULATOR_URL"] = self.simulator_url
-        return load_fleet(path or self.fleet_path, environ)
+        fleet = load_fleet(path or self.fleet_path, environ)
+        return fleet if self.tiers is None else fleet.only(self.tiers)
 
     def child_environ(self) -> dict[str, str]:
         """The variables by which a child process sees what this process sees."""
@@ -132,6 +136,7 @@ class Settings:
             "POINTSMAN_SIMULATOR_URL": self.simulator_url,
             "POINTSMAN_KEY_PREFIX": self.key_prefix,
             "POINTSMAN_LOG_LEVEL": self.log_level,
+            "POINTSMAN_TIERS": ",".join(sorted(self.tiers)) if self.tiers else None,
             "DATABASE_URL": self.database,
             "BROKER_URL": self.broker,
             "REDIS_URL": self.redis,
@@ -241,6 +246,11 @@ def _socket(rest: str) -> tuple[str, str]:
     place, _, query = rest.partition("?")
     asked = parse_qs(query)
     return place, (asked.get("virtual_host") or asked.get("db") or ["0"])[0]
+
+
+def _tiers(given: str | None) -> frozenset[str] | None:
+    names = frozenset(filter(None, (name.strip() for name in (given or "").split(","))))
+    return names or None
 
 
 def _log_level(given: str | None) -> str:

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import orjson
 from sqlalchemy.exc import DBAPIError
 
 from cli.failure import Code, Stop
@@ -52,8 +53,29 @@ def working_stack(
         tell(f"using the workers of process {pid}" if pid else "using the workers that are running")
         yield Working(settings, fleet, check=lambda: None, ours=False)
         return
+    if replay is not None:
+        settings = replace(settings, tiers=recorded_tiers(replay, fleet))
+        fleet = settings.fleet()
     with LocalStack(settings, fleet, replay=replay, tell=tell) as stack:
         yield Working(stack.settings, stack.fleet, check=stack.check, ours=True)
+
+
+def recorded_tiers(replay: Path, fleet: Fleet) -> frozenset[str]:
+    """The rungs of the ladder whose models' answers ``replay`` holds. Raises Stop where there is none."""
+    with replay.open("rb") as lines:
+        first = next((line for line in lines if line.strip()), b"")
+    try:
+        outcomes = orjson.loads(first)["outcomes"]
+        recorded = frozenset(outcomes) & frozenset(fleet.ladder)
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        recorded = frozenset()
+    if not recorded:
+        raise Stop(
+            f"{replay.name} holds no recorded answers of this fleet's tiers ({', '.join(fleet.ladder)}).",
+            hint='Its lines look like {"query": …, "outcomes": {"small": {"answer": …}, "large": {…}}}.',
+            code=Code.USAGE,
+        )
+    return recorded
 
 
 def _served_elsewhere(settings: Settings, fleet: Fleet) -> bool:

@@ -232,8 +232,11 @@ class Fleet:
                 rung = self.tiers[rung].escalates_to
             return rung
 
+        models = {name: model for name, model in self.models.items() if model.tier in kept}
+        asked = self.router.llm
         return replace(
             self,
             tiers={name: replace(tier, escalates_to=above(tier)) for name, tier in kept.items()},
-            models={name: model for name, model in self.models.items() if model.tier in kept},
+            models=models,
+            router=replace(self.router, llm=asked if asked is not None and asked.model in models else None),
         )

@@ -33,7 +33,7 @@ def configure(settings: Settings, fleet: Fleet) -> Celery:
     on_redis = not settings.broker_url.startswith(("amqp", "pyamqp"))
     app.conf.update(
         broker_url=settings.broker_url,
-        task_queues=[Queue(queue_of(stage, fleet)) for stage in (*stages(fleet), INGEST)],
+        task_queues=[Queue(queue_of(stage, fleet)) for stage in (*stages(fleet), INGEST)],  # type: ignore[no-untyped-call]  # kombu is half typed
         task_default_queue=ROUTE,
         # Ids go in, nothing comes back: Postgres has the results.
         task_ignore_result=True,
