@@ -20,6 +20,7 @@ from redis import Redis
 from db import migrate
 from routing.fleet import Fleet
 from settings import ROOT, Settings, load_fleet
+from simulator.process import SimulatorProcess, start_simulator
 from workers.embedded_postgres import start_postgres
 from workers.embedded_redis import start_redis
 
@@ -146,3 +147,10 @@ def settings(tmp_path: Path, database_url: str, broker_url: str) -> Settings:
 def shipped_fleet() -> Fleet:
     """``fleet.toml`` as it is shipped; its simulator is not running."""
     return load_fleet(ROOT / "fleet.toml", {})
+
+
+@pytest.fixture
+def simulator(tmp_path: Path) -> Iterator[SimulatorProcess]:
+    """A simulator, this test's alone, without latency or faults; it logs every call to ``tmp_path/calls.jsonl``."""
+    with start_simulator(log=tmp_path / "calls.jsonl") as running:
+        yield running

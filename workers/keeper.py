@@ -114,6 +114,7 @@ def main(arguments: list[str]) -> int:
         if not lock.take():
             _say("another one keeps this home")
             return 0
+        (home / SERVICES_FILE).unlink(missing_ok=True)  # of one that was killed
         lock.write(str(os.getpid()))
         keeper = Keeper(home, postgres="postgres" in arguments[1:], redis="redis" in arguments[1:])
         signal.signal(signal.SIGTERM, keeper.stop_soon)

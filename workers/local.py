@@ -158,7 +158,7 @@ class LocalStack:
         port = _free_port()
         arguments = ["-m", "simulator", "--host", _LOOPBACK, "--port", str(port)]
         arguments += ["--log", str(self.settings.home / "logs" / "simulator-calls.jsonl")]
-        arguments += ["--replay", str(self._replay)] if self._replay else []
+        arguments += ["--replay", str(self._replay.absolute())] if self._replay else []
         # It has no business with our addresses and keys.
         environ = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
         part = self._part("simulator", arguments, environ, lambda: _listens(port))

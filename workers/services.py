@@ -92,11 +92,12 @@ def _await_services(settings: Settings) -> Settings:
     while time.monotonic() < deadline:
         if keeper is not None and keeper.poll() not in (None, 0):
             raise ServicesError(f"The embedded services do not start. {_keeper_log(home)}")
-        alive = holder_note(home / KEEPER_LOCK) is not None
-        found = read_services(home) if alive else {}
-        if "keeper_pid" in found:
+        note = holder_note(home / KEEPER_LOCK)
+        found = read_services(home)
+        # The file of a keeper that was killed may still lie there.
+        if note and found.get("keeper_pid") == note:
             return _joined(settings, found)
-        if not alive and (keeper is None or keeper.poll() is not None):
+        if note is None and (keeper is None or keeper.poll() is not None):
             keeper = _start_keeper(settings)
         time.sleep(_LOOK_S)
     raise ServicesError(f"The embedded services were not up within {_START_S:g} s. {_keeper_log(home)}")
