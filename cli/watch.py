@@ -120,6 +120,7 @@ class _Shown:
         self._console = console
         self._live = Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
         self._line_at = float("-inf")
+        self._told_end = False
 
     def __enter__(self) -> "_Shown":
         if self._live:
@@ -135,6 +136,7 @@ class _Shown:
             self._live.update(drawing(progress, pace), refresh=True)
             return
         now = time.monotonic()
-        if progress.ended or now - self._line_at >= _LINE_S:
-            self._line_at = float("inf") if progress.ended else now
+        if now - self._line_at >= _LINE_S or (progress.ended and not self._told_end):
+            self._line_at = now
+            self._told_end = progress.ended
             self._console.print(f"{progress.finished:,}/{progress.total:,} · {words(progress, pace)}")
