@@ -89,7 +89,7 @@ def show(figures: BatchFigures, console: Console) -> None:
         console.print(Text(f"{told}prices are those of {models or 'the real models'}.", style="yellow"))
     console.print(_table(figures))
     for label, words in _lines(figures):
-        console.print(Text.assemble((f"{label + " ":<11}", "bold"), words))
+        console.print(Text.assemble((f"{label:<10} ", "bold"), words))
     for why in figures.failures:
         console.print(
             Text(f"{'':<11}{why.queries:,} {why.state}: {plain(why.reason)} (e.g. {plain(why.example)})", style="red")
@@ -129,7 +129,10 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
         ("Time", f"{duration(progress.wall_s)} ({progress.wall_s:.1f} s), {figures.queries_per_s:,.1f} queries/s"),
         ("Calls", _calls(figures)),
         ("Cost", f"${figures.cost_usd:.6f}, {_router(figures)}"),
-        (f"All {figures.top_tier}", f"${figures.baseline_cost_usd:.6f} had every answer come from {figures.baseline_model}"),
+        (
+            f"All {figures.top_tier}",
+            f"${figures.baseline_cost_usd:.6f} had every answer come from {figures.baseline_model}",
+        ),
         ("Saving", _saving(figures)),
     ]
     if figures.fleet_changed:
