@@ -1,0 +1,187 @@
+"""Everything on one machine under one supervisor: it starts, heals, stops, and leaves nothing behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from routing.fleet import Fleet
+from settings import ROOT, Settings
+from workers.local import LocalStack, StackError, StackRunning, default_roles, stack_down, stack_pid
+
+FEEDER = [("feeder",)]
+
+
+def until(come_true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not come_true():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def fetch(url: str, *, method: str = "GET") -> Any:
+    with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=20) as reply:
+        return json.load(reply)
+
+
+def test_there_is_one_process_for_what_is_quick_one_per_tier_and_one_feeder(shipped_fleet: Fleet) -> None:
+    assert default_roles(shipped_fleet) == [
+        ("route", "fallback", "ingest"),
+        ("small",),
+        ("medium",),
+        ("large",),
+        ("special",),
+        ("feeder",),
+    ]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, shipped_fleet: Fleet) -> Iterator[LocalStack]:
+    """A stack of one worker, the feeder and Flower, on services of its own."""
+    home = tmp_path_factory.mktemp("stack") / "home"
+    settings = Settings.load({"POINTSMAN_HOME": str(home)})
+    with LocalStack(settings, shipped_fleet, roles=[("small",), *FEEDER], flower=True) as running:
+        yield running
+        pids = list(running.processes.values())
+    assert [pid for pid in pids if alive(pid)] == []
+    assert [process for process in psutil.process_iter() if str(home) in " ".join(command_of(process))] == []
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    try:
+        return [] if process.status() == psutil.STATUS_ZOMBIE else process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def test_inside_everything_runs_and_has_its_address(stack: LocalStack) -> None:
+    assert set(stack.processes) == {"simulator", "small", "feeder", "flower"}
+    assert stack.fleet.providers["openai"].base_url == f"{stack.urls['simulator']}/openai/v1"
+    assert fetch(f"{stack.urls['simulator']}/stats")
+    assert all(url.startswith("http://127.0.0.1:") for url in stack.urls.values())
+
+
+def test_other_commands_find_the_stack(stack: LocalStack) -> None:
+    found = Settings.load({"POINTSMAN_HOME": str(stack.settings.home)})
+    assert found.simulator_url == stack.urls["simulator"]
+    assert found.database_url == stack.settings.database_url
+    assert stack_pid(found) == os.getpid()
+
+
+def test_a_second_stack_on_the_same_home_is_refused(stack: LocalStack, shipped_fleet: Fleet) -> None:
+    settings = Settings.load({"POINTSMAN_HOME": str(stack.settings.home)})
+    with pytest.raises(StackRunning, match="pointsman down") as caught, LocalStack(settings, shipped_fleet):
+        pytest.fail("it started")
+    assert caught.value.pid == os.getpid()
+
+
+@pytest.mark.parametrize("name", ["simulator", "small"])
+def test_a_killed_child_is_back_at_its_place(name: str, stack: LocalStack) -> None:
+    before = stack.processes[name]
+    os.kill(before, signal.SIGKILL)
+
+    def back() -> bool:
+        stack.check()
+        return stack.processes[name] != before
+
+    until(back)
+    until(lambda: bool(answers(f"{stack.urls['simulator']}/stats")))
+
+
+def answers(url: str) -> Any:
+    try:
+        return fetch(url)
+    except urllib.error.URLError:
+        return None
+
+
+def test_flower_shows_the_workers_and_can_change_nothing(stack: LocalStack) -> None:
+    until(lambda: any(name.startswith("small@") for name in fetch(f"{stack.urls['flower']}/api/workers?refresh=1")))
+    (worker,) = [name for name in fetch(f"{stack.urls['flower']}/api/workers") if name.startswith("small@")]
+    before = stack.processes["small"]
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        fetch(f"{stack.urls['flower']}/api/worker/shutdown/{worker}", method="POST")
+    stack.check()
+    assert stack.processes["small"] == before
+
+
+def test_flower_does_not_open_itself_to_others_without_a_password(settings: Settings) -> None:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("FLOWER_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "workers.flower", "--address", "0.0.0.0"],
+        env={**environ, **settings.child_environ()},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        "flower: not without a password: set FLOWER_BASIC_AUTH=user:password\n",
+    )
+
+
+def test_a_worker_that_does_not_start_ends_the_stack_with_the_reason(settings: Settings, shipped_fleet: Fleet) -> None:
+    with (
+        pytest.raises(StackError, match="no stage 'smal'"),
+        LocalStack(settings, shipped_fleet, roles=[("smal",)]),
+    ):
+        pytest.fail("it started")
+    assert stack_pid(settings) is None
+
+
+RUN = """
+import sys, time
+from settings import Settings
+from workers.local import LocalStack
+settings = Settings.load()
+with LocalStack(settings, settings.fleet(), roles=[("feeder",)]) as stack:
+    print(*stack.processes.values(), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def started(settings: Settings) -> Iterator[tuple["subprocess.Popen[str]", list[int]]]:
+    """A process that runs a stack, and its children."""
+    environ = {**os.environ, **settings.child_environ()}
+    process = subprocess.Popen([sys.executable, "-c", RUN], env=environ, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    pids = [int(pid) for pid in process.stdout.readline().split()]
+    assert len(pids) == 2
+    yield process, pids
+    process.kill()
+    process.communicate()
+
+
+def test_down_stops_a_stack_in_order(started: tuple["subprocess.Popen[str]", list[int]], settings: Settings) -> None:
+    process, pids = started
+    assert stack_down(settings)
+    assert process.wait(30) == 128 + signal.SIGTERM
+    assert [pid for pid in pids if alive(pid)] == []
+    assert not (Path(settings.home) / "stack.json").exists()
+    assert not stack_down(settings)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")
+def test_a_killed_stack_leaves_nothing_behind(started: tuple["subprocess.Popen[str]", list[int]]) -> None:
+    process, pids = started
+    process.kill()
+    until(lambda: not any(alive(pid) for pid in pids))
