@@ -31,7 +31,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a batch is. ``cost_usd`` counts a call under way at its reservation; ``wall_s`` is by Postgres' clock."""
+    """How far a batch is. ``reserved_usd`` is the worst case of the calls under way; ``wall_s`` is by Postgres' clock."""
 
     handle: str
     source: str
@@ -50,6 +50,7 @@ class Progress:
     escalated: int
     calls: int
     cost_usd: float
+    reserved_usd: float
     wall_s: float
     by_tier: Mapping[str, int]
     """Answered queries by the tier that had them last."""
@@ -160,6 +161,7 @@ async def batch_progress(engine: AsyncEngine, batch_id: int) -> Progress:
         | {
             "failed": row.failed + row.dead + row.expired,
             "cost_usd": _usd(row.cost_usd),
+            "reserved_usd": _usd(row.reserved_usd),
             "by_tier": dict(row.by_tier),
             "open_by_stage": dict(row.open_by_stage),
         }

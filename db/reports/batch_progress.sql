@@ -1,5 +1,5 @@
 -- How far a batch has come: counts by state and tier, and what it has cost so far.
--- A call under way counts at its reservation, so the cost never understates.
+-- What is reserved for calls under way stands apart: it is their worst case, many times what they will cost.
 WITH q AS MATERIALIZED (
     SELECT q.state, q.stage, q.tier, count(*) AS n, count(*) FILTER (WHERE q.escalations > 0) AS escalated
     FROM batches AS b
@@ -29,7 +29,8 @@ stages AS (
           WHERE state IN ('held', 'queued', 'ready', 'running') GROUP BY stage) AS s
 ),
 spent AS (
-    SELECT count(*) AS calls, coalesce(sum(coalesce(cost_usd, reserved_usd)), 0) AS cost_usd
+    SELECT count(*) AS calls, coalesce(sum(cost_usd), 0) AS cost_usd,
+           coalesce(sum(reserved_usd) FILTER (WHERE cost_usd IS NULL), 0) AS reserved_usd
     FROM calls
     WHERE batch_id = :batch_id
 )

@@ -141,6 +141,7 @@ def test_progress_counts_each_query_once(ask_of: Ask) -> None:
     assert progress.escalated == 3
     assert progress.by_tier == {"small": 1, "large": 2}
     assert progress.wall_s == pytest.approx(10.0, abs=0.01)
+    assert (progress.cost_usd, progress.reserved_usd) == (pytest.approx(0.00734), 0.05)
     open_one = ask_of(lambda engine: batch_progress(engine, 2))
     assert (open_one.waiting, open_one.ended, open_one.open_by_stage) == (1, False, {"route": 1})
 

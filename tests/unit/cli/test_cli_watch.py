@@ -30,6 +30,7 @@ PROGRESS = Progress(
     escalated=30,
     calls=460,
     cost_usd=0.0123,
+    reserved_usd=1.5,
     wall_s=4.0,
     by_tier={"large": 40, "small": 360},
     open_by_stage={"route": 500, "small": 98},
