@@ -52,11 +52,9 @@ class SimulatorProcess:
         try:
             return self.process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
+            return _kill(self.process)
         finally:
-            if self.process.stdin is not None:
-                self.process.stdin.close()
+            _close_stdin(self.process)
 
     def __enter__(self) -> "SimulatorProcess":
         return self
@@ -99,25 +97,35 @@ def start_simulator(
         arguments += [f"--replay={replay.absolute()}"] if replay is not None else []
         arguments += [f"--log={log.absolute()}"] if log is not None else []
         arguments += ["--until-stdin-closes"] if tied else []
-        errors = Path(folder, "errors")
-        process = _spawn(arguments, tied=tied, output=output, errors=errors)
+        said = output or Path(folder, "output")
+        process = _spawn(arguments, tied=tied, output=said)
         deadline = time.monotonic() + timeout_s
         while not ready.exists():
             if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                process.wait()
-                raise SimulatorFailed(errors.read_text().strip() or "the simulator did not start")
+                _kill(process)
+                raise SimulatorFailed(said.read_text().strip() or "the simulator did not start")
             time.sleep(_STEP_S)
         return SimulatorProcess(process, int(ready.read_text()))
 
 
-def _spawn(arguments: list[str], *, tied: bool, output: Path | None, errors: Path) -> "subprocess.Popen[bytes]":
-    with open(output or "/dev/null", "ab") as out, errors.open("ab") as err:
+def _kill(process: "subprocess.Popen[bytes]") -> int:
+    process.kill()
+    _close_stdin(process)
+    return process.wait()
+
+
+def _close_stdin(process: "subprocess.Popen[bytes]") -> None:
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def _spawn(arguments: list[str], *, tied: bool, output: Path) -> "subprocess.Popen[bytes]":
+    with output.open("ab") as said:
         return subprocess.Popen(
             [sys.executable, "-m", "simulator", *arguments],
             cwd=_ROOT,
             stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
-            stdout=out,
-            stderr=err if output is None else out,
+            stdout=said,
+            stderr=said,
             start_new_session=True,
         )
