@@ -26,6 +26,8 @@ from workers.services import services_up
 
 FEEDER: Final = "feeder"
 STACK_LOCK: Final = "run/stack.lock"
+SIMULATOR_CALLS: Final = "simulator-calls.jsonl"
+"""In ``logs/``: every call that the simulator has received since the stack started."""
 _START_S: Final = 90.0
 _STOP_S: Final = 20.0
 _FLOWER_PORT: Final = 5555
@@ -156,8 +158,10 @@ class LocalStack:
             return
         self._tell("starting the simulator")
         port = _free_port()
+        calls = self.settings.home / "logs" / SIMULATOR_CALLS
+        calls.unlink(missing_ok=True)
         arguments = ["-m", "simulator", "--host", _LOOPBACK, "--port", str(port)]
-        arguments += ["--log", str(self.settings.home / "logs" / "simulator-calls.jsonl")]
+        arguments += ["--log", str(calls), "--config", str(self._simulator_config())]
         arguments += ["--replay", str(self._replay.absolute())] if self._replay else []
         # It has no business with our addresses and keys.
         environ = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
@@ -166,6 +170,23 @@ class LocalStack:
         self.urls["simulator"] = f"http://{_LOOPBACK}:{port}"
         self.settings = replace(self.settings, simulator_url=self.urls["simulator"])
         self.fleet = self.settings.fleet()
+
+    def _simulator_config(self) -> Path:
+        """The fleet's prices for the simulator's own account, against which the ledger can be held."""
+        prices = {
+            model.model: [
+                price * model.price.multiplier
+                for price in (
+                    model.price.input_usd_per_mtok,
+                    model.price.output_usd_per_mtok,
+                    model.price.cached_input_usd_per_mtok,
+                )
+            ]
+            for model in self.fleet.models.values()
+        }
+        path = self.settings.home / "run" / "simulator.json"
+        path.write_text(json.dumps({"prices": prices}))
+        return path
 
     def _start_roles(self, deadline: float) -> None:
         if not self._roles:
