@@ -31,7 +31,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a batch is. ``reserved_usd`` is the worst case of the calls under way; ``wall_s`` is by Postgres' clock."""
+    """How far a batch is. ``reserved_usd`` is the worst case of calls under way; ``wall_s`` is by Postgres' clock."""
 
     handle: str
     source: str
