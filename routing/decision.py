@@ -200,7 +200,9 @@ class _Ground:
 
     def conclude(self, case: _Case, opinion: Opinion | None) -> Decision:
         """The decision from the gate's and the classifier's opinions."""
-        for voice in (case.gate if case.sure else None, opinion, case.gate):
+        if case.sure and case.gate is not None:
+            return self._as_told(case, case.gate)
+        for voice in (opinion, case.gate):
             if voice is not None and (decision := self._heed(case, voice)) is not None:
                 return decision
         belief = prior(case.score, len(self.ladder))
@@ -247,6 +249,19 @@ class _Ground:
             reasons=(*decision.reasons, f"explored instead of {decision.tier}"),
         )
 
+    def _as_told(self, case: _Case, gate: Opinion) -> Decision:
+        """The tier that a sure gate names, without weighing: its confidence is no calibrated figure."""
+        tier, notes = self._fit(case, gate.tier or self.fleet.top)
+        return Decision(
+            tier=tier,
+            router=gate.router,
+            confidence=gate.confidence,
+            score=case.score,
+            category=case.category,
+            reasons=(gate.reason, *notes),
+            model=self._preferred(case, tier),
+        )
+
     def _heed(self, case: _Case, opinion: Opinion) -> Decision | None:
         """What follows from one opinion, or None where it abstains."""
         if self._is_aside(opinion):
@@ -265,7 +280,6 @@ class _Ground:
             confidence=opinion.confidence,
             reasons=(opinion.reason,),
             score=opinion.score,
-            sure=case.sure and opinion is case.gate,
         )
 
     def _decide(
@@ -277,7 +291,6 @@ class _Ground:
         confidence: float,
         reasons: tuple[str, ...],
         score: float | None = None,
-        sure: bool = False,
         floor: str | None = None,
     ) -> Decision:
         """The tier of the least expected loss, and the decision that says so."""
@@ -302,7 +315,7 @@ class _Ground:
             reasons=(*reasons, *notes),
             p_ok=dict(zip(self.ladder, belief, strict=True)),
             model=self._preferred(case, tier),
-            wants_opinion=self.asks_llm and doubtful and not sure and len(losses) > 1,
+            wants_opinion=self.asks_llm and doubtful and len(losses) > 1,
         )
 
     def _losses(self, case: _Case, belief: Belief) -> dict[str, float]:

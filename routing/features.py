@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from routing.language import UNKNOWN, guess
-from routing.lexicon import Sign, count, tally
+from routing.language import UNKNOWN, guess, words_of
+from routing.lexicon import Sign, Signs, tally
 from routing.opinion import GENERAL
 from routing.query import Query
 
@@ -20,7 +20,6 @@ LONG_TOKENS: Final = 2_000
 LONG_CONTEXT_TOKENS: Final = 24_000
 """From here a query is of the category ``long_context``."""
 
-_WORD: Final = re.compile(r"\w+")
 _LIST_MARK: Final = re.compile(r"^[ \t]*(?:[-*•]|\d{1,2}[.)]|\(?[a-h]\))[ \t]", re.MULTILINE)
 _CHOICE_MARK: Final = re.compile(r"^[ \t]*\(?[A-E][.):][ \t]", re.MULTILINE)
 _LATEX: Final = re.compile(r"\\(?:frac|sum|int|prod|sqrt|lim|alpha|beta|theta|mathbb|begin|left|cdot|le|ge|\(|\[)|\$\$")
@@ -31,10 +30,10 @@ _DISGUISE: Final = re.compile(
     "[a-z][\u0370-\u052f]|[\u0370-\u052f][a-z]|[\uff21-\uff5a]|[\U0001d400-\U0001d7ff]"
     "|[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\U000e0000-\U000e007f]"
 )
-_CODE_MARKS: Final = (
-    "```", "def ", "#include", "function(", "=>", "console.", "select ", "import ", "();", "</", "public ", "&&", "};",
-)  # fmt: skip
-_ROLE_MARKS: Final = ("<|", "[inst]", "system:", "assistant:", "</query", "<query", '"tier"', "'tier'", '"role"')
+_CODE_SIGNS: Final = ("```", "=>", "();", "</", "&&", "};", "):\n")
+_CODE_WORDS: Final = ("def ", "#include", "function(", "console.", "select ", "import ", "public ", "return ", "const ")
+_ROLE_SIGNS: Final = ("<|", "[inst", "</query", "<query", "</system", "<system")
+_ROLE_WORDS: Final = ("system:", "assistant:", '"tier"', "'tier'", '"role"', "system prompt")
 _PHRASES: Final = (
     "step by step", "step-by-step", "trade-off", "in depth", "in detail", "show your work", "show that", "such that",
     "schritt für schritt", "étape par étape", "paso a paso", "zeige, dass", "zeige dass", "montrer que", "montrez que",
@@ -58,8 +57,8 @@ class Features:
     """Estimated tokens of the whole prompt."""
     words: tuple[str, ...]
     """The words that were read, lower case, in order."""
-    tallied: int
-    """Their signs; read with `lexicon.count`."""
+    signs: Signs
+    """How many of them, each once, are which `Sign`; system text included."""
     language: str
     questions: int
     sentences: int
@@ -79,42 +78,38 @@ class Features:
     clipped: bool
     """The middle of the text was not read."""
 
-    def count(self, sign: Sign) -> int:
-        """How many different words are ``sign``."""
-        return count(self.tallied, sign)
-
     @property
     def has_code(self) -> bool:
         """Code in the text, or much talk of it."""
-        return self.code_marks >= 2 or self.count(Sign.CODE) >= 2 or (self.code_marks + self.count(Sign.CODE)) >= 2
+        return self.code_marks + self.signs[Sign.CODE] >= 2
 
     @property
     def has_maths(self) -> bool:
         """Mathematics beyond plain numbers."""
-        return self.maths_marks + self.count(Sign.MATHS) >= 2
+        return self.maths_marks + self.signs[Sign.MATHS] >= 2
 
 
 def features_of(query: Query) -> Features:
     """The features of ``query``. Its system text counts for the instruction words, not for the language."""
     text, clipped = _excerpt(query.text)
     lower = text.lower()
-    words = tuple(_WORD.findall(lower))
+    words = tuple(words_of(lower))
     different = set(words)
     own = tally(different)
     return Features(
         tokens=query.prompt_tokens,
         words=words,
-        tallied=own if not query.system else _with_system(different, query.system),
+        signs=own if not query.system else _with_system(different, query.system),
         language=guess(text, different, own),
-        questions=text.count("?") + text.count("？"),
+        questions=text.count("?") + (0 if text.isascii() else text.count("？")),
         sentences=_sentences(text),
         numbers=sum(map(str.isdigit, words)),
         parts=len(_LIST_MARK.findall(text)) if "\n" in text else 0,
         choices=len(_CHOICE_MARK.findall(text)) if "\n" in text else 0,
-        phrases=sum(phrase in lower for phrase in _PHRASES),
-        code_marks=sum(mark in lower for mark in _CODE_MARKS),
+        phrases=sum(map(lower.__contains__, _PHRASES)) if own[Sign.PHRASE] else 0,
+        code_marks=_code_marks(lower, own),
         maths_marks=_maths_marks(text),
-        output_words=_output_words(lower) if count(own, Sign.LENGTH) else 0,
+        output_words=_output_words(lower) if own[Sign.LENGTH] else 0,
         wary=_is_wary(lower, own),
         clipped=clipped,
     )
@@ -142,13 +137,18 @@ def _excerpt(text: str) -> tuple[str, bool]:
     return f"{text[:half]}\n{text[-half:]}", True
 
 
-def _with_system(different: set[str], system: str) -> int:
-    return tally(different.union(_WORD.findall(system[:SYSTEM_SCAN_CHARS].lower())))
+def _with_system(different: set[str], system: str) -> Signs:
+    return tally(different.union(words_of(system[:SYSTEM_SCAN_CHARS].lower())))
 
 
 def _sentences(text: str) -> int:
     inner = text.count(". ") + text.count("? ") + text.count("! ") + text.count("\n")
-    return 1 + inner + text.count("。") + text.count("？")
+    return 1 + inner if text.isascii() else 1 + inner + text.count("。") + text.count("？")
+
+
+def _code_marks(lower: str, signs: Signs) -> int:
+    marks = sum(map(lower.__contains__, _CODE_SIGNS))
+    return marks + sum(map(lower.__contains__, _CODE_WORDS)) if signs[Sign.KEYWORD] else marks
 
 
 def _maths_marks(text: str) -> int:
@@ -175,16 +175,17 @@ def _output_words(lower: str) -> int:
     return asked
 
 
-def _is_wary(lower: str, tallied: int) -> bool:
+def _is_wary(lower: str, signs: Signs) -> bool:
     if not lower.isascii() and _DISGUISE.search(lower):
         return True
-    if any(mark in lower for mark in _ROLE_MARKS):
+    if ("<" in lower or "[" in lower) and any(map(lower.__contains__, _ROLE_SIGNS)):
         return True
-    bait = count(tallied, Sign.BAIT)
+    bait = signs[Sign.BAIT]
     if bait == 0:
         return False
-    spoken_to = count(tallied, Sign.ROUTER)
-    return (spoken_to > 0 and bait >= 2) or _SELF_ASSESSMENT.search(lower) is not None
+    if (signs[Sign.ROUTER] > 0 and bait >= 2) or any(map(lower.__contains__, _ROLE_WORDS)):
+        return True
+    return _SELF_ASSESSMENT.search(lower) is not None
 
 
 __all__ = ["UNKNOWN", "Features", "category_of", "features_of"]

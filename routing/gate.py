@@ -41,7 +41,7 @@ _VERBS: Final[dict[str, str]] = {
         "summarise": "summarise summarize tldr condense zusammenfassen fasse résume résumer résumez resume resumir",
         "classify": "classify categorise categorize label tag sentiment klassifiziere klassifizieren kategorisiere "
         "classe classer classez classifie classifica clasifica clasificar clasifique categoriza",
-        "extract": "extract list find name extrahiere extrahieren nenne liste extrais extraire extrayez extrae extraer",
+        "extract": "extract list name extrahiere extrahieren nenne liste extrais extraire extrayez extrae extraer",
         "format": "format reformat convert capitalise capitalize uppercase lowercase sort alphabetise alphabetize "
         "spell spellcheck proofread punctuate formatiere sortiere konvertiere trie convertis formatea ordena convierte",
     }.items()
@@ -53,8 +53,18 @@ _FACT_OPENING_WORDS: Final = """
 """
 _FACT_OPENERS: Final = frozenset(_FACT_OPENING_WORDS.split())
 
+_PROOF_VERB_WORDS: Final = """
+    prove disprove derive beweise beweisen widerlege herleiten prouve prouver prouvez démontre démontrer démontrez
+    demuestra demostrar demuestre
+"""
+_PROOF_VERBS: Final = frozenset(_PROOF_VERB_WORDS.split())
+_LONGEST_WORD: Final = 45
+
 _EASY_LIMITS: Final = {"translate": 120, "summarise": 250, "classify": 120, "extract": 150, "format": 150, "fact": 12}
 """The longest text, in words, for which a small tier surely does."""
+_CHARS_PER_WORD: Final = 9
+"""Scripts without spaces would make one word of a whole page."""
+
 _EASY_CONFIDENCE: Final = {
     "greeting": 0.98,
     "fact": 0.92,
@@ -107,16 +117,16 @@ def review(query: Query, *, rungs: Rungs, features: Features | None = None) -> O
 
 def difficulty(features: Features, query: Query) -> float:
     """0 to 1: a sum of signs, none of which counts downwards."""
-    count = features.count
+    signs = features.signs
     score = (
         0.2
-        + 0.3 * (count(Sign.PROOF) > 0)
-        + 0.12 * min(count(Sign.STRONG), 3)
-        + 0.08 * min(count(Sign.MILD), 3)
+        + 0.3 * (signs[Sign.PROOF] > 0)
+        + 0.12 * min(signs[Sign.STRONG], 3)
+        + 0.08 * min(signs[Sign.MILD], 3)
         + 0.1 * min(features.phrases, 2)
         + 0.15 * features.has_code
         + 0.12 * features.has_maths
-        + 0.03 * min(count(Sign.CONSTRAINT), 5)
+        + 0.03 * min(signs[Sign.CONSTRAINT], 5)
         + 0.03 * min(features.parts, 5)
         + 0.02 * min(features.numbers, 5)
         + 0.04 * min(max(features.questions - 1, 0), 3)
@@ -132,7 +142,7 @@ def expected_completion_tokens(features: Features, query: Query) -> int:
     if features.output_words:
         tokens = round(features.output_words * 1.35)
     else:
-        tokens = 200 + 60 * min(features.count(Sign.STRONG) + features.count(Sign.MILD) + features.parts, 8)
+        tokens = 200 + 60 * min(features.signs[Sign.STRONG] + features.signs[Sign.MILD] + features.parts, 8)
     return min(tokens, query.max_tokens) if query.max_tokens else tokens
 
 
@@ -148,16 +158,16 @@ def _special(features: Features, query: Query) -> str | None:
 
 def _hard(features: Features) -> tuple[float, str] | None:
     """Confidence and reason, where the text plainly asks for the largest tier."""
-    count = features.count
-    if count(Sign.PROOF) and (features.has_maths or features.phrases or count(Sign.PROOF) >= 2):
+    signs = features.signs
+    if signs[Sign.PROOF] and (features.has_maths or features.phrases or signs[Sign.PROOF] >= 2):
         return 0.95, "a proof or a derivation"
-    if features.has_code and count(Sign.BUILD) and (count(Sign.STRONG) or features.tokens >= 250):
+    if features.has_code and signs[Sign.BUILD] and (signs[Sign.STRONG] or features.tokens >= 250):
         return 0.93, "code to be designed or mended"
-    asked = count(Sign.STRONG) + count(Sign.MILD)
-    if count(Sign.STRONG) and asked >= 2 and (features.parts >= 3 or features.phrases or asked >= 4):
+    asked = signs[Sign.STRONG] + signs[Sign.MILD]
+    if signs[Sign.STRONG] and asked >= 2 and (features.parts >= 3 or features.phrases or asked >= 4):
         return 0.92, "several steps of analysis"
-    if count(Sign.PROOF):
-        return 0.8, "a word of proof or derivation"
+    if signs[Sign.PROOF]:
+        return (0.93 if _PROOF_VERBS.intersection(features.words[:6]) else 0.8), "a word of proof or derivation"
     return None
 
 
@@ -168,29 +178,37 @@ def _easy(features: Features, query: Query) -> str | None:
         return None
     if len(query.text) <= _GREETING_CHARS and _GREETING.fullmatch(query.text.strip()):
         return "greeting"
-    if features.language not in INSTRUCTION_LANGUAGES or _has_hard_sign(features):
+    if _has_hard_sign(features):
         return None
     kind = _instruction(features.words)
-    if kind is not None and words <= _EASY_LIMITS[kind] and not features.questions and features.parts <= 12:
-        return kind
-    if _is_fact(features):
-        return "fact"
-    return None
+    if kind is None:
+        return "fact" if _is_fact(features) else None
+    limit = _EASY_LIMITS[kind]
+    if words > limit or len(query.text) > limit * _CHARS_PER_WORD or features.questions or features.parts > 12:
+        return None
+    return kind if kind == "translate" or _is_instruction_language(features.language) else None
+
+
+def _is_instruction_language(language: str) -> bool:
+    """Short texts have too few words to tell a language; their first word told us the instruction's."""
+    return language in INSTRUCTION_LANGUAGES or language == UNKNOWN
 
 
 def _has_hard_sign(features: Features) -> bool:
-    count = features.count
+    signs = features.signs
     return bool(
-        count(Sign.PROOF)
-        or count(Sign.STRONG)
-        or count(Sign.MILD)
+        signs[Sign.PROOF]
+        or signs[Sign.STRONG]
+        or signs[Sign.MILD]
+        or signs[Sign.MATHS]
+        or signs[Sign.CODE]
         or features.phrases
-        or features.has_code
-        or features.has_maths
-        or count(Sign.CONSTRAINT) > 3
+        or features.code_marks
+        or features.maths_marks
+        or signs[Sign.CONSTRAINT] > 3
         or features.output_words >= 150
         or features.choices
-        or max(map(len, features.words), default=0) > 40
+        or len(max(features.words, key=len, default="")) > _LONGEST_WORD
     )
 
 
@@ -208,10 +226,9 @@ def _is_fact(features: Features) -> bool:
     words = features.words
     return (
         3 <= len(words) <= _EASY_LIMITS["fact"]
+        and words[0] in _FACT_OPENERS
         and features.questions == 1
         and features.sentences == 1
         and features.numbers == 0
-        and not features.count(Sign.MATHS)
-        and not features.count(Sign.CODE)
-        and words[0] in _FACT_OPENERS
+        and _is_instruction_language(features.language)
     )

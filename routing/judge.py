@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from routing.fleet import Tier
 from routing.language import UNKNOWN, language_of
-from routing.lexicon import Sign, count, tally
+from routing.lexicon import Sign, tally
 from routing.outcome import Completion
 from routing.pattern import Unchecked, matches
 from routing.query import Expectation, Query
@@ -190,7 +190,7 @@ def _language(text: str, query: Query) -> Iterator[_Finding]:
     if "```" in text or (text.isascii() and len(words) < LANGUAGE_FROM_WORDS):
         return
     asked = set(_WORD.findall(f"{query.text} {query.system}".lower()))
-    if count(tally(asked), Sign.FOREIGN):
+    if tally(asked)[Sign.FOREIGN]:
         return
     theirs, ours = language_of(query.text), language_of(text)
     if UNKNOWN not in (theirs, ours) and theirs != ours and len(asked) >= GROUNDED_FROM_WORDS:

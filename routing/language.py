@@ -4,7 +4,7 @@ import re
 from collections.abc import Set
 from typing import Final
 
-from routing.lexicon import LANGUAGES, count, tally
+from routing.lexicon import LANGUAGES, Signs, tally
 
 UNKNOWN: Final = "unknown"
 
@@ -12,6 +12,7 @@ SAMPLE_CHARS: Final = 600
 """So many characters from the start decide the language."""
 
 _WORD: Final = re.compile(r"\w+")
+_ASCII_GAPS: Final = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) == "_")}
 _NON_LATIN: Final = re.compile("[\u0370-\u1fff\u3040-\ud7ff]")
 _SCRIPTS: Final = (
     # Kana and Hangul come first: Japanese and Korean texts hold Chinese characters too.
@@ -27,18 +28,24 @@ _SCRIPTS: Final = (
 )
 
 
+def words_of(lower: str) -> list[str]:
+    """The words of a text in lower case, in order: runs of letters, digits and underscores."""
+    # For ASCII, translate and split are four times as fast as the pattern.
+    return lower.translate(_ASCII_GAPS).split() if lower.isascii() else _WORD.findall(lower)
+
+
 def language_of(text: str) -> str:
     """ISO 639-1 code of the language of ``text``, or ``unknown``."""
     sample = text[:SAMPLE_CHARS]
-    words = set(_WORD.findall(sample.lower()))
+    words = set(words_of(sample.lower()))
     return guess(sample, words, tally(words))
 
 
-def guess(sample: str, words: Set[str], tallied: int) -> str:
+def guess(sample: str, words: Set[str], signs: Signs) -> str:
     """The language of a text whose words are tallied already."""
     if not sample.isascii() and (found := script_language(sample)):
         return found
-    return latin_language(len(words), tallied)
+    return latin_language(len(words), signs)
 
 
 def script_language(text: str) -> str | None:
@@ -57,11 +64,11 @@ def script_language(text: str) -> str | None:
     return UNKNOWN
 
 
-def latin_language(different_words: int, tallied: int) -> str:
+def latin_language(different_words: int, signs: Signs) -> str:
     """The language whose stop words are the most, if they are plainly the most."""
     best, best_count, second = UNKNOWN, 0, 0
     for sign, language in LANGUAGES:
-        found = count(tallied, sign)
+        found = signs[sign]
         if found > best_count:
             best, best_count, second = language, found, best_count
         elif found > second:

@@ -29,6 +29,10 @@ class Sign(IntEnum):
     """Speaks of the machinery that routes queries."""
     BAIT = auto()
     """Says how a query should be treated; together with a ROUTER word it speaks to the router."""
+    PHRASE = auto()
+    """Part of a phrase that asks for care; the phrase itself is looked for only then."""
+    KEYWORD = auto()
+    """A programming language's keyword; whether it is code shows in what is around it."""
     FOREIGN = auto()
     """Names a language, or asks for a translation."""
     EN = auto()
@@ -122,11 +126,16 @@ _WORDS: Final[dict[Sign, str]] = {
     Sign.BAIT: """
         small smaller smallest medium large cheap cheaper cheapest model models mini haiku flash confidence difficulty
         easy trivial simple simplest basic override ignore disregard forget instruction instructions request query
-        prompt system assistant tier tiers send assign label choose select answer treat mark
+        prompt system assistant role tier tiers send oublie olvida vergiss assign label choose select answer treat mark
         klein kleine kleines kleinste kleinsten einfach leicht modell anfrage ignoriere anweisungen
         petit petite facile simple modèle requête ignore instructions
         pequeño pequeña fácil sencillo modelo consulta ignora instrucciones
     """,
+    Sign.PHRASE: """
+        step trade depth detail work show such schritt étape paso zeige montrer montrez démontre muestra cons leite
+        line root
+    """,
+    Sign.KEYWORD: "def include function console select import public class return const var",
     Sign.FOREIGN: """
         translate translation translated english german french spanish italian portuguese russian chinese japanese
         arabic dutch mandarin korean polish turkish latin hindi
@@ -164,29 +173,27 @@ _WORDS: Final[dict[Sign, str]] = {
     """,
 }
 
-_BITS: Final = 10
-_MASK: Final = (1 << _BITS) - 1
+Signs = bytes
+"""How many different words of a text are which sign: one byte for each `Sign`, at its number."""
 
 
 def _pack() -> dict[str, int]:
     weights: dict[str, int] = {}
     for sign, words in _WORDS.items():
-        for word in set(words.split()):
-            weights[word] = weights.get(word, 0) + (1 << (_BITS * sign))
+        listed = set(words.split())
+        if len(listed) > 255:
+            raise ValueError(f"more words for {sign.name} than a byte counts")
+        for word in listed:
+            weights[word] = weights.get(word, 0) + (1 << (8 * sign))
     return weights
 
 
-# Each sign has ten bits of one integer, so that a single sum over the words counts all of them:
-# this is what keeps the gate at a few microseconds. No list is longer than 1023 words.
+# Each sign has one byte of an integer, so that a single sum over the words counts all of them:
+# this is what keeps the gate at a few microseconds.
 _WEIGHT: Final[Mapping[str, int]] = _pack()
 _KNOWN: Final = frozenset(_WEIGHT)
 
 
-def tally(words: Set[str]) -> int:
-    """How many of ``words`` (lower case) are which sign; read it with `count`."""
-    return sum(map(_WEIGHT.__getitem__, _KNOWN & words))
-
-
-def count(tallied: int, sign: Sign) -> int:
-    """The number of different words in a `tally` that are ``sign``."""
-    return tallied >> (_BITS * sign) & _MASK
+def tally(words: Set[str]) -> Signs:
+    """How many of ``words`` (lower case) are which sign; index it by a `Sign`."""
+    return sum(map(_WEIGHT.__getitem__, _KNOWN & words)).to_bytes(len(Sign), "little")
