@@ -77,7 +77,7 @@ def tell(error: BaseException) -> Failure:
             return Failure("fleet", tuple(str(error).splitlines()), None, Code.USAGE)
         case ServicesError() | StackError() | HomeError():
             hint = "`pointsman doctor` looks at each dependency."
-            return Failure("services", tuple(str(error).splitlines()), hint, Code.FAILURE)
+            return Failure("services", (_first_and_last(str(error)),), hint, Code.FAILURE)
         case DBAPIError():
             return _database(error)
         case KeyboardInterrupt():
@@ -90,6 +90,12 @@ def tell(error: BaseException) -> Failure:
             return Failure("file", (f"{where}{error.strerror}.",), None, Code.USAGE if usage else Code.FAILURE)
         case _:
             return _unexpected(error)
+
+
+def _first_and_last(message: str) -> str:
+    """What happened, and of the log that is quoted after it the last line: what is between is a traceback."""
+    first, *rest = [line for line in message.splitlines() if line.strip()] or [""]
+    return f"{first} {plain(rest[-1].strip())}" if rest else first
 
 
 def _bad_input(error: BadInput) -> Failure:

@@ -9,6 +9,7 @@ from cli.failure import Code, Stop, tell
 from fleet_file import FleetError, Problem
 from settings import SettingsError
 from tasks.line import BadInput, Rejection
+from workers.local import StackError
 from workers.services import ServicesError
 
 SECRET = "my secret prompt"
@@ -31,6 +32,7 @@ def _operational(message: str, state: str | None = None) -> OperationalError:
         (SettingsError("DATABASE_URL is not the address of a Postgres."), 2, "DATABASE_URL"),
         (FleetError(Path("f.toml"), [Problem("tiers.a", "is odd.", "Mend it.")]), 2, "1 problem"),
         (ServicesError("The embedded services do not start."), 1, "do not start"),
+        (StackError("small ended. The end of s.log:\n  File …\nKeyError: 'x'"), 1, "The end of s.log: KeyError: 'x'"),
         (_operational("connection refused"), 1, "Postgres cannot be reached"),
         (_operational("terminating", "57P01"), 1, "Postgres cannot be reached"),
         (_operational('role "pointsman_app" does not exist'), 1, "older schema"),
