@@ -1,25 +1,19 @@
-"""The policy: from opinions to a tier, by expected loss.
+"""The policy: from opinions to a tier.
 
-For each tier of the ladder that the query fits::
-
-    loss(tier) = price(tier) + λ · P(failure at tier)
-
-``price`` is the query's expected cost at the tier over its expected cost at the top tier (so the
-top's is 1), and λ is ``fleet.router.quality_weight``: a lost answer weighs λ times the money that
-asking the top tier costs. Under λ = 3 the top is worth its whole price where it is 1/3 more likely
-to answer well than a free tier. The least loss wins, ties go up.
+A pin decides alone; then the gate where it is sure; then the classifier; what is still uncertain
+may go to the LLM router. Where nobody is sure, the tier of the least expected loss is taken (see
+`routing.loss`), ties going up. What is believed of each tier comes from the classifier's
+calibrated probabilities, or from a named tier and its confidence, or from a prior that takes the
+query for at least middling hard (see `routing.belief`): so doubt goes up.
 
 What holds of it (tests/unit/routing/test_policy_properties.py):
 
 * a larger λ never routes lower;
-* a more doubtful cheapest tier never routes lower, nor does a query that is harder for the tiers
-  in the way that hard queries are: for cheap ones at least as much as for dear ones;
+* nor does a more doubtful cheapest tier, nor a query that is harder in the way that hard queries
+  are: for cheap tiers at least as much as for dear ones;
 * a tier is never believed to do better than a dearer one;
-* no query goes where it does not fit, as long as it fits anywhere.
-
-Where a tier comes without a probability, it is interpolated between its neighbours; where there
-are only a tier's name and a confidence, `routing.belief` makes probabilities of them; where there
-is nothing, a prior does, which takes the query for at least middling hard. So doubt goes up.
+* no query goes where it does not fit, as long as it fits anywhere;
+* a text that speaks to the router goes no lower than it would if nobody had an opinion.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,17 +21,15 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from routing.belief import Belief, believe, mixed, named, prior
-from routing.context import answer_room, needed_tokens
-from routing.features import Features, category_of, features_of
-from routing.fleet import Fleet, Model
-from routing.gate import Rungs, difficulty, expected_completion_tokens, review
+from routing.fleet import Fleet
+from routing.loss import least, losses
 from routing.opinion import Opinion
 from routing.query import Query
+from routing.survey import Case, Ground
 
 __all__ = ["Decision", "Opinion", "Predictor", "decide", "settle"]
 
-TIE: Final = 1e-9
-"""Losses that differ by no more are a tie, which goes up."""
+_TINY: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +72,19 @@ def decide(
     predictor: Predictor | None,
     draws: Sequence[float] | None = None,
 ) -> list[Decision]:
-    """A decision for each of ``queries``: a pin decides alone, then the gate where it is sure, then the classifier.
+    """A decision for each of ``queries``, in their order.
 
     ``predictor`` is asked once, for all queries that are still open. ``draws`` are uniforms in
     [0, 1), one for each query; without them nothing is explored.
     """
-    ground = _Ground(fleet)
+    ground = Ground(fleet)
     cases = [ground.survey(query) for query in queries]
     opinions = _ask(predictor, cases, ground)
-    decisions = [
-        ground.pinned(case) if case.pin else ground.conclude(case, opinion)
-        for case, opinion in zip(cases, opinions, strict=True)
-    ]
+    decisions = [_conclude(case, opinion, ground) for case, opinion in zip(cases, opinions, strict=True)]
     if draws is None or fleet.router.exploration <= 0:
         return decisions
     return [
-        decision if decision.wants_opinion else ground.explore(case, decision, draw)
+        decision if decision.wants_opinion else _explore(case, decision, draw, ground)
         for case, decision, draw in zip(cases, decisions, draws, strict=True)
     ]
 
@@ -111,35 +100,18 @@ def settle(
     """
     if not decision.wants_opinion:
         return decision
-    ground = _Ground(fleet)
+    ground = Ground(fleet)
     case = ground.survey(query)
-    final = ground.fold(case, decision, opinion)
-    return final if draw is None or fleet.router.exploration <= 0 else ground.explore(case, final, draw)
+    final = _fold(case, decision, opinion, ground)
+    return final if draw is None or fleet.router.exploration <= 0 else _explore(case, final, draw, ground)
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """One query, as far as it can be seen without asking anyone but the gate."""
-
-    query: Query
-    features: Features
-    category: str
-    score: float
-    needed: int
-    room: Mapping[str, Sequence[Model]]
-    """Tier → its deployments that the query fits; tiers without any are left out."""
-    pin: str | None
-    gate: Opinion | None
-    sure: bool
-    """The gate decides alone."""
-
-
-def _ask(predictor: Predictor | None, cases: Sequence[_Case], ground: "_Ground") -> list[Opinion | None]:
+def _ask(predictor: Predictor | None, cases: Sequence[Case], ground: Ground) -> list[Opinion | None]:
     """The classifier's opinions, None for the queries that it was not asked about."""
     opinions: list[Opinion | None] = [None] * len(cases)
-    if predictor is None or "classifier" not in ground.fleet.router.stages:
+    if predictor is None or not ground.asks_classifier:
         return opinions
-    asked = [place for place, case in enumerate(cases) if not case.pin and not case.sure]
+    asked = [place for place, case in enumerate(cases) if case.pin is None and not case.sure]
     if asked:
         answers = predictor([cases[place].query for place in asked])
         for place, answer in zip(asked, answers, strict=True):
@@ -147,277 +119,178 @@ def _ask(predictor: Predictor | None, cases: Sequence[_Case], ground: "_Ground")
     return opinions
 
 
-class _Ground:
-    """What is the same for all queries of one call: the fleet's ladder, models and prices."""
-
-    def __init__(self, fleet: Fleet) -> None:
-        self.fleet = fleet
-        self.ladder = fleet.ladder
-        self.rungs = Rungs.of(fleet)
-        self.deployments = {tier: fleet.deployments(tier) for tier in fleet.tiers}
-        self.top_price = self.deployments[fleet.top][0].price
-        self.asks_llm = "llm" in fleet.router.stages and fleet.router.llm is not None
-
-    def survey(self, query: Query) -> _Case:
-        """Features, room and the gate's opinion. An unknown pin counts as none."""
-        features = features_of(query)
-        needed = needed_tokens(query)
-        pin = self._known_pin(query.pin)
-        gate = None
-        if pin is None and "gate" in self.fleet.router.stages:
-            gate = review(query, rungs=self.rungs, features=features)
-        return _Case(
-            query=query,
-            features=features,
-            category=gate.category if gate else category_of(features, query),
-            score=gate.score if gate else difficulty(features, query),
-            needed=needed,
-            room=self._room(query, needed),
-            pin=pin,
-            gate=gate,
-            sure=gate is not None and gate.tier is not None and gate.confidence >= self.fleet.router.gate_sure,
-        )
-
-    def pinned(self, case: _Case) -> Decision:
-        """The tier that the user named; where the query does not fit it, up, with the reason."""
-        pin = case.query.pin or ""
-        pinned = case.pin or self.ladder[-1]
-        tier, notes = self._fit(case, pinned)
-        model = self._preferred(case, tier)
-        if tier == pinned and pin not in self.fleet.tiers:
-            named_models = [each.name for each in case.room.get(tier, ()) if pin in (each.name, each.model)]
-            model = named_models[0] if named_models else model
-            notes += () if named_models else (f"{pin} has no room for it: another model of the tier",)
-        return Decision(
-            tier=tier,
-            router="pin",
-            confidence=1.0,
-            score=case.score,
-            category=case.category,
-            reasons=(f"pinned to {pin}", *notes),
-            model=model,
-        )
-
-    def conclude(self, case: _Case, opinion: Opinion | None) -> Decision:
-        """The decision from the gate's and the classifier's opinions."""
-        if case.sure and case.gate is not None:
-            return self._as_told(case, case.gate)
-        for voice in (opinion, case.gate):
-            if voice is not None and (decision := self._heed(case, voice)) is not None:
-                return decision
-        belief = prior(case.score, len(self.ladder))
-        reasons = tuple(voice.reason for voice in (opinion, case.gate) if voice is not None)
-        return self._decide(case, belief, router="prior", confidence=0.0, reasons=(*reasons, "nobody is sure: up"))
-
-    def fold(self, case: _Case, decision: Decision, opinion: Opinion | None) -> Decision:
-        """``decision`` after the LLM router's word."""
-        settled = replace(decision, wants_opinion=False)
-        theirs = None if opinion is None else believe(opinion, self.ladder)
-        if opinion is None or (theirs is None and not self._is_aside(opinion)):
-            return replace(settled, reasons=(*decision.reasons, "the LLM router abstained"))
-        if theirs is None:
-            return self._aside(case, opinion) or replace(
-                settled, reasons=(*decision.reasons, f"{opinion.tier} was named in doubt")
-            )
-        ours = tuple(decision.p_ok.get(tier, 0.0) for tier in self.ladder) if decision.p_ok else theirs
-        weight = opinion.confidence / max(opinion.confidence + decision.confidence, TIE)
-        folded = self._decide(
-            case,
-            mixed(ours, theirs, weight=min(max(weight, 0.0), 1.0)),
-            router=opinion.router,
-            confidence=max(opinion.confidence, decision.confidence),
-            reasons=(*decision.reasons, opinion.reason),
-            floor=self._floor(case, decision.tier),
-        )
-        return replace(folded, wants_opinion=False)
-
-    def explore(self, case: _Case, decision: Decision, draw: float) -> Decision:
-        """``decision``, or with probability ε a tier at random among those that fit; with its propensity."""
-        arms = [tier for tier in self.ladder if tier in case.room]
-        if decision.router == "pin" or decision.tier not in arms or len(arms) < 2:
+def _conclude(case: Case, opinion: Opinion | None, ground: Ground) -> Decision:
+    """The decision by pin, gate and classifier, in this order."""
+    if case.pin is not None:
+        return _pinned(case, case.pin, ground)
+    if case.sure and case.gate is not None:
+        return _as_told(case, case.gate, ground)
+    for voice in (opinion, case.gate):
+        if voice is not None and (decision := _heed(case, voice, ground)) is not None:
             return decision
-        share = min(self.fleet.router.exploration, 1.0)
-        drawn = arms[min(int(draw / share * len(arms)), len(arms) - 1)] if draw < share else decision.tier
-        if drawn == decision.tier:
-            return replace(decision, propensity=1.0 - share + share / len(arms))
-        return replace(
-            decision,
-            tier=drawn,
-            router="exploration",
-            propensity=share / len(arms),
-            model=self._preferred(case, drawn),
-            reasons=(*decision.reasons, f"explored instead of {decision.tier}"),
-        )
-
-    def _as_told(self, case: _Case, gate: Opinion) -> Decision:
-        """The tier that a sure gate names, without weighing: its confidence is no calibrated figure."""
-        tier, notes = self._fit(case, gate.tier or self.fleet.top)
-        return Decision(
-            tier=tier,
-            router=gate.router,
-            confidence=gate.confidence,
-            score=case.score,
-            category=case.category,
-            reasons=(gate.reason, *notes),
-            model=self._preferred(case, tier),
-        )
-
-    def _heed(self, case: _Case, opinion: Opinion) -> Decision | None:
-        """What follows from one opinion, or None where it abstains."""
-        if self._is_aside(opinion):
-            aside = self._aside(case, opinion)
-            if aside is not None:
-                return aside
-            belief: Belief | None = named(len(self.ladder) - 1, opinion.confidence, len(self.ladder))
-        else:
-            belief = believe(opinion, self.ladder)
-        if belief is None:
-            return None
-        return self._decide(
-            case,
-            belief,
-            router=opinion.router,
-            confidence=opinion.confidence,
-            reasons=(opinion.reason,),
-            score=opinion.score,
-        )
-
-    def _decide(
-        self,
-        case: _Case,
-        belief: Belief,
-        *,
-        router: str,
-        confidence: float,
-        reasons: tuple[str, ...],
-        score: float | None = None,
-        floor: str | None = None,
-    ) -> Decision:
-        """The tier of the least expected loss, and the decision that says so."""
-        losses = self._losses(case, belief)
-        if not losses:
-            tier, notes = self._fit(case, self.ladder[-1])
-        else:
-            tier = _least(losses)
-            notes = ("expected loss: " + ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items()),)
-        if case.features.wary and floor is None:
-            floor = _least(self._losses(case, prior(case.score, len(self.ladder))) or {tier: 0.0})
-        if floor is not None and self._is_below(tier, floor):
-            tier, held = self._fit(case, floor)
-            notes = (*notes, f"not below {floor}", *held)
-        doubtful = confidence < self.fleet.router.classifier_sure
-        return Decision(
-            tier=tier,
-            router=router,
-            confidence=confidence,
-            score=case.score if score is None else score,
-            category=case.category,
-            reasons=(*reasons, *notes),
-            p_ok=dict(zip(self.ladder, belief, strict=True)),
-            model=self._preferred(case, tier),
-            wants_opinion=self.asks_llm and doubtful and len(losses) > 1,
-        )
-
-    def _losses(self, case: _Case, belief: Belief) -> dict[str, float]:
-        """Expected loss of each tier of the ladder that the query fits, from the cheapest up."""
-        weight = self.fleet.router.quality_weight
-        prompt = case.query.prompt_tokens
-        completion = expected_completion_tokens(case.features, case.query)
-        top = _cost(self.top_price.input_usd_per_mtok, self.top_price.output_usd_per_mtok, prompt, completion)
-        top *= self.top_price.multiplier
-        losses: dict[str, float] = {}
-        for rung, tier in enumerate(self.ladder):
-            models = case.room.get(tier)
-            if not models:
-                continue
-            if top > 0:
-                price = models[0].price
-                cost = _cost(price.input_usd_per_mtok, price.output_usd_per_mtok, prompt, completion)
-                share = cost * price.multiplier / top
-            else:
-                # Nothing costs money (local models): every rung counts as one step of effort.
-                share = (rung + 1) / len(self.ladder)
-            losses[tier] = share + weight * (1.0 - belief[rung])
-        return losses
-
-    def _aside(self, case: _Case, opinion: Opinion) -> Decision | None:
-        """The decision for a tier off the ladder, if the opinion is sure of it and the query fits there."""
-        tier = opinion.tier
-        if tier is None or tier not in case.room or opinion.confidence < self.fleet.router.classifier_sure:
-            return None
-        return Decision(
-            tier=tier,
-            router=opinion.router,
-            confidence=opinion.confidence,
-            score=opinion.score,
-            category=case.category,
-            reasons=(opinion.reason,),
-            model=self._preferred(case, tier),
-        )
-
-    def _is_aside(self, opinion: Opinion) -> bool:
-        return opinion.tier is not None and opinion.tier in self.fleet.tiers and opinion.tier not in self.ladder
-
-    def _is_below(self, tier: str, floor: str) -> bool:
-        ladder = self.ladder
-        return tier in ladder and floor in ladder and ladder.index(tier) < ladder.index(floor)
-
-    def _floor(self, case: _Case, tier: str) -> str | None:
-        """The lowest tier to which an LLM's word may bring a query that stood at ``tier``."""
-        if tier not in self.ladder:
-            return None
-        return tier if case.features.wary else self.ladder[max(self.ladder.index(tier) - 1, 0)]
-
-    def _room(self, query: Query, needed: int) -> dict[str, Sequence[Model]]:
-        room: dict[str, Sequence[Model]] = {}
-        for tier, models in self.deployments.items():
-            fit = [model for model in models if needed + answer_room(query, model) <= model.context_tokens]
-            if fit:
-                room[tier] = fit
-        return room
-
-    def _fit(self, case: _Case, wanted: str) -> tuple[str, tuple[str, ...]]:
-        """``wanted``, or the next tier up that the query fits, or any that it fits, or the roomiest; and why."""
-        if wanted in case.room:
-            return wanted, ()
-        why = f"no room in {wanted}: about {case.needed} tokens"
-        seen = {wanted}
-        rung = self.fleet.tiers[wanted].escalates_to
-        while rung is not None and rung not in seen:
-            if rung in case.room:
-                return rung, (why,)
-            seen.add(rung)
-            rung = self.fleet.tiers[rung].escalates_to
-        if case.room:
-            return list(case.room)[-1], (why,)
-        roomiest = max(self.deployments, key=lambda tier: max(model.context_tokens for model in self.deployments[tier]))
-        return roomiest, (why, "no tier has room for it: to the roomiest")
-
-    def _preferred(self, case: _Case, tier: str) -> str | None:
-        """The deployment for the query's category; or the first that it fits, where the tier's first has no room."""
-        models = case.room.get(tier)
-        if not models:
-            return None
-        for model in models:
-            if case.category in model.categories:
-                return model.name
-        return None if models[0] is self.deployments[tier][0] else models[0].name
-
-    def _known_pin(self, pin: str | None) -> str | None:
-        if pin is None:
-            return None
-        try:
-            tier = self.fleet.resolve_pin(pin)
-        except KeyError:
-            return None
-        return tier if tier in self.fleet.tiers else None
+    abstained = tuple(voice.reason for voice in (opinion, case.gate) if voice is not None)
+    belief = prior(case.score, len(ground.ladder))
+    return _weigh(case, belief, ground, router="prior", confidence=0.0, reasons=(*abstained, "nobody is sure: up"))
 
 
-def _cost(input_usd: float, output_usd: float, prompt: int, completion: int) -> float:
-    return input_usd * prompt + output_usd * completion
+def _pinned(case: Case, pinned: str, ground: Ground) -> Decision:
+    """The tier that the user named; where the query does not fit it, the next one up, with the reason."""
+    name = case.query.pin or pinned
+    tier, notes = ground.place(case, pinned)
+    model = ground.preferred(case, tier)
+    if tier == pinned and name not in ground.fleet.tiers:
+        asked = next((each.name for each in case.room.get(tier, ()) if name in (each.name, each.model)), None)
+        if asked is None:
+            notes = (*notes, f"no room in {name} itself: another model of the tier")
+        model = asked or model
+    return _told(case, tier, router="pin", confidence=1.0, reasons=(f"pinned to {name}", *notes), model=model)
 
 
-def _least(losses: Mapping[str, float]) -> str:
-    """The dearest of the tiers whose loss is the least."""
-    bound = min(losses.values()) + TIE
-    return [tier for tier, loss in losses.items() if loss <= bound][-1]
+def _as_told(case: Case, gate: Opinion, ground: Ground) -> Decision:
+    """The tier that a sure gate names, without weighing: its confidence is no calibrated figure."""
+    tier, notes = ground.place(case, gate.tier or ground.ladder[-1])
+    return _told(
+        case,
+        tier,
+        router=gate.router,
+        confidence=gate.confidence,
+        reasons=(gate.reason, *notes),
+        model=ground.preferred(case, tier),
+    )
+
+
+def _told(
+    case: Case, tier: str, *, router: str, confidence: float, reasons: tuple[str, ...], model: str | None
+) -> Decision:
+    """A decision that nothing had to be weighed for."""
+    return Decision(
+        tier=tier,
+        router=router,
+        confidence=confidence,
+        score=case.score,
+        category=case.category,
+        reasons=(*case.notes, *reasons),
+        model=model,
+    )
+
+
+def _heed(case: Case, opinion: Opinion, ground: Ground) -> Decision | None:
+    """What follows from one opinion, or None where it abstains."""
+    if ground.is_aside(opinion.tier):
+        if (aside := _aside(case, opinion, ground)) is not None:
+            return aside
+        belief: Belief | None = named(len(ground.ladder) - 1, opinion.confidence, len(ground.ladder))
+    else:
+        belief = believe(opinion, ground.ladder)
+    if belief is None:
+        return None
+    return _weigh(case, belief, ground, router=opinion.router, confidence=opinion.confidence, reasons=(opinion.reason,))
+
+
+def _aside(case: Case, opinion: Opinion, ground: Ground) -> Decision | None:
+    """The decision for a tier off the ladder, if the opinion is sure of it and the query fits there."""
+    tier = opinion.tier
+    if tier is None or tier not in case.room or opinion.confidence < ground.policy.classifier_sure:
+        return None
+    return _told(
+        case,
+        tier,
+        router=opinion.router,
+        confidence=opinion.confidence,
+        reasons=(opinion.reason,),
+        model=ground.preferred(case, tier),
+    )
+
+
+def _weigh(
+    case: Case,
+    belief: Belief,
+    ground: Ground,
+    *,
+    router: str,
+    confidence: float,
+    reasons: tuple[str, ...],
+    floor: str | None = None,
+) -> Decision:
+    """The decision for the tier of the least expected loss, or for ``floor`` where that is higher."""
+    weighed = losses(case, belief, ground)
+    if weighed:
+        tier, notes = least(weighed), _explain(weighed, case, ground)
+    else:
+        tier, notes = ground.place(case, ground.ladder[-1])
+    if floor is None and case.features.wary and weighed:
+        floor = least(losses(case, prior(case.score, len(ground.ladder)), ground))
+    if floor is not None and ground.is_below(tier, floor):
+        tier, held = ground.place(case, floor)
+        notes = (*notes, f"not below {floor}", *held)
+    return Decision(
+        tier=tier,
+        router=router,
+        confidence=confidence,
+        score=case.score,
+        category=case.category,
+        reasons=(*case.notes, *reasons, *notes),
+        p_ok=dict(zip(ground.ladder, belief, strict=True)),
+        model=ground.preferred(case, tier),
+        wants_opinion=ground.asks_llm and confidence < ground.policy.classifier_sure and len(weighed) > 1,
+    )
+
+
+def _explain(weighed: Mapping[str, float], case: Case, ground: Ground) -> tuple[str, ...]:
+    told = "expected loss: " + ", ".join([f"{tier} {loss:.3f}" for tier, loss in weighed.items()])
+    if len(weighed) == len(ground.ladder):
+        return (told,)
+    left_out = ", ".join(tier for tier in ground.ladder if tier not in weighed)
+    return told, f"no room in {left_out} for about {case.needed} tokens"
+
+
+def _fold(case: Case, decision: Decision, opinion: Opinion | None, ground: Ground) -> Decision:
+    """``decision`` after the LLM router's word."""
+    settled = replace(decision, wants_opinion=False)
+    if opinion is None:
+        return replace(settled, reasons=(*decision.reasons, "the LLM router was silent"))
+    if ground.is_aside(opinion.tier):
+        aside = _aside(case, opinion, ground)
+        doubted = replace(settled, reasons=(*decision.reasons, opinion.reason, "in doubt or without room: not there"))
+        return doubted if aside is None else replace(aside, reasons=(*decision.reasons, *aside.reasons))
+    theirs = believe(opinion, ground.ladder)
+    if theirs is None:
+        return replace(settled, reasons=(*decision.reasons, opinion.reason))
+    ours = tuple(decision.p_ok[tier] for tier in ground.ladder)
+    weight = opinion.confidence / max(opinion.confidence + decision.confidence, _TINY)
+    folded = _weigh(
+        replace(case, notes=()),
+        mixed(ours, theirs, weight=min(max(weight, 0.0), 1.0)),
+        ground,
+        router=opinion.router,
+        confidence=max(opinion.confidence, decision.confidence),
+        reasons=(*decision.reasons, opinion.reason),
+        floor=_lowest(case, decision.tier, ground),
+    )
+    return replace(folded, wants_opinion=False, score=opinion.score)
+
+
+def _lowest(case: Case, tier: str, ground: Ground) -> str | None:
+    """The lowest tier to which an LLM's word may bring a query that stood at ``tier``."""
+    if tier not in ground.ladder:
+        return None
+    return tier if case.features.wary else ground.ladder[max(ground.ladder.index(tier) - 1, 0)]
+
+
+def _explore(case: Case, decision: Decision, draw: float, ground: Ground) -> Decision:
+    """``decision``, or with probability ε a tier at random among those that fit; with its propensity."""
+    arms = [tier for tier in ground.ladder if tier in case.room]
+    if decision.router == "pin" or decision.tier not in arms or len(arms) < 2:
+        return decision
+    share = min(ground.policy.exploration, 1.0)
+    drawn = arms[min(int(draw / share * len(arms)), len(arms) - 1)] if draw < share else decision.tier
+    if drawn == decision.tier:
+        return replace(decision, propensity=1.0 - share + share / len(arms))
+    return replace(
+        decision,
+        tier=drawn,
+        router="exploration",
+        propensity=share / len(arms),
+        model=ground.preferred(case, drawn),
+        reasons=(*decision.reasons, f"explored instead of {decision.tier}"),
+    )

@@ -1,0 +1,56 @@
+"""Expected loss: what a tier costs, and what its failures do.
+
+For each tier of the ladder that the query fits::
+
+    loss(tier) = price(tier) + λ · P(failure at tier)
+
+``price`` is the query's expected cost at the tier over its expected cost at the top tier, whose
+price so is 1 (prompt tokens and expected completion tokens at the tariff of the deployment that
+would serve it). λ is ``fleet.router.quality_weight``: a lost answer weighs λ times the money that
+asking the top tier costs. With λ = 3 the top is worth its whole price where it is 1/3 more likely
+to answer well than a tier that costs nothing. Where nothing costs money (local models), each rung
+counts as one equal step of effort, and the top again as 1.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from routing.belief import Belief
+from routing.fleet import Price
+from routing.gate import expected_completion_tokens
+from routing.survey import Case, Ground
+
+TIE: Final = 1e-9
+"""Losses that differ by no more are a tie."""
+
+
+def losses(case: Case, belief: Belief, ground: Ground) -> dict[str, float]:
+    """Expected loss of each tier of the ladder that the query fits, from the cheapest up; may be empty."""
+    weight = ground.policy.quality_weight
+    prompt = case.query.prompt_tokens
+    completion = expected_completion_tokens(case.features, case.query)
+    top = _cost(ground.top_price, prompt, completion)
+    found: dict[str, float] = {}
+    for rung, tier in enumerate(ground.ladder):
+        models = case.room.get(tier)
+        if not models:
+            continue
+        serving = models[0]
+        for model in models:
+            if case.category in model.categories:
+                serving = model
+                break
+        price = _cost(serving.price, prompt, completion) / top if top > 0 else (rung + 1) / len(ground.ladder)
+        found[tier] = price + weight * (1.0 - belief[rung])
+    return found
+
+
+def least(losses: Mapping[str, float]) -> str:
+    """The tier of the least loss; the dearest where several tie."""
+    bound = min(losses.values()) + TIE
+    return [tier for tier, loss in losses.items() if loss <= bound][-1]
+
+
+def _cost(price: Price, prompt: int, completion: int) -> float:
+    """In millionths of a dollar. Not `Price.cost_usd`: its rounding would blur the smallest queries."""
+    return (price.input_usd_per_mtok * prompt + price.output_usd_per_mtok * completion) * price.multiplier
