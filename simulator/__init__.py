@@ -42,5 +42,6 @@ never a prompt. ``GET /stats`` has the counts, and brings the log file up to dat
 could not be delivered is billed all the same: the provider did the work. ``dead`` receives nothing
 and logs nothing. Tokens are ⌈characters ÷ 4⌉.
 
-`process.start_simulator` starts and stops it.
+`process.start_simulator` starts and stops it. One process answers 6,000 to 11,000 calls a second on
+one core, at 0.08–0.11 ms CPU each (`connection` says how that was measured, and against what).
 """

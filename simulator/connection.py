@@ -2,7 +2,10 @@
 
 Written on `asyncio.Protocol` by hand rather than on a web framework, because this process is
 the measured counterpart of throughput benchmarks on a shared machine: what it spends on a call
-is taken from what is being measured (figures in ``simulator/__init__.py``).
+is taken from what is being measured. Measured side by side, two cores, 64 connections, a fixed
+reply of 1 kB: 0.015–0.03 ms CPU per call, against 0.03–0.06 ms of ``aiohttp.web`` 3.14. It also
+needs what frameworks hide: resets, half replies, and whether a reply went out. A whole simulated
+call takes 0.08–0.11 ms.
 """
 
 import asyncio

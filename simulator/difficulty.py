@@ -10,30 +10,74 @@ from typing import Final
 _READ_CHARS: Final = 2000
 """Only so much of a prompt is read: a long one would cost more than the rest of the call."""
 
-_DEEP: Final = re.compile(
-    r"\b(?:prove|proof|derive|theorem|analy[sz]e|analysis|compare|evaluate|critique|trade-?offs?|design|optimi[sz]e"
-    r"|refactor|debug|step by step|justify|strategy|implications?|diagnos\w+|architect\w*|beweise|analysiere)\b"
+_WORD: Final = re.compile(r"[^\W\d_]+")
+_SUM: Final = re.compile(r"\d\s*[-+*/^=]\s*\d|[∫∑√]")
+
+_DEEP: Final = frozenset(
+    [
+        "prove",
+        "proof",
+        "proofs",
+        "derive",
+        "theorem",
+        "analyse",
+        "analyze",
+        "analysis",
+        "compare",
+        "evaluate",
+        "critique",
+        "tradeoff",
+        "tradeoffs",
+        "design",
+        "optimise",
+        "optimize",
+        "refactor",
+        "debug",
+        "justify",
+        "strategy",
+        "implication",
+        "implications",
+        "diagnose",
+        "diagnosis",
+        "architecture",
+        "beweise",
+        "analysiere",
+    ]
 )
-_MATHS: Final = re.compile(
-    r"\b(?:integral|equation|matrix|probability|polynomial|eigenvalues?|modulo|logarithm|derivative|percent"
-    r"|how (?:many|much))\b|\d\s*[-+*/^=]\s*\d|[∫∑√]"
+_DEEP_PHRASES: Final = ("step by step", "trade-off")
+_MATHS: Final = frozenset(
+    [
+        "integral",
+        "equation",
+        "matrix",
+        "probability",
+        "polynomial",
+        "eigenvalue",
+        "eigenvalues",
+        "modulo",
+        "logarithm",
+        "derivative",
+        "percent",
+    ]
 )
-_CODE: Final = re.compile(
-    r"```|\bdef \w|\bclass \w+[:({]|[{};]\n"
-    r"|\b(?:python|javascript|rust|golang|sql|regex|function|algorithm|unit tests?)\b"
-)
+_MATHS_PHRASES: Final = ("how many", "how much")
+_CODE: Final = frozenset(["python", "javascript", "rust", "golang", "sql", "regex", "function", "algorithm"])
+_CODE_PHRASES: Final = ("```", "def ", "unit test", "{\n", ";\n")
 
 
 def visible(text: str) -> float:
-    """What the text shows of its difficulty, from 0 to 0.95."""
+    """What the text shows of its difficulty, from 0.15 to 1.4."""
     head = text[:_READ_CHARS].lower()
-    deep = min(3, len(set(_DEEP.findall(head))))
+    words = set(_WORD.findall(head))
+    deep = min(3, len(words & _DEEP) + sum(phrase in head for phrase in _DEEP_PHRASES))
+    maths = words & _MATHS or any(phrase in head for phrase in _MATHS_PHRASES) or _SUM.search(head)
+    code = words & _CODE or any(phrase in head for phrase in _CODE_PHRASES)
     return (
         0.15
         + 0.3 * min(1.0, len(text) / _READ_CHARS)
         + 0.2 * deep
-        + (0.15 if _MATHS.search(head) else 0.0)
-        + (0.15 if _CODE.search(head) else 0.0)
+        + (0.15 if maths else 0.0)
+        + (0.15 if code else 0.0)
         + (0.05 if head.count("?") > 1 else 0.0)
     )
 

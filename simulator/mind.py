@@ -140,7 +140,8 @@ def _plain_object(ask: Ask, label: str, *, sure: bool) -> dict[str, Any]:
 
 def _choices(text: str) -> list[str]:
     """The closed list of answers that the prompt names, or none. Only the list itself can be answered then."""
-    found = _CHOICES.search(text) if text else None
+    # The plain search first, as above: every list has a colon or an “or”.
+    found = _CHOICES.search(text) if ":" in text or " or " in text else None
     if found is None:
         return []
     if found.group(1):

@@ -13,7 +13,6 @@ _MARKS: Final = {
         (_SPANISH, "el los las es una para por qué cuál cómo que con del y en"),
     )
 }
-_NAMED: Final = re.compile(r"\b(?:in|into|auf|en)\s+(german|deutsch|french|français|spanish|español)\b")
 _NAMES: Final = {
     "german": _GERMAN,
     "deutsch": _GERMAN,
@@ -22,6 +21,7 @@ _NAMES: Final = {
     "spanish": _SPANISH,
     "español": _SPANISH,
 }
+_ASKED_FOR: Final = re.compile(rf"\b(?:in|into|auf|en)\s+({'|'.join(_NAMES)})\b")
 _WORD: Final = re.compile(r"[^\W\d_]+")
 
 _SURE: Final = {
@@ -80,10 +80,9 @@ def _topic(text: str) -> str:
 
 
 def _language(head: str) -> str:
-    head = head.lower()
-    if (named := _NAMED.search(head)) is not None:
+    words = set(_WORD.findall(head.lower()))
+    if words & _NAMES.keys() and (named := _ASKED_FOR.search(head.lower())) is not None:
         return _NAMES[named.group(1)]
-    words = set(_WORD.findall(head))
     counts = {language: len(marks & words) for language, marks in _MARKS.items()}
     best = max(counts, key=counts.__getitem__)
     return best if counts[best] >= 2 and 4 * counts[best] >= len(words) else _ENGLISH
