@@ -1,0 +1,152 @@
+"""When a deployment is left alone for a while, and how it comes back.
+
+Closed, all calls go. It opens when half of the recent calls failed, or when its p95 is three times
+what it usually is. Open, none goes until a time that doubles with each opening in a row. Then it is
+half open: one call, the probe, decides. The rule is here alone; `health` keeps the figures, in
+Redis for all workers or in this process.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from routing.outcome import Completion, FailureKind, Outcome
+
+HALF_LIFE_S: Final = 5.0
+"""What happened so long ago counts half as much as what happens now."""
+
+MIN_CALLS: Final = 10.0
+"""Of fewer recent calls nothing is concluded. They fade, so a trickle never has so many."""
+
+FAILED_SHARE: Final = 0.5
+SLOW_SHARE: Final = 0.05
+"""More than 5 % of the calls above a bound: the p95 is above that bound."""
+
+MIN_SLOW: Final = 8.0
+"""One long answer among twenty is no trend."""
+
+SLOW_FACTOR: Final = 3.0
+SLOW_MARGIN_MS: Final = 500.0
+"""A call is slow above three times the usual p95, and by at least half a second."""
+
+FIRST_REST_S: Final = 5.0
+LONGEST_REST_S: Final = 60.0
+
+NEW_BASELINE_FACTOR: Final = 2.0
+"""A probe that is well but slow doubles what counts as usual: a provider that stays slow comes back in the end."""
+
+
+class Circuit(StrEnum):
+    """Whether calls go through."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class Health(StrEnum):
+    """What one outcome says of the deployment itself."""
+
+    WELL = "well"
+    FAILED = "failed"
+    SILENT = "silent"
+    """It says nothing: the fault was the query's, or ours, or nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """How many recent calls there were, each counting less the older it is."""
+
+    calls: float = 0.0
+    failed: float = 0.0
+    slow: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """``opens_in_s`` None: closed; above 0: open for so long; 0: half open."""
+
+    probe_in_s: float | None = None
+    streak: int = 0
+    version: int = 0
+
+    @property
+    def circuit(self) -> Circuit:
+        if self.probe_in_s is None:
+            return Circuit.CLOSED
+        return Circuit.OPEN if self.probe_in_s > 0 else Circuit.HALF_OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Where a breaker goes: ``probe_in_s`` None closes it."""
+
+    probe_in_s: float | None
+    streak: int
+    baseline_factor: float = 1.0
+    reason: str = ""
+
+
+def trip(breaker: Breaker, recent: Recent) -> Move | None:
+    """The opening of a closed breaker, if the recent calls are bad enough."""
+    if breaker.circuit is not Circuit.CLOSED or recent.calls < MIN_CALLS:
+        return None
+    if recent.failed >= FAILED_SHARE * recent.calls:
+        return _opening(breaker, "failures")
+    if recent.slow >= MIN_SLOW and recent.slow > SLOW_SHARE * recent.calls:
+        return _opening(breaker, "slowness")
+    return None
+
+
+def after_probe(breaker: Breaker, health: Health, *, is_slow: bool) -> Move | None:
+    """What the probe decides; None where it says nothing and another may try."""
+    match health:
+        case Health.SILENT:
+            return None
+        case Health.FAILED:
+            return _opening(breaker, "failures")
+        case Health.WELL if is_slow:
+            return Move(
+                _rest_s(breaker.streak), breaker.streak + 1, baseline_factor=NEW_BASELINE_FACTOR, reason="slowness"
+            )
+        case Health.WELL:
+            return Move(None, 0, reason="probe")
+
+
+def _opening(breaker: Breaker, reason: str) -> Move:
+    return Move(_rest_s(breaker.streak), breaker.streak + 1, reason=reason)
+
+
+def _rest_s(streak: int) -> float:
+    return min(FIRST_REST_S * 2.0 ** min(streak, 10), LONGEST_REST_S)
+
+
+def health_of(outcome: Outcome | None) -> Health:
+    """What ``outcome`` says of the deployment. A 429 that says for how long is no failure: it is obeyed."""
+    if outcome is None:
+        return Health.SILENT
+    if isinstance(outcome, Completion):
+        return Health.WELL
+    match outcome.kind:
+        case (
+            FailureKind.NEVER_SENT
+            | FailureKind.OVERLOADED
+            | FailureKind.SERVER_ERROR
+            | FailureKind.UNKNOWN
+            | FailureKind.BROKEN_BODY
+            | FailureKind.NOT_FOUND
+        ):
+            return Health.FAILED
+        case FailureKind.RATE_LIMITED:
+            return Health.FAILED if outcome.retry_after_s is None else Health.SILENT
+        case FailureKind.INEXPRESSIBLE | FailureKind.AUTH:
+            return Health.SILENT
+        case FailureKind.MALFORMED | FailureKind.SAFETY:
+            return Health.WELL
+
+
+def is_slow(latency_ms: float, baseline_ms: float | None) -> bool:
+    """Whether a call that took ``latency_ms`` is far beyond the usual p95."""
+    if not baseline_ms:
+        return False
+    return latency_ms > max(SLOW_FACTOR * baseline_ms, baseline_ms + SLOW_MARGIN_MS)
