@@ -22,6 +22,7 @@ from db.deposit import Order
 from db.ledger import Ledger
 from db.presence import Presence
 from db.reports import ask
+from db.reports.as_json import batch_as_json
 from db.reports.batch import Batch, Progress, batch_figures, batch_progress
 from settings import Settings
 
@@ -90,7 +91,7 @@ def submit(
         await _wait(engine, batch)
         figures = await batch_figures(engine, batch, fleet=checked)
         summary.show(figures, err if as_json else out)
-        return told | summary.as_json(figures)
+        return told | batch_as_json(figures)
 
     with open_source(file) as source:
         if not skip_invalid:
@@ -121,7 +122,7 @@ def status(
         found = await the_batch(engine, batch)
         figures = await batch_figures(engine, found, fleet=checked)
         if as_json:
-            emit(summary.as_json(figures) | {"open_by_stage": figures.progress.open_by_stage})
+            emit(batch_as_json(figures) | {"open_by_stage": figures.progress.open_by_stage})
         elif figures.progress.ended:
             summary.show(figures, out)
         else:

@@ -13,6 +13,7 @@ from cli.console import emit, err, out
 from cli.failure import Code, Stop
 from cli.opened import read_settings
 from cli.run import JsonOption
+from db.reports.as_json import story_as_json
 from db.reports.story import find_queries, query_events
 
 app = typer.Typer()
@@ -50,6 +51,6 @@ def explain(
             style="yellow",
         )
     if as_json:
-        emit(story.as_json(found[0], events))
+        emit(story_as_json(found[0], events))
     else:
         out.print(story.draw(found[0], events))

@@ -19,6 +19,7 @@ from cli.source import STDIN, RejectedFile, Source, open_source
 from cli.stack import Working, working_stack
 from cli.watch import wait_for_end
 from db.deposit import Order
+from db.reports.as_json import batch_as_json
 from db.reports.batch import Batch, BatchFigures, Progress, batch_figures, batch_progress
 from routing.fleet import Fleet
 from settings import Settings
@@ -190,7 +191,7 @@ async def submit_source(
 
 
 def _report(figures: BatchFigures, asked: Run, *, as_json: bool, elapsed_s: float) -> None:
-    told: dict[str, Any] = summary.as_json(figures) | {
+    told: dict[str, Any] = batch_as_json(figures) | {
         "rejected": asked.rejected,
         "rejected_file": str(asked.rejected_path) if asked.rejected_path else None,
         "output": str(asked.output) if asked.output else None,

@@ -9,6 +9,7 @@ from rich.tree import Tree
 from sqlalchemy import Row
 
 from cli.console import plain
+from db.reports.as_json import cost_usd
 from routing.lifecycle import FALLBACK, ROUTE
 
 _MARKS = {
@@ -18,43 +19,6 @@ _MARKS = {
     "cancelled": ("■", "yellow"),
     "expired": ("■", "yellow"),
 }
-
-
-def as_json(query: Row[Any], events: Sequence[Row[Any]]) -> dict[str, Any]:
-    """The story as an object: the query as it stands, and its events by time."""
-    return {
-        "query_id": query.id,
-        "batch_id": query.handle,
-        "custom_id": query.custom_id,
-        "line": query.line,
-        "simulated": query.simulated,
-        "state": query.state,
-        "stage": query.stage,
-        "tier": query.answer_tier or query.tier,
-        "model": query.answer_model,
-        "confidence": query.answer_confidence,
-        "accepted": query.accepted,
-        "escalations": query.escalations,
-        "pin": query.pin,
-        "submitted_at": query.submitted_at,
-        "finished_at": query.finished_at,
-        "cost_usd": cost_usd(events),
-        "events": [_event(row) for row in events],
-    }
-
-
-def _event(row: Row[Any]) -> dict[str, Any]:
-    told = {name: value for name, value in row._mapping.items() if value is not None and name != "rank"}
-    for name in ("cost_usd", "reserved_usd"):
-        if name in told:
-            told[name] = float(told[name])
-    return told
-
-
-def cost_usd(events: Sequence[Row[Any]]) -> float:
-    """What its calls cost; one that has no outcome yet counts at its worst case."""
-    spent = [row.reserved_usd if row.cost_usd is None else row.cost_usd for row in events if row.event == "call"]
-    return round(float(sum(spent)), 9)
 
 
 def draw(query: Row[Any], events: Sequence[Row[Any]]) -> Tree:

@@ -1,7 +1,4 @@
-"""The report at the end of a batch: for people, and as the object of ``--json``."""
-
-from collections.abc import Mapping
-from typing import Any
+"""The report at the end of a batch, for people."""
 
 from rich.console import Console
 from rich.table import Table
@@ -9,73 +6,7 @@ from rich.text import Text
 
 from cli.console import plain
 from cli.watch import duration
-from db.reports.batch import BatchFigures, TierFigures
-
-
-def as_json(figures: BatchFigures) -> dict[str, Any]:
-    """Every figure of the report. ``by_tier`` counts answers by the tier that gave them.
-
-    Shares are between 0 and 1 and None where they have no meaning; latencies are of complete
-    provider calls; ``wall_s`` runs from submission to the batch's end.
-    """
-    progress = figures.progress
-    return {
-        "batch_id": progress.handle,
-        "total": progress.total,
-        "completed": progress.done,
-        "failed": progress.failed,
-        "cancelled": progress.cancelled,
-        "open": progress.total - progress.finished,
-        "escalated": progress.escalated,
-        "by_tier": {tier.tier: tier.answered for tier in figures.tiers if tier.answered},
-        "calls": figures.calls,
-        "failed_calls": figures.failed_calls,
-        "open_calls": figures.open_calls,
-        "prompt_tokens": figures.prompt_tokens,
-        "completion_tokens": figures.completion_tokens,
-        "cost_usd": figures.cost_usd,
-        "baseline_cost_usd": figures.baseline_cost_usd,
-        "baseline": {"tier": figures.top_tier, "model": figures.baseline_model},
-        "saving_usd": figures.saving_usd,
-        "saving_share": _rounded(figures.saving_share),
-        "router_cost_usd": figures.router_cost_usd,
-        "router_share_of_saving": _rounded(figures.router_share_of_saving),
-        "wall_s": round(progress.wall_s, 3),
-        "queries_per_s": round(figures.queries_per_s, 2),
-        "latency_ms": _percentiles(figures.latency_ms),
-        "tiers": {tier.tier: _tier(tier) for tier in figures.tiers},
-        "failures": [
-            {"state": why.state, "reason": why.reason, "queries": why.queries, "example": why.example}
-            for why in figures.failures
-        ],
-        "simulated": progress.simulated,
-        "fleet_changed": figures.fleet_changed,
-        "source": progress.source,
-        "created_at": progress.created_at.isoformat(),
-        "ended_at": progress.ended_at.isoformat() if progress.ended_at else None,
-    }
-
-
-def _tier(tier: TierFigures) -> dict[str, Any]:
-    return {
-        "queries": tier.queries,
-        "answered": tier.answered,
-        "unaccepted": tier.unaccepted,
-        "confidence": _rounded(tier.confidence),
-        "calls": tier.calls,
-        "failed_calls": tier.failed_calls,
-        "cost_usd": tier.cost_usd,
-        "models": list(tier.models),
-        "latency_ms": _percentiles(tier.latency_ms),
-    }
-
-
-def _percentiles(latency_ms: tuple[float, float, float] | None) -> Mapping[str, float] | None:
-    return None if latency_ms is None else dict(zip(("p50", "p95", "p99"), latency_ms, strict=True))
-
-
-def _rounded(share: float | None) -> float | None:
-    return None if share is None else round(share, 6)
+from db.reports.batch import BatchFigures
 
 
 def show(figures: BatchFigures, console: Console) -> None:
@@ -99,11 +30,11 @@ def show(figures: BatchFigures, console: Console) -> None:
 def _table(figures: BatchFigures) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("tier")
-    for name in ("answers", "share", "asked", "doubtful", "calls", "cost", "p50", "p95", "p99"):
-        table.add_column(name, justify="right")
+    for name in ("answers", "share", "asked", "doubtful", "calls", "cost", "p50/p95/p99 ms"):
+        table.add_column(name, justify="right", no_wrap=True)
     for tier in figures.tiers:
         share = tier.answered / figures.progress.done if figures.progress.done else 0.0
-        latencies = [f"{ms:,.0f} ms" for ms in tier.latency_ms] if tier.latency_ms else ["–"] * 3
+        latencies = "/".join(f"{ms:.0f}" for ms in tier.latency_ms) if tier.latency_ms else "–"
         table.add_row(
             plain(tier.tier),
             f"{tier.answered:,}",
@@ -112,7 +43,7 @@ def _table(figures: BatchFigures) -> Table:
             f"{tier.unaccepted:,}",
             f"{tier.calls:,}",
             f"${tier.cost_usd:.4f}",
-            *latencies,
+            latencies,
         )
     return table
 

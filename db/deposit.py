@@ -4,6 +4,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -30,16 +31,20 @@ class Order:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     priority: int = 0
     cap_usd: float | None = None
+    handle: str | None = None
+    """The public id, where it was given out before there was a batch."""
+    expires_at: datetime | None = None
+    """When what is still open of it expires."""
 
 
 class Deposit:
     """An open deposit: `write` prompts to it."""
 
-    def __init__(self, copy: AsyncCopy, ids: "_Ids", *, batch_id: int) -> None:
+    def __init__(self, copy: AsyncCopy, ids: "_Ids", *, batch_id: int, handle: str | None = None) -> None:
         self._copy = copy
         self._ids = ids
         self._batch_id = batch_id
-        self.handle = f"batch_{secrets.token_hex(12)}"
+        self.handle = handle or f"batch_{secrets.token_hex(12)}"
         """The public id, which nobody can guess."""
         self.ranges: list[tuple[int, int]] = []
         """The ids that were used, as inclusive ranges."""
@@ -90,7 +95,7 @@ async def deposit(engine: AsyncEngine, order: Order, fleet: Fleet) -> AsyncItera
             driver.cursor() as cursor,
             cursor.copy("COPY prompts (query_id, batch_id, custom_id, line, body, options) FROM STDIN") as copy,
         ):
-            opened = Deposit(copy, _Ids(engine), batch_id=batch_id)
+            opened = Deposit(copy, _Ids(engine), batch_id=batch_id, handle=order.handle)
             yield opened
         await _close(connection, opened, order, fleet, batch_id=batch_id)
 
@@ -166,5 +171,6 @@ async def _close(connection: AsyncConnection, opened: Deposit, order: Order, fle
             "cap_usd": fleet.budgets.batch_usd if order.cap_usd is None else order.cap_usd,
             "day_cap_usd": fleet.budgets.tenant_day_usd,
             "policy": fleet.budgets.policy.value,
+            "expires_at": order.expires_at,
         },
     )

@@ -20,6 +20,8 @@ from tasks.cut import Oversize, cut
 from tasks.line import BadInput, Flaw, Limits, Line, Rejection, whole
 
 ENDPOINT: Final = "/v1/chat/completions"
+DUPLICATE_CUSTOM_ID: Final = "duplicate_custom_id"
+EMPTY_FILE: Final = "empty_file"
 
 _BATCH_KEYS: Final = frozenset({"custom_id", "method", "url", "body"})
 _KEYS: Final = _BATCH_KEYS | {"query", "id", "tier", "metadata", "expects", "max_cost_usd"}
@@ -33,23 +35,26 @@ _MAX_COST_USD: Final = 1e6
 __all__ = ["ENDPOINT", "BadInput", "Limits", "Line", "Rejection", "read_lines", "read_objects"]
 
 
-def read_lines(stream: BinaryIO, *, fleet: Fleet, limits: Limits | None = None) -> Iterator[Line | Rejection]:
+def read_lines(
+    stream: BinaryIO, *, fleet: Fleet, limits: Limits | None = None, json_only: bool = False
+) -> Iterator[Line | Rejection]:
     """Each query of ``stream`` in order, or why that line cannot be one. Blank lines are passed over.
 
     The first line that is not blank decides: a JSON object → JSON lines (the two JSON forms may be
-    mixed), anything else → plain text. Gzip is recognised by its first bytes.
+    mixed), anything else → plain text, unless ``json_only`` has it taken for broken JSON.
+    Gzip is recognised by its first bytes.
     Raises BadInput where the input as a whole cannot be read or holds no query.
     """
     limits = limits or Limits()
     pieces = enumerate(cut(stream, limits=limits), start=1)
     first = next(((number, piece) for number, piece in pieces if isinstance(piece, Oversize) or piece.strip()), None)
     if first is None:
-        raise whole("file", "it is empty", "Give at least one query, one on a line")
+        raise whole("file", "it is empty", "Give at least one query, one on a line", code=EMPTY_FILE)
     lines = chain((first,), pieces)
     head = first[1].head if isinstance(first[1], Oversize) else first[1]
     if _is_json_array(head):
         raise whole("file", "it is one JSON array", "Give one JSON object on each line, as `jq -c '.[]' FILE` does")
-    if head.lstrip().startswith(b"{"):
+    if json_only or head.lstrip().startswith(b"{"):
         yield from _read_json(lines, reader=_Reader(fleet, limits))
     else:
         yield from _read_text(lines, limits=limits)
@@ -258,7 +263,12 @@ class _Reader:
         if len(custom_id) > _SHORT_ID_CHARS:
             key = blake2b(custom_id.encode(), digest_size=16).digest()
         if key in self._seen:
-            return Flaw("custom_id", "an earlier line has the same", "Give each line a custom_id of its own")
+            return Flaw(
+                "custom_id",
+                "an earlier line has the same",
+                "Give each line a custom_id of its own",
+                DUPLICATE_CUSTOM_ID,
+            )
         self._seen.add(key)
         return None
 
@@ -348,4 +358,4 @@ def _oversize(number: int, piece: Oversize, *, limits: Limits) -> Rejection:
 
 
 def _reject(number: int, flaw: Flaw, raw: bytes, *, limits: Limits, custom_id: str | None = None) -> Rejection:
-    return Rejection(number, flaw.field, flaw.message, flaw.mend, custom_id, raw[: limits.raw_bytes])
+    return Rejection(number, flaw.field, flaw.message, flaw.mend, custom_id, raw[: limits.raw_bytes], flaw.code)

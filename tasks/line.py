@@ -42,6 +42,8 @@ class Flaw(NamedTuple):
     field: str
     message: str
     mend: str
+    code: str | None = None
+    """A name for it, where the field alone does not tell one flaw from another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Rejection:
     custom_id: str | None = None
     raw: bytes = dataclasses.field(default=b"", repr=False)
     """The line's first bytes, for the file of rejected lines; never for a message or a log."""
+    code: str | None = None
+    """That of its flaw."""
 
     def __str__(self) -> str:
         where = f"line {self.line_no}" if self.line_no else "input"
@@ -75,6 +79,6 @@ class BadInput(Exception):
         super().__init__(str(self.rejections[0]) if self.rejections else "nothing to submit")
 
 
-def whole(field: str, message: str, mend: str, *, total_seen: int = 0) -> BadInput:
+def whole(field: str, message: str, mend: str, *, total_seen: int = 0, code: str | None = None) -> BadInput:
     """The error for an input that cannot be read at all."""
-    return BadInput([Rejection(0, field, message, mend)], total_seen)
+    return BadInput([Rejection(0, field, message, mend, code=code)], total_seen)

@@ -1,9 +1,8 @@
 """Validated lines become a batch: all of them, or none."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -17,6 +16,8 @@ MAX_REJECTIONS = 1000
 """How many invalid lines are collected before the rest of a file is not looked at any more."""
 
 LINES_PER_WRITE = 2000
+BYTES_PER_WRITE = 4 * 1024**2
+"""Whichever comes first: a file of few long lines takes no more memory than one of many short ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,7 @@ async def _pour(
 ) -> list[Rejection]:
     rejected: list[Rejection] = []
     seen = 0
-    stream = iter(lines)
-    while some := list(islice(stream, LINES_PER_WRITE)):
+    for some in _handfuls(lines):
         seen += len(some)
         rejected += [line for line in some if isinstance(line, Rejection)]
         if len(rejected) >= MAX_REJECTIONS and not skip_invalid:
@@ -86,3 +86,16 @@ async def _pour(
     if (rejected and not skip_invalid) or not opened.total:
         raise BadInput(rejected, seen)
     return rejected
+
+
+def _handfuls(lines: Iterable[Line | Rejection]) -> Iterator[list[Line | Rejection]]:
+    some: list[Line | Rejection] = []
+    size = 0
+    for line in lines:
+        some.append(line)
+        size += len(line.body) if isinstance(line, Line) else 0
+        if len(some) >= LINES_PER_WRITE or size >= BYTES_PER_WRITE:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some

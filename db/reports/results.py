@@ -1,13 +1,14 @@
 """The answers of a batch as lines of an OpenAI Batch output file, each with a ``pointsman`` object."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.reports import report
+from db.reports import ask, report
+from routing.lifecycle import State
 
 ROWS_AT_ONCE: Final = 500
 
@@ -30,16 +31,30 @@ async def result_lines(engine: AsyncEngine, batch_id: int) -> AsyncIterator[byte
         await connection.execution_options(isolation_level="READ COMMITTED")
         async with connection.begin():
             stream = await connection.stream(
-                report("results"), {"batch_id": batch_id}, execution_options={"yield_per": ROWS_AT_ONCE}
+                report("results"),
+                {"batch_id": batch_id, "states": None, "after": None, "rows": None},
+                execution_options={"yield_per": ROWS_AT_ONCE},
             )
             async for row in stream:
                 yield result_line(row)
 
 
-def result_line(row: Row[Any]) -> bytes:
+async def result_file(engine: AsyncEngine, batch_id: int, *, states: Sequence[State]) -> AsyncIterator[bytes]:
+    """The lines of one file of the Batch API, some hundreds at a time: the queries that ended in ``states``.
+
+    Page by page, so that a reader may be slow without holding a connection. A query that a provider
+    refused has the refusal as its response, as the Batch API has it.
+    """
+    after: int | None = None
+    named = [state.value for state in states]
+    while rows := await ask(engine, "results", batch_id=batch_id, states=named, after=after, rows=ROWS_AT_ONCE):
+        yield b"".join(result_line(row, with_refusals=True) for row in rows)
+        after = rows[-1].id
+
+
+def result_line(row: Row[Any], *, with_refusals: bool = False) -> bytes:
     """The output line of a row of ``results.sql``."""
     head = orjson.dumps({"id": f"batch_req_{row.id}", "custom_id": row.custom_id})[:-1]
-    answered = row.response is not None
     told = {
         "state": row.state,
         "tier": row.answer_tier or row.tier,
@@ -51,15 +66,30 @@ def result_line(row: Row[Any]) -> bytes:
         "cost_usd": round(float(row.cost_usd or 0), 9),
         "reasons": row.reasons or [],
     }
-    error = None
-    if not answered:
+    error = response = None
+    if row.response is not None:
+        response = _response(row)
+    else:
         code = ERROR_CODES.get(row.state, "purged")
         error = {"code": code, "message": row.last_reason or "no reason recorded"}
+        if with_refusals and (row.failed_status or 0) >= 400:
+            response, error = _refusal(row, error), None
     tail = orjson.dumps({"error": error, "pointsman": told})[1:]
-    return b"".join((head, b',"response":', _response(row) if answered else b"null", b",", tail, b"\n"))
+    return b"".join((head, b',"response":', response or b"null", b",", tail, b"\n"))
 
 
 def _response(row: Row[Any]) -> bytes:
     about = orjson.dumps({"status_code": row.status or 200, "request_id": row.request_id or f"req_{row.id}"})[:-1]
     body: str = row.response  # JSON as it is stored: it need not be parsed to be passed on
     return about + b',"body":' + body.encode() + b"}"
+
+
+def _refusal(row: Row[Any], error: Mapping[str, str]) -> bytes:
+    kind = "server_error" if row.failed_status >= 500 else "invalid_request_error"
+    return orjson.dumps(
+        {
+            "status_code": row.failed_status,
+            "request_id": row.failed_request_id or f"req_{row.id}",
+            "body": {"error": {"message": error["message"], "type": kind, "param": None, "code": error["code"]}},
+        }
+    )

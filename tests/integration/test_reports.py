@@ -9,8 +9,9 @@ import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli import story, summary
+from cli import story
 from db.reports import ask
+from db.reports.as_json import batch_as_json, story_as_json
 from db.reports.batch import (
     Batch,
     BatchFigures,
@@ -177,7 +178,7 @@ def test_failures_are_told_with_their_last_reason(ask_of: Ask) -> None:
 
 
 def test_the_json_report_has_the_promised_keys_and_adds_up(ask_of: Ask) -> None:
-    told = json.loads(json.dumps(summary.as_json(ask_of(_figures))))
+    told = json.loads(json.dumps(batch_as_json(ask_of(_figures))))
     promised = "batch_id total completed failed escalated calls cost_usd baseline_cost_usd router_cost_usd wall_s"
     assert set(f"{promised} queries_per_s by_tier".split()) <= told.keys()
     assert sum(told["by_tier"].values()) == told["completed"] == 3
@@ -234,7 +235,7 @@ def test_the_story_has_every_call_and_decision_in_order(ask_of: Ask) -> None:
 
     query, events = ask_of(question)
     assert [row.kind for row in events] == ["route", "answer", "judge", "fallback", "answer", "judge"]
-    told = story.as_json(query, events)
+    told = story_as_json(query, events)
     assert (told["state"], told["tier"], told["pin"]) == ("done", "large", "small")
     assert told["cost_usd"] == pytest.approx(0.0072)
     drawn = "\n".join(str(branch.label) for branch in story.draw(query, events).children)
