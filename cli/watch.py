@@ -11,14 +11,17 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+from sqlalchemy.exc import DBAPIError
 
 from cli.failure import Stop
+from db.refusal import passes
 from db.reports.batch import Progress
 
 _LOOK_S: Final = 0.25
 _LINE_S: Final = 5.0
 _ENDING_S: Final = 5.0
 _HELD_S: Final = 10.0
+_AWAY_S: Final = 120.0
 _SMOOTH_S: Final = 5.0
 _ASKING_SHARE: Final = 0.05
 """Looking at a large batch takes Postgres a while: it is asked so seldom that this is its share of the time."""
@@ -93,7 +96,7 @@ async def wait_for_end(
         ended_for = held_for = 0.0
         while True:
             began = time.monotonic()
-            progress = await look()
+            progress = await _patiently(look, console=console)
             asked_s = time.monotonic() - began
             pace.note(progress.finished, began)
             show(progress, pace)
@@ -111,6 +114,22 @@ async def wait_for_end(
                 )
             check()
             await asyncio.sleep(pause_s)
+
+
+async def _patiently(look: Callable[[], Awaitable[Progress]], *, console: Console) -> Progress:
+    """The progress, waited for while Postgres restarts: the workers wait for it too."""
+    until = time.monotonic() + _AWAY_S
+    told = False
+    while True:
+        try:
+            return await look()
+        except DBAPIError as error:
+            if not passes(error) or time.monotonic() > until:
+                raise
+        if not told:
+            console.print("Postgres is away; waiting for it.", style="yellow")
+            told = True
+        await asyncio.sleep(1.0)
 
 
 class _Shown:

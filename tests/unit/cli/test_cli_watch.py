@@ -5,8 +5,10 @@ import io
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import psycopg
 import pytest
 from rich.console import Console
+from sqlalchemy.exc import OperationalError
 
 from cli.failure import Stop
 from cli.watch import Pace, drawing, duration, wait_for_end, words
@@ -95,3 +97,21 @@ def test_waiting_stops_where_all_that_is_left_is_held(monkeypatch: pytest.Monkey
     held = replace(PROGRESS, done=900, failed=0, held=100, running=0, waiting=0)
     with pytest.raises(Stop, match="100 queries are held"):
         _wait(held)
+
+
+def test_waiting_outlasts_a_restart_of_postgres() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    looks: list[Progress | OperationalError] = [
+        PROGRESS,
+        OperationalError("SELECT", {}, psycopg.OperationalError("the server closed the connection")),
+        ENDED,
+    ]
+
+    async def look() -> Progress:
+        seen = looks.pop(0)
+        if isinstance(seen, OperationalError):
+            raise seen
+        return seen
+
+    assert asyncio.run(wait_for_end(look, check=lambda: None, console=console)) is ENDED
+    assert "Postgres is away" in console.file.getvalue()  # type: ignore[attr-defined]
