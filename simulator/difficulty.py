@@ -1,7 +1,7 @@
 """How hard a query is: a hidden figure from 0 to 1 that its text alone decides.
 
 `visible` is what anyone could see in the text (length, mathematics, code, words that ask for
-analysis); `hidden` adds a noise that comes from the text's hash, which no router can see.
+analysis); `hidden` adds what comes from the text's hash, which no router can see.
 """
 
 import re
@@ -83,5 +83,9 @@ def visible(text: str) -> float:
 
 
 def hidden(text: str, *, draw: float) -> float:
-    """The true difficulty, 0 to 1. ``draw`` is uniform in [0, 1) and must come from the text's hash."""
-    return min(1.0, max(0.0, visible(text) + 0.3 * (draw - 0.5)))
+    """The true difficulty, 0 to 1. ``draw`` is uniform in [0, 1) and must come from the text's hash.
+
+    One query in ten looks easier than it is by a whole rung: nobody can route those right.
+    """
+    noise = 0.3 * (draw - 0.5) + (0.25 if draw >= 0.9 else 0.0)
+    return min(1.0, max(0.0, visible(text) + noise))
