@@ -31,21 +31,20 @@ def _given(price: PriceTable, *, multiplier: float, version: str) -> Price:
 
 def _looked_up(name: str, model: ModelTable, provider: ProviderTable) -> Price | Problem:
     # Here, not above: the table of prices is large, and a fleet that states its own need not load it.
-    from genai_prices import __version__, types
-    from genai_prices.data_snapshot import get_snapshot
+    from providers.pricing import UnknownPrice, look_up
 
-    wire = model.model or name
+    today = datetime.now(UTC).date()
     try:
-        _, found = get_snapshot().find_provider_model(wire, None, provider.kind.value, None)
-    except LookupError:
+        return look_up(
+            provider.kind,
+            model.model or name,
+            on=today,
+            base_url=provider.base_url,
+            multiplier=model.price_multiplier,
+        )
+    except UnknownPrice:
         return Problem(
             key("models", name, "price"),
-            f"is to be looked up, but no {provider.kind.value} model {wire!r} is known.",
+            f"is to be looked up, but no {provider.kind.value} model {model.model or name!r} is known.",
             "Give it: price = { input_usd_per_mtok = 0.25, output_usd_per_mtok = 2.0 }.",
         )
-    prices = found.get_prices(datetime.now(UTC))
-    fresh, cached, completion = (
-        float(price.base if isinstance(price, types.TieredPrices) else price or 0)
-        for price in (prices.input_mtok, prices.cache_read_mtok or prices.input_mtok, prices.output_mtok)
-    )
-    return Price(fresh, completion, cached, f"genai-prices {__version__}", model.price_multiplier)

@@ -28,6 +28,16 @@ class BudgetPolicy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class PriceTier:
+    """What every token of a call costs whose prompt has more than ``above_prompt_tokens`` tokens."""
+
+    above_prompt_tokens: int
+    input_usd_per_mtok: float
+    output_usd_per_mtok: float
+    cached_input_usd_per_mtok: float
+
+
+@dataclass(frozen=True, slots=True)
 class Price:
     """US dollars per million tokens. ``version`` names the source, pinned in each call's row."""
 
@@ -37,14 +47,20 @@ class Price:
     version: str
     multiplier: float = 1.0
     """A discount on everything, for example 0.5 for a provider's batch tariff."""
+    tiers: tuple[PriceTier, ...] = ()
+    """Prices for longer prompts, the shortest first."""
 
     def cost_usd(self, usage: Usage) -> float:
         """The price of ``usage``, rounded to a billionth of a dollar."""
+        rate: Price | PriceTier = self
+        for tier in self.tiers:
+            if usage.prompt_tokens > tier.above_prompt_tokens:
+                rate = tier
         fresh = usage.prompt_tokens - usage.cached_tokens
         micro = (
-            fresh * self.input_usd_per_mtok
-            + usage.cached_tokens * self.cached_input_usd_per_mtok
-            + usage.completion_tokens * self.output_usd_per_mtok
+            fresh * rate.input_usd_per_mtok
+            + usage.cached_tokens * rate.cached_input_usd_per_mtok
+            + usage.completion_tokens * rate.output_usd_per_mtok
         )
         return round(micro * self.multiplier / 1e6, 9)
 

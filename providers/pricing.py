@@ -1,0 +1,88 @@
+"""The price of a model by name, from the table that the pinned release of genai-prices carries.
+
+Nothing is fetched: the same release, model and day always give the same price, and its version
+names all three where they matter.
+"""
+
+from datetime import date
+from decimal import Decimal
+from typing import Final
+
+from genai_prices import __version__, types
+from genai_prices.data_snapshot import get_snapshot
+
+from providers.errors import UnknownPrice
+from routing.fleet import Price, PriceTier, Protocol
+
+__all__ = ["UnknownPrice", "look_up"]
+
+_MEND: Final = "Give it: price = { input_usd_per_mtok = 0.25, output_usd_per_mtok = 2.0 }."
+
+
+def look_up(kind: Protocol, model: str, *, on: date, base_url: str = "", multiplier: float = 1.0) -> Price:
+    """The list price of ``model`` on the day ``on``, times ``multiplier``.
+
+    The provider is the one whose address ``base_url`` is (Groq's prices for Groq), else the one that
+    ``kind`` is named after. Prices that rise with the length of the prompt become `Price.tiers`. Of
+    prices that fall at certain hours the full one is taken. Writing to a cache counts as fresh input.
+    Raises UnknownPrice.
+    """
+    found = _find(kind, model, base_url)
+    prices, since = _on(found, on)
+    fresh, completion = prices.input_mtok, prices.output_mtok
+    if fresh is None or completion is None:
+        raise UnknownPrice(f"The table has no price per token for the {kind} model {model!r}. {_MEND}")
+    cached = prices.cache_read_mtok or fresh
+    starts = sorted({tier.start for price in (fresh, completion, cached) for tier in _tiers(price)})
+    return Price(
+        input_usd_per_mtok=_at(fresh, 0),
+        output_usd_per_mtok=_at(completion, 0),
+        cached_input_usd_per_mtok=_at(cached, 0),
+        version=f"genai-prices {__version__} {found.id}" + (f" since {since}" if since else ""),
+        multiplier=multiplier,
+        tiers=tuple(
+            PriceTier(start, _at(fresh, start + 1), _at(completion, start + 1), _at(cached, start + 1))
+            for start in starts
+        ),
+    )
+
+
+def _find(kind: Protocol, model: str, base_url: str) -> types.ModelInfo:
+    table = get_snapshot()
+    try:
+        provider = table.find_provider(None, None, base_url or None)
+    except LookupError:
+        # An address of one's own, such as a proxy's or the simulator's: by the protocol's name.
+        provider = table.find_provider(None, kind.value, None)
+    try:
+        return table.find_provider_model(model, provider, None, None)[1]
+    except LookupError as error:
+        raise UnknownPrice(f"No price is known for the model {model!r} of {provider.id}. {_MEND}") from error
+
+
+def _on(found: types.ModelInfo, day: date) -> tuple[types.ModelPrice, date | None]:
+    """The prices that hold on ``day``, and since when, where they have changed before."""
+    if isinstance(found.prices, types.ModelPrice):
+        return found.prices, None
+    prices, since = found.prices[0].prices, None
+    for each in found.prices:  # the last that applies holds
+        match each.constraint:
+            case None:
+                prices, since = each.prices, None
+            case types.StartDateConstraint(start_date=start) if start <= day:
+                prices, since = each.prices, start
+            case _:
+                pass
+    return prices, since
+
+
+def _tiers(price: Decimal | types.TieredPrices) -> list[types.Tier]:
+    return price.tiers if isinstance(price, types.TieredPrices) else []
+
+
+def _at(price: Decimal | types.TieredPrices, prompt_tokens: int) -> float:
+    """The price per million tokens in a call with so many prompt tokens."""
+    if not isinstance(price, types.TieredPrices):
+        return float(price)
+    above = [tier.price for tier in price.tiers if prompt_tokens > tier.start]
+    return float(above[-1] if above else price.base)
