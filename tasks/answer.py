@@ -9,6 +9,7 @@ from typing import assert_never
 
 import structlog
 
+from db import failpoints
 from db.records import Answer, Claim, Conclusion, Explanation, Intent, Result, Sent, Waiting
 from providers.admission import Grant
 from routing.failover import Attempt, GiveUp
@@ -149,6 +150,8 @@ class _Stay:
         return Sent(intent.call_id, at=committed.at, model=model, reserved_usd=reserved_usd)
 
     async def _call(self, sent: Sent, grant: Grant) -> Outcome:
+        if failpoints.value("die_for_custom_id") == self.one.custom_id:
+            failpoints.die_at("die_for_custom_id")
         body = asked_body(self.one.body, self.query, sent.model, scored=self.station.scorer is not None)
         outcome = await self.station.pool.complete(sent.model, body, call_id=sent.call_id)
         usage = outcome.usage

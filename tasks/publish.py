@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 from kombu.exceptions import OperationalError
 
+from db import failpoints
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, ROUTE
 from tasks.app import app, queue_of
@@ -27,14 +28,17 @@ def chunk_size(stage: str, fleet: Fleet) -> int:
 def publish(stage: str, ids: Sequence[int], *, fleet: Fleet) -> list[int]:
     """Sends ``ids`` to the stage's queue; returns those that could not be sent, to be given back."""
     size = chunk_size(stage, fleet)
+    if ids:
+        failpoints.die_at("die_before_publish")
     for start in range(0, len(ids), size):
         try:
-            app.send_task(
-                TASK_OF.get(stage, "answer"),
-                kwargs={"stage": stage, "ids": list(ids[start : start + size])},
-                # Only `queue=`: with an explicit exchange and routing key Redis silently drops after a FLUSHALL.
-                queue=queue_of(stage, fleet),
-            )
+            for _ in range(3 if failpoints.is_set("publish_thrice") else 1):
+                app.send_task(
+                    TASK_OF.get(stage, "answer"),
+                    kwargs={"stage": stage, "ids": list(ids[start : start + size])},
+                    # Only `queue=`: with an explicit exchange and routing key Redis silently drops after a FLUSHALL.
+                    queue=queue_of(stage, fleet),
+                )
         except (OperationalError, OSError) as error:
             log.warning("publish_failed", stage=stage, queries=len(ids) - start, error=type(error).__name__)
             return list(ids[start:])

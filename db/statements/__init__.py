@@ -5,8 +5,10 @@ from importlib.resources import files
 
 from sqlalchemy import TextClause, text
 
+from db.failpoints import without_guards
+
 
 @cache
 def statement(name: str) -> TextClause:
     """The statement in ``name``.sql, with its ``:parameters`` to bind."""
-    return text(files(__name__).joinpath(f"{name}.sql").read_text(encoding="utf-8"))
+    return text(without_guards(name, files(__name__).joinpath(f"{name}.sql").read_text(encoding="utf-8")))

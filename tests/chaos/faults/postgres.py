@@ -1,0 +1,92 @@
+"""Postgres stopped in the middle, away, its backends ended, its rows locked."""
+
+import threading
+
+import psycopg
+
+from tests.chaos.arena import Arena
+from tests.chaos.fault import fault
+
+LEASE_S = 5.0
+
+
+@fault("postgres_immediate_stop", quick=True, needs_own_postgres=True, recovers_within_s=2 * LEASE_S + 5)
+def stopped_once(arena: Arena) -> None:
+    arena.crew()
+    arena.submit(400)
+    arena.at(0.3)
+    _stop(arena)
+    arena.finish()
+
+
+@fault("postgres_immediate_stop_x5", needs_own_postgres=True, recovers_within_s=2 * LEASE_S + 5)
+def stopped_five_times(arena: Arena) -> None:
+    arena.crew()
+    arena.submit(1000)
+    for n in range(5):
+        arena.at(0.1 + 0.12 * n)
+        _stop(arena)
+    arena.finish()
+
+
+def _stop(arena: Arena, *, away_s: float = 0.0) -> None:
+    arena.strike()
+    arena.postgres_away = True
+    arena.ground.stop_immediately()
+    arena.sleep(away_s)
+    arena.ground.start_again()
+    arena.postgres_away = False
+    arena.over()
+
+
+@fault("postgres_away_longer_than_a_lease", needs_own_postgres=True, graceful=True)
+def away_past_every_lease(arena: Arena) -> None:
+    arena.crew()
+    arena.submit(500)
+    arena.at(0.3)
+    _stop(arena, away_s=LEASE_S + 5)
+    arena.finish()
+    rescued = arena.one("SELECT count(*) FROM decisions WHERE kind = 'rescue'")
+    arena.extras["rescued"] = rescued
+    if rescued:
+        arena.complaints.append(f"{rescued} leases were taken for expired although nobody could renew them")
+
+
+@fault("postgres_backends_terminated", graceful=True)
+def backends_ended(arena: Arena) -> None:
+    arena.crew()
+    arena.submit(600)
+    arena.at(0.1)
+    for _ in range(8):
+        arena.strike()
+        arena.ask(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE application_name = 'pointsman' AND datname = current_database()"
+        )
+        arena.sleep(0.7)
+    arena.finish()
+
+
+@fault("postgres_lock_held", graceful=True)
+def rows_locked(arena: Arena) -> None:
+    """A user's own transaction holds every row for longer than a lease."""
+    arena.crew()
+    arena.submit(400)
+    arena.at(0.3)
+    arena.strike()
+    let_go = threading.Event()
+
+    def hold() -> None:
+        url = arena.database_url.replace("postgresql+psycopg://", "postgresql://")
+        with psycopg.connect(url) as connection:
+            connection.execute("SELECT id FROM queries WHERE finished_at IS NULL ORDER BY id FOR UPDATE")
+            let_go.wait()
+            connection.rollback()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    arena.sleep(LEASE_S + 4)
+    let_go.set()
+    holder.join()
+    arena.over()
+    arena.finish()

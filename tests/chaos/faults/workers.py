@@ -1,0 +1,99 @@
+"""Workers that are killed, frozen, replaced."""
+
+import signal
+import time
+
+from tests.chaos.arena import Arena
+from tests.chaos.fault import fault
+
+LEASE_S = 5.0
+
+
+def kill(arena: Arena, name: str) -> None:
+    """``kill -9`` with a count of what it had under way: frozen first, so that the count holds."""
+    worker = arena.workers[name]
+    worker.signal(signal.SIGSTOP)
+    time.sleep(0.05)  # statements that it has sent are still carried out
+    arena.strike(worker)
+    worker.kill()
+
+
+def kill_at_random(arena: Arena, times: int) -> None:
+    """Kills some worker ``times`` times, a random while apart."""
+    names = [name for name in arena.workers if not name.startswith("feeder")]
+    for _ in range(times):
+        name = arena.draw.choice(names)
+        arena.await_ready(name)
+        arena.sleep(arena.draw.uniform(0.1, 1.2))
+        kill(arena, name)
+        arena.tend()
+
+
+@fault("worker_kill_9", quick=True, recovers_within_s=LEASE_S + 5)
+def killed_twice(arena: Arena) -> None:
+    arena.crew(workers=2)
+    arena.submit(400)
+    arena.at(0.1)
+    kill_at_random(arena, 2)
+    arena.finish()
+
+
+@fault("worker_kill_9_x20", recovers_within_s=LEASE_S + 5, may_bury=2)
+def killed_twenty_times(arena: Arena) -> None:
+    arena.crew(workers=3)
+    arena.submit(2000)
+    arena.at(0.02)
+    kill_at_random(arena, 20)
+    arena.finish(within_s=240)
+
+
+@fault("worker_sigstop_past_lease", quick=True)
+def frozen_past_its_lease(arena: Arena) -> None:
+    arena.crew(workers=2)
+    arena.submit(500)
+    arena.at(0.15)
+    worker = arena.workers["worker0"]
+    worker.signal(signal.SIGSTOP)
+    time.sleep(0.05)
+    arena.strike(worker)
+    held = "SELECT count(*) FROM queries AS q JOIN workers AS w ON w.id = q.worker_id WHERE q.state = 'running' AND w.pid = %s"
+    arena.until(lambda: arena.one(held, [worker.pid]) == 0, within_s=LEASE_S + 10, what="its leases were rescued")
+    worker.signal(signal.SIGCONT)
+    arena.finish()
+
+
+@fault("worker_sigterm_rolling_x10", graceful=True)
+def rolling_restart(arena: Arena) -> None:
+    arena.crew(workers=2)
+    arena.submit(1500)
+    arena.at(0.05)
+    longest = 0.0
+    for n in range(10):
+        worker = arena.workers[f"worker{n % 2}"]
+        arena.await_ready(worker.name)
+        arena.sleep(arena.draw.uniform(0.2, 0.6))
+        arena.strike(worker)
+        worker.wanted = False
+        try:
+            longest = max(longest, worker.terminate())
+        except AssertionError as error:
+            arena.complaints.append(str(error))
+        worker.wanted = True
+    arena.extras["longest_stop_s"] = round(longest, 1)
+    arena.finish()
+
+
+@fault("worker_sigterm", graceful=True, quick=True, recovers_within_s=LEASE_S + 5)
+def one_restart(arena: Arena) -> None:
+    arena.crew(workers=2)
+    arena.submit(300)
+    arena.at(0.2)
+    worker = arena.workers["worker0"]
+    arena.strike(worker)
+    worker.wanted = False
+    try:
+        worker.terminate()
+    except AssertionError as error:
+        arena.complaints.append(str(error))
+    worker.wanted = True
+    arena.finish()

@@ -1,0 +1,79 @@
+"""A worker or feeder process of the arena: real signals, by its number."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from settings import ROOT
+from workers.child import spawn
+from workers.ready import READY_FILE
+
+
+@dataclass
+class Worker:
+    """``python -m workers ROLES``. ``environ`` is what is special about this one."""
+
+    name: str
+    roles: tuple[str, ...]
+    home: Path
+    base: Mapping[str, str] = field(repr=False)
+    environ: dict[str, str] = field(default_factory=dict)
+    wanted: bool = True
+    """Whether it is started again when it ends."""
+    process: "subprocess.Popen[bytes] | None" = None
+    starts: int = 0
+
+    def start(self) -> None:
+        """Starts it; it is not ready yet."""
+        self.ready.unlink(missing_ok=True)
+        self.starts += 1
+        self.process = spawn(
+            [sys.executable, "-m", "workers", *self.roles, "--name", self.name],
+            log=self.home / "logs" / f"{self.name}.log",
+            environ={**self.base, READY_FILE: str(self.ready), **self.environ},
+            cwd=ROOT,
+        )
+
+    @property
+    def ready(self) -> Path:
+        """The file that says that it takes work."""
+        return self.home / "run" / f"ready-{self.name}"
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is there."""
+        return self.process is not None and self.process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal."""
+        if self.alive:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """``kill -9``, and waits until it is gone."""
+        self.signal(signal.SIGKILL)
+        if self.process is not None:
+            self.process.wait()
+
+    def terminate(self, *, grace_s: float = 20.0) -> float:
+        """SIGTERM; returns the seconds until it had gone. Raises AssertionError where it had to be killed."""
+        began = time.monotonic()
+        self.signal(signal.SIGTERM)
+        assert self.process is not None
+        try:
+            self.process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.name} did not stop within {grace_s:g} s of SIGTERM") from None
+        return time.monotonic() - began

@@ -1,0 +1,35 @@
+"""Plays faults, one after the other, and has each judged."""
+
+import time
+from collections.abc import Callable, Iterable
+
+from tests.chaos.arena import opened_arena
+from tests.chaos.checker import Verdict, check
+from tests.chaos.fault import ALL, Fault
+from tests.chaos.ground import Ground
+
+
+def play(fault: Fault, *, seed: int, ground: Ground) -> tuple[Verdict, list[str]]:
+    """One fault from the start of its crew to its verdict, and what is not as promised."""
+    with opened_arena(fault.name, seed=seed, ground=ground, **fault.arena) as arena:
+        fault.play(arena)
+        verdict = check(arena)
+    return verdict, fault.flaws(verdict)
+
+
+def play_all(faults: Iterable[Fault], *, seed: int, ground: Ground, tell: Callable[[str], None]) -> int:
+    """Plays each; returns how many were not as promised."""
+    bad = 0
+    for each in faults:
+        began = time.monotonic()
+        verdict, flaws = play(each, seed=seed, ground=ground)
+        tell(f"{verdict.line()} took_s={time.monotonic() - began:.0f} {'RED' if flaws else 'ok'}")
+        for flaw in flaws:
+            tell(f"    {flaw}")
+        bad += bool(flaws)
+    return bad
+
+
+def known(names: Iterable[str]) -> list[Fault]:
+    """The faults of these names; all where none is given. Raises KeyError."""
+    return [ALL[name] for name in names] or list(ALL.values())
