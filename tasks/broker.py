@@ -18,7 +18,7 @@ def broker_depth(queue: str) -> int:
     with app.connection_for_write() as connection:
         try:
             return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
-        except (NotFound, connection.channel_errors):
+        except (NotFound, *connection.channel_errors):
             return 0
 
 
