@@ -220,7 +220,8 @@ def test_a_dead_provider_closes_each_connection_logs_nothing_and_can_be_revived(
         with pytest.raises(httpx.TransportError):
             simulated.ask()
     assert len(simulated.lines()) == before
-    assert simulated.process.stats()["dead_connections"] == 2
+    # The first may have met the connection that was dropped when death came: no new one then.
+    assert simulated.process.stats()["dead_connections"] in (1, 2)
     simulated.process.control(faults=[])
     assert simulated.ask().status_code == 200
 
