@@ -56,13 +56,16 @@ def filled(known: Mapping[int, float], rungs: int) -> Belief:
 def named(rung: int, confidence: float, rungs: int) -> Belief:
     """A belief from a named rung and the confidence (0 to 1) that it is the right one.
 
-    The named rung does with probability ``confidence`` what the top would do; those below share
-    what doubt there is that a cheaper one does. So the less sure the word, the higher it leads.
+    The named rung does with probability ``confidence`` what the top would do, and the rung below it
+    has half the top's chance less. So the less sure the word, the higher it leads (under a weight
+    of quality that is worth routing for: from about 1 on). A named top is right by definition; its
+    confidence is that of the rung below being wrong.
     """
     sure = min(max(confidence, 0.0), 1.0) if math.isfinite(confidence) else 0.0
-    known = {rung: P_TOP if rung == rungs - 1 else P_TOP * sure, rungs - 1: P_TOP}
+    top = rung == rungs - 1
+    known = {rung: P_TOP if top else P_TOP * sure, rungs - 1: P_TOP}
     if rung > 0:
-        known[rung - 1] = P_TOP * min(1.0 - sure, sure)
+        known[rung - 1] = P_TOP * min(1.0 - sure, 0.5) if top else max(known[rung] - P_TOP / 2, 0.0)
     return filled(known, rungs)
 
 

@@ -92,8 +92,8 @@ _WORDS: Final[dict[Sign, str]] = {
         implementa implementar desarrolla desarrollar escribe escribir programa
     """,
     Sign.CODE: """
-        python javascript typescript java golang kotlin haskell sql postgres postgresql mysql sqlite regex regexp
-        code coding codebase function functions method class classes api apis endpoint database schema
+        python javascript typescript java golang rust redis kafka grpc kotlin haskell sql postgres postgresql
+        mysql sqlite regex regexp code coding codebase function functions method class classes api apis endpoint database schema
         algorithm compiler compile runtime segfault traceback stacktrace exception thread threads mutex
         concurrency async docker kubernetes html css react django flask bash script unittest microservice
         microservices backend frontend recursion recursive leetcode
