@@ -102,9 +102,9 @@ class Pool:
             async with asyncio.timeout(deadline_s):
                 outcome = await self._send(model, body, call_id=call_id, deadline_s=deadline_s, received=received)
         except TimeoutError:
-            outcome = _cut_off(received, FailureKind.UNKNOWN, f"no whole answer within {deadline_s:g} s")
+            outcome = _too_late(received, f"no whole answer within {deadline_s:g} s")
         except LINE_ERRORS as error:
-            outcome = _cut_off(received, kind_of(error), f"the line broke ({type(error.__cause__ or error).__name__})")
+            outcome = _broken_off(received, error)
         except WrongShape as error:
             outcome = Failure(FailureKind.BROKEN_BODY, str(error), usage=error.usage)
         except Refused as error:
@@ -240,11 +240,15 @@ def _decode(content: bytes) -> Mapping[str, Any]:
     return shape.mapping(answer)
 
 
-def _cut_off(received: _Received, kind: FailureKind, message: str) -> Failure:
-    """The failure of a call whose response did not come whole."""
+def _too_late(received: _Received, message: str) -> Failure:
+    """The failure of a call that the deadline ended; an error whose status has come is that error."""
+    kind = None if received.status is None else kind_of_status(received.status)
+    return Failure(kind or FailureKind.UNKNOWN, message)
+
+
+def _broken_off(received: _Received, error: BaseException) -> Failure:
+    """The failure of a call whose line broke: before the status, or in the body that belongs to it."""
+    message = f"the line broke ({type(error.__cause__ or error).__name__})"
     if received.status is None:
-        return Failure(kind, message)
-    by_status = kind_of_status(received.status)
-    if by_status is not None:
-        return Failure(by_status, f"status {received.status}, then {message}")
-    return Failure(FailureKind.UNKNOWN, message)
+        return Failure(kind_of(error), message)
+    return Failure(kind_of_status(received.status) or FailureKind.BROKEN_BODY, message)
