@@ -1,9 +1,12 @@
 -- Commits the intent of a further call under a claim that still holds, and renews its lease.
 -- A row without a query is a call that serves several (the LLM router). What a budget has no room for is not sent.
+-- An intent that an earlier try committed is left alone.
 WITH meant AS (
     SELECT * FROM jsonb_to_recordset(CAST(:meant AS jsonb)) AS m (
         call_id bigint, query_id bigint, batch_id bigint, epoch integer, purpose text, tier text,
         deployment text, provider text, model text, reserved_usd numeric, price_version text)
+    WHERE NOT EXISTS (
+        SELECT 1 FROM calls AS c WHERE c.id = m.call_id AND c.created_at > now() - interval '1 day')
 ),
 rooms AS (
     SELECT g.id, g.batch_id, g.tenant, g.cap_usd - g.reserved_usd - g.settled_usd AS left_usd

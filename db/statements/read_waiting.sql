@@ -1,5 +1,5 @@
 -- What a chunk of ids says, for those that still wait at the stage.
-SELECT q.id, q.batch_id, q.epoch, q.tier, q.prefers, q.attempts, q.escalations,
+SELECT q.id, q.batch_id, q.epoch, q.crashes, q.tier, q.prefers, q.attempts, q.escalations,
        CAST(p.body AS text) AS body, CAST(p.options AS text) AS options,
        p.custom_id
 FROM queries AS q

@@ -1,0 +1,335 @@
+"""Batches as the Batch API shows them: from the request to the files of their results.
+
+A batch that came over HTTP has a row in ``api_batches`` from the beginning, and one of the same handle in
+``batches`` once it is accepted. One that came otherwise gets its row here when somebody asks for it over HTTP.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.fetch import fetch
+from db.grouping import Grouped
+from db.statements import statement
+
+CHAT_SOURCE: Final = "chat"
+"""The source of a batch of one that is somebody's chat completion; lists of batches leave it out."""
+
+RETRY_WINDOW_S: Final = 1800.0
+"""A retry that brings no key is held to mean the same request of at most this long ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Queries by where they ended; the rest is open."""
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    expired: int = 0
+    cancelled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ApiBatch:
+    """What there is to say of a batch. ``id`` is None while it is validated, or where it failed at that."""
+
+    handle: str
+    tenant: str
+    id: int | None
+    status: str
+    """validating, accepted, failed or cancelled: that of the request. What follows comes from the times."""
+    input_file_id: str | None
+    endpoint: str
+    completion_window: str
+    metadata: Mapping[str, str] | None
+    errors: Sequence[Mapping[str, Any]] | None
+    output_file_id: str | None
+    error_file_id: str | None
+    usage: Mapping[str, int] | None
+    counts: Counts
+    adopted: bool
+    """Whether it has a row in ``api_batches``."""
+    created_at: datetime
+    accepted_at: datetime | None
+    expires_at: datetime | None
+    cancelling_at: datetime | None
+    failed_at: datetime | None
+    ended_at: datetime | None
+    finalized_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A batch to be made of a file."""
+
+    handle: str
+    tenant: str
+    input_file_id: str
+    endpoint: str
+    completion_window: str
+    window_s: int
+    fingerprint: str
+    """What makes a request the same as another."""
+    metadata: Mapping[str, str] | None = None
+    output_expires_after_s: int | None = None
+    idempotency_key: str | None = None
+    retried: bool = False
+    """Whether the client says that it asks again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The handle of a new batch, or of the one that the same request made before."""
+
+    handle: str
+    same: bool = True
+    """False where the idempotency key came with another request before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A batch under a lease: to be validated."""
+
+    handle: str
+    tenant: str
+    input_file_id: str
+    filename: str | None
+    """None where the file is gone."""
+    metadata: Mapping[str, str] = field(repr=False)
+    expires_at: datetime
+    tries: int
+    cancelling: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A file of results. ``content`` is ``output`` or ``errors``."""
+
+    id: str
+    content: str
+    filename: str
+    bytes: int
+
+
+class ApiBatches:
+    """The rows of ``api_batches``."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self.find = Grouped(self.find_many, key=lambda wanted: wanted)
+        """``find((tenant, handle))`` → `ApiBatch`, or None where the tenant has none. Finds many in one statement."""
+
+    # -- asking ----------------------------------------------------------------------------
+
+    async def find_many(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], ApiBatch]:
+        """The batches of those (tenant, handle) pairs that exist."""
+        rows = await fetch(
+            self._engine,
+            statement("api_batches_find"),
+            tenants=[tenant for tenant, _ in wanted],
+            handles=[handle for _, handle in wanted],
+        )
+        return {(row.tenant, row.handle): _batch(row) for row in rows}
+
+    async def page(self, *, tenant: str, after: ApiBatch | None, rows: int) -> list[ApiBatch]:
+        """At most ``rows`` of the tenant's batches, the newest first, from after that one on."""
+        found = await fetch(
+            self._engine,
+            statement("api_batches_page"),
+            tenant=tenant,
+            after_at=after.created_at if after else None,
+            after_handle=after.handle if after else None,
+            rows=rows,
+            chat=CHAT_SOURCE,
+        )
+        batches = await self.find_many([(tenant, row.handle) for row in found]) if found else {}
+        return [batches[tenant, row.handle] for row in found if (tenant, row.handle) in batches]
+
+    async def number(self, handle: str, *, tenant: str) -> int | None:
+        """The ledger's number of a tenant's batch, None where there is none in the ledger."""
+        rows = await fetch(
+            self._engine,
+            text("SELECT id FROM batches WHERE handle = :handle AND tenant = :tenant"),
+            handle=handle,
+            tenant=tenant,
+        )
+        return int(rows[0].id) if rows else None
+
+    async def ended_chats(self, handles: Sequence[str]) -> dict[str, int]:
+        """Of batches of one, those that have ended: handle → the number of the batch."""
+        rows = await fetch(self._engine, statement("chats_ended"), handles=list(handles))
+        return {row.handle: int(row.id) for row in rows}
+
+    # -- making and cancelling -------------------------------------------------------------
+
+    async def create(self, request: Request) -> Created:
+        """Makes a batch that waits for validation, once per idempotency key and per retried request."""
+        async with self._engine.connect() as connection:
+            await connection.execution_options(isolation_level="READ COMMITTED")
+            async with connection.begin():
+                names = {"tenant": request.tenant, "print": request.idempotency_key or request.fingerprint}
+                await connection.execute(
+                    text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant || chr(31) || :print, 1))"), names
+                )
+                before = (
+                    await connection.execute(
+                        statement("api_batch_before"),
+                        {
+                            "tenant": request.tenant,
+                            "key": request.idempotency_key,
+                            "fingerprint": request.fingerprint,
+                            "retried": request.retried,
+                            "window_s": RETRY_WINDOW_S,
+                        },
+                    )
+                ).first()
+                if before is not None:
+                    return Created(before.handle, same=before.fingerprint == request.fingerprint)
+                await connection.execute(statement("api_batch_create"), _create_params(request))
+        return Created(request.handle)
+
+    async def adopt(self, tenant: str, handles: Sequence[str]) -> None:
+        """Gives batches that came otherwise their row, so that they get files of results."""
+        await fetch(self._engine, statement("api_batches_adopt"), tenant=tenant, handles=list(handles))
+
+    async def cancel(self, handle: str, *, tenant: str) -> None:
+        """It shall end. Its queries are the ledger's to cancel."""
+        await fetch(
+            self._engine,
+            text(
+                "UPDATE api_batches SET cancelling_at = coalesce(cancelling_at, now())"
+                " WHERE handle = :handle AND tenant = :tenant AND finalized_at IS NULL"
+                " AND status IN ('validating', 'accepted')"
+            ),
+            handle=handle,
+            tenant=tenant,
+        )
+
+    # -- validating ------------------------------------------------------------------------
+
+    async def take_validating(self, *, lease_s: float) -> Work | None:
+        """A batch that waits for validation, or whose validator was lost, under a lease."""
+        rows = await fetch(self._engine, statement("api_batch_take"), lease_s=lease_s)
+        if not rows:
+            return None
+        row = rows[0]
+        return Work(
+            handle=row.handle,
+            tenant=row.tenant,
+            input_file_id=row.input_file_id,
+            filename=row.filename,
+            metadata=row.metadata or {},
+            expires_at=row.expires_at,
+            tries=row.tries,
+            cancelling=row.cancelling_at is not None,
+        )
+
+    async def renew(self, handle: str, *, lease_s: float) -> None:
+        """It is still being worked on."""
+        await fetch(
+            self._engine,
+            text("UPDATE api_batches SET lease_until = now() + make_interval(secs => :s) WHERE handle = :handle"),
+            handle=handle,
+            s=lease_s,
+        )
+
+    async def release(self, handle: str) -> None:
+        """Somebody else may take it at once; this try does not count."""
+        await fetch(
+            self._engine,
+            text(
+                "UPDATE api_batches SET lease_until = NULL, tries = greatest(tries - 1, 0)"
+                " WHERE handle = :handle AND finalized_at IS NULL"
+            ),
+            handle=handle,
+        )
+
+    async def accept(self, handle: str) -> bool:
+        """Its queries are in the ledger. True where it was cancelled meanwhile, so that they must be too."""
+        rows = await fetch(self._engine, statement("api_batch_accept"), handle=handle)
+        return bool(rows) and rows[0].cancelling_at is not None
+
+    async def fail(self, handle: str, errors: Sequence[Mapping[str, Any]], *, event_id: str) -> None:
+        """It does not become a batch; ``errors`` say why. Its tenant's webhooks hear of it."""
+        await fetch(
+            self._engine,
+            statement("api_batch_fail"),
+            handle=handle,
+            errors=orjson.dumps(errors).decode(),
+            event_id=event_id,
+        )
+
+    async def drop(self, handle: str, *, event_id: str) -> None:
+        """It was cancelled before it became a batch."""
+        await fetch(self._engine, statement("api_batch_drop"), handle=handle, event_id=event_id)
+
+    # -- finalizing ------------------------------------------------------------------------
+
+    async def take_ended(self, *, lease_s: float) -> ApiBatch | None:
+        """A batch that has ended and has no files of results yet, under a lease."""
+        rows = await fetch(self._engine, statement("api_batch_take_ended"), lease_s=lease_s)
+        if not rows:
+            return None
+        key = (rows[0].tenant, rows[0].handle)
+        return (await self.find_many([key])).get(key)
+
+    async def usage(self, batch_id: int) -> dict[str, int]:
+        """Tokens of all its calls that have an outcome."""
+        rows = await fetch(self._engine, statement("batch_usage"), batch_id=batch_id)
+        return {name: int(value) for name, value in rows[0]._mapping.items()}
+
+    async def finalize(
+        self, batch: ApiBatch, *, usage: Mapping[str, int], files: Sequence[Results], event: str, event_id: str
+    ) -> None:
+        """Its files are there from now on, and its tenant's webhooks hear of ``event``."""
+        by_content = {file.content: file.id for file in files}
+        counts = batch.counts
+        await fetch(
+            self._engine,
+            statement("api_batch_finalize"),
+            handle=batch.handle,
+            usage=orjson.dumps(usage).decode(),
+            counts=orjson.dumps(counts).decode(),
+            files=orjson.dumps(files).decode(),
+            output_file_id=by_content.get("output"),
+            error_file_id=by_content.get("errors"),
+            event=event,
+            event_id=event_id,
+        )
+
+    async def reopen(self) -> None:
+        """Batches that were resumed after they had ended get their files anew."""
+        await fetch(self._engine, statement("api_batches_reopen"))
+
+
+def _create_params(request: Request) -> dict[str, Any]:
+    return {
+        "handle": request.handle,
+        "tenant": request.tenant,
+        "input_file_id": request.input_file_id,
+        "endpoint": request.endpoint,
+        "completion_window": request.completion_window,
+        "window_s": request.window_s,
+        "output_expires_after_s": request.output_expires_after_s,
+        "metadata": None if request.metadata is None else orjson.dumps(request.metadata).decode(),
+        "key": request.idempotency_key,
+        "fingerprint": request.fingerprint,
+    }
+
+
+def _batch(row: Row[Any]) -> ApiBatch:
+    given = {name: getattr(row, name) for name in ApiBatch.__slots__ if name != "counts"}
+    counts = row.stored_counts or {
+        "total": row.total,
+        "done": row.done,
+        "failed": row.failed,
+        "expired": row.expired,
+        "cancelled": row.cancelled,
+    }
+    return ApiBatch(**given, counts=Counts(**counts))

@@ -1,0 +1,22 @@
+-- Batches as the Batch API shows them, by tenant and handle.
+-- The queries of one that has its files are not counted again.
+SELECT w.tenant, w.handle, b.id, coalesce(a.status, 'accepted') AS status, a.input_file_id,
+       coalesce(a.endpoint, b.endpoint) AS endpoint, coalesce(a.completion_window, '24h') AS completion_window,
+       coalesce(a.metadata, b.metadata) AS metadata, a.errors, a.output_file_id, a.error_file_id, a.usage,
+       a.handle IS NOT NULL AS adopted,
+       coalesce(a.created_at, b.created_at) AS created_at, coalesce(a.accepted_at, b.created_at) AS accepted_at,
+       coalesce(b.expires_at, a.created_at + make_interval(secs => a.window_s)) AS expires_at,
+       coalesce(a.cancelling_at, b.cancelled_at) AS cancelling_at, a.failed_at, b.ended_at, a.finalized_at,
+       a.counts AS stored_counts, coalesce(b.total, 0) AS total, c.done, c.failed, c.expired, c.cancelled
+FROM unnest(CAST(:tenants AS text[]), CAST(:handles AS text[])) AS w (tenant, handle)
+LEFT JOIN api_batches AS a ON a.handle = w.handle AND a.tenant = w.tenant
+LEFT JOIN batches AS b ON b.handle = w.handle AND b.tenant = w.tenant
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE q.state = 'done') AS done,
+           count(*) FILTER (WHERE q.state IN ('failed', 'dead')) AS failed,
+           count(*) FILTER (WHERE q.state = 'expired') AS expired,
+           count(*) FILTER (WHERE q.state = 'cancelled') AS cancelled
+    FROM queries AS q
+    WHERE q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id AND a.counts IS NULL
+) AS c
+WHERE a.handle IS NOT NULL OR b.handle IS NOT NULL

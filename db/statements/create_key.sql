@@ -1,0 +1,9 @@
+-- A key, and its tenant with the limits that are given.
+WITH owner AS (
+    INSERT INTO tenants (name, requests_per_min, day_usd)
+    VALUES (:tenant, CAST(:requests_per_min AS integer), CAST(:day_usd AS numeric))
+    ON CONFLICT (name) DO UPDATE
+    SET requests_per_min = coalesce(excluded.requests_per_min, tenants.requests_per_min),
+        day_usd = coalesce(excluded.day_usd, tenants.day_usd)
+)
+INSERT INTO api_keys (id, tenant, name, hash) VALUES (:id, :tenant, :name, :hash)

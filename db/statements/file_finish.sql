@@ -1,0 +1,6 @@
+-- A file is whole from now on.
+UPDATE files
+SET purpose = :purpose, filename = :filename, bytes = :size, ready = true,
+    expires_at = now() + make_interval(secs => CAST(:expires_after_s AS double precision))
+WHERE id = :id
+RETURNING id, purpose, filename, bytes, content, batch, created_at, expires_at

@@ -1,0 +1,144 @@
+"""Who may ask, and how much: tenants, their API keys, their limits.
+
+A key is ``pm-<id>-<secret>``; only its SHA-256 is kept. A plain hash is enough for a secret of 256 bits of
+chance: there is nothing to guess.
+"""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.fetch import fetch
+from db.statements import statement
+
+DEFAULT_TENANT: Final = "default"
+_KEY: Final = re.compile(r"pm-([0-9a-f]{12})-([0-9A-Za-z_-]{43})")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as it is listed. It cannot be shown again."""
+
+    id: str
+    tenant: str
+    name: str
+    created_at: datetime
+    revoked_at: datetime | None
+    requests_per_min: int | None
+    day_usd: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """What a key is held against."""
+
+    hash: bytes = field(repr=False)
+    tenant: str
+    requests_per_min: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DayBudget:
+    """What a tenant may spend today and has spent, in US dollars; calls under way at their reservation."""
+
+    cap_usd: Decimal
+    spent_usd: Decimal
+
+
+def key_id(key: str) -> str | None:
+    """The part of a key that may be shown, None where it is no key at all."""
+    found = _KEY.fullmatch(key)
+    return found.group(1) if found else None
+
+
+def key_hash(key: str) -> bytes:
+    """What is kept of a key."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+class Tenants:
+    """Tenants and their keys."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def create_key(
+        self, *, tenant: str, name: str, requests_per_min: int | None = None, day_usd: float | None = None
+    ) -> str:
+        """Makes a key for ``tenant``, and the tenant where there is none; returns the key, this once.
+
+        A limit that is given is the tenant's from now on; one that is not stays as it is.
+        """
+        key = f"pm-{secrets.token_hex(6)}-{secrets.token_urlsafe(32)}"
+        await fetch(
+            self._engine,
+            statement("create_key"),
+            id=key_id(key),
+            hash=key_hash(key),
+            tenant=tenant,
+            name=name,
+            requests_per_min=requests_per_min,
+            day_usd=day_usd,
+        )
+        await self.renew_day_budgets()
+        return key
+
+    async def keys(self) -> Sequence[Key]:
+        """All keys, the oldest first."""
+        rows = await fetch(
+            self._engine,
+            text(
+                "SELECT k.id, k.tenant, k.name, k.created_at, k.revoked_at, t.requests_per_min, t.day_usd"
+                " FROM api_keys AS k LEFT JOIN tenants AS t ON t.name = k.tenant ORDER BY k.created_at, k.id"
+            ),
+        )
+        return [Key(**row._mapping) for row in rows]
+
+    async def revoke_key(self, id_: str) -> bool:
+        """The key is good for nothing any more. False where there is none of that id that was."""
+        rows = await fetch(
+            self._engine,
+            text("UPDATE api_keys SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL RETURNING id"),
+            id=id_,
+        )
+        return bool(rows)
+
+    async def lock(self, id_: str) -> Lock | None:
+        """That of the key ``id_``, where it was not revoked."""
+        rows = await fetch(
+            self._engine,
+            text(
+                "SELECT k.hash, k.tenant, t.requests_per_min FROM api_keys AS k"
+                " LEFT JOIN tenants AS t ON t.name = k.tenant WHERE k.id = :id AND k.revoked_at IS NULL"
+            ),
+            id=id_,
+        )
+        return Lock(bytes(rows[0].hash), rows[0].tenant, rows[0].requests_per_min) if rows else None
+
+    async def has_keys(self) -> bool:
+        """Whether a key was ever made; a revoked one counts."""
+        return bool(await fetch(self._engine, text("SELECT 1 FROM api_keys LIMIT 1")))
+
+    async def renew_day_budgets(self) -> None:
+        """Today's and tomorrow's budget of each tenant that has a limit of its own."""
+        await fetch(self._engine, statement("renew_tenant_budgets"))
+
+    async def day_budget(self, tenant: str) -> DayBudget | None:
+        """Today's, None where there is no limit."""
+        rows = await fetch(
+            self._engine,
+            text(
+                "SELECT cap_usd, reserved_usd + settled_usd AS spent_usd FROM budgets"
+                " WHERE tenant = :tenant AND day = CAST(now() AT TIME ZONE 'UTC' AS date)"
+            ),
+            tenant=tenant,
+        )
+        return DayBudget(rows[0].cap_usd, rows[0].spent_usd) if rows else None
