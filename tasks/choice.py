@@ -1,6 +1,7 @@
 """Which deployment takes the next call: the failover rule, asked until admission agrees."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -27,12 +28,22 @@ Choice: TypeAlias = Admitted | Later | GiveUp
 
 
 async def choose(
-    stage: str, history: Sequence[Attempt], station: Station, *, tokens: int, preferred: str | None
+    stage: str,
+    history: Sequence[Attempt],
+    station: Station,
+    *,
+    tokens: int,
+    preferred: str | None,
+    was_put_off: bool = False,
 ) -> Choice:
-    """The deployment of ``stage`` that may be called now, or for how long there is none, or that there is none."""
+    """The deployment of ``stage`` that may be called now, or for how long there is none, or that there is none.
+
+    ``was_put_off``: the last attempt of ``history`` was before the query came due again, its backoff is over.
+    """
     deployments = station.fleet.deployments(stage)
     loop = asyncio.get_running_loop()
-    until = loop.time() + PATIENCE_S
+    began = loop.time()
+    until = began + PATIENCE_S
     refused: dict[str, float] = {}
     while True:
         resting = {**await station.admission.resting(deployments), **refused}
@@ -44,6 +55,7 @@ async def choose(
             timing=station.fleet.timing,
             preferred=preferred,
             draw=station.draw.random(),
+            since_last_s=math.inf if was_put_off else loop.time() - began,
         )
         match step:
             case Call(deployment=model):
