@@ -14,6 +14,7 @@ from typing import Any, cast
 import orjson
 from sqlalchemy import Row, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.grouping import Grouped
@@ -66,6 +67,7 @@ class Ledger:
                 id=row.id,
                 batch_id=row.batch_id,
                 epoch=row.epoch,
+                crashes=row.crashes,
                 tier=row.tier,
                 prefers=row.prefers,
                 attempts=row.attempts,
@@ -116,11 +118,17 @@ class Ledger:
         return {row.id: Claim(query_id=row.id, epoch=row.epoch, at=row.at) for row in claimed}
 
     async def _intend(self, meant: Sequence[Intent]) -> dict[int, Sent]:
-        rows = await self._named(
-            "intend",
-            meant=_encode([intent.row() for intent in meant]),
-            worker_id=self.worker_id,
-            lease_s=self._lease_s,
+        async def committed_before() -> Sequence[Row[Any]]:
+            return await self._named("intend_again", call_ids=[intent.call_id for intent in meant])
+
+        rows = await self._run(
+            statement("intend"),
+            {
+                "meant": _encode([intent.row() for intent in meant]),
+                "worker_id": self.worker_id,
+                "lease_s": self._lease_s,
+            },
+            replayed=committed_before,
         )
         by_id = {intent.call_id: intent for intent in meant}
         return {
@@ -132,7 +140,20 @@ class Ledger:
         """Concludes all in one statement; those that were fenced out are not in the result."""
         moves = [_move_row(conclusion) for conclusion in conclusions]
         results = [result.row() for conclusion in conclusions for result in conclusion.results]
-        rows = await self._named("conclude", moves=_encode(moves), results=_encode(results))
+        to_send = [one for one in conclusions if one.publish]
+
+        async def committed_before() -> Sequence[Row[Any]]:
+            # What an earlier try put into the broker's share nobody has sent yet.
+            return await self._named(
+                "conclude_again",
+                ids=[one.query_id for one in to_send],
+                epochs=[one.epoch for one in to_send],
+                stages=[one.to_stage for one in to_send],
+            )
+
+        rows = await self._run(
+            statement("conclude"), {"moves": _encode(moves), "results": _encode(results)}, replayed=committed_before
+        )
         return {row.id: (row.stage, State(row.state)) for row in rows}
 
     async def _record(self, results: Sequence[Result]) -> dict[int, bool]:
@@ -266,6 +287,10 @@ class Ledger:
             except DBAPIError as error:
                 if not passes(error) or loop.time() > until:
                     raise Refused(error) from None
+            except NoConnection:
+                # Every connection waits for a Postgres that stands still; an answer that is paid waits with them.
+                if loop.time() > until:
+                    raise
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, 2.0)
             if replayed is not None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from routing.fleet import Model
-from routing.lifecycle import Move, State
+from routing.lifecycle import MAX_CRASHES, Move, State
 from routing.outcome import BILLED, UNSETTLED, Completion, Outcome, Usage
 
 
@@ -17,6 +17,7 @@ class Waiting:
     id: int
     batch_id: int
     epoch: int
+    crashes: int
     tier: str | None
     prefers: str | None
     attempts: int
@@ -24,6 +25,15 @@ class Waiting:
     custom_id: str
     body: Mapping[str, Any] = field(repr=False)
     options: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether one more lost worker buries it: then no other suspect shares a process with it.
+
+        Whatever kills its workers takes all with it that they have under way; only where suspects are
+        kept apart does it die without them.
+        """
+        return self.crashes >= MAX_CRASHES - 1
 
 
 @dataclass(frozen=True, slots=True)
