@@ -38,7 +38,8 @@ async def answer(stage: str, ids: Sequence[int], station: Station) -> dict[int, 
     """
     waiting = await station.ledger.waiting(stage, ids)
     failed = await _failed_calls([one for one in waiting if one.attempts], station)
-    unclaimed = deque(waiting)
+    unclaimed = deque(one for one in waiting if not one.is_suspect)
+    suspects = deque(one for one in waiting if one.is_suspect)
     moved: dict[int, Moved] = {}
     slots = station.slots[stage]
     async with asyncio.TaskGroup() as calls:
@@ -50,7 +51,15 @@ async def answer(stage: str, ids: Sequence[int], station: Station) -> dict[int, 
             one = unclaimed.popleft()
             stay = _Stay(one, stage, station, failed.get(one.id, []))
             calls.create_task(_in_slot(stay, slots, moved))
-    await station.ledger.give_back(stage, [one.id for one in unclaimed])
+    while suspects and not station.stopping.is_set():
+        async with station.alone:
+            await slots.acquire()
+            if station.stopping.is_set():
+                slots.release()
+                break
+            one = suspects.popleft()
+            await _in_slot(_Stay(one, stage, station, failed.get(one.id, [])), slots, moved)
+    await station.ledger.give_back(stage, [one.id for one in (*unclaimed, *suspects)])
     return moved
 
 
@@ -118,7 +127,14 @@ class _Stay:
 
     async def _choose(self) -> Choice:
         tokens = self.query.prompt_tokens + (self.query.max_tokens or TYPICAL_COMPLETION_TOKENS)
-        return await choose(self.stage, self.history, self.station, tokens=tokens, preferred=self.one.prefers)
+        return await choose(
+            self.stage,
+            self.history,
+            self.station,
+            tokens=tokens,
+            preferred=self.one.prefers,
+            was_put_off=len(self.history) == self.earlier,
+        )
 
     async def _commit_intent(self, choice: Admitted) -> Sent | None:
         """The intent is committed before anything is sent; with the first one comes the claim.
@@ -144,10 +160,18 @@ class _Stay:
         else:
             await self._record()
             committed = await ledger.intend(intent)
-        # A process that was stopped in between (SIGSTOP, a frozen machine) may hold an expired lease.
-        if committed is None or time.monotonic() - began > self.station.fleet.timing.lease_s / 3:
+        if committed is None:
             return None
-        return Sent(intent.call_id, at=committed.at, model=model, reserved_usd=reserved_usd)
+        sent = Sent(intent.call_id, at=committed.at, model=model, reserved_usd=reserved_usd)
+        if time.monotonic() - began > self.station.fleet.timing.lease_s / 3:
+            # We stood still meanwhile (SIGSTOP, a frozen machine, a Postgres that was away): the lease may be over.
+            # Nothing was sent, so nothing is charged, and no worker was lost.
+            late = Failure(FailureKind.NEVER_SENT, "the claim took too long")
+            self.result = Result(sent, late)
+            self.history.append(Attempt(model.name, late))
+            await self._put_off(0.0, "its claim took too long to be sure of its lease")
+            return None
+        return sent
 
     async def _call(self, sent: Sent, grant: Grant) -> Outcome:
         if failpoints.value("die_for_custom_id") == self.one.custom_id:

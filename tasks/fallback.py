@@ -10,14 +10,19 @@ from sqlalchemy import Row
 from db.records import Answer, Conclusion, Explanation, Waiting
 from routing.fallback import Accept, Attempted, Escalate, GiveUp, Step, next_step
 from routing.lifecycle import FALLBACK, Move, State
+from tasks.apart import suspects_apart
 from tasks.route import read_query
 from tasks.station import Station
 
 
 async def fall_back(ids: Sequence[int], station: Station) -> Mapping[int, tuple[str, str]]:
     """Decides for those of ``ids`` that wait; returns the (stage, state) of each that moved."""
+    waiting = await station.ledger.waiting(FALLBACK, ids)
+    return await suspects_apart(waiting, station, lambda some: _fall_back(some, station))
+
+
+async def _fall_back(waiting: Sequence[Waiting], station: Station) -> Mapping[int, tuple[str, str]]:
     ledger = station.ledger
-    waiting = await ledger.waiting(FALLBACK, ids)
     claims = await ledger.claim_many([(FALLBACK, one.id, None) for one in waiting])
     claimed = [one for one in waiting if one.id in claims]
     verdicts = await ledger.verdicts([one.id for one in claimed])

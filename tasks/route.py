@@ -8,6 +8,7 @@ from db.records import Conclusion, Explanation, Waiting
 from routing.decision import Decision, decide, settle
 from routing.lifecycle import ROUTE, Move, State
 from routing.query import Query, read_body
+from tasks.apart import suspects_apart
 from tasks.opinion import ask_llm_router
 from tasks.station import Station
 
@@ -20,6 +21,10 @@ async def route(ids: Sequence[int], station: Station) -> Mapping[int, tuple[str,
     The caller publishes those that came out as `queued`.
     """
     waiting = await station.ledger.waiting(ROUTE, ids)
+    return await suspects_apart(waiting, station, lambda some: _route(some, station))
+
+
+async def _route(waiting: Sequence[Waiting], station: Station) -> Mapping[int, tuple[str, str]]:
     claims = await station.ledger.claim_many([(ROUTE, one.id, None) for one in waiting])
     claimed = [one for one in waiting if one.id in claims]
     queries = {one.id: read_query(one) for one in claimed}

@@ -45,6 +45,8 @@ class Station:
     """Per tier: calls that this process may have in flight."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set at a warm shutdown: nothing more is claimed, what is claimed is finished."""
+    alone: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a suspect is under way: a query that one more lost worker buries."""
     draw: random.Random = field(default_factory=random.Random)
 
     @property
