@@ -1,8 +1,10 @@
 """One leader among many, by an advisory lock: Postgres frees it when the leader's connection ends."""
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+SILENT_S = 15
+"""A leader whose connection says nothing for so long (frozen, or its network gone) leads no more."""
 
 LOCK = 727_101
 """The advisory lock's number (727100 is the migrations')."""
@@ -23,6 +25,8 @@ class Leadership:
         connection = await self._engine.connect()
         try:
             won = (await connection.execute(text("SELECT pg_try_advisory_lock(:n)"), {"n": LOCK})).scalar_one()
+            if won:
+                await connection.execute(text(f"SET idle_session_timeout = '{SILENT_S}s'"))
         except BaseException:
             await connection.invalidate()
             await connection.close()
@@ -38,9 +42,8 @@ class Leadership:
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        # Its connection ends with it: the lock is free, and nothing of the session is left to the next user.
         try:
-            await connection.execute(text("SELECT pg_advisory_unlock(:n)"), {"n": LOCK})
-        except DBAPIError:
             await connection.invalidate()
         finally:
             await connection.close()

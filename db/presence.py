@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-ALIVE_S = 15.0
+ALIVE_S = 6.0
 """A worker that was not seen for this long is taken for gone; it says so every third of it."""
 
 
@@ -34,7 +34,7 @@ class Presence:
     async def renew(self, worker_id: int, *, in_flight: int) -> None:
         """The worker lives and has ``in_flight`` calls under way."""
         await self._one(
-            "UPDATE workers SET seen_at = now(), in_flight = :in_flight WHERE id = :id",
+            "UPDATE workers SET seen_at = now(), stopped_at = NULL, in_flight = :in_flight WHERE id = :id",
             id=worker_id,
             in_flight=in_flight,
         )
@@ -42,6 +42,15 @@ class Presence:
     async def leave(self, worker_id: int) -> None:
         """The worker stopped in an orderly way."""
         await self._one("UPDATE workers SET stopped_at = now(), in_flight = 0 WHERE id = :id", id=worker_id)
+
+    async def strike_off(self) -> list[str]:
+        """Signs off the workers that have vanished without a word; returns their names, each once."""
+        vanished = await self._one(
+            "UPDATE workers SET stopped_at = now(), in_flight = 0"
+            " WHERE stopped_at IS NULL AND seen_at < now() - make_interval(secs => :s) RETURNING name",
+            s=ALIVE_S,
+        )
+        return [row.name for row in vanished]
 
     async def alive(self) -> list[Row[Any]]:
         """Workers seen within `ALIVE_S`: id, name, role, slots, in_flight, seen_at."""

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
+from db import failpoints
 from db.leadership import Leadership
 from db.presence import Presence
 from db.refusal import Refused, passes
@@ -56,6 +57,9 @@ class Feeder:
     fed_at: float = 0.0
     rescue_from: float = 0.0
     heal_at: float = 0.0
+    doubt: str | None = "another process fed before"
+    """Why what is `queued` may have no message; then all of it goes back. A message too many is harmless."""
+    broker_was_away: bool = False
 
     async def run(self) -> None:
         """Leads whenever nobody else does, and feeds while it leads."""
@@ -71,6 +75,7 @@ class Feeder:
                 if not (error.away if isinstance(error, Refused) else passes(error)):
                     raise
                 log.warning("feeder_waits_for_postgres", error=type(error).__name__)
+                self.doubt = "Postgres was away"
                 await leadership.drop()
             await self._pause(wait_s)
         await leadership.drop()
@@ -81,13 +86,14 @@ class Feeder:
         if self.fed_at == 0.0:
             log.info("feeder_leads")
             await self.station.ledger.add_partitions()
-        elif now - self.fed_at > GAP_S:
+        elif now - self.fed_at > GAP_S and not failpoints.is_set("without_grace"):
             # While Postgres (or we) stood still nobody could renew a lease: none has expired for one lease length.
             self.rescue_from = now + self.station.fleet.timing.lease_s
         await self._notice_a_wiped_broker()
         if now >= self.heal_at:
             self.heal_at = now + HEAL_S
             await self._heal(rescue_as_of=as_of if now >= self.rescue_from else None)
+        await self._return_doubtful()
         await self._fill_windows()
         self.fed_at = time.monotonic()
 
@@ -110,6 +116,7 @@ class Feeder:
             return
         unsent = await asyncio.to_thread(publish, stage, ids, fleet=self.station.fleet)
         if unsent:
+            self.broker_was_away = True
             await self.station.ledger.give_back(stage, unsent, wait_s=HEAL_S)
         self.paces[stage].sent += len(ids) - len(unsent)
 
@@ -140,6 +147,10 @@ class Feeder:
             await ledger.close_queries(batch.id, move=move, to_state=state, actor="feeder", reason=reason)
         for handle in await ledger.end_batches():
             log.info("batch_ended", batch=handle)
+        if vanished := await self.presence.strike_off():
+            log.warning("workers_vanished", workers=vanished)
+            # A killed worker takes the messages with it that it had taken from the broker.
+            self.doubt = "a worker vanished"
         await self._count_slots()
         for stage, pace in self.paces.items():
             window = pace.window(least=self._least_window(stage), window_s=self.station.fleet.timing.window_s)
@@ -171,12 +182,23 @@ class Feeder:
         try:
             wiped = await self.generation.was_wiped()
         except (RedisError, OSError):
+            self.broker_was_away = True
             return
         if wiped:
-            for stage in stages(self.station.fleet):
-                reason = "the broker was wiped: its message was lost"
-                if lost := await self.station.ledger.return_lost(stage, older_than_s=0.0, reason=reason):
-                    log.warning("broker_wiped", stage=stage, queries=lost)
+            self.doubt = "the broker was wiped"
+        elif self.broker_was_away:
+            self.doubt = "the broker was away"
+        self.broker_was_away = False
+
+    async def _return_doubtful(self) -> None:
+        """Queries whose message may be lost go back at once, instead of after `LOST_AFTER_S`."""
+        if self.doubt is None:
+            return
+        for stage in stages(self.station.fleet):
+            reason = f"{self.doubt}: its message may be lost"
+            if lost := await self.station.ledger.return_lost(stage, older_than_s=0.0, reason=reason):
+                log.warning("returned_in_doubt", stage=stage, queries=lost, why=self.doubt)
+        self.doubt = None
 
     async def _count_slots(self) -> None:
         slots: dict[str, int] = {}

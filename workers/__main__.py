@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
@@ -58,7 +60,12 @@ def _known(roles: Sequence[str], fleet: Fleet) -> list[str]:
 async def _feed(settings: Settings, fleet: Fleet, *, name: str) -> None:
     station, presence = await open_station(settings, fleet, name=name, roles=[FEEDER])
     on_redis = settings.redis_url is not None and not settings.broker_url.startswith(("amqp", "pyamqp"))
-    redis = Redis.from_url(settings.redis_url, socket_timeout=5) if on_redis and settings.redis_url else None
+    redis = (
+        # By default redis-py tries ten times: the feeder would stand still meanwhile, and asks again soon enough.
+        Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0))
+        if on_redis and settings.redis_url
+        else None
+    )
     generation = None if redis is None else Generation(redis, key_prefix=settings.key_prefix)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, station.stopping.set)

@@ -183,7 +183,10 @@ class Arena:
         """Calls under way by the ledger, of these processes or of all."""
         if not workers:
             return int(self.one("SELECT count(*) FROM calls WHERE outcome IS NULL"))
-        asked = "SELECT count(*) FROM calls AS c JOIN workers AS w ON w.id = c.worker_id WHERE c.outcome IS NULL AND w.pid = ANY(%s)"
+        asked = (
+            "SELECT count(*) FROM calls AS c JOIN workers AS w ON w.id = c.worker_id"
+            " WHERE c.outcome IS NULL AND w.pid = ANY(%s)"
+        )
         return int(self.one(asked, [[worker.pid for worker in workers]]))
 
     def strike(self, *workers: Worker, count: bool = True) -> None:
@@ -193,9 +196,9 @@ class Arena:
         """
         if count:
             self.in_flight_at_fault += self.open_calls(*workers)
-        asked = "SELECT q.id, q.epoch, q.stage FROM queries AS q LEFT JOIN workers AS w ON w.id = q.worker_id WHERE q.state = 'queued'"
         found = self.ask(
-            asked + " OR (q.state = 'running' AND (%s OR w.pid = ANY(%s)))",
+            "SELECT q.id, q.epoch, q.stage FROM queries AS q LEFT JOIN workers AS w ON w.id = q.worker_id"
+            " WHERE q.state = 'queued' OR (q.state = 'running' AND (%s OR w.pid = ANY(%s)))",
             [not workers, [worker.pid for worker in workers]],
         )
         self._strikes.append(Strike(time.monotonic(), {row.id: (row.epoch, row.stage) for row in found}))

@@ -85,7 +85,8 @@ class _Books:
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
         self.calls = arena.ask(
-            "SELECT id, query_id, batch_id, tier, epoch, purpose, outcome, coalesce(cost_usd, reserved_usd) AS usd FROM calls"
+            "SELECT id, query_id, batch_id, tier, epoch, purpose, outcome, coalesce(cost_usd, reserved_usd) AS usd"
+            " FROM calls"
         )
         self.received = _read(arena.simulator_log)
 
@@ -125,7 +126,8 @@ class _Books:
                     "a fenced-out worker's result counted": "SELECT count(*) FROM decisions AS d"
                     " JOIN calls AS c ON c.id = d.call_id WHERE d.kind = 'judge' AND c.epoch <> d.epoch",
                     "the answer's call is unknown or failed": "SELECT count(*) FROM answers AS a WHERE NOT EXISTS"
-                    " (SELECT 1 FROM calls AS c WHERE c.id = a.call_id AND c.query_id = a.query_id AND c.outcome = 'ok')",
+                    " (SELECT 1 FROM calls AS c"
+                    "  WHERE c.id = a.call_id AND c.query_id = a.query_id AND c.outcome = 'ok')",
                     "a call has two rows": "SELECT count(*) - count(DISTINCT id) FROM calls",
                     "a budget's account is wrong": "SELECT count(*) FROM budgets AS g WHERE g.batch_id IS NOT NULL AND"
                     " g.reserved_usd + g.settled_usd <> (SELECT coalesce(sum(coalesce(c.cost_usd, c.reserved_usd)), 0)"

@@ -56,7 +56,10 @@ def frozen_past_its_lease(arena: Arena) -> None:
     worker.signal(signal.SIGSTOP)
     time.sleep(0.05)
     arena.strike(worker)
-    held = "SELECT count(*) FROM queries AS q JOIN workers AS w ON w.id = q.worker_id WHERE q.state = 'running' AND w.pid = %s"
+    held = (
+        "SELECT count(*) FROM queries AS q JOIN workers AS w ON w.id = q.worker_id"
+        " WHERE q.state = 'running' AND w.pid = %s"
+    )
     arena.until(lambda: arena.one(held, [worker.pid]) == 0, within_s=LEASE_S + 10, what="its leases were rescued")
     worker.signal(signal.SIGCONT)
     arena.finish()
