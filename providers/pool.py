@@ -21,13 +21,14 @@ from providers.sent import LINE_ERRORS, kind_of
 from providers.status import kind_of_status
 from providers.transport import open_transport
 from routing.fleet import Fleet, Model, Protocol, Provider
-from routing.outcome import Completion, Failure, FailureKind, Outcome
+from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
 
 CALL_HEADER: Final = "x-pointsman-call"
 """Carries the id of the call's row, so that a provider's log can be held against the ledger."""
 
 _CONNECT_S: Final = 10.0
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")
+_NO_USAGE: Final = Usage()
 _KEY_SLOT: Final = "{api_key}"
 """Where a header of the fleet holds this, the key goes there instead of where the protocol has it."""
 
@@ -142,9 +143,11 @@ class Pool:
         url = self._url(model, adapter)
         if url.host not in self._hosts:
             return Failure(FailureKind.NEVER_SENT, "its host is none of the fleet's")
-        key = self._environ.get(provider.api_key_env or "") or None
+        key = self._environ.get(provider.api_key_env or "", "").strip() or None
         if provider.api_key_env and key is None:
             return Failure(FailureKind.AUTH, f"the environment has no {provider.api_key_env}")
+        if key is not None and not (key.isascii() and key.isprintable()):
+            return Failure(FailureKind.AUTH, f"{provider.api_key_env} holds what no header can carry")
         request = httpx.Request(
             "POST",
             url,
@@ -156,9 +159,12 @@ class Pool:
         # the environment, and no log line with the address.
         response = await self._opened().handle_async_request(request)
         try:
-            return await self._read(response, model, adapter, received)
+            outcome = await self._read(response, model, adapter, received)
         finally:
             await response.aclose()
+        if isinstance(outcome, Completion) and outcome.usage == _NO_USAGE:
+            return replace(outcome, usage=_worst_usage(content, outcome.text))
+        return outcome
 
     async def _read(self, response: httpx.Response, model: Model, adapter: Adapter, received: _Received) -> Outcome:
         received.status = response.status_code
@@ -219,6 +225,11 @@ def _headers(adapter: Adapter, *, key: str | None, call_id: int | None) -> dict[
     if key is not None and not any(_KEY_SLOT in value for value in given.values()):
         headers |= adapter.credentials(key)
     return headers | {name.lower(): value.replace(_KEY_SLOT, key or "") for name, value in given.items()}
+
+
+def _worst_usage(content: bytes, text: str) -> Usage:
+    """For an answer that does not say what it took: 2 characters a token, as in `Model.reserve_usd`."""
+    return Usage(prompt_tokens=len(content) // 2, completion_tokens=len(text) // 2 + 1)
 
 
 def _encode(payload: Mapping[str, Any]) -> bytes:

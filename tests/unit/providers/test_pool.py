@@ -222,6 +222,48 @@ def test_a_refusal_says_so_and_what_it_cost() -> None:
     assert outcome.usage is not None
 
 
+@pytest.mark.parametrize("key", ["ключ", "sk-a\nx-admin: 1", "\x00"])
+def test_a_key_that_no_header_can_carry_is_not_sent_and_not_shown(key: str) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise AssertionError("sent")
+
+    outcome = failed(ask(handler, environ={"TEST_KEY": key}))
+    assert outcome.kind is FailureKind.AUTH
+    assert key not in repr(outcome)
+
+
+def test_a_key_with_a_newline_at_its_end_is_sent_without_it() -> None:
+    seen: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json=ANSWER)
+
+    ask(handler, environ={"TEST_KEY": f"{KEY}\n"})
+    assert seen[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_an_answer_that_does_not_say_what_it_took_is_charged_at_the_worst() -> None:
+    silent = {key: value for key, value in ANSWER.items() if key != "usage"}
+    outcome = ask(lambda request: httpx.Response(200, json=silent))
+    assert isinstance(outcome, Completion)
+    assert outcome.usage.prompt_tokens > len("two and two?") / 2
+    assert outcome.usage.completion_tokens >= len("four") / 2
+
+
+def test_a_retry_after_of_a_429_is_kept() -> None:
+    outcome = failed(ask(lambda request: httpx.Response(429, headers={"retry-after": "7"})))
+    assert (outcome.kind, outcome.retry_after_s) == (FailureKind.RATE_LIMITED, 7.0)
+
+
+def test_what_cannot_be_expressed_is_told_without_sending() -> None:
+    pool = Pool(fleet(), environ={})
+    assert pool.inexpressible(MODEL, BODY) is None
+    told = pool.inexpressible(MODEL, BODY | {"n": 2})
+    assert told is not None
+    assert told.startswith("n:")
+
+
 def test_nothing_that_is_shown_holds_the_key() -> None:
     outcome = ask(lambda request: httpx.Response(401, json={"error": {"message": f"wrong key {KEY}"}}))
     pool = Pool(fleet(), environ={"TEST_KEY": KEY})
