@@ -13,7 +13,7 @@ What holds of it (tests/unit/routing/test_policy_properties.py):
   are: for cheap tiers at least as much as for dear ones;
 * a tier is never believed to do better than a dearer one;
 * no query goes where it does not fit, as long as it fits anywhere;
-* a text that speaks to the router goes no lower than it would if nobody had an opinion.
+* a text that speaks to the router goes no lower than it would without classifier and LLM router.
 """
 
 from collections.abc import Mapping, Sequence
@@ -125,9 +125,13 @@ def _conclude(case: Case, opinion: Opinion | None, ground: Ground) -> Decision:
         return _pinned(case, case.pin, ground)
     if case.sure and case.gate is not None:
         return _as_told(case, case.gate, ground)
-    for voice in (opinion, case.gate):
-        if voice is not None and (decision := _heed(case, voice, ground)) is not None:
+    if opinion is not None:
+        # A text that speaks to the router may have spoken to the classifier too.
+        floor = _conclude(case, None, ground).tier if case.features.wary else None
+        if (decision := _heed(case, opinion, ground, floor=floor)) is not None:
             return decision
+    if case.gate is not None and (decision := _heed(case, case.gate, ground)) is not None:
+        return decision
     abstained = tuple(voice.reason for voice in (opinion, case.gate) if voice is not None)
     belief = prior(case.score, len(ground.ladder))
     return _weigh(case, belief, ground, router="prior", confidence=0.0, reasons=(*abstained, "nobody is sure: up"))
@@ -174,8 +178,8 @@ def _told(
     )
 
 
-def _heed(case: Case, opinion: Opinion, ground: Ground) -> Decision | None:
-    """What follows from one opinion, or None where it abstains."""
+def _heed(case: Case, opinion: Opinion, ground: Ground, *, floor: str | None = None) -> Decision | None:
+    """What follows from one opinion, or None where it abstains; nothing below ``floor``."""
     if ground.is_aside(opinion.tier):
         if (aside := _aside(case, opinion, ground)) is not None:
             return aside
@@ -184,7 +188,16 @@ def _heed(case: Case, opinion: Opinion, ground: Ground) -> Decision | None:
         belief = believe(opinion, ground.ladder)
     if belief is None:
         return None
-    return _weigh(case, belief, ground, router=opinion.router, confidence=opinion.confidence, reasons=(opinion.reason,))
+    decision = _weigh(
+        case,
+        belief,
+        ground,
+        router=opinion.router,
+        confidence=opinion.confidence,
+        reasons=(opinion.reason,),
+        floor=floor,
+    )
+    return replace(decision, score=opinion.score)
 
 
 def _aside(case: Case, opinion: Opinion, ground: Ground) -> Decision | None:
@@ -218,8 +231,6 @@ def _weigh(
         tier, notes = least(weighed), _explain(weighed, case, ground)
     else:
         tier, notes = ground.place(case, ground.ladder[-1])
-    if floor is None and case.features.wary and weighed:
-        floor = least(losses(case, prior(case.score, len(ground.ladder)), ground))
     if floor is not None and ground.is_below(tier, floor):
         tier, held = ground.place(case, floor)
         notes = (*notes, f"not below {floor}", *held)

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from routing.language import UNKNOWN, guess, words_of
+from routing.disguise import is_disguised, unmask
+from routing.language import UNKNOWN, guess, has_other_script, words_of
 from routing.lexicon import Sign, Signs, tally
 from routing.opinion import GENERAL
 from routing.query import Query
@@ -25,11 +26,6 @@ _CHOICE_MARK: Final = re.compile(r"^[ \t]*\(?[A-E][.):][ \t]", re.MULTILINE)
 _LATEX: Final = re.compile(r"\\(?:frac|sum|int|prod|sqrt|lim|alpha|beta|theta|mathbb|begin|left|cdot|le|ge|\(|\[)|\$\$")
 _MATHS_SIGN: Final = re.compile("[∑∫√≤≥≠∞∂∇∈∀∃π×÷±²³]")
 _LENGTH: Final = re.compile(r"(\d{1,5})[- ]+\w{0,12} ?(?:word|wört|wort|mots|palabras|sentence|paragraph|page|seite)")
-# Letters of two scripts in one word, letters in fancy dress, and characters that nobody sees.
-_DISGUISE: Final = re.compile(
-    "[a-z][\u0370-\u052f]|[\u0370-\u052f][a-z]|[\uff21-\uff5a]|[\U0001d400-\U0001d7ff]"
-    "|[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\U000e0000-\U000e007f]"
-)
 _CODE_SIGNS: Final = ("```", "=>", "();", "</", "&&", "};", "):\n")
 _CODE_WORDS: Final = ("def ", "#include", "function(", "console.", "select ", "import ", "public ", "return ", "const ")
 _ROLE_SIGNS: Final = ("<|", "[inst", "</query", "<query", "</system", "<system")
@@ -75,6 +71,8 @@ class Features:
     """The length of the answer that is asked for, in words; 0 where it is not said."""
     wary: bool
     """The text speaks to the router, or hides something: it must not pull a decision down."""
+    other_script: bool
+    """Some of it is in another script than Latin."""
     clipped: bool
     """The middle of the text was not read."""
 
@@ -92,6 +90,9 @@ class Features:
 def features_of(query: Query) -> Features:
     """The features of ``query``. Its system text counts for the instruction words, not for the language."""
     text, clipped = _excerpt(query.text)
+    disguised = not text.isascii() and is_disguised(text)
+    if disguised:
+        text = unmask(text)
     lower = text.lower()
     words = tuple(words_of(lower))
     different = set(words)
@@ -110,7 +111,8 @@ def features_of(query: Query) -> Features:
         code_marks=_code_marks(lower, own),
         maths_marks=_maths_marks(text),
         output_words=_output_words(lower) if own[Sign.LENGTH] else 0,
-        wary=_is_wary(lower, own),
+        wary=disguised or _is_wary(lower, own),
+        other_script=not text.isascii() and has_other_script(text),
         clipped=clipped,
     )
 
@@ -176,8 +178,6 @@ def _output_words(lower: str) -> int:
 
 
 def _is_wary(lower: str, signs: Signs) -> bool:
-    if not lower.isascii() and _DISGUISE.search(lower):
-        return True
     if ("<" in lower or "[" in lower) and any(map(lower.__contains__, _ROLE_SIGNS)):
         return True
     bait = signs[Sign.BAIT]

@@ -18,6 +18,10 @@ from routing.query import Query
 
 NAME: Final = "gate"
 
+RED_TEAM_BOUND: Final = 0.0
+"""The share of the red-team set (tests/unit/routing/red_team.py) that gate and policy may route lower than
+the same queries without the attack. It bounds what is known, not what somebody has yet to find."""
+
 _GREETING: Final = re.compile(
     r"(?:hi|hello|hey|hiya|howdy|good (?:morning|afternoon|evening|night|day)|thanks?(?: you)?(?: (?:so|very) much)?"
     r"|cheers|bye|goodbye|ok|okay|ping|test|hallo|guten (?:tag|morgen|abend)|danke(?: schön)?|tschüss|servus|moin"
@@ -186,12 +190,12 @@ def _easy(features: Features, query: Query) -> str | None:
     limit = _EASY_LIMITS[kind]
     if words > limit or len(query.text) > limit * _CHARS_PER_WORD or features.questions or features.parts > 12:
         return None
-    return kind if kind == "translate" or _is_instruction_language(features.language) else None
+    return kind if kind == "translate" or _is_read(features) else None
 
 
-def _is_instruction_language(language: str) -> bool:
-    """Short texts have too few words to tell a language; their first word told us the instruction's."""
-    return language in INSTRUCTION_LANGUAGES or language == UNKNOWN
+def _is_read(features: Features) -> bool:
+    """Whether the word lists see all of it. A short text may be of unknown language: its first word told."""
+    return not features.other_script and (features.language in INSTRUCTION_LANGUAGES or features.language == UNKNOWN)
 
 
 def _has_hard_sign(features: Features) -> bool:
@@ -230,5 +234,5 @@ def _is_fact(features: Features) -> bool:
         and features.questions == 1
         and features.sentences == 1
         and features.numbers == 0
-        and _is_instruction_language(features.language)
+        and _is_read(features)
     )

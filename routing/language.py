@@ -48,6 +48,11 @@ def guess(sample: str, words: Set[str], signs: Signs) -> str:
     return latin_language(len(words), signs)
 
 
+def has_other_script(text: str) -> bool:
+    """Whether some of ``text`` is in another script than Latin."""
+    return _NON_LATIN.search(text) is not None
+
+
 def script_language(text: str) -> str | None:
     """The language that the script of ``text`` tells, or None for Latin script or a mixture.
 

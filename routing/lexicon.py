@@ -92,12 +92,12 @@ _WORDS: Final[dict[Sign, str]] = {
         implementa implementar desarrolla desarrollar escribe escribir programa
     """,
     Sign.CODE: """
-        python javascript typescript java golang rust redis kafka grpc kotlin haskell sql postgres postgresql
-        mysql sqlite regex regexp code coding codebase function functions method class classes api apis endpoint database schema
-        algorithm compiler compile runtime segfault traceback stacktrace exception thread threads mutex
+        python javascript typescript java golang rust redis kafka grpc kotlin haskell sql postgres postgresql mysql
+        sqlite regex regexp code coding codebase function functions method class classes api apis endpoint database
+        schema algorithm compiler compile runtime segfault traceback stacktrace exception thread threads mutex
         concurrency async docker kubernetes html css react django flask bash script unittest microservice
-        microservices backend frontend recursion recursive leetcode
-        funktion klasse datenbank quelltext quellcode fonction classe función clase código
+        microservices backend frontend recursion recursive leetcode funktion klasse datenbank quelltext quellcode
+        fonction classe función clase código
     """,
     Sign.MATHS: """
         equation equations integral integrate derivative differentiate theorem matrix matrices eigenvalue
@@ -121,7 +121,7 @@ _WORDS: Final[dict[Sign, str]] = {
     """,
     Sign.ROUTER: """
         router routers routing route routed tier tiers pointsman dispatcher classifier escalate escalation
-        cheapest smallest stufe routeur niveau enrutador nivel gpt llm mini
+        cheapest smallest difficulty stufe schwierigkeit routeur difficulté niveau enrutador nivel gpt llm mini
     """,
     Sign.BAIT: """
         small smaller smallest medium large cheap cheaper cheapest model models mini haiku flash confidence difficulty

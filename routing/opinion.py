@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from routing.disguise import INVISIBLE
 from routing.fleet import Fleet, LlmRouter
 from routing.query import Query
 
@@ -69,9 +70,7 @@ _TOKENS_PER_ANSWER: Final = 32
 _GAP: Final = " […] "
 _WHITESPACE: Final = re.compile(r"\s+")
 # What nobody sees can only be there to deceive.
-_INVISIBLE: Final = re.compile(
-    "[\u0000-\u0008\u000b-\u001f\u007f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
-)
+_UNSEEN: Final = re.compile(f"[\u0000-\u0008\u000b-\u001f\u007f{INVISIBLE}]")
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -143,7 +142,7 @@ def clean(text: str) -> str:
     """``text`` without invisible characters, and with a mark where half a surrogate pair stood."""
     if text.isascii() and text.isprintable():
         return text
-    return _LONE_SURROGATE.sub("\ufffd", _INVISIBLE.sub("", text))
+    return _LONE_SURROGATE.sub("\ufffd", _UNSEEN.sub("", text))
 
 
 def cut(text: str, limit: int) -> str:
@@ -169,7 +168,7 @@ def _describe(name: str, fleet: Fleet) -> str:
 
 def _entries(text: str) -> tuple[list[Mapping[str, Any]], str]:
     try:
-        read_as = json.loads(text, parse_constant=_no_constant)
+        read_as = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_double_keys)
     except (ValueError, RecursionError):
         return [], "its answer is not JSON"
     if not isinstance(read_as, list):
@@ -179,6 +178,13 @@ def _entries(text: str) -> tuple[list[Mapping[str, Any]], str]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(name)
+
+
+def _no_double_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    told = dict(pairs)
+    if len(told) < len(pairs):
+        raise ValueError("a key comes twice")
+    return told
 
 
 def _opinion(entries: Sequence[Mapping[str, Any]], fleet: Fleet, missing: str) -> Opinion:
