@@ -6,7 +6,7 @@ BIN := .venv/bin
 INPUT ?= examples/queries.jsonl
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test lint bench bench-scale chaos lock clean
+.PHONY: help run up down test lint bench bench-scale chaos mutation lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -36,6 +36,9 @@ bench-scale: .venv/ready ## The same with a million queries (an hour)
 
 chaos: .venv/ready ## Break everything that can break, and count what is lost
 	@$(BIN)/python -m tests.chaos
+
+mutation: .venv/ready ## Switch each guard off in turn, and show which test notices (10 minutes)
+	@$(BIN)/python -m tests.chaos.mutation
 
 lock: ## Pin every dependency anew, with hashes, into requirements.lock (needs uv)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv, or make lock UV=/path/to/uv"; exit 1; }

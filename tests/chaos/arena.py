@@ -29,6 +29,8 @@ from workers.embedded_redis import Redis, start_redis
 FLEET = Path(__file__).with_name("fleet.toml")
 STAGES = ("route", "small", "medium", "large", "special", "fallback", "ingest")
 _LOOK_S = 0.1
+PATIENCE_S = float(os.environ.get("CHAOS_PATIENCE_S", "600"))
+"""No batch is waited for longer. (With a guard switched off, some never end.)"""
 
 
 @dataclass
@@ -88,7 +90,8 @@ class Arena:
             "DATABASE_URL": self.database_url,
             "BROKER_URL": self.broker_url,
         }
-        return kept | given
+        failpoints = os.environ.get("POINTSMAN_FAILPOINTS")
+        return kept | given | ({"POINTSMAN_FAILPOINTS": failpoints} if failpoints else {})
 
     @property
     def fleet(self) -> Fleet:
@@ -109,7 +112,8 @@ class Arena:
 
     def crew(self, *, workers: int = 2, feeders: int = 1, failpoints: str = "") -> None:
         """The usual crew: workers that serve every stage, and a feeder."""
-        extra = {"POINTSMAN_FAILPOINTS": failpoints} if failpoints else {}
+        both = ",".join(filter(None, (failpoints, self.environ.get("POINTSMAN_FAILPOINTS"))))
+        extra = {"POINTSMAN_FAILPOINTS": both} if both else {}
         for n in range(workers):
             self.add(f"worker{n}", **extra)
         for n in range(feeders):
@@ -172,7 +176,7 @@ class Arena:
 
     def finish(self, *, within_s: float = 120.0) -> None:
         """Until every batch has ended, and every call is settled (a killed worker's after two leases)."""
-        self.until(self.done, within_s=within_s, what="all batches ended")
+        self.until(self.done, within_s=min(within_s, PATIENCE_S), what="all batches ended")
         self.until(
             lambda: self.one("SELECT count(*) FROM calls WHERE outcome IS NULL") == 0,
             within_s=2 * self.fleet.timing.lease_s + 15,

@@ -29,6 +29,11 @@ def kill_at_random(arena: Arena, times: int) -> None:
         arena.tend()
 
 
+_RUNNING = (
+    "SELECT q.id FROM queries AS q JOIN workers AS w ON w.id = q.worker_id WHERE q.state = 'running' AND w.pid = %s"
+)
+
+
 @fault("worker_kill_9", quick=True, recovers_within_s=LEASE_S + 5)
 def killed_twice(arena: Arena) -> None:
     arena.crew(workers=2)
@@ -49,19 +54,40 @@ def killed_twenty_times(arena: Arena) -> None:
 
 @fault("worker_sigstop_past_lease", quick=True)
 def frozen_past_its_lease(arena: Arena) -> None:
+    """It wakes up at the worst moment: another worker has its queries, and is calling for them."""
     arena.crew(workers=2)
     arena.submit(500)
+    arena.at(0.15)
+    worker, other = arena.workers["worker0"], arena.workers["worker1"]
+    worker.signal(signal.SIGSTOP)
+    time.sleep(0.05)
+    arena.strike(worker)
+    theirs = [row.id for row in arena.ask(_RUNNING, [worker.pid])]
+    arena.simulator.control(latency={"shape": "fixed", "ms": 1500})
+    arena.until(
+        lambda: len({row.id for row in arena.ask(_RUNNING, [other.pid])} & set(theirs)) > len(theirs) / 4,
+        within_s=LEASE_S + 10,
+        what="another worker had its queries",
+    )
+    worker.signal(signal.SIGCONT)
+    arena.sleep(2.0)
+    arena.simulator.control(latency={"shape": "uniform", "low_ms": 50, "high_ms": 150})
+    arena.finish()
+
+
+@fault("worker_sigstop_past_settling")
+def frozen_until_its_calls_are_settled(arena: Arena) -> None:
+    """Its calls are charged as unknown; then it wakes up and reports what they really cost."""
+    arena.crew(workers=2)
+    arena.submit(400, cap_usd=5.0)
     arena.at(0.15)
     worker = arena.workers["worker0"]
     worker.signal(signal.SIGSTOP)
     time.sleep(0.05)
     arena.strike(worker)
-    held = (
-        "SELECT count(*) FROM queries AS q JOIN workers AS w ON w.id = q.worker_id"
-        " WHERE q.state = 'running' AND w.pid = %s"
-    )
-    arena.until(lambda: arena.one(held, [worker.pid]) == 0, within_s=LEASE_S + 10, what="its leases were rescued")
+    arena.until(lambda: arena.open_calls(worker) == 0, within_s=2 * LEASE_S + 10, what="its calls were settled")
     worker.signal(signal.SIGCONT)
+    arena.sleep(1.0)
     arena.finish()
 
 

@@ -1,0 +1,28 @@
+"""The quick part of the fault matrix: real processes, real signals. `make chaos` plays all of it."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+import tests.chaos.faults  # noqa: F401  # registers them
+from tests.chaos.fault import ALL
+from tests.chaos.ground import Ground, opened_ground
+from tests.chaos.runner import play
+
+pytestmark = pytest.mark.chaos
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Ground]:
+    """A Postgres that may be stopped."""
+    with opened_ground() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("name", [name for name, each in ALL.items() if each.quick])
+def test_nothing_is_lost_and_nothing_answered_twice(name: str, ground: Ground) -> None:
+    seed = random.SystemRandom().randrange(10_000)
+    verdict, flaws = play(ALL[name], seed=seed, ground=ground)
+    print(verdict.line())
+    assert not flaws, f"{verdict.line()}\n" + "\n".join(flaws)
