@@ -1,0 +1,50 @@
+"""``python -m api``: the HTTP service. On loopback it works without keys until the first one is made."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+import uvicorn
+
+from api.app import create_app
+from api.config import DEFAULT_HOST, DEFAULT_PORT, ApiConfig
+from settings import FleetError, Settings, SettingsError
+from workers.logging import configure_logging
+from workers.ready import announce_ready
+
+_BACKLOG = 4096
+_GRACE_S = 10
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs until SIGTERM. Returns 0, or 2 where the environment or the fleet is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
+    parser.add_argument("--host", default=DEFAULT_HOST)
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT)
+    given = parser.parse_args(argv)
+    try:
+        settings = Settings.load()
+        fleet = settings.fleet()
+        config = ApiConfig.load(os.environ, host=given.host, port=given.port)
+        app = create_app(settings, fleet, config, on_ready=announce_ready)
+    except (SettingsError, FleetError) as error:
+        print(f"api: {error}", file=sys.stderr)
+        return 2
+    configure_logging(settings.log_level)
+    uvicorn.run(
+        app,
+        host=config.host,
+        port=config.port,
+        backlog=_BACKLOG,
+        # The gate tells of requests, in metrics; a line each would be a million lines.
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

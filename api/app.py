@@ -1,0 +1,114 @@
+"""The application: its routes, its gate, and what it opens and closes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from api import background, batches, chat, extensions, files, health, models, webhooks
+from api.config import ApiConfig
+from api.errors import ApiError, bad_request
+from api.gate import OPEN, Gate
+from api.metrics import Metrics
+from api.rate import Rate
+from api.service import Service
+from api.shapes import ErrorBody
+from routing.fleet import Fleet
+from settings import Settings
+
+TITLE: Final = "Pointsman"
+DESCRIPTION: Final = "The OpenAI Batch API, routed: each line goes to the cheapest tier that answers it well."
+_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": ErrorBody, "description": words}
+    for status, words in (
+        (400, "What was asked cannot be meant"),
+        (401, "No key, or not one of ours"),
+        (403, "Not from here"),
+        (404, "There is none"),
+        (409, "It cannot be done as things stand"),
+        (413, "Too large"),
+        (429, "Too many requests, or the budget is spent"),
+        (502, "No tier could answer it"),
+        (503, "The database is away"),
+        (504, "No answer in time"),
+    )
+}
+
+
+def create_app(
+    settings: Settings, fleet: Fleet, config: ApiConfig, *, on_ready: Callable[[], None] = lambda: None
+) -> FastAPI:
+    """The service on a database that has the newest schema. ``on_ready`` hears when it takes requests."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service = app.state.service = Service(settings, fleet, config, metrics)
+        working = asyncio.create_task(background.work(service))
+        on_ready()
+        try:
+            yield
+        finally:
+            service.stopping.set()
+            await working
+            await service.close()
+
+    app = FastAPI(title=TITLE, description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None)
+    for group in (files, batches, chat, models, webhooks, extensions):
+        app.include_router(group.router, responses=_ERRORS)
+    app.include_router(health.router)
+    app.add_exception_handler(ApiError, _told)
+    app.add_exception_handler(RequestValidationError, _told)
+    app.add_exception_handler(HTTPException, _told)
+    app.add_middleware(Gate, keyring=lambda: app.state.service.keyring, rate=Rate(), metrics=metrics, opens=OPEN)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
+    return app
+
+
+async def _told(request: Request, error: Exception) -> Response:
+    match error:
+        case ApiError():
+            return error.response()
+        case RequestValidationError():
+            return _flaw(error).response()
+        case HTTPException(status_code=405):
+            known = ApiError(405, f"Not allowed method {request.method} for this URL.", headers=error.headers)
+            return known.response()
+        case HTTPException(status_code=404):
+            return ApiError(404, f"Invalid URL ({request.method} {request.url.path[:200]})").response()
+        case HTTPException():
+            return ApiError(error.status_code, str(error.detail), headers=error.headers).response()
+        case _:
+            raise error
+
+
+def _flaw(error: RequestValidationError) -> ApiError:
+    """The first flaw of a request. Never what was sent: it may be a prompt or a key."""
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return bad_request("The body is not JSON.")
+    where = ".".join(str(part) for part in first["loc"][1:]) or None
+    code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
+    return bad_request(f"{where or 'The body'}: {first['msg']}.", param=where, code=code)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version="1", description=app.description, routes=app.routes)
+        components = schema.setdefault("components", {})
+        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        for name in ("HTTPValidationError", "ValidationError"):
+            components.get("schemas", {}).pop(name, None)
+        for path, methods in schema["paths"].items():
+            for operation in methods.values():
+                operation["responses"].pop("422", None)  # told as 400
+                if path not in OPEN:
+                    operation["security"] = [{"key": []}]
+        app.openapi_schema = schema
+    return app.openapi_schema

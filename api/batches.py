@@ -1,0 +1,127 @@
+"""``/v1/batches``: make a batch of a file, list, look, cancel."""
+
+import hashlib
+import secrets
+from typing import Annotated, Final
+
+import orjson
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import Response
+
+from api.batch_object import batch_object
+from api.errors import ApiError, bad_request, conflict, not_found
+from api.files import page_object
+from api.json_response import json_response, raw_json
+from api.service import service_of, tenant_of
+from api.shapes import BatchCreate, BatchList, BatchObject
+from db import api_batches
+from tasks.intake import ENDPOINT
+
+router = APIRouter(prefix="/v1/batches", tags=["batches"])
+
+_SECONDS: Final = {"m": 60, "h": 3600, "d": 86400}
+_MAX_WINDOW_S: Final = 30 * 86400
+
+IdempotencyKey = Annotated[
+    str | None, Header(min_length=1, max_length=255, description="The same key again is the same batch.")
+]
+RetryCount = Annotated[str | None, Header(description="Above 0 where a client asks again; sent by official clients.")]
+
+
+@router.post("", operation_id="create_batch", response_model=BatchObject)
+async def create_batch(
+    request: Request,
+    asked: BatchCreate,
+    idempotency_key: IdempotencyKey = None,
+    x_stainless_retry_count: RetryCount = None,
+) -> Response:
+    """Make a batch of an uploaded file. It is validated in the background: look at its status."""
+    service, tenant = service_of(request), tenant_of(request)
+    if asked.endpoint != ENDPOINT:
+        raise bad_request(
+            f"No provider of this fleet answers batches for this endpoint; use {ENDPOINT}.",
+            param="endpoint",
+            code="unsupported_endpoint",
+        )
+    file = await service.files.find(asked.input_file_id.replace("\0", "\ufffd"), tenant=tenant)
+    if file is None:
+        raise not_found("File", asked.input_file_id, param="input_file_id")
+    if file.purpose != "batch":
+        raise bad_request("The file's purpose must be 'batch'.", param="input_file_id", code="invalid_value")
+    made = await service.batches.create(
+        api_batches.Request(
+            handle=f"batch_{secrets.token_hex(12)}",
+            tenant=tenant,
+            input_file_id=file.id,
+            endpoint=asked.endpoint,
+            completion_window=asked.completion_window,
+            window_s=_window_s(asked.completion_window),
+            metadata=asked.metadata,
+            output_expires_after_s=asked.output_expires_after.seconds if asked.output_expires_after else None,
+            idempotency_key=idempotency_key,
+            fingerprint=_fingerprint(asked),
+            retried=x_stainless_retry_count not in (None, "", "0"),
+        )
+    )
+    if not made.same:
+        raise conflict(
+            "This Idempotency-Key was used before with another request.",
+            code="idempotency_key_reused",
+            param="Idempotency-Key",
+        )
+    service.validate_soon.set()
+    return raw_json((await service.status_now(made.handle, tenant=tenant)).body)
+
+
+@router.get("", operation_id="list_batches", response_model=BatchList)
+async def list_batches(
+    request: Request, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> Response:
+    """The batches, the newest first, a page at a time; also those that came by the command line or by Celery."""
+    service, tenant = service_of(request), tenant_of(request)
+    cursor = None
+    if after is not None:
+        try:
+            cursor = (await service.status(after, tenant=tenant)).batch
+        except ApiError as error:
+            raise bad_request(error.message, param="after") from error
+    found = await service.batches.page(tenant=tenant, after=cursor, rows=limit + 1)
+    shown = found[:limit]
+    if strange := [batch.handle for batch in shown if not batch.adopted]:
+        await service.batches.adopt(tenant, strange)
+    return json_response(page_object([batch_object(batch) for batch in shown], has_more=len(found) > limit))
+
+
+@router.get("/{batch_id}", operation_id="retrieve_batch", response_model=BatchObject)
+async def retrieve_batch(request: Request, batch_id: str) -> Response:
+    """One batch, as it was at most a second ago."""
+    return raw_json((await service_of(request).status(batch_id, tenant=tenant_of(request))).body)
+
+
+@router.post("/{batch_id}/cancel", operation_id="cancel_batch", response_model=BatchObject)
+async def cancel_batch(request: Request, batch_id: str) -> Response:
+    """Cancel what is still open of a batch. What is answered stays, in its output file."""
+    service, tenant = service_of(request), tenant_of(request)
+    before = await service.status_now(batch_id, tenant=tenant)
+    match before.status:
+        case "validating" | "in_progress" | "cancelling":
+            pass
+        case status:
+            raise conflict(f"Cannot cancel a batch with status '{status}'.", code="batch_not_cancellable")
+    await service.batches.cancel(batch_id, tenant=tenant)
+    number = before.batch.id or await service.batches.number(batch_id, tenant=tenant)
+    if number is not None:
+        await service.ledger.cancel(number)
+    service.validate_soon.set()
+    return raw_json((await service.status_now(batch_id, tenant=tenant)).body)
+
+
+def _window_s(window: str) -> int:
+    seconds = int(window[:-1]) * _SECONDS[window[-1]]
+    if seconds > _MAX_WINDOW_S:
+        raise bad_request("The window must be 30 days at most.", param="completion_window", code="invalid_value")
+    return seconds
+
+
+def _fingerprint(asked: BatchCreate) -> str:
+    return hashlib.sha256(orjson.dumps(asked.model_dump(), option=orjson.OPT_SORT_KEYS)).hexdigest()

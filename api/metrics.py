@@ -1,0 +1,61 @@
+"""What Prometheus is told: of this process's requests, and of the depths that Postgres knows."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from sqlalchemy import Row
+
+_METHODS: Final = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"})
+_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0)
+
+
+class Metrics:
+    """A registry of its own, so that two services in one process do not meet. No label has a user's words."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "pointsman_http_requests",
+            "Requests by route and status.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "pointsman_http_request_seconds",
+            "Time until the whole response was sent.",
+            ("route",),
+            buckets=_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._depth = Gauge(
+            "pointsman_stage_queries",
+            "Open queries by stage and state, from Postgres.",
+            ("stage", "state"),
+            registry=self.registry,
+        )
+        self._oldest = Gauge(
+            "pointsman_stage_oldest_wait_seconds",
+            "For how long the oldest waiting query has waited.",
+            ("stage",),
+            registry=self.registry,
+        )
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request is over."""
+        method = method if method in _METHODS else "other"
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def observe_depths(self, rows: Sequence[Row[Any]]) -> None:
+        """The rows of ``queue_depths.sql``: all stages that have open queries; the others are at 0."""
+        self._depth.clear()
+        self._oldest.clear()
+        for row in rows:
+            for state in ("ready", "queued", "running", "held"):
+                self._depth.labels(row.stage, state).set(getattr(row, state))
+            self._oldest.labels(row.stage).set(row.oldest_wait_s or 0.0)
+
+    def text(self) -> bytes:
+        """Prometheus' text format."""
+        return generate_latest(self.registry)

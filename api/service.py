@@ -1,0 +1,111 @@
+"""What the routes work with: one per process, opened and closed with it."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.requests import Request
+
+from api.answers import Answers
+from api.batch_object import ENDED, batch_object, is_finalized, status_of
+from api.config import ApiConfig
+from api.errors import not_found
+from api.fresh import Fresh
+from api.json_response import json_response
+from api.keyring import Keyring
+from api.metrics import Metrics
+from db.api_batches import ApiBatch, ApiBatches
+from db.files import Files
+from db.ledger import Ledger
+from db.session import make_engine
+from db.tenants import Tenants
+from db.webhooks import Webhooks
+from routing.fleet import Fleet
+from settings import Settings
+
+STATUS_FOR_S = 1.0
+"""How old a batch's status may be: however many poll, a batch is looked up once in this time."""
+
+GIVE_UP_S = 10.0
+"""How long a move of the ledger is tried while Postgres is away and somebody waits for the response."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A batch as it was a moment ago, and its object as JSON."""
+
+    batch: ApiBatch
+    status: str
+    body: bytes = field(repr=False)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more becomes of it."""
+        return self.status in ENDED
+
+
+class Service:
+    """Everything that a request may need."""
+
+    def __init__(self, settings: Settings, fleet: Fleet, config: ApiConfig, metrics: Metrics) -> None:
+        self.fleet = fleet
+        self.config = config
+        self.metrics = metrics
+        self.database_url = settings.database_url
+        self.engine: AsyncEngine = make_engine(settings.database_url, pool_size=10)
+        self.files = Files(self.engine)
+        self.batches = ApiBatches(self.engine)
+        self.tenants = Tenants(self.engine)
+        self.webhooks = Webhooks(self.engine)
+        self.ledger = Ledger(self.engine, give_up_s=GIVE_UP_S)
+        self.keyring = Keyring(self.tenants, keyless=config.on_loopback)
+        self.answers = Answers(self.batches)
+        self.stopping = asyncio.Event()
+        self.validate_soon = asyncio.Event()
+        """Set where a batch was made, so that it need not wait for the next look."""
+        self.deliver_soon = asyncio.Event()
+        self.deposits = asyncio.Semaphore(4)
+        """A deposit holds two connections; were all taken by first ones, none would get its second."""
+        self._statuses = Fresh(self._look_up, for_s=STATUS_FOR_S)
+
+    async def status(self, handle: str, *, tenant: str) -> Status:
+        """The tenant's batch as it was at most `STATUS_FOR_S` ago. Raises ApiError where there is none."""
+        found = await self._statuses((tenant, handle)) if _is_handle(handle) else None
+        if found is None:
+            raise not_found("Batch", handle, param="batch_id")
+        return found
+
+    async def status_now(self, handle: str, *, tenant: str) -> Status:
+        """The same as it is."""
+        self._statuses.forget((tenant, handle))
+        return await self.status(handle, tenant=tenant)
+
+    async def _look_up(self, wanted: tuple[str, str]) -> Status | None:
+        batch = await self.batches.find(wanted)
+        if batch is None:
+            return None
+        if not batch.adopted:
+            await self.batches.adopt(batch.tenant, [batch.handle])
+        elif batch.finalized_at is not None and batch.id is not None and not is_finalized(batch):
+            await self.batches.reopen(batch.handle)
+        return Status(batch, status_of(batch), bytes(json_response(batch_object(batch)).body))
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self.engine.dispose()
+
+
+def service_of(request: Request) -> Service:
+    """The service of the application that a request came to."""
+    service: Service = request.app.state.service
+    return service
+
+
+def tenant_of(request: Request) -> str:
+    """Whose request it is, as the gate found."""
+    tenant: str = request.state.tenant
+    return tenant
+
+
+def _is_handle(handle: str) -> bool:
+    return handle.startswith("batch_") and len(handle) <= 80 and handle.isascii() and handle.isprintable()

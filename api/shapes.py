@@ -1,0 +1,234 @@
+"""What goes in and comes out, for validation and for ``/openapi.json``."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]
+Words = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
+WINDOW_PATTERN = r"^[1-9][0-9]{0,4}[mhd]$"
+EVENTS = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
+Event = Literal["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
+Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
+
+
+class Shape(BaseModel):
+    """Keys that are not known pass: clients are newer than we are."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class ErrorDetail(Shape):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(Shape):
+    """Every error."""
+
+    error: ErrorDetail
+
+
+class ExpiresAfter(Shape):
+    """When a file goes, counted from its creation."""
+
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Field(ge=3600, le=2592000)]
+
+
+class FileObject(Shape):
+    """A file."""
+
+    id: str
+    object: Literal["file"]
+    bytes: int
+    created_at: int
+    expires_at: int | None
+    filename: str
+    purpose: str
+    status: Literal["processed"]
+    status_details: str | None
+
+
+class FileList(Shape):
+    """A page of files."""
+
+    object: Literal["list"]
+    data: list[FileObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class FileDeleted(Shape):
+    """A file that is gone."""
+
+    id: str
+    object: Literal["file"]
+    deleted: bool
+
+
+class BatchCreate(Shape):
+    """A batch to be made of an uploaded file."""
+
+    input_file_id: str
+    endpoint: Literal["/v1/chat/completions"] | str
+    completion_window: Annotated[str, Field(pattern=WINDOW_PATTERN, description="24h, or another of m, h, d")]
+    metadata: Annotated[dict[Name, Words], Field(max_length=16)] | None = None
+    output_expires_after: ExpiresAfter | None = None
+
+
+class BatchError(Shape):
+    """A line that cannot be taken."""
+
+    code: str
+    message: str
+    param: str | None
+    line: int | None
+
+
+class BatchErrors(Shape):
+    """Why a batch failed."""
+
+    object: Literal["list"]
+    data: list[BatchError]
+
+
+class RequestCounts(Shape):
+    """Lines by how they ended. Expired ones count as failed."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class InputTokensDetails(Shape):
+    """Of the input tokens."""
+
+    cached_tokens: int
+
+
+class OutputTokensDetails(Shape):
+    """Of the output tokens."""
+
+    reasoning_tokens: int
+
+
+class BatchUsage(Shape):
+    """Tokens of all calls of a batch, those of routers and rejected answers included."""
+
+    input_tokens: int
+    input_tokens_details: InputTokensDetails
+    output_tokens: int
+    output_tokens_details: OutputTokensDetails
+    total_tokens: int
+
+
+class BatchObject(Shape):
+    """A batch."""
+
+    id: str
+    object: Literal["batch"]
+    endpoint: str
+    model: str | None
+    errors: BatchErrors | None
+    input_file_id: str
+    completion_window: str
+    status: Status
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: int
+    in_progress_at: int | None
+    expires_at: int | None
+    finalizing_at: int | None
+    completed_at: int | None
+    failed_at: int | None
+    expired_at: int | None
+    cancelling_at: int | None
+    cancelled_at: int | None
+    request_counts: RequestCounts
+    usage: BatchUsage | None
+    metadata: dict[str, Any] | None
+
+
+class BatchList(Shape):
+    """A page of batches."""
+
+    object: Literal["list"]
+    data: list[BatchObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class ModelObject(Shape):
+    """A name that a line may ask for: ``auto``, a tier, or a model of the fleet."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(Shape):
+    """All of them."""
+
+    object: Literal["list"]
+    data: list[ModelObject]
+
+
+class WebhookCreate(Shape):
+    """Where to tell of which events."""
+
+    name: Name
+    url: Annotated[str, Field(max_length=2000)]
+    event_types: Annotated[list[Event], Field(min_length=1, max_length=16)]
+
+
+class WebhookChange(Shape):
+    """What is given is changed."""
+
+    name: Name | None = None
+    url: Annotated[str, Field(max_length=2000)] | None = None
+    event_types: Annotated[list[Event], Field(min_length=1, max_length=16)] | None = None
+
+
+class WebhookObject(Shape):
+    """A webhook."""
+
+    id: str
+    object: Literal["webhook_endpoint"]
+    name: str
+    url: str
+    event_types: list[str]
+    created_at: int
+    updated_at: int
+    signing_secret_hint: str
+
+
+class WebhookWithSecret(WebhookObject):
+    """A webhook with its secret, which is told this once."""
+
+    signing_secret: str
+
+
+class WebhookList(Shape):
+    """A page of webhooks."""
+
+    object: Literal["list"]
+    data: list[WebhookObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class WebhookDeleted(Shape):
+    """A webhook that is gone."""
+
+    id: str
+    object: Literal["webhook_endpoint.deleted"]
+    deleted: bool
