@@ -15,7 +15,6 @@ from db.refusal import Refused
 
 log = structlog.get_logger()
 
-_LOOK_S: Final = 1.0
 _KEEP_S: Final = 60.0
 _AFTER_AN_ERROR_S: Final = 2.0
 
@@ -41,7 +40,7 @@ async def _keep(service: Service) -> bool:
 
 
 async def _forever(
-    name: str, step: Step, service: Service, *, wake: asyncio.Event | None = None, look_s: float = _LOOK_S
+    name: str, step: Step, service: Service, *, wake: asyncio.Event | None = None, look_s: float | None = None
 ) -> None:
     wake = wake or asyncio.Event()
     while not service.stopping.is_set():
@@ -49,7 +48,7 @@ async def _forever(
         try:
             if await step(service):
                 continue
-            wait_s = look_s
+            wait_s = look_s or service.config.look_s
         except (DBAPIError, Refused) as error:
             log.warning("background_waits", work=name, error=type(error).__name__)
             wait_s = _AFTER_AN_ERROR_S

@@ -20,7 +20,6 @@ from tasks.intake import ENDPOINT
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
 _SECONDS: Final = {"m": 60, "h": 3600, "d": 86400}
-_MAX_WINDOW_S: Final = 30 * 86400
 
 IdempotencyKey = Annotated[
     str | None, Header(min_length=1, max_length=255, description="The same key again is the same batch.")
@@ -117,10 +116,7 @@ async def cancel_batch(request: Request, batch_id: str) -> Response:
 
 
 def _window_s(window: str) -> int:
-    seconds = int(window[:-1]) * _SECONDS[window[-1]]
-    if seconds > _MAX_WINDOW_S:
-        raise bad_request("The window must be 30 days at most.", param="completion_window", code="invalid_value")
-    return seconds
+    return int(window[:-1]) * _SECONDS[window[-1]]
 
 
 def _fingerprint(asked: BatchCreate) -> str:

@@ -24,6 +24,10 @@ class ApiConfig:
     """How long a chat completion waits for its answer; less than the SDK's own 600 s."""
     private_webhooks: bool = False
     """Whether webhooks may go to addresses of this machine and its network."""
+    status_for_s: float = 1.0
+    """How old a batch's status may be: however many poll, it is looked up once in this time."""
+    look_s: float = 1.0
+    """Between two looks at what is to be done in the background."""
 
     @classmethod
     def load(cls, environ: Mapping[str, str], *, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT) -> "ApiConfig":

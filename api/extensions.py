@@ -9,7 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from api.errors import ApiError, conflict
 from api.json_response import json_response
-from api.service import STATUS_FOR_S, Service, service_of, tenant_of
+from api.service import Service, service_of, tenant_of
 from db.reports.as_json import batch_as_json, story_as_json
 from db.reports.batch import batch_figures, find_batch
 from db.reports.story import find_queries, query_events
@@ -61,6 +61,7 @@ async def watch_batch(request: Request, batch_id: str) -> Response:
 
 
 async def _events(service: Service, handle: str, *, tenant: str) -> AsyncIterator[bytes]:
+    pause_s = max(service.config.status_for_s, 0.1)
     told, silent_s = b"", 0.0
     while not service.stopping.is_set():
         now = await service.status(handle, tenant=tenant)
@@ -73,8 +74,8 @@ async def _events(service: Service, handle: str, *, tenant: str) -> AsyncIterato
         elif silent_s >= _SILENCE_S:
             silent_s = 0.0
             yield b": still there\n\n"
-        silent_s += STATUS_FOR_S
-        await _pause(service, STATUS_FOR_S)
+        silent_s += pause_s
+        await _pause(service, pause_s)
 
 
 async def _pause(service: Service, seconds: float) -> None:

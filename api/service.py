@@ -23,9 +23,6 @@ from db.webhooks import Webhooks
 from routing.fleet import Fleet
 from settings import Settings
 
-STATUS_FOR_S = 1.0
-"""How old a batch's status may be: however many poll, a batch is looked up once in this time."""
-
 GIVE_UP_S = 10.0
 """How long a move of the ledger is tried while Postgres is away and somebody waits for the response."""
 
@@ -66,10 +63,10 @@ class Service:
         self.deliver_soon = asyncio.Event()
         self.deposits = asyncio.Semaphore(4)
         """A deposit holds two connections; were all taken by first ones, none would get its second."""
-        self._statuses = Fresh(self._look_up, for_s=STATUS_FOR_S)
+        self._statuses = Fresh(self._look_up, for_s=config.status_for_s)
 
     async def status(self, handle: str, *, tenant: str) -> Status:
-        """The tenant's batch as it was at most `STATUS_FOR_S` ago. Raises ApiError where there is none."""
+        """The tenant's batch as it was at most ``status_for_s`` ago. Raises ApiError where there is none."""
         found = await self._statuses((tenant, handle)) if _is_handle(handle) else None
         if found is None:
             raise not_found("Batch", handle, param="batch_id")

@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]
 Words = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
-WINDOW_PATTERN = r"^[1-9][0-9]{0,4}[mhd]$"
+WINDOW_PATTERN = r"^(?:(?:[1-9]|[12][0-9]|30)d|[1-9][0-9]{0,2}h|[1-9][0-9]{0,3}m)$"
+"""Up to 30 days, 999 hours or 9999 minutes."""
 EVENTS = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
 Event = Literal["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
 Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
@@ -77,7 +78,7 @@ class BatchCreate(Shape):
 
     input_file_id: str
     endpoint: Literal["/v1/chat/completions"] | str
-    completion_window: Annotated[str, Field(pattern=WINDOW_PATTERN, description="24h, or another of m, h, d")]
+    completion_window: Annotated[str, Field(pattern=WINDOW_PATTERN, description="24h, or another number of m, h or d")]
     metadata: Annotated[dict[Name, Words], Field(max_length=16)] | None = None
     output_expires_after: ExpiresAfter | None = None
 

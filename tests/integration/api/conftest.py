@@ -1,0 +1,148 @@
+"""The service on a real socket and a real Postgres; a bench plays the workers and the feeder."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from api.app import create_app
+from api.config import ApiConfig
+from db.records import Answer, Conclusion, Result
+from db.tenants import Tenants
+from routing.fleet import Fleet
+from routing.lifecycle import ROUTE, Move, State
+from routing.outcome import Completion, Failure, FailureKind, Usage
+from settings import Settings
+from tests.integration.bench import WHY, Bench, advance, opened
+
+PATIENCE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running service."""
+
+    url: str
+    database_url: str
+    fleet: Fleet
+    app: Any
+
+    def client(self, key: str = "any") -> httpx.Client:
+        """A client with a bearer key."""
+        return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {key}"}, timeout=PATIENCE_S)
+
+    def play(self, story: Callable[[Bench], Any]) -> Any:
+        """Runs a coroutine function with a bench on the service's database."""
+
+        async def run() -> Any:
+            async with opened(self.database_url, self.fleet) as bench:
+                return await story(bench)
+
+        return asyncio.run(run())
+
+    def key(self, tenant: str, **limits: Any) -> str:
+        """A new key of a tenant."""
+
+        async def make(bench: Bench) -> str:
+            return await Tenants(bench.engine).create_key(tenant=tenant, name="test", **limits)
+
+        return str(self.play(make))
+
+    def answer(self, handle: str, *, failing: int = 0, status: int | None = None) -> None:
+        """Answers what is open of a batch, but has the first ``failing`` fail; then ends it, as the feeder would."""
+
+        async def story(bench: Bench) -> None:
+            rows = await bench.rows(
+                "SELECT q.id FROM queries AS q JOIN batches AS b ON b.id = q.batch_id"
+                " WHERE b.handle = :h AND q.finished_at IS NULL ORDER BY q.id",
+                h=handle,
+            )
+            for place, row in enumerate(rows):
+                await _finish(bench, row.id, fails=place < failing, status=status)
+            await bench.ledger.end_batches()
+
+        self.play(story)
+
+
+async def _finish(bench: Bench, query_id: int, *, fails: bool, status: int | None) -> None:
+    claim = await bench.claim(ROUTE, query_id)
+    await bench.ledger.conclude(advance(query_id, claim.epoch, ROUTE, "small"))
+    claim, sent = await bench.send(query_id)
+    if fails:
+        failure = Failure(FailureKind.MALFORMED, "a test", status=status, request_id="req-no")
+        moved = Conclusion(
+            query_id, claim.epoch, "small", Move.FAIL, "small", State.FAILED, WHY, [Result(sent, failure)]
+        )
+    else:
+        body = {"id": f"chatcmpl-{query_id}", "object": "chat.completion", "choices": [{"message": {"content": "yes"}}]}
+        done = Completion("yes", "stop", Usage(10, 5), body, 12.0, sent.model.model)
+        answer = Answer(sent.call_id, tier="small", model=sent.model.model, accepted=True, response=body)
+        moved = Conclusion(
+            query_id, claim.epoch, "small", Move.FINISH, "small", State.DONE, WHY, [Result(sent, done)], answer
+        )
+    await bench.ledger.conclude(moved)
+
+
+class Server(uvicorn.Server):
+    """In a thread, where no signals are to be had."""
+
+    def install_signal_handlers(self) -> None:
+        """None."""
+
+
+@pytest.fixture
+def config() -> ApiConfig:
+    """Small limits, so that tests reach them, and short waits."""
+    return ApiConfig(
+        max_file_bytes=3_000_000,
+        max_batch_lines=1000,
+        chat_timeout_s=5.0,
+        private_webhooks=True,
+        status_for_s=0.02,
+        look_s=0.02,
+    )
+
+
+@pytest.fixture
+def served(settings: Settings, shipped_fleet: Fleet, config: ApiConfig) -> Iterator[Served]:
+    """A running service, this test's alone."""
+    app = create_app(settings, shipped_fleet, config)
+    server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield Served(f"http://127.0.0.1:{port}", settings.database_url, shipped_fleet, app)
+    finally:
+        server.should_exit = True
+        thread.join(timeout=PATIENCE_S)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def client(served: Served) -> Iterator[httpx.Client]:
+    """A client without a key, as the default tenant."""
+    with served.client() as client:
+        yield client
+
+
+def wait_until(check: Callable[[], Any], *, patience_s: float = PATIENCE_S) -> Any:
+    """What ``check`` gives as soon as it gives something."""
+    deadline = time.monotonic() + patience_s
+    while not (found := check()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+    return found
+
+
+def line(custom_id: str, **body: Any) -> dict[str, Any]:
+    """A batch line."""
+    given = {"model": "auto", "messages": [{"role": "user", "content": "Is it?"}]} | body
+    return {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": given}
