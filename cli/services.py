@@ -21,12 +21,13 @@ _LOOK_S = 0.5
 def up(
     fleet: FleetOption = None,
     flower: Annotated[bool, typer.Option(help="Also start Flower, on loopback.")] = True,
+    api: Annotated[bool, typer.Option(help="Also start the OpenAI-compatible API, on loopback.")] = True,
 ) -> None:
-    """Run everything here: Postgres, Redis, the workers, the feeder, Flower. Ctrl-C ends it cleanly."""
+    """Run everything here: Postgres, Redis, the workers, the feeder, Flower, the API. Ctrl-C ends it cleanly."""
     settings = read_settings(fleet)
     checked = settings.fleet()
     try:
-        with LocalStack(settings, checked, flower=flower, tell=_tell) as stack:
+        with LocalStack(settings, checked, flower=flower, api=api, tell=_tell) as stack:
             for name, pid in stack.processes.items():
                 _tell(f"  {name} (process {pid})")
             for name, url in stack.urls.items():

@@ -31,6 +31,7 @@ SIMULATOR_CALLS: Final = "simulator-calls.jsonl"
 _START_S: Final = 90.0
 _STOP_S: Final = 20.0
 _FLOWER_PORT: Final = 5555
+_API_PORT: Final = 8080
 _LOOPBACK: Final = "127.0.0.1"
 
 
@@ -95,6 +96,7 @@ class LocalStack:
         roles: Sequence[Sequence[str]] | None = None,
         replay: Path | None = None,
         flower: bool = False,
+        api: bool = False,
         tell: Callable[[str], None] = lambda words: None,
     ) -> None:
         self.settings = replace(settings, fleet_path=fleet_path or settings.fleet_path)
@@ -103,6 +105,7 @@ class LocalStack:
         self._roles = default_roles(fleet) if roles is None else [tuple(role) for role in roles]
         self._replay = replay
         self._flower = flower
+        self._api = api
         self._tell = tell
         self._parts: list[Part] = []
         self._exits = ExitStack()
@@ -119,6 +122,7 @@ class LocalStack:
             self._start_simulator(deadline)
             self._start_roles(deadline)
             self._start_flower(deadline)
+            self._start_api(deadline)
             self._write_addresses()
             self._exits = undo.pop_all()
         return self
@@ -146,7 +150,7 @@ class LocalStack:
     def _lock(self) -> FileLock:
         make_home(self.settings.home)
         lock = FileLock(self.settings.home / STACK_LOCK)
-        if not lock.take():
+        if not lock.take(patience_s=0.2):
             lock.close()
             raise StackRunning(stack_pid(self.settings) or 0)
         lock.write(str(os.getpid()))
@@ -213,6 +217,16 @@ class LocalStack:
         environ = {**os.environ, **self.settings.child_environ()}
         self._launch([self._part("flower", arguments, environ, lambda: _listens(port))], deadline)
         self.urls["flower"] = f"http://{_LOOPBACK}:{port}"
+
+    def _start_api(self, deadline: float) -> None:
+        if not self._api:
+            return
+        self._tell("starting the API")
+        port = _free_port(prefer=_API_PORT)
+        arguments = ["-m", "api", "--host", _LOOPBACK, "--port", str(port)]
+        environ = {**os.environ, **self.settings.child_environ()}
+        self._launch([self._part("api", arguments, environ, lambda: _listens(port))], deadline)
+        self.urls["api"] = f"http://{_LOOPBACK}:{port}/v1"
 
     def _part(
         self, name: str, arguments: Sequence[str], environ: Mapping[str, str], is_ready: Callable[[], bool]
