@@ -303,9 +303,9 @@ class ApiBatches:
             event_id=event_id,
         )
 
-    async def reopen(self) -> None:
-        """Batches that were resumed after they had ended get their files anew."""
-        await fetch(self._engine, statement("api_batches_reopen"))
+    async def reopen(self, handle: str | None = None) -> None:
+        """Batches that were resumed after they had ended get their files anew; ``handle`` even if it ended again."""
+        await fetch(self._engine, statement("api_batches_reopen"), handle=handle)
 
 
 def _create_params(request: Request) -> dict[str, Any]:
