@@ -1,0 +1,12 @@
+"""The array types of this package."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Places = NDArray[np.intp]
+
+Parts = dict[str, NDArray[np.generic]]
+"""What a model is stored as: plain arrays by name."""

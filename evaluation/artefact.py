@@ -1,0 +1,132 @@
+"""A trained router on disk: a folder with ``manifest.json`` and plain arrays in ``.npz`` files.
+
+Nothing in it can be executed: the arrays are read with pickling off, and each file's SHA-256 stands
+in the manifest and is checked before anything is read from it.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import zipfile
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from evaluation import answer_shape, query_shape
+from evaluation.arrays import Parts
+from evaluation.classifier import Classifier
+from evaluation.faults import ArtefactError
+from evaluation.scorer import AnswerScorer
+
+FORMAT: Final = 1
+MANIFEST: Final = "manifest.json"
+CLASSIFIER: Final = "classifier.npz"
+SCORER: Final = "scorer.npz"
+LARGEST_BYTES: Final = 400_000_000
+_DAMAGED: Final = (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """A trained router: its classifier, the answer scorer where the data held answers, and what is known of them."""
+
+    manifest: dict[str, Any]
+    classifier: Classifier = field(repr=False)
+    scorer: AnswerScorer | None = field(repr=False)
+    digest: str = ""
+    """SHA-256 of the manifest, and through it of every file."""
+
+    @property
+    def name(self) -> str:
+        """What the routing log calls it."""
+        return str(self.manifest["name"])
+
+
+def save(artefact: Artefact, folder: Path) -> str:
+    """Writes ``artefact`` into ``folder``, made where missing; returns its digest. Raises OSError.
+
+    The manifest is written last and put in place at once, so that an interrupted save is no artefact.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    parts = {CLASSIFIER: artefact.classifier.parts()}
+    if artefact.scorer is not None:
+        parts[SCORER] = artefact.scorer.parts()
+    else:
+        (folder / SCORER).unlink(missing_ok=True)
+    manifest = dict(artefact.manifest) | {"format": FORMAT, "shape": _shape_digest(), "versions": _versions()}
+    manifest["files"] = {name: _write(folder / name, own) for name, own in parts.items()}
+    text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+    fresh = folder / f".{MANIFEST}.{os.getpid()}"
+    fresh.write_bytes(text)
+    fresh.replace(folder / MANIFEST)
+    return hashlib.sha256(text).hexdigest()
+
+
+def load(folder: Path) -> Artefact:
+    """The artefact in ``folder``. Raises ArtefactError where it is missing, damaged or of another format."""
+    manifest, digest = read_manifest(folder)
+    if manifest.get("shape") != _shape_digest():
+        raise ArtefactError(f"{folder} was trained by a version that reads texts differently; train it anew")
+    files = manifest.get("files")
+    if not isinstance(files, dict) or CLASSIFIER not in files:
+        raise ArtefactError(f"{folder / MANIFEST} names no {CLASSIFIER}; train it anew")
+    try:
+        classifier = Classifier.from_parts(_read(folder / CLASSIFIER, files[CLASSIFIER]))
+        scorer = AnswerScorer.from_parts(_read(folder / SCORER, files[SCORER])) if SCORER in files else None
+    except _DAMAGED as error:
+        raise ArtefactError(f"{folder} cannot be read ({type(error).__name__}); train it anew") from error
+    return Artefact(manifest, classifier, scorer, digest)
+
+
+def read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
+    """What ``folder`` says of itself, and its digest. Raises ArtefactError."""
+    path = folder / MANIFEST
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ArtefactError(
+            f"{folder} holds no trained router (no readable {MANIFEST}); make one: pointsman train DATA --out {folder}"
+        ) from error
+    try:
+        manifest = json.loads(text)
+    except ValueError as error:
+        raise ArtefactError(f"{path} is damaged: it is not JSON; train it anew") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("name"), str):
+        raise ArtefactError(f"{path} is damaged: it has no name; train it anew")
+    if manifest.get("format") != FORMAT:
+        raise ArtefactError(
+            f"{path} is of format {manifest.get('format')!r}, this version reads {FORMAT}; train it anew"
+        )
+    return manifest, hashlib.sha256(text).hexdigest()
+
+
+def _write(path: Path, parts: Parts) -> str:
+    fresh = path.with_name(f".{os.getpid()}.{path.name}")
+    np.savez_compressed(fresh, allow_pickle=False, **parts)  # type: ignore[arg-type]  # its stub takes no mapping
+    fresh.replace(path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _read(path: Path, sha256: object) -> Parts:
+    if not path.is_file():
+        raise ArtefactError(f"{path} is missing; train it anew")
+    if path.stat().st_size > LARGEST_BYTES:
+        raise ArtefactError(f"{path} is larger than any artefact of ours; train it anew")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        raise ArtefactError(f"{path} is damaged: it is not the file that its manifest describes; train it anew")
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _shape_digest() -> str:
+    names = "\n".join([*query_shape.NAMES, "", *answer_shape.NAMES])
+    return hashlib.sha256(names.encode()).hexdigest()[:16]
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), "numpy": np.__version__, "scikit-learn": version("scikit-learn")}

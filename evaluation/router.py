@@ -1,0 +1,75 @@
+"""A trained artefact in the roles that ``routing/`` knows: `Predictor` of queries and `Scorer` of answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from evaluation.artefact import Artefact
+from evaluation.classifier import Classifier
+from evaluation.scorer import AnswerScorer
+from routing.opinion import Opinion
+from routing.query import Query
+
+ENOUGH: Final = 0.7
+"""The tier that an opinion names is the cheapest whose probability of a good answer is at least this."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedPredictor:
+    """The classifier of an artefact; see `routing.decision.Predictor`."""
+
+    name: str
+    classifier: Classifier = field(repr=False)
+
+    def __call__(self, queries: Sequence[Query]) -> Sequence[Opinion]:
+        """One opinion for each of ``queries``, in their order."""
+        if not queries:
+            return []
+        told = self.classifier([query.text for query in queries]).tolist()
+        return [self._opinion(dict(zip(self.classifier.tiers, row, strict=True))) for row in told]
+
+    def _opinion(self, p_ok: Mapping[str, float]) -> Opinion:
+        tier, confidence = _named(p_ok)
+        told = ", ".join(f"{name} {p:.2f}" for name, p in p_ok.items())
+        return Opinion(
+            router=self.name,
+            tier=tier,
+            confidence=confidence,
+            score=1.0 - next(iter(p_ok.values())),
+            reason=f"{self.name}: answers well: {told}",
+            p_ok=p_ok,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedScorer:
+    """The answer scorer of an artefact; see `routing.judge.Scorer`."""
+
+    name: str
+    scorer: AnswerScorer = field(repr=False)
+
+    def __call__(self, pairs: Sequence[tuple[Query, str]]) -> Sequence[float]:
+        """P(the answer is right) for each pair, in their order."""
+        if not pairs:
+            return []
+        told: list[float] = self.scorer([query.text for query, _ in pairs], [answer for _, answer in pairs]).tolist()
+        return told
+
+
+def predictor_of(artefact: Artefact) -> TrainedPredictor:
+    """The artefact's classifier as a predictor."""
+    return TrainedPredictor(artefact.name, artefact.classifier)
+
+
+def scorer_of(artefact: Artefact) -> TrainedScorer | None:
+    """The artefact's answer scorer, or None where it was trained without answers."""
+    return None if artefact.scorer is None else TrainedScorer(artefact.name, artefact.scorer)
+
+
+def _named(p_ok: Mapping[str, float]) -> tuple[str, float]:
+    """The cheapest tier that is good enough with its probability; else the dearest, and how sure the others are out."""
+    for tier, p in p_ok.items():
+        if p >= ENOUGH:
+            return tier, p
+    tiers = list(p_ok)
+    return tiers[-1], 1.0 - max(p_ok[tier] for tier in tiers[:-1]) if len(tiers) > 1 else p_ok[tiers[-1]]
