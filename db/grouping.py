@@ -28,9 +28,9 @@ class Grouped(Generic[Item, Key, Result]):
         write: Callable[[Sequence[Item]], Awaitable[Mapping[Key, Result]]],
         *,
         key: Callable[[Item], Key],
-        gather_s: float = 0.003,
+        gather_s: float = 0.005,
         most: int = 400,
-        writers: int = 2,
+        writers: int = 1,
     ) -> None:
         self._write = write
         self._key = key

@@ -170,7 +170,9 @@ class Ledger:
 
     async def fill_window(self, stage: str, *, room: int) -> list[int]:
         """ready → queued for up to ``room`` due queries, fair across batches. The caller publishes them."""
-        return [row.id for row in await self._named("fill_window", stage=stage, room=room)]
+        return [
+            row.id for row in await self._named("fill_window", stage=stage, room=room, sources=sources(Move.PUBLISH))
+        ]
 
     async def depths(self) -> dict[str, Row[Any]]:
         """Per stage that has any: ``queued``, ``running``, ``oldest_queued_at``."""

@@ -11,6 +11,14 @@ APP_ROLE = "pointsman_app"
 AUDITOR_ROLE = "pointsman_auditor"
 """May read the views, under a statement timeout."""
 
+KEYED = {
+    "enable_seqscan": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
+"""Session settings of workers. Their statements reach a few rows by key, whatever the tables' size: planned
+once while a table was still empty, they would scan it for ever."""
+
 
 def make_engine(
     url: str, *, role: str | None = APP_ROLE, pool_size: int = 4, settings: Mapping[str, str] | None = None

@@ -5,6 +5,7 @@ that costs no question to Redis: the state of all deployments is read four times
 Redis is away, each process goes on within its own share.
 """
 
+import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -35,6 +36,8 @@ AWAY_S: Final = 1.0
 
 GOOD_S: Final = 0.75
 """A grant that is older than this may no longer be sent: admission.lua counts on less than a second."""
+
+RENEW_S: Final = 2.0
 
 _LEASE_MARGIN_S: Final = 30.0
 _ADAPTING_WAIT_S: Final = 0.1
@@ -162,13 +165,27 @@ class Admission:
         return {name: rest_s for name, rest_s in rests.items() if rest_s > 0}
 
     def is_good(self, grant: Grant) -> bool:
-        """Whether ``grant`` may still be sent: it is fresh, and its provider has not been told to rest since.
+        """Whether ``grant`` may be sent now: no limit counted on it earlier, and its provider has not come to rest."""
+        desk, now = self._desks[grant.deployment], self._clock()
+        if self._rest_until.get(desk.model.provider, 0.0) > now:
+            return False
+        return not desk.is_limited or now - grant.at < GOOD_S
 
-        Ask right before sending. If not: settle it with outcome None, and reserve again.
+    async def renew(self, grant: Grant) -> Grant | Wait:
+        """``grant`` itself if it is good, else another one for it, which is given back either way.
+
+        For right before sending, when something that may take long (a commit) stood in between. Waits
+        for up to `RENEW_S`. A `Wait` means that there is nothing to settle any more.
         """
-        desk = self._desks[grant.deployment]
-        rests = self._rest_until.get(desk.model.provider, 0.0) > self._clock()
-        return not rests and self._clock() - grant.at < GOOD_S
+        if self.is_good(grant):
+            return grant
+        await self.settle(grant, used_tokens=0, outcome=None)
+        model, until = self._desks[grant.deployment].model, self._clock() + RENEW_S
+        while True:
+            leave = await self.reserve(model, tokens=grant.tokens)
+            if isinstance(leave, Grant) or self._clock() + leave.wait_s > until:
+                return leave
+            await asyncio.sleep(leave.wait_s)
 
     def usual_s(self, model: Model) -> float | None:
         """Within how many seconds 19 of 20 calls of ``model`` are through; None while that is not known."""

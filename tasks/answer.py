@@ -11,7 +11,7 @@ import structlog
 
 from db import failpoints
 from db.records import Answer, Claim, Conclusion, Explanation, Intent, Result, Sent, Waiting
-from providers.admission import Grant
+from providers.admission import Grant, Wait
 from routing.failover import Attempt, GiveUp
 from routing.failover import Wait as Later
 from routing.judge import Verdict, judge
@@ -33,37 +33,37 @@ Moved = tuple[str, str]
 async def answer(stage: str, ids: Sequence[int], station: Station) -> dict[int, Moved]:
     """Answers those of ``ids`` that wait at tier ``stage``; returns where each that moved went.
 
-    A query is claimed only when a slot and its limits are there for it; what a stopping worker has
-    not claimed goes back to the feeder.
+    A query is claimed only when a slot is about to be free and its limits have room for it; what a
+    stopping worker has not claimed goes back to the feeder.
     """
     waiting = await station.ledger.waiting(stage, ids)
     failed = await _failed_calls([one for one in waiting if one.attempts], station)
     unclaimed = deque(one for one in waiting if not one.is_suspect)
     suspects = deque(one for one in waiting if one.is_suspect)
     moved: dict[int, Moved] = {}
-    slots = station.slots[stage]
+    stays = station.stays[stage]
     async with asyncio.TaskGroup() as calls:
         while unclaimed and not station.stopping.is_set():
-            await slots.acquire()
+            await stays.acquire()
             if station.stopping.is_set():
-                slots.release()
+                stays.release()
                 break
             one = unclaimed.popleft()
             stay = _Stay(one, stage, station, failed.get(one.id, []))
-            calls.create_task(_in_slot(stay, slots, moved))
+            calls.create_task(_in_stay(stay, stays, moved))
     while suspects and not station.stopping.is_set():
         async with station.alone:
-            await slots.acquire()
+            await stays.acquire()
             if station.stopping.is_set():
-                slots.release()
+                stays.release()
                 break
             one = suspects.popleft()
-            await _in_slot(_Stay(one, stage, station, failed.get(one.id, [])), slots, moved)
+            await _in_stay(_Stay(one, stage, station, failed.get(one.id, [])), stays, moved)
     await station.ledger.give_back(stage, [one.id for one in (*unclaimed, *suspects)])
     return moved
 
 
-async def _in_slot(stay: "_Stay", slots: asyncio.Semaphore, moved: dict[int, Moved]) -> None:
+async def _in_stay(stay: "_Stay", stays: asyncio.Semaphore, moved: dict[int, Moved]) -> None:
     try:
         went = await stay.run()
     except Exception as error:
@@ -73,7 +73,7 @@ async def _in_slot(stay: "_Stay", slots: asyncio.Semaphore, moved: dict[int, Mov
         if went is not None:
             moved[stay.one.id] = went
     finally:
-        slots.release()
+        stays.release()
 
 
 async def _failed_calls(waiting: Sequence[Waiting], station: Station) -> dict[int, list[Attempt]]:
@@ -177,10 +177,15 @@ class _Stay:
         if failpoints.value("die_for_custom_id") == self.one.custom_id:
             failpoints.die_at("die_for_custom_id")
         body = asked_body(self.one.body, self.query, sent.model, scored=self.station.scorer is not None)
-        outcome = await self.station.pool.complete(sent.model, body, call_id=sent.call_id)
+        async with self.station.slots[self.stage]:
+            # The commit, or the wait for the slot, may have taken longer than a leave is good for.
+            leave = await self.station.admission.renew(grant)
+            if isinstance(leave, Wait):
+                return Failure(FailureKind.NEVER_SENT, f"its leave ran out before it was sent ({leave.reason})")
+            outcome = await self.station.pool.complete(sent.model, body, call_id=sent.call_id)
         usage = outcome.usage
         used_tokens = usage.prompt_tokens + usage.completion_tokens if usage else 0
-        await self.station.admission.settle(grant, used_tokens=used_tokens, outcome=outcome)
+        await self.station.admission.settle(leave, used_tokens=used_tokens, outcome=outcome)
         return outcome
 
     async def _judge(self, sent: Sent, completion: Completion) -> Moved | None:
@@ -213,7 +218,6 @@ class _Stay:
             Move.ADVANCE,
             State.READY,
             to_stage=FALLBACK,
-            publish=True,
             why=replace(_explain(verdict), call_id=sent.call_id),
         )
 
@@ -234,7 +238,6 @@ class _Stay:
             Move.ADVANCE,
             State.READY,
             to_stage=FALLBACK,
-            publish=True,
             why=Explanation(
                 kind="judge",
                 router="failover",
@@ -252,7 +255,6 @@ class _Stay:
         why: Explanation,
         answer: Answer | None = None,
         wait_s: float = 0.0,
-        publish: bool = False,
     ) -> Moved | None:
         return await self.station.ledger.conclude(
             Conclusion(
@@ -268,7 +270,6 @@ class _Stay:
                 answer=answer,
                 wait_s=wait_s,
                 attempts=len(self.history) - self.earlier,
-                publish=publish,
             )
         )
 

@@ -19,6 +19,7 @@ from db import failpoints
 from db.leadership import Leadership
 from db.presence import Presence
 from db.refusal import Refused, passes
+from db.seals import seal_ended
 from routing.lifecycle import Move, State
 from tasks.app import queue_of, stages
 from tasks.broker import UNREACHABLE, Generation, broker_depth
@@ -30,6 +31,9 @@ log = structlog.get_logger()
 
 TICK_S = 0.1
 """Between two looks at the windows."""
+
+EMPTY_S = 0.25
+"""Before another look at a stage that had nothing due."""
 
 HEAL_S = 1.0
 """Between two rounds of rescue."""
@@ -54,12 +58,14 @@ class Feeder:
     """None where the broker is not Redis."""
     paces: dict[str, Pace] = field(default_factory=dict)
     slots: dict[str, int] = field(default_factory=dict)
+    look_again: dict[str, float] = field(default_factory=dict)
     fed_at: float = 0.0
     rescue_from: float = 0.0
     heal_at: float = 0.0
     doubt: str | None = "another process fed before"
     """Why what is `queued` may have no message; then all of it goes back. A message too many is harmless."""
     broker_was_away: bool = False
+    sealing: "asyncio.Task[int] | None" = None
 
     async def run(self) -> None:
         """Leads whenever nobody else does, and feeds while it leads."""
@@ -106,6 +112,8 @@ class Feeder:
             depth = _queued(depths, stage)
             pace.observe(depth, now=time.monotonic())
             window = pace.window(least=self._least_window(stage), window_s=self.station.fleet.timing.window_s)
+            if time.monotonic() < self.look_again.get(stage, 0.0):
+                continue
             # Publishing in lumps of a quarter of the window keeps messages large without running dry.
             if window - depth >= min(MAX_CHUNK, max(1, window // 4)):
                 await self._publish(stage, window - depth)
@@ -113,6 +121,8 @@ class Feeder:
     async def _publish(self, stage: str, room: int) -> None:
         ids = await self.station.ledger.fill_window(stage, room=room)
         if not ids:
+            # Nothing is due there; looking is not free while the table is busy.
+            self.look_again[stage] = time.monotonic() + EMPTY_S
             return
         unsent = await asyncio.to_thread(publish, stage, ids, fleet=self.station.fleet)
         if unsent:
@@ -147,6 +157,7 @@ class Feeder:
             await ledger.close_queries(batch.id, move=move, to_state=state, actor="feeder", reason=reason)
         for handle in await ledger.end_batches():
             log.info("batch_ended", batch=handle)
+        self._seal()
         if vanished := await self.presence.strike_off():
             log.warning("workers_vanished", workers=vanished)
             # A killed worker takes the messages with it that it had taken from the broker.
@@ -155,6 +166,14 @@ class Feeder:
         for stage, pace in self.paces.items():
             window = pace.window(least=self._least_window(stage), window_s=self.station.fleet.timing.window_s)
             await ledger.set_window(stage, depth_window=window, rate_per_s=pace.rate_per_s)
+
+    def _seal(self) -> None:
+        """Ended batches are sealed beside the feeding: a large one takes seconds."""
+        if self.sealing is not None and not self.sealing.done():
+            return
+        if self.sealing is not None and (error := self.sealing.exception()) is not None:
+            log.warning("sealing_failed", error=type(error).__name__)
+        self.sealing = asyncio.create_task(seal_ended(self.station.engine))
 
     async def _return_lost(self) -> None:
         for stage, pace in self.paces.items():

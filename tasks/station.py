@@ -8,18 +8,20 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any, TypeVar
 
 import structlog
-from redis.asyncio import Redis
+import uvloop
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.ledger import Ledger
 from db.presence import ALIVE_S, Presence
-from db.session import make_engine
+from db.session import KEYED, make_engine
 from providers.admission import Admission
 from providers.pool import Pool
+from providers.redis_script import connect
 from routing.decision import Predictor
 from routing.fleet import Fleet
 from routing.judge import Scorer
@@ -28,6 +30,9 @@ from settings import Settings
 log = structlog.get_logger()
 
 Value = TypeVar("Value")
+
+AHEAD = 0.5
+"""How many more queries than slots are on their way, as a share of the slots."""
 
 
 @dataclass(slots=True)
@@ -43,6 +48,9 @@ class Station:
     scorer: Scorer | None = None
     slots: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
     """Per tier: calls that this process may have in flight."""
+    stays: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
+    """Per tier: queries that may be on their way, from claim to conclusion: some more than slots, so that a
+    slot never waits for a commit."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set at a warm shutdown: nothing more is claimed, what is claimed is finished."""
     alone: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -70,6 +78,7 @@ class Station:
                 await presence.leave(self.ledger.worker_id)
             except DBAPIError:
                 log.warning("left_without_word")
+        await self.admission.aclose()
         await self.pool.aclose()
         await self.engine.dispose()
 
@@ -78,7 +87,7 @@ class Loop:
     """A thread with an event loop; Celery's own threads hand it coroutines and wait."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)
         self._thread.start()
 
@@ -104,21 +113,22 @@ async def open_station(
     settings: Settings, fleet: Fleet, *, name: str, roles: Sequence[str]
 ) -> tuple[Station, Presence]:
     """Connects to Postgres and Redis, registers the worker, loads the routers that its roles need."""
-    engine = make_engine(settings.database_url)
+    engine = make_engine(settings.database_url, settings=KEYED)
     presence = Presence(engine)
-    slots = sum(fleet.tiers[role].concurrency for role in roles if role in fleet.tiers)
+    slots_of = {role: fleet.tiers[role].concurrency for role in roles if role in fleet.tiers}
     worker_id = await presence.arrive(
-        name=name, role=" ".join(roles), host=socket.gethostname(), pid=os.getpid(), slots=slots
+        name=name, role=" ".join(roles), host=socket.gethostname(), pid=os.getpid(), slots=sum(slots_of.values())
     )
-    redis = None if settings.redis_url is None else Redis.from_url(settings.redis_url)
+    redis = None if settings.redis_url is None else connect(settings.redis_url)
     station = Station(
         fleet=fleet,
         engine=engine,
         ledger=Ledger(engine, worker_id=worker_id, lease_s=fleet.timing.lease_s),
         pool=Pool(fleet, environ=os.environ),
-        admission=Admission(redis, fleet=fleet, worker=f"{name}:{worker_id}"),
+        admission=Admission(redis, fleet=fleet, worker=f"{name}:{worker_id}", prefix=settings.key_prefix),
         predictor=None,
         scorer=None,
-        slots={role: asyncio.Semaphore(fleet.tiers[role].concurrency) for role in roles if role in fleet.tiers},
+        slots={role: asyncio.Semaphore(slots) for role, slots in slots_of.items()},
+        stays={role: asyncio.Semaphore(slots + ceil(AHEAD * slots)) for role, slots in slots_of.items()},
     )
     return station, presence

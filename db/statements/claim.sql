@@ -44,18 +44,17 @@ claimed AS (
     WHERE q.id = w.query_id AND p.query_id = w.query_id AND p.fits
       AND q.stage = w.stage
       AND q.state = ANY(CAST(:sources AS text[]))
-    RETURNING q.id, q.batch_id, q.epoch
+    RETURNING q.id, q.batch_id, q.epoch, w.call_id, w.purpose, w.tier, w.deployment, w.provider, w.model,
+              w.reserved_usd, w.price_version,
+              p.batch_budget IS NOT NULL OR p.tenant_budget IS NOT NULL AS budgeted
 ),
 intents AS (
     INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model,
                        worker_id, reserved_usd, price_version, budgeted)
-    SELECT w.call_id, c.batch_id, c.id, c.epoch, w.purpose, w.tier, w.deployment, w.provider, w.model,
-           :worker_id, w.reserved_usd, w.price_version,
-           p.batch_budget IS NOT NULL OR p.tenant_budget IS NOT NULL
-    FROM claimed AS c
-    JOIN wanted AS w ON w.query_id = c.id
-    JOIN priced AS p ON p.query_id = c.id
-    WHERE w.call_id IS NOT NULL
+    SELECT call_id, batch_id, id, epoch, purpose, tier, deployment, provider, model,
+           :worker_id, reserved_usd, price_version, budgeted
+    FROM claimed
+    WHERE call_id IS NOT NULL
 ),
 reserved AS (
     UPDATE budgets AS g

@@ -33,22 +33,21 @@ moved AS (
       AND q.stage = m.stage
       AND q.epoch = m.epoch
       AND q.state = ANY(m.sources)
-    RETURNING q.id, q.batch_id, q.epoch, q.stage, q.state
+    RETURNING q.id, q.batch_id, q.epoch, q.stage, q.state, m.stage AS from_stage, m.tier, m.kind, m.move, m.router,
+              m.score, m.confidence, m.propensity, m.call_id, m.reasons, m.detail, m.model, m.accepted, m.response
 ),
 answered AS (
     INSERT INTO answers (query_id, call_id, tier, model, confidence, accepted, response)
-    SELECT d.id, m.call_id, m.tier, m.model, m.confidence, m.accepted, m.response
-    FROM moved AS d
-    JOIN moves AS m ON m.query_id = d.id
-    WHERE m.response IS NOT NULL
+    SELECT id, call_id, tier, model, confidence, accepted, response
+    FROM moved
+    WHERE response IS NOT NULL
 ),
 logged AS (
     INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router,
                            score, confidence, propensity, call_id, reasons, detail)
-    SELECT d.batch_id, d.id, d.epoch, m.kind, m.move, m.stage, d.stage, d.state, m.tier, m.router,
-           m.score, m.confidence, m.propensity, m.call_id, m.reasons, m.detail
-    FROM moved AS d
-    JOIN moves AS m ON m.query_id = d.id
+    SELECT batch_id, id, epoch, kind, move, from_stage, stage, state, tier, router,
+           score, confidence, propensity, call_id, reasons, detail
+    FROM moved
 ),
 results AS (
     SELECT * FROM json_to_recordset(CAST(:results AS json)) AS r (

@@ -23,7 +23,8 @@ queued AS (
     UPDATE queries AS q
     SET state = 'queued', moved_at = now()
     FROM chosen AS c
-    WHERE q.id = c.id AND q.stage = :stage AND q.state = 'ready'
-    RETURNING q.id
+    -- The state is bound, not written: with the literal the planner may walk the index of all ready rows for each id.
+    WHERE q.id = c.id AND q.stage = :stage AND q.state = ANY(CAST(:sources AS text[]))
+    RETURNING q.id, c.priority, c.turn
 )
-SELECT c.id FROM chosen AS c JOIN queued USING (id) ORDER BY c.priority DESC, c.turn, c.id
+SELECT id FROM queued ORDER BY priority DESC, turn, id
