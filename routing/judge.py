@@ -18,7 +18,7 @@ from routing.outcome import Completion
 from routing.pattern import Unchecked, matches
 from routing.query import Expectation, Query
 from routing.refusal import is_refusal
-from routing.shape import check, read_json
+from routing.shape import NotJsonError, check, read_json
 
 GROUNDED_SHARE: Final = 0.4
 """At least this share of an answer's content words must stand in the context (or in the question)."""
@@ -152,7 +152,7 @@ def _shape(text: str, expects: Expectation) -> Iterator[_Finding]:
 def _json(text: str, expects: Expectation) -> Iterator[_Finding]:
     try:
         value = read_json(text)
-    except ValueError:
+    except NotJsonError:
         yield _Finding("shape: not JSON")
         return
     if expects.json_object and not isinstance(value, dict):

@@ -44,12 +44,16 @@ class _Walk:
     unchecked: dict[str, None] = field(default_factory=dict)
 
 
+class NotJsonError(ValueError):
+    """The text is not JSON (NaN and Infinity are not), or too deep or too large to be read."""
+
+
 def read_json(text: str) -> Any:
-    """The JSON value that ``text`` is; raises ValueError where it is none (NaN and Infinity are none)."""
+    """The JSON value that ``text`` is; raises `NotJsonError` where it is none."""
     try:
         return json.loads(text, parse_constant=_no_constant)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    except (ValueError, RecursionError) as error:
+        raise NotJsonError from error
 
 
 def check(value: Any, schema: Any) -> Findings:
