@@ -138,8 +138,9 @@ _WORDS: Final[dict[Sign, str]] = {
     Sign.KEYWORD: "def include function console select import public class return const var",
     Sign.FOREIGN: """
         translate translation translated english german french spanish italian portuguese russian chinese japanese
-        arabic dutch mandarin korean polish turkish latin hindi
+        arabic dutch mandarin korean polish turkish latin hindi swedish greek hebrew thai ukrainian vietnamese
         übersetze übersetzen übersetzung deutsch englisch französisch spanisch italienisch
+        russisch chinesisch japanisch polnisch türkisch niederländisch portugiesisch arabisch
         traduis traduire traduisez traduction anglais allemand français espagnol italien
         traduce traducir traduzca traducción inglés alemán francés español italiano
         traduci tradurre traduzione inglese tedesco francese spagnolo
