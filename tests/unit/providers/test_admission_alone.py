@@ -155,6 +155,26 @@ def test_a_grant_is_good_for_less_than_the_second_that_the_window_counts_on() ->
         assert bench.gate.is_good(grant)
         bench.clock.now += GOOD_S
         assert not bench.gate.is_good(grant)
+        renewed = await bench.gate.renew(grant)
+        assert isinstance(renewed, Grant)
+        assert renewed.call != grant.call
+        assert await bench.gate.renew(renewed) is renewed
+
+    run(story)
+
+
+def test_a_grant_that_no_limit_counts_is_good_until_its_provider_rests() -> None:
+    async def story() -> None:
+        bench = Bench()
+        grant, other = await bench.reserve(), await bench.reserve()
+        assert isinstance(grant, Grant)
+        assert isinstance(other, Grant)
+        bench.clock.now += 60
+        assert bench.gate.is_good(grant)
+        limited = Failure(FailureKind.RATE_LIMITED, "429", status=429, retry_after_s=12.0)
+        await bench.gate.settle(other, used_tokens=0, outcome=limited)
+        assert not bench.gate.is_good(grant)
+        assert await bench.gate.renew(grant) == Wait(12.0, "rest")
 
     run(story)
 
