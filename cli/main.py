@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import batches, doctor, explain, fleet, run, services
+from cli import batches, doctor, explain, fleet, keys, run, services
 from cli.console import emit, err
 from cli.failure import Code, exit_quietly, tell
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for group in (run, batches, explain, services, doctor, fleet):
+for group in (run, batches, explain, services, doctor, fleet, keys):
     app.add_typer(group.app)
 
 if importlib.util.find_spec("cli.routers") is not None:
