@@ -27,6 +27,18 @@ from workers.embedded_redis import start_redis
 _TEMPLATE = "pointsman_template"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """As root, keep temporary directories out of pytest's common one.
+
+    Postgres runs as another user there, who must pass through; every other session that starts shuts that door.
+    """
+    if os.geteuid() == 0 and config.option.basetemp is None:
+        own = tempfile.mkdtemp(prefix="pointsman-pytest-")
+        config.option.basetemp = own
+        config.add_cleanup(lambda: shutil.rmtree(own, ignore_errors=True))
+
+
 @dataclass(frozen=True)
 class Databases:
     """A Postgres server on which databases come and go."""

@@ -111,7 +111,7 @@ def main(arguments: list[str]) -> int:
     """Keep ``arguments[0]``; the others name what: ``postgres``, ``redis``."""
     home = make_home(Path(arguments[0]))
     with FileLock(home / KEEPER_LOCK) as lock:
-        if not lock.take():
+        if not lock.take(patience_s=0.2):
             _say("another one keeps this home")
             return 0
         (home / SERVICES_FILE).unlink(missing_ok=True)  # of one that was killed

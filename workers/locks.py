@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -18,13 +19,21 @@ class FileLock:
         """Wait for a share; nobody then has it exclusively."""
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
-    def take(self) -> bool:
-        """Have it exclusively now, or not: a share that this object had is then lost."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+    def take(self, *, patience_s: float = 0.0) -> bool:
+        """Have it exclusively, or not: a share that this object had is then lost.
+
+        With a little patience whoever only looks at the lock (`holder_note`) is not taken for its holder.
+        """
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(0.005)
+            else:
+                return True
 
     def close(self) -> None:
         """Give it up."""

@@ -45,6 +45,7 @@ class Services:
             _end_keeper(home)
         self._users.close()
         self._users = None
+        _reap()
 
     def __enter__(self) -> "Services":
         return self
@@ -114,6 +115,7 @@ def _joined(settings: Settings, found: dict[str, str]) -> Settings:
 
 
 def _start_keeper(settings: Settings) -> subprocess.Popen[bytes]:
+    _reap()
     wanted = [*(["postgres"] if settings.embeds_postgres else []), *(["redis"] if settings.embeds_redis else [])]
     # It outlives us, and needs none of our secrets.
     names = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH")
@@ -145,14 +147,29 @@ def _end_keeper(home: Path) -> bool:
             _signal(pid, signal.SIGKILL)  # the kernel then shuts the services down
             deadline += _STOP_S
         time.sleep(_LOOK_S)
-    _reap(pid)
+    _await_end(pid)
     return True
 
 
-def _reap(pid: int) -> None:
-    for keeper in [keeper for keeper in _STARTED if keeper.pid == pid]:
-        keeper.wait()
-        _STARTED.remove(keeper)
+def _await_end(pid: int) -> None:
+    """The keeper has given up its lock; wait until its process is gone too, which takes a moment more."""
+    deadline = time.monotonic() + _STOP_S
+    while _is_alive(pid) and time.monotonic() < deadline:
+        _reap()
+        time.sleep(_LOOK_S)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _reap() -> None:
+    """Take note of the keepers that have ended."""
+    _STARTED[:] = [keeper for keeper in _STARTED if keeper.poll() is None]
 
 
 def _signal(pid: int, what: signal.Signals) -> None:

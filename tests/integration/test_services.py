@@ -1,10 +1,12 @@
 """Our own Postgres and Redis: up for whoever needs them, down once nobody does, however they end."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,13 +19,20 @@ from redis import Redis
 from settings import ROOT, Settings
 from workers.embedded_postgres import start_postgres
 from workers.embedded_redis import start_redis
-from workers.services import ServicesError, services_down, services_running, services_up
+from workers.services import Services, ServicesError, services_down, services_running, services_up
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "home"
     services_down(settings_of(tmp_path / "home"))
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """Services for the tests that only look."""
+    with services_up(settings_of(tmp_path_factory.mktemp("services") / "home")) as services:
+        yield services
 
 
 def settings_of(home: Path) -> Settings:
@@ -71,16 +80,14 @@ def test_services_keep_what_was_written_over_a_stop(home: Path) -> None:
         assert count(services.settings) == 1
 
 
-def test_other_commands_find_the_services_and_share_them(home: Path) -> None:
-    with services_up(settings_of(home)) as first:
-        before = processes_of(home)
-        assert settings_of(home).database_url == first.settings.database_url
-        second = services_up(settings_of(home))
+def test_other_commands_find_the_services_and_share_them(running: Services) -> None:
+    home = running.settings.home
+    before = processes_of(home)
+    assert settings_of(home).database_url == running.settings.database_url
+    with services_up(settings_of(home)) as second:
+        assert second.settings == running.settings
         assert processes_of(home) == before
-        second.close()
-        with Redis.from_url(str(first.settings.redis_url)) as client:
-            assert client.ping()
-    assert processes_of(home) == set()
+    assert processes_of(home) == before
 
 
 def test_the_last_of_several_users_takes_them_down(home: Path) -> None:
@@ -196,8 +203,8 @@ def test_a_home_whose_path_no_socket_can_have_works_all_the_same(name: str, tmp_
         postgres.stop()
 
 
-def test_the_database_keeps_its_promises_and_the_log_keeps_its_secrets(home: Path) -> None:
-    with services_up(settings_of(home)) as services, psycopg.connect(services.settings.libpq_url) as connection:
+def test_the_database_keeps_its_promises_and_the_log_keeps_its_secrets(running: Services) -> None:
+    with psycopg.connect(running.settings.libpq_url) as connection:
 
         def setting(name: str) -> str:
             row = connection.execute("SELECT current_setting(%s)", [name]).fetchone()
@@ -211,17 +218,14 @@ def test_the_database_keeps_its_promises_and_the_log_keeps_its_secrets(home: Pat
             connection.execute(
                 "CREATE TABLE p (t text UNIQUE); INSERT INTO p VALUES ('canary-prompt'), ('canary-prompt')"
             )
-    logs = "".join(path.read_text() for path in (home / "logs").iterdir())
+    logs = "".join(path.read_text() for path in (running.settings.home / "logs").iterdir())
     assert "duplicate key" in logs
     assert "canary-prompt" not in logs
 
 
-def test_nobody_else_can_reach_the_servers(home: Path) -> None:
-    with services_up(settings_of(home)):
-        assert (home / "services.json").stat().st_mode & 0o077 == 0
-        assert (home / "run" / "pg").stat().st_mode & 0o077 == 0
-        assert (home / "run" / "redis.sock").stat().st_mode & 0o077 == 0
-        assert (home / "postgres").stat().st_mode & 0o077 == 0
+@pytest.mark.parametrize("name", ["services.json", "run/pg", "run/redis.sock", "postgres", "redis", "logs"])
+def test_nobody_else_can_reach_the_servers(name: str, running: Services) -> None:
+    assert (running.settings.home / name).stat().st_mode & 0o077 == 0
 
 
 def test_servers_that_are_given_are_used_and_none_are_started(home: Path) -> None:
@@ -261,3 +265,8 @@ def test_celery_speaks_with_the_embedded_redis_under_our_prefix(broker_server: S
             assert queue.get(timeout=5).payload == {"ids": [1]}
         assert {key.decode().partition(":")[0] for key in client.scan_iter()} <= {"mine"}
         client.flushall()
+    with warnings.catch_warnings():
+        # A connection that Kombu has closed may leave a socket to the collector; here, not in some later test.
+        warnings.simplefilter("ignore", ResourceWarning)
+        del app, connection, queue
+        gc.collect()
