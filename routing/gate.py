@@ -51,6 +51,7 @@ _VERBS: Final[dict[str, str]] = {
     }.items()
     for verb in verbs.split()
 }
+_SENTENCE_END: Final = re.compile(r"[.!?。？！]\s|\n")
 _FACT_OPENING_WORDS: Final = """
     who when where what which capital wer wann wo was welche welcher welches qui quand où quel quelle quién cuándo 
     dónde cuál qué
@@ -182,13 +183,13 @@ def _easy(features: Features, query: Query) -> str | None:
         return None
     if len(query.text) <= _GREETING_CHARS and _GREETING.fullmatch(query.text.strip()):
         return "greeting"
-    if _has_hard_sign(features):
+    kind = _instruction(features.words) or _fact(features, query)
+    if kind is None or _has_hard_sign(features):
         return None
-    kind = _instruction(features.words)
-    if kind is None:
-        return "fact" if _is_fact(features) else None
     limit = _EASY_LIMITS[kind]
-    if words > limit or len(query.text) > limit * _CHARS_PER_WORD or features.questions or features.parts > 12:
+    if words > limit or len(query.text) > limit * _CHARS_PER_WORD or features.parts > 12:
+        return None
+    if features.questions != (kind == "fact"):
         return None
     return kind if kind == "translate" or _is_read(features) else None
 
@@ -226,13 +227,8 @@ def _instruction(words: tuple[str, ...]) -> str | None:
     return None
 
 
-def _is_fact(features: Features) -> bool:
+def _fact(features: Features, query: Query) -> str | None:
+    """A short single question that opens with who, when, where, which and the like."""
     words = features.words
-    return (
-        3 <= len(words) <= _EASY_LIMITS["fact"]
-        and words[0] in _FACT_OPENERS
-        and features.questions == 1
-        and features.sentences == 1
-        and features.numbers == 0
-        and _is_read(features)
-    )
+    opens = 3 <= len(words) <= _EASY_LIMITS["fact"] and words[0] in _FACT_OPENERS
+    return "fact" if opens and not features.numbers and not _SENTENCE_END.search(query.text.strip()) else None
