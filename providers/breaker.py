@@ -8,7 +8,7 @@ Redis for all workers or in this process.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, assert_never
 
 from routing.outcome import Completion, FailureKind, Outcome
 
@@ -26,8 +26,8 @@ MIN_SLOW: Final = 8.0
 """One long answer among twenty is no trend."""
 
 SLOW_FACTOR: Final = 3.0
-SLOW_MARGIN_MS: Final = 500.0
-"""A call is slow above three times the usual p95, and by at least half a second."""
+SLOW_MARGIN_MS: Final = 1000.0
+"""A call is slow above three times the usual p95, and by at least a second: less may be our own machine's doing."""
 
 FIRST_REST_S: Final = 5.0
 LONGEST_REST_S: Final = 60.0
@@ -64,7 +64,7 @@ class Recent:
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """``opens_in_s`` None: closed; above 0: open for so long; 0: half open."""
+    """``probe_in_s`` None: closed; above 0: open for so long; 0: half open."""
 
     probe_in_s: float | None = None
     streak: int = 0
@@ -111,6 +111,8 @@ def after_probe(breaker: Breaker, health: Health, *, is_slow: bool) -> Move | No
             )
         case Health.WELL:
             return Move(None, 0, reason="probe")
+        case _:
+            assert_never(health)
 
 
 def _opening(breaker: Breaker, reason: str) -> Move:
@@ -143,6 +145,8 @@ def health_of(outcome: Outcome | None) -> Health:
             return Health.SILENT
         case FailureKind.MALFORMED | FailureKind.SAFETY:
             return Health.WELL
+        case _:
+            assert_never(outcome.kind)
 
 
 def is_slow(latency_ms: float, baseline_ms: float | None) -> bool:
