@@ -26,7 +26,8 @@ _USUAL: Final = frozenset({1.0, 2.0, 7.0, 10.0, 12.0, 24.0, 52.0, 60.0, 100.0})
 
 NAMES: Final = (
     "final line", "words after it", "answer chars", "question chars", "sums hold", "sums fail", "sums unread",
-    "marked sums fail", "marked sums", "plain sums", "question numbers used", "question numbers", "new numbers", "unused results",
+    "marked sums fail", "marked sums", "plain sums", "question numbers used", "question numbers",
+    "new numbers", "unused results",
     "magnitude", "fraction", "more than cents", "negative", "is in question", "is last result", "is a result",
     "is above question", "against question", "lines", "trailing space", "hedges", "open end", "last line numbers",
     "question distinct numbers", "question largest", "question fraction", "question stops", "words shared",

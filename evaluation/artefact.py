@@ -107,7 +107,7 @@ def read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
 
 def _write(path: Path, parts: Parts) -> str:
     fresh = path.with_name(f".{os.getpid()}.{path.name}")
-    np.savez_compressed(fresh, allow_pickle=False, **parts)  # type: ignore[arg-type]  # its stub takes no mapping
+    np.savez_compressed(fresh, allow_pickle=False, **parts)
     fresh.replace(path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -39,7 +39,8 @@ class Domains:
         """How well each tier is expected to do, shape (n, tiers)."""
         scores = self.linear(rows[:, : len(self.linear.weights)])
         shares = np.exp(SHARPNESS * (scores - scores.max(axis=1, keepdims=True)))
-        return (shares / shares.sum(axis=1, keepdims=True)) @ self.means
+        expected: Floats = (shares / shares.sum(axis=1, keepdims=True)) @ self.means
+        return expected
 
     def parts(self) -> Parts:
         """For the artefact."""
@@ -136,4 +137,5 @@ def domain_means(places: Ints, labels: Floats, domains: int, *, prior: float = 1
     """The tiers' means in each domain, drawn to the overall means by as much as ``prior`` examples weigh."""
     counts = np.bincount(places, minlength=domains)[:, None]
     sums = np.column_stack([np.bincount(places, column, minlength=domains) for column in labels.T])
-    return (sums + prior * labels.mean(axis=0)) / (counts + prior)
+    means: Floats = (sums + prior * labels.mean(axis=0)) / (counts + prior)
+    return means

@@ -36,7 +36,8 @@ class Forest:
         for _ in range(self.depth):
             goes_right = flat[offsets + self.feature[nodes]] > self.threshold[nodes]
             nodes = self.children[2 * nodes + goes_right]
-        return self.value[nodes].mean(axis=1, dtype=np.float64)
+        mean: Floats = self.value[nodes].mean(axis=1, dtype=np.float64)
+        return mean
 
     def parts(self) -> Parts:
         """For the artefact."""

@@ -16,8 +16,9 @@ from evaluation.tokens import excerpt
 _CHOICE: Final = re.compile(r"^[A-J][.)][ \t]*(.*)$", re.MULTILINE)
 _NUMERIC: Final = re.compile(r"[-$\d.,/ %]+")
 _PHRASES: Final = (
-    "not ", "except", "statement", "true", "scenario", "which of the following", "according", " i ", "all of", "how many",
-    "how much", "why", "explain", "prove", "write", "translate", "list", "each", "half", "twice", "percent", " than ",
+    "not ", "except", "statement", "true", "scenario", "which of the following", "according", " i ", "all of",
+    "how many", "how much", "why", "explain", "prove", "write", "translate", "list", "each", "half", "twice",
+    "percent", " than ",
 )  # fmt: skip
 _OPENINGS: Final = ("which", "what", "the ", "a ", "this ", "if ")
 _MARKS: Final = '?$%",._(`'
@@ -85,4 +86,5 @@ def _letters(texts: Sequence[str]) -> Floats:
     starts = np.cumsum([0, *(len(text) for text in texts)])
     totals = np.concatenate([np.zeros((1, 2)), np.cumsum(_CLASSES[codes], axis=0)])
     sizes = np.maximum(np.diff(starts), 1)[:, None]
-    return (totals[starts[1:]] - totals[starts[:-1]]) / sizes
+    shares: Floats = (totals[starts[1:]] - totals[starts[:-1]]) / sizes
+    return shares

@@ -1,0 +1,335 @@
+"""What the commands on routers do."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cli import router_tables
+from cli.console import emit, err, out
+from cli.failure import Code, Stop
+from cli.opened import read_settings
+from evaluation.arrays import Floats
+from evaluation.artefact import Artefact, save
+from evaluation.data import LADDER, Dataset, Kind, read_dataset
+from evaluation.faults import EvaluationError
+from evaluation.fleet_text import with_number
+from evaluation.labels import weigh_choices
+from evaluation.outcomes import Way, weigh_cascade, weigh_router
+from evaluation.registry import Registry, open_router
+from evaluation.replay import ReplayFigures, replay, tiers_known
+from evaluation.report import label_report, outcome_report
+from evaluation.router import predictor_of, scorer_of
+from evaluation.tariff import Tariff, tariff_for
+from evaluation.thresholds import Knob, Proposal, Target, as_dict, propose
+from evaluation.train import Trained, train
+from routing.decision import decide
+from routing.fleet import Fleet
+from routing.query import Query
+from settings import FleetError, check_fleet
+
+GATE: Final = "gate"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the commands share."""
+
+    router: str | None
+    fleet_path: Path | None
+    seed: int
+    draws: int
+
+
+def train_router(
+    data_path: Path, *, out: Path, name: str | None, seed: int, fleet_path: Path | None, as_json: bool
+) -> None:
+    """See `cli.routers.train`."""
+    with _told():
+        registry = _registry()
+        if name is not None:
+            registry.check_name(name)
+        data = read_dataset(data_path, ladder=_ladder(_fleet(fleet_path)))
+        _check_writable(out)
+        trained = _trained(data, name=name or out.resolve().name or "router", seed=seed)
+        save(trained.artefact, out)
+        if name is not None:
+            registry.add(out, now=datetime.now(UTC))
+    told = {"out": str(out), "registered": name, **trained.artefact.manifest}
+    if as_json:
+        emit(told)
+    else:
+        router_tables.show_training(told)
+
+
+def evaluate_router(data_path: Path, *, asked: Asked, plot: Path | None, as_json: bool) -> None:
+    """See `cli.routers.evaluate`."""
+    with _told():
+        fleet = _fleet(asked.fleet_path)
+        data = read_dataset(data_path, ladder=_ladder(fleet))
+        named = asked.router or _registry().promoted()
+        if data.kind == Kind.LABELLED:
+            if plot is not None:
+                raise Stop("There is no curve to draw of expected tiers.", hint="Leave --plot out.", code=Code.USAGE)
+            report = _evaluate_labels(data, named, fleet, asked)
+        else:
+            report, ways = _evaluate_outcomes(data, _open(named), fleet, asked)
+            if plot is not None:
+                _draw(ways, data, plot)
+    if as_json:
+        emit(report)
+    else:
+        router_tables.show_report(report)
+        if plot is not None:
+            out.print(f"Drawn to {plot}")
+
+
+def calibrate_router(
+    data_path: Path, *, cost: float | None, quality: float | None, asked: Asked, write: Path | None, as_json: bool
+) -> None:
+    """See `cli.routers.calibrate`."""
+    if (cost is None) == (quality is None):
+        raise Stop("Give either --target-cost or --target-quality.", hint="--target-cost 0.4", code=Code.USAGE)
+    with _told():
+        fleet = _fleet(asked.fleet_path)
+        data = read_dataset(data_path, ladder=_ladder(fleet))
+        if data.kind == Kind.LABELLED:
+            raise Stop("Expected tiers tell nothing of cost and quality.", hint="Give outcomes.", code=Code.USAGE)
+        p_ok, p_right, source = _honest(data, asked)
+        tariff = tariff_for(data, fleet if asked.fleet_path else None)
+        proposals = propose(
+            data, p_ok=p_ok, p_right=p_right, tariff=tariff, target=Target(cost, quality), seed=asked.seed
+        )
+        if write is not None:
+            _write_fleet(proposals[0], asked.fleet_path, write)
+    if as_json:
+        emit(
+            {
+                "target": {"cost": cost, "quality": quality},
+                "n": len(data),
+                "predictions": source,
+                "tariff": tariff.source,
+                "proposals": [as_dict(proposal) for proposal in proposals],
+                "written": None if write is None else str(write),
+            }
+        )
+        return
+    router_tables.show_proposals(proposals, source=source, tariff=tariff, n=len(data))
+    if write is not None:
+        out.print(f"Written to {write}. Use it: --fleet {write}")
+
+
+def list_routers(*, as_json: bool) -> None:
+    """See `cli.routers.list_routers`."""
+    with _told():
+        registry = _registry()
+        entries, promoted = registry.entries(), registry.promoted()
+    if as_json:
+        emit(
+            {
+                "promoted": promoted,
+                "routers": [
+                    {"name": e.name, "digest": e.digest, "added_at": e.added_at, **_brief(e.manifest)} for e in entries
+                ],
+            }
+        )
+    else:
+        router_tables.show_routers(entries, promoted)
+
+
+def promote_router(name: str, *, as_json: bool) -> None:
+    """See `cli.routers.promote`."""
+    with _told():
+        registry = _registry()
+        before = registry.promoted()
+        registry.promote(name)
+    _say({"promoted": name, "before": before}, f"{name} is promoted (before: {before}).", as_json=as_json)
+
+
+def roll_back(*, as_json: bool) -> None:
+    """See `cli.routers.rollback`."""
+    with _told():
+        registry = _registry()
+        before = registry.promoted()
+        name = registry.rollback()
+    _say({"promoted": name, "before": before}, f"Back to {name} (before: {before}).", as_json=as_json)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What is wrong with data, artefacts and targets ends the command with a sentence and 2."""
+    try:
+        yield
+    except EvaluationError as error:
+        raise Stop(str(error), code=Code.USAGE) from error
+
+
+def _registry() -> Registry:
+    return Registry(read_settings().home / "routers")
+
+
+def _open(named: str) -> Artefact:
+    return open_router(named, _registry())
+
+
+def _fleet(path: Path | None) -> Fleet | None:
+    """The fleet that is asked for; without asking, the one that stands, or None where it is not sound."""
+    settings = read_settings(path)
+    if path is not None:
+        return settings.fleet()
+    try:
+        return settings.fleet()
+    except FleetError:
+        return None
+
+
+def _ladder(fleet: Fleet | None) -> tuple[str, ...]:
+    if fleet is None:
+        return LADDER
+    return (*fleet.ladder, *(tier for tier in fleet.tiers if tier not in fleet.ladder))
+
+
+def _trained(data: Dataset, *, name: str, seed: int) -> Trained:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(f"{len(data):,} lines", total=None)
+
+        def tell(what: str, done: int, of: int) -> None:
+            bar.update(task, description=f"{len(data):,} lines · {what}", completed=done, total=of)
+
+        return train(data, name=name, seed=seed, now=datetime.now(UTC), progress=tell)
+
+
+def _evaluate_outcomes(
+    data: Dataset, artefact: Artefact, fleet: Fleet | None, asked: Asked
+) -> tuple[dict[str, Any], list[Way]]:
+    tariff = tariff_for(data, fleet if asked.fleet_path else None)
+    p_ok = _predict(data, artefact)
+    way = weigh_router(data, p_ok, tariff, seed=asked.seed, draws=asked.draws)
+    cascade = None
+    if artefact.scorer is not None and data.has_answers:
+        threshold = fleet.tiers[data.cheapest].confidence_threshold if fleet and data.cheapest in fleet.tiers else 0.7
+        p_right = artefact.scorer(data.queries, data.answers)
+        cascade = weigh_cascade(data, p_right, tariff, threshold=threshold, seed=asked.seed, draws=asked.draws)
+    report = outcome_report(
+        data, way, cascade, router=_identity(artefact), tariff=tariff, pipeline=_replayed(data, artefact, fleet, tariff)
+    )
+    return report, [way] if cascade is None else [way, cascade]
+
+
+def _replayed(data: Dataset, artefact: Artefact, fleet: Fleet | None, tariff: Tariff) -> ReplayFigures | None:
+    if fleet is None or not tiers_known(data, fleet):
+        return None
+    return replay(data, fleet=fleet, predictor=predictor_of(artefact), scorer=scorer_of(artefact), tariff=tariff)
+
+
+def _evaluate_labels(data: Dataset, named: str, fleet: Fleet | None, asked: Asked) -> dict[str, Any]:
+    if fleet is None:
+        raise Stop(
+            "Expected tiers are tiers of a fleet, and there is no sound one.", hint="--fleet FILE", code=Code.USAGE
+        )
+    queries = [Query(text=text) for text in data.queries]
+
+    def tiers(stages: tuple[str, ...], artefact: Artefact | None) -> list[str]:
+        own = replace(fleet, router=replace(fleet.router, stages=stages, exploration=0.0))
+        predictor = None if artefact is None else predictor_of(artefact)
+        return [decision.tier for decision in decide(queries, fleet=own, predictor=predictor)]
+
+    if named == GATE:
+        chosen = {"gate": tiers(("gate",), None)}
+        identity: Mapping[str, Any] = {"name": GATE}
+    else:
+        artefact = _open(named)
+        identity = _identity(artefact)
+        chosen = {
+            "router": tiers(("gate", "classifier"), artefact),
+            "gate alone": tiers(("gate",), None),
+            "classifier alone": tiers(("classifier",), artefact),
+        }
+    weight = fleet.router.quality_weight
+    report = weigh_choices(data, chosen, tiers=_ladder(fleet), weight=weight, seed=asked.seed, draws=asked.draws)
+    return label_report(data, report, router=identity, weight=weight)
+
+
+def _predict(data: Dataset, artefact: Artefact) -> Floats:
+    """P(tier answers well) for the data's tiers, shape (n, tiers)."""
+    known = artefact.classifier.tiers
+    if missing := [tier for tier in data.tiers if tier not in known]:
+        raise EvaluationError(
+            f"router {artefact.name} knows the tiers {', '.join(known)}, the data also {', '.join(missing)}; "
+            "train one on data of the same tiers"
+        )
+    # In chunks as at work: all at once would hold every text's words in memory.
+    told = [artefact.classifier(data.queries[at : at + 1000]) for at in range(0, len(data), 1000)]
+    return np.concatenate(told)[:, [known.index(tier) for tier in data.tiers]]
+
+
+def _honest(data: Dataset, asked: Asked) -> tuple[Floats, Floats | None, str]:
+    """Predictions for lines that the model had not seen, and where they are from."""
+    if asked.router is not None:
+        artefact = _open(asked.router)
+        if artefact.manifest["data"]["sha256"] != data.sha256:
+            p_right = artefact.scorer(data.queries, data.answers) if artefact.scorer and data.has_answers else None
+            return _predict(data, artefact), p_right, f"router {artefact.name}"
+    trained = _trained(data, name="calibration", seed=asked.seed)
+    return trained.p_ok, trained.p_right, "cross-validation on these lines"
+
+
+def _identity(artefact: Artefact) -> dict[str, Any]:
+    trained_on = artefact.manifest["data"]
+    return {
+        "name": artefact.name,
+        "digest": artefact.digest,
+        "data_name": trained_on["name"],
+        "data_sha256": trained_on["sha256"],
+        "lines": trained_on["lines"],
+    }
+
+
+def _brief(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: manifest.get(name) for name in ("tiers", "data", "metrics", "seed", "created_at")}
+
+
+def _draw(ways: Sequence[Way], data: Dataset, path: Path) -> None:
+    from evaluation.plots import draw
+
+    try:
+        draw(ways, title=f"{data.name} · {len(data):,} queries", path=path)
+    except ValueError as error:
+        raise Stop(f"{path}: cannot be drawn to.", hint="Name a .png or .svg file.", code=Code.USAGE) from error
+
+
+def _write_fleet(proposal: Proposal, fleet_path: Path | None, target: Path) -> None:
+    """The fleet's text with the proposed number, checked before it is written."""
+    source = read_settings(fleet_path).fleet_path
+    table = f"tiers.{proposal.tier}" if proposal.knob == Knob.CONFIDENCE else "router"
+    text = with_number(source.read_text(encoding="utf-8"), table=table, key=str(proposal.knob), value=proposal.value)
+    fresh = target.with_name(f".{target.name}.fresh")
+    fresh.write_text(text, encoding="utf-8")
+    try:
+        check_fleet(fresh, os.environ)
+    except FleetError:
+        fresh.unlink()
+        raise
+    fresh.replace(target)
+
+
+def _check_writable(folder: Path) -> None:
+    """Before minutes of work: the folder can be made and is not a file. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / ".probe"
+    probe.touch()
+    probe.unlink()
+
+
+def _say(told: Mapping[str, Any], words: str, *, as_json: bool) -> None:
+    if as_json:
+        emit(dict(told))
+    else:
+        out.print(words)

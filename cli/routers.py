@@ -1,0 +1,122 @@
+"""``pointsman train``, ``evaluate``, ``calibrate`` and ``routers``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.run import FleetOption, JsonOption
+
+# The work is imported where it is done: numpy and scipy cost every other command a third of a second.
+
+app = typer.Typer()
+routers = typer.Typer(help="The registered routers: list them, promote one, go back.", no_args_is_help=True)
+app.add_typer(routers, name="routers")
+
+DataArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA", help="JSON lines with 'query' and either 'outcomes' of each tier or an 'expected_tier'."
+    ),
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="The same data and seed give the same result.")]
+RouterOption = Annotated[
+    str | None,
+    typer.Option("--router", metavar="DIR|NAME", help="A trained folder, a registered name, or 'default'."),
+]
+
+
+@app.command()
+def train(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the trained router goes.")],
+    name: Annotated[
+        str | None, typer.Option(help="Register it under this name (default: not registered, named after DIR).")
+    ] = None,
+    seed: SeedOption = 0,
+    fleet: FleetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a router on DATA: a classifier of queries, and a scorer of answers where DATA holds answers.
+
+    The figures it prints are for lines that each model had not seen.
+    """
+    from cli import router_work
+
+    router_work.train_router(data, out=out, name=name, seed=seed, fleet_path=fleet, as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    data: DataArgument,
+    router: RouterOption = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the curve and the reliability there, as .png or .svg.")
+    ] = None,
+    fleet: FleetOption = None,
+    seed: SeedOption = 0,
+    draws: Annotated[int, typer.Option(min=100, max=20_000, help="Bootstrap draws for the intervals.")] = 1000,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold a router (by default the promoted one) against DATA, beside simple controls.
+
+    With --fleet its prices count; else those of the RouteLLM paper do.
+    """
+    from cli import router_work
+
+    asked = router_work.Asked(router, fleet, seed, draws)
+    router_work.evaluate_router(data, asked=asked, plot=plot, as_json=as_json)
+
+
+@app.command()
+def calibrate(
+    data: DataArgument,
+    target_cost: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Spend at most this share of what always-large costs.")
+    ] = None,
+    target_quality: Annotated[
+        float | None, typer.Option(min=0.0, max=1.2, help="Reach at least this share of always-large's right answers.")
+    ] = None,
+    router: RouterOption = None,
+    write: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the fleet with the first proposal to this file.")
+    ] = None,
+    fleet: FleetOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Propose thresholds for a cost or a quality, with what to expect of them.
+
+    Without --router, or with one that was trained on DATA, a router is trained by cross-validation,
+    so that every line is judged by a model that had not seen it.
+    """
+    from cli import router_work
+
+    asked = router_work.Asked(router, fleet, seed, 1000)
+    router_work.calibrate_router(
+        data, cost=target_cost, quality=target_quality, asked=asked, write=write, as_json=as_json
+    )
+
+
+@routers.command("list")
+def list_routers(as_json: JsonOption = False) -> None:
+    """The registered routers and their figures; the promoted one is marked."""
+    from cli import router_work
+
+    router_work.list_routers(as_json=as_json)
+
+
+@routers.command()
+def promote(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: JsonOption = False) -> None:
+    """Make NAME the router that serves wherever the fleet's router.classifier is 'default'."""
+    from cli import router_work
+
+    router_work.promote_router(name, as_json=as_json)
+
+
+@routers.command()
+def rollback(as_json: JsonOption = False) -> None:
+    """Back to the router that served before."""
+    from cli import router_work
+
+    router_work.roll_back(as_json=as_json)
