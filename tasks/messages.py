@@ -46,7 +46,7 @@ def fallback_task(stage: str, ids: Sequence[int]) -> None:
     _work(stage, ids, fall_back(ids, Post.station))
 
 
-@app.task(name="submit_queries", bind=True)
+@app.task(name="submit_queries", bind=True, Request="tasks.discreet:DiscreetRequest")
 def submit_queries(
     self: Task,
     queries: Sequence[Mapping[str, Any]],

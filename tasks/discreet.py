@@ -1,0 +1,17 @@
+"""Requests whose events and log lines say nothing of what they carry: a producer's message holds prompts."""
+
+from typing import Any
+
+from celery.worker.request import Request
+
+HIDDEN = "(not shown: prompts)"
+
+
+class DiscreetRequest(Request):  # type: ignore[misc]  # Celery ships no types
+    """A request that Flower, events and logs show without its arguments."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._argsrepr = self._kwargsrepr = HIDDEN
+        # What a task sees as `self.request` is what a failure's report quotes.
+        self._request_dict["argsrepr"] = self._request_dict["kwargsrepr"] = HIDDEN

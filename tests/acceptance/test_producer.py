@@ -1,0 +1,103 @@
+"""A program that knows nothing but Celery hands in a batch, and Flower shows the work and not the words."""
+
+import asyncio
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+from sqlalchemy import Row, text
+
+from db.session import make_engine
+from routing.fleet import Fleet
+from settings import Settings
+from workers.local import LocalStack
+
+SECRET = "zebra-crossing-canary"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, shipped_fleet: Fleet) -> Iterator[LocalStack]:
+    """Everything, with one worker for all stages."""
+    home = tmp_path_factory.mktemp("producer") / "home"
+    roles = [("route", "small", "medium", "large", "special", "fallback", "ingest"), ("feeder",)]
+    settings = Settings.load({"POINTSMAN_HOME": str(home)})
+    with LocalStack(settings, shipped_fleet, roles=roles, flower=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def watched(stack: LocalStack, producer: Celery) -> LocalStack:
+    """The stack once Flower watches: events are off until somebody looks, and Flower asks for them."""
+    deadline = time.monotonic() + 60
+    while not flower(stack, "tasks"):
+        producer.send_task("route", kwargs={"stage": "route", "ids": []}, queue="route")
+        assert time.monotonic() < deadline, "Flower sees nothing"
+        time.sleep(0.5)
+    return stack
+
+
+@pytest.fixture(scope="module")
+def producer(stack: LocalStack) -> Celery:
+    """What any other program would make: no module of ours is needed for it."""
+    app = Celery(broker=stack.settings.broker_url)
+    app.conf.broker_transport_options = {"global_keyprefix": stack.settings.key_prefix}
+    return app
+
+
+def rows(stack: LocalStack, sql: str) -> list[Row[Any]]:
+    async def ask() -> list[Row[Any]]:
+        engine = make_engine(stack.settings.database_url)
+        try:
+            async with engine.connect() as connection:
+                return list((await connection.execute(text(sql))).all())
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(ask())
+
+
+def flower(stack: LocalStack, path: str) -> Any:
+    with urllib.request.urlopen(f"{stack.urls['flower']}/api/{path}", timeout=20) as reply:
+        return json.load(reply)
+
+
+def test_a_bare_celery_producer_gets_its_batch_answered_once(stack: LocalStack, producer: Celery) -> None:
+    queries = [{"query": f"Hi! {SECRET} {n}", "id": f"q{n}"} for n in range(5)]
+    sent = producer.send_task("submit_queries", kwargs={"queries": queries}, queue="ingest")
+    producer.send_task("submit_queries", kwargs={"queries": queries}, queue="ingest", task_id=sent.id)
+    deadline = time.monotonic() + 60
+    while not rows(stack, "SELECT 1 FROM batches WHERE ended_at IS NOT NULL"):
+        assert time.monotonic() < deadline, "the batch did not end"
+        time.sleep(0.1)
+    assert [(row.state, row.n) for row in rows(stack, "SELECT state, count(*) AS n FROM queries GROUP BY state")] == [
+        ("done", 5)
+    ]
+    assert {row.source for row in rows(stack, "SELECT source FROM batches")} == {"celery"}
+
+
+def test_a_bad_line_takes_nothing_and_flower_shows_why(watched: LocalStack, producer: Celery) -> None:
+    stack = watched
+    before = rows(stack, "SELECT count(*) FROM batches")
+    sent = producer.send_task("submit_queries", kwargs={"queries": [{"id": "x"}]}, queue="ingest")
+    deadline = time.monotonic() + 60
+    while (told := flower(stack, "tasks").get(sent.id, {})).get("state") != "FAILURE":
+        assert time.monotonic() < deadline, f"Flower shows {told}"
+        time.sleep(0.2)
+    assert "line 1" in told["exception"]
+    assert rows(stack, "SELECT count(*) FROM batches") == before
+
+
+def test_flower_shows_every_task_by_name_and_no_prompt(watched: LocalStack, producer: Celery) -> None:
+    stack = watched
+    producer.send_task("submit_queries", kwargs={"queries": [{"query": SECRET, "id": "q"}]}, queue="ingest")
+    wanted = {"submit_queries", "route", "answer"}
+    deadline = time.monotonic() + 60
+    while not wanted <= {task["name"] for task in flower(stack, "tasks?limit=1000").values()}:
+        assert time.monotonic() < deadline, "Flower does not show the tasks"
+        time.sleep(0.2)
+    assert SECRET not in json.dumps(flower(stack, "tasks?limit=1000"))
+    assert any(name.startswith("route-small") for name in flower(stack, "workers"))
