@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import batches, doctor, explain, fleet, keys, run, services
+from cli import audit, batches, doctor, explain, fleet, keys, purge, run, services
 from cli.console import emit, err
 from cli.failure import Code, exit_quietly, tell
 
@@ -19,8 +19,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for group in (run, batches, explain, services, doctor, fleet, keys):
+for group in (run, batches, explain, services, doctor, fleet, keys, purge):
     app.add_typer(group.app)
+app.add_typer(audit.app, name="audit")
 
 if importlib.util.find_spec("cli.routers") is not None:
     app.add_typer(importlib.import_module("cli.routers").app)

@@ -80,10 +80,13 @@ batches = Table(
     Column("expires_at", _MOMENT),
     Column("cancelled_at", _MOMENT),
     Column("ended_at", _MOMENT),
+    Column("sealed_at", _MOMENT, comment="all its decisions are under seals"),
+    Column("purged_at", _MOMENT, comment="its prompts and answers are gone"),
     UniqueConstraint("tenant", "idempotency_key"),
     CheckConstraint("total > 0", name="total_positive"),
     CheckConstraint("budget_policy IN ('hold', 'fail', 'degrade')", name="budget_policy_known"),
     Index("ix_batches_open", "id", postgresql_where=text("ended_at IS NULL")),
+    Index("ix_batches_unsealed", "id", postgresql_where=text("ended_at IS NOT NULL AND sealed_at IS NULL")),
     Index("ix_batches_tenant_created_at", "tenant", "created_at"),
 )
 
@@ -223,6 +226,41 @@ decisions = Table(
     Index("ix_decisions_query_id", "query_id"),
     Index("ix_decisions_batch_id", "batch_id"),
     postgresql_partition_by="RANGE (at)",
+)
+
+seals = Table(
+    "seals",
+    metadata,
+    Column("batch_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("place", Integer, primary_key=True, autoincrement=False, comment="1, 2, 3 … within the batch"),
+    Column("ids", ARRAY(BigInteger), nullable=False, comment="the decisions that it covers, ascending"),
+    Column(
+        "row_hashes",
+        LargeBinary,
+        nullable=False,
+        comment="SHA-256 of each of them, cut to 16 bytes, one after the other",
+    ),
+    Column("hash", LargeBinary, nullable=False, comment="SHA-256 over the seal before, the ids and the row hashes"),
+    Column("sealed_at", _MOMENT, nullable=False, server_default=_NOW),
+)
+
+kept_calls = Table(
+    "kept_calls",
+    metadata,
+    Column("batch_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("day", Date, primary_key=True),
+    Column("tier", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("provider", Text, primary_key=True),
+    Column("purpose", Text, primary_key=True),
+    Column("calls", BigInteger, nullable=False),
+    Column("ok", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger),
+    Column("completion_tokens", BigInteger),
+    Column("cost_usd", _USD, nullable=False),
+    Column("latency_p50_ms", Double),
+    Column("latency_p95_ms", Double),
+    comment="The figures of calls whose rows were purged.",
 )
 
 workers = Table(
@@ -378,10 +416,12 @@ __all__ = [
     "decisions",
     "file_pieces",
     "files",
+    "kept_calls",
     "metadata",
     "prompts",
     "queries",
     "query_blocks",
+    "seals",
     "stages",
     "tenants",
     "webhook_messages",

@@ -1,0 +1,56 @@
+"""``pointsman purge``: retention."""
+
+import asyncio
+import re
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from cli.console import emit, out
+from cli.failure import Code, Stop
+from cli.opened import opened_database, read_settings, running_services
+from cli.run import JsonOption
+from db.purge import Purged
+from db.purge import purge as purge_before
+
+app = typer.Typer()
+
+_DAYS = {"d": 1, "w": 7, "y": 365}
+
+
+@app.command()
+def purge(
+    older_than: Annotated[str, typer.Option("--older-than", metavar="AGE", help="For example 90d, 12w or 2y.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take away prompts, answers, calls and decisions of batches that ended so long ago; their figures stay."""
+    before = datetime.now(UTC) - _age(older_than)
+
+    async def work() -> Purged:
+        # The tables' owner may drop partitions; the application's role may not.
+        async with opened_database(settings, role=None) as engine:
+            return await purge_before(engine, before=before, dry_run=dry_run)
+
+    with running_services(read_settings()) as settings:
+        purged = asyncio.run(work())
+    if as_json:
+        emit({"before": before.isoformat(), "dry_run": dry_run, **asdict(purged)})
+        return
+    would = "would lose" if dry_run else "lost"
+    out.print(f"{purged.batches:,} batches that ended before {before:%Y-%m-%d} {would} their prompts and answers.")
+    if purged.partitions:
+        out.print(f"Months {'that would be ' if dry_run else ''}dropped: {', '.join(purged.partitions)}.")
+    if purged.files:
+        out.print(f"Uploaded files {'that would be ' if dry_run else ''}deleted: {purged.files:,}.")
+
+
+def _age(given: str) -> timedelta:
+    told = re.fullmatch(r"(\d{1,5})([dwy])", given.strip())
+    if told is None:
+        raise Stop(
+            f"{given[:20]!r} is no age.", hint="Write a number and d, w or y: --older-than 90d.", code=Code.USAGE
+        )
+    return timedelta(days=int(told[1]) * _DAYS[told[2]])

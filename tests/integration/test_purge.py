@@ -1,0 +1,113 @@
+"""Retention: texts, calls and decisions go, figures stay, and what is open or young is not touched."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from db.purge import purge
+from db.seals import seal_ended, verify
+from db.session import make_engine
+from tests.integration.bench import Bench, OnBench
+from tests.integration.test_seals import as_owner, ended_batch
+
+OLD = datetime(2020, 3, 10, tzinfo=UTC)
+CUT = datetime(2020, 6, 1, tzinfo=UTC)
+
+
+async def make_old(bench: Bench, batch_id: int) -> None:
+    """As if the batch had been answered in March 2020."""
+    for name in ("calls", "decisions"):
+        await as_owner(
+            bench,
+            f"CREATE TABLE IF NOT EXISTS {name}_2020_03 PARTITION OF {name}"
+            " FOR VALUES FROM ('2020-03-01 00:00+00') TO ('2020-04-01 00:00+00')",
+        )
+    await as_owner(bench, f"UPDATE calls SET created_at = '{OLD}', finished_at = '{OLD}' WHERE batch_id = {batch_id}")
+    await as_owner(bench, f"UPDATE decisions SET at = '{OLD}' WHERE batch_id = {batch_id}")
+    await as_owner(bench, f"UPDATE batches SET created_at = '{OLD}', ended_at = '{OLD}' WHERE id = {batch_id}")
+
+
+async def purge_as_owner(bench: Bench, **options: Any) -> Any:
+    owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
+    try:
+        return await purge(owner, before=CUT, **options)
+    finally:
+        await owner.dispose()
+
+
+def test_texts_and_months_go_and_figures_stay(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        old, young = await ended_batch(bench), await ended_batch(bench)
+        await make_old(bench, old)
+        summary = "SELECT s.* FROM batch_summary AS s JOIN batches AS b ON b.handle = s.batch_id WHERE b.id = :b"
+        daily = (
+            "SELECT tier, model, purpose, calls, ok, prompt_tokens, cost_usd FROM tier_daily WHERE day = '2020-03-10'"
+        )
+        before = [list(await bench.rows(summary, b=old)), list(await bench.rows(daily))]
+        purged = await purge_as_owner(bench)
+        assert (purged.batches, purged.partitions) == (1, ("calls_2020_03", "decisions_2020_03"))
+        assert [list(await bench.rows(summary, b=old)), list(await bench.rows(daily))] == before
+        left = "SELECT count(*) FROM {} WHERE batch_id = :b"
+        assert [(await bench.rows(left.format(name), b=old))[0][0] for name in ("calls", "decisions")] == [0, 0]
+        texts = (
+            "SELECT DISTINCT CAST(p.body AS text), CAST(a.response AS text) FROM prompts AS p"
+            " JOIN answers AS a USING (query_id) WHERE p.batch_id = :b"
+        )
+        assert [tuple(row) for row in await bench.rows(texts, b=old)] == [("{}", "{}")]
+        assert [tuple(row) for row in await bench.rows(texts, b=young)] == [('{"messages":[]}', '{"content":"yes"}')]
+        again = await purge_as_owner(bench)
+        assert (again.batches, again.partitions) == (0, ())
+
+    on_bench(story)
+
+
+def test_a_dry_run_touches_nothing(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        old = await ended_batch(bench)
+        await make_old(bench, old)
+        told = await purge_as_owner(bench, dry_run=True)
+        assert (told.batches, told.partitions) == (1, ("calls_2020_03", "decisions_2020_03"))
+        assert (await bench.rows("SELECT count(*) FROM calls WHERE batch_id = :b", b=old))[0][0] == 3
+        assert (await bench.rows("SELECT purged_at FROM batches WHERE id = :b", b=old))[0][0] is None
+
+    on_bench(story)
+
+
+def test_a_month_stays_while_an_open_batch_has_rows_in_it(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        old = await ended_batch(bench)
+        await make_old(bench, old)
+        await as_owner(bench, f"UPDATE batches SET ended_at = NULL WHERE id = {old}")
+        purged = await purge_as_owner(bench)
+        assert (purged.batches, purged.partitions) == (0, ())
+
+    on_bench(story)
+
+
+def test_an_audit_says_what_retention_took_and_is_not_alarmed(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        old = await ended_batch(bench)
+        await make_old(bench, old)
+        await as_owner(bench, f"DELETE FROM seals WHERE batch_id = {old}")
+        await as_owner(bench, f"UPDATE batches SET sealed_at = NULL WHERE id = {old}")
+        await seal_ended(bench.engine)
+        await purge_as_owner(bench)
+        audit = await verify(bench.engine, old)
+        assert (audit.decisions, audit.purged, audit.findings) == (3, True, [])
+
+    on_bench(story)
+
+
+def test_uploaded_files_go_with_the_prompts(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        for name, age in (("old", CUT - timedelta(days=1)), ("young", CUT + timedelta(days=1))):
+            await bench.rows(
+                "INSERT INTO files (id, tenant, purpose, filename, content, ready, created_at)"
+                " VALUES (:id, 't', 'batch', 'x', 'stored', true, :at)",
+                id=name,
+                at=age,
+            )
+            await bench.rows("INSERT INTO file_pieces (file_id, place, data) VALUES (:id, 1, 'x')", id=name)
+        assert (await purge_as_owner(bench)).files == 1
+        assert [row.file_id for row in await bench.rows("SELECT file_id FROM file_pieces")] == ["young"]
+
+    on_bench(story)
