@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from workers.child import Account, spawn, stop, tail
-from workers.home import make_home, socket_dir
+from workers.home import clear_sockets, make_home, socket_dir
 
 DATABASE: Final = "pointsman"
 _ROOT_RUNS_AS: Final = "pgserver"
@@ -88,6 +88,7 @@ class Postgres:
     def stop(self, *, grace_s: float = 20.0) -> None:
         """Shut down cleanly: open transactions are rolled back, everything committed is on disk."""
         stop(self.process, by=signal.SIGINT, grace_s=grace_s)
+        clear_sockets(self.data.parent)
 
 
 def start_postgres(home: Path, *, fresh_sync: bool = True) -> Postgres:

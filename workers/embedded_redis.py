@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from workers.child import spawn, stop, tail
-from workers.home import make_home, socket_dir
+from workers.home import clear_sockets, make_home, socket_dir
 
 _START_S: Final = 15.0
 MAX_MEMORY: Final = "256mb"
@@ -31,6 +31,7 @@ class Redis:
 
     path: Path
     """Its socket."""
+    home: Path
     process: subprocess.Popen[bytes]
 
     @property
@@ -51,6 +52,7 @@ class Redis:
         """Shut down; what it held is gone."""
         stop(self.process, by=signal.SIGTERM, grace_s=grace_s)
         self.path.unlink(missing_ok=True)
+        clear_sockets(self.home)
 
 
 def start_redis(home: Path, *, max_memory: str = MAX_MEMORY) -> Redis:
@@ -79,7 +81,7 @@ def start_redis(home: Path, *, max_memory: str = MAX_MEMORY) -> Redis:
     argv = [str(redis_binary()), *(word for name, value in options.items() for word in (f"--{name}", value))]
     environ = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
     process = spawn(argv, log=log, environ=environ, cwd=working, death_signal=signal.SIGTERM)
-    running = Redis(path, process)
+    running = Redis(path, home, process)
     try:
         _await_ready(running, log)
     except BaseException:

@@ -9,6 +9,7 @@ import re
 import socket
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -44,14 +45,27 @@ def socket_dir(home: Path) -> Path:
     inside = home / "run"
     if _PLAIN.fullmatch(str(inside)) and _takes_sockets(inside):
         return inside
-    name = hashlib.sha256(os.fsencode(home)).hexdigest()[:10]
-    short = Path("/tmp" if Path("/tmp").is_dir() else tempfile.gettempdir()) / f"pointsman-{os.geteuid()}-{name}"  # noqa: S108  # its owner is checked below
+    short = _short_path(home)
     short.mkdir(mode=0o700, exist_ok=True)
     found = short.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         raise HomeError(f"{short} belongs to somebody else. Set POINTSMAN_HOME to a shorter path.")
     short.chmod(0o711 if os.geteuid() == 0 else 0o700)
     return short
+
+
+def clear_sockets(home: Path) -> None:
+    """Remove this home's short path, if it has one and nothing is in it."""
+    short = _short_path(home)
+    for directory in (short / "pg", short):
+        with suppress(OSError):  # not there, or in use by the other server
+            directory.rmdir()
+
+
+def _short_path(home: Path) -> Path:
+    name = hashlib.sha256(os.fsencode(home)).hexdigest()[:10]
+    common = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())  # noqa: S108  # the owner is checked
+    return common / f"pointsman-{os.geteuid()}-{name}"
 
 
 def _takes_sockets(directory: Path) -> bool:

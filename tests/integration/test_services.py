@@ -201,6 +201,7 @@ def test_a_home_whose_path_no_socket_can_have_works_all_the_same(name: str, tmp_
     finally:
         redis.stop()
         postgres.stop()
+    assert not redis.path.parent.exists()
 
 
 def test_the_database_keeps_its_promises_and_the_log_keeps_its_secrets(running: Services) -> None:
