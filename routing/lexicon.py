@@ -148,19 +148,24 @@ _WORDS: Final[dict[Sign, str]] = {
     """,
     Sign.EN: """
         the is are was were what which who how why when where does do can could would of to and in for with that
-        this it my your please an from about have has you me be not or if
+        this it my your please an from about have has you me be not or if a at on by as into some any all one two
+        three their his her we they i there then than so also after before over been did had it its these those
+        write give list explain find make say turn tell show describe create answer only
     """,
     Sign.DE: """
         der die das ist sind und nicht ein eine einen einem wie was wer wo warum mit für auf von zu den dem im ich
         du mir mich bitte kann wird welche welcher welches bei auch oder dass sich es
+        schreibe nenne gib erkläre zeige viele aus nur
     """,
     Sign.FR: """
         le la les est sont et un une des du que qui quoi comment pourquoi avec pour dans sur de ce cette ces je tu
-        vous moi pas au aux quel quelle il elle nous ou à
+        vous moi pas au aux quel quelle il elle nous ou à donne écris
+        explique combien sont cette quelles quels
     """,
     Sign.ES: """
         el la los las es son y un una que qué quién cómo por para con en de del cuál cuándo dónde mi no se lo al
-        este esta cuántos o su
+        este esta cuántos cuántas o su escribe
+        dime explica cuáles muy más
     """,
     Sign.IT: """
         il lo la gli le è sono e un una che chi come perché con per di del della nel cosa quale dove quando non mi
