@@ -44,9 +44,7 @@ class Query:
         return max(1, round((len(self.text) + len(self.system)) / CHARS_PER_TOKEN))
 
 
-def read_body(
-    body: Mapping[str, Any], *, pin: str | None = None, expects: Mapping[str, Any] | None = None
-) -> Query:
+def read_body(body: Mapping[str, Any], *, pin: str | None = None, expects: Mapping[str, Any] | None = None) -> Query:
     """The query inside an OpenAI chat-completions ``body`` that intake has already validated.
 
     ``expects`` is the line's own ``expects`` object, with the keys of `Expectation`; a
