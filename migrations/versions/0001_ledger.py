@@ -306,7 +306,8 @@ LEFT JOIN LATERAL (
            sum(coalesce(c.cost_usd, c.reserved_usd)) FILTER (WHERE c.purpose = 'route') AS router_cost_usd
     FROM calls AS c WHERE c.batch_id = b.id
 ) AS c ON true;
-COMMENT ON VIEW batch_summary IS 'Each batch: counts by outcome, calls and their cost. Open calls count at their reservation.';
+COMMENT ON VIEW batch_summary IS
+    'Each batch: counts by outcome, calls and their cost. Open calls count at their reservation.';
 
 CREATE VIEW tier_daily AS
 SELECT date_trunc('day', c.created_at AT TIME ZONE 'UTC')::date AS day, c.tier, c.model, c.purpose,
