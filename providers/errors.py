@@ -4,7 +4,8 @@
     ├── Inexpressible   before sending: this protocol has no words for a part of the body
     ├── WrongShape      a 200 whose body is not what the protocol promises
     ├── Refused         a 200 in which the provider refuses the content
-    └── UnknownPrice    when a fleet is loaded: no price is known for a model
+    ├── UnknownPrice    when a fleet is loaded: no price is known for a model
+    └── UnsendableHeader  when a pool is made: a header of the fleet that HTTP cannot carry
 
 No message holds a prompt, an answer or a key.
 """
@@ -38,6 +39,10 @@ class Refused(ProviderError):
     def __init__(self, reason: str, *, usage: Usage | None = None) -> None:
         super().__init__(f"refused: {reason}")
         self.usage = usage
+
+
+class UnsendableHeader(ProviderError, ValueError):
+    """A provider's header holds what no header can carry; the message names it without its value."""
 
 
 class UnknownPrice(ProviderError, LookupError):

@@ -13,7 +13,7 @@ from providers import shape
 from providers.anthropic import Anthropic
 from providers.body import read_capped
 from providers.contract import Adapter, Complaint
-from providers.errors import Inexpressible, Refused, WrongShape
+from providers.errors import Inexpressible, Refused, UnsendableHeader, WrongShape
 from providers.google import Google
 from providers.openai_compatible import OpenAICompatible
 from providers.retry_after import clamp, read_retry_after
@@ -29,6 +29,7 @@ CALL_HEADER: Final = "x-pointsman-call"
 _CONNECT_S: Final = 10.0
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")
 _NO_USAGE: Final = Usage()
+_LONGEST_ID: Final = 200
 _KEY_SLOT: Final = "{api_key}"
 """Where a header of the fleet holds this, the key goes there instead of where the protocol has it."""
 
@@ -58,7 +59,7 @@ class Pool:
     """All connections to the providers of ``fleet``, for one event loop.
 
     A key is read from ``environ`` when it is sent, and kept nowhere. ``clock`` gives seconds
-    that only go forward, ``now`` Unix seconds.
+    that only go forward, ``now`` Unix seconds. Raises UnsendableHeader.
     """
 
     def __init__(
@@ -70,6 +71,8 @@ class Pool:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
+        for provider in fleet.providers.values():
+            _check_headers(provider)
         self._fleet = fleet
         self._environ = environ
         self._transport = transport
@@ -168,7 +171,8 @@ class Pool:
 
     async def _read(self, response: httpx.Response, model: Model, adapter: Adapter, received: _Received) -> Outcome:
         received.status = response.status_code
-        received.request_id = next(filter(None, map(response.headers.get, _REQUEST_IDS)), None)
+        request_id = next(filter(None, map(response.headers.get, _REQUEST_IDS)), None)
+        received.request_id = request_id and request_id[:_LONGEST_ID]
         kind = kind_of_status(response.status_code)
         try:
             content = await read_capped(
@@ -209,6 +213,12 @@ class Pool:
         if self._transport is None:
             self._transport = open_transport()
         return self._transport
+
+
+def _check_headers(provider: Provider) -> None:
+    for name, value in provider.headers.items():
+        if not (name.isascii() and name.isprintable() and value.isascii() and value.isprintable()):
+            raise UnsendableHeader(f"provider {provider.name}: the header {name!r} has characters beyond ASCII")
 
 
 def _headers(adapter: Adapter, *, key: str | None, call_id: int | None) -> dict[str, str]:
