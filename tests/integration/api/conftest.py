@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from routing.fleet import Fleet
 from routing.lifecycle import ROUTE, Move, State
 from routing.outcome import Completion, Failure, FailureKind, Usage
 from settings import Settings
+from tests.conftest import Databases
 from tests.integration.bench import WHY, Bench, advance, opened
 
 PATIENCE_S = 20.0
@@ -64,13 +66,13 @@ class Served:
                 h=handle,
             )
             for place, row in enumerate(rows):
-                await _finish(bench, row.id, fails=place < failing, status=status)
+                await finish_one(bench, row.id, fails=place < failing, status=status)
             await bench.ledger.end_batches()
 
         self.play(story)
 
 
-async def _finish(bench: Bench, query_id: int, *, fails: bool, status: int | None) -> None:
+async def finish_one(bench: Bench, query_id: int, *, fails: bool, status: int | None) -> None:
     claim = await bench.claim(ROUTE, query_id)
     await bench.ledger.conclude(advance(query_id, claim.epoch, ROUTE, "small"))
     claim, sent = await bench.send(query_id)
@@ -96,34 +98,54 @@ class Server(uvicorn.Server):
         """None."""
 
 
-@pytest.fixture
-def config() -> ApiConfig:
-    """Small limits, so that tests reach them, and short waits."""
-    return ApiConfig(
-        max_file_bytes=3_000_000,
-        max_batch_lines=1000,
-        chat_timeout_s=5.0,
-        private_webhooks=True,
-        status_for_s=0.02,
-        look_s=0.02,
-    )
+CONFIG = ApiConfig(
+    max_file_bytes=3_000_000,
+    max_batch_lines=1000,
+    chat_timeout_s=5.0,
+    private_webhooks=True,
+    status_for_s=0.02,
+    look_s=0.02,
+)
+"""Small limits, so that tests reach them, and short waits."""
 
 
-@pytest.fixture
-def served(settings: Settings, shipped_fleet: Fleet, config: ApiConfig) -> Iterator[Served]:
-    """A running service, this test's alone."""
-    app = create_app(settings, shipped_fleet, config)
+@contextmanager
+def serving(settings: Settings, fleet: Fleet, config: ApiConfig = CONFIG) -> Iterator[Served]:
+    """A running service for as long as the block."""
+    app = create_app(settings, fleet, config)
     server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
         wait_until(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield Served(f"http://127.0.0.1:{port}", settings.database_url, shipped_fleet, app)
+        yield Served(f"http://127.0.0.1:{port}", settings.database_url, fleet, app)
     finally:
         server.should_exit = True
         thread.join(timeout=PATIENCE_S)
         assert not thread.is_alive()
+
+
+@pytest.fixture
+def served(settings: Settings, shipped_fleet: Fleet) -> Iterator[Served]:
+    """A running service, this test's alone."""
+    with serving(settings, shipped_fleet) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def module_served(
+    databases: Databases, template_database: str, shipped_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """A running service that the tests of a file share."""
+    name = databases.clone(template_database)
+    home = str(tmp_path_factory.mktemp("home"))
+    environ = {"POINTSMAN_HOME": home, "DATABASE_URL": databases.of(name), "BROKER_URL": "redis://127.0.0.1:1/0"}
+    try:
+        with serving(Settings.load(environ), shipped_fleet) as served:
+            yield served
+    finally:
+        databases.drop(name)
 
 
 @pytest.fixture

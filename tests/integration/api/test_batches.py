@@ -5,7 +5,8 @@ from typing import Any
 
 import httpx
 
-from tests.integration.api.conftest import Served, line, wait_until
+from routing.lifecycle import Move, State
+from tests.integration.api.conftest import Served, finish_one, line, wait_until
 from tests.integration.bench import Bench
 
 
@@ -167,10 +168,8 @@ def test_a_cancelled_batch_keeps_what_is_answered(client: httpx.Client, served: 
     until(client, batch["id"], "in_progress")
 
     async def answer_one(bench: Bench) -> None:
-        from tests.integration.api.conftest import _finish
-
         rows = await bench.rows("SELECT id FROM queries ORDER BY id LIMIT 1")
-        await _finish(bench, rows[0].id, fails=False, status=None)
+        await finish_one(bench, rows[0].id, fails=False, status=None)
 
     served.play(answer_one)
     asked = client.post(f"/v1/batches/{batch['id']}/cancel").json()
@@ -192,11 +191,8 @@ def test_a_batch_that_expires_keeps_what_is_answered(client: httpx.Client, serve
     until(client, batch["id"], "in_progress")
 
     async def expire(bench: Bench) -> None:
-        from routing.lifecycle import Move, State
-        from tests.integration.api.conftest import _finish
-
         first = (await bench.rows("SELECT id FROM queries ORDER BY id LIMIT 1"))[0].id
-        await _finish(bench, first, fails=False, status=None)
+        await finish_one(bench, first, fails=False, status=None)
         await bench.rows("UPDATE batches SET expires_at = now() - interval '1 s'")
         (closing,) = await bench.ledger.closing_batches()
         reason = "the completion window closed"

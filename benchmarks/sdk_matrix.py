@@ -1,0 +1,97 @@
+"""The official SDK, each of its majors in a venv of its own, against a whole running system over real HTTP.
+
+``python -m benchmarks.sdk_matrix`` starts everything in a directory of its own (simulated providers), has
+`benchmarks/sdk_client.py` run once per SDK, and prints a JSON object. Exits with 1 where one fails.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import venv
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from db.session import make_engine
+from db.tenants import Tenants
+from settings import ROOT, Settings
+from workers.local import LocalStack
+
+VERSIONS = {"1.x": "openai>=1,<2", "2.x": "openai>=2,<3", "3.x": "openai>=3,<4"}
+CLIENT = ROOT / "benchmarks" / "sdk_client.py"
+_RUN_S = 300.0
+
+
+def make_venv(home: Path, requirement: str) -> Path:
+    """The Python of a new venv that has the SDK and nothing of ours."""
+    venv.create(home, with_pip=True)
+    python = home / "bin" / "python"
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement]
+    subprocess.run(pip, check=True, timeout=_RUN_S)
+    return python
+
+
+def run_client(python: Path, *, url: str, key: str) -> dict[str, object]:
+    """What the client printed, or what it failed with."""
+    environ = {
+        "OPENAI_BASE_URL": url,
+        "OPENAI_API_KEY": key,
+        "PATH": os.environ["PATH"],
+        "HOME": os.environ.get("HOME", "/"),
+    }
+    ran = subprocess.run([python, CLIENT], env=environ, capture_output=True, text=True, timeout=_RUN_S)
+    if ran.returncode:
+        return {"failed": ran.stderr[-2000:]}
+    told: dict[str, object] = json.loads(ran.stdout)
+    return told
+
+
+async def make_key(database_url: str, tenant: str) -> str:
+    """A key of a tenant of its own."""
+    engine = make_engine(database_url)
+    try:
+        return await Tenants(engine).create_key(tenant=tenant, name="matrix")
+    finally:
+        await engine.dispose()
+
+
+def await_keys(url: str) -> None:
+    """Until the service asks for keys, as it does a few seconds after the first was made."""
+    for _ in range(100):
+        try:
+            urllib.request.urlopen(f"{url}/models", timeout=10).close()
+        except urllib.error.HTTPError as error:
+            if error.code == 401:
+                return
+        time.sleep(0.2)
+    raise RuntimeError("the service does not ask for keys")
+
+
+def main() -> int:
+    """Prints the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("versions", nargs="*", default=list(VERSIONS), help=f"of {', '.join(VERSIONS)}")
+    given = parser.parse_args()
+    told: dict[str, dict[str, object]] = {}
+    with TemporaryDirectory(prefix="pm-sdk-") as place:
+        pythons = {name: make_venv(Path(place) / name, VERSIONS[name]) for name in given.versions}
+        fleet = os.environ.get("POINTSMAN_FLEET") or str(ROOT / "fleet.toml")
+        settings = Settings.load({"POINTSMAN_HOME": f"{place}/home", "POINTSMAN_FLEET": fleet})
+        with LocalStack(settings, settings.fleet(), api=True) as stack:
+            url = stack.urls["api"]
+            for name, python in pythons.items():
+                key = asyncio.run(make_key(stack.settings.database_url, f"tenant-{name}"))
+                await_keys(url)
+                told[name] = run_client(python, url=url, key=key)
+                stack.check()
+    print(json.dumps(told, indent=2))
+    return int(any("failed" in one for one in told.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
