@@ -9,7 +9,8 @@ RUN python -m venv /app/.venv
 COPY requirements.lock .
 RUN .venv/bin/pip install --require-hashes -r requirements.lock
 COPY . .
-RUN .venv/bin/pip install --no-deps --no-build-isolation -e .
+# Readable whatever the umask of whoever checked it out: it runs as somebody else.
+RUN .venv/bin/pip install --no-deps --no-build-isolation -e . && chmod -R a+rX /app
 
 FROM python:3.12-slim
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 POINTSMAN_HOME=/var/lib/pointsman
