@@ -36,10 +36,11 @@ async def deliver(service: Service) -> bool:
 
 async def _deliver(message: Message, service: Service) -> None:
     result, delivered = await _send(message, private=service.config.private_webhooks)
+    over = delivered or result == str(_GONE)
+    wait_s = None if over else again_in_s(message.tries, draw=random.random())  # noqa: S311
+    await service.webhooks.settle(message, result, delivered=delivered, again_in_s=wait_s)
     if result == str(_GONE):
         await service.webhooks.stop(message.webhook_id)
-    wait_s = None if delivered else again_in_s(message.tries, draw=random.random())  # noqa: S311
-    await service.webhooks.settle(message, result, delivered=delivered, again_in_s=wait_s)
     log.info("webhook", message=message.id, event_type=message.event, tries=message.tries, result=result)
 
 
