@@ -14,6 +14,9 @@ FAINT: Final = "#9aa5b1"
 GRID: Final = "#e4e7eb"
 COLOURS: Final = ("#0b6bcb", "#c2410c")
 """Blue and burnt orange: told apart by colour-blind eyes and in grey."""
+FIRM: Final = 10
+"""A bin of fewer queries says little: it is drawn hollow."""
+
 CONTROLS: Final = {
     "best_fixed_split": ("fixed split", "#7b8794", (0, (1, 2))),
     "query_length": ("query length alone", "#6b4fa0", (0, (5, 2))),
@@ -29,12 +32,12 @@ def draw(ways: Sequence[Way], *, title: str, path: Path) -> None:
     from matplotlib import pyplot
 
     with pyplot.rc_context(_STYLE):
-        figure, (left, right) = pyplot.subplots(1, 2, figsize=(13.2, 5.9), gridspec_kw={"width_ratios": [1.45, 1]})
+        figure, (left, right) = pyplot.subplots(1, 2, figsize=(13.2, 6.6), gridspec_kw={"width_ratios": [1.5, 1]})
         try:
             _curves(left, ways)
             _reliability(right, [trust for way in ways for trust in way.trust])
-            figure.suptitle(title, x=0.012, ha="left", fontsize=14, fontweight="bold", color=INK)
-            figure.tight_layout(rect=(0, 0, 1, 0.96), w_pad=3)
+            figure.suptitle(title, x=0.012, y=0.985, ha="left", fontsize=14, fontweight="bold", color=INK)
+            figure.tight_layout(rect=(0, 0, 1, 1), w_pad=3)
             figure.savefig(path, dpi=150)
         finally:
             pyplot.close(figure)
@@ -75,16 +78,17 @@ def _curves(axes: Any, ways: Sequence[Way]) -> None:
         share = way.band.share + offset if offset else _spent(way.band.share, way)
         axes.fill_between(100 * share, 100 * way.band.low, 100 * way.band.high, color=colour, alpha=0.13, linewidth=0)
         told = "" if way.router.apgr is None else f" — APGR {way.router.apgr:.3f}"
-        axes.plot(cost, 100 * quality, color=colour, linewidth=2.4, label=f"{way.title}{told}")
+        axes.plot(cost, 100 * quality, color=colour, linewidth=2.4, label=f"{way.title.removeprefix('as a ')}{told}")
         axes.plot(
             100 * way.point.cost, 100 * way.point.quality, marker="o", markersize=9, markerfacecolor="white",
             markeredgecolor=colour, markeredgewidth=2.2, linestyle="none", zorder=5,
         )  # fmt: skip
-    for height, words in ((large, "always large"), (small, "always small")):
+    for height, words, x, side in ((large, "always large", 1, "left"), (small, "always small", 100, "right")):
         axes.axhline(100 * height, color=INK, linewidth=0.9)
         axes.annotate(
-            f"{words} {100 * height:.1f} %", (100, 100 * height), xytext=(0, 4), textcoords="offset points",
-            ha="right", va="bottom", fontsize=10, color=INK,
+            f"{words} {100 * height:.1f} %", (x, 100 * height), xytext=(0, 4), textcoords="offset points",
+            ha=side, va="bottom", fontsize=10, color=INK,
+            bbox={"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
         )  # fmt: skip
     axes.set_xlim(0, 101)
     axes.set_ylim(100 * (small - 0.2 * abs(large - small)) - 0.5, None)
@@ -96,8 +100,8 @@ def _curves(axes: Any, ways: Sequence[Way]) -> None:
     hint = axes.plot([], [], marker="o", markerfacecolor="white", markeredgecolor=INK, color="none")[0]
     axes.legend(
         [*(handles[i] for i in order), hint],
-        [*(labels[i] for i in order), "where the default policy stands; bands: 95 %"],
-        loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2,
+        [*(labels[i] for i in order), "the default policy; bands: 95 %"],
+        loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, columnspacing=1.4,
     )  # fmt: skip
 
 
@@ -113,31 +117,36 @@ def _spent(share: np.ndarray, way: Way) -> np.ndarray:
 
 
 def _reliability(axes: Any, trusts: Sequence[Trust]) -> None:
-    axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)))
-    axes.annotate(
-        "exactly as told", (12, 12), xytext=(4, -12), textcoords="offset points", color="#52606d", fontsize=10
-    )
     colours = (COLOURS[0], "#3f7d20", COLOURS[1])
     most = max(each.count for trust in trusts for each in trust.bins)
     for trust, colour in zip(trusts, colours, strict=False):
-        told = [100 * each.told for each in trust.bins]
-        came = [100 * each.came for each in trust.bins]
-        axes.errorbar(
-            told, came, yerr=[100 * _half_width(each.came, each.count) for each in trust.bins],
-            color=colour, linewidth=1.8, elinewidth=1, capsize=2.5, label=f"{trust.of} — ECE {trust.ece:.3f}",
-        )  # fmt: skip
-        sizes = [20 + 130 * each.count / most for each in trust.bins]
+        firm = [each for each in trust.bins if each.count >= FIRM]
+        told, came = [100 * each.told for each in firm], [100 * each.came for each in firm]
+        spans = [_interval(each.came, each.count) for each in firm]
+        errors = [[came[i] - 100 * low for i, (low, _) in enumerate(spans)],
+                  [100 * high - came[i] for i, (_, high) in enumerate(spans)]]  # fmt: skip
+        axes.errorbar(told, came, yerr=errors, color=colour, linewidth=1.8, elinewidth=1, capsize=2.5)
+        sizes = [20 + 130 * each.count / most for each in firm]
         axes.scatter(told, came, s=sizes, color=colour, zorder=4, edgecolor="white", linewidth=0.8)
+        loose = [each for each in trust.bins if each.count < FIRM]
+        axes.scatter(
+            [100 * each.told for each in loose], [100 * each.came for each in loose], s=18, facecolor="white",
+            edgecolor=colour, linewidth=1, zorder=3, clip_on=False,
+        )  # fmt: skip
+        axes.plot([], [], color=colour, marker="o", linewidth=1.8, label=f"{trust.of} — ECE {trust.ece:.3f}")
+    axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1.3, linestyle=(0, (4, 3)), label="exactly as told", zorder=1)
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 100)
-    axes.set_aspect("equal")
     axes.set_xlabel("Probability told, %")
     axes.set_ylabel("Came true, %")
-    axes.set_title("Reliability (size: queries in the bin; bars: 95 %)")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13))
+    axes.set_title("Reliability")
+    note = f"size: queries; bars: 95 %; hollow: under {FIRM} queries"
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), title=note, title_fontsize=10)
 
 
-def _half_width(share: float, count: int) -> float:
-    """Of the 95 % interval of a share, Agresti and Coull's."""
-    p = (share * count + 2) / (count + 4)
-    return 1.96 * float(np.sqrt(p * (1 - p) / (count + 4)))
+def _interval(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share, Wilson's."""
+    z = 1.96
+    middle = (share * count + z * z / 2) / (count + z * z)
+    half = z * float(np.sqrt(share * (1 - share) * count + z * z / 4)) / (count + z * z)
+    return min(middle - half, share), max(middle + half, share)
