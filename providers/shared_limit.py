@@ -1,7 +1,7 @@
 """A model's limits over all workers, in Redis. Every process asks for all its waiting calls at once."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from redis.asyncio import Redis
@@ -14,6 +14,9 @@ from routing.fleet import Model
 _SCRIPT: Final = Script("admission.lua")
 _TOGETHER: Final = 64
 """Calls in one question to Redis."""
+
+_KEPT: Final = 10_000
+"""Settlements that are kept while Redis is away."""
 
 _SPREAD_S: Final = 1.0
 """Those who are refused together come back one after the other, but within so long."""
@@ -33,6 +36,10 @@ class _Settled:
     requests: int
     tokens: int
 
+    def without_return(self) -> "_Settled":
+        """The same, giving nothing back: it may have been heard before, and twice would be too much."""
+        return replace(self, requests=max(self.requests, 0), tokens=max(self.tokens, 0))
+
 
 @dataclass(slots=True)
 class SharedLimit:
@@ -47,6 +54,7 @@ class SharedLimit:
     _wanted: list[_Wanted] = field(default_factory=list)
     _settled: list[_Settled] = field(default_factory=list)
     _asking: "asyncio.Task[None] | None" = None
+    _is_away: bool = False
     _window: bytes | str | None = None
     """Which window the last answer was of: another one after Redis has lost it."""
 
@@ -54,6 +62,7 @@ class SharedLimit:
         """Leave for ``call``, or how long to wait. Raises one of `AWAY`."""
         wanted = _Wanted(call, tokens, asyncio.get_running_loop().create_future())
         self._wanted.append(wanted)
+        self._is_away = False
         self._ask()
         try:
             return await wanted.answer
@@ -72,7 +81,14 @@ class SharedLimit:
     def settle(self, call: int, slot: int, *, requests: int, tokens: int) -> None:
         """Free the place of ``call``, and add what it took beyond its reservation (below it: negative)."""
         self._settled.append(_Settled(call, slot, requests, tokens))
-        self._ask()
+        if not self._is_away:
+            self._ask()
+
+    def resume(self) -> None:
+        """Redis is back: tell it what was settled meanwhile."""
+        self._is_away = False
+        if self._settled:
+            self._ask()
 
     async def flush(self) -> None:
         """Wait until Redis knows all that is settled, or is away."""
@@ -91,13 +107,16 @@ class SharedLimit:
             try:
                 await self._ask_once(wanted, settled)
             except Exception as error:
-                # What was to be given back is lost: leases run out, and the window stays on the safe side.
                 for each in wanted + self._wanted:
                     if not each.answer.done():
                         each.answer.set_exception(error)
-                self._wanted, self._settled = [], []
+                # Kept for its return: a place that is not freed is free only when its lease ends.
+                self._is_away = True
+                told = [each.without_return() for each in settled]
+                self._wanted, self._settled = [], (told + self._settled)[-_KEPT:]
                 if not isinstance(error, AWAY):
                     raise
+                return
 
     async def _ask_once(self, wanted: list[_Wanted], settled: list[_Settled]) -> None:
         wanted = [each for each in wanted if not each.answer.done()]

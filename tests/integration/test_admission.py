@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +12,10 @@ from typing import Any, TypeVar
 import pytest
 from redis.asyncio import Redis
 
-from providers.admission import FRESH_S, Admission, Grant, Wait
+from providers.admission import Admission, Grant, Wait
 from providers.breaker import Circuit
 from providers.redis_script import connect
+from providers.watch import FRESH_S
 from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
 from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
 from workers.embedded_redis import start_redis
@@ -391,6 +394,31 @@ def test_without_redis_a_share_is_granted_and_with_redis_again_the_whole(tmp_pat
                     return int(await redis.hget("pointsman:limit:a", "rs") or 0) > len(granted(alone))
 
             await until(is_back)  # and what was granted meanwhile is told
+        server.stop()
+
+    run(story)
+
+
+def test_a_place_that_was_left_while_redis_hung_is_free_when_it_answers_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        the_fleet = fleet(max_concurrency=1)
+        model = the_fleet.models["a"]
+        server = start_redis(tmp_path)
+        async with workers(server.url, the_fleet, 1) as (gate,), Redis.from_url(server.url) as redis:
+            grant = await gate.reserve(model, tokens=1)
+            assert isinstance(grant, Grant)
+            assert await redis.zcard("pointsman:slots:a") == 1
+            os.kill(server.process.pid, signal.SIGSTOP)
+            await asyncio.sleep(FRESH_S)
+            await gate.settle(grant, used_tokens=1, outcome=WELL)
+            assert isinstance(await gate.reserve(model, tokens=1), Grant)  # of its own share
+            os.kill(server.process.pid, signal.SIGCONT)
+
+            async def is_free() -> bool:
+                await gate.resting([model])
+                return await redis.zcard("pointsman:slots:a") == 0
+
+            await until(is_free)
         server.stop()
 
     run(story)
