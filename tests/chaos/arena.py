@@ -24,6 +24,7 @@ from tasks.submit import submit
 from tests.chaos import corpus
 from tests.chaos.ground import Ground, rows
 from tests.chaos.process import Worker
+from workers.child import tail
 from workers.embedded_redis import Redis, start_redis
 
 FLEET = Path(__file__).with_name("fleet.toml")
@@ -55,6 +56,8 @@ class Arena:
     fleet_path: Path
     redis: Redis | None = None
     broker_url: str = ""
+    provider_url: str = ""
+    """Where the workers find the simulator, if not directly."""
     workers: dict[str, Worker] = field(default_factory=dict)
     submitted: dict[str, int] = field(default_factory=dict)
     """Queries by batch handle."""
@@ -85,7 +88,7 @@ class Arena:
         given = {
             "POINTSMAN_HOME": str(self.home),
             "POINTSMAN_FLEET": str(self.fleet_path),
-            "POINTSMAN_SIMULATOR_URL": self.simulator.url,
+            "POINTSMAN_SIMULATOR_URL": self.provider_url or self.simulator.url,
             "POINTSMAN_KEY_PREFIX": f"chaos-{os.getpid()}-{self.home.name}:",
             "DATABASE_URL": self.database_url,
             "BROKER_URL": self.broker_url,
@@ -108,7 +111,9 @@ class Arena:
     def await_ready(self, *names: str, within_s: float = 60.0) -> None:
         """Until these processes (or all) take work."""
         asked = [self.workers[name] for name in names or self.workers]
-        self.until(lambda: all(worker.ready.exists() for worker in asked), within_s=within_s, what="workers are ready")
+        if not self.until(lambda: all(worker.ready.exists() for worker in asked), within_s=within_s, what="ready"):
+            late = next(worker for worker in asked if not worker.ready.exists())
+            raise RuntimeError(f"{late.name} does not start:\n{tail(self.home / 'logs' / f'{late.name}.log')}")
 
     def crew(self, *, workers: int = 2, feeders: int = 1, failpoints: str = "") -> None:
         """The usual crew: workers that serve every stage, and a feeder."""

@@ -31,9 +31,9 @@ class Verdict:
     """Billed calls beyond the first for one query at one tier, which the provider counted."""
     in_flight_at_fault: int = 0
     ledger_minus_simulator_cost: Decimal = ZERO
-    """Over the calls whose outcome both sides know."""
+    """Over the calls whose usage both sides know."""
     unsettled_usd: Decimal = ZERO
-    """What the ledger charges (the reservation) for calls with an unknown outcome, beyond what they really cost."""
+    """What the ledger charges (the reservation) for calls whose usage it cannot know, beyond what they really cost."""
     over_budget: Decimal = ZERO
     """By how much a cap was passed, by the ledger or by the provider's own account, whichever is worse."""
     recovery_s: float = 0.0
@@ -85,8 +85,8 @@ class _Books:
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
         self.calls = arena.ask(
-            "SELECT id, query_id, batch_id, tier, epoch, purpose, outcome, coalesce(cost_usd, reserved_usd) AS usd"
-            " FROM calls"
+            "SELECT id, query_id, batch_id, tier, epoch, purpose, outcome, prompt_tokens,"
+            " coalesce(cost_usd, reserved_usd) AS usd FROM calls"
         )
         self.received = _read(arena.simulator_log)
 
@@ -101,10 +101,9 @@ class _Books:
 
     def answered_twice(self) -> int:
         ends = self.arena.one(
-            "SELECT count(*) FROM (SELECT query_id FROM decisions WHERE to_state IN"
-            " ('done', 'failed', 'dead', 'cancelled', 'expired') GROUP BY query_id"
-            " HAVING count(*) > 1 + (SELECT count(*) FROM decisions AS r"
-            "                        WHERE r.query_id = decisions.query_id AND r.kind = 'resume')) AS twice"
+            "SELECT count(*) FROM (SELECT query_id FROM decisions GROUP BY query_id HAVING"
+            " count(*) FILTER (WHERE to_state IN ('done', 'failed', 'dead', 'cancelled', 'expired'))"
+            " > 1 + count(*) FILTER (WHERE kind = 'resume')) AS twice"
         )
         answers = self.arena.one("SELECT count(*) - count(DISTINCT query_id) FROM answers")
         batches = self.arena.one("SELECT count(*) - count(DISTINCT handle) FROM batches")
@@ -120,8 +119,9 @@ class _Books:
                     "an answer without done": "SELECT count(*) FROM answers AS a"
                     " JOIN queries AS q ON q.id = a.query_id WHERE q.state <> 'done'",
                     "state and last decision disagree": "SELECT count(*) FROM queries AS q"
-                    " CROSS JOIN LATERAL (SELECT to_state FROM decisions AS d WHERE d.query_id = q.id"
-                    " ORDER BY d.id DESC LIMIT 1) AS d WHERE q.finished_at IS NOT NULL AND d.to_state <> q.state",
+                    " JOIN (SELECT DISTINCT ON (query_id) query_id, to_state FROM decisions"
+                    " ORDER BY query_id, id DESC) AS d ON d.query_id = q.id"
+                    " WHERE q.finished_at IS NOT NULL AND d.to_state <> q.state",
                     # A worker moves a query only under the epoch of its own claim.
                     "a fenced-out worker's result counted": "SELECT count(*) FROM decisions AS d"
                     " JOIN calls AS c ON c.id = d.call_id WHERE d.kind = 'judge' AND c.epoch <> d.epoch",
@@ -163,7 +163,8 @@ class _Books:
         for row in self.calls:
             call = self.received.get(row.id)
             theirs = call["cost"] if call is not None else ZERO
-            if row.outcome in (None, "unknown"):
+            # A cut reply was billed and says nothing of its usage: charged at the reservation, like an unknown one.
+            if row.outcome in (None, "unknown") or (row.outcome == "broken_body" and not row.prompt_tokens):
                 unknown += row.usd - theirs
             else:
                 known += row.usd - theirs

@@ -8,6 +8,10 @@ from tests.chaos.arena import Arena
 from tests.chaos.checker import Verdict
 
 
+class Skipped(Exception):
+    """This fault cannot be played here; the message says why."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """``play`` drives an arena with nothing in it yet, from starting the crew to the end of every batch."""

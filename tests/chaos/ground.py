@@ -98,7 +98,7 @@ def rows(url: str, statement: str, params: Any = None) -> list[Any]:
         url.replace("postgresql+psycopg://", "postgresql://"),
         autocommit=True,
         connect_timeout=5,
-        options="-c timezone=UTC -c statement_timeout=20s",
+        options="-c timezone=UTC -c statement_timeout=60s",
         row_factory=psycopg.rows.namedtuple_row,
     ) as connection:
         cursor = connection.execute(statement, params)

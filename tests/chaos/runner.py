@@ -1,20 +1,31 @@
 """Plays faults, one after the other, and has each judged."""
 
+import os
 import time
 from collections.abc import Callable, Iterable
 
 from tests.chaos.arena import opened_arena
 from tests.chaos.checker import Verdict, check
-from tests.chaos.fault import ALL, Fault
+from tests.chaos.fault import ALL, Fault, Skipped
 from tests.chaos.ground import Ground
 
 
 def play(fault: Fault, *, seed: int, ground: Ground) -> tuple[Verdict, list[str]]:
-    """One fault from the start of its crew to its verdict, and what is not as promised."""
+    """One fault from the start of its crew to its verdict, and what is not as promised. Raises Skipped."""
+    if each_missing := _missing(fault, ground):
+        raise Skipped(each_missing)
     with opened_arena(fault.name, seed=seed, ground=ground, **fault.arena) as arena:
         fault.play(arena)
         verdict = check(arena)
     return verdict, fault.flaws(verdict)
+
+
+def _missing(fault: Fault, ground: Ground) -> str | None:
+    if fault.needs_own_postgres and ground.server is None:
+        return "this Postgres is not ours to stop"
+    if fault.needs_redis and os.environ.get("POINTSMAN_TEST_BROKER_URL"):
+        return "this broker is not ours to break"
+    return None
 
 
 def play_all(faults: Iterable[Fault], *, seed: int, ground: Ground, tell: Callable[[str], None]) -> int:
@@ -22,7 +33,11 @@ def play_all(faults: Iterable[Fault], *, seed: int, ground: Ground, tell: Callab
     bad = 0
     for each in faults:
         began = time.monotonic()
-        verdict, flaws = play(each, seed=seed, ground=ground)
+        try:
+            verdict, flaws = play(each, seed=seed, ground=ground)
+        except Skipped as reason:
+            tell(f"fault={each.name} SKIPPED: {reason}")
+            continue
         tell(f"{verdict.line()} took_s={time.monotonic() - began:.0f} {'RED' if flaws else 'ok'}")
         for flaw in flaws:
             tell(f"    {flaw}")

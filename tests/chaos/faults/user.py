@@ -1,12 +1,16 @@
 """What users do: submit the same thing many times at once, cancel, hand in rubbish, set a tight budget."""
 
 import asyncio
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import orjson
 
 from db.deposit import Order
 from db.session import make_engine
+from settings import ROOT
 from tasks.submit import submit
 from tests.chaos import corpus
 from tests.chaos.arena import Arena
@@ -81,3 +85,41 @@ def tight(arena: Arena) -> None:
     arena.extras["held"] = arena.one("SELECT count(*) FROM queries WHERE state = 'held'")
     arena.cancel(handle)
     arena.finish()
+
+
+@fault("malformed_corpus", graceful=True)
+def rubbish(arena: Arena) -> None:
+    """A file with every kind of broken line: told, nothing taken; with --skip-invalid the valid ones are answered."""
+    arena.crew()
+    good = [orjson.dumps({"custom_id": f"b0-{n}", "query": corpus.prompt_of("b0", n)}) for n in range(50)]
+    bad = [
+        b"not json at all",
+        b'{"custom_id": "x"',
+        b'{"query": ' + b"[" * 200 + b"]" * 200 + b"}",
+        b'{"custom_id": "nul", "query": "a\\u0000b"}',
+        b'{"custom_id": "half", "query": "\\ud800"}',
+        b'{"query": 17}',
+        b"\xff\xfe\x00 no utf-8",
+        good[0],
+        b'{"custom_id": "tier", "query": "x", "tier": "galactic"}',
+        b'{"query": "' + b"x" * 5_000_000 + b'"}',
+    ]
+    file = arena.home / "corpus.jsonl"
+    file.write_bytes(b"\n".join([*good[:25], *bad, *good[25:]]))
+    strict = _submit(arena, file)
+    if strict.returncode != 2 or arena.one("SELECT count(*) FROM prompts"):
+        arena.complaints.append(f"a broken file was not refused as a whole (exit {strict.returncode})")
+    if b"Traceback" in strict.stderr:
+        arena.complaints.append("a traceback reached the user")
+    skipping = _submit(arena, file, "--skip-invalid", "--json")
+    told = orjson.loads(skipping.stdout)
+    arena.extras["rejected"] = told["rejected"]
+    if (told["total"], told["rejected"]) != (len(good), len(bad)):
+        arena.complaints.append(f"{told['total']} taken, {told['rejected']} rejected")
+    arena.submitted[told["batch_id"]] = len(good)
+    arena.finish()
+
+
+def _submit(arena: Arena, file: Path, *options: str) -> "subprocess.CompletedProcess[bytes]":
+    argv = [sys.executable, "-m", "cli.main", "submit", str(file), *options]
+    return subprocess.run(argv, cwd=ROOT, env=arena.environ, capture_output=True, check=False, timeout=60)

@@ -43,7 +43,7 @@ def killed_twice(arena: Arena) -> None:
     arena.finish()
 
 
-@fault("worker_kill_9_x20", recovers_within_s=LEASE_S + 5, may_bury=2)
+@fault("worker_kill_9_x20", may_bury=4)
 def killed_twenty_times(arena: Arena) -> None:
     arena.crew(workers=3)
     arena.submit(2000)
@@ -125,4 +125,16 @@ def one_restart(arena: Arena) -> None:
     except AssertionError as error:
         arena.complaints.append(str(error))
     worker.wanted = True
+    arena.finish()
+
+
+@fault("worker_killed_mid_call", recovers_within_s=LEASE_S + 5)
+def killed_while_the_provider_works(arena: Arena) -> None:
+    """The provider has the request and is at work; whoever waits for it dies. (Our pool has threads, no children.)"""
+    arena.simulator.control(latency={"shape": "fixed", "ms": 1200})
+    arena.crew(workers=2)
+    arena.submit(200)
+    arena.until(lambda: arena.simulator.stats()["in_flight"] >= 16, what="the provider is at work")
+    kill(arena, "worker0")
+    arena.simulator.control(latency={"shape": "uniform", "low_ms": 50, "high_ms": 150})
     arena.finish()

@@ -1,0 +1,50 @@
+"""The line to the provider breaks, at the two moments when it costs money."""
+
+from tests.chaos.arena import Arena
+from tests.chaos.fault import fault
+from tests.chaos.proxy import Cut, opened_proxy
+
+
+@fault("connection_reset_after_request")
+def cut_after_the_request(arena: Arena) -> None:
+    _through_a_proxy(arena, "request")
+
+
+@fault("connection_reset_after_half_of_the_reply")
+def cut_after_half_of_the_reply(arena: Arena) -> None:
+    _through_a_proxy(arena, "half")
+
+
+def _through_a_proxy(arena: Arena, cut: Cut) -> None:
+    with opened_proxy(arena.simulator.port, draw=arena.draw) as proxy:
+        arena.provider_url = proxy.url
+        proxy.cut, proxy.rate = cut, 0.08
+        arena.crew()
+        arena.submit(400)
+        arena.finish()
+        # Each cut may be answered with one more call for the same query.
+        arena.in_flight_at_fault = proxy.cuts
+        arena.extras["cuts"] = proxy.cuts
+
+
+@fault("provider_trouble")
+def every_kind_of_trouble(arena: Arena) -> None:
+    """Statuses, hangs, resets, refusals, broken bodies; then the provider refuses connections for a while."""
+    kinds = {"429": 0.05, "500": 0.05, "529": 0.05, "reset": 0.02, "reset_half": 0.02, "hang": 0.01}
+    bodies = {"truncated_json": 0.02, "wrong_schema": 0.02, "empty": 0.02}
+    arena.simulator.control(
+        faults=[
+            {"kind": kind, "rate": rate} | ({"retry_after_s": 0.2} if kind == "429" else {})
+            for kind, rate in (kinds | bodies).items()
+        ]
+    )
+    arena.crew()
+    arena.submit(500)
+    arena.at(0.3)
+    arena.simulator.control(refuse_for_s=3)
+    arena.sleep(1.0)
+    arena.finish(within_s=180)
+    # What the provider was paid for and could not deliver may be asked, and paid, again.
+    spoilt = arena.simulator.stats()["by_outcome"]
+    arena.in_flight_at_fault = sum(spoilt.get(kind, 0) for kind in ("reset", "reset_half", "hang", *bodies)) + 64
+    arena.extras["provider"] = ",".join(f"{kind}:{count}" for kind, count in sorted(spoilt.items()))
