@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class Grouped(Generic[Item, Key, Result]):
-    """Collects items and hands them to ``write`` in groups.
+    """Collects items and hands them to ``write`` in groups. No two of a group have the same key.
 
     ``write`` gets a list of items and returns what became of them by ``key(item)``; an item
     without an entry gets None. An item that Postgres refuses (bad data) fails alone: its group is
@@ -56,9 +56,22 @@ class Grouped(Generic[Item, Key, Result]):
     async def _drain(self) -> None:
         while self._waiting:
             await asyncio.sleep(self._gather_s)
-            group, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+            group = self._take()
             if group:
                 await self._settle(group)
+
+    def _take(self) -> list[tuple[Item, asyncio.Future[Result | None]]]:
+        """The next group; of items with the same key the first, so that each result is its own item's."""
+        group: dict[Key, tuple[Item, asyncio.Future[Result | None]]] = {}
+        left = []
+        for entry in self._waiting:
+            key = self._key(entry[0])
+            if key in group or len(group) == self._most:
+                left.append(entry)
+            else:
+                group[key] = entry
+        self._waiting = left
+        return list(group.values())
 
     async def _settle(self, group: list[tuple[Item, asyncio.Future[Result | None]]]) -> None:
         try:

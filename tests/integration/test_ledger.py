@@ -45,6 +45,18 @@ def test_of_many_claims_at_once_exactly_one_holds(on_bench: OnBench) -> None:
     on_bench(story)
 
 
+def test_of_claims_that_come_together_in_one_process_one_holds_and_has_its_intent(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        query_id = await bench.at_tier()
+        intents = [await bench.intent(query_id) for _ in range(4)]
+        claims = await asyncio.gather(*(bench.ledger.claim(("small", query_id, intent)) for intent in intents))
+        held = [intent for intent, claim in zip(intents, claims, strict=True) if claim is not None]
+        assert [call.id for call in await bench.rows("SELECT id FROM calls")] == [held[0].call_id]
+        assert len(held) == 1
+
+    on_bench(story)
+
+
 def test_a_fenced_worker_moves_nothing_but_its_call_is_recorded(on_bench: OnBench) -> None:
     async def story(bench: Bench) -> None:
         query_id = await bench.at_tier()

@@ -82,3 +82,18 @@ def test_a_caller_that_is_cancelled_leaves_its_write_standing() -> None:
 
     asyncio.run(story())
     assert written == [1]
+
+
+def test_two_items_with_one_key_never_share_a_group() -> None:
+    groups: list[list[tuple[int, str]]] = []
+
+    async def write(items: Sequence[tuple[int, str]]) -> dict[int, str]:
+        groups.append(list(items))
+        return {} if len(groups) > 1 else {key: name for key, name in items}
+
+    async def story() -> list[str | None]:
+        grouped = Grouped(write, key=lambda item: item[0])
+        return list(await asyncio.gather(*(grouped(item) for item in [(1, "first"), (1, "second"), (2, "other")])))
+
+    assert asyncio.run(story()) == ["first", None, "other"]
+    assert groups == [[(1, "first"), (2, "other")], [(1, "second")]]
