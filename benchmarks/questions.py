@@ -1,31 +1,27 @@
 """What is asked: the example queries over and over, each with a number so that none repeats."""
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 
-from routing.fleet import Fleet
-from tasks.intake import read_lines
-from tasks.line import Line
-
 EXAMPLES = Path(__file__).parents[1] / "examples" / "queries.jsonl"
 
 
-def file_of(count: int) -> bytes:
-    """``count`` simple JSON lines."""
+def question_lines(count: int, *, tier: str | None = None) -> Iterator[bytes]:
+    """``count`` simple JSON lines, pinned to ``tier`` if one is given."""
     examples = [orjson.loads(line) for line in EXAMPLES.read_bytes().splitlines()]
     # No shapes are asked for: a benchmark counts queries, not the simulator's skill at JSON.
     plain = [example["query"] for example in examples if "query" in example and not example.get("expects")]
-    return b"".join(
-        orjson.dumps({"id": f"b-{number}", "query": f"{plain[number % len(plain)]} ({number})"}) + b"\n"
-        for number in range(count)
-    )
+    pin = {"tier": tier} if tier else {}
+    for number in range(count):
+        yield orjson.dumps({"id": f"b-{number}", "query": f"{plain[number % len(plain)]} ({number})", **pin}) + b"\n"
 
 
-def lines(count: int, *, fleet: Fleet) -> Iterator[Line]:
-    """The same, validated."""
-    for line in read_lines(io.BytesIO(file_of(count)), fleet=fleet):
-        if isinstance(line, Line):
-            yield line
+def write_questions(folder: Path, count: int, *, tier: str | None = None) -> Path:
+    """A file of them in ``folder``, made on first use."""
+    path = folder / f"questions-{count}-{tier or 'any'}.jsonl"
+    if not path.exists():
+        with path.open("wb", buffering=1 << 20) as file:
+            file.writelines(question_lines(count, tier=tier))
+    return path
