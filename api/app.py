@@ -1,7 +1,8 @@
 """The application: its routes, its gate, and what it opens and closes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -78,14 +79,21 @@ async def _told(request: Request, error: Exception) -> Response:
         case RequestValidationError():
             return _flaw(error).response()
         case HTTPException(status_code=405):
-            known = ApiError(405, f"Not allowed method {request.method} for this URL.", headers=error.headers)
-            return known.response()
+            headers = {"allow": ", ".join(sorted(_methods_of(request)))}
+            return ApiError(405, f"Not allowed method {request.method} for this URL.", headers=headers).response()
         case HTTPException(status_code=404):
             return ApiError(404, f"Invalid URL ({request.method} {request.url.path[:200]})").response()
         case HTTPException():
             return ApiError(error.status_code, str(error.detail), headers=error.headers).response()
         case _:
             raise error
+
+
+def _methods_of(request: Request) -> Iterator[str]:
+    """The methods of the request's path: of all its routes, not of the first only."""
+    for path, methods in request.app.openapi()["paths"].items():
+        if re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", path), request.url.path):
+            yield from (method.upper() for method in methods)
 
 
 def _flaw(error: RequestValidationError) -> ApiError:

@@ -19,9 +19,7 @@ router = APIRouter(prefix="/v1/pointsman", tags=["pointsman"])
 _OBJECT: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"application/json": {"schema": {"type": "object"}}}}
 }
-_STREAM: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
-}
+_STREAM: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/event-stream": {}}}}
 _SILENCE_S: Final = 15.0
 """After this long without news a comment keeps the connection open."""
 

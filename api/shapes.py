@@ -6,6 +6,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]
 Words = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
+Url = Annotated[
+    str,
+    Field(
+        max_length=2000,
+        pattern=r"^https?://[A-Za-z0-9](?:[A-Za-z0-9.-]{0,200}[A-Za-z0-9])?(?::[1-9][0-9]{0,4})?(?:[/?][!-~]*)?$",
+    ),
+]
 WINDOW_PATTERN = r"^(?:(?:[1-9]|[12][0-9]|30)d|[1-9][0-9]{0,2}h|[1-9][0-9]{0,3}m)$"
 """Up to 30 days, 999 hours or 9999 minutes."""
 EVENTS = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
@@ -77,7 +84,7 @@ class BatchCreate(Shape):
     """A batch to be made of an uploaded file."""
 
     input_file_id: str
-    endpoint: Literal["/v1/chat/completions"] | str
+    endpoint: Annotated[str, Field(json_schema_extra={"enum": ["/v1/chat/completions"]})]
     completion_window: Annotated[str, Field(pattern=WINDOW_PATTERN, description="24h, or another number of m, h or d")]
     metadata: Annotated[dict[Name, Words], Field(max_length=16)] | None = None
     output_expires_after: ExpiresAfter | None = None
@@ -186,7 +193,7 @@ class WebhookCreate(Shape):
     """Where to tell of which events."""
 
     name: Name
-    url: Annotated[str, Field(max_length=2000)]
+    url: Url
     event_types: Annotated[list[Event], Field(min_length=1, max_length=16)]
 
 
@@ -194,7 +201,7 @@ class WebhookChange(Shape):
     """What is given is changed."""
 
     name: Name | None = None
-    url: Annotated[str, Field(max_length=2000)] | None = None
+    url: Url | None = None
     event_types: Annotated[list[Event], Field(min_length=1, max_length=16)] | None = None
 
 

@@ -7,9 +7,12 @@ Reads OPENAI_BASE_URL and OPENAI_API_KEY, as every program does. Prints what it 
 # ruff: noqa: SIM115, PT017, RUF015  # as the documentation writes it; pytest is not in that venv
 
 import asyncio
+import http.server
 import json
+import queue
 import sys
 import tempfile
+import threading
 import time
 
 import openai
@@ -175,6 +178,40 @@ def webhooks():
     return made.id
 
 
+def signed_webhook():
+    if not hasattr(client, "webhooks"):
+        return "this SDK has none"
+    got = queue.Queue()
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            got.put((dict(self.headers), self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *told):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    asked = {"name": "signed", "url": f"http://127.0.0.1:{server.server_port}/", "event_types": ["batch.completed"]}
+    made = client.post("/webhook_endpoints", cast_to=object, body=asked)
+    file = client.files.create(file=("one.jsonl", json.dumps(line(1)).encode()), purpose="batch")
+    batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    headers, payload = got.get(timeout=60)
+    event = client.webhooks.unwrap(payload, headers, secret=made["signing_secret"])
+    assert (event.type, event.data.id) == ("batch.completed", batch.id)
+    try:
+        client.webhooks.unwrap(payload, headers, secret="whsec_" + "A" * 44)
+    except (ValueError, openai.OpenAIError) as error:
+        assert "signature" in str(error).lower()
+    else:
+        raise AssertionError("a wrong signature was taken")
+    client.delete(f"/webhook_endpoints/{made['id']}", cast_to=object)
+    server.shutdown()
+    return event.id
+
+
 def main():
     steps = {
         "documentation": lambda: from_the_documentation().id,
@@ -186,6 +223,7 @@ def main():
         "chat": chat,
         "asynchronously": lambda: asyncio.run(asynchronously()),
         "webhooks": webhooks,
+        "signed_webhook": signed_webhook,
         "deleted": deleted,
     }
     told = {"openai": openai.__version__, "python": sys.version.split()[0]}

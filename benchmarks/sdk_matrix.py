@@ -78,6 +78,7 @@ def main() -> int:
     parser.add_argument("versions", nargs="*", default=list(VERSIONS), help=f"of {', '.join(VERSIONS)}")
     given = parser.parse_args()
     told: dict[str, dict[str, object]] = {}
+    os.environ["POINTSMAN_API_PRIVATE_WEBHOOKS"] = "1"  # the client listens on loopback
     with TemporaryDirectory(prefix="pm-sdk-") as place:
         pythons = {name: make_venv(Path(place) / name, VERSIONS[name]) for name in given.versions}
         fleet = os.environ.get("POINTSMAN_FLEET") or str(ROOT / "fleet.toml")
