@@ -3,16 +3,23 @@
 python -m tests.chaos --list
 python -m tests.chaos worker_kill_9 --seed 7      # the same faults at the same moments again
 python -m tests.chaos --quick                     # the selection that `make test` plays
+python -m tests.chaos --broker rabbitmq           # what can be played on Debian's rabbitmq-server
+
+``POINTSMAN_TEST_DATABASE_URL`` and ``POINTSMAN_TEST_BROKER_URL`` have it use servers that run already;
+faults that would break those are skipped. ``CHAOS_BACKLOG`` and ``CHAOS_MIX_S`` set how large and how long.
 """
 
 import argparse
+import os
 import random
 import sys
+from contextlib import ExitStack
 from functools import partial
 
 import tests.chaos.faults  # noqa: F401  # registers them
 from tests.chaos.fault import ALL
 from tests.chaos.ground import opened_ground
+from tests.chaos.rabbitmq import NoRabbit, opened_rabbitmq
 from tests.chaos.runner import known, play_all
 
 
@@ -22,6 +29,7 @@ def main() -> int:
     parser.add_argument("faults", nargs="*", metavar="FAULT")
     parser.add_argument("--seed", type=int, help="replays that run's choices (default: by chance, and printed)")
     parser.add_argument("--quick", action="store_true", help="only the selection of `make test`")
+    parser.add_argument("--broker", choices=["redis", "rabbitmq"], default="redis")
     parser.add_argument("--list", action="store_true", help="name the faults")
     given = parser.parse_args()
     if given.list:
@@ -33,7 +41,14 @@ def main() -> int:
         print(f"chaos: there is no fault {error}; --list names them", file=sys.stderr)
         return 2
     seed = random.SystemRandom().randrange(10_000) if given.seed is None else given.seed
-    with opened_ground() as ground:
+    with ExitStack() as stack:
+        if given.broker == "rabbitmq":
+            try:
+                os.environ["POINTSMAN_TEST_BROKER_URL"] = stack.enter_context(opened_rabbitmq())
+            except NoRabbit as reason:
+                print(f"SKIPPED, NOTHING WAS TESTED ON RABBITMQ: {reason}")
+                return 0
+        ground = stack.enter_context(opened_ground())
         bad = play_all(faults, seed=seed, ground=ground, tell=partial(print, flush=True))
     print(f"{len(faults)} faults, {bad} not as promised, seed {seed}")
     return 1 if bad else 0

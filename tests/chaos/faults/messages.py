@@ -31,7 +31,8 @@ def poison(arena: Arena) -> None:
 def of_another_version(arena: Arena) -> None:
     """Messages of an older or newer release: other tasks, other arguments, another serialiser."""
     arena.crew()
-    with Connection(arena.broker_url, transport_options={"global_keyprefix": arena.settings.key_prefix}) as connection:
+    options = {"global_keyprefix": arena.settings.key_prefix} if arena.redis is not None else {}
+    with Connection(arena.broker_url, transport_options=options) as connection:
         producer = connection.Producer()
         for task, args in (("answer_v0", []), ("answer", [1, 2, 3, 4, 5]), ("route", [{"ids": "all"}])):
             for _ in range(20):
