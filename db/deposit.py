@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from db import failpoints
 from db.statements import statement
 from db.tables import ID_BLOCK
-from routing.fleet import Fleet
+from routing.fleet import BudgetPolicy, Fleet
 from routing.lifecycle import ROUTE, State
 
 Prompt = tuple[bytes, int, bytes, bytes | None]
@@ -32,6 +32,10 @@ class Order:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     priority: int = 0
     cap_usd: float | None = None
+    budget_policy: BudgetPolicy | None = None
+    """What becomes of what the budget has no room for; None takes the fleet's."""
+    plan: Mapping[str, Any] | None = None
+    """What a dry run predicted, to be held against what came of it."""
     handle: str | None = None
     """The public id, where it was given out before there was a batch."""
     expires_at: datetime | None = None
@@ -171,7 +175,8 @@ async def _close(connection: AsyncConnection, opened: Deposit, order: Order, fle
             "simulated": fleet.simulated,
             "cap_usd": fleet.budgets.batch_usd if order.cap_usd is None else order.cap_usd,
             "day_cap_usd": fleet.budgets.tenant_day_usd,
-            "policy": fleet.budgets.policy.value,
+            "policy": (order.budget_policy or fleet.budgets.policy).value,
+            "plan": None if order.plan is None else orjson.dumps(order.plan).decode(),
             "expires_at": order.expires_at,
         },
     )

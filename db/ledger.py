@@ -22,7 +22,7 @@ from db.records import Claim, Conclusion, Intent, Result, Sent, Waiting
 from db.refusal import Refused, passes
 from db.statements import statement
 from db.tables import ID_BLOCK
-from routing.lifecycle import MAX_CRASHES, RULES, TERMINAL, Move, State, is_legal, sources
+from routing.lifecycle import FALLBACK, MAX_CRASHES, RULES, TERMINAL, Move, State, is_legal, sources
 
 
 class Ledger:
@@ -110,6 +110,7 @@ class Ledger:
             {
                 "wanted": _encode(rows),
                 "sources": sources(Move.CLAIM),
+                "fallback": FALLBACK,
                 "worker_id": self.worker_id,
                 "lease_s": self._lease_s,
             },

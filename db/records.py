@@ -48,6 +48,8 @@ class Intent:
     query_id: int | None = None
     batch_id: int | None = None
     epoch: int = 0
+    lower: str | None = None
+    """The stage that a claim moves it to where its batch's policy is ``degrade`` and its budget has no room."""
 
     def row(self) -> dict[str, Any]:
         """The columns of its row."""
@@ -63,6 +65,7 @@ class Intent:
             "model": self.model.model,
             "reserved_usd": self.reserved_usd,
             "price_version": self.model.price.version,
+            "lower": self.lower,
         }
 
 
@@ -100,9 +103,9 @@ class Result:
         outcome = self.outcome
         if isinstance(outcome, Completion):
             return self.sent.model.price.cost_usd(outcome.usage)
-        if outcome.kind in BILLED | UNSETTLED:
-            return self.sent.model.price.cost_usd(outcome.usage) if outcome.usage else self.sent.reserved_usd
-        return 0.0
+        if outcome.usage is not None:
+            return self.sent.model.price.cost_usd(outcome.usage)
+        return self.sent.reserved_usd if outcome.kind in BILLED | UNSETTLED else 0.0
 
     def row(self) -> dict[str, Any]:
         """The columns of its row."""

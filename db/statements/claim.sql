@@ -1,11 +1,12 @@
 -- Claims waiting queries under a lease and, where a call is meant, commits its intent with the claim.
 -- Raises the epoch: whoever claimed before can no longer move the query.
--- What a budget has no room for is not claimed but held (or failed, as its batch says): reservation
--- and cap are compared under the budget's row lock, so that no two claims share the same room.
+-- What a budget has no room for is not claimed: reservation and cap are compared under the budget's row lock, so
+-- that no two claims share the same room. It is held while calls under way may still leave it room; where it is more
+-- than all that is not spent, it is lowered (policy degrade, where there is a tier below), failed or held.
 WITH wanted AS (
     SELECT * FROM jsonb_to_recordset(CAST(:wanted AS jsonb)) AS w (
         query_id bigint, stage text, call_id bigint, purpose text, tier text, deployment text,
-        provider text, model text, reserved_usd numeric, price_version text)
+        provider text, model text, reserved_usd numeric, price_version text, lower text)
 ),
 owners AS (
     SELECT DISTINCT b.id AS batch_id, b.tenant
@@ -13,7 +14,8 @@ owners AS (
     WHERE w.call_id IS NOT NULL
 ),
 rooms AS (
-    SELECT g.id, g.batch_id, g.tenant, g.cap_usd - g.reserved_usd - g.settled_usd AS left_usd
+    SELECT g.id, g.batch_id, g.tenant, g.cap_usd - g.reserved_usd - g.settled_usd AS left_usd,
+           g.cap_usd - g.settled_usd AS unspent_usd
     FROM budgets AS g
     WHERE g.batch_id IN (SELECT batch_id FROM owners)
        OR (g.tenant IN (SELECT tenant FROM owners) AND g.day = CAST(now() AT TIME ZONE 'UTC' AS date))
@@ -28,6 +30,7 @@ priced AS (
                    <= coalesce(by_batch.left_usd, 'Infinity')
                AND sum(w.reserved_usd) OVER (PARTITION BY b.tenant ORDER BY q.id)
                    <= coalesce(by_tenant.left_usd, 'Infinity')) AS fits,
+           w.reserved_usd > least(by_batch.unspent_usd, by_tenant.unspent_usd) AS hopeless,
            b.budget_policy
     FROM wanted AS w
     JOIN queries AS q ON q.id = w.query_id AND q.stage = w.stage
@@ -70,23 +73,43 @@ reserved AS (
     ) AS taken
     WHERE g.id = taken.id
 ),
+refusals AS (
+    SELECT p.query_id, w.stage, w.tier, w.reserved_usd, p.hopeless, p.budget_policy,
+           CASE WHEN p.hopeless AND p.budget_policy = 'degrade' THEN w.lower END AS lower,
+           p.budget_policy = 'fail' OR (p.budget_policy = 'degrade' AND w.lower IS NOT NULL) AS yields
+    FROM priced AS p
+    JOIN wanted AS w ON w.query_id = p.query_id
+    WHERE NOT p.fits
+),
 refused AS (
     UPDATE queries AS q
-    SET state = CASE p.budget_policy WHEN 'fail' THEN 'failed' ELSE 'held' END,
-        finished_at = CASE p.budget_policy WHEN 'fail' THEN now() END,
+    SET stage = coalesce(r.lower, r.stage),
+        tier = CASE WHEN r.lower = :fallback THEN q.tier ELSE coalesce(r.lower, q.tier) END,
+        state = CASE WHEN r.lower IS NOT NULL THEN 'ready'
+                     WHEN r.hopeless AND r.budget_policy = 'fail' THEN 'failed' ELSE 'held' END,
+        finished_at = CASE WHEN r.lower IS NULL AND r.hopeless AND r.budget_policy = 'fail' THEN now() END,
+        needs_usd = r.reserved_usd, yields = r.yields,
+        prefers = CASE WHEN r.lower IS NULL THEN q.prefers END,
+        attempts = CASE WHEN r.lower IS NULL THEN q.attempts ELSE 0 END,
         lease_until = NULL, moved_at = now()
-    FROM wanted AS w, priced AS p
-    WHERE q.id = w.query_id AND p.query_id = w.query_id AND NOT p.fits
-      AND q.stage = w.stage
+    FROM refusals AS r
+    WHERE q.id = r.query_id
+      AND q.stage = r.stage
       AND q.state = ANY(CAST(:sources AS text[]))
     RETURNING q.id, q.batch_id, q.epoch, q.stage, q.state
 ),
 explained AS (
     INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router,
                            reasons, detail)
-    SELECT r.batch_id, r.id, r.epoch, 'budget', CASE r.state WHEN 'failed' THEN 'fail' ELSE 'hold' END,
-           r.stage, r.stage, r.state, w.tier, 'budget',
-           ARRAY['the budget has no room for its reservation'], jsonb_build_object('needs_usd', w.reserved_usd)
-    FROM refused AS r JOIN wanted AS w ON w.query_id = r.id
+    SELECT q.batch_id, q.id, q.epoch, 'budget',
+           CASE q.state WHEN 'failed' THEN 'fail' WHEN 'ready' THEN 'advance' ELSE 'hold' END,
+           r.stage, q.stage, q.state, r.tier, 'budget',
+           CASE WHEN r.lower = :fallback THEN ARRAY['the budget has no room for its reservation at ' || r.stage]
+                WHEN r.lower IS NOT NULL THEN ARRAY['the budget has no room for its reservation: lowered from '
+                                                    || r.stage || ' to ' || r.lower]
+                WHEN r.hopeless THEN ARRAY['the budget has no room for its reservation']
+                ELSE ARRAY['the budget has no room for its reservation while other calls are under way'] END,
+           jsonb_build_object('needs_usd', r.reserved_usd)
+    FROM refused AS q JOIN refusals AS r ON r.query_id = q.id
 )
 SELECT id, epoch, now() AS at FROM claimed

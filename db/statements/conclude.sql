@@ -25,6 +25,8 @@ moved AS (
         attempts = CASE WHEN m.to_stage = q.stage THEN q.attempts + m.attempts ELSE 0 END,
         escalations = q.escalations + m.escalated,
         lease_until = NULL,
+        needs_usd = CASE WHEN m.to_state = 'held' THEN CAST(m.detail ->> 'needs_usd' AS numeric) ELSE q.needs_usd END,
+        yields = CASE WHEN m.to_state = 'held' THEN false ELSE q.yields END,
         moved_at = now(),
         finished_at = CASE WHEN m.final THEN now() END
     FROM moves AS m

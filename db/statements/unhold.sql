@@ -1,35 +1,49 @@
--- held → ready, as many per batch as its budgets have room for; the earliest first.
+-- held → ready, as many per batch as its budgets have room for; the least reservations first, so that as many as
+-- possible are answered. And those that their batch's policy lowers or fails, once they can never fit: a claim
+-- does that.
 WITH held AS (
     SELECT b.id, b.tenant FROM batches AS b
     WHERE b.ended_at IS NULL AND EXISTS (
         SELECT 1 FROM queries AS q WHERE q.batch_id = b.id AND q.state = 'held')
 ),
 room AS (
-    SELECT h.id, min(floor((g.cap_usd - g.reserved_usd - g.settled_usd) / nullif(g.largest_usd, 0))) AS places
+    SELECT h.id, coalesce(min(g.cap_usd - g.reserved_usd - g.settled_usd), 'Infinity') AS left_usd,
+           coalesce(min(g.cap_usd - g.settled_usd), 'Infinity') AS unspent_usd
     FROM held AS h
-    JOIN budgets AS g ON g.batch_id = h.id
+    LEFT JOIN budgets AS g ON g.batch_id = h.id
         OR (g.tenant = h.tenant AND g.day = CAST(now() AT TIME ZONE 'UTC' AS date))
     GROUP BY h.id
 ),
 chosen AS (
-    SELECT q.id FROM held AS h
-    LEFT JOIN room AS r ON r.id = h.id
+    SELECT q.id FROM room AS r
+    CROSS JOIN LATERAL (
+        SELECT w.id, sum(w.needs_usd) OVER (ORDER BY w.needs_usd, w.id) AS usd FROM (
+            SELECT id, coalesce(needs_usd, 0) AS needs_usd FROM queries
+            WHERE batch_id = r.id AND state = 'held' AND (needs_usd IS NULL OR needs_usd <= r.left_usd)
+            ORDER BY needs_usd, id
+            LIMIT 10000
+        ) AS w
+    ) AS q
+    WHERE q.usd <= r.left_usd
+    UNION
+    SELECT q.id FROM room AS r
     CROSS JOIN LATERAL (
         SELECT w.id FROM queries AS w
-        WHERE w.batch_id = h.id AND w.state = 'held'
-        ORDER BY w.id
-        LIMIT CAST(least(greatest(coalesce(r.places, 10000), 0), 10000) AS bigint)
+        WHERE w.batch_id = r.id AND w.state = 'held' AND w.yields AND w.needs_usd > r.unspent_usd
+        ORDER BY w.needs_usd, w.id
+        LIMIT 10000
     ) AS q
 ),
 freed AS (
     UPDATE queries AS q SET state = 'ready', moved_at = now()
     FROM chosen WHERE q.id = chosen.id AND q.state = 'held'
-    RETURNING q.id, q.batch_id, q.epoch, q.stage
+    RETURNING q.id, q.batch_id, q.epoch, q.stage, q.needs_usd
 ),
 logged AS (
     INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, reasons)
-    SELECT batch_id, id, epoch, 'budget', 'unhold', stage, stage, 'ready', 'feeder',
-           ARRAY['the budget has room again']
-    FROM freed
+    SELECT f.batch_id, f.id, f.epoch, 'budget', 'unhold', f.stage, f.stage, 'ready', 'feeder',
+           ARRAY[CASE WHEN f.needs_usd > r.unspent_usd THEN 'the budget will never have room for it'
+                      ELSE 'the budget has room again' END]
+    FROM freed AS f JOIN room AS r ON r.id = f.batch_id
 )
 SELECT count(*) FROM freed

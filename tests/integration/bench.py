@@ -11,7 +11,7 @@ from db.deposit import Deposit, Order, deposit
 from db.ledger import Ledger
 from db.records import Answer, Claim, Conclusion, Explanation, Intent, Result, Sent
 from db.session import make_engine
-from routing.fleet import Fleet
+from routing.fleet import BudgetPolicy, Fleet
 from routing.lifecycle import ROUTE, Move, State
 from routing.outcome import Completion, Usage
 
@@ -27,10 +27,16 @@ class Bench:
         self.ledger = Ledger(engine, worker_id=1, lease_s=60.0)
         self.model = next(iter(fleet.models.values()))
 
-    async def submit(self, count: int, *, key: str | None = None, cap_usd: float | None = None) -> list[int]:
-        async with deposit(
-            self.engine, Order(source="test", idempotency_key=key, cap_usd=cap_usd), self.fleet
-        ) as opened:
+    async def submit(
+        self,
+        count: int,
+        *,
+        key: str | None = None,
+        cap_usd: float | None = None,
+        policy: BudgetPolicy | None = None,
+    ) -> list[int]:
+        order = Order(source="test", idempotency_key=key, cap_usd=cap_usd, budget_policy=policy)
+        async with deposit(self.engine, order, self.fleet) as opened:
             if not isinstance(opened, Deposit):
                 return []
             await opened.write([(b"q-%d" % n, n + 1, b'{"messages":[]}', None) for n in range(count)])
@@ -44,7 +50,7 @@ class Bench:
     async def row(self, query_id: int) -> Row[Any]:
         return (await self.rows("SELECT * FROM queries WHERE id = :id", id=query_id))[0]
 
-    async def intent(self, query_id: int, *, stage: str = "small", epoch: int = 0) -> Intent:
+    async def intent(self, query_id: int, *, stage: str = "small", epoch: int = 0, lower: str | None = None) -> Intent:
         return Intent(
             call_id=await self.ledger.next_call_id(),
             purpose="answer",
@@ -54,6 +60,7 @@ class Bench:
             query_id=query_id,
             batch_id=(await self.row(query_id)).batch_id,
             epoch=epoch,
+            lower=lower,
         )
 
     async def at_tier(self, stage: str = "small") -> int:

@@ -1,10 +1,12 @@
 """Budgets are hard: settled plus reserved stays within the cap, whoever claims at the same time."""
 
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
 
 from db.ledger import Ledger
 from db.records import Conclusion, Intent, Result, Sent
+from routing.fleet import BudgetPolicy
 from routing.lifecycle import ROUTE, Move, State
 from routing.outcome import Completion, Failure, FailureKind, Usage
 from tests.integration.bench import WHY, Bench, OnBench
@@ -12,14 +14,13 @@ from tests.integration.bench import WHY, Bench, OnBench
 FREE = Failure(FailureKind.NEVER_SENT, "a test")
 
 
-async def at_small(bench: Bench, count: int, *, cap_usd: float) -> list[int]:
-    ids = await bench.submit(count, cap_usd=cap_usd)
+async def at_small(
+    bench: Bench, count: int, *, cap_usd: float, policy: BudgetPolicy = BudgetPolicy.HOLD, stage: str = "small"
+) -> list[int]:
+    ids = await bench.submit(count, cap_usd=cap_usd, policy=policy)
     claims = await bench.ledger.claim_many([(ROUTE, id_, None) for id_ in ids])
     await bench.ledger.conclude_many(
-        [
-            Conclusion(id_, claims[id_].epoch, ROUTE, Move.ADVANCE, "small", State.READY, WHY, tier="small")
-            for id_ in ids
-        ]
+        [Conclusion(id_, claims[id_].epoch, ROUTE, Move.ADVANCE, stage, State.READY, WHY, tier=stage) for id_ in ids]
     )
     return ids
 
@@ -29,10 +30,12 @@ async def budget(bench: Bench) -> tuple[Decimal, Decimal, Decimal]:
     return row.cap_usd, row.reserved_usd, row.settled_usd
 
 
-async def claim_all(bench: Bench, ids: list[int]) -> dict[int, tuple[int, Sent]]:
+async def claim_all(
+    bench: Bench, ids: list[int], *, stage: str = "small", lower: str | None = None
+) -> dict[int, tuple[int, Sent]]:
     """Each id claimed with a reservation of 0.5 USD; epoch and call of those that fitted."""
-    intents: dict[int, Intent] = {id_: await bench.intent(id_) for id_ in ids}
-    claims = await bench.ledger.claim_many([("small", id_, intents[id_]) for id_ in ids])
+    intents: dict[int, Intent] = {id_: await bench.intent(id_, stage=stage, lower=lower) for id_ in ids}
+    claims = await bench.ledger.claim_many([(stage, id_, intents[id_]) for id_ in ids])
     return {
         id_: (claim.epoch, Sent(intents[id_].call_id, at=claim.at, model=bench.model, reserved_usd=0.5))
         for id_, claim in claims.items()
@@ -112,5 +115,69 @@ def test_a_budget_that_comes_late_counts_what_was_spent_before(on_bench: OnBench
             Conclusion(query_id, claim.epoch, "small", Move.FAIL, "small", State.FAILED, WHY, [Result(sent, FREE)])
         )
         assert await budget(bench) == (Decimal("2.0"), Decimal("0"), Decimal("0"))
+
+    on_bench(story)
+
+
+async def settle(bench: Bench, claimed: dict[int, tuple[int, Sent]], *, stage: str) -> None:
+    """Each call as unknown: charged at its reservation."""
+    unknown = Failure(FailureKind.UNKNOWN, "a test")
+    await bench.ledger.conclude_many(
+        [
+            Conclusion(id_, epoch, stage, Move.FAIL, stage, State.FAILED, WHY, [Result(sent, unknown)])
+            for id_, (epoch, sent) in claimed.items()
+        ]
+    )
+
+
+def test_degrade_lowers_what_can_never_fit_and_waits_for_calls_under_way_before(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        ids = await at_small(bench, 3, cap_usd=0.7, policy=BudgetPolicy.DEGRADE, stage="large")
+        claimed = await claim_all(bench, ids, stage="large", lower="medium")
+        assert len(claimed) == 1
+        waiting = [id_ for id_ in ids if id_ not in claimed]
+        assert {(await bench.row(id_)).state for id_ in waiting} == {"held"}
+        assert await bench.ledger.unhold() == 0
+        await settle(bench, claimed, stage="large")
+        assert await bench.ledger.unhold() == 2, "0.2 USD are left: it will never fit"
+        assert await claim_all(bench, waiting, stage="large", lower="medium") == {}
+        rows = [await bench.row(id_) for id_ in waiting]
+        assert {(row.stage, row.state, row.tier) for row in rows} == {("medium", "ready", "medium")}
+        (why,) = await bench.rows(
+            "SELECT DISTINCT from_stage, to_stage, reasons FROM decisions WHERE kind = 'budget' AND move = 'advance'"
+        )
+        assert (why.from_stage, why.to_stage) == ("large", "medium")
+        assert "lowered from large to medium" in why.reasons[0]
+        assert await claim_all(bench, waiting, stage="medium") == {}
+        assert await bench.ledger.unhold() == 0, "nothing is below: it stays held"
+
+    on_bench(story)
+
+
+def test_fail_waits_for_calls_under_way_and_then_fails(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        ids = await at_small(bench, 2, cap_usd=0.7, policy=BudgetPolicy.FAIL)
+        claimed = await claim_all(bench, ids)
+        (waiting,) = set(ids) - set(claimed)
+        assert (await bench.row(waiting)).state == "held"
+        await settle(bench, claimed, stage="small")
+        assert await bench.ledger.unhold() == 1
+        await claim_all(bench, [waiting])
+        assert (await bench.row(waiting)).state == "failed"
+
+    on_bench(story)
+
+
+def test_room_goes_to_the_held_queries_that_it_is_enough_for(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        first, second, third = await at_small(bench, 3, cap_usd=0.6)
+        claimed = await claim_all(bench, [first])
+        dear, cheap = await bench.intent(second), await bench.intent(third)
+        assert not await bench.ledger.claim_many(
+            [("small", second, replace(dear, reserved_usd=5.0)), ("small", third, replace(cheap, reserved_usd=0.2))]
+        )
+        await bench.ledger.record(Result(claimed[first][1], FREE))
+        assert await bench.ledger.unhold() == 1
+        assert ((await bench.row(second)).state, (await bench.row(third)).state) == ("held", "ready")
 
     on_bench(story)
