@@ -42,7 +42,7 @@ class Verdict:
     source: str
     """Where the confidence is from: ``logprob``, ``scorer`` or ``none``."""
     valid: bool = True
-    """The validators passed: an answer that is valid but not accepted had too low a confidence."""
+    """It can be used: what was not accepted had too low a confidence, or only a heuristic against it."""
 
 
 class Scorer(Protocol):
@@ -67,7 +67,8 @@ def judge(
     notes = [finding.reason for finding in findings if not finding.rejects]
     confidence, source = confidence_of(completion, p_right)
     if wrong:
-        return Verdict(False, confidence, (*wrong, *notes), source, valid=False)
+        usable = not any(finding.rejects and not finding.usable for finding in findings)
+        return Verdict(False, confidence, (*wrong, *notes), source, valid=usable)
     if confidence is None:
         return Verdict(True, None, ("no confidence is told", *notes), source)
     threshold = tier.confidence_threshold
@@ -93,6 +94,8 @@ def confidence_of(completion: Completion, p_right: float | None) -> tuple[float 
 class _Finding:
     reason: str
     rejects: bool = True
+    usable: bool = False
+    """Better than no answer: only a heuristic speaks against it, so it stays as the best there may be."""
 
 
 def _unchecked(what: str) -> _Finding:
@@ -175,7 +178,7 @@ def _grounded(text: str, query: Query) -> Iterator[_Finding]:
     given = _content_words(query.expects.context) | _content_words(query.text)
     share = len(said & given) / len(said)
     if share < GROUNDED_SHARE:
-        yield _Finding(f"ungrounded: {share:.0%} of its words are the context's (lexical overlap)")
+        yield _Finding(f"ungrounded: {share:.0%} of its words are the context's (lexical overlap)", usable=True)
 
 
 def _content_words(text: str) -> set[str]:
@@ -194,4 +197,4 @@ def _language(text: str, query: Query) -> Iterator[_Finding]:
         return
     theirs, ours = language_of(query.text), language_of(text)
     if UNKNOWN not in (theirs, ours) and theirs != ours and len(asked) >= GROUNDED_FROM_WORDS:
-        yield _Finding(f"language: {ours} for a question in {theirs}")
+        yield _Finding(f"language: {ours} for a question in {theirs}", usable=True)

@@ -203,6 +203,7 @@ def test_an_answer_in_words_from_nowhere_is_ungrounded(fleet: Fleet, text: str, 
     judged = verdict(fleet, answer(text), query)
     assert judged.accepted is stands
     assert ("ungrounded" in codes(judged)) is not stands
+    assert judged.valid, "a heuristic alone never makes an answer unusable"
 
 
 ENGLISH = "How do I reset the password of my account if I have lost the phone?"
@@ -234,6 +235,7 @@ def test_an_answer_in_a_language_that_nobody_asked_for_is_rejected(
     judged = verdict(fleet, answer(text), query)
     assert judged.accepted is stands
     assert ("language" in codes(judged)) is not stands
+    assert judged.valid, "a heuristic alone never makes an answer unusable"
 
 
 @given(
