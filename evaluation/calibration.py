@@ -136,21 +136,34 @@ def _held_out(form: Form, scores: Floats, labels: Floats, *, seed: int) -> Float
 
 
 def _platt(scores: Floats, labels: Floats) -> Calibrator:
-    """Newton's method on the log loss, with Platt's own smoothing of the targets."""
+    """Newton's method on the log loss, with Platt's own smoothing of the targets; a step that overshoots is halved."""
     positive, n = float(labels.sum()), len(labels)
     high, low = (positive + 1.0) / (positive + 2.0), 1.0 / (n - positive + 2.0)
     target = low + (high - low) * labels
     x = np.column_stack([_log_odds(scores), np.ones(n)])
-    weights = np.array([1.0, 0.0])
-    for _ in range(50):
+    prior = np.array([1.0, 0.0])
+
+    def loss(weights: Floats) -> float:
+        z = x @ weights
+        return float(np.sum(np.logaddexp(0.0, z) - target * z) + 5e-4 * np.sum((weights - prior) ** 2))
+
+    weights = prior
+    for _ in range(100):
         p = _sigmoid(x @ weights)
-        gradient = x.T @ (p - target) + 1e-3 * (weights - np.array([1.0, 0.0]))
+        gradient = x.T @ (p - target) + 1e-3 * (weights - prior)
         curvature = (x * (p * (1 - p))[:, None]).T @ x + 1e-3 * np.eye(2)
         step = np.linalg.solve(curvature, gradient)
-        weights = weights - step
-        if np.abs(step).max() < 1e-8:
+        pace = 1.0
+        while pace > 1e-6 and loss(weights - pace * step) > loss(weights):
+            pace /= 2
+        weights = weights - pace * step
+        if np.abs(pace * step).max() < 1e-8:
             break
     slope = max(float(weights[0]), 0.0)
+    if slope == 0.0:
+        # The score says nothing, or the opposite: every query gets the mean.
+        mean = float(target.mean())
+        return Calibrator(Form.PLATT, np.zeros(1), np.array([np.log(mean / (1.0 - mean))]))
     return Calibrator(Form.PLATT, np.array([slope]), np.array([float(weights[1])]))
 
 
@@ -178,4 +191,5 @@ def _log_odds(p: Floats) -> Floats:
 
 
 def _sigmoid(z: Floats) -> Floats:
-    return 1.0 / (1.0 + np.exp(-z))
+    told: Floats = 1.0 / (1.0 + np.exp(-np.clip(z, -50.0, 50.0)))
+    return told

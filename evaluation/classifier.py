@@ -124,7 +124,7 @@ def forest_features(log_odds: Floats, reading: Reading, domains: Domains | None)
 
 def averaged(log_odds: Floats, shares: Floats) -> Floats:
     """The mean of the linear view (as log-odds) and the forest's (as probabilities)."""
-    mean: Floats = 0.5 / (1.0 + np.exp(-log_odds)) + 0.5 * shares
+    mean: Floats = 0.5 / (1.0 + np.exp(-np.clip(log_odds, -50.0, 50.0))) + 0.5 * shares
     return mean
 
 

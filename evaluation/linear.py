@@ -47,6 +47,9 @@ def _fit_one(rows: sparse.csr_matrix, labels: Floats, c: float) -> tuple[Floats,
 
     if np.ptp(labels) == 0 or np.ptp(np.round(labels)) == 0:
         return np.zeros(rows.shape[1]), 4.0 if labels.mean() > 0.5 else -4.0
+    if rows.shape[1] == 0:
+        mean = float(labels.mean())
+        return np.zeros(0), float(np.log(mean / (1.0 - mean)))
     graded = bool(np.any((labels > 0) & (labels < 1)))
     x = sparse.vstack([rows, rows]).tocsr() if graded else rows
     y = np.concatenate([np.ones(len(labels)), np.zeros(len(labels))]) if graded else labels

@@ -11,7 +11,8 @@ from typing import Final
 READ_CHARS: Final = 5_000
 """Of a longer text, only the first four fifths of this and the last fifth are read."""
 
-_TOKEN: Final = re.compile(r"\n|####|<<|>>|[^\W\d_]+|\d+|_+|[^\w\s]")
+# Chinese, Japanese and Korean put no spaces between words: each character counts as one.
+_TOKEN: Final = re.compile(r"\n|####|<<|>>|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_]+|\d+|_+|[^\w\s]")
 _NUMBERS: Final = ("", "#1", "#2", "#3", "#4")
 _LONG_NUMBER: Final = "#5"
 
