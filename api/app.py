@@ -63,7 +63,7 @@ def create_app(
     app = FastAPI(title=TITLE, description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None)
     for group in (files, batches, chat, models, webhooks, extensions):
         app.include_router(group.router, responses=_ERRORS)
-    app.include_router(health.router)
+    app.include_router(health.router, responses={status: _ERRORS[status] for status in (401, 403, 429, 503)})
     app.add_exception_handler(ApiError, _told)
     app.add_exception_handler(RequestValidationError, _told)
     app.add_exception_handler(HTTPException, _told)

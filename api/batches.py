@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from api.batch_object import batch_object
-from api.errors import ApiError, bad_request, conflict, not_found
+from api.errors import bad_request, conflict, not_found
 from api.files import page_object
 from api.json_response import json_response, raw_json
 from api.service import service_of, tenant_of
@@ -80,10 +80,7 @@ async def list_batches(
     service, tenant = service_of(request), tenant_of(request)
     cursor = None
     if after is not None:
-        try:
-            cursor = (await service.status(after, tenant=tenant)).batch
-        except ApiError as error:
-            raise bad_request(error.message, param="after") from error
+        cursor = (await service.status(after, tenant=tenant, param="after")).batch
     found = await service.batches.page(tenant=tenant, after=cursor, rows=limit + 1)
     shown = found[:limit]
     if strange := [batch.handle for batch in shown if not batch.adopted]:

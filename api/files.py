@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from api.errors import bad_request, conflict, not_found
+from api.errors import conflict, not_found
 from api.json_response import json_response
 from api.service import Service, service_of, tenant_of
 from api.shapes import FileDeleted, FileList, FileObject
@@ -71,7 +71,7 @@ async def list_files(
     files, tenant = service_of(request).files, tenant_of(request)
     cursor = None
     if after is not None and (cursor := await files.find(_sound(after), tenant=tenant)) is None:
-        raise bad_request(f"No such File object: {after[:100]}", param="after")
+        raise not_found("File", after, param="after")
     found = await files.page(
         tenant=tenant,
         purpose=None if purpose is None else _sound(purpose),

@@ -23,7 +23,7 @@ async def healthz() -> Response:
     "/readyz",
     operation_id="readyz",
     response_class=PlainTextResponse,
-    responses={200: _TEXT, 503: _TEXT | {"description": "Not now"}},
+    responses={200: _TEXT, 503: _TEXT | {"description": "Not now", "model": None}},
 )
 async def readyz(request: Request) -> Response:
     """It can do what it is asked: Postgres answers, and it is not about to stop."""
@@ -37,7 +37,7 @@ async def readyz(request: Request) -> Response:
     return PlainTextResponse("ok\n")
 
 
-@router.get("/metrics", operation_id="metrics", response_class=PlainTextResponse, responses={200: _TEXT})
+@router.get("/metrics", operation_id="metrics", response_class=Response, responses={200: _TEXT})
 async def metrics(request: Request) -> Response:
     """Requests of this process, and the depth of each stage from Postgres. Needs a key, as everything of a tenant's."""
     service = service_of(request)

@@ -65,11 +65,11 @@ class Service:
         """A deposit holds two connections; were all taken by first ones, none would get its second."""
         self._statuses = Fresh(self._look_up, for_s=config.status_for_s)
 
-    async def status(self, handle: str, *, tenant: str) -> Status:
+    async def status(self, handle: str, *, tenant: str, param: str = "batch_id") -> Status:
         """The tenant's batch as it was at most ``status_for_s`` ago. Raises ApiError where there is none."""
         found = await self._statuses((tenant, handle)) if _is_handle(handle) else None
         if found is None:
-            raise not_found("Batch", handle, param="batch_id")
+            raise not_found("Batch", handle, param=param)
         return found
 
     async def status_now(self, handle: str, *, tenant: str) -> Status:

@@ -41,7 +41,7 @@ async def list_webhooks(
     webhooks, tenant = service_of(request).webhooks, tenant_of(request)
     cursor = None
     if after is not None and (cursor := await webhooks.find(_sound(after), tenant=tenant)) is None:
-        raise bad_request(f"No such webhook: {after[:100]}", param="after")
+        raise not_found("webhook", after, param="after")
     found = await webhooks.page(tenant=tenant, after=cursor, rows=limit + 1)
     return json_response(page_object([webhook_object(one) for one in found[:limit]], has_more=len(found) > limit))
 
