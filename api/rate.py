@@ -27,7 +27,7 @@ class Rate:
         bucket = self._buckets.setdefault(tenant, _Bucket(size, now))
         bucket.tokens = min(size, bucket.tokens + (now - bucket.at) * per_min / 60)
         bucket.at = now
-        if bucket.tokens < 1:
+        if bucket.tokens < 1 - 1e-9:  # one who waited as long as he was told finds room
             return (1 - bucket.tokens) * 60 / per_min
         bucket.tokens -= 1
         return 0.0
