@@ -78,6 +78,8 @@ def load(folder: Path) -> Artefact:
     try:
         classifier = Classifier.from_parts(_read(folder / CLASSIFIER, files[CLASSIFIER]))
         scorer = AnswerScorer.from_parts(_read(folder / SCORER, files[SCORER])) if SCORER in files else None
+    except ArtefactError:
+        raise
     except _DAMAGED as error:
         raise ArtefactError(f"{folder} cannot be read ({type(error).__name__}); train it anew") from error
     return Artefact(manifest, classifier, scorer, digest)

@@ -1,0 +1,157 @@
+"""``pointsman train``, ``evaluate``, ``calibrate`` and ``routers`` as a user types them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from cli.failure import Code, Stop
+from cli.main import app
+from settings import ROOT
+from tests.unit.evaluation.made_up import label_lines, outcome_lines, written
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data to train on, data to hold out, labels, and a router that was trained and registered as v1."""
+    folder = tmp_path_factory.mktemp("routers")
+    written(folder / "dev.jsonl", outcome_lines(160))
+    written(folder / "held-out.jsonl", outcome_lines(120, seed=4))
+    written(folder / "labels.jsonl", label_lines(60))
+    told = _json(folder, "train", str(folder / "dev.jsonl"), "--out", str(folder / "router"), "--name", "v1")
+    assert told["registered"] == "v1"
+    return folder
+
+
+def _run(folder: Path, *arguments: str) -> Result:
+    return CliRunner(env={"POINTSMAN_HOME": str(folder / "home")}).invoke(app, list(arguments), catch_exceptions=True)
+
+
+def _json(folder: Path, *arguments: str) -> Any:
+    done = _run(folder, *arguments, "--json")
+    assert done.exit_code == 0, done.exception
+    return json.loads(done.stdout)
+
+
+def _refused(folder: Path, *arguments: str) -> str:
+    """The words of a command that was asked wrongly."""
+    done = _run(folder, *arguments)
+    assert isinstance(done.exception, Stop), done.exception
+    assert done.exception.code == Code.USAGE
+    return done.exception.message
+
+
+def test_a_router_that_was_trained_is_evaluated_by_its_folder(folder: Path) -> None:
+    told = _json(folder, "evaluate", str(folder / "held-out.jsonl"), "--router", str(folder / "router"))
+    assert told["n"] == 120
+    assert {"apgr", "cpt50", "cpt80", "ece", "controls", "words"} <= set(told)
+    assert {"apgr", "cpt50", "cpt80", "ece", "controls"} <= set(told["cascade"])
+    assert told["apgr"] > told["controls"]["query_length"]["apgr"]
+    assert told["pipeline"]["always_large"]["right"] >= told["pipeline"]["always_small"]["right"]
+
+
+def test_lines_that_were_trained_on_are_noticed(folder: Path) -> None:
+    told = _json(folder, "evaluate", str(folder / "dev.jsonl"), "--router", "v1")
+    assert "the figures flatter it" in told["words"][0]
+
+
+def test_people_get_a_table_and_sentences(folder: Path) -> None:
+    done = _run(folder, "evaluate", str(folder / "held-out.jsonl"), "--router", "v1", "--draws", "100")
+    assert done.exit_code == 0
+    assert "query length" in done.stdout
+    assert "It beats" in done.stdout
+
+
+def test_without_a_name_the_promoted_router_is_evaluated(folder: Path) -> None:
+    assert _json(folder, "evaluate", str(folder / "labels.jsonl"))["router"]["name"] == "default"
+
+
+def test_labels_are_evaluated_with_the_policy_and_its_stages_alone(folder: Path) -> None:
+    told = _json(folder, "evaluate", str(folder / "labels.jsonl"), "--router", "default")
+    assert set(told["stages"]) == {"gate alone", "classifier alone"}
+    assert {"accuracy", "cost_inflation", "quality_loss", "confusion", "weighted_loss", "categories"} <= set(told)
+    assert "gate" in _json(folder, "evaluate", str(folder / "labels.jsonl"), "--router", "gate")["router"]["name"]
+
+
+def test_a_picture_is_drawn_beside_the_report(folder: Path) -> None:
+    path = folder / "curve.png"
+    done = _run(folder, "evaluate", str(folder / "held-out.jsonl"), "--router", "v1", "--plot", str(path))
+    assert done.exit_code == 0
+    assert path.stat().st_size > 10_000
+
+
+def test_thresholds_are_proposed_and_written_into_a_fleet(folder: Path) -> None:
+    fleet = folder / "fleet.toml"
+    told = _json(
+        folder, "calibrate", str(folder / "held-out.jsonl"), "--router", "v1", "--target-cost", "0.6",
+        "--write", str(fleet),
+    )  # fmt: skip
+    assert told["predictions"] == "router v1"
+    assert all(proposal["cost"] <= 0.6 for proposal in told["proposals"])
+    assert _run(folder, "check-fleet", str(fleet)).exit_code == 0
+    assert f"{told['proposals'][0]['value']:g}" in fleet.read_text()
+
+
+def test_calibrating_on_the_training_lines_uses_predictions_of_routers_that_had_not_seen_them(folder: Path) -> None:
+    told = _json(folder, "calibrate", str(folder / "dev.jsonl"), "--router", "v1", "--target-quality", "0.9")
+    assert told["predictions"] == "cross-validation on these lines"
+
+
+def test_routers_are_listed_promoted_and_rolled_back(folder: Path) -> None:
+    assert [router["name"] for router in _json(folder, "routers", "list")["routers"]] == ["v1"]
+    assert _json(folder, "routers", "promote", "v1") == {"promoted": "v1", "before": "default"}
+    assert _json(folder, "routers", "list")["promoted"] == "v1"
+    assert "v1 is promoted" in _refused(
+        folder, "train", str(folder / "dev.jsonl"), "--out", str(folder / "again"), "--name", "v1"
+    )
+    assert _json(folder, "routers", "rollback")["promoted"] == "default"
+    assert "nothing was promoted" in _refused(folder, "routers", "rollback")
+
+
+def test_what_is_asked_wrongly_is_refused_with_the_mend(folder: Path) -> None:
+    data = str(folder / "held-out.jsonl")
+    assert "holds no trained router" in _refused(folder, "evaluate", data, "--router", str(folder / "nowhere"))
+    assert "no router is named 'v7'" in _refused(folder, "evaluate", data, "--router", "v7")
+    assert "no curve" in _refused(folder, "evaluate", str(folder / "labels.jsonl"), "--plot", "x.png")
+    assert "cannot be drawn to" in _refused(
+        folder, "evaluate", data, "--router", "v1", "--plot", str(folder / "curve.nonsense")
+    )
+    assert "either" in _refused(folder, "calibrate", data)
+    assert "tell nothing of cost" in _refused(folder, "calibrate", str(folder / "labels.jsonl"), "--target-cost", "0.5")
+    assert "the most is" in _refused(folder, "calibrate", data, "--router", "v1", "--target-quality", "1.2")
+
+
+def test_tiers_that_a_router_does_not_know_are_told(folder: Path) -> None:
+    lines = outcome_lines(60)
+    for line in lines:
+        line["outcomes"] = {"bronze": line["outcomes"]["small"], "gold": line["outcomes"]["large"]}
+    path = written(folder / "others.jsonl", lines)
+    assert "knows the tiers small, large, the data also bronze, gold" in _refused(
+        folder, "evaluate", str(path), "--router", "v1"
+    )
+
+
+def test_a_broken_line_ends_the_command_with_two_and_says_where(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"query": "a?", "expected_tier": "small"}\n{"query": ""}\n')
+    done = subprocess.run(
+        [Path(sys.executable).parent / "pointsman", "evaluate", tmp_path / "x.jsonl"],
+        env={"POINTSMAN_HOME": str(tmp_path / "home"), "PATH": ""},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "line 2: query: is missing or empty; give the user's text as a string" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_training_does_not_begin_where_its_folder_cannot_be_made(folder: Path) -> None:
+    (folder / "file").write_text("")
+    done = _run(folder, "train", str(folder / "dev.jsonl"), "--out", str(folder / "file"))
+    assert isinstance(done.exception, OSError)

@@ -1,0 +1,38 @@
+"""On real outcomes, where they lie beside the repository: a quick look that learning and figures hold.
+
+The full five-fold figures are those of ``python -m benchmarks.routing_quality``.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from evaluation.calibration import ece
+from evaluation.data import Dataset, read_dataset
+from evaluation.folds import folds_of
+from evaluation.outcomes import weigh_cascade
+from evaluation.tariff import tariff_for
+from evaluation.train import train
+from settings import ROOT
+
+DATA = Path(os.environ.get("POINTSMAN_DATA") or ROOT.parent / "shared" / "data")
+
+
+@pytest.fixture(scope="module")
+def gsm8k() -> Dataset:
+    path = DATA / "gsm8k_outcomes.jsonl"
+    if not path.exists():
+        pytest.skip(f"no real outcomes at {path}; POINTSMAN_DATA says where they are")
+    return read_dataset(path)
+
+
+def test_a_cascade_trained_on_half_of_gsm8k_beats_every_published_query_router_on_the_rest(gsm8k: Dataset) -> None:
+    fit, test = next(folds_of(len(gsm8k), seed=1, folds=2))
+    artefact = train(gsm8k.pick(fit), name="half").artefact
+    unseen = gsm8k.pick(test)
+    assert artefact.scorer is not None
+    told = artefact.scorer(unseen.queries, unseen.answers)
+    way = weigh_cascade(unseen, told, tariff_for(unseen), draws=100)
+    assert (way.router.apgr or 0.0) > 0.70
+    assert ece(told, unseen.ok("small")) < 0.12
