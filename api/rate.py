@@ -29,5 +29,5 @@ class Rate:
         bucket.at = now
         if bucket.tokens < 1 - 1e-9:  # one who waited as long as he was told finds room
             return (1 - bucket.tokens) * 60 / per_min
-        bucket.tokens -= 1
+        bucket.tokens = max(0.0, bucket.tokens - 1)
         return 0.0
