@@ -12,13 +12,15 @@ import structlog
 from db import failpoints
 from db.records import Answer, Claim, Conclusion, Explanation, Intent, Result, Sent, Waiting
 from providers.admission import Grant, Wait
-from routing.failover import Attempt, GiveUp
+from routing.failover import Attempt, GiveUp, hedge
 from routing.failover import Wait as Later
+from routing.fleet import Model
 from routing.judge import Verdict, judge
 from routing.lifecycle import FALLBACK, Move, State
 from routing.outcome import Completion, Failure, FailureKind, Outcome
 from tasks.body import as_asked, asked_body
 from tasks.choice import Admitted, Choice, choose
+from tasks.hedge import Racer, race
 from tasks.route import read_query
 from tasks.station import Station
 
@@ -97,6 +99,7 @@ class _Stay:
         self.stage = stage
         self.station = station
         self.query = read_query(one)
+        self.tokens = self.query.prompt_tokens + (self.query.max_tokens or TYPICAL_COMPLETION_TOKENS)
         self.history = list(history)
         self.earlier = len(history)
         self.claim: Claim | None = None
@@ -113,11 +116,12 @@ class _Stay:
                     if sent is None:
                         await self.station.admission.settle(grant, used_tokens=0, outcome=None)
                         return None
-                    outcome = await self._call(sent, grant)
-                    self.result = Result(sent, outcome)
-                    if isinstance(outcome, Completion):
-                        return await self._judge(sent, outcome)
-                    self.history.append(Attempt(sent.model.name, outcome))
+                    for result in await self._call_or_race(sent, grant):
+                        await self._record()
+                        self.result = result
+                        if isinstance(result.outcome, Completion):
+                            return await self._judge(result.sent, result.outcome)
+                        self.history.append(Attempt(result.sent.model.name, result.outcome))
                 case Later(wait_s=wait_s, reason=reason):
                     return await self._put_off(wait_s, reason)
                 case GiveUp(reason=reason):
@@ -126,12 +130,11 @@ class _Stay:
                     assert_never(choice)
 
     async def _choose(self) -> Choice:
-        tokens = self.query.prompt_tokens + (self.query.max_tokens or TYPICAL_COMPLETION_TOKENS)
         return await choose(
             self.stage,
             self.history,
             self.station,
-            tokens=tokens,
+            tokens=self.tokens,
             preferred=self.one.prefers,
             was_put_off=len(self.history) == self.earlier,
         )
@@ -142,17 +145,7 @@ class _Stay:
         None where the claim is not ours, or may not be by now: then nothing is sent.
         """
         ledger, model = self.station.ledger, choice.model
-        reserved_usd = model.reserve_usd(prompt_tokens=self.query.prompt_tokens, max_tokens=self.query.max_tokens)
-        intent = Intent(
-            call_id=await ledger.next_call_id(),
-            purpose="answer",
-            tier=self.stage,
-            model=model,
-            reserved_usd=reserved_usd,
-            query_id=self.one.id,
-            batch_id=self.one.batch_id,
-            epoch=self.epoch,
-        )
+        intent = await self._intent(model, purpose="answer")
         committed: Claim | Sent | None
         began = time.monotonic()
         if self.claim is None:
@@ -162,7 +155,7 @@ class _Stay:
             committed = await ledger.intend(intent)
         if committed is None:
             return None
-        sent = Sent(intent.call_id, at=committed.at, model=model, reserved_usd=reserved_usd)
+        sent = Sent(intent.call_id, at=committed.at, model=model, reserved_usd=intent.reserved_usd)
         if time.monotonic() - began > self.station.fleet.timing.lease_s / 3:
             # We stood still meanwhile (SIGSTOP, a frozen machine, a Postgres that was away): the lease may be over.
             # Nothing was sent, so nothing is charged, and no worker was lost.
@@ -172,6 +165,48 @@ class _Stay:
             await self._put_off(0.0, "its claim took too long to be sure of its lease")
             return None
         return sent
+
+    async def _call_or_race(self, sent: Sent, grant: Grant) -> list[Result]:
+        """The call's result; where the tier hedges, those of the race with a second one, the decisive last."""
+        station, tier = self.station, self.station.fleet.tiers[self.stage]
+        if not tier.hedge_after_p95:
+            return [Result(sent, await self._call(sent, grant))]
+        deployments = station.fleet.deployments(self.stage)
+        plan = hedge(
+            sent.model,
+            tier=tier,
+            deployments=deployments,
+            resting=await station.admission.resting(deployments),
+            p95_s=station.admission.usual_s(sent.model),
+        )
+        if plan is None:
+            return [Result(sent, await self._call(sent, grant))]
+        first = Racer(sent, asyncio.create_task(self._call(sent, grant)))
+        return await race(first, after_s=plan.after_s, second=lambda: self._second(plan.deployment), station=station)
+
+    async def _second(self, model: Model) -> Racer | None:
+        """The hedge: a further call under the same claim, where its limits and the budget have room for it now."""
+        grant = await self.station.admission.reserve(model, tokens=self.tokens)
+        if isinstance(grant, Wait):
+            return None
+        intent = await self._intent(model, purpose="hedge")
+        sent = await self.station.ledger.intend(intent)
+        if sent is None:
+            await self.station.admission.settle(grant, used_tokens=0, outcome=None)
+            return None
+        return Racer(sent, asyncio.create_task(self._call(sent, grant)))
+
+    async def _intent(self, model: Model, *, purpose: str) -> Intent:
+        return Intent(
+            call_id=await self.station.ledger.next_call_id(),
+            purpose=purpose,
+            tier=self.stage,
+            model=model,
+            reserved_usd=model.reserve_usd(prompt_tokens=self.query.prompt_tokens, max_tokens=self.query.max_tokens),
+            query_id=self.one.id,
+            batch_id=self.one.batch_id,
+            epoch=self.epoch,
+        )
 
     async def _call(self, sent: Sent, grant: Grant) -> Outcome:
         if failpoints.value("die_for_custom_id") == self.one.custom_id:

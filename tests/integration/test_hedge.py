@@ -1,0 +1,86 @@
+"""Two calls race for one query: the first completion counts, both are in the ledger."""
+
+import asyncio
+
+from db.records import Result, Sent
+from providers.admission import Admission
+from providers.pool import Pool
+from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
+from tasks.hedge import Racer, race
+from tasks.station import Station
+from tests.integration.bench import Bench, OnBench
+
+LATE = Failure(FailureKind.OVERLOADED, "a test")
+
+
+def completion(text: str) -> Completion:
+    return Completion(text, "stop", Usage(10, 5), {"content": text}, 1.0, "m")
+
+
+async def racer(bench: Bench, query_id: int, outcome: Outcome, *, after_s: float) -> Racer:
+    async def call() -> Outcome:
+        await asyncio.sleep(after_s)
+        return outcome
+
+    intent = await bench.intent(query_id, epoch=(await bench.row(query_id)).epoch)
+    sent = await bench.ledger.intend(intent)
+    assert sent is not None
+    return Racer(sent, asyncio.create_task(call()))
+
+
+async def play(
+    bench: Bench, first: tuple[Outcome, float], second: tuple[Outcome, float]
+) -> tuple[list[Result], Station]:
+    query_id = await bench.at_tier()
+    await bench.claim("small", query_id)
+    station = Station(
+        bench.fleet,
+        bench.engine,
+        bench.ledger,
+        Pool(bench.fleet, environ={}),
+        Admission(None, fleet=bench.fleet, worker="test"),
+    )
+    one = await racer(bench, query_id, first[0], after_s=first[1])
+
+    async def other() -> Racer:
+        return await racer(bench, query_id, second[0], after_s=second[1])
+
+    came = await race(one, after_s=0.05, second=other, station=station)
+    while station.loose_ends:
+        await asyncio.wait(station.loose_ends)
+    return came, station
+
+
+def test_a_call_in_time_is_not_raced(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        came, _ = await play(bench, (completion("one"), 0.0), (completion("two"), 0.0))
+        assert [result.outcome for result in came] == [completion("one")]
+        assert len(await bench.rows("SELECT 1 FROM calls")) == 1
+
+    on_bench(story)
+
+
+def test_the_first_completion_counts_and_the_loser_is_recorded(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        came, _ = await play(bench, (completion("slow"), 0.6), (completion("quick"), 0.0))
+        assert [result.outcome for result in came] == [completion("quick")]
+        outcomes = [row.outcome for row in await bench.rows("SELECT outcome FROM calls ORDER BY id")]
+        assert outcomes == ["ok", None], "the loser is recorded here; the winner with the query's move"
+
+    on_bench(story)
+
+
+def test_a_failed_hedge_leaves_the_first_call_to_answer(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        came, _ = await play(bench, (completion("slow"), 0.4), (LATE, 0.0))
+        assert [result.outcome for result in came] == [LATE, completion("slow")]
+
+    on_bench(story)
+
+
+def test_where_both_fail_both_are_told(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        came, _ = await play(bench, (LATE, 0.2), (LATE, 0.0))
+        assert [isinstance(result.sent, Sent) and result.outcome for result in came] == [LATE, LATE]
+
+    on_bench(story)
