@@ -21,7 +21,7 @@ BY_GUARD: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "rescue": ("the feeder returns what a lost worker held", (MACHINE, "worker_kill_9")),
     "grace": ("no lease expires while Postgres was away", ("postgres_away_longer_than_a_lease",)),
     "settling": ("a call that nobody reports is charged", ("worker_kill_9",)),
-    "settling_once": ("a reservation is freed once", (MACHINE, "worker_sigstop_past_settling")),
+    "settling_once": ("a reservation is freed once", (MACHINE,)),
     "cap": ("reserved and spent never pass the cap", (MACHINE, "tight_budget")),
     "claim_once": ("a second message finds nothing to claim", (MACHINE, "each_message_three_times")),
     "submit_once": ("one idempotency key is one batch", ("submitted_50_times_in_parallel",)),
