@@ -6,10 +6,10 @@ BIN := .venv/bin
 INPUT ?= examples/queries.jsonl
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test lint bench bench-scale chaos mutation lock clean
+.PHONY: help run up down test lint bench bench-scale bench-routing default-router chaos mutation lock clean
 
 help: ## Say what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-15s %s\n", $$1, $$2 }'
 
 run: .venv/ready ## Answer the example queries: starts everything, prints the report, stops everything (INPUT=file)
 	@$(BIN)/pointsman run $(INPUT)
@@ -33,6 +33,12 @@ bench: .venv/ready ## Measure throughput against the alternatives, into bench.js
 
 bench-scale: .venv/ready ## The same with a million queries (an hour)
 	@$(BIN)/python -m benchmarks --scale
+
+bench-routing: .venv/ready ## Measure the routers by cross-validation on real outcomes, against published figures (3 minutes)
+	@$(BIN)/python -m benchmarks.routing_quality
+
+default-router: .venv/ready ## Train the shipped router anew, from examples/labelled.jsonl
+	@$(BIN)/pointsman train examples/labelled.jsonl --out evaluation/artefacts/default
 
 chaos: .venv/ready ## Break everything that can break, and count what is lost
 	@$(BIN)/python -m tests.chaos
