@@ -19,8 +19,8 @@ class Grouped(Generic[Item, Key, Result]):
     """Collects items and hands them to ``write`` in groups. No two of a group have the same key.
 
     ``write`` gets a list of items and returns what became of them by ``key(item)``; an item
-    without an entry gets None. An item that Postgres refuses (bad data) fails alone: its group is
-    written again one by one.
+    without an entry gets None. An item that Postgres refuses, or that cannot be encoded for it, fails
+    alone: its group is written again one by one.
     """
 
     def __init__(
@@ -50,15 +50,20 @@ class Grouped(Generic[Item, Key, Result]):
         if len(self._running) < self._writers:
             task = asyncio.create_task(self._drain())
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
         return await asyncio.shield(future)
 
     async def _drain(self) -> None:
-        while self._waiting:
-            await asyncio.sleep(self._gather_s)
-            group = self._take()
-            if group:
-                await self._settle(group)
+        try:
+            while self._waiting:
+                await asyncio.sleep(self._gather_s)
+                group = self._take()
+                if group:
+                    await self._settle(group)
+        finally:
+            # In the same step that found nothing waiting: who comes between that step and a task's callbacks
+            # would see a writer that no longer writes, and wait for ever.
+            if (task := asyncio.current_task()) is not None:
+                self._running.discard(task)
 
     def _take(self) -> list[tuple[Item, asyncio.Future[Result | None]]]:
         """The next group; of items with the same key the first, so that each result is its own item's."""
@@ -76,8 +81,8 @@ class Grouped(Generic[Item, Key, Result]):
     async def _settle(self, group: list[tuple[Item, asyncio.Future[Result | None]]]) -> None:
         try:
             results = await self._write([item for item, _ in group])
-        except Refused as error:
-            if error.away or len(group) == 1:
+        except (Refused, TypeError, ValueError) as error:  # the latter two: it cannot even be written as JSON
+            if len(group) == 1 or (isinstance(error, Refused) and error.away):
                 _fail(group, error)
                 return
             for one in group:
