@@ -9,6 +9,7 @@ import uvicorn
 
 from api.app import create_app
 from api.config import DEFAULT_HOST, DEFAULT_PORT, ApiConfig
+from api.memory import keep_small
 from settings import FleetError, Settings, SettingsError
 from workers.logging import configure_logging
 from workers.ready import announce_ready
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"api: {error}", file=sys.stderr)
         return 2
     configure_logging(settings.log_level)
+    keep_small()
     uvicorn.run(
         app,
         host=config.host,

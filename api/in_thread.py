@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api.memory import give_back
 from db.session import make_engine
 
 Value = TypeVar("Value")
@@ -21,4 +22,7 @@ async def in_thread(work: Callable[[AsyncEngine], Awaitable[Value]], *, database
         finally:
             await engine.dispose()
 
-    return await asyncio.to_thread(lambda: asyncio.run(opened()))
+    try:
+        return await asyncio.to_thread(lambda: asyncio.run(opened()))
+    finally:
+        give_back()

@@ -27,7 +27,7 @@ from tasks.submit import submit
 
 log = structlog.get_logger()
 
-LEASE_S: Final = 60.0
+LEASE_S: Final = 30.0
 MAX_TRIES: Final = 3
 MAX_ERRORS: Final = 100
 """How many lines' errors a failed batch tells of."""

@@ -16,7 +16,7 @@ MAX_REJECTIONS = 1000
 """How many invalid lines are collected before the rest of a file is not looked at any more."""
 
 LINES_PER_WRITE = 2000
-BYTES_PER_WRITE = 4 * 1024**2
+BYTES_PER_WRITE = 1024**2
 """Whichever comes first: a file of few long lines takes no more memory than one of many short ones."""
 
 
