@@ -15,7 +15,7 @@ from redis import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from benchmarks.accounts import Watch, cpu_by_name, cpu_s
+from benchmarks.accounts import Watch, cpu_by_name
 from benchmarks.fleet import write_fleet
 from benchmarks.questions import write_questions
 from db.deposit import Order

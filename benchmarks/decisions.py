@@ -1,0 +1,51 @@
+"""Route decisions in-process: the gate's and the classifier's microseconds per query, in chunks of 200."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import orjson
+
+from benchmarks.fleet import write_fleet
+from benchmarks.questions import question_lines
+from benchmarks.size import Size
+from evaluation.faults import EvaluationError
+from evaluation.registry import serving
+from fleet_file import load_fleet
+from routing.gate import Rungs, review
+from routing.query import Query, read_body
+
+CHUNK = 200
+
+
+def measure(size: Size, *, tell: Callable[[str], None]) -> dict[str, object]:
+    """``classifier_us`` is None where no trained router is at hand. CPU time, on queries that were not seen before."""
+    tell("deciding")
+    with TemporaryDirectory(prefix="pm-bench-") as folder:
+        path = write_fleet(Path(folder) / "fleet.toml", concurrency=64)
+        fleet = load_fleet(path, {"POINTSMAN_SIMULATOR_URL": "http://127.0.0.1:9"})
+        rungs = Rungs.of(fleet)
+        gate_us = _us(lambda chunk: [review(query, rungs=rungs) for query in chunk], size.decisions)
+        try:
+            predictor, _ = serving(fleet, Path(folder))
+        except EvaluationError as error:
+            tell(f"no trained router: {error}")
+            return {"gate_us": gate_us, "classifier_us": None}
+        return {"gate_us": gate_us, "classifier_us": _us(predictor, size.decisions)}
+
+
+def _us(decide: Callable[[list[Query]], object], count: int) -> float:
+    queries = [
+        read_body({"messages": [{"role": "user", "content": orjson.loads(line)["query"]}]})
+        for line in question_lines(count)
+    ]
+    chunks = [queries[start : start + CHUNK] for start in range(0, len(queries), CHUNK)]
+    decide(chunks[0])
+    took = []
+    for chunk in chunks[1:]:
+        began = time.thread_time()
+        decide(chunk)
+        took.append((time.thread_time() - began) / len(chunk))
+    return round(1e6 * median(took), 1)

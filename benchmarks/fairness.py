@@ -1,0 +1,68 @@
+"""Ten queries that are submitted behind a large running batch: how long they take."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from statistics import median
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from benchmarks.questions import write_questions
+from benchmarks.size import Size
+from benchmarks.stand import Hung, Stand, everywhere, stand
+from db.session import make_engine
+
+_FEW = 10
+_PATIENCE_S = 120.0
+
+
+def measure(size: Size, *, tell: Callable[[str], None]) -> dict[str, object]:
+    """Seconds from the first line read to the last of ten answers stored, the median of three."""
+    with stand(roles=everywhere(2)) as running:
+        running.lap(1000)
+        return asyncio.run(_behind(running, size, tell))
+
+
+async def _behind(running: Stand, size: Size, tell: Callable[[str], None]) -> dict[str, object]:
+    engine = make_engine(running.settings.database_url)
+    try:
+        tell(f"a batch of {size.behind:,}")
+        large = await running.submit(write_questions(running.folder, size.behind), engine=engine)
+        await _until_answered(engine, large, at_least=size.behind // 50)
+        few = write_questions(running.folder, _FEW)
+        took = []
+        for number in range(3):
+            tell(f"ten behind it, round {number + 1} of 3")
+            began = time.time()
+            handle = await running.submit(few, engine=engine)
+            took.append(await _until_answered(engine, handle, at_least=_FEW) - began)
+            if await _is_over(engine, large):
+                raise Hung("the large batch was over before ten queries behind it: it is too small to tell anything")
+    finally:
+        await engine.dispose()
+    return {"fairness_s": round(median(took), 3), "fairness_behind": size.behind}
+
+
+async def _until_answered(engine: AsyncEngine, handle: str, *, at_least: int) -> float:
+    """Waits for so many of its queries to have ended; when the last of them did, in Unix seconds."""
+    ask = text(
+        "SELECT count(*) AS ended, extract(epoch FROM max(finished_at))::float8 AS last FROM ("
+        " SELECT q.finished_at FROM batches AS b JOIN queries AS q ON q.batch_id = b.id"
+        " AND q.id BETWEEN b.first_query_id AND b.last_query_id"
+        " WHERE b.handle = :handle AND q.finished_at IS NOT NULL LIMIT :enough) AS some"
+    )
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
+        async with engine.connect() as connection:
+            row = (await connection.execute(ask, {"handle": handle, "enough": at_least})).one()
+        if row.ended >= at_least:
+            return float(row.last)
+        await asyncio.sleep(0.05 if at_least == _FEW else 0.5)
+    raise Hung(f"fewer than {at_least} queries of a batch have ended in {_PATIENCE_S:g} s")
+
+
+async def _is_over(engine: AsyncEngine, handle: str) -> bool:
+    async with engine.connect() as connection:
+        ask = text("SELECT ended_at IS NOT NULL FROM batches WHERE handle = :handle")
+        return bool((await connection.execute(ask, {"handle": handle})).scalar_one())
