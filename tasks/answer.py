@@ -103,6 +103,8 @@ class _Stay:
         self.history = list(history)
         self.earlier = len(history)
         self.claim: Claim | None = None
+        self.leased_at = 0.0
+        """When the claim's lease was last asked for, by the monotonic clock: it runs from no earlier."""
         self.result: Result | None = None
         """The last call's, while it is not yet in the ledger."""
 
@@ -142,7 +144,7 @@ class _Stay:
     async def _commit_intent(self, choice: Admitted) -> Sent | None:
         """The intent is committed before anything is sent; with the first one comes the claim.
 
-        None where the claim is not ours, or may not be by now: then nothing is sent.
+        None where the claim is not ours: then nothing is sent.
         """
         ledger, model = self.station.ledger, choice.model
         intent = await self._intent(model, purpose="answer")
@@ -155,16 +157,8 @@ class _Stay:
             committed = await ledger.intend(intent)
         if committed is None:
             return None
-        sent = Sent(intent.call_id, at=committed.at, model=model, reserved_usd=intent.reserved_usd)
-        if time.monotonic() - began > self.station.fleet.timing.lease_s / 3:
-            # We stood still meanwhile (SIGSTOP, a frozen machine, a Postgres that was away): the lease may be over.
-            # Nothing was sent, so nothing is charged, and no worker was lost.
-            late = Failure(FailureKind.NEVER_SENT, "the claim took too long")
-            self.result = Result(sent, late)
-            self.history.append(Attempt(model.name, late))
-            await self._put_off(0.0, "its claim took too long to be sure of its lease")
-            return None
-        return sent
+        self.leased_at = began
+        return Sent(intent.call_id, at=committed.at, model=model, reserved_usd=intent.reserved_usd)
 
     async def _call_or_race(self, sent: Sent, grant: Grant) -> list[Result]:
         """The call's result; where the tier hedges, those of the race with a second one, the decisive last."""
@@ -190,10 +184,12 @@ class _Stay:
         if isinstance(grant, Wait):
             return None
         intent = await self._intent(model, purpose="hedge")
+        began = time.monotonic()
         sent = await self.station.ledger.intend(intent)
         if sent is None:
             await self.station.admission.settle(grant, used_tokens=0, outcome=None)
             return None
+        self.leased_at = began
         return Racer(sent, asyncio.create_task(self._call(sent, grant)))
 
     async def _intent(self, model: Model, *, purpose: str) -> Intent:
@@ -213,6 +209,10 @@ class _Stay:
             failpoints.die_at("die_for_custom_id")
         body = asked_body(self.one.body, self.query, sent.model, scored=self.station.scorer is not None)
         async with self.station.slots[self.stage]:
+            if not self._lease_covers(sent.model):
+                # Free, and chosen anew under a renewed lease: sent now, it might be sent by another worker as well.
+                await self.station.admission.settle(grant, used_tokens=0, outcome=None)
+                return Failure(FailureKind.NEVER_SENT, "its lease would end before its answer")
             # The commit, or the wait for the slot, may have taken longer than a leave is good for.
             leave = await self.station.admission.renew(grant)
             if isinstance(leave, Wait):
@@ -222,6 +222,15 @@ class _Stay:
         used_tokens = usage.prompt_tokens + usage.completion_tokens if usage else 0
         await self.station.admission.settle(leave, used_tokens=used_tokens, outcome=outcome)
         return outcome
+
+    def _lease_covers(self, model: Model) -> bool:
+        """Whether a call that is sent now ends, at its deadline at the latest, while the claim still holds.
+
+        Not so after a long wait for a slot or a commit, or where this process stood still (SIGSTOP).
+        """
+        fleet = self.station.fleet
+        left_s = self.leased_at + fleet.timing.lease_s - time.monotonic()
+        return left_s > fleet.providers[model.provider].deadline_s
 
     async def _judge(self, sent: Sent, completion: Completion) -> Moved | None:
         fleet = self.station.fleet

@@ -27,6 +27,21 @@ def _through_a_proxy(arena: Arena, cut: Cut) -> None:
         arena.extras["cuts"] = proxy.cuts
 
 
+@fault("provider_as_slow_as_its_deadline", graceful=True)
+def slow(arena: Arena) -> None:
+    """Every call takes nearly its deadline, and the lease is hardly longer: who waited for a slot has no time left."""
+    tight = arena.home / "tight.toml"
+    tight.write_text(arena.fleet_path.read_text().replace("lease_s = 5.0", "lease_s = 3.0"))
+    arena.fleet_path = tight
+    arena.simulator.control(latency={"shape": "uniform", "low_ms": 1500, "high_ms": 1800})
+    arena.crew(workers=2)
+    arena.submit(300)
+    arena.finish()
+    arena.extras["rescued"] = rescued = arena.one("SELECT count(*) FROM decisions WHERE kind = 'rescue'")
+    if rescued:
+        arena.complaints.append(f"{rescued} leases ran out although every worker was well")
+
+
 @fault("provider_trouble")
 def every_kind_of_trouble(arena: Arena) -> None:
     """Statuses, hangs, resets, refusals, broken bodies; then the provider refuses connections for a while."""
