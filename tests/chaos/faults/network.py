@@ -27,17 +27,19 @@ def _through_a_proxy(arena: Arena, cut: Cut) -> None:
         arena.extras["cuts"] = proxy.cuts
 
 
-@fault("provider_as_slow_as_its_deadline", graceful=True)
+@fault("provider_as_slow_as_its_deadline")
 def slow(arena: Arena) -> None:
     """Every call takes nearly its deadline, and the lease is hardly longer: who waited for a slot has no time left."""
     tight = arena.home / "tight.toml"
     tight.write_text(arena.fleet_path.read_text().replace("lease_s = 5.0", "lease_s = 3.0"))
     arena.fleet_path = tight
-    arena.simulator.control(latency={"shape": "uniform", "low_ms": 1500, "high_ms": 1800})
+    arena.simulator.control(latency={"shape": "uniform", "low_ms": 1400, "high_ms": 1700})
     arena.crew(workers=2)
     arena.submit(300)
     arena.finish()
     arena.extras["rescued"] = rescued = arena.one("SELECT count(*) FROM decisions WHERE kind = 'rescue'")
+    # On a busy machine some miss their deadline; nobody knows then what became of them.
+    arena.in_flight_at_fault = arena.one("SELECT count(*) FROM calls WHERE outcome = 'unknown'")
     if rescued:
         arena.complaints.append(f"{rescued} leases ran out although every worker was well")
 
