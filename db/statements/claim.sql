@@ -49,13 +49,13 @@ claimed AS (
       AND q.state = ANY(CAST(:sources AS text[]))
     RETURNING q.id, q.batch_id, q.epoch, w.call_id, w.purpose, w.tier, w.deployment, w.provider, w.model,
               w.reserved_usd, w.price_version,
-              p.batch_budget IS NOT NULL OR p.tenant_budget IS NOT NULL AS budgeted
+              array_remove(ARRAY[p.batch_budget, p.tenant_budget], NULL) AS budget_ids
 ),
 intents AS (
     INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model,
-                       worker_id, reserved_usd, price_version, budgeted)
+                       worker_id, reserved_usd, price_version, budget_ids)
     SELECT call_id, batch_id, id, epoch, purpose, tier, deployment, provider, model,
-           :worker_id, reserved_usd, price_version, budgeted
+           :worker_id, reserved_usd, price_version, budget_ids
     FROM claimed
     WHERE call_id IS NOT NULL
 ),

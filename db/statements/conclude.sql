@@ -58,9 +58,9 @@ results AS (
         cost_usd numeric, request_id text, finish_reason text, mean_logprob double precision, response json)
 ),
 before AS (
-    SELECT c.id, c.batch_id, c.created_at, c.outcome, c.cost_usd, c.reserved_usd
+    SELECT c.id, c.budget_ids, c.outcome, c.cost_usd, c.reserved_usd
     FROM results AS r JOIN calls AS c ON c.id = r.call_id AND c.created_at = r.at
-    WHERE c.budgeted
+    WHERE c.budget_ids <> '{}'
     FOR UPDATE OF c
 ),
 charged AS (
@@ -71,9 +71,7 @@ charged AS (
                sum(r.cost_usd - coalesce(c.cost_usd, 0)) AS settled_usd
         FROM before AS c
         JOIN results AS r ON r.call_id = c.id
-        JOIN batches AS b ON b.id = c.batch_id
-        JOIN budgets AS g ON g.batch_id = c.batch_id
-            OR (g.tenant = b.tenant AND g.day = CAST(c.created_at AT TIME ZONE 'UTC' AS date))
+        JOIN budgets AS g ON g.id = ANY(c.budget_ids)
         GROUP BY g.id
     ) AS change
     WHERE g.id = change.id

@@ -37,9 +37,10 @@ renewed AS (
 ),
 intended AS (
     INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model,
-                       worker_id, reserved_usd, price_version, budgeted)
+                       worker_id, reserved_usd, price_version, budget_ids)
     SELECT m.call_id, m.batch_id, m.query_id, m.epoch, m.purpose, m.tier, m.deployment, m.provider, m.model,
-           :worker_id, m.reserved_usd, m.price_version, p.batch_budget IS NOT NULL OR p.tenant_budget IS NOT NULL
+           :worker_id, m.reserved_usd, m.price_version,
+           array_remove(ARRAY[p.batch_budget, p.tenant_budget], NULL)
     FROM meant AS m
     JOIN priced AS p ON p.call_id = m.call_id AND p.fits
     LEFT JOIN renewed AS r ON r.id = m.query_id

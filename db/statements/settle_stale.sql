@@ -1,7 +1,7 @@
 -- Intents whose outcome nobody reported in time: unknown, charged at the reservation.
 -- A late result still replaces this.
 WITH stale AS (
-    SELECT c.id, c.created_at, c.batch_id, c.reserved_usd, c.budgeted FROM calls AS c
+    SELECT c.id, c.created_at, c.reserved_usd, c.budget_ids FROM calls AS c
     WHERE c.outcome IS NULL AND c.created_at < now() - make_interval(secs => :older_than_s)
       AND c.created_at > now() - interval '40 days'
       AND pg_postmaster_start_time() < now() - make_interval(secs => :lease_s)
@@ -15,10 +15,7 @@ charged AS (
     FROM (
         SELECT g.id, sum(c.reserved_usd) AS usd
         FROM stale AS c
-        JOIN batches AS b ON b.id = c.batch_id
-        JOIN budgets AS g ON g.batch_id = c.batch_id
-            OR (g.tenant = b.tenant AND g.day = CAST(c.created_at AT TIME ZONE 'UTC' AS date))
-        WHERE c.budgeted
+        JOIN budgets AS g ON g.id = ANY(c.budget_ids)
         GROUP BY g.id
     ) AS change
     WHERE g.id = change.id

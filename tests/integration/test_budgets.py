@@ -9,13 +9,18 @@ from db.records import Conclusion, Intent, Result, Sent
 from routing.fleet import BudgetPolicy
 from routing.lifecycle import ROUTE, Move, State
 from routing.outcome import Completion, Failure, FailureKind, Usage
-from tests.integration.bench import WHY, Bench, OnBench
+from tests.integration.bench import WHY, Bench, OnBench, finish
 
 FREE = Failure(FailureKind.NEVER_SENT, "a test")
 
 
 async def at_small(
-    bench: Bench, count: int, *, cap_usd: float, policy: BudgetPolicy = BudgetPolicy.HOLD, stage: str = "small"
+    bench: Bench,
+    count: int,
+    *,
+    cap_usd: float | None = None,
+    policy: BudgetPolicy = BudgetPolicy.HOLD,
+    stage: str = "small",
 ) -> list[int]:
     ids = await bench.submit(count, cap_usd=cap_usd, policy=policy)
     claims = await bench.ledger.claim_many([(ROUTE, id_, None) for id_ in ids])
@@ -179,5 +184,36 @@ def test_room_goes_to_the_held_queries_that_it_is_enough_for(on_bench: OnBench) 
         await bench.ledger.record(Result(claimed[first][1], FREE))
         assert await bench.ledger.unhold() == 1
         assert ((await bench.row(second)).state, (await bench.row(third)).state) == ("held", "ready")
+
+    on_bench(story)
+
+
+def test_a_budget_that_comes_during_a_call_frees_nothing_that_it_never_held(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        reported, lost = await at_small(bench, 2, cap_usd=5.0)
+        claimed = await claim_all(bench, [reported, lost])
+        await bench.ledger.renew_day_budgets(cap_usd=5.0)
+        epoch, sent = claimed[reported]
+        assert await bench.ledger.conclude(finish(reported, epoch, sent)) is not None
+        await Ledger(bench.engine, lease_s=0.0).settle_stale()
+        of_batch, *of_days = await bench.rows("SELECT reserved_usd, settled_usd FROM budgets ORDER BY day NULLS FIRST")
+        assert of_batch.reserved_usd == 0
+        assert of_batch.settled_usd > Decimal("0.5")
+        assert [tuple(row) for row in of_days] == [(0, 0), (0, 0)]
+
+    on_bench(story)
+
+
+def test_a_cap_that_comes_during_a_call_takes_over_what_a_day_s_budget_holds_too(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        (query_id,) = await at_small(bench, 1)
+        await bench.ledger.renew_day_budgets(cap_usd=5.0)
+        epoch, sent = (await claim_all(bench, [query_id]))[query_id]
+        await bench.ledger.set_budget((await bench.row(query_id)).batch_id, cap_usd=3.0)
+        held = await bench.rows("SELECT reserved_usd FROM budgets WHERE reserved_usd > 0")
+        assert [row.reserved_usd for row in held] == [Decimal("0.5"), Decimal("0.5")]
+        assert await bench.ledger.conclude(finish(query_id, epoch, sent)) is not None
+        spent = await bench.rows("SELECT reserved_usd, settled_usd FROM budgets WHERE settled_usd > 0")
+        assert [row.reserved_usd for row in spent] == [0, 0]
 
     on_bench(story)
