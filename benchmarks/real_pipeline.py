@@ -56,19 +56,9 @@ def _play(folder: Path, dev: list[Any], held_out: list[Any]) -> tuple[Any, list[
     _pointsman(folder, "train", str(folder / "dev.jsonl"), "--out", router)
     options = ["--router", router, "--target-quality", str(TARGET_QUALITY), "--write", fleet]
     _pointsman(folder, "calibrate", str(folder / "dev.jsonl"), *options)
-    _name_the_router(Path(fleet), router)
     asked = [str(folder / "batch.jsonl"), "--replay", str(folder / "held_out.jsonl"), "--fleet", fleet]
     report = json.loads(_pointsman(folder, "run", *asked, "--output", str(folder / "out.jsonl"), "--json"))
     return report, [json.loads(line) for line in (folder / "out.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-def _name_the_router(fleet: Path, router: str) -> None:
-    """Has the fleet use the trained router, also as the scorer of answers."""
-    lines = fleet.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if not line.startswith(("classifier =", "scorer ="))]
-    at = kept.index("[router]") + 1
-    kept[at:at] = [f'classifier = "{router}"', f'scorer = "{router}"']
-    fleet.write_text("\n".join(kept) + "\n", encoding="utf-8")
 
 
 def _pointsman(folder: Path, *arguments: str) -> str:

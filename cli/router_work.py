@@ -19,7 +19,7 @@ from evaluation.arrays import Floats
 from evaluation.artefact import Artefact, save
 from evaluation.data import LADDER, Dataset, Kind, read_dataset
 from evaluation.faults import EvaluationError
-from evaluation.fleet_text import with_number
+from evaluation.fleet_text import with_setting
 from evaluation.labels import weigh_choices
 from evaluation.outcomes import Way, weigh_cascade, weigh_router
 from evaluation.registry import Registry, open_router
@@ -107,7 +107,7 @@ def calibrate_router(
             data, p_ok=p_ok, p_right=p_right, tariff=tariff, target=Target(cost, quality), seed=asked.seed
         )
         if write is not None:
-            _write_fleet(proposals[0], asked.fleet_path, write)
+            _write_fleet(proposals[0], asked, write)
     if as_json:
         emit(
             {
@@ -305,11 +305,16 @@ def _draw(ways: Sequence[Way], data: Dataset, path: Path) -> None:
         raise Stop(f"{path}: cannot be drawn to.", hint="Name a .png or .svg file.", code=Code.USAGE) from error
 
 
-def _write_fleet(proposal: Proposal, fleet_path: Path | None, target: Path) -> None:
-    """The fleet's text with the proposed number, checked before it is written."""
-    source = read_settings(fleet_path).fleet_path
+def _write_fleet(proposal: Proposal, asked: Asked, target: Path) -> None:
+    """The fleet's text with the proposed number and the router that it holds for, checked before it is written."""
+    source = read_settings(asked.fleet_path).fleet_path
     table = f"tiers.{proposal.tier}" if proposal.knob == Knob.CONFIDENCE else "router"
-    text = with_number(source.read_text(encoding="utf-8"), table=table, key=str(proposal.knob), value=proposal.value)
+    text = with_setting(source.read_text(encoding="utf-8"), table=table, key=str(proposal.knob), value=proposal.value)
+    if asked.router is not None:
+        router = str(Path(asked.router).resolve()) if Path(asked.router).is_dir() else asked.router
+        text = with_setting(text, table="router", key="classifier", value=router)
+        if proposal.knob == Knob.CONFIDENCE:
+            text = with_setting(text, table="router", key="scorer", value=router)
     fresh = target.with_name(f".{target.name}.fresh")
     fresh.write_text(text, encoding="utf-8")
     try:

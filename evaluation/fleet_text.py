@@ -1,5 +1,6 @@
-"""One number of a fleet file changed in its text, so that comments and order stay."""
+"""One setting of a fleet file changed in its text, so that comments and order stay."""
 
+import json
 import re
 from typing import Final
 
@@ -12,23 +13,24 @@ class FleetTextError(EvaluationError):
     """The text has no such table."""
 
 
-def with_number(text: str, *, table: str, key: str, value: float) -> str:
+def with_setting(text: str, *, table: str, key: str, value: float | str) -> str:
     """``text`` with ``key = value`` in ``[table]``: changed where it stands, else added under the header.
 
     Raises FleetTextError where the table has no header line of its own.
     """
+    written = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else f"{value:g}"
     lines = text.splitlines(keepends=True)
     begin = next((at for at, line in enumerate(lines) if _table_of(line) == table), None)
     if begin is None:
         raise FleetTextError(f"the fleet file has no [{table}]; add that line, then try again")
     end = next((at for at in range(begin + 1, len(lines)) if _table_of(lines[at]) is not None), len(lines))
-    setting = re.compile(rf"^(\s*{re.escape(key)}\s*=\s*)([-+0-9._eE]+)(.*)$", re.DOTALL)
+    setting = re.compile(rf'^(\s*{re.escape(key)}\s*=\s*)("[^"]*"|[-+0-9._eE]+)(.*)$', re.DOTALL)
     for at in range(begin + 1, end):
         if found := setting.match(lines[at]):
-            lines[at] = f"{found[1]}{value:g}{found[3]}"
+            lines[at] = f"{found[1]}{written}{found[3]}"
             return "".join(lines)
     header = lines[begin] if lines[begin].endswith("\n") else lines[begin] + "\n"
-    lines[begin] = f"{header}{key} = {value:g}\n"
+    lines[begin] = f"{header}{key} = {written}\n"
     return "".join(lines)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from evaluation.data import Dataset, Example, Kind
 from evaluation.faults import TargetError
-from evaluation.fleet_text import FleetTextError, with_number
+from evaluation.fleet_text import FleetTextError, with_setting
 from evaluation.tariff import Tariff
 from evaluation.thresholds import Knob, Target, as_dict, propose
 from settings import ROOT, check_fleet
@@ -88,18 +88,18 @@ FLEET = (
 
 
 def test_a_number_is_changed_where_it_stands_and_nothing_else() -> None:
-    told = with_number(FLEET, table="tiers.small", key="confidence_threshold", value=0.6125)
+    told = with_setting(FLEET, table="tiers.small", key="confidence_threshold", value=0.6125)
     assert told == FLEET.replace("= 0.7 ", "= 0.6125 ")
 
 
 def test_a_number_that_is_not_there_is_added_to_its_own_table() -> None:
-    told = with_number(FLEET, table="tiers.large", key="confidence_threshold", value=0.5)
+    told = with_setting(FLEET, table="tiers.large", key="confidence_threshold", value=0.5)
     assert told.endswith('[ tiers."large" ]\nconfidence_threshold = 0.5\nconcurrency = 2\n')
 
 
 def test_a_table_that_is_not_there_is_an_error() -> None:
     with pytest.raises(FleetTextError, match=r"has no \[router\]"):
-        with_number(FLEET, table="router", key="quality_weight", value=2)
+        with_setting(FLEET, table="router", key="quality_weight", value=2)
 
 
 @pytest.mark.parametrize(("table", "key"), [("tiers.small", "confidence_threshold"), ("router", "quality_weight")])
@@ -107,6 +107,6 @@ def test_our_own_fleet_stays_sound(tmp_path: object, table: str, key: str) -> No
     from pathlib import Path
 
     path = Path(str(tmp_path)) / "fleet.toml"
-    path.write_text(with_number((ROOT / "fleet.toml").read_text(), table=table, key=key, value=0.85))
+    path.write_text(with_setting((ROOT / "fleet.toml").read_text(), table=table, key=key, value=0.85))
     fleet = check_fleet(path, {}).fleet
     assert (fleet.tiers["small"].confidence_threshold if table != "router" else fleet.router.quality_weight) == 0.85
