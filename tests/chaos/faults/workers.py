@@ -65,9 +65,9 @@ def frozen_past_its_lease(arena: Arena) -> None:
     theirs = [row.id for row in arena.ask(_RUNNING, [worker.pid])]
     arena.simulator.control(latency={"shape": "fixed", "ms": 1500})
     arena.until(
-        lambda: len({row.id for row in arena.ask(_RUNNING, [other.pid])} & set(theirs)) > len(theirs) / 4,
+        lambda: bool({row.id for row in arena.ask(_RUNNING, [other.pid])} & set(theirs)),
         within_s=LEASE_S + 10,
-        what="another worker had its queries",
+        what="another worker had one of its queries",
     )
     worker.signal(signal.SIGCONT)
     arena.sleep(2.0)
