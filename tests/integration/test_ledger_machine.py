@@ -27,7 +27,7 @@ from tests.integration.bench import WHY, Bench
 LEDGERS = 3
 QUERIES = 3
 RESERVED_USD = 0.01
-CAP_USD = 0.02
+CAP_USD = 0.03
 
 UNCLAIMED = {State.READY, State.QUEUED}
 CONCLUDABLE = {State.READY, State.QUEUED, State.RUNNING}

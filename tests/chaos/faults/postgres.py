@@ -1,5 +1,6 @@
 """Postgres stopped in the middle, away, its backends ended, its rows locked."""
 
+import signal
 import threading
 
 import psycopg
@@ -29,11 +30,10 @@ def stopped_five_times(arena: Arena) -> None:
     arena.finish()
 
 
-def _stop(arena: Arena, *, away_s: float = 0.0) -> None:
+def _stop(arena: Arena) -> None:
     arena.strike()
     arena.postgres_away = True
     arena.ground.stop_immediately()
-    arena.sleep(away_s)
     arena.ground.start_again()
     arena.postgres_away = False
     arena.over()
@@ -41,10 +41,23 @@ def _stop(arena: Arena, *, away_s: float = 0.0) -> None:
 
 @fault("postgres_away_longer_than_a_lease", needs_own_postgres=True, graceful=True)
 def away_past_every_lease(arena: Arena) -> None:
+    """The feeder finds it again before any worker does: every lease looks expired, and none is."""
     arena.crew()
     arena.submit(500)
     arena.at(0.3)
-    _stop(arena, away_s=LEASE_S + 5)
+    workers = [worker for name, worker in arena.workers.items() if not name.startswith("feeder")]
+    arena.strike()
+    arena.postgres_away = True
+    arena.ground.stop_immediately()
+    arena.sleep(LEASE_S + 4)  # the calls under way are over
+    for worker in workers:
+        worker.signal(signal.SIGSTOP)
+    arena.ground.start_again()
+    arena.postgres_away = False
+    arena.sleep(2.0)
+    for worker in workers:
+        worker.signal(signal.SIGCONT)
+    arena.over()
     arena.finish()
     rescued = arena.one("SELECT count(*) FROM decisions WHERE kind = 'rescue'")
     arena.extras["rescued"] = rescued
