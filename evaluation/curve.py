@@ -21,10 +21,14 @@ the least total cost in % of always asking the large model.
 """
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
 from evaluation.arrays import Floats
+
+LEAST_GAP: Final = 1e-9
+"""A smaller difference between the two models is one of rounding: a single query of a billion makes as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Curve:
     @property
     def has_gap(self) -> bool:
         """Whether the large model is better at all: without that there is nothing to recover."""
-        return self.large > self.small
+        return self.large - self.small > LEAST_GAP
 
     @property
     def recovered(self) -> Floats:
@@ -131,7 +135,7 @@ def arena_score(quality: float, cost_usd_per_1k: float) -> float:
 
 def _recovered(quality: Floats) -> Floats:
     gap = quality[:, -1:] - quality[:, :1]
-    return np.divide(quality - quality[:, :1], gap, out=np.full_like(quality, np.nan), where=gap > 0)
+    return np.divide(quality - quality[:, :1], gap, out=np.full_like(quality, np.nan), where=gap > LEAST_GAP)
 
 
 def _hull(x: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from evaluation.arrays import Floats
 from evaluation.calibration import Bin, brier, ece, ece_by_chance, reliability
-from evaluation.curve import Curve, arena_score, rank
+from evaluation.curve import LEAST_GAP, Curve, arena_score, rank
 from evaluation.data import Dataset
 from evaluation.resample import DRAWS, Band, Interval, interval, redraw, redraw_mean
 from evaluation.tariff import Tariff
@@ -201,7 +201,7 @@ class _Scene:
         to_large = float(chosen.mean())
         cost = self.first_call + to_large if self.first_call else self.floor + to_large * (1.0 - self.floor)
         gap = float(self.large.mean() - self.small.mean())
-        recovered = (quality - float(self.small.mean())) / gap if gap > 0 else None
+        recovered = (quality - float(self.small.mean())) / gap if gap > LEAST_GAP else None
         return Point(rule, to_large, quality, cost, recovered, self.arena(quality, cost))
 
     def mean_interval(self, ok: Floats) -> Interval | None:

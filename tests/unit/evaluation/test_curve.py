@@ -56,6 +56,14 @@ def test_without_a_gap_there_is_nothing_to_recover() -> None:
     assert (curve.apgr(), curve.cpt(50)) == (None, None)
 
 
+def test_a_gap_that_rounding_made_is_none() -> None:
+    # Both are right twice in five: summed up query by query, the large one comes out ahead by one bit.
+    small, large = np.array([0.0, 0, 0, 1, 1]), np.array([0.0, 1, 1, 0, 0])
+    curve = rank(np.array([0.0, 1, 1, 0, 0]), small, large)
+    assert curve.large > curve.small
+    assert (curve.apgr(), curve.cpt(50)) == (None, None)
+
+
 def test_aiq_is_the_mean_height_of_the_hull_between_the_two_models_costs() -> None:
     # Over shares: the hull rises to 1 at 0.5 and stays, so its mean height is 0.5·0.75 + 0.5·1.
     assert rank(BEST_FIRST, SMALL, LARGE).aiq(0.0) == pytest.approx(0.875, abs=1e-3)
