@@ -14,6 +14,7 @@ from pathlib import Path
 import orjson
 import pytest
 from celery import Celery
+from redis import Redis
 from redis.exceptions import RedisError
 
 from settings import ROOT
@@ -40,9 +41,12 @@ def listening(arena: Arena) -> Iterator[list[bytes]]:
     """Every command that Redis is given meanwhile: messages, and the events that Flower hears."""
     heard: list[bytes] = []
     over = threading.Event()
+    assert arena.redis is not None
+    # Workers take their time to start, and nobody speaks until then: a silence is no error here.
+    silent = Redis.from_url(arena.redis.url, socket_timeout=None)
 
     def listen() -> None:
-        with suppress(RedisError, OSError), arena.client.monitor() as monitor:
+        with suppress(RedisError, OSError), silent.monitor() as monitor:
             for command in monitor.listen():
                 heard.append(orjson.dumps(command, default=str))
                 if over.is_set():
