@@ -11,7 +11,8 @@ WITH wanted AS (
 owners AS (
     SELECT DISTINCT b.id AS batch_id, b.tenant
     FROM wanted AS w JOIN queries AS q ON q.id = w.query_id JOIN batches AS b ON b.id = q.batch_id
-    WHERE w.call_id IS NOT NULL
+    -- The ids as an array: a plan made while the table was small would walk all of it for a join.
+    WHERE q.id = ANY(ARRAY(SELECT query_id FROM wanted)) AND w.call_id IS NOT NULL
 ),
 rooms AS (
     SELECT g.id, g.batch_id, g.tenant, g.cap_usd - g.reserved_usd - g.settled_usd AS left_usd,
@@ -23,7 +24,7 @@ rooms AS (
     FOR UPDATE
 ),
 priced AS (
-    SELECT w.query_id,
+    SELECT w.*,
            by_batch.id AS batch_budget, by_tenant.id AS tenant_budget,
            w.call_id IS NULL
            OR (sum(w.reserved_usd) OVER (PARTITION BY q.batch_id ORDER BY q.id)
@@ -38,17 +39,18 @@ priced AS (
     JOIN batches AS b ON b.id = q.batch_id AND b.cancelled_at IS NULL
     LEFT JOIN rooms AS by_batch ON by_batch.batch_id = b.id
     LEFT JOIN rooms AS by_tenant ON by_tenant.tenant = b.tenant
+    WHERE q.id = ANY(ARRAY(SELECT query_id FROM wanted))
 ),
 claimed AS (
     UPDATE queries AS q
     SET state = 'running', epoch = q.epoch + 1, worker_id = :worker_id, moved_at = now(),
         lease_until = now() + make_interval(secs => :lease_s)
-    FROM wanted AS w, priced AS p
-    WHERE q.id = w.query_id AND p.query_id = w.query_id AND p.fits
-      AND q.stage = w.stage
+    FROM priced AS p
+    WHERE q.id = p.query_id AND p.fits
+      AND q.stage = p.stage
       AND q.state = ANY(CAST(:sources AS text[]))
-    RETURNING q.id, q.batch_id, q.epoch, w.call_id, w.purpose, w.tier, w.deployment, w.provider, w.model,
-              w.reserved_usd, w.price_version,
+    RETURNING q.id, q.batch_id, q.epoch, p.call_id, p.purpose, p.tier, p.deployment, p.provider, p.model,
+              p.reserved_usd, p.price_version,
               array_remove(ARRAY[p.batch_budget, p.tenant_budget], NULL) AS budget_ids
 ),
 intents AS (
@@ -63,22 +65,21 @@ reserved AS (
     UPDATE budgets AS g
     SET reserved_usd = g.reserved_usd + taken.usd, largest_usd = greatest(g.largest_usd, taken.largest_usd)
     FROM (
-        SELECT r.id, coalesce(sum(w.reserved_usd) FILTER (WHERE c.id IS NOT NULL), 0) AS usd,
-               max(w.reserved_usd) AS largest_usd
+        SELECT r.id, coalesce(sum(p.reserved_usd) FILTER (WHERE c.id IS NOT NULL), 0) AS usd,
+               max(p.reserved_usd) AS largest_usd
         FROM rooms AS r
-        JOIN priced AS p ON r.id IN (p.batch_budget, p.tenant_budget)
-        JOIN wanted AS w ON w.query_id = p.query_id AND w.call_id IS NOT NULL
+        JOIN priced AS p ON r.id IN (p.batch_budget, p.tenant_budget) AND p.call_id IS NOT NULL
         LEFT JOIN claimed AS c ON c.id = p.query_id
+        WHERE EXISTS (SELECT 1 FROM rooms)  -- nothing is joined where there is no budget
         GROUP BY r.id
     ) AS taken
     WHERE g.id = taken.id
 ),
 refusals AS (
-    SELECT p.query_id, w.stage, w.tier, w.reserved_usd, p.hopeless, p.budget_policy,
-           CASE WHEN p.hopeless AND p.budget_policy = 'degrade' THEN w.lower END AS lower,
-           p.budget_policy = 'fail' OR (p.budget_policy = 'degrade' AND w.lower IS NOT NULL) AS yields
+    SELECT p.query_id, p.stage, p.tier, p.reserved_usd, p.hopeless, p.budget_policy,
+           CASE WHEN p.hopeless AND p.budget_policy = 'degrade' THEN p.lower END AS lower,
+           p.budget_policy = 'fail' OR (p.budget_policy = 'degrade' AND p.lower IS NOT NULL) AS yields
     FROM priced AS p
-    JOIN wanted AS w ON w.query_id = p.query_id
     WHERE NOT p.fits
 ),
 refused AS (

@@ -9,7 +9,7 @@ WITH moves AS (
         confidence double precision, propensity double precision, call_id bigint, reasons text[],
         detail jsonb, model text, accepted boolean, response json)
 ),
-room AS (
+room AS MATERIALIZED (  -- else counted anew for each row that moves
     SELECT s.stage, s.depth_window - (
         SELECT count(*) FROM queries AS q WHERE q.state = 'queued' AND q.stage = s.stage) AS places
     FROM stages AS s
@@ -31,7 +31,9 @@ moved AS (
         finished_at = CASE WHEN m.final THEN now() END
     FROM moves AS m
     LEFT JOIN room AS r ON r.stage = m.to_stage
-    WHERE q.id = m.query_id
+    -- The ids as an array: a plan made while the table was small would walk all of it for a join.
+    WHERE q.id = ANY(ARRAY(SELECT query_id FROM moves))
+      AND q.id = m.query_id
       AND q.stage = m.stage
       AND q.epoch = m.epoch
       AND q.state = ANY(m.sources)
@@ -60,7 +62,8 @@ results AS (
 before AS (
     SELECT c.id, c.budget_ids, c.outcome, c.cost_usd, c.reserved_usd
     FROM results AS r JOIN calls AS c ON c.id = r.call_id AND c.created_at = r.at
-    WHERE c.budget_ids <> '{}'
+    WHERE c.id = ANY(ARRAY(SELECT call_id FROM results)) AND c.created_at >= (SELECT min(at) FROM results)
+      AND c.budget_ids <> '{}'
     FOR UPDATE OF c
 ),
 charged AS (
@@ -85,7 +88,8 @@ settled AS (
         cost_usd = r.cost_usd, request_id = r.request_id, finish_reason = r.finish_reason,
         mean_logprob = r.mean_logprob, response = r.response, finished_at = now()
     FROM results AS r
-    WHERE c.id = r.call_id AND c.created_at = r.at
+    WHERE c.id = ANY(ARRAY(SELECT call_id FROM results)) AND c.created_at >= (SELECT min(at) FROM results)
+      AND c.id = r.call_id AND c.created_at = r.at
       -- Budgets first: once a call is settled here, `before` would no longer see what it was.
       AND (SELECT count(*) FROM charged) >= 0
 )
