@@ -17,7 +17,6 @@ from api.config import ApiConfig
 from api.errors import ApiError, bad_request
 from api.gate import OPEN, Gate
 from api.metrics import Metrics
-from api.rate import Rate
 from api.service import Service
 from api.shapes import ErrorBody
 from routing.fleet import Fleet
@@ -67,7 +66,13 @@ def create_app(
     app.add_exception_handler(ApiError, _told)
     app.add_exception_handler(RequestValidationError, _told)
     app.add_exception_handler(HTTPException, _told)
-    app.add_middleware(Gate, keyring=lambda: app.state.service.keyring, rate=Rate(), metrics=metrics, opens=OPEN)
+    app.add_middleware(
+        Gate,
+        keyring=lambda: app.state.service.keyring,
+        rate=lambda: app.state.service.rate,
+        metrics=metrics,
+        opens=OPEN,
+    )
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
     return app
 

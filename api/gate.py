@@ -32,7 +32,7 @@ class Gate:
         app: ASGIApp,
         *,
         keyring: Callable[[], Keyring],
-        rate: Rate,
+        rate: Callable[[], Rate],
         metrics: Metrics,
         opens: frozenset[str] = OPEN,
     ) -> None:
@@ -52,7 +52,7 @@ class Gate:
         try:
             if scope["path"] not in self._opens:
                 visitor = await self._keyring().visitor(Headers(scope=scope))
-                self._keep_to_the_rate(visitor)
+                await self._keep_to_the_rate(visitor)
                 scope.setdefault("state", {})["tenant"] = visitor.tenant
             await self._app(scope, receive, said)
         except Exception as error:
@@ -64,8 +64,8 @@ class Gate:
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.observe(scope["method"], route, said.status or 0, time.perf_counter() - began)
 
-    def _keep_to_the_rate(self, visitor: Visitor) -> None:
-        wait_s = self._rate.take(visitor.tenant, per_min=visitor.requests_per_min)
+    async def _keep_to_the_rate(self, visitor: Visitor) -> None:
+        wait_s = await self._rate().take(visitor.tenant, per_min=visitor.requests_per_min)
         if wait_s > 0:
             raise ApiError(
                 429,

@@ -1,6 +1,7 @@
 """What the routes work with: one per process, opened and closed with it."""
 
 import asyncio
+import secrets
 from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -14,12 +15,14 @@ from api.fresh import Fresh
 from api.json_response import json_response
 from api.keyring import Keyring
 from api.metrics import Metrics
+from api.rate import Rate
 from db.api_batches import ApiBatch, ApiBatches
 from db.files import Files
 from db.ledger import Ledger
 from db.session import make_engine
 from db.tenants import Tenants
 from db.webhooks import Webhooks
+from providers.redis_script import connect
 from routing.fleet import Fleet
 from settings import Settings
 
@@ -56,6 +59,8 @@ class Service:
         self.webhooks = Webhooks(self.engine)
         self.ledger = Ledger(self.engine, give_up_s=GIVE_UP_S)
         self.keyring = Keyring(self.tenants, keyless=config.on_loopback)
+        self._redis = connect(settings.redis_url) if settings.redis_url else None
+        self.rate = Rate(self._redis, prefix=settings.key_prefix, process=secrets.token_hex(6))
         self.answers = Answers(self.batches)
         self.stopping = asyncio.Event()
         self.validate_soon = asyncio.Event()
@@ -89,6 +94,8 @@ class Service:
 
     async def close(self) -> None:
         """Closes every connection."""
+        if self._redis is not None:
+            await self._redis.aclose()
         await self.engine.dispose()
 
 

@@ -30,9 +30,9 @@ def connect(url: str) -> Redis:
 
 
 class Script:
-    """The Lua file ``name`` of this package."""
+    """The Lua file ``name`` of this package, or the one at that path."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str | Path) -> None:
         self._source = (Path(__file__).parent / name).read_text()
         self._sha = sha1(self._source.encode(), usedforsecurity=False).hexdigest()
 
