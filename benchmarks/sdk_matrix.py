@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,23 +17,46 @@ import urllib.request
 import venv
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 from db.session import make_engine
 from db.tenants import Tenants
 from settings import ROOT, Settings
 from workers.local import LocalStack
 
-VERSIONS = {"1.x": "openai>=1,<2", "2.x": "openai>=2,<3", "3.x": "openai>=3,<4"}
-CLIENT = ROOT / "benchmarks" / "sdk_client.py"
-_RUN_S = 300.0
+VERSIONS: Final = {"1.x": "1.109.1", "2.x": "2.54.0", "3.x": "3.57.0"}
+"""The last or newest of each major when this was written."""
+VENVS: Final = ROOT / ".venv" / "sdk"
+"""Kept from one run to the next; `make clean` removes them."""
+CLIENT: Final = ROOT / "benchmarks" / "sdk_client.py"
+_RUN_S: Final = 300.0
 
 
-def make_venv(home: Path, requirement: str) -> Path:
-    """The Python of a new venv that has the SDK and nothing of ours."""
-    venv.create(home, with_pip=True)
-    python = home / "bin" / "python"
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement]
-    subprocess.run(pip, check=True, timeout=_RUN_S)
+class NoIndex(RuntimeError):
+    """No package index can be reached, so that there is no SDK to run."""
+
+
+def sdk_python(version: str) -> Path:
+    """The Python of a venv that has this version of the SDK and nothing of ours. Raises NoIndex."""
+    home = VENVS / f"openai-{version}-python-{sys.version_info.major}.{sys.version_info.minor}"
+    python, ready = home / "bin" / "python", home / "ready"
+    if ready.exists():
+        return python
+    shutil.rmtree(home, ignore_errors=True)
+    # Our pip installs into it: one of its own would take longer to make than the rest.
+    venv.create(home, with_pip=False)
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "--quiet", "--disable-pip-version-check"]
+    ran = subprocess.run(
+        [*pip, "--retries", "1", "--timeout", "15", "install", "--no-compile", f"openai=={version}"],
+        capture_output=True,
+        text=True,
+        timeout=_RUN_S,
+    )
+    if ran.returncode and any(words in ran.stderr for words in ("from versions: none", "connection broken")):
+        raise NoIndex(f"openai=={version} cannot be installed: no package index can be reached")
+    if ran.returncode:
+        raise RuntimeError(ran.stderr[-2000:])
+    ready.touch()
     return python
 
 
@@ -80,7 +104,7 @@ def main() -> int:
     told: dict[str, dict[str, object]] = {}
     os.environ["POINTSMAN_API_PRIVATE_WEBHOOKS"] = "1"  # the client listens on loopback
     with TemporaryDirectory(prefix="pm-sdk-") as place:
-        pythons = {name: make_venv(Path(place) / name, VERSIONS[name]) for name in given.versions}
+        pythons = {name: sdk_python(VERSIONS[name]) for name in given.versions}
         fleet = os.environ.get("POINTSMAN_FLEET") or str(ROOT / "fleet.toml")
         settings = Settings.load({"POINTSMAN_HOME": f"{place}/home", "POINTSMAN_FLEET": fleet})
         with LocalStack(settings, settings.fleet(), api=True) as stack:

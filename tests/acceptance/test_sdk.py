@@ -1,0 +1,99 @@
+"""The official SDK in its majors, each in a venv of its own, and the README's client, against everything at once.
+
+The venvs are made from the package index on first use and kept under ``.venv/sdk``; without one these tests are
+skipped, and say so.
+"""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from benchmarks.sdk_matrix import VERSIONS, NoIndex, await_keys, make_key, run_client, sdk_python
+from routing.fleet import Fleet
+from settings import ROOT, Settings
+from workers.local import LocalStack
+
+README = ROOT / "README.md"
+ROLES = [("route", "small", "medium", "large", "special", "fallback", "ingest"), ("feeder",)]
+
+
+@pytest.fixture(scope="module")
+def pythons() -> Iterator[dict[str, Future[Path]]]:
+    """The Python of each SDK, in the making: an installation goes on while the first tests run."""
+    with ThreadPoolExecutor(2) as installer:
+        yield {name: installer.submit(sdk_python, version) for name, version in VERSIONS.items()}
+
+
+@pytest.fixture(scope="module")
+def stack(shipped_fleet: Fleet, pythons: dict[str, Future[Path]]) -> Iterator[LocalStack]:
+    """The shipped fleet, its classifier included, with one worker for all stages."""
+    with tempfile.TemporaryDirectory(prefix="pointsman-sdk-") as place, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POINTSMAN_API_PRIVATE_WEBHOOKS", "1")  # the client listens on loopback
+        settings = Settings.load({"POINTSMAN_HOME": f"{place}/home"})
+        with LocalStack(settings, shipped_fleet, roles=ROLES, api=True) as running:
+            yield running
+            running.check()
+
+
+@pytest.fixture(scope="module")
+def keys(stack: LocalStack) -> dict[str, str]:
+    """A key for each tenant."""
+    tenants = [*VERSIONS, "readme"]
+    keys = {name: asyncio.run(make_key(stack.settings.database_url, f"tenant-{name}")) for name in tenants}
+    await_keys(stack.urls["api"])
+    return keys
+
+
+@pytest.fixture
+def python_of(pythons: dict[str, Future[Path]], capsys: pytest.CaptureFixture[str]) -> Callable[[str], Path]:
+    """The Python of a version. Where there can be none, nobody is to take the silence for success."""
+
+    def wait_for(name: str) -> Path:
+        try:
+            return pythons[name].result()
+        except NoIndex as error:
+            words = f"THE OFFICIAL SDK {name} WAS NOT RUN: {error}"
+            with capsys.disabled():
+                print(f"\n{words}")
+            pytest.skip(words)
+
+    return wait_for
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_official_sdk_drives_all_of_it(
+    stack: LocalStack, keys: dict[str, str], python_of: Callable[[str], Path], version: str
+) -> None:
+    told = run_client(python_of(version), url=stack.urls["api"], key=keys[version])
+    assert "failed" not in told, told["failed"]
+    assert told["openai"] == VERSIONS[version]
+
+
+def test_the_client_of_the_readme_runs_as_it_stands(
+    stack: LocalStack, keys: dict[str, str], python_of: Callable[[str], Path]
+) -> None:
+    (client,) = [block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.S) if "OpenAI" in block]
+    lines = [one for one in client.splitlines() if one]
+    assert len(lines) <= 12
+    environ = {
+        "PATH": os.environ["PATH"],
+        "OPENAI_BASE_URL": stack.urls["api"],
+        "OPENAI_API_KEY": keys["readme"],
+    }
+    ran = subprocess.run(
+        [python_of("3.x"), "-c", client], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120
+    )
+    assert ran.returncode == 0, ran.stderr
+    head, *answers = ran.stdout.splitlines()
+    asked = map(json.loads, (ROOT / "examples" / "queries.jsonl").read_text().splitlines())
+    assert head.startswith("completed")
+    expected = {one.get("custom_id") or one["id"] for one in asked}
+    assert {json.loads(one)["custom_id"] for one in answers} == expected
