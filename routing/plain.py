@@ -19,6 +19,7 @@ class Plain(StrEnum):
     """The kinds of plain cases."""
 
     GREETING = "greeting"
+    RECKON = "reckon"
     FACT = "fact"
     CLASSIFY = "classify"
     EXTRACT = "extract"
@@ -29,6 +30,7 @@ class Plain(StrEnum):
 
 CONFIDENCE: Final = {
     Plain.GREETING: 0.98,
+    Plain.RECKON: 0.93,
     Plain.FACT: 0.92,
     Plain.CLASSIFY: 0.93,
     Plain.EXTRACT: 0.92,
@@ -50,7 +52,8 @@ _CHARS_PER_WORD: Final = 9
 """Scripts without spaces would make one word of a whole page."""
 _MOST_ITEMS: Final = 12
 _LONGEST_WORD: Final = 45
-_GREETING_CHARS: Final = 60
+_OPENING_WORDS_READ: Final = 6
+_SHORT_CHARS: Final = 60
 
 _GREETING: Final = re.compile(
     r"(?:hi|hello|hey|hiya|howdy|good (?:morning|afternoon|evening|night|day)|thanks?(?: you)?(?: (?:so|very) much)?"
@@ -58,6 +61,28 @@ _GREETING: Final = re.compile(
     r"|bonjour|bonsoir|salut|merci(?: beaucoup)?|au revoir|hola|buen(?:os|as) (?:días|tardes|noches)|gracias|adiós)"
     r"(?:[ ,!]+(?:there|all|everyone|you|how are you(?: today)?|wie geht(?:'s| es dir)|ça va|¿?qué tal|comment ça va))*"
     r"[\s!.?,]*",
+    re.IGNORECASE,
+)
+_THANKS: Final = re.compile(
+    r"(?:(?:great|perfect|ok|okay|super|ah)[ ,!.]+)?"
+    r"(?:thanks?(?: you)?(?: (?:so much|very much|a lot))?|many thanks|(?:vielen )?danke?|merci|(?:muchas )?gracias)"
+    r"[ ,!.–-]*"
+    r"(?:for (?:your|the|all the|all your) (?:quick |kind )?(?:help|answer|reply|explanation|time)(?: today)?"
+    r"|für (?:die|deine|ihre) (?:hilfe|antwort)|pour (?:ton|votre) aide|por (?:tu|su|la) ayuda"
+    r"|(?:that|this|it|you|das|you've|c'est|ça) (?:was|were|been|is|has been|have been|war|hat mir|m'a|helped|works)?"
+    r"(?: (?:very|really|so|just|exactly|a|an|of|great|big|me|sehr|bien|helpful|useful|perfect|good|lovely|kind|help"
+    r"|all|it|what i (?:needed|wanted)|geholfen|alles|parfait|aidé))*)[\s!.]*",
+    re.IGNORECASE,
+)
+"""Closed lists to the end: thanks with anything else behind them are no plain case."""
+_NUMBER: Final = r"-?\d{1,4}(?:[.,]\d{1,2})?"
+_OPERATION: Final = r"[-+*/×·÷−x]|plus|minus|times|divided by|mal|durch|fois|por|más|menos"
+_SUM: Final = re.compile(
+    r"(?:(?:what(?:'s| is)|how much is|compute|calculate|wie ?viel (?:ist|sind)|was (?:ist|sind)|combien font"
+    r"|¿?cuánto es) )?"
+    rf"(?:{_NUMBER}(?:\s*(?:{_OPERATION})\s*{_NUMBER}){{1,2}}"
+    rf"|{_NUMBER}\s*(?:%|percent|per cent|prozent) (?:of|von) {_NUMBER}"
+    rf"|the (?:square|cube) root of {_NUMBER}|{_NUMBER} squared)(?:\s*=)?[\s?.!]*",
     re.IGNORECASE,
 )
 _COURTESY_WORDS: Final = """
@@ -113,6 +138,14 @@ _RECKONING_WORDS: Final = """
     cent mille moitié dos tres cuatro cinco seis siete ocho nueve diez cien mil mitad
 """
 _RECKONING: Final = frozenset(_RECKONING_WORDS.split())
+# A question of judgement or of explanation, however short: its first word only looks like one of fact.
+_JUDGING_WORDS: Final = """
+    cause causes reasons arguments might intuitively difference differences differ should would could best better worse
+    good bad great advantages disadvantages ursachen gründe argumente unterschied unterschiede sollte soll beste besten
+    besser vorteile raisons différence différences devrais meilleur meilleure mieux avantages diferencia diferencias
+    debería mejor ventajas
+"""
+_JUDGING: Final = frozenset(_JUDGING_WORDS.split())
 _SENTENCE_END: Final = re.compile(r"[.!?。？！]\s|\n")
 
 
@@ -120,8 +153,8 @@ def plain_case(features: Features, query: Query) -> Plain | None:
     """The plain case that ``query`` is, or None."""
     if query.turns > 2 or features.clipped or features.tokens >= LONG_TOKENS:
         return None
-    if len(query.text) <= _GREETING_CHARS and _GREETING.fullmatch(query.text.strip()):
-        return Plain.GREETING
+    if len(query.text) <= _SHORT_CHARS and (kind := _whole(query.text.strip())):
+        return kind
     kind = _kind(features, query)
     if kind is None or _has_hard_sign(features):
         return None
@@ -135,7 +168,15 @@ def plain_case(features: Features, query: Query) -> Plain | None:
         case Plain.FACT:
             return kind if features.questions == 1 and _is_read(features) else None
         case _:
-            return kind if features.questions == 0 and _is_read(features) else None
+            judging = not _JUDGING.isdisjoint(features.words[:_OPENING_WORDS_READ])
+            return kind if features.questions == 0 and not judging and _is_read(features) else None
+
+
+def _whole(text: str) -> Plain | None:
+    """A greeting, thanks, or a sum that is done in one's head: a short text that is nothing else."""
+    if _GREETING.fullmatch(text) or _THANKS.fullmatch(text):
+        return Plain.GREETING
+    return Plain.RECKON if _SUM.fullmatch(text) else None
 
 
 def _kind(features: Features, query: Query) -> Plain | None:
@@ -168,7 +209,9 @@ def _is_question_of_fact(features: Features, text: str) -> bool:
         or (first in _HOW and second in _MEASURES)
         or (first in _BEFORE_OPENERS and second in _OPENERS)
     )
-    return opens and _RECKONING.isdisjoint(words) and not _SENTENCE_END.search(text.strip())
+    return (
+        opens and _RECKONING.isdisjoint(words) and _JUDGING.isdisjoint(words) and not _SENTENCE_END.search(text.strip())
+    )
 
 
 def _asks_only_for_translation(text: str) -> bool:

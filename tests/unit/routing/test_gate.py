@@ -39,6 +39,13 @@ SURE = 0.9
         "Correct the spelling: I recieved your letter yesteday.",
         "Convert to upper case: the quick brown fox",
         "Sort these names alphabetically: Zoe, Adam, Mia",
+        "Thanks, that was very helpful.",
+        "Danke, das hat mir sehr geholfen!",
+        "Merci pour votre aide",
+        "What is 17 × 23?",
+        "144 / 9 =",
+        "What is 15 % of 240?",
+        "Wie viel ist 12 mal 11?",
         "Summarise in one sentence: The meeting was moved to Friday because the room was taken.",
     ],
 )
@@ -87,6 +94,14 @@ def test_without_a_special_tier_the_special_cases_go_to_the_top() -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "What is the difference between a comet and an asteroid?",
+        "List the arguments for and against in this text: A toll would cut traffic, but shops fear for their trade.",
+        "What should I wear to a wedding in October?",
+        "Was ist der Unterschied zwischen Hagel und Graupel?",
+        "Thanks, that is false, prove that it is.",
+        "Thank you for your answer. Why is it right?",
+        "12 * 12 = 144, is that so for every ring?",
+        "What is 17 × 23 mod 5 in the field of nine elements?",
         "Natalia sold clips to 48 of her friends in April, and then half as many in May. How many altogether?",
         "Write a short poem about the sea.",
         "これは何ですか。説明してください。",
