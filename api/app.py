@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from api import background, batches, chat, extensions, files, health, models, webhooks
+from api import background, batches, chat, dashboard, extensions, files, health, models, webhooks
 from api.config import ApiConfig
 from api.errors import ApiError, bad_request
 from api.gate import OPEN, Gate
@@ -60,7 +60,7 @@ def create_app(
             await service.close()
 
     app = FastAPI(title=TITLE, description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None)
-    for group in (files, batches, chat, models, webhooks, extensions):
+    for group in (files, batches, chat, models, webhooks, extensions, dashboard):
         app.include_router(group.router, responses=_ERRORS)
     app.include_router(health.router, responses={status: _ERRORS[status] for status in (401, 403, 429, 503)})
     app.add_exception_handler(ApiError, _told)
@@ -71,7 +71,7 @@ def create_app(
         keyring=lambda: app.state.service.keyring,
         rate=lambda: app.state.service.rate,
         metrics=metrics,
-        opens=OPEN,
+        opens=OPEN | dashboard.OPEN,
     )
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
     return app

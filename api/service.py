@@ -11,11 +11,14 @@ from api.answers import Answers
 from api.batch_object import ENDED, batch_object, is_finalized, status_of
 from api.config import ApiConfig
 from api.errors import not_found
+from api.figures import Figures
 from api.fresh import Fresh
 from api.json_response import json_response
 from api.keyring import Keyring
+from api.live import Live
 from api.metrics import Metrics
 from api.rate import Rate
+from api.router_card import router_card
 from db.api_batches import ApiBatch, ApiBatches
 from db.files import Files
 from db.ledger import Ledger
@@ -63,6 +66,8 @@ class Service:
         self.rate = Rate(self._redis, prefix=settings.key_prefix, process=secrets.token_hex(6))
         self.answers = Answers(self.batches)
         self.stopping = asyncio.Event()
+        self.figures = Figures(self.engine, fleet, redis=self._redis, key_prefix=settings.key_prefix)
+        self.live = Live(self.figures, router=router_card(fleet, settings.home / "routers"), stopping=self.stopping)
         self.validate_soon = asyncio.Event()
         """Set where a batch was made, so that it need not wait for the next look."""
         self.deliver_soon = asyncio.Event()
@@ -94,6 +99,7 @@ class Service:
 
     async def close(self) -> None:
         """Closes every connection."""
+        await self.live.close()
         if self._redis is not None:
             await self._redis.aclose()
         await self.engine.dispose()

@@ -142,6 +142,12 @@ queries = Table(
     Index("ix_queries_running", "lease_until", postgresql_where=text("state = 'running'")),
     Index("ix_queries_held", "batch_id", "needs_usd", "id", postgresql_where=text("state = 'held'")),
     Index("ix_queries_open", "batch_id", postgresql_where=text(_one_of("state", OPEN))),
+    Index(
+        "ix_queries_unanswered",
+        "batch_id",
+        "state",
+        postgresql_where=text(_one_of("state", TERMINAL - {State.DONE})),
+    ),
     postgresql_with={"fillfactor": "70"},
 )
 
@@ -213,6 +219,7 @@ calls = Table(
     Index("ix_calls_query_id", "query_id"),
     Index("ix_calls_batch_id", "batch_id"),
     Index("ix_calls_open", "created_at", postgresql_where=text("outcome IS NULL")),
+    Index("ix_calls_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     postgresql_partition_by="RANGE (created_at)",
 )
 
@@ -239,6 +246,12 @@ decisions = Table(
     Column("detail", JSONB),
     Index("ix_decisions_query_id", "query_id"),
     Index("ix_decisions_batch_id", "batch_id"),
+    Index(
+        "ix_decisions_at",
+        "at",
+        postgresql_using="brin",
+        postgresql_with={"pages_per_range": "16", "autosummarize": "on"},
+    ),
     postgresql_partition_by="RANGE (at)",
 )
 

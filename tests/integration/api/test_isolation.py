@@ -137,6 +137,22 @@ def events(client: httpx.Client, theirs: Theirs) -> None:
     nothing_there(client.get(f"/v1/pointsman/batches/{theirs.batch}/events"))
 
 
+def figures(client: httpx.Client, theirs: Theirs) -> None:
+    told = client.get("/v1/pointsman/figures").json()
+    assert (told["open"], told["batches"], told["recent"]["ended"]) == (0, [], {})
+
+
+def live(client: httpx.Client, theirs: Theirs) -> None:
+    with client.stream("GET", "/v1/pointsman/live") as response:
+        first = next(text for text in response.iter_lines() if text.startswith("data: "))
+    assert theirs.batch not in first
+    assert '"open":0' in first
+
+
+def find(client: httpx.Client, theirs: Theirs) -> None:
+    empty(client.get("/v1/pointsman/queries", params={"custom_id": "theirs"}))
+
+
 def metrics(client: httpx.Client, theirs: Theirs) -> None:
     told = client.get("/metrics").text
     assert not any(name in told for name in (theirs.batch, theirs.input_file, "them"))
@@ -164,6 +180,9 @@ PROBES: dict[tuple[str, str], Callable[[httpx.Client, Theirs], None]] = {
     ("GET", "/v1/pointsman/batches/{batch_id}/explain"): explain,
     ("GET", "/v1/pointsman/batches/{batch_id}/report"): report,
     ("GET", "/v1/pointsman/batches/{batch_id}/events"): events,
+    ("GET", "/v1/pointsman/figures"): figures,
+    ("GET", "/v1/pointsman/live"): live,
+    ("GET", "/v1/pointsman/queries"): find,
     ("GET", "/metrics"): metrics,
 }
 

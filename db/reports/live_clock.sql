@@ -1,0 +1,2 @@
+-- The time by Postgres' clock, which alone counts.
+SELECT now() AS now
