@@ -6,6 +6,7 @@ matters to a stream. Source: https://platform.openai.com/docs/api-reference/chat
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -55,12 +56,8 @@ class OpenAICompatible:
             raise Inexpressible("n", "a query has one answer")
         sent = {key: value for key, value in body.items() if key not in _REPLACED}
         sent["model"] = model.model
-        sent[self._cap_key()] = completion_cap(body, model)
+        sent[_cap_key(self.provider.base_url)] = completion_cap(body, model)
         return sent
-
-    def _cap_key(self) -> str:
-        host = urlsplit(self.provider.base_url).hostname or ""
-        return "max_completion_tokens" if f".{host}".endswith(_NEW_CAP_HOSTS) else "max_tokens"
 
     def read(self, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:
         usage = read_usage(shape.mapping(answer.get("usage")))
@@ -91,6 +88,12 @@ class OpenAICompatible:
         error = shape.mapping(answer.get("error"))
         code = shape.code(error.get("code"))
         return Complaint(kind=_KINDS.get(code or ""), code=code or shape.code(error.get("type")))
+
+
+@cache
+def _cap_key(base_url: str) -> str:
+    host = urlsplit(base_url).hostname or ""
+    return "max_completion_tokens" if f".{host}".endswith(_NEW_CAP_HOSTS) else "max_tokens"
 
 
 def read_usage(said: Mapping[str, Any]) -> Usage | None:

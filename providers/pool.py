@@ -15,11 +15,12 @@ from providers.body import read_capped
 from providers.contract import Adapter, Complaint
 from providers.errors import Inexpressible, Refused, UnsendableHeader, WrongShape
 from providers.google import Google
+from providers.httpx_line import HttpxLine
 from providers.openai_compatible import OpenAICompatible
 from providers.retry_after import clamp, read_retry_after
 from providers.sent import LINE_ERRORS, kind_of
 from providers.status import kind_of_status
-from providers.transport import open_transport
+from providers.wire import Address, Line, Reply, Wire
 from routing.fleet import Fleet, Model, Protocol, Provider
 from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
 
@@ -58,8 +59,9 @@ class _Received:
 class Pool:
     """All connections to the providers of ``fleet``, for one event loop.
 
-    A key is read from ``environ`` when it is sent, and kept nowhere. ``clock`` gives seconds
-    that only go forward, ``now`` Unix seconds. Raises UnsendableHeader.
+    A key is read from ``environ`` when it is sent, and kept nowhere. ``transport`` is an httpx transport to send
+    by, instead of our own `Wire`. ``clock`` gives seconds that only go forward, ``now`` Unix seconds.
+    Raises UnsendableHeader.
     """
 
     def __init__(
@@ -75,12 +77,12 @@ class Pool:
             _check_headers(provider)
         self._fleet = fleet
         self._environ = environ
-        self._transport = transport
+        self._line: Line = Wire() if transport is None else HttpxLine(transport)
         self._clock = clock
         self._now = now
         self._adapters = {name: adapter_for(provider) for name, provider in fleet.providers.items()}
         self._hosts = {httpx.URL(provider.base_url).host for provider in fleet.providers.values()}
-        self._urls: dict[str, httpx.URL] = {}
+        self._addresses: dict[str, Address] = {}
 
     def __repr__(self) -> str:
         return f"Pool(fleet={self._fleet.name!r})"
@@ -134,8 +136,7 @@ class Pool:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        if self._transport is not None:
-            await self._transport.aclose()
+        await self._line.aclose()
 
     async def _send(
         self, model: Model, body: Mapping[str, Any], *, call_id: int | None, deadline_s: float, received: _Received
@@ -143,41 +144,34 @@ class Pool:
         provider = self._fleet.providers[model.provider]
         adapter = self._adapters[model.provider]
         content = _encode(adapter.payload(body, model))
-        url = self._url(model, adapter)
-        if url.host not in self._hosts:
+        address = self._address(model, adapter)
+        if address.host not in self._hosts:
             return Failure(FailureKind.NEVER_SENT, "its host is none of the fleet's")
-        key = self._environ.get(provider.api_key_env or "", "").strip() or None
+        key = self._environ.get(provider.api_key_env, "").strip() or None if provider.api_key_env else None
         if provider.api_key_env and key is None:
             return Failure(FailureKind.AUTH, f"the environment has no {provider.api_key_env}")
         if key is not None and not (key.isascii() and key.isprintable()):
             return Failure(FailureKind.AUTH, f"{provider.api_key_env} holds what no header can carry")
-        request = httpx.Request(
-            "POST",
-            url,
-            content=content,
-            headers=_headers(adapter, key=key, call_id=call_id),
-            extensions={"timeout": {"connect": min(_CONNECT_S, deadline_s), "pool": min(_CONNECT_S, deadline_s)}},
-        )
-        # The transport itself, without a client around it: no redirects, no cookies, no proxies of
-        # the environment, and no log line with the address.
-        response = await self._opened().handle_async_request(request)
+        headers = _headers(adapter, key=key, call_id=call_id)
+        connect_s = min(_CONNECT_S, deadline_s)
+        reply = await self._line.send(address, headers=headers, content=content, connect_s=connect_s)
         try:
-            outcome = await self._read(response, model, adapter, received)
+            outcome = await self._read(reply, model, adapter, received)
         finally:
-            await response.aclose()
+            await reply.close()
         if isinstance(outcome, Completion) and outcome.usage == _NO_USAGE:
             return replace(outcome, usage=_worst_usage(content, outcome.text))
         return outcome
 
-    async def _read(self, response: httpx.Response, model: Model, adapter: Adapter, received: _Received) -> Outcome:
-        received.status = response.status_code
-        request_id = next(filter(None, map(response.headers.get, _REQUEST_IDS)), None)
+    async def _read(self, reply: Reply, model: Model, adapter: Adapter, received: _Received) -> Outcome:
+        received.status = reply.status
+        request_id = next(filter(None, map(reply.headers.get, _REQUEST_IDS)), None)
         received.request_id = request_id and request_id[:_LONGEST_ID]
-        kind = kind_of_status(response.status_code)
+        kind = kind_of_status(reply.status)
         try:
             content = await read_capped(
-                response.stream,  # type: ignore[arg-type]  # a response of an async transport streams asynchronously
-                encoding=response.headers.get("content-encoding", ""),
+                reply.chunks(),
+                encoding=reply.headers.get("content-encoding", ""),
                 cap=adapter.provider.max_response_bytes,
             )
             answer = _decode(content)
@@ -187,32 +181,27 @@ class Pool:
             answer = {}  # an error without a readable body is still that error
         if kind is None:
             return adapter.read(answer, model, created=int(self._now()))
-        return self._failure(kind, response, adapter.complaint(response.status_code, answer))
+        return self._failure(kind, reply, adapter.complaint(reply.status, answer))
 
-    def _failure(self, kind: FailureKind, response: httpx.Response, complaint: Complaint) -> Failure:
+    def _failure(self, kind: FailureKind, reply: Reply, complaint: Complaint) -> Failure:
         waits = [
             wait
-            for wait in (read_retry_after(response.headers, now=self._now()), complaint.retry_after_s)
+            for wait in (read_retry_after(reply.headers, now=self._now()), complaint.retry_after_s)
             if wait is not None
         ]
         told = f" {complaint.code}" if complaint.code else ""
         return Failure(
             complaint.kind or kind,
-            f"status {response.status_code}{told}",
+            f"status {reply.status}{told}",
             retry_after_s=clamp(max(waits)) if waits else None,
         )
 
-    def _url(self, model: Model, adapter: Adapter) -> httpx.URL:
-        url = self._urls.get(model.name)
-        if url is None:
+    def _address(self, model: Model, adapter: Adapter) -> Address:
+        address = self._addresses.get(model.name)
+        if address is None:
             base = httpx.URL(adapter.provider.base_url + adapter.path(model))
-            url = self._urls[model.name] = base.copy_merge_params(adapter.provider.query)
-        return url
-
-    def _opened(self) -> httpx.AsyncBaseTransport:
-        if self._transport is None:
-            self._transport = open_transport()
-        return self._transport
+            address = self._addresses[model.name] = Address.of(base.copy_merge_params(adapter.provider.query))
+        return address
 
 
 def _check_headers(provider: Provider) -> None:

@@ -94,7 +94,7 @@ def test_routing_imports_nothing_but_the_standard_library() -> None:
 
 @pytest.mark.parametrize("package", sorted(OURS - {"providers"}))
 def test_only_providers_speak_http(package: str) -> None:
-    assert offences(package, frozenset({"httpx", "httpx_aiohttp", "requests", "aiohttp"})) == []
+    assert offences(package, frozenset({"httpx", "httptools", "requests", "aiohttp"})) == []
 
 
 @pytest.mark.parametrize("package", sorted(OURS - {"db"}))

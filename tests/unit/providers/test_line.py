@@ -10,13 +10,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import httpx
 import orjson
 import pytest
 
 from providers.body import read_capped
-from providers.errors import WrongShape
+from providers.errors import LineBroken, NotConnected, WrongShape
 from providers.pool import Pool
 from providers.sent import kind_of
 from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
@@ -333,18 +332,11 @@ def test_a_cancelled_call_is_cancelled_and_its_connection_closed() -> None:
     assert asyncio.run(run())
 
 
-def caused(error: Exception, cause: Exception) -> Exception:
-    error.__cause__ = cause
-    return error
-
-
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (caused(httpx.ConnectTimeout(""), aiohttp.ConnectionTimeoutError()), FailureKind.NEVER_SENT),
-        (caused(httpx.ConnectTimeout(""), aiohttp.ServerDisconnectedError()), FailureKind.UNKNOWN),
-        (caused(httpx.ConnectTimeout(""), aiohttp.ClientOSError(104, "reset")), FailureKind.UNKNOWN),
-        (caused(httpx.ReadTimeout(""), aiohttp.SocketTimeoutError()), FailureKind.UNKNOWN),
+        (NotConnected("TimeoutError"), FailureKind.NEVER_SENT),
+        (LineBroken("ConnectionResetError"), FailureKind.UNKNOWN),
         (httpx.ConnectError(""), FailureKind.NEVER_SENT),
         (httpx.ConnectTimeout(""), FailureKind.NEVER_SENT),
         (httpx.PoolTimeout(""), FailureKind.NEVER_SENT),
@@ -356,5 +348,62 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (ConnectionResetError(), FailureKind.UNKNOWN),
     ],
 )
-def test_the_cause_decides_whether_it_was_sent(error: Exception, expected: FailureKind) -> None:
+def test_the_error_decides_whether_it_was_sent(error: Exception, expected: FailureKind) -> None:
     assert kind_of(error) is expected
+
+
+async def interim_first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    writer.write(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" + WHOLE)
+
+
+async def without_length(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    writer.write(b"HTTP/1.0 200 OK\r\n\r\n" + ANSWER)
+
+
+async def byte_by_byte(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    for at in range(len(WHOLE)):
+        writer.write(WHOLE[at : at + 1])
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("handler", [interim_first, without_length, byte_by_byte])
+def test_unusual_but_whole_answers_are_read(handler: Handler) -> None:
+    (outcome,) = talk(handler)
+    assert isinstance(outcome, Completion)
+    assert outcome.text == "four"
+
+
+def test_a_connection_is_kept_between_calls_but_not_after_it_said_close_or_too_much() -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await read_request(reader)
+        writer.write(WHOLE)
+        await read_request(reader)
+        if connections == 1:
+            writer.write(WHOLE.replace(b"content-length", b"connection: close\r\ncontent-length"))
+        else:
+            writer.write(WHOLE + b"HTTP/1.1 200 OK\r\n")  # the start of an answer to nothing
+        await reader.read()
+
+    outcomes = talk(serve, times=5)
+    assert sum(isinstance(outcome, Completion) for outcome in outcomes) == 5
+    assert connections == 3
+
+
+def test_an_idle_connection_is_closed_before_a_server_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("providers.wire.KEEPALIVE_S", 0.05)
+    ended = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(WHOLE)
+        ended.append(await asyncio.wait_for(reader.read(), 5))
+
+    talk(serve, pause_s=0.3)
+    assert ended == [b""]
