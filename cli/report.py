@@ -1,0 +1,103 @@
+"""``pointsman report``: what a batch did, cost and saved, as a page, as Markdown or as JSON."""
+
+import os
+import sys
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, assert_never
+
+import orjson
+import typer
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from cli.batches import BatchArgument, with_database
+from cli.console import err
+from cli.opened import read_settings, the_batch
+from cli.output import check_writable
+from cli.run import FleetOption
+from db.reports.account import Account, batch_account
+from db.reports.account_json import account_as_json
+from report.markdown import markdown
+from report.page import page
+
+app = typer.Typer()
+
+
+class Form(StrEnum):
+    """What a report is written as."""
+
+    HTML = "html"
+    MD = "md"
+    JSON = "json"
+
+
+@app.command()
+def report(
+    batch: BatchArgument = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Written whole or not at all; stdout, if left out."),
+    ] = None,
+    form: Annotated[
+        Form | None, typer.Option("--format", help="By FILE's ending, if left out; Markdown on stdout.")
+    ] = None,
+    rows: Annotated[
+        int, typer.Option("--rows", "-n", min=1, max=1000, help="How many of the dearest and most doubtful queries.")
+    ] = 10,
+    with_text: Annotated[
+        bool, typer.Option("--with-text", help="Show the prompts of those queries: whoever gets the file reads them.")
+    ] = False,
+    audit: Annotated[bool, typer.Option(help="Hold every decision against its seal: reads all of them.")] = True,
+    fleet: FleetOption = None,
+) -> None:
+    """What BATCH did, cost and saved, from the ledger alone; also of a batch that is still open.
+
+    The page is one file without scripts that asks no network: it can be sent and archived.
+    """
+    settings = read_settings(fleet)
+    checked = settings.fleet()
+    if output is not None:
+        check_writable(output)
+    chosen = form or _form_of(output)
+
+    async def work(engine: AsyncEngine) -> Account:
+        found = await the_batch(engine, batch)
+        if found.total > _LONG and audit:
+            err.print("Reading the ledger, and checking the seal of every decision …", style="dim")
+        return await batch_account(
+            engine, found, fleet=checked, now=datetime.now(UTC), rows=rows, with_text=with_text, audited=audit
+        )
+
+    text = _written(with_database(settings, work), chosen)
+    if output is None:
+        sys.stdout.buffer.write(text)
+        sys.stdout.flush()
+        return
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}.new")
+    try:
+        unfinished.write_bytes(text)
+        os.replace(unfinished, output)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    err.print(f"The report is in {output}", style="dim")
+
+
+_LONG = 100_000
+
+
+def _form_of(output: Path | None) -> Form:
+    endings = {".html": Form.HTML, ".htm": Form.HTML, ".json": Form.JSON}
+    return Form.MD if output is None else endings.get(output.suffix.lower(), Form.MD)
+
+
+def _written(account: Account, form: Form) -> bytes:
+    match form:
+        case Form.HTML:
+            return page(account).encode()
+        case Form.MD:
+            return markdown(account).encode()
+        case Form.JSON:
+            return orjson.dumps(account_as_json(account)) + b"\n"
+        case _:
+            assert_never(form)

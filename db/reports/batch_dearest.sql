@@ -1,0 +1,22 @@
+-- The queries of a batch that cost most, all their calls together. The prompt's body only where it is asked for.
+WITH dearest AS (
+    SELECT query_id, sum(coalesce(cost_usd, reserved_usd)) AS cost_usd, count(*) AS calls
+    FROM calls
+    WHERE batch_id = :batch_id AND query_id IS NOT NULL
+    GROUP BY query_id
+    ORDER BY cost_usd DESC, query_id
+    LIMIT :rows
+)
+SELECT d.query_id, p.custom_id, q.state, coalesce(a.tier, q.tier) AS tier, a.model, a.confidence, a.accepted,
+       q.escalations, d.calls, d.cost_usd, why.reasons,
+       CASE WHEN CAST(:with_text AS boolean) THEN CAST(p.body AS text) END AS body
+FROM dearest AS d
+JOIN queries AS q ON q.id = d.query_id
+JOIN prompts AS p ON p.query_id = d.query_id
+LEFT JOIN answers AS a ON a.query_id = d.query_id AND q.state = 'done'
+LEFT JOIN LATERAL (
+    SELECT array_agg(r.reason ORDER BY e.id, r.place) AS reasons
+    FROM decisions AS e, unnest(e.reasons) WITH ORDINALITY AS r (reason, place)
+    WHERE e.query_id = d.query_id AND e.kind IN ('route', 'judge', 'fallback')
+) AS why ON true
+ORDER BY d.cost_usd DESC, d.query_id

@@ -1,0 +1,56 @@
+"""Figures as people read them."""
+
+from typing import Final
+
+_NONE: Final = "–"
+NO_BREAK: Final = "\u00a0"
+
+
+_DECIDERS: Final = frozenset({"gate", "pin", "prior", "exploration", "llm", "none"})
+
+
+def decider(router: str) -> str:
+    """Who decided: a trained router goes by its own name, which alone says nothing."""
+    return router if router in _DECIDERS else f"classifier {router}"
+
+
+def plain(words: str) -> str:
+    """``words`` without control and direction characters: what users and models wrote steers nothing."""
+    return "".join(char if char.isprintable() or char == NO_BREAK else " " for char in words)
+
+
+def usd(amount: float | None) -> str:
+    """Dollars, with as many places as a small amount needs."""
+    if amount is None:
+        return _NONE
+    places = 2 if abs(amount) >= 1 or amount == 0 else 4 if abs(amount) >= 0.01 else 6
+    return f"{'-' if amount < 0 else ''}${abs(amount):,.{places}f}"
+
+
+def percent(share: float | None, places: int = 1) -> str:
+    """A share of 1 as a percentage."""
+    return _NONE if share is None else f"{100 * share:.{places}f}{NO_BREAK}%"
+
+
+def part(count: float, of: float) -> str:
+    """``count`` as a percentage of ``of``."""
+    return percent(count / of if of else None)
+
+
+def ms(value: float | None) -> str:
+    """Milliseconds, without a unit."""
+    return _NONE if value is None else f"{value:,.0f}"
+
+
+def confidence(value: float | None) -> str:
+    """0 to 1, two places."""
+    return _NONE if value is None else f"{value:.2f}"
+
+
+def seconds(value: float) -> str:
+    """``9.4 s``, ``12:40 min`` or ``3:05:00 h``."""
+    if value < 60:
+        return f"{value:.1f}{NO_BREAK}s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}{NO_BREAK}h" if hours else f"{minutes}:{rest:02}{NO_BREAK}min"
