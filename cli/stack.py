@@ -85,9 +85,7 @@ def _served_elsewhere(settings: Settings, fleet: Fleet) -> bool:
 
     async def roles() -> set[str]:
         async with opened_database(settings) as engine:
-            return {
-                role for row in await Presence(engine).alive() for role in str(row.role).replace("-", ",").split(",")
-            }
+            return {role for row in await Presence(engine).alive() for role in str(row.role).split()}
 
     try:
         return asyncio.run(roles()) >= {ROUTE, *fleet.tiers}

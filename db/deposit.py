@@ -1,11 +1,13 @@
 """A new batch into Postgres: prompts by COPY, queries by range, all in one transaction or nothing."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import orjson
 from psycopg import AsyncCopy
@@ -20,6 +22,13 @@ from routing.lifecycle import ROUTE, State
 
 Prompt = tuple[bytes, int, bytes, bytes | None]
 """One query: custom id, line number, body and options, the latter two as JSON without raw control characters."""
+
+
+AT_ONCE: Final = 4
+"""Deposits of one process at a time. Each holds a connection and needs a second one for its ids: were the
+whole pool (at least five, see `make_engine`) taken by first ones, all would wait for each other."""
+
+_turns: WeakKeyDictionary[AsyncEngine, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,7 @@ async def deposit(engine: AsyncEngine, order: Order, fleet: Fleet) -> AsyncItera
     The batch exists once the block ends without an exception and with at least one prompt.
     """
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_turns.setdefault(engine, asyncio.Semaphore(AT_ONCE)))
         connection = await stack.enter_async_context(engine.connect())
         await connection.execution_options(isolation_level="READ COMMITTED")
         await stack.enter_async_context(connection.begin())

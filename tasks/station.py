@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import structlog
 import uvloop
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.ledger import Ledger
@@ -76,7 +77,7 @@ class Station:
         while self.ledger.worker_id is not None:
             try:
                 await presence.renew(self.ledger.worker_id, in_flight=self.in_flight)
-            except DBAPIError:
+            except (DBAPIError, NoConnection):
                 log.warning("beat_missed")
             await asyncio.sleep(ALIVE_S / 3)
 
@@ -87,7 +88,7 @@ class Station:
         if self.ledger.worker_id is not None:
             try:
                 await presence.leave(self.ledger.worker_id)
-            except DBAPIError:
+            except (DBAPIError, NoConnection):
                 log.warning("left_without_word")
         await self.admission.aclose()
         await self.pool.aclose()

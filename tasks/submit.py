@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.deposit import Deposit, Order, deposit
@@ -61,6 +62,8 @@ async def submit_when_possible(
         except DBAPIError as error:
             if not passes(error):
                 raise
+        except NoConnection:
+            pass  # each one waits for a Postgres that stands still
         await asyncio.sleep(1.0)
 
 
