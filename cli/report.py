@@ -48,7 +48,13 @@ def report(
     with_text: Annotated[
         bool, typer.Option("--with-text", help="Show the prompts of those queries: whoever gets the file reads them.")
     ] = False,
-    audit: Annotated[bool, typer.Option(help="Hold every decision against its seal: reads all of them.")] = True,
+    audit: Annotated[
+        bool | None,
+        typer.Option(
+            "--audit/--no-audit",
+            help="Hold every decision against its seal, which reads all of them; left out: up to 100,000 queries.",
+        ),
+    ] = None,
     fleet: FleetOption = None,
 ) -> None:
     """What BATCH did, cost and saved, from the ledger alone; also of a batch that is still open.
@@ -63,10 +69,11 @@ def report(
 
     async def work(engine: AsyncEngine) -> Account:
         found = await the_batch(engine, batch)
-        if found.total > _LONG and audit:
-            err.print("Reading the ledger, and checking the seal of every decision …", style="dim")
+        audited = found.total <= _LONG if audit is None else audit
+        if found.total > _LONG:
+            err.print(f"Reading the ledger{' and every decision' if audited else ''} …", style="dim")
         return await batch_account(
-            engine, found, fleet=checked, now=datetime.now(UTC), rows=rows, with_text=with_text, audited=audit
+            engine, found, fleet=checked, now=datetime.now(UTC), rows=rows, with_text=with_text, audited=audited
         )
 
     text = _written(with_database(settings, work), chosen)

@@ -14,6 +14,7 @@ LEFT: Final = 58.0
 RIGHT: Final = 30.0
 TOP: Final = 20.0
 BOTTOM: Final = 52.0
+_APART: Final = 20.0
 
 
 def cost_quality(picture: Picture, tiers: tuple[str, ...]) -> Element:
@@ -63,14 +64,18 @@ def cost_quality(picture: Picture, tiers: tuple[str, ...]) -> Element:
             class_="split",
         )
     )
-    middle = Place("", (first.cost_usd + last.cost_usd) / 2, (first.well + last.well) / 2)
-    root.append(element("text", "fixed split", x=x(middle.cost_usd) + 10, y=y(middle.well) + 18, class_="small"))
+    low = Place("", (4 * first.cost_usd + last.cost_usd) / 5, (4 * first.well + last.well) / 5)
+    root.append(element("text", "fixed split", x=x(low.cost_usd) + 12, y=y(low.well) + 14, class_="small"))
     for place in picture.alone:
         tier = place.name.removeprefix("always ")
         colour = f"var(--tier-{tiers.index(tier) % 6})" if tier in tiers else "var(--faint)"
         root.extend(_point(place, x(place.cost_usd), y(place.well), colour, flip=place is last))
-    for place in picture.mixed:
-        root.extend(_point(place, x(place.cost_usd), y(place.well), "var(--faint)", hollow=True))
+    above = -_APART
+    for place in sorted(picture.mixed, key=lambda place: -place.well):
+        # Two labels side by side would run into each other: the lower point's goes below it.
+        close = y(place.well) - above < _APART
+        above = y(place.well)
+        root.extend(_point(place, x(place.cost_usd), above, "var(--faint)", hollow=True, low=close))
     batch = picture.batch
     at, up = x(batch.cost_usd), y(batch.well)
     root.append(element("circle", cx=at, cy=up, r=15, class_="halo"))
@@ -101,14 +106,16 @@ def cost_quality(picture: Picture, tiers: tuple[str, ...]) -> Element:
     return root
 
 
-def _point(place: Place, x: float, y: float, colour: str, *, flip: bool = False, hollow: bool = False) -> list[Element]:
+def _point(
+    place: Place, x: float, y: float, colour: str, *, flip: bool = False, hollow: bool = False, low: bool = False
+) -> list[Element]:
     style = f"fill:var(--paper);stroke:{colour};stroke-width:2" if hollow else f"fill:{colour}"
     title = element("title", f"{place.name}: {usd(place.cost_usd)}, {percent(place.well)}")
     anchor = "end" if flip or x > WIDTH * 0.8 else "start"
     shift = -12 if anchor == "end" else 12
     return [
         element("circle", title, cx=x, cy=y, r=6, style=style),
-        element("text", place.name, x=x + shift, y=y + (18 if flip else 5), class_="label", text_anchor=anchor),
+        element("text", place.name, x=x + shift, y=y + (18 if flip or low else 5), class_="label", text_anchor=anchor),
     ]
 
 

@@ -351,7 +351,7 @@ def _audit(account: Account) -> Section:
     title = "Audit seal"
     audit = account.audit
     if audit is None:
-        return Section("audit", title, ["It was not asked for (`--no-audit`); `pointsman audit verify` checks it."])
+        return Section("audit", title, ["Not checked here: `pointsman report --audit` or `pointsman audit verify` does."])
     words: list[str] = []
     tables: list[Table] = []
     if audit.findings:
