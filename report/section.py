@@ -351,7 +351,9 @@ def _audit(account: Account) -> Section:
     title = "Audit seal"
     audit = account.audit
     if audit is None:
-        return Section("audit", title, ["Not checked here: `pointsman report --audit` or `pointsman audit verify` does."])
+        return Section(
+            "audit", title, ["Not checked here: `pointsman report --audit` or `pointsman audit verify` does."]
+        )
     words: list[str] = []
     tables: list[Table] = []
     if audit.findings:
