@@ -38,9 +38,9 @@ async def finalize(service: Service) -> bool:
             (Content.OUTPUT, batch.output_file_id, batch.counts.done),
             (Content.ERRORS, batch.error_file_id, batch.counts.total - batch.counts.done),
         )
-        if lines
+        if lines and not batch.purged
     ]
-    usage = await service.batches.usage(batch.id)
+    usage = None if batch.purged else await service.batches.usage(batch.id)
     await service.batches.finalize(batch, usage=usage, files=files, event=_event(batch), event_id=event_id())
     service.deliver_soon.set()
     log.info("batch_finalized", batch=batch.handle, files=len(files))

@@ -62,6 +62,8 @@ class ApiBatch:
     failed_at: datetime | None
     ended_at: datetime | None
     finalized_at: datetime | None
+    purged: bool = False
+    """Whether retention has taken its texts and calls, so that there are no results to be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +287,7 @@ class ApiBatches:
         return {name: int(value) for name, value in rows[0]._mapping.items()}
 
     async def finalize(
-        self, batch: ApiBatch, *, usage: Mapping[str, int], files: Sequence[Results], event: str, event_id: str
+        self, batch: ApiBatch, *, usage: Mapping[str, int] | None, files: Sequence[Results], event: str, event_id: str
     ) -> None:
         """Its files are there from now on, and its tenant's webhooks hear of ``event``."""
         by_content = {file.content: file.id for file in files}

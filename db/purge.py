@@ -21,7 +21,7 @@ class Purged:
     partitions: tuple[str, ...]
     """Months of calls and decisions that were dropped."""
     files: int
-    """Uploaded files."""
+    """Uploaded files, and the files of results of those batches."""
 
 
 async def purge(engine: AsyncEngine, *, before: datetime, dry_run: bool = False) -> Purged:
@@ -118,8 +118,16 @@ async def _drop(connection: AsyncConnection, name: str) -> None:
 
 
 async def _purge_files(connection: AsyncConnection, before: datetime, *, dry_run: bool) -> int:
-    """Uploaded files hold prompts too. Files of results are read from the ledger, and hold none."""
-    old = "SELECT id FROM files WHERE content = 'stored' AND created_at < :before"
+    """Uploaded files hold prompts too. Those of results are read from the ledger, where there is nothing left of
+    them: better that they are gone than that they are empty."""
+    old = (
+        "SELECT f.id FROM files AS f"
+        " WHERE f.content = 'stored' AND f.created_at < :before"
+        "   AND NOT EXISTS (SELECT 1 FROM api_batches AS a WHERE a.input_file_id = f.id AND a.status = 'validating')"
+        " UNION ALL"
+        " SELECT f.id FROM files AS f JOIN batches AS b ON b.handle = f.batch"
+        " WHERE f.content <> 'stored' AND (b.purged_at IS NOT NULL OR b.ended_at < :before)"
+    )
     found = (await connection.execute(text(old), {"before": before})).all()
     if not dry_run:
         ids = {"ids": [row.id for row in found]}

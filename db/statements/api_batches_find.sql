@@ -7,7 +7,8 @@ SELECT w.tenant, w.handle, b.id, coalesce(a.status, 'accepted') AS status, a.inp
        coalesce(a.created_at, b.created_at) AS created_at, coalesce(a.accepted_at, b.created_at) AS accepted_at,
        coalesce(b.expires_at, a.created_at + make_interval(secs => a.window_s)) AS expires_at,
        coalesce(a.cancelling_at, b.cancelled_at) AS cancelling_at, a.failed_at, b.ended_at, a.finalized_at,
-       a.counts AS stored_counts, coalesce(b.total, 0) AS total, c.done, c.failed, c.expired, c.cancelled
+       b.purged_at IS NOT NULL AS purged, a.counts AS stored_counts, coalesce(b.total, 0) AS total,
+       c.done, c.failed, c.expired, c.cancelled
 FROM unnest(CAST(:tenants AS text[]), CAST(:handles AS text[])) AS w (tenant, handle)
 LEFT JOIN api_batches AS a ON a.handle = w.handle AND a.tenant = w.tenant
 LEFT JOIN batches AS b ON b.handle = w.handle AND b.tenant = w.tenant
