@@ -8,8 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
+from api.validation import CODES
 from tests.integration.api.conftest import Served, line
 from tests.integration.api.test_batches import create, until, upload
+from tests.unit.test_intake import CORPUS as INTAKE
 
 GOOD = json.dumps(line("good")).encode()
 
@@ -82,6 +84,21 @@ def test_a_malformed_file_fails_with_line_code_and_message(client: httpx.Client,
     told = failed["errors"]["data"]
     assert [(one["line"], one["code"], one["param"]) for one in told] == expected
     assert all(one["message"].endswith(".") and len(one["message"]) > 20 for one in told)
+
+
+def test_every_bad_line_that_intake_knows_fails_its_batch(client: httpx.Client) -> None:
+    """Each of intake's own corpus, after a good line: the second line is told, with code, field and mend."""
+    batches = {}
+    for name, bad, field, _ in INTAKE:
+        data = GOOD + b"\n" + (bad.encode() if isinstance(bad, str) else bad) + b"\n"
+        batches[name] = field, create(client, upload(client, data)["id"])["id"]
+    for name, (field, batch) in batches.items():
+        failed = until(client, batch, "failed", "in_progress")
+        assert failed["status"] == "failed", name
+        (told,) = failed["errors"]["data"]
+        assert (told["line"], told["param"] or "line") == (2, field), name
+        assert told["code"] in CODES.values() or told["code"] in ("duplicate_custom_id", "invalid_request"), name
+        assert len(told["message"]) > 20, name
 
 
 def test_a_thousand_bad_lines_are_told_by_the_first_hundred(client: httpx.Client) -> None:
