@@ -12,7 +12,7 @@ from benchmarks.fleet import write_fleet
 from benchmarks.questions import question_lines
 from benchmarks.size import Size
 from evaluation.faults import EvaluationError
-from evaluation.registry import serving
+from evaluation.registry import open_folder, roles
 from fleet_file import load_fleet
 from routing.gate import Rungs, review
 from routing.query import Query, read_body
@@ -29,7 +29,7 @@ def measure(size: Size, *, tell: Callable[[str], None]) -> dict[str, object]:
         rungs = Rungs.of(fleet)
         gate_us = _us(lambda chunk: [review(query, rungs=rungs) for query in chunk], size.decisions)
         try:
-            predictor, _ = serving(fleet, Path(folder))
+            predictor, _ = roles(fleet, open_folder)
         except EvaluationError as error:
             tell(f"no trained router: {error}")
             return {"gate_us": gate_us, "classifier_us": None}

@@ -14,7 +14,7 @@ from typing import Final
 from evaluation.data import Dataset, read_dataset
 from evaluation.folds import folds_of
 from evaluation.labels import LabelReport, Tally, weigh_choices
-from evaluation.registry import SHIPPED, Registry, open_router
+from evaluation.registry import DEFAULT, open_folder
 from evaluation.router import predictor_of
 from evaluation.train import train
 from routing.decision import Predictor, decide
@@ -57,7 +57,7 @@ def main() -> None:
     """Prints both."""
     fleet = check_fleet(ROOT / "fleet.toml", os.environ).fleet
     labelled, fresh = read_dataset(ROOT / "examples" / "labelled.jsonl"), read_dataset(FRESH)
-    shipped = predictor_of(open_router(str(SHIPPED), Registry(Path("/nowhere"))))
+    shipped = predictor_of(open_folder(DEFAULT))
     _show(
         f"five-fold cross-validation, {len(labelled):,} lines",
         weighed(labelled, fleet, cross_validated(labelled, fleet)),

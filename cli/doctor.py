@@ -102,6 +102,7 @@ def _look(settings: Settings, *, start: bool) -> Iterator[Finding]:
         if fleet is not None:
             yield from _queues(settings, fleet)
             yield from _workers(settings, fleet)
+            yield from _router(settings, fleet)
             yield from _providers(settings, fleet)
 
 
@@ -220,6 +221,35 @@ def _workers(settings: Settings, fleet: Fleet) -> Iterator[Finding]:
     if missing:
         mend = f"Start them: `python -m workers STAGE`, for {', '.join(missing)}."
         yield Finding("workers", Health.FAIL, f"nobody serves {', '.join(missing)}", mend)
+
+
+def _router(settings: Settings, fleet: Fleet) -> Iterator[Finding]:
+    """Which trained router is to serve, and whether the workers that run do serve it."""
+    if "classifier" not in fleet.router.stages and fleet.router.scorer is None:
+        yield Finding("router", Health.OK, "no trained one takes part: router.stages of the fleet")
+        return
+    # numpy and scipy take a third of a second, and most commands do without.
+    from evaluation.faults import EvaluationError
+    from tasks.routers import serving
+
+    async def work() -> str:
+        async with opened_database(settings, role=None) as engine:
+            return (await serving(engine, fleet, settings.home / "routers")).told
+
+    if settings.database is None:
+        return
+    try:
+        told = asyncio.run(work())
+        others = {row.router for row in _ask(settings, "workers", seen_within_s=_SEEN_S)} - {told, None}
+    except EvaluationError as error:
+        yield Finding("router", Health.FAIL, str(error), "`pointsman routers list` shows what there is.")
+        return
+    except DBAPIError:
+        return
+    yield Finding("router", Health.OK, f"{told} serves")
+    if others:
+        running = ", ".join(sorted(others))
+        yield Finding("router", Health.WARN, f"workers still decide by {running}", "Restart them: they load it then.")
 
 
 def _providers(settings: Settings, fleet: Fleet) -> Iterator[Finding]:

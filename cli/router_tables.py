@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.console import out, plain
-from evaluation.registry import DEFAULT, Entry
+from db.routers import Promotion, Registered
+from evaluation.registry import DEFAULT
 from evaluation.tariff import Tariff
 from evaluation.thresholds import Knob, Proposal
 
@@ -67,22 +68,32 @@ def show_proposals(proposals: Sequence[Proposal], *, source: str, tariff: Tariff
     out.print("Cost and quality are over those of always asking the large model; every call is counted.")
 
 
-def show_routers(entries: Sequence[Entry], promoted: str) -> None:
-    """The registry."""
-    table = _table("", "router", "trained on", "lines", "APGR", "added", "digest")
-    table.add_row("→" if promoted == DEFAULT else "", DEFAULT, "shipped with Pointsman", "", "", "", "")
+def show_routers(entries: Sequence[Registered], history: Sequence[Promotion], serves: Promotion | None) -> None:
+    """The registry, and the history of what served."""
+    table = _table("", "router", "trained on", "lines", "APGR", "added", "by", "version")
+    table.add_row("→" if serves is None or serves.digest is None else "", DEFAULT, "shipped with Pointsman")
     for entry in entries:
         data = entry.manifest["data"]
         table.add_row(
-            "→" if entry.name == promoted else "",
+            "→" if serves is not None and entry.digest == serves.digest else "",
             plain(entry.name),
             plain(str(data["name"])),
             f"{data['lines']:,}",
             _num(entry.manifest["metrics"]["classifier"]["apgr"]),
-            entry.added_at,
+            f"{entry.added_at:%Y-%m-%d %H:%M}",
+            plain(entry.added_by),
             entry.digest[:12],
         )
     out.print(table)
+    for one in history:
+        undone = (
+            "" if one.undone_at is None else f"; undone {one.undone_at:%Y-%m-%d %H:%M} by {plain(one.undone_by or '')}"
+        )
+        version = "" if one.digest is None else f" {one.digest[:12]}"
+        told = (
+            f"{one.promoted_at:%Y-%m-%d %H:%M}  {plain(one.name)}{version} promoted by {plain(one.promoted_by)}{undone}"
+        )
+        out.print(told, style="dim")
 
 
 def _show_outcomes(report: Mapping[str, Any]) -> None:

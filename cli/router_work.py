@@ -11,10 +11,11 @@ from typing import Any, Final
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli import router_tables
+from cli import router_registry, router_tables
 from cli.console import emit, err, out
 from cli.failure import Code, Stop
 from cli.opened import read_settings
+from cli.router_registry import open_router
 from evaluation.arrays import Floats
 from evaluation.artefact import Artefact, save
 from evaluation.data import LADDER, Dataset, Kind, read_dataset
@@ -22,7 +23,6 @@ from evaluation.faults import EvaluationError
 from evaluation.fleet_text import with_setting
 from evaluation.labels import weigh_choices
 from evaluation.outcomes import Way, weigh_cascade, weigh_router
-from evaluation.registry import Registry, open_router
 from evaluation.replay import ReplayFigures, replay, tiers_known
 from evaluation.report import label_report, outcome_report
 from evaluation.router import predictor_of, scorer_of
@@ -51,16 +51,15 @@ def train_router(
     data_path: Path, *, out: Path, name: str | None, seed: int, fleet_path: Path | None, as_json: bool
 ) -> None:
     """See `cli.routers.train`."""
-    with _told():
-        registry = _registry()
+    with in_words():
         if name is not None:
-            registry.check_name(name)
+            router_registry.check_free(name)
         data = read_dataset(data_path, ladder=_ladder(_fleet(fleet_path)))
         _check_writable(out)
         trained = _trained(data, name=name or out.resolve().name or "router", seed=seed)
         save(trained.artefact, out)
         if name is not None:
-            registry.add(out, now=datetime.now(UTC))
+            router_registry.register(out)
     told = {"out": str(out), "registered": name, **trained.artefact.manifest}
     if as_json:
         emit(told)
@@ -70,16 +69,18 @@ def train_router(
 
 def evaluate_router(data_path: Path, *, asked: Asked, plot: Path | None, as_json: bool) -> None:
     """See `cli.routers.evaluate`."""
-    with _told():
+    with in_words():
         fleet = _fleet(asked.fleet_path)
         data = read_dataset(data_path, ladder=_ladder(fleet))
-        named = asked.router or _registry().promoted()
+        artefact = None if asked.router == GATE else open_router(asked.router)
         if data.kind == Kind.LABELLED:
             if plot is not None:
                 raise Stop("There is no curve to draw of expected tiers.", hint="Leave --plot out.", code=Code.USAGE)
-            report = _evaluate_labels(data, named, fleet, asked)
+            report = _evaluate_labels(data, artefact, fleet, asked)
         else:
-            report, ways = _evaluate_outcomes(data, _open(named), fleet, asked)
+            if artefact is None:
+                raise Stop("The gate alone tells no probabilities to rank by.", hint="Give labels.", code=Code.USAGE)
+            report, ways = _evaluate_outcomes(data, artefact, fleet, asked)
             if plot is not None:
                 _draw(ways, data, plot)
     if as_json:
@@ -96,7 +97,7 @@ def calibrate_router(
     """See `cli.routers.calibrate`."""
     if (cost is None) == (quality is None):
         raise Stop("Give either --target-cost or --target-quality.", hint="--target-cost 0.4", code=Code.USAGE)
-    with _told():
+    with in_words():
         fleet = _fleet(asked.fleet_path)
         data = read_dataset(data_path, ladder=_ladder(fleet))
         if data.kind == Kind.LABELLED:
@@ -125,57 +126,13 @@ def calibrate_router(
         out.print(f"Written to {write}. Use it: --fleet {write}")
 
 
-def list_routers(*, as_json: bool) -> None:
-    """See `cli.routers.list_routers`."""
-    with _told():
-        registry = _registry()
-        entries, promoted = registry.entries(), registry.promoted()
-    if as_json:
-        emit(
-            {
-                "promoted": promoted,
-                "routers": [
-                    {"name": e.name, "digest": e.digest, "added_at": e.added_at, **_brief(e.manifest)} for e in entries
-                ],
-            }
-        )
-    else:
-        router_tables.show_routers(entries, promoted)
-
-
-def promote_router(name: str, *, as_json: bool) -> None:
-    """See `cli.routers.promote`."""
-    with _told():
-        registry = _registry()
-        before = registry.promoted()
-        registry.promote(name)
-    _say({"promoted": name, "before": before}, f"{name} is promoted (before: {before}).", as_json=as_json)
-
-
-def roll_back(*, as_json: bool) -> None:
-    """See `cli.routers.rollback`."""
-    with _told():
-        registry = _registry()
-        before = registry.promoted()
-        name = registry.rollback()
-    _say({"promoted": name, "before": before}, f"Back to {name} (before: {before}).", as_json=as_json)
-
-
 @contextmanager
-def _told() -> Iterator[None]:
+def in_words() -> Iterator[None]:
     """What is wrong with data, artefacts and targets ends the command with a sentence and 2."""
     try:
         yield
     except EvaluationError as error:
         raise Stop(str(error), code=Code.USAGE) from error
-
-
-def _registry() -> Registry:
-    return Registry(read_settings().home / "routers")
-
-
-def _open(named: str) -> Artefact:
-    return open_router(named, _registry())
 
 
 def _fleet(path: Path | None) -> Fleet | None:
@@ -229,7 +186,7 @@ def _replayed(data: Dataset, artefact: Artefact, fleet: Fleet | None, tariff: Ta
     return replay(data, fleet=fleet, predictor=predictor_of(artefact), scorer=scorer_of(artefact), tariff=tariff)
 
 
-def _evaluate_labels(data: Dataset, named: str, fleet: Fleet | None, asked: Asked) -> dict[str, Any]:
+def _evaluate_labels(data: Dataset, artefact: Artefact | None, fleet: Fleet | None, asked: Asked) -> dict[str, Any]:
     if fleet is None:
         raise Stop(
             "Expected tiers are tiers of a fleet, and there is no sound one.", hint="--fleet FILE", code=Code.USAGE
@@ -241,11 +198,10 @@ def _evaluate_labels(data: Dataset, named: str, fleet: Fleet | None, asked: Aske
         predictor = None if artefact is None else predictor_of(artefact)
         return [decision.tier for decision in decide(queries, fleet=own, predictor=predictor)]
 
-    if named == GATE:
+    if artefact is None:
         chosen = {"gate": tiers(("gate",), None)}
         identity: Mapping[str, Any] = {"name": GATE}
     else:
-        artefact = _open(named)
         identity = _identity(artefact)
         chosen = {
             "router": tiers(("gate", "classifier"), artefact),
@@ -273,7 +229,7 @@ def _predict(data: Dataset, artefact: Artefact) -> Floats:
 def _honest(data: Dataset, asked: Asked) -> tuple[Floats, Floats | None, str]:
     """Predictions for lines that the model had not seen, and where they are from."""
     if asked.router is not None:
-        artefact = _open(asked.router)
+        artefact = open_router(asked.router)
         if artefact.manifest["data"]["sha256"] != data.sha256:
             p_right = artefact.scorer(data.queries, data.answers) if artefact.scorer and data.has_answers else None
             return _predict(data, artefact), p_right, f"router {artefact.name}"
@@ -290,10 +246,6 @@ def _identity(artefact: Artefact) -> dict[str, Any]:
         "data_sha256": trained_on["sha256"],
         "lines": trained_on["lines"],
     }
-
-
-def _brief(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: manifest.get(name) for name in ("tiers", "data", "metrics", "seed", "created_at")}
 
 
 def _draw(ways: Sequence[Way], data: Dataset, path: Path) -> None:
@@ -331,10 +283,3 @@ def _check_writable(folder: Path) -> None:
     probe = folder / ".probe"
     probe.touch()
     probe.unlink()
-
-
-def _say(told: Mapping[str, Any], words: str, *, as_json: bool) -> None:
-    if as_json:
-        emit(dict(told))
-    else:
-        out.print(words)

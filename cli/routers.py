@@ -100,23 +100,29 @@ def calibrate(
 
 @routers.command("list")
 def list_routers(as_json: JsonOption = False) -> None:
-    """The registered routers and their figures; the promoted one is marked."""
-    from cli import router_work
+    """The registered routers, which one serves, and who promoted what when."""
+    from cli import router_registry
+    from cli.router_work import in_words
 
-    router_work.list_routers(as_json=as_json)
+    with in_words():
+        router_registry.list_routers(as_json=as_json)
 
 
 @routers.command()
 def promote(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: JsonOption = False) -> None:
     """Make NAME the router that serves wherever the fleet's router.classifier is 'default'."""
-    from cli import router_work
+    from cli import router_registry
+    from cli.router_work import in_words
 
-    router_work.promote_router(name, as_json=as_json)
+    with in_words():
+        router_registry.promote_router(name, as_json=as_json)
 
 
 @routers.command()
 def rollback(as_json: JsonOption = False) -> None:
     """Back to the router that served before."""
-    from cli import router_work
+    from cli import router_registry
+    from cli.router_work import in_words
 
-    router_work.roll_back(as_json=as_json)
+    with in_words():
+        router_registry.roll_back(as_json=as_json)

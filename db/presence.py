@@ -15,18 +15,19 @@ class Presence:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def arrive(self, *, name: str, role: str, host: str, pid: int, slots: int) -> int:
+    async def arrive(self, *, name: str, role: str, host: str, pid: int, slots: int, router: str | None = None) -> int:
         """Registers a worker process; returns its id."""
         return int(
             (
                 await self._one(
-                    "INSERT INTO workers (name, role, host, pid, slots)"
-                    " VALUES (:name, :role, :host, :pid, :slots) RETURNING id",
+                    "INSERT INTO workers (name, role, host, pid, slots, router)"
+                    " VALUES (:name, :role, :host, :pid, :slots, :router) RETURNING id",
                     name=name,
                     role=role,
                     host=host,
                     pid=pid,
                     slots=slots,
+                    router=router,
                 )
             )[0][0]
         )

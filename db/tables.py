@@ -303,6 +303,41 @@ workers = Table(
     Column("stopped_at", _MOMENT),
     Column("in_flight", Integer, nullable=False, server_default="0"),
     Column("slots", Integer, nullable=False, server_default="0"),
+    Column("router", Text, comment="the trained router that it decides by: name and version"),
+)
+
+routers = Table(
+    "routers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("digest", Text, nullable=False, comment="SHA-256 of its manifest.json, and through it of every file"),
+    Column("data_sha256", Text, nullable=False, comment="of the file it was trained on"),
+    Column("manifest", JSONB, nullable=False, comment="what is known of it: tiers, features, figures"),
+    Column("added_at", _MOMENT, nullable=False, server_default=_NOW),
+    Column("added_by", Text, nullable=False),
+)
+
+router_files = Table(
+    "router_files",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("file", Text, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    comment="The files of each version that was ever registered; they never change.",
+)
+
+router_promotions = Table(
+    "router_promotions",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("name", Text, nullable=False),
+    Column("digest", Text, comment="null is the router that is shipped"),
+    Column("promoted_at", _MOMENT, nullable=False, server_default=_NOW),
+    Column("promoted_by", Text, nullable=False),
+    Column("undone_at", _MOMENT),
+    Column("undone_by", Text),
+    CheckConstraint("(undone_at IS NULL) = (undone_by IS NULL)", name="undone_whole"),
+    comment="The newest that is not undone serves.",
 )
 
 stages = Table(
@@ -448,6 +483,9 @@ __all__ = [
     "prompts",
     "queries",
     "query_blocks",
+    "router_files",
+    "router_promotions",
+    "routers",
     "seals",
     "stages",
     "tenants",

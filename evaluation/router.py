@@ -10,6 +10,9 @@ from evaluation.scorer import AnswerScorer
 from routing.opinion import Opinion
 from routing.query import Query
 
+SHOWN_DIGITS: Final = 12
+"""Digits of a digest by which a version is told."""
+
 ENOUGH: Final = 0.7
 """The tier that an opinion names is the cheapest whose probability of a good answer is at least this."""
 
@@ -20,6 +23,8 @@ class TrainedPredictor:
 
     name: str
     classifier: Classifier = field(repr=False)
+    version: str = ""
+    """The beginning of the artefact's digest."""
 
     def __call__(self, queries: Sequence[Query]) -> Sequence[Opinion]:
         """One opinion for each of ``queries``, in their order."""
@@ -58,7 +63,7 @@ class TrainedScorer:
 
 def predictor_of(artefact: Artefact) -> TrainedPredictor:
     """The artefact's classifier as a predictor."""
-    return TrainedPredictor(artefact.name, artefact.classifier)
+    return TrainedPredictor(artefact.name, artefact.classifier, artefact.digest[:SHOWN_DIGITS])
 
 
 def scorer_of(artefact: Artefact) -> TrainedScorer | None:

@@ -1,6 +1,7 @@
 """The route stage: decides a whole chunk of queries at once, and sends each to its tier."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import structlog
 
@@ -30,7 +31,10 @@ async def _route(waiting: Sequence[Waiting], station: Station) -> Mapping[int, t
     queries = {one.id: read_query(one) for one in claimed}
     decisions = await _decide(queries, claimed, station)
     return await station.ledger.conclude_many(
-        [_to_tier(one, decisions[one.id], epoch=claims[one.id].epoch) for one in claimed]
+        [
+            _to_tier(one, decisions[one.id], epoch=claims[one.id].epoch, version=station.router_version)
+            for one in claimed
+        ]
     )
 
 
@@ -73,7 +77,10 @@ def _in_doubt(error: Exception, station: Station) -> Decision:
     )
 
 
-def _to_tier(one: Waiting, decision: Decision, *, epoch: int) -> Conclusion:
+def _to_tier(one: Waiting, decision: Decision, *, epoch: int, version: str | None) -> Conclusion:
+    detail: dict[str, Any] = {"category": decision.category, "p_ok": dict(decision.p_ok)}
+    if decision.p_ok and version is not None:
+        detail["version"] = version
     return Conclusion(
         query_id=one.id,
         epoch=epoch,
@@ -91,6 +98,6 @@ def _to_tier(one: Waiting, decision: Decision, *, epoch: int) -> Conclusion:
             score=decision.score,
             confidence=decision.confidence,
             propensity=decision.propensity,
-            detail={"category": decision.category, "p_ok": dict(decision.p_ok)},
+            detail=detail,
         ),
     )

@@ -47,6 +47,8 @@ class Station:
     pool: Pool
     admission: Admission
     predictor: Predictor | None = None
+    router_version: str | None = None
+    """Of the trained classifier: decisions in which it took part name it."""
     scorer: Scorer | None = None
     slots: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
     """Per tier: calls that this process may have in flight."""
@@ -121,19 +123,21 @@ class Loop:
         self._thread.join(timeout=5)
 
 
-def _trained(settings: Settings, fleet: Fleet, roles: Sequence[str]) -> tuple[Predictor | None, Scorer | None]:
-    """The trained routers that the roles need: the classifier to route, the scorer to judge.
+async def _trained(
+    engine: AsyncEngine, settings: Settings, fleet: Fleet, roles: Sequence[str]
+) -> tuple[Predictor | None, Scorer | None, str | None]:
+    """The trained routers that the roles need, and what to call them: the classifier to route, the scorer to judge.
 
     Imported only where they are needed: numpy and scipy take a third of a second and 60 MB.
     """
     routes = ROUTE in roles and "classifier" in fleet.router.stages
     judges = fleet.router.scorer is not None and any(role in fleet.tiers for role in roles)
     if not (routes or judges):
-        return None, None
-    from evaluation.registry import serving
+        return None, None, None
+    from tasks.routers import serving
 
-    predictor, scorer = serving(fleet, settings.home / "routers")
-    return (predictor if routes else None), (scorer if judges else None)
+    found = await serving(engine, fleet, settings.home / "routers")
+    return (found.predictor if routes else None), (found.scorer if judges else None), found.told
 
 
 async def open_station(
@@ -142,12 +146,17 @@ async def open_station(
     """Connects to Postgres and Redis, registers the worker, loads the routers that its roles need."""
     engine = make_engine(settings.database_url, settings=KEYED)
     presence = Presence(engine)
+    predictor, scorer, router = await _trained(engine, settings, fleet, roles)
     slots_of = {role: fleet.tiers[role].concurrency for role in roles if role in fleet.tiers}
     worker_id = await presence.arrive(
-        name=name, role=" ".join(roles), host=socket.gethostname(), pid=os.getpid(), slots=sum(slots_of.values())
+        name=name,
+        role=" ".join(roles),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        slots=sum(slots_of.values()),
+        router=router,
     )
     redis = None if settings.redis_url is None else connect(settings.redis_url)
-    predictor, scorer = _trained(settings, fleet, roles)
     station = Station(
         fleet=fleet,
         engine=engine,
@@ -155,6 +164,7 @@ async def open_station(
         pool=Pool(fleet, environ=os.environ),
         admission=Admission(redis, fleet=fleet, worker=f"{name}:{worker_id}", prefix=settings.key_prefix),
         predictor=predictor,
+        router_version=getattr(predictor, "version", None),
         scorer=scorer,
         slots={role: asyncio.Semaphore(slots) for role, slots in slots_of.items()},
         stays={role: asyncio.Semaphore(slots + ceil(AHEAD * slots)) for role, slots in slots_of.items()},

@@ -91,6 +91,11 @@ class Postgres:
         clear_sockets(self.data.parent)
 
 
+def was_made(home: Path) -> bool:
+    """Whether there ever was a database in ``home``."""
+    return (home / "postgres" / "PG_VERSION").exists()
+
+
 def start_postgres(home: Path, *, fresh_sync: bool = True) -> Postgres:
     """Start the server of ``home``, making its cluster on first use; returns when it takes connections.
 

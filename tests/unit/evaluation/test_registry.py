@@ -3,129 +3,103 @@
 import hashlib
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from evaluation.artefact import CLASSIFIER, save
+from evaluation.artefact import CLASSIFIER, MANIFEST, save
 from evaluation.data import read_dataset
 from evaluation.faults import ArtefactError, RegistryError
 from evaluation.labels import weigh_choices
-from evaluation.registry import SHIPPED, Registry, open_router, serving
+from evaluation.registry import DEFAULT, Shelf, check_name, open_folder, pack, roles
 from evaluation.train import Trained
 from routing.decision import decide
 from routing.query import Query
 from settings import ROOT, load_fleet
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def _added(registry: Registry, trained: Trained, folder: Path, name: str) -> None:
-    save(replace(trained.artefact, manifest=trained.artefact.manifest | {"name": name}), folder / name)
-    registry.add(folder / name, now=NOW)
-
 
 @pytest.fixture
-def registry(trained: Trained, tmp_path: Path) -> Registry:
-    registry = Registry(tmp_path / "home")
-    for name in ("v1", "v2"):
-        _added(registry, trained, tmp_path, name)
-    return registry
+def folder(trained: Trained, tmp_path: Path) -> Path:
+    """A trained router."""
+    save(replace(trained.artefact, manifest=trained.artefact.manifest | {"name": "v1"}), tmp_path / "v1")
+    return tmp_path / "v1"
 
 
-def test_until_one_is_promoted_the_shipped_router_serves(tmp_path: Path) -> None:
-    registry = Registry(tmp_path)
-    assert registry.promoted() == "default"
-    assert registry.entries() == []
-    assert registry.load("default").name == "default"
+def test_a_router_travels_as_bytes_and_is_the_same_on_the_shelf(folder: Path, tmp_path: Path) -> None:
+    parcel, shelf = pack(folder), Shelf(tmp_path / "shelf")
+    assert not shelf.has(parcel.digest)
+    assert shelf.put(parcel.digest, parcel.files).digest == parcel.digest
+    assert shelf.load(parcel.digest).name == parcel.name == "v1"
+    assert [path.name for path in shelf.home.iterdir()] == [parcel.digest]
 
 
-def test_promoting_and_rolling_back_go_the_same_way(registry: Registry) -> None:
-    registry.promote("v1")
-    registry.promote("v2")
-    registry.promote("v2")
-    assert registry.promoted() == "v2"
-    assert registry.rollback() == "v1"
-    assert registry.rollback() == "default"
-    with pytest.raises(RegistryError, match="nothing was promoted"):
-        registry.rollback()
+def test_a_shelf_takes_no_other_version_than_the_one_it_asked_for(folder: Path, tmp_path: Path) -> None:
+    parcel, shelf = pack(folder), Shelf(tmp_path / "shelf")
+    with pytest.raises(ArtefactError, match="is damaged where it is stored"):
+        shelf.put("0" * 64, parcel.files)
+    with pytest.raises(ArtefactError, match="is damaged"):
+        shelf.put(parcel.digest, {**parcel.files, CLASSIFIER: b"x"})
+    with pytest.raises(ArtefactError, match="no plain name"):
+        shelf.put(parcel.digest, {**parcel.files, "../up": b"x"})
+    assert list(shelf.home.iterdir()) == []
 
 
-def test_a_registered_router_is_a_copy(registry: Registry, tmp_path: Path) -> None:
-    (tmp_path / "v1" / CLASSIFIER).write_bytes(b"overwritten")
-    assert registry.load("v1").name == "v1"
-
-
-def test_a_name_can_be_given_anew_unless_it_serves(registry: Registry, trained: Trained, tmp_path: Path) -> None:
-    _added(registry, trained, tmp_path / "again", "v1")
-    assert sorted(entry.name for entry in registry.entries()) == ["v1", "v2"]
-    registry.promote("v1")
-    with pytest.raises(RegistryError, match="v1 is promoted and stays as it is"):
-        _added(registry, trained, tmp_path / "third", "v1")
+def test_a_copy_that_was_tampered_with_does_not_serve_and_is_replaced(folder: Path, tmp_path: Path) -> None:
+    parcel, shelf = pack(folder), Shelf(tmp_path / "shelf")
+    shelf.put(parcel.digest, parcel.files)
+    copy = shelf.home / parcel.digest
+    (copy / CLASSIFIER).write_bytes(b"x")
+    manifest = json.loads((copy / MANIFEST).read_text())
+    manifest["files"][CLASSIFIER] = hashlib.sha256(b"x").hexdigest()
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    assert not shelf.has(parcel.digest)
+    shelf.put(parcel.digest, parcel.files)
+    assert shelf.has(parcel.digest)
 
 
 @pytest.mark.parametrize("name", ["default", "", "../up", "a b", "-x", "x" * 65])
-def test_names_that_would_confuse_are_refused(registry: Registry, name: str) -> None:
+def test_names_that_would_confuse_are_refused(name: str) -> None:
     with pytest.raises(RegistryError, match="is no name for a router"):
-        registry.check_name(name)
+        check_name(name)
 
 
-def test_an_unknown_name_is_told_with_those_that_are_known(registry: Registry) -> None:
-    with pytest.raises(RegistryError, match="no router is named 'v9'; there are: default, v1, v2"):
-        registry.promote("v9")
+@pytest.mark.parametrize("digest", ["", "../up", "A" * 64, "0" * 63])
+def test_what_is_no_digest_is_no_folder(digest: str, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="is no digest"):
+        Shelf(tmp_path).load(digest)
 
 
-def test_a_copy_that_was_tampered_with_does_not_serve(registry: Registry) -> None:
-    folder = registry.folder_of("v1")
-    (folder / CLASSIFIER).write_bytes(b"x")
-    with pytest.raises(ArtefactError, match="is damaged"):
-        registry.promote("v1")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"][CLASSIFIER] = hashlib.sha256(b"x").hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises((RegistryError, ArtefactError)):
-        registry.promote("v1")
-
-
-@pytest.mark.parametrize("text", ["{", "[]", "{}"])
-def test_a_damaged_index_is_told(tmp_path: Path, text: str) -> None:
-    (tmp_path / "registry.json").write_text(text)
-    with pytest.raises(RegistryError, match="is damaged"):
-        Registry(tmp_path).promoted()
-
-
-def test_a_router_is_opened_by_folder_or_by_name(registry: Registry, tmp_path: Path) -> None:
-    assert open_router(str(tmp_path / "v2"), registry).name == "v2"
-    assert open_router("v1", registry).name == "v1"
+def test_without_a_database_a_folder_and_the_shipped_router_are_at_hand(folder: Path) -> None:
+    assert open_folder(str(folder)).name == "v1"
+    assert open_folder("default").name == "default"
     with pytest.raises(ArtefactError, match="holds no trained router"):
-        open_router(str(tmp_path / "nowhere"), registry)
+        open_folder(str(folder / "nowhere"))
+    with pytest.raises(RegistryError, match="registered ones are in the database"):
+        open_folder("v1")
 
 
-def test_what_serves_is_what_was_promoted(registry: Registry) -> None:
+def test_the_scorer_serves_where_the_fleet_names_one(folder: Path) -> None:
     fleet = load_fleet(ROOT / "fleet.toml", {})
-    assert serving(fleet, registry.home)[0].name == "default"
-    registry.promote("v1")
-    predictor, scorer = serving(fleet, registry.home)
-    assert (predictor.name, scorer) == ("v1", None)
-    scored = replace(fleet, router=replace(fleet.router, classifier="v2", scorer="v2"))
-    predictor, named = serving(scored, registry.home)
-    assert (predictor.name, named and named.name) == ("v2", "v2")
+    assert roles(fleet, open_folder)[1] is None
+    scored = replace(fleet, router=replace(fleet.router, classifier=str(folder), scorer=str(folder)))
+    predictor, scorer = roles(scored, open_folder)
+    assert (predictor.name, scorer and scorer.name) == ("v1", "v1")
+    assert predictor.version == pack(folder).digest[:12]
 
 
-def test_a_scorer_that_was_never_trained_cannot_serve(tmp_path: Path) -> None:
+def test_a_scorer_that_was_never_trained_cannot_serve() -> None:
     fleet = load_fleet(ROOT / "fleet.toml", {})
     with pytest.raises(RegistryError, match="has no answer scorer"):
-        serving(replace(fleet, router=replace(fleet.router, scorer="default")), tmp_path)
+        roles(replace(fleet, router=replace(fleet.router, scorer="default")), open_folder)
 
 
 def test_the_shipped_router_is_trained_on_the_shipped_labels() -> None:
-    artefact = open_router(str(SHIPPED), Registry(Path("/nowhere")))
+    artefact = open_folder(DEFAULT)
     assert artefact.manifest["data"]["sha256"] == read_dataset(ROOT / "examples" / "labelled.jsonl").sha256
 
 
 def test_the_shipped_router_tells_a_greeting_from_a_proof() -> None:
-    predictor, _ = serving(load_fleet(ROOT / "fleet.toml", {}), Path("/nowhere"))
+    predictor, _ = roles(load_fleet(ROOT / "fleet.toml", {}), open_folder)
     easy, hard = predictor(
         [
             Query(text="Translate to French: the cat is small"),
@@ -138,7 +112,7 @@ def test_the_shipped_router_tells_a_greeting_from_a_proof() -> None:
 
 def test_the_shipped_router_does_well_on_fresh_lines_and_loses_little_quality() -> None:
     fleet = load_fleet(ROOT / "fleet.toml", {})
-    predictor, _ = serving(fleet, Path("/nowhere"))
+    predictor, _ = roles(fleet, open_folder)
     fresh = read_dataset(ROOT / "benchmarks" / "fresh_labelled.jsonl")
     decisions = decide([Query(text=text) for text in fresh.queries], fleet=fleet, predictor=predictor)
     chosen = [decision.tier for decision in decisions]

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,32 @@ from typer.testing import CliRunner
 from cli.failure import Code, Stop
 from cli.main import app
 from settings import ROOT
+from tests.conftest import Databases
 from tests.unit.evaluation.made_up import label_lines, outcome_lines, written
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(databases: Databases, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Data to train on, data to hold out, labels, and a router that was trained and registered as v1."""
     folder = tmp_path_factory.mktemp("routers")
+    name = databases.clone(template_database)
+    (folder / "address").write_text(databases.of(name))
     written(folder / "dev.jsonl", outcome_lines(160))
     written(folder / "held-out.jsonl", outcome_lines(120, seed=4))
     written(folder / "labels.jsonl", label_lines(60))
     told = _json(folder, "train", str(folder / "dev.jsonl"), "--out", str(folder / "router"), "--name", "v1")
     assert told["registered"] == "v1"
-    return folder
+    yield folder
+    databases.drop(name)
 
 
 def _run(folder: Path, *arguments: str) -> Result:
-    return CliRunner(env={"POINTSMAN_HOME": str(folder / "home")}).invoke(app, list(arguments), catch_exceptions=True)
+    env = {
+        "POINTSMAN_HOME": str(folder / "home"),
+        "DATABASE_URL": (folder / "address").read_text(),
+        "BROKER_URL": "redis://127.0.0.1:1",  # named, so that none is started; nobody asks it
+    }
+    return CliRunner(env=env).invoke(app, list(arguments), catch_exceptions=True)
 
 
 def _json(folder: Path, *arguments: str) -> Any:
@@ -105,12 +115,22 @@ def test_calibrating_on_the_training_lines_uses_predictions_of_routers_that_had_
 def test_routers_are_listed_promoted_and_rolled_back(folder: Path) -> None:
     assert [router["name"] for router in _json(folder, "routers", "list")["routers"]] == ["v1"]
     assert _json(folder, "routers", "promote", "v1") == {"promoted": "v1", "before": "default"}
-    assert _json(folder, "routers", "list")["promoted"] == "v1"
+    assert _json(folder, "routers", "promote", "v1") == {"promoted": "v1", "before": "v1"}
+    listed = _json(folder, "routers", "list")
+    assert listed["promoted"] == "v1"
+    assert [(one["name"], one["undone_at"]) for one in listed["history"]] == [("v1", None)]
+    assert listed["history"][0]["digest"] == listed["digest"] == listed["routers"][0]["digest"]
+    assert listed["routers"][0]["data"]["sha256"]
+    assert _json(folder, "evaluate", str(folder / "labels.jsonl"))["router"]["name"] == "v1"
+    assert "promoted by" in _run(folder, "routers", "list").stdout
     assert "v1 is promoted" in _refused(
         folder, "train", str(folder / "dev.jsonl"), "--out", str(folder / "again"), "--name", "v1"
     )
     assert _json(folder, "routers", "rollback")["promoted"] == "default"
     assert "nothing was promoted" in _refused(folder, "routers", "rollback")
+    (undone,) = _json(folder, "routers", "list")["history"]
+    assert undone["undone_by"]
+    assert "there are: default, v1" in _refused(folder, "routers", "promote", "v9")
 
 
 def test_what_is_asked_wrongly_is_refused_with_the_mend(folder: Path) -> None:

@@ -1,0 +1,162 @@
+"""What `train --name`, `routers` and ``--router NAME`` do with the registered routers."""
+
+import getpass
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from cli import router_tables
+from cli.batches import with_database
+from cli.console import emit, out
+from cli.opened import read_settings
+from db import routers
+from evaluation.artefact import Artefact
+from evaluation.faults import RegistryError
+from evaluation.registry import DEFAULT, Parcel, Shelf, check_name, is_folder, open_folder, pack
+from settings import Settings
+from tasks.routers import fetched, find, promoted, unknown
+from workers.embedded_postgres import was_made
+
+
+def open_router(named: str | None) -> Artefact:
+    """The artefact that a user means; None is the promoted one. A folder or ``default`` needs no database.
+
+    Raises EvaluationError.
+    """
+    settings = read_settings()
+    shelf = _shelf(settings)
+    if named is None:
+        if settings.embeds_postgres and not was_made(settings.home):
+            return open_folder(DEFAULT)
+        return with_database(settings, lambda engine: promoted(engine, shelf))
+    if named == DEFAULT or is_folder(named):
+        return open_folder(named)
+    return with_database(settings, lambda engine: find(engine, named, shelf))
+
+
+def check_free(name: str) -> None:
+    """Before minutes of training: raises RegistryError where the name cannot be given."""
+    check_name(name)
+
+    async def work(engine: AsyncEngine) -> None:
+        serves = await routers.promoted(engine)
+        if serves is not None and serves.name == name:
+            raise _stays(name)
+
+    with_database(read_settings(), work)
+
+
+def register(folder: Path) -> None:
+    """Registers the artefact in ``folder`` under its own name. Raises EvaluationError."""
+    parcel = pack(folder)
+
+    async def work(engine: AsyncEngine) -> bool:
+        return await _register(engine, parcel)
+
+    if not with_database(read_settings(), work):
+        raise _stays(parcel.name)
+
+
+def list_routers(*, as_json: bool) -> None:
+    """See `cli.routers.list_routers`."""
+
+    async def work(engine: AsyncEngine) -> tuple[list[routers.Registered], list[routers.Promotion]]:
+        return await routers.registered(engine), await routers.promotions(engine)
+
+    entries, history = with_database(read_settings(), work)
+    serves = routers.newest(history)
+    if not as_json:
+        router_tables.show_routers(entries, history, serves)
+        return
+    emit(
+        {
+            "promoted": DEFAULT if serves is None else serves.name,
+            "digest": None if serves is None else serves.digest,
+            "routers": [
+                {
+                    "name": e.name,
+                    "digest": e.digest,
+                    "added_at": e.added_at,
+                    "added_by": e.added_by,
+                    **_brief(e.manifest),
+                }
+                for e in entries
+            ],
+            "history": [asdict(promotion) for promotion in history],
+        }
+    )
+
+
+def promote_router(name: str, *, as_json: bool) -> None:
+    """See `cli.routers.promote`."""
+    settings = read_settings()
+    shelf = _shelf(settings)
+
+    async def work(engine: AsyncEngine) -> str:
+        before = await routers.promoted(engine)
+        digest = None
+        if name != DEFAULT:
+            known = {entry.name: entry.digest for entry in await routers.registered(engine)}
+            if name not in known:
+                raise unknown(name, known)
+            digest = known[name]
+            # What cannot be read must not serve.
+            await fetched(engine, digest, shelf)
+        await routers.promote(engine, name=name, digest=digest, by=_who())
+        return DEFAULT if before is None else before.name
+
+    before = with_database(settings, work)
+    words = f"{name} is promoted (before: {before}). Workers load it when they start: restart those that run."
+    _say({"promoted": name, "before": before}, words, as_json=as_json)
+
+
+def roll_back(*, as_json: bool) -> None:
+    """See `cli.routers.rollback`."""
+
+    async def work(engine: AsyncEngine) -> tuple[str, str]:
+        before = await routers.promoted(engine)
+        if before is None or not await routers.roll_back(engine, by=_who()):
+            raise RegistryError("nothing was promoted: the default router serves already")
+        now = await routers.promoted(engine)
+        return before.name, DEFAULT if now is None else now.name
+
+    before, name = with_database(read_settings(), work)
+    words = f"Back to {name} (before: {before}). Workers load it when they start: restart those that run."
+    _say({"promoted": name, "before": before}, words, as_json=as_json)
+
+
+async def _register(engine: AsyncEngine, parcel: Parcel) -> bool:
+    return await routers.register(
+        engine, name=parcel.name, digest=parcel.digest, manifest=parcel.manifest, files=parcel.files, by=_who()
+    )
+
+
+def _shelf(settings: Settings) -> Shelf:
+    return Shelf(settings.home / "routers")
+
+
+def _stays(name: str) -> RegistryError:
+    return RegistryError(f"{name} is promoted and stays as it is; choose another name, or promote another first")
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+def _brief(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: manifest.get(name) for name in ("tiers", "data", "features", "metrics", "seed", "created_at")}
+
+
+def _say(told: Mapping[str, Any], words: str, *, as_json: bool) -> None:
+    if as_json:
+        emit(dict(told))
+    else:
+        out.print(words)
