@@ -138,7 +138,9 @@ def _recent(figures: Figures, tenant: str) -> dict[str, Any]:
         "rejected": rejected,
         "escalated": sum(hour.escalated.values()),
         "escalation_rate": sum(hour.escalated.values()) / judged if judged else None,
-        "reasons": _reasons(hour),
+        "escalated_to": _in_order(hour.escalated, fleet),
+        "reasons": _reasons(hour, fleet),
+        "doubted": _doubted(hour, fleet),
         "confidence": _confidence(hour, fleet),
         "drift": {
             "psi": stability_index(_routed(lately), _routed(before)),
@@ -182,11 +184,24 @@ def _by_router(tally: Tally) -> dict[str, int]:
     return dict(sorted(told.items(), key=lambda item: -item[1]))
 
 
-def _reasons(tally: Tally) -> list[dict[str, Any]]:
-    told: dict[str, int] = {}
-    for (_, reason), n in tally.rejected.items():
-        told[reason] = told.get(reason, 0) + n
-    return [{"reason": reason, "n": n} for reason, n in sorted(told.items(), key=lambda item: (-item[1], item[0]))[:8]]
+def _reasons(tally: Tally, fleet: Fleet) -> list[dict[str, Any]]:
+    told: dict[str, dict[str, int]] = {}
+    for (tier, reason), n in tally.rejected.items():
+        by_tier = told.setdefault(reason, {})
+        by_tier[tier] = by_tier.get(tier, 0) + n
+    rows = [
+        {"reason": reason, "n": sum(tiers.values()), "tiers": _in_order(tiers, fleet)} for reason, tiers in told.items()
+    ]
+    return sorted(rows, key=lambda row: (-row["n"], row["reason"]))[:8]
+
+
+def _doubted(tally: Tally, fleet: Fleet) -> dict[str, Any]:
+    told: dict[str, dict[str, int]] = {}
+    for (tier, accepted, _), n in tally.judged.items():
+        row = told.setdefault(tier, {"judged": 0, "rejected": 0})
+        row["judged"] += n
+        row["rejected"] += 0 if accepted else n
+    return _in_order(told, fleet)
 
 
 def _confidence(tally: Tally, fleet: Fleet) -> dict[str, Any]:

@@ -5,6 +5,7 @@ more than `SETTLED_S` after its own time is not counted any more.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -21,6 +22,9 @@ STEP: Final = timedelta(seconds=10)
 SETTLED_S: Final = 30
 _AT_ONCE: Final = timedelta(minutes=5)
 """The longest stretch that one statement is asked for."""
+
+_LOOK_BACK_S: Final = 0.1
+"""After so long the rest of the hour before the first look is left to the next one."""
 
 Buckets = dict[str, dict[datetime, Tally]]
 """By tenant and start of the ten seconds."""
@@ -65,9 +69,12 @@ class Window:
                 self._final += _AT_ONCE
             await self._count(self._final, now + STEP)
             self._final = max(self._final, (now - timedelta(seconds=SETTLED_S)).replace(second=0, microsecond=0))
-            if self._since > minute - KEPT:
+            until = time.monotonic() + _LOOK_BACK_S
+            while self._since > minute - KEPT:
                 await self._count(self._since - _AT_ONCE, self._since)
                 self._since -= _AT_ONCE
+                if time.monotonic() > until:
+                    break
             self._forget(minute - KEPT)
             self.now = now
 

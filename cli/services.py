@@ -32,6 +32,8 @@ def up(
                 _tell(f"  {name} (process {pid})")
             for name, url in stack.urls.items():
                 out.print(f"{name}: {url}")
+            if "api" in stack.urls:
+                out.print(f"dashboard: {stack.urls['api'].removesuffix('/v1')}/dashboard")
             if checked.simulated:
                 out.print("The fleet is simulated: no call leaves this machine.", style="yellow")
             out.print("Running. Submit with `pointsman submit FILE` in another terminal; Ctrl-C ends.")

@@ -1,0 +1,120 @@
+// Wires the page: figures as they come, the key, the search.
+import { byId, draw, h, redraw } from "./dom.js";
+import { count, time } from "./format.js";
+import { ask, forget, keep, reason } from "./key.js";
+import * as panels from "./panels.js";
+import { story } from "./story.js";
+import { watch } from "./stream.js";
+
+let last = null;
+let told = new Map();
+
+function show(all) {
+  last = all;
+  panels.useTiers(all.fleet.tiers);
+  const recent = all.recent;
+  byId("simulated").hidden = !all.fleet.simulated;
+  document.title = all.open ? `${count(all.open)} open · Pointsman` : "Pointsman";
+  draw("whose", [all.tenant, all.fleet.name], ([tenant, fleet]) => [
+    h("div", {}, h("dt", {}, "tenant"), h("dd", {}, tenant)), h("div", {}, h("dt", {}, "fleet"), h("dd", {}, fleet))]);
+  draw("tiles", { open: all.open, queries_per_s: all.queries_per_s, eta_s: all.eta_s, rates: all.rates, reserved: all.reserved, stages: all.stages, fleet: all.fleet,
+    recent: { cost: recent.cost, escalated: recent.escalated, judged: recent.judged, escalation_rate: recent.escalation_rate } }, panels.tiles);
+  draw("queues", all.stages, panels.queues);
+  draw("batches", all.batches, panels.batches);
+  drawMix();
+  draw("cost", { cost: recent.cost, answered: recent.answered }, (data) => panels.cost(data, all.fleet.top));
+  draw("escalation", pick(recent, ["judged", "rejected", "escalated", "escalation_rate", "reasons", "doubted", "escalated_to"]), panels.escalation);
+  draw("confidence", recent.confidence, panels.confidence);
+  draw("router", { router: all.router, recent: { routed: recent.routed, drift: recent.drift } }, panels.router);
+  draw("providers", all.providers, panels.providers);
+  byId("seen").textContent = panels.seen(all);
+  tellEnds(all.batches);
+}
+
+const pick = (from, names) => Object.fromEntries(names.map((name) => [name, from[name]]));
+const span = () => document.querySelector("input[name=span]:checked").value;
+const drawMix = () => draw("mix", { mix: pick(last.recent.mix, [span()]), answered: last.recent.answered }, (data, width) => panels.mix(data, width, span()));
+
+// Who listens hears when a batch has ended, and is left in peace otherwise.
+function tellEnds(batches) {
+  const now = new Map(batches.map((batch) => [batch.id, Boolean(batch.ended_at)]));
+  for (const batch of batches) {
+    if (batch.ended_at && told.get(batch.id) === false) {
+      byId("news").textContent = `Batch ${batch.source} has ended: ${count(batch.done)} done, ${count(batch.failed)} failed.`;
+    }
+  }
+  told = now;
+}
+
+function state(name, words) {
+  const link = byId("link");
+  if (link.dataset.state !== name || link.textContent !== words) {
+    link.dataset.state = name;
+    link.textContent = words;
+  }
+  document.body.classList.toggle("stale", ["lost", "away", "refused"].includes(name));
+  if (name === "refused") byId("key").open = true;
+}
+
+const stream = watch("/v1/pointsman/live", {
+  event(name, data) {
+    if (name === "away") return state("away", "The database is away, retrying");
+    show(data);
+    state("live", "Live");
+  },
+  state,
+});
+
+byId("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (!byId("key-field").value.trim()) return;
+  keep(byId("key-field").value);
+  change();
+});
+byId("key-forget").addEventListener("click", () => { forget(); change(); });
+
+// Nothing of one tenant stays on the page of another.
+function change() {
+  byId("key-field").value = "";
+  byId("key").open = false;
+  byId("key").querySelector("summary").focus();
+  for (const id of ["found", "story", "whose", "tiles", "queues", "batches", "mix", "cost", "escalation", "confidence", "router", "providers"]) byId(id).replaceChildren();
+  told = new Map();
+  last = null;
+  redraw();
+  stream.again();
+}
+
+for (const input of document.querySelectorAll("input[name=span]")) input.addEventListener("change", () => last && drawMix());
+new ResizeObserver(() => { if (last) { redraw(); show(last); } }).observe(document.body);
+
+byId("find").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const wanted = byId("custom-id").value.trim();
+  if (!wanted) return;
+  byId("story").replaceChildren();
+  byId("found").textContent = "Looking…";
+  try {
+    const response = await ask(`/v1/pointsman/queries?custom_id=${encodeURIComponent(wanted)}`);
+    if (!response.ok) throw new Error(await reason(response));
+    offer((await response.json()).data, wanted);
+  } catch (error) {
+    byId("found").textContent = `It cannot be looked up: ${error.message}`;
+  }
+});
+
+function offer(rows, wanted) {
+  if (!rows.length) {
+    byId("found").textContent = `None of your newest batches has a query “${wanted}”. Lines of plain text have line-1, line-2 and so on.`;
+    return;
+  }
+  const buttons = rows.map((row) => h("button", { type: "button", "aria-pressed": "false", onclick: () => tell(row, buttons, rows.indexOf(row)) }, `${time(row.submitted_at)} · ${row.state}`));
+  byId("found").replaceChildren(...(rows.length > 1 ? [`${rows.length} batches have it, the newest first:`, h("ul", {}, buttons.map((each) => h("li", {}, each)))] : ["One batch has it."]));
+  tell(rows[0], buttons, 0);
+}
+
+async function tell(row, buttons, place) {
+  buttons.forEach((button, n) => button.setAttribute("aria-pressed", String(n === place)));
+  const response = await ask(`/v1/pointsman/batches/${row.batch_id}/explain?custom_id=${encodeURIComponent(row.custom_id)}`);
+  byId("story").replaceChildren(...(response.ok ? story(await response.json(), last?.fleet.tiers ?? []) : [h("p", { class: "bad" }, await reason(response))]));
+}

@@ -1,0 +1,100 @@
+// The story of one query: the track that it took over the stages, and below it every event in words.
+import { h, s } from "./dom.js";
+import { duration, latency, money, words } from "./format.js";
+import { hue } from "./panels.js";
+
+const STEP = 106, LANE = 54, LEFT = 86, TOP = 44;
+
+export function story(told, tiers) {
+  return [h("p", { class: "outcome" }, outcome(told), told.simulated ? [" ", h("span", { class: "tag" }, "simulated")] : null),
+    h("p", { class: "below" }, `Line ${told.line} of `, h("code", {}, told.batch_id), `, ${money(told.cost_usd)} in all`),
+    map(told, tiers), list(told)];
+}
+
+function outcome(told) {
+  if (told.state === "done") {
+    const sure = told.confidence === null ? "" : `, confidence ${told.confidence.toFixed(2)}`;
+    return `${told.custom_id}: answered by ${told.model} (${told.tier})${sure}${told.accepted === false ? ", the best that was to be had" : ""}`;
+  }
+  return told.finished_at ? `${told.custom_id}: ended ${told.state}` : `${told.custom_id}: ${told.state} at ${told.stage}`;
+}
+
+// The stops: where (a stage), what, why, and whether it went well (yes, no, or neither).
+function stops(told) {
+  const found = [{ where: "route", what: "submitted", why: told.pin ? `asks for ${told.pin}` : "", sign: "" }];
+  for (const event of told.events) found.push(event.event === "call" ? call(event) : decision(event));
+  const last = found.at(-1);
+  const ok = told.state === "done";
+  found.push({ where: told.finished_at ? (ok ? told.tier : last.where) : told.stage, what: told.finished_at ? told.state : `${told.state} …`,
+    why: ok ? money(told.cost_usd) : "", sign: ok ? "✓" : told.finished_at ? "✕" : "", well: ok ? "yes" : told.finished_at ? "no" : "" });
+  return found;
+}
+
+function call(event) {
+  const ok = event.outcome === "ok";
+  return { where: event.tier, what: event.model, why: event.outcome === null || event.outcome === undefined ? "no outcome yet" : ok ? latency(event.latency_ms) : words(event.outcome),
+    sign: ok ? "" : "!", well: event.outcome && !ok ? "no" : "" };
+}
+
+function decision(event) {
+  const sure = typeof event.confidence === "number" ? event.confidence.toFixed(2) : "";
+  switch (event.kind) {
+    case "route":
+      return { where: "route", what: `to ${event.tier ?? event.to_stage}`, why: `by ${event.router ?? "nobody"}`, sign: "⇄" };
+    case "judge": {
+      const no = event.to_stage === "fallback";
+      return { where: event.from_stage, what: no ? "doubted" : "accepted", why: no ? words(String(event.reasons?.[0] ?? "").split(":")[0]) : sure, sign: no ? "✕" : "✓", well: no ? "no" : "yes" };
+    }
+    case "fallback":
+      return { where: "fallback", what: event.move === "advance" ? `up to ${event.to_stage}` : event.to_state === "done" ? "takes the best" : "gives up", why: "by the ladder", sign: event.move === "advance" ? "↑" : "" };
+    default:
+      return { where: event.from_stage, what: words(event.kind), why: words(event.to_state ?? ""), sign: "" };
+  }
+}
+
+function map(told, tiers) {
+  const found = stops(told);
+  const used = new Set(found.map((stop) => stop.where));
+  const lanes = ["route", ...tiers.filter((tier) => used.has(tier)), "fallback"].filter((lane) => used.has(lane));
+  for (const lane of used) if (!lanes.includes(lane)) lanes.push(lane);
+  // The dearer the tier the higher its track; the fallback lies below all.
+  const order = [...lanes.filter((lane) => tiers.includes(lane)).reverse(), ...lanes.filter((lane) => lane === "route"), ...lanes.filter((lane) => !tiers.includes(lane) && lane !== "route")];
+  const [width, height] = [LEFT + found.length * STEP, TOP + order.length * LANE + 2];
+  const x = (n) => LEFT + n * STEP + STEP / 2;
+  const y = (lane) => TOP + order.indexOf(lane) * LANE;
+  const svg = s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `The track: ${found.map((stop) => `${stop.where}: ${stop.what} ${stop.why}`).join("; then ")}` });
+  for (const lane of order) {
+    svg.append(s("path", { class: "lane", d: `M${LEFT} ${y(lane)}H${width - 8}` }), s("text", { class: "where", x: 0, y: y(lane) + 4 }, lane));
+  }
+  found.slice(1).forEach((stop, n) => {
+    const [x0, y0, x1, y1] = [x(n), y(found[n].where), x(n + 1), y(stop.where)];
+    const lane = tiers.includes(stop.where) ? stop.where : found[n].where;
+    svg.append(s("path", { class: `way ${tiers.includes(lane) ? hue(lane) : ""}`, d: `M${x0} ${y0}C${x0 + STEP / 2} ${y0} ${x1 - STEP / 2} ${y1} ${x1} ${y1}` }));
+  });
+  found.forEach((stop, n) => {
+    // Tracks come down to the fallback from above: its words stand below.
+    const [what, why] = stop.where === "fallback" ? [25, 39] : [-16, 23];
+    svg.append(s("circle", { class: `stop ${stop.well ?? ""}`, cx: x(n), cy: y(stop.where), r: 9 }), s("text", { class: `sign ${stop.well ?? ""}`, x: x(n), y: y(stop.where) + 4 }, stop.sign),
+      s("text", { class: "what", x: x(n), y: y(stop.where) + what }, cut(stop.what)), s("text", { class: "why", x: x(n), y: y(stop.where) + why }, cut(stop.why)));
+  });
+  return h("div", { class: "map", tabindex: "0", role: "region", "aria-label": "The track of the query" }, svg);
+}
+
+const cut = (said) => (said.length > 18 ? `${said.slice(0, 17)}…` : said);
+
+function list(told) {
+  const start = new Date(told.submitted_at).getTime();
+  return h("ol", { class: "events" }, told.events.map((event) => {
+    const stop = event.event === "call" ? call(event) : decision(event);
+    const after = Math.max(0, (new Date(event.at).getTime() - start) / 1000);
+    return h("li", {}, h("time", {}, `+${duration(after)}`), h("strong", {}, event.event === "call" ? "call" : words(event.kind)), h("span", { class: "about" }, about(event, stop)),
+      event.reasons?.length ? h("ul", {}, event.reasons.map((reason) => h("li", {}, reason))) : null);
+  }));
+}
+
+function about(event, stop) {
+  if (event.event !== "call") return `${stop.where}: ${stop.what}${stop.why ? `, ${stop.why}` : ""}${typeof event.score === "number" ? `, difficulty ${event.score.toFixed(2)}` : ""}`;
+  const spent = event.cost_usd ?? event.reserved_usd;
+  const tokens = event.prompt_tokens === undefined ? "" : `, ${event.prompt_tokens} + ${event.completion_tokens} tokens`;
+  return `${event.provider}/${event.model} (${event.tier}): ${words(event.outcome ?? "no outcome yet")}${tokens}, ${money(spent)}, ${latency(event.latency_ms)}`;
+}
