@@ -189,10 +189,8 @@ def _reasons(tally: Tally, fleet: Fleet) -> list[dict[str, Any]]:
     for (tier, reason), n in tally.rejected.items():
         by_tier = told.setdefault(reason, {})
         by_tier[tier] = by_tier.get(tier, 0) + n
-    rows = [
-        {"reason": reason, "n": sum(tiers.values()), "tiers": _in_order(tiers, fleet)} for reason, tiers in told.items()
-    ]
-    return sorted(rows, key=lambda row: (-row["n"], row["reason"]))[:8]
+    most_first = sorted(told.items(), key=lambda item: (-sum(item[1].values()), item[0]))
+    return [{"reason": reason, "n": sum(by.values()), "tiers": _in_order(by, fleet)} for reason, by in most_first[:8]]
 
 
 def _doubted(tally: Tally, fleet: Fleet) -> dict[str, Any]:
