@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import audit, batches, doctor, explain, fleet, keys, purge, report, run, services
+from cli import audit, batches, doctor, explain, fleet, keys, label, purge, report, run, services
 from cli.console import emit, err
 from cli.failure import Code, exit_quietly, tell
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for group in (run, batches, explain, report, services, doctor, fleet, keys, purge):
+for group in (run, batches, explain, label, report, services, doctor, fleet, keys, purge):
     app.add_typer(group.app)
 app.add_typer(audit.app, name="audit")
 

@@ -466,6 +466,23 @@ webhook_messages = Table(
     Index("ix_webhook_messages_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
 )
 
+labels = Table(
+    "labels",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("query_id", BigInteger, nullable=False),
+    Column("batch_id", BigInteger, nullable=False),
+    Column("tier", Text, nullable=False, comment="whose answer is meant: the one that stood, or one that was rejected"),
+    Column("grade", Double, nullable=False, comment="0 wrong to 1 right"),
+    Column("source", Text, nullable=False, comment="file, command, web"),
+    Column("said_by", Text, nullable=False),
+    Column("at", _MOMENT, nullable=False, server_default=_NOW),
+    CheckConstraint("grade >= 0 AND grade <= 1", name="grade_share"),
+    Index("ix_labels_query_id", "query_id", "tier", "id"),
+    Index("ix_labels_batch_id", "batch_id"),
+    comment="How right an answer was; of several for one query and tier the newest counts.",
+)
+
 __all__ = [
     "ID_BLOCK",
     "answers",
@@ -479,6 +496,7 @@ __all__ = [
     "file_pieces",
     "files",
     "kept_calls",
+    "labels",
     "metadata",
     "prompts",
     "queries",

@@ -1,0 +1,58 @@
+"""Labels: how right answers were, and the log of what was decided of the queries that have one."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.fetch import fetch
+from db.reports import report
+from db.statements import statement
+
+AT_ONCE = 2000
+"""Rows of one statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """How right ``tier``'s answer to a query is, 0 to 1."""
+
+    query_id: int
+    tier: str
+    grade: float
+
+
+async def answered(engine: AsyncEngine, batch_id: int, custom_ids: Sequence[str]) -> dict[str, Row[Any]]:
+    """By custom id: ``query_id``, ``stood`` (the tier whose answer stands, or None), ``tiers`` (all that answered)."""
+    rows = await fetch(engine, report("answered"), batch_id=batch_id, custom_ids=list(custom_ids))
+    return {row.custom_id: row for row in rows}
+
+
+async def label(engine: AsyncEngine, labels: Sequence[Label], *, source: str, said_by: str) -> int:
+    """Stores them all, or on an error none. Returns how many there are."""
+    rows = [{"query_id": one.query_id, "tier": one.tier, "grade": one.grade} for one in labels]
+    written = await fetch(
+        engine, statement("label_answers"), labels=orjson.dumps(rows).decode(), source=source, said_by=said_by
+    )
+    return len(written)
+
+
+async def labelled_log(engine: AsyncEngine, *, batch_ids: Sequence[int] | None) -> AsyncIterator[Row[Any]]:
+    """Every labelled query of those batches (None: of all), by id; see ``labelled_log.sql``."""
+    after = 0
+    while True:
+        rows = await fetch(
+            engine,
+            report("labelled_log"),
+            after=after,
+            batch_ids=None if batch_ids is None else list(batch_ids),
+            rows=AT_ONCE,
+        )
+        for row in rows:
+            yield row
+        if len(rows) < AT_ONCE:
+            return
+        after = rows[-1].id

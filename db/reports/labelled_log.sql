@@ -1,0 +1,24 @@
+-- Answered queries whose answer is labelled, in order of id after :after: what was chosen, how likely, what came of it.
+SELECT q.id, p.body, p.options, d.tier AS chosen, d.propensity, a.tier AS stood,
+       own.grade AS chosen_grade, final.grade,
+       coalesce((SELECT sum(coalesce(c.cost_usd, c.reserved_usd)) FROM calls AS c
+                 WHERE c.query_id = q.id AND c.purpose <> 'route'), 0) AS cost_usd
+FROM queries AS q
+JOIN batches AS b ON b.id = q.batch_id
+JOIN prompts AS p ON p.query_id = q.id
+JOIN answers AS a ON a.query_id = q.id
+JOIN LATERAL (
+    SELECT tier, propensity FROM decisions WHERE query_id = q.id AND kind = 'route' ORDER BY id DESC LIMIT 1
+) AS d ON true
+JOIN LATERAL (
+    SELECT grade FROM labels WHERE query_id = q.id AND tier = a.tier ORDER BY id DESC LIMIT 1
+) AS final ON true
+LEFT JOIN LATERAL (
+    SELECT grade FROM labels WHERE query_id = q.id AND tier = d.tier ORDER BY id DESC LIMIT 1
+) AS own ON true
+WHERE q.id > :after
+  AND (CAST(:batch_ids AS bigint[]) IS NULL OR q.batch_id = ANY(:batch_ids))
+  AND EXISTS (SELECT FROM labels WHERE query_id = q.id)
+  AND b.purged_at IS NULL
+ORDER BY q.id
+LIMIT :rows

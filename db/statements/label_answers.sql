@@ -1,0 +1,6 @@
+-- Labels from one hand; of several for one query and tier the newest counts.
+INSERT INTO labels (query_id, batch_id, tier, grade, source, said_by)
+SELECT l.query_id, q.batch_id, l.tier, l.grade, :source, :said_by
+FROM json_to_recordset(CAST(:labels AS json)) AS l (query_id bigint, tier text, grade double precision)
+JOIN queries AS q ON q.id = l.query_id
+RETURNING id
