@@ -50,7 +50,7 @@ class Grouped(Generic[Item, Key, Result]):
         if len(self._running) < self._writers:
             task = asyncio.create_task(self._drain())
             self._running.add(task)
-        return await asyncio.shield(future)
+        return await future
 
     async def _drain(self) -> None:
         try:

@@ -127,8 +127,7 @@ class Admission:
         """Leave to send one call to ``model`` within `GOOD_S`, for about ``tokens`` tokens in and out."""
         await self._watch.refresh()
         desk = self._desks[model.name]
-        rest_s = self._watch.rest_s(model)
-        if rest_s > 0:
+        if not self._watch.is_calm and (rest_s := self._watch.rest_s(model)) > 0:
             return Wait(rest_s, "rest")
         now = self._clock()
         if not desk.has_room(now=now):
@@ -164,6 +163,8 @@ class Admission:
     async def resting(self, models: Sequence[Model]) -> Mapping[str, float]:
         """For each deployment that rests, the seconds that it still does: Retry-After, or an open breaker."""
         await self._watch.refresh()
+        if self._watch.is_calm:
+            return {}
         return {model.name: rest_s for model in models if (rest_s := self._watch.rest_s(model)) > 0}
 
     def is_good(self, grant: Grant) -> bool:

@@ -74,6 +74,8 @@ class Watch:
         self._clock = clock
         self._all = {name: _Watched() for name in local.deployments}
         self._rest_until: dict[str, float] = {}
+        self._broken: set[str] = set()
+        """Deployments whose breaker is not closed."""
         self._read_at = clock()
         self._due_at = float("-inf")
         self._away_until: float | None = None
@@ -84,6 +86,11 @@ class Watch:
     def is_away(self) -> bool:
         """Whether Redis does not answer."""
         return self._away_until is not None
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether no provider has come to rest so far and every breaker is closed, as far as is known."""
+        return not self._rest_until and not self._broken
 
     def circuit(self, name: str) -> Circuit:
         """The breaker of a deployment, as last read."""
@@ -175,10 +182,16 @@ class Watch:
     def _learn(self, report: Report) -> None:
         self._read_at = self._clock()
         for name, reading in report.readings.items():
-            self._all[name].reading = reading
+            self._note_reading(name, reading)
+        for provider in [name for name, until in self._rest_until.items() if until <= self._read_at]:
+            del self._rest_until[provider]
         for provider, rest_s in report.rests.items():
             if rest_s > self.provider_rest_s(provider):
                 self._rest_until[provider] = self._read_at + rest_s
+
+    def _note_reading(self, name: str, reading: Reading) -> None:
+        self._all[name].reading = reading
+        (self._broken.discard if reading.breaker.circuit is Circuit.CLOSED else self._broken.add)(name)
 
     async def _make_move(self, name: str, move: Move, *, version: int) -> bool:
         """False where another process was first: the next reading shows what it did."""
@@ -187,7 +200,7 @@ class Watch:
         elapsed_s = self._clock() - self._read_at
         probe_in_s = None if move.probe_in_s is None else move.probe_in_s + elapsed_s
         breaker = Breaker(probe_in_s, move.streak, version + 1)
-        self._all[name].reading = replace(self._all[name].reading, breaker=breaker, probing_s=0.0)
+        self._note_reading(name, replace(self._all[name].reading, breaker=breaker, probing_s=0.0))
         log.warning(
             "breaker_moved", deployment=name, circuit=breaker.circuit, reason=move.reason, rest_s=move.probe_in_s
         )

@@ -71,6 +71,8 @@ def next_call(
     ``since_last_s`` the seconds since the last attempt ended: after a `Wait`, say how long it was.
     ``draw`` is uniform in [0, 1); it spreads calls by weight and waits by jitter.
     """
+    if not history and deployments and not resting:  # nearly always
+        return Call(_choose(deployments, history, preferred=preferred, draw=draw))
     final = _final_reason(history, deployments=deployments, providers=providers, timing=timing)
     if final is not None:
         return GiveUp(final)
@@ -191,8 +193,10 @@ def _backoff_s(tries: int, timing: Timing, *, draw: float) -> float:
 
 def _choose(ready: Sequence[Model], history: Sequence[Attempt], *, preferred: str | None, draw: float) -> Model:
     """Of those that may be called: the least tried, then the preferred, then the first in order, by weight."""
-    fewest = min(len(_of(model, history)) for model in ready)
-    fresh = [model for model in ready if len(_of(model, history)) == fewest]
+    fresh = list(ready)
+    if history:
+        fewest = min(len(_of(model, history)) for model in ready)
+        fresh = [model for model in ready if len(_of(model, history)) == fewest]
     for model in fresh:
         if model.name == preferred:
             return model

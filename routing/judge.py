@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from routing.fleet import Tier
-from routing.language import UNKNOWN, language_of
+from routing.language import UNKNOWN, language_of, words_of
 from routing.lexicon import Sign, tally
 from routing.outcome import Completion
 from routing.pattern import Unchecked, matches
@@ -189,10 +189,10 @@ def _content_words(text: str) -> set[str]:
 
 def _language(text: str, query: Query) -> Iterator[_Finding]:
     """Another language than the question's, where both are plain and no other was asked for."""
-    words = _WORD.findall(text[:2000])
+    words = words_of(text[:2000])
     if "```" in text or (text.isascii() and len(words) < LANGUAGE_FROM_WORDS):
         return
-    asked = set(_WORD.findall(f"{query.text} {query.system}".lower()))
+    asked = set(words_of(f"{query.text} {query.system}".lower()))
     if tally(asked)[Sign.FOREIGN]:
         return
     theirs, ours = language_of(query.text), language_of(text)

@@ -44,7 +44,10 @@ class Ground:
         self.policy = fleet.router
         self.ladder = fleet.ladder
         self.rungs = Rungs.of(fleet)
-        self.deployments = {tier: fleet.deployments(tier) for tier in fleet.tiers}
+        self.deployments: Mapping[str, Sequence[Model]] = {tier: fleet.deployments(tier) for tier in fleet.tiers}
+        self.roomy_tokens = min(
+            model.context_tokens - model.max_output_tokens for models in self.deployments.values() for model in models
+        )
         self.top_price = self.deployments[self.ladder[-1]][0].price
         self.asks_gate = "gate" in fleet.router.stages
         self.asks_classifier = "classifier" in fleet.router.stages
@@ -105,7 +108,9 @@ class Ground:
         """Whether ``tier`` is one of the fleet's, but not on the ladder."""
         return tier is not None and tier in self.fleet.tiers and tier not in self.ladder
 
-    def _room(self, query: Query, needed: int) -> dict[str, Sequence[Model]]:
+    def _room(self, query: Query, needed: int) -> Mapping[str, Sequence[Model]]:
+        if needed <= self.roomy_tokens:  # nearly always: it fits everywhere, however long the answer
+            return self.deployments
         room: dict[str, Sequence[Model]] = {}
         for tier, models in self.deployments.items():
             fit = [model for model in models if needed + answer_room(query, model) <= model.context_tokens]

@@ -8,6 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
+import uvloop
+
 from simulator.call_log import CallLog
 from simulator.config import Config, ConfigError, read_config
 from simulator.replay import ReplayError, read_recordings
@@ -34,7 +36,7 @@ def main() -> int:
     gc.set_threshold(_RARE_COLLECTIONS, 20, 20)
     gc.freeze()
     try:
-        asyncio.run(_serve(Server(service), options))
+        uvloop.run(_serve(Server(service), options))
     except OSError as error:
         print(f"simulator: cannot listen on {options.host}:{options.port}: {error.strerror}", file=sys.stderr)
         return 1

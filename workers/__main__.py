@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+import uvloop
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure(settings, fleet)
     name = given.name or "-".join(roles)
     if roles == [FEEDER]:
-        asyncio.run(_feed(settings, fleet, name=name))
+        uvloop.run(_feed(settings, fleet, name=name))
     else:
         run_celery_worker(settings, fleet, name=name, roles=roles)
     return 0

@@ -49,7 +49,9 @@ jit = off                                  # statements here are short and many
 autovacuum_naptime = 10s
 autovacuum_vacuum_scale_factor = 0.02
 autovacuum_vacuum_insert_scale_factor = 0.1
-autovacuum_analyze_scale_factor = 0.02
+# Its statements are planned by key, whatever the statistics: they are for reports, and taken of fewer rows.
+autovacuum_analyze_scale_factor = 0.1
+default_statistics_target = 20
 autovacuum_vacuum_cost_limit = 2000
 
 timezone = 'UTC'
