@@ -13,7 +13,6 @@ from tasks.messages import Post
 from tasks.station import Loop, open_station
 from workers.ready import announce_ready
 
-
 _YOUNG_OBJECTS: Final = 20_000
 """Before the collector looks at them; at Python's 700 it runs several times for each query, and finds nothing."""
 
