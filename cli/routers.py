@@ -1,10 +1,12 @@
 """``pointsman train``, ``evaluate``, ``calibrate`` and ``routers``."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cli.failure import Code, Stop
 from cli.run import FleetOption, JsonOption
 
 # The work is imported where it is done: numpy and scipy cost every other command a third of a second.
@@ -48,24 +50,51 @@ def train(
 
 @app.command()
 def evaluate(
-    data: DataArgument,
+    data: Annotated[
+        Path | None, typer.Argument(metavar="[DATA]", help="JSON lines with outcomes or labels; or see --from-log.")
+    ] = None,
     router: RouterOption = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the curve and the reliability there, as .png or .svg.")
+    ] = None,
+    from_log: Annotated[
+        bool, typer.Option("--from-log", help="No DATA: evaluate what production did, from its log.")
+    ] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="No DATA: decide the logged queries anew with --router. Spends nothing.")
+    ] = False,
+    batch: Annotated[str | None, typer.Option(metavar="BATCH", help="Of the log: this batch alone.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="Of the log: batches since then, as 2026-01-31, 24h or 7d.")
     ] = None,
     fleet: FleetOption = None,
     seed: SeedOption = 0,
     draws: Annotated[int, typer.Option(min=100, max=20_000, help="Bootstrap draws for the intervals.")] = 1000,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold a router (by default the promoted one) against DATA, beside simple controls.
+    """Hold a router (by default the promoted one) against DATA, beside simple controls; or evaluate the log.
 
-    With --fleet its prices count; else those of the RouteLLM paper do.
+    With --fleet its prices count; else, for DATA, those of the RouteLLM paper do.
     """
-    from cli import router_work
+    from cli import log_work, router_work
 
-    asked = router_work.Asked(router, fleet, seed, draws)
-    router_work.evaluate_router(data, asked=asked, plot=plot, as_json=as_json)
+    if from_log + replay + (data is not None) != 1:
+        raise Stop("Give one of DATA, --from-log and --replay.", code=Code.USAGE)
+    if data is not None:
+        if batch is not None or since is not None:
+            raise Stop("--batch and --since are of the log.", hint="Add --from-log or --replay.", code=Code.USAGE)
+        asked = router_work.Asked(router, fleet, seed, draws)
+        router_work.evaluate_router(data, asked=asked, plot=plot, as_json=as_json)
+        return
+    if plot is not None:
+        raise Stop("There is no curve to draw of a log.", hint="Leave --plot out.", code=Code.USAGE)
+    span = log_work.span_of(batch, since, now=datetime.now(UTC))
+    if replay:
+        log_work.redecide_log(span, router=router, fleet_path=fleet, as_json=as_json)
+    elif router is not None:
+        raise Stop("--from-log evaluates the routers that decided.", hint="Use --replay.", code=Code.USAGE)
+    else:
+        log_work.evaluate_log(span, fleet_path=fleet, as_json=as_json)
 
 
 @app.command()

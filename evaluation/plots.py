@@ -8,6 +8,7 @@ import numpy as np
 
 from evaluation.curve import Curve
 from evaluation.outcomes import Trust, Way
+from evaluation.share import wilson
 
 INK: Final = "#1f2933"
 FAINT: Final = "#9aa5b1"
@@ -122,7 +123,7 @@ def _reliability(axes: Any, trusts: Sequence[Trust]) -> None:
     for trust, colour in zip(trusts, colours, strict=False):
         firm = [each for each in trust.bins if each.count >= FIRM]
         told, came = [100 * each.told for each in firm], [100 * each.came for each in firm]
-        spans = [_interval(each.came, each.count) for each in firm]
+        spans = [wilson(each.came, each.count) for each in firm]
         errors = [[came[i] - 100 * low for i, (low, _) in enumerate(spans)],
                   [100 * high - came[i] for i, (_, high) in enumerate(spans)]]  # fmt: skip
         axes.errorbar(told, came, yerr=errors, color=colour, linewidth=1.8, elinewidth=1, capsize=2.5)
@@ -142,11 +143,3 @@ def _reliability(axes: Any, trusts: Sequence[Trust]) -> None:
     axes.set_title("Reliability")
     note = f"size: queries; bars: 95 %; hollow: under {FIRM} queries"
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), title=note, title_fontsize=10)
-
-
-def _interval(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share, Wilson's."""
-    z = 1.96
-    middle = (share * count + z * z / 2) / (count + z * z)
-    half = z * float(np.sqrt(share * (1 - share) * count + z * z / 4)) / (count + z * z)
-    return min(middle - half, share), max(middle + half, share)

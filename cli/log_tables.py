@@ -1,0 +1,96 @@
+"""The log's evaluations, for people."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from cli.console import out, plain
+
+
+def show_log(report: Mapping[str, Any]) -> None:
+    """After ``evaluate --from-log``."""
+    if report["n"]:
+        table = _table("decided by", "queries", "share", "stood at once", "escalated", "95 %", "doubtful", "cost")
+        for name, own in {**report["stages"], "all": report["routed"]}.items():
+            table.add_row(name, *_row(own, report["n"]))
+        out.print(table)
+        table = _table("sent to", "queries", "share", "stood at once", "escalated", "95 %", "doubtful", "cost")
+        for tier, own in report["tiers"].items():
+            table.add_row(plain(tier), *_row(own, report["n"]))
+        out.print(table)
+        table = _table("route confidence", "queries", "escalated", "95 %")
+        for own in report["confidence"]:
+            name = f"{own['stage']} {own['from']:.1f}–{own['to']:.1f}"
+            table.add_row(name, f"{own['queries']:,}", _pct(own["escalation_rate"]), _range(own["escalation_interval"]))
+        out.print(table)
+        _show_judge(report)
+    for sentence in report["words"]:
+        out.print(plain(sentence), style="yellow" if "NOT" in sentence or "SIMULATED" in sentence else None)
+
+
+def show_replay(report: Mapping[str, Any]) -> None:
+    """After ``evaluate --replay``."""
+    if report["n"]:
+        tiers = sorted({now for row in report["confusion"].values() for now in row} | set(report["confusion"]))
+        table = _table(f"then ↓ now, by {plain(report['router'])} →", *tiers)
+        for then, row in report["confusion"].items():
+            table.add_row(plain(then), *(f"{row.get(tier, 0):,}" for tier in tiers))
+        out.print(table)
+        if report["largest_moves"]:
+            table = _table("largest moves", "then", "now", "first call", justify="left")
+            for move in report["largest_moves"]:
+                then, now = move["then"], move["now"]
+                table.add_row(
+                    plain(f"{move['query'].rpartition('/')[2]}: {move['text']}"),
+                    plain(f"{then['tier']} ({then['router']})"),
+                    plain(f"{now['tier']} ({now['router']}, {now['confidence']:.2f})"),
+                    f"{move['usd']:+.6f} $",
+                )
+            out.print(table)
+    for sentence in report["words"]:
+        out.print(plain(sentence), style="yellow" if "NOT" in sentence else None)
+
+
+def _show_judge(report: Mapping[str, Any]) -> None:
+    table = _table("judge's confidence", "answers", "told", "rejected", "next stood", "same as final", "95 %")
+    for own in report["judge"]:
+        span = "not told" if own["from"] is None else f"{own['from']:.1f}–{own['to']:.1f}"
+        table.add_row(
+            f"{plain(own['source'])} {span}",
+            f"{own['judged']:,}",
+            "" if own["told"] is None else f"{own['told']:.3f}",
+            f"{own['rejected']:,}",
+            f"{own['next_stood']:,} of {own['followed']:,}" if own["followed"] else "",
+            f"{own['agreed']:,} of {own['compared']:,}" if own["compared"] else "",
+            "" if own["agreement_interval"] is None else _range(own["agreement_interval"]),
+        )
+    out.print(table)
+
+
+def _row(own: Mapping[str, Any], n: int) -> tuple[str, ...]:
+    return (
+        f"{own['queries']:,}",
+        _pct(own["queries"] / n),
+        f"{own['stood']:,}",
+        f"{own['escalated']:,} ({_pct(own['escalation_rate'])})",
+        _range(own["escalation_interval"]),
+        f"{own['doubtful']:,}",
+        f"${own['cost_usd']:.4f}",
+    )
+
+
+def _table(first: str, *others: str, justify: Any = "right") -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify=justify, no_wrap=True)
+    return table
+
+
+def _pct(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _range(interval: tuple[float, float]) -> str:
+    return f"{100 * interval[0]:.0f}–{100 * interval[1]:.0f} %"
