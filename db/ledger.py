@@ -176,7 +176,7 @@ class Ledger:
         ]
 
     async def depths(self) -> dict[str, Row[Any]]:
-        """Per stage that has any: ``queued``, ``running``, ``oldest_queued_at``."""
+        """Per stage that has any: ``queued``."""
         return {row.stage: row for row in await self._named("count_waiting")}
 
     async def return_lost(self, stage: str, *, older_than_s: float, reason: str) -> int:

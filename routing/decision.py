@@ -188,7 +188,7 @@ def _heed(case: Case, opinion: Opinion, ground: Ground, *, floor: str | None = N
         belief = believe(opinion, ground.ladder)
     if belief is None:
         return None
-    decision = _weigh(
+    return _weigh(
         case,
         belief,
         ground,
@@ -196,8 +196,8 @@ def _heed(case: Case, opinion: Opinion, ground: Ground, *, floor: str | None = N
         confidence=opinion.confidence,
         reasons=(opinion.reason,),
         floor=floor,
+        score=opinion.score,
     )
-    return replace(decision, score=opinion.score)
 
 
 def _aside(case: Case, opinion: Opinion, ground: Ground) -> Decision | None:
@@ -224,6 +224,7 @@ def _weigh(
     confidence: float,
     reasons: tuple[str, ...],
     floor: str | None = None,
+    score: float | None = None,
 ) -> Decision:
     """The decision for the tier of the least expected loss, or for ``floor`` where that is higher."""
     weighed = losses(case, belief, ground)
@@ -238,7 +239,7 @@ def _weigh(
         tier=tier,
         router=router,
         confidence=confidence,
-        score=case.score,
+        score=case.score if score is None else score,
         category=case.category,
         reasons=(*case.notes, *reasons, *notes),
         p_ok=dict(zip(ground.ladder, belief, strict=True)),

@@ -192,9 +192,9 @@ def _language(text: str, query: Query) -> Iterator[_Finding]:
     words = words_of(text[:2000])
     if "```" in text or (text.isascii() and len(words) < LANGUAGE_FROM_WORDS):
         return
-    asked = set(words_of(f"{query.text} {query.system}".lower()))
-    if tally(asked)[Sign.FOREIGN]:
-        return
     theirs, ours = language_of(query.text), language_of(text)
-    if UNKNOWN not in (theirs, ours) and theirs != ours and len(asked) >= GROUNDED_FROM_WORDS:
+    if theirs == ours or UNKNOWN in (theirs, ours):
+        return
+    asked = set(words_of(f"{query.text} {query.system}".lower()))
+    if len(asked) >= GROUNDED_FROM_WORDS and not tally(asked)[Sign.FOREIGN]:
         yield _Finding(f"language: {ours} for a question in {theirs}", usable=True)

@@ -59,6 +59,8 @@ def script_language(text: str) -> str | None:
     Cyrillic counts as Russian and Han without kana as Chinese: it is the script that is told.
     """
     strange = len(_NON_LATIN.findall(text))
+    if not strange:
+        return None
     letters = sum(map(str.isalpha, text))
     if strange * 3 < letters:
         return None
