@@ -46,6 +46,10 @@ class Fresh(Generic[Key, Value]):
         # Shielded: the others wait on, although this one has gone away.
         return await asyncio.shield(entry.task)
 
+    def __contains__(self, key: Key) -> bool:
+        """Whether somebody asked for ``key`` lately."""
+        return key in self._entries
+
     def forget(self, key: Key) -> None:
         """What was known of ``key`` has changed."""
         self._entries.pop(key, None)

@@ -9,17 +9,21 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api import shortcut
 from api.errors import ApiError, unavailable, unexpected
-from api.keyring import Keyring, Visitor
+from api.keyring import Visitor
 from api.metrics import Metrics
 from api.rate import Rate
+from api.service import Service
 from db.refusal import Refused, passes
 
 log = structlog.get_logger()
 
+_NO_STORE: Final = (b"cache-control", b"no-store")
+_NO_SNIFF: Final = (b"x-content-type-options", b"nosniff")
 OPEN: Final = frozenset({"/healthz", "/readyz", "/openapi.json"})
 """What needs no key."""
 
@@ -31,14 +35,12 @@ class Gate:
         self,
         app: ASGIApp,
         *,
-        keyring: Callable[[], Keyring],
-        rate: Callable[[], Rate],
+        service: Callable[[], Service],
         metrics: Metrics,
         opens: frozenset[str] = OPEN,
     ) -> None:
         self._app = app
-        self._keyring = keyring
-        self._rate = rate
+        self._service = service
         self._metrics = metrics
         self._opens = opens
 
@@ -49,10 +51,16 @@ class Gate:
             return
         began = time.perf_counter()
         said = _Said(send, request_id=f"req_{secrets.token_hex(12)}")
+        route = ""
         try:
             if scope["path"] not in self._opens:
-                visitor = await self._keyring().visitor(Headers(scope=scope))
-                await self._keep_to_the_rate(visitor)
+                service = self._service()
+                visitor = await service.keyring.visitor(Headers(scope=scope))
+                await _keep_to_the_rate(visitor, service.rate)
+                if handle := shortcut.polled_batch(scope, service, tenant=visitor.tenant):
+                    route = shortcut.ROUTE
+                    await shortcut.tell((await service.status(handle, tenant=visitor.tenant)).body, said)
+                    return
                 scope.setdefault("state", {})["tenant"] = visitor.tenant
             await self._app(scope, receive, said)
         except Exception as error:
@@ -61,19 +69,20 @@ class Gate:
                 raise  # the response has begun: only closing the connection tells that it is not whole
             await failure.response()(scope, receive, said)
         finally:
-            route = getattr(scope.get("route"), "path", "other")
+            route = route or getattr(scope.get("route"), "path", "other")
             self._metrics.observe(scope["method"], route, said.status or 0, time.perf_counter() - began)
 
-    async def _keep_to_the_rate(self, visitor: Visitor) -> None:
-        wait_s = await self._rate().take(visitor.tenant, per_min=visitor.requests_per_min)
-        if wait_s > 0:
-            raise ApiError(
-                429,
-                f"Rate limit of {visitor.requests_per_min} requests per minute reached.",
-                kind="requests",
-                code="rate_limit_exceeded",
-                headers={"retry-after": str(math.ceil(wait_s)), "retry-after-ms": str(math.ceil(wait_s * 1000))},
-            )
+
+async def _keep_to_the_rate(visitor: Visitor, rate: Rate) -> None:
+    wait_s = await rate.take(visitor.tenant, per_min=visitor.requests_per_min)
+    if wait_s > 0:
+        raise ApiError(
+            429,
+            f"Rate limit of {visitor.requests_per_min} requests per minute reached.",
+            kind="requests",
+            code="rate_limit_exceeded",
+            headers={"retry-after": str(math.ceil(wait_s)), "retry-after-ms": str(math.ceil(wait_s * 1000))},
+        )
 
 
 def _told(error: Exception) -> ApiError:
@@ -102,8 +111,8 @@ class _Said:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["x-request-id"] = self._request_id
-            headers["x-content-type-options"] = "nosniff"
-            headers.setdefault("cache-control", "no-store")
+            headers = list(message.get("headers", ()))
+            if not any(name == b"cache-control" for name, _ in headers):
+                headers.append(_NO_STORE)
+            message["headers"] = [*headers, _NO_SNIFF, (b"x-request-id", self._request_id.encode())]
         await self._send(message)

@@ -82,6 +82,10 @@ class Service:
             raise not_found("Batch", handle, param=param)
         return found
 
+    def is_polled(self, handle: str, *, tenant: str) -> bool:
+        """Whether the tenant asked for the status of such a batch lately."""
+        return (tenant, handle) in self._statuses
+
     async def status_now(self, handle: str, *, tenant: str) -> Status:
         """The same as it is."""
         self._statuses.forget((tenant, handle))

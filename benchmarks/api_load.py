@@ -164,7 +164,15 @@ async def poll(api: Api, path: str, latencies: list[float], *, rounds: int, ever
     return refused
 
 
-def measure_pollers(api: Api, handles: list[str], *, pollers: int, rounds: int, every_s: float) -> dict[str, float]:
+def cpu_s(pid: int) -> float:
+    """Seconds of a processor that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure_pollers(
+    api: Api, handles: list[str], pid: int, *, pollers: int, rounds: int, every_s: float
+) -> dict[str, float]:
     """All pollers start in the same moment."""
 
     async def run() -> tuple[list[float], int]:
@@ -173,9 +181,10 @@ def measure_pollers(api: Api, handles: list[str], *, pollers: int, rounds: int, 
         refused = await asyncio.gather(*(poll(api, path, latencies, rounds=rounds, every_s=every_s) for path in paths))
         return latencies, sum(refused)
 
-    began = time.perf_counter()
+    began, used_s, own_s = time.perf_counter(), cpu_s(pid), time.process_time()
     latencies, refused = asyncio.run(run())
     wall_s = time.perf_counter() - began
+    used_s, own_s = cpu_s(pid) - used_s, time.process_time() - own_s
     cuts = statistics.quantiles(latencies, n=100)
     return {
         "pollers": pollers,
@@ -183,6 +192,9 @@ def measure_pollers(api: Api, handles: list[str], *, pollers: int, rounds: int, 
         "every_s": every_s,
         "requests": len(latencies),
         "refused": refused,
+        "server_cpu_ms_per_request": round(1000 * used_s / len(latencies), 3),
+        # What is measured includes it, where both share the processors.
+        "client_cpu_ms_per_request": round(1000 * own_s / len(latencies), 3),
         "requests_per_s": round(len(latencies) / wall_s),
         "p50_s": round(cuts[49], 3),
         "p99_s": round(cuts[98], 3),
@@ -210,9 +222,15 @@ def main() -> None:
     handles = make_batches(api, 50)
     few, many = handles[:1], handles
     told: dict[str, Any] = {"load_average": os.getloadavg()}
-    told["all_at_once"] = [measure_pollers(api, few, pollers=given.pollers, rounds=1, every_s=0.0) for _ in range(3)]
-    told["every_two_seconds_one_batch"] = measure_pollers(api, few, pollers=given.pollers, rounds=8, every_s=2.0)
-    told["every_two_seconds_many_batches"] = measure_pollers(api, many, pollers=given.pollers, rounds=8, every_s=2.0)
+    told["all_at_once"] = [
+        measure_pollers(api, few, given.pid, pollers=given.pollers, rounds=1, every_s=0.0) for _ in range(3)
+    ]
+    told["every_two_seconds_one_batch"] = measure_pollers(
+        api, few, given.pid, pollers=given.pollers, rounds=8, every_s=2.0
+    )
+    told["every_two_seconds_many_batches"] = measure_pollers(
+        api, many, given.pid, pollers=given.pollers, rounds=8, every_s=2.0
+    )
     print(json.dumps(told, indent=2), flush=True)
     for count, bytes_each in ((49_999, 4190), (50, 4_100_000)):
         print(

@@ -152,6 +152,36 @@ def test_a_batch_goes_from_validating_to_completed_with_both_files(client: httpx
     assert about["expires_at"] == about["created_at"] + 7200
 
 
+def test_a_status_is_the_same_by_the_shortcut_as_through_the_routes(client: httpx.Client, served: Served) -> None:
+    batch = create(client, upload(client, [line("a")])["id"])["id"]
+    until(client, batch, "in_progress")
+    served.app.state.service._statuses.forget(("default", batch))
+    before = count_of_polls(client)
+    routed, shortcut = (client.get(f"/v1/batches/{batch}") for _ in range(2))
+    assert routed.json() == shortcut.json()
+    differing = ("x-request-id", "date", "server")
+    assert [{k: v for k, v in one.headers.items() if k not in differing} for one in (routed, shortcut)] == [
+        {
+            "content-type": "application/json",
+            "content-length": str(len(routed.content)),
+            "cache-control": "no-store",
+            "x-content-type-options": "nosniff",
+        }
+    ] * 2
+    assert routed.headers["x-request-id"] != shortcut.headers["x-request-id"]
+    missing = [client.get("/v1/batches/batch_none") for _ in range(2)]
+    assert [one.status_code for one in missing] == [404, 404]
+    assert missing[0].json() == missing[1].json()
+    assert count_of_polls(client) == before + 2
+
+
+def count_of_polls(client: httpx.Client) -> int:
+    told = client.get("/metrics").text
+    kind = 'pointsman_http_requests_total{method="GET",route="/v1/batches/{batch_id}",status="200"} '
+    (count,) = [one.removeprefix(kind) for one in told.splitlines() if one.startswith(kind)]
+    return int(float(count))
+
+
 def test_a_batch_whose_lines_all_fail_is_completed_without_an_output_file(client: httpx.Client, served: Served) -> None:
     batch = create(client, upload(client, [line("a"), line("b")])["id"])
     until(client, batch["id"], "in_progress")

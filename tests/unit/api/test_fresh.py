@@ -43,6 +43,27 @@ def test_what_is_too_old_or_forgotten_is_looked_up_again() -> None:
     asyncio.run(story())
 
 
+def test_what_was_asked_for_is_in_it_however_old_and_what_is_forgotten_is_not() -> None:
+    now = [0.0]
+
+    async def look_up(key: str) -> str:
+        return key
+
+    async def story() -> None:
+        fresh = Fresh(look_up, for_s=1.0, clock=lambda: now[0])
+        assert "a" not in fresh
+        asking = asyncio.create_task(fresh("a"))
+        await asyncio.sleep(0)
+        assert "a" in fresh
+        await asking
+        now[0] = 60.0
+        assert "a" in fresh
+        fresh.forget("a")
+        assert "a" not in fresh
+
+    asyncio.run(story())
+
+
 def test_an_error_is_told_to_those_who_wait_and_not_kept() -> None:
     failures = [ValueError("once")]
 
