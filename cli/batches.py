@@ -15,7 +15,7 @@ from cli.console import emit, err, out, plain
 from cli.failure import Code, Stop
 from cli.opened import opened_database, read_settings, running_services, the_batch
 from cli.output import check_writable, print_results, write_results
-from cli.run import FleetOption, JsonOption, submit_source
+from cli.run import FleetOption, JsonOption, PolicyOption, submit_source
 from cli.source import STDIN, open_source
 from cli.watch import Pace, drawing, duration, wait_for_end, words
 from db.deposit import Order
@@ -60,6 +60,7 @@ def submit(
     budget: Annotated[
         float | None, typer.Option(metavar="USD", min=0.0, help="The most that the batch may cost.")
     ] = None,
+    budget_policy: PolicyOption = None,
 ) -> None:
     """Submit FILE for the workers that run, or will run: `pointsman up`."""
     settings = read_settings(fleet)
@@ -69,6 +70,7 @@ def submit(
         idempotency_key=idempotency_key,
         priority=priority,
         cap_usd=budget,
+        budget_policy=budget_policy,
     )
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:

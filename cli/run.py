@@ -21,7 +21,7 @@ from cli.watch import wait_for_end
 from db.deposit import Order
 from db.reports.as_json import batch_as_json
 from db.reports.batch import Batch, BatchFigures, Progress, batch_figures, batch_progress
-from routing.fleet import Fleet
+from routing.fleet import BudgetPolicy, Fleet
 from settings import Settings
 from tasks.line import BadInput
 from tasks.submit import Submitted, submit
@@ -31,6 +31,14 @@ app = typer.Typer()
 FleetOption = Annotated[
     Path | None,
     typer.Option("--fleet", metavar="FILE", help="The fleet file, instead of POINTSMAN_FLEET or fleet.toml."),
+]
+PolicyOption = Annotated[
+    BudgetPolicy | None,
+    typer.Option(
+        "--budget-policy",
+        help="What the budget has no room for: hold it, fail it, or degrade the least hard queries to cheaper tiers; "
+        "the fleet's, if left out.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; words go to stderr.")]
 
@@ -86,6 +94,7 @@ def run(
     budget: Annotated[
         float | None, typer.Option(metavar="USD", min=0.0, help="The most that the batch may cost.")
     ] = None,
+    budget_policy: PolicyOption = None,
 ) -> None:
     """Start what is missing, submit FILE, wait with a progress bar, print the report.
 
@@ -104,6 +113,7 @@ def run(
         idempotency_key=idempotency_key,
         priority=priority,
         cap_usd=budget,
+        budget_policy=budget_policy,
     )
     asked = Run(settings, checked, None, batch, order, skip_invalid, output)
     if file is None:

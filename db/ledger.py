@@ -22,6 +22,7 @@ from db.records import Claim, Conclusion, Intent, Result, Sent, Waiting
 from db.refusal import Refused, passes
 from db.statements import statement
 from db.tables import ID_BLOCK
+from routing.fleet import BudgetPolicy
 from routing.lifecycle import FALLBACK, MAX_CRASHES, RULES, TERMINAL, Move, State, is_legal, sources
 
 
@@ -75,6 +76,7 @@ class Ledger:
                 custom_id=row.custom_id,
                 body=orjson.loads(row.body),
                 options=orjson.loads(row.options) if row.options else {},
+                budget_policy=BudgetPolicy(row.budget_policy),
             )
             for row in rows
         ]
@@ -91,6 +93,18 @@ class Ledger:
         """The kept responses of rejected calls, by call id; ``wanted`` maps query id to call id."""
         rows = await self._named("accept_stored", call_ids=list(wanted.values()), query_ids=list(wanted.keys()))
         return {row.id: row for row in rows}
+
+    async def spent(self, ids: Sequence[int]) -> dict[int, float]:
+        """Dollars by query, calls under way at their reservation; a query without a call is not in it."""
+        return {row.query_id: float(row.usd) for row in await self._named("read_spent", ids=list(ids))}
+
+    async def unspent(self, batch_ids: Sequence[int]) -> dict[int, float]:
+        """Dollars by batch with a budget: the cap less what is settled, the least of its own and its tenant's."""
+        return {row.id: float(row.unspent_usd) for row in await self._named("read_unspent", batch_ids=list(batch_ids))}
+
+    async def open_queries(self, batch_ids: Sequence[int]) -> dict[int, int]:
+        """How many queries of each batch have not ended."""
+        return {row.batch_id: int(row.open) for row in await self._named("count_open", batch_ids=list(batch_ids))}
 
     # -- the worker's moves ----------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from routing.fleet import Model
+from routing.fleet import BudgetPolicy, Model
 from routing.lifecycle import MAX_CRASHES, Move, State
 from routing.outcome import BILLED, UNSETTLED, Completion, Outcome, Usage
 
@@ -25,6 +25,7 @@ class Waiting:
     custom_id: str
     body: Mapping[str, Any] = field(repr=False)
     options: Mapping[str, Any] = field(repr=False)
+    budget_policy: BudgetPolicy = BudgetPolicy.HOLD
 
     @property
     def is_suspect(self) -> bool:

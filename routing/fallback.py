@@ -1,12 +1,14 @@
 """The ladder: what becomes of a query whose answer was rejected."""
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from routing.context import fitting
-from routing.fleet import Fleet
+from routing.fleet import Fleet, Model
 from routing.outcome import FailureKind
+from routing.purse import reservation_usd
 from routing.query import Query
 
 
@@ -57,7 +59,17 @@ UNTOLD_CONFIDENCE: Final = 0.5
 """What an answer counts for whose confidence nobody told."""
 
 
-def next_step(history: Sequence[Attempted], *, query: Query, fleet: Fleet) -> Step:
+@dataclass(frozen=True, slots=True)
+class Purse:
+    """What may still be spent, in dollars, against a call's reservation."""
+
+    line_usd: float = math.inf
+    """Of the query's own ``max_cost_usd``: a tier that reserves more is never asked."""
+    batch_usd: float = math.inf
+    """Of its batch's budget: a tier that reserves more is not asked where there is an answer to accept."""
+
+
+def next_step(history: Sequence[Attempted], *, query: Query, fleet: Fleet, purse: Purse = Purse()) -> Step:
     """What becomes of ``query`` after the attempts in ``history``, the latest last.
 
     Up to the next tier by ``escalates_to`` that the query fits and that had no attempt; where
@@ -68,17 +80,19 @@ def next_step(history: Sequence[Attempted], *, query: Query, fleet: Fleet) -> St
     if not history:
         return GiveUp(("nothing was tried",))
     last = history[-1]
-    above, stops = _above(history, query, fleet)
+    best = _best(history, fleet)
+    above, stops = _above(history, query, fleet, purse if best is not None else replace(purse, batch_usd=math.inf))
     if above is not None:
         return Escalate(above, (*_why(last), *stops, f"up to {above}"))
-    best = _best(history, fleet)
     if best is None or best.call_id is None:
         return GiveUp((*_why(last), *stops, "no valid answer"))
     told = "untold" if best.confidence is None else f"{best.confidence:.2f}"
     return Accept(best.call_id, best.tier, (*_why(last), *stops, f"the best answer: {best.tier}, confidence {told}"))
 
 
-def _above(history: Sequence[Attempted], query: Query, fleet: Fleet) -> tuple[str | None, tuple[str, ...]]:
+def _above(
+    history: Sequence[Attempted], query: Query, fleet: Fleet, purse: Purse
+) -> tuple[str | None, tuple[str, ...]]:
     """The tier to go to, or None; and why not elsewhere."""
     last = history[-1]
     if query.pin not in (None, "", "auto"):
@@ -89,13 +103,25 @@ def _above(history: Sequence[Attempted], query: Query, fleet: Fleet) -> tuple[st
     for tier in _rungs_above(last.tier, fleet):
         if tier in tried:
             stops.append(f"{tier} was tried")
-        elif not fitting(query, fleet=fleet, tier=tier):
+        elif not (models := fitting(query, fleet=fleet, tier=tier)):
             stops.append(f"no room in {tier}")
+        elif (short := _short(query, models, tier, purse)) is not None:
+            stops.append(short)
         elif staying and not _takes_over(tier, staying, fleet):
             stops.append(f"{tier} would do no better after {', '.join(sorted(staying))}")
         else:
             return tier, tuple(stops)
     return None, (*stops, "no tier is above")
+
+
+def _short(query: Query, models: Sequence[Model], tier: str, purse: Purse) -> str | None:
+    """Why ``tier`` cannot be paid for, if so."""
+    price = reservation_usd(query, models)
+    if price is None or price <= min(purse.line_usd, purse.batch_usd):
+        return None
+    if price > purse.line_usd:
+        return f"max_cost_usd leaves ${max(purse.line_usd, 0.0):.6f}, {tier} reserves ${price:.6f}"
+    return f"the budget has ${max(purse.batch_usd, 0.0):.6f} left, {tier} reserves ${price:.6f}"
 
 
 def _rungs_above(tier: str, fleet: Fleet) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """A tier's stage: claim, call the provider, judge, record; as many at once as the tier has slots."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -12,15 +13,18 @@ import structlog
 from db import failpoints
 from db.records import Answer, Claim, Conclusion, Explanation, Intent, Result, Sent, Waiting
 from providers.admission import Grant, Wait
+from routing.degrade import next_rung_down
 from routing.failover import Attempt, GiveUp, hedge
 from routing.failover import Wait as Later
-from routing.fleet import Model
+from routing.fleet import BudgetPolicy, Model
 from routing.judge import Verdict, judge
 from routing.lifecycle import FALLBACK, Move, State
 from routing.outcome import Completion, Failure, FailureKind, Outcome
+from routing.purse import affordable, reservation_usd
 from tasks.body import as_asked, asked_body
 from tasks.choice import Admitted, Choice, choose
 from tasks.hedge import Racer, race
+from tasks.means import left_on_lines
 from tasks.route import read_query
 from tasks.station import Station
 
@@ -40,6 +44,11 @@ async def answer(stage: str, ids: Sequence[int], station: Station) -> dict[int, 
     """
     waiting = await station.ledger.waiting(stage, ids)
     failed = await _failed_calls([one for one in waiting if one.attempts], station)
+    left_usd = await left_on_lines(waiting, station)
+
+    def stay(one: Waiting) -> _Stay:
+        return _Stay(one, stage, station, failed.get(one.id, []), left_usd=left_usd.get(one.id, math.inf))
+
     unclaimed = deque(one for one in waiting if not one.is_suspect)
     suspects = deque(one for one in waiting if one.is_suspect)
     moved: dict[int, Moved] = {}
@@ -51,8 +60,7 @@ async def answer(stage: str, ids: Sequence[int], station: Station) -> dict[int, 
                 stays.release()
                 break
             one = unclaimed.popleft()
-            stay = _Stay(one, stage, station, failed.get(one.id, []))
-            calls.create_task(_in_stay(stay, stays, moved))
+            calls.create_task(_in_stay(stay(one), stays, moved))
     while suspects and not station.stopping.is_set():
         async with station.alone:
             await stays.acquire()
@@ -60,7 +68,7 @@ async def answer(stage: str, ids: Sequence[int], station: Station) -> dict[int, 
                 stays.release()
                 break
             one = suspects.popleft()
-            await _in_stay(_Stay(one, stage, station, failed.get(one.id, [])), stays, moved)
+            await _in_stay(stay(one), stays, moved)
     await station.ledger.give_back(stage, [one.id for one in (*unclaimed, *suspects)])
     return moved
 
@@ -94,7 +102,9 @@ async def _failed_calls(waiting: Sequence[Waiting], station: Station) -> dict[in
 class _Stay:
     """One query's stay at one tier: choose, claim, call; on a failure choose again, until it is over."""
 
-    def __init__(self, one: Waiting, stage: str, station: Station, history: Sequence[Attempt]) -> None:
+    def __init__(
+        self, one: Waiting, stage: str, station: Station, history: Sequence[Attempt], *, left_usd: float
+    ) -> None:
         self.one = one
         self.stage = stage
         self.station = station
@@ -102,6 +112,8 @@ class _Stay:
         self.tokens = self.query.prompt_tokens + (self.query.max_tokens or TYPICAL_COMPLETION_TOKENS)
         self.history = list(history)
         self.earlier = len(history)
+        self.left_usd = left_usd
+        """Of its ``max_cost_usd``, calls under way counted at their reservation; infinite where it has none."""
         self.claim: Claim | None = None
         self.leased_at = 0.0
         """When the claim's lease was last asked for, by the monotonic clock: it runs from no earlier."""
@@ -121,6 +133,7 @@ class _Stay:
                     for result in await self._call_or_race(sent, grant):
                         await self._record()
                         self.result = result
+                        self.left_usd += result.sent.reserved_usd - result.cost_usd
                         if isinstance(result.outcome, Completion):
                             return await self._judge(result.sent, result.outcome)
                         self.history.append(Attempt(result.sent.model.name, result.outcome))
@@ -132,6 +145,13 @@ class _Stay:
                     assert_never(choice)
 
     async def _choose(self) -> Choice:
+        deployments = self.station.fleet.deployments(self.stage)
+        payable = deployments
+        if math.isfinite(self.left_usd):
+            payable = affordable(self.query, deployments, left_usd=self.left_usd)
+            if not payable:
+                least_usd = reservation_usd(self.query, deployments) or 0.0
+                return GiveUp(f"max_cost_usd leaves ${max(self.left_usd, 0.0):.6f}, a call reserves ${least_usd:.6f}")
         return await choose(
             self.stage,
             self.history,
@@ -139,6 +159,7 @@ class _Stay:
             tokens=self.tokens,
             preferred=self.one.prefers,
             was_put_off=len(self.history) == self.earlier,
+            deployments=payable,
         )
 
     async def _commit_intent(self, choice: Admitted) -> Sent | None:
@@ -156,9 +177,20 @@ class _Stay:
             await self._record()
             committed = await ledger.intend(intent)
         if committed is None:
+            if self.claim is not None:
+                # Either the claim is lost, and this moves nothing; or the budget has no room: the next claim says what
+                # becomes of it, and nobody waits for this lease to run out.
+                await self._put_off(0.0, "the budget has no room for another call")
             return None
         self.leased_at = began
-        return Sent(intent.call_id, at=committed.at, model=model, reserved_usd=intent.reserved_usd)
+        self.left_usd -= intent.reserved_usd
+        sent = Sent(intent.call_id, at=committed.at, model=model, reserved_usd=intent.reserved_usd)
+        if math.isfinite(self.left_usd) and self.epoch > self.one.epoch + 1:
+            # Somebody had it between our reading and our claim, and may have spent some of it. This call costs nothing.
+            self.result = Result(sent, Failure(FailureKind.NEVER_SENT, "what is left has to be reckoned anew"))
+            await self._put_off(0.0, "what is left of its max_cost_usd has to be reckoned anew")
+            return None
+        return sent
 
     async def _call_or_race(self, sent: Sent, grant: Grant) -> list[Result]:
         """The call's result; where the tier hedges, those of the race with a second one, the decisive last."""
@@ -180,6 +212,8 @@ class _Stay:
 
     async def _second(self, model: Model) -> Racer | None:
         """The hedge: a further call under the same claim, where its limits and the budget have room for it now."""
+        if not affordable(self.query, (model,), left_usd=self.left_usd):
+            return None
         grant = await self.station.admission.reserve(model, tokens=self.tokens)
         if isinstance(grant, Wait):
             return None
@@ -190,6 +224,7 @@ class _Stay:
             await self.station.admission.settle(grant, used_tokens=0, outcome=None)
             return None
         self.leased_at = began
+        self.left_usd -= intent.reserved_usd
         return Racer(sent, asyncio.create_task(self._call(sent, grant)))
 
     async def _intent(self, model: Model, *, purpose: str) -> Intent:
@@ -202,7 +237,16 @@ class _Stay:
             query_id=self.one.id,
             batch_id=self.one.batch_id,
             epoch=self.epoch,
+            lower=self._lower(),
         )
+
+    def _lower(self) -> str | None:
+        """Where it goes if its batch degrades: one that climbed may have an answer that can be accepted."""
+        if self.one.budget_policy is not BudgetPolicy.DEGRADE:
+            return None
+        if self.one.escalations:
+            return FALLBACK
+        return next_rung_down(self.query, self.stage, fleet=self.station.fleet)
 
     async def _call(self, sent: Sent, grant: Grant) -> Outcome:
         if failpoints.value("die_for_custom_id") == self.one.custom_id:

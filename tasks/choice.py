@@ -34,13 +34,13 @@ async def choose(
     *,
     tokens: int,
     preferred: str | None,
+    deployments: Sequence[Model],
     was_put_off: bool = False,
 ) -> Choice:
-    """The deployment of ``stage`` that may be called now, or for how long there is none, or that there is none.
+    """Which of ``deployments`` may be called now, or for how long there is none, or that there is none.
 
     ``was_put_off``: the last attempt of ``history`` was before the query came due again, its backoff is over.
     """
-    deployments = station.fleet.deployments(stage)
     loop = asyncio.get_running_loop()
     began = loop.time()
     until = began + PATIENCE_S

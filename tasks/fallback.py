@@ -1,5 +1,6 @@
 """The fallback stage: up the ladder, or the best answer there was, or the end."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -8,9 +9,13 @@ import orjson
 from sqlalchemy import Row
 
 from db.records import Answer, Conclusion, Explanation, Waiting
-from routing.fallback import Accept, Attempted, Escalate, GiveUp, Step, next_step
+from routing.context import fitting
+from routing.fallback import Accept, Attempted, Escalate, GiveUp, Purse, Step, next_step
+from routing.fleet import BudgetPolicy
 from routing.lifecycle import FALLBACK, Move, State
+from routing.purse import reservation_usd
 from tasks.apart import suspects_apart
+from tasks.means import left_on_lines, unspent
 from tasks.route import read_query
 from tasks.station import Station
 
@@ -26,9 +31,16 @@ async def _fall_back(waiting: Sequence[Waiting], station: Station) -> Mapping[in
     claims = await ledger.claim_many([(FALLBACK, one.id, None) for one in waiting])
     claimed = [one for one in waiting if one.id in claims]
     verdicts = await ledger.verdicts([one.id for one in claimed])
+    lines_usd = await left_on_lines(claimed, station)
+    unspent_usd = await unspent(
+        {one.batch_id for one in claimed if one.budget_policy is not BudgetPolicy.HOLD}, station
+    )
     steps = {
-        one.id: next_step(
-            [_attempted(row) for row in verdicts.get(one.id, ())], query=read_query(one), fleet=station.fleet
+        one.id: _step(
+            one,
+            [_attempted(row) for row in verdicts.get(one.id, ())],
+            Purse(lines_usd.get(one.id, math.inf), unspent_usd.get(one.batch_id, math.inf)),
+            station,
         )
         for one in claimed
     }
@@ -38,6 +50,25 @@ async def _fall_back(waiting: Sequence[Waiting], station: Station) -> Mapping[in
     return await ledger.conclude_many(
         [_conclusion(one, steps[one.id], stored, epoch=claims[one.id].epoch) for one in claimed]
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """There is no answer yet, and the budget has no room for another call: without this it would go to and fro."""
+
+    needs_usd: float
+    reasons: tuple[str, ...]
+
+
+def _step(one: Waiting, history: Sequence[Attempted], purse: Purse, station: Station) -> Step | Hold:
+    query, fleet = read_query(one), station.fleet
+    step = next_step(history, query=query, fleet=fleet, purse=purse)
+    if one.budget_policy is not BudgetPolicy.DEGRADE or not isinstance(step, Escalate):
+        return step
+    needs_usd = reservation_usd(query, fitting(query, fleet=fleet, tier=step.tier))
+    if needs_usd is None or needs_usd <= purse.batch_usd:
+        return step
+    return Hold(needs_usd, (*step.reasons, "the budget has no room for its reservation"))
 
 
 def _attempted(verdict: Row[Any]) -> Attempted:
@@ -58,9 +89,10 @@ class _End:
     reasons: Sequence[str]
     tier: str | None = None
     answer: Answer | None = None
+    needs_usd: float | None = None
 
 
-def _conclusion(one: Waiting, step: Step, stored: Mapping[int, Row[Any]], *, epoch: int) -> Conclusion:
+def _conclusion(one: Waiting, step: Step | Hold, stored: Mapping[int, Row[Any]], *, epoch: int) -> Conclusion:
     end = _end(step, stored)
     return Conclusion(
         query_id=one.id,
@@ -73,11 +105,16 @@ def _conclusion(one: Waiting, step: Step, stored: Mapping[int, Row[Any]], *, epo
         answer=end.answer,
         escalated=end.move is Move.ADVANCE,
         publish=end.move is Move.ADVANCE,
-        why=Explanation(kind="fallback", router="ladder", reasons=end.reasons),
+        why=Explanation(
+            kind="fallback" if end.needs_usd is None else "budget",
+            router="ladder" if end.needs_usd is None else "budget",
+            reasons=end.reasons,
+            detail=None if end.needs_usd is None else {"needs_usd": end.needs_usd},
+        ),
     )
 
 
-def _end(step: Step, stored: Mapping[int, Row[Any]]) -> _End:
+def _end(step: Step | Hold, stored: Mapping[int, Row[Any]]) -> _End:
     match step:
         case Escalate(tier=tier, reasons=reasons):
             return _End(Move.ADVANCE, tier, State.READY, reasons, tier=tier)
@@ -92,6 +129,8 @@ def _end(step: Step, stored: Mapping[int, Row[Any]]) -> _End:
             return _End(Move.FINISH, FALLBACK, State.DONE, reasons, tier=tier, answer=best)
         case Accept(reasons=reasons):
             return _End(Move.FAIL, FALLBACK, State.FAILED, (*reasons, "the stored answer is gone"))
+        case Hold(needs_usd=needs_usd, reasons=reasons):
+            return _End(Move.HOLD, FALLBACK, State.HELD, reasons, needs_usd=needs_usd)
         case GiveUp(reasons=reasons):
             return _End(Move.FAIL, FALLBACK, State.FAILED, reasons)
         case _:

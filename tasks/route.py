@@ -8,8 +8,10 @@ import structlog
 from db.records import Conclusion, Explanation, Waiting
 from routing.decision import Decision, decide, settle
 from routing.lifecycle import ROUTE, Move, State
+from routing.purse import TooDear
 from routing.query import Query, read_body
 from tasks.apart import suspects_apart
+from tasks.means import within_means
 from tasks.opinion import ask_llm_router
 from tasks.station import Station
 
@@ -30,9 +32,16 @@ async def _route(waiting: Sequence[Waiting], station: Station) -> Mapping[int, t
     claimed = [one for one in waiting if one.id in claims]
     queries = {one.id: read_query(one) for one in claimed}
     decisions = await _decide(queries, claimed, station)
+    paid = await within_means(queries, decisions, claimed, station)
     return await station.ledger.conclude_many(
         [
-            _to_tier(one, decisions[one.id], epoch=claims[one.id].epoch, version=station.router_version)
+            _conclusion(
+                one,
+                paid[one.id],
+                decisions[one.id],
+                epoch=claims[one.id].epoch,
+                version=station.router_version,
+            )
             for one in claimed
         ]
     )
@@ -74,6 +83,26 @@ def _in_doubt(error: Exception, station: Station) -> Decision:
         score=1.0,
         category="general",
         reasons=(f"the router failed ({type(error).__name__}): in doubt, up",),
+    )
+
+
+def _conclusion(
+    one: Waiting, paid: Decision | TooDear, decided: Decision, *, epoch: int, version: str | None
+) -> Conclusion:
+    if isinstance(paid, TooDear):
+        return _too_dear(one, paid, decided, epoch=epoch)
+    return _to_tier(one, paid, epoch=epoch, version=version)
+
+
+def _too_dear(one: Waiting, dear: TooDear, decided: Decision, *, epoch: int) -> Conclusion:
+    return Conclusion(
+        query_id=one.id,
+        epoch=epoch,
+        stage=ROUTE,
+        move=Move.FAIL,
+        to_stage=ROUTE,
+        to_state=State.FAILED,
+        why=Explanation(kind="budget", router="budget", reasons=[*dear.reasons, *decided.reasons], score=decided.score),
     )
 
 

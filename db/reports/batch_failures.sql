@@ -5,7 +5,8 @@ FROM batches AS b
 JOIN queries AS q ON q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id
 JOIN prompts AS p ON p.query_id = q.id
 LEFT JOIN LATERAL (
-    SELECT array_to_string(d.reasons, '; ') AS reason
+    -- A budget's further reasons are amounts, which are each query's own.
+    SELECT CASE d.kind WHEN 'budget' THEN d.reasons[1] ELSE array_to_string(d.reasons, '; ') END AS reason
     FROM decisions AS d
     WHERE d.query_id = q.id
     ORDER BY d.id DESC
