@@ -22,9 +22,12 @@ from api.service import Service
 from api.shapes import ErrorBody
 from routing.fleet import Fleet
 from settings import Settings
+from tasks.intake import ENDPOINT
 
 TITLE: Final = "Pointsman"
 DESCRIPTION: Final = "The OpenAI Batch API, routed: each line goes to the cheapest tier that answers it well."
+_UNSERVED: Final = frozenset({"/v1/responses", "/v1/embeddings", "/v1/completions"})
+"""Of OpenAI's endpoints for batches those that nobody answers here."""
 # What is told of requests is ours to say, in /metrics; and to find FastAPI's switched off costs as much as the gate.
 _NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
@@ -96,11 +99,19 @@ async def _told(request: Request, error: Exception) -> Response:
             headers = {"allow": ", ".join(sorted(_methods_of(request)))}
             return ApiError(405, f"Not allowed method {request.method} for this URL.", headers=headers).response()
         case HTTPException(status_code=404):
-            return ApiError(404, f"Invalid URL ({request.method} {request.url.path[:200]})").response()
+            return _no_such_url(request).response()
         case HTTPException():
             return ApiError(error.status_code, str(error.detail), headers=error.headers).response()
         case _:
             raise error
+
+
+def _no_such_url(request: Request) -> ApiError:
+    told = f"Invalid URL ({request.method} {request.url.path[:200]})"
+    if request.url.path in _UNSERVED:
+        told += f": no provider of a fleet is asked for it. Use {ENDPOINT}, alone or in a batch"
+        return ApiError(404, f"{told}.", code="unsupported_endpoint")
+    return ApiError(404, told)
 
 
 def _methods_of(request: Request) -> Iterator[str]:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import httpx
+import pytest
 
 from routing.lifecycle import Move, State
 from tests.integration.api.conftest import Served, finish_one, line, wait_until
@@ -314,6 +315,24 @@ def test_a_wrong_request_is_told_by_its_field(client: httpx.Client) -> None:
         answer = client.post("/v1/batches", json=asked)
         assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize("endpoint", ["/v1/responses", "/v1/embeddings", "/v1/completions"])
+def test_an_endpoint_that_no_provider_answers_is_refused_wherever_it_is_named(
+    client: httpx.Client, endpoint: str
+) -> None:
+    file = upload(client, [line("a") | {"url": endpoint}])["id"]
+    asked = {"input_file_id": file, "completion_window": "24h"}
+    refused = client.post("/v1/batches", json=asked | {"endpoint": endpoint})
+    told = refused.json()["error"]
+    assert (refused.status_code, told["param"], told["code"]) == (400, "endpoint", "unsupported_endpoint")
+    assert "use /v1/chat/completions" in told["message"]
+    (error,) = until(client, create(client, file)["id"], "failed")["errors"]["data"]
+    assert (error["line"], error["param"], error["code"]) == (1, "url", "invalid_url")
+    assert "/v1/chat/completions" in error["message"]
+    directly = client.post(endpoint, json={"model": "auto", "input": "Is it?"})
+    assert (directly.status_code, directly.json()["error"]["code"]) == (404, "unsupported_endpoint")
+    assert "/v1/chat/completions" in directly.json()["error"]["message"]
 
 
 def test_what_is_not_json_or_not_there_is_told_in_the_same_form(client: httpx.Client) -> None:
