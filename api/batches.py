@@ -12,7 +12,7 @@ from api.batch_object import batch_object
 from api.errors import bad_request, conflict, not_found
 from api.files import page_object
 from api.json_response import json_response, raw_json
-from api.service import service_of, tenant_of
+from api.service import Service, service_of, tenant_of
 from api.shapes import BatchCreate, BatchList, BatchObject
 from db import api_batches
 from tasks.intake import ENDPOINT
@@ -42,26 +42,20 @@ async def create_batch(
             param="endpoint",
             code="unsupported_endpoint",
         )
-    file = await service.files.find(asked.input_file_id.replace("\0", "\ufffd"), tenant=tenant)
-    if file is None:
-        raise not_found("File", asked.input_file_id, param="input_file_id")
-    if file.purpose != "batch":
-        raise bad_request("The file's purpose must be 'batch'.", param="input_file_id", code="invalid_value")
-    made = await service.batches.create(
-        api_batches.Request(
-            handle=f"batch_{secrets.token_hex(12)}",
-            tenant=tenant,
-            input_file_id=file.id,
-            endpoint=asked.endpoint,
-            completion_window=asked.completion_window,
-            window_s=_window_s(asked.completion_window),
-            metadata=asked.metadata,
-            output_expires_after_s=asked.output_expires_after.seconds if asked.output_expires_after else None,
-            idempotency_key=idempotency_key,
-            fingerprint=_fingerprint(asked),
-            retried=x_stainless_retry_count not in (None, "", "0"),
-        )
+    wanted = api_batches.Request(
+        handle=f"batch_{secrets.token_hex(12)}",
+        tenant=tenant,
+        input_file_id=asked.input_file_id.replace("\0", "\ufffd"),
+        endpoint=asked.endpoint,
+        completion_window=asked.completion_window,
+        window_s=_window_s(asked.completion_window),
+        metadata=asked.metadata,
+        output_expires_after_s=asked.output_expires_after.seconds if asked.output_expires_after else None,
+        idempotency_key=idempotency_key,
+        fingerprint=_fingerprint(asked),
+        retried=x_stainless_retry_count not in (None, "", "0"),
     )
+    made = await _make(wanted, service)
     if not made.same:
         raise conflict(
             "This Idempotency-Key was used before with another request.",
@@ -110,6 +104,17 @@ async def cancel_batch(request: Request, batch_id: str) -> Response:
         await service.ledger.cancel(number)
     service.validate_soon.set()
     return raw_json((await service.status_now(batch_id, tenant=tenant)).body)
+
+
+async def _make(wanted: api_batches.Request, service: Service) -> api_batches.Created:
+    file = await service.files.find(wanted.input_file_id, tenant=wanted.tenant)
+    if file is None:  # it may have been deleted since the same request made its batch
+        if made := await service.batches.created_before(wanted):
+            return made
+        raise not_found("File", wanted.input_file_id, param="input_file_id")
+    if file.purpose != "batch":
+        raise bad_request("The file's purpose must be 'batch'.", param="input_file_id", code="invalid_value")
+    return await service.batches.create(wanted)
 
 
 def _window_s(window: str) -> int:

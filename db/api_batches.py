@@ -179,22 +179,16 @@ class ApiBatches:
                 await connection.execute(
                     text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant || chr(31) || :print, 1))"), names
                 )
-                before = (
-                    await connection.execute(
-                        statement("api_batch_before"),
-                        {
-                            "tenant": request.tenant,
-                            "key": request.idempotency_key,
-                            "fingerprint": request.fingerprint,
-                            "retried": request.retried,
-                            "window_s": RETRY_WINDOW_S,
-                        },
-                    )
-                ).first()
+                before = (await connection.execute(statement("api_batch_before"), _before_params(request))).first()
                 if before is not None:
                     return Created(before.handle, same=before.fingerprint == request.fingerprint)
                 await connection.execute(statement("api_batch_create"), _create_params(request))
         return Created(request.handle)
+
+    async def created_before(self, request: Request) -> Created | None:
+        """What `create` made of the same request before, None where it was never made."""
+        rows = await fetch(self._engine, statement("api_batch_before"), **_before_params(request))
+        return Created(rows[0].handle, same=rows[0].fingerprint == request.fingerprint) if rows else None
 
     async def adopt(self, tenant: str, handles: Sequence[str]) -> None:
         """Gives batches that came otherwise their row, so that they get files of results."""
@@ -308,6 +302,16 @@ class ApiBatches:
     async def reopen(self, handle: str | None = None) -> None:
         """Batches that were resumed after they had ended get their files anew; ``handle`` even if it ended again."""
         await fetch(self._engine, statement("api_batches_reopen"), handle=handle)
+
+
+def _before_params(request: Request) -> dict[str, Any]:
+    return {
+        "tenant": request.tenant,
+        "key": request.idempotency_key,
+        "fingerprint": request.fingerprint,
+        "retried": request.retried,
+        "window_s": RETRY_WINDOW_S,
+    }
 
 
 def _create_params(request: Request) -> dict[str, Any]:

@@ -293,6 +293,12 @@ def test_the_same_key_or_a_retry_is_the_same_batch(client: httpx.Client) -> None
     retried = client.post("/v1/batches", json=asked, headers={"x-stainless-retry-count": "1"}).json()
     assert second["id"] != first["id"]
     assert retried["id"] == second["id"]
+    until(client, first["id"], "in_progress")
+    until(client, second["id"], "in_progress")
+    assert client.delete(f"/v1/files/{file['id']}").status_code == 200
+    for headers, made in (({"idempotency-key": "k"}, first), ({"x-stainless-retry-count": "1"}, second)):
+        assert client.post("/v1/batches", json=asked, headers=headers).json()["id"] == made["id"]
+    assert client.post("/v1/batches", json=asked, headers={"idempotency-key": "new"}).status_code == 404
 
 
 WRONG_REQUESTS: list[tuple[dict[str, Any], int, str]] = [
