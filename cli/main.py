@@ -1,12 +1,11 @@
 """The ``pointsman`` command. No traceback reaches a user: POINTSMAN_DEBUG=1 shows them."""
 
-import importlib.util
 import os
 import sys
 
 import typer
 
-from cli import audit, batches, doctor, explain, fleet, keys, label, purge, report, run, services
+from cli import audit, batches, doctor, explain, fleet, keys, label, learn, purge, report, routers, run, services
 from cli.console import emit, err
 from cli.failure import Code, exit_quietly, tell
 
@@ -19,12 +18,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for group in (run, batches, explain, label, report, services, doctor, fleet, keys, purge):
+for group in (run, batches, explain, label, report, services, doctor, fleet, keys, purge, routers, learn):
     app.add_typer(group.app)
 app.add_typer(audit.app, name="audit")
-
-if importlib.util.find_spec("cli.routers") is not None:
-    app.add_typer(importlib.import_module("cli.routers").app)
 
 
 def main() -> None:

@@ -93,6 +93,13 @@ def list_routers(*, as_json: bool) -> None:
 
 def promote_router(name: str, *, as_json: bool) -> None:
     """See `cli.routers.promote`."""
+    before = promote(name)
+    words = f"{name} is promoted (before: {before}). Workers load it when they start: restart those that run."
+    _say({"promoted": name, "before": before}, words, as_json=as_json)
+
+
+def promote(name: str) -> str:
+    """Has a registered router serve; returns the name of the one before. Raises EvaluationError."""
     settings = read_settings()
     shelf = _shelf(settings)
 
@@ -109,9 +116,7 @@ def promote_router(name: str, *, as_json: bool) -> None:
         await routers.promote(engine, name=name, digest=digest, by=_who())
         return DEFAULT if before is None else before.name
 
-    before = with_database(settings, work)
-    words = f"{name} is promoted (before: {before}). Workers load it when they start: restart those that run."
-    _say({"promoted": name, "before": before}, words, as_json=as_json)
+    return with_database(settings, work)
 
 
 def roll_back(*, as_json: bool) -> None:

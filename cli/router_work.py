@@ -20,6 +20,7 @@ from evaluation.arrays import Floats
 from evaluation.artefact import Artefact, save
 from evaluation.data import LADDER, Dataset, Kind, read_dataset
 from evaluation.faults import EvaluationError
+from evaluation.fit import Progress as Steps
 from evaluation.fleet_text import with_setting
 from evaluation.labels import weigh_choices
 from evaluation.outcomes import Way, weigh_cascade, weigh_router
@@ -152,14 +153,21 @@ def _ladder(fleet: Fleet | None) -> tuple[str, ...]:
     return (*fleet.ladder, *(tier for tier in fleet.tiers if tier not in fleet.ladder))
 
 
-def _trained(data: Dataset, *, name: str, seed: int) -> Trained:
+@contextmanager
+def training_bar(words: str) -> Iterator[Steps]:
+    """A progress bar of a training on ``words``, and what tells it of each step."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task(f"{len(data):,} lines", total=None)
+        task = bar.add_task(words, total=None)
 
         def tell(what: str, done: int, of: int) -> None:
-            bar.update(task, description=f"{len(data):,} lines · {what}", completed=done, total=of)
+            bar.update(task, description=f"{words} · {what}", completed=done, total=of)
 
+        yield tell
+
+
+def _trained(data: Dataset, *, name: str, seed: int) -> Trained:
+    with training_bar(f"{len(data):,} lines") as tell:
         return train(data, name=name, seed=seed, now=datetime.now(UTC), progress=tell)
 
 

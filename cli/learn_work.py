@@ -1,0 +1,238 @@
+"""What `off-policy` and `retrain` do."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import numpy as np
+import typer
+from rich.table import Table
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from cli import router_registry
+from cli.batches import with_database
+from cli.console import emit, err, out
+from cli.failure import Code
+from cli.opened import read_settings, the_batch
+from cli.router_work import in_words, training_bar
+from db.labels import labelled_log
+from evaluation.artefact import Artefact, save
+from evaluation.bandit import train_from_log
+from evaluation.data import Kind, read_dataset
+from evaluation.exam import Exam, LogExam, OutcomeExam, Verdict, best_length_rule, examine
+from evaluation.faults import EvaluationError
+from evaluation.logged import Choices, LogBook, Logged, choices, log_book
+from evaluation.off_policy import Log, Value, value
+from evaluation.router import predictor_of
+from evaluation.tariff import tariff_for
+from routing.fleet import Fleet
+from routing.query import Query, read_body
+
+HELD_OUT: Final = 3
+"""One query of so many is kept for the exam."""
+
+
+def estimate(
+    *, router: str | None, batches: Sequence[str] | None, fleet_path: Path | None, seed: int, as_json: bool
+) -> None:
+    """See `cli.learn.off_policy`."""
+    with in_words():
+        fleet = read_settings(fleet_path).fleet()
+        artefact = router_registry.open_router(router)
+        book = log_book(_read(batches), fleet)
+        own = _choices(book.queries, fleet, artefact)
+        log = book.log(own.p_ok)
+        loss = book.loss(quality_weight=fleet.router.quality_weight)
+        outcomes = {"quality": book.grade, "cost_usd": book.cost_usd, "loss": loss}
+        policies = {f"router {artefact.name}": log.held(own.policy)} | {
+            f"always {tier}": log.always(at) for at, tier in enumerate(book.tiers)
+        }
+        told = {
+            name: {what: value(log, policy, seen, seed=seed) for what, seen in outcomes.items()}
+            for name, policy in policies.items()
+        }
+    logged = {what: float(seen.mean()) for what, seen in outcomes.items()}
+    if as_json:
+        emit(
+            {
+                "router": artefact.name,
+                "n": len(book),
+                "explored": int(log.explored.sum()),
+                "logged": logged,
+                "tier_mix": dict(zip(book.tiers, own.shares.tolist(), strict=True)),
+                "policies": {
+                    name: {what: one.as_dict() for what, one in values.items()} for name, values in told.items()
+                },
+            }
+        )
+        return
+    _show_values(told, logged, book, log)
+
+
+def retrain(
+    *,
+    name: str,
+    batches: Sequence[str] | None,
+    held_out: Path | None,
+    dry_run: bool,
+    fleet_path: Path | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """See `cli.learn.retrain`."""
+    with in_words():
+        settings = read_settings(fleet_path)
+        fleet = settings.fleet()
+        if not dry_run:
+            router_registry.check_free(name)
+        book = log_book(_read(batches), fleet)
+        taught, kept = (book, None) if held_out else _split(book, seed=seed)
+        with training_bar(f"{len(taught):,} labelled queries") as tell:
+            artefact = train_from_log(taught, name=name, seed=seed, now=datetime.now(UTC), progress=tell)
+        incumbent = router_registry.open_router(
+            None if fleet.router.classifier == "default" else fleet.router.classifier
+        )
+        verdict = _examined(artefact, incumbent, taught=taught, kept=kept, held_out=held_out, fleet=fleet, seed=seed)
+        if verdict.passed and not dry_run:
+            artefact.manifest["metrics"]["exam"] = _as_dict(verdict)
+            with TemporaryDirectory(prefix="pointsman-retrain-") as folder:
+                save(artefact, Path(folder))
+                router_registry.register(Path(folder))
+            router_registry.promote(name)
+    if as_json:
+        emit(
+            {
+                "name": name,
+                "incumbent": incumbent.name,
+                "trained_on": len(taught),
+                "promoted": verdict.passed and not dry_run,
+                "dry_run": dry_run,
+                **_as_dict(verdict),
+            }
+        )
+    else:
+        _show_verdict(verdict, name=name, incumbent=incumbent.name, trained_on=len(taught), dry_run=dry_run)
+    if not verdict.passed:
+        raise typer.Exit(Code.FAILURE)
+
+
+def _examined(
+    artefact: Artefact,
+    incumbent: Artefact,
+    *,
+    taught: LogBook,
+    kept: LogBook | None,
+    held_out: Path | None,
+    fleet: Fleet,
+    seed: int,
+) -> Verdict:
+    weight = fleet.router.quality_weight
+    exam: Exam
+    if held_out is not None:
+        data = read_dataset(held_out, ladder=fleet.ladder)
+        if data.kind != Kind.OUTCOMES or data.tiers != taught.tiers:
+            raise EvaluationError(f"{held_out} must hold outcomes of the tiers {', '.join(taught.tiers)}")
+        exam = OutcomeExam.of(data, tariff_for(data, fleet), quality_weight=weight)
+        own, theirs = (_choices(exam.queries, fleet, one) for one in (artefact, incumbent))
+    else:
+        assert kept is not None
+        own, theirs = (_choices(kept.queries, fleet, one) for one in (artefact, incumbent))
+        log = kept.log(np.hstack([own.p_ok, theirs.p_ok]))
+        exam = LogExam(kept, log, kept.loss(quality_weight=weight))
+    rule = best_length_rule(taught, taught.loss(quality_weight=weight))
+    lengths = np.array([len(query.text) for query in exam.queries], dtype=np.float64)
+    return examine(
+        exam,
+        candidate=own,
+        incumbent=theirs,
+        rules={"query length alone": rule(lengths)},
+        tiers=taught.tiers,
+        seed=seed,
+    )
+
+
+def _split(book: LogBook, *, seed: int) -> tuple[LogBook, LogBook]:
+    """Two thirds to learn from, one to be examined on; the same texts are on the same side."""
+    texts = {query.text: None for query in book.queries}
+    sides = np.random.default_rng(seed).integers(0, HELD_OUT, len(texts)) == 0
+    side_of = dict(zip(texts, sides.tolist(), strict=True))
+    kept = np.array([side_of[query.text] for query in book.queries])
+    return book.pick(np.flatnonzero(~kept).astype(np.int64)), book.pick(np.flatnonzero(kept).astype(np.int64))
+
+
+def _choices(queries: Sequence[Query], fleet: Fleet, artefact: Artefact) -> Choices:
+    return choices(queries, fleet=fleet, predictor=predictor_of(artefact))
+
+
+def _read(handles: Sequence[str] | None) -> list[Logged]:
+    """The labelled queries of those batches, or of all."""
+
+    async def work(engine: AsyncEngine) -> list[Logged]:
+        ids = None if not handles else [(await the_batch(engine, handle)).id for handle in handles]
+        return [_logged(row) async for row in labelled_log(engine, batch_ids=ids)]
+
+    return with_database(read_settings(), work)
+
+
+def _logged(row: Row[Any]) -> Logged:
+    options: Mapping[str, Any] = row.options or {}
+    return Logged(
+        id=row.id,
+        query=read_body(row.body, pin=options.get("pin"), expects=options.get("expects")),
+        chosen=row.chosen,
+        propensity=1.0 if row.propensity is None else row.propensity,
+        stood=row.stood,
+        grade=row.grade,
+        chosen_grade=row.chosen_grade,
+        cost_usd=float(row.cost_usd),
+    )
+
+
+def _as_dict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "passed": verdict.passed,
+        "n": verdict.n,
+        "tier_mix": {tier: round(share, 4) for tier, share in verdict.shares.items()},
+        "comparisons": [asdict(one) | {"is_won": one.is_won} for one in verdict.comparisons],
+        "why": verdict.words,
+    }
+
+
+def _show_verdict(verdict: Verdict, *, name: str, incumbent: str, trained_on: int, dry_run: bool) -> None:
+    mix = ", ".join(f"{tier} {share:.0%}" for tier, share in verdict.shares.items())
+    out.print(f"{name}: trained on {trained_on:,} labelled queries; would send {mix}")
+    table = Table("saved over", "loss per query", "at worst", "", title="In calls to the top tier")
+    for one in verdict.comparisons:
+        rival = f"the incumbent, {incumbent}" if one.rival == "the incumbent" else one.rival
+        table.add_row(rival, f"{one.saved:+.4f}", f"{one.low:+.4f}", "better" if one.is_won else "in doubt")
+    out.print(table)
+    if not verdict.passed:
+        err.print(f"Refused: {verdict.words}. {incumbent} goes on serving.", style="yellow")
+    elif dry_run:
+        out.print(f"It would be promoted: {verdict.words}.")
+    else:
+        out.print(f"Promoted: {verdict.words}. Workers load it when they start: restart those that run.")
+
+
+def _show_values(told: Mapping[str, Mapping[str, Value]], logged: Mapping[str, float], book: LogBook, log: Log) -> None:
+    out.print(
+        f"{len(book):,} labelled queries, {int(log.explored.sum()):,} of them explored; what they came to: "
+        f"quality {logged['quality']:.3f}, ${logged['cost_usd']:.6f} per query"
+    )
+    table = Table("policy", "what", "IPS", "SNIPS", "DR", "95 % of DR", "worth of")
+    for name, values in told.items():
+        for what, one in values.items():
+            digits = 6 if what == "cost_usd" else 3
+            bounds = one.intervals["dr"]
+            table.add_row(
+                name if what == "quality" else "",
+                what,
+                *(f"{figure:.{digits}f}" for figure in (one.ips, one.snips, one.dr)),
+                "–" if bounds is None else f"{bounds.low:.{digits}f} – {bounds.high:.{digits}f}",
+                f"{one.effective_n:,.0f} queries",
+            )
+    out.print(table)

@@ -1,0 +1,84 @@
+"""Training on a log: of each query only the chosen tier's outcome is known.
+
+What a tier would have done with the others is filled in, then a router is trained as on whole
+outcomes. For each tier a logistic regression over words learns from the queries that were sent there;
+each missing outcome is drawn once from its probability (single imputation: Little & Rubin 2002,
+chapter 4). That is sound as far as the choice depended on the query alone, which exploration ensures;
+answers of dearer tiers after an escalation are not used, since those queries are the ones that a
+cheaper tier had failed.
+"""
+
+import hashlib
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+
+from evaluation.arrays import Floats
+from evaluation.artefact import Artefact
+from evaluation.faults import EvaluationError
+from evaluation.fit import FEWEST, WORDS_C, Progress, fit_classifier
+from evaluation.linear import fit_log_odds
+from evaluation.logged import LogBook
+from evaluation.tokens import tokens_of
+from evaluation.vocabulary import learn_vocabulary
+
+FEWEST_PER_TIER: Final = 50
+
+
+def train_from_log(
+    book: LogBook, *, name: str, seed: int = 0, now: datetime | None = None, progress: Progress | None = None
+) -> Artefact:
+    """A router for the book's tiers. The same log and seed give the same one. Raises EvaluationError on too few lines.
+
+    ``now`` is noted in the manifest.
+    """
+    counts = np.bincount(book.chosen, minlength=len(book.tiers))
+    if len(book) < FEWEST or counts.min() < FEWEST_PER_TIER:
+        told = ", ".join(f"{tier} {count}" for tier, count in zip(book.tiers, counts, strict=True))
+        raise EvaluationError(
+            f"a router needs {FEWEST_PER_TIER} labelled queries that were sent to each tier to learn from; there are: "
+            f"{told}. Set router.exploration in the fleet, run and label more"
+        )
+    labels = filled(book, seed=seed)
+    texts = [query.text for query in book.queries]
+    fitted = fit_classifier(texts, labels, tiers=book.tiers, seed=seed, progress=progress)
+    manifest: dict[str, Any] = {
+        "name": name,
+        "created_at": None if now is None else now.isoformat(timespec="seconds"),
+        "seed": seed,
+        "tiers": list(book.tiers),
+        "data": {"name": "routing log", "sha256": _digest(book), "kind": "log", "lines": len(book)},
+        "features": {
+            "words": len(fitted.model.vocabulary.words),
+            "pairs of words": len(fitted.model.vocabulary.pairs),
+            "domains": 0,
+        },
+        "metrics": {
+            "note": "outcomes of tiers that were not asked are filled in: figures are those of the exam that it passed",
+            "labelled": dict(zip(book.tiers, counts.tolist(), strict=True)),
+        },
+    }
+    return Artefact(manifest, fitted.model, None)
+
+
+def filled(book: LogBook, *, seed: int) -> Floats:
+    """How well each tier did, shape (n, K): as labelled for the chosen tier, else drawn from what its others tell."""
+    n = len(book)
+    rows = learn_vocabulary([tokens_of(query.text) for query in book.queries])
+    words = rows.weigh([query.text for query in book.queries])
+    random = np.random.default_rng(seed)
+    labels = np.empty((n, len(book.tiers)))
+    for tier in range(len(book.tiers)):
+        known = book.chosen == tier
+        own = fit_log_odds(words[known], book.well[known][:, None], c=WORDS_C)
+        p = 1.0 / (1.0 + np.exp(-own(words)[:, 0]))
+        labels[:, tier] = np.where(known, book.well, (random.random(n) < p).astype(np.float64))
+    return labels
+
+
+def _digest(book: LogBook) -> str:
+    told = hashlib.sha256()
+    for query, chosen, well in zip(book.queries, book.chosen.tolist(), book.well.tolist(), strict=True):
+        told.update(hashlib.sha256(f"{chosen} {well} {query.text}".encode("utf-8", "surrogatepass")).digest())
+    return told.hexdigest()

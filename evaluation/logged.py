@@ -1,0 +1,148 @@
+"""The labelled part of the routing log, as arrays: what was decided, what came of it, what another would decide."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+
+from evaluation.arrays import Floats, Ints
+from evaluation.faults import EvaluationError
+from evaluation.off_policy import Log, NoSupport, value
+from routing.decision import Predictor, decide
+from routing.fleet import Fleet
+from routing.query import Query
+
+AT_ONCE: Final = 500
+"""Queries of one call to the router: as at work, and all words at once would not fit into memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """One labelled query. The *chosen* tier is where routing sent it, which need not be the one whose answer stood."""
+
+    id: int
+    query: Query = field(repr=False)
+    chosen: str
+    propensity: float
+    stood: str
+    grade: float
+    """Of the answer that stood, 0 to 1."""
+    chosen_grade: float | None
+    """Of the chosen tier's own answer, where somebody labelled it."""
+    cost_usd: float
+    """All calls for it, rejected ones included."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogBook:
+    """Labelled queries that were routed to a tier of the ladder; n rows, K tiers from the cheapest up."""
+
+    tiers: tuple[str, ...]
+    queries: tuple[Query, ...] = field(repr=False)
+    chosen: Ints = field(repr=False)
+    propensity: Floats = field(repr=False)
+    grade: Floats = field(repr=False)
+    well: Floats = field(repr=False)
+    """How well the chosen tier answered by itself: its own grade; 0 where it was rejected and nobody graded it."""
+    cost_usd: Floats = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    @property
+    def lengths(self) -> Floats:
+        """Characters of each query's text."""
+        return np.array([len(query.text) for query in self.queries], dtype=np.float64)
+
+    def pick(self, places: Ints) -> "LogBook":
+        """The rows at ``places``."""
+        return LogBook(
+            self.tiers,
+            tuple(self.queries[int(place)] for place in places),
+            self.chosen[places],
+            self.propensity[places],
+            self.grade[places],
+            self.well[places],
+            self.cost_usd[places],
+        )
+
+    def log(self, features: Floats | None = None) -> Log:
+        """For off-policy estimates. ``features``, shape (n, any), join the queries' lengths in the outcome model."""
+        lengths = np.log1p(self.lengths)[:, None]
+        return Log(
+            self.tiers,
+            self.chosen,
+            self.propensity,
+            lengths if features is None else np.hstack([lengths, features]),
+        )
+
+    def loss(self, *, quality_weight: float) -> Floats:
+        """``cost + λ · (1 − grade)`` of each query, the cost in calls to the top tier: the unit of `routing.loss`.
+
+        What a call to the top tier costs is estimated from this log. Raises NoSupport where it cannot be.
+        """
+        log = self.log()
+        top_usd = value(log, log.always(len(self.tiers) - 1), self.cost_usd, draws=20).snips
+        if top_usd <= 0:
+            raise NoSupport("the top tier costs nothing here, so a cost has no unit: give its models a price")
+        return self.cost_usd / top_usd + quality_weight * (1.0 - self.grade)
+
+
+def log_book(rows: Sequence[Logged], fleet: Fleet) -> LogBook:
+    """``rows`` whose chosen tier is on the fleet's ladder. Raises EvaluationError where there is none."""
+    place = {tier: at for at, tier in enumerate(fleet.ladder)}
+    kept = [row for row in rows if row.chosen in place]
+    if not kept:
+        raise EvaluationError(
+            "no labelled query was routed to a tier of this fleet; label some: pointsman label BATCH --from FILE"
+        )
+    return LogBook(
+        tuple(fleet.ladder),
+        tuple(row.query for row in kept),
+        np.array([place[row.chosen] for row in kept], dtype=np.int64),
+        np.array([row.propensity for row in kept]),
+        np.array([row.grade for row in kept]),
+        np.array([_well(row) for row in kept]),
+        np.array([row.cost_usd for row in kept]),
+    )
+
+
+def _well(row: Logged) -> float:
+    if row.chosen == row.stood:
+        return row.grade
+    return 0.0 if row.chosen_grade is None else row.chosen_grade
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a router would do: ``policy`` has a 1 at its tier in each row; ``p_ok`` is what it believes."""
+
+    policy: Floats = field(repr=False)
+    p_ok: Floats = field(repr=False)
+
+    @property
+    def shares(self) -> Floats:
+        """The tier mix, shape (K,)."""
+        shares: Floats = self.policy.mean(axis=0)
+        return shares
+
+
+def choices(queries: Sequence[Query], *, fleet: Fleet, predictor: Predictor | None) -> Choices:
+    """What production would decide by gate and classifier, without exploration and without asking an LLM router.
+
+    A tier beside the ladder counts as the top.
+    """
+    stages = tuple(stage for stage in fleet.router.stages if stage != "llm")
+    still = replace(fleet, router=replace(fleet.router, exploration=0.0, stages=stages))
+    place = {tier: at for at, tier in enumerate(fleet.ladder)}
+    top = len(place) - 1
+    policy = np.zeros((len(queries), len(place)))
+    p_ok = np.full((len(queries), len(place)), 0.5)
+    for begin in range(0, len(queries), AT_ONCE):
+        told = decide(queries[begin : begin + AT_ONCE], fleet=still, predictor=predictor)
+        for row, decision in enumerate(told, start=begin):
+            policy[row, place.get(decision.tier, top)] = 1.0
+            for tier, p in decision.p_ok.items():
+                p_ok[row, place[tier]] = p
+    return Choices(policy, p_ok)
