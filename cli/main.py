@@ -5,7 +5,22 @@ import sys
 
 import typer
 
-from cli import audit, batches, doctor, explain, fleet, keys, label, learn, purge, report, routers, run, services
+from cli import (
+    audit,
+    batches,
+    budget,
+    doctor,
+    explain,
+    fleet,
+    keys,
+    label,
+    learn,
+    purge,
+    report,
+    routers,
+    run,
+    services,
+)
 from cli.console import emit, err
 from cli.failure import Code, exit_quietly, tell
 
@@ -18,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for group in (run, batches, explain, label, report, services, doctor, fleet, keys, purge, routers, learn):
+for group in (run, batches, budget, explain, label, report, services, doctor, fleet, keys, purge, routers, learn):
     app.add_typer(group.app)
 app.add_typer(audit.app, name="audit")
 

@@ -110,7 +110,7 @@ async def wait_for_end(
             if held_for > _HELD_S:
                 raise Stop(
                     f"{progress.held:,} queries are held: the budget of {progress.handle} has no room for them.",
-                    hint="Raise the budget or cancel the rest.",
+                    hint=f"`pointsman budget {progress.handle} --raise-to USD` lets them go on; or cancel the rest.",
                 )
             check()
             await asyncio.sleep(pause_s)

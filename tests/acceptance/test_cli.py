@@ -230,6 +230,23 @@ def test_status_batches_and_results_agree_with_the_report(serving: Pointsman, ra
     assert serving("results", str(report["batch_id"])) == output.read_text()
 
 
+def test_raising_a_budget_lets_what_is_held_go_on(serving: Pointsman, tmp_path: Path) -> None:
+    file = tmp_path / "questions.txt"
+    file.write_text("What is the capital of France?\nWhat is the capital of Spain?\n")
+    batch = serving("submit", file, "--budget", "0.0000001", "--budget-policy", "hold").strip()
+    until = time.monotonic() + 60
+    while (told := serving.object("budget", batch))["held"] < 2:
+        assert time.monotonic() < until, told
+        time.sleep(0.3)
+    assert told["budget"] == {"cap_usd": 1e-7, "settled_usd": 0.0, "reserved_usd": 0.0, "left_usd": 1e-7}
+    assert "only ever raised" in serving.object("budget", batch, "--raise-to", "0", code=2)["error"]["message"]
+    raised = serving.object("budget", batch, "--raise-to", "1")
+    assert (raised["budget"]["cap_usd"], raised["held"], raised["released"]) == (1.0, 0, 2)
+    while serving.object("status", batch)["completed"] < 2:
+        assert time.monotonic() < until
+        time.sleep(0.3)
+
+
 def test_skip_invalid_answers_the_rest_and_keeps_the_skipped(serving: Pointsman, tmp_path: Path) -> None:
     file = tmp_path / "q.jsonl"
     file.write_text('{"query": "What is 1 + 1?"}\n{"query": ""}\n{"query": "What is 2 + 2?", "id": "b"}\n{broken\n')

@@ -9,6 +9,7 @@ import pytest
 
 from db.deposit import Order
 from db.reports.batch import Batch
+from db.reports.budget import batch_means
 from routing.fleet import BudgetPolicy
 from simulator.process import SimulatorProcess
 from tasks.line import Line
@@ -83,6 +84,11 @@ def test_at_half_of_the_need_nothing_is_spent_beyond_the_cap(
             match policy:
                 case BudgetPolicy.HOLD:
                     assert ended["held"] > QUERIES / 10
+                    means = await batch_means(bench.engine, batch.id)
+                    assert means.own is not None
+                    assert (means.held, means.own.reserved_usd) == (ended["held"], 0)
+                    assert means.held_least_usd is not None
+                    assert means.own.left_usd < means.held_least_usd <= means.held_needs_usd
                     await bench.ledger.set_budget(batch.id, cap_usd=cap_usd * 4)
                     await work_off(station)
                     assert await states(bench, batch) == {"done": QUERIES}

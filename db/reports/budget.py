@@ -1,0 +1,75 @@
+"""A batch's budget: the caps, what is spent and reserved of them, and what they have no room for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.reports import ask
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A budget's three amounts, in dollars; ``settled`` plus ``reserved`` never exceed ``cap``."""
+
+    cap_usd: Decimal
+    settled_usd: Decimal
+    reserved_usd: Decimal
+
+    @property
+    def left_usd(self) -> Decimal:
+        """What a further call may reserve."""
+        return self.cap_usd - self.settled_usd - self.reserved_usd
+
+    def as_json(self) -> Mapping[str, float]:
+        """The amounts as numbers."""
+        return {
+            "cap_usd": float(self.cap_usd),
+            "settled_usd": float(self.settled_usd),
+            "reserved_usd": float(self.reserved_usd),
+            "left_usd": float(self.left_usd),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a batch may spend. ``own`` and ``day`` (its tenant's of today) are None where there is no cap."""
+
+    policy: str
+    tenant: str
+    own: Account | None
+    day: Account | None
+    held: int
+    """Queries that no budget has room for at present."""
+    held_least_usd: Decimal | None
+    """The least of their reservations: with less left than that, none of them goes on."""
+    held_needs_usd: Decimal
+    """Their reservations together: with so much left, all go on at once. They cost less."""
+
+    def as_json(self) -> dict[str, Any]:
+        """As an object; amounts in dollars."""
+        return {
+            "policy": self.policy,
+            "tenant": self.tenant,
+            "budget": None if self.own is None else self.own.as_json(),
+            "today": None if self.day is None else self.day.as_json(),
+            "held": self.held,
+            "held_least_usd": None if self.held_least_usd is None else float(self.held_least_usd),
+            "held_needs_usd": float(self.held_needs_usd),
+        }
+
+
+async def batch_means(engine: AsyncEngine, batch_id: int) -> Means:
+    """What the batch may spend, and what is held of it."""
+    (row,) = await ask(engine, "batch_budget", batch_id=batch_id)
+    return Means(
+        policy=row.policy,
+        tenant=row.tenant,
+        own=None if row.cap_usd is None else Account(row.cap_usd, row.settled_usd, row.reserved_usd),
+        day=None if row.day_cap_usd is None else Account(row.day_cap_usd, row.day_settled_usd, row.day_reserved_usd),
+        held=row.held,
+        held_least_usd=row.held_least_usd,
+        held_needs_usd=row.held_needs_usd,
+    )
