@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from cli import dry_run as dry
 from cli import summary
 from cli.console import emit, err, out, plain
 from cli.failure import Code, Stop
@@ -25,6 +26,7 @@ from db.reports import ask
 from db.reports.as_json import batch_as_json
 from db.reports.batch import Batch, Progress, batch_figures, batch_progress
 from settings import Settings
+from tasks.plan import Planner
 
 app = typer.Typer()
 
@@ -61,10 +63,17 @@ def submit(
         float | None, typer.Option(metavar="USD", min=0.0, help="The most that the batch may cost.")
     ] = None,
     budget_policy: PolicyOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Predict tiers, cost and time; submit nothing, call nobody.")
+    ] = False,
 ) -> None:
     """Submit FILE for the workers that run, or will run: `pointsman up`."""
     settings = read_settings(fleet)
     checked = settings.fleet()
+    if dry_run:
+        with open_source(file) as source:
+            dry.tell(source, settings, checked, skip_invalid=skip_invalid, cap_usd=budget, as_json=as_json)
+        return
     order = Order(
         source="stdin" if file == STDIN else Path(file).name,
         idempotency_key=idempotency_key,
@@ -74,7 +83,14 @@ def submit(
     )
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
-        submitted = await submit_source(source, engine=engine, fleet=checked, order=order, skip_invalid=skip_invalid)
+        submitted = await submit_source(
+            source,
+            engine=engine,
+            fleet=checked,
+            order=order,
+            skip_invalid=skip_invalid,
+            planner=Planner(settings, checked, engine),
+        )
         err.print(f"{submitted.handle}: {submitted.total:,} queries", style="dim")
         if not await Presence(engine).alive():
             err.print("No worker is running: start them with `pointsman up`.", style="yellow")

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +23,7 @@ from db.reports.batch import Batch, BatchFigures, Progress, batch_figures, batch
 from routing.fleet import BudgetPolicy, Fleet
 from settings import Settings
 from tasks.line import BadInput
+from tasks.plan import Planner
 from tasks.submit import Submitted, submit
 
 app = typer.Typer()
@@ -157,7 +157,12 @@ async def _submitted(asked: Run, engine: AsyncEngine, fleet: Fleet) -> Batch:
     if asked.source is None:
         return await the_batch(engine, asked.handle)
     submitted = await submit_source(
-        asked.source, engine=engine, fleet=fleet, order=asked.order, skip_invalid=asked.skip_invalid
+        asked.source,
+        engine=engine,
+        fleet=fleet,
+        order=asked.order,
+        skip_invalid=asked.skip_invalid,
+        planner=Planner(asked.settings, fleet, engine),
     )
     asked.rejected = len(submitted.rejected)
     asked.rejected_path = asked.source.rejected_path if submitted.rejected else None
@@ -175,11 +180,11 @@ async def submit_source(
     fleet: Fleet,
     order: Order,
     skip_invalid: bool,
-    on_progress: Callable[[int], None] | None = None,
+    planner: Planner,
 ) -> Submitted:
-    """Submits a source; its rejected lines go to its file of rejected lines. Raises BadInput."""
+    """Submits a source with its plan; its rejected lines go to its file of rejected lines. Raises BadInput."""
     if not skip_invalid:
-        return await submit(source.lines(fleet), engine=engine, fleet=fleet, order=order, on_progress=on_progress)
+        return await submit(source.lines(fleet), engine=engine, fleet=fleet, order=order, planner=planner)
     with RejectedFile(source.rejected_path) as rejected:
         try:
             return await submit(
@@ -188,7 +193,7 @@ async def submit_source(
                 fleet=fleet,
                 order=order,
                 skip_invalid=True,
-                on_progress=on_progress,
+                planner=planner,
             )
         except BadInput as error:
             if any(rejection.line_no for rejection in error.rejections):

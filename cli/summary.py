@@ -1,11 +1,15 @@
 """The report at the end of a batch, for people."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cli.console import plain
 from cli.watch import duration
+from db.reports.against import plan_against_actual
 from db.reports.batch import BatchFigures
 
 
@@ -66,11 +70,22 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
         ),
         ("Saving", _saving(figures)),
     ]
+    if (against := plan_against_actual(figures)) is not None:
+        lines.append(("Plan", _plan(against)))
     if figures.fleet_changed:
         lines.append(
             ("Note", "The fleet file has changed since this batch was submitted: the baseline has today's prices.")
         )
     return lines
+
+
+def _plan(against: Mapping[str, Any]) -> str:
+    cost, wall = against["cost_usd"], against["wall_s"]
+    told = f"${cost['expected']:.6f} (${cost['low']:.6f} to ${cost['high']:.6f}) was expected"
+    if cost["expected"]:
+        told += f", it is {100 * (cost['actual'] / cost['expected'] - 1):+.1f} %"
+    mix = ", ".join(f"{plain(tier)} {one['expected']:,.0f}" for tier, one in against["by_tier"].items())
+    return f"{told}; {duration(wall['expected'])}; {mix}; {against['escalated']['expected']:,.0f} escalated"
 
 
 def _calls(figures: BatchFigures) -> str:

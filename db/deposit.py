@@ -43,8 +43,6 @@ class Order:
     cap_usd: float | None = None
     budget_policy: BudgetPolicy | None = None
     """What becomes of what the budget has no room for; None takes the fleet's."""
-    plan: Mapping[str, Any] | None = None
-    """What a dry run predicted, to be held against what came of it."""
     handle: str | None = None
     """The public id, where it was given out before there was a batch."""
     expires_at: datetime | None = None
@@ -63,6 +61,8 @@ class Deposit:
         self.ranges: list[tuple[int, int]] = []
         """The ids that were used, as inclusive ranges."""
         self.total = 0
+        self.plan: Mapping[str, Any] | None = None
+        """What is predicted of it, to be held against what comes of it."""
 
     async def write(self, prompts: Sequence[Prompt]) -> None:
         """Adds ``prompts`` in their order."""
@@ -186,7 +186,7 @@ async def _close(connection: AsyncConnection, opened: Deposit, order: Order, fle
             "cap_usd": fleet.budgets.batch_usd if order.cap_usd is None else order.cap_usd,
             "day_cap_usd": fleet.budgets.tenant_day_usd,
             "policy": (order.budget_policy or fleet.budgets.policy).value,
-            "plan": None if order.plan is None else orjson.dumps(order.plan).decode(),
+            "plan": None if opened.plan is None else orjson.dumps(opened.plan).decode(),
             "expires_at": order.expires_at,
         },
     )

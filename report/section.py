@@ -1,11 +1,12 @@
 """What a report says, section by section, whatever it is written as."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 from xml.etree.ElementTree import Element
 
 from db.reports.account import Account, QueryFigures
+from db.reports.against import plan_against_actual
 from report import paint
 from report.bars import confidence_histogram, cost_bars, health_strip, latency_histogram
 from report.cost_quality import cost_quality
@@ -321,7 +322,40 @@ def _judge(account: Account) -> Section:
 
 def _plan(account: Account) -> Section:
     cap = f"Its budget is {usd(account.cap_usd)}." if account.cap_usd is not None else "It has no budget of its own."
-    return Section("plan", "Plan against actual", ["There was no plan: the batch had no dry run.", cap])
+    against, plan = plan_against_actual(account.figures), account.figures.plan
+    if against is None or plan is None:
+        none = "It has no plan: `run` and `submit` make one, the API and Celery do not."
+        return Section("plan", "Plan against actual", [none, cap])
+    words = [
+        f"Predicted when it was submitted, from {plan['sampled']:,} of its {plan['total']:,} queries. "
+        f"Each interval was meant to hold the actual figure in {100 * plan['interval']:.0f} of 100 batches.",
+        f"What it built on: {'; '.join(plan['basis'])}.",
+        cap,
+    ]
+    rows = [
+        ["cost", *_bounds(against["cost_usd"], usd)],
+        ["time", *_bounds(against["wall_s"], seconds)],
+        [f"always {account.figures.top_tier}", *_bounds(against["baseline_cost_usd"], usd)],
+        ["escalated", *_bounds(against["escalated"], _count)],
+        *([f"answers of {tier}", *_bounds(one, _count)] for tier, one in against["by_tier"].items()),
+    ]
+    columns = ["figure", "planned", "between", "actual", "within"]
+    return Section(
+        "plan",
+        "Plan against actual",
+        words,
+        tables=[Table("What was expected, and what came", columns, rows, frozenset({"figure"}))],
+    )
+
+
+def _bounds(one: Mapping[str, Any], told: Callable[[float], str]) -> list[str]:
+    between = f"{told(one['low'])} to {told(one['high'])}" if "low" in one else "–"
+    within = {True: "yes", False: "no", None: "–"}[one.get("within")]
+    return [told(one["expected"]), between, told(one["actual"]), within]
+
+
+def _count(number: float) -> str:
+    return f"{number:,.0f}"
 
 
 def _queries(name: str, title: str, words: str, queries: Sequence[QueryFigures]) -> Section:

@@ -12,6 +12,7 @@ from db.deposit import Deposit, Order, deposit
 from db.refusal import passes
 from routing.fleet import Fleet
 from tasks.line import BadInput, Line, Rejection
+from tasks.plan import Planner
 
 MAX_REJECTIONS = 1000
 """How many invalid lines are collected before the rest of a file is not looked at any more."""
@@ -39,16 +40,22 @@ async def submit(
     order: Order,
     skip_invalid: bool = False,
     on_progress: Callable[[int], None] | None = None,
+    planner: Planner | None = None,
 ) -> Submitted:
     """Writes ``lines`` into Postgres as one batch, ready for the route stage.
 
     Raises BadInput where a line is invalid and ``skip_invalid`` is false, or where no valid line is
     left; then nothing of the batch exists. ``on_progress`` hears how many lines were read so far.
+    What ``planner`` predicts is stored with the batch.
     """
     async with deposit(engine, order, fleet) as opened:
         if not isinstance(opened, Deposit):
             return Submitted(opened.handle, opened.total, duplicate=True)
+        if planner is not None:
+            lines = planner.sample.watching(lines)
         rejected = await _pour(lines, opened, skip_invalid=skip_invalid, heard=on_progress or (lambda seen: None))
+        if planner is not None:
+            opened.plan = await planner.plan()
     return Submitted(opened.handle, opened.total, tuple(rejected))
 
 

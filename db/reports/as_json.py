@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from db.reports.against import plan_against_actual
 from db.reports.batch import BatchFigures, TierFigures
 
 
@@ -44,6 +45,8 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
             {"state": why.state, "reason": why.reason, "queries": why.queries, "example": why.example}
             for why in figures.failures
         ],
+        "plan": figures.plan,
+        "plan_against_actual": plan_against_actual(figures),
         "simulated": progress.simulated,
         "fleet_changed": figures.fleet_changed,
         "source": progress.source,

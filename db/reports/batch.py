@@ -24,6 +24,8 @@ class Batch:
     simulated: bool
     fleet: str
     fleet_digest: str
+    plan: Mapping[str, Any] | None
+    """What was predicted of it when it was submitted."""
     created_at: datetime
     cancelled_at: datetime | None
     ended_at: datetime | None
@@ -118,6 +120,8 @@ class BatchFigures:
     router_cost_usd: float
     baseline_cost_usd: float
     latency_ms: tuple[float, float, float] | None
+    plan: Mapping[str, Any] | None = None
+    """What was predicted of it when it was submitted; `against.plan_against_actual` compares."""
 
     @property
     def saving_usd(self) -> float:
@@ -200,6 +204,7 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, fleet: Fleet) -> B
         router_cost_usd=_usd(costs.router_cost_usd),
         baseline_cost_usd=_usd(costs.baseline_cost_usd),
         latency_ms=_percentiles(costs.latency_ms),
+        plan=batch.plan,
     )
 
 

@@ -1,0 +1,112 @@
+"""``pointsman submit --dry-run``: what a file would cost and how long it would take. Writes nothing, calls nobody."""
+
+import asyncio
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy.exc import DBAPIError
+
+from cli.console import emit, err, out, plain
+from cli.failure import Code, Stop
+from cli.opened import opened_database
+from cli.source import Source
+from cli.stack import UNDEFINED_TABLE
+from cli.watch import duration
+from routing.fleet import Fleet
+from routing.forecast import Forecast
+from settings import Settings
+from tasks.line import Rejection
+from tasks.plan import Planner, plan_as_json
+from workers.services import services_running, services_up
+
+
+def tell(
+    source: Source, settings: Settings, fleet: Fleet, *, skip_invalid: bool, cap_usd: float | None, as_json: bool
+) -> None:
+    """Prints the prediction. Raises BadInput for invalid lines, unless they are to be skipped."""
+    if not skip_invalid:
+        source.check(fleet)
+    planner = Planner(settings, fleet, None)
+    rejected = sum(isinstance(line, Rejection) for line in planner.sample.watching(source.lines(fleet)))
+    if not planner.sample.seen:
+        raise Stop("None of the lines is a valid query.", hint="Without --skip-invalid each is shown.", code=Code.USAGE)
+    plan = plan_as_json(_forecast(planner, settings))
+    cap = fleet.budgets.batch_usd if cap_usd is None else cap_usd
+    told = {
+        "dry_run": True,
+        "source": source.name,
+        "total": plan["total"],
+        "rejected": rejected,
+        "simulated": fleet.simulated,
+        "cap_usd": cap,
+        "plan": plan,
+    }
+    _show(told, plan, as_json=as_json)
+    if as_json:
+        emit(told)
+
+
+def _forecast(planner: Planner, settings: Settings) -> Forecast:
+    """With what the database knows, where there is one: a dry run starts and makes none."""
+    if settings.embeds_postgres and not services_running(settings):
+        return asyncio.run(planner.forecast())
+
+    async def work(here: Settings) -> Forecast:
+        async with opened_database(here) as engine:
+            planner.engine = engine
+            try:
+                return await planner.forecast()
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) != UNDEFINED_TABLE:
+                    raise
+                planner.engine = None  # it was never migrated: nothing was before
+                return await planner.forecast()
+
+    with services_up(settings) as services:
+        return asyncio.run(work(services.settings))
+
+
+def _show(told: dict[str, Any], plan: dict[str, Any], *, as_json: bool) -> None:
+    console = err if as_json else out
+    cost, wall = plan["cost_usd"], plan["wall_s"]
+    words = f" · {plan['total']:,} queries, {plan['sampled']:,} of them looked at"
+    console.print(Text.assemble(("Dry run", "bold"), f" · {plain(told['source'])}{words}"))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("tier")
+    for name in ("routed", "answers", "share", "calls", "doubted", "cost", "takes"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, tier in plan["tiers"].items():
+        table.add_row(
+            plain(name),
+            f"{tier['routed']:,.0f}",
+            f"{tier['answers']:,.0f}",
+            f"{100 * tier['answers'] / plan['total']:.1f} %",
+            f"{tier['calls']:,.0f}",
+            f"{100 * tier['doubted_share']:.1f} %",
+            f"${tier['cost_usd']:.4f}",
+            duration(tier["takes_s"]),
+        )
+    console.print(table)
+    within = f"{100 * plan['interval']:.0f} % within"
+    saving = 1 - cost["expected"] / plan["baseline_cost_usd"] if plan["baseline_cost_usd"] else 0.0
+    lines = [
+        ("Cost", f"${cost['expected']:.6f}, {within} ${cost['low']:.6f} to ${cost['high']:.6f}"),
+        ("All top", f"${plan['baseline_cost_usd']:.6f} from the top tier alone: {100 * saving:.1f} % saved"),
+        (
+            "Time",
+            f"{duration(wall['expected'])}, {within} {duration(wall['low'])} to {duration(wall['high'])};"
+            f" bound by {plan['bound_by']}",
+        ),
+        ("Escalated", f"{plan['escalated']:,.0f} queries"),
+        ("Known", "; ".join(plan["basis"])),
+    ]
+    if told["rejected"]:
+        lines.append(("Rejected", f"{told['rejected']:,}, as they are no valid queries"))
+    if (cap := told["cap_usd"]) is not None:
+        short = cap < cost["expected"]
+        lines.append(("Budget", f"${cap:.6f} {'is not enough' if short else 'is enough'} by this"))
+    for label, said in lines:
+        console.print(Text.assemble((f"{label:<10} ", "bold"), said))
+    if told["simulated"]:
+        console.print("The fleet is simulated: no money would be spent.", style="yellow")

@@ -1,0 +1,119 @@
+"""The plan of a batch: what the production router, the prices and what was before say of a sample of its lines."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.reports.past import load_of, past_of
+from routing.decision import Predictor, decide
+from routing.fleet import Fleet
+from routing.forecast import WITHIN, Forecast, Interval, Load, Past, TierForecast, forecast
+from routing.query import Query, read_body
+from settings import Settings
+from tasks.line import Line
+from tasks.sample import Sample
+
+log = structlog.get_logger()
+
+VERSION: Final = 1
+
+
+@dataclass(slots=True)
+class Planner:
+    """Samples the lines of one batch and predicts what comes of it. Nothing is written, nobody is called."""
+
+    settings: Settings
+    fleet: Fleet
+    engine: AsyncEngine | None
+    """Where what was before is known from; None knows nothing."""
+    sample: Sample = field(default_factory=Sample)
+
+    async def forecast(self) -> Forecast:
+        """The prediction for the lines that the sample has seen, at least one. Raises EvaluationError."""
+        past, load = Past(), Load(slots_without_workers(self.fleet))
+        if self.engine is not None:
+            past = await past_of(self.engine, self.fleet, total=self.sample.seen)
+            load = await load_of(self.engine, self.fleet, otherwise=load.slots)
+        predictor = await self._predictor()
+        return await asyncio.to_thread(self._forecast, predictor, past, load)
+
+    async def plan(self) -> Mapping[str, Any] | None:
+        """The prediction, as it is stored with the batch; None where its router cannot be loaded here."""
+        from evaluation.faults import EvaluationError
+
+        try:
+            return plan_as_json(await self.forecast())
+        except EvaluationError as error:
+            # A batch is not refused for want of a prediction; the workers may have the router.
+            log.warning("no_plan", error=str(error))
+            return None
+
+    async def _predictor(self) -> Predictor | None:
+        """The classifier that serves. Imported here: who submits without a plan needs neither numpy nor scipy."""
+        if "classifier" not in self.fleet.router.stages:
+            return None
+        from evaluation.registry import open_folder
+        from evaluation.router import predictor_of
+        from tasks.routers import serving
+
+        if self.engine is None:
+            return predictor_of(open_folder(self.fleet.router.classifier))
+        return (await serving(self.engine, self.fleet, self.settings.home / "routers")).predictor
+
+    def _forecast(self, predictor: Predictor | None, past: Past, load: Load) -> Forecast:
+        queries = [_query(line) for line in self.sample.lines]
+        decisions = decide(queries, fleet=self.fleet, predictor=predictor)
+        return forecast(queries, decisions, total=self.sample.seen, fleet=self.fleet, past=past, load=load)
+
+
+def slots_without_workers(fleet: Fleet) -> dict[str, int]:
+    """Calls in flight per tier with one worker process of each, as `run` starts them."""
+    return {name: tier.concurrency for name, tier in fleet.tiers.items()}
+
+
+def _query(line: Line) -> Query:
+    options = orjson.loads(line.options) if line.options else {}
+    return read_body(orjson.loads(line.body), pin=options.get("pin"), expects=options.get("expects"))
+
+
+def plan_as_json(told: Forecast) -> dict[str, Any]:
+    """The prediction as an object. Counts are expectations, so they have fractions."""
+    return {
+        "version": VERSION,
+        "total": told.total,
+        "sampled": told.sampled,
+        "interval": WITHIN,
+        "cost_usd": _interval(told.cost_usd, 9),
+        "baseline_cost_usd": round(told.baseline_usd, 9),
+        "wall_s": _interval(told.finish_s, 1),
+        "estimated_s": round(told.estimated_s, 3),
+        "bound_by": told.bound_by,
+        "escalated": round(told.escalated, 1),
+        "by_tier": {tier.tier: round(tier.answers, 1) for tier in told.tiers},
+        "tiers": {tier.tier: _tier(tier) for tier in told.tiers},
+        "basis": list(told.basis),
+    }
+
+
+def _interval(told: Interval, places: int) -> dict[str, float]:
+    return {name: round(getattr(told, name), places) for name in ("expected", "low", "high")}
+
+
+def _tier(tier: TierForecast) -> dict[str, Any]:
+    return {
+        "routed": round(tier.routed, 1),
+        "answers": round(tier.answers, 1),
+        "calls": round(tier.calls, 1),
+        "cost_usd": round(tier.cost_usd, 9),
+        "estimated_call_usd": None if tier.estimated_call_usd is None else round(tier.estimated_call_usd, 9),
+        "doubted_share": round(tier.doubted_share, 4),
+        "latency_s": round(tier.latency_s, 3),
+        "backlog": round(tier.backlog, 1),
+        "takes_s": round(tier.takes_s, 1),
+        "bound_by": tier.bound_by,
+    }

@@ -1,0 +1,96 @@
+"""A batch carries its plan; the next one learns from what became of it."""
+
+import pytest
+
+from db.deposit import Order
+from db.presence import Presence
+from db.reports.as_json import batch_as_json
+from db.reports.batch import batch_figures, find_batch
+from db.reports.past import load_of, past_of
+from routing.forecast import Load, Past
+from routing.lifecycle import ROUTE
+from settings import Settings
+from tasks.line import Line
+from tasks.plan import Planner
+from tasks.submit import Submitted, submit
+from tests.integration.bench import Bench, OnBench, advance, finish
+
+BODY = b'{"messages":[{"role":"user","content":"What is the capital of France?"}]}'
+
+
+async def planned(bench: Bench, settings: Settings, *, count: int = 4) -> Submitted:
+    lines = [Line(number, f"q-{number}", BODY, b'{"pin":"small"}') for number in range(1, count + 1)]
+    planner = Planner(settings, bench.fleet, bench.engine)
+    return await submit(lines, engine=bench.engine, fleet=bench.fleet, order=Order(source="test"), planner=planner)
+
+
+async def answer_all(bench: Bench) -> None:
+    for row in await bench.rows("SELECT id FROM queries WHERE state = 'ready'"):
+        claim = await bench.claim(ROUTE, row.id)
+        await bench.ledger.conclude(advance(row.id, claim.epoch, ROUTE, "small"))
+        claim, sent = await bench.send(row.id)
+        assert await bench.ledger.conclude(finish(row.id, claim.epoch, sent)) is not None
+    await bench.ledger.end_batches()
+
+
+def test_the_plan_is_stored_and_told_beside_what_came_of_it(on_bench: OnBench, settings: Settings) -> None:
+    async def story(bench: Bench) -> None:
+        submitted = await planned(bench, settings)
+        batch = await find_batch(bench.engine, submitted.handle)
+        assert batch is not None
+        assert batch.plan is not None
+        assert (batch.plan["total"], batch.plan["by_tier"]) == (4, {"small": 4.0})
+        told = batch_as_json(await batch_figures(bench.engine, batch, fleet=bench.fleet))["plan_against_actual"]
+        assert told["cost_usd"]["within"] is None, "it is still open"
+        await answer_all(bench)
+        figures = await batch_figures(bench.engine, batch, fleet=bench.fleet)
+        told = batch_as_json(figures)["plan_against_actual"]
+        assert told["by_tier"] == {"small": {"expected": 4.0, "actual": 4}}
+        assert told["cost_usd"]["actual"] == figures.cost_usd > 0
+        assert told["cost_usd"]["within"] is (told["cost_usd"]["low"] <= figures.cost_usd <= told["cost_usd"]["high"])
+
+    on_bench(story)
+
+
+def test_a_batch_without_a_planner_has_no_plan(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.submit(1)
+        (row,) = await bench.rows("SELECT handle, plan FROM batches")
+        assert row.plan is None
+        batch = await find_batch(bench.engine, row.handle)
+        assert batch is not None
+        assert batch_as_json(await batch_figures(bench.engine, batch, fleet=bench.fleet))["plan_against_actual"] is None
+
+    on_bench(story)
+
+
+def test_the_next_plan_learns_doubts_latencies_and_what_the_last_one_missed(
+    on_bench: OnBench, settings: Settings
+) -> None:
+    async def story(bench: Bench) -> None:
+        assert await past_of(bench.engine, bench.fleet, total=4) == Past()
+        await planned(bench, settings)
+        await answer_all(bench)
+        past = await past_of(bench.engine, bench.fleet, total=4)
+        assert past.latencies == {"small": (4, 0.012)}
+        (batch,) = await bench.rows("SELECT plan FROM batches")
+        (call,) = await bench.rows("SELECT DISTINCT cost_usd FROM calls")
+        estimated_usd = batch.plan["tiers"]["small"]["estimated_call_usd"]
+        assert past.cost_ratios["small"] == pytest.approx([float(call.cost_usd) / estimated_usd])
+        assert len(past.time_ratios) == 1
+        assert (await past_of(bench.engine, bench.fleet, total=400)).time_ratios == [], "it was far smaller"
+
+    on_bench(story)
+
+
+def test_what_is_open_and_who_works_is_the_load(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        otherwise = {"small": 7, "large": 3}
+        await bench.submit(5)
+        assert await load_of(bench.engine, bench.fleet, otherwise=otherwise) == Load(otherwise, {"route": 5})
+        for number in range(2):
+            await Presence(bench.engine).arrive(name=f"small-{number}", role="route small", host="h", pid=1, slots=64)
+        slots = (await load_of(bench.engine, bench.fleet, otherwise=otherwise)).slots
+        assert slots == {"small": 2 * bench.fleet.tiers["small"].concurrency, "large": 3}
+
+    on_bench(story)
