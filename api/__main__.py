@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 import uvicorn
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     configure_logging(settings.log_level)
     keep_small()
-    uvicorn.run(
+    running = uvicorn.Config(
         app,
         host=config.host,
         port=config.port,
@@ -45,7 +46,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
     )
+    _Server(running).run()
     return 0
+
+
+class _Server(uvicorn.Server):
+    """Tells the service of its end at once: uvicorn would first wait for streams, which end when they hear of it."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called on SIGTERM and SIGINT."""
+        service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]  # ours is no string
+        if service is not None:
+            service.stopping.set()
+        super().handle_exit(sig, frame)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from redis.exceptions import RedisError
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api.fresh import Fresh
+from api.router_card import router_card
 from api.window import Window
 from db.presence import ALIVE_S
 from db.reports import ask
@@ -24,6 +26,7 @@ RATE_S: Final = 10.0
 BATCHES: Final = 12
 _BATCH_RATE_S: Final = 30.0
 _KEPT_RATES: Final = 120
+_SLOW_S: Final = 10.0
 
 
 @dataclass(slots=True)
@@ -38,6 +41,8 @@ class Seen:
     workers: Sequence[Row[Any]] = ()
     batches: Sequence[Row[Any]] = ()
     unanswered: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
+    labels: Sequence[Row[Any]] = ()
+    router: Mapping[str, Any] = field(default_factory=dict)
     deployments: Mapping[str, DeploymentState] | None = None
     """None: no Redis, or it is away."""
 
@@ -56,6 +61,7 @@ class Figures:
         self._key_prefix = key_prefix
         self._ended: dict[tuple[int, datetime], Mapping[str, int]] = {}
         self._progress: dict[int, deque[tuple[float, int]]] = {}
+        self._slow = Fresh(self._look_slowly, for_s=_SLOW_S)
 
     async def look(self, tenants: Collection[str], *, window: bool = True) -> float:
         """Sees everything anew; batches only of ``tenants``. Returns the seconds that it took."""
@@ -72,6 +78,7 @@ class Figures:
             seen.unanswered = await self._unanswered(seen.batches)
         if window:
             await self.window.refresh()
+        seen.labels, seen.router = await self._slow(None)
         seen.deployments = await self._deployments()
         self.seen = seen
         self._remember(tenants)
@@ -102,6 +109,10 @@ class Figures:
             (row.id, row.ended_at): counted[row.id] for row in batches if row.ended_at and row.id in counted
         }
         return {row.id: counted[row.id] if row.id in counted else self._ended[row.id, row.ended_at] for row in batches}
+
+    async def _look_slowly(self, _: None) -> tuple[Sequence[Row[Any]], Mapping[str, Any]]:
+        """What changes when somebody does something by hand."""
+        return await ask(self._engine, "live_labels"), await router_card(self._engine, self.fleet)
 
     async def _deployments(self) -> Mapping[str, DeploymentState] | None:
         if self._redis is None:

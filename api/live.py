@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -32,9 +32,8 @@ _STREAM_S: Final = 600.0
 class Live:
     """``watch`` the figures of a tenant, or have them ``now``."""
 
-    def __init__(self, figures: Figures, *, router: Mapping[str, Any], stopping: asyncio.Event) -> None:
+    def __init__(self, figures: Figures, *, stopping: asyncio.Event) -> None:
         self._figures = figures
-        self._router = router
         self._stopping = stopping
         self._watched: Counter[str] = Counter()
         self._frames: dict[str, bytes] = {}
@@ -104,6 +103,8 @@ class Live:
             async with self._turn:
                 self._turn.notify_all()
             await asyncio.sleep(max(LOOK_S - took_s, took_s * (1 / SHARE - 1)))
+        async with self._turn:  # so that those who watch see that it is over
+            self._turn.notify_all()
 
     async def _look_once(self, tenant: str) -> bytes:
         async with self._lock:
@@ -111,7 +112,7 @@ class Live:
             return self._body(tenant)
 
     def _body(self, tenant: str) -> bytes:
-        return orjson.dumps(snapshot(self._figures, tenant, router=self._router), option=orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(snapshot(self._figures, tenant), option=orjson.OPT_NON_STR_KEYS)
 
 
 def _event(name: str, body: bytes) -> bytes:

@@ -18,7 +18,6 @@ from api.keyring import Keyring
 from api.live import Live
 from api.metrics import Metrics
 from api.rate import Rate
-from api.router_card import router_card
 from db.api_batches import ApiBatch, ApiBatches
 from db.files import Files
 from db.ledger import Ledger
@@ -67,7 +66,7 @@ class Service:
         self.answers = Answers(self.batches)
         self.stopping = asyncio.Event()
         self.figures = Figures(self.engine, fleet, redis=self._redis, key_prefix=settings.key_prefix)
-        self.live = Live(self.figures, router=router_card(fleet, settings.home / "routers"), stopping=self.stopping)
+        self.live = Live(self.figures, stopping=self.stopping)
         self.validate_soon = asyncio.Event()
         """Set where a batch was made, so that it need not wait for the next look."""
         self.deliver_soon = asyncio.Event()

@@ -19,7 +19,7 @@ _COUNTED: Final = ("ready", "queued", "running", "held")
 _UNANSWERED: Final = ("failed", "dead", "expired")
 
 
-def snapshot(figures: Figures, tenant: str, *, router: Mapping[str, Any]) -> dict[str, Any]:
+def snapshot(figures: Figures, tenant: str) -> dict[str, Any]:
     """All of it. Times are in ISO 8601 or seconds, money in US dollars, shares between 0 and 1 or None."""
     fleet, seen = figures.fleet, figures.seen
     stages = _stages(figures, tenant)
@@ -40,7 +40,7 @@ def snapshot(figures: Figures, tenant: str, *, router: Mapping[str, Any]) -> dic
         "batches": _batches(figures, tenant),
         "recent": _recent(figures, tenant),
         "providers": _providers(figures, tenant),
-        "router": router,
+        "router": {**seen.router, "labels": _labels(figures, tenant)},
     }
 
 
@@ -229,6 +229,21 @@ def _cost(tally: Tally, fleet: Fleet) -> dict[str, Any]:
         "baseline_model": fleet.deployments(fleet.top)[0].model,
         "saving_usd": round(saving, 9),
         "saving_share": saving / tally.baseline_usd if tally.baseline_usd else None,
+    }
+
+
+def _labels(figures: Figures, tenant: str) -> dict[str, Any] | None:
+    """None: there are no labels. A grade is between 0, wrong, and 1, right."""
+    rows = {row.tier: row for row in figures.seen.labels if row.tenant == tenant}
+    if not rows:
+        return None
+    total = sum(row.total for row in rows.values())
+    return {
+        "total": total,
+        "grade": sum(row.total * row.grade for row in rows.values()) / total,
+        "tiers": {
+            tier: {"total": row.total, "grade": row.grade} for tier, row in _in_order(rows, figures.fleet).items()
+        },
     }
 
 

@@ -35,7 +35,7 @@ export function table(caption, headings, rows) {
     const [inside, css] = Array.isArray(content) && content.length === 2 && typeof content[1] === "string" ? content : [content];
     return h(tag, { class: css, scope }, inside ?? "");
   };
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+  return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": caption },
     h("table", {}, h("caption", { class: "hidden" }, caption),
       h("thead", {}, h("tr", {}, headings.map((each) => cell(each, "th", "col")))),
       h("tbody", {}, rows.map(([first, ...rest]) => h("tr", {}, cell(first, "th", "row"), rest.map((each) => cell(each, "td")))))));

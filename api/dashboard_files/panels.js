@@ -154,8 +154,8 @@ const routerName = (name, told) => (name === told.name ? `classifier “${name}�
 function accuracy({ labels, evaluation, name }) {
   const rows = [];
   if (labels) {
-    rows.push(["labelled right", `${percent(labels.right / labels.total)} of ${count(labels.total)}`]);
-    for (const [tier, each] of Object.entries(labels.tiers ?? {})) rows.push([`… at ${tier}`, `${percent(each.right / each.total)} of ${count(each.total)}`]);
+    rows.push(["labelled right", `${percent(labels.grade)} of ${count(labels.total)}`]);
+    for (const [tier, each] of Object.entries(labels.tiers ?? {})) rows.push([`… at ${tier}`, `${percent(each.grade)} of ${count(each.total)}`]);
   } else rows.push(["from labels", "no labels yet"]);
   if (evaluation) {
     if (evaluation.apgr !== null) rows.push(["APGR, held out", evaluation.apgr.toFixed(2)]);

@@ -77,7 +77,7 @@ function map(told, tiers) {
     svg.append(s("circle", { class: `stop ${stop.well ?? ""}`, cx: x(n), cy: y(stop.where), r: 9 }), s("text", { class: `sign ${stop.well ?? ""}`, x: x(n), y: y(stop.where) + 4 }, stop.sign),
       s("text", { class: "what", x: x(n), y: y(stop.where) + what }, cut(stop.what)), s("text", { class: "why", x: x(n), y: y(stop.where) + why }, cut(stop.why)));
   });
-  return h("div", { class: "map", tabindex: "0", role: "region", "aria-label": "The track of the query" }, svg);
+  return h("div", { class: "map", tabindex: "0", role: "group", "aria-label": "The track of the query" }, svg);
 }
 
 const cut = (said) => (said.length > 18 ? `${said.slice(0, 17)}…` : said);

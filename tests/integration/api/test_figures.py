@@ -154,3 +154,27 @@ def test_the_page_needs_no_key_and_lets_nothing_in_from_elsewhere(served: Served
         assert "unsafe" not in policy
         assert client.get("/dashboard/nothing.js").status_code in (401, 404)
         assert client.get("/v1/pointsman/figures").status_code == 401
+
+
+def test_labels_tell_how_right_the_answers_of_each_tier_were(served: Served, client: httpx.Client) -> None:
+    assert figures(client)["router"]["labels"] is None
+    assert figures(client)["router"]["evaluation"]["apgr"] > 0
+    handle = submitted(client, "a", "b")
+
+    async def label(bench: Any) -> None:
+        rows = await bench.rows("SELECT q.id, q.batch_id FROM queries AS q ORDER BY q.id")
+        for row, grades in zip(rows, ((0, 1), (1, 0.5)), strict=True):
+            for grade in grades:
+                await bench.rows(
+                    "INSERT INTO labels (query_id, batch_id, tier, grade, source, said_by)"
+                    " VALUES (:q, :b, 'small', :g, 'command', 'test')",
+                    q=row.id,
+                    b=row.batch_id,
+                    g=grade,
+                )
+
+    served.play(label)
+    served.app.state.service.figures._slow.forget(None)
+    assert handle
+    told = figures(client)["router"]["labels"]
+    assert told == {"total": 2, "grade": 0.75, "tiers": {"small": {"total": 2, "grade": 0.75}}}

@@ -1,0 +1,356 @@
+"""The dashboard in Debian's Chromium during a live run. `tests/acceptance/browser.sh` installs what it needs.
+
+The tests are one story in the order of the file: an empty page, a batch that runs, the figures at its end.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.keys import Keys
+
+from settings import ROOT, Settings
+
+pytestmark = pytest.mark.timeout(150)
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+AXE = ROOT / ".venv" / "axe" / "package" / "axe.min.js"
+COPIES = 6
+WIDE, NARROW = (1240, 900), (400, 800)
+
+
+@dataclass
+class Stage:
+    """What runs: the stack by the command line, the browser on its dashboard."""
+
+    url: str
+    home: Path
+    environ: dict[str, str]
+    driver: Any
+    batch: str = ""
+
+    def command(self, *arguments: str) -> str:
+        command = [sys.executable, "-m", "cli.main", *arguments]
+        return subprocess.run(
+            command, env=self.environ, capture_output=True, text=True, check=True, timeout=120, cwd=ROOT
+        ).stdout
+
+    def rows(self, statement: str) -> list[dict[str, Any]]:
+        url = Settings.load({"POINTSMAN_HOME": str(self.home)}).database_url.replace("+psycopg", "")
+        with psycopg.connect(url, row_factory=dict_row) as connection:
+            return connection.execute(statement).fetchall()  # type: ignore[arg-type]  # ours
+
+    def script(self, source: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(source, *arguments)
+
+    def text(self, selector: str) -> str:
+        return str(self.script("return document.querySelector(arguments[0])?.textContent ?? ''", selector))
+
+    def tile(self, name: str) -> str:
+        """The figure of a tile, with its unit."""
+        return str(
+            self.script(
+                "return [...document.querySelectorAll('.tile')].find((t) => t.querySelector('dt').textContent"
+                " === arguments[0])?.querySelector('.big').textContent ?? ''",
+                name,
+            )
+        )
+
+    def table(self, panel: str) -> dict[str, list[str]]:
+        """The rows of a panel's table by their heading."""
+        rows = self.script(
+            "return [...document.querySelectorAll(arguments[0] + ' tbody tr')].map((r) => [...r.children]"
+            ".map((c) => c.innerText.trim()))",
+            f"#{panel}",
+        )
+        return {row[0]: row[1:] for row in rows}
+
+    def until(self, come_true: Callable[[], Any], *, patience_s: float = 40) -> Any:
+        deadline = time.monotonic() + patience_s
+        while not (found := self._try(come_true)):
+            assert time.monotonic() < deadline, f"it did not come true; the page says {self.text('main')[:1500]}"
+            time.sleep(0.1)
+        return found
+
+    def _try(self, come_true: Callable[[], Any]) -> Any:
+        try:
+            return come_true()
+        except StaleElementReferenceException:
+            return None
+
+    def is_live(self) -> bool:
+        return self.text("#link") == "Live"
+
+    def look(self, size: tuple[int, int], *, dark: bool = False) -> None:
+        """The window of that size, in the light or dark scheme."""
+        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+    def picture(self, name: str, size: tuple[int, int], *, dark: bool = False, of: str = "body") -> None:
+        """A picture of the whole of an element, where pictures are wanted."""
+        folder = os.environ.get("POINTSMAN_SCREENSHOTS")
+        if not folder:
+            return
+        self.look((size[0], int(self.script("return document.documentElement.scrollHeight"))), dark=dark)
+        time.sleep(0.6)
+        self.driver.find_element("css selector", of).screenshot(str(ROOT / folder / f"{name}.png"))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Chromium without a screen, in English, with a profile of its own."""
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("NO BROWSER LOOKED AT THE DASHBOARD: run tests/acceptance/browser.sh, which installs one")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--lang=en"):
+        options.add_argument(argument)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def stage(browser: Any) -> Iterator[Stage]:
+    """`pointsman up`, and the page that it names."""
+    home = Path(tempfile.mkdtemp(prefix="pointsman-page-"))  # a short path, for the sockets
+    environ = {"POINTSMAN_HOME": str(home), "PATH": "/usr/bin:/bin:/usr/local/bin"}
+    log = (home / "up.log").open("w+")
+    up = subprocess.Popen(
+        [sys.executable, "-m", "cli.main", "up", "--no-flower"], env=environ, stdout=log, stderr=log, cwd=ROOT
+    )
+    try:
+        url = None
+        deadline = time.monotonic() + 90
+        while url is None:
+            assert up.poll() is None, (home / "up.log").read_text()
+            assert time.monotonic() < deadline, (home / "up.log").read_text()
+            time.sleep(0.2)
+            url = re.search(r"^dashboard: (http://127\.0\.0\.1:\d+/dashboard)$", (home / "up.log").read_text(), re.M)
+        stage = Stage(url.group(1), home, environ, browser)
+        stage.look(WIDE)
+        browser.get(stage.url)
+        yield stage
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.wait(60)
+        subprocess.run([sys.executable, "-m", "cli.main", "down"], env=environ, capture_output=True, cwd=ROOT)
+        log.close()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def number(text: str) -> float:
+    return float(re.sub(r"[^0-9.]", "", text))
+
+
+def test_an_empty_page_says_what_to_do_and_that_the_fleet_is_simulated(stage: Stage) -> None:
+    stage.until(stage.is_live)
+    assert "Simulated fleet." in stage.driver.find_element("id", "simulated").text
+    assert stage.tile("Open queries") == "0"
+    assert "pointsman submit FILE" in stage.text("#batches")
+    assert "no labels yet" in stage.text("#router") or "labelled" in stage.text("#router")
+
+
+def test_the_page_follows_a_run_without_being_loaded_again(stage: Stage, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in (ROOT / "examples" / "queries.jsonl").read_text().splitlines() if line]
+    file = tmp_path / "live.jsonl"
+    copies = []
+    for n in range(COPIES):
+        for place, line in enumerate(lines):
+            name = "custom_id" if "custom_id" in line else "id"
+            copies.append(line | {name: f"{line.get(name, place)}-{n}"})
+    file.write_text("".join(json.dumps(line) + "\n" for line in copies))
+    stage.script("window.sameDocument = true")
+    stage.batch = json.loads(stage.command("submit", str(file), "--json").splitlines()[-1])["batch_id"]
+    seen: set[str] = set()
+
+    def through() -> bool:
+        seen.add(stage.tile("Open queries"))
+        return "ended" in stage.text("#batches") and stage.tile("Open queries") == "0"
+
+    stage.until(through, patience_s=60)
+    assert len(seen) > 2, seen
+    assert len(copies) >= max(number(each) for each in seen) > 0
+    assert stage.script("return window.sameDocument") is True
+    stage.until(lambda: "has ended" in stage.text("#news"))
+
+
+def test_the_figures_on_the_page_are_those_of_the_database(stage: Stage) -> None:
+    (cost,) = stage.rows("SELECT sum(cost_usd) AS usd, count(*) AS calls FROM calls")
+    answered = {row["tier"]: row["n"] for row in stage.rows("SELECT tier, count(*) AS n FROM answers GROUP BY tier")}
+    report = json.loads(stage.command("status", stage.batch, "--json").splitlines()[-1])
+    done = sum(answered.values())
+
+    def mix() -> dict[str, int]:
+        legend = stage.driver.find_elements("css selector", "#mix .legend li")
+        parts = [each.text.rsplit(" ", 1) for each in legend]
+        return {part[0].split()[0]: int(number(part[1])) for part in parts}
+
+    stage.until(lambda: sum(mix().values()) == done)
+    assert mix() == answered
+    ((_, [_, told_done, told_failed, told_open, *_]),) = stage.table("batches").items()
+    assert (number(told_done), number(told_failed), number(told_open)) == (done, 0, 0)
+    assert number(stage.tile("Cost")) == pytest.approx(float(cost["usd"]), rel=0.002)
+    assert number(stage.text("#cost .lead").split(" of $")[1]) == pytest.approx(report["baseline_cost_usd"], rel=0.002)
+    assert number(stage.tile("Saved")) == pytest.approx(report["saving_share"] * 100, abs=0.5)
+    models = {row["deployment"]: row["n"] for row in stage.rows(
+        "SELECT deployment, count(*) AS n FROM calls GROUP BY deployment")}  # fmt: skip
+    shown = {name.split("\n")[0]: int(number(row[2])) for name, row in stage.table("providers").items()}
+    assert {name: n for name, n in shown.items() if n} == models
+    (up,) = stage.rows("SELECT sum(escalations) AS n FROM queries")
+    assert f"went up: {up['n']:,} of" in stage.text("#escalation")
+    reasons = {row["reason"].replace("_", " "): row["n"] for row in stage.rows(
+        "SELECT split_part(reasons[1], ':', 1) AS reason, count(*) AS n FROM decisions"
+        " WHERE kind = 'judge' AND to_stage = 'fallback' GROUP BY 1")}  # fmt: skip
+    bars = [each.text.split("\n") for each in stage.driver.find_elements("css selector", "#escalation .bars li")]
+    assert {bar[0]: int(number(bar[-1].split()[0])) for bar in bars} == reasons
+    assert {row["stage"] for row in stage.rows("SELECT DISTINCT stage FROM stages")} <= set(stage.table("queues"))
+
+
+def test_a_query_is_found_by_its_custom_id_and_its_track_is_drawn(stage: Stage) -> None:
+    (row,) = stage.rows(
+        "SELECT p.custom_id, q.id FROM queries AS q JOIN prompts AS p ON p.query_id = q.id"
+        " ORDER BY q.escalations DESC, q.id LIMIT 1"
+    )
+    stage.driver.find_element("id", "custom-id").send_keys(row["custom_id"], Keys.ENTER)
+    stage.until(lambda: stage.driver.find_elements("css selector", "#story .map svg"))
+    events = stage.rows(f"SELECT id FROM decisions WHERE query_id = {row['id']}") + stage.rows(
+        f"SELECT id FROM calls WHERE query_id = {row['id']}"
+    )
+    assert len(stage.driver.find_elements("css selector", "#story .events > li")) == len(events)
+    # One stop per event, and one at each end.
+    assert len(stage.driver.find_elements("css selector", "#story .stop")) == len(events) + 2
+    track = str(stage.driver.find_element("css selector", "#story svg").get_attribute("aria-label"))
+    assert "fallback: up to" in track
+    assert row["custom_id"] in stage.text("#story .outcome")
+    stage.picture("dashboard-story", WIDE, of="section[aria-labelledby=story-title]")
+
+
+def test_words_of_a_user_stay_words(stage: Stage) -> None:
+    field = stage.driver.find_element("id", "custom-id")
+    field.clear()
+    field.send_keys("<img src=x onerror=alert(1)>", Keys.ENTER)
+    stage.until(lambda: "None of your newest batches" in stage.text("#found"))
+    assert "<img src=x" in stage.text("#found")
+    assert not stage.driver.find_elements("css selector", "#found img")
+    field.clear()
+
+
+@pytest.mark.parametrize(("size", "dark"), [(WIDE, False), (WIDE, True), (NARROW, False)])
+def test_axe_finds_nothing(stage: Stage, size: tuple[int, int], dark: bool) -> None:
+    if not AXE.exists():
+        pytest.skip("ACCESSIBILITY WAS NOT CHECKED: run tests/acceptance/browser.sh, which fetches axe-core")
+    stage.look(size, dark=dark)
+    time.sleep(0.6)
+    stage.driver.execute_script(AXE.read_text())
+    found = stage.driver.execute_async_script(
+        "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']})"
+        ".then((r) => done(r.violations.map((v) => [v.id, v.help, v.nodes.map((n) => n.html.slice(0, 150))])),"
+        " (e) => done([[String(e)]]))"
+    )
+    assert found == []
+    width = stage.script("return document.documentElement.scrollWidth")
+    assert width <= size[0], f"the page is {width} px wide in a window of {size[0]}"
+    stage.picture(f"dashboard-{'dark' if dark else 'light' if size == WIDE else 'narrow'}", size, dark=dark)
+    stage.look(WIDE)
+
+
+def focused(stage: Stage) -> str:
+    return str(
+        stage.script(
+            "const e = document.activeElement; return e.id || e.getAttribute('aria-label') || e.name || e.textContent"
+        )
+    )
+
+
+def test_the_keyboard_reaches_everything_in_the_order_of_reading(stage: Stage) -> None:
+    stage.driver.get(stage.url)
+    stage.until(lambda: stage.is_live() and stage.table("providers"))
+    order = []
+    for _ in range(12):
+        stage.driver.switch_to.active_element.send_keys(Keys.TAB)
+        order.append(focused(stage))
+        visible = stage.script(
+            "const o = getComputedStyle(document.activeElement).outlineStyle;"
+            " return o !== 'none' || document.activeElement.type === 'radio'"
+        )
+        assert visible, f"{order[-1]} does not show that it has the focus"
+        if order[-1] == "Find":
+            break
+    assert order[:2] == ["Skip to the figures", "API key"]
+    # A table is a stop of its own, since it may have to be scrolled.
+    assert [each for each in order[2:] if each not in ("Queues", "Batches", "Providers")] == [
+        "span",
+        "custom-id",
+        "Find",
+    ]
+    assert order.index("Batches") < order.index("span") < order.index("Providers")
+
+
+def test_a_lost_connection_is_told_and_comes_back_by_itself(stage: Stage) -> None:
+    arguments = ["-m", "api", "--host", "127.0.0.1", "--port", stage.url.split(":")[2].split("/")[0]]
+    api = [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdecimal() and _cmdline(entry)[1 : 1 + len(arguments)] == arguments
+    ]
+    assert len(api) == 1
+    os.kill(api[0], signal.SIGKILL)
+    stage.until(lambda: stage.text("#link").startswith("Connection lost, retrying in"))
+    assert stage.script("return document.body.classList.contains('stale')")
+    stage.until(stage.is_live)
+    assert not stage.script("return document.body.classList.contains('stale')")
+
+
+def _cmdline(entry: Path) -> list[str]:
+    try:
+        return (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+def test_with_keys_each_tenant_sees_its_own_and_the_key_is_in_no_address(stage: Stage) -> None:
+    key = stage.command("keys", "create", "page", "--tenant", "elsewhere").strip().split()[-1]
+    time.sleep(5.5)  # until the service knows that there are keys now
+    stage.driver.get(stage.url)
+    stage.until(lambda: "API key" in stage.text("#link"))
+    field = stage.driver.find_element("id", "key-field")
+    stage.until(field.is_displayed)
+    assert stage.tile("Open queries") == ""
+    field.send_keys(key, Keys.ENTER)
+    stage.until(stage.is_live)
+    stage.until(lambda: "elsewhere" in stage.text("#whose"))
+    assert "No batch yet" in stage.text("#batches")
+    assert "Nothing was answered" in stage.text("#mix")
+    asked = stage.script("return performance.getEntriesByType('resource').map((e) => e.name).concat(location.href)")
+    assert all(key not in each for each in asked)
+    assert stage.script("return Object.values(sessionStorage)") == [key]
+    assert stage.script("return localStorage.length + document.cookie.length") == 0
+
+
+def test_the_browser_had_nothing_to_complain_of(stage: Stage) -> None:
+    said = [entry["message"] for entry in stage.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+    expected = re.compile(
+        r"ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|status of 401|ERR_EMPTY_RESPONSE|CONNECTION_RESET"
+    )
+    assert [each for each in said if not expected.search(each)] == []
