@@ -39,7 +39,7 @@ async def readyz(request: Request) -> Response:
 
 @router.get("/metrics", operation_id="metrics", response_class=Response, responses={200: _TEXT})
 async def metrics(request: Request) -> Response:
-    """Requests of this process, and the depth of each stage from Postgres. Needs a key, as everything of a tenant's."""
+    """Requests of this process, and the figures of the fleet, from Postgres and Redis. Needs a key, whosever it is."""
     service = service_of(request)
-    service.metrics.observe_depths(await ask(service.engine, "queue_depths"))
+    await service.live.look()
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

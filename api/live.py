@@ -23,6 +23,7 @@ LOOK_S: Final = 1.0
 MOST_WATCHERS: Final = 200
 SHARE: Final = 0.2
 """The most of its time that looking may take: where a look takes long, there are fewer."""
+_LONGEST_PAUSE_S: Final = 10.0
 _WINDOW_EVERY: Final = 2
 _SILENCE_S: Final = 10.0
 _STREAM_S: Final = 600.0
@@ -40,11 +41,16 @@ class Live:
         self._turn = asyncio.Condition()
         self._looking: asyncio.Task[None] | None = None
         self._once = Fresh(self._look_once, for_s=LOOK_S)
+        self._fleet = Fresh(self._look_at_all, for_s=0.0)
         self._lock = asyncio.Lock()
 
     async def now(self, tenant: str) -> bytes:
         """A tenant's snapshot as JSON, at most a second old. Raises what the database raises."""
         return await self._once(tenant)
+
+    async def look(self) -> None:
+        """Afterwards the figures are of now. Raises what the database raises."""
+        await self._fleet(None)
 
     async def watch(self, tenant: str) -> AsyncIterator[bytes]:
         """Events `figures` with a snapshot each; `away` while Postgres is. Raises ApiError 429 for too many."""
@@ -102,7 +108,7 @@ class Live:
                 self._frames = {tenant: _event("away", b"{}") for tenant in self._watched}
             async with self._turn:
                 self._turn.notify_all()
-            await asyncio.sleep(max(LOOK_S - took_s, took_s * (1 / SHARE - 1)))
+            await asyncio.sleep(max(LOOK_S - took_s, min(took_s * (1 / SHARE - 1), _LONGEST_PAUSE_S)))
         async with self._turn:  # so that those who watch see that it is over
             self._turn.notify_all()
 
@@ -110,6 +116,10 @@ class Live:
         async with self._lock:
             await self._figures.look({*self._watched, tenant})
             return self._body(tenant)
+
+    async def _look_at_all(self, _: None) -> None:
+        async with self._lock:
+            await self._figures.look(set(self._watched))
 
     def _body(self, tenant: str) -> bytes:
         return orjson.dumps(snapshot(self._figures, tenant), option=orjson.OPT_NON_STR_KEYS)

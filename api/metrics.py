@@ -1,10 +1,9 @@
-"""What Prometheus is told: of this process's requests, and of the depths that Postgres knows."""
+"""What Prometheus is told: of this process's requests, and what others add."""
 
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from sqlalchemy import Row
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.registry import Collector
 
 _METHODS: Final = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"})
 _BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0)
@@ -30,18 +29,6 @@ class Metrics:
         )
         self._kinds: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         """Few: methods and routes are those that there are."""
-        self._depth = Gauge(
-            "pointsman_stage_queries",
-            "Open queries by stage and state, from Postgres.",
-            ("stage", "state"),
-            registry=self.registry,
-        )
-        self._oldest = Gauge(
-            "pointsman_stage_oldest_wait_seconds",
-            "For how long the oldest waiting query has waited.",
-            ("stage",),
-            registry=self.registry,
-        )
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request is over."""
@@ -53,14 +40,9 @@ class Metrics:
         found[0].inc()
         found[1].observe(seconds)
 
-    def observe_depths(self, rows: Sequence[Row[Any]]) -> None:
-        """The rows of ``queue_depths.sql``: all stages that have open queries; the others are at 0."""
-        self._depth.clear()
-        self._oldest.clear()
-        for row in rows:
-            for state in ("ready", "queued", "running", "held"):
-                self._depth.labels(row.stage, state).set(getattr(row, state))
-            self._oldest.labels(row.stage).set(row.oldest_wait_s or 0.0)
+    def add(self, collector: Collector) -> None:
+        """Tells what ``collector`` knows too."""
+        self.registry.register(collector)
 
     def text(self) -> bytes:
         """Prometheus' text format."""

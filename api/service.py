@@ -12,6 +12,7 @@ from api.batch_object import ENDED, batch_object, is_finalized, status_of
 from api.config import ApiConfig
 from api.errors import not_found
 from api.figures import Figures
+from api.fleet_metrics import FleetMetrics
 from api.fresh import Fresh
 from api.json_response import json_response
 from api.keyring import Keyring
@@ -67,6 +68,7 @@ class Service:
         self.stopping = asyncio.Event()
         self.figures = Figures(self.engine, fleet, redis=self._redis, key_prefix=settings.key_prefix)
         self.live = Live(self.figures, stopping=self.stopping)
+        metrics.add(FleetMetrics(self.figures))
         self.validate_soon = asyncio.Event()
         """Set where a batch was made, so that it need not wait for the next look."""
         self.deliver_soon = asyncio.Event()

@@ -61,7 +61,7 @@ class Tally:
 
     def count_decision(self, row: Row[Any]) -> None:
         """A row of ``live_decisions.sql``."""
-        if row.kind == "route" and row.to_stage != "route":
+        if row.kind == "route" and row.to_stage != "route" and row.to_state not in _TERMINAL:
             self.routed[row.to_stage, row.router or "none"] += row.n
         if row.kind == "judge":
             self.judged[row.tier or "none", not row.rejected, row.confidence] += row.n

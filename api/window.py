@@ -83,6 +83,10 @@ class Window:
         buckets = self._buckets.get(tenant, {})
         return sum_of(tally for start, tally in buckets.items() if since <= start < until)
 
+    def all_between(self, since: datetime, until: datetime) -> Tally:
+        """The same of all tenants together."""
+        return sum_of(self.between(since, until, tenant=tenant) for tenant in self._buckets)
+
     def series(
         self, pick: Callable[[Tally], Mapping[str, int]], *, tenant: str, step: timedelta, steps: int
     ) -> tuple[datetime, dict[str, list[int]]]:

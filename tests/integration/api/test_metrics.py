@@ -1,0 +1,150 @@
+"""/metrics: figures that are those of the ledger; and rules and boards that ask only for what is there."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from api.fleet_metrics import MOST, OTHER, FleetMetrics
+from settings import ROOT
+from tests.integration.api.conftest import Served
+from tests.integration.api.test_figures import submitted
+
+RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
+BOARD = ROOT / "deploy" / "grafana" / "pointsman.json"
+WORDS = frozenset({"by", "on", "and", "or", "sum", "max", "rate", "increase", "histogram_quantile", "le", "without"})
+
+
+def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(told: dict[Any, float], name: str, **labels: str) -> float:
+    return told.get((name, tuple(sorted(labels.items()))), 0.0)
+
+
+def played(served: Served, client: httpx.Client) -> dict[Any, float]:
+    """What is told after a batch with two answers, a failure and a query that still waits."""
+    client.get("/metrics")
+    handle = submitted(client, "a", "b", "c")
+    served.answer(handle, failing=1)
+    submitted(client, "waits")
+    return samples(client.get("/metrics").text)
+
+
+def test_counters_and_gauges_are_those_of_the_ledger(served: Served, client: httpx.Client) -> None:
+    told = played(served, client)
+    assert value(told, "pointsman_queries_finished_total", state="done") == 2
+    assert value(told, "pointsman_queries_finished_total", state="failed") == 1
+    assert value(told, "pointsman_queries_routed_total", tier="small", router="gate") == 3
+    assert value(told, "pointsman_answers_total", tier="small") == 2
+    assert value(told, "pointsman_stage_queries", stage="route", state="ready") == 1
+    assert value(told, "pointsman_stage_queries", stage="large", state="held") == 0
+    assert value(told, "pointsman_batches_open") == 1
+    model = {"tier": "small", "provider": "openai", "model": "gpt-5-nano", "purpose": "answer"}
+    assert value(told, "pointsman_calls_total", **model, outcome="ok") == 2
+    assert value(told, "pointsman_calls_total", **model, outcome="malformed") == 1
+    assert value(told, "pointsman_call_seconds_count", deployment="gpt-5-nano") == 2
+    assert value(told, "pointsman_call_seconds_sum", deployment="gpt-5-nano") == pytest.approx(0.024)
+    assert 0 < value(told, "pointsman_call_cost_usd_total", **model) < value(told, "pointsman_baseline_usd_total")
+    assert value(told, "pointsman_call_tokens_total", tier="small", provider="openai", model="gpt-5-nano",
+                 direction="prompt") == 20  # fmt: skip
+
+
+def test_counters_only_grow(served: Served, client: httpx.Client) -> None:
+    before = played(served, client)
+    after = played(served, client)
+    counters = {key for key in before if key[0].endswith(("_total", "_bucket", "_count"))}
+    assert counters
+    assert all(after[key] >= before[key] for key in counters)
+    assert value(after, "pointsman_answers_total", tier="small") == 4
+
+
+def test_no_label_has_more_values_than_are_allowed(served: Served) -> None:
+    metrics = FleetMetrics(served.app.state.service.figures)
+    words = {metrics._word("reason", f"reason {n}") for n in range(MOST + 10)}
+    assert len(words) == MOST + 1
+    assert OTHER in words
+    assert metrics._word("reason", "a line\nof a user's") == OTHER
+    assert metrics._word("reason", "reason 1") == "reason 1"
+
+
+def expressions() -> Iterator[tuple[str, str]]:
+    for group in yaml.safe_load(RULES.read_text())["groups"]:
+        for rule in group["rules"]:
+            yield rule["alert"], rule["expr"]
+    for panel in json.loads(BOARD.read_text())["panels"]:
+        for target in panel["targets"]:
+            yield panel["title"], target["expr"]
+
+
+def declared(client: httpx.Client, served: Served) -> dict[str, set[str]]:
+    """Every sample name that a scrape may have, with its labels: of its families, filled or still empty."""
+    collectors = [*served.app.state.service.metrics.registry._collector_to_names]
+    found = {"up": {"job", "instance"}}
+    for family in [family for collector in collectors for family in collector.collect()]:
+        # A family keeps the names of its labels also while it has no sample.
+        labels = set(getattr(family, "_labelnames", ())) | {name for s in family.samples for name in s.labels}
+        ends = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
+        for end in ends:
+            found[family.name + end] = labels | ({"le"} if end == "_bucket" else set())
+    scraped = set(re.findall(r"^# TYPE (\S+) ", client.get("/metrics").text, re.MULTILINE))
+    assert all(name in scraped or re.sub("_(bucket|count|sum)$", "", name) in scraped for name in found.keys() - {"up"})
+    return found
+
+
+def test_rules_and_board_ask_only_for_what_is_there(served: Served, client: httpx.Client) -> None:
+    played(served, client)
+    known = declared(client, served)
+    asked = list(expressions())
+    assert len(asked) > 30
+    for title, expr in asked:
+        names = set(re.findall(r"\b(?:pointsman_\w+|up)\b", expr))
+        assert names, title
+        assert names <= known.keys(), f"{title}: no metric {names - known.keys()}"
+        for name, matchers in re.findall(r"\b(pointsman_\w+|up)\{([^}]*)\}", expr):
+            labels = set(re.findall(r"(\w+)\s*[=!]", matchers))
+            assert labels <= known[name], f"{title}: {name} has no label {labels - known[name]}"
+        grouped = {
+            label.strip() for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", expr) for label in group.split(",")
+        }
+        every = set().union(*(known[name] for name in names))
+        assert grouped - {""} <= every, f"{title}: {grouped - every}"
+
+
+def test_each_panel_names_only_labels_that_its_expression_keeps() -> None:
+    for panel in json.loads(BOARD.read_text())["panels"]:
+        for target in panel["targets"]:
+            shown = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+            kept = {
+                label.strip() for group in re.findall(r"by \(([^)]*)\)", target["expr"]) for label in group.split(",")
+            }
+            assert shown <= kept, panel["title"]
+
+
+def test_promtool_takes_the_rules() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("PROMETHEUS ITSELF DID NOT CHECK THE RULES: apt-get install prometheus has promtool")
+    checked = subprocess.run([promtool, "check", "rules", RULES], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_promtool_finds_no_fault_with_the_names(served: Served, client: httpx.Client) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("PROMETHEUS ITSELF DID NOT CHECK THE METRICS: apt-get install prometheus has promtool")
+    text = client.get("/metrics").text
+    checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
