@@ -28,6 +28,7 @@ from benchmarks import (
     submitting,
     targets,
     versus,
+    work,
 )
 from benchmarks.size import DEFAULT, QUICK, SCALE, Size
 
@@ -42,6 +43,7 @@ PARTS: dict[str, Measure] = {
     "fairness": fairness.measure,
     "flower": flower_cost.measure,
     "decisions": decisions.measure,
+    "work": work.measure,
 }
 SIDES = {"b": "noop", "c": "naive", "d": "litellm"}
 NAMES = ("a", *SIDES, *PARTS)

@@ -1,0 +1,49 @@
+"""What statements read, counted by Postgres itself, so that a slow machine counts the same."""
+
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import text
+
+from db.ledger import _encode, _move_row
+from db.session import KEYED
+from db.statements import statement
+from routing.lifecycle import ROUTE
+from tests.integration.bench import Bench, OnBench, advance
+
+IN_THE_BROKER = 2_000
+GROUP = 100
+
+READ = text("SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables")
+
+
+async def rows_read(bench: Bench, name: str, params: dict[str, Any]) -> int:
+    """Rows that the statement reads; nothing of it stays."""
+    async with bench.engine.connect() as connection:
+        await connection.execute(text("BEGIN"))
+        for setting, value in KEYED.items():
+            await connection.execute(text(f"SET LOCAL {setting} = {value}"))
+        await connection.execute(statement(name), params)
+        read = int((await connection.execute(READ)).scalar_one())
+        await connection.execute(text("ROLLBACK"))
+    return read
+
+
+async def queued_at_small(bench: Bench) -> list[int]:
+    """A stage with a full window, and a group of queries on their way there, claimed at the route stage."""
+    await bench.submit(IN_THE_BROKER)
+    await bench.rows("UPDATE queries SET stage = 'small', state = 'queued'")
+    return await bench.submit(GROUP)
+
+
+def test_a_group_of_conclusions_counts_the_window_once(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        group = await queued_at_small(bench)
+        await bench.rows("INSERT INTO stages (stage, depth_window) VALUES ('small', 10000)")
+        claims = await bench.ledger.claim_many([(ROUTE, one, None) for one in group])
+        moves = [_move_row(replace(advance(one, claims[one].epoch, ROUTE, "small"), publish=True)) for one in group]
+        read = await rows_read(bench, "conclude", {"moves": _encode(moves), "results": "[]"})
+        # Counted for each row that moves, these would be two hundred thousand.
+        assert read < 3 * IN_THE_BROKER
+
+    on_bench(story)
