@@ -21,6 +21,7 @@ from routing.fleet import Fleet
 from settings import ROOT, Settings
 from workers.local import LocalStack
 
+pytestmark = pytest.mark.timeout(600)  # a new venv has to be filled from the package index first
 README = ROOT / "README.md"
 ROLES = [("route", "small", "medium", "large", "special", "fallback", "ingest"), ("feeder",)]
 

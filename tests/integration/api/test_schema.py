@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.integration.api.conftest import Served, line
 from tests.integration.api.test_batches import create, upload
 
@@ -20,6 +22,7 @@ def endless(schema: dict[str, Any]) -> Iterator[str]:
                 yield operation["operationId"]
 
 
+@pytest.mark.timeout(400)
 def test_the_service_keeps_to_its_openapi(module_served: Served, tmp_path: Path) -> None:
     key = module_served.key("schema")
     with module_served.client(key) as client:
@@ -36,6 +39,6 @@ def test_the_service_keeps_to_its_openapi(module_served: Served, tmp_path: Path)
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=380,
     )
     assert ran.returncode == 0, ran.stdout[-30000:] + ran.stderr[-2000:]
