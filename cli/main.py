@@ -20,6 +20,7 @@ from cli import (
     routers,
     run,
     services,
+    shadow,
 )
 from cli.console import emit, err
 from cli.failure import Code, exit_quietly, tell
@@ -33,7 +34,22 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for group in (run, batches, budget, explain, label, report, services, doctor, fleet, keys, purge, routers, learn):
+for group in (
+    run,
+    batches,
+    budget,
+    explain,
+    label,
+    report,
+    services,
+    doctor,
+    fleet,
+    keys,
+    purge,
+    routers,
+    learn,
+    shadow,
+):
     app.add_typer(group.app)
 app.add_typer(audit.app, name="audit")
 

@@ -483,6 +483,20 @@ labels = Table(
     comment="How right an answer was; of several for one query and tier the newest counts.",
 )
 
+shadows = Table(
+    "shadows",
+    metadata,
+    Column("query_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("router", Text, primary_key=True),
+    Column("batch_id", BigInteger, nullable=False),
+    Column("tier", Text, nullable=False),
+    Column("stage", Text, nullable=False, comment="whose word it was: gate, classifier, prior"),
+    Column("confidence", Double, nullable=False),
+    Column("at", _MOMENT, nullable=False, server_default=_NOW),
+    Index("ix_shadows_batch_id", "batch_id"),
+    comment="What a candidate router would have decided; nothing came of it.",
+)
+
 __all__ = [
     "ID_BLOCK",
     "answers",
@@ -505,6 +519,7 @@ __all__ = [
     "router_promotions",
     "routers",
     "seals",
+    "shadows",
     "stages",
     "tenants",
     "webhook_messages",

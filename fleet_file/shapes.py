@@ -130,6 +130,7 @@ class RouterTable(Table):
     classifier_sure: Share = _default(RouterPolicy, "classifier_sure")
     classifier: Words = _default(RouterPolicy, "classifier")
     scorer: Words | None = None
+    shadow: Words | None = None
     exploration: Share = _default(RouterPolicy, "exploration")
     llm: LlmTable | None = None
 

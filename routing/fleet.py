@@ -152,6 +152,8 @@ class RouterPolicy:
     """The name of the promoted artefact, or ``default`` for the one that is shipped."""
     scorer: str | None = None
     """The artefact of the answer scorer, if one judges the answers."""
+    shadow: str | None = None
+    """An artefact that decides beside the live router and is only logged."""
     exploration: float = 0.0
     """ε: the share of queries that are routed at random among the tiers that fit them."""
     llm: LlmRouter | None = None

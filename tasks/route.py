@@ -13,6 +13,7 @@ from routing.query import Query, read_body
 from tasks.apart import suspects_apart
 from tasks.means import within_means
 from tasks.opinion import ask_llm_router
+from tasks.shadow import cast_shadow
 from tasks.station import Station
 
 log = structlog.get_logger()
@@ -33,7 +34,7 @@ async def _route(waiting: Sequence[Waiting], station: Station) -> Mapping[int, t
     queries = {one.id: read_query(one) for one in claimed}
     decisions = await _decide(queries, claimed, station)
     paid = await within_means(queries, decisions, claimed, station)
-    return await station.ledger.conclude_many(
+    moved = await station.ledger.conclude_many(
         [
             _conclusion(
                 one,
@@ -45,6 +46,8 @@ async def _route(waiting: Sequence[Waiting], station: Station) -> Mapping[int, t
             for one in claimed
         ]
     )
+    cast_shadow({query_id: query for query_id, query in queries.items() if query_id in moved}, station)
+    return moved
 
 
 def read_query(waiting: Waiting) -> Query:

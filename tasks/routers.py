@@ -4,14 +4,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import routers
 from evaluation.artefact import Artefact
-from evaluation.faults import RegistryError
+from evaluation.faults import EvaluationError, RegistryError
 from evaluation.registry import DEFAULT, Shelf, is_folder, open_folder, roles
-from evaluation.router import TrainedPredictor, TrainedScorer
+from evaluation.router import TrainedPredictor, TrainedScorer, predictor_of
 from routing.fleet import Fleet
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,8 @@ class Serving:
 
     predictor: TrainedPredictor
     scorer: TrainedScorer | None
+    shadow: TrainedPredictor | None = None
+    """Decides beside the predictor, and is only logged."""
 
     @property
     def told(self) -> str:
@@ -35,7 +40,18 @@ async def serving(engine: AsyncEngine, fleet: Fleet, home: Path) -> Serving:
     """
     wanted = {name for name in (fleet.router.classifier, fleet.router.scorer) if name is not None}
     found = {name: await _meant(engine, name, Shelf(home)) for name in wanted}
-    return Serving(*roles(fleet, found.__getitem__))
+    return Serving(*roles(fleet, found.__getitem__), shadow=await _shadow(engine, fleet, Shelf(home)))
+
+
+async def _shadow(engine: AsyncEngine, fleet: Fleet, shelf: Shelf) -> TrainedPredictor | None:
+    """The candidate that decides beside the live router. One that cannot be loaded keeps nobody from working."""
+    if fleet.router.shadow is None:
+        return None
+    try:
+        return predictor_of(await find(engine, fleet.router.shadow, shelf))
+    except EvaluationError as error:
+        log.warning("no_shadow", router=fleet.router.shadow, why=str(error))
+        return None
 
 
 async def find(engine: AsyncEngine, named: str, shelf: Shelf) -> Artefact:

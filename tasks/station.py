@@ -47,6 +47,8 @@ class Station:
     pool: Pool
     admission: Admission
     predictor: Predictor | None = None
+    shadow: Predictor | None = None
+    """Decides beside the predictor, and is only logged."""
     router_version: str | None = None
     """Of the trained classifier: decisions in which it took part name it."""
     scorer: Scorer | None = None
@@ -123,21 +125,35 @@ class Loop:
         self._thread.join(timeout=5)
 
 
-async def _trained(
-    engine: AsyncEngine, settings: Settings, fleet: Fleet, roles: Sequence[str]
-) -> tuple[Predictor | None, Scorer | None, str | None]:
-    """The trained routers that the roles need, and what to call them: the classifier to route, the scorer to judge.
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """The trained routers that a worker's roles need, and what to call the one that serves."""
+
+    predictor: Predictor | None = None
+    scorer: Scorer | None = None
+    shadow: Predictor | None = None
+    told: str | None = None
+
+
+async def _trained(engine: AsyncEngine, settings: Settings, fleet: Fleet, roles: Sequence[str]) -> _Trained:
+    """The classifier to route, the scorer to judge, the shadow to decide beside.
 
     Imported only where they are needed: numpy and scipy take a third of a second and 60 MB.
     """
     routes = ROUTE in roles and "classifier" in fleet.router.stages
     judges = fleet.router.scorer is not None and any(role in fleet.tiers for role in roles)
-    if not (routes or judges):
-        return None, None, None
+    shadows = ROUTE in roles and fleet.router.shadow is not None
+    if not (routes or judges or shadows):
+        return _Trained()
     from tasks.routers import serving
 
     found = await serving(engine, fleet, settings.home / "routers")
-    return (found.predictor if routes else None), (found.scorer if judges else None), found.told
+    return _Trained(
+        predictor=found.predictor if routes else None,
+        scorer=found.scorer if judges else None,
+        shadow=found.shadow if shadows else None,
+        told=found.told,
+    )
 
 
 async def open_station(
@@ -146,7 +162,7 @@ async def open_station(
     """Connects to Postgres and Redis, registers the worker, loads the routers that its roles need."""
     engine = make_engine(settings.database_url, settings=KEYED)
     presence = Presence(engine)
-    predictor, scorer, router = await _trained(engine, settings, fleet, roles)
+    trained = await _trained(engine, settings, fleet, roles)
     slots_of = {role: fleet.tiers[role].concurrency for role in roles if role in fleet.tiers}
     worker_id = await presence.arrive(
         name=name,
@@ -154,7 +170,7 @@ async def open_station(
         host=socket.gethostname(),
         pid=os.getpid(),
         slots=sum(slots_of.values()),
-        router=router,
+        router=trained.told,
     )
     redis = None if settings.redis_url is None else connect(settings.redis_url)
     station = Station(
@@ -163,9 +179,10 @@ async def open_station(
         ledger=Ledger(engine, worker_id=worker_id, lease_s=fleet.timing.lease_s),
         pool=Pool(fleet, environ=os.environ),
         admission=Admission(redis, fleet=fleet, worker=f"{name}:{worker_id}", prefix=settings.key_prefix),
-        predictor=predictor,
-        router_version=getattr(predictor, "version", None),
-        scorer=scorer,
+        predictor=trained.predictor,
+        shadow=trained.shadow,
+        router_version=getattr(trained.predictor, "version", None),
+        scorer=trained.scorer,
         slots={role: asyncio.Semaphore(slots) for role, slots in slots_of.items()},
         stays={role: asyncio.Semaphore(slots + ceil(AHEAD * slots)) for role, slots in slots_of.items()},
     )

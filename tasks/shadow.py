@@ -1,0 +1,43 @@
+"""Shadow routing: a candidate decides beside the live router. It is logged, and nothing else comes of it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import structlog
+
+from db.shadows import Shadowed, keep
+from routing.decision import decide
+from routing.fleet import Fleet
+from routing.query import Query
+from tasks.station import Station
+
+log = structlog.get_logger()
+
+
+def cast_shadow(queries: Mapping[int, Query], station: Station) -> None:
+    """Has the shadow decide ``queries`` (by id) once the live decisions are through. Never raises."""
+    if station.shadow is not None and queries:
+        station.see_to(_cast(dict(queries), station))
+
+
+async def _cast(queries: Mapping[int, Query], station: Station) -> None:
+    assert station.shadow is not None
+    try:
+        decisions = decide(list(queries.values()), fleet=in_shadow(station.fleet), predictor=station.shadow)
+        await keep(
+            station.engine,
+            [
+                Shadowed(query_id, decision.tier, decision.router, decision.confidence)
+                for query_id, decision in zip(queries, decisions, strict=True)
+            ],
+            router=station.shadow.name,
+        )
+    except Exception as error:
+        # Whatever is wrong with a candidate, the live router goes on.
+        log.warning("shadow_failed", router=station.shadow.name, queries=len(queries), error=type(error).__name__)
+
+
+def in_shadow(fleet: Fleet) -> Fleet:
+    """``fleet`` as a candidate decides in it: without exploring, and without asking an LLM, which would cost money."""
+    stages = tuple(stage for stage in fleet.router.stages if stage not in ("llm", "classifier"))
+    return replace(fleet, router=replace(fleet.router, stages=(*stages, "classifier"), exploration=0.0))
