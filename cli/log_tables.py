@@ -53,7 +53,7 @@ def show_replay(report: Mapping[str, Any]) -> None:
 
 
 def _show_judge(report: Mapping[str, Any]) -> None:
-    table = _table("judge's confidence", "answers", "told", "rejected", "next stood", "same as final", "95 %")
+    table = _table("judge's confidence", "answers", "told", "rejected", "next stood", "same as final", "95 %", "right")
     for own in report["judge"]:
         span = "not told" if own["from"] is None else f"{own['from']:.1f}–{own['to']:.1f}"
         table.add_row(
@@ -64,6 +64,7 @@ def _show_judge(report: Mapping[str, Any]) -> None:
             f"{own['next_stood']:,} of {own['followed']:,}" if own["followed"] else "",
             f"{own['agreed']:,} of {own['compared']:,}" if own["compared"] else "",
             "" if own["agreement_interval"] is None else _range(own["agreement_interval"]),
+            f"{_pct(own['right'])} of {own['labels']:,}" if own["labels"] else "",
         )
     out.print(table)
 

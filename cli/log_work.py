@@ -21,7 +21,16 @@ from cli.opened import read_settings
 from cli.router_registry import open_router
 from cli.router_work import GATE, in_words
 from db.reports.batch import batch_figures
-from db.reports.log import Logged, judged_of, logged_batches, pairs_of, queries_of, routes_of
+from db.reports.log import (
+    Logged,
+    graded_of,
+    graded_verdicts_of,
+    judged_of,
+    logged_batches,
+    pairs_of,
+    queries_of,
+    routes_of,
+)
 from evaluation.agreement import agree
 from evaluation.log import JudgeCell, Log, RouteCell
 from evaluation.redecide import Past, Redecided
@@ -111,6 +120,10 @@ async def _read(engine: AsyncEngine, one: Logged, log: Log, fleet: Fleet) -> Non
         log.add_route(_cell(RouteCell, row))
     for row in await judged_of(engine, one):
         log.add_verdicts(_cell(JudgeCell, row))
+    for row in await graded_of(engine, one):
+        log.add_labels(row.stage, row.tier, labels=row.labels, grade=row.grade, accepted=row.accepted)
+    for row in await graded_verdicts_of(engine, one):
+        log.add_graded_verdicts(row.source, row.tenth, labels=row.labels, grade=row.grade, confidence=row.confidence)
     figures = await batch_figures(engine, one.batch, fleet=fleet)
     log.cost_usd += figures.cost_usd
     log.router_cost_usd += figures.router_cost_usd

@@ -101,6 +101,28 @@ class _Verdicts:
     compared: int = 0
     agreed: int = 0
     """The answer said the same as the one that was taken in the end."""
+    labels: int = 0
+    grade: float = 0.0
+    """Sum of the labels, each 0 wrong to 1 right."""
+    labelled_confidence: float = 0.0
+
+
+@dataclass(slots=True)
+class _Graded:
+    labels: int = 0
+    grade: float = 0.0
+
+    def add(self, labels: int, grade: float) -> None:
+        self.labels += labels
+        self.grade += grade
+
+    def as_dict(self) -> dict[str, Any]:
+        right = self.grade / self.labels
+        return {
+            "labels": self.labels,
+            "right": round(right, _DIGITS),
+            "interval": [round(bound, _DIGITS) for bound in wilson(right, self.labels)],
+        }
 
 
 @dataclass(slots=True)
@@ -124,6 +146,9 @@ class Log:
     versions: Counter[str] = field(default_factory=Counter)
     weights: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
     verdicts: dict[tuple[str, int | None], _Verdicts] = field(default_factory=lambda: defaultdict(_Verdicts))
+
+    graded: dict[tuple[str, str], _Graded] = field(default_factory=lambda: defaultdict(_Graded))
+    """Labelled answers that stand, by (``stages``, …), (``tiers``, …) and (``accepted``, yes or no)."""
 
     def add_route(self, cell: RouteCell) -> None:
         """Counts ``cell`` in."""
@@ -155,6 +180,18 @@ class Log:
         held.compared += 1
         held.agreed += agreed
 
+    def add_labels(self, stage: str, tier: str, *, labels: int, grade: float, accepted: bool) -> None:
+        """Labelled answers that stand, of queries that ``stage`` sent to ``tier`` first; ``grade`` is their sum."""
+        for key in (("all", "all"), ("stages", stage), ("tiers", tier), ("accepted", "yes" if accepted else "no")):
+            self.graded[key].add(labels, grade)
+
+    def add_graded_verdicts(self, source: str, tenth: int, *, labels: int, grade: float, confidence: float) -> None:
+        """Labelled answers whose confidence was told; ``grade`` and ``confidence`` are their sums."""
+        held = self.verdicts[source, tenth]
+        held.labels += labels
+        held.grade += grade
+        held.labelled_confidence += confidence
+
     def report(self, *, top: str, baseline_model: str) -> dict[str, Any]:
         """Everything, for JSON; ``words`` says it in sentences. ``top`` is the tier that the baseline is of."""
         return {
@@ -184,7 +221,7 @@ class Log:
                 "baseline": f"every answer from {baseline_model} ({top})",
             },
             "judge": self._judge(),
-            "labels": None,
+            "labels": self._labels(),
             "words": list(self._words(top)),
         }
 
@@ -196,6 +233,21 @@ class Log:
             if weight > 0
         }
         return told or None
+
+    def _labels(self) -> dict[str, Any] | None:
+        """How right the labelled answers are, and how far each source of confidence is off (ECE); None without any."""
+        whole = self.graded.get(("all", "all"))
+        if whole is None:
+            return None
+        told: dict[str, Any] = whole.as_dict() | {"stages": {}, "tiers": {}, "accepted": {}, "ece": {}}
+        for (kind, name), held in sorted(self.graded.items()):
+            if kind != "all":
+                told[kind][name] = held.as_dict()
+        for source in sorted({source for (source, _), held in self.verdicts.items() if held.labels}):
+            bins = [held for (named, _), held in self.verdicts.items() if named == source and held.labels]
+            off = sum(abs(held.labelled_confidence - held.grade) for held in bins)
+            told["ece"][source] = round(off / sum(held.labels for held in bins), _DIGITS)
+        return told
 
     def _judge(self) -> list[dict[str, Any]]:
         rows = []
@@ -213,6 +265,11 @@ class Log:
                     "next_stood": held.next_stood,
                     "compared": held.compared,
                     "agreed": held.agreed,
+                    "labels": held.labels,
+                    "right": round(held.grade / held.labels, _DIGITS) if held.labels else None,
+                    "right_interval": [round(bound, _DIGITS) for bound in wilson(held.grade / held.labels, held.labels)]
+                    if held.labels
+                    else None,
                     "agreement": None if agreed is None else round(agreed, _DIGITS),
                     "agreement_interval": None
                     if agreed is None
@@ -273,10 +330,19 @@ class Log:
             yield "No answer for which the confidence was too low has a second one beside it: nothing to compare."
 
     def _unknown(self) -> Iterator[str]:
-        yield (
-            "NOT known without labels: how many of the answers that were taken are right; agreement is no truth, "
-            "and what the judge accepted was never asked twice."
-        )
+        if (labels := self._labels()) is not None:
+            low, high = labels["interval"]
+            yield (
+                f"{labels['labels']:,} answers that stand are labelled: {labels['right']:.1%} right (95 %: {low:.1%} "
+                f"to {high:.1%}). It holds for the others as far as chance chose which to label."
+            )
+            for source, off in labels["ece"].items():
+                yield f"The judge's confidence by {source} is off by {off:.3f} on average (ECE), on labelled answers."
+        else:
+            yield (
+                "NOT known without labels (pointsman label): how many of the answers that were taken are right; "
+                "agreement is no truth, and what the judge accepted was never asked twice."
+            )
         if self._explored() is None:
             yield (
                 "NOT known without exploration (router.exploration in the fleet): whether a cheaper tier would have "

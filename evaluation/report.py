@@ -22,6 +22,8 @@ _NAMES: Final = {
     "oracle": "the oracle",
 }
 TRUSTED_ECE: Final = 0.05
+CHANCE_FACTOR: Final = 1.5
+"""An error is held against a probability only where it is so much larger than what chance alone would show."""
 
 
 def outcome_report(
@@ -185,7 +187,11 @@ def _words(way: Way) -> Iterator[str]:
         yield _lead(name, way.intervals.get(f"lead_over_{name}"), "APGR", digits=3)
     for trust in way.trust:
         if trust.ece > TRUSTED_ECE:
-            yield f"Its probability that {trust.of} is not to be believed: it is off by {trust.ece:.3f} on average."
+            told = f"Its probability that {trust.of} is off by {trust.ece:.3f} on average"
+            if trust.ece > CHANCE_FACTOR * trust.by_chance:
+                yield f"{told}: it is NOT to be believed."
+            else:
+                yield f"{told}; on so few lines one that is exactly true would be off by {trust.by_chance:.3f}."
 
 
 def _label_words(report: LabelReport) -> Iterator[str]:

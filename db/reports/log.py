@@ -52,6 +52,16 @@ async def judged_of(engine: AsyncEngine, one: Logged) -> Sequence[Row[Any]]:
     return await ask(engine, "log_judged", batch_id=one.batch.id)
 
 
+async def graded_of(engine: AsyncEngine, one: Logged) -> Sequence[Row[Any]]:
+    """How right its labelled answers are, by route; see ``log_graded.sql``."""
+    return await ask(engine, "log_graded", batch_id=one.batch.id)
+
+
+async def graded_verdicts_of(engine: AsyncEngine, one: Logged) -> Sequence[Row[Any]]:
+    """How right its labelled answers are, by the judge's confidence; see ``log_graded_verdicts.sql``."""
+    return await ask(engine, "log_graded_verdicts", batch_id=one.batch.id)
+
+
 async def pairs_of(engine: AsyncEngine, one: Logged) -> AsyncIterator[Sequence[Row[Any]]]:
     """Untrusted answers beside the later ones, page by page; see ``log_pairs.sql``."""
     for first in range(one.first_query_id, one.last_query_id + 1, PAGE):

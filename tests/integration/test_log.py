@@ -107,6 +107,23 @@ def test_the_judge_is_held_against_the_answer_that_was_taken(evaluate: Callable[
     assert "NOT known without labels" in evaluate("--from-log", words=True)
 
 
+def test_labels_are_the_newest_of_each_answer(evaluate: Callable[..., Any], database_url: str) -> None:
+    assert evaluate("--from-log")["labels"] is None
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO labels (query_id, batch_id, tier, grade, source, said_by) VALUES"
+            " (12, 1, 'large', 0, 'command', 'ann'), (12, 1, 'large', 1, 'command', 'bob'),"
+            " (12, 1, 'small', 1, 'command', 'bob'), (11, 1, 'small', 0, 'command', 'ann')"
+        )
+    report = evaluate("--from-log")
+    labels = report["labels"]
+    assert (labels["labels"], labels["right"]) == (2, 0.5), "of the answers that stand"
+    assert {stage: own["right"] for stage, own in labels["stages"].items()} == {"classifier": 1.0, "gate": 0.0}
+    doubted = next(own for own in report["judge"] if own["from"] == 0.4)
+    assert (doubted["labels"], doubted["right"]) == (1, 1.0)
+    assert labels["ece"]["scorer"] == pytest.approx((0.59 + 0.1) / 2)
+
+
 def test_another_router_decides_the_logged_queries_anew(evaluate: Callable[..., Any]) -> None:
     report = evaluate("--replay", "--router", "gate")
     assert (report["n"], report["unread"]) == (4, 1)

@@ -72,6 +72,26 @@ def test_exploration_tells_what_the_other_tiers_would_have_done() -> None:
     assert "without exploration" not in " ".join(report["words"])
 
 
+def test_labels_tell_how_right_the_answers_are_and_how_far_the_judge_is_off() -> None:
+    log = Log(batches=1)
+    log.add_route(_cell("gate", "small", 100, 0, tenth=9))
+    log.add_labels("gate", "small", labels=40, grade=30.0, accepted=True)
+    log.add_labels("gate", "small", labels=10, grade=1.0, accepted=False)
+    log.add_graded_verdicts("logprob", 9, labels=40, grade=30.0, confidence=38.0)
+    log.add_graded_verdicts("logprob", 4, labels=10, grade=1.0, confidence=4.0)
+    report = log.report(top="large", baseline_model="m")
+    labels = report["labels"]
+    assert (labels["labels"], labels["right"]) == (50, 0.62)
+    assert labels["accepted"]["no"]["right"] == 0.1
+    assert labels["stages"]["gate"]["labels"] == 50
+    assert labels["ece"] == {"logprob": pytest.approx((8.0 + 3.0) / 50)}
+    assert [own["right"] for own in report["judge"]] == [0.1, 0.75]
+    words = " ".join(report["words"])
+    assert "62.0% right" in words
+    assert "without labels" not in words
+    assert "NOT known without exploration" in words
+
+
 def test_an_empty_log_says_so_and_nothing_else() -> None:
     report = Log().report(top="large", baseline_model="m")
     assert report["words"] == ["Nothing was routed there: the log holds no decision to evaluate."]

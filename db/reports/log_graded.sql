@@ -1,0 +1,18 @@
+-- How right the labelled answers of a batch that stand are, by who routed the query and to which tier it went first.
+WITH newest AS (
+    SELECT DISTINCT ON (l.query_id, l.tier) l.query_id, l.tier, l.grade
+    FROM labels AS l
+    WHERE l.batch_id = :batch_id
+    ORDER BY l.query_id, l.tier, l.id DESC
+)
+SELECT CASE WHEN r.router IN ('pin', 'gate', 'prior', 'llm', 'exploration', 'none') THEN r.router
+            ELSE 'classifier' END AS stage,
+       r.tier, a.accepted, count(*) AS labels, sum(n.grade) AS grade
+FROM newest AS n
+JOIN answers AS a ON a.query_id = n.query_id AND a.tier = n.tier
+JOIN LATERAL (
+    SELECT d.router, d.tier FROM decisions AS d
+    WHERE d.query_id = n.query_id AND d.kind = 'route'
+    ORDER BY d.id DESC LIMIT 1
+) AS r ON true
+GROUP BY 1, 2, 3
