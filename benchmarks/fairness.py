@@ -50,7 +50,7 @@ async def _until_answered(engine: AsyncEngine, handle: str, *, at_least: int) ->
         "SELECT count(*) AS ended, extract(epoch FROM max(finished_at))::float8 AS last FROM ("
         " SELECT q.finished_at FROM batches AS b JOIN queries AS q ON q.batch_id = b.id"
         " AND q.id BETWEEN b.first_query_id AND b.last_query_id"
-        " WHERE b.handle = :handle AND q.finished_at IS NOT NULL LIMIT :enough) AS some"
+        " WHERE b.handle = :handle AND q.finished_at IS NOT NULL LIMIT :enough) AS those"
     )
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
