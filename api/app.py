@@ -13,7 +13,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from api import background, batches, chat, dashboard, extensions, files, health, models, webhooks
+from api import background, batches, chat, dashboard, extensions, files, health, labelling, models, webhooks
 from api.config import ApiConfig
 from api.errors import ApiError, bad_request
 from api.gate import OPEN, Gate
@@ -73,7 +73,7 @@ def create_app(
         redoc_url=None,
         telemetry=_NO_TELEMETRY,
     )
-    for group in (files, batches, chat, models, webhooks, extensions, dashboard):
+    for group in (files, batches, chat, models, webhooks, extensions, dashboard, labelling):
         app.include_router(group.router, responses=_ERRORS)
     app.include_router(health.router, responses={status: _ERRORS[status] for status in (401, 403, 429, 503)})
     app.add_exception_handler(ApiError, _told)
@@ -83,7 +83,7 @@ def create_app(
         Gate,
         service=lambda: app.state.service,
         metrics=metrics,
-        opens=OPEN | dashboard.OPEN,
+        opens=OPEN | dashboard.OPEN | labelling.OPEN,
     )
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
     return app

@@ -240,3 +240,50 @@ class WebhookDeleted(Shape):
     id: str
     object: Literal["webhook_endpoint.deleted"]
     deleted: bool
+
+
+class LabelGiven(Shape):
+    """How right the answer to a line is. Without ``tier`` the answer that stood is meant."""
+
+    batch_id: Annotated[str, StringConstraints(min_length=1, max_length=80)]
+    custom_id: Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00]*$")]
+    grade: Annotated[float, Field(ge=0, le=1)]
+    """0 wrong to 1 right."""
+    tier: Name | None = None
+
+
+class LabelObject(Shape):
+    """A label that was taken."""
+
+    object: Literal["label"]
+    batch_id: str
+    custom_id: str
+    tier: str
+    grade: float
+
+
+class MessageToJudge(Shape):
+    """What somebody said."""
+
+    role: str
+    text: str
+
+
+class AnswerToJudge(Shape):
+    """A question and the answer that stands."""
+
+    object: Literal["answer"]
+    batch_id: str
+    custom_id: str
+    tier: str
+    model: str
+    confidence: float | None
+    messages: list[MessageToJudge]
+    answer: str
+
+
+class LabelSample(Shape):
+    """Answers without a label."""
+
+    object: Literal["list"]
+    data: list[AnswerToJudge]

@@ -40,6 +40,11 @@ async def label(engine: AsyncEngine, labels: Sequence[Label], *, source: str, sa
     return len(written)
 
 
+async def sample_to_label(engine: AsyncEngine, tenant: str, *, by_chance: bool, rows: int) -> Sequence[Row[Any]]:
+    """Answers of the tenant that stand and have no label: the most doubtful first, or in an order that is no order."""
+    return await fetch(engine, report("sample_to_label"), tenant=tenant, by_chance=by_chance, rows=rows)
+
+
 async def labelled_log(engine: AsyncEngine, *, batch_ids: Sequence[int] | None) -> AsyncIterator[Row[Any]]:
     """Every labelled query of those batches (None: of all), by id; see ``labelled_log.sql``."""
     after = 0

@@ -6,7 +6,7 @@ export const keep = (value) => sessionStorage.setItem(NAME, value.trim());
 export const forget = () => sessionStorage.removeItem(NAME);
 
 export function ask(path, options = {}) {
-  const headers = key() ? { authorization: `Bearer ${key()}` } : {};
+  const headers = { ...options.headers, ...(key() ? { authorization: `Bearer ${key()}` } : {}) };
   return fetch(path, { ...options, headers, cache: "no-store", credentials: "omit", redirect: "error" });
 }
 

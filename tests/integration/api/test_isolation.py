@@ -159,6 +159,15 @@ def find(client: httpx.Client, theirs: Theirs) -> None:
     empty(client.get("/v1/pointsman/queries", params={"custom_id": "theirs"}))
 
 
+def sample(client: httpx.Client, theirs: Theirs) -> None:
+    empty(client.get("/v1/pointsman/labels/sample"))
+
+
+def post_label(client: httpx.Client, theirs: Theirs) -> None:
+    given = {"custom_id": CUSTOM_IDS[0], "grade": 1}
+    nothing_there(*(client.post("/v1/pointsman/labels", json=given | {"batch_id": id_}) for id_ in (theirs.batch, "x")))
+
+
 def metrics(client: httpx.Client, theirs: Theirs) -> None:
     told = client.get("/metrics").text
     assert not any(name in told for name in (theirs.batch, theirs.input_file, THEM))
@@ -189,6 +198,8 @@ PROBES: dict[tuple[str, str], Callable[[httpx.Client, Theirs], None]] = {
     ("GET", "/v1/pointsman/figures"): figures,
     ("GET", "/v1/pointsman/live"): live,
     ("GET", "/v1/pointsman/queries"): find,
+    ("GET", "/v1/pointsman/labels/sample"): sample,
+    ("POST", "/v1/pointsman/labels"): post_label,
     ("GET", "/metrics"): metrics,
 }
 

@@ -1,0 +1,123 @@
+"""The page of labels: what it asks for, what it takes, whose it is."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.api.conftest import Served, line
+from tests.integration.api.test_batches import create, until, upload
+
+
+def answered(served: Served, client: httpx.Client, *ids: str, failing: int = 0) -> str:
+    handle = str(create(client, upload(client, [line(id_) for id_ in ids])["id"])["id"])
+    until(client, handle, "in_progress")
+    served.answer(handle, failing=failing)
+    return handle
+
+
+def doubt(served: Served, confidences: dict[str, float | None]) -> None:
+    """Gives the answers of these lines a confidence."""
+
+    async def story(bench: Any) -> None:
+        for custom_id, confidence in confidences.items():
+            await bench.rows(
+                "UPDATE answers SET confidence = :c FROM prompts AS p"
+                " WHERE p.query_id = answers.query_id AND p.custom_id = :id RETURNING 1",
+                c=confidence,
+                id=custom_id,
+            )
+
+    served.play(story)
+
+
+def sample(client: httpx.Client, **asked: Any) -> list[dict[str, Any]]:
+    answer = client.get("/v1/pointsman/labels/sample", params=asked)
+    assert answer.status_code == 200, answer.text
+    data: list[dict[str, Any]] = answer.json()["data"]
+    return data
+
+
+def test_the_most_doubtful_answers_come_first_and_with_their_words(served: Served, client: httpx.Client) -> None:
+    handle = answered(served, client, "sure", "unjudged", "torn", "unsure", "failed", failing=0)
+    doubt(served, {"sure": 0.97, "unjudged": None, "torn": 0.52, "unsure": 0.3, "failed": 0.05})
+    told = sample(client)
+    assert [each["custom_id"] for each in told] == ["torn", "unsure", "failed", "sure", "unjudged"]
+    assert told[0] == {
+        "object": "answer",
+        "batch_id": handle,
+        "custom_id": "torn",
+        "tier": "small",
+        "model": told[0]["model"],
+        "confidence": 0.52,
+        "messages": [{"role": "user", "text": "Is it?"}],
+        "answer": "yes",
+    }
+    assert len(sample(client, limit=2)) == 2
+
+
+def test_by_chance_confidence_plays_no_part(served: Served, client: httpx.Client) -> None:
+    ids = [f"q{n}" for n in range(40)]
+    answered(served, client, *ids)
+    doubt(served, {id_: n / 40 for n, id_ in enumerate(ids)})
+    told = [each["confidence"] for each in sample(client, by="chance", limit=20)]
+    assert told == [each["confidence"] for each in sample(client, by="chance", limit=20)]
+    assert any(each < 0.2 or each > 0.8 for each in told)
+    assert all(0.2 < each["confidence"] < 0.8 for each in sample(client, by="doubt", limit=20))
+
+
+def test_a_labelled_answer_does_not_come_again(served: Served, client: httpx.Client) -> None:
+    handle = answered(served, client, "a", "b")
+    given = {"batch_id": handle, "custom_id": "a", "grade": 0}
+    assert client.post("/v1/pointsman/labels", json=given).json() == {**given, "object": "label", "tier": "small"}
+    assert [each["custom_id"] for each in sample(client)] == ["b"]
+
+    async def stored(bench: Any) -> Any:
+        return [tuple(row) for row in await bench.rows("SELECT tier, grade, source, said_by FROM labels")]
+
+    assert served.play(stored) == [("small", 0.0, "web", "default")]
+
+
+def test_what_failed_is_not_to_be_judged(served: Served, client: httpx.Client) -> None:
+    handle = answered(served, client, "failed", failing=1)
+    assert sample(client) == []
+    answer = client.post("/v1/pointsman/labels", json={"batch_id": handle, "custom_id": "failed", "grade": 1})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tier")
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"grade": 1.5}, "grade"),
+        ({"grade": "yes"}, "grade"),
+        ({"tier": "large"}, "tier"),
+        ({"custom_id": "other"}, "custom_id"),
+        ({"batch_id": "batch_none"}, "batch_id"),
+        ({"custom_id": ""}, "custom_id"),
+    ],
+)
+def test_a_label_that_cannot_be_meant_names_what_is_wrong(
+    served: Served, client: httpx.Client, change: dict[str, Any], param: str
+) -> None:
+    handle = answered(served, client, "a")
+    answer = client.post("/v1/pointsman/labels", json={"batch_id": handle, "custom_id": "a", "grade": 1} | change)
+    assert answer.status_code in (400, 404)
+    assert answer.json()["error"]["param"] == param
+
+
+def test_a_tenant_neither_sees_nor_labels_anothers_answers(served: Served) -> None:
+    with served.client(served.key("one")) as one, served.client(served.key("two")) as other:
+        handle = answered(served, one, "mine")
+        assert sample(other) == []
+        answer = other.post("/v1/pointsman/labels", json={"batch_id": handle, "custom_id": "mine", "grade": 1})
+        assert answer.status_code == 404
+        assert len(sample(one)) == 1
+
+
+def test_the_page_holds_no_data_and_lets_nothing_in(client: httpx.Client) -> None:
+    page = client.get("/label", headers={"authorization": ""})
+    assert page.status_code == 200
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for name in ("label.js", "label.css"):
+        assert client.get(f"/label/{name}").headers["content-security-policy"]
+    assert client.get("/label/none.js").status_code == 404
