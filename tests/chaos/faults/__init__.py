@@ -1,5 +1,17 @@
 """One file per family of faults. Importing this package registers them all."""
 
-from tests.chaos.faults import broker, clocks, feeder, load, messages, mix, network, postgres, user, workers
+from tests.chaos.faults import broker, clocks, feeder, load, messages, mix, network, postgres, provider, user, workers
 
-__all__ = ["broker", "clocks", "feeder", "load", "messages", "mix", "network", "postgres", "user", "workers"]
+__all__ = [
+    "broker",
+    "clocks",
+    "feeder",
+    "load",
+    "messages",
+    "mix",
+    "network",
+    "postgres",
+    "provider",
+    "user",
+    "workers",
+]
