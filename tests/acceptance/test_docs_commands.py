@@ -289,6 +289,7 @@ def _stands_for(stack: Stack, handle: str, api_url: str) -> dict[str, str]:
         "0123456789ab": spare,
         "batch_…": handle,
         "BATCH": handle,
+        " FILE": " examples/queries.jsonl",
         "HASH": json.loads(told.stdout)["head"],
         "http://127.0.0.1:8080/v1": api_url,
         "http://127.0.0.1:8080": api_url.removesuffix("/v1"),
