@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from db.reports.account import Account
+from db.reports.account import Account, labelled_right
 from report.words import part, percent, plain, seconds, usd
 
 
@@ -89,8 +89,17 @@ def cards(account: Account) -> Sequence[Card]:
             percent(abs(figures.saving_share)) if figures.saving_share is not None else "–",
             usd(abs(saving)),
         ),
-        Card("Judge's confidence", sure, f"mean of {told:,} answers that have one; not labels"),
+        _quality(account, told, sure),
         Card("Doubtful", f"{doubtful:,}", "answers that stood as the best there was"),
         Card("Escalated", f"{progress.escalated:,}", f"{part(progress.escalated, progress.total)} of the queries"),
         Card("Time", seconds(progress.wall_s), f"{figures.queries_per_s:,.1f} queries/s"),
     )
+
+
+def _quality(account: Account, told: int, sure: str) -> Card:
+    """Labels where there are some, else what the judge believes, and it says so."""
+    labelled = labelled_right(account.labels)
+    if labelled is None:
+        return Card("Judge's confidence", sure, f"mean of {told:,} answers that have one; not labels")
+    count, grade = labelled
+    return Card("Right, by labels", percent(grade), f"of {count:,} labelled answers; the judge's confidence is {sure}")

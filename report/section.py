@@ -1,12 +1,11 @@
 """What a report says, section by section, whatever it is written as."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 from xml.etree.ElementTree import Element
 
-from db.reports.account import Account, QueryFigures
-from db.reports.against import plan_against_actual
+from db.reports.account import Account, QueryFigures, labelled_right
 from report import paint
 from report.bars import confidence_histogram, cost_bars, health_strip, latency_histogram
 from report.cost_quality import cost_quality
@@ -66,8 +65,7 @@ def _quality(account: Account) -> Section:
     drawn: list[Figure] = []
     if account.picture is None:
         words.append(
-            "How well each policy had answered is not drawn: the router logged no expectation for these queries, "
-            "and nobody labelled the answers."
+            "How well each policy had answered is not drawn: the router logged no expectation for these queries."
         )
     else:
         picture = account.picture
@@ -104,6 +102,12 @@ def _quality(account: Account) -> Section:
         ),
     ]
     expected = "expected well" if account.picture is None else f"expected well, of {account.picture.queries:,}"
+    labelled = labelled_right(account.labels)
+    if labelled is not None:
+        words.append(
+            f"Measured by labels: {percent(labelled[1])} of {labelled[0]:,} labelled answers that stood are right. "
+            "Nobody labelled what the controls had answered, so they have no such figure."
+        )
     columns = ["policy", "cost", f"of always {figures.top_tier}", expected]
     table = Table("This batch and its controls", columns, rows, frozenset({"policy"}))
     return Section("quality", "Cost and quality", words, drawn, [table])
@@ -322,40 +326,33 @@ def _judge(account: Account) -> Section:
 
 def _plan(account: Account) -> Section:
     cap = f"Its budget is {usd(account.cap_usd)}." if account.cap_usd is not None else "It has no budget of its own."
-    against, plan = plan_against_actual(account.figures), account.figures.plan
-    if against is None or plan is None:
-        none = "It has no plan: `run` and `submit` make one, the API and Celery do not."
-        return Section("plan", "Plan against actual", [none, cap])
-    words = [
-        f"Predicted when it was submitted, from {plan['sampled']:,} of its {plan['total']:,} queries. "
-        f"Each interval was meant to hold the actual figure in {100 * plan['interval']:.0f} of 100 batches.",
-        f"What it built on: {'; '.join(plan['basis'])}.",
-        cap,
-    ]
+    plan = account.plan
+    if plan is None:
+        return Section("plan", "Plan against actual", ["There was no plan: the batch was submitted without one.", cap])
+    told = {
+        "cost": (plan["cost_usd"], usd),
+        "time": (plan["wall_s"], seconds),
+        f"all {account.figures.top_tier}": (plan["baseline_cost_usd"], usd),
+        "escalated": (plan["escalated"], _count),
+        **{f"answers of {tier}": (beside, _count) for tier, beside in plan["by_tier"].items()},
+    }
     rows = [
-        ["cost", *_bounds(against["cost_usd"], usd)],
-        ["time", *_bounds(against["wall_s"], seconds)],
-        [f"always {account.figures.top_tier}", *_bounds(against["baseline_cost_usd"], usd)],
-        ["escalated", *_bounds(against["escalated"], _count)],
-        *([f"answers of {tier}", *_bounds(one, _count)] for tier, one in against["by_tier"].items()),
+        [
+            name,
+            say(beside["expected"]),
+            f"{say(beside['low'])} to {say(beside['high'])}" if "low" in beside else "–",
+            say(beside["actual"]),
+            {True: "yes", False: "no"}.get(beside.get("within"), "–"),
+        ]
+        for name, (beside, say) in told.items()
     ]
-    columns = ["figure", "planned", "between", "actual", "within"]
-    return Section(
-        "plan",
-        "Plan against actual",
-        words,
-        tables=[Table("What was expected, and what came", columns, rows, frozenset({"figure"}))],
-    )
+    columns = ["what", "expected", "interval", "actual", "within"]
+    table = Table("The plan and what came of it", columns, rows, frozenset({"what"}))
+    return Section("plan", "Plan against actual", [cap], tables=[table])
 
 
-def _bounds(one: Mapping[str, Any], told: Callable[[float], str]) -> list[str]:
-    between = f"{told(one['low'])} to {told(one['high'])}" if "low" in one else "–"
-    within = {True: "yes", False: "no", None: "–"}[one.get("within")]
-    return [told(one["expected"]), between, told(one["actual"]), within]
-
-
-def _count(number: float) -> str:
-    return f"{number:,.0f}"
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
 
 
 def _queries(name: str, title: str, words: str, queries: Sequence[QueryFigures]) -> Section:

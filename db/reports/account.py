@@ -11,6 +11,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports import ask
+from db.reports.against import plan_against_actual
 from db.reports.batch import Batch, BatchFigures, batch_figures
 from db.seals import Audit, verify
 from routing.fleet import Fleet
@@ -127,6 +128,16 @@ class ConfidenceBin:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelFigures:
+    """Labelled answers of a tier: those that stood, or those that were rejected. ``grade`` is the mean, 0 to 1."""
+
+    tier: str
+    stood: bool
+    labels: int
+    grade: float
+
+
+@dataclass(frozen=True, slots=True)
 class Control:
     """What another policy had cost for the same answers."""
 
@@ -199,10 +210,19 @@ class Account:
     """None where the router logged no expectation, for example where the gate decided everything."""
     dearest: tuple[QueryFigures, ...]
     doubtful: tuple[QueryFigures, ...]
+    labels: tuple[LabelFigures, ...]
     cap_usd: float | None
     plan: Mapping[str, Any] | None
+    """What a dry run or the submission predicted, beside what came of it."""
     audit: Audit | None
     """None where it was not asked for."""
+
+
+def labelled_right(labels: Sequence[LabelFigures]) -> tuple[int, float] | None:
+    """How many of the answers that stood are labelled, and how right they are on average; None where none is."""
+    stood = [each for each in labels if each.stood]
+    count = sum(each.labels for each in stood)
+    return (count, sum(each.labels * each.grade for each in stood) / count) if count else None
 
 
 async def batch_account(
@@ -224,7 +244,7 @@ async def batch_account(
     figures = await batch_figures(engine, batch, fleet=fleet)
     health = await answer("batch_health", slots=SLOTS)
     confidences = await answer("batch_confidences")
-    (plan,) = await answer("batch_plan")
+    (cap,) = await answer("batch_cap")
     priced = await _priced(engine, batch, fleet)
     return Account(
         figures=figures,
@@ -250,8 +270,9 @@ async def batch_account(
         picture=_picture(priced, fleet),
         dearest=tuple(_query(row) for row in await answer("batch_dearest", rows=rows, with_text=with_text)),
         doubtful=tuple(_query(row) for row in await answer("batch_doubtful", rows=rows, with_text=with_text)),
-        cap_usd=None if plan.cap_usd is None else _usd(plan.cap_usd),
-        plan=plan.plan,
+        labels=tuple(LabelFigures(**row._mapping) for row in await answer("batch_labels")),
+        cap_usd=None if cap.cap_usd is None else _usd(cap.cap_usd),
+        plan=plan_against_actual(figures),
         audit=await verify(engine, batch.id) if audited else None,
     )
 

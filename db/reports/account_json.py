@@ -15,6 +15,7 @@ def account_as_json(account: Account) -> dict[str, Any]:
         "fleet": account.fleet,
         "quality": {
             "mean_confidence": account.mean_confidence,
+            "labels": [asdict(each) for each in account.labels],
             "confidences": [asdict(each) for each in account.confidences],
         },
         "picture": None if account.picture is None else asdict(account.picture),
@@ -32,6 +33,5 @@ def account_as_json(account: Account) -> dict[str, Any]:
         "dearest": [asdict(each) for each in account.dearest],
         "doubtful": [asdict(each) for each in account.doubtful],
         "cap_usd": account.cap_usd,
-        "plan": account.plan,
         "audit": None if audit is None else asdict(audit) | {"sound": not audit.findings},
     }

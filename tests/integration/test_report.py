@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from db.reports import report as statement
-from db.reports.account import Account, batch_account
+from db.reports.account import Account, batch_account, labelled_right
 from db.reports.account_json import account_as_json
 from db.reports.batch import find_batch
 from db.session import make_engine
@@ -296,6 +296,41 @@ def test_failovers_rejections_and_the_queries_of_note_are_told(told: Told) -> No
     assert [each.query_id for each in account.dearest] == [13, 12]
     assert [each.query_id for each in account.doubtful] == [14, 12]
     assert account.doubtful[0].custom_id == HOSTILE[2]
+
+
+def test_labels_come_before_the_judges_confidence_and_the_newest_counts(told: Told, database_url: str) -> None:
+    assert "Judge's confidence" in Page(page(told())).cards
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO labels (query_id, batch_id, tier, grade, source, said_by) VALUES"
+            " (11, 1, 'small', 0, 'file', 'x'),"
+            " (11, 1, 'small', 1, 'file', 'x'), (14, 1, 'small', 0.5, 'file', 'x'), (12, 1, 'small', 0, 'file', 'x')"
+        )
+    account = told()
+    assert labelled_right(account.labels) == (2, pytest.approx(0.75))
+    assert [(each.tier, each.stood, each.labels) for each in account.labels] == [
+        ("small", False, 1),
+        ("small", True, 2),
+    ]
+    assert Page(page(account)).cards["Right, by labels"] == "75.0 %"
+
+
+def test_a_plan_is_shown_beside_what_came_of_it(told: Told, database_url: str) -> None:
+    assert "There was no plan" in page(told())
+    plan = {
+        "cost_usd": {"expected": 0.06, "low": 0.01, "high": 0.1},
+        "wall_s": {"expected": 1.0, "low": 0.5, "high": 2.0},
+        "baseline_cost_usd": 0.1,
+        "escalated": 1.5,
+        "by_tier": {"small": 2.5, "large": 0.5},
+    }
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("UPDATE batches SET plan = %s WHERE id = 1", [json.dumps(plan)])
+    account = told()
+    rows = {row[0]: row[1:] for row in Page(page(account)).tables["The plan and what came of it"]}
+    assert rows["cost"] == ["$0.0600", "$0.0100 to $0.1000", usd(account.figures.cost_usd), "yes"]
+    assert rows["time"][-1] == "no"
+    assert rows["answers of small"] == ["2", "–", "2", "–"]
 
 
 @pytest.mark.parametrize("handle", ["batch_b", "batch_cancelled", "batch_failed", "batch_dead"])
