@@ -12,11 +12,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from api.drift import stability_index
 from api.figures import RATE_S, Figures
 from api.snapshot import DRIFT
 from api.tally import BOUNDS_MS, Tally
 from api.window import KEPT, STEP
+from evaluation.drift import stability_index
 from providers.breaker import Circuit
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 

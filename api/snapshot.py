@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from api.drift import stability_index
 from api.figures import Figures
 from api.tally import Tally
 from api.window import KEPT, STEP
+from evaluation.drift import stability_index
 from providers.overview import DeploymentState
 from routing.fleet import Fleet, Model
 from routing.lifecycle import FALLBACK, INGEST, ROUTE

@@ -10,6 +10,7 @@ from cli import (
     batches,
     budget,
     doctor,
+    drift,
     explain,
     fleet,
     keys,
@@ -49,6 +50,7 @@ for group in (
     routers,
     learn,
     shadow,
+    drift,
 ):
     app.add_typer(group.app)
 app.add_typer(audit.app, name="audit")

@@ -1,0 +1,28 @@
+-- Route decisions as the router saw its queries: the first since the one that serves was promoted, and the newest.
+WITH since AS (
+    SELECT coalesce(
+        (SELECT promoted_at FROM router_promotions WHERE undone_at IS NULL ORDER BY id DESC LIMIT 1),
+        '-infinity'::timestamptz) AS at
+),
+reference AS MATERIALIZED (
+    SELECT d.id, d.query_id, d.tier, d.score, d.confidence, d.detail
+    FROM decisions AS d
+    WHERE d.kind = 'route' AND d.at >= (SELECT at FROM since)
+    ORDER BY d.id
+    LIMIT :reference
+),
+recent AS MATERIALIZED (
+    SELECT d.id, d.query_id, d.tier, d.score, d.confidence, d.detail
+    FROM decisions AS d
+    WHERE d.kind = 'route' AND d.at >= (SELECT at FROM since)
+    ORDER BY d.id DESC
+    LIMIT :recent
+)
+SELECT s.is_recent, s.tier, s.score, s.confidence, s.detail ->> 'category' AS category,
+       nullif(octet_length(CAST(p.body AS text)), 2) AS body_bytes
+FROM (
+    SELECT false AS is_recent, r.* FROM reference AS r
+    UNION ALL
+    SELECT true, n.* FROM recent AS n WHERE n.id > (SELECT max(id) FROM reference)
+) AS s
+LEFT JOIN prompts AS p ON p.query_id = s.query_id
