@@ -70,10 +70,6 @@ def submit(
     """Submit FILE for the workers that run, or will run: `pointsman up`."""
     settings = read_settings(fleet)
     checked = settings.fleet()
-    if dry_run:
-        with open_source(file) as source:
-            dry.tell(source, settings, checked, skip_invalid=skip_invalid, cap_usd=budget, as_json=as_json)
-        return
     order = Order(
         source="stdin" if file == STDIN else Path(file).name,
         idempotency_key=idempotency_key,
@@ -81,6 +77,10 @@ def submit(
         cap_usd=budget,
         budget_policy=budget_policy,
     )
+    if dry_run:
+        with open_source(file) as source:
+            dry.tell(source, settings, checked, skip_invalid=skip_invalid, order=order, as_json=as_json)
+        return
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
         submitted = await submit_source(
@@ -89,7 +89,7 @@ def submit(
             fleet=checked,
             order=order,
             skip_invalid=skip_invalid,
-            planner=Planner(settings, checked, engine),
+            planner=Planner(settings, checked, engine, cap_usd=budget, policy=budget_policy),
         )
         err.print(f"{submitted.handle}: {submitted.total:,} queries", style="dim")
         if not await Presence(engine).alive():

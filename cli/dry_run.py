@@ -13,6 +13,7 @@ from cli.opened import opened_database
 from cli.source import Source
 from cli.stack import UNDEFINED_TABLE
 from cli.watch import duration
+from db.deposit import Order
 from routing.fleet import Fleet
 from routing.forecast import Forecast
 from settings import Settings
@@ -21,18 +22,16 @@ from tasks.plan import Planner, plan_as_json
 from workers.services import services_running, services_up
 
 
-def tell(
-    source: Source, settings: Settings, fleet: Fleet, *, skip_invalid: bool, cap_usd: float | None, as_json: bool
-) -> None:
+def tell(source: Source, settings: Settings, fleet: Fleet, *, skip_invalid: bool, order: Order, as_json: bool) -> None:
     """Prints the prediction. Raises BadInput for invalid lines, unless they are to be skipped."""
     if not skip_invalid:
         source.check(fleet)
-    planner = Planner(settings, fleet, None)
+    planner = Planner(settings, fleet, None, cap_usd=order.cap_usd, policy=order.budget_policy)
     rejected = sum(isinstance(line, Rejection) for line in planner.sample.watching(source.lines(fleet)))
     if not planner.sample.seen:
         raise Stop("None of the lines is a valid query.", hint="Without --skip-invalid each is shown.", code=Code.USAGE)
     plan = plan_as_json(_forecast(planner, settings))
-    cap = fleet.budgets.batch_usd if cap_usd is None else cap_usd
+    cap = fleet.budgets.batch_usd if order.cap_usd is None else order.cap_usd
     told = {
         "dry_run": True,
         "source": source.name,
@@ -101,6 +100,8 @@ def _show(told: dict[str, Any], plan: dict[str, Any], *, as_json: bool) -> None:
         ("Escalated", f"{plan['escalated']:,.0f} queries"),
         ("Known", "; ".join(plan["basis"])),
     ]
+    if plan["too_dear"]:
+        lines.append(("Too dear", f"{plan['too_dear']:,} for their max_cost_usd, would fail unasked"))
     if told["rejected"]:
         lines.append(("Rejected", f"{told['rejected']:,}, as they are no valid queries"))
     if (cap := told["cap_usd"]) is not None:

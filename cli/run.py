@@ -162,7 +162,7 @@ async def _submitted(asked: Run, engine: AsyncEngine, fleet: Fleet) -> Batch:
         fleet=fleet,
         order=asked.order,
         skip_invalid=asked.skip_invalid,
-        planner=Planner(asked.settings, fleet, engine),
+        planner=Planner(asked.settings, fleet, engine, cap_usd=asked.order.cap_usd, policy=asked.order.budget_policy),
     )
     asked.rejected = len(submitted.rejected)
     asked.rejected_path = asked.source.rejected_path if submitted.rejected else None

@@ -116,6 +116,14 @@ class Forecast:
     bound_by: str
     basis: tuple[str, ...]
     """Where each assumption is from."""
+    too_dear: int = 0
+    """Further queries, which fail unasked: no call is cheap enough for their ``max_cost_usd``."""
+
+
+def nothing(too_dear: int) -> Forecast:
+    """The prediction where no query can be asked."""
+    none = Interval(0.0, 0.0, 0.0)
+    return Forecast(0, 0, (), 0.0, none, 0.0, Interval(START_S, START_S, START_S), START_S, "routing", (), too_dear)
 
 
 @dataclass(frozen=True, slots=True)

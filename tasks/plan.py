@@ -1,8 +1,8 @@
 """The plan of a batch: what the production router, the prices and what was before say of a sample of its lines."""
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
@@ -10,9 +10,11 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports.past import load_of, past_of
-from routing.decision import Predictor, decide
-from routing.fleet import Fleet
-from routing.forecast import WITHIN, Forecast, Interval, Load, Past, TierForecast, forecast
+from routing.decision import Decision, Predictor, decide
+from routing.degrade import within_share
+from routing.fleet import BudgetPolicy, Fleet
+from routing.forecast import WITHIN, Forecast, Interval, Load, Past, TierForecast, forecast, nothing
+from routing.purse import TooDear, within_purse
 from routing.query import Query, read_body
 from settings import Settings
 from tasks.line import Line
@@ -31,6 +33,9 @@ class Planner:
     fleet: Fleet
     engine: AsyncEngine | None
     """Where what was before is known from; None knows nothing."""
+    cap_usd: float | None = None
+    """The batch's own cap; None is the fleet's."""
+    policy: BudgetPolicy | None = None
     sample: Sample = field(default_factory=Sample)
 
     async def forecast(self) -> Forecast:
@@ -66,9 +71,21 @@ class Planner:
         return (await serving(self.engine, self.fleet, self.settings.home / "routers")).predictor
 
     def _forecast(self, predictor: Predictor | None, past: Past, load: Load) -> Forecast:
-        queries = [_query(line) for line in self.sample.lines]
-        decisions = decide(queries, fleet=self.fleet, predictor=predictor)
-        return forecast(queries, decisions, total=self.sample.seen, fleet=self.fleet, past=past, load=load)
+        seen = self.sample.seen
+        queries, caps = zip(*(_read(line) for line in self.sample.lines), strict=True)
+        decided = decide(queries, fleet=self.fleet, predictor=predictor)
+        paid = _paid(queries, decided, caps, self.fleet)
+        if not paid:
+            return nothing(seen)
+        total = max(len(paid), round(seen * len(paid) / len(queries)))
+        payable, decisions = [query for query, _ in paid], [decision for _, decision in paid]
+        cap_usd = self.fleet.budgets.batch_usd if self.cap_usd is None else self.cap_usd
+        if cap_usd is not None and (self.policy or self.fleet.budgets.policy) is BudgetPolicy.DEGRADE:
+            share_usd = cap_usd * len(paid) / total
+            thrift = within_share(payable, decisions, fleet=self.fleet, share_usd=share_usd, unspent_usd=cap_usd)
+            decisions = list(thrift.decisions)
+        told = forecast(payable, decisions, total=total, fleet=self.fleet, past=past, load=load)
+        return replace(told, too_dear=seen - total)
 
 
 def slots_without_workers(fleet: Fleet) -> dict[str, int]:
@@ -76,16 +93,31 @@ def slots_without_workers(fleet: Fleet) -> dict[str, int]:
     return {name: tier.concurrency for name, tier in fleet.tiers.items()}
 
 
-def _query(line: Line) -> Query:
+def _read(line: Line) -> tuple[Query, float | None]:
+    """The query, and its ``max_cost_usd``."""
     options = orjson.loads(line.options) if line.options else {}
-    return read_body(orjson.loads(line.body), pin=options.get("pin"), expects=options.get("expects"))
+    query = read_body(orjson.loads(line.body), pin=options.get("pin"), expects=options.get("expects"))
+    return query, options.get("max_cost_usd")
+
+
+def _paid(
+    queries: Sequence[Query], decided: Sequence[Decision], caps: Sequence[float | None], fleet: Fleet
+) -> list[tuple[Query, Decision]]:
+    """The queries that may be asked at all, with the decision that their ``max_cost_usd`` pays for."""
+    paid = []
+    for query, decision, cap_usd in zip(queries, decided, caps, strict=True):
+        step = decision if cap_usd is None else within_purse(query, decision, left_usd=cap_usd, fleet=fleet)
+        if not isinstance(step, TooDear):
+            paid.append((query, step))
+    return paid
 
 
 def plan_as_json(told: Forecast) -> dict[str, Any]:
     """The prediction as an object. Counts are expectations, so they have fractions."""
     return {
         "version": VERSION,
-        "total": told.total,
+        "total": told.total + told.too_dear,
+        "too_dear": told.too_dear,
         "sampled": told.sampled,
         "interval": WITHIN,
         "cost_usd": _interval(told.cost_usd, 9),

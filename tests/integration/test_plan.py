@@ -1,5 +1,8 @@
 """A batch carries its plan; the next one learns from what became of it."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from db.deposit import Order
@@ -7,11 +10,12 @@ from db.presence import Presence
 from db.reports.as_json import batch_as_json
 from db.reports.batch import batch_figures, find_batch
 from db.reports.past import load_of, past_of
-from routing.forecast import Load, Past
+from routing.fleet import BudgetPolicy
+from routing.forecast import Forecast, Load, Past
 from routing.lifecycle import ROUTE
 from settings import Settings
 from tasks.line import Line
-from tasks.plan import Planner
+from tasks.plan import Planner, plan_as_json, slots_without_workers
 from tasks.submit import Submitted, submit
 from tests.integration.bench import Bench, OnBench, advance, finish
 
@@ -48,6 +52,42 @@ def test_the_plan_is_stored_and_told_beside_what_came_of_it(on_bench: OnBench, s
         assert told["by_tier"] == {"small": {"expected": 4.0, "actual": 4}}
         assert told["cost_usd"]["actual"] == figures.cost_usd > 0
         assert told["cost_usd"]["within"] is (told["cost_usd"]["low"] <= figures.cost_usd <= told["cost_usd"]["high"])
+
+    on_bench(story)
+
+
+def forecast_of(bench: Bench, settings: Settings, options: bytes | None, **means: Any) -> Forecast:
+    """For ten lines with these options, by the gate alone."""
+    fleet = replace(bench.fleet, router=replace(bench.fleet.router, stages=("gate",)))
+    planner = Planner(settings, fleet, None, **means)
+    body = b'{"max_tokens":200,"messages":[{"role":"user","content":"Prove that the square root of 2 is irrational."}]}'
+    for number in range(1, 11):
+        planner.sample.see(Line(number, f"q-{number}", body, options))
+    return planner._forecast(None, Past(), Load(slots_without_workers(fleet)))
+
+
+def test_a_plan_heeds_what_lines_may_cost(on_bench: OnBench, settings: Settings) -> None:
+    async def story(bench: Bench) -> None:
+        free = forecast_of(bench, settings, None)
+        assert free.tiers[0].tier == "large"
+        capped = forecast_of(bench, settings, b'{"max_cost_usd":0.001}')
+        assert capped.tiers[0].tier in ("small", "medium")
+        assert capped.cost_usd.expected < free.cost_usd.expected
+        none = forecast_of(bench, settings, b'{"max_cost_usd":1e-9}')
+        assert (none.cost_usd.expected, none.total, none.too_dear) == (0.0, 0, 10)
+        assert plan_as_json(none)["total"] == 10
+
+    on_bench(story)
+
+
+def test_a_plan_heeds_a_budget_that_degrades(on_bench: OnBench, settings: Settings) -> None:
+    async def story(bench: Bench) -> None:
+        free = forecast_of(bench, settings, None)
+        cap_usd = free.cost_usd.expected / 2
+        degraded = forecast_of(bench, settings, None, cap_usd=cap_usd, policy=BudgetPolicy.DEGRADE)
+        assert {tier.tier for tier in degraded.tiers if tier.routed} > {"large"}
+        assert degraded.cost_usd.expected < free.cost_usd.expected
+        assert forecast_of(bench, settings, None, cap_usd=cap_usd, policy=BudgetPolicy.HOLD).cost_usd == free.cost_usd
 
     on_bench(story)
 
