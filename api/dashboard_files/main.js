@@ -103,6 +103,10 @@ byId("find").addEventListener("submit", async (event) => {
   }
 });
 
+byId("custom-id").addEventListener("input", (event) => {
+  if (!event.target.value) for (const id of ["found", "story"]) byId(id).replaceChildren();
+});
+
 function offer(rows, wanted) {
   if (!rows.length) {
     byId("found").textContent = `None of your newest batches has a query “${wanted}”. Lines of plain text have line-1, line-2 and so on.`;
@@ -116,5 +120,5 @@ function offer(rows, wanted) {
 async function tell(row, buttons, place) {
   buttons.forEach((button, n) => button.setAttribute("aria-pressed", String(n === place)));
   const response = await ask(`/v1/pointsman/batches/${row.batch_id}/explain?custom_id=${encodeURIComponent(row.custom_id)}`);
-  byId("story").replaceChildren(...(response.ok ? story(await response.json(), last?.fleet.tiers ?? []) : [h("p", { class: "bad" }, await reason(response))]));
+  byId("story").replaceChildren(...(response.ok ? story(await response.json(), last?.fleet.tiers ?? [], byId("story").clientWidth) : [h("p", { class: "bad" }, await reason(response))]));
 }

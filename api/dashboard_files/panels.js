@@ -149,7 +149,7 @@ export function router({ router: told, recent }) {
     : empty("Nothing was routed in the last hour.")), accuracy(told), drift(recent.drift));
 }
 
-const routerName = (name, told) => (name === told.name ? `classifier “${name}”` : { gate: "gate", llm: "LLM router", pin: "pinned by user", none: "nobody" }[name] ?? name);
+const routerName = (name, told) => (name === told.name ? `classifier “${name}”` : { gate: "gate", llm: "LLM router", pin: "pinned by user", budget: "budget policy", none: "nobody" }[name] ?? name);
 
 function accuracy({ labels, evaluation, name }) {
   const rows = [];

@@ -3,12 +3,12 @@ import { h, s } from "./dom.js";
 import { duration, latency, money, words } from "./format.js";
 import { hue } from "./panels.js";
 
-const STEP = 106, LANE = 54, LEFT = 86, TOP = 44;
+const LANE = 54, LEFT = 86, TOP = 44;
 
-export function story(told, tiers) {
+export function story(told, tiers, width) {
   return [h("p", { class: "outcome" }, outcome(told), told.simulated ? [" ", h("span", { class: "tag" }, "simulated")] : null),
     h("p", { class: "below" }, `Line ${told.line} of `, h("code", {}, told.batch_id), `, ${money(told.cost_usd)} in all`),
-    map(told, tiers), list(told)];
+    map(told, tiers, width), list(told)];
 }
 
 function outcome(told) {
@@ -52,8 +52,9 @@ function decision(event) {
   }
 }
 
-function map(told, tiers) {
+function map(told, tiers, room) {
   const found = stops(told);
+  const STEP = Math.max(88, Math.min(130, (room - LEFT) / found.length));
   const used = new Set(found.map((stop) => stop.where));
   const lanes = ["route", ...tiers.filter((tier) => used.has(tier)), "fallback"].filter((lane) => used.has(lane));
   for (const lane of used) if (!lanes.includes(lane)) lanes.push(lane);

@@ -153,7 +153,7 @@ def stage(browser: Any) -> Iterator[Stage]:
         yield stage
     finally:
         log.close()
-        up.send_signal(signal.SIGINT)
+        up.terminate()
         up.wait(120)
         subprocess.run([sys.executable, "-m", "cli.main", "down"], env=environ, capture_output=True, cwd=ROOT)
         shutil.rmtree(home, ignore_errors=True)
@@ -183,9 +183,12 @@ def test_the_page_follows_a_run_without_being_loaded_again(stage: Stage, tmp_pat
     stage.script("window.sameDocument = true")
     stage.batch = json.loads(stage.command("submit", str(file), "--json").splitlines()[-1])["batch_id"]
     seen: set[str] = set()
+    folder = os.environ.get("POINTSMAN_SCREENSHOTS")
 
     def through() -> bool:
         seen.add(stage.tile("Open queries"))
+        if folder and number(stage.tile("Open queries")) > 0 and stage.text("#mix .legend"):
+            stage.driver.save_screenshot(str(ROOT / folder / "dashboard.png"))
         return "ended" in stage.text("#batches") and stage.tile("Open queries") == "0"
 
     stage.until(through, patience_s=60)
@@ -253,7 +256,9 @@ def test_words_of_a_user_stay_words(stage: Stage) -> None:
     stage.until(lambda: "None of your newest batches" in stage.text("#found"))
     assert "<img src=x" in stage.text("#found")
     assert not stage.driver.find_elements("css selector", "#found img")
-    field.clear()
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys(Keys.DELETE)
+    stage.until(lambda: not stage.text("#found"))
 
 
 @pytest.mark.parametrize(("size", "dark"), [(WIDE, False), (WIDE, True), (NARROW, False)])
