@@ -18,7 +18,7 @@ from redis import Redis as Client
 from db.deposit import Order
 from db.ledger import Ledger
 from db.session import make_engine
-from routing.fleet import Fleet
+from routing.fleet import BudgetPolicy, Fleet
 from settings import Settings, load_fleet
 from simulator.process import SimulatorProcess, start_simulator
 from tasks.submit import submit
@@ -245,7 +245,13 @@ class Arena:
     # -- the user --------------------------------------------------------------------------
 
     def submit(
-        self, count: int, *, tag: str | None = None, key: str | None = None, cap_usd: float | None = None
+        self,
+        count: int,
+        *,
+        tag: str | None = None,
+        key: str | None = None,
+        cap_usd: float | None = None,
+        policy: BudgetPolicy | None = None,
     ) -> str:
         """Submits a batch in this process; its handle."""
         name = tag or f"b{len(self.submitted)}"
@@ -253,7 +259,7 @@ class Arena:
         async def give() -> tuple[str, int]:
             engine = make_engine(self.database_url)
             try:
-                order = Order(source="chaos", idempotency_key=key, cap_usd=cap_usd)
+                order = Order(source="chaos", idempotency_key=key, cap_usd=cap_usd, budget_policy=policy)
                 taken = await submit(corpus.lines(name, count), engine=engine, fleet=self.fleet, order=order)
                 return taken.handle, taken.total
             finally:

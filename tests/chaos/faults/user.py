@@ -10,6 +10,7 @@ import orjson
 
 from db.deposit import Order
 from db.session import make_engine
+from routing.fleet import BudgetPolicy
 from settings import ROOT
 from tasks.submit import submit
 from tests.chaos import corpus
@@ -82,6 +83,50 @@ def tight(arena: Arena) -> None:
         what="all that the budget has room for is done",
     )
     arena.extras["held"] = arena.one("SELECT count(*) FROM queries WHERE state = 'held'")
+    arena.cancel(handle)
+    arena.finish()
+
+
+@fault("degraded_budget", graceful=True)
+def degraded(arena: Arena) -> None:
+    """Half of the need, and two workers that lower the least hard: nearly all are answered, and the cap holds."""
+    arena.crew()
+    arena.submit(300)
+    arena.finish()
+    need_usd = float(arena.one("SELECT sum(cost_usd) FROM calls"))
+    handle = arena.submit(300, cap_usd=round(need_usd / 2, 6), policy=BudgetPolicy.DEGRADE)
+    of_batch = (
+        "SELECT max(g.reserved_usd + g.settled_usd) AS usd, max(g.cap_usd) AS cap_usd,"
+        " count(*) FILTER (WHERE q.state IN ('ready', 'queued', 'running')) AS moving,"
+        " count(*) FILTER (WHERE q.state = 'held') AS held"
+        " FROM batches AS b JOIN budgets AS g ON g.batch_id = b.id JOIN queries AS q ON q.batch_id = b.id"
+        f" WHERE b.handle = '{handle}'"
+    )
+    seen = []
+
+    def at_rest() -> bool:
+        seen.extend(arena.ask(of_batch))
+        return seen[-1].moving == 0 and (seen[-1].held == 0 or seen[-1].usd == seen[max(0, len(seen) - 30)].usd)
+
+    arena.until(at_rest, within_s=90, what="all that the budget has room for is done")
+    by_tier = arena.ask(
+        "SELECT a.tier, count(*) AS n FROM answers AS a JOIN queries AS q ON q.id = a.query_id"
+        f" JOIN batches AS b ON b.id = q.batch_id WHERE b.handle = '{handle}' GROUP BY 1 ORDER BY 1"
+    )
+    answered = sum(row.n for row in by_tier)
+    most_usd = max(row.usd for row in seen)
+    arena.extras |= {
+        "need_usd": f"{need_usd:.6f}",
+        "cap_usd": f"{seen[-1].cap_usd:.6f}",
+        "most_usd": f"{most_usd:.6f}",
+        "samples": len(seen),
+        "answered": answered,
+        "tiers": ",".join(f"{row.tier}:{row.n}" for row in by_tier),
+    }
+    if most_usd > seen[-1].cap_usd:
+        arena.complaints.append("settled and reserved together passed the cap")
+    if answered < 270:
+        arena.complaints.append(f"only {answered} of 300 were answered")
     arena.cancel(handle)
     arena.finish()
 
