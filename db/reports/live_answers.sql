@@ -10,7 +10,12 @@ SELECT date_bin('10 seconds', d.at, 'epoch') AS bucket, b.tenant, d.tier, count(
            + coalesce(c.completion_tokens, 0) * CAST(:output_usd_per_mtok AS numeric)))) AS baseline_usd
 FROM decisions AS d
 JOIN batches AS b ON b.id = d.batch_id
-JOIN calls AS c ON c.id = d.call_id AND c.created_at > CAST(:since AS timestamptz) - interval '7 days'
+-- One by one by its key, whatever the planner thinks of how many there are.
+CROSS JOIN LATERAL (
+    SELECT called.* FROM calls AS called
+    WHERE called.id = d.call_id AND called.created_at > CAST(:since AS timestamptz) - interval '7 days'
+    LIMIT 1
+) AS c
 LEFT JOIN LATERAL (
     SELECT top.cost_usd FROM calls AS top
     WHERE (c.tier = :top OR d.kind = 'fallback')
