@@ -1,5 +1,6 @@
 """The Celery tasks: what a message of each queue does. A message holds ids, never a prompt."""
 
+import math
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -7,10 +8,12 @@ import structlog
 from celery import Task
 
 from db.deposit import Order
+from routing.fleet import BudgetPolicy
 from tasks.answer import answer
 from tasks.app import app
 from tasks.fallback import fall_back
 from tasks.intake import read_objects
+from tasks.line import whole
 from tasks.publish import by_stage, publish
 from tasks.route import route
 from tasks.station import Loop, Station
@@ -53,13 +56,17 @@ def submit_queries(
     idempotency_key: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     tenant: str = "default",
+    budget_usd: float | None = None,
+    budget_policy: str | None = None,
 ) -> None:
     """A batch from a producer that only speaks Celery. ``queries`` are lines as in a file.
 
+    ``budget_usd`` caps the batch; ``budget_policy`` is hold, fail or degrade. Without either the fleet's holds.
     Without an ``idempotency_key`` the message's own id serves: delivered twice, it is one batch.
-    Raises BadInput, which Flower shows, where a line is invalid; nothing is taken then.
+    Raises BadInput, which Flower shows, where a line or an argument is invalid; nothing is taken then.
     """
     station = Post.station
+    cap_usd, policy = read_budget(budget_usd, budget_policy)
     submitted = Post.loop.run(
         submit_when_possible(
             lambda: read_objects(queries, fleet=station.fleet),
@@ -70,10 +77,22 @@ def submit_queries(
                 tenant=tenant,
                 idempotency_key=idempotency_key or f"celery:{self.request.id}",
                 metadata=metadata or {},
+                cap_usd=cap_usd,
+                budget_policy=policy,
             ),
         )
     )
     log.info("submitted", batch=submitted.handle, queries=submitted.total, duplicate=submitted.duplicate)
+
+
+def read_budget(usd: object, policy: object) -> tuple[float | None, BudgetPolicy | None]:
+    """A producer's words for a cap and its policy. Raises BadInput."""
+    if usd is not None and (isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 <= usd < math.inf):
+        raise whole("budget_usd", "it must be a number of dollars, 0 or more", "Correct it, or leave it out")
+    known = [each.value for each in BudgetPolicy]
+    if policy is not None and policy not in known:
+        raise whole("budget_policy", "it is not known", f"Give one of {', '.join(known)}, or leave it out")
+    return (None if usd is None else float(usd)), (None if policy is None else BudgetPolicy(str(policy)))
 
 
 def _work(stage: str, ids: Sequence[int], work: Coroutine[Any, Any, Moved]) -> None:

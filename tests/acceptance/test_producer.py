@@ -67,8 +67,9 @@ def flower(stack: LocalStack, path: str) -> Any:
 
 def test_a_bare_celery_producer_gets_its_batch_answered_once(stack: LocalStack, producer: Celery) -> None:
     queries = [{"query": f"Hi! {SECRET} {n}", "id": f"q{n}"} for n in range(5)]
-    sent = producer.send_task("submit_queries", kwargs={"queries": queries}, queue="ingest")
-    producer.send_task("submit_queries", kwargs={"queries": queries}, queue="ingest", task_id=sent.id)
+    asked = {"queries": queries, "budget_usd": 2, "budget_policy": "degrade"}
+    sent = producer.send_task("submit_queries", kwargs=asked, queue="ingest")
+    producer.send_task("submit_queries", kwargs=asked, queue="ingest", task_id=sent.id)
     deadline = time.monotonic() + 60
     while not rows(stack, "SELECT 1 FROM batches WHERE ended_at IS NOT NULL"):
         assert time.monotonic() < deadline, "the batch did not end"
@@ -76,7 +77,12 @@ def test_a_bare_celery_producer_gets_its_batch_answered_once(stack: LocalStack, 
     assert [(row.state, row.n) for row in rows(stack, "SELECT state, count(*) AS n FROM queries GROUP BY state")] == [
         ("done", 5)
     ]
-    assert {row.source for row in rows(stack, "SELECT source FROM batches")} == {"celery"}
+    (batch,) = rows(
+        stack,
+        "SELECT b.source, b.budget_policy, g.cap_usd, g.reserved_usd"
+        " FROM batches AS b JOIN budgets AS g ON g.batch_id = b.id",
+    )
+    assert (batch.source, batch.budget_policy, batch.cap_usd, batch.reserved_usd) == ("celery", "degrade", 2, 0)
 
 
 def test_a_bad_line_takes_nothing_and_flower_shows_why(watched: LocalStack, producer: Celery) -> None:
