@@ -1,8 +1,7 @@
 """Cheap features of a query: what can be told from its text in some ten microseconds."""
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from routing.disguise import is_disguised, unmask
 from routing.language import UNKNOWN, guess, has_other_script, words_of
@@ -45,9 +44,11 @@ _SELF_ASSESSMENT: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
-    """What can be told cheaply. Counts of words are of different words, each once."""
+class Features(NamedTuple):
+    """What can be told cheaply. Counts of words are of different words, each once.
+
+    A named tuple: a frozen dataclass of so many fields takes 4 µs to make, a fifth of what the gate may take.
+    """
 
     tokens: int
     """Estimated tokens of the whole prompt."""

@@ -10,8 +10,8 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from routing.disguise import INVISIBLE
 from routing.fleet import Fleet, LlmRouter
@@ -21,9 +21,14 @@ GENERAL: Final = "general"
 """The category of a query that is nothing in particular."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opinion:
-    """What one router thinks of one query; an opinion without a tier and without ``p_ok`` abstains."""
+_NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
+
+
+class Opinion(NamedTuple):
+    """What one router thinks of one query; an opinion without a tier and without ``p_ok`` abstains.
+
+    A named tuple, as `routing.features.Features` is.
+    """
 
     router: str
     """Who says so: ``gate``, the classifier's name, ``llm``, …"""
@@ -35,7 +40,7 @@ class Opinion:
     """0 to 1: how difficult it finds the query."""
     reason: str
     category: str = GENERAL
-    p_ok: Mapping[str, float] = field(default_factory=dict)
+    p_ok: Mapping[str, float] = _NOTHING
     """Tier → calibrated probability that the tier answers well; may be empty or leave tiers out."""
 
 
