@@ -1,5 +1,6 @@
 """Reading a response's body, of which no more than a cap ever stands in memory."""
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterable
 from typing import Final
@@ -8,6 +9,11 @@ from providers.errors import WrongShape
 
 _ANY_ZLIB: Final = 32 + zlib.MAX_WBITS
 """zlib looks at the header itself: gzip or deflate."""
+
+
+STEP_BYTES: Final = 262_144
+"""So much is inflated in one go, a millisecond: a chunk of a bomb becomes the whole cap, and meanwhile the deadlines
+of all other calls would wait."""
 
 
 async def read_capped(chunks: AsyncIterable[bytes], *, encoding: str, cap: int) -> bytes:
@@ -39,9 +45,15 @@ async def _inflated(chunks: AsyncIterable[bytes], cap: int) -> bytes:
     body = bytearray()
     try:
         async for chunk in chunks:
-            body += inflater.decompress(chunk, cap + 1 - len(body))
-            if len(body) > cap:
-                raise _oversized(cap)
+            while True:
+                step = inflater.decompress(chunk, min(STEP_BYTES, cap + 1 - len(body)))
+                body += step
+                if len(body) > cap:
+                    raise _oversized(cap)
+                chunk = inflater.unconsumed_tail
+                if not chunk and len(step) < STEP_BYTES:  # a full step may have left some of its output inside
+                    break
+                await asyncio.sleep(0)
     except zlib.error as error:
         raise WrongShape("a compressed body that is damaged") from error
     if not inflater.eof:

@@ -14,7 +14,7 @@ import httpx
 import orjson
 import pytest
 
-from providers.body import read_capped
+from providers.body import STEP_BYTES, read_capped
 from providers.errors import LineBroken, NotConnected, WrongShape
 from providers.pool import Pool
 from providers.sent import kind_of
@@ -240,6 +240,42 @@ def test_a_gzip_bomb_costs_no_more_memory_than_the_cap() -> None:
         assert tracemalloc.get_traced_memory()[1] < 6_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [0, 1, STEP_BYTES - 1, STEP_BYTES, STEP_BYTES + 1, 3 * STEP_BYTES, 3_000_001])
+@pytest.mark.parametrize("piece", [1000, 10**9])
+def test_a_compressed_body_is_read_whole_whatever_its_length(size: int, piece: int) -> None:
+    packed = gzip.compress(b"ab" * (size // 2) + b"c" * (size % 2))
+
+    async def in_pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(packed), piece):
+            yield packed[start : start + piece]
+
+    body = asyncio.run(read_capped(in_pieces(), encoding="gzip", cap=max(size, 1)))
+    assert body == gzip.decompress(packed)
+
+
+def test_other_calls_go_on_while_a_bomb_is_inflated() -> None:
+    bomb = gzip.compress(b"\0" * 50_000_000, 1)
+    turns = 0
+
+    async def in_one_piece() -> AsyncIterator[bytes]:
+        yield bomb
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def both() -> None:
+        other = asyncio.create_task(others())
+        with pytest.raises(WrongShape):
+            await read_capped(in_one_piece(), encoding="gzip", cap=8_000_000)
+        other.cancel()
+
+    asyncio.run(both())
+    assert turns >= 8_000_000 // STEP_BYTES
 
 
 def test_a_connection_that_was_closed_while_idle_is_not_used_again() -> None:
