@@ -13,7 +13,7 @@ from providers import shape
 from providers.anthropic import Anthropic
 from providers.body import read_capped
 from providers.contract import Adapter, Complaint
-from providers.errors import Inexpressible, Refused, UnsendableHeader, WrongShape
+from providers.errors import Inexpressible, LineBroken, NotConnected, Refused, UnsendableHeader, WrongShape
 from providers.google import Google
 from providers.httpx_line import HttpxLine
 from providers.openai_compatible import OpenAICompatible
@@ -153,7 +153,8 @@ class Pool:
         if key is not None and not (key.isascii() and key.isprintable()):
             return Failure(FailureKind.AUTH, f"{provider.api_key_env} holds what no header can carry")
         headers = _headers(adapter, key=key, call_id=call_id)
-        connect_s = min(_CONNECT_S, deadline_s)
+        # Half the deadline at most: once it is over, nobody can tell a host that never answered from one that read.
+        connect_s = min(_CONNECT_S, deadline_s / 2)
         reply = await self._line.send(address, headers=headers, content=content, connect_s=connect_s)
         try:
             outcome = await self._read(reply, model, adapter, received)
@@ -258,7 +259,8 @@ def _too_late(received: _Received, message: str) -> Failure:
 
 def _broken_off(received: _Received, error: BaseException) -> Failure:
     """The failure of a call whose line broke: before the status, or in the body that belongs to it."""
-    message = f"the line broke ({type(error.__cause__ or error).__name__})"
+    why = str(error) if isinstance(error, NotConnected | LineBroken) else type(error.__cause__ or error).__name__
+    message = f"the line broke ({why})"
     if received.status is None:
         return Failure(kind_of(error), message)
     return Failure(kind_of_status(received.status) or FailureKind.BROKEN_BODY, message)

@@ -27,6 +27,8 @@ _NEXT_ADDRESS_S: Final = 0.25
 """RFC 8305: so long one address of a host is tried alone, before the next is tried beside it."""
 
 _MOST_HEAD_BYTES: Final = 64 * 1024
+"""Nor may so much come in a row, of trailers say, that is no body: the parser keeps what it has not understood."""
+
 _MOST_UNREAD_BYTES: Final = 256 * 1024
 """Beyond it the socket is not read until somebody has read the body so far."""
 
@@ -90,12 +92,10 @@ class Wire:
 
         Raises NotConnected where nothing was sent, LineBroken where the request may have left.
         """
+        said = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("latin-1")
         connection = self._kept(address) or await self._connect(address, connect_s)
-        said = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         exchange = connection.begin()
-        connection.transport.write(
-            b"%b%bcontent-length: %d\r\n\r\n%b" % (address.head, said.encode("latin-1"), len(content), content)
-        )
+        connection.transport.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (address.head, said, len(content), content))
         try:
             await exchange.until_head()
         except BaseException:
@@ -167,14 +167,15 @@ class Wire:
 class _Exchange:
     """One request's response, as far as it has come."""
 
-    __slots__ = ("_connection", "_head_bytes", "_parts", "_unread", "_waiter", "error", "headers", "home", "is_whole",
-                 "status")  # fmt: skip
+    __slots__ = ("_connection", "_has_grown", "_other_bytes", "_parts", "_unread", "_waiter", "error", "headers",
+                 "home", "is_whole", "status")  # fmt: skip
 
     def __init__(self, connection: "_Connection") -> None:
         self._connection = connection
         self._parts: list[bytes] = []
         self._unread = 0
-        self._head_bytes = 0
+        self._other_bytes = 0
+        self._has_grown = False
         self._waiter: asyncio.Future[None] | None = None
         self.status = 0
         self.headers: dict[str, str] = {}
@@ -206,21 +207,24 @@ class _Exchange:
     async def close(self) -> None:
         """Keeps the connection where it can be used again, else ends it."""
         connection = self._connection
-        if self.is_whole and self.home is not None and connection.end():
+        if self.is_whole and not self._unread and self.home is not None and connection.end():
             self.home.keep(connection)
         else:
             connection.transport.abort()
 
     def count(self, size: int) -> None:
-        """``size`` bytes have come. Raises LineBroken for a head without end."""
-        if not self.status:  # so all of them are the head's
-            self._head_bytes += size
-            if self._head_bytes > _MOST_HEAD_BYTES:
-                raise LineBroken("a head without end")
+        """``size`` bytes have come. Raises LineBroken for a head without end, or trailers."""
+        if self._has_grown:
+            self._has_grown, self._other_bytes = False, 0
+            return
+        self._other_bytes += size
+        if self._other_bytes > _MOST_HEAD_BYTES:
+            raise LineBroken("a head or trailers without end")
 
     def add(self, part: bytes) -> None:
         """A piece of the body has come."""
         self._parts.append(part)
+        self._has_grown = True
         self._unread += len(part)
         if self._unread > _MOST_UNREAD_BYTES:
             self._connection.transport.pause_reading()
@@ -256,9 +260,11 @@ class _Connection(asyncio.Protocol):
         return exchange
 
     def end(self) -> bool:
-        """The exchange is over; whether the connection can be used again."""
+        """The exchange is over; whether the connection can be used again. Not where the answer came before all of
+        the request had left: a peer that does not read the rest would not read the next one either."""
         self._exchange = None
-        return self._is_kept_alive and not self.transport.is_closing()
+        transport = self.transport
+        return self._is_kept_alive and not transport.is_closing() and not transport.get_write_buffer_size()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # of a stream, so it is a Transport
@@ -271,7 +277,7 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
             exchange.count(len(data))
-        except (LineBroken, httptools.HttpParserError) as error:
+        except (LineBroken, httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._is_kept_alive = False
             exchange.error = error if isinstance(error, LineBroken) else LineBroken(type(error).__name__)
             self.transport.abort()
@@ -294,7 +300,7 @@ class _Connection(asyncio.Protocol):
         self._exchange.headers.clear()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._exchange is not None:
+        if self._exchange is not None and not self._exchange.status:  # else it is a trailer
             headers, key, said = self._exchange.headers, name.decode("latin-1").lower(), value.decode("latin-1")
             headers[key] = f"{headers[key]}, {said}" if key in headers else said
 

@@ -18,6 +18,7 @@ from providers.body import STEP_BYTES, read_capped
 from providers.errors import LineBroken, NotConnected, WrongShape
 from providers.pool import Pool
 from providers.sent import kind_of
+from providers.wire import Address, Wire
 from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
 from routing.outcome import Completion, Failure, FailureKind, Outcome
 
@@ -47,7 +48,13 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
 
 
 def talk(
-    handler: Handler, *, times: int = 1, pause_s: float = 0.0, scheme: str = "http", **of_provider: Any
+    handler: Handler,
+    *,
+    times: int = 1,
+    pause_s: float = 0.0,
+    scheme: str = "http",
+    body: dict[str, Any] = BODY,
+    **of_provider: Any,
 ) -> list[Outcome]:
     """The outcomes of calls, one after the other, at a server that does ``handler`` with each connection."""
 
@@ -67,7 +74,7 @@ def talk(
         pool = pool_at(f"{scheme}://127.0.0.1:{port}/v1", **of_provider)
         outcomes = []
         for _ in range(times):
-            outcomes.append(await pool.complete(MODEL, BODY))
+            outcomes.append(await pool.complete(MODEL, body))
             await asyncio.sleep(pause_s)
         await pool.aclose()
         server.close()
@@ -116,6 +123,14 @@ def test_a_failed_handshake_was_never_sent() -> None:
     assert kind(outcome) is FailureKind.NEVER_SENT
 
 
+def test_a_host_that_takes_the_connection_and_never_shakes_hands_was_never_sent_anything() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    (outcome,) = talk(silent, scheme="https", deadline_s=0.4)
+    assert kind(outcome) is FailureKind.NEVER_SENT
+
+
 async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await read_request(reader)
 
@@ -148,10 +163,42 @@ async def an_endless_head(reader: asyncio.StreamReader, writer: asyncio.StreamWr
         await writer.drain()
 
 
-@pytest.mark.parametrize("handler", [hang_up, hang_up_unread, reset, babble, half_a_head, an_endless_head])
-def test_a_line_that_breaks_before_the_status_is_unknown(handler: Handler) -> None:
+async def another_protocol(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    writer.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\nPRI")
+    await reader.read()
+
+
+async def two_lengths(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    writer.write(WHOLE.replace(b"content-length", b"content-length: 5\r\ncontent-length"))
+    await reader.read()
+
+
+async def chunks_and_a_length(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    writer.write(WHOLE.replace(b"content-length", b"transfer-encoding: chunked\r\ncontent-length"))
+    await reader.read()
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        hang_up,
+        hang_up_unread,
+        reset,
+        babble,
+        half_a_head,
+        an_endless_head,
+        another_protocol,
+        two_lengths,
+        chunks_and_a_length,
+    ],
+)
+def test_a_line_that_breaks_before_the_status_is_unknown(handler: Handler, caplog: pytest.LogCaptureFixture) -> None:
     (outcome,) = talk(handler)
     assert kind(outcome) is FailureKind.UNKNOWN
+    assert not caplog.records  # the loop has no unhandled error to tell of
 
 
 async def cut_by_length(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -223,6 +270,23 @@ def test_an_endless_body_is_read_no_further_than_the_cap() -> None:
             sent += 65_536
 
     (outcome,) = talk(endless, max_response_bytes=100_000)
+    assert kind(outcome) is FailureKind.BROKEN_BODY
+    assert sent < 50_000_000  # what the sockets' buffers hold
+
+
+def test_trailers_without_end_are_not_read_to_it() -> None:
+    sent = 0
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n" % (len(ANSWER), ANSWER))
+        while sent < 500_000_000:
+            writer.write(b"x-%d: %s\r\n" % (sent, b"y" * 60_000))
+            await writer.drain()
+            sent += 60_000
+
+    (outcome,) = talk(endless)
     assert kind(outcome) is FailureKind.BROKEN_BODY
     assert sent < 50_000_000  # what the sockets' buffers hold
 
@@ -405,7 +469,15 @@ async def byte_by_byte(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
         await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("handler", [interim_first, without_length, byte_by_byte])
+async def with_a_trailer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    half = len(ANSWER) // 2
+    chunks = [b"%x;name=value\r\n%s\r\n" % (len(part), part) for part in (ANSWER[:half], ANSWER[half:])]
+    writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"".join(chunks))
+    writer.write(b"0\r\ncontent-encoding: br\r\n\r\n")
+
+
+@pytest.mark.parametrize("handler", [interim_first, without_length, byte_by_byte, with_a_trailer])
 def test_unusual_but_whole_answers_are_read(handler: Handler) -> None:
     (outcome,) = talk(handler)
     assert isinstance(outcome, Completion)
@@ -432,14 +504,76 @@ def test_a_connection_is_kept_between_calls_but_not_after_it_said_close_or_too_m
     assert connections == 3
 
 
+def test_a_connection_on_which_the_request_was_answered_unread_is_not_used_again() -> None:
+    connections = 0
+
+    async def answer_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(WHOLE)
+        await writer.drain()
+        await asyncio.sleep(1)
+
+    long = {"messages": [{"role": "user", "content": "x" * 30_000_000}]}
+    outcomes = talk(answer_early, times=2, body=long, deadline_s=5.0)
+    assert all(isinstance(outcome, Completion) for outcome in outcomes)
+    assert connections == 2
+
+
+def test_a_connection_whose_answer_nobody_read_is_not_used_again() -> None:
+    async def run() -> int:
+        unread = b"x" * 400_000  # so much that it is read no further, yet whole
+        answers = [b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(unread), unread), WHOLE]
+        served = set()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            served.add(asyncio.current_task())
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                while True:
+                    await read_request(reader)
+                    writer.write(answers.pop(0))
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        address = Address.of(httpx.URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"))
+        wire = Wire()
+        first = await wire.send(address, headers={}, content=b"", connect_s=5)
+        await asyncio.sleep(0.1)  # for all of it to come
+        await first.close()
+        second = await asyncio.wait_for(wire.send(address, headers={}, content=b"", connect_s=5), 5)
+        await second.close()
+        await wire.aclose()
+        server.close()
+        await asyncio.gather(*filter(None, served))
+        return second.status
+
+    assert asyncio.run(run()) == 200
+
+
 def test_an_idle_connection_is_closed_before_a_server_would(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("providers.wire.KEEPALIVE_S", 0.05)
-    ended = []
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_request(reader)
-        writer.write(WHOLE)
-        ended.append(await asyncio.wait_for(reader.read(), 5))
+    async def run() -> bytes:
+        ended: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-    talk(serve, pause_s=0.3)
-    assert ended == [b""]
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_request(reader)
+            writer.write(WHOLE)
+            told = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            ended.set_result(told)
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        pool = pool_at(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        await pool.complete(MODEL, BODY)
+        try:
+            return await asyncio.wait_for(ended, 5)  # while the pool is open: it is the sweep that ends it
+        finally:
+            await pool.aclose()
+            server.close()
+
+    assert asyncio.run(run()) == b""
