@@ -45,7 +45,8 @@ class Decision:
     reasons: tuple[str, ...]
     p_ok: Mapping[str, float] = field(default_factory=dict)
     propensity: float = 1.0
-    """The probability with which this tier was chosen, for off-policy evaluation; 1 without exploration."""
+    """The probability with which this tier was chosen, for off-policy evaluation; 1 without exploration, and where a
+    budget had a word."""
     model: str | None = None
     """The deployment to prefer within the tier, or None for the tier's own order."""
     wants_opinion: bool = False

@@ -77,12 +77,15 @@ def within_share(
 ) -> Thrift:
     """``decisions`` for ``queries``, the least hard lowered until they are expected to cost ``share_usd`` together.
 
-    Pinned queries, and those at a tier beside the ladder, stay where they are.
+    Pinned queries, and those at a tier beside the ladder, stay where they are. Once one is lowered, all of them count
+    as not explored: which of the draws are left depends on what was drawn.
     """
     ground = Ground(fleet)
     cases = [ground.survey(query) for query in queries]
     candidates = [_candidate(case, one, ground) for case, one in zip(cases, decisions, strict=True)]
     places = degrade(candidates, share_usd=share_usd, unspent_usd=unspent_usd)
+    if any(places):
+        decisions = [replace(one, propensity=1.0) for one in decisions]
     kept = zip(cases, decisions, candidates, places, strict=True)
     return Thrift(
         tuple(_lowered(case, one, candidate.rungs[place], ground) for case, one, candidate, place in kept),
@@ -139,7 +142,6 @@ def _lowered(case: Case, decision: Decision, rung: Rung, ground: Ground) -> Deci
         decision,
         tier=rung.tier,
         router="budget",
-        propensity=1.0,
         model=ground.preferred(case, rung.tier),
         reasons=(*decision.reasons, f"the budget: lowered from {decision.tier} to {rung.tier}"),
     )

@@ -39,7 +39,7 @@ def affordable(query: Query, models: Sequence[Model], *, left_usd: float) -> tup
 def within_purse(query: Query, decision: Decision, *, left_usd: float, fleet: Fleet) -> Decision | TooDear:
     """``decision``, or the next tier down (else any other) that ``left_usd`` pays for; a pinned query does not move."""
     if _pays(query, decision.tier, fleet, left_usd):
-        return decision
+        return _told(query, decision, fleet, left_usd)
     pinned = query.pin not in (None, "", "auto")
     tiers = [decision.tier] if pinned else list(_others(decision.tier, fleet))
     for tier in tiers:
@@ -54,6 +54,17 @@ def within_purse(query: Query, decision: Decision, *, left_usd: float, fleet: Fl
                 reasons=(*decision.reasons, f"max_cost_usd leaves ${left_usd:.6f}: {tier} instead of {decision.tier}"),
             )
     return _too_dear(query, [decision.tier, *tiers], fleet, left_usd)
+
+
+def _told(query: Query, decision: Decision, fleet: Fleet, left_usd: float) -> Decision:
+    """``decision``, which counts as explored only if no other draw would have been brought down.
+
+    Else the log would hold the draws of cheap tiers without those of dear ones.
+    """
+    room = (fitting(query, fleet=fleet, tier=tier) for tier in fleet.ladder)
+    if decision.propensity == 1.0 or all(not some or affordable(query, some, left_usd=left_usd) for some in room):
+        return decision
+    return replace(decision, propensity=1.0)
 
 
 def _pays(query: Query, tier: str, fleet: Fleet, left_usd: float) -> bool:

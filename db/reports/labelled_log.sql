@@ -1,4 +1,5 @@
 -- Answered queries whose answer is labelled, in order of id after :after: what was chosen, how likely, what came of it.
+-- Left out is what the budget lowered before the chosen tier was asked: nothing is known of that tier's answer.
 SELECT q.id, p.body, p.options, d.tier AS chosen, d.propensity, a.tier AS stood,
        own.grade AS chosen_grade, final.grade,
        coalesce((SELECT sum(coalesce(c.cost_usd, c.reserved_usd)) FROM calls AS c
@@ -8,7 +9,7 @@ JOIN batches AS b ON b.id = q.batch_id
 JOIN prompts AS p ON p.query_id = q.id
 JOIN answers AS a ON a.query_id = q.id
 JOIN LATERAL (
-    SELECT tier, propensity FROM decisions WHERE query_id = q.id AND kind = 'route' ORDER BY id DESC LIMIT 1
+    SELECT id, tier, propensity FROM decisions WHERE query_id = q.id AND kind = 'route' ORDER BY id DESC LIMIT 1
 ) AS d ON true
 JOIN LATERAL (
     SELECT grade FROM labels WHERE query_id = q.id AND tier = a.tier ORDER BY id DESC LIMIT 1
@@ -20,5 +21,8 @@ WHERE q.id > :after
   AND (CAST(:batch_ids AS bigint[]) IS NULL OR q.batch_id = ANY(:batch_ids))
   AND EXISTS (SELECT FROM labels WHERE query_id = q.id)
   AND b.purged_at IS NULL
+  AND NOT EXISTS (
+      SELECT FROM decisions AS l
+      WHERE l.query_id = q.id AND l.kind = 'budget' AND l.move = 'advance' AND l.from_stage = d.tier AND l.id > d.id)
 ORDER BY q.id
 LIMIT :rows

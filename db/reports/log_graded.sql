@@ -5,7 +5,10 @@ WITH newest AS (
     WHERE l.batch_id = :batch_id
     ORDER BY l.query_id, l.tier, l.id DESC
 )
-SELECT CASE WHEN r.router IN ('pin', 'gate', 'prior', 'llm', 'exploration', 'none') THEN r.router
+SELECT CASE WHEN EXISTS (
+                SELECT FROM decisions AS l
+                WHERE l.query_id = n.query_id AND l.kind = 'budget' AND l.move = 'advance') THEN 'budget'
+            WHEN r.router IN ('pin', 'gate', 'prior', 'llm', 'exploration', 'budget', 'none') THEN r.router
             ELSE 'classifier' END AS stage,
        r.tier, a.accepted, count(*) AS labels, sum(n.grade) AS grade
 FROM newest AS n

@@ -20,7 +20,7 @@ spent AS (
 ended AS (
     SELECT r.query_id, r.tier, r.propensity, r.detail ->> 'version' AS version,
            CASE WHEN l.query_id IS NOT NULL THEN 'budget'
-                WHEN r.router IN ('pin', 'gate', 'prior', 'llm', 'exploration', 'none') THEN r.router
+                WHEN r.router IN ('pin', 'gate', 'prior', 'llm', 'exploration', 'budget', 'none') THEN r.router
                 ELSE 'classifier' END AS stage,
            CASE WHEN r.confidence IS NOT NULL
                 THEN least(greatest(floor(r.confidence * 10), 0), 9)::integer END AS tenth,
@@ -38,7 +38,7 @@ SELECT stage, tier, version, tenth, answer_tier, count(*) AS queries,
        count(*) FILTER (WHERE answered) AS answered, count(*) FILTER (WHERE escalated) AS escalated,
        count(*) FILTER (WHERE stood) AS stood, count(*) FILTER (WHERE doubtful) AS doubtful,
        count(*) FILTER (WHERE open) AS open, sum(usd)::double precision AS cost_usd,
-       coalesce(sum(1 / propensity) FILTER (WHERE propensity < 1), 0)::double precision AS weight,
-       coalesce(sum(1 / propensity) FILTER (WHERE propensity < 1 AND stood), 0)::double precision AS stood_weight
+       coalesce(sum(1 / propensity) FILTER (WHERE propensity < 1 AND stage <> 'budget'), 0)::double precision AS weight,
+       coalesce(sum(1 / propensity) FILTER (WHERE propensity < 1 AND stage <> 'budget' AND stood), 0)::double precision AS stood_weight
 FROM ended
 GROUP BY stage, tier, version, tenth, answer_tier

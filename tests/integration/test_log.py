@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from cli.failure import Stop
 from cli.log_work import span_of
 from cli.main import app
+from db.labels import labelled_log
 from db.reports.log import logged_batches, pairs_of, queries_of, routes_of
 from db.session import make_engine
 
@@ -122,6 +123,37 @@ def test_labels_are_the_newest_of_each_answer(evaluate: Callable[..., Any], data
     doubted = next(own for own in report["judge"] if own["from"] == 0.4)
     assert (doubted["labels"], doubted["right"]) == (1, 1.0)
     assert labels["ece"]["scorer"] == pytest.approx((0.59 + 0.1) / 2)
+
+
+def test_what_the_budget_lowered_is_no_word_of_the_router(evaluate: Callable[..., Any], database_url: str) -> None:
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier,"
+            " router, confidence, propensity, reasons) VALUES"
+            " (1, 11, 2, 'route', 'advance', 'route', 'small', 'ready', 'small', 'budget', 0.9, 1, '{}'),"
+            " (1, 13, 2, 'route', 'advance', 'route', 'large', 'ready', 'large', 'exploration', 0.9, 0.1, '{}'),"
+            " (1, 13, 3, 'budget', 'advance', 'large', 'small', 'ready', 'large', 'budget', NULL, NULL, '{}');"
+            "INSERT INTO labels (query_id, batch_id, tier, grade, source, said_by) VALUES"
+            " (11, 1, 'small', 0, 'command', 'ann'), (13, 1, 'small', 1, 'command', 'ann')"
+        )
+    report = evaluate("--from-log")
+    assert {stage: own["queries"] for stage, own in report["stages"].items()} == {
+        "pin": 1,
+        "gate": 1,
+        "classifier": 1,
+        "budget": 2,
+    }
+    assert report["labels"]["stages"].keys() == {"budget"}
+    assert report["explored"].keys() == {"small"}, "large was drawn, but never asked"
+
+    async def chosen() -> dict[int, str]:
+        engine = make_engine(database_url)
+        try:
+            return {row.id: row.chosen async for row in labelled_log(engine, batch_ids=None)}
+        finally:
+            await engine.dispose()
+
+    assert asyncio.run(chosen()) == {11: "small"}, "of what large would have answered to the proof nothing is known"
 
 
 def test_another_router_decides_the_logged_queries_anew(evaluate: Callable[..., Any]) -> None:
