@@ -61,7 +61,7 @@ class Gate:
                     route = shortcut.ROUTE
                     await shortcut.tell((await service.status(handle, tenant=visitor.tenant)).body, said)
                     return
-                scope.setdefault("state", {})["tenant"] = visitor.tenant
+                scope.setdefault("state", {}).update(tenant=visitor.tenant, key_name=visitor.key_name)
             await self._app(scope, receive, said)
         except Exception as error:
             failure = _told(error)

@@ -23,6 +23,8 @@ class Visitor:
 
     tenant: str
     requests_per_min: int | None = None
+    key_name: str = ""
+    """Empty where no key is needed."""
 
 
 class Keyring:
@@ -50,7 +52,7 @@ class Keyring:
         # Also for a key that is nobody's, so that both take as long.
         if not hmac.compare_digest(lock.hash, key_hash(key)):
             raise unauthorized("Incorrect API key provided, or it was revoked.")
-        return Visitor(lock.tenant, lock.requests_per_min)
+        return Visitor(lock.tenant, lock.requests_per_min, lock.name)
 
 
 def _refuse_web_pages(headers: Headers) -> None:

@@ -11,7 +11,7 @@ from api.json_response import json_response
 from api.pages import Pages
 from api.service import service_of, tenant_of
 from api.shapes import LabelGiven, LabelObject, LabelSample
-from db.labels import Label, answered, label, sample_to_label
+from db.labels import UNCERTAIN, WEB, Label, answered, label, sample_to_label
 
 router = APIRouter(tags=["labels"])
 
@@ -37,15 +37,16 @@ async def page_file(name: str) -> Response:
 @router.get("/v1/pointsman/labels/sample", operation_id="sample_to_label", response_model=LabelSample)
 async def sample(
     request: Request,
-    by: Literal["doubt", "chance"] = "doubt",
+    by: Literal["mixed", "doubt", "chance"] = "mixed",
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Response:
-    """Answers that nobody labelled yet, of the tenant's newest batches.
+    """Answers that wait for a label, of the tenant's newest batches.
 
-    By ``doubt``: those that the judge was least sure about, which teach a router the most. By
-    ``chance``: any alike, which is what a figure of quality needs.
+    By ``doubt``: those that the judge was least sure about, whose labels count only where they are
+    asked for. By ``chance``: any alike, which is what a figure of quality needs. ``mixed``: both in
+    turns; ``by`` of each says which, and is to be sent along with its label.
     """
-    rows = await sample_to_label(service_of(request).engine, tenant_of(request), by_chance=by == "chance", rows=limit)
+    rows = await sample_to_label(service_of(request).engine, tenant_of(request), by=by, rows=limit)
     data = [
         {
             "object": "answer",
@@ -54,6 +55,7 @@ async def sample(
             "tier": row.tier,
             "model": row.model,
             "confidence": row.confidence,
+            "by": row.by,
             "messages": list(_messages(row.body)),
             "answer": _answer(row.response),
         }
@@ -75,7 +77,9 @@ async def label_answer(request: Request, given: LabelGiven) -> Response:
     if tier is None or tier not in row.tiers:
         asked = ", ".join(row.tiers) or "nobody"
         raise bad_request(f"There is no such answer to judge: the line was answered by {asked}.", param="tier")
-    await label(service.engine, [Label(row.query_id, tier, given.grade)], source="web", said_by=tenant)
+    source = UNCERTAIN if given.by == "doubt" else WEB
+    said_by = request.state.key_name or tenant
+    await label(service.engine, [Label(row.query_id, tier, given.grade)], source=source, said_by=said_by)
     told = {"object": "label", "batch_id": given.batch_id, "custom_id": given.custom_id, "tier": tier}
     return json_response({**told, "grade": given.grade})
 

@@ -250,6 +250,8 @@ class LabelGiven(Shape):
     grade: Annotated[float, Field(ge=0, le=1)]
     """0 wrong to 1 right."""
     tier: Name | None = None
+    by: Literal["doubt", "chance"] | None = None
+    """How the answer came up, as its sample says: what is said by doubt stays out of figures and learning."""
 
 
 class LabelObject(Shape):
@@ -278,6 +280,7 @@ class AnswerToJudge(Shape):
     tier: str
     model: str
     confidence: float | None
+    by: Literal["doubt", "chance"]
     messages: list[MessageToJudge]
     answer: str
 

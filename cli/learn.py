@@ -15,11 +15,17 @@ BatchesOption = Annotated[
     typer.Option("--batch", metavar="BATCH", help="Of this batch only; may be given several times (default: all)."),
 ]
 
+AllLabelsOption = Annotated[
+    bool,
+    typer.Option("--all-labels", help="Also those of answers that were shown because they were doubtful."),
+]
+
 
 @app.command(name="off-policy")
 def off_policy(
     router: RouterOption = None,
     batch: BatchesOption = None,
+    all_labels: AllLabelsOption = False,
     fleet: FleetOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -31,13 +37,16 @@ def off_policy(
     """
     from cli import learn_work
 
-    learn_work.estimate(router=router, batches=batch, fleet_path=fleet, seed=seed, as_json=as_json)
+    learn_work.estimate(
+        router=router, batches=batch, all_labels=all_labels, fleet_path=fleet, seed=seed, as_json=as_json
+    )
 
 
 @app.command()
 def retrain(
     name: Annotated[str, typer.Option(metavar="NAME", help="What to register the new router as.")],
     batch: BatchesOption = None,
+    all_labels: AllLabelsOption = False,
     held_out: Annotated[
         Path | None,
         typer.Option(
@@ -62,6 +71,7 @@ def retrain(
     learn_work.retrain(
         name=name,
         batches=batch,
+        all_labels=all_labels,
         held_out=held_out,
         dry_run=dry_run,
         fleet_path=fleet,

@@ -19,7 +19,7 @@ from cli.console import emit, err, out
 from cli.failure import Code
 from cli.opened import read_settings, the_batch
 from cli.router_work import in_words, training_bar
-from db.labels import labelled_log
+from db.labels import count_uncertain, labelled_log
 from evaluation.artefact import Artefact, save
 from evaluation.bandit import train_from_log
 from evaluation.data import Kind, read_dataset
@@ -37,13 +37,19 @@ HELD_OUT: Final = 3
 
 
 def estimate(
-    *, router: str | None, batches: Sequence[str] | None, fleet_path: Path | None, seed: int, as_json: bool
+    *,
+    router: str | None,
+    batches: Sequence[str] | None,
+    all_labels: bool,
+    fleet_path: Path | None,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """See `cli.learn.off_policy`."""
     with in_words():
         fleet = read_settings(fleet_path).fleet()
         artefact = router_registry.open_router(router)
-        book = log_book(_read(batches), fleet)
+        book = log_book(_read(batches, all_labels=all_labels), fleet)
         own = _choices(book.queries, fleet, artefact)
         log = book.log(own.p_ok)
         loss = book.loss(quality_weight=fleet.router.quality_weight)
@@ -77,6 +83,7 @@ def retrain(
     *,
     name: str,
     batches: Sequence[str] | None,
+    all_labels: bool,
     held_out: Path | None,
     dry_run: bool,
     fleet_path: Path | None,
@@ -89,7 +96,7 @@ def retrain(
         fleet = settings.fleet()
         if not dry_run:
             router_registry.check_free(name)
-        book = log_book(_read(batches), fleet)
+        book = log_book(_read(batches, all_labels=all_labels), fleet)
         taught, kept = (book, None) if held_out else _split(book, seed=seed)
         with training_bar(f"{len(taught):,} labelled queries") as tell:
             artefact = train_from_log(taught, name=name, seed=seed, now=datetime.now(UTC), progress=tell)
@@ -168,14 +175,22 @@ def _choices(queries: Sequence[Query], fleet: Fleet, artefact: Artefact) -> Choi
     return choices(queries, fleet=fleet, predictor=predictor_of(artefact))
 
 
-def _read(handles: Sequence[str] | None) -> list[Logged]:
-    """The labelled queries of those batches, or of all."""
+def _read(handles: Sequence[str] | None, *, all_labels: bool) -> list[Logged]:
+    """The labelled queries of those batches, or of all. Says how many it leaves out."""
 
-    async def work(engine: AsyncEngine) -> list[Logged]:
+    async def work(engine: AsyncEngine) -> tuple[list[Logged], int]:
         ids = None if not handles else [(await the_batch(engine, handle)).id for handle in handles]
-        return [_logged(row) async for row in labelled_log(engine, batch_ids=ids)]
+        rows = [_logged(row) async for row in labelled_log(engine, batch_ids=ids, all_labels=all_labels)]
+        return rows, 0 if all_labels else await count_uncertain(engine, batch_ids=ids)
 
-    return with_database(read_settings(), work)
+    rows, left_out = with_database(read_settings(), work)
+    if left_out:
+        err.print(
+            f"{left_out:,} labelled queries are left out: they were shown because they were doubtful, and are no "
+            "sample of the log. --all-labels takes them.",
+            style="yellow",
+        )
+    return rows
 
 
 def _logged(row: Row[Any]) -> Logged:

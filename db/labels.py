@@ -16,6 +16,11 @@ AT_ONCE = 2000
 """Rows of one statement."""
 
 
+WEB, UNCERTAIN = "web", "web-uncertain"
+"""Sources of what was said on the page: of an answer that came by chance, and of one that came because it was doubtful.
+A figure over the latter is one of doubtful answers, not of all (`labels.source`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Label:
     """How right ``tier``'s answer to a query is, 0 to 1."""
@@ -40,13 +45,24 @@ async def label(engine: AsyncEngine, labels: Sequence[Label], *, source: str, sa
     return len(written)
 
 
-async def sample_to_label(engine: AsyncEngine, tenant: str, *, by_chance: bool, rows: int) -> Sequence[Row[Any]]:
-    """Answers of the tenant that stand and have no label: the most doubtful first, or in an order that is no order."""
-    return await fetch(engine, report("sample_to_label"), tenant=tenant, by_chance=by_chance, rows=rows)
+async def sample_to_label(engine: AsyncEngine, tenant: str, *, by: str, rows: int) -> Sequence[Row[Any]]:
+    """Answers of the tenant that stand and wait for a label. ``by`` is doubt, chance, or mixed: both in turns."""
+    return await fetch(engine, report("sample_to_label"), tenant=tenant, by=by, rows=rows)
 
 
-async def labelled_log(engine: AsyncEngine, *, batch_ids: Sequence[int] | None) -> AsyncIterator[Row[Any]]:
-    """Every labelled query of those batches (None: of all), by id; see ``labelled_log.sql``."""
+async def count_uncertain(engine: AsyncEngine, *, batch_ids: Sequence[int] | None) -> int:
+    """Queries that `labelled_log` leaves out: all that was said of them was asked by doubt."""
+    ids = None if batch_ids is None else list(batch_ids)
+    return int((await fetch(engine, report("labels_uncertain"), batch_ids=ids))[0].n)
+
+
+async def labelled_log(
+    engine: AsyncEngine, *, batch_ids: Sequence[int] | None, all_labels: bool = False
+) -> AsyncIterator[Row[Any]]:
+    """Every labelled query of those batches (None: of all), by id; see ``labelled_log.sql``.
+
+    Labels that were asked by doubt count only with ``all_labels``.
+    """
     after = 0
     while True:
         rows = await fetch(
@@ -54,6 +70,7 @@ async def labelled_log(engine: AsyncEngine, *, batch_ids: Sequence[int] | None) 
             report("labelled_log"),
             after=after,
             batch_ids=None if batch_ids is None else list(batch_ids),
+            all_labels=all_labels,
             rows=AT_ONCE,
         )
         for row in rows:

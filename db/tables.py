@@ -474,7 +474,7 @@ labels = Table(
     Column("batch_id", BigInteger, nullable=False),
     Column("tier", Text, nullable=False, comment="whose answer is meant: the one that stood, or one that was rejected"),
     Column("grade", Double, nullable=False, comment="0 wrong to 1 right"),
-    Column("source", Text, nullable=False, comment="file, command, web"),
+    Column("source", Text, nullable=False, comment="file, command, web, web-uncertain"),
     Column("said_by", Text, nullable=False),
     Column("at", _MOMENT, nullable=False, server_default=_NOW),
     CheckConstraint("grade >= 0 AND grade <= 1", name="grade_share"),

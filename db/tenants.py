@@ -43,6 +43,8 @@ class Lock:
     hash: bytes = field(repr=False)
     tenant: str
     requests_per_min: int | None
+    name: str = ""
+    """That of the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +118,12 @@ class Tenants:
         rows = await fetch(
             self._engine,
             text(
-                "SELECT k.hash, k.tenant, t.requests_per_min FROM api_keys AS k"
+                "SELECT k.hash, k.tenant, t.requests_per_min, k.name FROM api_keys AS k"
                 " LEFT JOIN tenants AS t ON t.name = k.tenant WHERE k.id = :id AND k.revoked_at IS NULL"
             ),
             id=id_,
         )
-        return Lock(bytes(rows[0].hash), rows[0].tenant, rows[0].requests_per_min) if rows else None
+        return Lock(bytes(rows[0].hash), rows[0].tenant, rows[0].requests_per_min, rows[0].name) if rows else None
 
     async def has_keys(self) -> bool:
         """Whether a key was ever made; a revoked one counts."""

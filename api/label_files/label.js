@@ -4,6 +4,7 @@ import { ask, forget, keep, reason } from "/dashboard/key.js";
 
 let waiting = [];
 let shown = null;
+let past = [];
 let said = 0;
 let busy = false;
 const skipped = new Set();
@@ -14,11 +15,17 @@ const tell = (words) => { byId("news").textContent = words; };
 // Nothing is said twice: what was skipped stays away until the page is opened again.
 async function next() {
   if (!waiting.length && !(await more())) return;
-  shown = waiting.shift();
+  show(waiting.shift());
+}
+
+function show(each) {
+  shown = each;
   byId("answer-title").textContent = shown.custom_id;
-  byId("meta").textContent = [shown.tier, shown.model, shown.confidence === null ? "not judged" : `confidence ${shown.confidence.toFixed(2)}`].join(" · ");
+  byId("meta").textContent = [shown.tier, shown.model, shown.confidence === null ? "not judged" : `confidence ${shown.confidence.toFixed(2)}`, shown.by === "doubt" ? "shown for its doubt" : "shown by chance"].join(" · ");
   byId("question").replaceChildren(...shown.messages.map(({ role, text }) => h("pre", { tabindex: "0", role: "region", "aria-label": `Question, ${role}` }, h("span", { class: "role" }, role), text)));
   byId("text").textContent = shown.answer || "(empty)";
+  byId("progress").textContent = `${said} labelled · ${waiting.length} more in this round`;
+  byId("undo").disabled = !past.length;
   byId("answer").hidden = false;
   byId("answer-title").focus({ preventScroll: true });
 }
@@ -30,7 +37,7 @@ async function more() {
     if (!response.ok) throw new Error(await reason(response));
     waiting = (await response.json()).data.filter((each) => !skipped.has(name(each)));
     if (!waiting.length) done(skipped.size ? "Only skipped answers are left." : "No answer waits for a label.");
-    else tell(said ? `${said} labelled` : "Is the answer right? Press y, n, or s to skip.");
+    else if (!past.length) tell("Is the answer right? Press y, n, s to skip, u to take the last one back.");
   } catch (error) {
     done(`It cannot be asked: ${error.message}`);
   }
@@ -40,6 +47,7 @@ async function more() {
 function done(words) {
   shown = null;
   byId("answer").hidden = true;
+  byId("progress").textContent = "";
   tell(said ? `${words} ${said} labelled.` : words);
 }
 
@@ -49,14 +57,17 @@ async function say(grade) {
   try {
     if (grade === null) skipped.add(name(shown));
     else {
-      const { batch_id, custom_id, tier } = shown;
+      const { batch_id, custom_id, tier, by } = shown;
       const response = await ask("/v1/pointsman/labels", {
-        method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ batch_id, custom_id, tier, grade }),
+        method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ batch_id, custom_id, tier, grade, by }),
       });
       if (!response.ok) throw new Error(await reason(response));
-      said += 1;
+      said += shown.said === undefined ? 1 : 0;
+      shown.said = grade;
+      skipped.delete(name(shown));
       tell(`${custom_id}: ${grade ? "right" : "wrong"}. ${said} labelled.`);
     }
+    past.push(shown);
     await next();
   } catch (error) {
     tell(`It was not taken: ${error.message}`);
@@ -65,8 +76,19 @@ async function say(grade) {
   }
 }
 
+// Labels are only added, and the newest counts: so what was said stays until something else is said of it.
+function undo() {
+  if (busy || !past.length) return;
+  if (shown) waiting.unshift(shown);
+  const back = past.pop();
+  skipped.delete(name(back));
+  show(back);
+  tell(back.said === undefined ? "Back to what you skipped." : `You said ${back.said ? "right" : "wrong"}: say it anew, or skip to leave it so.`);
+}
+
 async function again() {
   waiting = [];
+  past = [];
   byId("answer").hidden = true;
   shown = null;
   await next();
@@ -75,10 +97,12 @@ async function again() {
 byId("right").addEventListener("click", () => say(1));
 byId("wrong").addEventListener("click", () => say(0));
 byId("skip").addEventListener("click", () => say(null));
+byId("undo").addEventListener("click", undo);
 const KEYS = { y: 1, n: 0, s: null };
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.target.matches("input:not([type=radio])")) return;
-  if (Object.hasOwn(KEYS, event.key.toLowerCase())) say(KEYS[event.key.toLowerCase()]);
+  if (event.key.toLowerCase() === "u") undo();
+  else if (Object.hasOwn(KEYS, event.key.toLowerCase())) say(KEYS[event.key.toLowerCase()]);
 });
 for (const input of document.querySelectorAll("input[name=by]")) input.addEventListener("change", again);
 byId("key-form").addEventListener("submit", (event) => {
@@ -95,7 +119,7 @@ function change() {
   byId("key").open = false;
   skipped.clear();
   said = 0;
-  for (const id of ["answer-title", "meta", "question", "text"]) byId(id).replaceChildren();
+  for (const id of ["answer-title", "meta", "question", "text", "progress"]) byId(id).replaceChildren();
   again();
 }
 

@@ -1,10 +1,10 @@
 -- How right the labelled answers of a batch are, by tier, and which of them are the answers that stood.
--- Of several labels for one answer the newest counts.
+-- Of several labels for one answer the newest counts; what was asked because it was doubtful would flatter nobody.
 SELECT n.tier, coalesce(a.tier = n.tier AND q.state = 'done', false) AS stood, count(*) AS labels, avg(n.grade) AS grade
 FROM (
     SELECT DISTINCT ON (query_id, tier) query_id, tier, grade
     FROM labels
-    WHERE batch_id = :batch_id
+    WHERE batch_id = :batch_id AND source <> 'web-uncertain'
     ORDER BY query_id, tier, id DESC
 ) AS n
 JOIN queries AS q ON q.id = n.query_id

@@ -1,5 +1,6 @@
 -- Answered queries whose answer is labelled, in order of id after :after: what was chosen, how likely, what came of it.
 -- Left out is what the budget lowered before the chosen tier was asked: nothing is known of that tier's answer.
+-- What was asked because it was doubtful counts only with :all_labels: it is no sample of the log.
 SELECT q.id, p.body, p.options, d.tier AS chosen, d.propensity, a.tier AS stood,
        own.grade AS chosen_grade, final.grade,
        coalesce((SELECT sum(coalesce(c.cost_usd, c.reserved_usd)) FROM calls AS c
@@ -12,10 +13,14 @@ JOIN LATERAL (
     SELECT id, tier, propensity FROM decisions WHERE query_id = q.id AND kind = 'route' ORDER BY id DESC LIMIT 1
 ) AS d ON true
 JOIN LATERAL (
-    SELECT grade FROM labels WHERE query_id = q.id AND tier = a.tier ORDER BY id DESC LIMIT 1
+    SELECT grade FROM labels
+    WHERE query_id = q.id AND tier = a.tier AND (:all_labels OR source <> 'web-uncertain')
+    ORDER BY id DESC LIMIT 1
 ) AS final ON true
 LEFT JOIN LATERAL (
-    SELECT grade FROM labels WHERE query_id = q.id AND tier = d.tier ORDER BY id DESC LIMIT 1
+    SELECT grade FROM labels
+    WHERE query_id = q.id AND tier = d.tier AND (:all_labels OR source <> 'web-uncertain')
+    ORDER BY id DESC LIMIT 1
 ) AS own ON true
 WHERE q.id > :after
   AND (CAST(:batch_ids AS bigint[]) IS NULL OR q.batch_id = ANY(:batch_ids))

@@ -1,8 +1,9 @@
 -- How right the labelled answers of a batch that stand are, by who routed the query and to which tier it went first.
+-- What was asked because it was doubtful would flatter nobody, and is left out.
 WITH newest AS (
     SELECT DISTINCT ON (l.query_id, l.tier) l.query_id, l.tier, l.grade
     FROM labels AS l
-    WHERE l.batch_id = :batch_id
+    WHERE l.batch_id = :batch_id AND l.source <> 'web-uncertain'
     ORDER BY l.query_id, l.tier, l.id DESC
 )
 SELECT CASE WHEN EXISTS (

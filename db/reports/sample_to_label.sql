@@ -1,7 +1,9 @@
--- Answers of the tenant's newest batches that stand and have no label: the most doubtful first, or any.
+-- Answers of the tenant's newest batches that stand and wait for a label: by doubt, by chance, or mixed, in turns.
 -- Doubt is 1 where the judge held right and wrong for alike; an answer that nobody judged comes after all others.
+--
+-- By chance also what has a label by doubt only comes: without it, a sample by chance would lack the doubtful.
 WITH recent AS MATERIALIZED (  -- bounded: a page is no place to sort a million answers
-    SELECT a.query_id, b.handle, a.tier, a.model, a.confidence
+    SELECT a.query_id, b.handle, a.tier, a.model, a.confidence, md5(a.query_id::text) AS lot
     FROM (
         SELECT * FROM batches WHERE tenant = :tenant AND purged_at IS NULL ORDER BY created_at DESC LIMIT 1000
     ) AS b
@@ -10,17 +12,28 @@ WITH recent AS MATERIALIZED (  -- bounded: a page is no place to sort a million 
     ORDER BY b.created_at DESC, q.id DESC
     LIMIT 20000
 ),
-picked AS (
-    SELECT r.*, row_number() OVER (
-        ORDER BY CASE WHEN :by_chance THEN 0 ELSE abs(r.confidence - 0.5) END NULLS LAST, md5(r.query_id::text)
-    ) AS place
+by_chance AS MATERIALIZED (
+    SELECT r.*, 'chance' AS by, row_number() OVER (ORDER BY r.lot) AS place
     FROM recent AS r
-    WHERE NOT EXISTS (SELECT FROM labels AS l WHERE l.query_id = r.query_id AND l.tier = r.tier)
+    WHERE CAST(:by AS text) <> 'doubt' AND NOT EXISTS (
+        SELECT FROM labels AS l WHERE l.query_id = r.query_id AND l.tier = r.tier AND l.source <> 'web-uncertain')
+    ORDER BY place
+    LIMIT CASE CAST(:by AS text) WHEN 'mixed' THEN (CAST(:rows AS integer) + 1) / 2 ELSE CAST(:rows AS integer) END
+),
+by_doubt AS (
+    SELECT r.*, 'doubt' AS by, row_number() OVER (ORDER BY abs(r.confidence - 0.5) NULLS LAST, r.lot) AS place
+    FROM recent AS r
+    WHERE CAST(:by AS text) <> 'chance'
+      AND NOT EXISTS (SELECT FROM labels AS l WHERE l.query_id = r.query_id AND l.tier = r.tier)
+      AND NOT EXISTS (SELECT FROM by_chance AS c WHERE c.query_id = r.query_id)
     ORDER BY place
     LIMIT :rows
+),
+picked AS (
+    SELECT * FROM by_chance UNION ALL SELECT * FROM by_doubt ORDER BY place, by LIMIT :rows
 )
-SELECT k.handle AS batch_id, p.custom_id, k.tier, k.model, k.confidence, p.body, a.response
+SELECT k.handle AS batch_id, p.custom_id, k.tier, k.model, k.confidence, k.by, p.body, a.response
 FROM picked AS k
 JOIN prompts AS p ON p.query_id = k.query_id
 JOIN answers AS a ON a.query_id = k.query_id
-ORDER BY k.place
+ORDER BY k.place, k.by

@@ -7,7 +7,9 @@ JOIN LATERAL (
 ) AS d ON true
 LEFT JOIN answers AS a ON a.query_id = s.query_id
 LEFT JOIN LATERAL (
-    SELECT grade FROM labels WHERE query_id = s.query_id AND tier = a.tier ORDER BY id DESC LIMIT 1
+    SELECT grade FROM labels
+    WHERE query_id = s.query_id AND tier = a.tier AND source <> 'web-uncertain'
+    ORDER BY id DESC LIMIT 1
 ) AS l ON true
 WHERE (CAST(:router AS text) IS NULL OR s.router = :router)
   AND (CAST(:batch_id AS bigint) IS NULL OR s.batch_id = :batch_id)
