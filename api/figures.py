@@ -18,6 +18,8 @@ from api.router_card import router_card
 from api.window import Window
 from db.presence import ALIVE_S
 from db.reports import ask
+from db.reports.drift import drift_windows
+from evaluation.drift import FeatureDrift, drift_of
 from providers.overview import DeploymentState, overview
 from routing.fleet import Fleet
 
@@ -27,6 +29,8 @@ BATCHES: Final = 12
 _BATCH_RATE_S: Final = 30.0
 _KEPT_RATES: Final = 120
 _SLOW_S: Final = 10.0
+_DRIFT_S: Final = 600.0
+"""Drift is read from thousands of rows, and takes hours to come."""
 
 
 @dataclass(slots=True)
@@ -43,6 +47,8 @@ class Seen:
     unanswered: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     labels: Sequence[Row[Any]] = ()
     router: Mapping[str, Any] = field(default_factory=dict)
+    drifts: Sequence[FeatureDrift] = ()
+    """Of all tenants: the newest decisions against the first under the router that serves."""
     deployments: Mapping[str, DeploymentState] | None = None
     """None: no Redis, or it is away."""
 
@@ -62,6 +68,7 @@ class Figures:
         self._ended: dict[tuple[int, datetime], Mapping[str, int]] = {}
         self._progress: dict[int, deque[tuple[float, int]]] = {}
         self._slow = Fresh(self._look_slowly, for_s=_SLOW_S)
+        self._drifts = Fresh(self._look_at_drift, for_s=_DRIFT_S)
 
     async def look(self, tenants: Collection[str], *, window: bool = True) -> float:
         """Sees everything anew; batches only of ``tenants``. Returns the seconds that it took."""
@@ -79,6 +86,7 @@ class Figures:
         if window:
             await self.window.refresh()
         seen.labels, seen.router = await self._slow(None)
+        seen.drifts = await self._drifts(None)
         seen.deployments = await self._deployments()
         self.seen = seen
         self._remember(tenants)
@@ -113,6 +121,10 @@ class Figures:
     async def _look_slowly(self, _: None) -> tuple[Sequence[Row[Any]], Mapping[str, Any]]:
         """What changes when somebody does something by hand."""
         return await ask(self._engine, "live_labels"), await router_card(self._engine, self.fleet)
+
+    async def _look_at_drift(self, _: None) -> Sequence[FeatureDrift]:
+        windows = await drift_windows(self._engine)
+        return drift_of(windows.reference, windows.recent)
 
     async def _deployments(self) -> Mapping[str, DeploymentState] | None:
         if self._redis is None:

@@ -16,7 +16,7 @@ from api.figures import RATE_S, Figures
 from api.snapshot import DRIFT
 from api.tally import BOUNDS_MS, Tally
 from api.window import KEPT, STEP
-from evaluation.drift import stability_index
+from evaluation.drift import SHIFT, stability_index
 from providers.breaker import Circuit
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 
@@ -142,6 +142,16 @@ class FleetMetrics(Collector):
             if index is not None:
                 drift.add_metric((), index)
         yield drift
+        long = GaugeMetricFamily(
+            "pointsman_router_drift_psi",
+            "Stability index of the newest decisions against the first under this router; untold of too few.",
+            labels=("figure",),
+        )
+        for one in seen.drifts:
+            # Where chance alone could call for an alarm, there is nothing to tell.
+            if one.psi is not None and one.by_chance < SHIFT:
+                long.add_metric((one.feature,), one.psi)
+        yield long
         grade = GaugeMetricFamily("pointsman_label_grade", "Mean grade, 0 to 1, of labelled answers.", labels=("tier",))
         labels = GaugeMetricFamily("pointsman_labels", "Labelled answers, of the newest labels.", labels=("tier",))
         for tier in sorted({row.tier for row in seen.labels}):

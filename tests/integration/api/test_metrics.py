@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +14,12 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.fleet_metrics import MOST, OTHER, FleetMetrics
+from api.live import LOOK_S
+from db.reports.drift import REFERENCE
 from settings import ROOT
 from tests.integration.api.conftest import Served
 from tests.integration.api.test_figures import submitted
+from tests.integration.test_drift import decide
 
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
 BOARD = ROOT / "deploy" / "grafana" / "pointsman.json"
@@ -69,6 +73,22 @@ def test_counters_only_grow(served: Served, client: httpx.Client) -> None:
     assert counters
     assert all(after[key] >= before[key] for key in counters)
     assert value(after, "pointsman_answers_total", tier="small") == 4
+
+
+def test_drift_is_told_of_each_feature_once_there_is_enough_of_it(served: Served, client: httpx.Client) -> None:
+    figures = served.app.state.service.figures
+
+    async def story(bench: Any) -> None:
+        await decide(bench, 1, REFERENCE)
+        await decide(bench, REFERENCE + 1, REFERENCE + 1000, small=2)
+
+    assert not any(name == "pointsman_router_drift_psi" for name, _ in samples(client.get("/metrics").text))
+    served.play(story)
+    figures._drifts.forget(None)
+    time.sleep(LOOK_S)
+    told = samples(client.get("/metrics").text)
+    assert value(told, "pointsman_router_drift_psi", figure="tier") > 0.25
+    assert value(told, "pointsman_router_drift_psi", figure="score") < 0.1
 
 
 def test_no_label_has_more_values_than_are_allowed(served: Served) -> None:
