@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from typing import assert_never
 
@@ -126,9 +126,8 @@ class _Stay:
             choice = await self._choose()
             match choice:
                 case Admitted(grant=grant):
-                    sent = await self._commit_intent(choice)
+                    sent = await self._or_give_back(self._commit_intent(choice), grant)
                     if sent is None:
-                        await self.station.admission.settle(grant, used_tokens=0, outcome=None)
                         return None
                     for result in await self._call_or_race(sent, grant):
                         await self._record()
@@ -214,18 +213,27 @@ class _Stay:
         """The hedge: a further call under the same claim, where its limits and the budget have room for it now."""
         if not affordable(self.query, (model,), left_usd=self.left_usd):
             return None
+        intent = await self._intent(model, purpose="hedge")
         grant = await self.station.admission.reserve(model, tokens=self.tokens)
         if isinstance(grant, Wait):
             return None
-        intent = await self._intent(model, purpose="hedge")
         began = time.monotonic()
-        sent = await self.station.ledger.intend(intent)
+        sent = await self._or_give_back(self.station.ledger.intend(intent), grant)
         if sent is None:
-            await self.station.admission.settle(grant, used_tokens=0, outcome=None)
             return None
         self.leased_at = began
         self.left_usd -= intent.reserved_usd
         return Racer(sent, asyncio.create_task(self._call(sent, grant)))
+
+    async def _or_give_back(self, committing: Awaitable[Sent | None], grant: Grant) -> Sent | None:
+        """What ``committing`` gives. Where that is nothing, or an error, nothing is sent: ``grant`` holds no room."""
+        sent = None
+        try:
+            sent = await committing
+        finally:
+            if sent is None:
+                await self.station.admission.settle(grant, used_tokens=0, outcome=None)
+        return sent
 
     async def _intent(self, model: Model, *, purpose: str) -> Intent:
         return Intent(

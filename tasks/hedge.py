@@ -8,9 +8,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import structlog
+
 from db.records import Result, Sent
 from routing.outcome import Completion, Outcome
 from tasks.station import Station
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,13 @@ async def race(
     ``first`` has given nothing for ``after_s`` seconds.
     """
     await asyncio.wait({first.call}, timeout=after_s)
-    other = None if first.call.done() else await second()
+    other = None
+    try:
+        if not first.call.done():
+            other = await second()
+    except Exception as error:
+        # The first call is under way, and paid for: what keeps it from a race must not keep it from its answer.
+        log.warning("no_hedge", error=type(error).__name__)
     racers = {racer.call: racer for racer in (first, other) if racer is not None}
     came: list[Result] = []
     while racers:

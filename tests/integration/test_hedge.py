@@ -1,14 +1,17 @@
 """Two calls race for one query: the first completion counts, both are in the ledger."""
 
 import asyncio
+from dataclasses import replace
 
 from db.records import Result, Sent
-from providers.admission import Admission
+from providers.admission import Admission, Wait
 from providers.pool import Pool
 from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
+from tasks.answer import answer
 from tasks.hedge import Racer, race
 from tasks.station import Station
 from tests.integration.bench import Bench, OnBench
+from tests.integration.whole_way import station_of
 
 LATE = Failure(FailureKind.OVERLOADED, "a test")
 
@@ -66,6 +69,44 @@ def test_the_first_completion_counts_and_the_loser_is_recorded(on_bench: OnBench
         assert [result.outcome for result in came] == [completion("quick")]
         outcomes = [row.outcome for row in await bench.rows("SELECT outcome FROM calls ORDER BY id")]
         assert outcomes == ["ok", None], "the loser is recorded here; the winner with the query's move"
+
+    on_bench(story)
+
+
+def test_a_hedge_that_cannot_be_committed_leaves_the_first_call_to_answer(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        query_id = await bench.at_tier()
+        await bench.claim("small", query_id)
+        first = await racer(bench, query_id, completion("slow"), after_s=0.2)
+
+        async def unwritable() -> Racer:
+            intent = await bench.intent(query_id, epoch=(await bench.row(query_id)).epoch)
+            await bench.ledger.intend(replace(intent, purpose="\ud800"))
+            raise AssertionError("it was written")
+
+        async with station_of(bench, bench.fleet) as station:
+            came = await race(first, after_s=0.01, second=unwritable, station=station)
+        assert [result.outcome for result in came] == [completion("slow")]
+
+    on_bench(story)
+
+
+def test_a_claim_that_fails_gives_its_leave_to_call_back(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        tier = bench.fleet.tiers["small"]
+        only = replace(bench.fleet.models[tier.models[0]], max_concurrency=1)
+        unwritable = replace(only, model="\ud800")
+        fleet = replace(
+            bench.fleet,
+            models={**bench.fleet.models, only.name: unwritable},
+            tiers={**bench.fleet.tiers, "small": replace(tier, models=(only.name,))},
+        )
+        query_id = await bench.at_tier()
+        async with station_of(bench, fleet) as station:
+            assert await answer("small", [query_id], station) == {}
+            assert not await bench.rows("SELECT 1 FROM calls")
+            grants = [await station.admission.reserve(unwritable, tokens=1) for _ in range(2)]
+            assert [isinstance(grant, Wait) for grant in grants] == [False, True], "one place, and it was free"
 
     on_bench(story)
 
