@@ -1,6 +1,7 @@
 """Sending: one call to one deployment, and what became of it."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +32,12 @@ _CONNECT_S: Final = 10.0
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")
 _NO_USAGE: Final = Usage()
 _LONGEST_ID: Final = 200
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""RFC 9110, 5.6.2."""
+
+_FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding"})
+"""Said by the wire itself: said twice, two readers could part the requests of a connection differently."""
+
 _KEY_SLOT: Final = "{api_key}"
 """Where a header of the fleet holds this, the key goes there instead of where the protocol has it."""
 
@@ -209,6 +216,8 @@ def _check_headers(provider: Provider) -> None:
     for name, value in provider.headers.items():
         if not (name.isascii() and name.isprintable() and value.isascii() and value.isprintable()):
             raise UnsendableHeader(f"provider {provider.name}: the header {name!r} has characters beyond ASCII")
+        if not _TOKEN.fullmatch(name) or name.lower() in _FRAMING:
+            raise UnsendableHeader(f"provider {provider.name}: {name!r} is no header that can be set; leave it out")
 
 
 def _headers(adapter: Adapter, *, key: str | None, call_id: int | None) -> dict[str, str]:

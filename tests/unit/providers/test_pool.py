@@ -101,6 +101,12 @@ def test_a_header_that_http_cannot_carry_is_found_before_any_call(value: str) ->
         Pool(fleet(headers={"x-region": value}), environ={})
 
 
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "Host", "x-a: 1, x-b", "x a", ""])
+def test_a_header_that_would_part_requests_otherwise_is_found_before_any_call(name: str) -> None:
+    with pytest.raises(UnsendableHeader, match="leave it out"):
+        Pool(fleet(headers={name: "5"}), environ={})
+
+
 def test_without_its_key_nothing_is_sent() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         raise AssertionError("sent")
