@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.batches import with_database
@@ -60,8 +61,9 @@ def drift(
         table = Table("feature", "PSI", "by chance up to", "", "what moved most")
         for one in told:
             psi = "–" if one.psi is None else f"{one.psi:.3f}"
-            style = _STYLES[one.drift]
-            table.add_row(one.feature, psi, f"{one.by_chance:.3f}", f"[{style}]{one.drift}[/]", plain(one.moved))
+            # Not as markup, which our consoles show as it is.
+            word = Text(one.drift.value, style=_STYLES[one.drift])
+            table.add_row(one.feature, psi, f"{one.by_chance:.3f}", word, plain(one.moved))
         out.print(f"The newest {now:,} decisions against the first {then:,} under this router")
         out.print(table)
     if any(one.drift is Drift.SHIFTED for one in told):

@@ -74,3 +74,12 @@ def test_too_few_decisions_are_said_to_be_too_few(on_bench: OnBench, settings: S
     on_bench(lambda bench: decide(bench, 1, decisions))
     told = drift(settings, "--reference", "30", code=2)
     assert "30 of each are the least" in told["error"]["message"]
+
+
+def test_the_table_has_words_and_no_markup(on_bench: OnBench, settings: Settings) -> None:
+    on_bench(lambda bench: decide(bench, 1, 500))
+    environ = {"POINTSMAN_HOME": str(settings.home), "DATABASE_URL": settings.database_url, "PATH": ""}
+    command = [sys.executable, "-m", "cli.main", "drift", "--reference", "300"]
+    told = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert "stable" in told
+    assert "[" not in told
