@@ -1,6 +1,8 @@
 """``pointsman drift``: whether queries, and where they go, are still what the router was promoted on."""
 
-from typing import Annotated, Any
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
 
 import typer
 from rich.table import Table
@@ -12,7 +14,7 @@ from cli.console import emit, out, plain
 from cli.failure import Code, Stop
 from cli.opened import read_settings
 from cli.run import JsonOption
-from db.reports.drift import RECENT, REFERENCE, Windows, drift_windows
+from db.reports.drift import RECENT, REFERENCE, Windows, drift_times, drift_windows
 from evaluation.drift import ENOUGH, SHIFT, WATCH, Drift, drift_of
 
 app = typer.Typer()
@@ -26,6 +28,10 @@ def drift(
         int, typer.Option(min=ENOUGH, max=100_000, help="Decisions to compare with: the first under this router.")
     ] = REFERENCE,
     recent: Annotated[int, typer.Option(min=ENOUGH, max=100_000, help="Newest decisions.")] = RECENT,
+    last: Annotated[
+        str | None, typer.Option(metavar="SPAN", help="Instead: the decisions of the last 24h, or 7d, …")
+    ] = None,
+    against: Annotated[str, typer.Option(metavar="SPAN", help="… against those of so long before.")] = "7d",
     as_json: JsonOption = False,
 ) -> None:
     """Compare the newest routing decisions with the first ones since the router was promoted.
@@ -33,7 +39,13 @@ def drift(
     By the population stability index of each feature; exits with 1 where one has shifted, for an alarm.
     """
 
+    now_at = datetime.now(UTC)
+    between = None if last is None else now_at - _span("--last", last)
+    since = None if between is None else between - _span("--against", against)
+
     async def work(engine: AsyncEngine) -> Windows:
+        if between is not None and since is not None:
+            return await drift_times(engine, since=since, between=between, until=now_at)
         return await drift_windows(engine, reference=reference, recent=recent)
 
     windows = with_database(read_settings(), work)
@@ -41,7 +53,7 @@ def drift(
     if min(then, now) < ENOUGH:
         raise Stop(
             f"There are {then:,} decisions to compare with and {now:,} after them; {ENOUGH} of each are the least.",
-            hint="Route more, or compare fewer: --reference N.",
+            hint="Route more, or compare fewer: --reference N; or longer stretches: --last 24h --against 7d.",
             code=Code.USAGE,
         )
     told = drift_of(windows.reference, windows.recent)
@@ -64,7 +76,20 @@ def drift(
             # Not as markup, which our consoles show as it is.
             word = Text(one.drift.value, style=_STYLES[one.drift])
             table.add_row(one.feature, psi, f"{one.by_chance:.3f}", word, plain(one.moved))
-        out.print(f"The newest {now:,} decisions against the first {then:,} under this router")
+        if last is None:
+            out.print(f"The newest {now:,} decisions against the first {then:,} under this router")
+        else:
+            out.print(f"{now:,} decisions of the last {last} against {then:,} of the {against} before")
         out.print(table)
     if any(one.drift is Drift.SHIFTED for one in told):
         raise typer.Exit(Code.FAILURE)
+
+
+_SPAN: Final = re.compile(r"([1-9][0-9]{0,4})([hd])")
+
+
+def _span(option: str, told: str) -> timedelta:
+    found = _SPAN.fullmatch(told)
+    if found is None:
+        raise Stop(f"{option} {told!r} is no stretch of time.", hint="For example 24h or 7d.", code=Code.USAGE)
+    return timedelta(**{"hours" if found[2] == "h" else "days": int(found[1])})

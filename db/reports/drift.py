@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports import ask
@@ -13,6 +15,8 @@ FEATURES: Final = ("tier", "category", "score", "confidence", "body_bytes")
 
 REFERENCE: Final = 10_000
 RECENT: Final = 2_000
+MOST: Final = 20_000
+"""Decisions of any kind that are read of a stretch of time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,32 @@ async def drift_windows(engine: AsyncEngine, *, reference: int = REFERENCE, rece
     While nothing was promoted, or once retention dropped the first, they are the oldest that there are.
     """
     rows = await ask(engine, "drift_decisions", reference=reference, recent=recent)
-    sides = [[row for row in rows if row.is_recent == is_recent] for is_recent in (False, True)]
-    then, now = ({name: [getattr(row, name) for row in side] for name in FEATURES} for side in sides)
-    return Windows(then, now)
+    then, now = ([row for row in rows if row.is_recent == is_recent] for is_recent in (False, True))
+    return Windows(_columns(then), _columns(now))
+
+
+async def drift_times(
+    engine: AsyncEngine, *, since: datetime, between: datetime, until: datetime, most: int = MOST
+) -> Windows:
+    """The decisions from ``since`` as the reference, those from ``between`` as the recent; of many an even sample."""
+    places = [await _place(engine, moment) for moment in (since, between, until)]
+    then = await ask(engine, "drift_sample", first=places[0], last=places[1], since=since, until=between, most=most)
+    now = await ask(engine, "drift_sample", first=places[1], last=places[2], since=between, until=until, most=most)
+    return Windows(_columns(then), _columns(now))
+
+
+def _columns(rows: Sequence[Row[Any]]) -> Mapping[str, Sequence[Any]]:
+    return {name: [getattr(row, name) for row in rows] for name in FEATURES}
+
+
+async def _place(engine: AsyncEngine, moment: datetime) -> int:
+    """The id at which the decisions of ``moment`` begin, found by halving: ids rise with time, but for moments."""
+    low, high = 0, (await ask(engine, "drift_newest"))[0].id + 1
+    while low < high:
+        middle = (low + high) // 2
+        found = await ask(engine, "drift_place", id=middle)
+        if not found or found[0].at >= moment:
+            high = middle
+        else:
+            low = found[0].id + 1
+    return low

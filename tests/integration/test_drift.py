@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from db.reports.drift import drift_times
 from settings import Settings
 from tests.integration.bench import Bench, OnBench
 
@@ -83,3 +85,39 @@ def test_the_table_has_words_and_no_markup(on_bench: OnBench, settings: Settings
     told = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=True).stdout
     assert "stable" in told
     assert "[" not in told
+
+
+async def decided_before(bench: Bench, first: int, last: int, *, hours: int, small: int) -> None:
+    """The same as `decide`, so long ago."""
+    sql = WRITE.replace("INSERT INTO decisions (", "INSERT INTO decisions (at, ").replace(
+        "SELECT 1, n, 1,", f"SELECT now() - interval '{hours} hours', 1, n, 1,"
+    )
+    await bench.rows(sql, first=first, last=last, small=small, spread=1.0)
+
+
+def test_the_last_day_is_held_against_the_week_before(on_bench: OnBench, settings: Settings) -> None:
+    async def story(bench: Bench) -> None:
+        await decided_before(bench, 1, 500, hours=24 * 9, small=0)
+        await decided_before(bench, 501, 1500, hours=48, small=7)
+        await decide(bench, 1501, 2000, small=2)
+
+    on_bench(story)
+    told = drift(settings, "--last", "24h", code=1)
+    assert (told["reference"], told["recent"]) == (1000, 500)
+    by = {one["feature"]: one["drift"] for one in told["features"]}
+    assert (by["tier"], by["score"]) == ("shifted", "stable")
+    assert drift(settings, "--last", "x", code=2)["error"]["hint"] == "For example 24h or 7d."
+
+
+def test_of_a_long_stretch_a_sample_is_read_that_has_the_mix_of_the_whole(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        await decided_before(bench, 1, 20_000, hours=48, small=3)
+        await decide(bench, 20_001, 20_500)
+        now = datetime.now(UTC)
+        since, between = now - timedelta(days=8), now - timedelta(days=1)
+        told = await drift_times(bench.engine, since=since, between=between, until=now, most=2000)
+        assert told.counts[1] == 500
+        assert 1700 <= told.counts[0] <= 2001
+        assert 0.25 < told.reference["tier"].count("small") / told.counts[0] < 0.35
+
+    on_bench(story)

@@ -1,0 +1,13 @@
+-- Route decisions from :since on until :until, of those from :first to :last by id: of each stretch of ids one, at
+-- random, so that at most :most are read, however long the log is. Where the ids are no more than that, all of them.
+WITH picked AS MATERIALIZED (
+    SELECT CAST(:first AS bigint) + place * s.step + CAST(floor(random() * s.step) AS bigint) AS id
+    FROM (SELECT greatest(1, (CAST(:last AS bigint) - CAST(:first AS bigint)) / CAST(:most AS bigint) + 1) AS step) AS s
+    CROSS JOIN LATERAL generate_series(0, (CAST(:last AS bigint) - CAST(:first AS bigint)) / s.step) AS place
+)
+SELECT d.tier, d.score, d.confidence, d.detail ->> 'category' AS category,
+       nullif(octet_length(CAST(p.body AS text)), 2) AS body_bytes
+FROM picked
+JOIN decisions AS d ON d.id = picked.id
+LEFT JOIN prompts AS p ON p.query_id = d.query_id
+WHERE d.kind = 'route' AND d.at >= CAST(:since AS timestamptz) AND d.at < CAST(:until AS timestamptz)
