@@ -6,8 +6,11 @@ WITH picked AS MATERIALIZED (
     CROSS JOIN LATERAL generate_series(0, (CAST(:last AS bigint) - CAST(:first AS bigint)) / s.step) AS place
 )
 SELECT d.tier, d.score, d.confidence, d.detail ->> 'category' AS category,
-       nullif(octet_length(CAST(p.body AS text)), 2) AS body_bytes
+       (SELECT nullif(octet_length(CAST(body AS text)), 2) FROM prompts WHERE query_id = d.query_id) AS body_bytes
 FROM picked
-JOIN decisions AS d ON d.id = picked.id
-LEFT JOIN prompts AS p ON p.query_id = d.query_id
-WHERE d.kind = 'route' AND d.at >= CAST(:since AS timestamptz) AND d.at < CAST(:until AS timestamptz)
+-- The limit keeps this a look-up for each id: joined, the whole stretch would be read.
+CROSS JOIN LATERAL (
+    SELECT * FROM decisions
+    WHERE id = picked.id AND kind = 'route' AND at >= CAST(:since AS timestamptz) AND at < CAST(:until AS timestamptz)
+    LIMIT 1
+) AS d
