@@ -306,6 +306,7 @@ def test_the_keyboard_reaches_everything_in_the_order_of_reading(stage: Stage) -
     # A table is a stop of its own, since it may have to be scrolled.
     assert [each for each in order[2:] if each not in ("Queues", "Batches", "Providers")] == [
         "span",
+        "label answers",
         "custom-id",
         "Find",
     ]
