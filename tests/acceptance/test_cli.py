@@ -156,7 +156,7 @@ def test_the_same_key_is_the_same_batch_and_a_cancelled_one_keeps_its_lines(
 
 def test_an_interrupted_run_is_continued_by_the_same_key(pointsman: Pointsman, tmp_path: Path) -> None:
     file = tmp_path / "many.jsonl"
-    count = 1500
+    count = 5000
     file.write_text("".join(json.dumps({"query": f"What is {n} + 1?", "id": f"n{n}"}) + "\n" for n in range(count)))
     process = pointsman.start("run", file, "--idempotency-key", "k-2", stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stderr is not None
