@@ -59,7 +59,7 @@ def label_answers(
         emit(told)
     else:
         passed = f", {told['passed_over']:,} passed over (their tier was not asked)" if told["passed_over"] else ""
-        out.print(f"{told['labels']:,} labels{passed}")
+        out.print(f"{told['labels']:,} label{'' if told['labels'] == 1 else 's'}{passed}")
 
 
 def _from_file(handle: str, path: Path) -> dict[str, Any]:
