@@ -92,6 +92,9 @@ def submit(
             planner=Planner(settings, checked, engine, cap_usd=budget, policy=budget_policy),
         )
         err.print(f"{submitted.handle}: {submitted.total:,} queries", style="dim")
+        if submitted.rejected:
+            skipped = f"{len(submitted.rejected):,} lines were skipped; they are in {source.rejected_path}"
+            err.print(skipped, style="yellow")
         if not await Presence(engine).alive():
             err.print("No worker is running: start them with `pointsman up`.", style="yellow")
         told = {

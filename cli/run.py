@@ -1,6 +1,7 @@
 """``pointsman run``: from a file of queries to answers and a report, in one command."""
 
 import asyncio
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,7 @@ def run(
         check_writable(output)
     settings = read_settings(fleet)
     checked = settings.fleet()
+    _warn_of_missing_keys(checked)
     order = Order(
         source="stdin" if file in (None, STDIN) else Path(str(file)).name,
         idempotency_key=idempotency_key,
@@ -127,6 +129,13 @@ def run(
     _report(figures, asked, as_json=as_json, elapsed_s=time.monotonic() - began)
     if figures.progress.done == 0:
         raise typer.Exit(Code.FAILURE)
+
+
+def _warn_of_missing_keys(fleet: Fleet) -> None:
+    """Says so before anything is started: each call without its key fails."""
+    named = {fleet.providers[model.provider].api_key_env for model in fleet.models.values()}
+    if missing := sorted(name for name in named if name and not os.environ.get(name)):
+        err.print(f"Not set here: {', '.join(missing)}. Calls that need them will fail (auth).", style="yellow")
 
 
 def _work(asked: Run, replay: Path | None) -> BatchFigures:

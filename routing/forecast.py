@@ -20,7 +20,7 @@ from routing.survey import Case, Ground
 PRIOR_DOUBTED: Final = (2.0, 20.0)
 """Two of twenty answers of a tier are doubted, until there are others."""
 
-PRIOR_SPREAD: Final = 0.7
+PRIOR_SPREAD: Final = 2.0
 """Standard deviation of a true cost over its estimate, in logarithms, as long as nobody compared them."""
 
 BATCH_SPREAD: Final = 0.2
