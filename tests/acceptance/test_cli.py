@@ -24,6 +24,11 @@ PROMISED = (
 )
 
 
+def _heed_ctrl_c() -> None:
+    """As in a terminal: what a shell puts into the background is born deaf to SIGINT, and so would be its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Pointsman:
     """The command with a data directory of its own and an otherwise empty environment."""
 
@@ -34,7 +39,7 @@ class Pointsman:
     def start(self, *arguments: str | Path, **streams: Any) -> subprocess.Popen[bytes]:
         """The command, under way."""
         command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
-        return subprocess.Popen(command, env=self.environ, **streams)
+        return subprocess.Popen(command, env=self.environ, preexec_fn=_heed_ctrl_c, **streams)
 
     def __call__(self, *arguments: str | Path, code: int = 0) -> str:
         """What the command writes to stdout, having ended with ``code`` and without a traceback."""
