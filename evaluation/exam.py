@@ -6,7 +6,7 @@ mean difference is above 0 with 95 % confidence (the 5th percentile of its boots
 must be won, their number needs no correction (an intersection–union test: Berger 1982).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from typing import Final, Protocol
@@ -17,7 +17,7 @@ from evaluation.arrays import Floats
 from evaluation.data import Dataset
 from evaluation.logged import Choices, LogBook
 from evaluation.off_policy import Log, gains
-from evaluation.resample import DRAWS, redraw_mean
+from evaluation.resample import DRAWS, mean_of, redraw_mean
 from evaluation.tariff import Tariff
 from routing.query import Query
 
@@ -153,7 +153,7 @@ def examine(
     compared = []
     for name, policy in rivals.items():
         saved = exam.saved(own, exam.held(policy))
-        drawn = redraw_mean(_mean_of(saved), n, seed=seed, draws=draws)
+        drawn = redraw_mean(mean_of(saved), n, seed=seed, draws=draws)
         compared.append(Comparison(name, float(saved.mean()), float(np.percentile(drawn, LOW))))
     return Verdict(tuple(compared), dict(zip(tiers, candidate.shares.tolist(), strict=True)), n)
 
@@ -183,11 +183,3 @@ def best_length_rule(book: LogBook, loss: Floats) -> LengthRule:
         return float((weights * loss).sum() / max(weights.sum(), 1e-12))
 
     return min(rules, key=lost)
-
-
-def _mean_of(values: Floats) -> Callable[[Floats], Floats]:
-    def told(counts: Floats) -> Floats:
-        mean: Floats = counts @ values / len(values)
-        return mean
-
-    return told

@@ -14,7 +14,7 @@ import numpy as np
 
 from evaluation.arrays import Floats, Ints
 from evaluation.data import Dataset
-from evaluation.resample import DRAWS, Interval, interval, redraw_mean
+from evaluation.resample import DRAWS, Interval, interval, mean_of, redraw_mean
 
 CUTS: Final = 24
 """Query length is cut at quantiles of so many steps, and the best cuts are taken in hindsight."""
@@ -154,10 +154,4 @@ class _Scale:
 
 
 def _mean_interval(values: np.ndarray, *, seed: int, draws: int) -> Interval | None:
-    held = values.astype(np.float64)
-
-    def mean(counts: Floats) -> Floats:
-        told: Floats = counts @ held / len(held)
-        return told
-
-    return interval(redraw_mean(mean, len(held), seed=seed, draws=draws))
+    return interval(redraw_mean(mean_of(values.astype(np.float64)), len(values), seed=seed, draws=draws))

@@ -10,7 +10,7 @@ from evaluation.arrays import Floats
 from evaluation.calibration import Bin, brier, ece, ece_by_chance, reliability
 from evaluation.curve import LEAST_GAP, Curve, arena_score, rank
 from evaluation.data import Dataset
-from evaluation.resample import DRAWS, Band, Interval, interval, redraw, redraw_mean
+from evaluation.resample import DRAWS, Band, Interval, interval, mean_of, redraw, redraw_mean
 from evaluation.tariff import Tariff
 
 QUALITY_WEIGHT: Final = 3.0
@@ -205,11 +205,7 @@ class _Scene:
         return Point(rule, to_large, quality, cost, recovered, self.arena(quality, cost))
 
     def mean_interval(self, ok: Floats) -> Interval | None:
-        def mean(counts: Floats) -> Floats:
-            told: Floats = counts @ ok / len(ok)
-            return told
-
-        return interval(redraw_mean(mean, len(ok), seed=self.seed, draws=self.draws))
+        return interval(redraw_mean(mean_of(ok), len(ok), seed=self.seed, draws=self.draws))
 
 
 def _sampled(curve: Curve) -> Sequence[tuple[float, float]]:

@@ -86,6 +86,16 @@ def redraw_mean(figure: Callable[[Floats], Floats], n: int, *, seed: int, draws:
     return np.concatenate([figure(counts) for counts in _counts(n, seed=seed, draws=draws)])
 
 
+def mean_of(values: Floats) -> Callable[[Floats], Floats]:
+    """For `redraw_mean`: the mean of ``values``, shape (n,), in each draw."""
+
+    def mean(counts: Floats) -> Floats:
+        told: Floats = counts @ values / len(values)
+        return told
+
+    return mean
+
+
 def _counts(n: int, *, seed: int, draws: int) -> Iterator[Floats]:
     """How often each query is drawn, some draws at a time."""
     random = np.random.default_rng(seed)
