@@ -7,6 +7,9 @@ from statistics import median
 from benchmarks.size import Size
 from benchmarks.stand import Lap, everywhere, stand
 
+_SLOTS = 512
+"""Of all processes together, at each tier: what differs is how many share them, not how much the provider gets."""
+
 _NAMES = {1: "one", 2: "two", 3: "three", 4: "four"}
 
 
@@ -14,7 +17,10 @@ def measure(size: Size, *, tell: Callable[[str], None]) -> dict[str, object]:
     """The stands all run at once, so that their turns alternate; those whose turn it is not are idle."""
     laps: dict[int, list[Lap]] = {count: [] for count in size.processes}
     with ExitStack() as stack:
-        stands = {count: stack.enter_context(stand(roles=everywhere(count))) for count in size.processes}
+        stands = {
+            count: stack.enter_context(stand(roles=everywhere(count), concurrency=_SLOTS // count))
+            for count in size.processes
+        }
         for running in stands.values():
             running.lap(min(size.queries, 2000))
         for number in range(size.rounds):

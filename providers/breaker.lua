@@ -8,7 +8,7 @@
 --     until                millisecond at which an open breaker lets a probe through; 0: closed
 --     streak               how often it has opened without closing
 --     version              raised by every move
---   <prefix>probe:<deployment>   string, there while a probe is under way
+--   <prefix>probe:<deployment>   string, there while a probe is under way: the worker that has it
 --   <prefix>rest:<provider>      string, there while the provider rests
 --   <prefix>workers              sorted set: worker -> millisecond at which it was last heard of
 --
@@ -19,6 +19,7 @@
 --       streak, version, ms left of the probe (0: none)}, {ms left of each rest}}, numbers as strings.
 -- move: KEYS health, probe. ARGV 'move', the version it starts from, ms until a probe (-1: close), streak,
 --       factor for the baseline. Gives 1, or 0 where another was first.
+-- leave: KEYS probe. ARGV 'leave', worker. Frees the probe if it is that worker's. Gives 1.
 -- rest: KEYS rest. ARGV 'rest', ms. Only ever lengthens. Gives 1.
 
 local WORKER_GONE_MS = 10000
@@ -77,5 +78,9 @@ end
 
 if ARGV[1] == 'tell' then return tell() end
 if ARGV[1] == 'move' then return move() end
+if ARGV[1] == 'leave' then
+  if redis.call('GET', KEYS[1]) == ARGV[2] then redis.call('DEL', KEYS[1]) end
+  return 1
+end
 if left(KEYS[1]) < tonumber(ARGV[2]) then redis.call('SET', KEYS[1], 1, 'PX', ARGV[2]) end
 return 1

@@ -60,7 +60,7 @@ class HealthBook(Protocol):
         """Take the one probe of a half-open breaker; False where another has it."""
 
     async def end_probe(self, deployment: str) -> None:
-        """Give the probe back: it has decided nothing."""
+        """Give the probe back, if this process has it: it has decided nothing."""
 
     async def rest(self, provider: str, *, rest_s: float) -> None:
         """Let a provider rest for so long, or longer if it already does."""

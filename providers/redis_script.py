@@ -6,7 +6,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any, Final
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
@@ -14,19 +14,25 @@ from redis.exceptions import NoScriptError, RedisError
 PATIENCE_S: Final = 0.5
 """A limiter that has to be waited for is as good as away: the local one takes over."""
 
+CONNECTIONS: Final = 32
+"""Of one process. Whoever finds all in use waits for one: a crowd is no sign that Redis is away."""
+
 AWAY: Final = (RedisError, OSError, TimeoutError)
 """What a Redis raises that is away, full, loading or of another kind than we need."""
 
 
 def connect(url: str) -> Redis:
     """A client for the limiter. redis-py 8 would try each command ten times; this one fails at once."""
-    return Redis.from_url(
+    pool = BlockingConnectionPool.from_url(
         url,
+        max_connections=CONNECTIONS,
+        timeout=PATIENCE_S,
         socket_timeout=PATIENCE_S,
         socket_connect_timeout=PATIENCE_S,
         health_check_interval=0,
         retry=Retry(NoBackoff(), 0),
     )
+    return Redis.from_pool(pool)
 
 
 class Script:

@@ -47,10 +47,10 @@ class SharedHealth:
         return bool(await _SCRIPT.run(self.redis, self._keys(deployment), args))
 
     async def probe(self, deployment: str, *, lease_s: float) -> bool:
-        return bool(await self.redis.set(self._keys(deployment)[1], 1, px=round(lease_s * 1000), nx=True))
+        return bool(await self.redis.set(self._keys(deployment)[1], self.worker, px=round(lease_s * 1000), nx=True))
 
     async def end_probe(self, deployment: str) -> None:
-        await self.redis.delete(self._keys(deployment)[1])
+        await _SCRIPT.run(self.redis, self._keys(deployment)[1:], ["leave", self.worker])
 
     async def rest(self, provider: str, *, rest_s: float) -> None:
         # A millisecond more: a rest is never cut by rounding.

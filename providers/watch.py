@@ -76,6 +76,8 @@ class Watch:
         self._rest_until: dict[str, float] = {}
         self._broken: set[str] = set()
         """Deployments whose breaker is not closed."""
+        self._probing_until: dict[str, float] = {}
+        """Those whose probe this process asks for or has, and until when at the latest."""
         self._read_at = clock()
         self._due_at = float("-inf")
         self._away_until: float | None = None
@@ -136,12 +138,25 @@ class Watch:
                 await self._make_move(name, move, version=watched.reading.breaker.version)
 
     async def take_probe(self, name: str, *, lease_s: float) -> int | None:
-        """The version of the half-open breaker whose probe the caller now has; None where another has it."""
-        version = self._all[name].reading.breaker.version
-        return version if await self._ask(lambda book: book.probe(name, lease_s=lease_s)) else None
+        """The version of the half-open breaker whose probe the caller now has; None where another has it.
+
+        Of one process one asks at a time: of hundreds that wait, only one can be told yes.
+        """
+        version, now = self._all[name].reading.breaker.version, self._clock()
+        if self._probing_until.get(name, now) > now:
+            return None
+        self._probing_until[name] = now + lease_s
+        taken = False
+        try:
+            taken = await self._ask(lambda book: book.probe(name, lease_s=lease_s))
+        finally:
+            if not taken:
+                del self._probing_until[name]
+        return version if taken else None
 
     async def end_probe(self, name: str, version: int, outcome: Outcome | None, *, slow: bool = False) -> None:
         """Let the probe decide. ``outcome`` None: it was not sent, another may try."""
+        self._probing_until.pop(name, None)
         move = after_probe(self._all[name].reading.breaker, health_of(outcome), is_slow=slow)
         if move is None or not await self._make_move(name, move, version=version):
             await self._ask(lambda book: book.end_probe(name))
@@ -168,6 +183,8 @@ class Watch:
         if self._shared is None or (self._away_until is not None and self._clock() < self._away_until):
             return await self._local.tell(tallies)
         try:
+            if self._away_until is not None:
+                await self._free_probes(self._shared)
             report = await self._shared.tell(tallies)
         except AWAY as error:
             self.lose(error)
@@ -178,6 +195,15 @@ class Watch:
             log.info("limiter_back")
             self._on_return()
         return report
+
+    async def _free_probes(self, shared: SharedHealth) -> None:
+        """Give back the probes that Redis counts as this process's but that ended, or were not heard of, without it.
+
+        Nobody else would probe before their lease ends.
+        """
+        for name in self._all:
+            if name not in self._probing_until:
+                await shared.end_probe(name)
 
     def _learn(self, report: Report) -> None:
         self._read_at = self._clock()

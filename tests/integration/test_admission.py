@@ -357,6 +357,69 @@ def test_a_probe_that_was_not_sent_lets_another_try(redis_url: str) -> None:
     run(story)
 
 
+def test_a_crowd_at_a_half_open_breaker_gets_one_probe_and_does_not_take_redis_for_away(redis_url: str) -> None:
+    async def story() -> None:
+        the_fleet = fleet()
+        model = the_fleet.models["a"]
+        async with workers(redis_url, the_fleet, 1) as (gate,), Redis.from_url(redis_url) as redis:
+            await half_open(redis_url, [gate], model)
+            before = (await redis.info("commandstats"))["cmdstat_set"]["calls"]
+            asked = [gate.reserve(model, tokens=1) for _ in range(1000)]
+            (probe,) = granted(await asyncio.gather(*asked))
+            assert (await redis.info("commandstats"))["cmdstat_set"]["calls"] - before == 1
+            await gate.settle(probe, used_tokens=1, outcome=WELL)
+            assert float(await redis.hget("pointsman:health:a", "until")) == 0  # closed for everybody, not here alone
+
+    run(story)
+
+
+def test_a_crowd_that_asks_redis_at_once_waits_for_its_connections(redis_url: str) -> None:
+    async def story() -> None:
+        async with contextlib.aclosing(connect(redis_url)) as client:
+            await asyncio.gather(*(client.ping() for _ in range(1000)))
+
+    run(story)
+
+
+def test_a_probe_that_ended_while_redis_was_away_is_free_when_it_is_back(redis_url: str) -> None:
+    async def story() -> None:
+        the_fleet = fleet()
+        model = the_fleet.models["a"]
+        async with workers(redis_url, the_fleet, 2) as gates, Redis.from_url(redis_url) as redis:
+            await half_open(redis_url, gates, model)
+            (probe,) = granted(await ask_all(gates[:1], model, times=1))
+            try:
+                await redis.config_set("maxmemory", 1)
+                await gates[0].settle(probe, used_tokens=1, outcome=WELL)  # Redis takes nothing in
+            finally:
+                await redis.config_set("maxmemory", 0)
+            assert await redis.pttl("pointsman:probe:a") > 20_000  # its lease is far longer than this test waits
+
+            async def another_probes() -> bool:
+                await gates[0].resting([model])
+                return bool(granted(await ask_all(gates[1:], model, times=1)))
+
+            async with asyncio.timeout(10):
+                await until(another_probes)
+
+    run(story)
+
+
+def test_a_probe_is_freed_by_its_own_process_only(redis_url: str) -> None:
+    async def story() -> None:
+        the_fleet = fleet()
+        model = the_fleet.models["a"]
+        async with workers(redis_url, the_fleet, 2) as (first, second), Redis.from_url(redis_url) as redis:
+            await half_open(redis_url, [first, second], model)
+            (stale,) = granted(await ask_all([first], model, times=1))
+            await redis.delete("pointsman:probe:a")  # its lease is over
+            (_,) = granted(await ask_all([second], model, times=1))
+            await first.settle(stale, used_tokens=0, outcome=None)
+            assert await redis.get("pointsman:probe:a") == b"w1"
+
+    run(story)
+
+
 def test_without_limits_a_call_asks_redis_nothing(redis_url: str) -> None:
     async def story() -> None:
         the_fleet = fleet()
