@@ -31,11 +31,14 @@ def publish(stage: str, ids: Sequence[int], *, fleet: Fleet) -> list[int]:
     if ids:
         failpoints.die_at("die_before_publish")
     for start in range(0, len(ids), size):
+        some = list(ids[start : start + size])
         try:
             for _ in range(3 if failpoints.is_set("publish_thrice") else 1):
                 app.send_task(
                     TASK_OF.get(stage, "answer"),
-                    kwargs={"stage": stage, "ids": list(ids[start : start + size])},
+                    kwargs={"stage": stage, "ids": some},
+                    # Celery's own takes 0.2 ms for 200 ids, and Flower parses it again at each event of the task.
+                    kwargsrepr=shown(stage, some),
                     # Only `queue=`: with an explicit exchange and routing key Redis silently drops after a FLUSHALL.
                     queue=queue_of(stage, fleet),
                 )
@@ -43,6 +46,14 @@ def publish(stage: str, ids: Sequence[int], *, fleet: Fleet) -> list[int]:
             log.warning("publish_failed", stage=stage, queries=len(ids) - start, error=type(error).__name__)
             return list(ids[start:])
     return []
+
+
+def shown(stage: str, ids: Sequence[int]) -> str:
+    """What Flower, events and logs show of a message: the stage, and between which ids its queries are.
+
+    A literal, as Flower reads it to search by ``kwargs:stage=small``.
+    """
+    return repr({"stage": stage, "ids": f"{len(ids)} from {min(ids)} to {max(ids)}"})
 
 
 def by_stage(moved: Mapping[int, tuple[str, str]]) -> dict[str, list[int]]:

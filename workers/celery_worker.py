@@ -12,6 +12,7 @@ from tasks.app import app, queue_of
 from tasks.messages import Post
 from tasks.station import Loop, open_station
 from workers.ready import announce_ready
+from workers.task_events import GroupedEvents
 
 _YOUNG_OBJECTS: Final = 20_000
 """Before the collector looks at them; at Python's 700 it runs several times for each query, and finds nothing."""
@@ -24,6 +25,7 @@ def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Seq
     Post.loop, Post.station = loop, station
     beat = loop.start(station.beat(presence))
     _spare_garbage()
+    app.steps["consumer"].add(GroupedEvents)
 
     @worker_ready.connect(weak=False)
     def tell_starter(**_: object) -> None:
