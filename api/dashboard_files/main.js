@@ -1,7 +1,8 @@
 // Wires the page: figures as they come, the key, the search.
 import { byId, draw, h, redraw } from "./dom.js";
 import { count, time } from "./format.js";
-import { ask, forget, keep, reason } from "./key.js";
+import { ask, reason } from "./key.js";
+import { keyForm, wantKey } from "./key_form.js";
 import * as panels from "./panels.js";
 import { story } from "./story.js";
 import { watch } from "./stream.js";
@@ -53,7 +54,7 @@ function state(name, words) {
     link.textContent = words;
   }
   document.body.classList.toggle("stale", ["lost", "away", "refused"].includes(name));
-  if (name === "refused") byId("key").open = true;
+  if (name === "refused") wantKey();
 }
 
 const stream = watch("/v1/pointsman/live", {
@@ -65,25 +66,13 @@ const stream = watch("/v1/pointsman/live", {
   state,
 });
 
-byId("key-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  if (!byId("key-field").value.trim()) return;
-  keep(byId("key-field").value);
-  change();
-});
-byId("key-forget").addEventListener("click", () => { forget(); change(); });
-
-// Nothing of one tenant stays on the page of another.
-function change() {
-  byId("key-field").value = "";
-  byId("key").open = false;
-  byId("key").querySelector("summary").focus();
+keyForm(() => {
   for (const id of ["found", "story", "whose", "tiles", "queues", "batches", "mix", "cost", "escalation", "confidence", "router", "providers"]) byId(id).replaceChildren();
   told = new Map();
   last = null;
   redraw();
   stream.again();
-}
+});
 
 for (const input of document.querySelectorAll("input[name=span]")) input.addEventListener("change", () => last && drawMix());
 new ResizeObserver(() => { if (last) { redraw(); show(last); } }).observe(document.body);

@@ -1,6 +1,7 @@
 // Shows one answer after the other and sends what is said of it. Words of users become text nodes only.
 import { byId, h } from "/dashboard/dom.js";
-import { ask, forget, keep, reason } from "/dashboard/key.js";
+import { ask, reason } from "/dashboard/key.js";
+import { keyForm, wantKey } from "/dashboard/key_form.js";
 
 let waiting = [];
 let shown = null;
@@ -33,7 +34,7 @@ function show(each) {
 async function more() {
   try {
     const response = await ask(`/v1/pointsman/labels/sample?by=${by()}&limit=${Math.min(20 + skipped.size, 100)}`);
-    if (response.status === 401) byId("key").open = true;
+    if (response.status === 401) wantKey();
     if (!response.ok) throw new Error(await reason(response));
     waiting = (await response.json()).data.filter((each) => !skipped.has(name(each)));
     if (!waiting.length) done(skipped.size ? "Only skipped answers are left." : "No answer waits for a label.");
@@ -105,22 +106,12 @@ document.addEventListener("keydown", (event) => {
   else if (Object.hasOwn(KEYS, event.key.toLowerCase())) say(KEYS[event.key.toLowerCase()]);
 });
 for (const input of document.querySelectorAll("input[name=by]")) input.addEventListener("change", again);
-byId("key-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  if (!byId("key-field").value.trim()) return;
-  keep(byId("key-field").value);
-  change();
-});
-byId("key-forget").addEventListener("click", () => { forget(); change(); });
 
-// Nothing of one tenant stays on the page of another.
-function change() {
-  byId("key-field").value = "";
-  byId("key").open = false;
+keyForm(() => {
   skipped.clear();
   said = 0;
   for (const id of ["answer-title", "meta", "question", "text", "progress"]) byId(id).replaceChildren();
   again();
-}
+});
 
 next();
