@@ -13,8 +13,9 @@ from api.errors import bad_request, conflict, not_found
 from api.files import page_object
 from api.json_response import json_response, raw_json
 from api.service import Service, service_of, tenant_of
-from api.shapes import BatchCreate, BatchList, BatchObject
+from api.shapes import BatchCreate, BatchList, BatchMeans, BatchObject
 from db import api_batches
+from routing.fleet import BudgetPolicy
 from tasks.intake import ENDPOINT
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
@@ -42,6 +43,7 @@ async def create_batch(
             param="endpoint",
             code="unsupported_endpoint",
         )
+    means = asked.pointsman or BatchMeans()
     wanted = api_batches.Request(
         handle=f"batch_{secrets.token_hex(12)}",
         tenant=tenant,
@@ -51,6 +53,9 @@ async def create_batch(
         window_s=_window_s(asked.completion_window),
         metadata=asked.metadata,
         output_expires_after_s=asked.output_expires_after.seconds if asked.output_expires_after else None,
+        cap_usd=means.max_cost_usd,
+        budget_policy=BudgetPolicy(means.budget_policy) if means.budget_policy else None,
+        priority=means.priority,
         idempotency_key=idempotency_key,
         fingerprint=_fingerprint(asked),
         retried=x_stainless_retry_count not in (None, "", "0"),
@@ -122,4 +127,6 @@ def _window_s(window: str) -> int:
 
 
 def _fingerprint(asked: BatchCreate) -> str:
-    return hashlib.sha256(orjson.dumps(asked.model_dump(), option=orjson.OPT_SORT_KEYS)).hexdigest()
+    # Without the extension a request has the print that it had before there was one: keys outlive an update.
+    told = asked.model_dump(exclude=None if asked.pointsman else {"pointsman"})
+    return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -12,6 +12,7 @@ from api.json_response import json_response
 from api.service import Service, service_of, tenant_of
 from db.reports.as_json import batch_as_json, story_as_json
 from db.reports.batch import batch_figures, find_batch
+from db.reports.budget import batch_means
 from db.reports.story import find_queries, query_events
 
 router = APIRouter(prefix="/v1/pointsman", tags=["pointsman"])
@@ -39,13 +40,14 @@ async def explain_line(
 
 @router.get("/batches/{batch_id}/report", operation_id="report_batch", response_class=Response, responses=_OBJECT)
 async def report_batch(request: Request, batch_id: str) -> Response:
-    """The account of a batch: tiers, calls, cost, and what all of it had cost at the top tier."""
+    """The account of a batch: tiers, calls, cost, what all of it had cost at the top tier, plan and budget."""
     service = service_of(request)
     await _accepted(service, batch_id, tenant=tenant_of(request))
     batch = await find_batch(service.engine, batch_id)
     if batch is None:
         raise ApiError(404, f"No such Batch object: {batch_id}", param="batch_id")
-    return json_response(batch_as_json(await batch_figures(service.engine, batch, fleet=service.fleet)))
+    told = batch_as_json(await batch_figures(service.engine, batch, fleet=service.fleet))
+    return json_response(told | {"means": (await batch_means(service.engine, batch.id)).as_json()})
 
 
 @router.get(

@@ -51,6 +51,7 @@ class Service:
     """Everything that a request may need."""
 
     def __init__(self, settings: Settings, fleet: Fleet, config: ApiConfig, metrics: Metrics) -> None:
+        self.settings = settings
         self.fleet = fleet
         self.config = config
         self.metrics = metrics

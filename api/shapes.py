@@ -2,7 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from db.deposit import MOST_USD
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]
 Words = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
@@ -13,6 +15,8 @@ Url = Annotated[
         pattern=r"^https?://[A-Za-z0-9](?:[A-Za-z0-9.-]{0,200}[A-Za-z0-9])?(?::[1-9][0-9]{0,4})?(?:[/?][!-~]*)?$",
     ),
 ]
+WHOLE = BeforeValidator(lambda given: int(given) if type(given) is float and given % 1 == 0 else given)
+"""Takes 2.0 for an integer, as JSON Schema does."""
 WINDOW_PATTERN = r"^(?:(?:[1-9]|[12][0-9]|30)d|[1-9][0-9]{0,2}h|[1-9][0-9]{0,3}m)$"
 """Up to 30 days, 999 hours or 9999 minutes."""
 EVENTS = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
@@ -45,7 +49,7 @@ class ExpiresAfter(Shape):
     """When a file goes, counted from its creation."""
 
     anchor: Literal["created_at"]
-    seconds: Annotated[int, Field(ge=3600, le=2592000)]
+    seconds: Annotated[int, Field(ge=3600, le=2592000), WHOLE]
 
 
 class FileObject(Shape):
@@ -80,6 +84,23 @@ class FileDeleted(Shape):
     deleted: bool
 
 
+class BatchMeans(Shape):
+    """What may be said of a batch beside OpenAI's fields: ``extra_body={"pointsman": {…}}`` in the SDK."""
+
+    # Not to be overlooked: a misspelt budget would be none.
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    max_cost_usd: Annotated[float, Field(ge=0, le=MOST_USD, allow_inf_nan=False)] | None = Field(
+        default=None, description="The most that the batch may cost; the fleet's default, if left out."
+    )
+    budget_policy: Literal["hold", "fail", "degrade"] | None = Field(
+        default=None, description="What becomes of what the budget has no room for; the fleet's, if left out."
+    )
+    priority: Annotated[int, Field(ge=-100, le=0), WHOLE] = Field(
+        default=0, description="Below 0: behind the batches of all tenants that are not."
+    )
+
+
 class BatchCreate(Shape):
     """A batch to be made of an uploaded file."""
 
@@ -88,6 +109,7 @@ class BatchCreate(Shape):
     completion_window: Annotated[str, Field(pattern=WINDOW_PATTERN, description="24h, or another number of m, h or d")]
     metadata: Annotated[dict[Name, Words], Field(max_length=16)] | None = None
     output_expires_after: ExpiresAfter | None = None
+    pointsman: BatchMeans | None = None
 
 
 class BatchError(Shape):

@@ -23,6 +23,8 @@ from db.files import PIECE_BYTES, StoredFile
 from db.refusal import passes
 from tasks.intake import BadInput, Limits, Line, Rejection, read_lines
 from tasks.line import whole
+from tasks.plan import SERVED_BYTES, Planner
+from tasks.sample import Sample
 from tasks.submit import submit
 
 log = structlog.get_logger()
@@ -102,13 +104,24 @@ async def _submit(work: Work, service: Service, engine: AsyncEngine) -> None:
         tenant=work.tenant,
         idempotency_key=f"api:{work.handle}",
         metadata=work.metadata,
+        priority=work.priority,
+        cap_usd=work.cap_usd,
+        budget_policy=work.budget_policy,
         handle=work.handle,
         expires_at=work.expires_at,
+    )
+    planner = Planner(
+        service.settings,
+        service.fleet,
+        engine,
+        cap_usd=work.cap_usd,
+        policy=work.budget_policy,
+        sample=Sample(most_bytes=SERVED_BYTES),
     )
     with StoredFile(service.database_url, work.input_file_id) as raw, io.BufferedReader(raw, PIECE_BYTES) as stream:
         limits = Limits(max_bytes=8 * service.config.max_file_bytes)
         lines = read_lines(stream, fleet=service.fleet, limits=limits, json_only=True)
-        await submit(_counted(lines, service), engine=engine, fleet=service.fleet, order=order)
+        await submit(_counted(lines, service), engine=engine, fleet=service.fleet, order=order, planner=planner)
 
 
 def _counted(lines: Iterable[Line | Rejection], service: Service) -> Iterator[Line | Rejection]:

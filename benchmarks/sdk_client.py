@@ -157,12 +157,18 @@ async def asynchronously():
     async with AsyncOpenAI() as there:
         file = await there.files.create(file=("a.jsonl", json.dumps(line(1)).encode()), purpose="batch")
         batch = await there.batches.create(
-            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+            input_file_id=file.id,
+            endpoint="/v1/chat/completions",
+            completion_window="24h",
+            extra_body={"pointsman": {"max_cost_usd": 5.0, "budget_policy": "degrade"}},
         )
         while batch.status not in DONE:
             await asyncio.sleep(0.2)
             batch = await there.batches.retrieve(batch.id)
         assert [one.id async for one in there.batches.list(limit=1)][0] == batch.id
+        report = await there.get(f"/pointsman/batches/{batch.id}/report", cast_to=object)
+        assert (report["means"]["budget"]["cap_usd"], report["means"]["policy"]) == (5.0, "degrade")
+        assert report["plan"]["total"] == 1
         return batch.status
 
 

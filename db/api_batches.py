@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.fetch import fetch
 from db.grouping import Grouped
 from db.statements import statement
+from routing.fleet import BudgetPolicy
 
 CHAT_SOURCE: Final = "chat"
 """The source of a batch of one that is somebody's chat completion; lists of batches leave it out."""
@@ -80,6 +81,10 @@ class Request:
     """What makes a request the same as another."""
     metadata: Mapping[str, str] | None = None
     output_expires_after_s: int | None = None
+    cap_usd: float | None = None
+    """None takes the fleet's default, as does None for the policy."""
+    budget_policy: BudgetPolicy | None = None
+    priority: int = 0
     idempotency_key: str | None = None
     retried: bool = False
     """Whether the client says that it asks again."""
@@ -105,6 +110,9 @@ class Work:
     """None where the file is gone."""
     metadata: Mapping[str, str] = field(repr=False)
     expires_at: datetime
+    cap_usd: float | None
+    budget_policy: BudgetPolicy | None
+    priority: int
     tries: int
     cancelling: bool
 
@@ -222,6 +230,9 @@ class ApiBatches:
             filename=row.filename,
             metadata=row.metadata or {},
             expires_at=row.expires_at,
+            cap_usd=None if row.cap_usd is None else float(row.cap_usd),
+            budget_policy=None if row.budget_policy is None else BudgetPolicy(row.budget_policy),
+            priority=row.priority,
             tries=row.tries,
             cancelling=row.cancelling_at is not None,
         )
@@ -324,6 +335,9 @@ def _create_params(request: Request) -> dict[str, Any]:
         "window_s": request.window_s,
         "output_expires_after_s": request.output_expires_after_s,
         "metadata": None if request.metadata is None else orjson.dumps(request.metadata).decode(),
+        "cap_usd": request.cap_usd,
+        "budget_policy": request.budget_policy,
+        "priority": request.priority,
         "key": request.idempotency_key,
         "fingerprint": request.fingerprint,
     }

@@ -20,6 +20,9 @@ from db.tables import ID_BLOCK
 from routing.fleet import BudgetPolicy, Fleet
 from routing.lifecycle import ROUTE, State
 
+MOST_USD: Final = 1e8
+"""The largest cap: the ledger's amounts have nine digits before the point, and what is settled is a sum."""
+
 Prompt = tuple[bytes, int, bytes, bytes | None]
 """One query: custom id, line number, body and options, the latter two as JSON without raw control characters."""
 

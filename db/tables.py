@@ -408,6 +408,9 @@ api_batches = Table(
     Column("window_s", Integer),
     Column("output_expires_after_s", Integer),
     Column("metadata", JSONB),
+    Column("cap_usd", _USD, comment="as it was asked for; null is the default of the fleet"),
+    Column("budget_policy", Text),
+    Column("priority", SmallInteger, nullable=False, server_default="0"),
     Column("idempotency_key", Text),
     Column("fingerprint", Text, comment="SHA-256 of what was asked, by which a retry is known"),
     Column("status", Text, nullable=False),
@@ -426,6 +429,8 @@ api_batches = Table(
     UniqueConstraint("tenant", "idempotency_key"),
     CheckConstraint("status IN ('validating', 'accepted', 'failed', 'cancelled')", name="status_known"),
     CheckConstraint("(status = 'failed') = (errors IS NOT NULL)", name="failed_says_why"),
+    CheckConstraint("cap_usd >= 0", name="cap_not_negative"),
+    CheckConstraint("budget_policy IN ('hold', 'fail', 'degrade')", name="budget_policy_known"),
     Index("ix_api_batches_tenant_created_at", "tenant", "created_at", "handle"),
     Index(
         "ix_api_batches_unfinished",

@@ -1,6 +1,7 @@
 """The plan of a batch: what the production router, the prices and what was before say of a sample of its lines."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -23,6 +24,19 @@ from tasks.sample import Sample
 log = structlog.get_logger()
 
 VERSION: Final = 1
+
+DECIDED_AT_ONCE: Final = 50
+"""The features of a thousand long prompts are 300 MB."""
+
+SERVED_BYTES: Final = 1024**2
+"""Of a sample where a process has other work to do than to plan: half a second of a processor at most."""
+
+
+SERVING_FOR_S: Final = 10.0
+"""For so long the router that served still does, as far as a plan goes: to load it costs more than a short plan."""
+
+_serving: dict[tuple[str, str], tuple[Predictor, float]] = {}
+"""By database and fleet: the classifier, and until when."""
 
 
 @dataclass(slots=True)
@@ -68,12 +82,21 @@ class Planner:
 
         if self.engine is None:
             return predictor_of(open_folder(self.fleet.router.classifier))
-        return (await serving(self.engine, self.fleet, self.settings.home / "routers")).predictor
+        now, key = time.monotonic(), (self.settings.database_url, self.fleet.digest)
+        known = _serving.get(key)
+        if known is None or now >= known[1]:
+            found = await serving(self.engine, self.fleet, self.settings.home / "routers")
+            known = _serving[key] = (found.predictor, now + SERVING_FOR_S)
+        return known[0]
 
     def _forecast(self, predictor: Predictor | None, past: Past, load: Load) -> Forecast:
         seen = self.sample.seen
         queries, caps = zip(*(_read(line) for line in self.sample.lines), strict=True)
-        decided = decide(queries, fleet=self.fleet, predictor=predictor)
+        decided = [
+            decision
+            for at in range(0, len(queries), DECIDED_AT_ONCE)
+            for decision in decide(queries[at : at + DECIDED_AT_ONCE], fleet=self.fleet, predictor=predictor)
+        ]
         paid = _paid(queries, decided, caps, self.fleet)
         if not paid:
             return nothing(seen)

@@ -60,12 +60,17 @@ async def submit(
 
 
 async def submit_when_possible(
-    lines: Callable[[], Iterable[Line | Rejection]], *, engine: AsyncEngine, fleet: Fleet, order: Order
+    lines: Callable[[], Iterable[Line | Rejection]],
+    *,
+    engine: AsyncEngine,
+    fleet: Fleet,
+    order: Order,
+    planner: Callable[[], Planner],
 ) -> Submitted:
     """`submit` for a producer that hears no error: waits while Postgres is away."""
     while True:
         try:
-            return await submit(lines(), engine=engine, fleet=fleet, order=order)
+            return await submit(lines(), engine=engine, fleet=fleet, order=order, planner=planner())
         except DBAPIError as error:
             if not passes(error):
                 raise

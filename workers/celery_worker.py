@@ -22,7 +22,7 @@ def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Seq
     """Serves the queues of ``roles`` until SIGTERM; then finishes what is claimed and gives back the rest."""
     loop = Loop()
     station, presence = loop.run(open_station(settings, fleet, name=name, roles=roles))
-    Post.loop, Post.station = loop, station
+    Post.settings, Post.loop, Post.station = settings, loop, station
     beat = loop.start(station.beat(presence))
     _spare_garbage()
     app.steps["consumer"].add(GroupedEvents)

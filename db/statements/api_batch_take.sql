@@ -10,7 +10,8 @@ WITH taken AS (
         FOR UPDATE SKIP LOCKED)
     RETURNING *
 )
-SELECT t.handle, t.tenant, t.input_file_id, f.filename, t.metadata, t.tries, t.cancelling_at,
+SELECT t.handle, t.tenant, t.input_file_id, f.filename, t.metadata, t.cap_usd, t.budget_policy, t.priority,
+       t.tries, t.cancelling_at,
        t.created_at + make_interval(secs => t.window_s) AS expires_at
 FROM taken AS t
 LEFT JOIN files AS f ON f.id = t.input_file_id AND f.tenant = t.tenant AND f.ready

@@ -67,7 +67,7 @@ def flower(stack: LocalStack, path: str) -> Any:
 
 def test_a_bare_celery_producer_gets_its_batch_answered_once(stack: LocalStack, producer: Celery) -> None:
     queries = [{"query": f"Hi! {SECRET} {n}", "id": f"q{n}"} for n in range(5)]
-    asked = {"queries": queries, "budget_usd": 2, "budget_policy": "degrade"}
+    asked = {"queries": queries, "budget_usd": 2, "budget_policy": "degrade", "priority": 7}
     sent = producer.send_task("submit_queries", kwargs=asked, queue="ingest")
     producer.send_task("submit_queries", kwargs=asked, queue="ingest", task_id=sent.id)
     deadline = time.monotonic() + 60
@@ -79,10 +79,11 @@ def test_a_bare_celery_producer_gets_its_batch_answered_once(stack: LocalStack, 
     ]
     (batch,) = rows(
         stack,
-        "SELECT b.source, b.budget_policy, g.cap_usd, g.reserved_usd"
+        "SELECT b.source, b.budget_policy, b.priority, b.plan, g.cap_usd, g.reserved_usd"
         " FROM batches AS b JOIN budgets AS g ON g.batch_id = b.id",
     )
     assert (batch.source, batch.budget_policy, batch.cap_usd, batch.reserved_usd) == ("celery", "degrade", 2, 0)
+    assert (batch.priority, batch.plan["total"]) == (7, 5)
 
 
 def test_a_bad_line_takes_nothing_and_flower_shows_why(watched: LocalStack, producer: Celery) -> None:
