@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from api import background, batches, chat, dashboard, extensions, files, health, labelling, models, webhooks
 from api.config import ApiConfig
-from api.errors import ApiError, bad_request
+from api.errors import ApiError, bad_request, too_large
 from api.gate import OPEN, Gate
 from api.metrics import Metrics
 from api.service import Service
@@ -100,6 +100,8 @@ async def _told(request: Request, error: Exception) -> Response:
             return ApiError(405, f"Not allowed method {request.method} for this URL.", headers=headers).response()
         case HTTPException(status_code=404):
             return _no_such_url(request).response()
+        case HTTPException(status_code=413):
+            return too_large(str(error.detail)).response()
         case HTTPException():
             return ApiError(error.status_code, str(error.detail), headers=error.headers).response()
         case _:
@@ -126,7 +128,7 @@ def _flaw(error: RequestValidationError) -> ApiError:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return bad_request("The body is not JSON.")
-    where = ".".join(str(part) for part in first["loc"][1:]) or None
+    where = ".".join(str(part) for part in first["loc"][1:])[:200] or None
     code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
     return bad_request(f"{where or 'The body'}: {first['msg']}.", param=where, code=code)
 

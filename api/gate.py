@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import shortcut
+from api.bounded import bounded
 from api.errors import ApiError, unavailable, unexpected
 from api.keyring import Visitor
 from api.metrics import Metrics
@@ -62,7 +63,7 @@ class Gate:
                     await shortcut.tell((await service.status(handle, tenant=visitor.tenant)).body, said)
                     return
                 scope.setdefault("state", {}).update(tenant=visitor.tenant, key_name=visitor.key_name)
-            await self._app(scope, receive, said)
+            await self._app(scope, bounded(scope, receive), said)
         except Exception as error:
             failure = _told(error)
             if said.status is not None:
