@@ -10,7 +10,7 @@ from api.errors import ApiError, unauthorized
 from api.fresh import Fresh
 from db.tenants import DEFAULT_TENANT, Lock, Tenants, key_hash, key_id
 
-KNOWN_FOR_S: Final = 5.0
+KNOWN_FOR_S: Final = 1.0
 """How long a revoked key may still open."""
 
 _NOBODY: Final = Lock(hash=b"\0" * 32, tenant="", requests_per_min=None)

@@ -1,8 +1,11 @@
 """Keys and limits: who may ask, how often, and for how much."""
 
+import time
+
 import httpx
 import pytest
 
+from api.keyring import KNOWN_FOR_S
 from db.api_batches import ApiBatches
 from db.tenants import Tenants
 from tests.integration.api.conftest import CONFIG, Served, line, serving, wait_until
@@ -52,6 +55,21 @@ def test_a_revoked_key_opens_nothing(served: Served) -> None:
         assert client.get("/v1/batches").status_code == 200
     with served.client(bad) as client:
         assert client.get("/v1/batches").status_code == 401
+
+
+def test_a_key_that_is_in_use_opens_nothing_a_second_after_it_was_revoked(served: Served) -> None:
+    key, other = served.key("a"), served.key("b")
+
+    async def revoke(bench: Bench) -> None:
+        assert await Tenants(bench.engine).revoke_key(key.split("-")[1])
+
+    with served.client(key) as client, served.client(other) as theirs:
+        batch = create(client, upload(client, [line("a")])["id"])["id"]
+        assert [client.get(f"/v1/batches/{batch}").status_code for _ in range(2)] == [200, 200]
+        assert theirs.get(f"/v1/batches/{batch}").status_code == 404
+        served.play(revoke)
+        time.sleep(KNOWN_FOR_S)
+        assert client.get(f"/v1/batches/{batch}").status_code == 401
 
 
 def test_a_key_is_nowhere_in_the_database(served: Served) -> None:
