@@ -1,7 +1,7 @@
 """Task events in lists: what Flower is told of messages leaves once a second, not three times per message.
 
-Celery does so itself where its own event loop runs (``buffer_group`` in ``celery.worker.consumer.events``);
-a pool of threads has none, and each event would be a message of its own.
+Celery gathers events too, but only until its loop's next turn, which is after each of them where tasks are as few
+and as large as ours.
 """
 
 from typing import Any, Final
@@ -29,6 +29,7 @@ class GroupedEvents(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery sh
         """Anew after each loss of the broker, with the dispatcher that Celery has made for the new connection."""
         dispatcher = consumer.event_dispatcher
         dispatcher.buffer_group, dispatcher.buffer_limit = frozenset({"task"}), MOST_AT_ONCE
+        dispatcher.on_send_buffered = None
         self._timer = consumer.timer.call_repeatedly(FLUSH_S, dispatcher.flush)
 
     def stop(self, consumer: Any) -> None:

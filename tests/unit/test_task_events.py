@@ -29,7 +29,9 @@ def sent(app: Celery, tell: Tell) -> list[Any]:
     bodies: list[Any] = []
     with app.connection() as connection:
         queue = EventReceiver(connection, app=app).queue(connection.default_channel)
-        dispatcher = app.events.Dispatcher(connection, hostname="small@here")
+        dispatcher = app.events.Dispatcher(connection, hostname="small@here", buffer_group=["task"])
+        # As in a worker, where it is the next turn of Celery's loop.
+        dispatcher.on_send_buffered = dispatcher.flush
         consumer = SimpleNamespace(event_dispatcher=dispatcher, timer=Timer())
         with connection.Consumer([queue], callbacks=[lambda body, _: bodies.append(body)], no_ack=True):
             tell(dispatcher, GroupedEvents(consumer), consumer)
