@@ -10,6 +10,7 @@ from kombu.entity import Queue
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 from settings import Settings
+from tasks import redis_transport
 
 app = Celery("pointsman", include=["tasks.messages"])
 
@@ -31,6 +32,8 @@ def configure(settings: Settings, fleet: Fleet) -> Celery:
     Raises SettingsError where no broker is known.
     """
     on_redis = not settings.broker_url.startswith(("amqp", "pyamqp"))
+    if on_redis:
+        redis_transport.install()
     app.conf.update(
         broker_url=settings.broker_url,
         task_queues=[Queue(queue_of(stage, fleet)) for stage in (*stages(fleet), INGEST)],  # type: ignore[no-untyped-call]  # kombu is half typed
