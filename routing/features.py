@@ -66,7 +66,11 @@ class Features(NamedTuple):
     phrases: int
     """Phrases such as `step by step`."""
     code_marks: int
+    has_code: bool
+    """Code in the text, or much talk of it."""
     maths_marks: int
+    has_maths: bool
+    """Mathematics beyond plain numbers."""
     output_words: int
     """The length of the answer that is asked for, in words; 0 where it is not said."""
     wary: bool
@@ -75,16 +79,6 @@ class Features(NamedTuple):
     """Some of it is in another script than Latin."""
     clipped: bool
     """The middle of the text was not read."""
-
-    @property
-    def has_code(self) -> bool:
-        """Code in the text, or much talk of it."""
-        return self.code_marks + self.signs[Sign.CODE] >= 2
-
-    @property
-    def has_maths(self) -> bool:
-        """Mathematics beyond plain numbers."""
-        return self.maths_marks + self.signs[Sign.MATHS] >= 2
 
 
 def features_of(query: Query) -> Features:
@@ -97,18 +91,22 @@ def features_of(query: Query) -> Features:
     words = tuple(words_of(lower))
     different = set(words)
     own = tally(different)
+    signs = own if not query.system else _with_system(different, query.system)
+    code_marks, maths_marks = _code_marks(lower, own), _maths_marks(text)
     return Features(
         tokens=query.prompt_tokens,
         words=words,
-        signs=own if not query.system else _with_system(different, query.system),
+        signs=signs,
         language=guess(text, different, own),
         questions=text.count("?") + (0 if text.isascii() else text.count("？")),
         numbers=sum(map(str.isdigit, words)),
         parts=len(_LIST_MARK.findall(text)) if "\n" in text else 0,
         choices=len(_CHOICE_MARK.findall(text)) if "\n" in text else 0,
         phrases=sum(map(lower.__contains__, _PHRASES)) if own[Sign.PHRASE] else 0,
-        code_marks=_code_marks(lower, own),
-        maths_marks=_maths_marks(text),
+        code_marks=code_marks,
+        has_code=code_marks + signs[Sign.CODE] >= 2,
+        maths_marks=maths_marks,
+        has_maths=maths_marks + signs[Sign.MATHS] >= 2,
         output_words=_output_words(lower) if own[Sign.LENGTH] else 0,
         wary=disguised or _is_wary(lower, own),
         other_script=not text.isascii() and has_other_script(text),

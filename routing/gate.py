@@ -71,22 +71,33 @@ def review(query: Query, *, rungs: Rungs, features: Features | None = None) -> O
 def difficulty(features: Features, query: Query) -> float:
     """0 to 1: a sum of signs, none of which counts downwards."""
     signs = features.signs
-    score = (
-        0.2
-        + 0.3 * (signs[Sign.PROOF] > 0)
-        + 0.16 * min(signs[Sign.STRONG], 3)
-        + 0.08 * min(signs[Sign.MILD], 3)
-        + 0.14 * min(features.phrases, 2)
-        + 0.15 * features.has_code
-        + 0.15 * features.has_maths
-        + 0.03 * min(signs[Sign.CONSTRAINT], 5)
-        + 0.03 * min(features.parts, 5)
-        + 0.02 * min(features.numbers, 5)
-        + 0.04 * min(max(features.questions - 1, 0), 3)
-        + 0.04 * min(query.turns - 1, 3)
-        + 0.1 * min(features.tokens / LONG_TOKENS, 1.0)
-        + 0.1 * (features.output_words >= 400)
-    )
+    score = 0.2
+    # Most of it is zero for most queries, and nothing is reckoned for what is not there.
+    if signs[Sign.PROOF]:
+        score += 0.3
+    if strong := signs[Sign.STRONG]:
+        score += 0.16 * min(strong, 3)
+    if mild := signs[Sign.MILD]:
+        score += 0.08 * min(mild, 3)
+    if features.phrases:
+        score += 0.14 * min(features.phrases, 2)
+    if features.has_code:
+        score += 0.15
+    if features.has_maths:
+        score += 0.15
+    if constraints := signs[Sign.CONSTRAINT]:
+        score += 0.03 * min(constraints, 5)
+    if features.parts:
+        score += 0.03 * min(features.parts, 5)
+    if features.numbers:
+        score += 0.02 * min(features.numbers, 5)
+    if features.questions > 1:
+        score += 0.04 * min(features.questions - 1, 3)
+    if query.turns != 1:
+        score += 0.04 * min(query.turns - 1, 3)
+    score += 0.1 * min(features.tokens / LONG_TOKENS, 1.0)
+    if features.output_words >= 400:
+        score += 0.1
     return min(score, 1.0)
 
 

@@ -12,7 +12,10 @@ SAMPLE_CHARS: Final = 600
 """So many characters from the start decide the language."""
 
 _WORD: Final = re.compile(r"\w+")
-_ASCII_GAPS: Final = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) == "_")}
+_ASCII_GAPS: Final = bytes(code if chr(code).isalnum() or chr(code) == "_" else 32 for code in range(128)).ljust(256)
+_STOP_WORDS: Final = slice(LANGUAGES[0][0], LANGUAGES[-1][0] + 1)
+"""Where the counts of stop words stand in `Signs`, in the order of `LANGUAGES`."""
+
 _NON_LATIN: Final = re.compile("[\u0370-\u1fff\u3040-\ud7ff]")
 _SCRIPTS: Final = (
     # Kana and Hangul come first: Japanese and Korean texts hold Chinese characters too.
@@ -30,8 +33,8 @@ _SCRIPTS: Final = (
 
 def words_of(lower: str) -> list[str]:
     """The words of a text in lower case, in order: runs of letters, digits and underscores."""
-    # For ASCII, translate and split are four times as fast as the pattern.
-    return lower.translate(_ASCII_GAPS).split() if lower.isascii() else _WORD.findall(lower)
+    # For ASCII, translate and split are ten times as fast as the pattern, on bytes, whose table has an entry for each.
+    return lower.encode().translate(_ASCII_GAPS).decode().split() if lower.isascii() else _WORD.findall(lower)
 
 
 def language_of(text: str) -> str:
@@ -58,9 +61,9 @@ def script_language(text: str) -> str | None:
 
     Cyrillic counts as Russian and Han without kana as Chinese: it is the script that is told.
     """
-    strange = len(_NON_LATIN.findall(text))
-    if not strange:
+    if not has_other_script(text):
         return None
+    strange = len(_NON_LATIN.findall(text))
     letters = sum(map(str.isalpha, text))
     if strange * 3 < letters:
         return None
@@ -73,13 +76,8 @@ def script_language(text: str) -> str | None:
 
 def latin_language(different_words: int, signs: Signs) -> str:
     """The language whose stop words are the most, if they are plainly the most."""
-    best, best_count, second = UNKNOWN, 0, 0
-    for sign, language in LANGUAGES:
-        found = signs[sign]
-        if found > best_count:
-            best, best_count, second = language, found, best_count
-        elif found > second:
-            second = found
-    if best_count < 2 or best_count * 3 < second * 4 or best_count * 12 < different_words:
+    counts = signs[_STOP_WORDS]
+    second, most = sorted(counts)[-2:]
+    if most < 2 or most * 3 < second * 4 or most * 12 < different_words:
         return UNKNOWN
-    return best
+    return LANGUAGES[counts.index(most)][1]
