@@ -22,10 +22,11 @@ from cli.router_work import in_words, training_bar
 from db.labels import count_uncertain, labelled_log
 from evaluation.artefact import Artefact, save
 from evaluation.bandit import train_from_log
+from evaluation.choices import Choices, choices
 from evaluation.data import Kind, read_dataset
 from evaluation.exam import Exam, LogExam, OutcomeExam, Verdict, best_length_rule, examine
 from evaluation.faults import EvaluationError
-from evaluation.logged import Choices, LogBook, Logged, choices, log_book
+from evaluation.log.book import LogBook, Logged, log_book
 from evaluation.off_policy import Log, Value, value
 from evaluation.router import predictor_of
 from evaluation.tariff import tariff_for

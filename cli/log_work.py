@@ -32,7 +32,9 @@ from db.reports.log import (
     routes_of,
 )
 from evaluation.agreement import agree
-from evaluation.log import JudgeCell, Log, RouteCell
+from evaluation.log.cells import JudgeCell, RouteCell
+from evaluation.log.report import report
+from evaluation.log.tally import Tally
 from evaluation.redecide import Past, Redecided
 from evaluation.router import predictor_of
 from routing.fleet import Fleet
@@ -63,16 +65,16 @@ def evaluate_log(span: Span, *, fleet_path: Path | None, as_json: bool) -> None:
     fleet = settings.fleet()
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
-        log = Log()
+        log = Tally()
         found = await _batches(engine, span)
         with _progress(sum(one.batch.total for one in found), "reading the log") as (bar, task):
             for one in found:
                 await _read(engine, one, log, fleet)
                 bar.advance(task, one.batch.total)
-        return log.report(top=fleet.top, baseline_model=fleet.deployments(fleet.top)[0].model)
+        return report(log, top=fleet.top, baseline_model=fleet.deployments(fleet.top)[0].model)
 
-    report = with_database(settings, work)
-    emit(report) if as_json else log_tables.show_log(report)
+    told = with_database(settings, work)
+    emit(told) if as_json else log_tables.show_log(told)
 
 
 def redecide_log(span: Span, *, router: str | None, fleet_path: Path | None, as_json: bool) -> None:
@@ -100,8 +102,8 @@ def redecide_log(span: Span, *, router: str | None, fleet_path: Path | None, as_
 
     with_database(settings, work)
     named = GATE if artefact is None else f"{artefact.name} {artefact.digest[:12]}"
-    report = anew.report(router=named)
-    emit(report) if as_json else log_tables.show_replay(report)
+    told = anew.report(router=named)
+    emit(told) if as_json else log_tables.show_replay(told)
 
 
 async def _batches(engine: AsyncEngine, span: Span) -> list[Logged]:
@@ -111,7 +113,7 @@ async def _batches(engine: AsyncEngine, span: Span) -> list[Logged]:
     return found
 
 
-async def _read(engine: AsyncEngine, one: Logged, log: Log, fleet: Fleet) -> None:
+async def _read(engine: AsyncEngine, one: Logged, log: Tally, fleet: Fleet) -> None:
     log.batches += 1
     log.simulated += one.batch.simulated
     log.purged += one.is_purged

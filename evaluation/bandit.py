@@ -19,7 +19,7 @@ from evaluation.artefact import Artefact
 from evaluation.faults import EvaluationError
 from evaluation.fit import FEWEST, WORDS_C, Progress, fit_classifier
 from evaluation.linear import fit_log_odds
-from evaluation.logged import LogBook
+from evaluation.log.book import LogBook
 from evaluation.tokens import tokens_of
 from evaluation.vocabulary import learn_vocabulary
 

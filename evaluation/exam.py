@@ -14,8 +14,9 @@ from typing import Final, Protocol
 import numpy as np
 
 from evaluation.arrays import Floats
+from evaluation.choices import Choices
 from evaluation.data import Dataset
-from evaluation.logged import Choices, LogBook
+from evaluation.log.book import LogBook
 from evaluation.off_policy import Log, gains
 from evaluation.resample import DRAWS, mean_of, redraw_mean
 from evaluation.tariff import Tariff

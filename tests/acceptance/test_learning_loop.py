@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from evaluation.artefact import load
-from evaluation.logged import choices
+from evaluation.choices import choices
 from evaluation.router import predictor_of
 from routing.query import Query
 from settings import ROOT, Settings, load_fleet

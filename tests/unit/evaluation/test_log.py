@@ -3,7 +3,9 @@
 import pytest
 
 from evaluation.agreement import agree
-from evaluation.log import JudgeCell, Log, RouteCell
+from evaluation.log.cells import JudgeCell, RouteCell
+from evaluation.log.report import report
+from evaluation.log.tally import Tally
 from evaluation.redecide import Past, Redecided
 from evaluation.share import wilson
 from routing.decision import decide
@@ -43,58 +45,58 @@ def _cell(stage: str, tier: str, queries: int, escalated: int, *, tenth: int, we
 
 
 def test_a_log_is_told_by_stage_tier_and_confidence() -> None:
-    log = Log(batches=1, cost_usd=1.0, baseline_usd=4.0)
+    log = Tally(batches=1, cost_usd=1.0, baseline_usd=4.0)
     log.add_route(_cell("gate", "small", 60, 6, tenth=9))
     log.add_route(_cell("classifier", "small", 40, 2, tenth=9))
     log.add_route(_cell("classifier", "large", 50, 25, tenth=5))
     log.add_verdicts(JudgeCell("logprob", 5, judged=10, confidence=5.5, rejected=10, followed=8, next_stood=6))
     for agreed in (True, True, True, False):
         log.add_pair("logprob", 0.55, agreed=agreed)
-    report = log.report(top="large", baseline_model="m")
-    assert report["n"] == 150
-    assert report["stages"]["classifier"]["tiers"] == {"small": 40, "large": 50}
-    assert report["tiers"]["small"]["escalation_rate"] == 0.08
-    assert report["cost"]["share_of_all_large"] == 0.25
-    (judge,) = report["judge"]
+    told = report(log, top="large", baseline_model="m")
+    assert told["n"] == 150
+    assert told["stages"]["classifier"]["tiers"] == {"small": 40, "large": 50}
+    assert told["tiers"]["small"]["escalation_rate"] == 0.08
+    assert told["cost"]["share_of_all_large"] == 0.25
+    (judge,) = told["judge"]
     assert (judge["told"], judge["agreement"], judge["compared"]) == (0.55, 0.75, 4)
     assert judge["agreement_interval"][0] < 0.75 < judge["agreement_interval"][1]
-    words = " ".join(report["words"])
+    words = " ".join(told["words"])
     assert "was sure (0.9 and more) 5.0 % were escalated, where it was not (below 0.7) 50.0 %" in words
     assert "NOT known without labels" in words
     assert "NOT known without exploration" in words
 
 
 def test_exploration_tells_what_the_other_tiers_would_have_done() -> None:
-    log = Log(batches=1)
+    log = Tally(batches=1)
     log.add_route(_cell("exploration", "small", 4, 2, tenth=9, weight=40.0))
-    report = log.report(top="large", baseline_model="m")
-    assert report["explored"] == {"small": {"stands": 0.5, "weight": 40.0}}
-    assert "without exploration" not in " ".join(report["words"])
+    told = report(log, top="large", baseline_model="m")
+    assert told["explored"] == {"small": {"stands": 0.5, "weight": 40.0}}
+    assert "without exploration" not in " ".join(told["words"])
 
 
 def test_labels_tell_how_right_the_answers_are_and_how_far_the_judge_is_off() -> None:
-    log = Log(batches=1)
+    log = Tally(batches=1)
     log.add_route(_cell("gate", "small", 100, 0, tenth=9))
     log.add_labels("gate", "small", labels=40, grade=30.0, accepted=True)
     log.add_labels("gate", "small", labels=10, grade=1.0, accepted=False)
     log.add_graded_verdicts("logprob", 9, labels=40, grade=30.0, confidence=38.0)
     log.add_graded_verdicts("logprob", 4, labels=10, grade=1.0, confidence=4.0)
-    report = log.report(top="large", baseline_model="m")
-    labels = report["labels"]
+    told = report(log, top="large", baseline_model="m")
+    labels = told["labels"]
     assert (labels["labels"], labels["right"]) == (50, 0.62)
     assert labels["accepted"]["no"]["right"] == 0.1
     assert labels["stages"]["gate"]["labels"] == 50
     assert labels["ece"] == {"logprob": pytest.approx((8.0 + 3.0) / 50)}
-    assert [own["right"] for own in report["judge"]] == [0.1, 0.75]
-    words = " ".join(report["words"])
+    assert [own["right"] for own in told["judge"]] == [0.1, 0.75]
+    words = " ".join(told["words"])
     assert "62.0% right" in words
     assert "without labels" not in words
     assert "NOT known without exploration" in words
 
 
 def test_an_empty_log_says_so_and_nothing_else() -> None:
-    report = Log().report(top="large", baseline_model="m")
-    assert report["words"] == ["Nothing was routed there: the log holds no decision to evaluate."]
+    told = report(Tally(), top="large", baseline_model="m")
+    assert told["words"] == ["Nothing was routed there: the log holds no decision to evaluate."]
 
 
 def _past(number: int, text: str, tier: str, *, tokens: int | None = 100) -> Past:
@@ -107,10 +109,10 @@ def test_what_is_decided_anew_by_the_same_rules_goes_where_it_went() -> None:
     then = [decision.tier for decision in decide([Query(text) for text in texts], fleet=fleet, predictor=None)]
     anew = Redecided(fleet, None)
     anew.take([_past(number, text, tier) for number, (text, tier) in enumerate(zip(texts, then, strict=True))])
-    report = anew.report(router="gate")
-    assert report["moved"] == {"all": 0, "down": 0, "up": 0}
-    assert report["cost"]["then_usd"] == report["cost"]["now_usd"] > 0
-    assert report["largest_moves"] == []
+    told = anew.report(router="gate")
+    assert told["moved"] == {"all": 0, "down": 0, "up": 0}
+    assert told["cost"]["then_usd"] == told["cost"]["now_usd"] > 0
+    assert told["largest_moves"] == []
 
 
 def test_moves_are_counted_priced_and_the_farthest_shown_first() -> None:
@@ -118,14 +120,14 @@ def test_moves_are_counted_priced_and_the_farthest_shown_first() -> None:
     anew = Redecided(fleet, None)
     anew.take([_past(1, "Hello!", "large"), _past(2, "Hello!", "medium"), _past(3, "Hi!", "small", tokens=None)])
     anew.take([_past(number, "Hello!", "medium") for number in range(4, 30)])
-    report = anew.report(router="gate")
-    assert report["n"] == 29
-    assert report["confusion"] == {"large": {"small": 1}, "medium": {"small": 27}, "small": {"small": 1}}
-    assert report["moved"] == {"all": 28, "down": 28, "up": 0}
-    assert len(report["largest_moves"]) == 10
-    assert report["largest_moves"][0]["query"] == "b/1"
+    told = anew.report(router="gate")
+    assert told["n"] == 29
+    assert told["confusion"] == {"large": {"small": 1}, "medium": {"small": 27}, "small": {"small": 1}}
+    assert told["moved"] == {"all": 28, "down": 28, "up": 0}
+    assert len(told["largest_moves"]) == 10
+    assert told["largest_moves"][0]["query"] == "b/1"
     price = fleet.deployments("large")[0].price
     saved = 100 * (price.input_usd_per_mtok + price.output_usd_per_mtok) / 1e6
-    assert report["largest_moves"][0]["usd"] == pytest.approx(-saved, rel=0.05)
-    assert report["cost"]["now_usd"] < report["cost"]["then_usd"] < report["cost"]["all_large_usd"]
-    assert report["cost"]["estimated_tokens"] == 1
+    assert told["largest_moves"][0]["usd"] == pytest.approx(-saved, rel=0.05)
+    assert told["cost"]["now_usd"] < told["cost"]["then_usd"] < told["cost"]["all_large_usd"]
+    assert told["cost"]["estimated_tokens"] == 1
