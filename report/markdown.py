@@ -2,7 +2,7 @@
 
 from db.reports.account import Account
 from report.headline import cards, headline, standing, warnings
-from report.section import sections
+from report.sections import sections
 from report.table import Table, cell
 
 

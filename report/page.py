@@ -6,7 +6,8 @@ from xml.etree.ElementTree import Element
 from db.reports.account import Account
 from report.element import element, html_of
 from report.headline import Card, cards, headline, standing, warnings
-from report.section import Figure, Section, sections
+from report.section import Figure, Section
+from report.sections import sections
 
 
 def page(account: Account) -> str:
