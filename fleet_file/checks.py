@@ -16,6 +16,10 @@ SIMULATOR: Final = "simulator:"
 _RESERVED: Final = frozenset({ROUTE, FALLBACK, INGEST, "auto"})
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""RFC 9110, 5.6.2."""
+_FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding"})
+"""Said twice, two readers could part the requests of a connection differently."""
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -43,6 +47,21 @@ def provider_problems(name: str, provider: ProviderTable, *, simulated: bool) ->
                     "looks like a key, and a key must not stand in a file.",
                     "Remove it and name the key's environment variable in api_key_env.",
                 )
+    yield from _header_problems(name, provider.headers)
+
+
+def _header_problems(name: str, headers: Mapping[str, str]) -> Iterator[Problem]:
+    """What HTTP cannot carry, or what would part the requests of a connection otherwise than we do."""
+    for header, value in headers.items():
+        where = key("providers", name, "headers", header)
+        if not _TOKEN.fullmatch(header):
+            yield Problem(where, "is no name that a header can have.", "Use letters, digits and dashes.")
+        elif header.lower() in _FRAMING:
+            yield Problem(where, "is said by each request itself.", "Leave it out.")
+        if not (value.isascii() and value.isprintable()):
+            yield Problem(
+                where, "holds what no header can carry.", "Use visible ASCII characters and spaces, on one line."
+            )
 
 
 def _address_problems(name: str, base_url: str, *, simulated: bool) -> Iterator[Problem]:

@@ -1,5 +1,6 @@
 """What is wrong in a fleet file, in words that say the mend."""
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -62,4 +63,6 @@ def _part(part: object) -> str:
     text = str(part)
     if looks_secret(text):
         return "***"
-    return text if text.replace("_", "").replace("-", "").isalnum() and text.isascii() else f'"{text}"'
+    if text.replace("_", "").replace("-", "").isalnum() and text.isascii():
+        return text
+    return json.dumps(text, ensure_ascii=False)  # a TOML string escapes what JSON's does

@@ -6,8 +6,7 @@
     ├── Refused         a 200 in which the provider refuses the content
     ├── NotConnected    no connection was made: nothing was sent
     ├── LineBroken      the line broke after the request, or a part of it, may have left
-    ├── UnknownPrice    when a fleet is loaded: no price is known for a model
-    └── UnsendableHeader  when a pool is made: a header of the fleet that HTTP cannot carry
+    └── UnknownPrice    when a fleet is loaded: no price is known for a model
 
 No message holds a prompt, an answer or a key.
 """
@@ -49,10 +48,6 @@ class NotConnected(ProviderError):
 
 class LineBroken(ProviderError):
     """The line broke when the request may have left: nobody knows whether it was read."""
-
-
-class UnsendableHeader(ProviderError, ValueError):
-    """A provider's header holds what no header can carry; the message names it without its value."""
 
 
 class UnknownPrice(ProviderError, LookupError):

@@ -14,7 +14,7 @@ from providers import shape
 from providers.anthropic import Anthropic
 from providers.body import read_capped
 from providers.contract import Adapter, Complaint
-from providers.errors import Inexpressible, LineBroken, NotConnected, Refused, UnsendableHeader, WrongShape
+from providers.errors import Inexpressible, LineBroken, NotConnected, Refused, WrongShape
 from providers.google import Google
 from providers.httpx_line import HttpxLine
 from providers.openai_compatible import OpenAICompatible
@@ -32,12 +32,6 @@ _CONNECT_S: Final = 10.0
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")
 _NO_USAGE: Final = Usage()
 _LONGEST_ID: Final = 200
-_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-"""RFC 9110, 5.6.2."""
-
-_FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding"})
-"""Said by the wire itself: said twice, two readers could part the requests of a connection differently."""
-
 _KEY_SLOT: Final = "{api_key}"
 """Where a header of the fleet holds this, the key goes there instead of where the protocol has it."""
 
@@ -68,7 +62,6 @@ class Pool:
 
     A key is read from ``environ`` when it is sent, and kept nowhere. ``transport`` is an httpx transport to send
     by, instead of our own `Wire`. ``clock`` gives seconds that only go forward, ``now`` Unix seconds.
-    Raises UnsendableHeader.
     """
 
     def __init__(
@@ -80,8 +73,6 @@ class Pool:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
-        for provider in fleet.providers.values():
-            _check_headers(provider)
         self._fleet = fleet
         self._environ = environ
         self._line: Line = Wire() if transport is None else HttpxLine(transport)
@@ -210,14 +201,6 @@ class Pool:
             base = httpx.URL(adapter.provider.base_url + adapter.path(model))
             address = self._addresses[model.name] = Address.of(base.copy_merge_params(adapter.provider.query))
         return address
-
-
-def _check_headers(provider: Provider) -> None:
-    for name, value in provider.headers.items():
-        if not (name.isascii() and name.isprintable() and value.isascii() and value.isprintable()):
-            raise UnsendableHeader(f"provider {provider.name}: the header {name!r} has characters beyond ASCII")
-        if not _TOKEN.fullmatch(name) or name.lower() in _FRAMING:
-            raise UnsendableHeader(f"provider {provider.name}: {name!r} is no header that can be set; leave it out")
 
 
 def _headers(adapter: Adapter, *, key: str | None, call_id: int | None) -> dict[str, str]:

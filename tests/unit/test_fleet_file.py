@@ -569,3 +569,23 @@ def test_a_ladder_that_gets_cheaper_is_a_warning(write: Any) -> None:
 
 def test_the_smallest_fleet_is_toml_as_it_stands() -> None:
     assert tomllib.loads(SMALLEST)["fleet"] == {"name": "tiny"}
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "words"),
+    [
+        ("x-region", "größer", "no header can carry"),
+        ("x-region", "a\\r\\nx-admin: 1", "no header can carry"),
+        *((name, "5", "Leave it out") for name in ("Content-Length", "transfer-encoding", "Host")),
+        *((name, "5", "no name that a header can have") for name in ("x-a: 1, x-b", "x a", "", "x\\r\\ny")),
+    ],
+)
+def test_a_header_that_http_cannot_carry_or_that_parts_requests_is_refused(
+    header: str, value: str, words: str, write: Any
+) -> None:
+    line = f'headers = {{ "{header}" = "{value}" }}'
+    ((key, told),) = problems(write(replaced('kind = "openai"', 'kind = "openai"\n' + line))).items()
+    assert key.startswith("providers.home.headers.")
+    assert words in told
+    assert value not in told
+    assert key.isprintable()
