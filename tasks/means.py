@@ -1,9 +1,7 @@
 """What may be spent, told to the rules: what is left of a line's ``max_cost_usd``, and a chunk's share of a budget."""
 
 import time
-from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 from db.records import Waiting
 from routing.decision import Decision
@@ -11,25 +9,11 @@ from routing.degrade import within_share
 from routing.fleet import BudgetPolicy
 from routing.purse import TooDear, within_purse
 from routing.query import Query
+from tasks.allowance import Allowance
 from tasks.station import Station
 
 FRESH_S = 1.0
 """For so long a count of a batch's open queries is good enough: it takes 0.1 s for a million."""
-
-KEPT_BATCHES = 1000
-
-
-@dataclass(slots=True)
-class _Account:
-    """What this process knows of a batch that degrades."""
-
-    open: int = 1
-    counted_at: float = float("-inf")
-    spared_usd: float = 0.0
-    """What earlier chunks left of their share: a chunk of easy queries pays for one of hard ones."""
-
-
-_accounts: OrderedDict[int, _Account] = OrderedDict()
 
 
 async def left_on_lines(waiting: Sequence[Waiting], station: Station) -> dict[int, float]:
@@ -68,8 +52,8 @@ async def _within_shares(
     thrifty = {one.batch_id for one in claimed if one.budget_policy is BudgetPolicy.DEGRADE}
     for batch_id, unspent_usd in (await unspent(thrifty, station)).items():
         ids = [one.id for one in claimed if one.batch_id == batch_id]
-        account = await _account(batch_id, station)
-        share_usd = min(unspent_usd, unspent_usd * len(ids) / max(account.open, len(ids)) + account.spared_usd)
+        allowance = await _allowance(batch_id, station)
+        share_usd = min(unspent_usd, unspent_usd * len(ids) / max(allowance.open, len(ids)) + allowance.spared_usd)
         thrift = within_share(
             [queries[query_id] for query_id in ids],
             [decisions[query_id] for query_id in ids],
@@ -77,17 +61,14 @@ async def _within_shares(
             share_usd=share_usd,
             unspent_usd=unspent_usd,
         )
-        account.spared_usd = max(0.0, share_usd - thrift.expected_usd)
+        allowance.spared_usd = max(0.0, share_usd - thrift.expected_usd)
         lowered |= dict(zip(ids, thrift.decisions, strict=True))
     return lowered
 
 
-async def _account(batch_id: int, station: Station) -> _Account:
-    account = _accounts.setdefault(batch_id, _Account())
-    _accounts.move_to_end(batch_id)
-    if len(_accounts) > KEPT_BATCHES:
-        _accounts.popitem(last=False)
-    if time.monotonic() - account.counted_at > FRESH_S:
-        account.open = (await station.ledger.open_queries([batch_id])).get(batch_id, 1)
-        account.counted_at = time.monotonic()
-    return account
+async def _allowance(batch_id: int, station: Station) -> Allowance:
+    allowance = station.allowances.of(batch_id)
+    if time.monotonic() - allowance.counted_at > FRESH_S:
+        allowance.open = (await station.ledger.open_queries([batch_id])).get(batch_id, 1)
+        allowance.counted_at = time.monotonic()
+    return allowance

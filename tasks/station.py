@@ -25,6 +25,7 @@ from providers.pool import Pool
 from providers.redis_script import connect
 from routing.decision import Predictor
 from routing.fleet import Fleet
+from tasks.allowance import Allowances
 from routing.judge import Scorer
 from routing.lifecycle import ROUTE
 from settings import Settings
@@ -55,6 +56,7 @@ class Station:
     slots: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
     """Per tier: calls that this process may have in flight."""
     stays: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
+    allowances: Allowances = field(default_factory=Allowances)
     """Per tier: queries that may be on their way, from claim to conclusion: some more than slots, so that a
     slot never waits for a commit."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

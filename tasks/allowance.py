@@ -1,0 +1,33 @@
+"""What a worker process knows of the batches that degrade: how many of their queries are open, and what was spared."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+KEPT_BATCHES: Final = 1000
+
+
+@dataclass(slots=True)
+class Allowance:
+    """Of one batch."""
+
+    open: int = 1
+    counted_at: float = float("-inf")
+    """When ``open`` was counted, by the monotonic clock."""
+    spared_usd: float = 0.0
+    """What earlier chunks left of their share: a chunk of easy queries pays for one of hard ones."""
+
+
+class Allowances:
+    """By batch; of so many batches the one that was not asked for longest is forgotten, and begins anew."""
+
+    def __init__(self) -> None:
+        self._by_batch: OrderedDict[int, Allowance] = OrderedDict()
+
+    def of(self, batch_id: int) -> Allowance:
+        """The batch's own, kept until it is forgotten."""
+        allowance = self._by_batch.setdefault(batch_id, Allowance())
+        self._by_batch.move_to_end(batch_id)
+        if len(self._by_batch) > KEPT_BATCHES:
+            self._by_batch.popitem(last=False)
+        return allowance
