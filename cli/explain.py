@@ -9,12 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli import story
 from cli.batches import with_database
-from cli.console import emit, err, out
-from cli.failure import Code, Stop
+from cli.console import emit, out
+from cli.meant import the_query
 from cli.opened import read_settings
 from cli.run import JsonOption
 from db.reports.as_json import story_as_json
-from db.reports.story import find_queries, query_events
+from db.reports.story import query_events
 
 app = typer.Typer()
 
@@ -22,35 +22,23 @@ app = typer.Typer()
 @app.command()
 def explain(
     query: Annotated[
-        str, typer.Argument(metavar="QUERY", help="A custom_id, BATCH/custom_id, or the number of a query.")
+        str,
+        typer.Argument(
+            metavar="QUERY",
+            help="A custom_id (of the newest batch that has it), BATCH/custom_id, or the number of a query.",
+        ),
     ],
     batch: Annotated[str | None, typer.Option(metavar="BATCH", help="Look in this batch only.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell the story of a query: each decision with its reasons, each call with its cost."""
-    name, handle = query, batch
-    before, slash, after = query.partition("/")
-    if batch is None and slash and before.startswith("batch_"):
-        name, handle = after, before
+    """Tell a query's story: its decisions and calls, why, the cost."""
 
-    async def work(engine: AsyncEngine) -> tuple[Sequence[Row[Any]], Sequence[Row[Any]]]:
-        found = await find_queries(engine, name, handle=handle)
-        return found, await query_events(engine, found[0].id) if found else []
+    async def work(engine: AsyncEngine) -> tuple[Row[Any], Sequence[Row[Any]]]:
+        found = await the_query(engine, query, batch=batch, command=["pointsman", "explain", "{}"])
+        return found, await query_events(engine, found.id)
 
     found, events = with_database(read_settings(), work)
-    if not found:
-        where = f" in {handle}" if handle else ""
-        raise Stop(
-            f"There is no query {name!r}{where}.",
-            hint="Give its custom_id (lines of plain text have `line-N`) or its number.",
-            code=Code.USAGE,
-        )
-    if len(found) > 1:
-        err.print(
-            f"{len(found)} batches have a query of this name; this is the newest. Say BATCH/{name} for another.",
-            style="yellow",
-        )
     if as_json:
-        emit(story_as_json(found[0], events))
+        emit(story_as_json(found, events))
     else:
-        out.print(story.draw(found[0], events))
+        out.print(story.draw(found, events))

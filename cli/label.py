@@ -1,6 +1,5 @@
 """``pointsman label``: whether answers were right, from a file or for one query."""
 
-import getpass
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,13 +9,14 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.batches import with_database
-from cli.console import emit, out
+from cli.console import emit, out, plain
 from cli.failure import Code, Stop
+from cli.meant import the_query
 from cli.opened import read_settings, the_batch
 from cli.run import JsonOption
+from cli.who import who
 from db.labels import AT_ONCE, Label, answered, label
 from db.reports.batch import find_batch
-from db.reports.story import find_queries
 
 app = typer.Typer()
 
@@ -24,7 +24,7 @@ app = typer.Typer()
 @app.command(name="label")
 def label_answers(
     target: Annotated[
-        str, typer.Argument(metavar="BATCH|QUERY", help="With --from a batch, else a query's custom_id or number.")
+        str, typer.Argument(metavar="BATCH|QUERY", help="With --from a batch, else a query: as for `explain`.")
     ],
     source: Annotated[
         Path | None,
@@ -58,8 +58,16 @@ def label_answers(
     if as_json:
         emit(told)
     else:
-        passed = f", {told['passed_over']:,} passed over (their tier was not asked)" if told["passed_over"] else ""
-        out.print(f"{told['labels']:,} label{'' if told['labels'] == 1 else 's'}{passed}")
+        out.print(_words(told))
+
+
+def _words(told: dict[str, Any]) -> str:
+    if "grade" in told:
+        return (
+            f"{told['batch_id']}/{plain(told['custom_id'])}: the answer of {told['tier']} is graded {told['grade']:g}"
+        )
+    passed = f", {told['passed_over']:,} passed over (their tier was not asked)" if told["passed_over"] else ""
+    return f"{told['batch_id']}: {told['labels']:,} label{'' if told['labels'] == 1 else 's'}{passed}"
 
 
 def _from_file(handle: str, path: Path) -> dict[str, Any]:
@@ -90,7 +98,7 @@ def _from_file(handle: str, path: Path) -> dict[str, Any]:
         if faults := tuple(one for one in told if isinstance(one, Fault)):
             raise DataError(str(path), faults)
         labels = [one for one in told if isinstance(one, Label)]
-        written = await label(engine, labels, source="file", said_by=_who())
+        written = await label(engine, labels, source="file", said_by=who())
         return {"batch_id": batch.handle, "labels": written, "passed_over": told.count(None)}
 
     try:
@@ -101,38 +109,29 @@ def _from_file(handle: str, path: Path) -> dict[str, Any]:
 
 
 def _one(name: str, *, grade: float, tier: str | None) -> dict[str, Any]:
-    before, slash, after = name.partition("/")
-    handle, custom_id = (before, after) if slash and before.startswith("batch_") else (None, name)
+    said = ["--grade", f"{grade:g}", *([] if tier is None else ["--tier", tier])]
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
-        found = await find_queries(engine, custom_id, handle=handle)
-        if not found:
-            raise Stop(f"There is no query {name!r}.", hint="Give its custom_id or its number.", code=Code.USAGE)
-        if len(found) > 1:
-            raise Stop(
-                f"{len(found)} batches have a query {name!r}.",
-                hint=f"Say which: {found[0].handle}/{custom_id}",
-                code=Code.USAGE,
-            )
-        batch = await find_batch(engine, found[0].handle)
+        found = await the_query(engine, name, batch=None, command=["pointsman", "label", "{}", *said])
+        batch = await find_batch(engine, found.handle)
         assert batch is not None
-        row = (await answered(engine, batch.id, [found[0].custom_id]))[found[0].custom_id]
+        row = (await answered(engine, batch.id, [found.custom_id]))[found.custom_id]
         meant = tier or row.stood
         if meant is None or meant not in row.tiers:
             asked = ", ".join(row.tiers) or "nobody"
             raise Stop(
-                f"{name} has no answer{'' if tier is None else f' of {tier}'}.",
+                f"{found.custom_id} of {batch.handle} has no answer{'' if tier is None else f' of {tier}'}.",
                 hint=f"It was answered by: {asked}.",
                 code=Code.USAGE,
             )
-        written = await label(engine, [Label(row.query_id, meant, grade)], source="command", said_by=_who())
-        return {"batch_id": batch.handle, "labels": written, "passed_over": 0, "tier": meant, "grade": grade}
+        written = await label(engine, [Label(row.query_id, meant, grade)], source="command", said_by=who())
+        return {
+            "batch_id": batch.handle,
+            "custom_id": found.custom_id,
+            "labels": written,
+            "passed_over": 0,
+            "tier": meant,
+            "grade": grade,
+        }
 
     return with_database(read_settings(), work)
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

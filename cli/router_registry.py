@@ -1,7 +1,5 @@
 """What `train --name`, `routers` and ``--router NAME`` do with the registered routers."""
 
-import getpass
-import socket
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +11,7 @@ from cli import router_tables
 from cli.batches import with_database
 from cli.console import emit, out
 from cli.opened import read_settings
+from cli.who import who
 from db import routers
 from evaluation.artefact import Artefact
 from evaluation.faults import RegistryError
@@ -113,7 +112,7 @@ def promote(name: str) -> str:
             digest = known[name]
             # What cannot be read must not serve.
             await fetched(engine, digest, shelf)
-        await routers.promote(engine, name=name, digest=digest, by=_who())
+        await routers.promote(engine, name=name, digest=digest, by=who())
         return DEFAULT if before is None else before.name
 
     return with_database(settings, work)
@@ -124,7 +123,7 @@ def roll_back(*, as_json: bool) -> None:
 
     async def work(engine: AsyncEngine) -> tuple[str, str]:
         before = await routers.promoted(engine)
-        if before is None or not await routers.roll_back(engine, by=_who()):
+        if before is None or not await routers.roll_back(engine, by=who()):
             raise RegistryError("nothing was promoted: the default router serves already")
         now = await routers.promoted(engine)
         return before.name, DEFAULT if now is None else now.name
@@ -136,7 +135,7 @@ def roll_back(*, as_json: bool) -> None:
 
 async def _register(engine: AsyncEngine, parcel: Parcel) -> bool:
     return await routers.register(
-        engine, name=parcel.name, digest=parcel.digest, manifest=parcel.manifest, files=parcel.files, by=_who()
+        engine, name=parcel.name, digest=parcel.digest, manifest=parcel.manifest, files=parcel.files, by=who()
     )
 
 
@@ -146,14 +145,6 @@ def _shelf(settings: Settings) -> Shelf:
 
 def _stays(name: str) -> RegistryError:
     return RegistryError(f"{name} is promoted and stays as it is; choose another name, or promote another first")
-
-
-def _who() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"
 
 
 def _brief(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,57 @@
+"""Which query a user means by a custom_id, ``BATCH/custom_id`` or a number."""
+
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from cli.console import err, plain
+from cli.failure import Code, Stop
+from cli.watch import duration
+from db.reports.story import find_queries
+
+_SHOWN: Final = 5
+
+
+async def the_query(engine: AsyncEngine, named: str, *, batch: str | None, command: Sequence[str]) -> Row[Any]:
+    """The query of that name, in ``batch`` or in the newest batch that has one. Raises Stop where there is none.
+
+    Where several batches have one, says so, with the command for each of the others: ``command`` is the one that was
+    typed, a ``{}`` in the place of the name.
+    """
+    handle, custom_id = (batch, named) if batch is not None else _parted(named)
+    found = await find_queries(engine, custom_id, handle=handle)
+    if not found:
+        where = f" in {handle}" if handle else ""
+        raise Stop(
+            f"There is no query {custom_id!r}{where}.",
+            hint="Give its custom_id (lines of plain text have `line-N`) or its number.",
+            code=Code.USAGE,
+        )
+    if len(found) > 1:
+        _tell_others(found, command)
+    return found[0]
+
+
+def _parted(named: str) -> tuple[str | None, str]:
+    before, slash, after = named.partition("/")
+    return (before, after) if slash and before.startswith("batch_") else (None, named)
+
+
+def _tell_others(found: Sequence[Row[Any]], command: Sequence[str]) -> None:
+    newest, *others = found
+    now = datetime.now(UTC)
+    err.print(
+        f"{len(found)} batches have a query {plain(newest.custom_id)}; this is that of the newest, {newest.handle}. "
+        f"For {'another' if len(others) > 1 else 'the other'}:",
+        style="yellow",
+    )
+    for other in others[:_SHOWN]:
+        name = f"{other.handle}/{other.custom_id}"
+        typed = shlex.join(name if word == "{}" else word for word in command)
+        err.print(f"  {plain(typed)}  # of {duration((now - other.submitted_at).total_seconds())} ago", style="yellow")
+    if len(others) > _SHOWN:
+        err.print("  … and so on; `pointsman batches` lists them.", style="yellow")

@@ -1,0 +1,90 @@
+"""``pointsman explain`` and ``label`` where several batches have a query of the name that was typed."""
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from cli.failure import Code, Stop
+from cli.main import app
+from settings import Settings
+from tests.integration.bench import Bench, OnBench, finish
+
+
+@pytest.fixture
+def command(settings: Settings) -> Any:
+    """The command on the test's database."""
+    env = {
+        "POINTSMAN_HOME": str(settings.home),
+        "DATABASE_URL": settings.database_url,
+        "BROKER_URL": "redis://127.0.0.1:1",  # named, so that none is started; nobody asks it
+    }
+
+    def run(*arguments: str) -> Result:
+        return CliRunner(env=env).invoke(app, list(arguments))
+
+    return run
+
+
+async def answered_batch(bench: Bench) -> None:
+    """A batch of one query, q-0, that was answered by small."""
+    query_id = await bench.at_tier()
+    claim, sent = await bench.send(query_id)
+    await bench.ledger.conclude(finish(query_id, claim.epoch, sent))
+
+
+async def handles(bench: Bench) -> list[str]:
+    return [row.handle for row in await bench.rows("SELECT handle FROM batches ORDER BY id DESC")]
+
+
+@pytest.fixture
+def two_runs(on_bench: OnBench) -> list[str]:
+    """The handles of two batches that both have q-0, the newest first."""
+    found: list[str] = []
+
+    async def story(bench: Bench) -> None:
+        await answered_batch(bench)
+        await answered_batch(bench)
+        found.extend(await handles(bench))
+
+    on_bench(story)
+    return found
+
+
+def test_the_newest_is_meant_and_the_others_are_told_as_commands(command: Any, two_runs: list[str]) -> None:
+    newest, older = two_runs
+    done = command("explain", "q-0", "--json")
+    assert json.loads(done.stdout)["batch_id"] == newest
+    assert f"2 batches have a query q-0; this is that of the newest, {newest}" in done.stderr
+    (typed,) = [line.partition("  #")[0].split() for line in done.stderr.splitlines() if line.startswith("  ")]
+    assert typed == ["pointsman", "explain", f"{older}/q-0"]
+    assert json.loads(command(*typed[1:], "--json").stdout)["batch_id"] == older
+
+
+def test_a_label_goes_to_the_newest_and_the_command_for_the_other_says_the_same(
+    command: Any, two_runs: list[str], on_bench: OnBench
+) -> None:
+    newest, older = two_runs
+    done = command("label", "q-0", "--wrong")
+    assert done.stdout == f"{newest}/q-0: the answer of small is graded 0\n"
+    (typed,) = [line.partition("  #")[0].split() for line in done.stderr.splitlines() if line.startswith("  ")]
+    assert typed == ["pointsman", "label", f"{older}/q-0", "--grade", "0"]
+    assert command(*typed[1:]).stderr == "", "of one batch nothing is to be told"
+
+    async def story(bench: Bench) -> None:
+        rows = await bench.rows(
+            "SELECT b.handle, l.grade, l.said_by FROM labels AS l JOIN batches AS b ON b.id = l.batch_id ORDER BY l.id"
+        )
+        assert [(row.handle, row.grade) for row in rows] == [(newest, 0.0), (older, 0.0)]
+        assert all("@" in row.said_by for row in rows)
+
+    on_bench(story)
+
+
+def test_a_name_that_no_query_has_is_told_with_what_would_be_one(command: Any, two_runs: list[str]) -> None:
+    done = command("label", f"{two_runs[0]}/q-7", "--right")
+    assert isinstance(done.exception, Stop)
+    assert done.exception.code == Code.USAGE
+    assert done.exception.message == f"There is no query 'q-7' in {two_runs[0]}."
