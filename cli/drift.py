@@ -53,7 +53,7 @@ def drift(
     if min(then, now) < ENOUGH:
         raise Stop(
             f"There are {then:,} decisions to compare with and {now:,} after them; {ENOUGH} of each are the least.",
-            hint="Route more, or compare fewer: --reference N; or longer stretches: --last 24h --against 7d.",
+            hint=_more(then, now, reference) if last is None else _longer(then, now, last, against),
             code=Code.USAGE,
         )
     told = drift_of(windows.reference, windows.recent)
@@ -86,6 +86,30 @@ def drift(
 
 
 _SPAN: Final = re.compile(r"([1-9][0-9]{0,4})([hd])")
+
+def _more(then: int, now: int, reference: int) -> str:
+    """What to do where there are too few of the first or of the newest decisions."""
+    fewest = 2 * ENOUGH
+    if then + now < fewest:
+        return f"Route at least {fewest - then - now} more queries; then add --reference {min(reference, ENOUGH)}."
+    return f"Compare with fewer than {reference:,}: --reference {(then + now) // 2}."
+
+
+def _longer(then: int, now: int, last: str, against: str) -> str:
+    """What to do where the stretches hold too few: the options to type, each stretch that is too short made longer."""
+    spans = [
+        f"{option} {_times(span, 4) if count < ENOUGH else span}"
+        for option, span, count in (("--last", last, now), ("--against", against, then))
+    ]
+    return (
+        f"Look at longer stretches, such as {' '.join(spans)}; or leave --last out: "
+        "the newest decisions are then held against the first under this router."
+    )
+
+
+def _times(span: str, factor: int) -> str:
+    return f"{factor * int(span[:-1])}{span[-1]}"
+
 
 
 def _span(option: str, told: str) -> timedelta:

@@ -76,6 +76,17 @@ def test_too_few_decisions_are_said_to_be_too_few(on_bench: OnBench, settings: S
     on_bench(lambda bench: decide(bench, 1, decisions))
     told = drift(settings, "--reference", "30", code=2)
     assert "30 of each are the least" in told["error"]["message"]
+    assert told["error"]["hint"] == f"Route at least {60 - decisions} more queries; then add --reference 30."
+
+
+def test_what_is_advised_is_not_what_was_typed_and_helps(on_bench: OnBench, settings: Settings) -> None:
+    on_bench(lambda bench: decide(bench, 1, 400))
+    hint = drift(settings, code=2)["error"]["hint"]
+    assert hint == "Compare with fewer than 10,000: --reference 200."
+    told = drift(settings, *hint.rstrip(".").split()[-2:])
+    assert (told["reference"], told["recent"]) == (200, 200)
+    hint = drift(settings, "--last", "24h", "--against", "7d", code=2)["error"]["hint"]
+    assert "--last 24h --against 28d; or leave --last out" in hint
 
 
 def test_the_table_has_words_and_no_markup(on_bench: OnBench, settings: Settings) -> None:
