@@ -70,7 +70,10 @@ def _show(batch: str, audit: Audit) -> None:
 def login(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The login to make, or to give a new password.")],
 ) -> None:
-    """Make a Postgres login that reads the views and no prompt, for at most 30 s a statement. Prints its password."""
+    """Make a Postgres login for an auditor. It reads the views and no prompt, for at most 30 s a statement.
+
+    Prints its password.
+    """
     settings = read_settings()
     if settings.embeds_postgres:
         raise Stop(

@@ -67,7 +67,7 @@ def submit(
         bool, typer.Option("--dry-run", help="Predict tiers, cost and time; submit nothing, call nobody.")
     ] = False,
 ) -> None:
-    """Submit FILE for the workers that run, or will run: `pointsman up`."""
+    """Submit FILE for workers that run, or will run: `pointsman up`."""
     settings = read_settings(fleet)
     checked = settings.fleet()
     order = Order(
@@ -172,7 +172,7 @@ def results(
         typer.Option("--output", "-o", metavar="FILE", help="Written whole or not at all; stdout, if left out."),
     ] = None,
 ) -> None:
-    """The answers so far, in the order of the input, as lines of an OpenAI Batch output file."""
+    """The answers so far, in the order of the input. Each is a line of an OpenAI Batch output file."""
     if output is not None:
         check_writable(output)
 

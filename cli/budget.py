@@ -26,7 +26,10 @@ def budget(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """A batch's cap, what is settled and reserved of it, and what is held; with --raise-to a higher cap."""
+    """A batch's cap, and what is spent and held; raises it.
+
+    Of the cap it tells what is settled, and what is reserved for calls under way.
+    """
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
         found = await the_batch(engine, batch)

@@ -60,7 +60,10 @@ def doctor(
     as_json: JsonOption = False,
     start: Annotated[bool, typer.Option(help="Start our own Postgres and Redis to look at them.")] = True,
 ) -> None:
-    """Look at each dependency: reachable, version, migration, queue depths, and what to do. Exits with 1 on a fault."""
+    """Look at each dependency, and say what to do.
+
+    Whether it is reachable, its version, migrations, queue depths, workers, keys. Exits with 1 on a fault.
+    """
     findings: list[Finding] = []
     for finding in _look(read_settings(fleet), start=start):
         findings.append(finding)

@@ -34,7 +34,9 @@ def drift(
     against: Annotated[str, typer.Option(metavar="SPAN", help="… against those of so long before.")] = "7d",
     as_json: JsonOption = False,
 ) -> None:
-    """Compare the newest routing decisions with the first ones since the router was promoted.
+    """Compare the newest routing decisions with the first ones.
+
+    The first are those since the router that serves was promoted.
 
     By the population stability index of each feature; exits with 1 where one has shifted, for an alarm.
     """
@@ -85,8 +87,6 @@ def drift(
         raise typer.Exit(Code.FAILURE)
 
 
-_SPAN: Final = re.compile(r"([1-9][0-9]{0,4})([hd])")
-
 def _more(then: int, now: int, reference: int) -> str:
     """What to do where there are too few of the first or of the newest decisions."""
     fewest = 2 * ENOUGH
@@ -110,6 +110,8 @@ def _longer(then: int, now: int, last: str, against: str) -> str:
 def _times(span: str, factor: int) -> str:
     return f"{factor * int(span[:-1])}{span[-1]}"
 
+
+_SPAN: Final = re.compile(r"([1-9][0-9]{0,4})([hd])")
 
 
 def _span(option: str, told: str) -> timedelta:

@@ -1,8 +1,6 @@
-"""``pointsman check-fleet`` and ``version``."""
+"""``pointsman check-fleet``."""
 
 import os
-import platform
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Annotated
 
@@ -65,14 +63,3 @@ def _table(fleet: Fleet) -> Table:
                 f"{model.context_tokens:,}",
             )
     return table
-
-
-@app.command()
-def version(as_json: JsonOption = False) -> None:
-    """The version of Pointsman and of what it stands on."""
-    told = {"pointsman": version_of("pointsman"), "python": platform.python_version()}
-    told |= {name: version_of(name) for name in ("celery", "redis", "sqlalchemy", "psycopg", "httpx")}
-    if as_json:
-        emit(told)
-    else:
-        out.print(" · ".join(f"{name} {number}" for name, number in told.items()))

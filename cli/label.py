@@ -40,9 +40,10 @@ def label_answers(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether answers were right: figures of quality, off-policy estimates and retraining stand on it.
+    """Say whether answers were right, for figures and learning.
 
-    Nothing is changed but the labels; of several for one answer the newest counts.
+    Figures of quality, off-policy estimates and retraining stand on it. Nothing is changed but the labels; of
+    several for one answer the newest counts.
     """
     said = [value for value, is_said in ((grade, grade is not None), (1.0, right), (0.0, wrong)) if is_said]
     if source is not None:

@@ -30,10 +30,11 @@ def off_policy(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Estimate from the labelled log what another router would have come to: quality, cost and loss.
+    """Estimate from labels what another router had come to.
 
-    The router and the controls are given with 95 % intervals by three estimators. Needs a fleet that
-    explored (router.exploration) when the log was written: what was never tried cannot be estimated.
+    Its quality, cost and loss, by the labelled log. The router and the controls are given with 95 % intervals by
+    three estimators. Needs a fleet that explored (router.exploration) when the log was written: what was never
+    tried cannot be estimated.
     """
     from cli import learn_work
 
@@ -61,7 +62,7 @@ def retrain(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a router on the labelled log, and promote it if it beats the one that serves.
+    """Train a router on labels, and promote it if it is better.
 
     It must lose less than the incumbent and every control, beyond doubt, on queries that it had not
     seen; else nothing changes, and the exit code is 1.

@@ -22,18 +22,24 @@ from cli import (
     run,
     services,
     shadow,
+    version,
 )
 from cli.console import emit, err
 from cli.failure import Code, exit_quietly, tell
 
 app = typer.Typer(
     name="pointsman",
-    help="Routes high-volume batches of LLM queries to the cheapest tier that answers them well.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def pointsman(is_version: version.VersionOption = False) -> None:
+    """Routes high-volume batches of LLM queries to the cheapest tier that answers them well."""
+
 
 for group in (
     run,
@@ -51,6 +57,7 @@ for group in (
     learn,
     shadow,
     drift,
+    version,
 ):
     app.add_typer(group.app)
 app.add_typer(audit.app, name="audit")

@@ -26,7 +26,10 @@ def purge(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take away prompts, answers, calls and decisions of batches that ended so long ago; their figures stay."""
+    """Take away the texts and the log of old batches.
+
+    Prompts, answers, calls and decisions of batches that ended so long ago go; their figures stay.
+    """
     before = datetime.now(UTC) - _age(older_than)
 
     async def work() -> Purged:

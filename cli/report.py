@@ -57,9 +57,10 @@ def report(
     ] = None,
     fleet: FleetOption = None,
 ) -> None:
-    """What BATCH did, cost and saved, from the ledger alone; also of a batch that is still open.
+    """What BATCH did, cost and saved, as a page, Markdown or JSON.
 
-    The page is one file without scripts that asks no network: it can be sent and archived.
+    From the ledger alone; also of a batch that is still open. The page is one file without scripts that asks no
+    network: it can be sent and archived.
     """
     settings = read_settings(fleet)
     checked = settings.fleet()

@@ -39,9 +39,10 @@ def train(
     fleet: FleetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a router on DATA: a classifier of queries, and a scorer of answers where DATA holds answers.
+    """Train a router on DATA.
 
-    The figures it prints are for lines that each model had not seen.
+    It is a classifier of queries, and a scorer of answers where DATA holds answers. The figures it prints are for
+    lines that each model had not seen.
     """
     from cli import router_work
 
@@ -72,9 +73,10 @@ def evaluate(
     draws: Annotated[int, typer.Option(min=100, max=20_000, help="Bootstrap draws for the intervals.")] = 1000,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold a router (by default the promoted one) against DATA, beside simple controls; or evaluate the log.
+    """Hold a router against DATA and controls; or evaluate the log.
 
-    With --fleet its prices count; else, for DATA, those of the RouteLLM paper do.
+    By default it is the promoted router. With --fleet its prices count; else, for DATA, those of the RouteLLM
+    paper do.
     """
     from cli import log_work, router_work
 
@@ -114,7 +116,7 @@ def calibrate(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Propose thresholds for a cost or a quality, with what to expect of them.
+    """Propose thresholds for a cost or a quality, and what they do.
 
     Without --router, or with one that was trained on DATA, a router is trained by cross-validation,
     so that every line is judged by a model that had not seen it.
@@ -129,7 +131,7 @@ def calibrate(
 
 @routers.command("list")
 def list_routers(as_json: JsonOption = False) -> None:
-    """The registered routers, which one serves, and who promoted what when."""
+    """The routers, which one serves, and who promoted what when."""
     from cli import router_registry
     from cli.router_work import in_words
 
@@ -139,7 +141,10 @@ def list_routers(as_json: JsonOption = False) -> None:
 
 @routers.command()
 def promote(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: JsonOption = False) -> None:
-    """Make NAME the router that serves wherever the fleet's router.classifier is 'default'."""
+    """Make NAME the router that serves. Workers that run take it up within seconds.
+
+    It serves wherever the fleet's router.classifier is 'default'.
+    """
     from cli import router_registry
     from cli.router_work import in_words
 
@@ -149,7 +154,7 @@ def promote(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: JsonO
 
 @routers.command()
 def rollback(as_json: JsonOption = False) -> None:
-    """Back to the router that served before."""
+    """Back to the router that served before. Workers that run take it up within seconds."""
     from cli import router_registry
     from cli.router_work import in_words
 

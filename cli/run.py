@@ -97,7 +97,7 @@ def run(
     ] = None,
     budget_policy: PolicyOption = None,
 ) -> None:
-    """Start what is missing, submit FILE, wait with a progress bar, print the report.
+    """Start what is missing, submit FILE, wait, print the report.
 
     Exits with 0 when every query has ended and at least one was answered, 1 when it failed, 2 when the
     input or the command is wrong, 130 on Ctrl-C; the batch can then be continued.

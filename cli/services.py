@@ -23,7 +23,10 @@ def up(
     flower: Annotated[bool, typer.Option(help="Also start Flower, on loopback.")] = True,
     api: Annotated[bool, typer.Option(help="Also start the OpenAI-compatible API, on loopback.")] = True,
 ) -> None:
-    """Run everything here: Postgres, Redis, the workers, the feeder, Flower, the API. Ctrl-C ends it cleanly."""
+    """Run everything here until Ctrl-C, which ends it cleanly.
+
+    Postgres, Redis, the workers, the feeder, Flower, the API.
+    """
     settings = read_settings(fleet)
     checked = settings.fleet()
     try:
@@ -52,7 +55,7 @@ def up(
 
 @app.command()
 def down() -> None:
-    """Stop what `up` has started here, and our own Postgres and Redis."""
+    """Stop what `up` has started, and our own Postgres and Redis."""
     settings = read_settings()
     stopped = [
         what

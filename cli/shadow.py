@@ -24,10 +24,11 @@ def shadow(
     router: Annotated[str | None, typer.Option(metavar="NAME", help="Of this candidate only.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a candidate router (router.shadow in the fleet) with the live one, query by query.
+    """Compare a candidate router with the live one, query by query.
 
-    Says where each sent how many, and how right the live answers were where they are labelled. What
-    the candidate's own answers would have been worth is for `pointsman off-policy` to estimate.
+    The candidate is router.shadow of the fleet. Says where each sent how many, and how right the live answers
+    were where they are labelled. What the candidate's own answers would have been worth is for
+    `pointsman off-policy` to estimate.
     """
 
     async def work(engine: AsyncEngine) -> Sequence[Row[Any]]:
