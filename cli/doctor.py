@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from cli.console import emit, out, plain
 from cli.failure import Code, tell
+from cli.fleet import fleet_words
 from cli.opened import opened_database, read_settings
 from cli.run import FleetOption, JsonOption
 from db import migrate
@@ -88,8 +89,7 @@ def _look(settings: Settings, *, start: bool) -> Iterator[Finding]:
     try:
         checked = check_fleet(settings.fleet_path, os.environ)
         fleet = checked.fleet
-        words = f"{settings.fleet_path}: {fleet.name}{', simulated' if fleet.simulated else ''}"
-        yield Finding("fleet", Health.OK, words)
+        yield Finding("fleet", Health.OK, f"{settings.fleet_path}: {fleet_words(fleet)}")
         yield from (Finding("fleet", Health.WARN, f"{w.key}: {w.wrong}", w.mend) for w in checked.warnings)
     except ValueError as error:
         yield _fault("fleet", error)

@@ -39,10 +39,15 @@ def check(
             }
         )
         return
-    out.print(f"{path} is sound: {fleet.name}{', simulated' if fleet.simulated else ''}, {' → '.join(fleet.ladder)}")
+    out.print(f"{path} is sound: {fleet_words(fleet)}, {' → '.join(fleet.ladder)}")
     out.print(_table(fleet))
     for warning in checked.warnings:
         err.print(f"{warning}", style="yellow")
+
+
+def fleet_words(fleet: Fleet) -> str:
+    """Its name, and that it is simulated where the name does not say so."""
+    return fleet.name if not fleet.simulated or "simulated" in fleet.name.lower() else f"{fleet.name}, simulated"
 
 
 def _table(fleet: Fleet) -> Table:
