@@ -1,6 +1,7 @@
 """``pointsman submit --dry-run``: what a file would cost and how long it would take. Writes nothing, calls nobody."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
@@ -14,6 +15,7 @@ from cli.source import Source
 from cli.stack import UNDEFINED_TABLE
 from cli.watch import duration
 from db.deposit import Order
+from routing.apportion import apportion
 from routing.fleet import Fleet
 from routing.forecast import Forecast
 from settings import Settings
@@ -71,22 +73,7 @@ def _show(told: dict[str, Any], plan: dict[str, Any], *, as_json: bool) -> None:
     cost, wall = plan["cost_usd"], plan["wall_s"]
     words = f" · {plan['total']:,} queries, {plan['sampled']:,} of them looked at"
     console.print(Text.assemble(("Dry run", "bold"), f" · {plain(told['source'])}{words}"))
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("tier")
-    for name in ("routed", "answers", "share", "calls", "doubted", "cost", "takes"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, tier in plan["tiers"].items():
-        table.add_row(
-            plain(name),
-            f"{tier['routed']:,.0f}",
-            f"{tier['answers']:,.0f}",
-            f"{100 * tier['answers'] / plan['total']:.1f} %",
-            f"{tier['calls']:,.0f}",
-            f"{100 * tier['doubted_share']:.1f} %",
-            f"${tier['cost_usd']:.4f}",
-            duration(tier["takes_s"]),
-        )
-    console.print(table)
+    console.print(_table(plan))
     within = f"{100 * plan['interval']:.0f} % within"
     saving = 1 - cost["expected"] / plan["baseline_cost_usd"] if plan["baseline_cost_usd"] else 0.0
     lines = [
@@ -111,3 +98,43 @@ def _show(told: dict[str, Any], plan: dict[str, Any], *, as_json: bool) -> None:
         console.print(Text.assemble((f"{label:<10} ", "bold"), said))
     if told["simulated"]:
         console.print("The fleet is simulated: no money would be spent.", style="yellow")
+
+
+def _table(plan: Mapping[str, Any]) -> Table:
+    """The tiers, rounded so that each column adds up to its last row."""
+    tiers = plan["tiers"]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("tier")
+    for name in ("routed", "answers", "share", "calls", "doubted", "cost", "takes"):
+        table.add_column(name, justify="right", no_wrap=True)
+    routed, answers, calls = (_rounded(tiers, name) for name in ("routed", "answers", "calls"))
+    costs = _rounded(tiers, "cost_usd", digits=6)
+    answered = sum(tier["answers"] for tier in tiers.values()) or 1.0
+    shares = apportion({name: 100 * tier["answers"] / answered for name, tier in tiers.items()}, digits=1)
+    for name, tier in tiers.items():
+        table.add_row(
+            plain(name),
+            f"{routed[name]:,.0f}",
+            f"{answers[name]:,.0f}",
+            f"{shares[name]:.1f} %",
+            f"{calls[name]:,.0f}",
+            f"{100 * tier['doubted_share']:.1f} %",
+            f"${costs[name]:.6f}",
+            duration(tier["takes_s"]),
+        )
+    if len(tiers) > 1:
+        table.add_row(
+            "all",
+            *(f"{sum(column.values()):,.0f}" for column in (routed, answers)),
+            f"{sum(shares.values()):.1f} %",
+            f"{sum(calls.values()):,.0f}",
+            "",
+            f"${sum(costs.values()):.6f}",
+            "",
+            style="dim",
+        )
+    return table
+
+
+def _rounded(tiers: Mapping[str, Mapping[str, float]], figure: str, *, digits: int = 0) -> dict[str, float]:
+    return apportion({name: tier[figure] for name, tier in tiers.items()}, digits=digits)

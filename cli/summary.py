@@ -11,6 +11,7 @@ from cli.console import plain
 from cli.watch import duration
 from db.reports.against import plan_against_actual
 from db.reports.batch import BatchFigures
+from routing.apportion import apportion
 
 
 def show(figures: BatchFigures, console: Console) -> None:
@@ -84,7 +85,8 @@ def _plan(against: Mapping[str, Any]) -> str:
     told = f"${cost['expected']:.6f} (${cost['low']:.6f} to ${cost['high']:.6f}) was expected"
     if cost["expected"]:
         told += f", it is {100 * (cost['actual'] / cost['expected'] - 1):+.1f} %"
-    mix = ", ".join(f"{plain(tier)} {one['expected']:,.0f}" for tier, one in against["by_tier"].items())
+    answers = apportion({tier: one["expected"] for tier, one in against["by_tier"].items()})
+    mix = ", ".join(f"{plain(tier)} {count:,.0f}" for tier, count in answers.items())
     return f"{told}; {duration(wall['expected'])}; {mix}; {against['escalated']['expected']:,.0f} escalated"
 
 

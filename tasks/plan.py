@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports.past import load_of, past_of
+from routing.apportion import apportion
 from routing.decision import Decision, Predictor, decide
 from routing.degrade import within_share
 from routing.fleet import BudgetPolicy, Fleet
@@ -136,7 +137,12 @@ def _paid(
 
 
 def plan_as_json(told: Forecast) -> dict[str, Any]:
-    """The prediction as an object. Counts are expectations, so they have fractions."""
+    """The prediction as an object. Counts are expectations, so they have fractions; over the tiers they add up."""
+    routed, answers, calls = (
+        apportion({tier.tier: getattr(tier, count) for tier in told.tiers}, digits=1)
+        for count in ("routed", "answers", "calls")
+    )
+    costs = apportion({tier.tier: tier.cost_usd for tier in told.tiers}, digits=9)
     return {
         "version": VERSION,
         "total": told.total + told.too_dear,
@@ -149,8 +155,17 @@ def plan_as_json(told: Forecast) -> dict[str, Any]:
         "estimated_s": round(told.estimated_s, 3),
         "bound_by": told.bound_by,
         "escalated": round(told.escalated, 1),
-        "by_tier": {tier.tier: round(tier.answers, 1) for tier in told.tiers},
-        "tiers": {tier.tier: _tier(tier) for tier in told.tiers},
+        "by_tier": answers,
+        "tiers": {
+            tier.tier: {
+                "routed": routed[tier.tier],
+                "answers": answers[tier.tier],
+                "calls": calls[tier.tier],
+                "cost_usd": costs[tier.tier],
+                **_tier(tier),
+            }
+            for tier in told.tiers
+        },
         "basis": list(told.basis),
     }
 
@@ -161,10 +176,6 @@ def _interval(told: Interval, places: int) -> dict[str, float]:
 
 def _tier(tier: TierForecast) -> dict[str, Any]:
     return {
-        "routed": round(tier.routed, 1),
-        "answers": round(tier.answers, 1),
-        "calls": round(tier.calls, 1),
-        "cost_usd": round(tier.cost_usd, 9),
         "estimated_call_usd": None if tier.estimated_call_usd is None else round(tier.estimated_call_usd, 9),
         "doubted_share": round(tier.doubted_share, 4),
         "latency_s": round(tier.latency_s, 3),

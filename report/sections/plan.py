@@ -4,6 +4,7 @@ from db.reports.account import Account
 from report.section import Section
 from report.table import Table
 from report.words import seconds, usd
+from routing.apportion import apportion
 
 
 def plan(account: Account) -> Section:
@@ -12,12 +13,16 @@ def plan(account: Account) -> Section:
     plan = account.plan
     if plan is None:
         return Section("plan", "Plan against actual", ["There was no plan: the batch was submitted without one.", cap])
+    answers = apportion({tier: beside["expected"] for tier, beside in plan["by_tier"].items()})
     told = {
         "cost": (plan["cost_usd"], usd),
         "time": (plan["wall_s"], seconds),
         f"all {account.figures.top_tier}": (plan["baseline_cost_usd"], usd),
         "escalated": (plan["escalated"], _count),
-        **{f"answers of {tier}": (beside, _count) for tier, beside in plan["by_tier"].items()},
+        **{
+            f"answers of {tier}": (beside | {"expected": answers[tier]}, _count)
+            for tier, beside in plan["by_tier"].items()
+        },
     }
     rows = [
         [

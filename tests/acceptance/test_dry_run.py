@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from settings import ROOT
 
 EXAMPLES = ROOT / "examples" / "queries.jsonl"
@@ -23,7 +25,8 @@ def test_it_predicts_mix_cost_and_time_without_starting_anything(tmp_path: Path)
     total = sum(1 for line in EXAMPLES.read_bytes().splitlines() if line.strip())
     plan = told["plan"]
     assert (told["dry_run"], told["total"], told["rejected"], told["cap_usd"]) == (True, total, 0, 0.01)
-    assert abs(sum(plan["by_tier"].values()) - total) < 1
+    assert sum(plan["by_tier"].values()) == pytest.approx(total)
+    assert sum(tier["cost_usd"] for tier in plan["tiers"].values()) == pytest.approx(plan["cost_usd"]["expected"])
     assert 0 < plan["cost_usd"]["low"] < plan["cost_usd"]["expected"] < plan["cost_usd"]["high"]
     assert plan["cost_usd"]["expected"] < plan["baseline_cost_usd"]
     assert 0 < plan["wall_s"]["low"] < plan["wall_s"]["high"]
@@ -41,3 +44,15 @@ def test_bad_lines_are_told_as_by_submit(tmp_path: Path) -> None:
     assert skipping.returncode == 0
     assert "1, as they are no valid queries" in skipping.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["given.jsonl"]
+
+
+def test_each_column_of_the_table_adds_up_to_its_last_row(tmp_path: Path) -> None:
+    lines = dry_run(tmp_path / "home", EXAMPLES).stdout.splitlines()
+    start = next(at for at, line in enumerate(lines) if line.startswith("tier"))
+    end = next(at for at, line in enumerate(lines) if line.startswith("all"))
+    rows = [line.replace("$", "").replace("%", "").split() for line in lines[start + 1 : end + 1]]
+    numbers = [[float(words[at]) for at in (1, 2, 3, 4)] for words in rows]
+    assert [pytest.approx(sum(column)) for column in zip(*numbers[:-1], strict=True)] == numbers[-1]
+    costs = [float(words[6 if len(words) > 6 else 5]) for words in rows]
+    assert costs[-1] == pytest.approx(sum(costs[:-1]))
+    assert f"Cost       ${costs[-1]:.6f}," in "\n".join(lines)

@@ -322,7 +322,7 @@ def test_a_plan_is_shown_beside_what_came_of_it(told: Told, database_url: str) -
         "wall_s": {"expected": 1.0, "low": 0.5, "high": 2.0},
         "baseline_cost_usd": 0.1,
         "escalated": 1.5,
-        "by_tier": {"small": 2.5, "large": 0.5},
+        "by_tier": {"small": 2.4, "large": 0.6},
     }
     with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute("UPDATE batches SET plan = %s WHERE id = 1", [json.dumps(plan)])
@@ -331,6 +331,7 @@ def test_a_plan_is_shown_beside_what_came_of_it(told: Told, database_url: str) -
     assert rows["cost"] == ["$0.0600", "$0.0100 to $0.1000", usd(account.figures.cost_usd), "yes"]
     assert rows["time"][-1] == "no"
     assert rows["answers of small"] == ["2", "–", "2", "–"]
+    assert rows["answers of large"][0] == "1"
 
 
 @pytest.mark.parametrize("handle", ["batch_b", "batch_cancelled", "batch_failed", "batch_dead"])

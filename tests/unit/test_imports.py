@@ -37,7 +37,7 @@ ALLOWED = {
     "fleet_file": frozenset({"routing", "providers"}),
     "settings": frozenset({"routing", "fleet_file"}),
     "evaluation": frozenset({"routing", "settings"}),
-    "report": frozenset({"db"}),
+    "report": frozenset({"routing", "db"}),
     "tasks": frozenset({"routing", "providers", "db", "evaluation", "settings"}),
     "workers": frozenset({"routing", "fleet_file", "providers", "db", "evaluation", "settings", "tasks"}),
     "cli": OURS - {"api", "simulator"},

@@ -92,3 +92,11 @@ def test_the_table_fits_an_ordinary_terminal_and_nothing_steers_it() -> None:
     (row,) = [line for line in told.splitlines() if line.startswith("small")]
     assert row.split() == ["small", "900", "90.9", "%", "1,000", "3", "1,010", "$0.0500", "50/90/100"]
     assert "\x1b" not in told
+
+
+def test_the_plans_tiers_add_up_whatever_was_rounded() -> None:
+    by_tier = {"small": 889.5, "giant": 110.5}
+    interval = {"expected": 0.2, "low": 0.1, "high": 0.4}
+    plan = {"cost_usd": interval, "wall_s": interval, "baseline_cost_usd": 1.0, "escalated": 90.0, "by_tier": by_tier}
+    told = shown(replace(FIGURES, plan=plan))
+    assert "small 890, giant 110; 90 escalated" in told
