@@ -1,7 +1,6 @@
 """Sending: one call to one deployment, and what became of it."""
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -147,7 +146,7 @@ class Pool:
             return Failure(FailureKind.NEVER_SENT, "its host is none of the fleet's")
         key = self._environ.get(provider.api_key_env, "").strip() or None if provider.api_key_env else None
         if provider.api_key_env and key is None:
-            return Failure(FailureKind.AUTH, f"the environment has no {provider.api_key_env}")
+            return Failure(FailureKind.AUTH, f"{provider.api_key_env} is not set where the workers run")
         if key is not None and not (key.isascii() and key.isprintable()):
             return Failure(FailureKind.AUTH, f"{provider.api_key_env} holds what no header can carry")
         headers = _headers(adapter, key=key, call_id=call_id)

@@ -100,7 +100,8 @@ def _final_reason(
     """Why no further call may follow, whichever the deployment; None if one may."""
     for attempt in history:
         if not _may_go_on(attempt, deployments, providers):
-            return f"{attempt.outcome.kind} at {attempt.deployment}"
+            told = f" ({attempt.outcome.message})" if attempt.outcome.message else ""
+            return f"{attempt.outcome.kind} at {attempt.deployment}{told}"
     if _times(FailureKind.UNKNOWN, history) >= MAX_UNKNOWN:
         return "nobody knows what became of two calls"
     # What cannot be expressed was not sent and costs nothing: it does not count.

@@ -1,0 +1,30 @@
+"""A key that the workers do not have: nothing is sent, and the report names what is missing."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from db.deposit import Order
+from simulator.process import SimulatorProcess
+from tests.chaos import corpus
+from tests.integration.bench import Bench, OnBench
+from tests.integration.whole_way import account, hand_in, simulated_fleet, station_of, work_off
+
+
+def test_the_report_names_the_variable_that_is_missing(
+    on_bench: OnBench, simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    fleet = simulated_fleet(simulator.url)
+    locked = {name: replace(each, api_key_env="ACME_API_KEY") for name, each in fleet.providers.items()}
+
+    async def story(bench: Bench) -> None:
+        async with station_of(bench, replace(fleet, providers=locked)) as station:
+            batch = await hand_in(corpus.lines("k", 6), Order(source="test"), station)
+            await work_off(station)
+            figures = await account(batch, station)
+            assert figures.progress.failed == 6
+            assert all("(ACME_API_KEY is not set where the workers run)" in why.reason for why in figures.failures)
+            assert figures.cost_usd == 0
+
+    on_bench(story)
+    simulator.stats()  # its log is up to date then
+    assert (tmp_path / "calls.jsonl").read_bytes() == b""
