@@ -35,6 +35,7 @@ from workers.services import services_running, services_up
 app = typer.Typer()
 
 _SEEN_S: Final = 15.0
+_LAGGING: Final = "They take it up within seconds; if they do not, their logs say why: router_refused."
 
 
 class Health(StrEnum):
@@ -252,7 +253,7 @@ def _router(settings: Settings, fleet: Fleet) -> Iterator[Finding]:
     yield Finding("router", Health.OK, f"{told} serves")
     if others:
         running = ", ".join(sorted(others))
-        yield Finding("router", Health.WARN, f"workers still decide by {running}", "Restart them: they load it then.")
+        yield Finding("router", Health.WARN, f"workers still decide by {running}", _LAGGING)
 
 
 def _providers(settings: Settings, fleet: Fleet) -> Iterator[Finding]:

@@ -231,7 +231,7 @@ def _show_verdict(verdict: Verdict, *, name: str, incumbent: str, trained_on: in
     elif dry_run:
         out.print(f"It would be promoted: {verdict.words}.")
     else:
-        out.print(f"Promoted: {verdict.words}. Workers load it when they start: restart those that run.")
+        out.print(f"Promoted: {verdict.words}. Workers that run take it up within seconds.")
 
 
 def _show_values(told: Mapping[str, Mapping[str, Value]], logged: Mapping[str, float], book: LogBook, log: Log) -> None:

@@ -93,7 +93,7 @@ def list_routers(*, as_json: bool) -> None:
 def promote_router(name: str, *, as_json: bool) -> None:
     """See `cli.routers.promote`."""
     before = promote(name)
-    words = f"{name} is promoted (before: {before}). Workers load it when they start: restart those that run."
+    words = f"{name} is promoted (before: {before}). Workers that run take it up within seconds."
     _say({"promoted": name, "before": before}, words, as_json=as_json)
 
 
@@ -129,7 +129,7 @@ def roll_back(*, as_json: bool) -> None:
         return before.name, DEFAULT if now is None else now.name
 
     before, name = with_database(read_settings(), work)
-    words = f"Back to {name} (before: {before}). Workers load it when they start: restart those that run."
+    words = f"Back to {name} (before: {before}). Workers that run take it up within seconds."
     _say({"promoted": name, "before": before}, words, as_json=as_json)
 
 

@@ -32,12 +32,14 @@ class Presence:
             )[0][0]
         )
 
-    async def renew(self, worker_id: int, *, in_flight: int) -> None:
-        """The worker lives and has ``in_flight`` calls under way."""
+    async def renew(self, worker_id: int, *, in_flight: int, router: str | None = None) -> None:
+        """The worker lives, has ``in_flight`` calls under way and decides by ``router``."""
         await self._one(
-            "UPDATE workers SET seen_at = now(), stopped_at = NULL, in_flight = :in_flight WHERE id = :id",
+            "UPDATE workers SET seen_at = now(), stopped_at = NULL, in_flight = :in_flight, router = :router"
+            " WHERE id = :id",
             id=worker_id,
             in_flight=in_flight,
+            router=router,
         )
 
     async def leave(self, worker_id: int) -> None:

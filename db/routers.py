@@ -6,7 +6,7 @@ that is shipped serves.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -66,6 +66,15 @@ async def promoted(engine: AsyncEngine) -> Promotion | None:
 def newest(history: Sequence[Promotion]) -> Promotion | None:
     """The promotion that counts of a history, which runs from the oldest."""
     return next((promotion for promotion in reversed(history) if promotion.undone_at is None), None)
+
+
+async def meant(engine: AsyncEngine, names: Collection[str]) -> dict[str, str | None]:
+    """The digest for which each of ``names`` stands now, without those that are not registered.
+
+    ``default`` is always in it: the promoted one, None while nothing is promoted.
+    """
+    rows = await fetch(engine, statement("routers_meant"), names=list(names))
+    return {row.name: row.digest for row in rows}
 
 
 async def files_of(engine: AsyncEngine, digest: str) -> dict[str, bytes]:

@@ -68,13 +68,13 @@ class Shelf:
                 (fresh / name).write_bytes(content)
             if load(fresh).digest != digest:
                 raise ArtefactError(f"version {digest[:12]} is damaged where it is stored; train it anew")
-            shutil.rmtree(folder, ignore_errors=True)
             try:
                 fresh.rename(folder)
             except OSError:
-                # Another process of this machine was faster.
-                if not folder.is_dir():
-                    raise
+                # Another process of this machine was faster, and may be reading it; or the copy there is damaged.
+                if not self.has(digest):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    fresh.rename(folder)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         return self.load(digest)

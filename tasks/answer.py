@@ -259,7 +259,7 @@ class _Stay:
     async def _call(self, sent: Sent, grant: Grant) -> Outcome:
         if failpoints.value("die_for_custom_id") == self.one.custom_id:
             failpoints.die_at("die_for_custom_id")
-        body = asked_body(self.one.body, self.query, sent.model, scored=self.station.scorer is not None)
+        body = asked_body(self.one.body, self.query, sent.model, scored=self.station.trained.scorer is not None)
         async with self.station.slots[self.stage]:
             if not self._lease_covers(sent.model):
                 # Free, and chosen anew under a renewed lease: sent now, it might be sent by another worker as well.
@@ -286,7 +286,7 @@ class _Stay:
 
     async def _judge(self, sent: Sent, completion: Completion) -> Moved | None:
         fleet = self.station.fleet
-        scorer = self.station.scorer
+        scorer = self.station.trained.scorer
         p_right = None if scorer is None else scorer([(self.query, completion.text)])[0]
         is_top = fleet.tiers[self.stage].escalates_to is None
         verdict = judge(completion, self.query, tier=fleet.tiers[self.stage], p_right=p_right, is_top=is_top)

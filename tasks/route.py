@@ -6,7 +6,7 @@ from typing import Any
 import structlog
 
 from db.records import Conclusion, Explanation, Waiting
-from routing.decision import Decision, decide, settle
+from routing.decision import Decision, Predictor, decide, settle
 from routing.lifecycle import ROUTE, Move, State
 from routing.purse import TooDear
 from routing.query import Query, read_body
@@ -32,7 +32,8 @@ async def _route(waiting: Sequence[Waiting], station: Station) -> Mapping[int, t
     claims = await station.ledger.claim_many([(ROUTE, one.id, None) for one in waiting])
     claimed = [one for one in waiting if one.id in claims]
     queries = {one.id: read_query(one) for one in claimed}
-    decisions = await _decide(queries, claimed, station)
+    trained = station.trained  # another may be promoted while this chunk waits for an LLM's opinion
+    decisions = await _decide(queries, claimed, trained.predictor, station)
     paid = await within_means(queries, decisions, claimed, station)
     moved = await station.ledger.conclude_many(
         [
@@ -41,7 +42,7 @@ async def _route(waiting: Sequence[Waiting], station: Station) -> Mapping[int, t
                 paid[one.id],
                 decisions[one.id],
                 epoch=claims[one.id].epoch,
-                version=station.router_version,
+                version=trained.version,
             )
             for one in claimed
         ]
@@ -55,8 +56,10 @@ def read_query(waiting: Waiting) -> Query:
     return read_body(waiting.body, pin=waiting.options.get("pin"), expects=waiting.options.get("expects"))
 
 
-async def _decide(queries: Mapping[int, Query], claimed: Sequence[Waiting], station: Station) -> dict[int, Decision]:
-    drafts = dict(zip(queries, _decide_chunk(list(queries.values()), station), strict=True))
+async def _decide(
+    queries: Mapping[int, Query], claimed: Sequence[Waiting], predictor: Predictor | None, station: Station
+) -> dict[int, Decision]:
+    drafts = dict(zip(queries, _decide_chunk(list(queries.values()), predictor, station), strict=True))
     uncertain = {query_id: queries[query_id] for query_id, draft in drafts.items() if draft.wants_opinion}
     if uncertain:
         opinions = await ask_llm_router(uncertain, claimed, station)
@@ -65,15 +68,15 @@ async def _decide(queries: Mapping[int, Query], claimed: Sequence[Waiting], stat
     return drafts
 
 
-def _decide_chunk(queries: Sequence[Query], station: Station) -> list[Decision]:
+def _decide_chunk(queries: Sequence[Query], predictor: Predictor | None, station: Station) -> list[Decision]:
     fleet = station.fleet
     draws = [station.draw.random() for _ in queries] if fleet.router.exploration > 0 else None
     try:
-        return decide(queries, fleet=fleet, predictor=station.predictor, draws=draws)
+        return decide(queries, fleet=fleet, predictor=predictor, draws=draws)
     except Exception as error:
         # One query that a rule cannot digest must not take two hundred with it.
         if len(queries) > 1:
-            return [_decide_chunk([query], station)[0] for query in queries]
+            return [_decide_chunk([query], predictor, station)[0] for query in queries]
         log.error("router_failed", error=type(error).__name__)
         return [_in_doubt(error, station)]
 

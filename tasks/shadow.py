@@ -6,7 +6,7 @@ from dataclasses import replace
 import structlog
 
 from db.shadows import Shadowed, keep
-from routing.decision import decide
+from routing.decision import Predictor, decide
 from routing.fleet import Fleet
 from routing.query import Query
 from tasks.station import Station
@@ -16,25 +16,25 @@ log = structlog.get_logger()
 
 def cast_shadow(queries: Mapping[int, Query], station: Station) -> None:
     """Has the shadow decide ``queries`` (by id) once the live decisions are through. Never raises."""
-    if station.shadow is not None and queries:
-        station.see_to(_cast(dict(queries), station))
+    shadow = station.trained.shadow
+    if shadow is not None and queries:
+        station.see_to(_cast(dict(queries), shadow, station))
 
 
-async def _cast(queries: Mapping[int, Query], station: Station) -> None:
-    assert station.shadow is not None
+async def _cast(queries: Mapping[int, Query], shadow: Predictor, station: Station) -> None:
     try:
-        decisions = decide(list(queries.values()), fleet=in_shadow(station.fleet), predictor=station.shadow)
+        decisions = decide(list(queries.values()), fleet=in_shadow(station.fleet), predictor=shadow)
         await keep(
             station.engine,
             [
                 Shadowed(query_id, decision.tier, decision.router, decision.confidence)
                 for query_id, decision in zip(queries, decisions, strict=True)
             ],
-            router=station.shadow.name,
+            router=shadow.name,
         )
     except Exception as error:
         # Whatever is wrong with a candidate, the live router goes on.
-        log.warning("shadow_failed", router=station.shadow.name, queries=len(queries), error=type(error).__name__)
+        log.warning("shadow_failed", router=shadow.name, queries=len(queries), error=type(error).__name__)
 
 
 def in_shadow(fleet: Fleet) -> Fleet:

@@ -23,12 +23,11 @@ from db.session import KEYED, make_engine
 from providers.admission import Admission
 from providers.pool import Pool
 from providers.redis_script import connect
-from routing.decision import Predictor
 from routing.fleet import Fleet
-from tasks.allowance import Allowances
-from routing.judge import Scorer
-from routing.lifecycle import ROUTE
 from settings import Settings
+from tasks.allowance import Allowances
+from tasks.succession import LOOK_S, Needs, Succession
+from tasks.trained import Trained
 
 log = structlog.get_logger()
 
@@ -47,22 +46,19 @@ class Station:
     ledger: Ledger
     pool: Pool
     admission: Admission
-    predictor: Predictor | None = None
-    shadow: Predictor | None = None
-    """Decides beside the predictor, and is only logged."""
-    router_version: str | None = None
-    """Of the trained classifier: decisions in which it took part name it."""
-    scorer: Scorer | None = None
+    trained: Trained = field(default_factory=Trained)
+    """The routers that decide and judge now."""
+    succession: Succession | None = None
     slots: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
     """Per tier: calls that this process may have in flight."""
     stays: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
-    allowances: Allowances = field(default_factory=Allowances)
     """Per tier: queries that may be on their way, from claim to conclusion: some more than slots, so that a
     slot never waits for a commit."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set at a warm shutdown: nothing more is claimed, what is claimed is finished."""
     alone: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a suspect is under way: a query that one more lost worker buries."""
+    allowances: Allowances = field(default_factory=Allowances)
     draw: random.Random = field(default_factory=random.Random)
     loose_ends: "set[asyncio.Task[None]]" = field(default_factory=set)
     """Work that nobody waits for, such as the result of a call that lost its race; done before the process ends."""
@@ -82,10 +78,16 @@ class Station:
         """Says, for as long as it runs, that this worker lives."""
         while self.ledger.worker_id is not None:
             try:
-                await presence.renew(self.ledger.worker_id, in_flight=self.in_flight)
+                await presence.renew(self.ledger.worker_id, in_flight=self.in_flight, router=self.trained.told)
             except (DBAPIError, NoConnection):
                 log.warning("beat_missed")
             await asyncio.sleep(ALIVE_S / 3)
+
+    async def keep_up(self) -> None:
+        """Has what is promoted decide here some seconds later, for as long as it runs."""
+        while self.succession is not None:
+            await asyncio.sleep(LOOK_S)
+            self.trained = await self.succession.after(self.trained)
 
     async def close(self, presence: Presence) -> None:
         """Ties up loose ends, signs off and closes every connection."""
@@ -127,44 +129,14 @@ class Loop:
         self._thread.join(timeout=5)
 
 
-@dataclass(frozen=True, slots=True)
-class _Trained:
-    """The trained routers that a worker's roles need, and what to call the one that serves."""
-
-    predictor: Predictor | None = None
-    scorer: Scorer | None = None
-    shadow: Predictor | None = None
-    told: str | None = None
-
-
-async def _trained(engine: AsyncEngine, settings: Settings, fleet: Fleet, roles: Sequence[str]) -> _Trained:
-    """The classifier to route, the scorer to judge, the shadow to decide beside.
-
-    Imported only where they are needed: numpy and scipy take a third of a second and 60 MB.
-    """
-    routes = ROUTE in roles and "classifier" in fleet.router.stages
-    judges = fleet.router.scorer is not None and any(role in fleet.tiers for role in roles)
-    shadows = ROUTE in roles and fleet.router.shadow is not None
-    if not (routes or judges or shadows):
-        return _Trained()
-    from tasks.routers import serving
-
-    found = await serving(engine, fleet, settings.home / "routers")
-    return _Trained(
-        predictor=found.predictor if routes else None,
-        scorer=found.scorer if judges else None,
-        shadow=found.shadow if shadows else None,
-        told=found.told,
-    )
-
-
 async def open_station(
     settings: Settings, fleet: Fleet, *, name: str, roles: Sequence[str]
 ) -> tuple[Station, Presence]:
     """Connects to Postgres and Redis, registers the worker, loads the routers that its roles need."""
     engine = make_engine(settings.database_url, settings=KEYED)
     presence = Presence(engine)
-    trained = await _trained(engine, settings, fleet, roles)
+    succession = Succession(engine, fleet, settings.home / "routers", Needs.of(fleet, roles))
+    trained = await succession.first()
     slots_of = {role: fleet.tiers[role].concurrency for role in roles if role in fleet.tiers}
     worker_id = await presence.arrive(
         name=name,
@@ -181,10 +153,8 @@ async def open_station(
         ledger=Ledger(engine, worker_id=worker_id, lease_s=fleet.timing.lease_s),
         pool=Pool(fleet, environ=os.environ),
         admission=Admission(redis, fleet=fleet, worker=f"{name}:{worker_id}", prefix=settings.key_prefix),
-        predictor=trained.predictor,
-        shadow=trained.shadow,
-        router_version=getattr(trained.predictor, "version", None),
-        scorer=trained.scorer,
+        trained=trained,
+        succession=succession,
         slots={role: asyncio.Semaphore(slots) for role, slots in slots_of.items()},
         stays={role: asyncio.Semaphore(slots + ceil(AHEAD * slots)) for role, slots in slots_of.items()},
     )

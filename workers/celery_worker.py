@@ -23,7 +23,7 @@ def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Seq
     loop = Loop()
     station, presence = loop.run(open_station(settings, fleet, name=name, roles=roles))
     Post.settings, Post.loop, Post.station = settings, loop, station
-    beat = loop.start(station.beat(presence))
+    lasting = [loop.start(station.beat(presence)), loop.start(station.keep_up())]
     _spare_garbage()
     app.steps["consumer"].add(GroupedEvents)
 
@@ -54,7 +54,8 @@ def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Seq
             ]
         )
     finally:
-        beat.cancel()
+        for each in lasting:
+            each.cancel()
         loop.run(station.close(presence))
         loop.close()
 

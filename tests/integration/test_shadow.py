@@ -13,6 +13,7 @@ from routing.opinion import Opinion
 from routing.query import Query
 from simulator.process import SimulatorProcess
 from tasks.station import Station
+from tasks.trained import Trained
 from tests.chaos import corpus
 from tests.integration.bench import Bench, OnBench
 from tests.integration.whole_way import hand_in, simulated_fleet, station_of, work_off
@@ -60,7 +61,7 @@ def test_a_shadow_is_logged_beside_the_live_router_and_spends_nothing(
     async def story(bench: Bench) -> None:
         async with station_of(bench, simulated_fleet(simulator.url)) as station:
             alone = await _answered(station, "alone")
-            station.shadow = Upwards()
+            station.trained = Trained(shadow=Upwards())
             shadowed = await _answered(station, "shadowed")
             rows = await beside(bench.engine, router=None, batch_id=shadowed.id)
             assert not await beside(bench.engine, router=None, batch_id=alone.id)
@@ -83,7 +84,7 @@ def test_labels_say_how_right_the_live_answers_were_that_the_shadow_would_have_a
 ) -> None:
     async def story(bench: Bench) -> None:
         async with station_of(bench, simulated_fleet(simulator.url)) as station:
-            station.shadow = Upwards()
+            station.trained = Trained(shadow=Upwards())
             batch = await _answered(station, "labelled")
             answers = await bench.rows(
                 "SELECT query_id, tier FROM answers WHERE query_id IN (SELECT id FROM queries WHERE batch_id = :id)",
@@ -105,7 +106,7 @@ def test_a_shadow_that_fails_is_in_nobodys_way(
 ) -> None:
     async def story(bench: Bench) -> None:
         async with station_of(bench, simulated_fleet(simulator.url)) as station:
-            station.shadow = Broken()
+            station.trained = Trained(shadow=Broken())
             batch = await _answered(station, "broken")
             assert await _done(bench, batch) == QUERIES
             assert not await beside(bench.engine, router=None, batch_id=batch.id)
