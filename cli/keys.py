@@ -87,7 +87,7 @@ def list_(as_json: JsonOption = False) -> None:
 def revoke(
     key: Annotated[str, typer.Argument(metavar="KEY", help="The part that `list` shows, or the whole key.")],
 ) -> None:
-    """Have a key open nothing any more. Running services notice within five seconds."""
+    """Have a key open nothing any more. Running services notice within a second."""
     found = re.fullmatch(r"(?:pm-)?([0-9a-f]{12})(?:-.*)?", key)
 
     async def work(engine: AsyncEngine) -> bool:
