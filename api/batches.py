@@ -17,6 +17,7 @@ from api.shapes import BatchCreate, BatchList, BatchMeans, BatchObject
 from db import api_batches
 from routing.fleet import BudgetPolicy
 from tasks.intake import ENDPOINT
+from tasks.tracing import read_traceparent
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
@@ -59,6 +60,7 @@ async def create_batch(
         idempotency_key=idempotency_key,
         fingerprint=_fingerprint(asked),
         retried=x_stainless_retry_count not in (None, "", "0"),
+        traceparent=read_traceparent(request.headers.get("traceparent")),
     )
     made = await _make(wanted, service)
     if not made.same:

@@ -19,6 +19,7 @@ from db.deposit import Order
 from db.reports import ask
 from tasks.intake import ENDPOINT, BadInput, read_objects
 from tasks.submit import submit
+from tasks.tracing import read_traceparent
 
 router = APIRouter(prefix="/v1/chat", tags=["chat"])
 
@@ -59,7 +60,8 @@ async def create_chat_completion(request: Request, idempotency_key: IdempotencyK
     service, tenant = service_of(request), tenant_of(request)
     body = await _read(request, max_bytes=service.config.max_chat_bytes)
     await _refuse_beyond_budget(service, tenant)
-    handle = await _submit(body, service, tenant=tenant, idempotency_key=idempotency_key)
+    traceparent = read_traceparent(request.headers.get("traceparent"))
+    handle = await _submit(body, service, tenant=tenant, idempotency_key=idempotency_key, traceparent=traceparent)
     kept = idempotency_key is not None
     try:
         number = await _await(request, service, handle)
@@ -113,7 +115,9 @@ async def _refuse_beyond_budget(service: Service, tenant: str) -> None:
         )
 
 
-async def _submit(body: dict[str, Any], service: Service, *, tenant: str, idempotency_key: str | None) -> str:
+async def _submit(
+    body: dict[str, Any], service: Service, *, tenant: str, idempotency_key: str | None, traceparent: str | None
+) -> str:
     line = {"custom_id": "chat", "method": "POST", "url": ENDPOINT, "body": body}
     order = Order(
         source=CHAT_SOURCE,
@@ -122,6 +126,7 @@ async def _submit(body: dict[str, Any], service: Service, *, tenant: str, idempo
         priority=_PRIORITY,
         handle=f"batch_{secrets.token_hex(12)}",
         expires_at=datetime.now(UTC) + timedelta(days=1) if idempotency_key else _expiry(service),
+        traceparent=traceparent,
     )
     try:
         async with service.deposits:

@@ -109,6 +109,7 @@ async def _submit(work: Work, service: Service, engine: AsyncEngine) -> None:
         budget_policy=work.budget_policy,
         handle=work.handle,
         expires_at=work.expires_at,
+        traceparent=work.traceparent,
     )
     planner = Planner(
         service.settings,

@@ -4,7 +4,7 @@ import asyncio
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -26,6 +26,7 @@ from db.reports import ask
 from fleet_file import SIMULATOR
 from routing.fleet import Fleet
 from settings import Settings, check_fleet, without_password
+from tasks import tracing
 from tasks.app import app as celery
 from tasks.app import configure, queue_of, stages
 from tasks.broker import UNREACHABLE, broker_depth
@@ -94,6 +95,7 @@ def _look(settings: Settings, *, start: bool) -> Iterator[Finding]:
         yield from (Finding("fleet", Health.WARN, f"{w.key}: {w.wrong}", w.mend) for w in checked.warnings)
     except ValueError as error:
         yield _fault("fleet", error)
+    yield _traces(os.environ)
     with ExitStack() as held:
         if settings.embedded and (start or services_running(settings)):
             try:
@@ -108,6 +110,18 @@ def _look(settings: Settings, *, start: bool) -> Iterator[Finding]:
             yield from _workers(settings, fleet)
             yield from _router(settings, fleet)
             yield from _providers(settings, fleet)
+
+
+def _traces(environ: Mapping[str, str]) -> Finding:
+    where = tracing.destination(environ)
+    if where is None:
+        return Finding("traces", Health.OK, f"off; {tracing.ENDPOINT} switches them on")
+    if absent := tracing.missing():
+        return Finding("traces", Health.WARN, f"off: {', '.join(absent)} not installed", tracing.INSTALL)
+    if not tracing.answers(where):
+        mend = "Is the endpoint right, and does it listen? Spans are lost meanwhile, and nothing else."
+        return Finding("traces", Health.WARN, f"on, to {where}, which cannot be reached from here", mend)
+    return Finding("traces", Health.OK, f"on, to {where}")
 
 
 def _fault(thing: str, error: BaseException) -> Finding:

@@ -88,6 +88,8 @@ class Request:
     idempotency_key: str | None = None
     retried: bool = False
     """Whether the client says that it asks again."""
+    traceparent: str | None = None
+    """W3C trace context of the client, valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ class Work:
     priority: int
     tries: int
     cancelling: bool
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +238,7 @@ class ApiBatches:
             priority=row.priority,
             tries=row.tries,
             cancelling=row.cancelling_at is not None,
+            traceparent=row.traceparent,
         )
 
     async def renew(self, handle: str, *, lease_s: float) -> None:
@@ -340,6 +344,7 @@ def _create_params(request: Request) -> dict[str, Any]:
         "priority": request.priority,
         "key": request.idempotency_key,
         "fingerprint": request.fingerprint,
+        "traceparent": request.traceparent,
     }
 
 

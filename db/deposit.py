@@ -50,6 +50,8 @@ class Order:
     """The public id, where it was given out before there was a batch."""
     expires_at: datetime | None = None
     """When what is still open of it expires."""
+    traceparent: str | None = None
+    """W3C trace context of whoever sent it, valid."""
 
 
 class Deposit:
@@ -191,5 +193,6 @@ async def _close(connection: AsyncConnection, opened: Deposit, order: Order, fle
             "policy": (order.budget_policy or fleet.budgets.policy).value,
             "plan": None if opened.plan is None else orjson.dumps(opened.plan).decode(),
             "expires_at": order.expires_at,
+            "traceparent": order.traceparent,
         },
     )

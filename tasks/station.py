@@ -27,6 +27,7 @@ from routing.fleet import Fleet
 from settings import Settings
 from tasks.allowance import Allowances
 from tasks.succession import LOOK_S, Needs, Succession
+from tasks.tracing import traces
 from tasks.trained import Trained
 
 log = structlog.get_logger()
@@ -147,11 +148,12 @@ async def open_station(
         router=trained.told,
     )
     redis = None if settings.redis_url is None else connect(settings.redis_url)
+    ledger, pool = _ledger_and_pool(engine, fleet, worker_id=worker_id)
     station = Station(
         fleet=fleet,
         engine=engine,
-        ledger=Ledger(engine, worker_id=worker_id, lease_s=fleet.timing.lease_s),
-        pool=Pool(fleet, environ=os.environ),
+        ledger=ledger,
+        pool=pool,
         admission=Admission(redis, fleet=fleet, worker=f"{name}:{worker_id}", prefix=settings.key_prefix),
         trained=trained,
         succession=succession,
@@ -159,3 +161,15 @@ async def open_station(
         stays={role: asyncio.Semaphore(slots + ceil(AHEAD * slots)) for role, slots in slots_of.items()},
     )
     return station, presence
+
+
+def _ledger_and_pool(engine: AsyncEngine, fleet: Fleet, *, worker_id: int) -> tuple[Ledger, Pool]:
+    """Plain ones, or watched ones where traces are on."""
+    lease_s = fleet.timing.lease_s
+    if (tracing := traces()) is None:
+        return Ledger(engine, worker_id=worker_id, lease_s=lease_s), Pool(fleet, environ=os.environ)
+    from tasks.watch import TracedLedger, TracedPool, Watch
+
+    watch = Watch(tracing, fleet)
+    ledger = TracedLedger(engine, watch, worker_id=worker_id, lease_s=lease_s)
+    return ledger, TracedPool(fleet, watch, environ=os.environ)

@@ -1,6 +1,7 @@
 """Validated lines become a batch: all of them, or none."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from db.refusal import passes
 from routing.fleet import Fleet
 from tasks.line import BadInput, Line, Rejection
 from tasks.plan import Planner
+from tasks.tracing import traces
 
 MAX_REJECTIONS = 1000
 """How many invalid lines are collected before the rest of a file is not looked at any more."""
@@ -48,12 +50,31 @@ async def submit(
     left; then nothing of the batch exists. ``on_progress`` hears how many lines were read so far.
     What ``planner`` predicts is stored with the batch.
     """
+    began_ns = time.time_ns()
+    submitted = await _submit(
+        lines, engine=engine, fleet=fleet, order=order, skip_invalid=skip_invalid, heard=on_progress, planner=planner
+    )
+    if (tracing := traces()) is not None and not submitted.duplicate:
+        tracing.submitted(submitted.handle, total=submitted.total, traceparent=order.traceparent, began_ns=began_ns)
+    return submitted
+
+
+async def _submit(
+    lines: Iterable[Line | Rejection],
+    *,
+    engine: AsyncEngine,
+    fleet: Fleet,
+    order: Order,
+    skip_invalid: bool,
+    heard: Callable[[int], None] | None,
+    planner: Planner | None,
+) -> Submitted:
     async with deposit(engine, order, fleet) as opened:
         if not isinstance(opened, Deposit):
             return Submitted(opened.handle, opened.total, duplicate=True)
         if planner is not None:
             lines = planner.sample.watching(lines)
-        rejected = await _pour(lines, opened, skip_invalid=skip_invalid, heard=on_progress or (lambda seen: None))
+        rejected = await _pour(lines, opened, skip_invalid=skip_invalid, heard=heard or (lambda seen: None))
         if planner is not None:
             opened.plan = await planner.plan()
     return Submitted(opened.handle, opened.total, tuple(rejected))

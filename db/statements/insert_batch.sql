@@ -3,9 +3,10 @@
 WITH batch AS (
     INSERT INTO batches (id, handle, tenant, idempotency_key, source, metadata, total,
                          first_query_id, last_query_id, priority,
-                         fleet, fleet_digest, simulated, budget_policy, plan, expires_at)
+                         fleet, fleet_digest, simulated, budget_policy, plan, expires_at, traceparent)
     VALUES (:id, :handle, :tenant, :key, :source, CAST(:metadata AS jsonb), :total, :first_id, :last_id, :priority,
-            :fleet, :digest, :simulated, :policy, CAST(:plan AS jsonb), CAST(:expires_at AS timestamptz))
+            :fleet, :digest, :simulated, :policy, CAST(:plan AS jsonb), CAST(:expires_at AS timestamptz),
+            CAST(:traceparent AS text))
 ),
 of_batch AS (
     INSERT INTO budgets (batch_id, cap_usd)

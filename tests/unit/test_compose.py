@@ -9,6 +9,7 @@ import yaml
 
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
+from tasks.tracing import destination
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
@@ -84,10 +85,23 @@ def test_the_image_runs_as_nobody_special_and_installs_by_hash() -> None:
 def test_what_observes_runs_only_where_it_is_asked_for_and_finds_its_files() -> None:
     whole = yaml.safe_load(COMPOSE)
     observers = {name for name, service in SERVICES.items() if service.get("profiles") == ["observe"]}
-    assert observers == {"prometheus", "grafana"}
+    assert observers == {"prometheus", "grafana", "jaeger"}
     assert all("profiles" not in SERVICES[name] for name in SERVICES.keys() - observers)
     for name in observers:
-        for config in SERVICES[name]["configs"]:
+        for config in SERVICES[name].get("configs", []):
             assert (ROOT / whole["configs"][config["source"]]["file"]).is_file()
     assert SERVICES["prometheus"]["secrets"] == ["metrics_key"]
     assert whole["secrets"]["metrics_key"] == {"environment": "POINTSMAN_METRICS_KEY"}
+
+
+def test_traces_are_off_until_they_are_asked_for_in_every_process_of_ours() -> None:
+    ours = [service for name, service in SERVICES.items() if service.get("build") and name != "simulator"]
+    assert len(ours) >= len(WORKERS) + 3
+    for service in ours:
+        environ = service["environment"]
+        assert environ["OTEL_EXPORTER_OTLP_ENDPOINT"] == "${OTEL_EXPORTER_OTLP_ENDPOINT:-}"
+        assert environ["OTEL_EXPORTER_OTLP_HEADERS"] == "${OTEL_EXPORTER_OTLP_HEADERS:-}"
+    unset = {name: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value) for name, value in ours[0]["environment"].items()}
+    assert destination(unset) is None
+    assert destination(unset | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://jaeger:4318"}) == "http://jaeger:4318/v1/traces"
+    assert "http://jaeger:4318" in (ROOT / "docs" / "tracing.md").read_text()

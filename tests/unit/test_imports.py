@@ -112,6 +112,12 @@ def test_only_db_builds_statements(package: str) -> None:
     ] == []
 
 
+@pytest.mark.parametrize("package", sorted(OURS))
+def test_only_one_module_knows_opentelemetry(package: str) -> None:
+    found = offences(package, frozenset({"opentelemetry"}))
+    assert {told.partition(" ")[0] for told in found} <= {"tasks/spans.py"}
+
+
 def test_fleet_file_needs_of_providers_only_their_prices() -> None:
     used = {name for path in modules_of("fleet_file") for name in imports_of(path) if top(name) == "providers"}
     assert all(name.startswith("providers.pricing.") for name in used)

@@ -351,3 +351,20 @@ def test_what_is_not_json_or_not_there_is_told_in_the_same_form(client: httpx.Cl
     wrong = client.put("/v1/batches")
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (405, None)
     assert client.get("/v1/batches/batch_none").json()["error"]["message"] == "No such Batch object: batch_none"
+
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize(("sent", "kept"), [(TRACEPARENT, TRACEPARENT), ("00-canary-01", None)])
+def test_a_batch_keeps_the_trace_of_its_client_if_it_is_whole(
+    sent: str, kept: str | None, client: httpx.Client, served: Served
+) -> None:
+    client.headers["traceparent"] = sent
+    batch = create(client, upload(client, [line("a")])["id"])
+    until(client, batch["id"], "in_progress")
+
+    async def story(bench: Bench) -> list[Any]:
+        return await bench.rows("SELECT traceparent FROM batches WHERE handle = :h", h=batch["id"])
+
+    assert [row.traceparent for row in served.play(story)] == [kept]

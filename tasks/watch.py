@@ -1,0 +1,358 @@
+"""Traces of the work: a ledger and a pool that tell of what passes through them, in workers that trace.
+
+Everything that a trace tells goes through the ledger anyway: what a worker reads, the intents of its calls, their
+results, and each move with its reasons. So nothing in the stages knows of traces.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.ledger import Ledger
+from db.records import Claim, Conclusion, Intent, Result, Sent, Waiting
+from providers.pool import Pool
+from routing.fleet import Fleet, Model, Protocol, Provider
+from routing.lifecycle import FALLBACK, ROUTE, TERMINAL, Move, State
+from routing.outcome import Completion, Outcome
+from tasks.spans import Trace, Traces
+
+log = structlog.get_logger()
+
+MOST: Final = 100_000
+"""Batches, visits and calls that are remembered at a time; those that nobody concludes must not pile up."""
+
+_LONGEST: Final = 200
+_UNTOLD: Final = frozenset({"shape", "unchecked"})
+"""Classes of reasons whose words go on with names out of a user's schema."""
+
+_ENDS: Final = frozenset(state.value for state in TERMINAL)
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A query of a traced batch that waits at a stage of this worker."""
+
+    trace: Trace
+    began_ns: int
+    router: str | None = None
+    """Who sent it here, and why."""
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class Call:
+    """A call whose intent is committed."""
+
+    trace: Trace
+    intent: Intent
+    epoch: int
+    visit: Visit | None = None
+    began_ns: int = 0
+    ended_ns: int = 0
+
+
+class Watch:
+    """What a worker knows of the traces that it has a part in."""
+
+    def __init__(self, traces: Traces, fleet: Fleet) -> None:
+        self.traces = traces
+        self.fleet = fleet
+        self.batches: dict[int, Trace | None] = {}
+        self.visits: dict[int, Visit] = {}
+        self.calls: dict[int, Call] = {}
+
+    def called(self, intent: Intent, *, epoch: int) -> None:
+        """An intent is committed: its call is about to be sent."""
+        visit = None if intent.query_id is None else self.visits.get(intent.query_id)
+        trace = visit.trace if visit else self.batches.get(intent.batch_id or 0)
+        if trace is not None and (visit is not None or intent.query_id is None):
+            _remember(self.calls, intent.call_id, Call(trace, intent, epoch, visit))
+
+    def ended(self, result: Result, verdict: Mapping[str, Any] | None = None) -> None:
+        """A call's result is in the ledger."""
+        call = self.calls.pop(result.sent.call_id, None)
+        if call is None:
+            return
+        now = time.time_ns()
+        outcome = result.outcome
+        self.traces.call(
+            f"chat {call.intent.model.model}",
+            call.trace,
+            call.intent.query_id,
+            {**_asked(call, self.fleet), **_came(result)},
+            # One that was never handed to a provider took no time.
+            began_ns=call.began_ns or now,
+            ended_ns=call.ended_ns or now,
+            error=None if isinstance(outcome, Completion) else outcome.kind.value,
+            verdict=verdict,
+        )
+
+    def concluded(self, conclusions: Sequence[Conclusion], moved: Mapping[int, tuple[str, State]]) -> None:
+        """Queries have moved, or were fenced out."""
+        chunks: dict[str, list[tuple[Visit, Conclusion]]] = {}
+        for one in conclusions:
+            visit = self.visits.pop(one.query_id, None)
+            went = moved.get(one.query_id)
+            answered = [result for result in one.results if isinstance(result.outcome, Completion)]
+            for result in one.results:
+                judged = went is not None and result in answered and one.why.kind == "judge"
+                self.ended(result, _verdict(one) if judged else None)
+            if visit is None or went is None:
+                continue
+            if one.stage == ROUTE:
+                chunks.setdefault(visit.trace.handle, []).append((visit, one))
+            elif not answered:
+                self._step(visit, one)
+            if one.to_state in _ENDS and visit.trace.tells_of(one.query_id):
+                self.traces.query(visit.trace, one.query_id, _end(one))
+        for chunk in chunks.values():
+            self._routed(chunk)
+
+    def _routed(self, chunk: Sequence[tuple[Visit, Conclusion]]) -> None:
+        trace = chunk[0][0].trace
+        if not any(trace.tells_of(one.query_id) for _, one in chunk):
+            return
+        tiers = Counter(one.to_stage if one.move is Move.ADVANCE else one.to_state.value for _, one in chunk)
+        routers = Counter(one.why.router for _, one in chunk)
+        self.traces.chunk(
+            "route",
+            trace,
+            {
+                "pointsman.queries": len(chunk),
+                **{f"pointsman.decisions.{tier}": count for tier, count in tiers.items()},
+                **{f"pointsman.routers.{router}": count for router, count in routers.items()},
+            },
+            began_ns=min(visit.began_ns for visit, _ in chunk),
+        )
+
+    def _step(self, visit: Visit, one: Conclusion) -> None:
+        """What moved it without an answer: the fallback stage, a wait, a budget, a tier that gave none."""
+        name = FALLBACK if one.stage == FALLBACK else "put off" if one.move is Move.RELEASE else "no answer"
+        self.traces.step(
+            name,
+            visit.trace,
+            one.query_id,
+            {
+                "pointsman.query_id": one.query_id,
+                "pointsman.epoch": one.epoch,
+                "pointsman.stage": one.stage,
+                "pointsman.move": one.move.value,
+                "pointsman.to_stage": one.to_stage,
+                "pointsman.to_state": one.to_state.value,
+                "pointsman.escalated": one.escalated,
+                "pointsman.wait_s": one.wait_s,
+                "pointsman.reasons": told(one.why.reasons),
+            },
+            began_ns=visit.began_ns,
+        )
+
+
+class TracedLedger(Ledger):
+    """A `Ledger` that is watched."""
+
+    def __init__(self, engine: AsyncEngine, watch: Watch, *, worker_id: int | None, lease_s: float) -> None:
+        super().__init__(engine, worker_id=worker_id, lease_s=lease_s)
+        self._watch = watch
+
+    async def waiting(self, stage: str, ids: Sequence[int]) -> list[Waiting]:
+        """As of `Ledger`."""
+        waiting = await super().waiting(stage, ids)
+        try:
+            await self._see(stage, waiting)
+        except Exception as error:
+            _failed(error)
+        return waiting
+
+    async def claim_many(self, wanted: Sequence[tuple[str, int, Intent | None]]) -> dict[int, Claim]:
+        """As of `Ledger`."""
+        claims = await super().claim_many(wanted)
+        with _quietly():
+            for _, query_id, intent in wanted:
+                if intent is not None and query_id in claims:
+                    self._watch.called(intent, epoch=claims[query_id].epoch)
+        return claims
+
+    async def conclude_many(self, conclusions: Sequence[Conclusion]) -> dict[int, tuple[str, State]]:
+        """As of `Ledger`."""
+        moved = await super().conclude_many(conclusions)
+        with _quietly():
+            self._watch.concluded(conclusions, moved)
+        return moved
+
+    async def _intend(self, meant: Sequence[Intent]) -> dict[int, Sent]:
+        committed = await super()._intend(meant)
+        with _quietly():
+            for intent in meant:
+                if intent.call_id in committed:
+                    self._watch.called(intent, epoch=intent.epoch)
+        return committed
+
+    async def _record(self, results: Sequence[Result]) -> dict[int, bool]:
+        recorded = await super()._record(results)
+        with _quietly():
+            for result in results:
+                self._watch.ended(result)
+        return recorded
+
+    async def _see(self, stage: str, waiting: Sequence[Waiting]) -> None:
+        watch, began_ns = self._watch, time.time_ns()
+        if unknown := {one.batch_id for one in waiting} - watch.batches.keys():
+            for row in await self._named("read_batch_traces", ids=list(unknown)):
+                created_ns = int(row.created_at.timestamp() * 1e9)
+                trace = watch.traces.trace(
+                    row.handle, total=row.total, traceparent=row.traceparent, created_ns=created_ns
+                )
+                _remember(watch.batches, row.id, trace)
+        seen = {}
+        for one in waiting:
+            trace = watch.batches.get(one.batch_id)
+            # A chunk is routed as a whole, so there all of it is counted.
+            if trace is not None and (stage == ROUTE or trace.tells_of(one.id)):
+                seen[one.id] = trace
+        arrivals = {}
+        if seen and stage not in (ROUTE, FALLBACK):
+            rows = await self._named("read_arrivals", ids=list(seen), stage=stage)
+            arrivals = {row.query_id: (row.router, row.reason) for row in rows}
+        for query_id, trace in seen.items():
+            _remember(watch.visits, query_id, Visit(trace, began_ns, *arrivals.get(query_id, (None, None))))
+
+
+class TracedPool(Pool):
+    """A `Pool` that notes when each watched call was under way."""
+
+    def __init__(self, fleet: Fleet, watch: Watch, *, environ: Mapping[str, str]) -> None:
+        super().__init__(fleet, environ=environ)
+        self._watch = watch
+
+    async def complete(
+        self,
+        model: Model,
+        body: Mapping[str, Any],
+        *,
+        deadline_s: float | None = None,
+        call_id: int | None = None,
+    ) -> Outcome:
+        """As of `Pool`."""
+        call = None if call_id is None else self._watch.calls.get(call_id)
+        if call is not None:
+            call.began_ns = time.time_ns()
+        outcome = await super().complete(model, body, deadline_s=deadline_s, call_id=call_id)
+        if call is not None:
+            call.ended_ns = time.time_ns()
+        return outcome
+
+
+def told(reasons: Sequence[str]) -> list[str]:
+    """Reasons without what they may quote of a user's schema."""
+    return [_told(reason) for reason in reasons]
+
+
+def _told(reason: str) -> str:
+    parts = reason.split(": ")
+    for place, part in enumerate(parts):
+        if part in _UNTOLD:
+            return ": ".join(parts[: place + 1])
+    return reason[:_LONGEST]
+
+
+def _asked(call: Call, fleet: Fleet) -> dict[str, Any]:
+    """What is known of a call before it is sent."""
+    intent, model = call.intent, call.intent.model
+    provider = fleet.providers[model.provider]
+    address = urlsplit(provider.base_url)
+    asked = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": provider_name(provider),
+        "gen_ai.request.model": model.model,
+        "server.address": address.hostname or "",
+        "pointsman.provider": provider.name,
+        "pointsman.deployment": model.name,
+        "pointsman.tier": intent.tier,
+        "pointsman.purpose": intent.purpose,
+        "pointsman.call_id": intent.call_id,
+        "pointsman.epoch": call.epoch,
+    }
+    if address.port is not None:
+        asked["server.port"] = address.port
+    if intent.query_id is not None:
+        asked["pointsman.query_id"] = intent.query_id
+    if call.visit is not None and call.visit.router is not None:
+        asked["pointsman.router"] = call.visit.router
+        asked["pointsman.reasons"] = told([call.visit.reason or ""])
+    return asked
+
+
+def provider_name(provider: Provider) -> str:
+    """``gen_ai.provider.name``: the well-known name of a protocol's own provider, else the fleet's name for it."""
+    match provider.kind:
+        case Protocol.ANTHROPIC:
+            return "anthropic"
+        case Protocol.GOOGLE:
+            return "gcp.gemini"
+        case _:
+            return provider.name
+
+
+def _came(result: Result) -> dict[str, Any]:
+    """What is known of a call afterwards: what the ledger has of it."""
+    outcome = result.outcome
+    came: dict[str, Any] = {"pointsman.cost_usd": result.cost_usd, "pointsman.latency_ms": outcome.latency_ms}
+    if outcome.usage is not None:
+        came["gen_ai.usage.input_tokens"] = outcome.usage.prompt_tokens
+        came["gen_ai.usage.output_tokens"] = outcome.usage.completion_tokens
+        came["gen_ai.usage.cache_read.input_tokens"] = outcome.usage.cached_tokens
+    if isinstance(outcome, Completion):
+        came["gen_ai.response.model"] = outcome.model[:_LONGEST]
+        came["gen_ai.response.finish_reasons"] = [outcome.finish_reason[:_LONGEST]]
+        came["http.response.status_code"] = 200
+    elif outcome.status is not None:
+        came["http.response.status_code"] = outcome.status
+    return came
+
+
+def _verdict(one: Conclusion) -> dict[str, Any]:
+    verdict: dict[str, Any] = {"accepted": one.move is Move.FINISH, "reasons": told(one.why.reasons)}
+    if one.why.confidence is not None:
+        verdict["confidence"] = one.why.confidence
+    return verdict
+
+
+def _end(one: Conclusion) -> dict[str, Any]:
+    end: dict[str, Any] = {
+        "pointsman.query_id": one.query_id,
+        "pointsman.epoch": one.epoch,
+        "pointsman.state": one.to_state.value,
+        "pointsman.reasons": told(one.why.reasons),
+    }
+    if one.answer is not None:
+        end |= {"pointsman.tier": one.answer.tier, "pointsman.accepted": one.answer.accepted}
+    return end
+
+
+def _remember(kept: dict[Key, Value], key: Key, value: Value) -> None:
+    kept[key] = value
+    while len(kept) > MOST:
+        del kept[next(iter(kept))]
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Whatever is wrong with a trace, the work goes on."""
+    try:
+        yield
+    except Exception as error:
+        _failed(error)
+
+
+def _failed(error: Exception) -> None:
+    log.warning("trace_failed", error=type(error).__name__)
