@@ -12,6 +12,7 @@ from api.app import create_app
 from api.config import DEFAULT_HOST, DEFAULT_PORT, ApiConfig
 from api.memory import keep_small
 from settings import FleetError, Settings, SettingsError
+from tasks.tracing import traces
 from workers.logging import configure_logging
 from workers.ready import announce_ready
 
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     configure_logging(settings.log_level)
     keep_small()
+    traces()  # now, and not while the first request waits
     running = uvicorn.Config(
         app,
         host=config.host,

@@ -24,6 +24,7 @@ from providers.admission import Admission
 from providers.pool import Pool
 from providers.redis_script import connect
 from routing.fleet import Fleet
+from routing.lifecycle import FALLBACK, ROUTE
 from settings import Settings
 from tasks.allowance import Allowances
 from tasks.succession import LOOK_S, Needs, Succession
@@ -148,7 +149,7 @@ async def open_station(
         router=trained.told,
     )
     redis = None if settings.redis_url is None else connect(settings.redis_url)
-    ledger, pool = _ledger_and_pool(engine, fleet, worker_id=worker_id)
+    ledger, pool = _ledger_and_pool(engine, fleet, roles, worker_id=worker_id)
     station = Station(
         fleet=fleet,
         engine=engine,
@@ -163,10 +164,11 @@ async def open_station(
     return station, presence
 
 
-def _ledger_and_pool(engine: AsyncEngine, fleet: Fleet, *, worker_id: int) -> tuple[Ledger, Pool]:
-    """Plain ones, or watched ones where traces are on."""
+def _ledger_and_pool(engine: AsyncEngine, fleet: Fleet, roles: Sequence[str], *, worker_id: int) -> tuple[Ledger, Pool]:
+    """Plain ones, or watched ones where traces are on and there is a stage to tell of."""
     lease_s = fleet.timing.lease_s
-    if (tracing := traces()) is None:
+    serves = any(role in (ROUTE, FALLBACK, *fleet.tiers) for role in roles)
+    if not serves or (tracing := traces()) is None:
         return Ledger(engine, worker_id=worker_id, lease_s=lease_s), Pool(fleet, environ=os.environ)
     from tasks.watch import TracedLedger, TracedPool, Watch
 

@@ -76,7 +76,7 @@ from tasks.station import _ledger_and_pool
 from tasks.tracing import traces
 from settings import ROOT, load_fleet
 assert traces() is None
-ledger, pool = _ledger_and_pool(None, load_fleet(ROOT / "fleet.toml", {}), worker_id=1)
+ledger, pool = _ledger_and_pool(None, load_fleet(ROOT / "fleet.toml", {}), ["small"], worker_id=1)
 print(type(ledger).__name__, type(pool).__name__)
 # redis-py loads a part of the SDK by itself where it is installed.
 print(*({"tasks.spans", "tasks.watch", "opentelemetry.sdk.trace", "opentelemetry.exporter"} & sys.modules.keys()))
