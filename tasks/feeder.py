@@ -32,8 +32,11 @@ log = structlog.get_logger()
 TICK_S = 0.1
 """Between two looks at the windows."""
 
-EMPTY_S = 0.25
-"""Before another look at a stage that had nothing due."""
+LITTLE_S = 0.25
+"""Before another look at a stage that had nothing due, or little: a trickle is gathered, for each message costs
+its worker some milliseconds, however few queries are in it."""
+
+LITTLE = MAX_CHUNK // 4
 
 HEAL_S = 1.0
 """Between two rounds of rescue."""
@@ -120,9 +123,10 @@ class Feeder:
 
     async def _publish(self, stage: str, room: int) -> None:
         ids = await self.station.ledger.fill_window(stage, room=room)
+        if len(ids) < min(room, LITTLE):
+            # Looking is not free either while the table is busy.
+            self.look_again[stage] = time.monotonic() + LITTLE_S
         if not ids:
-            # Nothing is due there; looking is not free while the table is busy.
-            self.look_again[stage] = time.monotonic() + EMPTY_S
             return
         unsent = await asyncio.to_thread(publish, stage, ids, fleet=self.station.fleet)
         if unsent:
