@@ -40,6 +40,8 @@ def filled(known: Mapping[int, float], rungs: int) -> Belief:
     Between two known rungs the line that joins them; below the lowest known the line to 0 one rung
     under the ladder; above the highest known the line to ``P_TOP`` at the top.
     """
+    if len(known) == rungs:
+        return never_falling([known[rung] for rung in range(rungs)])
     marks = sorted(known.items())
     if marks[0][0] > 0:
         marks.insert(0, (-1, 0.0))

@@ -42,6 +42,11 @@ _SELF_ASSESSMENT: Final = re.compile(
     r"|(?:ignore|disregard|forget|override|ignoriere|oublie|ignora)\b[^.]{0,40}"
     r"\b(?:instructions?|rules?|above|previous|anweisungen|instrucciones)"
 )
+_SELF_ASSESSMENT_STEMS: Final = (
+    "easy", "trivial", "simple", "basic", "einfach", "leicht", "facile", "fácil", "sencilla",
+    "ignor", "disregard", "forget", "override", "oublie",
+)  # fmt: skip
+"""Without one of these `_SELF_ASSESSMENT` finds nothing, and takes a third of what the gate may take."""
 
 
 class Features(NamedTuple):
@@ -179,7 +184,7 @@ def _is_wary(lower: str, signs: Signs) -> bool:
         return False
     if (signs[Sign.ROUTER] > 0 and bait >= 2) or any(map(lower.__contains__, _ROLE_WORDS)):
         return True
-    return _SELF_ASSESSMENT.search(lower) is not None
+    return any(map(lower.__contains__, _SELF_ASSESSMENT_STEMS)) and _SELF_ASSESSMENT.search(lower) is not None
 
 
 __all__ = ["UNKNOWN", "Features", "category_of", "features_of"]

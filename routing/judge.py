@@ -189,11 +189,10 @@ def _content_words(text: str) -> set[str]:
 
 def _language(text: str, query: Query) -> Iterator[_Finding]:
     """Another language than the question's, where both are plain and no other was asked for."""
-    words = words_of(text[:2000])
-    if "```" in text or (text.isascii() and len(words) < LANGUAGE_FROM_WORDS):
+    if "```" in text or (text.isascii() and len(words_of(text[:2000])) < LANGUAGE_FROM_WORDS):
         return
-    theirs, ours = language_of(query.text), language_of(text)
-    if theirs == ours or UNKNOWN in (theirs, ours):
+    ours = language_of(text)
+    if ours == UNKNOWN or (theirs := language_of(query.text)) in (ours, UNKNOWN):
         return
     asked = set(words_of(f"{query.text} {query.system}".lower()))
     if len(asked) >= GROUNDED_FROM_WORDS and not tally(asked)[Sign.FOREIGN]:

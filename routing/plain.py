@@ -40,8 +40,9 @@ CONFIDENCE: Final = {
 }
 """How sure the gate is; judged by hand, not measured."""
 
+_MOST_WORDS_OF_FACT: Final = 12
 _MOST_WORDS: Final = {
-    Plain.FACT: 12,
+    Plain.FACT: _MOST_WORDS_OF_FACT,
     Plain.CLASSIFY: 120,
     Plain.EXTRACT: 150,
     Plain.FORMAT: 150,
@@ -201,7 +202,7 @@ def _instruction(words: Sequence[str]) -> Plain | None:
 def _is_question_of_fact(features: Features, text: str) -> bool:
     """A short single question that opens with who, when, how many and the like, without figures."""
     words = features.words
-    if not 3 <= len(words) <= _MOST_WORDS[Plain.FACT] or features.numbers:
+    if features.numbers or not 3 <= len(words) <= _MOST_WORDS_OF_FACT:
         return False
     first, second = words[0], words[1]
     opens = (

@@ -1,8 +1,10 @@
 """The features of a query."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from routing.features import SCAN_CHARS, category_of, features_of
+from routing.features import _SELF_ASSESSMENT, _SELF_ASSESSMENT_STEMS, SCAN_CHARS, category_of, features_of
 from routing.lexicon import Sign
 from routing.query import Query
 
@@ -99,3 +101,8 @@ def test_an_ordinary_text_does_not_make_it_wary(text: str) -> None:
 def test_a_text_of_nothing_has_features() -> None:
     features = features_of(Query(""))
     assert (features.tokens, features.words, features.language) == (1, (), "unknown")
+
+
+@given(st.from_regex(_SELF_ASSESSMENT))
+def test_no_self_assessment_is_without_one_of_its_stems(text: str) -> None:
+    assert any(stem in text for stem in _SELF_ASSESSMENT_STEMS)

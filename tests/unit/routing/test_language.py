@@ -1,8 +1,11 @@
 """The guess at a text's language."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from routing.language import UNKNOWN, language_of, words_of
+from routing.language import UNKNOWN, language_of, latin_language, words_of
+from routing.lexicon import LANGUAGES
 
 
 @pytest.mark.parametrize(
@@ -40,3 +43,23 @@ def test_a_text_with_as_much_of_two_languages_is_of_neither() -> None:
 def test_words_are_the_same_by_the_quick_way_and_by_the_pattern() -> None:
     ascii_text = "it's 3.5 x_1, (a)-b; c\td\x1fe"
     assert words_of(ascii_text) == words_of(ascii_text + " é")[:-1]
+
+
+def test_each_language_stands_where_its_stop_words_are_counted() -> None:
+    for sign, language in LANGUAGES:
+        counts = bytearray(32)
+        counts[sign] = 3
+        assert latin_language(9, bytes(counts)) == language
+
+
+@given(st.lists(st.integers(0, 12), min_size=len(LANGUAGES), max_size=len(LANGUAGES)), st.integers(0, 200))
+def test_a_language_leads_plainly_or_is_unknown(found: list[int], words: int) -> None:
+    counts = bytearray(32)
+    for (sign, _), count in zip(LANGUAGES, found, strict=True):
+        counts[sign] = count
+    second, most = sorted(found)[-2:]
+    led = latin_language(words, bytes(counts))
+    if most >= 2 and most * 3 >= second * 4 and most * 12 >= words:
+        assert led == LANGUAGES[found.index(most)][1]
+    else:
+        assert led == UNKNOWN
