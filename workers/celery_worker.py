@@ -1,8 +1,6 @@
 """A Celery worker process: threads that take messages and wait, and one loop that does the work."""
 
-import gc
 from collections.abc import Sequence
-from typing import Final
 
 from celery.signals import worker_ready, worker_shutting_down
 
@@ -11,11 +9,9 @@ from settings import Settings
 from tasks.app import app, queue_of
 from tasks.messages import Post
 from tasks.station import Loop, open_station
+from workers.garbage import spare_garbage
 from workers.ready import announce_ready
 from workers.task_events import GroupedEvents
-
-_YOUNG_OBJECTS: Final = 20_000
-"""Before the collector looks at them; at Python's 700 it runs several times for each query, and finds nothing."""
 
 
 def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Sequence[str]) -> None:
@@ -24,7 +20,7 @@ def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Seq
     station, presence = loop.run(open_station(settings, fleet, name=name, roles=roles))
     Post.settings, Post.loop, Post.station = settings, loop, station
     lasting = [loop.start(station.beat(presence)), loop.start(station.keep_up())]
-    _spare_garbage()
+    spare_garbage()
     app.steps["consumer"].add(GroupedEvents)
 
     @worker_ready.connect(weak=False)
@@ -58,10 +54,3 @@ def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Seq
             each.cancel()
         loop.run(station.close(presence))
         loop.close()
-
-
-def _spare_garbage() -> None:
-    """What is there by now stays: the collector leaves it alone, and looks at the rest less often."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS)
