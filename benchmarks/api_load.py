@@ -173,6 +173,12 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def busy_s() -> float:
+    """Seconds that all processors together have worked, for anybody."""
+    user, nice, system, _idle, _waiting, *rest = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
+    return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
+
+
 def measure_pollers(
     api: Api, handles: list[str], pid: int, *, pollers: int, rounds: int, every_s: float
 ) -> dict[str, float]:
@@ -184,12 +190,12 @@ def measure_pollers(
         refused = await asyncio.gather(*(poll(api, path, latencies, rounds=rounds, every_s=every_s) for path in paths))
         return latencies, sum(refused)
 
-    began, used_s, own_s = time.perf_counter(), cpu_s(pid), time.process_time()
+    began, used_s, own_s, all_s = time.perf_counter(), cpu_s(pid), time.process_time(), busy_s()
     gc.disable()  # of two processors the clients take one, so that they are to be as light as they can be
     latencies, refused = uvloop.run(run())
     gc.enable()
     wall_s = time.perf_counter() - began
-    used_s, own_s = cpu_s(pid) - used_s, time.process_time() - own_s
+    used_s, own_s, all_s = cpu_s(pid) - used_s, time.process_time() - own_s, busy_s() - all_s
     cuts = statistics.quantiles(latencies, n=100)
     return {
         "pollers": pollers,
@@ -200,6 +206,7 @@ def measure_pollers(
         "server_cpu_ms_per_request": round(1000 * used_s / len(latencies), 3),
         # What is measured includes it, where both share the processors.
         "client_cpu_ms_per_request": round(1000 * own_s / len(latencies), 3),
+        "processors_busy_with_others": round(max(0.0, all_s - used_s - own_s) / wall_s / (os.cpu_count() or 1), 2),
         "requests_per_s": round(len(latencies) / wall_s),
         "p50_s": round(cuts[49], 3),
         "p99_s": round(cuts[98], 3),
