@@ -67,7 +67,10 @@ def submit(
         bool, typer.Option("--dry-run", help="Predict tiers, cost and time; submit nothing, call nobody.")
     ] = False,
 ) -> None:
-    """Submit FILE for workers that run, or will run: `pointsman up`."""
+    """Submit FILE for the workers that run, or will run.
+
+    `pointsman up` starts them.
+    """
     settings = read_settings(fleet)
     checked = settings.fleet()
     order = Order(

@@ -10,8 +10,8 @@ from cli.main import app
 
 
 def told(*arguments: str) -> str:
-    """What the command writes to a terminal of 80 columns."""
-    done = CliRunner(env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).invoke(app, list(arguments))
+    """What the command writes to a terminal of 80 columns, of which click leaves two free."""
+    done = CliRunner().invoke(app, list(arguments), terminal_width=78)
     assert done.exit_code == 0
     return done.stdout
 
