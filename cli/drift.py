@@ -1,8 +1,7 @@
 """``pointsman drift``: whether queries, and where they go, are still what the router was promoted on."""
 
-import re
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -14,6 +13,7 @@ from cli.console import emit, out, plain
 from cli.failure import Code, Stop
 from cli.opened import read_settings
 from cli.run import JsonOption
+from cli.stretch import stretch
 from db.reports.drift import RECENT, REFERENCE, Windows, drift_times, drift_windows
 from evaluation.drift import ENOUGH, SHIFT, WATCH, Drift, drift_of
 
@@ -42,8 +42,8 @@ def drift(
     """
 
     now_at = datetime.now(UTC)
-    between = None if last is None else now_at - _span("--last", last)
-    since = None if between is None else between - _span("--against", against)
+    between = None if last is None else now_at - stretch("--last", last, example="24h")
+    since = None if between is None else between - stretch("--against", against, example="7d")
 
     async def work(engine: AsyncEngine) -> Windows:
         if between is not None and since is not None:
@@ -108,14 +108,4 @@ def _longer(then: int, now: int, last: str, against: str) -> str:
 
 
 def _times(span: str, factor: int) -> str:
-    return f"{factor * int(span[:-1])}{span[-1]}"
-
-
-_SPAN: Final = re.compile(r"([1-9][0-9]{0,4})([hd])")
-
-
-def _span(option: str, told: str) -> timedelta:
-    found = _SPAN.fullmatch(told)
-    if found is None:
-        raise Stop(f"{option} {told!r} is no stretch of time.", hint="For example 24h or 7d.", code=Code.USAGE)
-    return timedelta(**{"hours" if found[2] == "h" else "days": int(found[1])})
+    return f"{factor * int(span.strip()[:-1])}{span.strip()[-1]}"

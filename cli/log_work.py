@@ -1,10 +1,9 @@
 """What ``pointsman evaluate`` does on the routing log: ``--from-log`` and ``--replay``."""
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from cli.failure import Code, Stop
 from cli.opened import read_settings
 from cli.router_registry import open_router
 from cli.router_work import GATE, in_words
+from cli.stretch import find_stretch
 from db.reports.batch import batch_figures
 from db.reports.log import (
     Logged,
@@ -41,7 +41,6 @@ from routing.fleet import Fleet
 from routing.query import read_body
 
 CHUNK: Final = 200
-_AGO: Final = re.compile(r"(\d{1,5})([hd])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +170,8 @@ def _text(response: str) -> str:
 
 
 def _moment(told: str, now: datetime) -> datetime:
-    if ago := _AGO.fullmatch(told):
-        return now - timedelta(**{"hours" if ago[2] == "h" else "days": int(ago[1])})
+    if (ago := find_stretch(told)) is not None:
+        return now - ago
     try:
         moment = datetime.fromisoformat(told)
     except ValueError as error:

@@ -1,23 +1,20 @@
 """``pointsman purge``: retention."""
 
 import asyncio
-import re
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from cli.console import emit, out
-from cli.failure import Code, Stop
 from cli.opened import opened_database, read_settings, running_services
 from cli.run import JsonOption
+from cli.stretch import stretch
 from db.purge import Purged
 from db.purge import purge as purge_before
 
 app = typer.Typer()
-
-_DAYS = {"d": 1, "w": 7, "y": 365}
 
 
 @app.command()
@@ -30,7 +27,7 @@ def purge(
 
     Prompts, answers, calls and decisions of batches that ended so long ago go; their figures stay.
     """
-    before = datetime.now(UTC) - _age(older_than)
+    before = datetime.now(UTC) - stretch("--older-than", older_than, example="90d")
 
     async def work() -> Purged:
         # The tables' owner may drop partitions; the application's role may not.
@@ -48,12 +45,3 @@ def purge(
         out.print(f"Months {'that would be ' if dry_run else ''}dropped: {', '.join(purged.partitions)}.")
     if purged.files:
         out.print(f"Uploaded files {'that would be ' if dry_run else ''}deleted: {purged.files:,}.")
-
-
-def _age(given: str) -> timedelta:
-    told = re.fullmatch(r"(\d{1,5})([dwy])", given.strip())
-    if told is None:
-        raise Stop(
-            f"{given[:20]!r} is no age.", hint="Write a number and d, w or y: --older-than 90d.", code=Code.USAGE
-        )
-    return timedelta(days=int(told[1]) * _DAYS[told[2]])

@@ -117,7 +117,7 @@ def test_the_last_day_is_held_against_the_week_before(on_bench: OnBench, setting
     assert (told["reference"], told["recent"]) == (1000, 500)
     by = {one["feature"]: one["drift"] for one in told["features"]}
     assert (by["tier"], by["score"]) == ("shifted", "stable")
-    assert drift(settings, "--last", "x", code=2)["error"]["hint"] == "For example 24h or 7d."
+    assert drift(settings, "--last", "x", code=2)["error"]["hint"] == "Write a number and h, d, w or y: --last 24h."
 
 
 def test_of_a_long_stretch_a_sample_is_read_that_has_the_mix_of_the_whole(on_bench: OnBench) -> None:
