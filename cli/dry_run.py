@@ -109,8 +109,8 @@ def _table(plan: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     routed, answers, calls = (_rounded(tiers, name) for name in ("routed", "answers", "calls"))
     costs = _rounded(tiers, "cost_usd", digits=6)
-    answered = sum(tier["answers"] for tier in tiers.values()) or 1.0
-    shares = apportion({name: 100 * tier["answers"] / answered for name, tier in tiers.items()}, digits=1)
+    answered = sum(answers.values()) or 1.0
+    shares = apportion({name: 100 * count / answered for name, count in answers.items()}, digits=1)
     for name, tier in tiers.items():
         table.add_row(
             plain(name),
