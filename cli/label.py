@@ -24,8 +24,11 @@ app = typer.Typer()
 @app.command(name="label")
 def label_answers(
     target: Annotated[
-        str, typer.Argument(metavar="BATCH|QUERY", help="With --from a batch, else a query: as for `explain`.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="[QUERY|BATCH]", help="A query: as for `explain`. With --from a batch; the newest, if left out."
+        ),
+    ] = None,
     source: Annotated[
         Path | None,
         typer.Option(
@@ -52,10 +55,14 @@ def label_answers(
                 "--from brings its own grades and tiers.", hint="Give either --from or a grade.", code=Code.USAGE
             )
         told = _from_file(target, source)
-    elif len(said) == 1 and said[0] is not None:
+    elif target is not None and len(said) == 1 and said[0] is not None:
         told = _one(target, grade=said[0], tier=tier)
     else:
-        raise Stop("Say one of --right, --wrong, --grade, or --from FILE.", code=Code.USAGE)
+        raise Stop(
+            "Say which query, and one of --right, --wrong and --grade; or --from FILE.",
+            hint="`pointsman label greeting-01 --right`",
+            code=Code.USAGE,
+        )
     if as_json:
         emit(told)
     else:
@@ -71,11 +78,13 @@ def _words(told: dict[str, Any]) -> str:
     return f"{told['batch_id']}: {told['labels']:,} label{'' if told['labels'] == 1 else 's'}{passed}"
 
 
-def _from_file(handle: str, path: Path) -> dict[str, Any]:
+def _from_file(named: str | None, path: Path) -> dict[str, Any]:
     from evaluation.faults import DataError, EvaluationError, Fault
     from evaluation.label_lines import LabelLine, read_labels
 
-    def labels_of(lines: Sequence[LabelLine], known: dict[str, Row[Any]]) -> Iterator[Label | Fault | None]:
+    def labels_of(
+        lines: Sequence[LabelLine], handle: str, known: dict[str, Row[Any]]
+    ) -> Iterator[Label | Fault | None]:
         for line in lines:
             row = known.get(line.custom_id)
             if row is None:
@@ -90,12 +99,12 @@ def _from_file(handle: str, path: Path) -> dict[str, Any]:
                 yield Fault(line.line, "tier", "gave no answer to it", f"it was {', '.join(row.tiers) or 'nobody'}")
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
-        batch = await the_batch(engine, handle)
+        batch = await the_batch(engine, named)
         ids = list(dict.fromkeys(line.custom_id for line in lines))
         known: dict[str, Row[Any]] = {}
         for at in range(0, len(ids), AT_ONCE):
             known |= await answered(engine, batch.id, ids[at : at + AT_ONCE])
-        told = list(labels_of(lines, known))
+        told = list(labels_of(lines, batch.handle, known))
         if faults := tuple(one for one in told if isinstance(one, Fault)):
             raise DataError(str(path), faults)
         labels = [one for one in told if isinstance(one, Label)]
@@ -110,7 +119,8 @@ def _from_file(handle: str, path: Path) -> dict[str, Any]:
 
 
 def _one(name: str, *, grade: float, tier: str | None) -> dict[str, Any]:
-    said = ["--grade", f"{grade:g}", *([] if tier is None else ["--tier", tier])]
+    said = {1.0: ["--right"], 0.0: ["--wrong"]}.get(grade, ["--grade", f"{grade:g}"])
+    said += [] if tier is None else ["--tier", tier]
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
         found = await the_query(engine, name, batch=None, command=["pointsman", "label", "{}", *said])

@@ -14,6 +14,7 @@ from cli.watch import duration
 from db.reports.story import find_queries
 
 _SHOWN: Final = 5
+_BATCH: Final = "batch_"
 
 
 async def the_query(engine: AsyncEngine, named: str, *, batch: str | None, command: Sequence[str]) -> Row[Any]:
@@ -28,7 +29,9 @@ async def the_query(engine: AsyncEngine, named: str, *, batch: str | None, comma
         where = f" in {handle}" if handle else ""
         raise Stop(
             f"There is no query {custom_id!r}{where}.",
-            hint="Give its custom_id (lines of plain text have `line-N`) or its number.",
+            hint=f"That names a batch: give {custom_id}/QUERY."
+            if handle is None and custom_id.startswith(_BATCH)
+            else "Give its custom_id (lines of plain text have `line-N`) or its number.",
             code=Code.USAGE,
         )
     if len(found) > 1:
@@ -38,7 +41,7 @@ async def the_query(engine: AsyncEngine, named: str, *, batch: str | None, comma
 
 def _parted(named: str) -> tuple[str | None, str]:
     before, slash, after = named.partition("/")
-    return (before, after) if slash and before.startswith("batch_") else (None, named)
+    return (before, after) if slash and before.startswith(_BATCH) else (None, named)
 
 
 def _tell_others(found: Sequence[Row[Any]], command: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """``pointsman explain`` and ``label`` where several batches have a query of the name that was typed."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,7 +71,7 @@ def test_a_label_goes_to_the_newest_and_the_command_for_the_other_says_the_same(
     done = command("label", "q-0", "--wrong")
     assert done.stdout == f"{newest}/q-0: the answer of small is graded 0\n"
     (typed,) = [line.partition("  #")[0].split() for line in done.stderr.splitlines() if line.startswith("  ")]
-    assert typed == ["pointsman", "label", f"{older}/q-0", "--grade", "0"]
+    assert typed == ["pointsman", "label", f"{older}/q-0", "--wrong"]
     assert command(*typed[1:]).stderr == "", "of one batch nothing is to be told"
 
     async def story(bench: Bench) -> None:
@@ -88,3 +89,15 @@ def test_a_name_that_no_query_has_is_told_with_what_would_be_one(command: Any, t
     assert isinstance(done.exception, Stop)
     assert done.exception.code == Code.USAGE
     assert done.exception.message == f"There is no query 'q-7' in {two_runs[0]}."
+    done = command("explain", two_runs[0])
+    assert isinstance(done.exception, Stop)
+    assert done.exception.hint == f"That names a batch: give {two_runs[0]}/QUERY."
+
+
+def test_labels_of_a_file_go_to_the_newest_batch_unless_one_is_named(
+    command: Any, two_runs: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "labels.jsonl"
+    file.write_text('{"custom_id": "q-0", "correct": true}\n')
+    assert command("label", "--from", str(file)).stdout == f"{two_runs[0]}: 1 label\n"
+    assert command("label", two_runs[1], "--from", str(file)).stdout == f"{two_runs[1]}: 1 label\n"
