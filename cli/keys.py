@@ -40,7 +40,7 @@ def create(
     for given in (name, tenant):
         if not _NAME.fullmatch(given):
             raise Stop(
-                f"{given!r} is not a name.", hint="Use letters, digits, dots, dashes; 63 at most.", code=Code.USAGE
+                f"{given!r} is not a name.", hint="Use letters, digits, ., _ and -; 63 at most.", code=Code.USAGE
             )
 
     async def work(engine: AsyncEngine) -> str:
@@ -53,7 +53,7 @@ def create(
         emit({"key": key, "tenant": tenant, "name": name})
     else:
         out.print(key)
-        err.print("Keep it now: it cannot be shown again.", style="yellow")
+        err.print(f"It opens what tenant {tenant} has. Keep it now: it cannot be shown again.", style="yellow")
 
 
 @keys.command("list")
@@ -67,6 +67,12 @@ def list_(as_json: JsonOption = False) -> None:
     if as_json:
         emit({"keys": [asdict(key) | {"day_usd": _number(key)} for key in found]})
         return
+    if not found:
+        raise Stop(
+            "There is no key yet: on loopback the API asks for none, elsewhere nobody gets in.",
+            hint="`pointsman keys create NAME` makes one; from then on every request needs one.",
+            code=Code.OK,
+        )
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("key", "tenant", "name", "made", "state", "requests/min", "USD/day"):
         table.add_column(heading)
