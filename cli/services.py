@@ -9,6 +9,7 @@ from cli.console import err, out
 from cli.failure import Code, Stop
 from cli.opened import read_settings
 from cli.run import FleetOption
+from settings import without_password
 from workers.local import LocalStack, StackRunning, stack_down
 from workers.services import services_down, services_running
 
@@ -33,6 +34,7 @@ def up(
         with LocalStack(settings, checked, flower=flower, api=api, tell=_tell) as stack:
             for name, pid in stack.processes.items():
                 _tell(f"  {name} (process {pid})")
+            out.print(f"broker: {without_password(stack.settings.broker_url)}")
             for name, url in stack.urls.items():
                 out.print(f"{name}: {url}")
             if "api" in stack.urls:
