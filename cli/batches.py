@@ -165,6 +165,8 @@ def _show_progress(progress: Progress) -> None:
     )
     stages = ", ".join(f"{stage} {count:,}" for stage, count in sorted(progress.open_by_stage.items()))
     out.print(f"open: {stages} ({progress.running:,} running, {progress.waiting:,} waiting, {progress.held:,} held)")
+    if progress.held:
+        out.print(f"held for want of money: `pointsman budget {progress.handle}` tells how much is missing")
 
 
 @app.command()
@@ -209,17 +211,24 @@ def resume(
 
 
 def _act(handle: str, done: str, move: Callable[[Ledger, int], Awaitable[int]], *, as_json: bool) -> None:
-    async def work(engine: AsyncEngine) -> tuple[str, int]:
+    async def work(engine: AsyncEngine) -> tuple[Progress, int, bool]:
         found = await the_batch(engine, handle)
-        return found.handle, await move(Ledger(engine, give_up_s=10.0), found.id)
+        count = await move(Ledger(engine, give_up_s=10.0), found.id)
+        return await batch_progress(engine, found.id), count, bool(await Presence(engine).alive())
 
-    name, count = with_database(read_settings(), work)
+    progress, count, is_served = with_database(read_settings(), work)
+    name = progress.handle
     if as_json:
         emit({"batch_id": name, done: count})
-    else:
-        out.print(f"{name}: {count:,} queries {done}")
-        if done == "resumed" and count:
-            out.print(f"Workers take them up: `pointsman run --batch {name}`, or `pointsman up`.")
+        return
+    out.print(f"{name}: {count:,} {'query' if count == 1 else 'queries'} {done}")
+    if not count:
+        cancelled = f", {progress.cancelled:,} cancelled (which stays so)" if progress.cancelled else ""
+        out.print(f"It has {progress.total - progress.finished:,} open and {progress.failed:,} failed{cancelled}.")
+    elif done == "resumed":
+        out.print(f"Workers take them up; `pointsman run --batch {name}` waits for them.")
+        if not is_served:
+            out.print("None is running: that command starts them, too, or `pointsman up`.", style="yellow")
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """``pointsman budget``: what a batch may spend, and raising it."""
 
+from decimal import ROUND_UP, Decimal
 from typing import Annotated, Any
 
 import typer
@@ -70,13 +71,26 @@ def _show(batch: Batch, means: Means, *, released: int | None) -> None:
         out.print(f"{'Released':<10} {released:,} queries")
     if means.held:
         out.print(
-            f"{'Held':<10} {means.held:,} queries: a call of theirs reserves at least "
-            f"${means.held_least_usd or 0:.6f}, one of each ${means.held_needs_usd:.6f}"
+            f"{'Held':<10} {means.held:,} queries: the least that a call of theirs reserves is "
+            f"${means.held_least_usd or 0:.6f}; all at once would reserve ${means.held_needs_usd:.6f}"
         )
         if means.own is not None:
-            out.print(f"{'':<10} `pointsman budget {batch.handle} --raise-to USD` lets them go on")
+            out.print(
+                f"{'':<10} `pointsman budget {batch.handle} --raise-to {_enough(means.own, means)}` lets some go on,"
+            )
+            out.print(
+                f"{'':<10} and what their answers leave the next. `max_tokens` on a line lowers what it reserves."
+            )
+        if means.day is not None:
+            out.print(f"{'':<10} The day's cap is the tenant's, and begins anew at midnight UTC.")
     elif batch.ended_at is not None and released is not None:
         out.print("It has ended: `pointsman resume` starts its failed queries again.")
+
+
+def _enough(own: Account, means: Means) -> str:
+    """The least cap under which a call that is held fits beside what is spent: dollars, rounded up to cents."""
+    needed = own.settled_usd + own.reserved_usd + (means.held_least_usd or 0)
+    return f"{needed.quantize(Decimal('0.01'), rounding=ROUND_UP)}"
 
 
 def _words(account: Account | None) -> str:

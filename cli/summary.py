@@ -1,5 +1,6 @@
 """The report at the end of a batch, for people."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,12 @@ def show(figures: BatchFigures, console: Console) -> None:
     for why in figures.failures:
         console.print(
             Text(f"{'':<11}{why.queries:,} {why.state}: {plain(why.reason)} (e.g. {plain(why.example)})", style="red")
+        )
+    if figures.failures:
+        example = shlex.quote(f"{progress.handle}/{plain(figures.failures[0].example)}")
+        console.print(f"{'':<11}its whole story: `pointsman explain {example}`", style="dim")
+        console.print(
+            f"{'':<11}once that is mended: `pointsman resume {progress.handle}` starts them again", style="dim"
         )
 
 

@@ -110,10 +110,18 @@ async def wait_for_end(
             if held_for > _HELD_S:
                 raise Stop(
                     f"{progress.held:,} queries are held: the budget of {progress.handle} has no room for them.",
-                    hint=f"`pointsman budget {progress.handle} --raise-to USD` lets them go on; or cancel the rest.",
+                    hint=_of_held(progress.handle),
                 )
             check()
             await asyncio.sleep(pause_s)
+
+
+def _of_held(handle: str) -> str:
+    return (
+        f"`pointsman budget {handle}` tells how much is missing, and with --raise-to USD lets them go on;\n"
+        f"`pointsman run --batch {handle}` waits for them then. `pointsman results {handle}` has what was answered,\n"
+        f"`pointsman cancel {handle}` gives up the rest."
+    )
 
 
 async def _patiently(look: Callable[[], Awaitable[Progress]], *, console: Console) -> Progress:

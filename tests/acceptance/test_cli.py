@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -152,6 +153,7 @@ def test_the_same_key_is_the_same_batch_and_a_cancelled_one_keeps_its_lines(
     assert (first["batch_id"], first["duplicate"]) == (again["batch_id"], not again["duplicate"])
     assert pointsman.object("cancel", first["batch_id"])["cancelled"] == 2
     assert pointsman.object("cancel", first["batch_id"])["cancelled"] == 0
+    assert "0 open and 0 failed, 2 cancelled (which stays so)" in pointsman("resume", first["batch_id"])
     lines = [json.loads(line) for line in pointsman("results", first["batch_id"]).splitlines()]
     assert [(line["custom_id"], line["error"]["code"]) for line in lines] == [
         ("line-1", "batch_cancelled"),
@@ -245,6 +247,9 @@ def test_raising_a_budget_lets_what_is_held_go_on(serving: Pointsman, tmp_path: 
         time.sleep(0.3)
     assert told["budget"] == {"cap_usd": 1e-7, "settled_usd": 0.0, "reserved_usd": 0.0, "left_usd": 1e-7}
     assert "only ever raised" in serving.object("budget", batch, "--raise-to", "0", code=2)["error"]["message"]
+    advised = re.search(r"--raise-to ([0-9.]+)", serving("budget", batch))
+    assert advised is not None
+    assert told["held_least_usd"] <= float(advised[1]) < told["held_least_usd"] + 0.011, "one call has room"
     raised = serving.object("budget", batch, "--raise-to", "1")
     assert (raised["budget"]["cap_usd"], raised["held"], raised["released"]) == (1.0, 0, 2)
     while serving.object("status", batch)["completed"] < 2:

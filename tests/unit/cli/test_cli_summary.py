@@ -67,6 +67,8 @@ def test_the_report_tells_cost_baseline_saving_and_the_routers_share_of_it() -> 
     assert "Queries    1,000: 990 answered, 90 escalated, 10 failed" in told
     assert "Time       0:04 (4.0 s), 247.5 queries/s" in told
     assert "10 failed: no tier is left (e.g. q-7)" in told
+    assert "its whole story: `pointsman explain batch_a/q-7`" in told
+    assert "`pointsman resume batch_a` starts them again" in told
 
 
 def test_the_report_is_plain_about_simulation() -> None:
