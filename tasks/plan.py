@@ -83,7 +83,7 @@ class Planner:
 
         if self.engine is None:
             return predictor_of(open_folder(self.fleet.router.classifier))
-        now, key = time.monotonic(), (self.settings.database_url, self.fleet.digest)
+        now, key = time.monotonic(), (str(self.engine.url), self.fleet.digest)
         known = _serving.get(key)
         if known is None or now >= known[1]:
             found = await serving(self.engine, self.fleet, self.settings.home / "routers")
