@@ -65,9 +65,9 @@ def _row(text: str, tokens: Sequence[str]) -> list[float]:
         text.count("\n"),
         len(set(tokens)) / count,
         (len(text.encode("utf-8", errors="replace")) - chars) / (chars + 1),
-        *(text.count(mark) for mark in _MARKS),
-        *(phrase in lower for phrase in _PHRASES),
-        *(lower.startswith(opening) for opening in _OPENINGS),
+        *map(text.count, _MARKS),
+        *map(lower.__contains__, _PHRASES),
+        *map(lower.startswith, _OPENINGS),
     ]
 
 
