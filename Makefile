@@ -3,6 +3,7 @@
 PYTHON ?= python3
 UV ?= uv
 BIN := .venv/bin
+TESTERS ?= 2
 INPUT ?= examples/queries.jsonl
 
 .DEFAULT_GOAL := help
@@ -21,7 +22,7 @@ down: .venv/ready ## Stop whatever of it still runs
 	@$(BIN)/pointsman down
 
 test: lint ## Lint, check the types, run every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 lint: .venv/ready ## Check style and types
 	@$(BIN)/ruff check .

@@ -86,6 +86,10 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Arena, 
             ground.stop_immediately()
             ground.start_again()
             arena.postgres_away = False
+            arena.until(
+                lambda: arena.one("SELECT count(*) FROM batches WHERE source = 'celery'") == 1,
+                what="the producer's batch is taken",
+            )
             arena.finish()
             yield arena, heard
     finally:
