@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli import dry_run as dry
 from cli import summary
+from cli.amount import usd
 from cli.console import emit, err, out, plain
 from cli.failure import Code, Stop
 from cli.opened import opened_database, read_settings, running_services, the_batch
@@ -60,7 +61,7 @@ def submit(
     ] = False,
     priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")] = 0,
     budget: Annotated[
-        float | None, typer.Option(metavar="USD", min=0.0, help="The most that the batch may cost.")
+        float | None, typer.Option(metavar="USD", parser=usd, help="The most that the batch may cost.")
     ] = None,
     budget_policy: PolicyOption = None,
     dry_run: Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from cli.amount import usd
 from cli.batches import BatchArgument, with_database
 from cli.console import emit, out, plain
 from cli.failure import Code, Stop
@@ -23,7 +24,7 @@ def budget(
     batch: BatchArgument = None,
     raise_to: Annotated[
         float | None,
-        typer.Option(metavar="USD", min=0.0, help="The new cap; what was held for it goes on as far as it fits."),
+        typer.Option(metavar="USD", parser=usd, help="The new cap; what was held for it goes on as far as it fits."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

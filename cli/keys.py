@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from cli.amount import usd
 from cli.batches import with_database
 from cli.console import emit, err, out, plain
 from cli.failure import Code, Stop
@@ -32,7 +33,7 @@ def create(
         int | None, typer.Option(min=1, metavar="N", help="The tenant's limit from now on.")
     ] = None,
     day_usd: Annotated[
-        float | None, typer.Option(min=0.0, metavar="USD", help="The most the tenant may spend on a UTC day.")
+        float | None, typer.Option(parser=usd, metavar="USD", help="The most the tenant may spend on a UTC day.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -11,6 +11,7 @@ import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli import summary
+from cli.amount import usd
 from cli.console import emit, err, out
 from cli.failure import Code, Stop
 from cli.opened import opened_database, read_settings, the_batch
@@ -93,7 +94,7 @@ def run(
     ] = None,
     priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")] = 0,
     budget: Annotated[
-        float | None, typer.Option(metavar="USD", min=0.0, help="The most that the batch may cost.")
+        float | None, typer.Option(metavar="USD", parser=usd, help="The most that the batch may cost.")
     ] = None,
     budget_policy: PolicyOption = None,
 ) -> None:
