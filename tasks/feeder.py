@@ -20,7 +20,7 @@ from db.leadership import Leadership
 from db.presence import Presence
 from db.refusal import Refused, passes
 from db.seals import seal_ended
-from routing.lifecycle import Move, State
+from routing.lifecycle import ROUTE, Move, State
 from tasks.app import queue_of, stages
 from tasks.broker import UNREACHABLE, Generation, broker_depth
 from tasks.publish import MAX_CHUNK, publish
@@ -123,7 +123,8 @@ class Feeder:
 
     async def _publish(self, stage: str, room: int) -> None:
         ids = await self.station.ledger.fill_window(stage, room=room)
-        if len(ids) < min(room, LITTLE):
+        # A batch's first step is not kept waiting: somebody may sit before it.
+        if not ids or (stage != ROUTE and len(ids) < min(room, LITTLE)):
             # Looking is not free either while the table is busy.
             self.look_again[stage] = time.monotonic() + LITTLE_S
         if not ids:
