@@ -15,6 +15,7 @@ from api.address import NotAllowed, parse_target
 from api.post import Undelivered, post
 from api.service import Service
 from db.webhooks import Message
+from tasks.tracing import harmless, traces
 
 log = structlog.get_logger()
 
@@ -35,7 +36,17 @@ async def deliver(service: Service) -> bool:
 
 
 async def _deliver(message: Message, service: Service) -> None:
+    began_ns = time.time_ns()
     result, delivered = await _send(message, private=service.config.private_webhooks)
+    if (tracing := traces()) is not None:
+        with harmless():
+            tracing.delivered(
+                message.batch,
+                {"pointsman.event": message.event, "pointsman.tries": message.tries, "pointsman.result": result},
+                traceparent=message.traceparent,
+                began_ns=began_ns,
+                failed=not delivered,
+            )
     over = delivered or result == str(_GONE)
     wait_s = None if over else again_in_s(message.tries, draw=random.random())  # noqa: S311
     await service.webhooks.settle(message, result, delivered=delivered, again_in_s=wait_s)

@@ -36,6 +36,8 @@ class Message:
     batch: str
     created_at: datetime
     tries: int
+    traceparent: str | None = None
+    """W3C trace context of the client that made the batch."""
 
 
 class Webhooks:

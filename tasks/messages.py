@@ -20,6 +20,7 @@ from tasks.route import route
 from tasks.sample import Sample
 from tasks.station import Loop, Station
 from tasks.submit import submit_when_possible
+from tasks.tracing import read_traceparent
 
 log = structlog.get_logger()
 
@@ -86,6 +87,7 @@ def submit_queries(
                 priority=read_priority(priority),
                 cap_usd=cap_usd,
                 budget_policy=policy,
+                traceparent=read_traceparent((self.request.headers or {}).get("traceparent")),
             ),
             planner=lambda: Planner(
                 settings,

@@ -156,6 +156,18 @@ class Traces:
             span.add_event("pointsman.verdict", verdict, timestamp=ended_ns)
         span.end(ended_ns)
 
+    def delivered(
+        self, handle: str, attributes: Attributes, *, traceparent: str | None, began_ns: int, failed: bool
+    ) -> None:
+        """A webhook's message about a batch was delivered just now, or was not."""
+        trace = self.trace(handle, total=1, traceparent=traceparent, created_ns=began_ns)
+        if trace is None:
+            return
+        span = self._start("webhook", trace, attributes, began_ns, under=trace.root, kind=SpanKind.CLIENT)
+        if failed:
+            span.set_status(Status(StatusCode.ERROR))
+        span.end()
+
     def stop(self) -> None:
         """Sends what is left, within `STOP_S`; what nobody takes by then is lost. May be called twice."""
         self._over.set()

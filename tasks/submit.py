@@ -14,7 +14,7 @@ from db.refusal import passes
 from routing.fleet import Fleet
 from tasks.line import BadInput, Line, Rejection
 from tasks.plan import Planner
-from tasks.tracing import traces
+from tasks.tracing import harmless, traces
 
 MAX_REJECTIONS = 1000
 """How many invalid lines are collected before the rest of a file is not looked at any more."""
@@ -55,7 +55,8 @@ async def submit(
         lines, engine=engine, fleet=fleet, order=order, skip_invalid=skip_invalid, heard=on_progress, planner=planner
     )
     if (tracing := traces()) is not None and not submitted.duplicate:
-        tracing.submitted(submitted.handle, total=submitted.total, traceparent=order.traceparent, began_ns=began_ns)
+        with harmless():
+            tracing.submitted(submitted.handle, total=submitted.total, traceparent=order.traceparent, began_ns=began_ns)
     return submitted
 
 

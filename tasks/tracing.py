@@ -10,7 +10,8 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -90,6 +91,15 @@ def speaks_other_protocol(environ: Mapping[str, str]) -> bool:
 def read_traceparent(header: object) -> str | None:
     """A W3C ``traceparent`` that can be followed, else None: the standard has a broken one ignored."""
     return header if isinstance(header, str) and _TRACEPARENT.fullmatch(header) else None
+
+
+@contextmanager
+def harmless() -> Iterator[None]:
+    """Whatever is wrong with a trace inside the block, the work goes on."""
+    try:
+        yield
+    except Exception as error:
+        warn("trace_failed", f"a trace is not whole ({type(error).__name__})")
 
 
 class _Switch:

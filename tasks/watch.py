@@ -6,13 +6,11 @@ results, and each move with its reasons. So nothing in the stages knows of trace
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.ledger import Ledger
@@ -22,8 +20,7 @@ from routing.fleet import Fleet, Model, Protocol, Provider
 from routing.lifecycle import FALLBACK, ROUTE, TERMINAL, Move, State
 from routing.outcome import Completion, Outcome
 from tasks.spans import Trace, Traces
-
-log = structlog.get_logger()
+from tasks.tracing import harmless
 
 MOST: Final = 100_000
 """Batches, visits and calls that are remembered at a time; those that nobody concludes must not pile up."""
@@ -167,16 +164,14 @@ class TracedLedger(Ledger):
     async def waiting(self, stage: str, ids: Sequence[int]) -> list[Waiting]:
         """As of `Ledger`."""
         waiting = await super().waiting(stage, ids)
-        try:
+        with harmless():
             await self._see(stage, waiting)
-        except Exception as error:
-            _failed(error)
         return waiting
 
     async def claim_many(self, wanted: Sequence[tuple[str, int, Intent | None]]) -> dict[int, Claim]:
         """As of `Ledger`."""
         claims = await super().claim_many(wanted)
-        with _quietly():
+        with harmless():
             for _, query_id, intent in wanted:
                 if intent is not None and query_id in claims:
                     self._watch.called(intent, epoch=claims[query_id].epoch)
@@ -185,13 +180,13 @@ class TracedLedger(Ledger):
     async def conclude_many(self, conclusions: Sequence[Conclusion]) -> dict[int, tuple[str, State]]:
         """As of `Ledger`."""
         moved = await super().conclude_many(conclusions)
-        with _quietly():
+        with harmless():
             self._watch.concluded(conclusions, moved)
         return moved
 
     async def _intend(self, meant: Sequence[Intent]) -> dict[int, Sent]:
         committed = await super()._intend(meant)
-        with _quietly():
+        with harmless():
             for intent in meant:
                 if intent.call_id in committed:
                     self._watch.called(intent, epoch=intent.epoch)
@@ -199,7 +194,7 @@ class TracedLedger(Ledger):
 
     async def _record(self, results: Sequence[Result]) -> dict[int, bool]:
         recorded = await super()._record(results)
-        with _quietly():
+        with harmless():
             for result in results:
                 self._watch.ended(result)
         return recorded
@@ -343,16 +338,3 @@ def _remember(kept: dict[Key, Value], key: Key, value: Value) -> None:
     kept[key] = value
     while len(kept) > MOST:
         del kept[next(iter(kept))]
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Whatever is wrong with a trace, the work goes on."""
-    try:
-        yield
-    except Exception as error:
-        _failed(error)
-
-
-def _failed(error: Exception) -> None:
-    log.warning("trace_failed", error=type(error).__name__)

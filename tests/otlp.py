@@ -36,6 +36,8 @@ class Receiver:
     url: str
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    """Paths of what was no trace."""
 
     @property
     def spans(self) -> list[Seen]:
@@ -55,7 +57,9 @@ def receiving() -> Iterator[Receiver]:
             if self.path == "/v1/traces":
                 receiver.bodies.append(body)
                 receiver.headers.append({name.lower(): value for name, value in self.headers.items()})
-            self.send_response(200 if self.path == "/v1/traces" else 404)
+            else:
+                receiver.others.append(self.path)
+            self.send_response(200)
             self.send_header("content-length", "0")
             self.end_headers()
 

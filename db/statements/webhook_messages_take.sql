@@ -8,4 +8,5 @@ WHERE w.id = m.webhook_id AND (m.id, m.webhook_id) IN (
     ORDER BY d.due_at
     LIMIT :rows
     FOR UPDATE SKIP LOCKED)
-RETURNING m.id, m.webhook_id, w.url, w.secret, m.event, m.batch, m.created_at, m.tries
+RETURNING m.id, m.webhook_id, w.url, w.secret, m.event, m.batch, m.created_at, m.tries,
+          (SELECT b.traceparent FROM api_batches AS b WHERE b.handle = m.batch) AS traceparent

@@ -5,15 +5,16 @@ import os
 import subprocess
 import sys
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
+from celery import Celery
 from psycopg.rows import namedtuple_row
 
 from settings import ROOT, Settings
@@ -26,6 +27,7 @@ CLIENT, PRODUCER = 3, 4
 CANARY = "canaryWx7Lr2Jd"
 KEY = "sk-canary-9Tq4Ze"
 TRACE_ID, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACEPARENT = f"00-{TRACE_ID}-{CALLER}-01"
 WORKERS = (("route", "fallback", "ingest"), ("small", "medium", "large", "special"), ("feeder",))
 
 FLEET = (
@@ -50,6 +52,8 @@ class Run:
     receiver: Receiver
     handle: str
     chat: str
+    over_http: str
+    over_celery: str
     calls: list[Any]
     queries: list[Any]
     texts: list[str]
@@ -89,11 +93,16 @@ class Place:
             timeout=60,
         )
         handle = str(json.loads(told.stdout)["batch_id"])
-        deadline = time.monotonic() + 60
-        while not self.rows("SELECT 1 FROM batches WHERE handle = %s AND ended_at IS NOT NULL", handle):
-            assert time.monotonic() < deadline, "the batch did not end"
-            time.sleep(0.05)
+        self.until("SELECT 1 FROM batches WHERE handle = %s AND ended_at IS NOT NULL", handle)
         return handle
+
+    def until(self, statement: str, *values: Any) -> list[Any]:
+        """The rows of a statement, as soon as there are any."""
+        deadline = time.monotonic() + 60
+        while not (rows := self.rows(statement, *values)):
+            assert time.monotonic() < deadline, "it did not come to pass"
+            time.sleep(0.05)
+        return rows
 
 
 @pytest.fixture(scope="module")
@@ -121,18 +130,23 @@ def place(
 
 @pytest.fixture(scope="module")
 def run(place: Place) -> Iterator[Run]:
-    """Twenty queries by the command and one by the API, of a client that traces."""
+    """Twenty queries by the command; one each as a chat, by the Batch API and by Celery, of clients that trace."""
     with receiving() as receiver, pytest.MonkeyPatch.context() as patch:
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
         patch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test")
+        patch.setenv("POINTSMAN_API_PRIVATE_WEBHOOKS", "1")
         settings = place.settings
         with LocalStack(settings, settings.fleet(), roles=WORKERS, api=True) as stack:
             handle = place.submit([_line(n) for n in range(20)])
             chat = _chat(stack.urls["api"])
+            over_celery = _by_celery(place)
+            over_http = _by_http(stack.urls["api"], receiver, place)
         yield Run(
             receiver,
             handle,
             chat,
+            over_http,
+            over_celery,
             calls=place.rows("SELECT c.*, b.handle FROM calls AS c JOIN batches AS b ON b.id = c.batch_id"),
             queries=place.rows(
                 "SELECT q.*, b.handle FROM queries AS q JOIN batches AS b ON b.id = q.batch_id ORDER BY q.id"
@@ -165,13 +179,33 @@ def _line(n: int) -> dict[str, Any]:
 
 
 def _chat(url: str) -> str:
-    asked = urllib.request.Request(
-        f"{url}/chat/completions",
-        data=json.dumps({"messages": [{"role": "user", "content": f"Hi, {CANARY}!"}]}).encode(),
-        headers={"content-type": "application/json", "traceparent": f"00-{TRACE_ID}-{CALLER}-01"},
-    )
-    with urllib.request.urlopen(asked, timeout=30) as reply:
-        return str(reply.headers["x-pointsman-batch"])
+    asked = {"messages": [{"role": "user", "content": f"Hi, {CANARY}!"}]}
+    answer = httpx.post(f"{url}/chat/completions", json=asked, headers={"traceparent": TRACEPARENT}, timeout=60)
+    return str(answer.headers["x-pointsman-batch"])
+
+
+def _by_http(url: str, receiver: Receiver, place: Place) -> str:
+    """A batch by the Batch API, whose end a webhook is told of."""
+    hook = f"{receiver.url}/{CANARY}"
+    with httpx.Client(base_url=url, headers={"traceparent": TRACEPARENT}, timeout=60) as client:
+        asked: dict[str, Any] = {"name": CANARY, "url": hook, "event_types": ["batch.completed"]}
+        assert client.post("/webhook_endpoints", json=asked).status_code == 200
+        file = json.dumps({name: value for name, value in _line(1).items() if name != "pointsman"}).encode()
+        uploaded = client.post("/files", data={"purpose": "batch"}, files={"file": (CANARY, file)}).json()
+        asked = {"input_file_id": uploaded["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        handle = str(client.post("/batches", json=asked | {"metadata": {"note": CANARY}}).json()["id"])
+    place.until("SELECT 1 FROM webhook_messages WHERE batch = %s AND delivered_at IS NOT NULL", handle)
+    return handle
+
+
+def _by_celery(place: Place) -> str:
+    with Celery(broker=place.settings.broker_url) as producer:
+        producer.conf.broker_transport_options = {"global_keyprefix": place.settings.key_prefix}
+        queries = [{"query": "Hi!", "id": CANARY}]
+        sent = {"traceparent": TRACEPARENT, "canary": CANARY}
+        producer.send_task("submit_queries", kwargs={"queries": queries}, queue="ingest", headers=sent)
+        (row,) = place.until("SELECT handle FROM batches WHERE source = 'celery' AND ended_at IS NOT NULL")
+    return str(row.handle)
 
 
 def test_a_batch_is_one_trace_with_one_root(run: Run) -> None:
@@ -190,8 +224,8 @@ def test_processes_share_the_trace_although_their_messages_hold_ids_only(run: Ru
 
 
 def test_each_call_of_the_ledger_is_a_span_with_its_tokens_and_its_cost(run: Run) -> None:
-    told = {span.attributes["pointsman.call_id"]: span for span in run.receiver.spans if span.kind == CLIENT}
-    assert len(told) == len(run.calls) > 20
+    told = {span.attributes["pointsman.call_id"]: span for span in run.receiver.spans if span.name.startswith("chat ")}
+    assert len(told) == len(run.calls) > 23
     for row in run.calls:
         span, usage = told[row.id], {}
         if row.outcome == "ok":
@@ -287,12 +321,20 @@ def test_the_routers_own_calls_are_told_too(run: Run) -> None:
     assert {span.attributes["gen_ai.request.model"] for span in asked} == {"gpt-4.1"}
 
 
-def test_a_client_that_traces_finds_its_query_in_its_own_trace(run: Run) -> None:
-    spans = run.spans_of(run.chat)
+@pytest.mark.parametrize("way", ["chat", "over_http", "over_celery"])
+def test_a_client_that_traces_finds_its_query_in_its_own_trace(way: str, run: Run) -> None:
+    spans = run.spans_of(getattr(run, way))
     assert {span.trace_id for span in spans} == {TRACE_ID}
     (root,) = [span for span in spans if span.parent_id == CALLER]
     assert root.name == "submit"
     assert {span.name for span in spans} > {"submit", "route", "query"}
+
+
+def test_a_webhooks_message_is_told_without_its_address(run: Run) -> None:
+    (told,) = [span for span in run.receiver.spans if span.name == "webhook"]
+    (root,) = [span for span in run.spans_of(run.over_http) if span.name == "submit"]
+    assert (told.parent_id, told.failed, told.attributes["pointsman.result"]) == (root.span_id, False, "200")
+    assert run.receiver.others == [f"/{CANARY}"]
 
 
 def test_the_variables_of_opentelemetry_are_heeded(run: Run) -> None:
