@@ -18,19 +18,18 @@ from typing import Final
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     NonRecordingSpan,
-    Span,
     SpanContext,
     SpanKind,
     Status,
     StatusCode,
     TraceFlags,
-    get_current_span,
     set_span_in_context,
 )
 from opentelemetry.util.types import AttributeValue
@@ -55,10 +54,9 @@ class Trace:
     """A batch's trace."""
 
     handle: str
-    trace_id: int
-    parent: Context
+    parent: SpanContext | None
     """What the first span is under: the client's, or nothing."""
-    root: Context
+    root: SpanContext
     """What all others are under: the span of the batch itself."""
     created_ns: int
     told_share: float
@@ -75,16 +73,15 @@ class Traces:
     def __init__(self, environ: Mapping[str, str]) -> None:
         # It would tell of each batch of spans that nobody takes, with a traceback; `_Patient` says it in a line.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
-        self._ids = _Ids()
         named = SERVICE_NAME in environ.get("OTEL_RESOURCE_ATTRIBUTES", "") or environ.get("OTEL_SERVICE_NAME")
+        # For its sampler and its resource, as the environment has them. Its live spans keep a worker's loop three
+        # times as long as those that are made when all is known of them, as in `_tell`.
         self._provider = TracerProvider(
-            resource=Resource.create({} if named else {SERVICE_NAME: "pointsman"}),
-            id_generator=self._ids,
-            shutdown_on_exit=False,  # it would wait for an endpoint that does not answer
+            resource=Resource.create({} if named else {SERVICE_NAME: "pointsman"}), shutdown_on_exit=False
         )
+        self._scope = InstrumentationScope("pointsman")
+        self._ids = RandomIdGenerator()
         self._processor = BatchSpanProcessor(_Patient(OTLPSpanExporter()))
-        self._provider.add_span_processor(self._processor)
-        self._tracer = self._provider.get_tracer("pointsman")
         self._queries = _whole_number(environ.get(_QUERIES), default=DEFAULT_QUERIES)
         self._over = threading.Event()
         self._flushed = threading.Event()
@@ -95,44 +92,37 @@ class Traces:
         """The trace of a batch of ``total`` queries; None where the sampler leaves it out."""
         digest = hashlib.sha256(f"pointsman {handle}".encode()).digest()
         trace_id, span_id = int.from_bytes(digest[:16]), int.from_bytes(digest[16:24])
-        parent = Context()
+        parent, context = None, Context()
         if traceparent is not None:
             _, theirs, caller, flags = traceparent.split("-")
             trace_id = int(theirs, 16)
-            parent = _under(trace_id, int(caller, 16), flags=int(flags, 16))
-        sampled = self._provider.sampler.should_sample(parent, trace_id, _SUBMIT, SpanKind.PRODUCER)
+            parent = SpanContext(trace_id, int(caller, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))
+            context = set_span_in_context(NonRecordingSpan(parent), context)
+        sampled = self._provider.sampler.should_sample(context, trace_id, _SUBMIT, SpanKind.PRODUCER)
         if sampled.decision is not Decision.RECORD_AND_SAMPLE:
             return None
-        return Trace(
-            handle,
-            trace_id,
-            parent,
-            _under(trace_id, span_id),
-            created_ns,
-            min(1.0, self._queries / max(total, 1)),
-        )
+        share = min(1.0, self._queries / max(total, 1))
+        return Trace(handle, parent, _context(trace_id, span_id), created_ns, share)
 
     def submitted(self, handle: str, *, total: int, traceparent: str | None, began_ns: int) -> None:
         """A batch is accepted: its own span, which all others of the trace are under."""
         trace = self.trace(handle, total=total, traceparent=traceparent, created_ns=began_ns)
-        if trace is None:
-            return
-        attributes = {"pointsman.queries": total, "pointsman.told_share": trace.told_share}
-        span_id = get_current_span(trace.root).get_span_context().span_id
-        self._span(_SUBMIT, trace, attributes, began_ns, under=trace.parent, span_id=span_id, kind=SpanKind.PRODUCER)
+        if trace is not None:
+            told = {"pointsman.queries": total, "pointsman.told_share": trace.told_share}
+            self._tell(_SUBMIT, trace, trace.root, trace.parent, told, began_ns=began_ns, kind=SpanKind.PRODUCER)
 
     def chunk(self, name: str, trace: Trace, attributes: Attributes, *, began_ns: int) -> None:
         """Something that was done for several queries of a batch at once, up to now."""
-        self._span(name, trace, attributes, began_ns, under=trace.root)
+        self._tell(name, trace, self._another(trace), trace.root, attributes, began_ns=began_ns)
 
     def query(self, trace: Trace, query_id: int, attributes: Attributes) -> None:
         """A query from its batch's beginning to its end, now."""
-        span_id = _span_id(trace, query_id)
-        self._span("query", trace, attributes, trace.created_ns, under=trace.root, span_id=span_id)
+        own = _of_query(trace, query_id)
+        self._tell("query", trace, own, trace.root, attributes, began_ns=trace.created_ns)
 
     def step(self, name: str, trace: Trace, query_id: int, attributes: Attributes, *, began_ns: int) -> None:
         """A step of a query's way, up to now."""
-        self._span(name, trace, attributes, began_ns, under=_under(trace.trace_id, _span_id(trace, query_id)))
+        self._tell(name, trace, self._another(trace), _of_query(trace, query_id), attributes, began_ns=began_ns)
 
     def call(
         self,
@@ -147,26 +137,28 @@ class Traces:
         verdict: Attributes | None = None,
     ) -> None:
         """A call to a provider; ``error`` is the class of its failure, ``verdict`` the judge's word on its answer."""
-        under = trace.root if query_id is None else _under(trace.trace_id, _span_id(trace, query_id))
-        span = self._start(name, trace, attributes, began_ns, under=under, kind=SpanKind.CLIENT)
-        if error is not None:
-            span.set_attribute("error.type", error)
-            span.set_status(Status(StatusCode.ERROR))
-        if verdict is not None:
-            span.add_event("pointsman.verdict", verdict, timestamp=ended_ns)
-        span.end(ended_ns)
+        self._tell(
+            name,
+            trace,
+            self._another(trace),
+            trace.root if query_id is None else _of_query(trace, query_id),
+            attributes if error is None else {**attributes, "error.type": error},
+            began_ns=began_ns,
+            ended_ns=ended_ns,
+            kind=SpanKind.CLIENT,
+            failed=error is not None,
+            events=() if verdict is None else (Event("pointsman.verdict", verdict, ended_ns),),
+        )
 
     def delivered(
         self, handle: str, attributes: Attributes, *, traceparent: str | None, began_ns: int, failed: bool
     ) -> None:
         """A webhook's message about a batch was delivered just now, or was not."""
         trace = self.trace(handle, total=1, traceparent=traceparent, created_ns=began_ns)
-        if trace is None:
-            return
-        span = self._start("webhook", trace, attributes, began_ns, under=trace.root, kind=SpanKind.CLIENT)
-        if failed:
-            span.set_status(Status(StatusCode.ERROR))
-        span.end()
+        if trace is not None:
+            own = self._another(trace)
+            kind = SpanKind.CLIENT
+            self._tell("webhook", trace, own, trace.root, attributes, began_ns=began_ns, kind=kind, failed=failed)
 
     def stop(self) -> None:
         """Sends what is left, within `STOP_S`; what nobody takes by then is lost. May be called twice."""
@@ -178,48 +170,39 @@ class Traces:
         self._processor.shutdown()  # type: ignore[no-untyped-call]  # the SDK leaves its return type out
         self._flushed.set()
 
-    def _span(
+    def _another(self, trace: Trace) -> SpanContext:
+        return _context(trace.root.trace_id, self._ids.generate_span_id())
+
+    def _tell(
         self,
         name: str,
         trace: Trace,
+        own: SpanContext,
+        parent: SpanContext | None,
         attributes: Attributes,
-        began_ns: int,
         *,
-        under: Context,
-        span_id: int | None = None,
+        began_ns: int,
+        ended_ns: int | None = None,
         kind: SpanKind = SpanKind.INTERNAL,
+        failed: bool = False,
+        events: Sequence[Event] = (),
     ) -> None:
-        self._start(name, trace, attributes, began_ns, under=under, span_id=span_id, kind=kind).end()
-
-    def _start(
-        self,
-        name: str,
-        trace: Trace,
-        attributes: Attributes,
-        began_ns: int,
-        *,
-        under: Context,
-        span_id: int | None = None,
-        kind: SpanKind,
-    ) -> Span:
-        self._ids.next_trace_id, self._ids.next_span_id = trace.trace_id, span_id
-        told = {"pointsman.batch": trace.handle, **attributes}
-        return self._tracer.start_span(name, context=under, kind=kind, attributes=told, start_time=began_ns)
-
-
-class _Ids(RandomIdGenerator, threading.local):
-    """Gives the ids that were asked for, once; chance gives the others."""
-
-    next_trace_id: int | None = None
-    next_span_id: int | None = None
-
-    def generate_trace_id(self) -> int:
-        given, self.next_trace_id = self.next_trace_id, None
-        return given or super().generate_trace_id()
-
-    def generate_span_id(self) -> int:
-        given, self.next_span_id = self.next_span_id, None
-        return given or super().generate_span_id()
+        """Puts a span that is over into the queue; whether it is sampled has been decided with its trace."""
+        self._processor.on_end(
+            ReadableSpan(
+                name,
+                own,
+                parent,
+                self._provider.resource,
+                {"pointsman.batch": trace.handle, **attributes},
+                events,
+                kind=kind,
+                status=Status(StatusCode.ERROR) if failed else Status(),
+                start_time=began_ns,
+                end_time=ended_ns or time.time_ns(),
+                instrumentation_scope=self._scope,
+            )
+        )
 
 
 class _Patient(SpanExporter):
@@ -246,15 +229,14 @@ class _Patient(SpanExporter):
         return self._exporter.force_flush(timeout_millis)
 
 
-def _under(trace_id: int, span_id: int, *, flags: int = TraceFlags.SAMPLED) -> Context:
-    """The context of what is under a span of another process, or of another time."""
-    parent = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
-    return set_span_in_context(NonRecordingSpan(parent), Context())
+def _context(trace_id: int, span_id: int) -> SpanContext:
+    return SpanContext(trace_id, span_id, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
 
 
-def _span_id(trace: Trace, query_id: int) -> int:
+def _of_query(trace: Trace, query_id: int) -> SpanContext:
     """A query's span, by which the processes that have a part in it find one another."""
-    return int.from_bytes(hashlib.sha256(f"pointsman {trace.handle} {query_id}".encode()).digest()[:8])
+    digest = hashlib.sha256(f"pointsman {trace.handle} {query_id}".encode()).digest()
+    return _context(trace.root.trace_id, int.from_bytes(digest[:8]))
 
 
 def _draw(query_id: int) -> float:

@@ -135,6 +135,7 @@ def run(place: Place) -> Iterator[Run]:
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
         patch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test")
         patch.setenv("POINTSMAN_API_PRIVATE_WEBHOOKS", "1")
+        patch.setattr("workers.local._API_PORT", 0)  # any: the usual one may be another's on this machine
         settings = place.settings
         with LocalStack(settings, settings.fleet(), roles=WORKERS, api=True) as stack:
             handle = place.submit([_line(n) for n in range(20)])
