@@ -57,6 +57,15 @@ def test_a_copy_that_was_tampered_with_does_not_serve_and_is_replaced(folder: Pa
     assert shelf.has(parcel.digest)
 
 
+def test_a_sound_copy_is_left_to_the_processes_that_read_it(folder: Path, tmp_path: Path) -> None:
+    parcel, shelf = pack(folder), Shelf(tmp_path / "shelf")
+    shelf.put(parcel.digest, parcel.files)
+    laid = (shelf.home / parcel.digest).stat().st_ino
+    assert shelf.put(parcel.digest, parcel.files).digest == parcel.digest
+    assert (shelf.home / parcel.digest).stat().st_ino == laid
+    assert [path.name for path in shelf.home.iterdir()] == [parcel.digest]
+
+
 @pytest.mark.parametrize("name", ["default", "", "../up", "a b", "-x", "x" * 65])
 def test_names_that_would_confuse_are_refused(name: str) -> None:
     with pytest.raises(RegistryError, match="is no name for a router"):
