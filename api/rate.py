@@ -23,6 +23,13 @@ _LOOK_AGAIN_S: Final = 5.0
 """How long Redis is left alone after it did not answer."""
 
 
+_TENANTS_AT_ONCE: Final = 200
+"""In one question: a millisecond of Redis, which has others to serve."""
+
+_Wanted = dict[tuple[str, int], list["asyncio.Future[float]"]]
+"""Who waits for a word, by tenant and limit."""
+
+
 def bucket_size(per_min: float) -> float:
     """Requests that may come at once: a tenth of a minute's, at least one."""
     return max(1.0, per_min / 10)
@@ -68,7 +75,7 @@ class Rate:
         self._processes = 1
         """That shared the limit when Redis was last heard of."""
         self._away_until = 0.0
-        self._wanted: defaultdict[tuple[str, int], list[asyncio.Future[float]]] = defaultdict(list)
+        self._wanted: _Wanted = defaultdict(list)
         self._asking: asyncio.Task[None] | None = None
 
     async def take(self, tenant: str, *, per_min: int | None) -> float:
@@ -89,25 +96,29 @@ class Rate:
     async def _ask_on(self, redis: Redis) -> None:
         """One question at a time: who comes meanwhile is in the next."""
         while self._wanted:
-            (tenant, per_min), answers = self._wanted.popitem()
+            some = {limit: self._wanted.pop(limit) for limit in list(self._wanted)[:_TENANTS_AT_ONCE]}
             try:
-                await self._ask(redis, tenant, per_min, answers)
+                await self._ask(redis, some)
             except Exception as error:
                 self._away_until = self._clock() + _LOOK_AGAIN_S
-                self._fail(error, answers)
+                self._fail(error, some)
                 log.warning("rate_limit_is_local", error=type(error).__name__, processes=self._processes)
 
-    async def _ask(self, redis: Redis, tenant: str, per_min: int, answers: "list[asyncio.Future[float]]") -> None:
-        keys = [f"{self._prefix}rate:{per_min}:{tenant}", f"{self._prefix}rate-processes"]
-        args = (per_min, bucket_size(per_min), len(answers), self._process)
-        granted, wait_ms, self._processes = map(int, await _SCRIPT.run(redis, keys, args))
-        for place, answer in enumerate(answers):
-            if not answer.done():  # cancelled, where the client went away
-                answer.set_result(0.0 if place < granted else max(wait_ms, 1) / 1000)
+    async def _ask(self, redis: Redis, wanted: _Wanted) -> None:
+        keys = [f"{self._prefix}rate-processes"]
+        args: list[str | int | float] = [self._process]
+        for (tenant, per_min), answers in wanted.items():
+            keys.append(f"{self._prefix}rate:{per_min}:{tenant}")
+            args += (per_min, bucket_size(per_min), len(answers))
+        self._processes, *told = map(int, await _SCRIPT.run(redis, keys, args))
+        for answers, granted, wait_ms in zip(wanted.values(), told[::2], told[1::2], strict=True):
+            for place, answer in enumerate(answers):
+                if not answer.done():  # cancelled, where the client went away
+                    answer.set_result(0.0 if place < granted else max(wait_ms, 1) / 1000)
 
-    def _fail(self, error: Exception, answers: "list[asyncio.Future[float]]") -> None:
+    def _fail(self, error: Exception, asked: _Wanted) -> None:
         """Nobody else waits for a Redis that does not answer."""
-        waiting = [*answers, *(one for others in self._wanted.values() for one in others)]
+        waiting = [one for wanted in (asked, self._wanted) for answers in wanted.values() for one in answers]
         self._wanted.clear()
         for answer in waiting:
             if not answer.done():

@@ -109,3 +109,12 @@ def test_when_redis_is_back_the_limit_is_everybodys_again(tmp_path_factory: pyte
         with_processes(server.url, 2, story, clock=lambda: now[0])
     finally:
         server.stop()
+
+
+def test_many_tenants_at_once_are_each_held_to_their_own_limit(redis_url: str) -> None:
+    async def story(rates: list[Rate]) -> None:
+        limits = [10, 20] * 225  # of more tenants than are asked about in one question
+        asked = (granted(rates[0], 3, per_min=limit, tenant=f"t{place}") for place, limit in enumerate(limits))
+        assert await asyncio.gather(*asked) == [1, 2] * 225
+
+    with_processes(redis_url, 1, story)
