@@ -27,6 +27,7 @@ TRACES_ENDPOINT: Final = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PATH: Final = "v1/traces"
 _LOOK_S: Final = 2.0
+_NO_ADDRESS: Final = "an address that is none (write http://host:4318)"
 
 PACKAGES: Final = {
     "opentelemetry-sdk": "opentelemetry.sdk.trace",
@@ -43,7 +44,13 @@ def destination(environ: Mapping[str, str]) -> str | None:
     url = _url(environ)
     if url is None:
         return None
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        return _NO_ADDRESS
     _, _, host = parts.netloc.rpartition("@")
     return f"{parts.scheme}://{host}{parts.path}"
 
@@ -73,6 +80,8 @@ def _is_there(module: str) -> bool:
 
 def answers(where: str) -> bool:
     """Whether somebody listens at a `destination`, as seen from here."""
+    if where == _NO_ADDRESS:
+        return False
     address = urlsplit(where)
     port = address.port or (443 if address.scheme == "https" else 80)
     try:

@@ -70,10 +70,15 @@ class Watch:
 
     def called(self, intent: Intent, *, epoch: int) -> None:
         """An intent is committed: its call is about to be sent."""
-        visit = None if intent.query_id is None else self.visits.get(intent.query_id)
-        trace = visit.trace if visit else self.batches.get(intent.batch_id or 0)
-        if trace is not None and (visit is not None or intent.query_id is None):
-            _remember(self.calls, intent.call_id, Call(trace, intent, epoch, visit))
+        if intent.query_id is not None:
+            visit = self.visits.get(intent.query_id)
+            if visit is not None:
+                _remember(self.calls, intent.call_id, Call(visit.trace, intent, epoch, visit))
+            return
+        trace = self.batches.get(intent.batch_id or 0)
+        # A call that serves several queries; of a batch that is told as a sample, a sample of these.
+        if trace is not None and trace.tells_of(intent.call_id):
+            _remember(self.calls, intent.call_id, Call(trace, intent, epoch))
 
     def ended(self, result: Result, verdict: Mapping[str, Any] | None = None) -> None:
         """A call's result is in the ledger."""

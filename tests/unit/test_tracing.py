@@ -65,7 +65,8 @@ def test_the_doctor_says_so_and_whether_anybody_listens() -> None:
         found = _traces({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url.replace("//", "//u:secret@")})
     assert (found.health, found.found) == (Health.OK, f"on, to {receiver.url}/v1/traces")
     with nobody() as url:
-        assert _traces({"OTEL_EXPORTER_OTLP_ENDPOINT": url}).health == Health.WARN
+        for wrong in (url, "localhost:4318", "http://[::1", "http://h:port"):
+            assert _traces({"OTEL_EXPORTER_OTLP_ENDPOINT": wrong}).health == Health.WARN
 
 
 def test_without_an_endpoint_nothing_of_opentelemetry_is_loaded_and_nobody_watches() -> None:
@@ -112,11 +113,12 @@ def test_without_the_packages_one_line_says_how_to_install_them_and_the_work_goe
     [
         {"OTEL_BSP_MAX_QUEUE_SIZE": "-1"},
         {"OTEL_EXPORTER_OTLP_COMPRESSION": "snappy"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1"},
     ],
 )
 def test_a_variable_that_makes_no_sense_is_no_reason_to_stop(variables: dict[str, str]) -> None:
     code = "from tasks.tracing import traces; traces(); print('it goes on')"
-    ended = child(code, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1", **variables)
+    ended = child(code, **{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", **variables})
     assert ended.stdout == "it goes on\n"
     assert "Traceback" not in ended.stderr
 
