@@ -215,11 +215,14 @@ def measure_pollers(
 
 
 def make_batches(api: Api, count: int) -> list[str]:
-    """Small batches, cancelled at once, to be polled."""
+    """Small batches to be polled, once all of them are validated."""
     body = b"".join(form(lines(20, bytes_each=300)))
     file = api.ask("POST", "/v1/files", body, **{"content-type": f"multipart/form-data; boundary={BOUNDARY}"})
     asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-    return [api.ask("POST", "/v1/batches", asked)["id"] for _ in range(count)]
+    handles = [api.ask("POST", "/v1/batches", asked)["id"] for _ in range(count)]
+    while any(api.ask("GET", f"/v1/batches/{handle}")["status"] == "validating" for handle in handles):
+        time.sleep(0.5)
+    return handles
 
 
 def main() -> None:
