@@ -21,6 +21,7 @@ from settings import STACK_FILE, Settings
 from workers.home import make_home
 from workers.locks import FileLock, holder_note
 from workers.part import Part, PartError, stop_parts
+from workers.ports import NoPort, Ports, free_port
 from workers.ready import READY_FILE
 from workers.services import services_up
 
@@ -109,20 +110,25 @@ class LocalStack:
         self._tell = tell
         self._parts: list[Part] = []
         self._exits = ExitStack()
+        self._ports = Ports()
 
     def __enter__(self) -> "LocalStack":
         with ExitStack() as undo:
             undo.callback(self._terminate_as_exit())
             undo.enter_context(self._lock())
+            undo.enter_context(self._ports)
             self._tell("starting Postgres and Redis" if self.settings.embedded else "looking for Postgres and Redis")
             self.settings = undo.enter_context(services_up(self.settings)).settings
             migrate.upgrade(self.settings.database_url)
             undo.callback(self._stop_parts)
             deadline = time.monotonic() + _START_S
-            self._start_simulator(deadline)
-            self._start_roles(deadline)
-            self._start_flower(deadline)
-            self._start_api(deadline)
+            try:
+                self._start_simulator(deadline)
+                self._start_roles(deadline)
+                self._start_flower(deadline)
+                self._start_api(deadline)
+            except NoPort as error:
+                raise StackError(str(error)) from error
             self._write_addresses()
             self._exits = undo.pop_all()
         return self
@@ -161,7 +167,7 @@ class LocalStack:
         if not wanted or (self.settings.simulator_url and self._replay is None):
             return
         self._tell("starting the simulator")
-        port = _free_port()
+        port = free_port()
         calls = self.settings.home / "logs" / SIMULATOR_CALLS
         calls.unlink(missing_ok=True)
         arguments = ["-m", "simulator", "--host", _LOOPBACK, "--port", str(port)]
@@ -212,7 +218,7 @@ class LocalStack:
         if not self._flower:
             return
         self._tell("starting Flower")
-        port = _free_port(prefer=_FLOWER_PORT)
+        port = self._ports.claim(_FLOWER_PORT)
         arguments = ["-m", "workers.flower", "--address", _LOOPBACK, "--port", str(port)]
         environ = {**os.environ, **self.settings.child_environ()}
         self._launch([self._part("flower", arguments, environ, lambda: _listens(port))], deadline)
@@ -222,7 +228,7 @@ class LocalStack:
         if not self._api:
             return
         self._tell("starting the API")
-        port = _free_port(prefer=_API_PORT)
+        port = self._ports.claim(_API_PORT)
         arguments = ["-m", "api", "--host", _LOOPBACK, "--port", str(port)]
         environ = {**os.environ, **self.settings.child_environ()}
         self._launch([self._part("api", arguments, environ, lambda: _listens(port))], deadline)
@@ -278,18 +284,6 @@ class LocalStack:
             signal.signal(signal.SIGTERM, before)
 
         return restore
-
-
-def _free_port(*, prefer: int = 0) -> int:
-    for port in (prefer, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((_LOOPBACK, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise StackError("This machine has no free port.")
 
 
 def _listens(port: int) -> bool:

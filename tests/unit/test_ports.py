@@ -1,0 +1,37 @@
+"""Two stacks on one machine never have the same port."""
+
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from workers.ports import Ports, free_port
+
+
+@pytest.fixture
+def usual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """A free port, claimed by nobody."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return free_port()
+
+
+def test_the_usual_port_is_claimed_once_although_nobody_listens_yet(usual: int) -> None:
+    with Ports() as first, Ports() as second:
+        assert first.claim(usual) == usual
+        assert second.claim(usual) != usual
+    with Ports() as third:
+        assert third.claim(usual) == usual
+
+
+def test_a_port_where_somebody_listens_is_left_alone(usual: int) -> None:
+    with socket.create_server(("127.0.0.1", usual)), Ports() as ports:
+        assert ports.claim(usual) not in (usual, 0)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may open every file")
+def test_a_lock_of_somebody_else_means_another_port(usual: int, tmp_path: Path) -> None:
+    (tmp_path / f"pointsman-{os.getuid()}-port-{usual}.lock").touch(0o000)
+    with Ports() as ports:
+        assert ports.claim(usual) != usual
