@@ -63,7 +63,7 @@ class Planner:
         return await asyncio.to_thread(self._forecast, predictor, past, load)
 
     async def plan(self) -> Mapping[str, Any] | None:
-        """The prediction, as it is stored with the batch; None where its router cannot be loaded here."""
+        """The prediction, as it is stored with the batch; None where it cannot be made."""
         from evaluation.faults import EvaluationError
 
         try:
@@ -71,7 +71,10 @@ class Planner:
         except EvaluationError as error:
             # A batch is not refused for want of a prediction; the workers may have the router.
             log.warning("no_plan", error=str(error))
-            return None
+        except Exception as error:
+            # Nor for a line that the router cannot digest, again at each try, nor for a report that takes too long.
+            log.warning("no_plan", error=type(error).__name__)
+        return None
 
     async def _predictor(self) -> Predictor | None:
         """The classifier that serves. Imported here: who submits without a plan needs neither numpy nor scipy."""

@@ -4,12 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from db.deposit import Order
 from db.presence import Presence
 from db.reports.as_json import batch_as_json
 from db.reports.batch import batch_figures, find_batch
 from db.reports.past import load_of, past_of
+from db.session import make_engine
 from routing.fleet import BudgetPolicy
 from routing.forecast import Forecast, Load, Past
 from routing.lifecycle import ROUTE
@@ -119,6 +121,21 @@ def test_the_next_plan_learns_doubts_latencies_and_what_the_last_one_missed(
         assert past.cost_ratios["small"] == pytest.approx([float(call.cost_usd) / estimated_usd])
         assert len(past.time_ratios) == 1
         assert (await past_of(bench.engine, bench.fleet, total=400)).time_ratios == [], "it was far smaller"
+
+    on_bench(story)
+
+
+def test_a_batch_is_taken_although_its_plan_cannot_be_made(on_bench: OnBench, settings: Settings) -> None:
+    async def story(bench: Bench) -> None:
+        await planned(bench, settings)
+        await answer_all(bench)
+        owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
+        async with owner.connect() as connection:
+            await connection.execute(text("REVOKE SELECT ON calls FROM pointsman_app"))
+        await owner.dispose()
+        submitted = await planned(bench, settings, count=3)
+        (row,) = await bench.rows("SELECT total, plan FROM batches WHERE handle = :handle", handle=submitted.handle)
+        assert (row.total, row.plan) == (3, None)
 
     on_bench(story)
 
