@@ -15,6 +15,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import failpoints
+from db.fetch import fetch
 from db.statements import statement
 from db.tables import ID_BLOCK
 from routing.fleet import BudgetPolicy, Fleet
@@ -104,7 +105,7 @@ async def deposit(engine: AsyncEngine, order: Order, fleet: Fleet) -> AsyncItera
         connection = await stack.enter_async_context(engine.connect())
         await connection.execution_options(isolation_level="READ COMMITTED")
         await stack.enter_async_context(connection.begin())
-        if (before := await _deposited_before(connection, order)) is not None:
+        if (before := await _deposited_before(connection, engine, order)) is not None:
             yield before
             return
         batch_id = int((await connection.execute(text("SELECT nextval('batches_id_seq')"))).scalar_one())
@@ -148,17 +149,18 @@ class _Ids:
         self._end = self._next + ID_BLOCK
 
 
-async def _deposited_before(connection: AsyncConnection, order: Order) -> Row[Any] | None:
+async def _deposited_before(connection: AsyncConnection, engine: AsyncEngine, order: Order) -> Row[Any] | None:
     """The batch that the same key made; the lock makes a second submitter wait for the first."""
     if order.idempotency_key is None or failpoints.is_set("without_submit_once"):
         return None
     key = {"tenant": order.tenant, "key": order.idempotency_key}
     await connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant || chr(31) || :key, 0))"), key)
-    return (
-        await connection.execute(
-            text("SELECT id, handle, total FROM batches WHERE tenant = :tenant AND idempotency_key = :key"), key
-        )
-    ).first()
+    # On a connection of its own: in the deposit's transaction it would hold a lock of the table for as long as the
+    # lines come, and a migration would wait for that, and all workers behind the migration.
+    rows = await fetch(
+        engine, text("SELECT id, handle, total FROM batches WHERE tenant = :tenant AND idempotency_key = :key"), **key
+    )
+    return rows[0] if rows else None
 
 
 async def _close(connection: AsyncConnection, opened: Deposit, order: Order, fleet: Fleet, *, batch_id: int) -> None:

@@ -8,7 +8,10 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from db import migrate
+from db.deposit import Deposit, Order, deposit
+from db.session import make_engine
 from db.tables import metadata
+from tests.integration.bench import Bench, OnBench
 
 
 def of_ours(item: object, name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:
@@ -74,3 +77,18 @@ def test_the_auditor_reads_views_and_no_prompt(database_url: str) -> None:
         assert connection.execute(text("SELECT count(*) FROM routing_log")).scalar_one() == 0
         with pytest.raises(ProgrammingError, match="permission denied"):
             connection.execute(text("SELECT body FROM prompts"))
+
+
+def test_a_batch_that_is_submitted_keeps_no_migration_waiting(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
+        async with deposit(bench.engine, Order(source="test", idempotency_key="a"), bench.fleet) as opened:
+            assert isinstance(opened, Deposit)
+            await opened.write([(b"q", 1, b"{}", None)])
+            async with owner.connect() as connection:
+                await connection.execute(text("SET lock_timeout = '1s'"))
+                await connection.execute(text("ALTER TABLE batches ADD COLUMN another text"))
+        await owner.dispose()
+        assert len(await bench.rows("SELECT 1 FROM batches")) == 1
+
+    on_bench(story)
