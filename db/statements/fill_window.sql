@@ -1,21 +1,21 @@
 -- ready → queued at one stage, as many as there is room for, in turn across batches:
--- the first of each batch, then the second of each, so that ten queries never wait behind a million.
+-- the first of each batch, then the second of each, so that ten queries never wait behind a million. A higher priority
+-- goes first, so the room is shared among batches of the same: each priority has as many at hand as there is room for.
 WITH open AS (
-    SELECT b.id, b.priority FROM batches AS b
+    SELECT b.id, b.priority, ceil(:room / (1.0 * count(*) OVER (PARTITION BY b.priority))) AS share
+    FROM batches AS b
     WHERE b.ended_at IS NULL AND b.cancelled_at IS NULL
       AND EXISTS (SELECT 1 FROM queries AS q
                   WHERE q.stage = :stage AND q.state = 'ready' AND q.batch_id = b.id AND q.due_at <= now())
 ),
-share AS (SELECT ceil(:room / greatest(count(*), 1.0)) AS each FROM open),
 due AS (
     SELECT o.priority, q.id, row_number() OVER (PARTITION BY o.id ORDER BY q.due_at, q.id) AS turn
     FROM open AS o
-    CROSS JOIN share
     CROSS JOIN LATERAL (
         SELECT w.id, w.due_at FROM queries AS w
         WHERE w.stage = :stage AND w.state = 'ready' AND w.batch_id = o.id AND w.due_at <= now()
         ORDER BY w.due_at, w.id
-        LIMIT CAST(share.each AS bigint)
+        LIMIT CAST(o.share AS bigint)
     ) AS q
 ),
 chosen AS (SELECT id, priority, turn FROM due ORDER BY priority DESC, turn, id LIMIT :room),

@@ -34,8 +34,9 @@ class Bench:
         key: str | None = None,
         cap_usd: float | None = None,
         policy: BudgetPolicy | None = None,
+        priority: int = 0,
     ) -> list[int]:
-        order = Order(source="test", idempotency_key=key, cap_usd=cap_usd, budget_policy=policy)
+        order = Order(source="test", idempotency_key=key, cap_usd=cap_usd, budget_policy=policy, priority=priority)
         async with deposit(self.engine, order, self.fleet) as opened:
             if not isinstance(opened, Deposit):
                 return []

@@ -147,6 +147,20 @@ def test_the_window_is_filled_in_turn_across_batches(on_bench: OnBench) -> None:
     on_bench(story)
 
 
+def test_what_has_a_lower_priority_gets_the_room_that_is_left(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        behind, first, also_first = [await bench.submit(30, priority=priority) for priority in (-1, 0, 0)]
+        taken = set(await bench.ledger.fill_window(ROUTE, room=20))
+        assert (len(taken & set(first)), len(taken & set(also_first)), len(taken & set(behind))) == (10, 10, 0)
+        ahead = await bench.submit(5, priority=1)
+        taken = set(await bench.ledger.fill_window(ROUTE, room=50))
+        assert set(ahead) <= taken
+        assert len(taken & set(behind)) == 5
+        assert len(taken) == 50
+
+    on_bench(story)
+
+
 def test_a_conclusion_publishes_no_more_than_the_window_has_room_for(on_bench: OnBench) -> None:
     async def story(bench: Bench) -> None:
         ids = await bench.submit(10)
