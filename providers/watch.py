@@ -151,7 +151,8 @@ class Watch:
             taken = await self._ask(lambda book: book.probe(name, lease_s=lease_s))
         finally:
             if not taken:
-                del self._probing_until[name]
+                # A probe that outlived its lease may have ended meanwhile.
+                self._probing_until.pop(name, None)
         return version if taken else None
 
     async def end_probe(self, name: str, version: int, outcome: Outcome | None, *, slow: bool = False) -> None:

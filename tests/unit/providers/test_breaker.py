@@ -6,6 +6,7 @@ import pytest
 
 from providers.breaker import Breaker, Circuit, Health, Move, Recent, after_probe, health_of, is_slow, trip
 from providers.health import LocalHealth, Tally
+from providers.watch import Watch
 from routing.outcome import Completion, Failure, FailureKind, Usage
 
 CLOSED, OPEN, HALF_OPEN = Breaker(), Breaker(3.0, 1, 1), Breaker(0.0, 1, 1)
@@ -145,6 +146,28 @@ def test_there_is_one_probe_until_its_lease_ends() -> None:
     assert asyncio.run(book.probe("a", lease_s=10))
     asyncio.run(book.end_probe("a"))
     assert asyncio.run(book.probe("a", lease_s=10))
+
+
+def test_a_probe_that_outlived_its_lease_may_end_while_another_is_asked_for() -> None:
+    class Slow(LocalHealth):
+        async def probe(self, deployment: str, *, lease_s: float) -> bool:
+            await asyncio.sleep(0.01)
+            return await LocalHealth.probe(self, deployment, lease_s=lease_s)
+
+    async def story() -> None:
+        clock = Clock()
+        book = Slow(["a"], [], clock)
+        watch = Watch(book, None, on_return=lambda: None, clock=clock)
+        version = await watch.take_probe("a", lease_s=10)
+        assert version is not None
+        clock.now += 11
+        asking = asyncio.create_task(watch.take_probe("a", lease_s=10))
+        await asyncio.sleep(0)
+        await watch.end_probe("a", version, None)
+        assert await LocalHealth.probe(book, "a", lease_s=10)  # somebody else is faster
+        assert await asking is None
+
+    asyncio.run(story())
 
 
 def test_a_rest_ends_and_only_ever_gets_longer() -> None:
