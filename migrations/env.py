@@ -1,12 +1,19 @@
 """Alembic's entry: takes the URL from the configuration, else from DATABASE_URL."""
 
 import os
+import sys
+import time
 
 from alembic import context
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import create_engine, make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from db.tables import metadata
+
+LOCK_MS = 1000
+AGAIN_S = 5.0
 
 config = context.config
 url = config.get_main_option("sqlalchemy.url") or os.environ.get("DATABASE_URL")
@@ -21,7 +28,17 @@ else:
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
     with engine.connect() as connection:
         context.configure(connection=connection, target_metadata=metadata)
-        with context.begin_transaction():
-            # Two processes that start together migrate one after the other.
-            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(727100)")
-            context.run_migrations()
+        while True:
+            try:
+                with context.begin_transaction():
+                    # Two processes that start together migrate one after the other.
+                    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(727100)")
+                    # Whoever wants a table queues behind a migration that waits for it: behind a backup, for hours.
+                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_MS}")
+                    context.run_migrations()
+                break
+            except OperationalError as error:
+                if not isinstance(error.orig, LockNotAvailable):
+                    raise
+                print("migrations: a table is in use for long; trying again", file=sys.stderr, flush=True)
+                time.sleep(AGAIN_S)

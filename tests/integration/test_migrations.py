@@ -1,5 +1,8 @@
 """The schema that migrations make is the one that ``db/tables.py`` describes."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -92,3 +95,30 @@ def test_a_batch_that_is_submitted_keeps_no_migration_waiting(on_bench: OnBench)
         assert len(await bench.rows("SELECT 1 FROM batches")) == 1
 
     on_bench(story)
+
+
+def test_a_migration_that_a_backup_keeps_waiting_holds_up_nobody_else(
+    database_url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from alembic import command
+
+    command.downgrade(migrate._config(database_url), "0011")
+    engine = create_engine(database_url, poolclass=NullPool)
+    with ThreadPoolExecutor() as threads, engine.connect() as other:
+        with engine.connect() as backup:
+            backup.execute(text("LOCK TABLE batches IN ACCESS SHARE MODE"))
+            migrating = threads.submit(migrate.upgrade, database_url)
+            asked, deadline = (
+                text("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'relation'"),
+                time.time() + 30,
+            )
+            while not other.execute(asked).all():
+                assert time.time() < deadline
+                time.sleep(0.01)
+            other.execute(text("SET lock_timeout = '5s'"))
+            assert other.execute(text("SELECT count(*) FROM batches")).scalar_one() == 0
+            other.rollback()
+            assert not migrating.done()
+        migrating.result(timeout=30)
+    assert "trying again" in capfd.readouterr().err
+    assert migrate.current(database_url) == migrate.newest()
