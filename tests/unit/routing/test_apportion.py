@@ -1,8 +1,6 @@
 """Rounded figures that add up."""
 
-import math
-
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from routing.apportion import apportion
@@ -11,11 +9,13 @@ PARTS = st.dictionaries(st.text(max_size=3), st.floats(0, 1e6), max_size=8)
 
 
 @given(PARTS, st.integers(0, 6))
+@example({"a": 0.15}, 1)
 def test_they_add_up_and_none_is_a_whole_unit_off(parts: dict[str, float], digits: int) -> None:
     unit = 10.0**-digits
     rounded = apportion(parts, digits=digits)
     assert list(rounded) == list(parts)
-    assert math.isclose(sum(rounded.values()), round(sum(parts.values()), digits), abs_tol=1.01 * unit * 1e-3 + 1e-6)
+    # Of a half it may be either side: 0.15 is a little less than that as it stands, and not times ten.
+    assert abs(sum(rounded.values()) - sum(parts.values())) <= 0.5001 * unit + 1e-8
     assert all(abs(rounded[name] - value) < unit * 1.001 for name, value in parts.items())
 
 
