@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from providers.watch import FRESH_S
 from tests.chaos.arena import Arena
 from tests.chaos.fault import fault
 
@@ -20,8 +21,8 @@ BEFORE: Final = 30
 
 RETRY_AFTER_S: Final = 3.0
 
-UNDER_WAY_S: Final = 0.3
-"""What arrives so soon after a 429 was sent before anybody could have read it."""
+UNDER_WAY_S: Final = 2 * FRESH_S
+"""What arrives so soon after a 429 was sent before all could have read of it: the other workers look each `FRESH_S`."""
 
 GRACE_S: Final = 1.0
 """A call may last so much longer than its deadline."""
