@@ -4,7 +4,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 
-from db.records import Intent, Result, Waiting
+from db.records import Intent, Result, Sent, Waiting
 from providers.admission import Wait
 from routing.opinion import Opinion, cache_key, messages, read
 from routing.outcome import Completion
@@ -60,18 +60,22 @@ async def _ask(queries: Sequence[Query], batch_id: int, station: Station) -> Seq
     grant = await station.admission.reserve(model, tokens=prompt_tokens + 40 * len(queries))
     if isinstance(grant, Wait):
         return read("", queries, fleet=station.fleet)
-    sent = await station.ledger.intend(
-        Intent(
-            call_id=await station.ledger.next_call_id(),
-            purpose="route",
-            tier=model.tier,
-            model=model,
-            batch_id=batch_id,
-            reserved_usd=model.reserve_usd(prompt_tokens=prompt_tokens, max_tokens=body.get("max_tokens")),
+    sent: Sent | None = None
+    try:
+        sent = await station.ledger.intend(
+            Intent(
+                call_id=await station.ledger.next_call_id(),
+                purpose="route",
+                tier=model.tier,
+                model=model,
+                batch_id=batch_id,
+                reserved_usd=model.reserve_usd(prompt_tokens=prompt_tokens, max_tokens=body.get("max_tokens")),
+            )
         )
-    )
+    finally:
+        if sent is None:  # nothing is sent: the room is somebody else's
+            await station.admission.settle(grant, used_tokens=0, outcome=None)
     if sent is None:
-        await station.admission.settle(grant, used_tokens=0, outcome=None)
         return read("", queries, fleet=station.fleet)
     outcome = await station.pool.complete(model, body, deadline_s=asked.deadline_s, call_id=sent.call_id)
     completion = outcome if isinstance(outcome, Completion) else None

@@ -74,6 +74,10 @@ class Succession:
             meant = await self._meant()
         except (DBAPIError, NoConnection):
             return now  # who looks again in a moment
+        except Exception as error:
+            # Whoever looks must not end: this worker would never follow a promotion again.
+            log.error("router_not_looked_up", keeps=now.told, error=type(error).__name__)
+            return now
         if meant == now.meant or (meant == self._refused and time.monotonic() < self._retry_at):
             return now
         try:
