@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-import jsonschema
 import orjson
 
 from tasks.line import Flaw
@@ -184,6 +183,8 @@ def schema_flaw(schema: Mapping[str, Any], path: str) -> Flaw | None:
 
 @lru_cache(maxsize=256)  # a batch usually repeats one schema on every line
 def _schema_error(schema: bytes) -> str | None:
+    import jsonschema  # a tenth of a second, for the few that ask for a shape
+
     loaded = orjson.loads(schema)
     try:
         jsonschema.validators.validator_for(loaded, default=jsonschema.Draft202012Validator).check_schema(loaded)

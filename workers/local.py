@@ -13,7 +13,6 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final
 
-from db import migrate
 from fleet_file import SIMULATOR
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
@@ -113,6 +112,8 @@ class LocalStack:
         self._ports = Ports()
 
     def __enter__(self) -> "LocalStack":
+        from db import migrate  # Alembic: a tenth of a second that most commands do without
+
         with ExitStack() as undo:
             undo.callback(self._terminate_as_exit())
             undo.enter_context(self._lock())
