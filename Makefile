@@ -22,7 +22,7 @@ down: .venv/ready ## Stop whatever of it still runs
 	@$(BIN)/pointsman down
 
 test: lint ## Lint, check the types, run every test
-	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --durations 12
 
 lint: .venv/ready ## Check style and types
 	@$(BIN)/ruff check .

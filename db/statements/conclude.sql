@@ -10,7 +10,9 @@ WITH moves AS (
         detail jsonb, model text, accepted boolean, response json)
 ),
 room AS MATERIALIZED (  -- else counted anew for each row that moves
-    SELECT s.stage, s.depth_window - (
+    -- Half of the window: the rest is the feeder's, who takes from all batches in turn. Had it none, what is `ready`
+    -- would wait for as long as the stage before runs ahead: ten queries behind a million, for ever.
+    SELECT s.stage, greatest(s.depth_window / 2, 1) - (
         SELECT count(*) FROM queries AS q WHERE q.state = 'queued' AND q.stage = s.stage) AS places
     FROM stages AS s
     WHERE s.stage IN (SELECT to_stage FROM moves WHERE publish)

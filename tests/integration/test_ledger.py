@@ -161,7 +161,7 @@ def test_what_has_a_lower_priority_gets_the_room_that_is_left(on_bench: OnBench)
     on_bench(story)
 
 
-def test_a_conclusion_publishes_no_more_than_the_window_has_room_for(on_bench: OnBench) -> None:
+def test_a_conclusion_publishes_into_half_of_the_window_and_leaves_the_rest_to_the_feeder(on_bench: OnBench) -> None:
     async def story(bench: Bench) -> None:
         ids = await bench.submit(10)
         await bench.ledger.set_window("small", depth_window=4, rate_per_s=0.0)
@@ -174,7 +174,9 @@ def test_a_conclusion_publishes_no_more_than_the_window_has_room_for(on_bench: O
                 for id_ in ids
             ]
         )
-        assert sorted(state for _, state in moved.values()) == ["queued"] * 4 + ["ready"] * 6
+        assert sorted(state for _, state in moved.values()) == ["queued"] * 2 + ["ready"] * 8
+        # What a stage before sends on and on leaves room for those that were there, or came, without it.
+        assert len(await bench.ledger.fill_window("small", room=2)) == 2
 
     on_bench(story)
 

@@ -139,12 +139,12 @@ def test_nulls_stand_for_defaults() -> None:
 
 
 def test_gzip_is_recognised_by_its_bytes_also_in_several_members() -> None:
-    packed = gzip.compress(b'{"query": "one"}\n') + gzip.compress(b'{"query": "two"}\n') + b"\0" * 8
+    packed = gzip.compress(b'{"query": "one"}\n', mtime=0) + gzip.compress(b'{"query": "two"}\n', mtime=0) + b"\0" * 8
     assert [line.custom_id for line in read(packed)] == ["line-1", "line-2"]
 
 
 def test_a_byte_order_mark_is_passed_over() -> None:
-    for form in (b'\xef\xbb\xbf{"query": "Hi"}', gzip.compress(b'\xef\xbb\xbf{"query": "Hi"}')):
+    for form in (b'\xef\xbb\xbf{"query": "Hi"}', gzip.compress(b'\xef\xbb\xbf{"query": "Hi"}', mtime=0)):
         (line,) = read(form)
         assert isinstance(line, Line)
         assert json.loads(line.body)["messages"][0]["content"] == "Hi"
@@ -155,7 +155,7 @@ def test_a_stream_that_gives_one_byte_at_a_time_reads_the_same() -> None:
         def read(self, size: int | None = -1) -> bytes:
             return super().read(min(size or 1, 1))
 
-    for data in (b'\xef\xbb\xbf{"query": "Hi"}\n{"query": "Ho"}', gzip.compress(b'{"query": "Hi"}\n{"query": "Ho"}\n')):
+    for data in (b'\xef\xbb\xbf{"query": "Hi"}\n{"query": "Ho"}', gzip.compress(b'{"query": "Hi"}\n{"query": "Ho"}\n', mtime=0)):
         lines = list(read_lines(Drip(data), fleet=FLEET))
         assert [line.custom_id for line in lines] == ["line-1", "line-2"]
 
@@ -322,13 +322,13 @@ def test_a_refused_line_does_not_use_up_its_custom_id() -> None:
         (b"", "empty"),
         (b"\n \r\n\n", "empty"),
         (b"\xef\xbb\xbf", "empty"),
-        (gzip.compress(b""), "empty"),
+        (gzip.compress(b"", mtime=0), "empty"),
         (b'[{"query": "Hi"}]', "JSON array"),
         (b'[\n  {"query": "Hi"}\n]', "JSON array"),
         ('{"query": "Hi"}'.encode("utf-16"), "UTF-16"),
         (b"PK\x03\x04rest-of-a-zip", "zip"),
-        (gzip.compress(b'{"query": "Hi"}')[:-9], "ends too early"),
-        (gzip.compress(b'{"query": "Hi"}')[:10] + b"\xff" * 30, "damaged"),
+        (gzip.compress(b'{"query": "Hi"}', mtime=0)[:-9], "ends too early"),
+        (gzip.compress(b'{"query": "Hi"}', mtime=0)[:10] + b"\xff" * 30, "damaged"),
     ],
 )
 def test_an_input_that_is_bad_as_a_whole_raises(data: bytes, message: str) -> None:
@@ -392,7 +392,7 @@ def test_a_line_at_the_limit_is_taken_and_one_byte_more_is_not() -> None:
 
 
 def test_a_gzip_bomb_stops_at_the_limit_without_being_held() -> None:
-    bomb = gzip.compress(b'{"query": "' + b"0" * 40_000_000, 1)
+    bomb = gzip.compress(b'{"query": "' + b"0" * 40_000_000, 1, mtime=0)
     tracemalloc.start()
     with pytest.raises(BadInput, match="larger than 20000000 bytes"):
         read(bomb, Limits(max_bytes=20_000_000))

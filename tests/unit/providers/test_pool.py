@@ -186,7 +186,7 @@ def test_a_body_above_the_cap_is_broken() -> None:
 
 
 def test_a_gzipped_answer_is_read() -> None:
-    content = gzip.compress(orjson.dumps(ANSWER))
+    content = gzip.compress(orjson.dumps(ANSWER), mtime=0)
     headers = {"content-encoding": "gzip"}
     outcome = ask(lambda request: httpx.Response(200, content=content, headers=headers))
     assert isinstance(outcome, Completion)
@@ -194,7 +194,7 @@ def test_a_gzipped_answer_is_read() -> None:
 
 @pytest.mark.parametrize("cut", [0, 10, -1])
 def test_a_gzipped_answer_that_is_cut_is_broken(cut: int) -> None:
-    content = gzip.compress(orjson.dumps(ANSWER))[:cut]
+    content = gzip.compress(orjson.dumps(ANSWER), mtime=0)[:cut]
     # httpx decodes a response that is made with bytes, so this one streams them.
     outcome = failed(
         ask(lambda request: httpx.Response(200, stream=httpx.ByteStream(content), headers={"content-encoding": "gzip"}))
