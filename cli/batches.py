@@ -19,6 +19,7 @@ from cli.opened import opened_database, read_settings, running_services, the_bat
 from cli.output import check_writable, print_results, write_results
 from cli.run import FleetOption, JsonOption, PolicyOption, submit_source
 from cli.source import STDIN, open_source
+from cli.stack import refuse_other_fleet
 from cli.watch import Pace, drawing, duration, wait_for_end, words
 from db.deposit import Order
 from db.ledger import Ledger
@@ -85,6 +86,7 @@ def submit(
         with open_source(file) as source:
             dry.tell(source, settings, checked, skip_invalid=skip_invalid, order=order, as_json=as_json)
         return
+    refuse_other_fleet(settings, checked)
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
         submitted = await submit_source(

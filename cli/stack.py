@@ -15,7 +15,7 @@ from db.presence import Presence
 from routing.fleet import Fleet
 from routing.lifecycle import ROUTE
 from settings import Settings
-from workers.local import LocalStack, stack_pid
+from workers.local import LocalStack, other_fleet, stack_pid
 
 UNDEFINED_TABLE = "42P01"
 
@@ -42,6 +42,7 @@ def working_stack(
             hint="Leave --fleet and POINTSMAN_FLEET out, or --replay.",
             code=Code.USAGE,
         )
+    refuse_other_fleet(settings, fleet)
     pid = stack_pid(settings)
     if pid is not None or _served_elsewhere(settings, fleet):
         if replay is not None:
@@ -58,6 +59,17 @@ def working_stack(
         fleet = settings.fleet()
     with LocalStack(settings, fleet, replay=replay, tell=tell) as stack:
         yield Working(stack.settings, stack.fleet, check=stack.check, ours=True)
+
+
+def refuse_other_fleet(settings: Settings, fleet: Fleet) -> None:
+    """Raises Stop where workers of this home run for another fleet: they would answer by its models."""
+    served = other_fleet(settings, fleet)
+    if served is not None:
+        raise Stop(
+            f"The workers of process {stack_pid(settings)} serve the fleet {served}, not {fleet.name!r}.",
+            hint="Stop them with `pointsman down`, or set POINTSMAN_HOME to another directory.",
+            code=Code.USAGE,
+        )
 
 
 def recorded_tiers(replay: Path, fleet: Fleet) -> frozenset[str]:

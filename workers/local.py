@@ -61,6 +61,28 @@ def stack_pid(settings: Settings) -> int | None:
     return int(note) if note else None
 
 
+def other_fleet(settings: Settings, fleet: Fleet) -> str | None:
+    """Whose queries the stack of this home answers, in words, where that is not ``fleet``; None where it is.
+
+    A query that another fleet's workers answer would be counted as ``fleet``'s: simulated answers as real ones, or real
+    money for what was to be simulated.
+    """
+    if stack_pid(settings) is None:
+        return None
+    try:
+        told = json.loads((settings.home / STACK_FILE).read_text())
+    except (OSError, ValueError):
+        return None  # it is about to start, or to stop
+    served = (told.get("stack_fleet"), told.get("stack_calls"))
+    if None in served or served == (fleet.name, _calls(fleet)):
+        return None
+    return f"{served[0]!r} ({served[1]})"
+
+
+def _calls(fleet: Fleet) -> str:
+    return "simulated" if fleet.simulated else "real calls"
+
+
 def stack_down(settings: Settings, *, timeout_s: float = 60.0) -> bool:
     """Ask whoever runs the stack of this home to stop, and wait. Whether there was one."""
     pid = stack_pid(settings)
@@ -253,8 +275,13 @@ class LocalStack:
 
     def _write_addresses(self) -> None:
         """For other commands of this home, which may want the simulator or Flower."""
-        path = self.settings.home / STACK_FILE
-        path.write_text(json.dumps({"stack_pid": str(os.getpid()), **{f"{k}_url": v for k, v in self.urls.items()}}))
+        told = {
+            "stack_pid": str(os.getpid()),
+            "stack_fleet": self.fleet.name,
+            "stack_calls": _calls(self.fleet),
+            **{f"{name}_url": url for name, url in self.urls.items()},
+        }
+        (self.settings.home / STACK_FILE).write_text(json.dumps(told))
 
     # Stopping
 

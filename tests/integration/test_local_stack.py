@@ -85,6 +85,24 @@ def test_other_commands_find_the_stack(stack: LocalStack) -> None:
     assert stack_pid(found) == os.getpid()
 
 
+@pytest.mark.parametrize("command", ["submit", "run"])
+def test_queries_of_another_fleet_are_not_given_to_workers_that_run(stack: LocalStack, command: str) -> None:
+    """Simulated answers would count as a real fleet's; the other way about, real money as simulated."""
+    real = str(ROOT / "examples" / "fleets" / "openai-anthropic-google.toml")
+    ended = subprocess.run(
+        [sys.executable, "-m", "cli.main", command, str(ROOT / "examples" / "queries.jsonl"), "--fleet", real],
+        env={"PATH": os.environ["PATH"], "POINTSMAN_HOME": str(stack.settings.home)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert f"The workers of process {os.getpid()} serve the fleet" in " ".join(ended.stderr.split())
+    assert "(simulated)" in ended.stderr
+    assert "pointsman down" in ended.stderr
+
+
 def test_a_second_stack_on_the_same_home_is_refused(stack: LocalStack, shipped_fleet: Fleet) -> None:
     settings = Settings.load({"POINTSMAN_HOME": str(stack.settings.home)})
     with pytest.raises(StackRunning, match="pointsman down") as caught, LocalStack(settings, shipped_fleet):
