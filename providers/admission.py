@@ -8,9 +8,9 @@ While Redis is away, each process goes on within its own share.
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from redis.asyncio import Redis
 
@@ -27,6 +27,8 @@ from routing.fleet import Fleet, Model
 from routing.outcome import Completion, Failure, FailureKind, Outcome
 
 __all__ = ["Admission", "Grant", "Wait"]
+
+_Sent = TypeVar("_Sent")
 
 GOOD_S: Final = 0.75
 """A limited grant that is older than this may no longer be sent: admission.lua counts on less than a second."""
@@ -159,6 +161,16 @@ class Admission:
         if grant.probe_version is not None:
             await self._watch.end_probe(grant.deployment, grant.probe_version, outcome, slow=slow)
         await self._watch.refresh()
+
+    async def for_sending(self, grant: Grant, committing: Awaitable[_Sent | None]) -> _Sent | None:
+        """What ``committing`` gives. Where that is nothing, or an error, nothing is sent: ``grant`` holds no room."""
+        sent = None
+        try:
+            sent = await committing
+        finally:
+            if sent is None:
+                await self.settle(grant, used_tokens=0, outcome=None)
+        return sent
 
     async def resting(self, models: Sequence[Model]) -> Mapping[str, float]:
         """For each deployment that rests, the seconds that it still does: Retry-After, or an open breaker."""

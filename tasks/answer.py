@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
@@ -126,7 +126,7 @@ class _Stay:
             choice = await self._choose()
             match choice:
                 case Admitted(grant=grant):
-                    sent = await self._or_give_back(self._commit_intent(choice), grant)
+                    sent = await self.station.admission.for_sending(grant, self._commit_intent(choice))
                     if sent is None:
                         return None
                     for result in await self._call_or_race(sent, grant):
@@ -218,22 +218,12 @@ class _Stay:
         if isinstance(grant, Wait):
             return None
         began = time.monotonic()
-        sent = await self._or_give_back(self.station.ledger.intend(intent), grant)
+        sent = await self.station.admission.for_sending(grant, self.station.ledger.intend(intent))
         if sent is None:
             return None
         self.leased_at = began
         self.left_usd -= intent.reserved_usd
         return Racer(sent, asyncio.create_task(self._call(sent, grant)))
-
-    async def _or_give_back(self, committing: Awaitable[Sent | None], grant: Grant) -> Sent | None:
-        """What ``committing`` gives. Where that is nothing, or an error, nothing is sent: ``grant`` holds no room."""
-        sent = None
-        try:
-            sent = await committing
-        finally:
-            if sent is None:
-                await self.station.admission.settle(grant, used_tokens=0, outcome=None)
-        return sent
 
     async def _intent(self, model: Model, *, purpose: str) -> Intent:
         return Intent(

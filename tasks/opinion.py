@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from db.records import Intent, Result, Sent, Waiting
 from providers.admission import Wait
+from routing.fleet import Model
 from routing.opinion import Opinion, cache_key, messages, read
 from routing.outcome import Completion
 from routing.query import Query
@@ -60,21 +61,9 @@ async def _ask(queries: Sequence[Query], batch_id: int, station: Station) -> Seq
     grant = await station.admission.reserve(model, tokens=prompt_tokens + 40 * len(queries))
     if isinstance(grant, Wait):
         return read("", queries, fleet=station.fleet)
-    sent: Sent | None = None
-    try:
-        sent = await station.ledger.intend(
-            Intent(
-                call_id=await station.ledger.next_call_id(),
-                purpose="route",
-                tier=model.tier,
-                model=model,
-                batch_id=batch_id,
-                reserved_usd=model.reserve_usd(prompt_tokens=prompt_tokens, max_tokens=body.get("max_tokens")),
-            )
-        )
-    finally:
-        if sent is None:  # nothing is sent: the room is somebody else's
-            await station.admission.settle(grant, used_tokens=0, outcome=None)
+    sent = await station.admission.for_sending(
+        grant, _commit(model, batch_id, station, prompt_tokens=prompt_tokens, max_tokens=body.get("max_tokens"))
+    )
     if sent is None:
         return read("", queries, fleet=station.fleet)
     outcome = await station.pool.complete(model, body, deadline_s=asked.deadline_s, call_id=sent.call_id)
@@ -83,6 +72,22 @@ async def _ask(queries: Sequence[Query], batch_id: int, station: Station) -> Seq
     await station.admission.settle(grant, used_tokens=used, outcome=outcome)
     await station.ledger.record(Result(sent, outcome))
     return read(completion.text if completion else "", queries, fleet=station.fleet)
+
+
+async def _commit(
+    model: Model, batch_id: int, station: Station, *, prompt_tokens: int, max_tokens: int | None
+) -> Sent | None:
+    """The intent of the call; None where a budget has no room for it."""
+    return await station.ledger.intend(
+        Intent(
+            call_id=await station.ledger.next_call_id(),
+            purpose="route",
+            tier=model.tier,
+            model=model,
+            batch_id=batch_id,
+            reserved_usd=model.reserve_usd(prompt_tokens=prompt_tokens, max_tokens=max_tokens),
+        )
+    )
 
 
 def _remember(key: str, opinion: Opinion) -> None:
