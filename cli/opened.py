@@ -7,8 +7,9 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from cli.console import err, plain
 from cli.failure import Code, Stop
-from db.reports.batch import Batch, find_batch, newest_batch
+from db.reports.batch import Batch, find_batch, newest_batch, older_open
 from db.session import APP_ROLE, make_engine
 from settings import Settings
 from workers.services import services_up
@@ -42,10 +43,20 @@ async def opened_database(settings: Settings, *, role: str | None = APP_ROLE) ->
 
 
 async def the_batch(engine: AsyncEngine, handle: str | None) -> Batch:
-    """The batch of that handle, or the newest. Raises Stop where there is none."""
-    batch = await (newest_batch(engine) if handle is None else find_batch(engine, handle))
-    if batch is not None:
-        return batch
-    if handle is None:
+    """The batch of that handle, or the newest, with a word on older ones that are open. Raises Stop where none is."""
+    if handle is not None:
+        named = await find_batch(engine, handle)
+        if named is None:
+            raise Stop(f"There is no batch {plain(handle)}.", hint="`pointsman batches` lists them.", code=Code.USAGE)
+        return named
+    newest = await newest_batch(engine)
+    if newest is None:
         raise Stop("There is no batch yet.", hint="Submit one: `pointsman run FILE`.", code=Code.USAGE)
-    raise Stop(f"There is no batch {handle}.", hint="`pointsman batches` lists them.", code=Code.USAGE)
+    match await older_open(engine, newest.id):
+        case 0, _:
+            pass
+        case 1, older:
+            err.print(f"1 older batch is still open: {older}", style="yellow")
+        case count, older:
+            err.print(f"{count:,} older batches are still open, the newest of them {older}", style="yellow")
+    return newest

@@ -151,9 +151,15 @@ async def find_batch(engine: AsyncEngine, handle: str) -> Batch | None:
 
 
 async def newest_batch(engine: AsyncEngine) -> Batch | None:
-    """The batch that was submitted last, preferring one that is still open."""
+    """The batch that was submitted last, open or not."""
     rows = await ask(engine, "batch_newest")
     return await find_batch(engine, rows[0].handle) if rows else None
+
+
+async def older_open(engine: AsyncEngine, batch_id: int) -> tuple[int, str | None]:
+    """How many batches before that one have open queries, and the newest of them."""
+    rows = await ask(engine, "batches_older_open", batch_id=batch_id)
+    return (rows[0].batches, rows[0].handle) if rows else (0, None)
 
 
 async def batch_progress(engine: AsyncEngine, batch_id: int) -> Progress:

@@ -1,5 +1,5 @@
--- The handle of the newest batch, preferring one that has not ended.
+-- The handle of the batch that was submitted last, open or not.
 SELECT b.handle
 FROM batches AS b
-ORDER BY (b.ended_at IS NULL) DESC, b.id DESC
+ORDER BY b.id DESC
 LIMIT 1

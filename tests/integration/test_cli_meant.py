@@ -94,6 +94,37 @@ def test_a_name_that_no_query_has_is_told_with_what_would_be_one(command: Any, t
     assert done.exception.hint == f"That names a batch: give {two_runs[0]}/QUERY."
 
 
+def test_a_batch_that_is_held_open_does_not_shadow_the_newest(command: Any, on_bench: OnBench) -> None:
+    found: list[str] = []
+
+    async def story(bench: Bench) -> None:
+        await bench.at_tier()
+        await answered_batch(bench)
+        found.extend(await handles(bench))
+
+    on_bench(story)
+    newest, held = found
+    for typed in (["status", "--json"], ["report", "--format", "json"], ["budget", "--json"]):
+        done = command(*typed)
+        assert newest in done.stdout, typed
+        assert held not in done.stdout, typed
+        assert f"1 older batch is still open: {held}" in done.stderr.splitlines(), typed
+    assert "1 of 1 queries" in command("results").stderr
+    assert "still open" not in command("status", held, "--json").stderr, "who names a batch knows of it"
+
+
+def test_batches_that_are_open_are_counted_where_there_are_several(command: Any, on_bench: OnBench) -> None:
+    found: list[str] = []
+
+    async def story(bench: Bench) -> None:
+        for _ in range(3):
+            await bench.at_tier()
+        found.extend(await handles(bench))
+
+    on_bench(story)
+    assert f"2 older batches are still open, the newest of them {found[1]}\n" in command("status").stderr
+
+
 def test_labels_of_a_file_go_to_the_newest_batch_unless_one_is_named(
     command: Any, two_runs: list[str], tmp_path: Path
 ) -> None:

@@ -125,7 +125,7 @@ async def _figures(engine: AsyncEngine) -> BatchFigures:
     return await batch_figures(engine, batch, fleet=FLEET)
 
 
-def test_a_batch_is_found_by_its_handle_or_as_the_newest_open_one(ask_of: Ask) -> None:
+def test_a_batch_is_found_by_its_handle_or_as_the_newest(ask_of: Ask) -> None:
     async def question(engine: AsyncEngine) -> tuple[Batch | None, Batch | None, Batch | None]:
         return await find_batch(engine, "batch_a"), await find_batch(engine, "batch_x"), await newest_batch(engine)
 

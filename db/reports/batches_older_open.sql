@@ -1,0 +1,10 @@
+-- The newest batch before one that still has open queries, and how many such batches there are.
+-- By its queries, not by ended_at alone: that is the feeder's to write, and none may be running.
+SELECT b.handle, count(*) OVER () AS batches
+FROM batches AS b
+WHERE b.ended_at IS NULL
+  AND b.id < :batch_id
+  AND EXISTS (SELECT 1 FROM queries AS q
+              WHERE q.batch_id = b.id AND q.state IN ('held', 'queued', 'ready', 'running'))
+ORDER BY b.id DESC
+LIMIT 1
