@@ -10,11 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.console import err, plain
 from cli.failure import Code, Stop
+from cli.opened import the_batch
 from cli.watch import duration
 from db.reports.story import find_queries
 
 _SHOWN: Final = 5
 _BATCH: Final = "batch_"
+_PLACEHOLDER: Final = "BATCH/"
+"""What the pages write for a batch's name. It is only one where no query has it in its own: a custom_id may."""
 
 
 async def the_query(engine: AsyncEngine, named: str, *, batch: str | None, command: Sequence[str]) -> Row[Any]:
@@ -25,6 +28,10 @@ async def the_query(engine: AsyncEngine, named: str, *, batch: str | None, comma
     """
     handle, custom_id = (batch, named) if batch is not None else _parted(named)
     found = await find_queries(engine, custom_id, handle=handle)
+    if not found and handle is None and custom_id.startswith(_PLACEHOLDER):
+        handle = _PLACEHOLDER.rstrip("/")
+    if not found and handle is not None:
+        await the_batch(engine, handle)
     if not found:
         where = f" in {handle}" if handle else ""
         raise Stop(

@@ -94,6 +94,17 @@ def test_a_name_that_no_query_has_is_told_with_what_would_be_one(command: Any, t
     assert done.exception.hint == f"That names a batch: give {two_runs[0]}/QUERY."
 
 
+@pytest.mark.parametrize("typed", [["label", "{}/q-0", "--right"], ["explain", "{}/q-0"]], ids=lambda typed: typed[0])
+@pytest.mark.parametrize("named", ["batch_zzz", "BATCH"])
+def test_a_batch_that_is_not_there_is_told_as_such(
+    command: Any, two_runs: list[str], typed: list[str], named: str
+) -> None:
+    done = command(*(word.format(named) for word in typed))
+    assert isinstance(done.exception, Stop)
+    assert done.exception.code == Code.USAGE
+    assert done.exception.message == f"There is no batch {named}."
+
+
 def test_a_batch_that_is_held_open_does_not_shadow_the_newest(command: Any, on_bench: OnBench) -> None:
     found: list[str] = []
 
