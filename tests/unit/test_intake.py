@@ -297,10 +297,17 @@ def test_a_json_line_that_is_no_object_is_refused() -> None:
     assert "not a JSON object" in bad.message
 
 
-def test_a_json_line_in_plain_text_is_refused_rather_than_sent_as_words() -> None:
-    _, bad = read('Hi\n{"query": "Ho"}')
+@pytest.mark.parametrize("line", ['{"query": "Ho"}', '{"qery": "Ho"}', '{ "x": 1 }', "{}"])
+def test_a_json_line_in_plain_text_is_refused_rather_than_sent_as_words(line: str) -> None:
+    _, bad = read(f"Hi\n{line}")
     assert isinstance(bad, Rejection)
     assert "plain text" in bad.message
+
+
+@pytest.mark.parametrize("line", ["{x} is a set; why?", '{"x": 1} is what I get. Why?', '["a"]', "{"])
+def test_plain_text_may_begin_like_json(line: str) -> None:
+    _, query = read(f"Hi\n{line}")
+    assert isinstance(query, Line)
 
 
 @pytest.mark.parametrize("custom_id", ["a", "line-1", "x" * 500, "ü" * 41])
