@@ -12,6 +12,8 @@ from cli.console import plain
 from db.reports.as_json import cost_usd
 from routing.lifecycle import FALLBACK, ROUTE
 
+_RULES = frozenset({"gate", "pin", "prior", "llm", "exploration", "budget", "none"})
+"""Who routes besides trained routers."""
 _MARKS = {
     "done": ("✔", "green"),
     "failed": ("✘", "red"),
@@ -37,7 +39,7 @@ def draw(query: Row[Any], events: Sequence[Row[Any]]) -> Tree:
         heading, reasons = _call(row) if row.event == "call" else _decision(row)
         branch = tree.add(_told(after_s, *heading))
         for reason in reasons:
-            branch.add(Text(plain(reason), style="dim"))
+            branch.add(Text(plain(_clear(reason)), style="dim"))
     tree.add(_end(query, events))
     return tree
 
@@ -73,7 +75,7 @@ def _decision(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
     match row.kind:
         case "route":
             score = f"difficulty {row.score:.2f}" if row.score is not None else ""
-            by = ", ".join(part for part in (f"by {row.router}" if row.router else "", score) if part)
+            by = ", ".join(part for part in (_by(row.router), score) if part)
             return ("routed", f"to {plain(row.tier or row.to_stage)} {by}{sure}".rstrip(), "bold blue"), reasons
         case "judge":
             accepted = row.to_stage != FALLBACK
@@ -85,6 +87,19 @@ def _decision(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
             to = "" if row.from_stage == row.to_stage else f" to {row.to_stage}"
             by = f" by {row.router}" if row.router else ""
             return (plain(row.kind.replace("_", " ")), f"{row.move}{to}, now {row.to_state}{by}", "bold"), reasons
+
+
+def _by(router: str | None) -> str:
+    """Who routed it. A trained router is told as such: its name may be any word, such as "default"."""
+    if not router:
+        return ""
+    return f"by {plain(router)}" if router in _RULES else f"by the classifier ({plain(router)})"
+
+
+def _clear(reason: str) -> str:
+    # Said here and not in the log, which has this line for each of a million queries.
+    loss = "expected loss: "
+    return f"expected loss (lower is better): {reason.removeprefix(loss)}" if reason.startswith(loss) else reason
 
 
 def _fallback(row: Row[Any]) -> tuple[str, str, str]:
