@@ -16,7 +16,7 @@ from cli.amount import usd
 from cli.console import emit, err, out, plain
 from cli.failure import Code, Stop
 from cli.opened import opened_database, read_settings, running_services, the_batch
-from cli.output import check_writable, print_results, write_results
+from cli.output import STDOUT, check_writable, print_results, write_results
 from cli.run import FleetOption, JsonOption, PolicyOption, submit_source
 from cli.source import STDIN, open_source
 from cli.stack import refuse_other_fleet
@@ -177,10 +177,11 @@ def results(
     batch: BatchArgument = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Written whole or not at all; stdout, if left out."),
+        typer.Option("--output", "-o", metavar="FILE", help="Written whole or not at all; stdout, if left out or -."),
     ] = None,
 ) -> None:
     """The answers so far, in the order of the input. Each is a line of an OpenAI Batch output file."""
+    output = None if output == STDOUT else output
     if output is not None:
         check_writable(output)
 

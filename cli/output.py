@@ -3,15 +3,21 @@
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.failure import Code, Stop
 from db.reports.results import result_lines
 
+STDOUT: Final = Path("-")
+"""What a user types for stdout in a file's place."""
+
 
 def check_writable(path: Path) -> None:
-    """Finds out before hours of work that there is nowhere to write to. Raises Stop."""
+    """Finds out before hours of work that there is nowhere to write to; stdout always is. Raises Stop."""
+    if path == STDOUT:
+        return
     if path.is_dir():
         raise Stop(f"{path} is a directory.", hint="Give the name of a file.", code=Code.USAGE)
     if not os.access(path.parent, os.W_OK):

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from cli.batches import BatchArgument, with_database
 from cli.console import err
 from cli.opened import read_settings, the_batch
-from cli.output import check_writable
+from cli.output import STDOUT, check_writable
 from cli.run import FleetOption
 from db.reports.account import Account, batch_account
 from db.reports.account_json import account_as_json
@@ -37,7 +37,7 @@ def report(
     batch: BatchArgument = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Written whole or not at all; stdout, if left out."),
+        typer.Option("--output", "-o", metavar="FILE", help="Written whole or not at all; stdout, if left out or -."),
     ] = None,
     form: Annotated[
         Form | None, typer.Option("--format", help="By FILE's ending, if left out; Markdown on stdout.")
@@ -64,6 +64,7 @@ def report(
     """
     settings = read_settings(fleet)
     checked = settings.fleet()
+    output = None if output == STDOUT else output
     if output is not None:
         check_writable(output)
     chosen = form or _form_of(output)

@@ -15,7 +15,7 @@ from cli.amount import usd
 from cli.console import emit, err, out
 from cli.failure import Code, Stop
 from cli.opened import opened_database, read_settings, the_batch
-from cli.output import check_writable, write_results
+from cli.output import STDOUT, check_writable, print_results, write_results
 from cli.source import STDIN, RejectedFile, Source, open_source
 from cli.stack import Working, working_stack
 from cli.watch import wait_for_end
@@ -70,7 +70,9 @@ def run(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write the results there, in OpenAI Batch form."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write the results there, in OpenAI Batch form; - is stdout."
+        ),
     ] = None,
     as_json: JsonOption = False,
     replay: Annotated[
@@ -108,6 +110,8 @@ def run(
         raise Stop("Give a FILE, or --batch BATCH to continue one.", hint="`pointsman run --help`", code=Code.USAGE)
     if output is not None:
         check_writable(output)
+    if output == STDOUT and as_json:
+        raise Stop("--json and --output - both write to stdout.", hint="Give --output a FILE.", code=Code.USAGE)
     settings = read_settings(fleet)
     checked = settings.fleet()
     _warn_of_missing_keys(checked)
@@ -158,8 +162,12 @@ async def _run(asked: Run, working: Working) -> BatchFigures:
 
         await wait_for_end(look, check=working.check, console=err)
         if asked.output is not None:
-            written = await write_results(engine, batch.id, asked.output)
-            _tell(f"{written:,} results are in {asked.output}")
+            if asked.output == STDOUT:
+                written = await print_results(engine, batch.id)
+                _tell(f"{written:,} results")
+            else:
+                written = await write_results(engine, batch.id, asked.output)
+                _tell(f"{written:,} results are in {asked.output}")
         return await batch_figures(engine, batch, fleet=working.fleet)
 
 
@@ -222,7 +230,7 @@ def _report(figures: BatchFigures, asked: Run, *, as_json: bool, elapsed_s: floa
         "output": str(asked.output) if asked.output else None,
         "elapsed_s": round(elapsed_s, 3),
     }
-    summary.show(figures, err if as_json else out)
+    summary.show(figures, err if as_json or asked.output == STDOUT else out)
     if as_json:
         emit(told)
 

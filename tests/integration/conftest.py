@@ -1,10 +1,15 @@
 """What integration tests share."""
 
 import asyncio
+from typing import Any
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from cli.main import app
 from routing.fleet import Fleet
+from settings import Settings
 from tests.integration.bench import OnBench, Story, opened
 
 
@@ -18,5 +23,20 @@ def on_bench(database_url: str, shipped_fleet: Fleet) -> OnBench:
                 await story(bench)
 
         asyncio.run(play())
+
+    return run
+
+
+@pytest.fixture
+def command(settings: Settings) -> Any:
+    """The command on the test's database."""
+    env = {
+        "POINTSMAN_HOME": str(settings.home),
+        "DATABASE_URL": settings.database_url,
+        "BROKER_URL": "redis://127.0.0.1:1",  # named, so that none is started; nobody asks it
+    }
+
+    def run(*arguments: str) -> Result:
+        return CliRunner(env=env).invoke(app, list(arguments))
 
     return run

@@ -5,28 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
 from cli.failure import Code, Stop
-from cli.main import app
-from settings import Settings
 from tests.integration.bench import Bench, OnBench, finish
-
-
-@pytest.fixture
-def command(settings: Settings) -> Any:
-    """The command on the test's database."""
-    env = {
-        "POINTSMAN_HOME": str(settings.home),
-        "DATABASE_URL": settings.database_url,
-        "BROKER_URL": "redis://127.0.0.1:1",  # named, so that none is started; nobody asks it
-    }
-
-    def run(*arguments: str) -> Result:
-        return CliRunner(env=env).invoke(app, list(arguments))
-
-    return run
 
 
 async def answered_batch(bench: Bench) -> None:

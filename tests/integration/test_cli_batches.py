@@ -1,0 +1,48 @@
+"""``pointsman`` on batches: where its output goes, and what it says of what is so already."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.failure import Code, Stop
+from tests.integration.bench import Bench, OnBench, finish
+
+
+@pytest.fixture
+def ended(on_bench: OnBench) -> str:
+    """The handle of a batch that has ended: one query, answered."""
+    found: list[str] = []
+
+    async def story(bench: Bench) -> None:
+        query_id = await bench.at_tier()
+        claim, sent = await bench.send(query_id)
+        await bench.ledger.conclude(finish(query_id, claim.epoch, sent))
+        found.extend(row.handle for row in await bench.rows("SELECT handle FROM batches"))
+
+    on_bench(story)
+    return found[0]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory, which is the current one."""
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    return place
+
+
+def test_a_dash_is_stdout_and_no_file(command: Any, ended: str, here: Path) -> None:
+    assert json.loads(command("results", ended, "-o", "-").stdout)["custom_id"] == "q-0"
+    assert json.loads(command("report", ended, "-o", "-", "--format", "json").stdout)
+    assert command("report", ended, "-o", "-").stdout.startswith("#")
+    assert list(here.iterdir()) == []
+
+
+def test_one_stdout_cannot_have_both_the_results_and_the_report_as_json(command: Any, here: Path) -> None:
+    done = command("run", "--batch", "batch_a", "--output", "-", "--json")
+    assert isinstance(done.exception, Stop)
+    assert done.exception.code == Code.USAGE
+    assert "stdout" in done.exception.message
