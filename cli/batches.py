@@ -20,7 +20,7 @@ from cli.output import STDOUT, check_writable, print_results, write_results
 from cli.run import FleetOption, JsonOption, PolicyOption, submit_source
 from cli.source import STDIN, open_source
 from cli.stack import refuse_other_fleet
-from cli.watch import Pace, drawing, duration, wait_for_end, words
+from cli.watch import drawing, duration, wait_for_end, words
 from db.deposit import Order
 from db.ledger import Ledger
 from db.presence import Presence
@@ -160,12 +160,7 @@ def status(
 
 def _show_progress(progress: Progress) -> None:
     out.print(f"{progress.handle} · {plain(progress.source)} · {duration(progress.wall_s)} since it was submitted")
-    pace = Pace(per_s=progress.finished / progress.wall_s if progress.wall_s > 0 else 0.0)
-    out.print(
-        drawing(progress, pace)
-        if out.is_terminal
-        else f"{progress.finished:,}/{progress.total:,} · {words(progress, pace)}"
-    )
+    out.print(drawing(progress) if out.is_terminal else f"{progress.finished:,}/{progress.total:,} · {words(progress)}")
     stages = ", ".join(f"{stage} {count:,}" for stage, count in sorted(progress.open_by_stage.items()))
     out.print(f"open: {stages} ({progress.running:,} running, {progress.waiting:,} waiting, {progress.held:,} held)")
     if progress.held:

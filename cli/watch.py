@@ -49,17 +49,26 @@ class Pace:
         return remaining / self.per_s if self.per_s > 0 else None
 
 
-def words(progress: Progress, pace: Pace) -> str:
-    """One line: tiers, escalated, failed, cost, pace and the time that is left."""
+def words(progress: Progress, pace: Pace | None = None) -> str:
+    """One line: tiers, escalated, failed, cost; while it moves its rate, and the time until all but the held is done.
+
+    With a ``pace`` the rate is that of the last seconds, and says so; else the report's, since the submission.
+    """
     parts = [f"{tier} {count:,}" for tier, count in sorted(progress.by_tier.items(), key=lambda item: -item[1])]
     parts.append(f"escalated {progress.escalated:,}")
     for name, count in (("failed", progress.failed), ("cancelled", progress.cancelled), ("held", progress.held)):
         if count:
             parts.append(f"{name} {count:,}")
     parts.append(f"${progress.cost_usd:.4f}{' (simulated)' if progress.simulated else ''}")
-    parts.append(f"{pace.per_s:,.0f} queries/s")
-    left = pace.left_s(progress.total - progress.finished)
-    if left is not None and not progress.ended:
+    if not progress.moves:
+        return " · ".join(parts)
+    if pace is None:
+        parts.append(f"{progress.queries_per_s:,.1f} queries/s")
+        pace = Pace(per_s=progress.finished / progress.wall_s if progress.wall_s > 0 else 0.0)
+    else:
+        parts.append(f"{pace.per_s:,.0f} queries/s now")
+    left = pace.left_s(progress.running + progress.waiting)
+    if left is not None:
         parts.append(f"ETA {duration(left)}")
     return " · ".join(parts)
 
@@ -71,7 +80,7 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def drawing(progress: Progress, pace: Pace) -> RenderableType:
+def drawing(progress: Progress, pace: Pace | None = None) -> RenderableType:
     """The live bar."""
     row = Table.grid(padding=(0, 1))
     row.add_row(

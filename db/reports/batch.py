@@ -68,6 +68,16 @@ class Progress:
         """Whether nothing of it is open any more."""
         return self.finished >= self.total
 
+    @property
+    def moves(self) -> bool:
+        """Whether something of it runs or waits to: what is held may stay so for good."""
+        return self.running + self.waiting > 0
+
+    @property
+    def queries_per_s(self) -> float:
+        """Answered queries per second between submission and end, or now."""
+        return self.done / self.wall_s if self.wall_s > 0 else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class TierFigures:
@@ -140,8 +150,8 @@ class BatchFigures:
 
     @property
     def queries_per_s(self) -> float:
-        """Answered queries per second between submission and end."""
-        return self.progress.done / self.progress.wall_s if self.progress.wall_s > 0 else 0.0
+        """As `Progress` defines it."""
+        return self.progress.queries_per_s
 
 
 async def find_batch(engine: AsyncEngine, handle: str) -> Batch | None:

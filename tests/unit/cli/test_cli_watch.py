@@ -58,9 +58,21 @@ def test_the_pace_follows_the_last_seconds() -> None:
 
 
 def test_the_line_tells_tiers_escalated_cost_pace_and_time_left() -> None:
-    line = words(PROGRESS, Pace(per_s=100.0))
-    assert line == "small 360 · large 40 · escalated 30 · failed 2 · $0.0123 (simulated) · 100 queries/s · ETA 0:06"
-    assert "ETA" not in words(ENDED, Pace(per_s=100.0))
+    told = "small 360 · large 40 · escalated 30 · failed 2 · $0.0123 (simulated)"
+    assert words(PROGRESS, Pace(per_s=100.0)) == f"{told} · 100 queries/s now · ETA 0:06"
+    assert words(PROGRESS) == f"{told} · 100.0 queries/s · ETA 0:06", "400 answered and 402 ended in 4 s"
+
+
+@pytest.mark.parametrize("pace", [None, Pace(per_s=100.0)], ids=["since the submission", "of the last seconds"])
+def test_there_is_neither_rate_nor_time_left_once_nothing_runs_or_waits(pace: Pace | None) -> None:
+    held = replace(PROGRESS, held=598, running=0, waiting=0, wall_s=4000.0)
+    for still in (ENDED, held):
+        assert words(still, pace).endswith("$0.0123 (simulated)")
+
+
+def test_what_is_held_is_not_waited_for() -> None:
+    held = replace(PROGRESS, held=500, waiting=0)
+    assert words(held, Pace(per_s=100.0)).endswith("ETA 0:01"), "98 run"
 
 
 def test_the_drawing_has_counts_and_a_share() -> None:
