@@ -97,7 +97,9 @@ def submit(
             skip_invalid=skip_invalid,
             planner=Planner(settings, checked, engine, cap_usd=budget, policy=budget_policy),
         )
-        err.print(f"{submitted.handle}: {submitted.total:,} queries", style="dim")
+        name = f"{submitted.handle}: " if wait or as_json else ""  # else it stands on stdout, by itself
+        known = ", there already: the key is known, nothing was submitted" if submitted.duplicate else ""
+        err.print(f"{name}{submitted.total:,} queries{known}", style="yellow" if known else "dim")
         if submitted.rejected:
             skipped = f"{len(submitted.rejected):,} lines were skipped; they are in {source.rejected_path}"
             err.print(skipped, style="yellow")
@@ -221,7 +223,9 @@ def _act(handle: str, done: str, move: Callable[[Ledger, int], Awaitable[int]], 
         emit({"batch_id": name, done: count})
         return
     out.print(f"{name}: {count:,} {'query' if count == 1 else 'queries'} {done}")
-    if not count:
+    if not count and done == "cancelled" and progress.ended:
+        out.print("It has ended already.")
+    elif not count:
         cancelled = f", {progress.cancelled:,} cancelled (which stays so)" if progress.cancelled else ""
         out.print(f"It has {progress.total - progress.finished:,} open and {progress.failed:,} failed{cancelled}.")
     elif done == "resumed":

@@ -46,3 +46,18 @@ def test_one_stdout_cannot_have_both_the_results_and_the_report_as_json(command:
     assert isinstance(done.exception, Stop)
     assert done.exception.code == Code.USAGE
     assert "stdout" in done.exception.message
+
+
+def test_a_cancel_of_an_ended_batch_says_that_it_has_ended(command: Any, ended: str) -> None:
+    assert command("cancel", ended).stdout == f"{ended}: 0 queries cancelled\nIt has ended already.\n"
+    assert "0 failed" in command("resume", ended).stdout
+
+
+def test_a_known_key_is_told_and_the_id_stands_on_stdout_alone(command: Any, here: Path) -> None:
+    (here / "q.txt").write_text("Hi\nHo\n")
+    first = command("submit", "q.txt", "--idempotency-key", "k")
+    again = command("submit", "q.txt", "--idempotency-key", "k")
+    assert first.stdout == again.stdout
+    assert first.stderr.splitlines()[0] == "2 queries"
+    assert again.stderr.splitlines()[0] == "2 queries, there already: the key is known, nothing was submitted"
+    assert first.stdout.strip() not in first.stderr + again.stderr
