@@ -99,6 +99,15 @@ class Settings:
         return self.database_url.replace("postgresql+psycopg://", "postgresql://", 1)
 
     @property
+    def psql_url(self) -> str:
+        """The same without any password, fit to be shown and typed: psql asks for one where it is needed."""
+        scheme, _, rest = self.libpq_url.partition("://")
+        who, at, place = rest.rpartition("@")
+        place, mark, query = place.partition("?")
+        kept = "&".join(pair for pair in query.split("&") if "pass" not in pair.partition("=")[0].lower())
+        return f"{scheme}://{who.partition(':')[0]}{at}{place}{mark if kept else ''}{kept}"
+
+    @property
     def broker_url(self) -> str:
         """Where the broker is, for Celery. Raises SettingsError while nothing runs."""
         if self.broker is None:

@@ -78,7 +78,8 @@ def login(
     if settings.embeds_postgres:
         raise Stop(
             "The embedded Postgres takes no logins: it is reached by its owner's socket alone.",
-            hint="Set DATABASE_URL to a Postgres of yours.",
+            hint="`pointsman up` and `doctor` print the psql line that does; SET ROLE pointsman_auditor shows there\n"
+            "what an auditor sees. For logins set DATABASE_URL to a Postgres of yours.",
             code=Code.USAGE,
         )
 

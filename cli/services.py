@@ -34,11 +34,13 @@ def up(
         with LocalStack(settings, checked, flower=flower, api=api, tell=_tell) as stack:
             for name, pid in stack.processes.items():
                 _tell(f"  {name} (process {pid})")
+            out.print(f'postgres: psql "{stack.settings.psql_url}"')
             out.print(f"broker: {without_password(stack.settings.broker_url)}")
             for name, url in stack.urls.items():
                 out.print(f"{name}: {url}")
             if "api" in stack.urls:
                 out.print(f"dashboard: {stack.urls['api'].removesuffix('/v1')}/dashboard")
+                out.print(f"export OPENAI_BASE_URL={stack.urls['api']}")
             if checked.simulated:
                 out.print("The fleet is simulated: no call leaves this machine.", style="yellow")
             out.print("Running. Submit with `pointsman submit FILE` in another terminal; Ctrl-C ends.")
@@ -59,15 +61,17 @@ def up(
 def down() -> None:
     """Stop what `up` has started, and our own Postgres and Redis."""
     settings = read_settings()
-    stopped = [
-        what
-        for what, was_up in (
-            ("the workers", stack_down(settings)),
-            ("the services", services_running(settings) and services_down(settings)),
-        )
-        if was_up
-    ]
-    out.print(f"Stopped {' and '.join(stopped)}." if stopped else "Nothing was running.")
+    had_services = services_running(settings)
+    stopped = ["the workers"] if stack_down(settings) else []
+    # Whoever ran the stack takes the services down as it goes, if nobody else uses them.
+    if services_down(settings) or had_services:
+        stopped += ["our own Postgres"] if settings.embeds_postgres else []
+        stopped += ["our own Redis"] if settings.embeds_redis else []
+    if not stopped:
+        out.print("Nothing was running.")
+        return
+    *others, last = stopped
+    out.print(f"Stopped {', '.join(others)}{' and ' if others else ''}{last}.")
 
 
 def _tell(words: str) -> None:

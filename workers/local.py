@@ -241,7 +241,7 @@ class LocalStack:
         if not self._flower:
             return
         self._tell("starting Flower")
-        port = self._ports.claim(_FLOWER_PORT)
+        port = self._claim(_FLOWER_PORT)
         arguments = ["-m", "workers.flower", "--address", _LOOPBACK, "--port", str(port)]
         environ = {**os.environ, **self.settings.child_environ()}
         self._launch([self._part("flower", arguments, environ, lambda: _listens(port))], deadline)
@@ -251,11 +251,17 @@ class LocalStack:
         if not self._api:
             return
         self._tell("starting the API")
-        port = self._ports.claim(_API_PORT)
+        port = self._claim(_API_PORT)
         arguments = ["-m", "api", "--host", _LOOPBACK, "--port", str(port)]
         environ = {**os.environ, **self.settings.child_environ()}
         self._launch([self._part("api", arguments, environ, lambda: _listens(port))], deadline)
         self.urls["api"] = f"http://{_LOOPBACK}:{port}/v1"
+
+    def _claim(self, usual: int) -> int:
+        port = self._ports.claim(usual)
+        if port != usual:
+            self._tell(f"{usual} is taken: using {port}")
+        return port
 
     def _part(
         self, name: str, arguments: Sequence[str], environ: Mapping[str, str], is_ready: Callable[[], bool]

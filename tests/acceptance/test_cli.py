@@ -102,7 +102,10 @@ def serving(pointsman: Pointsman, tmp_path_factory: pytest.TempPathFactory) -> I
     finally:
         told = pointsman("down")
         ended = up.wait(60)
-    assert "Stopped the workers" in told
+    assert told == "Stopped the workers, our own Postgres and our own Redis.\n"
+    words = log.read_text()
+    assert 'postgres: psql "postgresql://postgres@/pointsman?host=/' in words
+    assert "\nexport OPENAI_BASE_URL=http://127.0.0.1:" in words
     assert ended == 128 + signal.SIGTERM
     assert "Traceback" not in log.read_text()
     assert pointsman.processes() == []

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from routing.fleet import Fleet
+from settings import Settings
+from workers.local import LocalStack
 from workers.ports import Ports, free_port
 
 
@@ -35,3 +38,11 @@ def test_a_lock_of_somebody_else_means_another_port(usual: int, tmp_path: Path) 
     (tmp_path / f"pointsman-{os.getuid()}-port-{usual}.lock").touch(0o000)
     with Ports() as ports:
         assert ports.claim(usual) != usual
+
+
+def test_another_port_than_the_usual_is_told(usual: int, tmp_path: Path, shipped_fleet: Fleet) -> None:
+    said: list[str] = []
+    stack = LocalStack(Settings.load({"POINTSMAN_HOME": str(tmp_path)}), shipped_fleet, tell=said.append)
+    with socket.create_server(("127.0.0.1", usual)), stack._ports:
+        port = stack._claim(usual)
+    assert said == [f"{usual} is taken: using {port}"]

@@ -195,3 +195,22 @@ def test_passwords_are_never_shown(tmp_path: Path) -> None:
 )
 def test_a_url_is_shown_without_its_password(url: str | None, shown: str | None) -> None:
     assert without_password(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://db/pointsman", "postgresql://db/pointsman"),
+        (
+            "postgresql://me:hunter2@db:5432/pointsman?sslmode=require",
+            "postgresql://me@db:5432/pointsman?sslmode=require",
+        ),
+        ("postgresql://me:hunt@er2/?x@db/pointsman", "postgresql://me@db/pointsman"),
+        ("postgresql://me@db/p?password=hunter2", "postgresql://me@db/p"),
+        ("postgresql://me@db/p?sslpassword=hunter2&host=/run/pg", "postgresql://me@db/p?host=/run/pg"),
+    ],
+)
+def test_the_address_for_psql_has_no_password(url: str, shown: str) -> None:
+    told = Settings.load({"DATABASE_URL": url}).psql_url
+    assert told == shown
+    assert "hunt" not in told
