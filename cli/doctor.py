@@ -139,6 +139,7 @@ def _postgres(settings: Settings) -> Iterator[Finding]:
         return
     size = f"{server.bytes / 1e6:,.0f} MB"
     yield Finding("postgres", Health.OK, f"{whose}, version {server.version}, {size}, up {server.up_s:,.0f} s")
+    yield Finding("postgres", Health.OK, f'psql "{settings.psql_url}"')
     if revision == newest:
         yield Finding("migration", Health.OK, f"{revision}, the newest")
     else:
@@ -243,7 +244,8 @@ def _workers(settings: Settings, fleet: Fleet) -> Iterator[Finding]:
         return
     served = {role for row in rows for role in str(row.role).split()}
     for row in rows:
-        told = f"{row.name} on {row.host}, {row.in_flight} of {row.slots} slots busy"
+        told = f"{row.name} on {row.host}"
+        told += f", {row.in_flight} of {row.slots} slots busy" if row.slots else ""  # feeder and route have none
         yield Finding("worker", Health.OK, told)
     missing = [stage for stage in (*stages(fleet), "feeder") if stage not in served]
     if missing:

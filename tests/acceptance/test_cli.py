@@ -206,6 +206,9 @@ def test_up_serves_what_is_submitted_elsewhere(serving: Pointsman, tmp_path: Pat
     assert findings["healthy"], findings
     things = {finding["thing"] for finding in findings["findings"]}
     assert {"postgres", "redis", "migration", "worker", "route", "small", "large", "fallback"} <= things
+    found = [finding["found"] for finding in findings["findings"]]
+    assert any(told.startswith('psql "postgresql://postgres@/pointsman?host=/') for told in found)
+    assert not any("0 of 0 slots" in told for told in found)
     report = serving.object("submit", EXAMPLES, "--wait")
     assert report["completed"] + report["failed"] == report["total"]
     # A run beside it uses the workers that are there, and leaves them there.
