@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
 from api.json_response import json_response, raw_json
 from api.pages import Pages
@@ -14,13 +14,19 @@ router = APIRouter(tags=["dashboard"])
 
 PATH: Final = "/dashboard"
 _PAGES: Final = Pages(PATH, "dashboard_files")
-OPEN: Final = _PAGES.open
+OPEN: Final = _PAGES.open | {"/"}
 """What needs no key: it is the same for everybody."""
 
 _OBJECT: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"application/json": {"schema": {"type": "object"}}}}
 }
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/event-stream": {}}}}
+
+
+@router.get("/", operation_id="root", response_class=RedirectResponse, include_in_schema=False)
+async def root() -> Response:
+    """To the dashboard, for who opens the bare address."""
+    return RedirectResponse(PATH)
 
 
 @router.get(PATH, operation_id="dashboard", response_class=HTMLResponse, include_in_schema=False)

@@ -147,6 +147,8 @@ def test_however_many_watch_there_is_one_look_a_second(served: Served, client: h
 def test_the_page_needs_no_key_and_lets_nothing_in_from_elsewhere(served: Served) -> None:
     served.key("somebody")
     with served.client() as client:
+        bare = client.get("/", follow_redirects=False)
+        assert (bare.status_code, bare.headers["location"]) == (307, "/dashboard")
         page = client.get("/dashboard")
         assert page.status_code == 200
         policy = page.headers["content-security-policy"]
