@@ -1,9 +1,11 @@
 """What can be wrong with what is given to training and evaluation. Messages never hold a query or an answer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 SHOWN_FAULTS = 20
-"""A message lists no more faults than this."""
+"""A message lists no more kinds of fault than this."""
+_SHOWN_LINES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,16 @@ class Fault:
         return f"{where}{named}{self.message}; {self.mend}"
 
 
+def _told(alike: list[Fault]) -> str:
+    """Faults that differ by their line alone, as one."""
+    first, *others = alike
+    if not others or not first.line:
+        return str(first)
+    numbers = ", ".join(str(fault.line) for fault in alike[:_SHOWN_LINES])
+    more = f" and {len(alike) - _SHOWN_LINES:,} more" if len(alike) > _SHOWN_LINES else ""
+    return f"lines {numbers}{more}: {replace(first, line=0)}"
+
+
 class EvaluationError(ValueError):
     """Base of what this package raises."""
 
@@ -32,9 +44,13 @@ class DataError(EvaluationError):
     def __init__(self, path: str, faults: tuple[Fault, ...]) -> None:
         self.path = path
         self.faults = faults
-        shown = [str(fault) for fault in faults[:SHOWN_FAULTS]]
-        if len(faults) > len(shown):
-            shown.append(f"… and {len(faults) - len(shown)} more")
+        alike: dict[tuple[str, str, str], list[Fault]] = {}
+        for fault in faults:
+            alike.setdefault((fault.field, fault.message, fault.mend), []).append(fault)
+        groups = list(alike.values())
+        shown = [_told(group) for group in groups[:SHOWN_FAULTS]]
+        if rest := sum(map(len, groups[SHOWN_FAULTS:])):
+            shown.append(f"… and {rest} more")
         super().__init__("\n".join(f"{path}: {line}" for line in shown))
 
 

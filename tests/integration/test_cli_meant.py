@@ -123,4 +123,11 @@ def test_labels_of_a_file_go_to_the_newest_batch_unless_one_is_named(
     file = tmp_path / "labels.jsonl"
     file.write_text('{"custom_id": "q-0", "correct": true}\n')
     assert command("label", "--from", str(file)).stdout == f"{two_runs[0]}: 1 label\n"
+    lost = tmp_path / "lost.jsonl"
+    lost.write_text("".join(f'{{"custom_id": "lost-{n}", "correct": true}}\n' for n in range(30)))
+    refused = command("label", "--from", str(lost)).exception
+    assert isinstance(refused, Stop)
+    assert [line.partition(": ")[2] for line in refused.message.splitlines()] == [
+        f"lines 1, 2, 3, 4, 5 and 25 more: custom_id: {two_runs[0]} has no such line; look at `pointsman results`"
+    ]
     assert command("label", two_runs[1], "--from", str(file)).stdout == f"{two_runs[1]}: 1 label\n"
