@@ -72,7 +72,8 @@ def drift(
         ]
         emit({"reference": then, "recent": now, "watch": WATCH, "shift": SHIFT, "features": features})
     else:
-        table = Table("feature", "PSI", "by chance up to", "", "what moved most")
+        headings = ("feature", "PSI", "by chance up to", "", "what moved most")
+        table = Table(*headings, box=None, padding=(0, 2, 0, 0), header_style="dim")
         for one in told:
             psi = "–" if one.psi is None else f"{one.psi:.3f}"
             # Not as markup, which our consoles show as it is.

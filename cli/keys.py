@@ -44,17 +44,20 @@ def create(
                 f"{given!r} is not a name.", hint="Use letters, digits, ., _ and -; 63 at most.", code=Code.USAGE
             )
 
-    async def work(engine: AsyncEngine) -> str:
-        return await Tenants(engine).create_key(
-            tenant=tenant, name=name, requests_per_min=requests_per_min, day_usd=day_usd
-        )
+    async def work(engine: AsyncEngine) -> tuple[str, bool]:
+        tenants = Tenants(engine)
+        is_first = not await tenants.has_keys()
+        key = await tenants.create_key(tenant=tenant, name=name, requests_per_min=requests_per_min, day_usd=day_usd)
+        return key, is_first
 
-    key = with_database(read_settings(), work)
+    key, is_first = with_database(read_settings(), work)
     if as_json:
         emit({"key": key, "tenant": tenant, "name": name})
     else:
         out.print(key)
         err.print(f"It opens what tenant {tenant} has. Keep it now: it cannot be shown again.", style="yellow")
+    if is_first:
+        err.print("It is the first: from now on the API and the dashboard ask for a key.", style="yellow")
 
 
 @keys.command("list")

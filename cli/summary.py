@@ -18,7 +18,6 @@ from routing.apportion import apportion
 def show(figures: BatchFigures, console: Console) -> None:
     """The report for people."""
     progress = figures.progress
-    console.print()
     console.print(Text.assemble(("Batch ", "bold"), (progress.handle, "bold cyan"), f" · {plain(progress.source)}"))
     if progress.simulated:
         models = ", ".join(sorted({model for tier in figures.tiers for model in tier.models}))

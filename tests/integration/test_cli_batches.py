@@ -61,3 +61,12 @@ def test_a_known_key_is_told_and_the_id_stands_on_stdout_alone(command: Any, her
     assert first.stderr.splitlines()[0] == "2 queries"
     assert again.stderr.splitlines()[0] == "2 queries, there already: the key is known, nothing was submitted"
     assert first.stdout.strip() not in first.stderr + again.stderr
+
+
+def test_the_first_key_says_what_it_changes(command: Any) -> None:
+    assert "from now on the API and the dashboard ask for a key" in command("keys", "create", "one").stderr
+    assert "from now on" not in command("keys", "create", "two").stderr
+
+
+def test_a_report_begins_with_its_first_word(command: Any, ended: str) -> None:
+    assert command("status", ended).stdout.startswith("Batch ")

@@ -96,6 +96,7 @@ def test_the_table_has_words_and_no_markup(on_bench: OnBench, settings: Settings
     told = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=True).stdout
     assert "stable" in told
     assert "[" not in told
+    assert not set(told) & set("│─┃━"), "plain, as every table of ours is"
 
 
 async def decided_before(bench: Bench, first: int, last: int, *, hours: int, small: int) -> None:
