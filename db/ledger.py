@@ -77,6 +77,7 @@ class Ledger:
                 body=orjson.loads(row.body),
                 options=orjson.loads(row.options) if row.options else {},
                 budget_policy=BudgetPolicy(row.budget_policy),
+                was_lost=row.was_lost,
             )
             for row in rows
         ]

@@ -26,6 +26,8 @@ class Waiting:
     body: Mapping[str, Any] = field(repr=False)
     options: Mapping[str, Any] = field(repr=False)
     budget_policy: BudgetPolicy = BudgetPolicy.HOLD
+    was_lost: bool = False
+    """Its message was lost before: by the broker, or with the worker that had taken it."""
 
     @property
     def is_suspect(self) -> bool:

@@ -135,6 +135,13 @@ queries = Table(
         server_default="false",
         comment="held: once all that is left is less than that, a claim lowers or fails it",
     ),
+    Column(
+        "was_lost",
+        Boolean,
+        nullable=False,
+        server_default="false",
+        comment="its message was lost once: the route stage claims it before it is decided",
+    ),
     CheckConstraint(_one_of("state", frozenset(State)), name="state_known"),
     CheckConstraint(f"(finished_at IS NOT NULL) = ({_one_of('state', TERMINAL)})", name="finished_is_terminal"),
     CheckConstraint("(lease_until IS NOT NULL) = (state = 'running')", name="lease_is_running"),

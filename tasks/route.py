@@ -1,10 +1,12 @@
 """The route stage: decides a whole chunk of queries at once, and sends each to its tier."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
+from db import failpoints
 from db.records import Conclusion, Explanation, Waiting
 from routing.decision import Decision, Predictor, decide, settle
 from routing.lifecycle import ROUTE, Move, State
@@ -23,32 +25,58 @@ async def route(ids: Sequence[int], station: Station) -> Mapping[int, tuple[str,
     """Routes those of ``ids`` that wait; returns the (stage, state) of each that moved.
 
     The caller publishes those that came out as `queued`.
+
+    What can be decided without a call is not claimed first: its conclusion counts from where it waits, once, and a
+    claim would cost half as much as all the rest. Claimed is what an LLM is asked about, for that costs money; and
+    what a worker or the broker has lost before, for it may be what kills workers, and only a claim's lease tells.
     """
     waiting = await station.ledger.waiting(ROUTE, ids)
-    return await suspects_apart(waiting, station, lambda some: _route(some, station))
+    moved, unsure = await _route([one for one in waiting if not one.was_lost], station)
+    careful = sorted([*unsure, *(one for one in waiting if one.was_lost)], key=lambda one: one.id)
+    return moved | dict(await suspects_apart(careful, station, lambda some: _route_claimed(some, station)))
 
 
-async def _route(waiting: Sequence[Waiting], station: Station) -> Mapping[int, tuple[str, str]]:
+async def _route(waiting: Sequence[Waiting], station: Station) -> tuple[dict[int, tuple[str, str]], list[Waiting]]:
+    """Concludes without a claim what is sure; returns what moved, and what an LLM has to be asked about."""
+    trained = station.trained
+    queries = _read(waiting)
+    drafts = _draft(queries, trained.predictor, station)
+    sure = [one for one in waiting if not drafts[one.id].wants_opinion]
+    moved = await _conclude(sure, queries, drafts, station, version=trained.version)
+    return moved, [one for one in waiting if drafts[one.id].wants_opinion]
+
+
+async def _route_claimed(waiting: Sequence[Waiting], station: Station) -> Mapping[int, tuple[str, str]]:
     claims = await station.ledger.claim_many([(ROUTE, one.id, None) for one in waiting])
-    claimed = [one for one in waiting if one.id in claims]
-    queries = {one.id: read_query(one) for one in claimed}
+    claimed = [replace(one, epoch=claims[one.id].epoch) for one in waiting if one.id in claims]
     trained = station.trained  # another may be promoted while this chunk waits for an LLM's opinion
+    queries = _read(claimed)
     decisions = await _decide(queries, claimed, trained.predictor, station)
-    paid = await within_means(queries, decisions, claimed, station)
+    return await _conclude(claimed, queries, decisions, station, version=trained.version)
+
+
+async def _conclude(
+    routed: Sequence[Waiting],
+    queries: Mapping[int, Query],
+    decisions: Mapping[int, Decision],
+    station: Station,
+    *,
+    version: str | None,
+) -> dict[int, tuple[str, str]]:
+    if not routed:
+        return {}
+    paid = await within_means(queries, decisions, routed, station)
     moved = await station.ledger.conclude_many(
-        [
-            _conclusion(
-                one,
-                paid[one.id],
-                decisions[one.id],
-                epoch=claims[one.id].epoch,
-                version=trained.version,
-            )
-            for one in claimed
-        ]
+        [_conclusion(one, paid[one.id], decisions[one.id], version=version) for one in routed]
     )
-    cast_shadow({query_id: query for query_id, query in queries.items() if query_id in moved}, station)
-    return moved
+    cast_shadow({query_id: queries[query_id] for query_id in moved}, station)
+    return dict(moved)
+
+
+def _read(waiting: Sequence[Waiting]) -> dict[int, Query]:
+    if (fatal := failpoints.value("die_routing_custom_id")) and fatal in [one.custom_id for one in waiting]:
+        failpoints.die_at("die_routing_custom_id")
+    return {one.id: read_query(one) for one in waiting}
 
 
 def read_query(waiting: Waiting) -> Query:
@@ -59,13 +87,17 @@ def read_query(waiting: Waiting) -> Query:
 async def _decide(
     queries: Mapping[int, Query], claimed: Sequence[Waiting], predictor: Predictor | None, station: Station
 ) -> dict[int, Decision]:
-    drafts = dict(zip(queries, _decide_chunk(list(queries.values()), predictor, station), strict=True))
+    drafts = _draft(queries, predictor, station)
     uncertain = {query_id: queries[query_id] for query_id, draft in drafts.items() if draft.wants_opinion}
     if uncertain:
         opinions = await ask_llm_router(uncertain, claimed, station)
         for query_id, query in uncertain.items():
             drafts[query_id] = settle(query, drafts[query_id], opinions.get(query_id), fleet=station.fleet)
     return drafts
+
+
+def _draft(queries: Mapping[int, Query], predictor: Predictor | None, station: Station) -> dict[int, Decision]:
+    return dict(zip(queries, _decide_chunk(list(queries.values()), predictor, station), strict=True))
 
 
 def _decide_chunk(queries: Sequence[Query], predictor: Predictor | None, station: Station) -> list[Decision]:
@@ -92,18 +124,16 @@ def _in_doubt(error: Exception, station: Station) -> Decision:
     )
 
 
-def _conclusion(
-    one: Waiting, paid: Decision | TooDear, decided: Decision, *, epoch: int, version: str | None
-) -> Conclusion:
+def _conclusion(one: Waiting, paid: Decision | TooDear, decided: Decision, *, version: str | None) -> Conclusion:
     if isinstance(paid, TooDear):
-        return _too_dear(one, paid, decided, epoch=epoch)
-    return _to_tier(one, paid, epoch=epoch, version=version)
+        return _too_dear(one, paid, decided)
+    return _to_tier(one, paid, version=version)
 
 
-def _too_dear(one: Waiting, dear: TooDear, decided: Decision, *, epoch: int) -> Conclusion:
+def _too_dear(one: Waiting, dear: TooDear, decided: Decision) -> Conclusion:
     return Conclusion(
         query_id=one.id,
-        epoch=epoch,
+        epoch=one.epoch,
         stage=ROUTE,
         move=Move.FAIL,
         to_stage=ROUTE,
@@ -112,13 +142,13 @@ def _too_dear(one: Waiting, dear: TooDear, decided: Decision, *, epoch: int) -> 
     )
 
 
-def _to_tier(one: Waiting, decision: Decision, *, epoch: int, version: str | None) -> Conclusion:
+def _to_tier(one: Waiting, decision: Decision, *, version: str | None) -> Conclusion:
     detail: dict[str, Any] = {"category": decision.category, "p_ok": dict(decision.p_ok)}
     if decision.p_ok and version is not None:
         detail["version"] = version
     return Conclusion(
         query_id=one.id,
-        epoch=epoch,
+        epoch=one.epoch,
         stage=ROUTE,
         move=Move.ADVANCE,
         to_stage=decision.tier,

@@ -7,7 +7,7 @@ WITH lost AS (
     FOR UPDATE SKIP LOCKED
 ),
 returned AS (
-    UPDATE queries AS q SET state = 'ready', moved_at = now()
+    UPDATE queries AS q SET state = 'ready', moved_at = now(), was_lost = true
     FROM lost WHERE q.id = lost.id
     RETURNING q.id, q.batch_id, q.epoch, q.stage
 ),

@@ -20,6 +20,19 @@ def poison(arena: Arena) -> None:
     arena.submit(200)
     arena.finish(within_s=120)
     arena.in_flight_at_fault = 3 * 2 * 48
+    _buried_alone(arena)
+
+
+@fault("poison_query_at_the_router", may_bury=1)
+def poison_for_the_router(arena: Arena) -> None:
+    """One query kills whichever process decides about it: lost unclaimed once, then with its lease."""
+    arena.crew(workers=2, failpoints="die_routing_custom_id=b0-7")
+    arena.submit(200)
+    arena.finish(within_s=120)
+    _buried_alone(arena)
+
+
+def _buried_alone(arena: Arena) -> None:
     states = dict(arena.ask("SELECT p.custom_id, q.state FROM queries AS q JOIN prompts AS p ON p.query_id = q.id"))
     if states["b0-7"] != "dead":
         arena.complaints.append(f"the poison query is {states['b0-7']}")

@@ -1,0 +1,97 @@
+"""What the route stage claims before it decides: what it asks an LLM about, and what was lost before."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from db.deposit import Order
+from routing.fleet import Fleet, LlmRouter
+from routing.lifecycle import ROUTE
+from simulator.process import SimulatorProcess
+from tasks.route import route
+from tasks.station import Station
+from tests.chaos import corpus
+from tests.integration.bench import Bench, OnBench
+from tests.integration.whole_way import hand_in, simulated_fleet, station_of
+
+QUERIES = 40
+
+
+async def queued(station: Station) -> list[int]:
+    """Ids of all that is in the broker after another batch was handed in, as far as the ledger knows."""
+    await hand_in(corpus.lines("b", QUERIES), Order(source="test"), station)
+    return await station.ledger.fill_window(ROUTE, room=10 * QUERIES)
+
+
+async def epochs(bench: Bench, ids: Sequence[int]) -> list[int]:
+    rows = await bench.rows("SELECT epoch FROM queries WHERE id = ANY(:ids) ORDER BY id", ids=list(ids))
+    return [row.epoch for row in rows]
+
+
+def asking(fleet: Fleet) -> Fleet:
+    """The LLM is asked about whatever the gate does not decide alone."""
+    model = next(iter(fleet.models.values())).name
+    return replace(
+        fleet,
+        router=replace(
+            fleet.router, stages=("gate", "llm"), llm=LlmRouter(model=model, queries_per_call=4), classifier_sure=1.1
+        ),
+    )
+
+
+def test_what_needs_no_call_is_routed_without_a_claim(on_bench: OnBench, simulator: SimulatorProcess) -> None:
+    async def story(bench: Bench) -> None:
+        async with station_of(bench, simulated_fleet(simulator.url)) as station:
+            ids = await queued(station)
+            moved = await route(ids, station)
+            assert sorted(moved) == sorted(ids)
+            assert await epochs(bench, ids) == [0] * QUERIES
+
+    on_bench(story)
+
+
+def test_two_messages_of_the_same_queries_route_each_once(on_bench: OnBench, simulator: SimulatorProcess) -> None:
+    async def story(bench: Bench) -> None:
+        async with station_of(bench, simulated_fleet(simulator.url)) as station:
+            ids = await queued(station)
+            one, other = await asyncio.gather(route(ids, station), route(ids, station))
+            assert len(one) + len(other) == QUERIES
+            decisions = await bench.rows("SELECT query_id FROM decisions WHERE kind = 'route'")
+            assert sorted(row.query_id for row in decisions) == sorted(ids)
+
+    on_bench(story)
+
+
+def test_what_was_lost_is_claimed_before_it_is_decided(on_bench: OnBench, simulator: SimulatorProcess) -> None:
+    async def story(bench: Bench) -> None:
+        async with station_of(bench, simulated_fleet(simulator.url)) as station:
+            lost = await queued(station)
+            assert await station.ledger.return_lost(ROUTE, older_than_s=-1.0, reason="a test") == QUERIES
+            all_ids = await queued(station)
+            moved = await route(all_ids, station)
+            assert sorted(moved) == sorted(all_ids)
+            assert await epochs(bench, lost) == [1] * QUERIES
+            assert await epochs(bench, sorted(set(all_ids) - set(lost))) == [0] * QUERIES
+
+    on_bench(story)
+
+
+def test_whoever_asks_an_llm_holds_the_claim(on_bench: OnBench, simulator: SimulatorProcess) -> None:
+    async def story(bench: Bench) -> None:
+        async with station_of(bench, asking(simulated_fleet(simulator.url))) as station:
+            ids = await queued(station)
+            one, other = await asyncio.gather(route(ids, station), route(ids, station))
+            assert len(one) + len(other) == QUERIES
+            rows = await bench.rows(
+                "SELECT q.epoch, d.router FROM queries AS q JOIN decisions AS d ON d.query_id = q.id"
+                " WHERE d.kind = 'route'"
+            )
+            assert {row.epoch for row in rows if row.router == "gate"} == {0}
+            asked = [row.epoch for row in rows if row.router != "gate"]
+            assert asked
+            assert set(asked) == {1}
+            calls = await bench.rows("SELECT count(*) AS n FROM calls WHERE purpose = 'route'")
+            # Had both asked about each of them, it would be twice as many.
+            assert calls[0].n <= -(-len(asked) // 4) + 1
+
+    on_bench(story)
