@@ -8,9 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import count
-from typing import Any, cast
+from typing import Any, Final, cast
 
-# import datetime
 import orjson
 from sqlalchemy import Row, text
 from sqlalchemy.exc import DBAPIError
@@ -23,7 +22,9 @@ from db.refusal import Refused, passes
 from db.statements import statement
 from db.tables import ID_BLOCK
 from routing.fleet import BudgetPolicy
-from routing.lifecycle import FALLBACK, MAX_CRASHES, RULES, TERMINAL, Move, State, is_legal, sources
+from routing.lifecycle import FALLBACK, MAX_CRASHES, RULES, TERMINAL, Move, State, sources
+
+_SOURCES: Final = {move: sources(move) for move in Move}
 
 
 class Ledger:
@@ -318,7 +319,7 @@ class Ledger:
 def _move_row(conclusion: Conclusion) -> dict[str, Any]:
     move, why, answer = conclusion.move, conclusion.why, conclusion.answer
     rule = RULES[move]
-    if not any(is_legal(move, source, conclusion.to_state) for source in rule.sources):
+    if conclusion.to_state not in rule.target:
         raise ValueError(f"{move} never leads to {conclusion.to_state}")
     if not rule.changes_stage and conclusion.to_stage != conclusion.stage:
         raise ValueError(f"{move} does not change the stage")
@@ -326,7 +327,7 @@ def _move_row(conclusion: Conclusion) -> dict[str, Any]:
         "query_id": conclusion.query_id,
         "epoch": conclusion.epoch,
         "stage": conclusion.stage,
-        "sources": sources(move),
+        "sources": _SOURCES[move],
         "to_stage": conclusion.to_stage,
         "to_state": conclusion.to_state.value,
         "publish": conclusion.publish,

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable
 from typing import Final
 
 from providers.errors import WrongShape
+from providers.wire import Reply
 
 _ANY_ZLIB: Final = 32 + zlib.MAX_WBITS
 """zlib looks at the header itself: gzip or deflate."""
@@ -14,6 +15,16 @@ _ANY_ZLIB: Final = 32 + zlib.MAX_WBITS
 STEP_BYTES: Final = 262_144
 """So much is inflated in one go, a millisecond: a chunk of a bomb becomes the whole cap, and meanwhile the deadlines
 of all other calls would wait."""
+
+
+async def read_body(reply: Reply, *, cap: int) -> bytes:
+    """The body of ``reply``, decompressed. Raises WrongShape above ``cap`` bytes."""
+    encoding = reply.headers.get("content-encoding", "")
+    if encoding or (whole := reply.whole()) is None:
+        return await read_capped(reply.chunks(), encoding=encoding, cap=cap)
+    if len(whole) > cap:
+        raise _oversized(cap)
+    return whole
 
 
 async def read_capped(chunks: AsyncIterable[bytes], *, encoding: str, cap: int) -> bytes:

@@ -37,6 +37,9 @@ class _HttpxReply:
     def headers(self) -> Mapping[str, str]:
         return self._response.headers
 
+    def whole(self) -> bytes | None:
+        return None
+
     async def chunks(self) -> AsyncIterator[bytes]:
         async for chunk in self._response.stream:  # type: ignore[union-attr]  # an async transport's is asynchronous
             yield chunk

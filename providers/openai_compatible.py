@@ -113,4 +113,5 @@ def read_usage(said: Mapping[str, Any]) -> Usage | None:
 
 def _mean_logprob(choice: Mapping[str, Any]) -> float | None:
     tokens = shape.items(shape.mapping(choice.get("logprobs")).get("content"))
-    return shape.mean([shape.number(shape.mapping(token).get("logprob")) for token in tokens])
+    said = [token.get("logprob") for token in tokens if isinstance(token, dict)]
+    return shape.mean([value if type(value) is float else shape.number(value) for value in said])

@@ -11,7 +11,7 @@ import orjson
 
 from providers import shape
 from providers.anthropic import Anthropic
-from providers.body import read_capped
+from providers.body import read_body
 from providers.contract import Adapter, Complaint
 from providers.errors import Inexpressible, LineBroken, NotConnected, Refused, WrongShape
 from providers.google import Google
@@ -79,7 +79,7 @@ class Pool:
         self._now = now
         self._adapters = {name: adapter_for(provider) for name, provider in fleet.providers.items()}
         self._hosts = {httpx.URL(provider.base_url).host for provider in fleet.providers.values()}
-        self._addresses: dict[str, Address] = {}
+        self._ways: dict[str, _Way] = {}
 
     def __repr__(self) -> str:
         return f"Pool(fleet={self._fleet.name!r})"
@@ -116,7 +116,7 @@ class Pool:
             outcome = Failure(FailureKind.INEXPRESSIBLE, str(error))
         latency_ms = (self._clock() - started) * 1000
         if isinstance(outcome, Completion):
-            return replace(outcome, latency_ms=latency_ms, request_id=received.request_id)
+            return outcome.timed(latency_ms, received.request_id)
         return replace(outcome, latency_ms=latency_ms, status=received.status, request_id=received.request_id)
 
     def inexpressible(self, model: Model, body: Mapping[str, Any]) -> str | None:
@@ -138,21 +138,20 @@ class Pool:
     async def _send(
         self, model: Model, body: Mapping[str, Any], *, call_id: int | None, deadline_s: float, received: _Received
     ) -> Outcome:
-        provider = self._fleet.providers[model.provider]
-        adapter = self._adapters[model.provider]
+        way = self._ways.get(model.name) or self._way(model)
+        adapter, provider = way.adapter, way.adapter.provider
         content = _encode(adapter.payload(body, model))
-        address = self._address(model, adapter)
-        if address.host not in self._hosts:
+        if way.address.host not in self._hosts:
             return Failure(FailureKind.NEVER_SENT, "its host is none of the fleet's")
         key = self._environ.get(provider.api_key_env, "").strip() or None if provider.api_key_env else None
         if provider.api_key_env and key is None:
             return Failure(FailureKind.AUTH, f"{provider.api_key_env} is not set where the workers run")
         if key is not None and not (key.isascii() and key.isprintable()):
             return Failure(FailureKind.AUTH, f"{provider.api_key_env} holds what no header can carry")
-        headers = _headers(adapter, key=key, call_id=call_id)
+        headers = way.headers_with(key, call_id=call_id)
         # Half the deadline at most: once it is over, nobody can tell a host that never answered from one that read.
         connect_s = min(_CONNECT_S, deadline_s / 2)
-        reply = await self._line.send(address, headers=headers, content=content, connect_s=connect_s)
+        reply = await self._line.send(way.address, headers=headers, content=content, connect_s=connect_s)
         try:
             outcome = await self._read(reply, model, adapter, received)
         finally:
@@ -167,12 +166,7 @@ class Pool:
         received.request_id = request_id and request_id[:_LONGEST_ID]
         kind = kind_of_status(reply.status)
         try:
-            content = await read_capped(
-                reply.chunks(),
-                encoding=reply.headers.get("content-encoding", ""),
-                cap=adapter.provider.max_response_bytes,
-            )
-            answer = _decode(content)
+            answer = _decode(await read_body(reply, cap=adapter.provider.max_response_bytes))
         except WrongShape as error:
             if kind is None:
                 raise WrongShape(str(error)) from error
@@ -194,28 +188,41 @@ class Pool:
             retry_after_s=clamp(max(waits)) if waits else None,
         )
 
-    def _address(self, model: Model, adapter: Adapter) -> Address:
-        address = self._addresses.get(model.name)
-        if address is None:
-            base = httpx.URL(adapter.provider.base_url + adapter.path(model))
-            address = self._addresses[model.name] = Address.of(base.copy_merge_params(adapter.provider.query))
-        return address
+    def _way(self, model: Model) -> "_Way":
+        adapter = self._adapters[model.provider]
+        base = httpx.URL(adapter.provider.base_url + adapter.path(model))
+        way = _Way(adapter, Address.of(base.copy_merge_params(adapter.provider.query)))
+        self._ways[model.name] = way
+        return way
 
 
-def _headers(adapter: Adapter, *, key: str | None, call_id: int | None) -> dict[str, str]:
-    given = adapter.provider.headers
-    headers = {
-        "content-type": "application/json",
-        "accept": "application/json",
-        "accept-encoding": "gzip",
-        "user-agent": "pointsman",
-        **adapter.headers(),
-    }
-    if call_id is not None:
-        headers[CALL_HEADER] = str(call_id)
-    if key is not None and not any(_KEY_SLOT in value for value in given.values()):
-        headers |= adapter.credentials(key)
-    return headers | {name.lower(): value.replace(_KEY_SLOT, key or "") for name, value in given.items()}
+class _Way:
+    """How calls to one deployment go. Never holds a key."""
+
+    def __init__(self, adapter: Adapter, address: Address) -> None:
+        self.adapter = adapter
+        self.address = address
+        given = {name.lower(): value for name, value in adapter.provider.headers.items()}
+        self._usual = {
+            "content-type": "application/json",
+            "accept": "application/json",
+            "accept-encoding": "gzip",
+            "user-agent": "pointsman",
+            **adapter.headers(),
+        }
+        self._given = given
+        self._has_key_slot = any(_KEY_SLOT in value for value in given.values())
+
+    def headers_with(self, key: str | None, *, call_id: int | None) -> dict[str, str]:
+        """The headers of one request; what the fleet gives replaces the rest."""
+        headers = self._usual.copy()
+        if call_id is not None:
+            headers[CALL_HEADER] = str(call_id)
+        if key is not None and not self._has_key_slot:
+            headers.update(self.adapter.credentials(key))
+        for name, value in self._given.items():
+            headers[name] = value.replace(_KEY_SLOT, key or "")
+        return headers
 
 
 def _worst_usage(content: bytes, text: str) -> Usage:

@@ -62,6 +62,9 @@ class Reply(Protocol):
     def headers(self) -> Mapping[str, str]:
         """By name in lower case."""
 
+    def whole(self) -> bytes | None:
+        """The body, if all of it has come with the head, as most do; else None, and `chunks` gives it."""
+
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes. Raises LineBroken where it is cut, or what the httpx transport raises."""
 
@@ -189,6 +192,15 @@ class _Exchange:
             if self.error is not None:
                 raise self.error
             await self._news()
+
+    def whole(self) -> bytes | None:
+        """The body, if all of it is there."""
+        if not self.is_whole:
+            return None
+        if self._unread > _MOST_UNREAD_BYTES:
+            self._connection.transport.resume_reading()
+        parts, self._parts, self._unread = self._parts, [], 0
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body, in pieces as they came."""

@@ -61,6 +61,20 @@ class Completion:
     has_tool_calls: bool = False
     request_id: str | None = None
 
+    def timed(self, latency_ms: float, request_id: str | None) -> "Completion":
+        """The same, with how long it took and what the provider calls it. (`replace` takes four times as long.)"""
+        return Completion(
+            self.text,
+            self.finish_reason,
+            self.usage,
+            self.response,
+            latency_ms,
+            self.model,
+            self.mean_logprob,
+            self.has_tool_calls,
+            request_id,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:

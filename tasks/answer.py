@@ -304,7 +304,7 @@ class _Stay:
             Move.ADVANCE,
             State.READY,
             to_stage=FALLBACK,
-            why=replace(_explain(verdict), call_id=sent.call_id),
+            why=_explain(verdict)._replace(call_id=sent.call_id),
         )
 
     async def _put_off(self, wait_s: float, reason: str) -> Moved | None:

@@ -53,7 +53,7 @@ def configure(settings: Settings, fleet: Fleet) -> Celery:
         # A publisher does not: what it could not send it gives back to the feeder.
         task_publish_retry=False,
         broker_transport_options=_redis_options(settings) if on_redis else {"confirm_publish": True},
-        # One message holds up to 200 queries, so the events that Flower needs are cheap.
+        # One message holds hundreds of queries, so the events that Flower needs are cheap.
         worker_send_task_events=False,
         task_send_sent_event=False,
         event_queue_expires=60,

@@ -23,7 +23,7 @@ from db.seals import seal_ended
 from routing.lifecycle import ROUTE, Move, State
 from tasks.app import queue_of, stages
 from tasks.broker import UNREACHABLE, Generation, broker_depth
-from tasks.publish import MAX_CHUNK, publish
+from tasks.publish import MAX_CHUNK, chunk_size, publish
 from tasks.station import Station
 from tasks.window import Pace
 
@@ -118,7 +118,7 @@ class Feeder:
             if time.monotonic() < self.look_again.get(stage, 0.0):
                 continue
             # Publishing in lumps of a quarter of the window keeps messages large without running dry.
-            if window - depth >= min(MAX_CHUNK, max(1, window // 4)):
+            if window - depth >= min(chunk_size(stage, self.station.fleet), max(1, window // 4)):
                 await self._publish(stage, window - depth)
 
     async def _publish(self, stage: str, room: int) -> None:
@@ -139,7 +139,7 @@ class Feeder:
         """Twice what the stage's workers can have under way: one in work, one in reserve."""
         tier = self.station.fleet.tiers.get(stage)
         if tier is None:
-            return 4 * MAX_CHUNK
+            return 4 * chunk_size(stage, self.station.fleet)
         return 2 * max(self.slots.get(stage, 0), tier.concurrency)
 
     # -- healing ---------------------------------------------------------------------------

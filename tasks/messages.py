@@ -127,6 +127,6 @@ def _work(stage: str, ids: Sequence[int], work: Coroutine[Any, Any, Moved]) -> N
     """Does the work of one message; publishes what it moved into the broker's share of the next stage."""
     moved = Post.loop.run(work)
     for next_stage, queued in by_stage(moved).items():
-        unsent = publish(next_stage, queued, fleet=Post.station.fleet)
-        Post.loop.run(Post.station.ledger.give_back(next_stage, unsent))
+        if unsent := publish(next_stage, queued, fleet=Post.station.fleet):
+            Post.loop.run(Post.station.ledger.give_back(next_stage, unsent))
     log.info("chunk_done", stage=stage, queries=len(ids), moved=len(moved))

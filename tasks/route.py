@@ -1,5 +1,6 @@
 """The route stage: decides a whole chunk of queries at once, and sends each to its tier."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,9 @@ from tasks.shadow import cast_shadow
 from tasks.station import Station
 
 log = structlog.get_logger()
+
+DECIDED_AT_ONCE = 200
+"""Some 20 ms of work, in which nothing else happens on the loop."""
 
 
 async def route(ids: Sequence[int], station: Station) -> Mapping[int, tuple[str, str]]:
@@ -40,7 +44,7 @@ async def _route(waiting: Sequence[Waiting], station: Station) -> tuple[dict[int
     """Concludes without a claim what is sure; returns what moved, and what an LLM has to be asked about."""
     trained = station.trained
     queries = _read(waiting)
-    drafts = _draft(queries, trained.predictor, station)
+    drafts = await _draft(queries, trained.predictor, station)
     sure = [one for one in waiting if not drafts[one.id].wants_opinion]
     moved = await _conclude(sure, queries, drafts, station, version=trained.version)
     return moved, [one for one in waiting if drafts[one.id].wants_opinion]
@@ -87,7 +91,7 @@ def read_query(waiting: Waiting) -> Query:
 async def _decide(
     queries: Mapping[int, Query], claimed: Sequence[Waiting], predictor: Predictor | None, station: Station
 ) -> dict[int, Decision]:
-    drafts = _draft(queries, predictor, station)
+    drafts = await _draft(queries, predictor, station)
     uncertain = {query_id: queries[query_id] for query_id, draft in drafts.items() if draft.wants_opinion}
     if uncertain:
         opinions = await ask_llm_router(uncertain, claimed, station)
@@ -96,8 +100,15 @@ async def _decide(
     return drafts
 
 
-def _draft(queries: Mapping[int, Query], predictor: Predictor | None, station: Station) -> dict[int, Decision]:
-    return dict(zip(queries, _decide_chunk(list(queries.values()), predictor, station), strict=True))
+async def _draft(queries: Mapping[int, Query], predictor: Predictor | None, station: Station) -> dict[int, Decision]:
+    """What gate and classifier say, some at a time: meanwhile the loop has answers to see to."""
+    drafts: dict[int, Decision] = {}
+    ids = list(queries)
+    for start in range(0, len(ids), DECIDED_AT_ONCE):
+        some = ids[start : start + DECIDED_AT_ONCE]
+        drafts.update(zip(some, _decide_chunk([queries[id_] for id_ in some], predictor, station), strict=True))
+        await asyncio.sleep(0)
+    return drafts
 
 
 def _decide_chunk(queries: Sequence[Query], predictor: Predictor | None, station: Station) -> list[Decision]:

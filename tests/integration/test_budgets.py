@@ -1,7 +1,6 @@
 """Budgets are hard: settled plus reserved stays within the cap, whoever claims at the same time."""
 
 import asyncio
-from dataclasses import replace
 from decimal import Decimal
 
 from db.ledger import Ledger
@@ -179,7 +178,7 @@ def test_room_goes_to_the_held_queries_that_it_is_enough_for(on_bench: OnBench) 
         claimed = await claim_all(bench, [first])
         dear, cheap = await bench.intent(second), await bench.intent(third)
         assert not await bench.ledger.claim_many(
-            [("small", second, replace(dear, reserved_usd=5.0)), ("small", third, replace(cheap, reserved_usd=0.2))]
+            [("small", second, dear._replace(reserved_usd=5.0)), ("small", third, cheap._replace(reserved_usd=0.2))]
         )
         await bench.ledger.record(Result(claimed[first][1], FREE))
         assert await bench.ledger.unhold() == 1

@@ -81,7 +81,7 @@ def test_a_hedge_that_cannot_be_committed_leaves_the_first_call_to_answer(on_ben
 
         async def unwritable() -> Racer:
             intent = await bench.intent(query_id, epoch=(await bench.row(query_id)).epoch)
-            await bench.ledger.intend(replace(intent, purpose="\ud800"))
+            await bench.ledger.intend(intent._replace(purpose="\ud800"))
             raise AssertionError("it was written")
 
         async with station_of(bench, bench.fleet) as station:

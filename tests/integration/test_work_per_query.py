@@ -1,6 +1,5 @@
 """What statements read, counted by Postgres itself, so that a slow machine counts the same."""
 
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import text
@@ -41,7 +40,7 @@ def test_a_group_of_conclusions_counts_the_window_once(on_bench: OnBench) -> Non
         group = await queued_at_small(bench)
         await bench.rows("INSERT INTO stages (stage, depth_window) VALUES ('small', 10000)")
         claims = await bench.ledger.claim_many([(ROUTE, one, None) for one in group])
-        moves = [_move_row(replace(advance(one, claims[one].epoch, ROUTE, "small"), publish=True)) for one in group]
+        moves = [_move_row(advance(one, claims[one].epoch, ROUTE, "small")._replace(publish=True)) for one in group]
         read = await rows_read(bench, "conclude", {"moves": _encode(moves), "results": "[]"})
         # Counted for each row that moves, these would be two hundred thousand.
         assert read < 3 * IN_THE_BROKER

@@ -14,7 +14,7 @@ import httpx
 import orjson
 import pytest
 
-from providers.body import STEP_BYTES, read_capped
+from providers.body import STEP_BYTES, read_body, read_capped
 from providers.errors import LineBroken, NotConnected, WrongShape
 from providers.pool import Pool
 from providers.sent import kind_of
@@ -551,6 +551,38 @@ def test_a_connection_whose_answer_nobody_read_is_not_used_again() -> None:
         return second.status
 
     assert asyncio.run(run()) == 200
+
+
+def test_a_large_answer_that_has_all_come_is_read_and_its_connection_used_again() -> None:
+    async def run() -> tuple[int, int, int]:
+        large = b"x" * 400_000  # beyond what is read ahead
+        answers = [b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(large), large), WHOLE]
+        served = set()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            served.add(asyncio.current_task())
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                while True:
+                    await read_request(reader)
+                    writer.write(answers.pop(0))
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        address = Address.of(httpx.URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"))
+        wire = Wire()
+        first = await wire.send(address, headers={}, content=b"", connect_s=5)
+        await asyncio.sleep(0.1)  # for all of it to come
+        size = len(await read_body(first, cap=1_000_000))
+        await first.close()
+        second = await asyncio.wait_for(wire.send(address, headers={}, content=b"", connect_s=5), 5)
+        status = second.status
+        await second.close()
+        await wire.aclose()
+        server.close()
+        await asyncio.gather(*filter(None, served))
+        return size, status, len(served)
+
+    assert asyncio.run(run()) == (400_000, 200, 1)
 
 
 def test_an_idle_connection_is_closed_before_a_server_would(monkeypatch: pytest.MonkeyPatch) -> None:
