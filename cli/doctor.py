@@ -226,6 +226,11 @@ def _queues(settings: Settings, fleet: Fleet) -> Iterator[Finding]:
         waiting = row.ready + row.queued + row.running + row.held
         mend = "Add the tier to the fleet again, or cancel the batches that wait for it."
         yield Finding(str(stage), Health.FAIL, f"{waiting:,} queries wait at a stage that the fleet has not", mend)
+    for row in _ask(settings, "batches_of_others", simulated=fleet.simulated):
+        theirs, ours = ("real calls", "simulates") if fleet.simulated else ("simulated answers", "calls for real")
+        found = f"{row.batches:,} open of the fleet {row.fleet!r} are for {theirs}, and this fleet {ours}"
+        mend = "Workers leave these alone. Start workers with that fleet, or cancel them."
+        yield Finding("batches", Health.WARN, found, mend)
 
 
 def _workers(settings: Settings, fleet: Fleet) -> Iterator[Finding]:

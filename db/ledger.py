@@ -28,12 +28,23 @@ _SOURCES: Final = {move: sources(move) for move in Move}
 
 
 class Ledger:
-    """All moves of all queries, for one process (``worker_id`` is its row in ``workers``)."""
+    """All moves of all queries, for one process (``worker_id`` is its row in ``workers``).
+
+    ``simulated`` says which batches' queries it takes on: those with simulated answers or those that cost money,
+    whichever its fleet makes; None: all.
+    """
 
     def __init__(
-        self, engine: AsyncEngine, *, worker_id: int | None = None, lease_s: float = 180.0, give_up_s: float = 600.0
+        self,
+        engine: AsyncEngine,
+        *,
+        worker_id: int | None = None,
+        lease_s: float = 180.0,
+        give_up_s: float = 600.0,
+        simulated: bool | None = None,
     ) -> None:
         self._engine = engine
+        self._simulated = simulated
         self.worker_id = worker_id
         self._lease_s = lease_s
         self._give_up_s = give_up_s
@@ -63,7 +74,9 @@ class Ledger:
 
     async def waiting(self, stage: str, ids: Sequence[int]) -> list[Waiting]:
         """Those of ``ids`` that still wait at ``stage``, with what they say, in order of id."""
-        rows = await self._named("read_waiting", ids=list(ids), stage=stage, sources=sources(Move.CLAIM))
+        rows = await self._named(
+            "read_waiting", ids=list(ids), stage=stage, sources=sources(Move.CLAIM), simulated=self._simulated
+        )
         return [
             Waiting(
                 id=row.id,
@@ -187,9 +200,10 @@ class Ledger:
 
     async def fill_window(self, stage: str, *, room: int) -> list[int]:
         """ready → queued for up to ``room`` due queries, fair across batches. The caller publishes them."""
-        return [
-            row.id for row in await self._named("fill_window", stage=stage, room=room, sources=sources(Move.PUBLISH))
-        ]
+        rows = await self._named(
+            "fill_window", stage=stage, room=room, sources=sources(Move.PUBLISH), simulated=self._simulated
+        )
+        return [row.id for row in rows]
 
     async def depths(self) -> dict[str, Row[Any]]:
         """Per stage that has any: ``queued``."""

@@ -169,9 +169,10 @@ def _ledger_and_pool(engine: AsyncEngine, fleet: Fleet, roles: Sequence[str], *,
     lease_s = fleet.timing.lease_s
     serves = any(role in (ROUTE, FALLBACK, *fleet.tiers) for role in roles)
     if not serves or (tracing := traces()) is None:
-        return Ledger(engine, worker_id=worker_id, lease_s=lease_s), Pool(fleet, environ=os.environ)
+        ledger = Ledger(engine, worker_id=worker_id, lease_s=lease_s, simulated=fleet.simulated)
+        return ledger, Pool(fleet, environ=os.environ)
     from tasks.watch import TracedLedger, TracedPool, Watch
 
     watch = Watch(tracing, fleet)
-    ledger = TracedLedger(engine, watch, worker_id=worker_id, lease_s=lease_s)
-    return ledger, TracedPool(fleet, watch, environ=os.environ)
+    traced = TracedLedger(engine, watch, worker_id=worker_id, lease_s=lease_s, simulated=fleet.simulated)
+    return traced, TracedPool(fleet, watch, environ=os.environ)

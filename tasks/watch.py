@@ -162,8 +162,10 @@ class Watch:
 class TracedLedger(Ledger):
     """A `Ledger` that is watched."""
 
-    def __init__(self, engine: AsyncEngine, watch: Watch, *, worker_id: int | None, lease_s: float) -> None:
-        super().__init__(engine, worker_id=worker_id, lease_s=lease_s)
+    def __init__(
+        self, engine: AsyncEngine, watch: Watch, *, worker_id: int | None, lease_s: float, simulated: bool
+    ) -> None:
+        super().__init__(engine, worker_id=worker_id, lease_s=lease_s, simulated=simulated)
         self._watch = watch
 
     async def waiting(self, stage: str, ids: Sequence[int]) -> list[Waiting]:

@@ -5,6 +5,7 @@ WITH open AS (
     SELECT b.id, b.priority, ceil(:room / (1.0 * count(*) OVER (PARTITION BY b.priority))) AS share
     FROM batches AS b
     WHERE b.ended_at IS NULL AND b.cancelled_at IS NULL
+      AND b.simulated = coalesce(CAST(:simulated AS boolean), b.simulated)
       AND EXISTS (SELECT 1 FROM queries AS q
                   WHERE q.stage = :stage AND q.state = 'ready' AND q.batch_id = b.id AND q.due_at <= now())
 ),

@@ -70,3 +70,15 @@ def test_the_first_key_says_what_it_changes(command: Any) -> None:
 
 def test_a_report_begins_with_its_first_word(command: Any, ended: str) -> None:
     assert command("status", ended).stdout.startswith("Batch ")
+
+
+def test_doctor_tells_of_batches_that_these_workers_leave_alone(command: Any, here: Path, on_bench: OnBench) -> None:
+    (here / "q.txt").write_text("Hi\n")
+    command("submit", "q.txt")
+
+    async def story(bench: Bench) -> None:
+        await bench.rows("UPDATE batches SET fleet = 'earnest', simulated = false")
+
+    assert "earnest" not in command("doctor").stdout
+    on_bench(story)
+    assert "1 open of the fleet 'earnest' are for real calls, and this fleet simulates" in command("doctor").stdout

@@ -279,3 +279,17 @@ def test_illegal_conclusions_are_refused_before_they_reach_postgres() -> None:
         _move_row(Conclusion(1, 1, ROUTE, Move.FINISH, ROUTE, State.READY, WHY))
     with pytest.raises(ValueError, match="does not change the stage"):
         _move_row(Conclusion(1, 1, ROUTE, Move.FAIL, FALLBACK, State.FAILED, WHY))
+
+
+def test_simulated_answers_are_for_simulated_batches_only(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        real, played = (Ledger(bench.engine, worker_id=1, simulated=simulated) for simulated in (False, True))
+        ids = await bench.submit(3)
+        assert bench.fleet.simulated
+        assert await real.fill_window(ROUTE, room=10) == []
+        assert sorted(await played.fill_window(ROUTE, room=10)) == ids
+        # A message that reaches the wrong workers all the same is left for the right ones.
+        assert await real.waiting(ROUTE, ids) == []
+        assert [one.id for one in await played.waiting(ROUTE, ids)] == ids
+
+    on_bench(story)
