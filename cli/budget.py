@@ -69,16 +69,14 @@ def _show(batch: Batch, means: Means, *, released: int | None) -> None:
     if means.day is not None:
         out.print(f"{'Today':<10} {_words(means.day)} (tenant {plain(means.tenant)})")
     if released is not None:
-        out.print(f"{'Released':<10} {released:,} queries")
+        out.print(f"{'Released':<10} {_queries(released)}")
     if means.held:
         out.print(
-            f"{'Held':<10} {means.held:,} queries: the least that a call of theirs reserves is "
+            f"{'Held':<10} {_queries(means.held)}: the least that a call of theirs reserves is "
             f"${means.held_least_usd or 0:.6f}; all at once would reserve ${means.held_needs_usd:.6f}"
         )
-        if means.own is not None:
-            out.print(
-                f"{'':<10} `pointsman budget {batch.handle} --raise-to {_enough(means.own, means)}` lets some go on,"
-            )
+        if means.own is not None and (enough := _enough(means.own, means)) > means.own.cap_usd:
+            out.print(f"{'':<10} `pointsman budget {batch.handle} --raise-to {enough}` lets some go on,")
             out.print(
                 f"{'':<10} and what their answers leave the next. `max_tokens` on a line lowers what it reserves."
             )
@@ -88,10 +86,14 @@ def _show(batch: Batch, means: Means, *, released: int | None) -> None:
         out.print("It has ended: `pointsman resume` starts its failed queries again.")
 
 
-def _enough(own: Account, means: Means) -> str:
+def _enough(own: Account, means: Means) -> Decimal:
     """The least cap under which a call that is held fits beside what is spent: dollars, rounded up to cents."""
     needed = own.settled_usd + own.reserved_usd + (means.held_least_usd or 0)
-    return f"{needed.quantize(Decimal('0.01'), rounding=ROUND_UP)}"
+    return needed.quantize(Decimal("0.01"), rounding=ROUND_UP)
+
+
+def _queries(count: int) -> str:
+    return f"{count:,} {'query' if count == 1 else 'queries'}"
 
 
 def _words(account: Account | None) -> str:

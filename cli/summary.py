@@ -90,10 +90,18 @@ def _plan(against: Mapping[str, Any]) -> str:
     cost, wall = against["cost_usd"], against["wall_s"]
     told = f"${cost['expected']:.6f} (${cost['low']:.6f} to ${cost['high']:.6f}) was expected"
     if cost["expected"]:
-        told += f", it is {100 * (cost['actual'] / cost['expected'] - 1):+.1f} %"
+        told += f", it came to {_apart(cost['actual'], cost['expected'])}"
     answers = apportion({tier: one["expected"] for tier, one in against["by_tier"].items()})
     mix = ", ".join(f"{plain(tier)} {count:,.0f}" for tier, count in answers.items())
     return f"{told}; {duration(wall['expected'])}; {mix}; {against['escalated']['expected']:,.0f} escalated"
+
+
+def _apart(actual: float, expected: float) -> str:
+    """How far ``actual`` is from ``expected``, in words: ``82.9 % less``."""
+    percent = round(100 * (actual / expected - 1), 1)
+    if percent == 0:
+        return "just that"
+    return f"{abs(percent):,.1f} % {'less' if percent < 0 else 'more'}"
 
 
 def _calls(figures: BatchFigures) -> str:
