@@ -1,5 +1,7 @@
 """The prediction from a sample: what it adds up to, what moves it, and how wide it is."""
 
+import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -75,6 +77,25 @@ def test_earlier_plans_set_the_lengths_right_and_narrow_the_interval() -> None:
     known = predict("large", past=Past(cost_ratios={"large": [2.0] * 9}))
     assert known.cost_usd.expected == pytest.approx(unknown.cost_usd.expected * 2.0, rel=0.1)
     assert width(known) < width(unknown)
+
+
+@pytest.mark.parametrize("first", ["small", "large"])
+def test_the_interval_of_two_queries_holds_nine_of_ten_batches_like_them(first: str) -> None:
+    draw, ladder = random.Random(1), {"small": 0.2, "medium": 0.1, "large": 0.0}
+    past = replace(JUDGED, cost_ratios={tier: [1.0] * 200 for tier in FLEET.tiers})  # the mean lengths are known
+    told = predict(first, first, total=2, past=past).cost_usd
+    usd = {tier.tier: tier.cost_usd / tier.calls for tier in predict(first, past=past).tiers}
+    held = 0
+    for _ in range(4_000):
+        spent = 0.0
+        for _ in range(2):
+            for tier in list(ladder)[list(ladder).index(first) :]:
+                # One answer's length over the estimate, as spread as it is: a standard deviation of 1.
+                spent += usd[tier] * draw.lognormvariate(-math.log(2) / 2, math.sqrt(math.log(2)))
+                if draw.random() >= ladder[tier]:
+                    break
+        held += told.low <= spent <= told.high
+    assert 0.85 < held / 4_000 < 0.97
 
 
 def test_plans_that_erred_to_both_sides_keep_the_interval_wide() -> None:
