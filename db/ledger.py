@@ -5,6 +5,7 @@ replayed when the connection is lost while a commit's reply was under way.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import count
@@ -168,8 +169,8 @@ class Ledger:
 
     async def conclude_many(self, conclusions: Sequence[Conclusion]) -> dict[int, tuple[str, State]]:
         """Concludes all in one statement; those that were fenced out are not in the result."""
-        moves = [_move_row(conclusion) for conclusion in conclusions]
-        results = [result.row() for conclusion in conclusions for result in conclusion.results]
+        moves = _move_rows(conclusions)
+        results = [result for conclusion in conclusions for result in conclusion.results]
         to_send = [one for one in conclusions if one.publish]
 
         async def committed_before() -> Sequence[Row[Any]]:
@@ -182,12 +183,12 @@ class Ledger:
             )
 
         rows = await self._run(
-            statement("conclude"), {"moves": _encode(moves), "results": _encode(results)}, replayed=committed_before
+            statement("conclude"), {"moves": _encode(moves), **_results(results)}, replayed=committed_before
         )
         return {row.id: (row.stage, State(row.state)) for row in rows}
 
     async def _record(self, results: Sequence[Result]) -> dict[int, bool]:
-        await self._named("conclude", moves="[]", results=_encode([result.row() for result in results]))
+        await self._named("conclude", moves="[]", **_results(results))
         return {result.sent.call_id: True for result in results}
 
     async def give_back(self, stage: str, ids: Sequence[int], *, wait_s: float = 0.0) -> int:
@@ -330,7 +331,32 @@ class Ledger:
                 lost = list(await replayed())
 
 
-def _move_row(conclusion: Conclusion) -> dict[str, Any]:
+def _move_rows(conclusions: Sequence[Conclusion]) -> list[dict[str, Any]]:
+    """The moves in order of id; those that may go into the broker's share of their stage are numbered."""
+    places: Counter[str] = Counter()
+    moves = []
+    for conclusion in sorted(conclusions, key=lambda one: one.query_id):
+        place = None
+        if conclusion.publish:
+            places[conclusion.to_stage] += 1
+            place = places[conclusion.to_stage]
+        moves.append(_said(_move_row(conclusion, place=place)))
+    return moves
+
+
+def _results(results: Sequence[Result]) -> dict[str, Any]:
+    """The results, and when the first and the last of their calls began: only those months are looked into."""
+    began = [result.sent.at for result in results]
+    rows = [_said(result.row()) for result in results]
+    return {"results": _encode(rows), "since": min(began, default=None), "until": max(began, default=None)}
+
+
+def _said(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is null, as is what is not there: Postgres reads each name of a row twice."""
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _move_row(conclusion: Conclusion, *, place: int | None = None) -> dict[str, Any]:
     move, why, answer = conclusion.move, conclusion.why, conclusion.answer
     rule = RULES[move]
     if conclusion.to_state not in rule.target:
@@ -344,13 +370,13 @@ def _move_row(conclusion: Conclusion) -> dict[str, Any]:
         "sources": _SOURCES[move],
         "to_stage": conclusion.to_stage,
         "to_state": conclusion.to_state.value,
-        "publish": conclusion.publish,
+        "place": place,
         "tier": answer.tier if answer else conclusion.tier,
         "prefers": conclusion.prefers,
-        "wait_s": conclusion.wait_s,
-        "attempts": conclusion.attempts,
-        "escalated": int(conclusion.escalated),
-        "final": conclusion.to_state in TERMINAL,
+        "wait_s": conclusion.wait_s or None,
+        "attempts": conclusion.attempts or None,
+        "escalated": int(conclusion.escalated) or None,
+        "final": conclusion.to_state in TERMINAL or None,
         "kind": why.kind,
         "move": move.value,
         "router": why.router,

@@ -1,10 +1,10 @@
 -- Everything that becomes of claimed queries: the move, its decision, the answer, and the result of each call.
 -- A move counts only at its stage, from its states, under its epoch; a call's result counts always.
+-- What is not given of a move is null, or nothing. `place` numbers those that may go into the broker, by stage.
 WITH moves AS (
-    SELECT m.*, row_number() OVER (PARTITION BY m.to_stage, m.publish ORDER BY m.query_id) AS place
-    FROM json_to_recordset(CAST(:moves AS json)) AS m (
+    SELECT * FROM json_to_recordset(CAST(:moves AS json)) AS m (
         query_id bigint, epoch integer, stage text, sources text[], to_stage text, to_state text,
-        publish boolean, tier text, prefers text, wait_s double precision, attempts integer, escalated integer,
+        place integer, tier text, prefers text, wait_s double precision, attempts integer, escalated integer,
         final boolean, kind text, move text, router text, score double precision,
         confidence double precision, propensity double precision, call_id bigint, reasons text[],
         detail jsonb, model text, accepted boolean, response json)
@@ -15,17 +15,17 @@ room AS MATERIALIZED (  -- else counted anew for each row that moves
     SELECT s.stage, greatest(s.depth_window / 2, 1) - (
         SELECT count(*) FROM queries AS q WHERE q.state = 'queued' AND q.stage = s.stage) AS places
     FROM stages AS s
-    WHERE s.stage IN (SELECT to_stage FROM moves WHERE publish)
+    WHERE s.stage IN (SELECT to_stage FROM moves WHERE place IS NOT NULL)
 ),
 moved AS (
     UPDATE queries AS q
     SET stage = m.to_stage,
-        state = CASE WHEN m.publish AND m.place <= coalesce(r.places, 0) THEN 'queued' ELSE m.to_state END,
+        state = CASE WHEN m.place <= r.places THEN 'queued' ELSE m.to_state END,
         tier = coalesce(m.tier, q.tier),
         prefers = CASE WHEN m.to_stage = q.stage THEN q.prefers ELSE m.prefers END,
         due_at = CASE WHEN m.wait_s > 0 THEN now() + make_interval(secs => m.wait_s) ELSE q.due_at END,
-        attempts = CASE WHEN m.to_stage = q.stage THEN q.attempts + m.attempts ELSE 0 END,
-        escalations = q.escalations + m.escalated,
+        attempts = CASE WHEN m.to_stage = q.stage THEN q.attempts + coalesce(m.attempts, 0) ELSE 0 END,
+        escalations = q.escalations + coalesce(m.escalated, 0),
         lease_until = NULL,
         needs_usd = CASE WHEN m.to_state = 'held' THEN CAST(m.detail ->> 'needs_usd' AS numeric) ELSE q.needs_usd END,
         yields = CASE WHEN m.to_state = 'held' THEN false ELSE q.yields END,
@@ -64,7 +64,9 @@ results AS (
 before AS (
     SELECT c.id, c.budget_ids, c.outcome, c.cost_usd, c.reserved_usd
     FROM results AS r JOIN calls AS c ON c.id = r.call_id AND c.created_at = r.at
-    WHERE c.id = ANY(ARRAY(SELECT call_id FROM results)) AND c.created_at >= (SELECT min(at) FROM results)
+    -- When they began is bound: the partitions of other months are then not even opened.
+    WHERE c.id = ANY(ARRAY(SELECT call_id FROM results))
+      AND c.created_at BETWEEN CAST(:since AS timestamptz) AND CAST(:until AS timestamptz)
       AND c.budget_ids <> '{}'
     FOR UPDATE OF c
 ),
@@ -90,7 +92,8 @@ settled AS (
         cost_usd = r.cost_usd, request_id = r.request_id, finish_reason = r.finish_reason,
         mean_logprob = r.mean_logprob, response = r.response, finished_at = now()
     FROM results AS r
-    WHERE c.id = ANY(ARRAY(SELECT call_id FROM results)) AND c.created_at >= (SELECT min(at) FROM results)
+    WHERE c.id = ANY(ARRAY(SELECT call_id FROM results))
+      AND c.created_at BETWEEN CAST(:since AS timestamptz) AND CAST(:until AS timestamptz)
       AND c.id = r.call_id AND c.created_at = r.at
       -- Budgets first: once a call is settled here, `before` would no longer see what it was.
       AND (SELECT count(*) FROM charged) >= 0
