@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import cycle
 from typing import Any
 
 CHARS_PER_TOKEN = 4
@@ -70,14 +71,14 @@ class Reply:
     finish: Finish = Finish.STOP
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    mean_logprob: float = -0.1
+    name: str = ""
+    """Names the reply in its id; the same question has the same."""
     cached_tokens: int = 0
     reasoning_tokens: int = 0
-    mean_logprob: float = -0.1
     tool_call: ToolCall | None = None
     recorded: bool = False
     """The text is a recording, returned verbatim and without the label inside."""
-    name: str = ""
-    """Names the reply in its id; the same question has the same."""
 
 
 def tokens_in(chars: int) -> int:
@@ -93,7 +94,7 @@ def spread_logprobs(text: str, mean: float, *, most: int = 16) -> list[tuple[str
     size = max(CHARS_PER_TOKEN, -(-len(text) // most))
     chunks = [text[at : at + size] for at in range(0, len(text), size)]
     below, above = round(1.2 * mean, 6), round(0.8 * mean, 6)
-    spread = [(chunk, below if index % 2 else above) for index, chunk in enumerate(chunks)]
+    spread = list(zip(chunks, cycle((above, below)), strict=False))
     if len(spread) % 2:
         spread[-1] = (chunks[-1], mean)
     return spread

@@ -7,11 +7,14 @@ analysis); `hidden` adds what comes from the text's hash, which no router can se
 import re
 from typing import Final
 
+from simulator.words import words_of
+
 _READ_CHARS: Final = 2000
 """Only so much of a prompt is read: a long one would cost more than the rest of the call."""
 
-_WORD: Final = re.compile(r"[^\W\d_]+")
 _SUM: Final = re.compile(r"\d\s*[-+*/^=]\s*\d|[∫∑√]")
+_DIGITS_AND_SIGNS: Final = bytes.maketrans(b"0123456789-+*/^=", b"0000000000++++++")
+_ASCII_SPACES: Final = bytes(code for code in range(128) if chr(code).isspace())
 
 _DEEP: Final = frozenset(
     [
@@ -44,7 +47,6 @@ _DEEP: Final = frozenset(
         "analysiere",
     ]
 )
-_DEEP_PHRASES: Final = ("step by step", "trade-off")
 _MATHS: Final = frozenset(
     [
         "integral",
@@ -60,26 +62,34 @@ _MATHS: Final = frozenset(
         "percent",
     ]
 )
-_MATHS_PHRASES: Final = ("how many", "how much")
+_MATHS_PHRASES: Final = re.compile(r"how m(?:any|uch)")
 _CODE: Final = frozenset(["python", "javascript", "rust", "golang", "sql", "regex", "function", "algorithm"])
-_CODE_PHRASES: Final = ("```", "def ", "unit test", "{\n", ";\n")
+_CODE_PHRASES: Final = re.compile(r"```|def |unit test|\{\n|;\n")
+_TELLING: Final = _DEEP | _MATHS | _CODE
 
 
 def visible(text: str) -> float:
     """What the text shows of its difficulty, from 0.15 to 1.4."""
     head = text[:_READ_CHARS].lower()
-    words = set(_WORD.findall(head))
-    deep = min(3, len(words & _DEEP) + sum(phrase in head for phrase in _DEEP_PHRASES))
-    maths = words & _MATHS or any(phrase in head for phrase in _MATHS_PHRASES) or _SUM.search(head)
-    code = words & _CODE or any(phrase in head for phrase in _CODE_PHRASES)
+    words = _TELLING.intersection(words_of(head))
+    deep = len(words & _DEEP) + ("step by step" in head) + ("trade-off" in head)
+    maths = words & _MATHS or _MATHS_PHRASES.search(head) or _has_sum(head)
+    code = words & _CODE or _CODE_PHRASES.search(head)
     return (
         0.15
         + 0.3 * min(1.0, len(text) / _READ_CHARS)
-        + 0.2 * deep
+        + 0.2 * min(3, deep)
         + (0.15 if maths else 0.0)
         + (0.15 if code else 0.0)
         + (0.05 if head.count("?") > 1 else 0.0)
     )
+
+
+def _has_sum(head: str) -> bool:
+    # For ASCII the same without the pattern: every digit as 0, every sign as +, no spaces.
+    if head.isascii():
+        return b"0+0" in head.encode().translate(_DIGITS_AND_SIGNS, _ASCII_SPACES)
+    return _SUM.search(head) is not None
 
 
 def hidden(text: str, *, draw: float) -> float:

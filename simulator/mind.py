@@ -30,6 +30,8 @@ _CHOICES: Final = re.compile(
     r"\s*:\s*([^\n.?;]{3,120}))",
     re.IGNORECASE,
 )
+_CHOICE_SIGNS: Final = (" or no", " or fal", "one of", " from")
+"""One is in the lower case of all that `_CHOICES` finds. None has i, k or s: ı, K and ſ pass for those there."""
 _JSON_IN_WORDS: Final = re.compile(
     r"\b(?:as|in|return|reply with|answer with|output|respond with|valid|only)\s+(?:an? |only )?json\b", re.IGNORECASE
 )
@@ -60,14 +62,7 @@ def _spoken(ask: Ask, text: str, chance: Draws, *, sure: bool) -> Reply:
     longest = None if ask.max_tokens is None else 4 * ask.max_tokens
     if longest is not None and len(text) > longest:
         text, finish = text[:longest], Finish.LENGTH
-    return Reply(
-        text,
-        finish=finish,
-        prompt_tokens=ask.prompt_tokens,
-        completion_tokens=tokens_in(len(text)),
-        mean_logprob=_logprob(chance, sure=sure),
-        name=chance.name,
-    )
+    return Reply(text, finish, ask.prompt_tokens, tokens_in(len(text)), _logprob(chance, sure=sure), chance.name)
 
 
 def _recalled(ask: Ask, text: str, chance: Draws) -> Reply:
@@ -140,9 +135,11 @@ def _plain_object(ask: Ask, label: str, *, sure: bool) -> dict[str, Any]:
 
 def _choices(text: str) -> list[str]:
     """The closed list of answers that the prompt names, or none. Only the list itself can be answered then."""
-    # The plain search first, as above: every list has a colon or an “or”.
-    found = _CHOICES.search(text) if ":" in text or " or " in text else None
-    if found is None:
+    # The plain searches first, as above: every list has a colon or an “or”, and a word that announces it.
+    if ":" not in text and " or " not in text:
+        return []
+    lower = text.lower()
+    if not any(sign in lower for sign in _CHOICE_SIGNS) or (found := _CHOICES.search(text)) is None:
         return []
     if found.group(1):
         return [found.group(1).lower(), found.group(2).lower()]

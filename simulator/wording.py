@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from simulator.words import words_of
+
 _GERMAN, _FRENCH, _SPANISH, _ENGLISH = "de", "fr", "es", "en"
 
 _MARKS: Final = {
@@ -21,8 +23,8 @@ _NAMES: Final = {
     "spanish": _SPANISH,
     "español": _SPANISH,
 }
+_TELLING: Final = frozenset(_NAMES).union(*_MARKS.values())
 _ASKED_FOR: Final = re.compile(rf"\b(?:in|into|auf|en)\s+({'|'.join(_NAMES)})\b")
-_WORD: Final = re.compile(r"[^\W\d_]+")
 
 _SURE: Final = {
     _ENGLISH: (
@@ -70,7 +72,7 @@ def sentence(model: str, text: str, *, sure: bool, draw: float) -> str:
     """An answer to ``text`` in its language (English, German, French, Spanish), sure or vague; ``draw`` chooses one."""
     language = _language(text[:_READ_CHARS])
     choices = (_SURE if sure else _VAGUE)[language]
-    return f"{label(model)} {choices[int(draw * len(choices))].format(topic=_topic(text))}"
+    return f"{label(model)} {choices[int(draw * len(choices))].replace('{topic}', _topic(text))}"
 
 
 def _topic(text: str) -> str:
@@ -80,8 +82,12 @@ def _topic(text: str) -> str:
 
 
 def _language(head: str) -> str:
-    words = set(_WORD.findall(head.lower()))
-    if words & _NAMES.keys() and (named := _ASKED_FOR.search(head.lower())) is not None:
+    lower = head.lower()
+    all_words = words_of(lower)
+    if _TELLING.isdisjoint(all_words):
+        return _ENGLISH
+    words = set(all_words)
+    if not words.isdisjoint(_NAMES) and (named := _ASKED_FOR.search(lower)) is not None:
         return _NAMES[named.group(1)]
     counts = {language: len(marks & words) for language, marks in _MARKS.items()}
     best = max(counts, key=counts.__getitem__)
