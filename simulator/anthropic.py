@@ -43,7 +43,7 @@ def read(body: Mapping[str, Any], _path_model: str) -> Ask:
     chars = sum(map(len, ruled))
     content: Any = None
     for message in messages:
-        if not isinstance(message, Mapping) or message.get("role") not in ("user", "assistant"):
+        if not isinstance(message, dict) or message.get("role") not in ("user", "assistant"):
             raise BadRequest("messages: a role must be user or assistant")
         content = message.get("content")
         texts = [content] if isinstance(content, str) else texts_of(content, where="content")
@@ -62,13 +62,13 @@ def _read_extras(ask: Ask, body: Mapping[str, Any], *, last: Any) -> None:
         ask.wants_json, ask.schema = True, mapping_at(shape, "schema") or None
     if tools := list_at(body, "tools"):
         ask.tools = tuple(
-            Tool(str(tool.get("name")), mapping_at(tool, "input_schema")) for tool in tools if isinstance(tool, Mapping)
+            Tool(str(tool.get("name")), mapping_at(tool, "input_schema")) for tool in tools if isinstance(tool, dict)
         )
         choice = mapping_at(body, "tool_choice")
         kind = choice.get("type")
         ask.tool_choice = str(choice.get("name")) if kind == "tool" else str(kind or "auto")
         ask.after_tool = isinstance(last, list) and any(
-            isinstance(part, Mapping) and part.get("type") == "tool_result" for part in last
+            isinstance(part, dict) and part.get("type") == "tool_result" for part in last
         )
 
 
@@ -113,4 +113,4 @@ def refuse(ask: Ask) -> tuple[int, dict[str, Any]]:
     return 200, write(ask, Reply("", finish=Finish.SAFETY, name="refused"))
 
 
-DIALECT: Final = Dialect(Protocol.ANTHROPIC, read, write, error, refuse, "request-id")
+DIALECT: Final = Dialect(Protocol.ANTHROPIC, read, write, error, refuse, b"request-id")

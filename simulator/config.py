@@ -79,8 +79,10 @@ class Profile:
     strength: Strength
     level: float
     price: Price | None
-    latency: Latency
-    limits: Limits
+    latency: Latency | None
+    """None: it answers at once."""
+    limits: Limits | None
+    """None: it has none."""
 
 
 def profile_of(model: str, config: Config) -> Profile:
@@ -94,12 +96,14 @@ def profile_of(model: str, config: Config) -> Profile:
     else:
         level = given
         strength = next((each for each in LEVELS if level <= LEVELS[each]), Strength.LARGE)
+    latency = _lookup(config.latency_by_model, model) or config.latency
+    limits = _lookup(config.limits, model)
     return Profile(
         strength=strength,
         level=level,
         price=_lookup(config.prices, model),
-        latency=_lookup(config.latency_by_model, model) or config.latency,
-        limits=_lookup(config.limits, model) or Limits(),
+        latency=None if latency.is_zero else latency,
+        limits=None if limits is None or not limits.any else limits,
     )
 
 

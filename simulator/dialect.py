@@ -58,7 +58,7 @@ class Dialect:
     """Trouble and message → the error body."""
     refuse: Callable[[Ask], tuple[int, dict[str, Any]]]
     """A safety refusal: status and body. It is free here: its usage is zero."""
-    request_id_header: str
+    request_id_header: bytes
 
 
 def texts_of(content: Any, *, where: str) -> list[str]:
@@ -74,7 +74,7 @@ def texts_of(content: Any, *, where: str) -> list[str]:
         raise BadRequest(f"{where} must be a string or a list of parts")
     found = []
     for part in content:
-        if not isinstance(part, Mapping):
+        if not isinstance(part, dict):
             raise BadRequest(f"{where} must hold objects")
         if isinstance(text := part.get("text"), str):
             found.append(text)
@@ -84,7 +84,7 @@ def texts_of(content: Any, *, where: str) -> list[str]:
 def mapping_at(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """The object under ``key``, or an empty one where it is absent or of another type."""
     value = body.get(key)
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def list_at(body: Mapping[str, Any], key: str) -> list[Any]:

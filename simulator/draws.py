@@ -11,7 +11,7 @@ from typing import Final
 _SPAN: Final = float(1 << 32)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Draws:
     """Sixteen uniform draws in [0, 1), four bytes each, from one 64-byte digest."""
 
@@ -38,11 +38,8 @@ def text_digest(text: str) -> bytes:
 
 def draws(seed: bytes, *parts: bytes) -> Draws:
     """The draws that belong to ``seed`` and ``parts``. Each part is hashed with its length: no two joins meet."""
-    whole = blake2b(key=seed)
-    for part in parts:
-        whole.update(len(part).to_bytes(4, "big"))
-        whole.update(part)
-    return Draws(whole.digest())
+    framed = b"".join([len(part).to_bytes(4, "big") + part for part in parts])
+    return Draws(blake2b(framed, key=seed).digest())
 
 
 def seed_key(seed: int) -> bytes:

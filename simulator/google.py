@@ -36,7 +36,7 @@ def read(body: Mapping[str, Any], path_model: str) -> Ask:
     chars = sum(map(len, ruled))
     parts: Any = None
     for content in contents:
-        if not isinstance(content, Mapping):
+        if not isinstance(content, dict):
             raise BadRequest("contents must hold objects")
         parts = content.get("parts")
         texts = texts_of(parts, where="parts")
@@ -58,7 +58,7 @@ def _read_extras(ask: Ask, body: Mapping[str, Any], *, last: Any) -> None:
     functions = [
         function
         for tool in list_at(body, "tools")
-        if isinstance(tool, Mapping)
+        if isinstance(tool, dict)
         for function in list_at(tool, "functionDeclarations")
     ]
     if functions:
@@ -68,7 +68,7 @@ def _read_extras(ask: Ask, body: Mapping[str, Any], *, last: Any) -> None:
         )
         ask.tool_choice = _tool_choice(mapping_at(mapping_at(body, "toolConfig"), "functionCallingConfig"))
         ask.after_tool = isinstance(last, list) and any(
-            isinstance(part, Mapping) and "functionResponse" in part for part in last
+            isinstance(part, dict) and "functionResponse" in part for part in last
         )
 
 
@@ -136,4 +136,4 @@ def refuse(ask: Ask) -> tuple[int, dict[str, Any]]:
     }
 
 
-DIALECT: Final = Dialect(Protocol.GOOGLE, read, write, error, refuse, "x-request-id")
+DIALECT: Final = Dialect(Protocol.GOOGLE, read, write, error, refuse, b"x-request-id")

@@ -26,6 +26,7 @@ _TYPES: Final = {
     Trouble.OVERLOADED: ("server_error", "overloaded"),
     Trouble.SAFETY: ("invalid_request_error", "content_filter"),
 }
+_NO_OTHERS: Final[tuple[()]] = ()
 
 
 def read(body: Mapping[str, Any], _path_model: str) -> Ask:
@@ -45,7 +46,7 @@ def read(body: Mapping[str, Any], _path_model: str) -> Ask:
     chars = 0
     role = None
     for message in messages:
-        if not isinstance(message, Mapping):
+        if not isinstance(message, dict):
             raise BadRequest("messages must hold objects")
         role = message.get("role")
         content = message.get("content")
@@ -73,14 +74,14 @@ def _read_extras(ask: Ask, body: Mapping[str, Any], *, last_role: Any) -> None:
         ask.wants_json = shape.get("type") in ("json_object", "json_schema")
         ask.schema = mapping_at(mapping_at(shape, "json_schema"), "schema") or None
     if tools := list_at(body, "tools"):
-        functions = [mapping_at(tool, "function") for tool in tools if isinstance(tool, Mapping)]
+        functions = [mapping_at(tool, "function") for tool in tools if isinstance(tool, dict)]
         ask.tools = tuple(Tool(str(each.get("name")), mapping_at(each, "parameters")) for each in functions if each)
         ask.tool_choice = _tool_choice(body.get("tool_choice"))
         ask.after_tool = last_role == "tool"
 
 
 def _tool_choice(choice: Any) -> str:
-    if isinstance(choice, Mapping):
+    if isinstance(choice, dict):
         return str(mapping_at(choice, "function").get("name") or "any")
     return {"required": "any", "none": "none"}.get(str(choice), "auto")
 
@@ -126,7 +127,7 @@ def write(ask: Ask, reply: Reply) -> dict[str, Any]:
 def _logprobs(reply: Reply) -> dict[str, Any]:
     tokens = spread_logprobs(reply.text, reply.mean_logprob)
     return {
-        "content": [{"token": t, "logprob": p, "bytes": None, "top_logprobs": []} for t, p in tokens],
+        "content": [{"token": t, "logprob": p, "bytes": None, "top_logprobs": _NO_OTHERS} for t, p in tokens],
         "refusal": None,
     }
 
@@ -142,4 +143,4 @@ def refuse(_ask: Ask) -> tuple[int, dict[str, Any]]:
     return STATUS[Trouble.SAFETY], error(Trouble.SAFETY, "the content filter refused the prompt")
 
 
-DIALECT: Final = Dialect(Protocol.OPENAI, read, write, error, refuse, "x-request-id")
+DIALECT: Final = Dialect(Protocol.OPENAI, read, write, error, refuse, b"x-request-id")

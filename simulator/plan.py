@@ -16,6 +16,6 @@ class Plan:
     body: bytes = field(repr=False)
     headers: bytes = JSON_HEADERS
     """Complete header lines."""
-    delay_s: float = 0.0
     call: Call | None = None
+    delay_s: float = 0.0
     fault: Fault | None = None

@@ -27,6 +27,8 @@ class Route:
     """A path, read. ``site`` and ``model`` are "" where the path names none."""
 
     dialect: Dialect
+    protocol: str
+    """The dialect's name as a plain string."""
     purpose: Purpose
     site: str = ""
     model: str = ""
@@ -42,7 +44,7 @@ def route_of(target: str) -> Route | None:
         return None
     dialect = DIALECTS[Protocol(found["protocol"])]
     purpose, model = _purpose(dialect.name, found["rest"])
-    return Route(dialect, purpose, found["site"] or "", model)
+    return Route(dialect, found["protocol"], purpose, found["site"] or "", model)
 
 
 def _purpose(protocol: Protocol, rest: str) -> tuple[Purpose, str]:

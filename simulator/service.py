@@ -18,7 +18,7 @@ from simulator.dialect import STATUS, Trouble
 from simulator.draws import draws, seed_key, text_digest
 from simulator.faults import Fault, FaultKind, FaultTable, RetryAfter, Target
 from simulator.http1 import Head
-from simulator.limits import Meter
+from simulator.limits import Limits, Meter
 from simulator.model_list import model_list
 from simulator.plan import JSON_HEADERS, Plan
 from simulator.replay import NotRecorded, Recordings, find
@@ -69,7 +69,7 @@ class Service:
     @property
     def looks_dead(self) -> bool:
         """Whether every connection must be closed at once."""
-        return self._faults.is_dead(self._clock())
+        return self._faults.kills_connections and self._faults.is_dead(self._clock())
 
     def apply(self, change: Change) -> None:
         """Replaces what ``change`` gives. A change of faults or limits starts their counters anew."""
@@ -134,7 +134,6 @@ class Service:
 
     def _answer(self, route: Route, head: Head, ask: Ask, digest: bytes, fault: Fault | None) -> Plan:
         profile = self._profile(ask.model)
-        in_flight = self.stats.of(ask.model).in_flight
         call = self._begin(route, head, model=ask.model, digest=digest)
         try:
             recorded = find(self._recordings, ask.text, profile.strength) if self._recordings else None
@@ -146,7 +145,7 @@ class Service:
         if fault is not None:
             reply = spoil_reply(fault.kind, ask, reply)
         self._count_usage(reply)
-        if profile.limits.any and (wait_s := self._over_limit(ask, profile, reply, in_flight)) is not None:
+        if profile.limits is not None and (wait_s := self._over_limit(ask, profile.limits, reply)) is not None:
             plan = _trouble(call, route, Trouble.RATE_LIMITED, "the model's rate limit is reached")
             plan.headers += _retry_after(RetryAfter.SECONDS, wait_s, now=self._wall_clock())
             return plan
@@ -174,17 +173,17 @@ class Service:
 
     def _begin(self, route: Route, head: Head, *, model: str, digest: bytes) -> Call:
         self._seq += 1
-        self.stats.begin(model=model, protocol=route.dialect.name.value, now=self._clock())
+        self.stats.begin(model=model, protocol=route.protocol, now=self._clock())
         call_id = head.header(b"x-pointsman-call")
         return Call(
-            seq=self._seq,
-            time=self._wall_clock(),
-            protocol=route.dialect.name.value,
-            site=route.site,
-            model=model,
-            text_sha=digest.hex()[:_SHOWN_SHA_CHARS],
-            call_id=None if call_id is None else call_id.decode("latin-1"),
-            in_flight=self.stats.in_flight,
+            self._seq,
+            self._wall_clock(),
+            route.protocol,
+            route.site,
+            model,
+            digest.hex()[:_SHOWN_SHA_CHARS],
+            None if call_id is None else call_id.decode("latin-1"),
+            self.stats.in_flight,
         )
 
     def _count_usage(self, reply: Reply) -> None:
@@ -194,16 +193,17 @@ class Service:
             reply.reasoning_tokens = self.config.reasoning_tokens
             reply.completion_tokens += self.config.reasoning_tokens
 
-    def _over_limit(self, ask: Ask, profile: Profile, reply: Reply, in_flight: int) -> float | None:
+    def _over_limit(self, ask: Ask, limits: Limits, reply: Reply) -> float | None:
         meter = self._meters.get(ask.model)
         if meter is None:
-            meter = self._meters[ask.model] = Meter(profile.limits)
+            meter = self._meters[ask.model] = Meter(limits)
         tokens = reply.prompt_tokens + reply.completion_tokens
-        return meter.admit(now=self._clock(), tokens=tokens, in_flight=in_flight)
+        others = self.stats.of(ask.model).in_flight - 1
+        return meter.admit(now=self._clock(), tokens=tokens, in_flight=others)
 
     def _latency_ms(self, ask: Ask, digest: bytes) -> float:
         latency = self._profile(ask.model).latency
-        if latency.is_zero:
+        if latency is None:
             return 0.0
         return latency.sample_ms(draws(self._seed, b"latency", ask.model.encode("utf-8", "surrogatepass"), digest))
 
@@ -240,8 +240,8 @@ def _bill(call: Call, reply: Reply, profile: Profile) -> None:
 
 
 def _said(call: Call, route: Route, body: bytes, *, status: int = 200) -> Plan:
-    request_id = f"{route.dialect.request_id_header}: req_sim_{call.seq}\r\n".encode()
-    return Plan(status, body, headers=JSON_HEADERS + request_id, call=call)
+    headers = b"%b%b: req_sim_%d\r\n" % (JSON_HEADERS, route.dialect.request_id_header, call.seq)
+    return Plan(status, body, headers, call)
 
 
 def _trouble(call: Call, route: Route, trouble: Trouble, message: str) -> Plan:
