@@ -20,6 +20,9 @@ SPAN = 20_000
 
 HASH_BYTES = 16
 
+VERSION = 2
+"""How a decision is hashed now (`seals.version`): 1 was over a JSON text of it, at twice the cost."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -57,9 +60,8 @@ async def seal_ended(engine: AsyncEngine) -> int:
 
 async def seal(engine: AsyncEngine, batch_id: int) -> int:
     """Seals what is unsealed of a batch. Returns how many decisions."""
-    (bounds,) = await _rows(
-        engine, "SELECT min(id) AS first, max(id) AS last FROM decisions WHERE batch_id = :id", id=batch_id
-    )
+    async with engine.connect() as connection:
+        bounds = (await connection.execute(statement("seal_bounds"), {"batch_id": batch_id})).one()
     sealed = 0
     if bounds.last is not None:
         start = max(bounds.first - 1, await _last_sealed(engine, batch_id))
@@ -79,7 +81,9 @@ async def verify(engine: AsyncEngine, batch_id: int) -> Audit:
     count, decisions, purged, last_id = 0, 0, False, 0
     known = hashlib.sha256(batch.handle.encode()).digest()
     for each in await _rows(
-        engine, "SELECT place, ids, row_hashes, hash FROM seals WHERE batch_id = :id ORDER BY place", id=batch_id
+        engine,
+        "SELECT place, ids, row_hashes, hash, version FROM seals WHERE batch_id = :id ORDER BY place",
+        id=batch_id,
     ):
         count += 1
         decisions += len(each.ids)
@@ -90,7 +94,7 @@ async def verify(engine: AsyncEngine, batch_id: int) -> Audit:
         elif each.hash != expected:
             findings.append(Finding(f"seal {each.place} does not follow from what it covers and the seal before it"))
         known = each.hash
-        found = await _between(engine, batch_id, first=last_id, last=each.ids[-1])
+        found = await _between(engine, batch_id, first=last_id, last=each.ids[-1], version=each.version)
         purged |= purged_at is not None and any(id_ not in found for id_ in each.ids)
         findings += _compare(each, found, may_be_gone=purged_at is not None)
         last_id = each.ids[-1]
@@ -122,16 +126,20 @@ def _compare(seal_row: Row[Any], found: Mapping[int, Row[Any]], *, may_be_gone: 
     return findings
 
 
-async def _between(engine: AsyncEngine, batch_id: int, *, first: int, last: int | None) -> dict[int, Row[Any]]:
+async def _between(
+    engine: AsyncEngine, batch_id: int, *, first: int, last: int | None, version: int = VERSION
+) -> dict[int, Row[Any]]:
     rows = await _rows(
         engine,
-        "SELECT d.id, pointsman_decision_hash(d) AS hash, p.custom_id FROM decisions AS d"
+        "SELECT d.id, p.custom_id, CASE CAST(:version AS integer) WHEN 1 THEN pointsman_decision_hash(d)"
+        " ELSE pointsman_decision_hash_2(d) END AS hash FROM decisions AS d"
         " LEFT JOIN prompts AS p ON p.query_id = d.query_id"
         " WHERE d.batch_id = :batch_id AND d.id > :first AND d.id <= coalesce(CAST(:last AS bigint), d.id)"
         " ORDER BY d.id",
         batch_id=batch_id,
         first=first,
         last=last,
+        version=version,
     )
     return {row.id: row for row in rows}
 

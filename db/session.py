@@ -35,7 +35,13 @@ def make_engine(
     options = " ".join(f"-c {name}={value}" for name, value in chosen.items())
     return create_async_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
-        connect_args={"options": options, "connect_timeout": 10, "application_name": "pointsman"},
+        connect_args={
+            "options": options,
+            "connect_timeout": 10,
+            "application_name": "pointsman",
+            # Whatever PGCLIENTENCODING says: seals hash values as they are sent.
+            "client_encoding": "utf8",
+        },
         isolation_level="AUTOCOMMIT",
         pool_size=pool_size,
         max_overflow=4,

@@ -277,6 +277,13 @@ seals = Table(
     ),
     Column("hash", LargeBinary, nullable=False, comment="SHA-256 over the seal before, the ids and the row hashes"),
     Column("sealed_at", _MOMENT, nullable=False, server_default=_NOW),
+    Column(
+        "version",
+        SmallInteger,
+        nullable=False,
+        server_default="1",
+        comment="how its decisions were hashed: 1 by a text of each, 2 by its values",
+    ),
 )
 
 kept_calls = Table(

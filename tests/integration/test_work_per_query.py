@@ -46,3 +46,17 @@ def test_a_group_of_conclusions_counts_the_window_once(on_bench: OnBench) -> Non
         assert read < 3 * IN_THE_BROKER
 
     on_bench(story)
+
+
+def test_where_a_batch_begins_is_asked_of_its_own_decisions(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.rows(
+            "INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, reasons)"
+            " SELECT CASE WHEN n <= 20000 THEN 1 ELSE 2 END, n, 1, 'route', 'advance', 'route', 'small', 'ready', '{}'"
+            " FROM generate_series(1, 20200) AS n"
+        )
+        # Had it to be the least id of all that are in the batch, the planner would walk the key through the others.
+        read = await rows_read(bench, "seal_bounds", {"batch_id": 2})
+        assert 200 <= read < 1_000
+
+    on_bench(story)
