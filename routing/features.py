@@ -1,11 +1,13 @@
 """Cheap features of a query: what can be told from its text in some ten microseconds."""
 
 import re
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from routing import sign
 from routing.disguise import is_disguised, unmask
-from routing.language import UNKNOWN, guess, has_other_script, words_of
-from routing.lexicon import Sign, Signs, tally
+from routing.language import UNKNOWN, guess, has_other_script, is_beyond_latin, latin_language, latin_words_of, words_of
+from routing.lexicon import Signs, tally
 from routing.opinion import GENERAL
 from routing.query import Query
 
@@ -24,9 +26,11 @@ _LIST_MARK: Final = re.compile(r"^[ \t]*(?:[-*•]|\d{1,2}[.)]|\(?[a-h]\))[ \t]"
 _CHOICE_MARK: Final = re.compile(r"^[ \t]*\(?[A-E][.):][ \t]", re.MULTILINE)
 _LATEX: Final = re.compile(r"\\(?:frac|sum|int|prod|sqrt|lim|alpha|beta|theta|mathbb|begin|left|cdot|le|ge|\(|\[)|\$\$")
 _MATHS_SIGN: Final = re.compile("[∑∫√≤≥≠∞∂∇∈∀∃π×÷±²³]")
-_LENGTH: Final = re.compile(r"(\d{1,5})[- ]+\w{0,12} ?(?:word|wört|wort|mots|palabras|sentence|paragraph|page|seite)")
+_LENGTH: Final = re.compile(r"(\d\d{0,4})[- ]+\w{0,12} ?(?:word|wört|wort|mots|palabras|sentence|paragraph|page|seite)")
 _CODE_SIGNS: Final = ("```", "=>", "();", "</", "&&", "};")
 _CODE_WORDS: Final = ("def ", "#include", "function(", "console.", "select ", "import ", "public ", "return ", "const ")
+_UNMARKED: Final = bytes(code for code in range(256) if chr(code) not in "`;>&<=^\\$[")
+"""Every byte but those of the characters without which no sign of code, of mathematics or of a role can be there."""
 _ROLE_SIGNS: Final = ("<|", "[inst", "</query", "<query", "</system", "<system")
 _ROLE_WORDS: Final = ("system:", "assistant:", '"tier"', "'tier'", '"role"', "system prompt")
 _PHRASES: Final = (
@@ -60,7 +64,7 @@ class Features(NamedTuple):
     words: tuple[str, ...]
     """The words that were read, lower case, in order."""
     signs: Signs
-    """How many of them, each once, are which `Sign`; system text included."""
+    """How many of them, each once, are which `sign`; system text included."""
     language: str
     questions: int
     numbers: int
@@ -85,38 +89,44 @@ class Features(NamedTuple):
     clipped: bool
     """The middle of the text was not read."""
 
+    def __repr__(self) -> str:
+        """Without the words, which are the user's."""
+        return f"Features(tokens={self.tokens}, language={self.language!r}, signs={tuple(self.signs)})"
+
 
 def features_of(query: Query) -> Features:
     """The features of ``query``. Its system text counts for the instruction words, not for the language."""
-    text, clipped = _excerpt(query.text)
-    disguised = not text.isascii() and is_disguised(text)
-    if disguised:
+    text = query.text
+    if clipped := len(text) > SCAN_CHARS:
+        text = _excerpt(text)
+    # What most texts have nothing of is asked for once, and then looked for only where there is any of it.
+    strange = is_beyond_latin(text)
+    if disguised := strange and is_disguised(text):
         text = unmask(text)
     lower = text.lower()
-    words = tuple(words_of(lower))
-    different = set(words)
-    own = tally(different)
-    signs = own if not query.system else _with_system(different, query.system)
-    code_marks, maths_marks = _code_marks(lower, own), _maths_marks(text)
+    marked = bool(text.encode("utf-8", "surrogatepass").translate(None, _UNMARKED))
+
+    words = tuple(words_of(text) if strange else latin_words_of(text))
+    own = tally(words)
+    signs = own if not query.system else _with_system(words, query.system)
+    stop_words = own[sign.EN :]
+    language = guess(text, words, stop_words) if strange else latin_language(words, stop_words)
+    questions = text.count("?") + text.count("？") if strange else text.count("?")
+    numbers = sum(map(str.isdigit, words))
+    parts, choices = _items(text) if "\n" in text else (0, 0)
+    phrases = sum(map(lower.__contains__, _PHRASES)) if own[sign.PHRASE] else 0
+    code_marks = _code_marks(lower, own) if marked or own[sign.KEYWORD] else 0
+    has_code = code_marks + signs[sign.CODE] >= 2
+    maths_marks = _maths_marks(text) if marked or strange else 0
+    has_maths = maths_marks + signs[sign.MATHS] >= 2
+    output_words = _output_words(lower) if own[sign.LENGTH] else 0
+    wary = disguised or ((marked or own[sign.BAIT] > 0) and _is_wary(lower, own))
+    other_script = strange and has_other_script(text)
+    # By place, as keywords would take as long again as all of the conditions above.
     return Features(
-        tokens=query.prompt_tokens,
-        words=words,
-        signs=signs,
-        language=guess(text, different, own),
-        questions=text.count("?") + (0 if text.isascii() else text.count("？")),
-        numbers=sum(map(str.isdigit, words)),
-        parts=len(_LIST_MARK.findall(text)) if "\n" in text else 0,
-        choices=len(_CHOICE_MARK.findall(text)) if "\n" in text else 0,
-        phrases=sum(map(lower.__contains__, _PHRASES)) if own[Sign.PHRASE] else 0,
-        code_marks=code_marks,
-        has_code=code_marks + signs[Sign.CODE] >= 2,
-        maths_marks=maths_marks,
-        has_maths=maths_marks + signs[Sign.MATHS] >= 2,
-        output_words=_output_words(lower) if own[Sign.LENGTH] else 0,
-        wary=disguised or _is_wary(lower, own),
-        other_script=not text.isascii() and has_other_script(text),
-        clipped=clipped,
-    )
+        query.prompt_tokens, words, signs, language, questions, numbers, parts, choices, phrases,
+        code_marks, has_code, maths_marks, has_maths, output_words, wary, other_script, clipped,
+    )  # fmt: skip
 
 
 def category_of(features: Features, query: Query) -> str:
@@ -134,22 +144,23 @@ def category_of(features: Features, query: Query) -> str:
     return GENERAL
 
 
-def _excerpt(text: str) -> tuple[str, bool]:
-    if len(text) <= SCAN_CHARS:
-        return text, False
+def _excerpt(text: str) -> str:
     half = SCAN_CHARS // 2
-    return f"{text[:half]}\n{text[-half:]}", True
+    return f"{text[:half]}\n{text[-half:]}"
 
 
-def _with_system(different: set[str], system: str) -> Signs:
-    return tally(different.union(words_of(system[:SYSTEM_SCAN_CHARS].lower())))
+def _with_system(words: Sequence[str], system: str) -> Signs:
+    return tally([*words, *words_of(system[:SYSTEM_SCAN_CHARS])])
+
+
+def _items(text: str) -> tuple[int, int]:
+    """Items of lists, and answers to choose from."""
+    return len(_LIST_MARK.findall(text)), len(_CHOICE_MARK.findall(text))
 
 
 def _code_marks(lower: str, signs: Signs) -> int:
-    # One character is found much faster than two: most texts have none of these.
-    signed = "`" in lower or ";" in lower or ">" in lower or "&" in lower or "</" in lower
-    marks = sum(map(lower.__contains__, _CODE_SIGNS)) if signed else 0
-    return marks + sum(map(lower.__contains__, _CODE_WORDS)) if signs[Sign.KEYWORD] else marks
+    marks = sum(map(lower.__contains__, _CODE_SIGNS))
+    return marks + sum(map(lower.__contains__, _CODE_WORDS)) if signs[sign.KEYWORD] else marks
 
 
 def _maths_marks(text: str) -> int:
@@ -179,10 +190,10 @@ def _output_words(lower: str) -> int:
 def _is_wary(lower: str, signs: Signs) -> bool:
     if ("<" in lower or "[" in lower) and any(map(lower.__contains__, _ROLE_SIGNS)):
         return True
-    bait = signs[Sign.BAIT]
+    bait = signs[sign.BAIT]
     if bait == 0:
         return False
-    if (signs[Sign.ROUTER] > 0 and bait >= 2) or any(map(lower.__contains__, _ROLE_WORDS)):
+    if (signs[sign.ROUTER] > 0 and bait >= 2) or any(map(lower.__contains__, _ROLE_WORDS)):
         return True
     return any(map(lower.__contains__, _SELF_ASSESSMENT_STEMS)) and _SELF_ASSESSMENT.search(lower) is not None
 

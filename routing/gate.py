@@ -8,10 +8,11 @@ behind a hard question makes it an easy one; and a text that speaks to the route
 from dataclasses import dataclass
 from typing import Final
 
+from routing import sign
 from routing.features import LONG_CONTEXT_TOKENS, LONG_TOKENS, Features, category_of, features_of
 from routing.fleet import Fleet
 from routing.language import UNKNOWN
-from routing.lexicon import INSTRUCTION_LANGUAGES, Sign
+from routing.lexicon import INSTRUCTION_LANGUAGES
 from routing.opinion import Opinion
 from routing.plain import CONFIDENCE, plain_case
 from routing.query import Query
@@ -73,11 +74,11 @@ def difficulty(features: Features, query: Query) -> float:
     signs = features.signs
     score = 0.2
     # Most of it is zero for most queries, and nothing is reckoned for what is not there.
-    if signs[Sign.PROOF]:
+    if signs[sign.PROOF]:
         score += 0.3
-    if strong := signs[Sign.STRONG]:
+    if strong := signs[sign.STRONG]:
         score += 0.16 * min(strong, 3)
-    if mild := signs[Sign.MILD]:
+    if mild := signs[sign.MILD]:
         score += 0.08 * min(mild, 3)
     if features.phrases:
         score += 0.14 * min(features.phrases, 2)
@@ -85,7 +86,7 @@ def difficulty(features: Features, query: Query) -> float:
         score += 0.15
     if features.has_maths:
         score += 0.15
-    if constraints := signs[Sign.CONSTRAINT]:
+    if constraints := signs[sign.CONSTRAINT]:
         score += 0.03 * min(constraints, 5)
     if features.parts:
         score += 0.03 * min(features.parts, 5)
@@ -95,10 +96,10 @@ def difficulty(features: Features, query: Query) -> float:
         score += 0.04 * min(features.questions - 1, 3)
     if query.turns != 1:
         score += 0.04 * min(query.turns - 1, 3)
-    score += 0.1 * min(features.tokens / LONG_TOKENS, 1.0)
+    score += 0.1 * (features.tokens / LONG_TOKENS) if features.tokens < LONG_TOKENS else 0.1
     if features.output_words >= 400:
         score += 0.1
-    return min(score, 1.0)
+    return score if score < 1.0 else 1.0
 
 
 def expected_completion_tokens(features: Features, query: Query) -> int:
@@ -106,7 +107,7 @@ def expected_completion_tokens(features: Features, query: Query) -> int:
     if features.output_words:
         tokens = round(features.output_words * 1.35)
     else:
-        tokens = 200 + 60 * min(features.signs[Sign.STRONG] + features.signs[Sign.MILD] + features.parts, 8)
+        tokens = 200 + 60 * min(features.signs[sign.STRONG] + features.signs[sign.MILD] + features.parts, 8)
     return min(tokens, query.max_tokens) if query.max_tokens else tokens
 
 
@@ -123,13 +124,13 @@ def _special(features: Features, query: Query) -> str | None:
 def _hard(features: Features) -> tuple[float, str] | None:
     """Confidence and reason, where the text plainly asks for the largest tier."""
     signs = features.signs
-    if signs[Sign.PROOF] and (features.has_maths or features.phrases or signs[Sign.PROOF] >= 2):
+    if signs[sign.PROOF] and (features.has_maths or features.phrases or signs[sign.PROOF] >= 2):
         return 0.95, "a proof or a derivation"
-    if features.has_code and signs[Sign.BUILD] and (signs[Sign.STRONG] or features.tokens >= 250):
+    if features.has_code and signs[sign.BUILD] and (signs[sign.STRONG] or features.tokens >= 250):
         return 0.93, "code to be designed or mended"
-    asked = signs[Sign.STRONG] + signs[Sign.MILD]
-    if signs[Sign.STRONG] and asked >= 2 and (features.parts >= 3 or features.phrases or asked >= 4):
+    asked = signs[sign.STRONG] + signs[sign.MILD]
+    if signs[sign.STRONG] and asked >= 2 and (features.parts >= 3 or features.phrases or asked >= 4):
         return 0.92, "several steps of analysis"
-    if signs[Sign.PROOF]:
+    if signs[sign.PROOF]:
         return (0.93 if _PROOF_VERBS.intersection(features.words[:6]) else 0.8), "a word of proof or derivation"
     return None

@@ -6,14 +6,13 @@ validator had to leave out, and rejects nothing. They hold nothing of the answer
 """
 
 import math
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
+from routing import sign
 from routing.fleet import Tier
 from routing.language import UNKNOWN, language_of, words_of
-from routing.lexicon import Sign, tally
+from routing.lexicon import tally
 from routing.outcome import Completion
 from routing.pattern import Unchecked, matches
 from routing.query import Expectation, Query
@@ -28,11 +27,8 @@ GROUNDED_FROM_WORDS: Final = 5
 
 LANGUAGE_FROM_WORDS: Final = 12
 
-_WORD: Final = re.compile(r"\w+")
 
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Whether an answer stands, and why not (or what could not be checked)."""
 
     accepted: bool
@@ -62,7 +58,7 @@ def judge(
     completion: Completion, query: Query, *, tier: Tier, p_right: float | None = None, is_top: bool = False
 ) -> Verdict:
     """The verdict on ``completion``. ``is_top``: no tier is above, so that confidence alone never rejects."""
-    findings = list(_findings(completion, query, is_top=is_top))
+    findings = _findings(completion, query, is_top=is_top)
     wrong = [finding.reason for finding in findings if finding.rejects]
     notes = [finding.reason for finding in findings if not finding.rejects]
     confidence, source = confidence_of(completion, p_right)
@@ -90,8 +86,7 @@ def confidence_of(completion: Completion, p_right: float | None) -> tuple[float 
     return None, "none"
 
 
-@dataclass(frozen=True, slots=True)
-class _Finding:
+class _Finding(NamedTuple):
     reason: str
     rejects: bool = True
     usable: bool = False
@@ -102,54 +97,50 @@ def _unchecked(what: str) -> _Finding:
     return _Finding(f"unchecked: {what}", rejects=False)
 
 
-def _findings(completion: Completion, query: Query, *, is_top: bool) -> Iterator[_Finding]:
+def _findings(completion: Completion, query: Query, *, is_top: bool) -> Sequence[_Finding]:
     """What the validators find. An answer that calls tools says what it has to say by the calls."""
     text = completion.text.strip()
+    is_cut = completion.finish_reason == "length"
     if completion.finish_reason == "content_filter":
-        yield _Finding("refusal: filtered by the provider")
-        return
+        return [_Finding("refusal: filtered by the provider")]
     if completion.has_tool_calls:
-        if completion.finish_reason == "length":
-            yield _Finding("truncated: in a tool call")
-        return
+        return [_Finding("truncated: in a tool call")] if is_cut else []
     if not text:
-        yield _Finding("empty")
-        return
-    shape = list(_shape(text, query.expects))
-    if completion.finish_reason == "length":
-        yield from _truncated(query, shape, is_top=is_top)
-    yield from shape
+        return [_Finding("empty")]
+    expects = query.expects
+    shape = _shape(text, expects)
+    findings = [*_truncated(query, shape, is_top=is_top), *shape] if is_cut else shape
     if is_refusal(text):
-        yield _Finding("refusal")
-        return
-    if not query.expects.json_object and query.expects.json_schema is None and not query.expects.choices:
-        yield from _grounded(text, query)
-        yield from _language(text, query)
+        return [*findings, _Finding("refusal")]
+    if expects.json_object or expects.json_schema is not None or expects.choices:
+        return findings
+    return [*findings, *_grounded(text, query), *_language(text, query)]
 
 
-def _truncated(query: Query, shape: Sequence[_Finding], *, is_top: bool) -> Iterator[_Finding]:
+def _truncated(query: Query, shape: Sequence[_Finding], *, is_top: bool) -> Sequence[_Finding]:
     asks_shape = query.expects != Expectation(context=query.expects.context)
     if asks_shape and not shape:
         # Whole by its shape: a label of one token under max_tokens = 1 also ends by length.
-        return
+        return []
     if is_top and query.max_tokens:
         # The user's own cap would cut it again, and no tier is left that might be briefer.
-        yield _Finding(f"truncated: by the query's own cap of {query.max_tokens} tokens", rejects=False)
-        return
-    yield _Finding("truncated")
+        return [_Finding(f"truncated: by the query's own cap of {query.max_tokens} tokens", rejects=False)]
+    return [_Finding("truncated")]
 
 
-def _shape(text: str, expects: Expectation) -> Iterator[_Finding]:
+def _shape(text: str, expects: Expectation) -> list[_Finding]:
+    found = []
     if expects.choices and text not in {choice.strip() for choice in expects.choices}:
-        yield _Finding(f"choices: none of the {len(expects.choices)} that were asked for")
+        found.append(_Finding(f"choices: none of the {len(expects.choices)} that were asked for"))
     if expects.regex is not None:
         try:
             if not matches(expects.regex, text):
-                yield _Finding("shape: not of the regular expression")
+                found.append(_Finding("shape: not of the regular expression"))
         except Unchecked as why:
-            yield _unchecked(f"regular expression ({why})")
+            found.append(_unchecked(f"regular expression ({why})"))
     if expects.json_object or expects.json_schema is not None:
-        yield from _json(text, expects)
+        found.extend(_json(text, expects))
+    return found
 
 
 def _json(text: str, expects: Expectation) -> Iterator[_Finding]:
@@ -168,32 +159,38 @@ def _json(text: str, expects: Expectation) -> Iterator[_Finding]:
             yield _unchecked(unchecked)
 
 
-def _grounded(text: str, query: Query) -> Iterator[_Finding]:
+def _grounded(text: str, query: Query) -> Sequence[_Finding]:
     """Lexical overlap only: it sees words from nowhere, not a false claim in the context's words."""
     if not query.expects.context:
-        return
+        return ()
     said = _content_words(text)
     if len(said) < GROUNDED_FROM_WORDS:
-        return
+        return ()
     given = _content_words(query.expects.context) | _content_words(query.text)
     share = len(said & given) / len(said)
-    if share < GROUNDED_SHARE:
-        yield _Finding(f"ungrounded: {share:.0%} of its words are the context's (lexical overlap)", usable=True)
+    if share >= GROUNDED_SHARE:
+        return ()
+    return [_Finding(f"ungrounded: {share:.0%} of its words are the context's (lexical overlap)", usable=True)]
 
 
 def _content_words(text: str) -> set[str]:
     """Numbers, and the first six letters of words of four or more, so that inflection does not matter."""
-    words = _WORD.findall(text.lower())
-    return {word[:6] for word in words if len(word) >= 4 or word.isdigit()}
+    return {word[:6] for word in words_of(text) if len(word) >= 4 or word.isdigit()}
 
 
-def _language(text: str, query: Query) -> Iterator[_Finding]:
+def _language(text: str, query: Query) -> Sequence[_Finding]:
     """Another language than the question's, where both are plain and no other was asked for."""
-    if "```" in text or (text.isascii() and len(words_of(text[:2000])) < LANGUAGE_FROM_WORDS):
-        return
+    if "```" in text or (text.isascii() and _is_brief(text)):
+        return ()
     ours = language_of(text)
     if ours == UNKNOWN or (theirs := language_of(query.text)) in (ours, UNKNOWN):
-        return
-    asked = set(words_of(f"{query.text} {query.system}".lower()))
-    if len(asked) >= GROUNDED_FROM_WORDS and not tally(asked)[Sign.FOREIGN]:
-        yield _Finding(f"language: {ours} for a question in {theirs}", usable=True)
+        return ()
+    asked = set(words_of(f"{query.text} {query.system}"))
+    if len(asked) < GROUNDED_FROM_WORDS or tally(asked)[sign.FOREIGN]:
+        return ()
+    return [_Finding(f"language: {ours} for a question in {theirs}", usable=True)]
+
+
+def _is_brief(text: str) -> bool:
+    # Nearly always it takes so many characters, each word with a gap, to see it, and no more.
+    return len(words_of(text[:200])) < LANGUAGE_FROM_WORDS and len(words_of(text[:2000])) < LANGUAGE_FROM_WORDS

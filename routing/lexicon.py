@@ -4,67 +4,33 @@ The instruction words are in English, German, French and Spanish; other language
 recognised only as such. All words are lower case, and each counts once per query.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-
-class Sign:
-    """What a word is a sign of. Plain numbers: the gate looks up forty of them, and an enum's take 0.1 µs each."""
-
-    PROOF: Final = 0
-    """Asks for a proof or a derivation."""
-    STRONG: Final = 1
-    """Asks for work that takes several steps of thought."""
-    MILD: Final = 2
-    """Asks for an explanation or a judgement."""
-    BUILD: Final = 3
-    """Asks for something to be made or mended; hard where it is about code."""
-    CODE: Final = 4
-    MATHS: Final = 5
-    CONSTRAINT: Final = 6
-    LENGTH: Final = 7
-    """A unit in which the length of an answer is given."""
-    ROUTER: Final = 8
-    """Speaks of the machinery that routes queries."""
-    BAIT: Final = 9
-    """Says how a query should be treated; together with a ROUTER word it speaks to the router."""
-    PHRASE: Final = 10
-    """Part of a phrase that asks for care; the phrase itself is looked for only then."""
-    KEYWORD: Final = 11
-    """A programming language's keyword; whether it is code shows in what is around it."""
-    FOREIGN: Final = 12
-    """Names a language, or asks for a translation."""
-    EN: Final = 13
-    DE: Final = 14
-    FR: Final = 15
-    ES: Final = 16
-    IT: Final = 17
-    PT: Final = 18
-    NL: Final = 19
-
+from routing import sign
 
 LANGUAGES: Final[tuple[tuple[int, str], ...]] = (
-    (Sign.EN, "en"),
-    (Sign.DE, "de"),
-    (Sign.FR, "fr"),
-    (Sign.ES, "es"),
-    (Sign.IT, "it"),
-    (Sign.PT, "pt"),
-    (Sign.NL, "nl"),
+    (sign.EN, "en"),
+    (sign.DE, "de"),
+    (sign.FR, "fr"),
+    (sign.ES, "es"),
+    (sign.IT, "it"),
+    (sign.PT, "pt"),
+    (sign.NL, "nl"),
 )
-"""Languages in Latin script; their signs are stop words."""
+"""Languages in Latin script; their signs are stop words, and the last ones, in this order."""
 
 INSTRUCTION_LANGUAGES: Final = frozenset({"en", "de", "fr", "es"})
 """Languages whose instruction words are listed here; in any other the gate is in doubt."""
 
 _WORDS: Final[dict[int, str]] = {
-    Sign.PROOF: """
+    sign.PROOF: """
         prove proof proofs proven derive derivation derivations disprove theorem lemma corollary induction
         beweise beweis beweisen widerlege herleiten herleitung satz
         prouve prouver prouvez démontre démontrer démontrez démonstration théorème lemme
         demuestra demostrar demuestre demostración teorema
     """,
-    Sign.STRONG: """
+    sign.STRONG: """
         analyse analyze analysis analyses analyzing analysing optimise optimize optimisation optimization design
         architect architecture critique synthesise synthesize strategy strategic tradeoff tradeoffs simulate
         diagnose rigorous rigorously formulate hypothesis hypotheses counterexample algorithm complexity
@@ -72,7 +38,7 @@ _WORDS: Final[dict[int, str]] = {
         analyser analysez optimiser optimisez conçois concevoir concevez stratégie algorithme
         analiza analizar analice optimiza optimizar diseña diseñar diseñe estrategia arquitectura algoritmo
     """,
-    Sign.MILD: """
+    sign.MILD: """
         explain why compare comparison contrast evaluate assess justify discuss argue interpret infer reason
         reasoning deduce recommend plan essay research investigate examine elaborate thorough thoroughly
         comprehensive detailed pros cons implications consequences solve
@@ -83,14 +49,14 @@ _WORDS: Final[dict[int, str]] = {
         explica explicar explique compara comparar evalúa evaluar justifica justificar discute detallado
         resuelve resolver razona
     """,
-    Sign.BUILD: """
+    sign.BUILD: """
         design implement implementation refactor refactoring debug develop build optimise optimize architect
         rewrite port migrate fix write program create review
         implementiere implementieren entwickle entwickeln schreibe programmiere behebe
         implémente implémenter développe développer écris écrire programme corrige
         implementa implementar desarrolla desarrollar escribe escribir programa
     """,
-    Sign.CODE: """
+    sign.CODE: """
         python javascript typescript java golang rust redis kafka grpc kotlin haskell sql postgres postgresql mysql
         sqlite regex regexp code coding codebase function functions method class classes api apis endpoint database
         schema algorithm compiler compile runtime segfault traceback stacktrace exception thread threads mutex
@@ -98,7 +64,7 @@ _WORDS: Final[dict[int, str]] = {
         microservices backend frontend recursion recursive leetcode funktion klasse datenbank quelltext quellcode
         fonction classe función clase código
     """,
-    Sign.MATHS: """
+    sign.MATHS: """
         equation equations integral integrate derivative differentiate theorem matrix matrices eigenvalue
         eigenvalues vector polynomial polynomials probability modulo prime primes calculus algebra geometry
         trigonometry triangle logarithm combinatorics permutations variance topology manifold isomorphism
@@ -107,22 +73,22 @@ _WORDS: Final[dict[int, str]] = {
         équation intégrale dérivée matrice probabilité calcule calculer triangle
         ecuación derivada matriz probabilidad calcula calcular triángulo
     """,
-    Sign.CONSTRAINT: """
+    sign.CONSTRAINT: """
         must should only exactly without least ensure avoid never always except unless between maximum minimum
         requirements constraints given assuming assume respectively
         muss müssen genau ohne mindestens höchstens immer niemals außer
         doit doivent exactement sans moins toujours jamais sauf
         debe deben exactamente sin menos siempre nunca excepto
     """,
-    Sign.LENGTH: """
+    sign.LENGTH: """
         word words sentence sentences paragraph paragraphs page pages bullet bullets lines
         wort wörter wörtern sätze sätzen absätze seiten mots phrases paragraphes palabras frases párrafos páginas
     """,
-    Sign.ROUTER: """
+    sign.ROUTER: """
         router routers routing route routed tier tiers pointsman dispatcher classifier escalate escalation
         cheapest smallest difficulty stufe schwierigkeit routeur difficulté niveau enrutador nivel gpt llm mini
     """,
-    Sign.BAIT: """
+    sign.BAIT: """
         small smaller smallest medium large cheap cheaper cheapest model models mini haiku flash confidence difficulty
         easy trivial simple simplest basic override ignore disregard forget instruction instructions request query
         prompt system assistant role tier tiers send oublie olvida vergiss assign label choose select answer treat mark
@@ -130,12 +96,12 @@ _WORDS: Final[dict[int, str]] = {
         petit petite facile simple modèle requête ignore instructions
         pequeño pequeña fácil sencillo modelo consulta ignora instrucciones
     """,
-    Sign.PHRASE: """
+    sign.PHRASE: """
         step trade depth detail work show such schritt étape paso zeige montrer montrez démontre muestra cons leite
         line root
     """,
-    Sign.KEYWORD: "def include function console select import public class return const var",
-    Sign.FOREIGN: """
+    sign.KEYWORD: "def include function console select import public class return const var",
+    sign.FOREIGN: """
         translate translation translated english german french spanish italian portuguese russian chinese japanese
         arabic dutch mandarin korean polish turkish latin hindi swedish greek hebrew thai ukrainian vietnamese
         übersetze übersetzen übersetzung deutsch englisch französisch spanisch italienisch
@@ -145,51 +111,51 @@ _WORDS: Final[dict[int, str]] = {
         traduci tradurre traduzione inglese tedesco francese spagnolo
         traduza traduzir tradução inglês alemão francês espanhol português
     """,
-    Sign.EN: """
+    sign.EN: """
         the is are was were what which who how why when where does do can could would of to and in for with that
         this it my your please an from about have has you me be not or if a at on by as into some any all one two
         three their his her we they i there then than so also after before over been did had it its these those
         write give list explain find make say turn tell show describe create answer only
     """,
-    Sign.DE: """
+    sign.DE: """
         der die das ist sind und nicht ein eine einen einem wie was wer wo warum mit für auf von zu den dem im ich
         du mir mich bitte kann wird welche welcher welches bei auch oder dass sich es
         schreibe nenne gib erkläre zeige viele aus nur
     """,
-    Sign.FR: """
+    sign.FR: """
         le la les est sont et un une des du que qui quoi comment pourquoi avec pour dans sur de ce cette ces je tu
         vous moi pas au aux quel quelle il elle nous ou à donne écris
         explique combien sont cette quelles quels
     """,
-    Sign.ES: """
+    sign.ES: """
         el la los las es son y un una que qué quién cómo por para con en de del cuál cuándo dónde mi no se lo al
         este esta cuántos cuántas o su escribe
         dime explica cuáles muy más
     """,
-    Sign.IT: """
+    sign.IT: """
         il lo la gli le è sono e un una che chi come perché con per di del della nel cosa quale dove quando non mi
         si questo questa i o
     """,
-    Sign.PT: """
+    sign.PT: """
         o a os as é são e um uma que quem como por para com em de do da não qual quando onde meu se isso você no na
     """,
-    Sign.NL: """
+    sign.NL: """
         de het een en van is dat niet wat hoe waarom met voor op zijn ik je deze wie waar naar ook maar
     """,
 }
 
 Signs = bytes
-"""How many different words of a text are which `Sign`: one byte for each, at its number."""
+"""How many different words of a text are which `sign`: one byte for each, at its number."""
 
 
 def _pack() -> dict[str, int]:
     weights: dict[str, int] = {}
-    for sign, words in _WORDS.items():
+    for number, words in _WORDS.items():
         listed = set(words.split())
         if len(listed) > 255:
-            raise ValueError(f"more words for sign {sign} than a byte counts")
+            raise ValueError(f"more words for sign {number} than a byte counts")
         for word in listed:
-            weights[word] = weights.get(word, 0) + (1 << (8 * sign))
+            weights[word] = weights.get(word, 0) + (1 << (8 * number))
     return weights
 
 
@@ -197,8 +163,16 @@ def _pack() -> dict[str, int]:
 # this is what keeps the gate at a few microseconds.
 _WEIGHT: Final[Mapping[str, int]] = _pack()
 _KNOWN: Final = frozenset(_WEIGHT)
+_STOP_WEIGHT: Final = {word: stops for word, weight in _WEIGHT.items() if (stops := weight >> (8 * sign.EN))}
+_STOP_WORDS: Final = frozenset(_STOP_WEIGHT)
 
 
-def tally(words: Set[str]) -> Signs:
-    """How many of ``words`` (lower case) are which sign; index it by a `Sign`."""
-    return sum(map(_WEIGHT.__getitem__, _KNOWN & words)).to_bytes(len(_WORDS), "little")
+def tally(words: Iterable[str]) -> Signs:
+    """How many of ``words`` (lower case), each once, are which sign; index it by one of `routing.sign`."""
+    # Most words are unknown: a set of all of them, to have each once, would cost as much as the rest.
+    return sum(map(_WEIGHT.__getitem__, _KNOWN.intersection(words))).to_bytes(len(_WORDS), "little")
+
+
+def tally_stop_words(words: Iterable[str]) -> bytes:
+    """How many of ``words``, each once, are stop words of each of `LANGUAGES`: what `tally` tells from ``EN`` on."""
+    return sum(map(_STOP_WEIGHT.__getitem__, _STOP_WORDS.intersection(words))).to_bytes(len(LANGUAGES), "little")

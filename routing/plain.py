@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
+from routing import sign
 from routing.features import LONG_TOKENS, SYSTEM_SCAN_CHARS, Features
 from routing.language import UNKNOWN, words_of
-from routing.lexicon import INSTRUCTION_LANGUAGES, Sign, tally
+from routing.lexicon import INSTRUCTION_LANGUAGES, tally
 from routing.query import Query
 
 
@@ -186,7 +187,7 @@ def _kind(features: Features, query: Query) -> Plain | None:
         return kind
     if _is_question_of_fact(features, query.text):
         return Plain.FACT
-    return _instruction(words_of(query.system[:SYSTEM_SCAN_CHARS].lower())) if query.system else None
+    return _instruction(words_of(query.system[:SYSTEM_SCAN_CHARS])) if query.system else None
 
 
 def _instruction(words: Sequence[str]) -> Plain | None:
@@ -218,8 +219,8 @@ def _is_question_of_fact(features: Features, text: str) -> bool:
 def _asks_only_for_translation(text: str) -> bool:
     """Everything before the colon is about the translation itself."""
     order, colon, _ = text.partition(":")
-    words = words_of(order.lower())
-    return bool(colon) and all(word in _TRANSLATION or tally({word})[Sign.FOREIGN] for word in words)
+    words = words_of(order)
+    return bool(colon) and all(word in _TRANSLATION or tally({word})[sign.FOREIGN] for word in words)
 
 
 def _is_read(features: Features) -> bool:
@@ -231,15 +232,15 @@ def _is_read(features: Features) -> bool:
 def _has_hard_sign(features: Features) -> bool:
     signs = features.signs
     return bool(
-        signs[Sign.PROOF]
-        or signs[Sign.STRONG]
-        or signs[Sign.MILD]
-        or signs[Sign.MATHS]
-        or signs[Sign.CODE]
+        signs[sign.PROOF]
+        or signs[sign.STRONG]
+        or signs[sign.MILD]
+        or signs[sign.MATHS]
+        or signs[sign.CODE]
         or features.phrases
         or features.code_marks
         or features.maths_marks
-        or signs[Sign.CONSTRAINT] > 3
+        or signs[sign.CONSTRAINT] > 3
         or features.output_words >= 150
         or features.choices
         or len(max(features.words, key=len, default="")) > _LONGEST_WORD

@@ -41,7 +41,7 @@ class Query:
     @property
     def prompt_tokens(self) -> int:
         """Estimated tokens of the whole prompt, at least 1."""
-        return max(1, round((len(self.text) + len(self.system)) / CHARS_PER_TOKEN))
+        return round((len(self.text) + len(self.system)) / CHARS_PER_TOKEN) or 1
 
 
 def read_body(body: Mapping[str, Any], *, pin: str | None = None, expects: Mapping[str, Any] | None = None) -> Query:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from routing import sign
 from routing.features import _SELF_ASSESSMENT, _SELF_ASSESSMENT_STEMS, SCAN_CHARS, category_of, features_of
-from routing.lexicon import Sign
 from routing.query import Query
 
 
@@ -13,8 +13,8 @@ def test_what_is_in_the_text_is_counted() -> None:
     text = "Explain to me why 3 apples of it are 5 euros?\n1. compare\n2. evaluate\n- never use over 200 words\nWhy?"
     features = features_of(Query(text))
     assert (features.questions, features.numbers, features.parts, features.output_words) == (2, 5, 3, 200)
-    assert features.signs[Sign.MILD] == 4
-    assert features.signs[Sign.CONSTRAINT] == 1
+    assert features.signs[sign.MILD] == 4
+    assert features.signs[sign.CONSTRAINT] == 1
     assert features.language == "en"
 
 
@@ -57,8 +57,8 @@ def test_lettered_answers_are_choices_and_no_list() -> None:
 def test_a_long_text_is_read_at_both_ends_only() -> None:
     features = features_of(Query("prove it. " + "filler " * SCAN_CHARS + "compare it."))
     assert features.clipped
-    assert features.signs[Sign.PROOF] == 1
-    assert features.signs[Sign.MILD] == 1
+    assert features.signs[sign.PROOF] == 1
+    assert features.signs[sign.MILD] == 1
     assert len(features.words) < SCAN_CHARS
 
 

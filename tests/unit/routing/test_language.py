@@ -1,11 +1,16 @@
 """The guess at a text's language."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.language import UNKNOWN, language_of, latin_language, words_of
-from routing.lexicon import LANGUAGES
+from routing import sign
+from routing.disguise import is_disguised
+from routing.features import _MATHS_SIGN
+from routing.language import UNKNOWN, has_other_script, is_beyond_latin, language_of, latin_language, words_of
+from routing.lexicon import _KNOWN, LANGUAGES, tally, tally_stop_words
 
 
 @pytest.mark.parametrize(
@@ -41,24 +46,38 @@ def test_a_text_with_as_much_of_two_languages_is_of_neither() -> None:
 
 
 def test_words_are_the_same_by_the_quick_way_and_by_the_pattern() -> None:
-    ascii_text = "it's 3.5 x_1, (a)-b; c\td\x1fe"
-    assert words_of(ascii_text) == words_of(ascii_text + " é")[:-1]
+    every = "".join(f"a{chr(code)}b{chr(code)} " for code in range(0x3000))
+    for text in ("it's 3.5 x_1, (a)-b; c\td\x1fe", every[: 5 * 128], every, *every.split(" ")):
+        assert words_of(text) == re.findall(r"\w+", text.lower())
+
+
+@given(st.text())
+def test_of_a_text_within_latin_and_its_typography_nothing_else_is_to_be_looked_for(text: str) -> None:
+    for part in (text, *text):
+        if not is_beyond_latin(part):
+            assert not is_disguised(part)
+            assert not has_other_script(part)
+            assert "？" not in part
+            assert not _MATHS_SIGN.search(part)
 
 
 def test_each_language_stands_where_its_stop_words_are_counted() -> None:
-    for sign, language in LANGUAGES:
-        counts = bytearray(32)
-        counts[sign] = 3
-        assert latin_language(9, bytes(counts)) == language
+    for place, (number, language) in enumerate(LANGUAGES):
+        counts = bytearray(len(LANGUAGES))
+        counts[place] = 3
+        assert latin_language(["it"] * 9, bytes(counts)) == language
+        assert number == sign.EN + place
+
+
+@given(st.lists(st.sampled_from(sorted(_KNOWN))))
+def test_stop_words_alone_are_counted_as_among_all_signs(words: list[str]) -> None:
+    assert tally_stop_words(words) == tally(words)[sign.EN :]
 
 
 @given(st.lists(st.integers(0, 12), min_size=len(LANGUAGES), max_size=len(LANGUAGES)), st.integers(0, 200))
 def test_a_language_leads_plainly_or_is_unknown(found: list[int], words: int) -> None:
-    counts = bytearray(32)
-    for (sign, _), count in zip(LANGUAGES, found, strict=True):
-        counts[sign] = count
     second, most = sorted(found)[-2:]
-    led = latin_language(words, bytes(counts))
+    led = latin_language([str(word) for word in range(words)] * 2, bytes(found))
     if most >= 2 and most * 3 >= second * 4 and most * 12 >= words:
         assert led == LANGUAGES[found.index(most)][1]
     else:
