@@ -31,17 +31,23 @@ class TrainedPredictor:
         if not queries:
             return []
         told = self.classifier([query.text for query in queries]).tolist()
-        return [self._opinion(dict(zip(self.classifier.tiers, row, strict=True))) for row in told]
+        words = _percent(self.name) + ": answers well: " + ", ".join(f"{_percent(tier)} %.2f" for tier in self.tiers)
+        return [self._opinion(row, words) for row in told]
 
-    def _opinion(self, p_ok: Mapping[str, float]) -> Opinion:
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """Those of the training data, from the cheapest up."""
+        return self.classifier.tiers
+
+    def _opinion(self, row: Sequence[float], words: str) -> Opinion:
+        p_ok = dict(zip(self.tiers, row, strict=True))
         tier, confidence = _named(p_ok)
-        told = ", ".join(f"{name} {p:.2f}" for name, p in p_ok.items())
         return Opinion(
             router=self.name,
             tier=tier,
             confidence=confidence,
-            score=1.0 - next(iter(p_ok.values())),
-            reason=f"{self.name}: answers well: {told}",
+            score=1.0 - row[0],
+            reason=words % tuple(row),
             p_ok=p_ok,
         )
 
@@ -78,3 +84,8 @@ def _named(p_ok: Mapping[str, float]) -> tuple[str, float]:
             return tier, p
     tiers = list(p_ok)
     return tiers[-1], 1.0 - max(p_ok[tier] for tier in tiers[:-1]) if len(tiers) > 1 else p_ok[tiers[-1]]
+
+
+def _percent(name: str) -> str:
+    """``name`` for use in a template."""
+    return name.replace("%", "%%")

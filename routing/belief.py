@@ -24,9 +24,8 @@ def believe(opinion: Opinion, ladder: Sequence[str]) -> Belief | None:
 
     Probabilities outweigh a named tier; those that are not between 0 and 1 are passed over.
     """
-    known = {
-        rung: p for rung, tier in enumerate(ladder) if (p := opinion.p_ok.get(tier)) is not None and 0.0 <= p <= 1.0
-    }
+    told = opinion.p_ok
+    known = {rung: p for rung, tier in enumerate(ladder) if (p := told.get(tier)) is not None and 0.0 <= p <= 1.0}
     if known:
         return filled(known, len(ladder))
     if opinion.tier is not None and opinion.tier in ladder:
@@ -87,6 +86,7 @@ def never_falling(line: Sequence[float]) -> Belief:
     bound = 1.0
     held: list[float] = []
     for p in reversed(line):
-        bound = min(bound, p)
+        if p < bound:
+            bound = p
         held.append(bound)
     return tuple(reversed(held))

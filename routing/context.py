@@ -15,6 +15,8 @@ def needed_tokens(query: Query) -> int:
     UTF-8 bytes count instead of characters, for scripts that take more tokens per character
     (Chinese about 0.75, Cyrillic about 0.5 a character) take more bytes as well.
     """
+    if query.text.isascii() and query.system.isascii():
+        return query.prompt_tokens
     size = _size(query.text) + _size(query.system)
     return max(query.prompt_tokens, round(size / CHARS_PER_TOKEN))
 

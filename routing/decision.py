@@ -17,13 +17,12 @@ What holds of it (tests/unit/routing/test_policy_properties.py):
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from routing.belief import Belief, believe, mixed, named, prior
 from routing.fleet import Fleet
 from routing.loss import least, losses
-from routing.opinion import Opinion
+from routing.opinion import NOTHING, Opinion
 from routing.query import Query
 from routing.survey import Case, Ground
 
@@ -32,8 +31,7 @@ __all__ = ["Decision", "Opinion", "Predictor", "decide", "settle"]
 _TINY: Final = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The tier of one query, and why."""
 
     tier: str
@@ -43,7 +41,7 @@ class Decision:
     score: float
     category: str
     reasons: tuple[str, ...]
-    p_ok: Mapping[str, float] = field(default_factory=dict)
+    p_ok: Mapping[str, float] = NOTHING
     propensity: float = 1.0
     """The probability with which this tier was chosen, for off-policy evaluation; 1 without exploration, and where a
     budget had a word."""
@@ -250,29 +248,29 @@ def _weigh(
 
 
 def _explain(weighed: Mapping[str, float], case: Case, ground: Ground) -> tuple[str, ...]:
-    told = "expected loss: " + ", ".join([f"{tier} {loss:.3f}" for tier, loss in weighed.items()])
     if len(weighed) == len(ground.ladder):
-        return (told,)
+        return (ground.loss_words % tuple(weighed.values()),)
+    told = "expected loss: " + ", ".join([f"{tier} {loss:.3f}" for tier, loss in weighed.items()])
     left_out = ", ".join(tier for tier in ground.ladder if tier not in weighed)
     return told, f"no room in {left_out} for about {case.needed} tokens"
 
 
 def _fold(case: Case, decision: Decision, opinion: Opinion | None, ground: Ground) -> Decision:
     """``decision`` after the LLM router's word."""
-    settled = replace(decision, wants_opinion=False)
+    settled = decision._replace(wants_opinion=False)
     if opinion is None:
-        return replace(settled, reasons=(*decision.reasons, "the LLM router was silent"))
+        return settled._replace(reasons=(*decision.reasons, "the LLM router was silent"))
     if ground.is_aside(opinion.tier):
         aside = _aside(case, opinion, ground)
-        doubted = replace(settled, reasons=(*decision.reasons, opinion.reason, "in doubt or without room: not there"))
-        return doubted if aside is None else replace(aside, reasons=(*decision.reasons, *aside.reasons))
+        doubted = settled._replace(reasons=(*decision.reasons, opinion.reason, "in doubt or without room: not there"))
+        return doubted if aside is None else aside._replace(reasons=(*decision.reasons, *aside.reasons))
     theirs = believe(opinion, ground.ladder)
     if theirs is None:
-        return replace(settled, reasons=(*decision.reasons, opinion.reason))
+        return settled._replace(reasons=(*decision.reasons, opinion.reason))
     ours = tuple(decision.p_ok[tier] for tier in ground.ladder)
     weight = opinion.confidence / max(opinion.confidence + decision.confidence, _TINY)
     folded = _weigh(
-        replace(case, notes=()),
+        case._replace(notes=()),
         mixed(ours, theirs, weight=min(max(weight, 0.0), 1.0)),
         ground,
         router=opinion.router,
@@ -280,7 +278,7 @@ def _fold(case: Case, decision: Decision, opinion: Opinion | None, ground: Groun
         reasons=(*decision.reasons, opinion.reason),
         floor=_lowest(case, decision.tier, ground),
     )
-    return replace(folded, wants_opinion=False, score=opinion.score)
+    return folded._replace(wants_opinion=False, score=opinion.score)
 
 
 def _lowest(case: Case, tier: str, ground: Ground) -> str | None:
@@ -298,9 +296,8 @@ def _explore(case: Case, decision: Decision, draw: float, ground: Ground) -> Dec
     share = min(ground.policy.exploration, 1.0)
     drawn = arms[min(int(draw / share * len(arms)), len(arms) - 1)] if draw < share else decision.tier
     if drawn == decision.tier:
-        return replace(decision, propensity=1.0 - share + share / len(arms))
-    return replace(
-        decision,
+        return decision._replace(propensity=1.0 - share + share / len(arms))
+    return decision._replace(
         tier=drawn,
         router="exploration",
         propensity=share / len(arms),

@@ -8,7 +8,7 @@ harder never ends at the cheaper one. What not even the cheapest tiers can pay f
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from routing.context import fitting
 from routing.decision import Decision
@@ -85,7 +85,7 @@ def within_share(
     candidates = [_candidate(case, one, ground) for case, one in zip(cases, decisions, strict=True)]
     places = degrade(candidates, share_usd=share_usd, unspent_usd=unspent_usd)
     if any(places):
-        decisions = [replace(one, propensity=1.0) for one in decisions]
+        decisions = [one._replace(propensity=1.0) for one in decisions]
     kept = zip(cases, decisions, candidates, places, strict=True)
     return Thrift(
         tuple(_lowered(case, one, candidate.rungs[place], ground) for case, one, candidate, place in kept),
@@ -138,8 +138,7 @@ def _first_payable(candidate: Candidate, unspent_usd: float) -> int:
 def _lowered(case: Case, decision: Decision, rung: Rung, ground: Ground) -> Decision:
     if rung.tier == decision.tier:
         return decision
-    return replace(
-        decision,
+    return decision._replace(
         tier=rung.tier,
         router="budget",
         model=ground.preferred(case, rung.tier),

@@ -26,21 +26,13 @@ TIE: Final = 1e-9
 
 def losses(case: Case, belief: Belief, ground: Ground) -> dict[str, float]:
     """Expected loss of each tier of the ladder that the query fits, from the cheapest up; may be empty."""
-    weight = ground.policy.quality_weight
-    prompt = case.query.prompt_tokens
+    weight, rungs = ground.policy.quality_weight, len(ground.ladder)
+    prompt = case.features.tokens
     completion = expected_completion_tokens(case.features, case.query)
     top = _cost(ground.top_price, prompt, completion)
     found: dict[str, float] = {}
-    for rung, tier in enumerate(ground.ladder):
-        models = case.room.get(tier)
-        if not models:
-            continue
-        serving = models[0]
-        for model in models:
-            if case.category in model.categories:
-                serving = model
-                break
-        price = _cost(serving.price, prompt, completion) / top if top > 0 else (rung + 1) / len(ground.ladder)
+    for rung, tier, tariff in ground.tariffs(case):
+        price = _cost(tariff, prompt, completion) / top if top > 0 else (rung + 1) / rungs
         found[tier] = price + weight * (1.0 - belief[rung])
     return found
 
@@ -48,7 +40,11 @@ def losses(case: Case, belief: Belief, ground: Ground) -> dict[str, float]:
 def least(losses: Mapping[str, float]) -> str:
     """The tier of the least loss; the dearest where several tie."""
     bound = min(losses.values()) + TIE
-    return [tier for tier, loss in losses.items() if loss <= bound][-1]
+    dearest = ""
+    for tier, loss in losses.items():
+        if loss <= bound:
+            dearest = tier
+    return dearest
 
 
 def _cost(price: Price, prompt: int, completion: int) -> float:

@@ -21,7 +21,7 @@ GENERAL: Final = "general"
 """The category of a query that is nothing in particular."""
 
 
-_NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
+NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
 
 
 class Opinion(NamedTuple):
@@ -40,7 +40,7 @@ class Opinion(NamedTuple):
     """0 to 1: how difficult it finds the query."""
     reason: str
     category: str = GENERAL
-    p_ok: Mapping[str, float] = _NOTHING
+    p_ok: Mapping[str, float] = NOTHING
     """Tier → calibrated probability that the tier answers well; may be empty or leave tiers out."""
 
 

@@ -1,7 +1,7 @@
 """What one query may cost (its line's ``max_cost_usd``): no call is chosen whose worst case would exceed it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from routing.context import fitting
@@ -45,8 +45,7 @@ def within_purse(query: Query, decision: Decision, *, left_usd: float, fleet: Fl
     for tier in tiers:
         if _pays(query, tier, fleet, left_usd):
             ground = Ground(fleet)
-            return replace(
-                decision,
+            return decision._replace(
                 tier=tier,
                 router="budget",
                 propensity=1.0,
@@ -64,7 +63,7 @@ def _told(query: Query, decision: Decision, fleet: Fleet, left_usd: float) -> De
     room = (fitting(query, fleet=fleet, tier=tier) for tier in fleet.ladder)
     if decision.propensity == 1.0 or all(not some or affordable(query, some, left_usd=left_usd) for some in room):
         return decision
-    return replace(decision, propensity=1.0)
+    return decision._replace(propensity=1.0)
 
 
 def _pays(query: Query, tier: str, fleet: Fleet, left_usd: float) -> bool:

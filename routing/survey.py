@@ -1,12 +1,11 @@
 """What can be seen of a query before anyone is asked: features, room, pin, the gate's word."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from routing.context import answer_room, needed_tokens
 from routing.features import Features, category_of, features_of
-from routing.fleet import Fleet, Model
+from routing.fleet import Fleet, Model, Price
 from routing.gate import Rungs, difficulty, review
 from routing.opinion import Opinion
 from routing.query import Query
@@ -14,8 +13,7 @@ from routing.query import Query
 _SHOWN_PIN_CHARS: Final = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """One query and what was seen of it."""
 
     query: Query
@@ -36,6 +34,10 @@ class Case:
     notes: tuple[str, ...] = ()
 
 
+Tariff = tuple[int, str, Price]
+"""A rung of the ladder, its tier and its price."""
+
+
 class Ground:
     """What is the same for all queries of one call: the fleet's ladder, models and policy."""
 
@@ -48,7 +50,9 @@ class Ground:
         self.roomy_tokens = min(
             model.context_tokens - model.max_output_tokens for models in self.deployments.values() for model in models
         )
+        self._usual_tariffs: dict[str, Sequence[Tariff]] = {}
         self.top_price = self.deployments[self.ladder[-1]][0].price
+        self.loss_words = "expected loss: " + ", ".join(f"{tier.replace('%', '%%')} %.3f" for tier in self.ladder)
         self.asks_gate = "gate" in fleet.router.stages
         self.asks_classifier = "classifier" in fleet.router.stages
         self.asks_llm = "llm" in fleet.router.stages and fleet.router.llm is not None
@@ -58,19 +62,13 @@ class Ground:
         features = features_of(query)
         needed = needed_tokens(query)
         pin, notes = (None, ()) if query.pin is None else self._pin(query.pin)
-        gate = review(query, rungs=self.rungs, features=features) if self.asks_gate and pin is None else None
-        return Case(
-            query=query,
-            features=features,
-            category=gate.category if gate else category_of(features, query),
-            score=gate.score if gate else difficulty(features, query),
-            needed=needed,
-            room=self._room(query, needed),
-            pin=pin,
-            gate=gate,
-            sure=gate is not None and gate.tier is not None and gate.confidence >= self.policy.gate_sure,
-            notes=notes,
-        )
+        room = self._room(query, needed)
+        if pin is not None or not self.asks_gate:
+            score, category = difficulty(features, query), category_of(features, query)
+            return Case(query, features, category, score, needed, room, pin, None, False, notes)
+        gate = review(query, rungs=self.rungs, features=features)
+        sure = gate.tier is not None and gate.confidence >= self.policy.gate_sure
+        return Case(query, features, gate.category, gate.score, needed, room, None, gate, sure, notes)
 
     def place(self, case: Case, wanted: str) -> tuple[str, tuple[str, ...]]:
         """``wanted``, or the next tier up that the query fits, or any that it fits, or the roomiest; and why."""
@@ -99,6 +97,14 @@ class Ground:
                 return model.name
         return None if models[0] is self.deployments[tier][0] else models[0].name
 
+    def tariffs(self, case: Case) -> Sequence[Tariff]:
+        """What each tier of the ladder that the query fits would cost, by the deployment that would serve it."""
+        if case.room is not self.deployments:
+            return self._tariffs(case)
+        if case.category not in self._usual_tariffs:
+            self._usual_tariffs[case.category] = self._tariffs(case)
+        return self._usual_tariffs[case.category]
+
     def is_below(self, tier: str, floor: str) -> bool:
         """Whether both are on the ladder, ``tier`` under ``floor``."""
         ladder = self.ladder
@@ -107,6 +113,14 @@ class Ground:
     def is_aside(self, tier: str | None) -> bool:
         """Whether ``tier`` is one of the fleet's, but not on the ladder."""
         return tier is not None and tier in self.fleet.tiers and tier not in self.ladder
+
+    def _tariffs(self, case: Case) -> Sequence[Tariff]:
+        tariffs = []
+        for rung, tier in enumerate(self.ladder):
+            if models := case.room.get(tier):
+                serving = next((model for model in models if case.category in model.categories), models[0])
+                tariffs.append((rung, tier, serving.price))
+        return tariffs
 
     def _room(self, query: Query, needed: int) -> Mapping[str, Sequence[Model]]:
         if needed <= self.roomy_tokens:  # nearly always: it fits everywhere, however long the answer

@@ -87,7 +87,7 @@ def test_the_least_hard_go_down_with_the_reason_and_a_model_of_their_new_tier() 
 
 def test_where_the_budget_lowers_one_of_a_chunk_none_counts_as_explored() -> None:
     query = Query("Explain how tides come about.", max_tokens=500)
-    decisions = [replace(decision(tier, 0.5), propensity=0.1) for tier in ("large", "small")]
+    decisions = [decision(tier, 0.5)._replace(propensity=0.1) for tier in ("large", "small")]
     rich = within_share([query] * 2, decisions, fleet=FLEET, share_usd=1e9)
     assert [one.propensity for one in rich.decisions] == [0.1, 0.1]
     poor = within_share([query] * 2, decisions, fleet=FLEET, share_usd=rich.expected_usd * 0.9)

@@ -1,7 +1,5 @@
 """No call is chosen whose worst case would exceed the query's ``max_cost_usd``."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,7 +41,7 @@ def test_it_goes_to_the_next_tier_down_with_the_reason() -> None:
 
 
 def test_a_draw_counts_as_explored_only_where_the_purse_would_have_paid_for_every_other_draw() -> None:
-    drawn = replace(decision("small"), propensity=0.1)
+    drawn = decision("small")._replace(propensity=0.1)
     dearest = max(map(reserve, LADDER))
     for left_usd, propensity in ((dearest, 0.1), (dearest * 0.99, 1.0), (reserve("small"), 1.0)):
         chosen = within_purse(QUERY, drawn, left_usd=left_usd, fleet=FLEET)
