@@ -12,11 +12,12 @@ from itertools import count
 from typing import Any, Final, cast
 
 import orjson
-from sqlalchemy import Row, text
+from sqlalchemy import TextClause, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from db.driver import rows_of
 from db.grouping import Grouped
 from db.records import Claim, Conclusion, Intent, Result, Sent, Waiting
 from db.refusal import Refused, passes
@@ -97,15 +98,15 @@ class Ledger:
             for row in rows
         ]
 
-    async def attempts(self, ids: Sequence[int]) -> dict[int, list[Row[Any]]]:
+    async def attempts(self, ids: Sequence[int]) -> dict[int, list[Any]]:
         """Failed calls at the present tier by query, oldest first: deployment, outcome, status, created_at."""
         return _by_query(await self._named("read_attempts", ids=list(ids)))
 
-    async def verdicts(self, ids: Sequence[int]) -> dict[int, list[Row[Any]]]:
+    async def verdicts(self, ids: Sequence[int]) -> dict[int, list[Any]]:
         """Judge's decisions by query, oldest first: tier, confidence, call_id, reasons, detail."""
         return _by_query(await self._named("read_verdicts", ids=list(ids)))
 
-    async def stored_answers(self, wanted: Mapping[int, int]) -> dict[int, Row[Any]]:
+    async def stored_answers(self, wanted: Mapping[int, int]) -> dict[int, Any]:
         """The kept responses of rejected calls, by call id; ``wanted`` maps query id to call id."""
         rows = await self._named("accept_stored", call_ids=list(wanted.values()), query_ids=list(wanted.keys()))
         return {row.id: row for row in rows}
@@ -132,7 +133,7 @@ class Ledger:
         ]
         call_ids = [intent.call_id for _, _, intent in wanted if intent is not None]
 
-        async def committed_before() -> Sequence[Row[Any]]:
+        async def committed_before() -> Sequence[Any]:
             return await self._named("claim_again", call_ids=call_ids)
 
         claimed = await self._run(
@@ -149,7 +150,7 @@ class Ledger:
         return {row.id: Claim(query_id=row.id, epoch=row.epoch, at=row.at) for row in claimed}
 
     async def _intend(self, meant: Sequence[Intent]) -> dict[int, Sent]:
-        async def committed_before() -> Sequence[Row[Any]]:
+        async def committed_before() -> Sequence[Any]:
             return await self._named("intend_again", call_ids=[intent.call_id for intent in meant])
 
         rows = await self._run(
@@ -173,7 +174,7 @@ class Ledger:
         results = [result for conclusion in conclusions for result in conclusion.results]
         to_send = [one for one in conclusions if one.publish]
 
-        async def committed_before() -> Sequence[Row[Any]]:
+        async def committed_before() -> Sequence[Any]:
             # What an earlier try put into the broker's share nobody has sent yet.
             return await self._named(
                 "conclude_again",
@@ -206,7 +207,7 @@ class Ledger:
         )
         return [row.id for row in rows]
 
-    async def depths(self) -> dict[str, Row[Any]]:
+    async def depths(self) -> dict[str, Any]:
         """Per stage that has any: ``queued``."""
         return {row.stage: row for row in await self._named("count_waiting")}
 
@@ -248,7 +249,7 @@ class Ledger:
         """Publishes the feeder's window, which bounds what `conclude` may put into the broker."""
         await self._named("set_window", stage=stage, depth_window=depth_window, rate_per_s=rate_per_s)
 
-    async def closing_batches(self) -> Sequence[Row[Any]]:
+    async def closing_batches(self) -> Sequence[Any]:
         """Open batches that were cancelled or whose window closed: ``id``, ``cancelled``."""
         return await self._named("closing_batches")
 
@@ -295,16 +296,16 @@ class Ledger:
 
     # -- running statements ----------------------------------------------------------------
 
-    async def _named(self, name: str, **params: object) -> Sequence[Row[Any]]:
+    async def _named(self, name: str, **params: object) -> Sequence[Any]:
         return await self._run(statement(name), params)
 
     async def _run(
         self,
-        clause: Any,
+        clause: TextClause,
         params: Mapping[str, object],
         *,
-        replayed: Callable[[], Awaitable[Sequence[Row[Any]]]] | None = None,
-    ) -> Sequence[Row[Any]]:
+        replayed: Callable[[], Awaitable[Sequence[Any]]] | None = None,
+    ) -> Sequence[Any]:
         """Executes a statement, replaying it while Postgres is away, for at most ``give_up_s``.
 
         ``replayed`` finds what an earlier try committed although its reply was lost.
@@ -312,12 +313,10 @@ class Ledger:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._give_up_s
         wait_s = 0.05
-        lost: list[Row[Any]] = []
+        lost: list[Any] = []
         while True:
             try:
-                async with self._engine.connect() as connection:
-                    outcome = await connection.execute(clause, params)
-                    return [*lost, *(outcome.all() if outcome.returns_rows else ())]
+                return [*lost, *await rows_of(self._engine, clause, params)]
             except DBAPIError as error:
                 if not passes(error) or loop.time() > until:
                     raise Refused(error) from None
@@ -412,8 +411,8 @@ def _without_nul(value: Any) -> Any:
             return value
 
 
-def _by_query(rows: Sequence[Row[Any]]) -> dict[int, list[Row[Any]]]:
-    grouped: dict[int, list[Row[Any]]] = {}
+def _by_query(rows: Sequence[Any]) -> dict[int, list[Any]]:
+    grouped: dict[int, list[Any]] = {}
     for row in rows:
         grouped.setdefault(row.query_id, []).append(row)
     return grouped

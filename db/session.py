@@ -43,6 +43,7 @@ def make_engine(
             "client_encoding": "utf8",
         },
         isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,  # there is nothing to roll back
         pool_size=pool_size,
         max_overflow=4,
         # An error's text never holds what was bound: prompts, answers.
