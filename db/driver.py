@@ -18,7 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util import greenlet_spawn
 
-
 _DIALECT: Final = dialect.dialect()  # type: ignore[no-untyped-call]
 
 
