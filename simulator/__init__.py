@@ -43,5 +43,5 @@ could not be delivered is billed all the same: the provider did the work. ``dead
 and logs nothing. Tokens are ⌈characters ÷ 4⌉.
 
 `process.start_simulator` starts and stops it. One process answers 6,000 to 11,000 calls a second on
-one core, at 0.08–0.11 ms CPU each (`connection` says how that was measured, and against what).
+one core of a quiet machine; `connection` says what a call costs, how that was measured, and against what.
 """
