@@ -31,12 +31,13 @@ class Forest:
         """The mean over the trees, shape (n, outputs)."""
         table = np.ascontiguousarray(features, dtype=np.float32)
         flat = table.ravel()
-        offsets = (np.arange(len(table), dtype=np.int64) * table.shape[1])[:, None]
-        nodes = np.broadcast_to(self.roots, (len(table), len(self.roots)))
+        offsets = np.arange(len(table), dtype=np.int64) * table.shape[1]
+        # A row for each tree, so that its nodes stay in the cache; `take` is faster than an index.
+        nodes = np.broadcast_to(self.roots[:, None], (len(self.roots), len(table)))
         for _ in range(self.depth):
-            goes_right = flat[offsets + self.feature[nodes]] > self.threshold[nodes]
-            nodes = self.children[2 * nodes + goes_right]
-        mean: Floats = self.value[nodes].mean(axis=1, dtype=np.float64)
+            goes_right = flat.take(offsets + self.feature.take(nodes)) > self.threshold.take(nodes)
+            nodes = self.children.take(2 * nodes + goes_right)
+        mean: Floats = self.value.take(nodes, axis=0).mean(axis=0, dtype=np.float64)
         return mean
 
     def parts(self) -> Parts:

@@ -5,7 +5,8 @@ These complement the words: trees find in them what a sum over words cannot say.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -35,56 +36,54 @@ NAMES: Final = (
 
 def query_shape(texts: Sequence[str], tokens: Sequence[Sequence[str]]) -> Floats:
     """One row for each text, shape (n, len(NAMES)); ``tokens`` are the texts' own."""
-    read = [excerpt(text) for text in texts]
-    rows = [_row(text, own) for text, own in zip(read, tokens, strict=True)]
-    table = np.array(rows, dtype=np.float64).reshape(len(rows), len(NAMES) - 2)
-    return np.hstack([table, _letters(read)])
+    figures: list[float] = []
+    for text, own in zip(texts, tokens, strict=True):
+        figures.extend(_row(excerpt(text), own))
+    return np.fromiter(figures, dtype=np.float64, count=len(figures)).reshape(len(texts), len(NAMES))
 
 
-def _row(text: str, tokens: Sequence[str]) -> list[float]:
+def _row(text: str, tokens: Sequence[str]) -> Iterator[float]:
     chars = len(text)
     lower = text.lower()
-    choices = _CHOICE.findall(text) if "\n" in text else []
+    numbers = [token[0] for token in tokens].count("#")
+    count = len(tokens) or 1
+    letters = text.encode("latin-1", errors="replace")
+    beyond = 0 if text.isascii() else len(text.encode("utf-8", errors="replace")) - chars
+    choice_chars, *choices = _choices(text) if "\n" in text else _NO_CHOICES
+    return chain(
+        (math.log1p(chars), math.log1p(chars - choice_chars), math.log1p(count), chars / count),
+        choices,
+        (math.log1p(numbers), numbers / count),
+        (text.count("\n"), len(set(tokens)) / count, beyond / (chars + 1)),
+        map(text.count, _MARKS),
+        map(lower.__contains__, _PHRASES),
+        map(lower.startswith, _OPENINGS),
+        (_share(letters, _NO_CAPITALS), _share(letters, _NO_SIGNS)),
+    )
+
+
+def _choices(text: str) -> tuple[float, ...]:
+    """Characters of all choices, their number, mean (log), longest (log) and spread; and how many are numeric."""
+    choices = _CHOICE.findall(text)
     sizes = [len(choice) for choice in choices] or [0]
     mean_size = sum(sizes) / len(sizes)
     spread = math.sqrt(sum((size - mean_size) ** 2 for size in sizes) / len(sizes))
-    numbers = sum(1 for token in tokens if token[0] == "#")
-    count = len(tokens) or 1
-    return [
-        math.log1p(chars),
-        math.log1p(chars - sum(sizes)),
-        math.log1p(count),
-        chars / count,
-        len(choices),
-        math.log1p(mean_size),
-        math.log1p(max(sizes)),
-        spread / (mean_size + 1.0),
-        sum(1 for choice in choices if _NUMERIC.fullmatch(choice)),
-        math.log1p(numbers),
-        numbers / count,
-        text.count("\n"),
-        len(set(tokens)) / count,
-        (len(text.encode("utf-8", errors="replace")) - chars) / (chars + 1),
-        *map(text.count, _MARKS),
-        *map(lower.__contains__, _PHRASES),
-        *map(lower.startswith, _OPENINGS),
-    ]
+    numeric = sum(1 for choice in choices if _NUMERIC.fullmatch(choice))
+    log_mean, log_longest = math.log1p(mean_size), math.log1p(max(sizes))
+    return sum(sizes), len(choices), log_mean, log_longest, spread / (mean_size + 1.0), numeric
 
 
-def _indicator(chars: str) -> Floats:
-    table = np.zeros(256)
-    table[[ord(char) for char in chars]] = 1.0
-    return table
+_NO_CHOICES: Final = _choices("")
 
 
-_CLASSES: Final = np.column_stack([_indicator("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), _indicator("=^+*/<>\\{}[]")])
+def _all_but(chars: str) -> bytes:
+    return bytes(set(range(256)).difference(chars.encode()))
 
 
-def _letters(texts: Sequence[str]) -> Floats:
-    """Shares of capitals and of signs of formulas and code, shape (n, 2)."""
-    codes = np.frombuffer("".join(texts).encode("latin-1", errors="replace"), dtype=np.uint8)
-    starts = np.cumsum([0, *(len(text) for text in texts)])
-    totals = np.concatenate([np.zeros((1, 2)), np.cumsum(_CLASSES[codes], axis=0)])
-    sizes = np.maximum(np.diff(starts), 1)[:, None]
-    shares: Floats = (totals[starts[1:]] - totals[starts[:-1]]) / sizes
-    return shares
+_NO_CAPITALS: Final = _all_but("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_NO_SIGNS: Final = _all_but("=^+*/<>\\{}[]")
+
+
+def _share(letters: bytes, others: bytes) -> float:
+    """The share of ``letters`` that are none of ``others``."""
+    return len(letters.translate(None, others)) / max(len(letters), 1)
