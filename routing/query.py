@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 CHARS_PER_TOKEN = 4.0
 """A rule of thumb for English text (OpenAI's help pages give the same figure)."""
@@ -23,6 +23,10 @@ class Expectation:
     context: str | None = None
 
 
+NO_EXPECTATION: Final = Expectation()
+"""That of most queries: one for all of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """One user query. ``text`` is the user's own words, ``system`` what the system role says."""
@@ -34,7 +38,7 @@ class Query:
     has_tools: bool = False
     has_attachments: bool = False
     wants_logprobs: bool = False
-    expects: Expectation = Expectation()
+    expects: Expectation = NO_EXPECTATION
     pin: str | None = None
     """A tier or model that the user named instead of ``auto``."""
 
@@ -88,6 +92,8 @@ def _content(content: object) -> tuple[str, bool]:
 
 
 def _expectation(response_format: object, expects: Mapping[str, Any]) -> Expectation:
+    if response_format is None and not expects:
+        return NO_EXPECTATION
     schema = expects.get("json_schema")
     json_object = bool(expects.get("json_object"))
     if isinstance(response_format, Mapping):
