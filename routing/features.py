@@ -6,7 +6,16 @@ from typing import Final, NamedTuple
 
 from routing import sign
 from routing.disguise import is_disguised, unmask
-from routing.language import UNKNOWN, guess, has_other_script, is_beyond_latin, latin_language, latin_words_of, words_of
+from routing.language import (
+    UNKNOWN,
+    guess,
+    has_other_script,
+    in_latin,
+    is_beyond_latin,
+    latin_language,
+    latin_words_of,
+    words_of,
+)
 from routing.lexicon import Signs, tally
 from routing.opinion import GENERAL
 from routing.query import Query
@@ -104,9 +113,10 @@ def features_of(query: Query) -> Features:
     if disguised := strange and is_disguised(text):
         text = unmask(text)
     lower = text.lower()
-    marked = bool(text.encode("utf-8", "surrogatepass").translate(None, _UNMARKED))
+    letters = in_latin(text)
+    marked = bool(letters.translate(None, _UNMARKED))
 
-    words = tuple(words_of(text) if strange else latin_words_of(text))
+    words = tuple(words_of(text) if strange else latin_words_of(letters))
     own = tally(words)
     signs = own if not query.system else _with_system(words, query.system)
     stop_words = own[sign.EN :]

@@ -155,7 +155,7 @@ def plain_case(features: Features, query: Query) -> Plain | None:
     """The plain case that ``query`` is, or None."""
     if query.turns > 2 or features.clipped or features.tokens >= LONG_TOKENS:
         return None
-    if len(query.text) <= _SHORT_CHARS and (kind := _whole(query.text.strip())):
+    if len(query.text) <= _SHORT_CHARS and (kind := _whole(query.text.strip(), features)):
         return kind
     kind = _kind(features, query)
     if kind is None or _has_hard_sign(features):
@@ -174,9 +174,9 @@ def plain_case(features: Features, query: Query) -> Plain | None:
             return kind if features.questions == 0 and not judging and _is_read(features) else None
 
 
-def _whole(text: str) -> Plain | None:
+def _whole(text: str, features: Features) -> Plain | None:
     """A greeting, thanks, or a sum that is done in one's head: a short text that is nothing else."""
-    if _GREETING.fullmatch(text) or _THANKS.fullmatch(text):
+    if not features.numbers and (_GREETING.fullmatch(text) or _THANKS.fullmatch(text)):
         return Plain.GREETING
     return Plain.RECKON if _SUM.fullmatch(text) else None
 
