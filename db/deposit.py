@@ -1,4 +1,4 @@
-"""A new batch into Postgres: prompts by COPY, queries by range, all in one transaction or nothing."""
+"""A new batch into Postgres: prompts and queries by COPY, all in one transaction or nothing."""
 
 import asyncio
 import secrets
@@ -6,26 +6,28 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import orjson
-from psycopg import AsyncCopy
+import psycopg
 from sqlalchemy import Row, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import failpoints
 from db.fetch import fetch
 from db.statements import statement
+from db.stream import Piece, Stream
 from db.tables import ID_BLOCK
 from routing.fleet import BudgetPolicy, Fleet
-from routing.lifecycle import ROUTE, State
 
 MOST_USD: Final = 1e8
 """The largest cap: the ledger's amounts have nine digits before the point, and what is settled is a sum."""
 
-Prompt = tuple[bytes, int, bytes, bytes | None]
-"""One query: custom id, line number, body and options, the latter two as JSON without raw control characters."""
+Prompt = tuple[int, str, bytes, bytes | None]
+"""One query: line number, custom id, body and options, the latter two as JSON without raw control characters."""
 
 
 AT_ONCE: Final = 4
@@ -58,10 +60,10 @@ class Order:
 class Deposit:
     """An open deposit: `write` prompts to it."""
 
-    def __init__(self, copy: AsyncCopy, ids: "_Ids", *, batch_id: int, handle: str | None = None) -> None:
-        self._copy = copy
+    def __init__(self, stream: Stream, ids: "_Ids", *, batch_id: int, handle: str | None = None) -> None:
+        self._stream = stream
         self._ids = ids
-        self._batch_id = batch_id
+        self._row = b"%%d\t%d\t%%b\t%%d\t%%b\t%%b\n" % batch_id
         self.handle = handle or f"batch_{secrets.token_hex(12)}"
         """The public id, which nobody can guess."""
         self.ranges: list[tuple[int, int]] = []
@@ -71,34 +73,27 @@ class Deposit:
         """What is predicted of it, to be held against what comes of it."""
 
     async def write(self, prompts: Sequence[Prompt]) -> None:
-        """Adds ``prompts`` in their order."""
-        rows: list[bytes] = []
-        for custom_id, line, body, options in prompts:
-            query_id = await self._ids.next()
-            if self.ranges and self.ranges[-1][1] == query_id - 1:
-                self.ranges[-1] = (self.ranges[-1][0], query_id)
+        """Adds ``prompts`` in their order. Raises what Postgres had against these or earlier ones."""
+        ids = tuple(await self._ids.take(len(prompts)))
+        for some in ids:
+            if self.ranges and self.ranges[-1][1] == some.start - 1:
+                self.ranges[-1] = (self.ranges[-1][0], some.stop - 1)
             else:
-                self.ranges.append((query_id, query_id))
-            rows.append(
-                b"%d\t%d\t%s\t%d\t%s\t%s\n"
-                % (
-                    query_id,
-                    self._batch_id,
-                    custom_id.replace(b"\\", b"\\\\"),
-                    line,
-                    body.replace(b"\\", b"\\\\"),
-                    b"\\N" if options is None else options.replace(b"\\", b"\\\\"),
-                )
-            )
+                self.ranges.append((some.start, some.stop - 1))
+        row = self._row
+        rows = [
+            row % (query_id, custom_id.encode(), line, body, options or b"")
+            for query_id, (line, custom_id, body, options) in zip(chain.from_iterable(ids), prompts, strict=True)
+        ]
         self.total += len(rows)
-        await self._copy.write(b"".join(rows))
+        await self._stream.put(Piece(b"".join(rows).replace(b"\\", b"\\\\"), ids))
 
 
 @asynccontextmanager
 async def deposit(engine: AsyncEngine, order: Order, fleet: Fleet) -> AsyncIterator["Deposit | Row[Any]"]:
     """A `Deposit` to write to; or, where the order's idempotency key was used before, that batch's row.
 
-    The batch exists once the block ends without an exception and with at least one prompt.
+    The batch exists once the block ends without an exception and with at least one prompt. Raises DBAPIError.
     """
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_turns.setdefault(engine, asyncio.Semaphore(AT_ONCE)))
@@ -112,13 +107,22 @@ async def deposit(engine: AsyncEngine, order: Order, fleet: Fleet) -> AsyncItera
         driver = (await connection.get_raw_connection()).driver_connection
         if driver is None:
             raise RuntimeError("the connection was closed")
-        async with (
-            driver.cursor() as cursor,
-            cursor.copy("COPY prompts (query_id, batch_id, custom_id, line, body, options) FROM STDIN") as copy,
-        ):
-            opened = Deposit(copy, _Ids(engine), batch_id=batch_id, handle=order.handle)
+        stream = Stream(driver, batch_id=batch_id)
+        try:
+            opened = Deposit(stream, _Ids(engine), batch_id=batch_id, handle=order.handle)
             yield opened
+            await stream.finish()
+        except BaseException as error:
+            await stream.abandon()
+            if isinstance(error, psycopg.Error):
+                raise _as_of_a_statement(error) from error
+            raise
         await _close(connection, opened, order, fleet, batch_id=batch_id)
+
+
+def _as_of_a_statement(error: psycopg.Error) -> BaseException:
+    """What SQLAlchemy makes of such an error, and what whoever tries again later looks for."""
+    return DBAPIError.instance("COPY", None, error, psycopg.Error, hide_parameters=True)
 
 
 class _Ids:
@@ -131,11 +135,17 @@ class _Ids:
         self._next = 0
         self._end = 0
 
-    async def next(self) -> int:
-        if self._next == self._end:
-            await self._take_block()
-        self._next += 1
-        return self._next - 1
+    async def take(self, count: int) -> list[range]:
+        """The next ``count`` ids."""
+        taken: list[range] = []
+        while count:
+            if self._next == self._end:
+                await self._take_block()
+            some = range(self._next, min(self._next + count, self._end))
+            self._next = some.stop
+            count -= len(some)
+            taken.append(some)
+        return taken
 
     async def _take_block(self) -> None:
         if not self._blocks:
@@ -164,16 +174,6 @@ async def _deposited_before(connection: AsyncConnection, engine: AsyncEngine, or
 
 
 async def _close(connection: AsyncConnection, opened: Deposit, order: Order, fleet: Fleet, *, batch_id: int) -> None:
-    await connection.execute(
-        statement("insert_queries"),
-        {
-            "batch_id": batch_id,
-            "stage": ROUTE,
-            "state": State.READY.value,
-            "firsts": [first for first, _ in opened.ranges],
-            "lasts": [last for _, last in opened.ranges],
-        },
-    )
     await connection.execute(
         statement("insert_batch"),
         {

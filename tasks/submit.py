@@ -19,9 +19,10 @@ from tasks.tracing import harmless, traces
 MAX_REJECTIONS = 1000
 """How many invalid lines are collected before the rest of a file is not looked at any more."""
 
-LINES_PER_WRITE = 2000
+LINES_PER_WRITE = 500
 BYTES_PER_WRITE = 1024**2
-"""Whichever comes first: a file of few long lines takes no more memory than one of many short ones."""
+"""Whichever comes first: a file of few long lines takes no more memory than one of many short ones.
+Between two writes the loop stands still, for a millisecond or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,33 +107,31 @@ async def _pour(
 ) -> list[Rejection]:
     rejected: list[Rejection] = []
     seen = 0
-    for some in _handfuls(lines):
-        seen += len(some)
-        rejected += [line for line in some if isinstance(line, Rejection)]
+    for some, flawed in _handfuls(lines):
+        seen += len(some) + len(flawed)
+        rejected += flawed
         if len(rejected) >= MAX_REJECTIONS and not skip_invalid:
             break
-        if skip_invalid or not rejected:
-            await opened.write(
-                [
-                    (line.custom_id.encode(), line.line_no, line.body, line.options)
-                    for line in some
-                    if isinstance(line, Line)
-                ]
-            )
+        if some and (skip_invalid or not rejected):
+            await opened.write(some)
         heard(seen)
     if (rejected and not skip_invalid) or not opened.total:
         raise BadInput(rejected, seen)
     return rejected
 
 
-def _handfuls(lines: Iterable[Line | Rejection]) -> Iterator[list[Line | Rejection]]:
-    some: list[Line | Rejection] = []
+def _handfuls(lines: Iterable[Line | Rejection]) -> Iterator[tuple[list[Line], list[Rejection]]]:
+    some: list[Line] = []
+    flawed: list[Rejection] = []
     size = 0
     for line in lines:
-        some.append(line)
-        size += len(line.body) if isinstance(line, Line) else 0
-        if len(some) >= LINES_PER_WRITE or size >= BYTES_PER_WRITE:
-            yield some
-            some, size = [], 0
-    if some:
-        yield some
+        if isinstance(line, Line):
+            some.append(line)
+            size += len(line.body)
+        else:
+            flawed.append(line)
+        if size >= BYTES_PER_WRITE or len(some) + len(flawed) >= LINES_PER_WRITE:
+            yield some, flawed
+            some, flawed, size = [], [], 0
+    if some or flawed:
+        yield some, flawed

@@ -40,7 +40,7 @@ class Bench:
         async with deposit(self.engine, order, self.fleet) as opened:
             if not isinstance(opened, Deposit):
                 return []
-            await opened.write([(b"q-%d" % n, n + 1, b'{"messages":[]}', None) for n in range(count)])
+            await opened.write([(n + 1, f"q-{n}", b'{"messages":[]}', None) for n in range(count)])
         return [id_ for first, last in opened.ranges for id_ in range(first, last + 1)]
 
     async def rows(self, sql: str, **params: object) -> list[Row[Any]]:

@@ -1,11 +1,40 @@
-"""Deposits into Postgres, many at a time."""
+"""Deposits into Postgres: many at a time, in several turns, and what is left of one that fails."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from db.deposit import Deposit, Order, Prompt, deposit
+from db.refusal import passes
+from db.session import make_engine
+from db.stream import QUERIES_PER_TURN
 from tests.integration.bench import Bench, OnBench
 
 MANY = 24
 """More than the engine has connections, and each deposit needs two."""
+
+HANDFUL = 700
+SEVERAL_TURNS = 2 * QUERIES_PER_TURN + HANDFUL
+BODY = b'{"messages":[{"role":"user","content":"a \\\\ and a \\t, \\u00e9"}]}'
+
+
+def prompts(first: int, count: int) -> list[Prompt]:
+    return [
+        (line, f"q\\{line}", BODY, b'{"pin":"small"}' if line % 2 else None) for line in range(first, first + count)
+    ]
+
+
+async def pour(opened: Deposit, lines: int) -> None:
+    for first in range(1, lines + 1, HANDFUL):
+        await opened.write(prompts(first, min(HANDFUL, lines + 1 - first)))
+
+
+async def nothing_is_left(bench: Bench) -> bool:
+    counts = "SELECT (SELECT count(*) FROM prompts), (SELECT count(*) FROM queries), (SELECT count(*) FROM batches)"
+    return tuple((await bench.rows(counts))[0]) == (0, 0, 0)
 
 
 def test_more_deposits_at_once_than_connections_all_come_through(on_bench: OnBench) -> None:
@@ -13,5 +42,132 @@ def test_more_deposits_at_once_than_connections_all_come_through(on_bench: OnBen
         async with asyncio.timeout(50):  # less than the pool's own patience
             batches = await asyncio.gather(*(bench.submit(3) for _ in range(MANY)))
         assert [len(ids) for ids in batches] == [3] * MANY
+
+    on_bench(story)
+
+
+def test_a_batch_of_several_turns_is_whole_and_in_order_though_its_ids_are_not_in_one_range(on_bench: OnBench) -> None:
+    async def one(bench: Bench) -> list[tuple[int, int]]:
+        async with deposit(bench.engine, Order(source="test"), bench.fleet) as opened:
+            assert isinstance(opened, Deposit)
+            await pour(opened, SEVERAL_TURNS)
+        return opened.ranges
+
+    async def story(bench: Bench) -> None:
+        ranges = await asyncio.gather(one(bench), one(bench))
+        assert all(len(each) > 1 for each in ranges)
+        rows = await bench.rows(
+            "SELECT b.id, b.total, array_agg(p.query_id ORDER BY p.line) AS ids, array_agg(p.line ORDER BY p.line),"
+            " bool_and(p.custom_id = 'q\\' || p.line AND CAST(p.body AS text) = :body"
+            ' AND CAST(p.options AS text) IS NOT DISTINCT FROM CASE WHEN p.line % 2 = 1 THEN \'{"pin":"small"}\' END'
+            " AND q.batch_id = b.id AND q.stage = 'route' AND q.state = 'ready' AND q.due_at = now_of.first) AS kept"
+            " FROM batches AS b JOIN prompts AS p ON p.batch_id = b.id JOIN queries AS q ON q.id = p.query_id"
+            " CROSS JOIN LATERAL (SELECT min(due_at) AS first FROM queries WHERE batch_id = b.id) AS now_of"
+            " GROUP BY 1, 2",
+            body=BODY.decode(),
+        )
+        known = [[id_ for first, last in each for id_ in range(first, last + 1)] for each in ranges]
+        assert sorted(row.ids for row in rows) == sorted(known)
+        for row in rows:
+            assert row.total == SEVERAL_TURNS
+            assert row.array_agg == list(range(1, SEVERAL_TURNS + 1))
+            assert row.kept
+        assert (await bench.rows("SELECT count(*) FROM queries"))[0].count == 2 * SEVERAL_TURNS
+
+    on_bench(story)
+
+
+async def _repeats_a_custom_id(bench: Bench, opened: Deposit) -> None:
+    await pour(opened, SEVERAL_TURNS)
+    await opened.write(prompts(1, 1))
+
+
+async def _has_an_id_that_is_taken(bench: Bench, opened: Deposit) -> None:
+    """In the first turn, of whose queries Postgres hears while later ones are read."""
+    await opened.write(prompts(1, 1))
+    taken = "INSERT INTO queries (id, batch_id, stage, state) VALUES (:id, 0, 'route', 'ready')"
+    await bench.rows(taken, id=opened.ranges[0][0] + 5)
+    for first in range(2, 20 * QUERIES_PER_TURN, HANDFUL):
+        await opened.write(prompts(first, HANDFUL))
+    raise AssertionError("it was never told")
+
+
+async def _loses_its_connection(bench: Bench, opened: Deposit) -> None:
+    await pour(opened, SEVERAL_TURNS)
+    owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
+    ended = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND query LIKE 'COPY %'"
+    )
+    async with owner.connect() as connection:
+        assert (await connection.execute(text(ended))).scalars().all() == [True]
+    await owner.dispose()
+
+
+async def _is_told_to_stop(bench: Bench, opened: Deposit) -> None:
+    await pour(opened, SEVERAL_TURNS)
+    raise asyncio.CancelledError
+
+
+async def _is_told_to_stop_at_the_end(bench: Bench, opened: Deposit) -> None:
+    """While Postgres writes the last of what was read."""
+    await pour(opened, SEVERAL_TURNS)
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_later(0.005, task.cancel)
+
+
+async def _is_told_to_stop_while_postgres_waits_for_a_lock(bench: Bench, opened: Deposit) -> None:
+    owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
+    async with owner.connect() as connection:
+        await connection.execute(text("BEGIN"))
+        await connection.execute(text("LOCK TABLE queries"))
+        await pour(opened, QUERIES_PER_TURN + HANDFUL)
+        waiting = text("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = CAST('queries' AS regclass)")
+        for _ in range(1000):
+            if (await connection.execute(waiting)).all():
+                break
+            await asyncio.sleep(0.01)
+        await opened._stream.abandon()  # as the deposit does, while the lock is held
+        assert (await connection.execute(waiting)).all() == []
+        await connection.execute(text("ROLLBACK"))
+    await owner.dispose()
+    raise asyncio.CancelledError
+
+
+async def _finds_a_bad_line(bench: Bench, opened: Deposit) -> None:
+    await pour(opened, SEVERAL_TURNS)
+    raise ValueError
+
+
+@pytest.mark.parametrize(
+    ("goes_wrong", "error"),
+    [
+        (_repeats_a_custom_id, IntegrityError),
+        (_has_an_id_that_is_taken, IntegrityError),
+        (_loses_its_connection, DBAPIError),
+        (_is_told_to_stop, asyncio.CancelledError),
+        (_is_told_to_stop_at_the_end, asyncio.CancelledError),
+        (_is_told_to_stop_while_postgres_waits_for_a_lock, asyncio.CancelledError),
+        (_finds_a_bad_line, ValueError),
+    ],
+)
+def test_nothing_is_left_of_a_deposit_that_fails_and_the_next_one_is_taken(
+    on_bench: OnBench, goes_wrong: Callable[[Bench, Deposit], Awaitable[None]], error: type[BaseException]
+) -> None:
+    async def failing(bench: Bench) -> None:
+        async with deposit(bench.engine, Order(source="test"), bench.fleet) as opened:
+            assert isinstance(opened, Deposit)
+            await goes_wrong(bench, opened)
+
+    async def story(bench: Bench) -> None:
+        with pytest.raises(error) as caught:
+            await failing(bench)
+        if goes_wrong is _loses_its_connection:
+            assert isinstance(caught.value, DBAPIError)
+            assert passes(caught.value)
+        await bench.rows("DELETE FROM queries WHERE batch_id = 0")
+        assert await nothing_is_left(bench)
+        assert len(await bench.submit(3)) == 3
 
     on_bench(story)

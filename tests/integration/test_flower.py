@@ -81,7 +81,7 @@ def submit(stack: LocalStack) -> None:
         body = json.dumps({"messages": [{"role": "user", "content": f"Say hello, {SECRET}!"}]}).encode()
         async with deposit(engine, Order(source="test"), stack.fleet) as opened:
             assert isinstance(opened, Deposit)
-            await opened.write([(b"q-%d" % n, n + 1, body, None) for n in range(COUNT)])
+            await opened.write([(n + 1, f"q-{n}", body, None) for n in range(COUNT)])
         await engine.dispose()
 
     asyncio.run(work())

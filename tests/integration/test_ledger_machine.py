@@ -103,7 +103,7 @@ class Machine(RuleBasedStateMachine):
             order = Order(source="machine", cap_usd=CAP_USD)
             async with deposit(self.engines[0], order, self.world.fleet) as opened:
                 assert isinstance(opened, Deposit)
-                await opened.write([(b"q-%d" % n, n + 1, b'{"messages":[]}', None) for n in range(QUERIES)])
+                await opened.write([(n + 1, f"q-{n}", b'{"messages":[]}', None) for n in range(QUERIES)])
             self.known = {id_: Known() for first, last in opened.ranges for id_ in range(first, last + 1)}
             self.batch_id = (await self.bench.row(min(self.known))).batch_id
             # Most of what there is to be known happens where calls are made.

@@ -87,7 +87,7 @@ def test_a_batch_that_is_submitted_keeps_no_migration_waiting(on_bench: OnBench)
         owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
         async with deposit(bench.engine, Order(source="test", idempotency_key="a"), bench.fleet) as opened:
             assert isinstance(opened, Deposit)
-            await opened.write([(b"q", 1, b"{}", None)])
+            await opened.write([(1, "q", b"{}", None)])
             async with owner.connect() as connection:
                 await connection.execute(text("SET lock_timeout = '1s'"))
                 await connection.execute(text("ALTER TABLE batches ADD COLUMN another text"))
