@@ -32,11 +32,12 @@ def find_flaw(body: Any) -> Flaw | None:
     for index, message in enumerate(messages):
         if (
             isinstance(message, dict)
-            and message.get("role") == "user"
             and isinstance(content := message.get("content"), str)
             and content
+            and isinstance(role := message.get("role"), str)
+            and role in ROLES
         ):
-            asked = True
+            asked = asked or role == "user"
         elif flaw := _message_flaw(message, f"body.messages[{index}]"):
             return flaw
         elif message["role"] == "user":
@@ -45,6 +46,8 @@ def find_flaw(body: Any) -> Flaw | None:
         return Flaw("body.messages", "no message has the role user", 'Add {"role": "user", "content": "..."}')
     if len(body) > 1:
         for key, value in body.items():
+            if key == "messages" or (key == "model" and isinstance(value, str)):
+                continue
             if (check := _CHECKS.get(key)) is not None and value is not None and (flaw := check(key, value)):
                 return flaw
     return None

@@ -53,8 +53,11 @@ def cut(stream: BinaryIO, *, limits: Limits) -> Iterator[bytes | Oversize]:
         else:
             yield _measured(rest, limits=limits)
         rest = tail.pop()
-        for line in tail:
-            yield _measured(line, limits=limits)
+        if len(chunk) <= limits.max_line_bytes:
+            yield from tail
+        else:
+            for line in tail:
+                yield _measured(line, limits=limits)
     if overlong is not None:
         yield Oversize(overlong)
     elif rest:

@@ -1,13 +1,13 @@
 """Reads a file of queries: OpenAI Batch lines, simple lines, or plain text, one query per line.
 
 Pure but for the stream it is handed. Reads with constant memory, save for the custom ids, which
-it has to remember to find a repeated one. About 10 µs of CPU per line.
+it has to remember to find a repeated one. 2.5 µs of CPU for a simple line, 7 for an OpenAI one.
 """
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import chain
 from typing import Any, BinaryIO, Final
@@ -31,6 +31,9 @@ _NOT_JSON_NUMBER: Final = re.compile(rb"-?(?:NaN|Inf(?:inity)?)\b", re.IGNORECAS
 _NUL_ESCAPE: Final = b"\\u0000"
 _SHORT_ID_CHARS: Final = 40
 _MAX_COST_USD: Final = 1e6
+
+_line: Final[Callable[[tuple[int, str, bytes, bytes | None]], Line]] = partial(tuple.__new__, Line)
+"""``Line(*…)`` at two thirds of its time: a named tuple's own ``__new__`` is a function in Python."""
 
 __all__ = ["ENDPOINT", "BadInput", "Limits", "Line", "Rejection", "read_lines", "read_objects"]
 
@@ -106,7 +109,7 @@ def _text_line(raw: bytes, number: int, *, limits: Limits) -> Line | Rejection:
     if query.startswith("{") and _is_json_object(raw):
         flaw = Flaw("line", "it is a JSON line in a file that began as plain text", "Use one form in the whole file")
         return _reject(number, flaw, raw, limits=limits)
-    return Line(number, f"line-{number}", _simple_body(query), None)
+    return _line((number, f"line-{number}", _simple_body(query), None))
 
 
 def _is_json_object(raw: bytes) -> bool:
@@ -128,6 +131,7 @@ class _Reader:
         self.limits = limits
         self._fleet = fleet
         self._seen: set[str | bytes] = set()
+        self._short_id_chars = min(_SHORT_ID_CHARS, limits.max_custom_id_chars)
         self._pins: dict[str, str | None] = {"": None, "auto": None}
 
     def read(self, raw: bytes, number: int) -> Line | Rejection:
@@ -139,6 +143,8 @@ class _Reader:
         if not isinstance(given, dict):
             odd = Flaw("line", "it is not a JSON object", 'Give {"query": "..."} or an OpenAI Batch line')
             return _reject(number, odd, raw, limits=self.limits)
+        if len(given) == 2 and (taken := self._read_plain(given, number)) is not None:
+            return taken
         # Before all else, so that what follows may recurse.
         if flaw := self._unstorable(raw, given):
             return self._reject(number, flaw, raw, given)
@@ -149,6 +155,23 @@ class _Reader:
         if flaw := self._repeated(line.custom_id):
             return self._reject(number, flaw, raw, given)
         return line
+
+    def _read_plain(self, given: dict[str, Any], number: int) -> Line | None:
+        """The usual simple line in one go: an id, a query, no flaw. None for anything else, whatever it is."""
+        query, custom_id = given.get("query"), given.get("id")
+        if (
+            type(query) is str
+            and type(custom_id) is str
+            and 0 < len(custom_id) <= self._short_id_chars
+            and custom_id not in self._seen
+            and custom_id.isprintable()
+            and query
+            and not query.isspace()
+            and "\0" not in query
+        ):
+            self._seen.add(custom_id)
+            return _line((number, custom_id, _simple_body(query), None))
+        return None
 
     def _read_batch_line(self, given: dict[str, Any], number: int) -> Line | Flaw:
         if flaw := self._custom_id_flaw(given.get("custom_id"), "custom_id") or _route_flaw(given):
@@ -169,7 +192,7 @@ class _Reader:
             if isinstance(read, Flaw):
                 return read
             options = read
-        return Line(number, given["custom_id"], orjson.dumps(body), options)
+        return _line((number, given["custom_id"], orjson.dumps(body), options))
 
     def _read_simple(self, given: dict[str, Any], number: int) -> Line | Flaw:
         query = given.get("query")
@@ -190,7 +213,7 @@ class _Reader:
         options = self._options(given, None) if len(given) > 1 else None
         if isinstance(options, Flaw):
             return options
-        return Line(number, custom_id, _simple_body(query), options)
+        return _line((number, custom_id, _simple_body(query), options))
 
     def _custom_id_flaw(self, custom_id: Any, field: str) -> Flaw | None:
         if not isinstance(custom_id, str) or not custom_id:
@@ -204,7 +227,7 @@ class _Reader:
 
     def _options(self, given: dict[str, Any], pin: str | None) -> bytes | Flaw | None:
         """The line's options as JSON, None where there are none."""
-        for key in given.keys() - _KEYS:
+        for key in () if _KEYS.issuperset(given) else given.keys() - _KEYS:
             if meant := _misspelt(key):
                 return Flaw(meant, "a key looks like it, misspelt", f'Write "{meant}"')
         options: dict[str, Any] = {}
@@ -251,9 +274,10 @@ class _Reader:
 
     def _unstorable(self, raw: bytes, given: dict[str, Any]) -> Flaw | None:
         """What jsonb would refuse, or nesting that a later reader would stumble over."""
-        if raw.count(b"{") + raw.count(b"[") > self.limits.max_depth and _depth(given) > self.limits.max_depth:
-            return Flaw("line", f"it is nested deeper than {self.limits.max_depth} levels", "Flatten it")
-        if _NUL_ESCAPE in raw and _has_nul(given):
+        deepest = self.limits.max_depth
+        if len(raw) > 2 * deepest and raw.count(b"{") + raw.count(b"[") > deepest and _depth(given) > deepest:
+            return Flaw("line", f"it is nested deeper than {deepest} levels", "Flatten it")
+        if b"\\" in raw and _NUL_ESCAPE in raw and _has_nul(given):
             return Flaw("line", "a text in it has a NUL character (\\u0000)", "Take it out")
         return None
 
