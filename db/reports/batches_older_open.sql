@@ -5,6 +5,6 @@ FROM batches AS b
 WHERE b.ended_at IS NULL
   AND b.id < :batch_id
   AND EXISTS (SELECT 1 FROM queries AS q
-              WHERE q.batch_id = b.id AND q.state IN ('held', 'queued', 'ready', 'running'))
+              WHERE q.batch_id = b.id AND q.finished_at IS NULL)
 ORDER BY b.id DESC
 LIMIT 1

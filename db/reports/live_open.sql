@@ -10,7 +10,7 @@ FROM (
            (extract(epoch FROM now() - min(q.moved_at) FILTER (WHERE q.state IN ('ready', 'queued'))))
                ::double precision AS oldest_wait_s
     FROM queries AS q
-    WHERE q.state IN ('held', 'queued', 'ready', 'running')
+    WHERE q.finished_at IS NULL
     GROUP BY q.batch_id, q.stage
 ) AS o
 JOIN batches AS b ON b.id = o.batch_id

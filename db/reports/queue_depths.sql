@@ -7,6 +7,6 @@ SELECT q.stage,
        (extract(epoch FROM now() - min(q.moved_at) FILTER (WHERE q.state IN ('ready', 'queued'))))::double precision
            AS oldest_wait_s
 FROM queries AS q
-WHERE q.state IN ('held', 'queued', 'ready', 'running')
+WHERE q.finished_at IS NULL
 GROUP BY q.stage
 ORDER BY q.stage

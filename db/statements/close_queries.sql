@@ -1,7 +1,7 @@
 -- Cancels (or expires) open queries of a batch, a bounded number at a time.
 WITH open AS (
     SELECT id, stage FROM queries
-    WHERE batch_id = :batch_id AND state IN ('held', 'queued', 'ready', 'running')
+    WHERE batch_id = :batch_id AND finished_at IS NULL
     ORDER BY id
     LIMIT 20000
     FOR UPDATE

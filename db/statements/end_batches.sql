@@ -3,5 +3,5 @@ UPDATE batches AS b
 SET ended_at = now()
 WHERE b.ended_at IS NULL
   AND NOT EXISTS (SELECT 1 FROM queries AS q
-                  WHERE q.batch_id = b.id AND q.state IN ('held', 'queued', 'ready', 'running'))
+                  WHERE q.batch_id = b.id AND q.finished_at IS NULL)
 RETURNING b.id, b.handle

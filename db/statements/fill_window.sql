@@ -6,8 +6,10 @@ WITH open AS (
     FROM batches AS b
     WHERE b.ended_at IS NULL AND b.cancelled_at IS NULL
       AND b.simulated = coalesce(CAST(:simulated AS boolean), b.simulated)
-      AND EXISTS (SELECT 1 FROM queries AS q
-                  WHERE q.stage = :stage AND q.state = 'ready' AND q.batch_id = b.id AND q.due_at <= now())
+      -- Not EXISTS: made a join, it would go through what is ready of other batches too.
+      AND (SELECT true FROM queries AS q
+           WHERE q.stage = :stage AND q.state = 'ready' AND q.batch_id = b.id AND q.due_at <= now()
+           LIMIT 1)
 ),
 due AS (
     SELECT o.priority, q.id, row_number() OVER (PARTITION BY o.id ORDER BY q.due_at, q.id) AS turn
