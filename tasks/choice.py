@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from providers.admission import Grant, Wait
 from routing.failover import Attempt, Call, GiveUp, next_call
@@ -14,6 +14,13 @@ from tasks.station import Station
 
 PATIENCE_S = 2.0
 """A wait no longer than this is spent in the worker; a longer one goes back to Postgres as ``due_at``."""
+
+GUESSED: Final = frozenset({"adapting", "concurrency"})
+"""Refusals whose wait is a guess: there is room as soon as any call ends."""
+
+LONGER: Final = 4
+"""So many times as long at most does one wait that has asked as often: hundreds may wait for the same few places of a
+slow provider, and asking ten times a second each they took a fifth of a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,7 @@ async def choose(
     began = loop.time()
     until = began + PATIENCE_S
     refused: dict[str, float] = {}
+    asked = 1
     while True:
         resting = {**await station.admission.resting(deployments), **refused}
         step = next_call(
@@ -62,7 +70,8 @@ async def choose(
                 grant = await station.admission.reserve(model, tokens=tokens)
                 if not isinstance(grant, Wait):
                     return Admitted(model, grant)
-                refused[model.name] = grant.wait_s
+                refused[model.name] = grant.wait_s * (min(asked, LONGER) if grant.reason in GUESSED else 1)
+                asked += 1
             case Later(wait_s=wait_s):
                 if loop.time() + wait_s > until or station.stopping.is_set():
                     return step
