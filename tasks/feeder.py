@@ -41,6 +41,9 @@ LITTLE = MAX_CHUNK // 4
 HEAL_S = 1.0
 """Between two rounds of rescue."""
 
+LOST_EVERY_S = 5.0
+"""Between two looks for lost messages, each of which reads all that is in the broker."""
+
 GAP_S = 5.0
 """A pause this long between two rounds means that Postgres, or this process, stood still."""
 
@@ -65,6 +68,7 @@ class Feeder:
     fed_at: float = 0.0
     rescue_from: float = 0.0
     heal_at: float = 0.0
+    lost_at: float = 0.0
     doubt: str | None = "another process fed before"
     """Why what is `queued` may have no message; then all of it goes back. A message too many is harmless."""
     broker_was_away: bool = False
@@ -151,7 +155,9 @@ class Feeder:
             if rescued or buried:
                 log.warning("rescued", queries=rescued, buried=buried)
             await ledger.settle_stale()
-        await self._return_lost()
+        if time.monotonic() >= self.lost_at:
+            self.lost_at = time.monotonic() + LOST_EVERY_S
+            await self._return_lost()
         if (day_cap_usd := self.station.fleet.budgets.tenant_day_usd) is not None:
             await ledger.renew_day_budgets(cap_usd=day_cap_usd)
         if freed := await ledger.unhold():
