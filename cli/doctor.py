@@ -213,14 +213,17 @@ def _queues(settings: Settings, fleet: Fleet) -> Iterator[Finding]:
     except DBAPIError:
         return  # what is wrong with Postgres has been said
     configure(settings, fleet)
+    messages: dict[str, int] = {}
+    with suppress(*UNREACHABLE):  # one that is away is waited for once
+        for stage in stages(fleet):
+            messages[stage] = broker_depth(queue_of(stage, fleet))
     for stage in stages(fleet):
         row = rows.pop(stage, None)
         told = "empty"
         if row is not None:
             told = f"{row.ready:,} ready, {row.queued:,} queued, {row.running:,} running, {row.held:,} held"
             told += f", the oldest waits {row.oldest_wait_s:,.0f} s" if row.oldest_wait_s is not None else ""
-        with suppress(*UNREACHABLE):
-            told += f"; {broker_depth(queue_of(stage, fleet)):,} messages"
+        told += f"; {messages[stage]:,} messages" if stage in messages else ""
         yield Finding(f"{stage}", Health.OK, told)
     for stage, row in rows.items():
         waiting = row.ready + row.queued + row.running + row.held
