@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 from fleet_file import FleetError, check_fleet, load_fleet
 from routing.fleet import Fleet
@@ -101,11 +101,22 @@ class Settings:
     @property
     def psql_url(self) -> str:
         """The same without any password, fit to be shown and typed: psql asks for one where it is needed."""
-        scheme, _, rest = self.libpq_url.partition("://")
-        who, at, place = rest.rpartition("@")
-        place, mark, query = place.partition("?")
-        kept = "&".join(pair for pair in query.split("&") if "pass" not in pair.partition("=")[0].lower())
-        return f"{scheme}://{who.partition(':')[0]}{at}{place}{mark if kept else ''}{kept}"
+        from sqlalchemy import make_url  # not needed to start a command
+
+        if self.database_url.count("@") > 1:
+            return "postgresql://…"  # where a password ends is anybody's guess: in a URL its @ is written %40
+        url = make_url(self.database_url)
+        who = f"{quote(url.username, safe='')}@" if url.username else ""
+        host = f"[{url.host}]" if ":" in (url.host or "") else url.host or ""
+        port = f":{url.port}" if url.port else ""
+        kept = [
+            f"{quote(name)}={quote(value, safe='/')}"
+            for name, values in url.normalized_query.items()
+            for value in values
+            if "pass" not in name.lower()
+        ]
+        query = f"?{'&'.join(kept)}" if kept else ""
+        return f"postgresql://{who}{host}{port}/{quote(url.database or '')}{query}"
 
     @property
     def broker_url(self) -> str:

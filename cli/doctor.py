@@ -232,7 +232,7 @@ def _queues(settings: Settings, fleet: Fleet) -> Iterator[Finding]:
     for row in _ask(settings, "batches_of_others", simulated=fleet.simulated):
         theirs, ours = ("real calls", "simulates") if fleet.simulated else ("simulated answers", "calls for real")
         found = f"{row.batches:,} open of the fleet {row.fleet!r} are for {theirs}, and this fleet {ours}"
-        mend = "Workers leave these alone. Start workers with that fleet, or cancel them."
+        mend = "Workers leave these alone: stop them and start that fleet's, or cancel the batches."
         yield Finding("batches", Health.WARN, found, mend)
 
 

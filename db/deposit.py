@@ -166,7 +166,7 @@ async def _deposited_before(connection: AsyncConnection, engine: AsyncEngine, or
     key = {"tenant": order.tenant, "key": order.idempotency_key}
     await connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant || chr(31) || :key, 0))"), key)
     # On a connection of its own: in the deposit's transaction it would hold a lock of the table for as long as the
-    # lines come, and a migration would wait for that, and all workers behind the migration.
+    # lines come, as of `prompts` and `queries`, and a migration would wait for that too.
     rows = await fetch(
         engine, text("SELECT id, handle, total FROM batches WHERE tenant = :tenant AND idempotency_key = :key"), **key
     )

@@ -15,7 +15,6 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.dialects.postgresql import psycopg as dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util import greenlet_spawn
 
 _DIALECT: Final = dialect.dialect()  # type: ignore[no-untyped-call]
@@ -38,19 +37,15 @@ async def rows_of(engine: AsyncEngine, clause: TextClause, params: Mapping[str, 
     except psycopg.Error as error:
         lost = driver.closed or driver.broken
         if lost:
-            await _forget_all(engine, connection, error)
+            # A server that is gone takes all connections with it: each that is older than this is renewed when it is
+            # asked for next, as where SQLAlchemy itself executes.
+            await greenlet_spawn(engine.sync_engine.pool._invalidate, connection, error)
         raise _told(error, lost=lost) from None
     except BaseException as error:
         await greenlet_spawn(connection.invalidate, error)  # cancelled in its midst: nobody knows how it stands
         raise
     finally:
         await greenlet_spawn(connection.close)
-
-
-async def _forget_all(engine: AsyncEngine, connection: PoolProxiedConnection, error: psycopg.Error) -> None:
-    """A server that is gone takes all connections with it: none that is idle is worth a try."""
-    await greenlet_spawn(connection.invalidate, error)
-    await engine.dispose()
 
 
 def _told(error: psycopg.Error, *, lost: bool) -> DBAPIError:

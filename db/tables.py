@@ -116,7 +116,9 @@ queries = Table(
     Column("batch_id", BigInteger, nullable=False),
     Column("stage", Text, nullable=False),
     Column("state", Text, nullable=False),
-    Column("epoch", Integer, nullable=False, server_default="0", comment="fencing token: only a claim raises it"),
+    Column(
+        "epoch", Integer, nullable=False, server_default="0", comment="fencing token: a claim or a resume raises it"
+    ),
     Column("tier", Text, comment="the tier that last had it, or has it"),
     Column("due_at", _MOMENT, nullable=False, server_default=_NOW),
     Column("moved_at", _MOMENT, nullable=False, server_default=_NOW),

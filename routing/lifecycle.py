@@ -68,8 +68,9 @@ class Move(StrEnum):
 class Rule:
     """What a move needs and does.
 
-    ``fenced`` moves also need the epoch that the mover holds; ``raises_epoch`` is true of
-    the claim alone, so that whoever claims last is the only one whose fenced moves count.
+    ``fenced`` moves also need the epoch that the mover holds, or, where it decides without a claim, has read.
+    A claim raises it, so that whoever claims last is the only one whose fenced moves count; and so does a
+    resume, so that nothing counts that began before it.
     """
 
     sources: frozenset[State]
@@ -100,7 +101,10 @@ RULES: Final[dict[Move, Rule]] = {
     Move.CANCEL: Rule(OPEN, frozenset({State.CANCELLED})),
     Move.EXPIRE: Rule(OPEN, frozenset({State.EXPIRED})),
     Move.RESUME: Rule(
-        frozenset({State.FAILED, State.DEAD, State.EXPIRED}), frozenset({State.READY}), changes_stage=True
+        frozenset({State.FAILED, State.DEAD, State.EXPIRED}),
+        frozenset({State.READY}),
+        changes_stage=True,
+        raises_epoch=True,
     ),
 }
 

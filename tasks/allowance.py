@@ -15,7 +15,8 @@ class Allowance:
     counted_at: float = float("-inf")
     """When ``open`` was counted, by the monotonic clock."""
     spared_usd: float = 0.0
-    """What earlier chunks left of their share: a chunk of easy queries pays for one of hard ones."""
+    """What earlier chunks left of their share: a chunk of easy queries pays for one of hard ones. A message that came
+    twice counts twice; the budget itself is held at each claim."""
 
 
 class Allowances:

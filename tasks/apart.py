@@ -12,7 +12,8 @@ async def suspects_apart(
     waiting: Sequence[Waiting], station: Station, work: Callable[[Sequence[Waiting]], Awaitable[Moved]]
 ) -> Moved:
     """``work`` on all that are no suspects together, then on each suspect alone; what moved of all."""
-    moved = dict(await work([one for one in waiting if not one.is_suspect]))
+    others = [one for one in waiting if not one.is_suspect]
+    moved = dict(await work(others)) if others else {}
     for suspect in [one for one in waiting if one.is_suspect]:
         async with station.alone:
             moved |= await work([suspect])

@@ -35,10 +35,11 @@ class Post:
     station: Station
 
 
-@app.task(name="route")
-def route_task(stage: str, ids: Sequence[int]) -> None:
-    """Finds the tier of each query."""
-    _work(stage, ids, route(ids, Post.station))
+@app.task(name="route", bind=True)
+def route_task(self: Task, stage: str, ids: Sequence[int]) -> None:
+    """Finds the tier of each query. A message that a worker gave back, or was lost with, is treated with care."""
+    redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
+    _work(stage, ids, route(ids, Post.station, redelivered=redelivered))
 
 
 @app.task(name="answer")

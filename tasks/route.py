@@ -25,7 +25,7 @@ DECIDED_AT_ONCE = 200
 """Some 20 ms of work, in which nothing else happens on the loop."""
 
 
-async def route(ids: Sequence[int], station: Station) -> Mapping[int, tuple[str, str]]:
+async def route(ids: Sequence[int], station: Station, *, redelivered: bool = False) -> Mapping[int, tuple[str, str]]:
     """Routes those of ``ids`` that wait; returns the (stage, state) of each that moved.
 
     The caller publishes those that came out as `queued`.
@@ -33,10 +33,12 @@ async def route(ids: Sequence[int], station: Station) -> Mapping[int, tuple[str,
     What can be decided without a call is not claimed first: its conclusion counts from where it waits, once, and a
     claim would cost half as much as all the rest. Claimed is what an LLM is asked about, for that costs money; and
     what a worker or the broker has lost before, for it may be what kills workers, and only a claim's lease tells.
+    So is all of a message that comes again (``redelivered``).
     """
     waiting = await station.ledger.waiting(ROUTE, ids)
-    moved, unsure = await _route([one for one in waiting if not one.was_lost], station)
-    careful = sorted([*unsure, *(one for one in waiting if one.was_lost)], key=lambda one: one.id)
+    lost = [one for one in waiting if one.was_lost or redelivered]
+    moved, unsure = await _route([one for one in waiting if not (one.was_lost or redelivered)], station)
+    careful = sorted([*unsure, *lost], key=lambda one: one.id)
     return moved | dict(await suspects_apart(careful, station, lambda some: _route_claimed(some, station)))
 
 

@@ -1,8 +1,9 @@
--- failed, dead and expired queries of a batch start again at the route stage.
+-- failed, dead and expired queries of a batch start again at the route stage, under another epoch: what is still under
+-- way of their first life moves them no more.
 WITH again AS (
     UPDATE queries
     SET state = 'ready', stage = 'route', due_at = now(), moved_at = now(), finished_at = NULL,
-        crashes = 0, attempts = 0, escalations = 0, tier = NULL
+        epoch = epoch + 1, crashes = 0, attempts = 0, escalations = 0, tier = NULL
     WHERE batch_id = :batch_id AND state = ANY(CAST(:sources AS text[]))
     RETURNING id, batch_id, epoch
 ),

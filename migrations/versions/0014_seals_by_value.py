@@ -24,6 +24,12 @@ GRANT EXECUTE ON FUNCTION pointsman_decision_hash_2(decisions) TO pointsman_app,
 
 # What is older cannot check the newer seals: they are the last ones of their batches, which are sealed again.
 DOWN = """
+DO $$ BEGIN
+    IF EXISTS (SELECT 1 FROM seals AS s WHERE s.version = 2
+               AND NOT EXISTS (SELECT 1 FROM decisions AS d WHERE d.batch_id = s.batch_id)) THEN
+        RAISE EXCEPTION 'the decisions of a sealed batch are purged: its seals would be lost on the way down';
+    END IF;
+END $$;
 UPDATE batches SET sealed_at = NULL WHERE id IN (SELECT batch_id FROM seals WHERE version = 2);
 DELETE FROM seals WHERE version = 2;
 DROP FUNCTION pointsman_decision_hash_2(decisions);

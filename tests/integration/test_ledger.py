@@ -293,3 +293,19 @@ def test_simulated_answers_are_for_simulated_batches_only(on_bench: OnBench) -> 
         assert [one.id for one in await played.waiting(ROUTE, ids)] == ids
 
     on_bench(story)
+
+
+def test_what_was_under_way_before_a_resume_moves_nothing_after_it(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        query_id = await bench.at_tier()
+        claim, _ = await bench.send(query_id)
+        await bench.rows("UPDATE queries SET state = 'expired', lease_until = NULL, finished_at = now()")
+        await bench.ledger.resume((await bench.row(query_id)).batch_id)
+        epoch = (await bench.row(query_id)).epoch
+        assert epoch == claim.epoch + 1
+        # Routed without a claim, it waits at the tier where it was.
+        assert await bench.ledger.conclude(advance(query_id, epoch, ROUTE, "small")) == ("small", State.READY)
+        assert await bench.ledger.conclude(advance(query_id, claim.epoch, "small", FALLBACK)) is None
+        assert (await bench.row(query_id)).stage == "small"
+
+    on_bench(story)

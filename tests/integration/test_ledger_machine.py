@@ -259,6 +259,7 @@ class Machine(RuleBasedStateMachine):
         again = [known for known in self.known.values() if known.state in {State.FAILED, State.DEAD}]
         for known in again:
             known.state, known.stage, known.crashes = State.READY, ROUTE, 0
+            known.epoch += 1
 
     # -- what always holds -----------------------------------------------------------------
 

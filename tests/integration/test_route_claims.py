@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sqlalchemy import event
+
 from db.deposit import Order
 from routing.fleet import Fleet, LlmRouter
 from routing.lifecycle import ROUTE
@@ -43,9 +45,12 @@ def test_what_needs_no_call_is_routed_without_a_claim(on_bench: OnBench, simulat
     async def story(bench: Bench) -> None:
         async with station_of(bench, simulated_fleet(simulator.url)) as station:
             ids = await queued(station)
+            said: list[str] = []
+            event.listen(bench.engine.sync_engine.pool, "checkout", lambda *_: said.append("a statement"))
             moved = await route(ids, station)
             assert sorted(moved) == sorted(ids)
             assert await epochs(bench, ids) == [0] * QUERIES
+            assert len(said) == 3, "one that reads, one that concludes, and the test's own"
 
     on_bench(story)
 
@@ -93,5 +98,15 @@ def test_whoever_asks_an_llm_holds_the_claim(on_bench: OnBench, simulator: Simul
             calls = await bench.rows("SELECT count(*) AS n FROM calls WHERE purpose = 'route'")
             # Had both asked about each of them, it would be twice as many.
             assert calls[0].n <= -(-len(asked) // 4) + 1
+
+    on_bench(story)
+
+
+def test_a_message_that_comes_again_is_claimed_first(on_bench: OnBench, simulator: SimulatorProcess) -> None:
+    async def story(bench: Bench) -> None:
+        async with station_of(bench, simulated_fleet(simulator.url)) as station:
+            ids = await queued(station)
+            assert sorted(await route(ids, station, redelivered=True)) == sorted(ids)
+            assert await epochs(bench, ids) == [1] * QUERIES
 
     on_bench(story)

@@ -41,8 +41,8 @@ def test_every_state_is_open_or_terminal_and_never_both() -> None:
     assert not OPEN & TERMINAL
 
 
-def test_only_a_claim_raises_the_epoch() -> None:
-    assert [move for move, rule in RULES.items() if rule.raises_epoch] == [Move.CLAIM]
+def test_only_a_claim_and_a_resume_raise_the_epoch() -> None:
+    assert [move for move, rule in RULES.items() if rule.raises_epoch] == [Move.CLAIM, Move.RESUME]
 
 
 def test_nothing_leaves_a_terminal_state_but_a_resume() -> None:
