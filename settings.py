@@ -7,6 +7,7 @@ Postgres and Redis; where those are up, their addresses are in ``services.json``
 
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -173,6 +174,10 @@ class Settings:
         )
 
 
+_SECRET_WITH_AT: Final = re.compile(r"[?&][^=&]*pass[^=&]*=[^&]*@", re.IGNORECASE)
+"""A password in a URL's query that has an @ in it, or looks so."""
+
+
 def without_password(url: str | None) -> str | None:
     """``url`` with ``***`` for its password, fit to be shown."""
     if url is None:
@@ -180,6 +185,8 @@ def without_password(url: str | None) -> str | None:
     scheme, separator, rest = url.partition("://")
     if not separator:
         return "***"
+    if _SECRET_WITH_AT.search(rest):
+        return f"{scheme}://***"  # where that secret ends is anybody's guess
     # At the last @, wherever it stands: a password may hold any sign that nobody has escaped.
     who, at, place = rest.rpartition("@")
     user, colon, _ = who.partition(":")

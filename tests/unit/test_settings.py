@@ -188,6 +188,8 @@ def test_passwords_are_never_shown(tmp_path: Path) -> None:
         ("unix:///a/b.sock?db=0", "unix:///a/b.sock?db=0"),
         ("redis://h/0?password=secret&x=1", "redis://h/0?password=***&x=1"),
         ("redis://u:secret@[::1/0", "redis://u:***@[::1/0"),
+        ("redis://h/0?password=sec@ret", "redis://***"),
+        ("redis://u:secret@h/0?x=1&ssl_password=sec@ret", "redis://***"),
         ("redis://:sec/r?et@x@h:6379/0", "redis://:***@h:6379/0"),
         ("secret", "***"),
         (None, None),
