@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from cli import dry_run as dry
 from cli import summary
 from cli.amount import usd
-from cli.console import emit, err, out, plain
+from cli.console import emit, err, out, plain, queries
 from cli.failure import Code, Stop
 from cli.opened import opened_database, read_settings, running_services, the_batch
 from cli.output import STDOUT, check_writable, print_results, write_results
@@ -222,7 +222,7 @@ def _act(handle: str, done: str, move: Callable[[Ledger, int], Awaitable[int]], 
     if as_json:
         emit({"batch_id": name, done: count})
         return
-    out.print(f"{name}: {count:,} {'query' if count == 1 else 'queries'} {done}")
+    out.print(f"{name}: {queries(count)} {done}")
     if not count and done == "cancelled" and progress.ended:
         out.print("It has ended already.")
     elif not count:

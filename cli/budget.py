@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.amount import usd
 from cli.batches import BatchArgument, with_database
-from cli.console import emit, out, plain
+from cli.console import emit, out, plain, queries
 from cli.failure import Code, Stop
 from cli.opened import read_settings, the_batch
 from cli.run import JsonOption
@@ -69,10 +69,10 @@ def _show(batch: Batch, means: Means, *, released: int | None) -> None:
     if means.day is not None:
         out.print(f"{'Today':<10} {_words(means.day)} (tenant {plain(means.tenant)})")
     if released is not None:
-        out.print(f"{'Released':<10} {_queries(released)}")
+        out.print(f"{'Released':<10} {queries(released)}")
     if means.held:
         out.print(
-            f"{'Held':<10} {_queries(means.held)}: the least that a call of theirs reserves is "
+            f"{'Held':<10} {queries(means.held)}: the least that a call of theirs reserves is "
             f"${means.held_least_usd or 0:.6f}; all at once would reserve ${means.held_needs_usd:.6f}"
         )
         if means.own is not None and (enough := _enough(means.own, means)) > means.own.cap_usd:
@@ -90,10 +90,6 @@ def _enough(own: Account, means: Means) -> Decimal:
     """The least cap under which a call that is held fits beside what is spent: dollars, rounded up to cents."""
     needed = own.settled_usd + own.reserved_usd + (means.held_least_usd or 0)
     return needed.quantize(Decimal("0.01"), rounding=ROUND_UP)
-
-
-def _queries(count: int) -> str:
-    return f"{count:,} {'query' if count == 1 else 'queries'}"
 
 
 def _words(account: Account | None) -> str:

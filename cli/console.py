@@ -31,3 +31,8 @@ def emit(told: Any) -> None:
 def plain(words: str) -> str:
     """``words`` without what would steer a terminal."""
     return "".join(char if char.isprintable() else " " for char in words)
+
+
+def queries(count: int) -> str:
+    """So many queries, in words."""
+    return f"{count:,} {'query' if count == 1 else 'queries'}"

@@ -13,10 +13,10 @@ from weakref import WeakKeyDictionary
 import orjson
 import psycopg
 from sqlalchemy import Row, text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import failpoints
+from db.driver import as_sqlalchemys
 from db.fetch import fetch
 from db.statements import statement
 from db.stream import Piece, Stream
@@ -115,14 +115,9 @@ async def deposit(engine: AsyncEngine, order: Order, fleet: Fleet) -> AsyncItera
         except BaseException as error:
             await stream.abandon()
             if isinstance(error, psycopg.Error):
-                raise _as_of_a_statement(error) from error
+                raise as_sqlalchemys(error) from error
             raise
         await _close(connection, opened, order, fleet, batch_id=batch_id)
-
-
-def _as_of_a_statement(error: psycopg.Error) -> BaseException:
-    """What SQLAlchemy makes of such an error, and what whoever tries again later looks for."""
-    return DBAPIError.instance("COPY", None, error, psycopg.Error, hide_parameters=True)
 
 
 class _Ids:

@@ -28,7 +28,7 @@ async def rows_of(engine: AsyncEngine, clause: TextClause, params: Mapping[str, 
     try:
         connection = await greenlet_spawn(engine.sync_engine.raw_connection)
     except psycopg.Error as error:
-        raise _told(error, lost=True) from None
+        raise as_sqlalchemys(error, lost=True) from None
     try:
         driver = cast(psycopg.AsyncConnection[Any], connection.driver_connection)
         cursor = driver.cursor(row_factory=namedtuple_row)
@@ -40,7 +40,7 @@ async def rows_of(engine: AsyncEngine, clause: TextClause, params: Mapping[str, 
             # A server that is gone takes all connections with it: each that is older than this is renewed when it is
             # asked for next, as where SQLAlchemy itself executes.
             await greenlet_spawn(engine.sync_engine.pool._invalidate, connection, error)
-        raise _told(error, lost=lost) from None
+        raise as_sqlalchemys(error, lost=lost) from None
     except BaseException as error:
         await greenlet_spawn(connection.invalidate, error)  # cancelled in its midst: nobody knows how it stands
         raise
@@ -48,8 +48,10 @@ async def rows_of(engine: AsyncEngine, clause: TextClause, params: Mapping[str, 
         await greenlet_spawn(connection.close)
 
 
-def _told(error: psycopg.Error, *, lost: bool) -> DBAPIError:
-    return DBAPIError(None, None, error, hide_parameters=True, connection_invalidated=lost)
+def as_sqlalchemys(error: psycopg.Error, *, lost: bool = False) -> DBAPIError:
+    """What SQLAlchemy makes of an error of the driver, and what whoever tries again later looks for."""
+    told = DBAPIError.instance(None, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=lost)
+    return cast(DBAPIError, told)
 
 
 @lru_cache(maxsize=512)

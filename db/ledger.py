@@ -77,7 +77,7 @@ class Ledger:
     async def waiting(self, stage: str, ids: Sequence[int]) -> list[Waiting]:
         """Those of ``ids`` that still wait at ``stage``, with what they say, in order of id."""
         rows = await self._named(
-            "read_waiting", ids=list(ids), stage=stage, sources=sources(Move.CLAIM), simulated=self._simulated
+            "read_waiting", ids=list(ids), stage=stage, sources=_SOURCES[Move.CLAIM], simulated=self._simulated
         )
         return [
             Waiting(
@@ -140,7 +140,7 @@ class Ledger:
             statement("claim"),
             {
                 "wanted": _encode(rows),
-                "sources": sources(Move.CLAIM),
+                "sources": _SOURCES[Move.CLAIM],
                 "fallback": FALLBACK,
                 "worker_id": self.worker_id,
                 "lease_s": self._lease_s,
@@ -203,7 +203,7 @@ class Ledger:
     async def fill_window(self, stage: str, *, room: int) -> list[int]:
         """ready → queued for up to ``room`` due queries, fair across batches. The caller publishes them."""
         rows = await self._named(
-            "fill_window", stage=stage, room=room, sources=sources(Move.PUBLISH), simulated=self._simulated
+            "fill_window", stage=stage, room=room, sources=_SOURCES[Move.PUBLISH], simulated=self._simulated
         )
         return [row.id for row in rows]
 
@@ -291,7 +291,7 @@ class Ledger:
 
     async def resume(self, batch_id: int) -> int:
         """failed, dead and expired queries start again at the route stage. Returns how many."""
-        rows = await self._named("resume", batch_id=batch_id, sources=sources(Move.RESUME))
+        rows = await self._named("resume", batch_id=batch_id, sources=_SOURCES[Move.RESUME])
         return int(rows[0][0])
 
     # -- running statements ----------------------------------------------------------------

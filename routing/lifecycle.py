@@ -112,12 +112,6 @@ MAX_CRASHES: Final = 3
 """A query whose worker was lost this often is buried (`dead`): it may be what kills them."""
 
 
-def is_legal(move: Move, source: State, target: State) -> bool:
-    """Whether ``move`` may take a query from ``source`` to ``target``."""
-    rule = RULES[move]
-    return source in rule.sources and target in rule.target
-
-
 def sources(move: Move) -> list[str]:
     """The states from which ``move`` starts, sorted, in the form that a statement binds."""
     return sorted(RULES[move].sources)
