@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
@@ -71,14 +72,20 @@ def _tell_ready() -> None:
 
 
 class _Server(uvicorn.Server):
-    """Tells the service of its end at once: uvicorn would first wait for streams, which end when they hear of it."""
+    """Tells the service of its end at once: uvicorn would first wait for streams, which end when they hear of it.
+
+    And returns from `run`: uvicorn's own would end with the signal that it got, and what is to be done at the exit of
+    a process, as sending the last spans, would not be done.
+    """
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Called on SIGTERM and SIGINT."""
+        """Called on SIGTERM and SIGINT. Waits for no request any more at the second SIGINT."""
         service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]  # ours is no string
         if service is not None:
             service.stopping.set()
-        super().handle_exit(sig, frame)
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
 
 
 if __name__ == "__main__":

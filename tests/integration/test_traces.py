@@ -122,7 +122,7 @@ def place(
     }
     with start_simulator(config={"faults": FAULTS}) as simulator, pytest.MonkeyPatch.context() as patch:
         patch.setenv("CANARY_KEY", KEY)
-        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
+        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "600000")  # each process sends at its end what it has
         patch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer traces-canary")
         yield Place(replace(Settings.load(environ), simulator_url=simulator.url), folder)
     databases.drop(name)

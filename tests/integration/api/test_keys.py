@@ -1,12 +1,14 @@
 """Keys and limits: who may ask, how often, and for how much."""
 
 import time
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 
 from api.keyring import KNOWN_FOR_S
 from db.api_batches import ApiBatches
+from db.files import File, Files
 from db.tenants import Tenants
 from tests.integration.api.conftest import CONFIG, Served, line, serving, wait_until
 from tests.integration.api.test_batches import create, until, upload
@@ -164,6 +166,18 @@ def test_a_batch_of_a_file_that_is_gone_fails_and_says_so(served: Served, client
     assert failed["errors"]["data"][0]["code"] == "file_not_found"
 
 
+def test_a_file_that_took_long_to_come_lives_as_long_as_any_other(served: Served) -> None:
+    async def story(bench: Bench) -> File | None:
+        files = Files(bench.engine)
+        await files.begin("file-slow", tenant="default")
+        await bench.rows("UPDATE files SET created_at = now() - interval '90.7 s'")
+        return await files.finish("file-slow", purpose="batch", filename="slow", size=0, expires_after_s=3600)
+
+    file = served.play(story)
+    assert file.expires_at - file.created_at == timedelta(hours=1)
+    assert datetime.now(UTC) - file.created_at < timedelta(seconds=60)
+
+
 def test_an_expired_file_is_gone_with_its_bytes(served: Served, client: httpx.Client) -> None:
     expiry = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
     file = upload(client, [line("a")], **expiry)
@@ -176,8 +190,6 @@ def test_an_expired_file_is_gone_with_its_bytes(served: Served, client: httpx.Cl
     assert client.get(f"/v1/files/{file['id']}").status_code == 404
 
     async def sweep(bench: Bench) -> int:
-        from db.files import Files
-
         await Files(bench.engine).sweep()
         return int((await bench.rows("SELECT count(*) FROM file_pieces"))[0][0])
 
