@@ -1,10 +1,24 @@
 """One file per family of faults. Importing this package registers them all."""
 
-from tests.chaos.faults import broker, clocks, feeder, load, messages, mix, network, postgres, provider, user, workers
+from tests.chaos.faults import (
+    broker,
+    clocks,
+    deposit,
+    feeder,
+    load,
+    messages,
+    mix,
+    network,
+    postgres,
+    provider,
+    user,
+    workers,
+)
 
 __all__ = [
     "broker",
     "clocks",
+    "deposit",
     "feeder",
     "load",
     "messages",

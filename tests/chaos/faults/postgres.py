@@ -16,7 +16,7 @@ def stopped_once(arena: Arena) -> None:
     arena.crew()
     arena.submit(400)
     arena.at(0.3)
-    _stop(arena)
+    stop(arena)
     arena.finish()
 
 
@@ -26,11 +26,11 @@ def stopped_five_times(arena: Arena) -> None:
     arena.submit(1000)
     for n in range(5):
         arena.at(0.1 + 0.12 * n)
-        _stop(arena)
+        stop(arena)
     arena.finish()
 
 
-def _stop(arena: Arena) -> None:
+def stop(arena: Arena) -> None:
     arena.strike()
     arena.postgres_away = True
     arena.ground.stop_immediately()

@@ -1,0 +1,134 @@
+"""A large batch on its way into Postgres, and its sender or Postgres is gone: all of it is taken, or nothing."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import orjson
+from celery import Celery
+
+from routing.lifecycle import INGEST
+from settings import ROOT
+from tests.chaos import corpus
+from tests.chaos.arena import Arena
+from tests.chaos.fault import fault
+from tests.chaos.faults.postgres import stop
+from tests.chaos.faults.workers import kill
+
+LINES = 60_000
+"""Some turns of the stream; a second or two of writing."""
+
+_UNDER_WAY = (
+    "SELECT p.pid FROM pg_stat_progress_copy AS p WHERE p.datname = current_database() AND p.tuples_processed > 0"
+)
+_LEFT = (
+    "SELECT (SELECT count(*) FROM batches WHERE idempotency_key = %s)"
+    " + (SELECT count(*) FROM queries AS q WHERE NOT EXISTS (SELECT 1 FROM batches AS b WHERE b.id = q.batch_id))"
+    " + (SELECT count(*) FROM prompts AS p WHERE NOT EXISTS (SELECT 1 FROM batches AS b WHERE b.id = p.batch_id))"
+)
+
+
+@fault("deposit_broken_midway", needs_own_postgres=True)
+def broken_midway(arena: Arena) -> None:
+    """Broken three ways, sent again under its key, and once more: taken once, while others are answered."""
+    arena.crew()
+    arena.submit(300)
+    for way, strike in _WAYS.items():
+        file = arena.home / f"{way}.jsonl"
+        file.write_bytes(b"".join(_line(way, n) for n in range(LINES)))
+        _break(arena, file, strike)
+        if left := arena.one(_LEFT, [way]):
+            arena.complaints.append(f"{way}: {left} rows are left of a batch that nobody was told of")
+        again, once_more = (orjson.loads(_submitting(arena, file).communicate()[0] or b"{}") for _ in range(2))
+        if again.get("total") != LINES or once_more.get("batch_id") != again.get("batch_id"):
+            arena.complaints.append(f"{way}: sent again it was {again}, and once more {once_more}")
+            continue
+        arena.submitted[again["batch_id"]] = LINES
+        arena.cancel(again["batch_id"])
+    arena.finish()
+
+
+@fault("producers_message_broken_midway", needs_own_postgres=True)
+def message_broken_midway(arena: Arena) -> None:
+    """Postgres is gone while a worker takes a message on `ingest`; on RabbitMQ then the worker: one batch each time."""
+    arena.crew()
+    arena.submit(300)
+    _has_message_broken(arena, "postgres-stopped", lambda: stop(arena))
+    if arena.redis is None:  # Redis brings a killed worker's message again after 15 minutes
+
+        def kill_workers() -> None:
+            for name in ("worker0", "worker1"):
+                kill(arena, name)
+
+        _has_message_broken(arena, "worker-killed", kill_workers)
+    arena.finish()
+
+
+def _has_message_broken(arena: Arena, way: str, strike: Callable[[], None]) -> None:
+    app = Celery(broker=arena.broker_url)
+    if arena.redis is not None:
+        app.conf.broker_transport_options = {"global_keyprefix": arena.settings.key_prefix}
+    queries = [{"query": corpus.prompt_of(way, n), "id": f"{way}-{n}"} for n in range(LINES)]
+    app.send_task("submit_queries", kwargs={"queries": queries, "idempotency_key": way}, queue=INGEST)
+    workers = [worker for name, worker in arena.workers.items() if not name.startswith("feeder")]
+    arena.until(lambda: bool(arena.ask(_UNDER_WAY)), what=f"{way}: its message is being taken")
+    arena.sleep(arena.draw.uniform(0.0, 0.3))
+    for worker in workers:
+        worker.signal(signal.SIGSTOP)
+    if arena.one("SELECT count(*) FROM batches WHERE idempotency_key = %s", [way]):
+        arena.complaints.append(f"{way}: it was over before it could be struck")
+    strike()
+    for worker in workers:
+        worker.signal(signal.SIGCONT)
+    batch = "SELECT handle FROM batches WHERE idempotency_key = %s"
+    if arena.until(lambda: bool(arena.ask(batch, [way])), what=f"{way}: its batch is there"):
+        handle = arena.one(batch, [way])
+        arena.submitted[handle] = LINES
+        arena.cancel(handle)
+    if left := arena.one(_LEFT, [""]):
+        arena.complaints.append(f"{way}: {left} rows are left of a batch that is not there")
+
+
+def _break(arena: Arena, file: Path, strike: "Callable[[Arena, subprocess.Popen[bytes]], None]") -> None:
+    """Frozen in the midst, so that it is still in the midst when it is struck."""
+    sender = _submitting(arena, file)
+    deadline = time.monotonic() + 60
+    while not arena.ask(_UNDER_WAY) and sender.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(arena.draw.uniform(0.0, 0.3))
+    sender.send_signal(signal.SIGSTOP)
+    if sender.poll() is not None or arena.one("SELECT count(*) FROM batches WHERE idempotency_key = %s", [file.stem]):
+        arena.complaints.append(f"{file.stem}: it was over before it could be struck")
+    strike(arena, sender)
+    sender.send_signal(signal.SIGCONT)
+    _, said = sender.communicate(timeout=90)
+    if sender.returncode == 0 or b"Traceback" in said:
+        arena.complaints.append(f"{file.stem}: exit {sender.returncode}, and told {said[-80:]!r}")
+
+
+def _ends_its_backend(arena: Arena, sender: "subprocess.Popen[bytes]") -> None:
+    # Frozen between two turns it has no COPY under way, yet a transaction.
+    arena.ask(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND xact_start IS NOT NULL AND query LIKE 'COPY %%'",
+        [],
+    )
+
+
+_WAYS: "Mapping[str, Callable[[Arena, subprocess.Popen[bytes]], None]]" = {
+    "sender-killed": lambda arena, sender: sender.kill(),
+    "backend-ended": _ends_its_backend,
+    "postgres-stopped": lambda arena, sender: stop(arena),
+}
+
+
+def _line(tag: str, n: int) -> bytes:
+    return orjson.dumps({"custom_id": f"{tag}-{n}", "query": corpus.prompt_of(tag, n)}) + b"\n"
+
+
+def _submitting(arena: Arena, file: Path) -> "subprocess.Popen[bytes]":
+    argv = [sys.executable, "-m", "cli.main", "submit", str(file), "--idempotency-key", file.stem, "--json"]
+    return subprocess.Popen(argv, cwd=ROOT, env=arena.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
