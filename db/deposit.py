@@ -1,13 +1,19 @@
-"""A new batch into Postgres: prompts and queries by COPY, all in one transaction or nothing."""
+"""A new batch into Postgres: prompts and queries by COPY, and all of it or nothing.
+
+A connection is one process of Postgres, and a COPY keeps it busy: a large batch takes two, for its prompts and for its
+queries, side by side. That is two transactions, and the one with the batch's own row commits last: nobody looks at a
+query whose batch is not there. Should this process die between the two, `leftovers` removes the queries
+(docs/decisions/0011-two-transactions-for-a-large-batch.md).
+"""
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
 import orjson
@@ -18,10 +24,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from db import failpoints
 from db.driver import as_sqlalchemys
 from db.fetch import fetch
+from db.leftovers import BATCHES_UNDER_WAY
 from db.statements import statement
-from db.stream import Piece, Stream
+from db.stream import Stream
 from db.tables import ID_BLOCK
 from routing.fleet import BudgetPolicy, Fleet
+from routing.lifecycle import ROUTE, State
 
 MOST_USD: Final = 1e8
 """The largest cap: the ledger's amounts have nine digits before the point, and what is settled is a sum."""
@@ -31,10 +39,26 @@ Prompt = tuple[int, str, bytes, bytes | None]
 
 
 AT_ONCE: Final = 4
-"""Deposits of one process at a time. Each holds a connection and needs a second one for its ids: were the
-whole pool (at least five, see `make_engine`) taken by first ones, all would wait for each other."""
+LARGE_AT_ONCE: Final = 2
+"""Deposits of one process at a time, and those that are large. Each holds a connection, a large one two, and needs
+another one for its ids: were the whole pool (eight, see `make_engine`) taken, all would wait for each other."""
 
-_turns: WeakKeyDictionary[AsyncEngine, asyncio.Semaphore] = WeakKeyDictionary()
+LARGE: Final = 5_000
+"""Queries, from which on a second connection and a second commit are worth it."""
+
+_PROMPTS: Final = "COPY prompts (query_id, batch_id, custom_id, line, body, options) FROM STDIN (NULL '')"
+_QUERIES: Final = "COPY queries (id, batch_id, stage, state) FROM STDIN"
+
+
+class _Turns:
+    """Who waits for what, of one engine."""
+
+    def __init__(self) -> None:
+        self.any = asyncio.Semaphore(AT_ONCE)
+        self.large = asyncio.Semaphore(LARGE_AT_ONCE)
+
+
+_turns: WeakKeyDictionary[AsyncEngine, _Turns] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +82,26 @@ class Order:
 
 
 class Deposit:
-    """An open deposit: `write` prompts to it."""
+    """An open deposit: `write` prompts to it. ``second`` gives the connection for a large one's queries."""
 
-    def __init__(self, stream: Stream, ids: "_Ids", *, batch_id: int, handle: str | None = None) -> None:
-        self._stream = stream
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        second: Callable[[], Awaitable[AsyncConnection]],
+        ids: "_Ids",
+        *,
+        batch_id: int,
+        handle: str | None = None,
+    ) -> None:
+        self._connection = connection
+        self._second = second
         self._ids = ids
         self._row = b"%%d\t%d\t%%b\t%%d\t%%b\t%%b\n" % batch_id
+        self._between = f"\t{batch_id}\t{ROUTE}\t{State.READY}\n".encode()
+        self._prompts: Stream | None = None
+        self._queries: Stream | None = None
+        self._few: list[bytes] = []
+        """Queries, while there are so few that they can wait for the prompts."""
         self.handle = handle or f"batch_{secrets.token_hex(12)}"
         """The public id, which nobody can guess."""
         self.ranges: list[tuple[int, int]] = []
@@ -86,7 +124,35 @@ class Deposit:
             for query_id, (line, custom_id, body, options) in zip(chain.from_iterable(ids), prompts, strict=True)
         ]
         self.total += len(rows)
-        await self._stream.put(Piece(b"".join(rows).replace(b"\\", b"\\\\"), ids))
+        if self._prompts is None:
+            self._prompts = Stream(await _driver(self._connection), _PROMPTS)
+        await self._put_queries(
+            b"".join(self._between.join([b"%d" % id_ for id_ in some]) + self._between for some in ids)
+        )
+        await self._prompts.put(b"".join(rows).replace(b"\\", b"\\\\"))
+
+    async def _put_queries(self, rows: bytes) -> None:
+        if self._queries is None:
+            self._few.append(rows)
+            if self.total < LARGE:
+                return
+            self._queries = Stream(await _driver(await self._second()), _QUERIES)
+            rows = b"".join(self._few)
+        await self._queries.put(rows)
+
+    async def finish(self) -> None:
+        """All of it is written. Raises what Postgres had against any of it."""
+        if self._prompts is None:
+            return
+        await self._prompts.finish()
+        if self._queries is None:
+            self._queries = Stream(await _driver(self._connection), _QUERIES)
+            await self._queries.put(b"".join(self._few))
+        await self._queries.finish()
+
+    async def abandon(self) -> None:
+        """Its connections are free again, for a rollback."""
+        await asyncio.gather(*(stream.abandon() for stream in (self._prompts, self._queries) if stream is not None))
 
 
 @asynccontextmanager
@@ -95,29 +161,46 @@ async def deposit(engine: AsyncEngine, order: Order, fleet: Fleet) -> AsyncItera
 
     The batch exists once the block ends without an exception and with at least one prompt. Raises DBAPIError.
     """
+    turns = _turns.setdefault(engine, _Turns())
+    # Left in the opposite order: the queries' transaction is entered last, so it commits first.
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(_turns.setdefault(engine, asyncio.Semaphore(AT_ONCE)))
-        connection = await stack.enter_async_context(engine.connect())
-        await connection.execution_options(isolation_level="READ COMMITTED")
-        await stack.enter_async_context(connection.begin())
+        await stack.enter_async_context(turns.any)
+        connection = await _transaction(engine, stack)
         if (before := await _deposited_before(connection, engine, order)) is not None:
             yield before
             return
-        batch_id = int((await connection.execute(text("SELECT nextval('batches_id_seq')"))).scalar_one())
-        driver = (await connection.get_raw_connection()).driver_connection
-        if driver is None:
-            raise RuntimeError("the connection was closed")
-        stream = Stream(driver, batch_id=batch_id)
+        batch_id = int((await connection.execute(statement("begin_batch"), {"kind": BATCHES_UNDER_WAY})).scalar_one())
+        stack.callback(failpoints.die_at, "die_between_commits")
+
+        async def second() -> AsyncConnection:
+            await stack.enter_async_context(turns.large)
+            return await _transaction(engine, stack)
+
+        opened = Deposit(connection, second, _Ids(engine), batch_id=batch_id, handle=order.handle)
         try:
-            opened = Deposit(stream, _Ids(engine), batch_id=batch_id, handle=order.handle)
             yield opened
-            await stream.finish()
+            await opened.finish()
         except BaseException as error:
-            await stream.abandon()
+            await opened.abandon()
             if isinstance(error, psycopg.Error):
                 raise as_sqlalchemys(error) from error
             raise
         await _close(connection, opened, order, fleet, batch_id=batch_id)
+
+
+async def _transaction(engine: AsyncEngine, stack: AsyncExitStack) -> AsyncConnection:
+    """A connection in a transaction, which ends with ``stack``."""
+    connection = await stack.enter_async_context(engine.connect())
+    await connection.execution_options(isolation_level="READ COMMITTED")
+    await stack.enter_async_context(connection.begin())
+    return connection
+
+
+async def _driver(connection: AsyncConnection) -> psycopg.AsyncConnection[Any]:
+    driver = (await connection.get_raw_connection()).driver_connection
+    if driver is None:
+        raise RuntimeError("the connection was closed")
+    return cast(psycopg.AsyncConnection[Any], driver)
 
 
 class _Ids:

@@ -4,6 +4,7 @@
 
 - ``die_before_publish``: dies after a commit that put queries into the broker's share, before they are sent
 - ``publish_thrice``: sends every message three times
+- ``die_between_commits``: dies after a large deposit's first commit, before the one that makes it a batch
 - ``die_for_custom_id=ID``: dies whenever it is about to call a provider for that query
 - ``die_routing_custom_id=ID``: dies whenever it is about to decide that query
 - ``without_GUARD``: leaves out one of `GUARDS`, to show that the tests would notice

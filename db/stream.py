@@ -1,37 +1,19 @@
-"""Rows on their way into Postgres, which writes them while those after them are still being read.
-
-Two tables are filled in turns, for a connection does one COPY at a time: some thousand prompts, then the queries they
-belong to. All of it is in the transaction of whoever opened the stream.
-"""
+"""Rows on their way into one table of Postgres, which writes them while those after them are still being read."""
 
 import asyncio
 from collections import deque
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from psycopg import AsyncConnection
-
-from routing.lifecycle import ROUTE, State
-
-QUERIES_PER_TURN: Final = 10_000
-"""Of a turn Postgres writes the second half alone, once there is nothing more to read: a tenth of a second at most.
-Shorter turns make more round trips, in each of which it waits."""
 
 MOST_AHEAD_BYTES: Final = 4 * 1024**2
 """What may wait for Postgres in this process, beside the piece that is being put."""
 
+PIECES_PER_TURN: Final = 40
+"""After which one COPY ends and the next begins: only then does Postgres say what it has against the rows."""
+
 PATIENCE_S: Final = 2.0
 """How long a stop waits for what Postgres is at; it may be waiting itself, for a lock."""
-
-_PROMPTS: Final = "COPY prompts (query_id, batch_id, custom_id, line, body, options) FROM STDIN (NULL '')"
-_QUERIES: Final = "COPY queries (id, batch_id, stage, state) FROM STDIN"
-
-
-class Piece(NamedTuple):
-    """Some prompts, and the ids of their queries."""
-
-    prompts: bytes
-    """Rows as COPY's text format has them."""
-    ids: tuple[range, ...]
 
 
 class _Abandoned(Exception):
@@ -39,12 +21,15 @@ class _Abandoned(Exception):
 
 
 class Stream:
-    """Feed it with `put`, then `finish` or `abandon` it. Nobody else may use ``connection`` until then."""
+    """COPY in its text format, in whatever transaction ``connection`` is in.
 
-    def __init__(self, connection: AsyncConnection[Any], *, batch_id: int) -> None:
+    Feed it with `put`, then `finish` or `abandon` it. Nobody else may use ``connection`` until then.
+    """
+
+    def __init__(self, connection: AsyncConnection[Any], copy: str) -> None:
         self._connection = connection
-        self._between = f"\t{batch_id}\t{ROUTE}\t{State.READY}\n".encode()
-        self._ahead: deque[Piece] = deque()
+        self._copy = copy
+        self._ahead: deque[bytes] = deque()
         self._bytes_ahead = 0
         self._came = asyncio.Event()
         self._went = asyncio.Event()
@@ -52,10 +37,10 @@ class Stream:
         self._sending = asyncio.create_task(self._send())
         self._sending.add_done_callback(lambda _: self._went.set())
 
-    async def put(self, piece: Piece) -> None:
-        """Waits while too much is ahead. Raises what Postgres had against this piece or one before it."""
-        self._ahead.append(piece)
-        self._bytes_ahead += len(piece.prompts)
+    async def put(self, rows: bytes) -> None:
+        """Waits while too much is ahead. Raises what Postgres had against these rows or ones before them."""
+        self._ahead.append(rows)
+        self._bytes_ahead += len(rows)
         self._came.set()
         # What is read is read without a pause: this is where the loop looks whether the socket takes more, and
         # whether Postgres has answered. A look, the wake-up that it causes, and the step after that.
@@ -91,21 +76,16 @@ class Stream:
             self._sending.exception()  # the other one is told
 
     async def _send(self) -> None:
+        rows: bytes | None = b""
         async with self._connection.cursor() as cursor:
-            while (piece := await self._next()) is not None:
-                ids: list[range] = []
-                queries = 0
-                async with cursor.copy(_PROMPTS) as copy:
-                    while piece is not None:
-                        await copy.write(piece.prompts)
-                        ids += piece.ids
-                        queries += sum(map(len, piece.ids))
-                        piece = await self._next() if queries < QUERIES_PER_TURN else None
-                async with cursor.copy(_QUERIES) as copy:
-                    for some in ids:
-                        await copy.write(self._between.join([b"%d" % id_ for id_ in some]) + self._between)
+            while rows is not None:
+                async with cursor.copy(self._copy) as copy:
+                    for _ in range(PIECES_PER_TURN):
+                        if (rows := await self._next()) is None:
+                            break
+                        await copy.write(rows)
 
-    async def _next(self) -> Piece | None:
+    async def _next(self) -> bytes | None:
         while not self._ahead and not self._ended and not self._abandoned:
             self._came.clear()
             await self._came.wait()
@@ -113,7 +93,7 @@ class Stream:
             raise _Abandoned
         if not self._ahead:
             return None
-        piece = self._ahead.popleft()
-        self._bytes_ahead -= len(piece.prompts)
+        rows = self._ahead.popleft()
+        self._bytes_ahead -= len(rows)
         self._went.set()
-        return piece
+        return rows

@@ -5,7 +5,7 @@ Any number may run; one leads, by an advisory lock that Postgres frees when the 
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from db import failpoints
 from db.leadership import Leadership
+from db.leftovers import remove_leftovers
 from db.presence import Presence
 from db.refusal import Refused, passes
 from db.seals import seal_ended
@@ -44,6 +45,9 @@ HEAL_S = 1.0
 LOST_EVERY_S = 5.0
 """Between two looks for lost messages, each of which reads all that is in the broker."""
 
+LEFTOVERS_EVERY_S = 600.0
+"""Between two looks for what deposits left that died between their commits. It is in nobody's way."""
+
 GAP_S = 5.0
 """A pause this long between two rounds means that Postgres, or this process, stood still."""
 
@@ -69,10 +73,12 @@ class Feeder:
     rescue_from: float = 0.0
     heal_at: float = 0.0
     lost_at: float = 0.0
+    leftovers_at: float = 0.0
     doubt: str | None = "another process fed before"
     """Why what is `queued` may have no message; then all of it goes back. A message too many is harmless."""
     broker_was_away: bool = False
-    sealing: "asyncio.Task[int] | None" = None
+    sealing: "asyncio.Task[None] | None" = None
+    tidying: "asyncio.Task[None] | None" = None
 
     async def run(self) -> None:
         """Leads whenever nobody else does, and feeds while it leads."""
@@ -168,7 +174,10 @@ class Feeder:
             await ledger.close_queries(batch.id, move=move, to_state=state, actor="feeder", reason=reason)
         for handle in await ledger.end_batches():
             log.info("batch_ended", batch=handle)
-        self._seal()
+        self.sealing = _beside(self.sealing, "sealing", self._seal)
+        if time.monotonic() >= self.leftovers_at:
+            self.leftovers_at = time.monotonic() + LEFTOVERS_EVERY_S
+            self.tidying = _beside(self.tidying, "tidying", self._tidy)
         if vanished := await self.presence.strike_off():
             log.warning("workers_vanished", workers=vanished)
             # A killed worker takes the messages with it that it had taken from the broker.
@@ -178,13 +187,12 @@ class Feeder:
             window = pace.window(least=self._least_window(stage), window_s=self.station.fleet.timing.window_s)
             await ledger.set_window(stage, depth_window=window, rate_per_s=pace.rate_per_s)
 
-    def _seal(self) -> None:
-        """Ended batches are sealed beside the feeding: a large one takes seconds."""
-        if self.sealing is not None and not self.sealing.done():
-            return
-        if self.sealing is not None and (error := self.sealing.exception()) is not None:
-            log.warning("sealing_failed", error=type(error).__name__)
-        self.sealing = asyncio.create_task(seal_ended(self.station.engine))
+    async def _seal(self) -> None:
+        await seal_ended(self.station.engine)
+
+    async def _tidy(self) -> None:
+        if removed := await remove_leftovers(self.station.engine):
+            log.warning("leftovers_removed", queries=removed)
 
     async def _return_lost(self) -> None:
         for stage, pace in self.paces.items():
@@ -244,6 +252,20 @@ class Feeder:
                 await self.station.stopping.wait()
         except TimeoutError:
             pass
+
+
+def _beside(
+    before: "asyncio.Task[None] | None", name: str, work: Callable[[], Awaitable[object]]
+) -> "asyncio.Task[None]":
+    """``work`` beside the feeding, for it may take seconds; where ``before`` is still at it, that."""
+
+    async def told() -> None:
+        try:
+            await work()
+        except Exception as error:
+            log.warning(f"{name}_failed", error=type(error).__name__)
+
+    return before if before is not None and not before.done() else asyncio.create_task(told())
 
 
 def _queued(depths: Mapping[str, Row[Any]], stage: str) -> int:

@@ -1,4 +1,4 @@
-"""Deposits into Postgres: many at a time, in several turns, and what is left of one that fails."""
+"""Deposits into Postgres: many at a time, large ones, and what is left of one that fails or dies."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,17 +7,16 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from db.deposit import Deposit, Order, Prompt, deposit
+from db.deposit import LARGE, LARGE_AT_ONCE, Deposit, Order, Prompt, deposit
 from db.refusal import passes
 from db.session import make_engine
-from db.stream import QUERIES_PER_TURN
 from tests.integration.bench import Bench, OnBench
 
 MANY = 24
 """More than the engine has connections, and each deposit needs two."""
 
 HANDFUL = 700
-SEVERAL_TURNS = 2 * QUERIES_PER_TURN + HANDFUL
+MANY_LINES = 3 * LARGE + HANDFUL
 BODY = b'{"messages":[{"role":"user","content":"a \\\\ and a \\t, \\u00e9"}]}'
 
 
@@ -46,13 +45,13 @@ def test_more_deposits_at_once_than_connections_all_come_through(on_bench: OnBen
     on_bench(story)
 
 
-def test_a_batch_of_several_turns_is_whole_and_in_order_though_its_ids_are_not_in_one_range(on_bench: OnBench) -> None:
+def test_a_large_batch_is_whole_and_in_order_though_its_ids_are_not_in_one_range(on_bench: OnBench) -> None:
     async def one(bench: Bench) -> list[tuple[int, int]]:
         async with deposit(bench.engine, Order(source="test"), bench.fleet) as opened:
             assert isinstance(opened, Deposit)
             await opened.write(prompts(1, 1))
             await bench.rows("SELECT nextval('query_blocks')")  # whoever it is, the next ids are not this deposit's
-            await pour(opened, SEVERAL_TURNS - 1, first=2)
+            await pour(opened, MANY_LINES - 1, first=2)
         return opened.ranges
 
     async def story(bench: Bench) -> None:
@@ -71,49 +70,49 @@ def test_a_batch_of_several_turns_is_whole_and_in_order_though_its_ids_are_not_i
         known = [[id_ for first, last in each for id_ in range(first, last + 1)] for each in ranges]
         assert sorted(row.ids for row in rows) == sorted(known)
         for row in rows:
-            assert row.total == SEVERAL_TURNS
-            assert row.array_agg == list(range(1, SEVERAL_TURNS + 1))
+            assert row.total == MANY_LINES
+            assert row.array_agg == list(range(1, MANY_LINES + 1))
             assert row.kept
-        assert (await bench.rows("SELECT count(*) FROM queries"))[0].count == 2 * SEVERAL_TURNS
+        assert (await bench.rows("SELECT count(*) FROM queries"))[0].count == 2 * MANY_LINES
 
     on_bench(story)
 
 
 async def _repeats_a_custom_id(bench: Bench, opened: Deposit) -> None:
-    await pour(opened, SEVERAL_TURNS)
+    await pour(opened, MANY_LINES)
     await opened.write(prompts(1, 1))
 
 
 async def _has_an_id_that_is_taken(bench: Bench, opened: Deposit) -> None:
-    """In the first turn, of whose queries Postgres hears while later ones are read."""
+    """Of whose queries Postgres hears while later ones are read."""
     await opened.write(prompts(1, 1))
     taken = "INSERT INTO queries (id, batch_id, stage, state) VALUES (:id, 0, 'route', 'ready')"
     await bench.rows(taken, id=opened.ranges[0][0] + 5)
-    for first in range(2, 20 * QUERIES_PER_TURN, HANDFUL):
+    for first in range(2, 40 * LARGE, HANDFUL):
         await opened.write(prompts(first, HANDFUL))
     raise AssertionError("it was never told")
 
 
 async def _loses_its_connection(bench: Bench, opened: Deposit) -> None:
-    await pour(opened, SEVERAL_TURNS)
+    await pour(opened, MANY_LINES)
     owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
     ended = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND query LIKE 'COPY %'"
     )
     async with owner.connect() as connection:
-        assert (await connection.execute(text(ended))).scalars().all() == [True]
+        assert (await connection.execute(text(ended))).scalars().all() == [True, True]
     await owner.dispose()
 
 
 async def _is_told_to_stop(bench: Bench, opened: Deposit) -> None:
-    await pour(opened, SEVERAL_TURNS)
+    await pour(opened, MANY_LINES)
     raise asyncio.CancelledError
 
 
 async def _is_told_to_stop_at_the_end(bench: Bench, opened: Deposit) -> None:
     """While Postgres writes the last of what was read."""
-    await pour(opened, SEVERAL_TURNS)
+    await pour(opened, MANY_LINES)
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().call_later(0.005, task.cancel)
@@ -124,13 +123,13 @@ async def _is_told_to_stop_while_postgres_waits_for_a_lock(bench: Bench, opened:
     async with owner.connect() as connection:
         await connection.execute(text("BEGIN"))
         await connection.execute(text("LOCK TABLE queries"))
-        await pour(opened, QUERIES_PER_TURN + HANDFUL)
+        await pour(opened, 2 * LARGE)
         waiting = text("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = CAST('queries' AS regclass)")
         for _ in range(1000):
             if (await connection.execute(waiting)).all():
                 break
             await asyncio.sleep(0.01)
-        await opened._stream.abandon()  # as the deposit does, while the lock is held
+        await opened.abandon()  # as the deposit does, while the lock is held
         assert (await connection.execute(waiting)).all() == []
         await connection.execute(text("ROLLBACK"))
     await owner.dispose()
@@ -138,7 +137,7 @@ async def _is_told_to_stop_while_postgres_waits_for_a_lock(bench: Bench, opened:
 
 
 async def _finds_a_bad_line(bench: Bench, opened: Deposit) -> None:
-    await pour(opened, SEVERAL_TURNS)
+    await pour(opened, MANY_LINES)
     raise ValueError
 
 
@@ -171,5 +170,38 @@ def test_nothing_is_left_of_a_deposit_that_fails_and_the_next_one_is_taken(
         await bench.rows("DELETE FROM queries WHERE batch_id = 0")
         assert await nothing_is_left(bench)
         assert len(await bench.submit(3)) == 3
+
+    on_bench(story)
+
+
+async def _counts(bench: Bench) -> tuple[int, int, int]:
+    counts = "SELECT (SELECT count(*) FROM batches), (SELECT count(*) FROM queries), (SELECT count(*) FROM prompts)"
+    return tuple((await bench.rows(counts))[0])  # type: ignore[return-value]  # three counts
+
+
+@pytest.mark.parametrize(("lines", "connections"), [(LARGE - 1, 1), (LARGE, 2)])
+def test_only_a_large_deposit_takes_a_second_connection(lines: int, connections: int, on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        pool = bench.engine.pool
+        async with deposit(bench.engine, Order(source="test"), bench.fleet) as opened:
+            assert isinstance(opened, Deposit)
+            await pour(opened, lines)
+            assert pool.checkedout() == connections  # type: ignore[attr-defined]  # of a queue's pool
+        assert await _counts(bench) == (1, lines, lines)
+
+    on_bench(story)
+
+
+def test_more_large_deposits_at_once_than_may_be_all_come_through(on_bench: OnBench) -> None:
+    async def one(bench: Bench) -> None:
+        async with deposit(bench.engine, Order(source="test"), bench.fleet) as opened:
+            assert isinstance(opened, Deposit)
+            await pour(opened, LARGE)
+
+    async def story(bench: Bench) -> None:
+        many = 3 * LARGE_AT_ONCE
+        async with asyncio.timeout(50):  # less than the pool's own patience
+            await asyncio.gather(*(one(bench) for _ in range(many)))
+        assert await _counts(bench) == (many, many * LARGE, many * LARGE)
 
     on_bench(story)

@@ -1,0 +1,36 @@
+"""What a deposit left that died between its two commits: queries of a batch that never came to be.
+
+Nobody sees them, for whoever looks at queries comes from their batch; but they lie in the indexes.
+"""
+
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.fetch import fetch
+from db.statements import statement
+
+BATCHES_UNDER_WAY: Final = 0x506F696E
+"""The class of the advisory locks that deposits hold until their last commit, one for each batch."""
+
+
+async def remove_leftovers(engine: AsyncEngine) -> int:
+    """Removes them, ten thousand at a time. Returns how many. Raises DBAPIError."""
+    removed = 0
+    for row in await fetch(engine, statement("leftovers_find")):
+        while gone := await _remove_some(engine, int(row.batch_id)):
+            removed += gone
+    return removed
+
+
+async def _remove_some(engine: AsyncEngine, batch_id: int) -> int:
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="READ COMMITTED")
+        async with connection.begin():
+            # A deposit that lives holds it until its batch is there. Asked first, so that the next statement, which
+            # sees what was committed before it began, sees that batch.
+            batch = {"batch_id": batch_id}
+            asked = await connection.execute(statement("leftovers_lock"), batch | {"kind": BATCHES_UNDER_WAY})
+            if not asked.scalar_one():
+                return 0
+            return int((await connection.execute(statement("leftovers_remove"), batch)).scalar_one())
