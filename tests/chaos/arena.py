@@ -5,7 +5,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -271,13 +271,18 @@ class Arena:
 
     def cancel(self, handle: str) -> int:
         """Cancels a batch as the command does; how many queries that closed."""
+        return self._move(handle, Ledger.cancel)
 
+    def resume(self, handle: str) -> int:
+        """Resumes a batch as the command does; how many queries start again."""
+        return self._move(handle, Ledger.resume)
+
+    def _move(self, handle: str, move: Callable[[Ledger, int], Coroutine[Any, Any, int]]) -> int:
         async def act() -> int:
             engine = make_engine(self.database_url)
             try:
-                return await Ledger(engine, give_up_s=10.0).cancel(
-                    self.one("SELECT id FROM batches WHERE handle = %s", [handle])
-                )
+                batch_id = int(self.one("SELECT id FROM batches WHERE handle = %s", [handle]))
+                return await move(Ledger(engine, give_up_s=10.0), batch_id)
             finally:
                 await engine.dispose()
 

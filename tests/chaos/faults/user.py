@@ -68,6 +68,33 @@ def cancelled(arena: Arena) -> None:
         arena.complaints.append(f"{after} calls were sent after the cancel")
 
 
+@fault("resumed_while_its_workers_are_frozen")
+def resumed(arena: Arena) -> None:
+    """Its window closes while both workers hold its queries; it is resumed, and only then do they wake up."""
+    arena.crew()
+    handle = arena.submit(800, cap_usd=5.0)
+    arena.at(0.15)
+    workers = [arena.workers["worker0"], arena.workers["worker1"]]
+    for worker in workers:
+        worker.signal(signal.SIGSTOP)
+    time.sleep(0.05)
+    arena.strike(*workers)
+    # What has been answered and sent on to a larger tier starts at the smaller one again, by the user's own wish.
+    arena.in_flight_at_fault += arena.one(
+        "SELECT count(*) FROM calls AS c JOIN queries AS q ON q.id = c.query_id"
+        " WHERE c.outcome = 'ok' AND q.finished_at IS NULL"
+    )
+    arena.ask("UPDATE batches SET expires_at = now()")
+    arena.until(arena.done, what="its window has closed")
+    arena.extras["resumed"] = arena.resume(handle)
+    for worker in workers:
+        arena.sleep(arena.draw.uniform(0.2, 2.0))
+        worker.signal(signal.SIGCONT)
+    arena.finish()
+    if open_or_expired := arena.one("SELECT count(*) FROM queries WHERE state <> 'done'"):
+        arena.complaints.append(f"{open_or_expired} were not answered after the resume")
+
+
 @fault("tight_budget", quick=True)
 def tight(arena: Arena) -> None:
     """A cap that is spent in the middle, two workers that compete for it, and one of them killed."""
