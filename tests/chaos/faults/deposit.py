@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 from celery import Celery
 
+from db.deposit import LARGE
 from routing.lifecycle import INGEST
 from settings import ROOT
 from tests.chaos import corpus
@@ -19,7 +20,7 @@ from tests.chaos.faults.postgres import stop
 from tests.chaos.faults.workers import kill
 
 LINES = 60_000
-"""Some turns of the stream; a second or two of writing."""
+"""A second or two of writing."""
 
 _UNDER_WAY = (
     "SELECT p.pid FROM pg_stat_progress_copy AS p WHERE p.datname = current_database() AND p.tuples_processed > 0"
@@ -48,6 +49,23 @@ def broken_midway(arena: Arena) -> None:
             continue
         arena.submitted[again["batch_id"]] = LINES
         arena.cancel(again["batch_id"])
+    arena.finish()
+
+
+@fault("submitter_dies_between_its_commits", graceful=True, arena={"latency_ms": (1.0, 5.0)})
+def half_committed(arena: Arena) -> None:
+    """Its queries are committed and its batch is not: nobody works on them, they are removed, and it may come again."""
+    file = arena.home / "large.jsonl"
+    file.write_bytes(b"".join(_line(file.stem, n) for n in range(LARGE)))
+    died = _submitting(arena, file, POINTSMAN_FAILPOINTS="die_between_commits")
+    died.communicate(timeout=60)
+    left = arena.one(_LEFT, [file.stem])
+    if (died.returncode, left) != (-signal.SIGKILL, LARGE):
+        arena.complaints.append(f"it did not die between its commits (exit {died.returncode}, {left} rows)")
+    arena.crew()
+    arena.until(lambda: arena.one(_LEFT, [file.stem]) == 0, what="what it left is removed")
+    again = orjson.loads(_submitting(arena, file).communicate(timeout=60)[0])
+    arena.submitted[again["batch_id"]] = LARGE
     arena.finish()
 
 
@@ -129,6 +147,6 @@ def _line(tag: str, n: int) -> bytes:
     return orjson.dumps({"custom_id": f"{tag}-{n}", "query": corpus.prompt_of(tag, n)}) + b"\n"
 
 
-def _submitting(arena: Arena, file: Path) -> "subprocess.Popen[bytes]":
+def _submitting(arena: Arena, file: Path, **environ: str) -> "subprocess.Popen[bytes]":
     argv = [sys.executable, "-m", "cli.main", "submit", str(file), "--idempotency-key", file.stem, "--json"]
-    return subprocess.Popen(argv, cwd=ROOT, env=arena.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(argv, cwd=ROOT, env=arena.environ | environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -1,7 +1,6 @@
 """What users do: submit the same thing many times at once, cancel, hand in rubbish, set a tight budget."""
 
 import asyncio
-import signal
 import subprocess
 import sys
 import time
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from db.deposit import LARGE, Order
+from db.deposit import Order
 from db.session import make_engine
 from routing.fleet import BudgetPolicy
 from settings import ROOT
@@ -159,27 +158,6 @@ def degraded(arena: Arena) -> None:
     arena.finish()
 
 
-@fault("submitter_dies_between_its_commits", graceful=True, arena={"latency_ms": (1.0, 5.0)})
-def half_submitted(arena: Arena) -> None:
-    """A large batch whose queries are committed and whose row is not: nobody works on it, and it may come again."""
-    file = arena.home / "large.jsonl"
-    file.write_bytes(
-        b"".join(
-            orjson.dumps({"custom_id": f"b0-{n}", "query": corpus.prompt_of("b0", n)}) + b"\n" for n in range(LARGE)
-        )
-    )
-    arena.strike(count=False)
-    died = _submit(arena, file, "--json", "--idempotency-key", "large", POINTSMAN_FAILPOINTS="die_between_commits")
-    left = arena.one("SELECT count(*) FROM queries")
-    if (died.returncode, left) != (-signal.SIGKILL, LARGE) or arena.one("SELECT count(*) FROM batches"):
-        arena.complaints.append(f"it did not die between its commits (exit {died.returncode}, {left} queries)")
-    arena.crew()
-    arena.until(lambda: arena.one("SELECT count(*) FROM queries") == 0, what="what it left is removed")
-    again = orjson.loads(_submit(arena, file, "--json", "--idempotency-key", "large").stdout)
-    arena.submitted[again["batch_id"]] = LARGE
-    arena.finish()
-
-
 @fault("malformed_corpus", graceful=True)
 def rubbish(arena: Arena) -> None:
     """A file with every kind of broken line: told, nothing taken; with --skip-invalid the valid ones are answered."""
@@ -213,6 +191,6 @@ def rubbish(arena: Arena) -> None:
     arena.finish()
 
 
-def _submit(arena: Arena, file: Path, *options: str, **environ: str) -> "subprocess.CompletedProcess[bytes]":
+def _submit(arena: Arena, file: Path, *options: str) -> "subprocess.CompletedProcess[bytes]":
     argv = [sys.executable, "-m", "cli.main", "submit", str(file), *options]
-    return subprocess.run(argv, cwd=ROOT, env=arena.environ | environ, capture_output=True, check=False, timeout=60)
+    return subprocess.run(argv, cwd=ROOT, env=arena.environ, capture_output=True, check=False, timeout=60)
