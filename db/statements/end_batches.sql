@@ -1,7 +1,15 @@
 -- Ends each batch that has no open query left: in this one statement, so that it ends once.
+WITH over AS MATERIALIZED (
+    SELECT b.id, b.xmin AS version
+    FROM batches AS b
+    WHERE b.ended_at IS NULL
+      AND NOT EXISTS (SELECT 1 FROM queries AS q
+                      WHERE q.batch_id = b.id AND q.finished_at IS NULL)
+)
 UPDATE batches AS b
 SET ended_at = now()
-WHERE b.ended_at IS NULL
-  AND NOT EXISTS (SELECT 1 FROM queries AS q
-                  WHERE q.batch_id = b.id AND q.finished_at IS NULL)
+FROM over AS o
+-- As it was when its queries were looked at. Where a resume holds the row meanwhile, this waits for it, and then sees
+-- its batch, but not that its queries are open again: the next look does.
+WHERE b.id = o.id AND b.xmin = o.version
 RETURNING b.id, b.handle
