@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from db.fetch import fetch
 from db.statements import statement
 
 SPAN = 20_000
@@ -69,7 +70,7 @@ async def seal(engine: AsyncEngine, batch_id: int) -> int:
             async with engine.connect() as connection:
                 params = {"batch_id": batch_id, "first": first, "last": min(first + SPAN, bounds.last)}
                 sealed += sum(row.sealed for row in await connection.execute(statement("seal"), params))
-    await _rows(engine, "UPDATE batches SET sealed_at = now() WHERE id = :id AND ended_at IS NOT NULL", id=batch_id)
+    await fetch(engine, statement("seal_done"), batch_id=batch_id)
     return sealed
 
 

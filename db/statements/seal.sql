@@ -1,12 +1,15 @@
 -- One more link of a batch's chain: over its decisions with first < id ≤ last. None where there are none.
+-- Nor of what is sealed: somebody else may be sealing the same batch.
 WITH before AS (
-    SELECT s.place, s.hash FROM seals AS s WHERE s.batch_id = :batch_id ORDER BY s.place DESC LIMIT 1
+    SELECT s.place, s.hash, s.ids[cardinality(s.ids)] AS last_id
+    FROM seals AS s WHERE s.batch_id = :batch_id ORDER BY s.place DESC LIMIT 1
 ),
 covered AS (
     SELECT array_agg(d.id ORDER BY d.id) AS ids,
            string_agg(pointsman_decision_hash_2(d), ''::bytea ORDER BY d.id) AS row_hashes
     FROM decisions AS d
     WHERE d.id > :first AND d.id <= :last AND d.batch_id = :batch_id
+      AND d.id > coalesce((SELECT last_id FROM before), 0)
 )
 INSERT INTO seals (batch_id, place, ids, row_hashes, hash, version)
 SELECT :batch_id, coalesce((SELECT place FROM before), 0) + 1, c.ids, c.row_hashes,

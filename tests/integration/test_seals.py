@@ -3,22 +3,44 @@
 from collections.abc import Awaitable, Callable
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import seals
 from db.seals import seal_ended, verify
 from tests.integration.bench import Bench, OnBench, finish
 
 
-async def ended_batch(bench: Bench, *, queries: int = 3) -> int:
-    """A batch of some decisions that has ended and is sealed."""
+async def unsealed_batch(bench: Bench, *, queries: int = 3) -> int:
+    """A batch of some decisions that has ended."""
     ids = await bench.submit(queries)
     for query_id in ids:
         await bench.rows("UPDATE queries SET stage = 'small' WHERE id = :id", id=query_id)
         claim, sent = await bench.send(query_id)
         await bench.ledger.conclude(finish(query_id, claim.epoch, sent))
     await bench.ledger.end_batches()
-    await seal_ended(bench.engine)
     return int((await bench.row(ids[0])).batch_id)
+
+
+async def ended_batch(bench: Bench, *, queries: int = 3) -> int:
+    """The same, sealed."""
+    batch_id = await unsealed_batch(bench, queries=queries)
+    await seal_ended(bench.engine)
+    return batch_id
+
+
+async def sealed_while(bench: Bench, batch_id: int, meanwhile: Callable[[], Awaitable[object]]) -> None:
+    """Seals a batch, and has something else happen once it is known where to begin."""
+    last_sealed = seals._last_sealed
+
+    async def known(engine: AsyncEngine, of: int) -> int:
+        found = await last_sealed(engine, of)
+        patch.undo()
+        await meanwhile()
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seals, "_last_sealed", known)
+        await seals.seal(bench.engine, batch_id)
 
 
 def test_what_nobody_touched_is_as_it_was_written(on_bench: OnBench) -> None:
@@ -161,6 +183,40 @@ def test_a_resumed_batch_goes_on_with_its_chain(on_bench: OnBench) -> None:
         audit = await verify(bench.engine, batch_id)
         assert (audit.seals, audit.findings) == (2, [])
         assert audit.head != head
+
+    on_bench(story)
+
+
+@pytest.mark.parametrize("span", [1, 2, 20_000])
+def test_who_seals_beside_another_seals_nothing_twice(
+    on_bench: OnBench, monkeypatch: pytest.MonkeyPatch, span: int
+) -> None:
+    monkeypatch.setattr(seals, "SPAN", span)
+
+    async def story(bench: Bench) -> None:
+        batch_id = await unsealed_batch(bench)
+        await sealed_while(bench, batch_id, lambda: seals.seal(bench.engine, batch_id))
+        audit = await verify(bench.engine, batch_id)
+        assert (audit.decisions, audit.unsealed, audit.findings) == (3, 0, [])
+
+    on_bench(story)
+
+
+def test_a_batch_that_was_resumed_and_ended_again_while_it_was_sealed_is_sealed_to_its_end(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        batch_id = await unsealed_batch(bench)
+
+        async def again() -> None:
+            await bench.rows("UPDATE queries SET state = 'failed' WHERE id = (SELECT max(id) FROM queries)")
+            assert await bench.ledger.resume(batch_id) == 1
+            await bench.ledger.cancel(batch_id)
+            await bench.ledger.end_batches()
+
+        await sealed_while(bench, batch_id, again)
+        assert not (await verify(bench.engine, batch_id)).findings
+        await seal_ended(bench.engine)
+        audit = await verify(bench.engine, batch_id)
+        assert (audit.decisions, audit.unsealed, audit.findings) == (5, 0, [])
 
     on_bench(story)
 
