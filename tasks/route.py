@@ -36,9 +36,9 @@ async def route(ids: Sequence[int], station: Station, *, redelivered: bool = Fal
     So is all of a message that comes again (``redelivered``).
     """
     waiting = await station.ledger.waiting(ROUTE, ids)
-    lost = [one for one in waiting if one.was_lost or redelivered]
-    moved, unsure = await _route([one for one in waiting if not (one.was_lost or redelivered)], station)
-    careful = sorted([*unsure, *lost], key=lambda one: one.id)
+    lost = {one.id: one for one in waiting if redelivered or one.was_lost or one.crashes}
+    moved, unsure = await _route([one for one in waiting if one.id not in lost], station)
+    careful = sorted([*unsure, *lost.values()], key=lambda one: one.id)
     return moved | dict(await suspects_apart(careful, station, lambda some: _route_claimed(some, station)))
 
 

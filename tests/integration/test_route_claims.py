@@ -7,6 +7,7 @@ from dataclasses import replace
 from sqlalchemy import event
 
 from db.deposit import Order
+from db.ledger import Ledger
 from routing.fleet import Fleet, LlmRouter
 from routing.lifecycle import ROUTE
 from simulator.process import SimulatorProcess
@@ -77,6 +78,21 @@ def test_what_was_lost_is_claimed_before_it_is_decided(on_bench: OnBench, simula
             assert sorted(moved) == sorted(all_ids)
             assert await epochs(bench, lost) == [1] * QUERIES
             assert await epochs(bench, sorted(set(all_ids) - set(lost))) == [0] * QUERIES
+
+    on_bench(story)
+
+
+def test_what_a_worker_was_lost_with_is_claimed_before_it_is_decided(
+    on_bench: OnBench, simulator: SimulatorProcess
+) -> None:
+    async def story(bench: Bench) -> None:
+        async with station_of(bench, simulated_fleet(simulator.url)) as station:
+            ids = await queued(station)
+            hasty = Ledger(bench.engine, lease_s=0.0)
+            await hasty.claim((ROUTE, ids[0], None))
+            assert await hasty.rescue(as_of=await hasty.clock()) == (1, 0)
+            assert sorted(await route(ids, station)) == sorted(ids)
+            assert await epochs(bench, ids) == [2] + [0] * (QUERIES - 1)
 
     on_bench(story)
 
