@@ -96,11 +96,13 @@ async def _has_an_id_that_is_taken(bench: Bench, opened: Deposit) -> None:
 async def _loses_its_connection(bench: Bench, opened: Deposit) -> None:
     await pour(opened, MANY_LINES)
     owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
-    ended = (
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND query LIKE 'COPY %'"
-    )
+    copying = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY %'"
+    known, ended = f"SELECT 1 {copying}", f"SELECT pg_terminate_backend(pid) {copying}"
     async with owner.connect() as connection:
+        for _ in range(1000):
+            if len((await connection.execute(text(known))).all()) == 2:
+                break
+            await asyncio.sleep(0.01)  # Postgres has not heard of both yet
         assert (await connection.execute(text(ended))).scalars().all() == [True, True]
     await owner.dispose()
 
@@ -113,9 +115,14 @@ async def _is_told_to_stop(bench: Bench, opened: Deposit) -> None:
 async def _is_told_to_stop_at_the_end(bench: Bench, opened: Deposit) -> None:
     """While Postgres writes the last of what was read."""
     await pour(opened, MANY_LINES)
-    task = asyncio.current_task()
+    task, finish = asyncio.current_task(), opened.finish
     assert task is not None
-    asyncio.get_running_loop().call_later(0.005, task.cancel)
+
+    async def told() -> None:
+        asyncio.get_running_loop().call_soon(task.cancel)  # in the next step, when Postgres cannot have answered
+        await finish()
+
+    opened.finish = told  # type: ignore[method-assign]
 
 
 async def _is_told_to_stop_while_postgres_waits_for_a_lock(bench: Bench, opened: Deposit) -> None:

@@ -65,24 +65,24 @@ def test_an_outage_fails_the_whole_group_at_once() -> None:
 
 
 def test_a_caller_that_is_cancelled_leaves_its_write_standing() -> None:
-    written: list[int] = []
+    async def story() -> list[int]:
+        written: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
 
-    async def write(items: Sequence[int]) -> dict[int, int]:
-        await asyncio.sleep(0.01)
-        written.extend(items)
-        return {}
+        async def write(items: Sequence[int]) -> dict[int, int]:
+            await asyncio.sleep(0.01)
+            written.set_result(list(items))
+            return {}
 
-    async def story() -> None:
         grouped = Grouped(write, key=lambda item: item)
         task = asyncio.create_task(grouped(1))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            return await written
 
-    asyncio.run(story())
-    assert written == [1]
+    assert asyncio.run(story()) == [1]
 
 
 def test_two_items_with_one_key_never_share_a_group() -> None:

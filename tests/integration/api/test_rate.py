@@ -1,6 +1,7 @@
 """A tenant's requests per minute over several processes of the service, in a real Redis, and without one."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -36,10 +37,12 @@ async def granted(rate: Rate, times: int, *, per_min: int, tenant: str = "a") ->
 def test_all_processes_share_a_tenants_limit(redis_url: str) -> None:
     async def story(rates: list[Rate]) -> None:
         # A bucket of 30 at the pace of one in 0.2 s: ask for more than that, from everywhere at once.
+        began = time.monotonic()
         taken = await asyncio.gather(*(granted(rate, 40, per_min=300) for rate in rates))
-        assert 30 <= sum(taken) <= 33
+        assert 30 <= sum(taken) <= 31 + (time.monotonic() - began) / 0.2
         assert await granted(rates[0], 1, per_min=300, tenant="b") == 1
-        wait_s = await rates[1].take("a", per_min=300)
+        while not (wait_s := await rates[1].take("a", per_min=300)):
+            pass  # it took so long that another one was due
         assert 0 < wait_s <= 0.21
         await asyncio.sleep(wait_s + 0.01)
         assert await rates[2].take("a", per_min=300) == 0
