@@ -1,6 +1,7 @@
 """What users do: submit the same thing many times at once, cancel, hand in rubbish, set a tight budget."""
 
 import asyncio
+import signal
 import subprocess
 import sys
 import time
