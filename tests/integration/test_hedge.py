@@ -20,9 +20,13 @@ def completion(text: str) -> Completion:
     return Completion(text, "stop", Usage(10, 5), {"content": text}, 1.0, "m")
 
 
-async def racer(bench: Bench, query_id: int, outcome: Outcome, *, after_s: float) -> Racer:
+async def racer(bench: Bench, query_id: int, outcome: Outcome, *, once: asyncio.Event | None = None) -> Racer:
+    """A call that gives ``outcome`` a moment after ``once`` is set, or at once."""
+
     async def call() -> Outcome:
-        await asyncio.sleep(after_s)
+        if once is not None:
+            await once.wait()
+            await asyncio.sleep(0.01)
         return outcome
 
     intent = await bench.intent(query_id, epoch=(await bench.row(query_id)).epoch)
@@ -32,8 +36,10 @@ async def racer(bench: Bench, query_id: int, outcome: Outcome, *, after_s: float
 
 
 async def play(
-    bench: Bench, first: tuple[Outcome, float], second: tuple[Outcome, float]
-) -> tuple[list[Result], Station]:
+    bench: Bench, first: Outcome, second: Outcome, *, until_other: bool = False, until_end: bool = False
+) -> list[Result]:
+    """What a race gives. Its first call takes until the other one has ended, or the race itself, or no time."""
+    other_ended, race_ended = asyncio.Event(), asyncio.Event()
     query_id = await bench.at_tier()
     await bench.claim("small", query_id)
     station = Station(
@@ -43,20 +49,24 @@ async def play(
         Pool(bench.fleet, environ={}),
         Admission(None, fleet=bench.fleet, worker="test"),
     )
-    one = await racer(bench, query_id, first[0], after_s=first[1])
+    once = other_ended if until_other else race_ended if until_end else None
+    one = await racer(bench, query_id, first, once=once)
 
     async def other() -> Racer:
-        return await racer(bench, query_id, second[0], after_s=second[1])
+        called = await racer(bench, query_id, second)
+        called.call.add_done_callback(lambda _: other_ended.set())
+        return called
 
     came = await race(one, after_s=0.05, second=other, station=station)
+    race_ended.set()
     while station.loose_ends:
         await asyncio.wait(station.loose_ends)
-    return came, station
+    return came
 
 
 def test_a_call_in_time_is_not_raced(on_bench: OnBench) -> None:
     async def story(bench: Bench) -> None:
-        came, _ = await play(bench, (completion("one"), 0.0), (completion("two"), 0.0))
+        came = await play(bench, completion("one"), completion("two"))
         assert [result.outcome for result in came] == [completion("one")]
         assert len(await bench.rows("SELECT 1 FROM calls")) == 1
 
@@ -65,7 +75,7 @@ def test_a_call_in_time_is_not_raced(on_bench: OnBench) -> None:
 
 def test_the_first_completion_counts_and_the_loser_is_recorded(on_bench: OnBench) -> None:
     async def story(bench: Bench) -> None:
-        came, _ = await play(bench, (completion("slow"), 0.6), (completion("quick"), 0.0))
+        came = await play(bench, completion("slow"), completion("quick"), until_end=True)
         assert [result.outcome for result in came] == [completion("quick")]
         outcomes = [row.outcome for row in await bench.rows("SELECT outcome FROM calls ORDER BY id")]
         assert outcomes == ["ok", None], "the loser is recorded here; the winner with the query's move"
@@ -77,9 +87,11 @@ def test_a_hedge_that_cannot_be_committed_leaves_the_first_call_to_answer(on_ben
     async def story(bench: Bench) -> None:
         query_id = await bench.at_tier()
         await bench.claim("small", query_id)
-        first = await racer(bench, query_id, completion("slow"), after_s=0.2)
+        asked = asyncio.Event()
+        first = await racer(bench, query_id, completion("slow"), once=asked)
 
         async def unwritable() -> Racer:
+            asked.set()
             intent = await bench.intent(query_id, epoch=(await bench.row(query_id)).epoch)
             await bench.ledger.intend(intent._replace(purpose="\ud800"))
             raise AssertionError("it was written")
@@ -113,7 +125,7 @@ def test_a_claim_that_fails_gives_its_leave_to_call_back(on_bench: OnBench) -> N
 
 def test_a_failed_hedge_leaves_the_first_call_to_answer(on_bench: OnBench) -> None:
     async def story(bench: Bench) -> None:
-        came, _ = await play(bench, (completion("slow"), 0.4), (LATE, 0.0))
+        came = await play(bench, completion("slow"), LATE, until_other=True)
         assert [result.outcome for result in came] == [LATE, completion("slow")]
 
     on_bench(story)
@@ -121,7 +133,7 @@ def test_a_failed_hedge_leaves_the_first_call_to_answer(on_bench: OnBench) -> No
 
 def test_where_both_fail_both_are_told(on_bench: OnBench) -> None:
     async def story(bench: Bench) -> None:
-        came, _ = await play(bench, (LATE, 0.2), (LATE, 0.0))
+        came = await play(bench, LATE, LATE, until_other=True)
         assert [isinstance(result.sent, Sent) and result.outcome for result in came] == [LATE, LATE]
 
     on_bench(story)

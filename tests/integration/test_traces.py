@@ -249,7 +249,7 @@ def test_each_call_of_the_ledger_is_a_span_with_its_tokens_and_its_cost(run: Run
         assert span.attributes["pointsman.cost_usd"] == pytest.approx(float(row.cost_usd), abs=1e-9)
         assert span.failed == (row.outcome != "ok")
         assert span.attributes.get("error.type") == (None if row.outcome == "ok" else row.outcome)
-        assert (span.ended_ns - span.began_ns) / 1e6 == pytest.approx(row.latency_ms, abs=50)
+        assert (span.ended_ns - span.began_ns) / 1e6 == pytest.approx(row.latency_ms, abs=0.01)
     cost_usd = sum(span.attributes["pointsman.cost_usd"] for span in told.values())
     assert cost_usd == pytest.approx(float(sum(row.cost_usd for row in run.calls)), abs=1e-7)
 
@@ -367,4 +367,4 @@ def test_an_endpoint_that_never_answers_keeps_no_worker_from_its_work_or_its_end
         "SELECT q.state FROM queries AS q JOIN batches AS b ON b.id = q.batch_id WHERE b.handle = %s", handle
     )
     assert [row.state for row in ended] == ["done"] * 5
-    assert took_s < 8  # OpenTelemetry alone would take 30
+    assert took_s < 20  # whatever else the machine does: OpenTelemetry alone would take 30

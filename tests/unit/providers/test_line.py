@@ -6,7 +6,8 @@ import gzip
 import socket
 import struct
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,15 @@ def talk(
     handler: Handler,
     *,
     times: int = 1,
-    pause_s: float = 0.0,
+    closes: bool = False,
     scheme: str = "http",
     body: dict[str, Any] = BODY,
     **of_provider: Any,
 ) -> list[Outcome]:
-    """The outcomes of calls, one after the other, at a server that does ``handler`` with each connection."""
+    """The outcomes of calls, one after the other, at a server that does ``handler`` with each connection.
+
+    Where the server ``closes`` its connections, each next call waits until the client has seen that.
+    """
 
     async def run() -> list[Outcome]:
         served = set()
@@ -75,13 +79,21 @@ def talk(
         outcomes = []
         for _ in range(times):
             outcomes.append(await pool.complete(MODEL, body))
-            await asyncio.sleep(pause_s)
+            async with asyncio.timeout(20):
+                while closes and not all(connection.transport.is_closing() for connection in idle(pool)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
         await pool.aclose()
         server.close()
         await asyncio.gather(*filter(None, served))
         return outcomes
 
     return asyncio.run(run())
+
+
+def idle(pool: Pool) -> Iterator[Any]:
+    """The connections that are kept."""
+    assert isinstance(pool._line, Wire)
+    return chain.from_iterable(pool._line._idle.values())
 
 
 def kind(outcome: Outcome) -> FailureKind:
@@ -348,7 +360,7 @@ def test_a_connection_that_was_closed_while_idle_is_not_used_again() -> None:
         writer.write(WHOLE)
         await writer.drain()
 
-    outcomes = talk(answer_once, times=3, pause_s=0.1)  # time for the client to see that it was closed
+    outcomes = talk(answer_once, times=3, closes=True)
     assert all(isinstance(outcome, Completion) for outcome in outcomes)
 
 
