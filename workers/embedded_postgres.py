@@ -21,7 +21,7 @@ from workers.home import clear_sockets, make_home, socket_dir
 
 DATABASE: Final = "pointsman"
 _ROOT_RUNS_AS: Final = "pgserver"
-_START_S: Final = 60.0  # a start after a crash replays its log first
+_START_S: Final = 60.0  # not counting what a start after a crash takes to replay its log
 
 # `include`d, so that what a user sets by ALTER SYSTEM, in postgresql.auto.conf, wins over it.
 _TUNING: Final = """\
@@ -218,23 +218,34 @@ def _run(binary: Path, *arguments: str | Path, account: Account | None, log: Pat
 
 
 def _await_ready(server: Postgres, log: Path) -> None:
+    """Waits for `_START_S`; but for a server that replays its log for as long as it lives.
+
+    That may take minutes, and one that is stopped in the midst of it begins anew the next time.
+    """
     deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline:
+    while True:
         if server.process.poll() is not None:
             raise PostgresError(f"Postgres ended while it started. The end of {log}:\n{tail(log)}")
-        if _is_ready(server):
+        status = _status(server.data, pid=server.process.pid)
+        if status == "ready":
             return
+        if status != "starting" and time.monotonic() > deadline:
+            raise PostgresError(f"Postgres was not ready within {_START_S:g} s. The end of {log}:\n{tail(log)}")
         time.sleep(0.02)
-    raise PostgresError(f"Postgres was not ready within {_START_S:g} s. The end of {log}:\n{tail(log)}")
 
 
-def _is_ready(server: Postgres) -> bool:
-    """Whether ``postmaster.pid``, which is this server's and not an older one's, says so in its eighth line."""
+def is_starting(home: Path) -> bool:
+    """Whether the server of ``home`` is there, and does not take connections yet."""
+    return _status(home / "postgres") == "starting"
+
+
+def _status(data: Path, *, pid: int | None = None) -> str | None:
+    """What ``postmaster.pid`` says in its eighth line, if it is the server ``pid``'s and not an older one's."""
     try:
-        lines = (server.data / "postmaster.pid").read_text().splitlines()
+        lines = [line.strip() for line in (data / "postmaster.pid").read_text().splitlines()]
     except OSError:
-        return False
-    return len(lines) >= 8 and lines[0].strip() == str(server.process.pid) and lines[7].strip() == "ready"
+        return None
+    return lines[7] if len(lines) >= 8 and pid in (None, int(lines[0])) else None
 
 
 def _stop_orphan(data: Path, sockets: Path, *, binaries: Path, account: Account | None) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 
 from settings import ROOT, Settings, read_services
 from workers.child import tail
+from workers.embedded_postgres import is_starting
 from workers.home import make_home
 from workers.keeper import KEEP_FILE, KEEPER_LOCK, SERVICES_FILE, USERS_LOCK
 from workers.locks import FileLock, holder_note
@@ -101,6 +102,11 @@ def _await_services(settings: Settings) -> Settings:
         if note is None and (keeper is None or keeper.poll() is not None):
             keeper = _start_keeper(settings)
         time.sleep(_LOOK_S)
+    if is_starting(home):
+        raise ServicesError(
+            f"Postgres still replays its log, as after a crash; it was not up within {_START_S:g} s, and goes on. "
+            "Try again in a minute."
+        )
     raise ServicesError(f"The embedded services were not up within {_START_S:g} s. {_keeper_log(home)}")
 
 
