@@ -8,6 +8,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from cli.main import app
+from providers import redis_script
 from routing.fleet import Fleet
 from settings import Settings
 from tests.integration.bench import OnBench, Story, opened
@@ -25,6 +26,12 @@ def on_bench(database_url: str, shipped_fleet: Fleet) -> OnBench:
         asyncio.run(play())
 
     return run
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis that answers late, as on a machine that does other things, is not away."""
+    monkeypatch.setattr(redis_script, "PATIENCE_S", 20.0)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from redis.asyncio import Redis
 
+from providers import redis_script
 from providers.admission import Admission, Grant, Wait
 from providers.breaker import Circuit
 from providers.redis_script import connect
@@ -19,6 +20,8 @@ from providers.watch import FRESH_S
 from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
 from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
 from workers.embedded_redis import start_redis
+
+pytestmark = pytest.mark.usefixtures("patient")
 
 T = TypeVar("T")
 
@@ -462,7 +465,11 @@ def test_without_redis_a_share_is_granted_and_with_redis_again_the_whole(tmp_pat
     run(story)
 
 
-def test_a_place_that_was_left_while_redis_hung_is_free_when_it_answers_again(tmp_path: Path) -> None:
+def test_a_place_that_was_left_while_redis_hung_is_free_when_it_answers_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_script, "PATIENCE_S", 2.0)
+
     async def story() -> None:
         the_fleet = fleet(max_concurrency=1)
         model = the_fleet.models["a"]
@@ -500,7 +507,9 @@ def test_a_redis_that_forgets_is_told_again(redis_url: str) -> None:
     run(story)
 
 
-def test_a_redis_that_hangs_holds_nobody_up_for_long(tmp_path: Path) -> None:
+def test_a_redis_that_hangs_holds_nobody_up_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_script, "PATIENCE_S", 0.5)
+
     async def story() -> None:
         async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             with contextlib.suppress(asyncio.CancelledError):

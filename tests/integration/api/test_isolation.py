@@ -267,7 +267,8 @@ def filled(path: str, theirs: Theirs) -> Iterator[str]:
 def beginning(client: httpx.Client, method: str, path: str, **asked: Any) -> tuple[int, str]:
     """Status and text of a response; of a stream, what comes within a moment."""
     got, began = b"", time.monotonic()
-    with client.stream(method, path, timeout=httpx.Timeout(20.0, read=1.0), **asked) as answer:
+    with client.stream(method, path, timeout=20.0, **asked) as answer:
+        answer.request.extensions["timeout"]["read"] = 1.0  # from here on: a stream may fall silent
         try:
             for chunk in answer.iter_bytes():
                 got += chunk

@@ -11,6 +11,8 @@ from api.rate import Rate
 from providers.redis_script import connect
 from workers.embedded_redis import start_redis
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 Story = Callable[[list[Rate]], Awaitable[None]]
 
 
