@@ -112,4 +112,5 @@ def _early(arena: Arena, rule: Mapping[str, Any]) -> int:
 
 
 for _name, _rule in TROUBLES.items():
-    fault(f"provider_{_name}")(partial(trouble, _rule))
+    # Without a Redis each worker learns of a Retry-After by itself.
+    fault(f"provider_{_name}", needs_redis=_rule["kind"] == "429")(partial(trouble, _rule))
