@@ -54,11 +54,11 @@ def half_committed(arena: Arena) -> None:
     file.write_bytes(b"".join(_line(file.stem, n) for n in range(LARGE)))
     died = _submitting(arena, file, POINTSMAN_FAILPOINTS="die_between_commits")
     died.communicate(timeout=60)
-    left = arena.one(_LEFT, [file.stem])
+    left = arena.one(_LEFT.format("queries"))
     if (died.returncode, left) != (-signal.SIGKILL, LARGE):
         arena.complaints.append(f"it did not die between its commits (exit {died.returncode}, {left} rows)")
     arena.crew()
-    arena.until(lambda: arena.one(_LEFT, [file.stem]) == 0, what="what it left is removed")
+    arena.until(lambda: arena.one(_LEFT.format("queries")) == 0, what="what it left is removed")
     again = orjson.loads(_submitting(arena, file).communicate(timeout=60)[0])
     arena.submitted[again["batch_id"]] = LARGE
     arena.finish()
