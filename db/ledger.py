@@ -254,8 +254,11 @@ class Ledger:
         return await self._named("closing_batches")
 
     async def add_partitions(self, *, months_ahead: int = 2) -> None:
-        """Makes sure that the monthly partitions of calls and decisions exist."""
-        await self._run(text("SELECT pointsman_add_partitions(:ahead)"), {"ahead": months_ahead})
+        """Makes the monthly partitions of calls and decisions that are lacking, but of a month that has begun without.
+
+        Not tried again, for whoever writes waits as long as this does. Raises DBAPIError.
+        """
+        await rows_of(self._engine, text("SELECT pointsman_add_partitions(:ahead)"), {"ahead": months_ahead})
 
     # -- the user's moves ------------------------------------------------------------------
 

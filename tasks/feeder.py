@@ -45,6 +45,9 @@ HEAL_S = 1.0
 LOST_EVERY_S = 5.0
 """Between two looks for lost messages, each of which reads all that is in the broker."""
 
+MONTHS_EVERY_S = 3600.0
+"""Between two looks whether the months that come have their partitions."""
+
 LEFTOVERS_EVERY_S = 600.0
 """Between two looks for what deposits left that died between their commits. It is in nobody's way."""
 
@@ -74,11 +77,13 @@ class Feeder:
     heal_at: float = 0.0
     lost_at: float = 0.0
     leftovers_at: float = 0.0
+    months_at: float = 0.0
     doubt: str | None = "another process fed before"
     """Why what is `queued` may have no message; then all of it goes back. A message too many is harmless."""
     broker_was_away: bool = False
     sealing: "asyncio.Task[None] | None" = None
     tidying: "asyncio.Task[None] | None" = None
+    adding: "asyncio.Task[None] | None" = None
 
     async def run(self) -> None:
         """Leads whenever nobody else does, and feeds while it leads."""
@@ -104,7 +109,6 @@ class Feeder:
         now = time.monotonic()
         if self.fed_at == 0.0:
             log.info("feeder_leads")
-            await self.station.ledger.add_partitions()
         elif now - self.fed_at > GAP_S and not failpoints.is_set("without_grace"):
             # While Postgres (or we) stood still nobody could renew a lease: none has expired for one lease length.
             self.rescue_from = now + self.station.fleet.timing.lease_s
@@ -178,6 +182,9 @@ class Feeder:
         if time.monotonic() >= self.leftovers_at:
             self.leftovers_at = time.monotonic() + LEFTOVERS_EVERY_S
             self.tidying = _beside(self.tidying, "tidying", self._tidy)
+        if time.monotonic() >= self.months_at:
+            self.months_at = time.monotonic() + MONTHS_EVERY_S
+            self.adding = _beside(self.adding, "adding_months", self.station.ledger.add_partitions)
         if vanished := await self.presence.strike_off():
             log.warning("workers_vanished", workers=vanished)
             # A killed worker takes the messages with it that it had taken from the broker.

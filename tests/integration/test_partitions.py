@@ -1,0 +1,84 @@
+"""The months of calls and decisions: there before they come, also for a feeder that leads for years."""
+
+import asyncio
+
+from sqlalchemy import text
+
+from db.presence import Presence
+from db.session import make_engine
+from tasks.feeder import Feeder
+from tests.integration.bench import Bench, OnBench
+from tests.integration.whole_way import station_of
+
+MONTHS = (
+    "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname ~ '^(calls|decisions)_[0-9]{4}_[0-9]{2}$' ORDER BY 1"
+)
+
+
+async def months(bench: Bench) -> list[str]:
+    return [row.relname for row in await bench.rows(MONTHS)]
+
+
+async def as_if_made_long_ago(bench: Bench) -> None:
+    """No month is there that is now, or will be."""
+    owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
+    async with owner.connect() as connection:
+        for name in await months(bench):
+            await connection.execute(text(f"DROP TABLE {name}"))
+    await owner.dispose()
+
+
+def test_a_month_that_has_begun_without_its_partition_keeps_no_other_from_being_made(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        made = await months(bench)
+        await as_if_made_long_ago(bench)
+        await bench.send(await bench.at_tier())
+        await bench.ledger.add_partitions()
+        assert await months(bench) == [*made[1:3], *made[4:]]
+        written = "SELECT (SELECT count(*) FROM calls) AS calls, (SELECT count(*) FROM decisions) AS decisions"
+        assert tuple((await bench.rows(written))[0]) == (1, 1)
+        await bench.ledger.add_partitions()
+        assert await months(bench) == [*made[1:3], *made[4:]]
+
+    on_bench(story)
+
+
+def test_a_feeder_that_leads_for_long_makes_each_month_in_time(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        made = await months(bench)
+        async with station_of(bench, bench.fleet) as station:
+            feeder = Feeder(station, Presence(bench.engine), None)
+            for _ in range(2):
+                await as_if_made_long_ago(bench)
+                feeder.months_at = 0.0
+                await feeder._heal(rescue_as_of=None)
+                assert feeder.adding is not None
+                await feeder.adding
+                assert await months(bench) == made
+            await asyncio.gather(*(task for task in (feeder.sealing, feeder.tidying) if task is not None))
+
+    on_bench(story)
+
+
+def test_a_month_that_a_backup_keeps_waiting_holds_up_nobody_else(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        made = await months(bench)
+        await as_if_made_long_ago(bench)
+        owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
+        async with station_of(bench, bench.fleet) as station, owner.connect() as backup:
+            await backup.execute(text("BEGIN"))
+            await backup.execute(text("LOCK TABLE calls IN ACCESS SHARE MODE"))
+            feeder = Feeder(station, Presence(bench.engine), None)
+            await feeder._heal(rescue_as_of=None)
+            assert feeder.adding is not None
+            async with asyncio.timeout(20):  # less than a statement of ours waits
+                await feeder.adding
+                await bench.send(await bench.at_tier())
+            await backup.execute(text("ROLLBACK"))
+            await asyncio.gather(*(task for task in (feeder.sealing, feeder.tidying) if task is not None))
+        await owner.dispose()
+        assert await months(bench) == []
+        await bench.ledger.add_partitions()
+        assert await months(bench) == [*made[1:3], *made[4:]]
+
+    on_bench(story)
