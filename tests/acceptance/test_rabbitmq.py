@@ -26,7 +26,7 @@ def ground() -> Iterator[Ground]:
             pytest.skip(f"NOTHING WAS TESTED ON RABBITMQ: {reason}")
 
 
-@pytest.mark.parametrize("name", ["worker_kill_9", "each_message_three_times"])
+@pytest.mark.parametrize("name", ["worker_kill_9", "each_message_three_times", "poison_query_at_the_router"])
 def test_nothing_is_lost_on_rabbitmq(name: str, ground: Ground) -> None:
     verdict, flaws = play(ALL[name], seed=1, ground=ground)
     assert not flaws, f"{verdict.line()}\n" + "\n".join(flaws)
