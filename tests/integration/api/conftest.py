@@ -14,7 +14,7 @@ import uvicorn
 
 from api.app import create_app
 from api.config import ApiConfig
-from db.records import Answer, Conclusion, Result
+from db.records import Answer, Conclusion, Explanation, Result
 from db.tenants import Tenants
 from routing.fleet import Fleet
 from routing.lifecycle import ROUTE, Move, State
@@ -56,7 +56,7 @@ class Served:
 
         return str(self.play(make))
 
-    def answer(self, handle: str, *, failing: int = 0, status: int | None = None) -> None:
+    def answer(self, handle: str, *, failing: int = 0, status: int | None = None, why: Explanation = WHY) -> None:
         """Answers what is open of a batch, but has the first ``failing`` fail; then ends it, as the feeder would."""
 
         async def story(bench: Bench) -> None:
@@ -66,13 +66,13 @@ class Served:
                 h=handle,
             )
             for place, row in enumerate(rows):
-                await finish_one(bench, row.id, fails=place < failing, status=status)
+                await finish_one(bench, row.id, fails=place < failing, status=status, why=why)
             await bench.ledger.end_batches()
 
         self.play(story)
 
 
-async def finish_one(bench: Bench, query_id: int, *, fails: bool, status: int | None) -> None:
+async def finish_one(bench: Bench, query_id: int, *, fails: bool, status: int | None, why: Explanation = WHY) -> None:
     claim = await bench.claim(ROUTE, query_id)
     await bench.ledger.conclude(advance(query_id, claim.epoch, ROUTE, "small"))
     claim, sent = await bench.send(query_id)
@@ -86,7 +86,7 @@ async def finish_one(bench: Bench, query_id: int, *, fails: bool, status: int | 
         done = Completion("yes", "stop", Usage(10, 5), body, 12.0, sent.model.model)
         answer = Answer(sent.call_id, tier="small", model=sent.model.model, accepted=True, response=body)
         moved = Conclusion(
-            query_id, claim.epoch, "small", Move.FINISH, "small", State.DONE, WHY, [Result(sent, done)], answer
+            query_id, claim.epoch, "small", Move.FINISH, "small", State.DONE, why, [Result(sent, done)], answer
         )
     await bench.ledger.conclude(moved)
 
