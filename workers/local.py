@@ -16,7 +16,7 @@ from typing import Final
 from fleet_file import SIMULATOR
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
-from settings import STACK_FILE, Settings
+from settings import STACK_FILE, Settings, without_password
 from workers.home import make_home
 from workers.locks import FileLock, holder_note
 from workers.part import Part, PartError, stop_parts
@@ -30,6 +30,7 @@ SIMULATOR_CALLS: Final = "simulator-calls.jsonl"
 """In ``logs/``: every call that the simulator has received since the stack started."""
 _START_S: Final = 90.0
 _STOP_S: Final = 20.0
+_BROKER_S: Final = 15.0
 _FLOWER_PORT: Final = 5555
 _API_PORT: Final = 8080
 _LOOPBACK: Final = "127.0.0.1"
@@ -143,6 +144,8 @@ class LocalStack:
             self._tell("starting Postgres and Redis" if self.settings.embedded else "looking for Postgres and Redis")
             self.settings = undo.enter_context(services_up(self.settings)).settings
             migrate.upgrade(self.settings.database_url)
+            if self._roles and not self.settings.embeds_redis:
+                self._await_broker()
             undo.callback(self._stop_parts)
             deadline = time.monotonic() + _START_S
             try:
@@ -184,6 +187,21 @@ class LocalStack:
             raise StackRunning(stack_pid(self.settings) or 0)
         lock.write(str(os.getpid()))
         return lock
+
+    def _await_broker(self) -> None:
+        """Workers would wait for it without a word to whoever started them."""
+        from workers.broker_up import reaches_broker  # kombu, which the embedded Redis does without
+
+        where = without_password(self.settings.broker_url)
+        deadline = time.monotonic() + _BROKER_S
+        told = False
+        while not reaches_broker(self.settings.broker_url):
+            if time.monotonic() > deadline:
+                raise StackError(f"The broker at {where} cannot be reached. Is BROKER_URL right, and is it up?")
+            if not told:
+                self._tell(f"the broker at {where} cannot be reached; waiting for it, {_BROKER_S:g} s at most")
+                told = True
+            time.sleep(0.5)
 
     def _start_simulator(self, deadline: float) -> None:
         wanted = any(provider.base_url.startswith(SIMULATOR) for provider in self.fleet.providers.values())

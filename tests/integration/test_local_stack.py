@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,18 @@ def test_a_killed_stack_leaves_nothing_behind(started: tuple["subprocess.Popen[s
     process, pids = started
     process.kill()
     until(lambda: not any(alive(pid) for pid in pids))
+
+
+def test_a_broker_that_is_away_is_told_before_workers_wait_for_it(
+    settings: Settings, shipped_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.local._BROKER_S", 0.1)
+    settings = replace(settings, broker="redis://:secret@127.0.0.1:1/0", embeds_redis=False)
+    words: list[str] = []
+    with (
+        pytest.raises(StackError, match=r"redis://:\*\*\*@127\.0\.0\.1:1/0 cannot be reached"),
+        LocalStack(settings, shipped_fleet, roles=[("feeder",)], tell=words.append),
+    ):
+        pytest.fail("it started")
+    assert words[-1].startswith("the broker at redis://:***@127.0.0.1:1/0 cannot be reached; waiting for it")
+    assert "starting 1 workers" not in words
