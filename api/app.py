@@ -19,7 +19,7 @@ from api.errors import ApiError, bad_request, too_large
 from api.gate import OPEN, Gate
 from api.metrics import Metrics
 from api.service import Service
-from api.shapes import ErrorBody
+from api.shapes import FORMS, ErrorBody
 from routing.fleet import Fleet
 from settings import Settings
 from tasks.intake import ENDPOINT
@@ -130,7 +130,12 @@ def _flaw(error: RequestValidationError) -> ApiError:
         return bad_request("The body is not JSON.")
     where = ".".join(str(part) for part in first["loc"][1:])[:200] or None
     code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
-    return bad_request(f"{where or 'The body'}: {first['msg']}.", param=where, code=code)
+    words = first["msg"]
+    if first["type"] == "string_pattern_mismatch":
+        words = FORMS.get(str(first["loc"][-1]), "it has a character that is not taken")
+    elif first["type"] == "extra_forbidden":
+        words = "it is not a key that is known here"
+    return bad_request(f"{where or 'The body'}: {words}.", param=where, code=code)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from sqlalchemy import Row
 from starlette.responses import Response
 
 from api.batches import IdempotencyKey
-from api.errors import ApiError, bad_request, too_large
+from api.errors import ApiError, bad_request, sentence, too_large
 from api.json_response import raw_json
 from api.service import Service, service_of, tenant_of
 from db.api_batches import CHAT_SOURCE
@@ -135,7 +135,7 @@ async def _submit(
     except BadInput as error:
         flaw = error.rejections[0]
         param = flaw.field.removeprefix("body.") if flaw.field != "line" else None
-        raise bad_request(f"{flaw.message}. {flaw.mend}.".capitalize(), param=param, code=flaw.code) from None
+        raise bad_request(sentence(f"{flaw.message}. {flaw.mend}."), param=param, code=flaw.code) from None
 
 
 def _expiry(service: Service) -> datetime:

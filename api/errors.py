@@ -43,6 +43,11 @@ class ApiError(Exception):
         return json_response(told, status=self.status, headers=headers)
 
 
+def sentence(words: str) -> str:
+    """With a capital letter; ``str.capitalize`` would take those of the rest away."""
+    return words[:1].upper() + words[1:]
+
+
 def bad_request(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
     """What was asked cannot be meant."""
     return ApiError(400, message, param=param, code=code)

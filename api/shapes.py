@@ -1,8 +1,10 @@
 """What goes in and comes out, for validation and for ``/openapi.json``."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from db.deposit import MOST_USD
 
@@ -19,6 +21,11 @@ WHOLE = BeforeValidator(lambda given: int(given) if type(given) is float and giv
 """Takes 2.0 for an integer, as JSON Schema does."""
 WINDOW_PATTERN = r"^(?:(?:[1-9]|[12][0-9]|30)d|[1-9][0-9]{0,2}h|[1-9][0-9]{0,3}m)$"
 """Up to 30 days, 999 hours or 9999 minutes."""
+FORMS: Final[Mapping[str, str]] = {
+    "completion_window": "write 24h, or another number of m, h or d, up to 9999m, 999h or 30d",
+    "url": "write an address that begins with https://",
+}
+"""What is told of a field that is not of its form, instead of the form as a regular expression."""
 EVENTS = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
 Event = Literal["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
 Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
@@ -101,6 +108,9 @@ class BatchMeans(Shape):
     )
 
 
+_MEANS: Final = frozenset({*BatchMeans.model_fields, "budget", "budget_usd"})
+
+
 class BatchCreate(Shape):
     """A batch to be made of an uploaded file."""
 
@@ -110,6 +120,15 @@ class BatchCreate(Shape):
     metadata: Annotated[dict[Name, Words], Field(max_length=16)] | None = None
     output_expires_after: ExpiresAfter | None = None
     pointsman: BatchMeans | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_means_beside(cls, given: Any) -> Any:
+        """Other keys pass, but a budget in the wrong place would be none."""
+        if isinstance(given, dict):
+            for key in given.keys() & _MEANS:
+                raise PydanticCustomError("misplaced", '{key} belongs into the object "pointsman"', {"key": key})
+        return given
 
 
 class BatchError(Shape):

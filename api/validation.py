@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api.errors import sentence
 from api.in_thread import in_thread
 from api.service import Service
 from db.api_batches import Work
@@ -156,7 +157,7 @@ def errors_of(bad: BadInput) -> list[dict[str, Any]]:
 
 
 def _error(code: str, message: str, param: str | None, line: int | None) -> dict[str, Any]:
-    return {"code": code, "message": message[:1].upper() + message[1:], "param": param, "line": line}
+    return {"code": code, "message": sentence(message), "param": param, "line": line}
 
 
 def event_id() -> str:

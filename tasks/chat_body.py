@@ -204,8 +204,11 @@ def _regex_error(pattern: str) -> str | None:
         return f"it is longer than {MAX_REGEX_CHARS} characters"
     try:
         re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        return f"it is not a regular expression ({type(error).__name__})"
+    except re.error as error:
+        # Not its message, which may quote the pattern.
+        return "it is not a regular expression" + ("" if error.pos is None else f", from character {error.pos + 1} on")
+    except (OverflowError, RecursionError):
+        return "it is not a regular expression that can be matched"
     return None
 
 

@@ -313,8 +313,13 @@ def _route_flaw(given: dict[str, Any]) -> Flaw | None:
 @lru_cache(maxsize=1024)
 def _misspelt(key: str) -> str | None:
     """The key that was meant by ``key``; any other unknown key is the user's own and passes."""
-    near = difflib.get_close_matches(key.lower(), sorted(_OPTION_KEYS), n=1, cutoff=0.8) if len(key) <= 20 else []
-    return near[0] if near else None
+    if len(key) > 20:
+        return None
+    given = key.lower()
+    swapped = (given[:at] + given[at + 1] + given[at] + given[at + 2 :] for at in range(len(given) - 1))
+    near = difflib.get_close_matches(given, sorted(_OPTION_KEYS), n=1, cutoff=0.8)
+    # Two letters the wrong way round are less than that of a short key; "time" would be, too.
+    return next((meant for meant in swapped if meant in _OPTION_KEYS), near[0] if near else None)
 
 
 def _depth(given: Any) -> int:

@@ -202,6 +202,7 @@ CORPUS: list[tuple[str, str | bytes, str, str]] = [
     ("an unknown tier", '{"query": "Hi", "tier": "huge"}', "tier", "no tier or model"),
     ("a tier of another type", '{"query": "Hi", "tier": 3}', "tier", "must be text"),
     ("a misspelt option", '{"query": "Hi", "max_cost": 1}', "max_cost_usd", "misspelt"),
+    ("two letters swapped", '{"query": "Hi", "teir": "large"}', "tier", "misspelt"),
     ("no cost", '{"query": "Hi", "max_cost_usd": 0}', "max_cost_usd", "above 0"),
     ("a negative cost", '{"query": "Hi", "max_cost_usd": -1}', "max_cost_usd", "above 0"),
     ("a cost in words", '{"query": "Hi", "max_cost_usd": "1"}', "max_cost_usd", "above 0"),
@@ -211,7 +212,12 @@ CORPUS: list[tuple[str, str | bytes, str, str]] = [
     ("expects of another type", '{"query": "Hi", "expects": "yes"}', "expects", "JSON object"),
     ("an unknown expectation", '{"query": "Hi", "expects": {"choice": []}}', "expects", "not known"),
     ("no choices", '{"query": "Hi", "expects": {"choices": []}}', "expects.choices", "not empty"),
-    ("a broken regex", '{"query": "Hi", "expects": {"regex": "("}}', "expects.regex", "regular expression"),
+    (
+        "a broken regex",
+        '{"query": "Hi", "expects": {"regex": "("}}',
+        "expects.regex",
+        "from character 1 on",
+    ),
     ("a regex too long", json.dumps({"query": "Hi", "expects": {"regex": "a" * 1001}}), "expects.regex", "longer"),
     ("no schema", '{"query": "Hi", "expects": {"json_schema": {"type": 1}}}', "expects.json_schema", "JSON Schema"),
     ("a missing body", json.dumps(batch_line(body=...)), "body", "missing"),
@@ -451,3 +457,9 @@ def test_no_bytes_whatever_make_intake_fail(data: bytes, head: bytes) -> None:
         assert error.rejections  # noqa: PT017 - either outcome is right
     else:
         assert all(isinstance(each, Line | Rejection) for each in taken)
+
+
+@pytest.mark.parametrize("key", ["time", "type", "team", "ID", "x"])
+def test_a_key_of_the_users_own_passes(key: str) -> None:
+    (line,) = read(json.dumps({"query": "Hi", key: "large"}))
+    assert isinstance(line, Line)

@@ -92,6 +92,23 @@ def test_what_is_no_budget_is_refused_by_its_name(client: httpx.Client, given: s
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
 
 
+@pytest.mark.parametrize("key", ["max_cost_usd", "budget_policy", "budget_usd"])
+def test_a_budget_beside_the_object_for_it_is_refused(client: httpx.Client, key: str) -> None:
+    answer = client.post("/v1/batches", json=ASKED | {key: 5})
+    assert answer.status_code == 400
+    assert f'{key} belongs into the object "pointsman"' in answer.json()["error"]["message"]
+
+
+def test_a_flaw_is_told_in_words_and_never_as_a_regular_expression(client: httpx.Client) -> None:
+    def told(asked: dict[str, Any]) -> str:
+        return str(client.post("/v1/batches", json=asked).json()["error"]["message"])
+
+    assert told(ASKED | {"completion_window": "soon"}).startswith("completion_window: write 24h, or another")
+    assert told(ASKED | {"metadata": {"a": "\0"}}) == "metadata.a: it has a character that is not taken."
+    misspelt = told(ASKED | {"pointsman": {"max_cost": 5}})
+    assert misspelt == "pointsman.max_cost: it is not a key that is known here."
+
+
 def test_the_same_key_with_another_budget_is_another_request(client: httpx.Client) -> None:
     file = upload(client, [line("a")])["id"]
     key = {"idempotency-key": "a-budget"}
