@@ -116,7 +116,8 @@ def outcome_model(log: Log, outcome: Floats, *, seed: int = 0) -> Floats:
 
 def _regress(x: Floats, y: Floats, new: Floats, *, fallback: Floats) -> Floats:
     if len(y) < 20:
-        return np.full(len(new), float((y if len(y) else fallback).mean()))
+        known = y if len(y) else fallback
+        return np.full(len(new), float(known.mean()) if len(known) else 0.0)
     middle, spread = x.mean(axis=0), x.std(axis=0) + 1e-9
     scaled = (x - middle) / spread
     weights = np.linalg.solve(scaled.T @ scaled + np.eye(x.shape[1]), scaled.T @ (y - y.mean()))

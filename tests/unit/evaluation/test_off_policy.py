@@ -114,3 +114,8 @@ def test_the_model_never_tells_more_than_was_seen(rows: list[tuple[int, float, f
     told = outcome_model(Log(TIERS, chosen.astype(np.int64), propensity, seen[:, None]), seen)
     assert np.all(told >= seen.min() - 1e-12)
     assert np.all(told <= seen.max() + 1e-12)
+
+
+def test_a_log_of_one_query_has_a_model_without_a_warning() -> None:
+    one = Log(TIERS, np.array([0]), np.array([0.5]), np.array([[1.0]]))
+    assert np.all(np.isfinite(outcome_model(one, np.array([1.0]))))
