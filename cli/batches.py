@@ -17,7 +17,7 @@ from cli.console import emit, err, out, plain, queries
 from cli.failure import Code, Stop
 from cli.opened import opened_database, read_settings, running_services, the_batch
 from cli.output import STDOUT, check_writable, print_results, write_results
-from cli.run import FleetOption, JsonOption, PolicyOption, submit_source
+from cli.run import FleetOption, JsonOption, PolicyOption, interrupted, skipped, submit_source
 from cli.source import STDIN, open_source
 from cli.stack import refuse_other_fleet
 from cli.watch import drawing, duration, wait_for_end, words
@@ -34,7 +34,7 @@ app = typer.Typer()
 
 Value = TypeVar("Value")
 
-BatchArgument = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="The newest, if left out.")]
+BatchArgument = Annotated[str | None, typer.Argument(metavar="BATCH", help="The newest, if left out.")]
 
 
 def with_database(settings: Settings, work: Callable[[AsyncEngine], Awaitable[Value]]) -> Value:
@@ -88,7 +88,10 @@ def submit(
         return
     refuse_other_fleet(settings, checked)
 
+    accepted: str | None = None
+
     async def work(engine: AsyncEngine) -> dict[str, Any]:
+        nonlocal accepted
         submitted = await submit_source(
             source,
             engine=engine,
@@ -97,12 +100,12 @@ def submit(
             skip_invalid=skip_invalid,
             planner=Planner(settings, checked, engine, cap_usd=budget, policy=budget_policy),
         )
+        accepted = submitted.handle
         name = f"{submitted.handle}: " if wait or as_json else ""  # else it stands on stdout, by itself
         known = ", there already: the key is known, nothing was submitted" if submitted.duplicate else ""
-        err.print(f"{name}{submitted.total:,} queries{known}", style="yellow" if known else "dim")
+        err.print(f"{name}{queries(submitted.total)}{known}", style="yellow" if known else "dim")
         if submitted.rejected:
-            skipped = f"{len(submitted.rejected):,} lines were skipped; they are in {source.rejected_path}"
-            err.print(skipped, style="yellow")
+            err.print(skipped(len(submitted.rejected), source.rejected_path), style="yellow")
         if not await Presence(engine).alive():
             err.print("No worker is running: start them with `pointsman up`.", style="yellow")
         told = {
@@ -125,7 +128,10 @@ def submit(
     with open_source(file) as source:
         if not skip_invalid:
             source.check(checked)
-        told = with_database(settings, work)
+        try:
+            told = with_database(settings, work)
+        except KeyboardInterrupt:
+            raise interrupted(accepted) from None
     if as_json:
         emit(told)
 
@@ -185,7 +191,7 @@ def results(
     async def work(engine: AsyncEngine) -> None:
         found = await the_batch(engine, batch)
         written = await (write_results(engine, found.id, output) if output else print_results(engine, found.id))
-        told = f"{written:,} of {found.total:,} queries"
+        told = f"{written:,} of {queries(found.total)}"
         err.print(f"{told} are in {output}" if output else told, style="dim")
         if written < found.total:
             err.print("The others are still open.", style="yellow")

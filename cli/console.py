@@ -33,6 +33,11 @@ def plain(words: str) -> str:
     return "".join(char if char.isprintable() else " " for char in words)
 
 
+def lines(count: int) -> str:
+    """So many lines, in words."""
+    return f"{count:,} {'line' if count == 1 else 'lines'}"
+
+
 def queries(count: int) -> str:
     """So many queries, in words."""
     return f"{count:,} {'query' if count == 1 else 'queries'}"

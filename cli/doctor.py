@@ -120,7 +120,9 @@ def _traces(environ: Mapping[str, str]) -> Finding:
 
 def _fault(thing: str, error: BaseException) -> Finding:
     failure = tell(error)
-    return Finding(thing, Health.FAIL, " ".join(failure.lines), failure.hint)
+    # What elsewhere sends to this command says nothing here.
+    hint = "" if failure.hint is None else failure.hint.partition("`pointsman doctor`")[0].rstrip()
+    return Finding(thing, Health.FAIL, " ".join(failure.lines), hint or None)
 
 
 def _postgres(settings: Settings) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
-from cli.console import emit, err, out, plain
+from cli.console import emit, err, out, plain, queries
 from cli.failure import Code, Stop
 from cli.opened import opened_database
 from cli.source import Source
@@ -33,6 +33,9 @@ def tell(source: Source, settings: Settings, fleet: Fleet, *, skip_invalid: bool
     if not planner.sample.seen:
         raise Stop("None of the lines is a valid query.", hint="Without --skip-invalid each is shown.", code=Code.USAGE)
     plan = plan_as_json(_forecast(planner, settings))
+    if _is_asleep(settings) and (settings.home / "postgres").exists():
+        known = [words for words in plan["basis"] if not words.startswith("queue:")]
+        plan["basis"] = [*known, "earlier batches: not looked at, as our own Postgres does not run (`pointsman up`)"]
     cap = fleet.budgets.batch_usd if order.cap_usd is None else order.cap_usd
     told = {
         "dry_run": True,
@@ -50,7 +53,7 @@ def tell(source: Source, settings: Settings, fleet: Fleet, *, skip_invalid: bool
 
 def _forecast(planner: Planner, settings: Settings) -> Forecast:
     """With what the database knows, where there is one: a dry run starts and makes none."""
-    if settings.embeds_postgres and not services_running(settings):
+    if _is_asleep(settings):
         return asyncio.run(planner.forecast())
 
     async def work(here: Settings) -> Forecast:
@@ -68,10 +71,15 @@ def _forecast(planner: Planner, settings: Settings) -> Forecast:
         return asyncio.run(work(services.settings))
 
 
+def _is_asleep(settings: Settings) -> bool:
+    """Whether Postgres is ours and does not run."""
+    return settings.embeds_postgres and not services_running(settings)
+
+
 def _show(told: dict[str, Any], plan: dict[str, Any], *, as_json: bool) -> None:
     console = err if as_json else out
     cost, wall = plan["cost_usd"], plan["wall_s"]
-    words = f" · {plan['total']:,} queries, {plan['sampled']:,} of them looked at"
+    words = f" · {queries(plan['total'])}, {plan['sampled']:,} of them looked at"
     console.print(Text.assemble(("Dry run", "bold"), f" · {plain(told['source'])}{words}"))
     console.print(_table(plan))
     within = f"{100 * plan['interval']:.0f} % within"

@@ -19,7 +19,7 @@ app = typer.Typer()
 @app.command("check-fleet")
 def check(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="POINTSMAN_FLEET or fleet.toml, if left out.")
+        Path | None, typer.Argument(metavar="FILE", help="POINTSMAN_FLEET or fleet.toml, if left out.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

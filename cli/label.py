@@ -26,7 +26,7 @@ def label_answers(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[QUERY|BATCH]", help="A query: as for `explain`. With --from a batch; the newest, if left out."
+            metavar="QUERY|BATCH", help="A query: as for `explain`. With --from a batch; the newest, if left out."
         ),
     ] = None,
     source: Annotated[

@@ -63,10 +63,20 @@ for group in (
 app.add_typer(audit.app, name="audit")
 
 
+def _run() -> None:
+    try:
+        app(prog_name="pointsman")
+    except SystemExit as ended:
+        # Typer makes of Ctrl-C an exit without a word; where a command has had its own, no KeyboardInterrupt is left.
+        if isinstance(ended.__context__, typer.Exit) and isinstance(ended.__context__.__cause__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+
+
 def main() -> None:
     """Runs the command and exits: 0 done, 1 failed, 2 asked wrongly or bad input, 130 interrupted."""
     try:
-        app(prog_name="pointsman")
+        _run()
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("POINTSMAN_DEBUG"):
             raise

@@ -12,7 +12,8 @@ import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.batches import BatchArgument, with_database
-from cli.console import err
+from cli.console import err, plain
+from cli.failure import Code, Stop
 from cli.opened import read_settings, the_batch
 from cli.output import STDOUT, check_writable
 from cli.run import FleetOption
@@ -96,8 +97,16 @@ _LONG = 100_000
 
 
 def _form_of(output: Path | None) -> Form:
-    endings = {".html": Form.HTML, ".htm": Form.HTML, ".json": Form.JSON}
-    return Form.MD if output is None else endings.get(output.suffix.lower(), Form.MD)
+    endings = {".html": Form.HTML, ".htm": Form.HTML, ".json": Form.JSON, ".md": Form.MD, ".txt": Form.MD, "": Form.MD}
+    if output is None:
+        return Form.MD
+    if (form := endings.get(output.suffix.lower())) is None:
+        raise Stop(
+            f"A report is no {plain(output.suffix)} file: it is .html, .md or .json.",
+            hint="Give such an ending, or say the form by --format.",
+            code=Code.USAGE,
+        )
+    return form
 
 
 def _written(account: Account, form: Form) -> bytes:

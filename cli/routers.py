@@ -52,7 +52,7 @@ def train(
 @app.command()
 def evaluate(
     data: Annotated[
-        Path | None, typer.Argument(metavar="[DATA]", help="JSON lines with outcomes or labels; or see --from-log.")
+        Path | None, typer.Argument(metavar="DATA", help="JSON lines with outcomes or labels; or see --from-log.")
     ] = None,
     router: RouterOption = None,
     plot: Annotated[

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli import summary
 from cli.amount import usd
-from cli.console import emit, err, out
+from cli.console import emit, err, lines, out, queries
 from cli.failure import Code, Stop
 from cli.opened import opened_database, read_settings, the_batch
 from cli.output import STDOUT, check_writable, print_results, write_results
@@ -144,12 +144,11 @@ def _warn_of_missing_keys(fleet: Fleet) -> None:
 
 
 def _work(asked: Run, replay: Path | None) -> BatchFigures:
-    with working_stack(asked.settings, asked.fleet, replay=replay, tell=_tell) as working:
-        try:
+    try:
+        with working_stack(asked.settings, asked.fleet, replay=replay, tell=_tell) as working:
             return asyncio.run(_run(asked, working))
-        except KeyboardInterrupt:
-            message, hint = _interrupted(asked)
-            raise Stop(message, hint=hint, code=Code.INTERRUPTED) from None
+    except KeyboardInterrupt:
+        raise interrupted(asked.handle) from None
 
 
 async def _run(asked: Run, working: Working) -> BatchFigures:
@@ -185,9 +184,9 @@ async def _submitted(asked: Run, engine: AsyncEngine, fleet: Fleet) -> Batch:
     asked.rejected = len(submitted.rejected)
     asked.rejected_path = asked.source.rejected_path if submitted.rejected else None
     told = "was submitted before with this key" if submitted.duplicate else "is accepted"
-    _tell(f"{submitted.handle} {told}: {submitted.total:,} queries")
+    _tell(f"{submitted.handle} {told}: {queries(submitted.total)}")
     if asked.rejected_path:
-        _tell(f"{asked.rejected:,} lines were skipped; they are in {asked.rejected_path}")
+        _tell(skipped(asked.rejected, asked.rejected_path))
     return await the_batch(engine, submitted.handle)
 
 
@@ -235,14 +234,20 @@ def _report(figures: BatchFigures, asked: Run, *, as_json: bool, elapsed_s: floa
         emit(told)
 
 
-def _interrupted(asked: Run) -> tuple[str, str]:
-    """The message and the hint of a run that Ctrl-C has ended."""
-    if asked.handle is None:
-        return "Interrupted before the batch was accepted; nothing of it was kept.", "Run it again."
+def skipped(count: int, path: Path | None) -> str:
+    """What became of lines that were no valid queries."""
     return (
-        f"Interrupted. {asked.handle} keeps what it has; nothing answered is asked again.",
-        f"Continue with `pointsman run --batch {asked.handle}`, or `pointsman up`; look with `pointsman status`.",
+        f"{lines(count)} {'was' if count == 1 else 'were'} skipped; {'it is' if count == 1 else 'they are'} in {path}"
     )
+
+
+def interrupted(handle: str | None) -> Stop:
+    """How a command ends that Ctrl-C has kept from waiting for the batch; None: it was not accepted yet."""
+    message, hint = "Interrupted before the batch was accepted; nothing of it was kept.", "Run it again."
+    if handle is not None:
+        message = f"Interrupted. {handle} keeps what it has; nothing answered is asked again."
+        hint = f"Continue with `pointsman run --batch {handle}`, or `pointsman up`; look with `pointsman status`."
+    return Stop(message, hint=hint, code=Code.INTERRUPTED)
 
 
 def _tell(words: str) -> None:

@@ -84,6 +84,7 @@ def test_with_json_the_rejections_come_as_data(tmp_path: Path) -> None:
         ("run", "-", "--fleet", "no-such-fleet.toml"),
         ("check-fleet", "no-such-fleet.toml"),
         ("explain",),
+        ("report", "-o", "report.pdf"),
         ("no-such-command",),
     ],
 )

@@ -56,3 +56,10 @@ def test_each_column_of_the_table_adds_up_to_its_last_row(tmp_path: Path) -> Non
     costs = [float(words[6 if len(words) > 6 else 5]) for words in rows]
     assert costs[-1] == pytest.approx(sum(costs[:-1]))
     assert f"Cost       ${costs[-1]:.6f}," in "\n".join(lines)
+
+
+def test_earlier_batches_that_were_not_looked_at_are_not_told_as_none(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()  # our own, which does not run
+    told = dry_run(tmp_path, EXAMPLES).stdout
+    assert "earlier batches: not looked at, as our own Postgres does not run" in " ".join(told.split())
+    assert "nothing before it" not in told

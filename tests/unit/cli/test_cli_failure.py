@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import pytest
+import typer
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from cli.doctor import _fault
 from cli.failure import Code, Stop, tell
+from cli.main import main
+from cli.run import interrupted
 from fleet_file import FleetError, Problem
 from settings import SettingsError
 from tasks.line import BadInput, Rejection
@@ -76,3 +80,34 @@ def test_what_users_wrote_cannot_steer_the_terminal() -> None:
     failure = tell(BadInput([Rejection(1, "a\x1b[2J\nb", "odd", "Mend it")]))
     assert "\x1b" not in failure.lines[0]
     assert "\n" not in failure.lines[0]
+
+
+@pytest.mark.parametrize(("ends", "said"), [(KeyboardInterrupt(), "pointsman: Interrupted.\n"), (typer.Exit(130), "")])
+def test_ctrl_c_ends_with_a_word_where_the_command_has_had_none(
+    ends: BaseException, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def wait() -> None:
+        raise ends
+
+    monkeypatch.setattr("cli.main.app", app)
+    monkeypatch.setattr("sys.argv", ["pointsman"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == said
+
+
+def test_a_wait_that_ctrl_c_ends_says_how_it_goes_on() -> None:
+    assert interrupted("batch_1").hint == (
+        "Continue with `pointsman run --batch batch_1`, or `pointsman up`; look with `pointsman status`."
+    )
+    assert "nothing of it was kept" in interrupted(None).message
+
+
+def test_the_doctor_does_not_send_to_the_doctor() -> None:
+    found = _fault("postgres", _operational("connection refused"))
+    assert found.mend == "Is DATABASE_URL right, and is Postgres up?"
+    assert _fault("services", ServicesError("They do not start.")).mend is None

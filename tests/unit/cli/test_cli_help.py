@@ -27,3 +27,8 @@ def test_no_commands_line_is_cut_at_eighty_columns(group: tuple[str, ...]) -> No
 def test_the_version_is_told_by_command_and_by_option() -> None:
     assert told("--version") == f"pointsman {version('pointsman')}\n"
     assert told("version").startswith(f"pointsman {version('pointsman')} · python ")
+
+
+@pytest.mark.parametrize("command", ["status", "report", "label", "check-fleet", "retrain", "evaluate"])
+def test_what_may_be_left_out_stands_in_one_pair_of_brackets(command: str) -> None:
+    assert "[[" not in told(command, "--help").replace("[OPTIONS] ", "")
