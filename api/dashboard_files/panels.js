@@ -135,7 +135,7 @@ export function confidence(tiers, width) {
       const [yes, no] = [sum(told.accepted), sum(told.rejected)];
       return h("figure", {}, h("figcaption", {}, named(tier)),
         yes + no ? histogram(told, hue(tier), each, `Confidence at ${tier}: ${count(yes)} accepted, ${count(no)} rejected, threshold ${told.threshold}`) : empty("no confidence is told"),
-        h("p", { class: "below" }, `${count(yes)} accepted, ${count(no)} rejected${told.untold ? `, ${count(told.untold)} untold` : ""}`));
+        h("p", { class: "below" }, yes + no ? `${count(yes)} accepted, ${count(no)} rejected${told.untold ? `, ${count(told.untold)} untold` : ""}` : `${count(told.untold)} judged without`));
     })),
     h("p", { class: "below after" }, "Filled: accepted. Outline: rejected. Dashed: the tier's threshold."),
   ];
