@@ -298,13 +298,14 @@ class ApiBatches:
     async def finalize(
         self, batch: ApiBatch, *, usage: Mapping[str, int] | None, files: Sequence[Results], event: str, event_id: str
     ) -> None:
-        """Its files are there from now on, and its tenant's webhooks hear of ``event``."""
+        """Its files are there from now on, and its webhooks hear of ``event``; unless it was resumed meanwhile."""
         by_content = {file.content: file.id for file in files}
         counts = batch.counts
         await fetch(
             self._engine,
             statement("api_batch_finalize"),
             handle=batch.handle,
+            ended_at=batch.ended_at,
             usage=orjson.dumps(usage).decode(),
             counts=orjson.dumps(counts).decode(),
             files=orjson.dumps(files).decode(),

@@ -1,10 +1,16 @@
--- The files of an ended batch are there, and its tenant's webhooks hear of it: once, unless it is resumed.
+-- The files of an ended batch are there, and its tenant's webhooks hear of it: once, unless it is resumed. Where it was
+-- resumed while its files were measured, and has perhaps ended again, nothing is there yet, and whoever looks next begins.
 WITH finalized AS (
     UPDATE api_batches
     SET finalized_at = now(), counts = CAST(:counts AS jsonb), usage = CAST(:usage AS jsonb), lease_until = NULL,
         output_file_id = :output_file_id, error_file_id = :error_file_id
     WHERE handle = :handle AND finalized_at IS NULL
+      AND EXISTS (SELECT FROM batches AS b WHERE b.handle = :handle AND b.ended_at = :ended_at)
     RETURNING handle, tenant, output_expires_after_s
+),
+given_back AS (
+    UPDATE api_batches SET lease_until = NULL
+    WHERE handle = :handle AND finalized_at IS NULL AND NOT EXISTS (SELECT FROM finalized)
 ),
 filed AS (
     INSERT INTO files (id, tenant, purpose, filename, bytes, content, batch, ready, expires_at)

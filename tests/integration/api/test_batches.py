@@ -1,11 +1,14 @@
 """Files and batches over HTTP, from the upload to the files of results."""
 
+import asyncio
 import json
+import threading
 from typing import Any
 
 import httpx
 import pytest
 
+from api import finalizing
 from routing.lifecycle import Move, State
 from tests.integration.api.conftest import Served, finish_one, line, wait_until
 from tests.integration.bench import Bench
@@ -279,6 +282,37 @@ def test_a_resumed_batch_gets_its_files_anew(client: httpx.Client, served: Serve
     after = until(client, batch["id"], "completed")
     assert (after["output_file_id"], after["error_file_id"]) == (before["output_file_id"], None)
     assert len(content(client, after["output_file_id"])) == 2
+
+
+def test_a_batch_that_is_resumed_while_its_files_are_measured_gets_those_of_its_last_end(
+    client: httpx.Client, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = create(client, upload(client, [line("a"), line("b")])["id"])
+    until(client, batch["id"], "in_progress")
+    measured, resumed = finalizing._size, threading.Event()
+
+    async def resume(bench: Bench) -> None:
+        (row,) = await bench.rows("SELECT id FROM batches")
+        assert await bench.ledger.resume(row.id) == 1
+
+    def end_again() -> None:
+        served.play(resume)
+        served.answer(batch["id"])
+
+    async def size(*about: Any) -> int:
+        told = await measured(*about)
+        if not resumed.is_set():
+            await asyncio.to_thread(end_again)
+            resumed.set()
+        return told
+
+    monkeypatch.setattr(finalizing, "_size", size)
+    served.answer(batch["id"], failing=1)
+    assert resumed.wait(20)
+    done = until(client, batch["id"], "completed")
+    assert done["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
+    assert done["error_file_id"] is None
+    assert len(content(client, done["output_file_id"])) == 2
 
 
 def test_the_same_key_or_a_retry_is_the_same_batch(client: httpx.Client) -> None:
