@@ -26,7 +26,7 @@ from db.driver import as_sqlalchemys
 from db.fetch import fetch
 from db.leftovers import BATCHES_UNDER_WAY
 from db.statements import statement
-from db.stream import Stream
+from db.stream import Stream, abandon
 from db.tables import ID_BLOCK
 from routing.fleet import BudgetPolicy, Fleet
 from routing.lifecycle import ROUTE, State
@@ -151,8 +151,8 @@ class Deposit:
         await self._queries.finish()
 
     async def abandon(self) -> None:
-        """Its connections are free again, for a rollback."""
-        await asyncio.gather(*(stream.abandon() for stream in (self._prompts, self._queries) if stream is not None))
+        """Its connections are free again, for a rollback: also where this is cancelled, which then comes after it."""
+        await abandon([stream for stream in (self._prompts, self._queries) if stream is not None])
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, Final
 
 from psycopg import AsyncConnection
@@ -23,7 +24,8 @@ class _Abandoned(Exception):
 class Stream:
     """COPY in its text format, in whatever transaction ``connection`` is in.
 
-    Feed it with `put`, then `finish` or `abandon` it. Nobody else may use ``connection`` until then.
+    Feed it with `put`, then `finish` it, or `abandon` it with the others.
+    Nobody else may use ``connection`` until then.
     """
 
     def __init__(self, connection: AsyncConnection[Any], copy: str) -> None:
@@ -56,24 +58,16 @@ class Stream:
         """All rows are written. Raises what Postgres had against one of them."""
         self._ended = True
         self._came.set()
-        # Not awaited itself: being cancelled here must not cancel it, for `abandon` will, and twice would be one too
+        # Not awaited itself: being cancelled here must not cancel it, for `abandon` may, and twice would be one too
         # many for the driver, which is busy freeing the connection.
         await asyncio.wait({self._sending})
         self._sending.result()
 
-    async def abandon(self) -> None:
-        """The connection is free again; what was written is for a rollback to take back.
-
-        What Postgres is at, some thousand rows, is waited for: cancelled just as a COPY begins, the driver leaves it
-        open, and takes no rollback. Only where that does not end is it cancelled all the same.
-        """
+    def abandon(self) -> "asyncio.Task[None]":
+        """What is ahead is not written any more; the connection is free once the task that this returns has ended."""
         self._abandoned = True
         self._came.set()
-        if not (await asyncio.wait({self._sending}, timeout=PATIENCE_S))[0]:
-            self._sending.cancel()
-            await asyncio.wait({self._sending})
-        if not self._sending.cancelled():
-            self._sending.exception()  # the other one is told
+        return self._sending
 
     async def _send(self) -> None:
         rows: bytes | None = b""
@@ -97,3 +91,29 @@ class Stream:
         self._bytes_ahead -= len(rows)
         self._went.set()
         return rows
+
+
+async def abandon(streams: Iterable[Stream]) -> None:
+    """Their connections are free again; what was written is for a rollback to take back.
+
+    What Postgres is at, some thousand rows, is waited for: cancelled just as a COPY begins, the driver leaves it open,
+    and takes no rollback. Only where that does not end is it cancelled all the same. Who is told to stop meanwhile
+    waits too, and stops then: a rollback beside a COPY waits for ever, or closes the socket that is read from.
+    """
+    sending = {stream.abandon() for stream in streams}
+    patience_s: float | None = PATIENCE_S
+    stopped: asyncio.CancelledError | None = None
+    while under_way := {task for task in sending if not task.done()}:
+        try:
+            _, late = await asyncio.wait(under_way, timeout=patience_s)
+        except asyncio.CancelledError as error:
+            stopped = error
+        else:
+            patience_s = None
+            for task in late:
+                task.cancel()
+    for task in sending:
+        if not task.cancelled():
+            task.exception()  # the other one is told
+    if stopped is not None:
+        raise stopped

@@ -1,6 +1,7 @@
 """Deposits into Postgres: many at a time, large ones, and what is left of one that fails or dies."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -143,6 +144,14 @@ async def _is_told_to_stop_while_postgres_waits_for_a_lock(bench: Bench, opened:
     raise asyncio.CancelledError
 
 
+async def _is_told_to_stop_twice_at_once(bench: Bench, opened: Deposit) -> None:
+    await pour(opened, MANY_LINES)
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_soon(task.cancel)
+    raise asyncio.CancelledError
+
+
 async def _finds_a_bad_line(bench: Bench, opened: Deposit) -> None:
     await pour(opened, MANY_LINES)
     raise ValueError
@@ -157,6 +166,7 @@ async def _finds_a_bad_line(bench: Bench, opened: Deposit) -> None:
         (_is_told_to_stop, asyncio.CancelledError),
         (_is_told_to_stop_at_the_end, asyncio.CancelledError),
         (_is_told_to_stop_while_postgres_waits_for_a_lock, asyncio.CancelledError),
+        (_is_told_to_stop_twice_at_once, asyncio.CancelledError),
         (_finds_a_bad_line, ValueError),
     ],
 )
@@ -170,7 +180,8 @@ def test_nothing_is_left_of_a_deposit_that_fails_and_the_next_one_is_taken(
 
     async def story(bench: Bench) -> None:
         with pytest.raises(error) as caught:
-            await failing(bench)
+            async with asyncio.timeout(30):
+                await failing(bench)
         if goes_wrong is _loses_its_connection:
             assert isinstance(caught.value, DBAPIError)
             assert passes(caught.value)
@@ -179,6 +190,42 @@ def test_nothing_is_left_of_a_deposit_that_fails_and_the_next_one_is_taken(
         assert len(await bench.submit(3)) == 3
 
     on_bench(story)
+
+
+def test_a_deposit_that_waits_for_a_lock_may_be_told_to_stop_again_and_again(
+    on_bench: OnBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def waiting(bench: Bench) -> None:
+        async with deposit(bench.engine, Order(source="test"), bench.fleet) as opened:
+            assert isinstance(opened, Deposit)
+            await pour(opened, MANY_LINES)
+
+    async def story(bench: Bench) -> None:
+        owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
+        async with owner.connect() as connection:
+            await connection.execute(text("BEGIN"))
+            await connection.execute(text("LOCK TABLE queries"))
+            task = asyncio.create_task(waiting(bench))
+            blocked = text("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = CAST('queries' AS regclass)")
+            for _ in range(1000):
+                if (await connection.execute(blocked)).all():
+                    break
+                await asyncio.sleep(0.01)
+            for _ in range(3):
+                await asyncio.sleep(0.05)
+                task.cancel()
+            await asyncio.wait({task}, timeout=20)
+            assert task.cancelled()
+            await connection.execute(text("ROLLBACK"))
+        await owner.dispose()
+        assert await nothing_is_left(bench)
+        assert bench.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # of a queue's pool
+        for _ in range(4):
+            assert len(await bench.submit(3)) == 3
+
+    on_bench(story)
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 async def _counts(bench: Bench) -> tuple[int, int, int]:
