@@ -181,6 +181,7 @@ async def _submitted(asked: Run, engine: AsyncEngine, fleet: Fleet) -> Batch:
         skip_invalid=asked.skip_invalid,
         planner=Planner(asked.settings, fleet, engine, cap_usd=asked.order.cap_usd, policy=asked.order.budget_policy),
     )
+    asked.handle = submitted.handle  # at once: whom Ctrl-C ends from here on hears of it
     asked.rejected = len(submitted.rejected)
     asked.rejected_path = asked.source.rejected_path if submitted.rejected else None
     told = "was submitted before with this key" if submitted.duplicate else "is accepted"

@@ -28,6 +28,7 @@ from db.leftovers import BATCHES_UNDER_WAY
 from db.statements import statement
 from db.stream import Stream, abandon
 from db.tables import ID_BLOCK
+from db.uninterrupted import uninterrupted
 from routing.fleet import BudgetPolicy, Fleet
 from routing.lifecycle import ROUTE, State
 
@@ -160,6 +161,7 @@ async def deposit(engine: AsyncEngine, order: Order, fleet: Fleet) -> AsyncItera
     """A `Deposit` to write to; or, where the order's idempotency key was used before, that batch's row.
 
     The batch exists once the block ends without an exception and with at least one prompt. Raises DBAPIError.
+    Who is told to stop while it is committed hears of it at the next await, and knows by then that there is a batch.
     """
     turns = _turns.setdefault(engine, _Turns())
     # Left in the opposite order: the queries' transaction is entered last, so it commits first.
@@ -186,6 +188,8 @@ async def deposit(engine: AsyncEngine, order: Order, fleet: Fleet) -> AsyncItera
                 raise as_sqlalchemys(error) from error
             raise
         await _close(connection, opened, order, fleet, batch_id=batch_id)
+        # Stopped between two commits it would leave queries; stopped in the last one, a batch that nobody was told of.
+        await uninterrupted(stack.aclose())
 
 
 async def _transaction(engine: AsyncEngine, stack: AsyncExitStack) -> AsyncConnection:

@@ -17,6 +17,13 @@ from routing.outcome import Completion, Usage
 
 WHY = Explanation(kind="route", router="gate", reasons=["a test"])
 
+SLOW_COMMIT = (
+    "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END $$",
+    "CREATE CONSTRAINT TRIGGER slowly AFTER INSERT ON batches DEFERRABLE INITIALLY DEFERRED"
+    " FOR EACH ROW EXECUTE FUNCTION slowly()",
+)
+"""Has the last commit of a deposit take half a second."""
+
 
 class Bench:
     """Stories of queries, step by step."""

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from db.deposit import LARGE, LARGE_AT_ONCE, Deposit, Order, Prompt, deposit
 from db.refusal import passes
 from db.session import make_engine
-from tests.integration.bench import Bench, OnBench
+from tests.integration.bench import SLOW_COMMIT, Bench, OnBench
 
 MANY = 24
 """More than the engine has connections, and each deposit needs two."""
@@ -226,6 +226,43 @@ def test_a_deposit_that_waits_for_a_lock_may_be_told_to_stop_again_and_again(
     on_bench(story)
     gc.collect()
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+@pytest.mark.parametrize("stops", [1, 2])
+@pytest.mark.parametrize("lines", [HANDFUL, MANY_LINES])
+def test_who_is_told_to_stop_during_the_commits_has_a_batch_and_knows_it(
+    lines: int, stops: int, on_bench: OnBench
+) -> None:
+    known: list[str] = []
+
+    async def submitting(bench: Bench) -> None:
+        async with deposit(bench.engine, Order(source="test"), bench.fleet) as opened:
+            assert isinstance(opened, Deposit)
+            await pour(opened, lines)
+        known.append(opened.handle)
+        await asyncio.sleep(60)
+
+    async def story(bench: Bench) -> None:
+        owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
+        async with owner.connect() as connection:
+            for sql in SLOW_COMMIT:
+                await connection.execute(text(sql))
+            task = asyncio.create_task(submitting(bench))
+            committing = text("SELECT 1 FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'PgSleep'")
+            for _ in range(1000):
+                if (await connection.execute(committing)).all():
+                    break
+                await asyncio.sleep(0.01)
+            for _ in range(stops):
+                task.cancel()
+                await asyncio.sleep(0.05)
+            await asyncio.wait({task}, timeout=20)
+        await owner.dispose()
+        assert (task.cancelled(), task.cancelling()) == (True, stops)
+        assert [row.handle for row in await bench.rows("SELECT handle FROM batches")] == known
+        assert await _counts(bench) == (1, lines, lines)
+
+    on_bench(story)
 
 
 async def _counts(bench: Bench) -> tuple[int, int, int]:

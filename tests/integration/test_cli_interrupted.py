@@ -1,0 +1,39 @@
+"""Ctrl-C while a batch is committed: the command says that there is one, and which."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from db.deposit import LARGE
+from settings import ROOT, Settings
+from tests.integration.bench import SLOW_COMMIT
+
+
+@pytest.mark.parametrize("command", ["submit", "run"])
+def test_ctrl_c_during_the_last_commit_tells_the_batch(command: str, settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "many.txt"
+    file.write_text("".join(f"What is {n}?\n" for n in range(LARGE)))
+    with psycopg.connect(settings.libpq_url, autocommit=True) as connection:
+        for sql in SLOW_COMMIT:
+            connection.execute(sql)
+        argv = [sys.executable, "-m", "cli.main", command, str(file), "--json"]
+        environ = {**os.environ, **settings.child_environ()}
+        process = subprocess.Popen(argv, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        committing = "SELECT 1 FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'PgSleep'"
+        deadline = time.monotonic() + 60
+        while connection.execute(committing).fetchone() is None:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+        batches = connection.execute("SELECT handle, total FROM batches").fetchall()
+    assert process.returncode == 130, told
+    assert [total for _, total in batches] == [LARGE]
+    assert f"Interrupted. {batches[0][0]} keeps what it has".encode() in told
