@@ -101,7 +101,7 @@ def test_a_batch_that_is_held_open_does_not_shadow_the_newest(command: Any, on_b
         assert newest in done.stdout, typed
         assert held not in done.stdout, typed
         assert f"1 older batch is still open: {held}" in done.stderr.splitlines(), typed
-    assert "1 of 1 queries" in command("results").stderr
+    assert "1 of 1 query" in command("results").stderr.splitlines()
     assert "still open" not in command("status", held, "--json").stderr, "who names a batch knows of it"
 
 
