@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.fetch import fetch
 from db.grouping import Grouped
+from db.session import transaction
 from db.statements import statement
 from routing.fleet import BudgetPolicy
 
@@ -183,17 +184,15 @@ class ApiBatches:
 
     async def create(self, request: Request) -> Created:
         """Makes a batch that waits for validation, once per idempotency key and per retried request."""
-        async with self._engine.connect() as connection:
-            await connection.execution_options(isolation_level="READ COMMITTED")
-            async with connection.begin():
-                names = {"tenant": request.tenant, "print": request.idempotency_key or request.fingerprint}
-                await connection.execute(
-                    text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant || chr(31) || :print, 1))"), names
-                )
-                before = (await connection.execute(statement("api_batch_before"), _before_params(request))).first()
-                if before is not None:
-                    return Created(before.handle, same=before.fingerprint == request.fingerprint)
-                await connection.execute(statement("api_batch_create"), _create_params(request))
+        async with transaction(self._engine) as connection:
+            names = {"tenant": request.tenant, "print": request.idempotency_key or request.fingerprint}
+            await connection.execute(
+                text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant || chr(31) || :print, 1))"), names
+            )
+            before = (await connection.execute(statement("api_batch_before"), _before_params(request))).first()
+            if before is not None:
+                return Created(before.handle, same=before.fingerprint == request.fingerprint)
+            await connection.execute(statement("api_batch_create"), _create_params(request))
         return Created(request.handle)
 
     async def created_before(self, request: Request) -> Created | None:

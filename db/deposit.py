@@ -25,6 +25,7 @@ from db import failpoints
 from db.driver import as_sqlalchemys
 from db.fetch import fetch
 from db.leftovers import BATCHES_UNDER_WAY
+from db.session import transaction
 from db.statements import statement
 from db.stream import Stream, abandon
 from db.tables import ID_BLOCK
@@ -167,7 +168,7 @@ async def deposit(engine: AsyncEngine, order: Order, fleet: Fleet) -> AsyncItera
     # Left in the opposite order: the queries' transaction is entered last, so it commits first.
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(turns.any)
-        connection = await _transaction(engine, stack)
+        connection = await stack.enter_async_context(transaction(engine))
         if (before := await _deposited_before(connection, engine, order)) is not None:
             yield before
             return
@@ -176,7 +177,7 @@ async def deposit(engine: AsyncEngine, order: Order, fleet: Fleet) -> AsyncItera
 
         async def second() -> AsyncConnection:
             await stack.enter_async_context(turns.large)
-            return await _transaction(engine, stack)
+            return await stack.enter_async_context(transaction(engine))
 
         opened = Deposit(connection, second, _Ids(engine), batch_id=batch_id, handle=order.handle)
         try:
@@ -190,14 +191,6 @@ async def deposit(engine: AsyncEngine, order: Order, fleet: Fleet) -> AsyncItera
         await _close(connection, opened, order, fleet, batch_id=batch_id)
         # Stopped between two commits it would leave queries; stopped in the last one, a batch that nobody was told of.
         await uninterrupted(stack.aclose())
-
-
-async def _transaction(engine: AsyncEngine, stack: AsyncExitStack) -> AsyncConnection:
-    """A connection in a transaction, which ends with ``stack``."""
-    connection = await stack.enter_async_context(engine.connect())
-    await connection.execution_options(isolation_level="READ COMMITTED")
-    await stack.enter_async_context(connection.begin())
-    return connection
 
 
 async def _driver(connection: AsyncConnection) -> psycopg.AsyncConnection[Any]:

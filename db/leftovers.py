@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.fetch import fetch
+from db.session import transaction
 from db.statements import statement
 
 BATCHES_UNDER_WAY: Final = 0x506F696E
@@ -24,13 +25,11 @@ async def remove_leftovers(engine: AsyncEngine) -> int:
 
 
 async def _remove_some(engine: AsyncEngine, batch_id: int) -> int:
-    async with engine.connect() as connection:
-        await connection.execution_options(isolation_level="READ COMMITTED")
-        async with connection.begin():
-            # A deposit that lives holds it until its batch is there. Asked first, so that the next statement, which
-            # sees what was committed before it began, sees that batch.
-            batch = {"batch_id": batch_id}
-            asked = await connection.execute(statement("leftovers_lock"), batch | {"kind": BATCHES_UNDER_WAY})
-            if not asked.scalar_one():
-                return 0
-            return int((await connection.execute(statement("leftovers_remove"), batch)).scalar_one())
+    async with transaction(engine) as connection:
+        # A deposit that lives holds it until its batch is there. Asked first, so that the next statement, which sees
+        # what was committed before it began, sees that batch.
+        batch = {"batch_id": batch_id}
+        asked = await connection.execute(statement("leftovers_lock"), batch | {"kind": BATCHES_UNDER_WAY})
+        if not asked.scalar_one():
+            return 0
+        return int((await connection.execute(statement("leftovers_remove"), batch)).scalar_one())

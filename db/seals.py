@@ -54,7 +54,7 @@ class Audit:
 async def seal_ended(engine: AsyncEngine) -> int:
     """Seals every ended batch that is not sealed yet, one after the other. Returns how many decisions."""
     sealed = 0
-    for batch in await _rows(engine, "SELECT id FROM batches WHERE ended_at IS NOT NULL AND sealed_at IS NULL"):
+    for batch in await fetch(engine, text("SELECT id FROM batches WHERE ended_at IS NOT NULL AND sealed_at IS NULL")):
         sealed += await seal(engine, batch.id)
     return sealed
 
@@ -76,14 +76,14 @@ async def seal(engine: AsyncEngine, batch_id: int) -> int:
 
 async def verify(engine: AsyncEngine, batch_id: int) -> Audit:
     """Holds every decision of a batch against its seal, and the seals against each other."""
-    (batch,) = await _rows(engine, "SELECT handle, sealed_at, purged_at FROM batches WHERE id = :id", id=batch_id)
+    (batch,) = await fetch(engine, text("SELECT handle, sealed_at, purged_at FROM batches WHERE id = :id"), id=batch_id)
     sealed_at, purged_at = batch.sealed_at, batch.purged_at
     findings: list[Finding] = []
     count, decisions, purged, last_id = 0, 0, False, 0
     known = hashlib.sha256(batch.handle.encode()).digest()
-    for each in await _rows(
+    for each in await fetch(
         engine,
-        "SELECT place, ids, row_hashes, hash, version FROM seals WHERE batch_id = :id ORDER BY place",
+        text("SELECT place, ids, row_hashes, hash, version FROM seals WHERE batch_id = :id ORDER BY place"),
         id=batch_id,
     ):
         count += 1
@@ -130,13 +130,15 @@ def _compare(seal_row: Row[Any], found: Mapping[int, Row[Any]], *, may_be_gone: 
 async def _between(
     engine: AsyncEngine, batch_id: int, *, first: int, last: int | None, version: int = VERSION
 ) -> dict[int, Row[Any]]:
-    rows = await _rows(
+    rows = await fetch(
         engine,
-        "SELECT d.id, p.custom_id, CASE CAST(:version AS integer) WHEN 1 THEN pointsman_decision_hash(d)"
-        " ELSE pointsman_decision_hash_2(d) END AS hash FROM decisions AS d"
-        " LEFT JOIN prompts AS p ON p.query_id = d.query_id"
-        " WHERE d.batch_id = :batch_id AND d.id > :first AND d.id <= coalesce(CAST(:last AS bigint), d.id)"
-        " ORDER BY d.id",
+        text(
+            "SELECT d.id, p.custom_id, CASE CAST(:version AS integer) WHEN 1 THEN pointsman_decision_hash(d)"
+            " ELSE pointsman_decision_hash_2(d) END AS hash FROM decisions AS d"
+            " LEFT JOIN prompts AS p ON p.query_id = d.query_id"
+            " WHERE d.batch_id = :batch_id AND d.id > :first AND d.id <= coalesce(CAST(:last AS bigint), d.id)"
+            " ORDER BY d.id"
+        ),
         batch_id=batch_id,
         first=first,
         last=last,
@@ -146,15 +148,9 @@ async def _between(
 
 
 async def _last_sealed(engine: AsyncEngine, batch_id: int) -> int:
-    rows = await _rows(
+    rows = await fetch(
         engine,
-        "SELECT ids[cardinality(ids)] AS id FROM seals WHERE batch_id = :id ORDER BY place DESC LIMIT 1",
+        text("SELECT ids[cardinality(ids)] AS id FROM seals WHERE batch_id = :id ORDER BY place DESC LIMIT 1"),
         id=batch_id,
     )
     return int(rows[0].id) if rows else 0
-
-
-async def _rows(engine: AsyncEngine, sql: str, **params: object) -> Sequence[Row[Any]]:
-    async with engine.connect() as connection:
-        outcome = await connection.execute(text(sql), params)
-        return outcome.all() if outcome.returns_rows else []

@@ -1,9 +1,10 @@
 """Connections to Postgres: one asynchronous engine per process, speaking as the application's role."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 from sqlalchemy import make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 APP_ROLE = "pointsman_app"
 """May read and write, but neither UPDATE nor DELETE a decision. Migrations create it."""
@@ -50,3 +51,12 @@ def make_engine(
         hide_parameters=True,
         pool_timeout=60,
     )
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection of the engine's in a transaction, for the few moves that are more than one statement."""
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="READ COMMITTED")
+        async with connection.begin():
+            yield connection

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from psycopg import AsyncConnection
 
+from db.uninterrupted import uninterrupted
+
 MOST_AHEAD_BYTES: Final = 4 * 1024**2
 """What may wait for Postgres in this process, beside the piece that is being put."""
 
@@ -96,24 +98,21 @@ class Stream:
 async def abandon(streams: Iterable[Stream]) -> None:
     """Their connections are free again; what was written is for a rollback to take back.
 
-    What Postgres is at, some thousand rows, is waited for: cancelled just as a COPY begins, the driver leaves it open,
-    and takes no rollback. Only where that does not end is it cancelled all the same. Who is told to stop meanwhile
-    waits too, and stops then: a rollback beside a COPY waits for ever, or closes the socket that is read from.
+    Who is told to stop meanwhile waits too, and stops then: a rollback beside a COPY waits for ever, or closes the
+    socket that is read from.
     """
-    sending = {stream.abandon() for stream in streams}
-    patience_s: float | None = PATIENCE_S
-    stopped: asyncio.CancelledError | None = None
-    while under_way := {task for task in sending if not task.done()}:
-        try:
-            _, late = await asyncio.wait(under_way, timeout=patience_s)
-        except asyncio.CancelledError as error:
-            stopped = error
-        else:
-            patience_s = None
-            for task in late:
-                task.cancel()
-    for task in sending:
-        if not task.cancelled():
-            task.exception()  # the other one is told
-    if stopped is not None:
-        raise stopped
+    await uninterrupted(_freed({stream.abandon() for stream in streams}))
+    await asyncio.sleep(0)  # where who was told to stop stops
+
+
+async def _freed(sending: "set[asyncio.Task[None]]") -> None:
+    """What Postgres is at, some thousand rows, is waited for; only where that does not end is it cancelled.
+
+    Cancelled just as a COPY begins, the driver leaves it open, and takes no rollback.
+    """
+    if not sending:
+        return
+    _, late = await asyncio.wait(sending, timeout=PATIENCE_S)
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*sending, return_exceptions=True)  # each error is told elsewhere

@@ -8,6 +8,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports import ask, report
+from db.session import transaction
 from routing.lifecycle import State
 
 ROWS_AT_ONCE: Final = 500
@@ -26,17 +27,14 @@ async def result_lines(engine: AsyncEngine, batch_id: int) -> AsyncIterator[byte
 
     Also while the batch runs: then of the queries that were finished when the first line was asked for.
     """
-    async with engine.connect() as connection:
-        # A cursor lives in a transaction, and the engine's connections are in autocommit.
-        await connection.execution_options(isolation_level="READ COMMITTED")
-        async with connection.begin():
-            stream = await connection.stream(
-                report("results"),
-                {"batch_id": batch_id, "states": None, "after": None, "rows": None},
-                execution_options={"yield_per": ROWS_AT_ONCE},
-            )
-            async for row in stream:
-                yield result_line(row)
+    async with transaction(engine) as connection:  # which a cursor lives in
+        stream = await connection.stream(
+            report("results"),
+            {"batch_id": batch_id, "states": None, "after": None, "rows": None},
+            execution_options={"yield_per": ROWS_AT_ONCE},
+        )
+        async for row in stream:
+            yield result_line(row)
 
 
 async def result_file(engine: AsyncEngine, batch_id: int, *, states: Sequence[State]) -> AsyncIterator[bytes]:

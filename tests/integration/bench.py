@@ -1,11 +1,12 @@
 """A ledger on an empty database, and eyes to look into it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db.deposit import Deposit, Order, deposit
 from db.ledger import Ledger
@@ -23,6 +24,9 @@ SLOW_COMMIT = (
     " FOR EACH ROW EXECUTE FUNCTION slowly()",
 )
 """Has the last commit of a deposit take half a second."""
+
+COMMITTING = "SELECT 1 FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'PgSleep'"
+"""Finds one that is in the midst of it."""
 
 
 class Bench:
@@ -54,6 +58,21 @@ class Bench:
         async with self.engine.connect() as connection:
             result = await connection.execute(text(sql), params)
             return list(result.all()) if result.returns_rows else []
+
+    async def counts(self) -> tuple[int, int, int]:
+        """How many batches, queries and prompts there are."""
+        counts = "SELECT (SELECT count(*) FROM batches), (SELECT count(*) FROM queries), (SELECT count(*) FROM prompts)"
+        batches, queries, prompts = (await self.rows(counts))[0]
+        return batches, queries, prompts
+
+    @asynccontextmanager
+    async def owner(self) -> AsyncIterator[AsyncEngine]:
+        """An engine with the rights of who made the tables, for as long as the block."""
+        engine = make_engine(self.engine.url.render_as_string(hide_password=False), role=None)
+        try:
+            yield engine
+        finally:
+            await engine.dispose()
 
     async def row(self, query_id: int) -> Row[Any]:
         return (await self.rows("SELECT * FROM queries WHERE id = :id", id=query_id))[0]
@@ -106,6 +125,14 @@ def finish(query_id: int, epoch: int, sent: Sent, content: str = "yes") -> Concl
     return Conclusion(
         query_id, epoch, "small", Move.FINISH, "small", State.DONE, WHY, [Result(sent, completion)], answer
     )
+
+
+async def appear(connection: AsyncConnection, sql: str, *, rows: int = 1) -> None:
+    """Returns once Postgres finds so many rows, or after ten seconds: what is asserted then tells."""
+    for _ in range(1000):
+        if len((await connection.execute(text(sql))).all()) >= rows:
+            break
+        await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ import pytest
 
 from db.deposit import LARGE
 from settings import ROOT, Settings
-from tests.integration.bench import SLOW_COMMIT
+from tests.integration.bench import COMMITTING, SLOW_COMMIT
 
 
 @pytest.mark.parametrize("command", ["submit", "run"])
@@ -25,9 +25,8 @@ def test_ctrl_c_during_the_last_commit_tells_the_batch(command: str, settings: S
         argv = [sys.executable, "-m", "cli.main", command, str(file), "--json"]
         environ = {**os.environ, **settings.child_environ()}
         process = subprocess.Popen(argv, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        committing = "SELECT 1 FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'PgSleep'"
         deadline = time.monotonic() + 60
-        while connection.execute(committing).fetchone() is None:
+        while connection.execute(COMMITTING).fetchone() is None:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.01)

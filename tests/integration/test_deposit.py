@@ -10,14 +10,14 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from db.deposit import LARGE, LARGE_AT_ONCE, Deposit, Order, Prompt, deposit
 from db.refusal import passes
-from db.session import make_engine
-from tests.integration.bench import SLOW_COMMIT, Bench, OnBench
+from tests.integration.bench import COMMITTING, SLOW_COMMIT, Bench, OnBench, appear
 
 MANY = 24
 """More than the engine has connections, and each deposit needs two."""
 
 HANDFUL = 700
 MANY_LINES = 3 * LARGE + HANDFUL
+WAITING = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = CAST('queries' AS regclass)"
 BODY = b'{"messages":[{"role":"user","content":"a \\\\ and a \\t, \\u00e9"}]}'
 
 
@@ -33,8 +33,7 @@ async def pour(opened: Deposit, lines: int, *, first: int = 1) -> None:
 
 
 async def nothing_is_left(bench: Bench) -> bool:
-    counts = "SELECT (SELECT count(*) FROM prompts), (SELECT count(*) FROM queries), (SELECT count(*) FROM batches)"
-    return tuple((await bench.rows(counts))[0]) == (0, 0, 0)
+    return await bench.counts() == (0, 0, 0)
 
 
 def test_more_deposits_at_once_than_connections_all_come_through(on_bench: OnBench) -> None:
@@ -96,16 +95,11 @@ async def _has_an_id_that_is_taken(bench: Bench, opened: Deposit) -> None:
 
 async def _loses_its_connection(bench: Bench, opened: Deposit) -> None:
     await pour(opened, MANY_LINES)
-    owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
     copying = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY %'"
     known, ended = f"SELECT 1 {copying}", f"SELECT pg_terminate_backend(pid) {copying}"
-    async with owner.connect() as connection:
-        for _ in range(1000):
-            if len((await connection.execute(text(known))).all()) == 2:
-                break
-            await asyncio.sleep(0.01)  # Postgres has not heard of both yet
+    async with bench.owner() as owner, owner.connect() as connection:
+        await appear(connection, known, rows=2)  # Postgres may not have heard of both yet
         assert (await connection.execute(text(ended))).scalars().all() == [True, True]
-    await owner.dispose()
 
 
 async def _is_told_to_stop(bench: Bench, opened: Deposit) -> None:
@@ -127,20 +121,14 @@ async def _is_told_to_stop_at_the_end(bench: Bench, opened: Deposit) -> None:
 
 
 async def _is_told_to_stop_while_postgres_waits_for_a_lock(bench: Bench, opened: Deposit) -> None:
-    owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
-    async with owner.connect() as connection:
+    async with bench.owner() as owner, owner.connect() as connection:
         await connection.execute(text("BEGIN"))
         await connection.execute(text("LOCK TABLE queries"))
         await pour(opened, 2 * LARGE)
-        waiting = text("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = CAST('queries' AS regclass)")
-        for _ in range(1000):
-            if (await connection.execute(waiting)).all():
-                break
-            await asyncio.sleep(0.01)
+        await appear(connection, WAITING)
         await opened.abandon()  # as the deposit does, while the lock is held
-        assert (await connection.execute(waiting)).all() == []
+        assert (await connection.execute(text(WAITING))).all() == []
         await connection.execute(text("ROLLBACK"))
-    await owner.dispose()
     raise asyncio.CancelledError
 
 
@@ -201,23 +189,17 @@ def test_a_deposit_that_waits_for_a_lock_may_be_told_to_stop_again_and_again(
             await pour(opened, MANY_LINES)
 
     async def story(bench: Bench) -> None:
-        owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
-        async with owner.connect() as connection:
+        async with bench.owner() as owner, owner.connect() as connection:
             await connection.execute(text("BEGIN"))
             await connection.execute(text("LOCK TABLE queries"))
             task = asyncio.create_task(waiting(bench))
-            blocked = text("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = CAST('queries' AS regclass)")
-            for _ in range(1000):
-                if (await connection.execute(blocked)).all():
-                    break
-                await asyncio.sleep(0.01)
+            await appear(connection, WAITING)
             for _ in range(3):
                 await asyncio.sleep(0.05)
                 task.cancel()
             await asyncio.wait({task}, timeout=20)
             assert task.cancelled()
             await connection.execute(text("ROLLBACK"))
-        await owner.dispose()
         assert await nothing_is_left(bench)
         assert bench.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # of a queue's pool
         for _ in range(4):
@@ -243,31 +225,20 @@ def test_who_is_told_to_stop_during_the_commits_has_a_batch_and_knows_it(
         await asyncio.sleep(60)
 
     async def story(bench: Bench) -> None:
-        owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
-        async with owner.connect() as connection:
+        async with bench.owner() as owner, owner.connect() as connection:
             for sql in SLOW_COMMIT:
                 await connection.execute(text(sql))
             task = asyncio.create_task(submitting(bench))
-            committing = text("SELECT 1 FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'PgSleep'")
-            for _ in range(1000):
-                if (await connection.execute(committing)).all():
-                    break
-                await asyncio.sleep(0.01)
+            await appear(connection, COMMITTING)
             for _ in range(stops):
                 task.cancel()
                 await asyncio.sleep(0.05)
             await asyncio.wait({task}, timeout=20)
-        await owner.dispose()
         assert (task.cancelled(), task.cancelling()) == (True, stops)
         assert [row.handle for row in await bench.rows("SELECT handle FROM batches")] == known
-        assert await _counts(bench) == (1, lines, lines)
+        assert await bench.counts() == (1, lines, lines)
 
     on_bench(story)
-
-
-async def _counts(bench: Bench) -> tuple[int, int, int]:
-    counts = "SELECT (SELECT count(*) FROM batches), (SELECT count(*) FROM queries), (SELECT count(*) FROM prompts)"
-    return tuple((await bench.rows(counts))[0])  # type: ignore[return-value]  # three counts
 
 
 @pytest.mark.parametrize(("lines", "connections"), [(LARGE - 1, 1), (LARGE, 2)])
@@ -278,7 +249,7 @@ def test_only_a_large_deposit_takes_a_second_connection(lines: int, connections:
             assert isinstance(opened, Deposit)
             await pour(opened, lines)
             assert pool.checkedout() == connections  # type: ignore[attr-defined]  # of a queue's pool
-        assert await _counts(bench) == (1, lines, lines)
+        assert await bench.counts() == (1, lines, lines)
 
     on_bench(story)
 
@@ -293,6 +264,6 @@ def test_more_large_deposits_at_once_than_may_be_all_come_through(on_bench: OnBe
         many = 3 * LARGE_AT_ONCE
         async with asyncio.timeout(50):  # less than the pool's own patience
             await asyncio.gather(*(one(bench) for _ in range(many)))
-        assert await _counts(bench) == (many, many * LARGE, many * LARGE)
+        assert await bench.counts() == (many, many * LARGE, many * LARGE)
 
     on_bench(story)

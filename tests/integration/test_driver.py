@@ -6,7 +6,6 @@ from sqlalchemy.exc import DBAPIError
 
 from db.driver import rows_of
 from db.refusal import passes
-from db.session import make_engine
 from tests.integration.bench import Bench, OnBench
 
 PID = text("SELECT pg_backend_pid() AS pid")
@@ -37,11 +36,9 @@ def test_a_lost_connection_has_the_others_renewed(on_bench: OnBench) -> None:
     async def story(bench: Bench) -> None:
         async with bench.engine.connect() as one, bench.engine.connect() as other:
             old = [(await each.execute(PID)).scalar_one() for each in (one, other)]
-        owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
-        await rows_of(
-            owner, text("SELECT pg_terminate_backend(pid) FROM unnest(CAST(:pids AS int[])) AS pid"), {"pids": old}
-        )
-        await owner.dispose()
+        ended = text("SELECT pg_terminate_backend(pid) FROM unnest(CAST(:pids AS int[])) AS pid")
+        async with bench.owner() as owner:
+            await rows_of(owner, ended, {"pids": old})
         with pytest.raises(DBAPIError) as lost:
             await rows_of(bench.engine, PID, {})
         assert passes(lost.value)

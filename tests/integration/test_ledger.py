@@ -8,6 +8,7 @@ import pytest
 from db.ledger import Ledger
 from db.records import Conclusion, Result, Sent
 from db.refusal import Refused
+from db.session import transaction
 from db.statements import statement
 from routing.lifecycle import FALLBACK, ROUTE, Move, State, sources
 from routing.outcome import Failure, FailureKind, Usage
@@ -230,15 +231,13 @@ def test_a_batch_is_not_ended_by_who_looked_at_it_before_a_resume(on_bench: OnBe
         claim = await bench.claim(ROUTE, query_id)
         await bench.ledger.conclude(Conclusion(query_id, claim.epoch, ROUTE, Move.FAIL, ROUTE, State.FAILED, WHY))
         resume = {"batch_id": (await bench.row(query_id)).batch_id, "sources": sources(Move.RESUME)}
-        async with bench.engine.connect() as connection:
-            await connection.execution_options(isolation_level="READ COMMITTED")
-            async with connection.begin():
-                await connection.execute(statement("resume"), resume)
-                ending = asyncio.create_task(bench.ledger.end_batches())
-                for _ in range(2000):
-                    if ending.done() or await bench.rows("SELECT 1 FROM pg_locks WHERE NOT granted"):
-                        break
-                    await asyncio.sleep(0.01)
+        async with transaction(bench.engine) as connection:
+            await connection.execute(statement("resume"), resume)
+            ending = asyncio.create_task(bench.ledger.end_batches())
+            for _ in range(2000):
+                if ending.done() or await bench.rows("SELECT 1 FROM pg_locks WHERE NOT granted"):
+                    break
+                await asyncio.sleep(0.01)
         assert await ending == []
         assert await bench.ledger.fill_window(ROUTE, room=1) == [query_id]
 

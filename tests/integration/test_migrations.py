@@ -12,7 +12,6 @@ from sqlalchemy.pool import NullPool
 
 from db import migrate
 from db.deposit import Deposit, Order, deposit
-from db.session import make_engine
 from db.tables import metadata
 from tests.integration.bench import Bench, OnBench
 
@@ -84,14 +83,12 @@ def test_the_auditor_reads_views_and_no_prompt(database_url: str) -> None:
 
 def test_a_batch_that_is_submitted_keeps_no_migration_waiting(on_bench: OnBench) -> None:
     async def story(bench: Bench) -> None:
-        owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
         async with deposit(bench.engine, Order(source="test", idempotency_key="a"), bench.fleet) as opened:
             assert isinstance(opened, Deposit)
             await opened.write([(1, "q", b"{}", None)])
-            async with owner.connect() as connection:
+            async with bench.owner() as owner, owner.connect() as connection:
                 await connection.execute(text("SET lock_timeout = '1s'"))
                 await connection.execute(text("ALTER TABLE batches ADD COLUMN another text"))
-        await owner.dispose()
         assert len(await bench.rows("SELECT 1 FROM batches")) == 1
 
     on_bench(story)

@@ -5,9 +5,9 @@ import asyncio
 from sqlalchemy import text
 
 from db.presence import Presence
-from db.session import make_engine
 from tasks.feeder import Feeder
 from tests.integration.bench import Bench, OnBench
+from tests.integration.test_seals import as_owner
 from tests.integration.whole_way import station_of
 
 MONTHS = (
@@ -21,11 +21,8 @@ async def months(bench: Bench) -> list[str]:
 
 async def as_if_made_long_ago(bench: Bench) -> None:
     """No month is there that is now, or will be."""
-    owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
-    async with owner.connect() as connection:
-        for name in await months(bench):
-            await connection.execute(text(f"DROP TABLE {name}"))
-    await owner.dispose()
+    for name in await months(bench):
+        await as_owner(bench, f"DROP TABLE {name}")
 
 
 def test_a_month_that_has_begun_without_its_partition_keeps_no_other_from_being_made(on_bench: OnBench) -> None:
@@ -64,8 +61,7 @@ def test_a_month_that_a_backup_keeps_waiting_holds_up_nobody_else(on_bench: OnBe
     async def story(bench: Bench) -> None:
         made = await months(bench)
         await as_if_made_long_ago(bench)
-        owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
-        async with station_of(bench, bench.fleet) as station, owner.connect() as backup:
+        async with station_of(bench, bench.fleet) as station, bench.owner() as owner, owner.connect() as backup:
             await backup.execute(text("BEGIN"))
             await backup.execute(text("LOCK TABLE calls IN ACCESS SHARE MODE"))
             feeder = Feeder(station, Presence(bench.engine), None)
@@ -76,7 +72,6 @@ def test_a_month_that_a_backup_keeps_waiting_holds_up_nobody_else(on_bench: OnBe
                 await bench.send(await bench.at_tier())
             await backup.execute(text("ROLLBACK"))
             await asyncio.gather(*(task for task in (feeder.sealing, feeder.tidying) if task is not None))
-        await owner.dispose()
         assert await months(bench) == []
         await bench.ledger.add_partitions()
         assert await months(bench) == [*made[1:3], *made[4:]]

@@ -4,14 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from db.deposit import Order
 from db.presence import Presence
 from db.reports.as_json import batch_as_json
 from db.reports.batch import batch_figures, find_batch
 from db.reports.past import load_of, past_of
-from db.session import make_engine
 from routing.fleet import BudgetPolicy
 from routing.forecast import Forecast, Load, Past
 from routing.lifecycle import ROUTE
@@ -20,6 +18,7 @@ from tasks.line import Line
 from tasks.plan import Planner, plan_as_json, slots_without_workers
 from tasks.submit import Submitted, submit
 from tests.integration.bench import Bench, OnBench, advance, finish
+from tests.integration.test_seals import as_owner
 
 BODY = b'{"messages":[{"role":"user","content":"What is the capital of France?"}]}'
 
@@ -129,10 +128,7 @@ def test_a_batch_is_taken_although_its_plan_cannot_be_made(on_bench: OnBench, se
     async def story(bench: Bench) -> None:
         await planned(bench, settings)
         await answer_all(bench)
-        owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
-        async with owner.connect() as connection:
-            await connection.execute(text("REVOKE SELECT ON calls FROM pointsman_app"))
-        await owner.dispose()
+        await as_owner(bench, "REVOKE SELECT ON calls FROM pointsman_app")
         submitted = await planned(bench, settings, count=3)
         (row,) = await bench.rows("SELECT total, plan FROM batches WHERE handle = :handle", handle=submitted.handle)
         assert (row.total, row.plan) == (3, None)

@@ -5,7 +5,6 @@ from typing import Any
 
 from db.purge import purge
 from db.seals import seal_ended, verify
-from db.session import make_engine
 from tests.integration.bench import Bench, OnBench
 from tests.integration.test_seals import as_owner, ended_batch
 
@@ -27,11 +26,8 @@ async def make_old(bench: Bench, batch_id: int) -> None:
 
 
 async def purge_as_owner(bench: Bench, **options: Any) -> Any:
-    owner = make_engine(bench.engine.url.render_as_string(hide_password=False), role=None)
-    try:
+    async with bench.owner() as owner:
         return await purge(owner, before=CUT, **options)
-    finally:
-        await owner.dispose()
 
 
 def test_texts_and_months_go_and_figures_stay(on_bench: OnBench) -> None:
