@@ -9,6 +9,7 @@ import structlog
 
 from db import failpoints
 from db.records import Conclusion, Explanation, Waiting
+from routing.chance import chance
 from routing.decision import Decision, Predictor, decide, settle
 from routing.lifecycle import ROUTE, Move, State
 from routing.purse import TooDear
@@ -98,7 +99,9 @@ async def _decide(
     if uncertain:
         opinions = await ask_llm_router(uncertain, claimed, station)
         for query_id, query in uncertain.items():
-            drafts[query_id] = settle(query, drafts[query_id], opinions.get(query_id), fleet=station.fleet)
+            drafts[query_id] = settle(
+                query, drafts[query_id], opinions.get(query_id), fleet=station.fleet, draw=chance(query_id)
+            )
     return drafts
 
 
@@ -107,21 +110,21 @@ async def _draft(queries: Mapping[int, Query], predictor: Predictor | None, stat
     drafts: dict[int, Decision] = {}
     ids = list(queries)
     for start in range(0, len(ids), DECIDED_AT_ONCE):
-        some = ids[start : start + DECIDED_AT_ONCE]
-        drafts.update(zip(some, _decide_chunk([queries[id_] for id_ in some], predictor, station), strict=True))
+        some = {id_: queries[id_] for id_ in ids[start : start + DECIDED_AT_ONCE]}
+        drafts.update(zip(some, _decide_chunk(some, predictor, station), strict=True))
         await asyncio.sleep(0)
     return drafts
 
 
-def _decide_chunk(queries: Sequence[Query], predictor: Predictor | None, station: Station) -> list[Decision]:
+def _decide_chunk(queries: Mapping[int, Query], predictor: Predictor | None, station: Station) -> list[Decision]:
     fleet = station.fleet
-    draws = [station.draw.random() for _ in queries] if fleet.router.exploration > 0 else None
+    draws = [chance(id_) for id_ in queries] if fleet.router.exploration > 0 else None
     try:
-        return decide(queries, fleet=fleet, predictor=predictor, draws=draws)
+        return decide(list(queries.values()), fleet=fleet, predictor=predictor, draws=draws)
     except Exception as error:
         # One query that a rule cannot digest must not take two hundred with it.
         if len(queries) > 1:
-            return [_decide_chunk([query], predictor, station)[0] for query in queries]
+            return [_decide_chunk({id_: query}, predictor, station)[0] for id_, query in queries.items()]
         log.error("router_failed", error=type(error).__name__)
         return [_in_doubt(error, station)]
 

@@ -119,8 +119,8 @@ def test_the_worth_of_another_router_is_estimated_from_the_log(school: School) -
         quality = told["policies"][policy]["quality"]
         for method in ("ips", "snips", "dr"):
             low, high = quality["intervals"][method]
-            # A 95 % interval misses once in twenty times, and exploration is drawn anew in each run: twice its width
-            # misses once in ten thousand.
+            # A 95 % interval misses once in twenty times, and there are nine: twice its width misses once in ten
+            # thousand.
             middle, reach = (low + high) / 2, high - low
             assert abs(truth - middle) <= reach, (policy, method, truth, low, high)
             assert high - low < 0.15

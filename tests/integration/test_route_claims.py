@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
 from sqlalchemy import event
 
 from db.deposit import Order
 from db.ledger import Ledger
+from routing.chance import chance
 from routing.fleet import Fleet, LlmRouter
 from routing.lifecycle import ROUTE
 from simulator.process import SimulatorProcess
@@ -124,5 +126,25 @@ def test_a_message_that_comes_again_is_claimed_first(on_bench: OnBench, simulato
             ids = await queued(station)
             assert sorted(await route(ids, station, redelivered=True)) == sorted(ids)
             assert await epochs(bench, ids) == [1] * QUERIES
+
+    on_bench(story)
+
+
+def test_what_an_llm_was_asked_about_is_explored_too(on_bench: OnBench, simulator: SimulatorProcess) -> None:
+    async def story(bench: Bench) -> None:
+        fleet = asking(simulated_fleet(simulator.url))
+        fleet = replace(fleet, router=replace(fleet.router, exploration=1.0))
+        async with station_of(bench, fleet) as station:
+            ids = await queued(station)
+            await route(ids, station)
+            asked = await bench.rows(
+                "SELECT d.query_id, d.tier, d.propensity FROM queries AS q JOIN decisions AS d ON d.query_id = q.id"
+                " WHERE d.kind = 'route' AND q.epoch = 1"
+            )
+            assert asked
+            assert [row.propensity for row in asked] == pytest.approx([1 / 3] * len(asked))
+            assert {row.query_id: row.tier for row in asked} == {
+                row.query_id: fleet.ladder[int(3 * chance(row.query_id))] for row in asked
+            }
 
     on_bench(story)

@@ -1,0 +1,65 @@
+"""A router from a log: what was not asked is filled in."""
+
+import numpy as np
+import pytest
+
+from evaluation.bandit import filled, train_from_log
+from evaluation.classifier import Classifier
+from evaluation.faults import EvaluationError
+from evaluation.log.book import LogBook
+from routing.query import Query
+from tests.unit.evaluation.made_up import outcome_lines
+
+TIERS = ("small", "large")
+N = 400
+
+
+def logged(n: int = N, *, large: float = 0.5) -> LogBook:
+    """Of each query one tier by chance was asked, the large one with that probability."""
+    lines = outcome_lines(n, seed=3)
+    chosen = (np.random.default_rng(4).random(n) < large).astype(np.int64)
+    right = np.array([[float(line["outcomes"][tier]["correct"]) for tier in TIERS] for line in lines])
+    own = right[np.arange(n), chosen]
+    queries = tuple(Query(text=line["query"]) for line in lines)
+    propensity = np.where(chosen == 1, large, 1.0 - large)
+    return LogBook(TIERS, queries, chosen, propensity, own, own, np.full(n, 1e-3))
+
+
+@pytest.fixture(scope="module")
+def book() -> LogBook:
+    return logged()
+
+
+def test_what_was_asked_stays_as_it_was_labelled(book: LogBook) -> None:
+    told = filled(book)
+    assert told[np.arange(N), book.chosen].tolist() == book.well.tolist()
+
+
+def test_what_was_not_asked_is_a_probability_that_the_words_tell(book: LogBook) -> None:
+    """The small model answers the easy questions nearly always, the hard ones one in five times."""
+    told = filled(book)
+    hard = np.array([line["domain"] == "maths" for line in outcome_lines(N, seed=3)])
+    missing = book.chosen == 1
+    small = told[:, 0]
+    assert 0.0 < small[missing].min() < small[missing].max() < 1.0
+    assert small[missing & hard].mean() < 0.4
+    assert small[missing & ~hard].mean() > 0.7
+
+
+def test_a_router_from_half_of_the_outcomes_knows_the_hard_ones(book: LogBook) -> None:
+    model: Classifier = train_from_log(book, name="learned").classifier
+    unseen = outcome_lines(200, seed=9)
+    small = model([line["query"] for line in unseen])[:, 0]
+    hard = np.array([line["domain"] == "maths" for line in unseen])
+    assert small[hard].mean() < 0.4 < 0.7 < small[~hard].mean()
+
+
+def test_the_same_log_makes_the_same_router(book: LogBook) -> None:
+    one, other = (train_from_log(book, name="learned").classifier.parts() for _ in range(2))
+    assert one.keys() == other.keys()
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_a_tier_that_was_hardly_asked_is_told() -> None:
+    with pytest.raises(EvaluationError, match=r"there are: small 3\d\d, large \d+\. Set router\.exploration"):
+        train_from_log(logged(large=0.05), name="learned")
