@@ -5,7 +5,7 @@ Any number may run; one leads, by an advisory lock that Postgres frees when the 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -24,6 +24,7 @@ from db.seals import seal_ended
 from routing.lifecycle import ROUTE, Move, State
 from tasks.app import queue_of, stages
 from tasks.broker import UNREACHABLE, Generation, broker_depth
+from tasks.errand import Errand
 from tasks.publish import MAX_CHUNK, chunk_size, publish
 from tasks.station import Station
 from tasks.window import Pace
@@ -76,14 +77,17 @@ class Feeder:
     rescue_from: float = 0.0
     heal_at: float = 0.0
     lost_at: float = 0.0
-    leftovers_at: float = 0.0
-    months_at: float = 0.0
     doubt: str | None = "another process fed before"
     """Why what is `queued` may have no message; then all of it goes back. A message too many is harmless."""
     broker_was_away: bool = False
-    sealing: "asyncio.Task[None] | None" = None
-    tidying: "asyncio.Task[None] | None" = None
-    adding: "asyncio.Task[None] | None" = None
+    sealing: Errand = field(init=False)
+    tidying: Errand = field(init=False)
+    adding: Errand = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sealing = Errand("sealing", self._seal)
+        self.tidying = Errand("tidying", self._tidy, LEFTOVERS_EVERY_S)
+        self.adding = Errand("adding_months", self.station.ledger.add_partitions, MONTHS_EVERY_S)
 
     async def run(self) -> None:
         """Leads whenever nobody else does, and feeds while it leads."""
@@ -178,13 +182,8 @@ class Feeder:
             await ledger.close_queries(batch.id, move=move, to_state=state, actor="feeder", reason=reason)
         for handle in await ledger.end_batches():
             log.info("batch_ended", batch=handle)
-        self.sealing = _beside(self.sealing, "sealing", self._seal)
-        if time.monotonic() >= self.leftovers_at:
-            self.leftovers_at = time.monotonic() + LEFTOVERS_EVERY_S
-            self.tidying = _beside(self.tidying, "tidying", self._tidy)
-        if time.monotonic() >= self.months_at:
-            self.months_at = time.monotonic() + MONTHS_EVERY_S
-            self.adding = _beside(self.adding, "adding_months", self.station.ledger.add_partitions)
+        for errand in (self.sealing, self.tidying, self.adding):
+            errand.set_out()
         if vanished := await self.presence.strike_off():
             log.warning("workers_vanished", workers=vanished)
             # A killed worker takes the messages with it that it had taken from the broker.
@@ -259,20 +258,6 @@ class Feeder:
                 await self.station.stopping.wait()
         except TimeoutError:
             pass
-
-
-def _beside(
-    before: "asyncio.Task[None] | None", name: str, work: Callable[[], Awaitable[object]]
-) -> "asyncio.Task[None]":
-    """``work`` beside the feeding, for it may take seconds; where ``before`` is still at it, that."""
-
-    async def told() -> None:
-        try:
-            await work()
-        except Exception as error:
-            log.warning(f"{name}_failed", error=type(error).__name__)
-
-    return before if before is not None and not before.done() else asyncio.create_task(told())
 
 
 def _queued(depths: Mapping[str, Row[Any]], stage: str) -> int:

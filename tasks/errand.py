@@ -1,0 +1,36 @@
+"""Work beside other work, for it may take seconds."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Errand:
+    """``work``, every so often and never twice at a time. What it raises is logged, and nobody is held up."""
+
+    name: str
+    work: Callable[[], Awaitable[object]]
+    every_s: float = 0.0
+    due_at: float = 0.0
+    """On the monotonic clock."""
+    task: "asyncio.Task[None] | None" = None
+    """The last run."""
+
+    def set_out(self) -> None:
+        """Begins a run where one is due, and the one before has ended."""
+        now = time.monotonic()
+        if now >= self.due_at and (self.task is None or self.task.done()):
+            self.due_at = now + self.every_s
+            self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            await self.work()
+        except Exception as error:
+            log.warning(f"{self.name}_failed", error=type(error).__name__)
