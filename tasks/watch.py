@@ -9,25 +9,21 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.ledger import Ledger
 from db.records import Claim, Conclusion, Intent, Result, Sent, Waiting
 from providers.pool import Pool
-from routing.fleet import Fleet, Model, Protocol, Provider
+from routing.fleet import Fleet, Model
 from routing.lifecycle import FALLBACK, ROUTE, TERMINAL, Move, State
 from routing.outcome import Completion, Outcome
+from tasks.attributes import of_call, of_end, of_result, of_verdict, told
 from tasks.spans import Trace, Traces
 from tasks.tracing import harmless
 
 MOST: Final = 100_000
 """Batches, visits and calls that are remembered at a time; those that nobody concludes must not pile up."""
-
-_LONGEST: Final = 200
-_UNTOLD: Final = frozenset({"shape", "unchecked"})
-"""Classes of reasons whose words go on with names out of a user's schema."""
 
 _ENDS: Final = frozenset(state.value for state in TERMINAL)
 
@@ -91,7 +87,7 @@ class Watch:
             f"chat {call.intent.model.model}",
             call.trace,
             call.intent.query_id,
-            {**_asked(call, self.fleet), **_came(result)},
+            {**self._known(call), **of_result(result)},
             # One that was never handed to a provider took no time.
             began_ns=call.began_ns or now,
             ended_ns=call.ended_ns or now,
@@ -108,7 +104,7 @@ class Watch:
             answered = [result for result in one.results if isinstance(result.outcome, Completion)]
             for result in one.results:
                 judged = went is not None and result in answered and one.why.kind == "judge"
-                self.ended(result, _verdict(one) if judged else None)
+                self.ended(result, of_verdict(one) if judged else None)
             if visit is None or went is None:
                 continue
             if one.stage == ROUTE:
@@ -116,9 +112,14 @@ class Watch:
             elif not answered:
                 self._step(visit, one)
             if one.to_state in _ENDS and visit.trace.tells_of(one.query_id):
-                self.traces.query(visit.trace, one.query_id, _end(one))
+                self.traces.query(visit.trace, one.query_id, of_end(one))
         for chunk in chunks.values():
             self._routed(chunk)
+
+    def _known(self, call: Call) -> dict[str, Any]:
+        router, reason = (None, None) if call.visit is None else (call.visit.router, call.visit.reason)
+        known = of_call(call.intent, self.fleet, router=router, reason=reason)
+        return known | {"pointsman.epoch": call.epoch}
 
     def _routed(self, chunk: Sequence[tuple[Visit, Conclusion]]) -> None:
         trace = chunk[0][0].trace
@@ -253,93 +254,6 @@ class TracedPool(Pool):
             # As long as the ledger has it, by one clock, whatever became of the other one meanwhile.
             call.ended_ns = call.began_ns + round(outcome.latency_ms * 1e6)
         return outcome
-
-
-def told(reasons: Sequence[str]) -> list[str]:
-    """Reasons without what they may quote of a user's schema."""
-    return [_told(reason) for reason in reasons]
-
-
-def _told(reason: str) -> str:
-    parts = reason.split(": ")
-    for place, part in enumerate(parts):
-        if part in _UNTOLD:
-            return ": ".join(parts[: place + 1])
-    return reason[:_LONGEST]
-
-
-def _asked(call: Call, fleet: Fleet) -> dict[str, Any]:
-    """What is known of a call before it is sent."""
-    intent, model = call.intent, call.intent.model
-    provider = fleet.providers[model.provider]
-    address = urlsplit(provider.base_url)
-    asked = {
-        "gen_ai.operation.name": "chat",
-        "gen_ai.provider.name": provider_name(provider),
-        "gen_ai.request.model": model.model,
-        "server.address": address.hostname or "",
-        "pointsman.provider": provider.name,
-        "pointsman.deployment": model.name,
-        "pointsman.tier": intent.tier,
-        "pointsman.purpose": intent.purpose,
-        "pointsman.call_id": intent.call_id,
-        "pointsman.epoch": call.epoch,
-    }
-    if address.port is not None:
-        asked["server.port"] = address.port
-    if intent.query_id is not None:
-        asked["pointsman.query_id"] = intent.query_id
-    if call.visit is not None and call.visit.router is not None:
-        asked["pointsman.router"] = call.visit.router
-        asked["pointsman.reasons"] = told([call.visit.reason or ""])
-    return asked
-
-
-def provider_name(provider: Provider) -> str:
-    """``gen_ai.provider.name``: the well-known name of a protocol's own provider, else the fleet's name for it."""
-    match provider.kind:
-        case Protocol.ANTHROPIC:
-            return "anthropic"
-        case Protocol.GOOGLE:
-            return "gcp.gemini"
-        case _:
-            return provider.name
-
-
-def _came(result: Result) -> dict[str, Any]:
-    """What is known of a call afterwards: what the ledger has of it."""
-    outcome = result.outcome
-    came: dict[str, Any] = {"pointsman.cost_usd": result.cost_usd, "pointsman.latency_ms": outcome.latency_ms}
-    if outcome.usage is not None:
-        came["gen_ai.usage.input_tokens"] = outcome.usage.prompt_tokens
-        came["gen_ai.usage.output_tokens"] = outcome.usage.completion_tokens
-        came["gen_ai.usage.cache_read.input_tokens"] = outcome.usage.cached_tokens
-    if isinstance(outcome, Completion):
-        came["gen_ai.response.model"] = outcome.model[:_LONGEST]
-        came["gen_ai.response.finish_reasons"] = [outcome.finish_reason[:_LONGEST]]
-        came["http.response.status_code"] = 200
-    elif outcome.status is not None:
-        came["http.response.status_code"] = outcome.status
-    return came
-
-
-def _verdict(one: Conclusion) -> dict[str, Any]:
-    verdict: dict[str, Any] = {"accepted": one.move is Move.FINISH, "reasons": told(one.why.reasons)}
-    if one.why.confidence is not None:
-        verdict["confidence"] = one.why.confidence
-    return verdict
-
-
-def _end(one: Conclusion) -> dict[str, Any]:
-    end: dict[str, Any] = {
-        "pointsman.query_id": one.query_id,
-        "pointsman.epoch": one.epoch,
-        "pointsman.state": one.to_state.value,
-        "pointsman.reasons": told(one.why.reasons),
-    }
-    if one.answer is not None:
-        end |= {"pointsman.tier": one.answer.tier, "pointsman.accepted": one.answer.accepted}
-    return end
 
 
 def _remember(kept: dict[Key, Value], key: Key, value: Value) -> None:

@@ -13,8 +13,8 @@ import pytest
 from cli.doctor import Health, _traces
 from settings import ROOT
 from tasks import tracing
+from tasks.attributes import told
 from tasks.spans import STOP_S, Traces
-from tasks.watch import told
 from tests.otlp import mute, nobody, receiving
 
 VALID = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
