@@ -4,10 +4,9 @@ Pure but for the stream it is handed. Reads with constant memory, save for the c
 it has to remember to find a repeated one. 2.5 µs of CPU for a simple line, 7 for an OpenAI one.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from hashlib import blake2b
 from itertools import chain
 from typing import Any, BinaryIO, Final
@@ -17,6 +16,7 @@ import orjson
 from routing.fleet import Fleet
 from tasks.chat_body import expects_flaw, find_flaw
 from tasks.cut import Oversize, cut
+from tasks.flaws import broken_json, misspelt, not_utf8, unstorable
 from tasks.line import BadInput, Flaw, Limits, Line, Rejection, whole
 
 ENDPOINT: Final = "/v1/chat/completions"
@@ -27,8 +27,6 @@ _BATCH_KEYS: Final = frozenset({"custom_id", "method", "url", "body"})
 _KEYS: Final = _BATCH_KEYS | {"query", "id", "tier", "metadata", "expects", "max_cost_usd"}
 _OPTION_KEYS: Final = frozenset({"tier", "metadata", "expects", "max_cost_usd"})
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_NOT_JSON_NUMBER: Final = re.compile(rb"-?(?:NaN|Inf(?:inity)?)\b", re.IGNORECASE)
-_NUL_ESCAPE: Final = b"\\u0000"
 _SHORT_ID_CHARS: Final = 40
 _MAX_COST_USD: Final = 1e6
 
@@ -103,7 +101,7 @@ def _text_line(raw: bytes, number: int, *, limits: Limits) -> Line | Rejection:
     try:
         query = raw.decode()
     except UnicodeDecodeError as error:
-        return _reject(number, _not_utf8(error), raw, limits=limits)
+        return _reject(number, not_utf8(error), raw, limits=limits)
     if "\0" in query:
         return _reject(number, Flaw("line", "it has a NUL character", "Take it out"), raw, limits=limits)
     if query.startswith("{") and _is_json_object(raw):
@@ -139,14 +137,14 @@ class _Reader:
         try:
             given = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
-            return _reject(number, _broken_json(raw, error), raw, limits=self.limits)
+            return _reject(number, broken_json(raw, error), raw, limits=self.limits)
         if not isinstance(given, dict):
             odd = Flaw("line", "it is not a JSON object", 'Give {"query": "..."} or an OpenAI Batch line')
             return _reject(number, odd, raw, limits=self.limits)
         if len(given) == 2 and (taken := self._read_plain(given, number)) is not None:
             return taken
         # Before all else, so that what follows may recurse.
-        if flaw := self._unstorable(raw, given):
+        if flaw := unstorable(raw, given, max_depth=self.limits.max_depth):
             return self._reject(number, flaw, raw, given)
         simple = "body" not in given and ("query" in given or _BATCH_KEYS.isdisjoint(given))
         line = self._read_simple(given, number) if simple else self._read_batch_line(given, number)
@@ -228,7 +226,7 @@ class _Reader:
     def _options(self, given: dict[str, Any], pin: str | None) -> bytes | Flaw | None:
         """The line's options as JSON, None where there are none."""
         for key in () if _KEYS.issuperset(given) else given.keys() - _KEYS:
-            if meant := _misspelt(key):
+            if meant := misspelt(key, among=_OPTION_KEYS):
                 return Flaw(meant, "a key looks like it, misspelt", f'Write "{meant}"')
         options: dict[str, Any] = {}
         if (tier := given.get("tier")) is not None:
@@ -272,15 +270,6 @@ class _Reader:
                 return Flaw(field, "the fleet has no tier or model of that name", mend)
         return None
 
-    def _unstorable(self, raw: bytes, given: dict[str, Any]) -> Flaw | None:
-        """What jsonb would refuse, or nesting that a later reader would stumble over."""
-        deepest = self.limits.max_depth
-        if len(raw) > 2 * deepest and raw.count(b"{") + raw.count(b"[") > deepest and _depth(given) > deepest:
-            return Flaw("line", f"it is nested deeper than {deepest} levels", "Flatten it")
-        if b"\\" in raw and _NUL_ESCAPE in raw and _has_nul(given):
-            return Flaw("line", "a text in it has a NUL character (\\u0000)", "Take it out")
-        return None
-
     def _repeated(self, custom_id: str) -> Flaw | None:
         """Remembers ``custom_id``. Long ones by 128 bits of BLAKE2b, where a chance hit is out of question."""
         key: str | bytes = custom_id
@@ -308,75 +297,6 @@ def _route_flaw(given: dict[str, Any]) -> Flaw | None:
     if given.get("url") != ENDPOINT:
         return Flaw("url", "only chat completions can be batched", f'Give "url": "{ENDPOINT}"')
     return None
-
-
-@lru_cache(maxsize=1024)
-def _misspelt(key: str) -> str | None:
-    """The key that was meant by ``key``; any other unknown key is the user's own and passes."""
-    if len(key) > 20:
-        return None
-    given = key.lower()
-    swapped = (given[:at] + given[at + 1] + given[at] + given[at + 2 :] for at in range(len(given) - 1))
-    near = difflib.get_close_matches(given, sorted(_OPTION_KEYS), n=1, cutoff=0.8)
-    # Two letters the wrong way round are less than that of a short key; "time" would be, too.
-    return next((meant for meant in swapped if meant in _OPTION_KEYS), near[0] if near else None)
-
-
-def _depth(given: Any) -> int:
-    deepest, level = 0, [given]
-    while level:
-        deepest += 1
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
-        ]
-    return deepest
-
-
-def _has_nul(given: Any) -> bool:
-    open_: list[Any] = [given]
-    while open_:
-        match open_.pop():
-            case str() as text if "\0" in text:
-                return True
-            case dict() as mapping:
-                open_ += mapping.keys()
-                open_ += mapping.values()
-            case list() as items:
-                open_ += items
-            case _:
-                pass
-    return False
-
-
-def _broken_json(raw: bytes, error: orjson.JSONDecodeError) -> Flaw:
-    try:
-        raw.decode()
-    except UnicodeDecodeError as wrong:
-        return _not_utf8(wrong)
-    why = str(error)
-    if "depth" in why or "ecursion" in why:
-        return Flaw("line", "it is nested deeper than a parser goes", "Flatten it")
-    if "surrogate" in why:
-        return Flaw(
-            "line", f"it has half of a surrogate pair at character {error.pos + 1}", "Write the whole character"
-        )
-    if b"\0" in raw:
-        return Flaw("line", f"it has a NUL byte at byte {raw.index(0) + 1}", "Take it out")
-    if "infinity" in why:
-        return Flaw("line", f"the number at character {error.pos + 1} is too large", "Write it as text, or smaller")
-    before = raw.decode()[: error.pos].encode()
-    if (odd := _NOT_JSON_NUMBER.search(raw, max(0, len(before) - 1))) and odd.start() <= len(before):
-        return Flaw("line", f"{odd.group().decode()} is not JSON", "Write null, or a number")
-    if error.pos >= len(raw.decode()):
-        return Flaw("line", "the JSON ends too early", "Give one whole JSON object on each line")
-    return Flaw("line", f"the JSON is broken at character {error.pos + 1}", "Give one whole JSON object on each line")
-
-
-def _not_utf8(error: UnicodeDecodeError) -> Flaw:
-    return Flaw("line", f"it is not UTF-8 at byte {error.start + 1}", "Save the file as UTF-8")
 
 
 def _oversize(number: int, piece: Oversize, *, limits: Limits) -> Rejection:
