@@ -5,11 +5,10 @@ replayed when the connection is lost while a commit's reply was under way.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import count
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import orjson
 from sqlalchemy import TextClause, text
@@ -21,12 +20,11 @@ from db.driver import rows_of
 from db.grouping import Grouped
 from db.records import Claim, Conclusion, Intent, Result, Sent, Waiting
 from db.refusal import Refused, passes
+from db.rows import SOURCES, encoded, move_rows, result_params
 from db.statements import statement
 from db.tables import ID_BLOCK
 from routing.fleet import BudgetPolicy
-from routing.lifecycle import FALLBACK, MAX_CRASHES, RULES, TERMINAL, Move, State, sources
-
-_SOURCES: Final = {move: sources(move) for move in Move}
+from routing.lifecycle import FALLBACK, MAX_CRASHES, Move, State
 
 
 class Ledger:
@@ -77,7 +75,7 @@ class Ledger:
     async def waiting(self, stage: str, ids: Sequence[int]) -> list[Waiting]:
         """Those of ``ids`` that still wait at ``stage``, with what they say, in order of id."""
         rows = await self._named(
-            "read_waiting", ids=list(ids), stage=stage, sources=_SOURCES[Move.CLAIM], simulated=self._simulated
+            "read_waiting", ids=list(ids), stage=stage, sources=SOURCES[Move.CLAIM], simulated=self._simulated
         )
         return [
             Waiting(
@@ -139,8 +137,8 @@ class Ledger:
         claimed = await self._run(
             statement("claim"),
             {
-                "wanted": _encode(rows),
-                "sources": _SOURCES[Move.CLAIM],
+                "wanted": encoded(rows),
+                "sources": SOURCES[Move.CLAIM],
                 "fallback": FALLBACK,
                 "worker_id": self.worker_id,
                 "lease_s": self._lease_s,
@@ -156,7 +154,7 @@ class Ledger:
         rows = await self._run(
             statement("intend"),
             {
-                "meant": _encode([intent.row() for intent in meant]),
+                "meant": encoded([intent.row() for intent in meant]),
                 "worker_id": self.worker_id,
                 "lease_s": self._lease_s,
             },
@@ -170,7 +168,7 @@ class Ledger:
 
     async def conclude_many(self, conclusions: Sequence[Conclusion]) -> dict[int, tuple[str, State]]:
         """Concludes all in one statement; those that were fenced out are not in the result."""
-        moves = _move_rows(conclusions)
+        moves = move_rows(conclusions)
         results = [result for conclusion in conclusions for result in conclusion.results]
         to_send = [one for one in conclusions if one.publish]
 
@@ -184,12 +182,12 @@ class Ledger:
             )
 
         rows = await self._run(
-            statement("conclude"), {"moves": _encode(moves), **_results(results)}, replayed=committed_before
+            statement("conclude"), {"moves": encoded(moves), **result_params(results)}, replayed=committed_before
         )
         return {row.id: (row.stage, State(row.state)) for row in rows}
 
     async def _record(self, results: Sequence[Result]) -> dict[int, bool]:
-        await self._named("conclude", moves="[]", **_results(results))
+        await self._named("conclude", moves="[]", **result_params(results))
         return {result.sent.call_id: True for result in results}
 
     async def give_back(self, stage: str, ids: Sequence[int], *, wait_s: float = 0.0) -> int:
@@ -203,7 +201,7 @@ class Ledger:
     async def fill_window(self, stage: str, *, room: int) -> list[int]:
         """ready → queued for up to ``room`` due queries, fair across batches. The caller publishes them."""
         rows = await self._named(
-            "fill_window", stage=stage, room=room, sources=_SOURCES[Move.PUBLISH], simulated=self._simulated
+            "fill_window", stage=stage, room=room, sources=SOURCES[Move.PUBLISH], simulated=self._simulated
         )
         return [row.id for row in rows]
 
@@ -294,7 +292,7 @@ class Ledger:
 
     async def resume(self, batch_id: int) -> int:
         """failed, dead and expired queries start again at the route stage. Returns how many."""
-        rows = await self._named("resume", batch_id=batch_id, sources=_SOURCES[Move.RESUME])
+        rows = await self._named("resume", batch_id=batch_id, sources=SOURCES[Move.RESUME])
         return int(rows[0][0])
 
     # -- running statements ----------------------------------------------------------------
@@ -331,87 +329,6 @@ class Ledger:
             wait_s = min(wait_s * 2, 2.0)
             if replayed is not None:
                 lost = list(await replayed())
-
-
-def _move_rows(conclusions: Sequence[Conclusion]) -> list[dict[str, Any]]:
-    """The moves in order of id; those that may go into the broker's share of their stage are numbered."""
-    places: Counter[str] = Counter()
-    moves = []
-    for conclusion in sorted(conclusions, key=lambda one: one.query_id):
-        place = None
-        if conclusion.publish:
-            places[conclusion.to_stage] += 1
-            place = places[conclusion.to_stage]
-        moves.append(_said(_move_row(conclusion, place=place)))
-    return moves
-
-
-def _results(results: Sequence[Result]) -> dict[str, Any]:
-    """The results, and when the first and the last of their calls began: only those months are looked into."""
-    began = [result.sent.at for result in results]
-    rows = [_said(result.row()) for result in results]
-    return {"results": _encode(rows), "since": min(began, default=None), "until": max(began, default=None)}
-
-
-def _said(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what is null, as is what is not there: Postgres reads each name of a row twice."""
-    return {name: value for name, value in row.items() if value is not None}
-
-
-def _move_row(conclusion: Conclusion, *, place: int | None = None) -> dict[str, Any]:
-    move, why, answer = conclusion.move, conclusion.why, conclusion.answer
-    rule = RULES[move]
-    if conclusion.to_state not in rule.target:
-        raise ValueError(f"{move} never leads to {conclusion.to_state}")
-    if not rule.changes_stage and conclusion.to_stage != conclusion.stage:
-        raise ValueError(f"{move} does not change the stage")
-    return {
-        "query_id": conclusion.query_id,
-        "epoch": conclusion.epoch,
-        "stage": conclusion.stage,
-        "sources": _SOURCES[move],
-        "to_stage": conclusion.to_stage,
-        "to_state": conclusion.to_state.value,
-        "place": place,
-        "tier": answer.tier if answer else conclusion.tier,
-        "prefers": conclusion.prefers,
-        "wait_s": conclusion.wait_s or None,
-        "attempts": conclusion.attempts or None,
-        "escalated": int(conclusion.escalated) or None,
-        "final": conclusion.to_state in TERMINAL or None,
-        "kind": why.kind,
-        "move": move.value,
-        "router": why.router,
-        "score": why.score,
-        "confidence": why.confidence,
-        "propensity": why.propensity,
-        "call_id": answer.call_id if answer else why.call_id,
-        "reasons": list(why.reasons),
-        "detail": why.detail,
-        "model": answer.model if answer else None,
-        "accepted": answer.accepted if answer else None,
-        "response": answer.response if answer else None,
-    }
-
-
-def _encode(rows: Sequence[Mapping[str, Any]]) -> str:
-    """JSON for a statement's row set. Postgres' text holds no NUL, so a NUL becomes U+FFFD."""
-    raw = orjson.dumps(rows)
-    if b"\\u0000" in raw:
-        raw = orjson.dumps(_without_nul(rows))
-    return raw.decode()
-
-
-def _without_nul(value: Any) -> Any:
-    match value:
-        case str():
-            return value.replace("\x00", "\ufffd")
-        case Mapping():
-            return {_without_nul(name): _without_nul(item) for name, item in value.items()}
-        case list() | tuple():
-            return [_without_nul(item) for item in value]
-        case _:
-            return value
 
 
 def _by_query(rows: Sequence[Any]) -> dict[int, list[Any]]:

@@ -8,6 +8,7 @@ import pytest
 from db.ledger import Ledger
 from db.records import Conclusion, Result, Sent
 from db.refusal import Refused
+from db.rows import move_rows
 from db.session import transaction
 from db.statements import statement
 from routing.lifecycle import FALLBACK, ROUTE, Move, State, sources
@@ -294,12 +295,10 @@ def test_a_failed_call_is_charged_by_its_class() -> None:
 
 
 def test_illegal_conclusions_are_refused_before_they_reach_postgres() -> None:
-    from db.ledger import _move_row
-
     with pytest.raises(ValueError, match="never leads to"):
-        _move_row(Conclusion(1, 1, ROUTE, Move.FINISH, ROUTE, State.READY, WHY))
+        move_rows([Conclusion(1, 1, ROUTE, Move.FINISH, ROUTE, State.READY, WHY)])
     with pytest.raises(ValueError, match="does not change the stage"):
-        _move_row(Conclusion(1, 1, ROUTE, Move.FAIL, FALLBACK, State.FAILED, WHY))
+        move_rows([Conclusion(1, 1, ROUTE, Move.FAIL, FALLBACK, State.FAILED, WHY)])
 
 
 def test_simulated_answers_are_for_simulated_batches_only(on_bench: OnBench) -> None:

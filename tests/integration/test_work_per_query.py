@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from db.ledger import _encode, _move_rows, _results
+from db.rows import encoded, move_rows, result_params
 from db.session import KEYED
 from db.statements import statement
 from routing.lifecycle import ROUTE
@@ -42,8 +42,8 @@ def test_a_group_of_conclusions_counts_the_window_once(on_bench: OnBench) -> Non
         group = await queued_at_small(bench)
         await bench.rows("INSERT INTO stages (stage, depth_window) VALUES ('small', 10000)")
         claims = await bench.ledger.claim_many([(ROUTE, one, None) for one in group])
-        moves = _move_rows([advance(one, claims[one].epoch, ROUTE, "small")._replace(publish=True) for one in group])
-        read = await rows_read(bench, "conclude", {"moves": _encode(moves), **_results([])})
+        moves = move_rows([advance(one, claims[one].epoch, ROUTE, "small")._replace(publish=True) for one in group])
+        read = await rows_read(bench, "conclude", {"moves": encoded(moves), **result_params([])})
         # Counted for each row that moves, these would be two hundred thousand.
         assert read < 3 * IN_THE_BROKER
 
