@@ -17,10 +17,11 @@ from cli.watch import duration
 from db.deposit import Order
 from routing.apportion import apportion
 from routing.fleet import Fleet
-from routing.forecast import Forecast
+from routing.prediction import Forecast
 from settings import Settings
 from tasks.line import Rejection
-from tasks.plan import Planner, plan_as_json
+from tasks.plan import Planner
+from tasks.plan_json import plan_as_json
 from workers.services import services_running, services_up
 
 

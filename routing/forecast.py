@@ -8,12 +8,14 @@ the sample, each of these rates, and the length of answers. All in US dollars an
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from routing.decision import Decision
 from routing.expense import expected_usd, serving, usual_usage
-from routing.fleet import Fleet, Model
+from routing.fleet import Fleet
+from routing.pace import pace
+from routing.prediction import START_S, Forecast, Load, Past, TierForecast, interval
 from routing.query import Query
 from routing.survey import Case, Ground
 
@@ -30,9 +32,6 @@ QUERY_SPREAD: Final = 1.0
 """Standard deviation of one query's cost over what is expected of it, relative to that. Measured on the recorded
 answers of two models to 784 questions of GSM8K (Cobbe et al. 2021), the lengths against those estimated here: 0.99."""
 
-START_S: Final = 2.0
-"""Until the first calls are out and after the last one is in, about: it is most of the time of a small batch."""
-
 PRIOR_WAIT_S: Final = 0.5
 PRIOR_TOKENS_PER_S: Final = 80.0
 """A call's latency, as long as nobody measured it: that wait, and the completion at this pace."""
@@ -43,91 +42,6 @@ MEASURED_LATENCY_SPREAD: Final = 0.15
 
 ROUTED_PER_S: Final = 2000.0
 """Queries that one process routes in a second, about; it is not what takes time."""
-
-WITHIN: Final = 0.9
-"""The probability that an interval is meant to hold what comes."""
-_Z: Final = 1.6449  # of a normal distribution, for it
-
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """What earlier batches of the fleet tell."""
-
-    verdicts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """Tier → answers that were judged, and how many of them were passed on."""
-    latencies: Mapping[str, tuple[int, float]] = field(default_factory=dict)
-    """Tier → complete calls, and their mean latency in seconds."""
-    cost_ratios: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """Tier → for each batch that had a plan: a call's mean cost over its estimate."""
-    time_ratios: Sequence[float] = ()
-    """For each batch of about this size that had a plan: the time it took over `Forecast.estimated_s`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Who works, and what is before the batch."""
-
-    slots: Mapping[str, int]
-    """Tier → calls that all its workers have in flight together."""
-    open: Mapping[str, int] = field(default_factory=dict)
-    """Stage → queries of other batches that have not ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An expectation, and the bounds between which it is with the probability `WITHIN`."""
-
-    expected: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class TierForecast:
-    """One tier's part."""
-
-    tier: str
-    routed: float
-    """Queries that the router sends there first."""
-    calls: float
-    answers: float
-    cost_usd: float
-    estimated_call_usd: float | None
-    """A call's cost by its estimated tokens alone, before what was is heeded."""
-    doubted_share: float
-    latency_s: float
-    backlog: float
-    """Calls of other batches that are before it."""
-    takes_s: float
-    bound_by: str
-    """What lets it go no faster."""
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """The prediction for a batch of ``total`` queries from ``sampled`` ones."""
-
-    total: int
-    sampled: int
-    tiers: tuple[TierForecast, ...]
-    escalated: float
-    cost_usd: Interval
-    baseline_usd: float
-    """The same answers, all from the top tier."""
-    finish_s: Interval
-    estimated_s: float
-    """By slots, limits, latencies and queue alone, before what earlier plans missed is heeded."""
-    bound_by: str
-    basis: tuple[str, ...]
-    """Where each assumption is from."""
-    too_dear: int = 0
-    """Further queries, which fail unasked: no call is cheap enough for their ``max_cost_usd``."""
-
-
-def nothing(too_dear: int) -> Forecast:
-    """The prediction where no query can be asked."""
-    none = Interval(0.0, 0.0, 0.0)
-    return Forecast(0, 0, (), 0.0, none, 0.0, Interval(START_S, START_S, START_S), START_S, "routing", (), too_dear)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +88,9 @@ def forecast(
         sampled=len(ways),
         tiers=tuple(tier for tier in tiers if tier.calls > 0),
         escalated=total * sum(_escalates(way, doubted) for way in ways) / len(ways),
-        cost_usd=_interval(cost, _cost_spread(ways, costs, doubted, factors, total=total)),
+        cost_usd=interval(cost, _cost_spread(ways, costs, doubted, factors, total=total)),
         baseline_usd=total * sum(way.top_usd * factors[way.rungs[0].tier][0] for way in ways) / len(ways),
-        finish_s=_interval(estimated_s * slower, math.hypot(of_latency, time_spread if past.time_ratios else 0.0)),
+        finish_s=interval(estimated_s * slower, math.hypot(of_latency, time_spread if past.time_ratios else 0.0)),
         estimated_s=estimated_s,
         bound_by=slowest.bound_by if slowest.takes_s >= routed_s else "routing",
         basis=_basis(past, load),
@@ -310,12 +224,6 @@ def _cost_spread(
     return math.hypot(of_sample, of_each, of_doubts, of_lengths)
 
 
-def _interval(expected: float, spread: float) -> Interval:
-    """By the lognormal distribution: a cost is never below zero, and errs upwards further than downwards."""
-    sigma = math.sqrt(math.log1p(spread * spread))
-    return Interval(expected, expected * math.exp(-_Z * sigma), expected * math.exp(_Z * sigma))
-
-
 def _tier(
     name: str,
     mix: _Mix,
@@ -332,7 +240,7 @@ def _tier(
     latency_s = measured[1] if measured and measured[0] else PRIOR_WAIT_S + writes_s
     coming = sum(each.routed for each in mixes.values()) or 1.0
     backlog = load.open.get(name, 0) + load.open.get("route", 0) * mix.routed / coming
-    per_s, bound_by = _pace(fleet, name, latency_s=latency_s, tokens=tokens, slots=load.slots.get(name, 0))
+    per_s, bound_by = pace(fleet, name, latency_s=latency_s, tokens=tokens, slots=load.slots.get(name, 0))
     return TierForecast(
         tier=name,
         routed=mix.routed,
@@ -346,27 +254,6 @@ def _tier(
         takes_s=(mix.calls + backlog) / per_s + latency_s if mix.calls else 0.0,
         bound_by=bound_by,
     )
-
-
-def _pace(fleet: Fleet, tier: str, *, latency_s: float, tokens: float, slots: int) -> tuple[float, str]:
-    """Calls per second that a tier gets done, and what lets it do no more."""
-    by_slots = max(1, slots) / latency_s
-    models = fleet.deployments(tier)
-    by_limits = sum(_limit_per_s(model, latency_s=latency_s, tokens=tokens) for model in models)
-    if by_limits < by_slots:
-        return by_limits, f"the limits of {', '.join(model.name for model in models)}"
-    return by_slots, f"{max(1, slots)} slots of {tier}"
-
-
-def _limit_per_s(model: Model, *, latency_s: float, tokens: float) -> float:
-    limits = [math.inf]
-    if model.requests_per_min:
-        limits.append(model.requests_per_min / 60.0)
-    if model.tokens_per_min and tokens:
-        limits.append(model.tokens_per_min / 60.0 / tokens)
-    if model.max_concurrency:
-        limits.append(model.max_concurrency / latency_s)
-    return min(limits)
 
 
 def _basis(past: Past, load: Load) -> tuple[str, ...]:

@@ -11,20 +11,19 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports.past import load_of, past_of
-from routing.apportion import apportion
 from routing.decision import Decision, Predictor, decide
 from routing.degrade import within_share
 from routing.fleet import BudgetPolicy, Fleet
-from routing.forecast import WITHIN, Forecast, Interval, Load, Past, TierForecast, forecast, nothing
+from routing.forecast import forecast
+from routing.prediction import Forecast, Load, Past, nothing
 from routing.purse import TooDear, within_purse
 from routing.query import Query, read_body
 from settings import Settings
 from tasks.line import Line
+from tasks.plan_json import plan_as_json
 from tasks.sample import Sample
 
 log = structlog.get_logger()
-
-VERSION: Final = 1
 
 DECIDED_AT_ONCE: Final = 50
 """The features of a thousand long prompts are 300 MB."""
@@ -137,52 +136,3 @@ def _paid(
         if not isinstance(step, TooDear):
             paid.append((query, step))
     return paid
-
-
-def plan_as_json(told: Forecast) -> dict[str, Any]:
-    """The prediction as an object. Counts are expectations, so they have fractions; over the tiers they add up."""
-    routed, answers, calls = (
-        apportion({tier.tier: getattr(tier, count) for tier in told.tiers}, digits=1)
-        for count in ("routed", "answers", "calls")
-    )
-    costs = apportion({tier.tier: tier.cost_usd for tier in told.tiers}, digits=9)
-    return {
-        "version": VERSION,
-        "total": told.total + told.too_dear,
-        "too_dear": told.too_dear,
-        "sampled": told.sampled,
-        "interval": WITHIN,
-        "cost_usd": _interval(told.cost_usd, 9),
-        "baseline_cost_usd": round(told.baseline_usd, 9),
-        "wall_s": _interval(told.finish_s, 1),
-        "estimated_s": round(told.estimated_s, 3),
-        "bound_by": told.bound_by,
-        "escalated": round(told.escalated, 1),
-        "by_tier": answers,
-        "tiers": {
-            tier.tier: {
-                "routed": routed[tier.tier],
-                "answers": answers[tier.tier],
-                "calls": calls[tier.tier],
-                "cost_usd": costs[tier.tier],
-                **_tier(tier),
-            }
-            for tier in told.tiers
-        },
-        "basis": list(told.basis),
-    }
-
-
-def _interval(told: Interval, places: int) -> dict[str, float]:
-    return {name: round(getattr(told, name), places) for name in ("expected", "low", "high")}
-
-
-def _tier(tier: TierForecast) -> dict[str, Any]:
-    return {
-        "estimated_call_usd": None if tier.estimated_call_usd is None else round(tier.estimated_call_usd, 9),
-        "doubted_share": round(tier.doubted_share, 4),
-        "latency_s": round(tier.latency_s, 3),
-        "backlog": round(tier.backlog, 1),
-        "takes_s": round(tier.takes_s, 1),
-        "bound_by": tier.bound_by,
-    }

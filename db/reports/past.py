@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.presence import Presence
 from db.reports import ask
 from routing.fleet import Fleet
-from routing.forecast import Load, Past
+from routing.prediction import Load, Past
 
 BATCHES: Final = 20
 ROWS_EACH: Final = 2000

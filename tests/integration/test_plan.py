@@ -11,11 +11,12 @@ from db.reports.as_json import batch_as_json
 from db.reports.batch import batch_figures, find_batch
 from db.reports.past import load_of, past_of
 from routing.fleet import BudgetPolicy
-from routing.forecast import Forecast, Load, Past
 from routing.lifecycle import ROUTE
+from routing.prediction import Forecast, Load, Past
 from settings import Settings
 from tasks.line import Line
-from tasks.plan import Planner, plan_as_json, slots_without_workers
+from tasks.plan import Planner, slots_without_workers
+from tasks.plan_json import plan_as_json
 from tasks.submit import Submitted, submit
 from tests.integration.bench import Bench, OnBench, advance, finish
 from tests.integration.test_seals import as_owner

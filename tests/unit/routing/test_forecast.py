@@ -8,7 +8,8 @@ import pytest
 
 from routing.decision import Decision
 from routing.fleet import Fleet
-from routing.forecast import START_S, Forecast, Load, Past, forecast
+from routing.forecast import forecast
+from routing.prediction import START_S, Forecast, Load, Past
 from routing.query import Query
 from tests.fleets import small_fleet
 

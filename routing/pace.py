@@ -1,0 +1,26 @@
+"""How fast a tier gets its calls done."""
+
+import math
+
+from routing.fleet import Fleet, Model
+
+
+def pace(fleet: Fleet, tier: str, *, latency_s: float, tokens: float, slots: int) -> tuple[float, str]:
+    """Calls per second that a tier gets done, and what lets it do no more."""
+    by_slots = max(1, slots) / latency_s
+    models = fleet.deployments(tier)
+    by_limits = sum(_limit_per_s(model, latency_s=latency_s, tokens=tokens) for model in models)
+    if by_limits < by_slots:
+        return by_limits, f"the limits of {', '.join(model.name for model in models)}"
+    return by_slots, f"{max(1, slots)} slots of {tier}"
+
+
+def _limit_per_s(model: Model, *, latency_s: float, tokens: float) -> float:
+    limits = [math.inf]
+    if model.requests_per_min:
+        limits.append(model.requests_per_min / 60.0)
+    if model.tokens_per_min and tokens:
+        limits.append(model.tokens_per_min / 60.0 / tokens)
+    if model.max_concurrency:
+        limits.append(model.max_concurrency / latency_s)
+    return min(limits)

@@ -1,0 +1,104 @@
+"""What a forecast is made of, and what it says: in US dollars and seconds."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+START_S: Final = 2.0
+"""Until the first calls are out and after the last one is in, about: it is most of the time of a small batch."""
+
+WITHIN: Final = 0.9
+"""The probability that an interval is meant to hold what comes."""
+
+_Z: Final = 1.6449  # of a normal distribution, for it
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What earlier batches of the fleet tell."""
+
+    verdicts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Tier → answers that were judged, and how many of them were passed on."""
+    latencies: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    """Tier → complete calls, and their mean latency in seconds."""
+    cost_ratios: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Tier → for each batch that had a plan: a call's mean cost over its estimate."""
+    time_ratios: Sequence[float] = ()
+    """For each batch of about this size that had a plan: the time it took over `Forecast.estimated_s`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Who works, and what is before the batch."""
+
+    slots: Mapping[str, int]
+    """Tier → calls that all its workers have in flight together."""
+    open: Mapping[str, int] = field(default_factory=dict)
+    """Stage → queries of other batches that have not ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An expectation, and the bounds between which it is with the probability `WITHIN`."""
+
+    expected: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class TierForecast:
+    """One tier's part."""
+
+    tier: str
+    routed: float
+    """Queries that the router sends there first."""
+    calls: float
+    answers: float
+    cost_usd: float
+    estimated_call_usd: float | None
+    """A call's cost by its estimated tokens alone, before what was is heeded."""
+    doubted_share: float
+    latency_s: float
+    backlog: float
+    """Calls of other batches that are before it."""
+    takes_s: float
+    bound_by: str
+    """What lets it go no faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The prediction for a batch of ``total`` queries from ``sampled`` ones."""
+
+    total: int
+    sampled: int
+    tiers: tuple[TierForecast, ...]
+    escalated: float
+    cost_usd: Interval
+    baseline_usd: float
+    """The same answers, all from the top tier."""
+    finish_s: Interval
+    estimated_s: float
+    """By slots, limits, latencies and queue alone, before what earlier plans missed is heeded."""
+    bound_by: str
+    basis: tuple[str, ...]
+    """Where each assumption is from."""
+    too_dear: int = 0
+    """Further queries, which fail unasked: no call is cheap enough for their ``max_cost_usd``."""
+
+
+def interval(expected: float, spread: float) -> Interval:
+    """About ``expected``, with that relative standard deviation.
+
+    By the lognormal distribution: a cost is never below zero, and errs upwards further than downwards.
+    """
+    sigma = math.sqrt(math.log1p(spread * spread))
+    return Interval(expected, expected * math.exp(-_Z * sigma), expected * math.exp(_Z * sigma))
+
+
+def nothing(too_dear: int) -> Forecast:
+    """The prediction where no query can be asked."""
+    none = Interval(0.0, 0.0, 0.0)
+    return Forecast(0, 0, (), 0.0, none, 0.0, Interval(START_S, START_S, START_S), START_S, "routing", (), too_dear)
