@@ -14,7 +14,7 @@ from api.files import page_object
 from api.json_response import json_response, raw_json
 from api.service import Service, service_of, tenant_of
 from api.shapes import BatchCreate, BatchList, BatchMeans, BatchObject
-from db import api_batches
+from db import api_records
 from routing.fleet import BudgetPolicy
 from tasks.intake import ENDPOINT
 from tasks.tracing import read_traceparent
@@ -45,7 +45,7 @@ async def create_batch(
             code="unsupported_endpoint",
         )
     means = asked.pointsman or BatchMeans()
-    wanted = api_batches.Request(
+    wanted = api_records.Request(
         handle=f"batch_{secrets.token_hex(12)}",
         tenant=tenant,
         input_file_id=asked.input_file_id.replace("\0", "\ufffd"),
@@ -113,7 +113,7 @@ async def cancel_batch(request: Request, batch_id: str) -> Response:
     return raw_json((await service.status_now(batch_id, tenant=tenant)).body)
 
 
-async def _make(wanted: api_batches.Request, service: Service) -> api_batches.Created:
+async def _make(wanted: api_records.Request, service: Service) -> api_records.Created:
     file = await service.files.find(wanted.input_file_id, tenant=wanted.tenant)
     if file is None:  # it may have been deleted since the same request made its batch
         if made := await service.batches.created_before(wanted):

@@ -11,7 +11,7 @@ from api.files import STATES
 from api.in_thread import in_thread
 from api.service import Service
 from api.validation import event_id
-from db.api_batches import ApiBatch, Results
+from db.api_records import ApiBatch, Results
 from db.files import Content
 from db.reports.results import result_file
 from routing.lifecycle import State

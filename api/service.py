@@ -19,7 +19,8 @@ from api.keyring import Keyring
 from api.live import Live
 from api.metrics import Metrics
 from api.rate import Rate
-from db.api_batches import ApiBatch, ApiBatches
+from db.api_batches import ApiBatches
+from db.api_records import ApiBatch
 from db.files import Files
 from db.ledger import Ledger
 from db.session import make_engine

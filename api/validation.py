@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.errors import sentence
 from api.in_thread import in_thread
 from api.service import Service
-from db.api_batches import Work
+from db.api_records import Work
 from db.deposit import Order
 from db.files import PIECE_BYTES, StoredFile
 from db.refusal import passes

@@ -5,14 +5,13 @@ A batch that came over HTTP has a row in ``api_batches`` from the beginning, and
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final
 
 import orjson
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from db.api_records import ApiBatch, Counts, Created, Request, Results, Work
 from db.fetch import fetch
 from db.grouping import Grouped
 from db.session import transaction
@@ -24,111 +23,6 @@ CHAT_SOURCE: Final = "chat"
 
 RETRY_WINDOW_S: Final = 1800.0
 """A retry that brings no key is held to mean the same request of at most this long ago."""
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Queries by where they ended; the rest is open."""
-
-    total: int
-    done: int = 0
-    failed: int = 0
-    expired: int = 0
-    cancelled: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ApiBatch:
-    """What there is to say of a batch. ``id`` is None while it is validated, or where it failed at that."""
-
-    handle: str
-    tenant: str
-    id: int | None
-    status: str
-    """validating, accepted, failed or cancelled: that of the request. What follows comes from the times."""
-    input_file_id: str | None
-    endpoint: str
-    completion_window: str
-    metadata: Mapping[str, str] | None
-    errors: Sequence[Mapping[str, Any]] | None
-    output_file_id: str | None
-    error_file_id: str | None
-    usage: Mapping[str, int] | None
-    counts: Counts
-    adopted: bool
-    """Whether it has a row in ``api_batches``."""
-    created_at: datetime
-    accepted_at: datetime | None
-    expires_at: datetime | None
-    cancelling_at: datetime | None
-    failed_at: datetime | None
-    ended_at: datetime | None
-    finalized_at: datetime | None
-    purged: bool = False
-    """Whether retention has taken its texts and calls, so that there are no results to be had."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A batch to be made of a file."""
-
-    handle: str
-    tenant: str
-    input_file_id: str
-    endpoint: str
-    completion_window: str
-    window_s: int
-    fingerprint: str
-    """What makes a request the same as another."""
-    metadata: Mapping[str, str] | None = None
-    output_expires_after_s: int | None = None
-    cap_usd: float | None = None
-    """None takes the fleet's default, as does None for the policy."""
-    budget_policy: BudgetPolicy | None = None
-    priority: int = 0
-    idempotency_key: str | None = None
-    retried: bool = False
-    """Whether the client says that it asks again."""
-    traceparent: str | None = None
-    """W3C trace context of the client, valid."""
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """The handle of a new batch, or of the one that the same request made before."""
-
-    handle: str
-    same: bool = True
-    """False where the idempotency key came with another request before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A batch under a lease: to be validated."""
-
-    handle: str
-    tenant: str
-    input_file_id: str
-    filename: str | None
-    """None where the file is gone."""
-    metadata: Mapping[str, str] = field(repr=False)
-    expires_at: datetime
-    cap_usd: float | None
-    budget_policy: BudgetPolicy | None
-    priority: int
-    tries: int
-    cancelling: bool
-    traceparent: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """A file of results. ``content`` is ``output`` or ``errors``."""
-
-    id: str
-    content: str
-    filename: str
-    bytes: int
 
 
 class ApiBatches:

@@ -122,7 +122,7 @@ def test_a_batch_whose_validator_was_lost_is_validated_by_another(settings, ship
 
     async def lose(bench: Bench) -> str:
         """Takes it as a process that then dies, and lets its lease run out."""
-        from db.api_batches import Request
+        from db.api_records import Request
 
         batches = ApiBatches(bench.engine)
         asked = Request("batch_lost", "default", file["id"], "/v1/chat/completions", "24h", 86400, "print")
