@@ -28,8 +28,20 @@ from workers.embedded_redis import start_redis
 _TEMPLATE = "pointsman_template"
 
 # The machines that run these are shared and slow at times: neither an example nor its making has a deadline of its own.
+# What is tried is the same each time, so that a run tells of the change that it is for; `--hypothesis-profile=search`
+# looks for new examples, and for many more of them.
 hypothesis.settings.register_profile(
-    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "unhurried",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile(
+    "search",
+    deadline=None,
+    max_examples=5000,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("unhurried")
 

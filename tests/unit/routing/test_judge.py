@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from routing.fleet import Fleet
@@ -248,6 +248,16 @@ def test_an_answer_in_a_language_that_nobody_asked_for_is_rejected(
     tools=st.booleans(),
     context=st.none() | st.text(max_size=100),
 )
+@example(
+    text="Whales sing slowly under cold water.",
+    asked="",
+    finish="stop",
+    logprob=None,
+    p_right=None,
+    is_top=True,
+    tools=False,
+    context="Of something else.",
+)
 def test_there_is_a_verdict_on_anything_and_it_is_consistent(
     fleet: Fleet,
     text: str,
@@ -267,8 +277,8 @@ def test_there_is_a_verdict_on_anything_and_it_is_consistent(
     assert judged.valid or not judged.accepted
     assert judged.confidence is None or 0.0 <= judged.confidence <= 1.0
     assert (judged.confidence is None) == (judged.source == "none")
-    if is_top:
-        assert judged.accepted is judged.valid
+    if is_top:  # confidence alone never rejects there, a heuristic does
+        assert judged.accepted is (judged.valid and not {"ungrounded", "language"} & set(codes(judged)))
 
 
 def test_no_reason_quotes_the_answer_or_the_question(fleet: Fleet) -> None:
