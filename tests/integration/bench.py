@@ -18,14 +18,18 @@ from routing.outcome import Completion, Usage
 
 WHY = Explanation(kind="route", router="gate", reasons=["a test"])
 
-SLOW_COMMIT = (
-    "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END $$",
-    "CREATE CONSTRAINT TRIGGER slowly AFTER INSERT ON batches DEFERRABLE INITIALLY DEFERRED"
-    " FOR EACH ROW EXECUTE FUNCTION slowly()",
+HELD_COMMIT = (
+    "CREATE FUNCTION wait_for_leave() RETURNS trigger LANGUAGE plpgsql AS"
+    " $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$",
+    "CREATE CONSTRAINT TRIGGER held AFTER INSERT ON batches DEFERRABLE INITIALLY DEFERRED"
+    " FOR EACH ROW EXECUTE FUNCTION wait_for_leave()",
+    "SELECT pg_advisory_lock(1)",
 )
-"""Has the last commit of a deposit take half a second."""
+"""Has the last commit of a deposit wait until whoever says this says `LEAVE`."""
 
-COMMITTING = "SELECT 1 FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'PgSleep'"
+LEAVE = "SELECT pg_advisory_unlock(1)"
+
+COMMITTING = "SELECT 1 FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'advisory'"
 """Finds one that is in the midst of it."""
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from db.deposit import LARGE
 from settings import ROOT, Settings
-from tests.integration.bench import COMMITTING, SLOW_COMMIT
+from tests.integration.bench import COMMITTING, HELD_COMMIT, LEAVE
 
 
 @pytest.mark.parametrize("command", ["submit", "run"])
@@ -20,18 +20,19 @@ def test_ctrl_c_during_the_last_commit_tells_the_batch(command: str, settings: S
     file = tmp_path / "many.txt"
     file.write_text("".join(f"What is {n}?\n" for n in range(LARGE)))
     with psycopg.connect(settings.libpq_url, autocommit=True) as connection:
-        for sql in SLOW_COMMIT:
+        for sql in HELD_COMMIT:
             connection.execute(sql)
         argv = [sys.executable, "-m", "cli.main", command, str(file), "--json"]
         environ = {**os.environ, **settings.child_environ()}
         process = subprocess.Popen(argv, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while connection.execute(COMMITTING).fetchone() is None:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        connection.execute(LEAVE)
+        _, told = process.communicate(timeout=240)
         batches = connection.execute("SELECT handle, total FROM batches").fetchall()
     assert process.returncode == 130, told
     assert [total for _, total in batches] == [LARGE]

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from db.deposit import LARGE, LARGE_AT_ONCE, Deposit, Order, Prompt, deposit
 from db.refusal import passes
-from tests.integration.bench import COMMITTING, SLOW_COMMIT, Bench, OnBench, appear
+from tests.integration.bench import COMMITTING, HELD_COMMIT, LEAVE, Bench, OnBench, appear
 
 MANY = 24
 """More than the engine has connections, and each deposit needs two."""
@@ -226,13 +226,14 @@ def test_who_is_told_to_stop_during_the_commits_has_a_batch_and_knows_it(
 
     async def story(bench: Bench) -> None:
         async with bench.owner() as owner, owner.connect() as connection:
-            for sql in SLOW_COMMIT:
+            for sql in HELD_COMMIT:
                 await connection.execute(text(sql))
             task = asyncio.create_task(submitting(bench))
             await appear(connection, COMMITTING)
             for _ in range(stops):
                 task.cancel()
                 await asyncio.sleep(0.05)
+            await connection.execute(text(LEAVE))
             await asyncio.wait({task}, timeout=20)
         assert (task.cancelled(), task.cancelling()) == (True, stops)
         assert [row.handle for row in await bench.rows("SELECT handle FROM batches")] == known
