@@ -30,6 +30,8 @@ class Verdict:
     double_billed: int = 0
     """Billed calls beyond the first for one query at one tier, which the provider counted."""
     in_flight_at_fault: int = 0
+    late: int = 0
+    """Calls beside those that missed their deadline, as all do while the machine halts: each may be made again."""
     ledger_minus_simulator_cost: Decimal = ZERO
     """Over the calls whose usage both sides know."""
     unsettled_usd: Decimal = ZERO
@@ -52,6 +54,7 @@ class Verdict:
             "state_answer_mismatch": self.state_answer_mismatch,
             "double_billed": self.double_billed,
             "in_flight_at_fault": self.in_flight_at_fault,
+            "late": self.late,
             "ledger_minus_simulator_cost": f"{self.ledger_minus_simulator_cost:.2f}",
             "over_budget": f"{self.over_budget:.2f}",
             "recovery_s": f"{self.recovery_s:.1f}",
@@ -73,6 +76,7 @@ def check(arena: Arena) -> Verdict:
     verdict.answered_twice = ledger.answered_twice()
     verdict.state_answer_mismatch = sum(ledger.mismatches(verdict.complaints).values())
     verdict.double_billed = ledger.double_billed()
+    verdict.late = ledger.late()
     verdict.ledger_minus_simulator_cost, verdict.unsettled_usd = ledger.costs(verdict.complaints)
     verdict.over_budget = ledger.over_budget()
     verdict.buried = int(arena.one("SELECT count(*) FROM queries WHERE state = 'dead'"))
@@ -85,7 +89,7 @@ class _Books:
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
         self.calls = arena.ask(
-            "SELECT id, query_id, batch_id, tier, epoch, purpose, outcome, prompt_tokens,"
+            "SELECT id, query_id, batch_id, tier, epoch, purpose, provider, outcome, latency_ms, prompt_tokens,"
             " coalesce(cost_usd, reserved_usd) AS usd FROM calls"
         )
         self.received = _read(arena.simulator_log)
@@ -156,6 +160,15 @@ class _Books:
             if row.purpose == "answer" and call is not None and call["billed"]:
                 paid[row.query_id, row.tier] += 1
         return sum(count - 1 for count in paid.values() if count > 1)
+
+    def late(self) -> int:
+        deadlines_ms = {name: 1000 * each.deadline_s for name, each in self.arena.fleet.providers.items()}
+        # What the feeder settled because nobody reported it has no latency.
+        return sum(
+            row.outcome == "unknown" and (row.latency_ms or 0.0) >= deadlines_ms[row.provider]
+            for row in self.calls
+            if row.id not in self.arena.hit
+        )
 
     def costs(self, complaints: list[str]) -> tuple[Decimal, Decimal]:
         known = unknown = ZERO

@@ -19,7 +19,7 @@ class Fault:
     name: str
     play: Callable[[Arena], None]
     graceful: bool = False
-    """Nothing may be paid twice."""
+    """Nothing may be paid twice, but for calls that missed their deadline."""
     recovers_within_s: float | None = None
     may_bury: int = 0
     """How many queries may end `dead`."""
@@ -37,7 +37,7 @@ class Fault:
                 found.append(f"{name} = {getattr(verdict, name)}")
         if verdict.ledger_minus_simulator_cost:
             found.append(f"ledger_minus_simulator_cost = {verdict.ledger_minus_simulator_cost}")
-        allowed = 0 if self.graceful else verdict.in_flight_at_fault
+        allowed = verdict.late + (0 if self.graceful else verdict.in_flight_at_fault)
         if verdict.double_billed > allowed:
             found.append(f"double_billed = {verdict.double_billed}, more than {allowed}")
         if self.recovers_within_s is not None and verdict.recovery_s > self.recovers_within_s:

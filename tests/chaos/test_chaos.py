@@ -1,6 +1,5 @@
 """The quick part of the fault matrix: real processes, real signals. `make chaos` plays all of it."""
 
-import random
 from collections.abc import Iterator
 
 import pytest
@@ -22,9 +21,8 @@ def ground() -> Iterator[Ground]:
 
 @pytest.mark.parametrize("name", [name for name, each in ALL.items() if each.quick])
 def test_nothing_is_lost_and_nothing_answered_twice(name: str, ground: Ground) -> None:
-    seed = random.SystemRandom().randrange(10_000)
     try:
-        verdict, flaws = play(ALL[name], seed=seed, ground=ground)
+        verdict, flaws = play(ALL[name], seed=1, ground=ground)  # by chance it is where somebody looks for trouble
     except Skipped as reason:
         pytest.skip(str(reason))
     print(verdict.line())

@@ -13,7 +13,7 @@ def dies_before_publishing(arena: Arena) -> None:
     feeder.wanted = False
     arena.await_ready()
     arena.submit(400)
-    if arena.until(lambda: not feeder.alive, within_s=30, what="the failpoint killed the feeder"):
+    if arena.until(lambda: not feeder.alive, what="the failpoint killed the feeder"):
         arena.strike(count=False)
     feeder.environ.clear()
     feeder.wanted = True
@@ -27,7 +27,7 @@ def worker_dies_before_publishing(arena: Arena) -> None:
     worker.wanted = False
     arena.await_ready()
     arena.submit(1000)
-    if arena.until(lambda: not worker.alive, within_s=30, what="the failpoint killed the worker"):
+    if arena.until(lambda: not worker.alive, what="the failpoint killed the worker"):
         arena.strike(worker)
     worker.environ.clear()
     worker.wanted = True

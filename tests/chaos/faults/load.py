@@ -28,7 +28,7 @@ def nobody_works(arena: Arena) -> None:
     few = arena.submit(10, tag="few")
     began = time.monotonic()
     ended = "SELECT ended_at IS NOT NULL FROM batches WHERE handle = %s"
-    arena.until(lambda: bool(arena.one(ended, [few])), within_s=60, what="the ten were answered")
+    arena.until(lambda: bool(arena.one(ended, [few])), what="the ten were answered")
     arena.extras["ten_behind_it_s"] = round(time.monotonic() - began, 1)
     arena.cancel(backlog)
     arena.finish()

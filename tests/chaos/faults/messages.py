@@ -19,7 +19,7 @@ def poison(arena: Arena) -> None:
     """One query kills whichever process calls a provider for it: it is buried, its neighbours are answered."""
     arena.crew(workers=2, failpoints="die_for_custom_id=b0-7")
     arena.submit(200)
-    arena.finish(within_s=120)
+    arena.finish()
     arena.in_flight_at_fault = 3 * 2 * 48
     _buried_alone(arena)
 
@@ -30,7 +30,7 @@ def poison_for_the_router(arena: Arena) -> None:
     arena.crew(workers=2, failpoints="die_routing_custom_id=b0-7")
     crew = [worker for name, worker in arena.workers.items() if not name.startswith("feeder")]
     arena.submit(200)
-    arena.finish(within_s=120)
+    arena.finish()
     _buried_alone(arena)
     # RabbitMQ hands the message of a dead worker to the next one at once: that one must claim first.
     killed = arena.extras["workers_killed"] = sum(worker.starts - worker.alive for worker in crew)

@@ -28,7 +28,7 @@ def all_of_it(arena: Arena) -> None:
         act(arena)
     arena.simulator.control(faults=[])
     arena.until(lambda: all(worker.ready.exists() for worker in arena.workers.values()), what="all are up again")
-    arena.finish(within_s=240)
+    arena.finish()
     arena.extras |= {"queries": sum(arena.submitted.values()), "faults": sum(struck.values())}
     # Whoever is struck while others are frozen or away may hold more than was counted at that moment.
     arena.in_flight_at_fault += 8 * struck.get("trouble_at_the_provider", 0)

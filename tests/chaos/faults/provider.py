@@ -51,7 +51,7 @@ def trouble(rule: Mapping[str, Any], arena: Arena) -> None:
     before = arena.simulator.stats()["by_outcome"]
     arena.simulator.control(faults=[{**rule, "protocol": "openai"}])
     arena.submit(QUERIES)
-    arena.finish(within_s=180)
+    arena.finish()
     after = arena.simulator.stats()["by_outcome"]
     spoilt = sum(count - before.get(kind, 0) for kind, count in after.items() if kind != "ok")
     failed = arena.one("SELECT count(*) FROM calls WHERE outcome <> 'ok'")

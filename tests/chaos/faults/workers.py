@@ -49,7 +49,7 @@ def killed_twenty_times(arena: Arena) -> None:
     arena.submit(2000)
     arena.at(0.02)
     kill_at_random(arena, 20)
-    arena.finish(within_s=240)
+    arena.finish()
 
 
 @fault("worker_sigstop_past_lease", quick=True)
@@ -66,7 +66,6 @@ def frozen_past_its_lease(arena: Arena) -> None:
     arena.simulator.control(latency={"shape": "fixed", "ms": 1500})
     arena.until(
         lambda: bool({row.id for row in arena.ask(_RUNNING, [other.pid])} & set(theirs)),
-        within_s=LEASE_S + 10,
         what="another worker had one of its queries",
     )
     worker.signal(signal.SIGCONT)
@@ -85,7 +84,7 @@ def frozen_until_its_calls_are_settled(arena: Arena) -> None:
     worker.signal(signal.SIGSTOP)
     time.sleep(0.05)
     arena.strike(worker)
-    arena.until(lambda: arena.open_calls(worker) == 0, within_s=2 * LEASE_S + 10, what="its calls were settled")
+    arena.until(lambda: arena.open_calls(worker) == 0, what="its calls were settled")
     worker.signal(signal.SIGCONT)
     arena.sleep(1.0)
     arena.finish()
