@@ -27,11 +27,13 @@ from selenium.webdriver.common.keys import Keys
 
 from settings import ROOT, Settings
 
-pytestmark = pytest.mark.timeout(300)
-
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 AXE = ROOT / ".venv" / "axe" / "package" / "axe.min.js"
 COPIES = 12
+TILE = (
+    "(name) => [...document.querySelectorAll('.tile')].find((t) => t.querySelector('dt').textContent === name)"
+    "?.querySelector('.big').textContent ?? ''"
+)
 WIDE, NARROW = (1240, 900), (400, 800)
 
 
@@ -48,7 +50,7 @@ class Stage:
     def command(self, *arguments: str) -> str:
         command = [sys.executable, "-m", "cli.main", *arguments]
         return subprocess.run(
-            command, env=self.environ, capture_output=True, text=True, check=True, timeout=120, cwd=ROOT
+            command, env=self.environ, capture_output=True, text=True, check=True, timeout=300, cwd=ROOT
         ).stdout
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
@@ -64,13 +66,18 @@ class Stage:
 
     def tile(self, name: str) -> str:
         """The figure of a tile, with its unit."""
-        return str(
-            self.script(
-                "return [...document.querySelectorAll('.tile')].find((t) => t.querySelector('dt').textContent"
-                " === arguments[0])?.querySelector('.big').textContent ?? ''",
-                name,
-            )
+        return str(self.script(f"return ({TILE})(arguments[0])", name))
+
+    def note(self, expression: str) -> None:
+        """Has the page itself note what this comes to at each of its changes: they may be over before anybody looks."""
+        self.script(
+            f"window.noted = []; new MutationObserver(() => window.noted.push({expression})).observe("
+            "document.body, {subtree: true, childList: true, characterData: true, attributes: true})"
         )
+
+    def noted(self) -> set[str]:
+        """What it has noted."""
+        return set(self.script("return window.noted"))
 
     def table(self, panel: str) -> dict[str, list[str]]:
         """The rows of a panel's table by their heading."""
@@ -81,7 +88,7 @@ class Stage:
         )
         return {row[0]: row[1:] for row in rows}
 
-    def until(self, come_true: Callable[[], Any], *, patience_s: float = 40) -> Any:
+    def until(self, come_true: Callable[[], Any], *, patience_s: float = 240) -> Any:
         deadline = time.monotonic() + patience_s
         while not (found := self._try(come_true)):
             assert time.monotonic() < deadline, f"it did not come true; the page says {self.text('main')[:1500]}"
@@ -141,7 +148,7 @@ def stage(browser: Any) -> Iterator[Stage]:
     )
     try:
         url = None
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 240
         while url is None:
             assert up.poll() is None, (home / "up.log").read_text()
             assert time.monotonic() < deadline, (home / "up.log").read_text()
@@ -181,19 +188,19 @@ def test_the_page_follows_a_run_without_being_loaded_again(stage: Stage, tmp_pat
             copies.append(line | {name: f"{line.get(name, place)}-{n}"})
     file.write_text("".join(json.dumps(line) + "\n" for line in copies))
     stage.script("window.sameDocument = true")
+    stage.note(f"({TILE})('Open queries')")
     stage.batch = json.loads(stage.command("submit", str(file), "--json").splitlines()[-1])["batch_id"]
-    seen: set[str] = set()
     folder = os.environ.get("POINTSMAN_SCREENSHOTS")
 
     def through() -> bool:
-        seen.add(stage.tile("Open queries"))
         if folder and number(stage.tile("Open queries")) > 0 and stage.text("#mix .legend"):
             stage.driver.save_screenshot(str(ROOT / folder / "dashboard.png"))
         return "ended" in stage.text("#batches") and stage.tile("Open queries") == "0"
 
-    stage.until(through, patience_s=60)
+    stage.until(through)
+    seen = stage.noted()
     assert len(seen) > 1, seen
-    assert len(copies) >= max(number(each) for each in seen) > 0
+    assert len(copies) >= max(number(each) for each in seen if each) > 0
     assert stage.script("return window.sameDocument") is True
     stage.until(lambda: "has ended" in stage.text("#news"))
     # The simulator's large models tell no confidence, as the real ones do not.
@@ -327,9 +334,9 @@ def test_a_lost_connection_is_told_and_comes_back_by_itself(stage: Stage) -> Non
         if entry.name.isdecimal() and _cmdline(entry)[1 : 1 + len(arguments)] == arguments
     ]
     assert len(api) == 1
+    stage.note("`${document.body.className}: ${document.getElementById('link').textContent}`")
     os.kill(api[0], signal.SIGKILL)
-    stage.until(lambda: stage.text("#link").startswith("Connection lost, retrying in"))
-    assert stage.script("return document.body.classList.contains('stale')")
+    stage.until(lambda: any(each.startswith("stale: Connection lost, retrying in") for each in stage.noted()))
     stage.until(stage.is_live)
     assert not stage.script("return document.body.classList.contains('stale')")
 
