@@ -29,7 +29,7 @@ def pointsman(*arguments: str | Path, home: Path, stdin: bytes = b"") -> subproc
     """Runs the command with a data directory of its own and nothing else set."""
     environ = {"POINTSMAN_HOME": str(home), "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, env=environ, timeout=120, check=False)
+    return subprocess.run(command, input=stdin, capture_output=True, env=environ, timeout=300, check=False)
 
 
 def test_a_file_with_bad_lines_is_refused_as_a_whole_and_each_is_told(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_wrong_address_never_shows_its_password(tmp_path: Path) -> None:
             input=GOOD,
             capture_output=True,
             env=environ | {"POINTSMAN_HOME": str(tmp_path / "home")},
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert ended.returncode in (1, 2)

@@ -28,9 +28,9 @@ from api.shapes import WebhookCreate
 from cli.main import app
 from settings import ROOT
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
-_PATIENCE_S = 150.0
+_PATIENCE_S = 600.0
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -276,7 +276,7 @@ def stack() -> Iterator[Stack]:
         yield Stack(place, environ, _stands_for(started, handle, urls["api_url"]), started.postgres)
     finally:
         subprocess.run(
-            [sys.executable, "-m", "cli.main", "down"], env=environ, cwd=ROOT, capture_output=True, timeout=90
+            [sys.executable, "-m", "cli.main", "down"], env=environ, cwd=ROOT, capture_output=True, timeout=_PATIENCE_S
         )
         up.wait(_PATIENCE_S)
         shutil.rmtree(home, ignore_errors=True)

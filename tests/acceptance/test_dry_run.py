@@ -15,7 +15,7 @@ EXAMPLES = ROOT / "examples" / "queries.jsonl"
 def dry_run(home: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "cli.main", "submit", "--dry-run", *map(str, arguments)]
     environ = {"POINTSMAN_HOME": str(home), "PATH": "/usr/bin:/bin:/usr/local/bin"}
-    return subprocess.run(command, env=environ, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    return subprocess.run(command, env=environ, capture_output=True, text=True, cwd=ROOT, timeout=300)
 
 
 def test_it_predicts_mix_cost_and_time_without_starting_anything(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ LOGGED, HELD_OUT = 2000, 2200
 
 pytestmark = [
     pytest.mark.skipif(not DATA.exists(), reason=f"no recorded outcomes at {DATA}: the learning loop is not run"),
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(900),
 ]
 
 

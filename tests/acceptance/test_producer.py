@@ -32,7 +32,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, shipped_fleet: Fleet) -> Ite
 @pytest.fixture(scope="module")
 def watched(stack: LocalStack, producer: Celery) -> LocalStack:
     """The stack once Flower watches: events are off until somebody looks, and Flower asks for them."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not flower(stack, "tasks"):
         producer.send_task("route", kwargs={"stage": "route", "ids": []}, queue="route")
         assert time.monotonic() < deadline, "Flower sees nothing"
@@ -70,7 +70,7 @@ def test_a_bare_celery_producer_gets_its_batch_answered_once(stack: LocalStack, 
     asked = {"queries": queries, "budget_usd": 2, "budget_policy": "degrade", "priority": 7}
     sent = producer.send_task("submit_queries", kwargs=asked, queue="ingest")
     producer.send_task("submit_queries", kwargs=asked, queue="ingest", task_id=sent.id)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not rows(stack, "SELECT 1 FROM batches WHERE ended_at IS NOT NULL"):
         assert time.monotonic() < deadline, "the batch did not end"
         time.sleep(0.1)
@@ -90,7 +90,7 @@ def test_a_bad_line_takes_nothing_and_flower_shows_why(watched: LocalStack, prod
     stack = watched
     before = rows(stack, "SELECT count(*) FROM batches")
     sent = producer.send_task("submit_queries", kwargs={"queries": [{"id": "x"}]}, queue="ingest")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while (told := flower(stack, "tasks").get(sent.id, {})).get("state") != "FAILURE":
         assert time.monotonic() < deadline, f"Flower shows {told}"
         time.sleep(0.2)
@@ -102,7 +102,7 @@ def test_flower_shows_every_task_by_name_and_no_prompt(watched: LocalStack, prod
     stack = watched
     producer.send_task("submit_queries", kwargs={"queries": [{"query": SECRET, "id": "q"}]}, queue="ingest")
     wanted = {"submit_queries", "route", "answer"}
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not wanted <= {task["name"] for task in flower(stack, "tasks?limit=1000").values()}:
         assert time.monotonic() < deadline, "Flower does not show the tasks"
         time.sleep(0.2)

@@ -21,7 +21,7 @@ from routing.fleet import Fleet
 from settings import ROOT, Settings
 from workers.local import LocalStack
 
-pytestmark = pytest.mark.timeout(600)  # a new venv has to be filled from the package index first
+pytestmark = pytest.mark.timeout(1200)  # a new venv has to be filled from the package index first
 README = ROOT / "README.md"
 ROLES = [("route", "small", "medium", "large", "special", "fallback", "ingest"), ("feeder",)]
 
@@ -90,7 +90,7 @@ def test_the_client_of_the_readme_runs_as_it_stands(
         "OPENAI_API_KEY": keys["readme"],
     }
     ran = subprocess.run(
-        [python_of("3.x"), "-c", client], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120
+        [python_of("3.x"), "-c", client], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300
     )
     assert ran.returncode == 0, ran.stderr
     head, *answers = ran.stdout.splitlines()

@@ -30,7 +30,7 @@ async def decide(bench: Bench, first: int, last: int, *, small: int = 7, spread:
 def drift(settings: Settings, *arguments: str, code: int = 0) -> dict[str, Any]:
     environ = {"POINTSMAN_HOME": str(settings.home), "DATABASE_URL": settings.database_url, "PATH": ""}
     command = [sys.executable, "-m", "cli.main", "drift", *arguments, "--json"]
-    ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == code, ended.stderr
     assert "Traceback" not in ended.stderr
     told: dict[str, Any] = json.loads(ended.stdout)
@@ -93,7 +93,7 @@ def test_the_table_has_words_and_no_markup(on_bench: OnBench, settings: Settings
     on_bench(lambda bench: decide(bench, 1, 500))
     environ = {"POINTSMAN_HOME": str(settings.home), "DATABASE_URL": settings.database_url, "PATH": ""}
     command = [sys.executable, "-m", "cli.main", "drift", "--reference", "300"]
-    told = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=True).stdout
+    told = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300, check=True).stdout
     assert "stable" in told
     assert "[" not in told
     assert not set(told) & set("│─┃━"), "plain, as every table of ours is"

@@ -24,7 +24,7 @@ COUNT = 60
 
 
 def until(come_true: Callable[[], Any], *, else_tell: Callable[[], Any] = lambda: "") -> Any:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not (found := come_true()):
         assert time.monotonic() < deadline, f"it did not come true: {else_tell()}"
         time.sleep(1)

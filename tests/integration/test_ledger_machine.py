@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, ClassVar
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -364,7 +363,6 @@ class Machine(RuleBasedStateMachine):
         return Decimal(left)
 
 
-@pytest.mark.timeout(170)
 def test_no_order_of_moves_breaks_the_ledger(database_url: str, shipped_fleet: Fleet) -> None:
     Machine.world = World(database_url, shipped_fleet)
     run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis' own

@@ -37,7 +37,7 @@ def test_what_is_sent_comes_and_is_kept_until_it_is_acknowledged(connection: Con
     with connection.SimpleQueue("there") as box:
         box.put("one")
         box.put("two")
-        first, second = box.get(timeout=5), box.get(timeout=5)
+        first, second = box.get(timeout=60), box.get(timeout=60)
         assert (first.payload, second.payload) == ("one", "two")
         client = client_of(box.channel)
         assert client.zcard("unacked_index") == 2

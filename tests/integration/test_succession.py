@@ -108,7 +108,7 @@ class Works:
         return {told for (told,) in self.rows("SELECT router FROM workers WHERE router IS NOT NULL")}
 
     def until(self, come_true: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while not come_true():
             self.stack.check()
             assert time.monotonic() < deadline, "it did not come true"

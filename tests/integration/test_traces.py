@@ -90,7 +90,7 @@ class Place:
             env=self.environ,
             capture_output=True,
             check=True,
-            timeout=60,
+            timeout=300,
         )
         handle = str(json.loads(told.stdout)["batch_id"])
         self.until("SELECT 1 FROM batches WHERE handle = %s AND ended_at IS NOT NULL", handle)
@@ -98,7 +98,7 @@ class Place:
 
     def until(self, statement: str, *values: Any) -> list[Any]:
         """The rows of a statement, as soon as there are any."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not (rows := self.rows(statement, *values)):
             assert time.monotonic() < deadline, "it did not come to pass"
             time.sleep(0.05)
@@ -181,14 +181,14 @@ def _line(n: int) -> dict[str, Any]:
 
 def _chat(url: str) -> str:
     asked = {"messages": [{"role": "user", "content": f"Hi, {CANARY}!"}]}
-    answer = httpx.post(f"{url}/chat/completions", json=asked, headers={"traceparent": TRACEPARENT}, timeout=60)
+    answer = httpx.post(f"{url}/chat/completions", json=asked, headers={"traceparent": TRACEPARENT}, timeout=300)
     return str(answer.headers["x-pointsman-batch"])
 
 
 def _by_http(url: str, receiver: Receiver, place: Place) -> str:
     """A batch by the Batch API, whose end a webhook is told of."""
     hook = f"{receiver.url}/{CANARY}"
-    with httpx.Client(base_url=url, headers={"traceparent": TRACEPARENT}, timeout=60) as client:
+    with httpx.Client(base_url=url, headers={"traceparent": TRACEPARENT}, timeout=300) as client:
         asked: dict[str, Any] = {"name": CANARY, "url": hook, "event_types": ["batch.completed"]}
         assert client.post("/webhook_endpoints", json=asked).status_code == 200
         file = json.dumps({name: value for name, value in _line(1).items() if name != "pointsman"}).encode()

@@ -28,9 +28,13 @@ CHUNK = 25
 
 
 def simulated_fleet(simulator_url: str) -> Fleet:
-    """Prices that the simulator knows too, the gate alone as a router, no waits between tries."""
+    """Prices that the simulator knows too, the gate alone as a router, no waits between tries.
+
+    A machine that halts for some seconds makes no call unknown: it would be made, and charged, once more.
+    """
     fleet = load_fleet(ROOT / "tests" / "chaos" / "fleet.toml", {"POINTSMAN_SIMULATOR_URL": simulator_url})
-    return replace(fleet, timing=replace(fleet.timing, lease_s=60.0, backoff_s=0.01))
+    providers = {name: replace(each, deadline_s=30.0) for name, each in fleet.providers.items()}
+    return replace(fleet, providers=providers, timing=replace(fleet.timing, lease_s=120.0, backoff_s=0.01))
 
 
 @asynccontextmanager

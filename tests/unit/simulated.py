@@ -37,7 +37,7 @@ class Simulated:
         call: str | None = None,
         extra: Mapping[str, Any] | None = None,
         site: str = "",
-        timeout_s: float = 10.0,
+        timeout_s: float = 60.0,
     ) -> httpx.Response:
         """One call; ``extra`` are more keys of the body."""
         path, body = request_of(protocol, model or MODELS[protocol], text, system)

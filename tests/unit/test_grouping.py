@@ -79,7 +79,7 @@ def test_a_caller_that_is_cancelled_leaves_its_write_standing() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await written
 
     assert asyncio.run(story()) == [1]
@@ -119,7 +119,7 @@ def test_an_item_that_comes_as_the_last_group_is_through_is_written_too() -> Non
         second = asyncio.create_task(late())
         await asyncio.sleep(0.01)
         through.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await first, await second
 
     assert asyncio.run(story()) == (1, 2)

@@ -30,7 +30,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgres
 
 def says(data: Path, status: str, *, pid: int) -> None:
     """As Postgres writes it: its pid first, padded status last."""
-    (data / "postmaster.pid").write_text("\n".join([str(pid), *["-"] * 6, f"{status:<8}"]) + "\n")
+    draft = data / "draft"
+    draft.write_text("\n".join([str(pid), *["-"] * 6, f"{status:<8}"]) + "\n")
+    draft.rename(data / "postmaster.pid")  # Postgres too leaves no moment in which the file is empty
 
 
 def test_a_server_that_replays_its_log_is_waited_for_however_long_it_takes(server: Postgres, tmp_path: Path) -> None:

@@ -127,9 +127,10 @@ def test_a_hanging_call_sends_nothing_and_is_billed_although_undelivered(simulat
     set_fault(simulated, "hang")
     with pytest.raises(httpx.ReadTimeout):
         simulated.ask(timeout_s=0.1)
-    wait_until_idle(simulated)
+    # Not until it is idle: it may hear of the call only after that question.
+    assert eventually(lambda: simulated.last_line()["outcome"] == "hang")
     line = simulated.last_line()
-    assert (line["outcome"], line["billed"], line["delivered"], line["status"]) == ("hang", True, False, None)
+    assert (line["billed"], line["delivered"], line["status"]) == (True, False, None)
     assert line["cost_usd"] > 0
 
 
@@ -351,7 +352,7 @@ def peak_mb(pid: int) -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def eventually(holds: Callable[[], bool], *, within_s: float = 10) -> bool:
+def eventually(holds: Callable[[], bool], *, within_s: float = 60) -> bool:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         try:

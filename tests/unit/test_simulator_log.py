@@ -175,7 +175,7 @@ def is_running(pid: int) -> bool:
     return state != "Z"  # an orphan that nobody has waited for yet is over all the same
 
 
-def wait_for(holds: Any, *, within_s: float = 10) -> None:
+def wait_for(holds: Any, *, within_s: float = 60) -> None:
     deadline = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < deadline, "it did not come true"

@@ -29,7 +29,7 @@ def child(code: str, **environ: str) -> "subprocess.CompletedProcess[str]":
         env={**kept, **environ},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
 

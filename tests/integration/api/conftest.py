@@ -23,7 +23,8 @@ from settings import Settings
 from tests.conftest import Databases
 from tests.integration.bench import WHY, Bench, advance, opened
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
+"""For what comes in a moment, unless the machine does other things. It only keeps a vain wait from going on."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Server(uvicorn.Server):
 CONFIG = ApiConfig(
     max_file_bytes=3_000_000,
     max_batch_lines=1000,
-    chat_timeout_s=5.0,
+    chat_timeout_s=PATIENCE_S,
     private_webhooks=True,
     status_for_s=0.02,
     look_s=0.02,

@@ -10,7 +10,7 @@ import pytest
 
 from api import finalizing
 from routing.lifecycle import Move, State
-from tests.integration.api.conftest import Served, finish_one, line, wait_until
+from tests.integration.api.conftest import PATIENCE_S, Served, finish_one, line, wait_until
 from tests.integration.bench import Bench
 
 
@@ -308,7 +308,7 @@ def test_a_batch_that_is_resumed_while_its_files_are_measured_gets_those_of_its_
 
     monkeypatch.setattr(finalizing, "_size", size)
     served.answer(batch["id"], failing=1)
-    assert resumed.wait(20)
+    assert resumed.wait(PATIENCE_S)
     done = until(client, batch["id"], "completed")
     assert done["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
     assert done["error_file_id"] is None

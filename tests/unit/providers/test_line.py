@@ -79,7 +79,7 @@ def talk(
         outcomes = []
         for _ in range(times):
             outcomes.append(await pool.complete(MODEL, body))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while closes and not all(connection.transport.is_closing() for connection in idle(pool)):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
         await pool.aclose()
@@ -558,7 +558,7 @@ def test_a_connection_is_used_again_only_where_its_large_answer_was_read(is_read
         if is_read:
             assert len(await read_body(first, cap=1_000_000)) == len(large)
         await first.close()
-        second = await asyncio.wait_for(wire.send(address, headers={}, content=b"", connect_s=5), 5)
+        second = await asyncio.wait_for(wire.send(address, headers={}, content=b"", connect_s=5), 60)
         await second.close()
         await wire.aclose()
         server.close()
@@ -586,7 +586,7 @@ def test_an_idle_connection_is_closed_before_a_server_would(monkeypatch: pytest.
         pool = pool_at(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
         await pool.complete(MODEL, BODY)
         try:
-            return await asyncio.wait_for(ended, 5)  # while the pool is open: it is the sweep that ends it
+            return await asyncio.wait_for(ended, 60)  # while the pool is open: it is the sweep that ends it
         finally:
             await pool.aclose()
             server.close()
