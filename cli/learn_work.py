@@ -1,6 +1,7 @@
 """What `off-policy` and `retrain` do."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +21,11 @@ from cli.failure import Code
 from cli.opened import read_settings, the_batch
 from cli.router_work import in_words, training_bar
 from db.labels import count_uncertain, labelled_log
+from evaluation.arrays import Ints
 from evaluation.artefact import Artefact, save
 from evaluation.bandit import train_from_log
 from evaluation.choices import Choices, choices
-from evaluation.data import Kind, read_dataset
+from evaluation.data import Dataset, Kind, read_dataset
 from evaluation.exam import Exam, LogExam, OutcomeExam, Verdict, best_length_rule, examine
 from evaluation.faults import EvaluationError
 from evaluation.log.book import LogBook, Logged, log_book
@@ -50,7 +52,8 @@ def estimate(
     with in_words():
         fleet = read_settings(fleet_path).fleet()
         artefact = router_registry.open_router(router)
-        book = log_book(_read(batches, all_labels=all_labels), fleet)
+        whole = log_book(_read(batches, all_labels=all_labels), fleet)
+        book = whole.telling()
         own = _choices(book.queries, fleet, artefact)
         log = book.log(own.p_ok)
         loss = book.loss(quality_weight=fleet.router.quality_weight)
@@ -68,6 +71,7 @@ def estimate(
             {
                 "router": artefact.name,
                 "n": len(book),
+                "left_out": len(whole) - len(book),
                 "explored": int(log.explored.sum()),
                 "logged": logged,
                 "tier_mix": dict(zip(book.tiers, own.shares.tolist(), strict=True)),
@@ -77,6 +81,12 @@ def estimate(
             }
         )
         return
+    if left_out := len(whole) - len(book):
+        err.print(
+            f"{left_out:,} labelled queries are left out: they went where they went without exploration, or by a "
+            "budget, and tell of no other way.",
+            style="yellow",
+        )
     _show_values(told, logged, book, log)
 
 
@@ -97,20 +107,23 @@ def retrain(
         fleet = settings.fleet()
         if not dry_run:
             router_registry.check_free(name)
+            _check_promoting_helps(fleet)
         book = log_book(_read(batches, all_labels=all_labels), fleet)
-        taught, kept = (book, None) if held_out else _split(book, seed=seed)
+        sheet = None if held_out is None else _outcomes(held_out, fleet)
+        taught, kept = _split(book, seed=seed) if sheet is None else (_without(book, sheet), None)
+        known = taught.telling()
         with training_bar(f"{len(taught):,} labelled queries") as tell:
             artefact = train_from_log(taught, name=name, seed=seed, now=datetime.now(UTC), progress=tell)
         incumbent = router_registry.open_router(
             None if fleet.router.classifier == "default" else fleet.router.classifier
         )
-        verdict = _examined(artefact, incumbent, taught=taught, kept=kept, held_out=held_out, fleet=fleet, seed=seed)
+        verdict = _examined(artefact, incumbent, known=known, kept=kept, sheet=sheet, fleet=fleet, seed=seed)
         if verdict.passed and not dry_run:
             artefact.manifest["metrics"]["exam"] = _as_dict(verdict)
             with TemporaryDirectory(prefix="pointsman-retrain-") as folder:
                 save(artefact, Path(folder))
                 router_registry.register(Path(folder))
-            router_registry.promote(name)
+            router_registry.promote(name, over=incumbent.digest)
     if as_json:
         emit(
             {
@@ -128,48 +141,86 @@ def retrain(
         raise typer.Exit(Code.FAILURE)
 
 
+def _check_promoting_helps(fleet: Fleet) -> None:
+    router = fleet.router
+    if "classifier" not in router.stages or router.classifier != "default":
+        named = f"classifier = {router.classifier!r}" if "classifier" in router.stages else "no classifier in stages"
+        raise EvaluationError(
+            f"a promoted router would not serve this fleet, which has {named} under [router]. Write "
+            'classifier = "default" and name it in stages; --dry-run tells the verdict without promoting'
+        )
+
+
 def _examined(
     artefact: Artefact,
     incumbent: Artefact,
     *,
-    taught: LogBook,
+    known: LogBook,
     kept: LogBook | None,
-    held_out: Path | None,
+    sheet: Dataset | None,
     fleet: Fleet,
     seed: int,
 ) -> Verdict:
+    """On ``sheet`` or else on what was ``kept`` of the log; ``known`` is what the candidate was taught."""
     weight = fleet.router.quality_weight
     exam: Exam
-    if held_out is not None:
-        data = read_dataset(held_out, ladder=fleet.ladder)
-        if data.kind != Kind.OUTCOMES or data.tiers != taught.tiers:
-            raise EvaluationError(f"{held_out} must hold outcomes of the tiers {', '.join(taught.tiers)}")
-        exam = OutcomeExam.of(data, tariff_for(data, fleet), quality_weight=weight)
+    if sheet is not None:
+        exam = OutcomeExam.of(sheet, tariff_for(sheet, fleet), quality_weight=weight)
         own, theirs = (_choices(exam.queries, fleet, one) for one in (artefact, incumbent))
     else:
         assert kept is not None
+        kept = kept.telling()
         own, theirs = (_choices(kept.queries, fleet, one) for one in (artefact, incumbent))
         log = kept.log(np.hstack([own.p_ok, theirs.p_ok]))
         exam = LogExam(kept, log, kept.loss(quality_weight=weight))
-    rule = best_length_rule(taught, taught.loss(quality_weight=weight))
+    rule = best_length_rule(known, known.loss(quality_weight=weight))
     lengths = np.array([len(query.text) for query in exam.queries], dtype=np.float64)
     return examine(
         exam,
         candidate=own,
         incumbent=theirs,
         rules={"query length alone": rule(lengths)},
-        tiers=taught.tiers,
+        tiers=known.tiers,
         seed=seed,
     )
 
 
+def _outcomes(path: Path, fleet: Fleet) -> Dataset:
+    data = read_dataset(path, ladder=fleet.ladder)
+    if data.kind != Kind.OUTCOMES or data.tiers != tuple(fleet.ladder):
+        raise EvaluationError(f"{path} must hold outcomes of the tiers {', '.join(fleet.ladder)}")
+    return data
+
+
+def _without(book: LogBook, sheet: Dataset) -> LogBook:
+    """What may be taught before an exam on ``sheet``: no question of it. Says how many that leaves out."""
+    asked = {text.strip() for text in sheet.queries}
+    rest = book.pick(_places(query.text.strip() not in asked for query in book.queries))
+    if left_out := len(book) - len(rest):
+        err.print(
+            f"{left_out:,} labelled queries stand in {sheet.name} too: they examine, and are not learned from.",
+            style="yellow",
+        )
+    return rest
+
+
 def _split(book: LogBook, *, seed: int) -> tuple[LogBook, LogBook]:
-    """Two thirds to learn from, one to be examined on; the same texts are on the same side."""
-    texts = {query.text: None for query in book.queries}
-    sides = np.random.default_rng(seed).integers(0, HELD_OUT, len(texts)) == 0
-    side_of = dict(zip(texts, sides.tolist(), strict=True))
-    kept = np.array([side_of[query.text] for query in book.queries])
-    return book.pick(np.flatnonzero(~kept).astype(np.int64)), book.pick(np.flatnonzero(kept).astype(np.int64))
+    """Two thirds to learn from, one to be examined on.
+
+    A text stands on the same side whatever else the log holds. So a router that was trained on an earlier log was not
+    taught what now examines its successor.
+    """
+    kept = [_is_kept(query.text, seed=seed) for query in book.queries]
+    return book.pick(_places(not one for one in kept)), book.pick(_places(kept))
+
+
+def _is_kept(text: str, *, seed: int) -> bool:
+    digest = hashlib.blake2b(f"{seed} {text}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest) % HELD_OUT == 0
+
+
+def _places(wanted: Iterable[bool]) -> Ints:
+    return np.flatnonzero(np.fromiter(wanted, dtype=np.bool_)).astype(np.int64)
 
 
 def _choices(queries: Sequence[Query], fleet: Fleet, artefact: Artefact) -> Choices:

@@ -97,13 +97,21 @@ def promote_router(name: str, *, as_json: bool) -> None:
     _say({"promoted": name, "before": before}, words, as_json=as_json)
 
 
-def promote(name: str) -> str:
-    """Has a registered router serve; returns the name of the one before. Raises EvaluationError."""
+def promote(name: str, *, over: str | None = None) -> str:
+    """Has a registered router serve; returns the name of the one before. Raises EvaluationError.
+
+    ``over`` is the digest of the router that it was examined against: where another serves by now, nothing changes.
+    """
     settings = read_settings()
     shelf = _shelf(settings)
 
     async def work(engine: AsyncEngine) -> str:
         before = await routers.promoted(engine)
+        if over is not None and (serves := await promoted(engine, shelf)).digest != over:
+            raise RegistryError(
+                f"{serves.name} was promoted while {name} was examined against another: nothing is changed; retrain "
+                "again"
+            )
         digest = None
         if name != DEFAULT:
             known = {entry.name: entry.digest for entry in await routers.registered(engine)}

@@ -63,12 +63,14 @@ async def labelled_log(
 
     Labels that were asked by doubt count only with ``all_labels``.
     """
+    strained = [row.id for row in await fetch(engine, report("strained_batches"))]
     after = 0
     while True:
         rows = await fetch(
             engine,
             report("labelled_log"),
             after=after,
+            strained=strained,
             batch_ids=None if batch_ids is None else list(batch_ids),
             all_labels=all_labels,
             rows=AT_ONCE,

@@ -7,6 +7,7 @@ Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Places = NDArray[np.intp]
+Truths = NDArray[np.bool_]
 
 Parts = dict[str, NDArray[np.generic]]
 """What a model is stored as: plain arrays by name."""

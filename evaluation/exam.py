@@ -2,8 +2,9 @@
 
 The loss of a query is ``cost + λ · (1 − quality)`` in calls to the top tier (`routing.loss`). Each rival
 is compared query by query, on queries that the candidate did not learn from; *better* means that the
-mean difference is above 0 with 95 % confidence (the 5th percentile of its bootstrap). As all comparisons
-must be won, their number needs no correction (an intersection–union test: Berger 1982).
+mean difference is above 0 with 95 % confidence (`resample.low_bound`), and that there are `FEWEST` queries'
+worth of evidence where the two differ: from fewer no bound is to be trusted. As all comparisons must be
+won, their number needs no correction (an intersection–union test: Berger 1982).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,13 +18,10 @@ from evaluation.arrays import Floats
 from evaluation.choices import Choices
 from evaluation.data import Dataset
 from evaluation.log.book import LogBook
-from evaluation.off_policy import Log, gains
-from evaluation.resample import DRAWS, mean_of, redraw_mean
+from evaluation.off_policy import FEWEST, Log, evidence, gains, numbered
+from evaluation.resample import DRAWS, low_bound
 from evaluation.tariff import Tariff
 from routing.query import Query
-
-LOW: Final = 5.0
-"""Percentile of the bootstrap that has to be above 0."""
 
 CUTS: Final = 12
 """Query length is cut at quantiles of so many steps."""
@@ -42,7 +40,11 @@ class Exam(Protocol):
         ...
 
     def saved(self, better: Floats, worse: Floats) -> Floats:
-        """How much less ``better`` loses than ``worse`` on each query, shape (n,). Raises NoSupport."""
+        """How much less ``better`` loses than ``worse`` on each query, shape (n,)."""
+        ...
+
+    def evidence(self, better: Floats, worse: Floats) -> float:
+        """How many queries' worth there is where the two differ."""
         ...
 
 
@@ -66,6 +68,10 @@ class LogExam:
     def saved(self, better: Floats, worse: Floats) -> Floats:
         """By `off_policy.gains`."""
         return gains(self.log, better, worse, self.loss)
+
+    def evidence(self, better: Floats, worse: Floats) -> float:
+        """By `off_policy.evidence`."""
+        return evidence(self.log, better, worse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,11 @@ class OutcomeExam:
         told: Floats = ((worse - better) * self.losses).sum(axis=1)
         return told
 
+    def evidence(self, better: Floats, worse: Floats) -> float:
+        """Their texts."""
+        differ = (better != worse).any(axis=1)
+        return float(len({query.text for query, differs in zip(self.queries, differ, strict=True) if differs}))
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -99,12 +110,20 @@ class Comparison:
     rival: str
     saved: float
     low: float
-    """The 5th percentile."""
+    """What it is at least, with 95 % confidence."""
+    evidence: float
+    """Queries' worth where the two differ."""
 
     @property
     def is_won(self) -> bool:
         """Better beyond doubt."""
-        return self.low > 0.0
+        return self.low > 0.0 and self.evidence >= FEWEST
+
+    @property
+    def words(self) -> str:
+        """The rival and the figures that tell."""
+        few = f", by the worth of {self.evidence:.0f} queries: too few" if self.evidence < FEWEST else ""
+        return f"{self.rival} ({self.saved:+.3f}, at worst {self.low:+.3f}{few})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +143,7 @@ class Verdict:
     @property
     def words(self) -> str:
         """Why, in a sentence."""
-        lost = [
-            f"{one.rival} ({one.saved:+.3f}, at worst {one.low:+.3f})" for one in self.comparisons if not one.is_won
-        ]
+        lost = [one.words for one in self.comparisons if not one.is_won]
         if not lost:
             return f"it loses less than the incumbent and every control on {self.n:,} held-out queries"
         return f"on {self.n:,} held-out queries it is not better beyond doubt than: {', '.join(lost)}"
@@ -151,11 +168,14 @@ def examine(
         **rules,
     }
     own = exam.held(candidate.policy)
+    texts = numbered([query.text for query in exam.queries])
+    rows = np.bincount(texts).astype(np.float64)
     compared = []
     for name, policy in rivals.items():
-        saved = exam.saved(own, exam.held(policy))
-        drawn = redraw_mean(mean_of(saved), n, seed=seed, draws=draws)
-        compared.append(Comparison(name, float(saved.mean()), float(np.percentile(drawn, LOW))))
+        rival = exam.held(policy)
+        saved = exam.saved(own, rival)
+        low = low_bound(np.bincount(texts, saved).astype(np.float64), rows, seed=seed, draws=draws)
+        compared.append(Comparison(name, float(saved.mean()), low, exam.evidence(own, rival)))
     return Verdict(tuple(compared), dict(zip(tiers, candidate.shares.tolist(), strict=True)), n)
 
 

@@ -33,8 +33,8 @@ class Linear:
 def fit_log_odds(rows: sparse.csr_matrix, labels: Floats, *, c: float) -> Linear:
     """One logistic regression for each column of ``labels`` (0 to 1), with inverse penalty ``c``.
 
-    A grade between 0 and 1 counts as that share of a success. Where all labels of a column are the
-    same, its log-odds are ±4.
+    A grade between 0 and 1 counts as that share of a success. Where all labels of a column are 0, or
+    all are 1, its log-odds are ±4.
     """
     fits = [_fit_one(rows, column, c) for column in labels.T]
     return Linear(
@@ -45,8 +45,8 @@ def fit_log_odds(rows: sparse.csr_matrix, labels: Floats, *, c: float) -> Linear
 def _fit_one(rows: sparse.csr_matrix, labels: Floats, c: float) -> tuple[Floats, float]:
     from sklearn.linear_model import LogisticRegression
 
-    if np.ptp(labels) == 0 or np.ptp(np.round(labels)) == 0:
-        return np.zeros(rows.shape[1]), 4.0 if labels.mean() > 0.5 else -4.0
+    if labels.max() == 0 or labels.min() == 1:
+        return np.zeros(rows.shape[1]), 4.0 if labels.min() == 1 else -4.0
     if rows.shape[1] == 0:
         mean = float(labels.mean())
         return np.zeros(0), float(np.log(mean / (1.0 - mean)))

@@ -13,33 +13,37 @@ value is the mean of an outcome (a grade, a cost, a loss) had it chosen. With th
 Propensities are recorded, so IPS and DR are right whatever the model is; the model takes noise away.
 It is fitted on other queries than those that it is asked about (cross-fitting).
 
-A query that was not explored (propensity 1) tells of its own tier only. A policy that would go
-elsewhere there has no *support*; where that is more than `UNSUPPORTED` of the queries, or where the
+A query that was not explored (propensity 1) tells of its own tier only: policies are to be *held* there,
+as pins hold them, and what they would have moved is no part of a log (`LogBook.telling`). Where the
 weights leave fewer than `FEWEST` queries' worth of evidence, no figure is given.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
-from evaluation.arrays import Floats, Ints
+from evaluation.arrays import Floats, Ints, Truths
 from evaluation.faults import EvaluationError
 from evaluation.folds import folds_of
 from evaluation.resample import DRAWS, Interval, interval, redraw_mean
 
-UNSUPPORTED: Final = 0.02
-"""More queries than this share without support, and the estimate would be of another question."""
-
 FEWEST: Final = 50.0
-"""The least effective sample size, ``(Σw)² / Σw²`` (Kish 1965), for which an interval is worth printing."""
+"""The least effective sample size, ``(Σw)² / Σw²`` over the texts (Kish 1965), for which an interval is worth
+printing."""
 
 _FREE: Final = 1.0 - 1e-9
 
 
 class NoSupport(EvaluationError):
     """The log cannot tell what the policy would have come to; the message says why and what would mend it."""
+
+
+def numbered(texts: Sequence[str]) -> Ints:
+    """The number of each text, from 0; the same for the same, shape (n,)."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(text, len(numbers)) for text in texts], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +57,20 @@ class Log:
     """Of the chosen tier, in (0, 1], shape (n,)."""
     features: Floats = field(repr=False)
     """For the outcome model, shape (n, any)."""
+    texts: Ints = field(repr=False)
+    """A number for each text, 0 to the number of texts less 1, shape (n,): what is asked again is no new evidence."""
 
     def __len__(self) -> int:
         return len(self.chosen)
 
     @property
-    def explored(self) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
+    def explored(self) -> Truths:
         """Whether another tier could have been chosen, shape (n,)."""
         return self.propensity < _FREE
 
-    def pick(self, places: Ints) -> "Log":
-        """The rows at ``places``."""
-        return Log(self.tiers, self.chosen[places], self.propensity[places], self.features[places])
+    def by_text(self, values: Floats) -> Floats:
+        """The sum of ``values`` for each text, shape (texts,)."""
+        return np.bincount(self.texts, values).astype(np.float64)
 
     def always(self, tier: int) -> Floats:
         """The policy that sends everything to ``tier`` that may go elsewhere than it went; shape (n, K)."""
@@ -81,15 +87,13 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A policy's value by the three estimators, with 95 % bootstrap intervals over the queries."""
+    """A policy's value by the three estimators, with 95 % bootstrap intervals over the texts."""
 
     ips: float
     snips: float
     dr: float
     intervals: Mapping[str, Interval | None] = field(repr=False)
     effective_n: float
-    unsupported: int
-    """Queries that the policy would have sent where the log cannot follow; they are left out."""
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -97,7 +101,6 @@ class Value:
             **{name: round(float(getattr(self, name)), 6) for name in ("ips", "snips", "dr")},
             "intervals": {name: None if own is None else own.as_list() for name, own in self.intervals.items()},
             "effective_n": round(self.effective_n, 1),
-            "unsupported": self.unsupported,
         }
 
 
@@ -130,27 +133,24 @@ def value(
     log: Log, policy: Floats, outcome: Floats, *, model: Floats | None = None, seed: int = 0, draws: int = DRAWS
 ) -> Value:
     """The value of ``policy`` (shape (n, K), rows sum to 1) for ``outcome`` (shape (n,)). Raises NoSupport."""
-    kept, unsupported = supported(log, policy)
-    own, pi, y = log.pick(kept), policy[kept], outcome[kept]
-    q = outcome_model(own, y, seed=seed) if model is None else model[kept]
-    w = _weights(own, pi)
-    effective_n = float(w.sum() ** 2 / max((w * w).sum(), 1e-12))
+    q = outcome_model(log, outcome, seed=seed) if model is None else model
+    w = _weights(log, policy)
+    effective_n = _effective_n(log.by_text(w))
     if effective_n < FEWEST:
         raise NoSupport(
             f"the log holds the worth of {effective_n:.0f} queries for this policy, {FEWEST:.0f} are the least: "
             "raise router.exploration, or label more"
         )
-    terms = {"ips": w * y, "dr": _robust(own, pi, y, q, w)}
-    ones = np.ones(len(own))
-    ratios = {"ips": (terms["ips"], ones), "dr": (terms["dr"], ones), "snips": (terms["ips"], w)}
-    drawn = {name: redraw_mean(_ratio(*ratio), len(own), seed=seed, draws=draws) for name, ratio in ratios.items()}
+    terms = {"ips": w * outcome, "dr": _robust(log, policy, outcome, q, w)}
+    ips, dr, rows = (log.by_text(each) for each in (terms["ips"], terms["dr"], np.ones(len(log))))
+    ratios = {"ips": (ips, rows), "dr": (dr, rows), "snips": (ips, log.by_text(w))}
+    drawn = {name: redraw_mean(_ratio(*ratio), len(rows), seed=seed, draws=draws) for name, ratio in ratios.items()}
     return Value(
         ips=float(terms["ips"].mean()),
         snips=float(terms["ips"].sum() / w.sum()),
         dr=float(terms["dr"].mean()),
         intervals={name: interval(told) for name, told in drawn.items()},
         effective_n=effective_n,
-        unsupported=unsupported,
     )
 
 
@@ -158,26 +158,21 @@ def gains(log: Log, better: Floats, worse: Floats, outcome: Floats, *, seed: int
     """For each query how much less of ``outcome`` (a loss) ``better`` has than ``worse``, by DR; shape (n,).
 
     Their mean estimates the difference, and as both are told by the same queries, what they have in common falls out.
-    Raises NoSupport.
     """
-    supported(log, better)
-    supported(log, worse)
     q = outcome_model(log, outcome, seed=seed)
     return _robust(log, worse, outcome, q, _weights(log, worse)) - _robust(
         log, better, outcome, q, _weights(log, better)
     )
 
 
-def supported(log: Log, policy: Floats) -> tuple[Ints, int]:
-    """The places where the log can follow ``policy``, and how many it cannot. Raises NoSupport on too many."""
-    stays = policy[np.arange(len(log)), log.chosen] > _FREE
-    lost = ~(log.explored | stays)
-    if lost.mean() > UNSUPPORTED:
-        raise NoSupport(
-            f"{lost.mean():.0%} of the queries were not explored and would have gone elsewhere: what would have come "
-            "of them is not in the log. Set router.exploration in the fleet, and run more"
-        )
-    return np.flatnonzero(~lost).astype(np.int64), int(lost.sum())
+def evidence(log: Log, better: Floats, worse: Floats) -> float:
+    """How many queries' worth the log knows of either policy where the two differ: the effective n of the lesser."""
+    differ = (better != worse).any(axis=1)
+    return min(_effective_n(log.by_text(_weights(log, policy) * differ)) for policy in (better, worse))
+
+
+def _effective_n(weights: Floats) -> float:
+    return float(weights.sum() ** 2 / max((weights * weights).sum(), 1e-12))
 
 
 def _ratio(above: Floats, below: Floats) -> Callable[[Floats], Floats]:

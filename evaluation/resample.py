@@ -14,6 +14,7 @@ from evaluation.curve import areas, thresholds
 
 DRAWS = 1000
 _AT_ONCE = 50
+_TINY = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,29 @@ def mean_of(values: Floats) -> Callable[[Floats], Floats]:
         return told
 
     return mean
+
+
+def low_bound(above: Floats, below: Floats, *, seed: int, draws: int = DRAWS) -> float:
+    """What ``sum(above) / sum(below)`` is at least, with 95 % confidence: by the bootstrap-t.
+
+    The bootstrap's percentiles promise too much where a few weights are large, as those of rare draws are: of
+    differences that were none, they called up to 9 % better where this does 5 % (Hall 1988; Efron & Tibshirani,
+    An Introduction to the Bootstrap, 1993, chapter 12). Both of shape (n,).
+    """
+
+    def figures(counts: Floats) -> tuple[Floats, Floats]:
+        total = counts @ below
+        ratio = (counts @ above) / total
+        squares = counts @ above**2 - 2 * ratio * (counts @ (above * below)) + ratio**2 * (counts @ below**2)
+        return ratio, np.sqrt(np.maximum(squares, 0.0)) / total
+
+    def studentized(counts: Floats) -> Floats:
+        ratio, spread = figures(counts)
+        t: Floats = (ratio - told) / np.maximum(spread, _TINY)
+        return t
+
+    (told,), (spread,) = figures(np.ones((1, len(above))))
+    return float(told - spread * np.percentile(redraw_mean(studentized, len(above), seed=seed, draws=draws), 95.0))
 
 
 def _counts(n: int, *, seed: int, draws: int) -> Iterator[Floats]:

@@ -78,18 +78,22 @@ def within_share(
     """``decisions`` for ``queries``, the least hard lowered until they are expected to cost ``share_usd`` together.
 
     Pinned queries, and those at a tier beside the ladder, stay where they are. Once one is lowered, all of them count
-    as not explored: which of the draws are left depends on what was drawn.
+    as not explored; else those of which another draw would have had one lowered. Otherwise the log would hold the
+    cheap draws of a budget that is nearly too small without the dear ones.
     """
     ground = Ground(fleet)
     cases = [ground.survey(query) for query in queries]
     candidates = [_candidate(case, one, ground) for case, one in zip(cases, decisions, strict=True)]
     places = degrade(candidates, share_usd=share_usd, unspent_usd=unspent_usd)
-    if any(places):
-        decisions = [one._replace(propensity=1.0) for one in decisions]
+    expected = sum(candidate.rungs[place].expected_usd for candidate, place in zip(candidates, places, strict=True))
+    spare_usd = -math.inf if any(places) else share_usd - expected
     kept = zip(cases, decisions, candidates, places, strict=True)
     return Thrift(
-        tuple(_lowered(case, one, candidate.rungs[place], ground) for case, one, candidate, place in kept),
-        sum(candidate.rungs[place].expected_usd for candidate, place in zip(candidates, places, strict=True)),
+        tuple(
+            _lowered(case, _fairly_drawn(case, one, ground, spare_usd, unspent_usd), candidate.rungs[place], ground)
+            for case, one, candidate, place in kept
+        ),
+        expected,
     )
 
 
@@ -117,15 +121,29 @@ def _rungs(case: Case, tier: str, ground: Ground) -> tuple[Rung, ...]:
     names = reversed(ladder[: ladder.index(tier) + 1]) if tier in ladder else (tier,)
     found: list[Rung] = []
     for name in names:
-        model = serving(case, name, ground)
-        if model is None:
+        rung = _rung(case, name, ground)
+        if rung is None:
             if name == tier:  # it fits nowhere: there is nothing to reckon with
                 found.append(Rung(name, 0.0, 0.0))
             continue
-        rung = Rung(name, expected_usd(case, model), reserved_usd(case, model))
         if not found or rung.expected_usd < found[-1].expected_usd:
             found.append(rung)
     return tuple(found)
+
+
+def _rung(case: Case, tier: str, ground: Ground) -> Rung | None:
+    model = serving(case, tier, ground)
+    return None if model is None else Rung(tier, expected_usd(case, model), reserved_usd(case, model))
+
+
+def _fairly_drawn(case: Case, decision: Decision, ground: Ground, spare_usd: float, unspent_usd: float) -> Decision:
+    """``decision``, which counts as explored only if no other draw would have had it, or another, lowered."""
+    if decision.propensity == 1.0:
+        return decision
+    draws = {rung.tier: rung for tier in ground.ladder if (rung := _rung(case, tier, ground)) is not None}
+    bound_usd = draws[decision.tier].expected_usd + spare_usd
+    fair = all(one.expected_usd <= bound_usd and one.reserved_usd <= unspent_usd for one in draws.values())
+    return decision if fair else decision._replace(propensity=1.0)
 
 
 def _first_payable(candidate: Candidate, unspent_usd: float) -> int:

@@ -1,7 +1,9 @@
 -- Answered queries whose answer is labelled, in order of id after :after: what was chosen, how likely, what came of it.
--- Left out is what the budget lowered before the chosen tier was asked: nothing is known of that tier's answer.
+-- Left out is what the budget lowered before the chosen tier was asked: nothing is known of that tier's answer. In a
+-- :strained batch nothing counts as explored (see strained_batches).
 -- What was asked because it was doubtful counts only with :all_labels: it is no sample of the log.
-SELECT q.id, p.body, p.options, d.tier AS chosen, d.propensity, a.tier AS stood,
+SELECT q.id, p.body, p.options, d.tier AS chosen, a.tier AS stood,
+       CASE WHEN q.batch_id = ANY(:strained) THEN 1 ELSE d.propensity END AS propensity,
        own.grade AS chosen_grade, final.grade,
        coalesce((SELECT sum(coalesce(c.cost_usd, c.reserved_usd)) FROM calls AS c
                  WHERE c.query_id = q.id AND c.purpose <> 'route'), 0) AS cost_usd

@@ -1,6 +1,7 @@
 -- How the routing of a batch came out, by who decided, the tier, and the confidence in tenths.
 -- A query that was resumed counts by its last decision. `stood`: answered where it went first, the judge content.
--- Weights are those of inverse propensity, over the decisions that chance had a part in.
+-- Weights are those of inverse propensity, over the decisions that chance had a part in; none where a budget lowered some,
+-- which takes the dear draws rather than the cheap ones.
 WITH routed AS (
     SELECT DISTINCT ON (d.query_id) d.query_id, d.router, d.tier, d.confidence, d.propensity, d.detail
     FROM decisions AS d
@@ -25,6 +26,7 @@ ended AS (
            CASE WHEN r.confidence IS NOT NULL
                 THEN least(greatest(floor(r.confidence * 10), 0), 9)::integer END AS tenth,
            q.state = 'done' AS answered, q.escalations > 0 AS escalated, q.finished_at IS NULL AS open,
+           r.propensity < 1 AND NOT EXISTS (SELECT FROM lowered) AS drawn,
            q.state = 'done' AND q.escalations = 0 AND a.accepted AND a.tier = r.tier AS stood,
            q.state = 'done' AND NOT a.accepted AS doubtful, a.tier AS answer_tier,
            coalesce(s.usd, 0) AS usd
@@ -38,7 +40,7 @@ SELECT stage, tier, version, tenth, answer_tier, count(*) AS queries,
        count(*) FILTER (WHERE answered) AS answered, count(*) FILTER (WHERE escalated) AS escalated,
        count(*) FILTER (WHERE stood) AS stood, count(*) FILTER (WHERE doubtful) AS doubtful,
        count(*) FILTER (WHERE open) AS open, sum(usd)::double precision AS cost_usd,
-       coalesce(sum(1 / propensity) FILTER (WHERE propensity < 1 AND stage <> 'budget'), 0)::double precision AS weight,
-       coalesce(sum(1 / propensity) FILTER (WHERE propensity < 1 AND stage <> 'budget' AND stood), 0)::double precision AS stood_weight
+       coalesce(sum(1 / propensity) FILTER (WHERE drawn), 0)::double precision AS weight,
+       coalesce(sum(1 / propensity) FILTER (WHERE drawn AND stood), 0)::double precision AS stood_weight
 FROM ended
 GROUP BY stage, tier, version, tenth, answer_tier

@@ -1,9 +1,10 @@
 -- Candidates beside the live router: how often each sent a query where, and how right the live answer was.
+-- What chance sent somewhere is left out: it is no word of the live router.
 SELECT s.router, d.tier AS live, s.tier AS shadow, count(*) AS queries, count(l.grade) AS labelled,
        avg(l.grade) AS grade
 FROM shadows AS s
 JOIN LATERAL (
-    SELECT tier FROM decisions WHERE query_id = s.query_id AND kind = 'route' ORDER BY id DESC LIMIT 1
+    SELECT tier, router FROM decisions WHERE query_id = s.query_id AND kind = 'route' ORDER BY id DESC LIMIT 1
 ) AS d ON true
 LEFT JOIN answers AS a ON a.query_id = s.query_id
 LEFT JOIN LATERAL (
@@ -11,7 +12,8 @@ LEFT JOIN LATERAL (
     WHERE query_id = s.query_id AND tier = a.tier AND source <> 'web-uncertain'
     ORDER BY id DESC LIMIT 1
 ) AS l ON true
-WHERE (CAST(:router AS text) IS NULL OR s.router = :router)
+WHERE d.router <> 'exploration'
+  AND (CAST(:router AS text) IS NULL OR s.router = :router)
   AND (CAST(:batch_id AS bigint) IS NULL OR s.batch_id = :batch_id)
 GROUP BY 1, 2, 3
 ORDER BY 1, 2, 3

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evaluation.arrays import Floats, Ints
+from evaluation.arrays import Floats, Ints, Truths
 from evaluation.faults import EvaluationError
-from evaluation.off_policy import Log, NoSupport, value
+from evaluation.off_policy import Log, NoSupport, numbered, value
 from routing.fleet import Fleet
 from routing.query import Query
+from routing.survey import Ground
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class LogBook:
     well: Floats = field(repr=False)
     """How well the chosen tier answered by itself: its own grade; 0 where it was rejected and nobody graded it."""
     cost_usd: Floats = field(repr=False)
+    bound: Truths = field(repr=False)
+    """Whether no policy would have moved it: it is pinned, or fits one tier only."""
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -60,7 +63,26 @@ class LogBook:
             self.grade[places],
             self.well[places],
             self.cost_usd[places],
+            self.bound[places],
         )
+
+    @property
+    def explored(self) -> "LogBook":
+        """The rows that chance had a part in."""
+        return self.pick(np.flatnonzero(self.propensity < 1.0).astype(np.int64))
+
+    def telling(self) -> "LogBook":
+        """The rows that tell of any policy: explored, or bound to where they went. Raises NoSupport without the former.
+
+        What went its way without either, by a fleet that did not explore or by a budget, tells of that way alone.
+        """
+        explored = self.propensity < 1.0
+        if not explored.any():
+            raise NoSupport(
+                f"none of the {len(self):,} labelled queries was explored: what would have come of them at another "
+                "tier is not in the log. Set router.exploration in the fleet, run and label more"
+            )
+        return self.pick(np.flatnonzero(explored | self.bound).astype(np.int64))
 
     def log(self, features: Floats | None = None) -> Log:
         """For off-policy estimates. ``features``, shape (n, any), join the queries' lengths in the outcome model."""
@@ -70,15 +92,17 @@ class LogBook:
             self.chosen,
             self.propensity,
             lengths if features is None else np.hstack([lengths, features]),
+            numbered([query.text for query in self.queries]),
         )
 
     def loss(self, *, quality_weight: float) -> Floats:
         """``cost + λ · (1 − grade)`` of each query, the cost in calls to the top tier: the unit of `routing.loss`.
 
-        What a call to the top tier costs is estimated from this log. Raises NoSupport where it cannot be.
+        What a call to the top tier costs is estimated from what was explored. Raises NoSupport where it cannot be.
         """
-        log = self.log()
-        top_usd = value(log, log.always(len(self.tiers) - 1), self.cost_usd, draws=20).snips
+        book = self.explored
+        log = book.log()
+        top_usd = value(log, log.always(len(self.tiers) - 1), book.cost_usd, draws=20).snips
         if top_usd <= 0:
             raise NoSupport("the top tier costs nothing here, so a cost has no unit: give its models a price")
         return self.cost_usd / top_usd + quality_weight * (1.0 - self.grade)
@@ -100,7 +124,13 @@ def log_book(rows: Sequence[Logged], fleet: Fleet) -> LogBook:
         np.array([row.grade for row in kept]),
         np.array([_well(row) for row in kept]),
         np.array([row.cost_usd for row in kept]),
+        _bound([row.query for row in kept], Ground(fleet)),
     )
+
+
+def _bound(queries: Sequence[Query], ground: Ground) -> Truths:
+    cases = [ground.survey(query) for query in queries]
+    return np.array([case.pin is not None or len(case.room.keys() & set(ground.ladder)) < 2 for case in cases])
 
 
 def _well(row: Logged) -> float:

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from cli.failure import Code, Stop
 from cli.main import app
+from cli.router_registry import promote
+from evaluation.faults import RegistryError
 from settings import ROOT
 from tests.conftest import Databases
 from tests.unit.evaluation.made_up import label_lines, outcome_lines, written
@@ -33,13 +35,16 @@ def folder(databases: Databases, template_database: str, tmp_path_factory: pytes
     databases.drop(name)
 
 
-def _run(folder: Path, *arguments: str) -> Result:
-    env = {
+def _environ(folder: Path) -> dict[str, str]:
+    return {
         "POINTSMAN_HOME": str(folder / "home"),
         "DATABASE_URL": (folder / "address").read_text(),
         "BROKER_URL": "redis://127.0.0.1:1",  # named, so that none is started; nobody asks it
     }
-    return CliRunner(env=env).invoke(app, list(arguments), catch_exceptions=True)
+
+
+def _run(folder: Path, *arguments: str) -> Result:
+    return CliRunner(env=_environ(folder)).invoke(app, list(arguments), catch_exceptions=True)
 
 
 def _json(folder: Path, *arguments: str) -> Any:
@@ -131,6 +136,17 @@ def test_routers_are_listed_promoted_and_rolled_back(folder: Path) -> None:
     (undone,) = _json(folder, "routers", "list")["history"]
     assert undone["undone_by"]
     assert "there are: default, v1" in _refused(folder, "routers", "promote", "v9")
+
+
+def test_what_was_examined_against_another_router_than_serves_is_not_promoted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _json(folder, "routers", "list")["promoted"]
+    for name, told in _environ(folder).items():
+        monkeypatch.setenv(name, told)
+    with pytest.raises(RegistryError, match=f"{before} was promoted while v1 was examined against another"):
+        promote("v1", over="0" * 64)
+    assert _json(folder, "routers", "list")["promoted"] == before
 
 
 def test_what_is_asked_wrongly_is_refused_with_the_mend(folder: Path) -> None:

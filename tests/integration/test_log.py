@@ -95,7 +95,13 @@ def test_the_log_is_told_by_who_decided(evaluate: Callable[..., Any]) -> None:
     assert report["answered_by"] == {"small": 2, "large": 2}
     assert report["cost"]["usd"] == pytest.approx(0.018)
     assert ("classifier", 0.7) in {(own["stage"], own["from"]) for own in report["confidence"]}
-    assert report["explored"] == {"small": {"stands": 0.0, "weight": 1.1}}
+
+
+def test_explored_are_draws_that_no_budget_picked_among(evaluate: Callable[..., Any], database_url: str) -> None:
+    assert evaluate("--from-log")["explored"] is None, "a budget lowered the proof"
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("DELETE FROM decisions WHERE kind = 'budget'")
+    assert evaluate("--from-log")["explored"] == {"small": {"stands": 0.0, "weight": 1.1}}
 
 
 def test_the_judge_is_held_against_the_answer_that_was_taken(evaluate: Callable[..., Any]) -> None:
@@ -134,7 +140,8 @@ def test_what_the_budget_lowered_is_no_word_of_the_router(evaluate: Callable[...
             " (1, 13, 2, 'route', 'advance', 'route', 'large', 'ready', 'large', 'exploration', 0.9, 0.1, '{}'),"
             " (1, 13, 3, 'budget', 'advance', 'large', 'small', 'ready', 'large', 'budget', NULL, NULL, '{}');"
             "INSERT INTO labels (query_id, batch_id, tier, grade, source, said_by) VALUES"
-            " (11, 1, 'small', 0, 'command', 'ann'), (13, 1, 'small', 1, 'command', 'ann')"
+            " (11, 1, 'small', 0, 'command', 'ann'), (12, 1, 'large', 1, 'command', 'ann'),"
+            " (13, 1, 'small', 1, 'command', 'ann')"
         )
     report = evaluate("--from-log")
     assert {stage: own["queries"] for stage, own in report["stages"].items()} == {
@@ -143,17 +150,18 @@ def test_what_the_budget_lowered_is_no_word_of_the_router(evaluate: Callable[...
         "classifier": 1,
         "budget": 2,
     }
-    assert report["labels"]["stages"].keys() == {"budget"}
-    assert report["explored"].keys() == {"small"}, "large was drawn, but never asked"
+    assert report["labels"]["stages"].keys() == {"budget", "classifier"}
+    assert report["explored"] is None, "what was drawn and is left are the cheap ones"
 
-    async def chosen() -> dict[int, str]:
+    async def chosen() -> dict[int, tuple[str, float]]:
         engine = make_engine(database_url)
         try:
-            return {row.id: row.chosen async for row in labelled_log(engine, batch_ids=None)}
+            return {row.id: (row.chosen, row.propensity) async for row in labelled_log(engine, batch_ids=None)}
         finally:
             await engine.dispose()
 
-    assert asyncio.run(chosen()) == {11: "small"}, "of what large would have answered to the proof nothing is known"
+    # Of what large would have answered to the proof nothing is known.
+    assert asyncio.run(chosen()) == {11: ("small", 1.0), 12: ("small", 1.0)}
 
 
 def test_another_router_decides_the_logged_queries_anew(evaluate: Callable[..., Any]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -75,6 +76,24 @@ def test_a_shadow_is_logged_beside_the_live_router_and_spends_nothing(
             kinds = "SELECT DISTINCT kind FROM decisions WHERE batch_id = :id"
             assert set(await bench.rows(kinds, id=shadowed.id)) <= set(await bench.rows(kinds, id=alone.id))
             assert not await bench.rows("SELECT 1 FROM calls WHERE purpose = 'route'")
+
+    on_bench(story)
+
+
+def test_a_shadow_like_the_live_router_agrees_with_it_whatever_is_explored(
+    on_bench: OnBench, simulator: SimulatorProcess
+) -> None:
+    async def story(bench: Bench) -> None:
+        fleet = simulated_fleet(simulator.url)
+        router = replace(fleet.router, stages=("gate", "classifier"), exploration=0.5)
+        async with station_of(bench, replace(fleet, router=router)) as station:
+            station.trained = Trained(predictor=Upwards(), shadow=Upwards())
+            batch = await _answered(station, "alike")
+            explored = await bench.rows("SELECT 1 FROM decisions WHERE router = 'exploration'")
+            assert explored
+            rows = await beside(bench.engine, router="upwards", batch_id=batch.id)
+            assert sum(row.queries for row in rows) == QUERIES - len(explored)
+            assert all(row.live == row.shadow for row in rows)
 
     on_bench(story)
 

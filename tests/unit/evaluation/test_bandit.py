@@ -22,7 +22,7 @@ def logged(n: int = N, *, large: float = 0.5) -> LogBook:
     own = right[np.arange(n), chosen]
     queries = tuple(Query(text=line["query"]) for line in lines)
     propensity = np.where(chosen == 1, large, 1.0 - large)
-    return LogBook(TIERS, queries, chosen, propensity, own, own, np.full(n, 1e-3))
+    return LogBook(TIERS, queries, chosen, propensity, own, own, np.full(n, 1e-3), np.zeros(n, dtype=np.bool_))
 
 
 @pytest.fixture(scope="module")

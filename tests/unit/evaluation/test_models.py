@@ -89,6 +89,13 @@ def test_a_tier_that_always_answers_well_is_likely_to_do_so_again() -> None:
     assert np.all(linear(sparse.csr_matrix(np.eye(5))) == 4.0)
 
 
+@pytest.mark.parametrize("grade", [0.2, 0.5, 0.8])
+def test_a_tier_that_always_earns_the_same_grade_is_likely_to_do_so_again(grade: float) -> None:
+    rows = sparse.csr_matrix(np.tile(np.eye(5), (100, 1)))
+    told = fit_log_odds(rows, np.full((500, 1), grade), c=1.0)(rows)
+    assert 1 / (1 + np.exp(-told)) == pytest.approx(np.full((500, 1), grade), abs=0.02)
+
+
 def test_tokens_tell_numbers_by_their_length_and_keep_punctuation_and_lines() -> None:
     assert tokens_of("Add 12, 7\nand 123456!") == ["add", "#2", ",", "#1", "\n", "and", "#5", "!"]
 

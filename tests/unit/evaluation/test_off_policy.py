@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.off_policy import Log, NoSupport, gains, outcome_model, supported, value
+from evaluation.off_policy import Log, NoSupport, evidence, gains, numbered, outcome_model, value
 
 TIERS = ("small", "medium", "large")
 
@@ -22,7 +22,7 @@ class World:
         explores = random.random(n) < exploration
         chosen = np.where(explores, random.integers(0, 3, n), favourite)
         propensity = np.where(chosen == favourite, 1 - exploration + exploration / 3, exploration / 3)
-        self.log = Log(TIERS, chosen, propensity, np.column_stack([hardness + random.normal(0, 0.05, n)]))
+        self.log = Log(TIERS, chosen, propensity, hardness[:, None] + random.normal(0, 0.05, (n, 1)), np.arange(n))
         self.seen = self.right[np.arange(n), chosen]
         self.candidate = np.eye(3)[np.where(hardness > 0.5, 2, 0)]
 
@@ -69,27 +69,22 @@ def test_a_wrong_model_does_not_mislead() -> None:
 
 
 def test_the_policy_that_ran_is_worth_what_was_seen() -> None:
-    log = Log(TIERS, np.zeros(200, np.int64), np.ones(200), np.zeros((200, 1)))
+    log = Log(TIERS, np.zeros(200, np.int64), np.ones(200), np.zeros((200, 1)), np.arange(200))
     seen = np.r_[np.ones(150), np.zeros(50)]
     own = value(log, log.always(2), seen)
     assert (own.ips, own.snips, own.dr) == pytest.approx((0.75, 0.75, 0.75))
 
 
-def test_what_was_never_explored_cannot_be_told() -> None:
-    log = Log(TIERS, np.zeros(200, np.int64), np.ones(200), np.zeros((200, 1)))
-    with pytest.raises(NoSupport, match="exploration"):
-        value(log, np.tile([0.0, 0.0, 1.0], (200, 1)), np.ones(200))
-
-
-def test_a_few_queries_without_support_are_left_out_and_counted() -> None:
-    world = World(n=1000, seed=3)
-    propensity = world.log.propensity.copy()
-    propensity[:10] = 1.0
-    log = Log(TIERS, world.log.chosen, propensity, world.log.features)
-    policy = np.full((1000, 3), 1 / 3)
-    kept, lost = supported(log, policy)
-    assert (len(kept), lost) == (990, 10)
-    assert value(log, policy, world.seen, draws=50).unsupported == 10
+def test_what_is_asked_again_is_no_new_evidence() -> None:
+    """Each text ten times over: the interval is that of the texts, √10 times as wide as that of the rows."""
+    world = World(n=600, seed=6)
+    again = np.tile(np.arange(600), 10)
+    log = Log(TIERS, world.log.chosen[again], world.log.propensity[again], world.log.features[again], again)
+    once = value(world.log, world.candidate, world.seen)
+    often = value(log, world.candidate[again], world.seen[again])
+    assert often.ips == pytest.approx(once.ips)
+    for method in ("ips", "snips"):
+        assert once.intervals[method] == often.intervals[method]
 
 
 def test_too_little_evidence_gives_no_figure() -> None:
@@ -111,11 +106,24 @@ def test_the_gain_of_the_better_policy_is_that_of_the_truth() -> None:
 @given(st.lists(st.tuples(st.integers(0, 2), st.floats(0.05, 1.0), st.floats(0, 1)), min_size=60, max_size=120))
 def test_the_model_never_tells_more_than_was_seen(rows: list[tuple[int, float, float]]) -> None:
     chosen, propensity, seen = (np.array(column) for column in zip(*rows, strict=True))
-    told = outcome_model(Log(TIERS, chosen.astype(np.int64), propensity, seen[:, None]), seen)
+    told = outcome_model(Log(TIERS, chosen.astype(np.int64), propensity, seen[:, None], np.arange(len(seen))), seen)
     assert np.all(told >= seen.min() - 1e-12)
     assert np.all(told <= seen.max() + 1e-12)
 
 
 def test_a_log_of_one_query_has_a_model_without_a_warning() -> None:
-    one = Log(TIERS, np.array([0]), np.array([0.5]), np.array([[1.0]]))
+    one = Log(TIERS, np.array([0]), np.array([0.5]), np.array([[1.0]]), np.array([0]))
     assert np.all(np.isfinite(outcome_model(one, np.array([1.0]))))
+
+
+def test_evidence_is_of_the_queries_on_which_two_policies_differ() -> None:
+    chosen, ever = np.array([0, 1] * 50), np.eye(2)[np.zeros(100, np.int64)]
+    log = Log(TIERS[:2], chosen, np.full(100, 0.5), np.zeros((100, 1)), np.arange(100))
+    other = ever.copy()
+    other[:20] = [0.0, 1.0]
+    assert evidence(log, other, ever) == pytest.approx(10)
+    assert evidence(log, ever, ever) == 0
+
+
+def test_the_same_texts_have_the_same_number() -> None:
+    assert numbered(["a", "b", "a", "c"]).tolist() == [0, 1, 0, 2]

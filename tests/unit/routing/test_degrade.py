@@ -95,6 +95,19 @@ def test_where_the_budget_lowers_one_of_a_chunk_none_counts_as_explored() -> Non
     assert [one.propensity for one in poor.decisions] == [1.0, 1.0]
 
 
+def test_what_counts_as_explored_does_not_depend_on_what_was_drawn() -> None:
+    query = Query("Explain how tides come about.", max_tokens=500)
+    drawn = [decision(tier, 0.5)._replace(propensity=0.1) for tier in LADDER]
+    costs = [within_share([query], [one], fleet=FLEET, share_usd=1e9).expected_usd for one in drawn]
+    for share_usd, propensity in ((costs[-1] * 0.99, 1.0), (costs[-1], 0.1)):
+        told = [within_share([query], [one], fleet=FLEET, share_usd=share_usd).decisions[0] for one in drawn]
+        assert [one.propensity for one in told] == [propensity] * len(drawn)
+    cramped = [
+        within_share([query], [one], fleet=FLEET, share_usd=1e9, unspent_usd=costs[-1]).decisions[0] for one in drawn
+    ]
+    assert [one.propensity for one in cramped] == [1.0] * len(drawn)
+
+
 def test_a_pinned_query_stays_where_its_user_put_it() -> None:
     query = Query("Explain how tides come about.", pin="large")
     thrift = within_share([query], [decision("large", 0.1)], fleet=FLEET, share_usd=0.0)
