@@ -54,6 +54,7 @@ logged AS (
     SELECT batch_id, id, epoch, kind, move, from_stage, stage, state, tier, router,
            score, confidence, propensity, call_id, reasons, detail
     FROM moved
+    ORDER BY id  -- else they are numbered by the stage that they go to: a sample of the newest would be of one tier
 ),
 results AS (
     SELECT * FROM json_to_recordset(CAST(:results AS json)) AS r (

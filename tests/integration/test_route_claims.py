@@ -148,3 +148,19 @@ def test_what_an_llm_was_asked_about_is_explored_too(on_bench: OnBench, simulato
             }
 
     on_bench(story)
+
+
+def test_decisions_are_numbered_as_their_queries_came(on_bench: OnBench, simulator: SimulatorProcess) -> None:
+    """Whoever compares the first with the newest, as `pointsman drift` does, must not meet them sorted by tier."""
+
+    async def story(bench: Bench) -> None:
+        fleet = simulated_fleet(simulator.url)
+        fleet = replace(fleet, router=replace(fleet.router, exploration=1.0))
+        async with station_of(bench, fleet) as station:
+            ids = await queued(station)
+            await route(ids, station)
+            rows = await bench.rows("SELECT query_id, tier FROM decisions WHERE kind = 'route' ORDER BY id")
+            assert len({row.tier for row in rows}) == 3
+            assert [row.query_id for row in rows] == sorted(ids)
+
+    on_bench(story)
