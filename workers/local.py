@@ -20,7 +20,7 @@ from settings import STACK_FILE, Settings, without_password
 from workers.home import make_home
 from workers.locks import FileLock, holder_note
 from workers.part import Part, PartError, stop_parts
-from workers.ports import NoPort, Ports, free_port
+from workers.ports import NoPort, Ports
 from workers.ready import READY_FILE
 from workers.services import services_up
 
@@ -208,7 +208,7 @@ class LocalStack:
         if not wanted or (self.settings.simulator_url and self._replay is None):
             return
         self._tell("starting the simulator")
-        port = free_port()
+        port = self._ports.any()
         calls = self.settings.home / "logs" / SIMULATOR_CALLS
         calls.unlink(missing_ok=True)
         arguments = ["-m", "simulator", "--host", _LOOPBACK, "--port", str(port)]

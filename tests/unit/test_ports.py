@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -10,14 +11,15 @@ import pytest
 from routing.fleet import Fleet
 from settings import Settings
 from workers.local import LocalStack
-from workers.ports import Ports, free_port
+from workers.ports import Ports
 
 
 @pytest.fixture
 def usual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """A free port, claimed by nobody."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return free_port()
+    with Ports() as ports:
+        return ports.any()
 
 
 def test_the_usual_port_is_claimed_once_although_nobody_listens_yet(usual: int) -> None:
@@ -31,6 +33,17 @@ def test_the_usual_port_is_claimed_once_although_nobody_listens_yet(usual: int) 
 def test_a_port_where_somebody_listens_is_left_alone(usual: int) -> None:
     with socket.create_server(("127.0.0.1", usual)), Ports() as ports:
         assert ports.claim(usual) not in (usual, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a child listen where its parent holds the port")
+def test_a_port_is_given_to_nobody_else_before_its_child_listens_nor_between_two_of_them(usual: int) -> None:
+    with Ports() as ports:
+        for port in (ports.claim(usual), ports.any()):
+            for _ in range(2):
+                with socket.socket() as other, pytest.raises(OSError, match="in use"):
+                    other.bind(("127.0.0.1", port))
+                with socket.create_server(("127.0.0.1", port)) as child:
+                    assert child.getsockname()[1] == port
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may open every file")
