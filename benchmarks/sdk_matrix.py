@@ -30,10 +30,19 @@ VENVS: Final = ROOT / ".venv" / "sdk"
 """Kept from one run to the next; `make clean` removes them."""
 CLIENT: Final = ROOT / "benchmarks" / "sdk_client.py"
 _RUN_S: Final = 300.0
+_IN_TROUBLE: Final = (
+    "from versions: none",
+    "connection broken",
+    "Max retries exceeded",
+    "Read timed out",
+    "HTTP error",
+    "is invalid",
+)
+"""What pip says where an index is away, late, or breaks off a file that it has."""
 
 
 class NoIndex(RuntimeError):
-    """No package index can be reached, so that there is no SDK to run."""
+    """No package index hands it out, so that there is no SDK to run."""
 
 
 def sdk_python(version: str) -> Path:
@@ -46,14 +55,18 @@ def sdk_python(version: str) -> Path:
     # Our pip installs into it: one of its own would take longer to make than the rest.
     venv.create(home, with_pip=False)
     pip = [sys.executable, "-m", "pip", "--python", str(python), "--quiet", "--disable-pip-version-check"]
-    ran = subprocess.run(
-        [*pip, "--retries", "1", "--timeout", "15", "install", "--no-compile", f"openai=={version}"],
-        capture_output=True,
-        text=True,
-        timeout=_RUN_S,
-    )
-    if ran.returncode and any(words in ran.stderr for words in ("from versions: none", "connection broken")):
-        raise NoIndex(f"openai=={version} cannot be installed: no package index can be reached")
+    none = NoIndex(f"openai=={version} cannot be installed: no package index hands it out")
+    try:
+        ran = subprocess.run(
+            [*pip, "--retries", "3", "--timeout", "15", "install", "--no-compile", f"openai=={version}"],
+            capture_output=True,
+            text=True,
+            timeout=_RUN_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise none from None
+    if ran.returncode and any(words in ran.stderr for words in _IN_TROUBLE):
+        raise none
     if ran.returncode:
         raise RuntimeError(ran.stderr[-2000:])
     ready.touch()

@@ -84,12 +84,11 @@ def test_a_key_is_nowhere_in_the_database(served: Served) -> None:
 
 
 def test_a_tenant_beyond_its_rate_is_told_when_to_come_back(served: Served) -> None:
-    with served.client(served.key("slow", requests_per_min=20)) as client:
-        answers = [client.get("/v1/models") for _ in range(4)]
-        assert [answer.status_code for answer in answers[:2]] == [200, 200]
-        refused = answers[-1]
+    with served.client(served.key("slow", requests_per_min=1)) as client:
+        assert client.get("/v1/models").status_code == 200
+        refused = client.get("/v1/models")
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
-        assert 1 <= int(refused.headers["retry-after"]) <= 3
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
     with served.client(served.key("other")) as client:
         assert client.get("/v1/models").status_code == 200
 
