@@ -17,17 +17,13 @@ from typing import Any
 import pytest
 
 from settings import ROOT
+from tests.integration.bench import heed_ctrl_c
 
 EXAMPLES = ROOT / "examples" / "queries.jsonl"
 PROMISED = (
     "batch_id total completed failed escalated calls cost_usd baseline_cost_usd router_cost_usd"
     " wall_s queries_per_s by_tier"
 )
-
-
-def _heed_ctrl_c() -> None:
-    """As in a terminal: what a shell puts into the background is born deaf to SIGINT, and so would be its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Pointsman:
@@ -40,7 +36,7 @@ class Pointsman:
     def start(self, *arguments: str | Path, **streams: Any) -> subprocess.Popen[bytes]:
         """The command, under way."""
         command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
-        return subprocess.Popen(command, env=self.environ, preexec_fn=_heed_ctrl_c, **streams)
+        return subprocess.Popen(command, env=self.environ, preexec_fn=heed_ctrl_c, **streams)
 
     def __call__(self, *arguments: str | Path, code: int = 0) -> str:
         """What the command writes to stdout, having ended with ``code`` and without a traceback."""

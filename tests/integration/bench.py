@@ -1,6 +1,7 @@
 """A ledger on an empty database, and eyes to look into it."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -31,6 +32,11 @@ LEAVE = "SELECT pg_advisory_unlock(1)"
 
 COMMITTING = "SELECT 1 FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'advisory'"
 """Finds one that is in the midst of it."""
+
+
+def heed_ctrl_c() -> None:
+    """In a new child, as in a terminal: what a shell puts into the background is born deaf to SIGINT, with its kin."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Bench:

@@ -12,7 +12,7 @@ import pytest
 
 from db.deposit import LARGE
 from settings import ROOT, Settings
-from tests.integration.bench import COMMITTING, HELD_COMMIT, LEAVE
+from tests.integration.bench import COMMITTING, HELD_COMMIT, LEAVE, heed_ctrl_c
 
 
 @pytest.mark.parametrize("command", ["submit", "run"])
@@ -24,7 +24,8 @@ def test_ctrl_c_during_the_last_commit_tells_the_batch(command: str, settings: S
             connection.execute(sql)
         argv = [sys.executable, "-m", "cli.main", command, str(file), "--json"]
         environ = {**os.environ, **settings.child_environ()}
-        process = subprocess.Popen(argv, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(argv, cwd=ROOT, env=environ, preexec_fn=heed_ctrl_c, **pipes)
         deadline = time.monotonic() + 240
         while connection.execute(COMMITTING).fetchone() is None:
             assert process.poll() is None, process.communicate()
