@@ -79,7 +79,8 @@ def show_routers(entries: Sequence[Registered], history: Sequence[Promotion], se
             plain(entry.name),
             plain(str(data["name"])),
             f"{data['lines']:,}",
-            _num(entry.manifest["metrics"]["classifier"]["apgr"]),
+            # One that learned from the log knows its exam only: of no query are all outcomes known.
+            _num(entry.manifest["metrics"].get("classifier", {}).get("apgr")),
             f"{entry.added_at:%Y-%m-%d %H:%M}",
             plain(entry.added_by),
             entry.digest[:12],

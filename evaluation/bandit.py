@@ -5,6 +5,8 @@ outcomes. For each tier a logistic regression over words learns from the queries
 a missing outcome is the probability that it tells. All that is fitted later sees grades by their means
 only, so this is multiple imputation (Rubin 1987) with endless draws, without the noise of a few: over
 40 explorations of the same 2,000 MMLU questions 37 routers won their exam, with one draw each 33.
+What is filled in is a guess of the words, shrunk towards the mean: calibrated are the router's
+probabilities on what was labelled alone.
 It is sound as far as the choice depended on the query alone, which exploration ensures; answers of
 dearer tiers after an escalation are not used, since those queries are the ones that a cheaper tier
 had failed.
@@ -44,7 +46,8 @@ def train_from_log(
         )
     labels = filled(book)
     texts = [query.text for query in book.queries]
-    fitted = fit_classifier(texts, labels, tiers=book.tiers, seed=seed, progress=progress)
+    known = np.arange(len(book.tiers)) == book.chosen[:, None]
+    fitted = fit_classifier(texts, labels, tiers=book.tiers, known=known, seed=seed, progress=progress)
     manifest: dict[str, Any] = {
         "name": name,
         "created_at": None if now is None else now.isoformat(timespec="seconds"),

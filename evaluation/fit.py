@@ -14,7 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from evaluation.answer_shape import answer_shape
-from evaluation.arrays import Floats, Ints, Places
+from evaluation.arrays import Floats, Ints, Places, Truths
 from evaluation.calibration import Calibrator, fit_calibrator
 from evaluation.classifier import Classifier, Domains, averaged, domain_means
 from evaluation.folds import folds_of
@@ -61,12 +61,14 @@ def fit_classifier(
     *,
     tiers: tuple[str, ...],
     domains: Sequence[str] | None = None,
+    known: Truths | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Fitted[Classifier]:
     """A classifier of ``texts``; ``labels`` says how well each tier did, 0 to 1, shape (n, tiers).
 
-    ``held_out`` has the calibrated probabilities, shape (n, tiers).
+    Where ``known`` (of the same shape; None: all) is false, a label is a guess: learned from, and no measure of what
+    the classifier tells. ``held_out`` has the calibrated probabilities, shape (n, tiers).
     """
     tell = progress or _silent
     tokens = [tokens_of(text) for text in texts]
@@ -91,7 +93,11 @@ def fit_classifier(
     words = _fit_words(tokens, labels, named)
     forest = _grow(seen, labels, seed=seed)
     tell("calibrating", len(folds) + 2, steps)
-    calibrators = tuple(fit_calibrator(scores[:, tier], labels[:, tier], seed=seed) for tier in range(len(tiers)))
+    sure = np.ones_like(labels, dtype=np.bool_) if known is None else known
+    calibrators = tuple(
+        fit_calibrator(scores[sure[:, tier], tier], labels[sure[:, tier], tier], seed=seed)
+        for tier in range(len(tiers))
+    )
     told = np.column_stack([_cross_calibrated(scores[:, t], labels[:, t], folds) for t in range(len(tiers))])
     tell("calibrating", steps, steps)
     return Fitted(Classifier(tiers, words.vocabulary, words.linear, words.domains, forest, calibrators), told)

@@ -1,6 +1,7 @@
 """``pointsman train``, ``evaluate``, ``calibrate`` and ``routers`` as a user types them."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ from typer.testing import CliRunner
 
 from cli.failure import Code, Stop
 from cli.main import app
-from cli.router_registry import promote
+from cli.router_registry import promote, register
+from evaluation.artefact import save
+from evaluation.bandit import train_from_log
 from evaluation.faults import RegistryError
 from settings import ROOT
 from tests.conftest import Databases
-from tests.unit.evaluation.made_up import label_lines, outcome_lines, written
+from tests.unit.evaluation.made_up import label_lines, logged, outcome_lines, written
 
 
 @pytest.fixture(scope="module")
@@ -191,3 +194,16 @@ def test_training_does_not_begin_where_its_folder_cannot_be_made(folder: Path) -
     (folder / "file").write_text("")
     done = _run(folder, "train", str(folder / "dev.jsonl"), "--out", str(folder / "file"))
     assert isinstance(done.exception, OSError)
+
+
+def test_a_router_that_learned_from_the_log_is_listed_as_any_other(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, told in _environ(folder).items():
+        monkeypatch.setenv(name, told)
+    save(train_from_log(logged(400), name="learned"), tmp_path)
+    register(tmp_path)
+    done = _run(folder, "routers", "list")
+    assert done.exit_code == 0, done.exception
+    assert re.search(r"learned +routing log +400 +– ", done.stdout)
+    assert _json(folder, "evaluate", str(folder / "held-out.jsonl"), "--router", "learned")["n"] == 120

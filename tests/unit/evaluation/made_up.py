@@ -5,6 +5,11 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from evaluation.log.book import LogBook
+from routing.query import Query
+
 EASY = ("name", "list", "what", "colour", "city", "greet", "count")
 HARD = ("prove", "derive", "theorem", "integral", "manifold", "lemma", "axiom")
 FILLER = ("the", "of", "a", "and", "in", "for", "with", "about")
@@ -42,6 +47,18 @@ def outcome_lines(n: int, *, seed: int = 0, shuffled: bool = False) -> list[dict
 def _answer(total: int, *, right: bool) -> str:
     said = total * 3 if right else total * 3 + 7
     return f"It is 3 x {total} = <<3*{total}={said}>>{said}.\n#### {said}"
+
+
+def logged(n: int, *, large: float = 0.5) -> LogBook:
+    """Of each query one tier by chance was asked, the large one with that probability."""
+    tiers = ("small", "large")
+    lines = outcome_lines(n, seed=3)
+    chosen = (np.random.default_rng(4).random(n) < large).astype(np.int64)
+    right = np.array([[float(line["outcomes"][tier]["correct"]) for tier in tiers] for line in lines])
+    own = right[np.arange(n), chosen]
+    queries = tuple(Query(text=line["query"]) for line in lines)
+    propensity = np.where(chosen == 1, large, 1.0 - large)
+    return LogBook(tiers, queries, chosen, propensity, own, own, np.full(n, 1e-3), np.zeros(n, dtype=np.bool_))
 
 
 def label_lines(n: int, *, seed: int = 0) -> list[dict[str, Any]]:

@@ -7,27 +7,14 @@ from evaluation.bandit import filled, train_from_log
 from evaluation.classifier import Classifier
 from evaluation.faults import EvaluationError
 from evaluation.log.book import LogBook
-from routing.query import Query
-from tests.unit.evaluation.made_up import outcome_lines
+from tests.unit.evaluation.made_up import logged, outcome_lines
 
-TIERS = ("small", "large")
 N = 400
-
-
-def logged(n: int = N, *, large: float = 0.5) -> LogBook:
-    """Of each query one tier by chance was asked, the large one with that probability."""
-    lines = outcome_lines(n, seed=3)
-    chosen = (np.random.default_rng(4).random(n) < large).astype(np.int64)
-    right = np.array([[float(line["outcomes"][tier]["correct"]) for tier in TIERS] for line in lines])
-    own = right[np.arange(n), chosen]
-    queries = tuple(Query(text=line["query"]) for line in lines)
-    propensity = np.where(chosen == 1, large, 1.0 - large)
-    return LogBook(TIERS, queries, chosen, propensity, own, own, np.full(n, 1e-3), np.zeros(n, dtype=np.bool_))
 
 
 @pytest.fixture(scope="module")
 def book() -> LogBook:
-    return logged()
+    return logged(N)
 
 
 def test_what_was_asked_stays_as_it_was_labelled(book: LogBook) -> None:
@@ -51,7 +38,10 @@ def test_a_router_from_half_of_the_outcomes_knows_the_hard_ones(book: LogBook) -
     unseen = outcome_lines(200, seed=9)
     small = model([line["query"] for line in unseen])[:, 0]
     hard = np.array([line["domain"] == "maths" for line in unseen])
-    assert small[hard].mean() < 0.4 < 0.7 < small[~hard].mean()
+    # It answers 20 and 95 % of them well. What is filled in is shrunk towards the mean: held against that, the
+    # probabilities would be 26 and 86 %.
+    assert small[hard].mean() == pytest.approx(0.2, abs=0.06)
+    assert small[~hard].mean() == pytest.approx(0.95, abs=0.04)
 
 
 def test_the_same_log_makes_the_same_router(book: LogBook) -> None:
@@ -62,4 +52,4 @@ def test_the_same_log_makes_the_same_router(book: LogBook) -> None:
 
 def test_a_tier_that_was_hardly_asked_is_told() -> None:
     with pytest.raises(EvaluationError, match=r"there are: small 3\d\d, large \d+\. Set router\.exploration"):
-        train_from_log(logged(large=0.05), name="learned")
+        train_from_log(logged(N, large=0.05), name="learned")
