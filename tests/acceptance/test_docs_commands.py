@@ -322,10 +322,13 @@ def _prepare(place: Path) -> None:
 
 @pytest.mark.parametrize("page", [str(path.relative_to(ROOT)) for path in PAGES])
 def test_the_commands_of_a_page_run_one_after_the_other(stack: Stack, page: str) -> None:
+    exported = ""
     for command in COMMANDS:
         if command.page == page and command.why_not is None:
             began = time.monotonic()
-            told = stack.run(command.text)
+            told = stack.run(exported + command.text)
+            if command.program == "export":
+                exported += f"{command.text}\n"
             print(f"{time.monotonic() - began:5.1f} s  {command}  {command.text}")
             assert told.returncode == 0, f"{command}: {command.text}\n{told.stdout[-2000:]}{told.stderr[-2000:]}"
             assert "Traceback" not in told.stdout + told.stderr

@@ -21,7 +21,7 @@ from settings import ROOT, Settings, load_fleet
 from tests.conftest import Databases
 
 DATA = ROOT.parent / "shared" / "data" / "mmlu_outcomes.jsonl"
-FLEET = Path(__file__).with_name("learning.toml")
+FLEET = ROOT / "examples" / "learning" / "fleet.toml"
 LOGGED, HELD_OUT = 2000, 2200
 
 pytestmark = [
