@@ -20,7 +20,10 @@ class Answers:
         self._wait_s = _FIRST_LOOK_S
 
     async def of(self, handle: str, *, timeout_s: float) -> int:
-        """The ledger's number of the batch, once its query has ended. Raises TimeoutError, or what looking raised."""
+        """The ledger's number of the batch, once its query has ended or is held for good.
+
+        Raises TimeoutError, or what looking raised.
+        """
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(handle, []).append(future)
         self._wait_s = _FIRST_LOOK_S

@@ -78,8 +78,11 @@ async def create_chat_completion(request: Request, idempotency_key: IdempotencyK
     except asyncio.CancelledError:
         await asyncio.shield(_let_go(service, handle, tenant=tenant, kept=kept))
         raise
-    (row,) = await ask(service.engine, "results", batch_id=number, states=None, after=None, rows=1)
-    return _answer(row, handle)
+    rows = await ask(service.engine, "results", batch_id=number, states=None, after=None, rows=1)
+    if not rows:  # it is held, for good
+        await _let_go(service, handle, tenant=tenant, kept=kept)
+        raise _no_room()
+    return _answer(rows[0], handle)
 
 
 async def _read(request: Request, *, max_bytes: int) -> dict[str, Any]:
@@ -106,13 +109,17 @@ async def _read(request: Request, *, max_bytes: int) -> dict[str, Any]:
 async def _refuse_beyond_budget(service: Service, tenant: str) -> None:
     budget = await service.tenants.day_budget(tenant)
     if budget is not None and budget.spent_usd >= budget.cap_usd:
-        raise ApiError(
-            429,
-            "Today's budget is spent. A batch would wait for tomorrow's; this cannot.",
-            kind="insufficient_quota",
-            code="insufficient_quota",
-            again=False,
-        )
+        raise _beyond_budget("Today's budget is spent. A batch would wait for tomorrow's; this cannot.")
+
+
+def _no_room() -> ApiError:
+    return _beyond_budget(
+        "The budget has no room for the most that this may cost. Lower `max_tokens`, or have the budget raised."
+    )
+
+
+def _beyond_budget(message: str) -> ApiError:
+    return ApiError(429, message, kind="insufficient_quota", code="insufficient_quota", again=False)
 
 
 async def _submit(
@@ -166,6 +173,8 @@ def _answer(row: Row[Any], handle: str) -> Response:
     headers = {"x-pointsman-batch": handle, "x-pointsman-tier": ascii(row.answer_tier or row.tier or "").strip("'")}
     if row.response is not None:
         return raw_json(row.response.encode(), headers=headers)
+    if row.last_kind == "budget":
+        raise _no_room()
     reason = row.last_reason or "no reason recorded"
     status = row.failed_status or 0
     if 400 <= status < 500 and status not in (401, 403, 429):

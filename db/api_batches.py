@@ -70,7 +70,7 @@ class ApiBatches:
         return int(rows[0].id) if rows else None
 
     async def ended_chats(self, handles: Sequence[str]) -> dict[str, int]:
-        """Of batches of one, those that have ended: handle → the number of the batch."""
+        """Of batches of one, those that have ended or are held for good: handle → the number of the batch."""
         rows = await fetch(self._engine, statement("chats_ended"), handles=list(handles))
         return {row.handle: int(row.id) for row in rows}
 

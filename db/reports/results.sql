@@ -3,10 +3,7 @@
 SELECT q.id, p.custom_id, q.state, q.tier, q.escalations,
        a.tier AS answer_tier, a.model, a.confidence, a.accepted, CAST(a.response AS text) AS response,
        c.provider, c.request_id, c.status, spent.cost_usd, why.reasons,
-       CASE WHEN q.state <> 'done' THEN (
-           SELECT array_to_string(d.reasons, '; ') FROM decisions AS d
-           WHERE d.query_id = q.id ORDER BY d.id DESC LIMIT 1) END AS last_reason,
-       f.status AS failed_status, f.request_id AS failed_request_id
+       last.reason AS last_reason, last.kind AS last_kind, f.status AS failed_status, f.request_id AS failed_request_id
 FROM batches AS b
 JOIN prompts AS p ON p.query_id BETWEEN b.first_query_id AND b.last_query_id AND p.batch_id = b.id
 JOIN queries AS q ON q.id = p.query_id
@@ -24,6 +21,10 @@ LEFT JOIN LATERAL (
           FROM decisions AS d, unnest(d.reasons) WITH ORDINALITY AS r (reason, place)
           WHERE d.query_id = q.id) AS told
 ) AS why ON true
+LEFT JOIN LATERAL (
+    SELECT array_to_string(d.reasons, '; ') AS reason, d.kind FROM decisions AS d
+    WHERE d.query_id = q.id AND q.state <> 'done' ORDER BY d.id DESC LIMIT 1
+) AS last ON true
 LEFT JOIN LATERAL (
     SELECT c.status, c.request_id FROM calls AS c
     WHERE c.query_id = q.id AND q.state = 'failed' AND c.outcome <> 'ok'

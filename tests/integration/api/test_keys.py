@@ -1,5 +1,6 @@
 """Keys and limits: who may ask, how often, and for how much."""
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -10,9 +11,11 @@ from api.keyring import KNOWN_FOR_S
 from db.api_batches import ApiBatches
 from db.files import File, Files
 from db.tenants import Tenants
-from tests.integration.api.conftest import CONFIG, Served, line, serving, wait_until
+from routing.lifecycle import ROUTE
+from tests.integration.api.conftest import CONFIG, PATIENCE_S, Served, line, serving, wait_until
 from tests.integration.api.test_batches import create, until, upload
-from tests.integration.bench import Bench
+from tests.integration.api.test_chat import ASKED, waiting
+from tests.integration.bench import Bench, advance
 
 
 def test_without_a_key_ever_made_this_machine_is_the_default_tenant(served: Served) -> None:
@@ -112,6 +115,33 @@ def test_a_tenants_budget_of_the_day_goes_before_the_fleets(served: Served) -> N
     with served.client(key) as client:
         answer = client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "Hello"}]})
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "insufficient_quota")
+    assert answer.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize("policy", ["hold", "fail"])
+def test_a_chat_that_the_days_budget_has_no_room_for_is_refused_at_once(served: Served, policy: str) -> None:
+    answers: list[httpx.Response] = []
+
+    def ask() -> None:
+        with served.client(served.key("poor", day_usd=0.25)) as client:
+            answers.append(client.post("/v1/chat/completions", json=ASKED))
+
+    async def claim(bench: Bench) -> None:
+        """As a worker does, for half a dollar."""
+        (row,) = await bench.rows("SELECT id FROM queries WHERE finished_at IS NULL")
+        await bench.rows("UPDATE batches SET budget_policy = :policy", policy=policy)
+        routed = await bench.claim(ROUTE, row.id)
+        await bench.ledger.conclude(advance(row.id, routed.epoch, ROUTE, "small"))
+        assert await bench.ledger.claim(("small", row.id, await bench.intent(row.id))) is None
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    wait_until(lambda: waiting(served))
+    served.play(claim)
+    asking.join(PATIENCE_S / 2)
+    (answer,) = answers
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "insufficient_quota")
+    assert "max_tokens" in answer.json()["error"]["message"]
     assert answer.headers["x-should-retry"] == "false"
 
 
