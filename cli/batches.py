@@ -17,9 +17,18 @@ from cli.console import emit, err, out, plain, queries
 from cli.failure import Code, Stop
 from cli.opened import opened_database, read_settings, running_services, the_batch
 from cli.output import STDOUT, check_writable, print_results, write_results
-from cli.run import FleetOption, JsonOption, PolicyOption, interrupted, skipped, submit_source
+from cli.run import (
+    FleetOption,
+    JsonOption,
+    PolicyOption,
+    interrupted,
+    skipped,
+    submit_source,
+    warn_of_other_source,
+    with_fleet,
+)
 from cli.source import STDIN, open_source
-from cli.stack import refuse_other_fleet
+from cli.stack import refuse_other_fleet, refuse_unserved
 from cli.watch import drawing, duration, wait_for_end, words
 from db.deposit import Order
 from db.ledger import Ledger
@@ -27,6 +36,7 @@ from db.presence import Presence
 from db.reports import ask
 from db.reports.as_json import batch_as_json
 from db.reports.batch import Batch, Progress, batch_figures, batch_progress
+from routing.fleet import Fleet
 from settings import Settings
 from tasks.plan import Planner
 
@@ -89,6 +99,7 @@ def submit(
     refuse_other_fleet(settings, checked)
 
     accepted: str | None = None
+    again = with_fleet(fleet)
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
         nonlocal accepted
@@ -104,6 +115,8 @@ def submit(
         name = f"{submitted.handle}: " if wait or as_json else ""  # else it stands on stdout, by itself
         known = ", there already: the key is known, nothing was submitted" if submitted.duplicate else ""
         err.print(f"{name}{queries(submitted.total)}{known}", style="yellow" if known else "dim")
+        if submitted.duplicate:
+            warn_of_other_source(await the_batch(engine, submitted.handle), order.source)
         if submitted.rejected:
             err.print(skipped(len(submitted.rejected), source.rejected_path), style="yellow")
         if not await Presence(engine).alive():
@@ -120,7 +133,7 @@ def submit(
                 out.print(submitted.handle)
             return told
         batch = await the_batch(engine, submitted.handle)
-        await _wait(engine, batch)
+        await _wait(engine, batch, checked, again=again)
         figures = await batch_figures(engine, batch, fleet=checked)
         summary.show(figures, err if as_json else out)
         return told | batch_as_json(figures)
@@ -131,16 +144,17 @@ def submit(
         try:
             told = with_database(settings, work)
         except KeyboardInterrupt:
-            raise interrupted(accepted) from None
+            raise interrupted(accepted, again=again) from None
     if as_json:
         emit(told)
 
 
-async def _wait(engine: AsyncEngine, batch: Batch) -> None:
+async def _wait(engine: AsyncEngine, batch: Batch, fleet: Fleet, *, again: str) -> None:
     async def look() -> Progress:
         return await batch_progress(engine, batch.id)
 
-    await wait_for_end(look, check=lambda: None, console=err)
+    refuse_unserved(batch, await look(), fleet)
+    await wait_for_end(look, check=lambda: None, console=err, again=again)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli import summary
 from cli.amount import usd
-from cli.console import emit, err, lines, out, queries
+from cli.console import emit, err, lines, out, plain, queries
 from cli.failure import Code, Stop
 from cli.opened import opened_database, read_settings, the_batch
 from cli.output import STDOUT, check_writable, print_results, write_results
 from cli.source import STDIN, RejectedFile, Source, open_source
-from cli.stack import Working, working_stack
+from cli.stack import Working, refuse_unserved, working_stack
 from cli.watch import wait_for_end
 from db.deposit import Order
 from db.reports.as_json import batch_as_json
@@ -56,6 +57,8 @@ class Run:
     order: Order
     skip_invalid: bool
     output: Path | None
+    again: str
+    """The options with which a later command goes on with it."""
     rejected: int = 0
     rejected_path: Path | None = None
 
@@ -122,7 +125,7 @@ def run(
         cap_usd=budget,
         budget_policy=budget_policy,
     )
-    asked = Run(settings, checked, None, batch, order, skip_invalid, output)
+    asked = Run(settings, checked, None, batch, order, skip_invalid, output, with_fleet(fleet))
     if file is None:
         figures = _work(asked, replay)
     else:
@@ -134,6 +137,11 @@ def run(
     _report(figures, asked, as_json=as_json, elapsed_s=time.monotonic() - began)
     if figures.progress.done == 0:
         raise typer.Exit(Code.FAILURE)
+
+
+def with_fleet(fleet: Path | None) -> str:
+    """The option for a later command that names the same fleet."""
+    return f" --fleet {shlex.quote(str(fleet))}" if fleet else ""
 
 
 def _warn_of_missing_keys(fleet: Fleet) -> None:
@@ -148,7 +156,7 @@ def _work(asked: Run, replay: Path | None) -> BatchFigures:
         with working_stack(asked.settings, asked.fleet, replay=replay, tell=_tell) as working:
             return asyncio.run(_run(asked, working))
     except KeyboardInterrupt:
-        raise interrupted(asked.handle) from None
+        raise interrupted(asked.handle, again=asked.again) from None
 
 
 async def _run(asked: Run, working: Working) -> BatchFigures:
@@ -159,7 +167,8 @@ async def _run(asked: Run, working: Working) -> BatchFigures:
         async def look() -> Progress:
             return await batch_progress(engine, batch.id)
 
-        await wait_for_end(look, check=working.check, console=err)
+        refuse_unserved(batch, await look(), working.fleet)
+        await wait_for_end(look, check=working.check, console=err, again=asked.again)
         if asked.output is not None:
             if asked.output == STDOUT:
                 written = await print_results(engine, batch.id)
@@ -188,7 +197,17 @@ async def _submitted(asked: Run, engine: AsyncEngine, fleet: Fleet) -> Batch:
     _tell(f"{submitted.handle} {told}: {queries(submitted.total)}")
     if asked.rejected_path:
         _tell(skipped(asked.rejected, asked.rejected_path))
-    return await the_batch(engine, submitted.handle)
+    batch = await the_batch(engine, submitted.handle)
+    if submitted.duplicate:
+        warn_of_other_source(batch, asked.order.source)
+    return batch
+
+
+def warn_of_other_source(batch: Batch, source: str) -> None:
+    """Says so where a key that is known came with a file of another name: its lines are in no batch."""
+    if batch.source != source:
+        words = f"It is of {plain(batch.source)}: no line of {plain(source)} was taken. Give that a key of its own."
+        err.print(words, style="yellow")
 
 
 async def submit_source(
@@ -242,12 +261,18 @@ def skipped(count: int, path: Path | None) -> str:
     )
 
 
-def interrupted(handle: str | None) -> Stop:
-    """How a command ends that Ctrl-C has kept from waiting for the batch; None: it was not accepted yet."""
+def interrupted(handle: str | None, *, again: str = "") -> Stop:
+    """How a command ends that Ctrl-C has kept from waiting for the batch; None: it was not accepted yet.
+
+    ``again`` are the options that the commands which continue it need.
+    """
     message, hint = "Interrupted before the batch was accepted; nothing of it was kept.", "Run it again."
     if handle is not None:
         message = f"Interrupted. {handle} keeps what it has; nothing answered is asked again."
-        hint = f"Continue with `pointsman run --batch {handle}`, or `pointsman up`; look with `pointsman status`."
+        hint = (
+            f"Continue with `pointsman run --batch {handle}{again}`, or `pointsman up{again}`;"
+            " look with `pointsman status`."
+        )
     return Stop(message, hint=hint, code=Code.INTERRUPTED)
 
 

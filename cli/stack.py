@@ -12,12 +12,14 @@ from sqlalchemy.exc import DBAPIError
 from cli.failure import Code, Stop
 from cli.opened import opened_database
 from db.presence import Presence
+from db.reports.batch import Batch, Progress
 from routing.fleet import Fleet
-from routing.lifecycle import ROUTE
+from routing.lifecycle import FALLBACK, ROUTE
 from settings import Settings
 from workers.local import LocalStack, other_fleet, stack_pid
 
 UNDEFINED_TABLE = "42P01"
+_SIMULATED = {True: "simulated", False: "for real calls"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,19 @@ def refuse_other_fleet(settings: Settings, fleet: Fleet) -> None:
             hint="Stop them with `pointsman down`, or set POINTSMAN_HOME to another directory.",
             code=Code.USAGE,
         )
+
+
+def refuse_unserved(batch: Batch, progress: Progress, fleet: Fleet) -> None:
+    """Raises Stop where workers of ``fleet`` take nothing of what is open on: it would be waited for without end."""
+    strange = progress.open_by_stage.keys() - {ROUTE, FALLBACK, *fleet.tiers}
+    if progress.ended or (batch.simulated == fleet.simulated and not strange):
+        return
+    why = f"waits at {', '.join(sorted(strange))}" if strange else f"is {_SIMULATED[batch.simulated]}"
+    raise Stop(
+        f"{batch.handle} is of the fleet {batch.fleet!r} and {why}: workers of {fleet.name!r} leave it alone.",
+        hint=f"Give its own fleet: `pointsman run --batch {batch.handle} --fleet FILE`.",
+        code=Code.USAGE,
+    )
 
 
 def recorded_tiers(replay: Path, fleet: Fleet) -> frozenset[str]:

@@ -92,12 +92,12 @@ def drawing(progress: Progress, pace: Pace | None = None) -> RenderableType:
 
 
 async def wait_for_end(
-    look: Callable[[], Awaitable[Progress]], *, check: Callable[[], None], console: Console
+    look: Callable[[], Awaitable[Progress]], *, check: Callable[[], None], console: Console, again: str = ""
 ) -> Progress:
     """Returns how the batch stands when nothing of it is open any more.
 
-    ``look`` asks for the progress, ``check`` has the workers looked after. Raises Stop where all that
-    is left is held by its budget.
+    ``look`` asks for the progress, ``check`` has the workers looked after, ``again`` are the
+    options that a later command needs to go on with it. Raises Stop where all that is left is held by its budget.
     """
     pace = Pace()
     show = _Shown(console)
@@ -119,17 +119,17 @@ async def wait_for_end(
             if held_for > _HELD_S:
                 raise Stop(
                     f"{progress.held:,} queries are held: the budget of {progress.handle} has no room for them.",
-                    hint=_of_held(progress.handle),
+                    hint=_of_held(progress.handle, again),
                 )
             check()
             await asyncio.sleep(pause_s)
 
 
-def _of_held(handle: str) -> str:
+def _of_held(handle: str, again: str) -> str:
     return (
         f"`pointsman budget {handle}` tells how much is missing, and with --raise-to USD lets them go on;\n"
-        f"`pointsman run --batch {handle}` waits for them then. `pointsman results {handle}` has what was answered,\n"
-        f"`pointsman cancel {handle}` gives up the rest."
+        f"`pointsman run --batch {handle}{again}` waits for them then.\n"
+        f"`pointsman results {handle}` has what was answered, `pointsman cancel {handle}` gives up the rest."
     )
 
 

@@ -182,6 +182,20 @@ def test_an_interrupted_run_is_continued_by_the_same_key(pointsman: Pointsman, t
     assert report["calls"] - report["failed_calls"] == sum(tier["queries"] for tier in report["tiers"].values())
 
 
+def test_a_batch_of_another_fleet_is_not_waited_for_in_vain(pointsman: Pointsman, tmp_path: Path) -> None:
+    fleet, file = tmp_path / "earnest fleet.toml", tmp_path / "q.txt"
+    real = re.sub(r'"simulator:/', '"http://127.0.0.1:9/', (ROOT / "fleet.toml").read_text())
+    fleet.write_text(real.replace('name = "simulated"', 'name = "earnest"').replace("simulated = true", ""))
+    file.write_text("What is 1 + 1?\n")
+    batch = pointsman.object("submit", file, "--fleet", fleet)["batch_id"]
+    process = pointsman.start("run", "--batch", batch, stderr=subprocess.PIPE)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert f"{batch} is of the fleet 'earnest' and is for real calls: workers of 'simulated'" in stderr.decode()
+    assert f"`pointsman run --batch {batch} --fleet FILE`" in stderr.decode()
+    assert pointsman.object("cancel", batch)["cancelled"] == 1
+
+
 @pytest.mark.skipif(
     not (Path(os.environ.get("POINTSMAN_DATA", ROOT.parent / "shared" / "data")) / "gsm8k_batch.jsonl").exists(),
     reason="the real questions are not here: set POINTSMAN_DATA to the directory that has gsm8k_batch.jsonl",

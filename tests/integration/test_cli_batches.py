@@ -63,6 +63,15 @@ def test_a_known_key_is_told_and_the_id_stands_on_stdout_alone(command: Any, her
     assert first.stdout.strip() not in first.stderr + again.stderr
 
 
+def test_a_known_key_with_another_file_says_that_nothing_of_it_was_taken(command: Any, here: Path) -> None:
+    (here / "monday.txt").write_text("Hi\n")
+    (here / "tuesday.txt").write_text("Ho\n")
+    command("submit", "monday.txt", "--idempotency-key", "k")
+    assert "tuesday" not in command("submit", "monday.txt", "--idempotency-key", "k").stderr
+    told = command("submit", "tuesday.txt", "--idempotency-key", "k").stderr
+    assert "It is of monday.txt: no line of tuesday.txt was taken. Give that a key of its own." in told
+
+
 def test_the_first_key_says_what_it_changes(command: Any) -> None:
     assert "from now on the API and the dashboard ask for a key" in command("keys", "create", "one").stderr
     assert "from now on" not in command("keys", "create", "two").stderr

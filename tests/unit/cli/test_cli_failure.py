@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from cli.doctor import _fault
 from cli.failure import Code, Stop, tell
 from cli.main import main
-from cli.run import interrupted
+from cli.run import interrupted, with_fleet
 from fleet_file import FleetError, Problem
 from settings import SettingsError
 from tasks.line import BadInput, Rejection
@@ -104,6 +104,8 @@ def test_a_wait_that_ctrl_c_ends_says_how_it_goes_on() -> None:
     assert interrupted("batch_1").hint == (
         "Continue with `pointsman run --batch batch_1`, or `pointsman up`; look with `pointsman status`."
     )
+    again = with_fleet(Path("my fleet.toml"))
+    assert "`pointsman run --batch batch_1 --fleet 'my fleet.toml'`" in str(interrupted("batch_1", again=again).hint)
     assert "nothing of it was kept" in interrupted(None).message
 
 
