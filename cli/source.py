@@ -19,6 +19,11 @@ from tasks.intake import BadInput, Line, Rejection, read_lines
 
 STDIN: Final = "-"
 _MOST_COLLECTED: Final = 1000
+_TABLES: Final = frozenset({".csv", ".tsv"})
+_AS_LINES: Final = (
+    "`python3 -c 'import csv, json, sys; [print(json.dumps(row)) for row in csv.DictReader(sys.stdin)]'"
+    " < FILE > queries.jsonl`"
+)
 
 
 class Source:
@@ -55,7 +60,10 @@ class Source:
 
 @contextmanager
 def open_source(name: str) -> Iterator[Source]:
-    """The file ``name``, or stdin for ``-``, which is kept in a temporary file so that it can be read again."""
+    """The file ``name``, or stdin for ``-``, which is kept in a temporary file so that it can be read again.
+
+    Raises Stop for what is plain text by its form and none by its name.
+    """
     if name == STDIN:
         if sys.stdin.isatty():
             raise Stop("Nothing is piped into stdin.", hint="Give a file, or pipe queries in.", code=Code.USAGE)
@@ -63,6 +71,12 @@ def open_source(name: str) -> Iterator[Source]:
             shutil.copyfileobj(sys.stdin.buffer, kept, 1024 * 1024)
             yield Source(kept, name=STDIN)
         return
+    if Path(name.removesuffix(".gz")).suffix.lower() in _TABLES:
+        raise Stop(
+            f"{name} is a table: each of its rows, the head too, would be asked as it stands.",
+            hint=f"Name its column of questions `query`, and make JSON lines of it:\n{_AS_LINES}",
+            code=Code.USAGE,
+        )
     with Path(name).open("rb") as stream:
         if not stream.seekable():  # a named pipe, or <(…)
             with tempfile.TemporaryFile() as kept:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.deposit import Deposit, Order, deposit
 from db.refusal import passes
 from routing.fleet import Fleet
-from tasks.line import BadInput, Line, Rejection
+from tasks.line import BadInput, Line, Rejection, whole
 from tasks.plan import Planner
 from tasks.tracing import harmless, traces
 
@@ -115,6 +115,8 @@ async def _pour(
         if some and (skip_invalid or not rejected):
             await opened.write(some)
         heard(seen)
+    if not seen:
+        raise whole("queries", "there is none", "Give at least one")
     if (rejected and not skip_invalid) or not opened.total:
         raise BadInput(rejected, seen)
     return rejected

@@ -10,6 +10,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from db.deposit import LARGE, LARGE_AT_ONCE, Deposit, Order, Prompt, deposit
 from db.refusal import passes
+from tasks.line import BadInput
+from tasks.submit import submit
 from tests.integration.bench import COMMITTING, HELD_COMMIT, LEAVE, Bench, OnBench, appear
 
 MANY = 24
@@ -41,6 +43,15 @@ def test_more_deposits_at_once_than_connections_all_come_through(on_bench: OnBen
         async with asyncio.timeout(50):  # less than the pool's own patience
             batches = await asyncio.gather(*(bench.submit(3) for _ in range(MANY)))
         assert [len(ids) for ids in batches] == [3] * MANY
+
+    on_bench(story)
+
+
+def test_a_list_without_queries_is_told_to_have_some(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        with pytest.raises(BadInput, match=r"input: queries: there is none\. Give at least one\."):
+            await submit((), engine=bench.engine, fleet=bench.fleet, order=Order(source="test"))
+        assert await nothing_is_left(bench)
 
     on_bench(story)
 

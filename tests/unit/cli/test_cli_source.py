@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.failure import Stop
+from cli.failure import Code, Stop
 from cli.output import check_writable
 from cli.source import RejectedFile, open_source
 from routing.fleet import Fleet
@@ -34,6 +34,15 @@ def test_a_pipe_can_be_read_again_too(tmp_path: Path, shipped_fleet: Fleet) -> N
         assert source.check(shipped_fleet) == 2
         assert source.check(shipped_fleet) == 2
     writer.join()
+
+
+@pytest.mark.parametrize("name", ["q.csv", "Q.TSV", "q.csv.gz"])
+def test_a_table_is_not_asked_row_by_row(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"id,query\n1,What is 1 + 1?\n")
+    with pytest.raises(Stop, match="is a table") as caught, open_source(str(tmp_path / name)):
+        pass
+    assert caught.value.code == Code.USAGE
+    assert "csv.DictReader" in str(caught.value.hint)
 
 
 def test_a_check_tells_every_rejected_line(tmp_path: Path, shipped_fleet: Fleet) -> None:
