@@ -58,7 +58,7 @@ def parse_target(url: str, *, private: bool) -> Target:
     except ValueError:
         return target
     if not private and not is_public(literal):
-        raise NotAllowed("The URL's address is private.")
+        raise NotAllowed("The URL's address is private. Give a public one, or have who runs this API allow it.")
     return target
 
 

@@ -61,7 +61,8 @@ def _show(batch: str, audit: Audit) -> None:
     if audit.purged:
         err.print("Retention has dropped decisions of it: of those only the chain can be checked.", style="yellow")
     if not audit.findings:
-        out.print(f"{batch}: {audit.decisions:,} decisions are as they were written ({audit.seals:,} seals).")
+        seals = f"{audit.seals:,} {'seal' if audit.seals == 1 else 'seals'}"
+        out.print(f"{batch}: {audit.decisions:,} decisions are as they were written ({seals}).")
     if audit.head is not None:
         out.print(f"last hash: {audit.head}")
 

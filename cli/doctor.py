@@ -141,7 +141,9 @@ def _postgres(settings: Settings) -> Iterator[Finding]:
         return
     size = f"{server.bytes / 1e6:,.0f} MB"
     yield Finding("postgres", Health.OK, f"{whose}, version {server.version}, {size}, up {server.up_s:,.0f} s")
-    yield Finding("postgres", Health.OK, f'psql "{settings.psql_url}"')
+    ends = settings.embeds_postgres and stack_pid(settings) is None
+    when = "Our own is there while `pointsman up` runs." if ends else None
+    yield Finding("postgres", Health.OK, f'psql "{settings.psql_url}"', when)
     if revision == newest:
         yield Finding("migration", Health.OK, f"{revision}, the newest")
     else:

@@ -10,10 +10,9 @@ from sqlalchemy import Row
 
 from cli.console import plain
 from db.reports.as_json import cost_usd
+from report.words import RULES
 from routing.lifecycle import FALLBACK, ROUTE
 
-_RULES = frozenset({"gate", "pin", "prior", "llm", "exploration", "budget", "none"})
-"""Who routes besides trained routers."""
 _MARKS = {
     "done": ("✔", "green"),
     "failed": ("✘", "red"),
@@ -93,7 +92,7 @@ def _by(router: str | None) -> str:
     """Who routed it. A trained router is told as such: its name may be any word, such as "default"."""
     if not router:
         return ""
-    return f"by {plain(router)}" if router in _RULES else f"by the classifier ({plain(router)})"
+    return f"by {plain(router)}" if router in RULES else f"by the classifier ({plain(router)})"
 
 
 def _clear(reason: str) -> str:

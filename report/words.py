@@ -6,12 +6,13 @@ _NONE: Final = "–"
 NO_BREAK: Final = "\u00a0"
 
 
-_DECIDERS: Final = frozenset({"gate", "pin", "prior", "exploration", "llm", "none"})
+RULES: Final = frozenset({"gate", "pin", "prior", "exploration", "llm", "budget", "none"})
+"""Who decides besides trained routers."""
 
 
 def decider(router: str) -> str:
     """Who decided: a trained router goes by its own name, which alone says nothing."""
-    return router if router in _DECIDERS else f"classifier {router}"
+    return router if router in RULES else f"classifier {router}"
 
 
 def plain(words: str) -> str:

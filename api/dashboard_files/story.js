@@ -3,6 +3,9 @@ import { h, s } from "./dom.js";
 import { duration, latency, money, words } from "./format.js";
 import { hue } from "./panels.js";
 
+// Who routes besides trained routers, whose name may be any word, such as "default".
+const RULES = new Set(["gate", "pin", "prior", "llm", "exploration", "budget", "none"]);
+
 const LANE = 54, LEFT = 86, TOP = 44;
 
 export function story(told, tiers, width) {
@@ -40,7 +43,7 @@ function decision(event) {
   const sure = typeof event.confidence === "number" ? event.confidence.toFixed(2) : "";
   switch (event.kind) {
     case "route":
-      return { where: "route", what: `to ${event.tier ?? event.to_stage}`, why: `by ${event.router ?? "nobody"}`, sign: "⇄" };
+      return { where: "route", what: `to ${event.tier ?? event.to_stage}`, why: `by ${RULES.has(event.router ?? "none") ? event.router ?? "nobody" : "the classifier"}`, sign: "⇄" };
     case "judge": {
       const no = event.to_stage === "fallback";
       return { where: event.from_stage, what: no ? "doubted" : "accepted", why: no ? words(String(event.reasons?.[0] ?? "").split(":")[0]) : sure, sign: no ? "✕" : "✓", well: no ? "no" : "yes" };

@@ -49,6 +49,7 @@ def routed(router: str, *reasons: str) -> tuple[str, list[str]]:
         ("mine", "by the classifier (mine)"),
         ("gate", "by gate"),
         ("llm", "by llm"),
+        ("budget", "by budget"),
     ],
 )
 def test_a_trained_router_is_told_as_the_classifier(router: str, told: str) -> None:
