@@ -196,6 +196,11 @@ def _without(book: LogBook, sheet: Dataset) -> LogBook:
     """What may be taught before an exam on ``sheet``: no question of it. Says how many that leaves out."""
     asked = {text.strip() for text in sheet.queries}
     rest = book.pick(_places(query.text.strip() not in asked for query in book.queries))
+    if not len(rest):
+        raise EvaluationError(
+            f"all {len(book):,} labelled queries stand in {sheet.name} too, so none is left to learn from: hold other "
+            "questions out, or leave --held-out away for an exam on a third of the log"
+        )
     if left_out := len(book) - len(rest):
         err.print(
             f"{left_out:,} labelled queries stand in {sheet.name} too: they examine, and are not learned from.",

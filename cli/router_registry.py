@@ -109,8 +109,8 @@ def promote(name: str, *, over: str | None = None) -> str:
         before = await routers.promoted(engine)
         if over is not None and (serves := await promoted(engine, shelf)).digest != over:
             raise RegistryError(
-                f"{serves.name} was promoted while {name} was examined against another: nothing is changed; retrain "
-                "again"
+                f"{serves.name} was promoted while {name} was examined against another: {name} is registered and does "
+                "not serve; retrain again"
             )
         digest = None
         if name != DEFAULT:

@@ -40,6 +40,8 @@ def test_what_is_asked_in_the_exam_is_not_taught(capsys: pytest.CaptureFixture[s
     sheet = Dataset("held-out.jsonl", Kind.OUTCOMES, ("small", "medium", "large"), examples, "")
     assert texts_of(_without(book(f"number {n}" for n in range(8)), sheet)) == {"number 5", "number 6", "number 7"}
     assert "5 labelled queries stand in held-out.jsonl too" in capsys.readouterr().err
+    with pytest.raises(EvaluationError, match=r"all 4 labelled queries stand in held-out\.jsonl too"):
+        _without(book(f"number {n}" for n in range(4)), sheet)
 
 
 @pytest.mark.parametrize("router", [{"classifier": "v2"}, {"stages": ("gate",)}])
