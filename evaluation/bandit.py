@@ -38,14 +38,15 @@ def train_from_log(
     ``now`` is noted in the manifest.
     """
     counts = np.bincount(book.chosen, minlength=len(book.tiers))
-    if len(book) < FEWEST or counts.min() < FEWEST_PER_TIER:
+    texts = [query.text for query in book.queries]
+    if (different := len(set(texts))) < FEWEST or counts.min() < FEWEST_PER_TIER:
         told = ", ".join(f"{tier} {count}" for tier, count in zip(book.tiers, counts, strict=True))
         raise EvaluationError(
-            f"a router needs {FEWEST_PER_TIER} labelled queries that were sent to each tier to learn from; there are: "
-            f"{told}. Set router.exploration in the fleet, run and label more"
+            f"a router needs {FEWEST_PER_TIER} labelled queries that were sent to each tier to learn from, and "
+            f"{FEWEST} different texts; there are: {told}; {different} texts. Set router.exploration in the fleet, run "
+            "and label more"
         )
     labels = filled(book)
-    texts = [query.text for query in book.queries]
     known = np.arange(len(book.tiers)) == book.chosen[:, None]
     fitted = fit_classifier(texts, labels, tiers=book.tiers, known=known, seed=seed, progress=progress)
     manifest: dict[str, Any] = {

@@ -17,8 +17,9 @@ import numpy as np
 from evaluation.arrays import Floats
 from evaluation.choices import Choices
 from evaluation.data import Dataset
+from evaluation.folds import numbered
 from evaluation.log.book import LogBook
-from evaluation.off_policy import FEWEST, Log, evidence, gains, numbered
+from evaluation.off_policy import FEWEST, Log, evidence, gains
 from evaluation.resample import DRAWS, low_bound
 from evaluation.tariff import Tariff
 from routing.query import Query

@@ -17,7 +17,7 @@ from evaluation.answer_shape import answer_shape
 from evaluation.arrays import Floats, Ints, Places, Truths
 from evaluation.calibration import Calibrator, fit_calibrator
 from evaluation.classifier import Classifier, Domains, averaged, domain_means
-from evaluation.folds import folds_of
+from evaluation.folds import folds_by, numbered
 from evaluation.forest import Forest, grow
 from evaluation.linear import Linear, fit_log_odds, fit_ridge
 from evaluation.query_shape import query_shape
@@ -32,7 +32,7 @@ WORDS_C: Final = 0.5
 PAIRS_C: Final = 1.0
 DOMAIN_PENALTY: Final = 0.5
 FEWEST: Final = 50
-"""With fewer examples there is nothing to learn that would hold."""
+"""With fewer different texts there is nothing to learn that would hold."""
 
 
 Model = TypeVar("Model")
@@ -74,7 +74,7 @@ def fit_classifier(
     tokens = [tokens_of(text) for text in texts]
     shape = query_shape(texts, tokens)
     named = None if domains is None else _places_of(domains)
-    folds = list(folds_of(len(texts), seed=seed))
+    folds = list(folds_by(numbered(texts), seed=seed))
     steps = len(folds) + 3
     log_odds = np.empty_like(labels)
     expected = None if named is None else np.empty_like(labels)
@@ -122,7 +122,7 @@ def fit_scorer(
     asked, told = [tokens_of(text) for text in questions], [tokens_of(text) for text in answers]
     shape = answer_shape(questions, answers)
     labels = right[:, None]
-    folds = list(folds_of(len(right), seed=seed))
+    folds = list(folds_by(numbered(questions), seed=seed))
     steps = len(folds) + 2
     scores = np.empty(len(right))
     for step, (train, test) in enumerate(folds):

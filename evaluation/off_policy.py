@@ -18,7 +18,7 @@ as pins hold them, and what they would have moved is no part of a log (`LogBook.
 weights leave fewer than `FEWEST` queries' worth of evidence, no figure is given.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,7 +26,7 @@ import numpy as np
 
 from evaluation.arrays import Floats, Ints, Truths
 from evaluation.faults import EvaluationError
-from evaluation.folds import folds_of
+from evaluation.folds import folds_by
 from evaluation.resample import DRAWS, Interval, interval, redraw_mean
 
 FEWEST: Final = 50.0
@@ -38,12 +38,6 @@ _FREE: Final = 1.0 - 1e-9
 
 class NoSupport(EvaluationError):
     """The log cannot tell what the policy would have come to; the message says why and what would mend it."""
-
-
-def numbered(texts: Sequence[str]) -> Ints:
-    """The number of each text, from 0; the same for the same, shape (n,)."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(text, len(numbers)) for text in texts], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +101,10 @@ class Value:
 def outcome_model(log: Log, outcome: Floats, *, seed: int = 0) -> Floats:
     """``q``: the outcome to expect of each tier for each query, shape (n, K), by ridge regression on the features.
 
-    Each query is told by models that had not seen it. A tier with fewer than 20 queries is told by their mean.
+    Each query is told by models that had not seen its text. A tier with fewer than 20 queries is told by their mean.
     """
     told = np.empty((len(log), len(log.tiers)))
-    for train, test in folds_of(len(log), seed=seed):
+    for train, test in folds_by(log.texts, seed=seed):
         for tier in range(len(log.tiers)):
             own = train[log.chosen[train] == tier]
             told[test, tier] = _regress(log.features[own], outcome[own], log.features[test], fallback=outcome[train])

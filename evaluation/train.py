@@ -34,9 +34,9 @@ def train(
 
     ``now`` is noted in the manifest.
     """
-    if len(data) < FEWEST:
+    if (different := len(set(data.queries))) < FEWEST:
         mend = f"give at least {FEWEST}, and a few thousand for figures that hold"
-        raise DataError(data.name, (Fault(0, "", f"holds {len(data)} examples only", mend),))
+        raise DataError(data.name, (Fault(0, "", f"holds {different} different queries only", mend),))
     fitted = fit_classifier(
         data.queries, data.labels, tiers=data.tiers, domains=data.domains, seed=seed, progress=progress
     )

@@ -7,7 +7,8 @@ import numpy as np
 
 from evaluation.arrays import Floats, Ints, Truths
 from evaluation.faults import EvaluationError
-from evaluation.off_policy import Log, NoSupport, numbered, value
+from evaluation.folds import numbered
+from evaluation.off_policy import Log, NoSupport, value
 from routing.fleet import Fleet
 from routing.query import Query
 from routing.survey import Ground

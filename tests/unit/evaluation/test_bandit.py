@@ -51,5 +51,7 @@ def test_the_same_log_makes_the_same_router(book: LogBook) -> None:
 
 
 def test_a_tier_that_was_hardly_asked_is_told() -> None:
-    with pytest.raises(EvaluationError, match=r"there are: small 3\d\d, large \d+\. Set router\.exploration"):
+    with pytest.raises(
+        EvaluationError, match=r"there are: small 3\d\d, large \d+; 400 texts\. Set router\.exploration"
+    ):
         train_from_log(logged(N, large=0.05), name="learned")

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.off_policy import Log, NoSupport, evidence, gains, numbered, outcome_model, value
+from evaluation.folds import numbered
+from evaluation.off_policy import Log, NoSupport, evidence, gains, outcome_model, value
 
 TIERS = ("small", "medium", "large")
 

@@ -13,6 +13,8 @@ from evaluation.artefact import CLASSIFIER, MANIFEST, SCORER, load, save
 from evaluation.curve import rank
 from evaluation.data import Dataset, read_dataset
 from evaluation.faults import ArtefactError, DataError
+from evaluation.fit import fit_classifier
+from evaluation.folds import folds_by, folds_of, numbered
 from evaluation.router import predictor_of, scorer_of
 from evaluation.train import Trained, train
 from routing.query import Query
@@ -82,7 +84,7 @@ def test_labels_train_a_probability_for_each_tier_of_the_ladder(tmp_path: Path) 
 
 
 def test_too_few_lines_are_refused(made_up: Dataset) -> None:
-    with pytest.raises(DataError, match="holds 20 examples only"):
+    with pytest.raises(DataError, match="holds 20 different queries only"):
         train(made_up.pick(range(20)), name="x")
 
 
@@ -189,3 +191,23 @@ def test_scores_come_in_the_order_of_the_pairs(trained: Trained, made_up: Datase
 
 def test_a_router_without_answers_has_no_scorer(trained: Trained) -> None:
     assert scorer_of(replace(trained.artefact, scorer=None)) is None
+
+
+def test_a_text_that_comes_often_is_not_tried_on_what_was_learned_from_it() -> None:
+    """Whether a tier knows a text is a coin thrown once for each: nothing can be told of a new one."""
+    texts = [line["query"] for line in outcome_lines(200, seed=1)]
+    known = (np.random.default_rng(1).random((200, 2)) < 0.5).astype(float)
+    often = np.repeat(np.arange(100), 10)
+    told = fit_classifier([texts[at] for at in often], known[often], tiers=("small", "large")).model(texts[100:])
+    assert told == pytest.approx(np.full((100, 2), 0.5), abs=0.2)
+
+
+def test_rows_of_one_text_are_in_one_fold() -> None:
+    texts = numbered(["a", "b", "a", "c", "d", "e", "b", "f"])
+    folds = list(folds_by(texts, seed=0))
+    assert sorted(np.concatenate([held_out for _, held_out in folds])) == list(range(8))
+    for known, held_out in folds:
+        assert not set(texts[known]) & set(texts[held_out])
+    plain = np.arange(20)
+    for one, other in zip(folds_by(plain, seed=3), folds_of(20, seed=3), strict=True):
+        assert [own.tolist() for own in one] == [own.tolist() for own in other]
