@@ -15,6 +15,7 @@ from cli.failure import Code, Stop
 from cli.opened import read_settings
 from cli.run import JsonOption
 from db.tenants import DEFAULT_TENANT, Key, Tenants
+from report import words
 
 app = typer.Typer()
 keys = typer.Typer(help="Make, list and revoke the keys of the HTTP API.", no_args_is_help=True)
@@ -88,7 +89,7 @@ def list_(as_json: JsonOption = False) -> None:
             f"{key.created_at:%Y-%m-%d %H:%M}",
             "revoked" if key.revoked_at else "good",
             "–" if key.requests_per_min is None else f"{key.requests_per_min:,}",
-            "–" if key.day_usd is None else f"{key.day_usd:,.2f}",
+            "–" if key.day_usd is None else words.usd(float(key.day_usd)),
         )
     out.print(table)
 

@@ -85,7 +85,8 @@ def _decision(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
         case _:
             to = "" if row.from_stage == row.to_stage else f" to {row.to_stage}"
             by = f" by {row.router}" if row.router else ""
-            return (plain(row.kind.replace("_", " ")), f"{row.move}{to}, now {row.to_state}{by}", "bold"), reasons
+            did = "" if row.move == row.kind and not to else f"{row.move}{to}, "
+            return (plain(row.kind.replace("_", " ")), f"{did}now {row.to_state}{by}", "bold"), reasons
 
 
 def _by(router: str | None) -> str:

@@ -56,7 +56,7 @@ def warnings(account: Account) -> list[str]:
             "Prices are those of the real models."
         )
     if figures.fleet_changed:
-        told.append("The fleet has changed since this batch was submitted: controls have today's prices.")
+        told.append("The fleet file has changed since this batch was submitted: controls have today's prices.")
     if account.audit is not None and account.audit.findings:
         told.append("The audit seal is broken: the routing log is not as it was written.")
     return told

@@ -11,8 +11,8 @@ from cli import story
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def routed(router: str, *reasons: str) -> tuple[str, list[str]]:
-    """The words for a decision of ``router``, and the reasons below it."""
+def told_of(event: Any) -> tuple[str, list[str]]:
+    """The words for a decision, and the reasons below it."""
     query: Any = SimpleNamespace(
         custom_id="q",
         handle="batch_a",
@@ -25,7 +25,13 @@ def routed(router: str, *reasons: str) -> tuple[str, list[str]]:
         stage="medium",
         finished_at=None,
     )
-    event: Any = SimpleNamespace(
+    branch = story.draw(query, [event]).children[1]
+    return str(branch.label), [str(reason.label) for reason in branch.children]
+
+
+def routed(router: str, *reasons: str) -> tuple[str, list[str]]:
+    """The words for a route by ``router``, and the reasons below it."""
+    event = SimpleNamespace(
         event="decision",
         kind="route",
         at=NOW,
@@ -38,8 +44,28 @@ def routed(router: str, *reasons: str) -> tuple[str, list[str]]:
         cost_usd=None,
         reserved_usd=None,
     )
-    branch = story.draw(query, [event]).children[1]
-    return str(branch.label), [str(reason.label) for reason in branch.children]
+    return told_of(event)
+
+
+@pytest.mark.parametrize(
+    ("move", "told"), [("cancel", "now cancelled by user"), ("hold", "hold, now cancelled by user")]
+)
+def test_what_a_decision_is_called_is_not_said_twice(move: str, told: str) -> None:
+    event = SimpleNamespace(
+        event="decision",
+        kind="cancel",
+        at=NOW,
+        move=move,
+        router="user",
+        from_stage="small",
+        to_stage="small",
+        to_state="cancelled",
+        confidence=None,
+        reasons=[],
+        cost_usd=None,
+        reserved_usd=None,
+    )
+    assert told_of(event)[0].endswith(f"cancel    {told}")
 
 
 @pytest.mark.parametrize(
