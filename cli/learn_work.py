@@ -56,7 +56,7 @@ def estimate(
         book = whole.telling()
         own = _choices(book.queries, fleet, artefact)
         log = book.log(own.p_ok)
-        loss = book.loss(quality_weight=fleet.router.quality_weight)
+        loss = book.loss(quality_weight=fleet.router.quality_weight, top_usd=book.top_usd())
         outcomes = {"quality": book.grade, "cost_usd": book.cost_usd, "loss": loss}
         policies = {f"router {artefact.name}": log.held(own.policy)} | {
             f"always {tier}": log.always(at) for at, tier in enumerate(book.tiers)
@@ -66,6 +66,8 @@ def estimate(
             for name, policy in policies.items()
         }
     logged = {what: float(seen.mean()) for what, seen in outcomes.items()}
+    if not batches and (warning := _flattery(artefact)):
+        err.print(warning, style="yellow")
     if as_json:
         emit(
             {
@@ -111,13 +113,17 @@ def retrain(
         book = log_book(_read(batches, all_labels=all_labels), fleet)
         sheet = None if held_out is None else _outcomes(held_out, fleet)
         taught, kept = _split(book, seed=seed) if sheet is None else (_without(book, sheet), None)
-        known = taught.telling()
+        # What cannot be examined is told before minutes of training.
+        top_usd = book.telling().top_usd()
+        known, kept = taught.telling(), None if kept is None else kept.telling()
         with training_bar(f"{len(taught):,} labelled queries") as tell:
             artefact = train_from_log(taught, name=name, seed=seed, now=datetime.now(UTC), progress=tell)
         incumbent = router_registry.open_router(
             None if fleet.router.classifier == "default" else fleet.router.classifier
         )
-        verdict = _examined(artefact, incumbent, known=known, kept=kept, sheet=sheet, fleet=fleet, seed=seed)
+        verdict = _examined(
+            artefact, incumbent, known=known, kept=kept, sheet=sheet, top_usd=top_usd, fleet=fleet, seed=seed
+        )
         if verdict.passed and not dry_run:
             artefact.manifest["metrics"]["exam"] = _as_dict(verdict)
             with TemporaryDirectory(prefix="pointsman-retrain-") as folder:
@@ -141,6 +147,16 @@ def retrain(
         raise typer.Exit(Code.FAILURE)
 
 
+def _flattery(artefact: Artefact) -> str | None:
+    """What to say of figures on the whole log where the router learned from it."""
+    if artefact.manifest["data"]["kind"] != "log":
+        return None
+    return (
+        f"{artefact.name} learned from this log: on queries that it was taught the figures flatter it. --batch BATCH "
+        "takes those of a batch that came later."
+    )
+
+
 def _check_promoting_helps(fleet: Fleet) -> None:
     router = fleet.router
     if "classifier" not in router.stages or router.classifier != "default":
@@ -158,10 +174,11 @@ def _examined(
     known: LogBook,
     kept: LogBook | None,
     sheet: Dataset | None,
+    top_usd: float,
     fleet: Fleet,
     seed: int,
 ) -> Verdict:
-    """On ``sheet`` or else on what was ``kept`` of the log; ``known`` is what the candidate was taught."""
+    """On ``sheet``, or else on what was ``kept`` of the log. ``known`` is what the candidate was taught that tells."""
     weight = fleet.router.quality_weight
     exam: Exam
     if sheet is not None:
@@ -169,11 +186,10 @@ def _examined(
         own, theirs = (_choices(exam.queries, fleet, one) for one in (artefact, incumbent))
     else:
         assert kept is not None
-        kept = kept.telling()
         own, theirs = (_choices(kept.queries, fleet, one) for one in (artefact, incumbent))
         log = kept.log(np.hstack([own.p_ok, theirs.p_ok]))
-        exam = LogExam(kept, log, kept.loss(quality_weight=weight))
-    rule = best_length_rule(known, known.loss(quality_weight=weight))
+        exam = LogExam(kept, log, kept.loss(quality_weight=weight, top_usd=top_usd))
+    rule = best_length_rule(known, known.loss(quality_weight=weight, top_usd=top_usd))
     lengths = np.array([len(query.text) for query in exam.queries], dtype=np.float64)
     return examine(
         exam,

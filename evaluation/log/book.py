@@ -96,16 +96,17 @@ class LogBook:
             numbered([query.text for query in self.queries]),
         )
 
-    def loss(self, *, quality_weight: float) -> Floats:
-        """``cost + λ · (1 − grade)`` of each query, the cost in calls to the top tier: the unit of `routing.loss`.
-
-        What a call to the top tier costs is estimated from what was explored. Raises NoSupport where it cannot be.
-        """
+    def top_usd(self) -> float:
+        """What a call to the top tier costs, by what was explored. Raises NoSupport where that cannot be told."""
         book = self.explored
         log = book.log()
         top_usd = value(log, log.always(len(self.tiers) - 1), book.cost_usd, draws=20).snips
         if top_usd <= 0:
             raise NoSupport("the top tier costs nothing here, so a cost has no unit: give its models a price")
+        return top_usd
+
+    def loss(self, *, quality_weight: float, top_usd: float) -> Floats:
+        """``cost + λ · (1 − grade)`` of each query, the cost in calls to the top tier: the unit of `routing.loss`."""
         return self.cost_usd / top_usd + quality_weight * (1.0 - self.grade)
 
 

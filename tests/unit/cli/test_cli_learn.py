@@ -5,12 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from cli.learn_work import _check_promoting_helps, _split, _without
+from cli.learn_work import _check_promoting_helps, _flattery, _split, _without
+from evaluation.bandit import train_from_log
 from evaluation.data import Dataset, Example, Kind
 from evaluation.faults import EvaluationError
 from evaluation.log.book import LogBook, Logged, log_book
+from evaluation.registry import DEFAULT, open_folder
 from routing.query import Query
 from tests.fleets import small_fleet
+from tests.unit.evaluation.made_up import logged
 
 FLEET = small_fleet()
 
@@ -42,6 +45,11 @@ def test_what_is_asked_in_the_exam_is_not_taught(capsys: pytest.CaptureFixture[s
     assert "5 labelled queries stand in held-out.jsonl too" in capsys.readouterr().err
     with pytest.raises(EvaluationError, match=r"all 4 labelled queries stand in held-out\.jsonl too"):
         _without(book(f"number {n}" for n in range(4)), sheet)
+
+
+def test_figures_on_the_log_from_which_a_router_learned_are_said_to_flatter_it() -> None:
+    assert _flattery(open_folder(DEFAULT)) is None
+    assert "learned learned from this log" in (_flattery(train_from_log(logged(400), name="learned")) or "")
 
 
 @pytest.mark.parametrize("router", [{"classifier": "v2"}, {"stages": ("gate",)}])

@@ -44,7 +44,8 @@ def test_what_went_its_way_without_exploration_is_left_out_and_pins_are_not() ->
 
 def test_the_unit_of_cost_is_a_call_to_the_top_tier_whatever_else_is_pinned() -> None:
     rows = [*explored(200, small_usd=0.0, large_usd=2.0), *(logged(pin="small", usd=0.0) for _ in range(800))]
-    loss = book(rows).loss(quality_weight=3.0)
+    whole = book(rows)
+    loss = whole.loss(quality_weight=3.0, top_usd=whole.top_usd())
     assert loss[:200].reshape(-1, 2) == pytest.approx(np.tile([0.0, 1.0], (100, 1)))
 
 
