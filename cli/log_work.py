@@ -87,7 +87,7 @@ def redecide_log(span: Span, *, router: str | None, fleet_path: Path | None, as_
         stages = ("gate",)
     elif "classifier" not in stages:
         stages = ("gate", "classifier", *(("llm",) if "llm" in stages else ()))
-    own = replace(fleet, router=replace(fleet.router, stages=stages, exploration=0.0))
+    own = replace(fleet, router=replace(fleet.router, stages=stages))
     anew = Redecided(own, None if artefact is None else predictor_of(artefact))
 
     async def work(engine: AsyncEngine) -> None:
@@ -145,6 +145,7 @@ def _decide(rows: Sequence[Row[Any]], one: Logged, anew: Redecided) -> None:
         options = orjson.loads(row.options) if row.options else {}
         chunk.append(
             Past(
+                id=row.query_id,
                 where=f"{one.batch.handle}/{row.custom_id}",
                 query=read_body(body, pin=options.get("pin"), expects=options.get("expects")),
                 tier=row.tier,

@@ -1,7 +1,8 @@
 """Logged queries decided anew by another router or fleet: where they would go now, and what that would cost.
 
-The rules are production's own (`routing.decision`); nothing is asked of any provider, so where the
-LLM router would be asked it counts as silent, and nothing is explored.
+The rules are production's own (`routing.decision`), exploration included: a query is drawn as it was, so
+what chance moved then it moves now. Nothing is asked of any provider, so where the LLM router would be
+asked it counts as silent.
 """
 
 import heapq
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from routing.chance import chance
 from routing.decision import Decision, Predictor, decide, settle
 from routing.features import features_of
 from routing.fleet import Fleet
@@ -24,6 +26,7 @@ SHOWN_CHARS: Final = 90
 class Past:
     """A logged query, and what was decided then."""
 
+    id: int
     where: str
     """Its batch and custom id."""
     query: Query = field(repr=False)
@@ -67,10 +70,11 @@ class Redecided:
 
     def take(self, chunk: Sequence[Past]) -> None:
         """Decides ``chunk`` at once and counts it in."""
-        drafts = decide([past.query for past in chunk], fleet=self.fleet, predictor=self.predictor)
-        for past, draft in zip(chunk, drafts, strict=True):
+        draws = [chance(past.id) for past in chunk]
+        drafts = decide([past.query for past in chunk], fleet=self.fleet, predictor=self.predictor, draws=draws)
+        for past, draft, draw in zip(chunk, drafts, draws, strict=True):
             self.would_ask += draft.wants_opinion
-            self._count(past, settle(past.query, draft, None, fleet=self.fleet))
+            self._count(past, settle(past.query, draft, None, fleet=self.fleet, draw=draw))
 
     def report(self, *, router: str) -> dict[str, Any]:
         """Everything, for JSON; ``words`` says it in sentences."""

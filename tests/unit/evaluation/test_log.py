@@ -1,5 +1,7 @@
 """The log's evaluation: figures from counts, and what it says it cannot know."""
 
+from dataclasses import replace
+
 import pytest
 
 from evaluation.agreement import agree
@@ -8,6 +10,7 @@ from evaluation.log.report import report
 from evaluation.log.tally import Tally
 from evaluation.redecide import Past, Redecided
 from evaluation.share import wilson
+from routing.chance import chance
 from routing.decision import decide
 from routing.query import Query
 from settings import ROOT, load_fleet
@@ -100,7 +103,7 @@ def test_an_empty_log_says_so_and_nothing_else() -> None:
 
 
 def _past(number: int, text: str, tier: str, *, tokens: int | None = 100) -> Past:
-    return Past(f"b/{number}", Query(text), tier, "gate", 0.9, tokens, tokens)
+    return Past(number, f"b/{number}", Query(text), tier, "gate", 0.9, tokens, tokens)
 
 
 def test_what_is_decided_anew_by_the_same_rules_goes_where_it_went() -> None:
@@ -113,6 +116,19 @@ def test_what_is_decided_anew_by_the_same_rules_goes_where_it_went() -> None:
     assert told["moved"] == {"all": 0, "down": 0, "up": 0}
     assert told["cost"]["then_usd"] == told["cost"]["now_usd"] > 0
     assert told["largest_moves"] == []
+
+
+def test_what_chance_moved_then_it_moves_again() -> None:
+    fleet = load_fleet(ROOT / "fleet.toml", {})
+    fleet = replace(fleet, router=replace(fleet.router, exploration=0.5))
+    texts = ["Hello!"] * 60
+    draws = [chance(number) for number in range(60)]
+    then = decide([Query(text) for text in texts], fleet=fleet, predictor=None, draws=draws)
+    anew = Redecided(fleet, None)
+    anew.take([_past(number, text, one.tier) for number, (text, one) in enumerate(zip(texts, then, strict=True))])
+    told = anew.report(router="gate")
+    assert told["decided_by"]["exploration"] > 10
+    assert told["moved"]["all"] == 0
 
 
 def test_moves_are_counted_priced_and_the_farthest_shown_first() -> None:
