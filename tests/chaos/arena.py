@@ -25,6 +25,7 @@ from tasks.submit import submit
 from tests.chaos import corpus
 from tests.chaos.ground import Ground, rows
 from tests.chaos.process import Worker
+from tests.chaos.standstill import Clock, watched
 from workers.child import tail
 from workers.embedded_redis import Redis, start_redis
 
@@ -45,7 +46,7 @@ class Strike:
 
 @dataclass
 class Arena:
-    """Everything that a fault may break. Times are seconds of the monotonic clock."""
+    """Everything that a fault may break. Times are seconds, of recoveries by a clock that halts with the machine."""
 
     name: str
     seed: int
@@ -55,6 +56,7 @@ class Arena:
     simulator: SimulatorProcess
     simulator_log: Path
     fleet_path: Path
+    clock: Clock
     redis: Redis | None = None
     broker_url: str = ""
     provider_url: str = ""
@@ -216,12 +218,12 @@ class Arena:
             " WHERE q.state = 'queued' OR (q.state = 'running' AND (%s OR w.pid = ANY(%s)))",
             [not workers, [worker.pid for worker in workers]],
         )
-        self._strikes.append(Strike(time.monotonic(), {row.id: (row.epoch, row.stage) for row in found}))
+        self._strikes.append(Strike(self.clock.now(), {row.id: (row.epoch, row.stage) for row in found}))
 
     def over(self) -> None:
         """The fault is over only now: recovery counts from here."""
         for each in self._strikes:
-            each.at = time.monotonic()
+            each.at = self.clock.now()
 
     def _look_for_recovery(self) -> None:
         ids = sorted({id_ for each in self._strikes for id_ in each.pending})
@@ -234,7 +236,7 @@ class Arena:
             }
         except psycopg.OperationalError:
             return
-        now = time.monotonic()
+        now = self.clock.now()
         for each in list(self._strikes):
             each.pending = {id_: mark for id_, mark in each.pending.items() if found.get(id_) == mark}
             if not each.pending:
@@ -244,7 +246,7 @@ class Arena:
     @property
     def recovery_s(self) -> float:
         """The longest time until everything that a fault had hit was in work again."""
-        unrecovered = [time.monotonic() - each.at for each in self._strikes]
+        unrecovered = [self.clock.now() - each.at for each in self._strikes]
         return max([*self.recoveries, *unrecovered], default=0.0)
 
     # -- the user --------------------------------------------------------------------------
@@ -349,8 +351,8 @@ def opened_arena(
     database_url = ground.clone()
     arena = None
     try:
-        with start_simulator(seed=seed, config=config, log=log) as running:
-            arena = Arena(name, seed, ground, home, database_url, running, log, fleet)
+        with start_simulator(seed=seed, config=config, log=log) as running, watched() as clock:
+            arena = Arena(name, seed, ground, home, database_url, running, log, fleet, clock)
             arena.redis, arena.broker_url = redis, given or (redis.broker_url if redis else "")
             if given:
                 arena.empty_queues()

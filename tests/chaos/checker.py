@@ -31,7 +31,9 @@ class Verdict:
     """Billed calls beyond the first for one query at one tier, which the provider counted."""
     in_flight_at_fault: int = 0
     late: int = 0
-    """Calls beside those that missed their deadline, as all do while the machine halts: each may be made again."""
+    """Calls that missed their deadline, as all do while the machine halts: each may be made again."""
+    late_where_it_struck: int = 0
+    """How many of them are among those in flight at the fault."""
     ledger_minus_simulator_cost: Decimal = ZERO
     """Over the calls whose usage both sides know."""
     unsettled_usd: Decimal = ZERO
@@ -76,7 +78,8 @@ def check(arena: Arena) -> Verdict:
     verdict.answered_twice = ledger.answered_twice()
     verdict.state_answer_mismatch = sum(ledger.mismatches(verdict.complaints).values())
     verdict.double_billed = ledger.double_billed()
-    verdict.late = ledger.late()
+    late = ledger.late()
+    verdict.late, verdict.late_where_it_struck = len(late), len(late & arena.hit)
     verdict.ledger_minus_simulator_cost, verdict.unsettled_usd = ledger.costs(verdict.complaints)
     verdict.over_budget = ledger.over_budget()
     verdict.buried = int(arena.one("SELECT count(*) FROM queries WHERE state = 'dead'"))
@@ -161,14 +164,14 @@ class _Books:
                 paid[row.query_id, row.tier] += 1
         return sum(count - 1 for count in paid.values() if count > 1)
 
-    def late(self) -> int:
+    def late(self) -> set[int]:
         deadlines_ms = {name: 1000 * each.deadline_s for name, each in self.arena.fleet.providers.items()}
         # What the feeder settled because nobody reported it has no latency.
-        return sum(
-            row.outcome == "unknown" and (row.latency_ms or 0.0) >= deadlines_ms[row.provider]
+        return {
+            row.id
             for row in self.calls
-            if row.id not in self.arena.hit
-        )
+            if row.outcome == "unknown" and (row.latency_ms or 0.0) >= deadlines_ms[row.provider]
+        }
 
     def costs(self, complaints: list[str]) -> tuple[Decimal, Decimal]:
         known = unknown = ZERO

@@ -37,7 +37,9 @@ class Fault:
                 found.append(f"{name} = {getattr(verdict, name)}")
         if verdict.ledger_minus_simulator_cost:
             found.append(f"ledger_minus_simulator_cost = {verdict.ledger_minus_simulator_cost}")
-        allowed = verdict.late + (0 if self.graceful else verdict.in_flight_at_fault)
+        allowed = verdict.late
+        if not self.graceful:
+            allowed += verdict.in_flight_at_fault - verdict.late_where_it_struck
         if verdict.double_billed > allowed:
             found.append(f"double_billed = {verdict.double_billed}, more than {allowed}")
         if self.recovers_within_s is not None and verdict.recovery_s > self.recovers_within_s:
