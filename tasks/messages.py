@@ -6,20 +6,20 @@ from typing import Any
 import structlog
 from celery import Task
 
-from db.deposit import MOST_USD, Order
-from routing.fleet import BudgetPolicy
+from db.deposit import Order
 from settings import Settings
 from tasks.answer import answer
 from tasks.app import app
+from tasks.arguments import read_budget, read_metadata, read_priority, read_queries, read_text, refuse_unknown
 from tasks.fallback import fall_back
 from tasks.intake import read_objects
-from tasks.line import whole
+from tasks.line import BadInput
 from tasks.plan import SERVED_BYTES, Planner
 from tasks.publish import by_stage, publish
 from tasks.route import route
 from tasks.sample import Sample
 from tasks.station import Loop, Station
-from tasks.submit import submit_when_possible
+from tasks.submit import Submitted, submit_when_possible
 from tasks.tracing import read_traceparent
 
 log = structlog.get_logger()
@@ -54,16 +54,17 @@ def fallback_task(stage: str, ids: Sequence[int]) -> None:
     _work(stage, ids, fall_back(ids, Post.station))
 
 
-@app.task(name="submit_queries", bind=True, Request="tasks.discreet:DiscreetRequest")
+@app.task(name="submit_queries", bind=True, Request="tasks.discreet:DiscreetRequest", throws=(BadInput,))
 def submit_queries(
     self: Task,
-    queries: Sequence[Mapping[str, Any]],
-    idempotency_key: str | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    tenant: str = "default",
-    budget_usd: float | None = None,
-    budget_policy: str | None = None,
-    priority: int = 0,
+    queries: object = None,
+    idempotency_key: object = None,
+    metadata: object = None,
+    tenant: object = "default",
+    budget_usd: object = None,
+    budget_policy: object = None,
+    priority: object = 0,
+    **unknown: object,
 ) -> None:
     """A batch from a producer that only speaks Celery. ``queries`` are lines as in a file.
 
@@ -72,56 +73,49 @@ def submit_queries(
     Without an ``idempotency_key`` the message's own id serves: delivered twice, it is one batch.
     Raises BadInput, which Flower shows, where a line or an argument is invalid; nothing is taken then.
     """
-    station = Post.station
-    cap_usd, policy = read_budget(budget_usd, budget_policy)
-    settings = Post.settings
-    submitted = Post.loop.run(
+    try:
+        refuse_unknown(unknown)
+        cap_usd, policy = read_budget(budget_usd, budget_policy)
+        order = Order(
+            source="celery",
+            tenant=read_text("tenant", tenant),
+            idempotency_key=(
+                f"celery:{self.request.id}"
+                if idempotency_key is None
+                else read_text("idempotency_key", idempotency_key)
+            ),
+            metadata=read_metadata(metadata),
+            priority=read_priority(priority),
+            cap_usd=cap_usd,
+            budget_policy=policy,
+            traceparent=read_traceparent((self.request.headers or {}).get("traceparent")),
+        )
+        submitted = _submit(read_queries(queries), order)
+    except BadInput as error:
+        # Nobody waits for a result: who looks for what became of a message looks here, or into Flower.
+        log.warning("submission_refused", task_id=self.request.id, why=str(error))
+        raise
+    log.info("submitted", batch=submitted.handle, queries=submitted.total, duplicate=submitted.duplicate)
+
+
+def _submit(queries: Sequence[Mapping[str, Any]], order: Order) -> Submitted:
+    station, settings = Post.station, Post.settings
+    return Post.loop.run(
         submit_when_possible(
             lambda: read_objects(queries, fleet=station.fleet),
             engine=station.engine,
             fleet=station.fleet,
-            order=Order(
-                source="celery",
-                tenant=tenant,
-                idempotency_key=idempotency_key or f"celery:{self.request.id}",
-                metadata=metadata or {},
-                priority=read_priority(priority),
-                cap_usd=cap_usd,
-                budget_policy=policy,
-                traceparent=read_traceparent((self.request.headers or {}).get("traceparent")),
-            ),
+            order=order,
             planner=lambda: Planner(
                 settings,
                 station.fleet,
                 station.engine,
-                cap_usd=cap_usd,
-                policy=policy,
+                cap_usd=order.cap_usd,
+                policy=order.budget_policy,
                 sample=Sample(most_bytes=SERVED_BYTES),
             ),
         )
     )
-    log.info("submitted", batch=submitted.handle, queries=submitted.total, duplicate=submitted.duplicate)
-
-
-def read_budget(usd: object, policy: object) -> tuple[float | None, BudgetPolicy | None]:
-    """A producer's words for a cap and its policy. Raises BadInput."""
-    if usd is not None and (isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 <= usd <= MOST_USD):
-        raise whole(
-            "budget_usd",
-            f"it must be a number of dollars, 0 or more, at most {MOST_USD:.0f}",
-            "Correct it, or leave it out",
-        )
-    known = [each.value for each in BudgetPolicy]
-    if policy is not None and policy not in known:
-        raise whole("budget_policy", "it is not known", f"Give one of {', '.join(known)}, or leave it out")
-    return (None if usd is None else float(usd)), (None if policy is None else BudgetPolicy(str(policy)))
-
-
-def read_priority(priority: object) -> int:
-    """A producer's word for what goes first. Raises BadInput."""
-    if isinstance(priority, bool) or not isinstance(priority, int) or not -100 <= priority <= 100:
-        raise whole("priority", "it must be a whole number between -100 and 100", "Correct it, or leave it out")
-    return priority
 
 
 def _work(stage: str, ids: Sequence[int], work: Coroutine[Any, Any, Moved]) -> None:

@@ -5,6 +5,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,16 +87,31 @@ def test_a_bare_celery_producer_gets_its_batch_answered_once(stack: LocalStack, 
     assert (batch.priority, batch.plan["total"]) == (7, 5)
 
 
-def test_a_bad_line_takes_nothing_and_flower_shows_why(watched: LocalStack, producer: Celery) -> None:
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"queries": [{"id": "x"}]}, "line 1: query: the line has neither query nor body"),
+        ({"queries": [{"query": "Hi!"}], "budget": 5}, "budget: submit_queries takes no such argument"),
+        ({}, "queries: it must be a list of lines"),
+    ],
+)
+def test_a_bad_message_takes_nothing_and_flower_and_the_log_say_why(
+    watched: LocalStack, producer: Celery, asked: dict[str, Any], why: str
+) -> None:
     stack = watched
     before = rows(stack, "SELECT count(*) FROM batches")
-    sent = producer.send_task("submit_queries", kwargs={"queries": [{"id": "x"}]}, queue="ingest")
+    sent = producer.send_task("submit_queries", kwargs=asked, queue="ingest")
     deadline = time.monotonic() + 240
     while (told := flower(stack, "tasks").get(sent.id, {})).get("state") != "FAILURE":
         assert time.monotonic() < deadline, f"Flower shows {told}"
         time.sleep(0.2)
-    assert "line 1" in told["exception"]
+    assert why in told["exception"]
     assert rows(stack, "SELECT count(*) FROM batches") == before
+    logged = "".join(log.read_text() for log in (Path(stack.settings.home) / "logs").glob("*.log"))
+    (line,) = [line for line in logged.splitlines() if sent.id in line]
+    assert "submission_refused" in line
+    assert why in line
+    assert "Traceback" not in logged
 
 
 def test_flower_shows_every_task_by_name_and_no_prompt(watched: LocalStack, producer: Celery) -> None:

@@ -1,10 +1,21 @@
 """What a producer that only speaks Celery may say of a batch as a whole."""
 
+import inspect
+
 import pytest
 
 from routing.fleet import BudgetPolicy
+from tasks.arguments import (
+    ARGUMENTS,
+    read_budget,
+    read_metadata,
+    read_priority,
+    read_queries,
+    read_text,
+    refuse_unknown,
+)
 from tasks.line import BadInput
-from tasks.messages import read_budget, read_priority
+from tasks.messages import submit_queries
 
 
 @pytest.mark.parametrize(
@@ -36,3 +47,35 @@ def test_a_policy_that_is_not_known_is_told_with_those_that_are(policy: object) 
 def test_a_priority_that_is_none_is_told(priority: object) -> None:
     with pytest.raises(BadInput, match="priority: it must be a whole number between -100 and 100"):
         read_priority(priority)
+
+
+def test_a_misspelt_argument_is_told_with_those_that_are_taken() -> None:
+    refuse_unknown({})
+    with pytest.raises(BadInput, match=r"budget: submit_queries takes no such argument. It takes queries, idem.*usd"):
+        refuse_unknown({"budget": 5})
+
+
+def test_the_arguments_that_are_told_are_those_that_the_task_takes() -> None:
+    named = list(inspect.signature(submit_queries.run).parameters.values())
+    assert tuple(one.name for one in named if one.kind is not inspect.Parameter.VAR_KEYWORD) == ARGUMENTS
+
+
+@pytest.mark.parametrize("queries", [None, "What is 7 * 6?", {"query": "What is 7 * 6?"}, 7])
+def test_queries_that_are_no_list_are_told(queries: object) -> None:
+    assert read_queries([{"query": "a"}]) == [{"query": "a"}]
+    with pytest.raises(BadInput, match="queries: it must be a list of lines"):
+        read_queries(queries)
+
+
+@pytest.mark.parametrize("given", ["", 7, None, "a\nb", "a\0b", "x" * 201, ["a"]])
+def test_a_tenant_or_key_that_is_no_text_is_told(given: object) -> None:
+    assert read_text("tenant", "search team") == "search team"
+    with pytest.raises(BadInput, match="tenant: it must be text of 1 to 200 visible characters"):
+        read_text("tenant", given)
+
+
+@pytest.mark.parametrize("given", ["team", [1], 7])
+def test_metadata_that_is_no_object_is_told(given: object) -> None:
+    assert (read_metadata(None), read_metadata({"team": "search"})) == ({}, {"team": "search"})
+    with pytest.raises(BadInput, match="metadata: it must be a JSON object"):
+        read_metadata(given)
