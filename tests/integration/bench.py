@@ -138,8 +138,8 @@ def finish(query_id: int, epoch: int, sent: Sent, content: str = "yes") -> Concl
 
 
 async def appear(connection: AsyncConnection, sql: str, *, rows: int = 1) -> None:
-    """Returns once Postgres finds so many rows, or after ten seconds: what is asserted then tells."""
-    for _ in range(1000):
+    """Returns once Postgres finds so many rows, or after a minute: what is asserted then tells."""
+    for _ in range(6000):
         if len((await connection.execute(text(sql))).all()) >= rows:
             break
         await asyncio.sleep(0.01)

@@ -95,7 +95,7 @@ def test_one_leads_until_it_lets_go(on_bench: OnBench) -> None:
         assert not await second.held()
         assert await first.held()
         await first.drop()
-        for _ in range(100):  # Postgres hears of the closed connection in a moment
+        for _ in range(3000):  # Postgres hears of the closed connection in a moment
             if await second.held():
                 break
             await asyncio.sleep(0.02)
@@ -112,7 +112,7 @@ def test_a_leader_that_says_nothing_loses_its_lock(on_bench: OnBench, monkeypatc
     async def story(bench: Bench) -> None:
         frozen, other = Leadership(bench.engine), Leadership(bench.engine)
         assert await frozen.held()
-        for _ in range(200):
+        for _ in range(1200):
             if await other.held():
                 break
             await asyncio.sleep(0.05)

@@ -1,6 +1,7 @@
 """An SDK that a package index does not hand out is told apart from one that does not do what it should."""
 
 import http.server
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -39,9 +40,10 @@ def trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[st
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
     for name, value in (
-        ("PIP_CONFIG_FILE", "/dev/null"),
-        ("PIP_FIND_LINKS", ""),
+        ("PIP_CONFIG_FILE", os.devnull),
         ("PIP_NO_CACHE_DIR", "1"),
         ("NO_PROXY", "127.0.0.1"),
         ("no_proxy", "127.0.0.1"),
