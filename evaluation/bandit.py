@@ -3,10 +3,11 @@
 What a tier would have done with the others is filled in, then a router is trained as on whole
 outcomes. For each tier a logistic regression over words learns from the queries that were sent there;
 a missing outcome is the probability that it tells. All that is fitted later sees grades by their means
-only, so this is multiple imputation (Rubin 1987) with endless draws, without the noise of a few: over
-40 explorations of the same 2,000 MMLU questions 37 routers won their exam, with one draw each 33.
-What is filled in is a guess of the words, shrunk towards the mean: calibrated are the router's
-probabilities on what was labelled alone.
+only, so this is multiple imputation (Rubin 1987) with endless draws, without the noise of a few. What is
+filled in is a guess of the words, shrunk towards the mean: calibrated are the router's probabilities on
+what was labelled alone. Over 40 explorations of the same 2,000 MMLU questions all 40 routers won their
+exam, by 0.062 calls to the top tier at worst, in the mean; with one draw each 39, by 0.050; with one
+draw each that calibrates as well 33.
 It is sound as far as the choice depended on the query alone, which exploration ensures; answers of
 dearer tiers after an escalation are not used, since those queries are the ones that a cheaper tier
 had failed.
