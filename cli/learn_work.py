@@ -291,7 +291,7 @@ def _as_dict(verdict: Verdict) -> dict[str, Any]:
 
 
 def _show_verdict(verdict: Verdict, *, name: str, incumbent: str, trained_on: int, dry_run: bool) -> None:
-    mix = ", ".join(f"{tier} {share:.0%}" for tier, share in verdict.shares.items())
+    mix = ", ".join(f"{tier} {100 * share:.0f} %" for tier, share in verdict.shares.items())
     out.print(f"{name}: trained on {trained_on:,} labelled queries; would send {mix}")
     table = Table("saved over", "loss per query", "at worst", "", title="In calls to the top tier")
     for one in verdict.comparisons:

@@ -70,9 +70,11 @@ def _candidate(name: str, rows: Sequence[Row[Any]]) -> dict[str, Any]:
 
 
 def _show(told: dict[str, Any]) -> None:
-    out.print(f"{told['router']}: {told['queries']:,} queries, {told['agreement']:.1%} of them at the same tier")
+    out.print(
+        f"{told['router']}: {told['queries']:,} queries, {100 * told['agreement']:.1f} % of them at the same tier"
+    )
     table = Table("live", "candidate", "queries", "labelled", "live answers right")
     for pair in told["pairs"]:
-        grade = "–" if pair["live_grade"] is None else f"{pair['live_grade']:.0%}"
+        grade = "–" if pair["live_grade"] is None else f"{100 * pair['live_grade']:.0f} %"
         table.add_row(pair["live"], pair["shadow"], f"{pair['queries']:,}", f"{pair['labelled']:,}", grade)
     out.print(table)

@@ -119,7 +119,7 @@ def _moved(was: Mapping[Hashable, int], now: Mapping[Hashable, int], cuts: Seque
     changes = {each: now.get(each, 0) / total_now - was.get(each, 0) / total_was for each in was.keys() | now.keys()}
     most = max(changes, key=lambda each: (abs(changes[each]), str(each)))
     named = _named(most, cuts) if isinstance(most, int) else str(most)
-    return f"{named}: {was.get(most, 0) / total_was:.0%} → {now.get(most, 0) / total_now:.0%}"
+    return f"{named}: {100 * was.get(most, 0) / total_was:.0f} % → {100 * now.get(most, 0) / total_now:.0f} %"
 
 
 def _named(place: int, cuts: Sequence[float]) -> str:

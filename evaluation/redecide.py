@@ -153,7 +153,7 @@ class Redecided:
         if self.usd_then > 0:
             words.append(
                 f"Their first calls would cost ${self.usd_now:.6f} instead of ${self.usd_then:.6f} "
-                f"({self.usd_now / self.usd_then - 1:+.1%}); all from {self.fleet.top}: ${self.usd_top:.6f}."
+                f"({100 * (self.usd_now / self.usd_then - 1):+.1f} %); all from {self.fleet.top}: ${self.usd_top:.6f}."
             )
         words.append(
             "Both are estimates by the same rule: the tokens of the answer that was taken, at the price of the tier's "

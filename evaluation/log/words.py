@@ -27,7 +27,7 @@ def words(tally: Tally, top: str) -> Iterator[str]:
     yield from _of_confidence(tally)
     if tally.baseline_usd > 0:
         share = tally.cost_usd / tally.baseline_usd
-        yield f"They cost ${tally.cost_usd:.6f}, {share:.1%} of what all the answers had cost from {top} alone."
+        yield f"They cost ${tally.cost_usd:.6f}, {100 * share:.1f} % of what all the answers had cost from {top} alone."
     if tally.other_fleet:
         yield f"{tally.other_fleet:,} batches ran under another fleet file; their baseline is at today's prices."
     yield from _of_the_judge(tally)
@@ -58,7 +58,8 @@ def _of_the_judge(tally: Tally) -> Iterator[str]:
         low, high = wilson(agreed / compared, compared)
         yield (
             f"Of {compared:,} answers that the judge did not trust, {_percent(agreed, compared)} said the same as "
-            f"the answer that was taken in the end (95 %: {low:.1%} to {high:.1%}): escalated for nothing."
+            f"the answer that was taken in the end (95 %: {100 * low:.1f} to {100 * high:.1f} %): escalated for "
+            "nothing."
         )
     elif tally.purged:
         yield "The texts of its answers were purged: whether a second answer said the same cannot be told any more."
@@ -70,8 +71,8 @@ def _of_what_is_not_known(tally: Tally) -> Iterator[str]:
     if (labels := labelled(tally)) is not None:
         low, high = labels["interval"]
         yield (
-            f"{labels['labels']:,} answers that stand are labelled: {labels['right']:.1%} right (95 %: {low:.1%} "
-            f"to {high:.1%}). It holds for the others as far as chance chose which to label."
+            f"{labels['labels']:,} answers that stand are labelled: {100 * labels['right']:.1f} % right (95 %: "
+            f"{100 * low:.1f} to {100 * high:.1f} %). It holds for the others as far as chance chose which to label."
         )
         for source, off in labels["ece"].items():
             yield f"The judge's confidence by {source} is off by {off:.3f} on average (ECE), on labelled answers."

@@ -57,7 +57,7 @@ def test_a_shift_of_the_mix_and_of_a_feature_is_an_alarm_that_says_what_moved(
     by = {one["feature"]: one for one in told["features"]}
     assert by["tier"]["drift"] == by["score"]["drift"] == "shifted"
     assert by["confidence"]["drift"] == "stable"
-    assert by["tier"]["moved"] in ("small: 70% → 20%", "large: 30% → 80%")
+    assert by["tier"]["moved"] in ("small: 70 % → 20 %", "large: 30 % → 80 %")
 
 
 def test_the_reference_begins_with_the_router_that_serves(on_bench: OnBench, settings: Settings) -> None:

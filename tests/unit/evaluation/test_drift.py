@@ -75,4 +75,4 @@ def test_of_too_few_decisions_nothing_is_alarmed() -> None:
 def test_a_feature_that_is_gone_shows() -> None:
     told = drift_of({"score": [0.1 * n for n in range(100)]}, {"score": [None] * 100})
     assert told[0].drift is Drift.SHIFTED
-    assert told[0].moved.startswith("None: 0% → 100%")
+    assert told[0].moved.startswith("None: 0 % → 100 %")

@@ -92,7 +92,7 @@ def test_labels_tell_how_right_the_answers_are_and_how_far_the_judge_is_off() ->
     assert labels["ece"] == {"logprob": pytest.approx((8.0 + 3.0) / 50)}
     assert [own["right"] for own in told["judge"]] == [0.1, 0.75]
     words = " ".join(told["words"])
-    assert "62.0% right" in words
+    assert "62.0 % right" in words
     assert "without labels" not in words
     assert "NOT known without exploration" in words
 
