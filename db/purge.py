@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from db.session import transaction
+
 PARENTS = ("calls", "decisions")
 
 
@@ -26,20 +28,18 @@ class Purged:
 
 async def purge(engine: AsyncEngine, *, before: datetime, dry_run: bool = False) -> Purged:
     """Purges what ended before ``before``. Running it again continues what was interrupted."""
-    async with engine.connect() as connection:
-        await connection.execution_options(isolation_level="READ COMMITTED")
-        async with connection.begin():
-            batches = await _old_batches(connection, before)
-        for batch_id, first, last in [] if dry_run else batches:
-            async with connection.begin():
-                await _empty(connection, batch_id, first, last)
-        async with connection.begin():
-            partitions = await _old_partitions(connection, before, counted_as_purged=[row[0] for row in batches])
-        for name in [] if dry_run else partitions:
-            async with connection.begin():
-                await _drop(connection, name)
-        async with connection.begin():
-            files = await _purge_files(connection, before, dry_run=dry_run)
+    async with transaction(engine) as connection:
+        batches = await _old_batches(connection, before)
+    for batch_id, first, last in [] if dry_run else batches:
+        async with transaction(engine) as connection:
+            await _empty(connection, batch_id, first, last)
+    async with transaction(engine) as connection:
+        partitions = await _old_partitions(connection, before, counted_as_purged=[row[0] for row in batches])
+    for name in [] if dry_run else partitions:
+        async with transaction(engine) as connection:
+            await _drop(connection, name)
+    async with transaction(engine) as connection:
+        files = await _purge_files(connection, before, dry_run=dry_run)
     return Purged(len(batches), tuple(partitions), files)
 
 
