@@ -1,7 +1,7 @@
 """What `off-policy` and `retrain` do."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,6 @@ from cli.failure import Code
 from cli.opened import read_settings, the_batch
 from cli.router_work import in_words, training_bar
 from db.labels import count_uncertain, labelled_log
-from evaluation.arrays import Ints
 from evaluation.artefact import Artefact, save
 from evaluation.bandit import train_from_log
 from evaluation.choices import Choices, choices
@@ -211,7 +210,7 @@ def _outcomes(path: Path, fleet: Fleet) -> Dataset:
 def _without(book: LogBook, sheet: Dataset) -> LogBook:
     """What may be taught before an exam on ``sheet``: no question of it. Says how many that leaves out."""
     asked = {text.strip() for text in sheet.queries}
-    rest = book.pick(_places(query.text.strip() not in asked for query in book.queries))
+    rest = book.where(np.array([query.text.strip() not in asked for query in book.queries]))
     if not len(rest):
         raise EvaluationError(
             f"all {len(book):,} labelled queries stand in {sheet.name} too, so none is left to learn from: hold other "
@@ -231,17 +230,13 @@ def _split(book: LogBook, *, seed: int) -> tuple[LogBook, LogBook]:
     A text stands on the same side whatever else the log holds. So a router that was trained on an earlier log was not
     taught what now examines its successor.
     """
-    kept = [_is_kept(query.text, seed=seed) for query in book.queries]
-    return book.pick(_places(not one for one in kept)), book.pick(_places(kept))
+    kept = np.array([_is_kept(query.text, seed=seed) for query in book.queries])
+    return book.where(~kept), book.where(kept)
 
 
 def _is_kept(text: str, *, seed: int) -> bool:
     digest = hashlib.blake2b(f"{seed} {text}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest) % HELD_OUT == 0
-
-
-def _places(wanted: Iterable[bool]) -> Ints:
-    return np.flatnonzero(np.fromiter(wanted, dtype=np.bool_)).astype(np.int64)
 
 
 def _choices(queries: Sequence[Query], fleet: Fleet, artefact: Artefact) -> Choices:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 import numpy as np
 
@@ -54,36 +55,35 @@ class LogBook:
         """Characters of each query's text."""
         return np.array([len(query.text) for query in self.queries], dtype=np.float64)
 
-    def pick(self, places: Ints) -> "LogBook":
-        """The rows at ``places``."""
+    def where(self, wanted: Truths) -> "LogBook":
+        """The rows for which ``wanted``, shape (n,), is true."""
         return LogBook(
             self.tiers,
-            tuple(self.queries[int(place)] for place in places),
-            self.chosen[places],
-            self.propensity[places],
-            self.grade[places],
-            self.well[places],
-            self.cost_usd[places],
-            self.bound[places],
+            tuple(compress(self.queries, wanted)),
+            self.chosen[wanted],
+            self.propensity[wanted],
+            self.grade[wanted],
+            self.well[wanted],
+            self.cost_usd[wanted],
+            self.bound[wanted],
         )
 
     @property
-    def explored(self) -> "LogBook":
-        """The rows that chance had a part in."""
-        return self.pick(np.flatnonzero(self.propensity < 1.0).astype(np.int64))
+    def explored(self) -> Truths:
+        """Whether chance had a part in it, shape (n,)."""
+        return self.propensity < 1.0
 
     def telling(self) -> "LogBook":
         """The rows that tell of any policy: explored, or bound to where they went. Raises NoSupport without the former.
 
         What went its way without either, by a fleet that did not explore or by a budget, tells of that way alone.
         """
-        explored = self.propensity < 1.0
-        if not explored.any():
+        if not self.explored.any():
             raise NoSupport(
                 f"none of the {len(self):,} labelled queries was explored: what would have come of them at another "
                 "tier is not in the log. Set router.exploration in the fleet, run and label more"
             )
-        return self.pick(np.flatnonzero(explored | self.bound).astype(np.int64))
+        return self.where(self.explored | self.bound)
 
     def log(self, features: Floats | None = None) -> Log:
         """For off-policy estimates. ``features``, shape (n, any), join the queries' lengths in the outcome model."""
@@ -98,7 +98,7 @@ class LogBook:
 
     def top_usd(self) -> float:
         """What a call to the top tier costs, by what was explored. Raises NoSupport where that cannot be told."""
-        book = self.explored
+        book = self.where(self.explored)
         log = book.log()
         top_usd = value(log, log.always(len(self.tiers) - 1), book.cost_usd, draws=20).snips
         if top_usd <= 0:
