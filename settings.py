@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, quote
 
-from fleet_file import FleetError, check_fleet, load_fleet
+from fleet_config import FleetError, check_fleet, load_fleet
 from routing.fleet import Fleet
 
 ROOT: Final = Path(__file__).resolve().parent

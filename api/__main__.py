@@ -9,14 +9,13 @@ from types import FrameType
 
 import uvicorn
 
+from api.api_config import DEFAULT_HOST, DEFAULT_PORT, ApiConfig
 from api.app import create_app
-from api.config import DEFAULT_HOST, DEFAULT_PORT, ApiConfig
-from api.memory import keep_small
+from api.malloc_tuning import keep_small
 from settings import FleetError, Settings, SettingsError
-from tasks.tracing import traces
-from workers.garbage import spare_garbage
-from workers.logging import configure_logging
-from workers.ready import announce_ready
+from telemetry.logging import configure_logging
+from telemetry.tracing import traces
+from workers.process_setup import announce_ready, spare_garbage
 
 _BACKLOG = 4096
 _KEEP_ALIVE_S = 65

@@ -13,16 +13,27 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from api import background, batches, chat, dashboard, extensions, files, health, labelling, models, webhooks
-from api.config import ApiConfig
-from api.errors import ApiError, bad_request, too_large
-from api.gate import OPEN, Gate
-from api.metrics import Metrics
-from api.service import Service
-from api.shapes import FORMS, ErrorBody
+from api.api_config import ApiConfig
+from api.background import runner
+from api.http_errors import ApiError, bad_request, too_large
+from api.middleware import OPEN, Gate
+from api.request_metrics import Metrics
+from api.routes import (
+    batch_routes,
+    chat_routes,
+    dashboard_routes,
+    file_routes,
+    health_routes,
+    label_routes,
+    model_routes,
+    pointsman_routes,
+    webhook_routes,
+)
+from api.schemas import FORMS, ErrorBody
+from api.state import Service
 from routing.fleet import Fleet
 from settings import Settings
-from tasks.intake import ENDPOINT
+from submission.jsonl_reader import ENDPOINT
 
 TITLE: Final = "Pointsman"
 DESCRIPTION: Final = "The OpenAI Batch API, routed: each line goes to the cheapest tier that answers it well."
@@ -56,7 +67,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = app.state.service = Service(settings, fleet, config, metrics)
-        working = asyncio.create_task(background.work(service))
+        working = asyncio.create_task(runner.work(service))
         on_ready()
         try:
             yield
@@ -73,9 +84,18 @@ def create_app(
         redoc_url=None,
         telemetry=_NO_TELEMETRY,
     )
-    for group in (files, batches, chat, models, webhooks, extensions, dashboard, labelling):
+    for group in (
+        file_routes,
+        batch_routes,
+        chat_routes,
+        model_routes,
+        webhook_routes,
+        pointsman_routes,
+        dashboard_routes,
+        label_routes,
+    ):
         app.include_router(group.router, responses=_ERRORS)
-    app.include_router(health.router, responses={status: _ERRORS[status] for status in (401, 403, 429, 503)})
+    app.include_router(health_routes.router, responses={status: _ERRORS[status] for status in (401, 403, 429, 503)})
     app.add_exception_handler(ApiError, _told)
     app.add_exception_handler(RequestValidationError, _told)
     app.add_exception_handler(HTTPException, _told)
@@ -83,7 +103,7 @@ def create_app(
         Gate,
         service=lambda: app.state.service,
         metrics=metrics,
-        opens=OPEN | dashboard.OPEN | labelling.OPEN,
+        opens=OPEN | dashboard_routes.OPEN | label_routes.OPEN,
     )
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
     return app

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
-from db.api_records import ApiBatch
+from db.api_batch_types import ApiBatch
 
 ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 """The statuses that do not change any more, unless the batch is resumed."""

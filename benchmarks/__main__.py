@@ -18,32 +18,32 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks import (
+    comparison,
     decisions,
     fairness,
     flower_cost,
-    growth,
-    history,
+    large_history,
     process_counts,
-    slots,
-    submitting,
+    rows_per_query,
+    scaling,
+    slot_utilization,
+    submit_throughput,
     targets,
-    versus,
-    work,
 )
 from benchmarks.size import DEFAULT, QUICK, SCALE, Size
 
 Measure = Callable[..., dict[str, object]]
 
 PARTS: dict[str, Measure] = {
-    "e": submitting.measure,
-    "f": slots.measure,
-    "g": growth.measure,
-    "h": history.measure,
+    "e": submit_throughput.measure,
+    "f": slot_utilization.measure,
+    "g": scaling.measure,
+    "h": large_history.measure,
     "i": process_counts.measure,
     "fairness": fairness.measure,
     "flower": flower_cost.measure,
     "decisions": decisions.measure,
-    "work": work.measure,
+    "work": rows_per_query.measure,
 }
 SIDES = {"b": "noop", "c": "naive", "d": "litellm"}
 NAMES = ("a", *SIDES, *PARTS)
@@ -86,7 +86,7 @@ def _chosen(only: str, size: Size) -> dict[str, Measure]:
     sides = [side for letter, side in SIDES.items() if letter in wanted]
     chosen: dict[str, Measure] = {}
     if sides or "a" in wanted:
-        chosen["a" + "".join(letter for letter in SIDES if letter in wanted)] = partial(versus.measure, sides=sides)
+        chosen["a" + "".join(letter for letter in SIDES if letter in wanted)] = partial(comparison.measure, sides=sides)
     return chosen | {name: measure for name, measure in PARTS.items() if name in wanted}
 
 

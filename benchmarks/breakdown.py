@@ -22,22 +22,22 @@ import orjson
 import uvloop
 from matplotlib import pyplot
 
-from benchmarks.fleet import write_fleet
-from benchmarks.questions import question_lines
-from benchmarks.stand import everywhere, stand
-from evaluation.registry import open_folder, roles
-from fleet_file import load_fleet
-from providers.admission import Admission, Grant, Wait
-from providers.pool import Pool
-from routing.decision import decide
+from benchmarks.benchmark_fleet import write_fleet
+from benchmarks.harness import everywhere, stand
+from benchmarks.query_generator import question_lines
+from evaluation.models.artifact_cache import open_folder, roles
+from fleet_config import load_fleet
+from providers.client import Pool
+from providers.limits.admission_control import Admission, Grant, Wait
+from routing.answer_checks.judge import judge
 from routing.fleet import Fleet, Model
-from routing.judge import judge
 from routing.outcome import Completion
+from routing.policy.decision import decide
 from routing.query import read_body
 from simulator.process import start_simulator
-from tasks.body import asked_body
-from tasks.intake import read_lines
-from tasks.line import Line
+from submission.input_line import Line
+from submission.jsonl_reader import read_lines
+from tasks.stages.logprobs import asked_body
 
 CHUNK = 200
 IN_FLIGHT = 64

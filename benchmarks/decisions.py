@@ -8,13 +8,13 @@ from tempfile import TemporaryDirectory
 
 import orjson
 
-from benchmarks.fleet import write_fleet
-from benchmarks.questions import question_lines
+from benchmarks.benchmark_fleet import write_fleet
+from benchmarks.query_generator import question_lines
 from benchmarks.size import Size
-from evaluation.faults import EvaluationError
-from evaluation.registry import open_folder, roles
-from fleet_file import load_fleet
-from routing.gate import Rungs, review
+from evaluation.data.dataset_errors import EvaluationError
+from evaluation.models.artifact_cache import open_folder, roles
+from fleet_config import load_fleet
+from routing.heuristics.heuristic_router import Rungs, review
 from routing.query import Query, read_body
 
 CHUNK = 200

@@ -11,14 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from evaluation.data import Dataset, read_dataset
-from evaluation.folds import folds_of
-from evaluation.labels import LabelReport, Tally, weigh_choices
-from evaluation.registry import DEFAULT, open_folder
-from evaluation.router import predictor_of
-from evaluation.train import train
-from routing.decision import Predictor, decide
+from evaluation.data.cross_validation import folds_of
+from evaluation.data.dataset import Dataset, read_dataset
+from evaluation.metrics.label_evaluation import LabelReport, Tally, weigh_choices
+from evaluation.models.artifact_cache import DEFAULT, open_folder
+from evaluation.models.predictors import predictor_of
+from evaluation.training.train import train
 from routing.fleet import Fleet
+from routing.policy.decision import Predictor, decide
 from routing.query import Query
 from settings import check_fleet
 
@@ -30,7 +30,7 @@ def cross_validated(data: Dataset, fleet: Fleet, *, seed: int = 0) -> list[str]:
     """The policy's tier for each example, by a classifier that had not seen it."""
     chosen = [""] * len(data)
     for known, unseen in folds_of(len(data), seed=seed):
-        predictor = predictor_of(train(data.pick(known), name="fold", seed=seed).artefact)
+        predictor = predictor_of(train(data.pick(known), name="fold", seed=seed).artifact)
         for place, tier in zip(unseen, tiers_of(data.pick(unseen), fleet, predictor), strict=True):
             chosen[int(place)] = tier
     return chosen

@@ -8,10 +8,10 @@ from statistics import median
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from benchmarks.questions import write_questions
+from benchmarks.harness import Hung, Stand, everywhere, stand
+from benchmarks.query_generator import write_questions
 from benchmarks.size import Size
-from benchmarks.stand import Hung, Stand, everywhere, stand
-from db.session import make_engine
+from db.engine import make_engine
 
 _FEW = 10
 _PATIENCE_S = 120.0

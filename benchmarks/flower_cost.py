@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from statistics import median
 
+from benchmarks.harness import everywhere, stand
 from benchmarks.size import Size
-from benchmarks.stand import everywhere, stand
 
 
 def measure(size: Size, *, tell: Callable[[str], None]) -> dict[str, object]:

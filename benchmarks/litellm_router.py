@@ -9,8 +9,8 @@ import subprocess
 import venv
 from pathlib import Path
 
-from benchmarks.other_worker import Rate
-from benchmarks.stand import Stand
+from benchmarks.external_worker import Rate
+from benchmarks.harness import Stand
 
 IN_FLIGHT = 64
 _CLIENT = Path(__file__).with_name("litellm_client.py")

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from statistics import median
 
+from benchmarks.harness import Lap, everywhere, stand
 from benchmarks.size import Size
-from benchmarks.stand import Lap, everywhere, stand
 
 _SLOTS = 512
 """Of all processes together, at each tier: what differs is how many share them, not how much the provider gets."""

@@ -3,7 +3,7 @@
     python -m benchmarks.routing_quality [--seed N] [--quick] [--plots DIR]
 
 The data are in ``../shared/data`` beside the repository, or in ``POINTSMAN_DATA``. Each fifth is
-judged by routers that `evaluation.train` made of the other four, tuning and calibration included;
+judged by routers that `evaluation.training.train` made of the other four, tuning and calibration included;
 the five fifths are pooled. The published figures are those of the RouteLLM paper (Ong et al. 2024,
 arXiv:2406.18665) for the same pair of models, in % of calls to the large one; they are on the full
 sets, these on about 60 % of them. Folds are random, as is usual; ``--quick`` leaves out a second
@@ -24,15 +24,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from evaluation.arrays import Floats, Places
-from evaluation.data import Dataset, read_dataset
-from evaluation.folds import FOLDS, folds_of
-from evaluation.outcomes import Ranked, Way, weigh_cascade, weigh_router
-from evaluation.plots import draw
-from evaluation.resample import Interval
-from evaluation.tariff import tariff_for
-from evaluation.tokens import tokens_of
-from evaluation.train import train
+from evaluation.data.array_types import Floats, Places
+from evaluation.data.call_costs import tariff_for
+from evaluation.data.cross_validation import FOLDS, folds_of
+from evaluation.data.dataset import Dataset, read_dataset
+from evaluation.metrics.confidence_intervals import Interval
+from evaluation.metrics.outcome_evaluation import Ranked, Way, weigh_cascade, weigh_router
+from evaluation.metrics.plots import draw
+from evaluation.models.tokenizer import tokens_of
+from evaluation.training.train import train
 
 DATA = Path(os.environ.get("POINTSMAN_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 CHUNK = 200
@@ -110,12 +110,12 @@ def _judge(data: Dataset, folds: Sequence[tuple[Places, Places]], *, seed: int) 
     p_right = np.empty(len(data)) if data.has_answers else None
     took_us = []
     for fit, test in track(folds, description=f"{data.name}: {len(folds)} folds", console=out, transient=True):
-        artefact = train(data.pick(fit), name="fold", seed=seed).artefact
+        artifact = train(data.pick(fit), name="fold", seed=seed).artifact
         unseen = data.pick(test)
-        p_ok[test], each_us = _timed(artefact.classifier, unseen.queries)
+        p_ok[test], each_us = _timed(artifact.classifier, unseen.queries)
         took_us.append(each_us)
-        if p_right is not None and artefact.scorer is not None:
-            p_right[test] = artefact.scorer(unseen.queries, unseen.answers)
+        if p_right is not None and artifact.scorer is not None:
+            p_right[test] = artifact.scorer(unseen.queries, unseen.answers)
     tariff = tariff_for(data)
     ways = [weigh_router(data, p_ok, tariff, seed=seed)]
     if p_right is not None:

@@ -19,10 +19,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from db.session import make_engine
+from db.engine import make_engine
 from db.tenants import Tenants
 from settings import ROOT, Settings
-from workers.local import LocalStack
+from workers.local_stack import LocalStack
 
 VERSIONS: Final = {"1.x": "1.109.1", "2.x": "2.54.0", "3.x": "3.57.0"}
 """The last or newest of each major when this was written."""

@@ -8,21 +8,21 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
+from cli.command_errors import Code, Stop
 from cli.console import emit, err, out, plain, queries
-from cli.failure import Code, Stop
-from cli.opened import opened_database
-from cli.source import Source
-from cli.stack import UNDEFINED_TABLE
-from cli.watch import duration
-from db.deposit import Order
-from routing.apportion import apportion
+from cli.progress import duration
+from cli.query_source import Source
+from cli.resources import opened_database
+from cli.worker_stack import UNDEFINED_TABLE
+from db.batch_writer import Order
 from routing.fleet import Fleet
-from routing.prediction import Forecast
+from routing.forecast.forecast_types import Forecast
+from routing.forecast.rounding import apportion
 from settings import Settings
-from tasks.line import Rejection
-from tasks.plan import Planner
-from tasks.plan_json import plan_as_json
-from workers.services import services_running, services_up
+from submission.forecast_json import plan_as_json
+from submission.forecaster import Planner
+from submission.input_line import Rejection
+from workers.embedded.services import services_running, services_up
 
 
 def tell(source: Source, settings: Settings, fleet: Fleet, *, skip_invalid: bool, order: Order, as_json: bool) -> None:

@@ -5,14 +5,15 @@ import sys
 
 import typer
 
-from cli import (
+from cli.command_errors import Code, exit_quietly, tell
+from cli.commands import (
     audit,
     batches,
     budget,
+    check_fleet,
     doctor,
     drift,
     explain,
-    fleet,
     keys,
     label,
     learn,
@@ -20,12 +21,11 @@ from cli import (
     report,
     routers,
     run,
-    services,
     shadow,
+    stack,
     version,
 )
 from cli.console import emit, err
-from cli.failure import Code, exit_quietly, tell
 
 app = typer.Typer(
     name="pointsman",
@@ -48,9 +48,9 @@ for group in (
     explain,
     label,
     report,
-    services,
+    stack,
     doctor,
-    fleet,
+    check_fleet,
     keys,
     purge,
     routers,

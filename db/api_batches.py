@@ -11,11 +11,10 @@ import orjson
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.api_records import ApiBatch, Counts, Created, Request, Results, Work
-from db.fetch import fetch
-from db.grouping import Grouped
-from db.session import transaction
-from db.statements import statement
+from db.api_batch_types import ApiBatch, Counts, Created, Request, Results, Work
+from db.engine import fetch, transaction
+from db.group_commit import Grouped
+from db.sql import statement
 from routing.fleet import BudgetPolicy
 
 CHAT_SOURCE: Final = "chat"
@@ -71,7 +70,7 @@ class ApiBatches:
 
     async def ended_chats(self, handles: Sequence[str]) -> dict[str, int]:
         """Of batches of one, those that have ended or are held for good: handle → the number of the batch."""
-        rows = await fetch(self._engine, statement("chats_ended"), handles=list(handles))
+        rows = await fetch(self._engine, statement("find_ended_chats"), handles=list(handles))
         return {row.handle: int(row.id) for row in rows}
 
     # -- making and cancelling -------------------------------------------------------------

@@ -17,21 +17,21 @@ from typing import Final
 
 GUARDS: Final[Mapping[str, Mapping[str, tuple[tuple[str, str], ...]]]] = {
     "fence": {
-        "conclude": (("AND q.epoch = m.epoch", ""),),
-        "intend": (("AND q.epoch = m.epoch", ""),),
+        "apply_transitions": (("AND q.epoch = m.epoch", ""),),
+        "reserve_calls": (("AND q.epoch = m.epoch", ""),),
     },
     "rescue": {"rescue": (("WHERE state = 'running' AND", "WHERE false AND"),)},
     "grace": {"rescue": (("AND pg_postmaster_start_time() < now() - make_interval(secs => :lease_s)", ""),)},
-    "settling": {"settle_stale": (("WHERE c.outcome IS NULL AND", "WHERE false AND"),)},
+    "settling": {"settle_abandoned_calls": (("WHERE c.outcome IS NULL AND", "WHERE false AND"),)},
     "settling_once": {
-        "conclude": (
+        "apply_transitions": (
             ("CASE WHEN c.outcome IS NULL THEN c.reserved_usd ELSE 0 END", "c.reserved_usd"),
             ("r.cost_usd - coalesce(c.cost_usd, 0)", "r.cost_usd"),
         )
     },
     "cap": {
         "claim": (("left_usd, 'Infinity')", "left_usd * 0 + 1e9, 'Infinity')"),),
-        "intend": (("left_usd, 'Infinity')", "left_usd * 0 + 1e9, 'Infinity')"),),
+        "reserve_calls": (("left_usd, 'Infinity')", "left_usd * 0 + 1e9, 'Infinity')"),),
     },
     "claim_once": {
         "claim": (("q.state = ANY(CAST(:sources AS text[]))", "q.state IN ('ready', 'queued', 'running')"),)

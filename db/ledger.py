@@ -16,13 +16,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.driver import rows_of
-from db.grouping import Grouped
-from db.records import Claim, Conclusion, Intent, Result, Sent, Waiting
-from db.refusal import Refused, passes
-from db.rows import SOURCES, encoded, move_rows, result_params
-from db.statements import statement
-from db.tables import ID_BLOCK
+from db.engine import rows_of
+from db.group_commit import Grouped
+from db.ledger_encoding import SOURCES, encoded, move_rows, result_params
+from db.ledger_types import Claim, Conclusion, Intent, Result, Sent, Waiting
+from db.schema import ID_BLOCK
+from db.sql import statement
+from db.statement_errors import Refused, passes
 from routing.fleet import BudgetPolicy
 from routing.lifecycle import FALLBACK, MAX_CRASHES, Move, State
 
@@ -106,16 +106,18 @@ class Ledger:
 
     async def stored_answers(self, wanted: Mapping[int, int]) -> dict[int, Any]:
         """The kept responses of rejected calls, by call id; ``wanted`` maps query id to call id."""
-        rows = await self._named("accept_stored", call_ids=list(wanted.values()), query_ids=list(wanted.keys()))
+        rows = await self._named("read_kept_responses", call_ids=list(wanted.values()), query_ids=list(wanted.keys()))
         return {row.id: row for row in rows}
 
     async def spent(self, ids: Sequence[int]) -> dict[int, float]:
         """Dollars by query, calls under way at their reservation; a query without a call is not in it."""
-        return {row.query_id: float(row.usd) for row in await self._named("read_spent", ids=list(ids))}
+        return {row.query_id: float(row.usd) for row in await self._named("query_spend", ids=list(ids))}
 
     async def unspent(self, batch_ids: Sequence[int]) -> dict[int, float]:
         """Dollars by batch with a budget: the cap less what is settled, the least of its own and its tenant's."""
-        return {row.id: float(row.unspent_usd) for row in await self._named("read_unspent", batch_ids=list(batch_ids))}
+        return {
+            row.id: float(row.unspent_usd) for row in await self._named("batch_budget_left", batch_ids=list(batch_ids))
+        }
 
     async def open_queries(self, batch_ids: Sequence[int]) -> dict[int, int]:
         """How many queries of each batch have not ended."""
@@ -132,7 +134,7 @@ class Ledger:
         call_ids = [intent.call_id for _, _, intent in wanted if intent is not None]
 
         async def committed_before() -> Sequence[Any]:
-            return await self._named("claim_again", call_ids=call_ids)
+            return await self._named("find_committed_claims", call_ids=call_ids)
 
         claimed = await self._run(
             statement("claim"),
@@ -149,10 +151,10 @@ class Ledger:
 
     async def _intend(self, meant: Sequence[Intent]) -> dict[int, Sent]:
         async def committed_before() -> Sequence[Any]:
-            return await self._named("intend_again", call_ids=[intent.call_id for intent in meant])
+            return await self._named("find_committed_reservations", call_ids=[intent.call_id for intent in meant])
 
         rows = await self._run(
-            statement("intend"),
+            statement("reserve_calls"),
             {
                 "meant": encoded([intent.row() for intent in meant]),
                 "worker_id": self.worker_id,
@@ -175,26 +177,28 @@ class Ledger:
         async def committed_before() -> Sequence[Any]:
             # What an earlier try put into the broker's share nobody has sent yet.
             return await self._named(
-                "conclude_again",
+                "find_committed_transitions",
                 ids=[one.query_id for one in to_send],
                 epochs=[one.epoch for one in to_send],
                 stages=[one.to_stage for one in to_send],
             )
 
         rows = await self._run(
-            statement("conclude"), {"moves": encoded(moves), **result_params(results)}, replayed=committed_before
+            statement("apply_transitions"),
+            {"moves": encoded(moves), **result_params(results)},
+            replayed=committed_before,
         )
         return {row.id: (row.stage, State(row.state)) for row in rows}
 
     async def _record(self, results: Sequence[Result]) -> dict[int, bool]:
-        await self._named("conclude", moves="[]", **result_params(results))
+        await self._named("apply_transitions", moves="[]", **result_params(results))
         return {result.sent.call_id: True for result in results}
 
     async def give_back(self, stage: str, ids: Sequence[int], *, wait_s: float = 0.0) -> int:
         """queued → ready for unclaimed ids: unsent, at a warm shutdown, or until a rate limit has room."""
         if not ids:
             return 0
-        return len(await self._named("return_unsent", ids=list(ids), stage=stage, wait_s=wait_s))
+        return len(await self._named("requeue_unpublished", ids=list(ids), stage=stage, wait_s=wait_s))
 
     # -- the feeder's moves ----------------------------------------------------------------
 
@@ -211,7 +215,7 @@ class Ledger:
 
     async def return_lost(self, stage: str, *, older_than_s: float, reason: str) -> int:
         """queued → ready for what has been in the broker for longer than ``older_than_s``. Returns how many."""
-        rows = await self._named("return_lost", stage=stage, older_than_s=older_than_s, reason=reason)
+        rows = await self._named("requeue_lost", stage=stage, older_than_s=older_than_s, reason=reason)
         return int(rows[0][0])
 
     async def clock(self) -> datetime:
@@ -229,7 +233,7 @@ class Ledger:
 
     async def settle_stale(self) -> None:
         """Calls nobody reported within two leases are charged at their reservation."""
-        await self._named("settle_stale", older_than_s=2 * self._lease_s, lease_s=self._lease_s)
+        await self._named("settle_abandoned_calls", older_than_s=2 * self._lease_s, lease_s=self._lease_s)
 
     async def end_batches(self) -> list[str]:
         """Ends each batch without open queries, once. Returns their handles."""
@@ -237,14 +241,14 @@ class Ledger:
 
     async def unhold(self) -> int:
         """held → ready for what the budgets have room for by now. Returns how many."""
-        return int((await self._named("unhold"))[0][0])
+        return int((await self._named("release_held"))[0][0])
 
     async def renew_day_budgets(self, *, cap_usd: float) -> None:
         """Today's and tomorrow's budget of each tenant with an open batch; an existing one stays as it is."""
         await self._named("renew_day_budgets", cap_usd=cap_usd)
 
     async def set_window(self, stage: str, *, depth_window: int, rate_per_s: float) -> None:
-        """Publishes the feeder's window, which bounds what `conclude` may put into the broker."""
+        """Publishes the feeder's window, which bounds what `apply_transitions` may put into the broker."""
         await self._named("set_window", stage=stage, depth_window=depth_window, rate_per_s=rate_per_s)
 
     async def closing_batches(self) -> Sequence[Any]:

@@ -16,9 +16,9 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.fetch import fetch
-from db.grouping import Grouped
-from db.statements import statement
+from db.engine import fetch
+from db.group_commit import Grouped
+from db.sql import statement
 
 DEFAULT_TENANT: Final = "default"
 _KEY: Final = re.compile(r"pm-([0-9a-f]{12})-([0-9A-Za-z_-]{43})")

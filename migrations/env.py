@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from db.tables import metadata
+from db.schema import metadata
 
 LOCK_MS = 1000
 AGAIN_S = 5.0

@@ -11,7 +11,7 @@ from typing import Final
 from genai_prices import __version__, types
 from genai_prices.data_snapshot import get_snapshot
 
-from providers.errors import UnknownPrice
+from providers.provider_errors import UnknownPrice
 from routing.fleet import Price, PriceTier, Protocol
 
 __all__ = ["UnknownPrice", "look_up"]

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from db.reports.account import Account, labelled_right
-from report.words import part, percent, plain, seconds, usd
+from db.reports.batch_report import Account, labelled_right
+from report.formatting import part, percent, plain, seconds, usd
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """The report as Markdown: the words and the tables of the page."""
 
-from db.reports.account import Account
+from db.reports.batch_report import Account
+from report.document import Table, cell
 from report.headline import cards, headline, standing, warnings
 from report.sections import sections
-from report.table import Table, cell
 
 
 def markdown(account: Account) -> str:

@@ -149,11 +149,11 @@ class RouterPolicy:
     classifier_sure: float = 0.7
     """The classifier decides alone at this confidence or more; below it the LLM router is asked."""
     classifier: str = "default"
-    """The name of the promoted artefact, or ``default`` for the one that is shipped."""
+    """The name of the promoted artifact, or ``default`` for the one that is shipped."""
     scorer: str | None = None
-    """The artefact of the answer scorer, if one judges the answers."""
+    """The artifact of the answer scorer, if one judges the answers."""
     shadow: str | None = None
-    """An artefact that decides beside the live router and is only logged."""
+    """An artifact that decides beside the live router and is only logged."""
     exploration: float = 0.0
     """ε: the share of queries that are routed at random among the tiers that fit them."""
     llm: LlmRouter | None = None

@@ -11,10 +11,10 @@ from pathlib import Path
 import uvloop
 
 from simulator.call_log import CallLog
-from simulator.config import Config, ConfigError, read_config
-from simulator.replay import ReplayError, read_recordings
+from simulator.provider import Service
+from simulator.recordings import ReplayError, read_recordings
 from simulator.server import Server
-from simulator.service import Service
+from simulator.simulator_config import Config, ConfigError, read_config
 
 _RARE_COLLECTIONS = 50_000
 """Young objects before the collector runs. Calls leave no cycles: at the default of 700 it runs for nothing."""

@@ -11,7 +11,7 @@ from typing import Final
 
 import orjson
 
-from simulator.call import Call
+from simulator.call_record import Call
 
 FLUSH_AFTER_S: Final = 0.05
 

@@ -15,10 +15,10 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final, cast
 
-from simulator.call import Call
-from simulator.delivery import BY_HAND, deliver
+from simulator.call_record import Call
 from simulator.http1 import HEAD_END, MAX_HEAD_BYTES, BadHead, Head, read_chunked, read_head, write_head
-from simulator.plan import Plan
+from simulator.response_plan import Plan
+from simulator.transport_faults import BY_HAND, deliver
 
 if TYPE_CHECKING:
     from simulator.server import Server

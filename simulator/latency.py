@@ -5,7 +5,7 @@ from enum import StrEnum
 from math import cos, exp, log, pi, sqrt
 from typing import ClassVar
 
-from simulator.draws import Draws
+from simulator.seeded_random import Draws
 
 
 class Shape(StrEnum):

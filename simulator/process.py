@@ -39,7 +39,7 @@ class SimulatorProcess:
         return self.process.pid
 
     def control(self, **change: Any) -> dict[str, Any]:
-        """Changes the configuration (the keys of `simulator.config.Change`) and gives what is in force now."""
+        """Changes the configuration (the keys of `simulator_config.Change`) and gives what is in force now."""
         return self._ask("/control", json.dumps(change).encode())
 
     def stats(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def start_simulator(
 ) -> SimulatorProcess:
     """Starts a simulator and waits until it listens.
 
-    ``config`` has the keys of `simulator.config.Config`. If ``tied``, it ends with this process,
+    ``config`` has the keys of `simulator.simulator_config.Config`. If ``tied``, it ends with this process,
     however this one ends. What it prints goes to ``output``, or nowhere.
     Raises SimulatorFailed where it does not start within ``timeout_s``.
     """

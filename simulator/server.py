@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 
-from simulator.config import ConfigError, read_change
 from simulator.connection import Connection
 from simulator.http1 import Head
-from simulator.plan import Plan
-from simulator.service import Service
+from simulator.provider import Service
+from simulator.response_plan import Plan
+from simulator.simulator_config import ConfigError, read_change
 
 _BACKLOG = 4096
 

@@ -4,7 +4,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from simulator.call import OK, Call
+from simulator.call_record import OK, Call
 
 _NANO_PER_USD: Final = 1e9
 _RECENT_S: Final = 10

@@ -22,8 +22,8 @@ from db import migrate
 from routing.fleet import Fleet
 from settings import ROOT, Settings, load_fleet
 from simulator.process import SimulatorProcess, start_simulator
-from workers.embedded_postgres import start_postgres
-from workers.embedded_redis import start_redis
+from workers.embedded.postgres import start_postgres
+from workers.embedded.redis import start_redis
 
 _TEMPLATE = "pointsman_template"
 

@@ -14,13 +14,13 @@ from redis.backoff import NoBackoff
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 from settings import FleetError, Settings, SettingsError
-from tasks.app import configure
-from tasks.broker import Generation
-from tasks.feeder import Feeder
-from tasks.station import open_station
+from tasks.broker_state import Generation
+from tasks.celery_app import configure
+from tasks.feeder.feeder import Feeder
+from tasks.worker_context import open_station
+from telemetry.logging import configure_logging
 from workers.celery_worker import run_celery_worker
-from workers.logging import configure_logging
-from workers.ready import announce_ready
+from workers.process_setup import announce_ready
 
 FEEDER = "feeder"
 

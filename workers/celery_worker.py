@@ -6,12 +6,11 @@ from celery.signals import worker_ready, worker_shutting_down
 
 from routing.fleet import Fleet
 from settings import Settings
-from tasks.app import app, queue_of
-from tasks.messages import Post
-from tasks.station import Loop, open_station
-from workers.garbage import spare_garbage
-from workers.ready import announce_ready
-from workers.task_events import GroupedEvents
+from tasks.celery_app import app, queue_of
+from tasks.celery_tasks import Post
+from tasks.worker_context import Loop, open_station
+from workers.batched_task_events import GroupedEvents
+from workers.process_setup import announce_ready, spare_garbage
 
 
 def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from settings import FleetError, Settings, SettingsError
-from tasks.app import configure
+from tasks.celery_app import configure
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 

@@ -8,11 +8,19 @@ from typing import Any
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+_PATHS = {
+    path.name: path
+    for folder in files(__name__).joinpath("sql").iterdir()
+    if folder.is_dir()
+    for path in folder.iterdir()
+}
+"""By file name, which is unique over all folders."""
+
 
 @cache
 def report(name: str) -> TextClause:
     """The statement in ``name``.sql, with its ``:parameters`` to bind."""
-    return text(files(__name__).joinpath(f"{name}.sql").read_text(encoding="utf-8"))
+    return text(_PATHS[f"{name}.sql"].read_text(encoding="utf-8"))
 
 
 async def ask(engine: AsyncEngine, name: str, **params: object) -> Sequence[Row[Any]]:

@@ -7,8 +7,8 @@ import orjson
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from db.engine import transaction
 from db.reports import ask, report
-from db.session import transaction
 from routing.lifecycle import State
 
 ROWS_AT_ONCE: Final = 500

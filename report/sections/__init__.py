@@ -1,16 +1,16 @@
 """What a report says, section by section, whatever it is written as: a file each."""
 
-from db.reports.account import Account
-from report.section import Section
-from report.sections.audit import audit
-from report.sections.judge import judge
-from report.sections.models import models
-from report.sections.plan import plan
-from report.sections.providers import providers
-from report.sections.quality import quality
-from report.sections.queries import dearest, doubtful
-from report.sections.tiers import tiers
-from report.sections.ways import ways
+from db.reports.batch_report import Account
+from report.document import Section
+from report.sections.audit_section import audit
+from report.sections.forecast_section import plan
+from report.sections.judge_section import judge
+from report.sections.models_section import models
+from report.sections.providers_section import providers
+from report.sections.quality_section import quality
+from report.sections.queries_section import dearest, doubtful
+from report.sections.query_flow_section import ways
+from report.sections.tiers_section import tiers
 
 
 def sections(account: Account) -> list[Section]:

@@ -18,9 +18,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from settings import ROOT
-from tests.chaos import arena as arenas
-from tests.chaos.arena import Arena, opened_arena
-from tests.chaos.ground import opened_ground, rows
+from tests.chaos import environment as arenas
+from tests.chaos.environment import Arena, opened_arena
+from tests.chaos.shared_services import opened_ground, rows
 
 KEY = "sk-canary-5Zk1Qe8vWm3nTy7u"
 PROMPT = "canary-prompt-Xw9Lr2Jd6Bh4"

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from settings import ROOT
-from tests.integration.bench import heed_ctrl_c
+from tests.integration.ledger_fixtures import heed_ctrl_c
 
 EXAMPLES = ROOT / "examples" / "queries.jsonl"
 PROMISED = (

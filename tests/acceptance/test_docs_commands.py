@@ -24,7 +24,7 @@ import pytest
 import typer.main
 import yaml
 
-from api.shapes import WebhookCreate
+from api.schemas import WebhookCreate
 from cli.main import app
 from settings import ROOT
 

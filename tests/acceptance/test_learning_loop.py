@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.artefact import load
-from evaluation.choices import choices
-from evaluation.router import predictor_of
+from evaluation.metrics.policy_choices import choices
+from evaluation.models.artifact import load
+from evaluation.models.predictors import predictor_of
 from routing.query import Query
 from settings import ROOT, Settings, load_fleet
 from tests.conftest import Databases

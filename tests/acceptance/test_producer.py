@@ -12,10 +12,10 @@ import pytest
 from celery import Celery
 from sqlalchemy import Row, text
 
-from db.session import make_engine
+from db.engine import make_engine
 from routing.fleet import Fleet
 from settings import Settings
-from workers.local import LocalStack
+from workers.local_stack import LocalStack
 
 SECRET = "zebra-crossing-canary"
 

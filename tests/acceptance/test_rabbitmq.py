@@ -6,9 +6,9 @@ import pytest
 
 import tests.chaos.faults  # noqa: F401  # registers them
 from tests.chaos.fault import ALL
-from tests.chaos.ground import Ground, opened_ground
 from tests.chaos.rabbitmq import NoRabbit, opened_rabbitmq
 from tests.chaos.runner import play
+from tests.chaos.shared_services import Ground, opened_ground
 
 pytestmark = pytest.mark.chaos
 

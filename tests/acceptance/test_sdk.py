@@ -19,7 +19,7 @@ import pytest
 from benchmarks.sdk_matrix import VERSIONS, NoIndex, await_keys, make_key, run_client, sdk_python
 from routing.fleet import Fleet
 from settings import ROOT, Settings
-from workers.local import LocalStack
+from workers.local_stack import LocalStack
 
 pytestmark = pytest.mark.timeout(1200)  # a new venv has to be filled from the package index first
 README = ROOT / "README.md"

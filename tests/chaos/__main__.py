@@ -18,9 +18,9 @@ from functools import partial
 
 import tests.chaos.faults  # noqa: F401  # registers them
 from tests.chaos.fault import ALL
-from tests.chaos.ground import opened_ground
 from tests.chaos.rabbitmq import NoRabbit, opened_rabbitmq
 from tests.chaos.runner import known, play_all
+from tests.chaos.shared_services import opened_ground
 
 
 def main() -> int:

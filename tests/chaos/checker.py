@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from tests.chaos import corpus
-from tests.chaos.arena import Arena
+from tests.chaos import query_corpus
+from tests.chaos.environment import Arena
 
 ZERO = Decimal(0)
 
@@ -153,7 +153,7 @@ class _Books:
             " JOIN prompts AS p ON p.query_id = a.query_id"
         ):
             call = self.received.get(row.call_id)
-            wrong += call is None or call["text_sha"] != corpus.sha_of(row.asked)
+            wrong += call is None or call["text_sha"] != query_corpus.sha_of(row.asked)
         return wrong
 
     def double_billed(self) -> int:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.chaos.arena import Arena
 from tests.chaos.checker import Verdict
+from tests.chaos.environment import Arena
 
 
 class Skipped(Exception):

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from settings import ROOT
-from workers.child import spawn
-from workers.ready import READY_FILE
+from workers.child_process import spawn
+from workers.process_setup import READY_FILE
 
 
 @dataclass

@@ -4,10 +4,10 @@ import os
 import time
 from collections.abc import Callable, Iterable
 
-from tests.chaos.arena import opened_arena
 from tests.chaos.checker import Verdict, check
+from tests.chaos.environment import opened_arena
 from tests.chaos.fault import ALL, Fault, Skipped
-from tests.chaos.ground import Ground
+from tests.chaos.shared_services import Ground
 
 
 def play(fault: Fault, *, seed: int, ground: Ground) -> tuple[Verdict, list[str]]:

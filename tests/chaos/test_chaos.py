@@ -6,8 +6,8 @@ import pytest
 
 import tests.chaos.faults  # noqa: F401  # registers them
 from tests.chaos.fault import ALL, Skipped
-from tests.chaos.ground import Ground, opened_ground
 from tests.chaos.runner import play
+from tests.chaos.shared_services import Ground, opened_ground
 
 pytestmark = pytest.mark.chaos
 

@@ -7,11 +7,11 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+import redis_client
 from cli.main import app
-from providers import redis_script
 from routing.fleet import Fleet
 from settings import Settings
-from tests.integration.bench import OnBench, Story, opened
+from tests.integration.ledger_fixtures import OnBench, Story, opened
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def on_bench(database_url: str, shipped_fleet: Fleet) -> OnBench:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Redis that answers late, as on a machine that does other things, is not away."""
-    monkeypatch.setattr(redis_script, "PATIENCE_S", 20.0)
+    monkeypatch.setattr(redis_client, "PATIENCE_S", 20.0)
 
 
 @pytest.fixture

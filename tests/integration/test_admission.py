@@ -13,14 +13,14 @@ from typing import Any, TypeVar
 import pytest
 from redis.asyncio import Redis
 
-from providers import redis_script
-from providers.admission import Admission, Grant, Wait
-from providers.breaker import Circuit
-from providers.redis_script import connect
-from providers.watch import FRESH_S
+import redis_client
+from providers.health.circuit_breaker import Circuit
+from providers.health.monitor import FRESH_S
+from providers.limits.admission_control import Admission, Grant, Wait
+from redis_client import connect
 from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
 from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
-from workers.embedded_redis import start_redis
+from workers.embedded.redis import start_redis
 
 pytestmark = pytest.mark.usefixtures("patient")
 
@@ -473,7 +473,7 @@ def test_without_redis_a_share_is_granted_and_with_redis_again_the_whole(tmp_pat
 def test_a_place_that_was_left_while_redis_hung_is_free_when_it_answers_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_script, "PATIENCE_S", 2.0)
+    monkeypatch.setattr(redis_client, "PATIENCE_S", 2.0)
 
     async def story() -> None:
         the_fleet = fleet(max_concurrency=1)
@@ -513,7 +513,7 @@ def test_a_redis_that_forgets_is_told_again(redis_url: str) -> None:
 
 
 def test_a_redis_that_hangs_holds_nobody_up_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_script, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(redis_client, "PATIENCE_S", 0.5)
 
     async def story() -> None:
         async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -4,11 +4,11 @@ import asyncio
 from decimal import Decimal
 
 from db.ledger import Ledger
-from db.records import Conclusion, Intent, Result, Sent
+from db.ledger_types import Conclusion, Intent, Result, Sent
 from routing.fleet import BudgetPolicy
 from routing.lifecycle import ROUTE, Move, State
 from routing.outcome import Completion, Failure, FailureKind, Usage
-from tests.integration.bench import WHY, Bench, OnBench, finish
+from tests.integration.ledger_fixtures import WHY, Bench, OnBench, finish
 
 FREE = Failure(FailureKind.NEVER_SENT, "a test")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from cli.failure import Code, Stop
-from tests.integration.bench import Bench, OnBench, finish
+from cli.command_errors import Code, Stop
+from tests.integration.ledger_fixtures import Bench, OnBench, finish
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from db.deposit import LARGE
+from db.batch_writer import LARGE
 from settings import ROOT, Settings
-from tests.integration.bench import COMMITTING, HELD_COMMIT, LEAVE, heed_ctrl_c
+from tests.integration.ledger_fixtures import COMMITTING, HELD_COMMIT, LEAVE, heed_ctrl_c
 
 
 @pytest.mark.parametrize("command", ["submit", "run"])

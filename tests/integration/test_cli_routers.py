@@ -12,15 +12,15 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from cli.failure import Code, Stop
+from cli.command_errors import Code, Stop
 from cli.main import app
-from cli.router_registry import promote, register
-from evaluation.artefact import save
-from evaluation.bandit import train_from_log
-from evaluation.faults import RegistryError
+from cli.training.registry import promote, register
+from evaluation.data.dataset_errors import RegistryError
+from evaluation.models.artifact import save
+from evaluation.production.train_from_log import train_from_log
 from settings import ROOT
 from tests.conftest import Databases
-from tests.unit.evaluation.made_up import label_lines, logged, outcome_lines, written
+from tests.unit.evaluation.synthetic_data import label_lines, logged, outcome_lines, written
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from db.reports.drift import drift_times
+from db.reports.drift_samples import drift_times
 from settings import Settings
-from tests.integration.bench import Bench, OnBench
+from tests.integration.ledger_fixtures import Bench, OnBench
 
 WRITE = """
 INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router, score,

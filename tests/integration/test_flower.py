@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from db.deposit import Deposit, Order, deposit
-from db.session import make_engine
+from db.batch_writer import Deposit, Order, deposit
+from db.engine import make_engine
 from routing.fleet import Fleet
 from settings import Settings
 from tests.chaos.rabbitmq import NoRabbit, opened_rabbitmq
 from tests.conftest import Databases
-from workers.local import LocalStack
+from workers.local_stack import LocalStack
 
 SECRET = "the-word-that-nobody-may-see"
 COUNT = 60

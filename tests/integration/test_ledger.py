@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
+from db.engine import transaction
 from db.ledger import Ledger
-from db.records import Conclusion, Result, Sent
-from db.refusal import Refused
-from db.rows import move_rows
-from db.session import transaction
-from db.statements import statement
+from db.ledger_encoding import move_rows
+from db.ledger_types import Conclusion, Result, Sent
+from db.sql import statement
+from db.statement_errors import Refused
 from routing.lifecycle import FALLBACK, ROUTE, Move, State, sources
 from routing.outcome import Failure, FailureKind, Usage
-from tests.integration.bench import WHY, Bench, OnBench, advance, finish
+from tests.integration.ledger_fixtures import WHY, Bench, OnBench, advance, finish
 
 
 def test_a_query_goes_from_submit_to_done_and_every_step_is_explained(on_bench: OnBench) -> None:

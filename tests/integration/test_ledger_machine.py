@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from db.deposit import Deposit, Order, deposit
+from db.batch_writer import Deposit, Order, deposit
+from db.engine import make_engine
 from db.ledger import Ledger
-from db.records import Answer, Claim, Conclusion, Intent, Result, Sent
-from db.session import make_engine
+from db.ledger_types import Answer, Claim, Conclusion, Intent, Result, Sent
 from routing.fleet import Fleet
 from routing.lifecycle import MAX_CRASHES, ROUTE, Move, State
 from routing.outcome import Completion, Failure, FailureKind, Usage
-from tests.integration.bench import WHY, Bench
+from tests.integration.ledger_fixtures import WHY, Bench
 
 LEDGERS = 3
 QUERIES = 3

@@ -18,7 +18,7 @@ import pytest
 
 from routing.fleet import Fleet
 from settings import ROOT, Settings
-from workers.local import LocalStack, StackError, StackRunning, default_roles, stack_down, stack_pid
+from workers.local_stack import LocalStack, StackError, StackRunning, default_roles, stack_down, stack_pid
 
 FEEDER = [("feeder",)]
 
@@ -169,7 +169,7 @@ def test_a_worker_that_does_not_start_ends_the_stack_with_the_reason(settings: S
 RUN = """
 import sys, time
 from settings import Settings
-from workers.local import LocalStack
+from workers.local_stack import LocalStack
 settings = Settings.load()
 with LocalStack(settings, settings.fleet(), roles=[("feeder",)]) as stack:
     print(*stack.processes.values(), flush=True)
@@ -209,7 +209,7 @@ def test_a_killed_stack_leaves_nothing_behind(started: tuple["subprocess.Popen[s
 def test_a_broker_that_is_away_is_told_before_workers_wait_for_it(
     settings: Settings, shipped_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.local._BROKER_S", 0.1)
+    monkeypatch.setattr("workers.local_stack._BROKER_S", 0.1)
     settings = replace(settings, broker="redis://:secret@127.0.0.1:1/0", embeds_redis=False)
     words: list[str] = []
     with (

@@ -1,4 +1,4 @@
-"""The schema that migrations make is the one that ``db/tables.py`` describes."""
+"""The schema that migrations make is the one that ``db/schema.py`` describes."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +11,9 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from db import migrate
-from db.deposit import Deposit, Order, deposit
-from db.tables import metadata
-from tests.integration.bench import Bench, OnBench
+from db.batch_writer import Deposit, Order, deposit
+from db.schema import metadata
+from tests.integration.ledger_fixtures import Bench, OnBench
 
 
 def of_ours(item: object, name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from db.deposit import Order
+from db.batch_writer import Order
 from simulator.process import SimulatorProcess
-from tests.chaos import corpus
-from tests.integration.bench import Bench, OnBench
-from tests.integration.whole_way import account, hand_in, simulated_fleet, station_of, work_off
+from tests.chaos import query_corpus
+from tests.integration.end_to_end import account, hand_in, simulated_fleet, station_of, work_off
+from tests.integration.ledger_fixtures import Bench, OnBench
 
 
 def test_the_report_names_the_variable_that_is_missing(
@@ -18,7 +18,7 @@ def test_the_report_names_the_variable_that_is_missing(
 
     async def story(bench: Bench) -> None:
         async with station_of(bench, replace(fleet, providers=locked)) as station:
-            batch = await hand_in(corpus.lines("k", 6), Order(source="test"), station)
+            batch = await hand_in(query_corpus.lines("k", 6), Order(source="test"), station)
             await work_off(station)
             figures = await account(batch, station)
             assert figures.progress.failed == 6

@@ -4,11 +4,11 @@ import asyncio
 
 from sqlalchemy import text
 
-from db.presence import Presence
-from tasks.feeder import Feeder
-from tests.integration.bench import Bench, OnBench
-from tests.integration.test_seals import as_owner
-from tests.integration.whole_way import station_of
+from db.worker_registry import Presence
+from tasks.feeder.feeder import Feeder
+from tests.integration.end_to_end import station_of
+from tests.integration.ledger_fixtures import Bench, OnBench
+from tests.integration.test_audit_seals import as_owner
 
 MONTHS = (
     "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname ~ '^(calls|decisions)_[0-9]{4}_[0-9]{2}$' ORDER BY 1"

@@ -3,10 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from db.purge import purge
-from db.seals import seal_ended, verify
-from tests.integration.bench import Bench, OnBench
-from tests.integration.test_seals import as_owner, ended_batch
+from db.audit_seals import seal_ended, verify
+from db.batch_purge import purge
+from tests.integration.ledger_fixtures import Bench, OnBench
+from tests.integration.test_audit_seals import as_owner, ended_batch
 
 OLD = datetime(2020, 3, 10, tzinfo=UTC)
 CUT = datetime(2020, 6, 1, tzinfo=UTC)

@@ -7,24 +7,24 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import event
 
-from db.deposit import Order
+from db.batch_writer import Order
 from db.ledger import Ledger
-from routing.chance import chance
 from routing.fleet import Fleet, LlmRouter
 from routing.lifecycle import ROUTE
+from routing.policy.exploration import chance
 from simulator.process import SimulatorProcess
-from tasks.route import route
-from tasks.station import Station
-from tests.chaos import corpus
-from tests.integration.bench import Bench, OnBench
-from tests.integration.whole_way import hand_in, simulated_fleet, station_of
+from tasks.stages.route import route
+from tasks.worker_context import Station
+from tests.chaos import query_corpus
+from tests.integration.end_to_end import hand_in, simulated_fleet, station_of
+from tests.integration.ledger_fixtures import Bench, OnBench
 
 QUERIES = 40
 
 
 async def queued(station: Station) -> list[int]:
     """Ids of all that is in the broker after another batch was handed in, as far as the ledger knows."""
-    await hand_in(corpus.lines("b", QUERIES), Order(source="test"), station)
+    await hand_in(query_corpus.lines("b", QUERIES), Order(source="test"), station)
     return await station.ledger.fill_window(ROUTE, room=10 * QUERIES)
 
 

@@ -21,7 +21,7 @@ from settings import ROOT, Settings
 from simulator.process import start_simulator
 from tests.conftest import Databases
 from tests.otlp import Receiver, Seen, mute, receiving
-from workers.local import LocalStack
+from workers.local_stack import LocalStack
 
 CLIENT, PRODUCER = 3, 4
 CANARY = "canaryWx7Lr2Jd"
@@ -135,7 +135,7 @@ def run(place: Place) -> Iterator[Run]:
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
         patch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test")
         patch.setenv("POINTSMAN_API_PRIVATE_WEBHOOKS", "1")
-        patch.setattr("workers.local._API_PORT", 0)  # any: the usual one may be another's on this machine
+        patch.setattr("workers.local_stack._API_PORT", 0)  # any: the usual one may be another's on this machine
         settings = place.settings
         with LocalStack(settings, settings.fleet(), roles=WORKERS, api=True) as stack:
             handle = place.submit([_line(n) for n in range(20)])

@@ -2,7 +2,7 @@
 
 import signal
 
-from tests.chaos.arena import Arena
+from tests.chaos.environment import Arena
 from tests.chaos.fault import fault
 
 

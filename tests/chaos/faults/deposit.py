@@ -10,11 +10,11 @@ from pathlib import Path
 import orjson
 from celery import Celery
 
-from db.deposit import LARGE
+from db.batch_writer import LARGE
 from routing.lifecycle import INGEST
 from settings import ROOT
-from tests.chaos import corpus
-from tests.chaos.arena import Arena
+from tests.chaos import query_corpus
+from tests.chaos.environment import Arena
 from tests.chaos.fault import fault
 from tests.chaos.faults.postgres import stop
 from tests.chaos.faults.workers import kill
@@ -84,7 +84,7 @@ def _has_message_broken(arena: Arena, way: str, strike: Callable[[], None]) -> N
     app = Celery(broker=arena.broker_url)
     if arena.redis is not None:
         app.conf.broker_transport_options = {"global_keyprefix": arena.settings.key_prefix}
-    queries = [{"query": corpus.prompt_of(way, n), "id": f"{way}-{n}"} for n in range(LINES)]
+    queries = [{"query": query_corpus.prompt_of(way, n), "id": f"{way}-{n}"} for n in range(LINES)]
     app.send_task("submit_queries", kwargs={"queries": queries, "idempotency_key": way}, queue=INGEST)
     workers = [worker for name, worker in arena.workers.items() if not name.startswith("feeder")]
     arena.until(lambda: bool(arena.ask(_UNDER_WAY)), what=f"{way}: its message is being taken")
@@ -149,7 +149,7 @@ _WAYS: "Mapping[str, Callable[[Arena, subprocess.Popen[bytes]], None]]" = {
 
 
 def _line(tag: str, n: int) -> bytes:
-    return orjson.dumps({"custom_id": f"{tag}-{n}", "query": corpus.prompt_of(tag, n)}) + b"\n"
+    return orjson.dumps({"custom_id": f"{tag}-{n}", "query": query_corpus.prompt_of(tag, n)}) + b"\n"
 
 
 def _submitting(arena: Arena, file: Path, **environ: str) -> "subprocess.Popen[bytes]":

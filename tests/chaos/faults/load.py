@@ -3,7 +3,7 @@
 import os
 import time
 
-from tests.chaos.arena import Arena
+from tests.chaos.environment import Arena
 from tests.chaos.fault import fault
 
 BACKLOG = int(os.environ.get("CHAOS_BACKLOG", "100000"))

@@ -3,7 +3,7 @@
 from kombu import Connection
 
 from routing.lifecycle import MAX_CRASHES
-from tests.chaos.arena import Arena
+from tests.chaos.environment import Arena
 from tests.chaos.fault import fault
 
 

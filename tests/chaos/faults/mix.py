@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from tests.chaos.arena import Arena
+from tests.chaos.environment import Arena
 from tests.chaos.fault import fault
 from tests.chaos.faults.workers import kill
 

@@ -1,6 +1,6 @@
 """The line to the provider breaks, at the two moments when it costs money."""
 
-from tests.chaos.arena import Arena
+from tests.chaos.environment import Arena
 from tests.chaos.fault import fault
 from tests.chaos.proxy import Cut, opened_proxy
 

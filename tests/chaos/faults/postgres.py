@@ -5,7 +5,7 @@ import threading
 
 import psycopg
 
-from tests.chaos.arena import Arena
+from tests.chaos.environment import Arena
 from tests.chaos.fault import fault
 
 LEASE_S = 5.0

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import orjson
 
-from providers.watch import FRESH_S
-from tests.chaos.arena import Arena
+from providers.health.monitor import FRESH_S
+from tests.chaos.environment import Arena
 from tests.chaos.fault import fault
 
 QUERIES: Final = 120

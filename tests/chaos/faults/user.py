@@ -9,13 +9,13 @@ from pathlib import Path
 
 import orjson
 
-from db.deposit import Order
-from db.session import make_engine
+from db.batch_writer import Order
+from db.engine import make_engine
 from routing.fleet import BudgetPolicy
 from settings import ROOT
-from tasks.submit import submit
-from tests.chaos import corpus
-from tests.chaos.arena import Arena
+from submission.submit import submit
+from tests.chaos import query_corpus
+from tests.chaos.environment import Arena
 from tests.chaos.fault import fault
 
 
@@ -27,7 +27,7 @@ def submitted_often(arena: Arena) -> None:
         engine = make_engine(arena.database_url, pool_size=2)
         try:
             order = Order(source="chaos", idempotency_key="the same")
-            taken = await submit(corpus.lines("b0", 200), engine=engine, fleet=arena.fleet, order=order)
+            taken = await submit(query_corpus.lines("b0", 200), engine=engine, fleet=arena.fleet, order=order)
             return taken.handle
         finally:
             await engine.dispose()
@@ -162,7 +162,7 @@ def degraded(arena: Arena) -> None:
 def rubbish(arena: Arena) -> None:
     """A file with every kind of broken line: told, nothing taken; with --skip-invalid the valid ones are answered."""
     arena.crew()
-    good = [orjson.dumps({"custom_id": f"b0-{n}", "query": corpus.prompt_of("b0", n)}) for n in range(50)]
+    good = [orjson.dumps({"custom_id": f"b0-{n}", "query": query_corpus.prompt_of("b0", n)}) for n in range(50)]
     bad = [
         b"not json at all",
         b'{"custom_id": "x"',

@@ -3,7 +3,7 @@
 import signal
 import time
 
-from tests.chaos.arena import Arena
+from tests.chaos.environment import Arena
 from tests.chaos.fault import fault
 
 LEASE_S = 5.0

@@ -12,16 +12,16 @@ import httpx
 import pytest
 import uvicorn
 
+from api.api_config import ApiConfig
 from api.app import create_app
-from api.config import ApiConfig
-from db.records import Answer, Conclusion, Explanation, Result
+from db.ledger_types import Answer, Conclusion, Explanation, Result
 from db.tenants import Tenants
 from routing.fleet import Fleet
 from routing.lifecycle import ROUTE, Move, State
 from routing.outcome import Completion, Failure, FailureKind, Usage
 from settings import Settings
 from tests.conftest import Databases
-from tests.integration.bench import WHY, Bench, advance, opened
+from tests.integration.ledger_fixtures import WHY, Bench, advance, opened
 
 PATIENCE_S = 60.0
 """For what comes in a moment, unless the machine does other things. It only keeps a vain wait from going on."""

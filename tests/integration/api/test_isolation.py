@@ -12,9 +12,9 @@ import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
 
-from api.gate import Gate
+from api.middleware import Gate
 from tests.integration.api.conftest import Served, line
-from tests.integration.api.test_batches import create, until, upload
+from tests.integration.api.test_batch_routes import create, until, upload
 
 
 @dataclass(frozen=True)

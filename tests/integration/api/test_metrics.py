@@ -13,12 +13,12 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.fleet_metrics import MOST, OTHER, FleetMetrics
-from api.live import LOOK_S
-from db.reports.drift import REFERENCE
+from api.dashboard.event_stream import LOOK_S
+from api.dashboard.prometheus_collector import MOST, OTHER, FleetMetrics
+from db.reports.drift_samples import REFERENCE
 from settings import ROOT
 from tests.integration.api.conftest import Served
-from tests.integration.api.test_figures import submitted
+from tests.integration.api.test_dashboard_collector import submitted
 from tests.integration.test_drift import decide
 
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"

@@ -4,12 +4,12 @@ from typing import Any
 
 import httpx
 
-from db.purge import Purged
+from db.batch_purge import Purged
 from tests.integration.api.conftest import Served, line, wait_until
-from tests.integration.api.test_batches import create, until, upload
-from tests.integration.bench import Bench
+from tests.integration.api.test_batch_routes import create, until, upload
+from tests.integration.ledger_fixtures import Bench
+from tests.integration.test_audit_seals import as_owner
 from tests.integration.test_purge import OLD, purge_as_owner
-from tests.integration.test_seals import as_owner
 
 CANARY = "kookaburra"
 

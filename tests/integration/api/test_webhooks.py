@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from tests.integration.api.conftest import CONFIG, Served, line, serving, wait_until
-from tests.integration.api.test_batches import create, until, upload
-from tests.integration.bench import Bench
+from tests.integration.api.test_batch_routes import create, until, upload
+from tests.integration.ledger_fixtures import Bench
 
 
 class Receiver:
@@ -52,7 +52,7 @@ class Receiver:
 @pytest.fixture(autouse=True)
 def no_second_try_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that looks a while later finds what became of the first: the next comes when it says so."""
-    monkeypatch.setattr("api.delivery.WAITS_S", (3600, 3600))
+    monkeypatch.setattr("api.background.deliver_webhooks.WAITS_S", (3600, 3600))
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.config import ApiConfig
+from api.api_config import ApiConfig
 from settings import SettingsError
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from api.batch_object import batch_object, status_of
-from db.api_records import ApiBatch, Counts
+from db.api_batch_types import ApiBatch, Counts
 
 T = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = T + timedelta(seconds=9.9)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.data import Dataset, read_dataset
-from evaluation.train import Trained, train
-from tests.unit.evaluation.made_up import outcome_lines, written
+from evaluation.data.dataset import Dataset, read_dataset
+from evaluation.training.train import Trained, train
+from tests.unit.evaluation.synthetic_data import outcome_lines, written
 
 
 @pytest.fixture(scope="session")

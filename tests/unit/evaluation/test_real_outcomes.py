@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.calibration import ece
-from evaluation.data import Dataset, read_dataset
-from evaluation.folds import folds_of
-from evaluation.outcomes import weigh_cascade
-from evaluation.tariff import tariff_for
-from evaluation.train import train
+from evaluation.data.call_costs import tariff_for
+from evaluation.data.cross_validation import folds_of
+from evaluation.data.dataset import Dataset, read_dataset
+from evaluation.metrics.outcome_evaluation import weigh_cascade
+from evaluation.models.calibration import ece
+from evaluation.training.train import train
 from settings import ROOT
 
 DATA = Path(os.environ.get("POINTSMAN_DATA") or ROOT.parent / "shared" / "data")
@@ -29,10 +29,10 @@ def gsm8k() -> Dataset:
 
 def test_a_cascade_trained_on_half_of_gsm8k_beats_every_published_query_router_on_the_rest(gsm8k: Dataset) -> None:
     fit, test = next(folds_of(len(gsm8k), seed=1, folds=2))
-    artefact = train(gsm8k.pick(fit), name="half").artefact
+    artifact = train(gsm8k.pick(fit), name="half").artifact
     unseen = gsm8k.pick(test)
-    assert artefact.scorer is not None
-    told = artefact.scorer(unseen.queries, unseen.answers)
+    assert artifact.scorer is not None
+    told = artifact.scorer(unseen.queries, unseen.answers)
     way = weigh_cascade(unseen, told, tariff_for(unseen), draws=100)
     assert (way.router.apgr or 0.0) > 0.70
     assert ece(told, unseen.ok("small")) < 0.12

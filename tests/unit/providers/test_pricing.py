@@ -5,8 +5,8 @@ from datetime import date
 import genai_prices
 import pytest
 
-from providers.errors import UnknownPrice
 from providers.pricing import look_up
+from providers.provider_errors import UnknownPrice
 from routing.fleet import Protocol
 from routing.outcome import Usage
 

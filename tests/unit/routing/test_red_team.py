@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from routing.decision import decide, settle
-from routing.gate import RED_TEAM_BOUND, Rungs, review
-from routing.opinion import MARKER, Opinion, messages, read, system_text
+from routing.heuristics.heuristic_router import RED_TEAM_BOUND, Rungs, review
+from routing.policy.decision import decide, settle
+from routing.policy.llm_router_prompt import MARKER, Opinion, messages, read, system_text
 from routing.query import Query
 from tests.fleets import LADDER, llm_policy, small_fleet
 from tests.unit.routing.red_team import ATTACKS, DISGUISES, HARD, attacked

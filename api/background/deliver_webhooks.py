@@ -1,0 +1,91 @@
+"""Delivers webhook messages, signed as Standard Webhooks has it (https://www.standardwebhooks.com)."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import random
+import time
+from typing import Final
+
+import orjson
+import structlog
+
+from api.state import Service
+from api.webhook_client import NotAllowed, Undelivered, parse_target, post
+from db.webhook_store import Message
+from telemetry.tracing import harmless, traces
+
+log = structlog.get_logger()
+
+WAITS_S: Final = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
+"""Between tries, as Standard Webhooks proposes: nine more within about three days."""
+
+_TIMEOUT_S: Final = 15.0
+_LEASE_S: Final = 60.0
+_AT_ONCE: Final = 20
+_GONE: Final = 410
+
+
+async def deliver(service: Service) -> bool:
+    """Delivers what is due. Whether there was any."""
+    messages = await service.webhooks.take_due(rows=_AT_ONCE, lease_s=_LEASE_S)
+    await asyncio.gather(*(_deliver(message, service) for message in messages))
+    return bool(messages)
+
+
+async def _deliver(message: Message, service: Service) -> None:
+    began_ns = time.time_ns()
+    result, delivered = await _send(message, private=service.config.private_webhooks)
+    if (tracing := traces()) is not None:
+        with harmless():
+            tracing.delivered(
+                message.batch,
+                {"pointsman.event": message.event, "pointsman.tries": message.tries, "pointsman.result": result},
+                traceparent=message.traceparent,
+                began_ns=began_ns,
+                failed=not delivered,
+            )
+    over = delivered or result == str(_GONE)
+    wait_s = None if over else again_in_s(message.tries, draw=random.random())  # noqa: S311
+    await service.webhooks.settle(message, result, delivered=delivered, again_in_s=wait_s)
+    if result == str(_GONE):
+        await service.webhooks.stop(message.webhook_id)
+    log.info("webhook", message=message.id, event_type=message.event, tries=message.tries, result=result)
+
+
+async def _send(message: Message, *, private: bool) -> tuple[str, bool]:
+    body = payload(message)
+    try:
+        target = parse_target(message.url, private=private)
+        headers = signed(message.id, body, secret=message.secret, now=int(time.time()))
+        status = await post(target, body, headers, private=private, timeout_s=_TIMEOUT_S)
+    except (NotAllowed, Undelivered) as error:
+        return str(error), False
+    return str(status), 200 <= status < 300
+
+
+def payload(message: Message) -> bytes:
+    """OpenAI's event object, as bytes: what is signed is what is sent."""
+    return orjson.dumps(
+        {
+            "id": message.id,
+            "object": "event",
+            "created_at": int(message.created_at.timestamp()),
+            "type": message.event,
+            "data": {"id": message.batch},
+        }
+    )
+
+
+def signed(message_id: str, body: bytes, *, secret: str, now: int) -> dict[str, str]:
+    """The headers that prove where ``body`` is from. ``now`` is Unix seconds."""
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    content = b"%s.%d.%s" % (message_id.encode(), now, body)
+    signature = base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
+    return {"webhook-id": message_id, "webhook-timestamp": str(now), "webhook-signature": f"v1,{signature}"}
+
+
+def again_in_s(tries: int, *, draw: float) -> float | None:
+    """Seconds until the next try after so many, lengthened by up to a fifth; None after the last."""
+    return WAITS_S[tries - 1] * (1 + draw / 5) if tries <= len(WAITS_S) else None

@@ -1,0 +1,60 @@
+"""A batch that has ended gets its files: which there are, and how large. Their lines stay in the ledger."""
+
+import secrets
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from api.background.isolated_thread import in_thread
+from api.background.validate_batch import event_id
+from api.routes.file_routes import STATES
+from api.state import Service
+from db.api_batch_types import ApiBatch, Results
+from db.file_store import Content
+from db.reports.results import result_file
+from routing.lifecycle import State
+
+log = structlog.get_logger()
+
+LEASE_S: Final = 600.0
+
+
+async def finalize(service: Service) -> bool:
+    """Finalizes a batch that has ended. Whether there was one."""
+    await service.batches.reopen()
+    batch = await service.batches.take_ended(lease_s=LEASE_S)
+    if batch is None or batch.id is None:
+        return False
+    files = [
+        Results(
+            id=before or f"file-{secrets.token_hex(12)}",
+            content=content.value,
+            filename=f"{batch.handle}_{content.value}.jsonl",
+            bytes=await _size(batch.id, STATES[content], service),
+        )
+        for content, before, lines in (
+            (Content.OUTPUT, batch.output_file_id, batch.counts.done),
+            (Content.ERRORS, batch.error_file_id, batch.counts.total - batch.counts.done),
+        )
+        if lines and not batch.purged
+    ]
+    usage = None if batch.purged else await service.batches.usage(batch.id)
+    await service.batches.finalize(batch, usage=usage, files=files, event=_event(batch), event_id=event_id())
+    service.deliver_soon.set()
+    log.info("batch_finalized", batch=batch.handle, files=len(files))
+    return True
+
+
+def _event(batch: ApiBatch) -> str:
+    if batch.cancelling_at:
+        return "batch.cancelled"
+    return "batch.expired" if batch.counts.expired else "batch.completed"
+
+
+async def _size(batch_id: int, states: Sequence[State], service: Service) -> int:
+    async def measure(engine: AsyncEngine) -> int:
+        return sum([len(lines) async for lines in result_file(engine, batch_id, states=states)])
+
+    return await in_thread(measure, database_url=service.database_url)

@@ -1,0 +1,155 @@
+"""The figures of the dashboard: looked up for everybody at once, then told to each tenant for itself."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from api.dashboard.rolling_window import Window
+from api.dashboard.router_info import router_card
+from api.single_flight_cache import Fresh
+from db.reports import ask
+from db.reports.drift_samples import drift_windows
+from db.worker_registry import ALIVE_S
+from evaluation.production.data_drift import FeatureDrift, drift_of
+from providers.health.status_report import DeploymentState, overview
+from routing.fleet import Fleet
+
+RATE_S: Final = 10.0
+"""Queries per second are those of so many seconds."""
+BATCHES: Final = 12
+_BATCH_RATE_S: Final = 30.0
+_KEPT_RATES: Final = 120
+_SLOW_S: Final = 10.0
+_DRIFT_S: Final = 600.0
+"""Drift is read from thousands of rows, and takes hours to come."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the last look has seen, of all tenants."""
+
+    at: float = 0.0
+    open: Sequence[Row[Any]] = ()
+    finished: Mapping[str, int] = field(default_factory=dict)
+    """Of the last `RATE_S`."""
+    reserved: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    workers: Sequence[Row[Any]] = ()
+    batches: Sequence[Row[Any]] = ()
+    unanswered: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
+    labels: Sequence[Row[Any]] = ()
+    router: Mapping[str, Any] = field(default_factory=dict)
+    drifts: Sequence[FeatureDrift] = ()
+    """Of all tenants: the newest decisions against the first under the router that serves."""
+    deployments: Mapping[str, DeploymentState] | None = None
+    """None: no Redis, or it is away."""
+
+
+class Figures:
+    """``look`` asks Postgres and Redis, for all tenants; what is read afterwards asks nobody."""
+
+    def __init__(self, engine: AsyncEngine, fleet: Fleet, *, redis: Redis | None, key_prefix: str) -> None:
+        self.fleet = fleet
+        self.window = Window(engine, fleet)
+        self.seen = Seen()
+        self.rates: dict[str, deque[tuple[float, float]]] = {}
+        """Per tenant: moments (seconds since 1970) and queries per second, of the last minutes."""
+        self._engine = engine
+        self._redis = redis
+        self._key_prefix = key_prefix
+        self._ended: dict[tuple[int, datetime], Mapping[str, int]] = {}
+        self._progress: dict[int, deque[tuple[float, int]]] = {}
+        self._slow = Fresh(self._look_slowly, for_s=_SLOW_S)
+        self._drifts = Fresh(self._look_at_drift, for_s=_DRIFT_S)
+
+    async def look(self, tenants: Collection[str], *, window: bool = True) -> float:
+        """Sees everything anew; batches only of ``tenants``. Returns the seconds that it took."""
+        began = time.monotonic()
+        seen = Seen(at=time.time())
+        seen.open = await ask(self._engine, "dashboard_open")
+        finished = await ask(self._engine, "dashboard_rate", seconds=RATE_S)
+        seen.finished = {row.tenant: row.finished for row in finished}
+        reserved = await ask(self._engine, "dashboard_reserved")
+        seen.reserved = {row.tenant: (row.calls, float(row.reserved_usd)) for row in reserved}
+        seen.workers = await ask(self._engine, "workers", seen_within_s=ALIVE_S)
+        if tenants:
+            seen.batches = await ask(self._engine, "dashboard_batches", tenants=sorted(tenants), rows=BATCHES)
+            seen.unanswered = await self._unanswered(seen.batches)
+        if window:
+            await self.window.refresh()
+        seen.labels, seen.router = await self._slow(None)
+        seen.drifts = await self._drifts(None)
+        seen.deployments = await self._deployments()
+        self.seen = seen
+        self._remember(tenants)
+        return time.monotonic() - began
+
+    def rate(self, tenant: str) -> float:
+        """The tenant's queries per second that reach their end."""
+        return self.seen.finished.get(tenant, 0) / RATE_S
+
+    def batch_rate(self, batch_id: int) -> float | None:
+        """The same of one batch, over half a minute; None until it was seen twice."""
+        points = self._progress.get(batch_id, deque())
+        if len(points) < 2 or points[-1][0] <= points[0][0]:
+            return None
+        (since, had), (until, has) = points[0], points[-1]
+        return (has - had) / (until - since)
+
+    async def _unanswered(self, batches: Sequence[Row[Any]]) -> Mapping[int, Mapping[str, int]]:
+        """Ended batches are asked for once: a resumed one ends at another time."""
+        ids = [row.id for row in batches if row.ended_at is None or (row.id, row.ended_at) not in self._ended]
+        counted: dict[int, dict[str, int]] = {id_: {} for id_ in ids}
+        if ids:
+            for row in await ask(self._engine, "dashboard_unanswered", batch_ids=ids):
+                counted[row.batch_id][row.state] = row.n
+        if len(self._ended) > 10_000:
+            self._ended.clear()
+        self._ended |= {
+            (row.id, row.ended_at): counted[row.id] for row in batches if row.ended_at and row.id in counted
+        }
+        return {row.id: counted[row.id] if row.id in counted else self._ended[row.id, row.ended_at] for row in batches}
+
+    async def _look_slowly(self, _: None) -> tuple[Sequence[Row[Any]], Mapping[str, Any]]:
+        """What changes when somebody does something by hand."""
+        return await ask(self._engine, "dashboard_labels"), await router_card(self._engine, self.fleet)
+
+    async def _look_at_drift(self, _: None) -> Sequence[FeatureDrift]:
+        windows = await drift_windows(self._engine)
+        return drift_of(windows.reference, windows.recent)
+
+    async def _deployments(self) -> Mapping[str, DeploymentState] | None:
+        if self._redis is None:
+            return None
+        try:
+            async with asyncio.timeout(1.0):
+                return await overview(self._redis, list(self.fleet.models.values()), prefix=self._key_prefix)
+        except (RedisError, OSError, TimeoutError):
+            return None
+
+    def _remember(self, tenants: Collection[str]) -> None:
+        now = self.seen.at
+        self.rates = {tenant: self.rates.get(tenant, deque(maxlen=_KEPT_RATES)) for tenant in tenants}
+        for tenant, points in self.rates.items():
+            points.append((now, self.rate(tenant)))
+        still_open: dict[int, int] = {}
+        for row in self.seen.open:
+            still_open[row.batch_id] = still_open.get(row.batch_id, 0) + _count(row)
+        running = {row.id: row.total - still_open.get(row.id, 0) for row in self.seen.batches if row.ended_at is None}
+        self._progress = {id_: self._progress.get(id_, deque()) for id_ in running}
+        for id_, points_of in self._progress.items():
+            points_of.append((now, running[id_]))
+            while points_of[0][0] < now - _BATCH_RATE_S:
+                points_of.popleft()
+
+
+def _count(row: Row[Any]) -> int:
+    return int(row.ready + row.queued + row.running + row.held)

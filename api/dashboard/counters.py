@@ -1,0 +1,122 @@
+"""What happened within some seconds, counted: of one tenant, or of several together."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import Row
+
+from routing.lifecycle import TERMINAL
+
+BOUNDS_MS: Final = (25.0, 50.0, 100.0, 200.0, 400.0, 800.0, 1500.0, 3000.0, 6000.0, 12000.0, 30000.0, 60000.0, 120000.0)
+"""Between which latencies are counted."""
+
+_TERMINAL: Final = frozenset(state.value for state in TERMINAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """Which calls are counted together."""
+
+    purpose: str
+    tier: str
+    deployment: str
+    provider: str
+    model: str
+    outcome: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts by their kind. Those of calls are by the time of their end."""
+
+    routed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By tier and router."""
+    judged: Counter[tuple[str, bool, int | None]] = field(default_factory=Counter)
+    """By tier, whether accepted, and the tenth of the confidence (None: untold)."""
+    rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """What came to the fallback, by tier and class of the reason."""
+    escalated: Counter[str] = field(default_factory=Counter)
+    """Moves up the ladder, by the tier they led to."""
+    ended: Counter[str] = field(default_factory=Counter)
+    """Queries that reached their end, by state."""
+    answered: Counter[str] = field(default_factory=Counter)
+    """Answers by the tier they are from."""
+    baseline_usd: float = 0.0
+    """What these answers had cost at the top tier."""
+    calls: Counter[Called] = field(default_factory=Counter)
+    cost_usd: Counter[Called] = field(default_factory=Counter)
+    latency_ms: Counter[Called] = field(default_factory=Counter)
+    prompt_tokens: Counter[Called] = field(default_factory=Counter)
+    completion_tokens: Counter[Called] = field(default_factory=Counter)
+    latencies: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """Complete calls by deployment and interval of `BOUNDS_MS`."""
+
+    def add(self, other: "Tally") -> None:
+        """Counts what ``other`` has counted too."""
+        for name in _COUNTERS:
+            getattr(self, name).update(getattr(other, name))
+        self.baseline_usd += other.baseline_usd
+
+    def count_decision(self, row: Row[Any]) -> None:
+        """A row of ``dashboard_decisions.sql``."""
+        if row.kind == "route" and row.to_stage != "route" and row.to_state not in _TERMINAL:
+            self.routed[row.to_stage, row.router or "none"] += row.n
+        if row.kind == "judge":
+            self.judged[row.tier or "none", not row.rejected, row.confidence] += row.n
+        if row.rejected:
+            self.rejected[row.tier or "none", row.reason or "none"] += row.n
+        if row.kind == "fallback" and row.to_state not in _TERMINAL:
+            self.escalated[row.to_stage] += row.n
+        if row.to_state in _TERMINAL:
+            self.ended[row.to_state] += row.n
+
+    def count_answer(self, row: Row[Any]) -> None:
+        """A row of ``dashboard_answers.sql``."""
+        self.answered[row.tier] += row.n
+        self.baseline_usd += float(row.baseline_usd or 0)
+
+    def count_call(self, row: Row[Any]) -> None:
+        """A row of ``dashboard_calls.sql``."""
+        key = Called(row.purpose, row.tier, row.deployment, row.provider, row.model, row.outcome)
+        self.calls[key] += row.n
+        # Counters of floats: typeshed has them as ints, which they need not be.
+        self.cost_usd[key] += float(row.cost_usd)  # type: ignore[assignment]
+        self.latency_ms[key] += row.latency_ms
+        self.prompt_tokens[key] += row.prompt_tokens
+        self.completion_tokens[key] += row.completion_tokens
+        if row.outcome == "ok" and row.latency is not None:
+            self.latencies[row.deployment, row.latency] += row.n
+
+    def percentile_ms(self, deployment: str, share: float) -> float | None:
+        """The latency below which ``share`` of a deployment's calls were, linear between two bounds."""
+        counts = [self.latencies[deployment, place] for place in range(len(BOUNDS_MS) + 1)]
+        wanted, below = share * sum(counts), 0
+        if not wanted:
+            return None
+        edges = (0.0, *BOUNDS_MS, BOUNDS_MS[-1])
+        for place, count in enumerate(counts):
+            if count and below + count >= wanted:
+                return edges[place] + (edges[place + 1] - edges[place]) * (wanted - below) / count
+            below += count
+        return edges[-1]
+
+    @property
+    def finished(self) -> int:
+        """Queries that reached their end."""
+        return self.ended.total()
+
+
+_COUNTERS: Final = (
+    "routed", "judged", "rejected", "escalated", "ended", "answered", "calls", "cost_usd", "latency_ms",
+    "prompt_tokens", "completion_tokens", "latencies",
+)  # fmt: skip
+
+
+def sum_of(tallies: Iterable[Tally]) -> Tally:
+    """All of them together."""
+    total = Tally()
+    for tally in tallies:
+        total.add(tally)
+    return total

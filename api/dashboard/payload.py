@@ -1,0 +1,285 @@
+"""One tenant's view of the figures, as the JSON object that the dashboard draws."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from api.dashboard.collector import Figures
+from api.dashboard.counters import Tally
+from api.dashboard.rolling_window import KEPT, STEP
+from evaluation.production.data_drift import stability_index
+from providers.health.status_report import DeploymentState
+from routing.fleet import Fleet, Model
+from routing.lifecycle import FALLBACK, INGEST, ROUTE
+
+DRIFT: Final = timedelta(minutes=10)
+"""The tier mix of so long is held against that of the rest of the hour."""
+_MINUTE: Final = timedelta(minutes=1)
+_COUNTED: Final = ("ready", "queued", "running", "held")
+_UNANSWERED: Final = ("failed", "dead", "expired")
+
+
+def snapshot(figures: Figures, tenant: str) -> dict[str, Any]:
+    """All of it. Times are in ISO 8601 or seconds, money in US dollars, shares between 0 and 1 or None."""
+    fleet, seen = figures.fleet, figures.seen
+    stages = _stages(figures, tenant)
+    waiting = sum(stage["ready"] + stage["queued"] + stage["running"] + stage["held"] for stage in stages)
+    rate = figures.rate(tenant)
+    calls, reserved_usd = seen.reserved.get(tenant, (0, 0.0))
+    return {
+        "at": seen.at,
+        "tenant": tenant,
+        "fleet": {"name": fleet.name, "simulated": fleet.simulated, "tiers": list(fleet.tiers), "top": fleet.top},
+        "stages": stages,
+        "open": waiting,
+        "queries_per_s": rate,
+        "eta_s": waiting / rate if waiting and rate else None,
+        "rates": [[round(at, 1), round(value, 2)] for at, value in figures.rates.get(tenant, ())],
+        "reserved": {"calls": calls, "usd": reserved_usd},
+        "workers": _workers(figures),
+        "batches": _batches(figures, tenant),
+        "recent": _recent(figures, tenant),
+        "providers": _providers(figures, tenant),
+        "router": {**seen.router, "labels": _labels(figures, tenant)},
+    }
+
+
+def _stages(figures: Figures, tenant: str) -> list[dict[str, Any]]:
+    fleet = figures.fleet
+    told = []
+    open_stages = {row.stage for row in figures.seen.open if row.tenant == tenant}
+    known = [ROUTE, *fleet.tiers, FALLBACK]
+    for stage in [*known, *sorted(open_stages - set(known))]:
+        rows = [row for row in figures.seen.open if row.tenant == tenant and row.stage == stage]
+        waits = [row.oldest_wait_s for row in rows if row.oldest_wait_s is not None]
+        told.append(
+            {
+                "stage": stage,
+                "kind": "tier" if stage in fleet.tiers else "stage",
+                **{state: sum(getattr(row, state) for row in rows) for state in _COUNTED},
+                "oldest_wait_s": max(waits) if waits else None,
+                "workers": _alive(figures, stage),
+                "slots": fleet.tiers[stage].concurrency * _alive(figures, stage) if stage in fleet.tiers else None,
+            }
+        )
+    return told
+
+
+def _alive(figures: Figures, role: str) -> int:
+    return sum(role in str(row.role).split() for row in figures.seen.workers)
+
+
+def _workers(figures: Figures) -> list[dict[str, Any]]:
+    roles = [ROUTE, *figures.fleet.tiers, FALLBACK, INGEST, "feeder"]
+    return [{"role": role, "alive": _alive(figures, role)} for role in roles]
+
+
+def _batches(figures: Figures, tenant: str) -> list[dict[str, Any]]:
+    still_open: dict[int, dict[str, int]] = {}
+    for row in figures.seen.open:
+        counts = still_open.setdefault(row.batch_id, dict.fromkeys(_COUNTED, 0))
+        for state in _COUNTED:
+            counts[state] += getattr(row, state)
+    told = []
+    for batch in figures.seen.batches:
+        if batch.tenant != tenant:
+            continue
+        now = still_open.get(batch.id, dict.fromkeys(_COUNTED, 0)) if batch.ended_at is None else {}
+        left = sum(now.values())
+        unanswered = figures.seen.unanswered.get(batch.id, {})
+        failed = sum(unanswered.get(state, 0) for state in _UNANSWERED)
+        cancelled = unanswered.get("cancelled", 0)
+        rate = figures.batch_rate(batch.id) if left else None
+        told.append(
+            {
+                "id": batch.handle,
+                "source": batch.source,
+                "simulated": batch.simulated,
+                "total": batch.total,
+                "open": left,
+                "held": now.get("held", 0),
+                # The reads are one after the other, and a query may fail between two of them.
+                "done": max(batch.total - left - failed - cancelled, 0),
+                "failed": failed,
+                "cancelled": cancelled,
+                "queries_per_s": rate,
+                "eta_s": left / rate if rate else None,
+                "wall_s": batch.wall_s,
+                "created_at": batch.created_at,
+                "cancelled_at": batch.cancelled_at,
+                "ended_at": batch.ended_at,
+            }
+        )
+    return told
+
+
+def _recent(figures: Figures, tenant: str) -> dict[str, Any]:
+    window = figures.window
+    if window.now is None:
+        return {}
+    now, fleet = window.now, figures.fleet
+    hour = window.between(now - KEPT, now + STEP, tenant=tenant)
+    lately = window.between(now - DRIFT, now + STEP, tenant=tenant)
+    before = window.between(now - KEPT, now - DRIFT, tenant=tenant)
+    judged = sum(hour.judged.values())
+    rejected = sum(hour.rejected.values())
+    return {
+        "now": now,
+        "since": window.since,
+        "whole": window.is_whole,
+        "mix": {
+            "10s": _series(figures, tenant, step=STEP, steps=60),
+            "60s": _series(figures, tenant, step=_MINUTE, steps=60),
+        },
+        "ended": dict(hour.ended),
+        "answered": _in_order(hour.answered, fleet),
+        "routed": {"by_tier": _in_order(_routed(hour), fleet), "by_router": _by_router(hour)},
+        "judged": judged,
+        "rejected": rejected,
+        "escalated": sum(hour.escalated.values()),
+        "escalation_rate": sum(hour.escalated.values()) / judged if judged else None,
+        "escalated_to": _in_order(hour.escalated, fleet),
+        "reasons": _reasons(hour, fleet),
+        "doubted": _doubted(hour, fleet),
+        "confidence": _confidence(hour, fleet),
+        "drift": {
+            "psi": stability_index(_routed(lately), _routed(before)),
+            "minutes": DRIFT // _MINUTE,
+            "recent": _in_order(_routed(lately), fleet),
+            "before": _in_order(_routed(before), fleet),
+        },
+        "cost": _cost(hour, fleet),
+    }
+
+
+def _series(figures: Figures, tenant: str, *, step: timedelta, steps: int) -> dict[str, Any]:
+    start, found = figures.window.series(lambda tally: tally.answered, tenant=tenant, step=step, steps=steps)
+    return {
+        "from": start,
+        "step_s": int(step.total_seconds()),
+        "steps": steps,
+        "tiers": _in_order(found, figures.fleet),
+    }
+
+
+def _in_order(by_tier: Mapping[str, Any], fleet: Fleet) -> dict[str, Any]:
+    """From the cheapest tier up; what is no tier of this fleet any more comes last."""
+    order = list(fleet.tiers)
+    return dict(
+        sorted(by_tier.items(), key=lambda item: (order.index(item[0]) if item[0] in order else len(order), item[0]))
+    )
+
+
+def _routed(tally: Tally) -> dict[str, int]:
+    told: dict[str, int] = {}
+    for (tier, _), n in tally.routed.items():
+        told[tier] = told.get(tier, 0) + n
+    return told
+
+
+def _by_router(tally: Tally) -> dict[str, int]:
+    told: dict[str, int] = {}
+    for (_, router), n in tally.routed.items():
+        told[router] = told.get(router, 0) + n
+    return dict(sorted(told.items(), key=lambda item: -item[1]))
+
+
+def _reasons(tally: Tally, fleet: Fleet) -> list[dict[str, Any]]:
+    told: dict[str, dict[str, int]] = {}
+    for (tier, reason), n in tally.rejected.items():
+        by_tier = told.setdefault(reason, {})
+        by_tier[tier] = by_tier.get(tier, 0) + n
+    most_first = sorted(told.items(), key=lambda item: (-sum(item[1].values()), item[0]))
+    return [{"reason": reason, "n": sum(by.values()), "tiers": _in_order(by, fleet)} for reason, by in most_first[:8]]
+
+
+def _doubted(tally: Tally, fleet: Fleet) -> dict[str, Any]:
+    told: dict[str, dict[str, int]] = {}
+    for (tier, accepted, _), n in tally.judged.items():
+        row = told.setdefault(tier, {"judged": 0, "rejected": 0})
+        row["judged"] += n
+        row["rejected"] += 0 if accepted else n
+    return _in_order(told, fleet)
+
+
+def _confidence(tally: Tally, fleet: Fleet) -> dict[str, Any]:
+    told: dict[str, dict[str, Any]] = {}
+    for (tier, accepted, tenth), n in tally.judged.items():
+        row = told.setdefault(tier, {"accepted": [0] * 10, "rejected": [0] * 10, "untold": 0, "threshold": None})
+        if tenth is None:
+            row["untold"] += n
+        else:
+            row["accepted" if accepted else "rejected"][tenth] += n
+    for tier, row in told.items():
+        row["threshold"] = fleet.tiers[tier].confidence_threshold if tier in fleet.tiers else None
+    return _in_order(told, fleet)
+
+
+def _cost(tally: Tally, fleet: Fleet) -> dict[str, Any]:
+    spent: float = sum(tally.cost_usd.values())
+    by_tier: dict[str, float] = {}
+    for called, cost in tally.cost_usd.items():
+        by_tier[called.tier] = by_tier.get(called.tier, 0.0) + cost
+    saving = tally.baseline_usd - spent
+    return {
+        "usd": round(spent, 9),
+        "router_usd": round(sum(cost for called, cost in tally.cost_usd.items() if called.purpose == "route"), 9),
+        "by_tier": _in_order(by_tier, fleet),
+        "baseline_usd": round(tally.baseline_usd, 9),
+        "baseline_model": fleet.deployments(fleet.top)[0].model,
+        "saving_usd": round(saving, 9),
+        "saving_share": saving / tally.baseline_usd if tally.baseline_usd else None,
+    }
+
+
+def _labels(figures: Figures, tenant: str) -> dict[str, Any] | None:
+    """None: there are no labels. A grade is between 0, wrong, and 1, right."""
+    rows = {row.tier: row for row in figures.seen.labels if row.tenant == tenant}
+    if not rows:
+        return None
+    total = sum(row.total for row in rows.values())
+    return {
+        "total": total,
+        "grade": sum(row.total * row.grade for row in rows.values()) / total,
+        "tiers": {
+            tier: {"total": row.total, "grade": row.grade} for tier, row in _in_order(rows, figures.fleet).items()
+        },
+    }
+
+
+def _providers(figures: Figures, tenant: str) -> list[dict[str, Any]]:
+    window, fleet = figures.window, figures.fleet
+    if window.now is None:
+        return []
+    minute = window.between(window.now - _MINUTE, window.now + STEP, tenant=tenant)
+    hour = window.between(window.now - KEPT, window.now + STEP, tenant=tenant)
+    told = []
+    for name, model in fleet.models.items():
+        state = None if figures.seen.deployments is None else figures.seen.deployments.get(name)
+        told.append(_deployment(model, state, minute=minute, hour=hour))
+    return told
+
+
+def _deployment(model: Model, state: DeploymentState | None, *, minute: Tally, hour: Tally) -> dict[str, Any]:
+    calls = {called: n for called, n in hour.calls.items() if called.deployment == model.name}
+    lately = {called: n for called, n in minute.calls.items() if called.deployment == model.name}
+    tokens = sum(minute.prompt_tokens[called] + minute.completion_tokens[called] for called in lately)
+    failures: dict[str, int] = {}
+    for called, n in calls.items():
+        if called.outcome != "ok":
+            failures[called.outcome] = failures.get(called.outcome, 0) + n
+    return {
+        "deployment": model.name,
+        "provider": model.provider,
+        "model": model.model,
+        "tier": model.tier,
+        "circuit": state.circuit if state else None,
+        "probe_in_s": state.probe_in_s if state else None,
+        "rest_s": state.rest_s if state else None,
+        "calls": sum(calls.values()),
+        "failures": dict(sorted(failures.items(), key=lambda item: -item[1])),
+        "p50_ms": hour.percentile_ms(model.name, 0.5),
+        "p95_ms": hour.percentile_ms(model.name, 0.95),
+        "last_minute": {"calls": sum(lately.values()), "tokens": tokens},
+        "limits": {"requests_per_min": model.requests_per_min, "tokens_per_min": model.tokens_per_min},
+    }

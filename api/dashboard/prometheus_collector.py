@@ -1,0 +1,273 @@
+"""The dashboard's figures for Prometheus, over all tenants: what is open from Postgres, what happened as counters.
+
+Counters count from this process's first look on and start anew with it, as counters may. No label has a user's words:
+each is a tier, stage, model, provider, outcome, or a class of reasons, and of each there are at most `MOST`.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from api.dashboard.collector import RATE_S, Figures
+from api.dashboard.counters import BOUNDS_MS, Tally
+from api.dashboard.payload import DRIFT
+from api.dashboard.rolling_window import KEPT, STEP
+from evaluation.production.data_drift import SHIFT, stability_index
+from providers.health.circuit_breaker import Circuit
+from routing.lifecycle import FALLBACK, INGEST, ROUTE
+
+MOST: Final = 50
+OTHER: Final = "other"
+_WORD: Final = re.compile(r"[\w .:+@/-]{1,64}", re.ASCII)
+_BREAKER: Final = {Circuit.CLOSED: 0.0, Circuit.HALF_OPEN: 0.5, Circuit.OPEN: 1.0}
+
+
+class FleetMetrics(Collector):
+    """Reads what ``figures`` has seen at its last look; it asks nobody."""
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+        self._known: dict[str, set[str]] = {}
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: what there is shows when it is collected."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """All families; those without a figure yet have no samples."""
+        yield from self._open()
+        yield from self._workers()
+        yield from self._deployments()
+        yield from self._router()
+        yield from self._happened(self._figures.window.ever())
+
+    def _word(self, kind: str, value: str) -> str:
+        known = self._known.setdefault(kind, set())
+        if value not in known:
+            if len(known) >= MOST or not _WORD.fullmatch(value):
+                return OTHER
+            known.add(value)
+        return value
+
+    def _open(self) -> Iterator[Metric]:
+        fleet, seen = self._figures.fleet, self._figures.seen
+        queries = GaugeMetricFamily(
+            "pointsman_stage_queries", "Open queries by stage and state, from Postgres.", labels=("stage", "state")
+        )
+        oldest = GaugeMetricFamily(
+            "pointsman_stage_oldest_wait_seconds",
+            "For how long the oldest waiting query has waited.",
+            labels=("stage",),
+        )
+        stages = [ROUTE, *fleet.tiers, FALLBACK]
+        for stage in [*stages, *sorted({row.stage for row in seen.open} - set(stages))]:
+            rows = [row for row in seen.open if row.stage == stage]
+            for state in ("ready", "queued", "running", "held"):
+                queries.add_metric((self._word("stage", stage), state), sum(getattr(row, state) for row in rows))
+            oldest.add_metric(
+                (self._word("stage", stage),), max((row.oldest_wait_s or 0.0 for row in rows), default=0.0)
+            )
+        yield queries
+        yield oldest
+        yield _gauge("pointsman_batches_open", "Batches with open queries.", len({row.batch_id for row in seen.open}))
+        calls, usd = (sum(each) for each in zip((0, 0.0), *seen.reserved.values(), strict=True))
+        yield _gauge("pointsman_open_calls", "Provider calls without an outcome.", calls)
+        yield _gauge("pointsman_reserved_usd", "What is reserved for them, in US dollars.", usd)
+        yield _gauge(
+            "pointsman_queries_per_second",
+            f"Queries that reached their end, over the last {RATE_S:g} s.",
+            sum(seen.finished.values()) / RATE_S,
+        )
+
+    def _workers(self) -> Iterator[Metric]:
+        fleet, rows = self._figures.fleet, self._figures.seen.workers
+        alive = GaugeMetricFamily("pointsman_workers", "Live worker processes by stage.", labels=("stage",))
+        for role in (ROUTE, *fleet.tiers, FALLBACK, INGEST, "feeder"):
+            alive.add_metric((role,), sum(role in str(row.role).split() for row in rows))
+        slots = GaugeMetricFamily("pointsman_worker_slots", "Calls that may be in flight.", labels=("stage",))
+        flight = GaugeMetricFamily(
+            "pointsman_worker_calls_in_flight", "Calls in flight, as workers last said.", labels=("stage",)
+        )
+        for tier in fleet.tiers:
+            serving = [row for row in rows if tier in str(row.role).split()]
+            slots.add_metric((tier,), fleet.tiers[tier].concurrency * len(serving))
+            # A worker of several tiers says only how many calls it has in all: they count at its first tier.
+            flight.add_metric((tier,), sum(row.in_flight for row in serving if _first(row.role, fleet.tiers) == tier))
+        yield from (alive, slots, flight)
+
+    def _deployments(self) -> Iterator[Metric]:
+        fleet, states = self._figures.fleet, self._figures.seen.deployments
+        yield _gauge(
+            "pointsman_limiter_up", "Whether Redis tells the state of the deployments.", 0 if states is None else 1
+        )
+        labels = ("deployment", "provider", "tier")
+        breaker = GaugeMetricFamily(
+            "pointsman_breaker_open", "0: calls go through, 0.5: a probe decides, 1: none goes.", labels=labels
+        )
+        rest = GaugeMetricFamily(
+            "pointsman_provider_rest_seconds", "How long a provider rests after a Retry-After.", labels=("provider",)
+        )
+        used = GaugeMetricFamily(
+            "pointsman_limit_used_ratio", "The last minute's use of a limit.", labels=("deployment", "limit")
+        )
+        rests: dict[str, float] = {}
+        for name, state in (states or {}).items():
+            model = fleet.models[name]
+            breaker.add_metric((name, model.provider, model.tier), _BREAKER[state.circuit])
+            rests[model.provider] = max(rests.get(model.provider, 0.0), state.rest_s)
+            for limit, taken, most in (
+                ("requests_per_min", state.used_requests, model.requests_per_min),
+                ("tokens_per_min", state.used_tokens, model.tokens_per_min),
+                ("max_concurrency", state.in_flight, model.max_concurrency),
+            ):
+                if most:
+                    used.add_metric((name, limit), taken / most)
+        for provider, rest_s in rests.items():
+            rest.add_metric((provider,), rest_s)
+        yield from (breaker, rest, used)
+
+    def _router(self) -> Iterator[Metric]:
+        window, seen = self._figures.window, self._figures.seen
+        drift = GaugeMetricFamily(
+            "pointsman_tier_mix_psi", "Stability index of the tier mix: the last 10 min against the rest of the hour."
+        )
+        if window.now is not None:
+            lately = window.all_between(window.now - DRIFT, window.now + STEP)
+            before = window.all_between(window.now - KEPT, window.now - DRIFT)
+            index = stability_index(_by_tier(lately), _by_tier(before))
+            if index is not None:
+                drift.add_metric((), index)
+        yield drift
+        long = GaugeMetricFamily(
+            "pointsman_router_drift_psi",
+            "Stability index of the newest decisions against the first under this router; untold of too few.",
+            labels=("figure",),
+        )
+        for one in seen.drifts:
+            # Where chance alone could call for an alarm, there is nothing to tell.
+            if one.psi is not None and one.by_chance < SHIFT:
+                long.add_metric((one.feature,), one.psi)
+        yield long
+        grade = GaugeMetricFamily("pointsman_label_grade", "Mean grade, 0 to 1, of labelled answers.", labels=("tier",))
+        labels = GaugeMetricFamily("pointsman_labels", "Labelled answers, of the newest labels.", labels=("tier",))
+        for tier in sorted({row.tier for row in seen.labels}):
+            rows = [row for row in seen.labels if row.tier == tier]
+            total = sum(row.total for row in rows)
+            labels.add_metric((self._word("tier", tier),), total)
+            grade.add_metric((self._word("tier", tier),), sum(row.total * row.grade for row in rows) / total)
+        yield from (grade, labels)
+        evaluation = seen.router.get("evaluation") or {}
+        apgr = GaugeMetricFamily("pointsman_router_apgr", "Held-out APGR of the router that serves; 1 is best.")
+        if evaluation.get("apgr") is not None:
+            apgr.add_metric((), evaluation["apgr"])
+        yield apgr
+
+    def _happened(self, ever: Tally) -> Iterator[Metric]:
+        yield self._counter("pointsman_queries_finished", "Queries that reached their end.", ("state",), ever.ended)
+        yield self._counter("pointsman_queries_routed", "Routing decisions.", ("tier", "router"), ever.routed)
+        yield self._counter("pointsman_answers", "Answers by the tier that gave them.", ("tier",), ever.answered)
+        judged: dict[tuple[str, str], int] = {}
+        for (tier, accepted, _), n in ever.judged.items():
+            key = tier, "accepted" if accepted else "rejected"
+            judged[key] = judged.get(key, 0) + n
+        yield self._counter("pointsman_answers_judged", "Verdicts on answers.", ("tier", "verdict"), judged)
+        yield self._counter(
+            "pointsman_answers_doubted", "What came to the fallback, and why.", ("tier", "reason"), ever.rejected
+        )
+        yield self._counter("pointsman_escalations", "Moves up, by the tier they led to.", ("tier",), ever.escalated)
+        yield from self._calls(ever)
+        yield _counter("pointsman_baseline_usd", "What all answers had cost at the top tier.", ever.baseline_usd)
+        yield self._latencies(ever)
+        yield self._confidences(ever)
+
+    def _calls(self, ever: Tally) -> Iterator[Metric]:
+        by_outcome: dict[tuple[str, ...], float] = {}
+        cost: dict[tuple[str, ...], float] = {}
+        tokens: dict[tuple[str, ...], float] = {}
+        for called, n in ever.calls.items():
+            model = (called.tier, called.provider, called.model)
+            _add(by_outcome, (*model, called.purpose, called.outcome), n)
+            _add(cost, (*model, called.purpose), ever.cost_usd[called])
+            _add(tokens, (*model, "prompt"), ever.prompt_tokens[called])
+            _add(tokens, (*model, "completion"), ever.completion_tokens[called])
+        labels = ("tier", "provider", "model")
+        yield self._counter(
+            "pointsman_calls", "Provider calls that ended.", (*labels, "purpose", "outcome"), by_outcome
+        )
+        yield self._counter("pointsman_call_cost_usd", "What they cost, in US dollars.", (*labels, "purpose"), cost)
+        yield self._counter("pointsman_call_tokens", "Tokens of calls.", (*labels, "direction"), tokens)
+
+    def _latencies(self, ever: Tally) -> Metric:
+        family = HistogramMetricFamily(
+            "pointsman_call_seconds", "Latency of complete provider calls.", labels=("deployment",)
+        )
+        spent_ms: dict[str, float] = {}
+        for called, latency_ms in ever.latency_ms.items():
+            if called.outcome == "ok":
+                _add(spent_ms, called.deployment, latency_ms)
+        for deployment in sorted({name for name, _ in ever.latencies}):
+            counts = [ever.latencies[deployment, place] for place in range(len(BOUNDS_MS) + 1)]
+            bounds = [*(f"{bound / 1000:g}" for bound in BOUNDS_MS), "+Inf"]
+            buckets = [(bound, float(sum(counts[: place + 1]))) for place, bound in enumerate(bounds)]
+            label = self._word("deployment", deployment)
+            family.add_metric((label,), buckets, spent_ms.get(deployment, 0.0) / 1000)
+        return family
+
+    def _confidences(self, ever: Tally) -> Metric:
+        family = HistogramMetricFamily(
+            "pointsman_answer_confidence", "Confidence of judged answers, where it is told.", labels=("tier",)
+        )
+        for tier in sorted({tier for tier, _, _ in ever.judged}):
+            counts = [
+                sum(n for (of, _, tenth), n in ever.judged.items() if of == tier and tenth == place)
+                for place in range(10)
+            ]
+            bounds = [*(f"{(place + 1) / 10:g}" for place in range(10)), "+Inf"]
+            buckets = [(bound, float(sum(counts[: place + 1]))) for place, bound in enumerate(bounds)]
+            # Of each only its tenth is known: the sum takes the middle of it.
+            middle = sum(n * (place + 0.5) / 10 for place, n in enumerate(counts))
+            family.add_metric((self._word("tier", tier),), buckets, middle)
+        return family
+
+    def _counter(
+        self,
+        name: str,
+        words: str,
+        labels: tuple[str, ...],
+        counts: Mapping[tuple[str, ...], float] | Mapping[tuple[str, str], int] | Mapping[str, int],
+    ) -> Metric:
+        bounded: dict[tuple[str, ...], float] = {}
+        for key, n in counts.items():
+            values = (key,) if isinstance(key, str) else key
+            _add(bounded, tuple(self._word(label, value) for label, value in zip(labels, values, strict=True)), n)
+        family = CounterMetricFamily(name, words, labels=labels)
+        for values, n in sorted(bounded.items()):
+            family.add_metric(values, n)
+        return family
+
+
+def _add(counts: dict[tuple[str, ...], float] | dict[str, float], key: tuple[str, ...] | str, n: float) -> None:
+    counts[key] = counts.get(key, 0.0) + n  # type: ignore[index,arg-type]  # key and counts are of one kind
+
+
+def _first(role: str, tiers: Mapping[str, object]) -> str | None:
+    return next((each for each in str(role).split() if each in tiers), None)
+
+
+def _by_tier(tally: Tally) -> dict[str, int]:
+    told: dict[str, int] = {}
+    for (tier, _), n in tally.routed.items():
+        told[tier] = told.get(tier, 0) + n
+    return told
+
+
+def _gauge(name: str, words: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, words, value=value)
+
+
+def _counter(name: str, words: str, value: float) -> Metric:
+    return CounterMetricFamily(name, words, value=value)

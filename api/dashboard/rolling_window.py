@@ -1,0 +1,153 @@
+"""The last hour, counted in steps of ten seconds: each stretch of time is asked of Postgres once it is over, once.
+
+So a look costs what has happened since the last one, however many rows there are and however many look. What commits
+more than `SETTLED_S` after its own time is not counted any more.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from api.dashboard.counters import BOUNDS_MS, Tally, sum_of
+from db.reports import ask
+from routing.fleet import Fleet
+
+KEPT: Final = timedelta(minutes=60)
+STEP: Final = timedelta(seconds=10)
+SETTLED_S: Final = 30
+_AT_ONCE: Final = timedelta(minutes=5)
+"""The longest stretch that one statement is asked for."""
+
+_LOOK_BACK_S: Final = 0.1
+"""After so long the rest of the hour before the first look is left to the next one."""
+
+Buckets = dict[str, dict[datetime, Tally]]
+"""By tenant and start of the ten seconds."""
+
+
+class Window:
+    """What has happened within the last hour. ``refresh`` it, then read."""
+
+    def __init__(self, engine: AsyncEngine, fleet: Fleet) -> None:
+        self._engine = engine
+        self._price = _price_of(fleet)
+        self._buckets: Buckets = {}
+        self._retired = Tally()
+        self._began: datetime | None = None
+        self._since: datetime | None = None
+        self._final: datetime | None = None
+        self._lock = asyncio.Lock()
+        self.now: datetime | None = None
+        """By Postgres' clock, at the last look."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the hour before the first look is counted too; it is, after a dozen looks."""
+        return self.now is not None and self._since is not None and self._since <= self.now - KEPT + STEP
+
+    @property
+    def since(self) -> datetime | None:
+        """From when on everything is counted."""
+        return self._since
+
+    async def refresh(self) -> None:
+        """Afterwards everything up to now is counted."""
+        async with self._lock:
+            (clock,) = await ask(self._engine, "dashboard_clock")
+            now: datetime = clock.now
+            minute = now.replace(second=0, microsecond=0)
+            if self._final is None or self._began is None or self._since is None:
+                self._began = self._since = self._final = minute
+            self._final = max(self._final, minute - KEPT)
+            while now - self._final > _AT_ONCE:
+                await self._count(self._final, self._final + _AT_ONCE)
+                self._final += _AT_ONCE
+            await self._count(self._final, now + STEP)
+            self._final = max(self._final, (now - timedelta(seconds=SETTLED_S)).replace(second=0, microsecond=0))
+            until = time.monotonic() + _LOOK_BACK_S
+            while self._since > minute - KEPT:
+                await self._count(self._since - _AT_ONCE, self._since)
+                self._since -= _AT_ONCE
+                if time.monotonic() > until:
+                    break
+            self._forget(minute - KEPT)
+            self.now = now
+
+    def between(self, since: datetime, until: datetime, *, tenant: str) -> Tally:
+        """What a tenant's queries did from ``since`` until ``until``, by whole buckets."""
+        buckets = self._buckets.get(tenant, {})
+        return sum_of(tally for start, tally in buckets.items() if since <= start < until)
+
+    def all_between(self, since: datetime, until: datetime) -> Tally:
+        """The same of all tenants together."""
+        return sum_of(self.between(since, until, tenant=tenant) for tenant in self._buckets)
+
+    def series(
+        self, pick: Callable[[Tally], Mapping[str, int]], *, tenant: str, step: timedelta, steps: int
+    ) -> tuple[datetime, dict[str, list[int]]]:
+        """Where the series begins, and per name one figure per ``step``; the last step is under way."""
+        now = self.now or datetime.fromtimestamp(0).astimezone()
+        start = _floor(now, step) - step * (steps - 1)
+        found: dict[str, list[int]] = {}
+        for bucket, tally in self._buckets.get(tenant, {}).items():
+            place = (bucket - start) // step
+            if 0 <= place < steps:
+                for name, n in pick(tally).items():
+                    found.setdefault(name, [0] * steps)[place] += n
+        return start, found
+
+    def ever(self) -> Tally:
+        """All tenants' figures since the first look: they only ever grow, as counters do."""
+        if self._began is None:
+            return Tally()
+        began = self._began
+        seen = [tally for of in self._buckets.values() for start, tally in of.items() if start >= began]
+        return sum_of([self._retired, *seen])
+
+    async def _count(self, since: datetime, until: datetime) -> None:
+        """Counts the stretch anew, in place of what was counted of it before."""
+        bounds = {"since": since, "until": until}
+        decisions = await ask(self._engine, "dashboard_decisions", **bounds)
+        answers = await ask(self._engine, "dashboard_answers", **bounds, **self._price)
+        calls = await ask(self._engine, "dashboard_calls", **bounds, bounds_ms=list(BOUNDS_MS))
+        for buckets in self._buckets.values():
+            for start in [start for start in buckets if since <= start < until]:
+                del buckets[start]
+        for row in decisions:
+            self._tally(row).count_decision(row)
+        for row in answers:
+            self._tally(row).count_answer(row)
+        for row in calls:
+            self._tally(row).count_call(row)
+
+    def _tally(self, row: Row[Any]) -> Tally:
+        return self._buckets.setdefault(row.tenant, {}).setdefault(row.bucket, Tally())
+
+    def _forget(self, before: datetime) -> None:
+        for tenant, buckets in list(self._buckets.items()):
+            for start in [start for start in buckets if start < before]:
+                gone = buckets.pop(start)
+                if self._began is not None and start >= self._began:
+                    self._retired.add(gone)
+            if not buckets:
+                del self._buckets[tenant]
+
+
+def _floor(at: datetime, step: timedelta) -> datetime:
+    return datetime.fromtimestamp(at.timestamp() // step.total_seconds() * step.total_seconds(), tz=at.tzinfo)
+
+
+def _price_of(fleet: Fleet) -> dict[str, object]:
+    price = fleet.deployments(fleet.top)[0].price
+    return {
+        "top": fleet.top,
+        "input_usd_per_mtok": price.input_usd_per_mtok,
+        "cached_usd_per_mtok": price.cached_input_usd_per_mtok,
+        "output_usd_per_mtok": price.output_usd_per_mtok,
+        "multiplier": price.multiplier,
+    }

@@ -1,0 +1,55 @@
+"""What is known of the router that serves: its name, and how it did on lines that it had not seen.
+
+From what was written down at its training, without the packages that a router needs to run.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.router_registry import promoted, registered
+from routing.fleet import Fleet
+from settings import ROOT
+
+_SHIPPED = ROOT / "evaluation" / "artifacts" / "default" / "manifest.json"
+_DEFAULT = "default"
+
+
+async def router_card(engine: AsyncEngine, fleet: Fleet) -> dict[str, Any]:
+    """``{"name", "stages", "evaluation"}``; evaluation is None where no classifier takes part or none is told."""
+    card: dict[str, Any] = {"name": None, "stages": list(fleet.router.stages), "evaluation": None}
+    if "classifier" in fleet.router.stages:
+        card["name"], manifest = await _serving(engine, fleet)
+        card["evaluation"] = _evaluation(manifest)
+    return card
+
+
+async def _serving(engine: AsyncEngine, fleet: Fleet) -> tuple[str, Mapping[str, Any]]:
+    name = fleet.router.classifier
+    if name == _DEFAULT:
+        promotion = await promoted(engine)
+        name = promotion.name if promotion and promotion.digest else _DEFAULT
+    for router in await registered(engine):
+        if router.name == name:
+            return name, router.manifest
+    try:
+        return name, json.loads(_SHIPPED.read_text()) if name == _DEFAULT else {}
+    except (OSError, ValueError):
+        return name, {}
+
+
+def _evaluation(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    try:
+        metrics, data = manifest["metrics"]["classifier"], manifest["data"]
+        tiers = {tier: metrics[tier] for tier in manifest["tiers"] if isinstance(metrics.get(tier), dict)}
+    except (KeyError, TypeError, AttributeError):
+        return None
+    return {
+        "data": data.get("name"),
+        "lines": data.get("lines"),
+        "note": manifest["metrics"].get("note"),
+        "apgr": metrics.get("apgr"),
+        "tiers": {tier: {"brier": told.get("brier"), "ece": told.get("ece")} for tier, told in tiers.items()},
+    }

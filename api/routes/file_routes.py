@@ -1,0 +1,171 @@
+"""``/v1/files``: upload, list, read, delete."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response, StreamingResponse
+
+from api.http_errors import conflict, not_found
+from api.multipart_upload import receive_file
+from api.responses import json_response
+from api.schemas import FileDeleted, FileList, FileObject
+from api.state import Service, service_of, tenant_of
+from db.file_store import Content, File
+from db.reports.results import result_file
+from routing.lifecycle import State
+
+router = APIRouter(prefix="/v1/files", tags=["files"])
+
+STATES = {
+    Content.OUTPUT: (State.DONE,),
+    Content.ERRORS: (State.FAILED, State.DEAD, State.EXPIRED, State.CANCELLED),
+}
+"""Of which queries a file of results has the lines."""
+
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "purpose"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "purpose": {"type": "string", "enum": ["batch"]},
+                        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                        "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2592000},
+                    },
+                    "dependentRequired": {
+                        "expires_after[anchor]": ["expires_after[seconds]"],
+                        "expires_after[seconds]": ["expires_after[anchor]"],
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("", operation_id="create_file", response_model=FileObject, openapi_extra=_FORM)
+async def create_file(request: Request) -> Response:
+    """Upload a file of batch lines. It is streamed into the database; nothing of it stays where it breaks off."""
+    service = service_of(request)
+    file = await receive_file(
+        request, service.files, tenant=tenant_of(request), max_bytes=service.config.max_file_bytes
+    )
+    return json_response(file_object(file))
+
+
+@router.get("", operation_id="list_files", response_model=FileList)
+async def list_files(
+    request: Request,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    order: Literal["asc", "desc"] = "desc",
+    purpose: str | None = None,
+) -> Response:
+    """The files, a page at a time."""
+    files, tenant = service_of(request).files, tenant_of(request)
+    cursor = None
+    if after is not None and (cursor := await files.find(_sound(after), tenant=tenant)) is None:
+        raise not_found("File", after, param="after")
+    found = await files.page(
+        tenant=tenant,
+        purpose=None if purpose is None else _sound(purpose),
+        after=cursor,
+        rows=limit + 1,
+        oldest_first=order == "asc",
+    )
+    return json_response(page_object([file_object(file) for file in found[:limit]], has_more=len(found) > limit))
+
+
+@router.get("/{file_id}", operation_id="retrieve_file", response_model=FileObject)
+async def retrieve_file(request: Request, file_id: str) -> Response:
+    """One file."""
+    return json_response(file_object(await _the_file(request, file_id)))
+
+
+@router.get(
+    "/{file_id}/content",
+    operation_id="retrieve_file_content",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def retrieve_file_content(request: Request, file_id: str) -> Response:
+    """A file's bytes. Results are read from the ledger line by line; their order is not that of the input."""
+    service = service_of(request)
+    file = await _the_file(request, file_id)
+    headers = {"content-disposition": f'attachment; filename="{_ascii(file.filename)}"'}
+    if file.content == Content.STORED:
+        headers["content-length"] = str(file.bytes)
+    body = await _bytes_of(file, service, tenant=tenant_of(request))
+    return StreamingResponse(body, media_type="application/octet-stream", headers=headers)
+
+
+@router.delete("/{file_id}", operation_id="delete_file", response_model=FileDeleted)
+async def delete_file(request: Request, file_id: str) -> Response:
+    """Remove a file. Results that are removed stay in the ledger, where `pointsman results` finds them."""
+    files, tenant = service_of(request).files, tenant_of(request)
+    if await files.is_awaited(_sound(file_id), tenant=tenant):
+        raise conflict("A batch is still being made of this file.", code="file_in_use", param="file_id")
+    if not await files.delete(file_id, tenant=tenant):
+        raise not_found("File", file_id)
+    return json_response({"id": file_id, "object": "file", "deleted": True})
+
+
+def file_object(file: File) -> dict[str, Any]:
+    """OpenAI's file object."""
+    return {
+        "id": file.id,
+        "object": "file",
+        "bytes": file.bytes,
+        "created_at": _unix(file.created_at),
+        "expires_at": None if file.expires_at is None else _unix(file.expires_at),
+        "filename": file.filename,
+        "purpose": file.purpose,
+        "status": "processed",
+        "status_details": None,
+    }
+
+
+def page_object(data: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
+    """A page of any list, with its cursors."""
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": has_more,
+    }
+
+
+async def _the_file(request: Request, file_id: str) -> File:
+    file = await service_of(request).files.find(_sound(file_id), tenant=tenant_of(request))
+    if file is None:
+        raise not_found("File", file_id)
+    return file
+
+
+async def _bytes_of(file: File, service: Service, *, tenant: str) -> AsyncIterator[bytes]:
+    if file.content == Content.STORED or file.batch is None:
+        return service.files.pieces(file.id)
+    number = await service.batches.number(file.batch, tenant=tenant)
+    if number is None:
+        raise not_found("File", file.id)
+    return result_file(service.engine, number, states=STATES[file.content])
+
+
+def _sound(words: str) -> str:
+    """``words`` as Postgres' text takes them; what holds a NUL names nothing."""
+    return words.replace("\0", "\ufffd")
+
+
+def _ascii(name: str) -> str:
+    return "".join(char if char.isascii() and char.isprintable() and char not in '"\\' else "_" for char in name)
+
+
+def _unix(moment: datetime) -> int:
+    return int(moment.timestamp())

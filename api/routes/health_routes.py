@@ -1,0 +1,45 @@
+"""``/healthz``: the process answers. ``/readyz``: Postgres does too. ``/metrics``: for Prometheus."""
+
+from fastapi import APIRouter, Request
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.responses import PlainTextResponse, Response
+
+from api.state import service_of
+from db.reports import ask
+
+router = APIRouter(tags=["health"])
+
+_TEXT = {"content": {"text/plain": {"schema": {"type": "string"}}}}
+
+
+@router.get("/healthz", operation_id="healthz", response_class=PlainTextResponse, responses={200: _TEXT})
+async def healthz() -> Response:
+    """The process is alive."""
+    return PlainTextResponse("ok\n")
+
+
+@router.get(
+    "/readyz",
+    operation_id="readyz",
+    response_class=PlainTextResponse,
+    responses={200: _TEXT, 503: _TEXT | {"description": "Not now", "model": None}},
+)
+async def readyz(request: Request) -> Response:
+    """It can do what it is asked: Postgres answers, and it is not about to stop."""
+    service = service_of(request)
+    if service.stopping.is_set():
+        return PlainTextResponse("stopping\n", status_code=503)
+    try:
+        await ask(service.engine, "server")
+    except (DBAPIError, PoolTimeout):
+        return PlainTextResponse("postgres is away\n", status_code=503)
+    return PlainTextResponse("ok\n")
+
+
+@router.get("/metrics", operation_id="metrics", response_class=Response, responses={200: _TEXT})
+async def metrics(request: Request) -> Response:
+    """Requests of this process, and the figures of the fleet, from Postgres and Redis. Needs a key, whosever it is."""
+    service = service_of(request)
+    await service.live.look()
+    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

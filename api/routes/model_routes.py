@@ -1,0 +1,40 @@
+"""``/v1/models``: the names that a line may ask for."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.http_errors import ApiError
+from api.responses import json_response
+from api.schemas import ModelList, ModelObject
+from api.state import service_of
+from routing.fleet import Fleet
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+@router.get("", operation_id="list_models", response_model=ModelList)
+async def list_models(request: Request) -> Response:
+    """``auto``, which routes; each tier; and each model of the fleet, which pin."""
+    return json_response({"object": "list", "data": list(_models(service_of(request).fleet))})
+
+
+@router.get("/{model:path}", operation_id="retrieve_model", response_model=ModelObject)
+async def retrieve_model(request: Request, model: str) -> Response:
+    """One of them."""
+    for known in _models(service_of(request).fleet):
+        if known["id"] == model:
+            return json_response(known)
+    raise ApiError(404, f"The model '{model[:100]}' does not exist", param="model", code="model_not_found")
+
+
+def _models(fleet: Fleet) -> Iterator[dict[str, Any]]:
+    owners = {"auto": "pointsman"} | dict.fromkeys(fleet.tiers, "pointsman")
+    for deployment in fleet.models.values():
+        owners.setdefault(deployment.name, deployment.provider)
+        owners.setdefault(deployment.model, deployment.provider)
+    for name, owner in owners.items():
+        # A fleet knows no dates of creation.
+        yield {"id": name, "object": "model", "created": 0, "owned_by": owner}

@@ -1,0 +1,128 @@
+"""What the routes work with: one per process, opened and closed with it."""
+
+import asyncio
+import secrets
+from dataclasses import dataclass, field
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.requests import Request
+
+from api.api_config import ApiConfig
+from api.auth import Keyring
+from api.batch_object import ENDED, batch_object, is_finalized, status_of
+from api.completion_waiter import Answers
+from api.dashboard.collector import Figures
+from api.dashboard.event_stream import Live
+from api.dashboard.prometheus_collector import FleetMetrics
+from api.http_errors import not_found
+from api.request_metrics import Metrics
+from api.responses import json_response
+from api.single_flight_cache import Fresh
+from api.tenant_rate_limit import Rate
+from db.api_batch_types import ApiBatch
+from db.api_batches import ApiBatches
+from db.engine import make_engine
+from db.file_store import Files
+from db.ledger import Ledger
+from db.tenants import Tenants
+from db.webhook_store import Webhooks
+from redis_client import connect
+from routing.fleet import Fleet
+from settings import Settings
+
+GIVE_UP_S = 10.0
+"""How long a move of the ledger is tried while Postgres is away and somebody waits for the response."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A batch as it was a moment ago, and its object as JSON."""
+
+    batch: ApiBatch
+    status: str
+    body: bytes = field(repr=False)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more becomes of it."""
+        return self.status in ENDED
+
+
+class Service:
+    """Everything that a request may need."""
+
+    def __init__(self, settings: Settings, fleet: Fleet, config: ApiConfig, metrics: Metrics) -> None:
+        self.settings = settings
+        self.fleet = fleet
+        self.config = config
+        self.metrics = metrics
+        self.database_url = settings.database_url
+        self.engine: AsyncEngine = make_engine(settings.database_url, pool_size=10)
+        self.files = Files(self.engine)
+        self.batches = ApiBatches(self.engine)
+        self.tenants = Tenants(self.engine)
+        self.webhooks = Webhooks(self.engine)
+        self.ledger = Ledger(self.engine, give_up_s=GIVE_UP_S)
+        self.keyring = Keyring(self.tenants, keyless=config.on_loopback)
+        self._redis = connect(settings.redis_url) if settings.redis_url else None
+        self.rate = Rate(self._redis, prefix=settings.key_prefix, process=secrets.token_hex(6))
+        self.answers = Answers(self.batches)
+        self.stopping = asyncio.Event()
+        self.figures = Figures(self.engine, fleet, redis=self._redis, key_prefix=settings.key_prefix)
+        self.live = Live(self.figures, stopping=self.stopping)
+        metrics.add(FleetMetrics(self.figures))
+        self.validate_soon = asyncio.Event()
+        """Set where a batch was made, so that it need not wait for the next look."""
+        self.deliver_soon = asyncio.Event()
+        self.deposits = asyncio.Semaphore(4)
+        """A deposit holds two connections; were all taken by first ones, none would get its second."""
+        self._statuses = Fresh(self._look_up, for_s=config.status_for_s)
+
+    async def status(self, handle: str, *, tenant: str, param: str = "batch_id") -> Status:
+        """The tenant's batch as it was at most ``status_for_s`` ago. Raises ApiError where there is none."""
+        found = await self._statuses((tenant, handle)) if _is_handle(handle) else None
+        if found is None:
+            raise not_found("Batch", handle, param=param)
+        return found
+
+    def is_polled(self, handle: str, *, tenant: str) -> bool:
+        """Whether the tenant asked for the status of such a batch lately."""
+        return (tenant, handle) in self._statuses
+
+    async def status_now(self, handle: str, *, tenant: str) -> Status:
+        """The same as it is."""
+        self._statuses.forget((tenant, handle))
+        return await self.status(handle, tenant=tenant)
+
+    async def _look_up(self, wanted: tuple[str, str]) -> Status | None:
+        batch = await self.batches.find(wanted)
+        if batch is None:
+            return None
+        if not batch.adopted:
+            await self.batches.adopt(batch.tenant, [batch.handle])
+        elif batch.finalized_at is not None and batch.id is not None and not is_finalized(batch):
+            await self.batches.reopen(batch.handle)
+        return Status(batch, status_of(batch), bytes(json_response(batch_object(batch)).body))
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self.live.close()
+        if self._redis is not None:
+            await self._redis.aclose()
+        await self.engine.dispose()
+
+
+def service_of(request: Request) -> Service:
+    """The service of the application that a request came to."""
+    service: Service = request.app.state.service
+    return service
+
+
+def tenant_of(request: Request) -> str:
+    """Whose request it is, as the gate found."""
+    tenant: str = request.state.tenant
+    return tenant
+
+
+def _is_handle(handle: str) -> bool:
+    return handle.startswith("batch_") and len(handle) <= 80 and handle.isascii() and handle.isprintable()

@@ -1,0 +1,227 @@
+"""The measuring stand: everything started in a directory of its own, and one batch after the other run on it."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
+from redis import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from benchmarks.benchmark_fleet import write_fleet
+from benchmarks.query_generator import write_questions
+from benchmarks.resource_usage import Watch, cpu_by_name
+from db.batch_writer import Order
+from db.engine import make_engine
+from routing.fleet import Fleet
+from settings import Settings
+from simulator.process import start_simulator
+from submission.jsonl_reader import read_lines
+from submission.submit import submit
+from workers.local_stack import FEEDER, LocalStack
+
+STAGES = ("route", "small", "medium", "large", "special", "fallback", "ingest")
+
+Roles = Sequence[tuple[str, ...]]
+
+_TICK_S = 0.1
+_LEAST_PATIENCE_S = 90.0
+_SLOWEST_PER_S = 100.0
+"""A batch may take this long, or it is taken to hang."""
+
+
+class Hung(RuntimeError):
+    """A batch has not ended in time; says where its queries are and what the workers last said."""
+
+
+def everywhere(processes: int) -> Roles:
+    """``processes`` workers that serve every stage each, and a feeder."""
+    return [*([STAGES] * processes), (FEEDER,)]
+
+
+@dataclass(frozen=True, slots=True)
+class Lap:
+    """One measured batch."""
+
+    queries: int
+    wall_s: float
+    """From the first line read to the last answer stored."""
+    cpu_s: float
+    """User and system seconds until the batch was also sealed: of workers, feeder, Postgres, Redis and simulator,
+    and of this process while it submitted."""
+    submit_s: float
+    calls: int
+    """Provider calls: more than queries where some were escalated."""
+    cpu_by_name: dict[str, float] = field(repr=False)
+    peak_rss_mb: dict[str, float] = field(repr=False)
+    broker_mb: float
+    middle_per_s: float
+    """Answers per second between the first and the last tenth."""
+
+    @property
+    def per_s(self) -> float:
+        """Complete queries per second, submitting included."""
+        return self.queries / self.wall_s
+
+    @property
+    def cpu_ms(self) -> float:
+        """CPU milliseconds per query."""
+        return 1000 * self.cpu_s / self.queries
+
+
+@dataclass(slots=True)
+class Stand:
+    """A running system to measure on."""
+
+    settings: Settings
+    fleet: Fleet
+    stack: LocalStack
+    simulator_pid: int
+    simulator_url: str
+    folder: Path
+    """For input files."""
+
+    def processes(self) -> dict[str, psutil.Process]:
+        """Every process of the system but this one, by a readable name."""
+        found: dict[str, psutil.Process] = {}
+        pids = {**self.stack.processes, "simulator": self.simulator_pid}
+        for name, pid in pids.items():
+            try:
+                found[_short(name)] = psutil.Process(pid)
+            except psutil.NoSuchProcess:
+                continue
+        return found | self._services()
+
+    def _services(self) -> dict[str, psutil.Process]:
+        home = str(self.settings.home)
+        found: dict[str, psutil.Process] = {}
+        for process in psutil.process_iter(["name", "cmdline"]):
+            name, arguments = process.info["name"] or "", " ".join(process.info["cmdline"] or ())
+            if name.startswith(("redis-server", "valkey")) and home in arguments:
+                found["redis"] = process
+            elif name == "postgres" and f"{home}/postgres" in arguments:
+                found["postgres"] = process
+                for child in process.children():
+                    found[f"postgres {child.pid}"] = child
+        return found
+
+    def redis(self) -> "Redis":
+        """A client of the broker."""
+        return Redis.from_url(self.settings.redis_url or "", socket_timeout=10)
+
+    def lap(self, queries: int, *, tier: str | None = None) -> Lap:
+        """Submits ``queries`` from a file and waits until the last of them has ended. Raises Hung."""
+        path = write_questions(self.folder, queries, tier=tier)
+        return asyncio.run(self._lap(queries, path))
+
+    async def _lap(self, queries: int, path: Path) -> Lap:
+        engine = make_engine(self.settings.database_url)
+        with self.redis() as redis:
+            watch = Watch(self._all_processes, lambda: int(redis.info("memory")["used_memory"]))
+            try:
+                with watch:
+                    before = cpu_by_name(self.processes())
+                    began, began_cpu_s, clock = time.perf_counter(), time.process_time(), time.time()
+                    handle = await self.submit(path, engine=engine)
+                    submit_s, own_cpu_s = time.perf_counter() - began, time.process_time() - began_cpu_s
+                    await self.until_ended(engine, handle, queries=queries)
+                    after = cpu_by_name(self.processes())
+                by_name = {name: used - before.get(name, 0.0) for name, used in after.items()} | {"submit": own_cpu_s}
+                told = await _summary(engine, handle)
+            finally:
+                await engine.dispose()
+        return Lap(
+            queries=queries,
+            wall_s=told.last - clock,
+            cpu_s=sum(by_name.values()),
+            submit_s=submit_s,
+            calls=told.calls,
+            cpu_by_name=by_name,
+            peak_rss_mb=watch.peak_rss_mb,
+            broker_mb=watch.peak_broker_mb,
+            middle_per_s=0.8 * queries / (told.ninth_tenth - told.first_tenth),
+        )
+
+    def _all_processes(self) -> dict[str, psutil.Process]:
+        return self.processes() | {"submit": psutil.Process()}
+
+    async def submit(self, path: Path, *, engine: AsyncEngine) -> str:
+        """Reads, validates and stores the lines of ``path``; returns the batch's handle."""
+        with path.open("rb") as file:
+            submitted = await submit(
+                read_lines(file, fleet=self.fleet), engine=engine, fleet=self.fleet, order=Order(source=path.name)
+            )
+        return submitted.handle
+
+    async def until_ended(self, engine: AsyncEngine, handle: str, *, queries: int, sealed: bool = True) -> None:
+        """Waits until the batch has ended (and its decisions are sealed). Raises Hung."""
+        deadline = time.monotonic() + max(_LEAST_PATIENCE_S, queries / _SLOWEST_PER_S)
+        column = "sealed_at" if sealed else "ended_at"
+        ask = text(f"SELECT {column} IS NOT NULL FROM batches WHERE handle = :handle")
+        while True:
+            async with engine.connect() as connection:
+                if (await connection.execute(ask, {"handle": handle})).scalar_one():
+                    return
+            if time.monotonic() > deadline:
+                raise Hung(await self._where(engine, handle))
+            self.stack.check()
+            await asyncio.sleep(_TICK_S)
+
+    async def _where(self, engine: AsyncEngine, handle: str) -> str:
+        ask = text(
+            "SELECT q.stage, q.state, count(*) AS n FROM queries AS q JOIN batches AS b ON b.id = q.batch_id"
+            " WHERE b.handle = :handle GROUP BY 1, 2 ORDER BY 3 DESC"
+        )
+        async with engine.connect() as connection:
+            rows = (await connection.execute(ask, {"handle": handle})).all()
+        places = ", ".join(f"{row.n} {row.state} at {row.stage}" for row in rows)
+        said = [log.read_text(errors="replace")[-500:] for log in (self.settings.home / "logs").glob("*.log")]
+        return "\n".join([f"the batch did not end in time: {places}", *said])
+
+
+async def _summary(engine: AsyncEngine, handle: str) -> Any:
+    """Unix seconds of its last answer and of its tenths, and how many calls it took; by key ranges only."""
+    ask = text(
+        "SELECT extract(epoch FROM max(q.finished_at))::float8 AS last,"
+        " extract(epoch FROM percentile_disc(0.1) WITHIN GROUP (ORDER BY q.finished_at))::float8 AS first_tenth,"
+        " extract(epoch FROM percentile_disc(0.9) WITHIN GROUP (ORDER BY q.finished_at))::float8 AS ninth_tenth,"
+        " (SELECT count(*) FROM calls AS c WHERE c.batch_id = min(b.id)) AS calls"
+        " FROM batches AS b JOIN queries AS q ON q.id BETWEEN b.first_query_id AND b.last_query_id"
+        " AND q.batch_id = b.id WHERE b.handle = :handle"
+    )
+    async with engine.connect() as connection:
+        return (await connection.execute(ask, {"handle": handle})).one()
+
+
+def _short(name: str) -> str:
+    """``all-2`` for the second worker that serves every stage."""
+    return name.replace("-".join(STAGES), "all").replace(" ", "-")
+
+
+@contextmanager
+def stand(
+    *,
+    roles: Roles,
+    latency: dict[str, object] | None = None,
+    concurrency: int = 256,
+    flower: bool = False,
+    tell: Callable[[str], None] = lambda words: None,
+) -> Iterator[Stand]:
+    """A stand for as long as the block runs. ``latency`` is the simulator's, 0 ms by default."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="pm-bench-")))
+        # Postgres runs as somebody else where we are root.
+        folder.chmod(0o755)
+        simulator = stack.enter_context(start_simulator(config={"latency": latency or {"shape": "fixed", "ms": 0.0}}))
+        fleet_path = write_fleet(folder / "fleet.toml", concurrency=concurrency)
+        environ = {"POINTSMAN_HOME": str(folder / "home"), "POINTSMAN_LOG_LEVEL": "WARNING", "PATH": os.environ["PATH"]}
+        settings = replace(Settings.load(environ), fleet_path=fleet_path, simulator_url=simulator.url)
+        local = stack.enter_context(LocalStack(settings, settings.fleet(), roles=roles, flower=flower, tell=tell))
+        yield Stand(local.settings, local.fleet, local, simulator.pid, simulator.url, folder)

@@ -1,0 +1,70 @@
+"""``pointsman check-fleet``."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from cli.commands.run import JsonOption
+from cli.console import emit, err, out, plain
+from cli.resources import read_settings
+from routing.fleet import Fleet
+from settings import check_fleet
+
+app = typer.Typer()
+
+
+@app.command("check-fleet")
+def check(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="POINTSMAN_FLEET or fleet.toml, if left out.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a fleet file: each problem with its key and the mend. Exits with 2 where there is any."""
+    path = read_settings(file).fleet_path
+    checked = check_fleet(path, os.environ)
+    fleet = checked.fleet
+    if as_json:
+        emit(
+            {
+                "file": str(path),
+                "name": fleet.name,
+                "simulated": fleet.simulated,
+                "ladder": fleet.ladder,
+                "tiers": {name: list(tier.models) for name, tier in fleet.tiers.items()},
+                "warnings": [{"key": w.key, "wrong": w.wrong, "mend": w.mend} for w in checked.warnings],
+            }
+        )
+        return
+    out.print(f"{path} is sound: {fleet_words(fleet)}, {' → '.join(fleet.ladder)}")
+    out.print(_table(fleet))
+    for warning in checked.warnings:
+        err.print(f"{warning}", style="yellow")
+
+
+def fleet_words(fleet: Fleet) -> str:
+    """Its name, and that it is simulated where the name does not say so."""
+    return fleet.name if not fleet.simulated or "simulated" in fleet.name.lower() else f"{fleet.name}, simulated"
+
+
+def _table(fleet: Fleet) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("tier", "model", "provider"):
+        table.add_column(name)
+    for name in ("$ in / Mtok", "$ out / Mtok", "context"):
+        table.add_column(name, justify="right")
+    for tier in fleet.tiers:
+        for model in fleet.deployments(tier):
+            price = model.price
+            table.add_row(
+                plain(tier),
+                plain(model.name),
+                plain(model.provider),
+                f"{price.input_usd_per_mtok * price.multiplier:,.3f}",
+                f"{price.output_usd_per_mtok * price.multiplier:,.3f}",
+                f"{model.context_tokens:,}",
+            )
+    return table

@@ -1,0 +1,78 @@
+"""``pointsman up`` and ``down``: everything on this machine, in the foreground, until it is told to stop."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from cli.command_errors import Code, Stop
+from cli.commands.run import FleetOption
+from cli.console import err, out
+from cli.resources import read_settings
+from settings import without_password
+from workers.embedded.services import services_down, services_running
+from workers.local_stack import LocalStack, StackRunning, stack_down
+
+app = typer.Typer()
+
+_LOOK_S = 0.5
+
+
+@app.command()
+def up(
+    fleet: FleetOption = None,
+    flower: Annotated[bool, typer.Option(help="Also start Flower, on loopback.")] = True,
+    api: Annotated[bool, typer.Option(help="Also start the OpenAI-compatible API, on loopback.")] = True,
+) -> None:
+    """Run everything here until Ctrl-C, which ends it cleanly.
+
+    Postgres, Redis, the workers, the feeder, Flower, the API.
+    """
+    settings = read_settings(fleet)
+    checked = settings.fleet()
+    try:
+        with LocalStack(settings, checked, flower=flower, api=api, tell=_tell) as stack:
+            for name, pid in stack.processes.items():
+                _tell(f"  {name} (process {pid})")
+            out.print(f'postgres: psql "{stack.settings.psql_url}"')
+            out.print(f"broker: {without_password(stack.settings.broker_url)}")
+            for name, url in stack.urls.items():
+                out.print(f"{name}: {url}")
+            if "api" in stack.urls:
+                out.print(f"dashboard: {stack.urls['api'].removesuffix('/v1')}/dashboard")
+                out.print(f"export OPENAI_BASE_URL={stack.urls['api']}")
+            if checked.simulated:
+                out.print("The fleet is simulated: no call leaves this machine.", style="yellow")
+            out.print("Running. Submit with `pointsman submit FILE` in another terminal; Ctrl-C ends.")
+            while True:
+                time.sleep(_LOOK_S)
+                stack.check()
+    except StackRunning as error:
+        raise Stop(
+            f"Process {error.pid} is running everything here already.",
+            hint="Stop it with `pointsman down`, or use another POINTSMAN_HOME.",
+        ) from error
+    except KeyboardInterrupt:
+        _tell("stopped; what was open is continued by the next `pointsman up` or `pointsman run`")
+        raise typer.Exit(Code.INTERRUPTED) from None
+
+
+@app.command()
+def down() -> None:
+    """Stop what `up` has started, and our own Postgres and Redis."""
+    settings = read_settings()
+    had_services = services_running(settings)
+    stopped = ["the workers"] if stack_down(settings) else []
+    # Whoever ran the stack takes the services down as it goes, if nobody else uses them.
+    if services_down(settings) or had_services:
+        stopped += ["our own Postgres"] if settings.embeds_postgres else []
+        stopped += ["our own Redis"] if settings.embeds_redis else []
+    if not stopped:
+        out.print("Nothing was running.")
+        return
+    *others, last = stopped
+    out.print(f"Stopped {', '.join(others)}{' and ' if others else ''}{last}.")
+
+
+def _tell(words: str) -> None:
+    err.print(words, style="dim")

@@ -1,0 +1,67 @@
+"""Which query a user means by a custom_id, ``BATCH/custom_id`` or a number."""
+
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from cli.command_errors import Code, Stop
+from cli.console import err, plain
+from cli.progress import duration
+from cli.resources import the_batch
+from db.reports.query_timeline import find_queries
+
+_SHOWN: Final = 5
+_BATCH: Final = "batch_"
+_PLACEHOLDER: Final = "BATCH/"
+"""What the pages write for a batch's name. It is only one where no query has it in its own: a custom_id may."""
+
+
+async def the_query(engine: AsyncEngine, named: str, *, batch: str | None, command: Sequence[str]) -> Row[Any]:
+    """The query of that name, in ``batch`` or in the newest batch that has one. Raises Stop where there is none.
+
+    Where several batches have one, says so, with the command for each of the others: ``command`` is the one that was
+    typed, a ``{}`` in the place of the name.
+    """
+    handle, custom_id = (batch, named) if batch is not None else _parted(named)
+    found = await find_queries(engine, custom_id, handle=handle)
+    if not found and handle is None and custom_id.startswith(_PLACEHOLDER):
+        handle = _PLACEHOLDER.rstrip("/")
+    if not found and handle is not None:
+        await the_batch(engine, handle)
+    if not found:
+        where = f" in {handle}" if handle else ""
+        raise Stop(
+            f"There is no query {custom_id!r}{where}.",
+            hint=f"That names a batch: give {custom_id}/QUERY."
+            if handle is None and custom_id.startswith(_BATCH)
+            else "Give its custom_id (lines of plain text have `line-N`) or its number.",
+            code=Code.USAGE,
+        )
+    if len(found) > 1:
+        _tell_others(found, command)
+    return found[0]
+
+
+def _parted(named: str) -> tuple[str | None, str]:
+    before, slash, after = named.partition("/")
+    return (before, after) if slash and before.startswith(_BATCH) else (None, named)
+
+
+def _tell_others(found: Sequence[Row[Any]], command: Sequence[str]) -> None:
+    newest, *others = found
+    now = datetime.now(UTC)
+    err.print(
+        f"{len(found)} batches have a query {plain(newest.custom_id)}; this is that of the newest, {newest.handle}. "
+        f"For {'another' if len(others) > 1 else 'the other'}:",
+        style="yellow",
+    )
+    for other in others[:_SHOWN]:
+        name = f"{other.handle}/{other.custom_id}"
+        typed = shlex.join(name if word == "{}" else word for word in command)
+        err.print(f"  {plain(typed)}  # of {duration((now - other.submitted_at).total_seconds())} ago", style="yellow")
+    if len(others) > _SHOWN:
+        err.print("  … and so on; `pointsman batches` lists them.", style="yellow")

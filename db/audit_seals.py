@@ -1,0 +1,156 @@
+"""A chain of hashes over the decisions of each ended batch: whoever changes one afterwards is seen, and which it was.
+
+Sealing costs the hot path nothing: the feeder does it once a batch has ended, from then on nobody
+writes a decision of it (a resume adds to the end of the chain). Whoever owns the database could forge
+the whole chain; who has kept the last hash elsewhere sees that too.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.engine import fetch
+from db.sql import statement
+
+SPAN = 20_000
+"""Ids of decisions that one seal spans; those of other batches lie between them."""
+
+HASH_BYTES = 16
+
+VERSION = 2
+"""How a decision is hashed now (`seals.version`): 1 was over a JSON text of it, at twice the cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is not as it was sealed. ``decision_id`` is None where a seal itself is wrong."""
+
+    what: str
+    decision_id: int | None = None
+    query: str | None = None
+    """The custom_id of the decision's query, where the row is still there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What the decisions of a batch look like against their seals."""
+
+    decisions: int
+    """Under seals."""
+    seals: int
+    unsealed: int
+    """Written since the last seal, of a batch that is still open."""
+    head: str | None
+    """The last seal's hash, in hex: kept elsewhere it shows a chain that was forged as a whole."""
+    purged: bool
+    """Retention has dropped decisions of it: only the chain itself can be checked then."""
+    findings: Sequence[Finding]
+
+
+async def seal_ended(engine: AsyncEngine) -> int:
+    """Seals every ended batch that is not sealed yet, one after the other. Returns how many decisions."""
+    sealed = 0
+    for batch in await fetch(engine, text("SELECT id FROM batches WHERE ended_at IS NOT NULL AND sealed_at IS NULL")):
+        sealed += await seal(engine, batch.id)
+    return sealed
+
+
+async def seal(engine: AsyncEngine, batch_id: int) -> int:
+    """Seals what is unsealed of a batch. Returns how many decisions."""
+    async with engine.connect() as connection:
+        bounds = (await connection.execute(statement("seal_bounds"), {"batch_id": batch_id})).one()
+    sealed = 0
+    if bounds.last is not None:
+        start = max(bounds.first - 1, await _last_sealed(engine, batch_id))
+        for first in range(start, bounds.last, SPAN):
+            async with engine.connect() as connection:
+                params = {"batch_id": batch_id, "first": first, "last": min(first + SPAN, bounds.last)}
+                sealed += sum(row.sealed for row in await connection.execute(statement("seal"), params))
+    await fetch(engine, statement("mark_sealed"), batch_id=batch_id)
+    return sealed
+
+
+async def verify(engine: AsyncEngine, batch_id: int) -> Audit:
+    """Holds every decision of a batch against its seal, and the seals against each other."""
+    (batch,) = await fetch(engine, text("SELECT handle, sealed_at, purged_at FROM batches WHERE id = :id"), id=batch_id)
+    sealed_at, purged_at = batch.sealed_at, batch.purged_at
+    findings: list[Finding] = []
+    count, decisions, purged, last_id = 0, 0, False, 0
+    known = hashlib.sha256(batch.handle.encode()).digest()
+    for each in await fetch(
+        engine,
+        text("SELECT place, ids, row_hashes, hash, version FROM seals WHERE batch_id = :id ORDER BY place"),
+        id=batch_id,
+    ):
+        count += 1
+        decisions += len(each.ids)
+        expected = hashlib.sha256(known + ",".join(map(str, each.ids)).encode() + each.row_hashes).digest()
+        if each.place != count:
+            findings.append(Finding(f"seal {count} is gone"))
+            count = each.place
+        elif each.hash != expected:
+            findings.append(Finding(f"seal {each.place} does not follow from what it covers and the seal before it"))
+        known = each.hash
+        found = await _between(engine, batch_id, first=last_id, last=each.ids[-1], version=each.version)
+        purged |= purged_at is not None and any(id_ not in found for id_ in each.ids)
+        findings += _compare(each, found, may_be_gone=purged_at is not None)
+        last_id = each.ids[-1]
+    later = await _between(engine, batch_id, first=last_id, last=None)
+    if sealed_at is not None:
+        findings += [Finding("was added after the batch was sealed", id_, row.custom_id) for id_, row in later.items()]
+    return Audit(
+        decisions=decisions,
+        seals=count,
+        unsealed=len(later) if sealed_at is None else 0,
+        head=known.hex() if count else None,
+        purged=purged,
+        findings=findings,
+    )
+
+
+def _compare(seal_row: Row[Any], found: Mapping[int, Row[Any]], *, may_be_gone: bool) -> list[Finding]:
+    findings: list[Finding] = []
+    covered = set(seal_row.ids)
+    for n, id_ in enumerate(seal_row.ids):
+        row = found.get(id_)
+        if row is None:
+            findings += [] if may_be_gone else [Finding("is gone", id_)]
+        elif row.hash != seal_row.row_hashes[n * HASH_BYTES : (n + 1) * HASH_BYTES]:
+            findings.append(Finding("was changed", id_, row.custom_id))
+    findings += [
+        Finding("was added among sealed ones", id_, row.custom_id) for id_, row in found.items() if id_ not in covered
+    ]
+    return findings
+
+
+async def _between(
+    engine: AsyncEngine, batch_id: int, *, first: int, last: int | None, version: int = VERSION
+) -> dict[int, Row[Any]]:
+    rows = await fetch(
+        engine,
+        text(
+            "SELECT d.id, p.custom_id, CASE CAST(:version AS integer) WHEN 1 THEN pointsman_decision_hash(d)"
+            " ELSE pointsman_decision_hash_2(d) END AS hash FROM decisions AS d"
+            " LEFT JOIN prompts AS p ON p.query_id = d.query_id"
+            " WHERE d.batch_id = :batch_id AND d.id > :first AND d.id <= coalesce(CAST(:last AS bigint), d.id)"
+            " ORDER BY d.id"
+        ),
+        batch_id=batch_id,
+        first=first,
+        last=last,
+        version=version,
+    )
+    return {row.id: row for row in rows}
+
+
+async def _last_sealed(engine: AsyncEngine, batch_id: int) -> int:
+    rows = await fetch(
+        engine,
+        text("SELECT ids[cardinality(ids)] AS id FROM seals WHERE batch_id = :id ORDER BY place DESC LIMIT 1"),
+        id=batch_id,
+    )
+    return int(rows[0].id) if rows else 0

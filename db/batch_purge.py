@@ -1,0 +1,136 @@
+"""Retention: what is old loses its texts, its calls and its decisions, and keeps its figures.
+
+Needs the rights of the tables' owner. A batch that is still open is never touched.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from db.engine import transaction
+
+PARENTS = ("calls", "decisions")
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What was taken away, or would be."""
+
+    batches: int
+    """Batches that lost their prompts and answers."""
+    partitions: tuple[str, ...]
+    """Months of calls and decisions that were dropped."""
+    files: int
+    """Uploaded files, and the files of results of those batches."""
+
+
+async def purge(engine: AsyncEngine, *, before: datetime, dry_run: bool = False) -> Purged:
+    """Purges what ended before ``before``. Running it again continues what was interrupted."""
+    async with transaction(engine) as connection:
+        batches = await _old_batches(connection, before)
+    for batch_id, first, last in [] if dry_run else batches:
+        async with transaction(engine) as connection:
+            await _empty(connection, batch_id, first, last)
+    async with transaction(engine) as connection:
+        partitions = await _old_partitions(connection, before, counted_as_purged=[row[0] for row in batches])
+    for name in [] if dry_run else partitions:
+        async with transaction(engine) as connection:
+            await _drop(connection, name)
+    async with transaction(engine) as connection:
+        files = await _purge_files(connection, before, dry_run=dry_run)
+    return Purged(len(batches), tuple(partitions), files)
+
+
+async def _old_batches(connection: AsyncConnection, before: datetime) -> list[tuple[int, int, int]]:
+    rows = await connection.execute(
+        text(
+            "SELECT id, first_query_id, last_query_id FROM batches"
+            " WHERE ended_at < :before AND purged_at IS NULL ORDER BY id"
+        ),
+        {"before": before},
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+async def _empty(connection: AsyncConnection, batch_id: int, first: int, last: int) -> None:
+    """Every text of a batch goes; ids, states, scores and costs stay."""
+    span = {"id": batch_id, "first": first, "last": last}
+    for statement in (
+        "UPDATE prompts SET body = '{}', options = NULL WHERE query_id BETWEEN :first AND :last AND batch_id = :id",
+        "UPDATE answers AS a SET response = '{}' FROM queries AS q"
+        " WHERE a.query_id BETWEEN :first AND :last AND q.id = a.query_id AND q.batch_id = :id",
+        "UPDATE calls SET response = NULL WHERE batch_id = :id AND response IS NOT NULL",
+        "UPDATE batches SET purged_at = now() WHERE id = :id",
+    ):
+        await connection.execute(text(statement), span)
+
+
+async def _old_partitions(connection: AsyncConnection, before: datetime, *, counted_as_purged: list[int]) -> list[str]:
+    """Whole months before ``before`` in which no batch that stays has a row."""
+    names = await connection.execute(
+        text(
+            "SELECT CAST(c.oid AS regclass)::text AS name FROM pg_inherits AS i"
+            " JOIN pg_class AS c ON c.oid = i.inhrelid JOIN pg_class AS p ON p.oid = i.inhparent"
+            " WHERE p.relname = ANY(:parents) ORDER BY 1"
+        ),
+        {"parents": list(PARENTS)},
+    )
+    old = [name for (name,) in names if (end := _end_of_month(name)) is not None and end <= before]
+    dropped = []
+    for name in old:
+        staying = await connection.execute(
+            text(
+                f"SELECT 1 FROM {name} AS r JOIN batches AS b ON b.id = r.batch_id"  # noqa: S608  # a name of the catalogue
+                " WHERE b.purged_at IS NULL AND b.id <> ALL(CAST(:purged AS bigint[])) LIMIT 1"
+            ),
+            {"purged": counted_as_purged},
+        )
+        if staying.first() is None:
+            dropped.append(name)
+    return dropped
+
+
+def _end_of_month(partition: str) -> datetime | None:
+    """The first moment after the month of ``calls_2026_03``; None for what is no month."""
+    year, _, month = partition.partition("_")[2].partition("_")
+    if not (year.isdigit() and month.isdigit()):
+        return None
+    return datetime(int(year) + int(month) // 12, int(month) % 12 + 1, 1, tzinfo=UTC)
+
+
+async def _drop(connection: AsyncConnection, name: str) -> None:
+    if name.startswith("calls_"):
+        await connection.execute(
+            text(
+                "INSERT INTO kept_calls (batch_id, day, tier, model, provider, purpose, calls, ok, prompt_tokens,"  # noqa: S608  # a name of the catalogue
+                " completion_tokens, cost_usd, latency_p50_ms, latency_p95_ms)"
+                " SELECT batch_id, CAST(created_at AT TIME ZONE 'UTC' AS date), tier, model, provider, purpose,"
+                " count(*), count(*) FILTER (WHERE outcome = 'ok'), sum(prompt_tokens), sum(completion_tokens),"
+                " sum(coalesce(cost_usd, reserved_usd)),"
+                " percentile_cont(0.5) WITHIN GROUP (ORDER BY latency_ms),"
+                " percentile_cont(0.95) WITHIN GROUP (ORDER BY latency_ms)"
+                f" FROM {name} GROUP BY 1, 2, 3, 4, 5, 6"
+            )
+        )
+    await connection.execute(text(f"DROP TABLE {name}"))
+
+
+async def _purge_files(connection: AsyncConnection, before: datetime, *, dry_run: bool) -> int:
+    """Uploaded files hold prompts too. Those of results are read from the ledger, where there is nothing left of
+    them: better that they are gone than that they are empty."""
+    old = (
+        "SELECT f.id FROM files AS f"
+        " WHERE f.content = 'stored' AND f.created_at < :before"
+        "   AND NOT EXISTS (SELECT 1 FROM api_batches AS a WHERE a.input_file_id = f.id AND a.status = 'validating')"
+        " UNION ALL"
+        " SELECT f.id FROM files AS f JOIN batches AS b ON b.handle = f.batch"
+        " WHERE f.content <> 'stored' AND (b.purged_at IS NOT NULL OR b.ended_at < :before)"
+    )
+    found = (await connection.execute(text(old), {"before": before})).all()
+    if not dry_run:
+        ids = {"ids": [row.id for row in found]}
+        await connection.execute(text("DELETE FROM file_pieces WHERE file_id = ANY(:ids)"), ids)
+        await connection.execute(text("DELETE FROM files WHERE id = ANY(:ids)"), ids)
+    return len(found)

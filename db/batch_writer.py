@@ -1,0 +1,274 @@
+"""A new batch into Postgres: prompts and queries by COPY, and all of it or nothing.
+
+A connection is one process of Postgres, and a COPY keeps it busy: a large batch takes two, for its prompts and for its
+queries, side by side. That is two transactions, and the one with the batch's own row commits last: nobody looks at a
+query whose batch is not there. Should this process die between the two, `leftovers` removes the queries
+(docs/decisions/0011-two-transactions-for-a-large-batch.md).
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import chain
+from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
+
+import orjson
+import psycopg
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from db import failpoints
+from db.copy_stream import Stream, abandon, uninterrupted
+from db.engine import as_sqlalchemys, fetch, transaction
+from db.orphan_cleanup import BATCHES_UNDER_WAY
+from db.schema import ID_BLOCK
+from db.sql import statement
+from routing.fleet import BudgetPolicy, Fleet
+from routing.lifecycle import ROUTE, State
+
+MOST_USD: Final = 1e8
+"""The largest cap: the ledger's amounts have nine digits before the point, and what is settled is a sum."""
+
+Prompt = tuple[int, str, bytes, bytes | None]
+"""One query: line number, custom id, body and options, the latter two as JSON without raw control characters."""
+
+
+AT_ONCE: Final = 4
+LARGE_AT_ONCE: Final = 2
+"""Deposits of one process at a time, and those that are large. Each holds a connection, a large one two, and needs
+another one for its ids: were the whole pool (eight, see `make_engine`) taken, all would wait for each other."""
+
+LARGE: Final = 5_000
+"""Queries, from which on a second connection and a second commit are worth it."""
+
+_PROMPTS: Final = "COPY prompts (query_id, batch_id, custom_id, line, body, options) FROM STDIN (NULL '')"
+_QUERIES: Final = "COPY queries (id, batch_id, stage, state) FROM STDIN"
+
+
+class _Turns:
+    """Who waits for what, of one engine."""
+
+    def __init__(self) -> None:
+        self.any = asyncio.Semaphore(AT_ONCE)
+        self.large = asyncio.Semaphore(LARGE_AT_ONCE)
+
+
+_turns: WeakKeyDictionary[AsyncEngine, _Turns] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is said of a batch as a whole. ``cap_usd`` None takes the fleet's default."""
+
+    source: str
+    tenant: str = "default"
+    idempotency_key: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    priority: int = 0
+    cap_usd: float | None = None
+    budget_policy: BudgetPolicy | None = None
+    """What becomes of what the budget has no room for; None takes the fleet's."""
+    handle: str | None = None
+    """The public id, where it was given out before there was a batch."""
+    expires_at: datetime | None = None
+    """When what is still open of it expires."""
+    traceparent: str | None = None
+    """W3C trace context of whoever sent it, valid."""
+
+
+class Deposit:
+    """An open deposit: `write` prompts to it. ``second`` gives the connection for a large one's queries."""
+
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        second: Callable[[], Awaitable[AsyncConnection]],
+        ids: "_Ids",
+        *,
+        batch_id: int,
+        handle: str | None = None,
+    ) -> None:
+        self._connection = connection
+        self._second = second
+        self._ids = ids
+        self._row = b"%%d\t%d\t%%b\t%%d\t%%b\t%%b\n" % batch_id
+        self._between = f"\t{batch_id}\t{ROUTE}\t{State.READY}\n".encode()
+        self._prompts: Stream | None = None
+        self._queries: Stream | None = None
+        self._few: list[bytes] = []
+        """Queries, while there are so few that they can wait for the prompts."""
+        self.handle = handle or f"batch_{secrets.token_hex(12)}"
+        """The public id, which nobody can guess."""
+        self.ranges: list[tuple[int, int]] = []
+        """The ids that were used, as inclusive ranges."""
+        self.total = 0
+        self.plan: Mapping[str, Any] | None = None
+        """What is predicted of it, to be held against what comes of it."""
+
+    async def write(self, prompts: Sequence[Prompt]) -> None:
+        """Adds ``prompts`` in their order. Raises what Postgres had against these or earlier ones."""
+        ids = tuple(await self._ids.take(len(prompts)))
+        for some in ids:
+            if self.ranges and self.ranges[-1][1] == some.start - 1:
+                self.ranges[-1] = (self.ranges[-1][0], some.stop - 1)
+            else:
+                self.ranges.append((some.start, some.stop - 1))
+        row = self._row
+        rows = [
+            row % (query_id, custom_id.encode(), line, body, options or b"")
+            for query_id, (line, custom_id, body, options) in zip(chain.from_iterable(ids), prompts, strict=True)
+        ]
+        self.total += len(rows)
+        if self._prompts is None:
+            self._prompts = Stream(await _driver(self._connection), _PROMPTS)
+        await self._put_queries(
+            b"".join(self._between.join([b"%d" % id_ for id_ in some]) + self._between for some in ids)
+        )
+        await self._prompts.put(b"".join(rows).replace(b"\\", b"\\\\"))
+
+    async def _put_queries(self, rows: bytes) -> None:
+        if self._queries is None:
+            self._few.append(rows)
+            if self.total < LARGE:
+                return
+            self._queries = Stream(await _driver(await self._second()), _QUERIES)
+            rows = b"".join(self._few)
+        await self._queries.put(rows)
+
+    async def finish(self) -> None:
+        """All of it is written. Raises what Postgres had against any of it."""
+        if self._prompts is None:
+            return
+        await self._prompts.finish()
+        if self._queries is None:
+            self._queries = Stream(await _driver(self._connection), _QUERIES)
+            await self._queries.put(b"".join(self._few))
+        await self._queries.finish()
+
+    async def abandon(self) -> None:
+        """Its connections are free again, for a rollback: also where this is cancelled, which then comes after it."""
+        await abandon([stream for stream in (self._prompts, self._queries) if stream is not None])
+
+
+@asynccontextmanager
+async def deposit(engine: AsyncEngine, order: Order, fleet: Fleet) -> AsyncIterator["Deposit | Row[Any]"]:
+    """A `Deposit` to write to; or, where the order's idempotency key was used before, that batch's row.
+
+    The batch exists once the block ends without an exception and with at least one prompt. Raises DBAPIError.
+    Who is told to stop while it is committed hears of it at the next await, and knows by then that there is a batch.
+    """
+    turns = _turns.setdefault(engine, _Turns())
+    # Left in the opposite order: the queries' transaction is entered last, so it commits first.
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(turns.any)
+        connection = await stack.enter_async_context(transaction(engine))
+        if (before := await _deposited_before(connection, engine, order)) is not None:
+            yield before
+            return
+        batch_id = int(
+            (await connection.execute(statement("allocate_batch_id"), {"kind": BATCHES_UNDER_WAY})).scalar_one()
+        )
+        stack.callback(failpoints.die_at, "die_between_commits")
+
+        async def second() -> AsyncConnection:
+            await stack.enter_async_context(turns.large)
+            return await stack.enter_async_context(transaction(engine))
+
+        opened = Deposit(connection, second, _Ids(engine), batch_id=batch_id, handle=order.handle)
+        try:
+            yield opened
+            await opened.finish()
+        except BaseException as error:
+            await opened.abandon()
+            if isinstance(error, psycopg.Error):
+                raise as_sqlalchemys(error) from error
+            raise
+        await _close(connection, opened, order, fleet, batch_id=batch_id)
+        # Stopped between two commits it would leave queries; stopped in the last one, a batch that nobody was told of.
+        await uninterrupted(stack.aclose())
+
+
+async def _driver(connection: AsyncConnection) -> psycopg.AsyncConnection[Any]:
+    driver = (await connection.get_raw_connection()).driver_connection
+    if driver is None:
+        raise RuntimeError("the connection was closed")
+    return cast(psycopg.AsyncConnection[Any], driver)
+
+
+class _Ids:
+    """Query ids from reserved blocks; asked on a connection of their own, for COPY occupies the other."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._blocks: list[int] = []
+        self._ask = 1
+        self._next = 0
+        self._end = 0
+
+    async def take(self, count: int) -> list[range]:
+        """The next ``count`` ids."""
+        taken: list[range] = []
+        while count:
+            if self._next == self._end:
+                await self._take_block()
+            some = range(self._next, min(self._next + count, self._end))
+            self._next = some.stop
+            count -= len(some)
+            taken.append(some)
+        return taken
+
+    async def _take_block(self) -> None:
+        if not self._blocks:
+            async with self._engine.connect() as connection:
+                rows = await connection.execute(
+                    text("SELECT nextval('query_blocks') FROM generate_series(1, :n)"), {"n": self._ask}
+                )
+                self._blocks = sorted((int(row[0]) for row in rows), reverse=True)
+            self._ask = min(self._ask * 4, 256)
+        self._next = self._blocks.pop() * ID_BLOCK
+        self._end = self._next + ID_BLOCK
+
+
+async def _deposited_before(connection: AsyncConnection, engine: AsyncEngine, order: Order) -> Row[Any] | None:
+    """The batch that the same key made; the lock makes a second submitter wait for the first."""
+    if order.idempotency_key is None or failpoints.is_set("without_submit_once"):
+        return None
+    key = {"tenant": order.tenant, "key": order.idempotency_key}
+    await connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant || chr(31) || :key, 0))"), key)
+    # On a connection of its own: in the deposit's transaction it would hold a lock of the table for as long as the
+    # lines come, as of `prompts` and `queries`, and a migration would wait for that too.
+    rows = await fetch(
+        engine, text("SELECT id, handle, total FROM batches WHERE tenant = :tenant AND idempotency_key = :key"), **key
+    )
+    return rows[0] if rows else None
+
+
+async def _close(connection: AsyncConnection, opened: Deposit, order: Order, fleet: Fleet, *, batch_id: int) -> None:
+    await connection.execute(
+        statement("insert_batch"),
+        {
+            "id": batch_id,
+            "handle": opened.handle,
+            "tenant": order.tenant,
+            "key": order.idempotency_key,
+            "source": order.source,
+            "metadata": orjson.dumps(order.metadata).decode(),
+            "total": opened.total,
+            "first_id": min(first for first, _ in opened.ranges),
+            "last_id": max(last for _, last in opened.ranges),
+            "priority": order.priority,
+            "fleet": fleet.name,
+            "digest": fleet.digest,
+            "simulated": fleet.simulated,
+            "cap_usd": fleet.budgets.batch_usd if order.cap_usd is None else order.cap_usd,
+            "day_cap_usd": fleet.budgets.tenant_day_usd,
+            "policy": (order.budget_policy or fleet.budgets.policy).value,
+            "plan": None if opened.plan is None else orjson.dumps(opened.plan).decode(),
+            "expires_at": order.expires_at,
+            "traceparent": order.traceparent,
+        },
+    )

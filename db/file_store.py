@@ -1,0 +1,215 @@
+"""Files that came over HTTP, in pieces of about a megabyte; and those of results, which are read from the ledger."""
+
+import io
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import psycopg
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.engine import APP_ROLE, fetch
+from db.sql import statement
+
+PIECE_BYTES: Final = 1024 * 1024
+
+
+class Content(StrEnum):
+    """Where a file's bytes are."""
+
+    STORED = "stored"
+    OUTPUT = "output"
+    ERRORS = "errors"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that is whole. ``batch`` is the handle of the batch whose results it is."""
+
+    id: str
+    purpose: str
+    filename: str
+    bytes: int
+    content: Content
+    batch: str | None
+    created_at: datetime
+    expires_at: datetime | None
+
+
+class Files:
+    """The files of all tenants; each method sees those of one."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def begin(self, file_id: str, *, tenant: str) -> None:
+        """A file that is not there yet for anybody; `add` pieces to it, then `finish` or `abandon` it."""
+        await fetch(
+            self._engine,
+            text("INSERT INTO files (id, tenant, purpose, filename, content) VALUES (:id, :tenant, '', '', 'stored')"),
+            id=file_id,
+            tenant=tenant,
+        )
+
+    async def add(self, file_id: str, *, place: int, data: bytes) -> None:
+        """The piece at ``place``, from 0."""
+        await fetch(
+            self._engine,
+            text("INSERT INTO file_pieces (file_id, place, data) VALUES (:id, :place, :data)"),
+            id=file_id,
+            place=place,
+            data=data,
+        )
+
+    async def finish(
+        self, file_id: str, *, purpose: str, filename: str, size: int, expires_after_s: int | None
+    ) -> File | None:
+        """The file is whole from now on. None where it was removed meanwhile."""
+        rows = await fetch(
+            self._engine,
+            statement("file_finish"),
+            id=file_id,
+            purpose=purpose,
+            filename=filename,
+            size=size,
+            expires_after_s=expires_after_s,
+        )
+        return _file(rows[0]) if rows else None
+
+    async def abandon(self, file_id: str) -> None:
+        """Removes a file that did not become whole."""
+        await fetch(self._engine, statement("file_abandon"), id=file_id)
+
+    async def find(self, file_id: str, *, tenant: str) -> File | None:
+        """The tenant's file of that id."""
+        rows = await fetch(
+            self._engine,
+            statement("file_find"),
+            id=file_id,
+            tenant=tenant,
+        )
+        return _file(rows[0]) if rows else None
+
+    async def page(
+        self, *, tenant: str, purpose: str | None, after: File | None, rows: int, oldest_first: bool
+    ) -> list[File]:
+        """At most ``rows`` of the tenant's files, by their age, from after that one on."""
+        found = await fetch(
+            self._engine,
+            statement("files_oldest_first" if oldest_first else "files_newest_first"),
+            tenant=tenant,
+            purpose=purpose,
+            after_at=after.created_at if after else None,
+            after_id=after.id if after else None,
+            rows=rows,
+        )
+        return [_file(row) for row in found]
+
+    async def pieces(self, file_id: str) -> AsyncIterator[bytes]:
+        """The bytes of a stored file, a piece at a time; no connection is held in between."""
+        place = 0
+        while rows := await fetch(
+            self._engine,
+            text("SELECT data FROM file_pieces WHERE file_id = :id AND place = :place"),
+            id=file_id,
+            place=place,
+        ):
+            yield bytes(rows[0].data)
+            place += 1
+
+    async def is_awaited(self, file_id: str, *, tenant: str) -> bool:
+        """Whether a batch is still to be read from it."""
+        rows = await fetch(
+            self._engine,
+            text(
+                "SELECT 1 FROM api_batches WHERE input_file_id = :id AND tenant = :tenant AND status = 'validating'"
+                " LIMIT 1"
+            ),
+            id=file_id,
+            tenant=tenant,
+        )
+        return bool(rows)
+
+    async def delete(self, file_id: str, *, tenant: str) -> bool:
+        """Removes the tenant's file and its bytes. False where there is none."""
+        return bool(await fetch(self._engine, statement("file_delete"), id=file_id, tenant=tenant))
+
+    async def sweep(self) -> int:
+        """Removes files that have expired, and uploads that nobody finished within a day. Returns how many."""
+        return len(await fetch(self._engine, statement("files_sweep")))
+
+
+class StoredFile(io.RawIOBase):
+    """A stored file as a plain blocking stream, for the thread that parses it. Close it.
+
+    Raises OSError where Postgres does not give the bytes.
+    """
+
+    def __init__(self, url: str, file_id: str) -> None:
+        try:
+            self._connection = psycopg.connect(
+                url.replace("postgresql+psycopg://", "postgresql://", 1),
+                autocommit=True,
+                connect_timeout=10,
+                options=f"-c role={APP_ROLE}",
+                application_name="pointsman",
+            )
+        except psycopg.Error as error:
+            raise _unread(error) from None
+        self._file_id = file_id
+        self._place = 0
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills ``buffer`` as far as the present piece goes; 0 at the end."""
+        if not self._rest:
+            self._rest = memoryview(self._piece())
+            self._place += 1
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+    def _piece(self) -> bytes:
+        try:
+            row = self._connection.execute(
+                "SELECT data FROM file_pieces WHERE file_id = %s AND place = %s",
+                (self._file_id, self._place),
+                binary=True,
+            ).fetchone()
+        except psycopg.Error as error:
+            raise _unread(error) from None
+        return row[0] if row else b""
+
+    def close(self) -> None:
+        """Also closes its connection."""
+        if not self.closed:
+            self._connection.close()
+        super().close()
+
+
+def _unread(error: psycopg.Error) -> OSError:
+    return OSError(f"the file cannot be read ({type(error).__name__}, SQLSTATE {error.sqlstate})")
+
+
+def _file(row: Row[Any]) -> File:
+    return File(
+        id=row.id,
+        purpose=row.purpose,
+        filename=row.filename,
+        bytes=row.bytes,
+        content=Content(row.content),
+        batch=row.batch,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+    )
+
+
+__all__ = ["PIECE_BYTES", "Content", "File", "Files", "StoredFile"]

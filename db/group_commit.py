@@ -1,0 +1,103 @@
+"""Many small writes as one: what arrives while a statement runs goes into the next one.
+
+A commit costs about as much for one row as for two hundred. Nobody waits for a full group:
+a group is what came within ``gather_s`` or while the last statement was under way.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from db.statement_errors import Refused
+
+Key = TypeVar("Key", bound=Hashable)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Grouped(Generic[Item, Key, Result]):
+    """Collects items and hands them to ``write`` in groups. No two of a group have the same key.
+
+    ``write`` gets a list of items and returns what became of them by ``key(item)``; an item
+    without an entry gets None. An item that Postgres refuses, or that cannot be encoded for it, fails
+    alone: its group is written again one by one.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Sequence[Item]], Awaitable[Mapping[Key, Result]]],
+        *,
+        key: Callable[[Item], Key],
+        gather_s: float = 0.005,
+        most: int = 400,
+        writers: int = 1,
+    ) -> None:
+        self._write = write
+        self._key = key
+        self._gather_s = gather_s
+        self._most = most
+        self._writers = writers
+        self._waiting: list[tuple[Item, asyncio.Future[Result | None]]] = []
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, item: Item) -> Result | None:
+        """Writes ``item`` with its group; returns its result, or None where nothing came of it.
+
+        Raises what ``write`` raised for this item.
+        """
+        future: asyncio.Future[Result | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if len(self._running) < self._writers:
+            task = asyncio.create_task(self._drain())
+            self._running.add(task)
+        return await future
+
+    async def _drain(self) -> None:
+        try:
+            while self._waiting:
+                await asyncio.sleep(self._gather_s)
+                group = self._take()
+                if group:
+                    await self._settle(group)
+        finally:
+            # In the same step that found nothing waiting: who comes between that step and a task's callbacks
+            # would see a writer that no longer writes, and wait for ever.
+            if (task := asyncio.current_task()) is not None:
+                self._running.discard(task)
+
+    def _take(self) -> list[tuple[Item, asyncio.Future[Result | None]]]:
+        """The next group; of items with the same key the first, so that each result is its own item's."""
+        group: dict[Key, tuple[Item, asyncio.Future[Result | None]]] = {}
+        left = []
+        for entry in self._waiting:
+            key = self._key(entry[0])
+            if key in group or len(group) == self._most:
+                left.append(entry)
+            else:
+                group[key] = entry
+        self._waiting = left
+        return list(group.values())
+
+    async def _settle(self, group: list[tuple[Item, asyncio.Future[Result | None]]]) -> None:
+        try:
+            results = await self._write([item for item, _ in group])
+        except (Refused, TypeError, ValueError) as error:  # the latter two: it cannot even be written as JSON
+            if len(group) == 1 or (isinstance(error, Refused) and error.away):
+                _fail(group, error)
+                return
+            for one in group:
+                await self._settle([one])
+        except BaseException as error:
+            _fail(group, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for item, future in group:
+                if not future.done():
+                    future.set_result(results.get(self._key(item)))
+
+
+def _fail(group: Sequence[tuple[Item, asyncio.Future[Result | None]]], error: BaseException) -> None:
+    for _, future in group:
+        if not future.done():
+            future.set_exception(error)

@@ -1,0 +1,82 @@
+"""Labels: how right answers were, and the log of what was decided of the queries that have one."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.engine import fetch
+from db.reports import report
+from db.sql import statement
+
+AT_ONCE = 2000
+"""Rows of one statement."""
+
+
+WEB, UNCERTAIN = "web", "web-uncertain"
+"""Sources of what was said on the page: of an answer that came by chance, and of one that came because it was doubtful.
+A figure over the latter is one of doubtful answers, not of all (`labels.source`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """How right ``tier``'s answer to a query is, 0 to 1."""
+
+    query_id: int
+    tier: str
+    grade: float
+
+
+async def answered(engine: AsyncEngine, batch_id: int, custom_ids: Sequence[str]) -> dict[str, Row[Any]]:
+    """By custom id: ``query_id``, ``stood`` (the tier whose answer stands, or None), ``tiers`` (all that answered)."""
+    rows = await fetch(engine, report("answered"), batch_id=batch_id, custom_ids=list(custom_ids))
+    return {row.custom_id: row for row in rows}
+
+
+async def label(engine: AsyncEngine, labels: Sequence[Label], *, source: str, said_by: str) -> int:
+    """Stores them all, or on an error none. Returns how many there are."""
+    rows = [{"query_id": one.query_id, "tier": one.tier, "grade": one.grade} for one in labels]
+    written = await fetch(
+        engine, statement("label_answers"), labels=orjson.dumps(rows).decode(), source=source, said_by=said_by
+    )
+    return len(written)
+
+
+async def sample_to_label(engine: AsyncEngine, tenant: str, *, by: str, rows: int) -> Sequence[Row[Any]]:
+    """Answers of the tenant that stand and wait for a label. ``by`` is doubt, chance, or mixed: both in turns."""
+    return await fetch(engine, report("sample_to_label"), tenant=tenant, by=by, rows=rows)
+
+
+async def count_uncertain(engine: AsyncEngine, *, batch_ids: Sequence[int] | None) -> int:
+    """Queries that `labelled_log` leaves out: all that was said of them was asked by doubt."""
+    ids = None if batch_ids is None else list(batch_ids)
+    return int((await fetch(engine, report("labels_uncertain"), batch_ids=ids))[0].n)
+
+
+async def labelled_log(
+    engine: AsyncEngine, *, batch_ids: Sequence[int] | None, all_labels: bool = False
+) -> AsyncIterator[Row[Any]]:
+    """Every labelled query of those batches (None: of all), by id; see ``labelled_log.sql``.
+
+    Labels that were asked by doubt count only with ``all_labels``.
+    """
+    strained = [row.id for row in await fetch(engine, report("strained_batches"))]
+    after = 0
+    while True:
+        rows = await fetch(
+            engine,
+            report("labelled_log"),
+            after=after,
+            strained=strained,
+            batch_ids=None if batch_ids is None else list(batch_ids),
+            all_labels=all_labels,
+            rows=AT_ONCE,
+        )
+        for row in rows:
+            yield row
+        if len(rows) < AT_ONCE:
+            return
+        after = rows[-1].id

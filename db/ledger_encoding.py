@@ -1,0 +1,94 @@
+"""What is concluded as the rows that a statement reads: one JSON text, however many there are."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from db.ledger_types import Conclusion, Result
+from routing.lifecycle import RULES, TERMINAL, Move, sources
+
+SOURCES: Final = {move: sources(move) for move in Move}
+"""The states that each move leads out of."""
+
+
+def move_rows(conclusions: Sequence[Conclusion]) -> list[dict[str, Any]]:
+    """The moves in order of id; those that may go into the broker's share of their stage are numbered."""
+    places: Counter[str] = Counter()
+    moves = []
+    for conclusion in sorted(conclusions, key=lambda one: one.query_id):
+        place = None
+        if conclusion.publish:
+            places[conclusion.to_stage] += 1
+            place = places[conclusion.to_stage]
+        moves.append(_said(_move_row(conclusion, place=place)))
+    return moves
+
+
+def result_params(results: Sequence[Result]) -> dict[str, Any]:
+    """The results, and when the first and the last of their calls began: only those months are looked into."""
+    began = [result.sent.at for result in results]
+    rows = [_said(result.row()) for result in results]
+    return {"results": encoded(rows), "since": min(began, default=None), "until": max(began, default=None)}
+
+
+def _said(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is null, as is what is not there: Postgres reads each name of a row twice."""
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _move_row(conclusion: Conclusion, *, place: int | None = None) -> dict[str, Any]:
+    move, why, answer = conclusion.move, conclusion.why, conclusion.answer
+    rule = RULES[move]
+    if conclusion.to_state not in rule.target:
+        raise ValueError(f"{move} never leads to {conclusion.to_state}")
+    if not rule.changes_stage and conclusion.to_stage != conclusion.stage:
+        raise ValueError(f"{move} does not change the stage")
+    return {
+        "query_id": conclusion.query_id,
+        "epoch": conclusion.epoch,
+        "stage": conclusion.stage,
+        "sources": SOURCES[move],
+        "to_stage": conclusion.to_stage,
+        "to_state": conclusion.to_state.value,
+        "place": place,
+        "tier": answer.tier if answer else conclusion.tier,
+        "prefers": conclusion.prefers,
+        "wait_s": conclusion.wait_s or None,
+        "attempts": conclusion.attempts or None,
+        "escalated": int(conclusion.escalated) or None,
+        "final": conclusion.to_state in TERMINAL or None,
+        "kind": why.kind,
+        "move": move.value,
+        "router": why.router,
+        "score": why.score,
+        "confidence": why.confidence,
+        "propensity": why.propensity,
+        "call_id": answer.call_id if answer else why.call_id,
+        "reasons": list(why.reasons),
+        "detail": why.detail,
+        "model": answer.model if answer else None,
+        "accepted": answer.accepted if answer else None,
+        "response": answer.response if answer else None,
+    }
+
+
+def encoded(rows: Sequence[Mapping[str, Any]]) -> str:
+    """JSON for a statement's row set. Postgres' text holds no NUL, so a NUL becomes U+FFFD."""
+    raw = orjson.dumps(rows)
+    if b"\\u0000" in raw:
+        raw = orjson.dumps(_without_nul(rows))
+    return raw.decode()
+
+
+def _without_nul(value: Any) -> Any:
+    match value:
+        case str():
+            return value.replace("\x00", "\ufffd")
+        case Mapping():
+            return {_without_nul(name): _without_nul(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_without_nul(item) for item in value]
+        case _:
+            return value

@@ -1,0 +1,368 @@
+"""The whole account of a batch, as ``pointsman report`` tells it: one question of db/reports/*.sql per section."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.audit_seals import Audit, verify
+from db.reports import ask
+from db.reports.batch_stats import Batch, BatchFigures, batch_figures
+from db.reports.forecast_vs_actual import plan_against_actual
+from routing.fleet import Fleet
+
+SLOTS: Final = 48
+"""Into so many equal slots the time of a batch is cut, for the providers' health."""
+
+TEXT_CHARS: Final = 600
+"""So much of a prompt is shown where its text is asked for."""
+
+_AT_RANDOM: Final = "at random, each rung alike"
+_BLINDLY: Final = "the same shares, dealt blindly"
+_TINY: Final = 1e-9
+
+BINS_PER_OCTAVE: Final = 4
+"""Bins of latencies per doubling, as in batch_latencies.sql."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """So many queries went this way. Tiers and ``router`` are None where a query has not come so far."""
+
+    router: str | None
+    first_tier: str | None
+    last_tier: str | None
+    escalated: bool
+    state: str
+    accepted: bool | None
+    queries: int
+
+    @property
+    def outcome(self) -> str:
+        """``accepted``, ``best there was``, ``open``, or the state in which it ended."""
+        if self.state == "done":
+            return "accepted" if self.accepted is not False else "best there was"
+        return self.state if self.state in ("failed", "dead", "cancelled", "expired") else "open"
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyBin:
+    """Complete calls of a tier that took ``from_ms`` to ``to_ms``."""
+
+    tier: str
+    from_ms: float
+    to_ms: float
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFigures:
+    """What one deployment did for a batch, for one purpose."""
+
+    tier: str
+    deployment: str
+    provider: str
+    model: str
+    purpose: str
+    calls: int
+    ok: int
+    rate_limited: int
+    open_calls: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    p95_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSlot:
+    """The calls of a provider in one of `SLOTS` equal parts of the batch's time; ``slot`` counts from 0."""
+
+    provider: str
+    slot: int
+    calls: int
+    ok: int
+    open_calls: int
+
+    @property
+    def failed(self) -> int:
+        """Calls that ended without an answer."""
+        return self.calls - self.ok - self.open_calls
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """Failed calls of one kind at one deployment, and what was done after."""
+
+    deployment: str
+    outcome: str
+    calls: int
+    tried_again: int
+    failed_over: int
+    went_to: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why so many answers of a tier were rejected; an answer can have several reasons."""
+
+    tier: str
+    reason: str
+    answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidenceBin:
+    """Answers whose confidence lies in a tenth, 0 to 9; None where nothing told it."""
+
+    tier: str
+    tenth: int | None
+    answers: int
+    unaccepted: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFigures:
+    """Labelled answers of a tier: those that stood, or those that were rejected. ``grade`` is the mean, 0 to 1."""
+
+    tier: str
+    stood: bool
+    labels: int
+    grade: float
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What another policy had cost for the same answers."""
+
+    name: str
+    cost_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a policy stands between cost and quality: the share of answers that the router expects to be good."""
+
+    name: str
+    cost_usd: float
+    well: float
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The batch and its controls by one yardstick, over the answered queries of which the router logged what it
+    expected of every rung. What the judge found counts for nothing here, so the batch has no advantage by it."""
+
+    queries: int
+    batch: Place
+    alone: tuple[Place, ...]
+    """Each rung alone, from the bottom."""
+    mixed: tuple[Place, ...]
+    """Policies that do not look at the query."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryFigures:
+    """One query of note. ``text`` is the end of its prompt, only where it was asked for."""
+
+    query_id: int
+    custom_id: str
+    state: str
+    tier: str | None
+    model: str | None
+    confidence: float | None
+    accepted: bool | None
+    escalations: int
+    calls: int
+    cost_usd: float
+    reasons: tuple[str, ...]
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Everything that a report says of a batch."""
+
+    figures: BatchFigures
+    made_at: datetime
+    fleet: str
+    ladder: tuple[str, ...]
+    tiers: tuple[str, ...]
+    routes: tuple[Route, ...]
+    latencies: tuple[LatencyBin, ...]
+    models: tuple[ModelFigures, ...]
+    health: tuple[HealthSlot, ...]
+    health_began: datetime | None
+    health_took_s: float
+    failing: tuple[Failing, ...]
+    rejections: tuple[Rejection, ...]
+    confidences: tuple[ConfidenceBin, ...]
+    mean_confidence: float | None
+    """The judge's, over the answers of which it has one."""
+    controls: tuple[Control, ...]
+    picture: Picture | None
+    """None where the router logged no expectation, for example where the gate decided everything."""
+    dearest: tuple[QueryFigures, ...]
+    doubtful: tuple[QueryFigures, ...]
+    labels: tuple[LabelFigures, ...]
+    cap_usd: float | None
+    plan: Mapping[str, Any] | None
+    """What a dry run or the submission predicted, beside what came of it."""
+    audit: Audit | None
+    """None where it was not asked for."""
+
+
+def labelled_right(labels: Sequence[LabelFigures]) -> tuple[int, float] | None:
+    """How many of the answers that stood are labelled, and how right they are on average; None where none is."""
+    stood = [each for each in labels if each.stood]
+    count = sum(each.labels for each in stood)
+    return (count, sum(each.labels * each.grade for each in stood) / count) if count else None
+
+
+async def batch_account(
+    engine: AsyncEngine,
+    batch: Batch,
+    *,
+    fleet: Fleet,
+    now: datetime,
+    rows: int = 10,
+    with_text: bool = False,
+    audited: bool = True,
+) -> Account:
+    """The account of ``batch`` at ``now``. ``rows`` is how many queries of note are listed; prompts' text only
+    ``with_text``. ``audited`` holds every decision against its seal, which reads all of them."""
+
+    async def answer(name: str, **params: object) -> Sequence[Row[Any]]:
+        return await ask(engine, name, batch_id=batch.id, **params)
+
+    figures = await batch_figures(engine, batch, fleet=fleet)
+    health = await answer("batch_health", slots=SLOTS)
+    confidences = await answer("batch_confidences")
+    (cap,) = await answer("batch_budget_cap")
+    priced = await _priced(engine, batch, fleet)
+    return Account(
+        figures=figures,
+        made_at=now,
+        fleet=batch.fleet,
+        ladder=tuple(fleet.ladder),
+        tiers=tuple(fleet.tiers),
+        routes=tuple(Route(**row._mapping) for row in await answer("batch_routes")),
+        latencies=tuple(_latency(row) for row in await answer("batch_latencies")),
+        models=tuple(
+            ModelFigures(**{**row._mapping, "cost_usd": _usd(row.cost_usd)}) for row in await answer("batch_models")
+        ),
+        health=tuple(HealthSlot(row.provider, row.slot, row.calls, row.ok, row.open_calls) for row in health),
+        health_began=min((row.began for row in health), default=None),
+        health_took_s=health[0].took_s if health else 0.0,
+        failing=tuple(
+            Failing(**{**row._mapping, "went_to": tuple(row.went_to)}) for row in await answer("batch_failovers")
+        ),
+        rejections=tuple(Rejection(**row._mapping) for row in await answer("batch_rejections", rows=20)),
+        confidences=tuple(ConfidenceBin(row.tier, row.tenth, row.answers, row.unaccepted) for row in confidences),
+        mean_confidence=_mean_confidence(confidences),
+        controls=_controls(priced, figures, fleet),
+        picture=_picture(priced, fleet),
+        dearest=tuple(_query(row) for row in await answer("batch_most_expensive", rows=rows, with_text=with_text)),
+        doubtful=tuple(_query(row) for row in await answer("batch_least_confident", rows=rows, with_text=with_text)),
+        labels=tuple(LabelFigures(**row._mapping) for row in await answer("batch_labels")),
+        cap_usd=None if cap.cap_usd is None else _usd(cap.cap_usd),
+        plan=plan_against_actual(figures),
+        audit=await verify(engine, batch.id) if audited else None,
+    )
+
+
+async def _priced(engine: AsyncEngine, batch: Batch, fleet: Fleet) -> dict[str, Row[Any]]:
+    prices = {tier: fleet.deployments(tier)[0].price for tier in fleet.tiers if fleet.deployments(tier)}
+    rows = await ask(
+        engine,
+        "batch_baselines",
+        batch_id=batch.id,
+        ladder=list(fleet.ladder),
+        tiers=list(prices),
+        input_usd_per_mtok=[Decimal(str(price.input_usd_per_mtok)) for price in prices.values()],
+        cached_usd_per_mtok=[Decimal(str(price.cached_input_usd_per_mtok)) for price in prices.values()],
+        output_usd_per_mtok=[Decimal(str(price.output_usd_per_mtok)) for price in prices.values()],
+        multipliers=[Decimal(str(price.multiplier)) for price in prices.values()],
+    )
+    return {row.tier: row for row in rows}
+
+
+def _controls(rows: Mapping[str, Row[Any]], figures: BatchFigures, fleet: Fleet) -> tuple[Control, ...]:
+    cost = {tier: float(row.cost_usd) for tier, row in rows.items()}
+    alone = [tier for tier in fleet.ladder if tier in cost]
+    if not alone:
+        return ()
+    controls = [Control(f"always {tier}", _usd(cost[tier])) for tier in alone]
+    controls.append(Control(_AT_RANDOM, _usd(sum(cost[tier] for tier in alone) / len(alone))))
+    answered = {tier.tier: tier.answered for tier in figures.tiers if tier.answered}
+    total = sum(answered.values())
+    if total and answered.keys() <= cost.keys():
+        controls.append(Control(_BLINDLY, _usd(sum(cost[tier] * count for tier, count in answered.items()) / total)))
+    return tuple(controls)
+
+
+def _picture(rows: Mapping[str, Row[Any]], fleet: Fleet) -> Picture | None:
+    if not rows or set(fleet.ladder) - rows.keys():
+        return None
+    alone = [rows[tier] for tier in fleet.ladder]
+    measured = alone[0].measured
+    if not measured:
+        return None
+    shares = [row.measured_here / measured for row in alone]
+    return Picture(
+        queries=measured,
+        batch=Place("this batch", _usd(alone[0].spent_usd), alone[0].well_here),
+        alone=tuple(Place(f"always {row.tier}", _usd(row.measured_usd), row.well) for row in alone),
+        mixed=(
+            _mixed(_AT_RANDOM, [1 / len(alone)] * len(alone), alone),
+            *([_mixed(_BLINDLY, shares, alone)] if abs(sum(shares) - 1) < _TINY else []),
+        ),
+    )
+
+
+def _mixed(name: str, shares: Sequence[float], alone: Sequence[Row[Any]]) -> Place:
+    """What a policy comes to on average that sends each query to a rung by these chances."""
+    return Place(
+        name,
+        _usd(sum(share * float(row.measured_usd) for share, row in zip(shares, alone, strict=True))),
+        sum(share * row.well for share, row in zip(shares, alone, strict=True)),
+    )
+
+
+def _latency(row: Row[Any]) -> LatencyBin:
+    return LatencyBin(row.tier, 2 ** (row.bin / BINS_PER_OCTAVE), 2 ** ((row.bin + 1) / BINS_PER_OCTAVE), row.calls)
+
+
+def _mean_confidence(rows: Sequence[Row[Any]]) -> float | None:
+    told = [row for row in rows if row.tenth is not None]
+    answers = sum(row.answers for row in told)
+    return sum(row.total for row in told) / answers if answers else None
+
+
+def _query(row: Row[Any]) -> QueryFigures:
+    given = {name: getattr(row, name) for name in QueryFigures.__slots__ if name != "text"}
+    reasons = tuple(row.reasons or ())
+    return QueryFigures(**given | {"cost_usd": _usd(row.cost_usd), "reasons": reasons}, text=_text(row.body))
+
+
+def _text(body: str | None) -> str | None:
+    """The last thing that the user says in a chat-completions body; "" once it is purged."""
+    if body is None:
+        return None
+    messages = orjson.loads(body).get("messages") or []
+    said = [message.get("content") for message in messages if message.get("role") == "user"]
+    content = said[-1] if said else ""
+    if isinstance(content, list):
+        content = " ".join(str(part.get("text") or f"[{part.get('type')}]") for part in content)
+    text = str(content or "")
+    return text if len(text) <= TEXT_CHARS else f"{text[:TEXT_CHARS]} …"
+
+
+def _usd(amount: Decimal | float) -> float:
+    return round(float(amount), 9)

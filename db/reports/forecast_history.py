@@ -1,0 +1,60 @@
+"""What was, and what is under way: what a prediction builds on."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.reports import ask
+from db.worker_registry import Presence
+from routing.fleet import Fleet
+from routing.forecast.forecast_types import Load, Past
+
+BATCHES: Final = 20
+ROWS_EACH: Final = 2000
+"""Of each batch: enough to know a mean, and read in a moment however large it was."""
+
+ALIKE: Final = 10
+"""By how much a batch may be larger or smaller for its time to tell something."""
+
+
+async def past_of(engine: AsyncEngine, fleet: Fleet, *, total: int) -> Past:
+    """What the newest ended batches of ``fleet`` tell of one of ``total`` queries; nothing where there are none."""
+    batches = await ask(engine, "forecast_batches", fleet=fleet.name, simulated=fleet.simulated, batches=BATCHES)
+    plans = {row.id: row.plan or {} for row in batches}
+    if not plans:
+        return Past()
+    verdicts = await ask(engine, "forecast_verdicts", batch_ids=list(plans), each=ROWS_EACH)
+    calls: dict[str, int] = defaultdict(int)
+    waited_ms: dict[str, float] = defaultdict(float)
+    ratios: dict[str, list[float]] = defaultdict(list)
+    for row in await ask(engine, "forecast_calls", batch_ids=list(plans), each=ROWS_EACH):
+        calls[row.tier] += row.calls
+        waited_ms[row.tier] += row.calls * row.latency_ms
+        if estimated_usd := plans[row.batch_id].get("tiers", {}).get(row.tier, {}).get("estimated_call_usd"):
+            ratios[row.tier].append(row.cost_usd / estimated_usd)
+    return Past(
+        verdicts={row.tier: (row.judged, row.passed) for row in verdicts},
+        latencies={tier: (count, waited_ms[tier] / count / 1000.0) for tier, count in calls.items()},
+        cost_ratios=dict(ratios),
+        time_ratios=[
+            row.wall_s / estimated_s
+            for row in batches
+            if (estimated_s := plans[row.id].get("estimated_s")) and total / ALIKE <= row.total <= total * ALIKE
+        ],
+    )
+
+
+async def load_of(engine: AsyncEngine, fleet: Fleet, *, otherwise: Mapping[str, int]) -> Load:
+    """Open queries per stage, and the slots of the workers that live; ``otherwise`` those where none does."""
+    slots: dict[str, int] = defaultdict(int)
+    for worker in await Presence(engine).alive():
+        for role in worker.role.split():
+            if (tier := fleet.tiers.get(role)) is not None:
+                slots[role] += tier.concurrency
+    # What is held waits for money, not for us.
+    return Load(
+        slots={tier: slots.get(tier) or count for tier, count in otherwise.items()},
+        open={row.stage: row.ready + row.queued + row.running for row in await ask(engine, "queue_depths")},
+    )

@@ -1,0 +1,33 @@
+"""A plan against what came of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from db.reports.batch_stats import BatchFigures
+
+
+def plan_against_actual(figures: BatchFigures) -> dict[str, Any] | None:
+    """Each figure that was predicted beside the actual one; None where there was no plan.
+
+    ``within`` says whether the actual figure is in the interval; it is None while the batch is open.
+    """
+    plan = figures.plan
+    if plan is None:
+        return None
+    progress = figures.progress
+    answered = {tier.tier: tier.answered for tier in figures.tiers}
+    planned: Mapping[str, float] = plan["by_tier"]
+    return {
+        "cost_usd": _beside(plan["cost_usd"], figures.cost_usd, ended=progress.ended),
+        "wall_s": _beside(plan["wall_s"], round(progress.wall_s, 3), ended=progress.ended),
+        "baseline_cost_usd": {"expected": plan["baseline_cost_usd"], "actual": figures.baseline_cost_usd},
+        "escalated": {"expected": plan["escalated"], "actual": progress.escalated},
+        "by_tier": {
+            tier: {"expected": planned.get(tier, 0.0), "actual": answered.get(tier, 0)}
+            for tier in [*answered, *(name for name in planned if name not in answered)]
+        },
+    }
+
+
+def _beside(interval: Mapping[str, float], actual: float, *, ended: bool) -> dict[str, Any]:
+    return {**interval, "actual": actual, "within": interval["low"] <= actual <= interval["high"] if ended else None}

@@ -1,0 +1,146 @@
+"""Reports as JSON objects: those of ``--json`` and of the HTTP service."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Row
+
+from db.reports.batch_report import Account
+from db.reports.batch_stats import BatchFigures, TierFigures
+from db.reports.forecast_vs_actual import plan_against_actual
+
+
+def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
+    """Every figure of the report. ``by_tier`` counts answers by the tier that gave them.
+
+    Shares are between 0 and 1 and None where they have no meaning; latencies are of complete
+    provider calls; ``wall_s`` runs from submission to the batch's end.
+    """
+    progress = figures.progress
+    return {
+        "batch_id": progress.handle,
+        "total": progress.total,
+        "completed": progress.done,
+        "failed": progress.failed,
+        "cancelled": progress.cancelled,
+        "open": progress.total - progress.finished,
+        "escalated": progress.escalated,
+        "by_tier": {tier.tier: tier.answered for tier in figures.tiers if tier.answered},
+        "calls": figures.calls,
+        "failed_calls": figures.failed_calls,
+        "open_calls": figures.open_calls,
+        "prompt_tokens": figures.prompt_tokens,
+        "completion_tokens": figures.completion_tokens,
+        "cost_usd": figures.cost_usd,
+        "baseline_cost_usd": figures.baseline_cost_usd,
+        "baseline": {"tier": figures.top_tier, "model": figures.baseline_model},
+        "saving_usd": figures.saving_usd,
+        "saving_share": _rounded(figures.saving_share),
+        "router_cost_usd": figures.router_cost_usd,
+        "router_share_of_saving": _rounded(figures.router_share_of_saving),
+        "wall_s": round(progress.wall_s, 3),
+        "queries_per_s": round(figures.queries_per_s, 2),
+        "latency_ms": _percentiles(figures.latency_ms),
+        "tiers": {tier.tier: _tier(tier) for tier in figures.tiers},
+        "failures": [
+            {"state": why.state, "reason": why.reason, "queries": why.queries, "example": why.example}
+            for why in figures.failures
+        ],
+        "plan": figures.plan,
+        "plan_against_actual": plan_against_actual(figures),
+        "simulated": progress.simulated,
+        "fleet_changed": figures.fleet_changed,
+        "source": progress.source,
+        "created_at": progress.created_at.isoformat(),
+        "ended_at": progress.ended_at.isoformat() if progress.ended_at else None,
+    }
+
+
+def _tier(tier: TierFigures) -> dict[str, Any]:
+    return {
+        "queries": tier.queries,
+        "answered": tier.answered,
+        "unaccepted": tier.unaccepted,
+        "confidence": _rounded(tier.confidence),
+        "calls": tier.calls,
+        "failed_calls": tier.failed_calls,
+        "cost_usd": tier.cost_usd,
+        "models": list(tier.models),
+        "latency_ms": _percentiles(tier.latency_ms),
+    }
+
+
+def _percentiles(latency_ms: tuple[float, float, float] | None) -> Mapping[str, float] | None:
+    return None if latency_ms is None else dict(zip(("p50", "p95", "p99"), latency_ms, strict=True))
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 6)
+
+
+def story_as_json(query: Row[Any], events: Sequence[Row[Any]]) -> dict[str, Any]:
+    """The story as an object: the query as it stands, and its events by time."""
+    return {
+        "query_id": query.id,
+        "batch_id": query.handle,
+        "custom_id": query.custom_id,
+        "line": query.line,
+        "simulated": query.simulated,
+        "state": query.state,
+        "stage": query.stage,
+        "tier": query.answer_tier or query.tier,
+        "model": query.answer_model,
+        "confidence": query.answer_confidence,
+        "accepted": query.accepted,
+        "escalations": query.escalations,
+        "pin": query.pin,
+        "submitted_at": query.submitted_at,
+        "finished_at": query.finished_at,
+        "cost_usd": cost_usd(events),
+        "events": [_event(row) for row in events],
+    }
+
+
+def _event(row: Row[Any]) -> dict[str, Any]:
+    told = {name: value for name, value in row._mapping.items() if value is not None and name != "rank"}
+    for name in ("cost_usd", "reserved_usd"):
+        if name in told:
+            told[name] = float(told[name])
+    return told
+
+
+def cost_usd(events: Sequence[Row[Any]]) -> float:
+    """What its calls cost; one that has no outcome yet counts at its worst case."""
+    spent = [row.reserved_usd if row.cost_usd is None else row.cost_usd for row in events if row.event == "call"]
+    return round(float(sum(spent)), 9)
+
+
+def account_as_json(account: Account) -> dict[str, Any]:
+    """Every figure of the report, unrounded. Costs are US dollars, shares and confidences are 0 to 1."""
+    audit = account.audit
+    return batch_as_json(account.figures) | {
+        "made_at": account.made_at.isoformat(),
+        "fleet": account.fleet,
+        "quality": {
+            "mean_confidence": account.mean_confidence,
+            "labels": [asdict(each) for each in account.labels],
+            "confidences": [asdict(each) for each in account.confidences],
+        },
+        "picture": None if account.picture is None else asdict(account.picture),
+        "controls": [asdict(each) for each in account.controls],
+        "routes": [asdict(each) | {"outcome": each.outcome} for each in account.routes],
+        "latencies": [asdict(each) for each in account.latencies],
+        "models": [asdict(each) for each in account.models],
+        "health": {
+            "began": account.health_began.isoformat() if account.health_began else None,
+            "took_s": account.health_took_s,
+            "slots": [asdict(each) for each in account.health],
+        },
+        "failing": [asdict(each) for each in account.failing],
+        "rejections": [asdict(each) for each in account.rejections],
+        "dearest": [asdict(each) for each in account.dearest],
+        "doubtful": [asdict(each) for each in account.doubtful],
+        "cap_usd": account.cap_usd,
+        "audit": None if audit is None else asdict(audit) | {"sound": not audit.findings},
+    }

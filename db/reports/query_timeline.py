@@ -1,0 +1,27 @@
+"""The story of one query: where it stands, and every decision and call that brought it there."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.reports import ask
+
+_MOST_DIGITS = 18
+
+
+async def find_queries(engine: AsyncEngine, name: str, *, handle: str | None = None) -> Sequence[Row[Any]]:
+    """Queries that ``name`` may mean, the newest first: a query's number, or a custom_id (at most 20).
+
+    ``handle`` looks in that batch only.
+    """
+    by_custom_id = await ask(engine, "query_find", query_id=None, custom_id=name, handle=handle)
+    if by_custom_id or handle is not None or not name.isdecimal() or len(name) > _MOST_DIGITS:
+        return by_custom_id
+    return await ask(engine, "query_find", query_id=int(name), custom_id=None, handle=None)
+
+
+async def query_events(engine: AsyncEngine, query_id: int) -> Sequence[Row[Any]]:
+    """Decisions and calls by time; ``event`` tells which."""
+    return await ask(engine, "query_timeline", query_id=query_id)

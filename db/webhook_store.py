@@ -1,0 +1,138 @@
+"""Whom to tell of a batch's end, and the messages that wait to be delivered."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.engine import fetch
+from db.sql import statement
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where a tenant wants to be told of which events."""
+
+    id: str
+    name: str
+    url: str
+    events: Sequence[str]
+    secret: str = field(repr=False)
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message that is due. ``tries`` counts this one."""
+
+    id: str
+    webhook_id: str
+    url: str
+    secret: str = field(repr=False)
+    event: str
+    batch: str
+    created_at: datetime
+    tries: int
+    traceparent: str | None = None
+    """W3C trace context of the client that made the batch."""
+
+
+class Webhooks:
+    """The rows of ``webhooks`` and ``webhook_messages``; what a tenant asks sees only its own."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def add(self, id_: str, *, tenant: str, name: str, url: str, events: Sequence[str], secret: str) -> None:
+        """From now on ``url`` hears of ``events``."""
+        await fetch(
+            self._engine,
+            text(
+                "INSERT INTO webhooks (id, tenant, name, url, events, secret)"
+                " VALUES (:id, :tenant, :name, :url, :events, :secret)"
+            ),
+            id=id_,
+            tenant=tenant,
+            name=name,
+            url=url,
+            events=list(events),
+            secret=secret,
+        )
+
+    async def change(
+        self,
+        id_: str,
+        *,
+        tenant: str,
+        name: str | None = None,
+        url: str | None = None,
+        events: Sequence[str] | None = None,
+        secret: str | None = None,
+    ) -> bool:
+        """Changes what is given. False where the tenant has no such webhook."""
+        rows = await fetch(
+            self._engine,
+            statement("webhook_change"),
+            id=id_,
+            tenant=tenant,
+            name=name,
+            url=url,
+            events=None if events is None else list(events),
+            secret=secret,
+        )
+        return bool(rows)
+
+    async def find(self, id_: str, *, tenant: str) -> Webhook | None:
+        """The tenant's webhook of that id."""
+        rows = await fetch(
+            self._engine,
+            text(
+                "SELECT id, name, url, events, secret, created_at, updated_at FROM webhooks"
+                " WHERE id = :id AND tenant = :tenant"
+            ),
+            id=id_,
+            tenant=tenant,
+        )
+        return Webhook(**rows[0]._mapping) if rows else None
+
+    async def page(self, *, tenant: str, after: Webhook | None, rows: int) -> list[Webhook]:
+        """At most ``rows`` of the tenant's webhooks, the newest first, from after that one on."""
+        found = await fetch(
+            self._engine,
+            statement("webhooks_page"),
+            tenant=tenant,
+            after_at=after.created_at if after else None,
+            after_id=after.id if after else None,
+            rows=rows,
+        )
+        return [Webhook(**row._mapping) for row in found]
+
+    async def remove(self, id_: str, *, tenant: str) -> bool:
+        """Nothing is sent there any more. False where the tenant has no such webhook."""
+        return bool(await fetch(self._engine, statement("webhook_remove"), id=id_, tenant=tenant))
+
+    # -- delivering ------------------------------------------------------------------------
+
+    async def take_due(self, *, rows: int, lease_s: float) -> list[Message]:
+        """Messages that are due; they are due again after ``lease_s`` unless `settle` says otherwise."""
+        found = await fetch(self._engine, statement("webhook_messages_take"), rows=rows, lease_s=lease_s)
+        return [Message(**row._mapping) for row in found]
+
+    async def settle(self, message: Message, result: str, *, delivered: bool, again_in_s: float | None) -> None:
+        """What became of a message; ``again_in_s`` None is never again."""
+        await fetch(
+            self._engine,
+            statement("webhook_message_settle"),
+            id=message.id,
+            webhook_id=message.webhook_id,
+            result=result,
+            delivered=delivered,
+            again_in_s=again_in_s,
+        )
+
+    async def stop(self, webhook_id: str) -> None:
+        """The receiver wants nothing any more."""
+        await fetch(self._engine, statement("webhook_stop"), id=webhook_id)

@@ -1,0 +1,1 @@
+"""Data files, folds and call costs."""

@@ -1,0 +1,97 @@
+"""Files of labels: JSON lines that say how right answers were.
+
+Two forms, which may be mixed::
+
+    {"custom_id": "q-1", "correct": true, "tier"?: "small"}
+    {"id": "q-1", "outcomes": {"small": {"correct": 0.5}, "large": {"correct": true}}}
+
+``correct`` is true, false or a grade from 0 to 1. Without ``tier`` the answer that stood is meant. The second form is
+that of recorded outcomes; of its tiers those count that were asked.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from evaluation.data.dataset_errors import DataError, Fault
+
+LONGEST_BYTES: Final = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class LabelLine:
+    """What one line says. ``tier`` None is the tier whose answer stood."""
+
+    line: int
+    custom_id: str
+    tier: str | None
+    grade: float
+    if_asked: bool = False
+    """Where the tier was not asked, the line is passed over; else it is an error."""
+
+
+def read_labels(path: Path) -> list[LabelLine]:
+    """The labels in ``path``, in order. Raises DataError with every fault found, OSError where it cannot be read."""
+    labels: list[LabelLine] = []
+    faults: list[Fault] = []
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                labels += _read(number, line)
+            except _Broken as broken:
+                faults.append(broken.fault)
+    if not labels and not faults:
+        faults.append(Fault(0, "", "holds no label", 'write lines such as {"custom_id": "q-1", "correct": true}'))
+    if faults:
+        raise DataError(str(path), tuple(faults))
+    return labels
+
+
+class _Broken(Exception):
+    """A line that cannot be used."""
+
+    def __init__(self, line: int, named: str, message: str, mend: str) -> None:
+        self.fault = Fault(line, named, message, mend)
+
+
+def _read(number: int, line: bytes) -> Iterator[LabelLine]:
+    body = _object(number, line)
+    custom_id = body.get("custom_id", body.get("id"))
+    if not isinstance(custom_id, str) or not custom_id:
+        raise _Broken(number, "custom_id", "is missing or no string", "name the line of the batch that is meant")
+    if "outcomes" not in body:
+        tier = body.get("tier")
+        if tier is not None and not isinstance(tier, str):
+            raise _Broken(number, "tier", "is no string", "name a tier, or leave it out for the answer that stood")
+        yield LabelLine(number, custom_id, tier, _grade(number, "correct", body.get("correct")))
+        return
+    outcomes = body["outcomes"]
+    if not isinstance(outcomes, dict) or not all(isinstance(told, dict) for told in outcomes.values()):
+        raise _Broken(number, "outcomes", "is no object of tiers", '{"small": {"correct": true}}')
+    for tier, told in outcomes.items():
+        grade = _grade(number, f"outcomes.{tier}.correct", told.get("correct"))
+        yield LabelLine(number, custom_id, tier, grade, if_asked=True)
+
+
+def _object(number: int, line: bytes) -> Mapping[str, Any]:
+    if len(line) > LONGEST_BYTES:
+        raise _Broken(number, "", f"is longer than {LONGEST_BYTES:,} bytes", "a label needs no text")
+    try:
+        body = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise _Broken(number, "", "is not UTF-8", "save the file as UTF-8") from None
+    except (ValueError, RecursionError):
+        raise _Broken(number, "", "is not JSON", "write one JSON object on each line") from None
+    if not isinstance(body, dict):
+        raise _Broken(number, "", "is not a JSON object", "write one JSON object on each line")
+    return body
+
+
+def _grade(number: int, named: str, told: object) -> float:
+    if not isinstance(told, bool | int | float) or not 0 <= told <= 1:
+        raise _Broken(number, named, "is not true, false or a grade from 0 to 1", "say how right the answer is")
+    return float(told)

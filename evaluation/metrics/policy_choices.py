@@ -1,0 +1,49 @@
+"""What a router would decide, as arrays, without asking anybody."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+
+from evaluation.data.array_types import Floats
+from routing.fleet import Fleet
+from routing.policy.decision import Predictor, decide
+from routing.query import Query
+
+AT_ONCE: Final = 500
+"""Queries of one call to the router: as at work, and all words at once would not fit into memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a router would do: ``policy`` has a 1 at its tier in each row; ``p_ok`` is what it believes."""
+
+    policy: Floats = field(repr=False)
+    p_ok: Floats = field(repr=False)
+
+    @property
+    def shares(self) -> Floats:
+        """The tier mix, shape (K,)."""
+        shares: Floats = self.policy.mean(axis=0)
+        return shares
+
+
+def choices(queries: Sequence[Query], *, fleet: Fleet, predictor: Predictor | None) -> Choices:
+    """What production would decide by gate and classifier, without exploration and without asking an LLM router.
+
+    A tier beside the ladder counts as the top.
+    """
+    stages = tuple(stage for stage in fleet.router.stages if stage != "llm")
+    still = replace(fleet, router=replace(fleet.router, exploration=0.0, stages=stages))
+    place = {tier: at for at, tier in enumerate(fleet.ladder)}
+    top = len(place) - 1
+    policy = np.zeros((len(queries), len(place)))
+    p_ok = np.full((len(queries), len(place)), 0.5)
+    for begin in range(0, len(queries), AT_ONCE):
+        told = decide(queries[begin : begin + AT_ONCE], fleet=still, predictor=predictor)
+        for row, decision in enumerate(told, start=begin):
+            policy[row, place.get(decision.tier, top)] = 1.0
+            for tier, p in decision.p_ok.items():
+                p_ok[row, place[tier]] = p
+    return Choices(policy, p_ok)

@@ -1,0 +1,130 @@
+"""Recorded outcomes taken through the production rules: route, judge, climb; with every call paid.
+
+Nothing is called: a tier's recorded answer is its answer. The rules are those of ``routing/``, so
+this is what a batch run would do with these recordings, as far as tokens can be estimated.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evaluation.data.call_costs import Tariff
+from evaluation.data.dataset import Dataset, Example
+from routing.answer_checks.judge import Scorer, judge
+from routing.fleet import Fleet
+from routing.outcome import Completion, Usage
+from routing.policy.decision import Predictor, decide
+from routing.policy.escalation import Accept, Attempted, Escalate, next_step
+from routing.query import Query
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What came of one query."""
+
+    tier: str
+    """Whose answer stood."""
+    ok: float
+    calls: tuple[str, ...]
+    """The tiers that were asked, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayFigures:
+    """What came of all of them. Costs are in US dollars at mean prices per call."""
+
+    n: int
+    right: float
+    """Sum of the grades of the answers that stood."""
+    cost_usd: float
+    right_small: float
+    cost_small_usd: float
+    right_large: float
+    cost_large_usd: float
+    escalated: int
+    routed: dict[str, int]
+    """Queries by the tier that routing chose."""
+    answered: dict[str, int]
+    """Queries by the tier whose answer stood."""
+
+    @property
+    def quality_share(self) -> float:
+        """Right answers over those of always asking the large tier."""
+        return self.right / self.right_large if self.right_large else 0.0
+
+    @property
+    def cost_share(self) -> float:
+        """Cost over that of always asking the large tier."""
+        return self.cost_usd / self.cost_large_usd if self.cost_large_usd else 0.0
+
+
+def replay(
+    data: Dataset, *, fleet: Fleet, predictor: Predictor | None, scorer: Scorer | None, tariff: Tariff
+) -> ReplayFigures:
+    """``data`` through the rules of ``fleet``, cut to the tiers that are recorded. Raises KeyError if it lacks one."""
+    known = fleet.only(frozenset(data.tiers))
+    queries = [Query(text=text) for text in data.queries]
+    decisions = decide(queries, fleet=known, predictor=predictor)
+    routed = [decision.tier if decision.tier in data.tiers else data.dearest for decision in decisions]
+    p_right = _scores(data, scorer)
+    came = [
+        _climb(example, query, tier, known, own)
+        for example, query, tier, own in zip(data.examples, queries, routed, p_right, strict=True)
+    ]
+    return ReplayFigures(
+        n=len(data),
+        right=sum(one.ok for one in came),
+        cost_usd=sum(tariff.usd[tier] for one in came for tier in one.calls),
+        right_small=float(data.ok(data.cheapest).sum()),
+        cost_small_usd=len(data) * tariff.usd[data.cheapest],
+        right_large=float(data.ok(data.dearest).sum()),
+        cost_large_usd=len(data) * tariff.usd[data.dearest],
+        escalated=sum(len(one.calls) > 1 for one in came),
+        routed={tier: routed.count(tier) for tier in data.tiers},
+        answered={tier: sum(one.tier == tier for one in came) for tier in data.tiers},
+    )
+
+
+def _scores(data: Dataset, scorer: Scorer | None) -> list[dict[str, float]]:
+    """P(right) of each recorded answer by tier, scored all at once."""
+    told: list[dict[str, float]] = [{} for _ in data.examples]
+    if scorer is None:
+        return told
+    asked = [(place, tier) for place, example in enumerate(data.examples) for tier in example.answers]
+    pairs = [(Query(text=data.examples[place].query), data.examples[place].answers[tier]) for place, tier in asked]
+    for (place, tier), p in zip(asked, scorer(pairs) if pairs else [], strict=True):
+        told[place][tier] = p
+    return told
+
+
+def _climb(example: Example, query: Query, tier: str, fleet: Fleet, p_right: dict[str, float]) -> Replayed:
+    history: list[Attempted] = []
+    calls: list[str] = []
+    while True:
+        calls.append(tier)
+        text = example.answers.get(tier)
+        if text is None:
+            # Not recorded, only graded: there is nothing to judge it by.
+            return Replayed(tier, example.ok[tier], tuple(calls))
+        verdict = judge(
+            _completion(text), query, tier=fleet.tiers[tier], p_right=p_right.get(tier), is_top=tier == fleet.top
+        )
+        if verdict.accepted:
+            return Replayed(tier, example.ok[tier], tuple(calls))
+        history.append(Attempted(tier, verdict.confidence, len(calls), verdict.reasons, verdict.valid))
+        match next_step(history, query=query, fleet=fleet):
+            case Escalate(tier=above):
+                tier = above
+            case Accept(tier=best):
+                return Replayed(best, example.ok[best], tuple(calls))
+            case _:
+                return Replayed(tier, 0.0, tuple(calls))
+
+
+def _completion(text: str) -> Completion:
+    return Completion(text=text, finish_reason="stop", usage=Usage(), response={}, latency_ms=0.0, model="recorded")
+
+
+def tiers_known(data: Dataset, fleet: Fleet) -> bool:
+    """Whether every tier of ``data`` is on the ladder of ``fleet``."""
+    ladder: Sequence[str] = fleet.ladder
+    return all(tier in ladder for tier in data.tiers)

@@ -1,0 +1,1 @@
+"""The models that serve: classifier, answer scorer, features, artifacts."""

@@ -1,0 +1,195 @@
+"""Calibration: from scores to probabilities that mean what they say, and how far they do.
+
+A calibrator is fitted on predictions for examples that the model had not seen. Two forms, the
+better one by its Brier score on held-out folds of those: Platt (1999), a logistic curve over the
+score's log-odds, and isotonic regression (Zadrozny & Elkan 2002), a rising line through steps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+
+from evaluation.data.array_types import Floats, Parts
+from evaluation.data.cross_validation import folds_of
+
+BINS: Final = 10
+"""Bins of equal width for the expected calibration error."""
+
+LEAST: Final = 0.005
+"""No probability is told below this or above its complement."""
+
+NEED_FOR_ISOTONIC: Final = 200
+"""With fewer examples, steps would fit the noise."""
+
+ADVANTAGE: Final = 5e-4
+"""Isotonic must win by this much in Brier score: its steps cost the ranking resolution."""
+
+_EDGE: Final = 1e-4
+
+
+class Form(StrEnum):
+    """How scores become probabilities."""
+
+    PLATT = "platt"
+    ISOTONIC = "isotonic"
+    CONSTANT = "constant"
+    """All labels were the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrator:
+    """``knots`` are (slope, intercept) for Platt, the steps' scores and heights for isotonic."""
+
+    form: Form
+    x: Floats = field(repr=False)
+    y: Floats = field(repr=False)
+
+    def __call__(self, scores: Floats) -> Floats:
+        """Calibrated probabilities, the shape of ``scores``."""
+        match self.form:
+            case Form.PLATT:
+                told = _sigmoid(self.x[0] * _log_odds(scores) + self.y[0])
+            case Form.ISOTONIC:
+                told = np.interp(scores, self.x, self.y)
+            case Form.CONSTANT:
+                told = np.full_like(scores, self.y[0])
+        return np.clip(told, LEAST, 1.0 - LEAST)
+
+    def parts(self) -> Parts:
+        """For the artifact."""
+        return {"form": np.array(str(self.form)), "x": self.x, "y": self.y}
+
+    @classmethod
+    def from_parts(cls, parts: Parts) -> "Calibrator":
+        """What `parts` stored."""
+        return cls(Form(str(parts["form"])), parts["x"].astype(np.float64), parts["y"].astype(np.float64))
+
+
+def fit_calibrator(scores: Floats, labels: Floats, *, seed: int = 0) -> Calibrator:
+    """The better calibrator for held-out ``scores`` and what came true (0 to 1), both of shape (n,)."""
+    if np.ptp(labels) == 0:
+        return Calibrator(Form.CONSTANT, np.zeros(1), np.array([labels[0]]))
+    if len(scores) < NEED_FOR_ISOTONIC:
+        return _platt(scores, labels)
+    losses = {form: brier(_held_out(form, scores, labels, seed=seed), labels) for form in (Form.PLATT, Form.ISOTONIC)}
+    better = losses[Form.ISOTONIC] < losses[Form.PLATT] - ADVANTAGE
+    return _isotonic(scores, labels) if better else _platt(scores, labels)
+
+
+def brier(told: Floats, labels: Floats) -> float:
+    """Mean squared difference of probability and outcome (Brier 1950); 0 is best."""
+    return float(np.mean((told - labels) ** 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """One bin of the reliability diagram."""
+
+    low: float
+    high: float
+    count: int
+    told: float
+    """Mean probability that was told."""
+    came: float
+    """Share that came true."""
+
+
+def reliability(told: Floats, labels: Floats, *, bins: int = BINS) -> tuple[Bin, ...]:
+    """The bins of equal width that hold anything."""
+    place = np.minimum((told * bins).astype(int), bins - 1)
+    return tuple(
+        Bin(
+            b / bins,
+            (b + 1) / bins,
+            int(np.sum(place == b)),
+            float(told[place == b].mean()),
+            float(labels[place == b].mean()),
+        )
+        for b in range(bins)
+        if np.any(place == b)
+    )
+
+
+def ece(told: Floats, labels: Floats, *, bins: int = BINS) -> float:
+    """Expected calibration error: mean |told − came true| over bins of equal width, by their share (Guo et al. 2017).
+
+    It is above 0 even for a perfect predictor, as each bin's share is noisy: see `ece_by_chance`.
+    """
+    return sum(b.count * abs(b.told - b.came) for b in reliability(told, labels, bins=bins)) / max(len(told), 1)
+
+
+def ece_by_chance(told: Floats, *, seed: int = 0, draws: int = 200) -> float:
+    """The mean error that these probabilities would show if every one of them were exactly true."""
+    random = np.random.default_rng(seed)
+    return float(np.mean([ece(told, (random.random(len(told)) < told).astype(np.float64)) for _ in range(draws)]))
+
+
+def _held_out(form: Form, scores: Floats, labels: Floats, *, seed: int) -> Floats:
+    told = np.empty_like(scores)
+    for train, test in folds_of(len(scores), seed=seed):
+        fit = _isotonic if form == Form.ISOTONIC else _platt
+        told[test] = fit(scores[train], labels[train])(scores[test])
+    return told
+
+
+def _platt(scores: Floats, labels: Floats) -> Calibrator:
+    """Newton's method on the log loss, with Platt's own smoothing of the targets; a step that overshoots is halved."""
+    positive, n = float(labels.sum()), len(labels)
+    high, low = (positive + 1.0) / (positive + 2.0), 1.0 / (n - positive + 2.0)
+    target = low + (high - low) * labels
+    x = np.column_stack([_log_odds(scores), np.ones(n)])
+    prior = np.array([1.0, 0.0])
+
+    def loss(weights: Floats) -> float:
+        z = x @ weights
+        return float(np.sum(np.logaddexp(0.0, z) - target * z) + 5e-4 * np.sum((weights - prior) ** 2))
+
+    weights = prior
+    for _ in range(100):
+        p = _sigmoid(x @ weights)
+        gradient = x.T @ (p - target) + 1e-3 * (weights - prior)
+        curvature = (x * (p * (1 - p))[:, None]).T @ x + 1e-3 * np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        pace = 1.0
+        while pace > 1e-6 and loss(weights - pace * step) > loss(weights):
+            pace /= 2
+        weights = weights - pace * step
+        if np.abs(pace * step).max() < 1e-8:
+            break
+    slope = max(float(weights[0]), 0.0)
+    if slope == 0.0:
+        # The score says nothing, or the opposite: every query gets the mean.
+        mean = float(target.mean())
+        return Calibrator(Form.PLATT, np.zeros(1), np.array([np.log(mean / (1.0 - mean))]))
+    return Calibrator(Form.PLATT, np.array([slope]), np.array([float(weights[1])]))
+
+
+def _isotonic(scores: Floats, labels: Floats) -> Calibrator:
+    """Pool adjacent violators; a pool's knot stands at its mean score, lines join the knots."""
+    at, place, held = np.unique(scores, return_inverse=True, return_counts=True)
+    came = np.bincount(place, labels)
+    pools: list[tuple[float, float, float]] = []
+    for pool in zip(held.astype(float).tolist(), (held * at).tolist(), came.tolist(), strict=True):
+        pools.append(pool)
+        while len(pools) > 1 and pools[-2][2] / pools[-2][0] >= pools[-1][2] / pools[-1][0]:
+            pools.append(_joined(pools.pop(), pools.pop()))
+    x = np.array([total / weight for weight, total, _ in pools])
+    y = np.array([total / weight for weight, _, total in pools])
+    return Calibrator(Form.ISOTONIC, x, y)
+
+
+def _joined(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+
+def _log_odds(p: Floats) -> Floats:
+    held = np.clip(p, _EDGE, 1.0 - _EDGE)
+    return np.log(held / (1.0 - held))
+
+
+def _sigmoid(z: Floats) -> Floats:
+    told: Floats = 1.0 / (1.0 + np.exp(-np.clip(z, -50.0, 50.0)))
+    return told

@@ -1,0 +1,169 @@
+"""Logged queries decided anew by another router or fleet: where they would go now, and what that would cost.
+
+The rules are production's own (`routing.policy.decision`), exploration included: a query is drawn as it was, so
+what chance moved then it moves now. Nothing is asked of any provider, so where the LLM router would be
+asked it counts as silent.
+"""
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from routing.fleet import Fleet
+from routing.heuristics.heuristic_router import expected_completion_tokens
+from routing.heuristics.text_features import features_of
+from routing.policy.decision import Decision, Predictor, decide, settle
+from routing.policy.exploration import chance
+from routing.query import Query
+
+EXAMPLES: Final = 10
+SHOWN_CHARS: Final = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A logged query, and what was decided then."""
+
+    id: int
+    where: str
+    """Its batch and custom id."""
+    query: Query = field(repr=False)
+    tier: str
+    router: str
+    confidence: float | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    """Of the answer that it got, or None without one."""
+
+
+@dataclass(order=True, frozen=True, slots=True)
+class Move:
+    """A query that would go elsewhere now. The order is by how far, then by how much money."""
+
+    rungs: int
+    usd: float
+    """What the first call would cost more or less, absolute."""
+    number: int
+    told: Mapping[str, Any] = field(compare=False, repr=False)
+
+
+@dataclass(slots=True)
+class Redecided:
+    """What has been decided anew so far, with ``fleet`` and ``predictor`` (None: the gate alone)."""
+
+    fleet: Fleet
+    predictor: Predictor | None
+    n: int = 0
+    unread: int = 0
+    """Queries whose text was purged."""
+    unanswered: int = 0
+    """Queries whose tokens are estimated, as nothing answered them."""
+    would_ask: int = 0
+    usd_then: float = 0.0
+    usd_now: float = 0.0
+    usd_top: float = 0.0
+    confusion: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    routers: Counter[str] = field(default_factory=Counter)
+    _largest: list[Move] = field(default_factory=list, repr=False)
+
+    def take(self, chunk: Sequence[Past]) -> None:
+        """Decides ``chunk`` at once and counts it in."""
+        draws = [chance(past.id) for past in chunk]
+        drafts = decide([past.query for past in chunk], fleet=self.fleet, predictor=self.predictor, draws=draws)
+        for past, draft, draw in zip(chunk, drafts, draws, strict=True):
+            self.would_ask += draft.wants_opinion
+            self._count(past, settle(past.query, draft, None, fleet=self.fleet, draw=draw))
+
+    def report(self, *, router: str) -> dict[str, Any]:
+        """Everything, for JSON; ``words`` says it in sentences."""
+        moved = sum(count for then, row in self.confusion.items() for now, count in row.items() if then != now)
+        down = sum(c for then, row in self.confusion.items() for now, c in row.items() if self._step(then, now) < 0)
+        return {
+            "kind": "replay",
+            "router": router,
+            "fleet": self.fleet.name,
+            "n": self.n,
+            "unread": self.unread,
+            "moved": {"all": moved, "down": down, "up": moved - down},
+            "confusion": {then: dict(row) for then, row in sorted(self.confusion.items())},
+            "decided_by": dict(self.routers),
+            "would_ask_llm_router": self.would_ask,
+            "cost": {
+                "then_usd": round(self.usd_then, 9),
+                "now_usd": round(self.usd_now, 9),
+                "all_large_usd": round(self.usd_top, 9),
+                "estimated_tokens": self.unanswered,
+            },
+            "largest_moves": [move.told for move in sorted(self._largest, reverse=True)],
+            "words": self._words(moved, down),
+        }
+
+    def _count(self, past: Past, now: Decision) -> None:
+        self.n += 1
+        self.routers[now.router] += 1
+        self.confusion[past.tier][now.tier] += 1
+        then_usd, now_usd = (self._usd(past, tier, now.category) for tier in (past.tier, now.tier))
+        self.usd_then += then_usd
+        self.usd_now += now_usd
+        self.usd_top += self._usd(past, self.fleet.top, now.category)
+        self.unanswered += past.completion_tokens is None
+        if past.tier != now.tier:
+            told = {
+                "query": past.where,
+                "text": " ".join(past.query.text[: 4 * SHOWN_CHARS].split())[:SHOWN_CHARS],
+                "then": {"tier": past.tier, "router": past.router, "confidence": past.confidence},
+                "now": {"tier": now.tier, "router": now.router, "confidence": round(now.confidence, 4)},
+                "usd": round(now_usd - then_usd, 9),
+            }
+            move = Move(abs(self._step(past.tier, now.tier)), abs(now_usd - then_usd), -self.n, told)
+            (heapq.heappush if len(self._largest) < EXAMPLES else heapq.heappushpop)(self._largest, move)
+
+    def _usd(self, past: Past, tier: str, category: str) -> float:
+        """The first call's price at ``tier``, where the category has its model; 0 where the fleet knows no such tier.
+
+        The tokens are those of the answer that the query got, or else those to be expected.
+        """
+        if tier not in self.fleet.tiers:
+            return 0.0
+        models = self.fleet.deployments(tier)
+        price = next((model for model in models if category in model.categories), models[0]).price
+        prompt = past.query.prompt_tokens if past.prompt_tokens is None else past.prompt_tokens
+        completion = past.completion_tokens
+        if completion is None:
+            completion = expected_completion_tokens(features_of(past.query), past.query)
+        return (price.input_usd_per_mtok * prompt + price.output_usd_per_mtok * completion) * price.multiplier / 1e6
+
+    def _step(self, then: str, now: str) -> int:
+        """Rungs from one tier to the other; a tier off the ladder stands above it."""
+        return self._rung(now) - self._rung(then)
+
+    def _rung(self, tier: str) -> int:
+        ladder = self.fleet.ladder
+        return ladder.index(tier) if tier in ladder else len(ladder)
+
+    def _words(self, moved: int, down: int) -> list[str]:
+        if self.n == 0:
+            return ["Nothing was decided anew: the log holds no routed query whose text is still there."]
+        words = [
+            f"{moved:,} of {self.n:,} queries ({100 * moved / self.n:.1f} %) would go elsewhere: {down:,} to a cheaper "
+            f"tier, {moved - down:,} to a dearer one.",
+        ]
+        if self.usd_then > 0:
+            words.append(
+                f"Their first calls would cost ${self.usd_now:.6f} instead of ${self.usd_then:.6f} "
+                f"({100 * (self.usd_now / self.usd_then - 1):+.1f} %); all from {self.fleet.top}: ${self.usd_top:.6f}."
+            )
+        words.append(
+            "Both are estimates by the same rule: the tokens of the answer that was taken, at the price of the tier's "
+            "model; what would be escalated afterwards is NOT known, as nothing was asked."
+        )
+        if self.would_ask:
+            words.append(f"{self.would_ask:,} would be put to the LLM router, which counts as silent here.")
+        if self.unread:
+            words.append(f"{self.unread:,} were left out: their texts have been purged.")
+        gone = sorted(set(self.confusion) - set(self.fleet.tiers))
+        if gone:
+            words.append(f"The fleet knows no tier {', '.join(gone)} any more: what went there counts as free then.")
+        return words

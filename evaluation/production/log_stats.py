@@ -1,0 +1,217 @@
+"""Statistics of the routing log: counts, grades and cells of confidence."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from evaluation.metrics.confidence_intervals import wilson
+
+
+@dataclass(frozen=True, slots=True)
+class RouteCell:
+    """Routed queries of one stage, tier, version and tenth of confidence; see ``log_routes.sql``."""
+
+    stage: str
+    tier: str
+    version: str | None
+    tenth: int | None
+    answer_tier: str | None
+    queries: int
+    answered: int
+    escalated: int
+    stood: int
+    doubtful: int
+    open: int
+    cost_usd: float
+    weight: float
+    stood_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeCell:
+    """Verdicts of one source and tenth of confidence; see ``log_judged.sql``."""
+
+    source: str
+    tenth: int | None
+    judged: int
+    confidence: float
+    rejected: int
+    followed: int
+    next_stood: int
+
+
+DIGITS: Final = 4
+"""Of shares, in what a program reads."""
+
+
+@dataclass(slots=True)
+class Count:
+    """Queries that have something in common, and what became of them."""
+
+    queries: int = 0
+    answered: int = 0
+    escalated: int = 0
+    stood: int = 0
+    """Answered where they went first, and the judge was content."""
+    doubtful: int = 0
+    """Answered by the best that was to be had."""
+    open: int = 0
+    cost_usd: float = 0.0
+
+    def add(self, cell: RouteCell) -> None:
+        """Counts ``cell`` in."""
+        self.queries += cell.queries
+        self.answered += cell.answered
+        self.escalated += cell.escalated
+        self.stood += cell.stood
+        self.doubtful += cell.doubtful
+        self.open += cell.open
+        self.cost_usd += cell.cost_usd
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, with the rate of escalation and its 95 % interval."""
+        rate = self.escalated / self.queries if self.queries else 0.0
+        return {
+            "queries": self.queries,
+            "answered": self.answered,
+            "stood": self.stood,
+            "escalated": self.escalated,
+            "escalation_rate": round(rate, DIGITS),
+            "escalation_interval": [round(bound, DIGITS) for bound in wilson(rate, self.queries)],
+            "doubtful": self.doubtful,
+            "open": self.open,
+            "cost_usd": round(self.cost_usd, 9),
+        }
+
+
+@dataclass(slots=True)
+class Graded:
+    """Labels that have something in common."""
+
+    labels: int = 0
+    grade: float = 0.0
+
+    def add(self, labels: int, grade: float) -> None:
+        """Counts in so many labels; ``grade`` is their sum."""
+        self.labels += labels
+        self.grade += grade
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, with the 95 % interval."""
+        right = self.grade / self.labels
+        return {
+            "labels": self.labels,
+            "right": round(right, DIGITS),
+            "interval": [round(bound, DIGITS) for bound in wilson(right, self.labels)],
+        }
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """The judge's verdicts of one source and tenth of confidence, and what can be held against them."""
+
+    judged: int = 0
+    confidence: float = 0.0
+    rejected: int = 0
+    followed: int = 0
+    next_stood: int = 0
+    compared: int = 0
+    agreed: int = 0
+    """The answer said the same as the one that was taken in the end."""
+    labels: int = 0
+    grade: float = 0.0
+    """Sum of the labels, each 0 wrong to 1 right."""
+    labelled_confidence: float = 0.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of everything, added up batch by batch."""
+
+    batches: int = 0
+    simulated: int = 0
+    purged: int = 0
+    other_fleet: int = 0
+    """Batches that were submitted under another fleet file than the one that prices them now."""
+    cost_usd: float = 0.0
+    router_cost_usd: float = 0.0
+    baseline_usd: float = 0.0
+    routed: Count = field(default_factory=Count)
+    by_stage: dict[str, Count] = field(default_factory=lambda: defaultdict(Count))
+    by_tier: dict[str, Count] = field(default_factory=lambda: defaultdict(Count))
+    by_confidence: dict[tuple[str, int], Count] = field(default_factory=lambda: defaultdict(Count))
+    stage_tiers: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    answered_by: Counter[str] = field(default_factory=Counter)
+    versions: Counter[str] = field(default_factory=Counter)
+    weights: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
+    verdicts: dict[tuple[str, int | None], Verdicts] = field(default_factory=lambda: defaultdict(Verdicts))
+    graded: dict[tuple[str, str], Graded] = field(default_factory=lambda: defaultdict(Graded))
+    """Labelled answers that stand, by (``stages``, …), (``tiers``, …) and (``accepted``, yes or no)."""
+
+    def add_route(self, cell: RouteCell) -> None:
+        """Counts ``cell`` in."""
+        self.routed.add(cell)
+        self.by_stage[cell.stage].add(cell)
+        self.by_tier[cell.tier].add(cell)
+        self.stage_tiers[cell.stage][cell.tier] += cell.queries
+        if cell.tenth is not None:
+            self.by_confidence[cell.stage, cell.tenth].add(cell)
+        if cell.version is not None:
+            self.versions[cell.version] += cell.queries
+        if cell.answer_tier is not None:
+            self.answered_by[cell.answer_tier] += cell.answered
+        self.weights[cell.tier][0] += cell.weight
+        self.weights[cell.tier][1] += cell.stood_weight
+
+    def add_verdicts(self, cell: JudgeCell) -> None:
+        """Counts ``cell`` in."""
+        held = self.verdicts[cell.source, cell.tenth]
+        held.judged += cell.judged
+        held.confidence += cell.confidence
+        held.rejected += cell.rejected
+        held.followed += cell.followed
+        held.next_stood += cell.next_stood
+
+    def add_pair(self, source: str, confidence: float, *, agreed: bool) -> None:
+        """An answer that was not trusted, and whether the one that was taken in the end says the same."""
+        held = self.verdicts[source, min(max(int(confidence * 10), 0), 9)]
+        held.compared += 1
+        held.agreed += agreed
+
+    def add_labels(self, stage: str, tier: str, *, labels: int, grade: float, accepted: bool) -> None:
+        """Labelled answers that stand, of queries that ``stage`` sent to ``tier`` first; ``grade`` is their sum."""
+        for key in (("all", "all"), ("stages", stage), ("tiers", tier), ("accepted", "yes" if accepted else "no")):
+            self.graded[key].add(labels, grade)
+
+    def add_graded_verdicts(self, source: str, tenth: int, *, labels: int, grade: float, confidence: float) -> None:
+        """Labelled answers whose confidence was told; ``grade`` and ``confidence`` are their sums."""
+        held = self.verdicts[source, tenth]
+        held.labels += labels
+        held.grade += grade
+        held.labelled_confidence += confidence
+
+
+def explored(tally: Tally) -> dict[str, Any] | None:
+    """Per tier: what share would have stood, had every query gone there first (inverse propensity, normalised)."""
+    told = {
+        tier: {"stands": round(stood / weight, DIGITS), "weight": round(weight, 1)}
+        for tier, (weight, stood) in sorted(tally.weights.items())
+        if weight > 0
+    }
+    return told or None
+
+
+def labelled(tally: Tally) -> dict[str, Any] | None:
+    """How right the labelled answers are, and how far each source of confidence is off (ECE); None without any."""
+    whole = tally.graded.get(("all", "all"))
+    if whole is None:
+        return None
+    told: dict[str, Any] = whole.as_dict() | {"stages": {}, "tiers": {}, "accepted": {}, "ece": {}}
+    for (kind, name), held in sorted(tally.graded.items()):
+        if kind != "all":
+            told[kind][name] = held.as_dict()
+    for source in sorted({source for (source, _), held in tally.verdicts.items() if held.labels}):
+        bins = [held for (named, _), held in tally.verdicts.items() if named == source and held.labels]
+        off = sum(abs(held.labelled_confidence - held.grade) for held in bins)
+        told["ece"][source] = round(off / sum(held.labels for held in bins), DIGITS)
+    return told

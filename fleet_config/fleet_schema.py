@@ -1,0 +1,231 @@
+"""What each table of a fleet file may hold. The defaults are those of `routing.fleet`, stated there once."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from fleet_config.fleet_errors import Problem, choice, closest, key
+from routing.fleet import (
+    BudgetPolicy,
+    Budgets,
+    LlmRouter,
+    Model,
+    Price,
+    Protocol,
+    Provider,
+    RouterPolicy,
+    Tier,
+    Timing,
+    Workers,
+)
+from routing.outcome import FailureKind
+
+
+def _default(record: type, name: str) -> Any:
+    """The default of a record's field, which is declared once, in `routing.fleet`."""
+    (found,) = (field.default for field in fields(record) if field.name == name)
+    if found is MISSING:
+        raise LookupError(f"{record.__name__}.{name} has no default")
+    return found
+
+
+def _as_number(value: object) -> object:
+    """TOML's whole numbers will do where a fraction may stand; its booleans will not."""
+    if isinstance(value, bool):
+        raise ValueError("a number is needed")
+    return float(value) if isinstance(value, int) else value
+
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_as_number)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_as_number)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_as_number)]
+Count = Annotated[int, Field(gt=0)]
+Words = Annotated[str, Field(min_length=1, max_length=200)]
+LenientProtocol = Annotated[Protocol, Field(strict=False)]
+LenientPolicy = Annotated[BudgetPolicy, Field(strict=False)]
+LenientKind = Annotated[FailureKind, Field(strict=False)]
+Router = Literal["gate", "classifier", "llm"]
+Pool = Literal["threads", "solo"]
+
+
+class Table(BaseModel):
+    """A table of the file: unknown keys are errors, and no error shows the value, which may be a pasted key."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class FleetTable(Table):
+    """``[fleet]``"""
+
+    name: Words
+    simulated: bool = False
+
+
+class ProviderTable(Table):
+    """``[providers.NAME]``"""
+
+    kind: LenientProtocol
+    base_url: Words
+    api_key_env: Words | None = None
+    headers: dict[str, str] = {}
+    query: dict[str, str] = {}
+    deadline_s: Positive = _default(Provider, "deadline_s")
+    max_response_bytes: Count = _default(Provider, "max_response_bytes")
+    failover_on: list[LenientKind] = []
+
+
+class PriceTable(Table):
+    """``price`` of a model, where it is not to be looked up."""
+
+    input_usd_per_mtok: NotNegative
+    output_usd_per_mtok: NotNegative
+    cached_input_usd_per_mtok: NotNegative | None = None
+
+
+class ModelTable(Table):
+    """``[models."NAME"]``"""
+
+    provider: Words
+    model: Words | None = None
+    tier: Words
+    price: Literal["look up"] | PriceTable
+    price_multiplier: Positive = _default(Price, "multiplier")
+    context_tokens: Count
+    max_output_tokens: Count = _default(Model, "max_output_tokens")
+    max_concurrency: Count | None = None
+    requests_per_min: Count | None = None
+    tokens_per_min: Count | None = None
+    weight: Positive = _default(Model, "weight")
+    logprobs: bool = False
+    categories: list[Words] = []
+
+
+class TierTable(Table):
+    """``[tiers.NAME]``"""
+
+    queue: Words | None = None
+    concurrency: Count
+    escalates_to: Words | None = None
+    confidence_threshold: Share = _default(Tier, "confidence_threshold")
+    hedge_after_p95: bool = _default(Tier, "hedge_after_p95")
+
+
+class LlmTable(Table):
+    """``[router.llm]``"""
+
+    model: Words
+    queries_per_call: Annotated[int, Field(ge=1, le=100)] = _default(LlmRouter, "queries_per_call")
+    deadline_s: Positive = _default(LlmRouter, "deadline_s")
+    max_chars_per_query: Count = _default(LlmRouter, "max_chars_per_query")
+
+
+class RouterTable(Table):
+    """``[router]``"""
+
+    stages: Annotated[list[Router], Field(min_length=1)] = list(_default(RouterPolicy, "stages"))
+    quality_weight: Positive = _default(RouterPolicy, "quality_weight")
+    gate_sure: Share = _default(RouterPolicy, "gate_sure")
+    classifier_sure: Share = _default(RouterPolicy, "classifier_sure")
+    classifier: Words = _default(RouterPolicy, "classifier")
+    scorer: Words | None = None
+    shadow: Words | None = None
+    exploration: Share = _default(RouterPolicy, "exploration")
+    llm: LlmTable | None = None
+
+
+class BudgetsTable(Table):
+    """``[budgets]``"""
+
+    batch_usd: Positive | None = None
+    tenant_day_usd: Positive | None = None
+    policy: LenientPolicy = _default(Budgets, "policy")
+
+
+class TimingTable(Table):
+    """``[timing]``"""
+
+    lease_s: Positive = _default(Timing, "lease_s")
+    window_s: Positive = _default(Timing, "window_s")
+    max_attempts: Count = _default(Timing, "max_attempts")
+    backoff_s: Annotated[NotNegative, Field(le=60)] = _default(Timing, "backoff_s")
+
+
+class WorkersTable(Table):
+    """``[workers]``"""
+
+    pool: Pool = _default(Workers, "pool")
+    chunks_in_flight: Count = _default(Workers, "chunks_in_flight")
+    prefetch: Count = _default(Workers, "prefetch")
+
+
+SHAPES: Mapping[str, type[Table]] = {
+    "fleet": FleetTable,
+    "providers": ProviderTable,
+    "models": ModelTable,
+    "tiers": TierTable,
+    "router": RouterTable,
+    "budgets": BudgetsTable,
+    "timing": TimingTable,
+    "workers": WorkersTable,
+}
+"""The tables of the top level; of providers, models and tiers the shape of each one in them."""
+
+T = TypeVar("T", bound=Table)
+
+
+def parse(shape: type[T], given: object, *path: str) -> T | list[Problem]:
+    """The table at ``path``, or what is wrong with it."""
+    try:
+        return shape.model_validate(given)
+    except ValidationError as error:
+        return list(_problems(shape, error, path))
+
+
+def _problems(shape: type[Table], error: ValidationError, path: tuple[str, ...]) -> Iterator[Problem]:
+    all_found = error.errors(include_url=False, include_input=False)
+    misspelt = {_meant(shape, found["loc"]) for found in all_found if found["type"] == "extra_forbidden"}
+    for found in all_found:
+        # `price` is one of two shapes; pydantic names the one that it tried in the key's path.
+        where = [part for part in found["loc"] if part not in ("PriceTable", "literal['look up']")]
+        if found["type"] == "literal_error" and where == ["price"]:
+            continue  # the other shape's complaint says the same with more use
+        if found["type"] == "missing" and found["loc"] in misspelt:
+            continue  # it is there, under a name that has been complained of
+        yield Problem(key(*path, *where), *_words(shape, found["type"], found["msg"], where, found.get("ctx", {})))
+
+
+def _meant(shape: type[Table], where: tuple[int | str, ...]) -> tuple[int | str, ...] | None:
+    """The path of the key that a misspelt one was meant to be."""
+    meant = closest(str(where[-1]), _keys(shape, [part for part in where[:-1] if part != "PriceTable"]))
+    return None if meant is None else (*where[:-1], meant)
+
+
+def _words(
+    shape: type[Table], kind: str, message: str, where: list[Any], context: Mapping[str, Any]
+) -> tuple[str, str]:
+    """What is wrong and the mend."""
+    match kind:
+        case "extra_forbidden":
+            return "is not a key of this table.", choice(str(where[-1]), _keys(shape, where[:-1]))
+        case "missing":
+            return "is missing.", "Add it."
+        case "model_type" if where == ["price"]:
+            return "is no price.", 'Write "look up", or { input_usd_per_mtok = 0.25, output_usd_per_mtok = 2.0 }.'
+        case "model_type" | "dict_type":
+            return "is not a table.", "Write it as [table] or { key = value }."
+        case "enum" | "literal_error":
+            return "has a value that is not known.", f"Write {context['expected']}."
+        case _:
+            said = message.removeprefix("Value error, ").removeprefix("Input ")
+            return f"has a value that will not do: {said}.", "Change it."
+
+
+def _keys(shape: type[Table], where: list[Any]) -> list[str]:
+    """The keys of the table at ``where`` inside ``shape``."""
+    if where == ["price"]:
+        shape = PriceTable
+    elif where == ["llm"]:
+        shape = LlmTable
+    return list(shape.model_fields)

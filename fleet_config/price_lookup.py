@@ -1,0 +1,50 @@
+"""The price of a model: as the file gives it, or as it is looked up."""
+
+from datetime import UTC, datetime
+
+from fleet_config.fleet_errors import Problem, key
+from fleet_config.fleet_schema import ModelTable, PriceTable, ProviderTable
+from routing.fleet import Price
+
+
+def price_of(name: str, model: ModelTable, *, provider: ProviderTable | None, digest: str) -> Price | Problem | None:
+    """US dollars per million tokens; None where it is to be looked up and the provider is not sound."""
+    match model.price:
+        case PriceTable() as given:
+            return _given(given, multiplier=model.price_multiplier, version=f"fleet:{digest[:12]}")
+        case "look up":
+            if provider is None:
+                return None
+            return _looked_up(name, model, provider)
+
+
+def _given(price: PriceTable, *, multiplier: float, version: str) -> Price:
+    cached = price.cached_input_usd_per_mtok
+    return Price(
+        input_usd_per_mtok=price.input_usd_per_mtok,
+        output_usd_per_mtok=price.output_usd_per_mtok,
+        cached_input_usd_per_mtok=price.input_usd_per_mtok if cached is None else cached,
+        version=version,
+        multiplier=multiplier,
+    )
+
+
+def _looked_up(name: str, model: ModelTable, provider: ProviderTable) -> Price | Problem:
+    # Here, not above: the table of prices is large, and a fleet that states its own need not load it.
+    from providers.pricing import UnknownPrice, look_up
+
+    today = datetime.now(UTC).date()
+    try:
+        return look_up(
+            provider.kind,
+            model.model or name,
+            on=today,
+            base_url=provider.base_url,
+            multiplier=model.price_multiplier,
+        )
+    except UnknownPrice:
+        return Problem(
+            key("models", name, "price"),
+            f"is to be looked up, but no {provider.kind.value} model {model.model or name!r} is known.",
+            "Give it: price = { input_usd_per_mtok = 0.25, output_usd_per_mtok = 2.0 }.",
+        )

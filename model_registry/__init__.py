@@ -1,0 +1,1 @@
+"""Trained routers: which version serves, and how running workers load it."""

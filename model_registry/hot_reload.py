@@ -1,0 +1,131 @@
+"""Which trained routers a worker decides by: at its start those that are meant, later those promoted since."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from routing.answer_checks.judge import Scorer
+from routing.fleet import Fleet
+from routing.lifecycle import ROUTE
+from routing.policy.decision import Predictor
+from routing.query import Query
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """Replaced as a whole when another is promoted: who reads it once decides by one version, and names that one."""
+
+    predictor: Predictor | None = None
+    version: str | None = None
+    """Of the predictor: decisions in which it took part name it."""
+    scorer: Scorer | None = None
+    shadow: Predictor | None = None
+    """Decides beside the predictor, and is only logged."""
+    told: str | None = None
+    """Name and version, as `workers.router` has them."""
+    meant: Mapping[str, str | None] = field(default_factory=dict, repr=False)
+    """What the fleet's names stood for when they were loaded: see `db.router_registry.meant`."""
+
+
+log = structlog.get_logger()
+
+LOOK_S: Final = 2.0
+"""How long a worker may not know of a promotion, about."""
+
+RETRY_S: Final = 60.0
+"""How long what could not be loaded is left alone, unless something else is promoted."""
+
+_ASKED_FIRST: Final = Query("Which tier would you send this to?")
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """The trained routers that a worker's roles need."""
+
+    predictor: bool
+    scorer: bool
+    shadow: bool
+
+    @classmethod
+    def of(cls, fleet: Fleet, roles: Sequence[str]) -> "Needs":
+        """The classifier to route, the scorer to judge, the shadow to decide beside."""
+        return cls(
+            predictor=ROUTE in roles and "classifier" in fleet.router.stages,
+            scorer=fleet.router.scorer is not None and any(role in fleet.tiers for role in roles),
+            shadow=ROUTE in roles and fleet.router.shadow is not None,
+        )
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to load."""
+        return self.predictor or self.scorer or self.shadow
+
+
+class Succession:
+    """The trained routers of one worker, one after the other. ``home`` is this machine's shelf of copies."""
+
+    def __init__(self, engine: AsyncEngine, fleet: Fleet, home: Path, needs: Needs) -> None:
+        self._engine = engine
+        self._fleet = fleet
+        self._home = home
+        self._needs = needs
+        self._refused: Mapping[str, str | None] | None = None
+        self._retry_at = 0.0
+
+    async def first(self) -> Trained:
+        """Those that are meant now. Raises EvaluationError: a worker without its router does not start."""
+        return await self._load(await self._meant()) if self._needs.any else Trained()
+
+    async def after(self, now: Trained) -> Trained:
+        """What is to serve after ``now``: the same while nothing else is meant, and where that cannot be loaded."""
+        if not self._needs.any:
+            return now
+        try:
+            meant = await self._meant()
+        except (DBAPIError, NoConnection):
+            return now  # who looks again in a moment
+        except Exception as error:
+            # Whoever looks must not end: this worker would never follow a promotion again.
+            log.error("router_not_looked_up", keeps=now.told, error=type(error).__name__)
+            return now
+        if meant == now.meant or (meant == self._refused and time.monotonic() < self._retry_at):
+            return now
+        try:
+            trained = await self._load(meant)
+        except Exception as error:
+            # Whatever is wrong with it, what served goes on; `pointsman doctor` tells of a worker that lags.
+            self._refused, self._retry_at = meant, time.monotonic() + RETRY_S
+            log.error("router_refused", keeps=now.told, error=type(error).__name__, why=str(error)[:500])
+            return now
+        log.info("router_taken_up", router=trained.told, before=now.told)
+        return trained
+
+    async def _meant(self) -> Mapping[str, str | None]:
+        # Imported only where it is needed: numpy and scipy take a third of a second and 60 MB.
+        from model_registry.resolver import meant
+
+        return await meant(self._engine, self._fleet)
+
+    async def _load(self, meant: Mapping[str, str | None]) -> Trained:
+        from model_registry.resolver import serving_as
+
+        found = await serving_as(meant, self._engine, self._fleet, self._home)
+        if self._needs.predictor:
+            # What cannot decide is not to serve; and the first query does not wait for what is made at the first use.
+            await asyncio.to_thread(found.predictor, [_ASKED_FIRST])
+        return Trained(
+            predictor=found.predictor if self._needs.predictor else None,
+            version=found.predictor.version if self._needs.predictor else None,
+            scorer=found.scorer if self._needs.scorer else None,
+            shadow=found.shadow if self._needs.shadow else None,
+            told=found.told,
+            meant=meant,
+        )

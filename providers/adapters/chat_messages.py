@@ -1,0 +1,215 @@
+"""The messages of a chat body, read once for the protocols that word them differently.
+
+A conversation is the system's words and a list of turns, in which neighbours of the same side
+are joined: Anthropic wants all results of a turn's tool calls in one message, Google the same.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from providers.provider_errors import Inexpressible
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Words."""
+
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """A picture, sound or document that is in the body itself; ``data`` is base64."""
+
+    where: str
+    media_type: str
+    data: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """A picture that the provider would have to fetch. We never do."""
+
+    where: str
+    url: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model asked for a tool. ``signature`` is what Google wants to see again with it."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any] = field(repr=False)
+    signature: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What the tool gave. ``name`` is that of the call with the same id."""
+
+    id: str
+    name: str
+    text: str = field(repr=False)
+
+
+Part = Text | Inline | Linked | ToolCall | ToolResult
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One side's say. Tool results are on the user's side."""
+
+    is_model: bool
+    parts: list[Part]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """``system`` is all that the system and developer roles say, wherever it stands."""
+
+    system: str
+    turns: list[Turn]
+
+
+_DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[\w.+-]+)*;base64,(.*)", re.DOTALL)
+_SOUNDS: Final[Mapping[str, str]] = {"wav": "audio/wav", "mp3": "audio/mp3"}
+
+
+def read_messages(body: Mapping[str, Any]) -> Conversation:
+    """The conversation in ``body``. Raises Inexpressible for what no other protocol knows."""
+    system: list[str] = []
+    turns: list[Turn] = []
+    names: dict[str, str] = {}
+    for index, message in enumerate(body.get("messages") or ()):
+        where = f"messages[{index}]"
+        if not isinstance(message, Mapping):
+            raise Inexpressible(where, "it is no object")
+        match message.get("role"):
+            case "system" | "developer":
+                system.append(_words(message.get("content"), where))
+                continue
+            case "user":
+                _say(turns, _parts(message.get("content"), where), is_model=False)
+            case "assistant":
+                calls = _tool_calls(message, where)
+                names.update((call.id, call.name) for call in calls)
+                _say(turns, [*_parts(message.get("content"), where), *calls], is_model=True)
+            case "tool":
+                _say(turns, [_tool_result(message, names, where)], is_model=False)
+            case _:
+                raise Inexpressible(f"{where}.role", "this protocol has no such role")
+    if not turns:
+        raise Inexpressible("messages", "nothing is said in them but by the system")
+    return Conversation("\n\n".join(filter(None, system)), turns)
+
+
+def _say(turns: list[Turn], parts: list[Part], *, is_model: bool) -> None:
+    if not parts:
+        return
+    if turns and turns[-1].is_model == is_model:
+        turns[-1].parts.extend(parts)
+    else:
+        turns.append(Turn(is_model, parts))
+
+
+def _words(content: object, where: str) -> str:
+    """The content of a message that may hold text only."""
+    texts = []
+    for part in _parts(content, where):
+        if not isinstance(part, Text):
+            raise Inexpressible(f"{where}.content", "only text may stand here")
+        texts.append(part.text)
+    return "\n".join(texts)
+
+
+def _parts(content: object, where: str) -> list[Part]:
+    """The parts of a message's content. Empty texts are left out: the protocols refuse them."""
+    if content is None or content == "":
+        return []
+    if isinstance(content, str):
+        return [Text(content)]
+    if not isinstance(content, list):
+        raise Inexpressible(f"{where}.content", "it is neither text nor a list of parts")
+    parts = (_part(part, f"{where}.content[{index}]") for index, part in enumerate(content))
+    return [part for part in parts if not (isinstance(part, Text) and not part.text)]
+
+
+def _part(part: object, where: str) -> Part:
+    if not isinstance(part, Mapping):
+        raise Inexpressible(where, "it is no object")
+    try:
+        match part.get("type"):
+            case "text":
+                return Text(_string(part["text"]))
+            case "refusal":
+                return Text(_string(part["refusal"]))
+            case "image_url":
+                return _image(_string(part["image_url"]["url"]), where)
+            case "input_audio":
+                sound = part["input_audio"]
+                return Inline(where, _SOUNDS[_string(sound["format"])], _base64(_string(sound["data"]), where))
+            case "file":
+                return _inline(_string(part["file"]["file_data"]), where)
+            case _:
+                raise Inexpressible(where, "this protocol has no such part")
+    except (KeyError, TypeError) as error:
+        raise Inexpressible(where, "it lacks what its type promises") from error
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no string")
+    return value
+
+
+def _image(url: str, where: str) -> Part:
+    return _inline(url, where) if url.startswith("data:") else Linked(where, url)
+
+
+def _inline(url: str, where: str) -> Inline:
+    found = _DATA_URL.fullmatch(url)
+    if found is None:
+        raise Inexpressible(where, "it is no data URL in base64")
+    return Inline(where, found[1].lower(), _base64(found[2], where))
+
+
+def _base64(data: str, where: str) -> str:
+    try:
+        base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Inexpressible(where, "its data is not base64") from error
+    return data
+
+
+def _tool_calls(message: Mapping[str, Any], where: str) -> list[ToolCall]:
+    if message.get("function_call"):
+        raise Inexpressible(f"{where}.function_call", "use tool_calls")
+    return [
+        _tool_call(call, f"{where}.tool_calls[{index}]") for index, call in enumerate(message.get("tool_calls") or ())
+    ]
+
+
+def _tool_call(call: object, where: str) -> ToolCall:
+    try:
+        assert isinstance(call, Mapping)
+        function = call["function"]
+        arguments = orjson.loads(function.get("arguments") or "{}")
+        assert isinstance(arguments, dict)
+        google = (call.get("extra_content") or {}).get("google") or {}
+        return ToolCall(_string(call["id"]), _string(function["name"]), arguments, google.get("thought_signature"))
+    except (AssertionError, AttributeError, KeyError, TypeError, orjson.JSONDecodeError) as error:
+        raise Inexpressible(where, "it is no function call with an object of arguments") from error
+
+
+def _tool_result(message: Mapping[str, Any], names: Mapping[str, str], where: str) -> ToolResult:
+    call = message.get("tool_call_id")
+    if not isinstance(call, str) or call not in names:
+        raise Inexpressible(f"{where}.tool_call_id", "no tool call before it has this id")
+    return ToolResult(call, names[call], _words(message.get("content"), where))

@@ -1,0 +1,263 @@
+"""Sending: one call to one deployment, and what became of it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, assert_never
+
+import httpx
+import orjson
+
+from providers.adapters import json_fields
+from providers.adapters.adapter import Adapter, Complaint
+from providers.adapters.anthropic_adapter import Anthropic
+from providers.adapters.google_adapter import Google
+from providers.adapters.openai_adapter import OpenAICompatible
+from providers.failure_kinds import LINE_ERRORS, kind_of, kind_of_status
+from providers.provider_errors import Inexpressible, LineBroken, NotConnected, Refused, WrongShape
+from providers.retry_after import clamp, read_retry_after
+from providers.transport.http1_transport import Address, Line, Reply, Wire
+from providers.transport.httpx_transport import HttpxLine
+from providers.transport.response_body import read_body
+from routing.fleet import Fleet, Model, Protocol, Provider
+from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
+
+CALL_HEADER: Final = "x-pointsman-call"
+"""Carries the id of the call's row, so that a provider's log can be held against the ledger."""
+
+_CONNECT_S: Final = 10.0
+_REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")
+_NO_USAGE: Final = Usage()
+_LONGEST_ID: Final = 200
+_KEY_SLOT: Final = "{api_key}"
+"""Where a header of the fleet holds this, the key goes there instead of where the protocol has it."""
+
+
+def adapter_for(provider: Provider) -> Adapter:
+    """The adapter of the protocol that ``provider`` speaks."""
+    match provider.kind:
+        case Protocol.OPENAI:
+            return OpenAICompatible(provider)
+        case Protocol.ANTHROPIC:
+            return Anthropic(provider)
+        case Protocol.GOOGLE:
+            return Google(provider)
+        case _:
+            assert_never(provider.kind)
+
+
+@dataclass(slots=True)
+class _Received:
+    """What has come of the response so far, for the case that the rest does not come."""
+
+    status: int | None = None
+    request_id: str | None = None
+
+
+class Pool:
+    """All connections to the providers of ``fleet``, for one event loop.
+
+    A key is read from ``environ`` when it is sent, and kept nowhere. ``transport`` is an httpx transport to send
+    by, instead of our own `Wire`. ``clock`` gives seconds that only go forward, ``now`` Unix seconds.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        environ: Mapping[str, str],
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._fleet = fleet
+        self._environ = environ
+        self._line: Line = Wire() if transport is None else HttpxLine(transport)
+        self._clock = clock
+        self._now = now
+        self._adapters = {name: adapter_for(provider) for name, provider in fleet.providers.items()}
+        self._hosts = {httpx.URL(provider.base_url).host for provider in fleet.providers.values()}
+        self._ways: dict[str, _Way] = {}
+
+    def __repr__(self) -> str:
+        return f"Pool(fleet={self._fleet.name!r})"
+
+    async def complete(
+        self,
+        model: Model,
+        body: Mapping[str, Any],
+        *,
+        deadline_s: float | None = None,
+        call_id: int | None = None,
+    ) -> Outcome:
+        """Ask ``model`` once. ``body`` is OpenAI's chat body.
+
+        Raises nothing for a fault of the provider or the network: that is a `Failure`. It takes
+        no longer than the deadline (the provider's, if none is given), headers and body together.
+        """
+        provider = self._fleet.providers[model.provider]
+        started = self._clock()
+        received = _Received()
+        deadline_s = provider.deadline_s if deadline_s is None else min(deadline_s, provider.deadline_s)
+        try:
+            async with asyncio.timeout(deadline_s):
+                outcome = await self._send(model, body, call_id=call_id, deadline_s=deadline_s, received=received)
+        except TimeoutError:
+            outcome = _too_late(received, f"no whole answer within {deadline_s:g} s")
+        except LINE_ERRORS as error:
+            outcome = _broken_off(received, error)
+        except WrongShape as error:
+            outcome = Failure(FailureKind.BROKEN_BODY, str(error), usage=error.usage)
+        except Refused as error:
+            outcome = Failure(FailureKind.SAFETY, str(error), usage=error.usage)
+        except Inexpressible as error:
+            outcome = Failure(FailureKind.INEXPRESSIBLE, str(error))
+        latency_ms = (self._clock() - started) * 1000
+        if isinstance(outcome, Completion):
+            return outcome.timed(latency_ms, received.request_id)
+        return replace(outcome, latency_ms=latency_ms, status=received.status, request_id=received.request_id)
+
+    def inexpressible(self, model: Model, body: Mapping[str, Any]) -> str | None:
+        """Why ``model``'s protocol cannot say ``body``, or None if it can. Sends nothing."""
+        try:
+            self._adapters[model.provider].payload(body, model)
+        except Inexpressible as error:
+            return str(error)
+        return None
+
+    def gives_logprobs(self, model: Model) -> bool:
+        """Whether log-probabilities can be asked for in ``model``'s protocol."""
+        return self._adapters[model.provider].gives_logprobs
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._line.aclose()
+
+    async def _send(
+        self, model: Model, body: Mapping[str, Any], *, call_id: int | None, deadline_s: float, received: _Received
+    ) -> Outcome:
+        way = self._ways.get(model.name) or self._way(model)
+        adapter, provider = way.adapter, way.adapter.provider
+        content = _encode(adapter.payload(body, model))
+        if way.address.host not in self._hosts:
+            return Failure(FailureKind.NEVER_SENT, "its host is none of the fleet's")
+        key = self._environ.get(provider.api_key_env, "").strip() or None if provider.api_key_env else None
+        if provider.api_key_env and key is None:
+            return Failure(FailureKind.AUTH, f"{provider.api_key_env} is not set where the workers run")
+        if key is not None and not (key.isascii() and key.isprintable()):
+            return Failure(FailureKind.AUTH, f"{provider.api_key_env} holds what no header can carry")
+        headers = way.headers_with(key, call_id=call_id)
+        # Half the deadline at most: once it is over, nobody can tell a host that never answered from one that read.
+        connect_s = min(_CONNECT_S, deadline_s / 2)
+        reply = await self._line.send(way.address, headers=headers, content=content, connect_s=connect_s)
+        try:
+            outcome = await self._read(reply, model, adapter, received)
+        finally:
+            await reply.close()
+        if isinstance(outcome, Completion) and outcome.usage == _NO_USAGE:
+            return replace(outcome, usage=_worst_usage(content, outcome.text))
+        return outcome
+
+    async def _read(self, reply: Reply, model: Model, adapter: Adapter, received: _Received) -> Outcome:
+        received.status = reply.status
+        request_id = next(filter(None, map(reply.headers.get, _REQUEST_IDS)), None)
+        received.request_id = request_id and request_id[:_LONGEST_ID]
+        kind = kind_of_status(reply.status)
+        try:
+            answer = _decode(await read_body(reply, cap=adapter.provider.max_response_bytes))
+        except WrongShape as error:
+            if kind is None:
+                raise WrongShape(str(error)) from error
+            answer = {}  # an error without a readable body is still that error
+        if kind is None:
+            return adapter.read(answer, model, created=int(self._now()))
+        return self._failure(kind, reply, adapter.complaint(reply.status, answer))
+
+    def _failure(self, kind: FailureKind, reply: Reply, complaint: Complaint) -> Failure:
+        waits = [
+            wait
+            for wait in (read_retry_after(reply.headers, now=self._now()), complaint.retry_after_s)
+            if wait is not None
+        ]
+        told = f" {complaint.code}" if complaint.code else ""
+        return Failure(
+            complaint.kind or kind,
+            f"status {reply.status}{told}",
+            retry_after_s=clamp(max(waits)) if waits else None,
+        )
+
+    def _way(self, model: Model) -> "_Way":
+        adapter = self._adapters[model.provider]
+        base = httpx.URL(adapter.provider.base_url + adapter.path(model))
+        way = _Way(adapter, Address.of(base.copy_merge_params(adapter.provider.query)))
+        self._ways[model.name] = way
+        return way
+
+
+class _Way:
+    """How calls to one deployment go. Never holds a key."""
+
+    def __init__(self, adapter: Adapter, address: Address) -> None:
+        self.adapter = adapter
+        self.address = address
+        given = {name.lower(): value for name, value in adapter.provider.headers.items()}
+        self._usual = {
+            "content-type": "application/json",
+            "accept": "application/json",
+            "accept-encoding": "gzip",
+            "user-agent": "pointsman",
+            **adapter.headers(),
+        }
+        self._given = given
+        self._has_key_slot = any(_KEY_SLOT in value for value in given.values())
+
+    def headers_with(self, key: str | None, *, call_id: int | None) -> dict[str, str]:
+        """The headers of one request; what the fleet gives replaces the rest."""
+        headers = self._usual.copy()
+        if call_id is not None:
+            headers[CALL_HEADER] = str(call_id)
+        if key is not None and not self._has_key_slot:
+            headers.update(self.adapter.credentials(key))
+        for name, value in self._given.items():
+            headers[name] = value.replace(_KEY_SLOT, key or "")
+        return headers
+
+
+def _worst_usage(content: bytes, text: str) -> Usage:
+    """For an answer that does not say what it took: 2 characters a token, as in `Model.reserve_usd`."""
+    return Usage(prompt_tokens=len(content) // 2, completion_tokens=len(text) // 2 + 1)
+
+
+def _encode(payload: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(payload)
+    except orjson.JSONEncodeError as error:
+        # Half a surrogate pair, or a number beyond 64 bits: `from None`, as the error shows what it is about.
+        raise Inexpressible("body", f"it cannot be written as JSON ({type(error).__name__})") from None
+
+
+def _decode(content: bytes) -> Mapping[str, Any]:
+    try:
+        answer = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        # `from None`: the error holds the whole document.
+        raise WrongShape("a body that is no JSON") from None
+    if not isinstance(answer, dict):
+        raise WrongShape("a body that is no JSON object")
+    return json_fields.mapping(answer)
+
+
+def _too_late(received: _Received, message: str) -> Failure:
+    """The failure of a call that the deadline ended; an error whose status has come is that error."""
+    kind = None if received.status is None else kind_of_status(received.status)
+    return Failure(kind or FailureKind.UNKNOWN, message)
+
+
+def _broken_off(received: _Received, error: BaseException) -> Failure:
+    """The failure of a call whose line broke: before the status, or in the body that belongs to it."""
+    why = str(error) if isinstance(error, NotConnected | LineBroken) else type(error.__cause__ or error).__name__
+    message = f"the line broke ({why})"
+    if received.status is None:
+        return Failure(kind_of(error), message)
+    return Failure(kind_of_status(received.status) or FailureKind.BROKEN_BODY, message)

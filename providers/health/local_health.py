@@ -1,0 +1,160 @@
+"""How every deployment is: the figures behind the breakers, here in this process alone.
+
+`shared_health` keeps the same in Redis, for all workers.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from providers.health.circuit_breaker import HALF_LIFE_S, Breaker, Move, Recent
+
+BASELINE_WEIGHT = 0.05
+"""How much one new p95 moves the baseline."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of a deployment's calls since it was last told."""
+
+    calls: int = 0
+    failed: int = 0
+    slow: int = 0
+    p95_ms: float | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.calls or self.p95_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How one deployment is. ``baseline_ms``: what 19 of 20 of its calls take, if that is known."""
+
+    recent: Recent = field(default_factory=Recent)
+    breaker: Breaker = field(default_factory=Breaker)
+    baseline_ms: float | None = None
+    probing_s: float = 0.0
+    """How long a probe of somebody may still be under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How all are. ``rests``: seconds that a provider still rests; ``workers``: live processes, this one included."""
+
+    readings: Mapping[str, Reading]
+    rests: Mapping[str, float]
+    workers: int = 1
+
+
+class HealthBook(Protocol):
+    """Where the figures are kept. The methods of a shared one raise `redis_script.AWAY`."""
+
+    async def tell(self, tallies: Mapping[str, Tally]) -> Report:
+        """Add what is new, and learn how all are."""
+
+    async def move(self, deployment: str, move: Move, *, version: int) -> bool:
+        """Make a breaker's move, unless another was first since ``version``."""
+
+    async def probe(self, deployment: str, *, lease_s: float) -> bool:
+        """Take the one probe of a half-open breaker; False where another has it."""
+
+    async def end_probe(self, deployment: str) -> None:
+        """Give the probe back, if this process has it: it has decided nothing."""
+
+    async def rest(self, provider: str, *, rest_s: float) -> None:
+        """Let a provider rest for so long, or longer if it already does."""
+
+
+@dataclass(slots=True)
+class _Page:
+    recent: Recent = field(default_factory=Recent)
+    at: float = 0.0
+    baseline_ms: float | None = None
+    probe_at: float | None = None
+    streak: int = 0
+    version: int = 0
+    probing_until: float = 0.0
+
+
+@dataclass(slots=True)
+class LocalHealth:
+    """A `HealthBook` in memory."""
+
+    deployments: Sequence[str]
+    providers: Sequence[str]
+    clock: Callable[[], float] = time.monotonic
+    _pages: dict[str, _Page] = field(default_factory=dict)
+    _rests: dict[str, float] = field(default_factory=dict)
+
+    def adopt(self, readings: Mapping[str, Reading], *, age_s: float) -> None:
+        """Go on from what another book said ``age_s`` seconds ago."""
+        now = self.clock()
+        for deployment, reading in readings.items():
+            breaker = reading.breaker
+            self._pages[deployment] = _Page(
+                baseline_ms=reading.baseline_ms,
+                probe_at=None if breaker.probe_in_s is None else now + breaker.probe_in_s - age_s,
+                streak=breaker.streak,
+                version=breaker.version,
+                probing_until=now + reading.probing_s - age_s,
+            )
+
+    async def tell(self, tallies: Mapping[str, Tally]) -> Report:
+        now = self.clock()
+        for deployment, tally in tallies.items():
+            self._add(self._page(deployment), tally, now=now)
+        return Report(
+            {deployment: self._reading(self._page(deployment), now=now) for deployment in self.deployments},
+            {provider: max(self._rests.get(provider, now) - now, 0.0) for provider in self.providers},
+        )
+
+    async def move(self, deployment: str, move: Move, *, version: int) -> bool:
+        page = self._page(deployment)
+        if page.version != version:
+            return False
+        now = self.clock()
+        page.probe_at = None if move.probe_in_s is None else now + move.probe_in_s
+        page.streak, page.version, page.probing_until = move.streak, version + 1, 0.0
+        page.recent, page.at = Recent(), now
+        page.baseline_ms = page.baseline_ms and page.baseline_ms * move.baseline_factor
+        return True
+
+    async def probe(self, deployment: str, *, lease_s: float) -> bool:
+        page, now = self._page(deployment), self.clock()
+        if page.probing_until > now:
+            return False
+        page.probing_until = now + lease_s
+        return True
+
+    async def end_probe(self, deployment: str) -> None:
+        self._page(deployment).probing_until = 0.0
+
+    async def rest(self, provider: str, *, rest_s: float) -> None:
+        until = self.clock() + rest_s
+        self._rests[provider] = max(self._rests.get(provider, until), until)
+
+    def _page(self, deployment: str) -> _Page:
+        return self._pages.setdefault(deployment, _Page())
+
+    def _add(self, page: _Page, tally: Tally, *, now: float) -> None:
+        had = _faded(page.recent, now - page.at)
+        page.recent = Recent(had.calls + tally.calls, had.failed + tally.failed, had.slow + tally.slow)
+        page.at = now
+        if tally.p95_ms is not None:
+            had_ms = page.baseline_ms
+            page.baseline_ms = tally.p95_ms if not had_ms else had_ms + BASELINE_WEIGHT * (tally.p95_ms - had_ms)
+
+    def _reading(self, page: _Page, *, now: float) -> Reading:
+        probe_in_s = None if page.probe_at is None else max(page.probe_at - now, 0.0)
+        return Reading(
+            recent=_faded(page.recent, now - page.at),
+            breaker=Breaker(probe_in_s, page.streak, page.version),
+            baseline_ms=page.baseline_ms,
+            probing_s=max(page.probing_until - now, 0.0),
+        )
+
+
+def _faded(recent: Recent, elapsed_s: float) -> Recent:
+    fade = 0.5 ** (elapsed_s / HALF_LIFE_S)
+    return Recent(recent.calls * fade, recent.failed * fade, recent.slow * fade)

@@ -1,0 +1,243 @@
+"""How every deployment is, as this process sees it: read four times a second, told as often.
+
+The figures are in Redis, for all workers. While Redis is away this process goes on by itself, from
+what it last knew, and asks again once a second.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeVar
+
+import structlog
+
+from providers.health.circuit_breaker import Breaker, Circuit, Health, Move, after_probe, health_of, is_slow, trip
+from providers.health.local_health import HealthBook, LocalHealth, Reading, Report, Tally
+from providers.health.redis_health import SharedHealth
+from redis_client import AWAY
+from routing.fleet import Model
+from routing.outcome import Completion, Outcome
+
+FRESH_S: Final = 0.25
+"""How old the state of the deployments may be."""
+
+AWAY_S: Final = 1.0
+"""After a failure Redis is left alone for so long."""
+
+PROBE_WAIT_S: Final = 0.5
+"""While somebody else probes."""
+
+_SAMPLES: Final = 40
+"""Calls behind one p95."""
+
+log = structlog.get_logger()
+
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One deployment."""
+
+    reading: Reading = field(default_factory=Reading)
+    tally: Tally = field(default_factory=Tally)
+    latencies_ms: list[float] = field(default_factory=list)
+
+    def count(self, health: Health, outcome: Outcome | None, *, slow: bool) -> None:
+        """Add one outcome to what is still to be told."""
+        if health is Health.SILENT:
+            return
+        self.tally.calls += 1
+        self.tally.failed += health is Health.FAILED
+        self.tally.slow += slow
+        if isinstance(outcome, Completion) and not slow:
+            self.latencies_ms.append(outcome.latency_ms)
+            if len(self.latencies_ms) >= _SAMPLES:
+                self.tally.p95_ms = sorted(self.latencies_ms)[int(0.95 * _SAMPLES)]
+                self.latencies_ms.clear()
+
+
+class Watch:
+    """All deployments. ``shared`` None: there is no Redis. ``on_return`` is called when it is back."""
+
+    def __init__(
+        self,
+        local: LocalHealth,
+        shared: SharedHealth | None,
+        *,
+        on_return: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._local = local
+        self._shared = shared
+        self._on_return = on_return
+        self._clock = clock
+        self._all = {name: _Watched() for name in local.deployments}
+        self._rest_until: dict[str, float] = {}
+        self._broken: set[str] = set()
+        """Deployments whose breaker is not closed."""
+        self._probing_until: dict[str, float] = {}
+        """Those whose probe this process asks for or has, and until when at the latest."""
+        self._read_at = clock()
+        self._due_at = float("-inf")
+        self._away_until: float | None = None
+        self.workers = 1
+        """Live processes, as last heard."""
+
+    @property
+    def is_away(self) -> bool:
+        """Whether Redis does not answer."""
+        return self._away_until is not None
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether no provider has come to rest so far and every breaker is closed, as far as is known."""
+        return not self._rest_until and not self._broken
+
+    def circuit(self, name: str) -> Circuit:
+        """The breaker of a deployment, as last read."""
+        return self._all[name].reading.breaker.circuit
+
+    def baseline_ms(self, name: str) -> float | None:
+        """What 19 of 20 of its calls take, if that is known."""
+        return self._all[name].reading.baseline_ms
+
+    def provider_rest_s(self, provider: str) -> float:
+        """Seconds that a provider still rests, as far as is known."""
+        return max(self._rest_until.get(provider, 0.0) - self._clock(), 0.0)
+
+    def rest_s(self, model: Model) -> float:
+        """Seconds until ``model`` may be called, as far as is known; 0 where it may be, or be probed."""
+        reading, elapsed_s = self._all[model.name].reading, self._clock() - self._read_at
+        rest_s = self.provider_rest_s(model.provider)
+        if reading.breaker.probe_in_s is not None:
+            rest_s = max(rest_s, reading.breaker.probe_in_s - elapsed_s)
+            if reading.probing_s > elapsed_s:
+                rest_s = max(rest_s, PROBE_WAIT_S)
+        return rest_s
+
+    def note(self, name: str, outcome: Outcome | None) -> bool:
+        """Count an outcome; whether it was slow."""
+        watched = self._all[name]
+        slow = isinstance(outcome, Completion) and is_slow(outcome.latency_ms, watched.reading.baseline_ms)
+        watched.count(health_of(outcome), outcome, slow=slow)
+        return slow
+
+    async def refresh(self, *, now_due: bool = False) -> None:
+        """Tell what is new and learn how all are, if the last time was more than `FRESH_S` ago."""
+        now = self._clock()
+        if now < self._due_at and not now_due:
+            return
+        self._due_at = now + FRESH_S  # whoever comes meanwhile goes by what is known
+        tallies = {name: watched.tally for name, watched in self._all.items() if watched.tally}
+        for name in tallies:
+            self._all[name].tally = Tally()
+        self._learn(await self._tell(tallies))
+        for name, watched in self._all.items():
+            if move := trip(watched.reading.breaker, watched.reading.recent):
+                await self._make_move(name, move, version=watched.reading.breaker.version)
+
+    async def take_probe(self, name: str, *, lease_s: float) -> int | None:
+        """The version of the half-open breaker whose probe the caller now has; None where another has it.
+
+        Of one process one asks at a time: of hundreds that wait, only one can be told yes.
+        """
+        version, now = self._all[name].reading.breaker.version, self._clock()
+        if self._probing_until.get(name, now) > now:
+            return None
+        self._probing_until[name] = now + lease_s
+        taken = False
+        try:
+            taken = await self._ask(lambda book: book.probe(name, lease_s=lease_s))
+        finally:
+            if not taken:
+                # A probe that outlived its lease may have ended meanwhile.
+                self._probing_until.pop(name, None)
+        return version if taken else None
+
+    async def end_probe(self, name: str, version: int, outcome: Outcome | None, *, slow: bool = False) -> None:
+        """Let the probe decide. ``outcome`` None: it was not sent, another may try."""
+        self._probing_until.pop(name, None)
+        move = after_probe(self._all[name].reading.breaker, health_of(outcome), is_slow=slow)
+        if move is None or not await self._make_move(name, move, version=version):
+            await self._ask(lambda book: book.end_probe(name))
+
+    async def let_rest(self, provider: str, rest_s: float) -> None:
+        """Let a provider rest for so long, for all workers; a shorter rest does not shorten one."""
+        if self.provider_rest_s(provider) >= rest_s:
+            return
+        self._rest_until[provider] = self._clock() + rest_s
+        log.info("provider_rests", provider=provider, rest_s=round(rest_s, 3))
+        await self._ask(lambda book: book.rest(provider, rest_s=rest_s))
+
+    def lose(self, error: BaseException) -> None:
+        """Redis is away: go on by oneself, from what is known."""
+        now = self._clock()
+        if self._away_until is None:
+            log.warning("limiter_away", error=type(error).__name__)
+            readings = {name: watched.reading for name, watched in self._all.items()}
+            self._local.adopt(readings, age_s=now - self._read_at)
+        self._away_until = now + AWAY_S
+
+    async def _tell(self, tallies: Mapping[str, Tally]) -> Report:
+        """Redis is asked, and while it is away only once in `AWAY_S`."""
+        if self._shared is None or (self._away_until is not None and self._clock() < self._away_until):
+            return await self._local.tell(tallies)
+        try:
+            if self._away_until is not None:
+                await self._free_probes(self._shared)
+            report = await self._shared.tell(tallies)
+        except AWAY as error:
+            self.lose(error)
+            return await self._local.tell(tallies)
+        self.workers = report.workers
+        if self._away_until is not None:
+            self._away_until = None
+            log.info("limiter_back")
+            self._on_return()
+        return report
+
+    async def _free_probes(self, shared: SharedHealth) -> None:
+        """Give back the probes that Redis counts as this process's but that ended, or were not heard of, without it.
+
+        Nobody else would probe before their lease ends.
+        """
+        for name in self._all:
+            if name not in self._probing_until:
+                await shared.end_probe(name)
+
+    def _learn(self, report: Report) -> None:
+        self._read_at = self._clock()
+        for name, reading in report.readings.items():
+            self._note_reading(name, reading)
+        for provider in [name for name, until in self._rest_until.items() if until <= self._read_at]:
+            del self._rest_until[provider]
+        for provider, rest_s in report.rests.items():
+            if rest_s > self.provider_rest_s(provider):
+                self._rest_until[provider] = self._read_at + rest_s
+
+    def _note_reading(self, name: str, reading: Reading) -> None:
+        self._all[name].reading = reading
+        (self._broken.discard if reading.breaker.circuit is Circuit.CLOSED else self._broken.add)(name)
+
+    async def _make_move(self, name: str, move: Move, *, version: int) -> bool:
+        """False where another process was first: the next reading shows what it did."""
+        if not await self._ask(lambda book: book.move(name, move, version=version)):
+            return False
+        elapsed_s = self._clock() - self._read_at
+        probe_in_s = None if move.probe_in_s is None else move.probe_in_s + elapsed_s
+        breaker = Breaker(probe_in_s, move.streak, version + 1)
+        self._note_reading(name, replace(self._all[name].reading, breaker=breaker, probing_s=0.0))
+        log.warning(
+            "breaker_moved", deployment=name, circuit=breaker.circuit, reason=move.reason, rest_s=move.probe_in_s
+        )
+        return True
+
+    async def _ask(self, question: Callable[[HealthBook], Awaitable[_T]]) -> _T:
+        """Ask the shared book, or this process's own while Redis is away."""
+        if self._shared is not None and self._away_until is None:
+            try:
+                return await question(self._shared)
+            except AWAY as error:
+                self.lose(error)
+        return await question(self._local)

@@ -1,0 +1,278 @@
+"""Who may call when: limits, rests and breakers of every deployment, held over all workers.
+
+A call reserves before it is sent and settles after it. Without limits, and with a closed breaker,
+that costs no question to Redis: `watch` reads the state of all deployments four times a second.
+While Redis is away, each process goes on within its own share.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from redis.asyncio import Redis
+
+from providers.health.circuit_breaker import Circuit
+from providers.health.local_health import LocalHealth
+from providers.health.monitor import PROBE_WAIT_S, Watch
+from providers.health.redis_health import SharedHealth
+from providers.limits.adaptive_concurrency import OVERLOAD_CUT, SLOWNESS_CUT, Adaptive
+from providers.limits.local_rate_limiter import LocalLimit, Taken, Wait
+from providers.limits.redis_rate_limiter import SharedLimit
+from redis_client import AWAY
+from routing.fleet import Fleet, Model
+from routing.outcome import Completion, Failure, FailureKind, Outcome
+
+__all__ = ["Admission", "Grant", "Wait"]
+
+_Sent = TypeVar("_Sent")
+
+GOOD_S: Final = 0.75
+"""A limited grant that is older than this may no longer be sent: rate_limit.lua counts on less than a second."""
+
+RENEW_S: Final = 2.0
+
+_LEASE_MARGIN_S: Final = 30.0
+_ADAPTING_WAIT_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Leave to send one call now. Settle it, whatever comes."""
+
+    deployment: str
+    tokens: int
+    call: int
+    at: float
+    slot: int | None = None
+    """Where the shared window counted it."""
+    probe_version: int | None = None
+    """It is the probe of a half-open breaker of this version."""
+
+
+@dataclass(slots=True)
+class _Desk:
+    """Where the calls to one deployment are let through."""
+
+    model: Model
+    adaptive: Adaptive
+    local: LocalLimit
+    shared: SharedLimit | None
+    lease_s: float
+    in_flight: dict[int, float] = field(default_factory=dict)
+    """Calls, and when each is over at the latest."""
+
+    @property
+    def is_limited(self) -> bool:
+        model = self.model
+        return bool(model.requests_per_min or model.tokens_per_min or model.max_concurrency)
+
+    def has_room(self, *, now: float) -> bool:
+        """Whether one more call may be in flight from this process."""
+        if self.adaptive.has_room(len(self.in_flight)):
+            return True
+        # A call that was cancelled was never settled.
+        for call in [call for call, until in self.in_flight.items() if until <= now]:
+            del self.in_flight[call]
+        return self.adaptive.has_room(len(self.in_flight))
+
+    def adapt(self, outcome: Outcome | None, *, slow: bool) -> None:
+        """More in flight after a good call, less after a sign of too much load."""
+        match outcome:
+            case Completion():
+                self.adaptive.rise()
+                if slow:
+                    self.adaptive.cut(SLOWNESS_CUT, in_flight=len(self.in_flight))
+            case Failure(kind=FailureKind.RATE_LIMITED | FailureKind.OVERLOADED):
+                self.adaptive.cut(OVERLOAD_CUT, in_flight=len(self.in_flight))
+            case _:
+                pass
+
+
+class Admission:
+    """The gate before every call, for one event loop.
+
+    ``redis`` None: this process is the only one. ``live_workers`` says how many processes share the
+    limits while Redis is away; without it, as many as Redis last knew of. ``clock`` gives seconds
+    that only go forward.
+    """
+
+    def __init__(
+        self,
+        redis: Redis | None,
+        *,
+        fleet: Fleet,
+        worker: str,
+        prefix: str = "pointsman:",
+        live_workers: Callable[[], int] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        names, providers = tuple(fleet.models), tuple(fleet.providers)
+        self._clock = clock
+        self._live_workers = live_workers
+        self._calls = itertools.count(1)
+        self._watch = Watch(
+            LocalHealth(names, providers, clock=clock),
+            None if redis is None else SharedHealth(redis, prefix, worker, names, providers),
+            on_return=self._resume,
+            clock=clock,
+        )
+        self._desks = {
+            name: _open_desk(model, fleet, redis=redis, prefix=prefix, worker=worker, clock=clock)
+            for name, model in fleet.models.items()
+        }
+
+    async def reserve(self, model: Model, *, tokens: int) -> Grant | Wait:
+        """Leave to send one call to ``model`` within `GOOD_S`, for about ``tokens`` tokens in and out."""
+        await self._watch.refresh()
+        desk = self._desks[model.name]
+        if not self._watch.is_calm and (rest_s := self._watch.rest_s(model)) > 0:
+            return Wait(rest_s, "rest")
+        now = self._clock()
+        if not desk.has_room(now=now):
+            return Wait(_ADAPTING_WAIT_S, "adapting")
+        call = next(self._calls)
+        desk.in_flight[call] = now + desk.lease_s
+        granted = False
+        try:
+            leave = await self._admit(desk, call, tokens)
+            granted = isinstance(leave, Grant)
+            return leave
+        finally:
+            if not granted:
+                desk.in_flight.pop(call, None)
+
+    async def settle(self, grant: Grant, *, used_tokens: int, outcome: Outcome | None) -> None:
+        """Give back what ``grant`` holds beyond what was used, and say how it went.
+
+        ``outcome`` None: nothing was sent. ``used_tokens`` is the real usage, in and out; 0 where it is not known.
+        """
+        desk = self._desks[grant.deployment]
+        if desk.in_flight.pop(grant.call, None) is None:
+            return
+        _give_back(desk, grant, used_tokens=used_tokens, outcome=outcome)
+        slow = self._watch.note(grant.deployment, outcome)
+        desk.adapt(outcome, slow=slow)
+        if isinstance(outcome, Failure) and outcome.retry_after_s:
+            await self._watch.let_rest(desk.model.provider, outcome.retry_after_s)
+        if grant.probe_version is not None:
+            await self._watch.end_probe(grant.deployment, grant.probe_version, outcome, slow=slow)
+        await self._watch.refresh()
+
+    async def for_sending(self, grant: Grant, committing: Awaitable[_Sent | None]) -> _Sent | None:
+        """What ``committing`` gives. Where that is nothing, or an error, nothing is sent: ``grant`` holds no room."""
+        sent = None
+        try:
+            sent = await committing
+        finally:
+            if sent is None:
+                await self.settle(grant, used_tokens=0, outcome=None)
+        return sent
+
+    async def resting(self, models: Sequence[Model]) -> Mapping[str, float]:
+        """For each deployment that rests, the seconds that it still does: Retry-After, or an open breaker."""
+        await self._watch.refresh()
+        if self._watch.is_calm:
+            return {}
+        return {model.name: rest_s for model in models if (rest_s := self._watch.rest_s(model)) > 0}
+
+    def is_good(self, grant: Grant) -> bool:
+        """Whether ``grant`` may be sent now: no limit counted on it earlier, and its provider has not come to rest."""
+        desk = self._desks[grant.deployment]
+        if self._watch.provider_rest_s(desk.model.provider) > 0:
+            return False
+        return not desk.is_limited or self._clock() - grant.at < GOOD_S
+
+    async def renew(self, grant: Grant) -> Grant | Wait:
+        """``grant`` itself if it is good, else another one for it, which is given back either way.
+
+        For right before sending, when something that may take long (a commit) stood in between. Waits
+        for up to `RENEW_S`. A `Wait` means that there is nothing to settle any more.
+        """
+        if self.is_good(grant):
+            return grant
+        await self.settle(grant, used_tokens=0, outcome=None)
+        model, until = self._desks[grant.deployment].model, self._clock() + RENEW_S
+        while True:
+            leave = await self.reserve(model, tokens=grant.tokens)
+            if isinstance(leave, Grant) or self._clock() + leave.wait_s > until:
+                return leave
+            await asyncio.sleep(leave.wait_s)
+
+    def usual_s(self, model: Model) -> float | None:
+        """Within how many seconds 19 of 20 calls of ``model`` are through; None while that is not known."""
+        baseline_ms = self._watch.baseline_ms(model.name)
+        return None if not baseline_ms else baseline_ms / 1000
+
+    def circuits(self) -> Mapping[str, Circuit]:
+        """Each deployment's breaker, as last read."""
+        return {name: self._watch.circuit(name) for name in self._desks}
+
+    async def aclose(self) -> None:
+        """Tell the others what they do not know yet."""
+        for desk in self._desks.values():
+            if desk.shared is not None:
+                await desk.shared.flush()
+        await self._watch.refresh(now_due=True)
+
+    async def _admit(self, desk: _Desk, call: int, tokens: int) -> Grant | Wait:
+        name, probe_version = desk.model.name, None
+        if self._watch.circuit(name) is not Circuit.CLOSED:  # and it does not rest: half open
+            probe_version = await self._watch.take_probe(name, lease_s=desk.lease_s)
+            if probe_version is None:
+                return Wait(PROBE_WAIT_S, "probe")
+        leave = await self._take(desk, call, tokens) if desk.is_limited else Taken()
+        if isinstance(leave, Wait):
+            if probe_version is not None:
+                await self._watch.end_probe(name, probe_version, None)
+            return leave
+        return Grant(name, tokens, call, self._clock(), leave.slot, probe_version)
+
+    async def _take(self, desk: _Desk, call: int, tokens: int) -> Taken | Wait:
+        if desk.shared is not None and not self._watch.is_away:
+            try:
+                return await desk.shared.take(call, tokens)
+            except AWAY as error:
+                self._watch.lose(error)
+        workers = self._live_workers() if self._live_workers else self._watch.workers
+        return desk.local.take(tokens, workers=max(workers, 1), in_flight=len(desk.in_flight) - 1)
+
+    def _resume(self) -> None:
+        for desk in self._desks.values():
+            if desk.shared is not None:
+                desk.shared.resume()
+
+
+def _open_desk(
+    model: Model, fleet: Fleet, *, redis: Redis | None, prefix: str, worker: str, clock: Callable[[], float]
+) -> _Desk:
+    lease_s = fleet.providers[model.provider].deadline_s + _LEASE_MARGIN_S
+    local = LocalLimit(model, clock=clock)
+    shared = None if redis is None else SharedLimit(redis, model, prefix, worker, lease_s, local)
+    return _Desk(model, Adaptive(fleet.tiers[model.tier].concurrency, clock=clock), local, shared, lease_s)
+
+
+def _give_back(desk: _Desk, grant: Grant, *, used_tokens: int, outcome: Outcome | None) -> None:
+    """Correct the shared window. What nobody knows counts as it was reserved."""
+    if grant.slot is None or desk.shared is None:
+        return
+    was_sent = _was_sent(outcome)
+    is_unknown = isinstance(outcome, Completion) or (outcome is not None and outcome.kind is FailureKind.UNKNOWN)
+    keeps = was_sent and not used_tokens and is_unknown
+    desk.shared.settle(
+        grant.call,
+        grant.slot,
+        requests=0 if was_sent else -1,
+        tokens=0 if keeps else used_tokens - grant.tokens,
+    )
+
+
+def _was_sent(outcome: Outcome | None) -> bool:
+    """Whether the provider can have seen the request."""
+    if outcome is None:
+        return False
+    if isinstance(outcome, Completion) or outcome.status is not None:
+        return True
+    return outcome.kind not in (FailureKind.NEVER_SENT, FailureKind.INEXPRESSIBLE, FailureKind.AUTH)

@@ -1,0 +1,76 @@
+"""Reading a response's body, of which no more than a cap ever stands in memory."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterable
+from typing import Final
+
+from providers.provider_errors import WrongShape
+from providers.transport.http1_transport import Reply
+
+_ANY_ZLIB: Final = 32 + zlib.MAX_WBITS
+"""zlib looks at the header itself: gzip or deflate."""
+
+
+STEP_BYTES: Final = 262_144
+"""So much is inflated in one go, a millisecond: a chunk of a bomb becomes the whole cap, and meanwhile the deadlines
+of all other calls would wait."""
+
+
+async def read_body(reply: Reply, *, cap: int) -> bytes:
+    """The body of ``reply``, decompressed. Raises WrongShape above ``cap`` bytes."""
+    encoding = reply.headers.get("content-encoding", "")
+    if encoding or (whole := reply.whole()) is None:
+        return await read_capped(reply.chunks(), encoding=encoding, cap=cap)
+    if len(whole) > cap:
+        raise _oversized(cap)
+    return whole
+
+
+async def read_capped(chunks: AsyncIterable[bytes], *, encoding: str, cap: int) -> bytes:
+    """The body, decompressed. Stops reading and raises WrongShape above ``cap`` bytes.
+
+    A compressed chunk is never inflated beyond what is left of the cap, so that a bomb costs
+    no more memory than an honest body.
+    """
+    match encoding.strip().lower():
+        case "" | "identity":
+            return await _plain(chunks, cap)
+        case "gzip" | "x-gzip" | "deflate":
+            return await _inflated(chunks, cap)
+        case _:
+            raise WrongShape("a body in an encoding that was not asked for")
+
+
+async def _plain(chunks: AsyncIterable[bytes], cap: int) -> bytes:
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > cap:
+            raise _oversized(cap)
+    return bytes(body)
+
+
+async def _inflated(chunks: AsyncIterable[bytes], cap: int) -> bytes:
+    inflater = zlib.decompressobj(_ANY_ZLIB)
+    body = bytearray()
+    try:
+        async for chunk in chunks:
+            while True:
+                step = inflater.decompress(chunk, min(STEP_BYTES, cap + 1 - len(body)))
+                body += step
+                if len(body) > cap:
+                    raise _oversized(cap)
+                chunk = inflater.unconsumed_tail
+                if not chunk and len(step) < STEP_BYTES:  # a full step may have left some of its output inside
+                    break
+                await asyncio.sleep(0)
+    except zlib.error as error:
+        raise WrongShape("a compressed body that is damaged") from error
+    if not inflater.eof:
+        raise WrongShape("a compressed body that is cut")
+    return bytes(body)
+
+
+def _oversized(cap: int) -> WrongShape:
+    return WrongShape(f"a body of more than {cap} bytes")

@@ -1,0 +1,43 @@
+"""How sure the judge was, and why it rejected answers."""
+
+from db.reports.batch_report import Account
+from report.charts.bars import confidence_histogram
+from report.document import Figure, Section, Table
+
+
+def judge(account: Account) -> Section:
+    """Answers by confidence, and the reasons of rejections; a sentence where there is no answer yet."""
+    answers = sum(each.answers for each in account.confidences)
+    told = sum(each.answers for each in account.confidences if each.tenth is not None)
+    words = [
+        f"The judge tells a confidence for {told:,} of {answers:,} answers: from a trained scorer or from the model's "
+        "token probabilities. A model that tells none is judged by the validators alone."
+    ]
+    tables = [
+        Table(
+            "Answers by confidence",
+            ["confidence", "answers", "of them not accepted"],
+            [
+                [
+                    "not told" if tenth is None else f"{tenth / 10:.1f}–{(tenth + 1) / 10:.1f}",
+                    f"{sum(each.answers for each in account.confidences if each.tenth == tenth):,}",
+                    f"{sum(each.unaccepted for each in account.confidences if each.tenth == tenth):,}",
+                ]
+                for tenth in sorted({b.tenth for b in account.confidences}, key=lambda t: 10 if t is None else t)
+            ],
+            frozenset({"confidence"}),
+        )
+    ]
+    if account.rejections:
+        tables.append(
+            Table(
+                "Why answers were rejected; one can have several reasons",
+                ["tier", "reason", "answers"],
+                [[each.tier, each.reason.replace("_", " "), f"{each.answers:,}"] for each in account.rejections],
+                frozenset({"tier", "reason"}),
+            )
+        )
+    if not answers:
+        return Section("judge", "The judge", ["There is no answer yet."])
+    drawing = Figure(confidence_histogram(account.confidences, account.tiers), "Answers by the judge's confidence.")
+    return Section("judge", "The judge", words, [drawing], tables)

@@ -1,0 +1,43 @@
+"""Where the money went, by model."""
+
+from db.reports.batch_report import Account
+from report import colors
+from report.charts.bars import cost_bars
+from report.document import Figure, Section, Table
+from report.formatting import ms, part, usd
+
+
+def models(account: Account) -> Section:
+    """A row for each model and purpose, and the cost of each drawn."""
+    costs: dict[str, float] = {}
+    colours: dict[str, str] = {}
+    for each in account.models:
+        name = each.deployment if each.purpose != "route" else f"{each.deployment} (routing)"
+        costs[name] = costs.get(name, 0.0) + each.cost_usd
+        colours.setdefault(name, colors.of_tier(each.tier, account.tiers))
+    rows = [
+        [
+            each.tier,
+            each.deployment,
+            each.provider,
+            each.purpose,
+            f"{each.calls:,}",
+            f"{each.prompt_tokens:,}",
+            f"{each.completion_tokens:,}",
+            usd(each.cost_usd),
+            part(each.cost_usd, account.figures.cost_usd),
+            ms(each.p95_ms),
+        ]
+        for each in account.models
+    ]
+    columns = ["tier", "model", "provider", "purpose", "calls", "tokens in", "tokens out", "cost", "share", "p95 ms"]
+    words = ["The colour is the tier's. A call without a known outcome counts at its reservation, the worst case."]
+    if account.figures.open_calls:
+        words.append(f"{account.figures.open_calls:,} calls have no outcome yet.")
+    return Section(
+        "models",
+        "Where the money went",
+        words,
+        [Figure(cost_bars(costs, colours), "Cost by model.")] if costs else [],
+        [Table("Models", columns, rows, frozenset({"tier", "model", "provider", "purpose"}))] if rows else [],
+    )

@@ -1,0 +1,57 @@
+"""Each tier: how much it was asked, how it answered, how long its calls took."""
+
+from db.reports.batch_report import Account
+from report import colors
+from report.charts.bars import latency_histogram
+from report.document import Figure, Section, Table
+from report.formatting import confidence, ms, part, usd
+
+
+def tiers(account: Account) -> Section:
+    """A row and a histogram of latencies for each tier."""
+    figures = account.figures
+    span = (
+        min((each.from_ms for each in account.latencies), default=1.0),
+        max((each.to_ms for each in account.latencies), default=2.0),
+    )
+    drawn = [
+        Figure(
+            latency_histogram(
+                tier.tier,
+                [each for each in account.latencies if each.tier == tier.tier],
+                span,
+                colors.of_tier(tier.tier, account.tiers),
+                tier.latency_ms,
+            ),
+            f"{tier.tier}: {tier.calls - tier.failed_calls:,} calls",
+            small=True,
+        )
+        for tier in figures.tiers
+        if tier.latency_ms is not None
+    ]
+    rows = [
+        [
+            tier.tier,
+            f"{tier.queries:,}",
+            f"{tier.answered:,}",
+            part(tier.answered, figures.progress.done),
+            f"{tier.unaccepted:,}",
+            confidence(tier.confidence),
+            f"{tier.calls:,}",
+            f"{tier.failed_calls:,}",
+            usd(tier.cost_usd),
+            *(map(ms, tier.latency_ms) if tier.latency_ms else ["–"] * 3),
+        ]
+        for tier in figures.tiers
+    ]
+    columns = ["tier", "asked", "answers", "share", "doubtful", "confidence", "calls", "failed", "cost"]
+    return Section(
+        "tiers",
+        "Tiers and their latency",
+        [
+            "Latencies are of complete provider calls, in ms, all tiers on one logarithmic scale."
+            + (" They are the simulator's." if figures.progress.simulated else "")
+        ],
+        drawn,
+        [Table("Tiers", [*columns, "p50 ms", "p95 ms", "p99 ms"], rows, frozenset({"tier"}))],
+    )

@@ -1,0 +1,1 @@
+"""The judge of answers: validators and confidence."""

@@ -1,0 +1,196 @@
+"""The judge: whether an answer stands. Validators first, then confidence; one verdict.
+
+Reasons are a code, and where useful a detail after a colon: ``empty``, ``refusal``, ``truncated``,
+``shape``, ``choices``, ``ungrounded``, ``language``, ``low_confidence``; ``unchecked`` is what a
+validator had to leave out, and rejects nothing. They hold nothing of the answer.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from routing.answer_checks.json_schema import NotJsonError, check, read_json
+from routing.answer_checks.refusal_detection import is_refusal
+from routing.answer_checks.safe_regex import Unchecked, matches
+from routing.fleet import Tier
+from routing.heuristics import signals
+from routing.heuristics.language_detection import UNKNOWN, language_of, words_of
+from routing.heuristics.signal_words import tally
+from routing.outcome import Completion
+from routing.query import Expectation, Query
+
+GROUNDED_SHARE: Final = 0.4
+"""At least this share of an answer's content words must stand in the context (or in the question)."""
+
+GROUNDED_FROM_WORDS: Final = 5
+"""A shorter answer is not held to its words: nearly nothing would decide."""
+
+LANGUAGE_FROM_WORDS: Final = 12
+
+
+class Verdict(NamedTuple):
+    """Whether an answer stands, and why not (or what could not be checked)."""
+
+    accepted: bool
+    confidence: float | None
+    """0 to 1, or None where nothing tells."""
+    reasons: tuple[str, ...]
+    source: str
+    """Where the confidence is from: ``logprob``, ``scorer`` or ``none``."""
+    valid: bool = True
+    """It can be used: what was not accepted had too low a confidence, or only a heuristic against it."""
+
+
+class Scorer(Protocol):
+    """A trained scorer of answers. It is built outside ``routing/`` and handed in."""
+
+    @property
+    def name(self) -> str:
+        """What the routing log calls it."""
+        ...
+
+    def __call__(self, pairs: Sequence[tuple[Query, str]]) -> Sequence[float]:
+        """P(the answer is right), 0 to 1, for each pair of query and answer text, in their order."""
+        ...
+
+
+def judge(
+    completion: Completion, query: Query, *, tier: Tier, p_right: float | None = None, is_top: bool = False
+) -> Verdict:
+    """The verdict on ``completion``. ``is_top``: no tier is above, so that confidence alone never rejects."""
+    findings = _findings(completion, query, is_top=is_top)
+    wrong = [finding.reason for finding in findings if finding.rejects]
+    notes = [finding.reason for finding in findings if not finding.rejects]
+    confidence, source = confidence_of(completion, p_right)
+    if wrong:
+        usable = not any(finding.rejects and not finding.usable for finding in findings)
+        return Verdict(False, confidence, (*wrong, *notes), source, valid=usable)
+    if confidence is None:
+        return Verdict(True, None, ("no confidence is told", *notes), source)
+    threshold = tier.confidence_threshold
+    if confidence >= threshold:
+        return Verdict(True, confidence, (f"confident: {confidence:.2f} ≥ {threshold:.2f}", *notes), source)
+    low = f"low_confidence: {confidence:.2f} < {threshold:.2f}"
+    return Verdict(is_top, confidence, (low, *(["no tier is above"] if is_top else []), *notes), source)
+
+
+def confidence_of(completion: Completion, p_right: float | None) -> tuple[float | None, str]:
+    """How likely the answer is right, and who says so: the scorer before the model's own probabilities.
+
+    The latter is the geometric mean of the tokens' probabilities, exp(mean log-probability).
+    """
+    if p_right is not None and 0.0 <= p_right <= 1.0:
+        return p_right, "scorer"
+    if completion.mean_logprob is not None and not math.isnan(completion.mean_logprob):
+        return math.exp(min(completion.mean_logprob, 0.0)), "logprob"
+    return None, "none"
+
+
+class _Finding(NamedTuple):
+    reason: str
+    rejects: bool = True
+    usable: bool = False
+    """Better than no answer: only a heuristic speaks against it, so it stays as the best there may be."""
+
+
+def _unchecked(what: str) -> _Finding:
+    return _Finding(f"unchecked: {what}", rejects=False)
+
+
+def _findings(completion: Completion, query: Query, *, is_top: bool) -> Sequence[_Finding]:
+    """What the validators find. An answer that calls tools says what it has to say by the calls."""
+    text = completion.text.strip()
+    is_cut = completion.finish_reason == "length"
+    if completion.finish_reason == "content_filter":
+        return [_Finding("refusal: filtered by the provider")]
+    if completion.has_tool_calls:
+        return [_Finding("truncated: in a tool call")] if is_cut else []
+    if not text:
+        return [_Finding("empty")]
+    expects = query.expects
+    shape = _shape(text, expects)
+    findings = [*_truncated(query, shape, is_top=is_top), *shape] if is_cut else shape
+    if is_refusal(text):
+        return [*findings, _Finding("refusal")]
+    if expects.json_object or expects.json_schema is not None or expects.choices:
+        return findings
+    return [*findings, *_grounded(text, query), *_language(text, query)]
+
+
+def _truncated(query: Query, shape: Sequence[_Finding], *, is_top: bool) -> Sequence[_Finding]:
+    asks_shape = query.expects != Expectation(context=query.expects.context)
+    if asks_shape and not shape:
+        # Whole by its shape: a label of one token under max_tokens = 1 also ends by length.
+        return []
+    if is_top and query.max_tokens:
+        # The user's own cap would cut it again, and no tier is left that might be briefer.
+        return [_Finding(f"truncated: by the query's own cap of {query.max_tokens} tokens", rejects=False)]
+    return [_Finding("truncated")]
+
+
+def _shape(text: str, expects: Expectation) -> list[_Finding]:
+    found = []
+    if expects.choices and text not in {choice.strip() for choice in expects.choices}:
+        found.append(_Finding(f"choices: none of the {len(expects.choices)} that were asked for"))
+    if expects.regex is not None:
+        try:
+            if not matches(expects.regex, text):
+                found.append(_Finding("shape: not of the regular expression"))
+        except Unchecked as why:
+            found.append(_unchecked(f"regular expression ({why})"))
+    if expects.json_object or expects.json_schema is not None:
+        found.extend(_json(text, expects))
+    return found
+
+
+def _json(text: str, expects: Expectation) -> Iterator[_Finding]:
+    try:
+        value = read_json(text)
+    except NotJsonError:
+        yield _Finding("shape: not JSON")
+        return
+    if expects.json_object and not isinstance(value, dict):
+        yield _Finding("shape: not a JSON object")
+    if expects.json_schema is not None:
+        findings = check(value, expects.json_schema)
+        for wrong in findings.wrong:
+            yield _Finding(f"shape: {wrong}")
+        for unchecked in findings.unchecked:
+            yield _unchecked(unchecked)
+
+
+def _grounded(text: str, query: Query) -> Sequence[_Finding]:
+    """Lexical overlap only: it sees words from nowhere, not a false claim in the context's words."""
+    if not query.expects.context:
+        return ()
+    said = _content_words(text)
+    if len(said) < GROUNDED_FROM_WORDS:
+        return ()
+    given = _content_words(query.expects.context) | _content_words(query.text)
+    share = len(said & given) / len(said)
+    if share >= GROUNDED_SHARE:
+        return ()
+    return [_Finding(f"ungrounded: {share:.0%} of its words are the context's (lexical overlap)", usable=True)]
+
+
+def _content_words(text: str) -> set[str]:
+    """Numbers, and the first six letters of words of four or more, so that inflection does not matter."""
+    return {word[:6] for word in words_of(text) if len(word) >= 4 or word.isdigit()}
+
+
+def _language(text: str, query: Query) -> Sequence[_Finding]:
+    """Another language than the question's, where both are plain and no other was asked for."""
+    if "```" in text or (text.isascii() and _is_brief(text)):
+        return ()
+    ours = language_of(text)
+    if ours == UNKNOWN or (theirs := language_of(query.text)) in (ours, UNKNOWN):
+        return ()
+    asked = set(words_of(f"{query.text} {query.system}"))
+    if len(asked) < GROUNDED_FROM_WORDS or tally(asked)[signals.FOREIGN]:
+        return ()
+    return [_Finding(f"language: {ours} for a question in {theirs}", usable=True)]
+
+
+def _is_brief(text: str) -> bool:
+    # Nearly always it takes so many characters, each word with a gap, to see it, and no more.
+    return len(words_of(text[:200])) < LANGUAGE_FROM_WORDS and len(words_of(text[:2000])) < LANGUAGE_FROM_WORDS

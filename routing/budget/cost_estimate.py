@@ -1,0 +1,29 @@
+"""What a query is expected to cost at a tier, and what would be reserved for it there."""
+
+from routing.fleet import Model
+from routing.heuristics.heuristic_router import expected_completion_tokens
+from routing.outcome import Usage
+from routing.policy.case import Case, Ground
+
+
+def serving(case: Case, tier: str, ground: Ground) -> Model | None:
+    """The deployment that would serve the query at ``tier``: its category's, else the first it fits; None if none."""
+    models = case.room.get(tier)
+    if not models:
+        return None
+    return next((model for model in models if case.category in model.categories), models[0])
+
+
+def usual_usage(case: Case) -> Usage:
+    """The estimated tokens of one call."""
+    return Usage(case.query.prompt_tokens, expected_completion_tokens(case.features, case.query))
+
+
+def expected_usd(case: Case, model: Model) -> float:
+    """What one call of ``model`` for the query is expected to cost, in dollars."""
+    return model.price.cost_usd(usual_usage(case))
+
+
+def reserved_usd(case: Case, model: Model) -> float:
+    """What is reserved for one call of ``model``: the worst case, in dollars."""
+    return model.reserve_usd(prompt_tokens=case.query.prompt_tokens, max_tokens=case.query.max_tokens)

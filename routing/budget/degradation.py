@@ -1,0 +1,164 @@
+"""A budget that is too small for all: the least hard queries go to cheaper tiers first.
+
+What is left of the budget is shared among the queries of the batch that are still open. A chunk whose expected cost
+exceeds its share is brought down to it, a rung at a time: its least hard query first, then the next, and only when
+each went down one rung does the least hard one go down a second. So of two queries that stood at the same tier, the
+harder never ends at the cheaper one. What not even the cheapest tiers can pay for, the claim holds.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from routing.budget.cost_estimate import expected_usd, reserved_usd, serving
+from routing.budget.query_budget import reservation_usd
+from routing.context_window import fitting
+from routing.fleet import Fleet
+from routing.policy.case import Case, Ground
+from routing.policy.decision import Decision
+from routing.query import Query
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A tier at which a query could be answered; dollars."""
+
+    tier: str
+    expected_usd: float
+    reserved_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A query, with its tier first and then the cheaper ones that it fits, each below the one before."""
+
+    hardness: float
+    rungs: tuple[Rung, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Thrift:
+    """The decisions after the budget's word, and what they are expected to cost together, in dollars."""
+
+    decisions: tuple[Decision, ...]
+    expected_usd: float
+
+
+def degrade(candidates: Sequence[Candidate], *, share_usd: float, unspent_usd: float = math.inf) -> list[int]:
+    """For each candidate the place of its rung (0 stays) so that together they are expected to cost ``share_usd``.
+
+    A rung whose reservation is more than ``unspent_usd``, all that is left of the budget, can never be paid and is
+    passed over. Where not even the last rungs fit the share, all are at their last.
+    """
+    places = [_first_payable(candidate, unspent_usd) for candidate in candidates]
+    total = sum(one.rungs[place].expected_usd for one, place in zip(candidates, places, strict=True))
+    order = sorted(range(len(candidates)), key=lambda index: (candidates[index].hardness, index))
+    moving = True
+    while moving and total > share_usd:
+        moving = False
+        for index in order:
+            if total <= share_usd:
+                break
+            rungs, place = candidates[index].rungs, places[index]
+            if place + 1 < len(rungs):
+                total += rungs[place + 1].expected_usd - rungs[place].expected_usd
+                places[index] = place + 1
+                moving = True
+    return places
+
+
+def within_share(
+    queries: Sequence[Query],
+    decisions: Sequence[Decision],
+    *,
+    fleet: Fleet,
+    share_usd: float,
+    unspent_usd: float = math.inf,
+) -> Thrift:
+    """``decisions`` for ``queries``, the least hard lowered until they are expected to cost ``share_usd`` together.
+
+    Pinned queries, and those at a tier beside the ladder, stay where they are. Once one is lowered, all of them count
+    as not explored; else those of which another draw would have had one lowered. Otherwise the log would hold the
+    cheap draws of a budget that is nearly too small without the dear ones.
+    """
+    ground = Ground(fleet)
+    cases = [ground.survey(query) for query in queries]
+    candidates = [_candidate(case, one, ground) for case, one in zip(cases, decisions, strict=True)]
+    places = degrade(candidates, share_usd=share_usd, unspent_usd=unspent_usd)
+    expected = sum(candidate.rungs[place].expected_usd for candidate, place in zip(candidates, places, strict=True))
+    spare_usd = -math.inf if any(places) else share_usd - expected
+    kept = zip(cases, decisions, candidates, places, strict=True)
+    return Thrift(
+        tuple(
+            _lowered(case, _fairly_drawn(case, one, ground, spare_usd, unspent_usd), candidate.rungs[place], ground)
+            for case, one, candidate, place in kept
+        ),
+        expected,
+    )
+
+
+def next_rung_down(query: Query, tier: str, *, fleet: Fleet) -> str | None:
+    """The next tier below ``tier`` that ``query`` fits and that reserves less; None where there is none, or a pin."""
+    ladder = fleet.ladder
+    here = reservation_usd(query, fleet.deployments(tier))
+    if tier not in ladder or here is None or query.pin not in (None, "", "auto"):
+        return None
+    for name in reversed(ladder[: ladder.index(tier)]):
+        there = reservation_usd(query, fitting(query, fleet=fleet, tier=name))
+        if there is not None and there < here:
+            return name
+    return None
+
+
+def _candidate(case: Case, decision: Decision, ground: Ground) -> Candidate:
+    rungs = _rungs(case, decision.tier, ground)
+    return Candidate(decision.score, rungs[:1] if case.pin is not None else rungs)
+
+
+def _rungs(case: Case, tier: str, ground: Ground) -> tuple[Rung, ...]:
+    """``tier`` and what is below it, each cheaper than the one before."""
+    ladder = ground.ladder
+    names = reversed(ladder[: ladder.index(tier) + 1]) if tier in ladder else (tier,)
+    found: list[Rung] = []
+    for name in names:
+        rung = _rung(case, name, ground)
+        if rung is None:
+            if name == tier:  # it fits nowhere: there is nothing to reckon with
+                found.append(Rung(name, 0.0, 0.0))
+            continue
+        if not found or rung.expected_usd < found[-1].expected_usd:
+            found.append(rung)
+    return tuple(found)
+
+
+def _rung(case: Case, tier: str, ground: Ground) -> Rung | None:
+    model = serving(case, tier, ground)
+    return None if model is None else Rung(tier, expected_usd(case, model), reserved_usd(case, model))
+
+
+def _fairly_drawn(case: Case, decision: Decision, ground: Ground, spare_usd: float, unspent_usd: float) -> Decision:
+    """``decision``, which counts as explored only if no other draw would have had it, or another, lowered."""
+    if decision.propensity == 1.0:
+        return decision
+    draws = {rung.tier: rung for tier in ground.ladder if (rung := _rung(case, tier, ground)) is not None}
+    bound_usd = draws[decision.tier].expected_usd + spare_usd
+    fair = all(one.expected_usd <= bound_usd and one.reserved_usd <= unspent_usd for one in draws.values())
+    return decision if fair else decision._replace(propensity=1.0)
+
+
+def _first_payable(candidate: Candidate, unspent_usd: float) -> int:
+    for place, rung in enumerate(candidate.rungs):
+        if rung.reserved_usd <= unspent_usd:
+            return place
+    return len(candidate.rungs) - 1
+
+
+def _lowered(case: Case, decision: Decision, rung: Rung, ground: Ground) -> Decision:
+    if rung.tier == decision.tier:
+        return decision
+    return decision._replace(
+        tier=rung.tier,
+        router="budget",
+        model=ground.preferred(case, rung.tier),
+        reasons=(*decision.reasons, f"the budget: lowered from {decision.tier} to {rung.tier}"),
+    )

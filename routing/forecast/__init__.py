@@ -1,0 +1,1 @@
+"""What a batch is expected to cost and how long it takes."""

@@ -1,0 +1,271 @@
+"""What a batch will cost and how long it will take, from a sample of its queries, before a cent is spent.
+
+A query is expected to be asked at the tier that the router decided, and further up as often as that tier's answers
+are doubted. What is doubted, what a call costs against the estimate of its tokens, and how long it takes, come from
+what was; each is mixed with a prior that what was outweighs as it grows. The intervals hold what is not known:
+the sample, each of these rates, and the length of answers. All in US dollars and seconds.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from routing.budget.cost_estimate import expected_usd, serving, usual_usage
+from routing.fleet import Fleet
+from routing.forecast.forecast_types import START_S, Forecast, Load, Past, TierForecast, interval
+from routing.forecast.throughput import pace
+from routing.policy.case import Case, Ground
+from routing.policy.decision import Decision
+from routing.query import Query
+
+PRIOR_DOUBTED: Final = (2.0, 20.0)
+"""Two of twenty answers of a tier are doubted, until there are others."""
+
+PRIOR_SPREAD: Final = 2.0
+"""Standard deviation of a true cost over its estimate, in logarithms, as long as nobody compared them."""
+
+BATCH_SPREAD: Final = 0.2
+"""The same from one batch to the next, until several tell."""
+
+QUERY_SPREAD: Final = 1.0
+"""Standard deviation of one query's cost over what is expected of it, relative to that. Measured on the recorded
+answers of two models to 784 questions of GSM8K (Cobbe et al. 2021), the lengths against those estimated here: 0.99."""
+
+PRIOR_WAIT_S: Final = 0.5
+PRIOR_TOKENS_PER_S: Final = 80.0
+"""A call's latency, as long as nobody measured it: that wait, and the completion at this pace."""
+
+PRIOR_LATENCY_SPREAD: Final = 0.6
+MEASURED_LATENCY_SPREAD: Final = 0.15
+"""Relative standard deviations of a tier's mean latency."""
+
+ROUTED_PER_S: Final = 2000.0
+"""Queries that one process routes in a second, about; it is not what takes time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rung:
+    tier: str
+    usd: float
+    tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The tiers at which a query may be asked, in turn, and its estimate at the top one."""
+
+    rungs: tuple[_Rung, ...]
+    top_usd: float
+
+
+def forecast(
+    queries: Sequence[Query],
+    decisions: Sequence[Decision],
+    *,
+    total: int,
+    fleet: Fleet,
+    past: Past,
+    load: Load,
+) -> Forecast:
+    """The prediction for ``total`` queries of which ``queries``, with their ``decisions``, are a fair sample."""
+    ground = Ground(fleet)
+    ways = [_way(ground.survey(query), one, ground) for query, one in zip(queries, decisions, strict=True)]
+    doubted = {tier: _doubted(past.verdicts.get(tier, (0, 0))) for tier in fleet.tiers}
+    factors = {tier: _factor(past.cost_ratios.get(tier, ())) for tier in fleet.tiers}
+    mixes = _mixes(ways, doubted, total=total, fleet=fleet)
+    costs = [_cost_usd(way, doubted, factors) for way in ways]
+    cost = total * sum(costs) / len(costs)
+    tiers = tuple(_tier(name, mixes[name], factors, doubted, mixes, fleet, past, load) for name in fleet.tiers)
+    slowest = max(tiers, key=lambda tier: tier.takes_s)
+    routed_s = (total + load.open.get("route", 0)) / ROUTED_PER_S
+    estimated_s = START_S + max(slowest.takes_s, routed_s)
+    slower, time_spread = _factor(past.time_ratios)
+    of_latency = MEASURED_LATENCY_SPREAD if past.latencies.get(slowest.tier) else PRIOR_LATENCY_SPREAD
+    return Forecast(
+        total=total,
+        sampled=len(ways),
+        tiers=tuple(tier for tier in tiers if tier.calls > 0),
+        escalated=total * sum(_escalates(way, doubted) for way in ways) / len(ways),
+        cost_usd=interval(cost, _cost_spread(ways, costs, doubted, factors, total=total)),
+        baseline_usd=total * sum(way.top_usd * factors[way.rungs[0].tier][0] for way in ways) / len(ways),
+        finish_s=interval(estimated_s * slower, math.hypot(of_latency, time_spread if past.time_ratios else 0.0)),
+        estimated_s=estimated_s,
+        bound_by=slowest.bound_by if slowest.takes_s >= routed_s else "routing",
+        basis=_basis(past, load),
+    )
+
+
+@dataclass(slots=True)
+class _Mix:
+    """What comes to a tier, of the whole batch."""
+
+    routed: float = 0.0
+    calls: float = 0.0
+    answers: float = 0.0
+    estimated_usd: float = 0.0
+    tokens: float = 0.0
+    completion_tokens: float = 0.0
+
+
+def _mixes(
+    ways: Sequence[_Way], doubted: Mapping[str, tuple[float, float]], *, total: int, fleet: Fleet
+) -> dict[str, _Mix]:
+    mixes = {tier: _Mix() for tier in fleet.tiers}
+    weight = total / len(ways)
+    for way in ways:
+        mixes[way.rungs[0].tier].routed += weight
+        for rung, asked, last in _asked(way, doubted):
+            mix = mixes[rung.tier]
+            mix.calls += weight * asked
+            mix.answers += weight * asked * (1.0 if last else 1.0 - doubted[rung.tier][0])
+            mix.estimated_usd += weight * asked * rung.usd
+            mix.tokens += weight * asked * rung.tokens
+            mix.completion_tokens += weight * asked * rung.completion_tokens
+    return mixes
+
+
+def _asked(way: _Way, doubted: Mapping[str, tuple[float, float]]) -> Iterator[tuple[_Rung, float, bool]]:
+    """Each rung, the probability that the query is asked there, and whether nothing is above."""
+    probability = 1.0
+    for place, rung in enumerate(way.rungs):
+        yield rung, probability, place == len(way.rungs) - 1
+        probability *= doubted[rung.tier][0]
+
+
+def _way(case: Case, decision: Decision, ground: Ground) -> _Way:
+    fleet, tiers = ground.fleet, [decision.tier]
+    while case.pin is None and (above := fleet.tiers[tiers[-1]].escalates_to) is not None and above not in tiers:
+        tiers.append(above)
+    usage = usual_usage(case)
+    tokens = usage.prompt_tokens + usage.completion_tokens
+    rungs = [
+        _Rung(tier, expected_usd(case, model), tokens, usage.completion_tokens)
+        for tier in tiers
+        if (model := serving(case, tier, ground)) is not None
+    ]
+    top_usd = expected_usd(case, ground.deployments[fleet.top][0])
+    return _Way(tuple(rungs) or (_Rung(decision.tier, 0.0, tokens, usage.completion_tokens),), top_usd)
+
+
+def _doubted(verdicts: tuple[int, int]) -> tuple[float, float]:
+    """Mean and standard deviation of the share that is doubted, by the Beta distribution."""
+    judged, passed = verdicts
+    doubts, weight = PRIOR_DOUBTED[0] + passed, PRIOR_DOUBTED[1] + judged
+    mean = doubts / weight
+    return mean, math.sqrt(mean * (1.0 - mean) / (weight + 1.0))
+
+
+def _factor(ratios: Sequence[float]) -> tuple[float, float]:
+    """By what the estimate is to be multiplied, and the relative standard deviation of the next batch about that.
+
+    A normal distribution of the logarithms with a normal prior (Gelman et al., Bayesian Data Analysis, 2.5): as if
+    a fraction of a batch had come out as estimated, and two had varied by `BATCH_SPREAD`.
+    """
+    known = [math.log(ratio) for ratio in ratios if ratio > 0]
+    weight = len(known) + BATCH_SPREAD**2 / (PRIOR_SPREAD**2 - BATCH_SPREAD**2)
+    mean = sum(known) / weight
+    variance = (2 * BATCH_SPREAD**2 + sum((one - mean) ** 2 for one in known)) / (2 + len(known))
+    return math.exp(mean), math.sqrt(variance * (1.0 + 1.0 / weight))
+
+
+def _cost_usd(
+    way: _Way, doubted: Mapping[str, tuple[float, float]], factors: Mapping[str, tuple[float, float]]
+) -> float:
+    return sum(asked * rung.usd * factors[rung.tier][0] for rung, asked, _ in _asked(way, doubted))
+
+
+def _escalates(way: _Way, doubted: Mapping[str, tuple[float, float]]) -> float:
+    return doubted[way.rungs[0].tier][0] if len(way.rungs) > 1 else 0.0
+
+
+def _variance_usd2(
+    way: _Way, doubted: Mapping[str, tuple[float, float]], factors: Mapping[str, tuple[float, float]]
+) -> float:
+    """Of one query's cost, in square dollars: by the length of its answers, and by whether it is asked further up."""
+    mean = second = below = 0.0
+    for rung, asked, _ in _asked(way, doubted):
+        usd = rung.usd * factors[rung.tier][0]
+        mean += asked * usd
+        # Whoever is asked here was asked at every rung below.
+        second += asked * usd * (usd * (1.0 + QUERY_SPREAD**2) + 2.0 * below)
+        below += usd
+    return second - mean * mean
+
+
+def _cost_spread(
+    ways: Sequence[_Way],
+    costs: Sequence[float],
+    doubted: Mapping[str, tuple[float, float]],
+    factors: Mapping[str, tuple[float, float]],
+    *,
+    total: int,
+) -> float:
+    """The relative standard deviation of the cost: of the sample, of each query, of the doubts, of the lengths."""
+    count, mean = len(costs), sum(costs) / len(costs)
+    if mean <= 0:
+        return 0.0
+    variance = sum((cost - mean) ** 2 for cost in costs) / max(1, count - 1)
+    of_sample = math.sqrt(variance / count * max(0.0, 1.0 - count / total)) / mean
+    # Of few queries each counts; in a large batch they make up for each other.
+    of_each = math.sqrt(sum(_variance_usd2(way, doubted, factors) for way in ways) / count / total) / mean
+    of_doubts = 0.0
+    for tier, (share, deviation) in doubted.items():
+        more = {**doubted, tier: (min(1.0, share + deviation), 0.0)}
+        change = sum(_cost_usd(way, more, factors) for way in ways) / count - mean
+        of_doubts = math.hypot(of_doubts, change / mean)
+    # Lengths are misjudged alike at all tiers, so their errors add up.
+    of_lengths = sum(
+        asked * rung.usd * factors[rung.tier][0] * factors[rung.tier][1]
+        for way in ways
+        for rung, asked, _ in _asked(way, doubted)
+    ) / (count * mean)
+    return math.hypot(of_sample, of_each, of_doubts, of_lengths)
+
+
+def _tier(
+    name: str,
+    mix: _Mix,
+    factors: Mapping[str, tuple[float, float]],
+    doubted: Mapping[str, tuple[float, float]],
+    mixes: Mapping[str, _Mix],
+    fleet: Fleet,
+    past: Past,
+    load: Load,
+) -> TierForecast:
+    tokens = mix.tokens / mix.calls if mix.calls else 0.0
+    measured = past.latencies.get(name)
+    writes_s = mix.completion_tokens / mix.calls / PRIOR_TOKENS_PER_S if mix.calls else 0.0
+    latency_s = measured[1] if measured and measured[0] else PRIOR_WAIT_S + writes_s
+    coming = sum(each.routed for each in mixes.values()) or 1.0
+    backlog = load.open.get(name, 0) + load.open.get("route", 0) * mix.routed / coming
+    per_s, bound_by = pace(fleet, name, latency_s=latency_s, tokens=tokens, slots=load.slots.get(name, 0))
+    return TierForecast(
+        tier=name,
+        routed=mix.routed,
+        calls=mix.calls,
+        answers=mix.answers,
+        cost_usd=mix.estimated_usd * factors[name][0],
+        estimated_call_usd=mix.estimated_usd / mix.calls if mix.calls else None,
+        doubted_share=doubted[name][0],
+        latency_s=latency_s,
+        backlog=backlog,
+        takes_s=(mix.calls + backlog) / per_s + latency_s if mix.calls else 0.0,
+        bound_by=bound_by,
+    )
+
+
+def _basis(past: Past, load: Load) -> tuple[str, ...]:
+    judged = sum(judged for judged, _ in past.verdicts.values())
+    calls = sum(calls for calls, _ in past.latencies.values())
+    plans = max((len(ratios) for ratios in past.cost_ratios.values()), default=0)
+    waiting = sum(load.open.values())
+    return (
+        f"doubts: {judged:,} earlier answers"
+        if judged
+        else f"doubts: assumed, {100 * PRIOR_DOUBTED[0] / PRIOR_DOUBTED[1]:.0f} % of a tier's answers",
+        f"lengths: estimated, and set right by {plans} earlier plans" if plans else "lengths: estimated from the words",
+        f"latencies: {calls:,} earlier calls" if calls else "latencies: assumed",
+        f"queue: {waiting:,} queries before it" if waiting else "queue: nothing before it",
+    )

@@ -1,0 +1,1 @@
+"""The heuristic router and what it reads in a text."""

@@ -1,0 +1,1 @@
+"""The routing decision, escalation and failover."""

@@ -1,0 +1,163 @@
+"""The ladder: what becomes of a query whose answer was rejected."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from routing.budget.query_budget import reservation_usd
+from routing.context_window import fitting
+from routing.fleet import Fleet, Model
+from routing.outcome import FailureKind
+from routing.query import Query
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """What one tier gave for the query."""
+
+    tier: str
+    confidence: float | None
+    call_id: int | None
+    """The stored answer, rejected but there; None where no answer came."""
+    reasons: tuple[str, ...]
+    """Codes: the judge's, or a `FailureKind`'s value; a detail may follow after a colon."""
+    valid: bool
+    """The validators passed; only the confidence was low."""
+
+
+@dataclass(frozen=True, slots=True)
+class Escalate:
+    """Send it to ``tier``."""
+
+    tier: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """The stored answer of ``call_id``, from ``tier``, is the best that is to be had."""
+
+    call_id: int
+    tier: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Nobody can answer it."""
+
+    reasons: tuple[str, ...]
+
+
+Step = Escalate | Accept | GiveUp
+
+STAY: Final = frozenset({FailureKind.MALFORMED, FailureKind.AUTH, FailureKind.SAFETY})
+"""Failures that a larger tier would only repeat at a higher price, or that are ours to mend."""
+
+UNTOLD_CONFIDENCE: Final = 0.5
+"""What an answer counts for whose confidence nobody told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Purse:
+    """What may still be spent, in dollars, against a call's reservation."""
+
+    line_usd: float = math.inf
+    """Of the query's own ``max_cost_usd``: a tier that reserves more is never asked."""
+    batch_usd: float = math.inf
+    """Of its batch's budget: a tier that reserves more is not asked where there is an answer to accept."""
+
+
+def next_step(history: Sequence[Attempted], *, query: Query, fleet: Fleet, purse: Purse = Purse()) -> Step:
+    """What becomes of ``query`` after the attempts in ``history``, the latest last.
+
+    Up to the next tier by ``escalates_to`` that the query fits and that had no attempt; where
+    there is none, the best valid answer; else the end. Each tier is asked at most once, so there
+    are never more steps than tiers. A pinned query stays where its user put it, and a failure of
+    the kinds in ``STAY`` leads up only to a provider whose ``failover_on`` asks for that.
+    """
+    if not history:
+        return GiveUp(("nothing was tried",))
+    last = history[-1]
+    best = _best(history, fleet)
+    above, stops = _above(history, query, fleet, purse if best is not None else replace(purse, batch_usd=math.inf))
+    if above is not None:
+        return Escalate(above, (*_why(last), *stops, f"up to {above}"))
+    if best is None or best.call_id is None:
+        return GiveUp((*_why(last), *stops, "no valid answer"))
+    told = "untold" if best.confidence is None else f"{best.confidence:.2f}"
+    return Accept(best.call_id, best.tier, (*_why(last), *stops, f"the best answer: {best.tier}, confidence {told}"))
+
+
+def _above(
+    history: Sequence[Attempted], query: Query, fleet: Fleet, purse: Purse
+) -> tuple[str | None, tuple[str, ...]]:
+    """The tier to go to, or None; and why not elsewhere."""
+    last = history[-1]
+    if query.pin not in (None, "", "auto"):
+        return None, (f"pinned to {query.pin}",)
+    tried = {attempt.tier for attempt in history}
+    staying = _staying(last)
+    stops: list[str] = []
+    for tier in _rungs_above(last.tier, fleet):
+        if tier in tried:
+            stops.append(f"{tier} was tried")
+        elif not (models := fitting(query, fleet=fleet, tier=tier)):
+            stops.append(f"no room in {tier}")
+        elif (short := _short(query, models, tier, purse)) is not None:
+            stops.append(short)
+        elif staying and not _takes_over(tier, staying, fleet):
+            stops.append(f"{tier} would do no better after {', '.join(sorted(staying))}")
+        else:
+            return tier, tuple(stops)
+    return None, (*stops, "no tier is above")
+
+
+def _short(query: Query, models: Sequence[Model], tier: str, purse: Purse) -> str | None:
+    """Why ``tier`` cannot be paid for, if so."""
+    price = reservation_usd(query, models)
+    if price is None or price <= min(purse.line_usd, purse.batch_usd):
+        return None
+    if price > purse.line_usd:
+        return f"max_cost_usd leaves ${max(purse.line_usd, 0.0):.6f}, {tier} reserves ${price:.6f}"
+    return f"the budget has ${max(purse.batch_usd, 0.0):.6f} left, {tier} reserves ${price:.6f}"
+
+
+def _rungs_above(tier: str, fleet: Fleet) -> Iterator[str]:
+    seen = {tier}
+    here = fleet.tiers.get(tier)
+    rung = fleet.top if here is None else here.escalates_to
+    while rung is not None and rung not in seen:
+        yield rung
+        seen.add(rung)
+        rung = fleet.tiers[rung].escalates_to
+
+
+def _staying(attempt: Attempted) -> frozenset[FailureKind]:
+    """The kinds of failure that keep the query from climbing; none where an answer came."""
+    if attempt.call_id is not None:
+        return frozenset()
+    codes = {reason.partition(":")[0].strip() for reason in attempt.reasons}
+    return frozenset(kind for kind in STAY if kind.value in codes)
+
+
+def _takes_over(tier: str, kinds: frozenset[FailureKind], fleet: Fleet) -> bool:
+    return any(kinds <= fleet.providers[model.provider].failover_on for model in fleet.deployments(tier))
+
+
+def _best(history: Sequence[Attempted], fleet: Fleet) -> Attempted | None:
+    """The valid answer of the highest confidence; among equals the larger tier's, then the latest."""
+    order = {tier: rung for rung, tier in enumerate(fleet.tiers)}
+
+    def rank(place: int) -> tuple[float, int, int]:
+        attempt = history[place]
+        confidence = UNTOLD_CONFIDENCE if attempt.confidence is None else attempt.confidence
+        return confidence, order.get(attempt.tier, -1), place
+
+    usable = [place for place, attempt in enumerate(history) if attempt.valid and attempt.call_id is not None]
+    return history[max(usable, key=rank)] if usable else None
+
+
+def _why(attempt: Attempted) -> tuple[str, ...]:
+    return tuple(f"{attempt.tier}: {reason}" for reason in attempt.reasons[:3])

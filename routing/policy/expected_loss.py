@@ -1,0 +1,52 @@
+"""Expected loss: what a tier costs, and what its failures do.
+
+For each tier of the ladder that the query fits::
+
+    loss(tier) = price(tier) + λ · P(failure at tier)
+
+``price`` is the query's expected cost at the tier over its expected cost at the top tier, whose
+price so is 1 (prompt tokens and expected completion tokens at the tariff of the deployment that
+would serve it). λ is ``fleet.router.quality_weight``: a lost answer weighs λ times the money that
+asking the top tier costs. With λ = 3 the top is worth its whole price where it is 1/3 more likely
+to answer well than a tier that costs nothing. Where nothing costs money (local models), each rung
+counts as one equal step of effort, and the top again as 1.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from routing.fleet import Price
+from routing.heuristics.heuristic_router import expected_completion_tokens
+from routing.policy.case import Case, Ground
+from routing.policy.success_probability import Belief
+
+TIE: Final = 1e-9
+"""Losses that differ by no more are a tie."""
+
+
+def losses(case: Case, belief: Belief, ground: Ground) -> dict[str, float]:
+    """Expected loss of each tier of the ladder that the query fits, from the cheapest up; may be empty."""
+    weight, rungs = ground.policy.quality_weight, len(ground.ladder)
+    prompt = case.features.tokens
+    completion = expected_completion_tokens(case.features, case.query)
+    top = _cost(ground.top_price, prompt, completion)
+    found: dict[str, float] = {}
+    for rung, tier, tariff in ground.tariffs(case):
+        price = _cost(tariff, prompt, completion) / top if top > 0 else (rung + 1) / rungs
+        found[tier] = price + weight * (1.0 - belief[rung])
+    return found
+
+
+def least(losses: Mapping[str, float]) -> str:
+    """The tier of the least loss; the dearest where several tie."""
+    bound = min(losses.values()) + TIE
+    dearest = ""
+    for tier, loss in losses.items():
+        if loss <= bound:
+            dearest = tier
+    return dearest
+
+
+def _cost(price: Price, prompt: int, completion: int) -> float:
+    """In millionths of a dollar. Not `Price.cost_usd`: its rounding would blur the smallest queries."""
+    return (price.input_usd_per_mtok * prompt + price.output_usd_per_mtok * completion) * price.multiplier

@@ -1,0 +1,54 @@
+"""The record of one received call, from its arrival to its end."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from simulator.simulator_config import Price
+
+OK: Final = "ok"
+"""The outcome of a call that was answered as it should be; else it is the fault's name."""
+
+_NANO_PER_USD: Final = 1e9
+
+
+@dataclass(slots=True)
+class Call:
+    """What the log and the counts say of one call. Never the prompt. Made by position: by name costs twice as much."""
+
+    seq: int
+    time: float
+    """When it arrived, in Unix seconds."""
+    protocol: str
+    site: str
+    model: str
+    text_sha: str
+    """The first 16 hex digits of the SHA-256 of the stripped user text."""
+    call_id: str | None
+    """The header ``x-pointsman-call``: the caller's own number for this call."""
+    in_flight: int
+    """Calls in flight when it arrived, itself included."""
+    outcome: str = OK
+    billed: bool = False
+    status: int | None = None
+    """None where no status line was sent."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    cost_nano_usd: int = 0
+    priced: bool = True
+    """Whether the price table knows the model."""
+    delivered: bool = False
+
+    @property
+    def cost_usd(self) -> float:
+        """Its price in US dollars."""
+        return self.cost_nano_usd / _NANO_PER_USD
+
+
+def cost_nano_usd(price: Price, *, prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> int:
+    """The price in billionths of a dollar: whole numbers, so that a sum of millions of them is exact."""
+    cached_price = price[2] if len(price) == 3 else price[0]
+    return round(
+        1000
+        * ((prompt_tokens - cached_tokens) * price[0] + cached_tokens * cached_price + completion_tokens * price[1])
+    )

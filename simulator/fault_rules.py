@@ -1,0 +1,213 @@
+"""What can go wrong with a call, and which rule makes it go wrong.
+
+Rules are tried in order; the first that fires decides, except that every `latency` rule that
+fires adds its delay. Whether a rule with a rate below 1 fires depends on the seed, the rule, the
+model, the text, and how often this model was asked this text, not on the order of arrival.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import ClassVar, Final
+
+from simulator.protocols.protocol import Protocol
+from simulator.seeded_random import draws
+
+
+class FaultKind(StrEnum):
+    """The ways for a call to go wrong."""
+
+    BAD_REQUEST = "400"
+    AUTH = "401"
+    NOT_FOUND = "404"
+    RATE_LIMITED = "429"
+    SERVER_ERROR = "500"
+    UNAVAILABLE = "503"
+    OVERLOADED = "529"
+    SAFETY = "safety"
+    """The provider refuses the content, in the protocol's own form; free, with a usage of zero."""
+    EMPTY = "empty"
+    """200 with an empty answer; the prompt is billed."""
+    REFUSAL = "refusal"
+    """200 with a text that refuses, as a model does."""
+    LENGTH = "length"
+    """200 with the first half of the answer and a finish reason of `length`."""
+    WRONG_ANSWER_SHAPE = "wrong_answer_shape"
+    """200 with an answer that is not the JSON that was asked for."""
+    TRUNCATED_JSON = "truncated_json"
+    """200, complete by its Content-Length, but the JSON body stops in the middle."""
+    WRONG_SCHEMA = "wrong_schema"
+    """200 with JSON of a shape that is not the protocol's; only the usage is where it belongs."""
+    HANG = "hang"
+    """No byte until ``hold_s`` has passed (then the answer comes), or for ever."""
+    SLOW_BODY = "slow_body"
+    """The headers at once, then ``bytes_per_s``."""
+    RESET = "reset"
+    """A TCP reset after the request was read."""
+    RESET_HALF = "reset_half"
+    """A TCP reset after half of the reply's body."""
+    HUGE_BODY = "huge_body"
+    """200 whose chunked JSON body has ``bytes`` bytes, made while it is sent."""
+    GZIP_BOMB = "gzip_bomb"
+    """200 whose gzip body becomes ``bytes`` bytes when unpacked."""
+    DEAD = "dead"
+    """The connection is closed as if at accept: nothing was received, so nothing is logged."""
+    LATENCY = "latency"
+    """``extra_ms`` more, and otherwise as usual."""
+
+
+class RetryAfter(StrEnum):
+    """In which form a 429 or 503 says when to come back."""
+
+    SECONDS = "seconds"
+    DATE = "date"
+    MS = "ms"
+    NONE = "none"
+
+
+UNBILLED: Final = frozenset(
+    {
+        FaultKind.BAD_REQUEST,
+        FaultKind.AUTH,
+        FaultKind.NOT_FOUND,
+        FaultKind.RATE_LIMITED,
+        FaultKind.SERVER_ERROR,
+        FaultKind.UNAVAILABLE,
+        FaultKind.OVERLOADED,
+        FaultKind.SAFETY,
+        FaultKind.DEAD,
+    }
+)
+"""Faults for which the provider does not charge, unless a rule says otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One rule. ``model`` and ``site`` are shell patterns (``gpt-5*``)."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    kind: FaultKind
+    rate: float = 1.0
+    """The share of the matching calls that it hits, 0 to 1."""
+    model: str = "*"
+    protocol: Protocol | None = None
+    site: str = "*"
+    """What stands before the protocol in the path: ``/eu/openai/v1/…`` is at the site ``eu``."""
+    first: int | None = None
+    """Only the first so many times that a model is asked the same text."""
+    calls: int | None = None
+    """At most so many calls in all. The one limit that depends on the order of arrival."""
+    for_s: float | None = None
+    """Only so many seconds from when the rule is set."""
+    billed: bool | None = None
+    """Whether the provider charges; None: as is usual for the kind (`UNBILLED`)."""
+    retry_after: RetryAfter | None = None
+    """None: in seconds for a 429, not at all for others."""
+    retry_after_s: float = 1.0
+    bytes: int = 500_000_000
+    bytes_per_s: int = 1000
+    hold_s: float | None = None
+    extra_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate <= 1:
+            raise ValueError("rate must be from 0 to 1")
+        if self.bytes < 1 or self.bytes_per_s < 1:
+            raise ValueError("bytes and bytes_per_s must be positive")
+
+    @property
+    def is_billed(self) -> bool:
+        """Whether a call that it hits costs money."""
+        return self.kind not in UNBILLED if self.billed is None else self.billed
+
+
+@dataclass(slots=True)
+class Target:
+    """The call that rules are tried on."""
+
+    model: str
+    protocol: Protocol
+    site: str
+    digest: bytes
+    """SHA-256 of the text."""
+
+
+@dataclass(slots=True)
+class _Rule:
+    fault: Fault
+    left: int | None
+    until: float | None
+
+    def is_on(self, now: float) -> bool:
+        return (self.left is None or self.left > 0) and (self.until is None or now < self.until)
+
+
+class FaultTable:
+    """The rules in force, with what they must remember. Costs nothing while there are none."""
+
+    def __init__(self, rules: Sequence[Fault], *, seed: bytes, now: float) -> None:
+        """``now`` is the monotonic clock, in seconds, here as in `strike`."""
+        self._rules = [_Rule(rule, rule.calls, None if rule.for_s is None else now + rule.for_s) for rule in rules]
+        self._seed = seed
+        self._seen: dict[bytes, int] = {}
+        self._counts = any(rule.rate < 1 or rule.first is not None for rule in rules)
+        self.kills_connections = any(_kills_all(rule) for rule in rules)
+        """Whether some rule makes the whole process look dead, whatever is asked."""
+
+    def __bool__(self) -> bool:
+        return bool(self._rules)
+
+    def is_dead(self, now: float) -> bool:
+        """Whether the process must look dead at ``now``."""
+        return self.kills_connections and any(_kills_all(each.fault) and each.is_on(now) for each in self._rules)
+
+    def strike(self, target: Target, *, now: float) -> tuple[Fault | None, float]:
+        """The fault that hits this call, if any, and the milliseconds that `latency` rules add."""
+        nth = self._nth(target)
+        extra_ms = 0.0
+        for rule in self._rules:
+            fault = rule.fault
+            if not rule.is_on(now) or not _matches(fault, target) or not self._fires(fault, target, nth):
+                continue
+            if rule.left is not None:
+                rule.left -= 1
+            if fault.kind != FaultKind.LATENCY:
+                return fault, extra_ms
+            extra_ms += fault.extra_ms
+        return None, extra_ms
+
+    def _nth(self, target: Target) -> int:
+        """How often this model was asked this text before, counted only where a rule needs it."""
+        if not self._counts:
+            return 0
+        key = draws(b"", target.model.encode("utf-8", "surrogatepass"), target.digest).digest[:12]
+        nth = self._seen.get(key, 0)
+        self._seen[key] = nth + 1
+        return nth
+
+    def _fires(self, rule: Fault, target: Target, nth: int) -> bool:
+        if rule.first is not None and nth >= rule.first:
+            return False
+        if rule.rate >= 1:
+            return True
+        chance = draws(
+            self._seed,
+            f"{rule.kind}|{rule.model}|{rule.site}|{nth}".encode(),
+            target.model.encode("utf-8", "surrogatepass"),
+            target.digest,
+        )
+        return chance[0] < rule.rate
+
+
+def _kills_all(rule: Fault) -> bool:
+    return rule.kind == FaultKind.DEAD and rule == Fault(kind=FaultKind.DEAD, for_s=rule.for_s)
+
+
+def _matches(rule: Fault, target: Target) -> bool:
+    return (
+        (rule.protocol is None or rule.protocol == target.protocol)
+        and (rule.model == "*" or fnmatchcase(target.model, rule.model))
+        and (rule.site == "*" or fnmatchcase(target.site, rule.site))
+    )

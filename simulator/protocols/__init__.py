@@ -1,0 +1,1 @@
+"""The provider protocols that the simulator speaks."""

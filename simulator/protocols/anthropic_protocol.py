@@ -1,0 +1,125 @@
+"""Anthropic Messages: https://docs.anthropic.com/en/api/messages. It gives no log-probabilities."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from simulator.chat_types import Ask, BadRequest, Finish, Reply, Tool
+from simulator.protocols.protocol import (
+    FINGERPRINT,
+    Dialect,
+    Protocol,
+    Trouble,
+    list_at,
+    mapping_at,
+    texts_of,
+    whole_at,
+)
+
+_STOP: Final = {
+    Finish.STOP: "end_turn",
+    Finish.LENGTH: "max_tokens",
+    Finish.TOOL: "tool_use",
+    Finish.SAFETY: "refusal",
+}
+_TYPES: Final = {
+    Trouble.BAD_REQUEST: "invalid_request_error",
+    Trouble.AUTH: "authentication_error",
+    Trouble.NOT_FOUND: "not_found_error",
+    Trouble.TOO_LARGE: "request_too_large",
+    Trouble.RATE_LIMITED: "rate_limit_error",
+    Trouble.SERVER_ERROR: "api_error",
+    Trouble.UNAVAILABLE: "api_error",
+    Trouble.OVERLOADED: "overloaded_error",
+    Trouble.SAFETY: "invalid_request_error",
+}
+
+
+def read(body: Mapping[str, Any], _path_model: str) -> Ask:
+    """The ask of a Messages body. Raises BadRequest."""
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise BadRequest("model: Field required")
+    max_tokens = whole_at(body, "max_tokens")
+    if max_tokens is None:
+        raise BadRequest("max_tokens: Field required")
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise BadRequest("messages: Field required")
+    if body.get("stream"):
+        raise BadRequest("streaming is not simulated")
+    ruled = texts_of(body.get("system"), where="system")
+    said: list[str] = []
+    chars = sum(map(len, ruled))
+    content: Any = None
+    for message in messages:
+        if not isinstance(message, dict) or message.get("role") not in ("user", "assistant"):
+            raise BadRequest("messages: a role must be user or assistant")
+        content = message.get("content")
+        texts = [content] if isinstance(content, str) else texts_of(content, where="content")
+        chars += sum(map(len, texts))
+        if message["role"] == "user":
+            said += texts
+    ask = Ask(model, "\n".join(said).strip(), "\n".join(ruled), chars, max_tokens)
+    if len(body) > 3:
+        _read_extras(ask, body, last=content)
+    return ask
+
+
+def _read_extras(ask: Ask, body: Mapping[str, Any], *, last: Any) -> None:
+    shape = mapping_at(mapping_at(body, "output_config"), "format") or mapping_at(body, "output_format")
+    if shape.get("type") == "json_schema":
+        ask.wants_json, ask.schema = True, mapping_at(shape, "schema") or None
+    if tools := list_at(body, "tools"):
+        ask.tools = tuple(
+            Tool(str(tool.get("name")), mapping_at(tool, "input_schema")) for tool in tools if isinstance(tool, dict)
+        )
+        choice = mapping_at(body, "tool_choice")
+        kind = choice.get("type")
+        ask.tool_choice = str(choice.get("name")) if kind == "tool" else str(kind or "auto")
+        ask.after_tool = isinstance(last, list) and any(
+            isinstance(part, dict) and part.get("type") == "tool_result" for part in last
+        )
+
+
+def write(ask: Ask, reply: Reply) -> dict[str, Any]:
+    """The ``message`` object. Cached tokens are not among its ``input_tokens``."""
+    content: list[dict[str, Any]] = [{"type": "text", "text": reply.text}] if reply.text else []
+    if reply.tool_call is not None:
+        content.append(
+            {
+                "type": "tool_use",
+                "id": f"toolu_{reply.name}",
+                "name": reply.tool_call.name,
+                "input": reply.tool_call.arguments,
+            }
+        )
+    return {
+        "id": f"msg_{reply.name}",
+        "type": "message",
+        "role": "assistant",
+        "model": ask.model,
+        "simulated": True,
+        "system_fingerprint": FINGERPRINT,
+        "content": content,
+        "stop_reason": _STOP[reply.finish],
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": reply.prompt_tokens - reply.cached_tokens,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": reply.cached_tokens,
+            "output_tokens": reply.completion_tokens,
+        },
+    }
+
+
+def error(trouble: Trouble, message: str) -> dict[str, Any]:
+    """The ``error`` object."""
+    return {"type": "error", "error": {"type": _TYPES[trouble], "message": f"[simulated] {message}"}}
+
+
+def refuse(ask: Ask) -> tuple[int, dict[str, Any]]:
+    """A 200 with the stop reason ``refusal`` and no content."""
+    return 200, write(ask, Reply("", finish=Finish.SAFETY, name="refused"))
+
+
+DIALECT: Final = Dialect(Protocol.ANTHROPIC, read, write, error, refuse, b"request-id")

@@ -1,0 +1,156 @@
+"""OpenAI chat completions: https://platform.openai.com/docs/api-reference/chat."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from simulator.chat_types import Ask, BadRequest, Finish, Reply, Tool, spread_logprobs
+from simulator.protocols.protocol import (
+    FINGERPRINT,
+    STATUS,
+    Dialect,
+    Protocol,
+    Trouble,
+    list_at,
+    mapping_at,
+    texts_of,
+    whole_at,
+)
+
+_FINISH: Final = {
+    Finish.STOP: "stop",
+    Finish.LENGTH: "length",
+    Finish.TOOL: "tool_calls",
+    Finish.SAFETY: "content_filter",
+}
+_TYPES: Final = {
+    Trouble.BAD_REQUEST: ("invalid_request_error", None),
+    Trouble.AUTH: ("invalid_request_error", "invalid_api_key"),
+    Trouble.NOT_FOUND: ("invalid_request_error", "model_not_found"),
+    Trouble.TOO_LARGE: ("invalid_request_error", "request_too_large"),
+    Trouble.RATE_LIMITED: ("requests", "rate_limit_exceeded"),
+    Trouble.SERVER_ERROR: ("server_error", None),
+    Trouble.UNAVAILABLE: ("server_error", "service_unavailable"),
+    Trouble.OVERLOADED: ("server_error", "overloaded"),
+    Trouble.SAFETY: ("invalid_request_error", "content_filter"),
+}
+_NO_OTHERS: Final[tuple[()]] = ()
+
+
+def read(body: Mapping[str, Any], _path_model: str) -> Ask:
+    """The ask of a chat-completions body. Raises BadRequest."""
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise BadRequest("you must provide a model parameter")
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise BadRequest("messages must be a non-empty list")
+    if body.get("stream"):
+        raise BadRequest("streaming is not simulated")
+    if (body.get("n") or 1) != 1:
+        raise BadRequest("n must be 1 here")
+    said: list[str] = []
+    ruled: list[str] = []
+    chars = 0
+    role = None
+    for message in messages:
+        if not isinstance(message, dict):
+            raise BadRequest("messages must hold objects")
+        role = message.get("role")
+        content = message.get("content")
+        texts = [content] if isinstance(content, str) else texts_of(content, where="content")
+        chars += sum(map(len, texts))
+        if role == "user":
+            said += texts
+        elif role in ("system", "developer"):
+            ruled += texts
+    ask = Ask(
+        model,
+        "\n".join(said).strip(),
+        "\n".join(ruled),
+        chars,
+        whole_at(body, "max_completion_tokens", "max_tokens"),
+        bool(body.get("logprobs")),
+    )
+    if len(body) > 2:
+        _read_extras(ask, body, last_role=role)
+    return ask
+
+
+def _read_extras(ask: Ask, body: Mapping[str, Any], *, last_role: Any) -> None:
+    if shape := mapping_at(body, "response_format"):
+        ask.wants_json = shape.get("type") in ("json_object", "json_schema")
+        ask.schema = mapping_at(mapping_at(shape, "json_schema"), "schema") or None
+    if tools := list_at(body, "tools"):
+        functions = [mapping_at(tool, "function") for tool in tools if isinstance(tool, dict)]
+        ask.tools = tuple(Tool(str(each.get("name")), mapping_at(each, "parameters")) for each in functions if each)
+        ask.tool_choice = _tool_choice(body.get("tool_choice"))
+        ask.after_tool = last_role == "tool"
+
+
+def _tool_choice(choice: Any) -> str:
+    if isinstance(choice, dict):
+        return str(mapping_at(choice, "function").get("name") or "any")
+    return {"required": "any", "none": "none"}.get(str(choice), "auto")
+
+
+def write(ask: Ask, reply: Reply) -> dict[str, Any]:
+    """The ``chat.completion`` object."""
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": None}
+    if reply.tool_call is not None:
+        message["content"] = None
+        arguments = orjson.dumps(reply.tool_call.arguments).decode()
+        message["tool_calls"] = [
+            {
+                "id": f"call_{reply.name}",
+                "type": "function",
+                "function": {"name": reply.tool_call.name, "arguments": arguments},
+            }
+        ]
+    return {
+        "id": f"chatcmpl-{reply.name}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": ask.model,
+        "simulated": True,
+        "system_fingerprint": FINGERPRINT,
+        "choices": [
+            {
+                "index": 0,
+                "message": message,
+                "logprobs": _logprobs(reply) if ask.wants_logprobs else None,
+                "finish_reason": _FINISH[reply.finish],
+            }
+        ],
+        "usage": {
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": reply.completion_tokens,
+            "total_tokens": reply.prompt_tokens + reply.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": reply.cached_tokens},
+            "completion_tokens_details": {"reasoning_tokens": reply.reasoning_tokens},
+        },
+    }
+
+
+def _logprobs(reply: Reply) -> dict[str, Any]:
+    tokens = spread_logprobs(reply.text, reply.mean_logprob)
+    return {
+        "content": [{"token": t, "logprob": p, "bytes": None, "top_logprobs": _NO_OTHERS} for t, p in tokens],
+        "refusal": None,
+    }
+
+
+def error(trouble: Trouble, message: str) -> dict[str, Any]:
+    """The ``error`` object."""
+    kind, code = _TYPES[trouble]
+    return {"error": {"message": f"[simulated] {message}", "type": kind, "param": None, "code": code}}
+
+
+def refuse(_ask: Ask) -> tuple[int, dict[str, Any]]:
+    """A 400 with the code ``content_filter``, as Azure OpenAI answers."""
+    return STATUS[Trouble.SAFETY], error(Trouble.SAFETY, "the content filter refused the prompt")
+
+
+DIALECT: Final = Dialect(Protocol.OPENAI, read, write, error, refuse, b"x-request-id")

@@ -1,0 +1,139 @@
+"""Everything that can be set, at the start by ``--config`` and at run time by ``POST /control``.
+
+Pydantic checks the JSON at this edge and fills the plain dataclasses; unknown keys are errors.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, ClassVar, Final, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from simulator.fault_rules import Fault
+from simulator.latency import Latency
+from simulator.model_strength import LEVELS, Strength, strength_of
+from simulator.rate_limits import Limits
+
+_Level = Annotated[float, Field(ge=0, le=1)]
+Price = tuple[float, float] | tuple[float, float, float]
+"""US dollars per million tokens: input, output and, where it differs from input, cached input."""
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be read; each line names a key and what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The keys of ``--config FILE``. Where a key is a model's name, a shell pattern (``gpt-5*``) serves too;
+    an exact name wins, then the first pattern that fits.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    latency: Latency = field(default_factory=Latency)
+    latency_by_model: dict[str, Latency] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    strengths: dict[str, Strength | _Level] = field(default_factory=dict)
+    """A class of strength, or a level from 0 to 1. Absent models go by their name."""
+    prices: dict[str, Price] = field(default_factory=dict)
+    """The simulator's own price table. A model without a price costs nothing and is counted as unpriced."""
+    limits: dict[str, Limits] = field(default_factory=dict)
+    cached_share: float = 0.0
+    """The share of each prompt's tokens that is reported as cached, 0 to 1."""
+    reasoning_tokens: int = 0
+    """Reasoning tokens added to every completion."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """The keys of ``POST /control``: each that is given replaces that part of the `Config`."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    latency: Latency | None = None
+    latency_by_model: dict[str, Latency] | None = None
+    faults: list[Fault] | None = None
+    strengths: dict[str, Strength | _Level] | None = None
+    prices: dict[str, Price] | None = None
+    limits: dict[str, Limits] | None = None
+    cached_share: float | None = None
+    reasoning_tokens: int | None = None
+    add_faults: list[Fault] = field(default_factory=list)
+    """Rules behind those in force. Every change of faults starts their counters anew."""
+    refuse_for_s: float | None = None
+    """Stop listening for so many seconds: connections are refused, those that are open are reset."""
+    reset: bool = False
+    """Set the counts of ``/stats`` to zero."""
+
+    def replacements(self) -> dict[str, Any]:
+        """The given parts of a `Config`, by name."""
+        return {each.name: value for each in fields(Config) if (value := getattr(self, each.name)) is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What the configuration says about one model."""
+
+    strength: Strength
+    level: float
+    price: Price | None
+    latency: Latency | None
+    """None: it answers at once."""
+    limits: Limits | None
+    """None: it has none."""
+
+
+def profile_of(model: str, config: Config) -> Profile:
+    """All that holds for ``model``."""
+    given = _lookup(config.strengths, model)
+    if given is None:
+        strength: Strength = strength_of(model)
+        level = LEVELS[strength]
+    elif isinstance(given, Strength):
+        strength, level = given, LEVELS[given]
+    else:
+        level = given
+        strength = next((each for each in LEVELS if level <= LEVELS[each]), Strength.LARGE)
+    latency = _lookup(config.latency_by_model, model) or config.latency
+    limits = _lookup(config.limits, model)
+    return Profile(
+        strength=strength,
+        level=level,
+        price=_lookup(config.prices, model),
+        latency=None if latency.is_zero else latency,
+        limits=None if limits is None or not limits.any else limits,
+    )
+
+
+_Value = TypeVar("_Value")
+
+
+def _lookup(table: Mapping[str, _Value], model: str) -> _Value | None:
+    if model in table:
+        return table[model]
+    return next((value for pattern, value in table.items() if fnmatchcase(model, pattern)), None)
+
+
+def read_config(raw: bytes | str) -> Config:
+    """The configuration of a JSON text. Raises ConfigError."""
+    return _read(_CONFIG, raw)
+
+
+def read_change(raw: bytes | str) -> Change:
+    """The change that a body of ``/control`` asks for. Raises ConfigError."""
+    return _read(_CHANGE, raw)
+
+
+_Record = TypeVar("_Record")
+_CONFIG: Final = TypeAdapter(Config)
+_CHANGE: Final = TypeAdapter(Change)
+
+
+def _read(adapter: TypeAdapter[_Record], raw: bytes | str) -> _Record:
+    try:
+        return adapter.validate_json(raw)
+    except ValidationError as error:
+        lines = (f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in error.errors())
+        raise ConfigError("\n".join(lines)) from error

@@ -1,0 +1,59 @@
+"""Which protocol and which model a path means."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from simulator.protocols import anthropic_protocol, google_protocol, openai_protocol
+from simulator.protocols.protocol import Dialect, Protocol
+
+DIALECTS: Final = {
+    each.name: each for each in (openai_protocol.DIALECT, anthropic_protocol.DIALECT, google_protocol.DIALECT)
+}
+
+_PATH: Final = re.compile(r"(?:/(?P<site>[^/?]+))?/(?P<protocol>openai|anthropic|google)/(?P<rest>[^?]*)(?:\?.*)?")
+_GENERATE: Final = re.compile(r"v1(?:beta)?/models/(?P<model>[^:]+):generateContent")
+
+
+class Purpose(StrEnum):
+    """What a path is for."""
+
+    CALL = "call"
+    MODELS = "models"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path, read. ``site`` and ``model`` are "" where the path names none."""
+
+    dialect: Dialect
+    protocol: str
+    """The dialect's name as a plain string."""
+    purpose: Purpose
+    site: str = ""
+    model: str = ""
+
+
+def route_of(target: str) -> Route | None:
+    """The route of a request's target; None where it names no protocol.
+
+    A step before the protocol is a site: ``/eu/openai/v1/chat/completions``.
+    """
+    found = _PATH.fullmatch(target)
+    if found is None:
+        return None
+    dialect = DIALECTS[Protocol(found["protocol"])]
+    purpose, model = _purpose(dialect.name, found["rest"])
+    return Route(dialect, found["protocol"], purpose, found["site"] or "", model)
+
+
+def _purpose(protocol: Protocol, rest: str) -> tuple[Purpose, str]:
+    if rest in ("v1/models", "v1beta/models"):
+        return Purpose.MODELS, ""
+    if protocol == Protocol.GOOGLE:
+        found = _GENERATE.fullmatch(rest)
+        return (Purpose.CALL, found["model"]) if found else (Purpose.UNKNOWN, "")
+    path = "v1/chat/completions" if protocol == Protocol.OPENAI else "v1/messages"
+    return (Purpose.CALL if rest == path else Purpose.UNKNOWN), ""

@@ -1,0 +1,1 @@
+"""From bytes to a batch: reading, checking and submitting input."""

@@ -1,0 +1,118 @@
+"""Cuts a byte stream into lines with constant memory, whatever the stream holds.
+
+Gzip is recognised by its first bytes. Neither a gzip bomb nor a line without an end grows
+memory: what is too long is counted and thrown away, except for its beginning.
+"""
+
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from submission.input_line import Limits, whole
+
+CHUNK_BYTES = 256 * 1024
+_GZIP = b"\x1f\x8b"
+_BOM = b"\xef\xbb\xbf"
+_UNREADABLE = {
+    b"PK\x03\x04": "a zip archive",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd",
+    b"\xfd7zXZ\x00": "compressed with xz",
+    b"BZh91AY&SY": "compressed with bzip2",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+    b"PAR1": "a Parquet file",
+    b"%PDF-": "a PDF document",
+}
+
+
+class Oversize(NamedTuple):
+    """A line longer than the limit, of which only the beginning was kept."""
+
+    head: bytes
+
+
+def cut(stream: BinaryIO, *, limits: Limits) -> Iterator[bytes | Oversize]:
+    """The lines of ``stream`` without their ``\\n``, the byte order mark taken off.
+
+    Raises BadInput for what is not text, for a broken gzip, and where ``limits.max_bytes`` is passed.
+    """
+    chunks = _capped(_plain(stream), limits=limits)
+    rest = b""
+    overlong: bytes | None = None  # the head of the line that is being thrown away
+    for chunk in chunks:
+        head, *tail = chunk.split(b"\n")
+        if overlong is None:
+            rest += head
+        if not tail:
+            if len(rest) > limits.max_line_bytes:
+                overlong, rest = rest[: limits.raw_bytes], b""
+            continue
+        if overlong is not None:
+            yield Oversize(overlong)
+            overlong = None
+        else:
+            yield _measured(rest, limits=limits)
+        rest = tail.pop()
+        if len(chunk) <= limits.max_line_bytes:
+            yield from tail
+        else:
+            for line in tail:
+                yield _measured(line, limits=limits)
+    if overlong is not None:
+        yield Oversize(overlong)
+    elif rest:
+        yield _measured(rest, limits=limits)
+
+
+def _measured(line: bytes, *, limits: Limits) -> bytes | Oversize:
+    return line if len(line) <= limits.max_line_bytes else Oversize(line[: limits.raw_bytes])
+
+
+def _capped(chunks: Iterator[bytes], *, limits: Limits) -> Iterator[bytes]:
+    seen = 0
+    for chunk in chunks:
+        if not seen:
+            chunk = chunk.removeprefix(_BOM)
+        seen += len(chunk)
+        if seen > limits.max_bytes:
+            raise whole(
+                "file",
+                f"it is larger than {limits.max_bytes} bytes when read",
+                "Split it and submit the parts as batches of their own",
+            )
+        yield chunk
+
+
+def _plain(stream: BinaryIO) -> Iterator[bytes]:
+    first = stream.read(CHUNK_BYTES)
+    while 0 < len(first) < 10 and (more := stream.read(CHUNK_BYTES)):
+        first += more
+    if first.startswith(_GZIP):
+        yield from _gunzipped(first, stream)
+        return
+    for magic, what in _UNREADABLE.items():
+        if first.startswith(magic):
+            raise whole("file", f"this is {what}", "Give UTF-8 text, plain or compressed with gzip")
+    while first:
+        yield first
+        first = stream.read(CHUNK_BYTES)
+
+
+def _gunzipped(first: bytes, stream: BinaryIO) -> Iterator[bytes]:
+    member = zlib.decompressobj(wbits=31)
+    packed = first
+    try:
+        while packed:
+            text = member.decompress(packed, CHUNK_BYTES)
+            if text:
+                yield text
+            packed = member.unconsumed_tail
+            if member.eof:
+                packed = (member.unused_data or stream.read(CHUNK_BYTES)).lstrip(b"\0")
+                if packed:
+                    member = zlib.decompressobj(wbits=31)  # gzip files may be joined end to end
+            packed = packed or stream.read(CHUNK_BYTES)
+    except zlib.error as error:
+        raise whole("file", "its gzip data is damaged", "Compress it again, or give it uncompressed") from error
+    if not member.eof:
+        raise whole("file", "its gzip data ends too early", "Copy or download it again")

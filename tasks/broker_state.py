@@ -1,0 +1,34 @@
+"""What only the broker knows: how many messages a queue holds, and whether it was wiped."""
+
+from amqp.exceptions import NotFound
+from kombu.exceptions import OperationalError
+from redis.asyncio import Redis
+
+from tasks.celery_app import app
+
+UNREACHABLE = (OperationalError, OSError)
+"""What kombu raises while the broker is away."""
+
+
+def broker_depth(queue: str) -> int:
+    """Messages in ``queue``, not counting those that a worker has taken but not acknowledged.
+
+    Raises one of `UNREACHABLE` while the broker is away. Blocks: call it from a thread.
+    """
+    with app.connection_for_write() as connection:
+        try:
+            return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+        except (NotFound, *connection.channel_errors):
+            return 0
+
+
+class Generation:
+    """A key in Redis that lives as long as the messages do: where it is gone, so are they."""
+
+    def __init__(self, redis: Redis, *, key_prefix: str) -> None:
+        self._redis = redis
+        self._key = f"{key_prefix}generation"
+
+    async def was_wiped(self) -> bool:
+        """Whether Redis lost its data since the last call by anyone. Raises RedisError while it is away."""
+        return bool(await self._redis.set(self._key, "1", nx=True))

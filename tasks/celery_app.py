@@ -1,0 +1,78 @@
+"""The Celery application: its queues, and how it is kept from losing or hoarding messages.
+
+Each setting that is not Celery's default has its reason beside it; what is known to break is
+in docs/decisions/0003-celery-and-redis.md.
+"""
+
+from celery import Celery
+from kombu.entity import Queue
+
+from routing.fleet import Fleet
+from routing.lifecycle import FALLBACK, INGEST, ROUTE
+from settings import Settings
+from tasks import redis_transport
+
+app = Celery("pointsman", include=["tasks.celery_tasks"])
+
+
+def queue_of(stage: str, fleet: Fleet) -> str:
+    """The Celery queue of a stage: the tier's own name for it, else the stage's."""
+    tier = fleet.tiers.get(stage)
+    return tier.queue if tier else stage
+
+
+def stages(fleet: Fleet) -> tuple[str, ...]:
+    """Every stage of a query: route, the tiers, fallback."""
+    return (ROUTE, *fleet.tiers, FALLBACK)
+
+
+def configure(settings: Settings, fleet: Fleet) -> Celery:
+    """Points the application at the broker and declares one queue per stage.
+
+    Raises SettingsError where no broker is known.
+    """
+    on_redis = not settings.broker_url.startswith(("amqp", "pyamqp"))
+    if on_redis:
+        redis_transport.install()
+    app.conf.update(
+        broker_url=settings.broker_url,
+        task_queues=[Queue(queue_of(stage, fleet)) for stage in (*stages(fleet), INGEST)],  # type: ignore[no-untyped-call]  # kombu is half typed
+        task_default_queue=ROUTE,
+        # Ids go in, nothing comes back: Postgres has the results.
+        task_ignore_result=True,
+        result_backend=None,
+        accept_content=["json"],
+        task_serializer="json",
+        # A killed worker's message comes back; every task may run twice, for a claim is exclusive.
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=fleet.workers.prefetch,
+        # The worker waits for its broker for ever: its supervisor judges it by progress.
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        # A publisher does not: what it could not send it gives back to the feeder.
+        task_publish_retry=False,
+        broker_transport_options=_redis_options(settings) if on_redis else {"confirm_publish": True},
+        # One message holds hundreds of queries, so the events that Flower needs are cheap.
+        worker_send_task_events=False,
+        task_send_sent_event=False,
+        event_queue_expires=60,
+        worker_hijack_root_logger=False,
+        worker_disable_rate_limits=True,
+        timezone="UTC",
+    )
+    return app
+
+
+def _redis_options(settings: Settings) -> dict[str, object]:
+    return {
+        "visibility_timeout": 900,
+        "socket_timeout": 15,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+        "retry_on_timeout": False,
+        "global_keyprefix": settings.key_prefix,
+        # Several queues on one worker take turns, so that a full one starves none.
+        "queue_order_strategy": "round_robin",
+    }

@@ -1,0 +1,127 @@
+"""The Celery tasks: what a message of each queue does. A message holds ids, never a prompt."""
+
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+import structlog
+from celery import Task
+
+from db.batch_writer import Order
+from settings import Settings
+from submission.forecaster import SERVED_BYTES, Planner
+from submission.input_line import BadInput
+from submission.jsonl_reader import read_objects
+from submission.reservoir_sample import Sample
+from submission.submit import Submitted, submit_when_possible
+from tasks.celery_app import app
+from tasks.publisher import by_stage, publish
+from tasks.stages.answer import answer
+from tasks.stages.fallback import fall_back
+from tasks.stages.route import route
+from tasks.submit_arguments import read_budget, read_metadata, read_priority, read_queries, read_text, refuse_unknown
+from tasks.worker_context import Loop, Station
+from telemetry.tracing import read_traceparent
+
+log = structlog.get_logger()
+
+Moved = Mapping[int, tuple[str, str]]
+
+
+class Post:
+    """Where a worker process keeps its loop and station; `workers` fills it before the first message."""
+
+    settings: Settings
+    loop: Loop
+    station: Station
+
+
+@app.task(name="route", bind=True)
+def route_task(self: Task, stage: str, ids: Sequence[int]) -> None:
+    """Finds the tier of each query. A message that a worker gave back, or was lost with, is treated with care."""
+    redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
+    _work(stage, ids, route(ids, Post.station, redelivered=redelivered))
+
+
+@app.task(name="answer")
+def answer_task(stage: str, ids: Sequence[int]) -> None:
+    """Has each query answered by a model of tier ``stage``."""
+    _work(stage, ids, answer(stage, ids, Post.station))
+
+
+@app.task(name="fallback")
+def fallback_task(stage: str, ids: Sequence[int]) -> None:
+    """Decides what becomes of each query whose answer was rejected."""
+    _work(stage, ids, fall_back(ids, Post.station))
+
+
+@app.task(name="submit_queries", bind=True, Request="tasks.redacted_request:DiscreetRequest", throws=(BadInput,))
+def submit_queries(
+    self: Task,
+    queries: object = None,
+    idempotency_key: object = None,
+    metadata: object = None,
+    tenant: object = "default",
+    budget_usd: object = None,
+    budget_policy: object = None,
+    priority: object = 0,
+    **unknown: object,
+) -> None:
+    """A batch from a producer that only speaks Celery. ``queries`` are lines as in a file.
+
+    ``budget_usd`` caps the batch; ``budget_policy`` is hold, fail or degrade. Without either the fleet's holds.
+    ``priority`` is between -100 and 100; higher goes first. A plan is stored with the batch.
+    Without an ``idempotency_key`` the message's own id serves: delivered twice, it is one batch.
+    Raises BadInput, which Flower shows, where a line or an argument is invalid; nothing is taken then.
+    """
+    try:
+        refuse_unknown(unknown)
+        cap_usd, policy = read_budget(budget_usd, budget_policy)
+        order = Order(
+            source="celery",
+            tenant=read_text("tenant", tenant),
+            idempotency_key=(
+                f"celery:{self.request.id}"
+                if idempotency_key is None
+                else read_text("idempotency_key", idempotency_key)
+            ),
+            metadata=read_metadata(metadata),
+            priority=read_priority(priority),
+            cap_usd=cap_usd,
+            budget_policy=policy,
+            traceparent=read_traceparent((self.request.headers or {}).get("traceparent")),
+        )
+        submitted = _submit(read_queries(queries), order)
+    except BadInput as error:
+        # Nobody waits for a result: who looks for what became of a message looks here, or into Flower.
+        log.warning("submission_refused", task_id=self.request.id, why=str(error))
+        raise
+    log.info("submitted", batch=submitted.handle, queries=submitted.total, duplicate=submitted.duplicate)
+
+
+def _submit(queries: Sequence[Mapping[str, Any]], order: Order) -> Submitted:
+    station, settings = Post.station, Post.settings
+    return Post.loop.run(
+        submit_when_possible(
+            lambda: read_objects(queries, fleet=station.fleet),
+            engine=station.engine,
+            fleet=station.fleet,
+            order=order,
+            planner=lambda: Planner(
+                settings,
+                station.fleet,
+                station.engine,
+                cap_usd=order.cap_usd,
+                policy=order.budget_policy,
+                sample=Sample(most_bytes=SERVED_BYTES),
+            ),
+        )
+    )
+
+
+def _work(stage: str, ids: Sequence[int], work: Coroutine[Any, Any, Moved]) -> None:
+    """Does the work of one message; publishes what it moved into the broker's share of the next stage."""
+    moved = Post.loop.run(work)
+    for next_stage, queued in by_stage(moved).items():
+        if unsent := publish(next_stage, queued, fleet=Post.station.fleet):
+            Post.loop.run(Post.station.ledger.give_back(next_stage, unsent))
+    log.info("chunk_done", stage=stage, queries=len(ids), moved=len(moved))

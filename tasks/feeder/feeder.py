@@ -1,0 +1,264 @@
+"""The feeder: keeps each stage's window in the broker full, and heals what crashes left behind.
+
+Any number may run; one leads, by an advisory lock that Postgres frees when the leader dies.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import structlog
+from redis.exceptions import RedisError
+from sqlalchemy import Row
+from sqlalchemy.exc import DBAPIError
+
+from db import failpoints
+from db.audit_seals import seal_ended
+from db.leader_election import Leadership
+from db.orphan_cleanup import remove_leftovers
+from db.statement_errors import Refused, passes
+from db.worker_registry import Presence
+from routing.lifecycle import ROUTE, Move, State
+from tasks.broker_state import UNREACHABLE, Generation, broker_depth
+from tasks.celery_app import queue_of, stages
+from tasks.feeder.periodic_task import Errand
+from tasks.feeder.queue_window import Pace
+from tasks.publisher import MAX_CHUNK, chunk_size, publish
+from tasks.worker_context import Station
+
+log = structlog.get_logger()
+
+TICK_S = 0.1
+"""Between two looks at the windows."""
+
+LITTLE_S = 0.25
+"""Before another look at a stage that had nothing due, or little: a trickle is gathered, for each message costs
+its worker some milliseconds, however few queries are in it."""
+
+LITTLE = MAX_CHUNK // 4
+
+HEAL_S = 1.0
+"""Between two rounds of rescue."""
+
+LOST_EVERY_S = 5.0
+"""Between two looks for lost messages, each of which reads all that is in the broker."""
+
+MONTHS_EVERY_S = 3600.0
+"""Between two looks whether the months that come have their partitions."""
+
+LEFTOVERS_EVERY_S = 600.0
+"""Between two looks for what deposits left that died between their commits. It is in nobody's way."""
+
+GAP_S = 5.0
+"""A pause this long between two rounds means that Postgres, or this process, stood still."""
+
+LOST_AFTER_S = 60.0
+"""A message is looked for no sooner than this after it was sent."""
+
+LOST_AFTER_WAITS = 3.0
+"""Nor sooner than this many times the wait that the stage's backlog explains."""
+
+
+@dataclass(slots=True)
+class Feeder:
+    """One feeder. `run` returns when the station is stopping."""
+
+    station: Station
+    presence: Presence
+    generation: Generation | None
+    """None where the broker is not Redis."""
+    paces: dict[str, Pace] = field(default_factory=dict)
+    slots: dict[str, int] = field(default_factory=dict)
+    look_again: dict[str, float] = field(default_factory=dict)
+    fed_at: float = 0.0
+    rescue_from: float = 0.0
+    heal_at: float = 0.0
+    lost_at: float = 0.0
+    doubt: str | None = "another process fed before"
+    """Why what is `queued` may have no message; then all of it goes back. A message too many is harmless."""
+    broker_was_away: bool = False
+    sealing: Errand = field(init=False)
+    tidying: Errand = field(init=False)
+    adding: Errand = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sealing = Errand("sealing", self._seal)
+        self.tidying = Errand("tidying", self._tidy, LEFTOVERS_EVERY_S)
+        self.adding = Errand("adding_months", self.station.ledger.add_partitions, MONTHS_EVERY_S)
+
+    async def run(self) -> None:
+        """Leads whenever nobody else does, and feeds while it leads."""
+        leadership = Leadership(self.station.engine)
+        while not self.station.stopping.is_set():
+            wait_s = TICK_S
+            try:
+                if await leadership.held():
+                    await self._feed()
+                else:
+                    wait_s = HEAL_S
+            except (DBAPIError, Refused) as error:
+                if not (error.away if isinstance(error, Refused) else passes(error)):
+                    raise
+                log.warning("feeder_waits_for_postgres", error=type(error).__name__)
+                self.doubt = "Postgres was away"
+                await leadership.drop()
+            await self._pause(wait_s)
+        await leadership.drop()
+
+    async def _feed(self) -> None:
+        as_of = await self.station.ledger.clock()
+        now = time.monotonic()
+        if self.fed_at == 0.0:
+            log.info("feeder_leads")
+        elif now - self.fed_at > GAP_S and not failpoints.is_set("without_grace"):
+            # While Postgres (or we) stood still nobody could renew a lease: none has expired for one lease length.
+            self.rescue_from = now + self.station.fleet.timing.lease_s
+        await self._notice_a_wiped_broker()
+        if now >= self.heal_at:
+            self.heal_at = now + HEAL_S
+            await self._heal(rescue_as_of=as_of if now >= self.rescue_from else None)
+        await self._return_doubtful()
+        await self._fill_windows()
+        self.fed_at = time.monotonic()
+
+    # -- filling ---------------------------------------------------------------------------
+
+    async def _fill_windows(self) -> None:
+        depths = await self.station.ledger.depths()
+        for stage in stages(self.station.fleet):
+            pace = self.paces.setdefault(stage, Pace())
+            depth = _queued(depths, stage)
+            pace.observe(depth, now=time.monotonic())
+            window = pace.window(least=self._least_window(stage), window_s=self.station.fleet.timing.window_s)
+            if time.monotonic() < self.look_again.get(stage, 0.0):
+                continue
+            # Publishing in lumps of a quarter of the window keeps messages large without running dry.
+            if window - depth >= min(chunk_size(stage, self.station.fleet), max(1, window // 4)):
+                await self._publish(stage, window - depth)
+
+    async def _publish(self, stage: str, room: int) -> None:
+        ids = await self.station.ledger.fill_window(stage, room=room)
+        # A batch's first step is not kept waiting: somebody may sit before it.
+        if not ids or (stage != ROUTE and len(ids) < min(room, LITTLE)):
+            # Looking is not free either while the table is busy.
+            self.look_again[stage] = time.monotonic() + LITTLE_S
+        if not ids:
+            return
+        unsent = await asyncio.to_thread(publish, stage, ids, fleet=self.station.fleet)
+        if unsent:
+            self.broker_was_away = True
+            await self.station.ledger.give_back(stage, unsent, wait_s=HEAL_S)
+        self.paces[stage].sent += len(ids) - len(unsent)
+
+    def _least_window(self, stage: str) -> int:
+        """Twice what the stage's workers can have under way: one in work, one in reserve."""
+        tier = self.station.fleet.tiers.get(stage)
+        if tier is None:
+            return 4 * chunk_size(stage, self.station.fleet)
+        return 2 * max(self.slots.get(stage, 0), tier.concurrency)
+
+    # -- healing ---------------------------------------------------------------------------
+
+    async def _heal(self, *, rescue_as_of: datetime | None) -> None:
+        ledger = self.station.ledger
+        if rescue_as_of is not None:
+            rescued, buried = await ledger.rescue(as_of=rescue_as_of)
+            if rescued or buried:
+                log.warning("rescued", queries=rescued, buried=buried)
+            await ledger.settle_stale()
+        if time.monotonic() >= self.lost_at:
+            self.lost_at = time.monotonic() + LOST_EVERY_S
+            await self._return_lost()
+        if (day_cap_usd := self.station.fleet.budgets.tenant_day_usd) is not None:
+            await ledger.renew_day_budgets(cap_usd=day_cap_usd)
+        if freed := await ledger.unhold():
+            log.info("budget_has_room", queries=freed)
+        for batch in await ledger.closing_batches():
+            move, state = (Move.CANCEL, State.CANCELLED) if batch.cancelled else (Move.EXPIRE, State.EXPIRED)
+            reason = "cancelled by the user" if batch.cancelled else "the completion window closed"
+            await ledger.close_queries(batch.id, move=move, to_state=state, actor="feeder", reason=reason)
+        for handle in await ledger.end_batches():
+            log.info("batch_ended", batch=handle)
+        for errand in (self.sealing, self.tidying, self.adding):
+            errand.set_out()
+        if vanished := await self.presence.strike_off():
+            log.warning("workers_vanished", workers=vanished)
+            # A killed worker takes the messages with it that it had taken from the broker.
+            self.doubt = "a worker vanished"
+        await self._count_slots()
+        for stage, pace in self.paces.items():
+            window = pace.window(least=self._least_window(stage), window_s=self.station.fleet.timing.window_s)
+            await ledger.set_window(stage, depth_window=window, rate_per_s=pace.rate_per_s)
+
+    async def _seal(self) -> None:
+        await seal_ended(self.station.engine)
+
+    async def _tidy(self) -> None:
+        if removed := await remove_leftovers(self.station.engine):
+            log.warning("leftovers_removed", queries=removed)
+
+    async def _return_lost(self) -> None:
+        for stage, pace in self.paces.items():
+            if pace.depth == 0:
+                continue
+            if pace.rate_per_s > 0.01:
+                older_than_s = max(LOST_AFTER_S, LOST_AFTER_WAITS * pace.depth / pace.rate_per_s)
+            elif await self._broker_is_empty(stage):
+                older_than_s = LOST_AFTER_S
+            else:
+                continue
+            reason = f"no worker took it within {older_than_s:.0f} s: its message was lost"
+            if lost := await self.station.ledger.return_lost(stage, older_than_s=older_than_s, reason=reason):
+                log.warning("returned_lost", stage=stage, queries=lost)
+
+    async def _broker_is_empty(self, stage: str) -> bool:
+        try:
+            return await asyncio.to_thread(broker_depth, queue_of(stage, self.station.fleet)) == 0
+        except UNREACHABLE:
+            return False
+
+    async def _notice_a_wiped_broker(self) -> None:
+        if self.generation is None:
+            return
+        try:
+            wiped = await self.generation.was_wiped()
+        except (RedisError, OSError):
+            self.broker_was_away = True
+            return
+        if wiped:
+            self.doubt = "the broker was wiped"
+        elif self.broker_was_away:
+            self.doubt = "the broker was away"
+        self.broker_was_away = False
+
+    async def _return_doubtful(self) -> None:
+        """Queries whose message may be lost go back at once, instead of after `LOST_AFTER_S`."""
+        if self.doubt is None:
+            return
+        for stage in stages(self.station.fleet):
+            reason = f"{self.doubt}: its message may be lost"
+            if lost := await self.station.ledger.return_lost(stage, older_than_s=0.0, reason=reason):
+                log.warning("returned_in_doubt", stage=stage, queries=lost, why=self.doubt)
+        self.doubt = None
+
+    async def _count_slots(self) -> None:
+        slots: dict[str, int] = {}
+        for worker in await self.presence.alive():
+            for role in worker.role.split():
+                if (tier := self.station.fleet.tiers.get(role)) is not None:
+                    slots[role] = slots.get(role, 0) + tier.concurrency
+        self.slots = slots
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self.station.stopping.wait()
+        except TimeoutError:
+            pass
+
+
+def _queued(depths: Mapping[str, Row[Any]], stage: str) -> int:
+    return int(depths[stage].queued) if stage in depths else 0

@@ -1,0 +1,1 @@
+"""The stages of a query: route, answer, fallback."""

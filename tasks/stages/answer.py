@@ -1,0 +1,80 @@
+"""A tier's stage: each query of a message has its stay, as many at once as the tier has slots."""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Sequence
+
+import structlog
+
+from db.ledger_types import Waiting
+from routing.outcome import Failure, FailureKind
+from routing.policy.failover import Attempt
+from tasks.stages.budget_guard import left_on_lines
+from tasks.stages.query_executor import Moved, Stay
+from tasks.worker_context import Station
+
+log = structlog.get_logger()
+
+
+async def answer(stage: str, ids: Sequence[int], station: Station) -> dict[int, Moved]:
+    """Answers those of ``ids`` that wait at tier ``stage``; returns where each that moved went.
+
+    A query is claimed only when a slot is about to be free and its limits have room for it; what a
+    stopping worker has not claimed goes back to the feeder.
+    """
+    waiting = await station.ledger.waiting(stage, ids)
+    failed = await _failed_calls([one for one in waiting if one.attempts], station)
+    left_usd = await left_on_lines(waiting, station)
+
+    def stay(one: Waiting) -> Stay:
+        return Stay(one, stage, station, failed.get(one.id, []), left_usd=left_usd.get(one.id, math.inf))
+
+    unclaimed = deque(one for one in waiting if not one.is_suspect)
+    suspects = deque(one for one in waiting if one.is_suspect)
+    moved: dict[int, Moved] = {}
+    stays = station.stays[stage]
+    async with asyncio.TaskGroup() as calls:
+        while unclaimed and not station.stopping.is_set():
+            await stays.acquire()
+            if station.stopping.is_set():
+                stays.release()
+                break
+            one = unclaimed.popleft()
+            calls.create_task(_in_stay(stay(one), stays, moved))
+    while suspects and not station.stopping.is_set():
+        async with station.alone:
+            await stays.acquire()
+            if station.stopping.is_set():
+                stays.release()
+                break
+            one = suspects.popleft()
+            await _in_stay(stay(one), stays, moved)
+    await station.ledger.give_back(stage, [one.id for one in (*unclaimed, *suspects)])
+    return moved
+
+
+async def _in_stay(stay: Stay, stays: asyncio.Semaphore, moved: dict[int, Moved]) -> None:
+    try:
+        went = await stay.run()
+    except Exception as error:
+        # Its lease runs out and the feeder rescues it; the others of the chunk go on.
+        log.exception("answer_failed", query_id=stay.one.id, error=type(error).__name__)
+    else:
+        if went is not None:
+            moved[stay.one.id] = went
+    finally:
+        stays.release()
+
+
+async def _failed_calls(waiting: Sequence[Waiting], station: Station) -> dict[int, list[Attempt]]:
+    if not waiting:
+        return {}
+    rows = await station.ledger.attempts([one.id for one in waiting])
+    return {
+        one.id: [
+            Attempt(row.deployment, Failure(FailureKind(row.outcome), "an earlier call", status=row.status))
+            for row in rows.get(one.id, [])[-one.attempts :]
+        ]
+        for one in waiting
+    }

@@ -1,0 +1,137 @@
+"""The fallback stage: up the ladder, or the best answer there was, or the end."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+import orjson
+from sqlalchemy import Row
+
+from db.ledger_types import Answer, Conclusion, Explanation, Waiting
+from routing.budget.query_budget import reservation_usd
+from routing.context_window import fitting
+from routing.fleet import BudgetPolicy
+from routing.lifecycle import FALLBACK, Move, State
+from routing.policy.escalation import Accept, Attempted, Escalate, GiveUp, Purse, Step, next_step
+from tasks.stages.budget_guard import left_on_lines, unspent
+from tasks.stages.poison_isolation import suspects_apart
+from tasks.stages.route import read_query
+from tasks.worker_context import Station
+
+
+async def fall_back(ids: Sequence[int], station: Station) -> Mapping[int, tuple[str, str]]:
+    """Decides for those of ``ids`` that wait; returns the (stage, state) of each that moved."""
+    waiting = await station.ledger.waiting(FALLBACK, ids)
+    return await suspects_apart(waiting, station, lambda some: _fall_back(some, station))
+
+
+async def _fall_back(waiting: Sequence[Waiting], station: Station) -> Mapping[int, tuple[str, str]]:
+    ledger = station.ledger
+    claims = await ledger.claim_many([(FALLBACK, one.id, None) for one in waiting])
+    claimed = [one for one in waiting if one.id in claims]
+    verdicts = await ledger.verdicts([one.id for one in claimed])
+    lines_usd = await left_on_lines(claimed, station)
+    unspent_usd = await unspent(
+        {one.batch_id for one in claimed if one.budget_policy is not BudgetPolicy.HOLD}, station
+    )
+    steps = {
+        one.id: _step(
+            one,
+            [_attempted(row) for row in verdicts.get(one.id, ())],
+            Purse(lines_usd.get(one.id, math.inf), unspent_usd.get(one.batch_id, math.inf)),
+            station,
+        )
+        for one in claimed
+    }
+    stored = await ledger.stored_answers(
+        {query_id: step.call_id for query_id, step in steps.items() if isinstance(step, Accept)}
+    )
+    return await ledger.conclude_many(
+        [_conclusion(one, steps[one.id], stored, epoch=claims[one.id].epoch) for one in claimed]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """There is no answer yet, and the budget has no room for another call: without this it would go to and fro."""
+
+    needs_usd: float
+    reasons: tuple[str, ...]
+
+
+def _step(one: Waiting, history: Sequence[Attempted], purse: Purse, station: Station) -> Step | Hold:
+    query, fleet = read_query(one), station.fleet
+    step = next_step(history, query=query, fleet=fleet, purse=purse)
+    if one.budget_policy is not BudgetPolicy.DEGRADE or not isinstance(step, Escalate):
+        return step
+    needs_usd = reservation_usd(query, fitting(query, fleet=fleet, tier=step.tier))
+    if needs_usd is None or needs_usd <= purse.batch_usd:
+        return step
+    return Hold(needs_usd, (*step.reasons, "the budget has no room for its reservation"))
+
+
+def _attempted(verdict: Row[Any]) -> Attempted:
+    return Attempted(
+        tier=verdict.tier,
+        confidence=verdict.confidence,
+        call_id=verdict.call_id,
+        reasons=tuple(verdict.reasons),
+        valid=bool((verdict.detail or {}).get("valid")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    move: Move
+    to_stage: str
+    to_state: State
+    reasons: Sequence[str]
+    tier: str | None = None
+    answer: Answer | None = None
+    needs_usd: float | None = None
+
+
+def _conclusion(one: Waiting, step: Step | Hold, stored: Mapping[int, Row[Any]], *, epoch: int) -> Conclusion:
+    end = _end(step, stored)
+    return Conclusion(
+        query_id=one.id,
+        epoch=epoch,
+        stage=FALLBACK,
+        move=end.move,
+        to_stage=end.to_stage,
+        to_state=end.to_state,
+        tier=end.tier,
+        answer=end.answer,
+        escalated=end.move is Move.ADVANCE,
+        publish=end.move is Move.ADVANCE,
+        why=Explanation(
+            kind="fallback" if end.needs_usd is None else "budget",
+            router="ladder" if end.needs_usd is None else "budget",
+            reasons=end.reasons,
+            detail=None if end.needs_usd is None else {"needs_usd": end.needs_usd},
+        ),
+    )
+
+
+def _end(step: Step | Hold, stored: Mapping[int, Row[Any]]) -> _End:
+    match step:
+        case Escalate(tier=tier, reasons=reasons):
+            return _End(Move.ADVANCE, tier, State.READY, reasons, tier=tier)
+        case Accept(call_id=call_id, tier=tier, reasons=reasons) if call_id in stored:
+            best = Answer(
+                call_id=call_id,
+                tier=tier,
+                model=stored[call_id].model,
+                accepted=False,
+                response=orjson.loads(stored[call_id].response),
+            )
+            return _End(Move.FINISH, FALLBACK, State.DONE, reasons, tier=tier, answer=best)
+        case Accept(reasons=reasons):
+            return _End(Move.FAIL, FALLBACK, State.FAILED, (*reasons, "the stored answer is gone"))
+        case Hold(needs_usd=needs_usd, reasons=reasons):
+            return _End(Move.HOLD, FALLBACK, State.HELD, reasons, needs_usd=needs_usd)
+        case GiveUp(reasons=reasons):
+            return _End(Move.FAIL, FALLBACK, State.FAILED, reasons)
+        case _:
+            assert_never(step)

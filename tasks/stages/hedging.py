@@ -1,0 +1,58 @@
+"""Asking twice: where a call is slower than nearly all of its kind, a second one elsewhere races it.
+
+Both are in the ledger and both are paid for; the first completion is the answer. The loser is
+recorded when it comes in, for its price is not known before.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from db.ledger_types import Result, Sent
+from routing.outcome import Completion, Outcome
+from tasks.worker_context import Station
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Racer:
+    """A call that is under way."""
+
+    sent: Sent
+    call: "asyncio.Task[Outcome]"
+
+
+async def race(
+    first: Racer, *, after_s: float, second: Callable[[], Awaitable[Racer | None]], station: Station
+) -> list[Result]:
+    """What the race gave, the decisive result last: a completion, or the last failure where both failed.
+
+    ``second`` starts the other call, or returns None where it may not be made; it is asked once
+    ``first`` has given nothing for ``after_s`` seconds.
+    """
+    await asyncio.wait({first.call}, timeout=after_s)
+    other = None
+    try:
+        if not first.call.done():
+            other = await second()
+    except Exception as error:
+        # The first call is under way, and paid for: what keeps it from a race must not keep it from its answer.
+        log.warning("no_hedge", error=type(error).__name__)
+    racers = {racer.call: racer for racer in (first, other) if racer is not None}
+    came: list[Result] = []
+    while racers:
+        done, _ = await asyncio.wait(racers, return_when=asyncio.FIRST_COMPLETED)
+        for call in done:
+            came.append(Result(racers.pop(call).sent, call.result()))
+            if isinstance(came[-1].outcome, Completion):
+                for loser in racers.values():
+                    station.see_to(_record(loser, station))
+                return came
+    return came
+
+
+async def _record(loser: Racer, station: Station) -> None:
+    await station.ledger.record(Result(loser.sent, await loser.call))

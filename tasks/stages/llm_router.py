@@ -1,0 +1,96 @@
+"""Asking the LLM router: a few queries per call, a cache, one deadline, each call in the ledger."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+
+from db.ledger_types import Intent, Result, Sent, Waiting
+from providers.limits.admission_control import Wait
+from routing.fleet import Model
+from routing.outcome import Completion
+from routing.policy.llm_router_prompt import Opinion, cache_key, messages, read
+from routing.query import Query
+from tasks.worker_context import Station
+
+CACHE_SIZE = 50_000
+
+_cache: OrderedDict[str, Opinion] = OrderedDict()
+
+
+async def ask_llm_router(
+    uncertain: Mapping[int, Query], claimed: Sequence[Waiting], station: Station
+) -> dict[int, Opinion]:
+    """The LLM router's opinions by query id; a query without one got none in time, or no clear one."""
+    asked = station.fleet.router.llm
+    if asked is None:
+        return {}
+    keys = {query_id: cache_key(query, fleet=station.fleet) for query_id, query in uncertain.items()}
+    opinions = {query_id: _cache[key] for query_id, key in keys.items() if key in _cache}
+    batch_of = {one.id: one.batch_id for one in claimed}
+    open_ids = [query_id for query_id in uncertain if query_id not in opinions]
+    groups = list(_groups(open_ids, batch_of, size=asked.queries_per_call))
+    # Each call has the router's deadline: it ends in time by itself, and is recorded.
+    answers = await asyncio.gather(
+        *(_ask([uncertain[query_id] for query_id in ids], batch, station) for batch, ids in groups)
+    )
+    for (_, ids), answer in zip(groups, answers, strict=True):
+        for query_id, opinion in zip(ids, answer, strict=True):
+            if opinion.tier is not None:
+                opinions[query_id] = opinion
+                _remember(keys[query_id], opinion)
+    return opinions
+
+
+def _groups(ids: Sequence[int], batch_of: Mapping[int, int], *, size: int) -> Iterator[tuple[int, list[int]]]:
+    """Ids of one batch each, ``size`` at most: a call's cost belongs to one batch."""
+    by_batch: dict[int, list[int]] = {}
+    for query_id in ids:
+        by_batch.setdefault(batch_of[query_id], []).append(query_id)
+    for batch_id, members in by_batch.items():
+        for start in range(0, len(members), size):
+            yield batch_id, members[start : start + size]
+
+
+async def _ask(queries: Sequence[Query], batch_id: int, station: Station) -> Sequence[Opinion]:
+    asked = station.fleet.router.llm
+    if asked is None:
+        return read("", queries, fleet=station.fleet)
+    model = station.fleet.models[asked.model]
+    body = messages(queries, fleet=station.fleet)
+    prompt_tokens = sum(len(str(message["content"])) for message in body["messages"]) // 4
+    grant = await station.admission.reserve(model, tokens=prompt_tokens + 40 * len(queries))
+    if isinstance(grant, Wait):
+        return read("", queries, fleet=station.fleet)
+    sent = await station.admission.for_sending(
+        grant, _commit(model, batch_id, station, prompt_tokens=prompt_tokens, max_tokens=body.get("max_tokens"))
+    )
+    if sent is None:
+        return read("", queries, fleet=station.fleet)
+    outcome = await station.pool.complete(model, body, deadline_s=asked.deadline_s, call_id=sent.call_id)
+    completion = outcome if isinstance(outcome, Completion) else None
+    used = completion.usage.prompt_tokens + completion.usage.completion_tokens if completion else 0
+    await station.admission.settle(grant, used_tokens=used, outcome=outcome)
+    await station.ledger.record(Result(sent, outcome))
+    return read(completion.text if completion else "", queries, fleet=station.fleet)
+
+
+async def _commit(
+    model: Model, batch_id: int, station: Station, *, prompt_tokens: int, max_tokens: int | None
+) -> Sent | None:
+    """The intent of the call; None where a budget has no room for it."""
+    return await station.ledger.intend(
+        Intent(
+            call_id=await station.ledger.next_call_id(),
+            purpose="route",
+            tier=model.tier,
+            model=model,
+            batch_id=batch_id,
+            reserved_usd=model.reserve_usd(prompt_tokens=prompt_tokens, max_tokens=max_tokens),
+        )
+    )
+
+
+def _remember(key: str, opinion: Opinion) -> None:
+    _cache[key] = opinion
+    if len(_cache) > CACHE_SIZE:
+        _cache.popitem(last=False)

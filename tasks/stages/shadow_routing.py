@@ -1,0 +1,43 @@
+"""Shadow routing: a candidate decides beside the live router. It is logged, and nothing else comes of it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import structlog
+
+from db.shadow_decisions import Shadowed, keep
+from routing.fleet import Fleet
+from routing.policy.decision import Predictor, decide
+from routing.query import Query
+from tasks.worker_context import Station
+
+log = structlog.get_logger()
+
+
+def cast_shadow(queries: Mapping[int, Query], station: Station) -> None:
+    """Has the shadow decide ``queries`` (by id) once the live decisions are through. Never raises."""
+    shadow = station.trained.shadow
+    if shadow is not None and queries:
+        station.see_to(_cast(dict(queries), shadow, station))
+
+
+async def _cast(queries: Mapping[int, Query], shadow: Predictor, station: Station) -> None:
+    try:
+        decisions = decide(list(queries.values()), fleet=in_shadow(station.fleet), predictor=shadow)
+        await keep(
+            station.engine,
+            [
+                Shadowed(query_id, decision.tier, decision.router, decision.confidence)
+                for query_id, decision in zip(queries, decisions, strict=True)
+            ],
+            router=shadow.name,
+        )
+    except Exception as error:
+        # Whatever is wrong with a candidate, the live router goes on.
+        log.warning("shadow_failed", router=shadow.name, queries=len(queries), error=type(error).__name__)
+
+
+def in_shadow(fleet: Fleet) -> Fleet:
+    """``fleet`` as a candidate decides in it: without exploring, and without asking an LLM, which would cost money."""
+    stages = tuple(stage for stage in fleet.router.stages if stage not in ("llm", "classifier"))
+    return replace(fleet, router=replace(fleet.router, stages=(*stages, "classifier"), exploration=0.0))

@@ -1,0 +1,177 @@
+"""A worker's station: what its tasks need, on one event loop, for as long as the process lives."""
+
+import asyncio
+import os
+import random
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any, TypeVar
+
+import structlog
+import uvloop
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.engine import KEYED, make_engine
+from db.ledger import Ledger
+from db.worker_registry import ALIVE_S, Presence
+from model_registry.hot_reload import LOOK_S, Needs, Succession, Trained
+from providers.client import Pool
+from providers.limits.admission_control import Admission
+from redis_client import connect
+from routing.fleet import Fleet
+from routing.lifecycle import FALLBACK, ROUTE
+from settings import Settings
+from tasks.budget_cache import Allowances
+from telemetry.tracing import traces
+
+log = structlog.get_logger()
+
+Value = TypeVar("Value")
+
+AHEAD = 0.5
+"""How many more queries than slots are on their way, as a share of the slots."""
+
+
+@dataclass(slots=True)
+class Station:
+    """Everything a task touches. Made and used on one loop."""
+
+    fleet: Fleet
+    engine: AsyncEngine
+    ledger: Ledger
+    pool: Pool
+    admission: Admission
+    trained: Trained = field(default_factory=Trained)
+    """The routers that decide and judge now."""
+    succession: Succession | None = None
+    slots: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
+    """Per tier: calls that this process may have in flight."""
+    stays: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
+    """Per tier: queries that may be on their way, from claim to conclusion: some more than slots, so that a
+    slot never waits for a commit."""
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set at a warm shutdown: nothing more is claimed, what is claimed is finished."""
+    alone: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a suspect is under way: a query that one more lost worker buries."""
+    allowances: Allowances = field(default_factory=Allowances)
+    draw: random.Random = field(default_factory=random.Random)
+    loose_ends: "set[asyncio.Task[None]]" = field(default_factory=set)
+    """Work that nobody waits for, such as the result of a call that lost its race; done before the process ends."""
+
+    def see_to(self, work: Coroutine[Any, Any, None]) -> None:
+        """Has ``work`` done on the loop; a warm shutdown waits for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.loose_ends.add(task)
+        task.add_done_callback(self.loose_ends.discard)
+
+    @property
+    def in_flight(self) -> int:
+        """Calls under way in this process."""
+        return sum(self.fleet.tiers[tier].concurrency - slots._value for tier, slots in self.slots.items())
+
+    async def beat(self, presence: Presence) -> None:
+        """Says, for as long as it runs, that this worker lives."""
+        while self.ledger.worker_id is not None:
+            try:
+                await presence.renew(self.ledger.worker_id, in_flight=self.in_flight, router=self.trained.told)
+            except (DBAPIError, NoConnection):
+                log.warning("beat_missed")
+            await asyncio.sleep(ALIVE_S / 3)
+
+    async def keep_up(self) -> None:
+        """Has what is promoted decide here some seconds later, for as long as it runs."""
+        while self.succession is not None:
+            await asyncio.sleep(LOOK_S)
+            self.trained = await self.succession.after(self.trained)
+
+    async def close(self, presence: Presence) -> None:
+        """Ties up loose ends, signs off and closes every connection."""
+        if self.loose_ends:
+            await asyncio.wait(self.loose_ends, timeout=self.fleet.timing.lease_s)
+        if self.ledger.worker_id is not None:
+            try:
+                await presence.leave(self.ledger.worker_id)
+            except (DBAPIError, NoConnection):
+                log.warning("left_without_word")
+        await self.admission.aclose()
+        await self.pool.aclose()
+        await self.engine.dispose()
+
+
+class Loop:
+    """A thread with an event loop; Celery's own threads hand it coroutines and wait."""
+
+    def __init__(self) -> None:
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, Value]) -> Value:
+        """Runs ``coroutine`` on the loop; returns its value or raises its error here."""
+        return self.start(coroutine).result()
+
+    def start(self, coroutine: Coroutine[Any, Any, Value]) -> "Future[Value]":
+        """Starts ``coroutine`` on the loop without waiting for it."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def call(self, callback: Callable[[], object]) -> None:
+        """Schedules a plain call on the loop; safe in a signal handler."""
+        self._loop.call_soon_threadsafe(callback)
+
+    def close(self) -> None:
+        """Stops the loop; what still runs on it is abandoned."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+
+
+async def open_station(
+    settings: Settings, fleet: Fleet, *, name: str, roles: Sequence[str]
+) -> tuple[Station, Presence]:
+    """Connects to Postgres and Redis, registers the worker, loads the routers that its roles need."""
+    engine = make_engine(settings.database_url, settings=KEYED)
+    presence = Presence(engine)
+    succession = Succession(engine, fleet, settings.home / "routers", Needs.of(fleet, roles))
+    trained = await succession.first()
+    slots_of = {role: fleet.tiers[role].concurrency for role in roles if role in fleet.tiers}
+    worker_id = await presence.arrive(
+        name=name,
+        role=" ".join(roles),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        slots=sum(slots_of.values()),
+        router=trained.told,
+    )
+    redis = None if settings.redis_url is None else connect(settings.redis_url)
+    ledger, pool = _ledger_and_pool(engine, fleet, roles, worker_id=worker_id)
+    station = Station(
+        fleet=fleet,
+        engine=engine,
+        ledger=ledger,
+        pool=pool,
+        admission=Admission(redis, fleet=fleet, worker=f"{name}:{worker_id}", prefix=settings.key_prefix),
+        trained=trained,
+        succession=succession,
+        slots={role: asyncio.Semaphore(slots) for role, slots in slots_of.items()},
+        stays={role: asyncio.Semaphore(slots + ceil(AHEAD * slots)) for role, slots in slots_of.items()},
+    )
+    return station, presence
+
+
+def _ledger_and_pool(engine: AsyncEngine, fleet: Fleet, roles: Sequence[str], *, worker_id: int) -> tuple[Ledger, Pool]:
+    """Plain ones, or watched ones where traces are on and there is a stage to tell of."""
+    lease_s = fleet.timing.lease_s
+    serves = any(role in (ROUTE, FALLBACK, *fleet.tiers) for role in roles)
+    if not serves or (tracing := traces()) is None:
+        ledger = Ledger(engine, worker_id=worker_id, lease_s=lease_s, simulated=fleet.simulated)
+        return ledger, Pool(fleet, environ=os.environ)
+    from telemetry.traced_clients import TracedLedger, TracedPool, Watch
+
+    watch = Watch(tracing, fleet)
+    traced = TracedLedger(engine, watch, worker_id=worker_id, lease_s=lease_s, simulated=fleet.simulated)
+    return traced, TracedPool(fleet, watch, environ=os.environ)

@@ -1,0 +1,104 @@
+"""What spans tell of calls and ends: the attributes, most of them named by OpenTelemetry's conventions for GenAI.
+
+Never a text of a user: reasons go without what they may quote.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from db.ledger_types import Conclusion, Intent, Result
+from routing.fleet import Fleet, Protocol, Provider
+from routing.lifecycle import Move
+from routing.outcome import Completion
+
+_LONGEST: Final = 200
+_UNTOLD: Final = frozenset({"shape", "unchecked"})
+"""Classes of reasons whose words go on with names out of a user's schema."""
+
+
+def told(reasons: Sequence[str]) -> list[str]:
+    """Reasons without what they may quote of a user's schema."""
+    return [_told(reason) for reason in reasons]
+
+
+def _told(reason: str) -> str:
+    parts = reason.split(": ")
+    for place, part in enumerate(parts):
+        if part in _UNTOLD:
+            return ": ".join(parts[: place + 1])
+    return reason[:_LONGEST]
+
+
+def of_call(intent: Intent, fleet: Fleet, *, router: str | None, reason: str | None) -> dict[str, Any]:
+    """What is known of a call before it is sent. ``router`` says who sent its query to the tier, and ``reason`` why."""
+    provider = fleet.providers[intent.model.provider]
+    address = urlsplit(provider.base_url)
+    known = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": _provider_name(provider),
+        "gen_ai.request.model": intent.model.model,
+        "server.address": address.hostname or "",
+        "pointsman.provider": provider.name,
+        "pointsman.deployment": intent.model.name,
+        "pointsman.tier": intent.tier,
+        "pointsman.purpose": intent.purpose,
+        "pointsman.call_id": intent.call_id,
+    }
+    if address.port is not None:
+        known["server.port"] = address.port
+    if intent.query_id is not None:
+        known["pointsman.query_id"] = intent.query_id
+    if router is not None:
+        known["pointsman.router"] = router
+        known["pointsman.reasons"] = told([reason or ""])
+    return known
+
+
+def _provider_name(provider: Provider) -> str:
+    """``gen_ai.provider.name``: the well-known name of a protocol's own provider, else the fleet's name for it."""
+    match provider.kind:
+        case Protocol.ANTHROPIC:
+            return "anthropic"
+        case Protocol.GOOGLE:
+            return "gcp.gemini"
+        case _:
+            return provider.name
+
+
+def of_result(result: Result) -> dict[str, Any]:
+    """What is known of a call afterwards: what the ledger has of it."""
+    outcome = result.outcome
+    came: dict[str, Any] = {"pointsman.cost_usd": result.cost_usd, "pointsman.latency_ms": outcome.latency_ms}
+    if outcome.usage is not None:
+        came["gen_ai.usage.input_tokens"] = outcome.usage.prompt_tokens
+        came["gen_ai.usage.output_tokens"] = outcome.usage.completion_tokens
+        came["gen_ai.usage.cache_read.input_tokens"] = outcome.usage.cached_tokens
+    if isinstance(outcome, Completion):
+        came["gen_ai.response.model"] = outcome.model[:_LONGEST]
+        came["gen_ai.response.finish_reasons"] = [outcome.finish_reason[:_LONGEST]]
+        came["http.response.status_code"] = 200
+    elif outcome.status is not None:
+        came["http.response.status_code"] = outcome.status
+    return came
+
+
+def of_verdict(one: Conclusion) -> dict[str, Any]:
+    """What the judge said of an answer."""
+    verdict: dict[str, Any] = {"accepted": one.move is Move.FINISH, "reasons": told(one.why.reasons)}
+    if one.why.confidence is not None:
+        verdict["confidence"] = one.why.confidence
+    return verdict
+
+
+def of_end(one: Conclusion) -> dict[str, Any]:
+    """How a query ended."""
+    end: dict[str, Any] = {
+        "pointsman.query_id": one.query_id,
+        "pointsman.epoch": one.epoch,
+        "pointsman.state": one.to_state.value,
+        "pointsman.reasons": told(one.why.reasons),
+    }
+    if one.answer is not None:
+        end |= {"pointsman.tier": one.answer.tier, "pointsman.accepted": one.answer.accepted}
+    return end

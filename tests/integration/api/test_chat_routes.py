@@ -1,0 +1,127 @@
+"""Chat completions through the queue, models, and what else there is to ask."""
+
+import json
+import threading
+from typing import Any
+
+import httpx
+
+from tests.integration.api.conftest import Served, line, wait_until
+from tests.integration.api.test_batch_routes import create, until, upload
+from tests.integration.ledger_fixtures import Bench
+
+ASKED = {"model": "auto", "messages": [{"role": "user", "content": "Is it?"}]}
+
+
+def waiting(served: Served) -> str | None:
+    """The handle of the chat that waits, if one does."""
+
+    async def look(bench: Bench) -> str | None:
+        rows = await bench.rows("SELECT handle FROM batches WHERE ended_at IS NULL AND source = 'chat'")
+        return str(rows[0].handle) if rows else None
+
+    found: str | None = served.play(look)
+    return found
+
+
+def ask_and_answer(served: Served, client: httpx.Client, headers: dict[str, str], **how: Any) -> httpx.Response:
+    answers: list[httpx.Response] = []
+    asking = threading.Thread(
+        target=lambda: answers.append(client.post("/v1/chat/completions", json=ASKED, headers=headers))
+    )
+    asking.start()
+    served.answer(wait_until(lambda: waiting(served)), **how)
+    asking.join()
+    return answers[0]
+
+
+def test_a_chat_waits_for_its_answer_and_is_in_no_list(served: Served, client: httpx.Client) -> None:
+    answer = ask_and_answer(served, client, {"idempotency-key": "one"})
+    assert answer.status_code == 200
+    assert answer.json()["choices"][0]["message"]["content"] == "yes"
+    assert answer.headers["x-pointsman-tier"] == "small"
+    again = client.post("/v1/chat/completions", json=ASKED, headers={"idempotency-key": "one"})
+    assert again.headers["x-pointsman-batch"] == answer.headers["x-pointsman-batch"]
+    assert client.get("/v1/batches").json()["data"] == []
+
+    async def priority(bench: Bench) -> int:
+        return int((await bench.rows("SELECT priority FROM batches"))[0].priority)
+
+    assert served.play(priority) > 0
+
+
+def test_a_chat_that_no_tier_could_answer_is_not_tried_again(served: Served, client: httpx.Client) -> None:
+    refused = ask_and_answer(served, client, {}, failing=1, status=400)
+    assert (refused.status_code, refused.headers["x-should-retry"]) == (400, "false")
+    lost = ask_and_answer(served, client, {}, failing=1)
+    assert (lost.status_code, lost.headers["x-should-retry"]) == (502, "false")
+
+
+def test_a_chat_without_an_answer_in_time_is_cancelled_unless_it_can_be_found_again(
+    served: Served, client: httpx.Client
+) -> None:
+    served.app.state.service.config = type(served.app.state.service.config)(chat_timeout_s=0.2)
+    lost = client.post("/v1/chat/completions", json=ASKED)
+    kept = client.post("/v1/chat/completions", json=ASKED, headers={"idempotency-key": "k"})
+    assert (lost.status_code, lost.headers["x-should-retry"]) == (504, "false")
+    assert (kept.status_code, kept.headers["x-should-retry"]) == (504, "true")
+
+    async def states(bench: Bench) -> list[str]:
+        return [row.state for row in await bench.rows("SELECT state FROM queries ORDER BY id")]
+
+    assert served.play(states) == ["cancelled", "ready"]
+
+
+def test_a_wrong_chat_is_told_by_its_field(client: httpx.Client) -> None:
+    for change, param in (
+        ({"stream": True}, "stream"),
+        ({"model": "gpt-none"}, "model"),
+        ({"messages": []}, "messages"),
+        ({"n": 3}, "n"),
+        ({"temperature": 9}, "temperature"),
+    ):
+        answer = client.post("/v1/chat/completions", json=ASKED | change)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    words = client.post("/v1/chat/completions", json=ASKED | {"model": "gpt-none"}).json()["error"]["message"]
+    assert words.startswith("The fleet has no tier or model of that name. Use auto, ")
+    large = {"messages": [{"role": "user", "content": "x" * 4_300_000}]}
+    assert client.post("/v1/chat/completions", json=large).status_code == 413
+
+
+def test_models_are_auto_the_tiers_and_the_fleets(served: Served, client: httpx.Client) -> None:
+    names = [model["id"] for model in client.get("/v1/models").json()["data"]]
+    assert names[0] == "auto"
+    assert set(served.fleet.tiers) | set(served.fleet.models) <= set(names)
+    assert client.get("/v1/models/small").json()["owned_by"] == "pointsman"
+    assert client.get("/v1/models/none").json()["error"]["code"] == "model_not_found"
+
+
+def test_a_line_is_explained_a_batch_reported_and_its_progress_streamed(served: Served, client: httpx.Client) -> None:
+    batch = create(client, upload(client, [line("a/b c"), line("d")])["id"])["id"]
+    until(client, batch, "in_progress")
+    with client.stream("GET", f"/v1/pointsman/batches/{batch}/events") as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "event: progress"
+        assert json.loads(next(lines).removeprefix("data: "))["request_counts"]["total"] == 2
+        served.answer(batch)
+        rest = list(lines)
+    assert "event: end" in rest
+    assert json.loads([one for one in rest if one][-1].removeprefix("data: "))["status"] == "completed"
+    path = f"/v1/pointsman/batches/{batch}"
+    story = client.get(f"{path}/explain", params={"custom_id": "a/b c"}).json()
+    assert [event["kind"] for event in story["events"] if event["event"] == "decision"]
+    assert story["custom_id"] == "a/b c"
+    report = client.get(f"{path}/report").json()
+    assert (report["total"], report["completed"], report["by_tier"]) == (2, 2, {"small": 2})
+    assert client.get(f"{path}/explain", params={"custom_id": "none"}).status_code == 404
+    told = client.get("/metrics").text
+    assert (
+        'pointsman_http_requests_total{method="GET",route="/v1/pointsman/batches/{batch_id}/report",status="200"} 1.0'
+        in told
+    )
+
+
+def test_depths_in_the_metrics_are_those_of_postgres(served: Served, client: httpx.Client) -> None:
+    batch = create(client, upload(client, [line("a"), line("b")])["id"])["id"]
+    until(client, batch, "in_progress")
+    assert 'pointsman_stage_queries{stage="route",state="ready"} 2.0' in client.get("/metrics").text

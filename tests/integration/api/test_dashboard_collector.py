@@ -1,0 +1,191 @@
+"""The dashboard's figures: equal to what the ledger says, each tenant's own, and looked up once for all who watch."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from db.ledger_types import Explanation
+from tests.integration.api.conftest import Served, line, wait_until
+from tests.integration.api.test_batch_routes import create, until, upload
+
+
+def figures(client: httpx.Client) -> dict[str, Any]:
+    """A snapshot that is newer than this call."""
+    time.sleep(1.1)
+    answer = client.get("/v1/pointsman/figures")
+    assert answer.status_code == 200, answer.text
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+def submitted(client: httpx.Client, *ids: str) -> str:
+    handle = str(create(client, upload(client, [line(id_) for id_ in ids])["id"])["id"])
+    until(client, handle, "in_progress")
+    return handle
+
+
+def test_what_is_open_is_counted_by_stage_and_state(client: httpx.Client) -> None:
+    submitted(client, "a", "b", "c")
+    told = figures(client)
+    route = told["stages"][0]
+    assert (route["stage"], route["ready"], route["queued"], told["open"]) == ("route", 3, 0, 3)
+    assert 0 < route["oldest_wait_s"] < 300
+    assert [stage["stage"] for stage in told["stages"]] == ["route", "small", "medium", "large", "special", "fallback"]
+    assert told["fleet"]["simulated"] is True
+
+
+def test_figures_are_those_of_the_ledger(served: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.dashboard.collector.RATE_S", 400.0)  # whatever else the machine does, all of it is within
+    handle = submitted(client, "a", "b", "c", "d")
+    served.answer(handle, failing=1)
+    told = figures(client)
+    report = client.get(f"/v1/pointsman/batches/{handle}/report").json()
+    (batch,) = told["batches"]
+    assert (batch["id"], batch["done"], batch["failed"], batch["open"]) == (handle, 3, 1, 0)
+    recent = told["recent"]
+    assert recent["ended"] == {"done": report["completed"], "failed": report["failed"]} == {"done": 3, "failed": 1}
+    assert recent["answered"] == report["by_tier"] == {"small": 3}
+    assert sum(recent["mix"]["10s"]["tiers"]["small"]) == sum(recent["mix"]["60s"]["tiers"]["small"]) == 3
+    cost = recent["cost"]
+    assert cost["usd"] == pytest.approx(report["cost_usd"])
+    assert cost["baseline_usd"] == pytest.approx(report["baseline_cost_usd"])
+    assert cost["saving_usd"] == pytest.approx(report["saving_usd"])
+    assert told["queries_per_s"] == pytest.approx(0.01)
+    calls = {each["deployment"]: (each["calls"], sum(each["failures"].values())) for each in told["providers"]}
+    assert calls["gpt-5-nano"] == (4, 1)
+    assert told["reserved"] == {"calls": 0, "usd": 0}
+
+
+def test_a_batch_that_is_resumed_is_counted_anew(served: Served, client: httpx.Client) -> None:
+    handle = submitted(client, "a", "b")
+    served.answer(handle, failing=2)
+    assert figures(client)["batches"][0]["failed"] == 2
+
+    async def resume(bench: Any) -> None:
+        (row,) = await bench.rows("SELECT id FROM batches WHERE handle = :h", h=handle)
+        await bench.ledger.resume(row.id)
+
+    served.play(resume)
+    batch = figures(client)["batches"][0]
+    assert (batch["failed"], batch["open"]) == (0, 2)
+
+
+@pytest.fixture
+def two(served: Served) -> Iterator[tuple[httpx.Client, httpx.Client]]:
+    """The clients of two tenants."""
+    with served.client(served.key("one")) as one, served.client(served.key("two")) as other:
+        yield one, other
+
+
+def test_a_tenant_sees_its_own_figures_only(served: Served, two: tuple[httpx.Client, httpx.Client]) -> None:
+    one, other = two
+    handle = submitted(one, "mine")
+    served.answer(handle)
+    submitted(one, "waiting")
+    mine, theirs = figures(one), figures(other)
+    assert (mine["open"], mine["recent"]["ended"], len(mine["batches"])) == (1, {"done": 1}, 2)
+    assert (theirs["open"], theirs["recent"]["ended"], theirs["batches"]) == (0, {}, [])
+    assert (theirs["recent"]["cost"]["usd"], sum(each["calls"] for each in theirs["providers"])) == (0, 0)
+    assert [stage["oldest_wait_s"] for stage in theirs["stages"]] == [None] * 6
+
+
+def test_a_query_is_found_by_its_custom_id_in_the_tenants_batches_only(two: tuple[httpx.Client, httpx.Client]) -> None:
+    one, other = two
+    handle = submitted(one, "where-am-i")
+    (found,) = one.get("/v1/pointsman/queries", params={"custom_id": "where-am-i"}).json()["data"]
+    assert (found["batch_id"], found["state"], found["stage"]) == (handle, "ready", "route")
+    assert other.get("/v1/pointsman/queries", params={"custom_id": "where-am-i"}).json()["data"] == []
+
+
+def events(response: httpx.Response) -> Iterator[dict[str, Any]]:
+    for text in response.iter_lines():
+        if text.startswith("data: "):
+            yield orjson.loads(text.removeprefix("data: "))
+
+
+def test_changes_arrive_as_events_without_a_new_request(served: Served, client: httpx.Client) -> None:
+    with client.stream("GET", "/v1/pointsman/live") as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        told = events(response)
+        assert next(told)["open"] == 0
+        handle = submitted(client, "a", "b")
+        assert next(one for one in told if one["open"] == 2)
+        served.answer(handle)
+        assert next(one for one in told if one["recent"]["ended"].get("done") == 2)
+
+
+def test_however_many_watch_there_is_one_look_a_second(served: Served, client: httpx.Client) -> None:
+    service = served.app.state.service
+    looks = []
+    look = service.figures.look
+
+    async def counted(*args: Any, **kwargs: Any) -> float:
+        looks.append(args)
+        return float(await look(*args, **kwargs))
+
+    service.figures.look = counted
+    streams = [client.stream("GET", "/v1/pointsman/live") for _ in range(5)]
+    responses = [stream.__enter__() for stream in streams]
+    for response in responses:
+        told = events(response)
+        for _ in range(2):
+            next(told)
+    began, before = time.monotonic(), len(looks)
+    time.sleep(2.5)
+    assert len(looks) - before <= (time.monotonic() - began) + 1
+    for stream in streams:
+        stream.__exit__(None, None, None)
+    wait_until(lambda: not service.live._watched)
+    time.sleep(1.5)
+    quiet = len(looks)
+    time.sleep(1.5)
+    assert len(looks) == quiet
+
+
+def test_the_page_needs_no_key_and_lets_nothing_in_from_elsewhere(served: Served) -> None:
+    served.key("somebody")
+    with served.client() as client:
+        bare = client.get("/", follow_redirects=False)
+        assert (bare.status_code, bare.headers["location"]) == (307, "/dashboard")
+        page = client.get("/dashboard")
+        assert page.status_code == 200
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert client.get("/dashboard/nothing.js").status_code in (401, 404)
+        assert client.get("/v1/pointsman/figures").status_code == 401
+
+
+def test_labels_tell_how_right_the_answers_of_each_tier_were(served: Served, client: httpx.Client) -> None:
+    assert figures(client)["router"]["labels"] is None
+    assert figures(client)["router"]["evaluation"]["apgr"] > 0
+    handle = submitted(client, "a", "b")
+
+    async def label(bench: Any) -> None:
+        rows = await bench.rows("SELECT q.id, q.batch_id FROM queries AS q ORDER BY q.id")
+        for row, grades in zip(rows, ((0, 1), (1, 0.5)), strict=True):
+            for grade in grades:
+                await bench.rows(
+                    "INSERT INTO labels (query_id, batch_id, tier, grade, source, said_by)"
+                    " VALUES (:q, :b, 'small', :g, 'command', 'test')",
+                    q=row.id,
+                    b=row.batch_id,
+                    g=grade,
+                )
+
+    served.play(label)
+    served.app.state.service.figures._slow.forget(None)
+    assert handle
+    told = figures(client)["router"]["labels"]
+    assert told == {"total": 2, "grade": 0.75, "tiers": {"small": {"total": 2, "grade": 0.75}}}
+
+
+def test_a_confidence_that_is_not_told_is_shown_as_none(served: Served, client: httpx.Client) -> None:
+    handle = submitted(client, "a", "b")
+    served.answer(handle, why=Explanation(kind="judge", router="judge", reasons=["no confidence is told"]))
+    (small,) = figures(client)["recent"]["confidence"].values()
+    assert (small["untold"], sum(small["accepted"])) == (2, 0)

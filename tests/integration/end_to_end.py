@@ -1,0 +1,135 @@
+"""A batch's whole way in one process: real Postgres, the real tasks, the simulator; no broker and no feeder process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from decimal import Decimal
+
+from sqlalchemy import text
+
+from db.batch_writer import Order
+from db.ledger import Ledger
+from db.reports.batch_stats import Batch, BatchFigures, batch_figures, find_batch
+from providers.client import Pool
+from providers.limits.admission_control import Admission
+from routing.fleet import Fleet
+from routing.lifecycle import FALLBACK, ROUTE
+from settings import ROOT, load_fleet
+from submission.input_line import Line
+from submission.submit import submit
+from tasks.stages.answer import answer
+from tasks.stages.fallback import fall_back
+from tasks.stages.route import route
+from tasks.worker_context import Station
+from tests.integration.ledger_fixtures import Bench
+
+CHUNK = 25
+
+
+def simulated_fleet(simulator_url: str) -> Fleet:
+    """Prices that the simulator knows too, the gate alone as a router, no waits between tries.
+
+    A machine that halts for some seconds makes no call unknown: it would be made, and charged, once more.
+    """
+    fleet = load_fleet(ROOT / "tests" / "chaos" / "fleet.toml", {"POINTSMAN_SIMULATOR_URL": simulator_url})
+    providers = {name: replace(each, deadline_s=30.0) for name, each in fleet.providers.items()}
+    return replace(fleet, providers=providers, timing=replace(fleet.timing, lease_s=120.0, backoff_s=0.01))
+
+
+@asynccontextmanager
+async def station_of(bench: Bench, fleet: Fleet) -> AsyncIterator[Station]:
+    """A worker's station that serves every stage."""
+    station = Station(
+        fleet,
+        bench.engine,
+        Ledger(bench.engine, worker_id=1, lease_s=fleet.timing.lease_s),
+        Pool(fleet, environ={}),
+        Admission(None, fleet=fleet, worker="test"),
+        slots={name: asyncio.Semaphore(tier.concurrency) for name, tier in fleet.tiers.items()},
+        stays={name: asyncio.Semaphore(2 * tier.concurrency) for name, tier in fleet.tiers.items()},
+    )
+    try:
+        yield station
+    finally:
+        if station.loose_ends:
+            await asyncio.wait(station.loose_ends)
+        await station.admission.aclose()
+        await station.pool.aclose()
+
+
+async def hand_in(lines: Iterable[Line], order: Order, station: Station) -> Batch:
+    """The batch that ``lines`` became."""
+    taken = await submit(lines, engine=station.engine, fleet=station.fleet, order=order)
+    batch = await find_batch(station.engine, taken.handle)
+    assert batch is not None
+    return batch
+
+
+async def work_off(station: Station, look: Callable[[], Awaitable[None]] | None = None) -> None:
+    """Until nothing is due any more at any stage, and budgets have no room for what is held; ``look`` all the while."""
+    rounds = 0
+    while True:
+        moved = 0
+        for stage in (ROUTE, *station.fleet.tiers, FALLBACK):
+            ids = await station.ledger.fill_window(stage, room=200)
+            moved += len(ids)
+            await asyncio.gather(*(_serve(stage, some, station, look) for some in _chunks(ids)))
+        moved += await station.ledger.unhold()
+        rounds += 1
+        assert rounds < 2000, "it goes to and fro"
+        if not moved and not await _soon_due(station):
+            await station.ledger.end_batches()
+            return
+
+
+async def _serve(stage: str, ids: Sequence[int], station: Station, look: Callable[[], Awaitable[None]] | None) -> None:
+    serve = {ROUTE: route, FALLBACK: fall_back}.get(stage)
+    work = asyncio.ensure_future(answer(stage, ids, station) if serve is None else serve(ids, station))
+    while look is not None and not work.done():
+        await look()
+        await asyncio.wait([work], timeout=0.01)
+    await work
+
+
+def _chunks(ids: Sequence[int]) -> list[Sequence[int]]:
+    return [ids[place : place + CHUNK] for place in range(0, len(ids), CHUNK)]
+
+
+async def _soon_due(station: Station) -> bool:
+    """Waits for what was put off; false where nothing was."""
+    async with station.engine.connect() as connection:
+        rows = await connection.execute(
+            text("SELECT extract(epoch FROM min(due_at) - now()) FROM queries WHERE state IN ('ready', 'queued')")
+        )
+        wait_s = rows.scalar_one()
+    if wait_s is None:
+        return False
+    assert wait_s < 10, "nothing is due for long"
+    await asyncio.sleep(max(0.0, float(wait_s)))
+    return True
+
+
+class Watch:
+    """Samples of a batch's budget, from a connection of its own."""
+
+    def __init__(self, bench: Bench, batch: Batch) -> None:
+        self._bench = bench
+        self._batch = batch
+        self.samples = 0
+        self.most_usd = Decimal(0)
+        """The most that was ever settled and reserved together."""
+
+    async def look(self) -> None:
+        """Takes a sample."""
+        (row,) = await self._bench.rows(
+            "SELECT reserved_usd + settled_usd AS usd, cap_usd FROM budgets WHERE batch_id = :id", id=self._batch.id
+        )
+        self.samples += 1
+        self.most_usd = max(self.most_usd, row.usd)
+        assert row.usd <= row.cap_usd
+
+
+async def account(batch: Batch, station: Station) -> BatchFigures:
+    """The batch in figures."""
+    return await batch_figures(station.engine, batch, fleet=station.fleet)

@@ -1,0 +1,230 @@
+"""Seals: whoever changes a decision afterwards is seen, and which decision it was."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db import audit_seals
+from db.audit_seals import seal_ended, verify
+from tests.integration.ledger_fixtures import Bench, OnBench, finish
+
+
+async def unsealed_batch(bench: Bench, *, queries: int = 3) -> int:
+    """A batch of some decisions that has ended."""
+    ids = await bench.submit(queries)
+    for query_id in ids:
+        await bench.rows("UPDATE queries SET stage = 'small' WHERE id = :id", id=query_id)
+        claim, sent = await bench.send(query_id)
+        await bench.ledger.conclude(finish(query_id, claim.epoch, sent))
+    await bench.ledger.end_batches()
+    return int((await bench.row(ids[0])).batch_id)
+
+
+async def ended_batch(bench: Bench, *, queries: int = 3) -> int:
+    """The same, sealed."""
+    batch_id = await unsealed_batch(bench, queries=queries)
+    await seal_ended(bench.engine)
+    return batch_id
+
+
+async def sealed_while(bench: Bench, batch_id: int, meanwhile: Callable[[], Awaitable[object]]) -> None:
+    """Seals a batch, and has something else happen once it is known where to begin."""
+    last_sealed = audit_seals._last_sealed
+
+    async def known(engine: AsyncEngine, of: int) -> int:
+        found = await last_sealed(engine, of)
+        patch.undo()
+        await meanwhile()
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audit_seals, "_last_sealed", known)
+        await audit_seals.seal(bench.engine, batch_id)
+
+
+def test_what_nobody_touched_is_as_it_was_written(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        audit = await verify(bench.engine, await ended_batch(bench))
+        assert (audit.decisions, audit.seals, audit.unsealed, audit.findings) == (3, 1, 0, [])
+        assert audit.head is not None
+
+    on_bench(story)
+
+
+Tamper = Callable[[Bench, int], Awaitable[object]]
+
+
+async def change(bench: Bench, id_: int) -> object:
+    return await as_owner(bench, f"UPDATE decisions SET reasons = ARRAY['never mind'] WHERE id = {id_}")
+
+
+async def change_a_score(bench: Bench, id_: int) -> object:
+    return await as_owner(bench, f"UPDATE decisions SET confidence = 0.123 WHERE id = {id_}")
+
+
+async def take_away(bench: Bench, id_: int) -> object:
+    return await as_owner(bench, f"DELETE FROM decisions WHERE id = {id_}")
+
+
+async def give_to_another_batch(bench: Bench, id_: int) -> object:
+    return await as_owner(bench, f"UPDATE decisions SET batch_id = batch_id + 1 WHERE id = {id_}")
+
+
+async def as_owner(bench: Bench, statement: str) -> object:
+    async with bench.engine.connect() as connection:
+        await connection.exec_driver_sql("RESET ROLE")
+        await connection.exec_driver_sql("SET ROLE NONE")
+        try:
+            return await connection.exec_driver_sql(statement)
+        finally:
+            await connection.exec_driver_sql("SET ROLE pointsman_app")
+
+
+@pytest.mark.parametrize(
+    ("tamper", "what"),
+    [
+        (change, "was changed"),
+        (change_a_score, "was changed"),
+        (take_away, "is gone"),
+        (give_to_another_batch, "is gone"),
+    ],
+)
+def test_the_very_decision_that_was_tampered_with_is_named(on_bench: OnBench, tamper: Tamper, what: str) -> None:
+    async def story(bench: Bench) -> None:
+        batch_id = await ended_batch(bench)
+        victim = (await bench.rows("SELECT id FROM decisions WHERE batch_id = :b ORDER BY id", b=batch_id))[1].id
+        await tamper(bench, victim)
+        found = (await verify(bench.engine, batch_id)).findings
+        assert [(finding.decision_id, finding.what) for finding in found] == [(victim, what)]
+
+    on_bench(story)
+
+
+def test_an_added_decision_is_named(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        batch_id = await ended_batch(bench)
+        (added,) = await bench.rows(
+            "INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, reasons)"
+            " SELECT batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, ARRAY['forged']"
+            " FROM decisions WHERE batch_id = :b LIMIT 1 RETURNING id",
+            b=batch_id,
+        )
+        (finding,) = (await verify(bench.engine, batch_id)).findings
+        assert (finding.decision_id, finding.what) == (added.id, "was added after the batch was sealed")
+
+    on_bench(story)
+
+
+def test_a_seal_that_was_made_to_fit_breaks_the_chain(on_bench: OnBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_seals, "SPAN", 1)
+
+    async def story(bench: Bench) -> None:
+        batch_id = await ended_batch(bench)
+        assert (await verify(bench.engine, batch_id)).seals == 3
+        await change(
+            bench, (await bench.rows("SELECT min(id) AS id FROM decisions WHERE batch_id = :b", b=batch_id))[0].id
+        )
+        await as_owner(
+            bench,
+            "UPDATE seals SET row_hashes ="
+            " (SELECT pointsman_decision_hash_2(d) FROM decisions AS d WHERE d.id = ids[1])"
+            f" WHERE place = 1 AND batch_id = {batch_id}",
+        )
+        (finding,) = (await verify(bench.engine, batch_id)).findings
+        assert finding.what.startswith("seal 1 does not follow")
+        await as_owner(bench, f"DELETE FROM seals WHERE place = 2 AND batch_id = {batch_id}")
+        assert [finding.what for finding in (await verify(bench.engine, batch_id)).findings][1] == "seal 2 is gone"
+
+    on_bench(story)
+
+
+def test_a_chain_that_began_before_the_hash_changed_is_as_good_as_ever(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        batch_id = await ended_batch(bench)
+        await as_owner(
+            bench,
+            "UPDATE seals AS s SET version = 1, row_hashes = (SELECT string_agg(pointsman_decision_hash(d), ''"
+            f" ORDER BY d.id) FROM decisions AS d WHERE d.batch_id = s.batch_id) WHERE batch_id = {batch_id}",
+        )
+        await as_owner(
+            bench,
+            "UPDATE seals AS s SET hash = sha256(sha256(convert_to(b.handle, 'UTF8'))"
+            " || convert_to(array_to_string(s.ids, ','), 'UTF8') || s.row_hashes)"
+            f" FROM batches AS b WHERE b.id = s.batch_id AND b.id = {batch_id}",
+        )
+        assert not (await verify(bench.engine, batch_id)).findings
+        await bench.rows("UPDATE queries SET state = 'failed' WHERE id = (SELECT max(id) FROM queries)")
+        assert await bench.ledger.resume(batch_id) == 1
+        await bench.rows("UPDATE queries SET state = 'done', finished_at = now() WHERE state = 'ready'")
+        await bench.ledger.end_batches()
+        assert await audit_seals.seal(bench.engine, batch_id) == 1
+        audit = await verify(bench.engine, batch_id)
+        assert (audit.seals, audit.unsealed, audit.findings) == (2, 0, [])
+        await change(
+            bench, (await bench.rows("SELECT min(id) AS id FROM decisions WHERE batch_id = :b", b=batch_id))[0].id
+        )
+        (finding,) = (await verify(bench.engine, batch_id)).findings
+        assert finding.what == "was changed"
+
+    on_bench(story)
+
+
+def test_a_resumed_batch_goes_on_with_its_chain(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        batch_id = await ended_batch(bench)
+        await bench.rows("UPDATE queries SET state = 'failed' WHERE id = (SELECT max(id) FROM queries)")
+        head = (await verify(bench.engine, batch_id)).head
+        assert await bench.ledger.resume(batch_id) == 1
+        assert (await verify(bench.engine, batch_id)).unsealed == 1
+        await bench.ledger.cancel(batch_id)
+        await bench.ledger.end_batches()
+        assert await seal_ended(bench.engine) == 2
+        audit = await verify(bench.engine, batch_id)
+        assert (audit.seals, audit.findings) == (2, [])
+        assert audit.head != head
+
+    on_bench(story)
+
+
+@pytest.mark.parametrize("span", [1, 2, 20_000])
+def test_who_seals_beside_another_seals_nothing_twice(
+    on_bench: OnBench, monkeypatch: pytest.MonkeyPatch, span: int
+) -> None:
+    monkeypatch.setattr(audit_seals, "SPAN", span)
+
+    async def story(bench: Bench) -> None:
+        batch_id = await unsealed_batch(bench)
+        await sealed_while(bench, batch_id, lambda: audit_seals.seal(bench.engine, batch_id))
+        audit = await verify(bench.engine, batch_id)
+        assert (audit.decisions, audit.unsealed, audit.findings) == (3, 0, [])
+
+    on_bench(story)
+
+
+def test_a_batch_that_was_resumed_and_ended_again_while_it_was_sealed_is_sealed_to_its_end(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        batch_id = await unsealed_batch(bench)
+
+        async def again() -> None:
+            await bench.rows("UPDATE queries SET state = 'failed' WHERE id = (SELECT max(id) FROM queries)")
+            assert await bench.ledger.resume(batch_id) == 1
+            await bench.ledger.cancel(batch_id)
+            await bench.ledger.end_batches()
+
+        await sealed_while(bench, batch_id, again)
+        assert not (await verify(bench.engine, batch_id)).findings
+        await seal_ended(bench.engine)
+        audit = await verify(bench.engine, batch_id)
+        assert (audit.decisions, audit.unsealed, audit.findings) == (5, 0, [])
+
+    on_bench(story)
+
+
+@pytest.mark.parametrize("statement", ["UPDATE seals SET hash = ''", "DELETE FROM seals"])
+def test_the_application_cannot_change_a_seal(on_bench: OnBench, statement: str) -> None:
+    async def story(bench: Bench) -> None:
+        with pytest.raises(Exception, match="permission denied"):
+            await bench.rows(statement)
+
+    on_bench(story)

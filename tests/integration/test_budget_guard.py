@@ -1,0 +1,134 @@
+"""Means, the whole way: a cap at half of the need, by each policy; and queries with a cap of their own."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from db.batch_writer import Order
+from db.reports.batch_stats import Batch
+from db.reports.budget_balance import batch_means
+from routing.fleet import BudgetPolicy
+from simulator.process import SimulatorProcess
+from submission.input_line import Line
+from tasks.worker_context import Station
+from tests.chaos import query_corpus
+from tests.integration.end_to_end import Watch, account, hand_in, simulated_fleet, station_of, work_off
+from tests.integration.ledger_fixtures import Bench, OnBench
+
+QUERIES = 120
+PRICES = {
+    "gpt-5-nano": [0.05, 0.40],
+    "gemini-2.5-flash-lite": [0.10, 0.40],
+    "gpt-5-mini": [0.25, 2.00],
+    "claude-haiku-4-5": [1.00, 5.00],
+    "gpt-5.2": [1.75, 14.00],
+    "claude-opus-4-5": [5.00, 25.00],
+    "gpt-4.1": [2.00, 8.00],
+}
+
+
+@pytest.fixture
+def priced(simulator: SimulatorProcess) -> SimulatorProcess:
+    simulator.control(prices=PRICES)
+    return simulator
+
+
+def lines(tag: str, *, max_cost_usd: float | None = None) -> Iterator[Line]:
+    options = None if max_cost_usd is None else orjson.dumps({"max_cost_usd": max_cost_usd})
+    for line in query_corpus.lines(tag, QUERIES):
+        yield Line(line.line_no, line.custom_id, line.body, options)
+
+
+async def states(bench: Bench, batch: Batch) -> Counter[str]:
+    rows = await bench.rows("SELECT state, count(*) AS n FROM queries WHERE batch_id = :id GROUP BY 1", id=batch.id)
+    return Counter({row.state: row.n for row in rows})
+
+
+async def need_usd(station: Station) -> float:
+    """What the queries cost without a cap."""
+    batch = await hand_in(lines("a"), Order(source="test"), station)
+    await work_off(station)
+    figures = await account(batch, station)
+    assert figures.progress.done == QUERIES
+    return figures.cost_usd
+
+
+def billed_usd(log: Path, simulator: SimulatorProcess, *, before: int = 0) -> float:
+    """What the simulator's own log of calls charges, from call number ``before`` on."""
+    simulator.stats()
+    calls = [orjson.loads(line) for line in log.read_bytes().splitlines()]
+    return sum(call["cost_usd"] for call in calls[before:] if call["billed"])
+
+
+@pytest.mark.parametrize("policy", list(BudgetPolicy))
+def test_at_half_of_the_need_nothing_is_spent_beyond_the_cap(
+    on_bench: OnBench, priced: SimulatorProcess, tmp_path: Path, policy: BudgetPolicy
+) -> None:
+    async def story(bench: Bench) -> None:
+        async with station_of(bench, simulated_fleet(priced.url)) as station:
+            cap_usd = round(await need_usd(station) / 2, 6)
+            order = Order(source="test", cap_usd=cap_usd, budget_policy=policy)
+            batch = await hand_in(lines("b"), order, station)
+            watch = Watch(bench, batch)
+            await work_off(station, watch.look)
+            figures, ended = await account(batch, station), await states(bench, batch)
+            told = dict(figures=figures.cost_usd, cap=cap_usd, most=float(watch.most_usd), samples=watch.samples)
+            print(policy, dict(ended), told, figures.progress.by_tier)
+            assert watch.samples > 20
+            assert figures.cost_usd <= cap_usd
+            total = await bench.rows("SELECT sum(cost_usd) AS usd FROM calls")
+            assert float(total[0].usd) == pytest.approx(billed_usd(tmp_path / "calls.jsonl", priced), abs=1e-9)
+            match policy:
+                case BudgetPolicy.HOLD:
+                    assert ended["held"] > QUERIES / 10
+                    means = await batch_means(bench.engine, batch.id)
+                    assert means.own is not None
+                    assert (means.held, means.own.reserved_usd) == (ended["held"], 0)
+                    assert means.held_least_usd is not None
+                    assert means.own.left_usd < means.held_least_usd <= means.held_needs_usd
+                    await bench.ledger.set_budget(batch.id, cap_usd=cap_usd * 4)
+                    await work_off(station)
+                    assert await states(bench, batch) == {"done": QUERIES}
+                case BudgetPolicy.FAIL:
+                    assert ended["failed"] > QUERIES / 10
+                    assert ended["done"] + ended["failed"] == QUERIES
+                case BudgetPolicy.DEGRADE:
+                    assert ended["done"] > 0.95 * QUERIES
+                    assert ended["done"] + ended["held"] == QUERIES
+
+    on_bench(story)
+
+
+def test_a_line_never_costs_more_than_it_may(on_bench: OnBench, priced: SimulatorProcess) -> None:
+    may_usd = 0.0015
+
+    async def story(bench: Bench) -> None:
+        async with station_of(bench, simulated_fleet(priced.url)) as station:
+            batch = await hand_in(lines("c", max_cost_usd=may_usd), Order(source="test"), station)
+            await work_off(station)
+            assert await states(bench, batch) == {"done": QUERIES}
+            dearest = await bench.rows("SELECT query_id, sum(cost_usd) AS usd FROM calls GROUP BY 1 ORDER BY 2 DESC")
+            assert 0 < dearest[0].usd <= may_usd
+            lowered = await bench.rows("SELECT reasons FROM decisions WHERE kind = 'route' AND router = 'budget'")
+            assert lowered
+            assert all("max_cost_usd leaves" in row.reasons[-1] for row in lowered)
+
+    on_bench(story)
+
+
+def test_a_line_that_no_call_is_cheap_enough_for_fails_with_the_mend(
+    on_bench: OnBench, priced: SimulatorProcess
+) -> None:
+    async def story(bench: Bench) -> None:
+        async with station_of(bench, simulated_fleet(priced.url)) as station:
+            batch = await hand_in(lines("d", max_cost_usd=1e-9), Order(source="test"), station)
+            await work_off(station)
+            assert await states(bench, batch) == {"failed": QUERIES}
+            assert not await bench.rows("SELECT 1 FROM calls")
+            (why,) = (await account(batch, station)).failures
+            assert "raise it, or cap the answer with max_tokens" in why.reason
+
+    on_bench(story)

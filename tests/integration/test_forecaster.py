@@ -1,0 +1,150 @@
+"""A batch carries its plan; the next one learns from what became of it."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from db.batch_writer import Order
+from db.reports.batch_stats import batch_figures, find_batch
+from db.reports.forecast_history import load_of, past_of
+from db.reports.json_views import batch_as_json
+from db.worker_registry import Presence
+from routing.fleet import BudgetPolicy
+from routing.forecast.forecast_types import Forecast, Load, Past
+from routing.lifecycle import ROUTE
+from settings import Settings
+from submission.forecast_json import plan_as_json
+from submission.forecaster import Planner, slots_without_workers
+from submission.input_line import Line
+from submission.submit import Submitted, submit
+from tests.integration.ledger_fixtures import Bench, OnBench, advance, finish
+from tests.integration.test_audit_seals import as_owner
+
+BODY = b'{"messages":[{"role":"user","content":"What is the capital of France?"}]}'
+
+
+async def planned(bench: Bench, settings: Settings, *, count: int = 4) -> Submitted:
+    lines = [Line(number, f"q-{number}", BODY, b'{"pin":"small"}') for number in range(1, count + 1)]
+    planner = Planner(settings, bench.fleet, bench.engine)
+    return await submit(lines, engine=bench.engine, fleet=bench.fleet, order=Order(source="test"), planner=planner)
+
+
+async def answer_all(bench: Bench) -> None:
+    for row in await bench.rows("SELECT id FROM queries WHERE state = 'ready'"):
+        claim = await bench.claim(ROUTE, row.id)
+        await bench.ledger.conclude(advance(row.id, claim.epoch, ROUTE, "small"))
+        claim, sent = await bench.send(row.id)
+        assert await bench.ledger.conclude(finish(row.id, claim.epoch, sent)) is not None
+    await bench.ledger.end_batches()
+
+
+def test_the_plan_is_stored_and_told_beside_what_came_of_it(on_bench: OnBench, settings: Settings) -> None:
+    async def story(bench: Bench) -> None:
+        submitted = await planned(bench, settings)
+        batch = await find_batch(bench.engine, submitted.handle)
+        assert batch is not None
+        assert batch.plan is not None
+        assert (batch.plan["total"], batch.plan["by_tier"]) == (4, {"small": 4.0})
+        told = batch_as_json(await batch_figures(bench.engine, batch, fleet=bench.fleet))["plan_against_actual"]
+        assert told["cost_usd"]["within"] is None, "it is still open"
+        await answer_all(bench)
+        figures = await batch_figures(bench.engine, batch, fleet=bench.fleet)
+        told = batch_as_json(figures)["plan_against_actual"]
+        assert told["by_tier"] == {"small": {"expected": 4.0, "actual": 4}}
+        assert told["cost_usd"]["actual"] == figures.cost_usd > 0
+        assert told["cost_usd"]["within"] is (told["cost_usd"]["low"] <= figures.cost_usd <= told["cost_usd"]["high"])
+
+    on_bench(story)
+
+
+def forecast_of(bench: Bench, settings: Settings, options: bytes | None, **means: Any) -> Forecast:
+    """For ten lines with these options, by the gate alone."""
+    fleet = replace(bench.fleet, router=replace(bench.fleet.router, stages=("gate",)))
+    planner = Planner(settings, fleet, None, **means)
+    body = b'{"max_tokens":200,"messages":[{"role":"user","content":"Prove that the square root of 2 is irrational."}]}'
+    for number in range(1, 11):
+        planner.sample.see(Line(number, f"q-{number}", body, options))
+    return planner._forecast(None, Past(), Load(slots_without_workers(fleet)))
+
+
+def test_a_plan_heeds_what_lines_may_cost(on_bench: OnBench, settings: Settings) -> None:
+    async def story(bench: Bench) -> None:
+        free = forecast_of(bench, settings, None)
+        assert free.tiers[0].tier == "large"
+        capped = forecast_of(bench, settings, b'{"max_cost_usd":0.001}')
+        assert capped.tiers[0].tier in ("small", "medium")
+        assert capped.cost_usd.expected < free.cost_usd.expected
+        none = forecast_of(bench, settings, b'{"max_cost_usd":1e-9}')
+        assert (none.cost_usd.expected, none.total, none.too_dear) == (0.0, 0, 10)
+        assert plan_as_json(none)["total"] == 10
+
+    on_bench(story)
+
+
+def test_a_plan_heeds_a_budget_that_degrades(on_bench: OnBench, settings: Settings) -> None:
+    async def story(bench: Bench) -> None:
+        free = forecast_of(bench, settings, None)
+        cap_usd = free.cost_usd.expected / 2
+        degraded = forecast_of(bench, settings, None, cap_usd=cap_usd, policy=BudgetPolicy.DEGRADE)
+        assert {tier.tier for tier in degraded.tiers if tier.routed} > {"large"}
+        assert degraded.cost_usd.expected < free.cost_usd.expected
+        assert forecast_of(bench, settings, None, cap_usd=cap_usd, policy=BudgetPolicy.HOLD).cost_usd == free.cost_usd
+
+    on_bench(story)
+
+
+def test_a_batch_without_a_planner_has_no_plan(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.submit(1)
+        (row,) = await bench.rows("SELECT handle, plan FROM batches")
+        assert row.plan is None
+        batch = await find_batch(bench.engine, row.handle)
+        assert batch is not None
+        assert batch_as_json(await batch_figures(bench.engine, batch, fleet=bench.fleet))["plan_against_actual"] is None
+
+    on_bench(story)
+
+
+def test_the_next_plan_learns_doubts_latencies_and_what_the_last_one_missed(
+    on_bench: OnBench, settings: Settings
+) -> None:
+    async def story(bench: Bench) -> None:
+        assert await past_of(bench.engine, bench.fleet, total=4) == Past()
+        await planned(bench, settings)
+        await answer_all(bench)
+        past = await past_of(bench.engine, bench.fleet, total=4)
+        assert past.latencies == {"small": (4, 0.012)}
+        (batch,) = await bench.rows("SELECT plan FROM batches")
+        (call,) = await bench.rows("SELECT DISTINCT cost_usd FROM calls")
+        estimated_usd = batch.plan["tiers"]["small"]["estimated_call_usd"]
+        assert past.cost_ratios["small"] == pytest.approx([float(call.cost_usd) / estimated_usd])
+        assert len(past.time_ratios) == 1
+        assert (await past_of(bench.engine, bench.fleet, total=400)).time_ratios == [], "it was far smaller"
+
+    on_bench(story)
+
+
+def test_a_batch_is_taken_although_its_plan_cannot_be_made(on_bench: OnBench, settings: Settings) -> None:
+    async def story(bench: Bench) -> None:
+        await planned(bench, settings)
+        await answer_all(bench)
+        await as_owner(bench, "REVOKE SELECT ON calls FROM pointsman_app")
+        submitted = await planned(bench, settings, count=3)
+        (row,) = await bench.rows("SELECT total, plan FROM batches WHERE handle = :handle", handle=submitted.handle)
+        assert (row.total, row.plan) == (3, None)
+
+    on_bench(story)
+
+
+def test_what_is_open_and_who_works_is_the_load(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        otherwise = {"small": 7, "large": 3}
+        await bench.submit(5)
+        assert await load_of(bench.engine, bench.fleet, otherwise=otherwise) == Load(otherwise, {"route": 5})
+        for number in range(2):
+            await Presence(bench.engine).arrive(name=f"small-{number}", role="route small", host="h", pid=1, slots=64)
+        slots = (await load_of(bench.engine, bench.fleet, otherwise=otherwise)).slots
+        assert slots == {"small": 2 * bench.fleet.tiers["small"].concurrency, "large": 3}
+
+    on_bench(story)

@@ -1,0 +1,124 @@
+"""A commit whose reply was lost is carried out once; and who vanishes without a word is noticed once."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import TimeoutError as NoConnection
+
+from db.engine import make_engine
+from db.leader_election import Leadership
+from db.ledger import Ledger
+from db.ledger_types import Conclusion
+from db.worker_registry import ALIVE_S, Presence
+from routing.lifecycle import ROUTE, Move, State
+from tests.integration.ledger_fixtures import WHY, Bench, OnBench
+
+
+def test_an_intent_that_is_replayed_is_one_call(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        query_id = await bench.at_tier()
+        claim, _ = await bench.send(query_id)
+        second = await bench.intent(query_id, epoch=claim.epoch)
+        first = await bench.ledger.intend(second)
+        again = await bench.ledger._named("find_committed_reservations", call_ids=[second.call_id])
+        assert first is not None
+        assert [(row.id, row.at) for row in again] == [(second.call_id, first.at)]
+        assert await bench.ledger.intend(second) is None
+        (count,) = await bench.rows("SELECT count(*) FROM calls WHERE id = :id", id=second.call_id)
+        assert count[0] == 1
+
+    on_bench(story)
+
+
+def test_what_a_lost_reply_had_put_into_the_brokers_share_is_found_again(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.ledger.set_window("small", depth_window=10, rate_per_s=1.0)
+        (query_id,) = await bench.submit(1)
+        claim = await bench.claim(ROUTE, query_id)
+        conclusion = Conclusion(
+            query_id, claim.epoch, ROUTE, Move.ADVANCE, "small", State.READY, WHY, tier="small", publish=True
+        )
+        assert await bench.ledger.conclude(conclusion) == ("small", State.QUEUED)
+        asked: dict[str, Any] = {"ids": [query_id], "epochs": [claim.epoch], "stages": ["small"]}
+        found = await bench.ledger._named("find_committed_transitions", **asked)
+        assert [(row.id, row.stage, row.state) for row in found] == [(query_id, "small", "queued")]
+        await bench.claim("small", query_id, await bench.intent(query_id))
+        assert await bench.ledger._named("find_committed_transitions", **asked) == []
+
+    on_bench(story)
+
+
+def test_a_paid_answer_waits_for_a_connection_however_long_that_takes(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        engine = make_engine(bench.engine.url.render_as_string(hide_password=False), pool_size=1)
+        engine.sync_engine.pool._timeout = 0.05  # type: ignore[attr-defined]  # of a minute
+        engine.sync_engine.pool._max_overflow = 0  # type: ignore[attr-defined]
+        ledger = Ledger(engine, worker_id=1)
+        try:
+            async with engine.connect():
+                waiting = asyncio.create_task(ledger.clock())
+                await asyncio.sleep(0.2)
+                assert not waiting.done()
+            assert await waiting is not None
+            impatient = Ledger(engine, worker_id=1, give_up_s=0.0)
+            async with engine.connect():
+                with pytest.raises(NoConnection):
+                    await impatient.clock()
+        finally:
+            await engine.dispose()
+
+    on_bench(story)
+
+
+def test_a_worker_that_vanished_is_told_once_and_may_come_back(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        presence = Presence(bench.engine)
+        lost = await presence.arrive(name="lost", role="small", host="h", pid=1, slots=1)
+        there = await presence.arrive(name="there", role="small", host="h", pid=2, slots=1)
+        await bench.rows(
+            "UPDATE workers SET seen_at = now() - make_interval(secs => :s) WHERE id = :id", s=ALIVE_S + 1, id=lost
+        )
+        assert await presence.strike_off() == ["lost"]
+        assert await presence.strike_off() == []
+        assert [row.id for row in await presence.alive()] == [there]
+        await presence.renew(lost, in_flight=0)
+        assert {row.id for row in await presence.alive()} == {lost, there}
+
+    on_bench(story)
+
+
+def test_one_leads_until_it_lets_go(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        first, second = Leadership(bench.engine), Leadership(bench.engine)
+        assert await first.held()
+        assert not await second.held()
+        assert await first.held()
+        await first.drop()
+        for _ in range(3000):  # Postgres hears of the closed connection in a moment
+            if await second.held():
+                break
+            await asyncio.sleep(0.02)
+        else:
+            pytest.fail("nobody leads")
+        await second.drop()
+
+    on_bench(story)
+
+
+def test_a_leader_that_says_nothing_loses_its_lock(on_bench: OnBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("db.leader_election.SILENT_S", 1)
+
+    async def story(bench: Bench) -> None:
+        frozen, other = Leadership(bench.engine), Leadership(bench.engine)
+        assert await frozen.held()
+        for _ in range(1200):
+            if await other.held():
+                break
+            await asyncio.sleep(0.05)
+        else:
+            pytest.fail("the frozen one still leads")
+        await other.drop()
+        await frozen.drop()
+
+    on_bench(story)

@@ -1,0 +1,380 @@
+"""``pointsman report``: its figures against SQL and JSON, and that no text of a user becomes a part of the page."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from db.engine import make_engine
+from db.reports import report as statement
+from db.reports.batch_report import Account, batch_account, labelled_right
+from db.reports.batch_stats import find_batch
+from db.reports.json_views import account_as_json
+from report.charts.sankey import layout
+from report.formatting import usd
+from report.html_page import page
+from report.markdown import markdown
+from tests.integration.test_report_statements import FILL, FLEET
+
+HOSTILE = (
+    '<script>alert(1)</script>"><img src=x onerror=alert(2)>',
+    "| a | b |\n# not a heading [x](javascript:alert(3))",
+    "\x1b[31mred\u202egnp.exe ]]> --> &amp; {{7*7}}",
+)
+
+# The router's expectations; a failed call and who took over; what users and models wrote as an attack.
+MORE = """
+INSERT INTO decisions (id, at, batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router,
+                       reasons, detail) VALUES
+    (10, now() - interval '19 s', 1, 11, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'v1',
+     ARRAY[%(html)s], '{"p_ok": {"small": 0.9, "large": 1.0}}'),
+    (11, now() - interval '19 s', 1, 14, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'v1',
+     ARRAY[%(markdown)s], '{"p_ok": {"small": 0.5, "large": 0.8}}'),
+    (12, now() - interval '18 s', 1, 14, 1, 'judge', 'advance', 'small', 'fallback', 'ready', 'small', 'judge',
+     '{"low_confidence: 0.40 < 0.70","unchecked: a pattern"}', NULL);
+INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model, reserved_usd,
+                   price_version, outcome, status, latency_ms, cost_usd, finished_at, created_at) VALUES
+    (8, 1, 11, 1, 'answer', 'small', 'maxi', 'other', 'maxi-wire', 1, 'v', 'rate_limited', 429, 5, 0, now(),
+     now() - interval '19.5 s');
+UPDATE prompts SET custom_id = %(html)s, body = json_build_object('messages', json_build_array(
+    json_build_object('role', 'user', 'content', %(html)s || ' SECRET'))) WHERE query_id = 11;
+UPDATE prompts SET custom_id = %(markdown)s WHERE query_id = 12;
+UPDATE prompts SET custom_id = %(control)s WHERE query_id = 14;
+UPDATE batches SET source = %(html)s WHERE id = 1;
+"""
+
+ENDS = """
+INSERT INTO batches (id, handle, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated,
+                     cancelled_at, ended_at) VALUES
+    (3, 'batch_cancelled', 'c', 1, 31, 31, 'test', 'd', true, now(), now()),
+    (4, 'batch_failed', 'f', 1, 41, 41, 'test', 'd', true, NULL, now()),
+    (5, 'batch_dead', 'x', 1, 51, 51, 'test', 'd', true, NULL, now());
+INSERT INTO prompts (query_id, batch_id, custom_id, line, body) VALUES
+    (31, 3, 'c', 1, '{}'), (41, 4, 'f', 1, '{}'), (51, 5, 'x', 1, '{}');
+INSERT INTO queries (id, batch_id, stage, state, finished_at) VALUES
+    (31, 3, 'route', 'cancelled', now()), (41, 4, 'fallback', 'failed', now()), (51, 5, 'small', 'dead', now());
+INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model, reserved_usd,
+                   price_version, outcome, status, cost_usd, finished_at) VALUES
+    (40, 4, 41, 1, 'answer', 'small', 'mini', 'sim', 'mini-wire', 1, 'v', 'server_error', 500, 0, now());
+"""
+
+Told = Callable[..., Account]
+
+
+@pytest.fixture
+def told(database_url: str) -> Told:
+    """The account of a batch in a database that holds `FILL`, `MORE` and `ENDS`."""
+    html, pipes, control = HOSTILE
+    with psycopg.connect(
+        database_url.replace("+psycopg", ""), autocommit=True, cursor_factory=psycopg.ClientCursor
+    ) as connection:
+        connection.execute(FILL)
+        connection.execute(MORE, {"html": html, "markdown": pipes, "control": control})
+        connection.execute(ENDS)
+
+    def account(handle: str = "batch_a", **options: Any) -> Account:
+        async def work() -> Account:
+            engine = make_engine(database_url)
+            try:
+                batch = await find_batch(engine, handle)
+                assert batch is not None
+                return await batch_account(engine, batch, fleet=FLEET, now=datetime.now(UTC), **options)
+            finally:
+                await engine.dispose()
+
+        return asyncio.run(work())
+
+    return account
+
+
+class Page(HTMLParser):
+    """Reads a page and holds it to being well-formed: every element is closed, in order."""
+
+    VOID = frozenset({"meta", "br", "link", "img", "input", "hr"})
+
+    def __init__(self, source: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.cards: dict[str, str] = {}
+        self.words = ""
+        self._said = ""
+        self._rows: list[list[str]] = []
+        self._name = ""
+        self.feed(source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs), f"<{tag}> has an attribute twice"
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self._said = ""
+        if tag == "table":
+            self._rows = []
+        if tag == "tr":
+            self._rows.append([])
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+        said = self._said.replace("\xa0", " ")
+        match tag:
+            case "caption":
+                self._name = said
+            case "td" | "th":
+                self._rows[-1].append(said)
+            case "table":
+                self.tables[self._name] = self._rows
+            case "dt":
+                self._name = said
+            case "dd":
+                self.cards.setdefault(self._name, said)
+
+    def handle_data(self, data: str) -> None:
+        self._said += data
+        if self.open and self.open[-1] != "style":
+            self.words += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def test_the_page_is_whole_and_loads_and_runs_nothing(told: Told) -> None:
+    source = page(told(with_text=True))
+    assert source.startswith("<!DOCTYPE html>")
+    read = Page(source)
+    assert not {"script", "img", "iframe", "object", "link", "form", "base"} & {tag for tag, _ in read.elements}
+    for tag, attributes in read.elements:
+        assert not [name for name in attributes if name.startswith("on")], tag
+        assert not {"src", "srcset", "xlink:href"} & attributes.keys()
+        assert (attributes.get("href") or "#").startswith("#")
+    assert "url(" not in source
+    assert "@import" not in source
+    policy = [each["content"] for each in read.all("meta") if each.get("http-equiv") == "Content-Security-Policy"]
+    assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
+
+
+def test_the_page_can_be_read_without_seeing_it(told: Told) -> None:
+    read = Page(page(told()))
+    assert read.all("html")[0]["lang"] == "en"
+    levels = [int(tag[1]) for tag, _ in read.elements if tag in ("h1", "h2", "h3")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    for place, (tag, attributes) in enumerate(read.elements):
+        if tag == "svg":
+            assert attributes["role"] == "img"
+            assert read.elements[place + 1][0] == "title"
+    ids = [attributes["id"] for _, attributes in read.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    named = [a["aria-labelledby"] for _, a in read.elements if "aria-labelledby" in a]
+    linked = [str(a["href"]).removeprefix("#") for a in read.all("a")]
+    assert {*named, *linked} <= set(ids)
+    assert all(each.get("scope") for each in read.all("th"))
+    assert read.all("table")
+    assert len(read.all("caption")) == len(read.all("table"))
+
+
+@pytest.mark.parametrize("with_text", [False, True])
+def test_what_users_wrote_stays_text(told: Told, with_text: bool) -> None:
+    account = told(with_text=with_text)
+    read = Page(page(account))
+    assert "<script>alert(1)</script>" in read.words
+    assert "\x1b" not in read.words
+    assert "\u202e" not in read.words
+    assert ("SECRET" in read.words) is with_text
+    written = markdown(account)
+    assert ("SECRET" in written) is with_text
+    assert "<script" not in written.replace("\\<script", "")
+    assert "\n# not a heading" not in written
+    assert "[x](" not in written
+    lines = written.splitlines()
+    for place, line in enumerate(lines):
+        if line.startswith("| :--") or line.startswith("| --:"):
+            width = _cells(line)
+            assert width == _cells(lines[place - 1])
+            for row in lines[place + 1 :]:
+                if not row:
+                    break
+                assert _cells(row) == width, row
+
+
+def _cells(row: str) -> int:
+    return row.replace("\\\\", "").replace("\\|", "").count("|")
+
+
+def test_the_page_says_the_figures_of_the_json_report_and_of_sql(told: Told, database_url: str) -> None:
+    account = told()
+    as_json = json.loads(json.dumps(account_as_json(account)))
+    read = Page(page(account))
+    with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
+        (cost, calls, failed) = connection.execute(
+            "SELECT sum(coalesce(cost_usd, reserved_usd)), count(*), count(*) FILTER (WHERE outcome <> 'ok')"
+            " FROM calls WHERE batch_id = 1"
+        ).fetchone() or (0, 0, 0)
+        done = connection.execute("SELECT count(*) FROM queries WHERE batch_id = 1 AND state = 'done'").fetchone()
+        by_model = connection.execute(
+            "SELECT deployment, sum(coalesce(cost_usd, reserved_usd)), count(*) FROM calls WHERE batch_id = 1"
+            " GROUP BY tier, deployment, provider, model, purpose"
+        ).fetchall()
+    assert as_json["cost_usd"] == pytest.approx(float(cost))
+    assert (as_json["calls"], as_json["failed_calls"]) == (calls, failed)
+    assert read.cards["Cost"] == usd(float(cost))
+    assert read.cards["Answered"] == f"{as_json['completed']:,}" == str((done or (0,))[0])
+    assert read.cards["All large"] == usd(as_json["baseline_cost_usd"])
+    assert sorted((row[1], row[7], row[4]) for row in read.tables["Models"][1:]) == sorted(
+        (deployment, usd(float(spent)), str(count)) for deployment, spent, count in by_model
+    )
+    assert sum(each["cost_usd"] for each in as_json["models"]) == pytest.approx(as_json["cost_usd"])
+    for row in read.tables["Tiers"][1:]:
+        tier = as_json["tiers"][row[0]]
+        assert row[1:3] == [str(tier["queries"]), str(tier["answered"])]
+        assert row[8] == usd(tier["cost_usd"])
+        assert row[9:] == [f"{tier['latency_ms'][p]:,.0f}" for p in ("p50", "p95", "p99")]
+    assert sum(each["queries"] for each in as_json["routes"]) == as_json["total"]
+    assert sum(each["calls"] for each in as_json["latencies"]) == 4  # answered ones, without the LLM router.s
+    assert sum(each["calls"] for each in as_json["health"]["slots"]) == calls
+
+
+def test_the_sankey_has_each_query_once_in_every_column(told: Told) -> None:
+    account = told()
+    plan = layout(account.routes, account.tiers)
+    for column in plan.columns:
+        assert sum(node.queries for node in column) == account.figures.progress.total
+    for node in (node for column in plan.columns for node in column):
+        out = sum(band.queries for band in plan.bands if band.start is node)
+        into = sum(band.queries for band in plan.bands if band.end is node)
+        assert node.queries == (out or into) == (into or out)
+    ways = {(r.router, r.first_tier, r.last_tier, r.outcome): r.queries for r in account.routes}
+    assert ways["pin", "small", "large", "accepted"] == 1
+    assert ways["v1", "small", "small", "best there was"] == 1
+    assert ways[None, None, None, "cancelled"] == 1
+
+
+def test_controls_are_priced_as_the_baseline_is(told: Told) -> None:
+    account = told()
+    costs = {each.name: each.cost_usd for each in account.controls}
+    assert costs["always large"] == account.figures.baseline_cost_usd
+    price = lambda prompt, cached, out: 0.5 * ((prompt - cached) * 2 + cached * 1 + out * 10) / 1e6  # noqa: E731
+    small = 0.0001 + 0.0002 + 0.00003  # what it really charged: it was asked for all three answers
+    assert costs["always small"] == pytest.approx(small)
+    large = price(1000, 400, 500) + 0.007 + price(100, 0, 100)
+    assert costs["at random, each rung alike"] == pytest.approx((small + large) / 2)
+    assert costs["the same shares, dealt blindly"] == pytest.approx((2 * small + large) / 3)
+
+
+def test_the_picture_is_what_the_router_expected_of_the_queries_it_told_that_of(told: Told) -> None:
+    picture = told().picture
+    assert picture is not None
+    assert picture.queries == 2
+    assert picture.batch.well == pytest.approx((0.9 + 0.5) / 2)
+    assert picture.batch.cost_usd == pytest.approx(0.0001 + 0.00003)
+    assert [place.well for place in picture.alone] == pytest.approx([0.7, 0.9])
+    assert [place.well for place in picture.mixed] == pytest.approx([0.8, 0.7])
+
+
+def test_failovers_rejections_and_the_queries_of_note_are_told(told: Told) -> None:
+    account = told(rows=2)
+    over = {(each.deployment, each.outcome): each for each in account.failing}
+    limited = over["maxi", "rate_limited"]
+    assert (limited.calls, limited.tried_again, limited.failed_over, limited.went_to) == (1, 0, 1, ("mini",))
+    assert over["maxi", "server_error"].tried_again == 1
+    assert {(each.tier, each.reason) for each in account.rejections} == {
+        ("small", "confidence 0.30 < 0.70"),
+        ("small", "low_confidence"),
+    }
+    assert [each.query_id for each in account.dearest] == [13, 12]
+    assert [each.query_id for each in account.doubtful] == [14, 12]
+    assert account.doubtful[0].custom_id == HOSTILE[2]
+
+
+def test_labels_come_before_the_judges_confidence_and_the_newest_counts(told: Told, database_url: str) -> None:
+    assert "Judge's confidence" in Page(page(told())).cards
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO labels (query_id, batch_id, tier, grade, source, said_by) VALUES"
+            " (11, 1, 'small', 0, 'file', 'x'),"
+            " (11, 1, 'small', 1, 'file', 'x'), (14, 1, 'small', 0.5, 'file', 'x'), (12, 1, 'small', 0, 'file', 'x')"
+        )
+    account = told()
+    assert labelled_right(account.labels) == (2, pytest.approx(0.75))
+    assert [(each.tier, each.stood, each.labels) for each in account.labels] == [
+        ("small", False, 1),
+        ("small", True, 2),
+    ]
+    assert Page(page(account)).cards["Right, by labels"] == "75.0 %"
+
+
+def test_a_plan_is_shown_beside_what_came_of_it(told: Told, database_url: str) -> None:
+    assert "There was no plan" in page(told())
+    plan = {
+        "cost_usd": {"expected": 0.06, "low": 0.01, "high": 0.1},
+        "wall_s": {"expected": 1.0, "low": 0.5, "high": 2.0},
+        "baseline_cost_usd": 0.1,
+        "escalated": 1.5,
+        "by_tier": {"small": 2.4, "large": 0.6},
+    }
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("UPDATE batches SET plan = %s WHERE id = 1", [json.dumps(plan)])
+    account = told()
+    rows = {row[0]: row[1:] for row in Page(page(account)).tables["The plan and what came of it"]}
+    assert rows["cost"] == ["$0.0600", "$0.0100 to $0.1000", usd(account.figures.cost_usd), "yes"]
+    assert rows["time"][-1] == "no"
+    assert rows["answers of small"] == ["2", "–", "2", "–"]
+    assert rows["answers of large"][0] == "1"
+
+
+@pytest.mark.parametrize("handle", ["batch_b", "batch_cancelled", "batch_failed", "batch_dead"])
+def test_a_batch_that_runs_or_has_no_answer_has_a_report(told: Told, handle: str) -> None:
+    account = told(handle)
+    read = Page(page(account))
+    assert read.cards["Answered"] == "0"
+    assert ("So far" in read.words) is (handle == "batch_b")
+    assert "## The judge" in markdown(account)
+    assert json.dumps(account_as_json(account))
+
+
+def test_a_broken_seal_is_told_at_the_top(told: Told, database_url: str) -> None:
+    sound = told("batch_dead")
+    assert sound.audit is not None
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO seals (batch_id, place, ids, row_hashes, hash) VALUES (1, 1, '{1}', '\\x00', '\\x00')"
+        )
+    broken = page(told())
+    assert "The audit seal is broken" in broken
+    assert "Sound:" not in broken
+    assert "The audit seal is broken" not in page(told(audited=False))
+
+
+_STATEMENTS = sorted(
+    path.stem
+    for path in (Path(__file__).parents[2] / "db" / "reports" / "sql" / "batch").glob("batch_*.sql")
+    if ":batch_id" in path.read_text()
+)
+
+
+@pytest.mark.parametrize("name", _STATEMENTS)
+def test_no_question_reads_the_queries_of_other_batches(database_url: str, name: str) -> None:
+    prices = {key: [1] for key in ("input_usd_per_mtok", "cached_usd_per_mtok", "output_usd_per_mtok", "multipliers")}
+    scalars = {"input_usd_per_mtok": 1, "cached_usd_per_mtok": 1, "output_usd_per_mtok": 1}
+    given = {"batch_id": 1, "rows": 5, "slots": 4, "with_text": False, "top": "large", "multiplier": 1}
+    given |= {"tiers": ["small"], "ladder": ["small"], **(prices if name == "batch_baselines" else scalars)}
+    asked = text(f"EXPLAIN {statement(name).text}")
+    engine = create_engine(database_url, poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text("SET enable_seqscan = off"))
+        bound = {key: value for key, value in given.items() if key in asked.compile().params}
+        plan = "\n".join(row[0] for row in connection.execute(asked, bound))
+    for table in ("queries", "prompts", "answers", "calls", "decisions"):
+        assert f"Seq Scan on {table}" not in plan, plan

@@ -1,0 +1,251 @@
+"""The questions about batches, against figures reckoned by hand."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import psycopg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from cli import timeline_view
+from db.engine import make_engine
+from db.reports import ask
+from db.reports.batch_stats import Batch, BatchFigures, batch_figures, batch_progress, find_batch, newest_batch
+from db.reports.json_views import batch_as_json, story_as_json
+from db.reports.query_timeline import find_queries, query_events
+from db.reports.results import result_lines
+from routing.fleet import Fleet, Model, Price, Tier
+
+Value = TypeVar("Value")
+
+# The top tier's first model: $2 in, $1 cached, $10 out per million tokens, at half price.
+TOP = Price(2.0, 10.0, 1.0, "test", multiplier=0.5)
+
+
+def _model(name: str, tier: str) -> Model:
+    return Model(name=name, provider="sim", model=f"{name}-wire", tier=tier, price=TOP, context_tokens=8000)
+
+
+FLEET = Fleet(
+    name="test",
+    simulated=True,
+    providers={},
+    models={"mini": _model("mini", "small"), "maxi": _model("maxi", "large")},
+    tiers={
+        "small": Tier("small", "small", 4, ("mini",), "large"),
+        "large": Tier("large", "large", 4, ("maxi",), None),
+    },
+    digest="d",
+)
+
+FILL = """
+INSERT INTO batches (id, handle, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated,
+                     created_at, ended_at) VALUES
+    (1, 'batch_a', 'a.jsonl', 5, 11, 15, 'test', 'd', true, now() - interval '20 s', now() - interval '10 s'),
+    (2, 'batch_b', 'b.jsonl', 1, 21, 21, 'test', 'other', false, now(), NULL);
+INSERT INTO prompts (query_id, batch_id, custom_id, line, body, options) VALUES
+    (11, 1, 'easy', 1, '{}', NULL), (12, 1, 'hard', 2, '{}', '{"pin": "small"}'), (13, 1, 'lost', 3, '{}', NULL),
+    (14, 1, 'doubtful', 4, '{}', NULL), (15, 1, 'called off', 5, '{}', NULL), (21, 2, 'easy', 1, '{}', NULL);
+INSERT INTO queries (id, batch_id, stage, state, tier, escalations, finished_at) VALUES
+    (11, 1, 'small', 'done', 'small', 0, now()), (12, 1, 'large', 'done', 'large', 1, now()),
+    (13, 1, 'fallback', 'failed', 'large', 1, now()), (14, 1, 'fallback', 'done', 'large', 1, now()),
+    (15, 1, 'route', 'cancelled', NULL, 0, now()), (21, 2, 'route', 'ready', NULL, 0, NULL);
+INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model, reserved_usd,
+                   price_version, outcome, status, latency_ms, prompt_tokens, cached_tokens, completion_tokens,
+                   cost_usd, finished_at, request_id, created_at) VALUES
+    (1, 1, 11, 1, 'answer', 'small', 'mini', 'sim', 'mini-wire', 1, 'v', 'ok', 200, 100, 1000, 400, 500, 0.0001,
+     now(), 'req-1', now() - interval '19 s'),
+    (2, 1, 12, 1, 'answer', 'small', 'mini', 'sim', 'mini-wire', 1, 'v', 'ok', 200, 200, 1000, 0, 500, 0.0002,
+     now(), NULL, now() - interval '18 s'),
+    (3, 1, 12, 2, 'answer', 'large', 'maxi', 'sim', 'maxi-wire', 1, 'v', 'ok', 200, 300, 1000, 0, 900, 0.007,
+     now(), NULL, now() - interval '17 s'),
+    (4, 1, 13, 1, 'answer', 'large', 'maxi', 'sim', 'maxi-wire', 0.05, 'v', 'server_error', 500, 50, 0, 0, 0, 0,
+     now(), NULL, now() - interval '16 s'),
+    (5, 1, 13, 1, 'answer', 'large', 'maxi', 'sim', 'maxi-wire', 0.05, 'v', NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+     NULL, NULL, now() - interval '15 s'),
+    (6, 1, 14, 1, 'answer', 'small', 'mini', 'sim', 'mini-wire', 1, 'v', 'ok', 200, 400, 100, 0, 100, 0.00003,
+     now(), NULL, now() - interval '14 s'),
+    (7, 1, NULL, 0, 'route', 'small', 'mini', 'sim', 'mini-wire', 1, 'v', 'ok', 200, 999, 100, 0, 10, 0.00001,
+     now(), NULL, now() - interval '19 s');
+INSERT INTO answers (query_id, call_id, tier, model, confidence, accepted, response) VALUES
+    (11, 1, 'small', 'mini-wire', 0.9, true, '{"id":"chatcmpl-1","choices":[{"x": 1}]}'),
+    (12, 3, 'large', 'maxi-wire', 0.8, true, '{"id":"chatcmpl-3"}'),
+    (14, 6, 'small', 'mini-wire', 0.4, false, '{"id":"chatcmpl-6"}');
+INSERT INTO decisions (id, at, batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router,
+                       score, confidence, call_id, reasons) VALUES
+    (1, now() - interval '19 s', 1, 12, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'pin', 0.1, 1.0,
+     NULL, '{"asked for by name"}'),
+    (2, now() - interval '18 s', 1, 12, 1, 'judge', 'advance', 'small', 'fallback', 'queued', 'small', 'judge', NULL,
+     0.3, 2, '{"confidence 0.30 < 0.70"}'),
+    (3, now() - interval '17.5 s', 1, 12, 2, 'fallback', 'advance', 'fallback', 'large', 'queued', 'large', 'ladder',
+     NULL, NULL, NULL, '{"one rung up","of two"}'),
+    (4, now() - interval '16 s', 1, 12, 3, 'judge', 'finish', 'large', 'large', 'done', 'large', 'judge', NULL, 0.8, 3,
+     '{"confidence 0.80"}'),
+    (5, now() - interval '15 s', 1, 13, 1, 'release', 'release', 'large', 'large', 'ready', 'large', 'failover', NULL,
+     NULL, NULL, '{"server error"}'),
+    (6, now() - interval '14 s', 1, 13, 1, 'fallback', 'fail', 'fallback', 'fallback', 'failed', 'large', 'ladder',
+     NULL, NULL, NULL, '{"no tier is left","4 calls failed"}');
+"""
+
+
+@pytest.fixture
+def ask_of(database_url: str) -> Callable[[Callable[[AsyncEngine], Awaitable[Any]]], Any]:
+    """Runs a question against a database that holds `FILL`."""
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(FILL)
+
+    def run(question: Callable[[AsyncEngine], Awaitable[Any]]) -> Any:
+        async def opened() -> Any:
+            engine = make_engine(database_url)
+            try:
+                return await question(engine)
+            finally:
+                await engine.dispose()
+
+        return asyncio.run(opened())
+
+    return run
+
+
+Ask = Callable[[Callable[[AsyncEngine], Awaitable[Any]]], Any]
+
+
+async def _figures(engine: AsyncEngine) -> BatchFigures:
+    batch = await find_batch(engine, "batch_a")
+    assert batch is not None
+    return await batch_figures(engine, batch, fleet=FLEET)
+
+
+def test_a_batch_is_found_by_its_handle_or_as_the_newest(ask_of: Ask) -> None:
+    async def question(engine: AsyncEngine) -> tuple[Batch | None, Batch | None, Batch | None]:
+        return await find_batch(engine, "batch_a"), await find_batch(engine, "batch_x"), await newest_batch(engine)
+
+    named, unknown, newest = ask_of(question)
+    assert (named.id, named.total) == (1, 5)
+    assert unknown is None
+    assert newest.handle == "batch_b"
+
+
+def test_progress_counts_each_query_once(ask_of: Ask) -> None:
+    progress = ask_of(lambda engine: batch_progress(engine, 1))
+    assert (progress.done, progress.failed, progress.cancelled, progress.finished) == (3, 1, 1, 5)
+    assert progress.ended
+    assert progress.escalated == 3
+    assert progress.by_tier == {"small": 1, "large": 2}
+    assert progress.wall_s == pytest.approx(10.0, abs=0.01)
+    assert (progress.cost_usd, progress.reserved_usd) == (pytest.approx(0.00734), 0.05)
+    open_one = ask_of(lambda engine: batch_progress(engine, 2))
+    assert (open_one.waiting, open_one.ended, open_one.open_by_stage) == (1, False, {"route": 1})
+
+
+def test_the_cost_is_that_of_every_call_at_its_worst_where_unknown(ask_of: Ask) -> None:
+    figures = ask_of(_figures)
+    assert figures.cost_usd == pytest.approx(0.0001 + 0.0002 + 0.007 + 0 + 0.05 + 0.00003 + 0.00001)
+    assert (figures.calls, figures.open_calls, figures.failed_calls) == (7, 1, 1)
+    assert figures.router_cost_usd == pytest.approx(0.00001)
+
+
+def test_the_baseline_prices_answered_queries_at_the_top_tier(ask_of: Ask) -> None:
+    figures = ask_of(_figures)
+    easy = 0.5 * ((1000 - 400) * 2.0 + 400 * 1.0 + 500 * 10.0) / 1e6
+    hard = 0.007  # it came to the top tier: what it really cost there
+    doubtful = 0.5 * (100 * 2.0 + 100 * 10.0) / 1e6
+    assert figures.baseline_cost_usd == pytest.approx(easy + hard + doubtful)
+    assert figures.saving_usd == pytest.approx(figures.baseline_cost_usd - figures.cost_usd)
+    assert figures.router_share_of_saving is None  # nothing was saved
+
+
+def test_each_tier_has_its_answers_calls_and_latencies(ask_of: Ask) -> None:
+    small, large = ask_of(_figures).tiers
+    assert (small.tier, small.queries, small.answered, small.unaccepted) == ("small", 3, 2, 1)
+    assert (large.tier, large.queries, large.answered, large.failed_calls) == ("large", 2, 1, 1)
+    assert small.latency_ms == (200.0, 380.0, 396.0)
+    assert small.confidence == pytest.approx(0.65)
+
+
+def test_failures_are_told_with_their_last_reason(ask_of: Ask) -> None:
+    (why,) = ask_of(_figures).failures
+    assert (why.state, why.reason, why.queries, why.example) == ("failed", "no tier is left; 4 calls failed", 1, "lost")
+
+
+def test_the_json_report_has_the_promised_keys_and_adds_up(ask_of: Ask) -> None:
+    told = json.loads(json.dumps(batch_as_json(ask_of(_figures))))
+    promised = "batch_id total completed failed escalated calls cost_usd baseline_cost_usd router_cost_usd wall_s"
+    assert set(f"{promised} queries_per_s by_tier".split()) <= told.keys()
+    assert sum(told["by_tier"].values()) == told["completed"] == 3
+    assert told["completed"] + told["failed"] + told["cancelled"] + told["open"] == told["total"]
+    assert told["queries_per_s"] == pytest.approx(0.3, abs=0.01)
+    assert told["fleet_changed"] is False
+
+
+def test_results_are_openai_lines_in_the_order_of_the_input(ask_of: Ask) -> None:
+    async def question(engine: AsyncEngine) -> list[bytes]:
+        return [line async for line in result_lines(engine, 1)]
+
+    lines = [json.loads(line) for line in ask_of(question)]
+    assert [line["custom_id"] for line in lines] == ["easy", "hard", "lost", "doubtful", "called off"]
+    easy, hard, lost, doubtful, called_off = lines
+    assert easy["response"]["status_code"] == 200
+    assert easy["response"]["request_id"] == "req-1"
+    assert easy["response"]["body"] == {"id": "chatcmpl-1", "choices": [{"x": 1}]}
+    assert easy["error"] is None
+    assert hard["pointsman"]["escalations"] == 1
+    assert hard["pointsman"]["cost_usd"] == pytest.approx(0.0072)
+    assert hard["pointsman"]["reasons"] == [
+        "asked for by name",
+        "confidence 0.30 < 0.70",
+        "one rung up",
+        "of two",
+        "confidence 0.80",
+    ]
+    assert lost["response"] is None
+    assert lost["error"] == {"code": "query_failed", "message": "no tier is left; 4 calls failed"}
+    assert doubtful["pointsman"]["accepted"] is False
+    assert (called_off["error"]["code"], called_off["pointsman"]["state"]) == ("batch_cancelled", "cancelled")
+
+
+def test_open_queries_have_no_result_line_yet(ask_of: Ask) -> None:
+    async def question(engine: AsyncEngine) -> list[bytes]:
+        return [line async for line in result_lines(engine, 2)]
+
+    assert ask_of(question) == []
+
+
+def test_a_query_is_found_by_custom_id_by_batch_and_by_number(ask_of: Ask) -> None:
+    async def question(engine: AsyncEngine) -> list[list[int]]:
+        names = [("easy", None), ("easy", "batch_a"), ("12", None), ("12", "batch_a"), ("nobody", None)]
+        return [[row.id for row in await find_queries(engine, name, handle=handle)] for name, handle in names]
+
+    assert ask_of(question) == [[21, 11], [11], [12], [], []]
+
+
+def test_the_story_has_every_call_and_decision_in_order(ask_of: Ask) -> None:
+    async def question(engine: AsyncEngine) -> tuple[Any, Any]:
+        (query,) = await find_queries(engine, "hard")
+        return query, await query_events(engine, query.id)
+
+    query, events = ask_of(question)
+    assert [row.kind for row in events] == ["route", "answer", "judge", "fallback", "answer", "judge"]
+    told = story_as_json(query, events)
+    assert (told["state"], told["tier"], told["pin"]) == ("done", "large", "small")
+    assert told["cost_usd"] == pytest.approx(0.0072)
+    drawn = "\n".join(str(branch.label) for branch in timeline_view.draw(query, events).children)
+    steps = ["submitted", "routed", "call", "judged    rejected", "escalated to large", "call", "judged    accepted"]
+    places = [drawn.index(step) for step in steps[:5]]
+    assert places == sorted(places)
+    assert "answered by maxi-wire (large), confidence 0.80 · $0.007200 in all" in drawn
+
+
+def test_the_list_of_batches_has_the_newest_first(ask_of: Ask) -> None:
+    rows = ask_of(lambda engine: ask(engine, "batches", rows=10))
+    assert [(row.handle, row.done, row.failed, row.cancelled, row.open) for row in rows] == [
+        ("batch_b", 0, 0, 0, 1),
+        ("batch_a", 3, 1, 1, 0),
+    ]
+
+
+def test_the_depths_count_what_is_open_per_stage(ask_of: Ask) -> None:
+    (row,) = ask_of(lambda engine: ask(engine, "queue_depths"))
+    assert (row.stage, row.ready, row.queued, row.running, row.held) == ("route", 1, 0, 0, 0)

@@ -1,0 +1,81 @@
+"""What statements read, counted by Postgres itself, so that a slow machine counts the same."""
+
+from typing import Any
+
+from sqlalchemy import text
+
+from db.engine import KEYED
+from db.ledger_encoding import encoded, move_rows, result_params
+from db.sql import statement
+from routing.lifecycle import ROUTE
+from tests.integration.ledger_fixtures import Bench, OnBench, advance
+
+IN_THE_BROKER = 2_000
+GROUP = 100
+
+READ = text("SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables")
+
+
+async def rows_read(bench: Bench, name: str, params: dict[str, Any]) -> int:
+    """Rows that the statement reads; nothing of it stays."""
+    async with bench.engine.connect() as connection:
+        await connection.execute(text("BEGIN"))
+        for setting, value in KEYED.items():
+            await connection.execute(text(f"SET LOCAL {setting} = {value}"))
+        # What this connection read before is counted in until it has been passed on, at most once a second.
+        before = int((await connection.execute(READ)).scalar_one() or 0)
+        await connection.execute(statement(name), params)
+        read = int((await connection.execute(READ)).scalar_one())
+        await connection.execute(text("ROLLBACK"))
+    return read - before
+
+
+async def queued_at_small(bench: Bench) -> list[int]:
+    """A stage with a full window, and a group of queries on their way there, claimed at the route stage."""
+    await bench.submit(IN_THE_BROKER)
+    await bench.rows("UPDATE queries SET stage = 'small', state = 'queued' WHERE state = 'ready'")
+    return await bench.submit(GROUP)
+
+
+def test_a_group_of_conclusions_counts_the_window_once(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        group = await queued_at_small(bench)
+        await bench.rows("INSERT INTO stages (stage, depth_window) VALUES ('small', 10000)")
+        claims = await bench.ledger.claim_many([(ROUTE, one, None) for one in group])
+        moves = move_rows([advance(one, claims[one].epoch, ROUTE, "small")._replace(publish=True) for one in group])
+        read = await rows_read(bench, "apply_transitions", {"moves": encoded(moves), **result_params([])})
+        # Counted for each row that moves, these would be two hundred thousand.
+        assert read < 3 * IN_THE_BROKER
+
+    on_bench(story)
+
+
+def test_where_a_batch_begins_is_asked_of_its_own_decisions(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.rows(
+            "INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, reasons)"
+            " SELECT CASE WHEN n <= 20000 THEN 1 ELSE 2 END, n, 1, 'route', 'advance', 'route', 'small', 'ready', '{}'"
+            " FROM generate_series(1, 20200) AS n"
+        )
+        # Had it to be the least id of all that are in the batch, the planner would walk the key through the others.
+        read = await rows_read(bench, "seal_bounds", {"batch_id": 2})
+        assert 200 <= read < 1_000
+
+    on_bench(story)
+
+
+def test_behind_a_long_history_a_window_is_filled_from_its_own_stage(on_bench: OnBench) -> None:
+    async def story(bench: Bench) -> None:
+        async with bench.engine.connect() as owner:
+            await owner.exec_driver_sql("SET ROLE NONE")
+            await owner.exec_driver_sql(
+                "INSERT INTO queries (id, batch_id, stage, state, finished_at)"
+                " SELECT 1000000000 + n, 1000000, 'small', 'done', now() FROM generate_series(1, 30000) AS n"
+            )
+            await owner.exec_driver_sql("VACUUM ANALYZE queries")
+            await owner.exec_driver_sql("SET ROLE pointsman_app")
+        await queued_at_small(bench)
+        params = {"stage": ROUTE, "room": 10, "sources": ["ready"], "simulated": None}
+        assert await rows_read(bench, "fill_window", params) < GROUP
+
+    on_bench(story)

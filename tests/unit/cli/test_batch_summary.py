@@ -1,0 +1,104 @@
+"""The report at the end of a batch, in words."""
+
+import io
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from rich.console import Console
+
+from cli import batch_summary
+from db.reports.batch_stats import BatchFigures, Progress, TierFigures, Why
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+FIGURES = BatchFigures(
+    progress=Progress(
+        handle="batch_a",
+        source="a\x1b[2J.jsonl",
+        total=1000,
+        simulated=True,
+        created_at=NOW,
+        cancelled_at=None,
+        ended_at=NOW,
+        done=990,
+        failed=10,
+        cancelled=0,
+        held=0,
+        running=0,
+        waiting=0,
+        escalated=90,
+        calls=1100,
+        cost_usd=0.2,
+        reserved_usd=0.0,
+        wall_s=4.0,
+        by_tier={},
+        open_by_stage={},
+    ),
+    top_tier="giant",
+    baseline_model="maxi",
+    fleet_changed=False,
+    tiers=(
+        TierFigures("small", 1000, 900, 3, 0.9, 1010, 10, 0.05, ("mini",), (50.0, 90.0, 100.0)),
+        TierFigures("giant", 90, 90, 0, None, 90, 0, 0.15, ("maxi",), None),
+    ),
+    failures=(Why("failed", "no tier is left", 10, "q-7"),),
+    calls=1100,
+    open_calls=0,
+    failed_calls=10,
+    prompt_tokens=1,
+    completion_tokens=2,
+    cost_usd=0.2,
+    router_cost_usd=0.01,
+    baseline_cost_usd=1.0,
+    latency_ms=(50.0, 90.0, 100.0),
+)
+
+
+def shown(figures: BatchFigures, *, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, markup=False, soft_wrap=True)
+    batch_summary.show(figures, console)
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def test_the_report_tells_cost_baseline_saving_and_the_routers_share_of_it() -> None:
+    told = shown(FIGURES)
+    assert "Cost       $0.200000, $0.010000 of it for routing (1.25 % of the saving)" in told
+    assert "All giant  $1.000000 had every answer come from maxi" in told
+    assert "Saving     $0.800000 (80.0 %)" in told
+    assert "Queries    1,000: 990 answered, 90 escalated, 10 failed" in told
+    assert "Time       0:04 (4.0 s), 247.5 queries/s" in told
+    assert "10 failed: no tier is left (e.g. q-7)" in told
+    assert "its whole story: `pointsman explain batch_a/q-7`" in told
+    assert "`pointsman resume batch_a` starts them again" in told
+
+
+def test_the_report_is_plain_about_simulation() -> None:
+    told = shown(FIGURES)
+    assert "Simulated:" in told
+    assert "no money was spent; prices are those of maxi, mini." in told
+    assert "Simulated" not in shown(replace(FIGURES, progress=replace(FIGURES.progress, simulated=False)))
+
+
+def test_a_batch_that_cost_more_than_the_top_tier_alone_says_so() -> None:
+    told = shown(replace(FIGURES, cost_usd=1.2))
+    assert "none: it cost $0.200000 (20.0 %) more than giant alone" in told
+    assert "of the saving" not in told
+
+
+def test_a_batch_without_answers_has_no_saving() -> None:
+    nothing = replace(FIGURES, tiers=(), baseline_cost_usd=0.0, progress=replace(FIGURES.progress, done=0))
+    assert "none: no query was answered" in shown(nothing)
+
+
+def test_the_table_fits_an_ordinary_terminal_and_nothing_steers_it() -> None:
+    told = shown(FIGURES)
+    (row,) = [line for line in told.splitlines() if line.startswith("small")]
+    assert row.split() == ["small", "900", "90.9", "%", "1,000", "3", "1,010", "$0.0500", "50/90/100"]
+    assert "\x1b" not in told
+
+
+def test_the_plans_tiers_add_up_whatever_was_rounded() -> None:
+    by_tier = {"small": 889.5, "giant": 110.5}
+    interval = {"expected": 0.2, "low": 0.1, "high": 0.4}
+    plan = {"cost_usd": interval, "wall_s": interval, "baseline_cost_usd": 1.0, "escalated": 90.0, "by_tier": by_tier}
+    told = shown(replace(FIGURES, plan=plan))
+    assert "small 890, giant 110; 90 escalated" in told

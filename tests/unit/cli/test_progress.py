@@ -1,0 +1,129 @@
+"""What is shown while a batch runs."""
+
+import asyncio
+import io
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+from rich.console import Console
+from sqlalchemy.exc import OperationalError
+
+from cli.command_errors import Stop
+from cli.progress import Pace, drawing, duration, wait_for_end, words
+from db.reports.batch_stats import Progress
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+PROGRESS = Progress(
+    handle="batch_a",
+    source="a.jsonl",
+    total=1000,
+    simulated=True,
+    created_at=NOW,
+    cancelled_at=None,
+    ended_at=None,
+    done=400,
+    failed=2,
+    cancelled=0,
+    held=0,
+    running=98,
+    waiting=500,
+    escalated=30,
+    calls=460,
+    cost_usd=0.0123,
+    reserved_usd=1.5,
+    wall_s=4.0,
+    by_tier={"large": 40, "small": 360},
+    open_by_stage={"route": 500, "small": 98},
+)
+ENDED = replace(PROGRESS, done=998, running=0, waiting=0, ended_at=NOW, open_by_stage={})
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0.4, "0:00"), (7, "0:07"), (760, "12:40"), (11_100, "3:05:00")])
+def test_a_duration_reads_like_a_clock(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+def test_the_pace_follows_the_last_seconds() -> None:
+    pace = Pace()
+    pace.note(0, 100.0)
+    assert pace.left_s(10) is None
+    pace.note(100, 101.0)
+    assert pace.per_s == 100.0
+    assert pace.left_s(50) == 0.5
+    for second in range(102, 140):
+        pace.note(100 + 10 * (second - 101), float(second))
+    assert pace.per_s == pytest.approx(10.0, abs=0.1)
+
+
+def test_the_line_tells_tiers_escalated_cost_pace_and_time_left() -> None:
+    told = "small 360 · large 40 · escalated 30 · failed 2 · $0.0123 (simulated)"
+    assert words(PROGRESS, Pace(per_s=100.0)) == f"{told} · 100 queries/s now · ETA 0:06"
+    assert words(PROGRESS) == f"{told} · 100.0 queries/s · ETA 0:06", "400 answered and 402 ended in 4 s"
+
+
+@pytest.mark.parametrize("pace", [None, Pace(per_s=100.0)], ids=["since the submission", "of the last seconds"])
+def test_there_is_neither_rate_nor_time_left_once_nothing_runs_or_waits(pace: Pace | None) -> None:
+    held = replace(PROGRESS, held=598, running=0, waiting=0, wall_s=4000.0)
+    for still in (ENDED, held):
+        assert words(still, pace).endswith("$0.0123 (simulated)")
+
+
+def test_what_is_held_is_not_waited_for() -> None:
+    held = replace(PROGRESS, held=500, waiting=0)
+    assert words(held, Pace(per_s=100.0)).endswith("ETA 0:01"), "98 run"
+
+
+def test_the_drawing_has_counts_and_a_share() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(drawing(PROGRESS, Pace()))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "402/1,000" in shown
+    assert "40 %" in shown
+
+
+def _wait(*seen: Progress) -> tuple[Progress, str, int]:
+    """What `wait_for_end` returns and prints for a batch that is seen so, one after another."""
+    console = Console(file=io.StringIO(), width=200)
+    looks = list(seen)
+    checks: list[None] = []
+
+    async def look() -> Progress:
+        return looks.pop(0) if len(looks) > 1 else looks[0]
+
+    ended = asyncio.run(wait_for_end(look, check=lambda: checks.append(None), console=console))
+    return ended, console.file.getvalue(), len(checks)  # type: ignore[attr-defined]
+
+
+def test_waiting_ends_with_the_batch_and_looks_after_the_workers_meanwhile() -> None:
+    ended, shown, checks = _wait(PROGRESS, PROGRESS, ENDED)
+    assert ended is ENDED
+    assert checks == 2
+    assert shown.splitlines()[0].startswith("402/1,000 · small 360")
+    assert shown.splitlines()[-1].startswith("1,000/1,000")
+
+
+def test_waiting_stops_where_all_that_is_left_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.progress._HELD_S", 0.3)
+    held = replace(PROGRESS, done=900, failed=0, held=100, running=0, waiting=0)
+    with pytest.raises(Stop, match="100 queries are held"):
+        _wait(held)
+
+
+def test_waiting_outlasts_a_restart_of_postgres() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    looks: list[Progress | OperationalError] = [
+        PROGRESS,
+        OperationalError("SELECT", {}, psycopg.OperationalError("the server closed the connection")),
+        ENDED,
+    ]
+
+    async def look() -> Progress:
+        seen = looks.pop(0)
+        if isinstance(seen, OperationalError):
+            raise seen
+        return seen
+
+    assert asyncio.run(wait_for_end(look, check=lambda: None, console=console)) is ENDED
+    assert "Postgres is away" in console.file.getvalue()  # type: ignore[attr-defined]

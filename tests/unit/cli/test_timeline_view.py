@@ -1,0 +1,88 @@
+"""How a decision is told to people."""
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cli import timeline_view
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def told_of(event: Any) -> tuple[str, list[str]]:
+    """The words for a decision, and the reasons below it."""
+    query: Any = SimpleNamespace(
+        custom_id="q",
+        handle="batch_a",
+        line=1,
+        id=1,
+        simulated=True,
+        submitted_at=NOW,
+        pin=None,
+        state="queued",
+        stage="medium",
+        finished_at=None,
+    )
+    branch = timeline_view.draw(query, [event]).children[1]
+    return str(branch.label), [str(reason.label) for reason in branch.children]
+
+
+def routed(router: str, *reasons: str) -> tuple[str, list[str]]:
+    """The words for a route by ``router``, and the reasons below it."""
+    event = SimpleNamespace(
+        event="decision",
+        kind="route",
+        at=NOW,
+        router=router,
+        tier="medium",
+        to_stage="medium",
+        score=0.4,
+        confidence=0.8,
+        reasons=reasons,
+        cost_usd=None,
+        reserved_usd=None,
+    )
+    return told_of(event)
+
+
+@pytest.mark.parametrize(
+    ("move", "told"), [("cancel", "now cancelled by user"), ("hold", "hold, now cancelled by user")]
+)
+def test_what_a_decision_is_called_is_not_said_twice(move: str, told: str) -> None:
+    event = SimpleNamespace(
+        event="decision",
+        kind="cancel",
+        at=NOW,
+        move=move,
+        router="user",
+        from_stage="small",
+        to_stage="small",
+        to_state="cancelled",
+        confidence=None,
+        reasons=[],
+        cost_usd=None,
+        reserved_usd=None,
+    )
+    assert told_of(event)[0].endswith(f"cancel    {told}")
+
+
+@pytest.mark.parametrize(
+    ("router", "told"),
+    [
+        ("default", "by the classifier (default)"),
+        ("mine", "by the classifier (mine)"),
+        ("gate", "by gate"),
+        ("llm", "by llm"),
+        ("budget", "by budget"),
+    ],
+)
+def test_a_trained_router_is_told_as_the_classifier(router: str, told: str) -> None:
+    heading, _ = routed(router)
+    assert f"routed    to medium {told}, difficulty 0.40, confidence 0.80" in heading
+
+
+def test_an_expected_loss_says_which_way_is_good() -> None:
+    _, reasons = routed("default", "expected loss: small 3.012, medium 1.100", "no plain case")
+    assert reasons == ["expected loss (lower is better): small 3.012, medium 1.100", "no plain case"]

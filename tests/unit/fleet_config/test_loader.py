@@ -1,0 +1,591 @@
+"""fleet.toml: what it may say, and what each mistake in it is answered with."""
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from routing.fleet import BudgetPolicy, Budgets, Fleet, LlmRouter, Price, Protocol, RouterPolicy, Timing, Workers
+from routing.outcome import FailureKind
+from settings import ROOT, FleetError, check_fleet, load_fleet
+
+SMALLEST = """
+[fleet]
+name = "tiny"
+
+[providers.home]
+kind = "openai"
+base_url = "http://127.0.0.1:11434/v1/"
+
+[tiers.small]
+concurrency = 4
+
+[models.one]
+provider = "home"
+tier = "small"
+price = { input_usd_per_mtok = 1, output_usd_per_mtok = 2.5 }
+context_tokens = 8192
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    def write(content: str | bytes) -> Path:
+        path = tmp_path / "fleet.toml"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write
+
+
+def problems(path: Path, environ: dict[str, str] | None = None) -> dict[str, str]:
+    """What is wrong with a file, by key."""
+    with pytest.raises(FleetError) as caught:
+        load_fleet(path, environ or {})
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert all(str(problem) in message for problem in caught.value.problems)
+    return {problem.key: f"{problem.wrong} {problem.mend}" for problem in caught.value.problems}
+
+
+# What is shipped
+
+
+@pytest.mark.parametrize(
+    "path", ["fleet.toml", *(str(p.relative_to(ROOT)) for p in ROOT.glob("examples/fleets/*.toml"))]
+)
+def test_every_fleet_that_is_shipped_is_sound(path: str) -> None:
+    checked = check_fleet(ROOT / path, {})
+    assert {problem.key.rpartition(".")[2] for problem in checked.warnings} <= {"api_key_env"}
+
+
+def test_the_shipped_fleet_needs_no_key_and_says_that_it_is_simulated(shipped_fleet: Fleet) -> None:
+    assert shipped_fleet.simulated
+    assert all(provider.api_key_env is None for provider in shipped_fleet.providers.values())
+    assert all(provider.base_url.startswith("simulator:/") for provider in shipped_fleet.providers.values())
+    assert {provider.kind for provider in shipped_fleet.providers.values()} == set(Protocol)
+
+
+def test_the_shipped_ladder_can_fail_over_at_every_rung(shipped_fleet: Fleet) -> None:
+    assert shipped_fleet.ladder == ("small", "medium", "large")
+    for tier in shipped_fleet.tiers:
+        assert len({model.provider for model in shipped_fleet.deployments(tier)}) >= 2
+
+
+def test_the_shipped_numbers_that_repeat_a_default_repeat_it_truly(shipped_fleet: Fleet) -> None:
+    assert shipped_fleet.timing == Timing()
+    assert shipped_fleet.budgets == Budgets()
+    assert shipped_fleet.workers == Workers()
+    assert shipped_fleet.router == RouterPolicy(llm=LlmRouter("gpt-5-nano"))
+
+
+def test_the_prices_beside_the_shipped_models_are_those_that_are_looked_up(shipped_fleet: Fleet) -> None:
+    # The comments are for people; this keeps them true when the table of prices is updated.
+    text = (ROOT / "fleet.toml").read_text()
+    for model in shipped_fleet.models.values():
+        section = text.partition(f'[models."{model.name}"]')[2].partition("[models.")[0]
+        assert f"${model.price.input_usd_per_mtok:.2f} in, ${model.price.output_usd_per_mtok:.2f} out" in section
+
+
+# What a file becomes
+
+
+def test_the_smallest_fleet_has_the_defaults_of_the_records(write: Any) -> None:
+    path = write(SMALLEST)
+    fleet = load_fleet(path, {})
+    assert fleet.name == "tiny"
+    assert not fleet.simulated
+    assert fleet.ladder == ("small",)
+    assert fleet.tiers["small"].queue == "small"
+    assert fleet.tiers["small"].models == ("one",)
+    assert fleet.models["one"].model == "one"
+    assert fleet.providers["home"].base_url == "http://127.0.0.1:11434/v1"
+    assert fleet.router == RouterPolicy()
+    assert fleet.budgets == Budgets()
+    assert fleet.timing == Timing()
+    assert fleet.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_an_own_price_is_taken_and_names_the_file_as_its_source(write: Any) -> None:
+    fleet = load_fleet(write(SMALLEST.replace("2.5 }", "2.5, cached_input_usd_per_mtok = 0.1 }")), {})
+    price = fleet.models["one"].price
+    assert price == Price(1.0, 2.5, 0.1, version=f"fleet:{fleet.digest[:12]}")
+
+
+def test_a_cached_token_costs_as_much_as_a_fresh_one_unless_said_otherwise(write: Any) -> None:
+    assert load_fleet(write(SMALLEST), {}).models["one"].price.cached_input_usd_per_mtok == 1.0
+
+
+def test_a_price_is_looked_up_by_the_name_on_the_wire_and_multiplied(write: Any) -> None:
+    text = SMALLEST.replace("price = { input_usd_per_mtok = 1, output_usd_per_mtok = 2.5 }", 'price = "look up"')
+    text = text.replace('tier = "small"', 'tier = "small"\nmodel = "gpt-4.1"\nprice_multiplier = 0.5')
+    price = load_fleet(write(text), {}).models["one"].price
+    assert (price.input_usd_per_mtok, price.output_usd_per_mtok, price.multiplier) == (2.0, 8.0, 0.5)
+    assert price.version.startswith("genai-prices")
+
+
+def test_everything_that_may_be_said_arrives(write: Any) -> None:
+    text = """
+[fleet]
+name = "all"
+[providers.p]
+kind = "google"
+base_url = "https://example.org/v1"
+api_key_env = "P_KEY"
+deadline_s = 30
+max_response_bytes = 1000
+headers = { x-region = "eu" }
+query = { version = "1" }
+failover_on = ["auth", "safety"]
+[tiers.low]
+queue = "lows"
+concurrency = 2
+escalates_to = "high"
+confidence_threshold = 1
+hedge_after_p95 = true
+[tiers.high]
+concurrency = 1
+[models.a]
+provider = "p"
+model = "A"
+tier = "low"
+price = { input_usd_per_mtok = 1, output_usd_per_mtok = 1 }
+context_tokens = 100
+max_output_tokens = 50
+max_concurrency = 3
+requests_per_min = 4
+tokens_per_min = 5
+weight = 2
+categories = ["code", "maths"]
+[models.b]
+provider = "p"
+tier = "high"
+price = { input_usd_per_mtok = 2, output_usd_per_mtok = 2 }
+context_tokens = 5000
+[router]
+stages = ["gate", "llm"]
+quality_weight = 4
+gate_sure = 0.8
+classifier_sure = 0.6
+classifier = "mine"
+scorer = "judge"
+exploration = 0.05
+[router.llm]
+model = "a"
+queries_per_call = 5
+deadline_s = 9
+max_chars_per_query = 100
+[budgets]
+batch_usd = 1
+tenant_day_usd = 2
+policy = "degrade"
+[timing]
+lease_s = 31
+window_s = 2
+max_attempts = 3
+backoff_s = 1
+[workers]
+pool = "solo"
+chunks_in_flight = 2
+prefetch = 3
+"""
+    fleet = load_fleet(write(text), {"P_KEY": "x"})
+    provider, low, model = fleet.providers["p"], fleet.tiers["low"], fleet.models["a"]
+    assert provider.kind is Protocol.GOOGLE
+    assert (provider.api_key_env, provider.deadline_s, provider.max_response_bytes) == ("P_KEY", 30.0, 1000)
+    assert (provider.headers, provider.query) == ({"x-region": "eu"}, {"version": "1"})
+    assert provider.failover_on == {FailureKind.AUTH, FailureKind.SAFETY}
+    assert (low.queue, low.concurrency, low.escalates_to) == ("lows", 2, "high")
+    assert (low.confidence_threshold, low.hedge_after_p95, low.models) == (1.0, True, ("a",))
+    assert (model.model, model.context_tokens, model.max_output_tokens, model.weight) == ("A", 100, 50, 2.0)
+    assert (model.max_concurrency, model.requests_per_min, model.tokens_per_min) == (3, 4, 5)
+    assert model.categories == {"code", "maths"}
+    assert fleet.router == RouterPolicy(
+        stages=("gate", "llm"),
+        quality_weight=4.0,
+        gate_sure=0.8,
+        classifier_sure=0.6,
+        classifier="mine",
+        scorer="judge",
+        exploration=0.05,
+        llm=LlmRouter("a", queries_per_call=5, deadline_s=9.0, max_chars_per_query=100),
+    )
+    assert fleet.budgets == Budgets(1.0, 2.0, BudgetPolicy.DEGRADE)
+    assert fleet.timing == Timing(31.0, 2.0, 3, 1.0)
+    assert fleet.workers == Workers("solo", 2, 3)
+
+
+def test_every_key_that_may_be_said_is_explained_in_the_shipped_fleet() -> None:
+    from fleet_config.fleet_schema import SHAPES, LlmTable, PriceTable
+
+    text = (ROOT / "fleet.toml").read_text()
+    unexplained = [
+        f"{table}.{key}"
+        for table, shape in [*SHAPES.items(), ("router.llm", LlmTable), ("price", PriceTable)]
+        for key in shape.model_fields
+        if key not in text
+    ]
+    assert unexplained == []
+
+
+def test_the_simulators_address_is_filled_in_once_it_runs() -> None:
+    path = ROOT / "fleet.toml"
+    fleet = load_fleet(path, {"POINTSMAN_SIMULATOR_URL": "http://127.0.0.1:8099/"})
+    assert fleet.providers["anthropic"].base_url == "http://127.0.0.1:8099/anthropic/v1"
+    assert fleet.digest == load_fleet(path, {}).digest
+
+
+# What is wrong, in words
+
+
+def replaced(old: str, new: str) -> str:
+    assert old in SMALLEST
+    return SMALLEST.replace(old, new)
+
+
+MISTAKES = [
+    ("an unknown table", SMALLEST + "[routr]\n", "routr", "Did you mean router?"),
+    (
+        "an unknown key",
+        replaced("concurrency = 4", "concurency = 4"),
+        "tiers.small.concurency",
+        "Did you mean concurrency?",
+    ),
+    ("a missing key", replaced("concurrency = 4", ""), "tiers.small.concurrency", "is missing. Add it."),
+    ("a missing table", SMALLEST.partition("[models")[0], "models", 'Add a [models."NAME"]'),
+    ("a value in place of a table", SMALLEST + "[router]\nllm = 3\n", "router.llm", "is not a table"),
+    (
+        "a word in place of a number",
+        replaced("concurrency = 4", 'concurrency = "4"'),
+        "tiers.small.concurrency",
+        "integer",
+    ),
+    ("no concurrency", replaced("concurrency = 4", "concurrency = 0"), "tiers.small.concurrency", "greater than 0"),
+    ("a truth in place of a number", SMALLEST + "[timing]\nlease_s = true\n", "timing.lease_s", "a number is needed"),
+    ("no number at all", SMALLEST + "[router]\ngate_sure = nan\n", "router.gate_sure", "finite"),
+    (
+        "a threshold of more than 1",
+        replaced("concurrency = 4", "concurrency = 4\nconfidence_threshold = 70"),
+        "tiers.small.confidence_threshold",
+        "less than or equal to 1",
+    ),
+    (
+        "an unknown protocol",
+        replaced('"openai"', '"cohere"'),
+        "providers.home.kind",
+        "'openai', 'anthropic' or 'google'",
+    ),
+    (
+        "a router that is none",
+        SMALLEST + '[router]\nstages = ["gat"]\n',
+        "router.stages.0",
+        "'gate', 'classifier' or 'llm'",
+    ),
+    ("no router", SMALLEST + "[router]\nstages = []\n", "router.stages", "at least 1"),
+    ("a router twice", SMALLEST + '[router]\nstages = ["gate", "gate"]\n', "router.stages", "twice"),
+    ("the LLM without a model", SMALLEST + '[router]\nstages = ["gate", "llm"]\n', "router.stages", "[router.llm]"),
+    (
+        "a router's model that is none",
+        SMALLEST + '[router.llm]\nmodel = "ine"\n',
+        "router.llm.model",
+        "Did you mean one?",
+    ),
+    (
+        "a provider that is none",
+        replaced('provider = "home"', 'provider = "hme"'),
+        "models.one.provider",
+        "Did you mean home?",
+    ),
+    (
+        "a tier that is none",
+        SMALLEST + '[models.two]\nprovider = "home"\ntier = "huge"\nprice = "look up"\n'
+        'context_tokens = 1\nmax_output_tokens = 1\nmodel = "gpt-4.1"\n',
+        "models.two.tier",
+        "Write one of: small.",
+    ),
+    ("a tier without a model", SMALLEST + "[tiers.big]\nconcurrency = 1\n", "tiers.big", "has no model"),
+    (
+        "an unknown next rung",
+        replaced("concurrency = 4", 'concurrency = 4\nescalates_to = "big"'),
+        "tiers.small.escalates_to",
+        "is no tier of this fleet",
+    ),
+    (
+        "a rung that leads to itself",
+        replaced("concurrency = 4", 'concurrency = 4\nescalates_to = "small"'),
+        "tiers.small.escalates_to",
+        "small → small",
+    ),
+    ("a name of our own", SMALLEST.replace("small", "fallback"), "tiers.fallback", "Pointsman's own"),
+    (
+        "a name with odd signs",
+        SMALLEST.replace("tiers.small", 'tiers."Sm all"').replace('"small"', '"Sm all"'),
+        'tiers."Sm all"',
+        "small letters",
+    ),
+    (
+        "a reserved queue",
+        replaced("concurrency = 4", 'concurrency = 4\nqueue = "route"'),
+        "tiers.small.queue",
+        "Leave it out",
+    ),
+    ("a model named like a tier", SMALLEST.replace("models.one", "models.small"), "models.small", "Rename it"),
+    ("more output than context", replaced("8192", "100"), "models.one.max_output_tokens", "context_tokens"),
+    (
+        "a price without output",
+        replaced(", output_usd_per_mtok = 2.5", ""),
+        "models.one.price.output_usd_per_mtok",
+        "is missing",
+    ),
+    (
+        "a negative price",
+        replaced("= 2.5", "= -1"),
+        "models.one.price.output_usd_per_mtok",
+        "greater than or equal to 0",
+    ),
+    (
+        "a price in words",
+        replaced("{ input_usd_per_mtok = 1, output_usd_per_mtok = 2.5 }", '"cheap"'),
+        "models.one.price",
+        '"look up"',
+    ),
+    (
+        "a misspelt price",
+        replaced("input_usd_per_mtok", "input_usd"),
+        "models.one.price.input_usd",
+        "Did you mean input_usd_per_mtok?",
+    ),
+    (
+        "a price that nobody knows",
+        replaced("{ input_usd_per_mtok = 1, output_usd_per_mtok = 2.5 }", '"look up"'),
+        "models.one.price",
+        "Give it: price = {",
+    ),
+    ("a lease that ends too soon", SMALLEST + "[timing]\nlease_s = 120\n", "timing.lease_s", "Set it to 180 or more"),
+    (
+        "a wait that is too long",
+        SMALLEST + "[timing]\nbackoff_s = 61\n",
+        "timing.backoff_s",
+        "less than or equal to 60",
+    ),
+    (
+        "an address without a scheme",
+        replaced("http://127.0.0.1:11434/v1/", "127.0.0.1:11434"),
+        "providers.home.base_url",
+        "Write https://",
+    ),
+    (
+        "an address of another scheme",
+        replaced("http://127.0.0.1:11434/v1/", "ftp://h/v1"),
+        "providers.home.base_url",
+        "Write https://",
+    ),
+    ("an address with a bad port", replaced("11434", "99999"), "providers.home.base_url", "is not an address"),
+    ("an address with credentials", replaced("127.0.0.1", "me:hunter2@h"), "providers.home.base_url", "api_key_env"),
+    ("an address with a query", replaced("/v1/", "/v1?key=hunter2"), "providers.home.base_url", "query ="),
+    (
+        "a simulator that is not called so",
+        replaced("http://127.0.0.1:11434/v1/", "simulator:/openai/v1"),
+        "providers.home.base_url",
+        "Set simulated = true",
+    ),
+    (
+        "a simulator without a path",
+        replaced("http://127.0.0.1:11434/v1/", "simulator:openai").replace(
+            'name = "tiny"', 'name = "tiny"\nsimulated = true'
+        ),
+        "providers.home.base_url",
+        "simulator:/openai/v1",
+    ),
+    (
+        "a real provider that is called simulated",
+        replaced("http://127.0.0.1:11434/v1/", "https://api.openai.com/v1").replace(
+            'name = "tiny"', 'name = "tiny"\nsimulated = true'
+        ),
+        "providers.home.base_url",
+        "Set simulated = false",
+    ),
+    (
+        "a variable's name with odd signs",
+        replaced('kind = "openai"', 'kind = "openai"\napi_key_env = "$KEY"'),
+        "providers.home.api_key_env",
+        "letters, digits",
+    ),
+    (
+        "an unknown failure",
+        replaced('kind = "openai"', 'kind = "openai"\nfailover_on = ["mood"]'),
+        "providers.home.failover_on.0",
+        "'auth'",
+    ),
+    ("an unknown pool", SMALLEST + '[workers]\npool = "gevent"\n', "workers.pool", "'threads' or 'solo'"),
+]
+
+
+@pytest.mark.parametrize(("text", "key", "words"), [each[1:] for each in MISTAKES], ids=[each[0] for each in MISTAKES])
+def test_a_mistake_is_answered_with_its_key_and_the_mend(text: str, key: str, words: str, write: Any) -> None:
+    found = problems(write(text))
+    assert list(found) == [key]
+    assert words in found[key]
+    assert "hunter2" not in found[key]
+
+
+KEYS = [
+    "sk-proj-abcdefghijklmnop",
+    "sk-ant-api03-abcdefgh",
+    "AIzaSyA1234567890abcdefghijklmnopq",
+    "gsk_abcdefgh12345678",
+]
+
+
+@pytest.mark.parametrize("secret", KEYS)
+@pytest.mark.parametrize(
+    "line",
+    [
+        'api_key_env = "{}"',
+        'headers = {{ authorization = "Bearer {}" }}',
+        'headers = {{ api-key = "{}" }}',
+        'query = {{ key = "{}" }}',
+    ],
+)
+def test_a_key_in_the_file_is_refused_and_not_repeated(line: str, secret: str, write: Any) -> None:
+    path = write(replaced('kind = "openai"', 'kind = "openai"\n' + line.format(secret)))
+    found = problems(path)
+    assert len(found) == 1
+    assert "must not stand in a file" in next(iter(found.values()))
+    assert secret not in str(found)
+
+
+@pytest.mark.parametrize("place", ['kind = "{}"', 'api_key = "{}"', 'deadline_s = "{}"', '"{}" = 1'])
+def test_a_key_in_a_wrong_place_is_not_repeated_either(place: str, write: Any) -> None:
+    line = place.format(KEYS[0])
+    text = SMALLEST.replace('kind = "openai"', line if line.startswith("kind") else f'kind = "openai"\n{line}')
+    with pytest.raises(FleetError) as caught:
+        load_fleet(write(text), {})
+    assert KEYS[0] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'api_key_env = "ACME_PRODUCTION_EUROPE_WEST_1_OPENAI_API_KEY"',
+        'headers = { "HTTP-Referer" = "https://acme.example.org/our-internal-applications/pointsman" }',
+        'query = { "api-version" = "2024-10-21", deployment = "acme-gpt-4.1-mini-europe-west-data-zone" }',
+    ],
+)
+def test_a_long_name_is_not_taken_for_a_key(line: str, write: Any) -> None:
+    load_fleet(write(replaced('kind = "openai"', 'kind = "openai"\n' + line)), {})
+
+
+def test_every_problem_is_told_at_once(write: Any) -> None:
+    text = (
+        SMALLEST.replace("concurrency = 4", "concurrency = 0")
+        .replace('"home"', '"hme"')
+        .replace('kind = "openai"', 'kind = "openai"\ndeadline = 3')
+    )
+    assert set(problems(write(text + "[extra]\n[timing]\nlease_s = 0\n"))) == {
+        "tiers.small.concurrency",
+        "models.one.provider",
+        "providers.home.deadline",
+        "extra",
+        "timing.lease_s",
+    }
+
+
+def test_one_mistake_does_not_bring_others_in_its_wake(write: Any) -> None:
+    # The tier and the provider are not sound, but they are there: nothing that refers to them is wrong.
+    text = SMALLEST.replace("concurrency = 4", "").replace('kind = "openai"', 'kind = "x"')
+    assert set(problems(write(text))) == {"tiers.small.concurrency", "providers.home.kind"}
+
+
+def test_a_circle_of_tiers_is_shown_once(write: Any) -> None:
+    text = replaced("concurrency = 4", 'concurrency = 4\nescalates_to = "big"')
+    text += '[tiers.big]\nconcurrency = 1\nescalates_to = "small"\n'
+    text += SMALLEST.partition("[models.one]")[2].join(["[models.two]", ""]).replace('"small"', '"big"')
+    assert problems(write(text)) == {
+        "tiers.small.escalates_to": "leads round in a circle: small → big → small. "
+        "Leave escalates_to out at the largest tier."
+    }
+
+
+def test_a_queue_is_one_tiers(write: Any) -> None:
+    text = replaced("concurrency = 4", 'concurrency = 4\n[tiers.big]\nconcurrency = 1\nqueue = "small"')
+    text += SMALLEST.partition("[models.one]")[2].join(["[models.two]", ""]).replace('"small"', '"big"')
+    assert list(problems(write(text))) == ["tiers.big.queue"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "models: is missing"),
+        (b"[fleet\n", "line 1"),
+        (b'[fleet]\nname = "a"\nname = "b"\n', "Mend the syntax"),
+        (b'[fleet]\nname = "\xff"\n', "is not UTF-8"),
+        (b"fleet = 1\nproviders = 2\nmodels = []\ntiers = 'x'\n", "tiers: is not a table of tables"),
+        (b"a" * 10 + b" = " + b"[" * 5000, "TOML"),
+    ],
+)
+def test_a_file_that_is_no_fleet_at_all_says_so(content: bytes, words: str, write: Any) -> None:
+    with pytest.raises(FleetError, match=words):
+        load_fleet(write(content), {})
+
+
+def test_a_file_that_is_not_there_says_how_to_name_another(tmp_path: Path) -> None:
+    assert problems(tmp_path / "none.toml") == {
+        "file": "cannot be read: No such file or directory. Give the right file by --fleet FILE or POINTSMAN_FLEET."
+    }
+
+
+# What is only doubtful
+
+
+def warned(path: Path, environ: dict[str, str]) -> dict[str, str]:
+    return {problem.key: problem.wrong for problem in check_fleet(path, environ).warnings}
+
+
+def test_an_unset_key_is_a_warning_for_workers_may_have_it(write: Any) -> None:
+    path = write(replaced('kind = "openai"', 'kind = "openai"\napi_key_env = "HOME_KEY"'))
+    assert list(warned(path, {})) == ["providers.home.api_key_env"]
+    assert warned(path, {"HOME_KEY": "x"}) == {}
+
+
+def test_a_key_that_would_go_unencrypted_is_a_warning(write: Any) -> None:
+    text = replaced('kind = "openai"', 'kind = "openai"\napi_key_env = "K"').replace("127.0.0.1", "gpu.example.org")
+    assert list(warned(write(text), {"K": "x"})) == ["providers.home.base_url"]
+
+
+def test_a_provider_without_a_model_is_a_warning(write: Any) -> None:
+    text = SMALLEST + '[providers.spare]\nkind = "openai"\nbase_url = "http://127.0.0.1/v1"\n'
+    assert list(warned(write(text), {})) == ["providers.spare"]
+
+
+def test_a_ladder_that_gets_cheaper_is_a_warning(write: Any) -> None:
+    text = replaced("concurrency = 4", 'concurrency = 4\nescalates_to = "big"\n[tiers.big]\nconcurrency = 1')
+    two = "[models.two]" + SMALLEST.partition("[models.one]")[2].replace('"small"', '"big"')
+    assert list(warned(write(text + two.replace("= 2.5", "= 0.5")), {})) == ["tiers.big"]
+    assert warned(write(text + two.replace("= 2.5", "= 9")), {}) == {}
+
+
+def test_the_smallest_fleet_is_toml_as_it_stands() -> None:
+    assert tomllib.loads(SMALLEST)["fleet"] == {"name": "tiny"}
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "words"),
+    [
+        ("x-region", "größer", "no header can carry"),
+        ("x-region", "a\\r\\nx-admin: 1", "no header can carry"),
+        *((name, "5", "Leave it out") for name in ("Content-Length", "transfer-encoding", "Host")),
+        *((name, "5", "no name that a header can have") for name in ("x-a: 1, x-b", "x a", "", "x\\r\\ny")),
+    ],
+)
+def test_a_header_that_http_cannot_carry_or_that_parts_requests_is_refused(
+    header: str, value: str, words: str, write: Any
+) -> None:
+    line = f'headers = {{ "{header}" = "{value}" }}'
+    ((key, told),) = problems(write(replaced('kind = "openai"', 'kind = "openai"\n' + line))).items()
+    assert key.startswith("providers.home.headers.")
+    assert words in told
+    assert value not in told
+    assert key.isprintable()

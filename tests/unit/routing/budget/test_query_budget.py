@@ -1,0 +1,82 @@
+"""No call is chosen whose worst case would exceed the query's ``max_cost_usd``."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routing.budget.query_budget import TooDear, affordable, reservation_usd, within_purse
+from routing.policy.decision import Decision
+from routing.policy.escalation import Accept, Attempted, Escalate, GiveUp, Purse, next_step
+from routing.query import Query
+from tests.fleets import LADDER, small_fleet
+
+FLEET = small_fleet()
+QUERY = Query("Explain how tides come about.", max_tokens=500)
+
+
+def reserve(tier: str, query: Query = QUERY) -> float:
+    price = reservation_usd(query, FLEET.deployments(tier))
+    assert price is not None
+    return price
+
+
+def decision(tier: str) -> Decision:
+    return Decision(tier, "gate", 0.9, 0.5, "general", ("a test",))
+
+
+@given(st.sampled_from(list(FLEET.tiers)), st.floats(0.0, 0.1))
+def test_what_is_chosen_can_be_paid(tier: str, left_usd: float) -> None:
+    chosen = within_purse(QUERY, decision(tier), left_usd=left_usd, fleet=FLEET)
+    if isinstance(chosen, TooDear):
+        assert all(not affordable(QUERY, FLEET.deployments(name), left_usd=left_usd) for name in FLEET.tiers)
+    else:
+        assert affordable(QUERY, FLEET.deployments(chosen.tier), left_usd=left_usd)
+
+
+def test_it_goes_to_the_next_tier_down_with_the_reason() -> None:
+    chosen = within_purse(QUERY, decision("large"), left_usd=reserve("medium"), fleet=FLEET)
+    assert isinstance(chosen, Decision)
+    assert chosen.tier == "medium"
+    assert "medium instead of large" in chosen.reasons[-1]
+
+
+def test_a_draw_counts_as_explored_only_where_the_purse_would_have_paid_for_every_other_draw() -> None:
+    drawn = decision("small")._replace(propensity=0.1)
+    dearest = max(map(reserve, LADDER))
+    for left_usd, propensity in ((dearest, 0.1), (dearest * 0.99, 1.0), (reserve("small"), 1.0)):
+        chosen = within_purse(QUERY, drawn, left_usd=left_usd, fleet=FLEET)
+        assert isinstance(chosen, Decision)
+        assert (chosen.tier, chosen.propensity) == ("small", propensity)
+
+
+def test_too_little_for_any_call_is_told_with_the_mend() -> None:
+    dear = within_purse(QUERY, decision("large"), left_usd=1e-9, fleet=FLEET)
+    assert isinstance(dear, TooDear)
+    mend, amounts = dear.reasons
+    assert "max_tokens" in mend
+    assert f"the cheapest call (small) reserves ${reserve('small'):.6f}" in amounts
+
+
+def test_a_pinned_query_is_too_dear_where_its_tier_is() -> None:
+    pinned = Query(QUERY.text, max_tokens=500, pin="large")
+    assert isinstance(within_purse(pinned, decision("large"), left_usd=reserve("medium"), fleet=FLEET), TooDear)
+
+
+def attempted(tier: str, *, valid: bool = True) -> Attempted:
+    return Attempted(tier, 0.4, 1, ("unsure",), valid)
+
+
+@pytest.mark.parametrize("purse", [Purse(line_usd=0.001), Purse(batch_usd=0.001)])
+def test_the_best_answer_is_accepted_where_the_tier_above_cannot_be_paid(purse: Purse) -> None:
+    assert reserve("medium") > 0.001
+    step = next_step([attempted("small")], query=QUERY, fleet=FLEET, purse=purse)
+    assert isinstance(step, Accept)
+    assert any("medium reserves $" in reason for reason in step.reasons)
+
+
+def test_without_an_answer_a_line_ends_and_a_batch_waits() -> None:
+    history = [attempted("small", valid=False)]
+    assert isinstance(next_step(history, query=QUERY, fleet=FLEET, purse=Purse(line_usd=0.001)), GiveUp)
+    step = next_step(history, query=QUERY, fleet=FLEET, purse=Purse(batch_usd=0.001))
+    assert isinstance(step, Escalate)
+    assert step.tier == LADDER[1]

@@ -1,0 +1,145 @@
+"""The prediction from a sample: what it adds up to, what moves it, and how wide it is."""
+
+import math
+import random
+from dataclasses import replace
+
+import pytest
+
+from routing.fleet import Fleet
+from routing.forecast.forecast import forecast
+from routing.forecast.forecast_types import START_S, Forecast, Load, Past
+from routing.policy.decision import Decision
+from routing.query import Query
+from tests.fleets import small_fleet
+
+FLEET = small_fleet()
+LOAD = Load({name: tier.concurrency for name, tier in FLEET.tiers.items()})
+QUERY = Query("Explain how tides come about.", max_tokens=500)
+JUDGED = Past(verdicts={"small": (10_000, 2_000), "medium": (10_000, 1_000)})
+
+
+def to(tier: str) -> Decision:
+    return Decision(tier, "gate", 0.9, 0.5, "general", ("a test",))
+
+
+def predict(
+    *tiers: str, total: int = 1000, past: Past = JUDGED, load: Load = LOAD, fleet: Fleet = FLEET, query: Query = QUERY
+) -> Forecast:
+    decisions = [to(tier) for tier in tiers]
+    return forecast([query] * len(tiers), decisions, total=total, fleet=fleet, past=past, load=load)
+
+
+def test_calls_follow_the_doubts_up_the_ladder() -> None:
+    calls = {tier.tier: tier.calls for tier in predict("small").tiers}
+    assert calls == pytest.approx({"small": 1000, "medium": 200, "large": 20}, rel=0.01)
+
+
+def test_every_query_is_answered_once() -> None:
+    told = predict("small", "medium", "large", "special")
+    assert sum(tier.answers for tier in told.tiers) == pytest.approx(1000)
+    assert sum(tier.routed for tier in told.tiers) == pytest.approx(1000)
+
+
+def test_the_cost_is_what_the_tiers_cost_together() -> None:
+    told = predict("small", "large")
+    assert told.cost_usd.expected == pytest.approx(sum(tier.cost_usd for tier in told.tiers))
+    assert told.cost_usd.low < told.cost_usd.expected < told.cost_usd.high
+    assert told.cost_usd.expected < told.baseline_usd
+
+
+def test_a_batch_of_the_top_tier_alone_costs_the_baseline() -> None:
+    told = predict("large")
+    assert told.cost_usd.expected == pytest.approx(told.baseline_usd)
+    assert told.escalated == 0
+
+
+def test_a_pinned_query_does_not_climb() -> None:
+    told = predict("small", query=replace(QUERY, pin="small"))
+    assert [tier.tier for tier in told.tiers] == ["small"]
+    assert told.escalated == 0
+
+
+def test_what_was_outweighs_the_prior_as_it_grows() -> None:
+    shares = [
+        predict("small", past=Past(verdicts={"small": (judged, judged // 2)})).tiers[0].doubted_share
+        for judged in (0, 20, 200, 20_000)
+    ]
+    assert shares == sorted(shares)
+    assert shares[0] == pytest.approx(0.1)
+    assert shares[-1] == pytest.approx(0.5, abs=0.001)
+
+
+def test_earlier_plans_set_the_lengths_right_and_narrow_the_interval() -> None:
+    def width(told: Forecast) -> float:
+        return told.cost_usd.high / told.cost_usd.low
+
+    unknown = predict("large")
+    known = predict("large", past=Past(cost_ratios={"large": [2.0] * 9}))
+    assert known.cost_usd.expected == pytest.approx(unknown.cost_usd.expected * 2.0, rel=0.1)
+    assert width(known) < width(unknown)
+
+
+@pytest.mark.parametrize("first", ["small", "large"])
+def test_the_interval_of_two_queries_holds_nine_of_ten_batches_like_them(first: str) -> None:
+    draw, ladder = random.Random(1), {"small": 0.2, "medium": 0.1, "large": 0.0}
+    past = replace(JUDGED, cost_ratios={tier: [1.0] * 200 for tier in FLEET.tiers})  # the mean lengths are known
+    told = predict(first, first, total=2, past=past).cost_usd
+    usd = {tier.tier: tier.cost_usd / tier.calls for tier in predict(first, past=past).tiers}
+    held = 0
+    for _ in range(4_000):
+        spent = 0.0
+        for _ in range(2):
+            for tier in list(ladder)[list(ladder).index(first) :]:
+                # One answer's length over the estimate, as spread as it is: a standard deviation of 1.
+                spent += usd[tier] * draw.lognormvariate(-math.log(2) / 2, math.sqrt(math.log(2)))
+                if draw.random() >= ladder[tier]:
+                    break
+        held += told.low <= spent <= told.high
+    assert 0.85 < held / 4_000 < 0.97
+
+
+def test_plans_that_erred_to_both_sides_keep_the_interval_wide() -> None:
+    steady = predict("large", past=Past(cost_ratios={"large": [1.0] * 10}))
+    erratic = predict("large", past=Past(cost_ratios={"large": [0.5, 2.0] * 5}))
+    assert erratic.cost_usd.high > steady.cost_usd.high
+    assert erratic.cost_usd.low < steady.cost_usd.low
+
+
+def test_a_larger_sample_of_a_mixed_batch_narrows_the_interval() -> None:
+    few = predict("small", "large", total=100_000)
+    many = predict(*["small", "large"] * 200, total=100_000)
+    assert many.cost_usd.expected == pytest.approx(few.cost_usd.expected)
+    assert many.cost_usd.high < few.cost_usd.high
+
+
+def test_time_goes_with_slots_latency_and_what_is_before_it() -> None:
+    measured = Past(latencies={"large": (100, 2.0)})
+    told = predict("large", past=measured, load=Load({"large": 10}))
+    assert told.finish_s.expected == pytest.approx(1000 * 2.0 / 10 + 2.0 + START_S)
+    assert told.bound_by == "10 slots of large"
+    later = predict("large", past=measured, load=Load({"large": 10}, {"large": 500, "route": 500}))
+    assert later.finish_s.expected == pytest.approx(2000 * 2.0 / 10 + 2.0 + START_S)
+
+
+def test_time_goes_with_the_limits_where_they_are_tighter() -> None:
+    models = {
+        name: replace(model, requests_per_min=60) if model.tier == "large" else model
+        for name, model in FLEET.models.items()
+    }
+    told = predict("large", fleet=replace(FLEET, models=models), past=Past(latencies={"large": (100, 0.1)}))
+    assert told.finish_s.expected == pytest.approx(1000 / 2 + 0.1 + START_S), "two models of 60 a minute each"
+    assert told.bound_by == "the limits of maxi, maxi-maths"
+
+
+def test_batches_that_took_longer_than_planned_stretch_the_next_ones_time() -> None:
+    told = predict("large", past=Past(time_ratios=[3.0] * 5))
+    assert told.finish_s.expected == pytest.approx(3 * told.estimated_s, rel=0.1)
+    assert told.estimated_s == predict("large").estimated_s
+
+
+def test_it_says_what_it_assumes() -> None:
+    assumed = predict("small", past=Past()).basis
+    assert assumed[0].startswith("doubts: assumed")
+    assert "latencies: assumed" in assumed
+    assert predict("small").basis[0] == "doubts: 20,000 earlier answers"

@@ -1,0 +1,256 @@
+"""Who decides, when, and what the decision says."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from routing.fleet import Fleet, Price, RouterPolicy
+from routing.policy.decision import Decision, decide, settle
+from routing.policy.llm_router_prompt import Opinion
+from routing.query import Query
+from tests.fleets import LADDER, llm_policy, small_fleet
+
+OPEN = Query("Natalia sold clips to 48 of her friends in April, and then half as many in May. How many altogether?")
+GREETING = Query("Hello!")
+PROOF = Query("Prove that there are infinitely many primes.")
+
+
+class Oracle:
+    """A predictor that remembers what it was asked and always says the same."""
+
+    name = "oracle"
+
+    def __init__(self, opinion: Opinion) -> None:
+        self.opinion = opinion
+        self.asked: list[Query] = []
+
+    def __call__(self, queries: Sequence[Query]) -> Sequence[Opinion]:
+        self.asked.extend(queries)
+        return [self.opinion for _ in queries]
+
+
+def calibrated(small: float, medium: float, large: float, *, confidence: float = 0.8) -> Opinion:
+    p_ok = {"small": small, "medium": medium, "large": large}
+    return Opinion("oracle", None, confidence, 0.4, "by its figures", p_ok=p_ok)
+
+
+ABSTAINS = Opinion("oracle", None, 0.0, 0.5, "out of its depth")
+
+
+def one(query: Query, fleet: Fleet, opinion: Opinion | None = None) -> Decision:
+    return decide([query], fleet=fleet, predictor=None if opinion is None else Oracle(opinion))[0]
+
+
+def test_a_sure_gate_decides_without_asking_the_classifier(fleet: Fleet) -> None:
+    oracle = Oracle(calibrated(0.1, 0.1, 0.9))
+    decisions = decide([GREETING, OPEN, PROOF], fleet=fleet, predictor=oracle)
+    assert [(each.tier, each.router) for each in decisions] == [
+        ("small", "gate"),
+        ("large", "oracle"),
+        ("large", "gate"),
+    ]
+    assert oracle.asked == [OPEN]
+
+
+def test_the_classifier_is_not_asked_where_nothing_is_open(fleet: Fleet) -> None:
+    oracle = Oracle(ABSTAINS)
+    decisions = decide([GREETING, replace(OPEN, pin="large")], fleet=fleet, predictor=oracle)
+    assert oracle.asked == []
+    assert [each.router for each in decisions] == ["gate", "pin"]
+
+
+@pytest.mark.parametrize(
+    ("opinion", "tier"),
+    [
+        (calibrated(0.95, 0.96, 0.97), "small"),
+        (calibrated(0.30, 0.90, 0.95), "medium"),
+        (calibrated(0.10, 0.20, 0.95), "large"),
+        # 1/3 more likely to be right is worth the top's whole price.
+        (calibrated(0.60, 0.60, 0.95), "large"),
+        (calibrated(0.70, 0.70, 0.95), "small"),
+        (Opinion("oracle", "small", 0.95, 0.1, "by name"), "small"),
+        (Opinion("oracle", "small", 0.50, 0.1, "by name, in doubt"), "medium"),
+        (Opinion("oracle", "medium", 0.50, 0.1, "by name, in doubt"), "large"),
+        (Opinion("oracle", "large", 0.50, 0.1, "by name, in doubt"), "large"),
+        (ABSTAINS, "medium"),
+        (Opinion("oracle", "unheard-of", 0.9, 0.1, "of another fleet"), "medium"),
+        (Opinion("oracle", None, 0.9, 0.1, "not a number", p_ok={"small": float("nan")}), "medium"),
+        (Opinion("oracle", None, 0.9, 0.1, "impossible", p_ok={"small": 7.0, "large": -1.0}), "medium"),
+    ],
+)
+def test_the_classifiers_word_leads_to_the_least_expected_loss(fleet: Fleet, opinion: Opinion, tier: str) -> None:
+    assert one(OPEN, fleet, opinion).tier == tier
+
+
+def test_the_score_is_the_difficulty_that_the_decider_found(fleet: Fleet) -> None:
+    assert one(OPEN, fleet, calibrated(0.9, 0.9, 0.9)).score == 0.4
+    assert one(GREETING, fleet).score <= 0.15
+
+
+def test_without_a_classifier_a_doubtful_query_does_not_stay_at_the_bottom(fleet: Fleet) -> None:
+    decision = one(OPEN, fleet)
+    assert (decision.tier, decision.router, decision.confidence) == ("medium", "prior", 0.0)
+    two_rungs = fleet.only(frozenset({"small", "large"}))
+    assert one(OPEN, two_rungs).tier == "large"
+
+
+def test_routers_that_are_not_in_the_stages_take_no_part(fleet: Fleet) -> None:
+    without_gate = replace(fleet, router=RouterPolicy(stages=("classifier",)))
+    assert one(GREETING, without_gate, calibrated(0.0, 0.0, 0.9)).tier == "large"
+    without_classifier = replace(fleet, router=RouterPolicy(stages=("gate",)))
+    assert one(OPEN, without_classifier, calibrated(1.0, 1.0, 1.0)).router == "prior"
+
+
+def test_ties_go_up() -> None:
+    free = Price(0.0, 0.0, 0.0, version="free")
+    fleet = small_fleet()
+    fleet = replace(fleet, models={name: replace(model, price=free) for name, model in fleet.models.items()})
+    even = calibrated(1.0, 1.0, 1.0)
+    assert one(OPEN, fleet, even).tier == "small", "where nothing costs money the rungs are the price"
+    same = Price(1.0, 1.0, 1.0, version="same")
+    fleet = replace(fleet, models={name: replace(model, price=same) for name, model in fleet.models.items()})
+    assert one(OPEN, fleet, even).tier == "large"
+
+
+def test_the_preferred_model_is_the_one_for_the_category(fleet: Fleet) -> None:
+    code = Query("Why does this Python function fail?\n```\ndef f(:\n```")
+    assert (one(code, fleet).category, one(code, fleet).tier, one(code, fleet).model) == ("code", "medium", "midi-code")
+    assert (one(PROOF, fleet).category, one(PROOF, fleet).model) == ("general", None)
+    maths = Query(r"Prove the lemma: the integral \int_0^1 x^2 converges.")
+    assert (one(maths, fleet).category, one(maths, fleet).model) == ("maths", "maxi-maths")
+
+
+def test_a_model_with_room_is_preferred_where_the_first_of_the_tier_has_none(fleet: Fleet) -> None:
+    long = Query("word " * 19_000, pin="medium")
+    assert (one(long, fleet).tier, one(long, fleet).model) == ("medium", "midi-code")
+
+
+def test_tools_go_beside_the_ladder_and_up_where_there_is_nothing_beside_it(fleet: Fleet) -> None:
+    query = Query("What is the weather?", has_tools=True)
+    assert (one(query, fleet).tier, one(query, fleet).category) == ("special", "tool_use")
+    ladder_only = replace(fleet, tiers={name: tier for name, tier in fleet.tiers.items() if name in LADDER})
+    assert one(query, ladder_only).tier == "large"
+
+
+def test_a_query_too_long_for_everything_goes_to_the_roomiest_tier_and_says_so(fleet: Fleet) -> None:
+    decision = one(Query("word " * 500_000), fleet)
+    assert decision.tier == "special"
+    assert "no tier has room for it: to the roomiest" in decision.reasons
+
+
+def test_the_reasons_tell_which_tiers_had_no_room(fleet: Fleet) -> None:
+    decision = one(Query("dog " * 12_000), fleet, calibrated(0.9, 0.9, 0.9))
+    assert decision.tier == "medium"
+    assert any(reason.startswith("no room in small") for reason in decision.reasons)
+
+
+@pytest.mark.parametrize(
+    ("pin", "tier", "model"),
+    [
+        ("small", "small", None),
+        ("special", "special", None),
+        ("midi-code", "medium", "midi-code"),
+        ("maxi-maths-2026", "large", "maxi-maths"),
+    ],
+)
+def test_a_pin_decides_alone(fleet: Fleet, pin: str, tier: str, model: str | None) -> None:
+    decision = one(replace(PROOF, pin=pin), fleet, calibrated(0.5, 0.5, 0.5))
+    assert (decision.tier, decision.model, decision.router, decision.confidence) == (tier, model, "pin", 1.0)
+    assert decision.reasons == (f"pinned to {pin}",)
+
+
+def test_auto_and_unknown_pins_are_none(fleet: Fleet) -> None:
+    assert one(replace(GREETING, pin="auto"), fleet).router == "gate"
+    decision = one(replace(GREETING, pin="gpt-9"), fleet)
+    assert (decision.router, decision.reasons[0]) == ("gate", "the fleet does not know 'gpt-9': no pin")
+
+
+def test_only_what_is_uncertain_wants_the_llm_routers_opinion() -> None:
+    fleet = small_fleet(llm_policy())
+    assert not one(GREETING, fleet).wants_opinion
+    assert not one(replace(OPEN, pin="small"), fleet).wants_opinion
+    assert not one(OPEN, fleet, calibrated(0.5, 0.6, 0.7, confidence=0.7)).wants_opinion
+    assert one(OPEN, fleet, calibrated(0.5, 0.6, 0.7, confidence=0.69)).wants_opinion
+    assert one(OPEN, fleet).wants_opinion
+    assert not one(OPEN, replace(fleet, router=replace(fleet.router, llm=None))).wants_opinion
+
+
+def test_an_opinion_that_is_not_wanted_changes_nothing(fleet: Fleet) -> None:
+    decision = one(GREETING, fleet)
+    assert settle(GREETING, decision, Opinion("llm", "large", 0.9, 0.9, "hard"), fleet=fleet) is decision
+
+
+@pytest.mark.parametrize("opinion", [None, Opinion("llm", None, 0.0, 0.5, "the LLM router abstains: not JSON")])
+def test_an_abstaining_llm_router_leaves_the_decision_as_it_was(opinion: Opinion | None) -> None:
+    fleet = small_fleet(llm_policy())
+    draft = one(OPEN, fleet)
+    final = settle(OPEN, draft, opinion, fleet=fleet)
+    assert (final.tier, final.router, final.wants_opinion) == (draft.tier, draft.router, False)
+    assert final.reasons[:-1] == draft.reasons
+
+
+@pytest.mark.parametrize(
+    ("says", "confidence", "tier"),
+    [
+        ("small", 0.9, "small"),
+        ("small", 0.4, "large"),
+        ("medium", 0.9, "medium"),
+        ("large", 0.9, "large"),
+        ("special", 0.9, "special"),
+        ("special", 0.5, "medium"),
+    ],
+)
+def test_the_llm_routers_word_is_folded_in(says: str, confidence: float, tier: str) -> None:
+    fleet = small_fleet(llm_policy())
+    draft = one(OPEN, fleet)
+    assert draft.tier == "medium"
+    final = settle(OPEN, draft, Opinion("llm", says, confidence, 0.5, f"it says {says}"), fleet=fleet)
+    assert (final.tier, final.wants_opinion) == (tier, False)
+    assert f"it says {says}" in final.reasons
+
+
+def test_an_llm_routers_word_is_weighed_against_the_classifiers() -> None:
+    fleet = small_fleet(llm_policy())
+    doubtful = one(OPEN, fleet, calibrated(0.2, 0.3, 0.9, confidence=0.6))
+    assert (doubtful.tier, doubtful.wants_opinion) == ("large", True)
+    final = settle(OPEN, doubtful, Opinion("llm", "small", 0.9, 0.1, "easy"), fleet=fleet)
+    assert final.p_ok["small"] == pytest.approx(0.2 + 0.6 * (0.9 * 0.95 - 0.2))
+    assert final.tier in ("medium", "large")
+
+
+def test_exploration_draws_among_the_tiers_that_fit_and_tells_the_propensity() -> None:
+    fleet = small_fleet(RouterPolicy(exploration=0.3))
+    draws = [0.0, 0.05, 0.15, 0.25, 0.299, 0.3, 0.99]
+    decisions = decide([GREETING] * len(draws), fleet=fleet, predictor=None, draws=draws)
+    assert [each.tier for each in decisions] == ["small", "small", "medium", "large", "large", "small", "small"]
+    assert [each.propensity for each in decisions] == pytest.approx([0.8, 0.8, 0.1, 0.1, 0.1, 0.8, 0.8])
+    assert decisions[2].router == "exploration"
+    assert decide([GREETING], fleet=fleet, predictor=None)[0].propensity == 1.0
+
+
+def test_the_propensities_of_what_can_be_drawn_add_up_to_one() -> None:
+    fleet = small_fleet(RouterPolicy(exploration=0.4))
+    steps = [place / 1000 for place in range(1000)]
+    decisions = decide([OPEN] * 1000, fleet=fleet, predictor=None, draws=steps)
+    drawn = {each.tier: each.propensity for each in decisions}
+    assert sum(drawn.values()) == pytest.approx(1.0)
+    for tier, propensity in drawn.items():
+        share = sum(each.tier == tier for each in decisions) / 1000
+        assert share == pytest.approx(propensity, abs=0.002)
+
+
+def test_pins_and_tiers_beside_the_ladder_are_not_explored() -> None:
+    fleet = small_fleet(RouterPolicy(exploration=1.0))
+    queries = [replace(GREETING, pin="small"), replace(GREETING, has_tools=True)]
+    decisions = decide(queries, fleet=fleet, predictor=None, draws=[0.99, 0.5])
+    assert [(each.tier, each.propensity) for each in decisions] == [("small", 1.0), ("special", 1.0)]
+
+
+def test_a_decision_that_waits_for_an_opinion_is_explored_when_it_is_settled() -> None:
+    fleet = small_fleet(replace(llm_policy(), exploration=0.3))
+    draft = decide([OPEN], fleet=fleet, predictor=None, draws=[0.0])[0]
+    assert (draft.wants_opinion, draft.propensity) == (True, 1.0)
+    explored = settle(OPEN, draft, None, fleet=fleet, draw=0.0)
+    assert (explored.tier, explored.propensity) == ("small", pytest.approx(0.1))
+    assert settle(OPEN, draft, None, fleet=fleet).propensity == 1.0

@@ -1,0 +1,186 @@
+"""What becomes of a query whose answer was rejected."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routing.fleet import Fleet
+from routing.outcome import FailureKind
+from routing.policy.escalation import Accept, Attempted, Escalate, GiveUp, next_step
+from routing.query import Query
+from tests.fleets import small_fleet
+
+ASKED = Query("What is dark matter?")
+FLEET = small_fleet()
+
+
+def unsure(tier: str, confidence: float | None = 0.5, *, call_id: int = 1) -> Attempted:
+    return Attempted(tier, confidence, call_id, ("low_confidence: 0.50 < 0.70",), valid=True)
+
+
+def broken(tier: str, reason: str = "truncated", *, call_id: int = 9) -> Attempted:
+    return Attempted(tier, 0.9, call_id, (reason,), valid=False)
+
+
+def failed(tier: str, *reasons: str) -> Attempted:
+    return Attempted(tier, None, None, reasons, valid=False)
+
+
+def target(step: object) -> str | None:
+    return step.tier if isinstance(step, Escalate) else None
+
+
+@pytest.mark.parametrize(
+    ("history", "tier"),
+    [
+        ([unsure("small")], "medium"),
+        ([broken("small")], "medium"),
+        ([failed("small", "server_error", "no deployment is left")], "medium"),
+        ([failed("small", "not_found")], "medium"),
+        ([unsure("small"), unsure("medium")], "large"),
+        ([unsure("special")], "large"),
+        ([unsure("medium")], "large"),
+    ],
+)
+def test_a_rejected_answer_leads_one_rung_up(fleet: Fleet, history: list[Attempted], tier: str) -> None:
+    assert target(next_step(history, query=ASKED, fleet=fleet)) == tier
+
+
+def test_the_reasons_say_why_and_where_to(fleet: Fleet) -> None:
+    step = next_step([unsure("small")], query=ASKED, fleet=fleet)
+    assert step == Escalate("medium", ("small: low_confidence: 0.50 < 0.70", "up to medium"))
+
+
+def test_a_tier_without_room_is_passed_over(fleet: Fleet) -> None:
+    models = {**fleet.models}
+    for name in ("midi", "midi-code"):
+        models[name] = replace(models[name], context_tokens=100)
+    step = next_step([unsure("small")], query=ASKED, fleet=replace(fleet, models=models))
+    assert step == Escalate("large", ("small: low_confidence: 0.50 < 0.70", "no room in medium", "up to large"))
+
+
+def test_a_tier_that_was_tried_is_not_tried_again(fleet: Fleet) -> None:
+    history = [unsure("large", 0.4, call_id=3), unsure("small", 0.6, call_id=1), unsure("medium", 0.5, call_id=2)]
+    assert next_step(history, query=ASKED, fleet=fleet) == Accept(
+        1,
+        "small",
+        (
+            "medium: low_confidence: 0.50 < 0.70",
+            "large was tried",
+            "no tier is above",
+            "the best answer: small, confidence 0.60",
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("history", "call_id"),
+    [
+        ([unsure("small", 0.6, call_id=1), unsure("medium", 0.5, call_id=2), failed("large", "overloaded")], 1),
+        ([unsure("small", 0.5, call_id=1), unsure("medium", 0.5, call_id=2), failed("large", "overloaded")], 2),
+        ([unsure("small", 0.3, call_id=1), unsure("medium", None, call_id=2), broken("large")], 2),
+        ([unsure("small", 0.6, call_id=1), unsure("medium", None, call_id=2), broken("large")], 1),
+        ([broken("small"), unsure("medium", 0.1, call_id=2), broken("large")], 2),
+        ([unsure("large", 0.2, call_id=5)], 5),
+    ],
+)
+def test_at_the_top_the_best_valid_answer_is_accepted(fleet: Fleet, history: list[Attempted], call_id: int) -> None:
+    step = next_step(history, query=ASKED, fleet=fleet)
+    assert isinstance(step, Accept)
+    assert step.call_id == call_id
+
+
+def test_without_a_valid_answer_it_is_given_up_with_the_reasons(fleet: Fleet) -> None:
+    history = [broken("small"), broken("medium", "refusal"), failed("large", "server_error", "no deployment is left")]
+    step = next_step(history, query=ASKED, fleet=fleet)
+    assert step == GiveUp(
+        ("large: server_error", "large: no deployment is left", "no tier is above", "no valid answer")
+    )
+
+
+def test_a_history_without_an_attempt_has_nothing_to_go_by(fleet: Fleet) -> None:
+    assert isinstance(next_step([], query=ASKED, fleet=fleet), GiveUp)
+
+
+@pytest.mark.parametrize("kind", ["malformed", "auth", "safety"])
+def test_a_failure_that_would_only_repeat_does_not_climb(fleet: Fleet, kind: str) -> None:
+    step = next_step([failed("small", kind, "no deployment is left")], query=ASKED, fleet=fleet)
+    assert isinstance(step, GiveUp)
+    assert f"medium would do no better after {kind}" in step.reasons
+    after_an_answer = [unsure("small", call_id=7), failed("medium", f"{kind}: 400")]
+    assert isinstance(next_step(after_an_answer, query=ASKED, fleet=fleet), Accept)
+
+
+def test_it_climbs_to_a_provider_that_asks_to_take_such_failures_over(fleet: Fleet) -> None:
+    blue = replace(fleet.providers["blue"], failover_on=frozenset({FailureKind.SAFETY}))
+    willing = replace(fleet, providers={**fleet.providers, "blue": blue})
+    assert target(next_step([failed("small", "safety")], query=ASKED, fleet=willing)) == "medium"
+    assert target(next_step([failed("small", "safety", "auth")], query=ASKED, fleet=willing)) is None
+
+
+def test_a_judges_word_is_no_failures_kind(fleet: Fleet) -> None:
+    assert target(next_step([broken("small", "malformed")], query=ASKED, fleet=fleet)) == "medium"
+
+
+def test_a_pinned_query_stays_where_its_user_put_it(fleet: Fleet) -> None:
+    pinned = replace(ASKED, pin="small")
+    step = next_step([unsure("small", call_id=4)], query=pinned, fleet=fleet)
+    assert isinstance(step, Accept)
+    assert (step.call_id, "pinned to small" in step.reasons) == (4, True)
+    assert isinstance(next_step([broken("small")], query=pinned, fleet=fleet), GiveUp)
+    assert target(next_step([unsure("small")], query=replace(ASKED, pin="auto"), fleet=fleet)) == "medium"
+
+
+def test_a_tier_that_the_fleet_no_longer_has_leads_to_the_top(fleet: Fleet) -> None:
+    assert target(next_step([unsure("tiny")], query=ASKED, fleet=fleet)) == "large"
+
+
+def test_a_ring_of_tiers_is_left(fleet: Fleet) -> None:
+    ring = {**fleet.tiers, "large": replace(fleet.tiers["large"], escalates_to="small")}
+    history = [unsure("small"), unsure("medium"), unsure("large", call_id=3)]
+    assert isinstance(next_step(history, query=ASKED, fleet=replace(fleet, tiers=ring)), Accept)
+
+
+attempts = st.builds(
+    Attempted,
+    tier=st.just("small"),
+    confidence=st.none() | st.floats(0, 1),
+    call_id=st.none() | st.integers(1, 99),
+    reasons=st.lists(
+        st.sampled_from(["empty", "low_confidence: 0.1 < 0.7", "malformed", "auth: 401", "overloaded"]), max_size=3
+    ).map(tuple),
+    valid=st.booleans(),
+)
+
+
+@given(
+    outcomes=st.lists(attempts, min_size=9, max_size=9),
+    start=st.sampled_from([*FLEET.tiers]),
+    size=st.sampled_from([10, 40_000, 100_000, 3_000_000]),
+    pin=st.none() | st.sampled_from([*FLEET.tiers]),
+)
+def test_the_way_ends_within_as_many_steps_as_there_are_tiers(
+    outcomes: Sequence[Attempted], start: str, size: int, pin: str | None
+) -> None:
+    query = Query("a" * size, pin=pin)
+    history: list[Attempted] = []
+    tier: str | None = start
+    while tier is not None:
+        assert tier not in [attempt.tier for attempt in history]
+        history.append(replace(outcomes[len(history)], tier=tier))
+        step = next_step(history, query=query, fleet=FLEET)
+        tier = target(step)
+        assert step.reasons
+    assert len(history) <= len(FLEET.tiers)
+    usable = [attempt for attempt in history if attempt.valid and attempt.call_id is not None]
+    if usable:
+        assert isinstance(step, Accept)
+        best = max(0.5 if attempt.confidence is None else attempt.confidence for attempt in usable)
+        chosen = next(attempt for attempt in usable if attempt.tier == step.tier)
+        assert chosen.call_id == step.call_id
+        assert (0.5 if chosen.confidence is None else chosen.confidence) == best
+    else:
+        assert isinstance(step, GiveUp)

@@ -1,0 +1,63 @@
+"""Work beside other work."""
+
+import asyncio
+
+import pytest
+
+from tasks.feeder.periodic_task import Errand
+
+
+async def over(errand: Errand) -> None:
+    assert errand.task is not None
+    await errand.task
+
+
+def test_it_is_run_at_once_and_then_when_it_is_due() -> None:
+    async def story() -> None:
+        runs: list[int] = []
+
+        async def work() -> None:
+            runs.append(1)
+
+        errand = Errand("counting", work, every_s=3600.0)
+        for due in (True, False, True, False):
+            before = len(runs)
+            if due:
+                errand.due_at = 0.0
+            errand.set_out()
+            await over(errand)
+            assert len(runs) == before + due
+
+    asyncio.run(story())
+
+
+def test_a_run_that_is_not_over_is_waited_for() -> None:
+    async def story() -> None:
+        gate = asyncio.Event()
+
+        errand = Errand("waiting", gate.wait)
+        errand.set_out()
+        first = errand.task
+        errand.set_out()
+        assert errand.task is first
+        gate.set()
+        await over(errand)
+        errand.set_out()
+        assert errand.task is not first
+        await over(errand)
+
+    asyncio.run(story())
+
+
+def test_what_fails_holds_up_nobody_and_is_tried_again(capsys: pytest.CaptureFixture[str]) -> None:
+    async def story() -> None:
+        async def work() -> None:
+            raise OSError("a disk is full")
+
+        errand = Errand("tidying", work)
+        for _ in range(2):
+            errand.set_out()
+            await over(errand)
+
+    asyncio.run(story())
+    assert capsys.readouterr().out.count("tidying_failed") == 2

@@ -1,0 +1,66 @@
+"""How long a start of our own Postgres is waited for."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from settings import Settings
+from workers.embedded import postgres, services
+from workers.embedded.postgres import Postgres, PostgresError, _await_ready
+from workers.embedded.services import ServicesError, services_up
+
+PATIENCE_S = 0.1
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgres]:
+    """A process that lives and says what its test has it say."""
+    monkeypatch.setattr(postgres, "_START_S", PATIENCE_S)
+    data = tmp_path / "postgres"
+    data.mkdir()
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield Postgres("", process, data)
+    process.kill()
+    process.communicate()
+
+
+def says(data: Path, status: str, *, pid: int) -> None:
+    """As Postgres writes it: its pid first, padded status last."""
+    draft = data / "draft"
+    draft.write_text("\n".join([str(pid), *["-"] * 6, f"{status:<8}"]) + "\n")
+    draft.rename(data / "postmaster.pid")  # Postgres too leaves no moment in which the file is empty
+
+
+def test_a_server_that_replays_its_log_is_waited_for_however_long_it_takes(server: Postgres, tmp_path: Path) -> None:
+    says(server.data, "starting", pid=server.process.pid)
+    ready = threading.Timer(5 * PATIENCE_S, says, (server.data, "ready"), {"pid": server.process.pid})
+    ready.start()
+    _await_ready(server, tmp_path / "log")
+    ready.join()
+
+
+def test_a_server_that_says_nothing_or_is_not_the_one_is_not(server: Postgres, tmp_path: Path) -> None:
+    says(server.data, "starting", pid=server.process.pid + 1)
+    with pytest.raises(PostgresError, match="not ready within"):
+        _await_ready(server, tmp_path / "log")
+
+
+def test_a_server_that_ends_while_it_replays_is_told_at_once(server: Postgres, tmp_path: Path) -> None:
+    says(server.data, "starting", pid=server.process.pid)
+    server.process.kill()
+    with pytest.raises(PostgresError, match="ended while it started"):
+        _await_ready(server, tmp_path / "log")
+
+
+def test_whoever_has_waited_too_long_hears_that_it_goes_on(
+    server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says(server.data, "starting", pid=server.process.pid)
+    monkeypatch.setattr(services, "_START_S", PATIENCE_S)
+    monkeypatch.setattr(services, "_start_keeper", lambda settings: server.process)
+    with pytest.raises(ServicesError, match="Try again in a minute"):
+        services_up(Settings.load({"POINTSMAN_HOME": str(tmp_path)}))

