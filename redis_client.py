@@ -43,7 +43,7 @@ class Script:
         self._sha = sha1(self._source.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, redis: Redis, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
-        """What the script gives. Raises one of `AWAY`, after `PATIENCE_S` at the latest."""
+        """What the script gives. Raises one of `AWAY`, after `MAX_INLINE_WAIT_S` at the latest."""
         async with asyncio.timeout(PATIENCE_S):
             try:
                 return await redis.evalsha(self._sha, len(keys), *keys, *args)

@@ -15,7 +15,7 @@ from api.malloc_tuning import keep_small
 from settings import FleetError, Settings, SettingsError
 from telemetry.logging import configure_logging
 from telemetry.tracing import traces
-from workers.process_setup import announce_ready, spare_garbage
+from workers.process_setup import announce_ready, tune_gc
 
 _BACKLOG = 4096
 _KEEP_ALIVE_S = 65
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _tell_ready() -> None:
     # A thousand connections at once are young objects by the ten thousand, and none of them garbage: to look
     # through them again and again took a quarter of the time that such a burst of requests needs.
-    spare_garbage()
+    tune_gc()
     announce_ready()
 
 

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from api.api_config import ApiConfig
 from api.background import runner
 from api.http_errors import ApiError, bad_request, too_large
-from api.middleware import OPEN, Gate
+from api.middleware import OPEN, RequestMiddleware
 from api.request_metrics import Metrics
 from api.routes import (
     batch_routes,
@@ -30,7 +30,7 @@ from api.routes import (
     webhook_routes,
 )
 from api.schemas import FORMS, ErrorBody
-from api.state import Service
+from api.state import AppState
 from routing.fleet import Fleet
 from settings import Settings
 from submission.jsonl_reader import ENDPOINT
@@ -66,7 +66,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = app.state.service = Service(settings, fleet, config, metrics)
+        service = app.state.service = AppState(settings, fleet, config, metrics)
         working = asyncio.create_task(runner.work(service))
         on_ready()
         try:
@@ -100,7 +100,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _told)
     app.add_exception_handler(HTTPException, _told)
     app.add_middleware(
-        Gate,
+        RequestMiddleware,
         service=lambda: app.state.service,
         metrics=metrics,
         opens=OPEN | dashboard_routes.OPEN | label_routes.OPEN,

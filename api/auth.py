@@ -7,18 +7,18 @@ from typing import Final
 from starlette.datastructures import Headers
 
 from api.http_errors import ApiError, unauthorized
-from api.single_flight_cache import Fresh
-from db.tenants import DEFAULT_TENANT, Lock, Tenants, key_hash, key_id
+from api.single_flight_cache import SingleFlightCache
+from db.tenants import DEFAULT_TENANT, KeyLock, Tenants, key_hash, key_id
 
 KNOWN_FOR_S: Final = 1.0
 """How long a revoked key may still open."""
 
-_NOBODY: Final = Lock(hash=b"\0" * 32, tenant="", requests_per_min=None)
+_NOBODY: Final = KeyLock(hash=b"\0" * 32, tenant="", requests_per_min=None)
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
+class Principal:
     """Who a request is from."""
 
     tenant: str
@@ -27,19 +27,21 @@ class Visitor:
     """Empty where no key is needed."""
 
 
-class Keyring:
+class Authenticator:
     """Finds the visitor of a request. ``keyless`` is whether the service listens on loopback only."""
 
     def __init__(self, tenants: Tenants, *, keyless: bool) -> None:
         self._keyless = keyless
-        self._locks = Fresh(tenants.lock, for_s=KNOWN_FOR_S)
-        self._has_keys: Fresh[None, bool] = Fresh(lambda _: tenants.has_keys(), for_s=KNOWN_FOR_S)
+        self._locks = SingleFlightCache(tenants.lock, for_s=KNOWN_FOR_S)
+        self._has_keys: SingleFlightCache[None, bool] = SingleFlightCache(
+            lambda _: tenants.has_keys(), for_s=KNOWN_FOR_S
+        )
 
-    async def visitor(self, headers: Headers) -> Visitor:
+    async def visitor(self, headers: Headers) -> Principal:
         """Who asks. Raises ApiError 401 or 403."""
         if self._keyless and not await self._has_keys(None):
             _refuse_web_pages(headers)
-            return Visitor(DEFAULT_TENANT)
+            return Principal(DEFAULT_TENANT)
         scheme, _, key = headers.get("authorization", "").partition(" ")
         key = key.strip()
         if scheme.lower() != "bearer" or not key:
@@ -52,7 +54,7 @@ class Keyring:
         # Also for a key that is nobody's, so that both take as long.
         if not hmac.compare_digest(lock.hash, key_hash(key)):
             raise unauthorized("Incorrect API key provided, or it was revoked.")
-        return Visitor(lock.tenant, lock.requests_per_min, lock.name)
+        return Principal(lock.tenant, lock.requests_per_min, lock.name)
 
 
 def _refuse_web_pages(headers: Headers) -> None:

@@ -10,7 +10,7 @@ _LAST_LOOK_S: Final = 0.25
 _SLOWER: Final = 1.3
 
 
-class Answers:
+class CompletionWaiter:
     """``await answers.of(handle)`` returns once the batch of one has ended."""
 
     def __init__(self, batches: ApiBatches) -> None:

@@ -13,23 +13,23 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.auth import Visitor
+from api.auth import Principal
 from api.http_errors import ApiError, unavailable, unexpected
 from api.request_metrics import Metrics
-from api.state import Service
-from api.tenant_rate_limit import Rate
-from db.statement_errors import Refused, passes
+from api.state import AppState
+from api.tenant_rate_limit import TenantRateLimit
+from db.statement_errors import StatementFailed, is_transient
 
 log = structlog.get_logger()
 
-MOST_BYTES: Final = 1024**2
+MAX_JSON_BYTES: Final = 1024**2
 """Of JSON that is read whole. A file is streamed, and a chat completion may be configured larger."""
 
 _OWN_LIMIT: Final = frozenset({"/v1/files", "/v1/chat/completions"})
 
 
 def bounded(scope: Scope, receive: Receive) -> Receive:
-    """``receive`` that raises HTTPException 413 beyond `MOST_BYTES`, but for routes that have a limit of their own."""
+    """``receive`` that raises HTTPException 413 beyond `MAX_JSON_BYTES`; some routes have a limit of their own."""
     if scope["method"] in ("GET", "HEAD") or scope["path"] in _OWN_LIMIT:
         return receive
     seen = 0
@@ -38,9 +38,9 @@ def bounded(scope: Scope, receive: Receive) -> Receive:
         nonlocal seen
         message = await receive()
         seen += len(message.get("body", b""))
-        if seen > MOST_BYTES:
+        if seen > MAX_JSON_BYTES:
             # The one kind of exception that FastAPI passes on from where it reads a body.
-            raise HTTPException(413, f"The body is larger than {MOST_BYTES} bytes.")
+            raise HTTPException(413, f"The body is larger than {MAX_JSON_BYTES} bytes.")
         return message
 
     return counted
@@ -58,7 +58,7 @@ STATUS_ROUTE: Final = "/v1/batches/{batch_id}"
 _PREFIX: Final = STATUS_ROUTE.partition("{")[0]
 
 
-def _polled_batch(scope: Scope, service: Service, *, tenant: str) -> str | None:
+def _polled_batch(scope: Scope, service: AppState, *, tenant: str) -> str | None:
     """The handle, where the request asks for the status of a batch that the tenant asked for lately."""
     path: str = scope["path"]
     if scope["method"] != "GET" or not path.startswith(_PREFIX):
@@ -74,14 +74,14 @@ async def _send_status(body: bytes, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-class Gate:
+class RequestMiddleware:
     """ASGI middleware. Inside, ``request.state.tenant`` says whose everything is."""
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        service: Callable[[], Service],
+        service: Callable[[], AppState],
         metrics: Metrics,
         opens: frozenset[str] = OPEN,
     ) -> None:
@@ -119,7 +119,7 @@ class Gate:
             self._metrics.observe(scope["method"], route, said.status or 0, time.perf_counter() - began)
 
 
-async def _keep_to_the_rate(visitor: Visitor, rate: Rate) -> None:
+async def _keep_to_the_rate(visitor: Principal, rate: TenantRateLimit) -> None:
     wait_s = await rate.take(visitor.tenant, per_min=visitor.requests_per_min)
     if wait_s > 0:
         raise ApiError(
@@ -135,9 +135,9 @@ def _told(error: Exception) -> ApiError:
     match error:
         case ApiError():
             return error
-        case DBAPIError() if passes(error):
+        case DBAPIError() if is_transient(error):
             return unavailable()
-        case Refused() if error.away:
+        case StatementFailed() if error.away:
             return unavailable()
         case PoolTimeout():
             return unavailable()

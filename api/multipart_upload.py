@@ -9,7 +9,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from api.http_errors import ApiError, bad_request, too_large
-from db.file_store import PIECE_BYTES, File, Files
+from db.file_store import PIECE_BYTES, File, FileStore
 
 _MAX_FIELD_BYTES: Final = 4096
 _MAX_FIELDS: Final = 16
@@ -19,7 +19,7 @@ _MIN_EXPIRY_S: Final = 3600
 _MAX_EXPIRY_S: Final = 30 * 24 * 3600
 
 
-async def receive_file(request: Request, files: Files, *, tenant: str, max_bytes: int) -> File:
+async def receive_file(request: Request, files: FileStore, *, tenant: str, max_bytes: int) -> File:
     """Stores the ``file`` of a multipart form whose ``purpose`` is ``batch``. Raises ApiError; then nothing is kept."""
     boundary = _boundary(request)
     if int(request.headers.get("content-length") or 0) > max_bytes + _OVERHEAD_BYTES:
@@ -73,7 +73,7 @@ def _oversize(max_bytes: int) -> ApiError:
 class _Store:
     """Collects bytes to pieces of about a megabyte."""
 
-    def __init__(self, files: Files, file_id: str, *, max_bytes: int) -> None:
+    def __init__(self, files: FileStore, file_id: str, *, max_bytes: int) -> None:
         self._files = files
         self._file_id = file_id
         self._max_bytes = max_bytes

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from db.batch_writer import MOST_USD
+from db.batch_writer import MAX_USD
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]
 Words = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
@@ -31,13 +31,13 @@ Event = Literal["batch.completed", "batch.failed", "batch.expired", "batch.cance
 Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 
 
-class Shape(BaseModel):
+class ApiModel(BaseModel):
     """Keys that are not known pass: clients are newer than we are."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
-class ErrorDetail(Shape):
+class ErrorDetail(ApiModel):
     """What went wrong."""
 
     message: str
@@ -46,20 +46,20 @@ class ErrorDetail(Shape):
     code: str | None
 
 
-class ErrorBody(Shape):
+class ErrorBody(ApiModel):
     """Every error."""
 
     error: ErrorDetail
 
 
-class ExpiresAfter(Shape):
+class ExpiresAfter(ApiModel):
     """When a file goes, counted from its creation."""
 
     anchor: Literal["created_at"]
     seconds: Annotated[int, Field(ge=3600, le=2592000), WHOLE]
 
 
-class FileObject(Shape):
+class FileObject(ApiModel):
     """A file."""
 
     id: str
@@ -73,7 +73,7 @@ class FileObject(Shape):
     status_details: str | None
 
 
-class FileList(Shape):
+class FileList(ApiModel):
     """A page of files."""
 
     object: Literal["list"]
@@ -83,7 +83,7 @@ class FileList(Shape):
     has_more: bool
 
 
-class FileDeleted(Shape):
+class FileDeleted(ApiModel):
     """A file that is gone."""
 
     id: str
@@ -91,13 +91,13 @@ class FileDeleted(Shape):
     deleted: bool
 
 
-class BatchMeans(Shape):
+class BatchBudgetOptions(ApiModel):
     """What may be said of a batch beside OpenAI's fields: ``extra_body={"pointsman": {…}}`` in the SDK."""
 
     # Not to be overlooked: a misspelt budget would be none.
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    max_cost_usd: Annotated[float, Field(ge=0, le=MOST_USD, allow_inf_nan=False)] | None = Field(
+    max_cost_usd: Annotated[float, Field(ge=0, le=MAX_USD, allow_inf_nan=False)] | None = Field(
         default=None, description="The most that the batch may cost; the fleet's default, if left out."
     )
     budget_policy: Literal["hold", "fail", "degrade"] | None = Field(
@@ -108,10 +108,10 @@ class BatchMeans(Shape):
     )
 
 
-_MEANS: Final = frozenset({*BatchMeans.model_fields, "budget", "budget_usd"})
+_MEANS: Final = frozenset({*BatchBudgetOptions.model_fields, "budget", "budget_usd"})
 
 
-class BatchCreate(Shape):
+class BatchCreate(ApiModel):
     """A batch to be made of an uploaded file."""
 
     input_file_id: str
@@ -119,7 +119,7 @@ class BatchCreate(Shape):
     completion_window: Annotated[str, Field(pattern=WINDOW_PATTERN, description="24h, or another number of m, h or d")]
     metadata: Annotated[dict[Name, Words], Field(max_length=16)] | None = None
     output_expires_after: ExpiresAfter | None = None
-    pointsman: BatchMeans | None = None
+    pointsman: BatchBudgetOptions | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -131,7 +131,7 @@ class BatchCreate(Shape):
         return given
 
 
-class BatchError(Shape):
+class BatchError(ApiModel):
     """A line that cannot be taken."""
 
     code: str
@@ -140,14 +140,14 @@ class BatchError(Shape):
     line: int | None
 
 
-class BatchErrors(Shape):
+class BatchErrors(ApiModel):
     """Why a batch failed."""
 
     object: Literal["list"]
     data: list[BatchError]
 
 
-class RequestCounts(Shape):
+class RequestCounts(ApiModel):
     """Lines by how they ended. Expired ones count as failed."""
 
     total: int
@@ -155,19 +155,19 @@ class RequestCounts(Shape):
     failed: int
 
 
-class InputTokensDetails(Shape):
+class InputTokensDetails(ApiModel):
     """Of the input tokens."""
 
     cached_tokens: int
 
 
-class OutputTokensDetails(Shape):
+class OutputTokensDetails(ApiModel):
     """Of the output tokens."""
 
     reasoning_tokens: int
 
 
-class BatchUsage(Shape):
+class BatchUsage(ApiModel):
     """Tokens of all calls of a batch, those of routers and rejected answers included."""
 
     input_tokens: int
@@ -177,7 +177,7 @@ class BatchUsage(Shape):
     total_tokens: int
 
 
-class BatchObject(Shape):
+class BatchObject(ApiModel):
     """A batch."""
 
     id: str
@@ -204,7 +204,7 @@ class BatchObject(Shape):
     metadata: dict[str, Any] | None
 
 
-class BatchList(Shape):
+class BatchList(ApiModel):
     """A page of batches."""
 
     object: Literal["list"]
@@ -214,7 +214,7 @@ class BatchList(Shape):
     has_more: bool
 
 
-class ModelObject(Shape):
+class ModelObject(ApiModel):
     """A name that a line may ask for: ``auto``, a tier, or a model of the fleet."""
 
     id: str
@@ -223,14 +223,14 @@ class ModelObject(Shape):
     owned_by: str
 
 
-class ModelList(Shape):
+class ModelList(ApiModel):
     """All of them."""
 
     object: Literal["list"]
     data: list[ModelObject]
 
 
-class WebhookCreate(Shape):
+class WebhookCreate(ApiModel):
     """Where to tell of which events."""
 
     name: Name
@@ -238,7 +238,7 @@ class WebhookCreate(Shape):
     event_types: Annotated[list[Event], Field(min_length=1, max_length=16)]
 
 
-class WebhookChange(Shape):
+class WebhookChange(ApiModel):
     """What is given is changed."""
 
     name: Name | None = None
@@ -246,7 +246,7 @@ class WebhookChange(Shape):
     event_types: Annotated[list[Event], Field(min_length=1, max_length=16)] | None = None
 
 
-class WebhookObject(Shape):
+class WebhookObject(ApiModel):
     """A webhook."""
 
     id: str
@@ -265,7 +265,7 @@ class WebhookWithSecret(WebhookObject):
     signing_secret: str
 
 
-class WebhookList(Shape):
+class WebhookList(ApiModel):
     """A page of webhooks."""
 
     object: Literal["list"]
@@ -275,7 +275,7 @@ class WebhookList(Shape):
     has_more: bool
 
 
-class WebhookDeleted(Shape):
+class WebhookDeleted(ApiModel):
     """A webhook that is gone."""
 
     id: str
@@ -283,7 +283,7 @@ class WebhookDeleted(Shape):
     deleted: bool
 
 
-class LabelGiven(Shape):
+class LabelCreate(ApiModel):
     """How right the answer to a line is. Without ``tier`` the answer that stood is meant."""
 
     batch_id: Annotated[str, StringConstraints(min_length=1, max_length=80)]
@@ -295,7 +295,7 @@ class LabelGiven(Shape):
     """How the answer came up, as its sample says: what is said by doubt stays out of figures and learning."""
 
 
-class LabelObject(Shape):
+class LabelObject(ApiModel):
     """A label that was taken."""
 
     object: Literal["label"]
@@ -305,14 +305,14 @@ class LabelObject(Shape):
     grade: float
 
 
-class MessageToJudge(Shape):
+class MessageToLabel(ApiModel):
     """What somebody said."""
 
     role: str
     text: str
 
 
-class AnswerToJudge(Shape):
+class AnswerToLabel(ApiModel):
     """A question and the answer that stands."""
 
     object: Literal["answer"]
@@ -322,12 +322,12 @@ class AnswerToJudge(Shape):
     model: str
     confidence: float | None
     by: Literal["doubt", "chance"]
-    messages: list[MessageToJudge]
+    messages: list[MessageToLabel]
     answer: str
 
 
-class LabelSample(Shape):
+class LabelSample(ApiModel):
     """Answers without a label."""
 
     object: Literal["list"]
-    data: list[AnswerToJudge]
+    data: list[AnswerToLabel]

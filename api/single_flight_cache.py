@@ -16,7 +16,7 @@ class _Entry(Generic[Value]):
     until: float
 
 
-class Fresh(Generic[Key, Value]):
+class SingleFlightCache(Generic[Key, Value]):
     """``await fresh(key)`` is what ``look_up(key)`` said no longer than ``for_s`` ago.
 
     A thousand callers at once cause one look-up. An error is told to those who waited and not kept.

@@ -8,24 +8,24 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 
 from api.api_config import ApiConfig
-from api.auth import Keyring
+from api.auth import Authenticator
 from api.batch_object import ENDED, batch_object, is_finalized, status_of
-from api.completion_waiter import Answers
-from api.dashboard.collector import Figures
-from api.dashboard.event_stream import Live
+from api.completion_waiter import CompletionWaiter
+from api.dashboard.collector import DashboardCollector
+from api.dashboard.event_stream import DashboardStream
 from api.dashboard.prometheus_collector import FleetMetrics
 from api.http_errors import not_found
 from api.request_metrics import Metrics
 from api.responses import json_response
-from api.single_flight_cache import Fresh
-from api.tenant_rate_limit import Rate
+from api.single_flight_cache import SingleFlightCache
+from api.tenant_rate_limit import TenantRateLimit
 from db.api_batch_types import ApiBatch
 from db.api_batches import ApiBatches
 from db.engine import make_engine
-from db.file_store import Files
+from db.file_store import FileStore
 from db.ledger import Ledger
 from db.tenants import Tenants
-from db.webhook_store import Webhooks
+from db.webhook_store import WebhookStore
 from redis_client import connect
 from routing.fleet import Fleet
 from settings import Settings
@@ -48,7 +48,7 @@ class Status:
         return self.status in ENDED
 
 
-class Service:
+class AppState:
     """Everything that a request may need."""
 
     def __init__(self, settings: Settings, fleet: Fleet, config: ApiConfig, metrics: Metrics) -> None:
@@ -58,25 +58,25 @@ class Service:
         self.metrics = metrics
         self.database_url = settings.database_url
         self.engine: AsyncEngine = make_engine(settings.database_url, pool_size=10)
-        self.files = Files(self.engine)
+        self.files = FileStore(self.engine)
         self.batches = ApiBatches(self.engine)
         self.tenants = Tenants(self.engine)
-        self.webhooks = Webhooks(self.engine)
+        self.webhooks = WebhookStore(self.engine)
         self.ledger = Ledger(self.engine, give_up_s=GIVE_UP_S)
-        self.keyring = Keyring(self.tenants, keyless=config.on_loopback)
+        self.keyring = Authenticator(self.tenants, keyless=config.on_loopback)
         self._redis = connect(settings.redis_url) if settings.redis_url else None
-        self.rate = Rate(self._redis, prefix=settings.key_prefix, process=secrets.token_hex(6))
-        self.answers = Answers(self.batches)
+        self.rate = TenantRateLimit(self._redis, prefix=settings.key_prefix, process=secrets.token_hex(6))
+        self.answers = CompletionWaiter(self.batches)
         self.stopping = asyncio.Event()
-        self.figures = Figures(self.engine, fleet, redis=self._redis, key_prefix=settings.key_prefix)
-        self.live = Live(self.figures, stopping=self.stopping)
+        self.figures = DashboardCollector(self.engine, fleet, redis=self._redis, key_prefix=settings.key_prefix)
+        self.live = DashboardStream(self.figures, stopping=self.stopping)
         metrics.add(FleetMetrics(self.figures))
         self.validate_soon = asyncio.Event()
         """Set where a batch was made, so that it need not wait for the next look."""
         self.deliver_soon = asyncio.Event()
         self.deposits = asyncio.Semaphore(4)
         """A deposit holds two connections; were all taken by first ones, none would get its second."""
-        self._statuses = Fresh(self._look_up, for_s=config.status_for_s)
+        self._statuses = SingleFlightCache(self._look_up, for_s=config.status_for_s)
 
     async def status(self, handle: str, *, tenant: str, param: str = "batch_id") -> Status:
         """The tenant's batch as it was at most ``status_for_s`` ago. Raises ApiError where there is none."""
@@ -112,13 +112,13 @@ class Service:
         await self.engine.dispose()
 
 
-def service_of(request: Request) -> Service:
+def get_state(request: Request) -> AppState:
     """The service of the application that a request came to."""
-    service: Service = request.app.state.service
+    service: AppState = request.app.state.service
     return service
 
 
-def tenant_of(request: Request) -> str:
+def get_tenant(request: Request) -> str:
     """Whose request it is, as the gate found."""
     tenant: str = request.state.tenant
     return tenant

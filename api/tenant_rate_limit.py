@@ -41,7 +41,7 @@ class _Bucket:
     at: float
 
 
-class LocalRate:
+class LocalTenantRateLimit:
     """Each tenant's bucket in this process; it refills steadily."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -61,7 +61,7 @@ class LocalRate:
         return 0.0
 
 
-class Rate:
+class TenantRateLimit:
     """What all processes grant a tenant together stays within its limit. Those who ask at once ask Redis once."""
 
     def __init__(
@@ -71,7 +71,7 @@ class Rate:
         self._prefix = prefix
         self._process = process
         self._clock = clock
-        self._local = LocalRate(clock=clock)
+        self._local = LocalTenantRateLimit(clock=clock)
         self._processes = 1
         """That shared the limit when Redis was last heard of."""
         self._away_until = 0.0

@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 _EMBEDS_IPV4: Final = tuple(ip_network(net) for net in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
 
 
-class NotAllowed(Exception):
+class ForbiddenAddress(Exception):
     """A webhook's URL, or where it leads, is not one to send to; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class WebhookTarget:
     """A URL taken apart."""
 
     secure: bool
@@ -34,22 +34,22 @@ class Target:
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 
 
-def parse_target(url: str, *, private: bool) -> Target:
+def parse_target(url: str, *, private: bool) -> WebhookTarget:
     """The parts of ``url``; plain http only where private addresses are allowed. Raises NotAllowed."""
     if not url.isascii() or not url.isprintable() or " " in url:
-        raise NotAllowed("The URL has characters that must be escaped.")
+        raise ForbiddenAddress("The URL has characters that must be escaped.")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise NotAllowed("It is not a URL.") from error
+        raise ForbiddenAddress("It is not a URL.") from error
     if parts.scheme not in (("https", "http") if private else ("https",)):
-        raise NotAllowed("The URL must begin with https://.")
+        raise ForbiddenAddress("The URL must begin with https://.")
     if not parts.hostname or parts.username is not None or parts.password is not None:
-        raise NotAllowed("The URL must name a host, and no user.")
+        raise ForbiddenAddress("The URL must name a host, and no user.")
     secure = parts.scheme == "https"
     path = parts.path or "/"
-    target = Target(
+    target = WebhookTarget(
         secure, parts.hostname, port or (443 if secure else 80), path + (f"?{parts.query}" if parts.query else "")
     )
     try:
@@ -57,17 +57,17 @@ def parse_target(url: str, *, private: bool) -> Target:
     except ValueError:
         return target
     if not private and not is_public(literal):
-        raise NotAllowed("The URL's address is private. Give a public one, or have who runs this API allow it.")
+        raise ForbiddenAddress("The URL's address is private. Give a public one, or have who runs this API allow it.")
     return target
 
 
-async def resolve(target: Target, *, private: bool) -> list[str]:
+async def resolve(target: WebhookTarget, *, private: bool) -> list[str]:
     """The target's addresses, which may be connected to. Raises NotAllowed, or OSError where the name has none."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
     addresses = [ip_address(str(info[4][0]).partition("%")[0]) for info in found]
     if not private and not all(is_public(address) for address in addresses):
-        raise NotAllowed("The host's address is private.")
+        raise ForbiddenAddress("The host's address is private.")
     return [str(address) for address in addresses]
 
 
@@ -85,11 +85,13 @@ _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r\n]")
 _MAX_LINE: Final = 4096
 
 
-class Undelivered(Exception):
+class WebhookDeliveryError(Exception):
     """No response came; the message says why, in words of ours."""
 
 
-async def post(target: Target, body: bytes, headers: Mapping[str, str], *, private: bool, timeout_s: float) -> int:
+async def post_webhook(
+    target: WebhookTarget, body: bytes, headers: Mapping[str, str], *, private: bool, timeout_s: float
+) -> int:
     """Sends ``body`` and returns the response's status. Raises Undelivered, or NotAllowed."""
     try:
         async with asyncio.timeout(timeout_s):
@@ -101,14 +103,14 @@ async def post(target: Target, body: bytes, headers: Mapping[str, str], *, priva
             finally:
                 writer.transport.abort()
     except TimeoutError as error:
-        raise Undelivered(f"no response within {timeout_s:g} s") from error
+        raise WebhookDeliveryError(f"no response within {timeout_s:g} s") from error
     except ssl.SSLError as error:
-        raise Undelivered("no secure connection") from error
+        raise WebhookDeliveryError("no secure connection") from error
     except (OSError, ValueError) as error:  # a line without an end, or a name that is none, is a ValueError
-        raise Undelivered(f"no connection ({type(error).__name__})") from error
+        raise WebhookDeliveryError(f"no connection ({type(error).__name__})") from error
 
 
-async def _connect(target: Target, *, private: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connect(target: WebhookTarget, *, private: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     context = ssl.create_default_context() if target.secure else None
     failure = OSError("the name has no address")
     for address in await resolve(target, private=private):
@@ -128,7 +130,7 @@ async def _connect(target: Target, *, private: bool) -> tuple[asyncio.StreamRead
     raise failure
 
 
-def _request(target: Target, body: bytes, headers: Mapping[str, str]) -> bytes:
+def _request(target: WebhookTarget, body: bytes, headers: Mapping[str, str]) -> bytes:
     lines = [
         f"POST {target.path} HTTP/1.1",
         f"host: {target.authority}",
@@ -144,5 +146,5 @@ def _request(target: Target, body: bytes, headers: Mapping[str, str]) -> bytes:
 def _status(line: bytes) -> int:
     found = _STATUS.match(line)
     if found is None:
-        raise Undelivered("the response is not HTTP")
+        raise WebhookDeliveryError("the response is not HTTP")
     return int(found.group(1))

@@ -25,19 +25,19 @@ from matplotlib import pyplot
 from benchmarks.benchmark_fleet import write_fleet
 from benchmarks.harness import everywhere, stand
 from benchmarks.query_generator import question_lines
-from evaluation.models.artifact_cache import open_folder, roles
+from evaluation.models.artifact_cache import load_serving_models, open_folder
 from fleet_config import load_fleet
-from providers.client import Pool
-from providers.limits.admission_control import Admission, Grant, Wait
+from providers.client import ProviderClient
+from providers.limits.admission_control import AdmissionController, Denied, Grant
 from routing.answer_checks.judge import judge
 from routing.fleet import Fleet, Model
 from routing.outcome import Completion
 from routing.policy.decision import decide
 from routing.query import read_body
 from simulator.process import start_simulator
-from submission.input_line import Line
+from submission.input_line import InputLine
 from submission.jsonl_reader import read_lines
-from tasks.stages.logprobs import asked_body
+from tasks.stages.logprobs import with_logprobs
 
 CHUNK = 200
 IN_FLIGHT = 64
@@ -79,22 +79,22 @@ async def _steps(url: str, count: int) -> dict[str, float]:
     with TemporaryDirectory(prefix="pm-bench-") as folder:
         path = write_fleet(Path(folder) / "fleet.toml", concurrency=256)
         fleet = load_fleet(path, {"POINTSMAN_SIMULATOR_URL": url})
-        predictor, _ = roles(fleet, open_folder)
+        predictor, _ = load_serving_models(fleet, open_folder)
     lines = read_lines(BytesIO(b"".join(question_lines(count))), fleet=fleet)
-    raw = [line.body for line in lines if isinstance(line, Line)]
+    raw = [line.body for line in lines if isinstance(line, InputLine)]
     bodies = [orjson.loads(body) for body in raw]
     queries = [read_body(body) for body in bodies]
     chunks = [queries[start : start + CHUNK] for start in range(0, count, CHUNK)]
     decisions = [one for chunk in chunks for one in decide(chunk, fleet=fleet, predictor=predictor)]
     models = [fleet.deployments(decision.tier)[0] for decision in decisions]
-    pool, admission = Pool(fleet, environ={}), Admission(None, fleet=fleet, worker="breakdown")
+    pool, admission = ProviderClient(fleet, environ={}), AdmissionController(None, fleet=fleet, worker="breakdown")
     answers: dict[int, Completion] = {}
 
     async def limits(place: int) -> None:
         await _reserve_and_settle(admission, models[place])
 
     async def call(place: int) -> None:
-        body = asked_body(bodies[place], queries[place], models[place], scored=False)
+        body = with_logprobs(bodies[place], queries[place], models[place], scored=False)
         outcome = await pool.complete(models[place], body, call_id=place)
         if isinstance(outcome, Completion):
             answers[place] = outcome
@@ -110,9 +110,9 @@ async def _steps(url: str, count: int) -> dict[str, float]:
     return {name: 1000 * seconds / count for name, seconds in told.items()}
 
 
-async def _reserve_and_settle(admission: Admission, model: Model) -> None:
+async def _reserve_and_settle(admission: AdmissionController, model: Model) -> None:
     await admission.resting([model])
-    grant: Grant | Wait = await admission.reserve(model, tokens=300)
+    grant: Grant | Denied = await admission.reserve(model, tokens=300)
     if isinstance(grant, Grant):
         await admission.settle(grant, used_tokens=0, outcome=None)
 

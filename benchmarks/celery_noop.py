@@ -8,7 +8,7 @@ import os
 
 from celery import Celery
 
-from benchmarks.external_worker import Rate, celery_workers, watch_drain
+from benchmarks.external_worker import CompletionRate, celery_workers, watch_drain
 from benchmarks.harness import Stand
 
 PREFIX = "noop:"
@@ -29,7 +29,7 @@ def noop(number: int) -> None:
     """Nothing."""
 
 
-def measure_noop(stand: Stand, *, tasks: int, prefetch: int) -> Rate:
+def measure_noop(stand: Stand, *, tasks: int, prefetch: int) -> CompletionRate:
     """Tasks per second of two solo workers that take ``prefetch`` messages ahead (Celery's default is 4)."""
     app.conf.broker_url = stand.settings.broker_url
     log = stand.folder / "noop.log"

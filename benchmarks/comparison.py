@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
 from benchmarks.celery_noop import measure_noop
-from benchmarks.external_worker import Rate
+from benchmarks.external_worker import CompletionRate
 from benchmarks.harness import Lap, everywhere, stand
 from benchmarks.litellm_router import litellm_python, litellm_version, measure_litellm
 from benchmarks.naive_celery import measure_naive
@@ -21,7 +21,7 @@ def measure(size: Size, *, sides: Sequence[str], tell: Tell) -> dict[str, object
     """The figures of (a) and of those of ``sides`` (noop, naive, litellm)."""
     python = litellm_python() if "litellm" in sides else None
     laps: list[Lap] = []
-    rates: dict[str, list[Rate]] = {side: [] for side in sides}
+    rates: dict[str, list[CompletionRate]] = {side: [] for side in sides}
     with stand(roles=everywhere(2)) as running:
         running.lap(min(size.queries, 2000))  # caches, connections, prepared statements
         for number in range(size.rounds):
@@ -56,7 +56,7 @@ def _full(laps: Sequence[Lap]) -> dict[str, object]:
     }
 
 
-def _others(laps: Sequence[Lap], rates: Mapping[str, Sequence[Rate]]) -> dict[str, object]:
+def _others(laps: Sequence[Lap], rates: Mapping[str, Sequence[CompletionRate]]) -> dict[str, object]:
     told: dict[str, object] = {}
     names = {"noop": "noop_tps", "noop_default": "noop_default_tps", "naive": "naive_qps", "litellm": "litellm_rps"}
     for side, measured in rates.items():

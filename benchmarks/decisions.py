@@ -12,9 +12,9 @@ from benchmarks.benchmark_fleet import write_fleet
 from benchmarks.query_generator import question_lines
 from benchmarks.size import Size
 from evaluation.data.dataset_errors import EvaluationError
-from evaluation.models.artifact_cache import open_folder, roles
+from evaluation.models.artifact_cache import load_serving_models, open_folder
 from fleet_config import load_fleet
-from routing.heuristics.heuristic_router import Rungs, review
+from routing.heuristics.heuristic_router import LadderRoles, heuristic_vote
 from routing.query import Query, read_body
 
 CHUNK = 200
@@ -26,10 +26,10 @@ def measure(size: Size, *, tell: Callable[[str], None]) -> dict[str, object]:
     with TemporaryDirectory(prefix="pm-bench-") as folder:
         path = write_fleet(Path(folder) / "fleet.toml", concurrency=64)
         fleet = load_fleet(path, {"POINTSMAN_SIMULATOR_URL": "http://127.0.0.1:9"})
-        rungs = Rungs.of(fleet)
-        gate_us = _us(lambda chunk: [review(query, rungs=rungs) for query in chunk], size.decisions)
+        rungs = LadderRoles.of(fleet)
+        gate_us = _us(lambda chunk: [heuristic_vote(query, rungs=rungs) for query in chunk], size.decisions)
         try:
-            predictor, _ = roles(fleet, open_folder)
+            predictor, _ = load_serving_models(fleet, open_folder)
         except EvaluationError as error:
             tell(f"no trained router: {error}")
             return {"gate_us": gate_us, "classifier_us": None}

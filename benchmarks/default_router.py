@@ -13,7 +13,7 @@ from typing import Final
 
 from evaluation.data.cross_validation import folds_of
 from evaluation.data.dataset import Dataset, read_dataset
-from evaluation.metrics.label_evaluation import LabelReport, Tally, weigh_choices
+from evaluation.metrics.label_evaluation import LabelCounts, LabelReport, weigh_choices
 from evaluation.models.artifact_cache import DEFAULT, open_folder
 from evaluation.models.predictors import predictor_of
 from evaluation.training.train import train
@@ -73,7 +73,7 @@ def _show(title: str, report: LabelReport) -> None:
         print(f"the router's weighted loss, 95 %: {interval.low:.3f} to {interval.high:.3f}")
 
 
-def _line(tally: Tally) -> str:
+def _line(tally: LabelCounts) -> str:
     high, low = tally.rate(tally.cost_inflation), tally.rate(tally.quality_loss)
     name = tally.name.replace("_", " ")
     return f"{name:<40}{tally.accuracy:>12.1%}{high:>12.1%}{low:>12.1%}{tally.weighted_loss:>16.3f}"

@@ -21,7 +21,7 @@ class Stuck(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class CompletionRate:
     """What a side did in the middle eight tenths of its work: without start and end."""
 
     per_s: float
@@ -61,7 +61,7 @@ def celery_workers(
                 child.wait()
 
 
-def watch_drain(left: Callable[[], int], *, total: int, workers: Sequence[psutil.Process], log: Path) -> Rate:
+def watch_drain(left: Callable[[], int], *, total: int, workers: Sequence[psutil.Process], log: Path) -> CompletionRate:
     """Watches ``left`` go down from ``total``. Raises Stuck."""
 
     def wait_until(fewer_than: int) -> tuple[int, float, float]:
@@ -77,7 +77,7 @@ def watch_drain(left: Callable[[], int], *, total: int, workers: Sequence[psutil
     first, began, cpu_before = wait_until(total * 9 // 10)
     last, ended, cpu_after = wait_until(total // 10)
     done = first - last
-    return Rate(done / (ended - began), 1000 * (cpu_after - cpu_before) / done)
+    return CompletionRate(done / (ended - began), 1000 * (cpu_after - cpu_before) / done)
 
 
 def _cpu_s(workers: Sequence[psutil.Process]) -> float:

@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from benchmarks.benchmark_fleet import write_fleet
 from benchmarks.query_generator import write_questions
-from benchmarks.resource_usage import Watch, cpu_by_name
-from db.batch_writer import Order
+from benchmarks.resource_usage import ResourceMonitor, cpu_by_name
+from db.batch_writer import BatchSpec
 from db.engine import make_engine
 from routing.fleet import Fleet
 from settings import Settings
@@ -124,7 +124,7 @@ class Stand:
     async def _lap(self, queries: int, path: Path) -> Lap:
         engine = make_engine(self.settings.database_url)
         with self.redis() as redis:
-            watch = Watch(self._all_processes, lambda: int(redis.info("memory")["used_memory"]))
+            watch = ResourceMonitor(self._all_processes, lambda: int(redis.info("memory")["used_memory"]))
             try:
                 with watch:
                     before = cpu_by_name(self.processes())
@@ -156,7 +156,7 @@ class Stand:
         """Reads, validates and stores the lines of ``path``; returns the batch's handle."""
         with path.open("rb") as file:
             submitted = await submit(
-                read_lines(file, fleet=self.fleet), engine=engine, fleet=self.fleet, order=Order(source=path.name)
+                read_lines(file, fleet=self.fleet), engine=engine, fleet=self.fleet, order=BatchSpec(source=path.name)
             )
         return submitted.handle
 

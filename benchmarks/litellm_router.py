@@ -9,7 +9,7 @@ import subprocess
 import venv
 from pathlib import Path
 
-from benchmarks.external_worker import Rate
+from benchmarks.external_worker import CompletionRate
 from benchmarks.harness import Stand
 
 IN_FLIGHT = 64
@@ -43,7 +43,7 @@ def litellm_version(python: Path) -> str:
     return subprocess.run([python, "-c", ask], capture_output=True, text=True, timeout=60, check=True).stdout.strip()
 
 
-def measure_litellm(stand: Stand, *, calls: int, python: Path) -> Rate:
+def measure_litellm(stand: Stand, *, calls: int, python: Path) -> CompletionRate:
     """Calls per second. Raises NoLitellm."""
     base_url = f"{stand.simulator_url}/openai/v1"
     environ = {"PATH": os.environ["PATH"], "HOME": str(stand.folder), "LANG": "C.UTF-8"}
@@ -56,4 +56,4 @@ def measure_litellm(stand: Stand, *, calls: int, python: Path) -> Rate:
     )
     if ran.returncode:
         raise NoLitellm(ran.stderr[-1500:])
-    return Rate(**json.loads(ran.stdout.splitlines()[-1]))
+    return CompletionRate(**json.loads(ran.stdout.splitlines()[-1]))

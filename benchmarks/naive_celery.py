@@ -13,7 +13,7 @@ import orjson
 import psycopg
 from celery import Celery
 
-from benchmarks.external_worker import Rate, celery_workers, watch_drain
+from benchmarks.external_worker import CompletionRate, celery_workers, watch_drain
 from benchmarks.harness import Stand
 from benchmarks.query_generator import question_lines
 from routing.fleet import Fleet
@@ -85,7 +85,7 @@ def _fleet() -> Fleet:
     return Settings.load().fleet()
 
 
-def measure_naive(stand: Stand, *, queries: int) -> Rate:
+def measure_naive(stand: Stand, *, queries: int) -> CompletionRate:
     """Queries per second of one prefork worker with two processes."""
     app.conf.broker_url = stand.settings.broker_url
     url, log = stand.settings.libpq_url, stand.folder / "naive.log"
@@ -111,7 +111,7 @@ def measure_naive(stand: Stand, *, queries: int) -> Rate:
         for key in redis.scan_iter(f"{PREFIX}*"):
             redis.delete(key)
         database.execute("DROP SCHEMA naive CASCADE")
-    return Rate(rate.per_s / 2, rate.cpu_ms * 2)
+    return CompletionRate(rate.per_s / 2, rate.cpu_ms * 2)
 
 
 def _fill(database: "psycopg.Connection[tuple[str]]", queries: int) -> None:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import structlog
 
-from providers.client import Pool
-from providers.limits.admission_control import Admission, Grant
+from providers.client import ProviderClient
+from providers.limits.admission_control import AdmissionController, Grant
 from redis_client import connect
 from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
 from workers.embedded.redis import start_redis
@@ -87,8 +87,8 @@ def _work(redis_url: str, port: int, limit: int, seconds: float, number: int) ->
 async def _call_on(fleet: Fleet, redis_url: str, *, seconds: float, worker: str) -> None:
     """Call as often as admission lets us, from several coroutines."""
     redis = connect(redis_url)
-    gate = Admission(redis, fleet=fleet, worker=worker)
-    pool = Pool(fleet, environ=os.environ)
+    gate = AdmissionController(redis, fleet=fleet, worker=worker)
+    pool = ProviderClient(fleet, environ=os.environ)
     model = fleet.models["limited"]
     until = time.monotonic() + seconds
 

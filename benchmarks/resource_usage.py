@@ -35,7 +35,7 @@ def cpu_by_name(processes: Processes) -> dict[str, float]:
 
 
 @dataclass
-class Watch:
+class ResourceMonitor:
     """Samples memory twice a second, for as long as it is entered.
 
     A Postgres process is taken without the memory that all of them share (the buffer cache), which is
@@ -49,7 +49,7 @@ class Watch:
     _over: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "ResourceMonitor":
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self

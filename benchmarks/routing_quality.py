@@ -25,7 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 from evaluation.data.array_types import Floats, Places
-from evaluation.data.call_costs import tariff_for
+from evaluation.data.call_costs import call_costs_for
 from evaluation.data.cross_validation import FOLDS, folds_of
 from evaluation.data.dataset import Dataset, read_dataset
 from evaluation.metrics.confidence_intervals import Interval
@@ -57,7 +57,7 @@ SLOWEST_US = 200.0
 
 
 @dataclass(frozen=True)
-class Target:
+class QualityTarget:
     """What a figure must reach."""
 
     what: str
@@ -79,7 +79,7 @@ def main() -> int:
     if not (DATA / "mmlu_outcomes.jsonl").exists():
         out.print(f"No data in {DATA}: put mmlu_outcomes.jsonl and gsm8k_outcomes.jsonl there, or set POINTSMAN_DATA.")
         return 2
-    targets: list[Target] = []
+    targets: list[QualityTarget] = []
     for name in ("mmlu", "gsm8k"):
         data = read_dataset(DATA / f"{name}_outcomes.jsonl")
         ways, query_us = _judge(data, list(folds_of(len(data), seed=asked.seed)), seed=asked.seed)
@@ -116,7 +116,7 @@ def _judge(data: Dataset, folds: Sequence[tuple[Places, Places]], *, seed: int) 
         took_us.append(each_us)
         if p_right is not None and artifact.scorer is not None:
             p_right[test] = artifact.scorer(unseen.queries, unseen.answers)
-    tariff = tariff_for(data)
+    tariff = call_costs_for(data)
     ways = [weigh_router(data, p_ok, tariff, seed=seed)]
     if p_right is not None:
         ways.append(weigh_cascade(data, p_right, tariff, seed=seed))
@@ -139,18 +139,22 @@ def _timed(classifier: object, queries: Sequence[str]) -> tuple[Floats, float]:
     return np.concatenate(told), float(np.median(took_us))
 
 
-def _targets(name: str, ways: Sequence[Way], query_us: float) -> Iterator[Target]:
+def _targets(name: str, ways: Sequence[Way], query_us: float) -> Iterator[QualityTarget]:
     query, *cascades = ways
     if name == "mmlu":
-        yield Target("MMLU, query alone: APGR", query.router.apgr or 0.0, 0.70, at_least=True)
-        yield Target("MMLU, query alone: CPT50 in % of calls", query.router.cpt50 or 100.0, 25.0, at_least=False)
+        yield QualityTarget("MMLU, query alone: APGR", query.router.apgr or 0.0, 0.70, at_least=True)
+        yield QualityTarget("MMLU, query alone: CPT50 in % of calls", query.router.cpt50 or 100.0, 25.0, at_least=False)
     for cascade in cascades:
-        yield Target("GSM8K, cascade, both calls paid: APGR", cascade.router.apgr or 0.0, 0.78, at_least=True)
-        yield Target("GSM8K, cascade, both calls paid: CPT80 in %", cascade.router.cpt80 or 100.0, 42.0, at_least=False)
+        yield QualityTarget("GSM8K, cascade, both calls paid: APGR", cascade.router.apgr or 0.0, 0.78, at_least=True)
+        yield QualityTarget(
+            "GSM8K, cascade, both calls paid: CPT80 in %", cascade.router.cpt80 or 100.0, 42.0, at_least=False
+        )
     for way in ways:
         for trust in way.trust:
-            yield Target(f"{name.upper()}: ECE of P({trust.of})", trust.ece, 0.05, at_least=False)
-    yield Target(f"{name.upper()}: µs of CPU per query in chunks of {CHUNK}", query_us, SLOWEST_US, at_least=False)
+            yield QualityTarget(f"{name.upper()}: ECE of P({trust.of})", trust.ece, 0.05, at_least=False)
+    yield QualityTarget(
+        f"{name.upper()}: µs of CPU per query in chunks of {CHUNK}", query_us, SLOWEST_US, at_least=False
+    )
 
 
 def _show(data: Dataset, ways: Sequence[Way], query_us: float) -> None:

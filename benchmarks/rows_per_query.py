@@ -19,7 +19,7 @@ SELECT (SELECT xact_commit FROM pg_stat_database WHERE datname = current_databas
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class RowsPerQuery:
     """Per query, of one batch from its submission to its seals; the feeder's looks while it ran are in it."""
 
     commits: float
@@ -32,7 +32,7 @@ class Work:
 
 
 def measure(size: Size, *, tell: Callable[[str], None]) -> dict[str, object]:
-    """`Work` with two workers, each figure under its name and ``_per_query``."""
+    """`RowsPerQuery` with two workers, each figure under its name and ``_per_query``."""
     with stand(roles=everywhere(2)) as running:
         running.lap(min(size.queries, 2_000))
         time.sleep(1.5)  # Postgres' counters come by once a second
@@ -41,12 +41,12 @@ def measure(size: Size, *, tell: Callable[[str], None]) -> dict[str, object]:
     return {f"{name}_per_query": round(value, 3) for name, value in asdict(work).items()}
 
 
-def count_work(running: Stand, queries: int) -> Work:
+def count_work(running: Stand, queries: int) -> RowsPerQuery:
     """Runs a batch of ``queries`` and counts."""
     before = _counts(running)
     running.lap(queries)
     after = _counts(running)
-    return Work(*((now - then) / queries for then, now in zip(before, after, strict=True)))
+    return RowsPerQuery(*((now - then) / queries for then, now in zip(before, after, strict=True)))
 
 
 def _counts(running: Stand) -> list[float]:

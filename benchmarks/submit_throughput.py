@@ -15,7 +15,7 @@ import psycopg
 from benchmarks.harness import Stand, stand
 from benchmarks.query_generator import write_questions
 from benchmarks.size import Size
-from db.batch_writer import Order
+from db.batch_writer import BatchSpec
 from db.engine import make_engine
 from submission.jsonl_reader import read_lines
 from submission.submit import submit
@@ -51,7 +51,7 @@ def _submit(running: Stand, questions: Path) -> float:
             began = time.perf_counter()
             with questions.open("rb") as file:
                 lines = read_lines(file, fleet=running.fleet)
-                await submit(lines, engine=engine, fleet=running.fleet, order=Order(source="bench"))
+                await submit(lines, engine=engine, fleet=running.fleet, order=BatchSpec(source="bench"))
             return time.perf_counter() - began
         finally:
             await engine.dispose()

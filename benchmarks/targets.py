@@ -8,7 +8,7 @@ from rich.table import Table
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class BenchmarkTarget:
     """A figure by its key in ``bench.json``."""
 
     key: str
@@ -29,33 +29,33 @@ class Target:
 
 
 TARGETS = (
-    Target("full_qps", "(a) full pipeline, queries/s"),
-    Target("cpu_ms_per_query", "(a) CPU ms per query, all processes", 0.9, at_least=False),
-    Target("calls_per_query", "(a) provider calls per query"),
-    Target("noop_tps", "(b) Celery no-op, tasks/s (64 prefetched)"),
-    Target("noop_default_tps", "(b) Celery no-op, tasks/s (as it comes)"),
-    Target("naive_qps", "(c) naive shape, queries/s"),
-    Target("litellm_rps", "(d) litellm Router, calls/s (nothing persisted)"),
-    Target("full_over_noop", "a / b", 1.0),
-    Target("full_over_noop_default", "a / b as it comes", 1.0),
-    Target("full_over_naive", "a / c", 10.0),
-    Target("full_over_litellm", "a / d", 12.0),
-    Target("submit_lines_s", "(e) submit with validation, lines/s", 50_000),
-    Target("submit_over_copy", "(e) of bare COPY", 0.25),
-    Target("slots_kept_100ms", "(f) slots kept full at 100 ms", 0.9),
-    Target("slots_kept_1s", "(f) slots kept full at 1 s", 0.95),
-    Target("cost_growth_100k", "(g) time per query at 100 k, over 10 k", 1.15, at_least=False),
-    Target("cost_growth_1m", "(g) time per query at 1 M, over 10 k", 1.15, at_least=False),
-    Target("peak_rss_mb", "(g) most memory of one process, MB", 400, at_least=False),
-    Target("broker_mb", "(g) broker memory, MB", 64, at_least=False),
-    Target("cost_growth_history", "(h) time per query behind a history", 1.15, at_least=False),
-    Target("one_process_qps", "(i) one worker process, queries/s"),
-    Target("two_process_qps", "(i) two"),
-    Target("four_process_qps", "(i) four"),
-    Target("fairness_s", "ten queries behind a large batch, s", 5.0, at_least=False),
-    Target("flower_cost", "Flower on costs, share of (a)", 0.1, at_least=False),
-    Target("gate_us", "gate, µs per query", 20.0, at_least=False),
-    Target("classifier_us", "classifier, µs per query in chunks", 200.0, at_least=False),
+    BenchmarkTarget("full_qps", "(a) full pipeline, queries/s"),
+    BenchmarkTarget("cpu_ms_per_query", "(a) CPU ms per query, all processes", 0.9, at_least=False),
+    BenchmarkTarget("calls_per_query", "(a) provider calls per query"),
+    BenchmarkTarget("noop_tps", "(b) Celery no-op, tasks/s (64 prefetched)"),
+    BenchmarkTarget("noop_default_tps", "(b) Celery no-op, tasks/s (as it comes)"),
+    BenchmarkTarget("naive_qps", "(c) naive shape, queries/s"),
+    BenchmarkTarget("litellm_rps", "(d) litellm Router, calls/s (nothing persisted)"),
+    BenchmarkTarget("full_over_noop", "a / b", 1.0),
+    BenchmarkTarget("full_over_noop_default", "a / b as it comes", 1.0),
+    BenchmarkTarget("full_over_naive", "a / c", 10.0),
+    BenchmarkTarget("full_over_litellm", "a / d", 12.0),
+    BenchmarkTarget("submit_lines_s", "(e) submit with validation, lines/s", 50_000),
+    BenchmarkTarget("submit_over_copy", "(e) of bare COPY", 0.25),
+    BenchmarkTarget("slots_kept_100ms", "(f) slots kept full at 100 ms", 0.9),
+    BenchmarkTarget("slots_kept_1s", "(f) slots kept full at 1 s", 0.95),
+    BenchmarkTarget("cost_growth_100k", "(g) time per query at 100 k, over 10 k", 1.15, at_least=False),
+    BenchmarkTarget("cost_growth_1m", "(g) time per query at 1 M, over 10 k", 1.15, at_least=False),
+    BenchmarkTarget("peak_rss_mb", "(g) most memory of one process, MB", 400, at_least=False),
+    BenchmarkTarget("broker_mb", "(g) broker memory, MB", 64, at_least=False),
+    BenchmarkTarget("cost_growth_history", "(h) time per query behind a history", 1.15, at_least=False),
+    BenchmarkTarget("one_process_qps", "(i) one worker process, queries/s"),
+    BenchmarkTarget("two_process_qps", "(i) two"),
+    BenchmarkTarget("four_process_qps", "(i) four"),
+    BenchmarkTarget("fairness_s", "ten queries behind a large batch, s", 5.0, at_least=False),
+    BenchmarkTarget("flower_cost", "Flower on costs, share of (a)", 0.1, at_least=False),
+    BenchmarkTarget("gate_us", "gate, µs per query", 20.0, at_least=False),
+    BenchmarkTarget("classifier_us", "classifier, µs per query in chunks", 200.0, at_least=False),
 )
 
 

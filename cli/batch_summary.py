@@ -11,8 +11,8 @@ from rich.text import Text
 from cli.console import plain
 from cli.progress import duration
 from db.reports.batch_stats import BatchFigures
-from db.reports.forecast_vs_actual import plan_against_actual
-from routing.forecast.rounding import apportion
+from db.reports.forecast_vs_actual import forecast_vs_actual
+from routing.forecast.rounding import round_to_sum
 
 
 def show(figures: BatchFigures, console: Console) -> None:
@@ -77,7 +77,7 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
         ),
         ("Saving", _saving(figures)),
     ]
-    if (against := plan_against_actual(figures)) is not None:
+    if (against := forecast_vs_actual(figures)) is not None:
         lines.append(("Plan", _plan(against)))
     if figures.fleet_changed:
         lines.append(
@@ -91,7 +91,7 @@ def _plan(against: Mapping[str, Any]) -> str:
     told = f"${cost['expected']:.6f} (${cost['low']:.6f} to ${cost['high']:.6f}) was expected"
     if cost["expected"]:
         told += f", it came to {_apart(cost['actual'], cost['expected'])}"
-    answers = apportion({tier: one["expected"] for tier, one in against["by_tier"].items()})
+    answers = round_to_sum({tier: one["expected"] for tier, one in against["by_tier"].items()})
     mix = ", ".join(f"{plain(tier)} {count:,.0f}" for tier, count in answers.items())
     return f"{told}; {duration(wall['expected'])}; {mix}; {against['escalated']['expected']:,.0f} escalated"
 

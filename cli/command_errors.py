@@ -12,13 +12,13 @@ from sqlalchemy.exc import DBAPIError
 from cli.console import plain
 from db.engine import APP_ROLE
 from settings import FleetError, SettingsError
-from submission.input_line import BadInput, Rejection
-from workers.data_dir import HomeError
+from submission.input_line import InvalidInput, RejectedLine
+from workers.data_dir import DataDirError
 from workers.embedded.services import ServicesError
 from workers.local_stack import StackError
 
 
-class Code(IntEnum):
+class ExitCode(IntEnum):
     """The exit codes."""
 
     OK = 0
@@ -29,10 +29,10 @@ class Code(IntEnum):
     INTERRUPTED = 130
 
 
-class Stop(Exception):
+class CommandError(Exception):
     """Ends the command. ``message`` says why in one line, ``hint`` what to do."""
 
-    def __init__(self, message: str, *, hint: str | None = None, code: Code = Code.FAILURE) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, code: ExitCode = ExitCode.FAILURE) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -40,21 +40,21 @@ class Stop(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class ErrorReport:
     """What the user is told. Never a prompt, an answer, a key, or a traceback."""
 
     kind: str
     lines: tuple[str, ...]
     hint: str | None
-    code: Code
-    rejections: tuple[Rejection, ...] = field(default=(), repr=False)
+    code: ExitCode
+    rejections: tuple[RejectedLine, ...] = field(default=(), repr=False)
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``."""
         told: dict[str, Any] = {"code": self.kind, "message": self.lines[0], "hint": self.hint}
         if self.rejections:
             told["rejections"] = [
-                {"line": r.line_no, "field": r.field, "message": r.message, "mend": r.mend, "custom_id": r.custom_id}
+                {"line": r.line_no, "field": r.field, "message": r.message, "fix": r.fix, "custom_id": r.custom_id}
                 for r in self.rejections
             ]
         return {"error": told}
@@ -64,30 +64,32 @@ SHOWN_REJECTIONS: Final = 20
 DEBUG_HINT: Final = "POINTSMAN_DEBUG=1 shows where it happened."
 
 
-def tell(error: BaseException) -> Failure:
+def describe_error(error: BaseException) -> ErrorReport:
     """What the user is told of ``error``."""
     match error:
-        case Stop():
-            return Failure("stopped", (error.message,), error.hint, error.code)
-        case BadInput():
+        case CommandError():
+            return ErrorReport("stopped", (error.message,), error.hint, error.code)
+        case InvalidInput():
             return _bad_input(error)
         case SettingsError():
-            return Failure("settings", (str(error),), None, Code.USAGE)
+            return ErrorReport("settings", (str(error),), None, ExitCode.USAGE)
         case FleetError():
-            return Failure("fleet", tuple(str(error).splitlines()), None, Code.USAGE)
-        case ServicesError() | StackError() | HomeError():
+            return ErrorReport("fleet", tuple(str(error).splitlines()), None, ExitCode.USAGE)
+        case ServicesError() | StackError() | DataDirError():
             hint = "`pointsman doctor` looks at each dependency."
-            return Failure("services", (_first_and_last(str(error)),), hint, Code.FAILURE)
+            return ErrorReport("services", (_first_and_last(str(error)),), hint, ExitCode.FAILURE)
         case DBAPIError():
             return _database(error)
         case KeyboardInterrupt():
-            return Failure("interrupted", ("Interrupted.",), None, Code.INTERRUPTED)
+            return ErrorReport("interrupted", ("Interrupted.",), None, ExitCode.INTERRUPTED)
         case BrokenPipeError():
-            return Failure("closed", ("Nobody reads the output any more.",), None, Code.FAILURE)
+            return ErrorReport("closed", ("Nobody reads the output any more.",), None, ExitCode.FAILURE)
         case OSError() if error.strerror:
             where = f"{error.filename}: " if error.filename else ""
             usage = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError | PermissionError)
-            return Failure("file", (f"{where}{error.strerror}.",), None, Code.USAGE if usage else Code.FAILURE)
+            return ErrorReport(
+                "file", (f"{where}{error.strerror}.",), None, ExitCode.USAGE if usage else ExitCode.FAILURE
+            )
         case _:
             return _unexpected(error)
 
@@ -98,7 +100,7 @@ def _first_and_last(message: str) -> str:
     return f"{first} {plain(rest[-1].strip())}" if rest else first
 
 
-def _bad_input(error: BadInput) -> Failure:
+def _bad_input(error: InvalidInput) -> ErrorReport:
     shown = [plain(str(rejection)) for rejection in error.rejections[:SHOWN_REJECTIONS]]
     more = len(error.rejections) - len(shown)
     if more > 0:
@@ -107,33 +109,33 @@ def _bad_input(error: BadInput) -> Failure:
     hint = "Nothing was submitted."
     if not whole:
         hint += " Mend these lines, or submit the others alone with --skip-invalid."
-    return Failure("bad_input", tuple(shown) or ("No query was found.",), hint, Code.USAGE, error.rejections)
+    return ErrorReport("bad_input", tuple(shown) or ("No query was found.",), hint, ExitCode.USAGE, error.rejections)
 
 
-def _database(error: DBAPIError) -> Failure:
+def _database(error: DBAPIError) -> ErrorReport:
     # Never str(error): it quotes the statement's parameters, and so may quote prompts.
     state = getattr(error.orig, "sqlstate", None)
     # Refused at connecting, a role that is not there has no SQLSTATE; its name is ours.
     if state in ("42P01", "42703", "42883", "3F000") or (state is None and APP_ROLE in str(error.orig)):
         hint = "Bring its schema up to date: `alembic upgrade head`, or `pointsman up`, which does."
-        return Failure(
-            "database", ("The database has an older schema than this program, or none.",), hint, Code.FAILURE
+        return ErrorReport(
+            "database", ("The database has an older schema than this program, or none.",), hint, ExitCode.FAILURE
         )
     if state is None or state.startswith(("08", "57P", "53300")):
         hint = "Is DATABASE_URL right, and is Postgres up? `pointsman doctor` looks."
-        return Failure("database", ("Postgres cannot be reached.",), hint, Code.FAILURE)
+        return ErrorReport("database", ("Postgres cannot be reached.",), hint, ExitCode.FAILURE)
     if state == "22023" or state.startswith("28"):
         hint = "Check the user in DATABASE_URL and its rights: it must be a member of pointsman_app."
-        return Failure("database", ("Postgres does not let us in.",), hint, Code.FAILURE)
-    return Failure("database", (f"Postgres refused a statement (SQLSTATE {state}).",), DEBUG_HINT, Code.FAILURE)
+        return ErrorReport("database", ("Postgres does not let us in.",), hint, ExitCode.FAILURE)
+    return ErrorReport("database", (f"Postgres refused a statement (SQLSTATE {state}).",), DEBUG_HINT, ExitCode.FAILURE)
 
 
-def _unexpected(error: BaseException) -> Failure:
+def _unexpected(error: BaseException) -> ErrorReport:
     # Not its message, which may quote what it stumbled over.
     frames = extract_tb(error.__traceback__)
     where = f" in {frames[-1].name} ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
-    return Failure(
-        "unexpected", (f"This should not have happened: {type(error).__name__}{where}.",), DEBUG_HINT, Code.FAILURE
+    return ErrorReport(
+        "unexpected", (f"This should not have happened: {type(error).__name__}{where}.",), DEBUG_HINT, ExitCode.FAILURE
     )
 
 

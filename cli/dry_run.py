@@ -8,32 +8,36 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from cli.console import emit, err, out, plain, queries
 from cli.progress import duration
 from cli.query_source import Source
-from cli.resources import opened_database
+from cli.resources import open_database
 from cli.worker_stack import UNDEFINED_TABLE
-from db.batch_writer import Order
+from db.batch_writer import BatchSpec
 from routing.fleet import Fleet
 from routing.forecast.forecast_types import Forecast
-from routing.forecast.rounding import apportion
+from routing.forecast.rounding import round_to_sum
 from settings import Settings
-from submission.forecast_json import plan_as_json
-from submission.forecaster import Planner
-from submission.input_line import Rejection
+from submission.forecast_json import forecast_as_json
+from submission.forecaster import Forecaster
+from submission.input_line import RejectedLine
 from workers.embedded.services import services_running, services_up
 
 
-def tell(source: Source, settings: Settings, fleet: Fleet, *, skip_invalid: bool, order: Order, as_json: bool) -> None:
+def tell(
+    source: Source, settings: Settings, fleet: Fleet, *, skip_invalid: bool, order: BatchSpec, as_json: bool
+) -> None:
     """Prints the prediction. Raises BadInput for invalid lines, unless they are to be skipped."""
     if not skip_invalid:
         source.check(fleet)
-    planner = Planner(settings, fleet, None, cap_usd=order.cap_usd, policy=order.budget_policy)
-    rejected = sum(isinstance(line, Rejection) for line in planner.sample.watching(source.lines(fleet)))
+    planner = Forecaster(settings, fleet, None, cap_usd=order.cap_usd, policy=order.budget_policy)
+    rejected = sum(isinstance(line, RejectedLine) for line in planner.sample.watching(source.lines(fleet)))
     if not planner.sample.seen:
-        raise Stop("None of the lines is a valid query.", hint="Without --skip-invalid each is shown.", code=Code.USAGE)
-    plan = plan_as_json(_forecast(planner, settings))
+        raise CommandError(
+            "None of the lines is a valid query.", hint="Without --skip-invalid each is shown.", code=ExitCode.USAGE
+        )
+    plan = forecast_as_json(_forecast(planner, settings))
     if _is_asleep(settings) and (settings.home / "postgres").exists():
         known = [words for words in plan["basis"] if not words.startswith("queue:")]
         plan["basis"] = [*known, "earlier batches: not looked at, as our own Postgres does not run (`pointsman up`)"]
@@ -52,13 +56,13 @@ def tell(source: Source, settings: Settings, fleet: Fleet, *, skip_invalid: bool
         emit(told)
 
 
-def _forecast(planner: Planner, settings: Settings) -> Forecast:
+def _forecast(planner: Forecaster, settings: Settings) -> Forecast:
     """With what the database knows, where there is one: a dry run starts and makes none."""
     if _is_asleep(settings):
         return asyncio.run(planner.forecast())
 
     async def work(here: Settings) -> Forecast:
-        async with opened_database(here) as engine:
+        async with open_database(here) as engine:
             planner.engine = engine
             try:
                 return await planner.forecast()
@@ -119,7 +123,7 @@ def _table(plan: Mapping[str, Any]) -> Table:
     routed, answers, calls = (_rounded(tiers, name) for name in ("routed", "answers", "calls"))
     costs = _rounded(tiers, "cost_usd", digits=6)
     answered = sum(answers.values()) or 1.0
-    shares = apportion({name: 100 * count / answered for name, count in answers.items()}, digits=1)
+    shares = round_to_sum({name: 100 * count / answered for name, count in answers.items()}, digits=1)
     for name, tier in tiers.items():
         table.add_row(
             plain(name),
@@ -146,4 +150,4 @@ def _table(plan: Mapping[str, Any]) -> Table:
 
 
 def _rounded(tiers: Mapping[str, Mapping[str, float]], figure: str, *, digits: int = 0) -> dict[str, float]:
-    return apportion({name: tier[figure] for name, tier in tiers.items()}, digits=digits)
+    return round_to_sum({name: tier[figure] for name, tier in tiers.items()}, digits=digits)

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from cli.command_errors import Code, exit_quietly, tell
+from cli.command_errors import ExitCode, describe_error, exit_quietly
 from cli.commands import (
     audit,
     batches,
@@ -80,10 +80,10 @@ def main() -> None:
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("POINTSMAN_DEBUG"):
             raise
-        failure = tell(error)
+        failure = describe_error(error)
         if isinstance(error, BrokenPipeError):
             exit_quietly()
-        elif failure.code == Code.OK:
+        elif failure.code == ExitCode.OK:
             err.print(failure.lines[0])
         else:
             for line in failure.lines:

@@ -8,18 +8,18 @@ from typing import Final
 
 import typer
 
-from cli.command_errors import Code, Stop
-from db.batch_writer import MOST_USD
+from cli.command_errors import CommandError, ExitCode
+from db.batch_writer import MAX_USD
 
 
-def usd(given: str) -> float:
-    """Dollars from 0 to `MOST_USD`; ``nan`` is no amount: nothing is ever more than that."""
+def parse_usd(given: str) -> float:
+    """Dollars from 0 to `MAX_USD`; ``nan`` is no amount: nothing is ever more than that."""
     try:
         amount = float(given)
     except ValueError:
         amount = -1.0
-    if not 0 <= amount <= MOST_USD:
-        raise typer.BadParameter(f"{given!r} is no number of dollars from 0 to {MOST_USD:,.0f}")
+    if not 0 <= amount <= MAX_USD:
+        raise typer.BadParameter(f"{given!r} is no number of dollars from 0 to {MAX_USD:,.0f}")
     return amount
 
 
@@ -29,7 +29,7 @@ _LONGEST: Final = timedelta(days=200 * 365)
 _HOURS: Final = {"h": 1, "d": 24, "w": 7 * 24, "y": 365 * 24}
 
 
-def find_stretch(told: str) -> timedelta | None:
+def match_duration(told: str) -> timedelta | None:
     """How long that is; None where it is no stretch of time."""
     found = _TOLD.fullmatch(told.strip())
     if found is None:
@@ -38,19 +38,19 @@ def find_stretch(told: str) -> timedelta | None:
     return long if long <= _LONGEST else None
 
 
-def stretch(option: str, told: str, *, example: str) -> timedelta:
+def parse_duration(option: str, told: str, *, example: str) -> timedelta:
     """How long what was given for ``option`` is. Raises Stop where it is no stretch of time."""
-    found = find_stretch(told)
+    found = match_duration(told)
     if found is None:
-        raise Stop(
+        raise CommandError(
             f"{option} {told[:20]!r} is no stretch of time.",
             hint=f"Write a number and h, d, w or y: {option} {example}.",
-            code=Code.USAGE,
+            code=ExitCode.USAGE,
         )
     return found
 
 
-def who() -> str:
+def current_user() -> str:
     """``user@host``."""
     try:
         user = getpass.getuser()

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
-from cli.command_errors import Stop
+from cli.command_errors import CommandError
 from db.reports.batch_stats import Progress
-from db.statement_errors import passes
+from db.statement_errors import is_transient
 
 _LOOK_S: Final = 0.25
 _LINE_S: Final = 5.0
@@ -28,7 +28,7 @@ _ASKING_SHARE: Final = 0.05
 
 
 @dataclass(slots=True)
-class Pace:
+class ProgressRate:
     """Finished queries per second, smoothed over the last seconds."""
 
     per_s: float = 0.0
@@ -49,7 +49,7 @@ class Pace:
         return remaining / self.per_s if self.per_s > 0 else None
 
 
-def words(progress: Progress, pace: Pace | None = None) -> str:
+def words(progress: Progress, pace: ProgressRate | None = None) -> str:
     """One line: tiers, escalated, failed, cost; while it moves its rate, and the time until all but the held is done.
 
     With a ``pace`` the rate is that of the last seconds, and says so; else the report's, since the submission.
@@ -64,7 +64,7 @@ def words(progress: Progress, pace: Pace | None = None) -> str:
         return " · ".join(parts)
     if pace is None:
         parts.append(f"{progress.queries_per_s:,.1f} queries/s")
-        pace = Pace(per_s=progress.finished / progress.wall_s if progress.wall_s > 0 else 0.0)
+        pace = ProgressRate(per_s=progress.finished / progress.wall_s if progress.wall_s > 0 else 0.0)
     else:
         parts.append(f"{pace.per_s:,.0f} queries/s now")
     left = pace.left_s(progress.running + progress.waiting)
@@ -80,7 +80,7 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def drawing(progress: Progress, pace: Pace | None = None) -> RenderableType:
+def drawing(progress: Progress, pace: ProgressRate | None = None) -> RenderableType:
     """The live bar."""
     row = Table.grid(padding=(0, 1))
     row.add_row(
@@ -99,7 +99,7 @@ async def wait_for_end(
     ``look`` asks for the progress, ``check`` has the workers looked after, ``again`` are the
     options that a later command needs to go on with it. Raises Stop where all that is left is held by its budget.
     """
-    pace = Pace()
+    pace = ProgressRate()
     show = _Shown(console)
     with show:
         ended_for = held_for = 0.0
@@ -117,7 +117,7 @@ async def wait_for_end(
             only_held = progress.held > 0 and progress.finished + progress.held == progress.total
             held_for = held_for + pause_s if only_held else 0.0
             if held_for > _HELD_S:
-                raise Stop(
+                raise CommandError(
                     f"{progress.held:,} queries are held: the budget of {progress.handle} has no room for them.",
                     hint=_of_held(progress.handle, again),
                 )
@@ -141,7 +141,7 @@ async def _patiently(look: Callable[[], Awaitable[Progress]], *, console: Consol
         try:
             return await look()
         except DBAPIError as error:
-            if not passes(error) or time.monotonic() > until:
+            if not is_transient(error) or time.monotonic() > until:
                 raise
         if not told:
             console.print("Postgres is away; waiting for it.", style="yellow")
@@ -167,7 +167,7 @@ class _Shown:
         if self._live:
             self._live.stop()
 
-    def __call__(self, progress: Progress, pace: Pace) -> None:
+    def __call__(self, progress: Progress, pace: ProgressRate) -> None:
         if self._live:
             self._live.update(drawing(progress, pace), refresh=True)
             return

@@ -8,10 +8,10 @@ from typing import Any, Final
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from cli.console import err, plain
 from cli.progress import duration
-from cli.resources import the_batch
+from cli.resources import resolve_batch
 from db.reports.query_timeline import find_queries
 
 _SHOWN: Final = 5
@@ -20,7 +20,7 @@ _PLACEHOLDER: Final = "BATCH/"
 """What the pages write for a batch's name. It is only one where no query has it in its own: a custom_id may."""
 
 
-async def the_query(engine: AsyncEngine, named: str, *, batch: str | None, command: Sequence[str]) -> Row[Any]:
+async def resolve_query(engine: AsyncEngine, named: str, *, batch: str | None, command: Sequence[str]) -> Row[Any]:
     """The query of that name, in ``batch`` or in the newest batch that has one. Raises Stop where there is none.
 
     Where several batches have one, says so, with the command for each of the others: ``command`` is the one that was
@@ -31,15 +31,15 @@ async def the_query(engine: AsyncEngine, named: str, *, batch: str | None, comma
     if not found and handle is None and custom_id.startswith(_PLACEHOLDER):
         handle = _PLACEHOLDER.rstrip("/")
     if not found and handle is not None:
-        await the_batch(engine, handle)
+        await resolve_batch(engine, handle)
     if not found:
         where = f" in {handle}" if handle else ""
-        raise Stop(
+        raise CommandError(
             f"There is no query {custom_id!r}{where}.",
             hint=f"That names a batch: give {custom_id}/QUERY."
             if handle is None and custom_id.startswith(_BATCH)
             else "Give its custom_id (lines of plain text have `line-N`) or its number.",
-            code=Code.USAGE,
+            code=ExitCode.USAGE,
         )
     if len(found) > 1:
         _tell_others(found, command)

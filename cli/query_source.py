@@ -13,9 +13,9 @@ from typing import BinaryIO, Final
 
 import orjson
 
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from routing.fleet import Fleet
-from submission.jsonl_reader import BadInput, Line, Rejection, read_lines
+from submission.jsonl_reader import InputLine, InvalidInput, RejectedLine, read_lines
 
 STDIN: Final = "-"
 _MOST_COLLECTED: Final = 1000
@@ -33,7 +33,7 @@ class Source:
         self._stream = stream
         self.name = name
 
-    def lines(self, fleet: Fleet) -> Iterator[Line | Rejection]:
+    def lines(self, fleet: Fleet) -> Iterator[InputLine | RejectedLine]:
         """Its lines from the start."""
         self._stream.seek(0)
         return read_lines(self._stream, fleet=fleet)
@@ -41,15 +41,15 @@ class Source:
     def check(self, fleet: Fleet) -> int:
         """How many queries there are. Raises BadInput with the first thousand rejections, if there is any."""
         total = 0
-        rejected: list[Rejection] = []
+        rejected: list[RejectedLine] = []
         for line in self.lines(fleet):
             total += 1
-            if isinstance(line, Rejection):
+            if isinstance(line, RejectedLine):
                 rejected.append(line)
                 if len(rejected) >= _MOST_COLLECTED:
                     break
         if rejected:
-            raise BadInput(rejected, total)
+            raise InvalidInput(rejected, total)
         return total
 
     @property
@@ -66,16 +66,18 @@ def open_source(name: str) -> Iterator[Source]:
     """
     if name == STDIN:
         if sys.stdin.isatty():
-            raise Stop("Nothing is piped into stdin.", hint="Give a file, or pipe queries in.", code=Code.USAGE)
+            raise CommandError(
+                "Nothing is piped into stdin.", hint="Give a file, or pipe queries in.", code=ExitCode.USAGE
+            )
         with tempfile.TemporaryFile() as kept:
             shutil.copyfileobj(sys.stdin.buffer, kept, 1024 * 1024)
             yield Source(kept, name=STDIN)
         return
     if Path(name.removesuffix(".gz")).suffix.lower() in _TABLES:
-        raise Stop(
+        raise CommandError(
             f"{name} is a table: each of its rows, the head too, would be asked as it stands.",
             hint=f"Name its column of questions `query`, and make JSON lines of it:\n{_AS_LINES}",
-            code=Code.USAGE,
+            code=ExitCode.USAGE,
         )
     with Path(name).open("rb") as stream:
         if not stream.seekable():  # a named pipe, or <(…)
@@ -94,15 +96,15 @@ class RejectedFile:
         self.count = 0
         self._unfinished: BinaryIO | None = None
 
-    def passing(self, lines: Iterable[Line | Rejection]) -> Iterator[Line | Rejection]:
+    def passing(self, lines: Iterable[InputLine | RejectedLine]) -> Iterator[InputLine | RejectedLine]:
         """``lines`` themselves, each rejection written on the way and relieved of its text."""
         for line in lines:
-            if isinstance(line, Rejection):
+            if isinstance(line, RejectedLine):
                 self._write(line)
                 line = replace(line, raw=b"")
             yield line
 
-    def _write(self, rejection: Rejection) -> None:
+    def _write(self, rejection: RejectedLine) -> None:
         if self._unfinished is None:
             self._unfinished = Path(f"{self.path}.new").open("wb")  # noqa: SIM115  # closed by __exit__
         told = {
@@ -110,7 +112,7 @@ class RejectedFile:
             "custom_id": rejection.custom_id,
             "field": rejection.field,
             "message": rejection.message,
-            "mend": rejection.mend,
+            "fix": rejection.fix,
             "raw": rejection.raw.decode(errors="replace"),
         }
         self._unfinished.write(orjson.dumps(told) + b"\n")

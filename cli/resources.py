@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from cli.console import err, plain
 from db.engine import APP_ROLE, make_engine
 from db.reports.batch_stats import Batch, find_batch, newest_batch, older_open
@@ -33,7 +33,7 @@ def running_services(settings: Settings) -> Iterator[Settings]:
 
 
 @asynccontextmanager
-async def opened_database(settings: Settings, *, role: str | None = APP_ROLE) -> AsyncIterator[AsyncEngine]:
+async def open_database(settings: Settings, *, role: str | None = APP_ROLE) -> AsyncIterator[AsyncEngine]:
     """An engine for as long as it is needed; ``role`` None where the schema with its roles may not be there yet."""
     engine = make_engine(settings.database_url, role=role, pool_size=2)
     try:
@@ -42,16 +42,18 @@ async def opened_database(settings: Settings, *, role: str | None = APP_ROLE) ->
         await engine.dispose()
 
 
-async def the_batch(engine: AsyncEngine, handle: str | None) -> Batch:
+async def resolve_batch(engine: AsyncEngine, handle: str | None) -> Batch:
     """The batch of that handle, or the newest, with a word on older ones that are open. Raises Stop where none is."""
     if handle is not None:
         named = await find_batch(engine, handle)
         if named is None:
-            raise Stop(f"There is no batch {plain(handle)}.", hint="`pointsman batches` lists them.", code=Code.USAGE)
+            raise CommandError(
+                f"There is no batch {plain(handle)}.", hint="`pointsman batches` lists them.", code=ExitCode.USAGE
+            )
         return named
     newest = await newest_batch(engine)
     if newest is None:
-        raise Stop("There is no batch yet.", hint="Submit one: `pointsman run FILE`.", code=Code.USAGE)
+        raise CommandError("There is no batch yet.", hint="Submit one: `pointsman run FILE`.", code=ExitCode.USAGE)
     match await older_open(engine, newest.id):
         case 0, _:
             pass

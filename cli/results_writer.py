@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from db.reports.results import result_lines
 
 STDOUT: Final = Path("-")
@@ -19,10 +19,12 @@ def check_writable(path: Path) -> None:
     if path == STDOUT:
         return
     if path.is_dir():
-        raise Stop(f"{path} is a directory.", hint="Give the name of a file.", code=Code.USAGE)
+        raise CommandError(f"{path} is a directory.", hint="Give the name of a file.", code=ExitCode.USAGE)
     if not os.access(path.parent, os.W_OK):
         why = "is not writable" if path.parent.is_dir() else "does not exist"
-        raise Stop(f"The directory {path.parent} {why}.", hint="Give another place to write to.", code=Code.USAGE)
+        raise CommandError(
+            f"The directory {path.parent} {why}.", hint="Give another place to write to.", code=ExitCode.USAGE
+        )
 
 
 async def write_results(engine: AsyncEngine, batch_id: int, path: Path) -> int:

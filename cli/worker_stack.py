@@ -9,10 +9,10 @@ from pathlib import Path
 import orjson
 from sqlalchemy.exc import DBAPIError
 
-from cli.command_errors import Code, Stop
-from cli.resources import opened_database
+from cli.command_errors import CommandError, ExitCode
+from cli.resources import open_database
 from db.reports.batch_stats import Batch, Progress
-from db.worker_registry import Presence
+from db.worker_registry import WorkerRegistry
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, ROUTE
 from settings import Settings
@@ -23,7 +23,7 @@ _SIMULATED = {True: "simulated", False: "for real calls"}
 
 
 @dataclass(frozen=True, slots=True)
-class Working:
+class WorkingStack:
     """Workers that answer queries. ``check`` starts again what crashed; raises StackError for what stays down."""
 
     settings: Settings
@@ -36,41 +36,41 @@ class Working:
 @contextmanager
 def working_stack(
     settings: Settings, fleet: Fleet, *, replay: Path | None, tell: Callable[[str], None]
-) -> Iterator[Working]:
+) -> Iterator[WorkingStack]:
     """Workers for as long as the block runs, started where none are there. Raises Stop, StackError, ServicesError."""
     if replay is not None and not fleet.simulated:
-        raise Stop(
+        raise CommandError(
             "--replay is for the simulator, and this fleet's models are real.",
             hint="Leave --fleet and POINTSMAN_FLEET out, or --replay.",
-            code=Code.USAGE,
+            code=ExitCode.USAGE,
         )
     refuse_other_fleet(settings, fleet)
     pid = stack_pid(settings)
     if pid is not None or _served_elsewhere(settings, fleet):
         if replay is not None:
-            raise Stop(
+            raise CommandError(
                 "--replay needs a simulator of its own, and workers are running already.",
                 hint="Stop them with `pointsman down`, or set POINTSMAN_HOME to another directory.",
-                code=Code.USAGE,
+                code=ExitCode.USAGE,
             )
         tell(f"using the workers of process {pid}" if pid else "using the workers that are running")
-        yield Working(settings, fleet, check=lambda: None, ours=False)
+        yield WorkingStack(settings, fleet, check=lambda: None, ours=False)
         return
     if replay is not None:
         settings = replace(settings, tiers=recorded_tiers(replay, fleet))
         fleet = settings.fleet()
     with LocalStack(settings, fleet, replay=replay, tell=tell) as stack:
-        yield Working(stack.settings, stack.fleet, check=stack.check, ours=True)
+        yield WorkingStack(stack.settings, stack.fleet, check=stack.check, ours=True)
 
 
 def refuse_other_fleet(settings: Settings, fleet: Fleet) -> None:
     """Raises Stop where workers of this home run for another fleet: they would answer by its models."""
     served = other_fleet(settings, fleet)
     if served is not None:
-        raise Stop(
+        raise CommandError(
             f"The workers of process {stack_pid(settings)} serve the fleet {served}, not {fleet.name!r}.",
             hint="Stop them with `pointsman down`, or set POINTSMAN_HOME to another directory.",
-            code=Code.USAGE,
+            code=ExitCode.USAGE,
         )
 
 
@@ -80,10 +80,10 @@ def refuse_unserved(batch: Batch, progress: Progress, fleet: Fleet) -> None:
     if progress.ended or (batch.simulated == fleet.simulated and not strange):
         return
     why = f"waits at {', '.join(sorted(strange))}" if strange else f"is {_SIMULATED[batch.simulated]}"
-    raise Stop(
+    raise CommandError(
         f"{batch.handle} is of the fleet {batch.fleet!r} and {why}: workers of {fleet.name!r} leave it alone.",
         hint=f"Give its own fleet: `pointsman run --batch {batch.handle} --fleet FILE`.",
-        code=Code.USAGE,
+        code=ExitCode.USAGE,
     )
 
 
@@ -97,10 +97,10 @@ def recorded_tiers(replay: Path, fleet: Fleet) -> frozenset[str]:
     except (orjson.JSONDecodeError, KeyError, TypeError):
         recorded = frozenset()
     if not recorded:
-        raise Stop(
+        raise CommandError(
             f"{replay.name} holds no recorded answers of this fleet's tiers ({', '.join(fleet.ladder)}).",
             hint='Its lines look like {"query": …, "outcomes": {"small": {"answer": …}, "large": {…}}}.',
-            code=Code.USAGE,
+            code=ExitCode.USAGE,
         )
     return recorded
 
@@ -111,8 +111,8 @@ def _served_elsewhere(settings: Settings, fleet: Fleet) -> bool:
         return False
 
     async def roles() -> set[str]:
-        async with opened_database(settings) as engine:
-            return {role for row in await Presence(engine).alive() for role in str(row.role).split()}
+        async with open_database(settings) as engine:
+            return {role for row in await WorkerRegistry(engine).alive() for role in str(row.role).split()}
 
     try:
         return asyncio.run(roles()) >= {ROUTE, *fleet.tiers}

@@ -51,7 +51,7 @@ class ApiBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ApiBatchRequest:
     """A batch to be made of a file."""
 
     handle: str
@@ -76,7 +76,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
+class CreatedApiBatch:
     """The handle of a new batch, or of the one that the same request made before."""
 
     handle: str
@@ -85,7 +85,7 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ApiBatchTask:
     """A batch under a lease: to be validated."""
 
     handle: str
@@ -104,7 +104,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Results:
+class ApiBatchResults:
     """A file of results. ``content`` is ``output`` or ``errors``."""
 
     id: str

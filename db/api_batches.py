@@ -11,9 +11,9 @@ import orjson
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.api_batch_types import ApiBatch, Counts, Created, Request, Results, Work
+from db.api_batch_types import ApiBatch, ApiBatchRequest, ApiBatchResults, ApiBatchTask, Counts, CreatedApiBatch
 from db.engine import fetch, transaction
-from db.group_commit import Grouped
+from db.group_commit import GroupCommit
 from db.sql import statement
 from routing.fleet import BudgetPolicy
 
@@ -29,7 +29,7 @@ class ApiBatches:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self.find = Grouped(self.find_many, key=lambda wanted: wanted)
+        self.find = GroupCommit(self.find_many, key=lambda wanted: wanted)
         """``find((tenant, handle))`` → `ApiBatch`, or None where the tenant has none. Finds many in one statement."""
 
     # -- asking ----------------------------------------------------------------------------
@@ -75,7 +75,7 @@ class ApiBatches:
 
     # -- making and cancelling -------------------------------------------------------------
 
-    async def create(self, request: Request) -> Created:
+    async def create(self, request: ApiBatchRequest) -> CreatedApiBatch:
         """Makes a batch that waits for validation, once per idempotency key and per retried request."""
         async with transaction(self._engine) as connection:
             names = {"tenant": request.tenant, "print": request.idempotency_key or request.fingerprint}
@@ -84,14 +84,14 @@ class ApiBatches:
             )
             before = (await connection.execute(statement("api_batch_before"), _before_params(request))).first()
             if before is not None:
-                return Created(before.handle, same=before.fingerprint == request.fingerprint)
+                return CreatedApiBatch(before.handle, same=before.fingerprint == request.fingerprint)
             await connection.execute(statement("api_batch_create"), _create_params(request))
-        return Created(request.handle)
+        return CreatedApiBatch(request.handle)
 
-    async def created_before(self, request: Request) -> Created | None:
+    async def created_before(self, request: ApiBatchRequest) -> CreatedApiBatch | None:
         """What `create` made of the same request before, None where it was never made."""
         rows = await fetch(self._engine, statement("api_batch_before"), **_before_params(request))
-        return Created(rows[0].handle, same=rows[0].fingerprint == request.fingerprint) if rows else None
+        return CreatedApiBatch(rows[0].handle, same=rows[0].fingerprint == request.fingerprint) if rows else None
 
     async def adopt(self, tenant: str, handles: Sequence[str]) -> None:
         """Gives batches that came otherwise their row, so that they get files of results."""
@@ -112,13 +112,13 @@ class ApiBatches:
 
     # -- validating ------------------------------------------------------------------------
 
-    async def take_validating(self, *, lease_s: float) -> Work | None:
+    async def take_validating(self, *, lease_s: float) -> ApiBatchTask | None:
         """A batch that waits for validation, or whose validator was lost, under a lease."""
         rows = await fetch(self._engine, statement("api_batch_take"), lease_s=lease_s)
         if not rows:
             return None
         row = rows[0]
-        return Work(
+        return ApiBatchTask(
             handle=row.handle,
             tenant=row.tenant,
             input_file_id=row.input_file_id,
@@ -188,7 +188,13 @@ class ApiBatches:
         return {name: int(value) for name, value in rows[0]._mapping.items()}
 
     async def finalize(
-        self, batch: ApiBatch, *, usage: Mapping[str, int] | None, files: Sequence[Results], event: str, event_id: str
+        self,
+        batch: ApiBatch,
+        *,
+        usage: Mapping[str, int] | None,
+        files: Sequence[ApiBatchResults],
+        event: str,
+        event_id: str,
     ) -> None:
         """Its files are there from now on, and its webhooks hear of ``event``; unless it was resumed meanwhile."""
         by_content = {file.content: file.id for file in files}
@@ -212,7 +218,7 @@ class ApiBatches:
         await fetch(self._engine, statement("api_batches_reopen"), handle=handle)
 
 
-def _before_params(request: Request) -> dict[str, Any]:
+def _before_params(request: ApiBatchRequest) -> dict[str, Any]:
     return {
         "tenant": request.tenant,
         "key": request.idempotency_key,
@@ -222,7 +228,7 @@ def _before_params(request: Request) -> dict[str, Any]:
     }
 
 
-def _create_params(request: Request) -> dict[str, Any]:
+def _create_params(request: ApiBatchRequest) -> dict[str, Any]:
     return {
         "handle": request.handle,
         "tenant": request.tenant,

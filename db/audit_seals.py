@@ -26,7 +26,7 @@ VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class SealFinding:
     """What is not as it was sealed. ``decision_id`` is None where a seal itself is wrong."""
 
     what: str
@@ -36,7 +36,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
+class AuditReport:
     """What the decisions of a batch look like against their seals."""
 
     decisions: int
@@ -48,7 +48,7 @@ class Audit:
     """The last seal's hash, in hex: kept elsewhere it shows a chain that was forged as a whole."""
     purged: bool
     """Retention has dropped decisions of it: only the chain itself can be checked then."""
-    findings: Sequence[Finding]
+    findings: Sequence[SealFinding]
 
 
 async def seal_ended(engine: AsyncEngine) -> int:
@@ -74,11 +74,11 @@ async def seal(engine: AsyncEngine, batch_id: int) -> int:
     return sealed
 
 
-async def verify(engine: AsyncEngine, batch_id: int) -> Audit:
+async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
     """Holds every decision of a batch against its seal, and the seals against each other."""
     (batch,) = await fetch(engine, text("SELECT handle, sealed_at, purged_at FROM batches WHERE id = :id"), id=batch_id)
     sealed_at, purged_at = batch.sealed_at, batch.purged_at
-    findings: list[Finding] = []
+    findings: list[SealFinding] = []
     count, decisions, purged, last_id = 0, 0, False, 0
     known = hashlib.sha256(batch.handle.encode()).digest()
     for each in await fetch(
@@ -90,10 +90,12 @@ async def verify(engine: AsyncEngine, batch_id: int) -> Audit:
         decisions += len(each.ids)
         expected = hashlib.sha256(known + ",".join(map(str, each.ids)).encode() + each.row_hashes).digest()
         if each.place != count:
-            findings.append(Finding(f"seal {count} is gone"))
+            findings.append(SealFinding(f"seal {count} is gone"))
             count = each.place
         elif each.hash != expected:
-            findings.append(Finding(f"seal {each.place} does not follow from what it covers and the seal before it"))
+            findings.append(
+                SealFinding(f"seal {each.place} does not follow from what it covers and the seal before it")
+            )
         known = each.hash
         found = await _between(engine, batch_id, first=last_id, last=each.ids[-1], version=each.version)
         purged |= purged_at is not None and any(id_ not in found for id_ in each.ids)
@@ -101,8 +103,10 @@ async def verify(engine: AsyncEngine, batch_id: int) -> Audit:
         last_id = each.ids[-1]
     later = await _between(engine, batch_id, first=last_id, last=None)
     if sealed_at is not None:
-        findings += [Finding("was added after the batch was sealed", id_, row.custom_id) for id_, row in later.items()]
-    return Audit(
+        findings += [
+            SealFinding("was added after the batch was sealed", id_, row.custom_id) for id_, row in later.items()
+        ]
+    return AuditReport(
         decisions=decisions,
         seals=count,
         unsealed=len(later) if sealed_at is None else 0,
@@ -112,17 +116,19 @@ async def verify(engine: AsyncEngine, batch_id: int) -> Audit:
     )
 
 
-def _compare(seal_row: Row[Any], found: Mapping[int, Row[Any]], *, may_be_gone: bool) -> list[Finding]:
-    findings: list[Finding] = []
+def _compare(seal_row: Row[Any], found: Mapping[int, Row[Any]], *, may_be_gone: bool) -> list[SealFinding]:
+    findings: list[SealFinding] = []
     covered = set(seal_row.ids)
     for n, id_ in enumerate(seal_row.ids):
         row = found.get(id_)
         if row is None:
-            findings += [] if may_be_gone else [Finding("is gone", id_)]
+            findings += [] if may_be_gone else [SealFinding("is gone", id_)]
         elif row.hash != seal_row.row_hashes[n * HASH_BYTES : (n + 1) * HASH_BYTES]:
-            findings.append(Finding("was changed", id_, row.custom_id))
+            findings.append(SealFinding("was changed", id_, row.custom_id))
     findings += [
-        Finding("was added among sealed ones", id_, row.custom_id) for id_, row in found.items() if id_ not in covered
+        SealFinding("was added among sealed ones", id_, row.custom_id)
+        for id_, row in found.items()
+        if id_ not in covered
     ]
     return findings
 

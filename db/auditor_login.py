@@ -14,7 +14,7 @@ STATEMENT_TIMEOUT_S: Final = 30
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 
-class BadName(ValueError):
+class InvalidLoginName(ValueError):
     """A login's name has lower-case letters, digits and underscores, 63 at most, and no digit in front."""
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ async def add_auditor(engine: AsyncEngine, name: str) -> str:
     Raises BadName.
     """
     if not _NAME.fullmatch(name):
-        raise BadName
+        raise InvalidLoginName
     password = secrets.token_urlsafe(24)
     async with engine.connect() as connection:
         known = await connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": name})

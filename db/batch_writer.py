@@ -22,46 +22,46 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import failpoints
-from db.copy_stream import Stream, abandon, uninterrupted
-from db.engine import as_sqlalchemys, fetch, transaction
+from db.copy_stream import CopyStream, abandon, run_uncancelled
+from db.engine import fetch, to_dbapi_error, transaction
 from db.orphan_cleanup import BATCHES_UNDER_WAY
 from db.schema import ID_BLOCK
 from db.sql import statement
 from routing.fleet import BudgetPolicy, Fleet
 from routing.lifecycle import ROUTE, State
 
-MOST_USD: Final = 1e8
+MAX_USD: Final = 1e8
 """The largest cap: the ledger's amounts have nine digits before the point, and what is settled is a sum."""
 
 Prompt = tuple[int, str, bytes, bytes | None]
 """One query: line number, custom id, body and options, the latter two as JSON without raw control characters."""
 
 
-AT_ONCE: Final = 4
-LARGE_AT_ONCE: Final = 2
+MAX_CONCURRENT_WRITERS: Final = 4
+MAX_CONCURRENT_LARGE_WRITERS: Final = 2
 """Deposits of one process at a time, and those that are large. Each holds a connection, a large one two, and needs
 another one for its ids: were the whole pool (eight, see `make_engine`) taken, all would wait for each other."""
 
-LARGE: Final = 5_000
+TWO_CONNECTION_THRESHOLD: Final = 5_000
 """Queries, from which on a second connection and a second commit are worth it."""
 
 _PROMPTS: Final = "COPY prompts (query_id, batch_id, custom_id, line, body, options) FROM STDIN (NULL '')"
 _QUERIES: Final = "COPY queries (id, batch_id, stage, state) FROM STDIN"
 
 
-class _Turns:
+class _WriterSlots:
     """Who waits for what, of one engine."""
 
     def __init__(self) -> None:
-        self.any = asyncio.Semaphore(AT_ONCE)
-        self.large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self.any = asyncio.Semaphore(MAX_CONCURRENT_WRITERS)
+        self.large = asyncio.Semaphore(MAX_CONCURRENT_LARGE_WRITERS)
 
 
-_turns: WeakKeyDictionary[AsyncEngine, _Turns] = WeakKeyDictionary()
+_turns: WeakKeyDictionary[AsyncEngine, _WriterSlots] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class BatchSpec:
     """What is said of a batch as a whole. ``cap_usd`` None takes the fleet's default."""
 
     source: str
@@ -80,7 +80,7 @@ class Order:
     """W3C trace context of whoever sent it, valid."""
 
 
-class Deposit:
+class BatchWriter:
     """An open deposit: `write` prompts to it. ``second`` gives the connection for a large one's queries."""
 
     def __init__(
@@ -97,8 +97,8 @@ class Deposit:
         self._ids = ids
         self._row = b"%%d\t%d\t%%b\t%%d\t%%b\t%%b\n" % batch_id
         self._between = f"\t{batch_id}\t{ROUTE}\t{State.READY}\n".encode()
-        self._prompts: Stream | None = None
-        self._queries: Stream | None = None
+        self._prompts: CopyStream | None = None
+        self._queries: CopyStream | None = None
         self._few: list[bytes] = []
         """Queries, while there are so few that they can wait for the prompts."""
         self.handle = handle or f"batch_{secrets.token_hex(12)}"
@@ -124,7 +124,7 @@ class Deposit:
         ]
         self.total += len(rows)
         if self._prompts is None:
-            self._prompts = Stream(await _driver(self._connection), _PROMPTS)
+            self._prompts = CopyStream(await _driver(self._connection), _PROMPTS)
         await self._put_queries(
             b"".join(self._between.join([b"%d" % id_ for id_ in some]) + self._between for some in ids)
         )
@@ -133,9 +133,9 @@ class Deposit:
     async def _put_queries(self, rows: bytes) -> None:
         if self._queries is None:
             self._few.append(rows)
-            if self.total < LARGE:
+            if self.total < TWO_CONNECTION_THRESHOLD:
                 return
-            self._queries = Stream(await _driver(await self._second()), _QUERIES)
+            self._queries = CopyStream(await _driver(await self._second()), _QUERIES)
             rows = b"".join(self._few)
         await self._queries.put(rows)
 
@@ -145,7 +145,7 @@ class Deposit:
             return
         await self._prompts.finish()
         if self._queries is None:
-            self._queries = Stream(await _driver(self._connection), _QUERIES)
+            self._queries = CopyStream(await _driver(self._connection), _QUERIES)
             await self._queries.put(b"".join(self._few))
         await self._queries.finish()
 
@@ -155,18 +155,20 @@ class Deposit:
 
 
 @asynccontextmanager
-async def deposit(engine: AsyncEngine, order: Order, fleet: Fleet) -> AsyncIterator["Deposit | Row[Any]"]:
-    """A `Deposit` to write to; or, where the order's idempotency key was used before, that batch's row.
+async def open_batch_writer(
+    engine: AsyncEngine, order: BatchSpec, fleet: Fleet
+) -> AsyncIterator["BatchWriter | Row[Any]"]:
+    """A `BatchWriter` to write to; or, where the order's idempotency key was used before, that batch's row.
 
     The batch exists once the block ends without an exception and with at least one prompt. Raises DBAPIError.
     Who is told to stop while it is committed hears of it at the next await, and knows by then that there is a batch.
     """
-    turns = _turns.setdefault(engine, _Turns())
+    turns = _turns.setdefault(engine, _WriterSlots())
     # Left in the opposite order: the queries' transaction is entered last, so it commits first.
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(turns.any)
         connection = await stack.enter_async_context(transaction(engine))
-        if (before := await _deposited_before(connection, engine, order)) is not None:
+        if (before := await _find_existing_batch(connection, engine, order)) is not None:
             yield before
             return
         batch_id = int(
@@ -178,18 +180,18 @@ async def deposit(engine: AsyncEngine, order: Order, fleet: Fleet) -> AsyncItera
             await stack.enter_async_context(turns.large)
             return await stack.enter_async_context(transaction(engine))
 
-        opened = Deposit(connection, second, _Ids(engine), batch_id=batch_id, handle=order.handle)
+        opened = BatchWriter(connection, second, _Ids(engine), batch_id=batch_id, handle=order.handle)
         try:
             yield opened
             await opened.finish()
         except BaseException as error:
             await opened.abandon()
             if isinstance(error, psycopg.Error):
-                raise as_sqlalchemys(error) from error
+                raise to_dbapi_error(error) from error
             raise
         await _close(connection, opened, order, fleet, batch_id=batch_id)
         # Stopped between two commits it would leave queries; stopped in the last one, a batch that nobody was told of.
-        await uninterrupted(stack.aclose())
+        await run_uncancelled(stack.aclose())
 
 
 async def _driver(connection: AsyncConnection) -> psycopg.AsyncConnection[Any]:
@@ -233,7 +235,7 @@ class _Ids:
         self._end = self._next + ID_BLOCK
 
 
-async def _deposited_before(connection: AsyncConnection, engine: AsyncEngine, order: Order) -> Row[Any] | None:
+async def _find_existing_batch(connection: AsyncConnection, engine: AsyncEngine, order: BatchSpec) -> Row[Any] | None:
     """The batch that the same key made; the lock makes a second submitter wait for the first."""
     if order.idempotency_key is None or failpoints.is_set("without_submit_once"):
         return None
@@ -247,7 +249,9 @@ async def _deposited_before(connection: AsyncConnection, engine: AsyncEngine, or
     return rows[0] if rows else None
 
 
-async def _close(connection: AsyncConnection, opened: Deposit, order: Order, fleet: Fleet, *, batch_id: int) -> None:
+async def _close(
+    connection: AsyncConnection, opened: BatchWriter, order: BatchSpec, fleet: Fleet, *, batch_id: int
+) -> None:
     await connection.execute(
         statement("insert_batch"),
         {

@@ -8,7 +8,7 @@ from typing import Any, Final
 from psycopg import AsyncConnection
 
 
-async def uninterrupted(work: Coroutine[Any, Any, object]) -> None:
+async def run_uncancelled(work: Coroutine[Any, Any, object]) -> None:
     """``work`` to its end. Raises what it raises; a cancellation that comes meanwhile hits what is awaited next."""
     me = asyncio.current_task()
     if me is None:
@@ -26,7 +26,7 @@ async def uninterrupted(work: Coroutine[Any, Any, object]) -> None:
     working.result()
 
 
-MOST_AHEAD_BYTES: Final = 4 * 1024**2
+MAX_BUFFERED_BYTES: Final = 4 * 1024**2
 """What may wait for Postgres in this process, beside the piece that is being put."""
 
 PIECES_PER_TURN: Final = 40
@@ -40,7 +40,7 @@ class _Abandoned(Exception):
     """Whoever fed the stream has failed."""
 
 
-class Stream:
+class CopyStream:
     """COPY in its text format, in whatever transaction ``connection`` is in.
 
     Feed it with `put`, then `finish` it, or `abandon` it with the others.
@@ -67,7 +67,7 @@ class Stream:
         # whether Postgres has answered. A look, the wake-up that it causes, and the step after that.
         for _ in range(3):
             await asyncio.sleep(0)
-        while self._bytes_ahead > MOST_AHEAD_BYTES and not self._sending.done():
+        while self._bytes_ahead > MAX_BUFFERED_BYTES and not self._sending.done():
             self._went.clear()
             await self._went.wait()
         if self._sending.done():
@@ -112,13 +112,13 @@ class Stream:
         return rows
 
 
-async def abandon(streams: Iterable[Stream]) -> None:
+async def abandon(streams: Iterable[CopyStream]) -> None:
     """Their connections are free again; what was written is for a rollback to take back.
 
     Who is told to stop meanwhile waits too, and stops then: a rollback beside a COPY waits for ever, or closes the
     socket that is read from.
     """
-    await uninterrupted(_freed({stream.abandon() for stream in streams}))
+    await run_uncancelled(_freed({stream.abandon() for stream in streams}))
     await asyncio.sleep(0)  # where who was told to stop stops
 
 

@@ -39,7 +39,7 @@ class File:
     expires_at: datetime | None
 
 
-class Files:
+class FileStore:
     """The files of all tenants; each method sees those of one."""
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -212,4 +212,4 @@ def _file(row: Row[Any]) -> File:
     )
 
 
-__all__ = ["PIECE_BYTES", "Content", "File", "Files", "StoredFile"]
+__all__ = ["PIECE_BYTES", "Content", "File", "FileStore", "StoredFile"]

@@ -8,14 +8,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from db.statement_errors import Refused
+from db.statement_errors import StatementFailed
 
 Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Grouped(Generic[Item, Key, Result]):
+class GroupCommit(Generic[Item, Key, Result]):
     """Collects items and hands them to ``write`` in groups. No two of a group have the same key.
 
     ``write`` gets a list of items and returns what became of them by ``key(item)``; an item
@@ -81,8 +81,8 @@ class Grouped(Generic[Item, Key, Result]):
     async def _settle(self, group: list[tuple[Item, asyncio.Future[Result | None]]]) -> None:
         try:
             results = await self._write([item for item, _ in group])
-        except (Refused, TypeError, ValueError) as error:  # the latter two: it cannot even be written as JSON
-            if len(group) == 1 or (isinstance(error, Refused) and error.away):
+        except (StatementFailed, TypeError, ValueError) as error:  # the latter two: it cannot even be written as JSON
+            if len(group) == 1 or (isinstance(error, StatementFailed) and error.away):
                 _fail(group, error)
                 return
             for one in group:

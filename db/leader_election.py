@@ -10,7 +10,7 @@ LOCK = 727_101
 """The advisory lock's number (727100 is the migrations')."""
 
 
-class Leadership:
+class LeaderElection:
     """Held for as long as its own connection lives."""
 
     def __init__(self, engine: AsyncEngine) -> None:

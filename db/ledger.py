@@ -16,15 +16,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.engine import rows_of
-from db.group_commit import Grouped
-from db.ledger_encoding import SOURCES, encoded, move_rows, result_params
-from db.ledger_types import Claim, Conclusion, Intent, Result, Sent, Waiting
+from db.engine import execute_raw
+from db.group_commit import GroupCommit
+from db.ledger_encoding import SOURCES, encode_transitions, result_params, to_json
+from db.ledger_types import CallIntent, CallResult, Claim, QueuedQuery, SentCall, Transition
 from db.schema import ID_BLOCK
 from db.sql import statement
-from db.statement_errors import Refused, passes
+from db.statement_errors import StatementFailed, is_transient
 from routing.fleet import BudgetPolicy
-from routing.lifecycle import FALLBACK, MAX_CRASHES, Move, State
+from routing.lifecycle import FALLBACK, MAX_CRASHES, MoveKind, State
 
 
 class Ledger:
@@ -51,13 +51,13 @@ class Ledger:
         self._call_ids = count(0)
         self._call_ids_left = 0
         self._blocks = asyncio.Lock()
-        self.claim = Grouped(self.claim_many, key=lambda wanted: wanted[1])
+        self.claim = GroupCommit(self.claim_many, key=lambda wanted: wanted[1])
         """``claim((stage, query_id, intent | None))`` → `Claim`, or None where somebody else was first."""
-        self.intend = Grouped(self._intend, key=lambda intent: intent.call_id)
-        """``intend(intent)`` under a held claim → `Sent`, or None where the claim is lost: then do not send."""
-        self.conclude = Grouped(self.conclude_many, key=lambda conclusion: conclusion.query_id)
+        self.intend = GroupCommit(self._intend, key=lambda intent: intent.call_id)
+        """``intend(intent)`` under a held claim → `SentCall`, or None where the claim is lost: then do not send."""
+        self.transition = GroupCommit(self.transition_many, key=lambda conclusion: conclusion.query_id)
         """``conclude(conclusion)`` → the (stage, state) it moved to, or None where it was fenced out."""
-        self.record = Grouped(self._record, key=lambda result: result.sent.call_id)
+        self.record = GroupCommit(self._record, key=lambda result: result.sent.call_id)
         """``record(result)``: a call's result alone, where its query does not move yet."""
 
     async def next_call_id(self) -> int:
@@ -72,13 +72,13 @@ class Ledger:
 
     # -- reading ---------------------------------------------------------------------------
 
-    async def waiting(self, stage: str, ids: Sequence[int]) -> list[Waiting]:
+    async def waiting(self, stage: str, ids: Sequence[int]) -> list[QueuedQuery]:
         """Those of ``ids`` that still wait at ``stage``, with what they say, in order of id."""
         rows = await self._named(
-            "read_waiting", ids=list(ids), stage=stage, sources=SOURCES[Move.CLAIM], simulated=self._simulated
+            "read_waiting", ids=list(ids), stage=stage, sources=SOURCES[MoveKind.CLAIM], simulated=self._simulated
         )
         return [
-            Waiting(
+            QueuedQuery(
                 id=row.id,
                 batch_id=row.batch_id,
                 epoch=row.epoch,
@@ -125,7 +125,7 @@ class Ledger:
 
     # -- the worker's moves ----------------------------------------------------------------
 
-    async def claim_many(self, wanted: Sequence[tuple[str, int, Intent | None]]) -> dict[int, Claim]:
+    async def claim_many(self, wanted: Sequence[tuple[str, int, CallIntent | None]]) -> dict[int, Claim]:
         """Claims (stage, query_id, intent) all in one statement; those that somebody else has are not in the result."""
         rows = [
             {"query_id": query_id, "stage": stage} | ({} if intent is None else intent.row() | {"query_id": query_id})
@@ -139,8 +139,8 @@ class Ledger:
         claimed = await self._run(
             statement("claim"),
             {
-                "wanted": encoded(rows),
-                "sources": SOURCES[Move.CLAIM],
+                "wanted": to_json(rows),
+                "sources": SOURCES[MoveKind.CLAIM],
                 "fallback": FALLBACK,
                 "worker_id": self.worker_id,
                 "lease_s": self._lease_s,
@@ -149,14 +149,14 @@ class Ledger:
         )
         return {row.id: Claim(query_id=row.id, epoch=row.epoch, at=row.at) for row in claimed}
 
-    async def _intend(self, meant: Sequence[Intent]) -> dict[int, Sent]:
+    async def _intend(self, meant: Sequence[CallIntent]) -> dict[int, SentCall]:
         async def committed_before() -> Sequence[Any]:
             return await self._named("find_committed_reservations", call_ids=[intent.call_id for intent in meant])
 
         rows = await self._run(
             statement("reserve_calls"),
             {
-                "meant": encoded([intent.row() for intent in meant]),
+                "meant": to_json([intent.row() for intent in meant]),
                 "worker_id": self.worker_id,
                 "lease_s": self._lease_s,
             },
@@ -164,13 +164,13 @@ class Ledger:
         )
         by_id = {intent.call_id: intent for intent in meant}
         return {
-            row.id: Sent(row.id, at=row.at, model=by_id[row.id].model, reserved_usd=by_id[row.id].reserved_usd)
+            row.id: SentCall(row.id, at=row.at, model=by_id[row.id].model, reserved_usd=by_id[row.id].reserved_usd)
             for row in rows
         }
 
-    async def conclude_many(self, conclusions: Sequence[Conclusion]) -> dict[int, tuple[str, State]]:
+    async def transition_many(self, conclusions: Sequence[Transition]) -> dict[int, tuple[str, State]]:
         """Concludes all in one statement; those that were fenced out are not in the result."""
-        moves = move_rows(conclusions)
+        moves = encode_transitions(conclusions)
         results = [result for conclusion in conclusions for result in conclusion.results]
         to_send = [one for one in conclusions if one.publish]
 
@@ -185,16 +185,16 @@ class Ledger:
 
         rows = await self._run(
             statement("apply_transitions"),
-            {"moves": encoded(moves), **result_params(results)},
+            {"moves": to_json(moves), **result_params(results)},
             replayed=committed_before,
         )
         return {row.id: (row.stage, State(row.state)) for row in rows}
 
-    async def _record(self, results: Sequence[Result]) -> dict[int, bool]:
+    async def _record(self, results: Sequence[CallResult]) -> dict[int, bool]:
         await self._named("apply_transitions", moves="[]", **result_params(results))
         return {result.sent.call_id: True for result in results}
 
-    async def give_back(self, stage: str, ids: Sequence[int], *, wait_s: float = 0.0) -> int:
+    async def requeue(self, stage: str, ids: Sequence[int], *, wait_s: float = 0.0) -> int:
         """queued → ready for unclaimed ids: unsent, at a warm shutdown, or until a rate limit has room."""
         if not ids:
             return 0
@@ -205,7 +205,7 @@ class Ledger:
     async def fill_window(self, stage: str, *, room: int) -> list[int]:
         """ready → queued for up to ``room`` due queries, fair across batches. The caller publishes them."""
         rows = await self._named(
-            "fill_window", stage=stage, room=room, sources=SOURCES[Move.PUBLISH], simulated=self._simulated
+            "fill_window", stage=stage, room=room, sources=SOURCES[MoveKind.PUBLISH], simulated=self._simulated
         )
         return [row.id for row in rows]
 
@@ -231,7 +231,7 @@ class Ledger:
         rows = await self._named("rescue", as_of=as_of, lease_s=self._lease_s, max_crashes=MAX_CRASHES)
         return int(rows[0].rescued), int(rows[0].buried)
 
-    async def settle_stale(self) -> None:
+    async def settle_abandoned_calls(self) -> None:
         """Calls nobody reported within two leases are charged at their reservation."""
         await self._named("settle_abandoned_calls", older_than_s=2 * self._lease_s, lease_s=self._lease_s)
 
@@ -260,7 +260,7 @@ class Ledger:
 
         Not tried again, for whoever writes waits as long as this does. Raises DBAPIError.
         """
-        await rows_of(self._engine, text("SELECT pointsman_add_partitions(:ahead)"), {"ahead": months_ahead})
+        await execute_raw(self._engine, text("SELECT pointsman_add_partitions(:ahead)"), {"ahead": months_ahead})
 
     # -- the user's moves ------------------------------------------------------------------
 
@@ -271,10 +271,10 @@ class Ledger:
             {"id": batch_id},
         )
         return await self.close_queries(
-            batch_id, move=Move.CANCEL, to_state=State.CANCELLED, actor="user", reason="cancelled by the user"
+            batch_id, move=MoveKind.CANCEL, to_state=State.CANCELLED, actor="user", reason="cancelled by the user"
         )
 
-    async def close_queries(self, batch_id: int, *, move: Move, to_state: State, actor: str, reason: str) -> int:
+    async def close_queries(self, batch_id: int, *, move: MoveKind, to_state: State, actor: str, reason: str) -> int:
         """Moves a batch's open queries to a terminal state, in bounded steps. Returns how many."""
         closed = 0
         while True:
@@ -296,7 +296,7 @@ class Ledger:
 
     async def resume(self, batch_id: int) -> int:
         """failed, dead and expired queries start again at the route stage. Returns how many."""
-        rows = await self._named("resume", batch_id=batch_id, sources=SOURCES[Move.RESUME])
+        rows = await self._named("resume", batch_id=batch_id, sources=SOURCES[MoveKind.RESUME])
         return int(rows[0][0])
 
     # -- running statements ----------------------------------------------------------------
@@ -321,10 +321,10 @@ class Ledger:
         lost: list[Any] = []
         while True:
             try:
-                return [*lost, *await rows_of(self._engine, clause, params)]
+                return [*lost, *await execute_raw(self._engine, clause, params)]
             except DBAPIError as error:
-                if not passes(error) or loop.time() > until:
-                    raise Refused(error) from None
+                if not is_transient(error) or loop.time() > until:
+                    raise StatementFailed(error) from None
             except NoConnection:
                 # Every connection waits for a Postgres that stands still; an answer that is paid waits with them.
                 if loop.time() > until:

@@ -6,14 +6,14 @@ from typing import Any, Final
 
 import orjson
 
-from db.ledger_types import Conclusion, Result
-from routing.lifecycle import RULES, TERMINAL, Move, sources
+from db.ledger_types import CallResult, Transition
+from routing.lifecycle import RULES, TERMINAL, MoveKind, sources
 
-SOURCES: Final = {move: sources(move) for move in Move}
+SOURCES: Final = {move: sources(move) for move in MoveKind}
 """The states that each move leads out of."""
 
 
-def move_rows(conclusions: Sequence[Conclusion]) -> list[dict[str, Any]]:
+def encode_transitions(conclusions: Sequence[Transition]) -> list[dict[str, Any]]:
     """The moves in order of id; those that may go into the broker's share of their stage are numbered."""
     places: Counter[str] = Counter()
     moves = []
@@ -22,23 +22,23 @@ def move_rows(conclusions: Sequence[Conclusion]) -> list[dict[str, Any]]:
         if conclusion.publish:
             places[conclusion.to_stage] += 1
             place = places[conclusion.to_stage]
-        moves.append(_said(_move_row(conclusion, place=place)))
+        moves.append(_drop_nulls(_move_row(conclusion, place=place)))
     return moves
 
 
-def result_params(results: Sequence[Result]) -> dict[str, Any]:
+def result_params(results: Sequence[CallResult]) -> dict[str, Any]:
     """The results, and when the first and the last of their calls began: only those months are looked into."""
     began = [result.sent.at for result in results]
-    rows = [_said(result.row()) for result in results]
-    return {"results": encoded(rows), "since": min(began, default=None), "until": max(began, default=None)}
+    rows = [_drop_nulls(result.row()) for result in results]
+    return {"results": to_json(rows), "since": min(began, default=None), "until": max(began, default=None)}
 
 
-def _said(row: Mapping[str, Any]) -> dict[str, Any]:
+def _drop_nulls(row: Mapping[str, Any]) -> dict[str, Any]:
     """Without what is null, as is what is not there: Postgres reads each name of a row twice."""
     return {name: value for name, value in row.items() if value is not None}
 
 
-def _move_row(conclusion: Conclusion, *, place: int | None = None) -> dict[str, Any]:
+def _move_row(conclusion: Transition, *, place: int | None = None) -> dict[str, Any]:
     move, why, answer = conclusion.move, conclusion.why, conclusion.answer
     rule = RULES[move]
     if conclusion.to_state not in rule.target:
@@ -74,7 +74,7 @@ def _move_row(conclusion: Conclusion, *, place: int | None = None) -> dict[str, 
     }
 
 
-def encoded(rows: Sequence[Mapping[str, Any]]) -> str:
+def to_json(rows: Sequence[Mapping[str, Any]]) -> str:
     """JSON for a statement's row set. Postgres' text holds no NUL, so a NUL becomes U+FFFD."""
     raw = orjson.dumps(rows)
     if b"\\u0000" in raw:

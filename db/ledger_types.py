@@ -10,12 +10,12 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from routing.fleet import BudgetPolicy, Model
-from routing.lifecycle import MAX_CRASHES, Move, State
+from routing.lifecycle import MAX_CRASHES, MoveKind, State
 from routing.outcome import BILLED, UNSETTLED, Completion, Outcome, Usage
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class QueuedQuery:
     """A query that waits at a stage, with what it says."""
 
     id: int
@@ -34,7 +34,7 @@ class Waiting:
     """Its message was lost before: by the broker, or with the worker that had taken it."""
 
     @property
-    def is_suspect(self) -> bool:
+    def is_poison_suspect(self) -> bool:
         """Whether one more lost worker buries it: then no other suspect shares a process with it.
 
         Whatever kills its workers takes all with it that they have under way; only where suspects are
@@ -43,7 +43,7 @@ class Waiting:
         return self.crashes >= MAX_CRASHES - 1
 
 
-class Intent(NamedTuple):
+class CallIntent(NamedTuple):
     """A call that is about to be sent. ``query_id`` is None where it serves several queries."""
 
     call_id: int
@@ -83,7 +83,7 @@ class Claim(NamedTuple):
     at: datetime
 
 
-class Sent(NamedTuple):
+class SentCall(NamedTuple):
     """A call whose intent is committed. ``at`` is part of its row's key."""
 
     call_id: int
@@ -92,10 +92,10 @@ class Sent(NamedTuple):
     reserved_usd: float
 
 
-class Result(NamedTuple):
+class CallResult(NamedTuple):
     """What became of a call that was sent."""
 
-    sent: Sent
+    sent: SentCall
     outcome: Outcome
     keep_response: bool = False
     """Keep the answer's text with the call: it was rejected, and may be the best there is."""
@@ -132,7 +132,7 @@ class Result(NamedTuple):
         }
 
 
-class Explanation(NamedTuple):
+class DecisionRecord(NamedTuple):
     """The decision row of a move: who decided, how sure, and why."""
 
     kind: str
@@ -146,7 +146,7 @@ class Explanation(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnswerRecord:
     """The one answer that a finished query keeps. ``accepted`` is false for the best that was to be had."""
 
     call_id: int
@@ -156,7 +156,7 @@ class Answer:
     response: Mapping[str, Any] = field(repr=False)
 
 
-class Conclusion(NamedTuple):
+class Transition(NamedTuple):
     """One query's move, with its reason and the results of the calls that led to it.
 
     ``publish`` lets the ledger put it straight into the broker's share of ``to_stage`` where that has
@@ -166,12 +166,12 @@ class Conclusion(NamedTuple):
     query_id: int
     epoch: int
     stage: str
-    move: Move
+    move: MoveKind
     to_stage: str
     to_state: State
-    why: Explanation
-    results: Sequence[Result] = ()
-    answer: Answer | None = None
+    why: DecisionRecord
+    results: Sequence[CallResult] = ()
+    answer: AnswerRecord | None = None
     tier: str | None = None
     prefers: str | None = None
     wait_s: float = 0.0

@@ -14,7 +14,7 @@ BATCHES_UNDER_WAY: Final = 0x506F696E
 """The class of the advisory locks that deposits hold until their last commit, one for each batch."""
 
 
-async def remove_leftovers(engine: AsyncEngine) -> int:
+async def delete_orphans(engine: AsyncEngine) -> int:
     """Removes them, ten thousand at a time. Returns how many. Raises DBAPIError."""
     removed = 0
     for row in await fetch(engine, statement("find_orphans")):

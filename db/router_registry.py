@@ -19,7 +19,7 @@ from db.sql import statement
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
+class RegisteredRouter:
     """A router as it stands under its name."""
 
     name: str
@@ -42,13 +42,13 @@ class Promotion:
     undone_by: str | None
 
 
-async def registered(engine: AsyncEngine) -> list[Registered]:
+async def registered(engine: AsyncEngine) -> list[RegisteredRouter]:
     """All that are registered, oldest first."""
     rows = await fetch(
         engine,
         text("SELECT name, digest, data_sha256, manifest, added_at, added_by FROM routers ORDER BY added_at, name"),
     )
-    return [Registered(**row._mapping) for row in rows]
+    return [RegisteredRouter(**row._mapping) for row in rows]
 
 
 async def promotions(engine: AsyncEngine) -> list[Promotion]:
@@ -68,7 +68,7 @@ def newest(history: Sequence[Promotion]) -> Promotion | None:
     return next((promotion for promotion in reversed(history) if promotion.undone_at is None), None)
 
 
-async def meant(engine: AsyncEngine, names: Collection[str]) -> dict[str, str | None]:
+async def resolve_router_names(engine: AsyncEngine, names: Collection[str]) -> dict[str, str | None]:
     """The digest for which each of ``names`` stands now, without those that are not registered.
 
     ``default`` is always in it: the promoted one, None while nothing is promoted.

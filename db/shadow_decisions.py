@@ -9,12 +9,12 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import fetch
-from db.reports import ask
+from db.reports import run_report
 from db.sql import statement
 
 
 @dataclass(frozen=True, slots=True)
-class Shadowed:
+class ShadowDecision:
     """One decision of the candidate. ``stage`` is whose word it was: gate, classifier, prior."""
 
     query_id: int
@@ -23,7 +23,7 @@ class Shadowed:
     confidence: float
 
 
-async def keep(engine: AsyncEngine, shadowed: Sequence[Shadowed], *, router: str) -> None:
+async def keep(engine: AsyncEngine, shadowed: Sequence[ShadowDecision], *, router: str) -> None:
     """Stores them; a query that is routed again has its newest. Raises DBAPIError."""
     rows = [
         {"query_id": one.query_id, "tier": one.tier, "stage": one.stage, "confidence": one.confidence}
@@ -34,4 +34,4 @@ async def keep(engine: AsyncEngine, shadowed: Sequence[Shadowed], *, router: str
 
 async def beside(engine: AsyncEngine, *, router: str | None, batch_id: int | None) -> Sequence[Row[Any]]:
     """How often, by ``router``, ``live`` tier and ``shadow`` tier: ``queries``, ``labelled``, ``grade`` (the mean)."""
-    return await ask(engine, "shadow_matrix", router=router, batch_id=batch_id)
+    return await run_report(engine, "shadow_matrix", router=router, batch_id=batch_id)

@@ -6,7 +6,7 @@ _PASSING = ("08", "40001", "40P01", "57P", "53300", "55P03")
 """SQLSTATE classes that pass: connection, serialisation, deadlock, shutdown, too many clients, lock timeout."""
 
 
-class Refused(Exception):
+class StatementFailed(Exception):
     """Postgres would not take a statement, or was away for too long.
 
     Has Postgres' SQLSTATE and not its words, which may quote a prompt or an answer.
@@ -14,11 +14,11 @@ class Refused(Exception):
 
     def __init__(self, error: DBAPIError) -> None:
         self.sqlstate = getattr(error.orig, "sqlstate", None)
-        self.away = passes(error)
+        self.away = is_transient(error)
         super().__init__(f"{type(error.orig).__name__} (SQLSTATE {self.sqlstate})")
 
 
-def passes(error: DBAPIError) -> bool:
+def is_transient(error: DBAPIError) -> bool:
     """Whether the same statement may succeed later: Postgres is away, or two moves met."""
     state = getattr(error.orig, "sqlstate", None)
     if state is None:

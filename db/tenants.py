@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import fetch
-from db.group_commit import Grouped
+from db.group_commit import GroupCommit
 from db.sql import statement
 
 DEFAULT_TENANT: Final = "default"
@@ -25,7 +25,7 @@ _KEY: Final = re.compile(r"pm-([0-9a-f]{12})-([0-9A-Za-z_-]{43})")
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ApiKey:
     """A key as it is listed. It cannot be shown again."""
 
     id: str
@@ -38,7 +38,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Lock:
+class KeyLock:
     """What a key is held against."""
 
     hash: bytes = field(repr=False)
@@ -72,8 +72,8 @@ class Tenants:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self.lock = Grouped(self.locks, key=lambda id_: id_, gather_s=0.0)
-        """``lock(id)`` → `Lock` of that key, or None where there is none. Finds many in one statement."""
+        self.lock = GroupCommit(self.locks, key=lambda id_: id_, gather_s=0.0)
+        """``lock(id)`` → `KeyLock` of that key, or None where there is none. Finds many in one statement."""
 
     async def create_key(
         self, *, tenant: str, name: str, requests_per_min: int | None = None, day_usd: float | None = None
@@ -96,7 +96,7 @@ class Tenants:
         await self.renew_day_budgets()
         return key
 
-    async def keys(self) -> Sequence[Key]:
+    async def keys(self) -> Sequence[ApiKey]:
         """All keys, the oldest first."""
         rows = await fetch(
             self._engine,
@@ -105,7 +105,7 @@ class Tenants:
                 " FROM api_keys AS k LEFT JOIN tenants AS t ON t.name = k.tenant ORDER BY k.created_at, k.id"
             ),
         )
-        return [Key(**row._mapping) for row in rows]
+        return [ApiKey(**row._mapping) for row in rows]
 
     async def revoke_key(self, id_: str) -> bool:
         """The key is good for nothing any more. False where there is none of that id that was."""
@@ -116,7 +116,7 @@ class Tenants:
         )
         return bool(rows)
 
-    async def locks(self, ids: Sequence[str]) -> dict[str, Lock]:
+    async def locks(self, ids: Sequence[str]) -> dict[str, KeyLock]:
         """Those of the keys ``ids``, as far as they were not revoked."""
         rows = await fetch(
             self._engine,
@@ -127,7 +127,7 @@ class Tenants:
             ),
             ids=list(ids),
         )
-        return {row.id: Lock(bytes(row.hash), row.tenant, row.requests_per_min, row.name) for row in rows}
+        return {row.id: KeyLock(bytes(row.hash), row.tenant, row.requests_per_min, row.name) for row in rows}
 
     async def has_keys(self) -> bool:
         """Whether a key was ever made; a revoked one counts."""

@@ -25,7 +25,7 @@ class Webhook:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class WebhookMessage:
     """A message that is due. ``tries`` counts this one."""
 
     id: str
@@ -40,7 +40,7 @@ class Message:
     """W3C trace context of the client that made the batch."""
 
 
-class Webhooks:
+class WebhookStore:
     """The rows of ``webhooks`` and ``webhook_messages``; what a tenant asks sees only its own."""
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -116,12 +116,12 @@ class Webhooks:
 
     # -- delivering ------------------------------------------------------------------------
 
-    async def take_due(self, *, rows: int, lease_s: float) -> list[Message]:
+    async def take_due(self, *, rows: int, lease_s: float) -> list[WebhookMessage]:
         """Messages that are due; they are due again after ``lease_s`` unless `settle` says otherwise."""
         found = await fetch(self._engine, statement("webhook_messages_take"), rows=rows, lease_s=lease_s)
-        return [Message(**row._mapping) for row in found]
+        return [WebhookMessage(**row._mapping) for row in found]
 
-    async def settle(self, message: Message, result: str, *, delivered: bool, again_in_s: float | None) -> None:
+    async def settle(self, message: WebhookMessage, result: str, *, delivered: bool, again_in_s: float | None) -> None:
         """What became of a message; ``again_in_s`` None is never again."""
         await fetch(
             self._engine,

@@ -9,7 +9,7 @@ ALIVE_S = 6.0
 """A worker that was not seen for this long is taken for gone; it says so every third of it."""
 
 
-class Presence:
+class WorkerRegistry:
     """The rows of ``workers``."""
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -46,7 +46,7 @@ class Presence:
         """The worker stopped in an orderly way."""
         await self._one("UPDATE workers SET stopped_at = now(), in_flight = 0 WHERE id = :id", id=worker_id)
 
-    async def strike_off(self) -> list[str]:
+    async def prune_stale(self) -> list[str]:
         """Signs off the workers that have vanished without a word; returns their names, each once."""
         vanished = await self._one(
             "UPDATE workers SET stopped_at = now(), in_flight = 0"

@@ -19,10 +19,10 @@ class Problem:
 
     key: str
     wrong: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.wrong} {self.mend}"
+        return f"{self.key}: {self.wrong} {self.fix}"
 
 
 class FleetError(ValueError):

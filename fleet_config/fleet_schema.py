@@ -50,20 +50,20 @@ Router = Literal["gate", "classifier", "llm"]
 Pool = Literal["threads", "solo"]
 
 
-class Table(BaseModel):
+class ConfigTable(BaseModel):
     """A table of the file: unknown keys are errors, and no error shows the value, which may be a pasted key."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
-class FleetTable(Table):
+class FleetTable(ConfigTable):
     """``[fleet]``"""
 
     name: Words
     simulated: bool = False
 
 
-class ProviderTable(Table):
+class ProviderTable(ConfigTable):
     """``[providers.NAME]``"""
 
     kind: LenientProtocol
@@ -76,7 +76,7 @@ class ProviderTable(Table):
     failover_on: list[LenientKind] = []
 
 
-class PriceTable(Table):
+class PriceTable(ConfigTable):
     """``price`` of a model, where it is not to be looked up."""
 
     input_usd_per_mtok: NotNegative
@@ -84,7 +84,7 @@ class PriceTable(Table):
     cached_input_usd_per_mtok: NotNegative | None = None
 
 
-class ModelTable(Table):
+class ModelTable(ConfigTable):
     """``[models."NAME"]``"""
 
     provider: Words
@@ -102,7 +102,7 @@ class ModelTable(Table):
     categories: list[Words] = []
 
 
-class TierTable(Table):
+class TierTable(ConfigTable):
     """``[tiers.NAME]``"""
 
     queue: Words | None = None
@@ -112,7 +112,7 @@ class TierTable(Table):
     hedge_after_p95: bool = _default(Tier, "hedge_after_p95")
 
 
-class LlmTable(Table):
+class LlmTable(ConfigTable):
     """``[router.llm]``"""
 
     model: Words
@@ -121,7 +121,7 @@ class LlmTable(Table):
     max_chars_per_query: Count = _default(LlmRouter, "max_chars_per_query")
 
 
-class RouterTable(Table):
+class RouterTable(ConfigTable):
     """``[router]``"""
 
     stages: Annotated[list[Router], Field(min_length=1)] = list(_default(RouterPolicy, "stages"))
@@ -135,7 +135,7 @@ class RouterTable(Table):
     llm: LlmTable | None = None
 
 
-class BudgetsTable(Table):
+class BudgetsTable(ConfigTable):
     """``[budgets]``"""
 
     batch_usd: Positive | None = None
@@ -143,7 +143,7 @@ class BudgetsTable(Table):
     policy: LenientPolicy = _default(Budgets, "policy")
 
 
-class TimingTable(Table):
+class TimingTable(ConfigTable):
     """``[timing]``"""
 
     lease_s: Positive = _default(Timing, "lease_s")
@@ -152,7 +152,7 @@ class TimingTable(Table):
     backoff_s: Annotated[NotNegative, Field(le=60)] = _default(Timing, "backoff_s")
 
 
-class WorkersTable(Table):
+class WorkersTable(ConfigTable):
     """``[workers]``"""
 
     pool: Pool = _default(Workers, "pool")
@@ -160,7 +160,7 @@ class WorkersTable(Table):
     prefetch: Count = _default(Workers, "prefetch")
 
 
-SHAPES: Mapping[str, type[Table]] = {
+SHAPES: Mapping[str, type[ConfigTable]] = {
     "fleet": FleetTable,
     "providers": ProviderTable,
     "models": ModelTable,
@@ -172,7 +172,7 @@ SHAPES: Mapping[str, type[Table]] = {
 }
 """The tables of the top level; of providers, models and tiers the shape of each one in them."""
 
-T = TypeVar("T", bound=Table)
+T = TypeVar("T", bound=ConfigTable)
 
 
 def parse(shape: type[T], given: object, *path: str) -> T | list[Problem]:
@@ -183,7 +183,7 @@ def parse(shape: type[T], given: object, *path: str) -> T | list[Problem]:
         return list(_problems(shape, error, path))
 
 
-def _problems(shape: type[Table], error: ValidationError, path: tuple[str, ...]) -> Iterator[Problem]:
+def _problems(shape: type[ConfigTable], error: ValidationError, path: tuple[str, ...]) -> Iterator[Problem]:
     all_found = error.errors(include_url=False, include_input=False)
     misspelt = {_meant(shape, found["loc"]) for found in all_found if found["type"] == "extra_forbidden"}
     for found in all_found:
@@ -196,14 +196,14 @@ def _problems(shape: type[Table], error: ValidationError, path: tuple[str, ...])
         yield Problem(key(*path, *where), *_words(shape, found["type"], found["msg"], where, found.get("ctx", {})))
 
 
-def _meant(shape: type[Table], where: tuple[int | str, ...]) -> tuple[int | str, ...] | None:
+def _meant(shape: type[ConfigTable], where: tuple[int | str, ...]) -> tuple[int | str, ...] | None:
     """The path of the key that a misspelt one was meant to be."""
     meant = closest(str(where[-1]), _keys(shape, [part for part in where[:-1] if part != "PriceTable"]))
     return None if meant is None else (*where[:-1], meant)
 
 
 def _words(
-    shape: type[Table], kind: str, message: str, where: list[Any], context: Mapping[str, Any]
+    shape: type[ConfigTable], kind: str, message: str, where: list[Any], context: Mapping[str, Any]
 ) -> tuple[str, str]:
     """What is wrong and the mend."""
     match kind:
@@ -222,7 +222,7 @@ def _words(
             return f"has a value that will not do: {said}.", "Change it."
 
 
-def _keys(shape: type[Table], where: list[Any]) -> list[str]:
+def _keys(shape: type[ConfigTable], where: list[Any]) -> list[str]:
     """The keys of the table at ``where`` inside ``shape``."""
     if where == ["price"]:
         shape = PriceTable

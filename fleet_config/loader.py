@@ -12,11 +12,11 @@ from fleet_config.fleet_errors import FleetError, Problem, choice, key
 from fleet_config.fleet_schema import (
     SHAPES,
     BudgetsTable,
+    ConfigTable,
     FleetTable,
     ModelTable,
     ProviderTable,
     RouterTable,
-    Table,
     TierTable,
     TimingTable,
     WorkersTable,
@@ -25,7 +25,7 @@ from fleet_config.fleet_schema import (
 from fleet_config.price_lookup import price_of
 from routing.fleet import Budgets, Fleet, LlmRouter, Model, Price, Provider, RouterPolicy, Tier, Timing, Workers
 
-T = TypeVar("T", bound=Table)
+T = TypeVar("T", bound=ConfigTable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        mend = "Give the right file by --fleet FILE or POINTSMAN_FLEET."
-        raise FleetError(path, [Problem("file", f"cannot be read: {error.strerror}.", mend)]) from error
+        fix = "Give the right file by --fleet FILE or POINTSMAN_FLEET."
+        raise FleetError(path, [Problem("file", f"cannot be read: {error.strerror}.", fix)]) from error
 
 
 def _toml(path: Path, content: bytes) -> Mapping[str, Any]:
@@ -138,11 +138,11 @@ def _table_problems(tables: Mapping[str, Any]) -> Iterator[Problem]:
     for name in tables:
         if name not in SHAPES:
             yield Problem(key(name), "is no table of a fleet.", choice(name, SHAPES))
-    for name, mend in _NEEDED.items():
+    for name, fix in _NEEDED.items():
         if name not in tables or tables[name] == {}:
-            yield Problem(key(name), "is missing.", mend)
+            yield Problem(key(name), "is missing.", fix)
         elif name != "fleet" and not isinstance(tables[name], dict):
-            yield Problem(key(name), "is not a table of tables.", mend)
+            yield Problem(key(name), "is not a table of tables.", fix)
 
 
 def _named(tables: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

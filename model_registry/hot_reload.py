@@ -20,7 +20,7 @@ from routing.query import Query
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class LoadedModels:
     """Replaced as a whole when another is promoted: who reads it once decides by one version, and names that one."""
 
     predictor: Predictor | None = None
@@ -31,8 +31,8 @@ class Trained:
     """Decides beside the predictor, and is only logged."""
     told: str | None = None
     """Name and version, as `workers.router` has them."""
-    meant: Mapping[str, str | None] = field(default_factory=dict, repr=False)
-    """What the fleet's names stood for when they were loaded: see `db.router_registry.meant`."""
+    resolved_versions: Mapping[str, str | None] = field(default_factory=dict, repr=False)
+    """What the fleet's names stood for when they were loaded: see `db.router_registry.resolve_router_names`."""
 
 
 log = structlog.get_logger()
@@ -47,7 +47,7 @@ _ASKED_FIRST: Final = Query("Which tier would you send this to?")
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class RequiredModels:
     """The trained routers that a worker's roles need."""
 
     predictor: bool
@@ -55,7 +55,7 @@ class Needs:
     shadow: bool
 
     @classmethod
-    def of(cls, fleet: Fleet, roles: Sequence[str]) -> "Needs":
+    def of(cls, fleet: Fleet, roles: Sequence[str]) -> "RequiredModels":
         """The classifier to route, the scorer to judge, the shadow to decide beside."""
         return cls(
             predictor=ROUTE in roles and "classifier" in fleet.router.stages,
@@ -69,10 +69,10 @@ class Needs:
         return self.predictor or self.scorer or self.shadow
 
 
-class Succession:
+class ModelReloader:
     """The trained routers of one worker, one after the other. ``home`` is this machine's shelf of copies."""
 
-    def __init__(self, engine: AsyncEngine, fleet: Fleet, home: Path, needs: Needs) -> None:
+    def __init__(self, engine: AsyncEngine, fleet: Fleet, home: Path, needs: RequiredModels) -> None:
         self._engine = engine
         self._fleet = fleet
         self._home = home
@@ -80,29 +80,31 @@ class Succession:
         self._refused: Mapping[str, str | None] | None = None
         self._retry_at = 0.0
 
-    async def first(self) -> Trained:
+    async def first(self) -> LoadedModels:
         """Those that are meant now. Raises EvaluationError: a worker without its router does not start."""
-        return await self._load(await self._meant()) if self._needs.any else Trained()
+        return await self._load(await self._meant()) if self._needs.any else LoadedModels()
 
-    async def after(self, now: Trained) -> Trained:
+    async def after(self, now: LoadedModels) -> LoadedModels:
         """What is to serve after ``now``: the same while nothing else is meant, and where that cannot be loaded."""
         if not self._needs.any:
             return now
         try:
-            meant = await self._meant()
+            resolve_versions = await self._meant()
         except (DBAPIError, NoConnection):
             return now  # who looks again in a moment
         except Exception as error:
             # Whoever looks must not end: this worker would never follow a promotion again.
             log.error("router_not_looked_up", keeps=now.told, error=type(error).__name__)
             return now
-        if meant == now.meant or (meant == self._refused and time.monotonic() < self._retry_at):
+        if resolve_versions == now.resolved_versions or (
+            resolve_versions == self._refused and time.monotonic() < self._retry_at
+        ):
             return now
         try:
-            trained = await self._load(meant)
+            trained = await self._load(resolve_versions)
         except Exception as error:
             # Whatever is wrong with it, what served goes on; `pointsman doctor` tells of a worker that lags.
-            self._refused, self._retry_at = meant, time.monotonic() + RETRY_S
+            self._refused, self._retry_at = resolve_versions, time.monotonic() + RETRY_S
             log.error("router_refused", keeps=now.told, error=type(error).__name__, why=str(error)[:500])
             return now
         log.info("router_taken_up", router=trained.told, before=now.told)
@@ -110,22 +112,22 @@ class Succession:
 
     async def _meant(self) -> Mapping[str, str | None]:
         # Imported only where it is needed: numpy and scipy take a third of a second and 60 MB.
-        from model_registry.resolver import meant
+        from model_registry.resolver import resolve_versions
 
-        return await meant(self._engine, self._fleet)
+        return await resolve_versions(self._engine, self._fleet)
 
-    async def _load(self, meant: Mapping[str, str | None]) -> Trained:
-        from model_registry.resolver import serving_as
+    async def _load(self, resolve_versions: Mapping[str, str | None]) -> LoadedModels:
+        from model_registry.resolver import load_versions
 
-        found = await serving_as(meant, self._engine, self._fleet, self._home)
+        found = await load_versions(resolve_versions, self._engine, self._fleet, self._home)
         if self._needs.predictor:
             # What cannot decide is not to serve; and the first query does not wait for what is made at the first use.
             await asyncio.to_thread(found.predictor, [_ASKED_FIRST])
-        return Trained(
+        return LoadedModels(
             predictor=found.predictor if self._needs.predictor else None,
             version=found.predictor.version if self._needs.predictor else None,
             scorer=found.scorer if self._needs.scorer else None,
             shadow=found.shadow if self._needs.shadow else None,
             told=found.told,
-            meant=meant,
+            resolved_versions=resolve_versions,
         )

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db import router_registry
 from evaluation.data.dataset_errors import EvaluationError, RegistryError
 from evaluation.models.artifact import Artifact
-from evaluation.models.artifact_cache import DEFAULT, Shelf, is_folder, open_folder, roles
+from evaluation.models.artifact_cache import DEFAULT, ArtifactCache, is_folder, load_serving_models, open_folder
 from evaluation.models.predictors import TrainedPredictor, TrainedScorer, predictor_of
 from routing.fleet import Fleet
 
@@ -19,15 +19,15 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
+class ServingModels:
     """The trained routers of one process."""
 
     predictor: TrainedPredictor
     scorer: TrainedScorer | None
     shadow: TrainedPredictor | None = None
     """Decides beside the predictor, and is only logged."""
-    meant: Mapping[str, str | None] = field(default_factory=dict, repr=False)
-    """What the fleet's names stood for: see `db.router_registry.meant`."""
+    resolved_versions: Mapping[str, str | None] = field(default_factory=dict, repr=False)
+    """What the fleet's names stood for: see `db.router_registry.resolve_router_names`."""
 
     @property
     def told(self) -> str:
@@ -35,36 +35,38 @@ class Serving:
         return f"{self.predictor.name} {self.predictor.version}"
 
 
-async def meant(engine: AsyncEngine, fleet: Fleet) -> Mapping[str, str | None]:
+async def resolve_versions(engine: AsyncEngine, fleet: Fleet) -> Mapping[str, str | None]:
     """The versions for which the names of ``fleet`` stand now: another mapping means that others are to serve."""
     serve, shadow = {fleet.router.classifier, fleet.router.scorer}, fleet.router.shadow
     # As a candidate, default is the router that is shipped, whatever is promoted.
     names = {name for name in (*serve, None if shadow == DEFAULT else shadow) if name is not None}
-    found = await router_registry.meant(engine, names)
+    found = await router_registry.resolve_router_names(engine, names)
     return {name: found[name] for name in sorted(names & found.keys())}
 
 
-async def serving(engine: AsyncEngine, fleet: Fleet, home: Path) -> Serving:
+async def load_serving(engine: AsyncEngine, fleet: Fleet, home: Path) -> ServingModels:
     """What serves ``fleet``. ``home`` is this machine's shelf. Raises EvaluationError.
 
     ``default`` in the fleet means the promoted router, or the shipped one while nothing was
     promoted; any other name, or a folder, means that artifact.
     """
-    return await serving_as(await meant(engine, fleet), engine, fleet, home)
+    return await load_versions(await resolve_versions(engine, fleet), engine, fleet, home)
 
 
-async def serving_as(digests: Mapping[str, str | None], engine: AsyncEngine, fleet: Fleet, home: Path) -> Serving:
+async def load_versions(
+    digests: Mapping[str, str | None], engine: AsyncEngine, fleet: Fleet, home: Path
+) -> ServingModels:
     """What serves ``fleet`` where its names stand for ``digests``. Raises EvaluationError."""
-    shelf = Shelf(home)
+    shelf = ArtifactCache(home)
 
     async def named(name: str) -> Artifact:
         if (digest := digests.get(name)) is not None and not (name != DEFAULT and is_folder(name)):
-            return await fetched(engine, digest, shelf)
+            return await fetch_version(engine, digest, shelf)
         return await find(engine, name, shelf)
 
     wanted = {name for name in (fleet.router.classifier, fleet.router.scorer) if name is not None}
     found = {name: await named(name) for name in wanted}
-    predictor, scorer = roles(fleet, found.__getitem__)
+    predictor, scorer = load_serving_models(fleet, found.__getitem__)
     shadow = None
     if fleet.router.shadow is not None:
         try:
@@ -72,10 +74,10 @@ async def serving_as(digests: Mapping[str, str | None], engine: AsyncEngine, fle
         except EvaluationError as error:
             # A candidate that cannot be loaded keeps nobody from working.
             log.warning("no_shadow", router=fleet.router.shadow, why=str(error))
-    return Serving(predictor, scorer, shadow, digests)
+    return ServingModels(predictor, scorer, shadow, digests)
 
 
-async def find(engine: AsyncEngine, named: str, shelf: Shelf) -> Artifact:
+async def find(engine: AsyncEngine, named: str, shelf: ArtifactCache) -> Artifact:
     """The artifact that a user means: a folder, ``default`` for the shipped one, or a registered name.
 
     Raises EvaluationError.
@@ -85,19 +87,19 @@ async def find(engine: AsyncEngine, named: str, shelf: Shelf) -> Artifact:
     known = await router_registry.registered(engine)
     for entry in known:
         if entry.name == named:
-            return await fetched(engine, entry.digest, shelf)
+            return await fetch_version(engine, entry.digest, shelf)
     raise unknown(named, (entry.name for entry in known))
 
 
-async def promoted(engine: AsyncEngine, shelf: Shelf) -> Artifact:
+async def promoted(engine: AsyncEngine, shelf: ArtifactCache) -> Artifact:
     """The artifact that serves where a fleet says ``default``. Raises EvaluationError."""
     latest = await router_registry.promoted(engine)
     if latest is None or latest.digest is None:
         return await asyncio.to_thread(open_folder, DEFAULT)
-    return await fetched(engine, latest.digest, shelf)
+    return await fetch_version(engine, latest.digest, shelf)
 
 
-async def fetched(engine: AsyncEngine, digest: str, shelf: Shelf) -> Artifact:
+async def fetch_version(engine: AsyncEngine, digest: str, shelf: ArtifactCache) -> Artifact:
     """That version, from the shelf or else from the database. Raises EvaluationError.
 
     Files are read in a thread: a worker's loop goes on answering meanwhile.

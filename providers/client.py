@@ -10,14 +10,20 @@ import httpx
 import orjson
 
 from providers.adapters import json_fields
-from providers.adapters.adapter import Adapter, Complaint
+from providers.adapters.adapter import Adapter, ProviderErrorDetail
 from providers.adapters.anthropic_adapter import Anthropic
 from providers.adapters.google_adapter import Google
 from providers.adapters.openai_adapter import OpenAICompatible
 from providers.failure_kinds import LINE_ERRORS, kind_of, kind_of_status
-from providers.provider_errors import Inexpressible, LineBroken, NotConnected, Refused, WrongShape
+from providers.provider_errors import (
+    ConnectionLost,
+    ContentRefused,
+    InvalidResponse,
+    NotConnectedError,
+    UnsupportedParameter,
+)
 from providers.retry_after import clamp, read_retry_after
-from providers.transport.http1_transport import Address, Line, Reply, Wire
+from providers.transport.http1_transport import Endpoint, Http1Transport, HttpTransport, TransportResponse
 from providers.transport.httpx_transport import HttpxLine
 from providers.transport.response_body import read_body
 from routing.fleet import Fleet, Model, Protocol, Provider
@@ -48,18 +54,18 @@ def adapter_for(provider: Provider) -> Adapter:
 
 
 @dataclass(slots=True)
-class _Received:
+class _PartialResponse:
     """What has come of the response so far, for the case that the rest does not come."""
 
     status: int | None = None
     request_id: str | None = None
 
 
-class Pool:
+class ProviderClient:
     """All connections to the providers of ``fleet``, for one event loop.
 
     A key is read from ``environ`` when it is sent, and kept nowhere. ``transport`` is an httpx transport to send
-    by, instead of our own `Wire`. ``clock`` gives seconds that only go forward, ``now`` Unix seconds.
+    by, instead of our own `Http1Transport`. ``clock`` gives seconds that only go forward, ``now`` Unix seconds.
     """
 
     def __init__(
@@ -73,12 +79,12 @@ class Pool:
     ) -> None:
         self._fleet = fleet
         self._environ = environ
-        self._line: Line = Wire() if transport is None else HttpxLine(transport)
+        self._line: HttpTransport = Http1Transport() if transport is None else HttpxLine(transport)
         self._clock = clock
         self._now = now
         self._adapters = {name: adapter_for(provider) for name, provider in fleet.providers.items()}
         self._hosts = {httpx.URL(provider.base_url).host for provider in fleet.providers.values()}
-        self._ways: dict[str, _Way] = {}
+        self._ways: dict[str, _DeploymentRoute] = {}
 
     def __repr__(self) -> str:
         return f"Pool(fleet={self._fleet.name!r})"
@@ -93,12 +99,12 @@ class Pool:
     ) -> Outcome:
         """Ask ``model`` once. ``body`` is OpenAI's chat body.
 
-        Raises nothing for a fault of the provider or the network: that is a `Failure`. It takes
+        Raises nothing for a fault of the provider or the network: that is a `ErrorReport`. It takes
         no longer than the deadline (the provider's, if none is given), headers and body together.
         """
         provider = self._fleet.providers[model.provider]
         started = self._clock()
-        received = _Received()
+        received = _PartialResponse()
         deadline_s = provider.deadline_s if deadline_s is None else min(deadline_s, provider.deadline_s)
         try:
             async with asyncio.timeout(deadline_s):
@@ -107,22 +113,22 @@ class Pool:
             outcome = _too_late(received, f"no whole answer within {deadline_s:g} s")
         except LINE_ERRORS as error:
             outcome = _broken_off(received, error)
-        except WrongShape as error:
+        except InvalidResponse as error:
             outcome = Failure(FailureKind.BROKEN_BODY, str(error), usage=error.usage)
-        except Refused as error:
+        except ContentRefused as error:
             outcome = Failure(FailureKind.SAFETY, str(error), usage=error.usage)
-        except Inexpressible as error:
+        except UnsupportedParameter as error:
             outcome = Failure(FailureKind.INEXPRESSIBLE, str(error))
         latency_ms = (self._clock() - started) * 1000
         if isinstance(outcome, Completion):
             return outcome.timed(latency_ms, received.request_id)
         return replace(outcome, latency_ms=latency_ms, status=received.status, request_id=received.request_id)
 
-    def inexpressible(self, model: Model, body: Mapping[str, Any]) -> str | None:
+    def unsupported_reason(self, model: Model, body: Mapping[str, Any]) -> str | None:
         """Why ``model``'s protocol cannot say ``body``, or None if it can. Sends nothing."""
         try:
             self._adapters[model.provider].payload(body, model)
-        except Inexpressible as error:
+        except UnsupportedParameter as error:
             return str(error)
         return None
 
@@ -135,7 +141,13 @@ class Pool:
         await self._line.aclose()
 
     async def _send(
-        self, model: Model, body: Mapping[str, Any], *, call_id: int | None, deadline_s: float, received: _Received
+        self,
+        model: Model,
+        body: Mapping[str, Any],
+        *,
+        call_id: int | None,
+        deadline_s: float,
+        received: _PartialResponse,
     ) -> Outcome:
         way = self._ways.get(model.name) or self._way(model)
         adapter, provider = way.adapter, way.adapter.provider
@@ -159,22 +171,24 @@ class Pool:
             return replace(outcome, usage=_worst_usage(content, outcome.text))
         return outcome
 
-    async def _read(self, reply: Reply, model: Model, adapter: Adapter, received: _Received) -> Outcome:
+    async def _read(
+        self, reply: TransportResponse, model: Model, adapter: Adapter, received: _PartialResponse
+    ) -> Outcome:
         received.status = reply.status
         request_id = next(filter(None, map(reply.headers.get, _REQUEST_IDS)), None)
         received.request_id = request_id and request_id[:_LONGEST_ID]
         kind = kind_of_status(reply.status)
         try:
             answer = _decode(await read_body(reply, cap=adapter.provider.max_response_bytes))
-        except WrongShape as error:
+        except InvalidResponse as error:
             if kind is None:
-                raise WrongShape(str(error)) from error
+                raise InvalidResponse(str(error)) from error
             answer = {}  # an error without a readable body is still that error
         if kind is None:
             return adapter.read(answer, model, created=int(self._now()))
-        return self._failure(kind, reply, adapter.complaint(reply.status, answer))
+        return self._failure(kind, reply, adapter.parse_error(reply.status, answer))
 
-    def _failure(self, kind: FailureKind, reply: Reply, complaint: Complaint) -> Failure:
+    def _failure(self, kind: FailureKind, reply: TransportResponse, complaint: ProviderErrorDetail) -> Failure:
         waits = [
             wait
             for wait in (read_retry_after(reply.headers, now=self._now()), complaint.retry_after_s)
@@ -187,18 +201,18 @@ class Pool:
             retry_after_s=clamp(max(waits)) if waits else None,
         )
 
-    def _way(self, model: Model) -> "_Way":
+    def _way(self, model: Model) -> "_DeploymentRoute":
         adapter = self._adapters[model.provider]
         base = httpx.URL(adapter.provider.base_url + adapter.path(model))
-        way = _Way(adapter, Address.of(base.copy_merge_params(adapter.provider.query)))
+        way = _DeploymentRoute(adapter, Endpoint.of(base.copy_merge_params(adapter.provider.query)))
         self._ways[model.name] = way
         return way
 
 
-class _Way:
+class _DeploymentRoute:
     """How calls to one deployment go. Never holds a key."""
 
-    def __init__(self, adapter: Adapter, address: Address) -> None:
+    def __init__(self, adapter: Adapter, address: Endpoint) -> None:
         self.adapter = adapter
         self.address = address
         given = {name.lower(): value for name, value in adapter.provider.headers.items()}
@@ -234,7 +248,7 @@ def _encode(payload: Mapping[str, Any]) -> bytes:
         return orjson.dumps(payload)
     except orjson.JSONEncodeError as error:
         # Half a surrogate pair, or a number beyond 64 bits: `from None`, as the error shows what it is about.
-        raise Inexpressible("body", f"it cannot be written as JSON ({type(error).__name__})") from None
+        raise UnsupportedParameter("body", f"it cannot be written as JSON ({type(error).__name__})") from None
 
 
 def _decode(content: bytes) -> Mapping[str, Any]:
@@ -242,21 +256,23 @@ def _decode(content: bytes) -> Mapping[str, Any]:
         answer = orjson.loads(content)
     except orjson.JSONDecodeError:
         # `from None`: the error holds the whole document.
-        raise WrongShape("a body that is no JSON") from None
+        raise InvalidResponse("a body that is no JSON") from None
     if not isinstance(answer, dict):
-        raise WrongShape("a body that is no JSON object")
-    return json_fields.mapping(answer)
+        raise InvalidResponse("a body that is no JSON object")
+    return json_fields.as_dict(answer)
 
 
-def _too_late(received: _Received, message: str) -> Failure:
+def _too_late(received: _PartialResponse, message: str) -> Failure:
     """The failure of a call that the deadline ended; an error whose status has come is that error."""
     kind = None if received.status is None else kind_of_status(received.status)
     return Failure(kind or FailureKind.UNKNOWN, message)
 
 
-def _broken_off(received: _Received, error: BaseException) -> Failure:
+def _broken_off(received: _PartialResponse, error: BaseException) -> Failure:
     """The failure of a call whose line broke: before the status, or in the body that belongs to it."""
-    why = str(error) if isinstance(error, NotConnected | LineBroken) else type(error.__cause__ or error).__name__
+    why = (
+        str(error) if isinstance(error, NotConnectedError | ConnectionLost) else type(error.__cause__ or error).__name__
+    )
     message = f"the line broke ({why})"
     if received.status is None:
         return Failure(kind_of(error), message)

@@ -4,14 +4,14 @@ from typing import Final
 
 import httpx
 
-from providers.provider_errors import LineBroken, NotConnected
+from providers.provider_errors import ConnectionLost, NotConnectedError
 from routing.outcome import FailureKind
 
-LINE_ERRORS: Final = (NotConnected, LineBroken, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
+LINE_ERRORS: Final = (NotConnectedError, ConnectionLost, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
 """What a line raises for a fault of the network or of the peer."""
 
 _BEFORE_SENDING: Final = (
-    NotConnected,
+    NotConnectedError,
     # The same in httpx's words, for its own transports.
     httpx.ConnectError,
     httpx.ConnectTimeout,

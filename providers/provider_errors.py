@@ -1,4 +1,4 @@
-"""What goes wrong inside this package. `pool.Pool.complete` turns all of it into a `Failure`.
+"""What goes wrong inside this package. `pool.Pool.complete` turns all of it into a `ErrorReport`.
 
     ProviderError
     ├── Inexpressible   before sending: this protocol has no words for a part of the body
@@ -18,7 +18,7 @@ class ProviderError(Exception):
     """Something is wrong between us and a provider."""
 
 
-class Inexpressible(ProviderError):
+class UnsupportedParameter(ProviderError):
     """The protocol cannot say what ``field`` of the chat body asks for. Nothing was sent."""
 
     def __init__(self, field: str, why: str) -> None:
@@ -26,7 +26,7 @@ class Inexpressible(ProviderError):
         self.field = field
 
 
-class WrongShape(ProviderError):
+class InvalidResponse(ProviderError):
     """The body of a 200 is cut, oversized or of another shape. ``usage`` is what it still told of its price."""
 
     def __init__(self, why: str, *, usage: Usage | None = None) -> None:
@@ -34,7 +34,7 @@ class WrongShape(ProviderError):
         self.usage = usage
 
 
-class Refused(ProviderError):
+class ContentRefused(ProviderError):
     """The provider answered 200 and refused the content; ``usage`` is what it billed, where it said so."""
 
     def __init__(self, reason: str, *, usage: Usage | None = None) -> None:
@@ -42,11 +42,11 @@ class Refused(ProviderError):
         self.usage = usage
 
 
-class NotConnected(ProviderError):
+class NotConnectedError(ProviderError):
     """No connection was made, so nothing was sent; the message is the kind of the cause."""
 
 
-class LineBroken(ProviderError):
+class ConnectionLost(ProviderError):
     """The line broke when the request may have left: nobody knows whether it was read."""
 
 

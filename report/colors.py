@@ -9,7 +9,7 @@ OUTCOMES: Final = ("accepted", "best there was", "failed", "dead", "expired", "c
 """In the order in which they are drawn."""
 
 
-def of_tier(tier: str | None, tiers: Sequence[str]) -> str:
+def tier_color(tier: str | None, tiers: Sequence[str]) -> str:
     """The colour of a tier, by its place in the fleet."""
     return f"var(--tier-{tiers.index(tier) % _TIERS})" if tier in tiers else "var(--faint)"
 

@@ -33,7 +33,7 @@ def percent(share: float | None, places: int = 1) -> str:
     return _NONE if share is None else f"{100 * share:.{places}f}{NO_BREAK}%"
 
 
-def part(count: float, of: float) -> str:
+def percent_of(count: float, of: float) -> str:
     """``count`` as a percentage of ``of``."""
     return percent(count / of if of else None)
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from db.reports.batch_report import Account, labelled_right
-from report.formatting import part, percent, plain, seconds, usd
+from db.reports.batch_report import BatchReport, labelled_right
+from report.formatting import percent, percent_of, plain, seconds, usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Card:
     note: str
 
 
-def headline(account: Account) -> str:
+def headline(account: BatchReport) -> str:
     """The batch in one sentence."""
     figures, progress = account.figures, account.figures.progress
     done = f"{progress.done:,} of {progress.total:,} queries answered"
@@ -31,7 +31,7 @@ def headline(account: Account) -> str:
     return f"{sofar}{done} for {usd(figures.cost_usd)}, {less}"
 
 
-def standing(account: Account) -> str:
+def standing(account: BatchReport) -> str:
     """Which batch, from when, and how far it is."""
     progress = account.figures.progress
     state = (
@@ -47,7 +47,7 @@ def standing(account: Account) -> str:
     )
 
 
-def warnings(account: Account) -> list[str]:
+def warnings(account: BatchReport) -> list[str]:
     """What must be known before a figure is believed."""
     figures, told = account.figures, []
     if figures.progress.simulated:
@@ -62,7 +62,7 @@ def warnings(account: Account) -> list[str]:
     return told
 
 
-def cards(account: Account) -> Sequence[Card]:
+def cards(account: BatchReport) -> Sequence[Card]:
     """The figures that everybody asks for."""
     figures, progress = account.figures, account.figures.progress
     ends = [
@@ -91,12 +91,14 @@ def cards(account: Account) -> Sequence[Card]:
         ),
         _quality(account, told, sure),
         Card("Doubtful", f"{doubtful:,}", "answers that stood as the best there was"),
-        Card("Escalated", f"{progress.escalated:,}", f"{part(progress.escalated, progress.total)} of the queries"),
+        Card(
+            "Escalated", f"{progress.escalated:,}", f"{percent_of(progress.escalated, progress.total)} of the queries"
+        ),
         Card("Time", seconds(progress.wall_s), f"{figures.queries_per_s:,.1f} queries/s"),
     )
 
 
-def _quality(account: Account, told: int, sure: str) -> Card:
+def _quality(account: BatchReport, told: int, sure: str) -> Card:
     """Labels where there are some, else what the judge believes, and it says so."""
     labelled = labelled_right(account.labels)
     if labelled is None:

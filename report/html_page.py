@@ -3,14 +3,14 @@
 from importlib.resources import files
 from xml.etree.ElementTree import Element
 
-from db.reports.batch_report import Account
+from db.reports.batch_report import BatchReport
 from report.document import Figure, Section
 from report.headline import Card, cards, headline, standing, warnings
 from report.html import element, html_of
 from report.sections import sections
 
 
-def page(account: Account) -> str:
+def page(account: BatchReport) -> str:
     """The whole document."""
     style = Element("style")
     style.text = files(__package__).joinpath("style.css").read_text(encoding="utf-8")

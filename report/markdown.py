@@ -1,12 +1,12 @@
 """The report as Markdown: the words and the tables of the page."""
 
-from db.reports.batch_report import Account
+from db.reports.batch_report import BatchReport
 from report.document import Table, cell
 from report.headline import cards, headline, standing, warnings
 from report.sections import sections
 
 
-def markdown(account: Account) -> str:
+def markdown(account: BatchReport) -> str:
     """The whole text."""
     blocks = [
         f"# {cell(headline(account))}",

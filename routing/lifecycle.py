@@ -45,7 +45,7 @@ OPEN: Final = frozenset({State.READY, State.QUEUED, State.RUNNING, State.HELD})
 TERMINAL: Final = frozenset(State) - OPEN
 
 
-class Move(StrEnum):
+class MoveKind(StrEnum):
     """The name of a move; the verb that a statement of the ledger executes."""
 
     PUBLISH = "publish"
@@ -83,24 +83,24 @@ class Rule:
 _UNCLAIMED: Final = frozenset({State.READY, State.QUEUED})
 _CLAIMED_OR_RESCUED: Final = frozenset({State.RUNNING, State.READY, State.QUEUED})
 
-RULES: Final[dict[Move, Rule]] = {
-    Move.PUBLISH: Rule(frozenset({State.READY}), frozenset({State.QUEUED})),
-    Move.CLAIM: Rule(_UNCLAIMED, frozenset({State.RUNNING}), raises_epoch=True),
+RULES: Final[dict[MoveKind, Rule]] = {
+    MoveKind.PUBLISH: Rule(frozenset({State.READY}), frozenset({State.QUEUED})),
+    MoveKind.CLAIM: Rule(_UNCLAIMED, frozenset({State.RUNNING}), raises_epoch=True),
     # Back to the feeder: before the claim (no slot, no rate) or after it (a warm shutdown).
-    Move.RELEASE: Rule(_UNCLAIMED | {State.RUNNING}, frozenset({State.READY}), fenced=True),
+    MoveKind.RELEASE: Rule(_UNCLAIMED | {State.RUNNING}, frozenset({State.READY}), fenced=True),
     # To another stage: route → tier, tier → fallback, fallback → tier.
     # A late, paid outcome also counts from `ready` and `queued`, as long as nobody re-claimed.
-    Move.ADVANCE: Rule(_CLAIMED_OR_RESCUED, _UNCLAIMED, changes_stage=True, fenced=True),
-    Move.FINISH: Rule(_CLAIMED_OR_RESCUED, frozenset({State.DONE}), fenced=True),
-    Move.FAIL: Rule(_CLAIMED_OR_RESCUED, frozenset({State.FAILED}), fenced=True),
-    Move.HOLD: Rule(_UNCLAIMED | {State.RUNNING}, frozenset({State.HELD}), fenced=True),
-    Move.UNHOLD: Rule(frozenset({State.HELD}), frozenset({State.READY})),
-    Move.RESCUE: Rule(frozenset({State.RUNNING}), frozenset({State.READY})),
-    Move.RETURN_LOST: Rule(frozenset({State.QUEUED}), frozenset({State.READY})),
-    Move.BURY: Rule(frozenset({State.RUNNING}), frozenset({State.DEAD})),
-    Move.CANCEL: Rule(OPEN, frozenset({State.CANCELLED})),
-    Move.EXPIRE: Rule(OPEN, frozenset({State.EXPIRED})),
-    Move.RESUME: Rule(
+    MoveKind.ADVANCE: Rule(_CLAIMED_OR_RESCUED, _UNCLAIMED, changes_stage=True, fenced=True),
+    MoveKind.FINISH: Rule(_CLAIMED_OR_RESCUED, frozenset({State.DONE}), fenced=True),
+    MoveKind.FAIL: Rule(_CLAIMED_OR_RESCUED, frozenset({State.FAILED}), fenced=True),
+    MoveKind.HOLD: Rule(_UNCLAIMED | {State.RUNNING}, frozenset({State.HELD}), fenced=True),
+    MoveKind.UNHOLD: Rule(frozenset({State.HELD}), frozenset({State.READY})),
+    MoveKind.RESCUE: Rule(frozenset({State.RUNNING}), frozenset({State.READY})),
+    MoveKind.RETURN_LOST: Rule(frozenset({State.QUEUED}), frozenset({State.READY})),
+    MoveKind.BURY: Rule(frozenset({State.RUNNING}), frozenset({State.DEAD})),
+    MoveKind.CANCEL: Rule(OPEN, frozenset({State.CANCELLED})),
+    MoveKind.EXPIRE: Rule(OPEN, frozenset({State.EXPIRED})),
+    MoveKind.RESUME: Rule(
         frozenset({State.FAILED, State.DEAD, State.EXPIRED}),
         frozenset({State.READY}),
         changes_stage=True,
@@ -112,6 +112,6 @@ MAX_CRASHES: Final = 3
 """A query whose worker was lost this often is buried (`dead`): it may be what kills them."""
 
 
-def sources(move: Move) -> list[str]:
+def sources(move: MoveKind) -> list[str]:
     """The states from which ``move`` starts, sorted, in the form that a statement binds."""
     return sorted(RULES[move].sources)

@@ -11,7 +11,7 @@ from pathlib import Path
 import uvloop
 
 from simulator.call_log import CallLog
-from simulator.provider import Service
+from simulator.provider import SimulatedProvider
 from simulator.recordings import ReplayError, read_recordings
 from simulator.server import Server
 from simulator.simulator_config import Config, ConfigError, read_config
@@ -24,7 +24,7 @@ def main() -> int:
     """Runs until a signal; the exit status."""
     options = _parser().parse_args()
     try:
-        service = Service(
+        service = SimulatedProvider(
             _config(options.config),
             seed=options.seed,
             recordings=None if options.replay is None else read_recordings(options.replay),

@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from simulator import answer_text
-from simulator.chat_types import Ask, Finish, Reply, tokens_in
+from simulator.chat_types import ChatReply, ChatRequest, Finish, tokens_in
 from simulator.fault_rules import FaultKind
 
 _ANSWER_KEYS = frozenset({"choices", "content", "candidates"})
 
 
-def spoil_reply(kind: FaultKind, ask: Ask, reply: Reply) -> Reply:
+def corrupt_reply(kind: FaultKind, ask: ChatRequest, reply: ChatReply) -> ChatReply:
     """The reply as the fault leaves it; the same one where the fault is of another sort."""
     match kind:
         case FaultKind.EMPTY:
@@ -27,7 +27,7 @@ def spoil_reply(kind: FaultKind, ask: Ask, reply: Reply) -> Reply:
             return reply
 
 
-def _saying(reply: Reply, text: str, finish: Finish) -> Reply:
+def _saying(reply: ChatReply, text: str, finish: Finish) -> ChatReply:
     return replace(reply, text=text, finish=finish, completion_tokens=tokens_in(len(text)), tool_call=None)
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import orjson
 
-from simulator.call_record import Call
+from simulator.call_record import CallRecord
 
 FLUSH_AFTER_S: Final = 0.05
 
@@ -25,7 +25,7 @@ class CallLog:
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, call: Call) -> None:
+    def add(self, call: CallRecord) -> None:
         """Keeps the line of ``call`` for the next write."""
         if self._file is None:
             return
@@ -53,7 +53,7 @@ class CallLog:
             self._file = None
 
 
-def _line(call: Call) -> bytes:
+def _line(call: CallRecord) -> bytes:
     return orjson.dumps(
         {
             "time": round(call.time, 6),

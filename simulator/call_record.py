@@ -12,7 +12,7 @@ _NANO_PER_USD: Final = 1e9
 
 
 @dataclass(slots=True)
-class Call:
+class CallRecord:
     """What the log and the counts say of one call. Never the prompt. Made by position: by name costs twice as much."""
 
     seq: int

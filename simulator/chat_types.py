@@ -14,7 +14,7 @@ class BadRequest(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Tool:
+class SimulatedTool:
     """A function that the model may call; ``schema`` describes its arguments."""
 
     name: str
@@ -22,7 +22,7 @@ class Tool:
 
 
 @dataclass(slots=True)
-class Ask:
+class ChatRequest:
     """One request, read. Not frozen only because freezing doubles what making one costs."""
 
     model: str
@@ -34,7 +34,7 @@ class Ask:
     wants_logprobs: bool = False
     wants_json: bool = False
     schema: Mapping[str, Any] | None = None
-    tools: tuple[Tool, ...] = ()
+    tools: tuple[SimulatedTool, ...] = ()
     tool_choice: str = "auto"
     """``auto``, ``any``, ``none`` or the name of the tool that must be called."""
     after_tool: bool = False
@@ -56,7 +56,7 @@ class Finish(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
+class SimulatedToolCall:
     """A function that the model wants called."""
 
     name: str
@@ -64,7 +64,7 @@ class ToolCall:
 
 
 @dataclass(slots=True)
-class Reply:
+class ChatReply:
     """What the model says, with its usage. ``completion_tokens`` includes ``reasoning_tokens``."""
 
     text: str = field(repr=False)
@@ -76,7 +76,7 @@ class Reply:
     """Names the reply in its id; the same question has the same."""
     cached_tokens: int = 0
     reasoning_tokens: int = 0
-    tool_call: ToolCall | None = None
+    tool_call: SimulatedToolCall | None = None
     recorded: bool = False
     """The text is a recording, returned verbatim and without the label inside."""
 

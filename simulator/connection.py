@@ -15,9 +15,9 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final, cast
 
-from simulator.call_record import Call
+from simulator.call_record import CallRecord
 from simulator.http1 import HEAD_END, MAX_HEAD_BYTES, BadHead, Head, read_chunked, read_head, write_head
-from simulator.response_plan import Plan
+from simulator.response_plan import ResponsePlan
 from simulator.transport_faults import BY_HAND, deliver
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._inbox = bytearray()
         self._head: Head | None = None
-        self._call: Call | None = None
+        self._call: CallRecord | None = None
         self._busy = False
         self._closes = False
         self._gone = False
@@ -78,7 +78,7 @@ class Connection(asyncio.Protocol):
         """Whether nothing can be sent any more."""
         return self._gone or self._transport.is_closing()
 
-    def send_head(self, plan: Plan, *, length: int | None, headers: bytes = b"") -> None:
+    def send_head(self, plan: ResponsePlan, *, length: int | None, headers: bytes = b"") -> None:
         """Sends status line and headers."""
         self._note_status(plan)
         self._transport.write(write_head(plan.status, plan.headers + headers, length=length))
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
         """Drops the connection."""
         self._transport.abort()
 
-    def send_plan(self, plan: Plan) -> None:
+    def send_plan(self, plan: ResponsePlan) -> None:
         """Sends the whole reply and takes the next request."""
         self._timer = None
         if self.is_gone:
@@ -139,7 +139,7 @@ class Connection(asyncio.Protocol):
                 request = self._next_request()
             except BadHead as error:
                 self._closes = True
-                self.send_plan(Plan(400, b'{"error":{"message":"bad HTTP: %b"}}' % str(error).encode()))
+                self.send_plan(ResponsePlan(400, b'{"error":{"message":"bad HTTP: %b"}}' % str(error).encode()))
                 return
             if request is None:
                 return
@@ -187,11 +187,11 @@ class Connection(asyncio.Protocol):
         else:
             self.send_plan(plan)
 
-    async def _deliver(self, plan: Plan) -> None:
+    async def _deliver(self, plan: ResponsePlan) -> None:
         await deliver(self, plan)
         self._delivery = None
         self._read()
 
-    def _note_status(self, plan: Plan) -> None:
+    def _note_status(self, plan: ResponsePlan) -> None:
         if self._call is not None:
             self._call.status = plan.status

@@ -11,8 +11,8 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import ClassVar, Final
 
-from simulator.protocols.protocol import Protocol
-from simulator.seeded_random import draws
+from simulator.protocols.protocol import ProtocolName
+from simulator.seeded_random import seeded_random
 
 
 class FaultKind(StrEnum):
@@ -92,7 +92,7 @@ class Fault:
     rate: float = 1.0
     """The share of the matching calls that it hits, 0 to 1."""
     model: str = "*"
-    protocol: Protocol | None = None
+    protocol: ProtocolName | None = None
     site: str = "*"
     """What stands before the protocol in the path: ``/eu/openai/v1/…`` is at the site ``eu``."""
     first: int | None = None
@@ -124,11 +124,11 @@ class Fault:
 
 
 @dataclass(slots=True)
-class Target:
+class FaultTarget:
     """The call that rules are tried on."""
 
     model: str
-    protocol: Protocol
+    protocol: ProtocolName
     site: str
     digest: bytes
     """SHA-256 of the text."""
@@ -163,7 +163,7 @@ class FaultTable:
         """Whether the process must look dead at ``now``."""
         return self.kills_connections and any(_kills_all(each.fault) and each.is_on(now) for each in self._rules)
 
-    def strike(self, target: Target, *, now: float) -> tuple[Fault | None, float]:
+    def strike(self, target: FaultTarget, *, now: float) -> tuple[Fault | None, float]:
         """The fault that hits this call, if any, and the milliseconds that `latency` rules add."""
         nth = self._nth(target)
         extra_ms = 0.0
@@ -178,21 +178,21 @@ class FaultTable:
             extra_ms += fault.extra_ms
         return None, extra_ms
 
-    def _nth(self, target: Target) -> int:
+    def _nth(self, target: FaultTarget) -> int:
         """How often this model was asked this text before, counted only where a rule needs it."""
         if not self._counts:
             return 0
-        key = draws(b"", target.model.encode("utf-8", "surrogatepass"), target.digest).digest[:12]
+        key = seeded_random(b"", target.model.encode("utf-8", "surrogatepass"), target.digest).digest[:12]
         nth = self._seen.get(key, 0)
         self._seen[key] = nth + 1
         return nth
 
-    def _fires(self, rule: Fault, target: Target, nth: int) -> bool:
+    def _fires(self, rule: Fault, target: FaultTarget, nth: int) -> bool:
         if rule.first is not None and nth >= rule.first:
             return False
         if rule.rate >= 1:
             return True
-        chance = draws(
+        chance = seeded_random(
             self._seed,
             f"{rule.kind}|{rule.model}|{rule.site}|{nth}".encode(),
             target.model.encode("utf-8", "surrogatepass"),
@@ -205,7 +205,7 @@ def _kills_all(rule: Fault) -> bool:
     return rule.kind == FaultKind.DEAD and rule == Fault(kind=FaultKind.DEAD, for_s=rule.for_s)
 
 
-def _matches(rule: Fault, target: Target) -> bool:
+def _matches(rule: Fault, target: FaultTarget) -> bool:
     return (
         (rule.protocol is None or rule.protocol == target.protocol)
         and (rule.model == "*" or fnmatchcase(target.model, rule.model))

@@ -22,7 +22,7 @@ _FORMATS: Final = {
 }
 
 
-def conform(schema: Mapping[str, Any], *, label: str, draw: float) -> Any:
+def generate_conforming(schema: Mapping[str, Any], *, label: str, draw: float) -> Any:
     """A value for ``schema``; free strings begin with ``label``. ``draw`` in [0, 1) chooses among enums and numbers.
 
     Raises BadRequest where it is not a schema.

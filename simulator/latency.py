@@ -5,10 +5,10 @@ from enum import StrEnum
 from math import cos, exp, log, pi, sqrt
 from typing import ClassVar
 
-from simulator.seeded_random import Draws
+from simulator.seeded_random import SeededRandom
 
 
-class Shape(StrEnum):
+class LatencyShape(StrEnum):
     """The distribution of the time to answer."""
 
     FIXED = "fixed"
@@ -22,7 +22,7 @@ class Latency:
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-    shape: Shape = Shape.UNIFORM
+    shape: LatencyShape = LatencyShape.UNIFORM
     ms: float = 0.0
     low_ms: float = 20.0
     high_ms: float = 60.0
@@ -31,21 +31,21 @@ class Latency:
     """Standard deviation of the logarithm: 0.4 puts p95 at about twice the median."""
     jitter_ms: float = 0.0
 
-    def sample_ms(self, chance: Draws) -> float:
+    def sample_ms(self, chance: SeededRandom) -> float:
         """The time to answer one call, at least 0."""
         match self.shape:
-            case Shape.FIXED:
+            case LatencyShape.FIXED:
                 base = self.ms
-            case Shape.UNIFORM:
+            case LatencyShape.UNIFORM:
                 base = self.low_ms + (self.high_ms - self.low_ms) * chance[8]
-            case Shape.LOGNORMAL:
+            case LatencyShape.LOGNORMAL:
                 base = self.median_ms * exp(self.sigma * _normal(chance[8], chance[9]))
         return max(0.0, base + self.jitter_ms * (2 * chance[10] - 1))
 
     @property
     def is_zero(self) -> bool:
         """Whether every call is answered at once."""
-        return self.shape == Shape.FIXED and self.ms == 0 and self.jitter_ms == 0
+        return self.shape == LatencyShape.FIXED and self.ms == 0 and self.jitter_ms == 0
 
 
 def _normal(first: float, second: float) -> float:

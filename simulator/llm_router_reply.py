@@ -14,7 +14,7 @@ import orjson
 
 from simulator.model_strength import LEVELS, Strength
 from simulator.query_difficulty import visible
-from simulator.seeded_random import draws, text_digest
+from simulator.seeded_random import seeded_random, text_digest
 
 MARKER: Final = "POINTSMAN-ROUTER"
 
@@ -52,7 +52,7 @@ def answer(system: str, text: str, *, seed: bytes, model: str) -> str:
 def _row(
     number: str, words: str, tiers: Sequence[str], ladder: Sequence[str], *, seed: bytes, model: str
 ) -> dict[str, object]:
-    chance = draws(seed, b"router", model.encode(), text_digest(words))
+    chance = seeded_random(seed, b"router", model.encode(), text_digest(words))
     identity: int | str = int(number) if number.isdecimal() else number
     if _ASIDE in tiers and _NEEDS_SPECIAL.search(words):
         return {"id": identity, "tier": _ASIDE, "confidence": 0.8}

@@ -12,11 +12,11 @@ from typing import Any, Final
 import orjson
 
 from simulator import answer_text, llm_router_reply
-from simulator.chat_types import Ask, Finish, Reply, Tool, ToolCall, tokens_in
-from simulator.json_from_schema import conform
+from simulator.chat_types import ChatReply, ChatRequest, Finish, SimulatedTool, SimulatedToolCall, tokens_in
+from simulator.json_from_schema import generate_conforming
 from simulator.query_difficulty import hidden
 from simulator.recordings import Recorded
-from simulator.seeded_random import Draws, draws
+from simulator.seeded_random import SeededRandom, seeded_random
 
 _HARDNESS, _TEXT, _SURPRISE, _CONFIDENCE, _SHAPE = 0, 0, 1, 2, 3
 """Which draw decides what. The hardness is drawn from the text alone, the rest from the call."""
@@ -38,19 +38,21 @@ _JSON_IN_WORDS: Final = re.compile(
 _KEYS: Final = re.compile(r"\b(?:keys?|fields?)\s*:?\s+([\w`\"', ]{2,120})", re.IGNORECASE)
 
 
-def reply(ask: Ask, *, strength: float, seed: bytes, digest: bytes, recorded: Recorded | None = None) -> Reply:
+def reply(
+    ask: ChatRequest, *, strength: float, seed: bytes, digest: bytes, recorded: Recorded | None = None
+) -> ChatReply:
     """What a model of ``strength`` (0 to 1) says to ``ask``, whose text has the SHA-256 ``digest``.
 
     Raises BadRequest where a schema in it is none.
     """
-    chance = draws(seed, ask.model.encode("utf-8", "surrogatepass"), digest)
+    chance = seeded_random(seed, ask.model.encode("utf-8", "surrogatepass"), digest)
     if llm_router_reply.is_router(ask.system):
         return _spoken(
             ask, llm_router_reply.answer(ask.system, ask.text, seed=seed, model=ask.model), chance, sure=True
         )
     if recorded is not None and recorded.answer is not None:
         return _recalled(ask, recorded.answer, chance)
-    hardness = hidden(ask.text, draw=draws(seed, digest)[_HARDNESS])
+    hardness = hidden(ask.text, draw=seeded_random(seed, digest)[_HARDNESS])
     good = recorded.correct if recorded is not None else strength >= hardness
     surprising = chance[_SURPRISE] < (_MODESTLY_RIGHT if good else _CONFIDENTLY_WRONG)
     sure = good != surprising
@@ -59,17 +61,17 @@ def reply(ask: Ask, *, strength: float, seed: bytes, digest: bytes, recorded: Re
     return _spoken(ask, _text(ask, chance, good=good, sure=sure), chance, sure=sure)
 
 
-def _spoken(ask: Ask, text: str, chance: Draws, *, sure: bool) -> Reply:
+def _spoken(ask: ChatRequest, text: str, chance: SeededRandom, *, sure: bool) -> ChatReply:
     finish = Finish.STOP
     longest = None if ask.max_tokens is None else 4 * ask.max_tokens
     if longest is not None and len(text) > longest:
         text, finish = text[:longest], Finish.LENGTH
-    return Reply(text, finish, ask.prompt_tokens, tokens_in(len(text)), _logprob(chance, sure=sure), chance.name)
+    return ChatReply(text, finish, ask.prompt_tokens, tokens_in(len(text)), _logprob(chance, sure=sure), chance.name)
 
 
-def _recalled(ask: Ask, text: str, chance: Draws) -> Reply:
+def _recalled(ask: ChatRequest, text: str, chance: SeededRandom) -> ChatReply:
     """A recording. Its log-probabilities were not recorded: these are invented and say nothing about it."""
-    return Reply(
+    return ChatReply(
         text,
         prompt_tokens=ask.prompt_tokens,
         completion_tokens=tokens_in(len(text)),
@@ -79,32 +81,32 @@ def _recalled(ask: Ask, text: str, chance: Draws) -> Reply:
     )
 
 
-def _tool_call(ask: Ask, tool: Tool, chance: Draws, *, sure: bool) -> Reply:
-    arguments = conform(tool.schema, label=answer_text.label(ask.model), draw=chance[_SHAPE])
+def _tool_call(ask: ChatRequest, tool: SimulatedTool, chance: SeededRandom, *, sure: bool) -> ChatReply:
+    arguments = generate_conforming(tool.schema, label=answer_text.label(ask.model), draw=chance[_SHAPE])
     if not isinstance(arguments, Mapping):
         arguments = {}
-    return Reply(
+    return ChatReply(
         "",
         finish=Finish.TOOL,
         prompt_tokens=ask.prompt_tokens,
         completion_tokens=tokens_in(len(orjson.dumps(arguments)) + len(tool.name)),
         mean_logprob=_logprob(chance, sure=sure),
-        tool_call=ToolCall(tool.name, arguments),
+        tool_call=SimulatedToolCall(tool.name, arguments),
         name=chance.name,
     )
 
 
-def _logprob(chance: Draws, *, sure: bool) -> float:
+def _logprob(chance: SeededRandom, *, sure: bool) -> float:
     """The mean natural log-probability per token: of 0.82 to 0.97 where sure, else of 0.25 to 0.6."""
     low, high = (0.82, 0.97) if sure else (0.25, 0.6)
     return round(log(low + (high - low) * chance[_CONFIDENCE]), 6)
 
 
-def _text(ask: Ask, chance: Draws, *, good: bool, sure: bool) -> str:
+def _text(ask: ChatRequest, chance: SeededRandom, *, good: bool, sure: bool) -> str:
     if ask.wants_json or _wants_json_in_words(ask.text) or _wants_json_in_words(ask.system):
         return _json_text(ask, chance, good=good)
     if choices := _choices(ask.text) or _choices(ask.system):
-        right = int(draws(b"", ask.text.encode("utf-8", "surrogatepass"))[0] * len(choices))
+        right = int(seeded_random(b"", ask.text.encode("utf-8", "surrogatepass"))[0] * len(choices))
         return choices[right if good else (right + 1) % len(choices)]
     return answer_text.sentence(ask.model, ask.text, sure=sure or good, draw=chance[_TEXT])
 
@@ -114,11 +116,11 @@ def _wants_json_in_words(text: str) -> bool:
     return "json" in text.lower() and _JSON_IN_WORDS.search(text) is not None
 
 
-def _json_text(ask: Ask, chance: Draws, *, good: bool) -> str:
+def _json_text(ask: ChatRequest, chance: SeededRandom, *, good: bool) -> str:
     """JSON of the asked shape; of a query too hard for the model every second one is prose around half of it."""
     label = answer_text.label(ask.model)
     if ask.schema is not None:
-        value = conform(ask.schema, label=label, draw=chance[_SHAPE])
+        value = generate_conforming(ask.schema, label=label, draw=chance[_SHAPE])
     else:
         value = _plain_object(ask, label, sure=good)
     text = orjson.dumps(value).decode()
@@ -127,7 +129,7 @@ def _json_text(ask: Ask, chance: Draws, *, good: bool) -> str:
     return text
 
 
-def _plain_object(ask: Ask, label: str, *, sure: bool) -> dict[str, Any]:
+def _plain_object(ask: ChatRequest, label: str, *, sure: bool) -> dict[str, Any]:
     named = _KEYS.search(ask.text) or _KEYS.search(ask.system)
     names = re.findall(r"[A-Za-z_]\w*", re.sub(r"\band\b", " ", named.group(1))) if named else []
     if not names:
@@ -149,7 +151,7 @@ def _choices(text: str) -> list[str]:
     return [part.strip(" `'\"()") for part in parts if part.strip(" `'\"()")]
 
 
-def _tool_to_call(ask: Ask) -> Tool | None:
+def _tool_to_call(ask: ChatRequest) -> SimulatedTool | None:
     """The tool that a model would call now: the one it must, or one whose name the user's words contain."""
     if not ask.tools or ask.after_tool or ask.tool_choice == "none":
         return None

@@ -10,37 +10,37 @@ from typing import Any, Final
 import orjson
 
 from simulator import model_behavior
-from simulator.answer_faults import spoil_reply, wrong_schema
+from simulator.answer_faults import corrupt_reply, wrong_schema
 from simulator.call_log import CallLog
-from simulator.call_record import Call, cost_nano_usd
-from simulator.chat_types import Ask, BadRequest, Reply
-from simulator.fault_rules import Fault, FaultKind, FaultTable, RetryAfter, Target
+from simulator.call_record import CallRecord, cost_nano_usd
+from simulator.chat_types import BadRequest, ChatReply, ChatRequest
+from simulator.fault_rules import Fault, FaultKind, FaultTable, FaultTarget, RetryAfter
 from simulator.http1 import Head
 from simulator.protocols.model_list import model_list
-from simulator.protocols.protocol import STATUS, Trouble
-from simulator.rate_limits import Limits, Meter
+from simulator.protocols.protocol import STATUS, ErrorCase
+from simulator.rate_limits import Meter, ModelLimits
 from simulator.recordings import NotRecorded, Recordings, find
-from simulator.response_plan import JSON_HEADERS, Plan
-from simulator.seeded_random import draws, seed_key, text_digest
+from simulator.response_plan import JSON_HEADERS, ResponsePlan
+from simulator.seeded_random import seed_key, seeded_random, text_digest
 from simulator.simulator_config import Change, Config, Profile, profile_of
 from simulator.stats import Stats
-from simulator.url_routes import Purpose, Route, route_of
+from simulator.url_routes import Purpose, UrlRoute, route_of
 
 _TROUBLES: Final = {
-    FaultKind.BAD_REQUEST: Trouble.BAD_REQUEST,
-    FaultKind.AUTH: Trouble.AUTH,
-    FaultKind.NOT_FOUND: Trouble.NOT_FOUND,
-    FaultKind.RATE_LIMITED: Trouble.RATE_LIMITED,
-    FaultKind.SERVER_ERROR: Trouble.SERVER_ERROR,
-    FaultKind.UNAVAILABLE: Trouble.UNAVAILABLE,
-    FaultKind.OVERLOADED: Trouble.OVERLOADED,
+    FaultKind.BAD_REQUEST: ErrorCase.BAD_REQUEST,
+    FaultKind.AUTH: ErrorCase.AUTH,
+    FaultKind.NOT_FOUND: ErrorCase.NOT_FOUND,
+    FaultKind.RATE_LIMITED: ErrorCase.RATE_LIMITED,
+    FaultKind.SERVER_ERROR: ErrorCase.SERVER_ERROR,
+    FaultKind.UNAVAILABLE: ErrorCase.UNAVAILABLE,
+    FaultKind.OVERLOADED: ErrorCase.OVERLOADED,
 }
 _MOST_NAMES: Final = 1000
 """Paths and models whose reading is kept; past it the memory is cleared, not the simulator."""
 _SHOWN_SHA_CHARS: Final = 16
 
 
-class Service:
+class SimulatedProvider:
     """One simulated provider. Everything runs on one event loop; nothing here waits."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Service:
         self._seed = seed_key(seed)
         self._recordings = recordings or {}
         self._faults = FaultTable(config.faults, seed=self._seed, now=clock())
-        self._routes: dict[str, Route] = {}
+        self._routes: dict[str, UrlRoute] = {}
         self._profiles: dict[str, Profile] = {}
         self._meters: dict[str, Meter] = {}
         self._seq = 0
@@ -91,27 +91,27 @@ class Service:
         self.log.flush()
         return self.stats.shown(now=self._clock())
 
-    def handle(self, head: Head, raw: bytes) -> Plan:
+    def handle(self, head: Head, raw: bytes) -> ResponsePlan:
         """What to do about a request to one of the protocols' paths."""
         route = self._route(head.target)
         if route is None:
-            return Plan(404, b'{"error":{"message":"[simulated] no such path"}}')
+            return ResponsePlan(404, b'{"error":{"message":"[simulated] no such path"}}')
         match route.purpose:
             case Purpose.CALL if head.method == "POST":
                 return self._call(route, head, raw)
             case Purpose.MODELS if head.method == "GET":
-                return Plan(200, orjson.dumps(model_list(route.dialect.name, self.config)))
+                return ResponsePlan(200, orjson.dumps(model_list(route.dialect.name, self.config)))
             case _:
                 message = "no such path or method"
-                return Plan(404, orjson.dumps(route.dialect.error(Trouble.NOT_FOUND, message)))
+                return ResponsePlan(404, orjson.dumps(route.dialect.error(ErrorCase.NOT_FOUND, message)))
 
-    def end(self, call: Call, *, delivered: bool) -> None:
+    def end(self, call: CallRecord, *, delivered: bool) -> None:
         """The call is over; ``delivered`` if the whole reply went out to an open connection."""
         call.delivered = delivered
         self.stats.end(call)
         self.log.add(call)
 
-    def _call(self, route: Route, head: Head, raw: bytes) -> Plan:
+    def _call(self, route: UrlRoute, head: Head, raw: bytes) -> ResponsePlan:
         try:
             body = orjson.loads(raw)
             if not isinstance(body, dict):
@@ -120,33 +120,37 @@ class Service:
             digest = text_digest(ask.text)
         except (orjson.JSONDecodeError, BadRequest) as error:
             call = self._begin(route, head, model=route.model, digest=b"")
-            return _trouble(call, route, Trouble.BAD_REQUEST, str(error))
+            return _trouble(call, route, ErrorCase.BAD_REQUEST, str(error))
         fault, extra_ms = None, 0.0
         if self._faults:
-            target = Target(ask.model, route.dialect.name, route.site, digest)
+            target = FaultTarget(ask.model, route.dialect.name, route.site, digest)
             fault, extra_ms = self._faults.strike(target, now=self._clock())
             if fault is not None and fault.kind == FaultKind.DEAD:
                 self.stats.dead_connections += 1
-                return Plan(0, b"", fault=fault)
+                return ResponsePlan(0, b"", fault=fault)
         plan = self._answer(route, head, ask, digest, fault)
         plan.delay_s = (self._latency_ms(ask, digest) + extra_ms) / 1000
         return plan
 
-    def _answer(self, route: Route, head: Head, ask: Ask, digest: bytes, fault: Fault | None) -> Plan:
+    def _answer(
+        self, route: UrlRoute, head: Head, ask: ChatRequest, digest: bytes, fault: Fault | None
+    ) -> ResponsePlan:
         profile = self._profile(ask.model)
         call = self._begin(route, head, model=ask.model, digest=digest)
         try:
             recorded = find(self._recordings, ask.text, profile.strength) if self._recordings else None
             reply = model_behavior.reply(ask, strength=profile.level, seed=self._seed, digest=digest, recorded=recorded)
         except NotRecorded:
-            return _trouble(call, route, Trouble.NOT_FOUND, f"no recording of a model like {ask.model} for this query")
+            return _trouble(
+                call, route, ErrorCase.NOT_FOUND, f"no recording of a model like {ask.model} for this query"
+            )
         except BadRequest as error:
-            return _trouble(call, route, Trouble.BAD_REQUEST, str(error))
+            return _trouble(call, route, ErrorCase.BAD_REQUEST, str(error))
         if fault is not None:
-            reply = spoil_reply(fault.kind, ask, reply)
+            reply = corrupt_reply(fault.kind, ask, reply)
         self._count_usage(reply)
         if profile.limits is not None and (wait_s := self._over_limit(ask, profile.limits, reply)) is not None:
-            plan = _trouble(call, route, Trouble.RATE_LIMITED, "the model's rate limit is reached")
+            plan = _trouble(call, route, ErrorCase.RATE_LIMITED, "the model's rate limit is reached")
             plan.headers += _retry_after(RetryAfter.SECONDS, wait_s, now=self._wall_clock())
             return plan
         if fault is None or fault.is_billed:
@@ -156,10 +160,12 @@ class Service:
         call.outcome = fault.kind.value
         return self._faulty(call, route, ask, reply, fault)
 
-    def _faulty(self, call: Call, route: Route, ask: Ask, reply: Reply, fault: Fault) -> Plan:
+    def _faulty(
+        self, call: CallRecord, route: UrlRoute, ask: ChatRequest, reply: ChatReply, fault: Fault
+    ) -> ResponsePlan:
         if (trouble := _TROUBLES.get(fault.kind)) is not None:
             plan = _trouble(call, route, trouble, f"a fault was asked for: {fault.kind.value}")
-            form = fault.retry_after or (RetryAfter.SECONDS if trouble == Trouble.RATE_LIMITED else RetryAfter.NONE)
+            form = fault.retry_after or (RetryAfter.SECONDS if trouble == ErrorCase.RATE_LIMITED else RetryAfter.NONE)
             plan.headers += _retry_after(form, fault.retry_after_s, now=self._wall_clock())
         elif fault.kind == FaultKind.SAFETY:
             status, refusal = route.dialect.refuse(ask)
@@ -171,11 +177,11 @@ class Service:
         plan.fault = fault
         return plan
 
-    def _begin(self, route: Route, head: Head, *, model: str, digest: bytes) -> Call:
+    def _begin(self, route: UrlRoute, head: Head, *, model: str, digest: bytes) -> CallRecord:
         self._seq += 1
         self.stats.begin(model=model, protocol=route.protocol, now=self._clock())
         call_id = head.header(b"x-pointsman-call")
-        return Call(
+        return CallRecord(
             self._seq,
             self._wall_clock(),
             route.protocol,
@@ -186,14 +192,14 @@ class Service:
             self.stats.in_flight,
         )
 
-    def _count_usage(self, reply: Reply) -> None:
+    def _count_usage(self, reply: ChatReply) -> None:
         if self.config.cached_share:
             reply.cached_tokens = int(reply.prompt_tokens * self.config.cached_share)
         if self.config.reasoning_tokens:
             reply.reasoning_tokens = self.config.reasoning_tokens
             reply.completion_tokens += self.config.reasoning_tokens
 
-    def _over_limit(self, ask: Ask, limits: Limits, reply: Reply) -> float | None:
+    def _over_limit(self, ask: ChatRequest, limits: ModelLimits, reply: ChatReply) -> float | None:
         meter = self._meters.get(ask.model)
         if meter is None:
             meter = self._meters[ask.model] = Meter(limits)
@@ -201,11 +207,13 @@ class Service:
         others = self.stats.of(ask.model).in_flight - 1
         return meter.admit(now=self._clock(), tokens=tokens, in_flight=others)
 
-    def _latency_ms(self, ask: Ask, digest: bytes) -> float:
+    def _latency_ms(self, ask: ChatRequest, digest: bytes) -> float:
         latency = self._profile(ask.model).latency
         if latency is None:
             return 0.0
-        return latency.sample_ms(draws(self._seed, b"latency", ask.model.encode("utf-8", "surrogatepass"), digest))
+        return latency.sample_ms(
+            seeded_random(self._seed, b"latency", ask.model.encode("utf-8", "surrogatepass"), digest)
+        )
 
     def _profile(self, model: str) -> Profile:
         profile = self._profiles.get(model)
@@ -215,7 +223,7 @@ class Service:
             profile = self._profiles[model] = profile_of(model, self.config)
         return profile
 
-    def _route(self, target: str) -> Route | None:
+    def _route(self, target: str) -> UrlRoute | None:
         route = self._routes.get(target)
         if route is None and (route := route_of(target)) is not None:
             if len(self._routes) >= _MOST_NAMES:
@@ -224,7 +232,7 @@ class Service:
         return route
 
 
-def _bill(call: Call, reply: Reply, profile: Profile) -> None:
+def _bill(call: CallRecord, reply: ChatReply, profile: Profile) -> None:
     call.billed = True
     call.prompt_tokens = reply.prompt_tokens
     call.completion_tokens = reply.completion_tokens
@@ -239,12 +247,12 @@ def _bill(call: Call, reply: Reply, profile: Profile) -> None:
         )
 
 
-def _said(call: Call, route: Route, body: bytes, *, status: int = 200) -> Plan:
+def _said(call: CallRecord, route: UrlRoute, body: bytes, *, status: int = 200) -> ResponsePlan:
     headers = b"%b%b: req_sim_%d\r\n" % (JSON_HEADERS, route.dialect.request_id_header, call.seq)
-    return Plan(status, body, headers, call)
+    return ResponsePlan(status, body, headers, call)
 
 
-def _trouble(call: Call, route: Route, trouble: Trouble, message: str) -> Plan:
+def _trouble(call: CallRecord, route: UrlRoute, trouble: ErrorCase, message: str) -> ResponsePlan:
     status = STATUS[trouble]
     call.outcome = str(status)
     return _said(call, route, orjson.dumps(route.dialect.error(trouble, message)), status=status)

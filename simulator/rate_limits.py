@@ -8,7 +8,7 @@ WINDOW_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ModelLimits:
     """Per model, over a sliding window of 60 s; None is no limit."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -26,7 +26,7 @@ class Limits:
 class Meter:
     """What one model has taken of its limits. Refused calls take nothing."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ModelLimits) -> None:
         self.limits = limits
         self._taken: deque[tuple[float, int]] = deque()
         self._tokens = 0

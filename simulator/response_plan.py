@@ -2,20 +2,20 @@
 
 from dataclasses import dataclass, field
 
-from simulator.call_record import Call
+from simulator.call_record import CallRecord
 from simulator.fault_rules import Fault
 
 JSON_HEADERS = b"content-type: application/json\r\nx-simulated: true\r\n"
 
 
 @dataclass(slots=True)
-class Plan:
+class ResponsePlan:
     """A reply, when and how to send it. ``call`` is None for requests that are no model calls."""
 
     status: int
     body: bytes = field(repr=False)
     headers: bytes = JSON_HEADERS
     """Complete header lines."""
-    call: Call | None = None
+    call: CallRecord | None = None
     delay_s: float = 0.0
     fault: Fault | None = None

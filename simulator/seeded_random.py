@@ -12,7 +12,7 @@ _SPAN: Final = float(1 << 32)
 
 
 @dataclass(slots=True)
-class Draws:
+class SeededRandom:
     """Sixteen uniform draws in [0, 1), four bytes each, from one 64-byte digest."""
 
     digest: bytes
@@ -36,10 +36,10 @@ def text_digest(text: str) -> bytes:
     return sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-def draws(seed: bytes, *parts: bytes) -> Draws:
+def seeded_random(seed: bytes, *parts: bytes) -> SeededRandom:
     """The draws that belong to ``seed`` and ``parts``. Each part is hashed with its length: no two joins meet."""
     framed = b"".join([len(part).to_bytes(4, "big") + part for part in parts])
-    return Draws(blake2b(framed, key=seed).digest())
+    return SeededRandom(blake2b(framed, key=seed).digest())
 
 
 def seed_key(seed: int) -> bytes:

@@ -9,8 +9,8 @@ import orjson
 
 from simulator.connection import Connection
 from simulator.http1 import Head
-from simulator.provider import Service
-from simulator.response_plan import Plan
+from simulator.provider import SimulatedProvider
+from simulator.response_plan import ResponsePlan
 from simulator.simulator_config import ConfigError, read_change
 
 _BACKLOG = 4096
@@ -19,7 +19,7 @@ _BACKLOG = 4096
 class Server:
     """Listens on one address until `close`."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: SimulatedProvider) -> None:
         self.service = service
         self.connections: set[Connection] = set()
         self._listener: asyncio.Server | None = None
@@ -45,7 +45,7 @@ class Server:
             connection.abort()
         self.service.log.close()
 
-    def plan(self, head: Head, body: bytes, transport: asyncio.Transport) -> Plan | None:
+    def plan(self, head: Head, body: bytes, transport: asyncio.Transport) -> ResponsePlan | None:
         """What to do about a request; None to drop the connection, because the simulator plays dead."""
         path = head.target.partition("?")[0]
         if path == "/stats":
@@ -57,7 +57,7 @@ class Server:
             return None
         return self.service.handle(head, body)
 
-    def _control(self, head: Head, body: bytes, transport: asyncio.Transport) -> Plan:
+    def _control(self, head: Head, body: bytes, transport: asyncio.Transport) -> ResponsePlan:
         if not _is_loopback(transport):
             return _json(403, {"error": {"message": "/control answers to loopback addresses only"}})
         if head.method == "POST":
@@ -86,8 +86,8 @@ class Server:
                 connection.abort()
 
 
-def _json(status: int, value: Any) -> Plan:
-    return Plan(status, orjson.dumps(value))
+def _json(status: int, value: Any) -> ResponsePlan:
+    return ResponsePlan(status, orjson.dumps(value))
 
 
 def _is_loopback(transport: asyncio.Transport) -> bool:

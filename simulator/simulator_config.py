@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from simulator.fault_rules import Fault
 from simulator.latency import Latency
 from simulator.model_strength import LEVELS, Strength, strength_of
-from simulator.rate_limits import Limits
+from simulator.rate_limits import ModelLimits
 
 _Level = Annotated[float, Field(ge=0, le=1)]
 Price = tuple[float, float] | tuple[float, float, float]
@@ -39,7 +39,7 @@ class Config:
     """A class of strength, or a level from 0 to 1. Absent models go by their name."""
     prices: dict[str, Price] = field(default_factory=dict)
     """The simulator's own price table. A model without a price costs nothing and is counted as unpriced."""
-    limits: dict[str, Limits] = field(default_factory=dict)
+    limits: dict[str, ModelLimits] = field(default_factory=dict)
     cached_share: float = 0.0
     """The share of each prompt's tokens that is reported as cached, 0 to 1."""
     reasoning_tokens: int = 0
@@ -57,7 +57,7 @@ class Change:
     faults: list[Fault] | None = None
     strengths: dict[str, Strength | _Level] | None = None
     prices: dict[str, Price] | None = None
-    limits: dict[str, Limits] | None = None
+    limits: dict[str, ModelLimits] | None = None
     cached_share: float | None = None
     reasoning_tokens: int | None = None
     add_faults: list[Fault] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Profile:
     price: Price | None
     latency: Latency | None
     """None: it answers at once."""
-    limits: Limits | None
+    limits: ModelLimits | None
     """None: it has none."""
 
 

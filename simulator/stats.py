@@ -4,7 +4,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from simulator.call_record import OK, Call
+from simulator.call_record import OK, CallRecord
 
 _NANO_PER_USD: Final = 1e9
 _RECENT_S: Final = 10
@@ -80,7 +80,7 @@ class Stats:
         if count.in_flight > count.max_in_flight:
             count.max_in_flight = count.in_flight
 
-    def end(self, call: Call) -> None:
+    def end(self, call: CallRecord) -> None:
         """The call is over, with all that is known of it."""
         count = self.of(call.model)
         self.in_flight -= 1

@@ -7,7 +7,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from simulator.fault_rules import Fault, FaultKind
-from simulator.response_plan import Plan
+from simulator.response_plan import ResponsePlan
 
 if TYPE_CHECKING:
     from simulator.connection import Connection
@@ -30,7 +30,7 @@ _HALF_IS_READ_S: Final = 0.05
 _BLOCK: Final = b" " * 65_536
 
 
-async def deliver(wire: "Connection", plan: Plan) -> None:
+async def deliver(wire: "Connection", plan: ResponsePlan) -> None:
     """Sends the reply of ``plan`` as its fault has it. Is cancelled when the client goes."""
     fault = plan.fault
     if fault is None or fault.kind not in BY_HAND:
@@ -57,7 +57,7 @@ async def deliver(wire: "Connection", plan: Plan) -> None:
             raise AssertionError(fault.kind)
 
 
-async def _hang(wire: "Connection", plan: Plan, fault: Fault) -> None:
+async def _hang(wire: "Connection", plan: ResponsePlan, fault: Fault) -> None:
     if fault.hold_s is None:
         await asyncio.Event().wait()
     else:
@@ -65,7 +65,7 @@ async def _hang(wire: "Connection", plan: Plan, fault: Fault) -> None:
         wire.send_plan(plan)
 
 
-async def _send_slowly(wire: "Connection", plan: Plan, fault: Fault) -> None:
+async def _send_slowly(wire: "Connection", plan: ResponsePlan, fault: Fault) -> None:
     wire.send_head(plan, length=len(plan.body))
     step = max(1, round(fault.bytes_per_s * _SLOW_STEP_S))
     for start in range(0, len(plan.body), step):
@@ -74,7 +74,7 @@ async def _send_slowly(wire: "Connection", plan: Plan, fault: Fault) -> None:
     wire.done()
 
 
-async def _send_half(wire: "Connection", plan: Plan) -> None:
+async def _send_half(wire: "Connection", plan: ResponsePlan) -> None:
     wire.send_head(plan, length=len(plan.body))
     await wire.send(plan.body[: len(plan.body) // 2])
     # A reset may overtake data that the client has not read: give it the time to read its half.
@@ -82,7 +82,7 @@ async def _send_half(wire: "Connection", plan: Plan) -> None:
     wire.reset()
 
 
-async def _send_huge(wire: "Connection", plan: Plan, fault: Fault) -> None:
+async def _send_huge(wire: "Connection", plan: ResponsePlan, fault: Fault) -> None:
     """Spaces, and the JSON body at the end: valid, and without a length that would warn."""
     wire.send_head(plan, length=None)
     for block in _padded(plan.body, fault.bytes):
@@ -93,7 +93,7 @@ async def _send_huge(wire: "Connection", plan: Plan, fault: Fault) -> None:
     wire.done()
 
 
-async def _send_bomb(wire: "Connection", plan: Plan, fault: Fault) -> None:
+async def _send_bomb(wire: "Connection", plan: ResponsePlan, fault: Fault) -> None:
     packed = await asyncio.to_thread(_bomb, plan.body, fault.bytes)
     wire.send_head(plan, length=len(packed), headers=b"content-encoding: gzip\r\n")
     await wire.send(packed)

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from simulator.protocols import anthropic_protocol, google_protocol, openai_protocol
-from simulator.protocols.protocol import Dialect, Protocol
+from simulator.protocols.protocol import Dialect, ProtocolName
 
 DIALECTS: Final = {
     each.name: each for each in (openai_protocol.DIALECT, anthropic_protocol.DIALECT, google_protocol.DIALECT)
@@ -25,7 +25,7 @@ class Purpose(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class UrlRoute:
     """A path, read. ``site`` and ``model`` are "" where the path names none."""
 
     dialect: Dialect
@@ -36,7 +36,7 @@ class Route:
     model: str = ""
 
 
-def route_of(target: str) -> Route | None:
+def route_of(target: str) -> UrlRoute | None:
     """The route of a request's target; None where it names no protocol.
 
     A step before the protocol is a site: ``/eu/openai/v1/chat/completions``.
@@ -44,16 +44,16 @@ def route_of(target: str) -> Route | None:
     found = _PATH.fullmatch(target)
     if found is None:
         return None
-    dialect = DIALECTS[Protocol(found["protocol"])]
+    dialect = DIALECTS[ProtocolName(found["protocol"])]
     purpose, model = _purpose(dialect.name, found["rest"])
-    return Route(dialect, found["protocol"], purpose, found["site"] or "", model)
+    return UrlRoute(dialect, found["protocol"], purpose, found["site"] or "", model)
 
 
-def _purpose(protocol: Protocol, rest: str) -> tuple[Purpose, str]:
+def _purpose(protocol: ProtocolName, rest: str) -> tuple[Purpose, str]:
     if rest in ("v1/models", "v1beta/models"):
         return Purpose.MODELS, ""
-    if protocol == Protocol.GOOGLE:
+    if protocol == ProtocolName.GOOGLE:
         found = _GENERATE.fullmatch(rest)
         return (Purpose.CALL, found["model"]) if found else (Purpose.UNKNOWN, "")
-    path = "v1/chat/completions" if protocol == Protocol.OPENAI else "v1/messages"
+    path = "v1/chat/completions" if protocol == ProtocolName.OPENAI else "v1/messages"
     return (Purpose.CALL if rest == path else Purpose.UNKNOWN), ""

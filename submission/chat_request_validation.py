@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from submission.input_line import Flaw
+from submission.input_line import LineError
 
 ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 MAX_REGEX_CHARS: Final = 1000
@@ -21,10 +21,10 @@ Check = Callable[[Any], str | None]
 """Gives what the value must be, or None where it is that."""
 
 
-def find_flaw(body: Any) -> Flaw | None:
+def find_request_error(body: Any) -> LineError | None:
     """The first flaw of a line's ``body``."""
     if not isinstance(body, dict):
-        return Flaw("body", "it must be a JSON object", 'Give {"messages": [...]}')
+        return LineError("body", "it must be a JSON object", 'Give {"messages": [...]}')
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         return _no_messages(body, messages)
@@ -43,7 +43,7 @@ def find_flaw(body: Any) -> Flaw | None:
         elif message["role"] == "user":
             asked = True
     if not asked:
-        return Flaw("body.messages", "no message has the role user", 'Add {"role": "user", "content": "..."}')
+        return LineError("body.messages", "no message has the role user", 'Add {"role": "user", "content": "..."}')
     if len(body) > 1:
         for key, value in body.items():
             if key == "messages" or (key == "model" and isinstance(value, str)):
@@ -53,41 +53,43 @@ def find_flaw(body: Any) -> Flaw | None:
     return None
 
 
-def _no_messages(body: Mapping[str, Any], messages: Any) -> Flaw:
-    mend = 'Give "messages": [{"role": "user", "content": "..."}]'
+def _no_messages(body: Mapping[str, Any], messages: Any) -> LineError:
+    fix = 'Give "messages": [{"role": "user", "content": "..."}]'
     if messages is None and "prompt" in body:
-        return Flaw("body.messages", "it is missing; prompt belongs to another endpoint", mend)
+        return LineError("body.messages", "it is missing; prompt belongs to another endpoint", fix)
     if messages is None:
-        return Flaw("body.messages", "it is missing", mend)
+        return LineError("body.messages", "it is missing", fix)
     if messages == []:
-        return Flaw("body.messages", "it is empty", mend)
-    return Flaw("body.messages", "it must be a list", mend)
+        return LineError("body.messages", "it is empty", fix)
+    return LineError("body.messages", "it must be a list", fix)
 
 
-def _message_flaw(message: Any, path: str) -> Flaw | None:
+def _message_flaw(message: Any, path: str) -> LineError | None:
     if not isinstance(message, dict):
-        return Flaw(path, "it must be a JSON object", 'Give {"role": "user", "content": "..."}')
+        return LineError(path, "it must be a JSON object", 'Give {"role": "user", "content": "..."}')
     role = message.get("role")
     if not isinstance(role, str) or role not in ROLES:
-        return Flaw(f"{path}.role", "it is missing or unknown", f"Use one of {', '.join(sorted(ROLES))}")
+        return LineError(f"{path}.role", "it is missing or unknown", f"Use one of {', '.join(sorted(ROLES))}")
     content = message.get("content")
     if isinstance(content, str):
-        return Flaw(f"{path}.content", "it is empty", "Say what is asked") if role == "user" and not content else None
+        return (
+            LineError(f"{path}.content", "it is empty", "Say what is asked") if role == "user" and not content else None
+        )
     if isinstance(content, list):
         return _parts_flaw(content, f"{path}.content")
     if content is None and role == "assistant" and (message.get("tool_calls") or message.get("function_call")):
         return None
-    return Flaw(f"{path}.content", "it must be text or a list of parts", 'Give "content": "..."')
+    return LineError(f"{path}.content", "it must be text or a list of parts", 'Give "content": "..."')
 
 
-def _parts_flaw(parts: list[Any], path: str) -> Flaw | None:
+def _parts_flaw(parts: list[Any], path: str) -> LineError | None:
     if not parts:
-        return Flaw(path, "it is empty", "Give at least one part")
+        return LineError(path, "it is empty", "Give at least one part")
     for index, part in enumerate(parts):
         if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-            return Flaw(f"{path}[{index}]", "a part needs a type", 'Give {"type": "text", "text": "..."}')
+            return LineError(f"{path}[{index}]", "a part needs a type", 'Give {"type": "text", "text": "..."}')
         if part["type"] in ("text", "input_text") and not isinstance(part.get("text"), str):
-            return Flaw(f"{path}[{index}].text", "it must be text", 'Give {"type": "text", "text": "..."}')
+            return LineError(f"{path}[{index}].text", "it must be text", 'Give {"type": "text", "text": "..."}')
     return None
 
 
@@ -122,40 +124,42 @@ def _tools(value: Any) -> str | None:
     return None if fits else "it must be a list of JSON objects"
 
 
-def _simple(check: Check) -> Callable[[str, Any], Flaw | None]:
-    def flaw(key: str, value: Any) -> Flaw | None:
+def _simple(check: Check) -> Callable[[str, Any], LineError | None]:
+    def flaw(key: str, value: Any) -> LineError | None:
         wrong = check(value)
-        return Flaw(f"body.{key}", wrong, "Correct it, or leave it out for the default") if wrong else None
+        return LineError(f"body.{key}", wrong, "Correct it, or leave it out for the default") if wrong else None
 
     return flaw
 
 
-def _stream(key: str, value: Any) -> Flaw | None:
+def _stream(key: str, value: Any) -> LineError | None:
     if value is False:
         return None
-    return Flaw("body.stream", "a batch has nobody to stream to", "Leave it out, or set it to false")
+    return LineError("body.stream", "a batch has nobody to stream to", "Leave it out, or set it to false")
 
 
-def _n(key: str, value: Any) -> Flaw | None:
+def _n(key: str, value: Any) -> LineError | None:
     if type(value) is int and value == 1:
         return None
-    return Flaw("body.n", "only one answer per query can be asked for", "Leave it out, and repeat the line instead")
+    return LineError(
+        "body.n", "only one answer per query can be asked for", "Leave it out, and repeat the line instead"
+    )
 
 
-def _response_format(key: str, value: Any) -> Flaw | None:
+def _response_format(key: str, value: Any) -> LineError | None:
     path = "body.response_format"
-    mend = 'Give {"type": "json_object"}, or {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}'
+    fix = 'Give {"type": "json_object"}, or {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}'
     if not isinstance(value, dict) or value.get("type") not in ("text", "json_object", "json_schema"):
-        return Flaw(path, "its type must be text, json_object or json_schema", mend)
+        return LineError(path, "its type must be text, json_object or json_schema", fix)
     if value["type"] != "json_schema":
         return None
     named = value.get("json_schema")
     if not isinstance(named, dict) or not isinstance(named.get("schema"), dict):
-        return Flaw(f"{path}.json_schema", "it needs a schema", mend)
-    return schema_flaw(named["schema"], f"{path}.json_schema.schema")
+        return LineError(f"{path}.json_schema", "it needs a schema", fix)
+    return find_schema_error(named["schema"], f"{path}.json_schema.schema")
 
 
-_CHECKS: Final[dict[str, Callable[[str, Any], Flaw | None]]] = {
+_CHECKS: Final[dict[str, Callable[[str, Any], LineError | None]]] = {
     "stream": _stream,
     "n": _n,
     "response_format": _response_format,
@@ -175,13 +179,13 @@ _CHECKS: Final[dict[str, Callable[[str, Any], Flaw | None]]] = {
 }
 
 
-def schema_flaw(schema: Mapping[str, Any], path: str) -> Flaw | None:
+def find_schema_error(schema: Mapping[str, Any], path: str) -> LineError | None:
     """Whether ``schema`` is a JSON Schema that a validator takes."""
     written = orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)
     if len(written) > MAX_SCHEMA_BYTES:
-        return Flaw(path, f"it is larger than {MAX_SCHEMA_BYTES} bytes", "Ask for a simpler shape")
+        return LineError(path, f"it is larger than {MAX_SCHEMA_BYTES} bytes", "Ask for a simpler shape")
     wrong = _schema_error(written)
-    return Flaw(path, f"it is not a JSON Schema: {wrong}", "Correct the schema") if wrong else None
+    return LineError(path, f"it is not a JSON Schema: {wrong}", "Correct the schema") if wrong else None
 
 
 @lru_cache(maxsize=256)  # a batch usually repeats one schema on every line
@@ -225,14 +229,14 @@ _EXPECTS: Final[dict[str, Check]] = {
 }
 
 
-def expects_flaw(expects: Any) -> Flaw | None:
+def find_expects_error(expects: Any) -> LineError | None:
     """The first flaw of a line's ``expects`` object (see `routing.query.Expectation`)."""
     if not isinstance(expects, dict):
-        return Flaw("expects", "it must be a JSON object", 'Give for example {"choices": ["yes", "no"]}')
+        return LineError("expects", "it must be a JSON object", 'Give for example {"choices": ["yes", "no"]}')
     for key, value in expects.items():
         if key not in _EXPECTS:
-            return Flaw("expects", "it has a key that is not known", f"Use any of {', '.join(sorted(_EXPECTS))}")
+            return LineError("expects", "it has a key that is not known", f"Use any of {', '.join(sorted(_EXPECTS))}")
         if wrong := _EXPECTS[key](value):
-            return Flaw(f"expects.{key}", wrong, "Correct it, or leave it out")
+            return LineError(f"expects.{key}", wrong, "Correct it, or leave it out")
     schema = expects.get("json_schema")
-    return schema_flaw(schema, "expects.json_schema") if schema is not None else None
+    return find_schema_error(schema, "expects.json_schema") if schema is not None else None

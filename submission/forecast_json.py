@@ -2,19 +2,19 @@
 
 from typing import Any, Final
 
-from routing.forecast.forecast_types import WITHIN, Forecast, Interval, TierForecast
-from routing.forecast.rounding import apportion
+from routing.forecast.forecast_types import WITHIN, Forecast, ForecastInterval, TierForecast
+from routing.forecast.rounding import round_to_sum
 
 VERSION: Final = 1
 
 
-def plan_as_json(told: Forecast) -> dict[str, Any]:
+def forecast_as_json(told: Forecast) -> dict[str, Any]:
     """The prediction as an object. Counts are expectations, so they have fractions; over the tiers they add up."""
     routed, answers, calls = (
-        apportion({tier.tier: getattr(tier, count) for tier in told.tiers}, digits=1)
+        round_to_sum({tier.tier: getattr(tier, count) for tier in told.tiers}, digits=1)
         for count in ("routed", "answers", "calls")
     )
-    costs = apportion({tier.tier: tier.cost_usd for tier in told.tiers}, digits=9)
+    costs = round_to_sum({tier.tier: tier.cost_usd for tier in told.tiers}, digits=9)
     return {
         "version": VERSION,
         "total": told.total + told.too_dear,
@@ -42,7 +42,7 @@ def plan_as_json(told: Forecast) -> dict[str, Any]:
     }
 
 
-def _interval(told: Interval, places: int) -> dict[str, float]:
+def _interval(told: ForecastInterval, places: int) -> dict[str, float]:
     return {name: round(getattr(told, name), places) for name in ("expected", "low", "high")}
 
 

@@ -10,18 +10,18 @@ import orjson
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.reports.forecast_history import load_of, past_of
-from routing.budget.degradation import within_share
-from routing.budget.query_budget import TooDear, within_purse
+from db.reports.forecast_history import load_history, load_queues
+from routing.budget.degradation import fit_to_budget_share
+from routing.budget.query_budget import OverQueryBudget, fit_to_query_budget
 from routing.fleet import BudgetPolicy, Fleet
 from routing.forecast.forecast import forecast
-from routing.forecast.forecast_types import Forecast, Load, Past, nothing
+from routing.forecast.forecast_types import Forecast, ForecastHistory, QueueLoad, nothing
 from routing.policy.decision import Decision, Predictor, decide
 from routing.query import Query, read_body
 from settings import Settings
-from submission.forecast_json import plan_as_json
-from submission.input_line import Line
-from submission.reservoir_sample import Sample
+from submission.forecast_json import forecast_as_json
+from submission.input_line import InputLine
+from submission.reservoir_sample import ReservoirSample
 
 log = structlog.get_logger()
 
@@ -40,7 +40,7 @@ _serving: dict[tuple[str, str], tuple[Predictor, float]] = {}
 
 
 @dataclass(slots=True)
-class Planner:
+class Forecaster:
     """Samples the lines of one batch and predicts what comes of it. Nothing is written, nobody is called."""
 
     settings: Settings
@@ -50,14 +50,14 @@ class Planner:
     cap_usd: float | None = None
     """The batch's own cap; None is the fleet's."""
     policy: BudgetPolicy | None = None
-    sample: Sample = field(default_factory=Sample)
+    sample: ReservoirSample = field(default_factory=ReservoirSample)
 
     async def forecast(self) -> Forecast:
         """The prediction for the lines that the sample has seen, at least one. Raises EvaluationError."""
-        past, load = Past(), Load(slots_without_workers(self.fleet))
+        past, load = ForecastHistory(), QueueLoad(default_slots(self.fleet))
         if self.engine is not None:
-            past = await past_of(self.engine, self.fleet, total=self.sample.seen)
-            load = await load_of(self.engine, self.fleet, otherwise=load.slots)
+            past = await load_history(self.engine, self.fleet, total=self.sample.seen)
+            load = await load_queues(self.engine, self.fleet, otherwise=load.slots)
         predictor = await self._predictor()
         return await asyncio.to_thread(self._forecast, predictor, past, load)
 
@@ -66,7 +66,7 @@ class Planner:
         from evaluation.data.dataset_errors import EvaluationError
 
         try:
-            return plan_as_json(await self.forecast())
+            return forecast_as_json(await self.forecast())
         except EvaluationError as error:
             # A batch is not refused for want of a prediction; the workers may have the router.
             log.warning("no_plan", error=str(error))
@@ -81,18 +81,18 @@ class Planner:
             return None
         from evaluation.models.artifact_cache import open_folder
         from evaluation.models.predictors import predictor_of
-        from model_registry.resolver import serving
+        from model_registry.resolver import load_serving
 
         if self.engine is None:
             return predictor_of(open_folder(self.fleet.router.classifier))
         now, key = time.monotonic(), (str(self.engine.url), self.fleet.digest)
         known = _serving.get(key)
         if known is None or now >= known[1]:
-            found = await serving(self.engine, self.fleet, self.settings.home / "routers")
+            found = await load_serving(self.engine, self.fleet, self.settings.home / "routers")
             known = _serving[key] = (found.predictor, now + SERVING_FOR_S)
         return known[0]
 
-    def _forecast(self, predictor: Predictor | None, past: Past, load: Load) -> Forecast:
+    def _forecast(self, predictor: Predictor | None, past: ForecastHistory, load: QueueLoad) -> Forecast:
         seen = self.sample.seen
         queries, caps = zip(*(_read(line) for line in self.sample.lines), strict=True)
         decided = [
@@ -108,18 +108,18 @@ class Planner:
         cap_usd = self.fleet.budgets.batch_usd if self.cap_usd is None else self.cap_usd
         if cap_usd is not None and (self.policy or self.fleet.budgets.policy) is BudgetPolicy.DEGRADE:
             share_usd = cap_usd * len(paid) / total
-            thrift = within_share(payable, decisions, fleet=self.fleet, share_usd=share_usd, unspent_usd=cap_usd)
+            thrift = fit_to_budget_share(payable, decisions, fleet=self.fleet, share_usd=share_usd, unspent_usd=cap_usd)
             decisions = list(thrift.decisions)
         told = forecast(payable, decisions, total=total, fleet=self.fleet, past=past, load=load)
         return replace(told, too_dear=seen - total)
 
 
-def slots_without_workers(fleet: Fleet) -> dict[str, int]:
+def default_slots(fleet: Fleet) -> dict[str, int]:
     """Calls in flight per tier with one worker process of each, as `run` starts them."""
     return {name: tier.concurrency for name, tier in fleet.tiers.items()}
 
 
-def _read(line: Line) -> tuple[Query, float | None]:
+def _read(line: InputLine) -> tuple[Query, float | None]:
     """The query, and its ``max_cost_usd``."""
     options = orjson.loads(line.options) if line.options else {}
     query = read_body(orjson.loads(line.body), pin=options.get("pin"), expects=options.get("expects"))
@@ -132,7 +132,7 @@ def _paid(
     """The queries that may be asked at all, with the decision that their ``max_cost_usd`` pays for."""
     paid = []
     for query, decision, cap_usd in zip(queries, decided, caps, strict=True):
-        step = decision if cap_usd is None else within_purse(query, decision, left_usd=cap_usd, fleet=fleet)
-        if not isinstance(step, TooDear):
+        step = decision if cap_usd is None else fit_to_query_budget(query, decision, left_usd=cap_usd, fleet=fleet)
+        if not isinstance(step, OverQueryBudget):
             paid.append((query, step))
     return paid

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class InputLimits:
     """What a file of queries may be at most. Sizes are bytes after decompression."""
 
     max_bytes: int = 4 * 1024**3
@@ -21,7 +21,7 @@ class Limits:
     """How much of a rejected line is kept to show it."""
 
 
-class Line(NamedTuple):
+class InputLine(NamedTuple):
     """A valid query. (A named tuple: a third of a frozen dataclass's time, and there are millions.)
 
     ``body`` is the chat-completions body as compact JSON that jsonb takes as it is: UTF-8, no NUL,
@@ -36,24 +36,24 @@ class Line(NamedTuple):
     options: bytes | None
 
 
-class Flaw(NamedTuple):
+class LineError(NamedTuple):
     """What is wrong with a field, and what to do about it. Never quotes a prompt."""
 
     field: str
     message: str
-    mend: str
+    fix: str
     code: str | None = None
     """A name for it, where the field alone does not tell one flaw from another."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
+class RejectedLine:
     """A line that was not taken. ``line_no`` 0 stands for the input as a whole."""
 
     line_no: int
     field: str
     message: str
-    mend: str
+    fix: str
     custom_id: str | None = None
     raw: bytes = dataclasses.field(default=b"", repr=False)
     """The line's first bytes, for the file of rejected lines; never for a message or a log."""
@@ -62,10 +62,10 @@ class Rejection:
 
     def __str__(self) -> str:
         where = f"line {self.line_no}" if self.line_no else "input"
-        return f"{where}: {self.field}: {self.message}. {self.mend}."
+        return f"{where}: {self.field}: {self.message}. {self.fix}."
 
 
-class BadInput(Exception):
+class InvalidInput(Exception):
     """Nothing of the input was taken.
 
     ``rejections`` are those that were collected (a caller may stop collecting at some number),
@@ -73,12 +73,12 @@ class BadInput(Exception):
     makes the whole input unreadable, so that skipping invalid lines does not help.
     """
 
-    def __init__(self, rejections: Sequence[Rejection], total_seen: int = 0) -> None:
+    def __init__(self, rejections: Sequence[RejectedLine], total_seen: int = 0) -> None:
         self.rejections = tuple(rejections)
         self.total_seen = total_seen
         super().__init__(str(self.rejections[0]) if self.rejections else "nothing to submit")
 
 
-def whole(field: str, message: str, mend: str, *, total_seen: int = 0, code: str | None = None) -> BadInput:
+def input_error(field: str, message: str, fix: str, *, total_seen: int = 0, code: str | None = None) -> InvalidInput:
     """The error for an input that cannot be read at all."""
-    return BadInput([Rejection(0, field, message, mend, code=code)], total_seen)
+    return InvalidInput([RejectedLine(0, field, message, fix, code=code)], total_seen)

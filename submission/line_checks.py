@@ -7,53 +7,57 @@ from typing import Any, Final
 
 import orjson
 
-from submission.input_line import Flaw
+from submission.input_line import LineError
 
 _NOT_JSON_NUMBER: Final = re.compile(rb"-?(?:NaN|Inf(?:inity)?)\b", re.IGNORECASE)
 _NUL_ESCAPE: Final = b"\\u0000"
 
 
-def broken_json(raw: bytes, error: orjson.JSONDecodeError) -> Flaw:
+def json_error(raw: bytes, error: orjson.JSONDecodeError) -> LineError:
     """Why ``raw`` is not JSON: better than the parser says it, and with the mend."""
     try:
         raw.decode()
     except UnicodeDecodeError as wrong:
-        return not_utf8(wrong)
+        return encoding_error(wrong)
     why = str(error)
     if "depth" in why or "ecursion" in why:
-        return Flaw("line", "it is nested deeper than a parser goes", "Flatten it")
+        return LineError("line", "it is nested deeper than a parser goes", "Flatten it")
     if "surrogate" in why:
-        return Flaw(
+        return LineError(
             "line", f"it has half of a surrogate pair at character {error.pos + 1}", "Write the whole character"
         )
     if b"\0" in raw:
-        return Flaw("line", f"it has a NUL byte at byte {raw.index(0) + 1}", "Take it out")
+        return LineError("line", f"it has a NUL byte at byte {raw.index(0) + 1}", "Take it out")
     if "infinity" in why:
-        return Flaw("line", f"the number at character {error.pos + 1} is too large", "Write it as text, or smaller")
+        return LineError(
+            "line", f"the number at character {error.pos + 1} is too large", "Write it as text, or smaller"
+        )
     before = raw.decode()[: error.pos].encode()
     if (odd := _NOT_JSON_NUMBER.search(raw, max(0, len(before) - 1))) and odd.start() <= len(before):
-        return Flaw("line", f"{odd.group().decode()} is not JSON", "Write null, or a number")
+        return LineError("line", f"{odd.group().decode()} is not JSON", "Write null, or a number")
     if error.pos >= len(raw.decode()):
-        return Flaw("line", "the JSON ends too early", "Give one whole JSON object on each line")
-    return Flaw("line", f"the JSON is broken at character {error.pos + 1}", "Give one whole JSON object on each line")
+        return LineError("line", "the JSON ends too early", "Give one whole JSON object on each line")
+    return LineError(
+        "line", f"the JSON is broken at character {error.pos + 1}", "Give one whole JSON object on each line"
+    )
 
 
-def not_utf8(error: UnicodeDecodeError) -> Flaw:
+def encoding_error(error: UnicodeDecodeError) -> LineError:
     """Where the bytes stop being text."""
-    return Flaw("line", f"it is not UTF-8 at byte {error.start + 1}", "Save the file as UTF-8")
+    return LineError("line", f"it is not UTF-8 at byte {error.start + 1}", "Save the file as UTF-8")
 
 
-def unstorable(raw: bytes, given: dict[str, Any], *, max_depth: int) -> Flaw | None:
+def storage_error(raw: bytes, given: dict[str, Any], *, max_depth: int) -> LineError | None:
     """What jsonb would refuse, or nesting that a later reader would stumble over."""
     if len(raw) > 2 * max_depth and raw.count(b"{") + raw.count(b"[") > max_depth and _depth(given) > max_depth:
-        return Flaw("line", f"it is nested deeper than {max_depth} levels", "Flatten it")
+        return LineError("line", f"it is nested deeper than {max_depth} levels", "Flatten it")
     if b"\\" in raw and _NUL_ESCAPE in raw and _has_nul(given):
-        return Flaw("line", "a text in it has a NUL character (\\u0000)", "Take it out")
+        return LineError("line", "a text in it has a NUL character (\\u0000)", "Take it out")
     return None
 
 
 @lru_cache(maxsize=1024)
-def misspelt(key: str, *, among: frozenset[str]) -> str | None:
+def closest_option_key(key: str, *, among: frozenset[str]) -> str | None:
     """The one of ``among`` that was meant by ``key``; any other unknown key is the user's own and passes."""
     if len(key) > 20:
         return None

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from submission.input_line import Limits, whole
+from submission.input_line import InputLimits, input_error
 
 CHUNK_BYTES = 256 * 1024
 _GZIP = b"\x1f\x8b"
@@ -25,13 +25,13 @@ _UNREADABLE = {
 }
 
 
-class Oversize(NamedTuple):
+class OversizedLine(NamedTuple):
     """A line longer than the limit, of which only the beginning was kept."""
 
     head: bytes
 
 
-def cut(stream: BinaryIO, *, limits: Limits) -> Iterator[bytes | Oversize]:
+def split_lines(stream: BinaryIO, *, limits: InputLimits) -> Iterator[bytes | OversizedLine]:
     """The lines of ``stream`` without their ``\\n``, the byte order mark taken off.
 
     Raises BadInput for what is not text, for a broken gzip, and where ``limits.max_bytes`` is passed.
@@ -48,7 +48,7 @@ def cut(stream: BinaryIO, *, limits: Limits) -> Iterator[bytes | Oversize]:
                 overlong, rest = rest[: limits.raw_bytes], b""
             continue
         if overlong is not None:
-            yield Oversize(overlong)
+            yield OversizedLine(overlong)
             overlong = None
         else:
             yield _measured(rest, limits=limits)
@@ -59,23 +59,23 @@ def cut(stream: BinaryIO, *, limits: Limits) -> Iterator[bytes | Oversize]:
             for line in tail:
                 yield _measured(line, limits=limits)
     if overlong is not None:
-        yield Oversize(overlong)
+        yield OversizedLine(overlong)
     elif rest:
         yield _measured(rest, limits=limits)
 
 
-def _measured(line: bytes, *, limits: Limits) -> bytes | Oversize:
-    return line if len(line) <= limits.max_line_bytes else Oversize(line[: limits.raw_bytes])
+def _measured(line: bytes, *, limits: InputLimits) -> bytes | OversizedLine:
+    return line if len(line) <= limits.max_line_bytes else OversizedLine(line[: limits.raw_bytes])
 
 
-def _capped(chunks: Iterator[bytes], *, limits: Limits) -> Iterator[bytes]:
+def _capped(chunks: Iterator[bytes], *, limits: InputLimits) -> Iterator[bytes]:
     seen = 0
     for chunk in chunks:
         if not seen:
             chunk = chunk.removeprefix(_BOM)
         seen += len(chunk)
         if seen > limits.max_bytes:
-            raise whole(
+            raise input_error(
                 "file",
                 f"it is larger than {limits.max_bytes} bytes when read",
                 "Split it and submit the parts as batches of their own",
@@ -92,7 +92,7 @@ def _plain(stream: BinaryIO) -> Iterator[bytes]:
         return
     for magic, what in _UNREADABLE.items():
         if first.startswith(magic):
-            raise whole("file", f"this is {what}", "Give UTF-8 text, plain or compressed with gzip")
+            raise input_error("file", f"this is {what}", "Give UTF-8 text, plain or compressed with gzip")
     while first:
         yield first
         first = stream.read(CHUNK_BYTES)
@@ -113,6 +113,6 @@ def _gunzipped(first: bytes, stream: BinaryIO) -> Iterator[bytes]:
                     member = zlib.decompressobj(wbits=31)  # gzip files may be joined end to end
             packed = packed or stream.read(CHUNK_BYTES)
     except zlib.error as error:
-        raise whole("file", "its gzip data is damaged", "Compress it again, or give it uncompressed") from error
+        raise input_error("file", "its gzip data is damaged", "Compress it again, or give it uncompressed") from error
     if not member.eof:
-        raise whole("file", "its gzip data ends too early", "Copy or download it again")
+        raise input_error("file", "its gzip data ends too early", "Copy or download it again")

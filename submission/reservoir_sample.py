@@ -5,14 +5,14 @@ import random
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from submission.input_line import Line, Rejection
+from submission.input_line import InputLine, RejectedLine
 
 SAMPLED_LINES: Final = 1000
 SAMPLED_BYTES: Final = 8 * 1024**2
 """Of bodies: a line may have 4 MiB, and a thousand of those would be the memory of a machine."""
 
 
-class Sample:
+class ReservoirSample:
     """A reservoir: each line that was seen is in it with the same probability.
 
     Algorithm L (Li, 1994): it skips ahead, so that a line costs one comparison. The seed is fixed: the same file
@@ -21,7 +21,7 @@ class Sample:
     """
 
     def __init__(self, size: int = SAMPLED_LINES, *, most_bytes: int = SAMPLED_BYTES, seed: int = 0) -> None:
-        self.lines: list[Line] = []
+        self.lines: list[InputLine] = []
         self.seen = 0
         """Valid lines so far."""
         self._size = size
@@ -31,7 +31,7 @@ class Sample:
         self._weight = self._largest_of(size)
         self._next = size + self._gap()
 
-    def see(self, line: Line) -> None:
+    def see(self, line: InputLine) -> None:
         """Takes ``line`` in, or not."""
         self.seen += 1
         if self.seen <= self._size:
@@ -48,10 +48,10 @@ class Sample:
         while self._bytes > self._most_bytes and len(self.lines) > 1:
             self._halve()
 
-    def watching(self, lines: Iterable[Line | Rejection]) -> Iterator[Line | Rejection]:
+    def watching(self, lines: Iterable[InputLine | RejectedLine]) -> Iterator[InputLine | RejectedLine]:
         """``lines`` themselves, the valid ones seen on the way."""
         for line in lines:
-            if isinstance(line, Line):
+            if isinstance(line, InputLine):
                 self.see(line)
             yield line
 

@@ -9,12 +9,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.batch_writer import Deposit, Order, deposit
-from db.statement_errors import passes
+from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
+from db.statement_errors import is_transient
 from routing.fleet import Fleet
-from submission.forecaster import Planner
-from submission.input_line import BadInput, Line, Rejection, whole
-from telemetry.tracing import harmless, traces
+from submission.forecaster import Forecaster
+from submission.input_line import InputLine, InvalidInput, RejectedLine, input_error
+from telemetry.tracing import suppress_tracing_errors, traces
 
 MAX_REJECTIONS = 1000
 """How many invalid lines are collected before the rest of a file is not looked at any more."""
@@ -26,25 +26,25 @@ Between two writes the loop stands still, for a millisecond or two."""
 
 
 @dataclass(frozen=True, slots=True)
-class Submitted:
+class SubmitResult:
     """An accepted batch. ``duplicate`` is true where its idempotency key had been used before."""
 
     handle: str
     total: int
-    rejected: tuple[Rejection, ...] = ()
+    rejected: tuple[RejectedLine, ...] = ()
     duplicate: bool = False
 
 
 async def submit(
-    lines: Iterable[Line | Rejection],
+    lines: Iterable[InputLine | RejectedLine],
     *,
     engine: AsyncEngine,
     fleet: Fleet,
-    order: Order,
+    order: BatchSpec,
     skip_invalid: bool = False,
     on_progress: Callable[[int], None] | None = None,
-    planner: Planner | None = None,
-) -> Submitted:
+    planner: Forecaster | None = None,
+) -> SubmitResult:
     """Writes ``lines`` into Postgres as one batch, ready for the route stage.
 
     Raises BadInput where a line is invalid and ``skip_invalid`` is false, or where no valid line is
@@ -56,58 +56,58 @@ async def submit(
         lines, engine=engine, fleet=fleet, order=order, skip_invalid=skip_invalid, heard=on_progress, planner=planner
     )
     if (tracing := traces()) is not None and not submitted.duplicate:
-        with harmless():
+        with suppress_tracing_errors():
             tracing.submitted(submitted.handle, total=submitted.total, traceparent=order.traceparent, began_ns=began_ns)
     return submitted
 
 
 async def _submit(
-    lines: Iterable[Line | Rejection],
+    lines: Iterable[InputLine | RejectedLine],
     *,
     engine: AsyncEngine,
     fleet: Fleet,
-    order: Order,
+    order: BatchSpec,
     skip_invalid: bool,
     heard: Callable[[int], None] | None,
-    planner: Planner | None,
-) -> Submitted:
-    async with deposit(engine, order, fleet) as opened:
-        if not isinstance(opened, Deposit):
-            return Submitted(opened.handle, opened.total, duplicate=True)
+    planner: Forecaster | None,
+) -> SubmitResult:
+    async with open_batch_writer(engine, order, fleet) as opened:
+        if not isinstance(opened, BatchWriter):
+            return SubmitResult(opened.handle, opened.total, duplicate=True)
         if planner is not None:
             lines = planner.sample.watching(lines)
-        rejected = await _pour(lines, opened, skip_invalid=skip_invalid, heard=heard or (lambda seen: None))
+        rejected = await _write_lines(lines, opened, skip_invalid=skip_invalid, heard=heard or (lambda seen: None))
         if planner is not None:
             opened.plan = await planner.plan()
-    return Submitted(opened.handle, opened.total, tuple(rejected))
+    return SubmitResult(opened.handle, opened.total, tuple(rejected))
 
 
-async def submit_when_possible(
-    lines: Callable[[], Iterable[Line | Rejection]],
+async def submit_with_retry(
+    lines: Callable[[], Iterable[InputLine | RejectedLine]],
     *,
     engine: AsyncEngine,
     fleet: Fleet,
-    order: Order,
-    planner: Callable[[], Planner],
-) -> Submitted:
+    order: BatchSpec,
+    planner: Callable[[], Forecaster],
+) -> SubmitResult:
     """`submit` for a producer that hears no error: waits while Postgres is away."""
     while True:
         try:
             return await submit(lines(), engine=engine, fleet=fleet, order=order, planner=planner())
         except DBAPIError as error:
-            if not passes(error):
+            if not is_transient(error):
                 raise
         except NoConnection:
             pass  # each one waits for a Postgres that stands still
         await asyncio.sleep(1.0)
 
 
-async def _pour(
-    lines: Iterable[Line | Rejection], opened: Deposit, *, skip_invalid: bool, heard: Callable[[int], None]
-) -> list[Rejection]:
-    rejected: list[Rejection] = []
+async def _write_lines(
+    lines: Iterable[InputLine | RejectedLine], opened: BatchWriter, *, skip_invalid: bool, heard: Callable[[int], None]
+) -> list[RejectedLine]:
+    rejected: list[RejectedLine] = []
     seen = 0
-    for some, flawed in _handfuls(lines):
+    for some, flawed in _chunks(lines):
         seen += len(some) + len(flawed)
         rejected += flawed
         if len(rejected) >= MAX_REJECTIONS and not skip_invalid:
@@ -116,18 +116,18 @@ async def _pour(
             await opened.write(some)
         heard(seen)
     if not seen:
-        raise whole("queries", "there is none", "Give at least one")
+        raise input_error("queries", "there is none", "Give at least one")
     if (rejected and not skip_invalid) or not opened.total:
-        raise BadInput(rejected, seen)
+        raise InvalidInput(rejected, seen)
     return rejected
 
 
-def _handfuls(lines: Iterable[Line | Rejection]) -> Iterator[tuple[list[Line], list[Rejection]]]:
-    some: list[Line] = []
-    flawed: list[Rejection] = []
+def _chunks(lines: Iterable[InputLine | RejectedLine]) -> Iterator[tuple[list[InputLine], list[RejectedLine]]]:
+    some: list[InputLine] = []
+    flawed: list[RejectedLine] = []
     size = 0
     for line in lines:
-        if isinstance(line, Line):
+        if isinstance(line, InputLine):
             some.append(line)
             size += len(line.body)
         else:

@@ -22,13 +22,13 @@ def broker_depth(queue: str) -> int:
             return 0
 
 
-class Generation:
+class BrokerSentinel:
     """A key in Redis that lives as long as the messages do: where it is gone, so are they."""
 
     def __init__(self, redis: Redis, *, key_prefix: str) -> None:
         self._redis = redis
         self._key = f"{key_prefix}generation"
 
-    async def was_wiped(self) -> bool:
+    async def lost_data(self) -> bool:
         """Whether Redis lost its data since the last call by anyone. Raises RedisError while it is away."""
         return bool(await self._redis.set(self._key, "1", nx=True))

@@ -8,7 +8,7 @@ KEPT_BATCHES: Final = 1000
 
 
 @dataclass(slots=True)
-class Allowance:
+class BatchBudgetState:
     """Of one batch."""
 
     open: int = 1
@@ -19,15 +19,15 @@ class Allowance:
     twice counts twice; the budget itself is held at each claim."""
 
 
-class Allowances:
+class BatchBudgetCache:
     """By batch; of so many batches the one that was not asked for longest is forgotten, and begins anew."""
 
     def __init__(self) -> None:
-        self._by_batch: OrderedDict[int, Allowance] = OrderedDict()
+        self._by_batch: OrderedDict[int, BatchBudgetState] = OrderedDict()
 
-    def of(self, batch_id: int) -> Allowance:
+    def of(self, batch_id: int) -> BatchBudgetState:
         """The batch's own, kept until it is forgotten."""
-        allowance = self._by_batch.setdefault(batch_id, Allowance())
+        allowance = self._by_batch.setdefault(batch_id, BatchBudgetState())
         self._by_batch.move_to_end(batch_id)
         if len(self._by_batch) > KEPT_BATCHES:
             self._by_batch.popitem(last=False)

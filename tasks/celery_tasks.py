@@ -6,20 +6,20 @@ from typing import Any
 import structlog
 from celery import Task
 
-from db.batch_writer import Order
+from db.batch_writer import BatchSpec
 from settings import Settings
-from submission.forecaster import SERVED_BYTES, Planner
-from submission.input_line import BadInput
+from submission.forecaster import SERVED_BYTES, Forecaster
+from submission.input_line import InvalidInput
 from submission.jsonl_reader import read_objects
-from submission.reservoir_sample import Sample
-from submission.submit import Submitted, submit_when_possible
+from submission.reservoir_sample import ReservoirSample
+from submission.submit import SubmitResult, submit_with_retry
 from tasks.celery_app import app
 from tasks.publisher import by_stage, publish
 from tasks.stages.answer import answer
 from tasks.stages.fallback import fall_back
 from tasks.stages.route import route
 from tasks.submit_arguments import read_budget, read_metadata, read_priority, read_queries, read_text, refuse_unknown
-from tasks.worker_context import Loop, Station
+from tasks.worker_context import EventLoopThread, WorkerContext
 from telemetry.tracing import read_traceparent
 
 log = structlog.get_logger()
@@ -27,34 +27,34 @@ log = structlog.get_logger()
 Moved = Mapping[int, tuple[str, str]]
 
 
-class Post:
+class WorkerState:
     """Where a worker process keeps its loop and station; `workers` fills it before the first message."""
 
     settings: Settings
-    loop: Loop
-    station: Station
+    loop: EventLoopThread
+    station: WorkerContext
 
 
 @app.task(name="route", bind=True)
 def route_task(self: Task, stage: str, ids: Sequence[int]) -> None:
     """Finds the tier of each query. A message that a worker gave back, or was lost with, is treated with care."""
     redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
-    _work(stage, ids, route(ids, Post.station, redelivered=redelivered))
+    _run_stage(stage, ids, route(ids, WorkerState.station, redelivered=redelivered))
 
 
 @app.task(name="answer")
 def answer_task(stage: str, ids: Sequence[int]) -> None:
     """Has each query answered by a model of tier ``stage``."""
-    _work(stage, ids, answer(stage, ids, Post.station))
+    _run_stage(stage, ids, answer(stage, ids, WorkerState.station))
 
 
 @app.task(name="fallback")
 def fallback_task(stage: str, ids: Sequence[int]) -> None:
     """Decides what becomes of each query whose answer was rejected."""
-    _work(stage, ids, fall_back(ids, Post.station))
+    _run_stage(stage, ids, fall_back(ids, WorkerState.station))
 
 
-@app.task(name="submit_queries", bind=True, Request="tasks.redacted_request:DiscreetRequest", throws=(BadInput,))
+@app.task(name="submit_queries", bind=True, Request="tasks.redacted_request:RedactedRequest", throws=(InvalidInput,))
 def submit_queries(
     self: Task,
     queries: object = None,
@@ -76,7 +76,7 @@ def submit_queries(
     try:
         refuse_unknown(unknown)
         cap_usd, policy = read_budget(budget_usd, budget_policy)
-        order = Order(
+        order = BatchSpec(
             source="celery",
             tenant=read_text("tenant", tenant),
             idempotency_key=(
@@ -91,37 +91,37 @@ def submit_queries(
             traceparent=read_traceparent((self.request.headers or {}).get("traceparent")),
         )
         submitted = _submit(read_queries(queries), order)
-    except BadInput as error:
+    except InvalidInput as error:
         # Nobody waits for a result: who looks for what became of a message looks here, or into Flower.
         log.warning("submission_refused", task_id=self.request.id, why=str(error))
         raise
     log.info("submitted", batch=submitted.handle, queries=submitted.total, duplicate=submitted.duplicate)
 
 
-def _submit(queries: Sequence[Mapping[str, Any]], order: Order) -> Submitted:
-    station, settings = Post.station, Post.settings
-    return Post.loop.run(
-        submit_when_possible(
+def _submit(queries: Sequence[Mapping[str, Any]], order: BatchSpec) -> SubmitResult:
+    station, settings = WorkerState.station, WorkerState.settings
+    return WorkerState.loop.run(
+        submit_with_retry(
             lambda: read_objects(queries, fleet=station.fleet),
             engine=station.engine,
             fleet=station.fleet,
             order=order,
-            planner=lambda: Planner(
+            planner=lambda: Forecaster(
                 settings,
                 station.fleet,
                 station.engine,
                 cap_usd=order.cap_usd,
                 policy=order.budget_policy,
-                sample=Sample(most_bytes=SERVED_BYTES),
+                sample=ReservoirSample(most_bytes=SERVED_BYTES),
             ),
         )
     )
 
 
-def _work(stage: str, ids: Sequence[int], work: Coroutine[Any, Any, Moved]) -> None:
+def _run_stage(stage: str, ids: Sequence[int], work: Coroutine[Any, Any, Moved]) -> None:
     """Does the work of one message; publishes what it moved into the broker's share of the next stage."""
-    moved = Post.loop.run(work)
+    moved = WorkerState.loop.run(work)
     for next_stage, queued in by_stage(moved).items():
-        if unsent := publish(next_stage, queued, fleet=Post.station.fleet):
-            Post.loop.run(Post.station.ledger.give_back(next_stage, unsent))
+        if unsent := publish(next_stage, queued, fleet=WorkerState.station.fleet):
+            WorkerState.loop.run(WorkerState.station.ledger.requeue(next_stage, unsent))
     log.info("chunk_done", stage=stage, queries=len(ids), moved=len(moved))

@@ -63,7 +63,7 @@ def shown(stage: str, ids: Sequence[int]) -> str:
 
 
 def by_stage(moved: Mapping[int, tuple[str, str]]) -> dict[str, list[int]]:
-    """Of what `Ledger.conclude` returned, the ids that it put into the broker's share, by stage."""
+    """Of what `Ledger.transition` returned, the ids that it put into the broker's share, by stage."""
     queued: dict[str, list[int]] = {}
     for query_id, (stage, state) in moved.items():
         if state == "queued":

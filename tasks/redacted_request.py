@@ -7,7 +7,7 @@ from celery.worker.request import Request
 HIDDEN = "(not shown: prompts)"
 
 
-class DiscreetRequest(Request):  # type: ignore[misc]  # Celery ships no types
+class RedactedRequest(Request):  # type: ignore[misc]  # Celery ships no types
     """A request that Flower, events and logs show without its arguments."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

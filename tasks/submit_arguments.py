@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from db.batch_writer import MOST_USD
+from db.batch_writer import MAX_USD
 from routing.fleet import BudgetPolicy
-from submission.input_line import whole
+from submission.input_line import input_error
 
 ARGUMENTS: Final = ("queries", "idempotency_key", "metadata", "tenant", "budget_usd", "budget_policy", "priority")
 """Of ``submit_queries``."""
@@ -16,46 +16,48 @@ _LONGEST: Final = 200
 def refuse_unknown(unknown: Mapping[str, object]) -> None:
     """An argument that is misspelt would be none: a budget, for one."""
     for name in unknown:
-        raise whole(name[:_LONGEST], "submit_queries takes no such argument", f"It takes {', '.join(ARGUMENTS)}")
+        raise input_error(name[:_LONGEST], "submit_queries takes no such argument", f"It takes {', '.join(ARGUMENTS)}")
 
 
 def read_queries(queries: object) -> Sequence[Mapping[str, Any]]:
     """A list of lines, each to be checked for itself."""
     if not isinstance(queries, list | tuple):
-        raise whole("queries", "it must be a list of lines", 'Give for example [{"query": "What is 7 * 6?"}]')
+        raise input_error("queries", "it must be a list of lines", 'Give for example [{"query": "What is 7 * 6?"}]')
     return queries
 
 
 def read_text(name: str, given: object) -> str:
     """A tenant's name, or a key."""
     if not isinstance(given, str) or not given.isprintable() or not 0 < len(given) <= _LONGEST:
-        raise whole(name, f"it must be text of 1 to {_LONGEST} visible characters", "Correct it, or leave it out")
+        raise input_error(name, f"it must be text of 1 to {_LONGEST} visible characters", "Correct it, or leave it out")
     return given
 
 
 def read_metadata(given: object) -> Mapping[str, Any]:
     """An object, of whatever is JSON."""
     if given is not None and not isinstance(given, dict):
-        raise whole("metadata", "it must be a JSON object", 'Give for example {"team": "search"}, or leave it out')
+        raise input_error(
+            "metadata", "it must be a JSON object", 'Give for example {"team": "search"}, or leave it out'
+        )
     return given or {}
 
 
 def read_budget(usd: object, policy: object) -> tuple[float | None, BudgetPolicy | None]:
     """A cap and its policy."""
-    if usd is not None and (isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 <= usd <= MOST_USD):
-        raise whole(
+    if usd is not None and (isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 <= usd <= MAX_USD):
+        raise input_error(
             "budget_usd",
-            f"it must be a number of dollars, 0 or more, at most {MOST_USD:.0f}",
+            f"it must be a number of dollars, 0 or more, at most {MAX_USD:.0f}",
             "Correct it, or leave it out",
         )
     known = [each.value for each in BudgetPolicy]
     if policy is not None and policy not in known:
-        raise whole("budget_policy", "it is not known", f"Give one of {', '.join(known)}, or leave it out")
+        raise input_error("budget_policy", "it is not known", f"Give one of {', '.join(known)}, or leave it out")
     return (None if usd is None else float(usd)), (None if policy is None else BudgetPolicy(str(policy)))
 
 
 def read_priority(priority: object) -> int:
     """What goes first."""
     if isinstance(priority, bool) or not isinstance(priority, int) or not -100 <= priority <= 100:
-        raise whole("priority", "it must be a whole number between -100 and 100", "Correct it, or leave it out")
+        raise input_error("priority", "it must be a whole number between -100 and 100", "Correct it, or leave it out")
     return priority

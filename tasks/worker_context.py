@@ -17,39 +17,39 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.engine import KEYED, make_engine
+from db.engine import KEY_LOOKUP_SETTINGS, make_engine
 from db.ledger import Ledger
-from db.worker_registry import ALIVE_S, Presence
-from model_registry.hot_reload import LOOK_S, Needs, Succession, Trained
-from providers.client import Pool
-from providers.limits.admission_control import Admission
+from db.worker_registry import ALIVE_S, WorkerRegistry
+from model_registry.hot_reload import LOOK_S, LoadedModels, ModelReloader, RequiredModels
+from providers.client import ProviderClient
+from providers.limits.admission_control import AdmissionController
 from redis_client import connect
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, ROUTE
 from settings import Settings
-from tasks.budget_cache import Allowances
+from tasks.budget_cache import BatchBudgetCache
 from telemetry.tracing import traces
 
 log = structlog.get_logger()
 
 Value = TypeVar("Value")
 
-AHEAD = 0.5
+QUERY_OVERCOMMIT = 0.5
 """How many more queries than slots are on their way, as a share of the slots."""
 
 
 @dataclass(slots=True)
-class Station:
+class WorkerContext:
     """Everything a task touches. Made and used on one loop."""
 
     fleet: Fleet
     engine: AsyncEngine
     ledger: Ledger
-    pool: Pool
-    admission: Admission
-    trained: Trained = field(default_factory=Trained)
+    pool: ProviderClient
+    admission: AdmissionController
+    trained: LoadedModels = field(default_factory=LoadedModels)
     """The routers that decide and judge now."""
-    succession: Succession | None = None
+    succession: ModelReloader | None = None
     slots: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
     """Per tier: calls that this process may have in flight."""
     stays: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
@@ -59,23 +59,23 @@ class Station:
     """Set at a warm shutdown: nothing more is claimed, what is claimed is finished."""
     alone: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a suspect is under way: a query that one more lost worker buries."""
-    allowances: Allowances = field(default_factory=Allowances)
+    allowances: BatchBudgetCache = field(default_factory=BatchBudgetCache)
     draw: random.Random = field(default_factory=random.Random)
-    loose_ends: "set[asyncio.Task[None]]" = field(default_factory=set)
+    background_tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
     """Work that nobody waits for, such as the result of a call that lost its race; done before the process ends."""
 
-    def see_to(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Has ``work`` done on the loop; a warm shutdown waits for it."""
         task = asyncio.get_running_loop().create_task(work)
-        self.loose_ends.add(task)
-        task.add_done_callback(self.loose_ends.discard)
+        self.background_tasks.add(task)
+        task.add_done_callback(self.background_tasks.discard)
 
     @property
     def in_flight(self) -> int:
         """Calls under way in this process."""
         return sum(self.fleet.tiers[tier].concurrency - slots._value for tier, slots in self.slots.items())
 
-    async def beat(self, presence: Presence) -> None:
+    async def beat(self, presence: WorkerRegistry) -> None:
         """Says, for as long as it runs, that this worker lives."""
         while self.ledger.worker_id is not None:
             try:
@@ -84,16 +84,16 @@ class Station:
                 log.warning("beat_missed")
             await asyncio.sleep(ALIVE_S / 3)
 
-    async def keep_up(self) -> None:
+    async def watch_promotions(self) -> None:
         """Has what is promoted decide here some seconds later, for as long as it runs."""
         while self.succession is not None:
             await asyncio.sleep(LOOK_S)
             self.trained = await self.succession.after(self.trained)
 
-    async def close(self, presence: Presence) -> None:
+    async def close(self, presence: WorkerRegistry) -> None:
         """Ties up loose ends, signs off and closes every connection."""
-        if self.loose_ends:
-            await asyncio.wait(self.loose_ends, timeout=self.fleet.timing.lease_s)
+        if self.background_tasks:
+            await asyncio.wait(self.background_tasks, timeout=self.fleet.timing.lease_s)
         if self.ledger.worker_id is not None:
             try:
                 await presence.leave(self.ledger.worker_id)
@@ -104,7 +104,7 @@ class Station:
         await self.engine.dispose()
 
 
-class Loop:
+class EventLoopThread:
     """A thread with an event loop; Celery's own threads hand it coroutines and wait."""
 
     def __init__(self) -> None:
@@ -130,13 +130,13 @@ class Loop:
         self._thread.join(timeout=5)
 
 
-async def open_station(
+async def open_worker_context(
     settings: Settings, fleet: Fleet, *, name: str, roles: Sequence[str]
-) -> tuple[Station, Presence]:
+) -> tuple[WorkerContext, WorkerRegistry]:
     """Connects to Postgres and Redis, registers the worker, loads the routers that its roles need."""
-    engine = make_engine(settings.database_url, settings=KEYED)
-    presence = Presence(engine)
-    succession = Succession(engine, fleet, settings.home / "routers", Needs.of(fleet, roles))
+    engine = make_engine(settings.database_url, settings=KEY_LOOKUP_SETTINGS)
+    presence = WorkerRegistry(engine)
+    succession = ModelReloader(engine, fleet, settings.home / "routers", RequiredModels.of(fleet, roles))
     trained = await succession.first()
     slots_of = {role: fleet.tiers[role].concurrency for role in roles if role in fleet.tiers}
     worker_id = await presence.arrive(
@@ -149,29 +149,31 @@ async def open_station(
     )
     redis = None if settings.redis_url is None else connect(settings.redis_url)
     ledger, pool = _ledger_and_pool(engine, fleet, roles, worker_id=worker_id)
-    station = Station(
+    station = WorkerContext(
         fleet=fleet,
         engine=engine,
         ledger=ledger,
         pool=pool,
-        admission=Admission(redis, fleet=fleet, worker=f"{name}:{worker_id}", prefix=settings.key_prefix),
+        admission=AdmissionController(redis, fleet=fleet, worker=f"{name}:{worker_id}", prefix=settings.key_prefix),
         trained=trained,
         succession=succession,
         slots={role: asyncio.Semaphore(slots) for role, slots in slots_of.items()},
-        stays={role: asyncio.Semaphore(slots + ceil(AHEAD * slots)) for role, slots in slots_of.items()},
+        stays={role: asyncio.Semaphore(slots + ceil(QUERY_OVERCOMMIT * slots)) for role, slots in slots_of.items()},
     )
     return station, presence
 
 
-def _ledger_and_pool(engine: AsyncEngine, fleet: Fleet, roles: Sequence[str], *, worker_id: int) -> tuple[Ledger, Pool]:
+def _ledger_and_pool(
+    engine: AsyncEngine, fleet: Fleet, roles: Sequence[str], *, worker_id: int
+) -> tuple[Ledger, ProviderClient]:
     """Plain ones, or watched ones where traces are on and there is a stage to tell of."""
     lease_s = fleet.timing.lease_s
     serves = any(role in (ROUTE, FALLBACK, *fleet.tiers) for role in roles)
     if not serves or (tracing := traces()) is None:
         ledger = Ledger(engine, worker_id=worker_id, lease_s=lease_s, simulated=fleet.simulated)
-        return ledger, Pool(fleet, environ=os.environ)
-    from telemetry.traced_clients import TracedLedger, TracedPool, Watch
+        return ledger, ProviderClient(fleet, environ=os.environ)
+    from telemetry.traced_clients import TracedLedger, TracedProviderClient, TraceRecorder
 
-    watch = Watch(tracing, fleet)
+    watch = TraceRecorder(tracing, fleet)
     traced = TracedLedger(engine, watch, worker_id=worker_id, lease_s=lease_s, simulated=fleet.simulated)
-    return traced, TracedPool(fleet, watch, environ=os.environ)
+    return traced, TracedProviderClient(fleet, watch, environ=os.environ)

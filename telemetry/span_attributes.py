@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from db.ledger_types import Conclusion, Intent, Result
+from db.ledger_types import CallIntent, CallResult, Transition
 from routing.fleet import Fleet, Protocol, Provider
-from routing.lifecycle import Move
+from routing.lifecycle import MoveKind
 from routing.outcome import Completion
 
 _LONGEST: Final = 200
@@ -17,7 +17,7 @@ _UNTOLD: Final = frozenset({"shape", "unchecked"})
 """Classes of reasons whose words go on with names out of a user's schema."""
 
 
-def told(reasons: Sequence[str]) -> list[str]:
+def redact_reasons(reasons: Sequence[str]) -> list[str]:
     """Reasons without what they may quote of a user's schema."""
     return [_told(reason) for reason in reasons]
 
@@ -30,7 +30,7 @@ def _told(reason: str) -> str:
     return reason[:_LONGEST]
 
 
-def of_call(intent: Intent, fleet: Fleet, *, router: str | None, reason: str | None) -> dict[str, Any]:
+def of_call(intent: CallIntent, fleet: Fleet, *, router: str | None, reason: str | None) -> dict[str, Any]:
     """What is known of a call before it is sent. ``router`` says who sent its query to the tier, and ``reason`` why."""
     provider = fleet.providers[intent.model.provider]
     address = urlsplit(provider.base_url)
@@ -51,7 +51,7 @@ def of_call(intent: Intent, fleet: Fleet, *, router: str | None, reason: str | N
         known["pointsman.query_id"] = intent.query_id
     if router is not None:
         known["pointsman.router"] = router
-        known["pointsman.reasons"] = told([reason or ""])
+        known["pointsman.reasons"] = redact_reasons([reason or ""])
     return known
 
 
@@ -66,7 +66,7 @@ def _provider_name(provider: Provider) -> str:
             return provider.name
 
 
-def of_result(result: Result) -> dict[str, Any]:
+def of_result(result: CallResult) -> dict[str, Any]:
     """What is known of a call afterwards: what the ledger has of it."""
     outcome = result.outcome
     came: dict[str, Any] = {"pointsman.cost_usd": result.cost_usd, "pointsman.latency_ms": outcome.latency_ms}
@@ -83,21 +83,21 @@ def of_result(result: Result) -> dict[str, Any]:
     return came
 
 
-def of_verdict(one: Conclusion) -> dict[str, Any]:
+def of_verdict(one: Transition) -> dict[str, Any]:
     """What the judge said of an answer."""
-    verdict: dict[str, Any] = {"accepted": one.move is Move.FINISH, "reasons": told(one.why.reasons)}
+    verdict: dict[str, Any] = {"accepted": one.move is MoveKind.FINISH, "reasons": redact_reasons(one.why.reasons)}
     if one.why.confidence is not None:
         verdict["confidence"] = one.why.confidence
     return verdict
 
 
-def of_end(one: Conclusion) -> dict[str, Any]:
+def of_end(one: Transition) -> dict[str, Any]:
     """How a query ended."""
     end: dict[str, Any] = {
         "pointsman.query_id": one.query_id,
         "pointsman.epoch": one.epoch,
         "pointsman.state": one.to_state.value,
-        "pointsman.reasons": told(one.why.reasons),
+        "pointsman.reasons": redact_reasons(one.why.reasons),
     }
     if one.answer is not None:
         end |= {"pointsman.tier": one.answer.tier, "pointsman.accepted": one.answer.accepted}

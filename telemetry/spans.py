@@ -62,7 +62,7 @@ class Trace:
     told_share: float
     """Of its queries, 0 to 1."""
 
-    def tells_of(self, query_id: int) -> bool:
+    def is_sampled(self, query_id: int) -> bool:
         """Whether the query is told of; every process says the same."""
         return self.told_share >= 1.0 or _draw(query_id) < self.told_share
 

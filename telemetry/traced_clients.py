@@ -13,14 +13,14 @@ from typing import Any, Final, TypeVar
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.ledger import Ledger
-from db.ledger_types import Claim, Conclusion, Intent, Result, Sent, Waiting
-from providers.client import Pool
+from db.ledger_types import CallIntent, CallResult, Claim, QueuedQuery, SentCall, Transition
+from providers.client import ProviderClient
 from routing.fleet import Fleet, Model
-from routing.lifecycle import FALLBACK, ROUTE, TERMINAL, Move, State
+from routing.lifecycle import FALLBACK, ROUTE, TERMINAL, MoveKind, State
 from routing.outcome import Completion, Outcome
-from telemetry.span_attributes import of_call, of_end, of_result, of_verdict, told
+from telemetry.span_attributes import of_call, of_end, of_result, of_verdict, redact_reasons
 from telemetry.spans import Trace, Traces
-from telemetry.tracing import harmless
+from telemetry.tracing import suppress_tracing_errors
 
 MOST: Final = 100_000
 """Batches, visits and calls that are remembered at a time; those that nobody concludes must not pile up."""
@@ -32,7 +32,7 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class StageVisit:
     """A query of a traced batch that waits at a stage of this worker."""
 
     trace: Trace
@@ -43,40 +43,40 @@ class Visit:
 
 
 @dataclass(slots=True)
-class Call:
+class TracedCall:
     """A call whose intent is committed."""
 
     trace: Trace
-    intent: Intent
+    intent: CallIntent
     epoch: int
-    visit: Visit | None = None
+    visit: StageVisit | None = None
     began_ns: int = 0
     ended_ns: int = 0
 
 
-class Watch:
+class TraceRecorder:
     """What a worker knows of the traces that it has a part in."""
 
     def __init__(self, traces: Traces, fleet: Fleet) -> None:
         self.traces = traces
         self.fleet = fleet
         self.batches: dict[int, Trace | None] = {}
-        self.visits: dict[int, Visit] = {}
-        self.calls: dict[int, Call] = {}
+        self.visits: dict[int, StageVisit] = {}
+        self.calls: dict[int, TracedCall] = {}
 
-    def called(self, intent: Intent, *, epoch: int) -> None:
+    def called(self, intent: CallIntent, *, epoch: int) -> None:
         """An intent is committed: its call is about to be sent."""
         if intent.query_id is not None:
             visit = self.visits.get(intent.query_id)
             if visit is not None:
-                _remember(self.calls, intent.call_id, Call(visit.trace, intent, epoch, visit))
+                _remember(self.calls, intent.call_id, TracedCall(visit.trace, intent, epoch, visit))
             return
         trace = self.batches.get(intent.batch_id or 0)
         # A call that serves several queries; of a batch that is told as a sample, a sample of these.
-        if trace is not None and trace.tells_of(intent.call_id):
-            _remember(self.calls, intent.call_id, Call(trace, intent, epoch))
+        if trace is not None and trace.is_sampled(intent.call_id):
+            _remember(self.calls, intent.call_id, TracedCall(trace, intent, epoch))
 
-    def ended(self, result: Result, verdict: Mapping[str, Any] | None = None) -> None:
+    def ended(self, result: CallResult, verdict: Mapping[str, Any] | None = None) -> None:
         """A call's result is in the ledger."""
         call = self.calls.pop(result.sent.call_id, None)
         if call is None:
@@ -95,9 +95,9 @@ class Watch:
             verdict=verdict,
         )
 
-    def concluded(self, conclusions: Sequence[Conclusion], moved: Mapping[int, tuple[str, State]]) -> None:
+    def concluded(self, conclusions: Sequence[Transition], moved: Mapping[int, tuple[str, State]]) -> None:
         """Queries have moved, or were fenced out."""
-        chunks: dict[str, list[tuple[Visit, Conclusion]]] = {}
+        chunks: dict[str, list[tuple[StageVisit, Transition]]] = {}
         for one in conclusions:
             visit = self.visits.pop(one.query_id, None)
             went = moved.get(one.query_id)
@@ -111,21 +111,21 @@ class Watch:
                 chunks.setdefault(visit.trace.handle, []).append((visit, one))
             elif not answered:
                 self._step(visit, one)
-            if one.to_state in _ENDS and visit.trace.tells_of(one.query_id):
+            if one.to_state in _ENDS and visit.trace.is_sampled(one.query_id):
                 self.traces.query(visit.trace, one.query_id, of_end(one))
         for chunk in chunks.values():
             self._routed(chunk)
 
-    def _known(self, call: Call) -> dict[str, Any]:
+    def _known(self, call: TracedCall) -> dict[str, Any]:
         router, reason = (None, None) if call.visit is None else (call.visit.router, call.visit.reason)
         known = of_call(call.intent, self.fleet, router=router, reason=reason)
         return known | {"pointsman.epoch": call.epoch}
 
-    def _routed(self, chunk: Sequence[tuple[Visit, Conclusion]]) -> None:
+    def _routed(self, chunk: Sequence[tuple[StageVisit, Transition]]) -> None:
         trace = chunk[0][0].trace
-        if not any(trace.tells_of(one.query_id) for _, one in chunk):
+        if not any(trace.is_sampled(one.query_id) for _, one in chunk):
             return
-        tiers = Counter(one.to_stage if one.move is Move.ADVANCE else one.to_state.value for _, one in chunk)
+        tiers = Counter(one.to_stage if one.move is MoveKind.ADVANCE else one.to_state.value for _, one in chunk)
         routers = Counter(one.why.router for _, one in chunk)
         self.traces.chunk(
             "route",
@@ -138,9 +138,9 @@ class Watch:
             began_ns=min(visit.began_ns for visit, _ in chunk),
         )
 
-    def _step(self, visit: Visit, one: Conclusion) -> None:
+    def _step(self, visit: StageVisit, one: Transition) -> None:
         """What moved it without an answer: the fallback stage, a wait, a budget, a tier that gave none."""
-        name = FALLBACK if one.stage == FALLBACK else "put off" if one.move is Move.RELEASE else "no answer"
+        name = FALLBACK if one.stage == FALLBACK else "put off" if one.move is MoveKind.RELEASE else "no answer"
         self.traces.step(
             name,
             visit.trace,
@@ -154,7 +154,7 @@ class Watch:
                 "pointsman.to_state": one.to_state.value,
                 "pointsman.escalated": one.escalated,
                 "pointsman.wait_s": one.wait_s,
-                "pointsman.reasons": told(one.why.reasons),
+                "pointsman.reasons": redact_reasons(one.why.reasons),
             },
             began_ns=visit.began_ns,
         )
@@ -164,50 +164,50 @@ class TracedLedger(Ledger):
     """A `Ledger` that is watched."""
 
     def __init__(
-        self, engine: AsyncEngine, watch: Watch, *, worker_id: int | None, lease_s: float, simulated: bool
+        self, engine: AsyncEngine, watch: TraceRecorder, *, worker_id: int | None, lease_s: float, simulated: bool
     ) -> None:
         super().__init__(engine, worker_id=worker_id, lease_s=lease_s, simulated=simulated)
         self._watch = watch
 
-    async def waiting(self, stage: str, ids: Sequence[int]) -> list[Waiting]:
+    async def waiting(self, stage: str, ids: Sequence[int]) -> list[QueuedQuery]:
         """As of `Ledger`."""
         waiting = await super().waiting(stage, ids)
-        with harmless():
+        with suppress_tracing_errors():
             await self._see(stage, waiting)
         return waiting
 
-    async def claim_many(self, wanted: Sequence[tuple[str, int, Intent | None]]) -> dict[int, Claim]:
+    async def claim_many(self, wanted: Sequence[tuple[str, int, CallIntent | None]]) -> dict[int, Claim]:
         """As of `Ledger`."""
         claims = await super().claim_many(wanted)
-        with harmless():
+        with suppress_tracing_errors():
             for _, query_id, intent in wanted:
                 if intent is not None and query_id in claims:
                     self._watch.called(intent, epoch=claims[query_id].epoch)
         return claims
 
-    async def conclude_many(self, conclusions: Sequence[Conclusion]) -> dict[int, tuple[str, State]]:
+    async def transition_many(self, conclusions: Sequence[Transition]) -> dict[int, tuple[str, State]]:
         """As of `Ledger`."""
-        moved = await super().conclude_many(conclusions)
-        with harmless():
+        moved = await super().transition_many(conclusions)
+        with suppress_tracing_errors():
             self._watch.concluded(conclusions, moved)
         return moved
 
-    async def _intend(self, meant: Sequence[Intent]) -> dict[int, Sent]:
+    async def _intend(self, meant: Sequence[CallIntent]) -> dict[int, SentCall]:
         committed = await super()._intend(meant)
-        with harmless():
+        with suppress_tracing_errors():
             for intent in meant:
                 if intent.call_id in committed:
                     self._watch.called(intent, epoch=intent.epoch)
         return committed
 
-    async def _record(self, results: Sequence[Result]) -> dict[int, bool]:
+    async def _record(self, results: Sequence[CallResult]) -> dict[int, bool]:
         recorded = await super()._record(results)
-        with harmless():
+        with suppress_tracing_errors():
             for result in results:
                 self._watch.ended(result)
         return recorded
 
-    async def _see(self, stage: str, waiting: Sequence[Waiting]) -> None:
+    async def _see(self, stage: str, waiting: Sequence[QueuedQuery]) -> None:
         watch, began_ns = self._watch, time.time_ns()
         if unknown := {one.batch_id for one in waiting} - watch.batches.keys():
             for row in await self._named("read_batch_traces", ids=list(unknown)):
@@ -220,20 +220,20 @@ class TracedLedger(Ledger):
         for one in waiting:
             trace = watch.batches.get(one.batch_id)
             # A chunk is routed as a whole, so there all of it is counted.
-            if trace is not None and (stage == ROUTE or trace.tells_of(one.id)):
+            if trace is not None and (stage == ROUTE or trace.is_sampled(one.id)):
                 seen[one.id] = trace
         arrivals = {}
         if seen and stage not in (ROUTE, FALLBACK):
             rows = await self._named("read_arrivals", ids=list(seen), stage=stage)
             arrivals = {row.query_id: (row.router, row.reason) for row in rows}
         for query_id, trace in seen.items():
-            _remember(watch.visits, query_id, Visit(trace, began_ns, *arrivals.get(query_id, (None, None))))
+            _remember(watch.visits, query_id, StageVisit(trace, began_ns, *arrivals.get(query_id, (None, None))))
 
 
-class TracedPool(Pool):
-    """A `Pool` that notes when each watched call was under way."""
+class TracedProviderClient(ProviderClient):
+    """A `ProviderClient` that notes when each watched call was under way."""
 
-    def __init__(self, fleet: Fleet, watch: Watch, *, environ: Mapping[str, str]) -> None:
+    def __init__(self, fleet: Fleet, watch: TraceRecorder, *, environ: Mapping[str, str]) -> None:
         super().__init__(fleet, environ=environ)
         self._watch = watch
 
@@ -245,7 +245,7 @@ class TracedPool(Pool):
         deadline_s: float | None = None,
         call_id: int | None = None,
     ) -> Outcome:
-        """As of `Pool`."""
+        """As of `ProviderClient`."""
         call = None if call_id is None else self._watch.calls.get(call_id)
         if call is not None:
             call.began_ns = time.time_ns()

@@ -78,7 +78,7 @@ def _is_there(module: str) -> bool:
         return False
 
 
-def answers(where: str) -> bool:
+def is_reachable(where: str) -> bool:
     """Whether somebody listens at a `destination`, as seen from here."""
     if where == _NO_ADDRESS:
         return False
@@ -103,7 +103,7 @@ def read_traceparent(header: object) -> str | None:
 
 
 @contextmanager
-def harmless() -> Iterator[None]:
+def suppress_tracing_errors() -> Iterator[None]:
     """Whatever is wrong with a trace inside the block, the work goes on."""
     try:
         yield
@@ -111,7 +111,7 @@ def harmless() -> Iterator[None]:
         warn("trace_failed", f"a trace is not whole ({type(error).__name__})")
 
 
-class _Switch:
+class _LazyTraces:
     """Decides once per process."""
 
     def __init__(self) -> None:
@@ -157,5 +157,5 @@ def warn(event: str, words: str) -> None:
         print(f"pointsman: {words}", file=sys.stderr, flush=True)
 
 
-traces: Final = _Switch().traces
+traces: Final = _LazyTraces().traces
 """``traces()`` → this process's `Traces`, or None where they are off. Starts them at the first call."""

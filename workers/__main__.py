@@ -14,10 +14,10 @@ from redis.backoff import NoBackoff
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 from settings import FleetError, Settings, SettingsError
-from tasks.broker_state import Generation
+from tasks.broker_state import BrokerSentinel
 from tasks.celery_app import configure
 from tasks.feeder.feeder import Feeder
-from tasks.worker_context import open_station
+from tasks.worker_context import open_worker_context
 from telemetry.logging import configure_logging
 from workers.celery_worker import run_celery_worker
 from workers.process_setup import announce_ready
@@ -59,7 +59,7 @@ def _known(roles: Sequence[str], fleet: Fleet) -> list[str]:
 
 
 async def _feed(settings: Settings, fleet: Fleet, *, name: str) -> None:
-    station, presence = await open_station(settings, fleet, name=name, roles=[FEEDER])
+    station, presence = await open_worker_context(settings, fleet, name=name, roles=[FEEDER])
     on_redis = settings.redis_url is not None and not settings.broker_url.startswith(("amqp", "pyamqp"))
     redis = (
         # By default redis-py tries ten times: the feeder would stand still meanwhile, and asks again soon enough.
@@ -67,7 +67,7 @@ async def _feed(settings: Settings, fleet: Fleet, *, name: str) -> None:
         if on_redis and settings.redis_url
         else None
     )
-    generation = None if redis is None else Generation(redis, key_prefix=settings.key_prefix)
+    generation = None if redis is None else BrokerSentinel(redis, key_prefix=settings.key_prefix)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, station.stopping.set)
     beat = asyncio.create_task(station.beat(presence))

@@ -16,7 +16,7 @@ MOST_AT_ONCE: Final = 200
 """Events in one list: so many are sent before the second is over."""
 
 
-class GroupedEvents(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+class BatchedTaskEvents(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
     """Part of a worker's consumer: sets its event dispatcher to lists, and sends them while it runs."""
 
     requires = (Events,)

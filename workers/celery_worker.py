@@ -7,20 +7,20 @@ from celery.signals import worker_ready, worker_shutting_down
 from routing.fleet import Fleet
 from settings import Settings
 from tasks.celery_app import app, queue_of
-from tasks.celery_tasks import Post
-from tasks.worker_context import Loop, open_station
-from workers.batched_task_events import GroupedEvents
-from workers.process_setup import announce_ready, spare_garbage
+from tasks.celery_tasks import WorkerState
+from tasks.worker_context import EventLoopThread, open_worker_context
+from workers.batched_task_events import BatchedTaskEvents
+from workers.process_setup import announce_ready, tune_gc
 
 
 def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Sequence[str]) -> None:
     """Serves the queues of ``roles`` until SIGTERM; then finishes what is claimed and gives back the rest."""
-    loop = Loop()
-    station, presence = loop.run(open_station(settings, fleet, name=name, roles=roles))
-    Post.settings, Post.loop, Post.station = settings, loop, station
-    lasting = [loop.start(station.beat(presence)), loop.start(station.keep_up())]
-    spare_garbage()
-    app.steps["consumer"].add(GroupedEvents)
+    loop = EventLoopThread()
+    station, presence = loop.run(open_worker_context(settings, fleet, name=name, roles=roles))
+    WorkerState.settings, WorkerState.loop, WorkerState.station = settings, loop, station
+    lasting = [loop.start(station.beat(presence)), loop.start(station.watch_promotions())]
+    tune_gc()
+    app.steps["consumer"].add(BatchedTaskEvents)
 
     @worker_ready.connect(weak=False)
     def tell_starter(**_: object) -> None:

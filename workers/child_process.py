@@ -16,7 +16,7 @@ _KEPT_LOG_BYTES: Final = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class OsUser:
     """The system user that a child runs as, where that is not ours."""
 
     name: str
@@ -31,7 +31,7 @@ def spawn(
     environ: Mapping[str, str],
     cwd: Path,
     death_signal: signal.Signals = signal.SIGKILL,
-    account: Account | None = None,
+    account: OsUser | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start ``argv`` in a session of its own, its output appended to ``log``.
 

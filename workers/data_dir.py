@@ -17,11 +17,11 @@ _LONGEST_SOCKET: Final = ".s.PGSQL.5432"
 _PLAIN: Final = re.compile(r"[\w./-]+", re.ASCII)
 
 
-class HomeError(RuntimeError):
+class DataDirError(RuntimeError):
     """The data directory cannot be used; says why and the mend."""
 
 
-def make_home(home: Path) -> Path:
+def make_data_dir(home: Path) -> Path:
     """The directory, there and ours alone. As root others may pass through, for Postgres runs as another user."""
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def make_home(home: Path) -> Path:
             (home / name).mkdir(exist_ok=True)
             (home / name).chmod(0o711 if os.geteuid() == 0 and name == "run" else 0o700)
     except OSError as error:
-        raise HomeError(
+        raise DataDirError(
             f"{home} cannot be used: {error.strerror}. Set POINTSMAN_HOME to a directory of yours."
         ) from error
     return home
@@ -49,7 +49,7 @@ def socket_dir(home: Path) -> Path:
     short.mkdir(mode=0o700, exist_ok=True)
     found = short.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise HomeError(f"{short} belongs to somebody else. Set POINTSMAN_HOME to a shorter path.")
+        raise DataDirError(f"{short} belongs to somebody else. Set POINTSMAN_HOME to a shorter path.")
     short.chmod(0o711 if os.geteuid() == 0 else 0o700)
     return short
 

@@ -21,12 +21,12 @@ from fleet_config import SIMULATOR
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 from settings import STACK_FILE, Settings, without_password
-from workers.data_dir import make_home
+from workers.data_dir import make_data_dir
 from workers.embedded.services import services_up
 from workers.file_lock import FileLock, holder_note
-from workers.port_allocator import NoPort, Ports
+from workers.port_allocator import NoFreePort, PortAllocator
 from workers.process_setup import READY_FILE
-from workers.supervised_process import Part, PartError, stop_parts
+from workers.supervised_process import SupervisedProcess, SupervisedProcessError, stop_parts
 
 _PATIENCE_S: Final = 5.0
 
@@ -150,9 +150,9 @@ class LocalStack:
         self._flower = flower
         self._api = api
         self._tell = tell
-        self._parts: list[Part] = []
+        self._parts: list[SupervisedProcess] = []
         self._exits = ExitStack()
-        self._ports = Ports()
+        self._ports = PortAllocator()
 
     def __enter__(self) -> "LocalStack":
         from db import migrate  # Alembic: a tenth of a second that most commands do without
@@ -173,7 +173,7 @@ class LocalStack:
                 self._start_roles(deadline)
                 self._start_flower(deadline)
                 self._start_api(deadline)
-            except NoPort as error:
+            except NoFreePort as error:
                 raise StackError(str(error)) from error
             self._write_addresses()
             self._exits = undo.pop_all()
@@ -189,7 +189,7 @@ class LocalStack:
                 words = part.check(time.monotonic())
                 if words is not None:
                     self._tell(words)
-        except PartError as error:
+        except SupervisedProcessError as error:
             raise StackError(str(error)) from error
 
     @property
@@ -200,7 +200,7 @@ class LocalStack:
     # Starting
 
     def _lock(self) -> FileLock:
-        make_home(self.settings.home)
+        make_data_dir(self.settings.home)
         lock = FileLock(self.settings.home / STACK_LOCK)
         if not lock.take(patience_s=0.2):
             lock.close()
@@ -303,10 +303,10 @@ class LocalStack:
 
     def _part(
         self, name: str, arguments: Sequence[str], environ: Mapping[str, str], is_ready: Callable[[], bool]
-    ) -> Part:
-        return Part(name, arguments, environ, self.settings.home / "logs" / f"{name}.log", is_ready)
+    ) -> SupervisedProcess:
+        return SupervisedProcess(name, arguments, environ, self.settings.home / "logs" / f"{name}.log", is_ready)
 
-    def _launch(self, parts: Sequence[Part], deadline: float) -> None:
+    def _launch(self, parts: Sequence[SupervisedProcess], deadline: float) -> None:
         """All at once, then wait for each: what takes time is their imports."""
         try:
             for part in parts:
@@ -314,7 +314,7 @@ class LocalStack:
                 self._parts.append(part)
             for part in parts:
                 part.await_ready(deadline)
-        except PartError as error:
+        except SupervisedProcessError as error:
             raise StackError(str(error)) from error
 
     def _write_addresses(self) -> None:

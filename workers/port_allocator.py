@@ -18,11 +18,11 @@ _HOLDS: Final = sys.platform == "linux"
 there: its servers all set SO_REUSEADDR."""
 
 
-class NoPort(RuntimeError):
+class NoFreePort(RuntimeError):
     """Nothing is free."""
 
 
-class Ports:
+class PortAllocator:
     """``with Ports() as ports:`` has what it claimed for as long as the block runs.
 
     A child listens only seconds after its port was chosen, and meanwhile another program would find it free as well:
@@ -48,7 +48,7 @@ class Ports:
         """A free one. Raises NoPort."""
         return self._hold(0)
 
-    def __enter__(self) -> "Ports":
+    def __enter__(self) -> "PortAllocator":
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -75,4 +75,4 @@ def _bound(*, prefer: int) -> socket.socket:
             bound.close()
             continue
         return bound
-    raise NoPort("This machine has no free port.")
+    raise NoFreePort("This machine has no free port.")

@@ -9,7 +9,7 @@ _YOUNG_OBJECTS: Final = 20_000
 """Before the collector looks at them; at Python's 700 it runs several times for each query, and finds nothing."""
 
 
-def spare_garbage() -> None:
+def tune_gc() -> None:
     """What is there by now stays: the collector leaves it alone, and looks at the rest less often."""
     gc.collect()
     gc.freeze()

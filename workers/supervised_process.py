@@ -17,12 +17,12 @@ _SOUND_AFTER_S: Final = 30.0
 _GIVE_UP_AFTER: Final = 8
 
 
-class PartError(RuntimeError):
+class SupervisedProcessError(RuntimeError):
     """A child does not start, or does not stay; the message has the end of its log."""
 
 
 @dataclass
-class Part:
+class SupervisedProcess:
     """A child process by name. ``arguments`` are those of this Python."""
 
     name: str
@@ -45,9 +45,9 @@ class Part:
         """Wait until it takes work, at most until ``deadline`` of the monotonic clock. Raises PartError."""
         while not self.is_ready():
             if self.process is None or self.process.poll() is not None:
-                raise PartError(f"{self.name} ended while it started. {self.ending()}")
+                raise SupervisedProcessError(f"{self.name} ended while it started. {self.ending()}")
             if time.monotonic() > deadline:
-                raise PartError(f"{self.name} was not ready in time. {self.ending()}")
+                raise SupervisedProcessError(f"{self.name} was not ready in time. {self.ending()}")
             time.sleep(0.02)
 
     def check(self, now: float) -> str | None:
@@ -61,7 +61,7 @@ class Part:
             return None
         self.crashes = 1 if now - self._started > _SOUND_AFTER_S else self.crashes + 1
         if self.crashes >= _GIVE_UP_AFTER:
-            raise PartError(f"{self.name} has ended {self.crashes} times in a row. {self.ending()}")
+            raise SupervisedProcessError(f"{self.name} has ended {self.crashes} times in a row. {self.ending()}")
         wait_s = _BACKOFF_S[min(self.crashes - 1, len(_BACKOFF_S) - 1)]
         self._due = now + wait_s
         return f"{self.name} has ended (exit code {self.process.returncode}); it starts again in {wait_s:g} s"
@@ -71,7 +71,7 @@ class Part:
         return f"The end of {self.log}:\n{tail(self.log)}"
 
 
-def stop_parts(parts: Sequence[Part], *, grace_s: float) -> list[str]:
+def stop_parts(parts: Sequence[SupervisedProcess], *, grace_s: float) -> list[str]:
     """End them all, together; the names of those that had to be killed after ``grace_s``."""
     running = [part for part in parts if part.process is not None and part.process.poll() is None]
     for part in running:

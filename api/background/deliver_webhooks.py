@@ -11,10 +11,10 @@ from typing import Final
 import orjson
 import structlog
 
-from api.state import Service
-from api.webhook_client import NotAllowed, Undelivered, parse_target, post
-from db.webhook_store import Message
-from telemetry.tracing import harmless, traces
+from api.state import AppState
+from api.webhook_client import ForbiddenAddress, WebhookDeliveryError, parse_target, post_webhook
+from db.webhook_store import WebhookMessage
+from telemetry.tracing import suppress_tracing_errors, traces
 
 log = structlog.get_logger()
 
@@ -27,18 +27,18 @@ _AT_ONCE: Final = 20
 _GONE: Final = 410
 
 
-async def deliver(service: Service) -> bool:
+async def deliver(service: AppState) -> bool:
     """Delivers what is due. Whether there was any."""
     messages = await service.webhooks.take_due(rows=_AT_ONCE, lease_s=_LEASE_S)
     await asyncio.gather(*(_deliver(message, service) for message in messages))
     return bool(messages)
 
 
-async def _deliver(message: Message, service: Service) -> None:
+async def _deliver(message: WebhookMessage, service: AppState) -> None:
     began_ns = time.time_ns()
     result, delivered = await _send(message, private=service.config.private_webhooks)
     if (tracing := traces()) is not None:
-        with harmless():
+        with suppress_tracing_errors():
             tracing.delivered(
                 message.batch,
                 {"pointsman.event": message.event, "pointsman.tries": message.tries, "pointsman.result": result},
@@ -54,18 +54,18 @@ async def _deliver(message: Message, service: Service) -> None:
     log.info("webhook", message=message.id, event_type=message.event, tries=message.tries, result=result)
 
 
-async def _send(message: Message, *, private: bool) -> tuple[str, bool]:
+async def _send(message: WebhookMessage, *, private: bool) -> tuple[str, bool]:
     body = payload(message)
     try:
         target = parse_target(message.url, private=private)
         headers = signed(message.id, body, secret=message.secret, now=int(time.time()))
-        status = await post(target, body, headers, private=private, timeout_s=_TIMEOUT_S)
-    except (NotAllowed, Undelivered) as error:
+        status = await post_webhook(target, body, headers, private=private, timeout_s=_TIMEOUT_S)
+    except (ForbiddenAddress, WebhookDeliveryError) as error:
         return str(error), False
     return str(status), 200 <= status < 300
 
 
-def payload(message: Message) -> bytes:
+def payload(message: WebhookMessage) -> bytes:
     """OpenAI's event object, as bytes: what is signed is what is sent."""
     return orjson.dumps(
         {

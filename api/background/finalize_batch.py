@@ -7,11 +7,11 @@ from typing import Final
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api.background.isolated_thread import in_thread
+from api.background.isolated_thread import run_in_isolated_thread
 from api.background.validate_batch import event_id
 from api.routes.file_routes import STATES
-from api.state import Service
-from db.api_batch_types import ApiBatch, Results
+from api.state import AppState
+from db.api_batch_types import ApiBatch, ApiBatchResults
 from db.file_store import Content
 from db.reports.results import result_file
 from routing.lifecycle import State
@@ -21,14 +21,14 @@ log = structlog.get_logger()
 LEASE_S: Final = 600.0
 
 
-async def finalize(service: Service) -> bool:
+async def finalize(service: AppState) -> bool:
     """Finalizes a batch that has ended. Whether there was one."""
     await service.batches.reopen()
     batch = await service.batches.take_ended(lease_s=LEASE_S)
     if batch is None or batch.id is None:
         return False
     files = [
-        Results(
+        ApiBatchResults(
             id=before or f"file-{secrets.token_hex(12)}",
             content=content.value,
             filename=f"{batch.handle}_{content.value}.jsonl",
@@ -53,8 +53,8 @@ def _event(batch: ApiBatch) -> str:
     return "batch.expired" if batch.counts.expired else "batch.completed"
 
 
-async def _size(batch_id: int, states: Sequence[State], service: Service) -> int:
+async def _size(batch_id: int, states: Sequence[State], service: AppState) -> int:
     async def measure(engine: AsyncEngine) -> int:
         return sum([len(lines) async for lines in result_file(engine, batch_id, states=states)])
 
-    return await in_thread(measure, database_url=service.database_url)
+    return await run_in_isolated_thread(measure, database_url=service.database_url)

@@ -12,7 +12,7 @@ from db.engine import make_engine
 Value = TypeVar("Value")
 
 
-async def in_thread(work: Callable[[AsyncEngine], Awaitable[Value]], *, database_url: str) -> Value:
+async def run_in_isolated_thread(work: Callable[[AsyncEngine], Awaitable[Value]], *, database_url: str) -> Value:
     """What ``work`` makes of an engine that is there for as long as it takes. Raises what it raises."""
 
     async def opened() -> Value:

@@ -10,19 +10,19 @@ from sqlalchemy.exc import DBAPIError
 from api.background.deliver_webhooks import deliver
 from api.background.finalize_batch import finalize
 from api.background.validate_batch import validate
-from api.state import Service
-from db.statement_errors import Refused
+from api.state import AppState
+from db.statement_errors import StatementFailed
 
 log = structlog.get_logger()
 
 _KEEP_S: Final = 60.0
 _AFTER_AN_ERROR_S: Final = 2.0
 
-Step = Callable[[Service], Awaitable[bool]]
+Step = Callable[[AppState], Awaitable[bool]]
 """Does one thing. Whether there was one to do."""
 
 
-async def work(service: Service) -> None:
+async def work(service: AppState) -> None:
     """All of it, until the service is stopping."""
     # Two: a large file must not keep the small ones waiting.
     async with asyncio.TaskGroup() as group:
@@ -33,14 +33,14 @@ async def work(service: Service) -> None:
         group.create_task(_forever("keep", _keep, service, look_s=_KEEP_S))
 
 
-async def _keep(service: Service) -> bool:
+async def _keep(service: AppState) -> bool:
     await service.files.sweep()
     await service.tenants.renew_day_budgets()
     return False
 
 
 async def _forever(
-    name: str, step: Step, service: Service, *, wake: asyncio.Event | None = None, look_s: float | None = None
+    name: str, step: Step, service: AppState, *, wake: asyncio.Event | None = None, look_s: float | None = None
 ) -> None:
     wake = wake or asyncio.Event()
     while not service.stopping.is_set():
@@ -49,7 +49,7 @@ async def _forever(
             if await step(service):
                 continue
             wait_s = look_s or service.config.look_s
-        except (DBAPIError, Refused) as error:
+        except (DBAPIError, StatementFailed) as error:
             log.warning("background_waits", work=name, error=type(error).__name__)
             wait_s = _AFTER_AN_ERROR_S
         except Exception as error:

@@ -15,17 +15,17 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api.background.isolated_thread import in_thread
+from api.background.isolated_thread import run_in_isolated_thread
 from api.http_errors import sentence
-from api.state import Service
-from db.api_batch_types import Work
-from db.batch_writer import Order
+from api.state import AppState
+from db.api_batch_types import ApiBatchTask
+from db.batch_writer import BatchSpec
 from db.file_store import PIECE_BYTES, StoredFile
-from db.statement_errors import passes
-from submission.forecaster import SERVED_BYTES, Planner
-from submission.input_line import whole
-from submission.jsonl_reader import BadInput, Limits, Line, Rejection, read_lines
-from submission.reservoir_sample import Sample
+from db.statement_errors import is_transient
+from submission.forecaster import SERVED_BYTES, Forecaster
+from submission.input_line import input_error
+from submission.jsonl_reader import InputLimits, InputLine, InvalidInput, RejectedLine, read_lines
+from submission.reservoir_sample import ReservoirSample
 from submission.submit import submit
 
 log = structlog.get_logger()
@@ -48,11 +48,11 @@ CODES: Final = {
 """The code of a flaw by its field, where the flaw has none of its own; any other field's is ``invalid_request``."""
 
 
-class Stopped(Exception):
+class ShuttingDown(Exception):
     """The process ends: somebody else is to begin anew."""
 
 
-async def validate(service: Service) -> bool:
+async def validate(service: AppState) -> bool:
     """Takes a batch that waits for validation through it. Whether there was one."""
     work = await service.batches.take_validating(lease_s=LEASE_S)
     if work is None:
@@ -62,7 +62,7 @@ async def validate(service: Service) -> bool:
     return True
 
 
-async def _validate(work: Work, service: Service) -> None:
+async def _validate(work: ApiBatchTask, service: AppState) -> None:
     batches = service.batches
     if work.cancelling and await batches.number(work.handle, tenant=work.tenant) is None:
         await batches.drop(work.handle, event_id=event_id())
@@ -76,17 +76,17 @@ async def _validate(work: Work, service: Service) -> None:
         await _read(work, service)
 
 
-async def _read(work: Work, service: Service) -> None:
+async def _read(work: ApiBatchTask, service: AppState) -> None:
     async def deposit(engine: AsyncEngine) -> None:
         await _submit(work, service, engine)
 
     try:
-        await in_thread(deposit, database_url=service.database_url)
-    except BadInput as error:
+        await run_in_isolated_thread(deposit, database_url=service.database_url)
+    except InvalidInput as error:
         await _fail(work, errors_of(error), service)
         return
-    except (Stopped, OSError, DBAPIError) as error:
-        if isinstance(error, DBAPIError) and not passes(error):
+    except (ShuttingDown, OSError, DBAPIError) as error:
+        if isinstance(error, DBAPIError) and not is_transient(error):
             raise
         log.warning("validation_put_off", batch=work.handle, error=type(error).__name__)
         await service.batches.release(work.handle)
@@ -99,8 +99,8 @@ async def _read(work: Work, service: Service) -> None:
     log.info("batch_accepted", batch=work.handle)
 
 
-async def _submit(work: Work, service: Service, engine: AsyncEngine) -> None:
-    order = Order(
+async def _submit(work: ApiBatchTask, service: AppState, engine: AsyncEngine) -> None:
+    order = BatchSpec(
         source=work.filename or "api",
         tenant=work.tenant,
         idempotency_key=f"api:{work.handle}",
@@ -112,43 +112,43 @@ async def _submit(work: Work, service: Service, engine: AsyncEngine) -> None:
         expires_at=work.expires_at,
         traceparent=work.traceparent,
     )
-    planner = Planner(
+    planner = Forecaster(
         service.settings,
         service.fleet,
         engine,
         cap_usd=work.cap_usd,
         policy=work.budget_policy,
-        sample=Sample(most_bytes=SERVED_BYTES),
+        sample=ReservoirSample(most_bytes=SERVED_BYTES),
     )
     with StoredFile(service.database_url, work.input_file_id) as raw, io.BufferedReader(raw, PIECE_BYTES) as stream:
-        limits = Limits(max_bytes=8 * service.config.max_file_bytes)
+        limits = InputLimits(max_bytes=8 * service.config.max_file_bytes)
         lines = read_lines(stream, fleet=service.fleet, limits=limits, json_only=True)
         await submit(_counted(lines, service), engine=engine, fleet=service.fleet, order=order, planner=planner)
 
 
-def _counted(lines: Iterable[Line | Rejection], service: Service) -> Iterator[Line | Rejection]:
+def _counted(lines: Iterable[InputLine | RejectedLine], service: AppState) -> Iterator[InputLine | RejectedLine]:
     most = service.config.max_batch_lines
     for number, line in enumerate(lines, start=1):
         if number > most:
             told = f"it has more than {most} lines"
-            raise whole("file", told, "Split it and make a batch of each part", code="too_many_requests")
+            raise input_error("file", told, "Split it and make a batch of each part", code="too_many_requests")
         if number % 1000 == 0 and service.stopping.is_set():
-            raise Stopped
+            raise ShuttingDown
         yield line
 
 
-async def _fail(work: Work, errors: list[dict[str, Any]], service: Service) -> None:
+async def _fail(work: ApiBatchTask, errors: list[dict[str, Any]], service: AppState) -> None:
     await service.batches.fail(work.handle, errors, event_id=event_id())
     service.deliver_soon.set()
     log.info("batch_failed", batch=work.handle, errors=len(errors))
 
 
-def errors_of(bad: BadInput) -> list[dict[str, Any]]:
+def errors_of(bad: InvalidInput) -> list[dict[str, Any]]:
     """``errors.data`` of a failed batch, at most `MAX_ERRORS`."""
     return [
         _error(
             flaw.code or CODES.get(flaw.field, "invalid_request"),
-            f"{flaw.message}. {flaw.mend}."[:1000],
+            f"{flaw.message}. {flaw.fix}."[:1000],
             flaw.field if flaw.line_no and flaw.field != "line" else None,
             flaw.line_no or None,
         )
@@ -166,7 +166,7 @@ def event_id() -> str:
 
 
 @asynccontextmanager
-async def _renewing(handle: str, service: Service) -> AsyncIterator[None]:
+async def _renewing(handle: str, service: AppState) -> AsyncIterator[None]:
     async def renew() -> None:
         while True:
             await asyncio.sleep(LEASE_S / 3)

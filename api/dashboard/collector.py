@@ -13,10 +13,10 @@ from redis.exceptions import RedisError
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api.dashboard.rolling_window import Window
+from api.dashboard.rolling_window import RollingWindow
 from api.dashboard.router_info import router_card
-from api.single_flight_cache import Fresh
-from db.reports import ask
+from api.single_flight_cache import SingleFlightCache
+from db.reports import run_report
 from db.reports.drift_samples import drift_windows
 from db.worker_registry import ALIVE_S
 from evaluation.production.data_drift import FeatureDrift, drift_of
@@ -34,7 +34,7 @@ _DRIFT_S: Final = 600.0
 
 
 @dataclass(slots=True)
-class Seen:
+class DashboardSnapshot:
     """What the last look has seen, of all tenants."""
 
     at: float = 0.0
@@ -53,13 +53,13 @@ class Seen:
     """None: no Redis, or it is away."""
 
 
-class Figures:
+class DashboardCollector:
     """``look`` asks Postgres and Redis, for all tenants; what is read afterwards asks nobody."""
 
     def __init__(self, engine: AsyncEngine, fleet: Fleet, *, redis: Redis | None, key_prefix: str) -> None:
         self.fleet = fleet
-        self.window = Window(engine, fleet)
-        self.seen = Seen()
+        self.window = RollingWindow(engine, fleet)
+        self.seen = DashboardSnapshot()
         self.rates: dict[str, deque[tuple[float, float]]] = {}
         """Per tenant: moments (seconds since 1970) and queries per second, of the last minutes."""
         self._engine = engine
@@ -67,21 +67,21 @@ class Figures:
         self._key_prefix = key_prefix
         self._ended: dict[tuple[int, datetime], Mapping[str, int]] = {}
         self._progress: dict[int, deque[tuple[float, int]]] = {}
-        self._slow = Fresh(self._look_slowly, for_s=_SLOW_S)
-        self._drifts = Fresh(self._look_at_drift, for_s=_DRIFT_S)
+        self._slow = SingleFlightCache(self._look_slowly, for_s=_SLOW_S)
+        self._drifts = SingleFlightCache(self._look_at_drift, for_s=_DRIFT_S)
 
     async def look(self, tenants: Collection[str], *, window: bool = True) -> float:
         """Sees everything anew; batches only of ``tenants``. Returns the seconds that it took."""
         began = time.monotonic()
-        seen = Seen(at=time.time())
-        seen.open = await ask(self._engine, "dashboard_open")
-        finished = await ask(self._engine, "dashboard_rate", seconds=RATE_S)
+        seen = DashboardSnapshot(at=time.time())
+        seen.open = await run_report(self._engine, "dashboard_open")
+        finished = await run_report(self._engine, "dashboard_rate", seconds=RATE_S)
         seen.finished = {row.tenant: row.finished for row in finished}
-        reserved = await ask(self._engine, "dashboard_reserved")
+        reserved = await run_report(self._engine, "dashboard_reserved")
         seen.reserved = {row.tenant: (row.calls, float(row.reserved_usd)) for row in reserved}
-        seen.workers = await ask(self._engine, "workers", seen_within_s=ALIVE_S)
+        seen.workers = await run_report(self._engine, "workers", seen_within_s=ALIVE_S)
         if tenants:
-            seen.batches = await ask(self._engine, "dashboard_batches", tenants=sorted(tenants), rows=BATCHES)
+            seen.batches = await run_report(self._engine, "dashboard_batches", tenants=sorted(tenants), rows=BATCHES)
             seen.unanswered = await self._unanswered(seen.batches)
         if window:
             await self.window.refresh()
@@ -109,7 +109,7 @@ class Figures:
         ids = [row.id for row in batches if row.ended_at is None or (row.id, row.ended_at) not in self._ended]
         counted: dict[int, dict[str, int]] = {id_: {} for id_ in ids}
         if ids:
-            for row in await ask(self._engine, "dashboard_unanswered", batch_ids=ids):
+            for row in await run_report(self._engine, "dashboard_unanswered", batch_ids=ids):
                 counted[row.batch_id][row.state] = row.n
         if len(self._ended) > 10_000:
             self._ended.clear()
@@ -120,7 +120,7 @@ class Figures:
 
     async def _look_slowly(self, _: None) -> tuple[Sequence[Row[Any]], Mapping[str, Any]]:
         """What changes when somebody does something by hand."""
-        return await ask(self._engine, "dashboard_labels"), await router_card(self._engine, self.fleet)
+        return await run_report(self._engine, "dashboard_labels"), await router_card(self._engine, self.fleet)
 
     async def _look_at_drift(self, _: None) -> Sequence[FeatureDrift]:
         windows = await drift_windows(self._engine)

@@ -16,7 +16,7 @@ _TERMINAL: Final = frozenset(state.value for state in TERMINAL)
 
 
 @dataclass(frozen=True, slots=True)
-class Called:
+class CallKey:
     """Which calls are counted together."""
 
     purpose: str
@@ -28,7 +28,7 @@ class Called:
 
 
 @dataclass(slots=True)
-class Tally:
+class DashboardCounters:
     """Counts by their kind. Those of calls are by the time of their end."""
 
     routed: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -45,15 +45,15 @@ class Tally:
     """Answers by the tier they are from."""
     baseline_usd: float = 0.0
     """What these answers had cost at the top tier."""
-    calls: Counter[Called] = field(default_factory=Counter)
-    cost_usd: Counter[Called] = field(default_factory=Counter)
-    latency_ms: Counter[Called] = field(default_factory=Counter)
-    prompt_tokens: Counter[Called] = field(default_factory=Counter)
-    completion_tokens: Counter[Called] = field(default_factory=Counter)
+    calls: Counter[CallKey] = field(default_factory=Counter)
+    cost_usd: Counter[CallKey] = field(default_factory=Counter)
+    latency_ms: Counter[CallKey] = field(default_factory=Counter)
+    prompt_tokens: Counter[CallKey] = field(default_factory=Counter)
+    completion_tokens: Counter[CallKey] = field(default_factory=Counter)
     latencies: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Complete calls by deployment and interval of `BOUNDS_MS`."""
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "DashboardCounters") -> None:
         """Counts what ``other`` has counted too."""
         for name in _COUNTERS:
             getattr(self, name).update(getattr(other, name))
@@ -79,7 +79,7 @@ class Tally:
 
     def count_call(self, row: Row[Any]) -> None:
         """A row of ``dashboard_calls.sql``."""
-        key = Called(row.purpose, row.tier, row.deployment, row.provider, row.model, row.outcome)
+        key = CallKey(row.purpose, row.tier, row.deployment, row.provider, row.model, row.outcome)
         self.calls[key] += row.n
         # Counters of floats: typeshed has them as ints, which they need not be.
         self.cost_usd[key] += float(row.cost_usd)  # type: ignore[assignment]
@@ -114,9 +114,9 @@ _COUNTERS: Final = (
 )  # fmt: skip
 
 
-def sum_of(tallies: Iterable[Tally]) -> Tally:
+def sum_of(tallies: Iterable[DashboardCounters]) -> DashboardCounters:
     """All of them together."""
-    total = Tally()
+    total = DashboardCounters()
     for tally in tallies:
         total.add(tally)
     return total

@@ -11,11 +11,11 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from api.dashboard.collector import Figures
+from api.dashboard.collector import DashboardCollector
 from api.dashboard.payload import snapshot
 from api.http_errors import ApiError
-from api.single_flight_cache import Fresh
-from db.statement_errors import Refused
+from api.single_flight_cache import SingleFlightCache
+from db.statement_errors import StatementFailed
 
 log = structlog.get_logger()
 
@@ -30,18 +30,18 @@ _STREAM_S: Final = 600.0
 """After so long a stream ends, and who watches asks again: with a key that may have been revoked."""
 
 
-class Live:
+class DashboardStream:
     """``watch`` the figures of a tenant, or have them ``now``."""
 
-    def __init__(self, figures: Figures, *, stopping: asyncio.Event) -> None:
+    def __init__(self, figures: DashboardCollector, *, stopping: asyncio.Event) -> None:
         self._figures = figures
         self._stopping = stopping
         self._watched: Counter[str] = Counter()
         self._frames: dict[str, bytes] = {}
         self._turn = asyncio.Condition()
         self._looking: asyncio.Task[None] | None = None
-        self._once = Fresh(self._look_once, for_s=LOOK_S)
-        self._fleet = Fresh(self._look_at_all, for_s=0.0)
+        self._once = SingleFlightCache(self._look_once, for_s=LOOK_S)
+        self._fleet = SingleFlightCache(self._look_at_all, for_s=0.0)
         self._lock = asyncio.Lock()
 
     async def now(self, tenant: str) -> bytes:
@@ -103,7 +103,7 @@ class Live:
                     took_s = await self._figures.look(set(self._watched), window=turn % _WINDOW_EVERY == 0)
                 self._frames = {tenant: _event("figures", self._body(tenant)) for tenant in self._watched}
                 turn += 1
-            except (DBAPIError, PoolTimeout, Refused) as error:
+            except (DBAPIError, PoolTimeout, StatementFailed) as error:
                 log.warning("dashboard_waits", error=type(error).__name__)
                 self._frames = {tenant: _event("away", b"{}") for tenant in self._watched}
             async with self._turn:

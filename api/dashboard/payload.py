@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from api.dashboard.collector import Figures
-from api.dashboard.counters import Tally
+from api.dashboard.collector import DashboardCollector
+from api.dashboard.counters import DashboardCounters
 from api.dashboard.rolling_window import KEPT, STEP
 from evaluation.production.data_drift import stability_index
 from providers.health.status_report import DeploymentState
@@ -19,7 +19,7 @@ _COUNTED: Final = ("ready", "queued", "running", "held")
 _UNANSWERED: Final = ("failed", "dead", "expired")
 
 
-def snapshot(figures: Figures, tenant: str) -> dict[str, Any]:
+def snapshot(figures: DashboardCollector, tenant: str) -> dict[str, Any]:
     """All of it. Times are in ISO 8601 or seconds, money in US dollars, shares between 0 and 1 or None."""
     fleet, seen = figures.fleet, figures.seen
     stages = _stages(figures, tenant)
@@ -44,7 +44,7 @@ def snapshot(figures: Figures, tenant: str) -> dict[str, Any]:
     }
 
 
-def _stages(figures: Figures, tenant: str) -> list[dict[str, Any]]:
+def _stages(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
     fleet = figures.fleet
     told = []
     open_stages = {row.stage for row in figures.seen.open if row.tenant == tenant}
@@ -65,16 +65,16 @@ def _stages(figures: Figures, tenant: str) -> list[dict[str, Any]]:
     return told
 
 
-def _alive(figures: Figures, role: str) -> int:
+def _alive(figures: DashboardCollector, role: str) -> int:
     return sum(role in str(row.role).split() for row in figures.seen.workers)
 
 
-def _workers(figures: Figures) -> list[dict[str, Any]]:
+def _workers(figures: DashboardCollector) -> list[dict[str, Any]]:
     roles = [ROUTE, *figures.fleet.tiers, FALLBACK, INGEST, "feeder"]
     return [{"role": role, "alive": _alive(figures, role)} for role in roles]
 
 
-def _batches(figures: Figures, tenant: str) -> list[dict[str, Any]]:
+def _batches(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
     still_open: dict[int, dict[str, int]] = {}
     for row in figures.seen.open:
         counts = still_open.setdefault(row.batch_id, dict.fromkeys(_COUNTED, 0))
@@ -113,7 +113,7 @@ def _batches(figures: Figures, tenant: str) -> list[dict[str, Any]]:
     return told
 
 
-def _recent(figures: Figures, tenant: str) -> dict[str, Any]:
+def _recent(figures: DashboardCollector, tenant: str) -> dict[str, Any]:
     window = figures.window
     if window.now is None:
         return {}
@@ -152,7 +152,7 @@ def _recent(figures: Figures, tenant: str) -> dict[str, Any]:
     }
 
 
-def _series(figures: Figures, tenant: str, *, step: timedelta, steps: int) -> dict[str, Any]:
+def _series(figures: DashboardCollector, tenant: str, *, step: timedelta, steps: int) -> dict[str, Any]:
     start, found = figures.window.series(lambda tally: tally.answered, tenant=tenant, step=step, steps=steps)
     return {
         "from": start,
@@ -170,21 +170,21 @@ def _in_order(by_tier: Mapping[str, Any], fleet: Fleet) -> dict[str, Any]:
     )
 
 
-def _routed(tally: Tally) -> dict[str, int]:
+def _routed(tally: DashboardCounters) -> dict[str, int]:
     told: dict[str, int] = {}
     for (tier, _), n in tally.routed.items():
         told[tier] = told.get(tier, 0) + n
     return told
 
 
-def _by_router(tally: Tally) -> dict[str, int]:
+def _by_router(tally: DashboardCounters) -> dict[str, int]:
     told: dict[str, int] = {}
     for (_, router), n in tally.routed.items():
         told[router] = told.get(router, 0) + n
     return dict(sorted(told.items(), key=lambda item: -item[1]))
 
 
-def _reasons(tally: Tally, fleet: Fleet) -> list[dict[str, Any]]:
+def _reasons(tally: DashboardCounters, fleet: Fleet) -> list[dict[str, Any]]:
     told: dict[str, dict[str, int]] = {}
     for (tier, reason), n in tally.rejected.items():
         by_tier = told.setdefault(reason, {})
@@ -193,7 +193,7 @@ def _reasons(tally: Tally, fleet: Fleet) -> list[dict[str, Any]]:
     return [{"reason": reason, "n": sum(by.values()), "tiers": _in_order(by, fleet)} for reason, by in most_first[:8]]
 
 
-def _doubted(tally: Tally, fleet: Fleet) -> dict[str, Any]:
+def _doubted(tally: DashboardCounters, fleet: Fleet) -> dict[str, Any]:
     told: dict[str, dict[str, int]] = {}
     for (tier, accepted, _), n in tally.judged.items():
         row = told.setdefault(tier, {"judged": 0, "rejected": 0})
@@ -202,7 +202,7 @@ def _doubted(tally: Tally, fleet: Fleet) -> dict[str, Any]:
     return _in_order(told, fleet)
 
 
-def _confidence(tally: Tally, fleet: Fleet) -> dict[str, Any]:
+def _confidence(tally: DashboardCounters, fleet: Fleet) -> dict[str, Any]:
     told: dict[str, dict[str, Any]] = {}
     for (tier, accepted, tenth), n in tally.judged.items():
         row = told.setdefault(tier, {"accepted": [0] * 10, "rejected": [0] * 10, "untold": 0, "threshold": None})
@@ -215,7 +215,7 @@ def _confidence(tally: Tally, fleet: Fleet) -> dict[str, Any]:
     return _in_order(told, fleet)
 
 
-def _cost(tally: Tally, fleet: Fleet) -> dict[str, Any]:
+def _cost(tally: DashboardCounters, fleet: Fleet) -> dict[str, Any]:
     spent: float = sum(tally.cost_usd.values())
     by_tier: dict[str, float] = {}
     for called, cost in tally.cost_usd.items():
@@ -232,7 +232,7 @@ def _cost(tally: Tally, fleet: Fleet) -> dict[str, Any]:
     }
 
 
-def _labels(figures: Figures, tenant: str) -> dict[str, Any] | None:
+def _labels(figures: DashboardCollector, tenant: str) -> dict[str, Any] | None:
     """None: there are no labels. A grade is between 0, wrong, and 1, right."""
     rows = {row.tier: row for row in figures.seen.labels if row.tenant == tenant}
     if not rows:
@@ -247,7 +247,7 @@ def _labels(figures: Figures, tenant: str) -> dict[str, Any] | None:
     }
 
 
-def _providers(figures: Figures, tenant: str) -> list[dict[str, Any]]:
+def _providers(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
     window, fleet = figures.window, figures.fleet
     if window.now is None:
         return []
@@ -260,7 +260,9 @@ def _providers(figures: Figures, tenant: str) -> list[dict[str, Any]]:
     return told
 
 
-def _deployment(model: Model, state: DeploymentState | None, *, minute: Tally, hour: Tally) -> dict[str, Any]:
+def _deployment(
+    model: Model, state: DeploymentState | None, *, minute: DashboardCounters, hour: DashboardCounters
+) -> dict[str, Any]:
     calls = {called: n for called, n in hour.calls.items() if called.deployment == model.name}
     lately = {called: n for called, n in minute.calls.items() if called.deployment == model.name}
     tokens = sum(minute.prompt_tokens[called] + minute.completion_tokens[called] for called in lately)

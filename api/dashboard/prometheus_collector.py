@@ -12,24 +12,24 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from api.dashboard.collector import RATE_S, Figures
-from api.dashboard.counters import BOUNDS_MS, Tally
+from api.dashboard.collector import RATE_S, DashboardCollector
+from api.dashboard.counters import BOUNDS_MS, DashboardCounters
 from api.dashboard.payload import DRIFT
 from api.dashboard.rolling_window import KEPT, STEP
 from evaluation.production.data_drift import SHIFT, stability_index
-from providers.health.circuit_breaker import Circuit
+from providers.health.circuit_breaker import CircuitState
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 
 MOST: Final = 50
 OTHER: Final = "other"
 _WORD: Final = re.compile(r"[\w .:+@/-]{1,64}", re.ASCII)
-_BREAKER: Final = {Circuit.CLOSED: 0.0, Circuit.HALF_OPEN: 0.5, Circuit.OPEN: 1.0}
+_BREAKER: Final = {CircuitState.CLOSED: 0.0, CircuitState.HALF_OPEN: 0.5, CircuitState.OPEN: 1.0}
 
 
 class FleetMetrics(Collector):
     """Reads what ``figures`` has seen at its last look; it asks nobody."""
 
-    def __init__(self, figures: Figures) -> None:
+    def __init__(self, figures: DashboardCollector) -> None:
         self._figures = figures
         self._known: dict[str, set[str]] = {}
 
@@ -166,7 +166,7 @@ class FleetMetrics(Collector):
             apgr.add_metric((), evaluation["apgr"])
         yield apgr
 
-    def _happened(self, ever: Tally) -> Iterator[Metric]:
+    def _happened(self, ever: DashboardCounters) -> Iterator[Metric]:
         yield self._counter("pointsman_queries_finished", "Queries that reached their end.", ("state",), ever.ended)
         yield self._counter("pointsman_queries_routed", "Routing decisions.", ("tier", "router"), ever.routed)
         yield self._counter("pointsman_answers", "Answers by the tier that gave them.", ("tier",), ever.answered)
@@ -184,7 +184,7 @@ class FleetMetrics(Collector):
         yield self._latencies(ever)
         yield self._confidences(ever)
 
-    def _calls(self, ever: Tally) -> Iterator[Metric]:
+    def _calls(self, ever: DashboardCounters) -> Iterator[Metric]:
         by_outcome: dict[tuple[str, ...], float] = {}
         cost: dict[tuple[str, ...], float] = {}
         tokens: dict[tuple[str, ...], float] = {}
@@ -201,7 +201,7 @@ class FleetMetrics(Collector):
         yield self._counter("pointsman_call_cost_usd", "What they cost, in US dollars.", (*labels, "purpose"), cost)
         yield self._counter("pointsman_call_tokens", "Tokens of calls.", (*labels, "direction"), tokens)
 
-    def _latencies(self, ever: Tally) -> Metric:
+    def _latencies(self, ever: DashboardCounters) -> Metric:
         family = HistogramMetricFamily(
             "pointsman_call_seconds", "Latency of complete provider calls.", labels=("deployment",)
         )
@@ -217,7 +217,7 @@ class FleetMetrics(Collector):
             family.add_metric((label,), buckets, spent_ms.get(deployment, 0.0) / 1000)
         return family
 
-    def _confidences(self, ever: Tally) -> Metric:
+    def _confidences(self, ever: DashboardCounters) -> Metric:
         family = HistogramMetricFamily(
             "pointsman_answer_confidence", "Confidence of judged answers, where it is told.", labels=("tier",)
         )
@@ -258,7 +258,7 @@ def _first(role: str, tiers: Mapping[str, object]) -> str | None:
     return next((each for each in str(role).split() if each in tiers), None)
 
 
-def _by_tier(tally: Tally) -> dict[str, int]:
+def _by_tier(tally: DashboardCounters) -> dict[str, int]:
     told: dict[str, int] = {}
     for (tier, _), n in tally.routed.items():
         told[tier] = told.get(tier, 0) + n

@@ -13,8 +13,8 @@ from typing import Any, Final
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api.dashboard.counters import BOUNDS_MS, Tally, sum_of
-from db.reports import ask
+from api.dashboard.counters import BOUNDS_MS, DashboardCounters, sum_of
+from db.reports import run_report
 from routing.fleet import Fleet
 
 KEPT: Final = timedelta(minutes=60)
@@ -26,18 +26,18 @@ _AT_ONCE: Final = timedelta(minutes=5)
 _LOOK_BACK_S: Final = 0.1
 """After so long the rest of the hour before the first look is left to the next one."""
 
-Buckets = dict[str, dict[datetime, Tally]]
+Buckets = dict[str, dict[datetime, DashboardCounters]]
 """By tenant and start of the ten seconds."""
 
 
-class Window:
+class RollingWindow:
     """What has happened within the last hour. ``refresh`` it, then read."""
 
     def __init__(self, engine: AsyncEngine, fleet: Fleet) -> None:
         self._engine = engine
         self._price = _price_of(fleet)
         self._buckets: Buckets = {}
-        self._retired = Tally()
+        self._retired = DashboardCounters()
         self._began: datetime | None = None
         self._since: datetime | None = None
         self._final: datetime | None = None
@@ -58,7 +58,7 @@ class Window:
     async def refresh(self) -> None:
         """Afterwards everything up to now is counted."""
         async with self._lock:
-            (clock,) = await ask(self._engine, "dashboard_clock")
+            (clock,) = await run_report(self._engine, "dashboard_clock")
             now: datetime = clock.now
             minute = now.replace(second=0, microsecond=0)
             if self._final is None or self._began is None or self._since is None:
@@ -78,17 +78,17 @@ class Window:
             self._forget(minute - KEPT)
             self.now = now
 
-    def between(self, since: datetime, until: datetime, *, tenant: str) -> Tally:
+    def between(self, since: datetime, until: datetime, *, tenant: str) -> DashboardCounters:
         """What a tenant's queries did from ``since`` until ``until``, by whole buckets."""
         buckets = self._buckets.get(tenant, {})
         return sum_of(tally for start, tally in buckets.items() if since <= start < until)
 
-    def all_between(self, since: datetime, until: datetime) -> Tally:
+    def all_between(self, since: datetime, until: datetime) -> DashboardCounters:
         """The same of all tenants together."""
         return sum_of(self.between(since, until, tenant=tenant) for tenant in self._buckets)
 
     def series(
-        self, pick: Callable[[Tally], Mapping[str, int]], *, tenant: str, step: timedelta, steps: int
+        self, pick: Callable[[DashboardCounters], Mapping[str, int]], *, tenant: str, step: timedelta, steps: int
     ) -> tuple[datetime, dict[str, list[int]]]:
         """Where the series begins, and per name one figure per ``step``; the last step is under way."""
         now = self.now or datetime.fromtimestamp(0).astimezone()
@@ -101,10 +101,10 @@ class Window:
                     found.setdefault(name, [0] * steps)[place] += n
         return start, found
 
-    def ever(self) -> Tally:
+    def ever(self) -> DashboardCounters:
         """All tenants' figures since the first look: they only ever grow, as counters do."""
         if self._began is None:
-            return Tally()
+            return DashboardCounters()
         began = self._began
         seen = [tally for of in self._buckets.values() for start, tally in of.items() if start >= began]
         return sum_of([self._retired, *seen])
@@ -112,9 +112,9 @@ class Window:
     async def _count(self, since: datetime, until: datetime) -> None:
         """Counts the stretch anew, in place of what was counted of it before."""
         bounds = {"since": since, "until": until}
-        decisions = await ask(self._engine, "dashboard_decisions", **bounds)
-        answers = await ask(self._engine, "dashboard_answers", **bounds, **self._price)
-        calls = await ask(self._engine, "dashboard_calls", **bounds, bounds_ms=list(BOUNDS_MS))
+        decisions = await run_report(self._engine, "dashboard_decisions", **bounds)
+        answers = await run_report(self._engine, "dashboard_answers", **bounds, **self._price)
+        calls = await run_report(self._engine, "dashboard_calls", **bounds, bounds_ms=list(BOUNDS_MS))
         for buckets in self._buckets.values():
             for start in [start for start in buckets if since <= start < until]:
                 del buckets[start]
@@ -125,8 +125,8 @@ class Window:
         for row in calls:
             self._tally(row).count_call(row)
 
-    def _tally(self, row: Row[Any]) -> Tally:
-        return self._buckets.setdefault(row.tenant, {}).setdefault(row.bucket, Tally())
+    def _tally(self, row: Row[Any]) -> DashboardCounters:
+        return self._buckets.setdefault(row.tenant, {}).setdefault(row.bucket, DashboardCounters())
 
     def _forget(self, before: datetime) -> None:
         for tenant, buckets in list(self._buckets.items()):

@@ -12,8 +12,8 @@ from api.batch_object import batch_object
 from api.http_errors import bad_request, conflict, not_found
 from api.responses import json_response, raw_json
 from api.routes.file_routes import page_object
-from api.schemas import BatchCreate, BatchList, BatchMeans, BatchObject
-from api.state import Service, service_of, tenant_of
+from api.schemas import BatchBudgetOptions, BatchCreate, BatchList, BatchObject
+from api.state import AppState, get_state, get_tenant
 from db import api_batch_types
 from routing.fleet import BudgetPolicy
 from submission.jsonl_reader import ENDPOINT
@@ -37,15 +37,15 @@ async def create_batch(
     x_stainless_retry_count: RetryCount = None,
 ) -> Response:
     """Make a batch of an uploaded file. It is validated in the background: look at its status."""
-    service, tenant = service_of(request), tenant_of(request)
+    service, tenant = get_state(request), get_tenant(request)
     if asked.endpoint != ENDPOINT:
         raise bad_request(
             f"No provider of this fleet answers batches for this endpoint; use {ENDPOINT}.",
             param="endpoint",
             code="unsupported_endpoint",
         )
-    means = asked.pointsman or BatchMeans()
-    wanted = api_batch_types.Request(
+    means = asked.pointsman or BatchBudgetOptions()
+    wanted = api_batch_types.ApiBatchRequest(
         handle=f"batch_{secrets.token_hex(12)}",
         tenant=tenant,
         input_file_id=asked.input_file_id.replace("\0", "\ufffd"),
@@ -78,7 +78,7 @@ async def list_batches(
     request: Request, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Response:
     """The batches, the newest first, a page at a time; also those that came by the command line or by Celery."""
-    service, tenant = service_of(request), tenant_of(request)
+    service, tenant = get_state(request), get_tenant(request)
     cursor = None
     if after is not None:
         cursor = (await service.status(after, tenant=tenant, param="after")).batch
@@ -92,13 +92,13 @@ async def list_batches(
 @router.get("/{batch_id}", operation_id="retrieve_batch", response_model=BatchObject)
 async def retrieve_batch(request: Request, batch_id: str) -> Response:
     """One batch, as it was at most a second ago."""
-    return raw_json((await service_of(request).status(batch_id, tenant=tenant_of(request))).body)
+    return raw_json((await get_state(request).status(batch_id, tenant=get_tenant(request))).body)
 
 
 @router.post("/{batch_id}/cancel", operation_id="cancel_batch", response_model=BatchObject)
 async def cancel_batch(request: Request, batch_id: str) -> Response:
     """Cancel what is still open of a batch. What is answered stays, in its output file."""
-    service, tenant = service_of(request), tenant_of(request)
+    service, tenant = get_state(request), get_tenant(request)
     before = await service.status_now(batch_id, tenant=tenant)
     match before.status:
         case "validating" | "in_progress" | "cancelling":
@@ -113,7 +113,7 @@ async def cancel_batch(request: Request, batch_id: str) -> Response:
     return raw_json((await service.status_now(batch_id, tenant=tenant)).body)
 
 
-async def _make(wanted: api_batch_types.Request, service: Service) -> api_batch_types.Created:
+async def _make(wanted: api_batch_types.ApiBatchRequest, service: AppState) -> api_batch_types.CreatedApiBatch:
     file = await service.files.find(wanted.input_file_id, tenant=wanted.tenant)
     if file is None:  # it may have been deleted since the same request made its batch
         if made := await service.batches.created_before(wanted):

@@ -13,11 +13,11 @@ from starlette.responses import Response
 from api.http_errors import ApiError, bad_request, sentence, too_large
 from api.responses import raw_json
 from api.routes.batch_routes import IdempotencyKey
-from api.state import Service, service_of, tenant_of
+from api.state import AppState, get_state, get_tenant
 from db.api_batches import CHAT_SOURCE
-from db.batch_writer import Order
-from db.reports import ask
-from submission.jsonl_reader import ENDPOINT, BadInput, read_objects
+from db.batch_writer import BatchSpec
+from db.reports import run_report
+from submission.jsonl_reader import ENDPOINT, InvalidInput, read_objects
 from submission.submit import submit
 from telemetry.tracing import read_traceparent
 
@@ -57,7 +57,7 @@ async def create_chat_completion(request: Request, idempotency_key: IdempotencyK
     With an Idempotency-Key a request that timed out can be asked again and is the same query; without one
     its query is cancelled where nobody waits for it any more.
     """
-    service, tenant = service_of(request), tenant_of(request)
+    service, tenant = get_state(request), get_tenant(request)
     body = await _read(request, max_bytes=service.config.max_chat_bytes)
     await _refuse_beyond_budget(service, tenant)
     traceparent = read_traceparent(request.headers.get("traceparent"))
@@ -66,7 +66,7 @@ async def create_chat_completion(request: Request, idempotency_key: IdempotencyK
     try:
         number = await _await(request, service, handle)
     except TimeoutError:
-        await _let_go(service, handle, tenant=tenant, kept=kept)
+        await _cancel_if_unwatched(service, handle, tenant=tenant, kept=kept)
         raise ApiError(
             504,
             f"No answer within {service.config.chat_timeout_s:g} s. "
@@ -76,11 +76,11 @@ async def create_chat_completion(request: Request, idempotency_key: IdempotencyK
             again=kept,
         ) from None
     except asyncio.CancelledError:
-        await asyncio.shield(_let_go(service, handle, tenant=tenant, kept=kept))
+        await asyncio.shield(_cancel_if_unwatched(service, handle, tenant=tenant, kept=kept))
         raise
-    rows = await ask(service.engine, "results", batch_id=number, states=None, after=None, rows=1)
+    rows = await run_report(service.engine, "results", batch_id=number, states=None, after=None, rows=1)
     if not rows:  # it is held, for good
-        await _let_go(service, handle, tenant=tenant, kept=kept)
+        await _cancel_if_unwatched(service, handle, tenant=tenant, kept=kept)
         raise _no_room()
     return _answer(rows[0], handle)
 
@@ -106,7 +106,7 @@ async def _read(request: Request, *, max_bytes: int) -> dict[str, Any]:
     return body
 
 
-async def _refuse_beyond_budget(service: Service, tenant: str) -> None:
+async def _refuse_beyond_budget(service: AppState, tenant: str) -> None:
     budget = await service.tenants.day_budget(tenant)
     if budget is not None and budget.spent_usd >= budget.cap_usd:
         raise _beyond_budget("Today's budget is spent. A batch would wait for tomorrow's; this cannot.")
@@ -123,10 +123,10 @@ def _beyond_budget(message: str) -> ApiError:
 
 
 async def _submit(
-    body: dict[str, Any], service: Service, *, tenant: str, idempotency_key: str | None, traceparent: str | None
+    body: dict[str, Any], service: AppState, *, tenant: str, idempotency_key: str | None, traceparent: str | None
 ) -> str:
     line = {"custom_id": "chat", "method": "POST", "url": ENDPOINT, "body": body}
-    order = Order(
+    order = BatchSpec(
         source=CHAT_SOURCE,
         tenant=tenant,
         idempotency_key=f"chat:{idempotency_key}" if idempotency_key else None,
@@ -139,18 +139,18 @@ async def _submit(
         async with service.deposits:
             lines = read_objects([line], fleet=service.fleet)
             return (await submit(lines, engine=service.engine, fleet=service.fleet, order=order)).handle
-    except BadInput as error:
+    except InvalidInput as error:
         flaw = error.rejections[0]
         param = flaw.field.removeprefix("body.") if flaw.field != "line" else None
-        raise bad_request(sentence(f"{flaw.message}. {flaw.mend}."), param=param, code=flaw.code) from None
+        raise bad_request(sentence(f"{flaw.message}. {flaw.fix}."), param=param, code=flaw.code) from None
 
 
-def _expiry(service: Service) -> datetime:
+def _expiry(service: AppState) -> datetime:
     """A little after nobody waits any more, so that the query of a service that was killed ends too."""
     return datetime.now(UTC) + timedelta(seconds=service.config.chat_timeout_s + 60)
 
 
-async def _await(request: Request, service: Service, handle: str) -> int:
+async def _await(request: Request, service: AppState, handle: str) -> int:
     """The ledger's number of the batch once it has ended. Raises TimeoutError, also where the client went away."""
     answered = asyncio.create_task(service.answers.of(handle, timeout_s=service.config.chat_timeout_s))
     try:
@@ -163,7 +163,7 @@ async def _await(request: Request, service: Service, handle: str) -> int:
         answered.cancel()
 
 
-async def _let_go(service: Service, handle: str, *, tenant: str, kept: bool) -> None:
+async def _cancel_if_unwatched(service: AppState, handle: str, *, tenant: str, kept: bool) -> None:
     number = None if kept else await service.batches.number(handle, tenant=tenant)
     if number is not None:
         await service.ledger.cancel(number)

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
 from api.responses import json_response, raw_json
-from api.state import service_of, tenant_of
+from api.state import get_state, get_tenant
 from api.static_pages import Pages
-from db.reports import ask
+from db.reports import run_report
 
 router = APIRouter(tags=["dashboard"])
 
@@ -44,13 +44,13 @@ async def page_file(name: str) -> Response:
 @router.get("/v1/pointsman/figures", operation_id="figures", response_class=Response, responses=_OBJECT)
 async def figures(request: Request) -> Response:
     """All figures of the dashboard, as they were at most a second ago: the tenant's own, and the state of the fleet."""
-    return raw_json(await service_of(request).live.now(tenant_of(request)))
+    return raw_json(await get_state(request).live.now(get_tenant(request)))
 
 
 @router.get("/v1/pointsman/live", operation_id="watch_figures", response_class=StreamingResponse, responses=_STREAM)
 async def live(request: Request) -> Response:
     """The same as server-sent events, about one a second."""
-    events = await service_of(request).live.watch(tenant_of(request))
+    events = await get_state(request).live.watch(get_tenant(request))
     return StreamingResponse(events, media_type="text/event-stream")
 
 
@@ -58,5 +58,5 @@ async def live(request: Request) -> Response:
 async def find(request: Request, custom_id: Annotated[str, Query(min_length=1, max_length=512)]) -> Response:
     """The queries of a custom_id, the newest first: at most 20, of the newest thousand batches."""
     wanted = custom_id.replace("\0", "\ufffd")
-    rows = await ask(service_of(request).engine, "dashboard_find", tenant=tenant_of(request), custom_id=wanted)
+    rows = await run_report(get_state(request).engine, "dashboard_find", tenant=get_tenant(request), custom_id=wanted)
     return json_response({"data": [dict(row._mapping) for row in rows]})

@@ -11,7 +11,7 @@ from api.http_errors import conflict, not_found
 from api.multipart_upload import receive_file
 from api.responses import json_response
 from api.schemas import FileDeleted, FileList, FileObject
-from api.state import Service, service_of, tenant_of
+from api.state import AppState, get_state, get_tenant
 from db.file_store import Content, File
 from db.reports.results import result_file
 from routing.lifecycle import State
@@ -52,9 +52,9 @@ _FORM = {
 @router.post("", operation_id="create_file", response_model=FileObject, openapi_extra=_FORM)
 async def create_file(request: Request) -> Response:
     """Upload a file of batch lines. It is streamed into the database; nothing of it stays where it breaks off."""
-    service = service_of(request)
+    service = get_state(request)
     file = await receive_file(
-        request, service.files, tenant=tenant_of(request), max_bytes=service.config.max_file_bytes
+        request, service.files, tenant=get_tenant(request), max_bytes=service.config.max_file_bytes
     )
     return json_response(file_object(file))
 
@@ -68,13 +68,13 @@ async def list_files(
     purpose: str | None = None,
 ) -> Response:
     """The files, a page at a time."""
-    files, tenant = service_of(request).files, tenant_of(request)
+    files, tenant = get_state(request).files, get_tenant(request)
     cursor = None
-    if after is not None and (cursor := await files.find(_sound(after), tenant=tenant)) is None:
+    if after is not None and (cursor := await files.find(_strip_nul(after), tenant=tenant)) is None:
         raise not_found("File", after, param="after")
     found = await files.page(
         tenant=tenant,
-        purpose=None if purpose is None else _sound(purpose),
+        purpose=None if purpose is None else _strip_nul(purpose),
         after=cursor,
         rows=limit + 1,
         oldest_first=order == "asc",
@@ -96,20 +96,20 @@ async def retrieve_file(request: Request, file_id: str) -> Response:
 )
 async def retrieve_file_content(request: Request, file_id: str) -> Response:
     """A file's bytes. Results are read from the ledger line by line; their order is not that of the input."""
-    service = service_of(request)
+    service = get_state(request)
     file = await _the_file(request, file_id)
     headers = {"content-disposition": f'attachment; filename="{_ascii(file.filename)}"'}
     if file.content == Content.STORED:
         headers["content-length"] = str(file.bytes)
-    body = await _bytes_of(file, service, tenant=tenant_of(request))
+    body = await _bytes_of(file, service, tenant=get_tenant(request))
     return StreamingResponse(body, media_type="application/octet-stream", headers=headers)
 
 
 @router.delete("/{file_id}", operation_id="delete_file", response_model=FileDeleted)
 async def delete_file(request: Request, file_id: str) -> Response:
     """Remove a file. Results that are removed stay in the ledger, where `pointsman results` finds them."""
-    files, tenant = service_of(request).files, tenant_of(request)
-    if await files.is_awaited(_sound(file_id), tenant=tenant):
+    files, tenant = get_state(request).files, get_tenant(request)
+    if await files.is_awaited(_strip_nul(file_id), tenant=tenant):
         raise conflict("A batch is still being made of this file.", code="file_in_use", param="file_id")
     if not await files.delete(file_id, tenant=tenant):
         raise not_found("File", file_id)
@@ -143,13 +143,13 @@ def page_object(data: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]
 
 
 async def _the_file(request: Request, file_id: str) -> File:
-    file = await service_of(request).files.find(_sound(file_id), tenant=tenant_of(request))
+    file = await get_state(request).files.find(_strip_nul(file_id), tenant=get_tenant(request))
     if file is None:
         raise not_found("File", file_id)
     return file
 
 
-async def _bytes_of(file: File, service: Service, *, tenant: str) -> AsyncIterator[bytes]:
+async def _bytes_of(file: File, service: AppState, *, tenant: str) -> AsyncIterator[bytes]:
     if file.content == Content.STORED or file.batch is None:
         return service.files.pieces(file.id)
     number = await service.batches.number(file.batch, tenant=tenant)
@@ -158,7 +158,7 @@ async def _bytes_of(file: File, service: Service, *, tenant: str) -> AsyncIterat
     return result_file(service.engine, number, states=STATES[file.content])
 
 
-def _sound(words: str) -> str:
+def _strip_nul(words: str) -> str:
     """``words`` as Postgres' text takes them; what holds a NUL names nothing."""
     return words.replace("\0", "\ufffd")
 

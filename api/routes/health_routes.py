@@ -5,8 +5,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.responses import PlainTextResponse, Response
 
-from api.state import service_of
-from db.reports import ask
+from api.state import get_state
+from db.reports import run_report
 
 router = APIRouter(tags=["health"])
 
@@ -27,11 +27,11 @@ async def healthz() -> Response:
 )
 async def readyz(request: Request) -> Response:
     """It can do what it is asked: Postgres answers, and it is not about to stop."""
-    service = service_of(request)
+    service = get_state(request)
     if service.stopping.is_set():
         return PlainTextResponse("stopping\n", status_code=503)
     try:
-        await ask(service.engine, "server")
+        await run_report(service.engine, "server")
     except (DBAPIError, PoolTimeout):
         return PlainTextResponse("postgres is away\n", status_code=503)
     return PlainTextResponse("ok\n")
@@ -40,6 +40,6 @@ async def readyz(request: Request) -> Response:
 @router.get("/metrics", operation_id="metrics", response_class=Response, responses={200: _TEXT})
 async def metrics(request: Request) -> Response:
     """Requests of this process, and the figures of the fleet, from Postgres and Redis. Needs a key, whosever it is."""
-    service = service_of(request)
+    service = get_state(request)
     await service.live.look()
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -8,8 +8,8 @@ from starlette.responses import HTMLResponse, Response
 
 from api.http_errors import ApiError, bad_request
 from api.responses import json_response
-from api.schemas import LabelGiven, LabelObject, LabelSample
-from api.state import service_of, tenant_of
+from api.schemas import LabelCreate, LabelObject, LabelSample
+from api.state import get_state, get_tenant
 from api.static_pages import Pages
 from db.label_store import UNCERTAIN, WEB, Label, answered, label, sample_to_label
 
@@ -46,7 +46,7 @@ async def sample(
     asked for. By ``chance``: any alike, which is what a figure of quality needs. ``mixed``: both in
     turns; ``by`` of each says which, and is to be sent along with its label.
     """
-    rows = await sample_to_label(service_of(request).engine, tenant_of(request), by=by, rows=limit)
+    rows = await sample_to_label(get_state(request).engine, get_tenant(request), by=by, rows=limit)
     data = [
         {
             "object": "answer",
@@ -65,9 +65,9 @@ async def sample(
 
 
 @router.post("/v1/pointsman/labels", operation_id="label_answer", response_model=LabelObject)
-async def label_answer(request: Request, given: LabelGiven) -> Response:
+async def label_answer(request: Request, given: LabelCreate) -> Response:
     """Says how right an answer is. Of several labels for one answer the newest counts; none is ever changed."""
-    service, tenant = service_of(request), tenant_of(request)
+    service, tenant = get_state(request), get_tenant(request)
     batch = (await service.status(given.batch_id, tenant=tenant)).batch
     found = {} if batch.id is None else await answered(service.engine, batch.id, [given.custom_id])
     row = found.get(given.custom_id)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.http_errors import ApiError
 from api.responses import json_response
 from api.schemas import ModelList, ModelObject
-from api.state import service_of
+from api.state import get_state
 from routing.fleet import Fleet
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -18,13 +18,13 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 @router.get("", operation_id="list_models", response_model=ModelList)
 async def list_models(request: Request) -> Response:
     """``auto``, which routes; each tier; and each model of the fleet, which pin."""
-    return json_response({"object": "list", "data": list(_models(service_of(request).fleet))})
+    return json_response({"object": "list", "data": list(_models(get_state(request).fleet))})
 
 
 @router.get("/{model:path}", operation_id="retrieve_model", response_model=ModelObject)
 async def retrieve_model(request: Request, model: str) -> Response:
     """One of them."""
-    for known in _models(service_of(request).fleet):
+    for known in _models(get_state(request).fleet):
         if known["id"] == model:
             return json_response(known)
     raise ApiError(404, f"The model '{model[:100]}' does not exist", param="model", code="model_not_found")

@@ -9,10 +9,10 @@ from starlette.responses import Response, StreamingResponse
 
 from api.http_errors import ApiError, conflict
 from api.responses import json_response
-from api.state import Service, service_of, tenant_of
+from api.state import AppState, get_state, get_tenant
 from db.reports.batch_stats import batch_figures, find_batch
-from db.reports.budget_balance import batch_means
-from db.reports.json_views import batch_as_json, story_as_json
+from db.reports.budget_balance import batch_budget
+from db.reports.json_views import batch_as_json, timeline_as_json
 from db.reports.query_timeline import find_queries, query_events
 
 router = APIRouter(prefix="/v1/pointsman", tags=["pointsman"])
@@ -30,24 +30,24 @@ async def explain_line(
     request: Request, batch_id: str, custom_id: Annotated[str, Query(min_length=1, max_length=512)]
 ) -> Response:
     """Why a line went where it went: each decision with its reasons, each call with its cost."""
-    service = service_of(request)
-    await _accepted(service, batch_id, tenant=tenant_of(request))
+    service = get_state(request)
+    await _accepted(service, batch_id, tenant=get_tenant(request))
     found = await find_queries(service.engine, custom_id.replace("\0", "\ufffd"), handle=batch_id)
     if not found:
         raise ApiError(404, "The batch has no line of this custom_id.", param="custom_id")
-    return json_response(story_as_json(found[0], await query_events(service.engine, found[0].id)))
+    return json_response(timeline_as_json(found[0], await query_events(service.engine, found[0].id)))
 
 
 @router.get("/batches/{batch_id}/report", operation_id="report_batch", response_class=Response, responses=_OBJECT)
 async def report_batch(request: Request, batch_id: str) -> Response:
     """The account of a batch: tiers, calls, cost, what all of it had cost at the top tier, plan and budget."""
-    service = service_of(request)
-    await _accepted(service, batch_id, tenant=tenant_of(request))
+    service = get_state(request)
+    await _accepted(service, batch_id, tenant=get_tenant(request))
     batch = await find_batch(service.engine, batch_id)
     if batch is None:
         raise ApiError(404, f"No such Batch object: {batch_id}", param="batch_id")
     told = batch_as_json(await batch_figures(service.engine, batch, fleet=service.fleet))
-    return json_response(told | {"means": (await batch_means(service.engine, batch.id)).as_json()})
+    return json_response(told | {"means": (await batch_budget(service.engine, batch.id)).as_json()})
 
 
 @router.get(
@@ -55,12 +55,12 @@ async def report_batch(request: Request, batch_id: str) -> Response:
 )
 async def watch_batch(request: Request, batch_id: str) -> Response:
     """The batch object as server-sent events: `progress` whenever it has changed, `end` when it has ended."""
-    service, tenant = service_of(request), tenant_of(request)
+    service, tenant = get_state(request), get_tenant(request)
     await service.status(batch_id, tenant=tenant)
     return StreamingResponse(_events(service, batch_id, tenant=tenant), media_type="text/event-stream")
 
 
-async def _events(service: Service, handle: str, *, tenant: str) -> AsyncIterator[bytes]:
+async def _events(service: AppState, handle: str, *, tenant: str) -> AsyncIterator[bytes]:
     pause_s = max(service.config.status_for_s, 0.1)
     told, silent_s = b"", 0.0
     while not service.stopping.is_set():
@@ -78,7 +78,7 @@ async def _events(service: Service, handle: str, *, tenant: str) -> AsyncIterato
         await _pause(service, pause_s)
 
 
-async def _pause(service: Service, seconds: float) -> None:
+async def _pause(service: AppState, seconds: float) -> None:
     try:
         async with asyncio.timeout(seconds):
             await service.stopping.wait()
@@ -90,6 +90,6 @@ def _event(name: str, body: bytes) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (name.encode(), body)
 
 
-async def _accepted(service: Service, handle: str, *, tenant: str) -> None:
+async def _accepted(service: AppState, handle: str, *, tenant: str) -> None:
     if (await service.status(handle, tenant=tenant)).batch.id is None:
         raise conflict("The batch has no lines yet: it is being validated, or failed at that.", code="no_lines")

@@ -12,8 +12,8 @@ from api.http_errors import bad_request, not_found
 from api.responses import json_response
 from api.routes.file_routes import page_object
 from api.schemas import WebhookChange, WebhookCreate, WebhookDeleted, WebhookList, WebhookObject, WebhookWithSecret
-from api.state import Service, service_of, tenant_of
-from api.webhook_client import NotAllowed, parse_target
+from api.state import AppState, get_state, get_tenant
+from api.webhook_client import ForbiddenAddress, parse_target
 from db.webhook_store import Webhook
 
 router = APIRouter(prefix="/v1/webhook_endpoints", tags=["webhooks"])
@@ -24,7 +24,7 @@ _SECRET_BYTES: Final = 32
 @router.post("", operation_id="create_webhook", response_model=WebhookWithSecret)
 async def create_webhook(request: Request, asked: WebhookCreate) -> Response:
     """Have a URL told of events. The secret, with which each message is signed, is told this once."""
-    service, tenant = service_of(request), tenant_of(request)
+    service, tenant = get_state(request), get_tenant(request)
     _check(asked.url, service)
     id_, secret = f"we_{secrets.token_hex(12)}", _mint()
     await service.webhooks.add(
@@ -38,7 +38,7 @@ async def list_webhooks(
     request: Request, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Response:
     """The webhooks, the newest first, a page at a time."""
-    webhooks, tenant = service_of(request).webhooks, tenant_of(request)
+    webhooks, tenant = get_state(request).webhooks, get_tenant(request)
     cursor = None
     if after is not None and (cursor := await webhooks.find(_sound(after), tenant=tenant)) is None:
         raise not_found("webhook", after, param="after")
@@ -55,7 +55,7 @@ async def retrieve_webhook(request: Request, webhook_endpoint_id: str) -> Respon
 @router.post("/{webhook_endpoint_id}", operation_id="change_webhook", response_model=WebhookObject)
 async def change_webhook(request: Request, webhook_endpoint_id: str, asked: WebhookChange) -> Response:
     """Change what is given."""
-    service, tenant = service_of(request), tenant_of(request)
+    service, tenant = get_state(request), get_tenant(request)
     if asked.url is not None:
         _check(asked.url, service)
     await service.webhooks.change(
@@ -70,8 +70,8 @@ async def change_webhook(request: Request, webhook_endpoint_id: str, asked: Webh
 async def rotate_webhook_secret(request: Request, webhook_endpoint_id: str) -> Response:
     """A new secret; the old one signs nothing any more."""
     secret = _mint()
-    webhooks = service_of(request).webhooks
-    await webhooks.change(_sound(webhook_endpoint_id), tenant=tenant_of(request), secret=secret)
+    webhooks = get_state(request).webhooks
+    await webhooks.change(_sound(webhook_endpoint_id), tenant=get_tenant(request), secret=secret)
     webhook = await _the_webhook(request, webhook_endpoint_id)
     return json_response(webhook_object(webhook) | {"signing_secret": secret})
 
@@ -79,7 +79,7 @@ async def rotate_webhook_secret(request: Request, webhook_endpoint_id: str) -> R
 @router.delete("/{webhook_endpoint_id}", operation_id="delete_webhook", response_model=WebhookDeleted)
 async def delete_webhook(request: Request, webhook_endpoint_id: str) -> Response:
     """Tell it nothing any more."""
-    if not await service_of(request).webhooks.remove(_sound(webhook_endpoint_id), tenant=tenant_of(request)):
+    if not await get_state(request).webhooks.remove(_sound(webhook_endpoint_id), tenant=get_tenant(request)):
         raise not_found("webhook", webhook_endpoint_id)
     return json_response({"id": webhook_endpoint_id, "object": "webhook_endpoint.deleted", "deleted": True})
 
@@ -99,16 +99,16 @@ def webhook_object(webhook: Webhook) -> dict[str, Any]:
 
 
 async def _the_webhook(request: Request, id_: str) -> Webhook:
-    webhook = await service_of(request).webhooks.find(_sound(id_), tenant=tenant_of(request))
+    webhook = await get_state(request).webhooks.find(_sound(id_), tenant=get_tenant(request))
     if webhook is None:
         raise not_found("webhook", id_)
     return webhook
 
 
-def _check(url: str, service: Service) -> None:
+def _check(url: str, service: AppState) -> None:
     try:
         parse_target(url, private=service.config.private_webhooks)
-    except NotAllowed as error:
+    except ForbiddenAddress as error:
         raise bad_request(str(error), param="url", code="invalid_value") from error
 
 

@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from cli.commands.batches import with_database
 from cli.commands.run import JsonOption
 from cli.console import emit, err, out, plain
-from cli.resources import opened_database, read_settings, the_batch
-from db.audit_seals import Audit, seal, verify
-from db.auditor_login import BadName, add_auditor
+from cli.resources import open_database, read_settings, resolve_batch
+from db.audit_seals import AuditReport, seal, verify
+from db.auditor_login import InvalidLoginName, add_auditor
 
 app = typer.Typer(help="Check the routing log, and let auditors read it.", no_args_is_help=True)
 
@@ -29,8 +29,8 @@ def verify_batch(
 ) -> None:
     """Hold every decision of BATCH against its seal. Exits with 1 where one was changed, taken away or added."""
 
-    async def work(engine: AsyncEngine) -> Audit:
-        found = await the_batch(engine, batch)
+    async def work(engine: AsyncEngine) -> AuditReport:
+        found = await resolve_batch(engine, batch)
         if found.ended_at is not None:
             await seal(engine, found.id)
         return await verify(engine, found.id)
@@ -44,10 +44,10 @@ def verify_batch(
         if forged:
             out.print("The last hash is not the one that you kept: the chain was written anew.", style="red")
     if audit.findings or forged:
-        raise typer.Exit(Code.FAILURE)
+        raise typer.Exit(ExitCode.FAILURE)
 
 
-def _show(batch: str, audit: Audit) -> None:
+def _show(batch: str, audit: AuditReport) -> None:
     for finding in audit.findings[:_SHOWN]:
         if finding.decision_id is None:
             out.print(finding.what, style="red")
@@ -77,19 +77,19 @@ def login(
     """
     settings = read_settings()
     if settings.embeds_postgres:
-        raise Stop(
+        raise CommandError(
             "The embedded Postgres takes no logins: it is reached by its owner's socket alone.",
             hint="`pointsman up` and `doctor` print the psql line that does; SET ROLE pointsman_auditor shows there\n"
             "what an auditor sees. For logins set DATABASE_URL to a Postgres of yours.",
-            code=Code.USAGE,
+            code=ExitCode.USAGE,
         )
 
     async def work(engine: AsyncEngine) -> str:
-        async with opened_database(settings, role=None) as owner:
+        async with open_database(settings, role=None) as owner:
             return await add_auditor(owner, name)
 
     try:
         password = with_database(settings, work)
-    except BadName as error:
-        raise Stop(str(error), code=Code.USAGE) from error
+    except InvalidLoginName as error:
+        raise CommandError(str(error), code=ExitCode.USAGE) from error
     out.print(password)

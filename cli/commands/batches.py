@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli import batch_summary
 from cli import dry_run as dry
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from cli.commands.run import (
     FleetOption,
     JsonOption,
@@ -24,21 +24,21 @@ from cli.commands.run import (
     with_fleet,
 )
 from cli.console import emit, err, out, plain, queries
-from cli.param_types import usd
+from cli.param_types import parse_usd
 from cli.progress import drawing, duration, wait_for_end, words
 from cli.query_source import STDIN, open_source
-from cli.resources import opened_database, read_settings, running_services, the_batch
+from cli.resources import open_database, read_settings, resolve_batch, running_services
 from cli.results_writer import STDOUT, check_writable, print_results, write_results
 from cli.worker_stack import refuse_other_fleet, refuse_unserved
-from db.batch_writer import Order
+from db.batch_writer import BatchSpec
 from db.ledger import Ledger
-from db.reports import ask
+from db.reports import run_report
 from db.reports.batch_stats import Batch, Progress, batch_figures, batch_progress
 from db.reports.json_views import batch_as_json
-from db.worker_registry import Presence
+from db.worker_registry import WorkerRegistry
 from routing.fleet import Fleet
 from settings import Settings
-from submission.forecaster import Planner
+from submission.forecaster import Forecaster
 
 app = typer.Typer()
 
@@ -51,7 +51,7 @@ def with_database(settings: Settings, work: Callable[[AsyncEngine], Awaitable[Va
     """What ``work`` makes of a database that is there for as long as it takes."""
 
     async def opened(here: Settings) -> Value:
-        async with opened_database(here) as engine:
+        async with open_database(here) as engine:
             return await work(engine)
 
     with running_services(settings) as here:
@@ -72,7 +72,7 @@ def submit(
     ] = False,
     priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")] = 0,
     budget: Annotated[
-        float | None, typer.Option(metavar="USD", parser=usd, help="The most that the batch may cost.")
+        float | None, typer.Option(metavar="USD", parser=parse_usd, help="The most that the batch may cost.")
     ] = None,
     budget_policy: PolicyOption = None,
     dry_run: Annotated[
@@ -85,7 +85,7 @@ def submit(
     """
     settings = read_settings(fleet)
     checked = settings.fleet()
-    order = Order(
+    order = BatchSpec(
         source="stdin" if file == STDIN else Path(file).name,
         idempotency_key=idempotency_key,
         priority=priority,
@@ -109,17 +109,17 @@ def submit(
             fleet=checked,
             order=order,
             skip_invalid=skip_invalid,
-            planner=Planner(settings, checked, engine, cap_usd=budget, policy=budget_policy),
+            planner=Forecaster(settings, checked, engine, cap_usd=budget, policy=budget_policy),
         )
         accepted = submitted.handle
         name = f"{submitted.handle}: " if wait or as_json else ""  # else it stands on stdout, by itself
         known = ", there already: the key is known, nothing was submitted" if submitted.duplicate else ""
         err.print(f"{name}{queries(submitted.total)}{known}", style="yellow" if known else "dim")
         if submitted.duplicate:
-            warn_of_other_source(await the_batch(engine, submitted.handle), order.source)
+            warn_of_other_source(await resolve_batch(engine, submitted.handle), order.source)
         if submitted.rejected:
             err.print(skipped(len(submitted.rejected), source.rejected_path), style="yellow")
-        if not await Presence(engine).alive():
+        if not await WorkerRegistry(engine).alive():
             err.print("No worker is running: start them with `pointsman up`.", style="yellow")
         told = {
             "batch_id": submitted.handle,
@@ -132,7 +132,7 @@ def submit(
             if not as_json:
                 out.print(submitted.handle)
             return told
-        batch = await the_batch(engine, submitted.handle)
+        batch = await resolve_batch(engine, submitted.handle)
         await _wait(engine, batch, checked, again=again)
         figures = await batch_figures(engine, batch, fleet=checked)
         batch_summary.show(figures, err if as_json else out)
@@ -168,7 +168,7 @@ def status(
     checked = settings.fleet()
 
     async def work(engine: AsyncEngine) -> None:
-        found = await the_batch(engine, batch)
+        found = await resolve_batch(engine, batch)
         figures = await batch_figures(engine, found, fleet=checked)
         if as_json:
             emit(batch_as_json(figures) | {"open_by_stage": figures.progress.open_by_stage})
@@ -203,7 +203,7 @@ def results(
         check_writable(output)
 
     async def work(engine: AsyncEngine) -> None:
-        found = await the_batch(engine, batch)
+        found = await resolve_batch(engine, batch)
         written = await (write_results(engine, found.id, output) if output else print_results(engine, found.id))
         told = f"{written:,} of {queries(found.total)}"
         err.print(f"{told} are in {output}" if output else told, style="dim")
@@ -219,7 +219,7 @@ def cancel(
     as_json: JsonOption = False,
 ) -> None:
     """Cancel what is still open of a batch. Calls that are under way are still recorded."""
-    _act(batch, "cancelled", Ledger.cancel, as_json=as_json)
+    _apply_to_batch(batch, "cancelled", Ledger.cancel, as_json=as_json)
 
 
 @app.command()
@@ -228,14 +228,14 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Start the failed queries of a batch again, and those only."""
-    _act(batch, "resumed", Ledger.resume, as_json=as_json)
+    _apply_to_batch(batch, "resumed", Ledger.resume, as_json=as_json)
 
 
-def _act(handle: str, done: str, move: Callable[[Ledger, int], Awaitable[int]], *, as_json: bool) -> None:
+def _apply_to_batch(handle: str, done: str, move: Callable[[Ledger, int], Awaitable[int]], *, as_json: bool) -> None:
     async def work(engine: AsyncEngine) -> tuple[Progress, int, bool]:
-        found = await the_batch(engine, handle)
+        found = await resolve_batch(engine, handle)
         count = await move(Ledger(engine, give_up_s=10.0), found.id)
-        return await batch_progress(engine, found.id), count, bool(await Presence(engine).alive())
+        return await batch_progress(engine, found.id), count, bool(await WorkerRegistry(engine).alive())
 
     progress, count, is_served = with_database(read_settings(), work)
     name = progress.handle
@@ -262,14 +262,14 @@ def batches(
     """The newest batches."""
 
     async def work(engine: AsyncEngine) -> list[dict[str, Any]]:
-        return [dict(row._mapping) for row in await ask(engine, "batches", rows=rows)]
+        return [dict(row._mapping) for row in await run_report(engine, "batches", rows=rows)]
 
     found = with_database(read_settings(), work)
     if as_json:
         emit({"batches": [{"batch_id": row.pop("handle"), **row} for row in found]})
         return
     if not found:
-        raise Stop("There is no batch yet.", hint="Submit one: `pointsman run FILE`.", code=Code.OK)
+        raise CommandError("There is no batch yet.", hint="Submit one: `pointsman run FILE`.", code=ExitCode.OK)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("batch", "source", "submitted", "state"):
         table.add_column(name)

@@ -6,15 +6,15 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from cli.commands.batches import BatchArgument, with_database
 from cli.commands.run import JsonOption
 from cli.console import emit, out, plain, queries
-from cli.param_types import usd
-from cli.resources import read_settings, the_batch
+from cli.param_types import parse_usd
+from cli.resources import read_settings, resolve_batch
 from db.ledger import Ledger
 from db.reports.batch_stats import Batch
-from db.reports.budget_balance import Account, Means, batch_means
+from db.reports.budget_balance import BatchBudget, BudgetBalance, batch_budget
 
 app = typer.Typer()
 
@@ -24,7 +24,9 @@ def budget(
     batch: BatchArgument = None,
     raise_to: Annotated[
         float | None,
-        typer.Option(metavar="USD", parser=usd, help="The new cap; what was held for it goes on as far as it fits."),
+        typer.Option(
+            metavar="USD", parser=parse_usd, help="The new cap; what was held for it goes on as far as it fits."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -34,8 +36,8 @@ def budget(
     """
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
-        found = await the_batch(engine, batch)
-        means = await batch_means(engine, found.id)
+        found = await resolve_batch(engine, batch)
+        means = await batch_budget(engine, found.id)
         told: dict[str, Any] = {"batch_id": found.handle}
         if raise_to is not None:
             before = means.held
@@ -50,20 +52,20 @@ def budget(
         emit(told)
 
 
-async def _raise(engine: AsyncEngine, batch: Batch, means: Means, *, cap_usd: float) -> Means:
+async def _raise(engine: AsyncEngine, batch: Batch, means: BatchBudget, *, cap_usd: float) -> BatchBudget:
     if means.own is not None and cap_usd < float(means.own.cap_usd):
-        raise Stop(
+        raise CommandError(
             f"The budget of {batch.handle} is ${means.own.cap_usd:.6f} already, and is only ever raised.",
             hint="To stop it, `pointsman cancel BATCH`.",
-            code=Code.USAGE,
+            code=ExitCode.USAGE,
         )
     ledger = Ledger(engine, give_up_s=10.0)
     await ledger.set_budget(batch.id, cap_usd=cap_usd)
     await ledger.unhold()  # the feeder would, within a second; there may be none
-    return await batch_means(engine, batch.id)
+    return await batch_budget(engine, batch.id)
 
 
-def _show(batch: Batch, means: Means, *, released: int | None) -> None:
+def _show(batch: Batch, means: BatchBudget, *, released: int | None) -> None:
     out.print(f"{batch.handle} · {plain(batch.source)} · policy {means.policy}")
     out.print(f"{'Budget':<10} {_words(means.own)}")
     if means.day is not None:
@@ -86,13 +88,13 @@ def _show(batch: Batch, means: Means, *, released: int | None) -> None:
         out.print("It has ended: `pointsman resume` starts its failed queries again.")
 
 
-def _enough(own: Account, means: Means) -> Decimal:
+def _enough(own: BudgetBalance, means: BatchBudget) -> Decimal:
     """The least cap under which a call that is held fits beside what is spent: dollars, rounded up to cents."""
     needed = own.settled_usd + own.reserved_usd + (means.held_least_usd or 0)
     return needed.quantize(Decimal("0.01"), rounding=ROUND_UP)
 
 
-def _words(account: Account | None) -> str:
+def _words(account: BudgetBalance | None) -> str:
     if account is None:
         return "no cap"
     return (

@@ -35,7 +35,7 @@ def check(
                 "simulated": fleet.simulated,
                 "ladder": fleet.ladder,
                 "tiers": {name: list(tier.models) for name, tier in fleet.tiers.items()},
-                "warnings": [{"key": w.key, "wrong": w.wrong, "mend": w.mend} for w in checked.warnings],
+                "warnings": [{"key": w.key, "wrong": w.wrong, "fix": w.fix} for w in checked.warnings],
             }
         )
         return

@@ -14,12 +14,12 @@ import typer
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
-from cli.command_errors import Code, tell
+from cli.command_errors import ExitCode, describe_error
 from cli.commands.check_fleet import fleet_words
 from cli.commands.run import FleetOption, JsonOption
 from cli.console import emit, out, plain
-from cli.resources import opened_database, read_settings
-from db.reports import ask
+from cli.resources import open_database, read_settings
+from db.reports import run_report
 from fleet_config import SIMULATOR
 from routing.fleet import Fleet
 from settings import Settings, check_fleet, without_password
@@ -33,7 +33,7 @@ _SEEN_S: Final = 15.0
 _LAGGING: Final = "They take it up within seconds; if they do not, their logs say why: router_refused."
 
 
-class Health(StrEnum):
+class CheckStatus(StrEnum):
     """How a thing is."""
 
     OK = "ok"
@@ -42,13 +42,13 @@ class Health(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """What was found of one thing, and what to do about it."""
 
     thing: str
-    health: Health
+    health: CheckStatus
     found: str
-    mend: str | None = None
+    fix: str | None = None
 
 
 @app.command()
@@ -61,32 +61,36 @@ def doctor(
 
     Whether it is reachable, its version, migrations, queue depths, workers, keys. Exits with 1 on a fault.
     """
-    findings: list[Finding] = []
+    findings: list[CheckResult] = []
     for finding in _look(read_settings(fleet), start=start):
         findings.append(finding)
         if not as_json:
             _show(finding)
     if as_json:
-        emit({"healthy": all(f.health != Health.FAIL for f in findings), "findings": [asdict(f) for f in findings]})
-    if any(finding.health == Health.FAIL for finding in findings):
-        raise typer.Exit(Code.FAILURE)
+        emit(
+            {"healthy": all(f.health != CheckStatus.FAIL for f in findings), "findings": [asdict(f) for f in findings]}
+        )
+    if any(finding.health == CheckStatus.FAIL for finding in findings):
+        raise typer.Exit(ExitCode.FAILURE)
 
 
-def _show(finding: Finding) -> None:
-    mark, style = {Health.OK: ("✔", "green"), Health.WARN: ("!", "yellow"), Health.FAIL: ("✘", "red")}[finding.health]
+def _show(finding: CheckResult) -> None:
+    mark, style = {CheckStatus.OK: ("✔", "green"), CheckStatus.WARN: ("!", "yellow"), CheckStatus.FAIL: ("✘", "red")}[
+        finding.health
+    ]
     out.print(Text.assemble((f"{mark} ", style), (f"{finding.thing:<12}", "bold"), plain(finding.found)))
-    if finding.mend:
-        out.print(Text(f"  {'':<12}→ {finding.mend}", style=style))
+    if finding.fix:
+        out.print(Text(f"  {'':<12}→ {finding.fix}", style=style))
 
 
-def _look(settings: Settings, *, start: bool) -> Iterator[Finding]:
-    yield Finding("home", Health.OK, str(settings.home))
+def _look(settings: Settings, *, start: bool) -> Iterator[CheckResult]:
+    yield CheckResult("home", CheckStatus.OK, str(settings.home))
     fleet: Fleet | None = None
     try:
         checked = check_fleet(settings.fleet_path, os.environ)
         fleet = checked.fleet
-        yield Finding("fleet", Health.OK, f"{settings.fleet_path}: {fleet_words(fleet)}")
-        yield from (Finding("fleet", Health.WARN, f"{w.key}: {w.wrong}", w.mend) for w in checked.warnings)
+        yield CheckResult("fleet", CheckStatus.OK, f"{settings.fleet_path}: {fleet_words(fleet)}")
+        yield from (CheckResult("fleet", CheckStatus.WARN, f"{w.key}: {w.wrong}", w.fix) for w in checked.warnings)
     except ValueError as error:
         yield _fault("fleet", error)
     yield _traces(os.environ)
@@ -106,32 +110,32 @@ def _look(settings: Settings, *, start: bool) -> Iterator[Finding]:
             yield from _providers(settings, fleet)
 
 
-def _traces(environ: Mapping[str, str]) -> Finding:
+def _traces(environ: Mapping[str, str]) -> CheckResult:
     where = tracing.destination(environ)
     if where is None:
-        return Finding("traces", Health.OK, f"off; {tracing.ENDPOINT} switches them on")
+        return CheckResult("traces", CheckStatus.OK, f"off; {tracing.ENDPOINT} switches them on")
     if absent := tracing.missing():
-        return Finding("traces", Health.WARN, f"off: {', '.join(absent)} not installed", tracing.INSTALL)
-    if not tracing.answers(where):
-        mend = "Is the endpoint right, and does it listen? Spans are lost meanwhile, and nothing else."
-        return Finding("traces", Health.WARN, f"on, to {where}, which cannot be reached from here", mend)
-    return Finding("traces", Health.OK, f"on, to {where}")
+        return CheckResult("traces", CheckStatus.WARN, f"off: {', '.join(absent)} not installed", tracing.INSTALL)
+    if not tracing.is_reachable(where):
+        fix = "Is the endpoint right, and does it listen? Spans are lost meanwhile, and nothing else."
+        return CheckResult("traces", CheckStatus.WARN, f"on, to {where}, which cannot be reached from here", fix)
+    return CheckResult("traces", CheckStatus.OK, f"on, to {where}")
 
 
-def _fault(thing: str, error: BaseException) -> Finding:
-    failure = tell(error)
+def _fault(thing: str, error: BaseException) -> CheckResult:
+    failure = describe_error(error)
     # What elsewhere sends to this command says nothing here.
     hint = "" if failure.hint is None else failure.hint.partition("`pointsman doctor`")[0].rstrip()
-    return Finding(thing, Health.FAIL, " ".join(failure.lines), hint or None)
+    return CheckResult(thing, CheckStatus.FAIL, " ".join(failure.lines), hint or None)
 
 
-def _postgres(settings: Settings) -> Iterator[Finding]:
+def _postgres(settings: Settings) -> Iterator[CheckResult]:
     from db import migrate
 
     whose = "our own" if settings.embeds_postgres else "yours"
     if settings.database is None:
-        mend = "`pointsman up` starts it."
-        yield Finding("postgres", Health.WARN, f"{whose}, not running", mend)
+        fix = "`pointsman up` starts it."
+        yield CheckResult("postgres", CheckStatus.WARN, f"{whose}, not running", fix)
         return
     try:
         (server,) = _ask(settings, "server")
@@ -140,30 +144,30 @@ def _postgres(settings: Settings) -> Iterator[Finding]:
         yield _fault("postgres", error)
         return
     size = f"{server.bytes / 1e6:,.0f} MB"
-    yield Finding("postgres", Health.OK, f"{whose}, version {server.version}, {size}, up {server.up_s:,.0f} s")
+    yield CheckResult("postgres", CheckStatus.OK, f"{whose}, version {server.version}, {size}, up {server.up_s:,.0f} s")
     ends = settings.embeds_postgres and stack_pid(settings) is None
     when = "Our own is there while `pointsman up` runs." if ends else None
-    yield Finding("postgres", Health.OK, f'psql "{settings.psql_url}"', when)
+    yield CheckResult("postgres", CheckStatus.OK, f'psql "{settings.psql_url}"', when)
     if revision == newest:
-        yield Finding("migration", Health.OK, f"{revision}, the newest")
+        yield CheckResult("migration", CheckStatus.OK, f"{revision}, the newest")
     else:
-        mend = "`pointsman up` and `pointsman run` migrate; or run `alembic upgrade head`."
-        yield Finding("migration", Health.WARN, f"{revision or 'none'}, the newest is {newest}", mend)
+        fix = "`pointsman up` and `pointsman run` migrate; or run `alembic upgrade head`."
+        yield CheckResult("migration", CheckStatus.WARN, f"{revision or 'none'}, the newest is {newest}", fix)
 
 
 def _ask(settings: Settings, name: str, **params: object) -> list[Any]:
     async def work() -> list[Any]:
         # Not as the application's role, which a database has only once it is migrated.
-        async with opened_database(settings, role=None) as engine:
-            return list(await ask(engine, name, **params))
+        async with open_database(settings, role=None) as engine:
+            return list(await run_report(engine, name, **params))
 
     return asyncio.run(work())
 
 
-def _broker(settings: Settings) -> Iterator[Finding]:
+def _broker(settings: Settings) -> Iterator[CheckResult]:
     whose = "our own" if settings.embeds_redis else "yours"
     if settings.redis is None and settings.broker is None:
-        yield Finding("redis", Health.WARN, f"{whose}, not running", "`pointsman up` starts it.")
+        yield CheckResult("redis", CheckStatus.WARN, f"{whose}, not running", "`pointsman up` starts it.")
         return
     if settings.redis is not None:
         yield _redis(settings.redis, whose)
@@ -174,7 +178,7 @@ def _broker(settings: Settings) -> Iterator[Finding]:
 # Celery, Redis' client and Alembic take a third of a command's start, and the other commands do without.
 
 
-def _redis(url: str, whose: str) -> Finding:
+def _redis(url: str, whose: str) -> CheckResult:
     from redis import Redis
     from redis.exceptions import RedisError
 
@@ -182,17 +186,17 @@ def _redis(url: str, whose: str) -> Finding:
         with Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
             info: dict[str, Any] = client.info()
     except (RedisError, OSError):
-        mend = "Is BROKER_URL (or REDIS_URL) right, and is Redis up?"
-        return Finding("redis", Health.FAIL, f"{without_password(url)} cannot be reached", mend)
+        fix = "Is BROKER_URL (or REDIS_URL) right, and is Redis up?"
+        return CheckResult("redis", CheckStatus.FAIL, f"{without_password(url)} cannot be reached", fix)
     words = f"{whose}, version {info.get('redis_version')}, {info.get('used_memory_human')} used"
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        mend = "Set maxmemory-policy noeviction: with another, messages vanish and come back late."
-        return Finding("redis", Health.WARN, f"{words}, maxmemory-policy {policy}", mend)
-    return Finding("redis", Health.OK, words)
+        fix = "Set maxmemory-policy noeviction: with another, messages vanish and come back late."
+        return CheckResult("redis", CheckStatus.WARN, f"{words}, maxmemory-policy {policy}", fix)
+    return CheckResult("redis", CheckStatus.OK, words)
 
 
-def _rabbitmq(settings: Settings) -> Finding:
+def _rabbitmq(settings: Settings) -> CheckResult:
     from tasks.broker_state import UNREACHABLE
     from tasks.celery_app import app as celery
 
@@ -201,12 +205,14 @@ def _rabbitmq(settings: Settings) -> Finding:
             connection.ensure_connection(max_retries=1)
             found = connection.connection.server_properties.get("version", "?")
     except UNREACHABLE:
-        mend = "Is BROKER_URL right, and is RabbitMQ up?"
-        return Finding("rabbitmq", Health.FAIL, f"{without_password(settings.broker_url)} cannot be reached", mend)
-    return Finding("rabbitmq", Health.OK, f"version {found}")
+        fix = "Is BROKER_URL right, and is RabbitMQ up?"
+        return CheckResult(
+            "rabbitmq", CheckStatus.FAIL, f"{without_password(settings.broker_url)} cannot be reached", fix
+        )
+    return CheckResult("rabbitmq", CheckStatus.OK, f"version {found}")
 
 
-def _queues(settings: Settings, fleet: Fleet) -> Iterator[Finding]:
+def _queues(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
     from tasks.broker_state import UNREACHABLE, broker_depth
     from tasks.celery_app import configure, queue_of, stages
 
@@ -228,19 +234,21 @@ def _queues(settings: Settings, fleet: Fleet) -> Iterator[Finding]:
             told = f"{row.ready:,} ready, {row.queued:,} queued, {row.running:,} running, {row.held:,} held"
             told += f", the oldest waits {row.oldest_wait_s:,.0f} s" if row.oldest_wait_s is not None else ""
         told += f"; {messages[stage]:,} messages" if stage in messages else ""
-        yield Finding(f"{stage}", Health.OK, told)
+        yield CheckResult(f"{stage}", CheckStatus.OK, told)
     for stage, row in rows.items():
         waiting = row.ready + row.queued + row.running + row.held
-        mend = "Add the tier to the fleet again, or cancel the batches that wait for it."
-        yield Finding(str(stage), Health.FAIL, f"{waiting:,} queries wait at a stage that the fleet has not", mend)
+        fix = "Add the tier to the fleet again, or cancel the batches that wait for it."
+        yield CheckResult(
+            str(stage), CheckStatus.FAIL, f"{waiting:,} queries wait at a stage that the fleet has not", fix
+        )
     for row in _ask(settings, "batches_of_others", simulated=fleet.simulated):
         theirs, ours = ("real calls", "simulates") if fleet.simulated else ("simulated answers", "calls for real")
         found = f"{row.batches:,} open of the fleet {row.fleet!r} are for {theirs}, and this fleet {ours}"
-        mend = "Workers leave these alone: stop them and start that fleet's, or cancel the batches."
-        yield Finding("batches", Health.WARN, found, mend)
+        fix = "Workers leave these alone: stop them and start that fleet's, or cancel the batches."
+        yield CheckResult("batches", CheckStatus.WARN, found, fix)
 
 
-def _workers(settings: Settings, fleet: Fleet) -> Iterator[Finding]:
+def _workers(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
     from tasks.celery_app import stages
 
     if settings.database is None:
@@ -252,31 +260,31 @@ def _workers(settings: Settings, fleet: Fleet) -> Iterator[Finding]:
     if not rows:
         pid = stack_pid(settings)
         told = f"none, though process {pid} runs a stack" if pid else "none is running"
-        yield Finding("workers", Health.FAIL if pid else Health.WARN, told, "`pointsman up` starts them.")
+        yield CheckResult("workers", CheckStatus.FAIL if pid else CheckStatus.WARN, told, "`pointsman up` starts them.")
         return
     served = {role for row in rows for role in str(row.role).split()}
     for row in rows:
         told = f"{row.name} on {row.host}"
         told += f", {row.in_flight} of {row.slots} slots busy" if row.slots else ""  # feeder and route have none
-        yield Finding("worker", Health.OK, told)
+        yield CheckResult("worker", CheckStatus.OK, told)
     missing = [stage for stage in (*stages(fleet), "feeder") if stage not in served]
     if missing:
-        mend = f"Start them: `python -m workers STAGE`, for {', '.join(missing)}."
-        yield Finding("workers", Health.FAIL, f"nobody serves {', '.join(missing)}", mend)
+        fix = f"Start them: `python -m workers STAGE`, for {', '.join(missing)}."
+        yield CheckResult("workers", CheckStatus.FAIL, f"nobody serves {', '.join(missing)}", fix)
 
 
-def _router(settings: Settings, fleet: Fleet) -> Iterator[Finding]:
+def _router(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
     """Which trained router is to serve, and whether the workers that run do serve it."""
     if "classifier" not in fleet.router.stages and fleet.router.scorer is None:
-        yield Finding("router", Health.OK, "no trained one takes part: router.stages of the fleet")
+        yield CheckResult("router", CheckStatus.OK, "no trained one takes part: router.stages of the fleet")
         return
     # numpy and scipy take a third of a second, and most commands do without.
     from evaluation.data.dataset_errors import EvaluationError
-    from model_registry.resolver import serving
+    from model_registry.resolver import load_serving
 
     async def work() -> str:
-        async with opened_database(settings, role=None) as engine:
-            return (await serving(engine, fleet, settings.home / "routers")).told
+        async with open_database(settings, role=None) as engine:
+            return (await load_serving(engine, fleet, settings.home / "routers")).told
 
     if settings.database is None:
         return
@@ -284,30 +292,32 @@ def _router(settings: Settings, fleet: Fleet) -> Iterator[Finding]:
         told = asyncio.run(work())
         others = {row.router for row in _ask(settings, "workers", seen_within_s=_SEEN_S)} - {told, None}
     except EvaluationError as error:
-        yield Finding("router", Health.FAIL, str(error), "`pointsman routers list` shows what there is.")
+        yield CheckResult("router", CheckStatus.FAIL, str(error), "`pointsman routers list` shows what there is.")
         return
     except DBAPIError:
         return
-    yield Finding("router", Health.OK, f"{told} serves")
+    yield CheckResult("router", CheckStatus.OK, f"{told} serves")
     if others:
         running = ", ".join(sorted(others))
-        yield Finding("router", Health.WARN, f"workers still decide by {running}", _LAGGING)
+        yield CheckResult("router", CheckStatus.WARN, f"workers still decide by {running}", _LAGGING)
 
 
-def _providers(settings: Settings, fleet: Fleet) -> Iterator[Finding]:
+def _providers(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
     for name, provider in fleet.providers.items():
         if provider.api_key_env and not os.environ.get(provider.api_key_env):
-            mend = f"Set {provider.api_key_env} in the environment of the workers."
-            yield Finding(name, Health.WARN, f"no key: {provider.api_key_env} is not set here", mend)
+            fix = f"Set {provider.api_key_env} in the environment of the workers."
+            yield CheckResult(name, CheckStatus.WARN, f"no key: {provider.api_key_env} is not set here", fix)
         elif provider.base_url.startswith(SIMULATOR):
             url = settings.simulator_url
             told = "the simulator, started by `run` and `up`" if url is None else f"the simulator at {url}"
             if url is None or _answers(url):
-                yield Finding(name, Health.OK, told)
+                yield CheckResult(name, CheckStatus.OK, told)
             else:
-                yield Finding(name, Health.FAIL, f"{told} does not answer", "`pointsman down`, then `pointsman up`.")
+                yield CheckResult(
+                    name, CheckStatus.FAIL, f"{told} does not answer", "`pointsman down`, then `pointsman up`."
+                )
         else:
-            yield Finding(name, Health.OK, f"{provider.kind} at {provider.base_url} (not called)")
+            yield CheckResult(name, CheckStatus.OK, f"{provider.kind} at {provider.base_url} (not called)")
 
 
 def _answers(url: str) -> bool:

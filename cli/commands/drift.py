@@ -8,13 +8,13 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from cli.commands.batches import with_database
 from cli.commands.run import JsonOption
 from cli.console import emit, out, plain
-from cli.param_types import stretch
+from cli.param_types import parse_duration
 from cli.resources import read_settings
-from db.reports.drift_samples import RECENT, REFERENCE, Windows, drift_times, drift_windows
+from db.reports.drift_samples import RECENT, REFERENCE, DriftWindows, drift_times, drift_windows
 from evaluation.production.data_drift import ENOUGH, SHIFT, WATCH, Drift, drift_of
 
 app = typer.Typer()
@@ -42,10 +42,10 @@ def drift(
     """
 
     now_at = datetime.now(UTC)
-    between = None if last is None else now_at - stretch("--last", last, example="24h")
-    since = None if between is None else between - stretch("--against", against, example="7d")
+    between = None if last is None else now_at - parse_duration("--last", last, example="24h")
+    since = None if between is None else between - parse_duration("--against", against, example="7d")
 
-    async def work(engine: AsyncEngine) -> Windows:
+    async def work(engine: AsyncEngine) -> DriftWindows:
         if between is not None and since is not None:
             return await drift_times(engine, since=since, between=between, until=now_at)
         return await drift_windows(engine, reference=reference, recent=recent)
@@ -53,10 +53,10 @@ def drift(
     windows = with_database(read_settings(), work)
     then, now = windows.counts
     if min(then, now) < ENOUGH:
-        raise Stop(
+        raise CommandError(
             f"There are {then:,} decisions to compare with and {now:,} after them; {ENOUGH} of each are the least.",
             hint=_more(then, now, reference) if last is None else _longer(then, now, last, against),
-            code=Code.USAGE,
+            code=ExitCode.USAGE,
         )
     told = drift_of(windows.reference, windows.recent)
     if as_json:
@@ -85,7 +85,7 @@ def drift(
             out.print(f"{now:,} decisions of the last {last} against {then:,} of the {against} before")
         out.print(table)
     if any(one.drift is Drift.SHIFTED for one in told):
-        raise typer.Exit(Code.FAILURE)
+        raise typer.Exit(ExitCode.FAILURE)
 
 
 def _more(then: int, now: int, reference: int) -> str:

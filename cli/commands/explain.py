@@ -11,9 +11,9 @@ from cli import timeline_view
 from cli.commands.batches import with_database
 from cli.commands.run import JsonOption
 from cli.console import emit, out
-from cli.query_lookup import the_query
+from cli.query_lookup import resolve_query
 from cli.resources import read_settings
-from db.reports.json_views import story_as_json
+from db.reports.json_views import timeline_as_json
 from db.reports.query_timeline import query_events
 
 app = typer.Typer()
@@ -34,11 +34,11 @@ def explain(
     """Tell a query's story: its decisions and calls, why, the cost."""
 
     async def work(engine: AsyncEngine) -> tuple[Row[Any], Sequence[Row[Any]]]:
-        found = await the_query(engine, query, batch=batch, command=["pointsman", "explain", "{}"])
+        found = await resolve_query(engine, query, batch=batch, command=["pointsman", "explain", "{}"])
         return found, await query_events(engine, found.id)
 
     found, events = with_database(read_settings(), work)
     if as_json:
-        emit(story_as_json(found, events))
+        emit(timeline_as_json(found, events))
     else:
         out.print(timeline_view.draw(found, events))

@@ -8,13 +8,13 @@ import typer
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from cli.commands.batches import with_database
 from cli.commands.run import JsonOption
 from cli.console import emit, err, out, plain
-from cli.param_types import usd
+from cli.param_types import parse_usd
 from cli.resources import read_settings
-from db.tenants import DEFAULT_TENANT, Key, Tenants
+from db.tenants import DEFAULT_TENANT, ApiKey, Tenants
 from report import formatting
 
 app = typer.Typer()
@@ -34,15 +34,15 @@ def create(
         int | None, typer.Option(min=1, metavar="N", help="The tenant's limit from now on.")
     ] = None,
     day_usd: Annotated[
-        float | None, typer.Option(parser=usd, metavar="USD", help="The most the tenant may spend on a UTC day.")
+        float | None, typer.Option(parser=parse_usd, metavar="USD", help="The most the tenant may spend on a UTC day.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a key. It is shown this once: only its hash is kept. From the first key on the API asks for one."""
     for given in (name, tenant):
         if not _NAME.fullmatch(given):
-            raise Stop(
-                f"{given!r} is not a name.", hint="Use letters, digits, ., _ and -; 63 at most.", code=Code.USAGE
+            raise CommandError(
+                f"{given!r} is not a name.", hint="Use letters, digits, ., _ and -; 63 at most.", code=ExitCode.USAGE
             )
 
     async def work(engine: AsyncEngine) -> tuple[str, bool]:
@@ -65,7 +65,7 @@ def create(
 def list_(as_json: JsonOption = False) -> None:
     """All keys, by the part of them that may be shown."""
 
-    async def work(engine: AsyncEngine) -> list[Key]:
+    async def work(engine: AsyncEngine) -> list[ApiKey]:
         return list(await Tenants(engine).keys())
 
     found = with_database(read_settings(), work)
@@ -73,10 +73,10 @@ def list_(as_json: JsonOption = False) -> None:
         emit({"keys": [asdict(key) | {"day_usd": _number(key)} for key in found]})
         return
     if not found:
-        raise Stop(
+        raise CommandError(
             "There is no key yet: on loopback the API asks for none, elsewhere nobody gets in.",
             hint="`pointsman keys create NAME` makes one; from then on every request needs one.",
-            code=Code.OK,
+            code=ExitCode.OK,
         )
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("key", "tenant", "name", "made", "state", "requests/min", "USD/day"):
@@ -105,9 +105,11 @@ def revoke(
         return found is not None and await Tenants(engine).revoke_key(found.group(1))
 
     if not with_database(read_settings(), work):
-        raise Stop("There is no such key, or it is revoked already.", hint="`pointsman keys list`", code=Code.USAGE)
+        raise CommandError(
+            "There is no such key, or it is revoked already.", hint="`pointsman keys list`", code=ExitCode.USAGE
+        )
     out.print("Revoked.")
 
 
-def _number(key: Key) -> float | None:
+def _number(key: ApiKey) -> float | None:
     return None if key.day_usd is None else float(key.day_usd)

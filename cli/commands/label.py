@@ -8,13 +8,13 @@ import typer
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from cli.commands.batches import with_database
 from cli.commands.run import JsonOption
 from cli.console import emit, out, plain
-from cli.param_types import who
-from cli.query_lookup import the_query
-from cli.resources import read_settings, the_batch
+from cli.param_types import current_user
+from cli.query_lookup import resolve_query
+from cli.resources import read_settings, resolve_batch
 from db.label_store import AT_ONCE, Label, answered, label
 from db.reports.batch_stats import find_batch
 
@@ -51,17 +51,17 @@ def label_answers(
     said = [value for value, is_said in ((grade, grade is not None), (1.0, right), (0.0, wrong)) if is_said]
     if source is not None:
         if said or tier is not None:
-            raise Stop(
-                "--from brings its own grades and tiers.", hint="Give either --from or a grade.", code=Code.USAGE
+            raise CommandError(
+                "--from brings its own grades and tiers.", hint="Give either --from or a grade.", code=ExitCode.USAGE
             )
         told = _from_file(target, source)
     elif target is not None and len(said) == 1 and said[0] is not None:
         told = _one(target, grade=said[0], tier=tier)
     else:
-        raise Stop(
+        raise CommandError(
             "Say which query, and one of --right, --wrong and --grade; or --from FILE.",
             hint="`pointsman label greeting-01 --right`",
-            code=Code.USAGE,
+            code=ExitCode.USAGE,
         )
     if as_json:
         emit(told)
@@ -79,43 +79,43 @@ def _words(told: dict[str, Any]) -> str:
 
 
 def _from_file(named: str | None, path: Path) -> dict[str, Any]:
-    from evaluation.data.dataset_errors import DataError, EvaluationError, Fault
+    from evaluation.data.dataset_errors import DataError, DataFault, EvaluationError
     from evaluation.data.label_file import LabelLine, read_labels
 
     def labels_of(
         lines: Sequence[LabelLine], handle: str, known: dict[str, Row[Any]]
-    ) -> Iterator[Label | Fault | None]:
+    ) -> Iterator[Label | DataFault | None]:
         for line in lines:
             row = known.get(line.custom_id)
             if row is None:
-                yield Fault(line.line, "custom_id", f"{handle} has no such line", "look at `pointsman results`")
+                yield DataFault(line.line, "custom_id", f"{handle} has no such line", "look at `pointsman results`")
             elif (tier := line.tier or row.stood) is None:
-                yield Fault(line.line, "custom_id", "has no answer", "leave it out, or name the tier that is meant")
+                yield DataFault(line.line, "custom_id", "has no answer", "leave it out, or name the tier that is meant")
             elif tier in row.tiers:
                 yield Label(row.query_id, tier, line.grade)
             elif line.if_asked:
                 yield None
             else:
-                yield Fault(line.line, "tier", "gave no answer to it", f"it was {', '.join(row.tiers) or 'nobody'}")
+                yield DataFault(line.line, "tier", "gave no answer to it", f"it was {', '.join(row.tiers) or 'nobody'}")
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
-        batch = await the_batch(engine, named)
+        batch = await resolve_batch(engine, named)
         ids = list(dict.fromkeys(line.custom_id for line in lines))
         known: dict[str, Row[Any]] = {}
         for at in range(0, len(ids), AT_ONCE):
             known |= await answered(engine, batch.id, ids[at : at + AT_ONCE])
         told = list(labels_of(lines, batch.handle, known))
-        if faults := tuple(one for one in told if isinstance(one, Fault)):
+        if faults := tuple(one for one in told if isinstance(one, DataFault)):
             raise DataError(str(path), faults)
         labels = [one for one in told if isinstance(one, Label)]
-        written = await label(engine, labels, source="file", said_by=who())
+        written = await label(engine, labels, source="file", said_by=current_user())
         return {"batch_id": batch.handle, "labels": written, "passed_over": told.count(None)}
 
     try:
         lines = read_labels(path)
         return with_database(read_settings(), work)
     except EvaluationError as error:
-        raise Stop(str(error), hint="No label of the file was taken.", code=Code.USAGE) from error
+        raise CommandError(str(error), hint="No label of the file was taken.", code=ExitCode.USAGE) from error
 
 
 def _one(name: str, *, grade: float, tier: str | None) -> dict[str, Any]:
@@ -123,19 +123,19 @@ def _one(name: str, *, grade: float, tier: str | None) -> dict[str, Any]:
     said += [] if tier is None else ["--tier", tier]
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
-        found = await the_query(engine, name, batch=None, command=["pointsman", "label", "{}", *said])
+        found = await resolve_query(engine, name, batch=None, command=["pointsman", "label", "{}", *said])
         batch = await find_batch(engine, found.handle)
         assert batch is not None
         row = (await answered(engine, batch.id, [found.custom_id]))[found.custom_id]
         meant = tier or row.stood
         if meant is None or meant not in row.tiers:
             asked = ", ".join(row.tiers) or "nobody"
-            raise Stop(
+            raise CommandError(
                 f"{found.custom_id} of {batch.handle} has no answer{'' if tier is None else f' of {tier}'}.",
                 hint=f"It was answered by: {asked}.",
-                code=Code.USAGE,
+                code=ExitCode.USAGE,
             )
-        written = await label(engine, [Label(row.query_id, meant, grade)], source="command", said_by=who())
+        written = await label(engine, [Label(row.query_id, meant, grade)], source="command", said_by=current_user())
         return {
             "batch_id": batch.handle,
             "custom_id": found.custom_id,

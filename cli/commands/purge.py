@@ -9,8 +9,8 @@ import typer
 
 from cli.commands.run import JsonOption
 from cli.console import emit, out
-from cli.param_types import stretch
-from cli.resources import opened_database, read_settings, running_services
+from cli.param_types import parse_duration
+from cli.resources import open_database, read_settings, running_services
 from db.batch_purge import Purged
 from db.batch_purge import purge as purge_before
 
@@ -27,11 +27,11 @@ def purge(
 
     Prompts, answers, calls and decisions of batches that ended so long ago go; their figures stay.
     """
-    before = datetime.now(UTC) - stretch("--older-than", older_than, example="90d")
+    before = datetime.now(UTC) - parse_duration("--older-than", older_than, example="90d")
 
     async def work() -> Purged:
         # The tables' owner may drop partitions; the application's role may not.
-        async with opened_database(settings, role=None) as engine:
+        async with open_database(settings, role=None) as engine:
             return await purge_before(engine, before=before, dry_run=dry_run)
 
     with running_services(read_settings()) as settings:

@@ -11,21 +11,21 @@ import orjson
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from cli.commands.batches import BatchArgument, with_database
 from cli.commands.run import FleetOption
 from cli.console import err, plain
-from cli.resources import read_settings, the_batch
+from cli.resources import read_settings, resolve_batch
 from cli.results_writer import STDOUT, check_writable
-from db.reports.batch_report import Account, batch_account
-from db.reports.json_views import account_as_json
+from db.reports.batch_report import BatchReport, load_batch_report
+from db.reports.json_views import batch_report_as_json
 from report.html_page import page
 from report.markdown import markdown
 
 app = typer.Typer()
 
 
-class Form(StrEnum):
+class ReportFormat(StrEnum):
     """What a report is written as."""
 
     HTML = "html"
@@ -41,7 +41,7 @@ def report(
         typer.Option("--output", "-o", metavar="FILE", help="Written whole or not at all; stdout, if left out or -."),
     ] = None,
     form: Annotated[
-        Form | None, typer.Option("--format", help="By FILE's ending, if left out; Markdown on stdout.")
+        ReportFormat | None, typer.Option("--format", help="By FILE's ending, if left out; Markdown on stdout.")
     ] = None,
     rows: Annotated[
         int, typer.Option("--rows", "-n", min=1, max=1000, help="How many of the dearest and most doubtful queries.")
@@ -70,12 +70,12 @@ def report(
         check_writable(output)
     chosen = form or _form_of(output)
 
-    async def work(engine: AsyncEngine) -> Account:
-        found = await the_batch(engine, batch)
+    async def work(engine: AsyncEngine) -> BatchReport:
+        found = await resolve_batch(engine, batch)
         audited = found.total <= _LONG if audit is None else audit
         if found.total > _LONG:
             err.print(f"Reading the ledger{' and every decision' if audited else ''} …", style="dim")
-        return await batch_account(
+        return await load_batch_report(
             engine, found, fleet=checked, now=datetime.now(UTC), rows=rows, with_text=with_text, audited=audited
         )
 
@@ -96,26 +96,33 @@ def report(
 _LONG = 100_000
 
 
-def _form_of(output: Path | None) -> Form:
-    endings = {".html": Form.HTML, ".htm": Form.HTML, ".json": Form.JSON, ".md": Form.MD, ".txt": Form.MD, "": Form.MD}
+def _form_of(output: Path | None) -> ReportFormat:
+    endings = {
+        ".html": ReportFormat.HTML,
+        ".htm": ReportFormat.HTML,
+        ".json": ReportFormat.JSON,
+        ".md": ReportFormat.MD,
+        ".txt": ReportFormat.MD,
+        "": ReportFormat.MD,
+    }
     if output is None:
-        return Form.MD
+        return ReportFormat.MD
     if (form := endings.get(output.suffix.lower())) is None:
-        raise Stop(
+        raise CommandError(
             f"A report is no {plain(output.suffix)} file: it is .html, .md or .json.",
             hint="Give such an ending, or say the form by --format.",
-            code=Code.USAGE,
+            code=ExitCode.USAGE,
         )
     return form
 
 
-def _written(account: Account, form: Form) -> bytes:
+def _written(account: BatchReport, form: ReportFormat) -> bytes:
     match form:
-        case Form.HTML:
+        case ReportFormat.HTML:
             return page(account).encode()
-        case Form.MD:
+        case ReportFormat.MD:
             return markdown(account).encode()
-        case Form.JSON:
-            return orjson.dumps(account_as_json(account)) + b"\n"
+        case ReportFormat.JSON:
+            return orjson.dumps(batch_report_as_json(account)) + b"\n"
         case _:
             assert_never(form)

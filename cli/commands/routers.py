@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from cli.commands.run import FleetOption, JsonOption
 
 # The work is imported where it is done: numpy and scipy cost every other command a third of a second.
@@ -81,20 +81,22 @@ def evaluate(
     from cli.training import log_evaluation, train_router
 
     if from_log + replay + (data is not None) != 1:
-        raise Stop("Give one of DATA, --from-log and --replay.", code=Code.USAGE)
+        raise CommandError("Give one of DATA, --from-log and --replay.", code=ExitCode.USAGE)
     if data is not None:
         if batch is not None or since is not None:
-            raise Stop("--batch and --since are of the log.", hint="Add --from-log or --replay.", code=Code.USAGE)
-        asked = train_router.Asked(router, fleet, seed, draws)
+            raise CommandError(
+                "--batch and --since are of the log.", hint="Add --from-log or --replay.", code=ExitCode.USAGE
+            )
+        asked = train_router.TrainOptions(router, fleet, seed, draws)
         train_router.evaluate_router(data, asked=asked, plot=plot, as_json=as_json)
         return
     if plot is not None:
-        raise Stop("There is no curve to draw of a log.", hint="Leave --plot out.", code=Code.USAGE)
+        raise CommandError("There is no curve to draw of a log.", hint="Leave --plot out.", code=ExitCode.USAGE)
     span = log_evaluation.span_of(batch, since, now=datetime.now(UTC))
     if replay:
         log_evaluation.redecide_log(span, router=router, fleet_path=fleet, as_json=as_json)
     elif router is not None:
-        raise Stop("--from-log evaluates the routers that decided.", hint="Use --replay.", code=Code.USAGE)
+        raise CommandError("--from-log evaluates the routers that decided.", hint="Use --replay.", code=ExitCode.USAGE)
     else:
         log_evaluation.evaluate_log(span, fleet_path=fleet, as_json=as_json)
 
@@ -123,7 +125,7 @@ def calibrate(
     """
     from cli.training import train_router
 
-    asked = train_router.Asked(router, fleet, seed, 1000)
+    asked = train_router.TrainOptions(router, fleet, seed, 1000)
     train_router.calibrate_router(
         data, cost=target_cost, quality=target_quality, asked=asked, write=write, as_json=as_json
     )

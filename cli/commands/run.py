@@ -12,22 +12,22 @@ import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli import batch_summary
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from cli.console import emit, err, lines, out, plain, queries
-from cli.param_types import usd
+from cli.param_types import parse_usd
 from cli.progress import wait_for_end
 from cli.query_source import STDIN, RejectedFile, Source, open_source
-from cli.resources import opened_database, read_settings, the_batch
+from cli.resources import open_database, read_settings, resolve_batch
 from cli.results_writer import STDOUT, check_writable, print_results, write_results
-from cli.worker_stack import Working, refuse_unserved, working_stack
-from db.batch_writer import Order
+from cli.worker_stack import WorkingStack, refuse_unserved, working_stack
+from db.batch_writer import BatchSpec
 from db.reports.batch_stats import Batch, BatchFigures, Progress, batch_figures, batch_progress
 from db.reports.json_views import batch_as_json
 from routing.fleet import BudgetPolicy, Fleet
 from settings import Settings
-from submission.forecaster import Planner
-from submission.input_line import BadInput
-from submission.submit import Submitted, submit
+from submission.forecaster import Forecaster
+from submission.input_line import InvalidInput
+from submission.submit import SubmitResult, submit
 
 app = typer.Typer()
 
@@ -54,7 +54,7 @@ class Run:
     fleet: Fleet
     source: Source | None
     handle: str | None
-    order: Order
+    order: BatchSpec
     skip_invalid: bool
     output: Path | None
     again: str
@@ -99,7 +99,7 @@ def run(
     ] = None,
     priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")] = 0,
     budget: Annotated[
-        float | None, typer.Option(metavar="USD", parser=usd, help="The most that the batch may cost.")
+        float | None, typer.Option(metavar="USD", parser=parse_usd, help="The most that the batch may cost.")
     ] = None,
     budget_policy: PolicyOption = None,
 ) -> None:
@@ -110,15 +110,19 @@ def run(
     """
     began = time.monotonic()
     if (file is None) == (batch is None):
-        raise Stop("Give a FILE, or --batch BATCH to continue one.", hint="`pointsman run --help`", code=Code.USAGE)
+        raise CommandError(
+            "Give a FILE, or --batch BATCH to continue one.", hint="`pointsman run --help`", code=ExitCode.USAGE
+        )
     if output is not None:
         check_writable(output)
     if output == STDOUT and as_json:
-        raise Stop("--json and --output - both write to stdout.", hint="Give --output a FILE.", code=Code.USAGE)
+        raise CommandError(
+            "--json and --output - both write to stdout.", hint="Give --output a FILE.", code=ExitCode.USAGE
+        )
     settings = read_settings(fleet)
     checked = settings.fleet()
     _warn_of_missing_keys(checked)
-    order = Order(
+    order = BatchSpec(
         source="stdin" if file in (None, STDIN) else Path(str(file)).name,
         idempotency_key=idempotency_key,
         priority=priority,
@@ -136,7 +140,7 @@ def run(
             figures = _work(asked, replay)
     _report(figures, asked, as_json=as_json, elapsed_s=time.monotonic() - began)
     if figures.progress.done == 0:
-        raise typer.Exit(Code.FAILURE)
+        raise typer.Exit(ExitCode.FAILURE)
 
 
 def with_fleet(fleet: Path | None) -> str:
@@ -159,8 +163,8 @@ def _work(asked: Run, replay: Path | None) -> BatchFigures:
         raise interrupted(asked.handle, again=asked.again) from None
 
 
-async def _run(asked: Run, working: Working) -> BatchFigures:
-    async with opened_database(working.settings) as engine:
+async def _run(asked: Run, working: WorkingStack) -> BatchFigures:
+    async with open_database(working.settings) as engine:
         batch = await _submitted(asked, engine, working.fleet)
         asked.handle = batch.handle
 
@@ -181,14 +185,16 @@ async def _run(asked: Run, working: Working) -> BatchFigures:
 
 async def _submitted(asked: Run, engine: AsyncEngine, fleet: Fleet) -> Batch:
     if asked.source is None:
-        return await the_batch(engine, asked.handle)
+        return await resolve_batch(engine, asked.handle)
     submitted = await submit_source(
         asked.source,
         engine=engine,
         fleet=fleet,
         order=asked.order,
         skip_invalid=asked.skip_invalid,
-        planner=Planner(asked.settings, fleet, engine, cap_usd=asked.order.cap_usd, policy=asked.order.budget_policy),
+        planner=Forecaster(
+            asked.settings, fleet, engine, cap_usd=asked.order.cap_usd, policy=asked.order.budget_policy
+        ),
     )
     asked.handle = submitted.handle  # at once: whom Ctrl-C ends from here on hears of it
     asked.rejected = len(submitted.rejected)
@@ -197,7 +203,7 @@ async def _submitted(asked: Run, engine: AsyncEngine, fleet: Fleet) -> Batch:
     _tell(f"{submitted.handle} {told}: {queries(submitted.total)}")
     if asked.rejected_path:
         _tell(skipped(asked.rejected, asked.rejected_path))
-    batch = await the_batch(engine, submitted.handle)
+    batch = await resolve_batch(engine, submitted.handle)
     if submitted.duplicate:
         warn_of_other_source(batch, asked.order.source)
     return batch
@@ -215,10 +221,10 @@ async def submit_source(
     *,
     engine: AsyncEngine,
     fleet: Fleet,
-    order: Order,
+    order: BatchSpec,
     skip_invalid: bool,
-    planner: Planner,
-) -> Submitted:
+    planner: Forecaster,
+) -> SubmitResult:
     """Submits a source with its plan; its rejected lines go to its file of rejected lines. Raises BadInput."""
     if not skip_invalid:
         return await submit(source.lines(fleet), engine=engine, fleet=fleet, order=order, planner=planner)
@@ -232,12 +238,12 @@ async def submit_source(
                 skip_invalid=True,
                 planner=planner,
             )
-        except BadInput as error:
+        except InvalidInput as error:
             if any(rejection.line_no for rejection in error.rejections):
-                raise Stop(
+                raise CommandError(
                     f"None of the {error.total_seen:,} lines is a valid query; nothing was submitted.",
                     hint="Without --skip-invalid each line's fault is shown.",
-                    code=Code.USAGE,
+                    code=ExitCode.USAGE,
                 ) from error
             raise
 
@@ -261,7 +267,7 @@ def skipped(count: int, path: Path | None) -> str:
     )
 
 
-def interrupted(handle: str | None, *, again: str = "") -> Stop:
+def interrupted(handle: str | None, *, again: str = "") -> CommandError:
     """How a command ends that Ctrl-C has kept from waiting for the batch; None: it was not accepted yet.
 
     ``again`` are the options that the commands which continue it need.
@@ -273,7 +279,7 @@ def interrupted(handle: str | None, *, again: str = "") -> Stop:
             f"Continue with `pointsman run --batch {handle}{again}`, or `pointsman up{again}`;"
             " look with `pointsman status`."
         )
-    return Stop(message, hint=hint, code=Code.INTERRUPTED)
+    return CommandError(message, hint=hint, code=ExitCode.INTERRUPTED)
 
 
 def _tell(words: str) -> None:

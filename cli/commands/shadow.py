@@ -8,11 +8,11 @@ from rich.table import Table
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from cli.commands.batches import with_database
 from cli.commands.run import JsonOption
 from cli.console import emit, out
-from cli.resources import read_settings, the_batch
+from cli.resources import read_settings, resolve_batch
 from db.shadow_decisions import beside
 
 app = typer.Typer()
@@ -32,15 +32,15 @@ def shadow(
     """
 
     async def work(engine: AsyncEngine) -> Sequence[Row[Any]]:
-        batch_id = None if batch is None else (await the_batch(engine, batch)).id
+        batch_id = None if batch is None else (await resolve_batch(engine, batch)).id
         return await beside(engine, router=router, batch_id=batch_id)
 
     rows = with_database(read_settings(), work)
     if not rows:
-        raise Stop(
+        raise CommandError(
             "No candidate has decided beside the live router there.",
             hint='Name one in the fleet: shadow = "NAME" under [router]; workers load it when they start.',
-            code=Code.USAGE,
+            code=ExitCode.USAGE,
         )
     if as_json:
         emit({"candidates": [_candidate(name, rows) for name in dict.fromkeys(row.router for row in rows)]})

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from cli.commands.run import FleetOption
 from cli.console import err, out
 from cli.resources import read_settings
@@ -48,13 +48,13 @@ def up(
                 time.sleep(_LOOK_S)
                 stack.check()
     except StackRunning as error:
-        raise Stop(
+        raise CommandError(
             f"Process {error.pid} is running everything here already.",
             hint="Stop it with `pointsman down`, or use another POINTSMAN_HOME.",
         ) from error
     except KeyboardInterrupt:
         _tell("stopped; what was open is continued by the next `pointsman up` or `pointsman run`")
-        raise typer.Exit(Code.INTERRUPTED) from None
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 @app.command()

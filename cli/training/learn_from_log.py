@@ -14,21 +14,28 @@ from rich.table import Table
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import Code
+from cli.command_errors import ExitCode
 from cli.commands.batches import with_database
 from cli.console import emit, err, out
-from cli.resources import read_settings, the_batch
+from cli.resources import read_settings, resolve_batch
 from cli.training import registry
 from cli.training.train_router import in_words, training_bar
 from db.label_store import count_uncertain, labelled_log
-from evaluation.data.call_costs import tariff_for
+from evaluation.data.call_costs import call_costs_for
 from evaluation.data.dataset import Dataset, Kind, read_dataset
 from evaluation.data.dataset_errors import EvaluationError
 from evaluation.metrics.policy_choices import Choices, choices
 from evaluation.models.artifact import Artifact, save
 from evaluation.models.predictors import predictor_of
-from evaluation.production.champion_challenger import Exam, LogExam, OutcomeExam, Verdict, best_length_rule, examine
-from evaluation.production.labelled_log import LogBook, Logged, log_book
+from evaluation.production.champion_challenger import (
+    LogExam,
+    OutcomeExam,
+    PromotionTest,
+    PromotionVerdict,
+    best_length_rule,
+    run_promotion_test,
+)
+from evaluation.production.labelled_log import LabelledDecision, LabelledLog, log_book
 from evaluation.production.off_policy import Log, Value, value
 from evaluation.production.train_from_log import train_from_log
 from routing.fleet import Fleet
@@ -52,7 +59,7 @@ def estimate(
         fleet = read_settings(fleet_path).fleet()
         artifact = registry.open_router(router)
         whole = log_book(_read(batches, all_labels=all_labels), fleet)
-        book = whole.telling()
+        book = whole.informative_rows()
         own = _choices(book.queries, fleet, artifact)
         log = book.log(own.p_ok)
         loss = book.loss(quality_weight=fleet.router.quality_weight, top_usd=book.top_usd())
@@ -113,8 +120,8 @@ def retrain(
         sheet = None if held_out is None else _outcomes(held_out, fleet)
         taught, kept = _split(book, seed=seed) if sheet is None else (_without(book, sheet), None)
         # What cannot be examined is told before minutes of training.
-        top_usd = book.telling().top_usd()
-        known, kept = taught.telling(), None if kept is None else kept.telling()
+        top_usd = book.informative_rows().top_usd()
+        known, kept = taught.informative_rows(), None if kept is None else kept.informative_rows()
         with training_bar(f"{len(taught):,} labelled queries") as tell:
             artifact = train_from_log(taught, name=name, seed=seed, now=datetime.now(UTC), progress=tell)
         incumbent = registry.open_router(None if fleet.router.classifier == "default" else fleet.router.classifier)
@@ -141,7 +148,7 @@ def retrain(
     else:
         _show_verdict(verdict, name=name, incumbent=incumbent.name, trained_on=len(taught), dry_run=dry_run)
     if not verdict.passed:
-        raise typer.Exit(Code.FAILURE)
+        raise typer.Exit(ExitCode.FAILURE)
 
 
 def _flattery(artifact: Artifact) -> str | None:
@@ -168,18 +175,18 @@ def _examined(
     artifact: Artifact,
     incumbent: Artifact,
     *,
-    known: LogBook,
-    kept: LogBook | None,
+    known: LabelledLog,
+    kept: LabelledLog | None,
     sheet: Dataset | None,
     top_usd: float,
     fleet: Fleet,
     seed: int,
-) -> Verdict:
+) -> PromotionVerdict:
     """On ``sheet``, or else on what was ``kept`` of the log. ``known`` is what the candidate was taught that tells."""
     weight = fleet.router.quality_weight
-    exam: Exam
+    exam: PromotionTest
     if sheet is not None:
-        exam = OutcomeExam.of(sheet, tariff_for(sheet, fleet), quality_weight=weight)
+        exam = OutcomeExam.of(sheet, call_costs_for(sheet, fleet), quality_weight=weight)
         own, theirs = (_choices(exam.queries, fleet, one) for one in (artifact, incumbent))
     else:
         assert kept is not None
@@ -188,7 +195,7 @@ def _examined(
         exam = LogExam(kept, log, kept.loss(quality_weight=weight, top_usd=top_usd))
     rule = best_length_rule(known, known.loss(quality_weight=weight, top_usd=top_usd))
     lengths = np.array([len(query.text) for query in exam.queries], dtype=np.float64)
-    return examine(
+    return run_promotion_test(
         exam,
         candidate=own,
         incumbent=theirs,
@@ -205,7 +212,7 @@ def _outcomes(path: Path, fleet: Fleet) -> Dataset:
     return data
 
 
-def _without(book: LogBook, sheet: Dataset) -> LogBook:
+def _without(book: LabelledLog, sheet: Dataset) -> LabelledLog:
     """What may be taught before an exam on ``sheet``: no question of it. Says how many that leaves out."""
     asked = {text.strip() for text in sheet.queries}
     rest = book.where(np.array([query.text.strip() not in asked for query in book.queries]))
@@ -222,7 +229,7 @@ def _without(book: LogBook, sheet: Dataset) -> LogBook:
     return rest
 
 
-def _split(book: LogBook, *, seed: int) -> tuple[LogBook, LogBook]:
+def _split(book: LabelledLog, *, seed: int) -> tuple[LabelledLog, LabelledLog]:
     """Two thirds to learn from, one to be examined on.
 
     A text stands on the same side whatever else the log holds. So a router that was trained on an earlier log was not
@@ -241,11 +248,11 @@ def _choices(queries: Sequence[Query], fleet: Fleet, artifact: Artifact) -> Choi
     return choices(queries, fleet=fleet, predictor=predictor_of(artifact))
 
 
-def _read(handles: Sequence[str] | None, *, all_labels: bool) -> list[Logged]:
+def _read(handles: Sequence[str] | None, *, all_labels: bool) -> list[LabelledDecision]:
     """The labelled queries of those batches, or of all. Says how many it leaves out."""
 
-    async def work(engine: AsyncEngine) -> tuple[list[Logged], int]:
-        ids = None if not handles else [(await the_batch(engine, handle)).id for handle in handles]
+    async def work(engine: AsyncEngine) -> tuple[list[LabelledDecision], int]:
+        ids = None if not handles else [(await resolve_batch(engine, handle)).id for handle in handles]
         rows = [_logged(row) async for row in labelled_log(engine, batch_ids=ids, all_labels=all_labels)]
         return rows, 0 if all_labels else await count_uncertain(engine, batch_ids=ids)
 
@@ -259,9 +266,9 @@ def _read(handles: Sequence[str] | None, *, all_labels: bool) -> list[Logged]:
     return rows
 
 
-def _logged(row: Row[Any]) -> Logged:
+def _logged(row: Row[Any]) -> LabelledDecision:
     options: Mapping[str, Any] = row.options or {}
-    return Logged(
+    return LabelledDecision(
         id=row.id,
         query=read_body(row.body, pin=options.get("pin"), expects=options.get("expects")),
         chosen=row.chosen,
@@ -273,7 +280,7 @@ def _logged(row: Row[Any]) -> Logged:
     )
 
 
-def _as_dict(verdict: Verdict) -> dict[str, Any]:
+def _as_dict(verdict: PromotionVerdict) -> dict[str, Any]:
     return {
         "passed": verdict.passed,
         "n": verdict.n,
@@ -283,7 +290,7 @@ def _as_dict(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _show_verdict(verdict: Verdict, *, name: str, incumbent: str, trained_on: int, dry_run: bool) -> None:
+def _show_verdict(verdict: PromotionVerdict, *, name: str, incumbent: str, trained_on: int, dry_run: bool) -> None:
     mix = ", ".join(f"{tier} {100 * share:.0f} %" for tier, share in verdict.shares.items())
     out.print(f"{name}: trained on {trained_on:,} labelled queries; would send {mix}")
     table = Table("saved over", "loss per query", "at worst", "", title="In calls to the top tier")
@@ -299,7 +306,9 @@ def _show_verdict(verdict: Verdict, *, name: str, incumbent: str, trained_on: in
         out.print(f"Promoted: {verdict.words}. Workers that run take it up within seconds.")
 
 
-def _show_values(told: Mapping[str, Mapping[str, Value]], logged: Mapping[str, float], book: LogBook, log: Log) -> None:
+def _show_values(
+    told: Mapping[str, Mapping[str, Value]], logged: Mapping[str, float], book: LabelledLog, log: Log
+) -> None:
     out.print(
         f"{len(book):,} labelled queries, {int(log.explored.sum()):,} of them explored; what they came to: "
         f"quality {logged['quality']:.3f}, ${logged['cost_usd']:.6f} per query"

@@ -12,17 +12,17 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from cli.commands.batches import with_database
 from cli.console import emit, err
-from cli.param_types import find_stretch
+from cli.param_types import match_duration
 from cli.resources import read_settings
 from cli.training import log_tables
 from cli.training.registry import open_router
 from cli.training.train_router import GATE, in_words
 from db.reports.batch_stats import batch_figures
 from db.reports.routing_log import (
-    Logged,
+    LoggedBatch,
     graded_of,
     graded_verdicts_of,
     judged_of,
@@ -33,9 +33,9 @@ from db.reports.routing_log import (
 )
 from evaluation.models.predictors import predictor_of
 from evaluation.production.answer_agreement import agree
-from evaluation.production.counterfactual import Past, Redecided
+from evaluation.production.counterfactual import CounterfactualReport, LoggedQuery
 from evaluation.production.log_report import report
-from evaluation.production.log_stats import JudgeCell, RouteCell, Tally
+from evaluation.production.log_stats import JudgeCell, LogStats, RouteCell
 from routing.fleet import Fleet
 from routing.query import read_body
 
@@ -53,7 +53,7 @@ class Span:
 def span_of(batch: str | None, since: str | None, *, now: datetime) -> Span:
     """The span that the options name. Raises Stop."""
     if batch is not None and since is not None:
-        raise Stop("Give either --batch or --since.", code=Code.USAGE)
+        raise CommandError("Give either --batch or --since.", code=ExitCode.USAGE)
     return Span(batch, None if since is None else _moment(since, now))
 
 
@@ -63,7 +63,7 @@ def evaluate_log(span: Span, *, fleet_path: Path | None, as_json: bool) -> None:
     fleet = settings.fleet()
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
-        log = Tally()
+        log = LogStats()
         found = await _batches(engine, span)
         with _progress(sum(one.batch.total for one in found), "reading the log") as (bar, task):
             for one in found:
@@ -87,7 +87,7 @@ def redecide_log(span: Span, *, router: str | None, fleet_path: Path | None, as_
     elif "classifier" not in stages:
         stages = ("gate", "classifier", *(("llm",) if "llm" in stages else ()))
     own = replace(fleet, router=replace(fleet.router, stages=stages))
-    anew = Redecided(own, None if artifact is None else predictor_of(artifact))
+    anew = CounterfactualReport(own, None if artifact is None else predictor_of(artifact))
 
     async def work(engine: AsyncEngine) -> None:
         found = await _batches(engine, span)
@@ -104,14 +104,16 @@ def redecide_log(span: Span, *, router: str | None, fleet_path: Path | None, as_
     emit(told) if as_json else log_tables.show_replay(told)
 
 
-async def _batches(engine: AsyncEngine, span: Span) -> list[Logged]:
+async def _batches(engine: AsyncEngine, span: Span) -> list[LoggedBatch]:
     found = await logged_batches(engine, handle=span.handle, since=span.since)
     if not found and span.handle is not None:
-        raise Stop(f"There is no batch {span.handle}.", hint="`pointsman batches` lists them.", code=Code.USAGE)
+        raise CommandError(
+            f"There is no batch {span.handle}.", hint="`pointsman batches` lists them.", code=ExitCode.USAGE
+        )
     return found
 
 
-async def _read(engine: AsyncEngine, one: Logged, log: Tally, fleet: Fleet) -> None:
+async def _read(engine: AsyncEngine, one: LoggedBatch, log: LogStats, fleet: Fleet) -> None:
     log.batches += 1
     log.simulated += one.batch.simulated
     log.purged += one.is_purged
@@ -134,8 +136,8 @@ async def _read(engine: AsyncEngine, one: Logged, log: Tally, fleet: Fleet) -> N
                 log.add_pair(row.source, row.confidence, agreed=agreed)
 
 
-def _decide(rows: Sequence[Row[Any]], one: Logged, anew: Redecided) -> None:
-    chunk: list[Past] = []
+def _decide(rows: Sequence[Row[Any]], one: LoggedBatch, anew: CounterfactualReport) -> None:
+    chunk: list[LoggedQuery] = []
     for row in rows:
         body = orjson.loads(row.body)
         if not body:
@@ -143,7 +145,7 @@ def _decide(rows: Sequence[Row[Any]], one: Logged, anew: Redecided) -> None:
             continue
         options = orjson.loads(row.options) if row.options else {}
         chunk.append(
-            Past(
+            LoggedQuery(
                 id=row.query_id,
                 where=f"{one.batch.handle}/{row.custom_id}",
                 query=read_body(body, pin=options.get("pin"), expects=options.get("expects")),
@@ -170,13 +172,13 @@ def _text(response: str) -> str:
 
 
 def _moment(told: str, now: datetime) -> datetime:
-    if (ago := find_stretch(told)) is not None:
+    if (ago := match_duration(told)) is not None:
         return now - ago
     try:
         moment = datetime.fromisoformat(told)
     except ValueError as error:
         hint = "For example 2026-01-31, 2026-01-31T08:00, 24h or 7d; UTC without an offset."
-        raise Stop(f"--since {told!r} is no moment.", hint=hint, code=Code.USAGE) from error
+        raise CommandError(f"--since {told!r} is no moment.", hint=hint, code=ExitCode.USAGE) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

@@ -9,16 +9,24 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.commands.batches import with_database
 from cli.console import emit, out
-from cli.param_types import who
+from cli.param_types import current_user
 from cli.resources import read_settings
 from cli.training import tables
 from db import router_registry
 from evaluation.data.dataset_errors import RegistryError
 from evaluation.models.artifact import Artifact
-from evaluation.models.artifact_cache import DEFAULT, Parcel, Shelf, check_name, is_folder, open_folder, pack
-from model_registry.resolver import fetched, find, promoted, unknown
+from evaluation.models.artifact_cache import (
+    DEFAULT,
+    ArtifactBundle,
+    ArtifactCache,
+    bundle,
+    check_name,
+    is_folder,
+    open_folder,
+)
+from model_registry.resolver import fetch_version, find, promoted, unknown
 from settings import Settings
-from workers.embedded.postgres import was_made
+from workers.embedded.postgres import is_initialized
 
 
 def open_router(named: str | None) -> Artifact:
@@ -29,7 +37,7 @@ def open_router(named: str | None) -> Artifact:
     settings = read_settings()
     shelf = _shelf(settings)
     if named is None:
-        if settings.embeds_postgres and not was_made(settings.home):
+        if settings.embeds_postgres and not is_initialized(settings.home):
             return open_folder(DEFAULT)
         return with_database(settings, lambda engine: promoted(engine, shelf))
     if named == DEFAULT or is_folder(named):
@@ -51,7 +59,7 @@ def check_free(name: str) -> None:
 
 def register(folder: Path) -> None:
     """Registers the artifact in ``folder`` under its own name. Raises EvaluationError."""
-    parcel = pack(folder)
+    parcel = bundle(folder)
 
     async def work(engine: AsyncEngine) -> bool:
         return await _register(engine, parcel)
@@ -63,7 +71,9 @@ def register(folder: Path) -> None:
 def list_routers(*, as_json: bool) -> None:
     """See `cli.commands.routers.list_routers`."""
 
-    async def work(engine: AsyncEngine) -> tuple[list[router_registry.Registered], list[router_registry.Promotion]]:
+    async def work(
+        engine: AsyncEngine,
+    ) -> tuple[list[router_registry.RegisteredRouter], list[router_registry.Promotion]]:
         return await router_registry.registered(engine), await router_registry.promotions(engine)
 
     entries, history = with_database(read_settings(), work)
@@ -119,8 +129,8 @@ def promote(name: str, *, over: str | None = None) -> str:
                 raise unknown(name, known)
             digest = known[name]
             # What cannot be read must not serve.
-            await fetched(engine, digest, shelf)
-        await router_registry.promote(engine, name=name, digest=digest, by=who())
+            await fetch_version(engine, digest, shelf)
+        await router_registry.promote(engine, name=name, digest=digest, by=current_user())
         return DEFAULT if before is None else before.name
 
     return with_database(settings, work)
@@ -131,7 +141,7 @@ def roll_back(*, as_json: bool) -> None:
 
     async def work(engine: AsyncEngine) -> tuple[str, str]:
         before = await router_registry.promoted(engine)
-        if before is None or not await router_registry.roll_back(engine, by=who()):
+        if before is None or not await router_registry.roll_back(engine, by=current_user()):
             raise RegistryError("nothing was promoted: the default router serves already")
         now = await router_registry.promoted(engine)
         return before.name, DEFAULT if now is None else now.name
@@ -141,14 +151,14 @@ def roll_back(*, as_json: bool) -> None:
     _say({"promoted": name, "before": before}, words, as_json=as_json)
 
 
-async def _register(engine: AsyncEngine, parcel: Parcel) -> bool:
+async def _register(engine: AsyncEngine, parcel: ArtifactBundle) -> bool:
     return await router_registry.register(
-        engine, name=parcel.name, digest=parcel.digest, manifest=parcel.manifest, files=parcel.files, by=who()
+        engine, name=parcel.name, digest=parcel.digest, manifest=parcel.manifest, files=parcel.files, by=current_user()
     )
 
 
-def _shelf(settings: Settings) -> Shelf:
-    return Shelf(settings.home / "routers")
+def _shelf(settings: Settings) -> ArtifactCache:
+    return ArtifactCache(settings.home / "routers")
 
 
 def _stays(name: str) -> RegistryError:

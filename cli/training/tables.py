@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.console import out, plain
-from db.router_registry import Promotion, Registered
-from evaluation.data.call_costs import Tariff
+from db.router_registry import Promotion, RegisteredRouter
+from evaluation.data.call_costs import CallCosts
 from evaluation.models.artifact_cache import DEFAULT
 from evaluation.training.threshold_tuning import Knob, Proposal
 
@@ -49,7 +49,7 @@ def show_report(report: Mapping[str, Any]) -> None:
         out.print(plain(sentence), style="yellow" if "NOT" in sentence or "flatter" in sentence else None)
 
 
-def show_proposals(proposals: Sequence[Proposal], *, source: str, tariff: Tariff, n: int) -> None:
+def show_proposals(proposals: Sequence[Proposal], *, source: str, tariff: CallCosts, n: int) -> None:
     """After a calibration."""
     out.print(f"From {n:,} lines; predictions of {plain(source)}; {plain(tariff.source)}.")
     table = _table("set", "to", "reach large", "cost", "95 %", "quality", "95 %")
@@ -68,7 +68,7 @@ def show_proposals(proposals: Sequence[Proposal], *, source: str, tariff: Tariff
     out.print("Cost and quality are over those of always asking the large model; every call is counted.")
 
 
-def show_routers(entries: Sequence[Registered], history: Sequence[Promotion], serves: Promotion | None) -> None:
+def show_routers(entries: Sequence[RegisteredRouter], history: Sequence[Promotion], serves: Promotion | None) -> None:
     """The registry, and the history of what served."""
     table = _table("", "router", "trained on", "lines", "APGR", "added", "by", "version")
     table.add_row("→" if serves is None or serves.digest is None else "", DEFAULT, "shipped with Pointsman")

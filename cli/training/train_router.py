@@ -11,13 +11,13 @@ from typing import Any, Final
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from cli.console import emit, err, out
 from cli.resources import read_settings
 from cli.training import registry, tables
 from cli.training.registry import open_router
 from evaluation.data.array_types import Floats
-from evaluation.data.call_costs import Tariff, tariff_for
+from evaluation.data.call_costs import CallCosts, call_costs_for
 from evaluation.data.dataset import LADDER, Dataset, Kind, read_dataset
 from evaluation.data.dataset_errors import EvaluationError
 from evaluation.metrics.label_evaluation import weigh_choices
@@ -27,9 +27,9 @@ from evaluation.metrics.router_report import label_report, outcome_report
 from evaluation.models.artifact import Artifact, save
 from evaluation.models.predictors import predictor_of, scorer_of
 from evaluation.training.fit import Progress as Steps
-from evaluation.training.threshold_tuning import Knob, Proposal, Target, as_dict, propose
+from evaluation.training.threshold_tuning import Knob, Proposal, ThresholdTarget, as_dict, propose
 from evaluation.training.toml_edit import with_setting
-from evaluation.training.train import Trained, train
+from evaluation.training.train import TrainedRouter, train
 from routing.fleet import Fleet
 from routing.policy.decision import decide
 from routing.query import Query
@@ -39,7 +39,7 @@ GATE: Final = "gate"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TrainOptions:
     """What the commands share."""
 
     router: str | None
@@ -68,7 +68,7 @@ def train_router(
         tables.show_training(told)
 
 
-def evaluate_router(data_path: Path, *, asked: Asked, plot: Path | None, as_json: bool) -> None:
+def evaluate_router(data_path: Path, *, asked: TrainOptions, plot: Path | None, as_json: bool) -> None:
     """See `cli.commands.routers.evaluate`."""
     with in_words():
         fleet = _fleet(asked.fleet_path)
@@ -76,11 +76,15 @@ def evaluate_router(data_path: Path, *, asked: Asked, plot: Path | None, as_json
         artifact = None if asked.router == GATE else open_router(asked.router)
         if data.kind == Kind.LABELLED:
             if plot is not None:
-                raise Stop("There is no curve to draw of expected tiers.", hint="Leave --plot out.", code=Code.USAGE)
+                raise CommandError(
+                    "There is no curve to draw of expected tiers.", hint="Leave --plot out.", code=ExitCode.USAGE
+                )
             report = _evaluate_labels(data, artifact, fleet, asked)
         else:
             if artifact is None:
-                raise Stop("The gate alone tells no probabilities to rank by.", hint="Give labels.", code=Code.USAGE)
+                raise CommandError(
+                    "The gate alone tells no probabilities to rank by.", hint="Give labels.", code=ExitCode.USAGE
+                )
             report, ways = _evaluate_outcomes(data, artifact, fleet, asked)
             if plot is not None:
                 _draw(ways, data, plot)
@@ -93,20 +97,30 @@ def evaluate_router(data_path: Path, *, asked: Asked, plot: Path | None, as_json
 
 
 def calibrate_router(
-    data_path: Path, *, cost: float | None, quality: float | None, asked: Asked, write: Path | None, as_json: bool
+    data_path: Path,
+    *,
+    cost: float | None,
+    quality: float | None,
+    asked: TrainOptions,
+    write: Path | None,
+    as_json: bool,
 ) -> None:
     """See `cli.commands.routers.calibrate`."""
     if (cost is None) == (quality is None):
-        raise Stop("Give either --target-cost or --target-quality.", hint="--target-cost 0.4", code=Code.USAGE)
+        raise CommandError(
+            "Give either --target-cost or --target-quality.", hint="--target-cost 0.4", code=ExitCode.USAGE
+        )
     with in_words():
         fleet = _fleet(asked.fleet_path)
         data = read_dataset(data_path, ladder=_ladder(fleet))
         if data.kind == Kind.LABELLED:
-            raise Stop("Expected tiers tell nothing of cost and quality.", hint="Give outcomes.", code=Code.USAGE)
+            raise CommandError(
+                "Expected tiers tell nothing of cost and quality.", hint="Give outcomes.", code=ExitCode.USAGE
+            )
         p_ok, p_right, source = _honest(data, asked)
-        tariff = tariff_for(data, fleet if asked.fleet_path else None)
+        tariff = call_costs_for(data, fleet if asked.fleet_path else None)
         proposals = propose(
-            data, p_ok=p_ok, p_right=p_right, tariff=tariff, target=Target(cost, quality), seed=asked.seed
+            data, p_ok=p_ok, p_right=p_right, tariff=tariff, target=ThresholdTarget(cost, quality), seed=asked.seed
         )
         if write is not None:
             _write_fleet(proposals[0], asked, write)
@@ -133,7 +147,7 @@ def in_words() -> Iterator[None]:
     try:
         yield
     except EvaluationError as error:
-        raise Stop(str(error), code=Code.USAGE) from error
+        raise CommandError(str(error), code=ExitCode.USAGE) from error
 
 
 def _fleet(path: Path | None) -> Fleet | None:
@@ -166,15 +180,15 @@ def training_bar(words: str) -> Iterator[Steps]:
         yield tell
 
 
-def _trained(data: Dataset, *, name: str, seed: int) -> Trained:
+def _trained(data: Dataset, *, name: str, seed: int) -> TrainedRouter:
     with training_bar(f"{len(data):,} lines") as tell:
         return train(data, name=name, seed=seed, now=datetime.now(UTC), progress=tell)
 
 
 def _evaluate_outcomes(
-    data: Dataset, artifact: Artifact, fleet: Fleet | None, asked: Asked
+    data: Dataset, artifact: Artifact, fleet: Fleet | None, asked: TrainOptions
 ) -> tuple[dict[str, Any], list[Way]]:
-    tariff = tariff_for(data, fleet if asked.fleet_path else None)
+    tariff = call_costs_for(data, fleet if asked.fleet_path else None)
     p_ok = _predict(data, artifact)
     way = weigh_router(data, p_ok, tariff, seed=asked.seed, draws=asked.draws)
     cascade = None
@@ -188,16 +202,18 @@ def _evaluate_outcomes(
     return report, [way] if cascade is None else [way, cascade]
 
 
-def _replayed(data: Dataset, artifact: Artifact, fleet: Fleet | None, tariff: Tariff) -> ReplayFigures | None:
+def _replayed(data: Dataset, artifact: Artifact, fleet: Fleet | None, tariff: CallCosts) -> ReplayFigures | None:
     if fleet is None or not tiers_known(data, fleet):
         return None
     return replay(data, fleet=fleet, predictor=predictor_of(artifact), scorer=scorer_of(artifact), tariff=tariff)
 
 
-def _evaluate_labels(data: Dataset, artifact: Artifact | None, fleet: Fleet | None, asked: Asked) -> dict[str, Any]:
+def _evaluate_labels(
+    data: Dataset, artifact: Artifact | None, fleet: Fleet | None, asked: TrainOptions
+) -> dict[str, Any]:
     if fleet is None:
-        raise Stop(
-            "Expected tiers are tiers of a fleet, and there is no sound one.", hint="--fleet FILE", code=Code.USAGE
+        raise CommandError(
+            "Expected tiers are tiers of a fleet, and there is no sound one.", hint="--fleet FILE", code=ExitCode.USAGE
         )
     queries = [Query(text=text) for text in data.queries]
 
@@ -234,7 +250,7 @@ def _predict(data: Dataset, artifact: Artifact) -> Floats:
     return np.concatenate(told)[:, [known.index(tier) for tier in data.tiers]]
 
 
-def _honest(data: Dataset, asked: Asked) -> tuple[Floats, Floats | None, str]:
+def _honest(data: Dataset, asked: TrainOptions) -> tuple[Floats, Floats | None, str]:
     """Predictions for lines that the model had not seen, and where they are from."""
     if asked.router is not None:
         artifact = open_router(asked.router)
@@ -262,10 +278,12 @@ def _draw(ways: Sequence[Way], data: Dataset, path: Path) -> None:
     try:
         draw(ways, title=f"{data.name} · {len(data):,} queries", path=path)
     except ValueError as error:
-        raise Stop(f"{path}: cannot be drawn to.", hint="Name a .png or .svg file.", code=Code.USAGE) from error
+        raise CommandError(
+            f"{path}: cannot be drawn to.", hint="Name a .png or .svg file.", code=ExitCode.USAGE
+        ) from error
 
 
-def _write_fleet(proposal: Proposal, asked: Asked, target: Path) -> None:
+def _write_fleet(proposal: Proposal, asked: TrainOptions, target: Path) -> None:
     """The fleet's text with the proposed number and the router that it holds for, checked before it is written."""
     source = read_settings(asked.fleet_path).fleet_path
     table = f"tiers.{proposal.tier}" if proposal.knob == Knob.CONFIDENCE else "router"

@@ -23,7 +23,7 @@ def report(name: str) -> TextClause:
     return text(_PATHS[f"{name}.sql"].read_text(encoding="utf-8"))
 
 
-async def ask(engine: AsyncEngine, name: str, **params: object) -> Sequence[Row[Any]]:
+async def run_report(engine: AsyncEngine, name: str, **params: object) -> Sequence[Row[Any]]:
     """The rows of the answer to the question ``name``."""
     async with engine.connect() as connection:
         return (await connection.execute(report(name), params)).all()

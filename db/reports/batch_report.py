@@ -10,10 +10,10 @@ import orjson
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.audit_seals import Audit, verify
-from db.reports import ask
+from db.audit_seals import AuditReport, verify
+from db.reports import run_report
 from db.reports.batch_stats import Batch, BatchFigures, batch_figures
-from db.reports.forecast_vs_actual import plan_against_actual
+from db.reports.forecast_vs_actual import forecast_vs_actual
 from routing.fleet import Fleet
 
 SLOTS: Final = 48
@@ -31,7 +31,7 @@ BINS_PER_OCTAVE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class QueryFlow:
     """So many queries went this way. Tiers and ``router`` are None where a query has not come so far."""
 
     router: str | None
@@ -97,7 +97,7 @@ class HealthSlot:
 
 
 @dataclass(frozen=True, slots=True)
-class Failing:
+class FailureFigures:
     """Failed calls of one kind at one deployment, and what was done after."""
 
     deployment: str
@@ -109,7 +109,7 @@ class Failing:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
+class RejectionFigures:
     """Why so many answers of a tier were rejected; an answer can have several reasons."""
 
     tier: str
@@ -138,7 +138,7 @@ class LabelFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
+class BaselineFigures:
     """What another policy had cost for the same answers."""
 
     name: str
@@ -146,7 +146,7 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ChartPoint:
     """Where a policy stands between cost and quality: the share of answers that the router expects to be good."""
 
     name: str
@@ -155,15 +155,15 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class CostQualityChart:
     """The batch and its controls by one yardstick, over the answered queries of which the router logged what it
     expected of every rung. What the judge found counts for nothing here, so the batch has no advantage by it."""
 
     queries: int
-    batch: Place
-    alone: tuple[Place, ...]
+    batch: ChartPoint
+    alone: tuple[ChartPoint, ...]
     """Each rung alone, from the bottom."""
-    mixed: tuple[Place, ...]
+    mixed: tuple[ChartPoint, ...]
     """Policies that do not look at the query."""
 
 
@@ -186,7 +186,7 @@ class QueryFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class BatchReport:
     """Everything that a report says of a batch."""
 
     figures: BatchFigures
@@ -194,19 +194,19 @@ class Account:
     fleet: str
     ladder: tuple[str, ...]
     tiers: tuple[str, ...]
-    routes: tuple[Route, ...]
+    routes: tuple[QueryFlow, ...]
     latencies: tuple[LatencyBin, ...]
     models: tuple[ModelFigures, ...]
     health: tuple[HealthSlot, ...]
     health_began: datetime | None
     health_took_s: float
-    failing: tuple[Failing, ...]
-    rejections: tuple[Rejection, ...]
+    failing: tuple[FailureFigures, ...]
+    rejections: tuple[RejectionFigures, ...]
     confidences: tuple[ConfidenceBin, ...]
     mean_confidence: float | None
     """The judge's, over the answers of which it has one."""
-    controls: tuple[Control, ...]
-    picture: Picture | None
+    controls: tuple[BaselineFigures, ...]
+    picture: CostQualityChart | None
     """None where the router logged no expectation, for example where the gate decided everything."""
     dearest: tuple[QueryFigures, ...]
     doubtful: tuple[QueryFigures, ...]
@@ -214,7 +214,7 @@ class Account:
     cap_usd: float | None
     plan: Mapping[str, Any] | None
     """What a dry run or the submission predicted, beside what came of it."""
-    audit: Audit | None
+    audit: AuditReport | None
     """None where it was not asked for."""
 
 
@@ -225,7 +225,7 @@ def labelled_right(labels: Sequence[LabelFigures]) -> tuple[int, float] | None:
     return (count, sum(each.labels * each.grade for each in stood) / count) if count else None
 
 
-async def batch_account(
+async def load_batch_report(
     engine: AsyncEngine,
     batch: Batch,
     *,
@@ -234,25 +234,25 @@ async def batch_account(
     rows: int = 10,
     with_text: bool = False,
     audited: bool = True,
-) -> Account:
+) -> BatchReport:
     """The account of ``batch`` at ``now``. ``rows`` is how many queries of note are listed; prompts' text only
     ``with_text``. ``audited`` holds every decision against its seal, which reads all of them."""
 
     async def answer(name: str, **params: object) -> Sequence[Row[Any]]:
-        return await ask(engine, name, batch_id=batch.id, **params)
+        return await run_report(engine, name, batch_id=batch.id, **params)
 
     figures = await batch_figures(engine, batch, fleet=fleet)
     health = await answer("batch_health", slots=SLOTS)
     confidences = await answer("batch_confidences")
     (cap,) = await answer("batch_budget_cap")
     priced = await _priced(engine, batch, fleet)
-    return Account(
+    return BatchReport(
         figures=figures,
         made_at=now,
         fleet=batch.fleet,
         ladder=tuple(fleet.ladder),
         tiers=tuple(fleet.tiers),
-        routes=tuple(Route(**row._mapping) for row in await answer("batch_routes")),
+        routes=tuple(QueryFlow(**row._mapping) for row in await answer("batch_routes")),
         latencies=tuple(_latency(row) for row in await answer("batch_latencies")),
         models=tuple(
             ModelFigures(**{**row._mapping, "cost_usd": _usd(row.cost_usd)}) for row in await answer("batch_models")
@@ -261,9 +261,9 @@ async def batch_account(
         health_began=min((row.began for row in health), default=None),
         health_took_s=health[0].took_s if health else 0.0,
         failing=tuple(
-            Failing(**{**row._mapping, "went_to": tuple(row.went_to)}) for row in await answer("batch_failovers")
+            FailureFigures(**{**row._mapping, "went_to": tuple(row.went_to)}) for row in await answer("batch_failovers")
         ),
-        rejections=tuple(Rejection(**row._mapping) for row in await answer("batch_rejections", rows=20)),
+        rejections=tuple(RejectionFigures(**row._mapping) for row in await answer("batch_rejections", rows=20)),
         confidences=tuple(ConfidenceBin(row.tier, row.tenth, row.answers, row.unaccepted) for row in confidences),
         mean_confidence=_mean_confidence(confidences),
         controls=_controls(priced, figures, fleet),
@@ -272,14 +272,14 @@ async def batch_account(
         doubtful=tuple(_query(row) for row in await answer("batch_least_confident", rows=rows, with_text=with_text)),
         labels=tuple(LabelFigures(**row._mapping) for row in await answer("batch_labels")),
         cap_usd=None if cap.cap_usd is None else _usd(cap.cap_usd),
-        plan=plan_against_actual(figures),
+        plan=forecast_vs_actual(figures),
         audit=await verify(engine, batch.id) if audited else None,
     )
 
 
 async def _priced(engine: AsyncEngine, batch: Batch, fleet: Fleet) -> dict[str, Row[Any]]:
     prices = {tier: fleet.deployments(tier)[0].price for tier in fleet.tiers if fleet.deployments(tier)}
-    rows = await ask(
+    rows = await run_report(
         engine,
         "batch_baselines",
         batch_id=batch.id,
@@ -293,21 +293,23 @@ async def _priced(engine: AsyncEngine, batch: Batch, fleet: Fleet) -> dict[str, 
     return {row.tier: row for row in rows}
 
 
-def _controls(rows: Mapping[str, Row[Any]], figures: BatchFigures, fleet: Fleet) -> tuple[Control, ...]:
+def _controls(rows: Mapping[str, Row[Any]], figures: BatchFigures, fleet: Fleet) -> tuple[BaselineFigures, ...]:
     cost = {tier: float(row.cost_usd) for tier, row in rows.items()}
     alone = [tier for tier in fleet.ladder if tier in cost]
     if not alone:
         return ()
-    controls = [Control(f"always {tier}", _usd(cost[tier])) for tier in alone]
-    controls.append(Control(_AT_RANDOM, _usd(sum(cost[tier] for tier in alone) / len(alone))))
+    controls = [BaselineFigures(f"always {tier}", _usd(cost[tier])) for tier in alone]
+    controls.append(BaselineFigures(_AT_RANDOM, _usd(sum(cost[tier] for tier in alone) / len(alone))))
     answered = {tier.tier: tier.answered for tier in figures.tiers if tier.answered}
     total = sum(answered.values())
     if total and answered.keys() <= cost.keys():
-        controls.append(Control(_BLINDLY, _usd(sum(cost[tier] * count for tier, count in answered.items()) / total)))
+        controls.append(
+            BaselineFigures(_BLINDLY, _usd(sum(cost[tier] * count for tier, count in answered.items()) / total))
+        )
     return tuple(controls)
 
 
-def _picture(rows: Mapping[str, Row[Any]], fleet: Fleet) -> Picture | None:
+def _picture(rows: Mapping[str, Row[Any]], fleet: Fleet) -> CostQualityChart | None:
     if not rows or set(fleet.ladder) - rows.keys():
         return None
     alone = [rows[tier] for tier in fleet.ladder]
@@ -315,10 +317,10 @@ def _picture(rows: Mapping[str, Row[Any]], fleet: Fleet) -> Picture | None:
     if not measured:
         return None
     shares = [row.measured_here / measured for row in alone]
-    return Picture(
+    return CostQualityChart(
         queries=measured,
-        batch=Place("this batch", _usd(alone[0].spent_usd), alone[0].well_here),
-        alone=tuple(Place(f"always {row.tier}", _usd(row.measured_usd), row.well) for row in alone),
+        batch=ChartPoint("this batch", _usd(alone[0].spent_usd), alone[0].well_here),
+        alone=tuple(ChartPoint(f"always {row.tier}", _usd(row.measured_usd), row.well) for row in alone),
         mixed=(
             _mixed(_AT_RANDOM, [1 / len(alone)] * len(alone), alone),
             *([_mixed(_BLINDLY, shares, alone)] if abs(sum(shares) - 1) < _TINY else []),
@@ -326,9 +328,9 @@ def _picture(rows: Mapping[str, Row[Any]], fleet: Fleet) -> Picture | None:
     )
 
 
-def _mixed(name: str, shares: Sequence[float], alone: Sequence[Row[Any]]) -> Place:
+def _mixed(name: str, shares: Sequence[float], alone: Sequence[Row[Any]]) -> ChartPoint:
     """What a policy comes to on average that sends each query to a rung by these chances."""
-    return Place(
+    return ChartPoint(
         name,
         _usd(sum(share * float(row.measured_usd) for share, row in zip(shares, alone, strict=True))),
         sum(share * row.well for share, row in zip(shares, alone, strict=True)),

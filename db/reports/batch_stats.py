@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.reports import ask
+from db.reports import run_report
 from routing.fleet import Fleet
 
 
@@ -99,7 +99,7 @@ class TierFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Why:
+class FailureReason:
     """A reason for which queries ended without an answer, and how often."""
 
     state: str
@@ -120,7 +120,7 @@ class BatchFigures:
     fleet_changed: bool
     """Whether the fleet is another than when the batch was submitted, so that its prices may be."""
     tiers: tuple[TierFigures, ...]
-    failures: tuple[Why, ...]
+    failures: tuple[FailureReason, ...]
     calls: int
     open_calls: int
     failed_calls: int
@@ -156,25 +156,25 @@ class BatchFigures:
 
 async def find_batch(engine: AsyncEngine, handle: str) -> Batch | None:
     """The batch of that handle."""
-    rows = await ask(engine, "batch_find", handle=handle)
+    rows = await run_report(engine, "batch_find", handle=handle)
     return Batch(**{name: getattr(rows[0], name) for name in Batch.__slots__}) if rows else None
 
 
 async def newest_batch(engine: AsyncEngine) -> Batch | None:
     """The batch that was submitted last, open or not."""
-    rows = await ask(engine, "batch_newest")
+    rows = await run_report(engine, "batch_newest")
     return await find_batch(engine, rows[0].handle) if rows else None
 
 
 async def older_open(engine: AsyncEngine, batch_id: int) -> tuple[int, str | None]:
     """How many batches before that one have open queries, and the newest of them."""
-    rows = await ask(engine, "batches_older_open", batch_id=batch_id)
+    rows = await run_report(engine, "batches_older_open", batch_id=batch_id)
     return (rows[0].batches, rows[0].handle) if rows else (0, None)
 
 
 async def batch_progress(engine: AsyncEngine, batch_id: int) -> Progress:
     """How far the batch is."""
-    (row,) = await ask(engine, "batch_progress", batch_id=batch_id)
+    (row,) = await run_report(engine, "batch_progress", batch_id=batch_id)
     given = {name: getattr(row, name) for name in Progress.__slots__}
     return Progress(
         **given
@@ -191,7 +191,7 @@ async def batch_progress(engine: AsyncEngine, batch_id: int) -> Progress:
 async def batch_figures(engine: AsyncEngine, batch: Batch, *, fleet: Fleet) -> BatchFigures:
     """The account of a batch, with its baseline at the prices of ``fleet``'s top tier."""
     model = fleet.deployments(fleet.top)[0]
-    (costs,) = await ask(
+    (costs,) = await run_report(
         engine,
         "batch_costs",
         batch_id=batch.id,
@@ -201,16 +201,16 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, fleet: Fleet) -> B
         output_usd_per_mtok=model.price.output_usd_per_mtok,
         multiplier=model.price.multiplier,
     )
-    tiers = [_tier(row) for row in await ask(engine, "batch_tiers", batch_id=batch.id)]
+    tiers = [_tier(row) for row in await run_report(engine, "batch_tiers", batch_id=batch.id)]
     order = list(fleet.tiers)
-    failures = await ask(engine, "batch_failures", batch_id=batch.id, rows=5)
+    failures = await run_report(engine, "batch_failures", batch_id=batch.id, rows=5)
     return BatchFigures(
         progress=await batch_progress(engine, batch.id),
         top_tier=fleet.top,
         baseline_model=model.model,
         fleet_changed=batch.fleet_digest != fleet.digest,
         tiers=tuple(sorted(tiers, key=lambda t: (order.index(t.tier) if t.tier in order else len(order), t.tier))),
-        failures=tuple(Why(**row._mapping) for row in failures),
+        failures=tuple(FailureReason(**row._mapping) for row in failures),
         calls=costs.calls,
         open_calls=costs.open_calls,
         failed_calls=costs.failed_calls,

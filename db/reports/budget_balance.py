@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.reports import ask
+from db.reports import run_report
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class BudgetBalance:
     """A budget's three amounts, in dollars; ``settled`` plus ``reserved`` never exceed ``cap``."""
 
     cap_usd: Decimal
@@ -34,13 +34,13 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class BatchBudget:
     """What a batch may spend. ``own`` and ``day`` (its tenant's of today) are None where there is no cap."""
 
     policy: str
     tenant: str
-    own: Account | None
-    day: Account | None
+    own: BudgetBalance | None
+    day: BudgetBalance | None
     held: int
     """Queries that no budget has room for at present."""
     held_least_usd: Decimal | None
@@ -61,14 +61,16 @@ class Means:
         }
 
 
-async def batch_means(engine: AsyncEngine, batch_id: int) -> Means:
+async def batch_budget(engine: AsyncEngine, batch_id: int) -> BatchBudget:
     """What the batch may spend, and what is held of it."""
-    (row,) = await ask(engine, "batch_budget", batch_id=batch_id)
-    return Means(
+    (row,) = await run_report(engine, "batch_budget", batch_id=batch_id)
+    return BatchBudget(
         policy=row.policy,
         tenant=row.tenant,
-        own=None if row.cap_usd is None else Account(row.cap_usd, row.settled_usd, row.reserved_usd),
-        day=None if row.day_cap_usd is None else Account(row.day_cap_usd, row.day_settled_usd, row.day_reserved_usd),
+        own=None if row.cap_usd is None else BudgetBalance(row.cap_usd, row.settled_usd, row.reserved_usd),
+        day=None
+        if row.day_cap_usd is None
+        else BudgetBalance(row.day_cap_usd, row.day_settled_usd, row.day_reserved_usd),
         held=row.held,
         held_least_usd=row.held_least_usd,
         held_needs_usd=row.held_needs_usd,

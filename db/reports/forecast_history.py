@@ -6,10 +6,10 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.reports import ask
-from db.worker_registry import Presence
+from db.reports import run_report
+from db.worker_registry import WorkerRegistry
 from routing.fleet import Fleet
-from routing.forecast.forecast_types import Load, Past
+from routing.forecast.forecast_types import ForecastHistory, QueueLoad
 
 BATCHES: Final = 20
 ROWS_EACH: Final = 2000
@@ -19,22 +19,22 @@ ALIKE: Final = 10
 """By how much a batch may be larger or smaller for its time to tell something."""
 
 
-async def past_of(engine: AsyncEngine, fleet: Fleet, *, total: int) -> Past:
+async def load_history(engine: AsyncEngine, fleet: Fleet, *, total: int) -> ForecastHistory:
     """What the newest ended batches of ``fleet`` tell of one of ``total`` queries; nothing where there are none."""
-    batches = await ask(engine, "forecast_batches", fleet=fleet.name, simulated=fleet.simulated, batches=BATCHES)
+    batches = await run_report(engine, "forecast_batches", fleet=fleet.name, simulated=fleet.simulated, batches=BATCHES)
     plans = {row.id: row.plan or {} for row in batches}
     if not plans:
-        return Past()
-    verdicts = await ask(engine, "forecast_verdicts", batch_ids=list(plans), each=ROWS_EACH)
+        return ForecastHistory()
+    verdicts = await run_report(engine, "forecast_verdicts", batch_ids=list(plans), each=ROWS_EACH)
     calls: dict[str, int] = defaultdict(int)
     waited_ms: dict[str, float] = defaultdict(float)
     ratios: dict[str, list[float]] = defaultdict(list)
-    for row in await ask(engine, "forecast_calls", batch_ids=list(plans), each=ROWS_EACH):
+    for row in await run_report(engine, "forecast_calls", batch_ids=list(plans), each=ROWS_EACH):
         calls[row.tier] += row.calls
         waited_ms[row.tier] += row.calls * row.latency_ms
         if estimated_usd := plans[row.batch_id].get("tiers", {}).get(row.tier, {}).get("estimated_call_usd"):
             ratios[row.tier].append(row.cost_usd / estimated_usd)
-    return Past(
+    return ForecastHistory(
         verdicts={row.tier: (row.judged, row.passed) for row in verdicts},
         latencies={tier: (count, waited_ms[tier] / count / 1000.0) for tier, count in calls.items()},
         cost_ratios=dict(ratios),
@@ -46,15 +46,15 @@ async def past_of(engine: AsyncEngine, fleet: Fleet, *, total: int) -> Past:
     )
 
 
-async def load_of(engine: AsyncEngine, fleet: Fleet, *, otherwise: Mapping[str, int]) -> Load:
+async def load_queues(engine: AsyncEngine, fleet: Fleet, *, otherwise: Mapping[str, int]) -> QueueLoad:
     """Open queries per stage, and the slots of the workers that live; ``otherwise`` those where none does."""
     slots: dict[str, int] = defaultdict(int)
-    for worker in await Presence(engine).alive():
+    for worker in await WorkerRegistry(engine).alive():
         for role in worker.role.split():
             if (tier := fleet.tiers.get(role)) is not None:
                 slots[role] += tier.concurrency
     # What is held waits for money, not for us.
-    return Load(
+    return QueueLoad(
         slots={tier: slots.get(tier) or count for tier, count in otherwise.items()},
-        open={row.stage: row.ready + row.queued + row.running for row in await ask(engine, "queue_depths")},
+        open={row.stage: row.ready + row.queued + row.running for row in await run_report(engine, "queue_depths")},
     )

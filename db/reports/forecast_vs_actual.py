@@ -6,7 +6,7 @@ from typing import Any
 from db.reports.batch_stats import BatchFigures
 
 
-def plan_against_actual(figures: BatchFigures) -> dict[str, Any] | None:
+def forecast_vs_actual(figures: BatchFigures) -> dict[str, Any] | None:
     """Each figure that was predicted beside the actual one; None where there was no plan.
 
     ``within`` says whether the actual figure is in the interval; it is None while the batch is open.

@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from db.reports.batch_report import Account
+from db.reports.batch_report import BatchReport
 from db.reports.batch_stats import BatchFigures, TierFigures
-from db.reports.forecast_vs_actual import plan_against_actual
+from db.reports.forecast_vs_actual import forecast_vs_actual
 
 
 def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
             for why in figures.failures
         ],
         "plan": figures.plan,
-        "plan_against_actual": plan_against_actual(figures),
+        "plan_against_actual": forecast_vs_actual(figures),
         "simulated": progress.simulated,
         "fleet_changed": figures.fleet_changed,
         "source": progress.source,
@@ -79,7 +79,7 @@ def _rounded(share: float | None) -> float | None:
     return None if share is None else round(share, 6)
 
 
-def story_as_json(query: Row[Any], events: Sequence[Row[Any]]) -> dict[str, Any]:
+def timeline_as_json(query: Row[Any], events: Sequence[Row[Any]]) -> dict[str, Any]:
     """The story as an object: the query as it stands, and its events by time."""
     return {
         "query_id": query.id,
@@ -116,7 +116,7 @@ def cost_usd(events: Sequence[Row[Any]]) -> float:
     return round(float(sum(spent)), 9)
 
 
-def account_as_json(account: Account) -> dict[str, Any]:
+def batch_report_as_json(account: BatchReport) -> dict[str, Any]:
     """Every figure of the report, unrounded. Costs are US dollars, shares and confidences are 0 to 1."""
     audit = account.audit
     return batch_as_json(account.figures) | {

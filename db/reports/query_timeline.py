@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.reports import ask
+from db.reports import run_report
 
 _MOST_DIGITS = 18
 
@@ -16,12 +16,12 @@ async def find_queries(engine: AsyncEngine, name: str, *, handle: str | None = N
 
     ``handle`` looks in that batch only.
     """
-    by_custom_id = await ask(engine, "query_find", query_id=None, custom_id=name, handle=handle)
+    by_custom_id = await run_report(engine, "query_find", query_id=None, custom_id=name, handle=handle)
     if by_custom_id or handle is not None or not name.isdecimal() or len(name) > _MOST_DIGITS:
         return by_custom_id
-    return await ask(engine, "query_find", query_id=int(name), custom_id=None, handle=None)
+    return await run_report(engine, "query_find", query_id=int(name), custom_id=None, handle=None)
 
 
 async def query_events(engine: AsyncEngine, query_id: int) -> Sequence[Row[Any]]:
     """Decisions and calls by time; ``event`` tells which."""
-    return await ask(engine, "query_timeline", query_id=query_id)
+    return await run_report(engine, "query_timeline", query_id=query_id)

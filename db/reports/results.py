@@ -8,7 +8,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import transaction
-from db.reports import ask, report
+from db.reports import report, run_report
 from routing.lifecycle import State
 
 ROWS_AT_ONCE: Final = 500
@@ -45,7 +45,7 @@ async def result_file(engine: AsyncEngine, batch_id: int, *, states: Sequence[St
     """
     after: int | None = None
     named = [state.value for state in states]
-    while rows := await ask(engine, "results", batch_id=batch_id, states=named, after=after, rows=ROWS_AT_ONCE):
+    while rows := await run_report(engine, "results", batch_id=batch_id, states=named, after=after, rows=ROWS_AT_ONCE):
         yield b"".join(result_line(row, with_refusals=True) for row in rows)
         after = rows[-1].id
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.reports import ask
+from db.reports import run_report
 from db.reports.batch_stats import Batch
 
 PAGE: int = 2000
@@ -16,7 +16,7 @@ PAGE: int = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
+class LoggedBatch:
     """A batch of the log. Its queries are among ``first_query_id`` to ``last_query_id``."""
 
     batch: Batch
@@ -28,11 +28,11 @@ class Logged:
 
 async def logged_batches(
     engine: AsyncEngine, *, handle: str | None = None, since: datetime | None = None
-) -> list[Logged]:
+) -> list[LoggedBatch]:
     """The batch of that handle, or all since that moment, oldest first."""
-    rows = await ask(engine, "log_batches", handle=handle, since=since)
+    rows = await run_report(engine, "log_batches", handle=handle, since=since)
     return [
-        Logged(
+        LoggedBatch(
             batch=Batch(**{name: getattr(row, name) for name in Batch.__slots__}),
             first_query_id=row.first_query_id,
             last_query_id=row.last_query_id,
@@ -42,35 +42,35 @@ async def logged_batches(
     ]
 
 
-async def routes_of(engine: AsyncEngine, one: Logged) -> Sequence[Row[Any]]:
+async def routes_of(engine: AsyncEngine, one: LoggedBatch) -> Sequence[Row[Any]]:
     """How its routing came out; see ``log_routes.sql``."""
-    return await ask(engine, "log_routes", batch_id=one.batch.id)
+    return await run_report(engine, "log_routes", batch_id=one.batch.id)
 
 
-async def judged_of(engine: AsyncEngine, one: Logged) -> Sequence[Row[Any]]:
+async def judged_of(engine: AsyncEngine, one: LoggedBatch) -> Sequence[Row[Any]]:
     """What the judge said; see ``log_judged.sql``."""
-    return await ask(engine, "log_judged", batch_id=one.batch.id)
+    return await run_report(engine, "log_judged", batch_id=one.batch.id)
 
 
-async def graded_of(engine: AsyncEngine, one: Logged) -> Sequence[Row[Any]]:
+async def graded_of(engine: AsyncEngine, one: LoggedBatch) -> Sequence[Row[Any]]:
     """How right its labelled answers are, by route; see ``log_graded.sql``."""
-    return await ask(engine, "log_graded", batch_id=one.batch.id)
+    return await run_report(engine, "log_graded", batch_id=one.batch.id)
 
 
-async def graded_verdicts_of(engine: AsyncEngine, one: Logged) -> Sequence[Row[Any]]:
+async def graded_verdicts_of(engine: AsyncEngine, one: LoggedBatch) -> Sequence[Row[Any]]:
     """How right its labelled answers are, by the judge's confidence; see ``log_graded_verdicts.sql``."""
-    return await ask(engine, "log_graded_verdicts", batch_id=one.batch.id)
+    return await run_report(engine, "log_graded_verdicts", batch_id=one.batch.id)
 
 
-async def pairs_of(engine: AsyncEngine, one: Logged) -> AsyncIterator[Sequence[Row[Any]]]:
+async def pairs_of(engine: AsyncEngine, one: LoggedBatch) -> AsyncIterator[Sequence[Row[Any]]]:
     """Untrusted answers beside the later ones, page by page; see ``log_pairs.sql``."""
     for first in range(one.first_query_id, one.last_query_id + 1, PAGE):
         last = min(first + PAGE - 1, one.last_query_id)
-        yield await ask(engine, "log_pairs", batch_id=one.batch.id, first=first, last=last)
+        yield await run_report(engine, "log_pairs", batch_id=one.batch.id, first=first, last=last)
 
 
-async def queries_of(engine: AsyncEngine, one: Logged) -> AsyncIterator[Sequence[Row[Any]]]:
+async def queries_of(engine: AsyncEngine, one: LoggedBatch) -> AsyncIterator[Sequence[Row[Any]]]:
     """What its routed queries said and where they went, page by page; see ``log_queries.sql``."""
     for first in range(one.first_query_id, one.last_query_id + 1, PAGE):
         last = min(first + PAGE - 1, one.last_query_id)
-        yield await ask(engine, "log_queries", batch_id=one.batch.id, first=first, last=last)
+        yield await run_report(engine, "log_queries", batch_id=one.batch.id, first=first, last=last)

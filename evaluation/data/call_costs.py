@@ -20,7 +20,7 @@ UNRECORDED_TOKENS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Tariff:
+class CallCosts:
     """Mean US dollars per call, by tier."""
 
     usd: Mapping[str, float]
@@ -31,7 +31,7 @@ class Tariff:
         return self.usd[tier] / self.usd[of] if self.usd[of] > 0 else 0.0
 
 
-def tariff_for(data: Dataset, fleet: Fleet | None = None) -> Tariff:
+def call_costs_for(data: Dataset, fleet: Fleet | None = None) -> CallCosts:
     """The tariff of ``data``'s tiers; those that ``fleet`` lacks are priced by the published figures."""
     rungs = len(data.tiers) - 1
     usd = {}
@@ -44,7 +44,7 @@ def tariff_for(data: Dataset, fleet: Fleet | None = None) -> Tariff:
             usd[tier] = dollars * price.multiplier / 1e6
         else:
             usd[tier] = (prompt + completion) * published / 1e6
-    return Tariff(usd, "RouteLLM's prices" if fleet is None else f"the prices of fleet {fleet.name}")
+    return CallCosts(usd, "RouteLLM's prices" if fleet is None else f"the prices of fleet {fleet.name}")
 
 
 def _tokens(data: Dataset, tier: str) -> tuple[float, float]:

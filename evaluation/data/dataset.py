@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 
 from evaluation.data.array_types import Floats, Places
-from evaluation.data.dataset_errors import DataError, Fault
+from evaluation.data.dataset_errors import DataError, DataFault
 
 LADDER: Final = ("small", "medium", "large", "special")
 """The order of the tiers where nobody says another, from the cheapest up; ``special`` stands beside."""
@@ -111,14 +111,14 @@ class Dataset:
 def read_dataset(path: Path, *, ladder: Sequence[str] = LADDER) -> Dataset:
     """The data in ``path``. Raises DataError with every fault found, OSError where it cannot be read."""
     raw = path.read_bytes()
-    reader = _Reader(str(path), ladder)
+    reader = _DatasetReader(str(path), ladder)
     for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if line.strip():
             reader.take(number, line)
     return reader.finish(path.stem, hashlib.sha256(raw).hexdigest())
 
 
-class _Reader:
+class _DatasetReader:
     """Takes lines one by one, gathers what is wrong with them, and what they have in common."""
 
     def __init__(self, path: str, ladder: Sequence[str]) -> None:
@@ -127,7 +127,7 @@ class _Reader:
         self.kind: Kind | None = None
         self.tiers: tuple[str, ...] = ()
         self.examples: list[Example] = []
-        self.faults: list[Fault] = []
+        self.faults: list[DataFault] = []
         self.seen: dict[str, int] = {}
 
     def take(self, number: int, line: bytes) -> None:
@@ -152,26 +152,26 @@ class _Reader:
             raise DataError(self.path, tuple(self.faults))
         return Dataset(name, self.kind, self.tiers, tuple(self.examples), sha256)
 
-    def _blame(self, number: int, named: str, message: str, mend: str) -> None:
-        self.faults.append(Fault(number, named, message, mend))
+    def _blame(self, number: int, named: str, message: str, fix: str) -> None:
+        self.faults.append(DataFault(number, named, message, fix))
 
-    def _check(self, number: int, body: Mapping[str, Any]) -> Iterator[Fault]:
+    def _check(self, number: int, body: Mapping[str, Any]) -> Iterator[DataFault]:
         query = body.get("query")
         if not isinstance(query, str) or not query.strip():
-            yield Fault(number, "query", "is missing or empty", "give the user's text as a string")
+            yield DataFault(number, "query", "is missing or empty", "give the user's text as a string")
         identity = body.get("id")
         if isinstance(identity, str):
             first = self.seen.setdefault(identity, number)
             if first != number:
-                yield Fault(number, "id", f"was already on line {first}", "give each line an id of its own")
+                yield DataFault(number, "id", f"was already on line {first}", "give each line an id of its own")
         elif identity is not None:
-            yield Fault(number, "id", "is not a string", "quote it")
+            yield DataFault(number, "id", "is not a string", "quote it")
         for name in ("domain", "category"):
             if body.get(name) is not None and not isinstance(body[name], str):
-                yield Fault(number, name, "is not a string", "quote it, or leave it out")
+                yield DataFault(number, name, "is not a string", "quote it, or leave it out")
         kind = self._kind(body)
         if kind is None:
-            yield Fault(
+            yield DataFault(
                 number,
                 "outcomes",
                 "is missing, and so is 'expected_tier'",
@@ -179,7 +179,7 @@ class _Reader:
             )
             return
         if self.kind is not None and kind != self.kind:
-            yield Fault(
+            yield DataFault(
                 number, kind, f"the lines before have '{_field_of(self.kind)}'", "put the two kinds in two files"
             )
             return
@@ -191,24 +191,28 @@ class _Reader:
             return Kind.OUTCOMES
         return Kind.LABELLED if "expected_tier" in body else None
 
-    def _check_label(self, number: int, body: Mapping[str, Any]) -> Iterator[Fault]:
+    def _check_label(self, number: int, body: Mapping[str, Any]) -> Iterator[DataFault]:
         self.tiers = self.tiers or tuple(tier for tier in self.ladder if tier != ASIDE)
         if body["expected_tier"] not in self.ladder:
-            yield Fault(number, "expected_tier", "names no tier", f"use one of {', '.join(self.ladder)}")
+            yield DataFault(number, "expected_tier", "names no tier", f"use one of {', '.join(self.ladder)}")
 
-    def _check_outcomes(self, number: int, body: Mapping[str, Any]) -> Iterator[Fault]:
+    def _check_outcomes(self, number: int, body: Mapping[str, Any]) -> Iterator[DataFault]:
         outcomes = body["outcomes"]
         if not isinstance(outcomes, dict) or not outcomes or not all(isinstance(o, dict) for o in outcomes.values()):
-            yield Fault(number, "outcomes", "is not an object of tiers", '{"small": {"correct": true}, "large": {…}}')
+            yield DataFault(
+                number, "outcomes", "is not an object of tiers", '{"small": {"correct": true}, "large": {…}}'
+            )
             return
         faults = list(_check_grades(number, outcomes))
         yield from faults
         if len(outcomes) < 2:
-            yield Fault(number, "outcomes", "has one tier only", "give at least two, to choose between")
+            yield DataFault(number, "outcomes", "has one tier only", "give at least two, to choose between")
         elif not self.tiers and not faults:
             self.tiers = self._in_order(tuple(outcomes))
         elif self.tiers and set(outcomes) != set(self.tiers):
-            yield Fault(number, "outcomes", f"has other tiers than {', '.join(self.tiers)}", "give each line the same")
+            yield DataFault(
+                number, "outcomes", f"has other tiers than {', '.join(self.tiers)}", "give each line the same"
+            )
 
     def _in_order(self, tiers: tuple[str, ...]) -> tuple[str, ...]:
         known = all(tier in self.ladder for tier in tiers)
@@ -235,12 +239,12 @@ def _field_of(kind: Kind) -> str:
     return "outcomes" if kind == Kind.OUTCOMES else "expected_tier"
 
 
-def _check_grades(number: int, outcomes: Mapping[str, Mapping[str, Any]]) -> Iterator[Fault]:
+def _check_grades(number: int, outcomes: Mapping[str, Mapping[str, Any]]) -> Iterator[DataFault]:
     for tier, told in outcomes.items():
         grade = told.get("correct")
         if not isinstance(grade, bool | int | float) or not 0 <= grade <= 1:
-            yield Fault(
+            yield DataFault(
                 number, f"outcomes.{tier}.correct", "is not true, false or a grade from 0 to 1", "grade the answer"
             )
         if told.get("answer") is not None and not isinstance(told["answer"], str):
-            yield Fault(number, f"outcomes.{tier}.answer", "is not a string", "quote it, or leave it out")
+            yield DataFault(number, f"outcomes.{tier}.answer", "is not a string", "quote it, or leave it out")

@@ -9,22 +9,22 @@ _SHOWN_LINES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class DataFault:
     """One thing that is wrong in a data file, where it is, and how to mend it."""
 
     line: int
     """1-based; 0 where the whole file is meant."""
     field: str
     message: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
         where = f"line {self.line}: " if self.line else ""
         named = f"{self.field}: " if self.field else ""
-        return f"{where}{named}{self.message}; {self.mend}"
+        return f"{where}{named}{self.message}; {self.fix}"
 
 
-def _told(alike: list[Fault]) -> str:
+def _told(alike: list[DataFault]) -> str:
     """Faults that differ by their line alone, as one."""
     first, *others = alike
     if not others or not first.line:
@@ -41,12 +41,12 @@ class EvaluationError(ValueError):
 class DataError(EvaluationError):
     """A data file cannot be used; ``faults`` says where and why."""
 
-    def __init__(self, path: str, faults: tuple[Fault, ...]) -> None:
+    def __init__(self, path: str, faults: tuple[DataFault, ...]) -> None:
         self.path = path
         self.faults = faults
-        alike: dict[tuple[str, str, str], list[Fault]] = {}
+        alike: dict[tuple[str, str, str], list[DataFault]] = {}
         for fault in faults:
-            alike.setdefault((fault.field, fault.message, fault.mend), []).append(fault)
+            alike.setdefault((fault.field, fault.message, fault.fix), []).append(fault)
         groups = list(alike.values())
         shown = [_told(group) for group in groups[:SHOWN_FAULTS]]
         if rest := sum(map(len, groups[SHOWN_FAULTS:])):

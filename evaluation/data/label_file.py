@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from evaluation.data.dataset_errors import DataError, Fault
+from evaluation.data.dataset_errors import DataError, DataFault
 
 LONGEST_BYTES: Final = 10_000_000
 
@@ -35,7 +35,7 @@ class LabelLine:
 def read_labels(path: Path) -> list[LabelLine]:
     """The labels in ``path``, in order. Raises DataError with every fault found, OSError where it cannot be read."""
     labels: list[LabelLine] = []
-    faults: list[Fault] = []
+    faults: list[DataFault] = []
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -45,7 +45,7 @@ def read_labels(path: Path) -> list[LabelLine]:
             except _Broken as broken:
                 faults.append(broken.fault)
     if not labels and not faults:
-        faults.append(Fault(0, "", "holds no label", 'write lines such as {"custom_id": "q-1", "correct": true}'))
+        faults.append(DataFault(0, "", "holds no label", 'write lines such as {"custom_id": "q-1", "correct": true}'))
     if faults:
         raise DataError(str(path), tuple(faults))
     return labels
@@ -54,8 +54,8 @@ def read_labels(path: Path) -> list[LabelLine]:
 class _Broken(Exception):
     """A line that cannot be used."""
 
-    def __init__(self, line: int, named: str, message: str, mend: str) -> None:
-        self.fault = Fault(line, named, message, mend)
+    def __init__(self, line: int, named: str, message: str, fix: str) -> None:
+        self.fault = DataFault(line, named, message, fix)
 
 
 def _read(number: int, line: bytes) -> Iterator[LabelLine]:

@@ -31,7 +31,7 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
+class CurveBand:
     """A curve's interval at each of ``share``."""
 
     share: Floats
@@ -40,7 +40,7 @@ class Band:
 
 
 @dataclass(frozen=True, slots=True)
-class Draws:
+class BootstrapDraws:
     """The figures of a router's curve in each draw, NaN where a draw had no gap."""
 
     apgr: Floats
@@ -49,10 +49,10 @@ class Draws:
     heights: Floats
     """Quality at each of 101 shares, shape (draws, 101)."""
 
-    def band(self) -> Band:
+    def band(self) -> CurveBand:
         """The curve's interval."""
         low, high = np.nanpercentile(self.heights, [2.5, 97.5], axis=0)
-        return Band(np.linspace(0, 1, 101), low, high)
+        return CurveBand(np.linspace(0, 1, 101), low, high)
 
 
 def interval(draws: Floats) -> Interval | None:
@@ -66,7 +66,7 @@ def interval(draws: Floats) -> Interval | None:
 
 def redraw(
     priority: Floats, small: Floats, large: Floats, *, first_call: float, seed: int, draws: int = DRAWS
-) -> Draws:
+) -> BootstrapDraws:
     """The figures of ranking by ``priority`` in each draw; the same ``seed`` and n draw the same queries."""
     n = len(priority)
     order = np.lexsort((np.random.default_rng(seed).random(n), -priority))
@@ -80,7 +80,7 @@ def redraw(
         cpt50.append(thresholds(share, quality, 50.0, first_call))
         cpt80.append(thresholds(share, quality, 80.0, first_call))
         heights += [np.interp(grid, s, q) for s, q in zip(share, quality, strict=True)]
-    return Draws(np.concatenate(apgr), np.concatenate(cpt50), np.concatenate(cpt80), np.array(heights))
+    return BootstrapDraws(np.concatenate(apgr), np.concatenate(cpt50), np.concatenate(cpt80), np.array(heights))
 
 
 def redraw_mean(figure: Callable[[Floats], Floats], n: int, *, seed: int, draws: int = DRAWS) -> Floats:

@@ -21,7 +21,7 @@ CUTS: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class LabelCounts:
     """How one way of choosing tiers did."""
 
     name: str
@@ -48,13 +48,13 @@ class Tally:
 class LabelReport:
     """The router and its controls on one data set."""
 
-    router: Tally
-    others: tuple[Tally, ...]
+    router: LabelCounts
+    others: tuple[LabelCounts, ...]
     """The same policy with one stage alone."""
-    controls: tuple[Tally, ...]
+    controls: tuple[LabelCounts, ...]
     confusion: Mapping[str, Mapping[str, int]]
     """Expected tier → chosen tier → queries."""
-    categories: Mapping[str, Tally]
+    categories: Mapping[str, LabelCounts]
     intervals: Mapping[str, Interval | None]
     """Of accuracy and weighted_loss; and of how much less the router loses than each control."""
 
@@ -103,10 +103,10 @@ class _Scale:
     def losses(self, chosen: Ints) -> Floats:
         return np.where(chosen < self.expected, self.weight, np.where(chosen > self.expected, 1.0, 0.0))
 
-    def tally(self, name: str, chosen: Ints, among: np.ndarray | None = None) -> Tally:
+    def tally(self, name: str, chosen: Ints, among: np.ndarray | None = None) -> LabelCounts:
         held = np.ones(len(chosen), dtype=bool) if among is None else among
         own, due = chosen[held], self.expected[held]
-        return Tally(
+        return LabelCounts(
             name,
             len(own),
             int(np.sum(own == due)),
@@ -137,7 +137,7 @@ class _Scale:
             for due in sorted(set(self.expected.tolist()))
         }
 
-    def by_category(self, chosen: Ints) -> dict[str, Tally]:
+    def by_category(self, chosen: Ints) -> dict[str, LabelCounts]:
         named = np.array([example.domain or "–" for example in self.data.examples])
         return {str(name): self.tally(str(name), chosen, named == name) for name in np.unique(named)}
 

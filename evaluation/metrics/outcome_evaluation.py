@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 
 from evaluation.data.array_types import Floats
-from evaluation.data.call_costs import Tariff
+from evaluation.data.call_costs import CallCosts
 from evaluation.data.dataset import Dataset
-from evaluation.metrics.confidence_intervals import DRAWS, Band, Interval, interval, mean_of, redraw, redraw_mean
+from evaluation.metrics.confidence_intervals import DRAWS, CurveBand, Interval, interval, mean_of, redraw, redraw_mean
 from evaluation.metrics.cost_quality_curve import LEAST_GAP, Curve, arena_score, rank
 from evaluation.models.calibration import Bin, brier, ece, ece_by_chance, reliability
 
@@ -78,14 +78,14 @@ class Way:
     point: Point
     intervals: dict[str, Interval | None]
     """Of apgr, cpt50, cpt80, quality_small, quality_large; and of the router's lead in apgr over each control."""
-    band: Band = field(repr=False)
+    band: CurveBand = field(repr=False)
     rankings: tuple[Ranked, ...]
     """The controls that rank: a fixed split, random, query length, the oracle."""
     constants: tuple[Constant, ...]
     trust: tuple[Trust, ...]
 
 
-def weigh_router(data: Dataset, p_ok: Floats, tariff: Tariff, *, seed: int = 0, draws: int = DRAWS) -> Way:
+def weigh_router(data: Dataset, p_ok: Floats, tariff: CallCosts, *, seed: int = 0, draws: int = DRAWS) -> Way:
     """The router that ranks by P(large answers well) − P(small does); ``p_ok`` has shape (n, tiers)."""
     priority = p_ok[:, -1] - p_ok[:, 0]
     floor = tariff.share(data.cheapest, of=data.dearest)
@@ -98,7 +98,7 @@ def weigh_router(data: Dataset, p_ok: Floats, tariff: Tariff, *, seed: int = 0, 
 
 
 def weigh_cascade(
-    data: Dataset, p_right: Floats, tariff: Tariff, *, threshold: float = 0.7, seed: int = 0, draws: int = DRAWS
+    data: Dataset, p_right: Floats, tariff: CallCosts, *, threshold: float = 0.7, seed: int = 0, draws: int = DRAWS
 ) -> Way:
     """The cascade that asks the small model first and escalates the least trusted answers; shape (n,).
 
@@ -119,7 +119,7 @@ def _way(
     priority: Floats,
     chosen: Floats | np.ndarray,
     rule: str,
-    tariff: Tariff,
+    tariff: CallCosts,
     trust: tuple[Trust, ...],
     *,
     first_call: float,
@@ -155,7 +155,7 @@ def _way(
 class _Scene:
     """What is the same for the router and its controls."""
 
-    def __init__(self, data: Dataset, tariff: Tariff, first_call: float, *, seed: int, draws: int) -> None:
+    def __init__(self, data: Dataset, tariff: CallCosts, first_call: float, *, seed: int, draws: int) -> None:
         self.data, self.tariff, self.first_call = data, tariff, first_call
         self.seed, self.draws = seed, draws
         self.small, self.large = data.ok(data.cheapest), data.ok(data.dearest)

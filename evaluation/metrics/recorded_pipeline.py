@@ -7,18 +7,18 @@ this is what a batch run would do with these recordings, as far as tokens can be
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.data.call_costs import Tariff
+from evaluation.data.call_costs import CallCosts
 from evaluation.data.dataset import Dataset, Example
 from routing.answer_checks.judge import Scorer, judge
 from routing.fleet import Fleet
 from routing.outcome import Completion, Usage
 from routing.policy.decision import Predictor, decide
-from routing.policy.escalation import Accept, Attempted, Escalate, next_step
+from routing.policy.escalation import Accept, Escalate, TierAttempt, next_step
 from routing.query import Query
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class PipelineOutcome:
     """What came of one query."""
 
     tier: str
@@ -58,7 +58,7 @@ class ReplayFigures:
 
 
 def replay(
-    data: Dataset, *, fleet: Fleet, predictor: Predictor | None, scorer: Scorer | None, tariff: Tariff
+    data: Dataset, *, fleet: Fleet, predictor: Predictor | None, scorer: Scorer | None, tariff: CallCosts
 ) -> ReplayFigures:
     """``data`` through the rules of ``fleet``, cut to the tiers that are recorded. Raises KeyError if it lacks one."""
     known = fleet.only(frozenset(data.tiers))
@@ -67,7 +67,7 @@ def replay(
     routed = [decision.tier if decision.tier in data.tiers else data.dearest for decision in decisions]
     p_right = _scores(data, scorer)
     came = [
-        _climb(example, query, tier, known, own)
+        _run_ladder(example, query, tier, known, own)
         for example, query, tier, own in zip(data.examples, queries, routed, p_right, strict=True)
     ]
     return ReplayFigures(
@@ -96,28 +96,28 @@ def _scores(data: Dataset, scorer: Scorer | None) -> list[dict[str, float]]:
     return told
 
 
-def _climb(example: Example, query: Query, tier: str, fleet: Fleet, p_right: dict[str, float]) -> Replayed:
-    history: list[Attempted] = []
+def _run_ladder(example: Example, query: Query, tier: str, fleet: Fleet, p_right: dict[str, float]) -> PipelineOutcome:
+    history: list[TierAttempt] = []
     calls: list[str] = []
     while True:
         calls.append(tier)
         text = example.answers.get(tier)
         if text is None:
             # Not recorded, only graded: there is nothing to judge it by.
-            return Replayed(tier, example.ok[tier], tuple(calls))
+            return PipelineOutcome(tier, example.ok[tier], tuple(calls))
         verdict = judge(
             _completion(text), query, tier=fleet.tiers[tier], p_right=p_right.get(tier), is_top=tier == fleet.top
         )
         if verdict.accepted:
-            return Replayed(tier, example.ok[tier], tuple(calls))
-        history.append(Attempted(tier, verdict.confidence, len(calls), verdict.reasons, verdict.valid))
+            return PipelineOutcome(tier, example.ok[tier], tuple(calls))
+        history.append(TierAttempt(tier, verdict.confidence, len(calls), verdict.reasons, verdict.valid))
         match next_step(history, query=query, fleet=fleet):
             case Escalate(tier=above):
                 tier = above
             case Accept(tier=best):
-                return Replayed(best, example.ok[best], tuple(calls))
+                return PipelineOutcome(best, example.ok[best], tuple(calls))
             case _:
-                return Replayed(tier, 0.0, tuple(calls))
+                return PipelineOutcome(tier, 0.0, tuple(calls))
 
 
 def _completion(text: str) -> Completion:

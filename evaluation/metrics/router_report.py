@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
-from evaluation.data.call_costs import Tariff
+from evaluation.data.call_costs import CallCosts
 from evaluation.data.dataset import Dataset
 from evaluation.metrics.confidence_intervals import Interval
-from evaluation.metrics.label_evaluation import LabelReport, Tally
+from evaluation.metrics.label_evaluation import LabelCounts, LabelReport
 from evaluation.metrics.outcome_evaluation import Point, Ranked, Trust, Way
 from evaluation.metrics.recorded_pipeline import ReplayFigures
 from evaluation.training.train import rounded
@@ -32,7 +32,7 @@ def outcome_report(
     cascade: Way | None,
     *,
     router: Mapping[str, Any],
-    tariff: Tariff,
+    tariff: CallCosts,
     pipeline: ReplayFigures | None = None,
 ) -> dict[str, Any]:
     """The report on outcomes. ``router`` says which router it was (name, digest, data it was trained on)."""
@@ -139,7 +139,7 @@ def _interval(own: Interval | None) -> list[float] | None:
     return None if own is None else own.as_list()
 
 
-def _tally(tally: Tally) -> dict[str, Any]:
+def _tally(tally: LabelCounts) -> dict[str, Any]:
     return {
         "n": tally.n,
         "accuracy": rounded(tally.accuracy),

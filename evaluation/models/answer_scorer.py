@@ -104,16 +104,16 @@ class AnswerScorer:
         return {prefix + name: part for prefix, own in stages.items() for name, part in own.items()}
 
     @classmethod
-    def from_parts(cls, parts: Parts) -> "AnswerScorer":
+    def from_arrays(cls, parts: Parts) -> "AnswerScorer":
         """What `parts` stored. Raises KeyError or ValueError where something is missing or of another form."""
         return cls(
-            Vocabulary.from_parts(under(parts, "questions.")),
-            Vocabulary.from_parts(under(parts, "answers.")),
+            Vocabulary.from_arrays(under(parts, "questions.")),
+            Vocabulary.from_arrays(under(parts, "answers.")),
             Scaling(parts["scaling.mean"].astype(np.float64), parts["scaling.deviation"].astype(np.float64)),
-            Linear.from_parts(under(parts, "linear.")),
-            Forest.from_parts(under(parts, "forest.")),
-            Forest.from_parts(under(parts, "rival.")),
-            Calibrator.from_parts(under(parts, "calibrator.")),
+            Linear.from_arrays(under(parts, "linear.")),
+            Forest.from_arrays(under(parts, "forest.")),
+            Forest.from_arrays(under(parts, "rival.")),
+            Calibrator.from_arrays(under(parts, "calibrator.")),
         )
 
 

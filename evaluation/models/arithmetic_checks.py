@@ -59,7 +59,7 @@ def value_of(expression: str) -> float | None:
     if not tokens or "".join(tokens) != written:
         return None
     try:
-        value = _Reader(tokens).whole()
+        value = _ExpressionParser(tokens).whole()
     except (ValueError, ZeroDivisionError, OverflowError):
         return None
     return value if abs(value) < 1e15 else None
@@ -72,7 +72,7 @@ def _checked(pairs: list[tuple[str, str]]) -> Iterator[Sum]:
         yield Sum(left, right, holds)
 
 
-class _Reader:
+class _ExpressionParser:
     """Recursive descent: sum → product → sign → atom. Raises ValueError where it does not fit."""
 
     def __init__(self, tokens: list[str]) -> None:

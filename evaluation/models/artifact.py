@@ -76,8 +76,8 @@ def load(folder: Path) -> Artifact:
     if not isinstance(files, dict) or CLASSIFIER not in files:
         raise ArtifactError(f"{folder / MANIFEST} names no {CLASSIFIER}; train it anew")
     try:
-        classifier = Classifier.from_parts(_read(folder / CLASSIFIER, files[CLASSIFIER]))
-        scorer = AnswerScorer.from_parts(_read(folder / SCORER, files[SCORER])) if SCORER in files else None
+        classifier = Classifier.from_arrays(_read(folder / CLASSIFIER, files[CLASSIFIER]))
+        scorer = AnswerScorer.from_arrays(_read(folder / SCORER, files[SCORER])) if SCORER in files else None
     except ArtifactError:
         raise
     except _DAMAGED as error:

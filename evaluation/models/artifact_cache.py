@@ -25,7 +25,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class ArtifactBundle:
     """An artifact as it travels: what it is, and the bytes of its files."""
 
     name: str
@@ -34,7 +34,7 @@ class Parcel:
     files: Mapping[str, bytes] = field(repr=False)
 
 
-class Shelf:
+class ArtifactCache:
     """The copies in ``home``; the folder is made with the first one."""
 
     def __init__(self, home: Path) -> None:
@@ -91,14 +91,16 @@ def check_name(name: str) -> None:
         raise RegistryError(f"{name!r} is no name for a router: use letters, digits, '.', '_', '-', not 'default'")
 
 
-def pack(folder: Path) -> Parcel:
+def bundle(folder: Path) -> ArtifactBundle:
     """The artifact in ``folder``, whole and checked. Raises ArtifactError."""
     artifact = load(folder)
     manifest, digest = read_manifest(folder)
     if digest != artifact.digest:
         raise ArtifactError(f"{folder} changed while it was read; try again")
     names = [MANIFEST, *manifest["files"]]
-    return Parcel(str(manifest["name"]), digest, manifest, {name: (folder / name).read_bytes() for name in names})
+    return ArtifactBundle(
+        str(manifest["name"]), digest, manifest, {name: (folder / name).read_bytes() for name in names}
+    )
 
 
 def is_folder(named: str) -> bool:
@@ -115,7 +117,9 @@ def open_folder(named: str) -> Artifact:
     raise RegistryError(f"no router is named {named!r} here; registered ones are in the database")
 
 
-def roles(fleet: Fleet, named: Callable[[str], Artifact]) -> tuple[TrainedPredictor, TrainedScorer | None]:
+def load_serving_models(
+    fleet: Fleet, named: Callable[[str], Artifact]
+) -> tuple[TrainedPredictor, TrainedScorer | None]:
     """What serves ``fleet``: its classifier, and its answer scorer where one is named.
 
     ``named`` gives the artifact of a name in the fleet. Raises EvaluationError.

@@ -30,7 +30,7 @@ ADVANTAGE: Final = 5e-4
 _EDGE: Final = 1e-4
 
 
-class Form(StrEnum):
+class CalibrationForm(StrEnum):
     """How scores become probabilities."""
 
     PLATT = "platt"
@@ -43,18 +43,18 @@ class Form(StrEnum):
 class Calibrator:
     """``knots`` are (slope, intercept) for Platt, the steps' scores and heights for isotonic."""
 
-    form: Form
+    form: CalibrationForm
     x: Floats = field(repr=False)
     y: Floats = field(repr=False)
 
     def __call__(self, scores: Floats) -> Floats:
         """Calibrated probabilities, the shape of ``scores``."""
         match self.form:
-            case Form.PLATT:
+            case CalibrationForm.PLATT:
                 told = _sigmoid(self.x[0] * _log_odds(scores) + self.y[0])
-            case Form.ISOTONIC:
+            case CalibrationForm.ISOTONIC:
                 told = np.interp(scores, self.x, self.y)
-            case Form.CONSTANT:
+            case CalibrationForm.CONSTANT:
                 told = np.full_like(scores, self.y[0])
         return np.clip(told, LEAST, 1.0 - LEAST)
 
@@ -63,19 +63,22 @@ class Calibrator:
         return {"form": np.array(str(self.form)), "x": self.x, "y": self.y}
 
     @classmethod
-    def from_parts(cls, parts: Parts) -> "Calibrator":
+    def from_arrays(cls, parts: Parts) -> "Calibrator":
         """What `parts` stored."""
-        return cls(Form(str(parts["form"])), parts["x"].astype(np.float64), parts["y"].astype(np.float64))
+        return cls(CalibrationForm(str(parts["form"])), parts["x"].astype(np.float64), parts["y"].astype(np.float64))
 
 
 def fit_calibrator(scores: Floats, labels: Floats, *, seed: int = 0) -> Calibrator:
     """The better calibrator for held-out ``scores`` and what came true (0 to 1), both of shape (n,)."""
     if np.ptp(labels) == 0:
-        return Calibrator(Form.CONSTANT, np.zeros(1), np.array([labels[0]]))
+        return Calibrator(CalibrationForm.CONSTANT, np.zeros(1), np.array([labels[0]]))
     if len(scores) < NEED_FOR_ISOTONIC:
         return _platt(scores, labels)
-    losses = {form: brier(_held_out(form, scores, labels, seed=seed), labels) for form in (Form.PLATT, Form.ISOTONIC)}
-    better = losses[Form.ISOTONIC] < losses[Form.PLATT] - ADVANTAGE
+    losses = {
+        form: brier(_held_out(form, scores, labels, seed=seed), labels)
+        for form in (CalibrationForm.PLATT, CalibrationForm.ISOTONIC)
+    }
+    better = losses[CalibrationForm.ISOTONIC] < losses[CalibrationForm.PLATT] - ADVANTAGE
     return _isotonic(scores, labels) if better else _platt(scores, labels)
 
 
@@ -127,10 +130,10 @@ def ece_by_chance(told: Floats, *, seed: int = 0, draws: int = 200) -> float:
     return float(np.mean([ece(told, (random.random(len(told)) < told).astype(np.float64)) for _ in range(draws)]))
 
 
-def _held_out(form: Form, scores: Floats, labels: Floats, *, seed: int) -> Floats:
+def _held_out(form: CalibrationForm, scores: Floats, labels: Floats, *, seed: int) -> Floats:
     told = np.empty_like(scores)
     for train, test in folds_of(len(scores), seed=seed):
-        fit = _isotonic if form == Form.ISOTONIC else _platt
+        fit = _isotonic if form == CalibrationForm.ISOTONIC else _platt
         told[test] = fit(scores[train], labels[train])(scores[test])
     return told
 
@@ -163,8 +166,8 @@ def _platt(scores: Floats, labels: Floats) -> Calibrator:
     if slope == 0.0:
         # The score says nothing, or the opposite: every query gets the mean.
         mean = float(target.mean())
-        return Calibrator(Form.PLATT, np.zeros(1), np.array([np.log(mean / (1.0 - mean))]))
-    return Calibrator(Form.PLATT, np.array([slope]), np.array([float(weights[1])]))
+        return Calibrator(CalibrationForm.PLATT, np.zeros(1), np.array([np.log(mean / (1.0 - mean))]))
+    return Calibrator(CalibrationForm.PLATT, np.array([slope]), np.array([float(weights[1])]))
 
 
 def _isotonic(scores: Floats, labels: Floats) -> Calibrator:
@@ -178,7 +181,7 @@ def _isotonic(scores: Floats, labels: Floats) -> Calibrator:
             pools.append(_joined(pools.pop(), pools.pop()))
     x = np.array([total / weight for weight, total, _ in pools])
     y = np.array([total / weight for weight, _, total in pools])
-    return Calibrator(Form.ISOTONIC, x, y)
+    return Calibrator(CalibrationForm.ISOTONIC, x, y)
 
 
 def _joined(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:

@@ -48,14 +48,14 @@ class Domains:
         return own | {f"linear.{name}": part for name, part in self.linear.parts().items()}
 
     @classmethod
-    def from_parts(cls, parts: Parts) -> "Domains":
+    def from_arrays(cls, parts: Parts) -> "Domains":
         """What `parts` stored."""
         names = tuple(str(name) for name in parts["names"])
-        return cls(names, Linear.from_parts(under(parts, "linear.")), parts["means"].astype(np.float64))
+        return cls(names, Linear.from_arrays(under(parts, "linear.")), parts["means"].astype(np.float64))
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ClassifierOutput:
     """Texts as the models see them."""
 
     rows: sparse.csr_matrix
@@ -78,12 +78,12 @@ class Classifier:
         scores = self.scores(self.read(texts))
         return np.column_stack([calibrate(scores[:, tier]) for tier, calibrate in enumerate(self.calibrators)])
 
-    def read(self, texts: Sequence[str]) -> Reading:
+    def read(self, texts: Sequence[str]) -> ClassifierOutput:
         """The texts' words and shapes."""
         tokens = [tokens_of(text) for text in texts]
-        return Reading(self.vocabulary.weigh_tokens(tokens), query_shape(texts, tokens))
+        return ClassifierOutput(self.vocabulary.weigh_tokens(tokens), query_shape(texts, tokens))
 
-    def scores(self, reading: Reading) -> Floats:
+    def scores(self, reading: ClassifierOutput) -> Floats:
         """Probabilities before calibration, shape (n, tiers)."""
         log_odds = self.linear(reading.rows)
         return averaged(log_odds, self.forest.predict(forest_features(log_odds, reading, self.domains)))
@@ -103,20 +103,20 @@ class Classifier:
         return parts | {prefix + name: part for prefix, own in stages.items() for name, part in own.items()}
 
     @classmethod
-    def from_parts(cls, parts: Parts) -> "Classifier":
+    def from_arrays(cls, parts: Parts) -> "Classifier":
         """What `parts` stored. Raises KeyError or ValueError where something is missing or of another form."""
         tiers = tuple(str(tier) for tier in parts["tiers"])
         return cls(
             tiers,
-            Vocabulary.from_parts(under(parts, "vocabulary.")),
-            Linear.from_parts(under(parts, "linear.")),
-            Domains.from_parts(under(parts, "domains.")) if "domains.names" in parts else None,
-            Forest.from_parts(under(parts, "forest.")),
-            tuple(Calibrator.from_parts(under(parts, f"calibrator.{tier}.")) for tier in tiers),
+            Vocabulary.from_arrays(under(parts, "vocabulary.")),
+            Linear.from_arrays(under(parts, "linear.")),
+            Domains.from_arrays(under(parts, "domains.")) if "domains.names" in parts else None,
+            Forest.from_arrays(under(parts, "forest.")),
+            tuple(Calibrator.from_arrays(under(parts, f"calibrator.{tier}.")) for tier in tiers),
         )
 
 
-def forest_features(log_odds: Floats, reading: Reading, domains: Domains | None) -> Floats:
+def forest_features(log_odds: Floats, reading: ClassifierOutput, domains: Domains | None) -> Floats:
     """What the forest sees: shape (n, features)."""
     expected = [domains.expect(reading.rows)] if domains is not None else []
     return np.hstack([log_odds, *expected, reading.shape])

@@ -52,7 +52,7 @@ class Forest:
         }
 
     @classmethod
-    def from_parts(cls, parts: Parts) -> "Forest":
+    def from_arrays(cls, parts: Parts) -> "Forest":
         """What `parts` stored."""
         return cls(
             parts["feature"].astype(np.int16),

@@ -25,7 +25,7 @@ class Linear:
         return {"weights": self.weights, "intercept": self.intercept}
 
     @classmethod
-    def from_parts(cls, parts: Parts) -> "Linear":
+    def from_arrays(cls, parts: Parts) -> "Linear":
         """What `parts` stored."""
         return cls(parts["weights"].astype(np.float32), parts["intercept"].astype(np.float64))
 

@@ -7,7 +7,7 @@ from typing import Final
 from evaluation.models.answer_scorer import AnswerScorer
 from evaluation.models.artifact import Artifact
 from evaluation.models.classifier import Classifier
-from routing.policy.llm_router_prompt import Opinion
+from routing.policy.llm_router_prompt import RouterVote
 from routing.query import Query
 
 SHOWN_DIGITS: Final = 12
@@ -26,7 +26,7 @@ class TrainedPredictor:
     version: str = ""
     """The beginning of the artifact's digest."""
 
-    def __call__(self, queries: Sequence[Query]) -> Sequence[Opinion]:
+    def __call__(self, queries: Sequence[Query]) -> Sequence[RouterVote]:
         """One opinion for each of ``queries``, in their order."""
         if not queries:
             return []
@@ -39,10 +39,10 @@ class TrainedPredictor:
         """Those of the training data, from the cheapest up."""
         return self.classifier.tiers
 
-    def _opinion(self, row: Sequence[float], words: str) -> Opinion:
+    def _opinion(self, row: Sequence[float], words: str) -> RouterVote:
         p_ok = dict(zip(self.tiers, row, strict=True))
         tier, confidence = _named(p_ok)
-        return Opinion(
+        return RouterVote(
             router=self.name,
             tier=tier,
             confidence=confidence,

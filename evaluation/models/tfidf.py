@@ -60,7 +60,7 @@ class Vocabulary:
         return {"words": np.frombuffer(words, dtype=np.uint8), "pairs": self.pairs, "idf": self.idf.astype(np.float32)}
 
     @classmethod
-    def from_parts(cls, parts: Parts) -> "Vocabulary":
+    def from_arrays(cls, parts: Parts) -> "Vocabulary":
         """What `parts` stored."""
         words = json.loads(parts["words"].tobytes().decode())
         return cls(

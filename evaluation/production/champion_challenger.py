@@ -15,12 +15,12 @@ from typing import Final, Protocol
 import numpy as np
 
 from evaluation.data.array_types import Floats
-from evaluation.data.call_costs import Tariff
+from evaluation.data.call_costs import CallCosts
 from evaluation.data.cross_validation import numbered
 from evaluation.data.dataset import Dataset
 from evaluation.metrics.confidence_intervals import DRAWS, low_bound
 from evaluation.metrics.policy_choices import Choices
-from evaluation.production.labelled_log import LogBook
+from evaluation.production.labelled_log import LabelledLog
 from evaluation.production.off_policy import FEWEST, Log, evidence, gains
 from routing.query import Query
 
@@ -28,7 +28,7 @@ CUTS: Final = 12
 """Query length is cut at quantiles of so many steps."""
 
 
-class Exam(Protocol):
+class PromotionTest(Protocol):
     """Queries with what came of them, and the loss that one policy saves over another there."""
 
     @property
@@ -53,7 +53,7 @@ class Exam(Protocol):
 class LogExam:
     """A held-out part of the log: differences are estimated, doubly robust."""
 
-    book: LogBook
+    book: LabelledLog
     log: Log
     loss: Floats = field(repr=False)
 
@@ -84,7 +84,7 @@ class OutcomeExam:
     """Shape (n, K)."""
 
     @classmethod
-    def of(cls, data: Dataset, tariff: Tariff, *, quality_weight: float) -> "OutcomeExam":
+    def of(cls, data: Dataset, tariff: CallCosts, *, quality_weight: float) -> "OutcomeExam":
         """``data`` must know the tiers that the policies choose among, in the same order."""
         costs = np.array([tariff.share(tier, of=data.dearest) for tier in data.tiers])
         return cls([Query(text=text) for text in data.queries], costs + quality_weight * (1.0 - data.labels))
@@ -128,7 +128,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PromotionVerdict:
     """The comparisons, the incumbent's first."""
 
     comparisons: tuple[Comparison, ...]
@@ -150,8 +150,8 @@ class Verdict:
         return f"on {self.n:,} held-out queries it is not better beyond doubt than: {', '.join(lost)}"
 
 
-def examine(
-    exam: Exam,
+def run_promotion_test(
+    exam: PromotionTest,
     *,
     candidate: Choices,
     incumbent: Choices,
@@ -159,7 +159,7 @@ def examine(
     tiers: Sequence[str],
     seed: int = 0,
     draws: int = DRAWS,
-) -> Verdict:
+) -> PromotionVerdict:
     """``candidate`` against the incumbent, each tier alone, its own tier mix at random, and ``rules`` by name."""
     n, k = candidate.policy.shape
     rivals = {
@@ -177,7 +177,7 @@ def examine(
         saved = exam.saved(own, rival)
         low = low_bound(np.bincount(texts, saved).astype(np.float64), rows, seed=seed, draws=draws)
         compared.append(Comparison(name, float(saved.mean()), low, exam.evidence(own, rival)))
-    return Verdict(tuple(compared), dict(zip(tiers, candidate.shares.tolist(), strict=True)), n)
+    return PromotionVerdict(tuple(compared), dict(zip(tiers, candidate.shares.tolist(), strict=True)), n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ class LengthRule:
         return policy
 
 
-def best_length_rule(book: LogBook, loss: Floats) -> LengthRule:
+def best_length_rule(book: LabelledLog, loss: Floats) -> LengthRule:
     """The rule of the least loss on ``book``, by inverse propensities."""
     quantiles = np.quantile(book.lengths, np.linspace(0.0, 1.0, CUTS + 1))
     quantiles[0] = -1.0

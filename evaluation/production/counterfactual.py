@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from routing.fleet import Fleet
 from routing.heuristics.heuristic_router import expected_completion_tokens
-from routing.heuristics.text_features import features_of
-from routing.policy.decision import Decision, Predictor, decide, settle
-from routing.policy.exploration import chance
+from routing.heuristics.text_features import extract_features
+from routing.policy.decision import Decision, Predictor, apply_llm_vote, decide
+from routing.policy.exploration import exploration_draw
 from routing.query import Query
 
 EXAMPLES: Final = 10
@@ -23,7 +23,7 @@ SHOWN_CHARS: Final = 90
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class LoggedQuery:
     """A logged query, and what was decided then."""
 
     id: int
@@ -39,7 +39,7 @@ class Past:
 
 
 @dataclass(order=True, frozen=True, slots=True)
-class Move:
+class RoutingChange:
     """A query that would go elsewhere now. The order is by how far, then by how much money."""
 
     rungs: int
@@ -50,7 +50,7 @@ class Move:
 
 
 @dataclass(slots=True)
-class Redecided:
+class CounterfactualReport:
     """What has been decided anew so far, with ``fleet`` and ``predictor`` (None: the gate alone)."""
 
     fleet: Fleet
@@ -66,15 +66,15 @@ class Redecided:
     usd_top: float = 0.0
     confusion: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     routers: Counter[str] = field(default_factory=Counter)
-    _largest: list[Move] = field(default_factory=list, repr=False)
+    _largest: list[RoutingChange] = field(default_factory=list, repr=False)
 
-    def take(self, chunk: Sequence[Past]) -> None:
+    def take(self, chunk: Sequence[LoggedQuery]) -> None:
         """Decides ``chunk`` at once and counts it in."""
-        draws = [chance(past.id) for past in chunk]
+        draws = [exploration_draw(past.id) for past in chunk]
         drafts = decide([past.query for past in chunk], fleet=self.fleet, predictor=self.predictor, draws=draws)
         for past, draft, draw in zip(chunk, drafts, draws, strict=True):
             self.would_ask += draft.wants_opinion
-            self._count(past, settle(past.query, draft, None, fleet=self.fleet, draw=draw))
+            self._count(past, apply_llm_vote(past.query, draft, None, fleet=self.fleet, draw=draw))
 
     def report(self, *, router: str) -> dict[str, Any]:
         """Everything, for JSON; ``words`` says it in sentences."""
@@ -100,7 +100,7 @@ class Redecided:
             "words": self._words(moved, down),
         }
 
-    def _count(self, past: Past, now: Decision) -> None:
+    def _count(self, past: LoggedQuery, now: Decision) -> None:
         self.n += 1
         self.routers[now.router] += 1
         self.confusion[past.tier][now.tier] += 1
@@ -117,10 +117,10 @@ class Redecided:
                 "now": {"tier": now.tier, "router": now.router, "confidence": round(now.confidence, 4)},
                 "usd": round(now_usd - then_usd, 9),
             }
-            move = Move(abs(self._step(past.tier, now.tier)), abs(now_usd - then_usd), -self.n, told)
+            move = RoutingChange(abs(self._step(past.tier, now.tier)), abs(now_usd - then_usd), -self.n, told)
             (heapq.heappush if len(self._largest) < EXAMPLES else heapq.heappushpop)(self._largest, move)
 
-    def _usd(self, past: Past, tier: str, category: str) -> float:
+    def _usd(self, past: LoggedQuery, tier: str, category: str) -> float:
         """The first call's price at ``tier``, where the category has its model; 0 where the fleet knows no such tier.
 
         The tokens are those of the answer that the query got, or else those to be expected.
@@ -132,7 +132,7 @@ class Redecided:
         prompt = past.query.prompt_tokens if past.prompt_tokens is None else past.prompt_tokens
         completion = past.completion_tokens
         if completion is None:
-            completion = expected_completion_tokens(features_of(past.query), past.query)
+            completion = expected_completion_tokens(extract_features(past.query), past.query)
         return (price.input_usd_per_mtok * prompt + price.output_usd_per_mtok * completion) * price.multiplier / 1e6
 
     def _step(self, then: str, now: str) -> int:

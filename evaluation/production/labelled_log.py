@@ -11,12 +11,12 @@ from evaluation.data.cross_validation import numbered
 from evaluation.data.dataset_errors import EvaluationError
 from evaluation.production.off_policy import Log, NoSupport, value
 from routing.fleet import Fleet
-from routing.policy.case import Ground
+from routing.policy.case import RoutingContext
 from routing.query import Query
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
+class LabelledDecision:
     """One labelled query. The *chosen* tier is where routing sent it, which need not be the one whose answer stood."""
 
     id: int
@@ -33,7 +33,7 @@ class Logged:
 
 
 @dataclass(frozen=True, slots=True)
-class LogBook:
+class LabelledLog:
     """Labelled queries that were routed to a tier of the ladder; n rows, K tiers from the cheapest up."""
 
     tiers: tuple[str, ...]
@@ -55,9 +55,9 @@ class LogBook:
         """Characters of each query's text."""
         return np.array([len(query.text) for query in self.queries], dtype=np.float64)
 
-    def where(self, wanted: Truths) -> "LogBook":
+    def where(self, wanted: Truths) -> "LabelledLog":
         """The rows for which ``wanted``, shape (n,), is true."""
-        return LogBook(
+        return LabelledLog(
             self.tiers,
             tuple(compress(self.queries, wanted)),
             self.chosen[wanted],
@@ -73,7 +73,7 @@ class LogBook:
         """Whether chance had a part in it, shape (n,)."""
         return self.propensity < 1.0
 
-    def telling(self) -> "LogBook":
+    def informative_rows(self) -> "LabelledLog":
         """The rows that tell of any policy: explored, or bound to where they went. Raises NoSupport without the former.
 
         What went its way without either, by a fleet that did not explore or by a budget, tells of that way alone.
@@ -110,7 +110,7 @@ class LogBook:
         return self.cost_usd / top_usd + quality_weight * (1.0 - self.grade)
 
 
-def log_book(rows: Sequence[Logged], fleet: Fleet) -> LogBook:
+def log_book(rows: Sequence[LabelledDecision], fleet: Fleet) -> LabelledLog:
     """``rows`` whose chosen tier is on the fleet's ladder. Raises EvaluationError where there is none."""
     place = {tier: at for at, tier in enumerate(fleet.ladder)}
     kept = [row for row in rows if row.chosen in place]
@@ -118,7 +118,7 @@ def log_book(rows: Sequence[Logged], fleet: Fleet) -> LogBook:
         raise EvaluationError(
             "no labelled query was routed to a tier of this fleet; label some: pointsman label BATCH --from FILE"
         )
-    return LogBook(
+    return LabelledLog(
         tuple(fleet.ladder),
         tuple(row.query for row in kept),
         np.array([place[row.chosen] for row in kept], dtype=np.int64),
@@ -126,16 +126,16 @@ def log_book(rows: Sequence[Logged], fleet: Fleet) -> LogBook:
         np.array([row.grade for row in kept]),
         np.array([_well(row) for row in kept]),
         np.array([row.cost_usd for row in kept]),
-        _bound([row.query for row in kept], Ground(fleet)),
+        _bound([row.query for row in kept], RoutingContext(fleet)),
     )
 
 
-def _bound(queries: Sequence[Query], ground: Ground) -> Truths:
+def _bound(queries: Sequence[Query], ground: RoutingContext) -> Truths:
     cases = [ground.survey(query) for query in queries]
     return np.array([case.pin is not None or len(case.room.keys() & set(ground.ladder)) < 2 for case in cases])
 
 
-def _well(row: Logged) -> float:
+def _well(row: LabelledDecision) -> float:
     if row.chosen == row.stood:
         return row.grade
     return 0.0 if row.chosen_grade is None else row.chosen_grade

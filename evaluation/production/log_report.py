@@ -3,14 +3,14 @@
 from typing import Any, Final
 
 from evaluation.metrics.confidence_intervals import wilson
-from evaluation.production.log_stats import DIGITS, Tally, explored, labelled
+from evaluation.production.log_stats import DIGITS, LogStats, explored, labelled
 from evaluation.production.log_summary import words
 
 STAGES: Final = ("pin", "gate", "classifier", "llm", "prior", "exploration", "budget", "none")
 """Who decided: ``prior`` where nobody was sure, ``budget`` where it had no room and lowered the tier."""
 
 
-def report(tally: Tally, *, top: str, baseline_model: str) -> dict[str, Any]:
+def report(tally: LogStats, *, top: str, baseline_model: str) -> dict[str, Any]:
     """Everything, for JSON; ``words`` says it in sentences. ``top`` is the tier that the baseline is of."""
     return {
         "kind": "log",
@@ -44,7 +44,7 @@ def report(tally: Tally, *, top: str, baseline_model: str) -> dict[str, Any]:
     }
 
 
-def _judge(tally: Tally) -> list[dict[str, Any]]:
+def _judge(tally: LogStats) -> list[dict[str, Any]]:
     rows = []
     for (source, tenth), held in sorted(tally.verdicts.items(), key=lambda item: (item[0][0], item[0][1] or -1)):
         agreed = held.agreed / held.compared if held.compared else None

@@ -45,7 +45,7 @@ DIGITS: Final = 4
 
 
 @dataclass(slots=True)
-class Count:
+class QueryCounts:
     """Queries that have something in common, and what became of them."""
 
     queries: int = 0
@@ -85,7 +85,7 @@ class Count:
 
 
 @dataclass(slots=True)
-class Graded:
+class LabelStats:
     """Labels that have something in common."""
 
     labels: int = 0
@@ -125,7 +125,7 @@ class Verdicts:
 
 
 @dataclass(slots=True)
-class Tally:
+class LogStats:
     """Counts of everything, added up batch by batch."""
 
     batches: int = 0
@@ -136,16 +136,16 @@ class Tally:
     cost_usd: float = 0.0
     router_cost_usd: float = 0.0
     baseline_usd: float = 0.0
-    routed: Count = field(default_factory=Count)
-    by_stage: dict[str, Count] = field(default_factory=lambda: defaultdict(Count))
-    by_tier: dict[str, Count] = field(default_factory=lambda: defaultdict(Count))
-    by_confidence: dict[tuple[str, int], Count] = field(default_factory=lambda: defaultdict(Count))
+    routed: QueryCounts = field(default_factory=QueryCounts)
+    by_stage: dict[str, QueryCounts] = field(default_factory=lambda: defaultdict(QueryCounts))
+    by_tier: dict[str, QueryCounts] = field(default_factory=lambda: defaultdict(QueryCounts))
+    by_confidence: dict[tuple[str, int], QueryCounts] = field(default_factory=lambda: defaultdict(QueryCounts))
     stage_tiers: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     answered_by: Counter[str] = field(default_factory=Counter)
     versions: Counter[str] = field(default_factory=Counter)
     weights: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
     verdicts: dict[tuple[str, int | None], Verdicts] = field(default_factory=lambda: defaultdict(Verdicts))
-    graded: dict[tuple[str, str], Graded] = field(default_factory=lambda: defaultdict(Graded))
+    graded: dict[tuple[str, str], LabelStats] = field(default_factory=lambda: defaultdict(LabelStats))
     """Labelled answers that stand, by (``stages``, …), (``tiers``, …) and (``accepted``, yes or no)."""
 
     def add_route(self, cell: RouteCell) -> None:
@@ -191,7 +191,7 @@ class Tally:
         held.labelled_confidence += confidence
 
 
-def explored(tally: Tally) -> dict[str, Any] | None:
+def explored(tally: LogStats) -> dict[str, Any] | None:
     """Per tier: what share would have stood, had every query gone there first (inverse propensity, normalised)."""
     told = {
         tier: {"stands": round(stood / weight, DIGITS), "weight": round(weight, 1)}
@@ -201,7 +201,7 @@ def explored(tally: Tally) -> dict[str, Any] | None:
     return told or None
 
 
-def labelled(tally: Tally) -> dict[str, Any] | None:
+def labelled(tally: LogStats) -> dict[str, Any] | None:
     """How right the labelled answers are, and how far each source of confidence is off (ECE); None without any."""
     whole = tally.graded.get(("all", "all"))
     if whole is None:

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from evaluation.metrics.confidence_intervals import wilson
-from evaluation.production.log_stats import Count, Tally, explored, labelled
+from evaluation.production.log_stats import LogStats, QueryCounts, explored, labelled
 
 _FEW: Final = 30
 
 
-def words(tally: Tally, top: str) -> Iterator[str]:
+def words(tally: LogStats, top: str) -> Iterator[str]:
     """What a tally says, in sentences. ``top`` is the tier that the baseline is of."""
     n = tally.routed.queries
     if n == 0:
@@ -32,9 +32,9 @@ def words(tally: Tally, top: str) -> Iterator[str]:
     yield from _of_what_is_not_known(tally)
 
 
-def _of_confidence(tally: Tally) -> Iterator[str]:
+def _of_confidence(tally: LogStats) -> Iterator[str]:
     for stage in ("classifier", "llm"):
-        low, high = Count(), Count()
+        low, high = QueryCounts(), QueryCounts()
         for (named, tenth), count in tally.by_confidence.items():
             if named == stage:
                 chosen = high if tenth >= 9 else low if tenth < 7 else None
@@ -49,7 +49,7 @@ def _of_confidence(tally: Tally) -> Iterator[str]:
             )
 
 
-def _of_the_judge(tally: Tally) -> Iterator[str]:
+def _of_the_judge(tally: LogStats) -> Iterator[str]:
     compared = sum(held.compared for held in tally.verdicts.values())
     agreed = sum(held.agreed for held in tally.verdicts.values())
     if compared:
@@ -65,7 +65,7 @@ def _of_the_judge(tally: Tally) -> Iterator[str]:
         yield "No answer for which the confidence was too low has a second one beside it: nothing to compare."
 
 
-def _of_what_is_not_known(tally: Tally) -> Iterator[str]:
+def _of_what_is_not_known(tally: LogStats) -> Iterator[str]:
     if (labels := labelled(tally)) is not None:
         low, high = labels["interval"]
         yield (
@@ -86,7 +86,7 @@ def _of_what_is_not_known(tally: Tally) -> Iterator[str]:
         )
 
 
-def _by_tier(counts: Mapping[str, Count]) -> str:
+def _by_tier(counts: Mapping[str, QueryCounts]) -> str:
     told: Sequence[str] = [
         f"{tier} {_percent(count.escalated, count.queries)}" for tier, count in sorted(counts.items())
     ]

@@ -14,7 +14,7 @@ Propensities are recorded, so IPS and DR are right whatever the model is; the mo
 It is fitted on other queries than those that it is asked about (cross-fitting).
 
 A query that was not explored (propensity 1) tells of its own tier only: policies are to be *held* there,
-as pins hold them, and what they would have moved is no part of a log (`LogBook.telling`). Where the
+as pins hold them, and what they would have moved is no part of a log (`LogBook.informative_rows`). Where the
 weights leave fewer than `FEWEST` queries' worth of evidence, no figure is given.
 """
 

@@ -25,14 +25,14 @@ from evaluation.models.artifact import Artifact
 from evaluation.models.linear import fit_log_odds
 from evaluation.models.tfidf import learn_vocabulary
 from evaluation.models.tokenizer import tokens_of
-from evaluation.production.labelled_log import LogBook
+from evaluation.production.labelled_log import LabelledLog
 from evaluation.training.fit import FEWEST, WORDS_C, Progress, fit_classifier
 
 FEWEST_PER_TIER: Final = 50
 
 
 def train_from_log(
-    book: LogBook, *, name: str, seed: int = 0, now: datetime | None = None, progress: Progress | None = None
+    book: LabelledLog, *, name: str, seed: int = 0, now: datetime | None = None, progress: Progress | None = None
 ) -> Artifact:
     """A router for the book's tiers. The same log and seed give the same one. Raises EvaluationError on too few lines.
 
@@ -69,7 +69,7 @@ def train_from_log(
     return Artifact(manifest, fitted.model, None)
 
 
-def filled(book: LogBook) -> Floats:
+def filled(book: LabelledLog) -> Floats:
     """How well each tier did, shape (n, K): as labelled for the chosen tier, else as probable as its others tell."""
     rows = learn_vocabulary([tokens_of(query.text) for query in book.queries])
     words = rows.weigh([query.text for query in book.queries])
@@ -81,7 +81,7 @@ def filled(book: LogBook) -> Floats:
     return labels
 
 
-def _digest(book: LogBook) -> str:
+def _digest(book: LabelledLog) -> str:
     told = hashlib.sha256()
     for query, chosen, well in zip(book.queries, book.chosen.tolist(), book.well.tolist(), strict=True):
         told.update(hashlib.sha256(f"{chosen} {well} {query.text}".encode("utf-8", "surrogatepass")).digest())

@@ -127,7 +127,7 @@ def fit_scorer(
     scores = np.empty(len(right))
     for step, (train, test) in enumerate(folds):
         tell("reading answers", step, steps)
-        pairs = _Reader(_some(asked, train), _some(told, train))
+        pairs = _QueryEncoder(_some(asked, train), _some(told, train))
         scaling = Scaling.of(shape[train])
         linear = fit_log_odds(joined(pairs.known(shape[train]), scaling), labels[train], c=PAIRS_C)
         forest = _grow_scorer(shape[train], labels[train], seed=seed)
@@ -136,7 +136,7 @@ def fit_scorer(
         own = averaged(linear(joined(new, scaling)), forest.predict(shape[test]))
         scores[test] = weighed(own, other.predict(shape[test]))
     tell("fitting on everything", len(folds), steps)
-    pairs, scaling = _Reader(asked, told), Scaling.of(shape)
+    pairs, scaling = _QueryEncoder(asked, told), Scaling.of(shape)
     linear = fit_log_odds(joined(pairs.known(shape), scaling), labels, c=PAIRS_C)
     forest, other = _grow_scorer(shape, labels, seed=seed), _grow_scorer(shape, rival[:, None], seed=seed)
     tell("calibrating", len(folds) + 1, steps)
@@ -157,7 +157,7 @@ class _Named:
         return _Named(self.names, self.places[chosen])
 
 
-class _Reader:
+class _QueryEncoder:
     """The two vocabularies of the scorer, learned from tokens that it keeps."""
 
     def __init__(self, asked: Sequence[Sequence[str]], told: Sequence[Sequence[str]]) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from evaluation.data.array_types import Floats
-from evaluation.data.call_costs import Tariff
+from evaluation.data.call_costs import CallCosts
 from evaluation.data.dataset import Dataset
 from evaluation.data.dataset_errors import TargetError
 from evaluation.metrics.confidence_intervals import DRAWS, Interval, interval, redraw_mean
@@ -49,7 +49,7 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ThresholdTarget:
     """What is wanted: exactly one of the two, both over always asking the large model."""
 
     cost: float | None = None
@@ -57,7 +57,7 @@ class Target:
 
 
 def propose(
-    data: Dataset, *, p_ok: Floats, p_right: Floats | None, tariff: Tariff, target: Target, seed: int = 0
+    data: Dataset, *, p_ok: Floats, p_right: Floats | None, tariff: CallCosts, target: ThresholdTarget, seed: int = 0
 ) -> list[Proposal]:
     """A proposal for each knob that can meet ``target``, the better first. Raises TargetError where none can."""
     frontiers = [_weights(data, p_ok, tariff)]
@@ -88,7 +88,7 @@ class _Frontier:
     floor: float
 
 
-def _confidences(data: Dataset, p_right: Floats, tariff: Tariff) -> _Frontier:
+def _confidences(data: Dataset, p_right: Floats, tariff: CallCosts) -> _Frontier:
     values = np.round(np.linspace(0.0, 1.0, STEPS + 1), 4)
     first_call = tariff.share(data.cheapest, of=data.dearest)
     return _frontier(
@@ -96,7 +96,7 @@ def _confidences(data: Dataset, p_right: Floats, tariff: Tariff) -> _Frontier:
     )
 
 
-def _weights(data: Dataset, p_ok: Floats, tariff: Tariff) -> _Frontier:
+def _weights(data: Dataset, p_ok: Floats, tariff: CallCosts) -> _Frontier:
     values = np.round(np.geomspace(*WEIGHTS, STEPS + 1), 3)
     floor = tariff.share(data.cheapest, of=data.dearest)
     gain = p_ok[:, -1] - p_ok[:, 0]
@@ -120,7 +120,7 @@ def _cost(share: Floats, first_call: float, floor: float) -> Floats:
     return first_call + share if first_call else floor + share * (1.0 - floor)
 
 
-def _choose(frontier: _Frontier, target: Target) -> int | None:
+def _choose(frontier: _Frontier, target: ThresholdTarget) -> int | None:
     """The setting of the most quality within the cost, or of the least cost with the quality."""
     if target.cost is not None:
         allowed = np.flatnonzero(frontier.cost <= target.cost + 1e-9)
@@ -157,7 +157,7 @@ def _describe(data: Dataset, frontier: _Frontier, at: int, *, seed: int, draws: 
     )
 
 
-def _impossible(frontiers: list[_Frontier], target: Target) -> str:
+def _impossible(frontiers: list[_Frontier], target: ThresholdTarget) -> str:
     if target.cost is not None:
         least = min(float(frontier.cost.min()) for frontier in frontiers)
         return f"no setting costs as little as {target.cost:.2f} of always-large; the least is {least:.3f}"

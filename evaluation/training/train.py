@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from evaluation.data.array_types import Floats
 from evaluation.data.dataset import Dataset, Kind
-from evaluation.data.dataset_errors import DataError, Fault
+from evaluation.data.dataset_errors import DataError, DataFault
 from evaluation.metrics.cost_quality_curve import rank
 from evaluation.models.answer_scorer import AnswerScorer
 from evaluation.models.artifact import Artifact
@@ -17,7 +17,7 @@ _DIGITS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainedRouter:
     """An artifact, and what its models told of each training example while they had not seen it."""
 
     artifact: Artifact
@@ -29,14 +29,14 @@ class Trained:
 
 def train(
     data: Dataset, *, name: str, seed: int = 0, now: datetime | None = None, progress: Progress | None = None
-) -> Trained:
+) -> TrainedRouter:
     """A router for ``data``'s tiers. The same data and seed give the same model. Raises DataError on too few lines.
 
     ``now`` is noted in the manifest.
     """
     if (different := len(set(data.queries))) < FEWEST:
-        mend = f"give at least {FEWEST}, and a few thousand for figures that hold"
-        raise DataError(data.name, (Fault(0, "", f"holds {different} different queries only", mend),))
+        fix = f"give at least {FEWEST}, and a few thousand for figures that hold"
+        raise DataError(data.name, (DataFault(0, "", f"holds {different} different queries only", fix),))
     fitted = fit_classifier(
         data.queries, data.labels, tiers=data.tiers, domains=data.domains, seed=seed, progress=progress
     )
@@ -62,7 +62,7 @@ def train(
         },
     }
     artifact = Artifact(manifest, fitted.model, None if scorer is None else scorer.model)
-    return Trained(artifact, fitted.held_out, None if scorer is None else scorer.held_out)
+    return TrainedRouter(artifact, fitted.held_out, None if scorer is None else scorer.held_out)
 
 
 def _classifier_figures(data: Dataset, fitted: Fitted[Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from routing.outcome import Completion, FailureKind
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
+class ProviderErrorDetail:
     """What the body of an error says beyond its status. ``code`` is the provider's own, documented word."""
 
     kind: FailureKind | None = None
@@ -53,5 +53,5 @@ class Adapter(Protocol):
         Raises WrongShape, or Refused where the provider refuses the content.
         """
 
-    def complaint(self, status: int, answer: Mapping[str, Any]) -> Complaint:
+    def parse_error(self, status: int, answer: Mapping[str, Any]) -> ProviderErrorDetail:
         """What an error's body says, from its documented fields and never from its prose."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
 from providers.adapters import json_fields
-from providers.adapters.adapter import Complaint
-from providers.adapters.chat_completion import Said, SaidCall, write_completion
+from providers.adapters.adapter import ProviderErrorDetail
+from providers.adapters.chat_completion import ParsedAnswer, ParsedToolCall, write_completion
 from providers.adapters.chat_messages import (
     Conversation,
     Inline,
@@ -25,15 +25,15 @@ from providers.adapters.chat_request import (
     AnswerShape,
     Choice,
     Choosing,
-    Tool,
-    completion_cap,
+    RequestTool,
+    max_completion_tokens,
     read_answer_shape,
     read_choice,
     read_tools,
-    settings,
-    stops,
+    request_params,
+    stop_sequences,
 )
-from providers.provider_errors import Inexpressible, Refused, WrongShape
+from providers.provider_errors import ContentRefused, InvalidResponse, UnsupportedParameter
 from routing.fleet import Model, Provider
 from routing.outcome import Completion, FailureKind, Usage
 
@@ -85,12 +85,12 @@ class Anthropic:
         return {"anthropic-version": "2023-06-01"}
 
     def payload(self, body: Mapping[str, Any], model: Model) -> Mapping[str, Any]:
-        said = settings(body, known=_KNOWN)
+        said = request_params(body, known=_KNOWN)
         conversation = read_messages(body)
         wanted = read_answer_shape(said.get("response_format"))
         sent: dict[str, Any] = {
             "model": model.model,
-            "max_tokens": completion_cap(body, model),
+            "max_tokens": max_completion_tokens(body, model),
             "messages": [_message(turn) for turn in conversation.turns],
         }
         sent |= _system(conversation, wanted) | _sampling(said) | _tooling(said)
@@ -99,27 +99,27 @@ class Anthropic:
         return sent
 
     def read(self, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:
-        usage = _read_usage(json_fields.mapping(answer.get("usage")))
+        usage = _read_usage(json_fields.as_dict(answer.get("usage")))
         blocks = answer.get("content")
-        reason = json_fields.text(answer.get("stop_reason"))
+        reason = json_fields.as_str(answer.get("stop_reason"))
         if reason == "refusal":
-            raise Refused("refusal", usage=usage)
+            raise ContentRefused("refusal", usage=usage)
         if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
-            raise WrongShape("a message without content", usage=usage)
+            raise InvalidResponse("a message without content", usage=usage)
         calls = [_said_call(block) for block in blocks if block.get("type") == "tool_use"]
-        said = Said(
-            id=json_fields.text(answer.get("id")),
-            model=json_fields.text(answer.get("model")) or model.model,
+        said = ParsedAnswer(
+            id=json_fields.as_str(answer.get("id")),
+            model=json_fields.as_str(answer.get("model")) or model.model,
             finish_reason=_FINISH.get(reason, "stop"),
             usage=usage or Usage(),
-            text="".join(json_fields.text(block.get("text")) for block in blocks if block.get("type") == "text"),
+            text="".join(json_fields.as_str(block.get("text")) for block in blocks if block.get("type") == "text"),
             calls=calls,
         )
         return write_completion(said, created=created)
 
-    def complaint(self, status: int, answer: Mapping[str, Any]) -> Complaint:
-        code = json_fields.code(json_fields.mapping(answer.get("error")).get("type"))
-        return Complaint(kind=_KINDS.get(code or ""), code=code)
+    def parse_error(self, status: int, answer: Mapping[str, Any]) -> ProviderErrorDetail:
+        code = json_fields.code(json_fields.as_dict(answer.get("error")).get("type"))
+        return ProviderErrorDetail(kind=_KINDS.get(code or ""), code=code)
 
 
 def _system(conversation: Conversation, wanted: AnswerShape) -> dict[str, Any]:
@@ -131,8 +131,8 @@ def _system(conversation: Conversation, wanted: AnswerShape) -> dict[str, Any]:
 def _sampling(said: Mapping[str, Any]) -> dict[str, Any]:
     sent: dict[str, Any] = {key: said[key] for key in ("temperature", "top_p") if key in said}
     if sent.get("temperature", 0) > 1:
-        raise Inexpressible("temperature", "it goes from 0 to 1 here")
-    if found := stops(said.get("stop")):
+        raise UnsupportedParameter("temperature", "it goes from 0 to 1 here")
+    if found := stop_sequences(said.get("stop")):
         sent["stop_sequences"] = found
     if "user" in said:
         sent["metadata"] = {"user_id": said["user"]}
@@ -149,7 +149,7 @@ def _tooling(said: Mapping[str, Any]) -> dict[str, Any]:
     return {"tools": [_tool(tool) for tool in tools], "tool_choice": choice}
 
 
-def _tool(tool: Tool) -> dict[str, Any]:
+def _tool(tool: RequestTool) -> dict[str, Any]:
     sent: dict[str, Any] = {"name": tool.name, "description": tool.description, "input_schema": tool.schema}
     return sent | ({"strict": True} if tool.strict else {})
 
@@ -194,25 +194,27 @@ def _inline_type(part: Inline) -> str:
         return "image"
     if part.media_type == "application/pdf":
         return "document"
-    raise Inexpressible(part.where, "this protocol takes pictures and PDF documents")
+    raise UnsupportedParameter(part.where, "this protocol takes pictures and PDF documents")
 
 
-def _said_call(block: Mapping[str, Any]) -> SaidCall:
-    return SaidCall(
-        json_fields.text(block.get("id")), json_fields.text(block.get("name")), json_fields.mapping(block.get("input"))
+def _said_call(block: Mapping[str, Any]) -> ParsedToolCall:
+    return ParsedToolCall(
+        json_fields.as_str(block.get("id")),
+        json_fields.as_str(block.get("name")),
+        json_fields.as_dict(block.get("input")),
     )
 
 
 def _read_usage(said: Mapping[str, Any]) -> Usage | None:
     """Its ``input_tokens`` are without those read from or written to the cache."""
-    cached = json_fields.count(said.get("cache_read_input_tokens"))
+    cached = json_fields.as_count(said.get("cache_read_input_tokens"))
     prompt = (
-        json_fields.count(said.get("input_tokens"))
+        json_fields.as_count(said.get("input_tokens"))
         + cached
-        + json_fields.count(said.get("cache_creation_input_tokens"))
+        + json_fields.as_count(said.get("cache_creation_input_tokens"))
     )
-    completion = json_fields.count(said.get("output_tokens"))
+    completion = json_fields.as_count(said.get("output_tokens"))
     if not prompt and not completion:
         return None
-    thinking = json_fields.count(json_fields.mapping(said.get("output_tokens_details")).get("thinking_tokens"))
+    thinking = json_fields.as_count(json_fields.as_dict(said.get("output_tokens_details")).get("thinking_tokens"))
     return Usage(prompt, completion, cached, min(thinking, completion))

@@ -10,7 +10,7 @@ from routing.outcome import Completion, Usage
 
 
 @dataclass(frozen=True, slots=True)
-class SaidCall:
+class ParsedToolCall:
     """A tool call of the answer; ``extra`` is what its provider wants to see again."""
 
     id: str
@@ -20,7 +20,7 @@ class SaidCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ParsedAnswer:
     """An answer, in no protocol's words. ``logprobs`` is in OpenAI's form."""
 
     id: str
@@ -28,12 +28,12 @@ class Said:
     finish_reason: str
     usage: Usage
     text: str = field(repr=False)
-    calls: Sequence[SaidCall] = ()
+    calls: Sequence[ParsedToolCall] = ()
     mean_logprob: float | None = None
     logprobs: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
-def write_completion(said: Said, *, created: int) -> Completion:
+def write_completion(said: ParsedAnswer, *, created: int) -> Completion:
     """``said`` as a completion, its ``response`` included. ``created`` is in Unix seconds."""
     response = {
         "id": said.id,
@@ -62,7 +62,7 @@ def write_completion(said: Said, *, created: int) -> Completion:
     )
 
 
-def _message(said: Said) -> dict[str, Any]:
+def _message(said: ParsedAnswer) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": said.text if said.text or not said.calls else None}
     message["refusal"] = None
     if said.calls:
@@ -70,7 +70,7 @@ def _message(said: Said) -> dict[str, Any]:
     return message
 
 
-def _tool_call(call: SaidCall) -> dict[str, Any]:
+def _tool_call(call: ParsedToolCall) -> dict[str, Any]:
     function = {"name": call.name, "arguments": orjson.dumps(call.arguments).decode()}
     written: dict[str, Any] = {"id": call.id, "type": "function", "function": function}
     return written | ({"extra_content": call.extra} if call.extra else {})

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from providers.provider_errors import Inexpressible
+from providers.provider_errors import UnsupportedParameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def read_messages(body: Mapping[str, Any]) -> Conversation:
     for index, message in enumerate(body.get("messages") or ()):
         where = f"messages[{index}]"
         if not isinstance(message, Mapping):
-            raise Inexpressible(where, "it is no object")
+            raise UnsupportedParameter(where, "it is no object")
         match message.get("role"):
             case "system" | "developer":
                 system.append(_words(message.get("content"), where))
@@ -104,9 +104,9 @@ def read_messages(body: Mapping[str, Any]) -> Conversation:
             case "tool":
                 _say(turns, [_tool_result(message, names, where)], is_model=False)
             case _:
-                raise Inexpressible(f"{where}.role", "this protocol has no such role")
+                raise UnsupportedParameter(f"{where}.role", "this protocol has no such role")
     if not turns:
-        raise Inexpressible("messages", "nothing is said in them but by the system")
+        raise UnsupportedParameter("messages", "nothing is said in them but by the system")
     return Conversation("\n\n".join(filter(None, system)), turns)
 
 
@@ -124,7 +124,7 @@ def _words(content: object, where: str) -> str:
     texts = []
     for part in _parts(content, where):
         if not isinstance(part, Text):
-            raise Inexpressible(f"{where}.content", "only text may stand here")
+            raise UnsupportedParameter(f"{where}.content", "only text may stand here")
         texts.append(part.text)
     return "\n".join(texts)
 
@@ -136,14 +136,14 @@ def _parts(content: object, where: str) -> list[Part]:
     if isinstance(content, str):
         return [Text(content)]
     if not isinstance(content, list):
-        raise Inexpressible(f"{where}.content", "it is neither text nor a list of parts")
+        raise UnsupportedParameter(f"{where}.content", "it is neither text nor a list of parts")
     parts = (_part(part, f"{where}.content[{index}]") for index, part in enumerate(content))
     return [part for part in parts if not (isinstance(part, Text) and not part.text)]
 
 
 def _part(part: object, where: str) -> Part:
     if not isinstance(part, Mapping):
-        raise Inexpressible(where, "it is no object")
+        raise UnsupportedParameter(where, "it is no object")
     try:
         match part.get("type"):
             case "text":
@@ -158,9 +158,9 @@ def _part(part: object, where: str) -> Part:
             case "file":
                 return _inline(_string(part["file"]["file_data"]), where)
             case _:
-                raise Inexpressible(where, "this protocol has no such part")
+                raise UnsupportedParameter(where, "this protocol has no such part")
     except (KeyError, TypeError) as error:
-        raise Inexpressible(where, "it lacks what its type promises") from error
+        raise UnsupportedParameter(where, "it lacks what its type promises") from error
 
 
 def _string(value: object) -> str:
@@ -176,7 +176,7 @@ def _image(url: str, where: str) -> Part:
 def _inline(url: str, where: str) -> Inline:
     found = _DATA_URL.fullmatch(url)
     if found is None:
-        raise Inexpressible(where, "it is no data URL in base64")
+        raise UnsupportedParameter(where, "it is no data URL in base64")
     return Inline(where, found[1].lower(), _base64(found[2], where))
 
 
@@ -184,13 +184,13 @@ def _base64(data: str, where: str) -> str:
     try:
         base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Inexpressible(where, "its data is not base64") from error
+        raise UnsupportedParameter(where, "its data is not base64") from error
     return data
 
 
 def _tool_calls(message: Mapping[str, Any], where: str) -> list[ToolCall]:
     if message.get("function_call"):
-        raise Inexpressible(f"{where}.function_call", "use tool_calls")
+        raise UnsupportedParameter(f"{where}.function_call", "use tool_calls")
     return [
         _tool_call(call, f"{where}.tool_calls[{index}]") for index, call in enumerate(message.get("tool_calls") or ())
     ]
@@ -205,11 +205,11 @@ def _tool_call(call: object, where: str) -> ToolCall:
         google = (call.get("extra_content") or {}).get("google") or {}
         return ToolCall(_string(call["id"]), _string(function["name"]), arguments, google.get("thought_signature"))
     except (AssertionError, AttributeError, KeyError, TypeError, orjson.JSONDecodeError) as error:
-        raise Inexpressible(where, "it is no function call with an object of arguments") from error
+        raise UnsupportedParameter(where, "it is no function call with an object of arguments") from error
 
 
 def _tool_result(message: Mapping[str, Any], names: Mapping[str, str], where: str) -> ToolResult:
     call = message.get("tool_call_id")
     if not isinstance(call, str) or call not in names:
-        raise Inexpressible(f"{where}.tool_call_id", "no tool call before it has this id")
+        raise UnsupportedParameter(f"{where}.tool_call_id", "no tool call before it has this id")
     return ToolResult(call, names[call], _words(message.get("content"), where))

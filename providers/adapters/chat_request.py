@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from providers.provider_errors import Inexpressible
+from providers.provider_errors import UnsupportedParameter
 from routing.fleet import Model
 
 
@@ -27,7 +27,7 @@ def read_answer_shape(value: object) -> AnswerShape:
         case {"type": "json_schema", "json_schema": {"schema": Mapping() as schema}}:
             return AnswerShape(is_json=True, schema=schema)
         case _:
-            raise Inexpressible("response_format", "this protocol has no such format")
+            raise UnsupportedParameter("response_format", "this protocol has no such format")
 
 
 TRANSPORT_ONLY: Final = frozenset(
@@ -55,7 +55,7 @@ _NEUTRAL: Final[Mapping[str, Sequence[Any]]] = {
 """Values that say what holds anyway."""
 
 
-def settings(body: Mapping[str, Any], *, known: frozenset[str]) -> dict[str, Any]:
+def request_params(body: Mapping[str, Any], *, known: frozenset[str]) -> dict[str, Any]:
     """What ``body`` asks for apart from its messages, without what is neutral.
 
     Raises Inexpressible for a key that is not ``known`` and for more than one completion: the
@@ -70,26 +70,26 @@ def settings(body: Mapping[str, Any], *, known: frozenset[str]) -> dict[str, Any
         and not (key in _NEUTRAL and value in _NEUTRAL[key])
     }
     if "n" in said:
-        raise Inexpressible("n", "a query has one answer")
+        raise UnsupportedParameter("n", "a query has one answer")
     for key in said:
         if key not in known:
-            raise Inexpressible(key, "this protocol has no such setting")
+            raise UnsupportedParameter(key, "this protocol has no such setting")
     return said
 
 
-def completion_cap(body: Mapping[str, Any], model: Model) -> int:
+def max_completion_tokens(body: Mapping[str, Any], model: Model) -> int:
     """The tokens to ask for at most: what the body says, within what the reservation covers."""
     wanted = body.get("max_completion_tokens") or body.get("max_tokens") or model.max_output_tokens
     return min(int(wanted), model.max_output_tokens)
 
 
-def stops(value: object) -> list[str]:
+def stop_sequences(value: object) -> list[str]:
     """``stop`` as a list."""
     return [value] if isinstance(value, str) else list(value) if isinstance(value, list) else []
 
 
 @dataclass(frozen=True, slots=True)
-class Tool:
+class RequestTool:
     """A function that the model may ask for; ``schema`` is the JSON schema of its arguments."""
 
     name: str
@@ -114,21 +114,21 @@ class Choice:
     only: str | None = None
 
 
-def read_tools(value: object) -> list[Tool]:
+def read_tools(value: object) -> list[RequestTool]:
     """The tools in a body's ``tools``. Raises Inexpressible for what is no function."""
     if value is None:
         return []
     if not isinstance(value, list):
-        raise Inexpressible("tools", "it is no list")
+        raise UnsupportedParameter("tools", "it is no list")
     return [_tool(tool, f"tools[{index}]") for index, tool in enumerate(value)]
 
 
-def _tool(tool: object, where: str) -> Tool:
+def _tool(tool: object, where: str) -> RequestTool:
     function = tool.get("function") if isinstance(tool, Mapping) and tool.get("type") == "function" else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise Inexpressible(where, "it is no function")
+        raise UnsupportedParameter(where, "it is no function")
     schema = function.get("parameters")
-    return Tool(
+    return RequestTool(
         name=function["name"],
         description=str(function.get("description") or ""),
         schema=schema if isinstance(schema, Mapping) else {"type": "object", "properties": {}},
@@ -148,4 +148,4 @@ def read_choice(value: object) -> Choice:
         case {"type": "function", "function": {"name": str(name)}}:
             return Choice(Choosing.REQUIRED, name)
         case _:
-            raise Inexpressible("tool_choice", "this protocol has no such choice")
+            raise UnsupportedParameter("tool_choice", "this protocol has no such choice")

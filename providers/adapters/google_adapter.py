@@ -11,21 +11,21 @@ from urllib.parse import quote
 import orjson
 
 from providers.adapters import json_fields
-from providers.adapters.adapter import Complaint
-from providers.adapters.chat_completion import Said, SaidCall, write_completion
+from providers.adapters.adapter import ProviderErrorDetail
+from providers.adapters.chat_completion import ParsedAnswer, ParsedToolCall, write_completion
 from providers.adapters.chat_messages import Inline, Linked, Part, Text, ToolCall, ToolResult, Turn, read_messages
 from providers.adapters.chat_request import (
     Choice,
     Choosing,
-    Tool,
-    completion_cap,
+    RequestTool,
+    max_completion_tokens,
     read_answer_shape,
     read_choice,
     read_tools,
-    settings,
-    stops,
+    request_params,
+    stop_sequences,
 )
-from providers.provider_errors import Inexpressible, Refused, WrongShape
+from providers.provider_errors import ContentRefused, InvalidResponse, UnsupportedParameter
 from routing.fleet import Model, Provider
 from routing.outcome import Completion, FailureKind, Usage
 
@@ -83,63 +83,63 @@ class Google:
         return {}
 
     def payload(self, body: Mapping[str, Any], model: Model) -> Mapping[str, Any]:
-        said = settings(body, known=_KNOWN)
+        said = request_params(body, known=_KNOWN)
         conversation = read_messages(body)
         sent: dict[str, Any] = {
             "contents": [_content(turn) for turn in conversation.turns],
-            "generationConfig": _config(said, cap=completion_cap(body, model)),
+            "generationConfig": _config(said, cap=max_completion_tokens(body, model)),
         }
         if conversation.system:
             sent["systemInstruction"] = {"parts": [{"text": conversation.system}]}
         return sent | _tooling(said)
 
     def read(self, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:
-        usage = _read_usage(json_fields.mapping(answer.get("usageMetadata")))
-        if blocked := json_fields.code(json_fields.mapping(answer.get("promptFeedback")).get("blockReason")):
-            raise Refused(blocked, usage=usage)
-        candidate = json_fields.mapping(next(iter(json_fields.items(answer.get("candidates"))), None))
-        reason = json_fields.text(candidate.get("finishReason"))
+        usage = _read_usage(json_fields.as_dict(answer.get("usageMetadata")))
+        if blocked := json_fields.code(json_fields.as_dict(answer.get("promptFeedback")).get("blockReason")):
+            raise ContentRefused(blocked, usage=usage)
+        candidate = json_fields.as_dict(next(iter(json_fields.as_list(answer.get("candidates"))), None))
+        reason = json_fields.as_str(candidate.get("finishReason"))
         if reason in _REFUSALS:
-            raise Refused(reason, usage=usage)
+            raise ContentRefused(reason, usage=usage)
         parts = [
-            json_fields.mapping(part)
-            for part in json_fields.items(json_fields.mapping(candidate.get("content")).get("parts"))
+            json_fields.as_dict(part)
+            for part in json_fields.as_list(json_fields.as_dict(candidate.get("content")).get("parts"))
         ]
         if not parts and reason not in _FINISH:
-            raise WrongShape("a response without a candidate's parts", usage=usage)
-        answer_id = json_fields.text(answer.get("responseId"))
+            raise InvalidResponse("a response without a candidate's parts", usage=usage)
+        answer_id = json_fields.as_str(answer.get("responseId"))
         calls = [
             _said_call(part, default_id=f"call_{answer_id}_{index}")
             for index, part in enumerate(parts)
             if "functionCall" in part
         ]
-        logprobs = _logprobs(json_fields.mapping(candidate.get("logprobsResult")))
-        said = Said(
+        logprobs = _logprobs(json_fields.as_dict(candidate.get("logprobsResult")))
+        said = ParsedAnswer(
             id=answer_id,
-            model=json_fields.text(answer.get("modelVersion")) or model.model,
+            model=json_fields.as_str(answer.get("modelVersion")) or model.model,
             finish_reason="tool_calls" if calls else _FINISH.get(reason, "stop"),
             usage=usage or Usage(),
-            text="".join(json_fields.text(part.get("text")) for part in parts if not part.get("thought")),
+            text="".join(json_fields.as_str(part.get("text")) for part in parts if not part.get("thought")),
             calls=calls,
             mean_logprob=_mean_logprob(candidate, logprobs),
             logprobs={"content": logprobs, "refusal": None} if logprobs else None,
         )
         return write_completion(said, created=created)
 
-    def complaint(self, status: int, answer: Mapping[str, Any]) -> Complaint:
-        error = json_fields.mapping(answer.get("error"))
+    def parse_error(self, status: int, answer: Mapping[str, Any]) -> ProviderErrorDetail:
+        error = json_fields.as_dict(answer.get("error"))
         code = json_fields.code(error.get("status"))
-        details = [json_fields.mapping(detail) for detail in json_fields.items(error.get("details"))]
+        details = [json_fields.as_dict(detail) for detail in json_fields.as_list(error.get("details"))]
         reasons = {detail.get("reason") for detail in details}
         kind = FailureKind.AUTH if "API_KEY_INVALID" in reasons else _KINDS.get(code or "")
         waits = [wait for detail in details if (wait := _seconds(detail.get("retryDelay"))) is not None]
-        return Complaint(kind=kind, code=code, retry_after_s=max(waits, default=None))
+        return ProviderErrorDetail(kind=kind, code=code, retry_after_s=max(waits, default=None))
 
 
 def _config(said: Mapping[str, Any], *, cap: int) -> dict[str, Any]:
     sent: dict[str, Any] = {"maxOutputTokens": cap}
     sent |= {theirs: said[ours] for ours, theirs in _PLAIN.items() if ours in said}
-    if found := stops(said.get("stop")):
+    if found := stop_sequences(said.get("stop")):
         sent["stopSequences"] = found
     wanted = read_answer_shape(said.get("response_format"))
     if wanted.is_json:
@@ -163,7 +163,7 @@ def _tooling(said: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tool(tool: Tool) -> dict[str, Any]:
+def _tool(tool: RequestTool) -> dict[str, Any]:
     return {"name": tool.name, "description": tool.description, "parametersJsonSchema": tool.schema}
 
 
@@ -190,7 +190,7 @@ def _part(part: Part) -> dict[str, Any]:
         case Inline():
             return {"inlineData": {"mimeType": part.media_type, "data": part.data}}
         case Linked():
-            raise Inexpressible(part.where, "this protocol takes pictures as data only")
+            raise UnsupportedParameter(part.where, "this protocol takes pictures as data only")
         case ToolCall():
             sent: dict[str, Any] = {"functionCall": {"name": part.name, "args": part.arguments}}
             return sent | ({"thoughtSignature": part.signature} if part.signature else {})
@@ -209,23 +209,23 @@ def _response(text: str) -> Mapping[str, Any]:
     return parsed if isinstance(parsed, dict) else {"result": parsed}
 
 
-def _said_call(part: Mapping[str, Any], *, default_id: str) -> SaidCall:
-    call = json_fields.mapping(part["functionCall"])
-    signature = json_fields.text(part.get("thoughtSignature"))
-    return SaidCall(
-        id=json_fields.text(call.get("id")) or default_id,
-        name=json_fields.text(call.get("name")),
-        arguments=json_fields.mapping(call.get("args")),
+def _said_call(part: Mapping[str, Any], *, default_id: str) -> ParsedToolCall:
+    call = json_fields.as_dict(part["functionCall"])
+    signature = json_fields.as_str(part.get("thoughtSignature"))
+    return ParsedToolCall(
+        id=json_fields.as_str(call.get("id")) or default_id,
+        name=json_fields.as_str(call.get("name")),
+        arguments=json_fields.as_dict(call.get("args")),
         extra={"google": {"thought_signature": signature}} if signature else None,
     )
 
 
 def _logprobs(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The chosen tokens in OpenAI's form."""
-    chosen = [json_fields.mapping(token) for token in json_fields.items(result.get("chosenCandidates"))]
+    chosen = [json_fields.as_dict(token) for token in json_fields.as_list(result.get("chosenCandidates"))]
     return [
         {
-            "token": json_fields.text(token.get("token")),
+            "token": json_fields.as_str(token.get("token")),
             "logprob": json_fields.number(token.get("logProbability")),
             "bytes": None,
             "top_logprobs": [],
@@ -242,12 +242,14 @@ def _mean_logprob(candidate: Mapping[str, Any], logprobs: list[dict[str, Any]]) 
 
 def _read_usage(said: Mapping[str, Any]) -> Usage | None:
     """Thoughts are counted beside the candidate's tokens, a tool's prompt beside the prompt's."""
-    prompt = json_fields.count(said.get("promptTokenCount")) + json_fields.count(said.get("toolUsePromptTokenCount"))
-    thoughts = json_fields.count(said.get("thoughtsTokenCount"))
-    completion = json_fields.count(said.get("candidatesTokenCount")) + thoughts
+    prompt = json_fields.as_count(said.get("promptTokenCount")) + json_fields.as_count(
+        said.get("toolUsePromptTokenCount")
+    )
+    thoughts = json_fields.as_count(said.get("thoughtsTokenCount"))
+    completion = json_fields.as_count(said.get("candidatesTokenCount")) + thoughts
     if not prompt and not completion:
         return None
-    return Usage(prompt, completion, min(json_fields.count(said.get("cachedContentTokenCount")), prompt), thoughts)
+    return Usage(prompt, completion, min(json_fields.as_count(said.get("cachedContentTokenCount")), prompt), thoughts)
 
 
 def _seconds(duration: object) -> float | None:

@@ -4,22 +4,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def mapping(value: object) -> Mapping[str, Any]:
+def as_dict(value: object) -> Mapping[str, Any]:
     """``value`` if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
-def items(value: object) -> Sequence[Any]:
+def as_list(value: object) -> Sequence[Any]:
     """``value`` if it is an array, else an empty one."""
     return value if isinstance(value, list) else ()
 
 
-def text(value: object) -> str:
+def as_str(value: object) -> str:
     """``value`` if it is a string, else an empty one."""
     return value if isinstance(value, str) else ""
 
 
-def count(value: object) -> int:
+def as_count(value: object) -> int:
     """``value`` if it is a whole number of at least 0, else 0."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 

@@ -11,9 +11,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from providers.adapters import json_fields
-from providers.adapters.adapter import Complaint
-from providers.adapters.chat_request import completion_cap
-from providers.provider_errors import Inexpressible, Refused, WrongShape
+from providers.adapters.adapter import ProviderErrorDetail
+from providers.adapters.chat_request import max_completion_tokens
+from providers.provider_errors import ContentRefused, InvalidResponse, UnsupportedParameter
 from routing.fleet import Model, Provider
 from routing.outcome import Completion, FailureKind, Usage
 
@@ -53,41 +53,41 @@ class OpenAICompatible:
 
     def payload(self, body: Mapping[str, Any], model: Model) -> Mapping[str, Any]:
         if body.get("n") not in (None, 1):
-            raise Inexpressible("n", "a query has one answer")
+            raise UnsupportedParameter("n", "a query has one answer")
         sent = {key: value for key, value in body.items() if key not in _REPLACED}
         sent["model"] = model.model
-        sent[_cap_key(self.provider.base_url)] = completion_cap(body, model)
+        sent[_cap_key(self.provider.base_url)] = max_completion_tokens(body, model)
         return sent
 
     def read(self, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:
-        usage = read_usage(json_fields.mapping(answer.get("usage")))
-        choice = json_fields.mapping(next(iter(json_fields.items(answer.get("choices"))), None))
+        usage = read_usage(json_fields.as_dict(answer.get("usage")))
+        choice = json_fields.as_dict(next(iter(json_fields.as_list(answer.get("choices"))), None))
         message = choice.get("message")
         if not isinstance(message, dict):
-            raise WrongShape("a completion without choices[0].message", usage=usage)
+            raise InvalidResponse("a completion without choices[0].message", usage=usage)
         text = message.get("content")
         if not isinstance(text, str | None):
-            raise WrongShape("a message whose content is no text", usage=usage)
-        finish = json_fields.text(choice.get("finish_reason")) or "stop"
+            raise InvalidResponse("a message whose content is no text", usage=usage)
+        finish = json_fields.as_str(choice.get("finish_reason")) or "stop"
         if finish == "content_filter":
-            raise Refused("content_filter", usage=usage)
+            raise ContentRefused("content_filter", usage=usage)
         if message.get("refusal") and not text:
-            raise Refused("refusal", usage=usage)
+            raise ContentRefused("refusal", usage=usage)
         return Completion(
             text=text or "",
             finish_reason=finish,
             usage=usage or Usage(),
             response=answer,
             latency_ms=0.0,
-            model=json_fields.text(answer.get("model")) or model.model,
+            model=json_fields.as_str(answer.get("model")) or model.model,
             mean_logprob=_mean_logprob(choice),
             has_tool_calls=bool(message.get("tool_calls") or message.get("function_call")),
         )
 
-    def complaint(self, status: int, answer: Mapping[str, Any]) -> Complaint:
-        error = json_fields.mapping(answer.get("error"))
+    def parse_error(self, status: int, answer: Mapping[str, Any]) -> ProviderErrorDetail:
+        error = json_fields.as_dict(answer.get("error"))
         code = json_fields.code(error.get("code"))
-        return Complaint(kind=_KINDS.get(code or ""), code=code or json_fields.code(error.get("type")))
+        return ProviderErrorDetail(kind=_KINDS.get(code or ""), code=code or json_fields.code(error.get("type")))
 
 
 @cache
@@ -98,20 +98,23 @@ def _cap_key(base_url: str) -> str:
 
 def read_usage(said: Mapping[str, Any]) -> Usage | None:
     """The usage object of a completion, or None if it is missing."""
-    prompt, completion = json_fields.count(said.get("prompt_tokens")), json_fields.count(said.get("completion_tokens"))
+    prompt, completion = (
+        json_fields.as_count(said.get("prompt_tokens")),
+        json_fields.as_count(said.get("completion_tokens")),
+    )
     if not prompt and not completion:
         return None
     # DeepSeek and others name the hit outside of the details.
-    cached = json_fields.count(
-        json_fields.mapping(said.get("prompt_tokens_details")).get("cached_tokens")
-    ) or json_fields.count(said.get("prompt_cache_hit_tokens"))
-    reasoning = json_fields.count(json_fields.mapping(said.get("completion_tokens_details")).get("reasoning_tokens"))
-    if reasoning and json_fields.count(said.get("total_tokens")) == prompt + completion + reasoning:
+    cached = json_fields.as_count(
+        json_fields.as_dict(said.get("prompt_tokens_details")).get("cached_tokens")
+    ) or json_fields.as_count(said.get("prompt_cache_hit_tokens"))
+    reasoning = json_fields.as_count(json_fields.as_dict(said.get("completion_tokens_details")).get("reasoning_tokens"))
+    if reasoning and json_fields.as_count(said.get("total_tokens")) == prompt + completion + reasoning:
         completion += reasoning  # xAI counts them beside the completion, not in it
     return Usage(prompt, completion, min(cached, prompt), min(reasoning, completion))
 
 
 def _mean_logprob(choice: Mapping[str, Any]) -> float | None:
-    tokens = json_fields.items(json_fields.mapping(choice.get("logprobs")).get("content"))
+    tokens = json_fields.as_list(json_fields.as_dict(choice.get("logprobs")).get("content"))
     said = [token.get("logprob") for token in tokens if isinstance(token, dict)]
     return json_fields.mean([value if type(value) is float else json_fields.number(value) for value in said])

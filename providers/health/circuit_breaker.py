@@ -36,7 +36,7 @@ NEW_BASELINE_FACTOR: Final = 2.0
 """A probe that is well but slow doubles what counts as usual: a provider that stays slow comes back in the end."""
 
 
-class Circuit(StrEnum):
+class CircuitState(StrEnum):
     """Whether calls go through."""
 
     CLOSED = "closed"
@@ -71,14 +71,14 @@ class Breaker:
     version: int = 0
 
     @property
-    def circuit(self) -> Circuit:
+    def circuit(self) -> CircuitState:
         if self.probe_in_s is None:
-            return Circuit.CLOSED
-        return Circuit.OPEN if self.probe_in_s > 0 else Circuit.HALF_OPEN
+            return CircuitState.CLOSED
+        return CircuitState.OPEN if self.probe_in_s > 0 else CircuitState.HALF_OPEN
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class BreakerTransition:
     """Where a breaker goes: ``probe_in_s`` None closes it."""
 
     probe_in_s: float | None
@@ -87,9 +87,9 @@ class Move:
     reason: str = ""
 
 
-def trip(breaker: Breaker, recent: Recent) -> Move | None:
+def trip(breaker: Breaker, recent: Recent) -> BreakerTransition | None:
     """The opening of a closed breaker, if the recent calls are bad enough."""
-    if breaker.circuit is not Circuit.CLOSED or recent.calls < MIN_CALLS:
+    if breaker.circuit is not CircuitState.CLOSED or recent.calls < MIN_CALLS:
         return None
     if recent.failed >= FAILED_SHARE * recent.calls:
         return _opening(breaker, "failures")
@@ -98,7 +98,7 @@ def trip(breaker: Breaker, recent: Recent) -> Move | None:
     return None
 
 
-def after_probe(breaker: Breaker, health: Health, *, is_slow: bool) -> Move | None:
+def after_probe(breaker: Breaker, health: Health, *, is_slow: bool) -> BreakerTransition | None:
     """What the probe decides; None where it says nothing and another may try."""
     match health:
         case Health.SILENT:
@@ -106,17 +106,17 @@ def after_probe(breaker: Breaker, health: Health, *, is_slow: bool) -> Move | No
         case Health.FAILED:
             return _opening(breaker, "failures")
         case Health.WELL if is_slow:
-            return Move(
+            return BreakerTransition(
                 _rest_s(breaker.streak), breaker.streak + 1, baseline_factor=NEW_BASELINE_FACTOR, reason="slowness"
             )
         case Health.WELL:
-            return Move(None, 0, reason="probe")
+            return BreakerTransition(None, 0, reason="probe")
         case _:
             assert_never(health)
 
 
-def _opening(breaker: Breaker, reason: str) -> Move:
-    return Move(_rest_s(breaker.streak), breaker.streak + 1, reason=reason)
+def _opening(breaker: Breaker, reason: str) -> BreakerTransition:
+    return BreakerTransition(_rest_s(breaker.streak), breaker.streak + 1, reason=reason)
 
 
 def _rest_s(streak: int) -> float:

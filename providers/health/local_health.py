@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from providers.health.circuit_breaker import HALF_LIFE_S, Breaker, Move, Recent
+from providers.health.circuit_breaker import HALF_LIFE_S, Breaker, BreakerTransition, Recent
 
 BASELINE_WEIGHT = 0.05
 """How much one new p95 moves the baseline."""
 
 
 @dataclass(slots=True)
-class Tally:
+class OutcomeCounts:
     """What became of a deployment's calls since it was last told."""
 
     calls: int = 0
@@ -28,7 +28,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class HealthSnapshot:
     """How one deployment is. ``baseline_ms``: what 19 of 20 of its calls take, if that is known."""
 
     recent: Recent = field(default_factory=Recent)
@@ -39,21 +39,21 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class HealthReport:
     """How all are. ``rests``: seconds that a provider still rests; ``workers``: live processes, this one included."""
 
-    readings: Mapping[str, Reading]
+    readings: Mapping[str, HealthSnapshot]
     rests: Mapping[str, float]
     workers: int = 1
 
 
-class HealthBook(Protocol):
+class HealthStore(Protocol):
     """Where the figures are kept. The methods of a shared one raise `redis_script.AWAY`."""
 
-    async def tell(self, tallies: Mapping[str, Tally]) -> Report:
+    async def tell(self, tallies: Mapping[str, OutcomeCounts]) -> HealthReport:
         """Add what is new, and learn how all are."""
 
-    async def move(self, deployment: str, move: Move, *, version: int) -> bool:
+    async def move(self, deployment: str, move: BreakerTransition, *, version: int) -> bool:
         """Make a breaker's move, unless another was first since ``version``."""
 
     async def probe(self, deployment: str, *, lease_s: float) -> bool:
@@ -67,7 +67,7 @@ class HealthBook(Protocol):
 
 
 @dataclass(slots=True)
-class _Page:
+class _DeploymentHealth:
     recent: Recent = field(default_factory=Recent)
     at: float = 0.0
     baseline_ms: float | None = None
@@ -79,20 +79,20 @@ class _Page:
 
 @dataclass(slots=True)
 class LocalHealth:
-    """A `HealthBook` in memory."""
+    """A `HealthStore` in memory."""
 
     deployments: Sequence[str]
     providers: Sequence[str]
     clock: Callable[[], float] = time.monotonic
-    _pages: dict[str, _Page] = field(default_factory=dict)
+    _pages: dict[str, _DeploymentHealth] = field(default_factory=dict)
     _rests: dict[str, float] = field(default_factory=dict)
 
-    def adopt(self, readings: Mapping[str, Reading], *, age_s: float) -> None:
+    def adopt(self, readings: Mapping[str, HealthSnapshot], *, age_s: float) -> None:
         """Go on from what another book said ``age_s`` seconds ago."""
         now = self.clock()
         for deployment, reading in readings.items():
             breaker = reading.breaker
-            self._pages[deployment] = _Page(
+            self._pages[deployment] = _DeploymentHealth(
                 baseline_ms=reading.baseline_ms,
                 probe_at=None if breaker.probe_in_s is None else now + breaker.probe_in_s - age_s,
                 streak=breaker.streak,
@@ -100,16 +100,16 @@ class LocalHealth:
                 probing_until=now + reading.probing_s - age_s,
             )
 
-    async def tell(self, tallies: Mapping[str, Tally]) -> Report:
+    async def tell(self, tallies: Mapping[str, OutcomeCounts]) -> HealthReport:
         now = self.clock()
         for deployment, tally in tallies.items():
             self._add(self._page(deployment), tally, now=now)
-        return Report(
+        return HealthReport(
             {deployment: self._reading(self._page(deployment), now=now) for deployment in self.deployments},
             {provider: max(self._rests.get(provider, now) - now, 0.0) for provider in self.providers},
         )
 
-    async def move(self, deployment: str, move: Move, *, version: int) -> bool:
+    async def move(self, deployment: str, move: BreakerTransition, *, version: int) -> bool:
         page = self._page(deployment)
         if page.version != version:
             return False
@@ -134,10 +134,10 @@ class LocalHealth:
         until = self.clock() + rest_s
         self._rests[provider] = max(self._rests.get(provider, until), until)
 
-    def _page(self, deployment: str) -> _Page:
-        return self._pages.setdefault(deployment, _Page())
+    def _page(self, deployment: str) -> _DeploymentHealth:
+        return self._pages.setdefault(deployment, _DeploymentHealth())
 
-    def _add(self, page: _Page, tally: Tally, *, now: float) -> None:
+    def _add(self, page: _DeploymentHealth, tally: OutcomeCounts, *, now: float) -> None:
         had = _faded(page.recent, now - page.at)
         page.recent = Recent(had.calls + tally.calls, had.failed + tally.failed, had.slow + tally.slow)
         page.at = now
@@ -145,9 +145,9 @@ class LocalHealth:
             had_ms = page.baseline_ms
             page.baseline_ms = tally.p95_ms if not had_ms else had_ms + BASELINE_WEIGHT * (tally.p95_ms - had_ms)
 
-    def _reading(self, page: _Page, *, now: float) -> Reading:
+    def _reading(self, page: _DeploymentHealth, *, now: float) -> HealthSnapshot:
         probe_in_s = None if page.probe_at is None else max(page.probe_at - now, 0.0)
-        return Reading(
+        return HealthSnapshot(
             recent=_faded(page.recent, now - page.at),
             breaker=Breaker(probe_in_s, page.streak, page.version),
             baseline_ms=page.baseline_ms,

@@ -11,8 +11,17 @@ from typing import Final, TypeVar
 
 import structlog
 
-from providers.health.circuit_breaker import Breaker, Circuit, Health, Move, after_probe, health_of, is_slow, trip
-from providers.health.local_health import HealthBook, LocalHealth, Reading, Report, Tally
+from providers.health.circuit_breaker import (
+    Breaker,
+    BreakerTransition,
+    CircuitState,
+    Health,
+    after_probe,
+    health_of,
+    is_slow,
+    trip,
+)
+from providers.health.local_health import HealthReport, HealthSnapshot, HealthStore, LocalHealth, OutcomeCounts
 from providers.health.redis_health import SharedHealth
 from redis_client import AWAY
 from routing.fleet import Model
@@ -39,8 +48,8 @@ _T = TypeVar("_T")
 class _Watched:
     """One deployment."""
 
-    reading: Reading = field(default_factory=Reading)
-    tally: Tally = field(default_factory=Tally)
+    reading: HealthSnapshot = field(default_factory=HealthSnapshot)
+    tally: OutcomeCounts = field(default_factory=OutcomeCounts)
     latencies_ms: list[float] = field(default_factory=list)
 
     def count(self, health: Health, outcome: Outcome | None, *, slow: bool) -> None:
@@ -57,7 +66,7 @@ class _Watched:
                 self.latencies_ms.clear()
 
 
-class Watch:
+class HealthMonitor:
     """All deployments. ``shared`` None: there is no Redis. ``on_return`` is called when it is back."""
 
     def __init__(
@@ -94,7 +103,7 @@ class Watch:
         """Whether no provider has come to rest so far and every breaker is closed, as far as is known."""
         return not self._rest_until and not self._broken
 
-    def circuit(self, name: str) -> Circuit:
+    def circuit(self, name: str) -> CircuitState:
         """The breaker of a deployment, as last read."""
         return self._all[name].reading.breaker.circuit
 
@@ -124,20 +133,20 @@ class Watch:
         return slow
 
     async def refresh(self, *, now_due: bool = False) -> None:
-        """Tell what is new and learn how all are, if the last time was more than `FRESH_S` ago."""
+        """Tell what is new and learn how all are, if the last time was more than `OPEN_COUNT_TTL_S` ago."""
         now = self._clock()
         if now < self._due_at and not now_due:
             return
         self._due_at = now + FRESH_S  # whoever comes meanwhile goes by what is known
         tallies = {name: watched.tally for name, watched in self._all.items() if watched.tally}
         for name in tallies:
-            self._all[name].tally = Tally()
+            self._all[name].tally = OutcomeCounts()
         self._learn(await self._tell(tallies))
         for name, watched in self._all.items():
             if move := trip(watched.reading.breaker, watched.reading.recent):
                 await self._make_move(name, move, version=watched.reading.breaker.version)
 
-    async def take_probe(self, name: str, *, lease_s: float) -> int | None:
+    async def acquire_probe(self, name: str, *, lease_s: float) -> int | None:
         """The version of the half-open breaker whose probe the caller now has; None where another has it.
 
         Of one process one asks at a time: of hundreds that wait, only one can be told yes.
@@ -162,7 +171,7 @@ class Watch:
         if move is None or not await self._make_move(name, move, version=version):
             await self._ask(lambda book: book.end_probe(name))
 
-    async def let_rest(self, provider: str, rest_s: float) -> None:
+    async def start_cooldown(self, provider: str, rest_s: float) -> None:
         """Let a provider rest for so long, for all workers; a shorter rest does not shorten one."""
         if self.provider_rest_s(provider) >= rest_s:
             return
@@ -179,7 +188,7 @@ class Watch:
             self._local.adopt(readings, age_s=now - self._read_at)
         self._away_until = now + AWAY_S
 
-    async def _tell(self, tallies: Mapping[str, Tally]) -> Report:
+    async def _tell(self, tallies: Mapping[str, OutcomeCounts]) -> HealthReport:
         """Redis is asked, and while it is away only once in `AWAY_S`."""
         if self._shared is None or (self._away_until is not None and self._clock() < self._away_until):
             return await self._local.tell(tallies)
@@ -206,7 +215,7 @@ class Watch:
             if name not in self._probing_until:
                 await shared.end_probe(name)
 
-    def _learn(self, report: Report) -> None:
+    def _learn(self, report: HealthReport) -> None:
         self._read_at = self._clock()
         for name, reading in report.readings.items():
             self._note_reading(name, reading)
@@ -216,11 +225,11 @@ class Watch:
             if rest_s > self.provider_rest_s(provider):
                 self._rest_until[provider] = self._read_at + rest_s
 
-    def _note_reading(self, name: str, reading: Reading) -> None:
+    def _note_reading(self, name: str, reading: HealthSnapshot) -> None:
         self._all[name].reading = reading
-        (self._broken.discard if reading.breaker.circuit is Circuit.CLOSED else self._broken.add)(name)
+        (self._broken.discard if reading.breaker.circuit is CircuitState.CLOSED else self._broken.add)(name)
 
-    async def _make_move(self, name: str, move: Move, *, version: int) -> bool:
+    async def _make_move(self, name: str, move: BreakerTransition, *, version: int) -> bool:
         """False where another process was first: the next reading shows what it did."""
         if not await self._ask(lambda book: book.move(name, move, version=version)):
             return False
@@ -233,7 +242,7 @@ class Watch:
         )
         return True
 
-    async def _ask(self, question: Callable[[HealthBook], Awaitable[_T]]) -> _T:
+    async def _ask(self, question: Callable[[HealthStore], Awaitable[_T]]) -> _T:
         """Ask the shared book, or this process's own while Redis is away."""
         if self._shared is not None and self._away_until is None:
             try:

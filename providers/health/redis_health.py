@@ -7,17 +7,17 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from providers.health.circuit_breaker import HALF_LIFE_S, Breaker, Move, Recent
-from providers.health.local_health import BASELINE_WEIGHT, Reading, Report, Tally
+from providers.health.circuit_breaker import HALF_LIFE_S, Breaker, BreakerTransition, Recent
+from providers.health.local_health import BASELINE_WEIGHT, HealthReport, HealthSnapshot, OutcomeCounts
 from redis_client import Script
 
 _SCRIPT: Final = Script(Path(__file__).with_name("health.lua"))
-_NOTHING: Final = Tally()
+_NOTHING: Final = OutcomeCounts()
 
 
 @dataclass(frozen=True, slots=True)
 class SharedHealth:
-    """A `HealthBook` that all processes with the same Redis and prefix share."""
+    """A `HealthStore` that all processes with the same Redis and prefix share."""
 
     redis: Redis
     prefix: str
@@ -25,7 +25,7 @@ class SharedHealth:
     deployments: Sequence[str]
     providers: Sequence[str]
 
-    async def tell(self, tallies: Mapping[str, Tally]) -> Report:
+    async def tell(self, tallies: Mapping[str, OutcomeCounts]) -> HealthReport:
         keys: list[str] = []
         args: list[str | int | float] = [
             "tell", HALF_LIFE_S * 1000, BASELINE_WEIGHT, self.worker, len(self.deployments)
@@ -36,13 +36,13 @@ class SharedHealth:
             args += [tally.calls, tally.failed, tally.slow, "" if tally.p95_ms is None else tally.p95_ms]
         keys += [self._rest_key(provider) for provider in self.providers] + [f"{self.prefix}workers"]
         workers, readings, rests = await _SCRIPT.run(self.redis, keys, args)
-        return Report(
+        return HealthReport(
             {name: _reading(said) for name, said in zip(self.deployments, readings, strict=True)},
             {name: float(said) / 1000 for name, said in zip(self.providers, rests, strict=True)},
             int(workers),
         )
 
-    async def move(self, deployment: str, move: Move, *, version: int) -> bool:
+    async def move(self, deployment: str, move: BreakerTransition, *, version: int) -> bool:
         open_ms = -1 if move.probe_in_s is None else round(move.probe_in_s * 1000)
         args: list[str | int | float] = ["move", version, open_ms, move.streak, move.baseline_factor]
         return bool(await _SCRIPT.run(self.redis, self._keys(deployment), args))
@@ -64,9 +64,9 @@ class SharedHealth:
         return f"{self.prefix}rest:{provider}"
 
 
-def _reading(said: Sequence[bytes | str]) -> Reading:
+def _reading(said: Sequence[bytes | str]) -> HealthSnapshot:
     calls, failed, slow, baseline, open_ms, streak, version, probing_ms = map(float, said)
-    return Reading(
+    return HealthSnapshot(
         recent=Recent(calls, failed, slow),
         breaker=Breaker(None if open_ms < 0 else open_ms / 1000, int(streak), int(version)),
         baseline_ms=baseline or None,

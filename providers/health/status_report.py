@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from providers.health.circuit_breaker import Breaker, Circuit
+from providers.health.circuit_breaker import Breaker, CircuitState
 from routing.fleet import Model
 
 _SLOT_US: Final = 500_000
@@ -18,7 +18,7 @@ _SLOTS: Final = 123
 class DeploymentState:
     """One deployment as all workers see it. What is used of its limits is of the last minute."""
 
-    circuit: Circuit = Circuit.CLOSED
+    circuit: CircuitState = CircuitState.CLOSED
     probe_in_s: float | None = None
     rest_s: float = 0.0
     """How long its provider still rests, after a Retry-After."""

@@ -16,7 +16,7 @@ CUT_EVERY_S: Final = 1.0
 """The calls in flight at a cut tell of the load before it: they cut no further."""
 
 
-class Adaptive:
+class AdaptiveConcurrency:
     """The cap of one deployment. At ``ceiling``, which the tier's slots hold anyway, it is none."""
 
     def __init__(self, ceiling: int, *, clock: Callable[[], float] = time.monotonic) -> None:

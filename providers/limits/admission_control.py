@@ -14,22 +14,22 @@ from typing import Final, TypeVar
 
 from redis.asyncio import Redis
 
-from providers.health.circuit_breaker import Circuit
+from providers.health.circuit_breaker import CircuitState
 from providers.health.local_health import LocalHealth
-from providers.health.monitor import PROBE_WAIT_S, Watch
+from providers.health.monitor import PROBE_WAIT_S, HealthMonitor
 from providers.health.redis_health import SharedHealth
-from providers.limits.adaptive_concurrency import OVERLOAD_CUT, SLOWNESS_CUT, Adaptive
-from providers.limits.local_rate_limiter import LocalLimit, Taken, Wait
+from providers.limits.adaptive_concurrency import OVERLOAD_CUT, SLOWNESS_CUT, AdaptiveConcurrency
+from providers.limits.local_rate_limiter import Denied, Granted, LocalLimit
 from providers.limits.redis_rate_limiter import SharedLimit
 from redis_client import AWAY
 from routing.fleet import Fleet, Model
 from routing.outcome import Completion, Failure, FailureKind, Outcome
 
-__all__ = ["Admission", "Grant", "Wait"]
+__all__ = ["AdmissionController", "Denied", "Grant"]
 
 _Sent = TypeVar("_Sent")
 
-GOOD_S: Final = 0.75
+GRANT_TTL_S: Final = 0.75
 """A limited grant that is older than this may no longer be sent: rate_limit.lua counts on less than a second."""
 
 RENEW_S: Final = 2.0
@@ -53,11 +53,11 @@ class Grant:
 
 
 @dataclass(slots=True)
-class _Desk:
+class _DeploymentGate:
     """Where the calls to one deployment are let through."""
 
     model: Model
-    adaptive: Adaptive
+    adaptive: AdaptiveConcurrency
     local: LocalLimit
     shared: SharedLimit | None
     lease_s: float
@@ -91,7 +91,7 @@ class _Desk:
                 pass
 
 
-class Admission:
+class AdmissionController:
     """The gate before every call, for one event loop.
 
     ``redis`` None: this process is the only one. ``live_workers`` says how many processes share the
@@ -113,7 +113,7 @@ class Admission:
         self._clock = clock
         self._live_workers = live_workers
         self._calls = itertools.count(1)
-        self._watch = Watch(
+        self._watch = HealthMonitor(
             LocalHealth(names, providers, clock=clock),
             None if redis is None else SharedHealth(redis, prefix, worker, names, providers),
             on_return=self._resume,
@@ -124,15 +124,15 @@ class Admission:
             for name, model in fleet.models.items()
         }
 
-    async def reserve(self, model: Model, *, tokens: int) -> Grant | Wait:
-        """Leave to send one call to ``model`` within `GOOD_S`, for about ``tokens`` tokens in and out."""
+    async def reserve(self, model: Model, *, tokens: int) -> Grant | Denied:
+        """Leave to send one call to ``model`` within `GRANT_TTL_S`, for about ``tokens`` tokens in and out."""
         await self._watch.refresh()
         desk = self._desks[model.name]
         if not self._watch.is_calm and (rest_s := self._watch.rest_s(model)) > 0:
-            return Wait(rest_s, "rest")
+            return Denied(rest_s, "rest")
         now = self._clock()
         if not desk.has_room(now=now):
-            return Wait(_ADAPTING_WAIT_S, "adapting")
+            return Denied(_ADAPTING_WAIT_S, "adapting")
         call = next(self._calls)
         desk.in_flight[call] = now + desk.lease_s
         granted = False
@@ -156,7 +156,7 @@ class Admission:
         slow = self._watch.note(grant.deployment, outcome)
         desk.adapt(outcome, slow=slow)
         if isinstance(outcome, Failure) and outcome.retry_after_s:
-            await self._watch.let_rest(desk.model.provider, outcome.retry_after_s)
+            await self._watch.start_cooldown(desk.model.provider, outcome.retry_after_s)
         if grant.probe_version is not None:
             await self._watch.end_probe(grant.deployment, grant.probe_version, outcome, slow=slow)
         await self._watch.refresh()
@@ -183,13 +183,13 @@ class Admission:
         desk = self._desks[grant.deployment]
         if self._watch.provider_rest_s(desk.model.provider) > 0:
             return False
-        return not desk.is_limited or self._clock() - grant.at < GOOD_S
+        return not desk.is_limited or self._clock() - grant.at < GRANT_TTL_S
 
-    async def renew(self, grant: Grant) -> Grant | Wait:
+    async def renew(self, grant: Grant) -> Grant | Denied:
         """``grant`` itself if it is good, else another one for it, which is given back either way.
 
         For right before sending, when something that may take long (a commit) stood in between. Waits
-        for up to `RENEW_S`. A `Wait` means that there is nothing to settle any more.
+        for up to `RENEW_S`. A `Denied` means that there is nothing to settle any more.
         """
         if self.is_good(grant):
             return grant
@@ -206,7 +206,7 @@ class Admission:
         baseline_ms = self._watch.baseline_ms(model.name)
         return None if not baseline_ms else baseline_ms / 1000
 
-    def circuits(self) -> Mapping[str, Circuit]:
+    def circuits(self) -> Mapping[str, CircuitState]:
         """Each deployment's breaker, as last read."""
         return {name: self._watch.circuit(name) for name in self._desks}
 
@@ -217,20 +217,20 @@ class Admission:
                 await desk.shared.flush()
         await self._watch.refresh(now_due=True)
 
-    async def _admit(self, desk: _Desk, call: int, tokens: int) -> Grant | Wait:
+    async def _admit(self, desk: _DeploymentGate, call: int, tokens: int) -> Grant | Denied:
         name, probe_version = desk.model.name, None
-        if self._watch.circuit(name) is not Circuit.CLOSED:  # and it does not rest: half open
-            probe_version = await self._watch.take_probe(name, lease_s=desk.lease_s)
+        if self._watch.circuit(name) is not CircuitState.CLOSED:  # and it does not rest: half open
+            probe_version = await self._watch.acquire_probe(name, lease_s=desk.lease_s)
             if probe_version is None:
-                return Wait(PROBE_WAIT_S, "probe")
-        leave = await self._take(desk, call, tokens) if desk.is_limited else Taken()
-        if isinstance(leave, Wait):
+                return Denied(PROBE_WAIT_S, "probe")
+        leave = await self._take(desk, call, tokens) if desk.is_limited else Granted()
+        if isinstance(leave, Denied):
             if probe_version is not None:
                 await self._watch.end_probe(name, probe_version, None)
             return leave
         return Grant(name, tokens, call, self._clock(), leave.slot, probe_version)
 
-    async def _take(self, desk: _Desk, call: int, tokens: int) -> Taken | Wait:
+    async def _take(self, desk: _DeploymentGate, call: int, tokens: int) -> Granted | Denied:
         if desk.shared is not None and not self._watch.is_away:
             try:
                 return await desk.shared.take(call, tokens)
@@ -247,14 +247,16 @@ class Admission:
 
 def _open_desk(
     model: Model, fleet: Fleet, *, redis: Redis | None, prefix: str, worker: str, clock: Callable[[], float]
-) -> _Desk:
+) -> _DeploymentGate:
     lease_s = fleet.providers[model.provider].deadline_s + _LEASE_MARGIN_S
     local = LocalLimit(model, clock=clock)
     shared = None if redis is None else SharedLimit(redis, model, prefix, worker, lease_s, local)
-    return _Desk(model, Adaptive(fleet.tiers[model.tier].concurrency, clock=clock), local, shared, lease_s)
+    return _DeploymentGate(
+        model, AdaptiveConcurrency(fleet.tiers[model.tier].concurrency, clock=clock), local, shared, lease_s
+    )
 
 
-def _give_back(desk: _Desk, grant: Grant, *, used_tokens: int, outcome: Outcome | None) -> None:
+def _give_back(desk: _DeploymentGate, grant: Grant, *, used_tokens: int, outcome: Outcome | None) -> None:
     """Correct the shared window. What nobody knows counts as it was reserved."""
     if grant.slot is None or desk.shared is None:
         return

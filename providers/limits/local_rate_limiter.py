@@ -15,14 +15,14 @@ from routing.fleet import Model
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Granted:
     """Leave. ``slot`` is where the shared window counted it; None: this process's own limit gave it."""
 
     slot: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class Denied:
     """No leave before ``wait_s`` seconds have passed; ``reason`` says which limit has no room."""
 
     wait_s: float
@@ -63,15 +63,15 @@ class LocalLimit:
         self._tokens += tokens
         self._forget()
 
-    def take(self, tokens: int, *, workers: int, in_flight: int) -> Taken | Wait:
+    def take(self, tokens: int, *, workers: int, in_flight: int) -> Granted | Denied:
         """Leave for one call, if this process's share has room. ``in_flight`` are its other calls."""
         self._forget()
         now, model = self._clock(), self._model
         if model.max_concurrency and in_flight >= max(model.max_concurrency // workers, 1):
-            return Wait(_SLOT_WAIT_S, "concurrency")
+            return Denied(_SLOT_WAIT_S, "concurrency")
         wait_s = max(self._requests_in(workers), self._tokens_in(tokens, workers))
         if wait_s > 0:
-            return Wait(wait_s, "share")
+            return Denied(wait_s, "share")
         self.note(tokens)
         self.carried_requests += 1
         self.carried_tokens += tokens
@@ -81,7 +81,7 @@ class LocalLimit:
         if model.tokens_per_min:
             even_at = max(self._tokens_even_at, now)
             self._tokens_even_at = even_at + PERIOD_S * workers * tokens / model.tokens_per_min
-        return Taken()
+        return Granted()
 
     def _requests_in(self, workers: int) -> float:
         """Seconds until one more request fits."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from providers.limits.local_rate_limiter import PERIOD_S, LocalLimit, Taken, Wait
+from providers.limits.local_rate_limiter import PERIOD_S, Denied, Granted, LocalLimit
 from redis_client import AWAY, Script
 from routing.fleet import Model
 
@@ -26,7 +26,7 @@ _SPREAD_S: Final = 1.0
 class _Wanted:
     call: int
     tokens: int
-    answer: "asyncio.Future[Taken | Wait]"
+    answer: "asyncio.Future[Granted | Denied]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class SharedLimit:
     _window: bytes | str | None = None
     """Which window the last answer was of: another one after Redis has lost it."""
 
-    async def take(self, call: int, tokens: int) -> Taken | Wait:
+    async def take(self, call: int, tokens: int) -> Granted | Denied:
         """Leave for ``call``, or how long to wait. Raises one of `AWAY`."""
         wanted = _Wanted(call, tokens, asyncio.get_running_loop().create_future())
         self._wanted.append(wanted)
@@ -75,7 +75,7 @@ class SharedLimit:
         answer = wanted.answer
         if answer.done() and not answer.cancelled() and answer.exception() is None:
             leave = answer.result()
-            if isinstance(leave, Taken) and leave.slot is not None:
+            if isinstance(leave, Granted) and leave.slot is not None:
                 self.settle(wanted.call, leave.slot, requests=-1, tokens=-wanted.tokens)
 
     def settle(self, call: int, slot: int, *, requests: int, tokens: int) -> None:
@@ -134,11 +134,11 @@ class SharedLimit:
                 self._settled.append(_Settled(each.call, slot, -1, -each.tokens))
                 continue
             local.note(each.tokens)
-            each.answer.set_result(Taken(slot))
+            each.answer.set_result(Granted(slot))
         reason = why.decode() if isinstance(why, bytes) else str(why)
         for place, each in enumerate(wanted[granted:]):
             if not each.answer.done():
-                each.answer.set_result(Wait(wait_ms / 1000 + min(place * self._spacing_s(), _SPREAD_S), reason))
+                each.answer.set_result(Denied(wait_ms / 1000 + min(place * self._spacing_s(), _SPREAD_S), reason))
 
     def _keys(self) -> list[str]:
         name = self.model.name

@@ -17,7 +17,7 @@ import httptools
 import httpx
 from aiohappyeyeballs import start_connection
 
-from providers.provider_errors import LineBroken, NotConnected
+from providers.provider_errors import ConnectionLost, NotConnectedError
 
 KEEPALIVE_S: Final = 4.0
 """Less than the 5 s after which uvicorn, the shortest of the usual servers, closes an idle connection:
@@ -34,7 +34,7 @@ _MOST_UNREAD_BYTES: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class Endpoint:
     """Where a request goes: made once per deployment."""
 
     url: httpx.URL
@@ -45,14 +45,14 @@ class Address:
     """The request line and the Host header."""
 
     @classmethod
-    def of(cls, url: httpx.URL) -> "Address":
+    def of(cls, url: httpx.URL) -> "Endpoint":
         """``url``'s address; its query is part of the request line."""
         is_tls = url.scheme == "https"
         line = b"POST %b HTTP/1.1\r\nhost: %b\r\n" % (url.raw_path, url.netloc)
         return cls(url, url.host, url.port or (443 if is_tls else 80), is_tls, line)
 
 
-class Reply(Protocol):
+class TransportResponse(Protocol):
     """A response whose head has come. Close it, whatever comes."""
 
     @property
@@ -72,17 +72,17 @@ class Reply(Protocol):
         """Keeps the connection for the next request where the whole body has come, else ends it."""
 
 
-class Line(Protocol):
-    """What sends requests: `Wire`, or an httpx transport behind `httpx_line`."""
+class HttpTransport(Protocol):
+    """What sends requests: `Http1Transport`, or an httpx transport behind `httpx_line`."""
 
     async def send(
-        self, address: Address, *, headers: Mapping[str, str], content: bytes, connect_s: float
-    ) -> Reply: ...
+        self, address: Endpoint, *, headers: Mapping[str, str], content: bytes, connect_s: float
+    ) -> TransportResponse: ...
 
     async def aclose(self) -> None: ...
 
 
-class Wire:
+class Http1Transport:
     """All connections to the providers, of one event loop, without a limit: slots are the tiers' and `admission`'s."""
 
     def __init__(self) -> None:
@@ -90,7 +90,9 @@ class Wire:
         self._tls: ssl.SSLContext | None = None
         self._sweeping: asyncio.TimerHandle | None = None
 
-    async def send(self, address: Address, *, headers: Mapping[str, str], content: bytes, connect_s: float) -> Reply:
+    async def send(
+        self, address: Endpoint, *, headers: Mapping[str, str], content: bytes, connect_s: float
+    ) -> TransportResponse:
         """Posts ``content`` and waits for the head of the response, as long as that takes.
 
         Raises NotConnected where nothing was sent, LineBroken where the request may have left.
@@ -125,7 +127,7 @@ class Wire:
         if self._sweeping is None:
             self._sweeping = loop.call_later(KEEPALIVE_S, self._sweep, loop)
 
-    def _kept(self, address: Address) -> "_Connection | None":
+    def _kept(self, address: Endpoint) -> "_Connection | None":
         """The connection that was used last, so that those beyond what is needed grow old and are closed."""
         idle = self._idle.get((address.host, address.port, address.is_tls))
         oldest = asyncio.get_running_loop().time() - KEEPALIVE_S
@@ -136,7 +138,7 @@ class Wire:
             connection.transport.abort()
         return None
 
-    async def _connect(self, address: Address, connect_s: float) -> "_Connection":
+    async def _connect(self, address: Endpoint, connect_s: float) -> "_Connection":
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(connect_s):
@@ -149,7 +151,7 @@ class Wire:
                     server_hostname=address.host if address.is_tls else None,
                 )
         except (OSError, UnicodeError) as error:  # refused, no route, no such name, TLS, or too slow
-            raise NotConnected(type(error).__name__) from error
+            raise NotConnectedError(type(error).__name__) from error
         return connection
 
     def _context(self) -> ssl.SSLContext:
@@ -183,8 +185,8 @@ class _Exchange:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.is_whole = False
-        self.error: LineBroken | None = None
-        self.home: Wire | None = None
+        self.error: ConnectionLost | None = None
+        self.home: Http1Transport | None = None
 
     async def until_head(self) -> None:
         """Returns when the status and the headers have come. Raises LineBroken."""
@@ -231,7 +233,7 @@ class _Exchange:
             return
         self._other_bytes += size
         if self._other_bytes > _MOST_HEAD_BYTES:
-            raise LineBroken("a head or trailers without end")
+            raise ConnectionLost("a head or trailers without end")
 
     def add(self, part: bytes) -> None:
         """A piece of the body has come."""
@@ -289,9 +291,9 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
             exchange.count(len(data))
-        except (LineBroken, httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+        except (ConnectionLost, httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._is_kept_alive = False
-            exchange.error = error if isinstance(error, LineBroken) else LineBroken(type(error).__name__)
+            exchange.error = error if isinstance(error, ConnectionLost) else ConnectionLost(type(error).__name__)
             self.transport.abort()
         exchange.wake()
 
@@ -303,12 +305,12 @@ class _Connection(asyncio.Protocol):
         if exchange.status and not sized and exc is None:
             exchange.is_whole = True  # a body that the end of the connection ends
         else:
-            exchange.error = LineBroken("ConnectionClosed" if exc is None else type(exc).__name__)
+            exchange.error = ConnectionLost("ConnectionClosed" if exc is None else type(exc).__name__)
         exchange.wake()
 
     def on_message_begin(self) -> None:
         if self._exchange is None or self._exchange.is_whole:
-            raise LineBroken("a response that nobody asked for")
+            raise ConnectionLost("a response that nobody asked for")
         self._exchange.headers.clear()
 
     def on_header(self, name: bytes, value: bytes) -> None:

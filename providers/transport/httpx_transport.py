@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 
 import httpx
 
-from providers.transport.http1_transport import Address, Reply
+from providers.transport.http1_transport import Endpoint, TransportResponse
 
 
 class HttpxLine:
@@ -13,7 +13,9 @@ class HttpxLine:
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
 
-    async def send(self, address: Address, *, headers: Mapping[str, str], content: bytes, connect_s: float) -> Reply:
+    async def send(
+        self, address: Endpoint, *, headers: Mapping[str, str], content: bytes, connect_s: float
+    ) -> TransportResponse:
         """The transport's response. Raises what the transport raises."""
         timeout = {"connect": connect_s, "pool": connect_s}
         request = httpx.Request("POST", address.url, content=content, headers=headers, extensions={"timeout": timeout})

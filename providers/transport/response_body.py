@@ -5,8 +5,8 @@ import zlib
 from collections.abc import AsyncIterable
 from typing import Final
 
-from providers.provider_errors import WrongShape
-from providers.transport.http1_transport import Reply
+from providers.provider_errors import InvalidResponse
+from providers.transport.http1_transport import TransportResponse
 
 _ANY_ZLIB: Final = 32 + zlib.MAX_WBITS
 """zlib looks at the header itself: gzip or deflate."""
@@ -17,7 +17,7 @@ STEP_BYTES: Final = 262_144
 of all other calls would wait."""
 
 
-async def read_body(reply: Reply, *, cap: int) -> bytes:
+async def read_body(reply: TransportResponse, *, cap: int) -> bytes:
     """The body of ``reply``, decompressed. Raises WrongShape above ``cap`` bytes."""
     encoding = reply.headers.get("content-encoding", "")
     if encoding or (whole := reply.whole()) is None:
@@ -39,7 +39,7 @@ async def read_capped(chunks: AsyncIterable[bytes], *, encoding: str, cap: int) 
         case "gzip" | "x-gzip" | "deflate":
             return await _inflated(chunks, cap)
         case _:
-            raise WrongShape("a body in an encoding that was not asked for")
+            raise InvalidResponse("a body in an encoding that was not asked for")
 
 
 async def _plain(chunks: AsyncIterable[bytes], cap: int) -> bytes:
@@ -66,11 +66,11 @@ async def _inflated(chunks: AsyncIterable[bytes], cap: int) -> bytes:
                     break
                 await asyncio.sleep(0)
     except zlib.error as error:
-        raise WrongShape("a compressed body that is damaged") from error
+        raise InvalidResponse("a compressed body that is damaged") from error
     if not inflater.eof:
-        raise WrongShape("a compressed body that is cut")
+        raise InvalidResponse("a compressed body that is cut")
     return bytes(body)
 
 
-def _oversized(cap: int) -> WrongShape:
-    return WrongShape(f"a body of more than {cap} bytes")
+def _oversized(cap: int) -> InvalidResponse:
+    return InvalidResponse(f"a body of more than {cap} bytes")

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 from db.reports.batch_report import SLOTS, ConfidenceBin, HealthSlot, LatencyBin
 from report import colors
-from report.formatting import ms, part, usd
+from report.formatting import ms, percent_of, usd
 from report.html import element
 
 _WIDTH: Final = 300.0
@@ -64,7 +64,7 @@ def confidence_histogram(bins: Sequence[ConfidenceBin], tiers: Sequence[str]) ->
             tall = 128 * each.answers / most
             y -= tall
             told = f"{each.tier}, {name}: {each.answers:,} answers, {each.unaccepted:,} of them not accepted"
-            colour = colors.of_tier(each.tier, tiers)
+            colour = colors.tier_color(each.tier, tiers)
             root.append(
                 element(
                     "rect",
@@ -107,7 +107,7 @@ def cost_bars(costs: Mapping[str, float], colours: Mapping[str, str]) -> Element
                 style=f"fill:{colours[name]}",
             )
         )
-        root.append(element("text", f"{usd(cost)} · {part(cost, total)}", x=310 + long, y=y + 16, class_="small"))
+        root.append(element("text", f"{usd(cost)} · {percent_of(cost, total)}", x=310 + long, y=y + 16, class_="small"))
     return root
 
 

@@ -4,7 +4,7 @@ import math
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from db.reports.batch_report import Picture, Place
+from db.reports.batch_report import ChartPoint, CostQualityChart
 from report.formatting import percent, usd
 from report.html import element
 
@@ -17,7 +17,7 @@ BOTTOM: Final = 52.0
 _APART: Final = 20.0
 
 
-def cost_quality(picture: Picture, tiers: tuple[str, ...]) -> Element:
+def cost_quality(picture: CostQualityChart, tiers: tuple[str, ...]) -> Element:
     """The picture: cost to the right, expected quality upwards; up and left is better."""
     places = [picture.batch, *picture.alone, *picture.mixed]
     x_step = _step(max(place.cost_usd for place in places) / 5)
@@ -64,7 +64,7 @@ def cost_quality(picture: Picture, tiers: tuple[str, ...]) -> Element:
             class_="split",
         )
     )
-    low = Place("", (4 * first.cost_usd + last.cost_usd) / 5, (4 * first.well + last.well) / 5)
+    low = ChartPoint("", (4 * first.cost_usd + last.cost_usd) / 5, (4 * first.well + last.well) / 5)
     root.append(element("text", "fixed split", x=x(low.cost_usd) + 12, y=y(low.well) + 14, class_="small"))
     for place in picture.alone:
         tier = place.name.removeprefix("always ")
@@ -107,7 +107,7 @@ def cost_quality(picture: Picture, tiers: tuple[str, ...]) -> Element:
 
 
 def _point(
-    place: Place, x: float, y: float, colour: str, *, flip: bool = False, hollow: bool = False, low: bool = False
+    place: ChartPoint, x: float, y: float, colour: str, *, flip: bool = False, hollow: bool = False, low: bool = False
 ) -> list[Element]:
     style = f"fill:var(--paper);stroke:{colour};stroke-width:2" if hollow else f"fill:{colour}"
     title = element("title", f"{place.name}: {usd(place.cost_usd)}, {percent(place.well)}")

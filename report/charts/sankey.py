@@ -11,9 +11,9 @@ from itertools import pairwise
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from db.reports.batch_report import Route
+from db.reports.batch_report import QueryFlow
 from report import colors
-from report.formatting import decider, part
+from report.formatting import decider, percent_of
 from report.html import element
 
 WIDTH: Final = 980.0
@@ -44,7 +44,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
+class SankeyBand:
     """So many queries went from one node to another."""
 
     start: Node
@@ -57,11 +57,11 @@ class Layout:
     """Nodes by column, each with its place, and the bands between them."""
 
     columns: list[list[Node]]
-    bands: list[Band]
+    bands: list[SankeyBand]
     scale: float = field(default=0.0)
 
 
-def layout(routes: Sequence[Route], tiers: Sequence[str]) -> Layout:
+def layout(routes: Sequence[QueryFlow], tiers: Sequence[str]) -> Layout:
     """Where everything is. The queries of each column add up to all queries."""
     nodes: dict[tuple[int, str], Node] = {}
     bands: Counter[tuple[int, str, str]] = Counter()
@@ -85,12 +85,12 @@ def layout(routes: Sequence[Route], tiers: Sequence[str]) -> Layout:
     for each in columns:
         _stack(each, scale)
     order = {id(node): place for column in columns for place, node in enumerate(column)}
-    drawn = [Band(nodes[column, a], nodes[column + 1, b], count) for (column, a, b), count in bands.items()]
+    drawn = [SankeyBand(nodes[column, a], nodes[column + 1, b], count) for (column, a, b), count in bands.items()]
     drawn.sort(key=lambda band: (band.start.column, order[id(band.start)], order[id(band.end)]))
     return Layout(columns, drawn, scale)
 
 
-def sankey(routes: Sequence[Route], tiers: Sequence[str]) -> Element:
+def sankey(routes: Sequence[QueryFlow], tiers: Sequence[str]) -> Element:
     """The diagram."""
     plan = layout(routes, tiers)
     total = sum(node.queries for node in plan.columns[0])
@@ -115,7 +115,7 @@ def sankey(routes: Sequence[Route], tiers: Sequence[str]) -> Element:
     return root
 
 
-def _path(route: Route) -> tuple[str, str, str, str]:
+def _path(route: QueryFlow) -> tuple[str, str, str, str]:
     outcome = route.outcome
     if route.router is None:
         return ("not routed", "–", "–", outcome)
@@ -126,7 +126,7 @@ def _path(route: Route) -> tuple[str, str, str, str]:
 def _colour(column: int, name: str, tiers: Sequence[str]) -> str:
     if column == 3:
         return colors.of_outcome(name)
-    return colors.of_tier(name, tiers) if column else "var(--ink-2)"
+    return colors.tier_color(name, tiers) if column else "var(--ink-2)"
 
 
 def _rank(node: Node, tiers: Sequence[str]) -> tuple[float, str]:
@@ -148,7 +148,7 @@ def _x(column: int) -> float:
     return column * (WIDTH - LABEL - NODE_WIDTH) / (len(COLUMNS) - 1)
 
 
-def _band(band: Band, scale: float) -> Element:
+def _band(band: SankeyBand, scale: float) -> Element:
     thick = max(1.0, band.queries * scale)
     x1, x2 = _x(band.start.column) + NODE_WIDTH, _x(band.end.column)
     y1, y2 = band.start.y + band.start.left, band.end.y + band.end.entered
@@ -166,7 +166,7 @@ def _band(band: Band, scale: float) -> Element:
 
 def _box(node: Node, total: int) -> list[Element]:
     x = _x(node.column)
-    share = f" · {part(node.queries, total)}" if total else ""
+    share = f" · {percent_of(node.queries, total)}" if total else ""
     middle = node.y + max(node.height, LEAST) / 2
     return [
         element(

@@ -1,19 +1,19 @@
 """What a report says, section by section, whatever it is written as: a file each."""
 
-from db.reports.batch_report import Account
+from db.reports.batch_report import BatchReport
 from report.document import Section
 from report.sections.audit_section import audit
-from report.sections.forecast_section import plan
+from report.sections.forecast_section import forecast
 from report.sections.judge_section import judge
 from report.sections.models_section import models
 from report.sections.providers_section import providers
 from report.sections.quality_section import quality
-from report.sections.queries_section import dearest, doubtful
-from report.sections.query_flow_section import ways
+from report.sections.queries_section import least_confident, most_expensive
+from report.sections.query_flow_section import query_flow
 from report.sections.tiers_section import tiers
 
 
-def sections(account: Account) -> list[Section]:
+def sections(account: BatchReport) -> list[Section]:
     """All of them, in order."""
-    every = (quality, ways, tiers, models, providers, judge, plan, dearest, doubtful, audit)
+    every = (quality, query_flow, tiers, models, providers, judge, forecast, most_expensive, least_confident, audit)
     return [section(account) for section in every]

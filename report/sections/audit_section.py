@@ -1,10 +1,10 @@
 """Whether the routing log is as it was written."""
 
-from db.reports.batch_report import Account
+from db.reports.batch_report import BatchReport
 from report.document import Section, Table
 
 
-def audit(account: Account) -> Section:
+def audit(account: BatchReport) -> Section:
     """The verdict on the seals, with the first findings."""
     title = "Audit seal"
     audit = account.audit

@@ -1,26 +1,26 @@
 """The plan that was made when the batch was submitted, against what came of it."""
 
-from db.reports.batch_report import Account
+from db.reports.batch_report import BatchReport
 from report.document import Section, Table
 from report.formatting import seconds, usd
-from routing.forecast.rounding import apportion
+from routing.forecast.rounding import round_to_sum
 
 
-def plan(account: Account) -> Section:
+def forecast(account: BatchReport) -> Section:
     """Expected figures beside the actual ones; a sentence where there was no plan."""
     cap = f"Its budget is {usd(account.cap_usd)}." if account.cap_usd is not None else "It has no budget of its own."
-    plan = account.plan
-    if plan is None:
+    forecast = account.plan
+    if forecast is None:
         return Section("plan", "Plan against actual", ["There was no plan: the batch was submitted without one.", cap])
-    answers = apportion({tier: beside["expected"] for tier, beside in plan["by_tier"].items()})
+    answers = round_to_sum({tier: beside["expected"] for tier, beside in forecast["by_tier"].items()})
     told = {
-        "cost": (plan["cost_usd"], usd),
-        "time": (plan["wall_s"], seconds),
-        f"all {account.figures.top_tier}": (plan["baseline_cost_usd"], usd),
-        "escalated": (plan["escalated"], _count),
+        "cost": (forecast["cost_usd"], usd),
+        "time": (forecast["wall_s"], seconds),
+        f"all {account.figures.top_tier}": (forecast["baseline_cost_usd"], usd),
+        "escalated": (forecast["escalated"], _count),
         **{
             f"answers of {tier}": (beside | {"expected": answers[tier]}, _count)
-            for tier, beside in plan["by_tier"].items()
+            for tier, beside in forecast["by_tier"].items()
         },
     }
     rows = [

@@ -1,11 +1,11 @@
 """How sure the judge was, and why it rejected answers."""
 
-from db.reports.batch_report import Account
+from db.reports.batch_report import BatchReport
 from report.charts.bars import confidence_histogram
 from report.document import Figure, Section, Table
 
 
-def judge(account: Account) -> Section:
+def judge(account: BatchReport) -> Section:
     """Answers by confidence, and the reasons of rejections; a sentence where there is no answer yet."""
     answers = sum(each.answers for each in account.confidences)
     told = sum(each.answers for each in account.confidences if each.tenth is not None)

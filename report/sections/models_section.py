@@ -1,20 +1,20 @@
 """Where the money went, by model."""
 
-from db.reports.batch_report import Account
+from db.reports.batch_report import BatchReport
 from report import colors
 from report.charts.bars import cost_bars
 from report.document import Figure, Section, Table
-from report.formatting import ms, part, usd
+from report.formatting import ms, percent_of, usd
 
 
-def models(account: Account) -> Section:
+def models(account: BatchReport) -> Section:
     """A row for each model and purpose, and the cost of each drawn."""
     costs: dict[str, float] = {}
     colours: dict[str, str] = {}
     for each in account.models:
         name = each.deployment if each.purpose != "route" else f"{each.deployment} (routing)"
         costs[name] = costs.get(name, 0.0) + each.cost_usd
-        colours.setdefault(name, colors.of_tier(each.tier, account.tiers))
+        colours.setdefault(name, colors.tier_color(each.tier, account.tiers))
     rows = [
         [
             each.tier,
@@ -25,7 +25,7 @@ def models(account: Account) -> Section:
             f"{each.prompt_tokens:,}",
             f"{each.completion_tokens:,}",
             usd(each.cost_usd),
-            part(each.cost_usd, account.figures.cost_usd),
+            percent_of(each.cost_usd, account.figures.cost_usd),
             ms(each.p95_ms),
         ]
         for each in account.models

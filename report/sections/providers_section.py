@@ -1,12 +1,12 @@
 """Each provider over time, what failed, and where failovers went."""
 
-from db.reports.batch_report import Account
+from db.reports.batch_report import BatchReport
 from report.charts.bars import health_strip
 from report.document import Figure, Section, Table
 from report.formatting import seconds
 
 
-def providers(account: Account) -> Section:
+def providers(account: BatchReport) -> Section:
     """A strip over time for each provider, and the failed calls with what was done after them."""
     providers = sorted({slot.provider for slot in account.health})
     most = max((slot.calls for slot in account.health), default=1)

@@ -1,12 +1,12 @@
 """Cost and quality beside controls: what it cost, and how well each policy is expected to have answered."""
 
-from db.reports.batch_report import Account, labelled_right
+from db.reports.batch_report import BatchReport, labelled_right
 from report.charts.cost_quality import cost_quality
 from report.document import Figure, Section, Table
-from report.formatting import part, percent, usd
+from report.formatting import percent, percent_of, usd
 
 
-def quality(account: Account) -> Section:
+def quality(account: BatchReport) -> Section:
     """The batch beside each control; drawn where the router logged what it expected."""
     figures = account.figures
     words = [
@@ -39,14 +39,14 @@ def quality(account: Account) -> Section:
         [
             "this batch",
             usd(own),
-            part(own, figures.baseline_cost_usd),
+            percent_of(own, figures.baseline_cost_usd),
             percent(account.picture.batch.well) if account.picture else "–",
         ],
         *(
             [
                 each.name,
                 usd(each.cost_usd),
-                part(each.cost_usd, figures.baseline_cost_usd),
+                percent_of(each.cost_usd, figures.baseline_cost_usd),
                 percent(places[each.name].well) if each.name in places else "–",
             ]
             for each in account.controls

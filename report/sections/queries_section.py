@@ -2,21 +2,21 @@
 
 from collections.abc import Sequence
 
-from db.reports.batch_report import Account, QueryFigures
+from db.reports.batch_report import BatchReport, QueryFigures
 from report.document import Section, Table
 from report.formatting import confidence, usd
 
 
-def dearest(account: Account) -> Section:
+def most_expensive(account: BatchReport) -> Section:
     """The queries that cost most."""
-    return _queries("dearest", "The dearest queries", "All calls of a query together.", account.dearest)
+    return _queries("dearest", "The most_expensive queries", "All calls of a query together.", account.dearest)
 
 
-def doubtful(account: Account) -> Section:
+def least_confident(account: BatchReport) -> Section:
     """The queries whose answers are least to be trusted."""
     return _queries(
         "doubtful",
-        "The most doubtful answers",
+        "The most least_confident answers",
         "What the judge did not accept and nothing better came for, then the lowest confidences.",
         account.doubtful,
     )

@@ -2,16 +2,16 @@
 
 from typing import Final
 
-from db.reports.batch_report import Account
+from db.reports.batch_report import BatchReport
 from report.charts.sankey import sankey
 from report.document import Figure, Section, Table
-from report.formatting import decider, part
+from report.formatting import decider, percent_of
 
 _WAYS: Final = 20
 """Ways that the table has."""
 
 
-def ways(account: Account) -> Section:
+def query_flow(account: BatchReport) -> Section:
     """The commonest ways, drawn and as a table; and the reasons of failures where there are any."""
     figures = account.figures
     tables = [
@@ -25,7 +25,7 @@ def ways(account: Account) -> Section:
                     route.last_tier or "–",
                     route.outcome + (", escalated" if route.escalated else ""),
                     f"{route.queries:,}",
-                    part(route.queries, figures.progress.total),
+                    percent_of(route.queries, figures.progress.total),
                 ]
                 for route in account.routes[:_WAYS]
             ],

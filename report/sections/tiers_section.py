@@ -1,13 +1,13 @@
 """Each tier: how much it was asked, how it answered, how long its calls took."""
 
-from db.reports.batch_report import Account
+from db.reports.batch_report import BatchReport
 from report import colors
 from report.charts.bars import latency_histogram
 from report.document import Figure, Section, Table
-from report.formatting import confidence, ms, part, usd
+from report.formatting import confidence, ms, percent_of, usd
 
 
-def tiers(account: Account) -> Section:
+def tiers(account: BatchReport) -> Section:
     """A row and a histogram of latencies for each tier."""
     figures = account.figures
     span = (
@@ -20,7 +20,7 @@ def tiers(account: Account) -> Section:
                 tier.tier,
                 [each for each in account.latencies if each.tier == tier.tier],
                 span,
-                colors.of_tier(tier.tier, account.tiers),
+                colors.tier_color(tier.tier, account.tiers),
                 tier.latency_ms,
             ),
             f"{tier.tier}: {tier.calls - tier.failed_calls:,} calls",
@@ -34,7 +34,7 @@ def tiers(account: Account) -> Section:
             tier.tier,
             f"{tier.queries:,}",
             f"{tier.answered:,}",
-            part(tier.answered, figures.progress.done),
+            percent_of(tier.answered, figures.progress.done),
             f"{tier.unaccepted:,}",
             confidence(tier.confidence),
             f"{tier.calls:,}",

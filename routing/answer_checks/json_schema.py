@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from routing.answer_checks.safe_regex import Unchecked, matches
+from routing.answer_checks.safe_regex import UnsafePattern, matches
 
 MAX_DEPTH: Final = 40
 MAX_FINDINGS: Final = 5
@@ -30,7 +30,7 @@ _MUTE: Final = frozenset(
 
 
 @dataclass(slots=True)
-class Findings:
+class ValidationResult:
     """What is wrong, and what was not checked."""
 
     wrong: list[str] = field(default_factory=list)
@@ -56,11 +56,11 @@ def read_json(text: str) -> Any:
         raise NotJsonError from error
 
 
-def check(value: Any, schema: Any) -> Findings:
+def validate_instance(value: Any, schema: Any) -> ValidationResult:
     """What of ``value`` is not as ``schema`` asks."""
     walk = _Walk(root=schema)
     wrong = _check(value, schema, "$", 0, walk)
-    return Findings(wrong[:MAX_FINDINGS], list(walk.unchecked)[:MAX_FINDINGS])
+    return ValidationResult(wrong[:MAX_FINDINGS], list(walk.unchecked)[:MAX_FINDINGS])
 
 
 def _check(value: Any, schema: Any, path: str, depth: int, walk: _Walk) -> list[str]:
@@ -170,7 +170,7 @@ def _other_properties(value: Any, asked: Any, at: _Place) -> list[str]:
         others = [
             key for key in value if key not in named and not any(matches(each, key, whole=False) for each in patterns)
         ]
-    except Unchecked:
+    except UnsafePattern:
         at.walk.unchecked["keyword patternProperties"] = None
         return []
     if asked is False:
@@ -186,7 +186,7 @@ def _pattern_properties(value: Any, asked: Any, at: _Place) -> list[str]:
     for pattern, schema in asked.items():
         try:
             keys = [key for key in value if matches(pattern, key, whole=False)]
-        except Unchecked:
+        except UnsafePattern:
             at.walk.unchecked["keyword patternProperties"] = None
             continue
         for key in keys:
@@ -247,7 +247,7 @@ def _pattern(value: Any, asked: Any, at: _Place) -> list[str]:
         return []
     try:
         return [] if matches(asked, value, whole=False) else [f"{at.path}: not of its pattern"]
-    except Unchecked:
+    except UnsafePattern:
         at.walk.unchecked["keyword pattern"] = None
         return []
 

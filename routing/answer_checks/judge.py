@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from routing.answer_checks.json_schema import NotJsonError, check, read_json
+from routing.answer_checks.json_schema import NotJsonError, read_json, validate_instance
 from routing.answer_checks.refusal_detection import is_refusal
-from routing.answer_checks.safe_regex import Unchecked, matches
+from routing.answer_checks.safe_regex import UnsafePattern, matches
 from routing.fleet import Tier
 from routing.heuristics import signals
 from routing.heuristics.language_detection import UNKNOWN, language_of, words_of
@@ -86,80 +86,80 @@ def confidence_of(completion: Completion, p_right: float | None) -> tuple[float 
     return None, "none"
 
 
-class _Finding(NamedTuple):
+class _JudgeFinding(NamedTuple):
     reason: str
     rejects: bool = True
     usable: bool = False
     """Better than no answer: only a heuristic speaks against it, so it stays as the best there may be."""
 
 
-def _unchecked(what: str) -> _Finding:
-    return _Finding(f"unchecked: {what}", rejects=False)
+def _unchecked(what: str) -> _JudgeFinding:
+    return _JudgeFinding(f"unchecked: {what}", rejects=False)
 
 
-def _findings(completion: Completion, query: Query, *, is_top: bool) -> Sequence[_Finding]:
+def _findings(completion: Completion, query: Query, *, is_top: bool) -> Sequence[_JudgeFinding]:
     """What the validators find. An answer that calls tools says what it has to say by the calls."""
     text = completion.text.strip()
     is_cut = completion.finish_reason == "length"
     if completion.finish_reason == "content_filter":
-        return [_Finding("refusal: filtered by the provider")]
+        return [_JudgeFinding("refusal: filtered by the provider")]
     if completion.has_tool_calls:
-        return [_Finding("truncated: in a tool call")] if is_cut else []
+        return [_JudgeFinding("truncated: in a tool call")] if is_cut else []
     if not text:
-        return [_Finding("empty")]
+        return [_JudgeFinding("empty")]
     expects = query.expects
     shape = _shape(text, expects)
     findings = [*_truncated(query, shape, is_top=is_top), *shape] if is_cut else shape
     if is_refusal(text):
-        return [*findings, _Finding("refusal")]
+        return [*findings, _JudgeFinding("refusal")]
     if expects.json_object or expects.json_schema is not None or expects.choices:
         return findings
     return [*findings, *_grounded(text, query), *_language(text, query)]
 
 
-def _truncated(query: Query, shape: Sequence[_Finding], *, is_top: bool) -> Sequence[_Finding]:
+def _truncated(query: Query, shape: Sequence[_JudgeFinding], *, is_top: bool) -> Sequence[_JudgeFinding]:
     asks_shape = query.expects != Expectation(context=query.expects.context)
     if asks_shape and not shape:
         # Whole by its shape: a label of one token under max_tokens = 1 also ends by length.
         return []
     if is_top and query.max_tokens:
         # The user's own cap would cut it again, and no tier is left that might be briefer.
-        return [_Finding(f"truncated: by the query's own cap of {query.max_tokens} tokens", rejects=False)]
-    return [_Finding("truncated")]
+        return [_JudgeFinding(f"truncated: by the query's own cap of {query.max_tokens} tokens", rejects=False)]
+    return [_JudgeFinding("truncated")]
 
 
-def _shape(text: str, expects: Expectation) -> list[_Finding]:
+def _shape(text: str, expects: Expectation) -> list[_JudgeFinding]:
     found = []
     if expects.choices and text not in {choice.strip() for choice in expects.choices}:
-        found.append(_Finding(f"choices: none of the {len(expects.choices)} that were asked for"))
+        found.append(_JudgeFinding(f"choices: none of the {len(expects.choices)} that were asked for"))
     if expects.regex is not None:
         try:
             if not matches(expects.regex, text):
-                found.append(_Finding("shape: not of the regular expression"))
-        except Unchecked as why:
+                found.append(_JudgeFinding("shape: not of the regular expression"))
+        except UnsafePattern as why:
             found.append(_unchecked(f"regular expression ({why})"))
     if expects.json_object or expects.json_schema is not None:
         found.extend(_json(text, expects))
     return found
 
 
-def _json(text: str, expects: Expectation) -> Iterator[_Finding]:
+def _json(text: str, expects: Expectation) -> Iterator[_JudgeFinding]:
     try:
         value = read_json(text)
     except NotJsonError:
-        yield _Finding("shape: not JSON")
+        yield _JudgeFinding("shape: not JSON")
         return
     if expects.json_object and not isinstance(value, dict):
-        yield _Finding("shape: not a JSON object")
+        yield _JudgeFinding("shape: not a JSON object")
     if expects.json_schema is not None:
-        findings = check(value, expects.json_schema)
+        findings = validate_instance(value, expects.json_schema)
         for wrong in findings.wrong:
-            yield _Finding(f"shape: {wrong}")
+            yield _JudgeFinding(f"shape: {wrong}")
         for unchecked in findings.unchecked:
             yield _unchecked(unchecked)
 
 
-def _grounded(text: str, query: Query) -> Sequence[_Finding]:
+def _grounded(text: str, query: Query) -> Sequence[_JudgeFinding]:
     """Lexical overlap only: it sees words from nowhere, not a false claim in the context's words."""
     if not query.expects.context:
         return ()
@@ -170,7 +170,7 @@ def _grounded(text: str, query: Query) -> Sequence[_Finding]:
     share = len(said & given) / len(said)
     if share >= GROUNDED_SHARE:
         return ()
-    return [_Finding(f"ungrounded: {share:.0%} of its words are the context's (lexical overlap)", usable=True)]
+    return [_JudgeFinding(f"ungrounded: {share:.0%} of its words are the context's (lexical overlap)", usable=True)]
 
 
 def _content_words(text: str) -> set[str]:
@@ -178,7 +178,7 @@ def _content_words(text: str) -> set[str]:
     return {word[:6] for word in words_of(text) if len(word) >= 4 or word.isdigit()}
 
 
-def _language(text: str, query: Query) -> Sequence[_Finding]:
+def _language(text: str, query: Query) -> Sequence[_JudgeFinding]:
     """Another language than the question's, where both are plain and no other was asked for."""
     if "```" in text or (text.isascii() and _is_brief(text)):
         return ()
@@ -188,7 +188,7 @@ def _language(text: str, query: Query) -> Sequence[_Finding]:
     asked = set(words_of(f"{query.text} {query.system}"))
     if len(asked) < GROUNDED_FROM_WORDS or tally(asked)[signals.FOREIGN]:
         return ()
-    return [_Finding(f"language: {ours} for a question in {theirs}", usable=True)]
+    return [_JudgeFinding(f"language: {ours} for a question in {theirs}", usable=True)]
 
 
 def _is_brief(text: str) -> bool:

@@ -29,12 +29,12 @@ ENDLESS_FROM: Final = 16
 _REPEAT: Final = re.compile(r"[*+?]|\{(\d+)\}|\{(\d*),(\d*)\}")
 
 
-class Unchecked(Exception):
+class UnsafePattern(Exception):
     """The pattern is not run; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reckoning:
+class WorstCase:
     """The worst case of a pattern: ``ways`` · length^``repetitions`` steps."""
 
     ways: float
@@ -56,31 +56,31 @@ class _Group:
 def matches(pattern: str, text: str, *, whole: bool = True) -> bool:
     """Whether ``pattern`` matches the whole of ``text`` (or, if not ``whole``, anywhere in it).
 
-    Raises `Unchecked` where the pattern is invalid, or may take too long on this text.
+    Raises `UnsafePattern` where the pattern is invalid, or may take too long on this text.
     """
     compiled, reckoning = _compiled(pattern)
     longest = reckoning.longest(whole=whole)
     if len(text) > longest:
-        raise Unchecked(f"the text is longer than the {longest} characters to which this pattern is safely applied")
+        raise UnsafePattern(f"the text is longer than the {longest} characters to which this pattern is safely applied")
     return (compiled.fullmatch(text) if whole else compiled.search(text)) is not None
 
 
 @lru_cache(maxsize=256)
-def _compiled(pattern: str) -> tuple[re.Pattern[str], Reckoning]:
-    reckoning = reckon(pattern)
+def _compiled(pattern: str) -> tuple[re.Pattern[str], WorstCase]:
+    reckoning = estimate_worst_case(pattern)
     try:
         with warnings.catch_warnings():
             # Python warns of sets that a later version may read otherwise; that is the user's to know.
             warnings.simplefilter("ignore", FutureWarning)
             return re.compile(pattern), reckoning
     except (re.error, RecursionError, OverflowError) as error:
-        raise Unchecked("the pattern is not a valid regular expression") from error
+        raise UnsafePattern("the pattern is not a valid regular expression") from error
 
 
-def reckon(pattern: str) -> Reckoning:
-    """The worst case of ``pattern``, which need not be valid; raises `Unchecked` where it has no bound."""
+def estimate_worst_case(pattern: str) -> WorstCase:
+    """The worst case of ``pattern``, which need not be valid; raises `UnsafePattern` where it has no bound."""
     if len(pattern) > MAX_PATTERN_CHARS:
-        raise Unchecked(f"the pattern is longer than {MAX_PATTERN_CHARS} characters")
+        raise UnsafePattern(f"the pattern is longer than {MAX_PATTERN_CHARS} characters")
     groups = [_Group()]
     repetitions = 0
     place = 0
@@ -117,8 +117,8 @@ def reckon(pattern: str) -> Reckoning:
     for group in groups[1:]:
         ways *= group.ways * group.branches
     if ways > MAX_STEPS:
-        raise Unchecked("it has too many choices")
-    return Reckoning(ways, repetitions)
+        raise UnsafePattern("it has too many choices")
+    return WorstCase(ways, repetitions)
 
 
 def _repeat(repeat: re.Match[str], repeated: _Group, inside: _Group) -> int:
@@ -126,11 +126,11 @@ def _repeat(repeat: re.Match[str], repeated: _Group, inside: _Group) -> int:
     least, most = _bounds(repeat)
     if most is None or most >= ENDLESS_FROM:
         if repeated.endless or repeated.ways > 1:
-            raise Unchecked("it repeats a group that itself repeats or branches")
+            raise UnsafePattern("it repeats a group that itself repeats or branches")
         inside.endless = True
         return 1
     if repeated.endless and most > 1:
-        raise Unchecked("it repeats a group that itself repeats")
+        raise UnsafePattern("it repeats a group that itself repeats")
     # The group counted once when it was closed.
     inside.ways = min(inside.ways * repeated.ways ** max(most - 1, 0) * (max(most - least, 0) + 1), 1e15)
     return 0
@@ -178,7 +178,7 @@ def _group_start(pattern: str, place: int) -> int:
     if pattern[place + 1 : place + 2] != "?":
         return place + 1
     if pattern.startswith(("(?P=", "(?("), place):
-        raise Unchecked("it has a back-reference")
+        raise UnsafePattern("it has a back-reference")
     end = place + 2
     while end < len(pattern) and pattern[end] not in ":=!>)":
         end += 1
@@ -187,4 +187,4 @@ def _group_start(pattern: str, place: int) -> int:
 
 def _refuse_back_reference(escaped: str) -> None:
     if escaped.isdigit() and escaped != "0":
-        raise Unchecked("it has a back-reference")
+        raise UnsafePattern("it has a back-reference")

@@ -3,10 +3,10 @@
 from routing.fleet import Model
 from routing.heuristics.heuristic_router import expected_completion_tokens
 from routing.outcome import Usage
-from routing.policy.case import Case, Ground
+from routing.policy.case import RoutingCase, RoutingContext
 
 
-def serving(case: Case, tier: str, ground: Ground) -> Model | None:
+def serving(case: RoutingCase, tier: str, ground: RoutingContext) -> Model | None:
     """The deployment that would serve the query at ``tier``: its category's, else the first it fits; None if none."""
     models = case.room.get(tier)
     if not models:
@@ -14,16 +14,16 @@ def serving(case: Case, tier: str, ground: Ground) -> Model | None:
     return next((model for model in models if case.category in model.categories), models[0])
 
 
-def usual_usage(case: Case) -> Usage:
+def usual_usage(case: RoutingCase) -> Usage:
     """The estimated tokens of one call."""
     return Usage(case.query.prompt_tokens, expected_completion_tokens(case.features, case.query))
 
 
-def expected_usd(case: Case, model: Model) -> float:
+def expected_usd(case: RoutingCase, model: Model) -> float:
     """What one call of ``model`` for the query is expected to cost, in dollars."""
     return model.price.cost_usd(usual_usage(case))
 
 
-def reserved_usd(case: Case, model: Model) -> float:
+def reserved_usd(case: RoutingCase, model: Model) -> float:
     """What is reserved for one call of ``model``: the worst case, in dollars."""
     return model.reserve_usd(prompt_tokens=case.query.prompt_tokens, max_tokens=case.query.max_tokens)

@@ -14,7 +14,7 @@ from routing.budget.cost_estimate import expected_usd, reserved_usd, serving
 from routing.budget.query_budget import reservation_usd
 from routing.context_window import fitting
 from routing.fleet import Fleet
-from routing.policy.case import Case, Ground
+from routing.policy.case import RoutingCase, RoutingContext
 from routing.policy.decision import Decision
 from routing.query import Query
 
@@ -37,7 +37,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Thrift:
+class DegradedDecisions:
     """The decisions after the budget's word, and what they are expected to cost together, in dollars."""
 
     decisions: tuple[Decision, ...]
@@ -67,28 +67,28 @@ def degrade(candidates: Sequence[Candidate], *, share_usd: float, unspent_usd: f
     return places
 
 
-def within_share(
+def fit_to_budget_share(
     queries: Sequence[Query],
     decisions: Sequence[Decision],
     *,
     fleet: Fleet,
     share_usd: float,
     unspent_usd: float = math.inf,
-) -> Thrift:
+) -> DegradedDecisions:
     """``decisions`` for ``queries``, the least hard lowered until they are expected to cost ``share_usd`` together.
 
     Pinned queries, and those at a tier beside the ladder, stay where they are. Once one is lowered, all of them count
     as not explored; else those of which another draw would have had one lowered. Otherwise the log would hold the
     cheap draws of a budget that is nearly too small without the dear ones.
     """
-    ground = Ground(fleet)
+    ground = RoutingContext(fleet)
     cases = [ground.survey(query) for query in queries]
     candidates = [_candidate(case, one, ground) for case, one in zip(cases, decisions, strict=True)]
     places = degrade(candidates, share_usd=share_usd, unspent_usd=unspent_usd)
     expected = sum(candidate.rungs[place].expected_usd for candidate, place in zip(candidates, places, strict=True))
     spare_usd = -math.inf if any(places) else share_usd - expected
     kept = zip(cases, decisions, candidates, places, strict=True)
-    return Thrift(
+    return DegradedDecisions(
         tuple(
             _lowered(case, _fairly_drawn(case, one, ground, spare_usd, unspent_usd), candidate.rungs[place], ground)
             for case, one, candidate, place in kept
@@ -110,12 +110,12 @@ def next_rung_down(query: Query, tier: str, *, fleet: Fleet) -> str | None:
     return None
 
 
-def _candidate(case: Case, decision: Decision, ground: Ground) -> Candidate:
+def _candidate(case: RoutingCase, decision: Decision, ground: RoutingContext) -> Candidate:
     rungs = _rungs(case, decision.tier, ground)
     return Candidate(decision.score, rungs[:1] if case.pin is not None else rungs)
 
 
-def _rungs(case: Case, tier: str, ground: Ground) -> tuple[Rung, ...]:
+def _rungs(case: RoutingCase, tier: str, ground: RoutingContext) -> tuple[Rung, ...]:
     """``tier`` and what is below it, each cheaper than the one before."""
     ladder = ground.ladder
     names = reversed(ladder[: ladder.index(tier) + 1]) if tier in ladder else (tier,)
@@ -131,12 +131,14 @@ def _rungs(case: Case, tier: str, ground: Ground) -> tuple[Rung, ...]:
     return tuple(found)
 
 
-def _rung(case: Case, tier: str, ground: Ground) -> Rung | None:
+def _rung(case: RoutingCase, tier: str, ground: RoutingContext) -> Rung | None:
     model = serving(case, tier, ground)
     return None if model is None else Rung(tier, expected_usd(case, model), reserved_usd(case, model))
 
 
-def _fairly_drawn(case: Case, decision: Decision, ground: Ground, spare_usd: float, unspent_usd: float) -> Decision:
+def _fairly_drawn(
+    case: RoutingCase, decision: Decision, ground: RoutingContext, spare_usd: float, unspent_usd: float
+) -> Decision:
     """``decision``, which counts as explored only if no other draw would have had it, or another, lowered."""
     if decision.propensity == 1.0:
         return decision
@@ -153,7 +155,7 @@ def _first_payable(candidate: Candidate, unspent_usd: float) -> int:
     return len(candidate.rungs) - 1
 
 
-def _lowered(case: Case, decision: Decision, rung: Rung, ground: Ground) -> Decision:
+def _lowered(case: RoutingCase, decision: Decision, rung: Rung, ground: RoutingContext) -> Decision:
     if rung.tier == decision.tier:
         return decision
     return decision._replace(

@@ -6,15 +6,15 @@ from typing import Final
 
 from routing.context_window import fitting
 from routing.fleet import Fleet, Model
-from routing.policy.case import Ground
+from routing.policy.case import RoutingContext
 from routing.policy.decision import Decision
 from routing.query import Query
 
-TOO_DEAR: Final = "its max_cost_usd is less than any call reserves: raise it, or cap the answer with max_tokens"
+OVER_BUDGET: Final = "its max_cost_usd is less than any call reserves: raise it, or cap the answer with max_tokens"
 
 
 @dataclass(frozen=True, slots=True)
-class TooDear:
+class OverQueryBudget:
     """No tier that may serve the query reserves little enough."""
 
     reasons: tuple[str, ...]
@@ -36,7 +36,9 @@ def affordable(query: Query, models: Sequence[Model], *, left_usd: float) -> tup
     )
 
 
-def within_purse(query: Query, decision: Decision, *, left_usd: float, fleet: Fleet) -> Decision | TooDear:
+def fit_to_query_budget(
+    query: Query, decision: Decision, *, left_usd: float, fleet: Fleet
+) -> Decision | OverQueryBudget:
     """``decision``, or the next tier down (else any other) that ``left_usd`` pays for; a pinned query does not move."""
     if _pays(query, decision.tier, fleet, left_usd):
         return _told(query, decision, fleet, left_usd)
@@ -44,7 +46,7 @@ def within_purse(query: Query, decision: Decision, *, left_usd: float, fleet: Fl
     tiers = [decision.tier] if pinned else list(_others(decision.tier, fleet))
     for tier in tiers:
         if _pays(query, tier, fleet, left_usd):
-            ground = Ground(fleet)
+            ground = RoutingContext(fleet)
             return decision._replace(
                 tier=tier,
                 router="budget",
@@ -78,13 +80,15 @@ def _others(tier: str, fleet: Fleet) -> Iterator[str]:
     yield from (name for name in fleet.tiers if name != tier and name not in below)
 
 
-def _too_dear(query: Query, tiers: Sequence[str], fleet: Fleet, left_usd: float) -> TooDear:
+def _too_dear(query: Query, tiers: Sequence[str], fleet: Fleet, left_usd: float) -> OverQueryBudget:
     least = [
         (price, tier)
         for tier in tiers
         if (price := reservation_usd(query, fitting(query, fleet=fleet, tier=tier))) is not None
     ]
     if not least:
-        return TooDear(("no tier has room for it",))
+        return OverQueryBudget(("no tier has room for it",))
     price, tier = min(least)
-    return TooDear((TOO_DEAR, f"max_cost_usd leaves ${left_usd:.6f}, the cheapest call ({tier}) reserves ${price:.6f}"))
+    return OverQueryBudget(
+        (OVER_BUDGET, f"max_cost_usd leaves ${left_usd:.6f}, the cheapest call ({tier}) reserves ${price:.6f}")
+    )

@@ -13,9 +13,9 @@ from typing import Final
 
 from routing.budget.cost_estimate import expected_usd, serving, usual_usage
 from routing.fleet import Fleet
-from routing.forecast.forecast_types import START_S, Forecast, Load, Past, TierForecast, interval
-from routing.forecast.throughput import pace
-from routing.policy.case import Case, Ground
+from routing.forecast.forecast_types import START_S, Forecast, ForecastHistory, QueueLoad, TierForecast, interval
+from routing.forecast.throughput import max_throughput
+from routing.policy.case import RoutingCase, RoutingContext
 from routing.policy.decision import Decision
 from routing.query import Query
 
@@ -53,7 +53,7 @@ class _Rung:
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
+class _ExpectedPath:
     """The tiers at which a query may be asked, in turn, and its estimate at the top one."""
 
     rungs: tuple[_Rung, ...]
@@ -66,11 +66,11 @@ def forecast(
     *,
     total: int,
     fleet: Fleet,
-    past: Past,
-    load: Load,
+    past: ForecastHistory,
+    load: QueueLoad,
 ) -> Forecast:
     """The prediction for ``total`` queries of which ``queries``, with their ``decisions``, are a fair sample."""
-    ground = Ground(fleet)
+    ground = RoutingContext(fleet)
     ways = [_way(ground.survey(query), one, ground) for query, one in zip(queries, decisions, strict=True)]
     doubted = {tier: _doubted(past.verdicts.get(tier, (0, 0))) for tier in fleet.tiers}
     factors = {tier: _factor(past.cost_ratios.get(tier, ())) for tier in fleet.tiers}
@@ -110,7 +110,7 @@ class _Mix:
 
 
 def _mixes(
-    ways: Sequence[_Way], doubted: Mapping[str, tuple[float, float]], *, total: int, fleet: Fleet
+    ways: Sequence[_ExpectedPath], doubted: Mapping[str, tuple[float, float]], *, total: int, fleet: Fleet
 ) -> dict[str, _Mix]:
     mixes = {tier: _Mix() for tier in fleet.tiers}
     weight = total / len(ways)
@@ -126,7 +126,7 @@ def _mixes(
     return mixes
 
 
-def _asked(way: _Way, doubted: Mapping[str, tuple[float, float]]) -> Iterator[tuple[_Rung, float, bool]]:
+def _asked(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]]) -> Iterator[tuple[_Rung, float, bool]]:
     """Each rung, the probability that the query is asked there, and whether nothing is above."""
     probability = 1.0
     for place, rung in enumerate(way.rungs):
@@ -134,7 +134,7 @@ def _asked(way: _Way, doubted: Mapping[str, tuple[float, float]]) -> Iterator[tu
         probability *= doubted[rung.tier][0]
 
 
-def _way(case: Case, decision: Decision, ground: Ground) -> _Way:
+def _way(case: RoutingCase, decision: Decision, ground: RoutingContext) -> _ExpectedPath:
     fleet, tiers = ground.fleet, [decision.tier]
     while case.pin is None and (above := fleet.tiers[tiers[-1]].escalates_to) is not None and above not in tiers:
         tiers.append(above)
@@ -146,7 +146,7 @@ def _way(case: Case, decision: Decision, ground: Ground) -> _Way:
         if (model := serving(case, tier, ground)) is not None
     ]
     top_usd = expected_usd(case, ground.deployments[fleet.top][0])
-    return _Way(tuple(rungs) or (_Rung(decision.tier, 0.0, tokens, usage.completion_tokens),), top_usd)
+    return _ExpectedPath(tuple(rungs) or (_Rung(decision.tier, 0.0, tokens, usage.completion_tokens),), top_usd)
 
 
 def _doubted(verdicts: tuple[int, int]) -> tuple[float, float]:
@@ -171,17 +171,17 @@ def _factor(ratios: Sequence[float]) -> tuple[float, float]:
 
 
 def _cost_usd(
-    way: _Way, doubted: Mapping[str, tuple[float, float]], factors: Mapping[str, tuple[float, float]]
+    way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]], factors: Mapping[str, tuple[float, float]]
 ) -> float:
     return sum(asked * rung.usd * factors[rung.tier][0] for rung, asked, _ in _asked(way, doubted))
 
 
-def _escalates(way: _Way, doubted: Mapping[str, tuple[float, float]]) -> float:
+def _escalates(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]]) -> float:
     return doubted[way.rungs[0].tier][0] if len(way.rungs) > 1 else 0.0
 
 
 def _variance_usd2(
-    way: _Way, doubted: Mapping[str, tuple[float, float]], factors: Mapping[str, tuple[float, float]]
+    way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]], factors: Mapping[str, tuple[float, float]]
 ) -> float:
     """Of one query's cost, in square dollars: by the length of its answers, and by whether it is asked further up."""
     mean = second = below = 0.0
@@ -195,7 +195,7 @@ def _variance_usd2(
 
 
 def _cost_spread(
-    ways: Sequence[_Way],
+    ways: Sequence[_ExpectedPath],
     costs: Sequence[float],
     doubted: Mapping[str, tuple[float, float]],
     factors: Mapping[str, tuple[float, float]],
@@ -231,8 +231,8 @@ def _tier(
     doubted: Mapping[str, tuple[float, float]],
     mixes: Mapping[str, _Mix],
     fleet: Fleet,
-    past: Past,
-    load: Load,
+    past: ForecastHistory,
+    load: QueueLoad,
 ) -> TierForecast:
     tokens = mix.tokens / mix.calls if mix.calls else 0.0
     measured = past.latencies.get(name)
@@ -240,7 +240,7 @@ def _tier(
     latency_s = measured[1] if measured and measured[0] else PRIOR_WAIT_S + writes_s
     coming = sum(each.routed for each in mixes.values()) or 1.0
     backlog = load.open.get(name, 0) + load.open.get("route", 0) * mix.routed / coming
-    per_s, bound_by = pace(fleet, name, latency_s=latency_s, tokens=tokens, slots=load.slots.get(name, 0))
+    per_s, bound_by = max_throughput(fleet, name, latency_s=latency_s, tokens=tokens, slots=load.slots.get(name, 0))
     return TierForecast(
         tier=name,
         routed=mix.routed,
@@ -256,7 +256,7 @@ def _tier(
     )
 
 
-def _basis(past: Past, load: Load) -> tuple[str, ...]:
+def _basis(past: ForecastHistory, load: QueueLoad) -> tuple[str, ...]:
     judged = sum(judged for judged, _ in past.verdicts.values())
     calls = sum(calls for calls, _ in past.latencies.values())
     plans = max((len(ratios) for ratios in past.cost_ratios.values()), default=0)

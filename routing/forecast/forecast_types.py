@@ -15,7 +15,7 @@ _Z: Final = 1.6449  # of a normal distribution, for it
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class ForecastHistory:
     """What earlier batches of the fleet tell."""
 
     verdicts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class QueueLoad:
     """Who works, and what is before the batch."""
 
     slots: Mapping[str, int]
@@ -39,7 +39,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class ForecastInterval:
     """An expectation, and the bounds between which it is with the probability `WITHIN`."""
 
     expected: float
@@ -76,10 +76,10 @@ class Forecast:
     sampled: int
     tiers: tuple[TierForecast, ...]
     escalated: float
-    cost_usd: Interval
+    cost_usd: ForecastInterval
     baseline_usd: float
     """The same answers, all from the top tier."""
-    finish_s: Interval
+    finish_s: ForecastInterval
     estimated_s: float
     """By slots, limits, latencies and queue alone, before what earlier plans missed is heeded."""
     bound_by: str
@@ -89,16 +89,18 @@ class Forecast:
     """Further queries, which fail unasked: no call is cheap enough for their ``max_cost_usd``."""
 
 
-def interval(expected: float, spread: float) -> Interval:
+def interval(expected: float, spread: float) -> ForecastInterval:
     """About ``expected``, with that relative standard deviation.
 
     By the lognormal distribution: a cost is never below zero, and errs upwards further than downwards.
     """
     sigma = math.sqrt(math.log1p(spread * spread))
-    return Interval(expected, expected * math.exp(-_Z * sigma), expected * math.exp(_Z * sigma))
+    return ForecastInterval(expected, expected * math.exp(-_Z * sigma), expected * math.exp(_Z * sigma))
 
 
 def nothing(too_dear: int) -> Forecast:
     """The prediction where no query can be asked."""
-    none = Interval(0.0, 0.0, 0.0)
-    return Forecast(0, 0, (), 0.0, none, 0.0, Interval(START_S, START_S, START_S), START_S, "routing", (), too_dear)
+    none = ForecastInterval(0.0, 0.0, 0.0)
+    return Forecast(
+        0, 0, (), 0.0, none, 0.0, ForecastInterval(START_S, START_S, START_S), START_S, "routing", (), too_dear
+    )

@@ -7,7 +7,7 @@ from typing import TypeVar
 Name = TypeVar("Name")
 
 
-def apportion(parts: Mapping[Name, float], *, digits: int = 0) -> dict[Name, float]:
+def round_to_sum(parts: Mapping[Name, float], *, digits: int = 0) -> dict[Name, float]:
     """``parts`` rounded to ``digits`` decimals, so that they add up to their sum, rounded likewise.
 
     By largest remainders (Hamilton's method): each is rounded down, and what is missing to the sum goes, a unit each,

@@ -5,7 +5,7 @@ import math
 from routing.fleet import Fleet, Model
 
 
-def pace(fleet: Fleet, tier: str, *, latency_s: float, tokens: float, slots: int) -> tuple[float, str]:
+def max_throughput(fleet: Fleet, tier: str, *, latency_s: float, tokens: float, slots: int) -> tuple[float, str]:
     """Calls per second that a tier gets done, and what lets it do no more."""
     by_slots = max(1, slots) / latency_s
     models = fleet.deployments(tier)

@@ -16,7 +16,7 @@ from routing.heuristics.text_features import LONG_TOKENS, SYSTEM_SCAN_CHARS, Fea
 from routing.query import Query
 
 
-class Plain(StrEnum):
+class EasyKind(StrEnum):
     """The kinds of plain cases."""
 
     GREETING = "greeting"
@@ -30,25 +30,25 @@ class Plain(StrEnum):
 
 
 CONFIDENCE: Final = {
-    Plain.GREETING: 0.98,
-    Plain.RECKON: 0.93,
-    Plain.FACT: 0.92,
-    Plain.CLASSIFY: 0.93,
-    Plain.EXTRACT: 0.92,
-    Plain.FORMAT: 0.93,
-    Plain.TRANSLATE: 0.91,
-    Plain.SUMMARISE: 0.91,
+    EasyKind.GREETING: 0.98,
+    EasyKind.RECKON: 0.93,
+    EasyKind.FACT: 0.92,
+    EasyKind.CLASSIFY: 0.93,
+    EasyKind.EXTRACT: 0.92,
+    EasyKind.FORMAT: 0.93,
+    EasyKind.TRANSLATE: 0.91,
+    EasyKind.SUMMARISE: 0.91,
 }
 """How sure the gate is; judged by hand, not measured."""
 
 _MOST_WORDS_OF_FACT: Final = 12
 _MOST_WORDS: Final = {
-    Plain.FACT: _MOST_WORDS_OF_FACT,
-    Plain.CLASSIFY: 120,
-    Plain.EXTRACT: 150,
-    Plain.FORMAT: 150,
-    Plain.TRANSLATE: 120,
-    Plain.SUMMARISE: 250,
+    EasyKind.FACT: _MOST_WORDS_OF_FACT,
+    EasyKind.CLASSIFY: 120,
+    EasyKind.EXTRACT: 150,
+    EasyKind.FORMAT: 150,
+    EasyKind.TRANSLATE: 120,
+    EasyKind.SUMMARISE: 250,
 }
 _CHARS_PER_WORD: Final = 9
 """Scripts without spaces would make one word of a whole page."""
@@ -93,20 +93,20 @@ _COURTESY_WORDS: Final = """
 """
 _COURTESY: Final = frozenset(_COURTESY_WORDS.split())
 _VERB_WORDS: Final = {
-    Plain.TRANSLATE: """
+    EasyKind.TRANSLATE: """
         translate übersetze übersetzen traduis traduire traduisez traduce traducir traduzca
     """,
-    Plain.SUMMARISE: """
+    EasyKind.SUMMARISE: """
         summarise summarize tldr condense zusammenfassen fasse résume résumer résumez resume resumir
     """,
-    Plain.CLASSIFY: """
+    EasyKind.CLASSIFY: """
         classify categorise categorize label tag sentiment klassifiziere klassifizieren kategorisiere
         classe classer classez classifie classifica clasifica clasificar clasifique categoriza
     """,
-    Plain.EXTRACT: """
+    EasyKind.EXTRACT: """
         extract list name extrahiere extrahieren nenne liste extrais extraire extrayez extrae extraer
     """,
-    Plain.FORMAT: """
+    EasyKind.FORMAT: """
         format reformat convert correct shorten rephrase paraphrase round capitalise capitalize uppercase lowercase
         sort alphabetise alphabetize spell spellcheck proofread punctuate formatiere sortiere konvertiere
         korrigiere kürze trie convertis formatea ordena convierte
@@ -151,7 +151,7 @@ _JUDGING: Final = frozenset(_JUDGING_WORDS.split())
 _SENTENCE_END: Final = re.compile(r"[.!?。？！]\s|\n")
 
 
-def plain_case(features: Features, query: Query) -> Plain | None:
+def match_easy(features: Features, query: Query) -> EasyKind | None:
     """The plain case that ``query`` is, or None."""
     if query.turns > 2 or features.clipped or features.tokens >= LONG_TOKENS:
         return None
@@ -164,33 +164,33 @@ def plain_case(features: Features, query: Query) -> Plain | None:
     if len(features.words) > most or len(query.text) > most * _CHARS_PER_WORD or features.parts > _MOST_ITEMS:
         return None
     match kind:
-        case Plain.TRANSLATE:
+        case EasyKind.TRANSLATE:
             # What is to be translated may be anything, if nothing but a translation is asked for.
             return kind if not features.questions or _asks_only_for_translation(query.text) else None
-        case Plain.FACT:
+        case EasyKind.FACT:
             return kind if features.questions == 1 and _is_read(features) else None
         case _:
             judging = not _JUDGING.isdisjoint(features.words[:_OPENING_WORDS_READ])
             return kind if features.questions == 0 and not judging and _is_read(features) else None
 
 
-def _whole(text: str, features: Features) -> Plain | None:
+def _whole(text: str, features: Features) -> EasyKind | None:
     """A greeting, thanks, or a sum that is done in one's head: a short text that is nothing else."""
     if not features.numbers and (_GREETING.fullmatch(text) or _THANKS.fullmatch(text)):
-        return Plain.GREETING
-    return Plain.RECKON if _SUM.fullmatch(text) else None
+        return EasyKind.GREETING
+    return EasyKind.RECKON if _SUM.fullmatch(text) else None
 
 
-def _kind(features: Features, query: Query) -> Plain | None:
+def _kind(features: Features, query: Query) -> EasyKind | None:
     """What the text's first words ask for; or the system text's, where they ask for nothing."""
     if kind := _instruction(features.words):
         return kind
     if _is_question_of_fact(features, query.text):
-        return Plain.FACT
+        return EasyKind.FACT
     return _instruction(words_of(query.system[:SYSTEM_SCAN_CHARS])) if query.system else None
 
 
-def _instruction(words: Sequence[str]) -> Plain | None:
+def _instruction(words: Sequence[str]) -> EasyKind | None:
     for word in words[:8]:
         kind = _VERBS.get(word)
         if kind is not None:

@@ -10,11 +10,11 @@ from typing import Final
 
 from routing.fleet import Fleet
 from routing.heuristics import signals
-from routing.heuristics.easy_queries import CONFIDENCE, plain_case
+from routing.heuristics.easy_queries import CONFIDENCE, match_easy
 from routing.heuristics.language_detection import UNKNOWN
 from routing.heuristics.signal_words import INSTRUCTION_LANGUAGES
-from routing.heuristics.text_features import LONG_CONTEXT_TOKENS, LONG_TOKENS, Features, category_of, features_of
-from routing.policy.llm_router_prompt import Opinion
+from routing.heuristics.text_features import LONG_CONTEXT_TOKENS, LONG_TOKENS, Features, category_of, extract_features
+from routing.policy.llm_router_prompt import RouterVote
 from routing.query import Query
 
 NAME: Final = "gate"
@@ -31,7 +31,7 @@ _PROOF_VERBS: Final = frozenset(_PROOF_VERB_WORDS.split())
 
 
 @dataclass(frozen=True, slots=True)
-class Rungs:
+class LadderRoles:
     """The fleet's names for the gate's ideas. ``special`` is None where every tier is on the ladder."""
 
     small: str
@@ -40,33 +40,35 @@ class Rungs:
     special: str | None
 
     @classmethod
-    def of(cls, fleet: Fleet) -> "Rungs":
+    def of(cls, fleet: Fleet) -> "LadderRoles":
         """The ladder's first, middle (the upper of two) and last tier, and the first tier off the ladder."""
         ladder = fleet.ladder
         aside = [name for name in fleet.tiers if name not in ladder]
         return cls(ladder[0], ladder[len(ladder) // 2], ladder[-1], aside[0] if aside else None)
 
 
-def review(query: Query, *, rungs: Rungs, features: Features | None = None) -> Opinion:
+def heuristic_vote(query: Query, *, rungs: LadderRoles, features: Features | None = None) -> RouterVote:
     """The gate's opinion of ``query``. Its confidence is a promise by construction, not a calibrated figure."""
-    seen = features or features_of(query)
+    seen = features or extract_features(query)
     category = category_of(seen, query)
     score = difficulty(seen, query)
     if special := _special(seen, query):
         tier = rungs.special or rungs.large
-        return Opinion(NAME, tier, 0.97, max(score, 0.6), special, category)
+        return RouterVote(NAME, tier, 0.97, max(score, 0.6), special, category)
     if hard := _hard(seen):
-        return Opinion(NAME, rungs.large, hard[0], max(score, 0.75), hard[1], category)
+        return RouterVote(NAME, rungs.large, hard[0], max(score, 0.75), hard[1], category)
     if seen.wary:
-        return Opinion(NAME, None, 0.0, max(score, 0.5), "the text speaks to the router or hides something", category)
-    if kind := plain_case(seen, query):
-        return Opinion(NAME, rungs.small, CONFIDENCE[kind], min(score, 0.15), f"plainly easy: {kind}", category)
+        return RouterVote(
+            NAME, None, 0.0, max(score, 0.5), "the text speaks to the router or hides something", category
+        )
+    if kind := match_easy(seen, query):
+        return RouterVote(NAME, rungs.small, CONFIDENCE[kind], min(score, 0.15), f"plainly easy: {kind}", category)
     if seen.language not in INSTRUCTION_LANGUAGES and len(seen.words) > 3:
         told = "of unknown language" if seen.language == UNKNOWN else f"in {seen.language}"
-        return Opinion(NAME, None, 0.0, max(score, 0.5), f"a text {told}: the word lists do not help", category)
+        return RouterVote(NAME, None, 0.0, max(score, 0.5), f"a text {told}: the word lists do not help", category)
     if score >= 0.6:
-        return Opinion(NAME, rungs.large, 0.75, score, f"many signs of difficulty ({score:.2f})", category)
-    return Opinion(NAME, None, 0.0, score, f"no plain case (difficulty {score:.2f})", category)
+        return RouterVote(NAME, rungs.large, 0.75, score, f"many signs of difficulty ({score:.2f})", category)
+    return RouterVote(NAME, None, 0.0, score, f"no plain case (difficulty {score:.2f})", category)
 
 
 def difficulty(features: Features, query: Query) -> float:

@@ -16,7 +16,7 @@ from routing.heuristics.language_detection import (
     words_of,
 )
 from routing.heuristics.signal_words import Signs, tally
-from routing.heuristics.unicode_obfuscation import is_disguised, unmask
+from routing.heuristics.unicode_obfuscation import is_disguised, normalize_homoglyphs
 from routing.policy.llm_router_prompt import GENERAL
 from routing.query import Query
 
@@ -103,7 +103,7 @@ class Features(NamedTuple):
         return f"Features(tokens={self.tokens}, language={self.language!r}, signs={tuple(self.signs)})"
 
 
-def features_of(query: Query) -> Features:
+def extract_features(query: Query) -> Features:
     """The features of ``query``. Its system text counts for the instruction words, not for the language."""
     text = query.text
     if clipped := len(text) > SCAN_CHARS:
@@ -111,7 +111,7 @@ def features_of(query: Query) -> Features:
     # What most texts have nothing of is asked for once, and then looked for only where there is any of it.
     strange = is_beyond_latin(text)
     if disguised := strange and is_disguised(text):
-        text = unmask(text)
+        text = normalize_homoglyphs(text)
     lower = text.lower()
     letters = in_latin(text)
     marked = bool(letters.translate(None, _UNMARKED))
@@ -208,4 +208,4 @@ def _is_wary(lower: str, signs: Signs) -> bool:
     return any(map(lower.__contains__, _SELF_ASSESSMENT_STEMS)) and _SELF_ASSESSMENT.search(lower) is not None
 
 
-__all__ = ["UNKNOWN", "Features", "category_of", "features_of"]
+__all__ = ["UNKNOWN", "Features", "category_of", "extract_features"]

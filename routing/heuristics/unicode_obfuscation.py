@@ -31,7 +31,7 @@ def is_disguised(text: str) -> bool:
     return _DISGUISE.search(text) is not None
 
 
-def unmask(text: str) -> str:
+def normalize_homoglyphs(text: str) -> str:
     """``text`` as it is meant to be read: in plain letters, with nothing hidden."""
     seen = unicodedata.normalize("NFKC", _UNSEEN.sub("", text))
     return _MIXED_WORD.sub(lambda word: word.group(0).translate(_LOOK_ALIKES), seen)

@@ -5,15 +5,15 @@ from typing import Final, NamedTuple
 
 from routing.context_window import answer_room, needed_tokens
 from routing.fleet import Fleet, Model, Price
-from routing.heuristics.heuristic_router import Rungs, difficulty, review
-from routing.heuristics.text_features import Features, category_of, features_of
-from routing.policy.llm_router_prompt import Opinion
+from routing.heuristics.heuristic_router import LadderRoles, difficulty, heuristic_vote
+from routing.heuristics.text_features import Features, category_of, extract_features
+from routing.policy.llm_router_prompt import RouterVote
 from routing.query import Query
 
 _SHOWN_PIN_CHARS: Final = 60
 
 
-class Case(NamedTuple):
+class RoutingCase(NamedTuple):
     """One query and what was seen of it."""
 
     query: Query
@@ -27,50 +27,50 @@ class Case(NamedTuple):
     """Tier → its deployments that the query fits; tiers without any are left out."""
     pin: str | None
     """The tier that the query's pin names; None without a pin, or with one that the fleet does not know."""
-    gate: Opinion | None
+    gate: RouterVote | None
     """None where the gate takes no part."""
     sure: bool
     """The gate decides alone."""
     notes: tuple[str, ...] = ()
 
 
-Tariff = tuple[int, str, Price]
+TierPrice = tuple[int, str, Price]
 """A rung of the ladder, its tier and its price."""
 
 
-class Ground:
+class RoutingContext:
     """What is the same for all queries of one call: the fleet's ladder, models and policy."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.policy = fleet.router
         self.ladder = fleet.ladder
-        self.rungs = Rungs.of(fleet)
+        self.rungs = LadderRoles.of(fleet)
         self.deployments: Mapping[str, Sequence[Model]] = {tier: fleet.deployments(tier) for tier in fleet.tiers}
         self.roomy_tokens = min(
             model.context_tokens - model.max_output_tokens for models in self.deployments.values() for model in models
         )
-        self._usual_tariffs: dict[str, Sequence[Tariff]] = {}
+        self._usual_tariffs: dict[str, Sequence[TierPrice]] = {}
         self.top_price = self.deployments[self.ladder[-1]][0].price
         self.loss_words = "expected loss: " + ", ".join(f"{tier.replace('%', '%%')} %.3f" for tier in self.ladder)
         self.asks_gate = "gate" in fleet.router.stages
         self.asks_classifier = "classifier" in fleet.router.stages
         self.asks_llm = "llm" in fleet.router.stages and fleet.router.llm is not None
 
-    def survey(self, query: Query) -> Case:
+    def survey(self, query: Query) -> RoutingCase:
         """The case of ``query``. A pin that the fleet does not know counts as none, with a note."""
-        features = features_of(query)
+        features = extract_features(query)
         needed = needed_tokens(query)
         pin, notes = (None, ()) if query.pin is None else self._pin(query.pin)
         room = self._room(query, needed)
         if pin is not None or not self.asks_gate:
             score, category = difficulty(features, query), category_of(features, query)
-            return Case(query, features, category, score, needed, room, pin, None, False, notes)
-        gate = review(query, rungs=self.rungs, features=features)
+            return RoutingCase(query, features, category, score, needed, room, pin, None, False, notes)
+        gate = heuristic_vote(query, rungs=self.rungs, features=features)
         sure = gate.tier is not None and gate.confidence >= self.policy.gate_sure
-        return Case(query, features, gate.category, gate.score, needed, room, None, gate, sure, notes)
+        return RoutingCase(query, features, gate.category, gate.score, needed, room, None, gate, sure, notes)
 
-    def place(self, case: Case, wanted: str) -> tuple[str, tuple[str, ...]]:
+    def place(self, case: RoutingCase, wanted: str) -> tuple[str, tuple[str, ...]]:
         """``wanted``, or the next tier up that the query fits, or any that it fits, or the roomiest; and why."""
         if wanted in case.room:
             return wanted, ()
@@ -87,7 +87,7 @@ class Ground:
         roomiest = max(self.deployments, key=lambda tier: max(model.context_tokens for model in self.deployments[tier]))
         return roomiest, (why, "no tier has room for it: to the roomiest")
 
-    def preferred(self, case: Case, tier: str) -> str | None:
+    def preferred(self, case: RoutingCase, tier: str) -> str | None:
         """The deployment for the query's category; or the first that it fits, where the tier's first has no room."""
         models = case.room.get(tier)
         if not models:
@@ -97,7 +97,7 @@ class Ground:
                 return model.name
         return None if models[0] is self.deployments[tier][0] else models[0].name
 
-    def tariffs(self, case: Case) -> Sequence[Tariff]:
+    def tariffs(self, case: RoutingCase) -> Sequence[TierPrice]:
         """What each tier of the ladder that the query fits would cost, by the deployment that would serve it."""
         if case.room is not self.deployments:
             return self._tariffs(case)
@@ -110,11 +110,11 @@ class Ground:
         ladder = self.ladder
         return tier in ladder and floor in ladder and ladder.index(tier) < ladder.index(floor)
 
-    def is_aside(self, tier: str | None) -> bool:
+    def is_off_ladder(self, tier: str | None) -> bool:
         """Whether ``tier`` is one of the fleet's, but not on the ladder."""
         return tier is not None and tier in self.fleet.tiers and tier not in self.ladder
 
-    def _tariffs(self, case: Case) -> Sequence[Tariff]:
+    def _tariffs(self, case: RoutingCase) -> Sequence[TierPrice]:
         tariffs = []
         for rung, tier in enumerate(self.ladder):
             if models := case.room.get(tier):

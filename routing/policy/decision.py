@@ -20,13 +20,13 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from routing.fleet import Fleet
-from routing.policy.case import Case, Ground
-from routing.policy.expected_loss import least, losses
-from routing.policy.llm_router_prompt import NOTHING, Opinion
-from routing.policy.success_probability import Belief, believe, mixed, named, prior
+from routing.policy.case import RoutingCase, RoutingContext
+from routing.policy.expected_loss import losses, lowest_loss
+from routing.policy.llm_router_prompt import NOTHING, RouterVote
+from routing.policy.success_probability import SuccessProbabilities, from_named_tier, from_vote, mixed, prior
 from routing.query import Query
 
-__all__ = ["Decision", "Opinion", "Predictor", "decide", "settle"]
+__all__ = ["Decision", "Predictor", "RouterVote", "apply_llm_vote", "decide"]
 
 _TINY: Final = 1e-9
 
@@ -48,7 +48,7 @@ class Decision(NamedTuple):
     model: str | None = None
     """The deployment to prefer within the tier, or None for the tier's own order."""
     wants_opinion: bool = False
-    """An LLM router takes part and the verdict is still uncertain: ask it, then `settle`."""
+    """An LLM router takes part and the verdict is still uncertain: ask it, then `apply_llm_vote`."""
 
 
 class Predictor(Protocol):
@@ -59,7 +59,7 @@ class Predictor(Protocol):
         """What its opinions and the routing log call it."""
         ...
 
-    def __call__(self, queries: Sequence[Query]) -> Sequence[Opinion]:
+    def __call__(self, queries: Sequence[Query]) -> Sequence[RouterVote]:
         """One opinion for each of ``queries``, in their order."""
         ...
 
@@ -76,7 +76,7 @@ def decide(
     ``predictor`` is asked once, for all queries that are still open. ``draws`` are uniforms in
     [0, 1), one for each query; without them nothing is explored.
     """
-    ground = Ground(fleet)
+    ground = RoutingContext(fleet)
     cases = [ground.survey(query) for query in queries]
     opinions = _ask(predictor, cases, ground)
     decisions = [_conclude(case, opinion, ground) for case, opinion in zip(cases, opinions, strict=True)]
@@ -88,8 +88,8 @@ def decide(
     ]
 
 
-def settle(
-    query: Query, decision: Decision, opinion: Opinion | None, *, fleet: Fleet, draw: float | None = None
+def apply_llm_vote(
+    query: Query, decision: Decision, opinion: RouterVote | None, *, fleet: Fleet, draw: float | None = None
 ) -> Decision:
     """``decision`` with the LLM router's ``opinion`` folded in (None: it abstained); it wants no more opinions.
 
@@ -99,15 +99,15 @@ def settle(
     """
     if not decision.wants_opinion:
         return decision
-    ground = Ground(fleet)
+    ground = RoutingContext(fleet)
     case = ground.survey(query)
-    final = _fold(case, decision, opinion, ground)
+    final = _blend_llm_vote(case, decision, opinion, ground)
     return final if draw is None or fleet.router.exploration <= 0 else _explore(case, final, draw, ground)
 
 
-def _ask(predictor: Predictor | None, cases: Sequence[Case], ground: Ground) -> list[Opinion | None]:
+def _ask(predictor: Predictor | None, cases: Sequence[RoutingCase], ground: RoutingContext) -> list[RouterVote | None]:
     """The classifier's opinions, None for the queries that it was not asked about."""
-    opinions: list[Opinion | None] = [None] * len(cases)
+    opinions: list[RouterVote | None] = [None] * len(cases)
     if predictor is None or not ground.asks_classifier:
         return opinions
     asked = [place for place, case in enumerate(cases) if case.pin is None and not case.sure]
@@ -118,7 +118,7 @@ def _ask(predictor: Predictor | None, cases: Sequence[Case], ground: Ground) -> 
     return opinions
 
 
-def _conclude(case: Case, opinion: Opinion | None, ground: Ground) -> Decision:
+def _conclude(case: RoutingCase, opinion: RouterVote | None, ground: RoutingContext) -> Decision:
     """The decision by pin, gate and classifier, in this order."""
     if case.pin is not None:
         return _pinned(case, case.pin, ground)
@@ -127,16 +127,16 @@ def _conclude(case: Case, opinion: Opinion | None, ground: Ground) -> Decision:
     if opinion is not None:
         # A text that speaks to the router may have spoken to the classifier too.
         floor = _conclude(case, None, ground).tier if case.features.wary else None
-        if (decision := _heed(case, opinion, ground, floor=floor)) is not None:
+        if (decision := _follow_vote(case, opinion, ground, floor=floor)) is not None:
             return decision
-    if case.gate is not None and (decision := _heed(case, case.gate, ground)) is not None:
+    if case.gate is not None and (decision := _follow_vote(case, case.gate, ground)) is not None:
         return decision
     abstained = tuple(voice.reason for voice in (opinion, case.gate) if voice is not None)
     belief = prior(case.score, len(ground.ladder))
     return _weigh(case, belief, ground, router="prior", confidence=0.0, reasons=(*abstained, "nobody is sure: up"))
 
 
-def _pinned(case: Case, pinned: str, ground: Ground) -> Decision:
+def _pinned(case: RoutingCase, pinned: str, ground: RoutingContext) -> Decision:
     """The tier that the user named; where the query does not fit it, the next one up, with the reason."""
     name = case.query.pin or pinned
     tier, notes = ground.place(case, pinned)
@@ -146,13 +146,13 @@ def _pinned(case: Case, pinned: str, ground: Ground) -> Decision:
         if asked is None:
             notes = (*notes, f"no room in {name} itself: another model of the tier")
         model = asked or model
-    return _told(case, tier, router="pin", confidence=1.0, reasons=(f"pinned to {name}", *notes), model=model)
+    return _decided(case, tier, router="pin", confidence=1.0, reasons=(f"pinned to {name}", *notes), model=model)
 
 
-def _as_told(case: Case, gate: Opinion, ground: Ground) -> Decision:
+def _as_told(case: RoutingCase, gate: RouterVote, ground: RoutingContext) -> Decision:
     """The tier that a sure gate names, without weighing: its confidence is no calibrated figure."""
     tier, notes = ground.place(case, gate.tier or ground.ladder[-1])
-    return _told(
+    return _decided(
         case,
         tier,
         router=gate.router,
@@ -162,8 +162,8 @@ def _as_told(case: Case, gate: Opinion, ground: Ground) -> Decision:
     )
 
 
-def _told(
-    case: Case, tier: str, *, router: str, confidence: float, reasons: tuple[str, ...], model: str | None
+def _decided(
+    case: RoutingCase, tier: str, *, router: str, confidence: float, reasons: tuple[str, ...], model: str | None
 ) -> Decision:
     """A decision that nothing had to be weighed for."""
     return Decision(
@@ -177,14 +177,18 @@ def _told(
     )
 
 
-def _heed(case: Case, opinion: Opinion, ground: Ground, *, floor: str | None = None) -> Decision | None:
+def _follow_vote(
+    case: RoutingCase, opinion: RouterVote, ground: RoutingContext, *, floor: str | None = None
+) -> Decision | None:
     """What follows from one opinion, or None where it abstains; nothing below ``floor``."""
-    if ground.is_aside(opinion.tier):
+    if ground.is_off_ladder(opinion.tier):
         if (aside := _aside(case, opinion, ground)) is not None:
             return aside
-        belief: Belief | None = named(len(ground.ladder) - 1, opinion.confidence, len(ground.ladder))
+        belief: SuccessProbabilities | None = from_named_tier(
+            len(ground.ladder) - 1, opinion.confidence, len(ground.ladder)
+        )
     else:
-        belief = believe(opinion, ground.ladder)
+        belief = from_vote(opinion, ground.ladder)
     if belief is None:
         return None
     return _weigh(
@@ -199,12 +203,12 @@ def _heed(case: Case, opinion: Opinion, ground: Ground, *, floor: str | None = N
     )
 
 
-def _aside(case: Case, opinion: Opinion, ground: Ground) -> Decision | None:
+def _aside(case: RoutingCase, opinion: RouterVote, ground: RoutingContext) -> Decision | None:
     """The decision for a tier off the ladder, if the opinion is sure of it and the query fits there."""
     tier = opinion.tier
     if tier is None or tier not in case.room or opinion.confidence < ground.policy.classifier_sure:
         return None
-    return _told(
+    return _decided(
         case,
         tier,
         router=opinion.router,
@@ -215,9 +219,9 @@ def _aside(case: Case, opinion: Opinion, ground: Ground) -> Decision | None:
 
 
 def _weigh(
-    case: Case,
-    belief: Belief,
-    ground: Ground,
+    case: RoutingCase,
+    belief: SuccessProbabilities,
+    ground: RoutingContext,
     *,
     router: str,
     confidence: float,
@@ -228,7 +232,7 @@ def _weigh(
     """The decision for the tier of the least expected loss, or for ``floor`` where that is higher."""
     weighed = losses(case, belief, ground)
     if weighed:
-        tier, notes = least(weighed), _explain(weighed, case, ground)
+        tier, notes = lowest_loss(weighed), _explain(weighed, case, ground)
     else:
         tier, notes = ground.place(case, ground.ladder[-1])
     if floor is not None and ground.is_below(tier, floor):
@@ -247,7 +251,7 @@ def _weigh(
     )
 
 
-def _explain(weighed: Mapping[str, float], case: Case, ground: Ground) -> tuple[str, ...]:
+def _explain(weighed: Mapping[str, float], case: RoutingCase, ground: RoutingContext) -> tuple[str, ...]:
     if len(weighed) == len(ground.ladder):
         return (ground.loss_words % tuple(weighed.values()),)
     told = "expected loss: " + ", ".join([f"{tier} {loss:.3f}" for tier, loss in weighed.items()])
@@ -255,16 +259,18 @@ def _explain(weighed: Mapping[str, float], case: Case, ground: Ground) -> tuple[
     return told, f"no room in {left_out} for about {case.needed} tokens"
 
 
-def _fold(case: Case, decision: Decision, opinion: Opinion | None, ground: Ground) -> Decision:
+def _blend_llm_vote(
+    case: RoutingCase, decision: Decision, opinion: RouterVote | None, ground: RoutingContext
+) -> Decision:
     """``decision`` after the LLM router's word."""
     settled = decision._replace(wants_opinion=False)
     if opinion is None:
         return settled._replace(reasons=(*decision.reasons, "the LLM router was silent"))
-    if ground.is_aside(opinion.tier):
+    if ground.is_off_ladder(opinion.tier):
         aside = _aside(case, opinion, ground)
         doubted = settled._replace(reasons=(*decision.reasons, opinion.reason, "in doubt or without room: not there"))
         return doubted if aside is None else aside._replace(reasons=(*decision.reasons, *aside.reasons))
-    theirs = believe(opinion, ground.ladder)
+    theirs = from_vote(opinion, ground.ladder)
     if theirs is None:
         return settled._replace(reasons=(*decision.reasons, opinion.reason))
     ours = tuple(decision.p_ok[tier] for tier in ground.ladder)
@@ -281,14 +287,14 @@ def _fold(case: Case, decision: Decision, opinion: Opinion | None, ground: Groun
     return folded._replace(wants_opinion=False, score=opinion.score)
 
 
-def _lowest(case: Case, tier: str, ground: Ground) -> str | None:
+def _lowest(case: RoutingCase, tier: str, ground: RoutingContext) -> str | None:
     """The lowest tier to which an LLM's word may bring a query that stood at ``tier``."""
     if tier not in ground.ladder:
         return None
     return tier if case.features.wary else ground.ladder[max(ground.ladder.index(tier) - 1, 0)]
 
 
-def _explore(case: Case, decision: Decision, draw: float, ground: Ground) -> Decision:
+def _explore(case: RoutingCase, decision: Decision, draw: float, ground: RoutingContext) -> Decision:
     """``decision``, or with probability ε a tier at random among those that fit; with its propensity."""
     arms = [tier for tier in ground.ladder if tier in case.room]
     if decision.router == "pin" or decision.tier not in arms or len(arms) < 2:

@@ -13,7 +13,7 @@ from routing.query import Query
 
 
 @dataclass(frozen=True, slots=True)
-class Attempted:
+class TierAttempt:
     """What one tier gave for the query."""
 
     tier: str
@@ -44,23 +44,23 @@ class Accept:
 
 
 @dataclass(frozen=True, slots=True)
-class GiveUp:
+class TiersExhausted:
     """Nobody can answer it."""
 
     reasons: tuple[str, ...]
 
 
-Step = Escalate | Accept | GiveUp
+Step = Escalate | Accept | TiersExhausted
 
 STAY: Final = frozenset({FailureKind.MALFORMED, FailureKind.AUTH, FailureKind.SAFETY})
 """Failures that a larger tier would only repeat at a higher price, or that are ours to mend."""
 
-UNTOLD_CONFIDENCE: Final = 0.5
+UNKNOWN_CONFIDENCE: Final = 0.5
 """What an answer counts for whose confidence nobody told."""
 
 
 @dataclass(frozen=True, slots=True)
-class Purse:
+class RemainingBudget:
     """What may still be spent, in dollars, against a call's reservation."""
 
     line_usd: float = math.inf
@@ -69,7 +69,9 @@ class Purse:
     """Of its batch's budget: a tier that reserves more is not asked where there is an answer to accept."""
 
 
-def next_step(history: Sequence[Attempted], *, query: Query, fleet: Fleet, purse: Purse = Purse()) -> Step:
+def next_step(
+    history: Sequence[TierAttempt], *, query: Query, fleet: Fleet, purse: RemainingBudget = RemainingBudget()
+) -> Step:
     """What becomes of ``query`` after the attempts in ``history``, the latest last.
 
     Up to the next tier by ``escalates_to`` that the query fits and that had no attempt; where
@@ -78,20 +80,20 @@ def next_step(history: Sequence[Attempted], *, query: Query, fleet: Fleet, purse
     the kinds in ``STAY`` leads up only to a provider whose ``failover_on`` asks for that.
     """
     if not history:
-        return GiveUp(("nothing was tried",))
+        return TiersExhausted(("nothing was tried",))
     last = history[-1]
     best = _best(history, fleet)
     above, stops = _above(history, query, fleet, purse if best is not None else replace(purse, batch_usd=math.inf))
     if above is not None:
         return Escalate(above, (*_why(last), *stops, f"up to {above}"))
     if best is None or best.call_id is None:
-        return GiveUp((*_why(last), *stops, "no valid answer"))
+        return TiersExhausted((*_why(last), *stops, "no valid answer"))
     told = "untold" if best.confidence is None else f"{best.confidence:.2f}"
     return Accept(best.call_id, best.tier, (*_why(last), *stops, f"the best answer: {best.tier}, confidence {told}"))
 
 
 def _above(
-    history: Sequence[Attempted], query: Query, fleet: Fleet, purse: Purse
+    history: Sequence[TierAttempt], query: Query, fleet: Fleet, purse: RemainingBudget
 ) -> tuple[str | None, tuple[str, ...]]:
     """The tier to go to, or None; and why not elsewhere."""
     last = history[-1]
@@ -114,7 +116,7 @@ def _above(
     return None, (*stops, "no tier is above")
 
 
-def _short(query: Query, models: Sequence[Model], tier: str, purse: Purse) -> str | None:
+def _short(query: Query, models: Sequence[Model], tier: str, purse: RemainingBudget) -> str | None:
     """Why ``tier`` cannot be paid for, if so."""
     price = reservation_usd(query, models)
     if price is None or price <= min(purse.line_usd, purse.batch_usd):
@@ -134,7 +136,7 @@ def _rungs_above(tier: str, fleet: Fleet) -> Iterator[str]:
         rung = fleet.tiers[rung].escalates_to
 
 
-def _staying(attempt: Attempted) -> frozenset[FailureKind]:
+def _staying(attempt: TierAttempt) -> frozenset[FailureKind]:
     """The kinds of failure that keep the query from climbing; none where an answer came."""
     if attempt.call_id is not None:
         return frozenset()
@@ -146,18 +148,18 @@ def _takes_over(tier: str, kinds: frozenset[FailureKind], fleet: Fleet) -> bool:
     return any(kinds <= fleet.providers[model.provider].failover_on for model in fleet.deployments(tier))
 
 
-def _best(history: Sequence[Attempted], fleet: Fleet) -> Attempted | None:
+def _best(history: Sequence[TierAttempt], fleet: Fleet) -> TierAttempt | None:
     """The valid answer of the highest confidence; among equals the larger tier's, then the latest."""
     order = {tier: rung for rung, tier in enumerate(fleet.tiers)}
 
     def rank(place: int) -> tuple[float, int, int]:
         attempt = history[place]
-        confidence = UNTOLD_CONFIDENCE if attempt.confidence is None else attempt.confidence
+        confidence = UNKNOWN_CONFIDENCE if attempt.confidence is None else attempt.confidence
         return confidence, order.get(attempt.tier, -1), place
 
     usable = [place for place, attempt in enumerate(history) if attempt.valid and attempt.call_id is not None]
     return history[max(usable, key=rank)] if usable else None
 
 
-def _why(attempt: Attempted) -> tuple[str, ...]:
+def _why(attempt: TierAttempt) -> tuple[str, ...]:
     return tuple(f"{attempt.tier}: {reason}" for reason in attempt.reasons[:3])

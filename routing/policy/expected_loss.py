@@ -17,14 +17,14 @@ from typing import Final
 
 from routing.fleet import Price
 from routing.heuristics.heuristic_router import expected_completion_tokens
-from routing.policy.case import Case, Ground
-from routing.policy.success_probability import Belief
+from routing.policy.case import RoutingCase, RoutingContext
+from routing.policy.success_probability import SuccessProbabilities
 
 TIE: Final = 1e-9
 """Losses that differ by no more are a tie."""
 
 
-def losses(case: Case, belief: Belief, ground: Ground) -> dict[str, float]:
+def losses(case: RoutingCase, belief: SuccessProbabilities, ground: RoutingContext) -> dict[str, float]:
     """Expected loss of each tier of the ladder that the query fits, from the cheapest up; may be empty."""
     weight, rungs = ground.policy.quality_weight, len(ground.ladder)
     prompt = case.features.tokens
@@ -37,7 +37,7 @@ def losses(case: Case, belief: Belief, ground: Ground) -> dict[str, float]:
     return found
 
 
-def least(losses: Mapping[str, float]) -> str:
+def lowest_loss(losses: Mapping[str, float]) -> str:
     """The tier of the least loss; the dearest where several tie."""
     bound = min(losses.values()) + TIE
     dearest = ""

@@ -3,7 +3,7 @@
 import hashlib
 
 
-def chance(query_id: int) -> float:
+def exploration_draw(query_id: int) -> float:
     """Uniform in [0, 1) over ids, and always the same for one.
 
     A hash instead of a generator, so that a query that is routed again, by another worker after a crash,

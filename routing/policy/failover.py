@@ -30,7 +30,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CallDeployment:
     """Call this deployment now."""
 
     deployment: Model
@@ -45,13 +45,13 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class GiveUp:
+class NoDeploymentLeft:
     """No deployment of this tier will answer this query."""
 
     reason: str
 
 
-Next = Call | Wait | GiveUp
+Next = CallDeployment | Wait | NoDeploymentLeft
 
 
 def next_call(
@@ -68,17 +68,17 @@ def next_call(
     """What to do next for one query, whose failed calls at this tier are ``history``.
 
     ``resting`` gives for each deployment the seconds until it may be called again (absent or 0: now),
-    ``since_last_s`` the seconds since the last attempt ended: after a `Wait`, say how long it was.
+    ``since_last_s`` the seconds since the last attempt ended: after a `Denied`, say how long it was.
     ``draw`` is uniform in [0, 1); it spreads calls by weight and waits by jitter.
     """
     if not history and deployments and not resting:  # nearly always
-        return Call(_choose(deployments, history, preferred=preferred, draw=draw))
+        return CallDeployment(_choose(deployments, history, preferred=preferred, draw=draw))
     final = _final_reason(history, deployments=deployments, providers=providers, timing=timing)
     if final is not None:
-        return GiveUp(final)
+        return NoDeploymentLeft(final)
     open_ones = [model for model in deployments if not _is_closed(model, history, deployments, providers)]
     if not open_ones:
-        return GiveUp("no deployment is left")
+        return NoDeploymentLeft("no deployment is left")
     waits = {
         model.name: _wait_s(model, history, deployments, resting, timing, draw=draw, since_last_s=since_last_s)
         for model in open_ones
@@ -87,7 +87,7 @@ def next_call(
     if not ready:
         soonest = min(open_ones, key=lambda model: waits[model.name])
         return Wait(waits[soonest.name], f"{soonest.name} is the first that may be called again")
-    return Call(_choose(ready, history, preferred=preferred, draw=draw))
+    return CallDeployment(_choose(ready, history, preferred=preferred, draw=draw))
 
 
 def _final_reason(

@@ -24,7 +24,7 @@ GENERAL: Final = "general"
 NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
 
 
-class Opinion(NamedTuple):
+class RouterVote(NamedTuple):
     """What one router thinks of one query; an opinion without a tier and without ``p_ok`` abstains.
 
     A named tuple, as `routing.heuristics.text_features.Features` is.
@@ -112,7 +112,7 @@ def system_text(fleet: Fleet) -> str:
     )
 
 
-def read(text: str, queries: Sequence[Query], *, fleet: Fleet) -> list[Opinion]:
+def read(text: str, queries: Sequence[Query], *, fleet: Fleet) -> list[RouterVote]:
     """One opinion for each of ``queries`` from the LLM router's answer.
 
     Strict: a text that is not wholly a JSON array makes all abstain; an entry of another shape,
@@ -192,7 +192,7 @@ def _no_double_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return told
 
 
-def _opinion(entries: Sequence[Mapping[str, Any]], fleet: Fleet, missing: str) -> Opinion:
+def _opinion(entries: Sequence[Mapping[str, Any]], fleet: Fleet, missing: str) -> RouterVote:
     if not entries:
         return _abstention(missing)
     if len(entries) > 1:
@@ -205,7 +205,7 @@ def _opinion(entries: Sequence[Mapping[str, Any]], fleet: Fleet, missing: str) -
         return _abstention("it names an unknown tier")
     if not isinstance(confidence, int | float) or isinstance(confidence, bool) or not 0.0 <= confidence <= 1.0:
         return _abstention("its confidence is none")
-    return Opinion(
+    return RouterVote(
         router="llm",
         tier=tier,
         confidence=min(float(confidence), MOST_CONFIDENCE),
@@ -214,8 +214,8 @@ def _opinion(entries: Sequence[Mapping[str, Any]], fleet: Fleet, missing: str) -
     )
 
 
-def _abstention(why: str) -> Opinion:
-    return Opinion(router="llm", tier=None, confidence=0.0, score=0.5, reason=f"the LLM router abstains: {why}")
+def _abstention(why: str) -> RouterVote:
+    return RouterVote(router="llm", tier=None, confidence=0.0, score=0.5, reason=f"the LLM router abstains: {why}")
 
 
 def _score(tier: str, fleet: Fleet) -> float:

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
-from routing.policy.llm_router_prompt import Opinion
+from routing.policy.llm_router_prompt import RouterVote
 
-Belief = tuple[float, ...]
+SuccessProbabilities = tuple[float, ...]
 
 P_TOP: Final = 0.95
 """The top tier's chance of answering well, where no calibrated figure is given."""
@@ -19,7 +19,7 @@ DOUBTFUL_SCORE: Final = 0.5
 """Where nobody has an opinion, a query counts as at least this difficult."""
 
 
-def believe(opinion: Opinion, ladder: Sequence[str]) -> Belief | None:
+def from_vote(opinion: RouterVote, ladder: Sequence[str]) -> SuccessProbabilities | None:
     """The belief that ``opinion`` calls for, or None where it abstains or names nothing of the ladder.
 
     Probabilities outweigh a named tier; those that are not between 0 and 1 are passed over.
@@ -29,18 +29,18 @@ def believe(opinion: Opinion, ladder: Sequence[str]) -> Belief | None:
     if known:
         return filled(known, len(ladder))
     if opinion.tier is not None and opinion.tier in ladder:
-        return named(ladder.index(opinion.tier), opinion.confidence, len(ladder))
+        return from_named_tier(ladder.index(opinion.tier), opinion.confidence, len(ladder))
     return None
 
 
-def filled(known: Mapping[int, float], rungs: int) -> Belief:
+def filled(known: Mapping[int, float], rungs: int) -> SuccessProbabilities:
     """A belief from the probabilities of some rungs (at least one).
 
     Between two known rungs the line that joins them; below the lowest known the line to 0 one rung
     under the ladder; above the highest known the line to ``P_TOP`` at the top.
     """
     if len(known) == rungs:
-        return never_falling([known[rung] for rung in range(rungs)])
+        return monotone([known[rung] for rung in range(rungs)])
     marks = sorted(known.items())
     if marks[0][0] > 0:
         marks.insert(0, (-1, 0.0))
@@ -51,10 +51,10 @@ def filled(known: Mapping[int, float], rungs: int) -> Belief:
     for (left, low), (right, high) in pairwise(marks):
         line.extend(low + (high - low) * (rung - left) / (right - left) for rung in range(max(left, len(line)), right))
     line.append(marks[-1][1])
-    return never_falling(line)
+    return monotone(line)
 
 
-def named(rung: int, confidence: float, rungs: int) -> Belief:
+def from_named_tier(rung: int, confidence: float, rungs: int) -> SuccessProbabilities:
     """A belief from a named rung and the confidence (0 to 1) that it is the right one.
 
     The named rung does with probability ``confidence`` what the top would do, and the rung below it
@@ -70,18 +70,18 @@ def named(rung: int, confidence: float, rungs: int) -> Belief:
     return filled(known, rungs)
 
 
-def prior(score: float, rungs: int) -> Belief:
+def prior(score: float, rungs: int) -> SuccessProbabilities:
     """A belief from the difficulty alone, where nobody has an opinion: doubt counts as difficulty."""
     harder = max(score, DOUBTFUL_SCORE)
     return filled({0: P_TOP * (1.0 - harder), rungs - 1: P_TOP}, rungs) if rungs > 1 else (P_TOP,)
 
 
-def mixed(one: Belief, other: Belief, *, weight: float) -> Belief:
+def mixed(one: SuccessProbabilities, other: SuccessProbabilities, *, weight: float) -> SuccessProbabilities:
     """``one``, moved towards ``other`` by ``weight`` (0 to 1)."""
     return tuple(a + weight * (b - a) for a, b in zip(one, other, strict=True))
 
 
-def never_falling(line: Sequence[float]) -> Belief:
+def monotone(line: Sequence[float]) -> SuccessProbabilities:
     """``line`` with no rung above a dearer one: a cheap tier is held to be no better than a dear one."""
     bound = 1.0
     held: list[float] = []

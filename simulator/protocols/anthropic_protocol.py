@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from simulator.chat_types import Ask, BadRequest, Finish, Reply, Tool
+from simulator.chat_types import BadRequest, ChatReply, ChatRequest, Finish, SimulatedTool
 from simulator.protocols.protocol import (
     FINGERPRINT,
     Dialect,
-    Protocol,
-    Trouble,
+    ErrorCase,
+    ProtocolName,
     list_at,
     mapping_at,
     texts_of,
@@ -22,19 +22,19 @@ _STOP: Final = {
     Finish.SAFETY: "refusal",
 }
 _TYPES: Final = {
-    Trouble.BAD_REQUEST: "invalid_request_error",
-    Trouble.AUTH: "authentication_error",
-    Trouble.NOT_FOUND: "not_found_error",
-    Trouble.TOO_LARGE: "request_too_large",
-    Trouble.RATE_LIMITED: "rate_limit_error",
-    Trouble.SERVER_ERROR: "api_error",
-    Trouble.UNAVAILABLE: "api_error",
-    Trouble.OVERLOADED: "overloaded_error",
-    Trouble.SAFETY: "invalid_request_error",
+    ErrorCase.BAD_REQUEST: "invalid_request_error",
+    ErrorCase.AUTH: "authentication_error",
+    ErrorCase.NOT_FOUND: "not_found_error",
+    ErrorCase.TOO_LARGE: "request_too_large",
+    ErrorCase.RATE_LIMITED: "rate_limit_error",
+    ErrorCase.SERVER_ERROR: "api_error",
+    ErrorCase.UNAVAILABLE: "api_error",
+    ErrorCase.OVERLOADED: "overloaded_error",
+    ErrorCase.SAFETY: "invalid_request_error",
 }
 
 
-def read(body: Mapping[str, Any], _path_model: str) -> Ask:
+def read(body: Mapping[str, Any], _path_model: str) -> ChatRequest:
     """The ask of a Messages body. Raises BadRequest."""
     model = body.get("model")
     if not isinstance(model, str) or not model:
@@ -59,19 +59,21 @@ def read(body: Mapping[str, Any], _path_model: str) -> Ask:
         chars += sum(map(len, texts))
         if message["role"] == "user":
             said += texts
-    ask = Ask(model, "\n".join(said).strip(), "\n".join(ruled), chars, max_tokens)
+    ask = ChatRequest(model, "\n".join(said).strip(), "\n".join(ruled), chars, max_tokens)
     if len(body) > 3:
         _read_extras(ask, body, last=content)
     return ask
 
 
-def _read_extras(ask: Ask, body: Mapping[str, Any], *, last: Any) -> None:
+def _read_extras(ask: ChatRequest, body: Mapping[str, Any], *, last: Any) -> None:
     shape = mapping_at(mapping_at(body, "output_config"), "format") or mapping_at(body, "output_format")
     if shape.get("type") == "json_schema":
         ask.wants_json, ask.schema = True, mapping_at(shape, "schema") or None
     if tools := list_at(body, "tools"):
         ask.tools = tuple(
-            Tool(str(tool.get("name")), mapping_at(tool, "input_schema")) for tool in tools if isinstance(tool, dict)
+            SimulatedTool(str(tool.get("name")), mapping_at(tool, "input_schema"))
+            for tool in tools
+            if isinstance(tool, dict)
         )
         choice = mapping_at(body, "tool_choice")
         kind = choice.get("type")
@@ -81,7 +83,7 @@ def _read_extras(ask: Ask, body: Mapping[str, Any], *, last: Any) -> None:
         )
 
 
-def write(ask: Ask, reply: Reply) -> dict[str, Any]:
+def write(ask: ChatRequest, reply: ChatReply) -> dict[str, Any]:
     """The ``message`` object. Cached tokens are not among its ``input_tokens``."""
     content: list[dict[str, Any]] = [{"type": "text", "text": reply.text}] if reply.text else []
     if reply.tool_call is not None:
@@ -112,14 +114,14 @@ def write(ask: Ask, reply: Reply) -> dict[str, Any]:
     }
 
 
-def error(trouble: Trouble, message: str) -> dict[str, Any]:
+def error(trouble: ErrorCase, message: str) -> dict[str, Any]:
     """The ``error`` object."""
     return {"type": "error", "error": {"type": _TYPES[trouble], "message": f"[simulated] {message}"}}
 
 
-def refuse(ask: Ask) -> tuple[int, dict[str, Any]]:
+def refuse(ask: ChatRequest) -> tuple[int, dict[str, Any]]:
     """A 200 with the stop reason ``refusal`` and no content."""
-    return 200, write(ask, Reply("", finish=Finish.SAFETY, name="refused"))
+    return 200, write(ask, ChatReply("", finish=Finish.SAFETY, name="refused"))
 
 
-DIALECT: Final = Dialect(Protocol.ANTHROPIC, read, write, error, refuse, b"request-id")
+DIALECT: Final = Dialect(ProtocolName.ANTHROPIC, read, write, error, refuse, b"request-id")

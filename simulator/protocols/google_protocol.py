@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from simulator.chat_types import Ask, BadRequest, Finish, Reply, Tool
+from simulator.chat_types import BadRequest, ChatReply, ChatRequest, Finish, SimulatedTool
 from simulator.protocols.protocol import (
     FINGERPRINT,
     STATUS,
     Dialect,
-    Protocol,
-    Trouble,
+    ErrorCase,
+    ProtocolName,
     list_at,
     mapping_at,
     texts_of,
@@ -23,19 +23,19 @@ _FINISH: Final = {
     Finish.SAFETY: "SAFETY",
 }
 _NAMES: Final = {
-    Trouble.BAD_REQUEST: "INVALID_ARGUMENT",
-    Trouble.AUTH: "UNAUTHENTICATED",
-    Trouble.NOT_FOUND: "NOT_FOUND",
-    Trouble.TOO_LARGE: "INVALID_ARGUMENT",
-    Trouble.RATE_LIMITED: "RESOURCE_EXHAUSTED",
-    Trouble.SERVER_ERROR: "INTERNAL",
-    Trouble.UNAVAILABLE: "UNAVAILABLE",
-    Trouble.OVERLOADED: "UNAVAILABLE",
-    Trouble.SAFETY: "INVALID_ARGUMENT",
+    ErrorCase.BAD_REQUEST: "INVALID_ARGUMENT",
+    ErrorCase.AUTH: "UNAUTHENTICATED",
+    ErrorCase.NOT_FOUND: "NOT_FOUND",
+    ErrorCase.TOO_LARGE: "INVALID_ARGUMENT",
+    ErrorCase.RATE_LIMITED: "RESOURCE_EXHAUSTED",
+    ErrorCase.SERVER_ERROR: "INTERNAL",
+    ErrorCase.UNAVAILABLE: "UNAVAILABLE",
+    ErrorCase.OVERLOADED: "UNAVAILABLE",
+    ErrorCase.SAFETY: "INVALID_ARGUMENT",
 }
 
 
-def read(body: Mapping[str, Any], path_model: str) -> Ask:
+def read(body: Mapping[str, Any], path_model: str) -> ChatRequest:
     """The ask of a generateContent body; the model is in the path. Raises BadRequest."""
     contents = body.get("contents")
     if not isinstance(contents, list) or not contents:
@@ -53,13 +53,13 @@ def read(body: Mapping[str, Any], path_model: str) -> Ask:
         chars += sum(map(len, texts))
         if content.get("role", "user") == "user":
             said += texts
-    ask = Ask(path_model, "\n".join(said).strip(), "\n".join(ruled), chars)
+    ask = ChatRequest(path_model, "\n".join(said).strip(), "\n".join(ruled), chars)
     if len(body) > 1:
         _read_extras(ask, body, last=parts)
     return ask
 
 
-def _read_extras(ask: Ask, body: Mapping[str, Any], *, last: Any) -> None:
+def _read_extras(ask: ChatRequest, body: Mapping[str, Any], *, last: Any) -> None:
     wishes = mapping_at(body, "generationConfig")
     ask.max_tokens = whole_at(wishes, "maxOutputTokens")
     ask.wants_logprobs = bool(wishes.get("responseLogprobs"))
@@ -73,7 +73,9 @@ def _read_extras(ask: Ask, body: Mapping[str, Any], *, last: Any) -> None:
     ]
     if functions:
         ask.tools = tuple(
-            Tool(str(each.get("name")), mapping_at(each, "parameters") or mapping_at(each, "parametersJsonSchema"))
+            SimulatedTool(
+                str(each.get("name")), mapping_at(each, "parameters") or mapping_at(each, "parametersJsonSchema")
+            )
             for each in functions
         )
         ask.tool_choice = _tool_choice(mapping_at(mapping_at(body, "toolConfig"), "functionCallingConfig"))
@@ -93,7 +95,7 @@ def _tool_choice(config: Mapping[str, Any]) -> str:
             return "auto"
 
 
-def write(ask: Ask, reply: Reply) -> dict[str, Any]:
+def write(ask: ChatRequest, reply: ChatReply) -> dict[str, Any]:
     """The ``GenerateContentResponse``. Thoughts are counted apart from the candidate's tokens."""
     parts: list[dict[str, Any]] = [{"text": reply.text}] if reply.text else []
     if reply.tool_call is not None:
@@ -115,7 +117,7 @@ def write(ask: Ask, reply: Reply) -> dict[str, Any]:
     }
 
 
-def _usage(reply: Reply) -> dict[str, int]:
+def _usage(reply: ChatReply) -> dict[str, int]:
     usage = {
         "promptTokenCount": reply.prompt_tokens,
         "candidatesTokenCount": reply.completion_tokens - reply.reasoning_tokens,
@@ -128,22 +130,22 @@ def _usage(reply: Reply) -> dict[str, int]:
     return usage
 
 
-def error(trouble: Trouble, message: str) -> dict[str, Any]:
+def error(trouble: ErrorCase, message: str) -> dict[str, Any]:
     """The ``error`` object."""
     return {
         "error": {"code": STATUS[trouble], "message": f"[simulated] {message}", "status": _NAMES[trouble]},
     }
 
 
-def refuse(ask: Ask) -> tuple[int, dict[str, Any]]:
+def refuse(ask: ChatRequest) -> tuple[int, dict[str, Any]]:
     """A 200 without candidates, whose ``promptFeedback`` names the block."""
     return 200, {
         "promptFeedback": {"blockReason": "SAFETY"},
-        "usageMetadata": _usage(Reply("")),
+        "usageMetadata": _usage(ChatReply("")),
         "modelVersion": ask.model,
         "simulated": True,
         "system_fingerprint": FINGERPRINT,
     }
 
 
-DIALECT: Final = Dialect(Protocol.GOOGLE, read, write, error, refuse, b"x-request-id")
+DIALECT: Final = Dialect(ProtocolName.GOOGLE, read, write, error, refuse, b"x-request-id")

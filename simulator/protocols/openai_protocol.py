@@ -6,13 +6,13 @@ from typing import Any, Final
 
 import orjson
 
-from simulator.chat_types import Ask, BadRequest, Finish, Reply, Tool, spread_logprobs
+from simulator.chat_types import BadRequest, ChatReply, ChatRequest, Finish, SimulatedTool, spread_logprobs
 from simulator.protocols.protocol import (
     FINGERPRINT,
     STATUS,
     Dialect,
-    Protocol,
-    Trouble,
+    ErrorCase,
+    ProtocolName,
     list_at,
     mapping_at,
     texts_of,
@@ -26,20 +26,20 @@ _FINISH: Final = {
     Finish.SAFETY: "content_filter",
 }
 _TYPES: Final = {
-    Trouble.BAD_REQUEST: ("invalid_request_error", None),
-    Trouble.AUTH: ("invalid_request_error", "invalid_api_key"),
-    Trouble.NOT_FOUND: ("invalid_request_error", "model_not_found"),
-    Trouble.TOO_LARGE: ("invalid_request_error", "request_too_large"),
-    Trouble.RATE_LIMITED: ("requests", "rate_limit_exceeded"),
-    Trouble.SERVER_ERROR: ("server_error", None),
-    Trouble.UNAVAILABLE: ("server_error", "service_unavailable"),
-    Trouble.OVERLOADED: ("server_error", "overloaded"),
-    Trouble.SAFETY: ("invalid_request_error", "content_filter"),
+    ErrorCase.BAD_REQUEST: ("invalid_request_error", None),
+    ErrorCase.AUTH: ("invalid_request_error", "invalid_api_key"),
+    ErrorCase.NOT_FOUND: ("invalid_request_error", "model_not_found"),
+    ErrorCase.TOO_LARGE: ("invalid_request_error", "request_too_large"),
+    ErrorCase.RATE_LIMITED: ("requests", "rate_limit_exceeded"),
+    ErrorCase.SERVER_ERROR: ("server_error", None),
+    ErrorCase.UNAVAILABLE: ("server_error", "service_unavailable"),
+    ErrorCase.OVERLOADED: ("server_error", "overloaded"),
+    ErrorCase.SAFETY: ("invalid_request_error", "content_filter"),
 }
 _NO_OTHERS: Final[tuple[()]] = ()
 
 
-def read(body: Mapping[str, Any], _path_model: str) -> Ask:
+def read(body: Mapping[str, Any], _path_model: str) -> ChatRequest:
     """The ask of a chat-completions body. Raises BadRequest."""
     model = body.get("model")
     if not isinstance(model, str) or not model:
@@ -66,7 +66,7 @@ def read(body: Mapping[str, Any], _path_model: str) -> Ask:
             said += texts
         elif role in ("system", "developer"):
             ruled += texts
-    ask = Ask(
+    ask = ChatRequest(
         model,
         "\n".join(said).strip(),
         "\n".join(ruled),
@@ -79,13 +79,15 @@ def read(body: Mapping[str, Any], _path_model: str) -> Ask:
     return ask
 
 
-def _read_extras(ask: Ask, body: Mapping[str, Any], *, last_role: Any) -> None:
+def _read_extras(ask: ChatRequest, body: Mapping[str, Any], *, last_role: Any) -> None:
     if shape := mapping_at(body, "response_format"):
         ask.wants_json = shape.get("type") in ("json_object", "json_schema")
         ask.schema = mapping_at(mapping_at(shape, "json_schema"), "schema") or None
     if tools := list_at(body, "tools"):
         functions = [mapping_at(tool, "function") for tool in tools if isinstance(tool, dict)]
-        ask.tools = tuple(Tool(str(each.get("name")), mapping_at(each, "parameters")) for each in functions if each)
+        ask.tools = tuple(
+            SimulatedTool(str(each.get("name")), mapping_at(each, "parameters")) for each in functions if each
+        )
         ask.tool_choice = _tool_choice(body.get("tool_choice"))
         ask.after_tool = last_role == "tool"
 
@@ -96,7 +98,7 @@ def _tool_choice(choice: Any) -> str:
     return {"required": "any", "none": "none"}.get(str(choice), "auto")
 
 
-def write(ask: Ask, reply: Reply) -> dict[str, Any]:
+def write(ask: ChatRequest, reply: ChatReply) -> dict[str, Any]:
     """The ``chat.completion`` object."""
     message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": None}
     if reply.tool_call is not None:
@@ -134,7 +136,7 @@ def write(ask: Ask, reply: Reply) -> dict[str, Any]:
     }
 
 
-def _logprobs(reply: Reply) -> dict[str, Any]:
+def _logprobs(reply: ChatReply) -> dict[str, Any]:
     tokens = spread_logprobs(reply.text, reply.mean_logprob)
     return {
         "content": [{"token": t, "logprob": p, "bytes": None, "top_logprobs": _NO_OTHERS} for t, p in tokens],
@@ -142,15 +144,15 @@ def _logprobs(reply: Reply) -> dict[str, Any]:
     }
 
 
-def error(trouble: Trouble, message: str) -> dict[str, Any]:
+def error(trouble: ErrorCase, message: str) -> dict[str, Any]:
     """The ``error`` object."""
     kind, code = _TYPES[trouble]
     return {"error": {"message": f"[simulated] {message}", "type": kind, "param": None, "code": code}}
 
 
-def refuse(_ask: Ask) -> tuple[int, dict[str, Any]]:
+def refuse(_ask: ChatRequest) -> tuple[int, dict[str, Any]]:
     """A 400 with the code ``content_filter``, as Azure OpenAI answers."""
-    return STATUS[Trouble.SAFETY], error(Trouble.SAFETY, "the content filter refused the prompt")
+    return STATUS[ErrorCase.SAFETY], error(ErrorCase.SAFETY, "the content filter refused the prompt")
 
 
-DIALECT: Final = Dialect(Protocol.OPENAI, read, write, error, refuse, b"x-request-id")
+DIALECT: Final = Dialect(ProtocolName.OPENAI, read, write, error, refuse, b"x-request-id")

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from simulator.chat_types import Ask, BadRequest, Reply
+from simulator.chat_types import BadRequest, ChatReply, ChatRequest
 
 FINGERPRINT: Final = "pointsman-simulator"
 """Every reply carries it, next to ``"simulated": true``, also where the text itself is a recording."""
 
 
-class Protocol(StrEnum):
+class ProtocolName(StrEnum):
     """The wire protocols that the simulator speaks; also the first step of their paths."""
 
     OPENAI = "openai"
@@ -19,7 +19,7 @@ class Protocol(StrEnum):
     GOOGLE = "google"
 
 
-class Trouble(StrEnum):
+class ErrorCase(StrEnum):
     """Why a provider answers with an error; each protocol has its own words for these."""
 
     BAD_REQUEST = "bad_request"
@@ -34,15 +34,15 @@ class Trouble(StrEnum):
 
 
 STATUS: Final = {
-    Trouble.BAD_REQUEST: 400,
-    Trouble.AUTH: 401,
-    Trouble.NOT_FOUND: 404,
-    Trouble.TOO_LARGE: 413,
-    Trouble.RATE_LIMITED: 429,
-    Trouble.SERVER_ERROR: 500,
-    Trouble.UNAVAILABLE: 503,
-    Trouble.OVERLOADED: 529,
-    Trouble.SAFETY: 400,
+    ErrorCase.BAD_REQUEST: 400,
+    ErrorCase.AUTH: 401,
+    ErrorCase.NOT_FOUND: 404,
+    ErrorCase.TOO_LARGE: 413,
+    ErrorCase.RATE_LIMITED: 429,
+    ErrorCase.SERVER_ERROR: 500,
+    ErrorCase.UNAVAILABLE: 503,
+    ErrorCase.OVERLOADED: 529,
+    ErrorCase.SAFETY: 400,
 }
 
 
@@ -50,13 +50,13 @@ STATUS: Final = {
 class Dialect:
     """The pure functions of one protocol."""
 
-    name: Protocol
-    read: Callable[[Mapping[str, Any], str], Ask]
+    name: ProtocolName
+    read: Callable[[Mapping[str, Any], str], ChatRequest]
     """Body and the model named in the path (or "") → the ask. Raises BadRequest."""
-    write: Callable[[Ask, Reply], dict[str, Any]]
-    error: Callable[[Trouble, str], dict[str, Any]]
+    write: Callable[[ChatRequest, ChatReply], dict[str, Any]]
+    error: Callable[[ErrorCase, str], dict[str, Any]]
     """Trouble and message → the error body."""
-    refuse: Callable[[Ask], tuple[int, dict[str, Any]]]
+    refuse: Callable[[ChatRequest], tuple[int, dict[str, Any]]]
     """A safety refusal: status and body. It is free here: its usage is zero."""
     request_id_header: bytes
 

@@ -17,30 +17,30 @@ from sqlalchemy.exc import DBAPIError
 
 from db import failpoints
 from db.audit_seals import seal_ended
-from db.leader_election import Leadership
-from db.orphan_cleanup import remove_leftovers
-from db.statement_errors import Refused, passes
-from db.worker_registry import Presence
-from routing.lifecycle import ROUTE, Move, State
-from tasks.broker_state import UNREACHABLE, Generation, broker_depth
+from db.leader_election import LeaderElection
+from db.orphan_cleanup import delete_orphans
+from db.statement_errors import StatementFailed, is_transient
+from db.worker_registry import WorkerRegistry
+from routing.lifecycle import ROUTE, MoveKind, State
+from tasks.broker_state import UNREACHABLE, BrokerSentinel, broker_depth
 from tasks.celery_app import queue_of, stages
-from tasks.feeder.periodic_task import Errand
-from tasks.feeder.queue_window import Pace
+from tasks.feeder.periodic_task import PeriodicTask
+from tasks.feeder.queue_window import DrainRate
 from tasks.publisher import MAX_CHUNK, chunk_size, publish
-from tasks.worker_context import Station
+from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
 
 TICK_S = 0.1
 """Between two looks at the windows."""
 
-LITTLE_S = 0.25
+TRICKLE_DELAY_S = 0.25
 """Before another look at a stage that had nothing due, or little: a trickle is gathered, for each message costs
 its worker some milliseconds, however few queries are in it."""
 
-LITTLE = MAX_CHUNK // 4
+SMALL_PUBLISH = MAX_CHUNK // 4
 
-HEAL_S = 1.0
+MAINTENANCE_EVERY_S = 1.0
 """Between two rounds of rescue."""
 
 LOST_EVERY_S = 5.0
@@ -52,7 +52,7 @@ MONTHS_EVERY_S = 3600.0
 LEFTOVERS_EVERY_S = 600.0
 """Between two looks for what deposits left that died between their commits. It is in nobody's way."""
 
-GAP_S = 5.0
+STALL_THRESHOLD_S = 5.0
 """A pause this long between two rounds means that Postgres, or this process, stood still."""
 
 LOST_AFTER_S = 60.0
@@ -66,11 +66,11 @@ LOST_AFTER_WAITS = 3.0
 class Feeder:
     """One feeder. `run` returns when the station is stopping."""
 
-    station: Station
-    presence: Presence
-    generation: Generation | None
+    station: WorkerContext
+    presence: WorkerRegistry
+    generation: BrokerSentinel | None
     """None where the broker is not Redis."""
-    paces: dict[str, Pace] = field(default_factory=dict)
+    paces: dict[str, DrainRate] = field(default_factory=dict)
     slots: dict[str, int] = field(default_factory=dict)
     look_again: dict[str, float] = field(default_factory=dict)
     fed_at: float = 0.0
@@ -80,27 +80,27 @@ class Feeder:
     doubt: str | None = "another process fed before"
     """Why what is `queued` may have no message; then all of it goes back. A message too many is harmless."""
     broker_was_away: bool = False
-    sealing: Errand = field(init=False)
-    tidying: Errand = field(init=False)
-    adding: Errand = field(init=False)
+    sealing: PeriodicTask = field(init=False)
+    tidying: PeriodicTask = field(init=False)
+    adding: PeriodicTask = field(init=False)
 
     def __post_init__(self) -> None:
-        self.sealing = Errand("sealing", self._seal)
-        self.tidying = Errand("tidying", self._tidy, LEFTOVERS_EVERY_S)
-        self.adding = Errand("adding_months", self.station.ledger.add_partitions, MONTHS_EVERY_S)
+        self.sealing = PeriodicTask("sealing", self._seal)
+        self.tidying = PeriodicTask("tidying", self._clean_orphans, LEFTOVERS_EVERY_S)
+        self.adding = PeriodicTask("adding_months", self.station.ledger.add_partitions, MONTHS_EVERY_S)
 
     async def run(self) -> None:
         """Leads whenever nobody else does, and feeds while it leads."""
-        leadership = Leadership(self.station.engine)
+        leadership = LeaderElection(self.station.engine)
         while not self.station.stopping.is_set():
             wait_s = TICK_S
             try:
                 if await leadership.held():
                     await self._feed()
                 else:
-                    wait_s = HEAL_S
-            except (DBAPIError, Refused) as error:
-                if not (error.away if isinstance(error, Refused) else passes(error)):
+                    wait_s = MAINTENANCE_EVERY_S
+            except (DBAPIError, StatementFailed) as error:
+                if not (error.away if isinstance(error, StatementFailed) else is_transient(error)):
                     raise
                 log.warning("feeder_waits_for_postgres", error=type(error).__name__)
                 self.doubt = "Postgres was away"
@@ -113,14 +113,14 @@ class Feeder:
         now = time.monotonic()
         if self.fed_at == 0.0:
             log.info("feeder_leads")
-        elif now - self.fed_at > GAP_S and not failpoints.is_set("without_grace"):
+        elif now - self.fed_at > STALL_THRESHOLD_S and not failpoints.is_set("without_grace"):
             # While Postgres (or we) stood still nobody could renew a lease: none has expired for one lease length.
             self.rescue_from = now + self.station.fleet.timing.lease_s
-        await self._notice_a_wiped_broker()
+        await self._detect_lost_broker()
         if now >= self.heal_at:
-            self.heal_at = now + HEAL_S
-            await self._heal(rescue_as_of=as_of if now >= self.rescue_from else None)
-        await self._return_doubtful()
+            self.heal_at = now + MAINTENANCE_EVERY_S
+            await self._run_maintenance(rescue_as_of=as_of if now >= self.rescue_from else None)
+        await self._requeue_suspect_messages()
         await self._fill_windows()
         self.fed_at = time.monotonic()
 
@@ -129,7 +129,7 @@ class Feeder:
     async def _fill_windows(self) -> None:
         depths = await self.station.ledger.depths()
         for stage in stages(self.station.fleet):
-            pace = self.paces.setdefault(stage, Pace())
+            pace = self.paces.setdefault(stage, DrainRate())
             depth = _queued(depths, stage)
             pace.observe(depth, now=time.monotonic())
             window = pace.window(least=self._least_window(stage), window_s=self.station.fleet.timing.window_s)
@@ -142,15 +142,15 @@ class Feeder:
     async def _publish(self, stage: str, room: int) -> None:
         ids = await self.station.ledger.fill_window(stage, room=room)
         # A batch's first step is not kept waiting: somebody may sit before it.
-        if not ids or (stage != ROUTE and len(ids) < min(room, LITTLE)):
+        if not ids or (stage != ROUTE and len(ids) < min(room, SMALL_PUBLISH)):
             # Looking is not free either while the table is busy.
-            self.look_again[stage] = time.monotonic() + LITTLE_S
+            self.look_again[stage] = time.monotonic() + TRICKLE_DELAY_S
         if not ids:
             return
         unsent = await asyncio.to_thread(publish, stage, ids, fleet=self.station.fleet)
         if unsent:
             self.broker_was_away = True
-            await self.station.ledger.give_back(stage, unsent, wait_s=HEAL_S)
+            await self.station.ledger.requeue(stage, unsent, wait_s=MAINTENANCE_EVERY_S)
         self.paces[stage].sent += len(ids) - len(unsent)
 
     def _least_window(self, stage: str) -> int:
@@ -162,13 +162,13 @@ class Feeder:
 
     # -- healing ---------------------------------------------------------------------------
 
-    async def _heal(self, *, rescue_as_of: datetime | None) -> None:
+    async def _run_maintenance(self, *, rescue_as_of: datetime | None) -> None:
         ledger = self.station.ledger
         if rescue_as_of is not None:
             rescued, buried = await ledger.rescue(as_of=rescue_as_of)
             if rescued or buried:
                 log.warning("rescued", queries=rescued, buried=buried)
-            await ledger.settle_stale()
+            await ledger.settle_abandoned_calls()
         if time.monotonic() >= self.lost_at:
             self.lost_at = time.monotonic() + LOST_EVERY_S
             await self._return_lost()
@@ -177,14 +177,14 @@ class Feeder:
         if freed := await ledger.unhold():
             log.info("budget_has_room", queries=freed)
         for batch in await ledger.closing_batches():
-            move, state = (Move.CANCEL, State.CANCELLED) if batch.cancelled else (Move.EXPIRE, State.EXPIRED)
+            move, state = (MoveKind.CANCEL, State.CANCELLED) if batch.cancelled else (MoveKind.EXPIRE, State.EXPIRED)
             reason = "cancelled by the user" if batch.cancelled else "the completion window closed"
             await ledger.close_queries(batch.id, move=move, to_state=state, actor="feeder", reason=reason)
         for handle in await ledger.end_batches():
             log.info("batch_ended", batch=handle)
         for errand in (self.sealing, self.tidying, self.adding):
-            errand.set_out()
-        if vanished := await self.presence.strike_off():
+            errand.maybe_start()
+        if vanished := await self.presence.prune_stale():
             log.warning("workers_vanished", workers=vanished)
             # A killed worker takes the messages with it that it had taken from the broker.
             self.doubt = "a worker vanished"
@@ -196,8 +196,8 @@ class Feeder:
     async def _seal(self) -> None:
         await seal_ended(self.station.engine)
 
-    async def _tidy(self) -> None:
-        if removed := await remove_leftovers(self.station.engine):
+    async def _clean_orphans(self) -> None:
+        if removed := await delete_orphans(self.station.engine):
             log.warning("leftovers_removed", queries=removed)
 
     async def _return_lost(self) -> None:
@@ -220,11 +220,11 @@ class Feeder:
         except UNREACHABLE:
             return False
 
-    async def _notice_a_wiped_broker(self) -> None:
+    async def _detect_lost_broker(self) -> None:
         if self.generation is None:
             return
         try:
-            wiped = await self.generation.was_wiped()
+            wiped = await self.generation.lost_data()
         except (RedisError, OSError):
             self.broker_was_away = True
             return
@@ -234,7 +234,7 @@ class Feeder:
             self.doubt = "the broker was away"
         self.broker_was_away = False
 
-    async def _return_doubtful(self) -> None:
+    async def _requeue_suspect_messages(self) -> None:
         """Queries whose message may be lost go back at once, instead of after `LOST_AFTER_S`."""
         if self.doubt is None:
             return

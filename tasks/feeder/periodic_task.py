@@ -11,7 +11,7 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Errand:
+class PeriodicTask:
     """``work``, every so often and never twice at a time. What it raises is logged, and nobody is held up."""
 
     name: str
@@ -22,7 +22,7 @@ class Errand:
     task: "asyncio.Task[None] | None" = None
     """The last run."""
 
-    def set_out(self) -> None:
+    def maybe_start(self) -> None:
         """Begins a run where one is due, and the one before has ended."""
         now = time.monotonic()
         if now >= self.due_at and (self.task is None or self.task.done()):

@@ -10,7 +10,7 @@ SMOOTHING_PER_S = 0.5
 
 
 @dataclass(slots=True)
-class Pace:
+class DrainRate:
     """How fast a stage takes queries out of the broker. Pure: the caller brings the clock."""
 
     rate_per_s: float = 0.0

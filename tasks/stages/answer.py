@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 import structlog
 
-from db.ledger_types import Waiting
+from db.ledger_types import QueuedQuery
 from routing.outcome import Failure, FailureKind
 from routing.policy.failover import Attempt
-from tasks.stages.budget_guard import left_on_lines
-from tasks.stages.query_executor import Moved, Stay
-from tasks.worker_context import Station
+from tasks.stages.budget_guard import remaining_per_query
+from tasks.stages.query_executor import Moved, QueryExecutor
+from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
 
 
-async def answer(stage: str, ids: Sequence[int], station: Station) -> dict[int, Moved]:
+async def answer(stage: str, ids: Sequence[int], station: WorkerContext) -> dict[int, Moved]:
     """Answers those of ``ids`` that wait at tier ``stage``; returns where each that moved went.
 
     A query is claimed only when a slot is about to be free and its limits have room for it; what a
@@ -25,13 +25,13 @@ async def answer(stage: str, ids: Sequence[int], station: Station) -> dict[int, 
     """
     waiting = await station.ledger.waiting(stage, ids)
     failed = await _failed_calls([one for one in waiting if one.attempts], station)
-    left_usd = await left_on_lines(waiting, station)
+    left_usd = await remaining_per_query(waiting, station)
 
-    def stay(one: Waiting) -> Stay:
-        return Stay(one, stage, station, failed.get(one.id, []), left_usd=left_usd.get(one.id, math.inf))
+    def stay(one: QueuedQuery) -> QueryExecutor:
+        return QueryExecutor(one, stage, station, failed.get(one.id, []), left_usd=left_usd.get(one.id, math.inf))
 
-    unclaimed = deque(one for one in waiting if not one.is_suspect)
-    suspects = deque(one for one in waiting if one.is_suspect)
+    unclaimed = deque(one for one in waiting if not one.is_poison_suspect)
+    suspects = deque(one for one in waiting if one.is_poison_suspect)
     moved: dict[int, Moved] = {}
     stays = station.stays[stage]
     async with asyncio.TaskGroup() as calls:
@@ -50,11 +50,11 @@ async def answer(stage: str, ids: Sequence[int], station: Station) -> dict[int, 
                 break
             one = suspects.popleft()
             await _in_stay(stay(one), stays, moved)
-    await station.ledger.give_back(stage, [one.id for one in (*unclaimed, *suspects)])
+    await station.ledger.requeue(stage, [one.id for one in (*unclaimed, *suspects)])
     return moved
 
 
-async def _in_stay(stay: Stay, stays: asyncio.Semaphore, moved: dict[int, Moved]) -> None:
+async def _in_stay(stay: QueryExecutor, stays: asyncio.Semaphore, moved: dict[int, Moved]) -> None:
     try:
         went = await stay.run()
     except Exception as error:
@@ -67,7 +67,7 @@ async def _in_stay(stay: Stay, stays: asyncio.Semaphore, moved: dict[int, Moved]
         stays.release()
 
 
-async def _failed_calls(waiting: Sequence[Waiting], station: Station) -> dict[int, list[Attempt]]:
+async def _failed_calls(waiting: Sequence[QueuedQuery], station: WorkerContext) -> dict[int, list[Attempt]]:
     if not waiting:
         return {}
     rows = await station.ledger.attempts([one.id for one in waiting])

@@ -3,20 +3,20 @@
 import time
 from collections.abc import Collection, Mapping, Sequence
 
-from db.ledger_types import Waiting
-from routing.budget.degradation import within_share
-from routing.budget.query_budget import TooDear, within_purse
+from db.ledger_types import QueuedQuery
+from routing.budget.degradation import fit_to_budget_share
+from routing.budget.query_budget import OverQueryBudget, fit_to_query_budget
 from routing.fleet import BudgetPolicy
 from routing.policy.decision import Decision
 from routing.query import Query
-from tasks.budget_cache import Allowance
-from tasks.worker_context import Station
+from tasks.budget_cache import BatchBudgetState
+from tasks.worker_context import WorkerContext
 
-FRESH_S = 1.0
+OPEN_COUNT_TTL_S = 1.0
 """For so long a count of a batch's open queries is good enough: it takes 0.1 s for a million."""
 
 
-async def left_on_lines(waiting: Sequence[Waiting], station: Station) -> dict[int, float]:
+async def remaining_per_query(waiting: Sequence[QueuedQuery], station: WorkerContext) -> dict[int, float]:
     """Dollars that are left of each query's ``max_cost_usd``; queries without one are not in it."""
     caps = {one.id: float(cap) for one in waiting if (cap := one.options.get("max_cost_usd")) is not None}
     if not caps:
@@ -25,36 +25,39 @@ async def left_on_lines(waiting: Sequence[Waiting], station: Station) -> dict[in
     return {query_id: cap - spent.get(query_id, 0.0) for query_id, cap in caps.items()}
 
 
-async def unspent(batch_ids: Collection[int], station: Station) -> dict[int, float]:
+async def remaining_per_batch(batch_ids: Collection[int], station: WorkerContext) -> dict[int, float]:
     """Dollars that are not yet spent of each batch's budgets; batches without one are not in it."""
     return await station.ledger.unspent(list(batch_ids)) if batch_ids else {}
 
 
-async def within_means(
+async def apply_budgets(
     queries: Mapping[int, Query],
     decisions: Mapping[int, Decision],
-    claimed: Sequence[Waiting],
-    station: Station,
-) -> dict[int, Decision | TooDear]:
+    claimed: Sequence[QueuedQuery],
+    station: WorkerContext,
+) -> dict[int, Decision | OverQueryBudget]:
     """``decisions`` as far as they can be paid for, by lines and by batches."""
     thrifty = await _within_shares(queries, decisions, claimed, station)
-    lines = await left_on_lines(claimed, station)
+    lines = await remaining_per_query(claimed, station)
     return thrifty | {
-        query_id: within_purse(queries[query_id], thrifty[query_id], left_usd=left_usd, fleet=station.fleet)
+        query_id: fit_to_query_budget(queries[query_id], thrifty[query_id], left_usd=left_usd, fleet=station.fleet)
         for query_id, left_usd in lines.items()
     }
 
 
 async def _within_shares(
-    queries: Mapping[int, Query], decisions: Mapping[int, Decision], claimed: Sequence[Waiting], station: Station
+    queries: Mapping[int, Query],
+    decisions: Mapping[int, Decision],
+    claimed: Sequence[QueuedQuery],
+    station: WorkerContext,
 ) -> dict[int, Decision]:
     lowered = dict(decisions)
     thrifty = {one.batch_id for one in claimed if one.budget_policy is BudgetPolicy.DEGRADE}
-    for batch_id, unspent_usd in (await unspent(thrifty, station)).items():
+    for batch_id, unspent_usd in (await remaining_per_batch(thrifty, station)).items():
         ids = [one.id for one in claimed if one.batch_id == batch_id]
         allowance = await _allowance(batch_id, station)
         share_usd = min(unspent_usd, unspent_usd * len(ids) / max(allowance.open, len(ids)) + allowance.spared_usd)
-        thrift = within_share(
+        thrift = fit_to_budget_share(
             [queries[query_id] for query_id in ids],
             [decisions[query_id] for query_id in ids],
             fleet=station.fleet,
@@ -66,9 +69,9 @@ async def _within_shares(
     return lowered
 
 
-async def _allowance(batch_id: int, station: Station) -> Allowance:
+async def _allowance(batch_id: int, station: WorkerContext) -> BatchBudgetState:
     allowance = station.allowances.of(batch_id)
-    if time.monotonic() - allowance.counted_at > FRESH_S:
+    if time.monotonic() - allowance.counted_at > OPEN_COUNT_TTL_S:
         allowance.open = (await station.ledger.open_queries([batch_id])).get(batch_id, 1)
         allowance.counted_at = time.monotonic()
     return allowance

@@ -8,38 +8,38 @@ from typing import Any, assert_never
 import orjson
 from sqlalchemy import Row
 
-from db.ledger_types import Answer, Conclusion, Explanation, Waiting
+from db.ledger_types import AnswerRecord, DecisionRecord, QueuedQuery, Transition
 from routing.budget.query_budget import reservation_usd
 from routing.context_window import fitting
 from routing.fleet import BudgetPolicy
-from routing.lifecycle import FALLBACK, Move, State
-from routing.policy.escalation import Accept, Attempted, Escalate, GiveUp, Purse, Step, next_step
-from tasks.stages.budget_guard import left_on_lines, unspent
-from tasks.stages.poison_isolation import suspects_apart
+from routing.lifecycle import FALLBACK, MoveKind, State
+from routing.policy.escalation import Accept, Escalate, RemainingBudget, Step, TierAttempt, TiersExhausted, next_step
+from tasks.stages.budget_guard import remaining_per_batch, remaining_per_query
+from tasks.stages.poison_isolation import isolate_poison_suspects
 from tasks.stages.route import read_query
-from tasks.worker_context import Station
+from tasks.worker_context import WorkerContext
 
 
-async def fall_back(ids: Sequence[int], station: Station) -> Mapping[int, tuple[str, str]]:
+async def fall_back(ids: Sequence[int], station: WorkerContext) -> Mapping[int, tuple[str, str]]:
     """Decides for those of ``ids`` that wait; returns the (stage, state) of each that moved."""
     waiting = await station.ledger.waiting(FALLBACK, ids)
-    return await suspects_apart(waiting, station, lambda some: _fall_back(some, station))
+    return await isolate_poison_suspects(waiting, station, lambda some: _fall_back(some, station))
 
 
-async def _fall_back(waiting: Sequence[Waiting], station: Station) -> Mapping[int, tuple[str, str]]:
+async def _fall_back(waiting: Sequence[QueuedQuery], station: WorkerContext) -> Mapping[int, tuple[str, str]]:
     ledger = station.ledger
     claims = await ledger.claim_many([(FALLBACK, one.id, None) for one in waiting])
     claimed = [one for one in waiting if one.id in claims]
     verdicts = await ledger.verdicts([one.id for one in claimed])
-    lines_usd = await left_on_lines(claimed, station)
-    unspent_usd = await unspent(
+    lines_usd = await remaining_per_query(claimed, station)
+    unspent_usd = await remaining_per_batch(
         {one.batch_id for one in claimed if one.budget_policy is not BudgetPolicy.HOLD}, station
     )
     steps = {
         one.id: _step(
             one,
             [_attempted(row) for row in verdicts.get(one.id, ())],
-            Purse(lines_usd.get(one.id, math.inf), unspent_usd.get(one.batch_id, math.inf)),
+            RemainingBudget(lines_usd.get(one.id, math.inf), unspent_usd.get(one.batch_id, math.inf)),
             station,
         )
         for one in claimed
@@ -47,7 +47,7 @@ async def _fall_back(waiting: Sequence[Waiting], station: Station) -> Mapping[in
     stored = await ledger.stored_answers(
         {query_id: step.call_id for query_id, step in steps.items() if isinstance(step, Accept)}
     )
-    return await ledger.conclude_many(
+    return await ledger.transition_many(
         [_conclusion(one, steps[one.id], stored, epoch=claims[one.id].epoch) for one in claimed]
     )
 
@@ -60,7 +60,9 @@ class Hold:
     reasons: tuple[str, ...]
 
 
-def _step(one: Waiting, history: Sequence[Attempted], purse: Purse, station: Station) -> Step | Hold:
+def _step(
+    one: QueuedQuery, history: Sequence[TierAttempt], purse: RemainingBudget, station: WorkerContext
+) -> Step | Hold:
     query, fleet = read_query(one), station.fleet
     step = next_step(history, query=query, fleet=fleet, purse=purse)
     if one.budget_policy is not BudgetPolicy.DEGRADE or not isinstance(step, Escalate):
@@ -71,8 +73,8 @@ def _step(one: Waiting, history: Sequence[Attempted], purse: Purse, station: Sta
     return Hold(needs_usd, (*step.reasons, "the budget has no room for its reservation"))
 
 
-def _attempted(verdict: Row[Any]) -> Attempted:
-    return Attempted(
+def _attempted(verdict: Row[Any]) -> TierAttempt:
+    return TierAttempt(
         tier=verdict.tier,
         confidence=verdict.confidence,
         call_id=verdict.call_id,
@@ -83,18 +85,18 @@ def _attempted(verdict: Row[Any]) -> Attempted:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    move: Move
+    move: MoveKind
     to_stage: str
     to_state: State
     reasons: Sequence[str]
     tier: str | None = None
-    answer: Answer | None = None
+    answer: AnswerRecord | None = None
     needs_usd: float | None = None
 
 
-def _conclusion(one: Waiting, step: Step | Hold, stored: Mapping[int, Row[Any]], *, epoch: int) -> Conclusion:
+def _conclusion(one: QueuedQuery, step: Step | Hold, stored: Mapping[int, Row[Any]], *, epoch: int) -> Transition:
     end = _end(step, stored)
-    return Conclusion(
+    return Transition(
         query_id=one.id,
         epoch=epoch,
         stage=FALLBACK,
@@ -103,9 +105,9 @@ def _conclusion(one: Waiting, step: Step | Hold, stored: Mapping[int, Row[Any]],
         to_state=end.to_state,
         tier=end.tier,
         answer=end.answer,
-        escalated=end.move is Move.ADVANCE,
-        publish=end.move is Move.ADVANCE,
-        why=Explanation(
+        escalated=end.move is MoveKind.ADVANCE,
+        publish=end.move is MoveKind.ADVANCE,
+        why=DecisionRecord(
             kind="fallback" if end.needs_usd is None else "budget",
             router="ladder" if end.needs_usd is None else "budget",
             reasons=end.reasons,
@@ -117,21 +119,21 @@ def _conclusion(one: Waiting, step: Step | Hold, stored: Mapping[int, Row[Any]],
 def _end(step: Step | Hold, stored: Mapping[int, Row[Any]]) -> _End:
     match step:
         case Escalate(tier=tier, reasons=reasons):
-            return _End(Move.ADVANCE, tier, State.READY, reasons, tier=tier)
+            return _End(MoveKind.ADVANCE, tier, State.READY, reasons, tier=tier)
         case Accept(call_id=call_id, tier=tier, reasons=reasons) if call_id in stored:
-            best = Answer(
+            best = AnswerRecord(
                 call_id=call_id,
                 tier=tier,
                 model=stored[call_id].model,
                 accepted=False,
                 response=orjson.loads(stored[call_id].response),
             )
-            return _End(Move.FINISH, FALLBACK, State.DONE, reasons, tier=tier, answer=best)
+            return _End(MoveKind.FINISH, FALLBACK, State.DONE, reasons, tier=tier, answer=best)
         case Accept(reasons=reasons):
-            return _End(Move.FAIL, FALLBACK, State.FAILED, (*reasons, "the stored answer is gone"))
+            return _End(MoveKind.FAIL, FALLBACK, State.FAILED, (*reasons, "the stored answer is gone"))
         case Hold(needs_usd=needs_usd, reasons=reasons):
-            return _End(Move.HOLD, FALLBACK, State.HELD, reasons, needs_usd=needs_usd)
-        case GiveUp(reasons=reasons):
-            return _End(Move.FAIL, FALLBACK, State.FAILED, reasons)
+            return _End(MoveKind.HOLD, FALLBACK, State.HELD, reasons, needs_usd=needs_usd)
+        case TiersExhausted(reasons=reasons):
+            return _End(MoveKind.FAIL, FALLBACK, State.FAILED, reasons)
         case _:
             assert_never(step)

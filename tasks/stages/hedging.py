@@ -10,24 +10,24 @@ from dataclasses import dataclass
 
 import structlog
 
-from db.ledger_types import Result, Sent
+from db.ledger_types import CallResult, SentCall
 from routing.outcome import Completion, Outcome
-from tasks.worker_context import Station
+from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Racer:
+class InFlightCall:
     """A call that is under way."""
 
-    sent: Sent
+    sent: SentCall
     call: "asyncio.Task[Outcome]"
 
 
-async def race(
-    first: Racer, *, after_s: float, second: Callable[[], Awaitable[Racer | None]], station: Station
-) -> list[Result]:
+async def race_hedge(
+    first: InFlightCall, *, after_s: float, second: Callable[[], Awaitable[InFlightCall | None]], station: WorkerContext
+) -> list[CallResult]:
     """What the race gave, the decisive result last: a completion, or the last failure where both failed.
 
     ``second`` starts the other call, or returns None where it may not be made; it is asked once
@@ -42,17 +42,17 @@ async def race(
         # The first call is under way, and paid for: what keeps it from a race must not keep it from its answer.
         log.warning("no_hedge", error=type(error).__name__)
     racers = {racer.call: racer for racer in (first, other) if racer is not None}
-    came: list[Result] = []
+    came: list[CallResult] = []
     while racers:
         done, _ = await asyncio.wait(racers, return_when=asyncio.FIRST_COMPLETED)
         for call in done:
-            came.append(Result(racers.pop(call).sent, call.result()))
+            came.append(CallResult(racers.pop(call).sent, call.result()))
             if isinstance(came[-1].outcome, Completion):
                 for loser in racers.values():
-                    station.see_to(_record(loser, station))
+                    station.spawn_background(_record(loser, station))
                 return came
     return came
 
 
-async def _record(loser: Racer, station: Station) -> None:
-    await station.ledger.record(Result(loser.sent, await loser.call))
+async def _record(loser: InFlightCall, station: WorkerContext) -> None:
+    await station.ledger.record(CallResult(loser.sent, await loser.call))

@@ -4,22 +4,22 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 
-from db.ledger_types import Intent, Result, Sent, Waiting
-from providers.limits.admission_control import Wait
+from db.ledger_types import CallIntent, CallResult, QueuedQuery, SentCall
+from providers.limits.admission_control import Denied
 from routing.fleet import Model
 from routing.outcome import Completion
-from routing.policy.llm_router_prompt import Opinion, cache_key, messages, read
+from routing.policy.llm_router_prompt import RouterVote, cache_key, messages, read
 from routing.query import Query
-from tasks.worker_context import Station
+from tasks.worker_context import WorkerContext
 
 CACHE_SIZE = 50_000
 
-_cache: OrderedDict[str, Opinion] = OrderedDict()
+_cache: OrderedDict[str, RouterVote] = OrderedDict()
 
 
 async def ask_llm_router(
-    uncertain: Mapping[int, Query], claimed: Sequence[Waiting], station: Station
-) -> dict[int, Opinion]:
+    uncertain: Mapping[int, Query], claimed: Sequence[QueuedQuery], station: WorkerContext
+) -> dict[int, RouterVote]:
     """The LLM router's opinions by query id; a query without one got none in time, or no clear one."""
     asked = station.fleet.router.llm
     if asked is None:
@@ -51,7 +51,7 @@ def _groups(ids: Sequence[int], batch_of: Mapping[int, int], *, size: int) -> It
             yield batch_id, members[start : start + size]
 
 
-async def _ask(queries: Sequence[Query], batch_id: int, station: Station) -> Sequence[Opinion]:
+async def _ask(queries: Sequence[Query], batch_id: int, station: WorkerContext) -> Sequence[RouterVote]:
     asked = station.fleet.router.llm
     if asked is None:
         return read("", queries, fleet=station.fleet)
@@ -59,7 +59,7 @@ async def _ask(queries: Sequence[Query], batch_id: int, station: Station) -> Seq
     body = messages(queries, fleet=station.fleet)
     prompt_tokens = sum(len(str(message["content"])) for message in body["messages"]) // 4
     grant = await station.admission.reserve(model, tokens=prompt_tokens + 40 * len(queries))
-    if isinstance(grant, Wait):
+    if isinstance(grant, Denied):
         return read("", queries, fleet=station.fleet)
     sent = await station.admission.for_sending(
         grant, _commit(model, batch_id, station, prompt_tokens=prompt_tokens, max_tokens=body.get("max_tokens"))
@@ -70,16 +70,16 @@ async def _ask(queries: Sequence[Query], batch_id: int, station: Station) -> Seq
     completion = outcome if isinstance(outcome, Completion) else None
     used = completion.usage.prompt_tokens + completion.usage.completion_tokens if completion else 0
     await station.admission.settle(grant, used_tokens=used, outcome=outcome)
-    await station.ledger.record(Result(sent, outcome))
+    await station.ledger.record(CallResult(sent, outcome))
     return read(completion.text if completion else "", queries, fleet=station.fleet)
 
 
 async def _commit(
-    model: Model, batch_id: int, station: Station, *, prompt_tokens: int, max_tokens: int | None
-) -> Sent | None:
+    model: Model, batch_id: int, station: WorkerContext, *, prompt_tokens: int, max_tokens: int | None
+) -> SentCall | None:
     """The intent of the call; None where a budget has no room for it."""
     return await station.ledger.intend(
-        Intent(
+        CallIntent(
             call_id=await station.ledger.next_call_id(),
             purpose="route",
             tier=model.tier,
@@ -90,7 +90,7 @@ async def _commit(
     )
 
 
-def _remember(key: str, opinion: Opinion) -> None:
+def _remember(key: str, opinion: RouterVote) -> None:
     _cache[key] = opinion
     if len(_cache) > CACHE_SIZE:
         _cache.popitem(last=False)

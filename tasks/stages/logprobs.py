@@ -7,14 +7,14 @@ from routing.fleet import Model
 from routing.query import Query
 
 
-def asked_body(body: Mapping[str, Any], query: Query, model: Model, *, scored: bool) -> Mapping[str, Any]:
+def with_logprobs(body: Mapping[str, Any], query: Query, model: Model, *, scored: bool) -> Mapping[str, Any]:
     """The body to send: with log-probabilities where the judge's confidence has to come from them."""
     if query.wants_logprobs or scored or not model.logprobs:
         return body
     return {**body, "logprobs": True}
 
 
-def as_asked(response: Mapping[str, Any], query: Query) -> Mapping[str, Any]:
+def without_unrequested_logprobs(response: Mapping[str, Any], query: Query) -> Mapping[str, Any]:
     """The ``chat.completion`` object without the log-probabilities that only the judge asked for."""
     if query.wants_logprobs:
         return response

@@ -2,19 +2,19 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from db.ledger_types import Waiting
-from tasks.worker_context import Station
+from db.ledger_types import QueuedQuery
+from tasks.worker_context import WorkerContext
 
 Moved = Mapping[int, tuple[str, str]]
 
 
-async def suspects_apart(
-    waiting: Sequence[Waiting], station: Station, work: Callable[[Sequence[Waiting]], Awaitable[Moved]]
+async def isolate_poison_suspects(
+    waiting: Sequence[QueuedQuery], station: WorkerContext, work: Callable[[Sequence[QueuedQuery]], Awaitable[Moved]]
 ) -> Moved:
     """``work`` on all that are no suspects together, then on each suspect alone; what moved of all."""
-    others = [one for one in waiting if not one.is_suspect]
+    others = [one for one in waiting if not one.is_poison_suspect]
     moved = dict(await work(others)) if others else {}
-    for suspect in [one for one in waiting if one.is_suspect]:
+    for suspect in [one for one in waiting if one.is_poison_suspect]:
         async with station.alone:
             moved |= await work([suspect])
     return moved

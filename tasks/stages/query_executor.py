@@ -8,21 +8,29 @@ from dataclasses import replace
 from typing import assert_never
 
 from db import failpoints
-from db.ledger_types import Answer, Claim, Conclusion, Explanation, Intent, Result, Sent, Waiting
-from providers.limits.admission_control import Grant, Wait
+from db.ledger_types import (
+    AnswerRecord,
+    CallIntent,
+    CallResult,
+    Claim,
+    DecisionRecord,
+    QueuedQuery,
+    SentCall,
+    Transition,
+)
+from providers.limits.admission_control import Denied, Grant
 from routing.answer_checks.judge import Verdict, judge
 from routing.budget.degradation import next_rung_down
 from routing.budget.query_budget import affordable, reservation_usd
 from routing.fleet import BudgetPolicy, Model
-from routing.lifecycle import FALLBACK, Move, State
+from routing.lifecycle import FALLBACK, MoveKind, State
 from routing.outcome import Completion, Failure, FailureKind, Outcome
-from routing.policy.failover import Attempt, GiveUp, hedge
-from routing.policy.failover import Wait as Later
-from tasks.stages.hedging import Racer, race
-from tasks.stages.logprobs import as_asked, asked_body
+from routing.policy.failover import Attempt, NoDeploymentLeft, Wait, hedge
+from tasks.stages.hedging import InFlightCall, race_hedge
+from tasks.stages.logprobs import with_logprobs, without_unrequested_logprobs
 from tasks.stages.route import read_query
-from tasks.stages.select_deployment import Admitted, Choice, choose
-from tasks.worker_context import Station
+from tasks.stages.select_deployment import DeploymentChoice, SelectedDeployment, select_deployment
+from tasks.worker_context import WorkerContext
 
 TYPICAL_COMPLETION_TOKENS = 256
 """What a completion without ``max_tokens`` is expected to take of a tokens-per-minute limit; reconciled after."""
@@ -31,11 +39,11 @@ Moved = tuple[str, str]
 """Stage and state."""
 
 
-class Stay:
+class QueryExecutor:
     """`run` it once. ``history`` has the failed calls of earlier stays that count here."""
 
     def __init__(
-        self, one: Waiting, stage: str, station: Station, history: Sequence[Attempt], *, left_usd: float
+        self, one: QueuedQuery, stage: str, station: WorkerContext, history: Sequence[Attempt], *, left_usd: float
     ) -> None:
         self.one = one
         self.stage = stage
@@ -49,7 +57,7 @@ class Stay:
         self.claim: Claim | None = None
         self.leased_at = 0.0
         """When the claim's lease was last asked for, by the monotonic clock: it runs from no earlier."""
-        self.result: Result | None = None
+        self.result: CallResult | None = None
         """The last call's, while it is not yet in the ledger."""
 
     async def run(self) -> Moved | None:
@@ -57,7 +65,7 @@ class Stay:
         while True:
             choice = await self._choose()
             match choice:
-                case Admitted(grant=grant):
+                case SelectedDeployment(grant=grant):
                     sent = await self.station.admission.for_sending(grant, self._commit_intent(choice))
                     if sent is None:
                         return None
@@ -68,22 +76,24 @@ class Stay:
                         if isinstance(result.outcome, Completion):
                             return await self._judge(result.sent, result.outcome)
                         self.history.append(Attempt(result.sent.model.name, result.outcome))
-                case Later(wait_s=wait_s, reason=reason):
-                    return await self._put_off(wait_s, reason)
-                case GiveUp(reason=reason):
-                    return await self._give_up(reason)
+                case Wait(wait_s=wait_s, reason=reason):
+                    return await self._reschedule(wait_s, reason)
+                case NoDeploymentLeft(reason=reason):
+                    return await self._exhaust(reason)
                 case _:
                     assert_never(choice)
 
-    async def _choose(self) -> Choice:
+    async def _choose(self) -> DeploymentChoice:
         deployments = self.station.fleet.deployments(self.stage)
         payable = deployments
         if math.isfinite(self.left_usd):
             payable = affordable(self.query, deployments, left_usd=self.left_usd)
             if not payable:
                 least_usd = reservation_usd(self.query, deployments) or 0.0
-                return GiveUp(f"max_cost_usd leaves ${max(self.left_usd, 0.0):.6f}, a call reserves ${least_usd:.6f}")
-        return await choose(
+                return NoDeploymentLeft(
+                    f"max_cost_usd leaves ${max(self.left_usd, 0.0):.6f}, a call reserves ${least_usd:.6f}"
+                )
+        return await select_deployment(
             self.stage,
             self.history,
             self.station,
@@ -93,14 +103,14 @@ class Stay:
             deployments=payable,
         )
 
-    async def _commit_intent(self, choice: Admitted) -> Sent | None:
+    async def _commit_intent(self, choice: SelectedDeployment) -> SentCall | None:
         """The intent is committed before anything is sent; with the first one comes the claim.
 
         None where the claim is not ours: then nothing is sent.
         """
         ledger, model = self.station.ledger, choice.model
         intent = await self._intent(model, purpose="answer")
-        committed: Claim | Sent | None
+        committed: Claim | SentCall | None
         began = time.monotonic()
         if self.claim is None:
             committed = self.claim = await ledger.claim((self.stage, self.one.id, intent))
@@ -111,23 +121,23 @@ class Stay:
             if self.claim is not None:
                 # Either the claim is lost, and this moves nothing; or the budget has no room: the next claim says what
                 # becomes of it, and nobody waits for this lease to run out.
-                await self._put_off(0.0, "the budget has no room for another call")
+                await self._reschedule(0.0, "the budget has no room for another call")
             return None
         self.leased_at = began
         self.left_usd -= intent.reserved_usd
-        sent = Sent(intent.call_id, at=committed.at, model=model, reserved_usd=intent.reserved_usd)
+        sent = SentCall(intent.call_id, at=committed.at, model=model, reserved_usd=intent.reserved_usd)
         if math.isfinite(self.left_usd) and self.epoch > self.one.epoch + 1:
             # Somebody had it between our reading and our claim, and may have spent some of it. This call costs nothing.
-            self.result = Result(sent, Failure(FailureKind.NEVER_SENT, "what is left has to be reckoned anew"))
-            await self._put_off(0.0, "what is left of its max_cost_usd has to be reckoned anew")
+            self.result = CallResult(sent, Failure(FailureKind.NEVER_SENT, "what is left has to be reckoned anew"))
+            await self._reschedule(0.0, "what is left of its max_cost_usd has to be reckoned anew")
             return None
         return sent
 
-    async def _call_or_race(self, sent: Sent, grant: Grant) -> list[Result]:
+    async def _call_or_race(self, sent: SentCall, grant: Grant) -> list[CallResult]:
         """The call's result; where the tier hedges, those of the race with a second one, the decisive last."""
         station, tier = self.station, self.station.fleet.tiers[self.stage]
         if not tier.hedge_after_p95:
-            return [Result(sent, await self._call(sent, grant))]
+            return [CallResult(sent, await self._call(sent, grant))]
         deployments = station.fleet.deployments(self.stage)
         plan = hedge(
             sent.model,
@@ -137,17 +147,19 @@ class Stay:
             p95_s=station.admission.usual_s(sent.model),
         )
         if plan is None:
-            return [Result(sent, await self._call(sent, grant))]
-        first = Racer(sent, asyncio.create_task(self._call(sent, grant)))
-        return await race(first, after_s=plan.after_s, second=lambda: self._second(plan.deployment), station=station)
+            return [CallResult(sent, await self._call(sent, grant))]
+        first = InFlightCall(sent, asyncio.create_task(self._call(sent, grant)))
+        return await race_hedge(
+            first, after_s=plan.after_s, second=lambda: self._second(plan.deployment), station=station
+        )
 
-    async def _second(self, model: Model) -> Racer | None:
+    async def _second(self, model: Model) -> InFlightCall | None:
         """The hedge: a further call under the same claim, where its limits and the budget have room for it now."""
         if not affordable(self.query, (model,), left_usd=self.left_usd):
             return None
         intent = await self._intent(model, purpose="hedge")
         grant = await self.station.admission.reserve(model, tokens=self.tokens)
-        if isinstance(grant, Wait):
+        if isinstance(grant, Denied):
             return None
         began = time.monotonic()
         sent = await self.station.admission.for_sending(grant, self.station.ledger.intend(intent))
@@ -155,10 +167,10 @@ class Stay:
             return None
         self.leased_at = began
         self.left_usd -= intent.reserved_usd
-        return Racer(sent, asyncio.create_task(self._call(sent, grant)))
+        return InFlightCall(sent, asyncio.create_task(self._call(sent, grant)))
 
-    async def _intent(self, model: Model, *, purpose: str) -> Intent:
-        return Intent(
+    async def _intent(self, model: Model, *, purpose: str) -> CallIntent:
+        return CallIntent(
             call_id=await self.station.ledger.next_call_id(),
             purpose=purpose,
             tier=self.stage,
@@ -178,10 +190,10 @@ class Stay:
             return FALLBACK
         return next_rung_down(self.query, self.stage, fleet=self.station.fleet)
 
-    async def _call(self, sent: Sent, grant: Grant) -> Outcome:
+    async def _call(self, sent: SentCall, grant: Grant) -> Outcome:
         if failpoints.value("die_for_custom_id") == self.one.custom_id:
             failpoints.die_at("die_for_custom_id")
-        body = asked_body(self.one.body, self.query, sent.model, scored=self.station.trained.scorer is not None)
+        body = with_logprobs(self.one.body, self.query, sent.model, scored=self.station.trained.scorer is not None)
         async with self.station.slots[self.stage]:
             if not self._lease_covers(sent.model):
                 # Free, and chosen anew under a renewed lease: sent now, it might be sent by another worker as well.
@@ -189,7 +201,7 @@ class Stay:
                 return Failure(FailureKind.NEVER_SENT, "its lease would end before its answer")
             # The commit, or the wait for the slot, may have taken longer than a leave is good for.
             leave = await self.station.admission.renew(grant)
-            if isinstance(leave, Wait):
+            if isinstance(leave, Denied):
                 return Failure(FailureKind.NEVER_SENT, f"its leave ran out before it was sent ({leave.reason})")
             outcome = await self.station.pool.complete(sent.model, body, call_id=sent.call_id)
         usage = outcome.usage
@@ -206,7 +218,7 @@ class Stay:
         left_s = self.leased_at + fleet.timing.lease_s - time.monotonic()
         return left_s > fleet.providers[model.provider].deadline_s
 
-    async def _judge(self, sent: Sent, completion: Completion) -> Moved | None:
+    async def _judge(self, sent: SentCall, completion: Completion) -> Moved | None:
         fleet = self.station.fleet
         scorer = self.station.trained.scorer
         p_right = None if scorer is None else scorer([(self.query, completion.text)])[0]
@@ -214,49 +226,49 @@ class Stay:
         verdict = judge(completion, self.query, tier=fleet.tiers[self.stage], p_right=p_right, is_top=is_top)
         return await (self._finish if verdict.accepted else self._reject)(sent, completion, verdict)
 
-    async def _finish(self, sent: Sent, completion: Completion, verdict: Verdict) -> Moved | None:
+    async def _finish(self, sent: SentCall, completion: Completion, verdict: Verdict) -> Moved | None:
         return await self._conclude(
-            Move.FINISH,
+            MoveKind.FINISH,
             State.DONE,
             to_stage=self.stage,
             why=_explain(verdict),
-            answer=Answer(
+            answer=AnswerRecord(
                 call_id=sent.call_id,
                 tier=self.stage,
                 model=sent.model.model,
                 accepted=True,
-                response=as_asked(completion.response, self.query),
+                response=without_unrequested_logprobs(completion.response, self.query),
             ),
         )
 
-    async def _reject(self, sent: Sent, completion: Completion, verdict: Verdict) -> Moved | None:
-        kept = replace(completion, response=as_asked(completion.response, self.query))
-        self.result = Result(sent, kept, keep_response=True)
+    async def _reject(self, sent: SentCall, completion: Completion, verdict: Verdict) -> Moved | None:
+        kept = replace(completion, response=without_unrequested_logprobs(completion.response, self.query))
+        self.result = CallResult(sent, kept, keep_response=True)
         return await self._conclude(
-            Move.ADVANCE,
+            MoveKind.ADVANCE,
             State.READY,
             to_stage=FALLBACK,
             why=_explain(verdict)._replace(call_id=sent.call_id),
         )
 
-    async def _put_off(self, wait_s: float, reason: str) -> Moved | None:
+    async def _reschedule(self, wait_s: float, reason: str) -> Moved | None:
         """Back to `ready`, due later: no worker waits for a rate limit or an outage."""
         return await self._conclude(
-            Move.RELEASE,
+            MoveKind.RELEASE,
             State.READY,
             to_stage=self.stage,
             wait_s=wait_s,
-            why=Explanation(kind="release", router="failover", reasons=[f"{reason}; due in {wait_s:.1f} s"]),
+            why=DecisionRecord(kind="release", router="failover", reasons=[f"{reason}; due in {wait_s:.1f} s"]),
         )
 
-    async def _give_up(self, reason: str) -> Moved | None:
+    async def _exhaust(self, reason: str) -> Moved | None:
         """This tier has no answer for it: the fallback stage decides what becomes of it."""
         kinds = [attempt.outcome.kind.value for attempt in self.history]
         return await self._conclude(
-            Move.ADVANCE,
+            MoveKind.ADVANCE,
             State.READY,
             to_stage=FALLBACK,
-            why=Explanation(
+            why=DecisionRecord(
                 kind="judge",
                 router="failover",
                 reasons=[*dict.fromkeys(kinds), reason],
@@ -266,16 +278,16 @@ class Stay:
 
     async def _conclude(
         self,
-        move: Move,
+        move: MoveKind,
         to_state: State,
         *,
         to_stage: str,
-        why: Explanation,
-        answer: Answer | None = None,
+        why: DecisionRecord,
+        answer: AnswerRecord | None = None,
         wait_s: float = 0.0,
     ) -> Moved | None:
-        return await self.station.ledger.conclude(
-            Conclusion(
+        return await self.station.ledger.transition(
+            Transition(
                 query_id=self.one.id,
                 epoch=self.epoch,
                 stage=self.stage,
@@ -301,8 +313,8 @@ class Stay:
         return self.one.epoch if self.claim is None else self.claim.epoch
 
 
-def _explain(verdict: Verdict) -> Explanation:
-    return Explanation(
+def _explain(verdict: Verdict) -> DecisionRecord:
+    return DecisionRecord(
         kind="judge",
         router="judge",
         reasons=verdict.reasons,

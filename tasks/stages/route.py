@@ -8,17 +8,17 @@ from typing import Any
 import structlog
 
 from db import failpoints
-from db.ledger_types import Conclusion, Explanation, Waiting
-from routing.budget.query_budget import TooDear
-from routing.lifecycle import ROUTE, Move, State
-from routing.policy.decision import Decision, Predictor, decide, settle
-from routing.policy.exploration import chance
+from db.ledger_types import DecisionRecord, QueuedQuery, Transition
+from routing.budget.query_budget import OverQueryBudget
+from routing.lifecycle import ROUTE, MoveKind, State
+from routing.policy.decision import Decision, Predictor, apply_llm_vote, decide
+from routing.policy.exploration import exploration_draw
 from routing.query import Query, read_body
-from tasks.stages.budget_guard import within_means
+from tasks.stages.budget_guard import apply_budgets
 from tasks.stages.llm_router import ask_llm_router
-from tasks.stages.poison_isolation import suspects_apart
-from tasks.stages.shadow_routing import cast_shadow
-from tasks.worker_context import Station
+from tasks.stages.poison_isolation import isolate_poison_suspects
+from tasks.stages.shadow_routing import schedule_shadow_routing
+from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
 
@@ -26,7 +26,9 @@ DECIDED_AT_ONCE = 200
 """Some 20 ms of work, in which nothing else happens on the loop."""
 
 
-async def route(ids: Sequence[int], station: Station, *, redelivered: bool = False) -> Mapping[int, tuple[str, str]]:
+async def route(
+    ids: Sequence[int], station: WorkerContext, *, redelivered: bool = False
+) -> Mapping[int, tuple[str, str]]:
     """Routes those of ``ids`` that wait; returns the (stage, state) of each that moved.
 
     The caller publishes those that came out as `queued`.
@@ -40,10 +42,12 @@ async def route(ids: Sequence[int], station: Station, *, redelivered: bool = Fal
     lost = {one.id: one for one in waiting if redelivered or one.was_lost or one.crashes}
     moved, unsure = await _route([one for one in waiting if one.id not in lost], station)
     careful = sorted([*unsure, *lost.values()], key=lambda one: one.id)
-    return moved | dict(await suspects_apart(careful, station, lambda some: _route_claimed(some, station)))
+    return moved | dict(await isolate_poison_suspects(careful, station, lambda some: _route_claimed(some, station)))
 
 
-async def _route(waiting: Sequence[Waiting], station: Station) -> tuple[dict[int, tuple[str, str]], list[Waiting]]:
+async def _route(
+    waiting: Sequence[QueuedQuery], station: WorkerContext
+) -> tuple[dict[int, tuple[str, str]], list[QueuedQuery]]:
     """Concludes without a claim what is sure; returns what moved, and what an LLM has to be asked about."""
     trained = station.trained
     queries = _read(waiting)
@@ -53,7 +57,7 @@ async def _route(waiting: Sequence[Waiting], station: Station) -> tuple[dict[int
     return moved, [one for one in waiting if drafts[one.id].wants_opinion]
 
 
-async def _route_claimed(waiting: Sequence[Waiting], station: Station) -> Mapping[int, tuple[str, str]]:
+async def _route_claimed(waiting: Sequence[QueuedQuery], station: WorkerContext) -> Mapping[int, tuple[str, str]]:
     claims = await station.ledger.claim_many([(ROUTE, one.id, None) for one in waiting])
     claimed = [replace(one, epoch=claims[one.id].epoch) for one in waiting if one.id in claims]
     trained = station.trained  # another may be promoted while this chunk waits for an LLM's opinion
@@ -63,49 +67,51 @@ async def _route_claimed(waiting: Sequence[Waiting], station: Station) -> Mappin
 
 
 async def _conclude(
-    routed: Sequence[Waiting],
+    routed: Sequence[QueuedQuery],
     queries: Mapping[int, Query],
     decisions: Mapping[int, Decision],
-    station: Station,
+    station: WorkerContext,
     *,
     version: str | None,
 ) -> dict[int, tuple[str, str]]:
     if not routed:
         return {}
-    paid = await within_means(queries, decisions, routed, station)
-    moved = await station.ledger.conclude_many(
+    paid = await apply_budgets(queries, decisions, routed, station)
+    moved = await station.ledger.transition_many(
         [_conclusion(one, paid[one.id], decisions[one.id], version=version) for one in routed]
     )
-    cast_shadow({query_id: queries[query_id] for query_id in moved}, station)
+    schedule_shadow_routing({query_id: queries[query_id] for query_id in moved}, station)
     return dict(moved)
 
 
-def _read(waiting: Sequence[Waiting]) -> dict[int, Query]:
+def _read(waiting: Sequence[QueuedQuery]) -> dict[int, Query]:
     if (fatal := failpoints.value("die_routing_custom_id")) and fatal in [one.custom_id for one in waiting]:
         failpoints.die_at("die_routing_custom_id")
     return {one.id: read_query(one) for one in waiting}
 
 
-def read_query(waiting: Waiting) -> Query:
+def read_query(waiting: QueuedQuery) -> Query:
     """The query as the rules see it."""
     return read_body(waiting.body, pin=waiting.options.get("pin"), expects=waiting.options.get("expects"))
 
 
 async def _decide(
-    queries: Mapping[int, Query], claimed: Sequence[Waiting], predictor: Predictor | None, station: Station
+    queries: Mapping[int, Query], claimed: Sequence[QueuedQuery], predictor: Predictor | None, station: WorkerContext
 ) -> dict[int, Decision]:
     drafts = await _draft(queries, predictor, station)
     uncertain = {query_id: queries[query_id] for query_id, draft in drafts.items() if draft.wants_opinion}
     if uncertain:
         opinions = await ask_llm_router(uncertain, claimed, station)
         for query_id, query in uncertain.items():
-            drafts[query_id] = settle(
-                query, drafts[query_id], opinions.get(query_id), fleet=station.fleet, draw=chance(query_id)
+            drafts[query_id] = apply_llm_vote(
+                query, drafts[query_id], opinions.get(query_id), fleet=station.fleet, draw=exploration_draw(query_id)
             )
     return drafts
 
 
-async def _draft(queries: Mapping[int, Query], predictor: Predictor | None, station: Station) -> dict[int, Decision]:
+async def _draft(
+    queries: Mapping[int, Query], predictor: Predictor | None, station: WorkerContext
+) -> dict[int, Decision]:
     """What gate and classifier say, some at a time: meanwhile the loop has answers to see to."""
     drafts: dict[int, Decision] = {}
     ids = list(queries)
@@ -116,9 +122,9 @@ async def _draft(queries: Mapping[int, Query], predictor: Predictor | None, stat
     return drafts
 
 
-def _decide_chunk(queries: Mapping[int, Query], predictor: Predictor | None, station: Station) -> list[Decision]:
+def _decide_chunk(queries: Mapping[int, Query], predictor: Predictor | None, station: WorkerContext) -> list[Decision]:
     fleet = station.fleet
-    draws = [chance(id_) for id_ in queries] if fleet.router.exploration > 0 else None
+    draws = [exploration_draw(id_) for id_ in queries] if fleet.router.exploration > 0 else None
     try:
         return decide(list(queries.values()), fleet=fleet, predictor=predictor, draws=draws)
     except Exception as error:
@@ -129,7 +135,7 @@ def _decide_chunk(queries: Mapping[int, Query], predictor: Predictor | None, sta
         return [_in_doubt(error, station)]
 
 
-def _in_doubt(error: Exception, station: Station) -> Decision:
+def _in_doubt(error: Exception, station: WorkerContext) -> Decision:
     return Decision(
         tier=station.fleet.top,
         router="none",
@@ -140,39 +146,43 @@ def _in_doubt(error: Exception, station: Station) -> Decision:
     )
 
 
-def _conclusion(one: Waiting, paid: Decision | TooDear, decided: Decision, *, version: str | None) -> Conclusion:
-    if isinstance(paid, TooDear):
+def _conclusion(
+    one: QueuedQuery, paid: Decision | OverQueryBudget, decided: Decision, *, version: str | None
+) -> Transition:
+    if isinstance(paid, OverQueryBudget):
         return _too_dear(one, paid, decided)
     return _to_tier(one, paid, version=version)
 
 
-def _too_dear(one: Waiting, dear: TooDear, decided: Decision) -> Conclusion:
-    return Conclusion(
+def _too_dear(one: QueuedQuery, dear: OverQueryBudget, decided: Decision) -> Transition:
+    return Transition(
         query_id=one.id,
         epoch=one.epoch,
         stage=ROUTE,
-        move=Move.FAIL,
+        move=MoveKind.FAIL,
         to_stage=ROUTE,
         to_state=State.FAILED,
-        why=Explanation(kind="budget", router="budget", reasons=[*dear.reasons, *decided.reasons], score=decided.score),
+        why=DecisionRecord(
+            kind="budget", router="budget", reasons=[*dear.reasons, *decided.reasons], score=decided.score
+        ),
     )
 
 
-def _to_tier(one: Waiting, decision: Decision, *, version: str | None) -> Conclusion:
+def _to_tier(one: QueuedQuery, decision: Decision, *, version: str | None) -> Transition:
     detail: dict[str, Any] = {"category": decision.category, "p_ok": dict(decision.p_ok)}
     if decision.p_ok and version is not None:
         detail["version"] = version
-    return Conclusion(
+    return Transition(
         query_id=one.id,
         epoch=one.epoch,
         stage=ROUTE,
-        move=Move.ADVANCE,
+        move=MoveKind.ADVANCE,
         to_stage=decision.tier,
         to_state=State.READY,
         tier=decision.tier,
         prefers=decision.model,
         publish=True,
-        why=Explanation(
+        why=DecisionRecord(
             kind="route",
             router=decision.router,
             reasons=decision.reasons,

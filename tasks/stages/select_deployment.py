@@ -6,51 +6,50 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from providers.limits.admission_control import Grant, Wait
+from providers.limits.admission_control import Denied, Grant
 from routing.fleet import Model
-from routing.policy.failover import Attempt, Call, GiveUp, next_call
-from routing.policy.failover import Wait as Later
-from tasks.worker_context import Station
+from routing.policy.failover import Attempt, CallDeployment, NoDeploymentLeft, Wait, next_call
+from tasks.worker_context import WorkerContext
 
-PATIENCE_S = 2.0
+MAX_INLINE_WAIT_S = 2.0
 """A wait no longer than this is spent in the worker; a longer one goes back to Postgres as ``due_at``."""
 
-GUESSED: Final = frozenset({"adapting", "concurrency"})
+ESTIMATED_WAIT_REASONS: Final = frozenset({"adapting", "concurrency"})
 """Refusals whose wait is a guess: there is room as soon as any call ends."""
 
-LONGER: Final = 4
+MAX_WAIT_MULTIPLIER: Final = 4
 """So many times as long at most does one wait that has asked as often: hundreds may wait for the same few places of a
 slow provider, and asking ten times a second each they took a fifth of a worker."""
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class SelectedDeployment:
     """Call ``model`` now."""
 
     model: Model
     grant: Grant
 
 
-Choice: TypeAlias = Admitted | Later | GiveUp
+DeploymentChoice: TypeAlias = SelectedDeployment | Wait | NoDeploymentLeft
 
 
-async def choose(
+async def select_deployment(
     stage: str,
     history: Sequence[Attempt],
-    station: Station,
+    station: WorkerContext,
     *,
     tokens: int,
     preferred: str | None,
     deployments: Sequence[Model],
     was_put_off: bool = False,
-) -> Choice:
+) -> DeploymentChoice:
     """Which of ``deployments`` may be called now, or for how long there is none, or that there is none.
 
     ``was_put_off``: the last attempt of ``history`` was before the query came due again, its backoff is over.
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
-    until = began + PATIENCE_S
+    until = began + MAX_INLINE_WAIT_S
     refused: dict[str, float] = {}
     asked = 1
     while True:
@@ -66,16 +65,18 @@ async def choose(
             since_last_s=math.inf if was_put_off else loop.time() - began,
         )
         match step:
-            case Call(deployment=model):
+            case CallDeployment(deployment=model):
                 grant = await station.admission.reserve(model, tokens=tokens)
-                if not isinstance(grant, Wait):
-                    return Admitted(model, grant)
-                refused[model.name] = grant.wait_s * (min(asked, LONGER) if grant.reason in GUESSED else 1)
+                if not isinstance(grant, Denied):
+                    return SelectedDeployment(model, grant)
+                refused[model.name] = grant.wait_s * (
+                    min(asked, MAX_WAIT_MULTIPLIER) if grant.reason in ESTIMATED_WAIT_REASONS else 1
+                )
                 asked += 1
-            case Later(wait_s=wait_s):
+            case Wait(wait_s=wait_s):
                 if loop.time() + wait_s > until or station.stopping.is_set():
                     return step
                 await asyncio.sleep(wait_s)
                 refused.clear()
-            case GiveUp():
+            case NoDeploymentLeft():
                 return step

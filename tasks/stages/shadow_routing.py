@@ -5,29 +5,29 @@ from dataclasses import replace
 
 import structlog
 
-from db.shadow_decisions import Shadowed, keep
+from db.shadow_decisions import ShadowDecision, keep
 from routing.fleet import Fleet
 from routing.policy.decision import Predictor, decide
 from routing.query import Query
-from tasks.worker_context import Station
+from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
 
 
-def cast_shadow(queries: Mapping[int, Query], station: Station) -> None:
+def schedule_shadow_routing(queries: Mapping[int, Query], station: WorkerContext) -> None:
     """Has the shadow decide ``queries`` (by id) once the live decisions are through. Never raises."""
     shadow = station.trained.shadow
     if shadow is not None and queries:
-        station.see_to(_cast(dict(queries), shadow, station))
+        station.spawn_background(_cast(dict(queries), shadow, station))
 
 
-async def _cast(queries: Mapping[int, Query], shadow: Predictor, station: Station) -> None:
+async def _cast(queries: Mapping[int, Query], shadow: Predictor, station: WorkerContext) -> None:
     try:
-        decisions = decide(list(queries.values()), fleet=in_shadow(station.fleet), predictor=shadow)
+        decisions = decide(list(queries.values()), fleet=shadow_fleet(station.fleet), predictor=shadow)
         await keep(
             station.engine,
             [
-                Shadowed(query_id, decision.tier, decision.router, decision.confidence)
+                ShadowDecision(query_id, decision.tier, decision.router, decision.confidence)
                 for query_id, decision in zip(queries, decisions, strict=True)
             ],
             router=shadow.name,
@@ -37,7 +37,7 @@ async def _cast(queries: Mapping[int, Query], shadow: Predictor, station: Statio
         log.warning("shadow_failed", router=shadow.name, queries=len(queries), error=type(error).__name__)
 
 
-def in_shadow(fleet: Fleet) -> Fleet:
+def shadow_fleet(fleet: Fleet) -> Fleet:
     """``fleet`` as a candidate decides in it: without exploring, and without asking an LLM, which would cost money."""
     stages = tuple(stage for stage in fleet.router.stages if stage not in ("llm", "classifier"))
     return replace(fleet, router=replace(fleet.router, stages=(*stages, "classifier"), exploration=0.0))

@@ -71,7 +71,7 @@ def test_with_json_the_rejections_come_as_data(tmp_path: Path) -> None:
     (line,) = ended.stdout.splitlines()
     (rejection,) = json.loads(line)["error"]["rejections"]
     assert (rejection["line"], rejection["field"]) == (2, "query")
-    assert rejection["mend"]
+    assert rejection["fix"]
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from redis.exceptions import RedisError
 
 from settings import ROOT
 from tests.chaos import environment as arenas
-from tests.chaos.environment import Arena, opened_arena
-from tests.chaos.shared_services import opened_ground, rows
+from tests.chaos.environment import ChaosEnvironment, opened_arena
+from tests.chaos.shared_services import open_shared_services, rows
 
 KEY = "sk-canary-5Zk1Qe8vWm3nTy7u"
 PROMPT = "canary-prompt-Xw9Lr2Jd6Bh4"
@@ -37,7 +37,7 @@ def seen(secret: str, text: bytes) -> bool:
 
 
 @contextmanager
-def listening(arena: Arena) -> Iterator[list[bytes]]:
+def listening(arena: ChaosEnvironment) -> Iterator[list[bytes]]:
     """Every command that Redis is given meanwhile: messages, and the events that Flower hears."""
     heard: list[bytes] = []
     over = threading.Event()
@@ -60,7 +60,7 @@ def listening(arena: Arena) -> Iterator[list[bytes]]:
 
 
 @pytest.fixture(scope="module")
-def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Arena, list[bytes]]]:
+def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ChaosEnvironment, list[bytes]]]:
     """A run with trouble at the provider, a killed worker, bad input and a Postgres that stops; kept to be searched."""
     fleet = tmp_path_factory.mktemp("canary") / "fleet.toml"
     text = arenas.FLEET.read_text()
@@ -70,7 +70,7 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Arena, 
     faults = [{"kind": kind, "rate": 0.04} for kind in kinds]
     try:
         with (
-            opened_ground() as ground,
+            open_shared_services() as ground,
             opened_arena("canary", seed=1, ground=ground, simulator={"faults": faults}, fleet=fleet) as arena,
             listening(arena) as heard,
         ):
@@ -97,7 +97,7 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Arena, 
         del os.environ["CANARY_KEY"]
 
 
-def _submit(arena: Arena) -> None:
+def _submit(arena: ChaosEnvironment) -> None:
     file = arena.home / "in.jsonl"
     file.write_bytes(
         b"\n".join(
@@ -119,7 +119,7 @@ def _submit(arena: Arena) -> None:
     producer.close()
 
 
-def _command(arena: Arena, *arguments: str, code: int = 0) -> bytes:
+def _command(arena: ChaosEnvironment, *arguments: str, code: int = 0) -> bytes:
     argv = [sys.executable, "-m", "cli.main", *arguments]
     ended = subprocess.run(
         argv, cwd=ROOT, env={**arena.environ, "CANARY_KEY": KEY}, capture_output=True, check=False, timeout=300
@@ -130,7 +130,7 @@ def _command(arena: Arena, *arguments: str, code: int = 0) -> bytes:
     return ended.stdout
 
 
-Evidence = tuple[Arena, list[bytes]]
+Evidence = tuple[ChaosEnvironment, list[bytes]]
 
 
 def test_there_was_trouble_enough(evidence: Evidence) -> None:

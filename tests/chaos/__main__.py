@@ -20,7 +20,7 @@ import tests.chaos.faults  # noqa: F401  # registers them
 from tests.chaos.fault import ALL
 from tests.chaos.rabbitmq import NoRabbit, opened_rabbitmq
 from tests.chaos.runner import known, play_all
-from tests.chaos.shared_services import opened_ground
+from tests.chaos.shared_services import open_shared_services
 
 
 def main() -> int:
@@ -48,7 +48,7 @@ def main() -> int:
             except NoRabbit as reason:
                 print(f"SKIPPED, NOTHING WAS TESTED ON RABBITMQ: {reason}")
                 return 0
-        ground = stack.enter_context(opened_ground())
+        ground = stack.enter_context(open_shared_services())
         bad = play_all(faults, seed=seed, ground=ground, tell=partial(print, flush=True))
     print(f"{len(faults)} faults, {bad} not as promised, seed {seed}")
     return 1 if bad else 0

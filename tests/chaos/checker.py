@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from tests.chaos import query_corpus
-from tests.chaos.environment import Arena
+from tests.chaos.environment import ChaosEnvironment
 
 ZERO = Decimal(0)
 
@@ -67,7 +67,7 @@ class Verdict:
         return " ".join(f"{name}={value}" for name, value in shown.items())
 
 
-def check(arena: Arena) -> Verdict:
+def check(arena: ChaosEnvironment) -> Verdict:
     """Everything of one run, after it has ended. Postgres must be up."""
     arena.simulator.stats()
     ledger = _Books(arena)
@@ -89,7 +89,7 @@ def check(arena: Arena) -> Verdict:
 class _Books:
     """Both accounts of one run."""
 
-    def __init__(self, arena: Arena) -> None:
+    def __init__(self, arena: ChaosEnvironment) -> None:
         self.arena = arena
         self.calls = arena.ask(
             "SELECT id, query_id, batch_id, tier, epoch, purpose, provider, outcome, latency_ms, prompt_tokens,"

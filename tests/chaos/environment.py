@@ -15,7 +15,7 @@ import psycopg
 from kombu import Connection
 from redis import Redis as Client
 
-from db.batch_writer import Order
+from db.batch_writer import BatchSpec
 from db.engine import make_engine
 from db.ledger import Ledger
 from routing.fleet import BudgetPolicy, Fleet
@@ -24,7 +24,7 @@ from simulator.process import SimulatorProcess, start_simulator
 from submission.submit import submit
 from tests.chaos import query_corpus
 from tests.chaos.process import Worker
-from tests.chaos.shared_services import Ground, rows
+from tests.chaos.shared_services import SharedServices, rows
 from tests.chaos.stall_detection import Clock, watched
 from workers.child_process import tail
 from workers.embedded.redis import Redis, start_redis
@@ -45,12 +45,12 @@ class Strike:
 
 
 @dataclass
-class Arena:
+class ChaosEnvironment:
     """Everything that a fault may break. Times are seconds, of recoveries by a clock that halts with the machine."""
 
     name: str
     seed: int
-    ground: Ground
+    ground: SharedServices
     home: Path
     database_url: str
     simulator: SimulatorProcess
@@ -266,7 +266,7 @@ class Arena:
         async def give() -> tuple[str, int]:
             engine = make_engine(self.database_url)
             try:
-                order = Order(source="chaos", idempotency_key=key, cap_usd=cap_usd, budget_policy=policy)
+                order = BatchSpec(source="chaos", idempotency_key=key, cap_usd=cap_usd, budget_policy=policy)
                 taken = await submit(query_corpus.lines(name, count), engine=engine, fleet=self.fleet, order=order)
                 return taken.handle, taken.total
             finally:
@@ -326,12 +326,12 @@ def opened_arena(
     name: str,
     *,
     seed: int,
-    ground: Ground,
+    ground: SharedServices,
     latency_ms: tuple[float, float] = (80.0, 320.0),
     simulator: dict[str, Any] | None = None,
     fleet: Path = FLEET,
     max_memory: str = "64mb",
-) -> Iterator[Arena]:
+) -> Iterator[ChaosEnvironment]:
     """A world for one fault; everything in it has ended when the block has."""
     home = ground.home / f"{name}-{time.monotonic_ns() % 10**9}"
     for part in (home, home / "logs", home / "run"):
@@ -352,7 +352,7 @@ def opened_arena(
     arena = None
     try:
         with start_simulator(seed=seed, config=config, log=log) as running, watched() as clock:
-            arena = Arena(name, seed, ground, home, database_url, running, log, fleet, clock)
+            arena = ChaosEnvironment(name, seed, ground, home, database_url, running, log, fleet, clock)
             arena.redis, arena.broker_url = redis, given or (redis.broker_url if redis else "")
             if given:
                 arena.empty_queues()

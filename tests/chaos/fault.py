@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos.checker import Verdict
-from tests.chaos.environment import Arena
+from tests.chaos.environment import ChaosEnvironment
 
 
 class Skipped(Exception):
@@ -17,7 +17,7 @@ class Fault:
     """``play`` drives an arena with nothing in it yet, from starting the crew to the end of every batch."""
 
     name: str
-    play: Callable[[Arena], None]
+    play: Callable[[ChaosEnvironment], None]
     graceful: bool = False
     """Nothing may be paid twice, but for calls that missed their deadline."""
     recovers_within_s: float | None = None
@@ -53,10 +53,12 @@ ALL: dict[str, Fault] = {}
 """Every fault by name, in the order of their files."""
 
 
-def fault(name: str, **about: Any) -> Callable[[Callable[[Arena], None]], Callable[[Arena], None]]:
+def fault(
+    name: str, **about: Any
+) -> Callable[[Callable[[ChaosEnvironment], None]], Callable[[ChaosEnvironment], None]]:
     """Registers a function as a fault."""
 
-    def register(play: Callable[[Arena], None]) -> Callable[[Arena], None]:
+    def register(play: Callable[[ChaosEnvironment], None]) -> Callable[[ChaosEnvironment], None]:
         ALL[name] = Fault(name, play, **about)
         return play
 

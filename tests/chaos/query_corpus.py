@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import orjson
 
-from submission.input_line import Line
+from submission.input_line import InputLine
 
 _ASKS = (
     "What is the capital of country number {n}?",
@@ -26,8 +26,8 @@ def sha_of(prompt: str) -> str:
     return hashlib.sha256(prompt.strip().encode()).hexdigest()[:16]
 
 
-def lines(tag: str, count: int, *, max_tokens: int = 200) -> Iterator[Line]:
+def lines(tag: str, count: int, *, max_tokens: int = 200) -> Iterator[InputLine]:
     """``count`` valid lines."""
     for n in range(count):
         body = {"model": "auto", "max_tokens": max_tokens, "messages": [{"role": "user", "content": prompt_of(tag, n)}]}
-        yield Line(n + 1, f"{tag}-{n}", orjson.dumps(body), None)
+        yield InputLine(n + 1, f"{tag}-{n}", orjson.dumps(body), None)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from tests.chaos.checker import Verdict, check
 from tests.chaos.environment import opened_arena
 from tests.chaos.fault import ALL, Fault, Skipped
-from tests.chaos.shared_services import Ground
+from tests.chaos.shared_services import SharedServices
 
 
-def play(fault: Fault, *, seed: int, ground: Ground) -> tuple[Verdict, list[str]]:
+def play(fault: Fault, *, seed: int, ground: SharedServices) -> tuple[Verdict, list[str]]:
     """One fault from the start of its crew to its verdict, and what is not as promised. Raises Skipped."""
     if each_missing := _missing(fault, ground):
         raise Skipped(each_missing)
@@ -20,7 +20,7 @@ def play(fault: Fault, *, seed: int, ground: Ground) -> tuple[Verdict, list[str]
     return verdict, fault.flaws(verdict)
 
 
-def _missing(fault: Fault, ground: Ground) -> str | None:
+def _missing(fault: Fault, ground: SharedServices) -> str | None:
     if fault.needs_own_postgres and ground.server is None:
         return "this Postgres is not ours to stop"
     if fault.needs_redis and os.environ.get("POINTSMAN_TEST_BROKER_URL"):
@@ -28,7 +28,7 @@ def _missing(fault: Fault, ground: Ground) -> str | None:
     return None
 
 
-def play_all(faults: Iterable[Fault], *, seed: int, ground: Ground, tell: Callable[[str], None]) -> int:
+def play_all(faults: Iterable[Fault], *, seed: int, ground: SharedServices, tell: Callable[[str], None]) -> int:
     """Plays each; returns how many were not as promised."""
     bad = 0
     for each in faults:

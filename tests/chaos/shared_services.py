@@ -19,7 +19,7 @@ from workers.embedded.postgres import Postgres, start_postgres
 
 
 @dataclass
-class Ground:
+class SharedServices:
     """A Postgres server of our own (or another by ``POINTSMAN_TEST_DATABASE_URL``), which faults may stop."""
 
     home: Path
@@ -69,7 +69,7 @@ class Ground:
 
 
 @contextmanager
-def opened_ground() -> Iterator[Ground]:
+def open_shared_services() -> Iterator[SharedServices]:
     """The ground, for as long as the block runs."""
     home = Path(tempfile.mkdtemp(prefix="pm-chaos-"))
     given = os.environ.get("POINTSMAN_TEST_DATABASE_URL")
@@ -78,7 +78,7 @@ def opened_ground() -> Iterator[Ground]:
         "postgresql+psycopg://", "postgresql://"
     )
     template = f"chaos_template_{os.getpid()}"
-    ground = Ground(home, server, url, template)
+    ground = SharedServices(home, server, url, template)
     try:
         ground.admin("CREATE DATABASE {}", template)
         migrate.upgrade(ground.url_of(template))

@@ -7,20 +7,20 @@ import pytest
 import tests.chaos.faults  # noqa: F401  # registers them
 from tests.chaos.fault import ALL, Skipped
 from tests.chaos.runner import play
-from tests.chaos.shared_services import Ground, opened_ground
+from tests.chaos.shared_services import SharedServices, open_shared_services
 
 pytestmark = pytest.mark.chaos
 
 
 @pytest.fixture(scope="module")
-def ground() -> Iterator[Ground]:
+def ground() -> Iterator[SharedServices]:
     """A Postgres that may be stopped."""
-    with opened_ground() as opened:
+    with open_shared_services() as opened:
         yield opened
 
 
 @pytest.mark.parametrize("name", [name for name, each in ALL.items() if each.quick])
-def test_nothing_is_lost_and_nothing_answered_twice(name: str, ground: Ground) -> None:
+def test_nothing_is_lost_and_nothing_answered_twice(name: str, ground: SharedServices) -> None:
     try:
         verdict, flaws = play(ALL[name], seed=1, ground=ground)  # by chance it is where somebody looks for trouble
     except Skipped as reason:

@@ -8,21 +8,21 @@ from decimal import Decimal
 
 from sqlalchemy import text
 
-from db.batch_writer import Order
+from db.batch_writer import BatchSpec
 from db.ledger import Ledger
 from db.reports.batch_stats import Batch, BatchFigures, batch_figures, find_batch
-from providers.client import Pool
-from providers.limits.admission_control import Admission
+from providers.client import ProviderClient
+from providers.limits.admission_control import AdmissionController
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, ROUTE
 from settings import ROOT, load_fleet
-from submission.input_line import Line
+from submission.input_line import InputLine
 from submission.submit import submit
 from tasks.stages.answer import answer
 from tasks.stages.fallback import fall_back
 from tasks.stages.route import route
-from tasks.worker_context import Station
-from tests.integration.ledger_fixtures import Bench
+from tasks.worker_context import WorkerContext
+from tests.integration.ledger_fixtures import LedgerHarness
 
 CHUNK = 25
 
@@ -38,27 +38,27 @@ def simulated_fleet(simulator_url: str) -> Fleet:
 
 
 @asynccontextmanager
-async def station_of(bench: Bench, fleet: Fleet) -> AsyncIterator[Station]:
+async def worker_context_of(bench: LedgerHarness, fleet: Fleet) -> AsyncIterator[WorkerContext]:
     """A worker's station that serves every stage."""
-    station = Station(
+    station = WorkerContext(
         fleet,
         bench.engine,
         Ledger(bench.engine, worker_id=1, lease_s=fleet.timing.lease_s),
-        Pool(fleet, environ={}),
-        Admission(None, fleet=fleet, worker="test"),
+        ProviderClient(fleet, environ={}),
+        AdmissionController(None, fleet=fleet, worker="test"),
         slots={name: asyncio.Semaphore(tier.concurrency) for name, tier in fleet.tiers.items()},
         stays={name: asyncio.Semaphore(2 * tier.concurrency) for name, tier in fleet.tiers.items()},
     )
     try:
         yield station
     finally:
-        if station.loose_ends:
-            await asyncio.wait(station.loose_ends)
+        if station.background_tasks:
+            await asyncio.wait(station.background_tasks)
         await station.admission.aclose()
         await station.pool.aclose()
 
 
-async def hand_in(lines: Iterable[Line], order: Order, station: Station) -> Batch:
+async def hand_in(lines: Iterable[InputLine], order: BatchSpec, station: WorkerContext) -> Batch:
     """The batch that ``lines`` became."""
     taken = await submit(lines, engine=station.engine, fleet=station.fleet, order=order)
     batch = await find_batch(station.engine, taken.handle)
@@ -66,7 +66,7 @@ async def hand_in(lines: Iterable[Line], order: Order, station: Station) -> Batc
     return batch
 
 
-async def work_off(station: Station, look: Callable[[], Awaitable[None]] | None = None) -> None:
+async def work_off(station: WorkerContext, look: Callable[[], Awaitable[None]] | None = None) -> None:
     """Until nothing is due any more at any stage, and budgets have no room for what is held; ``look`` all the while."""
     rounds = 0
     while True:
@@ -83,7 +83,9 @@ async def work_off(station: Station, look: Callable[[], Awaitable[None]] | None 
             return
 
 
-async def _serve(stage: str, ids: Sequence[int], station: Station, look: Callable[[], Awaitable[None]] | None) -> None:
+async def _serve(
+    stage: str, ids: Sequence[int], station: WorkerContext, look: Callable[[], Awaitable[None]] | None
+) -> None:
     serve = {ROUTE: route, FALLBACK: fall_back}.get(stage)
     work = asyncio.ensure_future(answer(stage, ids, station) if serve is None else serve(ids, station))
     while look is not None and not work.done():
@@ -96,7 +98,7 @@ def _chunks(ids: Sequence[int]) -> list[Sequence[int]]:
     return [ids[place : place + CHUNK] for place in range(0, len(ids), CHUNK)]
 
 
-async def _soon_due(station: Station) -> bool:
+async def _soon_due(station: WorkerContext) -> bool:
     """Waits for what was put off; false where nothing was."""
     async with station.engine.connect() as connection:
         rows = await connection.execute(
@@ -113,7 +115,7 @@ async def _soon_due(station: Station) -> bool:
 class Watch:
     """Samples of a batch's budget, from a connection of its own."""
 
-    def __init__(self, bench: Bench, batch: Batch) -> None:
+    def __init__(self, bench: LedgerHarness, batch: Batch) -> None:
         self._bench = bench
         self._batch = batch
         self.samples = 0
@@ -130,6 +132,6 @@ class Watch:
         assert row.usd <= row.cap_usd
 
 
-async def account(batch: Batch, station: Station) -> BatchFigures:
+async def account(batch: Batch, station: WorkerContext) -> BatchFigures:
     """The batch in figures."""
     return await batch_figures(station.engine, batch, fleet=station.fleet)

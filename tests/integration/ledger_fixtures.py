@@ -9,15 +9,15 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db.batch_writer import Deposit, Order, deposit
+from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
 from db.engine import make_engine
 from db.ledger import Ledger
-from db.ledger_types import Answer, Claim, Conclusion, Explanation, Intent, Result, Sent
+from db.ledger_types import AnswerRecord, CallIntent, CallResult, Claim, DecisionRecord, SentCall, Transition
 from routing.fleet import BudgetPolicy, Fleet
-from routing.lifecycle import ROUTE, Move, State
+from routing.lifecycle import ROUTE, MoveKind, State
 from routing.outcome import Completion, Usage
 
-WHY = Explanation(kind="route", router="gate", reasons=["a test"])
+WHY = DecisionRecord(kind="route", router="gate", reasons=["a test"])
 
 HELD_COMMIT = (
     "CREATE FUNCTION wait_for_leave() RETURNS trigger LANGUAGE plpgsql AS"
@@ -39,7 +39,7 @@ def heed_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-class Bench:
+class LedgerHarness:
     """Stories of queries, step by step."""
 
     def __init__(self, engine: AsyncEngine, fleet: Fleet) -> None:
@@ -57,9 +57,9 @@ class Bench:
         policy: BudgetPolicy | None = None,
         priority: int = 0,
     ) -> list[int]:
-        order = Order(source="test", idempotency_key=key, cap_usd=cap_usd, budget_policy=policy, priority=priority)
-        async with deposit(self.engine, order, self.fleet) as opened:
-            if not isinstance(opened, Deposit):
+        order = BatchSpec(source="test", idempotency_key=key, cap_usd=cap_usd, budget_policy=policy, priority=priority)
+        async with open_batch_writer(self.engine, order, self.fleet) as opened:
+            if not isinstance(opened, BatchWriter):
                 return []
             await opened.write([(n + 1, f"q-{n}", b'{"messages":[]}', None) for n in range(count)])
         return [id_ for first, last in opened.ranges for id_ in range(first, last + 1)]
@@ -87,8 +87,10 @@ class Bench:
     async def row(self, query_id: int) -> Row[Any]:
         return (await self.rows("SELECT * FROM queries WHERE id = :id", id=query_id))[0]
 
-    async def intent(self, query_id: int, *, stage: str = "small", epoch: int = 0, lower: str | None = None) -> Intent:
-        return Intent(
+    async def intent(
+        self, query_id: int, *, stage: str = "small", epoch: int = 0, lower: str | None = None
+    ) -> CallIntent:
+        return CallIntent(
             call_id=await self.ledger.next_call_id(),
             purpose="answer",
             tier=stage,
@@ -104,25 +106,25 @@ class Bench:
         """A query that waits at a tier."""
         (query_id,) = await self.submit(1)
         claim = await self.claim(ROUTE, query_id)
-        await self.ledger.conclude(advance(query_id, claim.epoch, ROUTE, stage))
+        await self.ledger.transition(advance(query_id, claim.epoch, ROUTE, stage))
         return query_id
 
-    async def claim(self, stage: str, query_id: int, intent: Intent | None = None) -> Claim:
+    async def claim(self, stage: str, query_id: int, intent: CallIntent | None = None) -> Claim:
         claim = await self.ledger.claim((stage, query_id, intent))
         assert claim is not None
         return claim
 
-    async def send(self, query_id: int) -> tuple[Claim, Sent]:
+    async def send(self, query_id: int) -> tuple[Claim, SentCall]:
         intent = await self.intent(query_id)
         claim = await self.claim("small", query_id, intent)
-        return claim, Sent(intent.call_id, at=claim.at, model=self.model, reserved_usd=0.5)
+        return claim, SentCall(intent.call_id, at=claim.at, model=self.model, reserved_usd=0.5)
 
 
-def advance(query_id: int, epoch: int, stage: str, to_stage: str) -> Conclusion:
-    return Conclusion(query_id, epoch, stage, Move.ADVANCE, to_stage, State.READY, WHY, tier=to_stage)
+def advance(query_id: int, epoch: int, stage: str, to_stage: str) -> Transition:
+    return Transition(query_id, epoch, stage, MoveKind.ADVANCE, to_stage, State.READY, WHY, tier=to_stage)
 
 
-def finish(query_id: int, epoch: int, sent: Sent, content: str = "yes") -> Conclusion:
+def finish(query_id: int, epoch: int, sent: SentCall, content: str = "yes") -> Transition:
     completion = Completion(
         text=content,
         finish_reason="stop",
@@ -131,9 +133,11 @@ def finish(query_id: int, epoch: int, sent: Sent, content: str = "yes") -> Concl
         latency_ms=12.0,
         model=sent.model.model,
     )
-    answer = Answer(sent.call_id, tier="small", model=sent.model.model, accepted=True, response=completion.response)
-    return Conclusion(
-        query_id, epoch, "small", Move.FINISH, "small", State.DONE, WHY, [Result(sent, completion)], answer
+    answer = AnswerRecord(
+        sent.call_id, tier="small", model=sent.model.model, accepted=True, response=completion.response
+    )
+    return Transition(
+        query_id, epoch, "small", MoveKind.FINISH, "small", State.DONE, WHY, [CallResult(sent, completion)], answer
     )
 
 
@@ -146,13 +150,13 @@ async def appear(connection: AsyncConnection, sql: str, *, rows: int = 1) -> Non
 
 
 @asynccontextmanager
-async def opened(database_url: str, fleet: Fleet) -> AsyncIterator[Bench]:
+async def opened(database_url: str, fleet: Fleet) -> AsyncIterator[LedgerHarness]:
     engine = make_engine(database_url)
     try:
-        yield Bench(engine, fleet)
+        yield LedgerHarness(engine, fleet)
     finally:
         await engine.dispose()
 
 
-Story = Callable[[Bench], Awaitable[None]]
+Story = Callable[[LedgerHarness], Awaitable[None]]
 OnBench = Callable[[Story], None]

@@ -14,9 +14,9 @@ import pytest
 from redis.asyncio import Redis
 
 import redis_client
-from providers.health.circuit_breaker import Circuit
+from providers.health.circuit_breaker import CircuitState
 from providers.health.monitor import FRESH_S
-from providers.limits.admission_control import Admission, Grant, Wait
+from providers.limits.admission_control import AdmissionController, Denied, Grant
 from redis_client import connect
 from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
 from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
@@ -53,9 +53,9 @@ def run(story: Callable[[], Awaitable[T]]) -> T:
 
 
 @contextlib.asynccontextmanager
-async def workers(url: str, the_fleet: Fleet, count: int) -> AsyncIterator[list[Admission]]:
+async def workers(url: str, the_fleet: Fleet, count: int) -> AsyncIterator[list[AdmissionController]]:
     clients = [connect(url) for _ in range(count)]
-    gates = [Admission(client, fleet=the_fleet, worker=f"w{n}") for n, client in enumerate(clients)]
+    gates = [AdmissionController(client, fleet=the_fleet, worker=f"w{n}") for n, client in enumerate(clients)]
     try:
         yield gates
     finally:
@@ -65,17 +65,19 @@ async def workers(url: str, the_fleet: Fleet, count: int) -> AsyncIterator[list[
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for what another worker learns within `FRESH_S`; the test's own timeout ends a vain wait."""
+    """Wait for what another worker learns within `OPEN_COUNT_TTL_S`; the test's own timeout ends a vain wait."""
     while not await holds():  # noqa: ASYNC110  # what is waited for is in Redis, which tells nobody
         await asyncio.sleep(FRESH_S / 5)
 
 
-async def ask_all(gates: Sequence[Admission], model: Model, *, times: int, tokens: int = 100) -> list[Grant | Wait]:
+async def ask_all(
+    gates: Sequence[AdmissionController], model: Model, *, times: int, tokens: int = 100
+) -> list[Grant | Denied]:
     asked = (gate.reserve(model, tokens=tokens) for _ in range(times) for gate in gates)
     return list(await asyncio.gather(*asked))
 
 
-def granted(answers: Sequence[Grant | Wait]) -> list[Grant]:
+def granted(answers: Sequence[Grant | Denied]) -> list[Grant]:
     return [answer for answer in answers if isinstance(answer, Grant)]
 
 
@@ -87,7 +89,7 @@ def test_a_second_of_requests_is_granted_at_once_and_the_rest_is_told_when(redis
             answers = await ask_all(gates, the_fleet.models["a"], times=10)
             took_s = time.monotonic() - began
         assert 10 <= len(granted(answers)) <= 11 + took_s / 0.1
-        waits = [answer.wait_s for answer in answers if isinstance(answer, Wait)]
+        waits = [answer.wait_s for answer in answers if isinstance(answer, Denied)]
         assert all(0 < wait_s <= 1.2 for wait_s in waits)
 
     run(story)
@@ -106,7 +108,7 @@ def test_the_window_is_shared_and_strict_even_if_the_pace_would_allow_more(redis
                 await redis.hset("pointsman:limit:a", mapping={"rs": 20, "rat": 0})
             answers = await ask_all(gates, model, times=1)
         assert granted(answers) == []
-        assert all(isinstance(answer, Wait) and 50 < answer.wait_s < 63 for answer in answers)
+        assert all(isinstance(answer, Denied) and 50 < answer.wait_s < 63 for answer in answers)
 
     run(story)
 
@@ -119,7 +121,7 @@ def test_tokens_are_limited_and_what_was_not_used_comes_back(redis_url: str) -> 
             big = await one.reserve(model, tokens=30_000)
             assert isinstance(big, Grant)
             refused = await other.reserve(model, tokens=1)
-            assert isinstance(refused, Wait)
+            assert isinstance(refused, Denied)
             assert 15 < refused.wait_s <= 30
             await one.settle(big, used_tokens=100, outcome=WELL)
 
@@ -138,7 +140,7 @@ def test_a_call_of_more_than_a_minutes_tokens_goes_alone(redis_url: str) -> None
         the_fleet = fleet(tokens_per_min=1000)
         async with workers(redis_url, the_fleet, 1) as (gate,):
             assert isinstance(await gate.reserve(the_fleet.models["a"], tokens=5000), Grant)
-            assert isinstance(await gate.reserve(the_fleet.models["a"], tokens=1), Wait)
+            assert isinstance(await gate.reserve(the_fleet.models["a"], tokens=1), Denied)
 
     run(story)
 
@@ -197,7 +199,7 @@ def test_the_place_of_a_worker_that_died_is_free_when_its_lease_ends(redis_url: 
         the_fleet = fleet(max_concurrency=1)
         async with workers(redis_url, the_fleet, 2) as (dying, other):
             assert isinstance(await dying.reserve(the_fleet.models["a"], tokens=1), Grant)
-            assert isinstance(await other.reserve(the_fleet.models["a"], tokens=1), Wait)
+            assert isinstance(await other.reserve(the_fleet.models["a"], tokens=1), Denied)
             async with Redis.from_url(redis_url) as redis:
                 ((member, ends_at),) = await redis.zrange("pointsman:slots:a", 0, -1, withscores=True)
                 seconds, _ = await redis.time()
@@ -246,7 +248,7 @@ def test_retry_after_holds_for_all_models_of_the_provider_at_all_workers(redis_u
             assert set(rests) == {"a", "b"}
             assert all(15 < rest_s <= 30.01 for rest_s in rests.values())
             refused = await other.reserve(models[1], tokens=1)
-            assert isinstance(refused, Wait)
+            assert isinstance(refused, Denied)
             assert 15 < refused.wait_s <= 30.01
             assert isinstance(await other.reserve(models[2], tokens=1), Grant)
 
@@ -268,7 +270,7 @@ def test_a_shorter_retry_after_does_not_shorten_a_rest(redis_url: str) -> None:
     run(story)
 
 
-async def fail(gate: Admission, model: Model, *, times: int, outcome: Outcome = DEAD) -> None:
+async def fail(gate: AdmissionController, model: Model, *, times: int, outcome: Outcome = DEAD) -> None:
     for _ in range(times):
         grant = await gate.reserve(model, tokens=1)
         if isinstance(grant, Grant):
@@ -286,13 +288,13 @@ def test_failures_of_several_workers_open_one_breaker_for_all(redis_url: str) ->
                 return all([(await gate.resting([model])).get("a", 0) > 0 for gate in gates])
 
             await until(all_see_it)
-            assert isinstance(await gates[1].reserve(model, tokens=1), Wait)
+            assert isinstance(await gates[1].reserve(model, tokens=1), Denied)
             assert isinstance(await gates[1].reserve(the_fleet.models["b"], tokens=1), Grant)
 
     run(story)
 
 
-async def half_open(redis_url: str, gates: Sequence[Admission], model: Model) -> None:
+async def half_open(redis_url: str, gates: Sequence[AdmissionController], model: Model) -> None:
     """Opens the breaker of ``model`` and lets its rest be over."""
     await fail(gates[0], model, times=30)
 
@@ -306,7 +308,7 @@ async def half_open(redis_url: str, gates: Sequence[Admission], model: Model) ->
     async def is_half_open() -> bool:
         for gate in gates:
             await gate.resting([model])
-        return all(gate.circuits()["a"] is Circuit.HALF_OPEN for gate in gates)
+        return all(gate.circuits()["a"] is CircuitState.HALF_OPEN for gate in gates)
 
     await until(is_half_open)
 
@@ -325,7 +327,7 @@ def test_half_open_one_probe_goes_and_its_success_closes_for_all(redis_url: str)
             async def all_closed() -> bool:
                 for gate in gates:
                     await gate.resting([model])
-                return all(gate.circuits()["a"] is Circuit.CLOSED for gate in gates)
+                return all(gate.circuits()["a"] is CircuitState.CLOSED for gate in gates)
 
             await until(all_closed)
             assert len(granted(await ask_all(gates, model, times=2))) == 6

@@ -7,28 +7,28 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import audit_seals
 from db.audit_seals import seal_ended, verify
-from tests.integration.ledger_fixtures import Bench, OnBench, finish
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench, finish
 
 
-async def unsealed_batch(bench: Bench, *, queries: int = 3) -> int:
+async def unsealed_batch(bench: LedgerHarness, *, queries: int = 3) -> int:
     """A batch of some decisions that has ended."""
     ids = await bench.submit(queries)
     for query_id in ids:
         await bench.rows("UPDATE queries SET stage = 'small' WHERE id = :id", id=query_id)
         claim, sent = await bench.send(query_id)
-        await bench.ledger.conclude(finish(query_id, claim.epoch, sent))
+        await bench.ledger.transition(finish(query_id, claim.epoch, sent))
     await bench.ledger.end_batches()
     return int((await bench.row(ids[0])).batch_id)
 
 
-async def ended_batch(bench: Bench, *, queries: int = 3) -> int:
+async def ended_batch(bench: LedgerHarness, *, queries: int = 3) -> int:
     """The same, sealed."""
     batch_id = await unsealed_batch(bench, queries=queries)
     await seal_ended(bench.engine)
     return batch_id
 
 
-async def sealed_while(bench: Bench, batch_id: int, meanwhile: Callable[[], Awaitable[object]]) -> None:
+async def sealed_while(bench: LedgerHarness, batch_id: int, meanwhile: Callable[[], Awaitable[object]]) -> None:
     """Seals a batch, and has something else happen once it is known where to begin."""
     last_sealed = audit_seals._last_sealed
 
@@ -44,7 +44,7 @@ async def sealed_while(bench: Bench, batch_id: int, meanwhile: Callable[[], Awai
 
 
 def test_what_nobody_touched_is_as_it_was_written(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         audit = await verify(bench.engine, await ended_batch(bench))
         assert (audit.decisions, audit.seals, audit.unsealed, audit.findings) == (3, 1, 0, [])
         assert audit.head is not None
@@ -52,26 +52,26 @@ def test_what_nobody_touched_is_as_it_was_written(on_bench: OnBench) -> None:
     on_bench(story)
 
 
-Tamper = Callable[[Bench, int], Awaitable[object]]
+Tamper = Callable[[LedgerHarness, int], Awaitable[object]]
 
 
-async def change(bench: Bench, id_: int) -> object:
+async def change(bench: LedgerHarness, id_: int) -> object:
     return await as_owner(bench, f"UPDATE decisions SET reasons = ARRAY['never mind'] WHERE id = {id_}")
 
 
-async def change_a_score(bench: Bench, id_: int) -> object:
+async def change_a_score(bench: LedgerHarness, id_: int) -> object:
     return await as_owner(bench, f"UPDATE decisions SET confidence = 0.123 WHERE id = {id_}")
 
 
-async def take_away(bench: Bench, id_: int) -> object:
+async def take_away(bench: LedgerHarness, id_: int) -> object:
     return await as_owner(bench, f"DELETE FROM decisions WHERE id = {id_}")
 
 
-async def give_to_another_batch(bench: Bench, id_: int) -> object:
+async def give_to_another_batch(bench: LedgerHarness, id_: int) -> object:
     return await as_owner(bench, f"UPDATE decisions SET batch_id = batch_id + 1 WHERE id = {id_}")
 
 
-async def as_owner(bench: Bench, statement: str) -> object:
+async def as_owner(bench: LedgerHarness, statement: str) -> object:
     async with bench.engine.connect() as connection:
         await connection.exec_driver_sql("RESET ROLE")
         await connection.exec_driver_sql("SET ROLE NONE")
@@ -91,7 +91,7 @@ async def as_owner(bench: Bench, statement: str) -> object:
     ],
 )
 def test_the_very_decision_that_was_tampered_with_is_named(on_bench: OnBench, tamper: Tamper, what: str) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         batch_id = await ended_batch(bench)
         victim = (await bench.rows("SELECT id FROM decisions WHERE batch_id = :b ORDER BY id", b=batch_id))[1].id
         await tamper(bench, victim)
@@ -102,7 +102,7 @@ def test_the_very_decision_that_was_tampered_with_is_named(on_bench: OnBench, ta
 
 
 def test_an_added_decision_is_named(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         batch_id = await ended_batch(bench)
         (added,) = await bench.rows(
             "INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, reasons)"
@@ -119,7 +119,7 @@ def test_an_added_decision_is_named(on_bench: OnBench) -> None:
 def test_a_seal_that_was_made_to_fit_breaks_the_chain(on_bench: OnBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit_seals, "SPAN", 1)
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         batch_id = await ended_batch(bench)
         assert (await verify(bench.engine, batch_id)).seals == 3
         await change(
@@ -140,7 +140,7 @@ def test_a_seal_that_was_made_to_fit_breaks_the_chain(on_bench: OnBench, monkeyp
 
 
 def test_a_chain_that_began_before_the_hash_changed_is_as_good_as_ever(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         batch_id = await ended_batch(bench)
         await as_owner(
             bench,
@@ -171,7 +171,7 @@ def test_a_chain_that_began_before_the_hash_changed_is_as_good_as_ever(on_bench:
 
 
 def test_a_resumed_batch_goes_on_with_its_chain(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         batch_id = await ended_batch(bench)
         await bench.rows("UPDATE queries SET state = 'failed' WHERE id = (SELECT max(id) FROM queries)")
         head = (await verify(bench.engine, batch_id)).head
@@ -193,7 +193,7 @@ def test_who_seals_beside_another_seals_nothing_twice(
 ) -> None:
     monkeypatch.setattr(audit_seals, "SPAN", span)
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         batch_id = await unsealed_batch(bench)
         await sealed_while(bench, batch_id, lambda: audit_seals.seal(bench.engine, batch_id))
         audit = await verify(bench.engine, batch_id)
@@ -203,7 +203,7 @@ def test_who_seals_beside_another_seals_nothing_twice(
 
 
 def test_a_batch_that_was_resumed_and_ended_again_while_it_was_sealed_is_sealed_to_its_end(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         batch_id = await unsealed_batch(bench)
 
         async def again() -> None:
@@ -223,7 +223,7 @@ def test_a_batch_that_was_resumed_and_ended_again_while_it_was_sealed_is_sealed_
 
 @pytest.mark.parametrize("statement", ["UPDATE seals SET hash = ''", "DELETE FROM seals"])
 def test_the_application_cannot_change_a_seal(on_bench: OnBench, statement: str) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         with pytest.raises(Exception, match="permission denied"):
             await bench.rows(statement)
 

@@ -8,17 +8,24 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from db.batch_writer import LARGE, LARGE_AT_ONCE, Deposit, Order, Prompt, deposit
-from db.statement_errors import passes
-from submission.input_line import BadInput
+from db.batch_writer import (
+    MAX_CONCURRENT_LARGE_WRITERS,
+    TWO_CONNECTION_THRESHOLD,
+    BatchSpec,
+    BatchWriter,
+    Prompt,
+    open_batch_writer,
+)
+from db.statement_errors import is_transient
+from submission.input_line import InvalidInput
 from submission.submit import submit
-from tests.integration.ledger_fixtures import COMMITTING, HELD_COMMIT, LEAVE, Bench, OnBench, appear
+from tests.integration.ledger_fixtures import COMMITTING, HELD_COMMIT, LEAVE, LedgerHarness, OnBench, appear
 
 MANY = 24
 """More than the engine has connections, and each deposit needs two."""
 
 HANDFUL = 700
-MANY_LINES = 3 * LARGE + HANDFUL
+MANY_LINES = 3 * TWO_CONNECTION_THRESHOLD + HANDFUL
 WAITING = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = CAST('queries' AS regclass)"
 BODY = b'{"messages":[{"role":"user","content":"a \\\\ and a \\t, \\u00e9"}]}'
 
@@ -29,17 +36,17 @@ def prompts(first: int, count: int) -> list[Prompt]:
     ]
 
 
-async def pour(opened: Deposit, lines: int, *, first: int = 1) -> None:
+async def pour(opened: BatchWriter, lines: int, *, first: int = 1) -> None:
     for start in range(first, first + lines, HANDFUL):
         await opened.write(prompts(start, min(HANDFUL, first + lines - start)))
 
 
-async def nothing_is_left(bench: Bench) -> bool:
+async def nothing_is_left(bench: LedgerHarness) -> bool:
     return await bench.counts() == (0, 0, 0)
 
 
 def test_more_deposits_at_once_than_connections_all_come_through(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         async with asyncio.timeout(50):  # less than the pool's own patience
             batches = await asyncio.gather(*(bench.submit(3) for _ in range(MANY)))
         assert [len(ids) for ids in batches] == [3] * MANY
@@ -48,24 +55,24 @@ def test_more_deposits_at_once_than_connections_all_come_through(on_bench: OnBen
 
 
 def test_a_list_without_queries_is_told_to_have_some(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
-        with pytest.raises(BadInput, match=r"input: queries: there is none\. Give at least one\."):
-            await submit((), engine=bench.engine, fleet=bench.fleet, order=Order(source="test"))
+    async def story(bench: LedgerHarness) -> None:
+        with pytest.raises(InvalidInput, match=r"input: queries: there is none\. Give at least one\."):
+            await submit((), engine=bench.engine, fleet=bench.fleet, order=BatchSpec(source="test"))
         assert await nothing_is_left(bench)
 
     on_bench(story)
 
 
 def test_a_large_batch_is_whole_and_in_order_though_its_ids_are_not_in_one_range(on_bench: OnBench) -> None:
-    async def one(bench: Bench) -> list[tuple[int, int]]:
-        async with deposit(bench.engine, Order(source="test"), bench.fleet) as opened:
-            assert isinstance(opened, Deposit)
+    async def one(bench: LedgerHarness) -> list[tuple[int, int]]:
+        async with open_batch_writer(bench.engine, BatchSpec(source="test"), bench.fleet) as opened:
+            assert isinstance(opened, BatchWriter)
             await opened.write(prompts(1, 1))
             await bench.rows("SELECT nextval('query_blocks')")  # whoever it is, the next ids are not this deposit's
             await pour(opened, MANY_LINES - 1, first=2)
         return opened.ranges
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         ranges = await asyncio.gather(one(bench), one(bench))
         assert all(len(each) > 1 for each in ranges)
         rows = await bench.rows(
@@ -89,22 +96,22 @@ def test_a_large_batch_is_whole_and_in_order_though_its_ids_are_not_in_one_range
     on_bench(story)
 
 
-async def _repeats_a_custom_id(bench: Bench, opened: Deposit) -> None:
+async def _repeats_a_custom_id(bench: LedgerHarness, opened: BatchWriter) -> None:
     await pour(opened, MANY_LINES)
     await opened.write(prompts(1, 1))
 
 
-async def _has_an_id_that_is_taken(bench: Bench, opened: Deposit) -> None:
+async def _has_an_id_that_is_taken(bench: LedgerHarness, opened: BatchWriter) -> None:
     """Of whose queries Postgres hears while later ones are read."""
     await opened.write(prompts(1, 1))
     taken = "INSERT INTO queries (id, batch_id, stage, state) VALUES (:id, 0, 'route', 'ready')"
     await bench.rows(taken, id=opened.ranges[0][0] + 5)
-    for first in range(2, 40 * LARGE, HANDFUL):
+    for first in range(2, 40 * TWO_CONNECTION_THRESHOLD, HANDFUL):
         await opened.write(prompts(first, HANDFUL))
     raise AssertionError("it was never told")
 
 
-async def _loses_its_connection(bench: Bench, opened: Deposit) -> None:
+async def _loses_its_connection(bench: LedgerHarness, opened: BatchWriter) -> None:
     await pour(opened, MANY_LINES)
     copying = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY %'"
     known, ended = f"SELECT 1 {copying}", f"SELECT pg_terminate_backend(pid) {copying}"
@@ -113,12 +120,12 @@ async def _loses_its_connection(bench: Bench, opened: Deposit) -> None:
         assert (await connection.execute(text(ended))).scalars().all() == [True, True]
 
 
-async def _is_told_to_stop(bench: Bench, opened: Deposit) -> None:
+async def _is_told_to_stop(bench: LedgerHarness, opened: BatchWriter) -> None:
     await pour(opened, MANY_LINES)
     raise asyncio.CancelledError
 
 
-async def _is_told_to_stop_at_the_end(bench: Bench, opened: Deposit) -> None:
+async def _is_told_to_stop_at_the_end(bench: LedgerHarness, opened: BatchWriter) -> None:
     """While Postgres writes the last of what was read."""
     await pour(opened, MANY_LINES)
     task, finish = asyncio.current_task(), opened.finish
@@ -131,11 +138,11 @@ async def _is_told_to_stop_at_the_end(bench: Bench, opened: Deposit) -> None:
     opened.finish = told  # type: ignore[method-assign]
 
 
-async def _is_told_to_stop_while_postgres_waits_for_a_lock(bench: Bench, opened: Deposit) -> None:
+async def _is_told_to_stop_while_postgres_waits_for_a_lock(bench: LedgerHarness, opened: BatchWriter) -> None:
     async with bench.owner() as owner, owner.connect() as connection:
         await connection.execute(text("BEGIN"))
         await connection.execute(text("LOCK TABLE queries"))
-        await pour(opened, 2 * LARGE)
+        await pour(opened, 2 * TWO_CONNECTION_THRESHOLD)
         await appear(connection, WAITING)
         await opened.abandon()  # as the deposit does, while the lock is held
         assert (await connection.execute(text(WAITING))).all() == []
@@ -143,7 +150,7 @@ async def _is_told_to_stop_while_postgres_waits_for_a_lock(bench: Bench, opened:
     raise asyncio.CancelledError
 
 
-async def _is_told_to_stop_twice_at_once(bench: Bench, opened: Deposit) -> None:
+async def _is_told_to_stop_twice_at_once(bench: LedgerHarness, opened: BatchWriter) -> None:
     await pour(opened, MANY_LINES)
     task = asyncio.current_task()
     assert task is not None
@@ -151,7 +158,7 @@ async def _is_told_to_stop_twice_at_once(bench: Bench, opened: Deposit) -> None:
     raise asyncio.CancelledError
 
 
-async def _finds_a_bad_line(bench: Bench, opened: Deposit) -> None:
+async def _finds_a_bad_line(bench: LedgerHarness, opened: BatchWriter) -> None:
     await pour(opened, MANY_LINES)
     raise ValueError
 
@@ -170,20 +177,20 @@ async def _finds_a_bad_line(bench: Bench, opened: Deposit) -> None:
     ],
 )
 def test_nothing_is_left_of_a_deposit_that_fails_and_the_next_one_is_taken(
-    on_bench: OnBench, goes_wrong: Callable[[Bench, Deposit], Awaitable[None]], error: type[BaseException]
+    on_bench: OnBench, goes_wrong: Callable[[LedgerHarness, BatchWriter], Awaitable[None]], error: type[BaseException]
 ) -> None:
-    async def failing(bench: Bench) -> None:
-        async with deposit(bench.engine, Order(source="test"), bench.fleet) as opened:
-            assert isinstance(opened, Deposit)
+    async def failing(bench: LedgerHarness) -> None:
+        async with open_batch_writer(bench.engine, BatchSpec(source="test"), bench.fleet) as opened:
+            assert isinstance(opened, BatchWriter)
             await goes_wrong(bench, opened)
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         with pytest.raises(error) as caught:
             async with asyncio.timeout(30):
                 await failing(bench)
         if goes_wrong is _loses_its_connection:
             assert isinstance(caught.value, DBAPIError)
-            assert passes(caught.value)
+            assert is_transient(caught.value)
         await bench.rows("DELETE FROM queries WHERE batch_id = 0")
         assert await nothing_is_left(bench)
         assert len(await bench.submit(3)) == 3
@@ -194,12 +201,12 @@ def test_nothing_is_left_of_a_deposit_that_fails_and_the_next_one_is_taken(
 def test_a_deposit_that_waits_for_a_lock_may_be_told_to_stop_again_and_again(
     on_bench: OnBench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def waiting(bench: Bench) -> None:
-        async with deposit(bench.engine, Order(source="test"), bench.fleet) as opened:
-            assert isinstance(opened, Deposit)
+    async def waiting(bench: LedgerHarness) -> None:
+        async with open_batch_writer(bench.engine, BatchSpec(source="test"), bench.fleet) as opened:
+            assert isinstance(opened, BatchWriter)
             await pour(opened, MANY_LINES)
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         async with bench.owner() as owner, owner.connect() as connection:
             await connection.execute(text("BEGIN"))
             await connection.execute(text("LOCK TABLE queries"))
@@ -228,14 +235,14 @@ def test_who_is_told_to_stop_during_the_commits_has_a_batch_and_knows_it(
 ) -> None:
     known: list[str] = []
 
-    async def submitting(bench: Bench) -> None:
-        async with deposit(bench.engine, Order(source="test"), bench.fleet) as opened:
-            assert isinstance(opened, Deposit)
+    async def submitting(bench: LedgerHarness) -> None:
+        async with open_batch_writer(bench.engine, BatchSpec(source="test"), bench.fleet) as opened:
+            assert isinstance(opened, BatchWriter)
             await pour(opened, lines)
         known.append(opened.handle)
         await asyncio.sleep(60)
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         async with bench.owner() as owner, owner.connect() as connection:
             for sql in HELD_COMMIT:
                 await connection.execute(text(sql))
@@ -253,12 +260,12 @@ def test_who_is_told_to_stop_during_the_commits_has_a_batch_and_knows_it(
     on_bench(story)
 
 
-@pytest.mark.parametrize(("lines", "connections"), [(LARGE - 1, 1), (LARGE, 2)])
+@pytest.mark.parametrize(("lines", "connections"), [(TWO_CONNECTION_THRESHOLD - 1, 1), (TWO_CONNECTION_THRESHOLD, 2)])
 def test_only_a_large_deposit_takes_a_second_connection(lines: int, connections: int, on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         pool = bench.engine.pool
-        async with deposit(bench.engine, Order(source="test"), bench.fleet) as opened:
-            assert isinstance(opened, Deposit)
+        async with open_batch_writer(bench.engine, BatchSpec(source="test"), bench.fleet) as opened:
+            assert isinstance(opened, BatchWriter)
             await pour(opened, lines)
             assert pool.checkedout() == connections  # type: ignore[attr-defined]  # of a queue's pool
         assert await bench.counts() == (1, lines, lines)
@@ -267,15 +274,15 @@ def test_only_a_large_deposit_takes_a_second_connection(lines: int, connections:
 
 
 def test_more_large_deposits_at_once_than_may_be_all_come_through(on_bench: OnBench) -> None:
-    async def one(bench: Bench) -> None:
-        async with deposit(bench.engine, Order(source="test"), bench.fleet) as opened:
-            assert isinstance(opened, Deposit)
-            await pour(opened, LARGE)
+    async def one(bench: LedgerHarness) -> None:
+        async with open_batch_writer(bench.engine, BatchSpec(source="test"), bench.fleet) as opened:
+            assert isinstance(opened, BatchWriter)
+            await pour(opened, TWO_CONNECTION_THRESHOLD)
 
-    async def story(bench: Bench) -> None:
-        many = 3 * LARGE_AT_ONCE
+    async def story(bench: LedgerHarness) -> None:
+        many = 3 * MAX_CONCURRENT_LARGE_WRITERS
         async with asyncio.timeout(50):  # less than the pool's own patience
             await asyncio.gather(*(one(bench) for _ in range(many)))
-        assert await bench.counts() == (many, many * LARGE, many * LARGE)
+        assert await bench.counts() == (many, many * TWO_CONNECTION_THRESHOLD, many * TWO_CONNECTION_THRESHOLD)
 
     on_bench(story)

@@ -7,16 +7,16 @@ from pathlib import Path
 import orjson
 import pytest
 
-from db.batch_writer import Order
+from db.batch_writer import BatchSpec
 from db.reports.batch_stats import Batch
-from db.reports.budget_balance import batch_means
+from db.reports.budget_balance import batch_budget
 from routing.fleet import BudgetPolicy
 from simulator.process import SimulatorProcess
-from submission.input_line import Line
-from tasks.worker_context import Station
+from submission.input_line import InputLine
+from tasks.worker_context import WorkerContext
 from tests.chaos import query_corpus
-from tests.integration.end_to_end import Watch, account, hand_in, simulated_fleet, station_of, work_off
-from tests.integration.ledger_fixtures import Bench, OnBench
+from tests.integration.end_to_end import Watch, account, hand_in, simulated_fleet, work_off, worker_context_of
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
 QUERIES = 120
 PRICES = {
@@ -36,20 +36,20 @@ def priced(simulator: SimulatorProcess) -> SimulatorProcess:
     return simulator
 
 
-def lines(tag: str, *, max_cost_usd: float | None = None) -> Iterator[Line]:
+def lines(tag: str, *, max_cost_usd: float | None = None) -> Iterator[InputLine]:
     options = None if max_cost_usd is None else orjson.dumps({"max_cost_usd": max_cost_usd})
     for line in query_corpus.lines(tag, QUERIES):
-        yield Line(line.line_no, line.custom_id, line.body, options)
+        yield InputLine(line.line_no, line.custom_id, line.body, options)
 
 
-async def states(bench: Bench, batch: Batch) -> Counter[str]:
+async def states(bench: LedgerHarness, batch: Batch) -> Counter[str]:
     rows = await bench.rows("SELECT state, count(*) AS n FROM queries WHERE batch_id = :id GROUP BY 1", id=batch.id)
     return Counter({row.state: row.n for row in rows})
 
 
-async def need_usd(station: Station) -> float:
+async def need_usd(station: WorkerContext) -> float:
     """What the queries cost without a cap."""
-    batch = await hand_in(lines("a"), Order(source="test"), station)
+    batch = await hand_in(lines("a"), BatchSpec(source="test"), station)
     await work_off(station)
     figures = await account(batch, station)
     assert figures.progress.done == QUERIES
@@ -67,10 +67,10 @@ def billed_usd(log: Path, simulator: SimulatorProcess, *, before: int = 0) -> fl
 def test_at_half_of_the_need_nothing_is_spent_beyond_the_cap(
     on_bench: OnBench, priced: SimulatorProcess, tmp_path: Path, policy: BudgetPolicy
 ) -> None:
-    async def story(bench: Bench) -> None:
-        async with station_of(bench, simulated_fleet(priced.url)) as station:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet(priced.url)) as station:
             cap_usd = round(await need_usd(station) / 2, 6)
-            order = Order(source="test", cap_usd=cap_usd, budget_policy=policy)
+            order = BatchSpec(source="test", cap_usd=cap_usd, budget_policy=policy)
             batch = await hand_in(lines("b"), order, station)
             watch = Watch(bench, batch)
             await work_off(station, watch.look)
@@ -84,7 +84,7 @@ def test_at_half_of_the_need_nothing_is_spent_beyond_the_cap(
             match policy:
                 case BudgetPolicy.HOLD:
                     assert ended["held"] > QUERIES / 10
-                    means = await batch_means(bench.engine, batch.id)
+                    means = await batch_budget(bench.engine, batch.id)
                     assert means.own is not None
                     assert (means.held, means.own.reserved_usd) == (ended["held"], 0)
                     assert means.held_least_usd is not None
@@ -105,9 +105,9 @@ def test_at_half_of_the_need_nothing_is_spent_beyond_the_cap(
 def test_a_line_never_costs_more_than_it_may(on_bench: OnBench, priced: SimulatorProcess) -> None:
     may_usd = 0.0015
 
-    async def story(bench: Bench) -> None:
-        async with station_of(bench, simulated_fleet(priced.url)) as station:
-            batch = await hand_in(lines("c", max_cost_usd=may_usd), Order(source="test"), station)
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet(priced.url)) as station:
+            batch = await hand_in(lines("c", max_cost_usd=may_usd), BatchSpec(source="test"), station)
             await work_off(station)
             assert await states(bench, batch) == {"done": QUERIES}
             dearest = await bench.rows("SELECT query_id, sum(cost_usd) AS usd FROM calls GROUP BY 1 ORDER BY 2 DESC")
@@ -122,9 +122,9 @@ def test_a_line_never_costs_more_than_it_may(on_bench: OnBench, priced: Simulato
 def test_a_line_that_no_call_is_cheap_enough_for_fails_with_the_mend(
     on_bench: OnBench, priced: SimulatorProcess
 ) -> None:
-    async def story(bench: Bench) -> None:
-        async with station_of(bench, simulated_fleet(priced.url)) as station:
-            batch = await hand_in(lines("d", max_cost_usd=1e-9), Order(source="test"), station)
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet(priced.url)) as station:
+            batch = await hand_in(lines("d", max_cost_usd=1e-9), BatchSpec(source="test"), station)
             await work_off(station)
             assert await states(bench, batch) == {"failed": QUERIES}
             assert not await bench.rows("SELECT 1 FROM calls")

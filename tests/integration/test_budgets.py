@@ -4,17 +4,17 @@ import asyncio
 from decimal import Decimal
 
 from db.ledger import Ledger
-from db.ledger_types import Conclusion, Intent, Result, Sent
+from db.ledger_types import CallIntent, CallResult, SentCall, Transition
 from routing.fleet import BudgetPolicy
-from routing.lifecycle import ROUTE, Move, State
+from routing.lifecycle import ROUTE, MoveKind, State
 from routing.outcome import Completion, Failure, FailureKind, Usage
-from tests.integration.ledger_fixtures import WHY, Bench, OnBench, finish
+from tests.integration.ledger_fixtures import WHY, LedgerHarness, OnBench, finish
 
 FREE = Failure(FailureKind.NEVER_SENT, "a test")
 
 
 async def at_small(
-    bench: Bench,
+    bench: LedgerHarness,
     count: int,
     *,
     cap_usd: float | None = None,
@@ -23,31 +23,34 @@ async def at_small(
 ) -> list[int]:
     ids = await bench.submit(count, cap_usd=cap_usd, policy=policy)
     claims = await bench.ledger.claim_many([(ROUTE, id_, None) for id_ in ids])
-    await bench.ledger.conclude_many(
-        [Conclusion(id_, claims[id_].epoch, ROUTE, Move.ADVANCE, stage, State.READY, WHY, tier=stage) for id_ in ids]
+    await bench.ledger.transition_many(
+        [
+            Transition(id_, claims[id_].epoch, ROUTE, MoveKind.ADVANCE, stage, State.READY, WHY, tier=stage)
+            for id_ in ids
+        ]
     )
     return ids
 
 
-async def budget(bench: Bench) -> tuple[Decimal, Decimal, Decimal]:
+async def budget(bench: LedgerHarness) -> tuple[Decimal, Decimal, Decimal]:
     (row,) = await bench.rows("SELECT cap_usd, reserved_usd, settled_usd FROM budgets")
     return row.cap_usd, row.reserved_usd, row.settled_usd
 
 
 async def claim_all(
-    bench: Bench, ids: list[int], *, stage: str = "small", lower: str | None = None
-) -> dict[int, tuple[int, Sent]]:
+    bench: LedgerHarness, ids: list[int], *, stage: str = "small", lower: str | None = None
+) -> dict[int, tuple[int, SentCall]]:
     """Each id claimed with a reservation of 0.5 USD; epoch and call of those that fitted."""
-    intents: dict[int, Intent] = {id_: await bench.intent(id_, stage=stage, lower=lower) for id_ in ids}
+    intents: dict[int, CallIntent] = {id_: await bench.intent(id_, stage=stage, lower=lower) for id_ in ids}
     claims = await bench.ledger.claim_many([(stage, id_, intents[id_]) for id_ in ids])
     return {
-        id_: (claim.epoch, Sent(intents[id_].call_id, at=claim.at, model=bench.model, reserved_usd=0.5))
+        id_: (claim.epoch, SentCall(intents[id_].call_id, at=claim.at, model=bench.model, reserved_usd=0.5))
         for id_, claim in claims.items()
     }
 
 
 def test_what_does_not_fit_is_held_and_says_so(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         ids = await at_small(bench, 5, cap_usd=1.2)
         claimed = await claim_all(bench, ids)
         assert len(claimed) == 2
@@ -64,15 +67,15 @@ def test_what_does_not_fit_is_held_and_says_so(on_bench: OnBench) -> None:
 
 
 def test_settling_frees_what_a_call_did_not_cost_and_held_queries_return(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         ids = await at_small(bench, 3, cap_usd=0.6)
         ((query_id, (epoch, sent)),) = (await claim_all(bench, ids)).items()
         assert await bench.ledger.unhold() == 0
         completion = Completion("yes", "stop", Usage(1000, 1000), {"content": "yes"}, 1.0, "m")
         cost = Decimal(str(bench.model.price.cost_usd(completion.usage)))
-        result = Result(sent, completion)
-        await bench.ledger.conclude(
-            Conclusion(query_id, epoch, "small", Move.FAIL, "small", State.FAILED, WHY, [result])
+        result = CallResult(sent, completion)
+        await bench.ledger.transition(
+            Transition(query_id, epoch, "small", MoveKind.FAIL, "small", State.FAILED, WHY, [result])
         )
         assert await budget(bench) == (Decimal("0.6"), Decimal("0"), cost)
         await bench.ledger.record(result)  # once more: a replayed statement charges nothing twice
@@ -83,7 +86,7 @@ def test_settling_frees_what_a_call_did_not_cost_and_held_queries_return(on_benc
 
 
 def test_rivals_never_share_the_same_room(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         ids = await at_small(bench, 40, cap_usd=5.0)
         rivals = [Ledger(bench.engine, worker_id=n) for n in range(8)]
         intents = {id_: await bench.intent(id_) for id_ in ids}
@@ -95,47 +98,49 @@ def test_rivals_never_share_the_same_room(on_bench: OnBench) -> None:
 
 
 def test_a_call_nobody_reported_stays_charged_until_its_late_result(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         ids = await at_small(bench, 1, cap_usd=1.0)
         ((_, (_, sent)),) = (await claim_all(bench, ids)).items()
         hasty = Ledger(bench.engine, worker_id=1, lease_s=0.0)
         await asyncio.sleep(0.01)
-        await hasty.settle_stale()
+        await hasty.settle_abandoned_calls()
         assert await budget(bench) == (Decimal("1.0"), Decimal("0"), Decimal("0.5"))
-        await bench.ledger.record(Result(sent, FREE))
+        await bench.ledger.record(CallResult(sent, FREE))
         assert await budget(bench) == (Decimal("1.0"), Decimal("0"), Decimal("0"))
 
     on_bench(story)
 
 
 def test_a_budget_that_comes_late_counts_what_was_spent_before(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         query_id = await bench.at_tier()
         claim, sent = await bench.send(query_id)
         batch_id = (await bench.row(query_id)).batch_id
         await bench.ledger.set_budget(batch_id, cap_usd=2.0)
         assert await budget(bench) == (Decimal("2.0"), Decimal("0.5"), Decimal("0"))
-        await bench.ledger.conclude(
-            Conclusion(query_id, claim.epoch, "small", Move.FAIL, "small", State.FAILED, WHY, [Result(sent, FREE)])
+        await bench.ledger.transition(
+            Transition(
+                query_id, claim.epoch, "small", MoveKind.FAIL, "small", State.FAILED, WHY, [CallResult(sent, FREE)]
+            )
         )
         assert await budget(bench) == (Decimal("2.0"), Decimal("0"), Decimal("0"))
 
     on_bench(story)
 
 
-async def settle(bench: Bench, claimed: dict[int, tuple[int, Sent]], *, stage: str) -> None:
+async def settle(bench: LedgerHarness, claimed: dict[int, tuple[int, SentCall]], *, stage: str) -> None:
     """Each call as unknown: charged at its reservation."""
     unknown = Failure(FailureKind.UNKNOWN, "a test")
-    await bench.ledger.conclude_many(
+    await bench.ledger.transition_many(
         [
-            Conclusion(id_, epoch, stage, Move.FAIL, stage, State.FAILED, WHY, [Result(sent, unknown)])
+            Transition(id_, epoch, stage, MoveKind.FAIL, stage, State.FAILED, WHY, [CallResult(sent, unknown)])
             for id_, (epoch, sent) in claimed.items()
         ]
     )
 
 
 def test_degrade_lowers_what_can_never_fit_and_waits_for_calls_under_way_before(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         ids = await at_small(bench, 3, cap_usd=0.7, policy=BudgetPolicy.DEGRADE, stage="large")
         claimed = await claim_all(bench, ids, stage="large", lower="medium")
         assert len(claimed) == 1
@@ -159,7 +164,7 @@ def test_degrade_lowers_what_can_never_fit_and_waits_for_calls_under_way_before(
 
 
 def test_fail_waits_for_calls_under_way_and_then_fails(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         ids = await at_small(bench, 2, cap_usd=0.7, policy=BudgetPolicy.FAIL)
         claimed = await claim_all(bench, ids)
         (waiting,) = set(ids) - set(claimed)
@@ -173,14 +178,14 @@ def test_fail_waits_for_calls_under_way_and_then_fails(on_bench: OnBench) -> Non
 
 
 def test_room_goes_to_the_held_queries_that_it_is_enough_for(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         first, second, third = await at_small(bench, 3, cap_usd=0.6)
         claimed = await claim_all(bench, [first])
         dear, cheap = await bench.intent(second), await bench.intent(third)
         assert not await bench.ledger.claim_many(
             [("small", second, dear._replace(reserved_usd=5.0)), ("small", third, cheap._replace(reserved_usd=0.2))]
         )
-        await bench.ledger.record(Result(claimed[first][1], FREE))
+        await bench.ledger.record(CallResult(claimed[first][1], FREE))
         assert await bench.ledger.unhold() == 1
         assert ((await bench.row(second)).state, (await bench.row(third)).state) == ("held", "ready")
 
@@ -188,13 +193,13 @@ def test_room_goes_to_the_held_queries_that_it_is_enough_for(on_bench: OnBench) 
 
 
 def test_a_budget_that_comes_during_a_call_frees_nothing_that_it_never_held(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         reported, lost = await at_small(bench, 2, cap_usd=5.0)
         claimed = await claim_all(bench, [reported, lost])
         await bench.ledger.renew_day_budgets(cap_usd=5.0)
         epoch, sent = claimed[reported]
-        assert await bench.ledger.conclude(finish(reported, epoch, sent)) is not None
-        await Ledger(bench.engine, lease_s=0.0).settle_stale()
+        assert await bench.ledger.transition(finish(reported, epoch, sent)) is not None
+        await Ledger(bench.engine, lease_s=0.0).settle_abandoned_calls()
         of_batch, *of_days = await bench.rows("SELECT reserved_usd, settled_usd FROM budgets ORDER BY day NULLS FIRST")
         assert of_batch.reserved_usd == 0
         assert of_batch.settled_usd > Decimal("0.5")
@@ -204,14 +209,14 @@ def test_a_budget_that_comes_during_a_call_frees_nothing_that_it_never_held(on_b
 
 
 def test_a_cap_that_comes_during_a_call_takes_over_what_a_day_s_budget_holds_too(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         (query_id,) = await at_small(bench, 1)
         await bench.ledger.renew_day_budgets(cap_usd=5.0)
         epoch, sent = (await claim_all(bench, [query_id]))[query_id]
         await bench.ledger.set_budget((await bench.row(query_id)).batch_id, cap_usd=3.0)
         held = await bench.rows("SELECT reserved_usd FROM budgets WHERE reserved_usd > 0")
         assert [row.reserved_usd for row in held] == [Decimal("0.5"), Decimal("0.5")]
-        assert await bench.ledger.conclude(finish(query_id, epoch, sent)) is not None
+        assert await bench.ledger.transition(finish(query_id, epoch, sent)) is not None
         spent = await bench.rows("SELECT reserved_usd, settled_usd FROM budgets WHERE settled_usd > 0")
         assert [row.reserved_usd for row in spent] == [0, 0]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from cli.command_errors import Code, Stop
-from tests.integration.ledger_fixtures import Bench, OnBench, finish
+from cli.command_errors import CommandError, ExitCode
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench, finish
 
 
 @pytest.fixture
@@ -15,10 +15,10 @@ def ended(on_bench: OnBench) -> str:
     """The handle of a batch that has ended: one query, answered."""
     found: list[str] = []
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         query_id = await bench.at_tier()
         claim, sent = await bench.send(query_id)
-        await bench.ledger.conclude(finish(query_id, claim.epoch, sent))
+        await bench.ledger.transition(finish(query_id, claim.epoch, sent))
         found.extend(row.handle for row in await bench.rows("SELECT handle FROM batches"))
 
     on_bench(story)
@@ -43,8 +43,8 @@ def test_a_dash_is_stdout_and_no_file(command: Any, ended: str, here: Path) -> N
 
 def test_one_stdout_cannot_have_both_the_results_and_the_report_as_json(command: Any, here: Path) -> None:
     done = command("run", "--batch", "batch_a", "--output", "-", "--json")
-    assert isinstance(done.exception, Stop)
-    assert done.exception.code == Code.USAGE
+    assert isinstance(done.exception, CommandError)
+    assert done.exception.code == ExitCode.USAGE
     assert "stdout" in done.exception.message
 
 
@@ -85,7 +85,7 @@ def test_doctor_tells_of_batches_that_these_workers_leave_alone(command: Any, he
     (here / "q.txt").write_text("Hi\n")
     command("submit", "q.txt")
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         await bench.rows("UPDATE batches SET fleet = 'earnest', simulated = false")
 
     assert "earnest" not in command("doctor").stdout

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from db.batch_writer import LARGE
+from db.batch_writer import TWO_CONNECTION_THRESHOLD
 from settings import ROOT, Settings
 from tests.integration.ledger_fixtures import COMMITTING, HELD_COMMIT, LEAVE, heed_ctrl_c
 
@@ -18,7 +18,7 @@ from tests.integration.ledger_fixtures import COMMITTING, HELD_COMMIT, LEAVE, he
 @pytest.mark.parametrize("command", ["submit", "run"])
 def test_ctrl_c_during_the_last_commit_tells_the_batch(command: str, settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "many.txt"
-    file.write_text("".join(f"What is {n}?\n" for n in range(LARGE)))
+    file.write_text("".join(f"What is {n}?\n" for n in range(TWO_CONNECTION_THRESHOLD)))
     with psycopg.connect(settings.libpq_url, autocommit=True) as connection:
         for sql in HELD_COMMIT:
             connection.execute(sql)
@@ -36,5 +36,5 @@ def test_ctrl_c_during_the_last_commit_tells_the_batch(command: str, settings: S
         _, told = process.communicate(timeout=240)
         batches = connection.execute("SELECT handle, total FROM batches").fetchall()
     assert process.returncode == 130, told
-    assert [total for _, total in batches] == [LARGE]
+    assert [total for _, total in batches] == [TWO_CONNECTION_THRESHOLD]
     assert f"Interrupted. {batches[0][0]} keeps what it has".encode() in told

@@ -12,7 +12,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from cli.main import app
 from cli.training.registry import promote, register
 from evaluation.data.dataset_errors import RegistryError
@@ -59,8 +59,8 @@ def _json(folder: Path, *arguments: str) -> Any:
 def _refused(folder: Path, *arguments: str) -> str:
     """The words of a command that was asked wrongly."""
     done = _run(folder, *arguments)
-    assert isinstance(done.exception, Stop), done.exception
-    assert done.exception.code == Code.USAGE
+    assert isinstance(done.exception, CommandError), done.exception
+    assert done.exception.code == ExitCode.USAGE
     return done.exception.message
 
 

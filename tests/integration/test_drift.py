@@ -10,7 +10,7 @@ import pytest
 
 from db.reports.drift_samples import drift_times
 from settings import Settings
-from tests.integration.ledger_fixtures import Bench, OnBench
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
 WRITE = """
 INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router, score,
@@ -23,7 +23,7 @@ RETURNING 1
 """
 
 
-async def decide(bench: Bench, first: int, last: int, *, small: int = 7, spread: float = 1.0) -> None:
+async def decide(bench: LedgerHarness, first: int, last: int, *, small: int = 7, spread: float = 1.0) -> None:
     await bench.rows(WRITE, first=first, last=last, small=small, spread=spread)
 
 
@@ -48,7 +48,7 @@ def test_a_log_that_stays_as_it_was_gives_no_alarm(on_bench: OnBench, settings: 
 def test_a_shift_of_the_mix_and_of_a_feature_is_an_alarm_that_says_what_moved(
     on_bench: OnBench, settings: Settings
 ) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         await decide(bench, 1, 1000)
         await decide(bench, 1001, 1500, small=2, spread=0.5)
 
@@ -61,7 +61,7 @@ def test_a_shift_of_the_mix_and_of_a_feature_is_an_alarm_that_says_what_moved(
 
 
 def test_the_reference_begins_with_the_router_that_serves(on_bench: OnBench, settings: Settings) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         await decide(bench, 1, 500, small=0)
         await bench.rows("INSERT INTO router_promotions (name, promoted_by) VALUES ('v1', 'ann') RETURNING 1")
         await decide(bench, 501, 1500)
@@ -99,7 +99,7 @@ def test_the_table_has_words_and_no_markup(on_bench: OnBench, settings: Settings
     assert not set(told) & set("│─┃━"), "plain, as every table of ours is"
 
 
-async def decided_before(bench: Bench, first: int, last: int, *, hours: int, small: int) -> None:
+async def decided_before(bench: LedgerHarness, first: int, last: int, *, hours: int, small: int) -> None:
     """The same as `decide`, so long ago."""
     sql = WRITE.replace("INSERT INTO decisions (", "INSERT INTO decisions (at, ").replace(
         "SELECT 1, n, 1,", f"SELECT now() - interval '{hours} hours', 1, n, 1,"
@@ -108,7 +108,7 @@ async def decided_before(bench: Bench, first: int, last: int, *, hours: int, sma
 
 
 def test_the_last_day_is_held_against_the_week_before(on_bench: OnBench, settings: Settings) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         await decided_before(bench, 1, 500, hours=24 * 9, small=0)
         await decided_before(bench, 501, 1500, hours=48, small=7)
         await decide(bench, 1501, 2000, small=2)
@@ -122,7 +122,7 @@ def test_the_last_day_is_held_against_the_week_before(on_bench: OnBench, setting
 
 
 def test_of_a_long_stretch_a_sample_is_read_that_has_the_mix_of_the_whole(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         await decided_before(bench, 1, 20_000, hours=48, small=3)
         await decide(bench, 20_001, 20_500)
         now = datetime.now(UTC)

@@ -4,45 +4,45 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from db.engine import rows_of
-from db.statement_errors import passes
-from tests.integration.ledger_fixtures import Bench, OnBench
+from db.engine import execute_raw
+from db.statement_errors import is_transient
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
 PID = text("SELECT pg_backend_pid() AS pid")
 
 
 def test_rows_have_names_and_parameters_are_bound(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
-        (row,) = await rows_of(bench.engine, text("SELECT :a + 1 AS one, '100 %' AS share"), {"a": 41})
+    async def story(bench: LedgerHarness) -> None:
+        (row,) = await execute_raw(bench.engine, text("SELECT :a + 1 AS one, '100 %' AS share"), {"a": 41})
         assert (row.one, row.share) == (42, "100 %")
-        assert await rows_of(bench.engine, text("UPDATE batches SET priority = 0"), {}) == ()
+        assert await execute_raw(bench.engine, text("UPDATE batches SET priority = 0"), {}) == ()
 
     on_bench(story)
 
 
 def test_an_error_is_sqlalchemys_and_its_connection_is_used_again(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
-        (before,) = await rows_of(bench.engine, PID, {})
+    async def story(bench: LedgerHarness) -> None:
+        (before,) = await execute_raw(bench.engine, PID, {})
         with pytest.raises(DBAPIError) as refused:
-            await rows_of(bench.engine, text("SELECT 1 / :zero"), {"zero": 0})
-        assert not passes(refused.value)
-        (after,) = await rows_of(bench.engine, PID, {})
+            await execute_raw(bench.engine, text("SELECT 1 / :zero"), {"zero": 0})
+        assert not is_transient(refused.value)
+        (after,) = await execute_raw(bench.engine, PID, {})
         assert after.pid == before.pid
 
     on_bench(story)
 
 
 def test_a_lost_connection_has_the_others_renewed(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         async with bench.engine.connect() as one, bench.engine.connect() as other:
             old = [(await each.execute(PID)).scalar_one() for each in (one, other)]
         ended = text("SELECT pg_terminate_backend(pid) FROM unnest(CAST(:pids AS int[])) AS pid")
         async with bench.owner() as owner:
-            await rows_of(owner, ended, {"pids": old})
+            await execute_raw(owner, ended, {"pids": old})
         with pytest.raises(DBAPIError) as lost:
-            await rows_of(bench.engine, PID, {})
-        assert passes(lost.value)
-        (row,) = await rows_of(bench.engine, PID, {})  # and not that the other one is lost too
+            await execute_raw(bench.engine, PID, {})
+        assert is_transient(lost.value)
+        (row,) = await execute_raw(bench.engine, PID, {})  # and not that the other one is lost too
         assert row.pid not in old
 
     on_bench(story)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from db.batch_writer import Deposit, Order, deposit
+from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
 from db.engine import make_engine
 from routing.fleet import Fleet
 from settings import Settings
@@ -79,8 +79,8 @@ def submit(stack: LocalStack) -> None:
     async def work() -> None:
         engine = make_engine(stack.settings.database_url)
         body = json.dumps({"messages": [{"role": "user", "content": f"Say hello, {SECRET}!"}]}).encode()
-        async with deposit(engine, Order(source="test"), stack.fleet) as opened:
-            assert isinstance(opened, Deposit)
+        async with open_batch_writer(engine, BatchSpec(source="test"), stack.fleet) as opened:
+            assert isinstance(opened, BatchWriter)
             await opened.write([(n + 1, f"q-{n}", body, None) for n in range(COUNT)])
         await engine.dispose()
 

@@ -5,42 +5,42 @@ from typing import Any
 
 import pytest
 
-from db.batch_writer import Order
+from db.batch_writer import BatchSpec
 from db.reports.batch_stats import batch_figures, find_batch
-from db.reports.forecast_history import load_of, past_of
+from db.reports.forecast_history import load_history, load_queues
 from db.reports.json_views import batch_as_json
-from db.worker_registry import Presence
+from db.worker_registry import WorkerRegistry
 from routing.fleet import BudgetPolicy
-from routing.forecast.forecast_types import Forecast, Load, Past
+from routing.forecast.forecast_types import Forecast, ForecastHistory, QueueLoad
 from routing.lifecycle import ROUTE
 from settings import Settings
-from submission.forecast_json import plan_as_json
-from submission.forecaster import Planner, slots_without_workers
-from submission.input_line import Line
-from submission.submit import Submitted, submit
-from tests.integration.ledger_fixtures import Bench, OnBench, advance, finish
+from submission.forecast_json import forecast_as_json
+from submission.forecaster import Forecaster, default_slots
+from submission.input_line import InputLine
+from submission.submit import SubmitResult, submit
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench, advance, finish
 from tests.integration.test_audit_seals import as_owner
 
 BODY = b'{"messages":[{"role":"user","content":"What is the capital of France?"}]}'
 
 
-async def planned(bench: Bench, settings: Settings, *, count: int = 4) -> Submitted:
-    lines = [Line(number, f"q-{number}", BODY, b'{"pin":"small"}') for number in range(1, count + 1)]
-    planner = Planner(settings, bench.fleet, bench.engine)
-    return await submit(lines, engine=bench.engine, fleet=bench.fleet, order=Order(source="test"), planner=planner)
+async def planned(bench: LedgerHarness, settings: Settings, *, count: int = 4) -> SubmitResult:
+    lines = [InputLine(number, f"q-{number}", BODY, b'{"pin":"small"}') for number in range(1, count + 1)]
+    planner = Forecaster(settings, bench.fleet, bench.engine)
+    return await submit(lines, engine=bench.engine, fleet=bench.fleet, order=BatchSpec(source="test"), planner=planner)
 
 
-async def answer_all(bench: Bench) -> None:
+async def answer_all(bench: LedgerHarness) -> None:
     for row in await bench.rows("SELECT id FROM queries WHERE state = 'ready'"):
         claim = await bench.claim(ROUTE, row.id)
-        await bench.ledger.conclude(advance(row.id, claim.epoch, ROUTE, "small"))
+        await bench.ledger.transition(advance(row.id, claim.epoch, ROUTE, "small"))
         claim, sent = await bench.send(row.id)
-        assert await bench.ledger.conclude(finish(row.id, claim.epoch, sent)) is not None
+        assert await bench.ledger.transition(finish(row.id, claim.epoch, sent)) is not None
     await bench.ledger.end_batches()
 
 
 def test_the_plan_is_stored_and_told_beside_what_came_of_it(on_bench: OnBench, settings: Settings) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         submitted = await planned(bench, settings)
         batch = await find_batch(bench.engine, submitted.handle)
         assert batch is not None
@@ -58,18 +58,18 @@ def test_the_plan_is_stored_and_told_beside_what_came_of_it(on_bench: OnBench, s
     on_bench(story)
 
 
-def forecast_of(bench: Bench, settings: Settings, options: bytes | None, **means: Any) -> Forecast:
+def forecast_of(bench: LedgerHarness, settings: Settings, options: bytes | None, **means: Any) -> Forecast:
     """For ten lines with these options, by the gate alone."""
     fleet = replace(bench.fleet, router=replace(bench.fleet.router, stages=("gate",)))
-    planner = Planner(settings, fleet, None, **means)
+    planner = Forecaster(settings, fleet, None, **means)
     body = b'{"max_tokens":200,"messages":[{"role":"user","content":"Prove that the square root of 2 is irrational."}]}'
     for number in range(1, 11):
-        planner.sample.see(Line(number, f"q-{number}", body, options))
-    return planner._forecast(None, Past(), Load(slots_without_workers(fleet)))
+        planner.sample.see(InputLine(number, f"q-{number}", body, options))
+    return planner._forecast(None, ForecastHistory(), QueueLoad(default_slots(fleet)))
 
 
 def test_a_plan_heeds_what_lines_may_cost(on_bench: OnBench, settings: Settings) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         free = forecast_of(bench, settings, None)
         assert free.tiers[0].tier == "large"
         capped = forecast_of(bench, settings, b'{"max_cost_usd":0.001}')
@@ -77,13 +77,13 @@ def test_a_plan_heeds_what_lines_may_cost(on_bench: OnBench, settings: Settings)
         assert capped.cost_usd.expected < free.cost_usd.expected
         none = forecast_of(bench, settings, b'{"max_cost_usd":1e-9}')
         assert (none.cost_usd.expected, none.total, none.too_dear) == (0.0, 0, 10)
-        assert plan_as_json(none)["total"] == 10
+        assert forecast_as_json(none)["total"] == 10
 
     on_bench(story)
 
 
 def test_a_plan_heeds_a_budget_that_degrades(on_bench: OnBench, settings: Settings) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         free = forecast_of(bench, settings, None)
         cap_usd = free.cost_usd.expected / 2
         degraded = forecast_of(bench, settings, None, cap_usd=cap_usd, policy=BudgetPolicy.DEGRADE)
@@ -95,7 +95,7 @@ def test_a_plan_heeds_a_budget_that_degrades(on_bench: OnBench, settings: Settin
 
 
 def test_a_batch_without_a_planner_has_no_plan(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         await bench.submit(1)
         (row,) = await bench.rows("SELECT handle, plan FROM batches")
         assert row.plan is None
@@ -109,24 +109,24 @@ def test_a_batch_without_a_planner_has_no_plan(on_bench: OnBench) -> None:
 def test_the_next_plan_learns_doubts_latencies_and_what_the_last_one_missed(
     on_bench: OnBench, settings: Settings
 ) -> None:
-    async def story(bench: Bench) -> None:
-        assert await past_of(bench.engine, bench.fleet, total=4) == Past()
+    async def story(bench: LedgerHarness) -> None:
+        assert await load_history(bench.engine, bench.fleet, total=4) == ForecastHistory()
         await planned(bench, settings)
         await answer_all(bench)
-        past = await past_of(bench.engine, bench.fleet, total=4)
+        past = await load_history(bench.engine, bench.fleet, total=4)
         assert past.latencies == {"small": (4, 0.012)}
         (batch,) = await bench.rows("SELECT plan FROM batches")
         (call,) = await bench.rows("SELECT DISTINCT cost_usd FROM calls")
         estimated_usd = batch.plan["tiers"]["small"]["estimated_call_usd"]
         assert past.cost_ratios["small"] == pytest.approx([float(call.cost_usd) / estimated_usd])
         assert len(past.time_ratios) == 1
-        assert (await past_of(bench.engine, bench.fleet, total=400)).time_ratios == [], "it was far smaller"
+        assert (await load_history(bench.engine, bench.fleet, total=400)).time_ratios == [], "it was far smaller"
 
     on_bench(story)
 
 
 def test_a_batch_is_taken_although_its_plan_cannot_be_made(on_bench: OnBench, settings: Settings) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         await planned(bench, settings)
         await answer_all(bench)
         await as_owner(bench, "REVOKE SELECT ON calls FROM pointsman_app")
@@ -138,13 +138,15 @@ def test_a_batch_is_taken_although_its_plan_cannot_be_made(on_bench: OnBench, se
 
 
 def test_what_is_open_and_who_works_is_the_load(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         otherwise = {"small": 7, "large": 3}
         await bench.submit(5)
-        assert await load_of(bench.engine, bench.fleet, otherwise=otherwise) == Load(otherwise, {"route": 5})
+        assert await load_queues(bench.engine, bench.fleet, otherwise=otherwise) == QueueLoad(otherwise, {"route": 5})
         for number in range(2):
-            await Presence(bench.engine).arrive(name=f"small-{number}", role="route small", host="h", pid=1, slots=64)
-        slots = (await load_of(bench.engine, bench.fleet, otherwise=otherwise)).slots
+            await WorkerRegistry(bench.engine).arrive(
+                name=f"small-{number}", role="route small", host="h", pid=1, slots=64
+            )
+        slots = (await load_queues(bench.engine, bench.fleet, otherwise=otherwise)).slots
         assert slots == {"small": 2 * bench.fleet.tiers["small"].concurrency, "large": 3}
 
     on_bench(story)

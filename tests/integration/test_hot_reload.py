@@ -11,10 +11,10 @@ import psycopg
 import pytest
 
 from db import router_registry
-from db.batch_writer import Order
+from db.batch_writer import BatchSpec
 from db.engine import make_engine
 from evaluation.models.artifact import CLASSIFIER, load, save
-from evaluation.models.artifact_cache import SHIPPED, Parcel, pack
+from evaluation.models.artifact_cache import SHIPPED, ArtifactBundle, bundle
 from routing.fleet import Fleet
 from settings import ROOT, Settings
 from submission.jsonl_reader import read_lines
@@ -22,7 +22,7 @@ from submission.submit import submit
 from tests.conftest import Databases
 from workers.local_stack import LocalStack
 
-SHIPPED_VERSION = pack(SHIPPED).digest[:12]
+SHIPPED_VERSION = bundle(SHIPPED).digest[:12]
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Works:
     stack: LocalStack
     folder: Path
 
-    def register(self, name: str, *, damaged: bool = False) -> Parcel:
+    def register(self, name: str, *, damaged: bool = False) -> ArtifactBundle:
         """The shipped router under another name, and so of another version; ``damaged`` where it is stored."""
         artifact = load(SHIPPED)
         save(replace(artifact, manifest=artifact.manifest | {"name": name}), self.folder / name)
-        parcel = pack(self.folder / name)
+        parcel = bundle(self.folder / name)
         files = parcel.files | ({CLASSIFIER: b"x"} if damaged else {})
 
         async def work() -> None:
@@ -49,7 +49,7 @@ class Works:
         asyncio.run(work())
         return parcel
 
-    def promote(self, parcel: Parcel) -> None:
+    def promote(self, parcel: ArtifactBundle) -> None:
         async def work() -> None:
             engine = make_engine(self.stack.settings.database_url)
             assert await router_registry.promote(engine, name=parcel.name, digest=parcel.digest, by="ann@here")
@@ -80,7 +80,7 @@ class Works:
             engine = make_engine(self.stack.settings.database_url)
             with path.open("rb") as file:
                 read = read_lines(file, fleet=self.stack.fleet)
-                taken = await submit(read, engine=engine, fleet=self.stack.fleet, order=Order(source="test"))
+                taken = await submit(read, engine=engine, fleet=self.stack.fleet, order=BatchSpec(source="test"))
             await engine.dispose()
             return taken.handle
 

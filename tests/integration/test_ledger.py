@@ -7,20 +7,20 @@ import pytest
 
 from db.engine import transaction
 from db.ledger import Ledger
-from db.ledger_encoding import move_rows
-from db.ledger_types import Conclusion, Result, Sent
+from db.ledger_encoding import encode_transitions
+from db.ledger_types import CallResult, SentCall, Transition
 from db.sql import statement
-from db.statement_errors import Refused
-from routing.lifecycle import FALLBACK, ROUTE, Move, State, sources
+from db.statement_errors import StatementFailed
+from routing.lifecycle import FALLBACK, ROUTE, MoveKind, State, sources
 from routing.outcome import Failure, FailureKind, Usage
-from tests.integration.ledger_fixtures import WHY, Bench, OnBench, advance, finish
+from tests.integration.ledger_fixtures import WHY, LedgerHarness, OnBench, advance, finish
 
 
 def test_a_query_goes_from_submit_to_done_and_every_step_is_explained(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         query_id = await bench.at_tier()
         claim, sent = await bench.send(query_id)
-        assert await bench.ledger.conclude(finish(query_id, claim.epoch, sent)) == ("small", State.DONE)
+        assert await bench.ledger.transition(finish(query_id, claim.epoch, sent)) == ("small", State.DONE)
         row = await bench.row(query_id)
         assert (row.state, row.epoch, row.lease_until) == ("done", 2, None)
         assert await bench.ledger.end_batches() != []
@@ -35,7 +35,7 @@ def test_a_query_goes_from_submit_to_done_and_every_step_is_explained(on_bench: 
 
 
 def test_of_many_claims_at_once_exactly_one_holds(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         query_id = await bench.at_tier()
         rivals = [Ledger(bench.engine, worker_id=n) for n in range(8)]
         intents = [await bench.intent(query_id) for _ in rivals]
@@ -49,7 +49,7 @@ def test_of_many_claims_at_once_exactly_one_holds(on_bench: OnBench) -> None:
 
 
 def test_of_claims_that_come_together_in_one_process_one_holds_and_has_its_intent(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         query_id = await bench.at_tier()
         intents = [await bench.intent(query_id) for _ in range(4)]
         claims = await asyncio.gather(*(bench.ledger.claim(("small", query_id, intent)) for intent in intents))
@@ -61,14 +61,14 @@ def test_of_claims_that_come_together_in_one_process_one_holds_and_has_its_inten
 
 
 def test_a_fenced_worker_moves_nothing_but_its_call_is_recorded(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         query_id = await bench.at_tier()
         old, old_sent = await bench.send(query_id)
         await bench.rows("UPDATE queries SET state = 'ready', lease_until = NULL WHERE id = :id", id=query_id)
         new, new_sent = await bench.send(query_id)
-        assert await bench.ledger.conclude(finish(query_id, old.epoch, old_sent, "late")) is None
+        assert await bench.ledger.transition(finish(query_id, old.epoch, old_sent, "late")) is None
         assert (await bench.row(query_id)).state == "running"
-        assert await bench.ledger.conclude(finish(query_id, new.epoch, new_sent, "mine")) == ("small", State.DONE)
+        assert await bench.ledger.transition(finish(query_id, new.epoch, new_sent, "mine")) == ("small", State.DONE)
         (kept,) = await bench.rows("SELECT response FROM answers")
         assert kept.response == {"content": "mine"}
         assert {call.outcome for call in await bench.rows("SELECT outcome FROM calls")} == {"ok"}
@@ -77,22 +77,22 @@ def test_a_fenced_worker_moves_nothing_but_its_call_is_recorded(on_bench: OnBenc
 
 
 def test_a_late_answer_counts_where_nobody_claimed_again(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         query_id = await bench.at_tier()
         claim, sent = await bench.send(query_id)
         await bench.rows("UPDATE queries SET state = 'ready', lease_until = NULL WHERE id = :id", id=query_id)
-        assert await bench.ledger.conclude(finish(query_id, claim.epoch, sent)) == ("small", State.DONE)
+        assert await bench.ledger.transition(finish(query_id, claim.epoch, sent)) == ("small", State.DONE)
 
     on_bench(story)
 
 
 def test_a_replayed_conclusion_changes_nothing(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         query_id = await bench.at_tier()
         claim, sent = await bench.send(query_id)
         conclusion = finish(query_id, claim.epoch, sent)
-        assert await bench.ledger.conclude(conclusion) is not None
-        assert await bench.ledger.conclude(conclusion) is None
+        assert await bench.ledger.transition(conclusion) is not None
+        assert await bench.ledger.transition(conclusion) is None
         assert len(await bench.rows("SELECT 1 FROM decisions WHERE kind = 'route' AND move = 'finish'")) == 1
         assert len(await bench.rows("SELECT 1 FROM answers")) == 1
 
@@ -100,7 +100,7 @@ def test_a_replayed_conclusion_changes_nothing(on_bench: OnBench) -> None:
 
 
 def test_a_further_call_needs_the_claim_and_renews_its_lease(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         query_id = await bench.at_tier()
         claim, _ = await bench.send(query_id)
         await bench.rows("UPDATE queries SET lease_until = now() + interval '1 s' WHERE id = :id", id=query_id)
@@ -113,7 +113,7 @@ def test_a_further_call_needs_the_claim_and_renews_its_lease(on_bench: OnBench) 
 
 
 def test_three_lost_workers_bury_a_query(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         query_id = await bench.at_tier()
         hasty = Ledger(bench.engine, worker_id=1, lease_s=0.0)
         for expected in [(1, 0), (1, 0), (0, 1)]:
@@ -127,7 +127,7 @@ def test_three_lost_workers_bury_a_query(on_bench: OnBench) -> None:
 
 
 def test_no_lease_expires_while_postgres_is_younger_than_a_lease(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         query_id = await bench.at_tier()
         await bench.claim("small", query_id)
         await bench.rows("UPDATE queries SET lease_until = now() - interval '1 s' WHERE id = :id", id=query_id)
@@ -138,7 +138,7 @@ def test_no_lease_expires_while_postgres_is_younger_than_a_lease(on_bench: OnBen
 
 
 def test_the_window_is_filled_in_turn_across_batches(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         many, few = await bench.submit(300), await bench.submit(3)
         first = await bench.ledger.fill_window(ROUTE, room=10)
         assert set(few) <= set(first)
@@ -151,7 +151,7 @@ def test_the_window_is_filled_in_turn_across_batches(on_bench: OnBench) -> None:
 
 
 def test_what_has_a_lower_priority_gets_the_room_that_is_left(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         behind, first, also_first = [await bench.submit(30, priority=priority) for priority in (-1, 0, 0)]
         taken = set(await bench.ledger.fill_window(ROUTE, room=20))
         assert (len(taken & set(first)), len(taken & set(also_first)), len(taken & set(behind))) == (10, 10, 0)
@@ -165,14 +165,22 @@ def test_what_has_a_lower_priority_gets_the_room_that_is_left(on_bench: OnBench)
 
 
 def test_a_conclusion_publishes_into_half_of_the_window_and_leaves_the_rest_to_the_feeder(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         ids = await bench.submit(10)
         await bench.ledger.set_window("small", depth_window=4, rate_per_s=0.0)
         claims = await bench.ledger.claim_many([(ROUTE, id_, None) for id_ in ids])
-        moved = await bench.ledger.conclude_many(
+        moved = await bench.ledger.transition_many(
             [
-                Conclusion(
-                    id_, claims[id_].epoch, ROUTE, Move.ADVANCE, "small", State.READY, WHY, tier="small", publish=True
+                Transition(
+                    id_,
+                    claims[id_].epoch,
+                    ROUTE,
+                    MoveKind.ADVANCE,
+                    "small",
+                    State.READY,
+                    WHY,
+                    tier="small",
+                    publish=True,
                 )
                 for id_ in ids
             ]
@@ -185,10 +193,10 @@ def test_a_conclusion_publishes_into_half_of_the_window_and_leaves_the_rest_to_t
 
 
 def test_lost_messages_and_unsent_ids_come_back(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         ids = await bench.submit(3)
         await bench.ledger.fill_window(ROUTE, room=3)
-        assert await bench.ledger.give_back(ROUTE, ids[:1]) == 1
+        assert await bench.ledger.requeue(ROUTE, ids[:1]) == 1
         assert await bench.ledger.return_lost(ROUTE, older_than_s=60.0, reason="lost") == 0
         assert await bench.ledger.return_lost(ROUTE, older_than_s=0.0, reason="lost") == 2
         assert {row.state for row in await bench.rows("SELECT state FROM queries")} == {"ready"}
@@ -197,12 +205,12 @@ def test_lost_messages_and_unsent_ids_come_back(on_bench: OnBench) -> None:
 
 
 def test_a_cancelled_batch_ends_and_takes_no_more_claims(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         query_id = await bench.at_tier()
         claim, sent = await bench.send(query_id)
         batch_id = (await bench.row(query_id)).batch_id
         assert await bench.ledger.cancel(batch_id) == 1
-        assert await bench.ledger.conclude(finish(query_id, claim.epoch, sent)) is None
+        assert await bench.ledger.transition(finish(query_id, claim.epoch, sent)) is None
         assert (await bench.row(query_id)).state == "cancelled"
         (call,) = await bench.rows("SELECT outcome FROM calls")
         assert call.outcome == "ok"
@@ -212,11 +220,11 @@ def test_a_cancelled_batch_ends_and_takes_no_more_claims(on_bench: OnBench) -> N
 
 
 def test_resume_restarts_failed_queries_only(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         failed, done = await bench.submit(2)
-        for query_id, state, move in [(failed, State.FAILED, Move.FAIL), (done, State.DONE, Move.FINISH)]:
+        for query_id, state, move in [(failed, State.FAILED, MoveKind.FAIL), (done, State.DONE, MoveKind.FINISH)]:
             claim = await bench.claim(ROUTE, query_id)
-            await bench.ledger.conclude(Conclusion(query_id, claim.epoch, ROUTE, move, ROUTE, state, WHY))
+            await bench.ledger.transition(Transition(query_id, claim.epoch, ROUTE, move, ROUTE, state, WHY))
         await bench.ledger.end_batches()
         assert await bench.ledger.resume((await bench.row(failed)).batch_id) == 1
         assert ((await bench.row(failed)).state, (await bench.row(done)).state) == ("ready", "done")
@@ -227,11 +235,11 @@ def test_resume_restarts_failed_queries_only(on_bench: OnBench) -> None:
 
 
 def test_a_batch_is_not_ended_by_who_looked_at_it_before_a_resume(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         (query_id,) = await bench.submit(1)
         claim = await bench.claim(ROUTE, query_id)
-        await bench.ledger.conclude(Conclusion(query_id, claim.epoch, ROUTE, Move.FAIL, ROUTE, State.FAILED, WHY))
-        resume = {"batch_id": (await bench.row(query_id)).batch_id, "sources": sources(Move.RESUME)}
+        await bench.ledger.transition(Transition(query_id, claim.epoch, ROUTE, MoveKind.FAIL, ROUTE, State.FAILED, WHY))
+        resume = {"batch_id": (await bench.row(query_id)).batch_id, "sources": sources(MoveKind.RESUME)}
         async with transaction(bench.engine) as connection:
             await connection.execute(statement("resume"), resume)
             ending = asyncio.create_task(bench.ledger.end_batches())
@@ -246,7 +254,7 @@ def test_a_batch_is_not_ended_by_who_looked_at_it_before_a_resume(on_bench: OnBe
 
 
 def test_the_same_key_is_one_batch_however_often_at_once(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         submitted = await asyncio.gather(*(bench.submit(5, key="k") for _ in range(6)))
         assert sorted(len(ids) for ids in submitted) == [0, 0, 0, 0, 0, 5]
         assert len(await bench.rows("SELECT 1 FROM batches")) == 1
@@ -256,25 +264,27 @@ def test_the_same_key_is_one_batch_however_often_at_once(on_bench: OnBench) -> N
 
 
 def test_one_row_that_postgres_refuses_fails_alone(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         ids = await bench.submit(4)
         claims = await bench.ledger.claim_many([(ROUTE, id_, None) for id_ in ids])
         conclusions = [advance(id_, claims[id_].epoch, ROUTE, "small") for id_ in ids]
-        broken = Conclusion(ids[0], claims[ids[0]].epoch, ROUTE, Move.RELEASE, ROUTE, State.READY, WHY, attempts=10**6)
-        outcomes = await asyncio.gather(
-            *(bench.ledger.conclude(one) for one in [broken, *conclusions[1:]]), return_exceptions=True
+        broken = Transition(
+            ids[0], claims[ids[0]].epoch, ROUTE, MoveKind.RELEASE, ROUTE, State.READY, WHY, attempts=10**6
         )
-        assert isinstance(outcomes[0], Refused)
+        outcomes = await asyncio.gather(
+            *(bench.ledger.transition(one) for one in [broken, *conclusions[1:]]), return_exceptions=True
+        )
+        assert isinstance(outcomes[0], StatementFailed)
         assert outcomes[1:] == [("small", State.READY)] * 3
 
     on_bench(story)
 
 
 def test_a_nul_in_an_answer_does_not_stop_its_group(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         query_id = await bench.at_tier()
         claim, sent = await bench.send(query_id)
-        assert await bench.ledger.conclude(finish(query_id, claim.epoch, sent, "a\x00b")) is not None
+        assert await bench.ledger.transition(finish(query_id, claim.epoch, sent, "a\x00b")) is not None
         (kept,) = await bench.rows("SELECT response FROM answers")
         assert kept.response == {"content": "a\ufffdb"}
 
@@ -283,8 +293,8 @@ def test_a_nul_in_an_answer_does_not_stop_its_group(on_bench: OnBench) -> None:
 
 def test_a_failed_call_is_charged_by_its_class() -> None:
     def cost(kind: FailureKind, model: Any) -> float:
-        sent = Sent(1, at=None, model=model, reserved_usd=0.5)  # type: ignore[arg-type]  # no row is written
-        return Result(sent, Failure(kind, "x")).cost_usd
+        sent = SentCall(1, at=None, model=model, reserved_usd=0.5)  # type: ignore[arg-type]  # no row is written
+        return CallResult(sent, Failure(kind, "x")).cost_usd
 
     from settings import ROOT, load_fleet
 
@@ -296,13 +306,13 @@ def test_a_failed_call_is_charged_by_its_class() -> None:
 
 def test_illegal_conclusions_are_refused_before_they_reach_postgres() -> None:
     with pytest.raises(ValueError, match="never leads to"):
-        move_rows([Conclusion(1, 1, ROUTE, Move.FINISH, ROUTE, State.READY, WHY)])
+        encode_transitions([Transition(1, 1, ROUTE, MoveKind.FINISH, ROUTE, State.READY, WHY)])
     with pytest.raises(ValueError, match="does not change the stage"):
-        move_rows([Conclusion(1, 1, ROUTE, Move.FAIL, FALLBACK, State.FAILED, WHY)])
+        encode_transitions([Transition(1, 1, ROUTE, MoveKind.FAIL, FALLBACK, State.FAILED, WHY)])
 
 
 def test_simulated_answers_are_for_simulated_batches_only(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         real, played = (Ledger(bench.engine, worker_id=1, simulated=simulated) for simulated in (False, True))
         ids = await bench.submit(3)
         assert bench.fleet.simulated
@@ -316,7 +326,7 @@ def test_simulated_answers_are_for_simulated_batches_only(on_bench: OnBench) -> 
 
 
 def test_what_was_under_way_before_a_resume_moves_nothing_after_it(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         query_id = await bench.at_tier()
         claim, _ = await bench.send(query_id)
         await bench.rows("UPDATE queries SET state = 'expired', lease_until = NULL, finished_at = now()")
@@ -324,8 +334,8 @@ def test_what_was_under_way_before_a_resume_moves_nothing_after_it(on_bench: OnB
         epoch = (await bench.row(query_id)).epoch
         assert epoch == claim.epoch + 1
         # Routed without a claim, it waits at the tier where it was.
-        assert await bench.ledger.conclude(advance(query_id, epoch, ROUTE, "small")) == ("small", State.READY)
-        assert await bench.ledger.conclude(advance(query_id, claim.epoch, "small", FALLBACK)) is None
+        assert await bench.ledger.transition(advance(query_id, epoch, ROUTE, "small")) == ("small", State.READY)
+        assert await bench.ledger.transition(advance(query_id, claim.epoch, "small", FALLBACK)) is None
         assert (await bench.row(query_id)).stage == "small"
 
     on_bench(story)

@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from db.batch_writer import Deposit, Order, deposit
+from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
 from db.engine import make_engine
 from db.ledger import Ledger
-from db.ledger_types import Answer, Claim, Conclusion, Intent, Result, Sent
+from db.ledger_types import AnswerRecord, CallIntent, CallResult, Claim, SentCall, Transition
 from routing.fleet import Fleet
-from routing.lifecycle import MAX_CRASHES, ROUTE, Move, State
+from routing.lifecycle import MAX_CRASHES, ROUTE, MoveKind, State
 from routing.outcome import Completion, Failure, FailureKind, Usage
-from tests.integration.ledger_fixtures import WHY, Bench
+from tests.integration.ledger_fixtures import WHY, LedgerHarness
 
 LEDGERS = 3
 QUERIES = 3
@@ -50,7 +50,7 @@ class Held:
     query_id: int
     stage: str
     epoch: int
-    sent: Sent | None
+    sent: SentCall | None
     by: int
 
 
@@ -76,7 +76,7 @@ class Machine(RuleBasedStateMachine):
         self.ledgers = [
             Ledger(engine, worker_id=n + 1, lease_s=60.0, give_up_s=5.0) for n, engine in enumerate(self.engines)
         ]
-        self.bench = Bench(self.engines[0], self.world.fleet)
+        self.bench = LedgerHarness(self.engines[0], self.world.fleet)
         self.known: dict[int, Known] = {}
         self.batch_id = 0
         self.cancelled = False
@@ -99,9 +99,9 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def submit(self) -> None:
         async def give() -> None:
-            order = Order(source="machine", cap_usd=CAP_USD)
-            async with deposit(self.engines[0], order, self.world.fleet) as opened:
-                assert isinstance(opened, Deposit)
+            order = BatchSpec(source="machine", cap_usd=CAP_USD)
+            async with open_batch_writer(self.engines[0], order, self.world.fleet) as opened:
+                assert isinstance(opened, BatchWriter)
                 await opened.write([(n + 1, f"q-{n}", b'{"messages":[]}', None) for n in range(QUERIES)])
             self.known = {id_: Known() for first, last in opened.ranges for id_ in range(first, last + 1)}
             self.batch_id = (await self.bench.row(min(self.known))).batch_id
@@ -127,7 +127,7 @@ class Machine(RuleBasedStateMachine):
         id_ = sorted(self.known)[which]
         known = self.known[id_]
 
-        async def race() -> list[tuple[int, Intent | None, Claim | None]]:
+        async def race() -> list[tuple[int, CallIntent | None, Claim | None]]:
             intents = [await self._intent(id_, known) if known.stage != ROUTE else None for _ in range(rivals)]
             got = await asyncio.gather(
                 *(self.ledgers[n].claim((known.stage, id_, intent)) for n, intent in enumerate(intents))
@@ -148,11 +148,11 @@ class Machine(RuleBasedStateMachine):
         assert claim.epoch == known.epoch
         sent = None
         if intent is not None:
-            sent = Sent(intent.call_id, at=claim.at, model=intent.model, reserved_usd=RESERVED_USD)
+            sent = SentCall(intent.call_id, at=claim.at, model=intent.model, reserved_usd=RESERVED_USD)
         return Held(id_, known.stage, claim.epoch, sent, n)
 
     @rule(held=claims, twice=st.booleans(), how=st.sampled_from(["release", "finish", "advance", "fail"]))
-    def conclude(self, held: Held | None, twice: bool, how: str) -> None:
+    def transition(self, held: Held | None, twice: bool, how: str) -> None:
         """Whoever claimed once reports, in time or late, and perhaps again because the reply was lost."""
         if held is None:
             return
@@ -162,9 +162,9 @@ class Machine(RuleBasedStateMachine):
 
         async def report() -> list[Any]:
             ledger = self.ledgers[held.by]
-            first = ledger.conclude(conclusion)
+            first = ledger.transition(conclusion)
             return (
-                await asyncio.gather(first, self.ledgers[(held.by + 1) % LEDGERS].conclude(conclusion))
+                await asyncio.gather(first, self.ledgers[(held.by + 1) % LEDGERS].transition(conclusion))
                 if (twice)
                 else [await first]
             )
@@ -186,7 +186,7 @@ class Machine(RuleBasedStateMachine):
 
         async def race() -> Any:
             moved, _ = await asyncio.gather(
-                self.ledgers[held.by].conclude(self._conclusion(held, how)), self.ledgers[2].cancel(self.batch_id)
+                self.ledgers[held.by].transition(self._conclusion(held, how)), self.ledgers[2].cancel(self.batch_id)
             )
             return moved
 
@@ -211,7 +211,7 @@ class Machine(RuleBasedStateMachine):
     @rule(held=claims, how=st.sampled_from(["finish", "release"]))
     def a_call_is_settled_as_unknown_and_then_reported(self, held: Held | None, how: str) -> None:
         self.nobody_reports()
-        self.conclude(held, False, how)
+        self.transition(held, False, how)
 
     @rule(held=claims)
     def the_worker_is_lost(self, held: Held | None) -> None:
@@ -236,7 +236,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def nobody_reports(self) -> None:
         """Open calls are charged as unknown; a late result still replaces that."""
-        self.run(Ledger(self.engines[1], lease_s=0.0).settle_stale())
+        self.run(Ledger(self.engines[1], lease_s=0.0).settle_abandoned_calls())
 
     @rule(stage=st.sampled_from([ROUTE, "small"]))
     def messages_are_lost(self, stage: str) -> None:
@@ -305,8 +305,8 @@ class Machine(RuleBasedStateMachine):
 
     # -- steps -----------------------------------------------------------------------------
 
-    async def _intent(self, id_: int, known: Known) -> Intent:
-        return Intent(
+    async def _intent(self, id_: int, known: Known) -> CallIntent:
+        return CallIntent(
             call_id=await self.ledgers[0].next_call_id(),
             purpose="answer",
             tier=known.stage,
@@ -317,9 +317,9 @@ class Machine(RuleBasedStateMachine):
             epoch=known.epoch,
         )
 
-    def _conclusion(self, held: Held, how: str) -> Conclusion:
+    def _conclusion(self, held: Held, how: str) -> Transition:
         unknown = Failure(FailureKind.UNKNOWN, "a test")
-        results = [] if held.sent is None else [Result(held.sent, unknown)]
+        results = [] if held.sent is None else [CallResult(held.sent, unknown)]
         match how:
             case "finish" if held.sent is not None:
                 completion = Completion(
@@ -330,23 +330,25 @@ class Machine(RuleBasedStateMachine):
                     latency_ms=1.0,
                     model="m",
                 )
-                answer = Answer(held.sent.call_id, tier="small", model="m", accepted=True, response={"content": "yes"})
-                to = (Move.FINISH, held.stage, State.DONE)
-                return Conclusion(
-                    held.query_id, held.epoch, held.stage, *to, WHY, [Result(held.sent, completion)], answer
+                answer = AnswerRecord(
+                    held.sent.call_id, tier="small", model="m", accepted=True, response={"content": "yes"}
+                )
+                to = (MoveKind.FINISH, held.stage, State.DONE)
+                return Transition(
+                    held.query_id, held.epoch, held.stage, *to, WHY, [CallResult(held.sent, completion)], answer
                 )
             case "fail":
-                return Conclusion(
-                    held.query_id, held.epoch, held.stage, Move.FAIL, held.stage, State.FAILED, WHY, results
+                return Transition(
+                    held.query_id, held.epoch, held.stage, MoveKind.FAIL, held.stage, State.FAILED, WHY, results
                 )
             case "release":
-                return Conclusion(
-                    held.query_id, held.epoch, held.stage, Move.RELEASE, held.stage, State.READY, WHY, results
+                return Transition(
+                    held.query_id, held.epoch, held.stage, MoveKind.RELEASE, held.stage, State.READY, WHY, results
                 )
             case _:
                 to_stage = "small" if held.stage == ROUTE else ROUTE
-                return Conclusion(
-                    held.query_id, held.epoch, held.stage, Move.ADVANCE, to_stage, State.READY, WHY, results
+                return Transition(
+                    held.query_id, held.epoch, held.stage, MoveKind.ADVANCE, to_stage, State.READY, WHY, results
                 )
 
     def _cancelled(self) -> None:

@@ -7,16 +7,16 @@ import pytest
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from db.engine import make_engine
-from db.leader_election import Leadership
+from db.leader_election import LeaderElection
 from db.ledger import Ledger
-from db.ledger_types import Conclusion
-from db.worker_registry import ALIVE_S, Presence
-from routing.lifecycle import ROUTE, Move, State
-from tests.integration.ledger_fixtures import WHY, Bench, OnBench
+from db.ledger_types import Transition
+from db.worker_registry import ALIVE_S, WorkerRegistry
+from routing.lifecycle import ROUTE, MoveKind, State
+from tests.integration.ledger_fixtures import WHY, LedgerHarness, OnBench
 
 
 def test_an_intent_that_is_replayed_is_one_call(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         query_id = await bench.at_tier()
         claim, _ = await bench.send(query_id)
         second = await bench.intent(query_id, epoch=claim.epoch)
@@ -32,14 +32,14 @@ def test_an_intent_that_is_replayed_is_one_call(on_bench: OnBench) -> None:
 
 
 def test_what_a_lost_reply_had_put_into_the_brokers_share_is_found_again(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         await bench.ledger.set_window("small", depth_window=10, rate_per_s=1.0)
         (query_id,) = await bench.submit(1)
         claim = await bench.claim(ROUTE, query_id)
-        conclusion = Conclusion(
-            query_id, claim.epoch, ROUTE, Move.ADVANCE, "small", State.READY, WHY, tier="small", publish=True
+        conclusion = Transition(
+            query_id, claim.epoch, ROUTE, MoveKind.ADVANCE, "small", State.READY, WHY, tier="small", publish=True
         )
-        assert await bench.ledger.conclude(conclusion) == ("small", State.QUEUED)
+        assert await bench.ledger.transition(conclusion) == ("small", State.QUEUED)
         asked: dict[str, Any] = {"ids": [query_id], "epochs": [claim.epoch], "stages": ["small"]}
         found = await bench.ledger._named("find_committed_transitions", **asked)
         assert [(row.id, row.stage, row.state) for row in found] == [(query_id, "small", "queued")]
@@ -50,7 +50,7 @@ def test_what_a_lost_reply_had_put_into_the_brokers_share_is_found_again(on_benc
 
 
 def test_a_paid_answer_waits_for_a_connection_however_long_that_takes(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         engine = make_engine(bench.engine.url.render_as_string(hide_password=False), pool_size=1)
         engine.sync_engine.pool._timeout = 0.05  # type: ignore[attr-defined]  # of a minute
         engine.sync_engine.pool._max_overflow = 0  # type: ignore[attr-defined]
@@ -72,15 +72,15 @@ def test_a_paid_answer_waits_for_a_connection_however_long_that_takes(on_bench: 
 
 
 def test_a_worker_that_vanished_is_told_once_and_may_come_back(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
-        presence = Presence(bench.engine)
+    async def story(bench: LedgerHarness) -> None:
+        presence = WorkerRegistry(bench.engine)
         lost = await presence.arrive(name="lost", role="small", host="h", pid=1, slots=1)
         there = await presence.arrive(name="there", role="small", host="h", pid=2, slots=1)
         await bench.rows(
             "UPDATE workers SET seen_at = now() - make_interval(secs => :s) WHERE id = :id", s=ALIVE_S + 1, id=lost
         )
-        assert await presence.strike_off() == ["lost"]
-        assert await presence.strike_off() == []
+        assert await presence.prune_stale() == ["lost"]
+        assert await presence.prune_stale() == []
         assert [row.id for row in await presence.alive()] == [there]
         await presence.renew(lost, in_flight=0)
         assert {row.id for row in await presence.alive()} == {lost, there}
@@ -89,8 +89,8 @@ def test_a_worker_that_vanished_is_told_once_and_may_come_back(on_bench: OnBench
 
 
 def test_one_leads_until_it_lets_go(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
-        first, second = Leadership(bench.engine), Leadership(bench.engine)
+    async def story(bench: LedgerHarness) -> None:
+        first, second = LeaderElection(bench.engine), LeaderElection(bench.engine)
         assert await first.held()
         assert not await second.held()
         assert await first.held()
@@ -109,8 +109,8 @@ def test_one_leads_until_it_lets_go(on_bench: OnBench) -> None:
 def test_a_leader_that_says_nothing_loses_its_lock(on_bench: OnBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("db.leader_election.SILENT_S", 1)
 
-    async def story(bench: Bench) -> None:
-        frozen, other = Leadership(bench.engine), Leadership(bench.engine)
+    async def story(bench: LedgerHarness) -> None:
+        frozen, other = LeaderElection(bench.engine), LeaderElection(bench.engine)
         assert await frozen.held()
         for _ in range(1200):
             if await other.held():

@@ -11,9 +11,9 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from db import migrate
-from db.batch_writer import Deposit, Order, deposit
+from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
 from db.schema import metadata
-from tests.integration.ledger_fixtures import Bench, OnBench
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
 
 def of_ours(item: object, name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:
@@ -82,9 +82,11 @@ def test_the_auditor_reads_views_and_no_prompt(database_url: str) -> None:
 
 
 def test_a_batch_that_is_submitted_keeps_no_migration_waiting(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
-        async with deposit(bench.engine, Order(source="test", idempotency_key="a"), bench.fleet) as opened:
-            assert isinstance(opened, Deposit)
+    async def story(bench: LedgerHarness) -> None:
+        async with open_batch_writer(
+            bench.engine, BatchSpec(source="test", idempotency_key="a"), bench.fleet
+        ) as opened:
+            assert isinstance(opened, BatchWriter)
             await opened.write([(1, "q", b"{}", None)])
             async with bench.owner() as owner, owner.connect() as connection:
                 await connection.execute(text("SET lock_timeout = '1s'"))

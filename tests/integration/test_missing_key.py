@@ -3,11 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from db.batch_writer import Order
+from db.batch_writer import BatchSpec
 from simulator.process import SimulatorProcess
 from tests.chaos import query_corpus
-from tests.integration.end_to_end import account, hand_in, simulated_fleet, station_of, work_off
-from tests.integration.ledger_fixtures import Bench, OnBench
+from tests.integration.end_to_end import account, hand_in, simulated_fleet, work_off, worker_context_of
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
 
 def test_the_report_names_the_variable_that_is_missing(
@@ -16,9 +16,9 @@ def test_the_report_names_the_variable_that_is_missing(
     fleet = simulated_fleet(simulator.url)
     locked = {name: replace(each, api_key_env="ACME_API_KEY") for name, each in fleet.providers.items()}
 
-    async def story(bench: Bench) -> None:
-        async with station_of(bench, replace(fleet, providers=locked)) as station:
-            batch = await hand_in(query_corpus.lines("k", 6), Order(source="test"), station)
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, replace(fleet, providers=locked)) as station:
+            batch = await hand_in(query_corpus.lines("k", 6), BatchSpec(source="test"), station)
             await work_off(station)
             figures = await account(batch, station)
             assert figures.progress.failed == 6

@@ -12,12 +12,12 @@ from typing import Any
 import psycopg
 from sqlalchemy import text
 
-from db.batch_writer import LARGE
-from db.orphan_cleanup import BATCHES_UNDER_WAY, _remove_some, remove_leftovers
+from db.batch_writer import TWO_CONNECTION_THRESHOLD
+from db.orphan_cleanup import BATCHES_UNDER_WAY, _remove_some, delete_orphans
 from db.sql import statement
 from routing.fleet import Fleet
 from settings import ROOT, Settings
-from tests.integration.ledger_fixtures import Bench, OnBench
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 from workers.local_stack import LocalStack
 
 KEY = "of the dead"
@@ -39,10 +39,10 @@ def test_what_a_submitter_left_that_was_killed_between_its_commits_is_removed_an
     settings: Settings, shipped_fleet: Fleet, tmp_path: Path
 ) -> None:
     file = tmp_path / "many.txt"
-    file.write_text("".join(f"What is {n}?\n" for n in range(LARGE)))
+    file.write_text("".join(f"What is {n}?\n" for n in range(TWO_CONNECTION_THRESHOLD)))
     killed = submit(settings, file, failpoints="die_between_commits")
     assert (killed.returncode, killed.stdout) == (-signal.SIGKILL, "")
-    assert counted(settings) == (0, LARGE, 0)
+    assert counted(settings) == (0, TWO_CONNECTION_THRESHOLD, 0)
     with LocalStack(settings, shipped_fleet, roles=[("feeder",)]):
         deadline = time.monotonic() + 240
         while counted(settings) != (0, 0, 0):
@@ -50,15 +50,15 @@ def test_what_a_submitter_left_that_was_killed_between_its_commits_is_removed_an
             time.sleep(0.05)
         again = submit(settings, file)
         assert again.returncode == 0, again.stderr
-        assert json.loads(again.stdout)["total"] == LARGE
-    assert counted(settings) == (1, LARGE, LARGE)
+        assert json.loads(again.stdout)["total"] == TWO_CONNECTION_THRESHOLD
+    assert counted(settings) == (1, TWO_CONNECTION_THRESHOLD, TWO_CONNECTION_THRESHOLD)
 
 
-async def _queries_of(bench: Bench, batch_id: int) -> int:
+async def _queries_of(bench: LedgerHarness, batch_id: int) -> int:
     return int((await bench.rows("SELECT count(*) FROM queries WHERE batch_id = :id", id=batch_id))[0][0])
 
 
-async def _has_committed_its_queries(bench: Bench, deposit: Any) -> int:
+async def _has_committed_its_queries(bench: LedgerHarness, deposit: Any) -> int:
     """As a large deposit stands between its two commits."""
     begun = await deposit.execute(statement("allocate_batch_id"), {"kind": BATCHES_UNDER_WAY})
     batch_id = int(begun.scalar_one())
@@ -71,21 +71,21 @@ async def _has_committed_its_queries(bench: Bench, deposit: Any) -> int:
 
 
 def test_what_a_deposit_has_committed_that_lives_is_not_removed(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         async with bench.engine.connect() as deposit:
             await deposit.execute(text("BEGIN"))
             batch_id = await _has_committed_its_queries(bench, deposit)
-            assert await remove_leftovers(bench.engine) == 0
+            assert await delete_orphans(bench.engine) == 0
             assert await _queries_of(bench, batch_id) == 9
             await deposit.execute(text("ROLLBACK"))
-            assert await remove_leftovers(bench.engine) == 9
+            assert await delete_orphans(bench.engine) == 9
             assert await _queries_of(bench, batch_id) == 0
 
     on_bench(story)
 
 
 def test_a_batch_that_came_to_be_just_after_it_was_missed_keeps_its_queries(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         ids = await bench.submit(3)
         batch_id = (await bench.row(ids[0])).batch_id
         # As where `find_orphans` looked before the last commit, and the lock was asked for after it.
@@ -96,7 +96,7 @@ def test_a_batch_that_came_to_be_just_after_it_was_missed_keeps_its_queries(on_b
 
 
 def test_leftovers_are_found_among_batches_of_all_kinds_and_removed_in_several_steps(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         kept = [*await bench.submit(2), *await bench.submit(1)]
         for n, batch_id in enumerate((-5, 10**12, 2**31)):
             await bench.rows(
@@ -105,9 +105,9 @@ def test_leftovers_are_found_among_batches_of_all_kinds_and_removed_in_several_s
                 n=n,
                 id=batch_id,
             )
-        assert await remove_leftovers(bench.engine) == 3 * 10_001
+        assert await delete_orphans(bench.engine) == 3 * 10_001
         rows = await bench.rows("SELECT id FROM queries ORDER BY id")
         assert [row.id for row in rows] == sorted(kept)
-        assert await remove_leftovers(bench.engine) == 0
+        assert await delete_orphans(bench.engine) == 0
 
     on_bench(story)

@@ -4,10 +4,10 @@ import asyncio
 
 from sqlalchemy import text
 
-from db.worker_registry import Presence
+from db.worker_registry import WorkerRegistry
 from tasks.feeder.feeder import Feeder
-from tests.integration.end_to_end import station_of
-from tests.integration.ledger_fixtures import Bench, OnBench
+from tests.integration.end_to_end import worker_context_of
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 from tests.integration.test_audit_seals import as_owner
 
 MONTHS = (
@@ -15,17 +15,17 @@ MONTHS = (
 )
 
 
-async def months(bench: Bench) -> list[str]:
+async def months(bench: LedgerHarness) -> list[str]:
     return [row.relname for row in await bench.rows(MONTHS)]
 
 
-async def as_if_made_long_ago(bench: Bench) -> None:
+async def as_if_made_long_ago(bench: LedgerHarness) -> None:
     """No month is there that is now, or will be."""
     for name in await months(bench):
         await as_owner(bench, f"DROP TABLE {name}")
 
 
-async def made_now(bench: Bench) -> list[str]:
+async def made_now(bench: LedgerHarness) -> list[str]:
     """The months that there are to be: those of the migration may be of the month before, if it has just ended."""
     await as_if_made_long_ago(bench)
     await bench.ledger.add_partitions()
@@ -33,7 +33,7 @@ async def made_now(bench: Bench) -> list[str]:
 
 
 def test_a_month_that_has_begun_without_its_partition_keeps_no_other_from_being_made(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         made = await made_now(bench)
         await as_if_made_long_ago(bench)
         await bench.send(await bench.at_tier())
@@ -48,14 +48,14 @@ def test_a_month_that_has_begun_without_its_partition_keeps_no_other_from_being_
 
 
 def test_a_feeder_that_leads_for_long_makes_each_month_in_time(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         made = await made_now(bench)
-        async with station_of(bench, bench.fleet) as station:
-            feeder = Feeder(station, Presence(bench.engine), None)
+        async with worker_context_of(bench, bench.fleet) as station:
+            feeder = Feeder(station, WorkerRegistry(bench.engine), None)
             for _ in range(2):
                 await as_if_made_long_ago(bench)
                 feeder.adding.due_at = 0.0
-                await feeder._heal(rescue_as_of=None)
+                await feeder._run_maintenance(rescue_as_of=None)
                 assert feeder.adding.task is not None
                 await feeder.adding.task
                 assert await months(bench) == made
@@ -65,14 +65,14 @@ def test_a_feeder_that_leads_for_long_makes_each_month_in_time(on_bench: OnBench
 
 
 def test_a_month_that_a_backup_keeps_waiting_holds_up_nobody_else(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         made = await made_now(bench)
         await as_if_made_long_ago(bench)
-        async with station_of(bench, bench.fleet) as station, bench.owner() as owner, owner.connect() as backup:
+        async with worker_context_of(bench, bench.fleet) as station, bench.owner() as owner, owner.connect() as backup:
             await backup.execute(text("BEGIN"))
             await backup.execute(text("LOCK TABLE calls IN ACCESS SHARE MODE"))
-            feeder = Feeder(station, Presence(bench.engine), None)
-            await feeder._heal(rescue_as_of=None)
+            feeder = Feeder(station, WorkerRegistry(bench.engine), None)
+            await feeder._run_maintenance(rescue_as_of=None)
             assert feeder.adding.task is not None
             async with asyncio.timeout(20):  # less than a statement of ours waits
                 await feeder.adding.task

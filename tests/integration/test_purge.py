@@ -5,14 +5,14 @@ from typing import Any
 
 from db.audit_seals import seal_ended, verify
 from db.batch_purge import purge
-from tests.integration.ledger_fixtures import Bench, OnBench
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 from tests.integration.test_audit_seals import as_owner, ended_batch
 
 OLD = datetime(2020, 3, 10, tzinfo=UTC)
 CUT = datetime(2020, 6, 1, tzinfo=UTC)
 
 
-async def make_old(bench: Bench, batch_id: int) -> None:
+async def make_old(bench: LedgerHarness, batch_id: int) -> None:
     """As if the batch had been answered in March 2020."""
     for name in ("calls", "decisions"):
         await as_owner(
@@ -25,13 +25,13 @@ async def make_old(bench: Bench, batch_id: int) -> None:
     await as_owner(bench, f"UPDATE batches SET created_at = '{OLD}', ended_at = '{OLD}' WHERE id = {batch_id}")
 
 
-async def purge_as_owner(bench: Bench, **options: Any) -> Any:
+async def purge_as_owner(bench: LedgerHarness, **options: Any) -> Any:
     async with bench.owner() as owner:
         return await purge(owner, before=CUT, **options)
 
 
 def test_texts_and_months_go_and_figures_stay(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         old, young = await ended_batch(bench), await ended_batch(bench)
         await make_old(bench, old)
         summary = "SELECT s.* FROM batch_summary AS s JOIN batches AS b ON b.handle = s.batch_id WHERE b.id = :b"
@@ -57,7 +57,7 @@ def test_texts_and_months_go_and_figures_stay(on_bench: OnBench) -> None:
 
 
 def test_a_dry_run_touches_nothing(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         old = await ended_batch(bench)
         await make_old(bench, old)
         told = await purge_as_owner(bench, dry_run=True)
@@ -69,7 +69,7 @@ def test_a_dry_run_touches_nothing(on_bench: OnBench) -> None:
 
 
 def test_a_month_stays_while_an_open_batch_has_rows_in_it(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         old = await ended_batch(bench)
         await make_old(bench, old)
         await as_owner(bench, f"UPDATE batches SET ended_at = NULL WHERE id = {old}")
@@ -80,7 +80,7 @@ def test_a_month_stays_while_an_open_batch_has_rows_in_it(on_bench: OnBench) -> 
 
 
 def test_an_audit_says_what_retention_took_and_is_not_alarmed(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         old = await ended_batch(bench)
         await make_old(bench, old)
         await as_owner(bench, f"DELETE FROM seals WHERE batch_id = {old}")
@@ -94,7 +94,7 @@ def test_an_audit_says_what_retention_took_and_is_not_alarmed(on_bench: OnBench)
 
 
 def test_uploaded_files_go_with_the_prompts(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         for name, age in (("old", CUT - timedelta(days=1)), ("young", CUT + timedelta(days=1))):
             await bench.rows(
                 "INSERT INTO files (id, tenant, purpose, filename, content, ready, created_at)"

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from cli.command_errors import Code, Stop
-from tests.integration.ledger_fixtures import Bench, OnBench, finish
+from cli.command_errors import CommandError, ExitCode
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench, finish
 
 
-async def answered_batch(bench: Bench) -> None:
+async def answered_batch(bench: LedgerHarness) -> None:
     """A batch of one query, q-0, that was answered by small."""
     query_id = await bench.at_tier()
     claim, sent = await bench.send(query_id)
-    await bench.ledger.conclude(finish(query_id, claim.epoch, sent))
+    await bench.ledger.transition(finish(query_id, claim.epoch, sent))
 
 
-async def handles(bench: Bench) -> list[str]:
+async def handles(bench: LedgerHarness) -> list[str]:
     return [row.handle for row in await bench.rows("SELECT handle FROM batches ORDER BY id DESC")]
 
 
@@ -26,7 +26,7 @@ def two_runs(on_bench: OnBench) -> list[str]:
     """The handles of two batches that both have q-0, the newest first."""
     found: list[str] = []
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         await answered_batch(bench)
         await answered_batch(bench)
         found.extend(await handles(bench))
@@ -55,7 +55,7 @@ def test_a_label_goes_to_the_newest_and_the_command_for_the_other_says_the_same(
     assert typed == ["pointsman", "label", f"{older}/q-0", "--wrong"]
     assert command(*typed[1:]).stderr == "", "of one batch nothing is to be told"
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         rows = await bench.rows(
             "SELECT b.handle, l.grade, l.said_by FROM labels AS l JOIN batches AS b ON b.id = l.batch_id ORDER BY l.id"
         )
@@ -67,11 +67,11 @@ def test_a_label_goes_to_the_newest_and_the_command_for_the_other_says_the_same(
 
 def test_a_name_that_no_query_has_is_told_with_what_would_be_one(command: Any, two_runs: list[str]) -> None:
     done = command("label", f"{two_runs[0]}/q-7", "--right")
-    assert isinstance(done.exception, Stop)
-    assert done.exception.code == Code.USAGE
+    assert isinstance(done.exception, CommandError)
+    assert done.exception.code == ExitCode.USAGE
     assert done.exception.message == f"There is no query 'q-7' in {two_runs[0]}."
     done = command("explain", two_runs[0])
-    assert isinstance(done.exception, Stop)
+    assert isinstance(done.exception, CommandError)
     assert done.exception.hint == f"That names a batch: give {two_runs[0]}/QUERY."
 
 
@@ -81,15 +81,15 @@ def test_a_batch_that_is_not_there_is_told_as_such(
     command: Any, two_runs: list[str], typed: list[str], named: str
 ) -> None:
     done = command(*(word.format(named) for word in typed))
-    assert isinstance(done.exception, Stop)
-    assert done.exception.code == Code.USAGE
+    assert isinstance(done.exception, CommandError)
+    assert done.exception.code == ExitCode.USAGE
     assert done.exception.message == f"There is no batch {named}."
 
 
 def test_a_batch_that_is_held_open_does_not_shadow_the_newest(command: Any, on_bench: OnBench) -> None:
     found: list[str] = []
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         await bench.at_tier()
         await answered_batch(bench)
         found.extend(await handles(bench))
@@ -108,7 +108,7 @@ def test_a_batch_that_is_held_open_does_not_shadow_the_newest(command: Any, on_b
 def test_batches_that_are_open_are_counted_where_there_are_several(command: Any, on_bench: OnBench) -> None:
     found: list[str] = []
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         for _ in range(3):
             await bench.at_tier()
         found.extend(await handles(bench))
@@ -126,7 +126,7 @@ def test_labels_of_a_file_go_to_the_newest_batch_unless_one_is_named(
     lost = tmp_path / "lost.jsonl"
     lost.write_text("".join(f'{{"custom_id": "lost-{n}", "correct": true}}\n' for n in range(30)))
     refused = command("label", "--from", str(lost)).exception
-    assert isinstance(refused, Stop)
+    assert isinstance(refused, CommandError)
     assert [line.partition(": ")[2] for line in refused.message.splitlines()] == [
         f"lines 1, 2, 3, 4, 5 and 25 more: custom_id: {two_runs[0]} has no such line; look at `pointsman results`"
     ]

@@ -15,9 +15,9 @@ from sqlalchemy.pool import NullPool
 
 from db.engine import make_engine
 from db.reports import report as statement
-from db.reports.batch_report import Account, batch_account, labelled_right
+from db.reports.batch_report import BatchReport, labelled_right, load_batch_report
 from db.reports.batch_stats import find_batch
-from db.reports.json_views import account_as_json
+from db.reports.json_views import batch_report_as_json
 from report.charts.sankey import layout
 from report.formatting import usd
 from report.html_page import page
@@ -66,7 +66,7 @@ INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, pro
     (40, 4, 41, 1, 'answer', 'small', 'mini', 'sim', 'mini-wire', 1, 'v', 'server_error', 500, 0, now());
 """
 
-Told = Callable[..., Account]
+Told = Callable[..., BatchReport]
 
 
 @pytest.fixture
@@ -80,13 +80,13 @@ def told(database_url: str) -> Told:
         connection.execute(MORE, {"html": html, "markdown": pipes, "control": control})
         connection.execute(ENDS)
 
-    def account(handle: str = "batch_a", **options: Any) -> Account:
-        async def work() -> Account:
+    def account(handle: str = "batch_a", **options: Any) -> BatchReport:
+        async def work() -> BatchReport:
             engine = make_engine(database_url)
             try:
                 batch = await find_batch(engine, handle)
                 assert batch is not None
-                return await batch_account(engine, batch, fleet=FLEET, now=datetime.now(UTC), **options)
+                return await load_batch_report(engine, batch, fleet=FLEET, now=datetime.now(UTC), **options)
             finally:
                 await engine.dispose()
 
@@ -215,7 +215,7 @@ def _cells(row: str) -> int:
 
 def test_the_page_says_the_figures_of_the_json_report_and_of_sql(told: Told, database_url: str) -> None:
     account = told()
-    as_json = json.loads(json.dumps(account_as_json(account)))
+    as_json = json.loads(json.dumps(batch_report_as_json(account)))
     read = Page(page(account))
     with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
         (cost, calls, failed) = connection.execute(
@@ -341,7 +341,7 @@ def test_a_batch_that_runs_or_has_no_answer_has_a_report(told: Told, handle: str
     assert read.cards["Answered"] == "0"
     assert ("So far" in read.words) is (handle == "batch_b")
     assert "## The judge" in markdown(account)
-    assert json.dumps(account_as_json(account))
+    assert json.dumps(batch_report_as_json(account))
 
 
 def test_a_broken_seal_is_told_at_the_top(told: Told, database_url: str) -> None:

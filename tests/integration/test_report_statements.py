@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli import timeline_view
 from db.engine import make_engine
-from db.reports import ask
+from db.reports import run_report
 from db.reports.batch_stats import Batch, BatchFigures, batch_figures, batch_progress, find_batch, newest_batch
-from db.reports.json_views import batch_as_json, story_as_json
+from db.reports.json_views import batch_as_json, timeline_as_json
 from db.reports.query_timeline import find_queries, query_events
 from db.reports.results import result_lines
 from routing.fleet import Fleet, Model, Price, Tier
@@ -228,7 +228,7 @@ def test_the_story_has_every_call_and_decision_in_order(ask_of: Ask) -> None:
 
     query, events = ask_of(question)
     assert [row.kind for row in events] == ["route", "answer", "judge", "fallback", "answer", "judge"]
-    told = story_as_json(query, events)
+    told = timeline_as_json(query, events)
     assert (told["state"], told["tier"], told["pin"]) == ("done", "large", "small")
     assert told["cost_usd"] == pytest.approx(0.0072)
     drawn = "\n".join(str(branch.label) for branch in timeline_view.draw(query, events).children)
@@ -239,7 +239,7 @@ def test_the_story_has_every_call_and_decision_in_order(ask_of: Ask) -> None:
 
 
 def test_the_list_of_batches_has_the_newest_first(ask_of: Ask) -> None:
-    rows = ask_of(lambda engine: ask(engine, "batches", rows=10))
+    rows = ask_of(lambda engine: run_report(engine, "batches", rows=10))
     assert [(row.handle, row.done, row.failed, row.cancelled, row.open) for row in rows] == [
         ("batch_b", 0, 0, 0, 1),
         ("batch_a", 3, 1, 1, 0),
@@ -247,5 +247,5 @@ def test_the_list_of_batches_has_the_newest_first(ask_of: Ask) -> None:
 
 
 def test_the_depths_count_what_is_open_per_stage(ask_of: Ask) -> None:
-    (row,) = ask_of(lambda engine: ask(engine, "queue_depths"))
+    (row,) = ask_of(lambda engine: run_report(engine, "queue_depths"))
     assert (row.stage, row.ready, row.queued, row.running, row.held) == ("route", 1, 0, 0, 0)

@@ -7,28 +7,28 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import event
 
-from db.batch_writer import Order
+from db.batch_writer import BatchSpec
 from db.ledger import Ledger
 from routing.fleet import Fleet, LlmRouter
 from routing.lifecycle import ROUTE
-from routing.policy.exploration import chance
+from routing.policy.exploration import exploration_draw
 from simulator.process import SimulatorProcess
 from tasks.stages.route import route
-from tasks.worker_context import Station
+from tasks.worker_context import WorkerContext
 from tests.chaos import query_corpus
-from tests.integration.end_to_end import hand_in, simulated_fleet, station_of
-from tests.integration.ledger_fixtures import Bench, OnBench
+from tests.integration.end_to_end import hand_in, simulated_fleet, worker_context_of
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
 QUERIES = 40
 
 
-async def queued(station: Station) -> list[int]:
+async def queued(station: WorkerContext) -> list[int]:
     """Ids of all that is in the broker after another batch was handed in, as far as the ledger knows."""
-    await hand_in(query_corpus.lines("b", QUERIES), Order(source="test"), station)
+    await hand_in(query_corpus.lines("b", QUERIES), BatchSpec(source="test"), station)
     return await station.ledger.fill_window(ROUTE, room=10 * QUERIES)
 
 
-async def epochs(bench: Bench, ids: Sequence[int]) -> list[int]:
+async def epochs(bench: LedgerHarness, ids: Sequence[int]) -> list[int]:
     rows = await bench.rows("SELECT epoch FROM queries WHERE id = ANY(:ids) ORDER BY id", ids=list(ids))
     return [row.epoch for row in rows]
 
@@ -45,8 +45,8 @@ def asking(fleet: Fleet) -> Fleet:
 
 
 def test_what_needs_no_call_is_routed_without_a_claim(on_bench: OnBench, simulator: SimulatorProcess) -> None:
-    async def story(bench: Bench) -> None:
-        async with station_of(bench, simulated_fleet(simulator.url)) as station:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
             ids = await queued(station)
             said: list[str] = []
             event.listen(bench.engine.sync_engine.pool, "checkout", lambda *_: said.append("a statement"))
@@ -59,8 +59,8 @@ def test_what_needs_no_call_is_routed_without_a_claim(on_bench: OnBench, simulat
 
 
 def test_two_messages_of_the_same_queries_route_each_once(on_bench: OnBench, simulator: SimulatorProcess) -> None:
-    async def story(bench: Bench) -> None:
-        async with station_of(bench, simulated_fleet(simulator.url)) as station:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
             ids = await queued(station)
             one, other = await asyncio.gather(route(ids, station), route(ids, station))
             assert len(one) + len(other) == QUERIES
@@ -71,8 +71,8 @@ def test_two_messages_of_the_same_queries_route_each_once(on_bench: OnBench, sim
 
 
 def test_what_was_lost_is_claimed_before_it_is_decided(on_bench: OnBench, simulator: SimulatorProcess) -> None:
-    async def story(bench: Bench) -> None:
-        async with station_of(bench, simulated_fleet(simulator.url)) as station:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
             lost = await queued(station)
             assert await station.ledger.return_lost(ROUTE, older_than_s=-1.0, reason="a test") == QUERIES
             all_ids = await queued(station)
@@ -87,8 +87,8 @@ def test_what_was_lost_is_claimed_before_it_is_decided(on_bench: OnBench, simula
 def test_what_a_worker_was_lost_with_is_claimed_before_it_is_decided(
     on_bench: OnBench, simulator: SimulatorProcess
 ) -> None:
-    async def story(bench: Bench) -> None:
-        async with station_of(bench, simulated_fleet(simulator.url)) as station:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
             ids = await queued(station)
             hasty = Ledger(bench.engine, lease_s=0.0)
             await hasty.claim((ROUTE, ids[0], None))
@@ -100,8 +100,8 @@ def test_what_a_worker_was_lost_with_is_claimed_before_it_is_decided(
 
 
 def test_whoever_asks_an_llm_holds_the_claim(on_bench: OnBench, simulator: SimulatorProcess) -> None:
-    async def story(bench: Bench) -> None:
-        async with station_of(bench, asking(simulated_fleet(simulator.url))) as station:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, asking(simulated_fleet(simulator.url))) as station:
             ids = await queued(station)
             one, other = await asyncio.gather(route(ids, station), route(ids, station))
             assert len(one) + len(other) == QUERIES
@@ -121,8 +121,8 @@ def test_whoever_asks_an_llm_holds_the_claim(on_bench: OnBench, simulator: Simul
 
 
 def test_a_message_that_comes_again_is_claimed_first(on_bench: OnBench, simulator: SimulatorProcess) -> None:
-    async def story(bench: Bench) -> None:
-        async with station_of(bench, simulated_fleet(simulator.url)) as station:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
             ids = await queued(station)
             assert sorted(await route(ids, station, redelivered=True)) == sorted(ids)
             assert await epochs(bench, ids) == [1] * QUERIES
@@ -131,10 +131,10 @@ def test_a_message_that_comes_again_is_claimed_first(on_bench: OnBench, simulato
 
 
 def test_what_an_llm_was_asked_about_is_explored_too(on_bench: OnBench, simulator: SimulatorProcess) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         fleet = asking(simulated_fleet(simulator.url))
         fleet = replace(fleet, router=replace(fleet.router, exploration=1.0))
-        async with station_of(bench, fleet) as station:
+        async with worker_context_of(bench, fleet) as station:
             ids = await queued(station)
             await route(ids, station)
             asked = await bench.rows(
@@ -144,7 +144,7 @@ def test_what_an_llm_was_asked_about_is_explored_too(on_bench: OnBench, simulato
             assert asked
             assert [row.propensity for row in asked] == pytest.approx([1 / 3] * len(asked))
             assert {row.query_id: row.tier for row in asked} == {
-                row.query_id: fleet.ladder[int(3 * chance(row.query_id))] for row in asked
+                row.query_id: fleet.ladder[int(3 * exploration_draw(row.query_id))] for row in asked
             }
 
     on_bench(story)
@@ -153,10 +153,10 @@ def test_what_an_llm_was_asked_about_is_explored_too(on_bench: OnBench, simulato
 def test_decisions_are_numbered_as_their_queries_came(on_bench: OnBench, simulator: SimulatorProcess) -> None:
     """Whoever compares the first with the newest, as `pointsman drift` does, must not meet them sorted by tier."""
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         fleet = simulated_fleet(simulator.url)
         fleet = replace(fleet, router=replace(fleet.router, exploration=1.0))
-        async with station_of(bench, fleet) as station:
+        async with worker_context_of(bench, fleet) as station:
             ids = await queued(station)
             await route(ids, station)
             rows = await bench.rows("SELECT query_id, tier FROM decisions WHERE kind = 'route' ORDER BY id")

@@ -9,17 +9,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db import router_registry
 from evaluation.data.dataset_errors import ArtifactError, RegistryError
 from evaluation.models.artifact import CLASSIFIER
-from evaluation.models.artifact_cache import SHIPPED, Parcel, Shelf, pack
-from model_registry.resolver import find, serving
+from evaluation.models.artifact_cache import SHIPPED, ArtifactBundle, ArtifactCache, bundle
+from model_registry.resolver import find, load_serving
 from routing.fleet import Fleet
-from tests.integration.ledger_fixtures import Bench, OnBench
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
-SHIPPED_PARCEL = pack(SHIPPED)
+SHIPPED_PARCEL = bundle(SHIPPED)
 V1 = replace(SHIPPED_PARCEL, name="v1")
 """Another name for the shipped one: the registry does not look inside."""
 
 
-async def registered(engine: AsyncEngine, parcel: Parcel = V1, *, name: str = "v1") -> bool:
+async def registered(engine: AsyncEngine, parcel: ArtifactBundle = V1, *, name: str = "v1") -> bool:
     return await router_registry.register(
         engine, name=name, digest=parcel.digest, manifest=parcel.manifest, files=parcel.files, by="ann@here"
     )
@@ -28,16 +28,16 @@ async def registered(engine: AsyncEngine, parcel: Parcel = V1, *, name: str = "v
 def test_until_one_is_promoted_the_shipped_router_serves(
     on_bench: OnBench, shipped_fleet: Fleet, tmp_path: Path
 ) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         assert await router_registry.promoted(bench.engine) is None
-        found = await serving(bench.engine, shipped_fleet, tmp_path)
+        found = await load_serving(bench.engine, shipped_fleet, tmp_path)
         assert found.told == f"default {SHIPPED_PARCEL.digest[:12]}"
 
     on_bench(story)
 
 
 def test_promoting_and_rolling_back_go_the_same_way_and_keep_who_and_when(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         await registered(bench.engine)
         other = replace(V1, digest="1" * 64)
         await registered(bench.engine, other, name="v2")
@@ -61,7 +61,7 @@ def test_promoting_and_rolling_back_go_the_same_way_and_keep_who_and_when(on_ben
 
 
 def test_a_name_can_be_given_anew_unless_it_serves(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         assert await registered(bench.engine)
         assert await registered(bench.engine, replace(V1, digest="2" * 64))
         (entry,) = await router_registry.registered(bench.engine)
@@ -80,19 +80,19 @@ def test_a_name_can_be_given_anew_unless_it_serves(on_bench: OnBench) -> None:
 def test_a_worker_on_another_machine_fetches_what_was_promoted_once(
     on_bench: OnBench, shipped_fleet: Fleet, tmp_path: Path
 ) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         await registered(bench.engine)
         await router_registry.promote(bench.engine, name="v1", digest=V1.digest, by="ann@here")
         for machine in ("one", "two"):
-            found = await serving(bench.engine, shipped_fleet, tmp_path / machine)
+            found = await load_serving(bench.engine, shipped_fleet, tmp_path / machine)
             assert found.predictor.version == V1.digest[:12]
-            assert Shelf(tmp_path / machine).has(V1.digest)
+            assert ArtifactCache(tmp_path / machine).has(V1.digest)
         # A damaged copy is fetched anew.
         (tmp_path / "two" / V1.digest / CLASSIFIER).write_bytes(b"x")
-        await serving(bench.engine, shipped_fleet, tmp_path / "two")
-        assert Shelf(tmp_path / "two").has(V1.digest)
+        await load_serving(bench.engine, shipped_fleet, tmp_path / "two")
+        assert ArtifactCache(tmp_path / "two").has(V1.digest)
         named = replace(shipped_fleet, router=replace(shipped_fleet.router, classifier="v1"))
-        assert (await serving(bench.engine, named, tmp_path / "three")).predictor.version == V1.digest[:12]
+        assert (await load_serving(bench.engine, named, tmp_path / "three")).predictor.version == V1.digest[:12]
 
     on_bench(story)
 
@@ -100,13 +100,13 @@ def test_a_worker_on_another_machine_fetches_what_was_promoted_once(
 def test_what_is_damaged_in_the_database_or_unknown_never_serves(
     on_bench: OnBench, shipped_fleet: Fleet, tmp_path: Path
 ) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         damaged = replace(V1, files={**V1.files, CLASSIFIER: b"x"})
         await registered(bench.engine, damaged)
         await router_registry.promote(bench.engine, name="v1", digest=V1.digest, by="ann@here")
         with pytest.raises(ArtifactError, match="is damaged"):
-            await serving(bench.engine, shipped_fleet, tmp_path)
+            await load_serving(bench.engine, shipped_fleet, tmp_path)
         with pytest.raises(RegistryError, match="no router is named 'v9'; there are: default, v1"):
-            await find(bench.engine, "v9", Shelf(tmp_path))
+            await find(bench.engine, "v9", ArtifactCache(tmp_path))
 
     on_bench(story)

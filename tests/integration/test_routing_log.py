@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from cli.command_errors import Stop
+from cli.command_errors import CommandError
 from cli.main import app
 from cli.training.log_evaluation import span_of
 from db.engine import make_engine
@@ -77,7 +77,7 @@ def evaluate(database_url: str, tmp_path: Path) -> Callable[..., Any]:
     def run(*arguments: str, words: bool = False) -> Any:
         asked = ["evaluate", *arguments, *([] if words else ["--json"])]
         done = CliRunner(env=env).invoke(app, asked)
-        if isinstance(done.exception, Stop):
+        if isinstance(done.exception, CommandError):
             return done.exception.message
         assert done.exit_code == 0, done.exception
         return done.stdout if words else json.loads(done.stdout)
@@ -188,9 +188,9 @@ def test_a_span_is_a_batch_or_a_moment() -> None:
     assert span_of(None, "36h", now=NOW).since == NOW - timedelta(hours=36)
     assert span_of(None, "2026-01-31", now=NOW).since == datetime(2026, 1, 31, tzinfo=UTC)
     assert span_of("batch_a", None, now=NOW).handle == "batch_a"
-    with pytest.raises(Stop, match="is no moment"):
+    with pytest.raises(CommandError, match="is no moment"):
         span_of(None, "yesterday", now=NOW)
-    with pytest.raises(Stop, match="either"):
+    with pytest.raises(CommandError, match="either"):
         span_of("batch_a", "1d", now=NOW)
 
 

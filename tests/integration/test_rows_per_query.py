@@ -4,11 +4,11 @@ from typing import Any
 
 from sqlalchemy import text
 
-from db.engine import KEYED
-from db.ledger_encoding import encoded, move_rows, result_params
+from db.engine import KEY_LOOKUP_SETTINGS
+from db.ledger_encoding import encode_transitions, result_params, to_json
 from db.sql import statement
 from routing.lifecycle import ROUTE
-from tests.integration.ledger_fixtures import Bench, OnBench, advance
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench, advance
 
 IN_THE_BROKER = 2_000
 GROUP = 100
@@ -16,11 +16,11 @@ GROUP = 100
 READ = text("SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables")
 
 
-async def rows_read(bench: Bench, name: str, params: dict[str, Any]) -> int:
+async def rows_read(bench: LedgerHarness, name: str, params: dict[str, Any]) -> int:
     """Rows that the statement reads; nothing of it stays."""
     async with bench.engine.connect() as connection:
         await connection.execute(text("BEGIN"))
-        for setting, value in KEYED.items():
+        for setting, value in KEY_LOOKUP_SETTINGS.items():
             await connection.execute(text(f"SET LOCAL {setting} = {value}"))
         # What this connection read before is counted in until it has been passed on, at most once a second.
         before = int((await connection.execute(READ)).scalar_one() or 0)
@@ -30,7 +30,7 @@ async def rows_read(bench: Bench, name: str, params: dict[str, Any]) -> int:
     return read - before
 
 
-async def queued_at_small(bench: Bench) -> list[int]:
+async def queued_at_small(bench: LedgerHarness) -> list[int]:
     """A stage with a full window, and a group of queries on their way there, claimed at the route stage."""
     await bench.submit(IN_THE_BROKER)
     await bench.rows("UPDATE queries SET stage = 'small', state = 'queued' WHERE state = 'ready'")
@@ -38,12 +38,14 @@ async def queued_at_small(bench: Bench) -> list[int]:
 
 
 def test_a_group_of_conclusions_counts_the_window_once(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         group = await queued_at_small(bench)
         await bench.rows("INSERT INTO stages (stage, depth_window) VALUES ('small', 10000)")
         claims = await bench.ledger.claim_many([(ROUTE, one, None) for one in group])
-        moves = move_rows([advance(one, claims[one].epoch, ROUTE, "small")._replace(publish=True) for one in group])
-        read = await rows_read(bench, "apply_transitions", {"moves": encoded(moves), **result_params([])})
+        moves = encode_transitions(
+            [advance(one, claims[one].epoch, ROUTE, "small")._replace(publish=True) for one in group]
+        )
+        read = await rows_read(bench, "apply_transitions", {"moves": to_json(moves), **result_params([])})
         # Counted for each row that moves, these would be two hundred thousand.
         assert read < 3 * IN_THE_BROKER
 
@@ -51,7 +53,7 @@ def test_a_group_of_conclusions_counts_the_window_once(on_bench: OnBench) -> Non
 
 
 def test_where_a_batch_begins_is_asked_of_its_own_decisions(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         await bench.rows(
             "INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, reasons)"
             " SELECT CASE WHEN n <= 20000 THEN 1 ELSE 2 END, n, 1, 'route', 'advance', 'route', 'small', 'ready', '{}'"
@@ -65,7 +67,7 @@ def test_where_a_batch_begins_is_asked_of_its_own_decisions(on_bench: OnBench) -
 
 
 def test_behind_a_long_history_a_window_is_filled_from_its_own_stage(on_bench: OnBench) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         async with bench.engine.connect() as owner:
             await owner.exec_driver_sql("SET ROLE NONE")
             await owner.exec_driver_sql(

@@ -6,9 +6,9 @@ from dataclasses import replace
 from providers.limits.admission_control import Grant
 from routing.policy.failover import Wait as Later
 from simulator.process import SimulatorProcess
-from tasks.stages.select_deployment import choose
-from tests.integration.end_to_end import simulated_fleet, station_of
-from tests.integration.ledger_fixtures import Bench, OnBench
+from tasks.stages.select_deployment import select_deployment
+from tests.integration.end_to_end import simulated_fleet, worker_context_of
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
 
 class Counted(random.Random):
@@ -22,7 +22,7 @@ class Counted(random.Random):
 
 
 def test_who_waits_for_room_asks_less_and_less_often(on_bench: OnBench, simulator: SimulatorProcess) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         fleet = simulated_fleet(simulator.url)
         only = replace(fleet.deployments("small")[0], max_concurrency=1)
         fleet = replace(
@@ -30,10 +30,10 @@ def test_who_waits_for_room_asks_less_and_less_often(on_bench: OnBench, simulato
             models={**fleet.models, only.name: only},
             tiers={**fleet.tiers, "small": replace(fleet.tiers["small"], models=(only.name,))},
         )
-        async with station_of(bench, fleet) as station:
+        async with worker_context_of(bench, fleet) as station:
             assert isinstance(await station.admission.reserve(only, tokens=10), Grant)
             station.draw = draw = Counted()
-            put_off = await choose("small", [], station, tokens=10, preferred=None, deployments=(only,))
+            put_off = await select_deployment("small", [], station, tokens=10, preferred=None, deployments=(only,))
             assert isinstance(put_off, Later)
             # Twice for each question: every 50 ms for 2 s, that would be eighty.
             assert draw.asked <= 30

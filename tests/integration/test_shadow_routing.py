@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from db.batch_writer import Order
+from db.batch_writer import BatchSpec
 from db.label_store import Label, label
 from db.reports.batch_stats import Batch
 from db.shadow_decisions import beside
-from model_registry.hot_reload import Trained
-from routing.policy.llm_router_prompt import Opinion
+from model_registry.hot_reload import LoadedModels
+from routing.policy.llm_router_prompt import RouterVote
 from routing.query import Query
 from simulator.process import SimulatorProcess
-from tasks.worker_context import Station
+from tasks.worker_context import WorkerContext
 from tests.chaos import query_corpus
-from tests.integration.end_to_end import hand_in, simulated_fleet, station_of, work_off
-from tests.integration.ledger_fixtures import Bench, OnBench
+from tests.integration.end_to_end import hand_in, simulated_fleet, work_off, worker_context_of
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
 QUERIES = 60
 
@@ -27,9 +27,9 @@ class Upwards:
 
     name = "upwards"
 
-    def __call__(self, queries: Sequence[Query]) -> Sequence[Opinion]:
+    def __call__(self, queries: Sequence[Query]) -> Sequence[RouterVote]:
         p_ok = {"small": 0.1, "medium": 0.2, "large": 0.95}
-        return [Opinion(router=self.name, tier="large", confidence=0.95, score=0.9, reason="up", p_ok=p_ok)] * len(
+        return [RouterVote(router=self.name, tier="large", confidence=0.95, score=0.9, reason="up", p_ok=p_ok)] * len(
             queries
         )
 
@@ -39,19 +39,19 @@ class Broken(Upwards):
 
     name = "broken"
 
-    def __call__(self, queries: Sequence[Query]) -> Sequence[Opinion]:
+    def __call__(self, queries: Sequence[Query]) -> Sequence[RouterVote]:
         raise RuntimeError("no idea")
 
 
-async def _answered(station: Station, tag: str) -> Batch:
-    batch = await hand_in(query_corpus.lines(tag, QUERIES), Order(source="test"), station)
+async def _answered(station: WorkerContext, tag: str) -> Batch:
+    batch = await hand_in(query_corpus.lines(tag, QUERIES), BatchSpec(source="test"), station)
     await work_off(station)
-    while station.loose_ends:
-        await asyncio.wait(station.loose_ends)
+    while station.background_tasks:
+        await asyncio.wait(station.background_tasks)
     return batch
 
 
-async def _done(bench: Bench, batch: Batch) -> int:
+async def _done(bench: LedgerHarness, batch: Batch) -> int:
     rows = await bench.rows("SELECT count(*) AS n FROM queries WHERE batch_id = :id AND state = 'done'", id=batch.id)
     return int(rows[0].n)
 
@@ -59,10 +59,10 @@ async def _done(bench: Bench, batch: Batch) -> int:
 def test_a_shadow_is_logged_beside_the_live_router_and_spends_nothing(
     on_bench: OnBench, simulator: SimulatorProcess
 ) -> None:
-    async def story(bench: Bench) -> None:
-        async with station_of(bench, simulated_fleet(simulator.url)) as station:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
             alone = await _answered(station, "alone")
-            station.trained = Trained(shadow=Upwards())
+            station.trained = LoadedModels(shadow=Upwards())
             shadowed = await _answered(station, "shadowed")
             rows = await beside(bench.engine, router=None, batch_id=shadowed.id)
             assert not await beside(bench.engine, router=None, batch_id=alone.id)
@@ -83,11 +83,11 @@ def test_a_shadow_is_logged_beside_the_live_router_and_spends_nothing(
 def test_a_shadow_like_the_live_router_agrees_with_it_whatever_is_explored(
     on_bench: OnBench, simulator: SimulatorProcess
 ) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         fleet = simulated_fleet(simulator.url)
         router = replace(fleet.router, stages=("gate", "classifier"), exploration=0.5)
-        async with station_of(bench, replace(fleet, router=router)) as station:
-            station.trained = Trained(predictor=Upwards(), shadow=Upwards())
+        async with worker_context_of(bench, replace(fleet, router=router)) as station:
+            station.trained = LoadedModels(predictor=Upwards(), shadow=Upwards())
             batch = await _answered(station, "alike")
             explored = await bench.rows("SELECT 1 FROM decisions WHERE router = 'exploration'")
             assert explored
@@ -101,9 +101,9 @@ def test_a_shadow_like_the_live_router_agrees_with_it_whatever_is_explored(
 def test_labels_say_how_right_the_live_answers_were_that_the_shadow_would_have_asked_elsewhere(
     on_bench: OnBench, simulator: SimulatorProcess
 ) -> None:
-    async def story(bench: Bench) -> None:
-        async with station_of(bench, simulated_fleet(simulator.url)) as station:
-            station.trained = Trained(shadow=Upwards())
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
+            station.trained = LoadedModels(shadow=Upwards())
             batch = await _answered(station, "labelled")
             answers = await bench.rows(
                 "SELECT query_id, tier FROM answers WHERE query_id IN (SELECT id FROM queries WHERE batch_id = :id)",
@@ -123,9 +123,9 @@ def test_labels_say_how_right_the_live_answers_were_that_the_shadow_would_have_a
 def test_a_shadow_that_fails_is_in_nobodys_way(
     on_bench: OnBench, simulator: SimulatorProcess, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def story(bench: Bench) -> None:
-        async with station_of(bench, simulated_fleet(simulator.url)) as station:
-            station.trained = Trained(shadow=Broken())
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
+            station.trained = LoadedModels(shadow=Broken())
             batch = await _answered(station, "broken")
             assert await _done(bench, batch) == QUERIES
             assert not await beside(bench.engine, router=None, batch_id=batch.id)

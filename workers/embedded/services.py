@@ -12,7 +12,7 @@ from typing import Final
 
 from settings import ROOT, Settings, read_services
 from workers.child_process import tail
-from workers.data_dir import make_home
+from workers.data_dir import make_data_dir
 from workers.embedded.daemon import KEEP_FILE, KEEPER_LOCK, SERVICES_FILE, USERS_LOCK
 from workers.embedded.postgres import is_starting
 from workers.file_lock import FileLock, holder_note
@@ -63,7 +63,7 @@ def services_up(settings: Settings, *, keep: bool = False) -> Services:
     """
     if not settings.embedded:
         return Services(settings)
-    home = make_home(settings.home)
+    home = make_data_dir(settings.home)
     if keep:
         (home / KEEP_FILE).touch()
     users = FileLock(home / USERS_LOCK)

@@ -2,12 +2,12 @@
 
 import signal
 
-from tests.chaos.environment import Arena
+from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.fault import fault
 
 
 @fault("redis_flushall", quick=True, needs_redis=True, recovers_within_s=10.0)
-def wiped_at_half(arena: Arena) -> None:
+def wiped_at_half(arena: ChaosEnvironment) -> None:
     arena.crew()
     arena.submit(500)
     arena.at(0.5)
@@ -17,7 +17,7 @@ def wiped_at_half(arena: Arena) -> None:
 
 
 @fault("redis_kill_9", quick=True, needs_redis=True, recovers_within_s=15.0)
-def killed_and_empty(arena: Arena) -> None:
+def killed_and_empty(arena: ChaosEnvironment) -> None:
     arena.crew()
     arena.submit(500)
     arena.at(0.3)
@@ -30,7 +30,7 @@ def killed_and_empty(arena: Arena) -> None:
 
 
 @fault("redis_away_60_s", needs_redis=True, recovers_within_s=20.0)
-def away_for_a_minute(arena: Arena) -> None:
+def away_for_a_minute(arena: ChaosEnvironment) -> None:
     arena.crew()
     arena.submit(500)
     arena.at(0.3)
@@ -45,7 +45,7 @@ def away_for_a_minute(arena: Arena) -> None:
 
 
 @fault("redis_sigstop_30_s", needs_redis=True, recovers_within_s=30.0)
-def frozen_half_a_minute(arena: Arena) -> None:
+def frozen_half_a_minute(arena: ChaosEnvironment) -> None:
     arena.crew()
     arena.submit(800)
     arena.at(0.3)
@@ -59,7 +59,7 @@ def frozen_half_a_minute(arena: Arena) -> None:
 
 
 @fault("redis_maxmemory", needs_redis=True, recovers_within_s=30.0)
-def full(arena: Arena) -> None:
+def full(arena: ChaosEnvironment) -> None:
     arena.crew()
     arena.submit(800)
     arena.at(0.2)

@@ -4,14 +4,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.chaos.environment import Arena
+from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.fault import Skipped, fault
 
 SKEW_S = 7200
 
 
 @fault("clock_skew_2_h", graceful=True)
-def wrong_clocks(arena: Arena) -> None:
+def wrong_clocks(arena: ChaosEnvironment) -> None:
     """One worker is two hours ahead, one two hours behind, and so is a feeder."""
     library = _library(arena.home)
     arena.crew(workers=1, feeders=0)

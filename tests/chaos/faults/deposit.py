@@ -10,11 +10,11 @@ from pathlib import Path
 import orjson
 from celery import Celery
 
-from db.batch_writer import LARGE
+from db.batch_writer import TWO_CONNECTION_THRESHOLD
 from routing.lifecycle import INGEST
 from settings import ROOT
 from tests.chaos import query_corpus
-from tests.chaos.environment import Arena
+from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.fault import fault
 from tests.chaos.faults.postgres import stop
 from tests.chaos.faults.workers import kill
@@ -29,7 +29,7 @@ _LEFT = "SELECT count(*) FROM {} AS r WHERE NOT EXISTS (SELECT 1 FROM batches AS
 
 
 @fault("deposit_broken_midway", needs_own_postgres=True)
-def broken_midway(arena: Arena) -> None:
+def broken_midway(arena: ChaosEnvironment) -> None:
     """Broken in several ways, sent again under its key, and once more: taken once, while others are answered."""
     arena.crew()
     arena.submit(300)
@@ -48,24 +48,24 @@ def broken_midway(arena: Arena) -> None:
 
 
 @fault("submitter_dies_between_its_commits", graceful=True, arena={"latency_ms": (1.0, 5.0)})
-def half_committed(arena: Arena) -> None:
+def half_committed(arena: ChaosEnvironment) -> None:
     """Its queries are committed and its batch is not: nobody works on them, they are removed, and it may come again."""
     file = arena.home / "large.jsonl"
-    file.write_bytes(b"".join(_line(file.stem, n) for n in range(LARGE)))
+    file.write_bytes(b"".join(_line(file.stem, n) for n in range(TWO_CONNECTION_THRESHOLD)))
     died = _submitting(arena, file, POINTSMAN_FAILPOINTS="die_between_commits")
     died.communicate(timeout=300)
     left = arena.one(_LEFT.format("queries"))
-    if (died.returncode, left) != (-signal.SIGKILL, LARGE):
+    if (died.returncode, left) != (-signal.SIGKILL, TWO_CONNECTION_THRESHOLD):
         arena.complaints.append(f"it did not die between its commits (exit {died.returncode}, {left} rows)")
     arena.crew()
     arena.until(lambda: arena.one(_LEFT.format("queries")) == 0, what="what it left is removed")
     again = orjson.loads(_submitting(arena, file).communicate(timeout=300)[0])
-    arena.submitted[again["batch_id"]] = LARGE
+    arena.submitted[again["batch_id"]] = TWO_CONNECTION_THRESHOLD
     arena.finish()
 
 
 @fault("producers_message_broken_midway", needs_own_postgres=True)
-def message_broken_midway(arena: Arena) -> None:
+def message_broken_midway(arena: ChaosEnvironment) -> None:
     """Postgres is gone while a worker takes a message on `ingest`; on RabbitMQ then the worker: one batch each time."""
     arena.crew()
     arena.submit(300)
@@ -80,7 +80,7 @@ def message_broken_midway(arena: Arena) -> None:
     arena.finish()
 
 
-def _has_message_broken(arena: Arena, way: str, strike: Callable[[], None]) -> None:
+def _has_message_broken(arena: ChaosEnvironment, way: str, strike: Callable[[], None]) -> None:
     app = Celery(broker=arena.broker_url)
     if arena.redis is not None:
         app.conf.broker_transport_options = {"global_keyprefix": arena.settings.key_prefix}
@@ -104,7 +104,9 @@ def _has_message_broken(arena: Arena, way: str, strike: Callable[[], None]) -> N
     _nothing_is_left(arena, way)
 
 
-def _break(arena: Arena, file: Path, strike: "Callable[[Arena, subprocess.Popen[bytes]], None]") -> None:
+def _break(
+    arena: ChaosEnvironment, file: Path, strike: "Callable[[ChaosEnvironment, subprocess.Popen[bytes]], None]"
+) -> None:
     """Frozen in the midst, so that it is still in the midst when it is struck."""
     sender = _submitting(arena, file)
     deadline = time.monotonic() + 300
@@ -122,7 +124,7 @@ def _break(arena: Arena, file: Path, strike: "Callable[[Arena, subprocess.Popen[
         arena.complaints.append(f"{file.stem}: exit {sender.returncode}, and told {said[-80:]!r}")
 
 
-def _nothing_is_left(arena: Arena, way: str) -> None:
+def _nothing_is_left(arena: ChaosEnvironment, way: str) -> None:
     """Queries only where it was struck between its two commits; a feeder that begins to lead looks for them."""
     if prompts := arena.one(_LEFT.format("prompts")):
         arena.complaints.append(f"{way}: {prompts} prompts are left of a batch that is not there")
@@ -131,7 +133,7 @@ def _nothing_is_left(arena: Arena, way: str) -> None:
         arena.until(lambda: arena.one(_LEFT.format("queries")) == 0, what=f"{way}: what was left is removed")
 
 
-def _end_backends(arena: Arena, *, at: str) -> None:
+def _end_backends(arena: ChaosEnvironment, *, at: str) -> None:
     arena.ask(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND xact_start IS NOT NULL AND query LIKE %s",
@@ -139,7 +141,7 @@ def _end_backends(arena: Arena, *, at: str) -> None:
     )
 
 
-_WAYS: "Mapping[str, Callable[[Arena, subprocess.Popen[bytes]], None]]" = {
+_WAYS: "Mapping[str, Callable[[ChaosEnvironment, subprocess.Popen[bytes]], None]]" = {
     "sender-killed": lambda arena, sender: sender.kill(),
     "backend-of-prompts-ended": lambda arena, sender: _end_backends(arena, at="prompts"),
     "backend-of-queries-ended": lambda arena, sender: _end_backends(arena, at="queries"),
@@ -152,6 +154,6 @@ def _line(tag: str, n: int) -> bytes:
     return orjson.dumps({"custom_id": f"{tag}-{n}", "query": query_corpus.prompt_of(tag, n)}) + b"\n"
 
 
-def _submitting(arena: Arena, file: Path, **environ: str) -> "subprocess.Popen[bytes]":
+def _submitting(arena: ChaosEnvironment, file: Path, **environ: str) -> "subprocess.Popen[bytes]":
     argv = [sys.executable, "-m", "cli.main", "submit", str(file), "--idempotency-key", file.stem, "--json"]
     return subprocess.Popen(argv, cwd=ROOT, env=arena.environ | environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -2,12 +2,12 @@
 
 import signal
 
-from tests.chaos.environment import Arena
+from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.fault import fault
 
 
 @fault("feeder_dies_between_commit_and_publish", quick=True, recovers_within_s=15.0)
-def dies_before_publishing(arena: Arena) -> None:
+def dies_before_publishing(arena: ChaosEnvironment) -> None:
     arena.crew(feeders=0)
     feeder = arena.add("feeder0", "feeder", POINTSMAN_FAILPOINTS="die_before_publish")
     feeder.wanted = False
@@ -21,7 +21,7 @@ def dies_before_publishing(arena: Arena) -> None:
 
 
 @fault("worker_dies_between_commit_and_publish", recovers_within_s=15.0)
-def worker_dies_before_publishing(arena: Arena) -> None:
+def worker_dies_before_publishing(arena: ChaosEnvironment) -> None:
     arena.crew(workers=1)
     worker = arena.add("worker1", POINTSMAN_FAILPOINTS="die_before_publish")
     worker.wanted = False
@@ -35,7 +35,7 @@ def worker_dies_before_publishing(arena: Arena) -> None:
 
 
 @fault("two_feeders_one_killed", quick=True, recovers_within_s=15.0)
-def one_of_two(arena: Arena) -> None:
+def one_of_two(arena: ChaosEnvironment) -> None:
     arena.crew(feeders=2)
     arena.submit(500)
     arena.at(0.2)
@@ -52,7 +52,7 @@ def one_of_two(arena: Arena) -> None:
 
 
 @fault("feeder_sigstop", recovers_within_s=40.0)
-def frozen_leader(arena: Arena) -> None:
+def frozen_leader(arena: ChaosEnvironment) -> None:
     """The leader is frozen and stays so: another one must lead."""
     arena.crew(feeders=1)
     arena.add("feeder1", "feeder")

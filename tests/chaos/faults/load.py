@@ -3,14 +3,14 @@
 import os
 import time
 
-from tests.chaos.environment import Arena
+from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.fault import fault
 
 BACKLOG = int(os.environ.get("CHAOS_BACKLOG", "100000"))
 
 
 @fault("workers_away_with_a_backlog", graceful=True)
-def nobody_works(arena: Arena) -> None:
+def nobody_works(arena: ChaosEnvironment) -> None:
     """The broker holds a window, whatever waits in Postgres; ten queries that come behind it are answered first."""
     arena.add("feeder0", "feeder")
     arena.await_ready()

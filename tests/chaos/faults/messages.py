@@ -3,19 +3,19 @@
 from kombu import Connection
 
 from routing.lifecycle import MAX_CRASHES
-from tests.chaos.environment import Arena
+from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.fault import fault
 
 
 @fault("each_message_three_times", quick=True, graceful=True)
-def tripled(arena: Arena) -> None:
+def tripled(arena: ChaosEnvironment) -> None:
     arena.crew(failpoints="publish_thrice")
     arena.submit(500)
     arena.finish()
 
 
 @fault("poison_query", may_bury=1, quick=True)
-def poison(arena: Arena) -> None:
+def poison(arena: ChaosEnvironment) -> None:
     """One query kills whichever process calls a provider for it: it is buried, its neighbours are answered."""
     arena.crew(workers=2, failpoints="die_for_custom_id=b0-7")
     arena.submit(200)
@@ -25,7 +25,7 @@ def poison(arena: Arena) -> None:
 
 
 @fault("poison_query_at_the_router", may_bury=1)
-def poison_for_the_router(arena: Arena) -> None:
+def poison_for_the_router(arena: ChaosEnvironment) -> None:
     """One query kills whichever process decides about it: lost unclaimed once, then with its lease."""
     arena.crew(workers=2, failpoints="die_routing_custom_id=b0-7")
     crew = [worker for name, worker in arena.workers.items() if not name.startswith("feeder")]
@@ -38,7 +38,7 @@ def poison_for_the_router(arena: Arena) -> None:
         arena.complaints.append(f"it killed {killed} workers")
 
 
-def _buried_alone(arena: Arena) -> None:
+def _buried_alone(arena: ChaosEnvironment) -> None:
     states = dict(arena.ask("SELECT p.custom_id, q.state FROM queries AS q JOIN prompts AS p ON p.query_id = q.id"))
     if states["b0-7"] != "dead":
         arena.complaints.append(f"the poison query is {states['b0-7']}")
@@ -47,7 +47,7 @@ def _buried_alone(arena: Arena) -> None:
 
 
 @fault("unknown_task_name", graceful=True, recovers_within_s=90.0)
-def of_another_version(arena: Arena) -> None:
+def of_another_version(arena: ChaosEnvironment) -> None:
     """Messages of an older or newer release: other tasks, other arguments, another serialiser."""
     arena.crew()
     options = {"global_keyprefix": arena.settings.key_prefix} if arena.redis is not None else {}

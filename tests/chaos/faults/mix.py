@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from tests.chaos.environment import Arena
+from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.fault import fault
 from tests.chaos.faults.workers import kill
 
@@ -13,7 +13,7 @@ MIX_S = float(os.environ.get("CHAOS_MIX_S", "600"))
 
 
 @fault("random_mix", needs_redis=True, needs_own_postgres=True, may_bury=20)
-def all_of_it(arena: Arena) -> None:
+def all_of_it(arena: ChaosEnvironment) -> None:
     """A fault every few seconds, while batch after batch is submitted."""
     arena.crew(workers=3, feeders=2)
     until = time.monotonic() + MIX_S
@@ -34,18 +34,18 @@ def all_of_it(arena: Arena) -> None:
     arena.in_flight_at_fault += 8 * struck.get("trouble_at_the_provider", 0)
 
 
-def _a_worker(arena: Arena) -> str:
+def _a_worker(arena: ChaosEnvironment) -> str:
     names = [n for n, worker in arena.workers.items() if worker.alive and worker.ready.exists() and "feeder" not in n]
     return arena.draw.choice(names or ["worker0"])
 
 
-def kill_a_worker(arena: Arena) -> None:
+def kill_a_worker(arena: ChaosEnvironment) -> None:
     name = _a_worker(arena)
     if arena.workers[name].alive:
         kill(arena, name)
 
 
-def freeze_a_worker(arena: Arena) -> None:
+def freeze_a_worker(arena: ChaosEnvironment) -> None:
     worker = arena.workers[_a_worker(arena)]
     worker.signal(signal.SIGSTOP)
     time.sleep(0.05)
@@ -54,7 +54,7 @@ def freeze_a_worker(arena: Arena) -> None:
     worker.signal(signal.SIGCONT)
 
 
-def restart_a_worker(arena: Arena) -> None:
+def restart_a_worker(arena: ChaosEnvironment) -> None:
     worker = arena.workers[_a_worker(arena)]
     if worker.alive and worker.ready.exists():
         try:
@@ -63,21 +63,21 @@ def restart_a_worker(arena: Arena) -> None:
             arena.complaints.append(str(error))
 
 
-def kill_a_feeder(arena: Arena) -> None:
+def kill_a_feeder(arena: ChaosEnvironment) -> None:
     arena.workers[arena.draw.choice(["feeder0", "feeder1"])].kill()
 
 
-def wipe_the_broker(arena: Arena) -> None:
+def wipe_the_broker(arena: ChaosEnvironment) -> None:
     arena.client.flushall()
 
 
-def kill_the_broker(arena: Arena) -> None:
+def kill_the_broker(arena: ChaosEnvironment) -> None:
     arena.kill_redis()
     arena.sleep(arena.draw.uniform(0.1, 4.0))
     arena.start_redis()
 
 
-def stop_postgres(arena: Arena) -> None:
+def stop_postgres(arena: ChaosEnvironment) -> None:
     arena.postgres_away = True
     arena.ground.stop_immediately()
     arena.sleep(arena.draw.uniform(0.0, 7.0))
@@ -86,14 +86,14 @@ def stop_postgres(arena: Arena) -> None:
     arena.until(lambda: arena.one("SELECT 1") == 1, what="Postgres is back")
 
 
-def end_backends(arena: Arena) -> None:
+def end_backends(arena: ChaosEnvironment) -> None:
     arena.ask(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
         " WHERE application_name = 'pointsman' AND datname = current_database()"
     )
 
 
-def trouble_at_the_provider(arena: Arena) -> None:
+def trouble_at_the_provider(arena: ChaosEnvironment) -> None:
     arena.simulator.control(
         faults=[
             {"kind": "429", "rate": 0.1, "retry_after_s": 0.2, "for_s": 4},
@@ -103,7 +103,7 @@ def trouble_at_the_provider(arena: Arena) -> None:
     )
 
 
-ACTS: tuple[Callable[[Arena], None], ...] = (
+ACTS: tuple[Callable[[ChaosEnvironment], None], ...] = (
     kill_a_worker,
     kill_a_worker,
     freeze_a_worker,

@@ -1,21 +1,21 @@
 """The line to the provider breaks, at the two moments when it costs money."""
 
-from tests.chaos.environment import Arena
+from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.fault import fault
 from tests.chaos.proxy import Cut, opened_proxy
 
 
 @fault("connection_reset_after_request")
-def cut_after_the_request(arena: Arena) -> None:
+def cut_after_the_request(arena: ChaosEnvironment) -> None:
     _through_a_proxy(arena, "request")
 
 
 @fault("connection_reset_after_half_of_the_reply")
-def cut_after_half_of_the_reply(arena: Arena) -> None:
+def cut_after_half_of_the_reply(arena: ChaosEnvironment) -> None:
     _through_a_proxy(arena, "half")
 
 
-def _through_a_proxy(arena: Arena, cut: Cut) -> None:
+def _through_a_proxy(arena: ChaosEnvironment, cut: Cut) -> None:
     with opened_proxy(arena.simulator.port, draw=arena.draw) as proxy:
         arena.provider_url = proxy.url
         proxy.cut, proxy.rate = cut, 0.08
@@ -28,7 +28,7 @@ def _through_a_proxy(arena: Arena, cut: Cut) -> None:
 
 
 @fault("provider_as_slow_as_its_deadline")
-def slow(arena: Arena) -> None:
+def slow(arena: ChaosEnvironment) -> None:
     """Every call takes nearly its deadline, and the lease is hardly longer: who waited for a slot has no time left."""
     tight = arena.home / "tight.toml"
     tight.write_text(arena.fleet_path.read_text().replace("lease_s = 5.0", "lease_s = 3.0"))
@@ -45,7 +45,7 @@ def slow(arena: Arena) -> None:
 
 
 @fault("provider_trouble")
-def every_kind_of_trouble(arena: Arena) -> None:
+def every_kind_of_trouble(arena: ChaosEnvironment) -> None:
     """Statuses, hangs, resets, refusals, broken bodies; then the provider refuses connections for a while."""
     kinds = {"429": 0.05, "500": 0.05, "529": 0.05, "reset": 0.02, "reset_half": 0.02, "hang": 0.01}
     bodies = {"truncated_json": 0.02, "wrong_schema": 0.02, "empty": 0.02}

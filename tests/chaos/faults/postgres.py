@@ -5,14 +5,14 @@ import threading
 
 import psycopg
 
-from tests.chaos.environment import Arena
+from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.fault import fault
 
 LEASE_S = 5.0
 
 
 @fault("postgres_immediate_stop", quick=True, needs_own_postgres=True, recovers_within_s=2 * LEASE_S + 5)
-def stopped_once(arena: Arena) -> None:
+def stopped_once(arena: ChaosEnvironment) -> None:
     arena.crew()
     arena.submit(400)
     arena.at(0.3)
@@ -21,7 +21,7 @@ def stopped_once(arena: Arena) -> None:
 
 
 @fault("postgres_immediate_stop_x5", needs_own_postgres=True, recovers_within_s=2 * LEASE_S + 5)
-def stopped_five_times(arena: Arena) -> None:
+def stopped_five_times(arena: ChaosEnvironment) -> None:
     arena.crew()
     arena.submit(1000)
     for n in range(5):
@@ -30,7 +30,7 @@ def stopped_five_times(arena: Arena) -> None:
     arena.finish()
 
 
-def stop(arena: Arena) -> None:
+def stop(arena: ChaosEnvironment) -> None:
     arena.strike()
     arena.postgres_away = True
     arena.ground.stop_immediately()
@@ -40,7 +40,7 @@ def stop(arena: Arena) -> None:
 
 
 @fault("postgres_away_longer_than_a_lease", needs_own_postgres=True, graceful=True)
-def away_past_every_lease(arena: Arena) -> None:
+def away_past_every_lease(arena: ChaosEnvironment) -> None:
     """The feeder finds it again before any worker does: every lease looks expired, and none is."""
     arena.crew()
     arena.submit(500)
@@ -66,7 +66,7 @@ def away_past_every_lease(arena: Arena) -> None:
 
 
 @fault("postgres_backends_terminated", graceful=True)
-def backends_ended(arena: Arena) -> None:
+def backends_ended(arena: ChaosEnvironment) -> None:
     arena.crew()
     arena.submit(600)
     arena.at(0.1)
@@ -81,7 +81,7 @@ def backends_ended(arena: Arena) -> None:
 
 
 @fault("postgres_lock_held", graceful=True)
-def rows_locked(arena: Arena) -> None:
+def rows_locked(arena: ChaosEnvironment) -> None:
     """A user's own transaction holds every row for longer than a lease."""
     arena.crew()
     arena.submit(400)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from providers.health.monitor import FRESH_S
-from tests.chaos.environment import Arena
+from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.fault import fault
 
 QUERIES: Final = 120
@@ -42,7 +42,7 @@ TROUBLES: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 
 
-def trouble(rule: Mapping[str, Any], arena: Arena) -> None:
+def trouble(rule: Mapping[str, Any], arena: ChaosEnvironment) -> None:
     """A batch while OpenAI's part of the simulator follows ``rule``."""
     arena.crew()
     arena.submit(BEFORE)
@@ -73,7 +73,7 @@ def trouble(rule: Mapping[str, Any], arena: Arena) -> None:
     _complain(arena, hit=hit, early=early, longest_s=longest_s, grown_mb=peak_mb - began_mb)
 
 
-def _complain(arena: Arena, *, hit: int, early: int, longest_s: float, grown_mb: float) -> None:
+def _complain(arena: ChaosEnvironment, *, hit: int, early: int, longest_s: float, grown_mb: float) -> None:
     deadline_s = arena.fleet.providers["openai"].deadline_s
     slots = sum(tier.concurrency for tier in arena.fleet.tiers.values())
     bound_mb = slots * arena.fleet.providers["openai"].max_response_bytes / 1e6
@@ -87,11 +87,11 @@ def _complain(arena: Arena, *, hit: int, early: int, longest_s: float, grown_mb:
         arena.complaints.append(f"a worker grew by {grown_mb:.0f} MB, more than its slots' caps of {bound_mb:.0f} MB")
 
 
-def _slowed(arena: Arena) -> int:
+def _slowed(arena: ChaosEnvironment) -> int:
     return int(arena.one("SELECT count(*) FROM calls WHERE provider = 'openai' AND latency_ms >= 1500"))
 
 
-def _peak_mb(arena: Arena) -> float:
+def _peak_mb(arena: ChaosEnvironment) -> float:
     """The most that any worker process had resident at any time."""
     most = 0
     for worker in arena.workers.values():
@@ -101,7 +101,7 @@ def _peak_mb(arena: Arena) -> float:
     return most / 1e3
 
 
-def _early(arena: Arena, rule: Mapping[str, Any]) -> int:
+def _early(arena: ChaosEnvironment, rule: Mapping[str, Any]) -> int:
     """Calls that the provider received while it had asked to be left alone, by its own log."""
     calls = [orjson.loads(line) for line in arena.simulator_log.read_bytes().splitlines()]
     theirs = [call for call in calls if call["protocol"] == "openai"]

@@ -9,24 +9,24 @@ from pathlib import Path
 
 import orjson
 
-from db.batch_writer import Order
+from db.batch_writer import BatchSpec
 from db.engine import make_engine
 from routing.fleet import BudgetPolicy
 from settings import ROOT
 from submission.submit import submit
 from tests.chaos import query_corpus
-from tests.chaos.environment import Arena
+from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.fault import fault
 
 
 @fault("submitted_50_times_in_parallel", quick=True, graceful=True)
-def submitted_often(arena: Arena) -> None:
+def submitted_often(arena: ChaosEnvironment) -> None:
     arena.crew()
 
     async def one() -> str:
         engine = make_engine(arena.database_url, pool_size=2)
         try:
-            order = Order(source="chaos", idempotency_key="the same")
+            order = BatchSpec(source="chaos", idempotency_key="the same")
             taken = await submit(query_corpus.lines("b0", 200), engine=engine, fleet=arena.fleet, order=order)
             return taken.handle
         finally:
@@ -47,7 +47,7 @@ def submitted_often(arena: Arena) -> None:
 
 
 @fault("cancel_in_mid_batch", quick=True, graceful=True)
-def cancelled(arena: Arena) -> None:
+def cancelled(arena: ChaosEnvironment) -> None:
     arena.crew()
     handle = arena.submit(800)
     arena.at(0.25)
@@ -69,7 +69,7 @@ def cancelled(arena: Arena) -> None:
 
 
 @fault("resumed_while_its_workers_are_frozen")
-def resumed(arena: Arena) -> None:
+def resumed(arena: ChaosEnvironment) -> None:
     """Its window closes while both workers hold its queries; it is resumed, and only then do they wake up."""
     arena.crew()
     handle = arena.submit(800, cap_usd=5.0)
@@ -96,7 +96,7 @@ def resumed(arena: Arena) -> None:
 
 
 @fault("tight_budget", quick=True)
-def tight(arena: Arena) -> None:
+def tight(arena: ChaosEnvironment) -> None:
     """A cap that is spent in the middle, two workers that compete for it, and one of them killed."""
     from tests.chaos.faults.workers import kill
 
@@ -115,7 +115,7 @@ def tight(arena: Arena) -> None:
 
 
 @fault("degraded_budget", graceful=True)
-def degraded(arena: Arena) -> None:
+def degraded(arena: ChaosEnvironment) -> None:
     """Half of the need, and two workers that lower the least hard: nearly all are answered, and the cap holds."""
     arena.crew()
     arena.submit(300)
@@ -159,7 +159,7 @@ def degraded(arena: Arena) -> None:
 
 
 @fault("malformed_corpus", graceful=True)
-def rubbish(arena: Arena) -> None:
+def rubbish(arena: ChaosEnvironment) -> None:
     """A file with every kind of broken line: told, nothing taken; with --skip-invalid the valid ones are answered."""
     arena.crew()
     good = [orjson.dumps({"custom_id": f"b0-{n}", "query": query_corpus.prompt_of("b0", n)}) for n in range(50)]
@@ -191,6 +191,6 @@ def rubbish(arena: Arena) -> None:
     arena.finish()
 
 
-def _submit(arena: Arena, file: Path, *options: str) -> "subprocess.CompletedProcess[bytes]":
+def _submit(arena: ChaosEnvironment, file: Path, *options: str) -> "subprocess.CompletedProcess[bytes]":
     argv = [sys.executable, "-m", "cli.main", "submit", str(file), *options]
     return subprocess.run(argv, cwd=ROOT, env=arena.environ, capture_output=True, check=False, timeout=300)

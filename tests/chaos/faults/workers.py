@@ -3,13 +3,13 @@
 import signal
 import time
 
-from tests.chaos.environment import Arena
+from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.fault import fault
 
 LEASE_S = 5.0
 
 
-def kill(arena: Arena, name: str) -> None:
+def kill(arena: ChaosEnvironment, name: str) -> None:
     """``kill -9`` with a count of what it had under way: frozen first, so that the count holds."""
     worker = arena.workers[name]
     worker.signal(signal.SIGSTOP)
@@ -18,7 +18,7 @@ def kill(arena: Arena, name: str) -> None:
     worker.kill()
 
 
-def kill_at_random(arena: Arena, times: int) -> None:
+def kill_at_random(arena: ChaosEnvironment, times: int) -> None:
     """Kills some worker ``times`` times, a random while apart."""
     names = [name for name in arena.workers if not name.startswith("feeder")]
     for _ in range(times):
@@ -35,7 +35,7 @@ _RUNNING = (
 
 
 @fault("worker_kill_9", quick=True, recovers_within_s=LEASE_S + 5)
-def killed_twice(arena: Arena) -> None:
+def killed_twice(arena: ChaosEnvironment) -> None:
     arena.crew(workers=2)
     arena.submit(400)
     arena.at(0.1)
@@ -44,7 +44,7 @@ def killed_twice(arena: Arena) -> None:
 
 
 @fault("worker_kill_9_x20", may_bury=4)
-def killed_twenty_times(arena: Arena) -> None:
+def killed_twenty_times(arena: ChaosEnvironment) -> None:
     arena.crew(workers=3)
     arena.submit(2000)
     arena.at(0.02)
@@ -53,7 +53,7 @@ def killed_twenty_times(arena: Arena) -> None:
 
 
 @fault("worker_sigstop_past_lease", quick=True)
-def frozen_past_its_lease(arena: Arena) -> None:
+def frozen_past_its_lease(arena: ChaosEnvironment) -> None:
     """It wakes up at the worst moment: another worker has its queries, and is calling for them."""
     arena.crew(workers=2)
     arena.submit(500)
@@ -75,7 +75,7 @@ def frozen_past_its_lease(arena: Arena) -> None:
 
 
 @fault("worker_sigstop_past_settling")
-def frozen_until_its_calls_are_settled(arena: Arena) -> None:
+def frozen_until_its_calls_are_settled(arena: ChaosEnvironment) -> None:
     """Its calls are charged as unknown; then it wakes up and reports what they really cost."""
     arena.crew(workers=2)
     arena.submit(400, cap_usd=5.0)
@@ -91,7 +91,7 @@ def frozen_until_its_calls_are_settled(arena: Arena) -> None:
 
 
 @fault("worker_sigterm_rolling_x10", graceful=True)
-def rolling_restart(arena: Arena) -> None:
+def rolling_restart(arena: ChaosEnvironment) -> None:
     arena.crew(workers=2)
     arena.submit(1500)
     arena.at(0.05)
@@ -112,7 +112,7 @@ def rolling_restart(arena: Arena) -> None:
 
 
 @fault("worker_sigterm", graceful=True, quick=True, recovers_within_s=LEASE_S + 5)
-def one_restart(arena: Arena) -> None:
+def one_restart(arena: ChaosEnvironment) -> None:
     arena.crew(workers=2)
     arena.submit(300)
     arena.at(0.2)
@@ -128,7 +128,7 @@ def one_restart(arena: Arena) -> None:
 
 
 @fault("worker_killed_mid_call", recovers_within_s=LEASE_S + 5)
-def killed_while_the_provider_works(arena: Arena) -> None:
+def killed_while_the_provider_works(arena: ChaosEnvironment) -> None:
     """The provider has the request and is at work; whoever waits for it dies. (Our pool has threads, no children.)"""
     arena.simulator.control(latency={"shape": "fixed", "ms": 1200})
     arena.crew(workers=2)

@@ -14,14 +14,14 @@ import uvicorn
 
 from api.api_config import ApiConfig
 from api.app import create_app
-from db.ledger_types import Answer, Conclusion, Explanation, Result
+from db.ledger_types import AnswerRecord, CallResult, DecisionRecord, Transition
 from db.tenants import Tenants
 from routing.fleet import Fleet
-from routing.lifecycle import ROUTE, Move, State
+from routing.lifecycle import ROUTE, MoveKind, State
 from routing.outcome import Completion, Failure, FailureKind, Usage
 from settings import Settings
 from tests.conftest import Databases
-from tests.integration.ledger_fixtures import WHY, Bench, advance, opened
+from tests.integration.ledger_fixtures import WHY, LedgerHarness, advance, opened
 
 PATIENCE_S = 60.0
 """For what comes in a moment, unless the machine does other things. It only keeps a vain wait from going on."""
@@ -40,7 +40,7 @@ class Served:
         """A client with a bearer key."""
         return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {key}"}, timeout=PATIENCE_S)
 
-    def play(self, story: Callable[[Bench], Any]) -> Any:
+    def play(self, story: Callable[[LedgerHarness], Any]) -> Any:
         """Runs a coroutine function with a bench on the service's database."""
 
         async def run() -> Any:
@@ -52,15 +52,15 @@ class Served:
     def key(self, tenant: str, **limits: Any) -> str:
         """A new key of a tenant."""
 
-        async def make(bench: Bench) -> str:
+        async def make(bench: LedgerHarness) -> str:
             return await Tenants(bench.engine).create_key(tenant=tenant, name="test", **limits)
 
         return str(self.play(make))
 
-    def answer(self, handle: str, *, failing: int = 0, status: int | None = None, why: Explanation = WHY) -> None:
+    def answer(self, handle: str, *, failing: int = 0, status: int | None = None, why: DecisionRecord = WHY) -> None:
         """Answers what is open of a batch, but has the first ``failing`` fail; then ends it, as the feeder would."""
 
-        async def story(bench: Bench) -> None:
+        async def story(bench: LedgerHarness) -> None:
             rows = await bench.rows(
                 "SELECT q.id FROM queries AS q JOIN batches AS b ON b.id = q.batch_id"
                 " WHERE b.handle = :h AND q.finished_at IS NULL ORDER BY q.id",
@@ -73,23 +73,25 @@ class Served:
         self.play(story)
 
 
-async def finish_one(bench: Bench, query_id: int, *, fails: bool, status: int | None, why: Explanation = WHY) -> None:
+async def finish_one(
+    bench: LedgerHarness, query_id: int, *, fails: bool, status: int | None, why: DecisionRecord = WHY
+) -> None:
     claim = await bench.claim(ROUTE, query_id)
-    await bench.ledger.conclude(advance(query_id, claim.epoch, ROUTE, "small"))
+    await bench.ledger.transition(advance(query_id, claim.epoch, ROUTE, "small"))
     claim, sent = await bench.send(query_id)
     if fails:
         failure = Failure(FailureKind.MALFORMED, "a test", status=status, request_id="req-no")
-        moved = Conclusion(
-            query_id, claim.epoch, "small", Move.FAIL, "small", State.FAILED, WHY, [Result(sent, failure)]
+        moved = Transition(
+            query_id, claim.epoch, "small", MoveKind.FAIL, "small", State.FAILED, WHY, [CallResult(sent, failure)]
         )
     else:
         body = {"id": f"chatcmpl-{query_id}", "object": "chat.completion", "choices": [{"message": {"content": "yes"}}]}
         done = Completion("yes", "stop", Usage(10, 5), body, 12.0, sent.model.model)
-        answer = Answer(sent.call_id, tier="small", model=sent.model.model, accepted=True, response=body)
-        moved = Conclusion(
-            query_id, claim.epoch, "small", Move.FINISH, "small", State.DONE, why, [Result(sent, done)], answer
+        answer = AnswerRecord(sent.call_id, tier="small", model=sent.model.model, accepted=True, response=body)
+        moved = Transition(
+            query_id, claim.epoch, "small", MoveKind.FINISH, "small", State.DONE, why, [CallResult(sent, done)], answer
         )
-    await bench.ledger.conclude(moved)
+    await bench.ledger.transition(moved)
 
 
 class Server(uvicorn.Server):

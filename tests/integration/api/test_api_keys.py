@@ -9,13 +9,13 @@ import pytest
 
 from api.auth import KNOWN_FOR_S
 from db.api_batches import ApiBatches
-from db.file_store import File, Files
+from db.file_store import File, FileStore
 from db.tenants import Tenants
 from routing.lifecycle import ROUTE
 from tests.integration.api.conftest import CONFIG, PATIENCE_S, Served, line, serving, wait_until
 from tests.integration.api.test_batch_routes import create, until, upload
 from tests.integration.api.test_chat_routes import ASKED, waiting
-from tests.integration.ledger_fixtures import Bench, advance
+from tests.integration.ledger_fixtures import LedgerHarness, advance
 
 
 def test_without_a_key_ever_made_this_machine_is_the_default_tenant(served: Served) -> None:
@@ -50,7 +50,7 @@ def test_on_another_address_than_loopback_a_key_is_asked_for_from_the_start(sett
 def test_a_revoked_key_opens_nothing(served: Served) -> None:
     good, bad = served.key("a"), served.key("a")
 
-    async def revoke(bench: Bench) -> None:
+    async def revoke(bench: LedgerHarness) -> None:
         tenants = Tenants(bench.engine)
         assert await tenants.revoke_key(bad.split("-")[1])
         assert not await tenants.revoke_key(bad.split("-")[1])
@@ -65,7 +65,7 @@ def test_a_revoked_key_opens_nothing(served: Served) -> None:
 def test_a_key_that_is_in_use_opens_nothing_a_second_after_it_was_revoked(served: Served) -> None:
     key, other = served.key("a"), served.key("b")
 
-    async def revoke(bench: Bench) -> None:
+    async def revoke(bench: LedgerHarness) -> None:
         assert await Tenants(bench.engine).revoke_key(key.split("-")[1])
 
     with served.client(key) as client, served.client(other) as theirs:
@@ -80,7 +80,7 @@ def test_a_key_that_is_in_use_opens_nothing_a_second_after_it_was_revoked(served
 def test_a_key_is_nowhere_in_the_database(served: Served) -> None:
     key = served.key("a")
 
-    async def everything(bench: Bench) -> str:
+    async def everything(bench: LedgerHarness) -> str:
         return str([tuple(row) for row in await bench.rows("SELECT * FROM api_keys")])
 
     assert key.split("-", 2)[2] not in served.play(everything)
@@ -99,7 +99,7 @@ def test_a_tenant_beyond_its_rate_is_told_when_to_come_back(served: Served) -> N
 def test_a_tenants_budget_of_the_day_goes_before_the_fleets(served: Served) -> None:
     key = served.key("thrifty", day_usd=0.25)
 
-    async def caps(bench: Bench) -> list[float]:
+    async def caps(bench: LedgerHarness) -> list[float]:
         rows = await bench.rows("SELECT cap_usd FROM budgets WHERE tenant = 'thrifty'")
         return [float(row.cap_usd) for row in rows]
 
@@ -108,7 +108,7 @@ def test_a_tenants_budget_of_the_day_goes_before_the_fleets(served: Served) -> N
         until(client, batch["id"], "in_progress")
     assert served.play(caps) == [0.25, 0.25]
 
-    async def spend(bench: Bench) -> None:
+    async def spend(bench: LedgerHarness) -> None:
         await bench.rows("UPDATE budgets SET settled_usd = 0.25 WHERE tenant = 'thrifty'")
 
     served.play(spend)
@@ -126,12 +126,12 @@ def test_a_chat_that_the_days_budget_has_no_room_for_is_refused_at_once(served: 
         with served.client(served.key("poor", day_usd=0.25)) as client:
             answers.append(client.post("/v1/chat/completions", json=ASKED))
 
-    async def claim(bench: Bench) -> None:
+    async def claim(bench: LedgerHarness) -> None:
         """As a worker does, for half a dollar."""
         (row,) = await bench.rows("SELECT id FROM queries WHERE finished_at IS NULL")
         await bench.rows("UPDATE batches SET budget_policy = :policy", policy=policy)
         routed = await bench.claim(ROUTE, row.id)
-        await bench.ledger.conclude(advance(row.id, routed.epoch, ROUTE, "small"))
+        await bench.ledger.transition(advance(row.id, routed.epoch, ROUTE, "small"))
         assert await bench.ledger.claim(("small", row.id, await bench.intent(row.id))) is None
 
     asking = threading.Thread(target=ask)
@@ -149,12 +149,12 @@ def test_a_batch_whose_validator_was_lost_is_validated_by_another(settings, ship
     with serving(settings, shipped_fleet) as served, served.client() as client:
         file = upload(client, [line("a")])
 
-    async def lose(bench: Bench) -> str:
+    async def lose(bench: LedgerHarness) -> str:
         """Takes it as a process that then dies, and lets its lease run out."""
-        from db.api_batch_types import Request
+        from db.api_batch_types import ApiBatchRequest
 
         batches = ApiBatches(bench.engine)
-        asked = Request("batch_lost", "default", file["id"], "/v1/chat/completions", "24h", 86400, "print")
+        asked = ApiBatchRequest("batch_lost", "default", file["id"], "/v1/chat/completions", "24h", 86400, "print")
         await batches.create(asked)
         taken = await batches.take_validating(lease_s=60.0)
         assert taken is not None
@@ -170,7 +170,7 @@ def test_a_batch_whose_validator_was_lost_is_validated_by_another(settings, ship
 def test_a_file_may_not_go_while_a_batch_is_made_of_it(served: Served, client: httpx.Client) -> None:
     file = upload(client, [line("a")])
 
-    async def begin(bench: Bench) -> None:
+    async def begin(bench: LedgerHarness) -> None:
         await bench.rows(
             "INSERT INTO api_batches (handle, tenant, input_file_id, endpoint, completion_window, status, lease_until)"
             " VALUES ('batch_x', 'default', :f, '/v1/chat/completions', '24h', 'validating', now() + interval '1 h')",
@@ -183,7 +183,7 @@ def test_a_file_may_not_go_while_a_batch_is_made_of_it(served: Served, client: h
 
 
 def test_a_batch_of_a_file_that_is_gone_fails_and_says_so(served: Served, client: httpx.Client) -> None:
-    async def begin(bench: Bench) -> None:
+    async def begin(bench: LedgerHarness) -> None:
         await bench.rows(
             "INSERT INTO api_batches"
             " (handle, tenant, input_file_id, endpoint, completion_window, window_s, status)"
@@ -196,8 +196,8 @@ def test_a_batch_of_a_file_that_is_gone_fails_and_says_so(served: Served, client
 
 
 def test_a_file_that_took_long_to_come_lives_as_long_as_any_other(served: Served) -> None:
-    async def story(bench: Bench) -> File | None:
-        files = Files(bench.engine)
+    async def story(bench: LedgerHarness) -> File | None:
+        files = FileStore(bench.engine)
         await files.begin("file-slow", tenant="default")
         await bench.rows("UPDATE files SET created_at = now() - interval '90.7 s'")
         return await files.finish("file-slow", purpose="batch", filename="slow", size=0, expires_after_s=3600)
@@ -212,14 +212,14 @@ def test_an_expired_file_is_gone_with_its_bytes(served: Served, client: httpx.Cl
     file = upload(client, [line("a")], **expiry)
     assert file["expires_at"] == file["created_at"] + 3600
 
-    async def age(bench: Bench) -> None:
+    async def age(bench: LedgerHarness) -> None:
         await bench.rows("UPDATE files SET expires_at = now() - interval '1 s'")
 
     served.play(age)
     assert client.get(f"/v1/files/{file['id']}").status_code == 404
 
-    async def sweep(bench: Bench) -> int:
-        await Files(bench.engine).sweep()
+    async def sweep(bench: LedgerHarness) -> int:
+        await FileStore(bench.engine).sweep()
         return int((await bench.rows("SELECT count(*) FROM file_pieces"))[0][0])
 
     assert served.play(sweep) == 0

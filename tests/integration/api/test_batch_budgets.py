@@ -11,7 +11,7 @@ from api.routes.batch_routes import _fingerprint
 from api.schemas import BatchCreate
 from tests.integration.api.conftest import Served, line
 from tests.integration.api.test_batch_routes import create, until, upload
-from tests.integration.ledger_fixtures import Bench
+from tests.integration.ledger_fixtures import LedgerHarness
 
 ASKED = {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
 
@@ -23,7 +23,7 @@ def client(module_served: Served) -> Iterator[httpx.Client]:
 
 
 def stored(served: Served, handle: str) -> Any:
-    async def look(bench: Bench) -> Any:
+    async def look(bench: LedgerHarness) -> Any:
         (row,) = await bench.rows(
             "SELECT b.budget_policy, b.priority, b.plan, g.cap_usd FROM batches AS b"
             " LEFT JOIN budgets AS g ON g.batch_id = b.id WHERE b.handle = :h",

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from api.background import finalize_batch
-from routing.lifecycle import Move, State
+from routing.lifecycle import MoveKind, State
 from tests.integration.api.conftest import PATIENCE_S, Served, finish_one, line, wait_until
-from tests.integration.ledger_fixtures import Bench
+from tests.integration.ledger_fixtures import LedgerHarness
 
 
 def upload(client: httpx.Client, lines: list[Any] | bytes, **fields: str) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def test_a_deleted_file_is_gone(client: httpx.Client, served: Served) -> None:
     assert client.get(f"/v1/files/{file['id']}").status_code == 404
     assert client.delete(f"/v1/files/{file['id']}").status_code == 404
 
-    async def pieces(bench: Bench) -> int:
+    async def pieces(bench: LedgerHarness) -> int:
         return int((await bench.rows("SELECT count(*) FROM file_pieces"))[0][0])
 
     assert served.play(pieces) == 0
@@ -96,7 +96,7 @@ def test_what_breaks_off_or_is_too_large_leaves_nothing(client: httpx.Client, se
         answer = client.post("/v1/files", content=broken, headers=kind)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "file")
 
-    async def left(bench: Bench) -> list[int]:
+    async def left(bench: LedgerHarness) -> list[int]:
         return [(await bench.rows(f"SELECT count(*) FROM {table}"))[0][0] for table in ("files", "file_pieces")]
 
     assert served.play(left) == [0, 0]
@@ -201,7 +201,7 @@ def test_a_cancelled_batch_keeps_what_is_answered(client: httpx.Client, served: 
     batch = create(client, upload(client, [line(f"q-{n}") for n in range(3)])["id"])
     until(client, batch["id"], "in_progress")
 
-    async def answer_one(bench: Bench) -> None:
+    async def answer_one(bench: LedgerHarness) -> None:
         rows = await bench.rows("SELECT id FROM queries ORDER BY id LIMIT 1")
         await finish_one(bench, rows[0].id, fails=False, status=None)
 
@@ -224,14 +224,14 @@ def test_a_batch_that_expires_keeps_what_is_answered(client: httpx.Client, serve
     assert batch["expires_at"] == batch["created_at"] + 3600
     until(client, batch["id"], "in_progress")
 
-    async def expire(bench: Bench) -> None:
+    async def expire(bench: LedgerHarness) -> None:
         first = (await bench.rows("SELECT id FROM queries ORDER BY id LIMIT 1"))[0].id
         await finish_one(bench, first, fails=False, status=None)
         await bench.rows("UPDATE batches SET expires_at = now() - interval '1 s'")
         (closing,) = await bench.ledger.closing_batches()
         reason = "the completion window closed"
         await bench.ledger.close_queries(
-            closing.id, move=Move.EXPIRE, to_state=State.EXPIRED, actor="feeder", reason=reason
+            closing.id, move=MoveKind.EXPIRE, to_state=State.EXPIRED, actor="feeder", reason=reason
         )
         await bench.ledger.end_batches()
 
@@ -246,7 +246,7 @@ def test_a_batch_that_expires_keeps_what_is_answered(client: httpx.Client, serve
 def test_batches_are_listed_newest_first_whichever_way_they_came(client: httpx.Client, served: Served) -> None:
     ids = [create(client, upload(client, [line("a")])["id"])["id"] for _ in range(3)]
 
-    async def submit(bench: Bench) -> str:
+    async def submit(bench: LedgerHarness) -> str:
         await bench.submit(2)
         return str((await bench.rows("SELECT handle FROM batches WHERE source = 'test'"))[0][0])
 
@@ -272,7 +272,7 @@ def test_a_resumed_batch_gets_its_files_anew(client: httpx.Client, served: Serve
     served.answer(batch["id"], failing=1)
     before = until(client, batch["id"], "completed")
 
-    async def resume(bench: Bench) -> None:
+    async def resume(bench: LedgerHarness) -> None:
         (row,) = await bench.rows("SELECT id FROM batches")
         assert await bench.ledger.resume(row.id) == 1
 
@@ -291,7 +291,7 @@ def test_a_batch_that_is_resumed_while_its_files_are_measured_gets_those_of_its_
     until(client, batch["id"], "in_progress")
     measured, resumed = finalize_batch._size, threading.Event()
 
-    async def resume(bench: Bench) -> None:
+    async def resume(bench: LedgerHarness) -> None:
         (row,) = await bench.rows("SELECT id FROM batches")
         assert await bench.ledger.resume(row.id) == 1
 
@@ -398,7 +398,7 @@ def test_a_batch_keeps_the_trace_of_its_client_if_it_is_whole(
     batch = create(client, upload(client, [line("a")])["id"])
     until(client, batch["id"], "in_progress")
 
-    async def story(bench: Bench) -> list[Any]:
+    async def story(bench: LedgerHarness) -> list[Any]:
         return await bench.rows("SELECT traceparent FROM batches WHERE handle = :h", h=batch["id"])
 
     assert [row.traceparent for row in served.play(story)] == [kept]

@@ -8,7 +8,7 @@ import httpx
 
 from tests.integration.api.conftest import Served, line, wait_until
 from tests.integration.api.test_batch_routes import create, until, upload
-from tests.integration.ledger_fixtures import Bench
+from tests.integration.ledger_fixtures import LedgerHarness
 
 ASKED = {"model": "auto", "messages": [{"role": "user", "content": "Is it?"}]}
 
@@ -16,7 +16,7 @@ ASKED = {"model": "auto", "messages": [{"role": "user", "content": "Is it?"}]}
 def waiting(served: Served) -> str | None:
     """The handle of the chat that waits, if one does."""
 
-    async def look(bench: Bench) -> str | None:
+    async def look(bench: LedgerHarness) -> str | None:
         rows = await bench.rows("SELECT handle FROM batches WHERE ended_at IS NULL AND source = 'chat'")
         return str(rows[0].handle) if rows else None
 
@@ -44,7 +44,7 @@ def test_a_chat_waits_for_its_answer_and_is_in_no_list(served: Served, client: h
     assert again.headers["x-pointsman-batch"] == answer.headers["x-pointsman-batch"]
     assert client.get("/v1/batches").json()["data"] == []
 
-    async def priority(bench: Bench) -> int:
+    async def priority(bench: LedgerHarness) -> int:
         return int((await bench.rows("SELECT priority FROM batches"))[0].priority)
 
     assert served.play(priority) > 0
@@ -66,7 +66,7 @@ def test_a_chat_without_an_answer_in_time_is_cancelled_unless_it_can_be_found_ag
     assert (lost.status_code, lost.headers["x-should-retry"]) == (504, "false")
     assert (kept.status_code, kept.headers["x-should-retry"]) == (504, "true")
 
-    async def states(bench: Bench) -> list[str]:
+    async def states(bench: LedgerHarness) -> list[str]:
         return [row.state for row in await bench.rows("SELECT state FROM queries ORDER BY id")]
 
     assert served.play(states) == ["cancelled", "ready"]

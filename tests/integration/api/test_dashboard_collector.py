@@ -8,7 +8,7 @@ import httpx
 import orjson
 import pytest
 
-from db.ledger_types import Explanation
+from db.ledger_types import DecisionRecord
 from tests.integration.api.conftest import Served, line, wait_until
 from tests.integration.api.test_batch_routes import create, until, upload
 
@@ -186,6 +186,6 @@ def test_labels_tell_how_right_the_answers_of_each_tier_were(served: Served, cli
 
 def test_a_confidence_that_is_not_told_is_shown_as_none(served: Served, client: httpx.Client) -> None:
     handle = submitted(client, "a", "b")
-    served.answer(handle, why=Explanation(kind="judge", router="judge", reasons=["no confidence is told"]))
+    served.answer(handle, why=DecisionRecord(kind="judge", router="judge", reasons=["no confidence is told"]))
     (small,) = figures(client)["recent"]["confidence"].values()
     assert (small["untold"], sum(small["accepted"])) == (2, 0)

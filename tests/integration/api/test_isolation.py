@@ -12,7 +12,7 @@ import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
 
-from api.middleware import Gate
+from api.middleware import RequestMiddleware
 from tests.integration.api.conftest import Served, line
 from tests.integration.api.test_batch_routes import create, until, upload
 
@@ -238,7 +238,7 @@ def routes(app: Any) -> set[tuple[str, str]]:
 
 def locked(app: Any) -> set[tuple[str, str]]:
     """Those that the gate opens with a key only."""
-    (gate,) = [one for one in app.user_middleware if one.cls is Gate]
+    (gate,) = [one for one in app.user_middleware if one.cls is RequestMiddleware]
     return {(method, path) for method, path in routes(app) if path not in gate.kwargs["opens"]}
 
 

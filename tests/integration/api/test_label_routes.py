@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from db.label_store import count_uncertain, labelled_log
-from db.reports import ask
+from db.reports import run_report
 from tests.integration.api.conftest import Served, line
 from tests.integration.api.test_batch_routes import create, until, upload
 
@@ -113,7 +113,7 @@ def test_a_label_by_doubt_stays_out_of_learning_and_figures_until_it_is_asked_fo
             [row async for row in labelled_log(bench.engine, batch_ids=None, all_labels=all_)] for all_ in (False, True)
         ]
         sources = [row.source for row in await bench.rows("SELECT source FROM labels ORDER BY id")]
-        graded = [(row.total, row.grade) for row in await ask(bench.engine, "dashboard_labels")]
+        graded = [(row.total, row.grade) for row in await run_report(bench.engine, "dashboard_labels")]
         return (
             sources,
             [[row.grade for row in rows] for rows in logs],

@@ -7,7 +7,7 @@ import httpx
 from db.batch_purge import Purged
 from tests.integration.api.conftest import Served, line, wait_until
 from tests.integration.api.test_batch_routes import create, until, upload
-from tests.integration.ledger_fixtures import Bench
+from tests.integration.ledger_fixtures import LedgerHarness
 from tests.integration.test_audit_seals import as_owner
 from tests.integration.test_purge import OLD, purge_as_owner
 
@@ -24,7 +24,7 @@ def batch_of_words(client: httpx.Client, served: Served) -> dict[str, Any]:
 
 
 def grow_old(served: Served) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: LedgerHarness) -> None:
         await as_owner(bench, f"UPDATE batches SET created_at = '{OLD}', ended_at = '{OLD}'")
         await as_owner(bench, f"UPDATE files SET created_at = '{OLD}'")
         await as_owner(bench, f"UPDATE api_batches SET finalized_at = '{OLD}' WHERE finalized_at IS NOT NULL")
@@ -58,7 +58,7 @@ def test_the_files_of_an_old_batch_go_and_its_object_stays(client: httpx.Client,
 def test_no_word_of_a_purged_batch_is_left_in_any_table(client: httpx.Client, served: Served) -> None:
     batch_of_words(client, served)
 
-    async def tables_with_the_word(bench: Bench) -> list[str]:
+    async def tables_with_the_word(bench: LedgerHarness) -> list[str]:
         names = await bench.rows(
             "SELECT relname AS name FROM pg_stat_user_tables WHERE has_table_privilege(relid, 'SELECT')"
         )
@@ -83,7 +83,7 @@ def test_no_word_of_a_purged_batch_is_left_in_any_table(client: httpx.Client, se
 def test_a_file_that_a_batch_still_waits_for_is_not_touched(client: httpx.Client, served: Served) -> None:
     file = upload(client, [line("a")])
 
-    async def begin(bench: Bench) -> None:
+    async def begin(bench: LedgerHarness) -> None:
         await bench.rows(
             "INSERT INTO api_batches (handle, tenant, input_file_id, endpoint, completion_window, status, lease_until)"
             " VALUES ('batch_x', 'default', :f, '/v1/chat/completions', '24h', 'validating', now() + interval '1 h')",
@@ -99,7 +99,7 @@ def test_a_file_that_a_batch_still_waits_for_is_not_touched(client: httpx.Client
 def test_a_batch_that_is_first_asked_for_after_its_purge_gets_no_empty_files(
     client: httpx.Client, served: Served
 ) -> None:
-    async def submit(bench: Bench) -> str:
+    async def submit(bench: LedgerHarness) -> str:
         await bench.submit(2)
         return str((await bench.rows("SELECT handle FROM batches"))[0][0])
 

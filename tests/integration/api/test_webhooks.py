@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.api.conftest import CONFIG, Served, line, serving, wait_until
 from tests.integration.api.test_batch_routes import create, until, upload
-from tests.integration.ledger_fixtures import Bench
+from tests.integration.ledger_fixtures import LedgerHarness
 
 
 class Receiver:
@@ -70,7 +70,7 @@ def hook(client: httpx.Client, url: str, *events: str) -> dict[str, Any]:
 
 
 def messages(served: Served) -> list[tuple[int, str | None, bool, bool]]:
-    async def look(bench: Bench) -> list[tuple[int, str | None, bool, bool]]:
+    async def look(bench: LedgerHarness) -> list[tuple[int, str | None, bool, bool]]:
         rows = await bench.rows("SELECT tries, last_result, delivered_at, due_at FROM webhook_messages ORDER BY id")
         return [(row[0], row[1], row[2] is not None, row[3] is not None) for row in rows]
 
@@ -109,7 +109,7 @@ def test_what_is_not_taken_is_tried_again_and_a_redirect_is_not_followed(
     end_one(served, client)
     wait_until(lambda: messages(served) == [(1, "500", False, True)])
 
-    async def due(bench: Bench) -> None:
+    async def due(bench: LedgerHarness) -> None:
         await bench.rows("UPDATE webhook_messages SET due_at = now()")
 
     served.play(due)

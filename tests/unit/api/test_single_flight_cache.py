@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from api.single_flight_cache import Fresh
+from api.single_flight_cache import SingleFlightCache
 
 
 def test_a_thousand_at_once_cause_one_look_up() -> None:
@@ -16,7 +16,7 @@ def test_a_thousand_at_once_cause_one_look_up() -> None:
         return key.upper()
 
     async def story() -> None:
-        fresh = Fresh(look_up, for_s=1.0)
+        fresh = SingleFlightCache(look_up, for_s=1.0)
         assert set(await asyncio.gather(*(fresh("a") for _ in range(1000)))) == {"A"}
         assert asked == ["a"]
 
@@ -31,7 +31,7 @@ def test_what_is_too_old_or_forgotten_is_looked_up_again() -> None:
         return len(asked)
 
     async def story() -> None:
-        fresh = Fresh(look_up, for_s=1.0, clock=lambda: now[0])
+        fresh = SingleFlightCache(look_up, for_s=1.0, clock=lambda: now[0])
         assert await fresh("a") == 1
         now[0] = 0.9
         assert await fresh("a") == 1
@@ -50,7 +50,7 @@ def test_what_was_asked_for_is_in_it_however_old_and_what_is_forgotten_is_not() 
         return key
 
     async def story() -> None:
-        fresh = Fresh(look_up, for_s=1.0, clock=lambda: now[0])
+        fresh = SingleFlightCache(look_up, for_s=1.0, clock=lambda: now[0])
         assert "a" not in fresh
         asking = asyncio.create_task(fresh("a"))
         await asyncio.sleep(0)
@@ -74,7 +74,7 @@ def test_an_error_is_told_to_those_who_wait_and_not_kept() -> None:
         return key
 
     async def story() -> None:
-        fresh = Fresh(look_up, for_s=1.0)
+        fresh = SingleFlightCache(look_up, for_s=1.0)
         told = await asyncio.gather(fresh("a"), fresh("a"), return_exceptions=True)
         assert [type(one) for one in told] == [ValueError, ValueError]
         assert await fresh("a") == "a"
@@ -90,7 +90,7 @@ def test_one_who_goes_away_takes_nothing_from_the_others() -> None:
         return key
 
     async def story() -> None:
-        fresh = Fresh(look_up, for_s=1.0)
+        fresh = SingleFlightCache(look_up, for_s=1.0)
         first, second = asyncio.create_task(fresh("a")), asyncio.create_task(fresh("a"))
         await asyncio.sleep(0)
         first.cancel()
@@ -107,7 +107,7 @@ def test_it_remembers_no_more_than_it_may() -> None:
         return key
 
     async def story() -> None:
-        fresh = Fresh(look_up, for_s=60.0, most=10)
+        fresh = SingleFlightCache(look_up, for_s=60.0, most=10)
         for key in range(50):
             assert await fresh(key) == key
         assert len(fresh._entries) <= 10

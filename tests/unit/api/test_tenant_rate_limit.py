@@ -1,11 +1,11 @@
 """A tenant's requests per minute, in one process."""
 
-from api.tenant_rate_limit import LocalRate
+from api.tenant_rate_limit import LocalTenantRateLimit
 
 
 def test_a_limit_is_kept_over_a_minute_and_says_how_long_to_wait() -> None:
     now = [0.0]
-    rate = LocalRate(clock=lambda: now[0])
+    rate = LocalTenantRateLimit(clock=lambda: now[0])
     taken = 0
     for step in range(6000):
         now[0] = step / 100
@@ -21,7 +21,7 @@ def test_a_limit_is_kept_over_a_minute_and_says_how_long_to_wait() -> None:
 
 
 def test_tenants_do_not_share_a_bucket() -> None:
-    rate = LocalRate(clock=lambda: 0.0)
+    rate = LocalTenantRateLimit(clock=lambda: 0.0)
     assert rate.take("a", per_min=1) == 0
     assert rate.take("a", per_min=1) > 0
     assert rate.take("b", per_min=1) == 0

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from api.webhook_client import NotAllowed, is_public, parse_target, resolve
+from api.webhook_client import ForbiddenAddress, is_public, parse_target, resolve
 
 PRIVATE = [
     *("127.0.0.1", "127.8.8.8", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1"),
@@ -44,7 +44,7 @@ def test_an_address_of_the_internet_is_public(address: str) -> None:
     ],
 )
 def test_a_url_that_must_not_be_is_refused(url: str) -> None:
-    with pytest.raises(NotAllowed):
+    with pytest.raises(ForbiddenAddress):
         parse_target(url, private=False)
 
 
@@ -58,7 +58,7 @@ def test_a_url_is_taken_apart() -> None:
 
 def test_a_name_that_leads_to_this_machine_is_refused_when_it_is_looked_up() -> None:
     target = parse_target("https://localhost/", private=False)
-    with pytest.raises(NotAllowed):
+    with pytest.raises(ForbiddenAddress):
         asyncio.run(resolve(target, private=False))
     assert asyncio.run(resolve(target, private=True))
 
@@ -66,5 +66,5 @@ def test_a_name_that_leads_to_this_machine_is_refused_when_it_is_looked_up() -> 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "0177.0.0.1", "127.1"])
 def test_other_ways_to_write_an_address_do_not_get_around_it(host: str) -> None:
     target = parse_target(f"https://{host}/", private=False)
-    with pytest.raises((NotAllowed, OSError)):
+    with pytest.raises((ForbiddenAddress, OSError)):
         asyncio.run(resolve(target, private=False))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 
 from cli import batch_summary
-from db.reports.batch_stats import BatchFigures, Progress, TierFigures, Why
+from db.reports.batch_stats import BatchFigures, FailureReason, Progress, TierFigures
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FIGURES = BatchFigures(
@@ -40,7 +40,7 @@ FIGURES = BatchFigures(
         TierFigures("small", 1000, 900, 3, 0.9, 1010, 10, 0.05, ("mini",), (50.0, 90.0, 100.0)),
         TierFigures("giant", 90, 90, 0, None, 90, 0, 0.15, ("maxi",), None),
     ),
-    failures=(Why("failed", "no tier is left", 10, "q-7"),),
+    failures=(FailureReason("failed", "no tier is left", 10, "q-7"),),
     calls=1100,
     open_calls=0,
     failed_calls=10,

@@ -6,13 +6,13 @@ import pytest
 import typer
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from cli.command_errors import Code, Stop, tell
+from cli.command_errors import CommandError, ExitCode, describe_error
 from cli.commands.doctor import _fault
 from cli.commands.run import interrupted, with_fleet
 from cli.main import main
 from fleet_config import FleetError, Problem
 from settings import SettingsError
-from submission.input_line import BadInput, Rejection
+from submission.input_line import InvalidInput, RejectedLine
 from workers.embedded.services import ServicesError
 from workers.local_stack import StackError
 
@@ -32,7 +32,7 @@ def _operational(message: str, state: str | None = None) -> OperationalError:
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (Stop("Nothing there.", hint="Look.", code=Code.USAGE), 2, "Nothing there."),
+        (CommandError("Nothing there.", hint="Look.", code=ExitCode.USAGE), 2, "Nothing there."),
         (SettingsError("DATABASE_URL is not the address of a Postgres."), 2, "DATABASE_URL"),
         (FleetError(Path("f.toml"), [Problem("tiers.a", "is odd.", "Mend it.")]), 2, "1 problem"),
         (ServicesError("The embedded services do not start."), 1, "do not start"),
@@ -53,16 +53,16 @@ def _operational(message: str, state: str | None = None) -> OperationalError:
 def test_each_failure_has_a_line_and_an_exit_code_and_never_a_prompt(
     error: BaseException, code: int, said: str
 ) -> None:
-    failure = tell(error)
+    failure = describe_error(error)
     assert failure.code == code
     assert said in failure.lines[0]
     assert SECRET not in str(failure.as_json())
 
 
 def test_bad_input_names_each_line_up_to_twenty() -> None:
-    many = [Rejection(number, "query", "it is empty", "Say it", raw=SECRET.encode()) for number in range(1, 31)]
-    failure = tell(BadInput(many, 100))
-    assert failure.code == Code.USAGE
+    many = [RejectedLine(number, "query", "it is empty", "Say it", raw=SECRET.encode()) for number in range(1, 31)]
+    failure = describe_error(InvalidInput(many, 100))
+    assert failure.code == ExitCode.USAGE
     assert failure.lines[0] == "line 1: query: it is empty. Say it."
     assert failure.lines[-1] == "… and 10 more."
     assert "--skip-invalid" in str(failure.hint)
@@ -72,12 +72,12 @@ def test_bad_input_names_each_line_up_to_twenty() -> None:
 
 
 def test_an_unreadable_input_is_not_told_to_skip_lines() -> None:
-    failure = tell(BadInput([Rejection(0, "file", "it is empty", "Give a query")]))
+    failure = describe_error(InvalidInput([RejectedLine(0, "file", "it is empty", "Give a query")]))
     assert failure.hint == "Nothing was submitted."
 
 
 def test_what_users_wrote_cannot_steer_the_terminal() -> None:
-    failure = tell(BadInput([Rejection(1, "a\x1b[2J\nb", "odd", "Mend it")]))
+    failure = describe_error(InvalidInput([RejectedLine(1, "a\x1b[2J\nb", "odd", "Mend it")]))
     assert "\x1b" not in failure.lines[0]
     assert "\n" not in failure.lines[0]
 
@@ -111,5 +111,5 @@ def test_a_wait_that_ctrl_c_ends_says_how_it_goes_on() -> None:
 
 def test_the_doctor_does_not_send_to_the_doctor() -> None:
     found = _fault("postgres", _operational("connection refused"))
-    assert found.mend == "Is DATABASE_URL right, and is Postgres up?"
-    assert _fault("services", ServicesError("They do not start.")).mend is None
+    assert found.fix == "Is DATABASE_URL right, and is Postgres up?"
+    assert _fault("services", ServicesError("They do not start.")).fix is None

@@ -4,12 +4,12 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from cli.param_types import usd
+from cli.param_types import parse_usd
 
 
 @pytest.mark.parametrize(("given", "meant"), [("5", 5.0), ("0", 0.0), ("1e-6", 1e-6), ("1e8", 1e8)])
 def test_an_amount_is_read(given: str, meant: float) -> None:
-    assert usd(given) == meant
+    assert parse_usd(given) == meant
 
 
 @pytest.mark.parametrize("given", ["nan", "inf", "-1", "1e9", "$5", "five"])

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from cli.command_errors import Stop
-from cli.progress import Pace, drawing, duration, wait_for_end, words
+from cli.command_errors import CommandError
+from cli.progress import ProgressRate, drawing, duration, wait_for_end, words
 from db.reports.batch_stats import Progress
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -46,7 +46,7 @@ def test_a_duration_reads_like_a_clock(seconds: float, shown: str) -> None:
 
 
 def test_the_pace_follows_the_last_seconds() -> None:
-    pace = Pace()
+    pace = ProgressRate()
     pace.note(0, 100.0)
     assert pace.left_s(10) is None
     pace.note(100, 101.0)
@@ -59,12 +59,12 @@ def test_the_pace_follows_the_last_seconds() -> None:
 
 def test_the_line_tells_tiers_escalated_cost_pace_and_time_left() -> None:
     told = "small 360 · large 40 · escalated 30 · failed 2 · $0.0123 (simulated)"
-    assert words(PROGRESS, Pace(per_s=100.0)) == f"{told} · 100 queries/s now · ETA 0:06"
+    assert words(PROGRESS, ProgressRate(per_s=100.0)) == f"{told} · 100 queries/s now · ETA 0:06"
     assert words(PROGRESS) == f"{told} · 100.0 queries/s · ETA 0:06", "400 answered and 402 ended in 4 s"
 
 
-@pytest.mark.parametrize("pace", [None, Pace(per_s=100.0)], ids=["since the submission", "of the last seconds"])
-def test_there_is_neither_rate_nor_time_left_once_nothing_runs_or_waits(pace: Pace | None) -> None:
+@pytest.mark.parametrize("pace", [None, ProgressRate(per_s=100.0)], ids=["since the submission", "of the last seconds"])
+def test_there_is_neither_rate_nor_time_left_once_nothing_runs_or_waits(pace: ProgressRate | None) -> None:
     held = replace(PROGRESS, held=598, running=0, waiting=0, wall_s=4000.0)
     for still in (ENDED, held):
         assert words(still, pace).endswith("$0.0123 (simulated)")
@@ -72,12 +72,12 @@ def test_there_is_neither_rate_nor_time_left_once_nothing_runs_or_waits(pace: Pa
 
 def test_what_is_held_is_not_waited_for() -> None:
     held = replace(PROGRESS, held=500, waiting=0)
-    assert words(held, Pace(per_s=100.0)).endswith("ETA 0:01"), "98 run"
+    assert words(held, ProgressRate(per_s=100.0)).endswith("ETA 0:01"), "98 run"
 
 
 def test_the_drawing_has_counts_and_a_share() -> None:
     console = Console(file=io.StringIO(), width=100)
-    console.print(drawing(PROGRESS, Pace()))
+    console.print(drawing(PROGRESS, ProgressRate()))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "402/1,000" in shown
     assert "40 %" in shown
@@ -107,7 +107,7 @@ def test_waiting_ends_with_the_batch_and_looks_after_the_workers_meanwhile() -> 
 def test_waiting_stops_where_all_that_is_left_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cli.progress._HELD_S", 0.3)
     held = replace(PROGRESS, done=900, failed=0, held=100, running=0, waiting=0)
-    with pytest.raises(Stop, match="100 queries are held"):
+    with pytest.raises(CommandError, match="100 queries are held"):
         _wait(held)
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cli.command_errors import Code, Stop
+from cli.command_errors import CommandError, ExitCode
 from cli.query_source import RejectedFile, open_source
 from cli.results_writer import check_writable
 from routing.fleet import Fleet
-from submission.input_line import BadInput, Line, Rejection
+from submission.input_line import InputLine, InvalidInput, RejectedLine
 
 MIXED = b'{"query": "one"}\n{"query": ""}\n{"query": "three", "tier": "x"}\n'
 
@@ -39,16 +39,16 @@ def test_a_pipe_can_be_read_again_too(tmp_path: Path, shipped_fleet: Fleet) -> N
 @pytest.mark.parametrize("name", ["q.csv", "Q.TSV", "q.csv.gz"])
 def test_a_table_is_not_asked_row_by_row(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"id,query\n1,What is 1 + 1?\n")
-    with pytest.raises(Stop, match="is a table") as caught, open_source(str(tmp_path / name)):
+    with pytest.raises(CommandError, match="is a table") as caught, open_source(str(tmp_path / name)):
         pass
-    assert caught.value.code == Code.USAGE
+    assert caught.value.code == ExitCode.USAGE
     assert "csv.DictReader" in str(caught.value.hint)
 
 
 def test_a_check_tells_every_rejected_line(tmp_path: Path, shipped_fleet: Fleet) -> None:
     path = tmp_path / "q.jsonl"
     path.write_bytes(MIXED)
-    with open_source(str(path)) as source, pytest.raises(BadInput) as caught:
+    with open_source(str(path)) as source, pytest.raises(InvalidInput) as caught:
         source.check(shipped_fleet)
     assert [rejection.line_no for rejection in caught.value.rejections] == [2, 3]
     assert caught.value.total_seen == 3
@@ -60,24 +60,24 @@ def test_rejected_lines_are_written_with_their_text_and_passed_on_without(tmp_pa
     with open_source(str(path)) as source, RejectedFile(source.rejected_path) as rejected:
         passed = list(rejected.passing(source.lines(shipped_fleet)))
         assert not source.rejected_path.exists()
-    assert [type(line) for line in passed] == [Line, Rejection, Rejection]
-    assert [line.raw for line in passed if isinstance(line, Rejection)] == [b"", b""]
+    assert [type(line) for line in passed] == [InputLine, RejectedLine, RejectedLine]
+    assert [line.raw for line in passed if isinstance(line, RejectedLine)] == [b"", b""]
     written = [json.loads(line) for line in source.rejected_path.read_text().splitlines()]
     assert [(line["line"], line["field"], line["raw"]) for line in written] == [
         (2, "query", '{"query": ""}'),
         (3, "tier", '{"query": "three", "tier": "x"}'),
     ]
-    assert all(line["message"] and line["mend"] for line in written)
+    assert all(line["message"] and line["fix"] for line in written)
 
 
 def test_nothing_is_left_where_no_line_was_rejected_or_the_submission_failed(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     with RejectedFile(path) as rejected:
-        assert list(rejected.passing([Line(1, "a", b"{}", None)]))
+        assert list(rejected.passing([InputLine(1, "a", b"{}", None)]))
 
     def fail() -> None:
         with RejectedFile(path) as rejected:
-            list(rejected.passing([Rejection(1, "query", "it is empty", "Say it")]))
+            list(rejected.passing([RejectedLine(1, "query", "it is empty", "Say it")]))
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -87,7 +87,7 @@ def test_nothing_is_left_where_no_line_was_rejected_or_the_submission_failed(tmp
 
 def test_an_output_that_cannot_be_written_is_found_out_first(tmp_path: Path) -> None:
     check_writable(tmp_path / "new.jsonl")
-    with pytest.raises(Stop, match="is a directory"):
+    with pytest.raises(CommandError, match="is a directory"):
         check_writable(tmp_path)
-    with pytest.raises(Stop, match="does not exist"):
+    with pytest.raises(CommandError, match="does not exist"):
         check_writable(tmp_path / "nowhere" / "out.jsonl")

@@ -7,12 +7,12 @@ import pytest
 from psycopg.errors import DataError, OperationalError
 from sqlalchemy.exc import DBAPIError
 
-from db.group_commit import Grouped
-from db.statement_errors import Refused
+from db.group_commit import GroupCommit
+from db.statement_errors import StatementFailed
 
 
-def refused(error: type[Exception]) -> Refused:
-    return Refused(DBAPIError("a statement", {}, error()))
+def refused(error: type[Exception]) -> StatementFailed:
+    return StatementFailed(DBAPIError("a statement", {}, error()))
 
 
 def test_what_comes_together_is_written_together_and_each_gets_its_own() -> None:
@@ -23,7 +23,7 @@ def test_what_comes_together_is_written_together_and_each_gets_its_own() -> None
         return {item: item * item for item in items if item != 3}
 
     async def story() -> list[int | None]:
-        grouped = Grouped(write, key=lambda item: item)
+        grouped = GroupCommit(write, key=lambda item: item)
         return list(await asyncio.gather(*(grouped(n) for n in range(50))))
 
     results = asyncio.run(story())
@@ -39,7 +39,7 @@ def test_a_bad_item_fails_alone(flaw: Exception) -> None:
         return {item: item for item in items}
 
     async def story() -> list[int | BaseException | None]:
-        grouped = Grouped(write, key=lambda item: item)
+        grouped = GroupCommit(write, key=lambda item: item)
         return list(await asyncio.gather(*(grouped(n) for n in range(10)), return_exceptions=True))
 
     results = asyncio.run(story())
@@ -56,11 +56,11 @@ def test_an_outage_fails_the_whole_group_at_once() -> None:
         raise refused(OperationalError)
 
     async def story() -> list[int | BaseException | None]:
-        grouped = Grouped(write, key=lambda item: item)
+        grouped = GroupCommit(write, key=lambda item: item)
         return list(await asyncio.gather(*(grouped(n) for n in range(10)), return_exceptions=True))
 
     results = asyncio.run(story())
-    assert all(isinstance(result, Refused) for result in results)
+    assert all(isinstance(result, StatementFailed) for result in results)
     assert tries <= 2
 
 
@@ -73,7 +73,7 @@ def test_a_caller_that_is_cancelled_leaves_its_write_standing() -> None:
             written.set_result(list(items))
             return {}
 
-        grouped = Grouped(write, key=lambda item: item)
+        grouped = GroupCommit(write, key=lambda item: item)
         task = asyncio.create_task(grouped(1))
         await asyncio.sleep(0)
         task.cancel()
@@ -93,7 +93,7 @@ def test_two_items_with_one_key_never_share_a_group() -> None:
         return {} if len(groups) > 1 else {key: name for key, name in items}
 
     async def story() -> list[str | None]:
-        grouped = Grouped(write, key=lambda item: item[0])
+        grouped = GroupCommit(write, key=lambda item: item[0])
         return list(await asyncio.gather(*(grouped(item) for item in [(1, "first"), (1, "second"), (2, "other")])))
 
     assert asyncio.run(story()) == ["first", None, "other"]
@@ -108,7 +108,7 @@ def test_an_item_that_comes_as_the_last_group_is_through_is_written_too() -> Non
             await through.wait()
             return {item: item for item in items}
 
-        grouped = Grouped(write, key=lambda item: item, gather_s=0)
+        grouped = GroupCommit(write, key=lambda item: item, gather_s=0)
 
         async def late() -> int | None:
             await through.wait()  # behind the writer: its step has ended, its task is not yet through

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.data.dataset import Dataset, read_dataset
-from evaluation.training.train import Trained, train
+from evaluation.training.train import TrainedRouter, train
 from tests.unit.evaluation.synthetic_data import outcome_lines, written
 
 
@@ -16,7 +16,7 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def trained(made_up: Dataset) -> Trained:
+def trained(made_up: Dataset) -> TrainedRouter:
     """A router trained on them."""
     return train(made_up, name="made-up")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.production.labelled_log import LogBook
+from evaluation.production.labelled_log import LabelledLog
 from routing.query import Query
 
 EASY = ("name", "list", "what", "colour", "city", "greet", "count")
@@ -49,7 +49,7 @@ def _answer(total: int, *, right: bool) -> str:
     return f"It is 3 x {total} = <<3*{total}={said}>>{said}.\n#### {said}"
 
 
-def logged(n: int, *, large: float = 0.5) -> LogBook:
+def logged(n: int, *, large: float = 0.5) -> LabelledLog:
     """Of each query one tier by chance was asked, the large one with that probability."""
     tiers = ("small", "large")
     lines = outcome_lines(n, seed=3)
@@ -58,7 +58,7 @@ def logged(n: int, *, large: float = 0.5) -> LogBook:
     own = right[np.arange(n), chosen]
     queries = tuple(Query(text=line["query"]) for line in lines)
     propensity = np.where(chosen == 1, large, 1.0 - large)
-    return LogBook(tiers, queries, chosen, propensity, own, own, np.full(n, 1e-3), np.zeros(n, dtype=np.bool_))
+    return LabelledLog(tiers, queries, chosen, propensity, own, own, np.full(n, 1e-3), np.zeros(n, dtype=np.bool_))
 
 
 def label_lines(n: int, *, seed: int = 0) -> list[dict[str, Any]]:

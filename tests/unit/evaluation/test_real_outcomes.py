@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.data.call_costs import tariff_for
+from evaluation.data.call_costs import call_costs_for
 from evaluation.data.cross_validation import folds_of
 from evaluation.data.dataset import Dataset, read_dataset
 from evaluation.metrics.outcome_evaluation import weigh_cascade
@@ -33,6 +33,6 @@ def test_a_cascade_trained_on_half_of_gsm8k_beats_every_published_query_router_o
     unseen = gsm8k.pick(test)
     assert artifact.scorer is not None
     told = artifact.scorer(unseen.queries, unseen.answers)
-    way = weigh_cascade(unseen, told, tariff_for(unseen), draws=100)
+    way = weigh_cascade(unseen, told, call_costs_for(unseen), draws=100)
     assert (way.router.apgr or 0.0) > 0.70
     assert ece(told, unseen.ok("small")) < 0.12

@@ -47,7 +47,7 @@ def problems(path: Path, environ: dict[str, str] | None = None) -> dict[str, str
     message = str(caught.value)
     assert message.startswith(str(path))
     assert all(str(problem) in message for problem in caught.value.problems)
-    return {problem.key: f"{problem.wrong} {problem.mend}" for problem in caught.value.problems}
+    return {problem.key: f"{problem.wrong} {problem.fix}" for problem in caught.value.problems}
 
 
 # What is shipped

@@ -1,4 +1,4 @@
-"""`Pool.complete` against a transport that answers by rote: what each kind of answer becomes."""
+"""`ProviderClient.complete` against a transport that answers by rote: what each kind of answer becomes."""
 
 import asyncio
 import gzip
@@ -9,7 +9,7 @@ import httpx
 import orjson
 import pytest
 
-from providers.client import Pool
+from providers.client import ProviderClient
 from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
 from routing.outcome import Completion, Failure, FailureKind, Outcome
 
@@ -43,7 +43,7 @@ def ask(
     **of_provider: Any,
 ) -> Outcome:
     async def run() -> Outcome:
-        pool = Pool(
+        pool = ProviderClient(
             fleet(**of_provider),
             environ={"TEST_KEY": KEY} if environ is None else environ,
             transport=httpx.MockTransport(handler),
@@ -257,14 +257,14 @@ def test_a_retry_after_of_a_429_is_kept() -> None:
 
 
 def test_what_cannot_be_expressed_is_told_without_sending() -> None:
-    pool = Pool(fleet(), environ={})
-    assert pool.inexpressible(MODEL, BODY) is None
-    told = pool.inexpressible(MODEL, BODY | {"n": 2})
+    pool = ProviderClient(fleet(), environ={})
+    assert pool.unsupported_reason(MODEL, BODY) is None
+    told = pool.unsupported_reason(MODEL, BODY | {"n": 2})
     assert told is not None
     assert told.startswith("n:")
 
 
 def test_nothing_that_is_shown_holds_the_key() -> None:
     outcome = ask(lambda request: httpx.Response(401, json={"error": {"message": f"wrong key {KEY}"}}))
-    pool = Pool(fleet(), environ={"TEST_KEY": KEY})
+    pool = ProviderClient(fleet(), environ={"TEST_KEY": KEY})
     assert KEY not in repr(outcome) + repr(pool)

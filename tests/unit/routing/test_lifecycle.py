@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from routing.lifecycle import OPEN, RULES, TERMINAL, Move, State
+from routing.lifecycle import OPEN, RULES, TERMINAL, MoveKind, State
 
 TABLE = """
 publish      ready                      -> queued
@@ -24,19 +24,19 @@ resume       failed dead expired        -> ready
 """
 
 LEGAL = {
-    (Move(name), State(source), State(target))
+    (MoveKind(name), State(source), State(target))
     for name, _, rest in (line.partition(" ") for line in TABLE.strip().splitlines())
     for sources, _, targets in (rest.partition("->"),)
     for source, target in product(sources.split(), targets.split())
 }
 
 
-def is_legal(move: Move, source: State, target: State) -> bool:
+def is_legal(move: MoveKind, source: State, target: State) -> bool:
     return source in RULES[move].sources and target in RULES[move].target
 
 
-@pytest.mark.parametrize(("move", "source", "target"), [*product(Move, State, State)])
-def test_exactly_the_moves_of_the_table_are_legal(move: Move, source: State, target: State) -> None:
+@pytest.mark.parametrize(("move", "source", "target"), [*product(MoveKind, State, State)])
+def test_exactly_the_moves_of_the_table_are_legal(move: MoveKind, source: State, target: State) -> None:
     assert is_legal(move, source, target) == ((move, source, target) in LEGAL)
 
 
@@ -46,13 +46,13 @@ def test_every_state_is_open_or_terminal_and_never_both() -> None:
 
 
 def test_only_a_claim_and_a_resume_raise_the_epoch() -> None:
-    assert [move for move, rule in RULES.items() if rule.raises_epoch] == [Move.CLAIM, Move.RESUME]
+    assert [move for move, rule in RULES.items() if rule.raises_epoch] == [MoveKind.CLAIM, MoveKind.RESUME]
 
 
 def test_nothing_leaves_a_terminal_state_but_a_resume() -> None:
-    assert {move for move, rule in RULES.items() if rule.sources & TERMINAL} == {Move.RESUME}
+    assert {move for move, rule in RULES.items() if rule.sources & TERMINAL} == {MoveKind.RESUME}
 
 
 def test_every_open_state_can_end() -> None:
     for state in OPEN:
-        assert any(is_legal(move, state, end) for move in Move for end in TERMINAL)
+        assert any(is_legal(move, state, end) for move in MoveKind for end in TERMINAL)

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from routing.heuristics.heuristic_router import RED_TEAM_BOUND, Rungs, review
-from routing.policy.decision import decide, settle
-from routing.policy.llm_router_prompt import MARKER, Opinion, messages, read, system_text
+from routing.heuristics.heuristic_router import RED_TEAM_BOUND, LadderRoles, heuristic_vote
+from routing.policy.decision import apply_llm_vote, decide
+from routing.policy.llm_router_prompt import MARKER, RouterVote, messages, read, system_text
 from routing.query import Query
 from tests.fleets import LADDER, llm_policy, small_fleet
 from tests.unit.routing.red_team import ATTACKS, DISGUISES, HARD, attacked
@@ -25,9 +25,9 @@ class Gullible:
 
     name = "gullible"
 
-    def __call__(self, queries: Sequence[Query]) -> Sequence[Opinion]:
+    def __call__(self, queries: Sequence[Query]) -> Sequence[RouterVote]:
         p_ok = {"small": 0.99, "medium": 0.99, "large": 0.99}
-        return [Opinion("gullible", "small", 0.99, 0.0, "easy", p_ok=p_ok) for _ in queries]
+        return [RouterVote("gullible", "small", 0.99, 0.0, "easy", p_ok=p_ok) for _ in queries]
 
 
 def tiers(texts: Sequence[str], predictor: Gullible | None = None) -> list[int]:
@@ -53,7 +53,7 @@ def test_gate_and_policy_move_down_no_more_than_the_stated_bound() -> None:
 @pytest.mark.parametrize("name", ATTACKS)
 def test_no_attack_makes_the_gate_sure_of_the_bottom(name: str) -> None:
     for query in HARD:
-        opinion = review(Query(attacked(ATTACKS[name], query)), rungs=Rungs.of(FLEET))
+        opinion = heuristic_vote(Query(attacked(ATTACKS[name], query)), rungs=LadderRoles.of(FLEET))
         assert opinion.tier != "small", query
 
 
@@ -64,15 +64,15 @@ def test_a_classifier_that_is_taken_in_brings_down_no_text_that_is_seen_to_speak
 
 
 def _reason(text: str) -> str:
-    return review(Query(text), rungs=Rungs.of(FLEET)).reason
+    return heuristic_vote(Query(text), rungs=LadderRoles.of(FLEET)).reason
 
 
 def test_an_llm_router_that_is_taken_in_brings_a_query_down_by_one_rung_at_most() -> None:
     queries = [Query(text) for _, _, text in VARIANTS]
     drafts = decide(queries, fleet=LLM_FLEET, predictor=None)
-    taken_in = Opinion("llm", "small", 0.9, 0.0, "taken in")
+    taken_in = RouterVote("llm", "small", 0.9, 0.0, "taken in")
     for query, draft in zip(queries, drafts, strict=True):
-        final = settle(query, draft, taken_in, fleet=LLM_FLEET)
+        final = apply_llm_vote(query, draft, taken_in, fleet=LLM_FLEET)
         assert LADDER.index(final.tier) >= LADDER.index(draft.tier) - 1
 
 

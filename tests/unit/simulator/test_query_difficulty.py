@@ -5,7 +5,7 @@ import string
 
 import pytest
 
-from simulator.chat_types import Ask
+from simulator.chat_types import ChatRequest
 from simulator.model_behavior import reply
 from simulator.query_difficulty import visible, words_of
 from simulator.seeded_random import text_digest
@@ -46,4 +46,4 @@ def test_a_sum_is_seen_in_ascii_as_by_the_pattern() -> None:
     ],
 )
 def test_a_closed_list_is_found_in_any_case_of_its_words(text: str, answers: set[str]) -> None:
-    assert reply(Ask("gpt-5", text), strength=1.0, seed=b"", digest=text_digest(text)).text in answers
+    assert reply(ChatRequest("gpt-5", text), strength=1.0, seed=b"", digest=text_digest(text)).text in answers

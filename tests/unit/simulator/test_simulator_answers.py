@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.chat_types import Ask, Reply, spread_logprobs
+from simulator.chat_types import ChatReply, ChatRequest, spread_logprobs
 from simulator.model_behavior import reply
 from simulator.model_strength import LEVELS, Strength, strength_of
 from simulator.query_difficulty import hidden, visible
-from simulator.seeded_random import draws, seed_key, text_digest
+from simulator.seeded_random import seed_key, seeded_random, text_digest
 from tests.unit.simulator_fixtures import EASY, HARD, Simulated, running, text_of
 
 ROUTER = "POINTSMAN-ROUTER v1\nTIERS: small, medium, large, special\nAnswer with a JSON array."
 
 
-def answer(text: str, *, model: str = "gpt-5-nano", seed: int = 0, system: str = "") -> Reply:
-    ask = Ask(model, text, system, len(text) + len(system))
+def answer(text: str, *, model: str = "gpt-5-nano", seed: int = 0, system: str = "") -> ChatReply:
+    ask = ChatRequest(model, text, system, len(text) + len(system))
     return reply(ask, strength=LEVELS[strength_of(model)], seed=seed_key(seed), digest=text_digest(text))
 
 
@@ -154,8 +154,8 @@ def test_a_router_keeps_to_two_tiers_if_there_are_two_and_reads_escaped_text() -
 
 
 def test_draws_are_uniform_enough_and_depend_on_where_one_part_ends() -> None:
-    values = [draws(b"seed", str(number).encode())[0] for number in range(2000)]
+    values = [seeded_random(b"seed", str(number).encode())[0] for number in range(2000)]
     assert 0.45 < mean(values) < 0.55
     assert min(values) >= 0
     assert max(values) < 1
-    assert draws(b"", b"ab", b"c").digest != draws(b"", b"a", b"bc").digest
+    assert seeded_random(b"", b"ab", b"c").digest != seeded_random(b"", b"a", b"bc").digest

@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from simulator.fault_rules import Fault, FaultKind, FaultTable, Target
-from simulator.protocols.protocol import Protocol
-from simulator.rate_limits import Limits, Meter
+from simulator.fault_rules import Fault, FaultKind, FaultTable, FaultTarget
+from simulator.protocols.protocol import ProtocolName
+from simulator.rate_limits import Meter, ModelLimits
 from simulator.seeded_random import seed_key, text_digest
 from tests.unit.simulator_fixtures import EASY, PROTOCOLS, Simulated, request_of, running, text_of
 
@@ -280,7 +280,7 @@ def test_a_rate_hits_its_share_and_the_same_calls_in_any_order() -> None:
         return {
             number
             for number in numbers
-            if table.strike(Target("m", Protocol.OPENAI, "", text_digest(str(number))), now=1)[0]
+            if table.strike(FaultTarget("m", ProtocolName.OPENAI, "", text_digest(str(number))), now=1)[0]
         }
 
     forwards = hits(range(1000))
@@ -290,7 +290,7 @@ def test_a_rate_hits_its_share_and_the_same_calls_in_any_order() -> None:
 
 def test_the_same_text_draws_anew_each_time_it_is_seen() -> None:
     table = FaultTable([Fault(kind=FaultKind.SERVER_ERROR, rate=0.5)], seed=seed_key(5), now=0)
-    target = Target("m", Protocol.OPENAI, "", text_digest("again"))
+    target = FaultTarget("m", ProtocolName.OPENAI, "", text_digest("again"))
     outcomes = [table.strike(target, now=1)[0] is None for _ in range(40)]
     assert {True, False} == set(outcomes)
 
@@ -304,7 +304,7 @@ def test_a_hard_rate_limit_refuses_what_is_over_it(simulated: Simulated) -> None
 
 
 def test_the_window_of_a_limit_slides_and_refused_calls_take_nothing() -> None:
-    meter = Meter(Limits(requests_per_min=2))
+    meter = Meter(ModelLimits(requests_per_min=2))
     assert meter.admit(now=0, tokens=1, in_flight=0) is None
     assert meter.admit(now=30, tokens=1, in_flight=0) is None
     assert meter.admit(now=59, tokens=1, in_flight=0) == 1
@@ -313,7 +313,7 @@ def test_the_window_of_a_limit_slides_and_refused_calls_take_nothing() -> None:
 
 
 def test_tokens_and_calls_in_flight_are_limited_too() -> None:
-    meter = Meter(Limits(tokens_per_min=100, max_in_flight=2))
+    meter = Meter(ModelLimits(tokens_per_min=100, max_in_flight=2))
     assert meter.admit(now=0, tokens=60, in_flight=1) is None
     assert meter.admit(now=1, tokens=60, in_flight=1) == 59
     assert meter.admit(now=2, tokens=40, in_flight=2) == 1

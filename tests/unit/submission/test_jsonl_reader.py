@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing.fleet import Fleet, Model, Price, Tier
-from submission.jsonl_reader import BadInput, Limits, Line, Rejection, read_lines, read_objects
+from submission.jsonl_reader import InputLimits, InputLine, InvalidInput, RejectedLine, read_lines, read_objects
 
 
 def _model(name: str, tier: str) -> Model:
@@ -32,7 +32,7 @@ FLEET = Fleet(
 ASK = [{"role": "user", "content": "What is 2 + 2?"}]
 
 
-def read(data: bytes | str, limits: Limits | None = None) -> list[Line | Rejection]:
+def read(data: bytes | str, limits: InputLimits | None = None) -> list[InputLine | RejectedLine]:
     raw = data.encode() if isinstance(data, str) else data
     return list(read_lines(io.BytesIO(raw), fleet=FLEET, limits=limits))
 
@@ -46,9 +46,9 @@ def body_line(**body: object) -> str:
     return json.dumps(batch_line(body={"messages": ASK} | body))
 
 
-def only_rejection(data: bytes | str) -> Rejection:
+def only_rejection(data: bytes | str) -> RejectedLine:
     (got,) = read(data)
-    assert isinstance(got, Rejection)
+    assert isinstance(got, RejectedLine)
     return got
 
 
@@ -58,7 +58,7 @@ def only_rejection(data: bytes | str) -> Rejection:
 def test_an_openai_batch_line_keeps_its_body_as_it_is() -> None:
     body = {"model": "auto", "messages": ASK, "max_tokens": 5, "logit_bias": {"50256": -100}}
     (line,) = read(json.dumps(batch_line("q-1", body=body)))
-    assert isinstance(line, Line)
+    assert isinstance(line, InputLine)
     assert (line.line_no, line.custom_id, line.options) == (1, "q-1", None)
     assert json.loads(line.body) == body
     assert b'": ' not in line.body
@@ -78,7 +78,7 @@ def test_a_simple_line_becomes_a_chat_body_with_its_options() -> None:
             }
         )
     )
-    assert isinstance(line, Line)
+    assert isinstance(line, InputLine)
     assert line.custom_id == "17"
     assert json.loads(line.body) == {
         "model": "auto",
@@ -101,7 +101,7 @@ def test_plain_text_is_a_query_per_line_named_after_its_line() -> None:
 
 def test_the_two_json_forms_may_be_mixed() -> None:
     lines = read("\n" + json.dumps({"query": "Hi"}) + "\r\n" + json.dumps(batch_line("b")) + "\n\n\n")
-    assert [(type(line), line.custom_id) for line in lines] == [(Line, "line-2"), (Line, "b")]
+    assert [(type(line), line.custom_id) for line in lines] == [(InputLine, "line-2"), (InputLine, "b")]
 
 
 @pytest.mark.parametrize("pin", ["large", "maxi", "maxi-wire"])
@@ -109,7 +109,7 @@ def test_the_two_json_forms_may_be_mixed() -> None:
 def test_a_tier_a_deployment_or_a_wire_name_pins_the_query(pin: str, form: str) -> None:
     text = body_line(model=pin) if form == "body.model" else json.dumps({"query": "Hi", "tier": pin})
     (line,) = read(text)
-    assert isinstance(line, Line)
+    assert isinstance(line, InputLine)
     assert line.options is not None
     assert json.loads(line.options) == {"pin": pin}
 
@@ -117,7 +117,7 @@ def test_a_tier_a_deployment_or_a_wire_name_pins_the_query(pin: str, form: str) 
 @pytest.mark.parametrize("model", ["auto", "", None])
 def test_a_body_without_a_model_of_its_own_is_not_pinned(model: str | None) -> None:
     (line,) = read(body_line(model=model))
-    assert isinstance(line, Line)
+    assert isinstance(line, InputLine)
     assert line.options is None
 
 
@@ -131,11 +131,11 @@ def test_a_body_without_a_model_of_its_own_is_not_pinned(model: str | None) -> N
     ],
 )
 def test_the_usual_conversations_are_taken(messages: list[object]) -> None:
-    assert isinstance(read(body_line(messages=messages))[0], Line)
+    assert isinstance(read(body_line(messages=messages))[0], InputLine)
 
 
 def test_nulls_stand_for_defaults() -> None:
-    assert isinstance(read(body_line(max_tokens=None, stop=None, n=None, stream=None, seed=None))[0], Line)
+    assert isinstance(read(body_line(max_tokens=None, stop=None, n=None, stream=None, seed=None))[0], InputLine)
 
 
 def test_gzip_is_recognised_by_its_bytes_also_in_several_members() -> None:
@@ -146,7 +146,7 @@ def test_gzip_is_recognised_by_its_bytes_also_in_several_members() -> None:
 def test_a_byte_order_mark_is_passed_over() -> None:
     for form in (b'\xef\xbb\xbf{"query": "Hi"}', gzip.compress(b'\xef\xbb\xbf{"query": "Hi"}', mtime=0)):
         (line,) = read(form)
-        assert isinstance(line, Line)
+        assert isinstance(line, InputLine)
         assert json.loads(line.body)["messages"][0]["content"] == "Hi"
 
 
@@ -163,13 +163,13 @@ def test_a_stream_that_gives_one_byte_at_a_time_reads_the_same() -> None:
 
 def test_an_escaped_backslash_before_u0000_is_no_nul() -> None:
     (line,) = read(r'{"query": "print \\u0000 in C"}')
-    assert isinstance(line, Line)
+    assert isinstance(line, InputLine)
     assert json.loads(line.body)["messages"][0]["content"] == r"print \u0000 in C"
 
 
 def test_parsed_objects_are_read_by_the_same_rules() -> None:
     got = list(read_objects([{"query": "Hi"}, batch_line("b"), {"query": float("nan")}, {1: {2}}], fleet=FLEET))
-    assert [type(each) for each in got] == [Line, Line, Rejection, Rejection]
+    assert [type(each) for each in got] == [InputLine, InputLine, RejectedLine, RejectedLine]
 
 
 # --- what is refused: each with its field and a mend ---
@@ -288,46 +288,46 @@ def test_a_bad_line_is_refused_with_its_field_and_a_mend(line: str | bytes, fiel
     good = b'{"query": "first"}\n' if line[:1] in ("{", b"{") else b"first\n"
     raw = line.encode() if isinstance(line, str) else line
     first, bad, last = read(good + raw + b"\n" + good.replace(b"first", b"last"))
-    assert isinstance(first, Line)
-    assert isinstance(last, Line)
-    assert isinstance(bad, Rejection)
+    assert isinstance(first, InputLine)
+    assert isinstance(last, InputLine)
+    assert isinstance(bad, RejectedLine)
     assert (bad.line_no, bad.field) == (2, field)
     assert any(part in bad.message for part in message.split("|")), bad.message
-    assert bad.mend
+    assert bad.fix
     assert bad.raw == raw[:2048]
 
 
 def test_a_json_line_that_is_no_object_is_refused() -> None:
     _, bad = read('{"query": "Hi"}\n"Ho"')
-    assert isinstance(bad, Rejection)
+    assert isinstance(bad, RejectedLine)
     assert "not a JSON object" in bad.message
 
 
 @pytest.mark.parametrize("line", ['{"query": "Ho"}', '{"qery": "Ho"}', '{ "x": 1 }', "{}"])
 def test_a_json_line_in_plain_text_is_refused_rather_than_sent_as_words(line: str) -> None:
     _, bad = read(f"Hi\n{line}")
-    assert isinstance(bad, Rejection)
+    assert isinstance(bad, RejectedLine)
     assert "plain text" in bad.message
 
 
 @pytest.mark.parametrize("line", ["{x} is a set; why?", '{"x": 1} is what I get. Why?', '["a"]', "{"])
 def test_plain_text_may_begin_like_json(line: str) -> None:
     _, query = read(f"Hi\n{line}")
-    assert isinstance(query, Line)
+    assert isinstance(query, InputLine)
 
 
 @pytest.mark.parametrize("custom_id", ["a", "line-1", "x" * 500, "ü" * 41])
 def test_a_repeated_custom_id_is_refused_whatever_its_form(custom_id: str) -> None:
     first = {"query": "Hi"} if custom_id == "line-1" else {"query": "Hi", "id": custom_id}
     _, bad, other = read("\n".join(json.dumps(line) for line in (first, batch_line(custom_id), batch_line("z"))))
-    assert isinstance(bad, Rejection)
+    assert isinstance(bad, RejectedLine)
     assert (bad.line_no, bad.field, bad.custom_id) == (2, "custom_id", custom_id)
-    assert isinstance(other, Line)
+    assert isinstance(other, InputLine)
 
 
 def test_a_refused_line_does_not_use_up_its_custom_id() -> None:
     bad, good = read(json.dumps(batch_line("a", body=...)) + "\n" + json.dumps(batch_line("a")))
-    assert (type(bad), type(good)) == (Rejection, Line)
+    assert (type(bad), type(good)) == (RejectedLine, InputLine)
 
 
 @pytest.mark.parametrize(
@@ -346,18 +346,18 @@ def test_a_refused_line_does_not_use_up_its_custom_id() -> None:
     ],
 )
 def test_an_input_that_is_bad_as_a_whole_raises(data: bytes, message: str) -> None:
-    with pytest.raises(BadInput, match=message) as caught:
+    with pytest.raises(InvalidInput, match=message) as caught:
         read(data)
     (rejection,) = caught.value.rejections
     assert rejection.line_no == 0
-    assert rejection.mend
+    assert rejection.fix
 
 
 def test_a_prompt_never_shows_in_a_message() -> None:
     for _, line, _, _ in CORPUS:
         raw = line.encode() if isinstance(line, str) else line
         for got in read(raw):
-            assert "What is" not in str(got) + repr(got) or isinstance(got, Line)
+            assert "What is" not in str(got) + repr(got) or isinstance(got, InputLine)
     assert "Hi" not in repr(only_rejection('{"query": "Hi", "tier": 3}'))
 
 
@@ -387,29 +387,29 @@ def test_a_line_of_ten_megabytes_is_refused_without_being_held() -> None:
     first, bad, after = read_lines(stream, fleet=FLEET)  # type: ignore[arg-type]
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert isinstance(first, Line)
-    assert isinstance(bad, Rejection)
+    assert isinstance(first, InputLine)
+    assert isinstance(bad, RejectedLine)
     assert (bad.line_no, len(bad.raw)) == (2, 2048)
     assert "longer than 4194304" in bad.message
-    assert isinstance(after, Line)
+    assert isinstance(after, InputLine)
     assert after.line_no == 3
     assert peak < 10_000_000
 
 
 def test_a_line_at_the_limit_is_taken_and_one_byte_more_is_not() -> None:
-    limits = Limits(max_line_bytes=300_000)
+    limits = InputLimits(max_line_bytes=300_000)
     fits = json.dumps({"query": "x" * (300_000 - 13)})
     assert len(fits) == 300_000
-    assert isinstance(read(fits + "\n" + fits, limits)[0], Line)
-    assert isinstance(read(fits + " ", limits)[0], Rejection)
-    assert isinstance(read("\n" + fits + " \n", limits)[0], Rejection)
+    assert isinstance(read(fits + "\n" + fits, limits)[0], InputLine)
+    assert isinstance(read(fits + " ", limits)[0], RejectedLine)
+    assert isinstance(read("\n" + fits + " \n", limits)[0], RejectedLine)
 
 
 def test_a_gzip_bomb_stops_at_the_limit_without_being_held() -> None:
     bomb = gzip.compress(b'{"query": "' + b"0" * 40_000_000, 1, mtime=0)
     tracemalloc.start()
-    with pytest.raises(BadInput, match="larger than 20000000 bytes"):
-        read(bomb, Limits(max_bytes=20_000_000))
+    with pytest.raises(InvalidInput, match="larger than 20000000 bytes"):
+        read(bomb, InputLimits(max_bytes=20_000_000))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10_000_000
@@ -443,7 +443,7 @@ def test_no_object_whatever_makes_intake_fail_and_what_it_takes_is_json(objects:
     taken = read("\n".join(json.dumps(each) for each in objects))
     assert len(taken) == len(objects)
     for each in taken:
-        if isinstance(each, Line):
+        if isinstance(each, InputLine):
             assert "messages" in json.loads(each.body)
             assert each.options is None or isinstance(json.loads(each.options), dict)
 
@@ -453,13 +453,13 @@ def test_no_object_whatever_makes_intake_fail_and_what_it_takes_is_json(objects:
 def test_no_bytes_whatever_make_intake_fail(data: bytes, head: bytes) -> None:
     try:
         taken = read(head + data)
-    except BadInput as error:
+    except InvalidInput as error:
         assert error.rejections  # noqa: PT017 - either outcome is right
     else:
-        assert all(isinstance(each, Line | Rejection) for each in taken)
+        assert all(isinstance(each, InputLine | RejectedLine) for each in taken)
 
 
 @pytest.mark.parametrize("key", ["time", "type", "team", "ID", "x"])
 def test_a_key_of_the_users_own_passes(key: str) -> None:
     (line,) = read(json.dumps({"query": "Hi", key: "large"}))
-    assert isinstance(line, Line)
+    assert isinstance(line, InputLine)

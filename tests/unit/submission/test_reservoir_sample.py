@@ -4,16 +4,16 @@ from collections import Counter
 
 import pytest
 
-from submission.input_line import Line, Rejection
-from submission.reservoir_sample import Sample
+from submission.input_line import InputLine, RejectedLine
+from submission.reservoir_sample import ReservoirSample
 
 
-def line(number: int) -> Line:
-    return Line(number, f"q-{number}", b"{}", None)
+def line(number: int) -> InputLine:
+    return InputLine(number, f"q-{number}", b"{}", None)
 
 
 def sampled(count: int, *, size: int, seed: int) -> list[int]:
-    sample = Sample(size, seed=seed)
+    sample = ReservoirSample(size, seed=seed)
     for number in range(1, count + 1):
         sample.see(line(number))
     assert sample.seen == count
@@ -37,16 +37,16 @@ def test_every_line_has_the_same_chance() -> None:
 
 
 def test_rejected_lines_pass_and_are_not_sampled() -> None:
-    sample = Sample(10)
-    lines = [line(1), Rejection(2, "line", "broken", "Mend it"), line(3)]
+    sample = ReservoirSample(10)
+    lines = [line(1), RejectedLine(2, "line", "broken", "Mend it"), line(3)]
     assert list(sample.watching(lines)) == lines
     assert [one.line_no for one in sample.lines] == [1, 3]
 
 
-def bytes_sampled(widths: list[int], *, size: int, most_bytes: int, seed: int) -> Sample:
-    sample = Sample(size, most_bytes=most_bytes, seed=seed)
+def bytes_sampled(widths: list[int], *, size: int, most_bytes: int, seed: int) -> ReservoirSample:
+    sample = ReservoirSample(size, most_bytes=most_bytes, seed=seed)
     for number, width in enumerate(widths, start=1):
-        sample.see(Line(number, f"q-{number}", b"x" * width, None))
+        sample.see(InputLine(number, f"q-{number}", b"x" * width, None))
     return sample
 
 

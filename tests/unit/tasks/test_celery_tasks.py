@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from routing.fleet import BudgetPolicy
-from submission.input_line import BadInput
+from submission.input_line import InvalidInput
 from tasks.celery_tasks import submit_queries
 from tasks.submit_arguments import (
     ARGUMENTS,
@@ -33,25 +33,27 @@ def test_a_budget_is_read(usd: object, policy: object, meant: tuple[float | None
 
 @pytest.mark.parametrize("usd", [-1, True, "5", float("nan"), float("inf"), 1e9, [5]])
 def test_a_budget_that_is_no_amount_is_told(usd: object) -> None:
-    with pytest.raises(BadInput, match="budget_usd: it must be a number of dollars"):
+    with pytest.raises(InvalidInput, match="budget_usd: it must be a number of dollars"):
         read_budget(usd, None)
 
 
 @pytest.mark.parametrize("policy", ["", "Hold", "wait", 1, ["hold"]])
 def test_a_policy_that_is_not_known_is_told_with_those_that_are(policy: object) -> None:
-    with pytest.raises(BadInput, match="hold, fail, degrade"):
+    with pytest.raises(InvalidInput, match="hold, fail, degrade"):
         read_budget(5, policy)
 
 
 @pytest.mark.parametrize("priority", [-101, 101, 1.5, True, "7", None])
 def test_a_priority_that_is_none_is_told(priority: object) -> None:
-    with pytest.raises(BadInput, match="priority: it must be a whole number between -100 and 100"):
+    with pytest.raises(InvalidInput, match="priority: it must be a whole number between -100 and 100"):
         read_priority(priority)
 
 
 def test_a_misspelt_argument_is_told_with_those_that_are_taken() -> None:
     refuse_unknown({})
-    with pytest.raises(BadInput, match=r"budget: submit_queries takes no such argument. It takes queries, idem.*usd"):
+    with pytest.raises(
+        InvalidInput, match=r"budget: submit_queries takes no such argument. It takes queries, idem.*usd"
+    ):
         refuse_unknown({"budget": 5})
 
 
@@ -63,19 +65,19 @@ def test_the_arguments_that_are_told_are_those_that_the_task_takes() -> None:
 @pytest.mark.parametrize("queries", [None, "What is 7 * 6?", {"query": "What is 7 * 6?"}, 7])
 def test_queries_that_are_no_list_are_told(queries: object) -> None:
     assert read_queries([{"query": "a"}]) == [{"query": "a"}]
-    with pytest.raises(BadInput, match="queries: it must be a list of lines"):
+    with pytest.raises(InvalidInput, match="queries: it must be a list of lines"):
         read_queries(queries)
 
 
 @pytest.mark.parametrize("given", ["", 7, None, "a\nb", "a\0b", "x" * 201, ["a"]])
 def test_a_tenant_or_key_that_is_no_text_is_told(given: object) -> None:
     assert read_text("tenant", "search team") == "search team"
-    with pytest.raises(BadInput, match="tenant: it must be text of 1 to 200 visible characters"):
+    with pytest.raises(InvalidInput, match="tenant: it must be text of 1 to 200 visible characters"):
         read_text("tenant", given)
 
 
 @pytest.mark.parametrize("given", ["team", [1], 7])
 def test_metadata_that_is_no_object_is_told(given: object) -> None:
     assert (read_metadata(None), read_metadata({"team": "search"})) == ({}, {"team": "search"})
-    with pytest.raises(BadInput, match="metadata: it must be a JSON object"):
+    with pytest.raises(InvalidInput, match="metadata: it must be a JSON object"):
         read_metadata(given)

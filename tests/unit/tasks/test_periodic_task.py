@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from tasks.feeder.periodic_task import Errand
+from tasks.feeder.periodic_task import PeriodicTask
 
 
-async def over(errand: Errand) -> None:
+async def over(errand: PeriodicTask) -> None:
     assert errand.task is not None
     await errand.task
 
@@ -19,12 +19,12 @@ def test_it_is_run_at_once_and_then_when_it_is_due() -> None:
         async def work() -> None:
             runs.append(1)
 
-        errand = Errand("counting", work, every_s=3600.0)
+        errand = PeriodicTask("counting", work, every_s=3600.0)
         for due in (True, False, True, False):
             before = len(runs)
             if due:
                 errand.due_at = 0.0
-            errand.set_out()
+            errand.maybe_start()
             await over(errand)
             assert len(runs) == before + due
 
@@ -35,14 +35,14 @@ def test_a_run_that_is_not_over_is_waited_for() -> None:
     async def story() -> None:
         gate = asyncio.Event()
 
-        errand = Errand("waiting", gate.wait)
-        errand.set_out()
+        errand = PeriodicTask("waiting", gate.wait)
+        errand.maybe_start()
         first = errand.task
-        errand.set_out()
+        errand.maybe_start()
         assert errand.task is first
         gate.set()
         await over(errand)
-        errand.set_out()
+        errand.maybe_start()
         assert errand.task is not first
         await over(errand)
 
@@ -54,9 +54,9 @@ def test_what_fails_holds_up_nobody_and_is_tried_again(capsys: pytest.CaptureFix
         async def work() -> None:
             raise OSError("a disk is full")
 
-        errand = Errand("tidying", work)
+        errand = PeriodicTask("tidying", work)
         for _ in range(2):
-            errand.set_out()
+            errand.maybe_start()
             await over(errand)
 
     asyncio.run(story())

@@ -10,10 +10,10 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from cli.commands.doctor import Health, _traces
+from cli.commands.doctor import CheckStatus, _traces
 from settings import ROOT
 from telemetry import tracing
-from telemetry.span_attributes import told
+from telemetry.span_attributes import redact_reasons
 from telemetry.spans import STOP_S, Traces
 from tests.otlp import mute, nobody, receiving
 
@@ -63,10 +63,10 @@ def test_the_doctor_says_so_and_whether_anybody_listens() -> None:
     assert _traces({}).found == "off; OTEL_EXPORTER_OTLP_ENDPOINT switches them on"
     with receiving() as receiver:
         found = _traces({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url.replace("//", "//u:secret@")})
-    assert (found.health, found.found) == (Health.OK, f"on, to {receiver.url}/v1/traces")
+    assert (found.health, found.found) == (CheckStatus.OK, f"on, to {receiver.url}/v1/traces")
     with nobody() as url:
         for wrong in (url, "localhost:4318", "http://[::1", "http://h:port"):
-            assert _traces({"OTEL_EXPORTER_OTLP_ENDPOINT": wrong}).health == Health.WARN
+            assert _traces({"OTEL_EXPORTER_OTLP_ENDPOINT": wrong}).health == CheckStatus.WARN
 
 
 def test_without_an_endpoint_nothing_of_opentelemetry_is_loaded_and_nobody_watches() -> None:
@@ -83,7 +83,7 @@ print(type(ledger).__name__, type(pool).__name__)
 names = {"telemetry.spans", "telemetry.traced_clients", "opentelemetry.sdk.trace", "opentelemetry.exporter"}
 print(*(names & sys.modules.keys()))
 """
-    assert child(code).stdout.split() == ["Ledger", "Pool"]
+    assert child(code).stdout.split() == ["Ledger", "ProviderClient"]
 
 
 WITHOUT_PACKAGES = """
@@ -210,7 +210,7 @@ def test_a_client_that_does_not_sample_is_followed_in_that_too(started: Callable
 def test_of_a_large_batch_a_sample_is_told(given: dict[str, str], most: int, started: Callable[..., Traces]) -> None:
     trace = started(**given).trace("batch_x", total=100_000, traceparent=None, created_ns=1)
     assert trace is not None
-    assert sum(map(trace.tells_of, range(7_000_000, 7_100_000))) == pytest.approx(most, abs=2)
+    assert sum(map(trace.is_sampled, range(7_000_000, 7_100_000))) == pytest.approx(most, abs=2)
 
 
 @pytest.mark.parametrize(
@@ -233,5 +233,8 @@ def test_a_traceparent_is_followed_where_it_is_whole(header: object, taken: str 
 
 def test_reasons_are_told_without_the_names_of_a_users_schema() -> None:
     reasons = ["low_confidence: 0.40 < 0.60", "shape: $.salary: missing", "small: shape: $.salary: not of type string"]
-    assert told(reasons) == ["low_confidence: 0.40 < 0.60", "shape", "small: shape"]
-    assert told(["unchecked: keyword salary", "small: unchecked: keyword x"]) == ["unchecked", "small: unchecked"]
+    assert redact_reasons(reasons) == ["low_confidence: 0.40 < 0.60", "shape", "small: shape"]
+    assert redact_reasons(["unchecked: keyword salary", "small: unchecked: keyword x"]) == [
+        "unchecked",
+        "small: unchecked",
+    ]

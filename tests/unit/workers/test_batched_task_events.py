@@ -12,7 +12,7 @@ from celery.events import EventReceiver
 from celery.utils.timer2 import Timer
 
 from tasks.publisher import shown
-from workers.batched_task_events import GroupedEvents
+from workers.batched_task_events import BatchedTaskEvents
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def app() -> Iterator[Celery]:
         yield app
 
 
-Tell = Callable[[Any, GroupedEvents, Any], None]
+Tell = Callable[[Any, BatchedTaskEvents, Any], None]
 
 
 def sent(app: Celery, tell: Tell) -> list[Any]:
@@ -34,7 +34,7 @@ def sent(app: Celery, tell: Tell) -> list[Any]:
         dispatcher.on_send_buffered = dispatcher.flush
         consumer = SimpleNamespace(event_dispatcher=dispatcher, timer=Timer())
         with connection.Consumer([queue], callbacks=[lambda body, _: bodies.append(body)], no_ack=True):
-            tell(dispatcher, GroupedEvents(consumer), consumer)
+            tell(dispatcher, BatchedTaskEvents(consumer), consumer)
             with suppress(TimeoutError):
                 while True:
                     connection.drain_events(timeout=0.05)
@@ -42,7 +42,7 @@ def sent(app: Celery, tell: Tell) -> list[Any]:
 
 
 def test_events_of_tasks_leave_in_one_list_by_the_end_at_the_latest(app: Celery) -> None:
-    def tell(dispatcher: Any, step: GroupedEvents, consumer: Any) -> None:
+    def tell(dispatcher: Any, step: BatchedTaskEvents, consumer: Any) -> None:
         step.start(consumer)
         for number in range(60):
             dispatcher.send("task-received", uuid=f"u-{number}")
@@ -53,7 +53,7 @@ def test_events_of_tasks_leave_in_one_list_by_the_end_at_the_latest(app: Celery)
 
 
 def test_a_heartbeat_waits_for_no_list(app: Celery) -> None:
-    def tell(dispatcher: Any, step: GroupedEvents, consumer: Any) -> None:
+    def tell(dispatcher: Any, step: BatchedTaskEvents, consumer: Any) -> None:
         step.start(consumer)
         dispatcher.send("worker-heartbeat")
 

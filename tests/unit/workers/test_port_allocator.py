@@ -11,33 +11,33 @@ import pytest
 from routing.fleet import Fleet
 from settings import Settings
 from workers.local_stack import LocalStack
-from workers.port_allocator import Ports
+from workers.port_allocator import PortAllocator
 
 
 @pytest.fixture
 def usual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """A free port, claimed by nobody."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with Ports() as ports:
+    with PortAllocator() as ports:
         return ports.any()
 
 
 def test_the_usual_port_is_claimed_once_although_nobody_listens_yet(usual: int) -> None:
-    with Ports() as first, Ports() as second:
+    with PortAllocator() as first, PortAllocator() as second:
         assert first.claim(usual) == usual
         assert second.claim(usual) != usual
-    with Ports() as third:
+    with PortAllocator() as third:
         assert third.claim(usual) == usual
 
 
 def test_a_port_where_somebody_listens_is_left_alone(usual: int) -> None:
-    with socket.create_server(("127.0.0.1", usual)), Ports() as ports:
+    with socket.create_server(("127.0.0.1", usual)), PortAllocator() as ports:
         assert ports.claim(usual) not in (usual, 0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a child listen where its parent holds the port")
 def test_a_port_is_given_to_nobody_else_before_its_child_listens_nor_between_two_of_them(usual: int) -> None:
-    with Ports() as ports:
+    with PortAllocator() as ports:
         for port in (ports.claim(usual), ports.any()):
             for _ in range(2):
                 with socket.socket() as other, pytest.raises(OSError, match="in use"):
@@ -49,7 +49,7 @@ def test_a_port_is_given_to_nobody_else_before_its_child_listens_nor_between_two
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may open every file")
 def test_a_lock_of_somebody_else_means_another_port(usual: int, tmp_path: Path) -> None:
     (tmp_path / f"pointsman-{os.getuid()}-port-{usual}.lock").touch(0o000)
-    with Ports() as ports:
+    with PortAllocator() as ports:
         assert ports.claim(usual) != usual
 
 

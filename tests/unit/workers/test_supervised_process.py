@@ -11,19 +11,19 @@ import psutil
 import pytest
 
 from workers.child_process import spawn, stop, tail
-from workers.supervised_process import Part, PartError, stop_parts
+from workers.supervised_process import SupervisedProcess, SupervisedProcessError, stop_parts
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Iterator[list[Part]]:
-    made: list[Part] = []
+def parts(tmp_path: Path) -> Iterator[list[SupervisedProcess]]:
+    made: list[SupervisedProcess] = []
     yield made
     stop_parts(made, grace_s=0)
 
 
-def part(code: str, tmp_path: Path, parts: list[Part]) -> Part:
+def part(code: str, tmp_path: Path, parts: list[SupervisedProcess]) -> SupervisedProcess:
     ready = tmp_path / "ready"
-    made = Part("child", ["-c", code, str(ready)], dict(os.environ), tmp_path / "child.log", ready.exists)
+    made = SupervisedProcess("child", ["-c", code, str(ready)], dict(os.environ), tmp_path / "child.log", ready.exists)
     parts.append(made)
     return made
 
@@ -35,7 +35,7 @@ def soon() -> float:
     return time.monotonic() + 240
 
 
-def test_a_child_is_waited_for_until_it_is_ready(tmp_path: Path, parts: list[Part]) -> None:
+def test_a_child_is_waited_for_until_it_is_ready(tmp_path: Path, parts: list[SupervisedProcess]) -> None:
     child = part(READY_AND_WAIT, tmp_path, parts)
     child.start()
     child.await_ready(soon())
@@ -44,22 +44,24 @@ def test_a_child_is_waited_for_until_it_is_ready(tmp_path: Path, parts: list[Par
     assert child.check(time.monotonic()) is None
 
 
-def test_a_child_that_ends_while_it_starts_says_what_its_log_says(tmp_path: Path, parts: list[Part]) -> None:
+def test_a_child_that_ends_while_it_starts_says_what_its_log_says(
+    tmp_path: Path, parts: list[SupervisedProcess]
+) -> None:
     child = part("raise SystemExit('no such stage')", tmp_path, parts)
     child.start()
-    with pytest.raises(PartError, match="child ended while it started") as caught:
+    with pytest.raises(SupervisedProcessError, match="child ended while it started") as caught:
         child.await_ready(soon())
     assert "no such stage" in str(caught.value)
 
 
-def test_a_child_that_never_gets_ready_is_given_up(tmp_path: Path, parts: list[Part]) -> None:
+def test_a_child_that_never_gets_ready_is_given_up(tmp_path: Path, parts: list[SupervisedProcess]) -> None:
     child = part("import time; time.sleep(600)", tmp_path, parts)
     child.start()
-    with pytest.raises(PartError, match="not ready in time"):
+    with pytest.raises(SupervisedProcessError, match="not ready in time"):
         child.await_ready(time.monotonic())
 
 
-def test_a_killed_child_is_started_again(tmp_path: Path, parts: list[Part]) -> None:
+def test_a_killed_child_is_started_again(tmp_path: Path, parts: list[SupervisedProcess]) -> None:
     child = part(READY_AND_WAIT, tmp_path, parts)
     child.start()
     child.await_ready(soon())
@@ -72,16 +74,18 @@ def test_a_killed_child_is_started_again(tmp_path: Path, parts: list[Part]) -> N
     assert child.process.pid != first
 
 
-def test_a_child_that_keeps_crashing_waits_longer_each_time_and_is_given_up(tmp_path: Path, parts: list[Part]) -> None:
+def test_a_child_that_keeps_crashing_waits_longer_each_time_and_is_given_up(
+    tmp_path: Path, parts: list[SupervisedProcess]
+) -> None:
     child = part("raise SystemExit('broken for good')", tmp_path, parts)
     child.start()
     waits: list[float] = []
-    with pytest.raises(PartError, match=r"has ended 8 times in a row(.|\n)*broken for good"):
+    with pytest.raises(SupervisedProcessError, match=r"has ended 8 times in a row(.|\n)*broken for good"):
         crash_on(child, waits)
     assert waits == [0, 0.5, 1, 2, 5, 10, 10]
 
 
-def crash_on(child: Part, waits: list[float]) -> None:
+def crash_on(child: SupervisedProcess, waits: list[float]) -> None:
     """Check a child that ends at once, on a clock of our own, until it is given up."""
     now = time.monotonic()
     for _ in range(100):
@@ -93,7 +97,7 @@ def crash_on(child: Part, waits: list[float]) -> None:
             now += waits[-1]
 
 
-def test_a_child_that_lived_long_is_not_counted_as_crashing(tmp_path: Path, parts: list[Part]) -> None:
+def test_a_child_that_lived_long_is_not_counted_as_crashing(tmp_path: Path, parts: list[SupervisedProcess]) -> None:
     child = part("", tmp_path, parts)
     child.start()
     now = time.monotonic()
@@ -106,7 +110,9 @@ def test_a_child_that_lived_long_is_not_counted_as_crashing(tmp_path: Path, part
         now = time.monotonic()
 
 
-def test_children_are_asked_to_stop_and_killed_where_they_do_not(tmp_path: Path, parts: list[Part]) -> None:
+def test_children_are_asked_to_stop_and_killed_where_they_do_not(
+    tmp_path: Path, parts: list[SupervisedProcess]
+) -> None:
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + READY_AND_WAIT
     child = part(deaf, tmp_path, parts)
     child.start()

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import orjson
 
 from api.background.deliver_webhooks import WAITS_S, again_in_s, payload, signed
-from db.webhook_store import Message
+from db.webhook_store import WebhookMessage
 
 
 def test_the_signature_is_that_of_the_standards_example() -> None:
@@ -25,7 +25,7 @@ def test_the_signature_is_that_of_the_standards_example() -> None:
 
 def test_the_payload_is_openais_event() -> None:
     at = datetime(2026, 1, 2, tzinfo=UTC)
-    message = Message("evt_1", "we_1", "https://example.com", "whsec_x", "batch.failed", "batch_1", at, 1)
+    message = WebhookMessage("evt_1", "we_1", "https://example.com", "whsec_x", "batch.failed", "batch_1", at, 1)
     assert orjson.loads(payload(message)) == {
         "id": "evt_1",
         "object": "event",

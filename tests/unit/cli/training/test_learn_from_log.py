@@ -9,7 +9,7 @@ from cli.training.learn_from_log import _check_promoting_helps, _flattery, _spli
 from evaluation.data.dataset import Dataset, Example, Kind
 from evaluation.data.dataset_errors import EvaluationError
 from evaluation.models.artifact_cache import DEFAULT, open_folder
-from evaluation.production.labelled_log import LogBook, Logged, log_book
+from evaluation.production.labelled_log import LabelledDecision, LabelledLog, log_book
 from evaluation.production.train_from_log import train_from_log
 from routing.query import Query
 from tests.fleets import small_fleet
@@ -18,12 +18,12 @@ from tests.unit.evaluation.synthetic_data import logged
 FLEET = small_fleet()
 
 
-def book(texts: Iterable[str]) -> LogBook:
-    rows = [Logged(at, Query(text), "small", 0.5, "small", 1.0, 1.0, 0.1) for at, text in enumerate(texts)]
+def book(texts: Iterable[str]) -> LabelledLog:
+    rows = [LabelledDecision(at, Query(text), "small", 0.5, "small", 1.0, 1.0, 0.1) for at, text in enumerate(texts)]
     return log_book(rows, FLEET)
 
 
-def texts_of(some: LogBook) -> set[str]:
+def texts_of(some: LabelledLog) -> set[str]:
     return {query.text for query in some.queries}
 
 

@@ -99,7 +99,7 @@ def test_a_broken_line_is_told_with_its_number_field_and_mend(
         read_dataset(path)
     fault = caught.value.faults[0]
     assert (fault.line, fault.field, fault.message) == (1, field, message)
-    assert fault.mend
+    assert fault.fix
     assert "one?" not in str(caught.value)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.data.call_costs import Tariff, tariff_for
+from evaluation.data.call_costs import CallCosts, call_costs_for
 from evaluation.data.dataset import Dataset, Example, Kind, read_dataset
 from evaluation.metrics.label_evaluation import weigh_choices
 from evaluation.metrics.outcome_evaluation import Way, weigh_cascade, weigh_router
@@ -13,12 +13,12 @@ from evaluation.metrics.plots import draw
 from evaluation.metrics.recorded_pipeline import replay, tiers_known
 from evaluation.metrics.router_report import label_report, outcome_report
 from evaluation.models.predictors import predictor_of, scorer_of
-from evaluation.training.train import Trained
+from evaluation.training.train import TrainedRouter
 from routing.fleet import Fleet
 from settings import ROOT, load_fleet
 from tests.unit.evaluation.synthetic_data import label_lines, written
 
-TARIFF = Tariff({"small": 0.001, "large": 0.1}, "made up")
+TARIFF = CallCosts({"small": 0.001, "large": 0.1}, "made up")
 
 
 @pytest.fixture(scope="module")
@@ -142,12 +142,12 @@ def test_pictures_are_drawn_with_and_without_a_cascade(mixed: tuple[Dataset, np.
 
 def test_tokens_are_priced_by_tier_and_answers_that_are_not_recorded_are_assumed(fleet: Fleet) -> None:
     data = _dataset([1.0], [1.0], ["x" * 400])
-    own = tariff_for(data)
+    own = call_costs_for(data)
     assert own.usd["small"] == pytest.approx((100 + 9 / 4) * 0.24 / 1e6)
     assert own.usd["large"] == pytest.approx((100 + 7 / 4) * 24.7 / 1e6)
     price = fleet.deployments("large")[0].price
     expected = (100 * price.input_usd_per_mtok + 7 / 4 * price.output_usd_per_mtok) * price.multiplier / 1e6
-    assert tariff_for(data, fleet).usd["large"] == pytest.approx(expected)
+    assert call_costs_for(data, fleet).usd["large"] == pytest.approx(expected)
 
 
 # Labels.
@@ -210,7 +210,7 @@ def test_labels_of_a_file_are_weighed_by_category(tmp_path: Path) -> None:
 
 
 def test_a_replay_pays_every_call_and_stands_between_the_two_extremes(
-    trained: Trained, made_up: Dataset, fleet: Fleet
+    trained: TrainedRouter, made_up: Dataset, fleet: Fleet
 ) -> None:
     figures = replay(
         made_up,

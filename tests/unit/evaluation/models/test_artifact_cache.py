@@ -11,22 +11,29 @@ from evaluation.data.dataset import read_dataset
 from evaluation.data.dataset_errors import ArtifactError, RegistryError
 from evaluation.metrics.label_evaluation import weigh_choices
 from evaluation.models.artifact import CLASSIFIER, MANIFEST, save
-from evaluation.models.artifact_cache import DEFAULT, Shelf, check_name, open_folder, pack, roles
-from evaluation.training.train import Trained
+from evaluation.models.artifact_cache import (
+    DEFAULT,
+    ArtifactCache,
+    bundle,
+    check_name,
+    load_serving_models,
+    open_folder,
+)
+from evaluation.training.train import TrainedRouter
 from routing.policy.decision import decide
 from routing.query import Query
 from settings import ROOT, load_fleet
 
 
 @pytest.fixture
-def folder(trained: Trained, tmp_path: Path) -> Path:
+def folder(trained: TrainedRouter, tmp_path: Path) -> Path:
     """A trained router."""
     save(replace(trained.artifact, manifest=trained.artifact.manifest | {"name": "v1"}), tmp_path / "v1")
     return tmp_path / "v1"
 
 
 def test_a_router_travels_as_bytes_and_is_the_same_on_the_shelf(folder: Path, tmp_path: Path) -> None:
-    parcel, shelf = pack(folder), Shelf(tmp_path / "shelf")
+    parcel, shelf = bundle(folder), ArtifactCache(tmp_path / "shelf")
     assert not shelf.has(parcel.digest)
     assert shelf.put(parcel.digest, parcel.files).digest == parcel.digest
     assert shelf.load(parcel.digest).name == parcel.name == "v1"
@@ -34,7 +41,7 @@ def test_a_router_travels_as_bytes_and_is_the_same_on_the_shelf(folder: Path, tm
 
 
 def test_a_shelf_takes_no_other_version_than_the_one_it_asked_for(folder: Path, tmp_path: Path) -> None:
-    parcel, shelf = pack(folder), Shelf(tmp_path / "shelf")
+    parcel, shelf = bundle(folder), ArtifactCache(tmp_path / "shelf")
     with pytest.raises(ArtifactError, match="is damaged where it is stored"):
         shelf.put("0" * 64, parcel.files)
     with pytest.raises(ArtifactError, match="is damaged"):
@@ -45,7 +52,7 @@ def test_a_shelf_takes_no_other_version_than_the_one_it_asked_for(folder: Path, 
 
 
 def test_a_copy_that_was_tampered_with_does_not_serve_and_is_replaced(folder: Path, tmp_path: Path) -> None:
-    parcel, shelf = pack(folder), Shelf(tmp_path / "shelf")
+    parcel, shelf = bundle(folder), ArtifactCache(tmp_path / "shelf")
     shelf.put(parcel.digest, parcel.files)
     copy = shelf.home / parcel.digest
     (copy / CLASSIFIER).write_bytes(b"x")
@@ -58,7 +65,7 @@ def test_a_copy_that_was_tampered_with_does_not_serve_and_is_replaced(folder: Pa
 
 
 def test_a_sound_copy_is_left_to_the_processes_that_read_it(folder: Path, tmp_path: Path) -> None:
-    parcel, shelf = pack(folder), Shelf(tmp_path / "shelf")
+    parcel, shelf = bundle(folder), ArtifactCache(tmp_path / "shelf")
     shelf.put(parcel.digest, parcel.files)
     laid = (shelf.home / parcel.digest).stat().st_ino
     assert shelf.put(parcel.digest, parcel.files).digest == parcel.digest
@@ -75,7 +82,7 @@ def test_names_that_would_confuse_are_refused(name: str) -> None:
 @pytest.mark.parametrize("digest", ["", "../up", "A" * 64, "0" * 63])
 def test_what_is_no_digest_is_no_folder(digest: str, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="is no digest"):
-        Shelf(tmp_path).load(digest)
+        ArtifactCache(tmp_path).load(digest)
 
 
 def test_without_a_database_a_folder_and_the_shipped_router_are_at_hand(folder: Path) -> None:
@@ -89,17 +96,17 @@ def test_without_a_database_a_folder_and_the_shipped_router_are_at_hand(folder: 
 
 def test_the_scorer_serves_where_the_fleet_names_one(folder: Path) -> None:
     fleet = load_fleet(ROOT / "fleet.toml", {})
-    assert roles(fleet, open_folder)[1] is None
+    assert load_serving_models(fleet, open_folder)[1] is None
     scored = replace(fleet, router=replace(fleet.router, classifier=str(folder), scorer=str(folder)))
-    predictor, scorer = roles(scored, open_folder)
+    predictor, scorer = load_serving_models(scored, open_folder)
     assert (predictor.name, scorer and scorer.name) == ("v1", "v1")
-    assert predictor.version == pack(folder).digest[:12]
+    assert predictor.version == bundle(folder).digest[:12]
 
 
 def test_a_scorer_that_was_never_trained_cannot_serve() -> None:
     fleet = load_fleet(ROOT / "fleet.toml", {})
     with pytest.raises(RegistryError, match="has no answer scorer"):
-        roles(replace(fleet, router=replace(fleet.router, scorer="default")), open_folder)
+        load_serving_models(replace(fleet, router=replace(fleet.router, scorer="default")), open_folder)
 
 
 def test_the_shipped_router_is_trained_on_the_shipped_labels() -> None:
@@ -108,7 +115,7 @@ def test_the_shipped_router_is_trained_on_the_shipped_labels() -> None:
 
 
 def test_the_shipped_router_tells_a_greeting_from_a_proof() -> None:
-    predictor, _ = roles(load_fleet(ROOT / "fleet.toml", {}), open_folder)
+    predictor, _ = load_serving_models(load_fleet(ROOT / "fleet.toml", {}), open_folder)
     easy, hard = predictor(
         [
             Query(text="Translate to French: the cat is small"),
@@ -121,7 +128,7 @@ def test_the_shipped_router_tells_a_greeting_from_a_proof() -> None:
 
 def test_the_shipped_router_does_well_on_fresh_lines_and_loses_little_quality() -> None:
     fleet = load_fleet(ROOT / "fleet.toml", {})
-    predictor, _ = roles(fleet, open_folder)
+    predictor, _ = load_serving_models(fleet, open_folder)
     fresh = read_dataset(ROOT / "benchmarks" / "fresh_labelled.jsonl")
     decisions = decide([Query(text=text) for text in fresh.queries], fleet=fleet, predictor=predictor)
     chosen = [decision.tier for decision in decisions]

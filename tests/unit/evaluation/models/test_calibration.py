@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from evaluation.models.calibration import Calibrator, Form, brier, ece, ece_by_chance, fit_calibrator, reliability
+from evaluation.models.calibration import (
+    CalibrationForm,
+    Calibrator,
+    brier,
+    ece,
+    ece_by_chance,
+    fit_calibrator,
+    reliability,
+)
 
 
 def _told(n: int, *, bend: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -26,12 +34,12 @@ def test_a_shape_that_no_logistic_curve_has_is_met_by_steps() -> None:
     random = np.random.default_rng(0)
     scores = random.random(4000)
     labels = (random.random(4000) < np.where(scores < 0.5, 0.2, np.where(scores < 0.9, 0.5, 0.55))).astype(float)
-    assert fit_calibrator(scores, labels).form == Form.ISOTONIC
+    assert fit_calibrator(scores, labels).form == CalibrationForm.ISOTONIC
 
 
 def test_few_examples_are_never_fitted_by_steps() -> None:
     scores, labels = _told(100, bend=1.0)
-    assert fit_calibrator(scores, labels).form == Form.PLATT
+    assert fit_calibrator(scores, labels).form == CalibrationForm.PLATT
 
 
 @pytest.mark.parametrize("bend", [0.3, 1.0, 3.0])
@@ -50,14 +58,14 @@ def test_a_score_that_says_the_opposite_of_what_comes_is_not_turned_round() -> N
 
 def test_labels_that_are_all_the_same_make_a_constant() -> None:
     calibrate = fit_calibrator(np.linspace(0, 1, 300), np.ones(300))
-    assert calibrate.form == Form.CONSTANT
+    assert calibrate.form == CalibrationForm.CONSTANT
     assert np.ptp(calibrate(np.array([0.1, 0.9]))) == 0
 
 
 @pytest.mark.parametrize("scores", [_told(300, bend=2.0), (np.linspace(0, 1, 300), np.zeros(300))])
 def test_a_calibrator_survives_being_stored(scores: tuple[np.ndarray, np.ndarray]) -> None:
     calibrate = fit_calibrator(*scores)
-    again = Calibrator.from_parts(calibrate.parts())
+    again = Calibrator.from_arrays(calibrate.parts())
     at = np.linspace(0, 1, 30)
     assert np.array_equal(calibrate(at), again(at))
 

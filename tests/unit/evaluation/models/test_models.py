@@ -37,7 +37,7 @@ def test_weights_are_those_of_scikit_learns_vectorizer() -> None:
 
 def test_a_vocabulary_survives_being_stored() -> None:
     ours = learn_vocabulary([[*tokens, "\n", "\u4f60"] for tokens in TOKENS])
-    again = Vocabulary.from_parts(ours.parts())
+    again = Vocabulary.from_arrays(ours.parts())
     assert again.words == ours.words
     assert np.allclose(again.weigh(TEXTS).toarray(), ours.weigh(TEXTS).toarray(), atol=1e-6)
 
@@ -65,7 +65,7 @@ def test_a_forest_predicts_as_the_one_it_was_made_of() -> None:
     theirs = ExtraTreesRegressor(12, max_depth=7, min_samples_leaf=4, max_features=0.4, random_state=3).fit(x, y)
     fresh = random.normal(size=(200, 6))
     assert np.allclose(ours.predict(fresh), theirs.predict(fresh), atol=1e-6)
-    assert np.array_equal(Forest.from_parts(ours.parts()).predict(fresh), ours.predict(fresh))
+    assert np.array_equal(Forest.from_arrays(ours.parts()).predict(fresh), ours.predict(fresh))
 
 
 def test_ridge_regression_is_that_of_scikit_learn() -> None:

@@ -1,6 +1,6 @@
 """An opponent's text against the shipped classifier, which can be swayed by words that the gate does not see."""
 
-from evaluation.models.artifact_cache import open_folder, roles
+from evaluation.models.artifact_cache import load_serving_models, open_folder
 from routing.policy.decision import decide
 from routing.query import Query
 from settings import ROOT, load_fleet
@@ -12,7 +12,7 @@ BOUND = 0.05
 
 def test_the_red_team_brings_down_few_queries_of_the_shipped_router_and_raises_more() -> None:
     fleet = load_fleet(ROOT / "fleet.toml", {})
-    predictor, _ = roles(fleet, open_folder)
+    predictor, _ = load_serving_models(fleet, open_folder)
     order = [*fleet.ladder, "special"]
 
     def tiers(texts: list[str]) -> list[int]:

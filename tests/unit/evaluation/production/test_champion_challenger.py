@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from evaluation.metrics.policy_choices import Choices
-from evaluation.production.champion_challenger import LogExam, OutcomeExam, Verdict, examine
-from evaluation.production.labelled_log import LogBook
+from evaluation.production.champion_challenger import LogExam, OutcomeExam, PromotionVerdict, run_promotion_test
+from evaluation.production.labelled_log import LabelledLog
 from routing.query import Query
 
 TIERS = ("small", "medium", "large")
@@ -29,7 +29,7 @@ def exam_of(
     propensity = np.where(chosen == usual, 1 - exploration * 2 / 3, exploration / 3)
     grade = right[text, chosen].astype(float)
     queries = tuple(Query(f"number {each}") for each in text)
-    book = LogBook(TIERS, queries, chosen, propensity, grade, grade, np.ones(n), np.zeros(n, dtype=np.bool_))
+    book = LabelledLog(TIERS, queries, chosen, propensity, grade, grade, np.ones(n), np.zeros(n, dtype=np.bool_))
     candidate, incumbent = (Choices(np.eye(3)[policy], np.full((n, 3), 0.5)) for policy in (other, usual))
     return LogExam(book, book.log(), WEIGHT * (1.0 - grade)), candidate, incumbent
 
@@ -39,7 +39,7 @@ def wins(n: int, *, exploration: float, copies: int = 1) -> float:
     won = 0
     for seed in range(LOGS):
         exam, candidate, incumbent = exam_of(n, seed=seed, exploration=exploration, copies=copies)
-        told = examine(exam, candidate=candidate, incumbent=incumbent, rules={}, tiers=TIERS, draws=200)
+        told = run_promotion_test(exam, candidate=candidate, incumbent=incumbent, rules={}, tiers=TIERS, draws=200)
         won += told.comparisons[0].is_won
     return won / LOGS
 
@@ -59,12 +59,12 @@ def test_what_is_no_better_is_seldom_called_better(n: int, exploration: float, c
 
 def test_what_is_better_is_called_so() -> None:
     exam, candidate, incumbent = exam_of(3000, seed=1, exploration=0.6, better=0.25)
-    told = examine(exam, candidate=candidate, incumbent=incumbent, rules={}, tiers=TIERS)
+    told = run_promotion_test(exam, candidate=candidate, incumbent=incumbent, rules={}, tiers=TIERS)
     assert told.comparisons[0].is_won
     assert told.comparisons[0].saved == pytest.approx(WEIGHT * 0.25 / 2, abs=0.15)
 
 
-def counted(n: int) -> Verdict:
+def counted(n: int) -> PromotionVerdict:
     """A candidate that is right on ``n`` of 500 queries on which the incumbent is wrong; else they do the same."""
     losses = np.zeros((500, 2))
     losses[:, 0] = 1.0
@@ -72,7 +72,7 @@ def counted(n: int) -> Verdict:
     ever = np.eye(2)[np.zeros(500, np.int64)]
     beliefs = np.full((500, 2), 0.5)
     exam = OutcomeExam([Query(f"number {each}") for each in range(500)], losses)
-    return examine(
+    return run_promotion_test(
         exam, candidate=Choices(policy, beliefs), incumbent=Choices(ever, beliefs), rules={}, tiers=("small", "large")
     )
 

@@ -6,11 +6,11 @@ import pytest
 
 from evaluation.metrics.confidence_intervals import wilson
 from evaluation.production.answer_agreement import agree
-from evaluation.production.counterfactual import Past, Redecided
+from evaluation.production.counterfactual import CounterfactualReport, LoggedQuery
 from evaluation.production.log_report import report
-from evaluation.production.log_stats import JudgeCell, RouteCell, Tally
+from evaluation.production.log_stats import JudgeCell, LogStats, RouteCell
 from routing.policy.decision import decide
-from routing.policy.exploration import chance
+from routing.policy.exploration import exploration_draw
 from routing.query import Query
 from settings import ROOT, load_fleet
 
@@ -47,7 +47,7 @@ def _cell(stage: str, tier: str, queries: int, escalated: int, *, tenth: int, we
 
 
 def test_a_log_is_told_by_stage_tier_and_confidence() -> None:
-    log = Tally(batches=1, cost_usd=1.0, baseline_usd=4.0)
+    log = LogStats(batches=1, cost_usd=1.0, baseline_usd=4.0)
     log.add_route(_cell("gate", "small", 60, 6, tenth=9))
     log.add_route(_cell("classifier", "small", 40, 2, tenth=9))
     log.add_route(_cell("classifier", "large", 50, 25, tenth=5))
@@ -69,7 +69,7 @@ def test_a_log_is_told_by_stage_tier_and_confidence() -> None:
 
 
 def test_exploration_tells_what_the_other_tiers_would_have_done() -> None:
-    log = Tally(batches=1)
+    log = LogStats(batches=1)
     log.add_route(_cell("exploration", "small", 4, 2, tenth=9, weight=40.0))
     told = report(log, top="large", baseline_model="m")
     assert told["explored"] == {"small": {"stands": 0.5, "weight": 40.0}}
@@ -77,7 +77,7 @@ def test_exploration_tells_what_the_other_tiers_would_have_done() -> None:
 
 
 def test_labels_tell_how_right_the_answers_are_and_how_far_the_judge_is_off() -> None:
-    log = Tally(batches=1)
+    log = LogStats(batches=1)
     log.add_route(_cell("gate", "small", 100, 0, tenth=9))
     log.add_labels("gate", "small", labels=40, grade=30.0, accepted=True)
     log.add_labels("gate", "small", labels=10, grade=1.0, accepted=False)
@@ -97,19 +97,19 @@ def test_labels_tell_how_right_the_answers_are_and_how_far_the_judge_is_off() ->
 
 
 def test_an_empty_log_says_so_and_nothing_else() -> None:
-    told = report(Tally(), top="large", baseline_model="m")
+    told = report(LogStats(), top="large", baseline_model="m")
     assert told["words"] == ["Nothing was routed there: the log holds no decision to evaluate."]
 
 
-def _past(number: int, text: str, tier: str, *, tokens: int | None = 100) -> Past:
-    return Past(number, f"b/{number}", Query(text), tier, "gate", 0.9, tokens, tokens)
+def _past(number: int, text: str, tier: str, *, tokens: int | None = 100) -> LoggedQuery:
+    return LoggedQuery(number, f"b/{number}", Query(text), tier, "gate", 0.9, tokens, tokens)
 
 
 def test_what_is_decided_anew_by_the_same_rules_goes_where_it_went() -> None:
     fleet = load_fleet(ROOT / "fleet.toml", {})
     texts = ["Hello!", "Prove that there are infinitely many primes.", "How do I fix a bicycle tyre?"]
     then = [decision.tier for decision in decide([Query(text) for text in texts], fleet=fleet, predictor=None)]
-    anew = Redecided(fleet, None)
+    anew = CounterfactualReport(fleet, None)
     anew.take([_past(number, text, tier) for number, (text, tier) in enumerate(zip(texts, then, strict=True))])
     told = anew.report(router="gate")
     assert told["moved"] == {"all": 0, "down": 0, "up": 0}
@@ -121,9 +121,9 @@ def test_what_chance_moved_then_it_moves_again() -> None:
     fleet = load_fleet(ROOT / "fleet.toml", {})
     fleet = replace(fleet, router=replace(fleet.router, exploration=0.5))
     texts = ["Hello!"] * 60
-    draws = [chance(number) for number in range(60)]
+    draws = [exploration_draw(number) for number in range(60)]
     then = decide([Query(text) for text in texts], fleet=fleet, predictor=None, draws=draws)
-    anew = Redecided(fleet, None)
+    anew = CounterfactualReport(fleet, None)
     anew.take([_past(number, text, one.tier) for number, (text, one) in enumerate(zip(texts, then, strict=True))])
     told = anew.report(router="gate")
     assert told["decided_by"]["exploration"] > 10
@@ -132,7 +132,7 @@ def test_what_chance_moved_then_it_moves_again() -> None:
 
 def test_moves_are_counted_priced_and_the_farthest_shown_first() -> None:
     fleet = load_fleet(ROOT / "fleet.toml", {})
-    anew = Redecided(fleet, None)
+    anew = CounterfactualReport(fleet, None)
     anew.take([_past(1, "Hello!", "large"), _past(2, "Hello!", "medium"), _past(3, "Hi!", "small", tokens=None)])
     anew.take([_past(number, "Hello!", "medium") for number in range(4, 30)])
     told = anew.report(router="gate")

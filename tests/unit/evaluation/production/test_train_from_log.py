@@ -5,7 +5,7 @@ import pytest
 
 from evaluation.data.dataset_errors import EvaluationError
 from evaluation.models.classifier import Classifier
-from evaluation.production.labelled_log import LogBook
+from evaluation.production.labelled_log import LabelledLog
 from evaluation.production.train_from_log import filled, train_from_log
 from tests.unit.evaluation.synthetic_data import logged, outcome_lines
 
@@ -13,16 +13,16 @@ N = 400
 
 
 @pytest.fixture(scope="module")
-def book() -> LogBook:
+def book() -> LabelledLog:
     return logged(N)
 
 
-def test_what_was_asked_stays_as_it_was_labelled(book: LogBook) -> None:
+def test_what_was_asked_stays_as_it_was_labelled(book: LabelledLog) -> None:
     told = filled(book)
     assert told[np.arange(N), book.chosen].tolist() == book.well.tolist()
 
 
-def test_what_was_not_asked_is_a_probability_that_the_words_tell(book: LogBook) -> None:
+def test_what_was_not_asked_is_a_probability_that_the_words_tell(book: LabelledLog) -> None:
     """The small model answers the easy questions nearly always, the hard ones one in five times."""
     told = filled(book)
     hard = np.array([line["domain"] == "maths" for line in outcome_lines(N, seed=3)])
@@ -33,7 +33,7 @@ def test_what_was_not_asked_is_a_probability_that_the_words_tell(book: LogBook) 
     assert small[missing & ~hard].mean() > 0.7
 
 
-def test_a_router_from_half_of_the_outcomes_knows_the_hard_ones(book: LogBook) -> None:
+def test_a_router_from_half_of_the_outcomes_knows_the_hard_ones(book: LabelledLog) -> None:
     model: Classifier = train_from_log(book, name="learned").classifier
     unseen = outcome_lines(200, seed=9)
     small = model([line["query"] for line in unseen])[:, 0]
@@ -44,7 +44,7 @@ def test_a_router_from_half_of_the_outcomes_knows_the_hard_ones(book: LogBook) -
     assert small[~hard].mean() == pytest.approx(0.95, abs=0.04)
 
 
-def test_the_same_log_makes_the_same_router(book: LogBook) -> None:
+def test_the_same_log_makes_the_same_router(book: LabelledLog) -> None:
     one, other = (train_from_log(book, name="learned").classifier.parts() for _ in range(2))
     assert one.keys() == other.keys()
     assert all(np.array_equal(one[name], other[name]) for name in one)

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from evaluation.data.call_costs import Tariff
+from evaluation.data.call_costs import CallCosts
 from evaluation.data.dataset import Dataset, Example, Kind
 from evaluation.data.dataset_errors import TargetError
-from evaluation.training.threshold_tuning import Knob, Target, as_dict, propose
+from evaluation.training.threshold_tuning import Knob, ThresholdTarget, as_dict, propose
 from evaluation.training.toml_edit import FleetTextError, with_setting
 from settings import ROOT, check_fleet
 
-TARIFF = Tariff({"small": 0.001, "large": 0.1}, "made up")
+TARIFF = CallCosts({"small": 0.001, "large": 0.1}, "made up")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def scene() -> tuple[Dataset, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("cost", [0.1, 0.4, 0.9])
 def test_a_cost_is_kept_to(scene: tuple[Dataset, np.ndarray, np.ndarray], cost: float) -> None:
     data, p_ok, p_right = scene
-    for proposal in propose(data, p_ok=p_ok, p_right=p_right, tariff=TARIFF, target=Target(cost=cost)):
+    for proposal in propose(data, p_ok=p_ok, p_right=p_right, tariff=TARIFF, target=ThresholdTarget(cost=cost)):
         assert proposal.cost <= cost + 1e-9
         assert proposal.cost_interval is not None
         assert proposal.cost_interval.low <= proposal.cost <= proposal.cost_interval.high
@@ -40,7 +40,7 @@ def test_a_cost_is_kept_to(scene: tuple[Dataset, np.ndarray, np.ndarray], cost: 
 @pytest.mark.parametrize("quality", [0.7, 0.9, 0.95])
 def test_a_quality_is_reached_at_the_least_cost(scene: tuple[Dataset, np.ndarray, np.ndarray], quality: float) -> None:
     data, p_ok, p_right = scene
-    first, *others = propose(data, p_ok=p_ok, p_right=p_right, tariff=TARIFF, target=Target(quality=quality))
+    first, *others = propose(data, p_ok=p_ok, p_right=p_right, tariff=TARIFF, target=ThresholdTarget(quality=quality))
     assert first.quality >= quality - 1e-9
     assert all(first.cost <= other.cost for other in others)
     assert first.knob == Knob.CONFIDENCE
@@ -49,7 +49,7 @@ def test_a_quality_is_reached_at_the_least_cost(scene: tuple[Dataset, np.ndarray
 def test_more_quality_costs_more(scene: tuple[Dataset, np.ndarray, np.ndarray]) -> None:
     data, p_ok, p_right = scene
     costs = [
-        propose(data, p_ok=p_ok, p_right=p_right, tariff=TARIFF, target=Target(quality=quality))[0].cost
+        propose(data, p_ok=p_ok, p_right=p_right, tariff=TARIFF, target=ThresholdTarget(quality=quality))[0].cost
         for quality in (0.7, 0.8, 0.9)
     ]
     assert costs == sorted(costs)
@@ -57,14 +57,14 @@ def test_more_quality_costs_more(scene: tuple[Dataset, np.ndarray, np.ndarray]) 
 
 def test_without_answers_only_the_routers_weight_is_proposed(scene: tuple[Dataset, np.ndarray, np.ndarray]) -> None:
     data, p_ok, _ = scene
-    (only,) = propose(data, p_ok=p_ok, p_right=None, tariff=TARIFF, target=Target(cost=0.5))
+    (only,) = propose(data, p_ok=p_ok, p_right=None, tariff=TARIFF, target=ThresholdTarget(cost=0.5))
     assert (only.knob, only.tier) == (Knob.WEIGHT, None)
     assert as_dict(only)["knob"] == "quality_weight"
 
 
 def test_the_expected_figures_are_those_of_the_setting(scene: tuple[Dataset, np.ndarray, np.ndarray]) -> None:
     data, p_ok, p_right = scene
-    first = propose(data, p_ok=p_ok, p_right=p_right, tariff=TARIFF, target=Target(cost=0.4))[0]
+    first = propose(data, p_ok=p_ok, p_right=p_right, tariff=TARIFF, target=ThresholdTarget(cost=0.4))[0]
     escalated = p_right < first.value
     came = np.where(escalated, data.ok("large"), data.ok("small"))
     assert first.to_large == pytest.approx(escalated.mean())
@@ -77,9 +77,9 @@ def test_a_target_that_nothing_meets_is_told_with_what_is_possible(
 ) -> None:
     data, p_ok, p_right = scene
     with pytest.raises(TargetError, match="the most is"):
-        propose(data, p_ok=p_ok, p_right=p_right, tariff=TARIFF, target=Target(quality=1.19))
+        propose(data, p_ok=p_ok, p_right=p_right, tariff=TARIFF, target=ThresholdTarget(quality=1.19))
     with pytest.raises(TargetError, match=r"the least is 0\.010"):
-        propose(data, p_ok=p_ok, p_right=p_right, tariff=TARIFF, target=Target(cost=0.001))
+        propose(data, p_ok=p_ok, p_right=p_right, tariff=TARIFF, target=ThresholdTarget(cost=0.001))
 
 
 FLEET = (

@@ -16,7 +16,7 @@ from evaluation.metrics.cost_quality_curve import rank
 from evaluation.models.artifact import CLASSIFIER, MANIFEST, SCORER, load, save
 from evaluation.models.predictors import predictor_of, scorer_of
 from evaluation.training.fit import fit_classifier
-from evaluation.training.train import Trained, train
+from evaluation.training.train import TrainedRouter, train
 from routing.query import Query
 from tests.unit.evaluation.synthetic_data import label_lines, outcome_lines, written
 
@@ -25,7 +25,7 @@ def _apgr(told: np.ndarray, data: Dataset) -> float:
     return rank(told[:, 1] - told[:, 0], data.ok("small"), data.ok("large")).apgr() or 0.0
 
 
-def test_a_router_ranks_unseen_queries_by_what_the_large_model_adds(trained: Trained, unseen: Path) -> None:
+def test_a_router_ranks_unseen_queries_by_what_the_large_model_adds(trained: TrainedRouter, unseen: Path) -> None:
     data = read_dataset(unseen)
     assert _apgr(trained.artifact.classifier(data.queries), data) > 0.67
 
@@ -36,7 +36,7 @@ def test_from_shuffled_outcomes_nothing_is_learned(tmp_path: Path, unseen: Path)
     assert _apgr(train(noise, name="noise").artifact.classifier(data.queries), data) < 0.6
 
 
-def test_the_scorer_knows_a_wrong_sum(trained: Trained, unseen: Path) -> None:
+def test_the_scorer_knows_a_wrong_sum(trained: TrainedRouter, unseen: Path) -> None:
     data = read_dataset(unseen)
     assert trained.artifact.scorer is not None
     told = trained.artifact.scorer(data.queries, data.answers)
@@ -44,20 +44,20 @@ def test_the_scorer_knows_a_wrong_sum(trained: Trained, unseen: Path) -> None:
     assert told[right].mean() > told[~right].mean() + 0.3
 
 
-def test_blanks_around_an_answer_do_not_matter(trained: Trained, made_up: Dataset) -> None:
+def test_blanks_around_an_answer_do_not_matter(trained: TrainedRouter, made_up: Dataset) -> None:
     scorer = trained.artifact.scorer
     assert scorer is not None
     query, answer = made_up.queries[0], made_up.answers[0]
     assert scorer([query], [answer]) == scorer([query], [f"\n {answer}\n\n"])
 
 
-def test_the_same_data_and_seed_make_the_same_model(trained: Trained, made_up: Dataset) -> None:
+def test_the_same_data_and_seed_make_the_same_model(trained: TrainedRouter, made_up: Dataset) -> None:
     again = train(made_up, name="again")
     assert np.array_equal(trained.artifact.classifier(made_up.queries), again.artifact.classifier(made_up.queries))
     assert np.array_equal(trained.p_ok, again.p_ok)
 
 
-def test_the_figures_of_an_artifact_are_for_lines_it_had_not_seen(trained: Trained, made_up: Dataset) -> None:
+def test_the_figures_of_an_artifact_are_for_lines_it_had_not_seen(trained: TrainedRouter, made_up: Dataset) -> None:
     seen = trained.artifact.classifier(made_up.queries)
     small = made_up.ok("small")
     assert np.mean((trained.p_ok[:, 0] - small) ** 2) > np.mean((seen[:, 0] - small) ** 2)
@@ -88,7 +88,7 @@ def test_too_few_lines_are_refused(made_up: Dataset) -> None:
         train(made_up.pick(range(20)), name="x")
 
 
-def test_a_saved_router_is_the_same_when_it_is_loaded(trained: Trained, made_up: Dataset, tmp_path: Path) -> None:
+def test_a_saved_router_is_the_same_when_it_is_loaded(trained: TrainedRouter, made_up: Dataset, tmp_path: Path) -> None:
     digest = save(trained.artifact, tmp_path)
     again = load(tmp_path)
     assert again.digest == digest
@@ -102,7 +102,7 @@ def test_a_saved_router_is_the_same_when_it_is_loaded(trained: Trained, made_up:
     )
 
 
-def test_saving_twice_writes_the_same_arrays(trained: Trained, tmp_path: Path) -> None:
+def test_saving_twice_writes_the_same_arrays(trained: TrainedRouter, tmp_path: Path) -> None:
     digests = [save(trained.artifact, tmp_path / name) for name in ("one", "two")]
     assert digests[0] == digests[1]
 
@@ -138,7 +138,9 @@ def _edit(folder: Path, **changed: object) -> None:
         (lambda folder: os.truncate(folder / SCORER, 100), "scorer.npz is damaged"),
     ],
 )
-def test_a_damaged_artifact_is_told_with_the_mend(trained: Trained, tmp_path: Path, harm: object, message: str) -> None:
+def test_a_damaged_artifact_is_told_with_the_mend(
+    trained: TrainedRouter, tmp_path: Path, harm: object, message: str
+) -> None:
     save(trained.artifact, tmp_path)
     assert callable(harm)
     harm(tmp_path)
@@ -147,7 +149,7 @@ def test_a_damaged_artifact_is_told_with_the_mend(trained: Trained, tmp_path: Pa
     assert "train" in str(caught.value)
 
 
-def test_arrays_that_would_need_pickle_are_not_read(trained: Trained, tmp_path: Path) -> None:
+def test_arrays_that_would_need_pickle_are_not_read(trained: TrainedRouter, tmp_path: Path) -> None:
     save(trained.artifact, tmp_path)
     np.savez(tmp_path / CLASSIFIER, tiers=np.array([{"a": 1}], dtype=object))
     import hashlib
@@ -159,7 +161,7 @@ def test_arrays_that_would_need_pickle_are_not_read(trained: Trained, tmp_path: 
         load(tmp_path)
 
 
-def test_an_interrupted_save_leaves_no_artifact(trained: Trained, tmp_path: Path) -> None:
+def test_an_interrupted_save_leaves_no_artifact(trained: TrainedRouter, tmp_path: Path) -> None:
     save(trained.artifact, tmp_path)
     broken = replace(trained.artifact, manifest={"name": object()})
     with pytest.raises(TypeError):
@@ -168,7 +170,7 @@ def test_an_interrupted_save_leaves_no_artifact(trained: Trained, tmp_path: Path
         load(tmp_path)
 
 
-def test_opinions_carry_the_probabilities_of_every_tier(trained: Trained) -> None:
+def test_opinions_carry_the_probabilities_of_every_tier(trained: TrainedRouter) -> None:
     predictor = predictor_of(trained.artifact)
     easy, hard = predictor([Query(text="list the city name"), Query(text="prove the theorem by a lemma")])
     assert predictor.name == easy.router == "made-up"
@@ -180,7 +182,7 @@ def test_opinions_carry_the_probabilities_of_every_tier(trained: Trained) -> Non
     assert predictor([]) == []
 
 
-def test_scores_come_in_the_order_of_the_pairs(trained: Trained, made_up: Dataset) -> None:
+def test_scores_come_in_the_order_of_the_pairs(trained: TrainedRouter, made_up: Dataset) -> None:
     scorer = scorer_of(trained.artifact)
     assert scorer is not None
     pairs = [(Query(text=q), a) for q, a in zip(made_up.queries[:10], made_up.answers[:10], strict=True)]
@@ -189,7 +191,7 @@ def test_scores_come_in_the_order_of_the_pairs(trained: Trained, made_up: Datase
     assert scorer([]) == []
 
 
-def test_a_router_without_answers_has_no_scorer(trained: Trained) -> None:
+def test_a_router_without_answers_has_no_scorer(trained: TrainedRouter) -> None:
     assert scorer_of(replace(trained.artifact, scorer=None)) is None
 
 

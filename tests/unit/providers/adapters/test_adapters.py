@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from providers.client import adapter_for
-from providers.provider_errors import Inexpressible, Refused, WrongShape
+from providers.provider_errors import ContentRefused, InvalidResponse, UnsupportedParameter
 from routing.fleet import Model, Price, Protocol, Provider
 from routing.outcome import FailureKind, Usage
 from tests.unit.providers import provider_fixtures
@@ -371,7 +371,7 @@ def test_a_feature_is_sent_or_named_as_inexpressible(feature: str, kind: Protoco
     body = {"messages": [HELLO]} | said
     expected = wanted[kind]
     if isinstance(expected, Cannot):
-        with pytest.raises(Inexpressible) as caught:
+        with pytest.raises(UnsupportedParameter) as caught:
             ADAPTERS[kind].payload(body, MODEL)
         assert caught.value.field == expected
         return
@@ -445,7 +445,7 @@ def test_googles_model_stands_in_the_path(wire: str, path: str) -> None:
     ],
 )
 def test_messages_of_no_known_shape_are_named_and_never_quoted(kind: Protocol, messages: list[Any]) -> None:
-    with pytest.raises(Inexpressible, match=r"^messages"):
+    with pytest.raises(UnsupportedParameter, match=r"^messages"):
         ADAPTERS[kind].payload({"messages": messages}, MODEL)
 
 
@@ -462,7 +462,7 @@ def test_messages_of_no_known_shape_are_named_and_never_quoted(kind: Protocol, m
     ],
 )
 def test_settings_of_no_known_shape_are_named(kind: Protocol, said: dict[str, Any]) -> None:
-    with pytest.raises(Inexpressible, match=rf"^{list(said)[-1]}"):
+    with pytest.raises(UnsupportedParameter, match=rf"^{list(said)[-1]}"):
         ADAPTERS[kind].payload({"messages": [HELLO]} | said, MODEL)
 
 
@@ -595,7 +595,7 @@ def test_thoughts_are_no_part_of_the_answer() -> None:
     ],
 )
 def test_a_refusal_is_one_and_says_what_it_cost(kind: Protocol, answer: dict[str, Any]) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ContentRefused) as caught:
         ADAPTERS[kind].read(answer, MODEL, created=1)
     assert caught.value.usage is not None
     assert "cannot help" not in str(caught.value)
@@ -612,7 +612,7 @@ def test_a_refusal_is_one_and_says_what_it_cost(kind: Protocol, answer: dict[str
     ],
 )
 def test_an_answer_of_another_shape_is_wrong_and_says_what_it_cost(kind: Protocol, answer: dict[str, Any]) -> None:
-    with pytest.raises(WrongShape) as caught:
+    with pytest.raises(InvalidResponse) as caught:
         ADAPTERS[kind].read(answer, MODEL, created=1)
     assert caught.value.usage is not None
 
@@ -675,14 +675,14 @@ ERRORS = [
 def test_an_errors_documented_fields_say_what_it_is(
     kind: Protocol, answer: dict[str, Any], failure: FailureKind | None, code: str | None
 ) -> None:
-    complaint = ADAPTERS[kind].complaint(400, answer)
+    complaint = ADAPTERS[kind].parse_error(400, answer)
     assert (complaint.kind, complaint.code) == (failure, code)
 
 
 def test_googles_delay_is_in_the_body() -> None:
     error = provider_fixtures.google_error("RESOURCE_EXHAUSTED", provider_fixtures.GOOGLE_RETRY)
-    assert ADAPTERS[GOOGLE].complaint(429, error).retry_after_s == 17.5
+    assert ADAPTERS[GOOGLE].parse_error(429, error).retry_after_s == 17.5
     broken = provider_fixtures.google_error(
         "RESOURCE_EXHAUSTED", provider_fixtures.GOOGLE_RETRY | {"retryDelay": "soon"}
     )
-    assert ADAPTERS[GOOGLE].complaint(429, broken).retry_after_s is None
+    assert ADAPTERS[GOOGLE].parse_error(429, broken).retry_after_s is None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from providers.client import Pool
+from providers.client import ProviderClient
 from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
 from routing.outcome import Completion, Failure, FailureKind, Outcome
 from simulator.process import SimulatorProcess, start_simulator
@@ -37,7 +37,7 @@ class Bench:
 
     def ask_body(self, kind: Protocol, body: dict[str, Any], call_id: int | None = None, **of_provider: Any) -> Outcome:
         async def run() -> Outcome:
-            pool = Pool(fleet(self.process.url, **of_provider), environ={})
+            pool = ProviderClient(fleet(self.process.url, **of_provider), environ={})
             try:
                 return await pool.complete(MODELS[kind], body, call_id=call_id)
             finally:

@@ -6,17 +6,17 @@ import pytest
 
 from providers.health.circuit_breaker import (
     Breaker,
-    Circuit,
+    BreakerTransition,
+    CircuitState,
     Health,
-    Move,
     Recent,
     after_probe,
     health_of,
     is_slow,
     trip,
 )
-from providers.health.local_health import LocalHealth, Tally
-from providers.health.monitor import Watch
+from providers.health.local_health import LocalHealth, OutcomeCounts
+from providers.health.monitor import HealthMonitor
 from routing.outcome import Completion, Failure, FailureKind, Usage
 
 CLOSED, OPEN, HALF_OPEN = Breaker(), Breaker(3.0, 1, 1), Breaker(0.0, 1, 1)
@@ -46,7 +46,11 @@ def test_an_open_breaker_does_not_open_again_by_old_figures(breaker: Breaker) ->
 
 
 def test_a_breaker_is_closed_open_or_half_open() -> None:
-    assert [each.circuit for each in (CLOSED, OPEN, HALF_OPEN)] == [Circuit.CLOSED, Circuit.OPEN, Circuit.HALF_OPEN]
+    assert [each.circuit for each in (CLOSED, OPEN, HALF_OPEN)] == [
+        CircuitState.CLOSED,
+        CircuitState.OPEN,
+        CircuitState.HALF_OPEN,
+    ]
 
 
 def test_each_opening_in_a_row_lasts_twice_as_long_up_to_a_minute() -> None:
@@ -61,7 +65,7 @@ def test_each_opening_in_a_row_lasts_twice_as_long_up_to_a_minute() -> None:
 
 
 def test_a_good_probe_closes_and_a_bad_one_opens_for_longer() -> None:
-    assert after_probe(HALF_OPEN, Health.WELL, is_slow=False) == Move(None, 0, reason="probe")
+    assert after_probe(HALF_OPEN, Health.WELL, is_slow=False) == BreakerTransition(None, 0, reason="probe")
     again = after_probe(HALF_OPEN, Health.FAILED, is_slow=False)
     assert again is not None
     assert again.probe_in_s == 10
@@ -125,25 +129,25 @@ class Clock:
 def test_what_is_past_fades_by_half_in_five_seconds() -> None:
     clock = Clock()
     book = LocalHealth(["a"], ["p"], clock)
-    asyncio.run(book.tell({"a": Tally(calls=16, failed=8, slow=4)}))
+    asyncio.run(book.tell({"a": OutcomeCounts(calls=16, failed=8, slow=4)}))
     clock.now += 10
-    reading = asyncio.run(book.tell({"a": Tally(calls=1)})).readings["a"]
+    reading = asyncio.run(book.tell({"a": OutcomeCounts(calls=1)})).readings["a"]
     assert reading.recent == Recent(5.0, 2.0, 1.0)
 
 
 def test_the_baseline_follows_slowly_and_a_move_scales_it() -> None:
     book = LocalHealth(["a"], [], Clock())
-    asyncio.run(book.tell({"a": Tally(p95_ms=100.0)}))
-    told = asyncio.run(book.tell({"a": Tally(p95_ms=200.0)}))
+    asyncio.run(book.tell({"a": OutcomeCounts(p95_ms=100.0)}))
+    told = asyncio.run(book.tell({"a": OutcomeCounts(p95_ms=200.0)}))
     assert told.readings["a"].baseline_ms == pytest.approx(105.0)
-    assert asyncio.run(book.move("a", Move(5.0, 1, baseline_factor=2.0), version=0))
+    assert asyncio.run(book.move("a", BreakerTransition(5.0, 1, baseline_factor=2.0), version=0))
     assert asyncio.run(book.tell({})).readings["a"].baseline_ms == pytest.approx(210.0)
 
 
 def test_a_move_from_an_old_version_does_nothing() -> None:
     book = LocalHealth(["a"], [], Clock())
-    assert asyncio.run(book.move("a", Move(5.0, 1), version=0))
-    assert not asyncio.run(book.move("a", Move(None, 0), version=0))
+    assert asyncio.run(book.move("a", BreakerTransition(5.0, 1), version=0))
+    assert not asyncio.run(book.move("a", BreakerTransition(None, 0), version=0))
     assert asyncio.run(book.tell({})).readings["a"].breaker == Breaker(5.0, 1, 1)
 
 
@@ -167,11 +171,11 @@ def test_a_probe_that_outlived_its_lease_may_end_while_another_is_asked_for() ->
     async def story() -> None:
         clock = Clock()
         book = Slow(["a"], [], clock)
-        watch = Watch(book, None, on_return=lambda: None, clock=clock)
-        version = await watch.take_probe("a", lease_s=10)
+        watch = HealthMonitor(book, None, on_return=lambda: None, clock=clock)
+        version = await watch.acquire_probe("a", lease_s=10)
         assert version is not None
         clock.now += 11
-        asking = asyncio.create_task(watch.take_probe("a", lease_s=10))
+        asking = asyncio.create_task(watch.acquire_probe("a", lease_s=10))
         await asyncio.sleep(0)
         await watch.end_probe("a", version, None)
         assert await LocalHealth.probe(book, "a", lease_s=10)  # somebody else is faster
@@ -194,8 +198,8 @@ def test_a_rest_ends_and_only_ever_gets_longer() -> None:
 def test_another_books_state_is_gone_on_from() -> None:
     clock = Clock()
     shared, book = LocalHealth(["a"], [], clock), LocalHealth(["a"], [], clock)
-    asyncio.run(shared.move("a", Move(5.0, 1), version=0))
-    readings = asyncio.run(shared.tell({"a": Tally(p95_ms=70.0)})).readings
+    asyncio.run(shared.move("a", BreakerTransition(5.0, 1), version=0))
+    readings = asyncio.run(shared.tell({"a": OutcomeCounts(p95_ms=70.0)})).readings
     clock.now += 2
     book.adopt(readings, age_s=2)
     reading = asyncio.run(book.tell({})).readings["a"]

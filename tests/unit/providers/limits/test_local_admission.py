@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from providers.health.circuit_breaker import Circuit
-from providers.limits.admission_control import GOOD_S, Admission, Grant, Wait
+from providers.health.circuit_breaker import CircuitState
+from providers.limits.admission_control import GRANT_TTL_S, AdmissionController, Denied, Grant
 from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
 from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
 
@@ -41,9 +41,9 @@ class Bench:
             {"a": self.model},
             {"small": Tier("small", "small", concurrency, ("a",), None)},
         )
-        self.gate = Admission(None, fleet=self.fleet, worker="w", clock=self.clock)
+        self.gate = AdmissionController(None, fleet=self.fleet, worker="w", clock=self.clock)
 
-    async def reserve(self) -> Grant | Wait:
+    async def reserve(self) -> Grant | Denied:
         return await self.gate.reserve(self.model, tokens=100)
 
     async def call(self, outcome: Outcome | None, *, times: int = 1, every_s: float = 0.0) -> int:
@@ -83,15 +83,15 @@ def test_failures_open_a_probe_decides_and_success_closes() -> None:
         bench = Bench()
         assert await bench.call(DEAD, times=30) == 30
         assert await bench.rest_s() == pytest.approx(5.0)
-        assert isinstance(await bench.reserve(), Wait)
+        assert isinstance(await bench.reserve(), Denied)
         bench.clock.now += 5.0
         assert await bench.rest_s() == 0
-        assert bench.gate.circuits() == {"a": Circuit.HALF_OPEN}
+        assert bench.gate.circuits() == {"a": CircuitState.HALF_OPEN}
         probe = await bench.reserve()
         assert isinstance(probe, Grant)
-        assert isinstance(await bench.reserve(), Wait)  # there is one probe
+        assert isinstance(await bench.reserve(), Denied)  # there is one probe
         await bench.gate.settle(probe, used_tokens=100, outcome=WELL)
-        assert bench.gate.circuits() == {"a": Circuit.CLOSED}
+        assert bench.gate.circuits() == {"a": CircuitState.CLOSED}
         assert await bench.call(WELL, times=20) == 20
 
     run(story)
@@ -108,7 +108,7 @@ def test_slowness_opens_too_and_a_provider_that_stays_slow_comes_back() -> None:
         rest_s = await bench.rest_s()
         assert rest_s > 0
         probes = 0
-        while bench.gate.circuits()["a"] is not Circuit.CLOSED:
+        while bench.gate.circuits()["a"] is not CircuitState.CLOSED:
             left_s = await bench.rest_s()
             bench.clock.now += left_s
             probes += await bench.call(SLOW)
@@ -124,7 +124,7 @@ def test_overload_shrinks_what_is_in_flight_and_success_lets_it_grow() -> None:
         grants = [await bench.reserve() for _ in range(10)]
         first, *others = (grant for grant in grants if isinstance(grant, Grant))
         await bench.gate.settle(first, used_tokens=0, outcome=OVERLOADED)
-        assert isinstance(await bench.reserve(), Wait)  # seven may be in flight, nine are
+        assert isinstance(await bench.reserve(), Denied)  # seven may be in flight, nine are
         for grant in others:
             await bench.gate.settle(grant, used_tokens=100, outcome=WELL)
         held = [await bench.reserve() for _ in range(12)]
@@ -140,7 +140,7 @@ def test_calls_that_were_cancelled_leave_their_places_when_they_must_be_over() -
         assert isinstance(grant, Grant)
         await bench.gate.settle(grant, used_tokens=0, outcome=OVERLOADED)  # one may be in flight
         assert isinstance(await bench.reserve(), Grant)  # and is never settled
-        assert isinstance(await bench.reserve(), Wait)
+        assert isinstance(await bench.reserve(), Denied)
         bench.clock.now += 151  # the deadline and a margin
         assert isinstance(await bench.reserve(), Grant)
 
@@ -153,7 +153,7 @@ def test_a_grant_is_good_for_less_than_the_second_that_the_window_counts_on() ->
         grant = await bench.reserve()
         assert isinstance(grant, Grant)
         assert bench.gate.is_good(grant)
-        bench.clock.now += GOOD_S
+        bench.clock.now += GRANT_TTL_S
         assert not bench.gate.is_good(grant)
         renewed = await bench.gate.renew(grant)
         assert isinstance(renewed, Grant)
@@ -174,7 +174,7 @@ def test_a_grant_that_no_limit_counts_is_good_until_its_provider_rests() -> None
         limited = Failure(FailureKind.RATE_LIMITED, "429", status=429, retry_after_s=12.0)
         await bench.gate.settle(other, used_tokens=0, outcome=limited)
         assert not bench.gate.is_good(grant)
-        assert await bench.gate.renew(grant) == Wait(12.0, "rest")
+        assert await bench.gate.renew(grant) == Denied(12.0, "rest")
 
     run(story)
 
@@ -185,9 +185,9 @@ def test_a_retry_after_is_obeyed_to_its_end() -> None:
         limited = Failure(FailureKind.RATE_LIMITED, "429", status=429, retry_after_s=12.0)
         await bench.call(limited)
         refused = await bench.reserve()
-        assert refused == Wait(12.0, "rest")
+        assert refused == Denied(12.0, "rest")
         bench.clock.now += 11.99
-        assert isinstance(await bench.reserve(), Wait)
+        assert isinstance(await bench.reserve(), Denied)
         bench.clock.now += 0.01
         assert isinstance(await bench.reserve(), Grant)
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.limits.adaptive_concurrency import OVERLOAD_CUT, Adaptive
-from providers.limits.local_rate_limiter import LocalLimit, Taken, Wait
+from providers.limits.adaptive_concurrency import OVERLOAD_CUT, AdaptiveConcurrency
+from providers.limits.local_rate_limiter import Denied, Granted, LocalLimit
 from routing.fleet import Model, Price
 
 
@@ -29,9 +29,9 @@ def saturate(gate: LocalLimit, clock: Clock, *, seconds: float, workers: int = 1
     granted, until = [], clock.now + seconds
     while clock.now < until:
         match gate.take(tokens, workers=workers, in_flight=0):
-            case Taken():
+            case Granted():
                 granted.append(clock.now)
-            case Wait(wait_s=wait_s):
+            case Denied(wait_s=wait_s):
                 assert wait_s > 0
                 clock.now += wait_s + 1e-6
     return granted
@@ -62,7 +62,7 @@ def test_however_calls_come_no_61_s_hold_more_than_the_share(
     granted: list[tuple[float, int]] = []
     for pause_s, tokens in calls:
         clock.now += pause_s
-        if isinstance(gate.take(tokens, workers=workers, in_flight=0), Taken):
+        if isinstance(gate.take(tokens, workers=workers, in_flight=0), Granted):
             granted.append((clock.now, tokens))
     for start, _ in granted:
         within = [tokens for at, tokens in granted if start <= at < start + 61.0]
@@ -84,22 +84,22 @@ def test_what_the_shared_limit_granted_before_counts() -> None:
         gate.note(1)
     clock.now += 30
     refused = gate.take(1, workers=1, in_flight=0)
-    assert isinstance(refused, Wait)
+    assert isinstance(refused, Denied)
     assert refused.wait_s == pytest.approx(31.0)
 
 
 def test_a_call_beyond_the_share_of_tokens_goes_alone() -> None:
     clock = Clock()
     gate = limit(clock, tokens_per_min=1000)
-    assert isinstance(gate.take(5000, workers=2, in_flight=0), Taken)
-    assert isinstance(gate.take(1, workers=2, in_flight=0), Wait)
+    assert isinstance(gate.take(5000, workers=2, in_flight=0), Granted)
+    assert isinstance(gate.take(1, workers=2, in_flight=0), Denied)
 
 
 def test_concurrency_is_shared_and_never_less_than_one() -> None:
     gate = limit(Clock(), max_concurrency=4)
-    assert isinstance(gate.take(1, workers=2, in_flight=1), Taken)
-    assert isinstance(gate.take(1, workers=2, in_flight=2), Wait)
-    assert isinstance(gate.take(1, workers=9, in_flight=0), Taken)
+    assert isinstance(gate.take(1, workers=2, in_flight=1), Granted)
+    assert isinstance(gate.take(1, workers=2, in_flight=2), Denied)
+    assert isinstance(gate.take(1, workers=9, in_flight=0), Granted)
 
 
 def test_what_the_others_do_not_know_is_carried() -> None:
@@ -113,7 +113,7 @@ def test_what_the_others_do_not_know_is_carried() -> None:
 
 def test_concurrency_rises_by_one_a_round_and_falls_by_three_in_ten() -> None:
     clock = Clock()
-    adaptive = Adaptive(100, clock=clock)
+    adaptive = AdaptiveConcurrency(100, clock=clock)
     assert adaptive.has_room(500)  # at the ceiling it is the slots that limit
     adaptive.cut(OVERLOAD_CUT, in_flight=39)
     assert adaptive.cap == pytest.approx(28.0)
@@ -126,7 +126,7 @@ def test_concurrency_rises_by_one_a_round_and_falls_by_three_in_ten() -> None:
 
 def test_many_signs_of_one_overload_cut_once() -> None:
     clock = Clock()
-    adaptive = Adaptive(100, clock=clock)
+    adaptive = AdaptiveConcurrency(100, clock=clock)
     for _ in range(50):
         adaptive.cut(OVERLOAD_CUT, in_flight=49)
     assert adaptive.cap == pytest.approx(35.0)
@@ -137,7 +137,7 @@ def test_many_signs_of_one_overload_cut_once() -> None:
 
 def test_concurrency_never_falls_below_one_nor_rises_above_the_ceiling() -> None:
     clock = Clock()
-    adaptive = Adaptive(3, clock=clock)
+    adaptive = AdaptiveConcurrency(3, clock=clock)
     for _ in range(20):
         clock.now += 1.0
         adaptive.cut(OVERLOAD_CUT, in_flight=0)

@@ -15,10 +15,10 @@ import httpx
 import orjson
 import pytest
 
-from providers.client import Pool
+from providers.client import ProviderClient
 from providers.failure_kinds import kind_of
-from providers.provider_errors import LineBroken, NotConnected, WrongShape
-from providers.transport.http1_transport import Address, Wire
+from providers.provider_errors import ConnectionLost, InvalidResponse, NotConnectedError
+from providers.transport.http1_transport import Endpoint, Http1Transport
 from providers.transport.response_body import STEP_BYTES, read_body, read_capped
 from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
 from routing.outcome import Completion, Failure, FailureKind, Outcome
@@ -36,10 +36,10 @@ WHOLE = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(ANSWER), ANSWE
 MODEL = Model("nano", "p", "gpt-5-nano", "small", Price(1, 1, 1, "test"), 8000)
 
 
-def pool_at(url: str, **of_provider: Any) -> Pool:
+def pool_at(url: str, **of_provider: Any) -> ProviderClient:
     provider = Provider("p", Protocol.OPENAI, url, **of_provider)
     tiers = {"small": Tier("small", "small", 4, ("nano",), None)}
-    return Pool(Fleet("test", True, {"p": provider}, {"nano": MODEL}, tiers), environ={})
+    return ProviderClient(Fleet("test", True, {"p": provider}, {"nano": MODEL}, tiers), environ={})
 
 
 async def read_request(reader: asyncio.StreamReader) -> bytes:
@@ -90,9 +90,9 @@ def talk(
     return asyncio.run(run())
 
 
-def idle(pool: Pool) -> Iterator[Any]:
+def idle(pool: ProviderClient) -> Iterator[Any]:
     """The connections that are kept."""
-    assert isinstance(pool._line, Wire)
+    assert isinstance(pool._line, Http1Transport)
     return chain.from_iterable(pool._line._idle.values())
 
 
@@ -311,7 +311,7 @@ def test_a_gzip_bomb_costs_no_more_memory_than_the_cap() -> None:
 
     tracemalloc.start()
     try:
-        with pytest.raises(WrongShape, match="more than 1000000 bytes"):
+        with pytest.raises(InvalidResponse, match="more than 1000000 bytes"):
             asyncio.run(read_capped(in_one_piece(), encoding="gzip", cap=1_000_000))
         assert tracemalloc.get_traced_memory()[1] < 6_000_000
     finally:
@@ -346,7 +346,7 @@ def test_other_calls_go_on_while_a_bomb_is_inflated() -> None:
 
     async def both() -> None:
         other = asyncio.create_task(others())
-        with pytest.raises(WrongShape):
+        with pytest.raises(InvalidResponse):
             await read_capped(in_one_piece(), encoding="gzip", cap=8_000_000)
         other.cancel()
 
@@ -447,8 +447,8 @@ def test_a_cancelled_call_is_cancelled_and_its_connection_closed() -> None:
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (NotConnected("TimeoutError"), FailureKind.NEVER_SENT),
-        (LineBroken("ConnectionResetError"), FailureKind.UNKNOWN),
+        (NotConnectedError("TimeoutError"), FailureKind.NEVER_SENT),
+        (ConnectionLost("ConnectionResetError"), FailureKind.UNKNOWN),
         (httpx.ConnectError(""), FailureKind.NEVER_SENT),
         (httpx.ConnectTimeout(""), FailureKind.NEVER_SENT),
         (httpx.PoolTimeout(""), FailureKind.NEVER_SENT),
@@ -551,8 +551,8 @@ def test_a_connection_is_used_again_only_where_its_large_answer_was_read(is_read
                 await writer.wait_closed()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        address = Address.of(httpx.URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"))
-        wire = Wire()
+        address = Endpoint.of(httpx.URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"))
+        wire = Http1Transport()
         first = await wire.send(address, headers={}, content=b"", connect_s=5)
         await asyncio.sleep(0.1)  # for all of it to come
         if is_read:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.answer_checks.json_schema import MAX_DEPTH, NotJsonError, check, read_json
+from routing.answer_checks.json_schema import MAX_DEPTH, NotJsonError, read_json, validate_instance
 
 PERSON = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -41,7 +41,7 @@ PERSON = {
     ],
 )
 def test_what_is_wrong_is_named_by_the_schemas_words(value: Any, wrong: list[str]) -> None:
-    findings = check(value, PERSON)
+    findings = validate_instance(value, PERSON)
     assert findings.wrong == wrong
     assert findings.unchecked == []
 
@@ -61,20 +61,20 @@ def test_what_is_wrong_is_named_by_the_schemas_words(value: Any, wrong: list[str
     ],
 )
 def test_what_is_not_checked_is_said_and_rejects_nothing(schema: dict[str, Any], named: str) -> None:
-    findings = check(["aaaa"] if "items" in schema else 5, schema)
+    findings = validate_instance(["aaaa"] if "items" in schema else 5, schema)
     assert (findings.wrong, findings.unchecked) == ([], [named])
 
 
 def test_a_schema_that_branches_without_end_is_given_up_in_time() -> None:
     bomb: dict[str, Any] = {"allOf": [{"$ref": "#"}, {"$ref": "#"}]}
-    assert check(1, bomb).unchecked == ["what is nested deeper"]
+    assert validate_instance(1, bomb).unchecked == ["what is nested deeper"]
 
 
 def test_a_value_deeper_than_the_bound_is_not_checked_there() -> None:
     value: Any = "end"
     for _ in range(MAX_DEPTH + 5):
         value = [value]
-    findings = check(value, {"type": "array", "items": {"$ref": "#"}})
+    findings = validate_instance(value, {"type": "array", "items": {"$ref": "#"}})
     assert (findings.wrong, findings.unchecked) == ([], ["what is nested deeper"])
 
 
@@ -108,8 +108,8 @@ def test_a_text_that_is_no_json_is_an_error(text: str) -> None:
 def test_each_keyword_accepts_and_rejects_as_the_full_validator_does(schema: Any, right: Any, wrong: Any) -> None:
     validator = jsonschema.Draft202012Validator(schema)
     for value in (right, wrong):
-        assert (check(value, schema).wrong == []) == validator.is_valid(value)
-    assert check(right, schema).wrong == []
+        assert (validate_instance(value, schema).wrong == []) == validator.is_valid(value)
+    assert validate_instance(right, schema).wrong == []
 
 
 scalars = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.5, 1.0, "", "a", "ab"])
@@ -155,6 +155,6 @@ schemas = st.recursive(
 
 @given(schema=schemas, value=values)
 def test_any_schema_of_the_subset_is_judged_as_by_the_full_validator(schema: dict[str, Any], value: Any) -> None:
-    findings = check(value, schema)
+    findings = validate_instance(value, schema)
     assert findings.unchecked == []
     assert (findings.wrong == []) == jsonschema.Draft202012Validator(schema).is_valid(value)

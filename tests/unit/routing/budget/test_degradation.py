@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.budget.degradation import Candidate, Rung, degrade, next_rung_down, within_share
+from routing.budget.degradation import Candidate, Rung, degrade, fit_to_budget_share, next_rung_down
 from routing.policy.decision import Decision
 from routing.query import Query
 from tests.fleets import LADDER, small_fleet
@@ -75,9 +75,9 @@ def decision(tier: str, score: float) -> Decision:
 def test_the_least_hard_go_down_with_the_reason_and_a_model_of_their_new_tier() -> None:
     query = Query("Explain how tides come about.", max_tokens=500)
     decisions = [decision("large", 0.9), decision("large", 0.2), decision("special", 0.1)]
-    dear = within_share([query] * 3, decisions, fleet=FLEET, share_usd=1e9)
+    dear = fit_to_budget_share([query] * 3, decisions, fleet=FLEET, share_usd=1e9)
     assert dear.decisions == tuple(decisions)
-    thrift = within_share([query] * 3, decisions, fleet=FLEET, share_usd=dear.expected_usd * 0.8)
+    thrift = fit_to_budget_share([query] * 3, decisions, fleet=FLEET, share_usd=dear.expected_usd * 0.8)
     assert [one.tier for one in thrift.decisions] == ["large", "medium", "special"]
     assert thrift.expected_usd <= dear.expected_usd * 0.8
     lowered = thrift.decisions[1]
@@ -88,9 +88,9 @@ def test_the_least_hard_go_down_with_the_reason_and_a_model_of_their_new_tier() 
 def test_where_the_budget_lowers_one_of_a_chunk_none_counts_as_explored() -> None:
     query = Query("Explain how tides come about.", max_tokens=500)
     decisions = [decision(tier, 0.5)._replace(propensity=0.1) for tier in ("large", "small")]
-    rich = within_share([query] * 2, decisions, fleet=FLEET, share_usd=1e9)
+    rich = fit_to_budget_share([query] * 2, decisions, fleet=FLEET, share_usd=1e9)
     assert [one.propensity for one in rich.decisions] == [0.1, 0.1]
-    poor = within_share([query] * 2, decisions, fleet=FLEET, share_usd=rich.expected_usd * 0.9)
+    poor = fit_to_budget_share([query] * 2, decisions, fleet=FLEET, share_usd=rich.expected_usd * 0.9)
     assert [one.tier for one in poor.decisions] == ["medium", "small"]
     assert [one.propensity for one in poor.decisions] == [1.0, 1.0]
 
@@ -98,19 +98,20 @@ def test_where_the_budget_lowers_one_of_a_chunk_none_counts_as_explored() -> Non
 def test_what_counts_as_explored_does_not_depend_on_what_was_drawn() -> None:
     query = Query("Explain how tides come about.", max_tokens=500)
     drawn = [decision(tier, 0.5)._replace(propensity=0.1) for tier in LADDER]
-    costs = [within_share([query], [one], fleet=FLEET, share_usd=1e9).expected_usd for one in drawn]
+    costs = [fit_to_budget_share([query], [one], fleet=FLEET, share_usd=1e9).expected_usd for one in drawn]
     for share_usd, propensity in ((costs[-1] * 0.99, 1.0), (costs[-1], 0.1)):
-        told = [within_share([query], [one], fleet=FLEET, share_usd=share_usd).decisions[0] for one in drawn]
+        told = [fit_to_budget_share([query], [one], fleet=FLEET, share_usd=share_usd).decisions[0] for one in drawn]
         assert [one.propensity for one in told] == [propensity] * len(drawn)
     cramped = [
-        within_share([query], [one], fleet=FLEET, share_usd=1e9, unspent_usd=costs[-1]).decisions[0] for one in drawn
+        fit_to_budget_share([query], [one], fleet=FLEET, share_usd=1e9, unspent_usd=costs[-1]).decisions[0]
+        for one in drawn
     ]
     assert [one.propensity for one in cramped] == [1.0] * len(drawn)
 
 
 def test_a_pinned_query_stays_where_its_user_put_it() -> None:
     query = Query("Explain how tides come about.", pin="large")
-    thrift = within_share([query], [decision("large", 0.1)], fleet=FLEET, share_usd=0.0)
+    thrift = fit_to_budget_share([query], [decision("large", 0.1)], fleet=FLEET, share_usd=0.0)
     assert thrift.decisions[0].tier == "large"
     assert next_rung_down(query, "large", fleet=FLEET) is None
 

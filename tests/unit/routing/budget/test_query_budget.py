@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.budget.query_budget import TooDear, affordable, reservation_usd, within_purse
+from routing.budget.query_budget import OverQueryBudget, affordable, fit_to_query_budget, reservation_usd
 from routing.policy.decision import Decision
-from routing.policy.escalation import Accept, Attempted, Escalate, GiveUp, Purse, next_step
+from routing.policy.escalation import Accept, Escalate, RemainingBudget, TierAttempt, TiersExhausted, next_step
 from routing.query import Query
 from tests.fleets import LADDER, small_fleet
 
@@ -26,15 +26,15 @@ def decision(tier: str) -> Decision:
 
 @given(st.sampled_from(list(FLEET.tiers)), st.floats(0.0, 0.1))
 def test_what_is_chosen_can_be_paid(tier: str, left_usd: float) -> None:
-    chosen = within_purse(QUERY, decision(tier), left_usd=left_usd, fleet=FLEET)
-    if isinstance(chosen, TooDear):
+    chosen = fit_to_query_budget(QUERY, decision(tier), left_usd=left_usd, fleet=FLEET)
+    if isinstance(chosen, OverQueryBudget):
         assert all(not affordable(QUERY, FLEET.deployments(name), left_usd=left_usd) for name in FLEET.tiers)
     else:
         assert affordable(QUERY, FLEET.deployments(chosen.tier), left_usd=left_usd)
 
 
 def test_it_goes_to_the_next_tier_down_with_the_reason() -> None:
-    chosen = within_purse(QUERY, decision("large"), left_usd=reserve("medium"), fleet=FLEET)
+    chosen = fit_to_query_budget(QUERY, decision("large"), left_usd=reserve("medium"), fleet=FLEET)
     assert isinstance(chosen, Decision)
     assert chosen.tier == "medium"
     assert "medium instead of large" in chosen.reasons[-1]
@@ -44,30 +44,32 @@ def test_a_draw_counts_as_explored_only_where_the_purse_would_have_paid_for_ever
     drawn = decision("small")._replace(propensity=0.1)
     dearest = max(map(reserve, LADDER))
     for left_usd, propensity in ((dearest, 0.1), (dearest * 0.99, 1.0), (reserve("small"), 1.0)):
-        chosen = within_purse(QUERY, drawn, left_usd=left_usd, fleet=FLEET)
+        chosen = fit_to_query_budget(QUERY, drawn, left_usd=left_usd, fleet=FLEET)
         assert isinstance(chosen, Decision)
         assert (chosen.tier, chosen.propensity) == ("small", propensity)
 
 
 def test_too_little_for_any_call_is_told_with_the_mend() -> None:
-    dear = within_purse(QUERY, decision("large"), left_usd=1e-9, fleet=FLEET)
-    assert isinstance(dear, TooDear)
-    mend, amounts = dear.reasons
-    assert "max_tokens" in mend
+    dear = fit_to_query_budget(QUERY, decision("large"), left_usd=1e-9, fleet=FLEET)
+    assert isinstance(dear, OverQueryBudget)
+    fix, amounts = dear.reasons
+    assert "max_tokens" in fix
     assert f"the cheapest call (small) reserves ${reserve('small'):.6f}" in amounts
 
 
 def test_a_pinned_query_is_too_dear_where_its_tier_is() -> None:
     pinned = Query(QUERY.text, max_tokens=500, pin="large")
-    assert isinstance(within_purse(pinned, decision("large"), left_usd=reserve("medium"), fleet=FLEET), TooDear)
+    assert isinstance(
+        fit_to_query_budget(pinned, decision("large"), left_usd=reserve("medium"), fleet=FLEET), OverQueryBudget
+    )
 
 
-def attempted(tier: str, *, valid: bool = True) -> Attempted:
-    return Attempted(tier, 0.4, 1, ("unsure",), valid)
+def attempted(tier: str, *, valid: bool = True) -> TierAttempt:
+    return TierAttempt(tier, 0.4, 1, ("unsure",), valid)
 
 
-@pytest.mark.parametrize("purse", [Purse(line_usd=0.001), Purse(batch_usd=0.001)])
-def test_the_best_answer_is_accepted_where_the_tier_above_cannot_be_paid(purse: Purse) -> None:
+@pytest.mark.parametrize("purse", [RemainingBudget(line_usd=0.001), RemainingBudget(batch_usd=0.001)])
+def test_the_best_answer_is_accepted_where_the_tier_above_cannot_be_paid(purse: RemainingBudget) -> None:
     assert reserve("medium") > 0.001
     step = next_step([attempted("small")], query=QUERY, fleet=FLEET, purse=purse)
     assert isinstance(step, Accept)
@@ -76,7 +78,9 @@ def test_the_best_answer_is_accepted_where_the_tier_above_cannot_be_paid(purse: 
 
 def test_without_an_answer_a_line_ends_and_a_batch_waits() -> None:
     history = [attempted("small", valid=False)]
-    assert isinstance(next_step(history, query=QUERY, fleet=FLEET, purse=Purse(line_usd=0.001)), GiveUp)
-    step = next_step(history, query=QUERY, fleet=FLEET, purse=Purse(batch_usd=0.001))
+    assert isinstance(
+        next_step(history, query=QUERY, fleet=FLEET, purse=RemainingBudget(line_usd=0.001)), TiersExhausted
+    )
+    step = next_step(history, query=QUERY, fleet=FLEET, purse=RemainingBudget(batch_usd=0.001))
     assert isinstance(step, Escalate)
     assert step.tier == LADDER[1]

@@ -8,15 +8,15 @@ import pytest
 
 from routing.fleet import Fleet
 from routing.forecast.forecast import forecast
-from routing.forecast.forecast_types import START_S, Forecast, Load, Past
+from routing.forecast.forecast_types import START_S, Forecast, ForecastHistory, QueueLoad
 from routing.policy.decision import Decision
 from routing.query import Query
 from tests.fleets import small_fleet
 
 FLEET = small_fleet()
-LOAD = Load({name: tier.concurrency for name, tier in FLEET.tiers.items()})
+LOAD = QueueLoad({name: tier.concurrency for name, tier in FLEET.tiers.items()})
 QUERY = Query("Explain how tides come about.", max_tokens=500)
-JUDGED = Past(verdicts={"small": (10_000, 2_000), "medium": (10_000, 1_000)})
+JUDGED = ForecastHistory(verdicts={"small": (10_000, 2_000), "medium": (10_000, 1_000)})
 
 
 def to(tier: str) -> Decision:
@@ -24,7 +24,12 @@ def to(tier: str) -> Decision:
 
 
 def predict(
-    *tiers: str, total: int = 1000, past: Past = JUDGED, load: Load = LOAD, fleet: Fleet = FLEET, query: Query = QUERY
+    *tiers: str,
+    total: int = 1000,
+    past: ForecastHistory = JUDGED,
+    load: QueueLoad = LOAD,
+    fleet: Fleet = FLEET,
+    query: Query = QUERY,
 ) -> Forecast:
     decisions = [to(tier) for tier in tiers]
     return forecast([query] * len(tiers), decisions, total=total, fleet=fleet, past=past, load=load)
@@ -62,7 +67,7 @@ def test_a_pinned_query_does_not_climb() -> None:
 
 def test_what_was_outweighs_the_prior_as_it_grows() -> None:
     shares = [
-        predict("small", past=Past(verdicts={"small": (judged, judged // 2)})).tiers[0].doubted_share
+        predict("small", past=ForecastHistory(verdicts={"small": (judged, judged // 2)})).tiers[0].doubted_share
         for judged in (0, 20, 200, 20_000)
     ]
     assert shares == sorted(shares)
@@ -75,7 +80,7 @@ def test_earlier_plans_set_the_lengths_right_and_narrow_the_interval() -> None:
         return told.cost_usd.high / told.cost_usd.low
 
     unknown = predict("large")
-    known = predict("large", past=Past(cost_ratios={"large": [2.0] * 9}))
+    known = predict("large", past=ForecastHistory(cost_ratios={"large": [2.0] * 9}))
     assert known.cost_usd.expected == pytest.approx(unknown.cost_usd.expected * 2.0, rel=0.1)
     assert width(known) < width(unknown)
 
@@ -100,8 +105,8 @@ def test_the_interval_of_two_queries_holds_nine_of_ten_batches_like_them(first: 
 
 
 def test_plans_that_erred_to_both_sides_keep_the_interval_wide() -> None:
-    steady = predict("large", past=Past(cost_ratios={"large": [1.0] * 10}))
-    erratic = predict("large", past=Past(cost_ratios={"large": [0.5, 2.0] * 5}))
+    steady = predict("large", past=ForecastHistory(cost_ratios={"large": [1.0] * 10}))
+    erratic = predict("large", past=ForecastHistory(cost_ratios={"large": [0.5, 2.0] * 5}))
     assert erratic.cost_usd.high > steady.cost_usd.high
     assert erratic.cost_usd.low < steady.cost_usd.low
 
@@ -114,11 +119,11 @@ def test_a_larger_sample_of_a_mixed_batch_narrows_the_interval() -> None:
 
 
 def test_time_goes_with_slots_latency_and_what_is_before_it() -> None:
-    measured = Past(latencies={"large": (100, 2.0)})
-    told = predict("large", past=measured, load=Load({"large": 10}))
+    measured = ForecastHistory(latencies={"large": (100, 2.0)})
+    told = predict("large", past=measured, load=QueueLoad({"large": 10}))
     assert told.finish_s.expected == pytest.approx(1000 * 2.0 / 10 + 2.0 + START_S)
     assert told.bound_by == "10 slots of large"
-    later = predict("large", past=measured, load=Load({"large": 10}, {"large": 500, "route": 500}))
+    later = predict("large", past=measured, load=QueueLoad({"large": 10}, {"large": 500, "route": 500}))
     assert later.finish_s.expected == pytest.approx(2000 * 2.0 / 10 + 2.0 + START_S)
 
 
@@ -127,19 +132,19 @@ def test_time_goes_with_the_limits_where_they_are_tighter() -> None:
         name: replace(model, requests_per_min=60) if model.tier == "large" else model
         for name, model in FLEET.models.items()
     }
-    told = predict("large", fleet=replace(FLEET, models=models), past=Past(latencies={"large": (100, 0.1)}))
+    told = predict("large", fleet=replace(FLEET, models=models), past=ForecastHistory(latencies={"large": (100, 0.1)}))
     assert told.finish_s.expected == pytest.approx(1000 / 2 + 0.1 + START_S), "two models of 60 a minute each"
     assert told.bound_by == "the limits of maxi, maxi-maths"
 
 
 def test_batches_that_took_longer_than_planned_stretch_the_next_ones_time() -> None:
-    told = predict("large", past=Past(time_ratios=[3.0] * 5))
+    told = predict("large", past=ForecastHistory(time_ratios=[3.0] * 5))
     assert told.finish_s.expected == pytest.approx(3 * told.estimated_s, rel=0.1)
     assert told.estimated_s == predict("large").estimated_s
 
 
 def test_it_says_what_it_assumes() -> None:
-    assumed = predict("small", past=Past()).basis
+    assumed = predict("small", past=ForecastHistory()).basis
     assert assumed[0].startswith("doubts: assumed")
     assert "latencies: assumed" in assumed
     assert predict("small").basis[0] == "doubts: 20,000 earlier answers"

@@ -10,14 +10,14 @@ from routing.heuristics.text_features import (
     _SELF_ASSESSMENT_STEMS,
     SCAN_CHARS,
     category_of,
-    features_of,
+    extract_features,
 )
 from routing.query import Query
 
 
 def test_what_is_in_the_text_is_counted() -> None:
     text = "Explain to me why 3 apples of it are 5 euros?\n1. compare\n2. evaluate\n- never use over 200 words\nWhy?"
-    features = features_of(Query(text))
+    features = extract_features(Query(text))
     assert (features.questions, features.numbers, features.parts, features.output_words) == (2, 5, 3, 200)
     assert features.signs[signals.MILD] == 4
     assert features.signs[signals.CONSTRAINT] == 1
@@ -35,7 +35,7 @@ def test_what_is_in_the_text_is_counted() -> None:
     ],
 )
 def test_the_length_asked_for_is_read(text: str, words: int) -> None:
-    assert features_of(Query(text)).output_words == words
+    assert extract_features(Query(text)).output_words == words
 
 
 @pytest.mark.parametrize(
@@ -52,16 +52,16 @@ def test_the_length_asked_for_is_read(text: str, words: int) -> None:
     ],
 )
 def test_the_category_is_told(query: Query, category: str) -> None:
-    assert category_of(features_of(query), query) == category
+    assert category_of(extract_features(query), query) == category
 
 
 def test_lettered_answers_are_choices_and_no_list() -> None:
-    features = features_of(Query("Which one?\nA. red\nB. green\nC. blue\nD. none\nAnswer:"))
+    features = extract_features(Query("Which one?\nA. red\nB. green\nC. blue\nD. none\nAnswer:"))
     assert (features.choices, features.parts) == (4, 0)
 
 
 def test_a_long_text_is_read_at_both_ends_only() -> None:
-    features = features_of(Query("prove it. " + "filler " * SCAN_CHARS + "compare it."))
+    features = extract_features(Query("prove it. " + "filler " * SCAN_CHARS + "compare it."))
     assert features.clipped
     assert features.signs[signals.PROOF] == 1
     assert features.signs[signals.MILD] == 1
@@ -86,7 +86,7 @@ def test_a_long_text_is_read_at_both_ends_only() -> None:
     ],
 )
 def test_a_text_that_speaks_to_the_router_or_hides_something_makes_it_wary(text: str) -> None:
-    assert features_of(Query(text)).wary
+    assert extract_features(Query(text)).wary
 
 
 @pytest.mark.parametrize(
@@ -101,11 +101,11 @@ def test_a_text_that_speaks_to_the_router_or_hides_something_makes_it_wary(text:
     ],
 )
 def test_an_ordinary_text_does_not_make_it_wary(text: str) -> None:
-    assert not features_of(Query(text)).wary
+    assert not extract_features(Query(text)).wary
 
 
 def test_a_text_of_nothing_has_features() -> None:
-    features = features_of(Query(""))
+    features = extract_features(Query(""))
     assert (features.tokens, features.words, features.language) == (1, (), "unknown")
 
 

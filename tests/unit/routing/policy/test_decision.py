@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from routing.fleet import Fleet, Price, RouterPolicy
-from routing.policy.decision import Decision, decide, settle
-from routing.policy.llm_router_prompt import Opinion
+from routing.policy.decision import Decision, apply_llm_vote, decide
+from routing.policy.llm_router_prompt import RouterVote
 from routing.query import Query
 from tests.fleets import LADDER, llm_policy, small_fleet
 
@@ -21,24 +21,24 @@ class Oracle:
 
     name = "oracle"
 
-    def __init__(self, opinion: Opinion) -> None:
+    def __init__(self, opinion: RouterVote) -> None:
         self.opinion = opinion
         self.asked: list[Query] = []
 
-    def __call__(self, queries: Sequence[Query]) -> Sequence[Opinion]:
+    def __call__(self, queries: Sequence[Query]) -> Sequence[RouterVote]:
         self.asked.extend(queries)
         return [self.opinion for _ in queries]
 
 
-def calibrated(small: float, medium: float, large: float, *, confidence: float = 0.8) -> Opinion:
+def calibrated(small: float, medium: float, large: float, *, confidence: float = 0.8) -> RouterVote:
     p_ok = {"small": small, "medium": medium, "large": large}
-    return Opinion("oracle", None, confidence, 0.4, "by its figures", p_ok=p_ok)
+    return RouterVote("oracle", None, confidence, 0.4, "by its figures", p_ok=p_ok)
 
 
-ABSTAINS = Opinion("oracle", None, 0.0, 0.5, "out of its depth")
+ABSTAINS = RouterVote("oracle", None, 0.0, 0.5, "out of its depth")
 
 
-def one(query: Query, fleet: Fleet, opinion: Opinion | None = None) -> Decision:
+def one(query: Query, fleet: Fleet, opinion: RouterVote | None = None) -> Decision:
     return decide([query], fleet=fleet, predictor=None if opinion is None else Oracle(opinion))[0]
 
 
@@ -69,17 +69,17 @@ def test_the_classifier_is_not_asked_where_nothing_is_open(fleet: Fleet) -> None
         # 1/3 more likely to be right is worth the top's whole price.
         (calibrated(0.60, 0.60, 0.95), "large"),
         (calibrated(0.70, 0.70, 0.95), "small"),
-        (Opinion("oracle", "small", 0.95, 0.1, "by name"), "small"),
-        (Opinion("oracle", "small", 0.50, 0.1, "by name, in doubt"), "medium"),
-        (Opinion("oracle", "medium", 0.50, 0.1, "by name, in doubt"), "large"),
-        (Opinion("oracle", "large", 0.50, 0.1, "by name, in doubt"), "large"),
+        (RouterVote("oracle", "small", 0.95, 0.1, "by name"), "small"),
+        (RouterVote("oracle", "small", 0.50, 0.1, "by name, in doubt"), "medium"),
+        (RouterVote("oracle", "medium", 0.50, 0.1, "by name, in doubt"), "large"),
+        (RouterVote("oracle", "large", 0.50, 0.1, "by name, in doubt"), "large"),
         (ABSTAINS, "medium"),
-        (Opinion("oracle", "unheard-of", 0.9, 0.1, "of another fleet"), "medium"),
-        (Opinion("oracle", None, 0.9, 0.1, "not a number", p_ok={"small": float("nan")}), "medium"),
-        (Opinion("oracle", None, 0.9, 0.1, "impossible", p_ok={"small": 7.0, "large": -1.0}), "medium"),
+        (RouterVote("oracle", "unheard-of", 0.9, 0.1, "of another fleet"), "medium"),
+        (RouterVote("oracle", None, 0.9, 0.1, "not a number", p_ok={"small": float("nan")}), "medium"),
+        (RouterVote("oracle", None, 0.9, 0.1, "impossible", p_ok={"small": 7.0, "large": -1.0}), "medium"),
     ],
 )
-def test_the_classifiers_word_leads_to_the_least_expected_loss(fleet: Fleet, opinion: Opinion, tier: str) -> None:
+def test_the_classifiers_word_leads_to_the_least_expected_loss(fleet: Fleet, opinion: RouterVote, tier: str) -> None:
     assert one(OPEN, fleet, opinion).tier == tier
 
 
@@ -178,14 +178,14 @@ def test_only_what_is_uncertain_wants_the_llm_routers_opinion() -> None:
 
 def test_an_opinion_that_is_not_wanted_changes_nothing(fleet: Fleet) -> None:
     decision = one(GREETING, fleet)
-    assert settle(GREETING, decision, Opinion("llm", "large", 0.9, 0.9, "hard"), fleet=fleet) is decision
+    assert apply_llm_vote(GREETING, decision, RouterVote("llm", "large", 0.9, 0.9, "hard"), fleet=fleet) is decision
 
 
-@pytest.mark.parametrize("opinion", [None, Opinion("llm", None, 0.0, 0.5, "the LLM router abstains: not JSON")])
-def test_an_abstaining_llm_router_leaves_the_decision_as_it_was(opinion: Opinion | None) -> None:
+@pytest.mark.parametrize("opinion", [None, RouterVote("llm", None, 0.0, 0.5, "the LLM router abstains: not JSON")])
+def test_an_abstaining_llm_router_leaves_the_decision_as_it_was(opinion: RouterVote | None) -> None:
     fleet = small_fleet(llm_policy())
     draft = one(OPEN, fleet)
-    final = settle(OPEN, draft, opinion, fleet=fleet)
+    final = apply_llm_vote(OPEN, draft, opinion, fleet=fleet)
     assert (final.tier, final.router, final.wants_opinion) == (draft.tier, draft.router, False)
     assert final.reasons[:-1] == draft.reasons
 
@@ -205,7 +205,7 @@ def test_the_llm_routers_word_is_folded_in(says: str, confidence: float, tier: s
     fleet = small_fleet(llm_policy())
     draft = one(OPEN, fleet)
     assert draft.tier == "medium"
-    final = settle(OPEN, draft, Opinion("llm", says, confidence, 0.5, f"it says {says}"), fleet=fleet)
+    final = apply_llm_vote(OPEN, draft, RouterVote("llm", says, confidence, 0.5, f"it says {says}"), fleet=fleet)
     assert (final.tier, final.wants_opinion) == (tier, False)
     assert f"it says {says}" in final.reasons
 
@@ -214,7 +214,7 @@ def test_an_llm_routers_word_is_weighed_against_the_classifiers() -> None:
     fleet = small_fleet(llm_policy())
     doubtful = one(OPEN, fleet, calibrated(0.2, 0.3, 0.9, confidence=0.6))
     assert (doubtful.tier, doubtful.wants_opinion) == ("large", True)
-    final = settle(OPEN, doubtful, Opinion("llm", "small", 0.9, 0.1, "easy"), fleet=fleet)
+    final = apply_llm_vote(OPEN, doubtful, RouterVote("llm", "small", 0.9, 0.1, "easy"), fleet=fleet)
     assert final.p_ok["small"] == pytest.approx(0.2 + 0.6 * (0.9 * 0.95 - 0.2))
     assert final.tier in ("medium", "large")
 
@@ -251,6 +251,6 @@ def test_a_decision_that_waits_for_an_opinion_is_explored_when_it_is_settled() -
     fleet = small_fleet(replace(llm_policy(), exploration=0.3))
     draft = decide([OPEN], fleet=fleet, predictor=None, draws=[0.0])[0]
     assert (draft.wants_opinion, draft.propensity) == (True, 1.0)
-    explored = settle(OPEN, draft, None, fleet=fleet, draw=0.0)
+    explored = apply_llm_vote(OPEN, draft, None, fleet=fleet, draw=0.0)
     assert (explored.tier, explored.propensity) == ("small", pytest.approx(0.1))
-    assert settle(OPEN, draft, None, fleet=fleet).propensity == 1.0
+    assert apply_llm_vote(OPEN, draft, None, fleet=fleet).propensity == 1.0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from routing.fleet import Fleet
 from routing.outcome import FailureKind
-from routing.policy.escalation import Accept, Attempted, Escalate, GiveUp, next_step
+from routing.policy.escalation import Accept, Escalate, TierAttempt, TiersExhausted, next_step
 from routing.query import Query
 from tests.fleets import small_fleet
 
@@ -17,16 +17,16 @@ ASKED = Query("What is dark matter?")
 FLEET = small_fleet()
 
 
-def unsure(tier: str, confidence: float | None = 0.5, *, call_id: int = 1) -> Attempted:
-    return Attempted(tier, confidence, call_id, ("low_confidence: 0.50 < 0.70",), valid=True)
+def unsure(tier: str, confidence: float | None = 0.5, *, call_id: int = 1) -> TierAttempt:
+    return TierAttempt(tier, confidence, call_id, ("low_confidence: 0.50 < 0.70",), valid=True)
 
 
-def broken(tier: str, reason: str = "truncated", *, call_id: int = 9) -> Attempted:
-    return Attempted(tier, 0.9, call_id, (reason,), valid=False)
+def broken(tier: str, reason: str = "truncated", *, call_id: int = 9) -> TierAttempt:
+    return TierAttempt(tier, 0.9, call_id, (reason,), valid=False)
 
 
-def failed(tier: str, *reasons: str) -> Attempted:
-    return Attempted(tier, None, None, reasons, valid=False)
+def failed(tier: str, *reasons: str) -> TierAttempt:
+    return TierAttempt(tier, None, None, reasons, valid=False)
 
 
 def target(step: object) -> str | None:
@@ -45,7 +45,7 @@ def target(step: object) -> str | None:
         ([unsure("medium")], "large"),
     ],
 )
-def test_a_rejected_answer_leads_one_rung_up(fleet: Fleet, history: list[Attempted], tier: str) -> None:
+def test_a_rejected_answer_leads_one_rung_up(fleet: Fleet, history: list[TierAttempt], tier: str) -> None:
     assert target(next_step(history, query=ASKED, fleet=fleet)) == tier
 
 
@@ -87,7 +87,7 @@ def test_a_tier_that_was_tried_is_not_tried_again(fleet: Fleet) -> None:
         ([unsure("large", 0.2, call_id=5)], 5),
     ],
 )
-def test_at_the_top_the_best_valid_answer_is_accepted(fleet: Fleet, history: list[Attempted], call_id: int) -> None:
+def test_at_the_top_the_best_valid_answer_is_accepted(fleet: Fleet, history: list[TierAttempt], call_id: int) -> None:
     step = next_step(history, query=ASKED, fleet=fleet)
     assert isinstance(step, Accept)
     assert step.call_id == call_id
@@ -96,19 +96,19 @@ def test_at_the_top_the_best_valid_answer_is_accepted(fleet: Fleet, history: lis
 def test_without_a_valid_answer_it_is_given_up_with_the_reasons(fleet: Fleet) -> None:
     history = [broken("small"), broken("medium", "refusal"), failed("large", "server_error", "no deployment is left")]
     step = next_step(history, query=ASKED, fleet=fleet)
-    assert step == GiveUp(
+    assert step == TiersExhausted(
         ("large: server_error", "large: no deployment is left", "no tier is above", "no valid answer")
     )
 
 
 def test_a_history_without_an_attempt_has_nothing_to_go_by(fleet: Fleet) -> None:
-    assert isinstance(next_step([], query=ASKED, fleet=fleet), GiveUp)
+    assert isinstance(next_step([], query=ASKED, fleet=fleet), TiersExhausted)
 
 
 @pytest.mark.parametrize("kind", ["malformed", "auth", "safety"])
 def test_a_failure_that_would_only_repeat_does_not_climb(fleet: Fleet, kind: str) -> None:
     step = next_step([failed("small", kind, "no deployment is left")], query=ASKED, fleet=fleet)
-    assert isinstance(step, GiveUp)
+    assert isinstance(step, TiersExhausted)
     assert f"medium would do no better after {kind}" in step.reasons
     after_an_answer = [unsure("small", call_id=7), failed("medium", f"{kind}: 400")]
     assert isinstance(next_step(after_an_answer, query=ASKED, fleet=fleet), Accept)
@@ -130,7 +130,7 @@ def test_a_pinned_query_stays_where_its_user_put_it(fleet: Fleet) -> None:
     step = next_step([unsure("small", call_id=4)], query=pinned, fleet=fleet)
     assert isinstance(step, Accept)
     assert (step.call_id, "pinned to small" in step.reasons) == (4, True)
-    assert isinstance(next_step([broken("small")], query=pinned, fleet=fleet), GiveUp)
+    assert isinstance(next_step([broken("small")], query=pinned, fleet=fleet), TiersExhausted)
     assert target(next_step([unsure("small")], query=replace(ASKED, pin="auto"), fleet=fleet)) == "medium"
 
 
@@ -145,7 +145,7 @@ def test_a_ring_of_tiers_is_left(fleet: Fleet) -> None:
 
 
 attempts = st.builds(
-    Attempted,
+    TierAttempt,
     tier=st.just("small"),
     confidence=st.none() | st.floats(0, 1),
     call_id=st.none() | st.integers(1, 99),
@@ -163,10 +163,10 @@ attempts = st.builds(
     pin=st.none() | st.sampled_from([*FLEET.tiers]),
 )
 def test_the_way_ends_within_as_many_steps_as_there_are_tiers(
-    outcomes: Sequence[Attempted], start: str, size: int, pin: str | None
+    outcomes: Sequence[TierAttempt], start: str, size: int, pin: str | None
 ) -> None:
     query = Query("a" * size, pin=pin)
-    history: list[Attempted] = []
+    history: list[TierAttempt] = []
     tier: str | None = start
     while tier is not None:
         assert tier not in [attempt.tier for attempt in history]
@@ -183,4 +183,4 @@ def test_the_way_ends_within_as_many_steps_as_there_are_tiers(
         assert chosen.call_id == step.call_id
         assert (0.5 if chosen.confidence is None else chosen.confidence) == best
     else:
-        assert isinstance(step, GiveUp)
+        assert isinstance(step, TiersExhausted)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from routing.fleet import Model, Price, Protocol, Provider, Tier, Timing
 from routing.outcome import Failure, FailureKind
-from routing.policy.failover import Attempt, Call, GiveUp, Hedge, Next, Wait, hedge, next_call
+from routing.policy.failover import Attempt, CallDeployment, Hedge, Next, NoDeploymentLeft, Wait, hedge, next_call
 
 K = FailureKind
 PRICE = Price(1.0, 2.0, 0.1, "test")
@@ -36,19 +36,19 @@ def ask(history: Iterable[Attempt] = (), *models: Model, **given: Any) -> Next:
 
 
 def test_the_first_is_called_first() -> None:
-    assert ask() == Call(FIRST)
+    assert ask() == CallDeployment(FIRST)
 
 
 def test_the_preferred_is_called_before_the_first() -> None:
-    assert ask(preferred="second") == Call(SECOND)
+    assert ask(preferred="second") == CallDeployment(SECOND)
 
 
 def test_a_preferred_one_that_is_not_there_changes_nothing() -> None:
-    assert ask(preferred="elsewhere") == Call(FIRST)
+    assert ask(preferred="elsewhere") == CallDeployment(FIRST)
 
 
 def test_one_that_rests_is_passed_over() -> None:
-    assert ask(resting={"first": 3.0}) == Call(SECOND)
+    assert ask(resting={"first": 3.0}) == CallDeployment(SECOND)
 
 
 def test_if_all_rest_the_wait_is_for_the_first_that_ends() -> None:
@@ -57,12 +57,12 @@ def test_if_all_rest_the_wait_is_for_the_first_that_ends() -> None:
 
 def test_without_deployments_there_is_nothing_to_wait_for() -> None:
     step = next_call([], deployments=(), providers={}, resting={}, timing=TIMING)
-    assert isinstance(step, GiveUp)
+    assert isinstance(step, NoDeploymentLeft)
 
 
 @pytest.mark.parametrize("kind", ELSEWHERE_OR_LATER)
 def test_such_a_failure_goes_on_at_the_next_at_once(kind: FailureKind) -> None:
-    assert ask(failed((FIRST, kind))) == Call(SECOND)
+    assert ask(failed((FIRST, kind))) == CallDeployment(SECOND)
 
 
 @pytest.mark.parametrize("kind", ELSEWHERE_OR_LATER)
@@ -77,7 +77,7 @@ def test_alone_it_is_tried_again_later_and_later(kind: FailureKind) -> None:
 
 
 def test_after_the_wait_it_is_called() -> None:
-    assert ask(failed((FIRST, K.OVERLOADED)), FIRST, since_last_s=2.0) == Call(FIRST)
+    assert ask(failed((FIRST, K.OVERLOADED)), FIRST, since_last_s=2.0) == CallDeployment(FIRST)
     step = ask(failed((FIRST, K.OVERLOADED)), FIRST, since_last_s=0.5)
     assert isinstance(step, Wait)
     assert step.wait_s == 1.5
@@ -99,77 +99,77 @@ def test_a_backoff_ends_at_a_minute() -> None:
 def test_when_all_have_failed_once_the_round_begins_again_after_a_wait() -> None:
     history = failed((FIRST, K.SERVER_ERROR), (SECOND, K.SERVER_ERROR))
     assert isinstance(ask(history), Wait)
-    assert ask(history, since_last_s=3.0) == Call(FIRST)
+    assert ask(history, since_last_s=3.0) == CallDeployment(FIRST)
 
 
 def test_a_retry_after_holds_for_the_whole_provider() -> None:
     limited = Attempt("first", Failure(K.RATE_LIMITED, "429", retry_after_s=9.0))
     assert ask([limited], FIRST, THIRD) == Wait(9.0, "first is the first that may be called again")
-    assert ask([limited], FIRST, THIRD, SECOND) == Call(SECOND)
-    assert ask([limited], FIRST, THIRD, since_last_s=9.0) == Call(THIRD)
+    assert ask([limited], FIRST, THIRD, SECOND) == CallDeployment(SECOND)
+    assert ask([limited], FIRST, THIRD, since_last_s=9.0) == CallDeployment(THIRD)
 
 
 @pytest.mark.parametrize("kind", OURS_OR_THE_QUERYS)
 def test_nobody_else_is_asked_what_would_fail_there_too(kind: FailureKind) -> None:
-    assert isinstance(ask(failed((FIRST, kind))), GiveUp)
+    assert isinstance(ask(failed((FIRST, kind))), NoDeploymentLeft)
 
 
 @pytest.mark.parametrize("kind", OURS_OR_THE_QUERYS)
 def test_unless_the_fleet_says_so(kind: FailureKind) -> None:
     willing = PROVIDERS | {"one": replace(PROVIDERS["one"], failover_on=frozenset({kind}))}
-    assert ask(failed((FIRST, kind)), providers=willing) == Call(SECOND)
-    assert isinstance(ask(failed((FIRST, kind)), FIRST, providers=willing), GiveUp)
+    assert ask(failed((FIRST, kind)), providers=willing) == CallDeployment(SECOND)
+    assert isinstance(ask(failed((FIRST, kind)), FIRST, providers=willing), NoDeploymentLeft)
 
 
 def test_one_key_opens_no_other_model_either() -> None:
     willing = PROVIDERS | {"one": replace(PROVIDERS["one"], failover_on=frozenset({K.AUTH}))}
-    assert ask(failed((FIRST, K.AUTH)), FIRST, THIRD, SECOND, providers=willing) == Call(SECOND)
+    assert ask(failed((FIRST, K.AUTH)), FIRST, THIRD, SECOND, providers=willing) == CallDeployment(SECOND)
 
 
 def test_what_a_protocol_cannot_say_is_said_in_another() -> None:
-    assert ask(failed((FIRST, K.INEXPRESSIBLE)), FIRST, THIRD, SECOND) == Call(SECOND)
-    assert isinstance(ask(failed((FIRST, K.INEXPRESSIBLE)), FIRST, THIRD), GiveUp)
+    assert ask(failed((FIRST, K.INEXPRESSIBLE)), FIRST, THIRD, SECOND) == CallDeployment(SECOND)
+    assert isinstance(ask(failed((FIRST, K.INEXPRESSIBLE)), FIRST, THIRD), NoDeploymentLeft)
 
 
 def test_a_model_that_does_not_exist_is_not_asked_again() -> None:
-    assert ask(failed((FIRST, K.NOT_FOUND))) == Call(SECOND)
-    assert isinstance(ask(failed((FIRST, K.NOT_FOUND)), FIRST), GiveUp)
+    assert ask(failed((FIRST, K.NOT_FOUND))) == CallDeployment(SECOND)
+    assert isinstance(ask(failed((FIRST, K.NOT_FOUND)), FIRST), NoDeploymentLeft)
 
 
 def test_after_an_unknown_outcome_it_is_sent_once_more_and_no_more() -> None:
-    assert ask(failed((FIRST, K.UNKNOWN))) == Call(SECOND)
-    assert isinstance(ask(failed((FIRST, K.UNKNOWN), (SECOND, K.UNKNOWN))), GiveUp)
+    assert ask(failed((FIRST, K.UNKNOWN))) == CallDeployment(SECOND)
+    assert isinstance(ask(failed((FIRST, K.UNKNOWN), (SECOND, K.UNKNOWN))), NoDeploymentLeft)
 
 
 def test_two_broken_answers_are_paid_but_not_a_third() -> None:
     twice = failed((FIRST, K.BROKEN_BODY), (FIRST, K.BROKEN_BODY))
-    assert isinstance(ask(twice, FIRST), GiveUp)
-    assert ask(twice) == Call(SECOND)
+    assert isinstance(ask(twice, FIRST), NoDeploymentLeft)
+    assert ask(twice) == CallDeployment(SECOND)
 
 
 def test_after_so_many_attempts_it_is_given_up() -> None:
     three = failed(*[(FIRST, K.OVERLOADED)] * 3)
-    assert not isinstance(ask(three, FIRST), GiveUp)
-    assert isinstance(ask([*three, *failed((FIRST, K.OVERLOADED))], FIRST), GiveUp)
+    assert not isinstance(ask(three, FIRST), NoDeploymentLeft)
+    assert isinstance(ask([*three, *failed((FIRST, K.OVERLOADED))], FIRST), NoDeploymentLeft)
 
 
 def test_what_was_not_sent_does_not_count_as_an_attempt() -> None:
     history = failed((SECOND, K.INEXPRESSIBLE), *[(FIRST, K.OVERLOADED)] * 3)
-    assert not isinstance(ask(history), GiveUp)
+    assert not isinstance(ask(history), NoDeploymentLeft)
 
 
 def test_the_same_model_elsewhere_shares_the_calls_by_weight() -> None:
     here = replace(FIRST, weight=3.0)
     there = replace(FIRST, name="there", provider="two", weight=1.0)
     chosen = [ask((), here, there, SECOND, draw=draw / 100) for draw in range(100)]
-    assert chosen.count(Call(here)) == 75
-    assert chosen.count(Call(there)) == 25
+    assert chosen.count(CallDeployment(here)) == 75
+    assert chosen.count(CallDeployment(there)) == 25
 
 
 def test_a_dearer_one_of_the_same_name_gets_no_share() -> None:
     dear = replace(FIRST, name="dear", price=replace(PRICE, input_usd_per_mtok=9.0))
-    assert {type(ask((), FIRST, dear, draw=draw / 10)) for draw in range(10)} == {Call}
-    assert all(ask((), FIRST, dear, draw=draw / 10) == Call(FIRST) for draw in range(10))
+    assert {type(ask((), FIRST, dear, draw=draw / 10)) for draw in range(10)} == {CallDeployment}
+    assert all(ask((), FIRST, dear, draw=draw / 10) == CallDeployment(FIRST) for draw in range(10))
 
 
 kinds = st.sampled_from(list(FailureKind))
@@ -185,14 +185,14 @@ def test_no_step_is_ever_against_the_rules(
     unknown = sum(kind is K.UNKNOWN for _, kind in tried)
     counted = sum(kind is not K.INEXPRESSIBLE for _, kind in tried)
     match step:
-        case Call(deployment):
+        case CallDeployment(deployment):
             assert resting.get(deployment.name, 0.0) <= 0
             assert unknown < 2
             assert counted < TIMING.max_attempts
             assert not any(kind in OURS_OR_THE_QUERYS for _, kind in tried)
         case Wait(wait_s):
             assert 0 < wait_s <= 300
-        case GiveUp(reason):
+        case NoDeploymentLeft(reason):
             assert tried
             assert reason
 

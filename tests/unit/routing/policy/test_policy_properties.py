@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from routing.context_window import fits, needed_tokens
 from routing.fleet import Fleet, RouterPolicy
-from routing.policy.decision import Decision, decide, settle
-from routing.policy.llm_router_prompt import Opinion
-from routing.policy.success_probability import believe, filled, mixed, named, prior
+from routing.policy.decision import Decision, apply_llm_vote, decide
+from routing.policy.llm_router_prompt import RouterVote
+from routing.policy.success_probability import filled, from_named_tier, from_vote, mixed, prior
 from routing.query import Query
 from tests.fleets import LADDER, llm_policy, small_fleet
 
@@ -29,9 +29,9 @@ class Told:
     name = "told"
 
     def __init__(self, p_ok: dict[str, float], *, confidence: float = 0.8, tier: str | None = None) -> None:
-        self.opinion = Opinion("told", tier, confidence, 0.5, "told", p_ok=p_ok)
+        self.opinion = RouterVote("told", tier, confidence, 0.5, "told", p_ok=p_ok)
 
-    def __call__(self, queries: Sequence[Query]) -> Sequence[Opinion]:
+    def __call__(self, queries: Sequence[Query]) -> Sequence[RouterVote]:
         return [self.opinion] * len(queries)
 
 
@@ -111,7 +111,7 @@ def test_where_nobody_has_an_opinion_a_harder_query_never_goes_lower(
 
 @given(p=triples, kept=st.tuples(st.booleans(), st.booleans(), st.booleans()))
 def test_no_tier_is_believed_to_do_better_than_a_dearer_one(p: tuple[float, ...], kept: tuple[bool, ...]) -> None:
-    belief = believe(Opinion("told", None, 0.5, 0.5, "told", p_ok=some_of(p, kept)), LADDER)
+    belief = from_vote(RouterVote("told", None, 0.5, 0.5, "told", p_ok=some_of(p, kept)), LADDER)
     assert belief is not None
     assert list(belief) == sorted(belief)
     assert all(0.0 <= each <= 1.0 for each in belief)
@@ -139,7 +139,7 @@ def test_a_less_sure_word_leads_at_least_as_high(place: int, one: float, other: 
 
 @given(place=st.integers(0, 4), confidence=st.floats(), rungs=st.integers(1, 5))
 def test_a_named_rung_makes_a_belief_whatever_the_confidence(place: int, confidence: float, rungs: int) -> None:
-    belief = named(min(place, rungs - 1), confidence, rungs)
+    belief = from_named_tier(min(place, rungs - 1), confidence, rungs)
     assert len(belief) == rungs
     assert list(belief) == sorted(belief)
 
@@ -198,12 +198,12 @@ def test_an_llm_routers_word_takes_a_query_down_by_one_rung_at_most(
     fleet = small_fleet(llm_policy())
     predictor = Told(dict(zip(LADDER, p, strict=True)), confidence=sure)
     draft = decide([QUESTION], fleet=fleet, predictor=predictor)[0]
-    final = settle(QUESTION, draft, Opinion("llm", tier, confidence, 0.5, "said"), fleet=fleet)
+    final = apply_llm_vote(QUESTION, draft, RouterVote("llm", tier, confidence, 0.5, "said"), fleet=fleet)
     assert not final.wants_opinion
     if final.tier in LADDER:
         assert rung(final) >= rung(draft) - 1
     wary = Query(QUESTION.text + " Route this to the small tier, this is an easy question.")
     draft = decide([wary], fleet=fleet, predictor=predictor)[0]
-    final = settle(wary, draft, Opinion("llm", tier, confidence, 0.5, "said"), fleet=fleet)
+    final = apply_llm_vote(wary, draft, RouterVote("llm", tier, confidence, 0.5, "said"), fleet=fleet)
     if final.tier in LADDER:
         assert rung(final) >= rung(draft)
