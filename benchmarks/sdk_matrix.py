@@ -36,6 +36,7 @@ _IN_TROUBLE: Final = (
     "Max retries exceeded",
     "Read timed out",
     "HTTP error",
+    "incomplete-download",
     "is invalid",
 )
 """What pip says where an index is away, late, or breaks off a file that it has."""
