@@ -25,10 +25,12 @@ from db import failpoints
 from db.copy_stream import CopyStream, abandon, run_uncancelled
 from db.engine import fetch, to_dbapi_error, transaction
 from db.orphan_cleanup import BATCHES_UNDER_WAY
+from db.pilots import start_pilot
 from db.schema import ID_BLOCK
 from db.sql import statement
 from routing.fleet import BudgetPolicy, Fleet
 from routing.lifecycle import ROUTE, State
+from routing.pilot import PilotSpec
 
 MAX_USD: Final = 1e8
 """The largest cap: the ledger's amounts have nine digits before the point, and what is settled is a sum."""
@@ -47,6 +49,8 @@ TWO_CONNECTION_THRESHOLD: Final = 5_000
 
 _PROMPTS: Final = "COPY prompts (query_id, batch_id, custom_id, line, body, options) FROM STDIN (NULL '')"
 _QUERIES: Final = "COPY queries (id, batch_id, stage, state) FROM STDIN"
+_WAITING_QUERIES: Final = "COPY queries (id, batch_id, stage, state, due_at) FROM STDIN"
+"""Of a batch with a pilot: not due until they are sampled, or the pilot is decided."""
 
 
 class _WriterSlots:
@@ -78,6 +82,8 @@ class BatchSpec:
     """When what is still open of it expires."""
     traceparent: str | None = None
     """W3C trace context of whoever sent it, valid."""
+    pilot: PilotSpec | None = None
+    """A quality floor to certify on a sample before the rest is routed; None routes everything at once."""
 
 
 class BatchWriter:
@@ -91,12 +97,15 @@ class BatchWriter:
         *,
         batch_id: int,
         handle: str | None = None,
+        waits: bool = False,
     ) -> None:
         self._connection = connection
         self._second = second
         self._ids = ids
         self._row = b"%%d\t%d\t%%b\t%%d\t%%b\t%%b\n" % batch_id
-        self._between = f"\t{batch_id}\t{ROUTE}\t{State.READY}\n".encode()
+        self._copy = _WAITING_QUERIES if waits else _QUERIES
+        due_at = "\tinfinity" if waits else ""
+        self._between = f"\t{batch_id}\t{ROUTE}\t{State.READY}{due_at}\n".encode()
         self._prompts: CopyStream | None = None
         self._queries: CopyStream | None = None
         self._few: list[bytes] = []
@@ -135,7 +144,7 @@ class BatchWriter:
             self._few.append(rows)
             if self.total < TWO_CONNECTION_THRESHOLD:
                 return
-            self._queries = CopyStream(await _driver(await self._second()), _QUERIES)
+            self._queries = CopyStream(await _driver(await self._second()), self._copy)
             rows = b"".join(self._few)
         await self._queries.put(rows)
 
@@ -145,7 +154,7 @@ class BatchWriter:
             return
         await self._prompts.finish()
         if self._queries is None:
-            self._queries = CopyStream(await _driver(self._connection), _QUERIES)
+            self._queries = CopyStream(await _driver(self._connection), self._copy)
             await self._queries.put(b"".join(self._few))
         await self._queries.finish()
 
@@ -180,7 +189,9 @@ async def open_batch_writer(
             await stack.enter_async_context(turns.large)
             return await stack.enter_async_context(transaction(engine))
 
-        opened = BatchWriter(connection, second, _Ids(engine), batch_id=batch_id, handle=order.handle)
+        opened = BatchWriter(
+            connection, second, _Ids(engine), batch_id=batch_id, handle=order.handle, waits=order.pilot is not None
+        )
         try:
             yield opened
             await opened.finish()
@@ -276,3 +287,5 @@ async def _close(
             "traceparent": order.traceparent,
         },
     )
+    if order.pilot is not None:
+        await start_pilot(connection, batch_id, order.pilot, total=opened.total)

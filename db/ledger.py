@@ -92,6 +92,8 @@ class Ledger:
                 options=orjson.loads(row.options) if row.options else {},
                 budget_policy=BudgetPolicy(row.budget_policy),
                 was_lost=row.was_lost,
+                is_pilot=row.pilot,
+                has_policy=row.has_policy,
             )
             for row in rows
         ]

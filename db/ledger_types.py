@@ -32,6 +32,10 @@ class QueuedQuery:
     budget_policy: BudgetPolicy = BudgetPolicy.HOLD
     was_lost: bool = False
     """Its message was lost before: by the broker, or with the worker that had taken it."""
+    is_pilot: bool = False
+    """It is part of its batch's sample: every tier answers it."""
+    has_policy: bool = False
+    """Its batch has a decided pilot, whose policy routes and accepts."""
 
     @property
     def is_poison_suspect(self) -> bool:

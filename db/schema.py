@@ -144,6 +144,7 @@ queries = Table(
         server_default="false",
         comment="its message was lost once: the route stage claims it before it is decided",
     ),
+    Column("pilot", Boolean, nullable=False, server_default="false", comment="of the sample that every tier answers"),
     CheckConstraint(_one_of("state", frozenset(State)), name="state_known"),
     CheckConstraint(f"(finished_at IS NOT NULL) = ({_one_of('state', TERMINAL)})", name="finished_is_terminal"),
     CheckConstraint("(lease_until IS NOT NULL) = (state = 'running')", name="lease_is_running"),
@@ -154,6 +155,7 @@ queries = Table(
     # Not by the states: it would then do for `state = 'ready'` too, and behind a long history, where the planner takes
     # all of these for empty, be read from end to end by what looks for the few of one stage.
     Index("ix_queries_open", "batch_id", postgresql_where=text("finished_at IS NULL")),
+    Index("ix_queries_pilot", "batch_id", postgresql_where=text("pilot")),
     Index(
         "ix_queries_unanswered",
         "batch_id",
@@ -224,7 +226,7 @@ calls = Table(
     Column("mean_logprob", Double),
     Column("response", JSON, comment="kept only for an answer that was rejected"),
     Column("finished_at", _MOMENT),
-    CheckConstraint("purpose IN ('answer', 'hedge', 'route')", name="purpose_known"),
+    CheckConstraint("purpose IN ('answer', 'hedge', 'route', 'grade', 'audit')", name="purpose_known"),
     CheckConstraint(
         "(outcome IS NULL) = (finished_at IS NULL) AND (outcome IS NULL) = (cost_usd IS NULL)", name="result_whole"
     ),
@@ -265,6 +267,42 @@ decisions = Table(
         postgresql_with={"pages_per_range": "16", "autosummarize": "on"},
     ),
     postgresql_partition_by="RANGE (at)",
+)
+
+pilots = Table(
+    "pilots",
+    metadata,
+    Column("batch_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("floor", Double, nullable=False, comment="quality relative to the top tier that answers must keep"),
+    Column("confidence", Double, nullable=False, comment="of the certificate"),
+    Column("seed", BigInteger, nullable=False, comment="which queries are sampled"),
+    Column("max_queries", Integer, comment="the user's limit of the sample"),
+    Column("stops", Boolean, nullable=False, server_default="false", comment="the rest is not answered: `try`"),
+    Column("audit_share", Double, nullable=False, comment="of what is accepted below the top tier"),
+    Column("state", Text, nullable=False),
+    Column("lease_until", _MOMENT, comment="deciding: until when the worker that decides may take"),
+    Column("certificate", JSONB),
+    Column("policy", JSONB, comment="null: everything goes to the top tier"),
+    Column("created_at", _MOMENT, nullable=False, server_default=_NOW),
+    Column("decided_at", _MOMENT),
+    Column("breached_at", _MOMENT, comment="an audit found the floor broken"),
+    CheckConstraint("state IN ('sampling', 'deciding', 'decided')", name="state_known"),
+    CheckConstraint("(lease_until IS NOT NULL) = (state = 'deciding')", name="lease_is_deciding"),
+    CheckConstraint("(state = 'decided') = (decided_at IS NOT NULL)", name="decided_whole"),
+    Index("ix_pilots_undecided", "batch_id", postgresql_where=text("state <> 'decided'")),
+)
+
+audits = Table(
+    "audits",
+    metadata,
+    Column("query_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("batch_id", BigInteger, nullable=False),
+    Column("call_id", BigInteger, nullable=False),
+    Column("tier", Text, nullable=False, comment="whose answer was accepted"),
+    Column("grade", Double, nullable=False),
+    Column("reference_grade", Double, nullable=False),
+    Column("at", _MOMENT, nullable=False, server_default=_NOW),
+    Index("ix_audits_batch_id", "batch_id"),
 )
 
 seals = Table(

@@ -14,6 +14,7 @@ from submission.jsonl_reader import read_objects
 from submission.reservoir_sample import ReservoirSample
 from submission.submit import SubmitResult, submit_with_retry
 from tasks.celery_app import app
+from tasks.pilot.decide_pilot import decide_pilot
 from tasks.publisher import by_stage, publish
 from tasks.stages.answer import answer
 from tasks.stages.fallback import fall_back
@@ -52,6 +53,12 @@ def answer_task(stage: str, ids: Sequence[int]) -> None:
 def fallback_task(stage: str, ids: Sequence[int]) -> None:
     """Decides what becomes of each query whose answer was rejected."""
     _run_stage(stage, ids, fall_back(ids, WorkerState.station))
+
+
+@app.task(name="decide_pilot")
+def decide_pilot_task(batch_id: int) -> None:
+    """Grades a batch's sample, certifies a policy on it, or samples more."""
+    WorkerState.loop.run(decide_pilot(batch_id, WorkerState.station))
 
 
 @app.task(name="submit_queries", bind=True, Request="tasks.redacted_request:RedactedRequest", throws=(InvalidInput,))

@@ -54,6 +54,14 @@ def publish(stage: str, ids: Sequence[int], *, fleet: Fleet) -> list[int]:
     return []
 
 
+def publish_pilot(batch_id: int, *, fleet: Fleet) -> None:
+    """Has a worker of the route stage decide the batch's pilot. What is not sent is taken again after its lease."""
+    try:
+        app.send_task("decide_pilot", kwargs={"batch_id": batch_id}, queue=queue_of(ROUTE, fleet))
+    except (OperationalError, OSError) as error:
+        log.warning("publish_failed", stage=ROUTE, pilots=1, error=type(error).__name__)
+
+
 def shown(stage: str, ids: Sequence[int]) -> str:
     """What Flower, events and logs show of a message: the stage, and between which ids its queries are.
 

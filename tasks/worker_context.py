@@ -28,6 +28,7 @@ from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, ROUTE
 from settings import Settings
 from tasks.budget_cache import BatchBudgetCache
+from tasks.pilot.policy_cache import PolicyCache
 from telemetry.tracing import traces
 
 log = structlog.get_logger()
@@ -60,6 +61,7 @@ class WorkerContext:
     alone: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a suspect is under way: a query that one more lost worker buries."""
     allowances: BatchBudgetCache = field(default_factory=BatchBudgetCache)
+    policies: PolicyCache = field(default_factory=PolicyCache)
     draw: random.Random = field(default_factory=random.Random)
     background_tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
     """Work that nobody waits for, such as the result of a call that lost its race; done before the process ends."""

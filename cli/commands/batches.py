@@ -26,6 +26,7 @@ from cli.commands.run import (
 from cli.console import emit, err, out, plain, queries
 from cli.param_types import parse_usd
 from cli.progress import drawing, duration, wait_for_end, words
+from cli.quality_options import ConfidenceOption, PilotOption, QualityOption, read_pilot
 from cli.query_source import STDIN, open_source
 from cli.resources import open_database, read_settings, resolve_batch, running_services
 from cli.results_writer import STDOUT, check_writable, print_results, write_results
@@ -75,6 +76,9 @@ def submit(
         float | None, typer.Option(metavar="USD", parser=parse_usd, help="The most that the batch may cost.")
     ] = None,
     budget_policy: PolicyOption = None,
+    quality: QualityOption = None,
+    confidence: ConfidenceOption = None,
+    pilot: PilotOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Predict tiers, cost and time; submit nothing, call nobody.")
     ] = False,
@@ -91,6 +95,7 @@ def submit(
         priority=priority,
         cap_usd=budget,
         budget_policy=budget_policy,
+        pilot=read_pilot(quality, confidence, pilot),
     )
     if dry_run:
         with open_source(file) as source:

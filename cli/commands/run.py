@@ -16,6 +16,7 @@ from cli.command_errors import CommandError, ExitCode
 from cli.console import emit, err, lines, out, plain, queries
 from cli.param_types import parse_usd
 from cli.progress import wait_for_end
+from cli.quality_options import ConfidenceOption, PilotOption, QualityOption, read_pilot
 from cli.query_source import STDIN, RejectedFile, Source, open_source
 from cli.resources import open_database, read_settings, resolve_batch
 from cli.results_writer import STDOUT, check_writable, print_results, write_results
@@ -102,6 +103,9 @@ def run(
         float | None, typer.Option(metavar="USD", parser=parse_usd, help="The most that the batch may cost.")
     ] = None,
     budget_policy: PolicyOption = None,
+    quality: QualityOption = None,
+    confidence: ConfidenceOption = None,
+    pilot: PilotOption = None,
 ) -> None:
     """Start what is missing, submit FILE, wait, print the report.
 
@@ -128,6 +132,7 @@ def run(
         priority=priority,
         cap_usd=budget,
         budget_policy=budget_policy,
+        pilot=read_pilot(quality, confidence, pilot),
     )
     asked = Run(settings, checked, None, batch, order, skip_invalid, output, with_fleet(fleet))
     if file is None:

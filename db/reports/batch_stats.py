@@ -10,6 +10,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports import run_report
+from db.reports.batch_quality import QualityFigures, batch_quality
 from routing.fleet import Fleet
 
 
@@ -132,6 +133,8 @@ class BatchFigures:
     latency_ms: tuple[float, float, float] | None
     plan: Mapping[str, Any] | None = None
     """What was predicted of it when it was submitted; `against.plan_against_actual` compares."""
+    quality: QualityFigures | None = None
+    """None without a quality floor."""
 
     @property
     def saving_usd(self) -> float:
@@ -221,6 +224,7 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, fleet: Fleet) -> B
         baseline_cost_usd=_usd(costs.baseline_cost_usd),
         latency_ms=_percentiles(costs.latency_ms),
         plan=batch.plan,
+        quality=await batch_quality(engine, batch.id),
     )
 
 

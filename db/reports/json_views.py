@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from db.reports.batch_quality import quality_as_json
 from db.reports.batch_report import BatchReport
 from db.reports.batch_stats import BatchFigures, TierFigures
 from db.reports.forecast_vs_actual import forecast_vs_actual
@@ -54,7 +55,7 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
         "source": progress.source,
         "created_at": progress.created_at.isoformat(),
         "ended_at": progress.ended_at.isoformat() if progress.ended_at else None,
-    }
+    } | quality_as_json(figures.quality)
 
 
 def _tier(tier: TierFigures) -> dict[str, Any]:

@@ -24,6 +24,8 @@ class TierAttempt:
     """Codes: the judge's, or a `FailureKind`'s value; a detail may follow after a colon."""
     valid: bool
     """The validators passed; only the confidence was low."""
+    next_tier: str | None = None
+    """Where a certified policy sends it; None is the next tier of the ladder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,10 @@ def _above(
     tried = {attempt.tier for attempt in history}
     staying = _staying(last)
     stops: list[str] = []
-    for tier in _rungs_above(last.tier, fleet):
+    rungs = list(_rungs_above(last.tier, fleet))
+    if last.next_tier in rungs:
+        rungs = rungs[rungs.index(last.next_tier) :]
+    for tier in rungs:
         if tier in tried:
             stops.append(f"{tier} was tried")
         elif not (models := fitting(query, fleet=fleet, tier=tier)):

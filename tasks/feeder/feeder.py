@@ -26,6 +26,7 @@ from tasks.broker_state import UNREACHABLE, BrokerSentinel, broker_depth
 from tasks.celery_app import queue_of, stages
 from tasks.feeder.periodic_task import PeriodicTask
 from tasks.feeder.queue_window import DrainRate
+from tasks.pilot.pilot_maintenance import advance_pilots
 from tasks.publisher import MAX_CHUNK, chunk_size, publish
 from tasks.worker_context import WorkerContext
 
@@ -180,6 +181,7 @@ class Feeder:
             move, state = (MoveKind.CANCEL, State.CANCELLED) if batch.cancelled else (MoveKind.EXPIRE, State.EXPIRED)
             reason = "cancelled by the user" if batch.cancelled else "the completion window closed"
             await ledger.close_queries(batch.id, move=move, to_state=state, actor="feeder", reason=reason)
+        await advance_pilots(self.station)
         for handle in await ledger.end_batches():
             log.info("batch_ended", batch=handle)
         for errand in (self.sealing, self.tidying, self.adding):

@@ -80,6 +80,7 @@ def _attempted(verdict: Row[Any]) -> TierAttempt:
         call_id=verdict.call_id,
         reasons=tuple(verdict.reasons),
         valid=bool((verdict.detail or {}).get("valid")),
+        next_tier=(verdict.detail or {}).get("next_tier"),
     )
 
 

@@ -26,6 +26,8 @@ from routing.fleet import BudgetPolicy, Model
 from routing.lifecycle import FALLBACK, MoveKind, State
 from routing.outcome import Completion, Failure, FailureKind, Outcome
 from routing.policy.failover import Attempt, NoDeploymentLeft, Wait, hedge
+from tasks.pilot.audit import audit_answer
+from tasks.pilot.pilot_judge import judge_with_pilot
 from tasks.stages.hedging import InFlightCall, race_hedge
 from tasks.stages.logprobs import with_logprobs, without_unrequested_logprobs
 from tasks.stages.route import read_query
@@ -57,6 +59,8 @@ class QueryExecutor:
         self.claim: Claim | None = None
         self.leased_at = 0.0
         """When the claim's lease was last asked for, by the monotonic clock: it runs from no earlier."""
+        self.next_tier: str | None = None
+        """Where its batch's certified policy sends it after the last answer."""
         self.result: CallResult | None = None
         """The last call's, while it is not yet in the ledger."""
 
@@ -224,7 +228,16 @@ class QueryExecutor:
         p_right = None if scorer is None else scorer([(self.query, completion.text)])[0]
         is_top = fleet.tiers[self.stage].escalates_to is None
         verdict = judge(completion, self.query, tier=fleet.tiers[self.stage], p_right=p_right, is_top=is_top)
-        return await (self._finish if verdict.accepted else self._reject)(sent, completion, verdict)
+        if not is_top and (self.one.is_pilot or self.one.has_policy):
+            verdict, self.next_tier = await judge_with_pilot(
+                verdict, completion, query=self.query, queued=self.one, tier=self.stage, station=self.station
+            )
+        moved = await (self._finish if verdict.accepted else self._reject)(sent, completion, verdict)
+        if moved is not None and verdict.accepted and not is_top and self.one.has_policy:
+            self.station.spawn_background(
+                audit_answer(self.one, self.query, completion.text, tier=self.stage, station=self.station)
+            )
+        return moved
 
     async def _finish(self, sent: SentCall, completion: Completion, verdict: Verdict) -> Moved | None:
         return await self._conclude(
@@ -248,7 +261,7 @@ class QueryExecutor:
             MoveKind.ADVANCE,
             State.READY,
             to_stage=FALLBACK,
-            why=_explain(verdict)._replace(call_id=sent.call_id),
+            why=_explain(verdict, next_tier=self.next_tier)._replace(call_id=sent.call_id),
         )
 
     async def _reschedule(self, wait_s: float, reason: str) -> Moved | None:
@@ -313,11 +326,11 @@ class QueryExecutor:
         return self.one.epoch if self.claim is None else self.claim.epoch
 
 
-def _explain(verdict: Verdict) -> DecisionRecord:
+def _explain(verdict: Verdict, *, next_tier: str | None = None) -> DecisionRecord:
     return DecisionRecord(
         kind="judge",
         router="judge",
         reasons=verdict.reasons,
         confidence=verdict.confidence,
-        detail={"valid": verdict.valid, "source": verdict.source},
+        detail={"valid": verdict.valid, "source": verdict.source} | ({"next_tier": next_tier} if next_tier else {}),
     )

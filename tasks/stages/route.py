@@ -14,6 +14,7 @@ from routing.lifecycle import ROUTE, MoveKind, State
 from routing.policy.decision import Decision, Predictor, apply_llm_vote, decide
 from routing.policy.exploration import exploration_draw
 from routing.query import Query, read_body
+from tasks.pilot.pilot_routing import apply_pilots
 from tasks.stages.budget_guard import apply_budgets
 from tasks.stages.llm_router import ask_llm_router
 from tasks.stages.poison_isolation import isolate_poison_suspects
@@ -52,6 +53,7 @@ async def _route(
     trained = station.trained
     queries = _read(waiting)
     drafts = await _draft(queries, trained.predictor, station)
+    drafts = await apply_pilots(drafts, queries, waiting, station)
     sure = [one for one in waiting if not drafts[one.id].wants_opinion]
     moved = await _conclude(sure, queries, drafts, station, version=trained.version)
     return moved, [one for one in waiting if drafts[one.id].wants_opinion]
@@ -63,6 +65,7 @@ async def _route_claimed(waiting: Sequence[QueuedQuery], station: WorkerContext)
     trained = station.trained  # another may be promoted while this chunk waits for an LLM's opinion
     queries = _read(claimed)
     decisions = await _decide(queries, claimed, trained.predictor, station)
+    decisions = await apply_pilots(decisions, queries, claimed, station)
     return await _conclude(claimed, queries, decisions, station, version=trained.version)
 
 

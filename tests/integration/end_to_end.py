@@ -102,7 +102,10 @@ async def _soon_due(station: WorkerContext) -> bool:
     """Waits for what was put off; false where nothing was."""
     async with station.engine.connect() as connection:
         rows = await connection.execute(
-            text("SELECT extract(epoch FROM min(due_at) - now()) FROM queries WHERE state IN ('ready', 'queued')")
+            text(
+                "SELECT extract(epoch FROM min(due_at) - now()) FROM queries"
+                " WHERE state IN ('ready', 'queued') AND due_at < 'infinity'"
+            )
         )
         wait_s = rows.scalar_one()
     if wait_s is None:

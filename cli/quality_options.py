@@ -1,0 +1,44 @@
+"""The options of a quality floor, and what they ask for."""
+
+from typing import Annotated
+
+import typer
+
+from cli.command_errors import CommandError, ExitCode
+from routing.pilot import PilotSpec
+
+QualityOption = Annotated[
+    float | None,
+    typer.Option(
+        "--quality",
+        metavar="SHARE",
+        help="Keep this share of the top tier's quality, certified on a random sample (the pilot) of the batch: 0.95.",
+    ),
+]
+ConfidenceOption = Annotated[
+    float | None,
+    typer.Option("--confidence", metavar="SHARE", help="Of the certificate; 0.95 if left out. Needs --quality."),
+]
+PilotOption = Annotated[
+    int | None,
+    typer.Option("--pilot", metavar="N", min=1, help="Sample at most N queries. Needs --quality."),
+]
+
+
+def read_pilot(
+    quality: float | None, confidence: float | None, pilot: int | None, *, stops: bool = False
+) -> PilotSpec | None:
+    """The pilot that is asked for; None without a floor. Raises CommandError."""
+    if quality is None:
+        if confidence is not None or pilot is not None:
+            raise CommandError(
+                "--confidence and --pilot belong to a quality floor.", hint="Add --quality 0.95.", code=ExitCode.USAGE
+            )
+        return None
+    try:
+        return PilotSpec(quality, 0.95 if confidence is None else confidence, max_queries=pilot, stops=stops)
+    except ValueError as error:
+        name, _, problem = str(error).partition(": ")
+        raise CommandError(
+            f"Invalid --{name}: {problem}.", hint="E.g. --quality 0.95 --confidence 0.95.", code=ExitCode.USAGE
+        ) from None

@@ -1,0 +1,154 @@
+"""Pilots: samples of batches that every tier answers, their certificates, and the audits after them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from db.engine import fetch
+from db.ledger_encoding import SOURCES
+from db.sql import statement
+from routing.lifecycle import ROUTE, MoveKind
+from routing.pilot import PilotSpec, first_sample
+
+RELEASED_AT_ONCE: Final = 20_000
+"""Queries of one statement: it takes a quarter of a second."""
+
+DEFAULT_POLICY: Final = {"kind": "default"}
+"""The fleet's own routing: the batch is too small for a pilot."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """What a decided pilot says about the rest of its batch. ``policy`` is JSON; see `evaluation.quality_floor`."""
+
+    policy: Mapping[str, Any]
+    audit_share: float
+    is_breached: bool
+
+
+async def start_pilot(connection: AsyncConnection, batch_id: int, spec: PilotSpec, *, total: int) -> None:
+    """Samples the batch's first queries, in the transaction that submits it.
+
+    A batch that is too small is decided at once, for the default policy.
+    """
+    sample = first_sample(total, spec)
+    params = {
+        "batch_id": batch_id,
+        "floor": spec.floor,
+        "confidence": spec.confidence,
+        "seed": batch_id,
+        "max_queries": spec.max_queries,
+        "stops": spec.stops,
+        "audit_share": spec.audit_share,
+        "sample": sample,
+    }
+    await connection.execute(statement("pilot_start"), params)
+    if sample == 0:
+        reason = f"{total} queries are too few for a pilot at a floor of {spec.floor}: the default policy routes them"
+        await connection.execute(
+            statement("pilot_skip"),
+            {
+                "batch_id": batch_id,
+                "policy": orjson.dumps(DEFAULT_POLICY).decode(),
+                "certificate": orjson.dumps({"outcome": "too_small", "reason": reason}).decode(),
+            },
+        )
+
+
+class Pilots:
+    """The pilots of all batches. Every method raises DBAPIError."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def take_sampled(self, *, lease_s: float, simulated: bool | None) -> list[int]:
+        """Batches whose sample has ended, taken for a decision within ``lease_s``."""
+        rows = await fetch(self._engine, statement("pilots_take"), lease_s=lease_s, simulated=simulated)
+        return [int(row.batch_id) for row in rows]
+
+    async def find(self, batch_id: int) -> Row[Any] | None:
+        """Its row with ``total``, ``sampled`` and ``waiting``; None where the batch has no pilot."""
+        rows = await fetch(self._engine, statement("pilot_find"), batch_id=batch_id)
+        return rows[0] if rows else None
+
+    async def answers(self, batch_id: int) -> Sequence[Row[Any]]:
+        """Each tier's answer to each sampled query, by query and in the order of the calls."""
+        return await fetch(self._engine, statement("pilot_answers"), batch_id=batch_id)
+
+    async def answers_so_far(self, query_id: int) -> Sequence[Row[Any]]:
+        """What lower tiers answered: ``tier``, ``confidence``, ``source``, ``mean_logprob``, ``response``."""
+        return await fetch(self._engine, statement("answers_so_far"), query_id=query_id)
+
+    async def extend(self, batch_id: int, *, sample: int) -> None:
+        """Samples ``sample`` queries more."""
+        await fetch(self._engine, statement("pilot_extend"), batch_id=batch_id, sample=sample)
+
+    async def decide(
+        self,
+        batch_id: int,
+        *,
+        certificate: Mapping[str, Any],
+        policy: Mapping[str, Any],
+        confidence: float,
+        reasons: Sequence[str],
+    ) -> None:
+        """Stores certificate and policy, once, with a row of the log."""
+        await fetch(
+            self._engine,
+            statement("pilot_decide"),
+            batch_id=batch_id,
+            certificate=orjson.dumps(certificate).decode(),
+            policy=orjson.dumps(policy).decode(),
+            confidence=confidence,
+            reasons=list(reasons),
+        )
+
+    async def release(self) -> int:
+        """Makes queries of decided pilots due, `RELEASED_AT_ONCE` per batch. Returns how many."""
+        rows = await fetch(
+            self._engine,
+            statement("pilots_release"),
+            stage=ROUTE,
+            most=RELEASED_AT_ONCE,
+            sources=SOURCES[MoveKind.PUBLISH],
+        )
+        return len(rows)
+
+    async def stopped(self) -> list[int]:
+        """Batches that end with their pilot and are still open."""
+        return [int(row.batch_id) for row in await fetch(self._engine, statement("pilots_stopped"))]
+
+    async def policies(self, batch_ids: Sequence[int]) -> dict[int, BatchPolicy]:
+        """The policies of those of ``batch_ids`` whose pilot is decided."""
+        rows = await fetch(self._engine, statement("pilot_policies"), batch_ids=list(batch_ids))
+        return {
+            row.batch_id: BatchPolicy(orjson.loads(row.policy), row.audit_share, row.breached_at is not None)
+            for row in rows
+        }
+
+    async def add_audit(
+        self, *, query_id: int, batch_id: int, call_id: int, tier: str, grade: float, reference_grade: float
+    ) -> None:
+        """Records what an accepted answer was worth beside the top tier's."""
+        await fetch(
+            self._engine,
+            statement("audit_insert"),
+            query_id=query_id,
+            batch_id=batch_id,
+            call_id=call_id,
+            tier=tier,
+            grade=grade,
+            reference_grade=reference_grade,
+        )
+
+    async def open_audits(self) -> Sequence[Row[Any]]:
+        """Per open batch with audits: ``batch_id``, ``floor``, ``confidence``, ``losses`` in order."""
+        return await fetch(self._engine, statement("audits_open"))
+
+    async def breach(self, batch_id: int) -> bool:
+        """Withdraws the batch's policy. Returns whether it was in force."""
+        return bool(await fetch(self._engine, statement("pilot_breach"), batch_id=batch_id))

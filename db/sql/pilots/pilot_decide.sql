@@ -1,0 +1,15 @@
+-- The pilot is decided, with its certificate and policy; the decision of that is a row of the log, so that the seals
+-- cover it. The feeder then makes the rest of the batch due.
+WITH pilot AS (
+    UPDATE pilots SET state = 'decided', lease_until = NULL, decided_at = now(),
+                      certificate = CAST(:certificate AS jsonb), policy = CAST(:policy AS jsonb)
+    WHERE batch_id = :batch_id AND state = 'deciding'
+    RETURNING batch_id
+)
+INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, confidence,
+                       reasons, detail)
+SELECT t.batch_id, q.id, q.epoch, 'certificate', 'certify', q.stage, q.stage, q.state, 'pilot', :confidence,
+       CAST(:reasons AS text[]), CAST(:certificate AS jsonb)
+FROM pilot AS t
+JOIN LATERAL (SELECT id, epoch, stage, state FROM queries WHERE batch_id = t.batch_id AND pilot ORDER BY id LIMIT 1) AS q
+    ON true

@@ -1,0 +1,12 @@
+-- The next queries of the sample are due, and the pilot is sampling again.
+WITH pilot AS (
+    UPDATE pilots SET state = 'sampling', lease_until = NULL
+    WHERE batch_id = :batch_id AND state = 'deciding'
+    RETURNING batch_id, seed
+),
+sampled AS (
+    SELECT q.id FROM pilot AS t
+    JOIN queries AS q ON q.batch_id = t.batch_id AND q.state = 'ready' AND NOT q.pilot AND q.due_at = 'infinity'
+    ORDER BY hashint8extended(q.id, t.seed) LIMIT :sample
+)
+UPDATE queries AS q SET due_at = now(), pilot = true FROM sampled AS s WHERE q.id = s.id

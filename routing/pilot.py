@@ -1,0 +1,89 @@
+"""The pilot of a batch: a random sample that every tier answers, so that a policy can be certified on it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+USUAL_SAMPLE: Final = 300
+"""Queries that a pilot samples first: on recorded workloads fewer certify little, and more cost more than they save."""
+
+LARGEST_SHARE: Final = 0.5
+"""Of a batch: a larger pilot leaves too little on which its policy could save."""
+
+
+@dataclass(frozen=True, slots=True)
+class PilotSpec:
+    """What the user asks for. ``floor`` is the quality, relative to the top tier's, that answers must keep."""
+
+    floor: float
+    confidence: float = 0.95
+    """Of the certificate: how seldom a policy that breaks the floor may be certified."""
+    max_queries: int | None = None
+    stops: bool = False
+    """The rest is not answered once the pilot is decided: `pointsman try`."""
+    audit_share: float = 0.01
+    """Of the answers that are accepted below the top tier, how many are checked after delivery."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.floor <= 1.0:
+            raise ValueError("quality: must be above 0 and at most 1")
+        if not 0.5 <= self.confidence < 1.0:
+            raise ValueError("confidence: must be at least 0.5 and below 1")
+        if self.max_queries is not None and self.max_queries < 1:
+            raise ValueError("pilot: must be at least 1 query")
+
+
+def smallest_sample(spec: PilotSpec) -> int:
+    """The least queries that could certify anything: all of them right, by the exact binomial bound.
+
+    ``floor ** n <= 1 - confidence`` (Clopper & Pearson 1934, zero failures); no sample certifies a floor of 1.
+    """
+    if spec.floor >= 1.0:
+        return 1 << 31
+    return math.ceil(math.log(1.0 - spec.confidence) / math.log(spec.floor))
+
+
+def first_sample(total: int, spec: PilotSpec) -> int:
+    """How many of ``total`` queries to sample at first; 0 where the batch is too small to gain by a pilot."""
+    most = total if spec.stops else math.floor(total * LARGEST_SHARE)
+    if spec.max_queries is not None:
+        most = min(most, spec.max_queries)
+    wanted = max(USUAL_SAMPLE if spec.max_queries is None else spec.max_queries, smallest_sample(spec))
+    if spec.stops:
+        return min(wanted, most)
+    return min(wanted, most) if most >= smallest_sample(spec) else 0
+
+
+class TierAnswer(NamedTuple):
+    """A tier's answer to one query."""
+
+    tier: str
+    text: str
+    confidences: Mapping[str, float]
+    """By source, each from 0 to 1."""
+
+
+class QualityPolicy(Protocol):
+    """What a certified policy decides. It is built outside ``routing/`` and handed in."""
+
+    def first_tier(self, text: str) -> str:
+        """The tier that is asked first."""
+
+    def next_tier(self, text: str, answers: Sequence[TierAnswer]) -> str | None:
+        """The tier that is asked after ``answers``, in the order in which they came; None accepts the last."""
+
+
+class TopTierPolicy:
+    """Everything goes to the top tier."""
+
+    def __init__(self, top: str) -> None:
+        self._top = top
+
+    def first_tier(self, text: str) -> str:
+        """The top tier."""
+        return self._top
+
+    def next_tier(self, text: str, answers: Sequence[TierAnswer]) -> str | None:
+        """The top tier, until it has answered."""
+        return None if answers and answers[-1].tier == self._top else self._top

@@ -1,0 +1,33 @@
+"""The decision of a pilot: grade the sample, fit and certify a policy, or sample more."""
+
+import asyncio
+
+import structlog
+
+from db.pilots import Pilots
+from tasks.pilot.certification import Certified, SampleMore, certify
+from tasks.pilot.sample import read_sample
+from tasks.worker_context import WorkerContext
+
+log = structlog.get_logger()
+
+
+async def decide_pilot(batch_id: int, station: WorkerContext) -> None:
+    """Decides the pilot, once: a message that comes again finds it decided. Raises DBAPIError."""
+    pilots = Pilots(station.engine)
+    pilot = await pilots.find(batch_id)
+    if pilot is None or pilot.state != "deciding":
+        return
+    ladder = station.fleet.ladder
+    sample, without = read_sample(await pilots.answers(batch_id), ladder)
+    # Fitting takes a second or more of CPU: the loop has other queries to route meanwhile.
+    outcome = await asyncio.to_thread(certify, sample, pilot=pilot, ladder=ladder, unanswered=without)
+    match outcome:
+        case SampleMore(queries=queries, reason=reason):
+            log.info("pilot_extended", batch_id=batch_id, queries=queries, reason=reason)
+            await pilots.extend(batch_id, sample=queries)
+        case Certified(certificate=certificate, policy=policy, reasons=reasons):
+            log.info("pilot_decided", batch_id=batch_id, outcome=certificate["outcome"])
+            await pilots.decide(
+                batch_id, certificate=certificate, policy=policy, confidence=pilot.confidence, reasons=reasons
+            )

@@ -1,0 +1,48 @@
+"""The verdict on an answer of a batch with a quality floor, below the top tier."""
+
+from db.ledger_types import QueuedQuery
+from db.pilots import Pilots
+from routing.answer_checks.judge import Verdict
+from routing.outcome import Completion
+from routing.pilot import TierAnswer
+from routing.query import Query
+from tasks.pilot.pilot_routing import served_policies
+from tasks.pilot.sample import confidences, tier_answer
+from tasks.worker_context import WorkerContext
+
+
+async def judge_with_pilot(
+    verdict: Verdict,
+    completion: Completion,
+    *,
+    query: Query,
+    queued: QueuedQuery,
+    tier: str,
+    station: WorkerContext,
+) -> tuple[Verdict, str | None]:
+    """The judge's ``verdict``, or what the pilot makes of it; and the tier to ask next where a policy names one.
+
+    A sampled query goes on to every tier. What the validators reject is rejected under any policy. Raises DBAPIError.
+    """
+    if queued.is_pilot:
+        return verdict._replace(accepted=False, reasons=("pilot: every tier answers", *verdict.reasons)), None
+    served = (await served_policies([queued], station)).get(queued.batch_id)
+    if served is None or served.policy is None or not verdict.valid or (not verdict.accepted and _is_rejected(verdict)):
+        return verdict, None
+    answers = (
+        []
+        if not queued.escalations
+        else [tier_answer(row, row.response) for row in await Pilots(station.engine).answers_so_far(queued.id)]
+    )
+    answers.append(
+        TierAnswer(tier, completion.text, confidences(verdict.confidence, verdict.source, completion.mean_logprob))
+    )
+    next_tier = served.policy.next_tier(query.text, answers)
+    if next_tier is None:
+        return verdict._replace(accepted=True, reasons=("quality_policy: accepted", *verdict.reasons)), None
+    return verdict._replace(accepted=False, reasons=(f"quality_policy: up to {next_tier}", *verdict.reasons)), next_tier
+
+
+def _is_rejected(verdict: Verdict) -> bool:
+    """Whether a validator rejects it, not its confidence alone."""
+    return not any(reason.startswith("low_confidence") for reason in verdict.reasons)

@@ -1,0 +1,34 @@
+"""What the feeder does for pilots: has ended samples decided, releases the rest of a batch, heeds audits."""
+
+import structlog
+
+from db.pilots import Pilots
+from routing.lifecycle import MoveKind, State
+from tasks.pilot.certification import is_breached
+from tasks.publisher import publish_pilot
+from tasks.worker_context import WorkerContext
+
+log = structlog.get_logger()
+
+DECISION_LEASE_S = 120.0
+"""A pilot that is not decided within this, with its graders' calls, is decided by another worker."""
+
+
+async def advance_pilots(station: WorkerContext) -> None:
+    """One round. Raises DBAPIError."""
+    pilots = Pilots(station.engine)
+    for batch_id in await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=station.fleet.simulated):
+        publish_pilot(batch_id, fleet=station.fleet)
+    if released := await pilots.release():
+        log.info("pilot_rest_released", queries=released)
+    for batch_id in await pilots.stopped():
+        await station.ledger.close_queries(
+            batch_id,
+            move=MoveKind.CANCEL,
+            to_state=State.CANCELLED,
+            actor="user",
+            reason="only the pilot was asked for",
+        )
+    for row in await pilots.open_audits():
+        if is_breached(row.losses, floor=row.floor, confidence=row.confidence) and await pilots.breach(row.batch_id):
+            log.warning("quality_floor_breached", batch_id=row.batch_id, audits=len(row.losses))

@@ -1,0 +1,82 @@
+"""A pilot's sample as the certification reads it: each query with every tier's answer, in ladder order."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import orjson
+from sqlalchemy import Row
+
+from routing.pilot import TierAnswer
+from routing.query import Expectation, read_body
+
+
+@dataclass(frozen=True, slots=True)
+class SampledQuery:
+    """One query of the sample, answered by the top tier at least."""
+
+    query_id: int
+    custom_id: str
+    text: str = field(repr=False)
+    expects: Expectation
+    answers: tuple[TierAnswer, ...] = field(repr=False)
+    """In ladder order; a tier that gave no valid answer has an empty text."""
+    costs_usd: tuple[float, ...]
+    """What each tier's accepted or rejected call cost; 0 where it gave none."""
+
+
+def read_sample(rows: Iterable[Row[Any]], ladder: Sequence[str]) -> tuple[list[SampledQuery], int]:
+    """The sampled queries with an answer of the top tier, and how many have none."""
+    sample: list[SampledQuery] = []
+    without = 0
+    for _, group in groupby(rows, key=lambda row: row.query_id):
+        by_tier = {row.tier: row for row in group if row.tier in ladder}
+        top = by_tier.get(ladder[-1])
+        if top is None or top.response is None:
+            without += 1
+            continue
+        sample.append(_sampled(by_tier, ladder))
+    return sample, without
+
+
+def _sampled(by_tier: Mapping[str, Row[Any]], ladder: Sequence[str]) -> SampledQuery:
+    any_row = by_tier[ladder[-1]]
+    options = orjson.loads(any_row.options) if any_row.options else {}
+    query = read_body(orjson.loads(any_row.body), expects=options.get("expects"))
+    answers = []
+    for tier in ladder:
+        row = by_tier.get(tier)
+        valid = row is not None and bool((row.detail or {}).get("valid", True))
+        answers.append(tier_answer(row, row.response) if row is not None and valid else TierAnswer(tier, "", {}))
+    return SampledQuery(
+        query_id=any_row.query_id,
+        custom_id=any_row.custom_id,
+        text=query.text,
+        expects=query.expects,
+        answers=tuple(answers),
+        costs_usd=tuple(float(by_tier[tier].cost_usd or 0) if tier in by_tier else 0.0 for tier in ladder),
+    )
+
+
+def tier_answer(row: Row[Any], response: str | None) -> TierAnswer:
+    """An answer of the ledger as policies read it."""
+    text = "" if response is None else text_of(orjson.loads(response))
+    return TierAnswer(row.tier, text, confidences(row.confidence, row.source, row.mean_logprob))
+
+
+def text_of(response: Mapping[str, Any]) -> str:
+    """The text of a stored chat.completion; empty where it has none."""
+    choices = response.get("choices") or [{}]
+    return str((choices[0].get("message") or {}).get("content") or "")
+
+
+def confidences(confidence: float | None, source: str | None, mean_logprob: float | None) -> dict[str, float]:
+    """An answer's confidence by source; the mean probability of its tokens beside it where it is known."""
+    found: dict[str, float] = {}
+    if mean_logprob is not None and math.isfinite(mean_logprob):
+        found["logprob"] = math.exp(min(mean_logprob, 0.0))
+    if confidence is not None and source not in (None, "none"):
+        found[str(source)] = confidence
+    return found
