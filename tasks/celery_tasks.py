@@ -19,7 +19,15 @@ from tasks.publisher import by_stage, publish
 from tasks.stages.answer import answer
 from tasks.stages.fallback import fall_back
 from tasks.stages.route import route
-from tasks.submit_arguments import read_budget, read_metadata, read_priority, read_queries, read_text, refuse_unknown
+from tasks.submit_arguments import (
+    read_budget,
+    read_metadata,
+    read_pilot,
+    read_priority,
+    read_queries,
+    read_text,
+    refuse_unknown,
+)
 from tasks.worker_context import EventLoopThread, WorkerContext
 from telemetry.tracing import read_traceparent
 
@@ -71,12 +79,16 @@ def submit_queries(
     budget_usd: object = None,
     budget_policy: object = None,
     priority: object = 0,
+    quality: object = None,
+    confidence: object = None,
+    pilot: object = None,
     **unknown: object,
 ) -> None:
     """A batch from a producer that only speaks Celery. ``queries`` are lines as in a file.
 
     ``budget_usd`` caps the batch; ``budget_policy`` is hold, fail or degrade. Without either the fleet's holds.
-    ``priority`` is between -100 and 100; higher goes first. A plan is stored with the batch.
+    ``quality`` is a floor relative to the top tier's answers, certified at ``confidence`` (0.95) on a sample of at most
+    ``pilot`` queries. ``priority`` is between -100 and 100; higher goes first. A plan is stored with the batch.
     Without an ``idempotency_key`` the message's own id serves: delivered twice, it is one batch.
     Raises BadInput, which Flower shows, where a line or an argument is invalid; nothing is taken then.
     """
@@ -95,6 +107,7 @@ def submit_queries(
             priority=read_priority(priority),
             cap_usd=cap_usd,
             budget_policy=policy,
+            pilot=read_pilot(quality, confidence, pilot),
             traceparent=read_traceparent((self.request.headers or {}).get("traceparent")),
         )
         submitted = _submit(read_queries(queries), order)

@@ -5,9 +5,21 @@ from typing import Any, Final
 
 from db.batch_writer import MAX_USD
 from routing.fleet import BudgetPolicy
+from routing.pilot import PilotSpec
 from submission.input_line import input_error
 
-ARGUMENTS: Final = ("queries", "idempotency_key", "metadata", "tenant", "budget_usd", "budget_policy", "priority")
+ARGUMENTS: Final = (
+    "queries",
+    "idempotency_key",
+    "metadata",
+    "tenant",
+    "budget_usd",
+    "budget_policy",
+    "priority",
+    "quality",
+    "confidence",
+    "pilot",
+)
 """Of ``submit_queries``."""
 
 _LONGEST: Final = 200
@@ -61,3 +73,22 @@ def read_priority(priority: object) -> int:
     if isinstance(priority, bool) or not isinstance(priority, int) or not -100 <= priority <= 100:
         raise input_error("priority", "it must be a whole number between -100 and 100", "Correct it, or leave it out")
     return priority
+
+
+def read_pilot(quality: object, confidence: object, pilot: object) -> PilotSpec | None:
+    """A quality floor with the confidence and the largest sample of its certificate; None without a floor."""
+    if quality is None:
+        for name, value in (("confidence", confidence), ("pilot", pilot)):
+            if value is not None:
+                raise input_error(name, "it belongs to a quality floor", "Give quality, e.g. 0.95, or leave it out")
+        return None
+    for name, value in (("quality", quality), ("confidence", confidence)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise input_error(name, "it must be a number", "Give e.g. 0.95")
+    if pilot is not None and (isinstance(pilot, bool) or not isinstance(pilot, int)):
+        raise input_error("pilot", "it must be a whole number of queries", "Give e.g. 300, or leave it out")
+    try:
+        return PilotSpec(float(str(quality)), 0.95 if confidence is None else float(str(confidence)), pilot)
+    except ValueError as error:
+        name, _, problem = str(error).partition(": ")
+        raise input_error(name, f"it {problem}", "Correct it") from None

@@ -1,7 +1,5 @@
 """A batch with a quality floor: a random sample climbs every tier, a certificate is made, the rest follows its policy."""
 
-from dataclasses import replace
-
 from db.batch_writer import BatchSpec
 from db.pilots import Pilots
 from routing.pilot import PilotSpec
