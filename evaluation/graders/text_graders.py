@@ -1,0 +1,131 @@
+"""How well an answer says what the reference says, 0 to 1, without any model: one function for each kind.
+
+No function raises on any text; each gives 0 where either side is blank.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any, Final, assert_never
+
+from evaluation.graders.final_answer import (
+    final_answer,
+    final_choice,
+    final_number,
+    json_value,
+    normal_form,
+    words_of,
+)
+
+NUMBER_TOLERANCE: Final = 1e-6
+"""Relative: two numbers that differ by less are the same number in other digits."""
+
+
+class GraderKind(StrEnum):
+    """How an answer is compared with the reference."""
+
+    EXACT = "exact"
+    """The same words in the same order."""
+    CHOICE = "choice"
+    """The same option."""
+    NUMBER = "number"
+    """The same final number."""
+    FINAL = "final"
+    """The same final answer: as a number where both are, else in normal form."""
+    JSON = "json"
+    """The share of JSON fields that are equal (F1)."""
+    TOKEN_F1 = "token_f1"  # noqa: S105 (a metric, no secret)
+    """The overlap of words (F1)."""
+    COMMAND = "command"
+    """A command of the user's: see `evaluation.graders.command_grader`."""
+    JUDGE = "judge"
+    """A model is asked: see `evaluation.graders.llm_judge`."""
+    GOLD = "gold"
+    """Grades that came with the data."""
+
+
+def grader(kind: GraderKind) -> Callable[[str, str], float]:
+    """The function (answer, reference) → grade of a text kind. Raises ValueError for the kinds that need more."""
+    match kind:
+        case GraderKind.EXACT:
+            return exact_match
+        case GraderKind.CHOICE:
+            return same_choice
+        case GraderKind.NUMBER:
+            return same_number
+        case GraderKind.FINAL:
+            return same_final_answer
+        case GraderKind.JSON:
+            return json_fields_f1
+        case GraderKind.TOKEN_F1:
+            return token_f1
+        case GraderKind.COMMAND | GraderKind.JUDGE | GraderKind.GOLD:
+            raise ValueError(f"grader {kind} compares by more than two texts")
+        case _:
+            assert_never(kind)
+
+
+def exact_match(answer: str, reference: str) -> float:
+    """1 where both have the same words in the same order; of texts without words, the same characters."""
+    ours, theirs = words_of(answer), words_of(reference)
+    if ours or theirs:
+        return float(ours == theirs)
+    return float(bool(answer.strip()) and answer.strip() == reference.strip())
+
+
+def same_choice(answer: str, reference: str) -> float:
+    """1 where both end on the same option's letter, or else say the same words."""
+    ours, theirs = final_choice(answer), final_choice(reference)
+    if ours is None or theirs is None:
+        return exact_match(answer, reference)
+    return float(ours == theirs)
+
+
+def same_number(answer: str, reference: str) -> float:
+    """1 where both end on the same number."""
+    ours, theirs = final_number(answer), final_number(reference)
+    if ours is None or theirs is None:
+        return exact_match(answer, reference)
+    return float(abs(ours - theirs) <= NUMBER_TOLERANCE * max(1.0, abs(ours), abs(theirs)))
+
+
+def same_final_answer(answer: str, reference: str) -> float:
+    """1 where the final answers are the same, as numbers or in normal form."""
+    ours, theirs = normal_form(final_answer(answer)), normal_form(final_answer(reference))
+    return float(bool(ours) and ours == theirs)
+
+
+def token_f1(answer: str, reference: str) -> float:
+    """F1 of the words in common, with their counts (Rajpurkar et al. 2016, SQuAD)."""
+    return _f1(Counter(words_of(answer)), Counter(words_of(reference)))
+
+
+def json_fields_f1(answer: str, reference: str) -> float:
+    """F1 of the fields (path and value) in common; list items count without their order. 0 where either is no JSON.
+
+    A value that says that it is missing (null, "", "n/a", "none", "unknown") counts as any other value.
+    """
+    ours, theirs = json_value(answer), json_value(reference)
+    if ours is None or theirs is None:
+        return 0.0
+    return _f1(Counter(_fields(ours)), Counter(_fields(theirs)))
+
+
+def _fields(value: Any, path: str = "", depth: int = 0) -> list[tuple[str, str]]:
+    if isinstance(value, Mapping) and value and depth < 20:
+        return [
+            field
+            for key, content in value.items()
+            for field in _fields(content, f"{path}/{str(key).casefold()}", depth + 1)
+        ]
+    if isinstance(value, list) and value and depth < 20:
+        return [field for content in value for field in _fields(content, f"{path}[]", depth + 1)]
+    if isinstance(value, str):
+        return [(path, " ".join(value.casefold().split()))]
+    return [(path, json.dumps(value, sort_keys=True))]
+
+
+def _f1(ours: Counter[Any], theirs: Counter[Any]) -> float:
+    common = sum((ours & theirs).values())
+    return 2.0 * common / (ours.total() + theirs.total()) if common else 0.0

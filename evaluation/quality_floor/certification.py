@@ -1,0 +1,304 @@
+"""From a graded pilot to a certified policy: the cheapest one whose loss is bounded, or the top tier for all."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Final
+
+import numpy as np
+
+from evaluation.data.array_types import Floats, Ints
+from evaluation.quality_floor.ladder_features import ladder_features
+from evaluation.quality_floor.ladder_policy import LadderPolicy, policy_at
+from evaluation.quality_floor.loss_bound import upper_bounds
+from evaluation.quality_floor.policy_path import PathChoices, PolicyPath, fit_path
+
+LEAST_PILOT: Final = 40
+"""Fewer graded queries certify nothing: at 0.95 the bound alone is 0.07 without a single loss."""
+
+
+class PolicyKind(StrEnum):
+    """What a policy amounts to on the pilot."""
+
+    ALL_TOP = "all_top"
+    """The top tier answers everything."""
+    FIXED_TIER = "fixed_tier"
+    """One tier below the top answers everything."""
+    ROUTER = "router"
+    """The text decides on the tier; its answer is accepted."""
+    CASCADE = "cascade"
+    """All start at one tier; what is doubtful goes up."""
+    ROUTER_AND_CASCADE = "router_and_cascade"
+    """The text decides where to start; what is doubtful goes up."""
+
+
+@dataclass(frozen=True, slots=True)
+class QualityTarget:
+    """What is asked for: the mean quality falls short of the reference's by at most ``1 - floor``."""
+
+    floor: float
+    """0 to 1."""
+    confidence: float = 0.95
+    """The share of pilots that keep the promise, at least."""
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.floor < 1.0:
+            raise ValueError(f"quality must be at least 0.5 and below 1, not {self.floor}")
+        if not 0.5 <= self.confidence < 1.0:
+            raise ValueError(f"confidence must be at least 0.5 and below 1, not {self.confidence}")
+
+    @property
+    def most_loss(self) -> float:
+        """The greatest mean loss that keeps the promise."""
+        return 1.0 - self.floor
+
+
+@dataclass(frozen=True, slots=True)
+class GraderStatement:
+    """How the pilot was graded, and how far the grader can be trusted."""
+
+    mix: dict[str, int]
+    """How many answers each kind of grader graded."""
+    missed: float = 0.0
+    """At most this share of the real losses is not seen by the grader (0 for a gold column)."""
+    missed_known_at: float = 1.0
+    """The confidence of ``missed`` where it is itself estimated; its risk is taken from the target's."""
+
+
+@dataclass(frozen=True, slots=True)
+class GradedAnswer:
+    """An answer of the pilot and its grade."""
+
+    text: str
+    grade: float
+    """Quality, 0 to 1, on the scale on which the reference has its own grade (1 where it is the measure)."""
+    confidences: dict[str, float] = field(default_factory=dict)
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PilotQuery:
+    """A query of the pilot, which every tier has answered."""
+
+    id: str
+    text: str
+    answers: Sequence[GradedAnswer]
+    """In ladder order, the top tier's last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What is promised of the rest of a batch, and on what grounds. All of it is plain JSON (`to_json`)."""
+
+    policy: PolicyKind
+    tiers: tuple[str, ...]
+    floor: float
+    confidence: float
+    loss_bound: float
+    """The rest's mean loss exceeds this with probability at most 1 - confidence."""
+    loss_estimate: float
+    """The mean loss on the pilot, each query decided by regressions that did not see it."""
+    grader: GraderStatement
+    sample_ids: tuple[str, ...]
+    seed: int
+    batch_size: int
+    pilot_cost: float
+    """What the pilot's calls and grades cost, in calls to the top tier."""
+    cost_per_query: float
+    """What a query of the rest is expected to cost, in calls to the top tier."""
+    net_saving: float
+    """Expected share of the batch's cost by the top tier alone, with the pilot and the graders paid."""
+    start_shares: tuple[float, ...]
+    """The share of queries that start at each tier."""
+    accept_shares: tuple[float, ...]
+    """The share of queries whose answer is accepted from each tier."""
+    method: str
+    reason: str
+    """Why nothing was certified; empty where something was."""
+    more_samples: int | None
+    """About how many more graded queries it would take to certify a saving; None where something was certified, or
+    where no number would do."""
+
+    @property
+    def certified(self) -> bool:
+        """Whether anything but the top tier answers."""
+        return self.policy is not PolicyKind.ALL_TOP
+
+    def to_json(self) -> dict[str, Any]:
+        """The certificate as plain JSON values."""
+        return asdict(self)
+
+
+METHOD: Final = (
+    "cross-fitted ladder policies, tested in one fixed order against Gaffke's bound (exact binomial for right or wrong)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenPolicy:
+    """The result on arrays: which policy of the path is certified, if any."""
+
+    place: int | None
+    """None: the top tier answers everything."""
+    bounds: Floats = field(repr=False)
+    """The bound of each policy of the path, shape (weights,)."""
+    losses: Floats = field(repr=False)
+    """The cross-fitted mean loss of each."""
+    costs: Floats = field(repr=False)
+    """The cross-fitted mean cost of each, in calls to the top tier."""
+
+
+def choose(path: PolicyPath, losses: Floats, target: QualityTarget, *, rest: int, missed: float = 0.0) -> ChosenPolicy:
+    """The cheapest policy of ``path`` that comes before the first one that fails the test.
+
+    ``losses[i, tier]`` are those of the pilot's rows, ``rest`` is how many queries the policy will decide. All policies
+    before the first failure are certified at once (fixed-sequence testing).
+    """
+    lost = path.crossfit.loss(losses)
+    bounds = upper_bounds(lost, risk=1.0 - target.confidence, rest=rest)
+    costs = path.crossfit.cost.mean(axis=0)
+    passes = bounds <= target.most_loss * (1.0 - missed)
+    end = len(passes) if passes.all() else int(passes.argmin())
+    place = int(costs[:end].argmin()) if end else None
+    if place is not None and costs[place] >= 1.0:
+        place = None
+    return ChosenPolicy(place, bounds, lost.mean(axis=0), costs)
+
+
+def certify(
+    pilot: Sequence[PilotQuery],
+    target: QualityTarget,
+    *,
+    tiers: Sequence[str],
+    batch_size: int,
+    grader: GraderStatement,
+    grading_usd: float = 0.0,
+    seed: int = 0,
+) -> tuple[Certificate, LadderPolicy | None]:
+    """Fits and tests on the whole ``pilot``, a uniform random sample of the batch; no policy means "all to the top".
+
+    Raises ValueError where the pilot is empty, or a query has not an answer of every tier.
+    """
+    if not pilot or any(len(query.answers) != len(tiers) for query in pilot):
+        raise ValueError(f"a pilot needs queries with one answer by each of {len(tiers)} tiers")
+    n, n_tiers = len(pilot), len(tiers)
+    grades = np.array([[answer.grade for answer in query.answers] for query in pilot])
+    losses = grades[:, -1:] - grades
+    usd = np.array([[answer.cost_usd for answer in query.answers] for query in pilot]).mean(axis=0)
+    if usd[-1] <= 0:
+        raise ValueError(f"the top tier's answers cost {usd[-1]}; fix: give cost_usd of every answer")
+    costs = usd / usd[-1]
+    pilot_cost = float(n * costs.sum() + grading_usd / usd[-1])
+    rest = max(batch_size - n, 1)
+    shares = (0.0,) * (n_tiers - 1) + (1.0,)
+    top = Certificate(
+        policy=PolicyKind.ALL_TOP,
+        tiers=tuple(tiers),
+        floor=target.floor,
+        confidence=target.confidence,
+        loss_bound=0.0,
+        loss_estimate=0.0,
+        grader=grader,
+        sample_ids=tuple(query.id for query in pilot),
+        seed=seed,
+        batch_size=batch_size,
+        pilot_cost=pilot_cost,
+        cost_per_query=1.0,
+        net_saving=1.0 - (pilot_cost + max(batch_size - n, 0)) / max(batch_size, 1),
+        start_shares=shares,
+        accept_shares=shares,
+        method=METHOD,
+        reason="",
+        more_samples=None,
+    )
+    risk = (1.0 - target.confidence) - (1.0 - grader.missed_known_at)
+    if n_tiers < 2:
+        return replace(top, reason="the ladder has one tier"), None
+    if n < LEAST_PILOT:
+        reason = f"the pilot has {n} graded queries, at least {LEAST_PILOT} are needed"
+        return replace(top, reason=reason, more_samples=LEAST_PILOT - n), None
+    if risk <= 0:
+        return replace(top, reason="the grader's own error is known at less than the confidence asked for"), None
+    asked = QualityTarget(target.floor, 1.0 - risk)
+    sources = confidence_sources(pilot)
+    features = ladder_features(
+        [query.text for query in pilot],
+        [[query.answers[tier].text for query in pilot] for tier in range(n_tiers - 1)],
+        confidences=[[query.answers[tier].confidences for query in pilot] for tier in range(n_tiers - 1)],
+        sources=sources,
+    )
+    path = fit_path(features, np.arange(n), losses, costs, seed=seed)
+    chosen = choose(path, losses, asked, rest=rest, missed=grader.missed)
+    if chosen.place is None:
+        reason, more = _why_not(chosen, asked, n, grader.missed)
+        return replace(top, reason=reason, more_samples=more), None
+    place = chosen.place
+    starts, accepts = shares_of(path.crossfit, place, n_tiers)
+    certificate = replace(
+        top,
+        policy=kind_of(starts, accepts, climbs=climbs(path.crossfit, place)),
+        loss_bound=float(chosen.bounds[place]) / (1.0 - grader.missed),
+        loss_estimate=float(chosen.losses[place]),
+        cost_per_query=float(chosen.costs[place]),
+        net_saving=float(1.0 - (pilot_cost + rest * chosen.costs[place]) / batch_size),
+        start_shares=starts,
+        accept_shares=accepts,
+    )
+    return certificate, policy_at(path, place, features, tiers=tiers, sources=sources)
+
+
+def confidence_sources(pilot: Sequence[PilotQuery]) -> list[tuple[str, ...]]:
+    """For each tier below the top, the sources that at least half of its answers have."""
+    found = []
+    for tier in range(len(pilot[0].answers) - 1):
+        counts: dict[str, int] = {}
+        for query in pilot:
+            for source, value in query.answers[tier].confidences.items():
+                counts[source] = counts.get(source, 0) + math.isfinite(value)
+        found.append(tuple(sorted(source for source, count in counts.items() if 2 * count >= len(pilot))))
+    return found
+
+
+def shares_of(choices: PathChoices, place: int, n_tiers: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The shares of queries that start at, and that are accepted from, each tier."""
+
+    def shares(places: Ints) -> tuple[float, ...]:
+        return tuple(float(share) for share in np.bincount(places, minlength=n_tiers) / len(places))
+
+    return shares(choices.start[:, place]), shares(choices.accepted[:, place])
+
+
+def kind_of(starts: tuple[float, ...], accepts: tuple[float, ...], *, climbs: bool) -> PolicyKind:
+    """What a policy amounts to, by where queries start and end."""
+    if accepts[-1] == 1.0:
+        return PolicyKind.ALL_TOP
+    if max(starts) < 1.0:
+        return PolicyKind.ROUTER_AND_CASCADE if climbs else PolicyKind.ROUTER
+    return PolicyKind.CASCADE if climbs else PolicyKind.FIXED_TIER
+
+
+def climbs(choices: PathChoices, place: int) -> bool:
+    """Whether any query goes up from where it started."""
+    return bool((choices.accepted[:, place] > choices.start[:, place]).any())
+
+
+def _why_not(chosen: ChosenPolicy, target: QualityTarget, n: int, missed: float) -> tuple[str, int | None]:
+    """Why no policy passed, and about how many more samples it would take for one that saves a tenth."""
+    allowed = target.most_loss * (1.0 - missed)
+    saves = np.flatnonzero(chosen.costs <= 0.9)
+    if not len(saves):
+        return "no policy would save a tenth of the cost", None
+    # The margin of a bound shrinks about with the square root of the sample.
+    margins = chosen.bounds[saves] - chosen.losses[saves]
+    room = allowed - chosen.losses[saves]
+    best = int(np.argmax(room / np.maximum(margins, 1e-9)))
+    loss, bound = float(chosen.losses[saves][best]), float(chosen.bounds[saves][best])
+    text = (
+        f"the mean loss of the best policy that saves a tenth is {loss:.3f} on the pilot, and at most {bound:.3f}"
+        f" at a confidence of {target.confidence:g}; the floor allows {allowed:.3f}"
+    )
+    if room[best] <= 0:
+        return text, None
+    needed = math.ceil(n * (float(margins[best]) / float(room[best])) ** 2)
+    return text, max(needed - n, 1)

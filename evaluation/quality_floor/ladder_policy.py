@@ -1,0 +1,221 @@
+"""A certified policy as plain numbers: which tier a query starts at, and whether an answer is accepted or escalated.
+
+It is one policy of a `PolicyPath`: for each fold the linear weights of its regressions. A query belongs to a fold by
+its id alone (`fold_of`), so that a retry decides the same. Nothing in it can be executed; `parts` and `from_arrays` are
+the way to and from a database or a file.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+from scipy import sparse
+
+from evaluation.data.array_types import Floats, Ints, Parts
+from evaluation.quality_floor.ladder_features import (
+    ROOT,
+    Confidences,
+    LadderFeatures,
+    LadderPoint,
+    ladder_features,
+    points,
+)
+from evaluation.quality_floor.policy_path import FOLDS, PolicyPath, Standardizer, entries, entry_tiers, positive
+
+_NO_CONFIDENCE: Final[Confidences] = {}
+
+
+class LadderAction(StrEnum):
+    """What becomes of a query after an answer."""
+
+    ACCEPT = "accept"
+    """The last answer is delivered."""
+    NEXT = "next"
+    """The next tier of the ladder is asked."""
+    TOP = "top"
+    """The top tier is asked, whatever is between."""
+
+
+@dataclass(frozen=True, slots=True)
+class LadderAnswer:
+    """An answer of a tier below the top, as the policy sees it."""
+
+    text: str
+    confidences: Confidences = field(default_factory=dict)
+    """By source, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class PointWeights:
+    """The linear regressions of one point; the outputs are the expected loss, then each option's cost-to-go."""
+
+    scalers: Sequence[Standardizer] = field(repr=False)
+    constant: Floats
+    """Shape (folds, outputs)."""
+    numbers: Sequence[Floats] = field(repr=False)
+    """For each block of numbers, shape (folds, columns, outputs)."""
+    columns: Sequence[Ints] = field(repr=False)
+    """For each block of words, the hashed columns that count."""
+    words: Sequence[Floats] = field(repr=False)
+    """For each block of words, shape (folds, columns, outputs)."""
+
+    def __call__(self, numbers: Sequence[Floats], words: Sequence[sparse.csr_matrix], fold: Ints) -> Floats:
+        """The outputs for each row, shape (n, outputs)."""
+        out = self.constant[fold]
+        for scaler, weights, block in zip(self.scalers, self.numbers, numbers, strict=True):
+            out = out + np.einsum("nc,nco->no", scaler(block), weights[fold])
+        for columns, weights, rows in zip(self.columns, self.words, words, strict=True):
+            known = sparse.csr_matrix(rows[:, columns])
+            for place in np.unique(fold):
+                mine = np.flatnonzero(fold == place)
+                out[mine] += known[mine] @ weights[place]
+        return np.asarray(out)
+
+
+@dataclass(frozen=True, slots=True)
+class LadderPolicy:
+    """One policy over a ladder of tiers, cheapest first."""
+
+    tiers: Sequence[str]
+    """Names in ladder order; the last is the top, which is the reference."""
+    costs: Floats
+    """What a call costs, in calls to the top tier."""
+    sources: Sequence[Sequence[str]]
+    """For each tier below the top, the confidence sources that count."""
+    weight: float
+    """How many calls to the top tier a loss of 1 is worth."""
+    entry: Ints
+    """For each fold its place in `policy_path.entries`."""
+    points: Mapping[LadderPoint, PointWeights] = field(repr=False)
+
+    def start(self, ids: Sequence[str], queries: Sequence[str]) -> list[int]:
+        """The place in ``tiers`` of the tier that each query starts at."""
+        features = ladder_features(queries, [[""] * len(queries)] * (len(self.tiers) - 1))
+        fold = folds_by_id(ids)
+        nexts = self.points[ROOT](features.numbers(ROOT), features.words(ROOT), fold)[:, 1:, None]
+        starts = np.stack([entry_tiers(nexts, self.costs, kind)[:, 0] for kind in entries(self.costs)])
+        return [int(tier) for tier in starts[self.entry[fold], np.arange(len(ids))]]
+
+    def decide(
+        self, ids: Sequence[str], queries: Sequence[str], start: int, answers: Sequence[Sequence[LadderAnswer]]
+    ) -> list[LadderAction]:
+        """What becomes of queries that all started at ``start``, where ``answers[k][row]`` is by tier ``start + k``.
+
+        Raises ValueError where the answers are none, or go up to the top tier (whose answer is always accepted).
+        """
+        current = start + len(answers) - 1
+        if not answers or not 0 <= start <= current < len(self.tiers) - 1:
+            raise ValueError(f"a policy of {len(self.tiers)} tiers decides nothing after tiers {start} to {current}")
+        n = len(queries)
+        texts = [[""] * n for _ in self.tiers[:-1]]
+        confidences: list[list[Confidences]] = [[_NO_CONFIDENCE] * n for _ in self.tiers[:-1]]
+        for place, given in enumerate(answers, start):
+            texts[place] = [answer.text for answer in given]
+            confidences[place] = [answer.confidences for answer in given]
+        features = ladder_features(queries, texts, confidences=confidences, sources=self.sources)
+        point = LadderPoint(start, current)
+        out = self.points[point](features.numbers(point), features.words(point), folds_by_id(ids))
+        stay = self.weight * positive(out[:, 0])
+        go = self.costs[current + 1] + out[:, 1] if out.shape[1] > 1 else np.full(n, np.inf)
+        return [
+            LadderAction.ACCEPT
+            if keep <= min(rise, self.costs[-1])
+            else LadderAction.NEXT
+            if rise < self.costs[-1]
+            else LadderAction.TOP
+            for keep, rise in zip(stay, go, strict=True)
+        ]
+
+    def parts(self) -> Parts:
+        """Plain arrays, by name; together with ``tiers`` and ``sources`` all that `from_arrays` needs."""
+        parts: Parts = {"costs": self.costs, "weight": np.array(self.weight), "entry": self.entry}
+        for point, own in self.points.items():
+            name = f"{point.start},{point.current}"
+            parts[f"{name}/constant"] = own.constant
+            for place, (scaler, weights) in enumerate(zip(own.scalers, own.numbers, strict=True)):
+                parts[f"{name}/numbers{place}/mean"] = scaler.mean
+                parts[f"{name}/numbers{place}/spread"] = scaler.spread
+                parts[f"{name}/numbers{place}/weights"] = weights
+            for place, (columns, weights) in enumerate(zip(own.columns, own.words, strict=True)):
+                parts[f"{name}/words{place}/columns"] = columns
+                parts[f"{name}/words{place}/weights"] = weights
+        return parts
+
+    @classmethod
+    def from_arrays(cls, parts: Parts, *, tiers: Sequence[str], sources: Sequence[Sequence[str]]) -> "LadderPolicy":
+        """What `parts` stored. Raises KeyError or ValueError where something is missing or of another shape."""
+        found = {}
+        for point in points(len(tiers)):
+            name = f"{point.start},{point.current}"
+            blocks = 0 if point == ROOT else point.current - point.start + 1
+            pairs = blocks * (blocks - 1) // 2
+            scalers, numbers = [], []
+            for place in range(1 + blocks + pairs):
+                here = f"{name}/numbers{place}"
+                scalers.append(Standardizer(_floats(parts[f"{here}/mean"]), _floats(parts[f"{here}/spread"])))
+                numbers.append(_floats(parts[f"{here}/weights"]))
+            found[point] = PointWeights(
+                scalers=scalers,
+                constant=_floats(parts[f"{name}/constant"]),
+                numbers=numbers,
+                columns=[parts[f"{name}/words{place}/columns"].astype(np.int64) for place in range(1 + blocks)],
+                words=[_floats(parts[f"{name}/words{place}/weights"]) for place in range(1 + blocks)],
+            )
+        return cls(
+            tiers=tuple(tiers),
+            costs=_floats(parts["costs"]),
+            sources=tuple(tuple(each) for each in sources),
+            weight=float(parts["weight"].item()),
+            entry=parts["entry"].astype(np.int64),
+            points=found,
+        )
+
+
+def fold_of(id_: str) -> int:
+    """The fold that a query belongs to, by its id alone."""
+    return zlib.crc32(id_.encode("utf-8", "surrogatepass")) % FOLDS
+
+
+def folds_by_id(ids: Sequence[str]) -> Ints:
+    """`fold_of` each, shape (n,)."""
+    return np.array([fold_of(id_) for id_ in ids], dtype=np.int64)
+
+
+def policy_at(
+    path: PolicyPath, place: int, features: LadderFeatures, *, tiers: Sequence[str], sources: Sequence[Sequence[str]]
+) -> LadderPolicy:
+    """The policy at ``place`` of ``path``, as plain weights; ``features`` are those that it was fitted on."""
+    found = {}
+    for point, fit in path.fits.items():
+        duals = np.concatenate([fit.loss_dual[:, :, None], fit.next_dual[:, :, :, place]], axis=2)
+        constant = np.concatenate([fit.loss_mean[:, None], fit.next_mean[:, :, place]], axis=1)
+        numbers = [
+            np.einsum("nc,nfo->fco", scaler(block[path.rows]), duals)
+            for scaler, block in zip(fit.scalers, features.numbers(point), strict=True)
+        ]
+        columns, words = [], []
+        for block in features.words(point):
+            pilot = block[path.rows].tocsc()
+            kept = np.flatnonzero(np.diff(pilot.indptr))
+            dense = np.asarray(pilot[:, kept].todense())
+            mean = dense.mean(axis=0)
+            weights = np.einsum("nc,nfo->fco", dense - mean, duals)
+            constant = constant - np.einsum("c,fco->fo", mean, weights)
+            columns.append(kept.astype(np.int64))
+            words.append(weights)
+        found[point] = PointWeights(fit.scalers, constant, numbers, columns, words)
+    return LadderPolicy(
+        tiers=tuple(tiers),
+        costs=path.costs,
+        sources=tuple(tuple(each) for each in sources),
+        weight=float(path.weights[place]),
+        entry=path.entry[:, place],
+        points=found,
+    )
+
+
+def _floats(array: np.typing.NDArray[np.generic]) -> Floats:
+    return array.astype(np.float64)
