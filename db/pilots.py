@@ -26,6 +26,7 @@ class BatchPolicy:
     """What a decided pilot says about the rest of its batch. ``policy`` is JSON; see `evaluation.quality_floor`."""
 
     policy: Mapping[str, Any]
+    weights: bytes | None
     audit_share: float
     is_breached: bool
 
@@ -93,6 +94,7 @@ class Pilots:
         *,
         certificate: Mapping[str, Any],
         policy: Mapping[str, Any],
+        weights: bytes | None,
         confidence: float,
         reasons: Sequence[str],
     ) -> None:
@@ -103,6 +105,7 @@ class Pilots:
             batch_id=batch_id,
             certificate=orjson.dumps(certificate).decode(),
             policy=orjson.dumps(policy).decode(),
+            weights=weights,
             confidence=confidence,
             reasons=list(reasons),
         )
@@ -126,7 +129,9 @@ class Pilots:
         """The policies of those of ``batch_ids`` whose pilot is decided."""
         rows = await fetch(self._engine, statement("pilot_policies"), batch_ids=list(batch_ids))
         return {
-            row.batch_id: BatchPolicy(orjson.loads(row.policy), row.audit_share, row.breached_at is not None)
+            row.batch_id: BatchPolicy(
+                orjson.loads(row.policy), row.weights, row.audit_share, row.breached_at is not None
+            )
             for row in rows
         }
 

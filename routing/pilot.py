@@ -67,10 +67,10 @@ class TierAnswer(NamedTuple):
 class QualityPolicy(Protocol):
     """What a certified policy decides. It is built outside ``routing/`` and handed in."""
 
-    def first_tier(self, text: str) -> str:
-        """The tier that is asked first."""
+    def first_tiers(self, ids: Sequence[int], texts: Sequence[str]) -> list[str]:
+        """The tier that each query is asked first."""
 
-    def next_tier(self, text: str, answers: Sequence[TierAnswer]) -> str | None:
+    def next_tier(self, query_id: int, text: str, answers: Sequence[TierAnswer]) -> str | None:
         """The tier that is asked after ``answers``, in the order in which they came; None accepts the last."""
 
 
@@ -80,10 +80,10 @@ class TopTierPolicy:
     def __init__(self, top: str) -> None:
         self._top = top
 
-    def first_tier(self, text: str) -> str:
-        """The top tier."""
-        return self._top
+    def first_tiers(self, ids: Sequence[int], texts: Sequence[str]) -> list[str]:
+        """The top tier, for each."""
+        return [self._top] * len(ids)
 
-    def next_tier(self, text: str, answers: Sequence[TierAnswer]) -> str | None:
+    def next_tier(self, query_id: int, text: str, answers: Sequence[TierAnswer]) -> str | None:
         """The top tier, until it has answered."""
         return None if answers and answers[-1].tier == self._top else self._top

@@ -17,6 +17,6 @@ The way of a batch (all of it pure: no IO, no clock; randomness only by a seed):
 
 Words: the *loss* of an answer is the reference's grade minus its own; it may be negative. The *floor* promises that
 the mean loss of the queries that the policy decides is at most 1 - floor, with the stated confidence over pilots. Costs
-are in calls to the top tier. Confidences are any numbers from 0 to 1 by a source's name; which of them count is found on
-the pilot, where they are calibrated by regression on the graded losses.
+are in calls to the top tier. Confidences are any numbers from 0 to 1 by a source's name; which of them count is found
+on the pilot, where they are calibrated by regression on the graded losses.
 """

@@ -24,6 +24,8 @@ CREATE TABLE pilots (
     lease_until timestamptz,
     certificate jsonb,
     policy jsonb,
+    weights bytea,
+    extensions smallint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     decided_at timestamptz,
     breached_at timestamptz,
@@ -49,7 +51,9 @@ COMMENT ON COLUMN pilots.max_queries IS 'the user''s limit of the sample';
 COMMENT ON COLUMN pilots.stops IS 'the rest is not answered: `try`';
 COMMENT ON COLUMN pilots.audit_share IS 'of what is accepted below the top tier';
 COMMENT ON COLUMN pilots.lease_until IS 'deciding: until when the worker that decides may take';
-COMMENT ON COLUMN pilots.policy IS 'null: everything goes to the top tier';
+COMMENT ON COLUMN pilots.policy IS 'kind default, top or ladder, with what its weights need';
+COMMENT ON COLUMN pilots.weights IS 'the ladder policy''s arrays, npz';
+COMMENT ON COLUMN pilots.extensions IS 'how often more was sampled';
 COMMENT ON COLUMN pilots.breached_at IS 'an audit found the floor broken';
 COMMENT ON COLUMN audits.tier IS 'whose answer was accepted';
 GRANT SELECT, INSERT, UPDATE ON pilots TO pointsman_app;

@@ -26,8 +26,13 @@ async def decide_pilot(batch_id: int, station: WorkerContext) -> None:
         case SampleMore(queries=queries, reason=reason):
             log.info("pilot_extended", batch_id=batch_id, queries=queries, reason=reason)
             await pilots.extend(batch_id, sample=queries)
-        case Certified(certificate=certificate, policy=policy, reasons=reasons):
+        case Certified(certificate=certificate, policy=policy, weights=weights, reasons=reasons):
             log.info("pilot_decided", batch_id=batch_id, outcome=certificate["outcome"])
             await pilots.decide(
-                batch_id, certificate=certificate, policy=policy, confidence=pilot.confidence, reasons=reasons
+                batch_id,
+                certificate=certificate,
+                policy=policy,
+                weights=weights,
+                confidence=pilot.confidence,
+                reasons=reasons,
             )

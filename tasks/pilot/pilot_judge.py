@@ -37,7 +37,7 @@ async def judge_with_pilot(
     answers.append(
         TierAnswer(tier, completion.text, confidences(verdict.confidence, verdict.source, completion.mean_logprob))
     )
-    next_tier = served.policy.next_tier(query.text, answers)
+    next_tier = served.policy.next_tier(queued.id, query.text, answers)
     if next_tier is None:
         return verdict._replace(accepted=True, reasons=("quality_policy: accepted", *verdict.reasons)), None
     return verdict._replace(accepted=False, reasons=(f"quality_policy: up to {next_tier}", *verdict.reasons)), next_tier

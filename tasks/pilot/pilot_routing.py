@@ -33,16 +33,22 @@ async def apply_pilots(
     changed = dict(decisions)
     policies = await served_policies(queued, station)
     fleet = station.fleet
-    for one in queued:
-        decision, query = decisions[one.id], queries[one.id]
-        if decision.tier not in fleet.ladder or query.pin not in (None, "", "auto"):
+    by_batch: dict[int, list[int]] = {}
+    for query in queued:
+        if decisions[query.id].tier not in fleet.ladder or queries[query.id].pin not in (None, "", "auto"):
             continue
-        if one.is_pilot:
-            tier = _lowest(query, fleet, fleet.ladder[0])
-            changed[one.id] = _decided(decision, tier, "pilot", "pilot: every tier answers a sampled query")
-        elif (served := policies.get(one.batch_id)) is not None and served.policy is not None:
-            tier = _lowest(query, fleet, served.policy.first_tier(query.text))
-            changed[one.id] = _decided(decision, tier, "quality_policy", "quality_policy: the batch's certified policy")
+        if query.is_pilot:
+            tier = _lowest(queries[query.id], fleet, fleet.ladder[0])
+            changed[query.id] = _decided(decisions[query.id], tier, "pilot", "pilot: every tier answers")
+        elif query.batch_id in policies:
+            by_batch.setdefault(query.batch_id, []).append(query.id)
+    for batch_id, ids in by_batch.items():
+        if (policy := policies[batch_id].policy) is None:
+            continue
+        tiers = policy.first_tiers(ids, [queries[id_].text for id_ in ids])
+        for id_, first in zip(ids, tiers, strict=True):
+            tier = _lowest(queries[id_], fleet, first)
+            changed[id_] = _decided(decisions[id_], tier, "quality_policy", "quality_policy: certified for the batch")
     return changed
 
 

@@ -58,4 +58,4 @@ def _policy(stored: BatchPolicy, ladder: Sequence[str]) -> QualityPolicy | None:
         case "top":
             return TopTierPolicy(ladder[-1])
         case _:
-            return read_policy(stored.policy)
+            return read_policy(stored.policy, stored.weights or b"")

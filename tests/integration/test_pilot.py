@@ -1,4 +1,4 @@
-"""A batch with a quality floor: a random sample climbs every tier, a certificate is made, the rest follows its policy."""
+"""A batch with a quality floor: a random sample climbs every tier, and the rest follows the policy certified on it."""
 
 from db.batch_writer import BatchSpec
 from db.pilots import Pilots

@@ -2,7 +2,8 @@
 -- cover it. The feeder then makes the rest of the batch due.
 WITH pilot AS (
     UPDATE pilots SET state = 'decided', lease_until = NULL, decided_at = now(),
-                      certificate = CAST(:certificate AS jsonb), policy = CAST(:policy AS jsonb)
+                      certificate = CAST(:certificate AS jsonb), policy = CAST(:policy AS jsonb),
+                      weights = CAST(:weights AS bytea)
     WHERE batch_id = :batch_id AND state = 'deciding'
     RETURNING batch_id
 )

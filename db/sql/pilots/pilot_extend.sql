@@ -1,6 +1,6 @@
 -- The next queries of the sample are due, and the pilot is sampling again.
 WITH pilot AS (
-    UPDATE pilots SET state = 'sampling', lease_until = NULL
+    UPDATE pilots SET state = 'sampling', lease_until = NULL, extensions = extensions + 1
     WHERE batch_id = :batch_id AND state = 'deciding'
     RETURNING batch_id, seed
 ),
