@@ -191,7 +191,7 @@ class QueryExecutor:
         return next_rung_down(self.query, self.stage, fleet=self.station.fleet)
 
     async def _call(self, sent: SentCall, grant: Grant) -> Outcome:
-        if failpoints.value("die_for_custom_id") == self.one.custom_id:
+        if failpoints.armed.get("die_for_custom_id") == self.one.custom_id:
             failpoints.die_at("die_for_custom_id")
         body = with_logprobs(self.one.body, self.query, sent.model, scored=self.station.trained.scorer is not None)
         async with self.station.slots[self.stage]:

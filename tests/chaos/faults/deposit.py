@@ -155,5 +155,15 @@ def _line(tag: str, n: int) -> bytes:
 
 
 def _submitting(arena: ChaosEnvironment, file: Path, **environ: str) -> "subprocess.Popen[bytes]":
-    argv = [sys.executable, "-m", "cli.main", "submit", str(file), "--idempotency-key", file.stem, "--json"]
+    argv = [
+        sys.executable,
+        "-m",
+        "tests.failpoints",
+        "cli.main",
+        "submit",
+        str(file),
+        "--idempotency-key",
+        file.stem,
+        "--json",
+    ]
     return subprocess.Popen(argv, cwd=ROOT, env=arena.environ | environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -192,5 +192,5 @@ def rubbish(arena: ChaosEnvironment) -> None:
 
 
 def _submit(arena: ChaosEnvironment, file: Path, *options: str) -> "subprocess.CompletedProcess[bytes]":
-    argv = [sys.executable, "-m", "cli.main", "submit", str(file), *options]
+    argv = [sys.executable, "-m", "tests.failpoints", "cli.main", "submit", str(file), *options]
     return subprocess.run(argv, cwd=ROOT, env=arena.environ, capture_output=True, check=False, timeout=300)
