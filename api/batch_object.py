@@ -35,7 +35,7 @@ def batch_object(batch: ApiBatch) -> dict[str, Any]:
     finalized = batch.finalized_at if status in ENDED else None
     files = status in ENDED
     return {
-        "id": batch.handle,
+        "id": batch.public_id,
         "object": "batch",
         "endpoint": batch.endpoint,
         "model": None,

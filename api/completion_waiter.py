@@ -11,7 +11,7 @@ _SLOWER: Final = 1.3
 
 
 class CompletionWaiter:
-    """``await answers.of(handle)`` returns once the batch of one has ended."""
+    """``await answers.of(public id)`` returns once the batch of one has ended."""
 
     def __init__(self, batches: ApiBatches) -> None:
         self._batches = batches
@@ -19,13 +19,13 @@ class CompletionWaiter:
         self._looking: asyncio.Task[None] | None = None
         self._wait_s = _FIRST_LOOK_S
 
-    async def of(self, handle: str, *, timeout_s: float) -> int:
+    async def of(self, public_id: str, *, timeout_s: float) -> int:
         """The ledger's number of the batch, once its query has ended or is held for good.
 
         Raises TimeoutError, or what looking raised.
         """
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(handle, []).append(future)
+        self._waiting.setdefault(public_id, []).append(future)
         self._wait_s = _FIRST_LOOK_S
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
@@ -33,11 +33,11 @@ class CompletionWaiter:
             async with asyncio.timeout(timeout_s):
                 return await future
         finally:
-            left = [one for one in self._waiting.get(handle, []) if one is not future]
+            left = [one for one in self._waiting.get(public_id, []) if one is not future]
             if left:
-                self._waiting[handle] = left
+                self._waiting[public_id] = left
             else:
-                self._waiting.pop(handle, None)
+                self._waiting.pop(public_id, None)
 
     async def _look(self) -> None:
         """Looks as long as anybody waits; often at first, then less so, and often again when somebody comes."""
@@ -45,8 +45,8 @@ class CompletionWaiter:
             while self._waiting:
                 await asyncio.sleep(self._wait_s)
                 self._wait_s = min(self._wait_s * _SLOWER, _LAST_LOOK_S)
-                for handle, number in (await self._batches.ended_chats(list(self._waiting))).items():
-                    for future in self._waiting.pop(handle, []):
+                for public_id, number in (await self._batches.ended_chats(list(self._waiting))).items():
+                    for future in self._waiting.pop(public_id, []):
                         if not future.done():
                             future.set_result(number)
         except Exception as error:

@@ -59,12 +59,12 @@ _PREFIX: Final = STATUS_ROUTE.partition("{")[0]
 
 
 def _polled_batch(scope: Scope, service: AppState, *, tenant: str) -> str | None:
-    """The handle, where the request asks for the status of a batch that the tenant asked for lately."""
+    """The public id, where the request asks for the status of a batch that the tenant asked for lately."""
     path: str = scope["path"]
     if scope["method"] != "GET" or not path.startswith(_PREFIX):
         return None
-    handle = path[len(_PREFIX) :]
-    return handle if service.is_polled(handle, tenant=tenant) else None
+    public_id = path[len(_PREFIX) :]
+    return public_id if service.is_polled(public_id, tenant=tenant) else None
 
 
 async def _send_status(body: bytes, send: Send) -> None:
@@ -103,9 +103,9 @@ class RequestMiddleware:
                 service = self._service()
                 visitor = await service.keyring.visitor(Headers(scope=scope))
                 await _keep_to_the_rate(visitor, service.rate)
-                if handle := _polled_batch(scope, service, tenant=visitor.tenant):
+                if public_id := _polled_batch(scope, service, tenant=visitor.tenant):
                     route = STATUS_ROUTE
-                    await _send_status((await service.status(handle, tenant=visitor.tenant)).body, said)
+                    await _send_status((await service.status(public_id, tenant=visitor.tenant)).body, said)
                     return
                 scope.setdefault("state", {}).update(tenant=visitor.tenant, key_name=visitor.key_name)
             await self._app(scope, bounded(scope, receive), said)

@@ -78,30 +78,30 @@ class AppState:
         """A deposit holds two connections; were all taken by first ones, none would get its second."""
         self._statuses = SingleFlightCache(self._look_up, for_s=config.status_for_s)
 
-    async def status(self, handle: str, *, tenant: str, param: str = "batch_id") -> Status:
+    async def status(self, public_id: str, *, tenant: str, param: str = "batch_id") -> Status:
         """The tenant's batch as it was at most ``status_for_s`` ago. Raises ApiError where there is none."""
-        found = await self._statuses((tenant, handle)) if _is_handle(handle) else None
+        found = await self._statuses((tenant, public_id)) if _is_public_id(public_id) else None
         if found is None:
-            raise not_found("Batch", handle, param=param)
+            raise not_found("Batch", public_id, param=param)
         return found
 
-    def is_polled(self, handle: str, *, tenant: str) -> bool:
+    def is_polled(self, public_id: str, *, tenant: str) -> bool:
         """Whether the tenant asked for the status of such a batch lately."""
-        return (tenant, handle) in self._statuses
+        return (tenant, public_id) in self._statuses
 
-    async def status_now(self, handle: str, *, tenant: str) -> Status:
+    async def status_now(self, public_id: str, *, tenant: str) -> Status:
         """The same as it is."""
-        self._statuses.forget((tenant, handle))
-        return await self.status(handle, tenant=tenant)
+        self._statuses.forget((tenant, public_id))
+        return await self.status(public_id, tenant=tenant)
 
     async def _look_up(self, wanted: tuple[str, str]) -> Status | None:
         batch = await self.batches.find(wanted)
         if batch is None:
             return None
         if not batch.adopted:
-            await self.batches.adopt(batch.tenant, [batch.handle])
+            await self.batches.adopt(batch.tenant, [batch.public_id])
         elif batch.finalized_at is not None and batch.id is not None and not is_finalized(batch):
-            await self.batches.reopen(batch.handle)
+            await self.batches.reopen(batch.public_id)
         return Status(batch, status_of(batch), bytes(json_response(batch_object(batch)).body))
 
     async def close(self) -> None:
@@ -124,5 +124,5 @@ def get_tenant(request: Request) -> str:
     return tenant
 
 
-def _is_handle(handle: str) -> bool:
-    return handle.startswith("batch_") and len(handle) <= 80 and handle.isascii() and handle.isprintable()
+def _is_public_id(public_id: str) -> bool:
+    return public_id.startswith("batch_") and len(public_id) <= 80 and public_id.isascii() and public_id.isprintable()

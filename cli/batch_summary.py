@@ -18,7 +18,7 @@ from routing.forecast.rounding import round_to_sum
 def show(figures: BatchFigures, console: Console) -> None:
     """The report for people."""
     progress = figures.progress
-    console.print(Text.assemble(("Batch ", "bold"), (progress.handle, "bold cyan"), f" · {plain(progress.source)}"))
+    console.print(Text.assemble(("Batch ", "bold"), (progress.public_id, "bold cyan"), f" · {plain(progress.source)}"))
     if progress.simulated:
         models = ", ".join(sorted({model for tier in figures.tiers for model in tier.models}))
         told = "Simulated: answers, confidences, latencies and failures are the simulator's, no money was spent; "
@@ -31,10 +31,10 @@ def show(figures: BatchFigures, console: Console) -> None:
             Text(f"{'':<11}{why.queries:,} {why.state}: {plain(why.reason)} (e.g. {plain(why.example)})", style="red")
         )
     if figures.failures:
-        example = shlex.quote(f"{progress.handle}/{plain(figures.failures[0].example)}")
+        example = shlex.quote(f"{progress.public_id}/{plain(figures.failures[0].example)}")
         console.print(f"{'':<11}its whole story: `pointsman explain {example}`", style="dim")
         console.print(
-            f"{'':<11}once that is mended: `pointsman resume {progress.handle}` starts them again", style="dim"
+            f"{'':<11}once that is mended: `pointsman resume {progress.public_id}` starts them again", style="dim"
         )
 
 

@@ -118,18 +118,18 @@ async def wait_for_end(
             held_for = held_for + pause_s if only_held else 0.0
             if held_for > _HELD_S:
                 raise CommandError(
-                    f"{progress.held:,} queries are held: the budget of {progress.handle} has no room for them.",
-                    hint=_of_held(progress.handle, again),
+                    f"{progress.held:,} queries are held: the budget of {progress.public_id} has no room for them.",
+                    hint=_of_held(progress.public_id, again),
                 )
             check()
             await asyncio.sleep(pause_s)
 
 
-def _of_held(handle: str, again: str) -> str:
+def _of_held(public_id: str, again: str) -> str:
     return (
-        f"`pointsman budget {handle}` tells how much is missing, and with --raise-to USD lets them go on;\n"
-        f"`pointsman run --batch {handle}{again}` waits for them then.\n"
-        f"`pointsman results {handle}` has what was answered, `pointsman cancel {handle}` gives up the rest."
+        f"`pointsman budget {public_id}` tells how much is missing, and with --raise-to USD lets them go on;\n"
+        f"`pointsman run --batch {public_id}{again}` waits for them then.\n"
+        f"`pointsman results {public_id}` has what was answered, `pointsman cancel {public_id}` gives up the rest."
     )
 
 

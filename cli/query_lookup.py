@@ -26,18 +26,18 @@ async def resolve_query(engine: AsyncEngine, named: str, *, batch: str | None, c
     Where several batches have one, says so, with the command for each of the others: ``command`` is the one that was
     typed, a ``{}`` in the place of the name.
     """
-    handle, custom_id = (batch, named) if batch is not None else _parted(named)
-    found = await find_queries(engine, custom_id, handle=handle)
-    if not found and handle is None and custom_id.startswith(_PLACEHOLDER):
-        handle = _PLACEHOLDER.rstrip("/")
-    if not found and handle is not None:
-        await resolve_batch(engine, handle)
+    public_id, custom_id = (batch, named) if batch is not None else _parted(named)
+    found = await find_queries(engine, custom_id, public_id=public_id)
+    if not found and public_id is None and custom_id.startswith(_PLACEHOLDER):
+        public_id = _PLACEHOLDER.rstrip("/")
+    if not found and public_id is not None:
+        await resolve_batch(engine, public_id)
     if not found:
-        where = f" in {handle}" if handle else ""
+        where = f" in {public_id}" if public_id else ""
         raise CommandError(
             f"There is no query {custom_id!r}{where}.",
             hint=f"That names a batch: give {custom_id}/QUERY."
-            if handle is None and custom_id.startswith(_BATCH)
+            if public_id is None and custom_id.startswith(_BATCH)
             else "Give its custom_id (lines of plain text have `line-N`) or its number.",
             code=ExitCode.USAGE,
         )
@@ -55,12 +55,12 @@ def _tell_others(found: Sequence[Row[Any]], command: Sequence[str]) -> None:
     newest, *others = found
     now = datetime.now(UTC)
     err.print(
-        f"{len(found)} batches have a query {plain(newest.custom_id)}; this is that of the newest, {newest.handle}. "
+        f"{len(found)} batches have a query {plain(newest.custom_id)}; this is that of the newest, {newest.public_id}. "
         f"For {'another' if len(others) > 1 else 'the other'}:",
         style="yellow",
     )
     for other in others[:_SHOWN]:
-        name = f"{other.handle}/{other.custom_id}"
+        name = f"{other.public_id}/{other.custom_id}"
         typed = shlex.join(name if word == "{}" else word for word in command)
         err.print(f"  {plain(typed)}  # of {duration((now - other.submitted_at).total_seconds())} ago", style="yellow")
     if len(others) > _SHOWN:

@@ -42,13 +42,13 @@ async def open_database(settings: Settings, *, role: str | None = APP_ROLE) -> A
         await engine.dispose()
 
 
-async def resolve_batch(engine: AsyncEngine, handle: str | None) -> Batch:
-    """The batch of that handle, or the newest, with a word on older ones that are open. Raises Stop where none is."""
-    if handle is not None:
-        named = await find_batch(engine, handle)
+async def resolve_batch(engine: AsyncEngine, public_id: str | None) -> Batch:
+    """The batch of that id, or the newest, with a word on older ones that are open. Raises CommandError if none is."""
+    if public_id is not None:
+        named = await find_batch(engine, public_id)
         if named is None:
             raise CommandError(
-                f"There is no batch {plain(handle)}.", hint="`pointsman batches` lists them.", code=ExitCode.USAGE
+                f"There is no batch {plain(public_id)}.", hint="`pointsman batches` lists them.", code=ExitCode.USAGE
             )
         return named
     newest = await newest_batch(engine)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any
 
 from rich.text import Text
@@ -12,6 +13,7 @@ from cli.console import plain
 from db.reports.json_views import cost_usd
 from report.formatting import RULES
 from routing.lifecycle import FALLBACK, ROUTE
+from routing.reason import ReasonCode
 
 _MARKS = {
     "done": ("✔", "green"),
@@ -27,7 +29,7 @@ def draw(query: Row[Any], events: Sequence[Row[Any]]) -> Tree:
     title = Text.assemble(
         ("Query ", "bold"),
         (plain(query.custom_id), "bold cyan"),
-        f" · {query.handle} line {query.line} · no. {query.id}",
+        f" · {query.public_id} line {query.line} · no. {query.id}",
     )
     if query.simulated:
         title.append(" · simulated", "yellow")
@@ -38,7 +40,7 @@ def draw(query: Row[Any], events: Sequence[Row[Any]]) -> Tree:
         heading, reasons = _call(row) if row.event == "call" else _decision(row)
         branch = tree.add(_told(after_s, *heading))
         for reason in reasons:
-            branch.add(Text(plain(_clear(reason)), style="dim"))
+            branch.add(Text(plain(reason), style="dim"))
     tree.add(_end(query, events))
     return tree
 
@@ -69,7 +71,7 @@ def _call(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
 
 
 def _decision(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
-    reasons = list(row.reasons)
+    reasons = [_clear(code, reason) for code, reason in zip_longest(row.codes, row.reasons, fillvalue="")]
     sure = f", confidence {row.confidence:.2f}" if row.confidence is not None else ""
     match row.kind:
         case "route":
@@ -96,10 +98,9 @@ def _by(router: str | None) -> str:
     return f"by {plain(router)}" if router in RULES else f"by the classifier ({plain(router)})"
 
 
-def _clear(reason: str) -> str:
-    # Said here and not in the log, which has this line for each of a million queries.
-    loss = "expected loss: "
-    return f"expected loss (lower is better): {reason.removeprefix(loss)}" if reason.startswith(loss) else reason
+def _clear(code: str, reason: str) -> str:
+    # Added here and not in the log, which has this line for each of a million queries.
+    return f"{reason} (lower is better)" if code == ReasonCode.EXPECTED_LOSS else reason
 
 
 def _fallback(row: Row[Any]) -> tuple[str, str, str]:

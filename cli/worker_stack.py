@@ -81,8 +81,8 @@ def refuse_unserved(batch: Batch, progress: Progress, fleet: Fleet) -> None:
         return
     why = f"waits at {', '.join(sorted(strange))}" if strange else f"is {_SIMULATED[batch.simulated]}"
     raise CommandError(
-        f"{batch.handle} is of the fleet {batch.fleet!r} and {why}: workers of {fleet.name!r} leave it alone.",
-        hint=f"Give its own fleet: `pointsman run --batch {batch.handle} --fleet FILE`.",
+        f"{batch.public_id} is of the fleet {batch.fleet!r} and {why}: workers of {fleet.name!r} leave it alone.",
+        hint=f"Give its own fleet: `pointsman run --batch {batch.public_id} --fleet FILE`.",
         code=ExitCode.USAGE,
     )
 

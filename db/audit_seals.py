@@ -21,9 +21,6 @@ SPAN = 20_000
 
 HASH_BYTES = 16
 
-VERSION = 2
-"""How a decision is hashed now (`seals.version`): 1 was over a JSON text of it, at twice the cost."""
-
 
 @dataclass(frozen=True, slots=True)
 class SealFinding:
@@ -76,14 +73,16 @@ async def seal(engine: AsyncEngine, batch_id: int) -> int:
 
 async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
     """Holds every decision of a batch against its seal, and the seals against each other."""
-    (batch,) = await fetch(engine, text("SELECT handle, sealed_at, purged_at FROM batches WHERE id = :id"), id=batch_id)
+    (batch,) = await fetch(
+        engine, text("SELECT public_id, sealed_at, purged_at FROM batches WHERE id = :id"), id=batch_id
+    )
     sealed_at, purged_at = batch.sealed_at, batch.purged_at
     findings: list[SealFinding] = []
     count, decisions, purged, last_id = 0, 0, False, 0
-    known = hashlib.sha256(batch.handle.encode()).digest()
+    known = hashlib.sha256(batch.public_id.encode()).digest()
     for each in await fetch(
         engine,
-        text("SELECT place, ids, row_hashes, hash, version FROM seals WHERE batch_id = :id ORDER BY place"),
+        text("SELECT place, ids, row_hashes, hash FROM seals WHERE batch_id = :id ORDER BY place"),
         id=batch_id,
     ):
         count += 1
@@ -97,7 +96,7 @@ async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
                 SealFinding(f"seal {each.place} does not follow from what it covers and the seal before it")
             )
         known = each.hash
-        found = await _between(engine, batch_id, first=last_id, last=each.ids[-1], version=each.version)
+        found = await _between(engine, batch_id, first=last_id, last=each.ids[-1])
         purged |= purged_at is not None and any(id_ not in found for id_ in each.ids)
         findings += _compare(each, found, may_be_gone=purged_at is not None)
         last_id = each.ids[-1]
@@ -133,14 +132,11 @@ def _compare(seal_row: Row[Any], found: Mapping[int, Row[Any]], *, may_be_gone: 
     return findings
 
 
-async def _between(
-    engine: AsyncEngine, batch_id: int, *, first: int, last: int | None, version: int = VERSION
-) -> dict[int, Row[Any]]:
+async def _between(engine: AsyncEngine, batch_id: int, *, first: int, last: int | None) -> dict[int, Row[Any]]:
     rows = await fetch(
         engine,
         text(
-            "SELECT d.id, p.custom_id, CASE CAST(:version AS integer) WHEN 1 THEN pointsman_decision_hash(d)"
-            " ELSE pointsman_decision_hash_2(d) END AS hash FROM decisions AS d"
+            "SELECT d.id, p.custom_id, pointsman_decision_hash(d) AS hash FROM decisions AS d"
             " LEFT JOIN prompts AS p ON p.query_id = d.query_id"
             " WHERE d.batch_id = :batch_id AND d.id > :first AND d.id <= coalesce(CAST(:last AS bigint), d.id)"
             " ORDER BY d.id"
@@ -148,7 +144,6 @@ async def _between(
         batch_id=batch_id,
         first=first,
         last=last,
-        version=version,
     )
     return {row.id: row for row in rows}
 

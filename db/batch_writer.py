@@ -24,8 +24,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from db import failpoints
 from db.copy_stream import CopyStream, abandon, run_uncancelled
 from db.engine import fetch, to_dbapi_error, transaction
+from db.ledger_types import ID_BLOCK
 from db.orphan_cleanup import BATCHES_UNDER_WAY
-from db.schema import ID_BLOCK
 from db.sql import statement
 from routing.fleet import BudgetPolicy, Fleet
 from routing.lifecycle import ROUTE, State
@@ -72,7 +72,7 @@ class BatchSpec:
     cap_usd: float | None = None
     budget_policy: BudgetPolicy | None = None
     """What becomes of what the budget has no room for; None takes the fleet's."""
-    handle: str | None = None
+    public_id: str | None = None
     """The public id, where it was given out before there was a batch."""
     expires_at: datetime | None = None
     """When what is still open of it expires."""
@@ -90,7 +90,7 @@ class BatchWriter:
         ids: "_Ids",
         *,
         batch_id: int,
-        handle: str | None = None,
+        public_id: str | None = None,
     ) -> None:
         self._connection = connection
         self._second = second
@@ -101,7 +101,7 @@ class BatchWriter:
         self._queries: CopyStream | None = None
         self._few: list[bytes] = []
         """Queries, while there are so few that they can wait for the prompts."""
-        self.handle = handle or f"batch_{secrets.token_hex(12)}"
+        self.public_id = public_id or f"batch_{secrets.token_hex(12)}"
         """The public id, which nobody can guess."""
         self.ranges: list[tuple[int, int]] = []
         """The ids that were used, as inclusive ranges."""
@@ -180,7 +180,7 @@ async def open_batch_writer(
             await stack.enter_async_context(turns.large)
             return await stack.enter_async_context(transaction(engine))
 
-        opened = BatchWriter(connection, second, _Ids(engine), batch_id=batch_id, handle=order.handle)
+        opened = BatchWriter(connection, second, _Ids(engine), batch_id=batch_id, public_id=order.public_id)
         try:
             yield opened
             await opened.finish()
@@ -244,7 +244,9 @@ async def _find_existing_batch(connection: AsyncConnection, engine: AsyncEngine,
     # On a connection of its own: in the deposit's transaction it would hold a lock of the table for as long as the
     # lines come, as of `prompts` and `queries`, and a migration would wait for that too.
     rows = await fetch(
-        engine, text("SELECT id, handle, total FROM batches WHERE tenant = :tenant AND idempotency_key = :key"), **key
+        engine,
+        text("SELECT id, public_id, total FROM batches WHERE tenant = :tenant AND idempotency_key = :key"),
+        **key,
     )
     return rows[0] if rows else None
 
@@ -256,7 +258,7 @@ async def _close(
         statement("insert_batch"),
         {
             "id": batch_id,
-            "handle": opened.handle,
+            "public_id": opened.public_id,
             "tenant": order.tenant,
             "key": order.idempotency_key,
             "source": order.source,

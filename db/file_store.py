@@ -27,7 +27,7 @@ class Content(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that is whole. ``batch`` is the handle of the batch whose results it is."""
+    """A file that is whole. ``batch`` is the public id of the batch whose results it is."""
 
     id: str
     purpose: str

@@ -19,8 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.engine import execute_raw
 from db.group_commit import GroupCommit
 from db.ledger_encoding import SOURCES, encode_transitions, result_params, to_json
-from db.ledger_types import CallIntent, CallResult, Claim, QueuedQuery, SentCall, Transition
-from db.schema import ID_BLOCK
+from db.ledger_types import ID_BLOCK, CallIntent, CallResult, Claim, QueuedQuery, SentCall, Transition
 from db.sql import statement
 from db.statement_errors import StatementFailed, is_transient
 from routing.fleet import BudgetPolicy
@@ -236,8 +235,8 @@ class Ledger:
         await self._named("settle_abandoned_calls", older_than_s=2 * self._lease_s, lease_s=self._lease_s)
 
     async def end_batches(self) -> list[str]:
-        """Ends each batch without open queries, once. Returns their handles."""
-        return [row.handle for row in await self._named("end_batches")]
+        """Ends each batch without open queries, once. Returns their public ids."""
+        return [row.public_id for row in await self._named("end_batches")]
 
     async def unhold(self) -> int:
         """held → ready for what the budgets have room for by now. Returns how many."""

@@ -8,6 +8,7 @@ import orjson
 
 from db.ledger_types import CallResult, Transition
 from routing.lifecycle import RULES, TERMINAL, MoveKind, sources
+from routing.reason import code_of
 
 SOURCES: Final = {move: sources(move) for move in MoveKind}
 """The states that each move leads out of."""
@@ -66,7 +67,8 @@ def _move_row(conclusion: Transition, *, place: int | None = None) -> dict[str, 
         "confidence": why.confidence,
         "propensity": why.propensity,
         "call_id": answer.call_id if answer else why.call_id,
-        "reasons": list(why.reasons),
+        "codes": [code_of(reason, why.kind) for reason in why.reasons],
+        "reasons": [str(reason) for reason in why.reasons],
         "detail": why.detail,
         "model": answer.model if answer else None,
         "accepted": answer.accepted if answer else None,

@@ -7,11 +7,15 @@ tuple; those that hold a user's words are dataclasses, whose text leaves these o
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from routing.fleet import BudgetPolicy, Model
 from routing.lifecycle import MAX_CRASHES, MoveKind, State
 from routing.outcome import BILLED, UNSETTLED, Completion, Outcome, Usage
+
+ID_BLOCK: Final = 1000
+"""Ids are handed out in blocks: ``nextval`` gives the number of a block, so that a client knows the ids of the rows
+that it is about to write, and a repeated write is recognized."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,7 @@ class DecisionRecord(NamedTuple):
     kind: str
     router: str
     reasons: Sequence[str]
+    """Each with a code of its own (`Reason`), or with ``kind`` as its code."""
     score: float | None = None
     confidence: float | None = None
     propensity: float | None = None

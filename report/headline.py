@@ -42,7 +42,7 @@ def standing(account: BatchReport) -> str:
         else f"open, {progress.total - progress.finished:,} queries left"
     )
     return (
-        f"{progress.handle} · {plain(progress.source)} · submitted {progress.created_at:%Y-%m-%d %H:%M} UTC · "
+        f"{progress.public_id} · {plain(progress.source)} · submitted {progress.created_at:%Y-%m-%d %H:%M} UTC · "
         f"{state} · fleet {plain(account.fleet)}"
     )
 

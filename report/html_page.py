@@ -14,7 +14,7 @@ def page(account: BatchReport) -> str:
     """The whole document."""
     style = Element("style")
     style.text = files(__package__).joinpath("style.css").read_text(encoding="utf-8")
-    title = f"{account.figures.progress.handle} · Pointsman"
+    title = f"{account.figures.progress.public_id} · Pointsman"
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -53,7 +53,7 @@ def page(account: BatchReport) -> str:
                 "p",
                 f"Made {account.made_at:%Y-%m-%d %H:%M:%S} UTC from the ledger. Every figure is a statement in "
                 "db/reports; the same as JSON: ",
-                element("code", f"pointsman report {account.figures.progress.handle} --format json"),
+                element("code", f"pointsman report {account.figures.progress.public_id} --format json"),
             ),
         ),
     )

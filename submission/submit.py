@@ -29,7 +29,7 @@ Between two writes the loop stands still, for a millisecond or two."""
 class SubmitResult:
     """An accepted batch. ``duplicate`` is true where its idempotency key had been used before."""
 
-    handle: str
+    public_id: str
     total: int
     rejected: tuple[RejectedLine, ...] = ()
     duplicate: bool = False
@@ -57,7 +57,9 @@ async def submit(
     )
     if (tracing := traces()) is not None and not submitted.duplicate:
         with suppress_tracing_errors():
-            tracing.submitted(submitted.handle, total=submitted.total, traceparent=order.traceparent, began_ns=began_ns)
+            tracing.submitted(
+                submitted.public_id, total=submitted.total, traceparent=order.traceparent, began_ns=began_ns
+            )
     return submitted
 
 
@@ -73,13 +75,13 @@ async def _submit(
 ) -> SubmitResult:
     async with open_batch_writer(engine, order, fleet) as opened:
         if not isinstance(opened, BatchWriter):
-            return SubmitResult(opened.handle, opened.total, duplicate=True)
+            return SubmitResult(opened.public_id, opened.total, duplicate=True)
         if planner is not None:
             lines = planner.sample.watching(lines)
         rejected = await _write_lines(lines, opened, skip_invalid=skip_invalid, heard=heard or (lambda seen: None))
         if planner is not None:
             opened.plan = await planner.plan()
-    return SubmitResult(opened.handle, opened.total, tuple(rejected))
+    return SubmitResult(opened.public_id, opened.total, tuple(rejected))
 
 
 async def submit_with_retry(

@@ -95,7 +95,7 @@ def submit_queries(
         # Nobody waits for a result: who looks for what became of a message looks here, or into Flower.
         log.warning("submission_refused", task_id=self.request.id, why=str(error))
         raise
-    log.info("submitted", batch=submitted.handle, queries=submitted.total, duplicate=submitted.duplicate)
+    log.info("submitted", batch=submitted.public_id, queries=submitted.total, duplicate=submitted.duplicate)
 
 
 def _submit(queries: Sequence[Mapping[str, Any]], order: BatchSpec) -> SubmitResult:

@@ -11,23 +11,16 @@ from db.ledger_types import CallIntent, CallResult, Transition
 from routing.fleet import Fleet, Protocol, Provider
 from routing.lifecycle import MoveKind
 from routing.outcome import Completion
+from routing.reason import ReasonCode, code_of
 
 _LONGEST: Final = 200
-_UNTOLD: Final = frozenset({"shape", "unchecked"})
-"""Classes of reasons whose words go on with names out of a user's schema."""
+_PRIVATE: Final = frozenset({ReasonCode.SHAPE, ReasonCode.UNCHECKED})
+"""Codes of reasons whose text may quote names of a user's schema."""
 
 
 def redact_reasons(reasons: Sequence[str]) -> list[str]:
-    """Reasons without what they may quote of a user's schema."""
-    return [_told(reason) for reason in reasons]
-
-
-def _told(reason: str) -> str:
-    parts = reason.split(": ")
-    for place, part in enumerate(parts):
-        if part in _UNTOLD:
-            return ": ".join(parts[: place + 1])
-    return reason[:_LONGEST]
+    """The texts of reasons, or the code alone where the text may quote a user's schema."""
+    return [code if (code := code_of(reason)) in _PRIVATE else str(reason)[:_LONGEST] for reason in reasons]
 
 
 def of_call(intent: CallIntent, fleet: Fleet, *, router: str | None, reason: str | None) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """What a trace says: the spans of a batch, of its queries and of their calls. Only here OpenTelemetry is imported.
 
 A message between processes carries ids alone, so a batch's trace is not handed on but known: its ids follow from the
-batch's handle, which Postgres has, and every process derives the same. Where a client sent a ``traceparent`` with the
-batch, the trace is the client's.
+batch's public id, which Postgres has, and every process derives the same. Where a client sent a ``traceparent`` with
+the batch, the trace is the client's.
 
 A span holds ids, names of the fleet, figures and the class of a reason. Never what a user or a model said.
 """
@@ -53,7 +53,7 @@ Attributes = Mapping[str, AttributeValue]
 class Trace:
     """A batch's trace."""
 
-    handle: str
+    public_id: str
     parent: SpanContext | None
     """What the first span is under: the client's, or nothing."""
     root: SpanContext
@@ -88,9 +88,9 @@ class Traces:
         # Made now: a process that ends can start no thread any more.
         threading.Thread(target=self._flush, name="traces", daemon=True).start()
 
-    def trace(self, handle: str, *, total: int, traceparent: str | None, created_ns: int) -> Trace | None:
+    def trace(self, public_id: str, *, total: int, traceparent: str | None, created_ns: int) -> Trace | None:
         """The trace of a batch of ``total`` queries; None where the sampler leaves it out."""
-        digest = hashlib.sha256(f"pointsman {handle}".encode()).digest()
+        digest = hashlib.sha256(f"pointsman {public_id}".encode()).digest()
         trace_id, span_id = int.from_bytes(digest[:16]), int.from_bytes(digest[16:24])
         parent, context = None, Context()
         if traceparent is not None:
@@ -102,11 +102,11 @@ class Traces:
         if sampled.decision is not Decision.RECORD_AND_SAMPLE:
             return None
         share = min(1.0, self._queries / max(total, 1))
-        return Trace(handle, parent, _context(trace_id, span_id), created_ns, share)
+        return Trace(public_id, parent, _context(trace_id, span_id), created_ns, share)
 
-    def submitted(self, handle: str, *, total: int, traceparent: str | None, began_ns: int) -> None:
+    def submitted(self, public_id: str, *, total: int, traceparent: str | None, began_ns: int) -> None:
         """A batch is accepted: its own span, which all others of the trace are under."""
-        trace = self.trace(handle, total=total, traceparent=traceparent, created_ns=began_ns)
+        trace = self.trace(public_id, total=total, traceparent=traceparent, created_ns=began_ns)
         if trace is not None:
             told = {"pointsman.queries": total, "pointsman.told_share": trace.told_share}
             self._tell(_SUBMIT, trace, trace.root, trace.parent, told, began_ns=began_ns, kind=SpanKind.PRODUCER)
@@ -151,10 +151,10 @@ class Traces:
         )
 
     def delivered(
-        self, handle: str, attributes: Attributes, *, traceparent: str | None, began_ns: int, failed: bool
+        self, public_id: str, attributes: Attributes, *, traceparent: str | None, began_ns: int, failed: bool
     ) -> None:
         """A webhook's message about a batch was delivered just now, or was not."""
-        trace = self.trace(handle, total=1, traceparent=traceparent, created_ns=began_ns)
+        trace = self.trace(public_id, total=1, traceparent=traceparent, created_ns=began_ns)
         if trace is not None:
             own = self._another(trace)
             kind = SpanKind.CLIENT
@@ -194,7 +194,7 @@ class Traces:
                 own,
                 parent,
                 self._provider.resource,
-                {"pointsman.batch": trace.handle, **attributes},
+                {"pointsman.batch": trace.public_id, **attributes},
                 events,
                 kind=kind,
                 status=Status(StatusCode.ERROR) if failed else Status(),
@@ -235,7 +235,7 @@ def _context(trace_id: int, span_id: int) -> SpanContext:
 
 def _of_query(trace: Trace, query_id: int) -> SpanContext:
     """A query's span, by which the processes that have a part in it find one another."""
-    digest = hashlib.sha256(f"pointsman {trace.handle} {query_id}".encode()).digest()
+    digest = hashlib.sha256(f"pointsman {trace.public_id} {query_id}".encode()).digest()
     return _context(trace.root.trace_id, int.from_bytes(digest[:8]))
 
 

@@ -18,6 +18,7 @@ from providers.client import ProviderClient
 from routing.fleet import Fleet, Model
 from routing.lifecycle import FALLBACK, ROUTE, TERMINAL, MoveKind, State
 from routing.outcome import Completion, Outcome
+from routing.reason import Reason
 from telemetry.span_attributes import of_call, of_end, of_result, of_verdict, redact_reasons
 from telemetry.spans import Trace, Traces
 from telemetry.tracing import suppress_tracing_errors
@@ -108,7 +109,7 @@ class TraceRecorder:
             if visit is None or went is None:
                 continue
             if one.stage == ROUTE:
-                chunks.setdefault(visit.trace.handle, []).append((visit, one))
+                chunks.setdefault(visit.trace.public_id, []).append((visit, one))
             elif not answered:
                 self._step(visit, one)
             if one.to_state in _ENDS and visit.trace.is_sampled(one.query_id):
@@ -213,7 +214,7 @@ class TracedLedger(Ledger):
             for row in await self._named("read_batch_traces", ids=list(unknown)):
                 created_ns = int(row.created_at.timestamp() * 1e9)
                 trace = watch.traces.trace(
-                    row.handle, total=row.total, traceparent=row.traceparent, created_ns=created_ns
+                    row.public_id, total=row.total, traceparent=row.traceparent, created_ns=created_ns
                 )
                 _remember(watch.batches, row.id, trace)
         seen = {}
@@ -225,7 +226,7 @@ class TracedLedger(Ledger):
         arrivals = {}
         if seen and stage not in (ROUTE, FALLBACK):
             rows = await self._named("read_arrivals", ids=list(seen), stage=stage)
-            arrivals = {row.query_id: (row.router, row.reason) for row in rows}
+            arrivals = {row.query_id: (row.router, Reason(row.code, row.reason)) for row in rows if row.reason}
         for query_id, trace in seen.items():
             _remember(watch.visits, query_id, StageVisit(trace, began_ns, *arrivals.get(query_id, (None, None))))
 

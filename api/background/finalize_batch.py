@@ -31,7 +31,7 @@ async def finalize(service: AppState) -> bool:
         ApiBatchResults(
             id=before or f"file-{secrets.token_hex(12)}",
             content=content.value,
-            filename=f"{batch.handle}_{content.value}.jsonl",
+            filename=f"{batch.public_id}_{content.value}.jsonl",
             bytes=await _size(batch.id, STATES[content], service),
         )
         for content, before, lines in (
@@ -43,7 +43,7 @@ async def finalize(service: AppState) -> bool:
     usage = None if batch.purged else await service.batches.usage(batch.id)
     await service.batches.finalize(batch, usage=usage, files=files, event=_event(batch), event_id=event_id())
     service.deliver_soon.set()
-    log.info("batch_finalized", batch=batch.handle, files=len(files))
+    log.info("batch_finalized", batch=batch.public_id, files=len(files))
     return True
 
 

@@ -57,15 +57,15 @@ async def validate(service: AppState) -> bool:
     work = await service.batches.take_validating(lease_s=LEASE_S)
     if work is None:
         return False
-    async with _renewing(work.handle, service):
+    async with _renewing(work.public_id, service):
         await _validate(work, service)
     return True
 
 
 async def _validate(work: ApiBatchTask, service: AppState) -> None:
     batches = service.batches
-    if work.cancelling and await batches.number(work.handle, tenant=work.tenant) is None:
-        await batches.drop(work.handle, event_id=event_id())
+    if work.cancelling and await batches.number(work.public_id, tenant=work.tenant) is None:
+        await batches.drop(work.public_id, event_id=event_id())
     elif work.filename is None:
         gone = "The input file is gone: it was deleted, or it has expired."
         await _fail(work, [_error("file_not_found", gone, "input_file_id", None)], service)
@@ -88,27 +88,27 @@ async def _read(work: ApiBatchTask, service: AppState) -> None:
     except (ShuttingDown, OSError, DBAPIError) as error:
         if isinstance(error, DBAPIError) and not is_transient(error):
             raise
-        log.warning("validation_put_off", batch=work.handle, error=type(error).__name__)
-        await service.batches.release(work.handle)
+        log.warning("validation_put_off", batch=work.public_id, error=type(error).__name__)
+        await service.batches.release(work.public_id)
         await asyncio.sleep(1.0)
         return
-    if await service.batches.accept(work.handle):
-        number = await service.batches.number(work.handle, tenant=work.tenant)
+    if await service.batches.accept(work.public_id):
+        number = await service.batches.number(work.public_id, tenant=work.tenant)
         if number is not None:
             await service.ledger.cancel(number)
-    log.info("batch_accepted", batch=work.handle)
+    log.info("batch_accepted", batch=work.public_id)
 
 
 async def _submit(work: ApiBatchTask, service: AppState, engine: AsyncEngine) -> None:
     order = BatchSpec(
         source=work.filename or "api",
         tenant=work.tenant,
-        idempotency_key=f"api:{work.handle}",
+        idempotency_key=f"api:{work.public_id}",
         metadata=work.metadata,
         priority=work.priority,
         cap_usd=work.cap_usd,
         budget_policy=work.budget_policy,
-        handle=work.handle,
+        public_id=work.public_id,
         expires_at=work.expires_at,
         traceparent=work.traceparent,
     )
@@ -138,9 +138,9 @@ def _counted(lines: Iterable[InputLine | RejectedLine], service: AppState) -> It
 
 
 async def _fail(work: ApiBatchTask, errors: list[dict[str, Any]], service: AppState) -> None:
-    await service.batches.fail(work.handle, errors, event_id=event_id())
+    await service.batches.fail(work.public_id, errors, event_id=event_id())
     service.deliver_soon.set()
-    log.info("batch_failed", batch=work.handle, errors=len(errors))
+    log.info("batch_failed", batch=work.public_id, errors=len(errors))
 
 
 def errors_of(bad: InvalidInput) -> list[dict[str, Any]]:
@@ -166,14 +166,14 @@ def event_id() -> str:
 
 
 @asynccontextmanager
-async def _renewing(handle: str, service: AppState) -> AsyncIterator[None]:
+async def _renewing(public_id: str, service: AppState) -> AsyncIterator[None]:
     async def renew() -> None:
         while True:
             await asyncio.sleep(LEASE_S / 3)
             try:
-                await service.batches.renew(handle, lease_s=LEASE_S)
+                await service.batches.renew(public_id, lease_s=LEASE_S)
             except DBAPIError:
-                log.warning("lease_not_renewed", batch=handle)
+                log.warning("lease_not_renewed", batch=public_id)
 
     task = asyncio.create_task(renew())
     try:

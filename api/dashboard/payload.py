@@ -92,7 +92,7 @@ def _batches(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
         rate = figures.batch_rate(batch.id) if left else None
         told.append(
             {
-                "id": batch.handle,
+                "id": batch.public_id,
                 "source": batch.source,
                 "simulated": batch.simulated,
                 "total": batch.total,

@@ -46,7 +46,7 @@ async def create_batch(
         )
     means = asked.pointsman or BatchBudgetOptions()
     wanted = api_batch_types.ApiBatchRequest(
-        handle=f"batch_{secrets.token_hex(12)}",
+        public_id=f"batch_{secrets.token_hex(12)}",
         tenant=tenant,
         input_file_id=asked.input_file_id.replace("\0", "\ufffd"),
         endpoint=asked.endpoint,
@@ -70,7 +70,7 @@ async def create_batch(
             param="Idempotency-Key",
         )
     service.validate_soon.set()
-    return raw_json((await service.status_now(made.handle, tenant=tenant)).body)
+    return raw_json((await service.status_now(made.public_id, tenant=tenant)).body)
 
 
 @router.get("", operation_id="list_batches", response_model=BatchList)
@@ -84,7 +84,7 @@ async def list_batches(
         cursor = (await service.status(after, tenant=tenant, param="after")).batch
     found = await service.batches.page(tenant=tenant, after=cursor, rows=limit + 1)
     shown = found[:limit]
-    if strange := [batch.handle for batch in shown if not batch.adopted]:
+    if strange := [batch.public_id for batch in shown if not batch.adopted]:
         await service.batches.adopt(tenant, strange)
     return json_response(page_object([batch_object(batch) for batch in shown], has_more=len(found) > limit))
 

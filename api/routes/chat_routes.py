@@ -61,28 +61,28 @@ async def create_chat_completion(request: Request, idempotency_key: IdempotencyK
     body = await _read(request, max_bytes=service.config.max_chat_bytes)
     await _refuse_beyond_budget(service, tenant)
     traceparent = read_traceparent(request.headers.get("traceparent"))
-    handle = await _submit(body, service, tenant=tenant, idempotency_key=idempotency_key, traceparent=traceparent)
+    public_id = await _submit(body, service, tenant=tenant, idempotency_key=idempotency_key, traceparent=traceparent)
     kept = idempotency_key is not None
     try:
-        number = await _await(request, service, handle)
+        number = await _await(request, service, public_id)
     except TimeoutError:
-        await _cancel_if_unwatched(service, handle, tenant=tenant, kept=kept)
+        await _cancel_if_unwatched(service, public_id, tenant=tenant, kept=kept)
         raise ApiError(
             504,
             f"No answer within {service.config.chat_timeout_s:g} s. "
-            + (f"Ask again with the same key, or look at {handle}." if kept else f"{handle} was cancelled."),
+            + (f"Ask again with the same key, or look at {public_id}." if kept else f"{public_id} was cancelled."),
             kind="server_error",
             code="timeout",
             again=kept,
         ) from None
     except asyncio.CancelledError:
-        await asyncio.shield(_cancel_if_unwatched(service, handle, tenant=tenant, kept=kept))
+        await asyncio.shield(_cancel_if_unwatched(service, public_id, tenant=tenant, kept=kept))
         raise
     rows = await run_report(service.engine, "results", batch_id=number, states=None, after=None, rows=1)
     if not rows:  # it is held, for good
-        await _cancel_if_unwatched(service, handle, tenant=tenant, kept=kept)
+        await _cancel_if_unwatched(service, public_id, tenant=tenant, kept=kept)
         raise _no_room()
-    return _answer(rows[0], handle)
+    return _answer(rows[0], public_id)
 
 
 async def _read(request: Request, *, max_bytes: int) -> dict[str, Any]:
@@ -131,14 +131,14 @@ async def _submit(
         tenant=tenant,
         idempotency_key=f"chat:{idempotency_key}" if idempotency_key else None,
         priority=_PRIORITY,
-        handle=f"batch_{secrets.token_hex(12)}",
+        public_id=f"batch_{secrets.token_hex(12)}",
         expires_at=datetime.now(UTC) + timedelta(days=1) if idempotency_key else _expiry(service),
         traceparent=traceparent,
     )
     try:
         async with service.deposits:
             lines = read_objects([line], fleet=service.fleet)
-            return (await submit(lines, engine=service.engine, fleet=service.fleet, order=order)).handle
+            return (await submit(lines, engine=service.engine, fleet=service.fleet, order=order)).public_id
     except InvalidInput as error:
         flaw = error.rejections[0]
         param = flaw.field.removeprefix("body.") if flaw.field != "line" else None
@@ -150,9 +150,9 @@ def _expiry(service: AppState) -> datetime:
     return datetime.now(UTC) + timedelta(seconds=service.config.chat_timeout_s + 60)
 
 
-async def _await(request: Request, service: AppState, handle: str) -> int:
+async def _await(request: Request, service: AppState, public_id: str) -> int:
     """The ledger's number of the batch once it has ended. Raises TimeoutError, also where the client went away."""
-    answered = asyncio.create_task(service.answers.of(handle, timeout_s=service.config.chat_timeout_s))
+    answered = asyncio.create_task(service.answers.of(public_id, timeout_s=service.config.chat_timeout_s))
     try:
         while not answered.done():
             await asyncio.wait([answered], timeout=_LOOK_AWAY_S)
@@ -163,14 +163,14 @@ async def _await(request: Request, service: AppState, handle: str) -> int:
         answered.cancel()
 
 
-async def _cancel_if_unwatched(service: AppState, handle: str, *, tenant: str, kept: bool) -> None:
-    number = None if kept else await service.batches.number(handle, tenant=tenant)
+async def _cancel_if_unwatched(service: AppState, public_id: str, *, tenant: str, kept: bool) -> None:
+    number = None if kept else await service.batches.number(public_id, tenant=tenant)
     if number is not None:
         await service.ledger.cancel(number)
 
 
-def _answer(row: Row[Any], handle: str) -> Response:
-    headers = {"x-pointsman-batch": handle, "x-pointsman-tier": ascii(row.answer_tier or row.tier or "").strip("'")}
+def _answer(row: Row[Any], public_id: str) -> Response:
+    headers = {"x-pointsman-batch": public_id, "x-pointsman-tier": ascii(row.answer_tier or row.tier or "").strip("'")}
     if row.response is not None:
         return raw_json(row.response.encode(), headers=headers)
     if row.last_kind == "budget":

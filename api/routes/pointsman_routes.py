@@ -32,7 +32,7 @@ async def explain_line(
     """Why a line went where it went: each decision with its reasons, each call with its cost."""
     service = get_state(request)
     await _accepted(service, batch_id, tenant=get_tenant(request))
-    found = await find_queries(service.engine, custom_id.replace("\0", "\ufffd"), handle=batch_id)
+    found = await find_queries(service.engine, custom_id.replace("\0", "\ufffd"), public_id=batch_id)
     if not found:
         raise ApiError(404, "The batch has no line of this custom_id.", param="custom_id")
     return json_response(timeline_as_json(found[0], await query_events(service.engine, found[0].id)))
@@ -60,11 +60,11 @@ async def watch_batch(request: Request, batch_id: str) -> Response:
     return StreamingResponse(_events(service, batch_id, tenant=tenant), media_type="text/event-stream")
 
 
-async def _events(service: AppState, handle: str, *, tenant: str) -> AsyncIterator[bytes]:
+async def _events(service: AppState, public_id: str, *, tenant: str) -> AsyncIterator[bytes]:
     pause_s = max(service.config.status_for_s, 0.1)
     told, silent_s = b"", 0.0
     while not service.stopping.is_set():
-        now = await service.status(handle, tenant=tenant)
+        now = await service.status(public_id, tenant=tenant)
         if now.ended:
             yield _event("end", now.body)
             return
@@ -90,6 +90,6 @@ def _event(name: str, body: bytes) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (name.encode(), body)
 
 
-async def _accepted(service: AppState, handle: str, *, tenant: str) -> None:
-    if (await service.status(handle, tenant=tenant)).batch.id is None:
+async def _accepted(service: AppState, public_id: str, *, tenant: str) -> None:
+    if (await service.status(public_id, tenant=tenant)).batch.id is None:
         raise conflict("The batch has no lines yet: it is being validated, or failed at that.", code="no_lines")

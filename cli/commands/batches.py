@@ -111,18 +111,18 @@ def submit(
             skip_invalid=skip_invalid,
             planner=Forecaster(settings, checked, engine, cap_usd=budget, policy=budget_policy),
         )
-        accepted = submitted.handle
-        name = f"{submitted.handle}: " if wait or as_json else ""  # else it stands on stdout, by itself
+        accepted = submitted.public_id
+        name = f"{submitted.public_id}: " if wait or as_json else ""  # else it stands on stdout, by itself
         known = ", there already: the key is known, nothing was submitted" if submitted.duplicate else ""
         err.print(f"{name}{queries(submitted.total)}{known}", style="yellow" if known else "dim")
         if submitted.duplicate:
-            warn_of_other_source(await resolve_batch(engine, submitted.handle), order.source)
+            warn_of_other_source(await resolve_batch(engine, submitted.public_id), order.source)
         if submitted.rejected:
             err.print(skipped(len(submitted.rejected), source.rejected_path), style="yellow")
         if not await WorkerRegistry(engine).alive():
             err.print("No worker is running: start them with `pointsman up`.", style="yellow")
         told = {
-            "batch_id": submitted.handle,
+            "batch_id": submitted.public_id,
             "total": submitted.total,
             "rejected": len(submitted.rejected),
             "rejected_file": str(source.rejected_path) if submitted.rejected else None,
@@ -130,9 +130,9 @@ def submit(
         }
         if not wait:
             if not as_json:
-                out.print(submitted.handle)
+                out.print(submitted.public_id)
             return told
-        batch = await resolve_batch(engine, submitted.handle)
+        batch = await resolve_batch(engine, submitted.public_id)
         await _wait(engine, batch, checked, again=again)
         figures = await batch_figures(engine, batch, fleet=checked)
         batch_summary.show(figures, err if as_json else out)
@@ -181,12 +181,12 @@ def status(
 
 
 def _show_progress(progress: Progress) -> None:
-    out.print(f"{progress.handle} · {plain(progress.source)} · {duration(progress.wall_s)} since it was submitted")
+    out.print(f"{progress.public_id} · {plain(progress.source)} · {duration(progress.wall_s)} since it was submitted")
     out.print(drawing(progress) if out.is_terminal else f"{progress.finished:,}/{progress.total:,} · {words(progress)}")
     stages = ", ".join(f"{stage} {count:,}" for stage, count in sorted(progress.open_by_stage.items()))
     out.print(f"open: {stages} ({progress.running:,} running, {progress.waiting:,} waiting, {progress.held:,} held)")
     if progress.held:
-        out.print(f"held for want of money: `pointsman budget {progress.handle}` tells how much is missing")
+        out.print(f"held for want of money: `pointsman budget {progress.public_id}` tells how much is missing")
 
 
 @app.command()
@@ -231,14 +231,14 @@ def resume(
     _apply_to_batch(batch, "resumed", Ledger.resume, as_json=as_json)
 
 
-def _apply_to_batch(handle: str, done: str, move: Callable[[Ledger, int], Awaitable[int]], *, as_json: bool) -> None:
+def _apply_to_batch(public_id: str, done: str, move: Callable[[Ledger, int], Awaitable[int]], *, as_json: bool) -> None:
     async def work(engine: AsyncEngine) -> tuple[Progress, int, bool]:
-        found = await resolve_batch(engine, handle)
+        found = await resolve_batch(engine, public_id)
         count = await move(Ledger(engine, give_up_s=10.0), found.id)
         return await batch_progress(engine, found.id), count, bool(await WorkerRegistry(engine).alive())
 
     progress, count, is_served = with_database(read_settings(), work)
-    name = progress.handle
+    name = progress.public_id
     if as_json:
         emit({"batch_id": name, done: count})
         return
@@ -266,7 +266,7 @@ def batches(
 
     found = with_database(read_settings(), work)
     if as_json:
-        emit({"batches": [{"batch_id": row.pop("handle"), **row} for row in found]})
+        emit({"batches": [{"batch_id": row.pop("public_id"), **row} for row in found]})
         return
     if not found:
         raise CommandError("There is no batch yet.", hint="Submit one: `pointsman run FILE`.", code=ExitCode.OK)
@@ -277,7 +277,7 @@ def batches(
         table.add_column(name, justify="right")
     for row in found:
         table.add_row(
-            row["handle"],
+            row["public_id"],
             plain(row["source"]),
             _ago(row["created_at"]),
             _state(row),

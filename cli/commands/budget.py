@@ -38,7 +38,7 @@ def budget(
     async def work(engine: AsyncEngine) -> dict[str, Any]:
         found = await resolve_batch(engine, batch)
         means = await batch_budget(engine, found.id)
-        told: dict[str, Any] = {"batch_id": found.handle}
+        told: dict[str, Any] = {"batch_id": found.public_id}
         if raise_to is not None:
             before = means.held
             means = await _raise(engine, found, means, cap_usd=raise_to)
@@ -55,7 +55,7 @@ def budget(
 async def _raise(engine: AsyncEngine, batch: Batch, means: BatchBudget, *, cap_usd: float) -> BatchBudget:
     if means.own is not None and cap_usd < float(means.own.cap_usd):
         raise CommandError(
-            f"The budget of {batch.handle} is ${means.own.cap_usd:.6f} already, and is only ever raised.",
+            f"The budget of {batch.public_id} is ${means.own.cap_usd:.6f} already, and is only ever raised.",
             hint="To stop it, `pointsman cancel BATCH`.",
             code=ExitCode.USAGE,
         )
@@ -66,7 +66,7 @@ async def _raise(engine: AsyncEngine, batch: Batch, means: BatchBudget, *, cap_u
 
 
 def _show(batch: Batch, means: BatchBudget, *, released: int | None) -> None:
-    out.print(f"{batch.handle} · {plain(batch.source)} · policy {means.policy}")
+    out.print(f"{batch.public_id} · {plain(batch.source)} · policy {means.policy}")
     out.print(f"{'Budget':<10} {_words(means.own)}")
     if means.day is not None:
         out.print(f"{'Today':<10} {_words(means.day)} (tenant {plain(means.tenant)})")
@@ -78,7 +78,7 @@ def _show(batch: Batch, means: BatchBudget, *, released: int | None) -> None:
             f"${means.held_least_usd or 0:.6f}; all at once would reserve ${means.held_needs_usd:.6f}"
         )
         if means.own is not None and (enough := _enough(means.own, means)) > means.own.cap_usd:
-            out.print(f"{'':<10} `pointsman budget {batch.handle} --raise-to {enough}` lets some go on,")
+            out.print(f"{'':<10} `pointsman budget {batch.public_id} --raise-to {enough}` lets some go on,")
             out.print(
                 f"{'':<10} and what their answers leave the next. `max_tokens` on a line lowers what it reserves."
             )

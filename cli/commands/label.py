@@ -83,12 +83,12 @@ def _from_file(named: str | None, path: Path) -> dict[str, Any]:
     from evaluation.data.label_file import LabelLine, read_labels
 
     def labels_of(
-        lines: Sequence[LabelLine], handle: str, known: dict[str, Row[Any]]
+        lines: Sequence[LabelLine], public_id: str, known: dict[str, Row[Any]]
     ) -> Iterator[Label | DataFault | None]:
         for line in lines:
             row = known.get(line.custom_id)
             if row is None:
-                yield DataFault(line.line, "custom_id", f"{handle} has no such line", "look at `pointsman results`")
+                yield DataFault(line.line, "custom_id", f"{public_id} has no such line", "look at `pointsman results`")
             elif (tier := line.tier or row.stood) is None:
                 yield DataFault(line.line, "custom_id", "has no answer", "leave it out, or name the tier that is meant")
             elif tier in row.tiers:
@@ -104,12 +104,12 @@ def _from_file(named: str | None, path: Path) -> dict[str, Any]:
         known: dict[str, Row[Any]] = {}
         for at in range(0, len(ids), AT_ONCE):
             known |= await answered(engine, batch.id, ids[at : at + AT_ONCE])
-        told = list(labels_of(lines, batch.handle, known))
+        told = list(labels_of(lines, batch.public_id, known))
         if faults := tuple(one for one in told if isinstance(one, DataFault)):
             raise DataError(str(path), faults)
         labels = [one for one in told if isinstance(one, Label)]
         written = await label(engine, labels, source="file", said_by=current_user())
-        return {"batch_id": batch.handle, "labels": written, "passed_over": told.count(None)}
+        return {"batch_id": batch.public_id, "labels": written, "passed_over": told.count(None)}
 
     try:
         lines = read_labels(path)
@@ -124,20 +124,20 @@ def _one(name: str, *, grade: float, tier: str | None) -> dict[str, Any]:
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
         found = await resolve_query(engine, name, batch=None, command=["pointsman", "label", "{}", *said])
-        batch = await find_batch(engine, found.handle)
+        batch = await find_batch(engine, found.public_id)
         assert batch is not None
         row = (await answered(engine, batch.id, [found.custom_id]))[found.custom_id]
         meant = tier or row.stood
         if meant is None or meant not in row.tiers:
             asked = ", ".join(row.tiers) or "nobody"
             raise CommandError(
-                f"{found.custom_id} of {batch.handle} has no answer{'' if tier is None else f' of {tier}'}.",
+                f"{found.custom_id} of {batch.public_id} has no answer{'' if tier is None else f' of {tier}'}.",
                 hint=f"It was answered by: {asked}.",
                 code=ExitCode.USAGE,
             )
         written = await label(engine, [Label(row.query_id, meant, grade)], source="command", said_by=current_user())
         return {
-            "batch_id": batch.handle,
+            "batch_id": batch.public_id,
             "custom_id": found.custom_id,
             "labels": written,
             "passed_over": 0,

@@ -53,7 +53,7 @@ class Run:
     settings: Settings
     fleet: Fleet
     source: Source | None
-    handle: str | None
+    public_id: str | None
     order: BatchSpec
     skip_invalid: bool
     output: Path | None
@@ -160,13 +160,13 @@ def _work(asked: Run, replay: Path | None) -> BatchFigures:
         with working_stack(asked.settings, asked.fleet, replay=replay, tell=_tell) as working:
             return asyncio.run(_run(asked, working))
     except KeyboardInterrupt:
-        raise interrupted(asked.handle, again=asked.again) from None
+        raise interrupted(asked.public_id, again=asked.again) from None
 
 
 async def _run(asked: Run, working: WorkingStack) -> BatchFigures:
     async with open_database(working.settings) as engine:
         batch = await _submitted(asked, engine, working.fleet)
-        asked.handle = batch.handle
+        asked.public_id = batch.public_id
 
         async def look() -> Progress:
             return await batch_progress(engine, batch.id)
@@ -185,7 +185,7 @@ async def _run(asked: Run, working: WorkingStack) -> BatchFigures:
 
 async def _submitted(asked: Run, engine: AsyncEngine, fleet: Fleet) -> Batch:
     if asked.source is None:
-        return await resolve_batch(engine, asked.handle)
+        return await resolve_batch(engine, asked.public_id)
     submitted = await submit_source(
         asked.source,
         engine=engine,
@@ -196,14 +196,14 @@ async def _submitted(asked: Run, engine: AsyncEngine, fleet: Fleet) -> Batch:
             asked.settings, fleet, engine, cap_usd=asked.order.cap_usd, policy=asked.order.budget_policy
         ),
     )
-    asked.handle = submitted.handle  # at once: whom Ctrl-C ends from here on hears of it
+    asked.public_id = submitted.public_id  # at once: whom Ctrl-C ends from here on hears of it
     asked.rejected = len(submitted.rejected)
     asked.rejected_path = asked.source.rejected_path if submitted.rejected else None
     told = "was submitted before with this key" if submitted.duplicate else "is accepted"
-    _tell(f"{submitted.handle} {told}: {queries(submitted.total)}")
+    _tell(f"{submitted.public_id} {told}: {queries(submitted.total)}")
     if asked.rejected_path:
         _tell(skipped(asked.rejected, asked.rejected_path))
-    batch = await resolve_batch(engine, submitted.handle)
+    batch = await resolve_batch(engine, submitted.public_id)
     if submitted.duplicate:
         warn_of_other_source(batch, asked.order.source)
     return batch
@@ -267,16 +267,16 @@ def skipped(count: int, path: Path | None) -> str:
     )
 
 
-def interrupted(handle: str | None, *, again: str = "") -> CommandError:
+def interrupted(public_id: str | None, *, again: str = "") -> CommandError:
     """How a command ends that Ctrl-C has kept from waiting for the batch; None: it was not accepted yet.
 
     ``again`` are the options that the commands which continue it need.
     """
     message, hint = "Interrupted before the batch was accepted; nothing of it was kept.", "Run it again."
-    if handle is not None:
-        message = f"Interrupted. {handle} keeps what it has; nothing answered is asked again."
+    if public_id is not None:
+        message = f"Interrupted. {public_id} keeps what it has; nothing answered is asked again."
         hint = (
-            f"Continue with `pointsman run --batch {handle}{again}`, or `pointsman up{again}`;"
+            f"Continue with `pointsman run --batch {public_id}{again}`, or `pointsman up{again}`;"
             " look with `pointsman status`."
         )
     return CommandError(message, hint=hint, code=ExitCode.INTERRUPTED)

@@ -248,11 +248,11 @@ def _choices(queries: Sequence[Query], fleet: Fleet, artifact: Artifact) -> Choi
     return choices(queries, fleet=fleet, predictor=predictor_of(artifact))
 
 
-def _read(handles: Sequence[str] | None, *, all_labels: bool) -> list[LabelledDecision]:
+def _read(public_ids: Sequence[str] | None, *, all_labels: bool) -> list[LabelledDecision]:
     """The labelled queries of those batches, or of all. Says how many it leaves out."""
 
     async def work(engine: AsyncEngine) -> tuple[list[LabelledDecision], int]:
-        ids = None if not handles else [(await resolve_batch(engine, handle)).id for handle in handles]
+        ids = None if not public_ids else [(await resolve_batch(engine, public_id)).id for public_id in public_ids]
         rows = [_logged(row) async for row in labelled_log(engine, batch_ids=ids, all_labels=all_labels)]
         return rows, 0 if all_labels else await count_uncertain(engine, batch_ids=ids)
 

@@ -46,7 +46,7 @@ CHUNK: Final = 200
 class Span:
     """Which part of the log: one batch, or all since a moment, or everything."""
 
-    handle: str | None
+    public_id: str | None
     since: datetime | None
 
 
@@ -105,10 +105,10 @@ def redecide_log(span: Span, *, router: str | None, fleet_path: Path | None, as_
 
 
 async def _batches(engine: AsyncEngine, span: Span) -> list[LoggedBatch]:
-    found = await logged_batches(engine, handle=span.handle, since=span.since)
-    if not found and span.handle is not None:
+    found = await logged_batches(engine, public_id=span.public_id, since=span.since)
+    if not found and span.public_id is not None:
         raise CommandError(
-            f"There is no batch {span.handle}.", hint="`pointsman batches` lists them.", code=ExitCode.USAGE
+            f"There is no batch {span.public_id}.", hint="`pointsman batches` lists them.", code=ExitCode.USAGE
         )
     return found
 
@@ -147,7 +147,7 @@ def _decide(rows: Sequence[Row[Any]], one: LoggedBatch, anew: CounterfactualRepo
         chunk.append(
             LoggedQuery(
                 id=row.query_id,
-                where=f"{one.batch.handle}/{row.custom_id}",
+                where=f"{one.batch.public_id}/{row.custom_id}",
                 query=read_body(body, pin=options.get("pin"), expects=options.get("expects")),
                 tier=row.tier,
                 router=row.router,

@@ -15,10 +15,10 @@ from routing.fleet import Fleet
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch as it was submitted. ``handle`` is its public name, ``id`` ours."""
+    """A batch as it was submitted. ``public_id`` is its public name, ``id`` ours."""
 
     id: int
-    handle: str
+    public_id: str
     source: str
     total: int
     simulated: bool
@@ -35,7 +35,7 @@ class Batch:
 class Progress:
     """How far a batch is. ``reserved_usd`` is the worst case of calls under way; ``wall_s`` is by Postgres' clock."""
 
-    handle: str
+    public_id: str
     source: str
     total: int
     simulated: bool
@@ -154,22 +154,22 @@ class BatchFigures:
         return self.progress.queries_per_s
 
 
-async def find_batch(engine: AsyncEngine, handle: str) -> Batch | None:
-    """The batch of that handle."""
-    rows = await run_report(engine, "batch_find", handle=handle)
+async def find_batch(engine: AsyncEngine, public_id: str) -> Batch | None:
+    """The batch of that public id."""
+    rows = await run_report(engine, "batch_find", public_id=public_id)
     return Batch(**{name: getattr(rows[0], name) for name in Batch.__slots__}) if rows else None
 
 
 async def newest_batch(engine: AsyncEngine) -> Batch | None:
     """The batch that was submitted last, open or not."""
     rows = await run_report(engine, "batch_newest")
-    return await find_batch(engine, rows[0].handle) if rows else None
+    return await find_batch(engine, rows[0].public_id) if rows else None
 
 
 async def older_open(engine: AsyncEngine, batch_id: int) -> tuple[int, str | None]:
     """How many batches before that one have open queries, and the newest of them."""
     rows = await run_report(engine, "batches_older_open", batch_id=batch_id)
-    return (rows[0].batches, rows[0].handle) if rows else (0, None)
+    return (rows[0].batches, rows[0].public_id) if rows else (0, None)
 
 
 async def batch_progress(engine: AsyncEngine, batch_id: int) -> Progress:

@@ -19,7 +19,7 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
     """
     progress = figures.progress
     return {
-        "batch_id": progress.handle,
+        "batch_id": progress.public_id,
         "total": progress.total,
         "completed": progress.done,
         "failed": progress.failed,
@@ -83,7 +83,7 @@ def timeline_as_json(query: Row[Any], events: Sequence[Row[Any]]) -> dict[str, A
     """The story as an object: the query as it stands, and its events by time."""
     return {
         "query_id": query.id,
-        "batch_id": query.handle,
+        "batch_id": query.public_id,
         "custom_id": query.custom_id,
         "line": query.line,
         "simulated": query.simulated,

@@ -27,10 +27,10 @@ class LoggedBatch:
 
 
 async def logged_batches(
-    engine: AsyncEngine, *, handle: str | None = None, since: datetime | None = None
+    engine: AsyncEngine, *, public_id: str | None = None, since: datetime | None = None
 ) -> list[LoggedBatch]:
-    """The batch of that handle, or all since that moment, oldest first."""
-    rows = await run_report(engine, "log_batches", handle=handle, since=since)
+    """The batch of that public id, or all since that moment, oldest first."""
+    rows = await run_report(engine, "log_batches", public_id=public_id, since=since)
     return [
         LoggedBatch(
             batch=Batch(**{name: getattr(row, name) for name in Batch.__slots__}),

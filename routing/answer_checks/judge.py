@@ -1,8 +1,6 @@
 """The judge: whether an answer stands. Validators first, then confidence; one verdict.
 
-Reasons are a code, and where useful a detail after a colon: ``empty``, ``refusal``, ``truncated``,
-``shape``, ``choices``, ``ungrounded``, ``language``, ``low_confidence``; ``unchecked`` is what a
-validator had to leave out, and rejects nothing. They hold nothing of the answer.
+Reasons are a code (`ReasonCode`) and a text, which holds nothing of the answer.
 """
 
 import math
@@ -18,6 +16,7 @@ from routing.heuristics.language_detection import UNKNOWN, language_of, words_of
 from routing.heuristics.signal_words import tally
 from routing.outcome import Completion
 from routing.query import Expectation, Query
+from routing.reason import Reason, ReasonCode
 
 GROUNDED_SHARE: Final = 0.4
 """At least this share of an answer's content words must stand in the context (or in the question)."""
@@ -34,7 +33,7 @@ class Verdict(NamedTuple):
     accepted: bool
     confidence: float | None
     """0 to 1, or None where nothing tells."""
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     source: str
     """Where the confidence is from: ``logprob``, ``scorer`` or ``none``."""
     valid: bool = True
@@ -66,12 +65,14 @@ def judge(
         usable = not any(finding.rejects and not finding.usable for finding in findings)
         return Verdict(False, confidence, (*wrong, *notes), source, valid=usable)
     if confidence is None:
-        return Verdict(True, None, ("no confidence is told", *notes), source)
+        return Verdict(True, None, (Reason(ReasonCode.NO_CONFIDENCE, "no confidence is reported"), *notes), source)
     threshold = tier.confidence_threshold
     if confidence >= threshold:
-        return Verdict(True, confidence, (f"confident: {confidence:.2f} ≥ {threshold:.2f}", *notes), source)
-    low = f"low_confidence: {confidence:.2f} < {threshold:.2f}"
-    return Verdict(is_top, confidence, (low, *(["no tier is above"] if is_top else []), *notes), source)
+        sure = Reason(ReasonCode.CONFIDENT, f"confidence {confidence:.2f} ≥ {threshold:.2f}")
+        return Verdict(True, confidence, (sure, *notes), source)
+    low = Reason(ReasonCode.LOW_CONFIDENCE, f"confidence {confidence:.2f} < {threshold:.2f}")
+    top = [Reason(ReasonCode.TOP_TIER, "no tier is above")] if is_top else []
+    return Verdict(is_top, confidence, (low, *top, *notes), source)
 
 
 def confidence_of(completion: Completion, p_right: float | None) -> tuple[float | None, str]:
@@ -87,14 +88,18 @@ def confidence_of(completion: Completion, p_right: float | None) -> tuple[float 
 
 
 class _JudgeFinding(NamedTuple):
-    reason: str
+    reason: Reason
     rejects: bool = True
     usable: bool = False
     """Better than no answer: only a heuristic speaks against it, so it stays as the best there may be."""
 
 
+def _rejected(code: ReasonCode, text: str, *, usable: bool = False) -> _JudgeFinding:
+    return _JudgeFinding(Reason(code, text), usable=usable)
+
+
 def _unchecked(what: str) -> _JudgeFinding:
-    return _JudgeFinding(f"unchecked: {what}", rejects=False)
+    return _JudgeFinding(Reason(ReasonCode.UNCHECKED, f"not checked: {what}"), rejects=False)
 
 
 def _findings(completion: Completion, query: Query, *, is_top: bool) -> Sequence[_JudgeFinding]:
@@ -102,16 +107,16 @@ def _findings(completion: Completion, query: Query, *, is_top: bool) -> Sequence
     text = completion.text.strip()
     is_cut = completion.finish_reason == "length"
     if completion.finish_reason == "content_filter":
-        return [_JudgeFinding("refusal: filtered by the provider")]
+        return [_rejected(ReasonCode.REFUSAL, "filtered by the provider")]
     if completion.has_tool_calls:
-        return [_JudgeFinding("truncated: in a tool call")] if is_cut else []
+        return [_rejected(ReasonCode.TRUNCATED, "cut off in a tool call")] if is_cut else []
     if not text:
-        return [_JudgeFinding("empty")]
+        return [_rejected(ReasonCode.EMPTY, "empty")]
     expects = query.expects
     shape = _shape(text, expects)
     findings = [*_truncated(query, shape, is_top=is_top), *shape] if is_cut else shape
     if is_refusal(text):
-        return [*findings, _JudgeFinding("refusal")]
+        return [*findings, _rejected(ReasonCode.REFUSAL, "the model refused")]
     if expects.json_object or expects.json_schema is not None or expects.choices:
         return findings
     return [*findings, *_grounded(text, query), *_language(text, query)]
@@ -124,18 +129,19 @@ def _truncated(query: Query, shape: Sequence[_JudgeFinding], *, is_top: bool) ->
         return []
     if is_top and query.max_tokens:
         # The user's own cap would cut it again, and no tier is left that might be briefer.
-        return [_JudgeFinding(f"truncated: by the query's own cap of {query.max_tokens} tokens", rejects=False)]
-    return [_JudgeFinding("truncated")]
+        own_cap = Reason(ReasonCode.TRUNCATED, f"cut off by the query's own cap of {query.max_tokens} tokens")
+        return [_JudgeFinding(own_cap, rejects=False)]
+    return [_rejected(ReasonCode.TRUNCATED, "cut off")]
 
 
 def _shape(text: str, expects: Expectation) -> list[_JudgeFinding]:
     found = []
     if expects.choices and text not in {choice.strip() for choice in expects.choices}:
-        found.append(_JudgeFinding(f"choices: none of the {len(expects.choices)} that were asked for"))
+        found.append(_rejected(ReasonCode.CHOICES, f"none of the {len(expects.choices)} choices"))
     if expects.regex is not None:
         try:
             if not matches(expects.regex, text):
-                found.append(_JudgeFinding("shape: not of the regular expression"))
+                found.append(_rejected(ReasonCode.SHAPE, "does not match the regular expression"))
         except UnsafePattern as why:
             found.append(_unchecked(f"regular expression ({why})"))
     if expects.json_object or expects.json_schema is not None:
@@ -147,14 +153,14 @@ def _json(text: str, expects: Expectation) -> Iterator[_JudgeFinding]:
     try:
         value = read_json(text)
     except NotJsonError:
-        yield _JudgeFinding("shape: not JSON")
+        yield _rejected(ReasonCode.SHAPE, "not JSON")
         return
     if expects.json_object and not isinstance(value, dict):
-        yield _JudgeFinding("shape: not a JSON object")
+        yield _rejected(ReasonCode.SHAPE, "not a JSON object")
     if expects.json_schema is not None:
         findings = validate_instance(value, expects.json_schema)
         for wrong in findings.wrong:
-            yield _JudgeFinding(f"shape: {wrong}")
+            yield _rejected(ReasonCode.SHAPE, wrong)
         for unchecked in findings.unchecked:
             yield _unchecked(unchecked)
 
@@ -170,7 +176,8 @@ def _grounded(text: str, query: Query) -> Sequence[_JudgeFinding]:
     share = len(said & given) / len(said)
     if share >= GROUNDED_SHARE:
         return ()
-    return [_JudgeFinding(f"ungrounded: {share:.0%} of its words are the context's (lexical overlap)", usable=True)]
+    overlap = f"{share:.0%} of its words are in the context (lexical overlap)"
+    return [_rejected(ReasonCode.UNGROUNDED, overlap, usable=True)]
 
 
 def _content_words(text: str) -> set[str]:
@@ -188,7 +195,7 @@ def _language(text: str, query: Query) -> Sequence[_JudgeFinding]:
     asked = set(words_of(f"{query.text} {query.system}"))
     if len(asked) < GROUNDED_FROM_WORDS or tally(asked)[signals.FOREIGN]:
         return ()
-    return [_JudgeFinding(f"language: {ours} for a question in {theirs}", usable=True)]
+    return [_rejected(ReasonCode.LANGUAGE, f"answered in {ours}, asked in {theirs}", usable=True)]
 
 
 def _is_brief(text: str) -> bool:

@@ -25,6 +25,7 @@ from routing.policy.expected_loss import losses, lowest_loss
 from routing.policy.llm_router_prompt import NOTHING, RouterVote
 from routing.policy.success_probability import SuccessProbabilities, from_named_tier, from_vote, mixed, prior
 from routing.query import Query
+from routing.reason import Reason, ReasonCode
 
 __all__ = ["Decision", "Predictor", "RouterVote", "apply_llm_vote", "decide"]
 
@@ -253,10 +254,10 @@ def _weigh(
 
 def _explain(weighed: Mapping[str, float], case: RoutingCase, ground: RoutingContext) -> tuple[str, ...]:
     if len(weighed) == len(ground.ladder):
-        return (ground.loss_words % tuple(weighed.values()),)
+        return (Reason(ReasonCode.EXPECTED_LOSS, ground.loss_words % tuple(weighed.values())),)
     told = "expected loss: " + ", ".join([f"{tier} {loss:.3f}" for tier, loss in weighed.items()])
     left_out = ", ".join(tier for tier in ground.ladder if tier not in weighed)
-    return told, f"no room in {left_out} for about {case.needed} tokens"
+    return Reason(ReasonCode.EXPECTED_LOSS, told), f"no room in {left_out} for about {case.needed} tokens"
 
 
 def _blend_llm_vote(

@@ -10,6 +10,7 @@ from routing.context_window import fitting
 from routing.fleet import Fleet, Model
 from routing.outcome import FailureKind
 from routing.query import Query
+from routing.reason import Reason, code_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class TierAttempt:
     call_id: int | None
     """The stored answer, rejected but there; None where no answer came."""
     reasons: tuple[str, ...]
-    """Codes: the judge's, or a `FailureKind`'s value; a detail may follow after a colon."""
+    """The judge's, or one per kind of failure, whose value is the code."""
     valid: bool
     """The validators passed; only the confidence was low."""
 
@@ -140,7 +141,7 @@ def _staying(attempt: TierAttempt) -> frozenset[FailureKind]:
     """The kinds of failure that keep the query from climbing; none where an answer came."""
     if attempt.call_id is not None:
         return frozenset()
-    codes = {reason.partition(":")[0].strip() for reason in attempt.reasons}
+    codes = {code_of(reason) for reason in attempt.reasons}
     return frozenset(kind for kind in STAY if kind.value in codes)
 
 
@@ -162,4 +163,4 @@ def _best(history: Sequence[TierAttempt], fleet: Fleet) -> TierAttempt | None:
 
 
 def _why(attempt: TierAttempt) -> tuple[str, ...]:
-    return tuple(f"{attempt.tier}: {reason}" for reason in attempt.reasons[:3])
+    return tuple(Reason(code_of(reason, "fallback"), f"{attempt.tier}: {reason}") for reason in attempt.reasons[:3])

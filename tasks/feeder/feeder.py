@@ -180,8 +180,8 @@ class Feeder:
             move, state = (MoveKind.CANCEL, State.CANCELLED) if batch.cancelled else (MoveKind.EXPIRE, State.EXPIRED)
             reason = "cancelled by the user" if batch.cancelled else "the completion window closed"
             await ledger.close_queries(batch.id, move=move, to_state=state, actor="feeder", reason=reason)
-        for handle in await ledger.end_batches():
-            log.info("batch_ended", batch=handle)
+        for public_id in await ledger.end_batches():
+            log.info("batch_ended", batch=public_id)
         for errand in (self.sealing, self.tidying, self.adding):
             errand.maybe_start()
         if vanished := await self.presence.prune_stale():

@@ -26,6 +26,7 @@ from routing.fleet import BudgetPolicy, Model
 from routing.lifecycle import FALLBACK, MoveKind, State
 from routing.outcome import Completion, Failure, FailureKind, Outcome
 from routing.policy.failover import Attempt, NoDeploymentLeft, Wait, hedge
+from routing.reason import Reason
 from tasks.stages.hedging import InFlightCall, race_hedge
 from tasks.stages.logprobs import with_logprobs, without_unrequested_logprobs
 from tasks.stages.route import read_query
@@ -263,7 +264,7 @@ class QueryExecutor:
 
     async def _exhaust(self, reason: str) -> Moved | None:
         """This tier has no answer for it: the fallback stage decides what becomes of it."""
-        kinds = [attempt.outcome.kind.value for attempt in self.history]
+        kinds = dict.fromkeys(attempt.outcome.kind.value for attempt in self.history)
         return await self._conclude(
             MoveKind.ADVANCE,
             State.READY,
@@ -271,7 +272,7 @@ class QueryExecutor:
             why=DecisionRecord(
                 kind="judge",
                 router="failover",
-                reasons=[*dict.fromkeys(kinds), reason],
+                reasons=[*(Reason(kind, kind) for kind in kinds), reason],
                 detail={"valid": False, "source": "none"},
             ),
         )

@@ -149,7 +149,7 @@ def test_a_chain_that_began_before_the_hash_changed_is_as_good_as_ever(on_bench:
         )
         await as_owner(
             bench,
-            "UPDATE seals AS s SET hash = sha256(sha256(convert_to(b.handle, 'UTF8'))"
+            "UPDATE seals AS s SET hash = sha256(sha256(convert_to(b.public_id, 'UTF8'))"
             " || convert_to(array_to_string(s.ids, ','), 'UTF8') || s.row_hashes)"
             f" FROM batches AS b WHERE b.id = s.batch_id AND b.id = {batch_id}",
         )

@@ -239,7 +239,7 @@ def test_who_is_told_to_stop_during_the_commits_has_a_batch_and_knows_it(
         async with open_batch_writer(bench.engine, BatchSpec(source="test"), bench.fleet) as opened:
             assert isinstance(opened, BatchWriter)
             await pour(opened, lines)
-        known.append(opened.handle)
+        known.append(opened.public_id)
         await asyncio.sleep(60)
 
     async def story(bench: LedgerHarness) -> None:
@@ -254,7 +254,7 @@ def test_who_is_told_to_stop_during_the_commits_has_a_batch_and_knows_it(
             await connection.execute(text(LEAVE))
             await asyncio.wait({task}, timeout=20)
         assert (task.cancelled(), task.cancelling()) == (True, stops)
-        assert [row.handle for row in await bench.rows("SELECT handle FROM batches")] == known
+        assert [row.public_id for row in await bench.rows("SELECT public_id FROM batches")] == known
         assert await bench.counts() == (1, lines, lines)
 
     on_bench(story)

@@ -12,14 +12,14 @@ from tests.integration.ledger_fixtures import LedgerHarness, OnBench, finish
 
 @pytest.fixture
 def ended(on_bench: OnBench) -> str:
-    """The handle of a batch that has ended: one query, answered."""
+    """The public id of a batch that has ended: one query, answered."""
     found: list[str] = []
 
     async def story(bench: LedgerHarness) -> None:
         query_id = await bench.at_tier()
         claim, sent = await bench.send(query_id)
         await bench.ledger.transition(finish(query_id, claim.epoch, sent))
-        found.extend(row.handle for row in await bench.rows("SELECT handle FROM batches"))
+        found.extend(row.public_id for row in await bench.rows("SELECT public_id FROM batches"))
 
     on_bench(story)
     return found[0]

@@ -34,7 +34,7 @@ def test_ctrl_c_during_the_last_commit_tells_the_batch(command: str, settings: S
         process.send_signal(signal.SIGINT)
         connection.execute(LEAVE)
         _, told = process.communicate(timeout=240)
-        batches = connection.execute("SELECT handle, total FROM batches").fetchall()
+        batches = connection.execute("SELECT public_id, total FROM batches").fetchall()
     assert process.returncode == 130, told
     assert [total for _, total in batches] == [TWO_CONNECTION_THRESHOLD]
     assert f"Interrupted. {batches[0][0]} keeps what it has".encode() in told

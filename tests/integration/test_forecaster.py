@@ -42,7 +42,7 @@ async def answer_all(bench: LedgerHarness) -> None:
 def test_the_plan_is_stored_and_told_beside_what_came_of_it(on_bench: OnBench, settings: Settings) -> None:
     async def story(bench: LedgerHarness) -> None:
         submitted = await planned(bench, settings)
-        batch = await find_batch(bench.engine, submitted.handle)
+        batch = await find_batch(bench.engine, submitted.public_id)
         assert batch is not None
         assert batch.plan is not None
         assert (batch.plan["total"], batch.plan["by_tier"]) == (4, {"small": 4.0})
@@ -97,9 +97,9 @@ def test_a_plan_heeds_a_budget_that_degrades(on_bench: OnBench, settings: Settin
 def test_a_batch_without_a_planner_has_no_plan(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         await bench.submit(1)
-        (row,) = await bench.rows("SELECT handle, plan FROM batches")
+        (row,) = await bench.rows("SELECT public_id, plan FROM batches")
         assert row.plan is None
-        batch = await find_batch(bench.engine, row.handle)
+        batch = await find_batch(bench.engine, row.public_id)
         assert batch is not None
         assert batch_as_json(await batch_figures(bench.engine, batch, fleet=bench.fleet))["plan_against_actual"] is None
 
@@ -131,7 +131,9 @@ def test_a_batch_is_taken_although_its_plan_cannot_be_made(on_bench: OnBench, se
         await answer_all(bench)
         await as_owner(bench, "REVOKE SELECT ON calls FROM pointsman_app")
         submitted = await planned(bench, settings, count=3)
-        (row,) = await bench.rows("SELECT total, plan FROM batches WHERE handle = :handle", handle=submitted.handle)
+        (row,) = await bench.rows(
+            "SELECT total, plan FROM batches WHERE public_id = :public_id", public_id=submitted.public_id
+        )
         assert (row.total, row.plan) == (3, None)
 
     on_bench(story)

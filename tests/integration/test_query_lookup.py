@@ -17,19 +17,19 @@ async def answered_batch(bench: LedgerHarness) -> None:
     await bench.ledger.transition(finish(query_id, claim.epoch, sent))
 
 
-async def handles(bench: LedgerHarness) -> list[str]:
-    return [row.handle for row in await bench.rows("SELECT handle FROM batches ORDER BY id DESC")]
+async def public_ids(bench: LedgerHarness) -> list[str]:
+    return [row.public_id for row in await bench.rows("SELECT public_id FROM batches ORDER BY id DESC")]
 
 
 @pytest.fixture
 def two_runs(on_bench: OnBench) -> list[str]:
-    """The handles of two batches that both have q-0, the newest first."""
+    """The public ids of two batches that both have q-0, the newest first."""
     found: list[str] = []
 
     async def story(bench: LedgerHarness) -> None:
         await answered_batch(bench)
         await answered_batch(bench)
-        found.extend(await handles(bench))
+        found.extend(await public_ids(bench))
 
     on_bench(story)
     return found
@@ -57,9 +57,10 @@ def test_a_label_goes_to_the_newest_and_the_command_for_the_other_says_the_same(
 
     async def story(bench: LedgerHarness) -> None:
         rows = await bench.rows(
-            "SELECT b.handle, l.grade, l.said_by FROM labels AS l JOIN batches AS b ON b.id = l.batch_id ORDER BY l.id"
+            "SELECT b.public_id, l.grade, l.said_by FROM labels AS l JOIN batches AS b ON b.id = l.batch_id"
+            " ORDER BY l.id"
         )
-        assert [(row.handle, row.grade) for row in rows] == [(newest, 0.0), (older, 0.0)]
+        assert [(row.public_id, row.grade) for row in rows] == [(newest, 0.0), (older, 0.0)]
         assert all("@" in row.said_by for row in rows)
 
     on_bench(story)
@@ -92,7 +93,7 @@ def test_a_batch_that_is_held_open_does_not_shadow_the_newest(command: Any, on_b
     async def story(bench: LedgerHarness) -> None:
         await bench.at_tier()
         await answered_batch(bench)
-        found.extend(await handles(bench))
+        found.extend(await public_ids(bench))
 
     on_bench(story)
     newest, held = found
@@ -111,7 +112,7 @@ def test_batches_that_are_open_are_counted_where_there_are_several(command: Any,
     async def story(bench: LedgerHarness) -> None:
         for _ in range(3):
             await bench.at_tier()
-        found.extend(await handles(bench))
+        found.extend(await public_ids(bench))
 
     on_bench(story)
     assert f"2 older batches are still open, the newest of them {found[1]}\n" in command("status").stderr

@@ -52,7 +52,7 @@ UPDATE batches SET source = %(html)s WHERE id = 1;
 """
 
 ENDS = """
-INSERT INTO batches (id, handle, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated,
+INSERT INTO batches (id, public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated,
                      cancelled_at, ended_at) VALUES
     (3, 'batch_cancelled', 'c', 1, 31, 31, 'test', 'd', true, now(), now()),
     (4, 'batch_failed', 'f', 1, 41, 41, 'test', 'd', true, NULL, now()),
@@ -80,11 +80,11 @@ def told(database_url: str) -> Told:
         connection.execute(MORE, {"html": html, "markdown": pipes, "control": control})
         connection.execute(ENDS)
 
-    def account(handle: str = "batch_a", **options: Any) -> BatchReport:
+    def account(public_id: str = "batch_a", **options: Any) -> BatchReport:
         async def work() -> BatchReport:
             engine = make_engine(database_url)
             try:
-                batch = await find_batch(engine, handle)
+                batch = await find_batch(engine, public_id)
                 assert batch is not None
                 return await load_batch_report(engine, batch, fleet=FLEET, now=datetime.now(UTC), **options)
             finally:
@@ -334,12 +334,12 @@ def test_a_plan_is_shown_beside_what_came_of_it(told: Told, database_url: str) -
     assert rows["answers of large"][0] == "1"
 
 
-@pytest.mark.parametrize("handle", ["batch_b", "batch_cancelled", "batch_failed", "batch_dead"])
-def test_a_batch_that_runs_or_has_no_answer_has_a_report(told: Told, handle: str) -> None:
-    account = told(handle)
+@pytest.mark.parametrize("public_id", ["batch_b", "batch_cancelled", "batch_failed", "batch_dead"])
+def test_a_batch_that_runs_or_has_no_answer_has_a_report(told: Told, public_id: str) -> None:
+    account = told(public_id)
     read = Page(page(account))
     assert read.cards["Answered"] == "0"
-    assert ("So far" in read.words) is (handle == "batch_b")
+    assert ("So far" in read.words) is (public_id == "batch_b")
     assert "## The judge" in markdown(account)
     assert json.dumps(batch_report_as_json(account))
 

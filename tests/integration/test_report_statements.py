@@ -41,7 +41,7 @@ FLEET = Fleet(
 )
 
 FILL = """
-INSERT INTO batches (id, handle, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated,
+INSERT INTO batches (id, public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated,
                      created_at, ended_at) VALUES
     (1, 'batch_a', 'a.jsonl', 5, 11, 15, 'test', 'd', true, now() - interval '20 s', now() - interval '10 s'),
     (2, 'batch_b', 'b.jsonl', 1, 21, 21, 'test', 'other', false, now(), NULL);
@@ -118,14 +118,14 @@ async def _figures(engine: AsyncEngine) -> BatchFigures:
     return await batch_figures(engine, batch, fleet=FLEET)
 
 
-def test_a_batch_is_found_by_its_handle_or_as_the_newest(ask_of: Ask) -> None:
+def test_a_batch_is_found_by_its_public_id_or_as_the_newest(ask_of: Ask) -> None:
     async def question(engine: AsyncEngine) -> tuple[Batch | None, Batch | None, Batch | None]:
         return await find_batch(engine, "batch_a"), await find_batch(engine, "batch_x"), await newest_batch(engine)
 
     named, unknown, newest = ask_of(question)
     assert (named.id, named.total) == (1, 5)
     assert unknown is None
-    assert newest.handle == "batch_b"
+    assert newest.public_id == "batch_b"
 
 
 def test_progress_counts_each_query_once(ask_of: Ask) -> None:
@@ -216,7 +216,7 @@ def test_open_queries_have_no_result_line_yet(ask_of: Ask) -> None:
 def test_a_query_is_found_by_custom_id_by_batch_and_by_number(ask_of: Ask) -> None:
     async def question(engine: AsyncEngine) -> list[list[int]]:
         names = [("easy", None), ("easy", "batch_a"), ("12", None), ("12", "batch_a"), ("nobody", None)]
-        return [[row.id for row in await find_queries(engine, name, handle=handle)] for name, handle in names]
+        return [[row.id for row in await find_queries(engine, name, public_id=public_id)] for name, public_id in names]
 
     assert ask_of(question) == [[21, 11], [11], [12], [], []]
 
@@ -240,7 +240,7 @@ def test_the_story_has_every_call_and_decision_in_order(ask_of: Ask) -> None:
 
 def test_the_list_of_batches_has_the_newest_first(ask_of: Ask) -> None:
     rows = ask_of(lambda engine: run_report(engine, "batches", rows=10))
-    assert [(row.handle, row.done, row.failed, row.cancelled, row.open) for row in rows] == [
+    assert [(row.public_id, row.done, row.failed, row.cancelled, row.open) for row in rows] == [
         ("batch_b", 0, 0, 0, 1),
         ("batch_a", 3, 1, 1, 0),
     ]

@@ -23,7 +23,7 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 # 1 greeting at small; 1 question that was resumed, and escalated from small to large with the same number; 1 proof
 # that the budget lowered; 1 pinned; 1 whose text was purged.
 FILL = """
-INSERT INTO batches (id, handle, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated) VALUES
+INSERT INTO batches (id, public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated) VALUES
     (1, 'batch_a', 'a.jsonl', 5, 11, 15, 'test', 'd', false);
 INSERT INTO prompts (query_id, batch_id, custom_id, line, body, options) VALUES
     (11, 1, 'hello', 1, '{"messages":[{"role":"user","content":"Hello!"}]}', NULL),
@@ -187,7 +187,7 @@ def test_only_the_span_that_is_asked_for_is_read(evaluate: Callable[..., Any]) -
 def test_a_span_is_a_batch_or_a_moment() -> None:
     assert span_of(None, "36h", now=NOW).since == NOW - timedelta(hours=36)
     assert span_of(None, "2026-01-31", now=NOW).since == datetime(2026, 1, 31, tzinfo=UTC)
-    assert span_of("batch_a", None, now=NOW).handle == "batch_a"
+    assert span_of("batch_a", None, now=NOW).public_id == "batch_a"
     with pytest.raises(CommandError, match="is no moment"):
         span_of(None, "yesterday", now=NOW)
     with pytest.raises(CommandError, match="either"):

@@ -46,7 +46,7 @@ function decision(event) {
       return { where: "route", what: `to ${event.tier ?? event.to_stage}`, why: `by ${RULES.has(event.router ?? "none") ? event.router ?? "nobody" : "the classifier"}`, sign: "⇄" };
     case "judge": {
       const no = event.to_stage === "fallback";
-      return { where: event.from_stage, what: no ? "doubted" : "accepted", why: no ? words(String(event.reasons?.[0] ?? "").split(":")[0]) : sure, sign: no ? "✕" : "✓", well: no ? "no" : "yes" };
+      return { where: event.from_stage, what: no ? "doubted" : "accepted", why: no ? words(event.codes?.[0] ?? "") : sure, sign: no ? "✕" : "✓", well: no ? "no" : "yes" };
     }
     case "fallback":
       return { where: "fallback", what: event.move === "advance" ? `up to ${event.to_stage}` : event.to_state === "done" ? "takes the best" : "gives up", why: "by the ladder", sign: event.move === "advance" ? "↑" : "" };

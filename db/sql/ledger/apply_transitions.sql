@@ -6,8 +6,8 @@ WITH moves AS (
         query_id bigint, epoch integer, stage text, sources text[], to_stage text, to_state text,
         place integer, tier text, prefers text, wait_s double precision, attempts integer, escalated integer,
         final boolean, kind text, move text, router text, score double precision,
-        confidence double precision, propensity double precision, call_id bigint, reasons text[],
-        detail jsonb, model text, accepted boolean, response json)
+        confidence double precision, propensity double precision, call_id bigint, codes text[],
+        reasons text[], detail jsonb, model text, accepted boolean, response json)
 ),
 room AS MATERIALIZED (  -- else counted anew for each row that moves
     -- Half of the window: the rest is the feeder's, who takes from all batches in turn. Had it none, what is `ready`
@@ -40,7 +40,7 @@ moved AS (
       AND q.epoch = m.epoch
       AND q.state = ANY(m.sources)
     RETURNING q.id, q.batch_id, q.epoch, q.stage, q.state, m.stage AS from_stage, m.tier, m.kind, m.move, m.router,
-              m.score, m.confidence, m.propensity, m.call_id, m.reasons, m.detail, m.model, m.accepted, m.response
+              m.score, m.confidence, m.propensity, m.call_id, m.codes, m.reasons, m.detail, m.model, m.accepted, m.response
 ),
 answered AS (
     INSERT INTO answers (query_id, call_id, tier, model, confidence, accepted, response)
@@ -50,9 +50,9 @@ answered AS (
 ),
 logged AS (
     INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router,
-                           score, confidence, propensity, call_id, reasons, detail)
+                           score, confidence, propensity, call_id, codes, reasons, detail)
     SELECT batch_id, id, epoch, kind, move, from_stage, stage, state, tier, router,
-           score, confidence, propensity, call_id, reasons, detail
+           score, confidence, propensity, call_id, codes, reasons, detail
     FROM moved
     ORDER BY id  -- else they are numbered by the stage that they go to: a sample of the newest would be of one tier
 ),

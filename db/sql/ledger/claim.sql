@@ -101,10 +101,12 @@ refused AS (
 ),
 explained AS (
     INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router,
-                           reasons, detail)
+                           codes, reasons, detail)
     SELECT q.batch_id, q.id, q.epoch, 'budget',
            CASE q.state WHEN 'failed' THEN 'fail' WHEN 'ready' THEN 'advance' ELSE 'hold' END,
            r.stage, q.stage, q.state, r.tier, 'budget',
+           ARRAY[CASE WHEN r.lower IS NOT NULL THEN 'lowered' WHEN r.hopeless THEN 'over_budget'
+                      ELSE 'budget_reserved' END],
            CASE WHEN r.lower = :fallback THEN ARRAY['the budget has no room for its reservation at ' || r.stage]
                 WHEN r.lower IS NOT NULL THEN ARRAY['the budget has no room for its reservation: lowered from '
                                                     || r.stage || ' to ' || r.lower]

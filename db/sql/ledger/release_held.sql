@@ -40,10 +40,12 @@ freed AS (
     RETURNING q.id, q.batch_id, q.epoch, q.stage, q.needs_usd
 ),
 logged AS (
-    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, reasons)
+    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, codes,
+                           reasons)
     SELECT f.batch_id, f.id, f.epoch, 'budget', 'unhold', f.stage, f.stage, 'ready', 'feeder',
-           ARRAY[CASE WHEN f.needs_usd > r.unspent_usd THEN 'the budget will never have room for it'
-                      ELSE 'the budget has room again' END]
+           ARRAY[CASE WHEN f.needs_usd > r.unspent_usd THEN 'over_budget' ELSE 'within_budget' END],
+           ARRAY[CASE WHEN f.needs_usd > r.unspent_usd THEN 'the rest of the budget is less than its reservation'
+                      ELSE 'its reservation fits the budget again' END]
     FROM freed AS f JOIN room AS r ON r.id = f.batch_id
 )
 SELECT count(*) FROM freed

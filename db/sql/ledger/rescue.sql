@@ -19,10 +19,11 @@ rescued AS (
     RETURNING q.id, q.batch_id, q.epoch, q.stage, q.state, q.crashes
 ),
 logged AS (
-    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, reasons)
+    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, codes,
+                           reasons)
     SELECT batch_id, id, epoch, 'rescue', CASE state WHEN 'dead' THEN 'bury' ELSE 'rescue' END,
            stage, stage, state, 'feeder',
-           ARRAY['lease expired: the worker that held it was lost (' || crashes || ' of ' || :max_crashes || ')']
+           ARRAY['lease_expired'], ARRAY['lease expired: the worker that held it was lost (' || crashes || ' of ' || :max_crashes || ')']
     FROM rescued
 )
 SELECT count(*) FILTER (WHERE state = 'ready') AS rescued, count(*) FILTER (WHERE state = 'dead') AS buried

@@ -12,9 +12,10 @@ reopened AS (
     WHERE id = :batch_id AND EXISTS (SELECT 1 FROM again)
 ),
 logged AS (
-    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, reasons)
+    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, codes,
+                           reasons)
     SELECT batch_id, id, epoch, 'resume', 'resume', 'route', 'route', 'ready', 'user',
-           ARRAY['resumed: failed lines start again']
+           ARRAY['resume'], ARRAY['resumed: failed lines start again']
     FROM again
 )
 SELECT count(*) FROM again

@@ -22,12 +22,12 @@ def client(module_served: Served) -> Iterator[httpx.Client]:
         yield client
 
 
-def stored(served: Served, handle: str) -> Any:
+def stored(served: Served, public_id: str) -> Any:
     async def look(bench: LedgerHarness) -> Any:
         (row,) = await bench.rows(
             "SELECT b.budget_policy, b.priority, b.plan, g.cap_usd FROM batches AS b"
-            " LEFT JOIN budgets AS g ON g.batch_id = b.id WHERE b.handle = :h",
-            h=handle,
+            " LEFT JOIN budgets AS g ON g.batch_id = b.id WHERE b.public_id = :h",
+            h=public_id,
         )
         return row
 

@@ -248,7 +248,7 @@ def test_batches_are_listed_newest_first_whichever_way_they_came(client: httpx.C
 
     async def submit(bench: LedgerHarness) -> str:
         await bench.submit(2)
-        return str((await bench.rows("SELECT handle FROM batches WHERE source = 'test'"))[0][0])
+        return str((await bench.rows("SELECT public_id FROM batches WHERE source = 'test'"))[0][0])
 
     ids.append(served.play(submit))
     seen: list[str] = []
@@ -399,6 +399,6 @@ def test_a_batch_keeps_the_trace_of_its_client_if_it_is_whole(
     until(client, batch["id"], "in_progress")
 
     async def story(bench: LedgerHarness) -> list[Any]:
-        return await bench.rows("SELECT traceparent FROM batches WHERE handle = :h", h=batch["id"])
+        return await bench.rows("SELECT traceparent FROM batches WHERE public_id = :h", h=batch["id"])
 
     assert [row.traceparent for row in served.play(story)] == [kept]

@@ -41,8 +41,8 @@ def value(told: dict[Any, float], name: str, **labels: str) -> float:
 def played(served: Served, client: httpx.Client) -> dict[Any, float]:
     """What is told after a batch with two answers, a failure and a query that still waits."""
     client.get("/metrics")
-    handle = submitted(client, "a", "b", "c")
-    served.answer(handle, failing=1)
+    public_id = submitted(client, "a", "b", "c")
+    served.answer(public_id, failing=1)
     submitted(client, "waits")
     return samples(client.get("/metrics").text)
 

@@ -12,7 +12,7 @@ from db.reports.batch_stats import BatchFigures, FailureReason, Progress, TierFi
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FIGURES = BatchFigures(
     progress=Progress(
-        handle="batch_a",
+        public_id="batch_a",
         source="a\x1b[2J.jsonl",
         total=1000,
         simulated=True,

@@ -16,7 +16,7 @@ from db.reports.batch_stats import Progress
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PROGRESS = Progress(
-    handle="batch_a",
+    public_id="batch_a",
     source="a.jsonl",
     total=1000,
     simulated=True,

@@ -15,7 +15,7 @@ def told_of(event: Any) -> tuple[str, list[str]]:
     """The words for a decision, and the reasons below it."""
     query: Any = SimpleNamespace(
         custom_id="q",
-        handle="batch_a",
+        public_id="batch_a",
         line=1,
         id=1,
         simulated=True,

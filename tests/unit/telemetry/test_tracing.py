@@ -192,8 +192,8 @@ def test_the_sampler_decides_by_the_batch_and_so_alike_in_every_process(
 ) -> None:
     def sampled() -> list[str]:
         traces = started(OTEL_TRACES_SAMPLER=sampler, OTEL_TRACES_SAMPLER_ARG="0.5")
-        handles = [f"batch_{n}" for n in range(200)]
-        return [one for one in handles if traces.trace(one, total=1, traceparent=None, created_ns=1)]
+        public_ids = [f"batch_{n}" for n in range(200)]
+        return [one for one in public_ids if traces.trace(one, total=1, traceparent=None, created_ns=1)]
 
     first = sampled()
     assert first == sampled()

@@ -1,6 +1,6 @@
 -- The story of one query: its decisions and its calls, by time.
 SELECT d.at, 'decision' AS event, d.kind, d.move, d.from_stage, d.to_stage, d.to_state, d.tier, d.router,
-       d.score, d.confidence, d.propensity, d.call_id, d.reasons, d.detail,
+       d.score, d.confidence, d.propensity, d.call_id, d.codes, d.reasons, d.detail,
        NULL::text AS deployment, NULL::text AS provider, NULL::text AS model, NULL::text AS outcome,
        NULL::smallint AS status, NULL::double precision AS latency_ms, NULL::integer AS prompt_tokens,
        NULL::integer AS completion_tokens, NULL::numeric AS cost_usd, NULL::numeric AS reserved_usd,
@@ -9,7 +9,7 @@ FROM decisions AS d
 WHERE d.query_id = :query_id
 UNION ALL
 SELECT c.created_at, 'call', c.purpose, NULL, NULL, NULL, NULL, c.tier, NULL,
-       NULL, exp(c.mean_logprob), NULL, c.id, NULL, NULL,
+       NULL, exp(c.mean_logprob), NULL, c.id, NULL, NULL, NULL,
        c.deployment, c.provider, c.model, c.outcome,
        c.status, c.latency_ms, c.prompt_tokens,
        c.completion_tokens, c.cost_usd, c.reserved_usd,
