@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class ReasonCode(StrEnum):
-    """Codes of the judge's reasons. The kinds of failures (`FailureKind`) are codes as well."""
+    """Codes that programs look at. The kinds of failures (`FailureKind`) are codes as well."""
 
     CONFIDENT = "confident"
     NO_CONFIDENCE = "no_confidence"
@@ -19,6 +19,8 @@ class ReasonCode(StrEnum):
     LANGUAGE = "language"
     UNCHECKED = "unchecked"
     """A validator left something out; rejects nothing."""
+    NO_DEPLOYMENT = "no_deployment"
+    """No deployment of the tier is left to try."""
     EXPECTED_LOSS = "expected_loss"
     """The route stage weighed the tiers."""
 

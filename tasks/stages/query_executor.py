@@ -26,7 +26,7 @@ from routing.fleet import BudgetPolicy, Model
 from routing.lifecycle import FALLBACK, MoveKind, State
 from routing.outcome import Completion, Failure, FailureKind, Outcome
 from routing.policy.failover import Attempt, NoDeploymentLeft, Wait, hedge
-from routing.reason import Reason
+from routing.reason import Reason, ReasonCode
 from tasks.stages.hedging import InFlightCall, race_hedge
 from tasks.stages.logprobs import with_logprobs, without_unrequested_logprobs
 from tasks.stages.route import read_query
@@ -272,7 +272,7 @@ class QueryExecutor:
             why=DecisionRecord(
                 kind="judge",
                 router="failover",
-                reasons=[*(Reason(kind, kind) for kind in kinds), reason],
+                reasons=[*(Reason(kind, kind) for kind in kinds), Reason(ReasonCode.NO_DEPLOYMENT, reason)],
                 detail={"valid": False, "source": "none"},
             ),
         )

@@ -232,7 +232,7 @@ def test_the_figures_on_the_page_are_those_of_the_database(stage: Stage) -> None
     (up,) = stage.rows("SELECT sum(escalations) AS n FROM queries")
     assert f"went up: {up['n']:,} of" in stage.text("#escalation")
     reasons = {row["reason"].replace("_", " "): row["n"] for row in stage.rows(
-        "SELECT split_part(reasons[1], ':', 1) AS reason, count(*) AS n FROM decisions"
+        "SELECT codes[1] AS reason, count(*) AS n FROM decisions"
         " WHERE kind = 'judge' AND to_stage = 'fallback' GROUP BY 1")}  # fmt: skip
     bars = [each.text.split("\n") for each in stage.driver.find_elements("css selector", "#escalation .bars li")]
     assert {bar[0]: int(number(bar[-1].split()[0])) for bar in bars} == reasons

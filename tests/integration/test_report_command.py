@@ -33,13 +33,13 @@ HOSTILE = (
 # The router's expectations; a failed call and who took over; what users and models wrote as an attack.
 MORE = """
 INSERT INTO decisions (id, at, batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router,
-                       reasons, detail) VALUES
+                       codes, reasons, detail) VALUES
     (10, now() - interval '19 s', 1, 11, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'v1',
-     ARRAY[%(html)s], '{"p_ok": {"small": 0.9, "large": 1.0}}'),
+     ARRAY['route'], ARRAY[%(html)s], '{"p_ok": {"small": 0.9, "large": 1.0}}'),
     (11, now() - interval '19 s', 1, 14, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'v1',
-     ARRAY[%(markdown)s], '{"p_ok": {"small": 0.5, "large": 0.8}}'),
+     ARRAY['route'], ARRAY[%(markdown)s], '{"p_ok": {"small": 0.5, "large": 0.8}}'),
     (12, now() - interval '18 s', 1, 14, 1, 'judge', 'advance', 'small', 'fallback', 'ready', 'small', 'judge',
-     '{"low_confidence: 0.40 < 0.70","unchecked: a pattern"}', NULL);
+     '{low_confidence,unchecked}', '{"confidence 0.40 < 0.70","not checked: a pattern"}', NULL);
 INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model, reserved_usd,
                    price_version, outcome, status, latency_ms, cost_usd, finished_at, created_at) VALUES
     (8, 1, 11, 1, 'answer', 'small', 'maxi', 'other', 'maxi-wire', 1, 'v', 'rate_limited', 429, 5, 0, now(),
@@ -290,7 +290,7 @@ def test_failovers_rejections_and_the_queries_of_note_are_told(told: Told) -> No
     assert (limited.calls, limited.tried_again, limited.failed_over, limited.went_to) == (1, 0, 1, ("mini",))
     assert over["maxi", "server_error"].tried_again == 1
     assert {(each.tier, each.reason) for each in account.rejections} == {
-        ("small", "confidence 0.30 < 0.70"),
+        ("small", "shape"),
         ("small", "low_confidence"),
     }
     assert [each.query_id for each in account.dearest] == [13, 12]

@@ -74,19 +74,19 @@ INSERT INTO answers (query_id, call_id, tier, model, confidence, accepted, respo
     (12, 3, 'large', 'maxi-wire', 0.8, true, '{"id":"chatcmpl-3"}'),
     (14, 6, 'small', 'mini-wire', 0.4, false, '{"id":"chatcmpl-6"}');
 INSERT INTO decisions (id, at, batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router,
-                       score, confidence, call_id, reasons) VALUES
+                       score, confidence, call_id, codes, reasons) VALUES
     (1, now() - interval '19 s', 1, 12, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'pin', 0.1, 1.0,
-     NULL, '{"asked for by name"}'),
+     NULL, '{pinned}', '{"asked for by name"}'),
     (2, now() - interval '18 s', 1, 12, 1, 'judge', 'advance', 'small', 'fallback', 'queued', 'small', 'judge', NULL,
-     0.3, 2, '{"confidence 0.30 < 0.70"}'),
+     0.3, 2, '{shape}', '{"confidence 0.30 < 0.70"}'),
     (3, now() - interval '17.5 s', 1, 12, 2, 'fallback', 'advance', 'fallback', 'large', 'queued', 'large', 'ladder',
-     NULL, NULL, NULL, '{"one rung up","of two"}'),
+     NULL, NULL, NULL, '{fallback,fallback}', '{"one rung up","of two"}'),
     (4, now() - interval '16 s', 1, 12, 3, 'judge', 'finish', 'large', 'large', 'done', 'large', 'judge', NULL, 0.8, 3,
-     '{"confidence 0.80"}'),
+     '{confident}', '{"confidence 0.80"}'),
     (5, now() - interval '15 s', 1, 13, 1, 'release', 'release', 'large', 'large', 'ready', 'large', 'failover', NULL,
-     NULL, NULL, '{"server error"}'),
+     NULL, NULL, '{release}', '{"server error"}'),
     (6, now() - interval '14 s', 1, 13, 1, 'fallback', 'fail', 'fallback', 'fallback', 'failed', 'large', 'ladder',
-     NULL, NULL, NULL, '{"no tier is left","4 calls failed"}');
+     NULL, NULL, NULL, '{fallback,fallback}', '{"no tier is left","4 calls failed"}');
 """
 
 

@@ -48,20 +48,20 @@ INSERT INTO answers (query_id, call_id, tier, model, confidence, accepted, respo
     (12, 3, 'large', 'm', 0.9, true, '{"choices":[{"message":{"content":"18 eggs. #### 18"}}]}'),
     (13, 4, 'small', 'm', 0.9, true, '{}'), (14, 5, 'large', 'm', 0.9, true, '{}');
 INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router, confidence,
-                       propensity, call_id, reasons, detail) VALUES
-    (1, 11, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'gate', 0.98, 1, NULL, '{}', '{}'),
-    (1, 12, 1, 'route', 'advance', 'route', 'medium', 'ready', 'medium', 'v1', 0.6, 1, NULL, '{}', '{}'),
-    (1, 12, 2, 'route', 'advance', 'route', 'small', 'ready', 'small', 'v1', 0.72, 0.9, NULL, '{}',
+                       propensity, call_id, codes, reasons, detail) VALUES
+    (1, 11, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'gate', 0.98, 1, NULL, '{}', '{}', '{}'),
+    (1, 12, 1, 'route', 'advance', 'route', 'medium', 'ready', 'medium', 'v1', 0.6, 1, NULL, '{}', '{}', '{}'),
+    (1, 12, 2, 'route', 'advance', 'route', 'small', 'ready', 'small', 'v1', 0.72, 0.9, NULL, '{}', '{}',
      '{"version": "abcabcabcabc"}'),
-    (1, 13, 1, 'route', 'advance', 'route', 'large', 'ready', 'large', 'gate', 0.95, 1, NULL, '{}', '{}'),
-    (1, 14, 1, 'route', 'advance', 'route', 'large', 'ready', 'large', 'pin', 1.0, 1, NULL, '{}', '{}'),
-    (1, 15, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'gate', NULL, 1, NULL, '{}', NULL),
-    (1, 13, 1, 'budget', 'advance', 'large', 'small', 'ready', 'large', 'budget', NULL, NULL, NULL, '{}', NULL),
+    (1, 13, 1, 'route', 'advance', 'route', 'large', 'ready', 'large', 'gate', 0.95, 1, NULL, '{}', '{}', '{}'),
+    (1, 14, 1, 'route', 'advance', 'route', 'large', 'ready', 'large', 'pin', 1.0, 1, NULL, '{}', '{}', '{}'),
+    (1, 15, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'gate', NULL, 1, NULL, '{}', '{}', NULL),
+    (1, 13, 1, 'budget', 'advance', 'large', 'small', 'ready', 'large', 'budget', NULL, NULL, NULL, '{}', '{}', NULL),
     (1, 12, 1, 'judge', 'advance', 'small', 'fallback', 'ready', 'small', 'judge', 0.41, NULL, 2,
-     '{"low_confidence: 0.41 < 0.70"}', '{"valid": true, "source": "scorer"}'),
-    (1, 12, 2, 'judge', 'finish', 'large', 'large', 'done', 'large', 'judge', 0.9, NULL, 3, '{}',
+     '{low_confidence}', '{"confidence 0.41 < 0.70"}', '{"valid": true, "source": "scorer"}'),
+    (1, 12, 2, 'judge', 'finish', 'large', 'large', 'done', 'large', 'judge', 0.9, NULL, 3, '{}', '{}',
      '{"source": "scorer"}'),
-    (1, 11, 1, 'judge', 'finish', 'small', 'small', 'done', 'small', 'judge', NULL, NULL, 1, '{}',
+    (1, 11, 1, 'judge', 'finish', 'small', 'small', 'done', 'small', 'judge', NULL, NULL, 1, '{}', '{}',
      '{"source": "none"}');
 """
 

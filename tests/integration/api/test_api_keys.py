@@ -173,7 +173,8 @@ def test_a_file_may_not_go_while_a_batch_is_made_of_it(served: Served, client: h
     async def begin(bench: LedgerHarness) -> None:
         await bench.rows(
             "INSERT INTO api_batches (public_id, tenant, input_file_id, endpoint, completion_window, status,"
-            " lease_until) VALUES ('batch_x', 'default', :f, '/v1/chat/completions', '24h', 'validating', now() + interval '1 h')",
+            " lease_until) VALUES ('batch_x', 'default', :f, '/v1/chat/completions', '24h', 'validating',"
+            " now() + interval '1 h')",
             f=file["id"],
         )
 

@@ -86,7 +86,8 @@ def test_a_file_that_a_batch_still_waits_for_is_not_touched(client: httpx.Client
     async def begin(bench: LedgerHarness) -> None:
         await bench.rows(
             "INSERT INTO api_batches (public_id, tenant, input_file_id, endpoint, completion_window, status,"
-            " lease_until) VALUES ('batch_x', 'default', :f, '/v1/chat/completions', '24h', 'validating', now() + interval '1 h')",
+            " lease_until) VALUES ('batch_x', 'default', :f, '/v1/chat/completions', '24h', 'validating',"
+            " now() + interval '1 h')",
             f=file["id"],
         )
 

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 import pytest
 
 from cli.commands.doctor import CheckStatus, _traces
+from routing.reason import Reason, ReasonCode
 from settings import ROOT
 from telemetry import tracing
 from telemetry.span_attributes import redact_reasons
@@ -232,9 +233,11 @@ def test_a_traceparent_is_followed_where_it_is_whole(header: object, taken: str 
 
 
 def test_reasons_are_told_without_the_names_of_a_users_schema() -> None:
-    reasons = ["low_confidence: 0.40 < 0.60", "shape: $.salary: missing", "small: shape: $.salary: not of type string"]
-    assert redact_reasons(reasons) == ["low_confidence: 0.40 < 0.60", "shape", "small: shape"]
-    assert redact_reasons(["unchecked: keyword salary", "small: unchecked: keyword x"]) == [
-        "unchecked",
-        "small: unchecked",
+    reasons = [
+        "a plain text",
+        Reason(ReasonCode.LOW_CONFIDENCE, "confidence 0.40 < 0.60"),
+        Reason(ReasonCode.SHAPE, "$.salary: missing"),
+        Reason(ReasonCode.SHAPE, "small: $.salary: not of type string"),
+        Reason(ReasonCode.UNCHECKED, "not checked: keyword salary"),
     ]
+    assert redact_reasons(reasons) == ["a plain text", "confidence 0.40 < 0.60", "shape", "shape", "unchecked"]
