@@ -20,7 +20,7 @@ class CompletionWaiter:
         self._wait_s = _FIRST_LOOK_S
 
     async def of(self, public_id: str, *, timeout_s: float) -> int:
-        """The ledger's number of the batch, once its query has ended or is held for good.
+        """The batch id, once its query has ended or is held for good.
 
         Raises TimeoutError, or what looking raised.
         """
@@ -45,10 +45,10 @@ class CompletionWaiter:
             while self._waiting:
                 await asyncio.sleep(self._wait_s)
                 self._wait_s = min(self._wait_s * _SLOWER, _LAST_LOOK_S)
-                for public_id, number in (await self._batches.ended_chats(list(self._waiting))).items():
+                for public_id, batch_id in (await self._batches.ended_chats(list(self._waiting))).items():
                     for future in self._waiting.pop(public_id, []):
                         if not future.done():
-                            future.set_result(number)
+                            future.set_result(batch_id)
         except Exception as error:
             for future in [one for waiting in self._waiting.values() for one in waiting]:
                 if not future.done():

@@ -137,7 +137,7 @@ def _told(error: Exception) -> ApiError:
             return error
         case DBAPIError() if is_transient(error):
             return unavailable()
-        case StatementFailed() if error.away:
+        case StatementFailed() if error.is_unavailable:
             return unavailable()
         case PoolTimeout():
             return unavailable()

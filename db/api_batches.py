@@ -58,8 +58,8 @@ class ApiBatches:
         batches = await self.find_many([(tenant, row.public_id) for row in found]) if found else {}
         return [batches[tenant, row.public_id] for row in found if (tenant, row.public_id) in batches]
 
-    async def number(self, public_id: str, *, tenant: str) -> int | None:
-        """The ledger's number of a tenant's batch, None where there is none in the ledger."""
+    async def batch_id(self, public_id: str, *, tenant: str) -> int | None:
+        """The ledger's id of a tenant's batch, or None where the ledger does not have it."""
         rows = await fetch(
             self._engine,
             text("SELECT id FROM batches WHERE public_id = :public_id AND tenant = :tenant"),
@@ -69,7 +69,7 @@ class ApiBatches:
         return int(rows[0].id) if rows else None
 
     async def ended_chats(self, public_ids: Sequence[str]) -> dict[str, int]:
-        """Of batches of one, those that have ended or are held for good: public id → the number of the batch."""
+        """The chats that have ended or are held for good: public id → batch id."""
         rows = await fetch(self._engine, statement("find_ended_chats"), public_ids=list(public_ids))
         return {row.public_id: int(row.id) for row in rows}
 

@@ -58,15 +58,14 @@ async def seal_ended(engine: AsyncEngine) -> int:
 
 async def seal(engine: AsyncEngine, batch_id: int) -> int:
     """Seals what is unsealed of a batch. Returns how many decisions."""
-    async with engine.connect() as connection:
-        bounds = (await connection.execute(statement("seal_bounds"), {"batch_id": batch_id})).one()
+    (bounds,) = await fetch(engine, statement("seal_bounds"), batch_id=batch_id)
     sealed = 0
     if bounds.last is not None:
         start = max(bounds.first - 1, await _last_sealed(engine, batch_id))
         for first in range(start, bounds.last, SPAN):
-            async with engine.connect() as connection:
-                params = {"batch_id": batch_id, "first": first, "last": min(first + SPAN, bounds.last)}
-                sealed += sum(row.sealed for row in await connection.execute(statement("seal"), params))
+            last = min(first + SPAN, bounds.last)
+            rows = await fetch(engine, statement("seal"), batch_id=batch_id, first=first, last=last)
+            sealed += sum(row.sealed for row in rows)
     await fetch(engine, statement("mark_sealed"), batch_id=batch_id)
     return sealed
 

@@ -225,11 +225,9 @@ class _Ids:
 
     async def _take_block(self) -> None:
         if not self._blocks:
-            async with self._engine.connect() as connection:
-                rows = await connection.execute(
-                    text("SELECT nextval('query_blocks') FROM generate_series(1, :n)"), {"n": self._ask}
-                )
-                self._blocks = sorted((int(row[0]) for row in rows), reverse=True)
+            blocks = text("SELECT nextval('query_blocks') AS block FROM generate_series(1, :n)")
+            rows = await fetch(self._engine, blocks, n=self._ask)
+            self._blocks = sorted((int(row.block) for row in rows), reverse=True)
             self._ask = min(self._ask * 4, 256)
         self._next = self._blocks.pop() * ID_BLOCK
         self._end = self._next + ID_BLOCK

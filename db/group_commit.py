@@ -82,7 +82,7 @@ class GroupCommit(Generic[Item, Key, Result]):
         try:
             results = await self._write([item for item, _ in group])
         except (StatementFailed, TypeError, ValueError) as error:  # the latter two: it cannot even be written as JSON
-            if len(group) == 1 or (isinstance(error, StatementFailed) and error.away):
+            if len(group) == 1 or (isinstance(error, StatementFailed) and error.is_unavailable):
                 _fail(group, error)
                 return
             for one in group:

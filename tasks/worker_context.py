@@ -79,7 +79,7 @@ class WorkerContext:
         """Says, for as long as it runs, that this worker lives."""
         while self.ledger.worker_id is not None:
             try:
-                await presence.renew(self.ledger.worker_id, in_flight=self.in_flight, router=self.trained.told)
+                await presence.heartbeat(self.ledger.worker_id, in_flight=self.in_flight, router=self.trained.told)
             except (DBAPIError, NoConnection):
                 log.warning("beat_missed")
             await asyncio.sleep(ALIVE_S / 3)
@@ -96,7 +96,7 @@ class WorkerContext:
             await asyncio.wait(self.background_tasks, timeout=self.fleet.timing.lease_s)
         if self.ledger.worker_id is not None:
             try:
-                await presence.leave(self.ledger.worker_id)
+                await presence.deregister(self.ledger.worker_id)
             except (DBAPIError, NoConnection):
                 log.warning("left_without_word")
         await self.admission.aclose()
@@ -139,7 +139,7 @@ async def open_worker_context(
     succession = ModelReloader(engine, fleet, settings.home / "routers", RequiredModels.of(fleet, roles))
     trained = await succession.first()
     slots_of = {role: fleet.tiers[role].concurrency for role in roles if role in fleet.tiers}
-    worker_id = await presence.arrive(
+    worker_id = await presence.register(
         name=name,
         role=" ".join(roles),
         host=socket.gethostname(),

@@ -64,7 +64,7 @@ async def validate(service: AppState) -> bool:
 
 async def _validate(work: ApiBatchTask, service: AppState) -> None:
     batches = service.batches
-    if work.cancelling and await batches.number(work.public_id, tenant=work.tenant) is None:
+    if work.cancelling and await batches.batch_id(work.public_id, tenant=work.tenant) is None:
         await batches.drop(work.public_id, event_id=event_id())
     elif work.filename is None:
         gone = "The input file is gone: it was deleted, or it has expired."
@@ -93,9 +93,9 @@ async def _read(work: ApiBatchTask, service: AppState) -> None:
         await asyncio.sleep(1.0)
         return
     if await service.batches.accept(work.public_id):
-        number = await service.batches.number(work.public_id, tenant=work.tenant)
-        if number is not None:
-            await service.ledger.cancel(number)
+        batch_id = await service.batches.batch_id(work.public_id, tenant=work.tenant)
+        if batch_id is not None:
+            await service.ledger.cancel(batch_id)
     log.info("batch_accepted", batch=work.public_id)
 
 

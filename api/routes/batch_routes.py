@@ -12,7 +12,7 @@ from api.batch_object import batch_object
 from api.http_errors import bad_request, conflict, not_found
 from api.responses import json_response, raw_json
 from api.routes.file_routes import page_object
-from api.schemas import BatchBudgetOptions, BatchCreate, BatchList, BatchObject
+from api.schemas import BatchBudgetOptions, BatchCreate, BatchList, BatchObject, BatchPath
 from api.state import AppState, get_state, get_tenant
 from db import api_batch_types
 from routing.fleet import BudgetPolicy
@@ -90,27 +90,27 @@ async def list_batches(
 
 
 @router.get("/{batch_id}", operation_id="retrieve_batch", response_model=BatchObject)
-async def retrieve_batch(request: Request, batch_id: str) -> Response:
+async def retrieve_batch(request: Request, public_id: BatchPath) -> Response:
     """One batch, as it was at most a second ago."""
-    return raw_json((await get_state(request).status(batch_id, tenant=get_tenant(request))).body)
+    return raw_json((await get_state(request).status(public_id, tenant=get_tenant(request))).body)
 
 
 @router.post("/{batch_id}/cancel", operation_id="cancel_batch", response_model=BatchObject)
-async def cancel_batch(request: Request, batch_id: str) -> Response:
+async def cancel_batch(request: Request, public_id: BatchPath) -> Response:
     """Cancel what is still open of a batch. What is answered stays, in its output file."""
     service, tenant = get_state(request), get_tenant(request)
-    before = await service.status_now(batch_id, tenant=tenant)
+    before = await service.status_now(public_id, tenant=tenant)
     match before.status:
         case "validating" | "in_progress" | "cancelling":
             pass
         case status:
             raise conflict(f"Cannot cancel a batch with status '{status}'.", code="batch_not_cancellable")
-    await service.batches.cancel(batch_id, tenant=tenant)
-    number = before.batch.id or await service.batches.number(batch_id, tenant=tenant)
-    if number is not None:
-        await service.ledger.cancel(number)
+    await service.batches.cancel(public_id, tenant=tenant)
+    batch_id = before.batch.id or await service.batches.batch_id(public_id, tenant=tenant)
+    if batch_id is not None:
+        await service.ledger.cancel(batch_id)
     service.validate_soon.set()
-    return raw_json((await service.status_now(batch_id, tenant=tenant)).body)
+    return raw_json((await service.status_now(public_id, tenant=tenant)).body)
 
 
 async def _make(wanted: api_batch_types.ApiBatchRequest, service: AppState) -> api_batch_types.CreatedApiBatch:

@@ -64,7 +64,7 @@ async def create_chat_completion(request: Request, idempotency_key: IdempotencyK
     public_id = await _submit(body, service, tenant=tenant, idempotency_key=idempotency_key, traceparent=traceparent)
     kept = idempotency_key is not None
     try:
-        number = await _await(request, service, public_id)
+        batch_id = await _await(request, service, public_id)
     except TimeoutError:
         await _cancel_if_unwatched(service, public_id, tenant=tenant, kept=kept)
         raise ApiError(
@@ -78,7 +78,7 @@ async def create_chat_completion(request: Request, idempotency_key: IdempotencyK
     except asyncio.CancelledError:
         await asyncio.shield(_cancel_if_unwatched(service, public_id, tenant=tenant, kept=kept))
         raise
-    rows = await run_report(service.engine, "results", batch_id=number, states=None, after=None, rows=1)
+    rows = await run_report(service.engine, "results", batch_id=batch_id, states=None, after=None, rows=1)
     if not rows:  # it is held, for good
         await _cancel_if_unwatched(service, public_id, tenant=tenant, kept=kept)
         raise _no_room()
@@ -151,7 +151,7 @@ def _expiry(service: AppState) -> datetime:
 
 
 async def _await(request: Request, service: AppState, public_id: str) -> int:
-    """The ledger's number of the batch once it has ended. Raises TimeoutError, also where the client went away."""
+    """The batch id once it has ended. Raises TimeoutError, also where the client went away."""
     answered = asyncio.create_task(service.answers.of(public_id, timeout_s=service.config.chat_timeout_s))
     try:
         while not answered.done():
@@ -164,9 +164,9 @@ async def _await(request: Request, service: AppState, public_id: str) -> int:
 
 
 async def _cancel_if_unwatched(service: AppState, public_id: str, *, tenant: str, kept: bool) -> None:
-    number = None if kept else await service.batches.number(public_id, tenant=tenant)
-    if number is not None:
-        await service.ledger.cancel(number)
+    batch_id = None if kept else await service.batches.batch_id(public_id, tenant=tenant)
+    if batch_id is not None:
+        await service.ledger.cancel(batch_id)
 
 
 def _answer(row: Row[Any], public_id: str) -> Response:

@@ -152,10 +152,10 @@ async def _the_file(request: Request, file_id: str) -> File:
 async def _bytes_of(file: File, service: AppState, *, tenant: str) -> AsyncIterator[bytes]:
     if file.content == Content.STORED or file.batch is None:
         return service.files.pieces(file.id)
-    number = await service.batches.number(file.batch, tenant=tenant)
-    if number is None:
+    batch_id = await service.batches.batch_id(file.batch, tenant=tenant)
+    if batch_id is None:
         raise not_found("File", file.id)
-    return result_file(service.engine, number, states=STATES[file.content])
+    return result_file(service.engine, batch_id, states=STATES[file.content])
 
 
 def _strip_nul(words: str) -> str:

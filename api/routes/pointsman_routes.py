@@ -9,6 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from api.http_errors import ApiError, conflict
 from api.responses import json_response
+from api.schemas import BatchPath
 from api.state import AppState, get_state, get_tenant
 from db.reports.batch_stats import batch_figures, find_batch
 from db.reports.budget_balance import batch_budget
@@ -27,25 +28,25 @@ _SILENCE_S: Final = 15.0
 
 @router.get("/batches/{batch_id}/explain", operation_id="explain_line", response_class=Response, responses=_OBJECT)
 async def explain_line(
-    request: Request, batch_id: str, custom_id: Annotated[str, Query(min_length=1, max_length=512)]
+    request: Request, public_id: BatchPath, custom_id: Annotated[str, Query(min_length=1, max_length=512)]
 ) -> Response:
     """Why a line went where it went: each decision with its reasons, each call with its cost."""
     service = get_state(request)
-    await _accepted(service, batch_id, tenant=get_tenant(request))
-    found = await find_queries(service.engine, custom_id.replace("\0", "\ufffd"), public_id=batch_id)
+    await _accepted(service, public_id, tenant=get_tenant(request))
+    found = await find_queries(service.engine, custom_id.replace("\0", "\ufffd"), public_id=public_id)
     if not found:
         raise ApiError(404, "The batch has no line of this custom_id.", param="custom_id")
     return json_response(timeline_as_json(found[0], await query_events(service.engine, found[0].id)))
 
 
 @router.get("/batches/{batch_id}/report", operation_id="report_batch", response_class=Response, responses=_OBJECT)
-async def report_batch(request: Request, batch_id: str) -> Response:
+async def report_batch(request: Request, public_id: BatchPath) -> Response:
     """The account of a batch: tiers, calls, cost, what all of it had cost at the top tier, plan and budget."""
     service = get_state(request)
-    await _accepted(service, batch_id, tenant=get_tenant(request))
-    batch = await find_batch(service.engine, batch_id)
+    await _accepted(service, public_id, tenant=get_tenant(request))
+    batch = await find_batch(service.engine, public_id)
     if batch is None:
-        raise ApiError(404, f"No such Batch object: {batch_id}", param="batch_id")
+        raise ApiError(404, f"No such Batch object: {public_id}", param="batch_id")
     told = batch_as_json(await batch_figures(service.engine, batch, fleet=service.fleet))
     return json_response(told | {"means": (await batch_budget(service.engine, batch.id)).as_json()})
 
@@ -53,11 +54,11 @@ async def report_batch(request: Request, batch_id: str) -> Response:
 @router.get(
     "/batches/{batch_id}/events", operation_id="watch_batch", response_class=StreamingResponse, responses=_STREAM
 )
-async def watch_batch(request: Request, batch_id: str) -> Response:
+async def watch_batch(request: Request, public_id: BatchPath) -> Response:
     """The batch object as server-sent events: `progress` whenever it has changed, `end` when it has ended."""
     service, tenant = get_state(request), get_tenant(request)
-    await service.status(batch_id, tenant=tenant)
-    return StreamingResponse(_events(service, batch_id, tenant=tenant), media_type="text/event-stream")
+    await service.status(public_id, tenant=tenant)
+    return StreamingResponse(_events(service, public_id, tenant=tenant), media_type="text/event-stream")
 
 
 async def _events(service: AppState, public_id: str, *, tenant: str) -> AsyncIterator[bytes]:

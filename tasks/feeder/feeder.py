@@ -95,18 +95,18 @@ class Feeder:
         while not self.station.stopping.is_set():
             wait_s = TICK_S
             try:
-                if await leadership.held():
+                if await leadership.try_acquire():
                     await self._feed()
                 else:
                     wait_s = MAINTENANCE_EVERY_S
             except (DBAPIError, StatementFailed) as error:
-                if not (error.away if isinstance(error, StatementFailed) else is_transient(error)):
+                if not (error.is_unavailable if isinstance(error, StatementFailed) else is_transient(error)):
                     raise
                 log.warning("feeder_waits_for_postgres", error=type(error).__name__)
                 self.doubt = "Postgres was away"
-                await leadership.drop()
+                await leadership.release()
             await self._pause(wait_s)
-        await leadership.drop()
+        await leadership.release()
 
     async def _feed(self) -> None:
         as_of = await self.station.ledger.clock()

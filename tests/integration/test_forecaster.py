@@ -145,7 +145,7 @@ def test_what_is_open_and_who_works_is_the_load(on_bench: OnBench) -> None:
         await bench.submit(5)
         assert await load_queues(bench.engine, bench.fleet, otherwise=otherwise) == QueueLoad(otherwise, {"route": 5})
         for number in range(2):
-            await WorkerRegistry(bench.engine).arrive(
+            await WorkerRegistry(bench.engine).register(
                 name=f"small-{number}", role="route small", host="h", pid=1, slots=64
             )
         slots = (await load_queues(bench.engine, bench.fleet, otherwise=otherwise)).slots
