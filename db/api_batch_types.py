@@ -47,7 +47,7 @@ class ApiBatch:
     ended_at: datetime | None
     finalized_at: datetime | None
     purged: bool = False
-    """Whether retention has taken its texts and calls, so that there are no results to be had."""
+    """Whether retention has removed its texts and calls, so that it has no results."""
 
 
 @dataclass(frozen=True, slots=True)

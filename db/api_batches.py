@@ -154,7 +154,7 @@ class ApiBatches:
         )
 
     async def accept(self, public_id: str) -> bool:
-        """Its queries are in the ledger. True where it was cancelled meanwhile, so that they must be too."""
+        """Marks its queries as in the ledger. True if it was cancelled in between, and they must be as well."""
         rows = await fetch(self._engine, statement("api_batch_accept"), public_id=public_id)
         return bool(rows) and rows[0].cancelling_at is not None
 
@@ -196,7 +196,7 @@ class ApiBatches:
         event: str,
         event_id: str,
     ) -> None:
-        """Its files are there from now on, and its webhooks hear of ``event``; unless it was resumed meanwhile."""
+        """Makes its files visible and sends ``event`` to its webhooks, unless it was resumed in between."""
         by_content = {file.content: file.id for file in files}
         counts = batch.counts
         await fetch(
@@ -214,7 +214,7 @@ class ApiBatches:
         )
 
     async def reopen(self, public_id: str | None = None) -> None:
-        """Batches that were resumed after they had ended get their files anew; ``public_id`` even if it ended again."""
+        """Batches that were resumed after their end get new files; ``public_id`` even if it has ended again."""
         await fetch(self._engine, statement("api_batches_reopen"), public_id=public_id)
 
 

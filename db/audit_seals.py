@@ -1,8 +1,8 @@
-"""A chain of hashes over the decisions of each ended batch: whoever changes one afterwards is seen, and which it was.
+"""A chain of hashes over the decisions of each ended batch: a later change is found, and the decision named.
 
-Sealing costs the hot path nothing: the feeder does it once a batch has ended, from then on nobody
-writes a decision of it (a resume adds to the end of the chain). Whoever owns the database could forge
-the whole chain; who has kept the last hash elsewhere sees that too.
+Sealing costs the hot path nothing: the feeder seals a batch after its end, when no process writes a decision of it any
+more (a resume adds to the end of the chain). The owner of the database could forge the whole chain; an auditor who has
+kept the last hash elsewhere sees that too.
 """
 
 import hashlib

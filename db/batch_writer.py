@@ -77,7 +77,7 @@ class BatchSpec:
     expires_at: datetime | None = None
     """When what is still open of it expires."""
     traceparent: str | None = None
-    """W3C trace context of whoever sent it, valid."""
+    """W3C trace context of the sender, valid."""
 
 
 class BatchWriter:
@@ -102,7 +102,7 @@ class BatchWriter:
         self._few: list[bytes] = []
         """Queries, while there are so few that they can wait for the prompts."""
         self.public_id = public_id or f"batch_{secrets.token_hex(12)}"
-        """The public id, which nobody can guess."""
+        """The public id, which cannot be guessed."""
         self.ranges: list[tuple[int, int]] = []
         """The ids that were used, as inclusive ranges."""
         self.total = 0
@@ -128,7 +128,7 @@ class BatchWriter:
         await self._put_queries(
             b"".join(self._between.join([b"%d" % id_ for id_ in some]) + self._between for some in ids)
         )
-        await self._prompts.put(b"".join(rows).replace(b"\\", b"\\\\"))
+        await self._prompts.write(b"".join(rows).replace(b"\\", b"\\\\"))
 
     async def _put_queries(self, rows: bytes) -> None:
         if self._queries is None:
@@ -137,7 +137,7 @@ class BatchWriter:
                 return
             self._queries = CopyStream(await _driver(await self._second()), _QUERIES)
             rows = b"".join(self._few)
-        await self._queries.put(rows)
+        await self._queries.write(rows)
 
     async def finish(self) -> None:
         """All of it is written. Raises what Postgres had against any of it."""
@@ -146,7 +146,7 @@ class BatchWriter:
         await self._prompts.finish()
         if self._queries is None:
             self._queries = CopyStream(await _driver(self._connection), _QUERIES)
-            await self._queries.put(b"".join(self._few))
+            await self._queries.write(b"".join(self._few))
         await self._queries.finish()
 
     async def abandon(self) -> None:
@@ -161,7 +161,7 @@ async def open_batch_writer(
     """A `BatchWriter` to write to; or, where the order's idempotency key was used before, that batch's row.
 
     The batch exists once the block ends without an exception and with at least one prompt. Raises DBAPIError.
-    Who is told to stop while it is committed hears of it at the next await, and knows by then that there is a batch.
+    A cancellation during the commit takes effect at the next await, when the caller knows that the batch exists.
     """
     turns = _turns.setdefault(engine, _WriterSlots())
     # Left in the opposite order: the queries' transaction is entered last, so it commits first.
@@ -190,7 +190,7 @@ async def open_batch_writer(
                 raise to_dbapi_error(error) from error
             raise
         await _close(connection, opened, order, fleet, batch_id=batch_id)
-        # Stopped between two commits it would leave queries; stopped in the last one, a batch that nobody was told of.
+        # A stop between two commits would leave queries; a stop in the last one, a batch that no caller knows of.
         await run_uncancelled(stack.aclose())
 
 

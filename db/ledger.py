@@ -1,7 +1,7 @@
 """The ledger: the only code that moves a query, each move as one conditional statement.
 
-Every method is idempotent where its effect is guarded by state and epoch, so it is simply
-replayed when the connection is lost while a commit's reply was under way.
+Every method is idempotent where its effect is guarded by state and epoch: it is replayed when the connection is lost
+before the reply to a commit.
 """
 
 import asyncio
@@ -29,8 +29,8 @@ from routing.lifecycle import FALLBACK, MAX_CRASHES, MoveKind, State
 class Ledger:
     """All moves of all queries, for one process (``worker_id`` is its row in ``workers``).
 
-    ``simulated`` says which batches' queries it takes on: those with simulated answers or those that cost money,
-    whichever its fleet makes; None: all.
+    ``simulated`` limits it to batches with simulated answers (True) or with paid ones (False), as its fleet makes;
+    None takes all.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class Ledger:
         self._call_ids_left = 0
         self._blocks = asyncio.Lock()
         self.claim = GroupCommit(self.claim_many, key=lambda wanted: wanted[1])
-        """``claim((stage, query_id, intent | None))`` → `Claim`, or None where somebody else was first."""
-        self.intend = GroupCommit(self._intend, key=lambda intent: intent.call_id)
-        """``intend(intent)`` under a held claim → `SentCall`, or None where the claim is lost: then do not send."""
+        """``claim((stage, query_id, intent | None))`` → `Claim`, or None if another process was first."""
+        self.reserve_call = GroupCommit(self._reserve_calls, key=lambda intent: intent.call_id)
+        """``reserve_call(intent)`` under a held claim → `SentCall`, or None if the claim is lost: then do not send."""
         self.transition = GroupCommit(self.transition_many, key=lambda conclusion: conclusion.query_id)
-        """``conclude(conclusion)`` → the (stage, state) it moved to, or None where it was fenced out."""
+        """``transition(transition)`` → the new (stage, state), or None if it was fenced out."""
         self.record = GroupCommit(self._record, key=lambda result: result.sent.call_id)
-        """``record(result)``: a call's result alone, where its query does not move yet."""
+        """``record(result)``: the result of a call alone, while its query does not move yet."""
 
     async def next_call_id(self) -> int:
         """An id for a call, from a block that is reserved for this process."""
@@ -72,7 +72,7 @@ class Ledger:
     # -- reading ---------------------------------------------------------------------------
 
     async def waiting(self, stage: str, ids: Sequence[int]) -> list[QueuedQuery]:
-        """Those of ``ids`` that still wait at ``stage``, with what they say, in order of id."""
+        """Those of ``ids`` that still wait at ``stage``, with their texts, in order of id."""
         rows = await self._named(
             "read_waiting", ids=list(ids), stage=stage, sources=SOURCES[MoveKind.CLAIM], simulated=self._simulated
         )
@@ -100,7 +100,7 @@ class Ledger:
         return _by_query(await self._named("read_attempts", ids=list(ids)))
 
     async def verdicts(self, ids: Sequence[int]) -> dict[int, list[Any]]:
-        """Judge's decisions by query, oldest first: tier, confidence, call_id, reasons, detail."""
+        """Decisions of the judge by query, oldest first: tier, confidence, call_id, codes, reasons, detail."""
         return _by_query(await self._named("read_verdicts", ids=list(ids)))
 
     async def stored_answers(self, wanted: Mapping[int, int]) -> dict[int, Any]:
@@ -125,7 +125,7 @@ class Ledger:
     # -- the worker's moves ----------------------------------------------------------------
 
     async def claim_many(self, wanted: Sequence[tuple[str, int, CallIntent | None]]) -> dict[int, Claim]:
-        """Claims (stage, query_id, intent) all in one statement; those that somebody else has are not in the result."""
+        """Claims (stage, query_id, intent) in one statement; those that another process has are not in the result."""
         rows = [
             {"query_id": query_id, "stage": stage} | ({} if intent is None else intent.row() | {"query_id": query_id})
             for stage, query_id, intent in wanted
@@ -148,7 +148,7 @@ class Ledger:
         )
         return {row.id: Claim(query_id=row.id, epoch=row.epoch, at=row.at) for row in claimed}
 
-    async def _intend(self, meant: Sequence[CallIntent]) -> dict[int, SentCall]:
+    async def _reserve_calls(self, meant: Sequence[CallIntent]) -> dict[int, SentCall]:
         async def committed_before() -> Sequence[Any]:
             return await self._named("find_committed_reservations", call_ids=[intent.call_id for intent in meant])
 
@@ -168,13 +168,13 @@ class Ledger:
         }
 
     async def transition_many(self, conclusions: Sequence[Transition]) -> dict[int, tuple[str, State]]:
-        """Concludes all in one statement; those that were fenced out are not in the result."""
+        """Applies all in one statement; those that were fenced out are not in the result."""
         moves = encode_transitions(conclusions)
         results = [result for conclusion in conclusions for result in conclusion.results]
         to_send = [one for one in conclusions if one.publish]
 
         async def committed_before() -> Sequence[Any]:
-            # What an earlier try put into the broker's share nobody has sent yet.
+            # Queries that an earlier attempt put into the broker's share are not sent yet.
             return await self._named(
                 "find_committed_transitions",
                 ids=[one.query_id for one in to_send],
@@ -213,33 +213,33 @@ class Ledger:
         return {row.stage: row for row in await self._named("count_waiting")}
 
     async def return_lost(self, stage: str, *, older_than_s: float, reason: str) -> int:
-        """queued → ready for what has been in the broker for longer than ``older_than_s``. Returns how many."""
+        """queued → ready for queries in the broker for longer than ``older_than_s``. Returns how many."""
         rows = await self._named("requeue_lost", stage=stage, older_than_s=older_than_s, reason=reason)
         return int(rows[0][0])
 
     async def clock(self) -> datetime:
-        """Postgres' clock, by which leases run."""
+        """The clock of Postgres, by which leases run."""
         return cast(datetime, (await self._run(text("SELECT now()"), {}))[0][0])
 
     async def rescue(self, *, as_of: datetime) -> tuple[int, int]:
         """Leases that had expired at ``as_of`` → ready, or dead after `MAX_CRASHES`. Returns (rescued, buried).
 
-        ``as_of`` is a moment when Postgres was seen to answer: a statement that was under way while
-        Postgres stood still would find every lease expired.
+        ``as_of`` is a moment when Postgres answered: a statement that was running while Postgres stood still would find
+        every lease expired.
         """
         rows = await self._named("rescue", as_of=as_of, lease_s=self._lease_s, max_crashes=MAX_CRASHES)
         return int(rows[0].rescued), int(rows[0].buried)
 
     async def settle_abandoned_calls(self) -> None:
-        """Calls nobody reported within two leases are charged at their reservation."""
+        """Charges calls without a result after two leases at their reservation."""
         await self._named("settle_abandoned_calls", older_than_s=2 * self._lease_s, lease_s=self._lease_s)
 
     async def end_batches(self) -> list[str]:
         """Ends each batch without open queries, once. Returns their public ids."""
         return [row.public_id for row in await self._named("end_batches")]
 
-    async def unhold(self) -> int:
-        """held → ready for what the budgets have room for by now. Returns how many."""
+    async def release_held(self) -> int:
+        """held → ready for queries whose reservation fits their budgets again. Returns how many."""
         return int((await self._named("release_held"))[0][0])
 
     async def renew_day_budgets(self, *, cap_usd: float) -> None:
@@ -255,9 +255,9 @@ class Ledger:
         return await self._named("closing_batches")
 
     async def add_partitions(self, *, months_ahead: int = 2) -> None:
-        """Makes the monthly partitions of calls and decisions that are lacking, but of a month that has begun without.
+        """Creates missing monthly partitions of calls and decisions, but none for a month that has rows elsewhere.
 
-        Not tried again, for whoever writes waits as long as this does. Raises DBAPIError.
+        Not retried, as every writer waits as long as this does. Raises DBAPIError.
         """
         await execute_raw(self._engine, text("SELECT pointsman_add_partitions(:ahead)"), {"ahead": months_ahead})
 
@@ -290,7 +290,7 @@ class Ledger:
             closed += int(rows[0][0])
 
     async def set_budget(self, batch_id: int, *, cap_usd: float) -> None:
-        """Raises or lowers a batch's cap; what was held for it is released as far as it fits."""
+        """Raises or lowers the cap of a batch and releases held queries as far as they fit."""
         await self._named("set_budget", batch_id=batch_id, cap_usd=cap_usd)
 
     async def resume(self, batch_id: int) -> int:

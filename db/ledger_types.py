@@ -1,4 +1,4 @@
-"""What goes into the ledger and comes out of it.
+"""The records that go into the ledger and come out of it.
 
 Several of these are made for each query, and a frozen dataclass takes two to three times as long to make as a named
 tuple; those that hold a user's words are dataclasses, whose text leaves these out.
@@ -20,7 +20,7 @@ that it is about to write, and a repeated write is recognized."""
 
 @dataclass(frozen=True, slots=True)
 class QueuedQuery:
-    """A query that waits at a stage, with what it says."""
+    """A query that waits at a stage, with its text."""
 
     id: int
     batch_id: int
@@ -39,10 +39,9 @@ class QueuedQuery:
 
     @property
     def is_poison_suspect(self) -> bool:
-        """Whether one more lost worker buries it: then no other suspect shares a process with it.
+        """Whether one more lost worker dead-letters it: then no other suspect shares a process with it.
 
-        Whatever kills its workers takes all with it that they have under way; only where suspects are
-        kept apart does it die without them.
+        A query that kills its workers takes all their other queries with it; only isolated it dies alone.
         """
         return self.crashes >= MAX_CRASHES - 1
 
@@ -97,16 +96,16 @@ class SentCall(NamedTuple):
 
 
 class CallResult(NamedTuple):
-    """What became of a call that was sent."""
+    """The result of a call that was sent."""
 
     sent: SentCall
     outcome: Outcome
     keep_response: bool = False
-    """Keep the answer's text with the call: it was rejected, and may be the best there is."""
+    """Keep the text of the answer with the call: it was rejected, and may still be the best one."""
 
     @property
     def cost_usd(self) -> float:
-        """What the call cost: by its usage; at the reservation where nobody can know; 0 where unbilled."""
+        """What the call cost: by its usage; at the reservation if the outcome is unknown; 0 if unbilled."""
         outcome = self.outcome
         if isinstance(outcome, Completion):
             return self.sent.model.price.cost_usd(outcome.usage)
@@ -152,7 +151,7 @@ class DecisionRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AnswerRecord:
-    """The one answer that a finished query keeps. ``accepted`` is false for the best that was to be had."""
+    """The one answer that a finished query keeps. ``accepted`` is false for a rejected answer that was the best."""
 
     call_id: int
     tier: str
@@ -165,7 +164,7 @@ class Transition(NamedTuple):
     """One query's move, with its reason and the results of the calls that led to it.
 
     ``publish`` lets the ledger put it straight into the broker's share of ``to_stage`` where that has
-    room; whoever concludes must then send the ids that came back as ``queued``.
+    room; the caller must then send the ids that came back as ``queued``.
     """
 
     query_id: int

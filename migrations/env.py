@@ -29,9 +29,9 @@ else:
         while True:
             try:
                 with context.begin_transaction():
-                    # Two processes that start together migrate one after the other.
+                    # Two processes that start at once migrate one after the other.
                     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(727100)")
-                    # Whoever wants a table queues behind a migration that waits for it: behind a backup, for hours.
+                    # Other statements queue behind a migration that waits for a table: behind a backup, for hours.
                     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_MS}")
                     context.run_migrations()
                 break

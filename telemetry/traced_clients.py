@@ -193,8 +193,8 @@ class TracedLedger(Ledger):
             self._watch.concluded(conclusions, moved)
         return moved
 
-    async def _intend(self, meant: Sequence[CallIntent]) -> dict[int, SentCall]:
-        committed = await super()._intend(meant)
+    async def _reserve_calls(self, meant: Sequence[CallIntent]) -> dict[int, SentCall]:
+        committed = await super()._reserve_calls(meant)
         with suppress_tracing_errors():
             for intent in meant:
                 if intent.call_id in committed:

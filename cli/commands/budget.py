@@ -61,7 +61,7 @@ async def _raise(engine: AsyncEngine, batch: Batch, means: BatchBudget, *, cap_u
         )
     ledger = Ledger(engine, give_up_s=10.0)
     await ledger.set_budget(batch.id, cap_usd=cap_usd)
-    await ledger.unhold()  # the feeder would, within a second; there may be none
+    await ledger.release_held()  # the feeder would, within a second; there may be none
     return await batch_budget(engine, batch.id)
 
 

@@ -119,7 +119,7 @@ class RejectionFigures:
 
 @dataclass(frozen=True, slots=True)
 class ConfidenceBin:
-    """Answers whose confidence lies in a tenth, 0 to 9; None where nothing told it."""
+    """Answers whose confidence lies in a tenth, 0 to 9; None if there is none."""
 
     tier: str
     tenth: int | None
@@ -208,8 +208,8 @@ class BatchReport:
     controls: tuple[BaselineFigures, ...]
     picture: CostQualityChart | None
     """None where the router logged no expectation, for example where the gate decided everything."""
-    dearest: tuple[QueryFigures, ...]
-    doubtful: tuple[QueryFigures, ...]
+    most_expensive: tuple[QueryFigures, ...]
+    least_confident: tuple[QueryFigures, ...]
     labels: tuple[LabelFigures, ...]
     cap_usd: float | None
     plan: Mapping[str, Any] | None
@@ -268,8 +268,12 @@ async def load_batch_report(
         mean_confidence=_mean_confidence(confidences),
         controls=_controls(priced, figures, fleet),
         picture=_picture(priced, fleet),
-        dearest=tuple(_query(row) for row in await answer("batch_most_expensive", rows=rows, with_text=with_text)),
-        doubtful=tuple(_query(row) for row in await answer("batch_least_confident", rows=rows, with_text=with_text)),
+        most_expensive=tuple(
+            _query(row) for row in await answer("batch_most_expensive", rows=rows, with_text=with_text)
+        ),
+        least_confident=tuple(
+            _query(row) for row in await answer("batch_least_confident", rows=rows, with_text=with_text)
+        ),
         labels=tuple(LabelFigures(**row._mapping) for row in await answer("batch_labels")),
         cap_usd=None if cap.cap_usd is None else _usd(cap.cap_usd),
         plan=forecast_vs_actual(figures),

@@ -88,7 +88,7 @@ class TierFigures:
     """Queries that were sent to it, answered there or not."""
     answered: int
     unaccepted: int
-    """Answers that were taken although the judge had doubts: the best that was to be had."""
+    """Answers that were rejected by the judge and taken as the best there was."""
     confidence: float | None
     """Mean of its answers."""
     calls: int

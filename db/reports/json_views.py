@@ -139,8 +139,8 @@ def batch_report_as_json(account: BatchReport) -> dict[str, Any]:
         },
         "failing": [asdict(each) for each in account.failing],
         "rejections": [asdict(each) for each in account.rejections],
-        "dearest": [asdict(each) for each in account.dearest],
-        "doubtful": [asdict(each) for each in account.doubtful],
+        "most_expensive": [asdict(each) for each in account.most_expensive],
+        "least_confident": [asdict(each) for each in account.least_confident],
         "cap_usd": account.cap_usd,
         "audit": None if audit is None else asdict(audit) | {"sound": not audit.findings},
     }

@@ -1,4 +1,4 @@
-"""The routing log, batch by batch, for whoever evaluates it: bounded in memory however long it is."""
+"""The routing log, batch by batch, for evaluation: bounded in memory, however long it is."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass

@@ -128,7 +128,7 @@ COMMENT ON COLUMN queries.tier IS 'the current or last tier';
 COMMENT ON COLUMN queries.prefers IS 'the deployment to try first at its tier';
 COMMENT ON COLUMN queries.attempts IS 'failed calls at this stage';
 COMMENT ON COLUMN queries.needs_usd IS 'held: the reservation that did not fit';
-COMMENT ON COLUMN queries.yields IS 'held: a claim lowers or fails it once the rest of the budget is less than needs_usd';
+COMMENT ON COLUMN queries.yields IS 'held: a claim lowers or fails it once its budget''s rest is less than needs_usd';
 COMMENT ON COLUMN queries.was_lost IS 'its message was lost once: the route stage claims it before deciding it';
 GRANT SELECT, INSERT, UPDATE, DELETE ON queries TO pointsman_app;
 

@@ -9,16 +9,16 @@ from report.formatting import confidence, usd
 
 def most_expensive(account: BatchReport) -> Section:
     """The queries that cost most."""
-    return _queries("dearest", "The most_expensive queries", "All calls of a query together.", account.dearest)
+    return _queries("most-expensive", "The most expensive queries", "All calls of a query together.", account.most_expensive)
 
 
 def least_confident(account: BatchReport) -> Section:
     """The queries whose answers are least to be trusted."""
     return _queries(
-        "doubtful",
-        "The most least_confident answers",
+        "least-confident",
+        "The least confident answers",
         "What the judge did not accept and nothing better came for, then the lowest confidences.",
-        account.doubtful,
+        account.least_confident,
     )
 
 

@@ -174,7 +174,7 @@ class Feeder:
             await self._return_lost()
         if (day_cap_usd := self.station.fleet.budgets.tenant_day_usd) is not None:
             await ledger.renew_day_budgets(cap_usd=day_cap_usd)
-        if freed := await ledger.unhold():
+        if freed := await ledger.release_held():
             log.info("budget_has_room", queries=freed)
         for batch in await ledger.closing_batches():
             move, state = (MoveKind.CANCEL, State.CANCELLED) if batch.cancelled else (MoveKind.EXPIRE, State.EXPIRED)

@@ -78,7 +78,7 @@ async def _commit(
     model: Model, batch_id: int, station: WorkerContext, *, prompt_tokens: int, max_tokens: int | None
 ) -> SentCall | None:
     """The intent of the call; None where a budget has no room for it."""
-    return await station.ledger.intend(
+    return await station.ledger.reserve_call(
         CallIntent(
             call_id=await station.ledger.next_call_id(),
             purpose="route",

@@ -117,7 +117,7 @@ class QueryExecutor:
             committed = self.claim = await ledger.claim((self.stage, self.one.id, intent))
         else:
             await self._record()
-            committed = await ledger.intend(intent)
+            committed = await ledger.reserve_call(intent)
         if committed is None:
             if self.claim is not None:
                 # Either the claim is lost, and this moves nothing; or the budget has no room: the next claim says what
@@ -163,7 +163,7 @@ class QueryExecutor:
         if isinstance(grant, Denied):
             return None
         began = time.monotonic()
-        sent = await self.station.admission.for_sending(grant, self.station.ledger.intend(intent))
+        sent = await self.station.admission.for_sending(grant, self.station.ledger.reserve_call(intent))
         if sent is None:
             return None
         self.leased_at = began

@@ -75,7 +75,7 @@ async def work_off(station: WorkerContext, look: Callable[[], Awaitable[None]] |
             ids = await station.ledger.fill_window(stage, room=200)
             moved += len(ids)
             await asyncio.gather(*(_serve(stage, some, station, look) for some in _chunks(ids)))
-        moved += await station.ledger.unhold()
+        moved += await station.ledger.release_held()
         rounds += 1
         assert rounds < 2000, "it goes to and fro"
         if not moved and not await _soon_due(station):

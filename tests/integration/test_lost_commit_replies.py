@@ -20,11 +20,11 @@ def test_an_intent_that_is_replayed_is_one_call(on_bench: OnBench) -> None:
         query_id = await bench.at_tier()
         claim, _ = await bench.send(query_id)
         second = await bench.intent(query_id, epoch=claim.epoch)
-        first = await bench.ledger.intend(second)
+        first = await bench.ledger.reserve_call(second)
         again = await bench.ledger._named("find_committed_reservations", call_ids=[second.call_id])
         assert first is not None
         assert [(row.id, row.at) for row in again] == [(second.call_id, first.at)]
-        assert await bench.ledger.intend(second) is None
+        assert await bench.ledger.reserve_call(second) is None
         (count,) = await bench.rows("SELECT count(*) FROM calls WHERE id = :id", id=second.call_id)
         assert count[0] == 1
 

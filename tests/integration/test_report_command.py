@@ -293,9 +293,9 @@ def test_failovers_rejections_and_the_queries_of_note_are_told(told: Told) -> No
         ("small", "shape"),
         ("small", "low_confidence"),
     }
-    assert [each.query_id for each in account.dearest] == [13, 12]
-    assert [each.query_id for each in account.doubtful] == [14, 12]
-    assert account.doubtful[0].custom_id == HOSTILE[2]
+    assert [each.query_id for each in account.most_expensive] == [13, 12]
+    assert [each.query_id for each in account.least_confident] == [14, 12]
+    assert account.least_confident[0].custom_id == HOSTILE[2]
 
 
 def test_labels_come_before_the_judges_confidence_and_the_newest_counts(told: Told, database_url: str) -> None:

@@ -1,4 +1,4 @@
--- Batches that were resumed after they had ended get their files anew: those that are open again, and the
+-- Batches that were resumed after they had ended get new files: those that are open again, and the
 -- one of the public id where it has even ended again.
 UPDATE api_batches AS a
 SET finalized_at = NULL, counts = NULL, usage = NULL, cancelling_at = NULL, lease_until = NULL

@@ -1,5 +1,5 @@
--- One more link of a batch's chain: over its decisions with first < id ≤ last. None where there are none.
--- Nor of what is sealed: somebody else may be sealing the same batch.
+-- Adds one link to the chain of a batch: over its decisions with first < id ≤ last that no seal covers yet. Adds none
+-- where there are none: another process may be sealing the same batch.
 WITH before AS (
     SELECT s.place, s.hash, s.ids[cardinality(s.ids)] AS last_id
     FROM seals AS s WHERE s.batch_id = :batch_id ORDER BY s.place DESC LIMIT 1

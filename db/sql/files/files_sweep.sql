@@ -1,4 +1,4 @@
--- Removes files that have expired, and uploads that nobody finished.
+-- Removes files that have expired, and uploads that were not finished.
 -- What a batch is still to be read from stays until it has been.
 WITH gone AS (
     DELETE FROM files AS f

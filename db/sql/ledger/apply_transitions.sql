@@ -1,4 +1,4 @@
--- Everything that becomes of claimed queries: the move, its decision, the answer, and the result of each call.
+-- Moves claimed queries: the move, its decision, the answer, and the result of each call.
 -- A move counts only at its stage, from its states, under its epoch; a call's result counts always.
 -- What is not given of a move is null, or nothing. `place` numbers those that may go into the broker, by stage.
 WITH moves AS (
@@ -9,7 +9,7 @@ WITH moves AS (
         confidence double precision, propensity double precision, call_id bigint, codes text[],
         reasons text[], detail jsonb, model text, accepted boolean, response json)
 ),
-room AS MATERIALIZED (  -- else counted anew for each row that moves
+room AS MATERIALIZED (  -- otherwise counted again for each row that moves
     -- Half of the window: the rest is the feeder's, who takes from all batches in turn. Had it none, what is `ready`
     -- would wait for as long as the stage before runs ahead: ten queries behind a million, for ever.
     SELECT s.stage, greatest(s.depth_window / 2, 1) - (
@@ -40,7 +40,8 @@ moved AS (
       AND q.epoch = m.epoch
       AND q.state = ANY(m.sources)
     RETURNING q.id, q.batch_id, q.epoch, q.stage, q.state, m.stage AS from_stage, m.tier, m.kind, m.move, m.router,
-              m.score, m.confidence, m.propensity, m.call_id, m.codes, m.reasons, m.detail, m.model, m.accepted, m.response
+              m.score, m.confidence, m.propensity, m.call_id, m.codes, m.reasons, m.detail, m.model, m.accepted,
+              m.response
 ),
 answered AS (
     INSERT INTO answers (query_id, call_id, tier, model, confidence, accepted, response)

@@ -1,5 +1,5 @@
 -- Claims waiting queries under a lease and, where a call is meant, commits its intent with the claim.
--- Raises the epoch: whoever claimed before can no longer move the query.
+-- Raises the epoch: an earlier claimant can no longer move the query.
 -- What a budget has no room for is not claimed: reservation and cap are compared under the budget's row lock, so
 -- that no two claims share the same room. It is held while calls under way may still leave it room; where it is more
 -- than all that is not spent, it is lowered (policy degrade, where there is a tier below), failed or held.

@@ -16,7 +16,8 @@ closed AS (
 logged AS (
     INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, codes,
                            reasons)
-    SELECT batch_id, id, epoch, :move, :move, stage, stage, :to_state, :actor, ARRAY[CAST(:move AS text)], ARRAY[CAST(:reason AS text)]
+    SELECT batch_id, id, epoch, :move, :move, stage, stage, :to_state, :actor, ARRAY[CAST(:move AS text)],
+           ARRAY[CAST(:reason AS text)]
     FROM closed
 )
 SELECT count(*) FROM closed

@@ -10,6 +10,6 @@ WHERE q.id = ANY(CAST(:ids AS bigint[]))
   AND q.state = ANY(CAST(:sources AS text[]))
   AND q.due_at <= now()
   AND b.cancelled_at IS NULL
-  -- Never a simulated answer for a real query, nor real money for a simulated one.
+  -- A real query never gets a simulated answer, and a simulated one never costs money.
   AND b.simulated = coalesce(CAST(:simulated AS boolean), b.simulated)
 ORDER BY q.id

@@ -1,5 +1,5 @@
--- Expired leases: back to ready, or buried after too many crashes. Idle while Postgres has not been
--- up for one lease: nobody could renew or finish while it was away.
+-- Expired leases: back to ready, or dead after too many crashes. Idle until Postgres has been up for one lease: no
+-- worker could renew or finish while it was unavailable.
 WITH expired AS (
     SELECT id FROM queries
     WHERE state = 'running' AND lease_until < :as_of
@@ -23,7 +23,8 @@ logged AS (
                            reasons)
     SELECT batch_id, id, epoch, 'rescue', CASE state WHEN 'dead' THEN 'bury' ELSE 'rescue' END,
            stage, stage, state, 'feeder',
-           ARRAY['lease_expired'], ARRAY['lease expired: the worker that held it was lost (' || crashes || ' of ' || :max_crashes || ')']
+           ARRAY['lease_expired'],
+           ARRAY['lease expired: the worker that held it was lost (' || crashes || ' of ' || :max_crashes || ')']
     FROM rescued
 )
 SELECT count(*) FILTER (WHERE state = 'ready') AS rescued, count(*) FILTER (WHERE state = 'dead') AS buried

@@ -1,4 +1,4 @@
--- The batch itself, written last: nobody sees its queries before. With it its budget, and its tenant's for the
+-- The batch itself, written last: its queries are invisible before. With it its budget, and its tenant's for the
 -- day and the next, where there are caps.
 WITH batch AS (
     INSERT INTO batches (id, public_id, tenant, idempotency_key, source, metadata, total,

@@ -1,5 +1,5 @@
 -- Answers of the tenant's newest batches that stand and wait for a label: by doubt, by chance, or mixed, in turns.
--- Doubt is 1 where the judge held right and wrong for alike; an answer that nobody judged comes after all others.
+-- Doubt is 1 where right and wrong were equally likely to the judge; an answer that was not judged comes last.
 --
 -- By chance also what has a label by doubt only comes: without it, a sample by chance would lack the doubtful.
 WITH recent AS MATERIALIZED (  -- bounded: a page is no place to sort a million answers

@@ -1,4 +1,4 @@
--- How right the answers were of which the judge told a confidence, by its source and tenth, where there is a label.
+-- Labels of answers with a confidence, by its source and tenth: how right the answers were.
 -- Also of what was asked because it was doubtful: among answers of one confidence it is like the others.
 WITH newest AS (
     SELECT DISTINCT ON (l.query_id, l.tier) l.query_id, l.tier, l.grade
