@@ -248,7 +248,7 @@ def _create_params(request: ApiBatchRequest) -> dict[str, Any]:
 
 
 def _batch(row: Row[Any]) -> ApiBatch:
-    given = {name: getattr(row, name) for name in ApiBatch.__slots__ if name != "counts"}
+    columns = {name: getattr(row, name) for name in ApiBatch.__slots__ if name != "counts"}
     counts = row.stored_counts or {
         "total": row.total,
         "done": row.done,
@@ -256,4 +256,4 @@ def _batch(row: Row[Any]) -> ApiBatch:
         "expired": row.expired,
         "cancelled": row.cancelled,
     }
-    return ApiBatch(**given, counts=Counts(**counts))
+    return ApiBatch(**columns, counts=Counts(**counts))

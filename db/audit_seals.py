@@ -79,26 +79,26 @@ async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
     findings: list[SealFinding] = []
     count, decisions, purged, last_id = 0, 0, False, 0
     known = hashlib.sha256(batch.public_id.encode()).digest()
-    for each in await fetch(
+    for link in await fetch(
         engine,
         text("SELECT place, ids, row_hashes, hash FROM seals WHERE batch_id = :id ORDER BY place"),
         id=batch_id,
     ):
         count += 1
-        decisions += len(each.ids)
-        expected = hashlib.sha256(known + ",".join(map(str, each.ids)).encode() + each.row_hashes).digest()
-        if each.place != count:
+        decisions += len(link.ids)
+        expected = hashlib.sha256(known + ",".join(map(str, link.ids)).encode() + link.row_hashes).digest()
+        if link.place != count:
             findings.append(SealFinding(f"seal {count} is gone"))
-            count = each.place
-        elif each.hash != expected:
+            count = link.place
+        elif link.hash != expected:
             findings.append(
-                SealFinding(f"seal {each.place} does not follow from what it covers and the seal before it")
+                SealFinding(f"seal {link.place} does not follow from what it covers and the seal before it")
             )
-        known = each.hash
-        found = await _between(engine, batch_id, first=last_id, last=each.ids[-1])
-        purged |= purged_at is not None and any(id_ not in found for id_ in each.ids)
-        findings += _compare(each, found, may_be_gone=purged_at is not None)
-        last_id = each.ids[-1]
+        known = link.hash
+        found = await _between(engine, batch_id, first=last_id, last=link.ids[-1])
+        purged |= purged_at is not None and any(id_ not in found for id_ in link.ids)
+        findings += _compare(link, found, may_be_gone=purged_at is not None)
+        last_id = link.ids[-1]
     later = await _between(engine, batch_id, first=last_id, last=None)
     if sealed_at is not None:
         findings += [

@@ -112,11 +112,11 @@ class BatchWriter:
     async def write(self, prompts: Sequence[Prompt]) -> None:
         """Adds ``prompts`` in their order. Raises what Postgres had against these or earlier ones."""
         ids = tuple(await self._ids.take(len(prompts)))
-        for some in ids:
-            if self.ranges and self.ranges[-1][1] == some.start - 1:
-                self.ranges[-1] = (self.ranges[-1][0], some.stop - 1)
+        for id_range in ids:
+            if self.ranges and self.ranges[-1][1] == id_range.start - 1:
+                self.ranges[-1] = (self.ranges[-1][0], id_range.stop - 1)
             else:
-                self.ranges.append((some.start, some.stop - 1))
+                self.ranges.append((id_range.start, id_range.stop - 1))
         row = self._row
         rows = [
             row % (query_id, custom_id.encode(), line, body, options or b"")
@@ -126,7 +126,7 @@ class BatchWriter:
         if self._prompts is None:
             self._prompts = CopyStream(await _driver(self._connection), _PROMPTS)
         await self._put_queries(
-            b"".join(self._between.join([b"%d" % id_ for id_ in some]) + self._between for some in ids)
+            b"".join(self._between.join([b"%d" % id_ for id_ in id_range]) + self._between for id_range in ids)
         )
         await self._prompts.write(b"".join(rows).replace(b"\\", b"\\\\"))
 
@@ -217,10 +217,10 @@ class _Ids:
         while count:
             if self._next == self._end:
                 await self._take_block()
-            some = range(self._next, min(self._next + count, self._end))
-            self._next = some.stop
-            count -= len(some)
-            taken.append(some)
+            id_range = range(self._next, min(self._next + count, self._end))
+            self._next = id_range.stop
+            count -= len(id_range)
+            taken.append(id_range)
         return taken
 
     async def _take_block(self) -> None:

@@ -54,7 +54,7 @@ class Ledger:
         """``claim((stage, query_id, intent | None))`` → `Claim`, or None if another process was first."""
         self.reserve_call = GroupCommit(self._reserve_calls, key=lambda intent: intent.call_id)
         """``reserve_call(intent)`` under a held claim → `SentCall`, or None if the claim is lost: then do not send."""
-        self.transition = GroupCommit(self.transition_many, key=lambda conclusion: conclusion.query_id)
+        self.transition = GroupCommit(self.transition_many, key=lambda transition: transition.query_id)
         """``transition(transition)`` → the new (stage, state), or None if it was fenced out."""
         self.record = GroupCommit(self._record, key=lambda result: result.sent.call_id)
         """``record(result)``: the result of a call alone, while its query does not move yet."""
@@ -148,38 +148,38 @@ class Ledger:
         )
         return {row.id: Claim(query_id=row.id, epoch=row.epoch, at=row.at) for row in claimed}
 
-    async def _reserve_calls(self, meant: Sequence[CallIntent]) -> dict[int, SentCall]:
+    async def _reserve_calls(self, intents: Sequence[CallIntent]) -> dict[int, SentCall]:
         async def committed_before() -> Sequence[Any]:
-            return await self._named("find_committed_reservations", call_ids=[intent.call_id for intent in meant])
+            return await self._named("find_committed_reservations", call_ids=[intent.call_id for intent in intents])
 
         rows = await self._run(
             statement("reserve_calls"),
             {
-                "meant": to_json([intent.row() for intent in meant]),
+                "intents": to_json([intent.row() for intent in intents]),
                 "worker_id": self.worker_id,
                 "lease_s": self._lease_s,
             },
             replayed=committed_before,
         )
-        by_id = {intent.call_id: intent for intent in meant}
+        by_id = {intent.call_id: intent for intent in intents}
         return {
             row.id: SentCall(row.id, at=row.at, model=by_id[row.id].model, reserved_usd=by_id[row.id].reserved_usd)
             for row in rows
         }
 
-    async def transition_many(self, conclusions: Sequence[Transition]) -> dict[int, tuple[str, State]]:
+    async def transition_many(self, transitions: Sequence[Transition]) -> dict[int, tuple[str, State]]:
         """Applies all in one statement; those that were fenced out are not in the result."""
-        moves = encode_transitions(conclusions)
-        results = [result for conclusion in conclusions for result in conclusion.results]
-        to_send = [one for one in conclusions if one.publish]
+        moves = encode_transitions(transitions)
+        results = [result for transition in transitions for result in transition.results]
+        to_send = [transition for transition in transitions if transition.publish]
 
         async def committed_before() -> Sequence[Any]:
             # Queries that an earlier attempt put into the broker's share are not sent yet.
             return await self._named(
                 "find_committed_transitions",
-                ids=[one.query_id for one in to_send],
-                epochs=[one.epoch for one in to_send],
-                stages=[one.to_stage for one in to_send],
+                ids=[transition.query_id for transition in to_send],
+                epochs=[transition.epoch for transition in to_send],
+                stages=[transition.to_stage for transition in to_send],
             )
 
         rows = await self._run(

@@ -28,7 +28,7 @@ async def _remove_some(engine: AsyncEngine, batch_id: int) -> int:
         # A live writer holds the lock until its batch exists. The lock comes first, so that the next statement, whose
         # snapshot is younger, sees that batch.
         batch = {"batch_id": batch_id}
-        asked = await connection.execute(statement("lock_orphans"), batch | {"kind": BATCHES_UNDER_WAY})
-        if not asked.scalar_one():
+        locked = await connection.execute(statement("lock_orphans"), batch | {"kind": BATCHES_UNDER_WAY})
+        if not locked.scalar_one():
             return 0
         return int((await connection.execute(statement("delete_orphans"), batch)).scalar_one())

@@ -220,9 +220,9 @@ class BatchReport:
 
 def labelled_right(labels: Sequence[LabelFigures]) -> tuple[int, float] | None:
     """How many of the answers that stood are labelled, and how right they are on average; None where none is."""
-    stood = [each for each in labels if each.stood]
-    count = sum(each.labels for each in stood)
-    return (count, sum(each.labels * each.grade for each in stood) / count) if count else None
+    stood = [label for label in labels if label.stood]
+    count = sum(label.labels for label in stood)
+    return (count, sum(label.labels * label.grade for label in stood) / count) if count else None
 
 
 async def load_batch_report(
@@ -346,15 +346,15 @@ def _latency(row: Row[Any]) -> LatencyBin:
 
 
 def _mean_confidence(rows: Sequence[Row[Any]]) -> float | None:
-    told = [row for row in rows if row.tenth is not None]
-    answers = sum(row.answers for row in told)
-    return sum(row.total for row in told) / answers if answers else None
+    known = [row for row in rows if row.tenth is not None]
+    answers = sum(row.answers for row in known)
+    return sum(row.total for row in known) / answers if answers else None
 
 
 def _query(row: Row[Any]) -> QueryFigures:
-    given = {name: getattr(row, name) for name in QueryFigures.__slots__ if name != "text"}
+    columns = {name: getattr(row, name) for name in QueryFigures.__slots__ if name != "text"}
     reasons = tuple(row.reasons or ())
-    return QueryFigures(**given | {"cost_usd": _usd(row.cost_usd), "reasons": reasons}, text=_text(row.body))
+    return QueryFigures(**columns | {"cost_usd": _usd(row.cost_usd), "reasons": reasons}, text=_text(row.body))
 
 
 def _text(body: str | None) -> str | None:
@@ -362,8 +362,8 @@ def _text(body: str | None) -> str | None:
     if body is None:
         return None
     messages = orjson.loads(body).get("messages") or []
-    said = [message.get("content") for message in messages if message.get("role") == "user"]
-    content = said[-1] if said else ""
+    texts = [message.get("content") for message in messages if message.get("role") == "user"]
+    content = texts[-1] if texts else ""
     if isinstance(content, list):
         content = " ".join(str(part.get("text") or f"[{part.get('type')}]") for part in content)
     text = str(content or "")

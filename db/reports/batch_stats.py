@@ -175,9 +175,9 @@ async def older_open(engine: AsyncEngine, batch_id: int) -> tuple[int, str | Non
 async def batch_progress(engine: AsyncEngine, batch_id: int) -> Progress:
     """How far the batch is."""
     (row,) = await run_report(engine, "batch_progress", batch_id=batch_id)
-    given = {name: getattr(row, name) for name in Progress.__slots__}
+    columns = {name: getattr(row, name) for name in Progress.__slots__}
     return Progress(
-        **given
+        **columns
         | {
             "failed": row.failed + row.dead + row.expired,
             "cost_usd": _usd(row.cost_usd),

@@ -53,7 +53,7 @@ async def result_file(engine: AsyncEngine, batch_id: int, *, states: Sequence[St
 def result_line(row: Row[Any], *, with_refusals: bool = False) -> bytes:
     """The output line of a row of ``results.sql``."""
     head = orjson.dumps({"id": f"batch_req_{row.id}", "custom_id": row.custom_id})[:-1]
-    told = {
+    details = {
         "state": row.state,
         "tier": row.answer_tier or row.tier,
         "model": row.model,
@@ -72,7 +72,7 @@ def result_line(row: Row[Any], *, with_refusals: bool = False) -> bytes:
         error = {"code": code, "message": row.last_reason or "no reason recorded"}
         if with_refusals and (row.failed_status or 0) >= 400:
             response, error = _refusal(row, error), None
-    tail = orjson.dumps({"error": error, "pointsman": told})[1:]
+    tail = orjson.dumps({"error": error, "pointsman": details})[1:]
     return b"".join((head, b',"response":', response or b"null", b",", tail, b"\n"))
 
 

@@ -42,35 +42,35 @@ async def logged_batches(
     ]
 
 
-async def routes_of(engine: AsyncEngine, one: LoggedBatch) -> Sequence[Row[Any]]:
+async def routes_of(engine: AsyncEngine, logged: LoggedBatch) -> Sequence[Row[Any]]:
     """How its routing came out; see ``log_routes.sql``."""
-    return await run_report(engine, "log_routes", batch_id=one.batch.id)
+    return await run_report(engine, "log_routes", batch_id=logged.batch.id)
 
 
-async def judged_of(engine: AsyncEngine, one: LoggedBatch) -> Sequence[Row[Any]]:
+async def judged_of(engine: AsyncEngine, logged: LoggedBatch) -> Sequence[Row[Any]]:
     """What the judge said; see ``log_judged.sql``."""
-    return await run_report(engine, "log_judged", batch_id=one.batch.id)
+    return await run_report(engine, "log_judged", batch_id=logged.batch.id)
 
 
-async def graded_of(engine: AsyncEngine, one: LoggedBatch) -> Sequence[Row[Any]]:
+async def graded_of(engine: AsyncEngine, logged: LoggedBatch) -> Sequence[Row[Any]]:
     """How right its labelled answers are, by route; see ``log_graded.sql``."""
-    return await run_report(engine, "log_graded", batch_id=one.batch.id)
+    return await run_report(engine, "log_graded", batch_id=logged.batch.id)
 
 
-async def graded_verdicts_of(engine: AsyncEngine, one: LoggedBatch) -> Sequence[Row[Any]]:
+async def graded_verdicts_of(engine: AsyncEngine, logged: LoggedBatch) -> Sequence[Row[Any]]:
     """How right its labelled answers are, by the judge's confidence; see ``log_graded_verdicts.sql``."""
-    return await run_report(engine, "log_graded_verdicts", batch_id=one.batch.id)
+    return await run_report(engine, "log_graded_verdicts", batch_id=logged.batch.id)
 
 
-async def pairs_of(engine: AsyncEngine, one: LoggedBatch) -> AsyncIterator[Sequence[Row[Any]]]:
+async def pairs_of(engine: AsyncEngine, logged: LoggedBatch) -> AsyncIterator[Sequence[Row[Any]]]:
     """Untrusted answers beside the later ones, page by page; see ``log_pairs.sql``."""
-    for first in range(one.first_query_id, one.last_query_id + 1, PAGE):
-        last = min(first + PAGE - 1, one.last_query_id)
-        yield await run_report(engine, "log_pairs", batch_id=one.batch.id, first=first, last=last)
+    for first in range(logged.first_query_id, logged.last_query_id + 1, PAGE):
+        last = min(first + PAGE - 1, logged.last_query_id)
+        yield await run_report(engine, "log_pairs", batch_id=logged.batch.id, first=first, last=last)
 
 
-async def queries_of(engine: AsyncEngine, one: LoggedBatch) -> AsyncIterator[Sequence[Row[Any]]]:
+async def queries_of(engine: AsyncEngine, logged: LoggedBatch) -> AsyncIterator[Sequence[Row[Any]]]:
     """What its routed queries said and where they went, page by page; see ``log_queries.sql``."""
-    for first in range(one.first_query_id, one.last_query_id + 1, PAGE):
-        last = min(first + PAGE - 1, one.last_query_id)
-        yield await run_report(engine, "log_queries", batch_id=one.batch.id, first=first, last=last)
+    for first in range(logged.first_query_id, logged.last_query_id + 1, PAGE):
+        last = min(first + PAGE - 1, logged.last_query_id)
+        yield await run_report(engine, "log_queries", batch_id=logged.batch.id, first=first, last=last)

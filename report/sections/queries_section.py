@@ -9,7 +9,9 @@ from report.formatting import confidence, usd
 
 def most_expensive(account: BatchReport) -> Section:
     """The queries that cost most."""
-    return _queries("most-expensive", "The most expensive queries", "All calls of a query together.", account.most_expensive)
+    return _queries(
+        "most-expensive", "The most expensive queries", "All calls of a query together.", account.most_expensive
+    )
 
 
 def least_confident(account: BatchReport) -> Section:
