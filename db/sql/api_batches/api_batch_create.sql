@@ -1,4 +1,4 @@
--- A batch that waits for validation.
+-- Creates a batch that waits for validation.
 INSERT INTO api_batches (public_id, tenant, input_file_id, endpoint, completion_window, window_s,
                          output_expires_after_s, metadata, cap_usd, budget_policy, priority,
                          idempotency_key, fingerprint, traceparent, status)

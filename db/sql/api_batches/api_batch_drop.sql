@@ -1,4 +1,4 @@
--- It was cancelled before it became a batch; its tenant's webhooks hear of it.
+-- Cancels a batch that is not in the ledger yet; the webhooks of its tenant get the event.
 WITH dropped AS (
     UPDATE api_batches
     SET status = 'cancelled', finalized_at = now(), lease_until = NULL

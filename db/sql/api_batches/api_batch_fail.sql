@@ -1,4 +1,4 @@
--- It does not become a batch; its tenant's webhooks hear of it.
+-- Fails a batch that is not in the ledger; the webhooks of its tenant get the event.
 WITH failed AS (
     UPDATE api_batches
     SET status = 'failed', errors = CAST(:errors AS jsonb), failed_at = now(), lease_until = NULL

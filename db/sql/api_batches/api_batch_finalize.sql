@@ -1,5 +1,6 @@
--- The files of an ended batch are there, and its tenant's webhooks hear of it: once, unless it is resumed. Where it was
--- resumed while its files were measured, and has perhaps ended again, nothing is there yet, and whoever looks next begins.
+-- Makes the files of an ended batch visible and queues the event for the webhooks of its tenant: once, unless it is
+-- resumed. If it was resumed while its files were measured, and has perhaps ended again, this changes nothing, and the
+-- next finalizer starts over.
 WITH finalized AS (
     UPDATE api_batches
     SET finalized_at = now(), counts = CAST(:counts AS jsonb), usage = CAST(:usage AS jsonb), lease_until = NULL,

@@ -1,4 +1,4 @@
--- A batch that waits for validation, or whose validator was lost, is somebody's for as long as the lease.
+-- Leases a batch that waits for validation, or whose validator was lost.
 WITH taken AS (
     UPDATE api_batches
     SET lease_until = now() + make_interval(secs => :lease_s), tries = tries + 1

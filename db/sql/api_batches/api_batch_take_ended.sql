@@ -1,4 +1,4 @@
--- A batch that has ended and has no files of results yet is somebody's for as long as the lease.
+-- Leases a batch that has ended and has no result files yet.
 UPDATE api_batches
 SET lease_until = now() + make_interval(secs => :lease_s)
 WHERE public_id = (

@@ -1,5 +1,5 @@
 -- Batches as the Batch API shows them, by tenant and public id.
--- The queries of one that has its files are not counted again.
+-- The queries of a batch with files are not counted again.
 SELECT w.tenant, w.public_id, b.id, coalesce(a.status, 'accepted') AS status, a.input_file_id,
        coalesce(a.endpoint, b.endpoint) AS endpoint, coalesce(a.completion_window, '24h') AS completion_window,
        coalesce(a.metadata, b.metadata) AS metadata, a.errors, a.output_file_id, a.error_file_id, a.usage,

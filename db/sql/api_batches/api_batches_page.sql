@@ -1,4 +1,4 @@
--- Handles of a tenant's batches, the newest first, whichever way they came; but not chat completions.
+-- Public ids of a tenant's batches, the newest first, from all sources except chat completions.
 SELECT public_id FROM (
     (SELECT a.public_id, a.created_at FROM api_batches AS a
      WHERE a.tenant = :tenant

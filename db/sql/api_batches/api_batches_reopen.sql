@@ -1,5 +1,5 @@
--- Batches that were resumed after they had ended get new files: those that are open again, and the
--- one of the public id where it has even ended again.
+-- Batches that were resumed after their end get new files: all that are open again, and :public_id even if it has ended
+-- again.
 UPDATE api_batches AS a
 SET finalized_at = NULL, counts = NULL, usage = NULL, cancelling_at = NULL, lease_until = NULL
 FROM batches AS b

@@ -1,6 +1,6 @@
 -- Moves claimed queries: the move, its decision, the answer, and the result of each call.
--- A move counts only at its stage, from its states, under its epoch; a call's result counts always.
--- What is not given of a move is null, or nothing. `place` numbers those that may go into the broker, by stage.
+-- A move counts only at its stage, from its states, under its epoch; the result of a call counts always.
+-- Missing fields of a move are null. `place` numbers those that may go into the broker, by stage.
 WITH moves AS (
     SELECT * FROM json_to_recordset(CAST(:moves AS json)) AS m (
         query_id bigint, epoch integer, stage text, sources text[], to_stage text, to_state text,

@@ -1,5 +1,5 @@
--- Batches of one whose query has ended; the batch itself may still be open for a moment. And those that are held although
--- nothing else of their budget were under way: what would wait for a raise, or for tomorrow, is waited for by nobody here.
+-- Chats whose query has ended; the batch itself may still be open for a moment. And chats that are held although no
+-- other call of their budget is open: a chat does not wait for a raise, or for tomorrow.
 SELECT b.public_id, b.id
 FROM batches AS b
 WHERE b.public_id = ANY(CAST(:public_ids AS text[]))

@@ -1,4 +1,4 @@
--- What a chunk of ids says, for those that still wait at the stage.
+-- The texts of those ids that still wait at the stage.
 SELECT q.id, q.batch_id, q.epoch, q.crashes, q.tier, q.prefers, q.attempts, q.escalations,
        CAST(p.body AS text) AS body, CAST(p.options AS text) AS options,
        p.custom_id, b.budget_policy, q.was_lost

@@ -1,6 +1,5 @@
--- held → ready, as many per batch as its budgets have room for; the least reservations first, so that as many as
--- possible are answered. And those that their batch's policy lowers or fails, once they can never fit: a claim
--- does that.
+-- held → ready, as many per batch as fit its budgets; the smallest reservations first, so that as many as possible are
+-- answered. Also those that can never fit and that the policy of their batch lowers or fails: a claim does that.
 WITH held AS (
     SELECT b.id, b.tenant FROM batches AS b
     WHERE b.ended_at IS NULL AND EXISTS (

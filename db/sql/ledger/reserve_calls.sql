@@ -1,6 +1,6 @@
--- Commits the intent of a further call under a claim that still holds, and renews its lease.
--- A row without a query is a call that serves several (the LLM router). What a budget has no room for is not sent.
--- An intent that an earlier try committed is left alone.
+-- Commits the intent of a further call under a claim that still holds, and renews its lease. A row without a query is a
+-- call that serves several (the LLM router). A call that does not fit its budget is not sent. An intent that an earlier
+-- attempt committed is left alone.
 WITH intents AS (
     SELECT * FROM jsonb_to_recordset(CAST(:intents AS jsonb)) AS m (
         call_id bigint, query_id bigint, batch_id bigint, epoch integer, purpose text, tier text,

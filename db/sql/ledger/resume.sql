@@ -1,5 +1,5 @@
--- failed, dead and expired queries of a batch start again at the route stage, under another epoch: what is still under
--- way of their first life moves them no more.
+-- failed, dead and expired queries of a batch start again at the route stage, under another epoch, so that calls that
+-- are still open can no longer move them.
 WITH again AS (
     UPDATE queries
     SET state = 'ready', stage = 'route', due_at = now(), moved_at = now(), finished_at = NULL,

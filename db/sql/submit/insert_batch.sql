@@ -1,5 +1,5 @@
--- The batch itself, written last: its queries are invisible before. With it its budget, and its tenant's for the
--- day and the next, where there are caps.
+-- Inserts the batch, written last: its queries are invisible before. With it its budget, and those of its tenant for
+-- today and tomorrow, if there are caps.
 WITH batch AS (
     INSERT INTO batches (id, public_id, tenant, idempotency_key, source, metadata, total,
                          first_query_id, last_query_id, priority,

@@ -1,4 +1,4 @@
--- Messages that are due are somebody's to deliver for as long as the lease.
+-- Leases messages that are due for delivery.
 UPDATE webhook_messages AS m
 SET due_at = now() + make_interval(secs => :lease_s), tries = m.tries + 1
 FROM webhooks AS w

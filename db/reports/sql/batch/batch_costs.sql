@@ -1,8 +1,8 @@
--- What a batch cost, what its routers cost, and what the same answers had cost at the top tier.
+-- The cost of a batch, the cost of its routers, and the cost of the same answers at the top tier.
 --
--- The baseline, per query that has an answer: the real cost of its last complete call at the top tier where
--- there is one, else the tokens of the call that gave its answer at the price of the top tier's first model.
--- A query without an answer counts nothing in the baseline, so the saving is rather under- than overstated.
+-- The baseline, per answered query: the real cost of its last complete call at the top tier if there is one, else the
+-- tokens of the call that gave its answer at the price of the top tier's first model.
+-- A query without an answer adds nothing to the baseline, so the saving is rather under- than overstated.
 WITH c AS MATERIALIZED (
     SELECT id, query_id, purpose, tier, outcome, coalesce(cost_usd, reserved_usd) AS cost_usd, latency_ms,
            coalesce(prompt_tokens, 0) AS prompt_tokens, coalesce(cached_tokens, 0) AS cached_tokens,

@@ -1,4 +1,4 @@
--- Calls of a batch that failed, by kind, and how many of them another deployment of the tier was asked after.
+-- Failed calls of a batch by kind, and how many of them were followed by a call to another deployment of the tier.
 WITH failing AS (
     SELECT DISTINCT query_id
     FROM calls

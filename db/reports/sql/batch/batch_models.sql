@@ -1,4 +1,4 @@
--- Which deployments were called for a batch, for what, and how it went. An unknown cost counts at its reservation.
+-- Calls of a batch by deployment and purpose, with their outcomes. An unknown cost counts at its reservation.
 SELECT tier, deployment, provider, model, purpose, count(*) AS calls,
        count(*) FILTER (WHERE outcome = 'ok') AS ok,
        count(*) FILTER (WHERE outcome = 'rate_limited') AS rate_limited,

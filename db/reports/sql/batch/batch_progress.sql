@@ -1,5 +1,5 @@
--- How far a batch has come: counts by state and tier, and what it has cost so far.
--- What is reserved for calls under way stands apart: it is their worst case, many times what they will cost.
+-- The progress of a batch: counts by state and tier, and the cost so far.
+-- Reservations of open calls are apart: they are the worst case, many times the cost.
 WITH q AS MATERIALIZED (
     SELECT q.state, q.stage, q.tier, count(*) AS n, count(*) FILTER (WHERE q.escalations > 0) AS escalated
     FROM batches AS b

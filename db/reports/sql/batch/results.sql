@@ -1,5 +1,5 @@
--- Each finished query of a batch in the order of its input, with its answer or why there is none.
--- For one page of an API's file: those in the states that are given, after a query, so many rows.
+-- Each finished query of a batch in the order of its input, with its answer or the reason why it has none.
+-- For a page of an API file: only the given states, after a query, at most :rows.
 SELECT q.id, p.custom_id, q.state, q.tier, q.escalations,
        a.tier AS answer_tier, a.model, a.confidence, a.accepted, CAST(a.response AS text) AS response,
        c.provider, c.request_id, c.status, spent.cost_usd, why.reasons,

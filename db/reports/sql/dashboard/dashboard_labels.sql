@@ -1,4 +1,4 @@
--- Per tenant and tier: how many answers are labelled, and how right they are on average, of the newest labels.
+-- Per tenant and tier: how many answers are labelled, and their mean grade.
 -- The newest label of an answer counts; answers that were sampled for their doubt are left out, as they bias the rate.
 SELECT b.tenant, n.tier, count(*) AS total, avg(n.grade) AS grade
 FROM (

@@ -1,4 +1,4 @@
--- What complete calls of batches cost and took, per batch and tier, from the first few thousand of each batch.
+-- Cost and latency of complete calls, per batch and tier, from the first few thousand of each batch.
 SELECT c.batch_id, c.tier, count(*) AS calls, avg(c.cost_usd)::double precision AS cost_usd,
        avg(c.latency_ms)::double precision AS latency_ms
 FROM unnest(CAST(:batch_ids AS bigint[])) AS b (id)

@@ -1,7 +1,7 @@
--- Answers of the tenant's newest batches that stand and wait for a label: by doubt, by chance, or mixed, in turns.
+-- Answers of the tenant's newest batches that stand and have no label: by doubt, at random, or mixed, in turns.
 -- Doubt is 1 where right and wrong were equally likely to the judge; an answer that was not judged comes last.
 --
--- By chance also what has a label by doubt only comes: without it, a sample by chance would lack the doubtful.
+-- The random sample includes answers with a label by doubt only: without them, doubtful answers would be missing in it.
 WITH recent AS MATERIALIZED (  -- bounded: a page is no place to sort a million answers
     SELECT a.query_id, b.public_id, a.tier, a.model, a.confidence, md5(a.query_id::text) AS lot
     FROM (

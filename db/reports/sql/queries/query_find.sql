@@ -1,4 +1,4 @@
--- Queries by their number, or by custom_id, within one batch or in all; the newest first.
+-- Queries by id or by custom_id, within one batch or in all; the newest first.
 SELECT q.id, b.public_id, b.simulated, p.custom_id, p.line, q.stage, q.state, q.tier, q.escalations, q.crashes,
        b.created_at AS submitted_at, q.due_at, q.lease_until, q.finished_at,
        p.options ->> 'pin' AS pin,

@@ -1,4 +1,4 @@
--- The story of one query: its decisions and its calls, by time.
+-- The timeline of a query: its decisions and its calls.
 SELECT d.at, 'decision' AS event, d.kind, d.move, d.from_stage, d.to_stage, d.to_state, d.tier, d.router,
        d.score, d.confidence, d.propensity, d.call_id, d.codes, d.reasons, d.detail,
        NULL::text AS deployment, NULL::text AS provider, NULL::text AS model, NULL::text AS outcome,

@@ -1,4 +1,4 @@
--- The batches of a log: one, or all since a moment, oldest first.
+-- The batches of a log: a single one, or all since a time, oldest first.
 SELECT b.id, b.public_id, b.source, b.total, b.simulated, b.fleet, b.fleet_digest, b.plan, b.created_at, b.cancelled_at,
        b.ended_at, b.first_query_id, b.last_query_id, b.purged_at
 FROM batches AS b

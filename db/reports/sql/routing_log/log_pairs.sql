@@ -1,4 +1,4 @@
--- Answers that the judge did not trust, beside the answer that the query got in the end from another call,
+-- Answers with a low confidence, beside the final answer to the query from another call,
 -- for the queries of a batch whose ids are in a range.
 SELECT d.confidence, coalesce(d.detail ->> 'source', 'none') AS source,
        CAST(c.response AS text) AS first, CAST(a.response AS text) AS second
