@@ -157,8 +157,15 @@ class LocalStack:
             try:
                 self._start_simulator(deadline)
                 self._start_roles(deadline)
-                self._start_flower(deadline)
-                self._start_api(deadline)
+                if self._flower:
+                    self._tell("starting Flower")
+                    self.urls["flower"] = self._start_server(
+                        "flower", "workers.flower", _FLOWER_PORT, address_option="--address", deadline=deadline
+                    )
+                if self._api:
+                    self._tell("starting the API")
+                    url = self._start_server("api", "api", _API_PORT, address_option="--host", deadline=deadline)
+                    self.urls["api"] = f"{url}/v1"
             except NoFreePort as error:
                 raise StackError(str(error)) from error
             self._write_addresses()
@@ -268,25 +275,13 @@ class LocalStack:
             parts.append(self._part(name, ["-m", "workers", *stages, "--name", name], environ, ready.exists))
         self._launch(parts, deadline)
 
-    def _start_flower(self, deadline: float) -> None:
-        if not self._flower:
-            return
-        self._tell("starting Flower")
-        port = self._claim(_FLOWER_PORT)
-        arguments = ["-m", "workers.flower", "--address", _LOOPBACK, "--port", str(port)]
+    def _start_server(self, name: str, module: str, usual_port: int, *, address_option: str, deadline: float) -> str:
+        """Start a server of this machine; returns its URL."""
+        port = self._claim(usual_port)
+        arguments = ["-m", module, address_option, _LOOPBACK, "--port", str(port)]
         environ = {**os.environ, **self.settings.child_environ()}
-        self._launch([self._part("flower", arguments, environ, lambda: _listens(port))], deadline)
-        self.urls["flower"] = f"http://{_LOOPBACK}:{port}"
-
-    def _start_api(self, deadline: float) -> None:
-        if not self._api:
-            return
-        self._tell("starting the API")
-        port = self._claim(_API_PORT)
-        arguments = ["-m", "api", "--host", _LOOPBACK, "--port", str(port)]
-        environ = {**os.environ, **self.settings.child_environ()}
-        self._launch([self._part("api", arguments, environ, lambda: _listens(port))], deadline)
-        self.urls["api"] = f"http://{_LOOPBACK}:{port}/v1"
+        self._launch([self._part(name, arguments, environ, lambda: _listens(port))], deadline)
+        return f"http://{_LOOPBACK}:{port}"
 
     def _claim(self, usual: int) -> int:
         port = self._ports.claim(usual)

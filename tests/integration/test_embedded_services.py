@@ -107,9 +107,9 @@ def test_the_owner_waits_for_other_users_before_it_stops_the_services(home: Path
 
 
 def test_an_owner_that_fails_does_not_wait_for_other_users(home: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), services_up(settings_of(home)):
-        second = services_up(settings_of(home))
-        raise KeyboardInterrupt
+    owner = services_up(settings_of(home))
+    second = services_up(settings_of(home))
+    owner.__exit__(KeyboardInterrupt)
     assert not services_running(settings_of(home))
     second.close()
     assert processes_of(home) == set()
@@ -130,9 +130,11 @@ def test_an_owner_that_stays_is_named_to_a_process_that_must_own_the_services(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.embedded.services._START_S", 0.2)
-    with services_up(settings_of(home)):
-        with pytest.raises(ServicesError, match=rf"Process {os.getpid()} has used .*pointsman down"):
-            services_up(settings_of(home), must_own=True)
+    with (
+        services_up(settings_of(home)),
+        pytest.raises(ServicesError, match=rf"Process {os.getpid()} has used .*pointsman down"),
+    ):
+        services_up(settings_of(home), must_own=True)
 
 
 def test_down_stops_the_services_and_their_owner(home: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_server_without_a_status_file_of_its_own_is_not_waited_for_beyond_the_
 def test_a_server_that_ends_while_it_replays_is_reported_at_once(server: Postgres, tmp_path: Path) -> None:
     write_status(server.data, "starting", pid=server.process.pid)
     server.process.kill()
-    with pytest.raises(PostgresError, match="ended while it started"):
+    with pytest.raises(PostgresError, match="ended during its start"):
         _await_ready(server, tmp_path / "log")
 
 
