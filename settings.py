@@ -198,10 +198,11 @@ def without_password(url: str | None) -> str | None:
 
 def read_services(home: Path) -> dict[str, str]:
     """The addresses that the embedded services and the stack of ``home`` have left, or nothing."""
-    stack = _read_addresses(home / STACK_FILE)
-    if not _is_alive(stack.get("stack_pid", "")):
-        stack = {}
-    return {**stack, **_read_addresses(home / SERVICES_FILE)}
+    stack, services = _read_addresses(home / STACK_FILE), _read_addresses(home / SERVICES_FILE)
+    return {
+        **(stack if _is_alive(stack.get("stack_pid", "")) else {}),
+        **(services if _is_alive(services.get("services_pid", "")) else {}),
+    }
 
 
 def _read_addresses(path: Path) -> dict[str, str]:

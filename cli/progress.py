@@ -105,7 +105,7 @@ async def wait_for_end(
         ended_for = held_for = 0.0
         while True:
             began = time.monotonic()
-            progress = await _patiently(look, console=console)
+            progress = await _patiently(look, check=check, console=console)
             asked_s = time.monotonic() - began
             pace.note(progress.finished, began)
             show(progress, pace)
@@ -133,7 +133,9 @@ def _of_held(public_id: str, again: str) -> str:
     )
 
 
-async def _patiently(look: Callable[[], Awaitable[Progress]], *, console: Console) -> Progress:
+async def _patiently(
+    look: Callable[[], Awaitable[Progress]], *, check: Callable[[], None], console: Console
+) -> Progress:
     """The progress, waited for while Postgres restarts: the workers wait for it too."""
     until = time.monotonic() + _AWAY_S
     told = False
@@ -146,6 +148,7 @@ async def _patiently(look: Callable[[], Awaitable[Progress]], *, console: Consol
         if not told:
             console.print("Postgres is away; waiting for it.", style="yellow")
             told = True
+        check()  # an embedded Postgres of this command is started again here
         await asyncio.sleep(1.0)
 
 

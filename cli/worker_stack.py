@@ -16,6 +16,7 @@ from db.worker_registry import WorkerRegistry
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, ROUTE
 from settings import Settings
+from workers.embedded.services import services_up
 from workers.local_stack import LocalStack, other_fleet, stack_pid
 
 UNDEFINED_TABLE = "42P01"
@@ -53,9 +54,13 @@ def working_stack(
                 hint="Stop them with `pointsman down`, or set POINTSMAN_HOME to another directory.",
                 code=ExitCode.USAGE,
             )
-        tell(f"using the workers of process {pid}" if pid else "using the workers that are running")
-        yield WorkingStack(settings, fleet, check=lambda: None, ours=False)
-        return
+        # The stack of the other process stays up for as long as this one shares its services.
+        with services_up(settings) as services:
+            if not services.is_owner:
+                tell(f"using the workers of process {pid}" if pid else "using the workers that are running")
+                yield WorkingStack(services.settings, fleet, check=lambda: None, ours=False)
+                return
+        # The other stack has ended in the meantime.
     if replay is not None:
         settings = replace(settings, tiers=recorded_tiers(replay, fleet))
         fleet = settings.fleet()

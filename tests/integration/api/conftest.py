@@ -106,8 +106,8 @@ CONFIG = ApiConfig(
     max_batch_lines=1000,
     chat_timeout_s=PATIENCE_S,
     private_webhooks=True,
-    status_for_s=0.02,
-    look_s=0.02,
+    status_ttl_s=0.02,
+    poll_s=0.02,
 )
 """Small limits, so that tests reach them, and short waits."""
 

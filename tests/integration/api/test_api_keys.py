@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from api.auth import KNOWN_FOR_S
+from api.auth import KEY_TTL_S
 from db.api_batches import ApiBatches
 from db.file_store import File, FileStore
 from db.tenants import Tenants
@@ -73,7 +73,7 @@ def test_a_key_that_is_in_use_opens_nothing_a_second_after_it_was_revoked(served
         assert [client.get(f"/v1/batches/{batch}").status_code for _ in range(2)] == [200, 200]
         assert theirs.get(f"/v1/batches/{batch}").status_code == 404
         served.play(revoke)
-        time.sleep(KNOWN_FOR_S)
+        time.sleep(KEY_TTL_S)
         assert client.get(f"/v1/batches/{batch}").status_code == 401
 
 

@@ -188,4 +188,4 @@ def test_a_confidence_that_is_not_told_is_shown_as_none(served: Served, client: 
     public_id = submitted(client, "a", "b")
     served.answer(public_id, why=DecisionRecord(kind="judge", router="judge", reasons=["no confidence is reported"]))
     (small,) = figures(client)["recent"]["confidence"].values()
-    assert (small["untold"], sum(small["accepted"])) == (2, 0)
+    assert (small["unknown"], sum(small["accepted"])) == (2, 0)

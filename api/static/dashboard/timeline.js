@@ -1,35 +1,35 @@
-// The story of one query: the track that it took over the stages, and below it every event in words.
+// The timeline of one query: its way through the stages as a map, and every event as text.
 import { h, s } from "./dom.js";
 import { duration, latency, money, words } from "./format.js";
 import { hue } from "./panels.js";
 
-// Who routes besides trained routers, whose name may be any word, such as "default".
+// Routers other than trained ones, whose names are free, such as "default".
 const RULES = new Set(["gate", "pin", "prior", "llm", "exploration", "budget", "none"]);
 
 const LANE = 54, LEFT = 86, TOP = 44;
 
-export function story(told, tiers, width) {
-  return [h("p", { class: "outcome" }, outcome(told), told.simulated ? [" ", h("span", { class: "tag" }, "simulated")] : null),
-    h("p", { class: "below" }, `Line ${told.line} of `, h("code", {}, told.batch_id), `, ${money(told.cost_usd)} in all`),
-    map(told, tiers, width), list(told)];
+export function timeline(query, tiers, width) {
+  return [h("p", { class: "outcome" }, outcome(query), query.simulated ? [" ", h("span", { class: "tag" }, "simulated")] : null),
+    h("p", { class: "below" }, `Line ${query.line} of `, h("code", {}, query.batch_id), `, ${money(query.cost_usd)} in total`),
+    map(query, tiers, width), list(query)];
 }
 
-function outcome(told) {
-  if (told.state === "done") {
-    const sure = told.confidence === null ? "" : `, confidence ${told.confidence.toFixed(2)}`;
-    return `${told.custom_id}: answered by ${told.model} (${told.tier})${sure}${told.accepted === false ? ", the best that was to be had" : ""}`;
+function outcome(query) {
+  if (query.state === "done") {
+    const sure = query.confidence === null ? "" : `, confidence ${query.confidence.toFixed(2)}`;
+    return `${query.custom_id}: answered by ${query.model} (${query.tier})${sure}${query.accepted === false ? ", the best available answer" : ""}`;
   }
-  return told.finished_at ? `${told.custom_id}: ended ${told.state}` : `${told.custom_id}: ${told.state} at ${told.stage}`;
+  return query.finished_at ? `${query.custom_id}: ended ${query.state}` : `${query.custom_id}: ${query.state} at ${query.stage}`;
 }
 
-// The stops: where (a stage), what, why, and whether it went well (yes, no, or neither).
-function stops(told) {
-  const found = [{ where: "route", what: "submitted", why: told.pin ? `asks for ${told.pin}` : "", sign: "" }];
-  for (const event of told.events) found.push(event.event === "call" ? call(event) : decision(event));
+// The stops: where (a stage), what, why, and whether it succeeded (yes, no, or neither).
+function stops(query) {
+  const found = [{ where: "route", what: "submitted", why: query.pin ? `pinned to ${query.pin}` : "", sign: "" }];
+  for (const event of query.events) found.push(event.event === "call" ? call(event) : decision(event));
   const last = found.at(-1);
-  const ok = told.state === "done";
-  found.push({ where: told.finished_at ? (ok ? told.tier : last.where) : told.stage, what: told.finished_at ? told.state : `${told.state} …`,
-    why: ok ? money(told.cost_usd) : "", sign: ok ? "✓" : told.finished_at ? "✕" : "", well: ok ? "yes" : told.finished_at ? "no" : "" });
+  const ok = query.state === "done";
+  found.push({ where: query.finished_at ? (ok ? query.tier : last.where) : query.stage, what: query.finished_at ? query.state : `${query.state} …`,
+    why: ok ? money(query.cost_usd) : "", sign: ok ? "✓" : query.finished_at ? "✕" : "", well: ok ? "yes" : query.finished_at ? "no" : "" });
   return found;
 }
 
@@ -43,30 +43,30 @@ function decision(event) {
   const sure = typeof event.confidence === "number" ? event.confidence.toFixed(2) : "";
   switch (event.kind) {
     case "route":
-      return { where: "route", what: `to ${event.tier ?? event.to_stage}`, why: `by ${RULES.has(event.router ?? "none") ? event.router ?? "nobody" : "the classifier"}`, sign: "⇄" };
+      return { where: "route", what: `to ${event.tier ?? event.to_stage}`, why: `by ${RULES.has(event.router ?? "none") ? event.router ?? "none" : "the classifier"}`, sign: "⇄" };
     case "judge": {
       const no = event.to_stage === "fallback";
-      return { where: event.from_stage, what: no ? "doubted" : "accepted", why: no ? words(event.codes?.[0] ?? "") : sure, sign: no ? "✕" : "✓", well: no ? "no" : "yes" };
+      return { where: event.from_stage, what: no ? "rejected" : "accepted", why: no ? words(String(event.reasons?.[0] ?? "").split(":")[0]) : sure, sign: no ? "✕" : "✓", well: no ? "no" : "yes" };
     }
     case "fallback":
-      return { where: "fallback", what: event.move === "advance" ? `up to ${event.to_stage}` : event.to_state === "done" ? "takes the best" : "gives up", why: "by the ladder", sign: event.move === "advance" ? "↑" : "" };
+      return { where: "fallback", what: event.move === "advance" ? `up to ${event.to_stage}` : event.to_state === "done" ? "best answer" : "gives up", why: "", sign: event.move === "advance" ? "↑" : "" };
     default:
       return { where: event.from_stage, what: words(event.kind), why: words(event.to_state ?? ""), sign: "" };
   }
 }
 
-function map(told, tiers, room) {
-  const found = stops(told);
+function map(query, tiers, room) {
+  const found = stops(query);
   const STEP = Math.max(88, Math.min(130, (room - LEFT) / found.length));
   const used = new Set(found.map((stop) => stop.where));
   const lanes = ["route", ...tiers.filter((tier) => used.has(tier)), "fallback"].filter((lane) => used.has(lane));
   for (const lane of used) if (!lanes.includes(lane)) lanes.push(lane);
-  // The dearer the tier the higher its track; the fallback lies below all.
+  // More expensive tiers are higher; the fallback is at the bottom.
   const order = [...lanes.filter((lane) => tiers.includes(lane)).reverse(), ...lanes.filter((lane) => lane === "route"), ...lanes.filter((lane) => !tiers.includes(lane) && lane !== "route")];
   const [width, height] = [LEFT + found.length * STEP, TOP + order.length * LANE + 2];
   const x = (n) => LEFT + n * STEP + STEP / 2;
   const y = (lane) => TOP + order.indexOf(lane) * LANE;
-  const svg = s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `The track: ${found.map((stop) => `${stop.where}: ${stop.what} ${stop.why}`).join("; then ")}` });
+  const svg = s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Path: ${found.map((stop) => `${stop.where}: ${stop.what} ${stop.why}`).join("; then ")}` });
   for (const lane of order) {
     svg.append(s("path", { class: "lane", d: `M${LEFT} ${y(lane)}H${width - 8}` }), s("text", { class: "where", x: 0, y: y(lane) + 4 }, lane));
   }
@@ -76,19 +76,19 @@ function map(told, tiers, room) {
     svg.append(s("path", { class: `way ${tiers.includes(lane) ? hue(lane) : ""}`, d: `M${x0} ${y0}C${x0 + STEP / 2} ${y0} ${x1 - STEP / 2} ${y1} ${x1} ${y1}` }));
   });
   found.forEach((stop, n) => {
-    // Tracks come down to the fallback from above: its words stand below.
+    // Paths reach the fallback from above: its labels are below it.
     const [what, why] = stop.where === "fallback" ? [25, 39] : [-16, 23];
     svg.append(s("circle", { class: `stop ${stop.well ?? ""}`, cx: x(n), cy: y(stop.where), r: 9 }), s("text", { class: `sign ${stop.well ?? ""}`, x: x(n), y: y(stop.where) + 4 }, stop.sign),
       s("text", { class: "what", x: x(n), y: y(stop.where) + what }, cut(stop.what)), s("text", { class: "why", x: x(n), y: y(stop.where) + why }, cut(stop.why)));
   });
-  return h("div", { class: "map", tabindex: "0", role: "group", "aria-label": "The track of the query" }, svg);
+  return h("div", { class: "map", tabindex: "0", role: "group", "aria-label": "Path of the query" }, svg);
 }
 
-const cut = (said) => (said.length > 18 ? `${said.slice(0, 17)}…` : said);
+const cut = (text) => (text.length > 18 ? `${text.slice(0, 17)}…` : text);
 
-function list(told) {
-  const start = new Date(told.submitted_at).getTime();
-  return h("ol", { class: "events" }, told.events.map((event) => {
+function list(query) {
+  const start = new Date(query.submitted_at).getTime();
+  return h("ol", { class: "events" }, query.events.map((event) => {
     const stop = event.event === "call" ? call(event) : decision(event);
     const after = Math.max(0, (new Date(event.at).getTime() - start) / 1000);
     return h("li", {}, h("time", {}, `+${duration(after)}`), h("strong", {}, event.event === "call" ? "call" : words(event.kind)), h("span", { class: "about" }, about(event, stop)),
