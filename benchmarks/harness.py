@@ -156,9 +156,9 @@ class Stand:
         """Reads, validates and stores the lines of ``path``; returns the batch's handle."""
         with path.open("rb") as file:
             submitted = await submit(
-                read_lines(file, fleet=self.fleet), engine=engine, fleet=self.fleet, order=BatchSpec(source=path.name)
+                read_lines(file, fleet=self.fleet), engine=engine, fleet=self.fleet, spec=BatchSpec(source=path.name)
             )
-        return submitted.handle
+        return submitted.public_id
 
     async def until_ended(self, engine: AsyncEngine, handle: str, *, queries: int, sealed: bool = True) -> None:
         """Waits until the batch has ended (and its decisions are sealed). Raises Hung."""

@@ -77,18 +77,18 @@ class Submission:
         return result
 
     async def _submit(self, source: Source, engine: AsyncEngine, fleet: Fleet) -> SubmitResult:
-        planner = Forecaster(self.settings, fleet, engine, cap_usd=self.spec.cap_usd, policy=self.spec.budget_policy)
+        forecaster = Forecaster(self.settings, fleet, engine, cap_usd=self.spec.cap_usd, policy=self.spec.budget_policy)
         if not self.skip_invalid:
-            return await submit(source.lines(fleet), engine=engine, fleet=fleet, order=self.spec, planner=planner)
+            return await submit(source.lines(fleet), engine=engine, fleet=fleet, spec=self.spec, forecaster=forecaster)
         with RejectedFile(source.rejected_path) as rejected:
             try:
                 return await submit(
                     rejected.passing(source.lines(fleet)),
                     engine=engine,
                     fleet=fleet,
-                    order=self.spec,
+                    spec=self.spec,
                     skip_invalid=True,
-                    planner=planner,
+                    forecaster=forecaster,
                 )
             except InvalidInput as error:
                 if any(rejection.line_no for rejection in error.rejections):

@@ -138,7 +138,7 @@ async def _submit(
     try:
         async with service.deposits:
             lines = read_objects([line], fleet=service.fleet)
-            return (await submit(lines, engine=service.engine, fleet=service.fleet, order=order)).handle
+            return (await submit(lines, engine=service.engine, fleet=service.fleet, spec=order)).public_id
     except InvalidInput as error:
         flaw = error.rejections[0]
         param = flaw.field.removeprefix("body.") if flaw.field != "line" else None
