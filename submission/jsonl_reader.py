@@ -282,9 +282,7 @@ def _endpoint_error(fields: dict[str, Any]) -> LineError | None:
 
 
 def _oversize(number: int, piece: OversizedLine, *, limits: InputLimits) -> RejectedLine:
-    error = LineError(
-        "line", f"longer than {limits.max_line_bytes} bytes", "Shorten it; no model takes that much"
-    )
+    error = LineError("line", f"longer than {limits.max_line_bytes} bytes", "Shorten it; no model takes that much")
     return _reject(number, error, piece.head, limits=limits)
 
 

@@ -95,7 +95,7 @@ def submit(
 
 @app.command()
 def status(batch: BatchArgument = None, as_json: JsonOption = False, fleet: FleetOption = None) -> None:
-    """Show the progress of a batch; the full report once it has ended."""
+    """Show a batch: progress while it is open, then its report."""
     settings = read_settings(fleet)
     checked = settings.fleet()
 

@@ -22,7 +22,10 @@ def check(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a fleet file: prints each problem with its key and the fix. Exits with 2 if there is any."""
+    """Check a fleet file.
+
+    Prints each problem with its key and the fix. Exits with 2 if there is any.
+    """
     path = read_settings(file).fleet_path
     checked = check_fleet(path, os.environ)
     fleet = checked.fleet
