@@ -192,9 +192,7 @@ def without_password(url: str | None) -> str | None:
     user, colon, _ = credentials.partition(":")
     host, mark, query = host.partition("?")
     pairs = [pair.partition("=") for pair in query.split("&")]
-    shown = "&".join(
-        f"{name}=***" if "pass" in name.lower() else name + sep + value for name, sep, value in pairs
-    )
+    shown = "&".join(f"{name}=***" if "pass" in name.lower() else name + sep + value for name, sep, value in pairs)
     return f"{scheme}://{user}{':***' if colon else ''}{at}{host}{mark}{shown}"
 
 

@@ -139,9 +139,7 @@ def tier_problems(name: str, tier: TierTable, *, tiers: Collection[str], served:
         )
     above = tier.escalates_to
     if above is not None and above not in tiers:
-        yield Problem(
-            key("tiers", name, "escalates_to"), "is not a tier of this fleet.", choice(tier.escalates_to, tiers)
-        )
+        yield Problem(key("tiers", name, "escalates_to"), "is not a tier of this fleet.", choice(above, tiers))
     if name not in served:
         yield Problem(
             key("tiers", name), "has no model.", f'Set tier = "{name}" in a [models."…"], or remove the tier.'

@@ -504,8 +504,7 @@ def test_a_cycle_of_tiers_is_reported_once(write: Any) -> None:
     text += '[tiers.big]\nconcurrency = 1\nescalates_to = "small"\n'
     text += SMALLEST.partition("[models.one]")[2].join(["[models.two]", ""]).replace('"small"', '"big"')
     assert problems(write(text)) == {
-        "tiers.small.escalates_to": "leads round in a circle: small → big → small. "
-        "Leave escalates_to out at the largest tier."
+        "tiers.small.escalates_to": "makes a cycle: small → big → small. Remove escalates_to from the largest tier."
     }
 
 
@@ -580,9 +579,7 @@ def test_the_smallest_fleet_is_toml_as_it_stands() -> None:
         *((name, "5", "is not a valid header name") for name in ("x-a: 1, x-b", "x a", "", "x\\r\\ny")),
     ],
 )
-def test_an_invalid_or_reserved_header_is_rejected(
-    header: str, value: str, words: str, write: Any
-) -> None:
+def test_an_invalid_or_reserved_header_is_rejected(header: str, value: str, words: str, write: Any) -> None:
     line = f'headers = {{ "{header}" = "{value}" }}'
     ((key, told),) = problems(write(replaced('kind = "openai"', 'kind = "openai"\n' + line))).items()
     assert key.startswith("providers.home.headers.")
