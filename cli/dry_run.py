@@ -9,7 +9,7 @@ from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
 from cli.command_errors import UsageError
-from cli.console import emit, err, out, plain, queries, table
+from cli.console import emit, err, out, plain, plural, queries, table
 from cli.progress import duration
 from cli.query_source import Source
 from cli.resources import open_database
@@ -100,7 +100,7 @@ def _show(report: dict[str, Any], forecast: dict[str, Any], *, as_json: bool) ->
     if forecast["too_dear"]:
         lines.append(("Over cap", f"{forecast['too_dear']:,} would fail without a call: over their max_cost_usd"))
     if report["rejected"]:
-        lines.append(("Invalid", f"{report['rejected']:,} lines are no valid queries and would be skipped"))
+        lines.append(("Invalid", f"{plural(report['rejected'], 'line')} would be skipped"))
     if (cap := report["cap_usd"]) is not None:
         verdict = "does not cover" if cap < cost["expected"] else "covers"
         lines.append(("Budget", f"${cap:.6f} {verdict} the expected cost"))
