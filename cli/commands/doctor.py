@@ -243,8 +243,8 @@ def _queues(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
         found = f"{stuck:,} queries are stuck at stage {str(stage)!r}, which this fleet does not define"
         yield _fail(str(stage), found, "Add the tier to the fleet again, or cancel the batches that wait for it.")
     for row in _rows(settings, "batches_of_others", simulated=fleet.simulated):
-        theirs, ours = ("real calls", "simulates") if fleet.simulated else ("simulated answers", "makes real calls")
-        found = f"{row.batches:,} open of the fleet {row.fleet!r} need {theirs}, but this fleet {ours}"
+        needed, offered = ("real calls", "simulates") if fleet.simulated else ("simulated answers", "makes real calls")
+        found = f"{row.batches:,} open of the fleet {row.fleet!r} need {needed}, but this fleet {offered}"
         fix = "These workers do not take them: start workers of that fleet instead, or cancel the batches."
         yield _warn("batches", found, fix)
 
