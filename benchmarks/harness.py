@@ -156,7 +156,7 @@ class Stand:
         """Reads, validates and stores the lines of ``path``; returns the batch's public id."""
         with path.open("rb") as file:
             submitted = await submit(
-                read_lines(file, fleet=self.fleet), engine=engine, fleet=self.fleet, order=BatchSpec(source=path.name)
+                read_lines(file, fleet=self.fleet), engine=engine, fleet=self.fleet, spec=BatchSpec(source=path.name)
             )
         return submitted.public_id
 

@@ -1,4 +1,4 @@
-"""What each table of a fleet file may hold. The defaults are those of `routing.fleet`, stated there once."""
+"""The tables of a fleet file. Defaults are those of `routing.fleet`."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
@@ -24,7 +24,7 @@ from routing.outcome import FailureKind
 
 
 def _default(record: type, name: str) -> Any:
-    """The default of a record's field, which is declared once, in `routing.fleet`."""
+    """The default of a field, as declared in `routing.fleet`."""
     (found,) = (field.default for field in fields(record) if field.name == name)
     if found is MISSING:
         raise LookupError(f"{record.__name__}.{name} has no default")
@@ -32,9 +32,9 @@ def _default(record: type, name: str) -> Any:
 
 
 def _as_number(value: object) -> object:
-    """TOML's whole numbers will do where a fraction may stand; its booleans will not."""
+    """Accepts whole numbers for floats, and rejects booleans."""
     if isinstance(value, bool):
-        raise ValueError("a number is needed")
+        raise ValueError("must be a number")
     return float(value) if isinstance(value, int) else value
 
 
@@ -42,7 +42,7 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_as_number)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_as_number)]
 Count = Annotated[int, Field(gt=0)]
-Words = Annotated[str, Field(min_length=1, max_length=200)]
+Text = Annotated[str, Field(min_length=1, max_length=200)]
 LenientProtocol = Annotated[Protocol, Field(strict=False)]
 LenientPolicy = Annotated[BudgetPolicy, Field(strict=False)]
 LenientKind = Annotated[FailureKind, Field(strict=False)]
@@ -51,7 +51,7 @@ Pool = Literal["threads", "solo"]
 
 
 class ConfigTable(BaseModel):
-    """A table of the file: unknown keys are errors, and no error shows the value, which may be a pasted key."""
+    """A table of the file. Unknown keys are errors, and errors hide values, which may be pasted secrets."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
@@ -59,7 +59,7 @@ class ConfigTable(BaseModel):
 class FleetTable(ConfigTable):
     """``[fleet]``"""
 
-    name: Words
+    name: Text
     simulated: bool = False
 
 
@@ -67,8 +67,8 @@ class ProviderTable(ConfigTable):
     """``[providers.NAME]``"""
 
     kind: LenientProtocol
-    base_url: Words
-    api_key_env: Words | None = None
+    base_url: Text
+    api_key_env: Text | None = None
     headers: dict[str, str] = {}
     query: dict[str, str] = {}
     deadline_s: Positive = _default(Provider, "deadline_s")
@@ -77,7 +77,7 @@ class ProviderTable(ConfigTable):
 
 
 class PriceTable(ConfigTable):
-    """``price`` of a model, where it is not to be looked up."""
+    """``price`` of a model, unless it is looked up."""
 
     input_usd_per_mtok: NotNegative
     output_usd_per_mtok: NotNegative
@@ -87,9 +87,9 @@ class PriceTable(ConfigTable):
 class ModelTable(ConfigTable):
     """``[models."NAME"]``"""
 
-    provider: Words
-    model: Words | None = None
-    tier: Words
+    provider: Text
+    model: Text | None = None
+    tier: Text
     price: Literal["look up"] | PriceTable
     price_multiplier: Positive = _default(Price, "multiplier")
     context_tokens: Count
@@ -99,15 +99,15 @@ class ModelTable(ConfigTable):
     tokens_per_min: Count | None = None
     weight: Positive = _default(Model, "weight")
     logprobs: bool = False
-    categories: list[Words] = []
+    categories: list[Text] = []
 
 
 class TierTable(ConfigTable):
     """``[tiers.NAME]``"""
 
-    queue: Words | None = None
+    queue: Text | None = None
     concurrency: Count
-    escalates_to: Words | None = None
+    escalates_to: Text | None = None
     confidence_threshold: Share = _default(Tier, "confidence_threshold")
     hedge_after_p95: bool = _default(Tier, "hedge_after_p95")
 
@@ -115,7 +115,7 @@ class TierTable(ConfigTable):
 class LlmTable(ConfigTable):
     """``[router.llm]``"""
 
-    model: Words
+    model: Text
     queries_per_call: Annotated[int, Field(ge=1, le=100)] = _default(LlmRouter, "queries_per_call")
     deadline_s: Positive = _default(LlmRouter, "deadline_s")
     max_chars_per_query: Count = _default(LlmRouter, "max_chars_per_query")
@@ -128,9 +128,9 @@ class RouterTable(ConfigTable):
     quality_weight: Positive = _default(RouterPolicy, "quality_weight")
     gate_sure: Share = _default(RouterPolicy, "gate_sure")
     classifier_sure: Share = _default(RouterPolicy, "classifier_sure")
-    classifier: Words = _default(RouterPolicy, "classifier")
-    scorer: Words | None = None
-    shadow: Words | None = None
+    classifier: Text = _default(RouterPolicy, "classifier")
+    scorer: Text | None = None
+    shadow: Text | None = None
     exploration: Share = _default(RouterPolicy, "exploration")
     llm: LlmTable | None = None
 
@@ -160,7 +160,7 @@ class WorkersTable(ConfigTable):
     prefetch: Count = _default(Workers, "prefetch")
 
 
-SHAPES: Mapping[str, type[ConfigTable]] = {
+TABLES: Mapping[str, type[ConfigTable]] = {
     "fleet": FleetTable,
     "providers": ProviderTable,
     "models": ModelTable,
@@ -170,62 +170,62 @@ SHAPES: Mapping[str, type[ConfigTable]] = {
     "timing": TimingTable,
     "workers": WorkersTable,
 }
-"""The tables of the top level; of providers, models and tiers the shape of each one in them."""
+"""The tables of the top level; for providers, models and tiers the schema of each entry."""
 
 T = TypeVar("T", bound=ConfigTable)
 
 
-def parse(shape: type[T], given: object, *path: str) -> T | list[Problem]:
-    """The table at ``path``, or what is wrong with it."""
+def parse(schema: type[T], value: object, *path: str) -> T | list[Problem]:
+    """The table at ``path``, or its problems."""
     try:
-        return shape.model_validate(given)
+        return schema.model_validate(value)
     except ValidationError as error:
-        return list(_problems(shape, error, path))
+        return list(_problems(schema, error, path))
 
 
-def _problems(shape: type[ConfigTable], error: ValidationError, path: tuple[str, ...]) -> Iterator[Problem]:
-    all_found = error.errors(include_url=False, include_input=False)
-    misspelt = {_meant(shape, found["loc"]) for found in all_found if found["type"] == "extra_forbidden"}
-    for found in all_found:
-        # `price` is one of two shapes; pydantic names the one that it tried in the key's path.
+def _problems(schema: type[ConfigTable], error: ValidationError, path: tuple[str, ...]) -> Iterator[Problem]:
+    errors = error.errors(include_url=False, include_input=False)
+    misspelt = {_correct_path(schema, found["loc"]) for found in errors if found["type"] == "extra_forbidden"}
+    for found in errors:
+        # `price` has two schemas; pydantic adds the one that it tried to the path.
         where = [part for part in found["loc"] if part not in ("PriceTable", "literal['look up']")]
         if found["type"] == "literal_error" and where == ["price"]:
-            continue  # the other shape's complaint says the same with more use
+            continue  # the error of the other schema has more detail
         if found["type"] == "missing" and found["loc"] in misspelt:
-            continue  # it is there, under a name that has been complained of
-        yield Problem(key(*path, *where), *_words(shape, found["type"], found["msg"], where, found.get("ctx", {})))
+            continue  # reported as a misspelt key
+        yield Problem(key(*path, *where), *_message(schema, found["type"], found["msg"], where, found.get("ctx", {})))
 
 
-def _meant(shape: type[ConfigTable], where: tuple[int | str, ...]) -> tuple[int | str, ...] | None:
-    """The path of the key that a misspelt one was meant to be."""
-    meant = closest(str(where[-1]), _keys(shape, [part for part in where[:-1] if part != "PriceTable"]))
-    return None if meant is None else (*where[:-1], meant)
+def _correct_path(schema: type[ConfigTable], where: tuple[int | str, ...]) -> tuple[int | str, ...] | None:
+    """The path of the known key that a misspelt one resembles."""
+    correct = closest(str(where[-1]), _keys(schema, [part for part in where[:-1] if part != "PriceTable"]))
+    return None if correct is None else (*where[:-1], correct)
 
 
-def _words(
-    shape: type[ConfigTable], kind: str, message: str, where: list[Any], context: Mapping[str, Any]
+def _message(
+    schema: type[ConfigTable], kind: str, message: str, where: list[Any], context: Mapping[str, Any]
 ) -> tuple[str, str]:
-    """What is wrong and the mend."""
+    """The problem and its fix."""
     match kind:
         case "extra_forbidden":
-            return "is not a key of this table.", choice(str(where[-1]), _keys(shape, where[:-1]))
+            return "is not a key of this table.", choice(str(where[-1]), _keys(schema, where[:-1]))
         case "missing":
             return "is missing.", "Add it."
         case "model_type" if where == ["price"]:
-            return "is no price.", 'Write "look up", or { input_usd_per_mtok = 0.25, output_usd_per_mtok = 2.0 }.'
+            return "is not a price.", 'Use "look up", or { input_usd_per_mtok = 0.25, output_usd_per_mtok = 2.0 }.'
         case "model_type" | "dict_type":
             return "is not a table.", "Write it as [table] or { key = value }."
         case "enum" | "literal_error":
-            return "has a value that is not known.", f"Write {context['expected']}."
+            return "has an unknown value.", f"Use {context['expected']}."
         case _:
-            said = message.removeprefix("Value error, ").removeprefix("Input ")
-            return f"has a value that will not do: {said}.", "Change it."
+            detail = message.removeprefix("Value error, ").removeprefix("Input ")
+            return f"has an invalid value: {detail}.", "Change it."
 
 
-def _keys(shape: type[ConfigTable], where: list[Any]) -> list[str]:
-    """The keys of the table at ``where`` inside ``shape``."""
+def _keys(schema: type[ConfigTable], where: list[Any]) -> list[str]:
+    """The keys of the table at ``where`` inside ``schema``."""
     if where == ["price"]:
-        shape = PriceTable
+        schema = PriceTable
     elif where == ["llm"]:
-        shape = LlmTable
-    return list(shape.model_fields)
+        schema = LlmTable
+    return list(schema.model_fields)

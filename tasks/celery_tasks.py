@@ -105,14 +105,14 @@ def _submit(queries: Sequence[Mapping[str, Any]], order: BatchSpec) -> SubmitRes
             lambda: read_objects(queries, fleet=station.fleet),
             engine=station.engine,
             fleet=station.fleet,
-            order=order,
-            planner=lambda: Forecaster(
+            spec=order,
+            forecaster=lambda: Forecaster(
                 settings,
                 station.fleet,
                 station.engine,
                 cap_usd=order.cap_usd,
                 policy=order.budget_policy,
-                sample=ReservoirSample(most_bytes=SERVED_BYTES),
+                sample=ReservoirSample(max_bytes=SERVED_BYTES),
             ),
         )
     )

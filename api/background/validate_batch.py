@@ -115,12 +115,12 @@ async def _submit(work: ApiBatchTask, service: AppState, engine: AsyncEngine) ->
         engine,
         cap_usd=work.cap_usd,
         policy=work.budget_policy,
-        sample=ReservoirSample(most_bytes=SERVED_BYTES),
+        sample=ReservoirSample(max_bytes=SERVED_BYTES),
     )
     with StoredFile(service.database_url, work.input_file_id) as raw, io.BufferedReader(raw, PIECE_BYTES) as stream:
         limits = InputLimits(max_bytes=8 * service.config.max_file_bytes)
         lines = read_lines(stream, fleet=service.fleet, limits=limits, json_only=True)
-        await submit(_counted(lines, service), engine=engine, fleet=service.fleet, order=spec, planner=forecaster)
+        await submit(_counted(lines, service), engine=engine, fleet=service.fleet, spec=spec, forecaster=forecaster)
 
 
 def _counted(lines: Iterable[InputLine | RejectedLine], service: AppState) -> Iterator[InputLine | RejectedLine]:

@@ -142,7 +142,7 @@ async def _submit(
     try:
         async with service.submissions:
             lines = read_objects([line], fleet=service.fleet)
-            return (await submit(lines, engine=service.engine, fleet=service.fleet, order=spec)).public_id
+            return (await submit(lines, engine=service.engine, fleet=service.fleet, spec=spec)).public_id
     except InvalidInput as error:
         rejected = error.rejections[0]
         param = rejected.field.removeprefix("body.") if rejected.field != "line" else None

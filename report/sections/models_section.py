@@ -1,4 +1,4 @@
-"""Where the money went, by model."""
+"""Cost by model."""
 
 from db.reports.batch_report import BatchReport
 from report import colors
@@ -7,37 +7,37 @@ from report.document import Figure, Section, Table
 from report.formatting import ms, percent_of, usd
 
 
-def models(account: BatchReport) -> Section:
-    """A row for each model and purpose, and the cost of each drawn."""
+def models(report: BatchReport) -> Section:
+    """A row for each model and purpose, and a bar of its cost."""
     costs: dict[str, float] = {}
-    colours: dict[str, str] = {}
-    for each in account.models:
-        name = each.deployment if each.purpose != "route" else f"{each.deployment} (routing)"
-        costs[name] = costs.get(name, 0.0) + each.cost_usd
-        colours.setdefault(name, colors.tier_color(each.tier, account.tiers))
+    fills: dict[str, str] = {}
+    for model in report.models:
+        name = model.deployment if model.purpose != "route" else f"{model.deployment} (routing)"
+        costs[name] = costs.get(name, 0.0) + model.cost_usd
+        fills.setdefault(name, colors.tier_color(model.tier, report.tiers))
     rows = [
         [
-            each.tier,
-            each.deployment,
-            each.provider,
-            each.purpose,
-            f"{each.calls:,}",
-            f"{each.prompt_tokens:,}",
-            f"{each.completion_tokens:,}",
-            usd(each.cost_usd),
-            percent_of(each.cost_usd, account.figures.cost_usd),
-            ms(each.p95_ms),
+            model.tier,
+            model.deployment,
+            model.provider,
+            model.purpose,
+            f"{model.calls:,}",
+            f"{model.prompt_tokens:,}",
+            f"{model.completion_tokens:,}",
+            usd(model.cost_usd),
+            percent_of(model.cost_usd, report.figures.cost_usd),
+            ms(model.p95_ms),
         ]
-        for each in account.models
+        for model in report.models
     ]
     columns = ["tier", "model", "provider", "purpose", "calls", "tokens in", "tokens out", "cost", "share", "p95 ms"]
-    words = ["The colour is the tier's. A call without a known outcome counts at its reservation, the worst case."]
-    if account.figures.open_calls:
-        words.append(f"{account.figures.open_calls:,} calls have no outcome yet.")
+    paragraphs = ["Colors mark tiers. A call without an outcome counts at its reservation, the worst case."]
+    if report.figures.open_calls:
+        paragraphs.append(f"{report.figures.open_calls:,} calls have no outcome yet.")
     return Section(
         "models",
-        "Where the money went",
-        words,
-        [Figure(cost_bars(costs, colours), "Cost by model.")] if costs else [],
+        "Cost by model",
+        paragraphs,
+        [Figure(cost_bars(costs, fills), "Cost by model.")] if costs else [],
         [Table("Models", columns, rows, frozenset({"tier", "model", "provider", "purpose"}))] if rows else [],
     )

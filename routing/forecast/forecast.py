@@ -256,16 +256,15 @@ def _tier(
     )
 
 
-def _basis(past: ForecastHistory, load: QueueLoad) -> tuple[str, ...]:
+def _basis(past: ForecastHistory, load: QueueLoad) -> dict[str, str]:
     judged = sum(judged for judged, _ in past.verdicts.values())
     calls = sum(calls for calls, _ in past.latencies.values())
     plans = max((len(ratios) for ratios in past.cost_ratios.values()), default=0)
     waiting = sum(load.open.values())
-    return (
-        f"doubts: {judged:,} earlier answers"
-        if judged
-        else f"doubts: assumed, {100 * PRIOR_DOUBTED[0] / PRIOR_DOUBTED[1]:.0f} % of a tier's answers",
-        f"lengths: estimated, and set right by {plans} earlier plans" if plans else "lengths: estimated from the words",
-        f"latencies: {calls:,} earlier calls" if calls else "latencies: assumed",
-        f"queue: {waiting:,} queries before it" if waiting else "queue: nothing before it",
-    )
+    prior = f"assumed, {100 * PRIOR_DOUBTED[0] / PRIOR_DOUBTED[1]:.0f} % of a tier's answers"
+    return {
+        "doubts": f"{judged:,} earlier answers" if judged else prior,
+        "lengths": f"estimated, corrected by {plans} earlier forecasts" if plans else "estimated from the words",
+        "latencies": f"{calls:,} earlier calls" if calls else "assumed",
+        "queue": f"{waiting:,} earlier queries" if waiting else "empty",
+    }

@@ -267,7 +267,7 @@ class ChaosEnvironment:
             engine = make_engine(self.database_url)
             try:
                 order = BatchSpec(source="chaos", idempotency_key=key, cap_usd=cap_usd, budget_policy=policy)
-                taken = await submit(query_corpus.lines(name, count), engine=engine, fleet=self.fleet, order=order)
+                taken = await submit(query_corpus.lines(name, count), engine=engine, fleet=self.fleet, spec=order)
                 return taken.public_id, taken.total
             finally:
                 await engine.dispose()

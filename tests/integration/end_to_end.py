@@ -60,7 +60,7 @@ async def worker_context_of(bench: LedgerHarness, fleet: Fleet) -> AsyncIterator
 
 async def hand_in(lines: Iterable[InputLine], order: BatchSpec, station: WorkerContext) -> Batch:
     """The batch that ``lines`` became."""
-    taken = await submit(lines, engine=station.engine, fleet=station.fleet, order=order)
+    taken = await submit(lines, engine=station.engine, fleet=station.fleet, spec=order)
     batch = await find_batch(station.engine, taken.public_id)
     assert batch is not None
     return batch

@@ -80,7 +80,7 @@ class Works:
             engine = make_engine(self.stack.settings.database_url)
             with path.open("rb") as file:
                 read = read_lines(file, fleet=self.stack.fleet)
-                taken = await submit(read, engine=engine, fleet=self.stack.fleet, order=BatchSpec(source="test"))
+                taken = await submit(read, engine=engine, fleet=self.stack.fleet, spec=BatchSpec(source="test"))
             await engine.dispose()
             return taken.public_id
 

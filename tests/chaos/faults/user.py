@@ -27,7 +27,7 @@ def submitted_often(arena: ChaosEnvironment) -> None:
         engine = make_engine(arena.database_url, pool_size=2)
         try:
             order = BatchSpec(source="chaos", idempotency_key="the same")
-            taken = await submit(query_corpus.lines("b0", 200), engine=engine, fleet=arena.fleet, order=order)
+            taken = await submit(query_corpus.lines("b0", 200), engine=engine, fleet=arena.fleet, spec=order)
             return taken.public_id
         finally:
             await engine.dispose()

@@ -1,4 +1,4 @@
-"""How a decision is told to people."""
+"""The timeline of a query, as people read it."""
 
 from datetime import UTC, datetime
 from types import SimpleNamespace

@@ -218,13 +218,13 @@ prefetch = 3
 
 
 def test_every_key_that_may_be_said_is_explained_in_the_shipped_fleet() -> None:
-    from fleet_config.fleet_schema import SHAPES, LlmTable, PriceTable
+    from fleet_config.fleet_schema import TABLES, LlmTable, PriceTable
 
     text = (ROOT / "fleet.toml").read_text()
     unexplained = [
         f"{table}.{key}"
-        for table, shape in [*SHAPES.items(), ("router.llm", LlmTable), ("price", PriceTable)]
-        for key in shape.model_fields
+        for table, schema in [*TABLES.items(), ("router.llm", LlmTable), ("price", PriceTable)]
+        for key in schema.model_fields
         if key not in text
     ]
     assert unexplained == []
@@ -263,7 +263,7 @@ MISTAKES = [
         "integer",
     ),
     ("no concurrency", replaced("concurrency = 4", "concurrency = 0"), "tiers.small.concurrency", "greater than 0"),
-    ("a truth in place of a number", SMALLEST + "[timing]\nlease_s = true\n", "timing.lease_s", "a number is needed"),
+    ("a truth in place of a number", SMALLEST + "[timing]\nlease_s = true\n", "timing.lease_s", "must be a number"),
     ("no number at all", SMALLEST + "[router]\ngate_sure = nan\n", "router.gate_sure", "finite"),
     (
         "a threshold of more than 1",
@@ -303,14 +303,14 @@ MISTAKES = [
         SMALLEST + '[models.two]\nprovider = "home"\ntier = "huge"\nprice = "look up"\n'
         'context_tokens = 1\nmax_output_tokens = 1\nmodel = "gpt-4.1"\n',
         "models.two.tier",
-        "Write one of: small.",
+        "Use one of: small.",
     ),
     ("a tier without a model", SMALLEST + "[tiers.big]\nconcurrency = 1\n", "tiers.big", "has no model"),
     (
         "an unknown next rung",
         replaced("concurrency = 4", 'concurrency = 4\nescalates_to = "big"'),
         "tiers.small.escalates_to",
-        "is no tier of this fleet",
+        "is not a tier of this fleet",
     ),
     (
         "a rung that leads to itself",
@@ -318,18 +318,18 @@ MISTAKES = [
         "tiers.small.escalates_to",
         "small → small",
     ),
-    ("a name of our own", SMALLEST.replace("small", "fallback"), "tiers.fallback", "Pointsman's own"),
+    ("a name of our own", SMALLEST.replace("small", "fallback"), "tiers.fallback", "reserved by Pointsman"),
     (
         "a name with odd signs",
         SMALLEST.replace("tiers.small", 'tiers."Sm all"').replace('"small"', '"Sm all"'),
         'tiers."Sm all"',
-        "small letters",
+        "lowercase letters",
     ),
     (
         "a reserved queue",
         replaced("concurrency = 4", 'concurrency = 4\nqueue = "route"'),
         "tiers.small.queue",
-        "Leave it out",
+        "Remove it",
     ),
     ("a model named like a tier", SMALLEST.replace("models.one", "models.small"), "models.small", "Rename it"),
     ("more output than context", replaced("8192", "100"), "models.one.max_output_tokens", "context_tokens"),
@@ -361,7 +361,7 @@ MISTAKES = [
         "a price that nobody knows",
         replaced("{ input_usd_per_mtok = 1, output_usd_per_mtok = 2.5 }", '"look up"'),
         "models.one.price",
-        "Give it: price = {",
+        "State it: price = {",
     ),
     ("a lease that ends too soon", SMALLEST + "[timing]\nlease_s = 120\n", "timing.lease_s", "Set it to 180 or more"),
     (
@@ -374,15 +374,15 @@ MISTAKES = [
         "an address without a scheme",
         replaced("http://127.0.0.1:11434/v1/", "127.0.0.1:11434"),
         "providers.home.base_url",
-        "Write https://",
+        "Use https://",
     ),
     (
         "an address of another scheme",
         replaced("http://127.0.0.1:11434/v1/", "ftp://h/v1"),
         "providers.home.base_url",
-        "Write https://",
+        "Use https://",
     ),
-    ("an address with a bad port", replaced("11434", "99999"), "providers.home.base_url", "is not an address"),
+    ("an address with a bad port", replaced("11434", "99999"), "providers.home.base_url", "is not a valid address"),
     ("an address with credentials", replaced("127.0.0.1", "me:hunter2@h"), "providers.home.base_url", "api_key_env"),
     ("an address with a query", replaced("/v1/", "/v1?key=hunter2"), "providers.home.base_url", "query ="),
     (
@@ -453,7 +453,7 @@ def test_a_key_in_the_file_is_refused_and_not_repeated(line: str, secret: str, w
     path = write(replaced('kind = "openai"', 'kind = "openai"\n' + line.format(secret)))
     found = problems(path)
     assert len(found) == 1
-    assert "must not stand in a file" in next(iter(found.values()))
+    assert "must not be stored in the file" in next(iter(found.values()))
     assert secret not in str(found)
 
 
@@ -499,13 +499,12 @@ def test_one_mistake_does_not_bring_others_in_its_wake(write: Any) -> None:
     assert set(problems(write(text))) == {"tiers.small.concurrency", "providers.home.kind"}
 
 
-def test_a_circle_of_tiers_is_shown_once(write: Any) -> None:
+def test_a_cycle_of_tiers_is_reported_once(write: Any) -> None:
     text = replaced("concurrency = 4", 'concurrency = 4\nescalates_to = "big"')
     text += '[tiers.big]\nconcurrency = 1\nescalates_to = "small"\n'
     text += SMALLEST.partition("[models.one]")[2].join(["[models.two]", ""]).replace('"small"', '"big"')
     assert problems(write(text)) == {
-        "tiers.small.escalates_to": "leads round in a circle: small → big → small. "
-        "Leave escalates_to out at the largest tier."
+        "tiers.small.escalates_to": "makes a cycle: small → big → small. Remove escalates_to from the largest tier."
     }
 
 
@@ -520,7 +519,7 @@ def test_a_queue_is_one_tiers(write: Any) -> None:
     [
         (b"", "models: is missing"),
         (b"[fleet\n", "line 1"),
-        (b'[fleet]\nname = "a"\nname = "b"\n', "Mend the syntax"),
+        (b'[fleet]\nname = "a"\nname = "b"\n', "Correct the syntax"),
         (b'[fleet]\nname = "\xff"\n', "is not UTF-8"),
         (b"fleet = 1\nproviders = 2\nmodels = []\ntiers = 'x'\n", "tiers: is not a table of tables"),
         (b"a" * 10 + b" = " + b"[" * 5000, "TOML"),
@@ -533,7 +532,7 @@ def test_a_file_that_is_no_fleet_at_all_says_so(content: bytes, words: str, writ
 
 def test_a_file_that_is_not_there_says_how_to_name_another(tmp_path: Path) -> None:
     assert problems(tmp_path / "none.toml") == {
-        "file": "cannot be read: No such file or directory. Give the right file by --fleet FILE or POINTSMAN_FLEET."
+        "file": "cannot be read: No such file or directory. Set the path with --fleet FILE or POINTSMAN_FLEET."
     }
 
 
@@ -574,15 +573,13 @@ def test_the_smallest_fleet_is_toml_as_it_stands() -> None:
 @pytest.mark.parametrize(
     ("header", "value", "words"),
     [
-        ("x-region", "größer", "no header can carry"),
-        ("x-region", "a\\r\\nx-admin: 1", "no header can carry"),
-        *((name, "5", "Leave it out") for name in ("Content-Length", "transfer-encoding", "Host")),
-        *((name, "5", "no name that a header can have") for name in ("x-a: 1, x-b", "x a", "", "x\\r\\ny")),
+        ("x-region", "größer", "is not a valid header value"),
+        ("x-region", "a\\r\\nx-admin: 1", "is not a valid header value"),
+        *((name, "5", "Remove it") for name in ("Content-Length", "transfer-encoding", "Host")),
+        *((name, "5", "is not a valid header name") for name in ("x-a: 1, x-b", "x a", "", "x\\r\\ny")),
     ],
 )
-def test_a_header_that_http_cannot_carry_or_that_parts_requests_is_refused(
-    header: str, value: str, words: str, write: Any
-) -> None:
+def test_an_invalid_or_reserved_header_is_rejected(header: str, value: str, words: str, write: Any) -> None:
     line = f'headers = {{ "{header}" = "{value}" }}'
     ((key, told),) = problems(write(replaced('kind = "openai"', 'kind = "openai"\n' + line))).items()
     assert key.startswith("providers.home.headers.")

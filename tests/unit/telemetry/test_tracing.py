@@ -61,7 +61,7 @@ def test_the_standard_variables_say_whether_and_where_to_without_a_secret(
 
 
 def test_the_doctor_says_so_and_whether_anybody_listens() -> None:
-    assert _traces({}).found == "off; OTEL_EXPORTER_OTLP_ENDPOINT switches them on"
+    assert _traces({}).found == "off; OTEL_EXPORTER_OTLP_ENDPOINT enables them"
     with receiving() as receiver:
         found = _traces({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url.replace("//", "//u:secret@")})
     assert (found.health, found.found) == (CheckStatus.OK, f"on, to {receiver.url}/v1/traces")

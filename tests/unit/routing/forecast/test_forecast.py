@@ -143,8 +143,8 @@ def test_batches_that_took_longer_than_planned_stretch_the_next_ones_time() -> N
     assert told.estimated_s == predict("large").estimated_s
 
 
-def test_it_says_what_it_assumes() -> None:
+def test_it_states_its_assumptions() -> None:
     assumed = predict("small", past=ForecastHistory()).basis
-    assert assumed[0].startswith("doubts: assumed")
-    assert "latencies: assumed" in assumed
-    assert predict("small").basis[0] == "doubts: 20,000 earlier answers"
+    assert assumed["doubts"].startswith("assumed")
+    assert assumed["latencies"] == "assumed"
+    assert predict("small").basis["doubts"] == "20,000 earlier answers"
