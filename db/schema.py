@@ -224,7 +224,9 @@ calls = Table(
     Column("mean_logprob", Double),
     Column("response", JSON, comment="kept only for an answer that was rejected"),
     Column("finished_at", _MOMENT),
-    CheckConstraint("purpose IN ('answer', 'hedge', 'route')", name="purpose_known"),
+    CheckConstraint(
+        "purpose IN ('answer', 'audit', 'extend', 'grade', 'hedge', 'route', 'sample', 'verify')", name="purpose_known"
+    ),
     CheckConstraint(
         "(outcome IS NULL) = (finished_at IS NULL) AND (outcome IS NULL) = (cost_usd IS NULL)", name="result_whole"
     ),

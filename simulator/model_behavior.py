@@ -58,7 +58,8 @@ def reply(
     sure = good != surprising
     if (tool := _tool_to_call(ask)) is not None:
         return _tool_call(ask, tool, chance, sure=sure)
-    return _spoken(ask, _text(ask, chance, good=good, sure=sure), chance, sure=sure)
+    words = seeded_random(seed, digest, str(ask.sample).encode()) if ask.sample and not good else chance
+    return _spoken(ask, _text(ask, words, good=good, sure=sure), chance, sure=sure)
 
 
 def _spoken(ask: ChatRequest, text: str, chance: SeededRandom, *, sure: bool) -> ChatReply:

@@ -25,6 +25,7 @@ from simulator.seeded_random import seed_key, seeded_random, text_digest
 from simulator.simulator_config import Change, Config, Profile, profile_of
 from simulator.stats import Stats
 from simulator.url_routes import Purpose, UrlRoute, route_of
+from simulator.verifier_reply import verdict
 
 _TROUBLES: Final = {
     FaultKind.BAD_REQUEST: ErrorCase.BAD_REQUEST,
@@ -139,7 +140,9 @@ class SimulatedProvider:
         call = self._begin(route, head, model=ask.model, digest=digest)
         try:
             recorded = find(self._recordings, ask.text, profile.strength) if self._recordings else None
-            reply = model_behavior.reply(ask, strength=profile.level, seed=self._seed, digest=digest, recorded=recorded)
+            reply = verdict(ask, seed=self._seed, recordings=self._recordings) or model_behavior.reply(
+                ask, strength=profile.level, seed=self._seed, digest=digest, recorded=recorded
+            )
         except NotRecorded:
             return _trouble(
                 call, route, ErrorCase.NOT_FOUND, f"no recording of a model like {ask.model} for this query"

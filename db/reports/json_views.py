@@ -126,6 +126,7 @@ def batch_report_as_json(account: BatchReport) -> dict[str, Any]:
             "mean_confidence": account.mean_confidence,
             "labels": [asdict(each) for each in account.labels],
             "confidences": [asdict(each) for each in account.confidences],
+            "sources": [asdict(each) for each in account.sources],
         },
         "picture": None if account.picture is None else asdict(account.picture),
         "controls": [asdict(each) for each in account.controls],

@@ -10,9 +10,14 @@ def judge(account: BatchReport) -> Section:
     answers = sum(each.answers for each in account.confidences)
     told = sum(each.answers for each in account.confidences if each.tenth is not None)
     words = [
-        f"The judge tells a confidence for {told:,} of {answers:,} answers: from a trained scorer or from the model's "
-        "token probabilities. A model that tells none is judged by the validators alone."
+        f"{told:,} of {answers:,} answers have a confidence, from the source that the fleet names for their tier. An "
+        "answer without one is judged by the validators alone."
     ]
+    if any(each.calibrated < each.judged for each in account.sources if each.source != "none"):
+        words.append(
+            "A confidence that is not calibrated is a score: it sends doubtful answers up, and says nothing of the "
+            "quality of those that stood."
+        )
     tables = [
         Table(
             "Answers by confidence",
@@ -28,6 +33,24 @@ def judge(account: BatchReport) -> Section:
             frozenset({"confidence"}),
         )
     ]
+    if account.sources:
+        tables.append(
+            Table(
+                "Where the confidence is from",
+                ["tier", "source", "answers", "calibrated", "not accepted"],
+                [
+                    [
+                        each.tier,
+                        each.source.replace("_", " "),
+                        f"{each.judged:,}",
+                        f"{each.calibrated:,}",
+                        f"{each.passed_on:,}",
+                    ]
+                    for each in account.sources
+                ],
+                frozenset({"tier", "source"}),
+            )
+        )
     if account.rejections:
         tables.append(
             Table(

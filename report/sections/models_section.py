@@ -1,10 +1,15 @@
 """Where the money went, by model."""
 
+from typing import Final
+
 from db.reports.batch_report import BatchReport
 from report import colors
 from report.charts.bars import cost_bars
 from report.document import Figure, Section, Table
 from report.formatting import ms, percent_of, usd
+
+BESIDE: Final = {"route": "routing", "sample": "samples", "verify": "verification"}
+"""Purposes of calls that answer nothing themselves, as the drawing calls them."""
 
 
 def models(account: BatchReport) -> Section:
@@ -12,7 +17,8 @@ def models(account: BatchReport) -> Section:
     costs: dict[str, float] = {}
     colours: dict[str, str] = {}
     for each in account.models:
-        name = each.deployment if each.purpose != "route" else f"{each.deployment} (routing)"
+        beside = BESIDE.get(each.purpose)
+        name = each.deployment if beside is None else f"{each.deployment} ({beside})"
         costs[name] = costs.get(name, 0.0) + each.cost_usd
         colours.setdefault(name, colors.tier_color(each.tier, account.tiers))
     rows = [
