@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fleet_config.fleet_errors import Problem, choice, closest, key
+from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy, ConfidenceSource
 from routing.fleet import (
     BudgetPolicy,
     Budgets,
@@ -46,6 +47,8 @@ Text = Annotated[str, Field(min_length=1, max_length=200)]
 LenientProtocol = Annotated[Protocol, Field(strict=False)]
 LenientPolicy = Annotated[BudgetPolicy, Field(strict=False)]
 LenientKind = Annotated[FailureKind, Field(strict=False)]
+LenientSource = Annotated[ConfidenceSource, Field(strict=False)]
+Point = Annotated[list[Share], Field(min_length=2, max_length=2)]
 Router = Literal["gate", "classifier", "llm"]
 Pool = Literal["threads", "solo"]
 
@@ -84,6 +87,23 @@ class PriceTable(ConfigTable):
     cached_input_usd_per_mtok: NotNegative | None = None
 
 
+class ConfidenceTable(ConfigTable):
+    """``confidence`` of a tier or a model"""
+
+    source: LenientSource = _default(ConfidencePolicy, "source")
+    samples: Annotated[int, Field(ge=1, le=10)] = _default(ConfidencePolicy, "samples")
+    verifier: Text | None = None
+
+
+class CalibrationTable(ConfigTable):
+    """``[calibrations.NAME]``"""
+
+    model: Text
+    source: LenientSource
+    workload: str = _default(CalibrationMap, "workload")
+    points: Annotated[list[Point], Field(min_length=1, max_length=200)]
+
+
 class ModelTable(ConfigTable):
     """``[models."NAME"]``"""
 
@@ -100,6 +120,7 @@ class ModelTable(ConfigTable):
     weight: Positive = _default(Model, "weight")
     logprobs: bool = False
     categories: list[Text] = []
+    confidence: ConfidenceTable | None = None
 
 
 class TierTable(ConfigTable):
@@ -110,6 +131,7 @@ class TierTable(ConfigTable):
     escalates_to: Text | None = None
     confidence_threshold: Share = _default(Tier, "confidence_threshold")
     hedge_after_p95: bool = _default(Tier, "hedge_after_p95")
+    confidence: ConfidenceTable = ConfidenceTable()
 
 
 class LlmTable(ConfigTable):
@@ -165,12 +187,13 @@ TABLES: Mapping[str, type[ConfigTable]] = {
     "providers": ProviderTable,
     "models": ModelTable,
     "tiers": TierTable,
+    "calibrations": CalibrationTable,
     "router": RouterTable,
     "budgets": BudgetsTable,
     "timing": TimingTable,
     "workers": WorkersTable,
 }
-"""The tables of the top level; for providers, models and tiers the schema of each entry."""
+"""The tables of the top level; for providers, models, tiers and calibrations the schema of each entry."""
 
 T = TypeVar("T", bound=ConfigTable)
 
@@ -228,4 +251,6 @@ def _keys(schema: type[ConfigTable], where: list[Any]) -> list[str]:
         schema = PriceTable
     elif where == ["llm"]:
         schema = LlmTable
+    elif where == ["confidence"]:
+        schema = ConfidenceTable
     return list(schema.model_fields)

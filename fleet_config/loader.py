@@ -12,6 +12,8 @@ from fleet_config.fleet_errors import FleetError, Problem, choice, key
 from fleet_config.fleet_schema import (
     TABLES,
     BudgetsTable,
+    CalibrationTable,
+    ConfidenceTable,
     ConfigTable,
     FleetTable,
     ModelTable,
@@ -23,6 +25,7 @@ from fleet_config.fleet_schema import (
     parse,
 )
 from fleet_config.price_lookup import price_of
+from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy
 from routing.fleet import Budgets, Fleet, LlmRouter, Model, Price, Provider, RouterPolicy, Tier, Timing, Workers
 
 T = TypeVar("T", bound=ConfigTable)
@@ -93,6 +96,7 @@ class _Parsed:
     providers: dict[str, ProviderTable] = field(default_factory=dict)
     models: dict[str, ModelTable] = field(default_factory=dict)
     tiers: dict[str, TierTable] = field(default_factory=dict)
+    calibrations: dict[str, CalibrationTable] = field(default_factory=dict)
     router: RouterTable | None = None
     budgets: BudgetsTable | None = None
     timing: TimingTable | None = None
@@ -118,6 +122,7 @@ def _parse(tables: Mapping[str, Any]) -> _Parsed:
     parsed.providers = parsed.parse_entries(ProviderTable, tables, "providers")
     parsed.models = parsed.parse_entries(ModelTable, tables, "models")
     parsed.tiers = parsed.parse_entries(TierTable, tables, "tiers")
+    parsed.calibrations = parsed.parse_entries(CalibrationTable, tables, "calibrations")
     parsed.router = parsed.parse(RouterTable, tables.get("router", {}), "router")
     parsed.budgets = parsed.parse(BudgetsTable, tables.get("budgets", {}), "budgets")
     parsed.timing = parsed.parse(TimingTable, tables.get("timing", {}), "timing")
@@ -142,6 +147,8 @@ def _table_problems(tables: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(key(name), "is missing.", fix)
         elif name != "fleet" and not isinstance(tables[name], dict):
             yield Problem(key(name), "is not a table of tables.", fix)
+    if not isinstance(tables.get("calibrations", {}), dict):
+        yield Problem("calibrations", "is not a table of tables.", "Write [calibrations.NAME] with model and points.")
 
 
 def _entries(tables: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
@@ -167,6 +174,12 @@ def _conflicts(parsed: _Parsed, tables: Mapping[str, Any]) -> Iterator[Problem]:
     for name, tier in parsed.tiers.items():
         yield from validation.tier_problems(name, tier, tiers=tiers, served=served)
     yield from validation.ladder_problems(parsed.tiers)
+    policies = {("tiers", name): tier.confidence for name, tier in parsed.tiers.items()}
+    policies |= {("models", name): model.confidence for name, model in parsed.models.items() if model.confidence}
+    for path, policy in policies.items():
+        yield from validation.confidence_problems(path, policy, models=models, router=parsed.router)
+    for name, calibration in parsed.calibrations.items():
+        yield from validation.calibration_problems(name, calibration, models=models)
     if parsed.router is not None:
         yield from validation.router_problems(parsed.router, models=models)
     if parsed.timing is not None:
@@ -190,6 +203,7 @@ def _fleet(parsed: _Parsed, prices: Mapping[str, Price], *, digest: str, simulat
         budgets=Budgets(**parsed.budgets.model_dump()),
         timing=Timing(**parsed.timing.model_dump()),
         workers=Workers(**parsed.workers.model_dump()),
+        calibrations=tuple(_calibration(table) for table in parsed.calibrations.values()),
         digest=digest,
     )
 
@@ -208,21 +222,32 @@ def _provider(name: str, table: ProviderTable, simulator_url: str | None) -> Pro
 
 def _model(name: str, table: ModelTable, price: Price) -> Model:
     return Model(
-        **table.model_dump(exclude={"model", "price", "price_multiplier", "categories"}),
+        **table.model_dump(exclude={"model", "price", "price_multiplier", "categories", "confidence"}),
         name=name,
         model=table.model or name,
         price=price,
         categories=frozenset(table.categories),
+        confidence=None if table.confidence is None else _confidence(table.confidence),
     )
 
 
 def _tier(name: str, table: TierTable, models: Mapping[str, ModelTable]) -> Tier:
     return Tier(
-        **table.model_dump(exclude={"queue"}),
+        **table.model_dump(exclude={"queue", "confidence"}),
         name=name,
         queue=table.queue or name,
+        confidence=_confidence(table.confidence),
         models=tuple(model for model, its in models.items() if its.tier == name),
     )
+
+
+def _confidence(table: ConfidenceTable) -> ConfidencePolicy:
+    return ConfidencePolicy(**table.model_dump())
+
+
+def _calibration(table: CalibrationTable) -> CalibrationMap:
+    points = tuple((raw, p_right) for raw, p_right in table.points)
+    return CalibrationMap(**table.model_dump(exclude={"points"}), points=points)
 
 
 def _router(table: RouterTable) -> RouterPolicy:

@@ -6,7 +6,17 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from fleet_config.fleet_errors import Problem, choice, key, looks_secret
-from fleet_config.fleet_schema import ModelTable, ProviderTable, RouterTable, TierTable, TimingTable
+from fleet_config.fleet_schema import (
+    CalibrationTable,
+    ConfidenceTable,
+    ModelTable,
+    ProviderTable,
+    RouterTable,
+    TierTable,
+    TimingTable,
+)
+from routing.answer_checks.confidence_policy import ConfidenceSource
+from routing.answer_checks.threshold_action import threshold_action
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 
@@ -187,6 +197,40 @@ def router_problems(router: RouterTable, *, models: Collection[str]) -> Iterator
         yield Problem("router.llm.model", "is not a model of this fleet.", choice(router.llm.model, models))
 
 
+def confidence_problems(
+    path: tuple[str, str], policy: ConfidenceTable, *, models: Collection[str], router: RouterTable | None
+) -> Iterator[Problem]:
+    """Whether a tier's or a model's source of confidence can be asked."""
+    where = (*path, "confidence")
+    if policy.verifier is not None and policy.verifier not in models:
+        yield Problem(key(*where, "verifier"), "is no model of this fleet.", choice(policy.verifier, models))
+    if policy.source is ConfidenceSource.SCORER and router is not None and router.scorer is None:
+        yield Problem(
+            key(*where, "source"), "is the answer scorer, but [router] names none.", 'Add scorer = "NAME" there.'
+        )
+
+
+def calibration_problems(name: str, calibration: CalibrationTable, *, models: Collection[str]) -> Iterator[Problem]:
+    """Whether a map is of a model of this fleet, and rises."""
+    if calibration.model not in models:
+        yield Problem(
+            key("calibrations", name, "model"), "is no model of this fleet.", choice(calibration.model, models)
+        )
+    if calibration.source in (ConfidenceSource.AUTO, ConfidenceSource.SCORER, ConfidenceSource.NONE):
+        yield Problem(
+            key("calibrations", name, "source"),
+            "has no raw confidence that a map could be for.",
+            "Name the source that gave it, such as logprob or self_consistency.",
+        )
+    pairs = list(zip(calibration.points, calibration.points[1:], strict=False))
+    if any(above[0] <= below[0] or above[1] < below[1] for below, above in pairs):
+        yield Problem(
+            key("calibrations", name, "points"),
+            "do not rise.",
+            "Give [raw, P(right)] pairs, each raw above the one before, no P(right) below it.",
+        )
+
+
 def timing_problems(timing: TimingTable, providers: Mapping[str, ProviderTable]) -> Iterator[Problem]:
     """Problems of the lease: one that ends before its call lets a second worker repeat, and pay for, the call."""
     longest = max(providers, key=lambda name: providers[name].deadline_s, default=None)
@@ -202,6 +246,7 @@ def timing_problems(timing: TimingTable, providers: Mapping[str, ProviderTable])
 def warnings(fleet: Fleet, environ: Mapping[str, str]) -> Iterator[Problem]:
     """Valid settings that are likely mistakes."""
     yield from _ladder_warnings(fleet)
+    yield from _threshold_warnings(fleet)
     for provider in fleet.providers.values():
         if provider.name not in {model.provider for model in fleet.models.values()}:
             yield Problem(key("providers", provider.name), "is used by no model.", "Remove it, or use it for a model.")
@@ -228,6 +273,17 @@ def _ladder_warnings(fleet: Fleet) -> Iterator[Problem]:
                 f"has a model that costs less than one of the tier below, {lower}.",
                 "Check the prices and the order of the tiers.",
             )
+
+
+def _threshold_warnings(fleet: Fleet) -> Iterator[Problem]:
+    """A threshold below which no answer can ever fall, or which none can reach."""
+    for tier in fleet.tiers.values():
+        if tier.escalates_to is None:
+            continue
+        for model in fleet.deployments(tier.name):
+            action = threshold_action(model, fleet)
+            if action.wrong is not None:
+                yield Problem(key("models", model.name), f"its threshold {action.wrong}.", action.fix)
 
 
 def _usd_per_mtok(fleet: Fleet, model: str) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy, ConfidenceSource
 from routing.outcome import FailureKind, Usage
 
 
@@ -102,6 +103,8 @@ class Model:
     """It gives token log-probabilities, so the judge asks for them; many models refuse the question."""
     categories: frozenset[str] = frozenset()
     """Categories for which this model is preferred within its tier."""
+    confidence: ConfidencePolicy | None = None
+    """Where its answers' confidence is from; None: as its tier says."""
 
     def reserve_usd(self, *, prompt_tokens: int, max_tokens: int | None) -> float:
         """The worst-case price of a call, charged until the real usage is known.
@@ -124,6 +127,7 @@ class Tier:
     escalates_to: str | None
     confidence_threshold: float = 0.7
     hedge_after_p95: bool = False
+    confidence: ConfidencePolicy = field(default_factory=ConfidencePolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +208,8 @@ class Fleet:
     budgets: Budgets = Budgets()
     timing: Timing = Timing()
     workers: Workers = Workers()
+    calibrations: tuple[CalibrationMap, ...] = ()
+    """Maps from raw confidences to P(right), as the file gives them."""
     digest: str = ""
     """SHA-256 of the file, pinned in each batch's row."""
 
@@ -225,6 +231,19 @@ class Fleet:
     def deployments(self, tier: str) -> tuple[Model, ...]:
         """The models of ``tier`` in failover order."""
         return tuple(self.models[name] for name in self.tiers[tier].models)
+
+    def confidence_of(self, model: Model) -> ConfidencePolicy:
+        """Where the confidence of ``model``'s answers is from; its source is never ``auto``."""
+        policy = model.confidence or self.tiers[model.tier].confidence
+        if policy.source is not ConfidenceSource.AUTO:
+            return policy
+        source = ConfidenceSource.LOGPROB if self.router.scorer is None else ConfidenceSource.SCORER
+        return ConfidencePolicy(source, policy.samples, policy.verifier)
+
+    def verifier_of(self, model: Model) -> Model:
+        """The deployment that is asked about ``model``'s answers where the source is a verification."""
+        named = self.confidence_of(model).verifier
+        return model if named is None else self.models.get(named, model)
 
     def resolve_pin(self, model: str) -> str | None:
         """The tier that serves ``model`` (a tier's, a deployment's or a wire name), or None for ``auto``.

@@ -37,6 +37,8 @@ class ChatRequest:
     tools: tuple[SimulatedTool, ...] = ()
     tool_choice: str = "auto"
     """``auto``, ``any``, ``none`` or the name of the tool that must be called."""
+    sample: int = 0
+    """The body's ``seed``: a model that is not sure says something else with another one."""
     after_tool: bool = False
     """Whether the last turn is a tool's result, so that the model answers next."""
 

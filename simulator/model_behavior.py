@@ -61,7 +61,9 @@ def reply(
     sure = good != surprising
     if (tool := _tool_to_call(request)) is not None:
         return _tool_call(request, tool, draws, sure=sure)
-    return _spoken(request, _text(request, draws, good=good, sure=sure), draws, sure=sure)
+    is_resampled = request.sample and not good
+    words = seeded_random(seed, digest, str(request.sample).encode()) if is_resampled else draws
+    return _spoken(request, _text(request, words, good=good, sure=sure), draws, sure=sure)
 
 
 def _spoken(request: ChatRequest, text: str, draws: SeededRandom, *, sure: bool) -> ChatReply:

@@ -25,6 +25,7 @@ from simulator.seeded_random import seed_key, seeded_random, text_digest
 from simulator.simulator_config import Change, Config, Profile, profile_of
 from simulator.stats import Stats
 from simulator.url_routes import Purpose, UrlRoute, route_of
+from simulator.verifier_reply import verdict
 
 _ERROR_CASES: Final[dict[FaultKind, ErrorCase]] = {
     kind: ErrorCase[kind.name] for kind in UNBILLED if kind not in (FaultKind.SAFETY, FaultKind.DEAD)
@@ -133,7 +134,7 @@ class SimulatedProvider:
         call = self._begin(route, head, model=request.model, digest=digest)
         try:
             recorded = find(self._recordings, request.text, profile.strength) if self._recordings else None
-            reply = model_behavior.reply(
+            reply = verdict(request, seed=self._seed, recordings=self._recordings) or model_behavior.reply(
                 request, strength=profile.level, seed=self._seed, digest=digest, recorded=recorded
             )
         except NotRecorded:

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from cli.console import emit, out, plain, table, warn
 from cli.param_types import JsonOption
 from cli.resources import fleet_label, read_settings
+from routing.answer_checks.threshold_action import extra_calls, threshold_action
+from routing.fleet import Fleet
 from settings import check_fleet
 
 app = typer.Typer()
@@ -37,6 +40,21 @@ def check(
                 "simulated": fleet.simulated,
                 "ladder": fleet.ladder,
                 "tiers": {name: list(tier.models) for name, tier in fleet.tiers.items()},
+                "confidence": [
+                    {
+                        "tier": tier.name,
+                        "model": model.name,
+                        "threshold": None if tier.escalates_to is None else tier.confidence_threshold,
+                        "source": action.source,
+                        "acts_on": action.acts_on,
+                        "calibrated_for": list(action.workloads),
+                        "calibrated": action.is_calibrated,
+                        "extra_calls": extra_calls(model, fleet),
+                    }
+                    for tier in fleet.tiers.values()
+                    for model in fleet.deployments(tier.name)
+                    for action in [threshold_action(model, fleet)]
+                ],
                 "warnings": [asdict(warning) for warning in checked.warnings],
             }
         )
@@ -55,5 +73,39 @@ def check(
                 f"{model.context_tokens:,}",
             )
     out.print(grid)
+    out.print(_confidence_table(fleet))
+    if not all(
+        threshold_action(model, fleet).is_calibrated
+        for model in fleet.models.values()
+        if fleet.tiers[model.tier].escalates_to is not None
+    ):
+        out.print(
+            "An uncalibrated confidence is a score, not a probability: it sends doubtful answers up and says nothing "
+            "of the quality of the others. Fix: grade answers, and put the output of `pointsman calibrate-confidence` "
+            "into the fleet.",
+            style="dim",
+        )
     for warning in checked.warnings:
         warn(str(warning))
+
+
+def _confidence_table(fleet: Fleet) -> Table:
+    grid = table(("tier", "model"), ("threshold",))
+    for name in ("acts on", "calibrated", "extra calls"):
+        grid.add_column(name)
+    for tier in fleet.tiers.values():
+        for model in fleet.deployments(tier.name):
+            action = threshold_action(model, fleet)
+            if tier.escalates_to is None:
+                grid.add_row(plain(tier.name), plain(model.name), "none", "no tier is above", "", "")
+                continue
+            workloads = ", ".join(name or "queries without a workload" for name in action.workloads)
+            grid.add_row(
+                plain(tier.name),
+                plain(model.name),
+                f"{tier.confidence_threshold:.2f}",
+                plain(action.acts_on if action.wrong is None else f"{action.acts_on}: {action.wrong}"),
+                plain(workloads or ("by its training" if action.is_calibrated else "no")),
+                str(extra_calls(model, fleet) or ""),
+            )
+    return grid

@@ -128,6 +128,18 @@ class ConfidenceBin:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceFigures:
+    """Answers of a tier that were judged by one source of confidence, and of how many it was calibrated."""
+
+    tier: str
+    source: str
+    judged: int
+    calibrated: int
+    passed_on: int
+    """Not accepted: they climbed, or were the best there was."""
+
+
+@dataclass(frozen=True, slots=True)
 class LabelFigures:
     """Labelled answers of a tier: those that stood, or those that were rejected. ``grade`` is the mean, 0 to 1."""
 
@@ -203,6 +215,7 @@ class BatchReport:
     failing: tuple[FailureFigures, ...]
     rejections: tuple[RejectionFigures, ...]
     confidences: tuple[ConfidenceBin, ...]
+    sources: tuple[SourceFigures, ...]
     mean_confidence: float | None
     """The judge's, over the answers of which it has one."""
     controls: tuple[BaselineFigures, ...]
@@ -265,6 +278,7 @@ async def load_batch_report(
         ),
         rejections=tuple(RejectionFigures(**row._mapping) for row in await answer("batch_rejections", rows=20)),
         confidences=tuple(ConfidenceBin(row.tier, row.tenth, row.answers, row.unaccepted) for row in confidences),
+        sources=tuple(SourceFigures(**row._mapping) for row in await answer("batch_sources")),
         mean_confidence=_mean_confidence(confidences),
         controls=_controls(priced, figures, fleet),
         picture=_picture(priced, fleet),

@@ -126,6 +126,7 @@ def batch_report_as_json(report: BatchReport) -> dict[str, Any]:
             "mean_confidence": report.mean_confidence,
             "labels": _rows(report.labels),
             "confidences": _rows(report.confidences),
+            "sources": _rows(report.sources),
         },
         "picture": None if report.picture is None else asdict(report.picture),
         "controls": _rows(report.controls),

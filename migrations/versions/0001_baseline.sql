@@ -195,7 +195,7 @@ CREATE TABLE calls (
     response json,
     finished_at timestamptz,
     CONSTRAINT pk_calls PRIMARY KEY (id, created_at),
-    CONSTRAINT ck_calls_purpose_known CHECK (purpose IN ('answer', 'hedge', 'route')),
+    CONSTRAINT ck_calls_purpose_known CHECK (purpose IN ('answer', 'audit', 'extend', 'grade', 'hedge', 'route', 'sample', 'verify')),
     CONSTRAINT ck_calls_result_whole CHECK (
         (outcome IS NULL) = (finished_at IS NULL) AND (outcome IS NULL) = (cost_usd IS NULL))
 ) PARTITION BY RANGE (created_at);

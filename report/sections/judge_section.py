@@ -9,13 +9,18 @@ def judge(report: BatchReport) -> Section:
     """Answers by confidence, and the reasons of rejections; a sentence where there is no answer yet."""
     bins = report.confidences
     answers = sum(bin_.answers for bin_ in bins)
+    confident = sum(bin_.answers for bin_ in bins if bin_.tenth is not None)
+    paragraphs = [
+        f"{confident:,} of {answers:,} answers have a confidence, from the source that the fleet names for their tier. "
+        "Only the validators check the others."
+    ]
+    if any(source.calibrated < source.judged for source in report.sources if source.source != "none"):
+        paragraphs.append(
+            "A confidence that is not calibrated is a score: it sends doubtful answers up, and says nothing of the "
+            "quality of the others."
+        )
     if not answers:
         return Section("judge", "The judge", ["There is no answer yet."])
-    confident = sum(bin_.answers for bin_ in bins if bin_.tenth is not None)
-    paragraph = (
-        f"{confident:,} of {answers:,} answers have a confidence, from a trained scorer or from the model's token "
-        "probabilities. Only the validators check the others."
-    )
     rows = [
         [
             tenth_label(tenth),
@@ -26,9 +31,22 @@ def judge(report: BatchReport) -> Section:
     ]
     columns = ["confidence", "answers", "not accepted"]
     tables = [Table("Answers by confidence", columns, rows, frozenset({"confidence"}))]
+    if report.sources:
+        rows = [
+            [
+                source.tier,
+                source.source.replace("_", " "),
+                f"{source.judged:,}",
+                f"{source.calibrated:,}",
+                f"{source.passed_on:,}",
+            ]
+            for source in report.sources
+        ]
+        columns = ["tier", "source", "answers", "calibrated", "not accepted"]
+        tables.append(Table("Sources of the confidence", columns, rows, frozenset({"tier", "source"})))
     if report.rejections:
         rows = [[cause.tier, cause.reason.replace("_", " "), f"{cause.answers:,}"] for cause in report.rejections]
         caption = "Reasons of rejections; an answer can have several"
         tables.append(Table(caption, ["tier", "reason", "answers"], rows, frozenset({"tier", "reason"})))
     drawing = Figure(confidence_histogram(bins, report.tiers), "Answers by the judge's confidence.")
-    return Section("judge", "The judge", [paragraph], [drawing], tables)
+    return Section("judge", "The judge", paragraphs, [drawing], tables)

@@ -1,10 +1,15 @@
 """Cost by model."""
 
+from typing import Final
+
 from db.reports.batch_report import BatchReport
 from report import colors
 from report.charts.bars import cost_bars
 from report.document import Figure, Section, Table
 from report.formatting import ms, percent_of, usd
+
+BESIDE: Final = {"route": "routing", "sample": "samples", "verify": "verification"}
+"""Purposes of calls that answer nothing themselves, as the drawing calls them."""
 
 
 def models(report: BatchReport) -> Section:
@@ -12,7 +17,8 @@ def models(report: BatchReport) -> Section:
     costs: dict[str, float] = {}
     fills: dict[str, str] = {}
     for model in report.models:
-        name = model.deployment if model.purpose != "route" else f"{model.deployment} (routing)"
+        beside = BESIDE.get(model.purpose)
+        name = model.deployment if beside is None else f"{model.deployment} ({beside})"
         costs[name] = costs.get(name, 0.0) + model.cost_usd
         fills.setdefault(name, colors.tier_color(model.tier, report.tiers))
     rows = [

@@ -3,13 +3,15 @@
 Reasons are a code (`ReasonCode`) and a text, which holds nothing of the answer.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
+from routing.answer_checks.confidence import Confidence
+from routing.answer_checks.confidence_policy import ConfidenceSource
 from routing.answer_checks.json_schema import NotJsonError, read_json, validate_instance
 from routing.answer_checks.refusal_detection import is_refusal
 from routing.answer_checks.safe_regex import UnsafePattern, matches
+from routing.answer_checks.token_logprobs import logprob_confidence
 from routing.fleet import Tier
 from routing.heuristics import signals
 from routing.heuristics.language_detection import UNKNOWN, language_of, words_of
@@ -35,9 +37,11 @@ class Verdict(NamedTuple):
     """0 to 1, or None where nothing tells."""
     reasons: tuple[Reason, ...]
     source: str
-    """Where the confidence is from: ``logprob``, ``scorer`` or ``none``."""
+    """Where the confidence is from: the value of a `ConfidenceSource`."""
     valid: bool = True
     """It can be used: what was not accepted had too low a confidence, or only a heuristic against it."""
+    raw: float | None = None
+    """The confidence before calibration; None where it is not calibrated."""
 
 
 class Scorer(Protocol):
@@ -54,25 +58,44 @@ class Scorer(Protocol):
 
 
 def judge(
-    completion: Completion, query: Query, *, tier: Tier, p_right: float | None = None, is_top: bool = False
+    completion: Completion,
+    query: Query,
+    *,
+    tier: Tier,
+    p_right: float | None = None,
+    is_top: bool = False,
+    confidence: Confidence | None = None,
 ) -> Verdict:
-    """The verdict on ``completion``. ``is_top``: no tier is above, so that confidence alone never rejects."""
+    """The verdict on ``completion``. ``is_top``: no tier is above, so that confidence alone never rejects.
+
+    ``confidence`` is what the tier's source gave; without it the confidence is that of `confidence_of`. Where a
+    source was asked and gave nothing, the answer is in doubt: it is rejected, and stays the best there may be.
+    """
     findings = _findings(completion, query, is_top=is_top)
     wrong = [finding.reason for finding in findings if finding.rejects]
     notes = [finding.reason for finding in findings if not finding.rejects]
-    confidence, source = confidence_of(completion, p_right)
+    found = confidence or Confidence(*confidence_of(completion, p_right))
+    value, source = found.value, found.source
     if wrong:
         usable = not any(finding.rejects and not finding.usable for finding in findings)
-        return Verdict(False, confidence, (*wrong, *notes), source, valid=usable)
-    if confidence is None:
+        return Verdict(False, value, (*wrong, *notes), source, usable, found.raw)
+    if value is None and source == ConfidenceSource.NONE:
         return Verdict(True, None, (Reason(ReasonCode.NO_CONFIDENCE, "no confidence is reported"), *notes), source)
-    threshold = tier.confidence_threshold
-    if confidence >= threshold:
-        sure = Reason(ReasonCode.CONFIDENT, f"confidence {confidence:.2f} ≥ {threshold:.2f}")
-        return Verdict(True, confidence, (sure, *notes), source)
-    low = Reason(ReasonCode.LOW_CONFIDENCE, f"confidence {confidence:.2f} < {threshold:.2f}")
     top = [Reason(ReasonCode.TOP_TIER, "no tier is above")] if is_top else []
-    return Verdict(is_top, confidence, (low, *top, *notes), source)
+    if value is None:
+        missing = Reason(ReasonCode.LOW_CONFIDENCE, f"confidence unknown, {source} gave none")
+        return Verdict(is_top, None, (missing, *top, *notes), source)
+    threshold = tier.confidence_threshold
+    if value >= threshold:
+        sure = Reason(ReasonCode.CONFIDENT, f"confidence {value:.2f} ≥ {threshold:.2f}")
+        return Verdict(True, value, (sure, *notes), source, raw=found.raw)
+    low = Reason(ReasonCode.LOW_CONFIDENCE, f"confidence {value:.2f} < {threshold:.2f}")
+    return Verdict(is_top, value, (low, *top, *notes), source, raw=found.raw)
+
+
+def is_sound(completion: Completion, query: Query, *, is_top: bool) -> bool:
+    """Whether no validator rejects ``completion``: only then is its confidence worth paying for."""
+    return not any(finding.rejects for finding in _findings(completion, query, is_top=is_top))
 
 
 def confidence_of(completion: Completion, p_right: float | None) -> tuple[float | None, str]:
@@ -81,10 +104,9 @@ def confidence_of(completion: Completion, p_right: float | None) -> tuple[float 
     The latter is the geometric mean of the tokens' probabilities, exp(mean log-probability).
     """
     if p_right is not None and 0.0 <= p_right <= 1.0:
-        return p_right, "scorer"
-    if completion.mean_logprob is not None and not math.isnan(completion.mean_logprob):
-        return math.exp(min(completion.mean_logprob, 0.0)), "logprob"
-    return None, "none"
+        return p_right, ConfidenceSource.SCORER
+    mean = logprob_confidence(completion, ConfidenceSource.LOGPROB)
+    return mean, ConfidenceSource.NONE if mean is None else ConfidenceSource.LOGPROB
 
 
 class _JudgeFinding(NamedTuple):
@@ -114,7 +136,7 @@ def _findings(completion: Completion, query: Query, *, is_top: bool) -> Sequence
         return [_rejected(ReasonCode.EMPTY, "empty")]
     expects = query.expects
     shape = _shape(text, expects)
-    findings = [*_truncated(query, shape, is_top=is_top), *shape] if is_cut else shape
+    findings = [*_truncated(completion, query, shape, is_top=is_top), *shape] if is_cut else shape
     if is_refusal(text):
         return [*findings, _rejected(ReasonCode.REFUSAL, "the model refused")]
     if expects.json_object or expects.json_schema is not None or expects.choices:
@@ -122,16 +144,21 @@ def _findings(completion: Completion, query: Query, *, is_top: bool) -> Sequence
     return [*findings, *_grounded(text, query), *_language(text, query)]
 
 
-def _truncated(query: Query, shape: Sequence[_JudgeFinding], *, is_top: bool) -> Sequence[_JudgeFinding]:
+def _truncated(
+    completion: Completion, query: Query, shape: Sequence[_JudgeFinding], *, is_top: bool
+) -> Sequence[_JudgeFinding]:
     asks_shape = query.expects != Expectation(context=query.expects.context)
     if asks_shape and not shape:
         # Whole by its shape: a label of one token under max_tokens = 1 also ends by length.
         return []
-    if is_top and query.max_tokens:
-        # The user's own cap would cut it again, and no tier is left that might be briefer.
+    # What is paid for and says something is never dropped for its length alone: a larger tier may be briefer or have
+    # more room; where there is none it is delivered with its finish_reason, and marked.
+    if not is_top:
+        return [_JudgeFinding(Reason(ReasonCode.TRUNCATED, "cut off"), usable=True)]
+    if query.max_tokens and completion.usage.completion_tokens >= query.max_tokens:
         own_cap = Reason(ReasonCode.TRUNCATED, f"cut off by the query's own cap of {query.max_tokens} tokens")
         return [_JudgeFinding(own_cap, rejects=False)]
-    return [_rejected(ReasonCode.TRUNCATED, "cut off")]
+    return [_JudgeFinding(Reason(ReasonCode.TRUNCATED, "cut off by the model's max_output_tokens"), rejects=False)]
 
 
 def _shape(text: str, expects: Expectation) -> list[_JudgeFinding]:

@@ -1,6 +1,10 @@
 """What a query is expected to cost at a tier, and what would be reserved for it there."""
 
-from routing.fleet import Model
+from typing import Final
+
+from routing.answer_checks.confidence_policy import ConfidenceSource
+from routing.answer_checks.threshold_action import extra_calls
+from routing.fleet import Fleet, Model
 from routing.heuristics.heuristic_router import expected_completion_tokens
 from routing.outcome import Usage
 from routing.policy.case import RoutingCase, RoutingContext
@@ -22,6 +26,24 @@ def usual_usage(case: RoutingCase) -> Usage:
 def expected_usd(case: RoutingCase, model: Model) -> float:
     """What one call of ``model`` for the query is expected to cost, in dollars."""
     return model.price.cost_usd(usual_usage(case))
+
+
+VERIFICATION_TOKENS: Final = 60
+"""The words around question and answer when a verifier is asked, about."""
+
+VERDICT_TOKENS: Final = 4
+
+
+def confidence_usd(case: RoutingCase, model: Model, fleet: Fleet) -> float:
+    """What the confidence of one answer of ``model`` is expected to cost beyond its call, where it may still climb."""
+    calls = extra_calls(model, fleet)
+    if calls == 0:
+        return 0.0
+    if fleet.confidence_of(model).source is ConfidenceSource.SELF_CONSISTENCY:
+        return calls * expected_usd(case, model)
+    usage = usual_usage(case)
+    shown = Usage(usage.prompt_tokens + usage.completion_tokens + VERIFICATION_TOKENS, VERDICT_TOKENS)
+    return calls * fleet.verifier_of(model).price.cost_usd(shown)
 
 
 def reserved_usd(case: RoutingCase, model: Model) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from routing.budget.cost_estimate import expected_usd, serving, usual_usage
+from routing.budget.cost_estimate import confidence_usd, expected_usd, serving, usual_usage
 from routing.fleet import Fleet
 from routing.forecast.forecast_types import START_S, Forecast, ForecastHistory, QueueLoad, TierForecast, interval
 from routing.forecast.throughput import max_throughput
@@ -141,7 +141,12 @@ def _way(case: RoutingCase, decision: Decision, ground: RoutingContext) -> _Expe
     usage = usual_usage(case)
     tokens = usage.prompt_tokens + usage.completion_tokens
     rungs = [
-        _Rung(tier, expected_usd(case, model), tokens, usage.completion_tokens)
+        _Rung(
+            tier,
+            expected_usd(case, model) + (0.0 if tier == tiers[-1] else confidence_usd(case, model, fleet)),
+            tokens,
+            usage.completion_tokens,
+        )
         for tier in tiers
         if (model := serving(case, tier, ground)) is not None
     ]

@@ -150,13 +150,17 @@ def _takes_over(tier: str, kinds: frozenset[FailureKind], fleet: Fleet) -> bool:
 
 
 def _best(history: Sequence[TierAttempt], fleet: Fleet) -> TierAttempt | None:
-    """The valid answer of the highest confidence; among equals the larger tier's, then the latest."""
+    """The valid answer of the highest confidence; among equals the larger tier's, then the latest.
+
+    A whole answer goes before one that was cut off.
+    """
     order = {tier: rung for rung, tier in enumerate(fleet.tiers)}
 
-    def rank(place: int) -> tuple[float, int, int]:
+    def rank(place: int) -> tuple[bool, float, int, int]:
         attempt = history[place]
         confidence = UNKNOWN_CONFIDENCE if attempt.confidence is None else attempt.confidence
-        return confidence, order.get(attempt.tier, -1), place
+        is_whole = not any(reason.startswith("truncated") for reason in attempt.reasons)
+        return is_whole, confidence, order.get(attempt.tier, -1), place
 
     usable = [place for place, attempt in enumerate(history) if attempt.valid and attempt.call_id is not None]
     return history[max(usable, key=rank)] if usable else None

@@ -80,6 +80,8 @@ def read(body: Mapping[str, Any], _path_model: str) -> ChatRequest:
 
 
 def _read_extras(request: ChatRequest, body: Mapping[str, Any], *, last_role: Any) -> None:
+    if isinstance(body.get("seed"), int):
+        request.sample = body["seed"]
     if shape := mapping_at(body, "response_format"):
         request.wants_json = shape.get("type") in ("json_object", "json_schema")
         request.schema = mapping_at(mapping_at(shape, "json_schema"), "schema") or None

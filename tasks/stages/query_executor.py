@@ -3,9 +3,9 @@
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import assert_never
+from typing import Any, assert_never
 
 from db import failpoints
 from db.ledger_types import (
@@ -19,22 +19,29 @@ from db.ledger_types import (
     Transition,
 )
 from providers.limits.admission_control import Denied, Grant
-from routing.answer_checks.judge import Verdict, judge
+from routing.answer_checks.confidence import Confidence, calibrated, workload_of
+from routing.answer_checks.confidence_policy import PAID_SOURCES, ConfidenceSource
+from routing.answer_checks.judge import Verdict, confidence_of, is_sound, judge
 from routing.budget.degradation import next_rung_down
 from routing.budget.query_budget import affordable, reservation_usd
 from routing.fleet import BudgetPolicy, Model
 from routing.lifecycle import FALLBACK, MoveKind, State
 from routing.outcome import Completion, Failure, FailureKind, Outcome
 from routing.policy.failover import Attempt, NoDeploymentLeft, Wait, hedge
+from routing.query import Query, read_body
 from routing.reason import Reason, ReasonCode
+from tasks.stages.answer_confidence import EXTEND, raw_confidence
 from tasks.stages.hedging import InFlightCall, race_hedge
 from tasks.stages.logprobs import with_logprobs, without_unrequested_logprobs
 from tasks.stages.route import read_query
-from tasks.stages.select_deployment import DeploymentChoice, SelectedDeployment, select_deployment
+from tasks.stages.select_deployment import DeploymentChoice, SelectedDeployment, reserve_patiently, select_deployment
 from tasks.worker_context import WorkerContext
 
 TYPICAL_COMPLETION_TOKENS = 256
 """What a completion without ``max_tokens`` is expected to take of a tokens-per-minute limit; reconciled after."""
+
+CONTEXT_MARGIN_TOKENS = 64
+"""What a provider's template may add to a prompt."""
 
 Moved = tuple[str, str]
 """Stage and state."""
@@ -170,13 +177,15 @@ class QueryExecutor:
         self.left_usd -= intent.reserved_usd
         return InFlightCall(sent, asyncio.create_task(self._call(sent, grant)))
 
-    async def _intent(self, model: Model, *, purpose: str) -> CallIntent:
+    async def _intent(self, model: Model, *, purpose: str, query: Query | None = None) -> CallIntent:
+        """``query``: what the call asks, where that is not the query itself."""
+        asked = query or self.query
         return CallIntent(
             call_id=await self.station.ledger.next_call_id(),
             purpose=purpose,
             tier=self.stage,
             model=model,
-            reserved_usd=model.reserve_usd(prompt_tokens=self.query.prompt_tokens, max_tokens=self.query.max_tokens),
+            reserved_usd=model.reserve_usd(prompt_tokens=asked.prompt_tokens, max_tokens=asked.max_tokens),
             query_id=self.one.id,
             batch_id=self.one.batch_id,
             epoch=self.epoch,
@@ -191,10 +200,47 @@ class QueryExecutor:
             return FALLBACK
         return next_rung_down(self.query, self.stage, fleet=self.station.fleet)
 
-    async def _call(self, sent: SentCall, grant: Grant) -> Outcome:
+    async def _ask(self, model: Model, body: Mapping[str, Any], purpose: str) -> CallResult | None:
+        """One more call under the claim, in the ledger with its result.
+
+        None where it is not made: limits have no room within `MAX_INLINE_WAIT_S`, budgets have none, or the claim is
+        lost.
+        """
+        query = read_body(body)
+        if not affordable(query, (model,), left_usd=self.left_usd):
+            return None
+        intent = await self._intent(model, purpose=purpose, query=query)
+        # Before anything is waited for: several are asked at once, and each must see what the others may cost.
+        self.left_usd -= intent.reserved_usd
+        result = None
+        try:
+            result = await self._reserve_and_send(
+                model, intent, body, tokens=query.prompt_tokens + (query.max_tokens or TYPICAL_COMPLETION_TOKENS)
+            )
+        finally:
+            self.left_usd += intent.reserved_usd - (0.0 if result is None else result.cost_usd)
+        return result
+
+    async def _reserve_and_send(
+        self, model: Model, intent: CallIntent, body: Mapping[str, Any], *, tokens: int
+    ) -> CallResult | None:
+        grant = await reserve_patiently(model, self.station, tokens=tokens)
+        if isinstance(grant, Denied):
+            return None
+        began = time.monotonic()
+        sent = await self.station.admission.for_sending(grant, self.station.ledger.reserve_call(intent))
+        if sent is None:
+            return None
+        self.leased_at = max(self.leased_at, began)
+        result = CallResult(sent, await self._call(sent, grant, body))
+        await self.station.ledger.record(result)
+        return result
+
+    async def _call(self, sent: SentCall, grant: Grant, body: Mapping[str, Any] | None = None) -> Outcome:
         if failpoints.armed.get("die_for_custom_id") == self.one.custom_id:
             failpoints.die_at("die_for_custom_id")
-        body = with_logprobs(self.one.body, self.query, sent.model, scored=self.station.trained.scorer is not None)
+        if body is None:
+            body = with_logprobs(self.one.body, self.query, sent.model, source=self._source(sent.model))
         async with self.station.slots[self.stage]:
             if not self._lease_covers(sent.model):
                 # Free, and chosen anew under a renewed lease: sent now, it might be sent by another worker as well.
@@ -219,13 +265,79 @@ class QueryExecutor:
         left_s = self.leased_at + fleet.timing.lease_s - time.monotonic()
         return left_s > fleet.providers[model.provider].deadline_s
 
+    def _source(self, model: Model) -> ConfidenceSource:
+        return self.station.fleet.confidence_of(model).source
+
     async def _judge(self, sent: SentCall, completion: Completion) -> Moved | None:
         fleet = self.station.fleet
-        scorer = self.station.trained.scorer
-        p_right = None if scorer is None else scorer([(self.query, completion.text)])[0]
         is_top = fleet.tiers[self.stage].escalates_to is None
-        verdict = judge(completion, self.query, tier=fleet.tiers[self.stage], p_right=p_right, is_top=is_top)
+        if (whole := await self._ask_with_room(sent, completion, is_top=is_top)) is not None:
+            sent, completion = whole
+        confidence = await self._confidence(sent, completion, is_top=is_top)
+        verdict = judge(completion, self.query, tier=fleet.tiers[self.stage], is_top=is_top, confidence=confidence)
         return await (self._finish if verdict.accepted else self._reject)(sent, completion, verdict)
+
+    async def _ask_with_room(
+        self, sent: SentCall, completion: Completion, *, is_top: bool
+    ) -> tuple[SentCall, Completion] | None:
+        """The call and its answer once more, where our own cap left nothing usable of it and no tier is above.
+
+        It may then take what the context has room for: the first call was within the fleet's ``max_output_tokens``,
+        and a second one within that would end in the same place.
+        """
+        model = sent.model
+        capped = self.query.max_tokens is not None and self.query.max_tokens <= model.max_output_tokens
+        climbs = not is_top and self.query.pin in (None, "", "auto")
+        if completion.finish_reason != "length" or capped or climbs or is_sound(completion, self.query, is_top=True):
+            return None
+        room = (
+            model.context_tokens - max(completion.usage.prompt_tokens, self.query.prompt_tokens) - CONTEXT_MARGIN_TOKENS
+        )
+        if room <= model.max_output_tokens:
+            return None
+        await self._record()
+        body = with_logprobs(self.one.body, self.query, model, source=self._source(model))
+        again = await self._ask(replace(model, max_output_tokens=room), body, EXTEND)
+        if again is None or not isinstance(again.outcome, Completion):
+            return None
+        self.result = again
+        return again.sent, again.outcome
+
+    async def _confidence(self, sent: SentCall, completion: Completion, *, is_top: bool) -> Confidence | None:
+        """What the tier's source gives for an answer that may still climb; None where the judge reads it itself."""
+        station, query = self.station, self.query
+        policy = station.fleet.confidence_of(sent.model)
+        scorer = station.trained.scorer
+        unknown = Confidence(None, ConfidenceSource.NONE)
+        if policy.source is ConfidenceSource.NONE:
+            return unknown
+        if policy.source is ConfidenceSource.SCORER:
+            p_right = None if scorer is None else scorer([(query, completion.text)])[0]
+            return Confidence(*confidence_of(completion, p_right))
+        if policy.source in PAID_SOURCES:
+            stays = is_top or completion.has_tool_calls or query.pin not in (None, "", "auto")
+            if stays or not is_sound(completion, query, is_top=is_top):
+                # Whatever it says, it would decide nothing.
+                return unknown
+            await self._record()
+        raw = await raw_confidence(
+            completion,
+            policy=policy,
+            query=query,
+            body=self.one.body,
+            model=sent.model,
+            verifier=station.fleet.verifier_of(sent.model),
+            ask=self._ask,
+        )
+        if raw is None and policy.source not in PAID_SOURCES:
+            return None
+        return calibrated(
+            raw,
+            policy.source,
+            model=sent.model.name,
+            workload=workload_of(self.one.options.get("metadata") or self.one.body.get("metadata")),
+            maps=(*station.trained.calibrations, *station.fleet.calibrations),
+        )
 
     async def _finish(self, sent: SentCall, completion: Completion, verdict: Verdict) -> Moved | None:
         return await self._conclude(
@@ -320,5 +432,6 @@ def _explain(verdict: Verdict) -> DecisionRecord:
         router="judge",
         reasons=verdict.reasons,
         confidence=verdict.confidence,
-        detail={"valid": verdict.valid, "source": verdict.source},
+        detail={"valid": verdict.valid, "source": str(verdict.source)}
+        | ({} if verdict.raw is None else {"raw": round(verdict.raw, 6)}),
     )

@@ -80,3 +80,17 @@ async def select_deployment(
                 refused.clear()
             case NoDeploymentLeft():
                 return step
+
+
+async def reserve_patiently(model: Model, station: WorkerContext, *, tokens: int) -> Grant | Denied:
+    """A grant to call ``model``, waited for up to `MAX_INLINE_WAIT_S`; Denied where that is too short."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + MAX_INLINE_WAIT_S
+    while True:
+        grant = await station.admission.reserve(model, tokens=tokens)
+        if not isinstance(grant, Denied):
+            return grant
+        guessed = grant.reason in ESTIMATED_WAIT_REASONS and loop.time() < until
+        if (not guessed and loop.time() + grant.wait_s > until) or station.stopping.is_set():
+            return grant
+        await asyncio.sleep(grant.wait_s)

@@ -179,7 +179,7 @@ def test_labels_tell_how_right_the_answers_of_each_tier_were(served: Served, cli
 
     served.play(label)
     served.app.state.service.figures._slow.cache_clear()
-    assert handle
+    assert public_id
     told = figures(client)["router"]["labels"]
     assert told == {"total": 2, "grade": 0.75, "tiers": {"small": {"total": 2, "grade": 0.75}}}
 

@@ -218,12 +218,17 @@ prefetch = 3
 
 
 def test_every_key_that_may_be_said_is_explained_in_the_shipped_fleet() -> None:
-    from fleet_config.fleet_schema import TABLES, LlmTable, PriceTable
+    from fleet_config.fleet_schema import TABLES, ConfidenceTable, LlmTable, PriceTable
 
     text = (ROOT / "fleet.toml").read_text()
     unexplained = [
         f"{table}.{key}"
-        for table, schema in [*TABLES.items(), ("router.llm", LlmTable), ("price", PriceTable)]
+        for table, schema in [
+            *TABLES.items(),
+            ("router.llm", LlmTable),
+            ("price", PriceTable),
+            ("confidence", ConfidenceTable),
+        ]
         for key in schema.model_fields
         if key not in text
     ]
@@ -562,6 +567,7 @@ def test_a_provider_without_a_model_is_a_warning(write: Any) -> None:
 def test_a_ladder_that_gets_cheaper_is_a_warning(write: Any) -> None:
     text = replaced("concurrency = 4", 'concurrency = 4\nescalates_to = "big"\n[tiers.big]\nconcurrency = 1')
     two = "[models.two]" + SMALLEST.partition("[models.one]")[2].replace('"small"', '"big"')
+    text = text.replace("context_tokens", "logprobs = true\ncontext_tokens")
     assert list(warned(write(text + two.replace("= 2.5", "= 0.5")), {})) == ["tiers.big"]
     assert warned(write(text + two.replace("= 2.5", "= 9")), {}) == {}
 

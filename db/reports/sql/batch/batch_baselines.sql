@@ -20,7 +20,7 @@ c AS MATERIALIZED (
 at_tier AS (
     SELECT DISTINCT ON (query_id, tier) query_id, tier, cost_usd
     FROM c
-    WHERE outcome = 'ok'
+    WHERE outcome = 'ok' AND purpose IN ('answer', 'hedge', 'extend')
     ORDER BY query_id, tier, id DESC
 ),
 expected AS (

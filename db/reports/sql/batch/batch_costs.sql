@@ -13,7 +13,7 @@ WITH c AS MATERIALIZED (
 at_top AS (
     SELECT DISTINCT ON (query_id) query_id, cost_usd
     FROM c
-    WHERE tier = :top AND outcome = 'ok' AND purpose <> 'route' AND query_id IS NOT NULL
+    WHERE tier = :top AND outcome = 'ok' AND purpose IN ('answer', 'hedge', 'extend') AND query_id IS NOT NULL
     ORDER BY query_id, id DESC
 ),
 baseline AS (
@@ -34,7 +34,7 @@ spent AS (
            sum(cost_usd) FILTER (WHERE purpose = 'route') AS router_usd,
            sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens,
            percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY latency_ms)
-               FILTER (WHERE outcome = 'ok' AND purpose <> 'route') AS latency_ms
+               FILTER (WHERE outcome = 'ok' AND purpose IN ('answer', 'hedge', 'extend')) AS latency_ms
     FROM c
 )
 SELECT s.calls, s.open_calls, s.failed_calls,

@@ -19,7 +19,7 @@ CROSS JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT top.cost_usd FROM calls AS top
     WHERE (c.tier = :top OR d.kind = 'fallback')
-      AND top.query_id = d.query_id AND top.tier = :top AND top.outcome = 'ok' AND top.purpose <> 'route'
+      AND top.query_id = d.query_id AND top.tier = :top AND top.outcome = 'ok' AND top.purpose IN ('answer', 'hedge', 'extend')
     ORDER BY top.id DESC
     LIMIT 1
 ) AS t ON true

@@ -111,7 +111,6 @@ def test_figures_that_are_none_do_not_count(
         (answer(" \n\t"), Reason(ReasonCode.EMPTY, "empty")),
         (answer("I'm sorry, but I can't help with that."), Reason(ReasonCode.REFUSAL, "the model refused")),
         (answer("", finish_reason="content_filter"), Reason(ReasonCode.REFUSAL, "filtered by the provider")),
-        (answer("The capital of", finish_reason="length"), Reason(ReasonCode.TRUNCATED, "cut off")),
         (
             answer("", finish_reason="length", has_tool_calls=True),
             Reason(ReasonCode.TRUNCATED, "cut off in a tool call"),
@@ -187,7 +186,22 @@ def test_the_users_own_cap_cuts_no_answer_off_at_the_top(fleet: Fleet) -> None:
     judged = verdict(fleet, cut, query, is_top=True)
     assert judged.accepted
     assert "cut off by the query's own cap of 10 tokens" in judged.reasons
-    assert not verdict(fleet, cut, Query("Tell me about Paris."), is_top=True).accepted
+
+
+def test_an_answer_that_our_cap_cut_off_is_delivered_at_the_top_and_marked(fleet: Fleet) -> None:
+    query = Query("Tell me about Paris.")
+    cut = answer("Paris is the capital of", finish_reason="length")
+    judged = verdict(fleet, cut, query, is_top=True)
+    assert judged.accepted
+    assert "cut off by the model's max_output_tokens" in judged.reasons
+    below = verdict(fleet, cut, query)
+    assert (below.accepted, below.valid, below.reasons) == (False, True, ("cut off",))
+
+
+def test_half_of_a_shape_is_no_answer_at_the_top_either(fleet: Fleet) -> None:
+    query = Query("Spam or ham?", expects=Expectation(choices=("spam", "ham")))
+    judged = verdict(fleet, answer("ha", finish_reason="length"), query, is_top=True)
+    assert (judged.accepted, judged.valid) == (False, False)
 
 
 CONTEXT = (
