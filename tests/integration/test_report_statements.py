@@ -235,7 +235,7 @@ def test_the_story_has_every_call_and_decision_in_order(ask_of: Ask) -> None:
     steps = ["submitted", "routed", "call", "judged    rejected", "escalated to large", "call", "judged    accepted"]
     places = [drawn.index(step) for step in steps[:5]]
     assert places == sorted(places)
-    assert "answered by maxi-wire (large), confidence 0.80 · $0.007200 in all" in drawn
+    assert "answered by maxi-wire (large), confidence 0.80 · $0.007200 in total" in drawn
 
 
 def test_the_list_of_batches_has_the_newest_first(ask_of: Ask) -> None:
