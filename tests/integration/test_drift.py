@@ -75,7 +75,7 @@ def test_the_reference_begins_with_the_router_that_serves(on_bench: OnBench, set
 def test_too_few_decisions_are_said_to_be_too_few(on_bench: OnBench, settings: Settings, decisions: int) -> None:
     on_bench(lambda bench: decide(bench, 1, decisions))
     told = drift(settings, "--reference", "30", code=2)
-    assert "30 of each are the least" in told["error"]["message"]
+    assert "each needs at least 30" in told["error"]["message"]
     assert told["error"]["hint"] == f"Route at least {60 - decisions} more queries; then add --reference 30."
 
 
