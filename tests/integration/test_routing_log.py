@@ -180,7 +180,7 @@ def test_only_the_span_that_is_asked_for_is_read(evaluate: Callable[..., Any]) -
     assert evaluate("--from-log", "--since", "2999-01-01")["n"] == 0
     assert evaluate("--replay", "--since", "1d")["n"] == 4
     assert evaluate("--from-log", "--batch", "batch_x") == "There is no batch batch_x."
-    assert evaluate("--from-log", "--replay") == "Give one of DATA, --from-log and --replay."
+    assert evaluate("--from-log", "--replay") == "Give exactly one of DATA, --from-log and --replay."
     assert "evaluates the routers that decided" in evaluate("--from-log", "--router", "default")
 
 
