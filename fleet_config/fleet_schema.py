@@ -43,6 +43,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_a
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_as_number)]
 Count = Annotated[int, Field(gt=0)]
 Words = Annotated[str, Field(min_length=1, max_length=200)]
+FilePath = Annotated[str, Field(min_length=1, max_length=1000)]
 LenientProtocol = Annotated[Protocol, Field(strict=False)]
 LenientPolicy = Annotated[BudgetPolicy, Field(strict=False)]
 LenientKind = Annotated[FailureKind, Field(strict=False)]
@@ -73,6 +74,14 @@ class ProviderTable(ConfigTable):
     query: dict[str, str] = {}
     deadline_s: Positive = _default(Provider, "deadline_s")
     max_response_bytes: Count = _default(Provider, "max_response_bytes")
+    proxy: Words | None = None
+    proxy_login_env: Words | None = None
+    ca_bundle: FilePath | None = None
+    client_certificate: FilePath | None = None
+    client_key: FilePath | None = None
+    http2: bool | Literal["auto"] = _default(Provider, "http2")
+    connect_timeout_s: Positive = _default(Provider, "connect_timeout_s")
+    max_connections: Count | None = None
     failover_on: list[LenientKind] = []
 
 
