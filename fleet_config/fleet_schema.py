@@ -38,6 +38,14 @@ def _as_number(value: object) -> object:
     return float(value) if isinstance(value, int) else value
 
 
+def _no_number(value: object) -> object:
+    """In Python 1 is True, in TOML it is not."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise ValueError('true, false or "auto" is needed')
+    return value
+
+
+Http2 = Annotated[Literal[True, False, "auto"], BeforeValidator(_no_number)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_as_number)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_as_number)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_as_number)]
@@ -79,7 +87,7 @@ class ProviderTable(ConfigTable):
     ca_bundle: FilePath | None = None
     client_certificate: FilePath | None = None
     client_key: FilePath | None = None
-    http2: bool | Literal["auto"] = _default(Provider, "http2")
+    http2: Http2 = _default(Provider, "http2")
     connect_timeout_s: Positive = _default(Provider, "connect_timeout_s")
     max_connections: Count | None = None
     failover_on: list[LenientKind] = []

@@ -19,7 +19,7 @@ from httpx_aiohttp import AiohttpTransport
 from pyqwest import HTTPTransport, HTTPVersion, Proxy
 from pyqwest.httpx import AsyncPyqwestTransport
 
-from providers.transport.failures import Cause, ConnectFailed, cause_of
+from providers.transport.failures import Cause, ConnectFailed, cause_of, to_proxy
 from providers.transport.proxy import proxy_of
 from routing.fleet import Provider
 
@@ -51,15 +51,24 @@ def provider_transport(provider: Provider, environ: Mapping[str, str]) -> httpx.
 def _http1(provider: Provider, proxy: httpx.Proxy | None) -> httpx.AsyncBaseTransport:
     context = _context(provider.ca_bundle, provider.client_certificate, provider.client_key)
 
+    login = {}
+    if proxy is not None and proxy.auth is not None:
+        login["proxy-authorization"] = aiohttp.encode_basic_auth(*proxy.auth)
+        proxy = httpx.Proxy(proxy.url, headers=login)
+    if provider.base_url.startswith("https:"):
+        login = {}  # it goes with the CONNECT alone; a plain request carries it itself
+
     def session() -> aiohttp.ClientSession:
-        return _session(_Connector(ssl=context, limit=provider.max_connections or 0, keepalive_timeout=KEEPALIVE_S))
+        connector = _Connector(ssl=context, limit=provider.max_connections or 0, keepalive_timeout=KEEPALIVE_S)
+        return _session(connector, headers=login)
 
     return AiohttpTransport(verify=context, trust_env=False, proxy=proxy, client=session)
 
 
-def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+def _session(connector: aiohttp.BaseConnector, headers: Mapping[str, str] | None = None) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=connector,
+        headers=headers,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,
@@ -83,7 +92,8 @@ class _Connector(aiohttp.TCPConnector):
             except TimeoutError:
                 raise  # aiohttp makes a ConnectionTimeoutError of it
             except (aiohttp.ClientError, OSError, UnicodeError) as error:
-                raise ConnectFailed(cause_of(error)) from error
+                cause = cause_of(error)
+                raise ConnectFailed(to_proxy(cause) if req.proxy else cause) from error
             if connection.protocol is not None and not connection.protocol.should_close:
                 return connection
             connection.close()

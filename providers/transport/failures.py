@@ -92,7 +92,7 @@ _REQWEST: Final = tuple(
         (r"dns error", Cause.DNS_FAILED),
         (r"peer certificate: .*(UnknownIssuer|BadSignature)", Cause.TLS_UNTRUSTED),
         (r"peer certificate: .*Expired", Cause.TLS_EXPIRED),
-        (r"peer certificate: .*NotValidForName", Cause.TLS_WRONG_NAME),
+        (r"peer certificate: .*(not valid for|NotValidForName)", Cause.TLS_WRONG_NAME),
         (r"peer certificate", Cause.TLS_BAD_CERTIFICATE),
         (r"tls handshake|corrupt message|fatal alert|peer is incompatible|peer misbehaved", Cause.TLS_HANDSHAKE),
         (r"\(Connect\).*connection refused", Cause.CONNECT_REFUSED),
@@ -134,6 +134,15 @@ def cause_of(error: BaseException) -> Cause:
     return Cause.CONNECT_FAILED if was_never_sent(error) else Cause.BROKEN
 
 
+def to_proxy(cause: Cause) -> Cause:
+    """``cause``, met where the connection leads to a proxy."""
+    match cause:
+        case Cause.DNS_NOT_FOUND | Cause.DNS_FAILED | Cause.CONNECT_REFUSED | Cause.CONNECT_UNREACHABLE:
+            return Cause.PROXY_UNREACHABLE
+        case _:
+            return cause
+
+
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     """``error`` and what it was raised from."""
     while error is not None:
@@ -153,10 +162,10 @@ def _of_one(error: BaseException) -> Cause | None:
             )
         case aiohttp.ClientProxyConnectionError():
             return Cause.PROXY_UNREACHABLE
+        case aiohttp.ClientConnectorCertificateError():
+            return _of_certificate(error.certificate_error)
         case socket.gaierror():
             return Cause.DNS_NOT_FOUND if error.errno in _NO_SUCH_NAME else Cause.DNS_FAILED
-        case ssl.SSLCertVerificationError():
-            return _of_certificate(error)
         case ssl.SSLError():
             return Cause.TLS_HANDSHAKE
         case aiohttp.ConnectionTimeoutError():
@@ -175,7 +184,7 @@ def _of_one(error: BaseException) -> Cause | None:
             return None
 
 
-def _of_certificate(error: ssl.SSLCertVerificationError) -> Cause:
+def _of_certificate(error: Exception) -> Cause:
     code = getattr(error, "verify_code", 0)
     if code == _EXPIRED:
         return Cause.TLS_EXPIRED

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote, urlsplit
-from urllib.request import proxy_bypass_environment
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # documented in urllib's code only
 
 import httpx
 

@@ -586,6 +586,7 @@ def test_a_connection_is_used_again_only_where_its_large_answer_was_read(is_read
         if is_read:
             assert len(await read_body(first, cap=5_000_000)) == len(large)
         await first.aclose()
+        await asyncio.sleep(0.1)  # for the connection to be given back, by another thread
         second = await asyncio.wait_for(transport.handle_async_request(httpx.Request("POST", url, content=b"{}")), 60)
         await read_body(second, cap=1_000_000)
         await second.aclose()
