@@ -79,6 +79,12 @@ def _connection_problems(name: str, provider: ProviderTable) -> Iterator[Problem
                 "is not an absolute path.",
                 "Write the whole path, as the workers see it: they may run in another folder.",
             )
+    if provider.max_connections is not None and provider.http2 is not False:
+        yield Problem(
+            key("providers", name, "max_connections"),
+            "is for HTTP/1.1; by HTTP/2 the calls share a connection.",
+            "Leave it out, or set http2 = false. The calls in flight are limited by the tiers' concurrency.",
+        )
     if provider.client_key is not None and provider.client_certificate is None:
         yield Problem(
             key("providers", name, "client_key"),

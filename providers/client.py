@@ -118,6 +118,22 @@ class ProviderClient:
             return outcome.timed(latency_ms, received.request_id)
         return replace(outcome, latency_ms=latency_ms, status=received.status, request_id=received.request_id)
 
+    async def probe(self, name: str, *, deadline_s: float = 15.0) -> Failure | None:
+        """Asks the provider ``name`` for its list of models, which costs nothing. None where it gives one.
+
+        The way is that of the calls: proxy, certificates and key.
+        """
+        adapter = self._adapters[name]
+        url = httpx.URL(f"{adapter.provider.base_url}/models").copy_merge_params(adapter.provider.query)
+        received = _PartialResponse()
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await self._probe(_DeploymentRoute(adapter, url), deadline_s=deadline_s, received=received)
+        except TimeoutError:
+            return _too_late(received, f"no whole answer within {deadline_s:g} s")
+        except TRANSPORT_ERRORS as error:
+            return _broken_off(received, error)
+
     def unsupported_reason(self, model: Model, body: Mapping[str, Any]) -> str | None:
         """Why ``model``'s protocol cannot say ``body``, or None if it can. Sends nothing."""
         try:
@@ -151,15 +167,11 @@ class ProviderClient:
         content = _encode(adapter.payload(body, model))
         if way.url.host not in self._hosts:
             return Failure(FailureKind.NEVER_SENT, "its host is none of the fleet's")
-        key = self._environ.get(provider.api_key_env, "").strip() or None if provider.api_key_env else None
-        if provider.api_key_env and key is None:
-            return Failure(FailureKind.AUTH, f"{provider.api_key_env} is not set where the workers run")
-        if key is not None and not (key.isascii() and key.isprintable()):
-            return Failure(FailureKind.AUTH, f"{provider.api_key_env} holds what no header can carry")
+        key = self._key(provider)
+        if isinstance(key, Failure):
+            return key
         headers = way.headers_with(key, call_id=call_id)
-        # Half the deadline at most: once it is over, a host that never answered looks like one that read.
-        connect_s = min(provider.connect_timeout_s, deadline_s / 2)
-        extensions = {"timeout": {"connect": connect_s, "pool": connect_s}}
+        extensions = _extensions(provider, deadline_s)
         request = httpx.Request("POST", way.url, content=content, headers=headers, extensions=extensions)
         # The transport itself, without a client around it: no redirects, no cookies, no log line with the address.
         response = await self._transport(provider).handle_async_request(request)
@@ -170,6 +182,38 @@ class ProviderClient:
         if isinstance(outcome, Completion) and outcome.usage == _NO_USAGE:
             return replace(outcome, usage=_worst_usage(content, outcome.text))
         return outcome
+
+    async def _probe(self, way: "_DeploymentRoute", *, deadline_s: float, received: _PartialResponse) -> Failure | None:
+        provider = way.adapter.provider
+        key = self._key(provider)
+        if isinstance(key, Failure):
+            return key
+        headers = way.headers_with(key, call_id=None)
+        request = httpx.Request("GET", way.url, headers=headers, extensions=_extensions(provider, deadline_s))
+        response = await self._transport(provider).handle_async_request(request)
+        try:
+            received.status = response.status_code
+            if (kind := kind_of_status(response.status_code)) is None:
+                return None
+            try:
+                answer = _decode(await read_body(response, cap=provider.max_response_bytes))
+            except InvalidResponse:
+                answer = {}
+            failure = self._failure(kind, response, way.adapter.parse_error(response.status_code, answer))
+            return replace(failure, status=response.status_code)
+        finally:
+            await response.aclose()
+
+    def _key(self, provider: Provider) -> str | Failure | None:
+        """The provider's key, None where it needs none, or why there is none to send."""
+        if not provider.api_key_env:
+            return None
+        key = self._environ.get(provider.api_key_env, "").strip()
+        if not key:
+            return Failure(FailureKind.AUTH, f"{provider.api_key_env} is not set where the workers run")
+        if not (key.isascii() and key.isprintable()):
+            return Failure(FailureKind.AUTH, f"{provider.api_key_env} holds what no header can carry")
+        return key
 
     def _transport(self, provider: Provider) -> httpx.AsyncBaseTransport:
         """The provider's own. Raises ConnectFailed where it cannot be made."""
@@ -243,6 +287,13 @@ class _DeploymentRoute:
         for name, value in self._given.items():
             headers[name] = value.replace(_KEY_SLOT, key or "")
         return headers
+
+
+def _extensions(provider: Provider, deadline_s: float) -> dict[str, Any]:
+    """httpx's time limits of a request. Half the deadline at most for connecting: once it is over, a host that never
+    answered looks like one that read."""
+    connect_s = min(provider.connect_timeout_s, deadline_s / 2)
+    return {"timeout": {"connect": connect_s, "pool": connect_s}}
 
 
 def _worst_usage(content: bytes, text: str) -> Usage:

@@ -91,6 +91,7 @@ class Provider:
     """``auto``: where a TLS server offers it."""
     connect_timeout_s: float = 10.0
     max_connections: int | None = None
+    """Of HTTP/1.1, in one process."""
     failover_on: frozenset[FailureKind] = frozenset()
     """Classes on which to fail over here although the default is not to (auth, malformed, safety)."""
 

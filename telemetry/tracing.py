@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from providers.transport.reachable import accepts_connections
+
 if TYPE_CHECKING:
     from telemetry.spans import Traces
 

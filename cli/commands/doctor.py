@@ -2,13 +2,12 @@
 
 import asyncio
 import os
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 import typer
 from rich.text import Text
@@ -21,6 +20,7 @@ from cli.console import emit, out, plain
 from cli.resources import open_database, read_settings
 from db.reports import run_report
 from fleet_config import SIMULATOR
+from providers.transport.reachable import accepts_connections
 from routing.fleet import Fleet
 from settings import Settings, check_fleet, without_password
 from telemetry import tracing
@@ -30,6 +30,7 @@ from workers.local_stack import stack_pid
 app = typer.Typer()
 
 _SEEN_S: Final = 15.0
+_SIMULATOR_S: Final = 3.0
 _LAGGING: Final = "They take it up within seconds; if they do not, their logs say why: router_refused."
 
 
@@ -56,13 +57,14 @@ def doctor(
     fleet: FleetOption = None,
     as_json: JsonOption = False,
     start: Annotated[bool, typer.Option(help="Start our own Postgres and Redis to look at them.")] = True,
+    probe: Annotated[bool, typer.Option("--probe", help="Ask each provider for its list of models, for free.")] = False,
 ) -> None:
     """Look at each dependency, and say what to do.
 
     Whether it is reachable, its version, migrations, queue depths, workers, keys. Exits with 1 on a fault.
     """
     findings: list[CheckResult] = []
-    for finding in _look(read_settings(fleet), start=start):
+    for finding in _look(read_settings(fleet), start=start, probe=probe):
         findings.append(finding)
         if not as_json:
             _show(finding)
@@ -83,7 +85,7 @@ def _show(finding: CheckResult) -> None:
         out.print(Text(f"  {'':<12}→ {finding.fix}", style=style))
 
 
-def _look(settings: Settings, *, start: bool) -> Iterator[CheckResult]:
+def _look(settings: Settings, *, start: bool, probe: bool) -> Iterator[CheckResult]:
     yield CheckResult("home", CheckStatus.OK, str(settings.home))
     fleet: Fleet | None = None
     try:
@@ -107,7 +109,7 @@ def _look(settings: Settings, *, start: bool) -> Iterator[CheckResult]:
             yield from _queues(settings, fleet)
             yield from _workers(settings, fleet)
             yield from _router(settings, fleet)
-            yield from _providers(settings, fleet)
+            yield from _providers(settings, fleet, probe=probe)
 
 
 def _traces(environ: Mapping[str, str]) -> CheckResult:
@@ -302,30 +304,37 @@ def _router(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
         yield CheckResult("router", CheckStatus.WARN, f"workers still decide by {running}", _LAGGING)
 
 
-def _providers(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
+def _providers(settings: Settings, fleet: Fleet, *, probe: bool) -> Iterator[CheckResult]:
+    # httpx and aiohttp take a fifth of a second, and most commands do without.
+    from cli.provider_probe import environment_ignored, fix_of, probe_providers
+
+    asked: list[str] = []
     for name, provider in fleet.providers.items():
+        for found, fix in environment_ignored(provider, os.environ):
+            yield CheckResult(name, CheckStatus.WARN, found, fix)
         if provider.api_key_env and not os.environ.get(provider.api_key_env):
             fix = f"Set {provider.api_key_env} in the environment of the workers."
             yield CheckResult(name, CheckStatus.WARN, f"no key: {provider.api_key_env} is not set here", fix)
         elif provider.base_url.startswith(SIMULATOR):
-            url = settings.simulator_url
-            told = "the simulator, started by `run` and `up`" if url is None else f"the simulator at {url}"
-            if url is None or _answers(url):
-                yield CheckResult(name, CheckStatus.OK, told)
-            else:
-                yield CheckResult(
-                    name, CheckStatus.FAIL, f"{told} does not answer", "`pointsman down`, then `pointsman up`."
-                )
+            yield _simulator(name, settings.simulator_url)
+        elif probe:
+            asked.append(name)
         else:
-            yield CheckResult(name, CheckStatus.OK, f"{provider.kind} at {provider.base_url} (not called)")
+            yield CheckResult(
+                name, CheckStatus.OK, f"{provider.kind} at {provider.base_url} (not called; --probe does)"
+            )
+    for name, failure in asyncio.run(probe_providers(fleet, asked, os.environ)) if asked else ():
+        where = f"{fleet.providers[name].kind} at {fleet.providers[name].base_url}"
+        if failure is None:
+            yield CheckResult(name, CheckStatus.OK, f"{where} answers")
+        else:
+            told = f"{where}: {failure.kind}, {failure.message}"
+            yield CheckResult(name, CheckStatus.FAIL, told, fix_of(failure, fleet.providers[name]))
 
 
-def _answers(url: str) -> bool:
-    opener: Callable[..., Any] = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
-    try:
-        with opener(url, timeout=3):
-            return True
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False
+def _simulator(name: str, url: str | None) -> CheckResult:
+    told = "the simulator, started by `run` and `up`" if url is None else f"the simulator at {url}"
+    parts = urlsplit(url or "")
+    if url is None or accepts_connections(parts.hostname or "", parts.port or 80, timeout_s=_SIMULATOR_S):
+        return CheckResult(name, CheckStatus.OK, told)
+    return CheckResult(name, CheckStatus.FAIL, f"{told} does not answer", "`pointsman down`, then `pointsman up`.")

@@ -84,7 +84,10 @@ class _Connector(aiohttp.TCPConnector):
     """
 
     async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[aiohttp.tracing.Trace], timeout: aiohttp.ClientTimeout
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[aiohttp.tracing.Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # aiohttp's name
     ) -> aiohttp.connector.Connection:
         for _ in range(_MAX_SPOILED):
             try:
@@ -124,7 +127,6 @@ def _http2(provider: Provider, proxy: httpx.Proxy | None) -> httpx.AsyncBaseTran
             connect_timeout=min(provider.connect_timeout_s, provider.deadline_s / 2),
             pool_idle_timeout=KEEPALIVE_S,
             pool_max_idle_per_host=_MAX_IDLE,
-            max_connections_per_address=provider.max_connections,
             enable_gzip=False,
             enable_brotli=False,
             enable_zstd=False,
@@ -196,12 +198,3 @@ class _Pinned(AbstractResolver):
 @lru_cache(maxsize=1)
 def _system_context() -> ssl.SSLContext:
     return ssl.create_default_context()
-
-
-def accepts_connections(host: str, port: int, *, timeout_s: float) -> bool:
-    """Whether a TCP connection to ``host`` can be made now."""
-    try:
-        with socket.create_connection((host, port), timeout=timeout_s):
-            return True
-    except OSError:
-        return False

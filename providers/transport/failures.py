@@ -73,6 +73,7 @@ _BEFORE_SENDING: Final = (
 _AIOHTTP_BEFORE_SENDING: Final = (aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 """Everything else that aiohttp's connector raises arrives as `ConnectFailed`."""
 
+_PROXY_AUTH_REQUIRED: Final = 407
 _EXPIRED: Final = 10
 _WRONG_NAME: Final = frozenset({62, 64})
 _UNTRUSTED: Final = frozenset({18, 19, 20, 21})
@@ -157,9 +158,7 @@ def _of_one(error: BaseException) -> Cause | None:
         case ConnectFailed():
             return error.cause
         case aiohttp.ClientHttpProxyError():
-            return (
-                Cause.PROXY_AUTH if error.status == httpx.codes.PROXY_AUTHENTICATION_REQUIRED else Cause.PROXY_REFUSED
-            )
+            return Cause.PROXY_AUTH if error.status == _PROXY_AUTH_REQUIRED else Cause.PROXY_REFUSED
         case aiohttp.ClientProxyConnectionError():
             return Cause.PROXY_UNREACHABLE
         case aiohttp.ClientConnectorCertificateError():

@@ -609,13 +609,13 @@ def test_a_provider_says_by_which_way_it_is_reached(write: Any) -> None:
         "client_key": '"/etc/us.key"',
         "http2": '"auto"',
         "connect_timeout_s": "3",
-        "max_connections": "8",
     }
     provider = load_fleet(write(reached(**keys)), {}).providers["home"]
     assert (provider.proxy, provider.proxy_login_env) == ("http://proxy:3128", "LOGIN")
     assert (provider.ca_bundle, provider.client_certificate) == ("/etc/ca.pem", "/etc/us.pem")
     assert (provider.client_key, provider.http2) == ("/etc/us.key", "auto")
-    assert (provider.connect_timeout_s, provider.max_connections) == (3.0, 8)
+    assert provider.connect_timeout_s == 3.0
+    assert load_fleet(write(reached(max_connections="8")), {}).providers["home"].max_connections == 8
 
 
 @pytest.mark.parametrize(
@@ -642,6 +642,10 @@ def test_a_way_that_cannot_be_gone_is_refused(write: Any, name: str, value: str)
     found = problems(write(reached(**{name: value})))
     assert set(found) == {f"providers.home.{name}"}
     assert "password@" not in found[f"providers.home.{name}"]
+
+
+def test_connections_are_limited_by_http1_only(write: Any) -> None:
+    assert set(problems(write(reached(max_connections="8", http2='"auto"')))) == {"providers.home.max_connections"}
 
 
 def test_certificates_and_logins_that_are_not_here_are_warnings(write: Any, tmp_path: Path) -> None:

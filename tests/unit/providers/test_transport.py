@@ -12,9 +12,10 @@ import orjson
 import pytest
 
 from providers.client import ProviderClient
-from providers.transport.factory import accepts_connections, post_pinned, provider_transport
+from providers.transport.factory import post_pinned, provider_transport
 from providers.transport.failures import Cause, ConnectFailed
 from providers.transport.proxy import environment_proxy
+from providers.transport.reachable import accepts_connections
 from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
 from routing.outcome import Completion, Failure, FailureKind, Outcome
 from tests.unit.providers.network import Authority, ConnectProxy, http2_server, listening
@@ -245,8 +246,7 @@ def test_a_failure_after_the_request_has_a_code(said: bytes, code: Cause, http2:
     assert found == code
 
 
-@BOTH
-def test_no_more_connections_are_made_than_the_fleet_allows(http2: Any) -> None:
+def test_no_more_connections_are_made_than_the_fleet_allows() -> None:
     async def run() -> tuple[int, int]:
         most = now = 0
 
@@ -261,7 +261,7 @@ def test_no_more_connections_are_made_than_the_fleet_allows(http2: Any) -> None:
 
         async with listening(slow) as port:
             url = f"http://127.0.0.1:{port}/v1/chat/completions"
-            provider = Provider("p", Protocol.OPENAI, url, http2=http2, max_connections=2)
+            provider = Provider("p", Protocol.OPENAI, url, max_connections=2)
             tiers = {"small": Tier("small", "small", 4, ("nano",), None)}
             pool = ProviderClient(Fleet("test", True, {"p": provider}, {"nano": MODEL}, tiers), environ={})
             outcomes = await asyncio.gather(*(pool.complete(MODEL, BODY) for _ in range(8)))
