@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 
 from fleet_config import SIMULATOR
+from providers.transport.reachable import accepts_connections
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 from settings import STACK_FILE, Settings, without_password
@@ -359,6 +359,4 @@ class LocalStack:
 
 
 def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(0.5)
-        return probe.connect_ex((_LOOPBACK, port)) == 0
+    return accepts_connections(_LOOPBACK, port, timeout_s=0.5)

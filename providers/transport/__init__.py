@@ -1,1 +1,1 @@
-"""Outgoing HTTP: the only package that opens connections (docs/decisions/0012-kept-http-transports.md)."""
+"""Outgoing HTTP: the only package that opens connections (docs/decisions/0008-kept-http-transports.md)."""

@@ -1,6 +1,6 @@
 """Makes the httpx transports that calls and webhooks go over.
 
-HTTP/1.1 goes over aiohttp (httpx-aiohttp), HTTP/2 over reqwest (pyqwest); docs/decisions/0012 says why two. Neither
+HTTP/1.1 goes over aiohttp (httpx-aiohttp), HTTP/2 over reqwest (pyqwest); docs/decisions/0008 says why two. Neither
 follows redirects, keeps cookies, decompresses, or reads the environment.
 """
 

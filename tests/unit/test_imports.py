@@ -98,7 +98,6 @@ SOCKETS = {
     "tasks/worker_context.py": "the host's name",
     "workers/embedded/redis.py": "our own server's, by its path",
     "workers/data_dir.py": "whether a path is too long for one",
-    "workers/local_stack.py": "whether a port is free",
     "workers/port_allocator.py": "to hold a port that is free",
 }
 

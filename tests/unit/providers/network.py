@@ -141,6 +141,7 @@ async def http2_server(app: App, certificate: str, key: str) -> AsyncIterator[in
     config.certfile, config.keyfile = certificate, key
     config.errorlog = None
     config.h2_max_concurrent_streams = 1000
+    config.keep_alive_max_requests = 1_000_000  # beyond it hypercorn drops the streams that are under way
     (listener,) = config.create_sockets().secure_sockets
     port = listener.getsockname()[1]
     listener.listen()  # so that nobody is refused before it serves
