@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, assert_never
 
@@ -26,7 +26,7 @@ from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
 CALL_HEADER: Final = "x-pointsman-call"
 """Carries the id of the call's row, so that a provider's log can be held against the ledger."""
 
-_REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")
+_REQUEST_IDS: Final = (b"x-request-id", b"request-id", b"apim-request-id")
 _NO_USAGE: Final = Usage()
 _LONGEST_ID: Final = 200
 _KEY_SLOT: Final = "{api_key}"
@@ -171,8 +171,15 @@ class ProviderClient:
         if isinstance(key, Failure):
             return key
         headers = way.headers_with(key, call_id=call_id)
-        extensions = _extensions(provider, deadline_s)
-        request = httpx.Request("POST", way.url, content=content, headers=headers, extensions=extensions)
+        headers["content-length"] = str(len(content))
+        # By `stream`, or httpx looks at all headers again for what it would add.
+        request = httpx.Request(
+            "POST",
+            way.url,
+            headers=headers,
+            stream=httpx.ByteStream(content),
+            extensions=_extensions(provider, deadline_s),
+        )
         # The transport itself, without a client around it: no redirects, no cookies, no log line with the address.
         response = await self._transport(provider).handle_async_request(request)
         try:
@@ -226,8 +233,7 @@ class ProviderClient:
         if reply.status_code < 200:  # another protocol from here on, for which nothing asked
             raise httpx.RemoteProtocolError("an interim status in place of a response")
         received.status = reply.status_code
-        request_id = next(filter(None, map(reply.headers.get, _REQUEST_IDS)), None)
-        received.request_id = request_id and request_id[:_LONGEST_ID]
+        received.request_id = _request_id(reply.headers.raw)
         kind = kind_of_status(reply.status_code)
         try:
             answer = _decode(await read_body(reply, cap=adapter.provider.max_response_bytes))
@@ -268,6 +274,7 @@ class _DeploymentRoute:
         self.url = url
         given = {name.lower(): value for name, value in adapter.provider.headers.items()}
         self._usual = {
+            "host": url.netloc.decode("ascii"),
             "content-type": "application/json",
             "accept": "application/json",
             "accept-encoding": "gzip",
@@ -287,6 +294,13 @@ class _DeploymentRoute:
         for name, value in self._given.items():
             headers[name] = value.replace(_KEY_SLOT, key or "")
         return headers
+
+
+def _request_id(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """What the provider calls the request; of several names the one that is listed first."""
+    found = {name: value for key, value in headers if (name := key.lower()) in _REQUEST_IDS and value}
+    first = next((found[name] for name in _REQUEST_IDS if name in found), None)
+    return None if first is None else first.decode("latin-1")[:_LONGEST_ID]
 
 
 def _extensions(provider: Provider, deadline_s: float) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Makes the httpx transports that calls and webhooks go over.
 
-HTTP/1.1 goes over aiohttp (httpx-aiohttp), HTTP/2 over reqwest (pyqwest); docs/decisions/0008 says why two. Neither
+HTTP/1.1 goes over aiohttp, HTTP/2 over reqwest (pyqwest); docs/decisions/0008 says why two. Neither
 follows redirects, keeps cookies, decompresses, or reads the environment.
 """
 
@@ -15,11 +15,11 @@ import aiohttp
 import certifi
 import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
-from httpx_aiohttp import AiohttpTransport
 from pyqwest import HTTPTransport, HTTPVersion, Proxy
 from pyqwest.httpx import AsyncPyqwestTransport
 
-from providers.transport.failures import Cause, ConnectFailed, cause_of, to_proxy
+from providers.transport.aiohttp_transport import AiohttpTransport, Connector
+from providers.transport.failures import Cause, ConnectFailed
 from providers.transport.proxy import proxy_of
 from routing.fleet import Provider
 
@@ -29,9 +29,6 @@ on a connection that closes while we write, it is unknown what was read."""
 
 _MAX_HEADER_BYTES: Final = 32 * 1024
 _MAX_IDLE: Final = 1024
-_MAX_SPOILED: Final = 16
-"""So many connections that speak before they are asked are closed for one call."""
-
 _NO_PROXY: Final = "*,0.0.0.0/0,::/0"
 """Exempts every name and address. Without a proxy of its own, reqwest would take the environment's."""
 
@@ -49,20 +46,19 @@ def provider_transport(provider: Provider, environ: Mapping[str, str]) -> httpx.
 
 
 def _http1(provider: Provider, proxy: httpx.Proxy | None) -> httpx.AsyncBaseTransport:
-    context = _context(provider.ca_bundle, provider.client_certificate, provider.client_key)
-
+    is_tls = provider.base_url.startswith("https:")
+    # Mozilla's authorities take 30 ms to read, which a plain address need not spend.
+    context = _context(provider.ca_bundle, provider.client_certificate, provider.client_key) if is_tls else True
     login = {}
     if proxy is not None and proxy.auth is not None:
         login["proxy-authorization"] = aiohttp.encode_basic_auth(*proxy.auth)
-        proxy = httpx.Proxy(proxy.url, headers=login)
-    if provider.base_url.startswith("https:"):
-        login = {}  # it goes with the CONNECT alone; a plain request carries it itself
 
-    def session() -> aiohttp.ClientSession:
-        connector = _Connector(ssl=context, limit=provider.max_connections or 0, keepalive_timeout=KEEPALIVE_S)
-        return _session(connector, headers=login)
+    def open_session() -> aiohttp.ClientSession:
+        connector = Connector(ssl=context, limit=provider.max_connections or 0, keepalive_timeout=KEEPALIVE_S)
+        # A login goes with the CONNECT alone; a plain request carries it itself.
+        return _session(connector, headers={} if is_tls else login)
 
-    return AiohttpTransport(verify=context, trust_env=False, proxy=proxy, client=session)
+    return AiohttpTransport(open_session, proxy=str(proxy.url) if proxy else None, proxy_headers=login or None)
 
 
 def _session(connector: aiohttp.BaseConnector, headers: Mapping[str, str] | None = None) -> aiohttp.ClientSession:
@@ -75,32 +71,6 @@ def _session(connector: aiohttp.BaseConnector, headers: Mapping[str, str] | None
         max_line_size=_MAX_HEADER_BYTES,
         max_field_size=_MAX_HEADER_BYTES,
     )
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Tells what failed before a connection was there from what failed on it, and gives none that has bytes to read.
-
-    aiohttp takes what a server says on an idle connection, a 408 say, as the response to the next request.
-    """
-
-    async def connect(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: list[aiohttp.tracing.Trace],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # aiohttp's name
-    ) -> aiohttp.connector.Connection:
-        for _ in range(_MAX_SPOILED):
-            try:
-                connection = await super().connect(req, traces, timeout)
-            except TimeoutError:
-                raise  # aiohttp makes a ConnectionTimeoutError of it
-            except (aiohttp.ClientError, OSError, UnicodeError) as error:
-                cause = cause_of(error)
-                raise ConnectFailed(to_proxy(cause) if req.proxy else cause) from error
-            if connection.protocol is not None and not connection.protocol.should_close:
-                return connection
-            connection.close()
-        raise ConnectFailed(Cause.INVALID_RESPONSE)
 
 
 @lru_cache(maxsize=64)
@@ -156,10 +126,10 @@ async def post_pinned(
     The certificate is held against the URL's host, which the Host header and SNI name too. Follows no redirect,
     takes no proxy, reads no body. Raises what `TRANSPORT_ERRORS` has.
     """
-    connector = _Connector(
+    connector = Connector(
         resolver=_Pinned(addresses), ssl=_system_context(), force_close=True, use_dns_cache=False, limit=1
     )
-    transport = AiohttpTransport(verify=_system_context(), trust_env=False, client=lambda: _session(connector))
+    transport = AiohttpTransport(lambda: _session(connector))
     try:
         timeout = {"connect": connect_s, "pool": connect_s}
         request = httpx.Request("POST", url, content=content, headers=headers, extensions={"timeout": timeout})

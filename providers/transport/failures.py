@@ -1,7 +1,7 @@
 """Why a transport failed, as a code word, and whether the request can have left.
 
-The code comes from the exception that the library raised first, not from the name that its httpx transport gives it:
-httpx-aiohttp calls a server that read the request and hung up a `httpx.ConnectTimeout` (docs/decisions/0005).
+The code comes from the exception that the library raised first, not from the name that a transport gives it
+(docs/decisions/0005).
 No code holds an address, a header or a part of a body.
 """
 
@@ -52,13 +52,15 @@ class ConnectFailed(httpx.ConnectError):
         self.cause = cause
 
 
-TRANSPORT_ERRORS: Final = (
-    httpx.HTTPError,
-    httpx.InvalidURL,
-    httpx.StreamError,
-    aiohttp.ClientError,
-    OSError,
-)
+class ConnectionBroken(httpx.NetworkError):
+    """The connection broke when the request may have left. The message is the cause's code."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause.value)
+        self.cause = cause
+
+
+TRANSPORT_ERRORS: Final = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
 """What a transport raises for a fault of the network, of the peer or of a request that cannot be written."""
 
 _BEFORE_SENDING: Final = (
@@ -70,9 +72,6 @@ _BEFORE_SENDING: Final = (
     httpx.ProxyError,
     httpx.InvalidURL,
 )
-_AIOHTTP_BEFORE_SENDING: Final = (aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
-"""Everything else that aiohttp's connector raises arrives as `ConnectFailed`."""
-
 _PROXY_AUTH_REQUIRED: Final = 407
 _EXPIRED: Final = 10
 _WRONG_NAME: Final = frozenset({62, 64})
@@ -114,8 +113,6 @@ def was_never_sent(error: BaseException) -> bool:
 
     A kept-alive connection that the server closes as we write on it may have been read: a reset looks the same.
     """
-    if not isinstance(error, ConnectFailed) and isinstance(error.__cause__, aiohttp.ClientError):
-        return isinstance(error.__cause__, _AIOHTTP_BEFORE_SENDING)
     return isinstance(error, _BEFORE_SENDING)
 
 
@@ -155,7 +152,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _of_one(error: BaseException) -> Cause | None:
     match error:
-        case ConnectFailed():
+        case ConnectFailed() | ConnectionBroken():
             return error.cause
         case aiohttp.ClientHttpProxyError():
             return Cause.PROXY_AUTH if error.status == _PROXY_AUTH_REQUIRED else Cause.PROXY_REFUSED
@@ -167,8 +164,6 @@ def _of_one(error: BaseException) -> Cause | None:
             return Cause.DNS_NOT_FOUND if error.errno in _NO_SUCH_NAME else Cause.DNS_FAILED
         case ssl.SSLError():
             return Cause.TLS_HANDSHAKE
-        case aiohttp.ConnectionTimeoutError():
-            return Cause.CONNECT_TIMEOUT
         case ConnectionRefusedError():
             return Cause.CONNECT_REFUSED
         case aiohttp.ServerDisconnectedError() | ContentLengthError():

@@ -20,8 +20,9 @@ of all other calls would wait."""
 
 async def read_body(response: httpx.Response, *, cap: int) -> bytes:
     """The body of ``response``, decompressed. Raises WrongShape above ``cap`` bytes, or what its transport raises."""
-    encoding = response.headers.get("content-encoding", "")
-    return await read_capped(response.stream, encoding=encoding, cap=cap)  # type: ignore[arg-type]
+    # The raw pairs: each look into httpx's headers decodes all of them.
+    encoding = next((value for name, value in response.headers.raw if name.lower() == b"content-encoding"), b"")
+    return await read_capped(response.stream, encoding=encoding.decode("latin-1"), cap=cap)  # type: ignore[arg-type]
 
 
 async def read_capped(chunks: AsyncIterable[bytes], *, encoding: str, cap: int) -> bytes:

@@ -338,6 +338,24 @@ def test_a_compressed_body_is_read_whole_whatever_its_length(size: int, piece: i
     assert body == gzip.decompress(packed)
 
 
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_what_stands_behind_a_compressed_body_is_not_read(pieces: int) -> None:
+    """zlib would keep all of it, and copy it anew with each piece that comes."""
+    read = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        packed = gzip.compress(b"{}", mtime=0)
+        yield packed + b"x" if pieces == 1 else packed
+        while True:
+            read += 1
+            yield b"x" * 65_536
+
+    with pytest.raises(InvalidResponse, match="something behind it"):
+        asyncio.run(read_capped(endless(), encoding="gzip", cap=1000))
+    assert read < pieces
+
+
 def test_other_calls_go_on_while_a_bomb_is_inflated() -> None:
     bomb = gzip.compress(b"\0" * 50_000_000, 1, mtime=0)
     turns = 0
