@@ -39,11 +39,20 @@ def _as_number(value: object) -> object:
     return float(value) if isinstance(value, int) else value
 
 
+def _no_number(value: object) -> object:
+    """In Python 1 is True, in TOML it is not."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise ValueError('true, false or "auto" is needed')
+    return value
+
+
+Http2 = Annotated[Literal[True, False, "auto"], BeforeValidator(_no_number)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_as_number)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_as_number)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_as_number)]
 Count = Annotated[int, Field(gt=0)]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
+FilePath = Annotated[str, Field(min_length=1, max_length=1000)]
 LenientProtocol = Annotated[Protocol, Field(strict=False)]
 LenientPolicy = Annotated[BudgetPolicy, Field(strict=False)]
 LenientKind = Annotated[FailureKind, Field(strict=False)]
@@ -76,6 +85,14 @@ class ProviderTable(ConfigTable):
     query: dict[str, str] = {}
     deadline_s: Positive = _default(Provider, "deadline_s")
     max_response_bytes: Count = _default(Provider, "max_response_bytes")
+    proxy: Text | None = None
+    proxy_login_env: Text | None = None
+    ca_bundle: FilePath | None = None
+    client_certificate: FilePath | None = None
+    client_key: FilePath | None = None
+    http2: Http2 = _default(Provider, "http2")
+    connect_timeout_s: Positive = _default(Provider, "connect_timeout_s")
+    max_connections: Count | None = None
     failover_on: list[LenientKind] = []
 
 

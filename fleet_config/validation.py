@@ -1,7 +1,9 @@
 """Checks between the tables of a fleet, beyond their schemas."""
 
 import re
+import ssl
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import PurePath
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -17,7 +19,7 @@ from fleet_config.fleet_schema import (
 )
 from routing.answer_checks.confidence_policy import ConfidenceSource
 from routing.answer_checks.threshold_action import threshold_action
-from routing.fleet import Fleet
+from routing.fleet import Fleet, Provider
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 
 SIMULATOR: Final = "simulator:"
@@ -58,6 +60,64 @@ def provider_problems(name: str, provider: ProviderTable, *, simulated: bool) ->
                     "Remove it, and name the environment variable of the key in api_key_env.",
                 )
     yield from _header_problems(name, provider.headers)
+    yield from _connection_problems(name, provider)
+
+
+def _connection_problems(name: str, provider: ProviderTable) -> Iterator[Problem]:
+    """Proxy and certificates, as far as the file alone can tell."""
+    if provider.proxy is not None and provider.proxy != "env":
+        yield from _proxy_problems(key("providers", name, "proxy"), provider.proxy)
+    if provider.proxy_login_env is not None:
+        where = key("providers", name, "proxy_login_env")
+        if not _VARIABLE.fullmatch(provider.proxy_login_env):
+            yield Problem(
+                where,
+                "is not the name of an environment variable.",
+                "Use letters, digits and underscores, such as PROXY_LOGIN, and put user:password there.",
+            )
+        if provider.proxy in (None, "env"):
+            yield Problem(
+                where,
+                "needs the URL of a proxy.",
+                'Set proxy = "http://host:port", or leave this out: with "env", HTTPS_PROXY holds the login.',
+            )
+    for item in ("ca_bundle", "client_certificate", "client_key"):
+        path = getattr(provider, item)
+        if path is not None and not PurePath(path).is_absolute():
+            yield Problem(
+                key("providers", name, item),
+                "is not an absolute path.",
+                "Write the whole path, as the workers see it: they may run in another folder.",
+            )
+    if provider.max_connections is not None and provider.http2 is not False:
+        yield Problem(
+            key("providers", name, "max_connections"),
+            "is for HTTP/1.1; by HTTP/2 the calls share a connection.",
+            "Leave it out, or set http2 = false. The calls in flight are limited by the tiers' concurrency.",
+        )
+    if provider.client_key is not None and provider.client_certificate is None:
+        yield Problem(
+            key("providers", name, "client_key"),
+            "has no client_certificate.",
+            "Set client_certificate to the path of the certificate that this key belongs to.",
+        )
+
+
+def _proxy_problems(where: str, proxy: str) -> Iterator[Problem]:
+    try:
+        parts = urlsplit(proxy)
+        _ = parts.port
+    except ValueError:
+        yield Problem(where, "is not an address.", 'Write http://host:port, or "env".')
+        return
+    if parts.username is not None or parts.password is not None:
+        yield Problem(
+            where,
+            "holds credentials.",
+            "Remove them, and name the environment variable that holds user:password in proxy_login_env.",
+        )
+    elif parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
+        yield Problem(where, "is not the address of an HTTP proxy.", 'Write http://host:port, or "env".')
 
 
 def _header_problems(name: str, headers: Mapping[str, str]) -> Iterator[Problem]:
@@ -257,9 +317,44 @@ def warnings(fleet: Fleet, environ: Mapping[str, str]) -> Iterator[Problem]:
                 f"names {provider.api_key_env}, which is not set here.",
                 "Set it in the environment of the workers.",
             )
+        yield from _connection_warnings(provider, environ)
         parts = urlsplit(provider.base_url)
         if provider.api_key_env is not None and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
             yield Problem(key("providers", provider.name, "base_url"), "sends the key unencrypted.", "Use https.")
+
+
+def _connection_warnings(provider: Provider, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """What cannot be used on this machine; on the workers' it may be otherwise."""
+    if provider.proxy_login_env is not None and ":" not in environ.get(provider.proxy_login_env, ""):
+        yield Problem(
+            key("providers", provider.name, "proxy_login_env"),
+            f"names {provider.proxy_login_env}, which does not hold user:password here.",
+            "Set it where the workers run.",
+        )
+    if provider.ca_bundle is not None:
+        try:
+            ssl.create_default_context(cafile=provider.ca_bundle)
+        except OSError as error:
+            yield Problem(
+                key("providers", provider.name, "ca_bundle"),
+                f"cannot be used here: {_why_unusable(error)}.",
+                "Give a file of PEM certificates that the workers can read.",
+            )
+    if provider.client_certificate is not None:
+        try:
+            ssl.create_default_context().load_cert_chain(provider.client_certificate, provider.client_key)
+        except OSError as error:
+            yield Problem(
+                key("providers", provider.name, "client_certificate"),
+                f"cannot be used here: {_why_unusable(error)}.",
+                "Give a PEM certificate and, there or in client_key, its key without a passphrase.",
+            )
+
+
+def _why_unusable(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return "certificate and key do not match" if error.reason == "KEY_VALUES_MISMATCH" else "it is not PEM"
+    return (error.strerror or type(error).__name__).lower()
 
 
 def _ladder_warnings(fleet: Fleet) -> Iterator[Problem]:

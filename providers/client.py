@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, assert_never
 
@@ -14,17 +14,11 @@ from providers.adapters.adapter import Adapter, ProviderErrorDetail
 from providers.adapters.anthropic_adapter import Anthropic
 from providers.adapters.google_adapter import Google
 from providers.adapters.openai_adapter import OpenAICompatible
-from providers.failure_kinds import LINE_ERRORS, kind_of, kind_of_status
-from providers.provider_errors import (
-    ConnectionLost,
-    ContentRefused,
-    InvalidResponse,
-    NotConnectedError,
-    UnsupportedParameter,
-)
+from providers.failure_kinds import kind_of, kind_of_status
+from providers.provider_errors import ContentRefused, InvalidResponse, UnsupportedParameter
 from providers.retry_after import clamp, read_retry_after
-from providers.transport.http1_transport import Endpoint, Http1Transport, HttpTransport, TransportResponse
-from providers.transport.httpx_transport import HttpxLine
+from providers.transport.factory import provider_transport
+from providers.transport.failures import TRANSPORT_ERRORS, Cause, cause_of
 from providers.transport.response_body import read_body
 from routing.fleet import Fleet, Model, Protocol, Provider
 from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
@@ -32,8 +26,7 @@ from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
 CALL_HEADER: Final = "x-pointsman-call"
 """Carries the id of the call's row, so that a provider's log can be held against the ledger."""
 
-_CONNECT_S: Final = 10.0
-_REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")
+_REQUEST_IDS: Final = (b"x-request-id", b"request-id", b"apim-request-id")
 _NO_USAGE: Final = Usage()
 _LONGEST_ID: Final = 200
 _KEY_SLOT: Final = "{api_key}"
@@ -64,8 +57,8 @@ class _PartialResponse:
 class ProviderClient:
     """All connections to the providers of ``fleet``, for one event loop.
 
-    A key is read from ``environ`` when it is sent, and kept nowhere. ``transport`` is an httpx transport to send
-    by, instead of our own `Http1Transport`. ``clock`` gives seconds that only go forward, ``now`` Unix seconds.
+    A key is read from ``environ`` when it is sent, and kept nowhere. ``transport`` is an httpx transport that all
+    providers share, instead of one for each. ``clock`` gives seconds that only go forward, ``now`` Unix seconds.
     """
 
     def __init__(
@@ -79,7 +72,8 @@ class ProviderClient:
     ) -> None:
         self._fleet = fleet
         self._environ = environ
-        self._line: HttpTransport = Http1Transport() if transport is None else HttpxLine(transport)
+        self._shared = transport
+        self._transports: dict[str, httpx.AsyncBaseTransport] = {}
         self._clock = clock
         self._now = now
         self._adapters = {name: adapter_for(provider) for name, provider in fleet.providers.items()}
@@ -111,7 +105,7 @@ class ProviderClient:
                 outcome = await self._send(model, body, call_id=call_id, deadline_s=deadline_s, received=received)
         except TimeoutError:
             outcome = _too_late(received, f"no whole answer within {deadline_s:g} s")
-        except LINE_ERRORS as error:
+        except TRANSPORT_ERRORS as error:
             outcome = _broken_off(received, error)
         except InvalidResponse as error:
             outcome = Failure(FailureKind.BROKEN_BODY, str(error), usage=error.usage)
@@ -123,6 +117,22 @@ class ProviderClient:
         if isinstance(outcome, Completion):
             return outcome.timed(latency_ms, received.request_id)
         return replace(outcome, latency_ms=latency_ms, status=received.status, request_id=received.request_id)
+
+    async def probe(self, name: str, *, deadline_s: float = 15.0) -> Failure | None:
+        """Asks the provider ``name`` for its list of models, which costs nothing. None where it gives one.
+
+        The way is that of the calls: proxy, certificates and key.
+        """
+        adapter = self._adapters[name]
+        url = httpx.URL(f"{adapter.provider.base_url}/models").copy_merge_params(adapter.provider.query)
+        received = _PartialResponse()
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await self._probe(_DeploymentRoute(adapter, url), deadline_s=deadline_s, received=received)
+        except TimeoutError:
+            return _too_late(received, f"no whole answer within {deadline_s:g} s")
+        except TRANSPORT_ERRORS as error:
+            return _broken_off(received, error)
 
     def unsupported_reason(self, model: Model, body: Mapping[str, Any]) -> str | None:
         """Why ``model``'s protocol cannot say ``body``, or None if it can. Sends nothing."""
@@ -138,7 +148,10 @@ class ProviderClient:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._line.aclose()
+        transports = [*self._transports.values(), *([self._shared] if self._shared is not None else [])]
+        self._transports.clear()
+        for transport in transports:
+            await transport.aclose()
 
     async def _send(
         self,
@@ -152,32 +165,76 @@ class ProviderClient:
         way = self._ways.get(model.name) or self._way(model)
         adapter, provider = way.adapter, way.adapter.provider
         content = _encode(adapter.payload(body, model))
-        if way.address.host not in self._hosts:
+        if way.url.host not in self._hosts:
             return Failure(FailureKind.NEVER_SENT, "its host is none of the fleet's")
-        key = self._environ.get(provider.api_key_env, "").strip() or None if provider.api_key_env else None
-        if provider.api_key_env and key is None:
-            return Failure(FailureKind.AUTH, f"{provider.api_key_env} is not set where the workers run")
-        if key is not None and not (key.isascii() and key.isprintable()):
-            return Failure(FailureKind.AUTH, f"{provider.api_key_env} holds what no header can carry")
+        key = self._key(provider)
+        if isinstance(key, Failure):
+            return key
         headers = way.headers_with(key, call_id=call_id)
-        # Half the deadline at most: once it is over, nobody can tell a host that never answered from one that read.
-        connect_s = min(_CONNECT_S, deadline_s / 2)
-        reply = await self._line.send(way.address, headers=headers, content=content, connect_s=connect_s)
+        headers["content-length"] = str(len(content))
+        # By `stream`, or httpx looks at all headers again for what it would add.
+        request = httpx.Request(
+            "POST",
+            way.url,
+            headers=headers,
+            stream=httpx.ByteStream(content),
+            extensions=_extensions(provider, deadline_s),
+        )
+        # The transport itself, without a client around it: no redirects, no cookies, no log line with the address.
+        response = await self._transport(provider).handle_async_request(request)
         try:
-            outcome = await self._read(reply, model, adapter, received)
+            outcome = await self._read(response, model, adapter, received)
         finally:
-            await reply.close()
+            await response.aclose()
         if isinstance(outcome, Completion) and outcome.usage == _NO_USAGE:
             return replace(outcome, usage=_worst_usage(content, outcome.text))
         return outcome
 
-    async def _read(
-        self, reply: TransportResponse, model: Model, adapter: Adapter, received: _PartialResponse
-    ) -> Outcome:
-        received.status = reply.status
-        request_id = next(filter(None, map(reply.headers.get, _REQUEST_IDS)), None)
-        received.request_id = request_id and request_id[:_LONGEST_ID]
-        kind = kind_of_status(reply.status)
+    async def _probe(self, way: "_DeploymentRoute", *, deadline_s: float, received: _PartialResponse) -> Failure | None:
+        provider = way.adapter.provider
+        key = self._key(provider)
+        if isinstance(key, Failure):
+            return key
+        headers = way.headers_with(key, call_id=None)
+        request = httpx.Request("GET", way.url, headers=headers, extensions=_extensions(provider, deadline_s))
+        response = await self._transport(provider).handle_async_request(request)
+        try:
+            received.status = response.status_code
+            if (kind := kind_of_status(response.status_code)) is None:
+                return None
+            try:
+                answer = _decode(await read_body(response, cap=provider.max_response_bytes))
+            except InvalidResponse:
+                answer = {}
+            failure = self._failure(kind, response, way.adapter.parse_error(response.status_code, answer))
+            return replace(failure, status=response.status_code)
+        finally:
+            await response.aclose()
+
+    def _key(self, provider: Provider) -> str | Failure | None:
+        """The provider's key, None where it needs none, or why there is none to send."""
+        if not provider.api_key_env:
+            return None
+        key = self._environ.get(provider.api_key_env, "").strip()
+        if not key:
+            return Failure(FailureKind.AUTH, f"{provider.api_key_env} is not set where the workers run")
+        if not (key.isascii() and key.isprintable()):
+            return Failure(FailureKind.AUTH, f"{provider.api_key_env} holds what no header can carry")
+        return key
+
+    def _transport(self, provider: Provider) -> httpx.AsyncBaseTransport:
+        """The provider's own. Raises ConnectFailed where it cannot be made."""
+        found = self._shared or self._transports.get(provider.name)
+        if found is None:
+            found = self._transports[provider.name] = provider_transport(provider, self._environ)
+        return found
+
+    async def _read(self, reply: httpx.Response, model: Model, adapter: Adapter, received: _PartialResponse) -> Outcome:
+        if reply.status_code < 200:  # another protocol from here on, for which nothing asked
+            raise httpx.RemoteProtocolError("an interim status in place of a response")
+        received.status = reply.status_code
+        received.request_id = _request_id(reply.headers.raw)
+        kind = kind_of_status(reply.status_code)
         try:
             answer = _decode(await read_body(reply, cap=adapter.provider.max_response_bytes))
         except InvalidResponse as error:
@@ -186,9 +243,9 @@ class ProviderClient:
             answer = {}  # an error without a readable body is still that error
         if kind is None:
             return adapter.read(answer, model, created=int(self._now()))
-        return self._failure(kind, reply, adapter.parse_error(reply.status, answer))
+        return self._failure(kind, reply, adapter.parse_error(reply.status_code, answer))
 
-    def _failure(self, kind: FailureKind, reply: TransportResponse, complaint: ProviderErrorDetail) -> Failure:
+    def _failure(self, kind: FailureKind, reply: httpx.Response, complaint: ProviderErrorDetail) -> Failure:
         waits = [
             wait
             for wait in (read_retry_after(reply.headers, now=self._now()), complaint.retry_after_s)
@@ -197,14 +254,14 @@ class ProviderClient:
         told = f" {complaint.code}" if complaint.code else ""
         return Failure(
             complaint.kind or kind,
-            f"status {reply.status}{told}",
+            f"status {reply.status_code}{told}",
             retry_after_s=clamp(max(waits)) if waits else None,
         )
 
     def _way(self, model: Model) -> "_DeploymentRoute":
         adapter = self._adapters[model.provider]
         base = httpx.URL(adapter.provider.base_url + adapter.path(model))
-        way = _DeploymentRoute(adapter, Endpoint.of(base.copy_merge_params(adapter.provider.query)))
+        way = _DeploymentRoute(adapter, base.copy_merge_params(adapter.provider.query))
         self._ways[model.name] = way
         return way
 
@@ -212,11 +269,12 @@ class ProviderClient:
 class _DeploymentRoute:
     """How calls to one deployment go. Never holds a key."""
 
-    def __init__(self, adapter: Adapter, address: Endpoint) -> None:
+    def __init__(self, adapter: Adapter, url: httpx.URL) -> None:
         self.adapter = adapter
-        self.address = address
+        self.url = url
         given = {name.lower(): value for name, value in adapter.provider.headers.items()}
         self._usual = {
+            "host": url.netloc.decode("ascii"),
             "content-type": "application/json",
             "accept": "application/json",
             "accept-encoding": "gzip",
@@ -236,6 +294,20 @@ class _DeploymentRoute:
         for name, value in self._given.items():
             headers[name] = value.replace(_KEY_SLOT, key or "")
         return headers
+
+
+def _request_id(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """What the provider calls the request; of several names the one that is listed first."""
+    found = {name: value for key, value in headers if (name := key.lower()) in _REQUEST_IDS and value}
+    first = next((found[name] for name in _REQUEST_IDS if name in found), None)
+    return None if first is None else first.decode("latin-1")[:_LONGEST_ID]
+
+
+def _extensions(provider: Provider, deadline_s: float) -> dict[str, Any]:
+    """httpx's time limits of a request. Half the deadline at most for connecting: once it is over, a host that never
+    answered looks like one that read."""
+    connect_s = min(provider.connect_timeout_s, deadline_s / 2)
+    return {"timeout": {"connect": connect_s, "pool": connect_s}}
 
 
 def _worst_usage(content: bytes, text: str) -> Usage:
@@ -265,15 +337,15 @@ def _decode(content: bytes) -> Mapping[str, Any]:
 def _too_late(received: _PartialResponse, message: str) -> Failure:
     """The failure of a call that the deadline ended; an error whose status has come is that error."""
     kind = None if received.status is None else kind_of_status(received.status)
-    return Failure(kind or FailureKind.UNKNOWN, message)
+    return Failure(kind or FailureKind.UNKNOWN, message, cause=Cause.DEADLINE.value)
 
 
 def _broken_off(received: _PartialResponse, error: BaseException) -> Failure:
-    """The failure of a call whose line broke: before the status, or in the body that belongs to it."""
-    why = (
-        str(error) if isinstance(error, NotConnectedError | ConnectionLost) else type(error.__cause__ or error).__name__
-    )
-    message = f"the line broke ({why})"
+    """The failure of a call whose transport failed: before the status, or in the body that belongs to it."""
+    cause = cause_of(error)
     if received.status is None:
-        return Failure(kind_of(error), message)
-    return Failure(kind_of_status(received.status) or FailureKind.BROKEN_BODY, message)
+        kind = kind_of(error)
+        what = "no connection" if kind is FailureKind.NEVER_SENT else "the connection broke"
+        return Failure(kind, f"{what}: {cause.value}", cause=cause.value)
+    kind = kind_of_status(received.status) or FailureKind.BROKEN_BODY
+    return Failure(kind, f"the connection broke in the body: {cause.value}", cause=cause.value)

@@ -2,33 +2,13 @@
 
 from typing import Final
 
-import httpx
-
-from providers.provider_errors import ConnectionLost, NotConnectedError
+from providers.transport.failures import was_never_sent
 from routing.outcome import FailureKind
-
-LINE_ERRORS: Final = (NotConnectedError, ConnectionLost, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
-"""What a line raises for a fault of the network or of the peer."""
-
-_BEFORE_SENDING: Final = (
-    NotConnectedError,
-    # The same in httpx's words, for its own transports.
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.UnsupportedProtocol,
-    httpx.ProxyError,
-    httpx.InvalidURL,
-)
 
 
 def kind_of(error: BaseException) -> FailureKind:
-    """NEVER_SENT if the request cannot have left, else UNKNOWN.
-
-    A kept-alive connection that the server closed as we wrote to it is UNKNOWN as well: a reset
-    looks the same whether the request was read or not.
-    """
-    return FailureKind.NEVER_SENT if isinstance(error, _BEFORE_SENDING) else FailureKind.UNKNOWN
+    """NEVER_SENT if the request cannot have left, else UNKNOWN."""
+    return FailureKind.NEVER_SENT if was_never_sent(error) else FailureKind.UNKNOWN
 
 
 _KINDS: Final = {

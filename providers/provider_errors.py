@@ -4,8 +4,6 @@
     ├── Inexpressible   before sending: this protocol has no words for a part of the body
     ├── WrongShape      a 200 whose body is not what the protocol promises
     ├── Refused         a 200 in which the provider refuses the content
-    ├── NotConnected    no connection was made: nothing was sent
-    ├── LineBroken      the line broke after the request, or a part of it, may have left
     └── UnknownPrice    when a fleet is loaded: no price is known for a model
 
 No message holds a prompt, an answer or a key.
@@ -40,14 +38,6 @@ class ContentRefused(ProviderError):
     def __init__(self, reason: str, *, usage: Usage | None = None) -> None:
         super().__init__(f"refused: {reason}")
         self.usage = usage
-
-
-class NotConnectedError(ProviderError):
-    """No connection was made, so nothing was sent; the message is the kind of the cause."""
-
-
-class ConnectionLost(ProviderError):
-    """The line broke when the request may have left: nobody knows whether it was read."""
 
 
 class UnknownPrice(ProviderError, LookupError):

@@ -7,6 +7,7 @@ Money is in US dollars per million tokens, time in seconds.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Literal
 
 from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy, ConfidenceSource
 from routing.outcome import FailureKind, Usage
@@ -78,6 +79,20 @@ class Provider:
     query: Mapping[str, str] = field(default_factory=dict)
     deadline_s: float = 120.0
     max_response_bytes: int = 8_000_000
+    proxy: str | None = None
+    """``env``, or the http URL of a proxy without credentials. None: no proxy, whatever the environment says."""
+    proxy_login_env: str | None = None
+    """The environment variable that holds the proxy's ``user:password``."""
+    ca_bundle: str | None = None
+    """The absolute path of PEM certificates to trust instead of Mozilla's."""
+    client_certificate: str | None = None
+    """The absolute path of a PEM certificate, with its key unless ``client_key`` has that."""
+    client_key: str | None = None
+    http2: bool | Literal["auto"] = False
+    """``auto``: where a TLS server offers it."""
+    connect_timeout_s: float = 10.0
+    max_connections: int | None = None
+    """Of HTTP/1.1, in one process."""
     failover_on: frozenset[FailureKind] = frozenset()
     """Classes on which to fail over here although the default is not to (auth, malformed, safety)."""
 

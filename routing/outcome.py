@@ -90,6 +90,8 @@ class Failure:
     retry_after_s: float | None = None
     usage: Usage | None = None
     request_id: str | None = None
+    cause: str | None = None
+    """A code word for what the network or the peer did, where that is known: ``dns_not_found``, ``proxy_refused``."""
 
 
 Outcome = Completion | Failure

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,9 +64,11 @@ class SimulatorProcess:
         self.stop()
 
     def _ask(self, path: str, body: bytes | None) -> dict[str, Any]:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(urllib.request.Request(self.url + path, data=body), timeout=10) as reply:  # noqa: S310
-            answer: dict[str, Any] = json.load(reply)
+        import httpx  # a tenth of a second, which those who only start a simulator do without
+
+        method = "GET" if body is None else "POST"
+        reply = httpx.request(method, self.url + path, content=body, timeout=10, trust_env=False)
+        answer: dict[str, Any] = reply.raise_for_status().json()
         return answer
 
 

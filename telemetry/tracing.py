@@ -7,7 +7,6 @@ import atexit
 import importlib.util
 import os
 import re
-import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import structlog
+
+from providers.transport.reachable import accepts_connections
 
 if TYPE_CHECKING:
     from telemetry.spans import Traces
@@ -84,11 +85,7 @@ def is_reachable(where: str) -> bool:
         return False
     address = urlsplit(where)
     port = address.port or (443 if address.scheme == "https" else 80)
-    try:
-        with socket.create_connection((address.hostname or "", port), timeout=_CONNECT_S):
-            return True
-    except OSError:
-        return False
+    return accepts_connections(address.hostname or "", port, timeout_s=_CONNECT_S)
 
 
 def speaks_other_protocol(environ: Mapping[str, str]) -> bool:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from types import FrameType, TracebackType
 from typing import Final
 
 from fleet_config import SIMULATOR
+from providers.transport.reachable import accepts_connections
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 from settings import STACK_FILE, Settings, without_password
@@ -365,6 +365,4 @@ def reaches_broker(url: str) -> bool:
 
 
 def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(0.5)
-        return probe.connect_ex((_LOOPBACK, port)) == 0
+    return accepts_connections(_LOOPBACK, port, timeout_s=0.5)

@@ -2,13 +2,12 @@
 
 import asyncio
 import os
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 import typer
 from rich.text import Text
@@ -20,6 +19,7 @@ from cli.param_types import FleetOption, JsonOption
 from cli.resources import fleet_label, open_database, read_settings
 from db.reports import run_report
 from fleet_config import SIMULATOR
+from providers.transport.reachable import accepts_connections
 from routing.fleet import Fleet
 from settings import Settings, check_fleet, without_password
 from telemetry import tracing
@@ -30,6 +30,7 @@ app = typer.Typer()
 
 _SEEN_S: Final = 15.0
 _START: Final = "`pointsman up` starts it."
+_SIMULATOR_S: Final = 3.0
 
 
 class CheckStatus(StrEnum):
@@ -70,13 +71,16 @@ def doctor(
     fleet: FleetOption = None,
     as_json: JsonOption = False,
     start: Annotated[bool, typer.Option(help="Start the embedded Postgres and Redis to check them.")] = True,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Ask each provider for its list of models, which is free.")
+    ] = False,
 ) -> None:
     """Check each dependency, and show how to fix it.
 
     Connections, versions, migrations, queue depths, workers, keys. Exits with 1 on a fault.
     """
     results: list[CheckResult] = []
-    for result in _checks(read_settings(fleet), start=start):
+    for result in _checks(read_settings(fleet), start=start, probe=probe):
         results.append(result)
         if not as_json:
             mark, style = _MARKS[result.health]
@@ -90,7 +94,7 @@ def doctor(
         raise typer.Exit(ExitCode.FAILURE)
 
 
-def _checks(settings: Settings, *, start: bool) -> Iterator[CheckResult]:
+def _checks(settings: Settings, *, start: bool, probe: bool) -> Iterator[CheckResult]:
     yield _ok("home", str(settings.home))
     fleet: Fleet | None = None
     try:
@@ -114,7 +118,7 @@ def _checks(settings: Settings, *, start: bool) -> Iterator[CheckResult]:
             yield from _queues(settings, fleet)
             yield from _workers(settings, fleet)
             yield from _router(settings, fleet)
-            yield from _providers(settings, fleet)
+            yield from _providers(settings, fleet, probe=probe)
 
 
 def _traces(environ: Mapping[str, str]) -> CheckResult:
@@ -302,28 +306,35 @@ def _router(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
         yield _warn("router", f"workers still use {', '.join(sorted(others))}", fix)
 
 
-def _providers(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
+def _providers(settings: Settings, fleet: Fleet, *, probe: bool) -> Iterator[CheckResult]:
+    # httpx and aiohttp take a fifth of a second, and most commands do without.
+    from cli.provider_probe import environment_ignored, fix_of, probe_providers
+
+    asked: list[str] = []
     for name, provider in fleet.providers.items():
+        for found, fix in environment_ignored(provider, os.environ):
+            yield _warn(name, found, fix)
         if provider.api_key_env and not os.environ.get(provider.api_key_env):
             fix = f"Set {provider.api_key_env} in the environment of the workers."
             yield _warn(name, f"no key: {provider.api_key_env} is not set here", fix)
-        elif not provider.base_url.startswith(SIMULATOR):
-            yield _ok(name, f"{provider.kind} at {provider.base_url} (not called)")
-        elif settings.simulator_url is None:
-            yield _ok(name, "the simulator, started by `run` and `up`")
-        elif _responds(settings.simulator_url):
-            yield _ok(name, f"the simulator at {settings.simulator_url}")
+        elif provider.base_url.startswith(SIMULATOR):
+            yield _simulator(name, settings.simulator_url)
+        elif probe:
+            asked.append(name)
         else:
-            found = f"the simulator at {settings.simulator_url} does not respond"
-            yield _fail(name, found, "`pointsman down`, then `pointsman up`.")
+            yield _ok(name, f"{provider.kind} at {provider.base_url} (not called; --probe does)")
+    for name, failure in asyncio.run(probe_providers(fleet, asked, os.environ)) if asked else ():
+        where = f"{fleet.providers[name].kind} at {fleet.providers[name].base_url}"
+        if failure is None:
+            yield _ok(name, f"{where} answers")
+        else:
+            found = f"{where}: {failure.kind}, {failure.message}"
+            yield _fail(name, found, fix_of(failure, fleet.providers[name]))
 
 
-def _responds(url: str) -> bool:
-    open_url: Callable[..., Any] = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
-    try:
-        with open_url(url, timeout=3):
-            return True
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False
+def _simulator(name: str, url: str | None) -> CheckResult:
+    found = "the simulator, started by `run` and `up`" if url is None else f"the simulator at {url}"
+    parts = urlsplit(url or "")
+    if url is None or accepts_connections(parts.hostname or "", parts.port or 80, timeout_s=_SIMULATOR_S):
+        return _ok(name, found)
+    return _fail(name, f"{found} does not respond", "`pointsman down`, then `pointsman up`.")

@@ -1,7 +1,7 @@
 """A batch's whole way in one process: real Postgres, the real tasks, the simulator; no broker and no feeder process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
@@ -38,13 +38,15 @@ def simulated_fleet(simulator_url: str) -> Fleet:
 
 
 @asynccontextmanager
-async def worker_context_of(bench: LedgerHarness, fleet: Fleet) -> AsyncIterator[WorkerContext]:
+async def worker_context_of(
+    bench: LedgerHarness, fleet: Fleet, *, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[WorkerContext]:
     """A worker's station that serves every stage."""
     station = WorkerContext(
         fleet,
         bench.engine,
         Ledger(bench.engine, worker_id=1, lease_s=fleet.timing.lease_s),
-        ProviderClient(fleet, environ={}),
+        ProviderClient(fleet, environ=environ or {}),
         AdmissionController(None, fleet=fleet, worker="test"),
         slots={name: asyncio.Semaphore(tier.concurrency) for name, tier in fleet.tiers.items()},
         stays={name: asyncio.Semaphore(2 * tier.concurrency) for name, tier in fleet.tiers.items()},

@@ -592,3 +592,75 @@ def test_an_invalid_or_reserved_header_is_rejected(header: str, value: str, word
     assert words in told
     assert value not in told
     assert key.isprintable()
+
+
+# How a provider is reached
+
+
+def reached(**keys: str) -> str:
+    """`SMALLEST`, with more keys of its provider, as TOML writes them."""
+    more = "".join(f"{name} = {value}\n" for name, value in keys.items())
+    return SMALLEST.replace("[tiers.small]", f"{more}\n[tiers.small]")
+
+
+def test_a_provider_says_by_which_way_it_is_reached(write: Any) -> None:
+    keys = {
+        "proxy": '"http://proxy:3128"',
+        "proxy_login_env": '"LOGIN"',
+        "ca_bundle": '"/etc/ca.pem"',
+        "client_certificate": '"/etc/us.pem"',
+        "client_key": '"/etc/us.key"',
+        "http2": '"auto"',
+        "connect_timeout_s": "3",
+    }
+    provider = load_fleet(write(reached(**keys)), {}).providers["home"]
+    assert (provider.proxy, provider.proxy_login_env) == ("http://proxy:3128", "LOGIN")
+    assert (provider.ca_bundle, provider.client_certificate) == ("/etc/ca.pem", "/etc/us.pem")
+    assert (provider.client_key, provider.http2) == ("/etc/us.key", "auto")
+    assert provider.connect_timeout_s == 3.0
+    assert load_fleet(write(reached(max_connections="8")), {}).providers["home"].max_connections == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("proxy", '"http://user:password@proxy:3128"'),
+        ("proxy", '"socks5://proxy:1080"'),
+        ("proxy", '"proxy:3128"'),
+        ("proxy", '"http://proxy:3128/path"'),
+        ("proxy", '"http://proxy:port"'),
+        ("proxy", '"environment"'),
+        ("proxy_login_env", '"LOGIN"'),
+        ("ca_bundle", '"ca.pem"'),
+        ("client_certificate", '"./us.pem"'),
+        ("client_key", '"/etc/us.key"'),
+        ("http2", '"yes"'),
+        ("http2", "1"),
+        ("connect_timeout_s", "0"),
+        ("max_connections", "0"),
+        ("max_connections", "true"),
+    ],
+)
+def test_a_way_that_cannot_be_gone_is_refused(write: Any, name: str, value: str) -> None:
+    found = problems(write(reached(**{name: value})))
+    assert set(found) == {f"providers.home.{name}"}
+    assert "password@" not in found[f"providers.home.{name}"]
+
+
+def test_connections_are_limited_by_http1_only(write: Any) -> None:
+    assert set(problems(write(reached(max_connections="8", http2='"auto"')))) == {"providers.home.max_connections"}
+
+
+def test_certificates_and_logins_that_are_not_here_are_warnings(write: Any, tmp_path: Path) -> None:
+    none = tmp_path / "none.pem"
+    none.write_text("not a certificate")
+    text = reached(
+        proxy='"http://proxy:3128"',
+        proxy_login_env='"LOGIN"',
+        ca_bundle=f'"{none}"',
+        client_certificate=f'"{tmp_path}/absent.pem"',
+    )
+    found = warned(write(text), {"LOGIN": "no colon"})
+    assert set(found) == {f"providers.home.{name}" for name in ("proxy_login_env", "ca_bundle", "client_certificate")}
+    assert "it is not PEM" in found["providers.home.ca_bundle"]
+    assert "no such file" in found["providers.home.client_certificate"]

@@ -1,13 +1,13 @@
-"""What a broken line becomes, against servers that misbehave byte by byte, over the real transport."""
+"""What a broken connection becomes, against servers that misbehave byte by byte, over both real transports."""
 
 import asyncio
 import contextlib
 import gzip
 import socket
 import struct
+import sys
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from itertools import chain
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ import pytest
 
 from providers.client import ProviderClient
 from providers.failure_kinds import kind_of
-from providers.provider_errors import ConnectionLost, InvalidResponse, NotConnectedError
-from providers.transport.http1_transport import Endpoint, Http1Transport
+from providers.provider_errors import InvalidResponse
+from providers.transport.factory import provider_transport
+from providers.transport.failures import Cause, ConnectFailed
 from providers.transport.response_body import STEP_BYTES, read_body, read_capped
 from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
 from routing.outcome import Completion, Failure, FailureKind, Outcome
@@ -36,8 +37,17 @@ WHOLE = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(ANSWER), ANSWE
 MODEL = Model("nano", "p", "gpt-5-nano", "small", Price(1, 1, 1, "test"), 8000)
 
 
+@pytest.fixture(params=[False, "auto"], ids=["aiohttp", "pyqwest"], autouse=True)
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test runs over each of the transports: without TLS, both speak HTTP/1.1."""
+    monkeypatch.setattr(sys.modules[__name__], "HTTP2", request.param)
+
+
+HTTP2: Any = False
+
+
 def pool_at(url: str, **of_provider: Any) -> ProviderClient:
-    provider = Provider("p", Protocol.OPENAI, url, **of_provider)
+    provider = Provider("p", Protocol.OPENAI, url, **{"http2": HTTP2} | of_provider)
     tiers = {"small": Tier("small", "small", 4, ("nano",), None)}
     return ProviderClient(Fleet("test", True, {"p": provider}, {"nano": MODEL}, tiers), environ={})
 
@@ -52,14 +62,14 @@ def talk(
     handler: Handler,
     *,
     times: int = 1,
-    closes: bool = False,
+    pause_s: float = 0.0,
     scheme: str = "http",
     body: dict[str, Any] = BODY,
     **of_provider: Any,
 ) -> list[Outcome]:
     """The outcomes of calls, one after the other, at a server that does ``handler`` with each connection.
 
-    Where the server ``closes`` its connections, each next call waits until the client has seen that.
+    Each next call waits for ``pause_s``, in which the client sees what the server does with an idle connection.
     """
 
     async def run() -> list[Outcome]:
@@ -79,21 +89,13 @@ def talk(
         outcomes = []
         for _ in range(times):
             outcomes.append(await pool.complete(MODEL, body))
-            async with asyncio.timeout(60):
-                while closes and not all(connection.transport.is_closing() for connection in idle(pool)):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
+            await asyncio.sleep(pause_s)
         await pool.aclose()
         server.close()
         await asyncio.gather(*filter(None, served))
         return outcomes
 
     return asyncio.run(run())
-
-
-def idle(pool: ProviderClient) -> Iterator[Any]:
-    """The connections that are kept."""
-    assert isinstance(pool._line, Http1Transport)
-    return chain.from_iterable(pool._line._idle.values())
 
 
 def kind(outcome: Outcome) -> FailureKind:
@@ -204,13 +206,17 @@ async def chunks_and_a_length(reader: asyncio.StreamReader, writer: asyncio.Stre
         an_endless_head,
         another_protocol,
         two_lengths,
-        chunks_and_a_length,
     ],
 )
 def test_a_line_that_breaks_before_the_status_is_unknown(handler: Handler, caplog: pytest.LogCaptureFixture) -> None:
     (outcome,) = talk(handler)
     assert kind(outcome) is FailureKind.UNKNOWN
     assert not caplog.records  # the loop has no unhandled error to tell of
+
+
+def test_a_length_beside_chunks_is_not_believed() -> None:
+    (outcome,) = talk(chunks_and_a_length)
+    assert kind(outcome) in (FailureKind.UNKNOWN, FailureKind.BROKEN_BODY)
 
 
 async def cut_by_length(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -299,7 +305,8 @@ def test_trailers_without_end_are_not_read_to_it() -> None:
             sent += 60_000
 
     (outcome,) = talk(endless)
-    assert kind(outcome) is FailureKind.BROKEN_BODY
+    # aiohttp gives nothing of a message whose end it cannot parse, if that came in one piece with its head.
+    assert kind(outcome) in (FailureKind.BROKEN_BODY, FailureKind.UNKNOWN)
     assert sent < 50_000_000  # what the sockets' buffers hold
 
 
@@ -331,6 +338,24 @@ def test_a_compressed_body_is_read_whole_whatever_its_length(size: int, piece: i
     assert body == gzip.decompress(packed)
 
 
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_what_stands_behind_a_compressed_body_is_not_read(pieces: int) -> None:
+    """zlib would keep all of it, and copy it anew with each piece that comes."""
+    read = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        packed = gzip.compress(b"{}", mtime=0)
+        yield packed + b"x" if pieces == 1 else packed
+        while True:
+            read += 1
+            yield b"x" * 65_536
+
+    with pytest.raises(InvalidResponse, match="something behind it"):
+        asyncio.run(read_capped(endless(), encoding="gzip", cap=1000))
+    assert read < pieces
+
+
 def test_other_calls_go_on_while_a_bomb_is_inflated() -> None:
     bomb = gzip.compress(b"\0" * 50_000_000, 1, mtime=0)
     turns = 0
@@ -360,7 +385,7 @@ def test_a_connection_that_was_closed_while_idle_is_not_used_again() -> None:
         writer.write(WHOLE)
         await writer.drain()
 
-    outcomes = talk(answer_once, times=3, closes=True)
+    outcomes = talk(answer_once, times=3, pause_s=0.2)
     assert all(isinstance(outcome, Completion) for outcome in outcomes)
 
 
@@ -447,8 +472,7 @@ def test_a_cancelled_call_is_cancelled_and_its_connection_closed() -> None:
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (NotConnectedError("TimeoutError"), FailureKind.NEVER_SENT),
-        (ConnectionLost("ConnectionResetError"), FailureKind.UNKNOWN),
+        (ConnectFailed(Cause.CONNECT_REFUSED), FailureKind.NEVER_SENT),
         (httpx.ConnectError(""), FailureKind.NEVER_SENT),
         (httpx.ConnectTimeout(""), FailureKind.NEVER_SENT),
         (httpx.PoolTimeout(""), FailureKind.NEVER_SENT),
@@ -508,7 +532,7 @@ def test_a_connection_is_kept_between_calls_but_not_after_it_said_close_or_too_m
         if connections == 1:
             writer.write(WHOLE.replace(b"content-length", b"connection: close\r\ncontent-length"))
         else:
-            writer.write(WHOLE + b"HTTP/1.1 200 OK\r\n")  # the start of an answer to nothing
+            writer.write(WHOLE + WHOLE)  # the second is an answer to nothing
         await reader.read()
 
     outcomes = talk(serve, times=5)
@@ -516,6 +540,28 @@ def test_a_connection_is_kept_between_calls_but_not_after_it_said_close_or_too_m
     assert connections == 3
 
 
+def test_an_answer_that_comes_unasked_while_a_connection_is_idle_is_given_to_nobody() -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await read_request(reader)
+        writer.write(WHOLE)
+        await writer.drain()
+        if connections == 1:
+            await asyncio.sleep(0.05)
+            writer.write(WHOLE.replace(b"four", b"five"))
+            await writer.drain()
+        await reader.read()
+
+    first, second = talk(serve, times=2, pause_s=0.3)
+    assert isinstance(first, Completion)
+    assert isinstance(second, Completion)
+    assert (first.text, second.text, connections) == ("four", "four", 2)
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body directly")
 def test_a_connection_on_which_the_request_was_answered_unread_is_not_used_again() -> None:
     connections = 0
 
@@ -536,7 +582,7 @@ def test_a_connection_on_which_the_request_was_answered_unread_is_not_used_again
 @pytest.mark.parametrize(("is_read", "connections"), [(True, 1), (False, 2)])
 def test_a_connection_is_used_again_only_where_its_large_answer_was_read(is_read: bool, connections: int) -> None:
     async def run() -> tuple[int, int]:
-        large = b"x" * 400_000  # so much that it is read no further, yet whole
+        large = b"x" * 4_000_000  # so much that it is not taken from the socket before somebody reads it
         answers = [b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(large), large), WHOLE]
         served = set()
 
@@ -551,25 +597,27 @@ def test_a_connection_is_used_again_only_where_its_large_answer_was_read(is_read
                 await writer.wait_closed()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        address = Endpoint.of(httpx.URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"))
-        wire = Http1Transport()
-        first = await wire.send(address, headers={}, content=b"", connect_s=5)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        transport = provider_transport(Provider("p", Protocol.OPENAI, url, http2=HTTP2), {})
+        first = await transport.handle_async_request(httpx.Request("POST", url, content=b"{}"))
         await asyncio.sleep(0.1)  # for all of it to come
         if is_read:
-            assert len(await read_body(first, cap=1_000_000)) == len(large)
-        await first.close()
-        second = await asyncio.wait_for(wire.send(address, headers={}, content=b"", connect_s=5), 60)
-        await second.close()
-        await wire.aclose()
+            assert len(await read_body(first, cap=5_000_000)) == len(large)
+        await first.aclose()
+        await asyncio.sleep(0.1)  # for the connection to be given back, by another thread
+        second = await asyncio.wait_for(transport.handle_async_request(httpx.Request("POST", url, content=b"{}")), 60)
+        await read_body(second, cap=1_000_000)
+        await second.aclose()
+        await transport.aclose()
         server.close()
         await asyncio.gather(*filter(None, served))
-        return second.status, len(served)
+        return second.status_code, len(served)
 
     assert asyncio.run(run()) == (200, connections)
 
 
 def test_an_idle_connection_is_closed_before_a_server_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("providers.transport.http1_transport.KEEPALIVE_S", 0.05)
+    monkeypatch.setattr("providers.transport.factory.KEEPALIVE_S", 0.05)
 
     async def run() -> bytes:
         ended: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
