@@ -116,6 +116,8 @@ async def wait_for_end(
             ended_for = ended_for + pause_s if progress.ended else 0.0
             only_held = progress.held > 0 and progress.finished + progress.held == progress.total
             held_for = held_for + pause_s if only_held else 0.0
+            if held_for > _HELD_S and progress.held_for_account:
+                raise CommandError(f"{progress.held_for_account}.", hint=_of_account(progress.handle, again))
             if held_for > _HELD_S:
                 raise CommandError(
                     f"{progress.held:,} queries are held: the budget of {progress.handle} has no room for them.",
@@ -123,6 +125,15 @@ async def wait_for_end(
                 )
             check()
             await asyncio.sleep(pause_s)
+
+
+def _of_account(handle: str, again: str) -> str:
+    return (
+        "fix: set a valid key where the workers run and restart them, or give the account credit. The queries then go\n"
+        "on by themselves, within half a minute; none of them has failed.\n"
+        f"`pointsman run --batch {handle}{again}` waits for them.\n"
+        f"`pointsman results {handle}` has what was answered, `pointsman cancel {handle}` gives up the rest."
+    )
 
 
 def _of_held(handle: str, again: str) -> str:

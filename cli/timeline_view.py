@@ -62,10 +62,21 @@ def _call(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
     if row.outcome == "ok":
         sure = f", model confidence {row.confidence:.2f}" if row.confidence is not None else ""
         tokens = f"{row.prompt_tokens:,} + {row.completion_tokens:,} tokens"
+        kinds = (
+            ("cached", row.cached_tokens),
+            ("written to a cache", (row.cache_write_tokens or 0) + (row.cache_write_1h_tokens or 0)),
+            ("reasoning", row.reasoning_tokens),
+            ("sound", row.audio_tokens),
+        )
+        if told := ", ".join(f"{count:,} {kind}" for kind, count in kinds if count):
+            tokens += f" ({told})"
+        if row.service_tier:
+            tokens += f", service tier {plain(row.service_tier)}"
         ended = f", ended by {plain(row.finish_reason)}" if row.finish_reason not in (None, "stop") else ""
         return (kind, f"{who}: {tokens}, {spent}, {took}{sure}{ended}", "bold"), []
-    status = f" (HTTP {row.status})" if row.status else ""
-    return (kind, f"{who}: {row.outcome.replace('_', ' ')}{status}, {spent}, {took}", "bold red"), []
+    causes = [f"HTTP {row.status}" if row.status else "", row.cause or "", f"field {row.param}" if row.param else ""]
+    cause = f" ({plain(', '.join(filter(None, causes)))})" if any(causes) else ""
+    return (kind, f"{who}: {row.outcome.replace('_', ' ')}{cause}, {spent}, {took}", "bold red"), []
 
 
 def _decision(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
@@ -82,6 +93,8 @@ def _decision(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
             return ("judged", f"{verdict}{sure}", "bold green" if accepted else "bold magenta"), reasons
         case "fallback":
             return _fallback(row), reasons
+        case "account":
+            return ("held", f"at {plain(row.to_stage)}: the account is refused", "bold yellow"), reasons
         case _:
             to = "" if row.from_stage == row.to_stage else f" to {row.to_stage}"
             by = f" by {row.router}" if row.router else ""

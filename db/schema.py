@@ -144,6 +144,7 @@ queries = Table(
         server_default="false",
         comment="its message was lost once: the route stage claims it before it is decided",
     ),
+    Column("held_for", Text, comment="held: the deployment whose account is at fault; null: its budget has no room"),
     CheckConstraint(_one_of("state", frozenset(State)), name="state_known"),
     CheckConstraint(f"(finished_at IS NOT NULL) = ({_one_of('state', TERMINAL)})", name="finished_is_terminal"),
     CheckConstraint("(lease_until IS NOT NULL) = (state = 'running')", name="lease_is_running"),
@@ -151,6 +152,7 @@ queries = Table(
     Index("ix_queries_queued", "stage", postgresql_where=text("state = 'queued'")),
     Index("ix_queries_running", "lease_until", postgresql_where=text("state = 'running'")),
     Index("ix_queries_held", "batch_id", "needs_usd", "id", postgresql_where=text("state = 'held'")),
+    Index("ix_queries_held_for", "held_for", "id", postgresql_where=text("state = 'held' AND held_for IS NOT NULL")),
     # Not by the states: it would then do for `state = 'ready'` too, and behind a long history, where the planner takes
     # all of these for empty, be read from end to end by what looks for the few of one stage.
     Index("ix_queries_open", "batch_id", postgresql_where=text("finished_at IS NULL")),
@@ -224,6 +226,15 @@ calls = Table(
     Column("mean_logprob", Double),
     Column("response", JSON, comment="kept only for an answer that was rejected"),
     Column("finished_at", _MOMENT),
+    Column("cause", Text, comment="the provider's code word for a failure, or the network's reason"),
+    Column("param", Text, comment="the field of the request that was refused"),
+    Column("answered_by", Text, comment="the model that the answer names, where it is not the one that was asked"),
+    Column("cache_write_tokens", Integer, comment="of the prompt, written to a cache of minutes"),
+    Column("cache_write_1h_tokens", Integer, comment="of the prompt, written to a cache of an hour"),
+    Column("audio_tokens", Integer, comment="of prompt and completion together"),
+    Column("service_tier", Text, comment="that the answer names, where it is not the standard one"),
+    Column("reported_usd", _USD, comment="the provider's own figure of the cost"),
+    Column("computed_usd", _USD, comment="the cost by the price table, where the provider gives a figure too"),
     CheckConstraint("purpose IN ('answer', 'hedge', 'route')", name="purpose_known"),
     CheckConstraint(
         "(outcome IS NULL) = (finished_at IS NULL) AND (outcome IS NULL) = (cost_usd IS NULL)", name="result_whole"
@@ -357,6 +368,23 @@ router_promotions = Table(
     Column("undone_by", Text),
     CheckConstraint("(undone_at IS NULL) = (undone_by IS NULL)", name="undone_whole"),
     comment="The newest that is not undone serves.",
+)
+
+account_faults = Table(
+    "account_faults",
+    metadata,
+    Column("deployment", Text, primary_key=True),
+    Column("provider", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("failed_at", _MOMENT, nullable=False, server_default=_NOW),
+    Column(
+        "tried_at",
+        _MOMENT,
+        nullable=False,
+        server_default=_NOW,
+        comment="when a query was last let go on, to see whether it is over",
+    ),
+    comment="Deployments whose account the provider refuses, while queries wait for them.",
 )
 
 stages = Table(

@@ -244,12 +244,13 @@ class TracedProviderClient(ProviderClient):
         *,
         deadline_s: float | None = None,
         call_id: int | None = None,
+        added: frozenset[str] = frozenset(),
     ) -> Outcome:
         """As of `ProviderClient`."""
         call = None if call_id is None else self._watch.calls.get(call_id)
         if call is not None:
             call.began_ns = time.time_ns()
-        outcome = await super().complete(model, body, deadline_s=deadline_s, call_id=call_id)
+        outcome = await super().complete(model, body, deadline_s=deadline_s, call_id=call_id, added=added)
         if call is not None:
             # As long as the ledger has it, by one clock, whatever became of the other one meanwhile.
             call.ended_ns = call.began_ns + round(outcome.latency_ms * 1e6)

@@ -109,16 +109,15 @@ class FleetMetrics(Collector):
             "pointsman_breaker_open", "0: calls go through, 0.5: a probe decides, 1: none goes.", labels=labels
         )
         rest = GaugeMetricFamily(
-            "pointsman_provider_rest_seconds", "How long a provider rests after a Retry-After.", labels=("provider",)
+            "pointsman_deployment_rest_seconds", "How long a deployment rests after a 429.", labels=labels
         )
         used = GaugeMetricFamily(
             "pointsman_limit_used_ratio", "The last minute's use of a limit.", labels=("deployment", "limit")
         )
-        rests: dict[str, float] = {}
         for name, state in (states or {}).items():
             model = fleet.models[name]
             breaker.add_metric((name, model.provider, model.tier), _BREAKER[state.circuit])
-            rests[model.provider] = max(rests.get(model.provider, 0.0), state.rest_s)
+            rest.add_metric((name, model.provider, model.tier), state.rest_s)
             for limit, taken, most in (
                 ("requests_per_min", state.used_requests, model.requests_per_min),
                 ("tokens_per_min", state.used_tokens, model.tokens_per_min),
@@ -126,8 +125,6 @@ class FleetMetrics(Collector):
             ):
                 if most:
                     used.add_metric((name, limit), taken / most)
-        for provider, rest_s in rests.items():
-            rest.add_metric((provider,), rest_s)
         yield from (breaker, rest, used)
 
     def _router(self) -> Iterator[Metric]:

@@ -80,8 +80,9 @@ async def create_chat_completion(request: Request, idempotency_key: IdempotencyK
         raise
     rows = await run_report(service.engine, "results", batch_id=number, states=None, after=None, rows=1)
     if not rows:  # it is held, for good
+        held = await run_report(service.engine, "held_for", batch_id=number)
         await _cancel_if_unwatched(service, handle, tenant=tenant, kept=kept)
-        raise _no_room()
+        raise _account_refused(held[0].reason) if held else _no_room()
     return _answer(rows[0], handle)
 
 
@@ -110,6 +111,11 @@ async def _refuse_beyond_budget(service: AppState, tenant: str) -> None:
     budget = await service.tenants.day_budget(tenant)
     if budget is not None and budget.spent_usd >= budget.cap_usd:
         raise _beyond_budget("Today's budget is spent. A batch would wait for tomorrow's; this cannot.")
+
+
+def _account_refused(reason: str | None) -> ApiError:
+    message = f"The provider refuses this service's account ({reason or 'no reason recorded'})."
+    return ApiError(503, message, kind="server_error", code="provider_account_refused", again=False)
 
 
 def _no_room() -> ApiError:
@@ -178,5 +184,5 @@ def _answer(row: Row[Any], handle: str) -> Response:
     reason = row.last_reason or "no reason recorded"
     status = row.failed_status or 0
     if 400 <= status < 500 and status not in (401, 403, 429):
-        raise ApiError(status, reason, code="query_failed", again=False, headers=headers)
+        raise ApiError(status, reason, param=row.failed_param, code="query_failed", again=False, headers=headers)
     raise ApiError(502, reason, kind="server_error", code=f"query_{row.state}", again=False, headers=headers)

@@ -171,7 +171,8 @@ def status(
         found = await resolve_batch(engine, batch)
         figures = await batch_figures(engine, found, fleet=checked)
         if as_json:
-            emit(batch_as_json(figures) | {"open_by_stage": figures.progress.open_by_stage})
+            open_now = {"open_by_stage": figures.progress.open_by_stage, "held_for": figures.progress.held_for}
+            emit(batch_as_json(figures) | open_now)
         elif figures.progress.ended:
             batch_summary.show(figures, out)
         else:
@@ -185,7 +186,9 @@ def _show_progress(progress: Progress) -> None:
     out.print(drawing(progress) if out.is_terminal else f"{progress.finished:,}/{progress.total:,} · {words(progress)}")
     stages = ", ".join(f"{stage} {count:,}" for stage, count in sorted(progress.open_by_stage.items()))
     out.print(f"open: {stages} ({progress.running:,} running, {progress.waiting:,} waiting, {progress.held:,} held)")
-    if progress.held:
+    if progress.held_for_account:
+        out.print(f"{plain(progress.held_for_account)}. They go on by themselves once a call there succeeds")
+    elif progress.held:
         out.print(f"held for want of money: `pointsman budget {progress.handle}` tells how much is missing")
 
 

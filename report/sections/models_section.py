@@ -34,6 +34,19 @@ def models(account: BatchReport) -> Section:
     words = ["The colour is the tier's. A call without a known outcome counts at its reservation, the worst case."]
     if account.figures.open_calls:
         words.append(f"{account.figures.open_calls:,} calls have no outcome yet.")
+    words += [
+        f"{each.deployment}: the provider's own figures come to {usd(each.reported_usd)}, the price table's to "
+        f"{usd(each.computed_usd)} for the same calls; the provider's count."
+        for each in account.models
+        if each.reported_usd is not None
+        and each.computed_usd is not None
+        and abs(each.reported_usd - each.computed_usd) > 0.01 * max(each.reported_usd, each.computed_usd)
+    ]
+    words += [
+        f"Where {each.deployment} was asked, answers name {', '.join(each.answered_by[:3])}."
+        for each in account.models
+        if each.answered_by
+    ]
     return Section(
         "models",
         "Where the money went",

@@ -34,11 +34,12 @@ def providers(account: BatchReport) -> Section:
         tables.append(
             Table(
                 "Failed calls, and what was done after",
-                ["model", "failure", "calls", "asked again", "failed over", "went to"],
+                ["model", "failure", "cause", "calls", "asked again", "failed over", "went to"],
                 [
                     [
                         each.deployment,
                         each.outcome.replace("_", " "),
+                        " ".join(filter(None, (each.cause, each.param and f"({each.param})"))) or "–",
                         f"{each.calls:,}",
                         f"{each.tried_again:,}",
                         f"{each.failed_over:,}",
@@ -46,7 +47,7 @@ def providers(account: BatchReport) -> Section:
                     ]
                     for each in account.failing
                 ],
-                frozenset({"model", "failure", "went to"}),
+                frozenset({"model", "failure", "cause", "went to"}),
             )
         )
     elif account.health:

@@ -106,7 +106,7 @@ def _findings(completion: Completion, query: Query, *, is_top: bool) -> Sequence
     if completion.has_tool_calls:
         return [_JudgeFinding("truncated: in a tool call")] if is_cut else []
     if not text:
-        return [_JudgeFinding("empty")]
+        return [_JudgeFinding(_empty(completion, query))]
     expects = query.expects
     shape = _shape(text, expects)
     findings = [*_truncated(query, shape, is_top=is_top), *shape] if is_cut else shape
@@ -115,6 +115,17 @@ def _findings(completion: Completion, query: Query, *, is_top: bool) -> Sequence
     if expects.json_object or expects.json_schema is not None or expects.choices:
         return findings
     return [*findings, *_grounded(text, query), *_language(text, query)]
+
+
+def _empty(completion: Completion, query: Query) -> str:
+    """Why there is no text, as far as the usage tells."""
+    usage = completion.usage
+    if completion.finish_reason == "length" and usage.reasoning_tokens:
+        cap = f"its cap of {query.max_tokens} tokens" if query.max_tokens else "the cap of its model"
+        fix = "raise max_completion_tokens" if query.max_tokens else "raise max_output_tokens of the model"
+        share = f"{usage.reasoning_tokens} of {usage.completion_tokens}"
+        return f"empty: {cap} was used up by reasoning ({share}); fix: {fix}"
+    return "empty"
 
 
 def _truncated(query: Query, shape: Sequence[_JudgeFinding], *, is_top: bool) -> Sequence[_JudgeFinding]:

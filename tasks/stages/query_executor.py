@@ -5,7 +5,10 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import assert_never
+
+import structlog
 
 from db import failpoints
 from db.ledger_types import (
@@ -21,19 +24,30 @@ from db.ledger_types import (
 from providers.limits.admission_control import Denied, Grant
 from routing.answer_checks.judge import Verdict, judge
 from routing.budget.degradation import next_rung_down
-from routing.budget.query_budget import affordable, reservation_usd
-from routing.fleet import BudgetPolicy, Model
+from routing.budget.query_budget import affordable, reservation_usd, worst_usd
+from routing.context_window import completion_cap, fits
+from routing.fleet import BudgetPolicy, Model, Provider
 from routing.lifecycle import FALLBACK, MoveKind, State
-from routing.outcome import Completion, Failure, FailureKind, Outcome
-from routing.policy.failover import Attempt, NoDeploymentLeft, Wait, hedge
+from routing.outcome import ACCOUNT, Completion, Failure, FailureKind, Outcome
+from routing.policy.failover import Attempt, NoDeploymentLeft, Suspend, Wait, hedge
 from tasks.stages.hedging import InFlightCall, race_hedge
 from tasks.stages.logprobs import with_logprobs, without_unrequested_logprobs
 from tasks.stages.route import read_query
 from tasks.stages.select_deployment import DeploymentChoice, SelectedDeployment, select_deployment
 from tasks.worker_context import WorkerContext
 
+log = structlog.get_logger()
+
 TYPICAL_COMPLETION_TOKENS = 256
 """What a completion without ``max_tokens`` is expected to take of a tokens-per-minute limit; reconciled after."""
+
+LONG_S = 600.0
+
+SPARE = 2.0
+"""A budget is tight once all calls of a tier at their worst would take more than half of it: other tiers, and calls
+that are settled a moment later, need some as well."""
+
+log = structlog.get_logger()
 
 Moved = tuple[str, str]
 """Stage and state."""
@@ -43,17 +57,30 @@ class QueryExecutor:
     """`run` it once. ``history`` has the failed calls of earlier stays that count here."""
 
     def __init__(
-        self, one: QueuedQuery, stage: str, station: WorkerContext, history: Sequence[Attempt], *, left_usd: float
+        self,
+        one: QueuedQuery,
+        stage: str,
+        station: WorkerContext,
+        history: Sequence[Attempt],
+        *,
+        left_usd: float,
+        budget_usd: float = math.inf,
     ) -> None:
         self.one = one
         self.stage = stage
         self.station = station
         self.query = read_query(one)
-        self.tokens = self.query.prompt_tokens + (self.query.max_tokens or TYPICAL_COMPLETION_TOKENS)
         self.history = list(history)
         self.earlier = len(history)
         self.left_usd = left_usd
         """Of its ``max_cost_usd``, calls under way counted at their reservation; infinite where it has none."""
+        self.budget_usd = budget_usd
+        """Of its batch's budgets, a second ago; infinite where it has none."""
+        self.caps: dict[int, int] = {}
+        """The longest completion that each call asks for."""
+        self.was_cut = one.attempts > 0
+        """An answer was cut off by a cap that was learned, or may have been: no other call gets such a cap."""
+        self.cuts = 0
         self.claim: Claim | None = None
         self.leased_at = 0.0
         """When the claim's lease was last asked for, by the monotonic clock: it runs from no earlier."""
@@ -73,18 +100,29 @@ class QueryExecutor:
                         await self._record()
                         self.result = result
                         self.left_usd += result.sent.reserved_usd - result.cost_usd
+                        self._notice_a_higher_bill(result)
+                        self.station.accounts.note(result.sent.model.name, result.outcome)
                         if isinstance(result.outcome, Completion):
+                            if self._is_cut(result.sent, result.outcome):
+                                break  # it is paid; asked again, with all the room that there is
+                            self._learn(result.sent, result.outcome)
                             return await self._judge(result.sent, result.outcome)
                         self.history.append(Attempt(result.sent.model.name, result.outcome))
+                case Wait(wait_s=wait_s) if wait_s >= self.one.expires_in_s:
+                    return await self._exhaust(f"it may be called in {wait_s:.0f} s, when its batch has expired")
                 case Wait(wait_s=wait_s, reason=reason):
                     return await self._reschedule(wait_s, reason)
                 case NoDeploymentLeft(reason=reason):
                     return await self._exhaust(reason)
+                case Suspend():
+                    return await self._suspend(choice)
                 case _:
                     assert_never(choice)
 
     async def _choose(self) -> DeploymentChoice:
-        deployments = self.station.fleet.deployments(self.stage)
+        deployments = self._deployments()
+        if not deployments:
+            return NoDeploymentLeft(f"no deployment of {self.query.pin} is at this tier")
         payable = deployments
         if math.isfinite(self.left_usd):
             payable = affordable(self.query, deployments, left_usd=self.left_usd)
@@ -97,11 +135,17 @@ class QueryExecutor:
             self.stage,
             self.history,
             self.station,
-            tokens=self.tokens,
+            tokens=self._tokens,
             preferred=self.one.prefers,
             was_put_off=len(self.history) == self.earlier,
             deployments=payable,
         )
+
+    def _deployments(self) -> tuple[Model, ...]:
+        """Those that may answer it: those of the tier that it fits, or those of the model that its user named."""
+        named = self.station.fleet.pinned(self.query.pin, self.stage)
+        # Where it fits none, the provider has the last word.
+        return tuple(model for model in named if fits(self.query, model)) or named
 
     async def _commit_intent(self, choice: SelectedDeployment) -> SentCall | None:
         """The intent is committed before anything is sent; with the first one comes the claim.
@@ -138,7 +182,7 @@ class QueryExecutor:
         station, tier = self.station, self.station.fleet.tiers[self.stage]
         if not tier.hedge_after_p95:
             return [CallResult(sent, await self._call(sent, grant))]
-        deployments = station.fleet.deployments(self.stage)
+        deployments = self._deployments()
         plan = hedge(
             sent.model,
             tier=tier,
@@ -158,7 +202,7 @@ class QueryExecutor:
         if not affordable(self.query, (model,), left_usd=self.left_usd):
             return None
         intent = await self._intent(model, purpose="hedge")
-        grant = await self.station.admission.reserve(model, tokens=self.tokens)
+        grant = await self.station.admission.reserve(model, tokens=self._tokens(model))
         if isinstance(grant, Denied):
             return None
         began = time.monotonic()
@@ -169,13 +213,62 @@ class QueryExecutor:
         self.left_usd -= intent.reserved_usd
         return InFlightCall(sent, asyncio.create_task(self._call(sent, grant)))
 
+    def _tokens(self, model: Model) -> int:
+        """What a call is expected to take of a tokens-per-minute limit; set right after it."""
+        learned = self.station.usage
+        completion = self.query.max_tokens or TYPICAL_COMPLETION_TOKENS
+        if (usual := learned.completion_tokens(model.name)) is not None:
+            completion = min(round(usual), self.query.max_tokens or model.max_output_tokens)
+        return learned.prompt_tokens(model.name, self.query.measured.expected(model)) + completion
+
+    def _cap(self, model: Model) -> int:
+        """The longest completion to ask for: all that there is room for, unless that would keep a batch waiting.
+
+        Where a budget would not pay for the worst case of all calls that could be under way, 99 of 100 answers are
+        asked within a cap that they stay below. What is reserved is the worst case under *that* cap, so that no
+        budget is ever exceeded; an answer that it cuts off is asked again with all the room.
+        """
+        station, full = self.station, completion_cap(self.query, model)
+        learned = None if self.was_cut else station.usage.learned_cap(self.one.batch_id, model.name)
+        if learned is None or learned >= full or math.isinf(self.budget_usd):
+            return full
+        at_once = station.fleet.tiers[self.stage].concurrency * station.admission.workers
+        is_tight = worst_usd(self.query, model, cap=full) * at_once * SPARE > self.budget_usd
+        return learned if is_tight else full
+
+    def _is_cut(self, sent: SentCall, completion: Completion) -> bool:
+        """Whether a learned cap has cut it off."""
+        if completion.finish_reason != "length" or self.caps[sent.call_id] >= completion_cap(self.query, sent.model):
+            return False
+        self.was_cut = True
+        self.cuts += 1
+        return True
+
+    def _learn(self, sent: SentCall, completion: Completion) -> None:
+        expected = self.query.measured.expected(sent.model)
+        usage = completion.usage
+        self.station.usage.note(self.one.batch_id, sent.model.name, usage, expected_prompt=expected)
+
+    def _notice_a_higher_bill(self, result: CallResult) -> None:
+        if result.cost_usd > result.sent.reserved_usd:
+            log.error(
+                "billed_above_reservation",
+                query_id=self.one.id,
+                call_id=result.sent.call_id,
+                deployment=result.sent.model.name,
+                reserved_usd=result.sent.reserved_usd,
+                cost_usd=result.cost_usd,
+            )
+
     async def _intent(self, model: Model, *, purpose: str) -> CallIntent:
+        call_id, cap = await self.station.ledger.next_call_id(), self._cap(model)
+        self.caps[call_id] = cap
         return CallIntent(
-            call_id=await self.station.ledger.next_call_id(),
+            call_id=call_id,
             purpose=purpose,
             tier=self.stage,
             model=model,
-            reserved_usd=model.reserve_usd(prompt_tokens=self.query.prompt_tokens, max_tokens=self.query.max_tokens),
+            reserved_usd=worst_usd(self.query, model, cap=cap),
             query_id=self.one.id,
             batch_id=self.one.batch_id,
             epoch=self.epoch,
@@ -203,11 +296,21 @@ class QueryExecutor:
             leave = await self.station.admission.renew(grant)
             if isinstance(leave, Denied):
                 return Failure(FailureKind.NEVER_SENT, f"its leave ran out before it was sent ({leave.reason})")
-            outcome = await self.station.pool.complete(sent.model, body, call_id=sent.call_id)
+            outcome = await self.station.pool.complete(
+                self._capped(sent),
+                body,
+                call_id=sent.call_id,
+                added=frozenset(body.keys() - self.one.body.keys()),
+            )
         usage = outcome.usage
         used_tokens = usage.prompt_tokens + usage.completion_tokens if usage else 0
         await self.station.admission.settle(leave, used_tokens=used_tokens, outcome=outcome)
         return outcome
+
+    def _capped(self, sent: SentCall) -> Model:
+        """Its deployment, which is asked for no more than what is reserved."""
+        cap = self.caps[sent.call_id]
+        return sent.model if cap >= sent.model.max_output_tokens else replace(sent.model, max_output_tokens=cap)
 
     def _lease_covers(self, model: Model) -> bool:
         """Whether a call that is sent now ends, at its deadline at the latest, while the claim still holds.
@@ -219,12 +322,27 @@ class QueryExecutor:
         return left_s > fleet.providers[model.provider].deadline_s
 
     async def _judge(self, sent: SentCall, completion: Completion) -> Moved | None:
-        fleet = self.station.fleet
-        scorer = self.station.trained.scorer
-        p_right = None if scorer is None else scorer([(self.query, completion.text)])[0]
-        is_top = fleet.tiers[self.stage].escalates_to is None
-        verdict = judge(completion, self.query, tier=fleet.tiers[self.stage], p_right=p_right, is_top=is_top)
+        verdict = self._verdict(completion)
         return await (self._finish if verdict.accepted else self._reject)(sent, completion, verdict)
+
+    def _verdict(self, completion: Completion) -> Verdict:
+        """The judge's verdict. What fails in judging is a reason of it: the answer is paid, and never lost for that."""
+        fleet = self.station.fleet
+        notes = completion.notes
+        p_right = None
+        if (scorer := self.station.trained.scorer) is not None:
+            try:
+                p_right = scorer([(self.query, completion.text)])[0]
+            except Exception as error:
+                log.warning("scorer_failed", error=type(error).__name__)
+                notes = (*notes, f"unscored: the scorer failed ({type(error).__name__})")
+        is_top = fleet.tiers[self.stage].escalates_to is None
+        try:
+            verdict = judge(completion, self.query, tier=fleet.tiers[self.stage], p_right=p_right, is_top=is_top)
+        except Exception as error:
+            log.warning("judge_failed", error=type(error).__name__)
+            verdict = Verdict(is_top, None, (f"unjudged: the judge failed ({type(error).__name__})",), "none")
+        return verdict._replace(reasons=(*verdict.reasons, *notes)) if notes else verdict
 
     async def _finish(self, sent: SentCall, completion: Completion, verdict: Verdict) -> Moved | None:
         return await self._conclude(
@@ -258,12 +376,28 @@ class QueryExecutor:
             State.READY,
             to_stage=self.stage,
             wait_s=wait_s,
-            why=DecisionRecord(kind="release", router="failover", reasons=[f"{reason}; due in {wait_s:.1f} s"]),
+            why=DecisionRecord(kind="release", router="failover", reasons=[f"{reason}; {_due(wait_s)}"]),
+        )
+
+    async def _suspend(self, step: Suspend) -> Moved | None:
+        """Held until the account is well again: the fault is not the query's, and 200,000 others would meet it too."""
+        provider = self.station.fleet.providers[step.provider]
+        called = any(attempt.outcome.kind in ACCOUNT for attempt in self.history)
+        return await self._conclude(
+            MoveKind.HOLD,
+            State.HELD,
+            to_stage=self.stage,
+            why=DecisionRecord(
+                kind="account",
+                router="failover",
+                reasons=[step.reason, account_fix(provider)],
+                detail={"held_for": step.deployment, "provider": step.provider, "called": called},
+            ),
         )
 
     async def _exhaust(self, reason: str) -> Moved | None:
         """This tier has no answer for it: the fallback stage decides what becomes of it."""
-        kinds = [attempt.outcome.kind.value for attempt in self.history]
+        met = [f"{one.outcome.kind.value}: {one.outcome.message} at {one.deployment}" for one in self.history]
         return await self._conclude(
             MoveKind.ADVANCE,
             State.READY,
@@ -271,7 +405,7 @@ class QueryExecutor:
             why=DecisionRecord(
                 kind="judge",
                 router="failover",
-                reasons=[*dict.fromkeys(kinds), reason],
+                reasons=[*dict.fromkeys(met), reason],
                 detail={"valid": False, "source": "none"},
             ),
         )
@@ -299,7 +433,7 @@ class QueryExecutor:
                 results=[] if self.result is None else [self.result],
                 answer=answer,
                 wait_s=wait_s,
-                attempts=len(self.history) - self.earlier,
+                attempts=sum(not attempt.outcome.is_limit for attempt in self.history[self.earlier :]) + self.cuts,
             )
         )
 
@@ -311,6 +445,22 @@ class QueryExecutor:
     @property
     def epoch(self) -> int:
         return self.one.epoch if self.claim is None else self.claim.epoch
+
+
+def _due(wait_s: float) -> str:
+    """When that is; a wait of many minutes, as for a day's quota, by the clock."""
+    if wait_s < LONG_S:
+        return f"due in {wait_s:.1f} s"
+    return f"a limit holds it until {datetime.now(UTC) + timedelta(seconds=wait_s):%Y-%m-%d %H:%M} UTC"
+
+
+def account_fix(provider: Provider) -> str:
+    """What to do about an account at fault."""
+    key = provider.api_key_env or "the key"
+    return (
+        f"held: the account at {provider.name} is refused; fix: check {key} and the account's credit, and restart the "
+        "workers after a change of the key. Held queries then go on by themselves"
+    )
 
 
 def _explain(verdict: Verdict) -> DecisionRecord:
