@@ -115,6 +115,10 @@ async def wait_for_end(
             ended_s = ended_s + pause_s if progress.ended else 0.0
             only_held = progress.held > 0 and progress.finished + progress.held == progress.total
             held_s = held_s + pause_s if only_held else 0.0
+            if held_s > _HELD_S and progress.held_for_account:
+                raise CommandError(
+                    f"{progress.held_for_account}.", hint=_account_hint(progress.public_id, resume_flags)
+                )
             if held_s > _HELD_S:
                 name = progress.public_id
                 raise CommandError(
@@ -125,6 +129,15 @@ async def wait_for_end(
                 )
             check()
             await asyncio.sleep(pause_s)
+
+
+def _account_hint(public_id: str, resume_flags: str) -> str:
+    return (
+        "Fix: set a valid key where the workers run and restart them, or add credit to the account. The queries then\n"
+        "continue within half a minute; none of them has failed.\n"
+        f"`pointsman run --batch {public_id}{resume_flags}` then waits for the end.\n"
+        f"`pointsman results {public_id}` writes the answers, `pointsman cancel {public_id}` cancels the rest."
+    )
 
 
 async def _poll_with_retry(poll: Callable[[], Awaitable[Progress]], *, console: Console) -> Progress:

@@ -11,7 +11,6 @@ from routing.fleet import Fleet, Provider
 from routing.outcome import Failure, FailureKind
 
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-_NO_CREDIT: Final = 402
 
 
 async def probe_providers(
@@ -40,10 +39,10 @@ def environment_ignored(provider: Provider, environ: Mapping[str, str]) -> Itera
 
 def fix_of(failure: Failure, provider: Provider) -> str:
     """What to do about a probe that failed."""
-    if failure.cause is not None and failure.status is None:
+    if failure.status is None and failure.cause in set(Cause):
         return _fix_of_cause(Cause(failure.cause), provider)
     match failure.kind:
-        case FailureKind.AUTH if failure.status == _NO_CREDIT:
+        case FailureKind.BILLING:
             return "Quota: add credit to the account."
         case FailureKind.AUTH:
             return f"Key: check {provider.api_key_env or 'api_key_env'} and what the key may do."

@@ -59,10 +59,21 @@ def _call(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
     if row.outcome == "ok":
         confidence = f", model confidence {row.confidence:.2f}" if row.confidence is not None else ""
         tokens = f"{row.prompt_tokens:,} + {row.completion_tokens:,} tokens"
+        kinds = (
+            ("cached", row.cached_tokens),
+            ("written to a cache", (row.cache_write_tokens or 0) + (row.cache_write_1h_tokens or 0)),
+            ("reasoning", row.reasoning_tokens),
+            ("sound", row.audio_tokens),
+        )
+        if parts := ", ".join(f"{count:,} {label}" for label, count in kinds if count):
+            tokens += f" ({parts})"
+        if row.service_tier:
+            tokens += f", service tier {plain(row.service_tier)}"
         ended = f", ended by {plain(row.finish_reason)}" if row.finish_reason not in (None, "stop") else ""
         return (kind, f"{model}: {tokens}, {cost}, {latency}{confidence}{ended}", "bold"), []
-    status = f" (HTTP {row.status})" if row.status else ""
-    return (kind, f"{model}: {row.outcome.replace('_', ' ')}{status}, {cost}, {latency}", "bold red"), []
+    causes = [f"HTTP {row.status}" if row.status else "", row.cause or "", f"field {row.param}" if row.param else ""]
+    cause = f" ({plain(', '.join(filter(None, causes)))})" if any(causes) else ""
+    return (kind, f"{model}: {row.outcome.replace('_', ' ')}{cause}, {cost}, {latency}", "bold red"), []
 
 
 def _decision(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
@@ -79,6 +90,8 @@ def _decision(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
             return ("judged", f"{verdict}{confidence}", "bold green" if accepted else "bold magenta"), reasons
         case "fallback":
             return _fallback(row), reasons
+        case "account":
+            return ("held", f"at {plain(row.to_stage)}: the account is refused", "bold yellow"), reasons
         case _:
             to = "" if row.from_stage == row.to_stage else f" to {row.to_stage}"
             by = f" by {row.router}" if row.router else ""

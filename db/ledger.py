@@ -5,10 +5,11 @@ before the reply to a commit.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import count
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import orjson
 from sqlalchemy import TextClause, text
@@ -24,6 +25,9 @@ from db.sql import statement
 from db.statement_errors import StatementFailed, is_transient
 from routing.fleet import BudgetPolicy
 from routing.lifecycle import FALLBACK, MAX_CRASHES, MoveKind, State
+
+PROBE_S: Final = 30.0
+"""Between two queries that are let go on at a deployment whose account was at fault, to see whether it is over."""
 
 
 class Ledger:
@@ -91,6 +95,7 @@ class Ledger:
                 options=orjson.loads(row.options) if row.options else {},
                 budget_policy=BudgetPolicy(row.budget_policy),
                 was_lost=row.was_lost,
+                expires_in_s=math.inf if row.expires_in_s is None else float(row.expires_in_s),
             )
             for row in rows
         ]
@@ -238,9 +243,13 @@ class Ledger:
         """Ends each batch without open queries, once. Returns their public ids."""
         return [row.public_id for row in await self._named("end_batches")]
 
-    async def release_held(self) -> int:
-        """held → ready for queries whose reservation fits their budgets again. Returns how many."""
-        return int((await self._named("release_held"))[0][0])
+    async def release_held(self, *, deployments: Sequence[str] | None = None) -> int:
+        """held → ready for queries whose budgets have room again, or whose account may work again. Returns how many.
+
+        ``deployments`` are those of the fleet: a query held for another one is released. None: for none of them.
+        """
+        named = None if deployments is None else list(deployments)
+        return int((await self._named("release_held", deployments=named, probe_s=PROBE_S))[0][0])
 
     async def renew_day_budgets(self, *, cap_usd: float) -> None:
         """Today's and tomorrow's budget of each tenant with an open batch; an existing one stays as it is."""

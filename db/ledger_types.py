@@ -4,6 +4,7 @@ Several of these are made for each query, and a frozen dataclass takes two to th
 tuple; those that hold a user's words are dataclasses, whose text leaves these out.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from routing.fleet import BudgetPolicy, Model
 from routing.lifecycle import MAX_CRASHES, MoveKind, State
-from routing.outcome import BILLED, UNSETTLED, Completion, Outcome, Usage
+from routing.outcome import BILLED, UNSETTLED, Completion, Failure, Outcome, Usage
 
 ID_BLOCK: Final = 1000
 """Ids are handed out in blocks: ``nextval`` gives the number of a block, so that a client knows the ids of the rows
@@ -34,6 +35,8 @@ class QueuedQuery:
     body: Mapping[str, Any] = field(repr=False)
     options: Mapping[str, Any] = field(repr=False)
     budget_policy: BudgetPolicy = BudgetPolicy.HOLD
+    expires_in_s: float = math.inf
+    """Seconds until its batch expires, when this was read; infinite where it does not."""
     was_lost: bool = False
     """Its message was lost before: by the broker, or with the worker that had taken it."""
 
@@ -105,18 +108,33 @@ class CallResult(NamedTuple):
 
     @property
     def cost_usd(self) -> float:
-        """What the call cost: by its usage; at the reservation if the outcome is unknown; 0 if unbilled."""
+        """What the call is billed at.
+
+        The provider's own figure where it gives one above 0; else by the usage, at the price of the model that
+        answered; the reservation where that cannot be known; 0 where it is not billed.
+        """
+        computed, usage = self.computed_usd, self.outcome.usage
+        reported = usage.reported_usd if usage is not None else None
+        return computed if not reported else round(reported, 9)
+
+    @property
+    def computed_usd(self) -> float:
+        """The same by the price table alone."""
         outcome = self.outcome
         if isinstance(outcome, Completion):
-            return self.sent.model.price.cost_usd(outcome.usage)
+            usd = self.sent.model.price.cost_usd(outcome.usage) if outcome.cost_usd is None else outcome.cost_usd
+            return min(usd, self.sent.reserved_usd) if outcome.usage_is_guess else usd
         if outcome.usage is not None:
             return self.sent.model.price.cost_usd(outcome.usage)
+        assert isinstance(outcome, Failure)
         return self.sent.reserved_usd if outcome.kind in BILLED | UNSETTLED else 0.0
 
     def row(self) -> dict[str, Any]:
         """The columns of its row."""
         outcome = self.outcome
         usage = outcome.usage or Usage()
+        failure = outcome if isinstance(outcome, Failure) else None
+        answered_by = outcome.model if isinstance(outcome, Completion) else None
         return {
             "call_id": self.sent.call_id,
             "at": self.sent.at.isoformat(),
@@ -132,6 +150,15 @@ class CallResult(NamedTuple):
             "finish_reason": outcome.finish_reason if isinstance(outcome, Completion) else None,
             "mean_logprob": outcome.mean_logprob if isinstance(outcome, Completion) else None,
             "response": outcome.response if self.keep_response and isinstance(outcome, Completion) else None,
+            "cause": failure and failure.cause,
+            "param": failure and failure.param,
+            "answered_by": answered_by if answered_by != self.sent.model.model else None,
+            "cache_write_tokens": usage.cache_write_tokens or None,
+            "cache_write_1h_tokens": usage.cache_write_1h_tokens or None,
+            "audio_tokens": usage.audio_prompt_tokens + usage.audio_completion_tokens or None,
+            "service_tier": usage.service_tier,
+            "reported_usd": usage.reported_usd,
+            "computed_usd": None if usage.reported_usd is None else self.computed_usd,
         }
 
 

@@ -60,6 +60,7 @@ LenientSource = Annotated[ConfidenceSource, Field(strict=False)]
 Point = Annotated[list[Share], Field(min_length=2, max_length=2)]
 Router = Literal["gate", "classifier", "llm"]
 Pool = Literal["threads", "solo"]
+CapField = Literal["max_tokens", "max_completion_tokens"]
 
 
 class ConfigTable(BaseModel):
@@ -93,7 +94,17 @@ class ProviderTable(ConfigTable):
     http2: Http2 = _default(Provider, "http2")
     connect_timeout_s: Positive = _default(Provider, "connect_timeout_s")
     max_connections: Count | None = None
+    shared_limits: bool = _default(Provider, "shared_limits")
     failover_on: list[LenientKind] = []
+    cap_field: CapField | None = None
+
+
+class TierPriceTable(ConfigTable):
+    """``price.service_tiers.NAME``: the price at a service tier of the provider, such as priority or flex."""
+
+    input_usd_per_mtok: NotNegative
+    output_usd_per_mtok: NotNegative
+    cached_input_usd_per_mtok: NotNegative | None = None
 
 
 class PriceTable(ConfigTable):
@@ -102,6 +113,11 @@ class PriceTable(ConfigTable):
     input_usd_per_mtok: NotNegative
     output_usd_per_mtok: NotNegative
     cached_input_usd_per_mtok: NotNegative | None = None
+    cache_write_usd_per_mtok: NotNegative | None = None
+    cache_write_1h_usd_per_mtok: NotNegative | None = None
+    audio_input_usd_per_mtok: NotNegative | None = None
+    audio_output_usd_per_mtok: NotNegative | None = None
+    service_tiers: dict[str, TierPriceTable] = {}
 
 
 class ConfidenceTable(ConfigTable):
@@ -136,8 +152,10 @@ class ModelTable(ConfigTable):
     tokens_per_min: Count | None = None
     weight: Positive = _default(Model, "weight")
     logprobs: bool = False
+    picture_tokens: Count | None = None
     categories: list[Text] = []
     confidence: ConfidenceTable | None = None
+    cap_field: CapField | None = None
 
 
 class TierTable(ConfigTable):
@@ -180,6 +198,7 @@ class BudgetsTable(ConfigTable):
     batch_usd: Positive | None = None
     tenant_day_usd: Positive | None = None
     policy: LenientPolicy = _default(Budgets, "policy")
+    allow_unbounded: bool = _default(Budgets, "allow_unbounded")
 
 
 class TimingTable(ConfigTable):
@@ -266,6 +285,8 @@ def _keys(schema: type[ConfigTable], where: list[Any]) -> list[str]:
     """The keys of the table at ``where`` inside ``schema``."""
     if where == ["price"]:
         schema = PriceTable
+    elif where[:2] == ["price", "service_tiers"]:
+        schema = TierPriceTable
     elif where == ["llm"]:
         schema = LlmTable
     elif where == ["confidence"]:

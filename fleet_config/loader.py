@@ -26,7 +26,19 @@ from fleet_config.fleet_schema import (
 )
 from fleet_config.price_lookup import price_of
 from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy
-from routing.fleet import Budgets, Fleet, LlmRouter, Model, Price, Provider, RouterPolicy, Tier, Timing, Workers
+from routing.fleet import (
+    Budgets,
+    Fleet,
+    LlmRouter,
+    Model,
+    Price,
+    Protocol,
+    Provider,
+    RouterPolicy,
+    Tier,
+    Timing,
+    Workers,
+)
 
 T = TypeVar("T", bound=ConfigTable)
 
@@ -197,7 +209,10 @@ def _fleet(parsed: _Parsed, prices: Mapping[str, Price], *, digest: str, simulat
         name=parsed.fleet.name,
         simulated=parsed.fleet.simulated,
         providers={name: _provider(name, table, simulator_url) for name, table in parsed.providers.items()},
-        models={name: _model(name, table, prices[name]) for name, table in parsed.models.items()},
+        models={
+            name: _model(name, table, prices[name], protocol=parsed.providers[table.provider].kind)
+            for name, table in parsed.models.items()
+        },
         tiers={name: _tier(name, table, parsed.models) for name, table in parsed.tiers.items()},
         router=_router(parsed.router),
         budgets=Budgets(**parsed.budgets.model_dump()),
@@ -220,12 +235,13 @@ def _provider(name: str, table: ProviderTable, simulator_url: str | None) -> Pro
     )
 
 
-def _model(name: str, table: ModelTable, price: Price) -> Model:
+def _model(name: str, table: ModelTable, price: Price, *, protocol: Protocol) -> Model:
     return Model(
         **table.model_dump(exclude={"model", "price", "price_multiplier", "categories", "confidence"}),
         name=name,
         model=table.model or name,
         price=price,
+        protocol=protocol,
         categories=frozenset(table.categories),
         confidence=None if table.confidence is None else _confidence(table.confidence),
     )

@@ -1,9 +1,10 @@
 """The price of a model: from the file, or looked up."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from fleet_config.fleet_errors import Problem, key
-from fleet_config.fleet_schema import ModelTable, PriceTable, ProviderTable
+from fleet_config.fleet_schema import ModelTable, PriceTable, ProviderTable, TierPriceTable
 from routing.fleet import Price
 
 
@@ -19,6 +20,19 @@ def price_of(name: str, model: ModelTable, *, provider: ProviderTable | None, di
 
 
 def _stated(price: PriceTable, *, multiplier: float, version: str) -> Price:
+    return replace(
+        _plain(price, multiplier=multiplier, version=version),
+        cache_write_usd_per_mtok=price.cache_write_usd_per_mtok,
+        cache_write_1h_usd_per_mtok=price.cache_write_1h_usd_per_mtok,
+        audio_input_usd_per_mtok=price.audio_input_usd_per_mtok,
+        audio_output_usd_per_mtok=price.audio_output_usd_per_mtok,
+        service_tiers=tuple(
+            (name, _plain(each, multiplier=multiplier, version=version)) for name, each in price.service_tiers.items()
+        ),
+    )
+
+
+def _plain(price: PriceTable | TierPriceTable, *, multiplier: float, version: str) -> Price:
     cached = price.cached_input_usd_per_mtok
     return Price(
         input_usd_per_mtok=price.input_usd_per_mtok,

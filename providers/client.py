@@ -8,26 +8,41 @@ from typing import Any, Final, assert_never
 
 import httpx
 import orjson
+import structlog
 
-from providers.adapters import json_fields
 from providers.adapters.adapter import Adapter, ProviderErrorDetail
 from providers.adapters.anthropic_adapter import Anthropic
+from providers.adapters.chat_completion import storable
+from providers.adapters.error_codes import is_error
 from providers.adapters.google_adapter import Google
 from providers.adapters.openai_adapter import OpenAICompatible
+from providers.billing import answered_by_another, cost_in_headers, differs, price_as_answered
 from providers.failure_kinds import kind_of, kind_of_status
-from providers.provider_errors import ContentRefused, InvalidResponse, UnsupportedParameter
-from providers.retry_after import clamp, read_retry_after
+from providers.limits.limit_signs import read_notice, read_quota
+from providers.provider_errors import (
+    BrokenOff,
+    ContentRefused,
+    InvalidResponse,
+    NoPrice,
+    ProviderError,
+    UnsupportedParameter,
+)
+from providers.retry_after import LONGEST_DAILY_S, LONGEST_S, clamp, read_retry_after
 from providers.transport.factory import provider_transport
 from providers.transport.failures import TRANSPORT_ERRORS, Cause, cause_of
 from providers.transport.response_body import read_body
 from routing.fleet import Fleet, Model, Protocol, Provider
-from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
+from routing.outcome import Completion, Failure, FailureKind, Outcome, Quota, Usage
 
 CALL_HEADER: Final = "x-pointsman-call"
 """Carries the id of the call's row, so that a provider's log can be held against the ledger."""
 
+log = structlog.get_logger()
+
+_TELL_EVERY_S: Final = 60.0
+_MOST_TOLD: Final = 1000
+_REFUSING: Final = frozenset({FailureKind.UNSUPPORTED, FailureKind.REJECTED, FailureKind.MALFORMED})
 _REQUEST_IDS: Final = (b"x-request-id", b"request-id", b"apim-request-id")
-_NO_USAGE: Final = Usage()
 _LONGEST_ID: Final = 200
 _KEY_SLOT: Final = "{api_key}"
 """Where a header of the fleet holds this, the key goes there instead of where the protocol has it."""
@@ -52,6 +67,7 @@ class _PartialResponse:
 
     status: int | None = None
     request_id: str | None = None
+    quota: Quota | None = None
 
 
 class ProviderClient:
@@ -79,6 +95,11 @@ class ProviderClient:
         self._adapters = {name: adapter_for(provider) for name, provider in fleet.providers.items()}
         self._hosts = {httpx.URL(provider.base_url).host for provider in fleet.providers.values()}
         self._ways: dict[str, _DeploymentRoute] = {}
+        self._others: dict[tuple[str, str], str | None] = {}
+        """By deployment and name in an answer: the model that answered instead, if one did."""
+        self._refused: dict[str, frozenset[str]] = {}
+        """By deployment: fields of ours that it refuses."""
+        self._told: dict[tuple[str, FailureKind, str | None, str | None], tuple[int, float]] = {}
 
     def __repr__(self) -> str:
         return f"Pool(fleet={self._fleet.name!r})"
@@ -90,8 +111,12 @@ class ProviderClient:
         *,
         deadline_s: float | None = None,
         call_id: int | None = None,
+        added: frozenset[str] = frozenset(),
     ) -> Outcome:
-        """Ask ``model`` once. ``body`` is OpenAI's chat body.
+        """Ask ``model`` once. ``body`` is OpenAI's chat body; ``added`` are fields of it that are not the user's.
+
+        A refusal of what is not the user's (an added field, the name of the cap) is no answer to the user: it is free,
+        and the request is sent once more without it.
 
         Raises nothing for a fault of the provider or the network: that is a `ErrorReport`. It takes
         no longer than the deadline (the provider's, if none is given), headers and body together.
@@ -100,9 +125,13 @@ class ProviderClient:
         started = self._clock()
         received = _PartialResponse()
         deadline_s = provider.deadline_s if deadline_s is None else min(deadline_s, provider.deadline_s)
+        body = self._without_refused(model, body, added)
         try:
             async with asyncio.timeout(deadline_s):
                 outcome = await self._send(model, body, call_id=call_id, deadline_s=deadline_s, received=received)
+                if isinstance(outcome, Failure) and self._learns(model, outcome, added):
+                    body = self._without_refused(model, body, added)
+                    outcome = await self._send(model, body, call_id=call_id, deadline_s=deadline_s, received=received)
         except TimeoutError:
             outcome = _too_late(received, f"no whole answer within {deadline_s:g} s")
         except TRANSPORT_ERRORS as error:
@@ -110,13 +139,22 @@ class ProviderClient:
         except InvalidResponse as error:
             outcome = Failure(FailureKind.BROKEN_BODY, str(error), usage=error.usage)
         except ContentRefused as error:
-            outcome = Failure(FailureKind.SAFETY, str(error), usage=error.usage)
+            outcome = Failure(FailureKind.SAFETY, str(error), usage=error.usage, cause=error.reason)
+        except BrokenOff as error:
+            outcome = Failure(FailureKind.BROKEN_OFF, str(error), usage=error.usage, cause=error.reason)
+        except NoPrice as error:
+            outcome = Failure(FailureKind.UNSUPPORTED, str(error), cause="no_price", param=error.field)
         except UnsupportedParameter as error:
-            outcome = Failure(FailureKind.INEXPRESSIBLE, str(error))
+            outcome = Failure(FailureKind.INEXPRESSIBLE, str(error), cause="inexpressible", param=error.field)
         latency_ms = (self._clock() - started) * 1000
         if isinstance(outcome, Completion):
-            return outcome.timed(latency_ms, received.request_id)
-        return replace(outcome, latency_ms=latency_ms, status=received.status, request_id=received.request_id)
+            return self._as_billed(model, outcome).timed(latency_ms, received.request_id, received.quota)
+        status = received.status if outcome.status is None else outcome.status
+        outcome = replace(
+            outcome, latency_ms=latency_ms, status=status, request_id=received.request_id, quota=received.quota
+        )
+        self._tell(model, outcome)
+        return outcome
 
     async def probe(self, name: str, *, deadline_s: float = 15.0) -> Failure | None:
         """Asks the provider ``name`` for its list of models, which costs nothing. None where it gives one.
@@ -137,10 +175,74 @@ class ProviderClient:
     def unsupported_reason(self, model: Model, body: Mapping[str, Any]) -> str | None:
         """Why ``model``'s protocol cannot say ``body``, or None if it can. Sends nothing."""
         try:
-            self._adapters[model.provider].payload(body, model)
+            self._adapters[model.provider].prepare(body, model)
         except UnsupportedParameter as error:
             return str(error)
         return None
+
+    def _without_refused(self, model: Model, body: Mapping[str, Any], added: frozenset[str]) -> Mapping[str, Any]:
+        """``body`` without those of the ``added`` fields that ``model`` is known to refuse."""
+        refused = added & self._refused.get(model.name, frozenset())
+        return {key: value for key, value in body.items() if key not in refused} if refused else body
+
+    def _learns(self, model: Model, failure: Failure, added: frozenset[str]) -> bool:
+        """Whether ``failure`` refuses what is not the user's, so that another request of ours would differ."""
+        param = failure.param
+        if failure.kind not in _REFUSING or param is None:
+            return False
+        if self._adapters[model.provider].learn(model, param):
+            return True
+        if param in added and param not in self._refused.get(model.name, frozenset()):
+            self._refused[model.name] = self._refused.get(model.name, frozenset()) | {param}
+            log.warning("parameter_refused", deployment=model.name, param=param, fix="take it out of the fleet file")
+            return True
+        return False
+
+    def _as_billed(self, model: Model, completion: Completion) -> Completion:
+        """``completion`` with its cost where the deployment's price does not tell it, and notes."""
+        notes = list(completion.notes)
+        provider = self._fleet.providers[model.provider]
+        price = model.price
+        key = (model.name, completion.model)
+        if key not in self._others:
+            if len(self._others) > _MOST_TOLD:
+                self._others.clear()
+            self._others[key] = answered_by_another(model, completion.model, provider)
+        if another := self._others[key]:
+            price, note = price_as_answered(model, completion.model, provider)
+            notes.append(note)
+            log.warning("another_model_answered", deployment=model.name, asked=model.model, answered=another)
+        cost_usd = None if price is model.price else price.cost_usd(completion.usage)
+        if (reported := completion.usage.reported_usd) is not None:
+            computed = price.cost_usd(completion.usage) if cost_usd is None else cost_usd
+            if differs(computed, reported):
+                notes.append(f"cost: the provider says ${reported:.9f}, the price table ${computed:.9f}")
+                log.warning("cost_differs", deployment=model.name, reported_usd=reported, computed_usd=computed)
+        if cost_usd is None and len(notes) == len(completion.notes):
+            return completion
+        return replace(completion, cost_usd=cost_usd, notes=tuple(notes))
+
+    def _tell(self, model: Model, failure: Failure) -> None:
+        """Logs a failure with its cause; one of a kind of a deployment once a minute, with how many there were."""
+        key = (model.name, failure.kind, failure.cause, failure.param)
+        now = self._clock()
+        count, since = self._told.get(key, (0, float("-inf")))
+        if now - since < _TELL_EVERY_S:
+            self._told[key] = (count + 1, since)
+            return
+        if len(self._told) > _MOST_TOLD:
+            self._told.clear()
+        self._told[key] = (0, now)
+        log.warning(
+            "call_failed",
+            deployment=model.name,
+            provider=model.provider,
+            kind=failure.kind.value,
+            status=failure.status,
+            cause=failure.cause,
+            param=failure.param,
+            as_many_before=count,
+        )
 
     def gives_logprobs(self, model: Model) -> bool:
         """Whether log-probabilities can be asked for in ``model``'s protocol."""
@@ -164,9 +266,10 @@ class ProviderClient:
     ) -> Outcome:
         way = self._ways.get(model.name) or self._way(model)
         adapter, provider = way.adapter, way.adapter.provider
-        content = _encode(adapter.payload(body, model))
+        prepared = adapter.prepare(body, model)
+        content = _encode(prepared.payload)
         if way.url.host not in self._hosts:
-            return Failure(FailureKind.NEVER_SENT, "its host is none of the fleet's")
+            return Failure(FailureKind.NEVER_SENT, "its host is none of the fleet's", cause="foreign host")
         key = self._key(provider)
         if isinstance(key, Failure):
             return key
@@ -186,8 +289,12 @@ class ProviderClient:
             outcome = await self._read(response, model, adapter, received)
         finally:
             await response.aclose()
-        if isinstance(outcome, Completion) and outcome.usage == _NO_USAGE:
-            return replace(outcome, usage=_worst_usage(content, outcome.text))
+        if isinstance(outcome, Completion):
+            if not (outcome.usage.prompt_tokens or outcome.usage.completion_tokens):
+                worst = replace(_worst_usage(content, outcome.text), reported_usd=outcome.usage.reported_usd)
+                outcome = replace(outcome, usage=worst, usage_is_guess=True)
+            if prepared.notes:
+                outcome = replace(outcome, notes=(*prepared.notes, *outcome.notes))
         return outcome
 
     async def _probe(self, way: "_DeploymentRoute", *, deadline_s: float, received: _PartialResponse) -> Failure | None:
@@ -200,14 +307,13 @@ class ProviderClient:
         response = await self._transport(provider).handle_async_request(request)
         try:
             received.status = response.status_code
-            if (kind := kind_of_status(response.status_code)) is None:
+            if kind_of_status(response.status_code) is None:
                 return None
             try:
                 answer = _decode(await read_body(response, cap=provider.max_response_bytes))
             except InvalidResponse:
                 answer = {}
-            failure = self._failure(kind, response, way.adapter.parse_error(response.status_code, answer))
-            return replace(failure, status=response.status_code)
+            return self._failure(response, way.adapter.parse_error(response.status_code, answer), answer)
         finally:
             await response.aclose()
 
@@ -217,9 +323,11 @@ class ProviderClient:
             return None
         key = self._environ.get(provider.api_key_env, "").strip()
         if not key:
-            return Failure(FailureKind.AUTH, f"{provider.api_key_env} is not set where the workers run")
+            missing = f"{provider.api_key_env} is not set where the workers run"
+            return Failure(FailureKind.AUTH, missing, cause="no_api_key")
         if not (key.isascii() and key.isprintable()):
-            return Failure(FailureKind.AUTH, f"{provider.api_key_env} holds what no header can carry")
+            wrong = f"{provider.api_key_env} holds what no header can carry"
+            return Failure(FailureKind.AUTH, wrong, cause="unusable_api_key")
         return key
 
     def _transport(self, provider: Provider) -> httpx.AsyncBaseTransport:
@@ -234,6 +342,7 @@ class ProviderClient:
             raise httpx.RemoteProtocolError("an interim status in place of a response")
         received.status = reply.status_code
         received.request_id = _request_id(reply.headers.raw)
+        received.quota = read_quota(reply.headers, now=self._now())
         kind = kind_of_status(reply.status_code)
         try:
             answer = _decode(await read_body(reply, cap=adapter.provider.max_response_bytes))
@@ -241,21 +350,34 @@ class ProviderClient:
             if kind is None:
                 raise InvalidResponse(str(error)) from error
             answer = {}  # an error without a readable body is still that error
-        if kind is None:
-            return adapter.read(answer, model, created=int(self._now()))
-        return self._failure(kind, reply, adapter.parse_error(reply.status_code, answer))
+        if kind is not None or is_error(answer):
+            return self._failure(reply, adapter.parse_error(reply.status_code, answer), answer)
+        if not isinstance(answer, dict):
+            raise InvalidResponse("a body that is no JSON object")
+        created = int(self._now())
+        completion = storable(_read_safely(adapter, answer, model, created=created), created=created)
+        if completion.usage.reported_usd is None and (usd := cost_in_headers(reply.headers)) is not None:
+            return replace(completion, usage=replace(completion.usage, reported_usd=usd))
+        return completion
 
-    def _failure(self, kind: FailureKind, reply: httpx.Response, complaint: ProviderErrorDetail) -> Failure:
-        waits = [
-            wait
-            for wait in (read_retry_after(reply.headers, now=self._now()), complaint.retry_after_s)
-            if wait is not None
-        ]
-        told = f" {complaint.code}" if complaint.code else ""
+    def _failure(self, reply: httpx.Response, complaint: ProviderErrorDetail, answer: Any) -> Failure:
+        now = self._now()
+        notice = read_notice(answer, now=now)
+        longest_s = LONGEST_DAILY_S if notice.is_daily else LONGEST_S
+        header_s = read_retry_after(reply.headers, now=now, longest_s=longest_s)
+        waits = [wait for wait in (header_s, complaint.retry_after_s, notice.wait_s) if wait is not None]
+        status, cause = reply.status_code, complaint.code
+        if 200 <= status < 300:
+            status, cause = complaint.status or status, cause or "error in a 200"
+        told = f"status {status}" + (f" {cause}" if cause else "") + (f": {complaint.param}" if complaint.param else "")
         return Failure(
-            complaint.kind or kind,
-            f"status {reply.status_code}{told}",
-            retry_after_s=clamp(max(waits)) if waits else None,
+            complaint.kind,
+            told,
+            status=status,
+            retry_after_s=clamp(max(waits), longest_s) if waits else None,
+            cause=cause,
+            param=complaint.param,
+            notice=notice,
         )
 
     def _way(self, model: Model) -> "_DeploymentRoute":
@@ -311,7 +433,7 @@ def _extensions(provider: Provider, deadline_s: float) -> dict[str, Any]:
 
 
 def _worst_usage(content: bytes, text: str) -> Usage:
-    """For an answer that does not say what it took: 2 characters a token, as in `Model.reserve_usd`."""
+    """For an answer that does not say what it took: 2 bytes a token, which is more than nearly all texts take."""
     return Usage(prompt_tokens=len(content) // 2, completion_tokens=len(text) // 2 + 1)
 
 
@@ -323,15 +445,22 @@ def _encode(payload: Mapping[str, Any]) -> bytes:
         raise UnsupportedParameter("body", f"it cannot be written as JSON ({type(error).__name__})") from None
 
 
-def _decode(content: bytes) -> Mapping[str, Any]:
+def _decode(content: bytes) -> Any:
     try:
-        answer = orjson.loads(content)
+        return orjson.loads(content)
     except orjson.JSONDecodeError:
         # `from None`: the error holds the whole document.
         raise InvalidResponse("a body that is no JSON") from None
-    if not isinstance(answer, dict):
-        raise InvalidResponse("a body that is no JSON object")
-    return json_fields.as_dict(answer)
+
+
+def _read_safely(adapter: Adapter, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:
+    """What ``adapter`` reads. An answer that no reader foresaw is a broken body, never an error of a worker."""
+    try:
+        return adapter.read(answer, model, created=created)
+    except ProviderError:
+        raise
+    except Exception as error:
+        raise InvalidResponse(f"a body that cannot be read ({type(error).__name__})") from None
 
 
 def _too_late(received: _PartialResponse, message: str) -> Failure:

@@ -13,7 +13,10 @@ from typing import Any, BinaryIO, Final
 
 import orjson
 
-from routing.fleet import Fleet
+from providers.adapters.adapter import Adapter
+from providers.provider_errors import UnsupportedParameter
+from routing.fleet import Fleet, Model
+from routing.prompt_size import unbounded
 from submission.chat_request_validation import find_expects_error, find_request_error
 from submission.input_line import InputLimits, InputLine, InvalidInput, LineError, RejectedLine, input_error
 from submission.line_checks import closest_option_key, encoding_error, json_error, storage_error
@@ -22,11 +25,17 @@ from submission.line_splitter import OversizedLine, split_lines
 ENDPOINT: Final = "/v1/chat/completions"
 DUPLICATE_CUSTOM_ID: Final = "duplicate_custom_id"
 EMPTY_FILE: Final = "empty_file"
+UNBOUNDED_COST: Final = "unbounded_cost"
 
 _BATCH_KEYS: Final = frozenset({"custom_id", "method", "url", "body"})
 _KEYS: Final = _BATCH_KEYS | {"query", "id", "tier", "metadata", "expects", "max_cost_usd"}
 _OPTION_KEYS: Final = frozenset({"tier", "metadata", "expects", "max_cost_usd"})
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_SAID_EVERYWHERE: Final = frozenset(
+    {"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop"}
+)
+"""No protocol refuses these."""
+_ELSEWHERE: Final = "Leave it out, or name a model that takes it"
 _SHORT_ID_CHARS: Final = 40
 _MAX_COST_USD: Final = 1e6
 _EXAMPLE_LINE: Final = 'Use {"query": "..."} or an OpenAI Batch line'
@@ -119,6 +128,8 @@ class _LineReader:
         self._seen: set[str | bytes] = set()
         self._short_id_chars = min(_SHORT_ID_CHARS, limits.max_custom_id_chars)
         self._pins: dict[str, str | None] = {"": None, "auto": None}
+        self._answering: dict[str | None, list[tuple[Adapter, Model]]] = {}
+        """By pin: the deployments that may answer."""
 
     def read(self, raw: bytes, number: int) -> InputLine | RejectedLine:
         """The query on line ``number``; ``raw`` is stripped of white space."""
@@ -167,10 +178,16 @@ class _LineReader:
             return LineError("body", "missing", 'Add "body": {"messages": [...]}')
         if error := find_request_error(body):
             return error
+        if not self._fleet.budgets.allow_unbounded and (open_end := unbounded(body)):
+            field, why = open_end
+            fix = "Leave it out, or set allow_unbounded = true under [budgets] in the fleet file"
+            return LineError(f"body.{field}", f"its cost has no bound: {why}", fix, UNBOUNDED_COST)
         pin = body.get("model") or ""
         if self._pins.get(pin, pin) is not None and (error := self._pin_error(pin, "body.model")):
             return error
         pin = pin if self._pins[pin] else None
+        if (not _SAID_EVERYWHERE.issuperset(body) or _has_parts(body)) and (error := self._unsupported(body, pin)):
+            return error
         if len(fields) == 4:
             options: bytes | LineError | None = orjson.dumps({"pin": pin}) if pin else None
         else:
@@ -199,6 +216,37 @@ class _LineReader:
         if isinstance(options, LineError):
             return options
         return _line((number, custom_id, _simple_body(query), options))
+
+    def _unsupported(self, body: dict[str, Any], pin: str | None) -> LineError | None:
+        """The field that no deployment which may answer the line takes; refused before the submission."""
+        found: tuple[UnsupportedParameter, Model] | None = None
+        for adapter, model in self._may_answer(pin):
+            try:
+                adapter.prepare(body, model)
+            except UnsupportedParameter as error:
+                found = found or (error, model)
+            else:
+                return None
+        if found is None:
+            return None
+        refusal, model = found
+        why, _, fix = refusal.why.partition("fix: ")
+        where = f"to {model.name}" if pin else f"to {model.name} or any other model of the fleet"
+        message = f"{why.rstrip('; ') or 'this field is unknown'} (it cannot be sent {where})"
+        return LineError(f"body.{refusal.field}", message, fix.capitalize() or _ELSEWHERE, "unsupported_parameter")
+
+    def _may_answer(self, pin: str | None) -> list[tuple[Adapter, Model]]:
+        if pin not in self._answering:
+            from providers.client import adapter_for  # httpx and more, for the few lines that need it
+
+            fleet = self._fleet
+            tiers = list(fleet.tiers) if pin is None else [self._pins[pin] or ""]
+            self._answering[pin] = [
+                (adapter_for(fleet.providers[model.provider]), model)
+                for tier in tiers
+                for model in fleet.pinned(pin, tier)
+            ]
+        return self._answering[pin]
 
     def _custom_id_error(self, custom_id: Any, field: str) -> LineError | None:
         if not isinstance(custom_id, str) or not custom_id:
@@ -271,6 +319,14 @@ class _LineReader:
         name = fields.get("custom_id", fields.get("id"))
         is_shown = isinstance(name, str) and name.isprintable() and len(name) <= self.limits.max_custom_id_chars
         return _reject(number, error, raw, limits=self.limits, custom_id=name if is_shown else None)
+
+
+def _has_parts(body: dict[str, Any]) -> bool:
+    """Whether a message is more than text: a protocol may not take all that may stand in one."""
+    return not all(
+        isinstance(message.get("content"), str) and message["role"] in ("user", "system")
+        for message in body["messages"]
+    )
 
 
 def _endpoint_error(fields: dict[str, Any]) -> LineError | None:

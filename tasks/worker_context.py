@@ -27,7 +27,9 @@ from redis_client import connect
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, ROUTE
 from settings import Settings
+from tasks.account_circuits import AccountCircuits
 from tasks.budget_cache import BatchBudgetCache
+from tasks.usage_estimates import UsageEstimates
 from telemetry.tracing import traces
 
 log = structlog.get_logger()
@@ -60,6 +62,9 @@ class WorkerContext:
     alone: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a suspect is under way: a query that one more lost worker buries."""
     allowances: BatchBudgetCache = field(default_factory=BatchBudgetCache)
+    usage: UsageEstimates = field(default_factory=UsageEstimates)
+    accounts: AccountCircuits = field(default_factory=AccountCircuits)
+    """Deployments whose account was at fault a moment ago."""
     draw: random.Random = field(default_factory=random.Random)
     background_tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
     """Work that nobody waits for, such as the result of a call that lost its race; done before the process ends."""

@@ -254,12 +254,13 @@ class TracedProviderClient(ProviderClient):
         *,
         deadline_s: float | None = None,
         call_id: int | None = None,
+        added: frozenset[str] = frozenset(),
     ) -> Outcome:
         """See `ProviderClient`."""
         call = None if call_id is None else self._recorder.calls.get(call_id)
         if call is not None:
             call.began_ns = time.time_ns()
-        outcome = await super().complete(model, body, deadline_s=deadline_s, call_id=call_id)
+        outcome = await super().complete(model, body, deadline_s=deadline_s, call_id=call_id, added=added)
         if call is not None:
             # The ledger's latency, so that changes of the wall clock do not matter.
             call.ended_ns = call.began_ns + round(outcome.latency_ms * 1e6)

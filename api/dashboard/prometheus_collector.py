@@ -114,18 +114,15 @@ class FleetMetrics(Collector):
             "pointsman_breaker_open", "0: closed, 0.5: half open (a probe decides), 1: open (no calls).", labels=labels
         )
         rest = GaugeMetricFamily(
-            "pointsman_provider_rest_seconds",
-            "Remaining cooldown of a provider after a Retry-After.",
-            labels=("provider",),
+            "pointsman_deployment_rest_seconds", "Remaining cooldown of a deployment after a rate limit.", labels=labels
         )
         used = GaugeMetricFamily(
             "pointsman_limit_used_ratio", "Use of a limit over the last minute.", labels=("deployment", "limit")
         )
-        rests: dict[str, float] = {}
         for name, state in (states or {}).items():
             model = fleet.models[name]
             breaker.add_metric((name, model.provider, model.tier), _BREAKER[state.circuit])
-            rests[model.provider] = max(rests.get(model.provider, 0.0), state.rest_s)
+            rest.add_metric((name, model.provider, model.tier), state.rest_s)
             for limit, taken, most in (
                 ("requests_per_min", state.used_requests, model.requests_per_min),
                 ("tokens_per_min", state.used_tokens, model.tokens_per_min),
@@ -133,8 +130,6 @@ class FleetMetrics(Collector):
             ):
                 if most:
                     used.add_metric((name, limit), taken / most)
-        for provider, rest_s in rests.items():
-            rest.add_metric((provider,), rest_s)
         yield from (breaker, rest, used)
 
     def _router(self) -> Iterator[Metric]:

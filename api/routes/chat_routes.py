@@ -84,8 +84,9 @@ async def create_chat_completion(request: Request, idempotency_key: IdempotencyK
         raise
     rows = await run_report(service.engine, "results", batch_id=batch_id, states=None, after=None, rows=1)
     if not rows:  # held permanently
+        held = await run_report(service.engine, "held_for", batch_id=batch_id)
         await _cancel_if_unwatched(service, public_id, tenant=tenant, kept=kept)
-        raise _budget_exhausted()
+        raise _account_refused(held[0].reason) if held else _budget_exhausted()
     return _answer(rows[0], public_id)
 
 
@@ -114,6 +115,11 @@ async def _check_day_budget(service: AppState, tenant: str) -> None:
     budget = await service.tenants.day_budget(tenant)
     if budget is not None and budget.spent_usd >= budget.cap_usd:
         raise _insufficient_quota("Today's budget is exhausted. Submit a batch, which waits for tomorrow's budget.")
+
+
+def _account_refused(reason: str | None) -> ApiError:
+    message = f"The provider refuses this service's account ({reason or 'no reason recorded'})."
+    return ApiError(503, message, kind="server_error", code="provider_account_refused", should_retry=False)
 
 
 def _budget_exhausted() -> ApiError:
@@ -182,5 +188,5 @@ def _answer(row: Row[Any], public_id: str) -> Response:
     reason = row.last_reason or "no reason recorded"
     status = row.failed_status or 0
     if 400 <= status < 500 and status not in (401, 403, 429):
-        raise ApiError(status, reason, code="query_failed", should_retry=False, headers=headers)
+        raise ApiError(status, reason, param=row.failed_param, code="query_failed", should_retry=False, headers=headers)
     raise ApiError(502, reason, kind="server_error", code=f"query_{row.state}", should_retry=False, headers=headers)

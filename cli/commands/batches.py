@@ -102,7 +102,8 @@ def status(batch: BatchArgument = None, as_json: JsonOption = False, fleet: Flee
     async def work(engine: AsyncEngine) -> None:
         figures = await batch_figures(engine, await resolve_batch(engine, batch), fleet=checked)
         if as_json:
-            emit(batch_as_json(figures) | {"open_by_stage": figures.progress.open_by_stage})
+            open_now = {"open_by_stage": figures.progress.open_by_stage, "held_for": figures.progress.held_for}
+            emit(batch_as_json(figures) | open_now)
         elif figures.progress.ended:
             batch_summary.show(figures, out)
         else:
@@ -117,7 +118,9 @@ def _show_progress(progress: Progress) -> None:
     out.print(progress_bar(progress) if out.is_terminal else line)
     stages = ", ".join(f"{stage} {count:,}" for stage, count in sorted(progress.open_by_stage.items()))
     out.print(f"open: {stages} ({progress.running:,} running, {progress.waiting:,} waiting, {progress.held:,} held)")
-    if progress.held:
+    if progress.held_for_account:
+        out.print(f"{plain(progress.held_for_account)}. They continue once a call there succeeds.")
+    elif progress.held:
         out.print(f"held: budget exhausted. Run `pointsman budget {progress.public_id}` to see the shortfall.")
 
 

@@ -78,6 +78,13 @@ class ModelFigures:
     completion_tokens: int
     cost_usd: float
     p95_ms: float | None
+    cache_write_tokens: int
+    """Written to caches, of minutes and of an hour."""
+    reported_usd: float | None
+    """The provider's own figures of the cost, where it gave any; ``computed_usd`` is ours for the same calls."""
+    computed_usd: float | None
+    answered_by: tuple[str, ...]
+    """The names that answers gave, where that was not the name that was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,10 @@ class FailureFigures:
 
     deployment: str
     outcome: str
+    cause: str | None
+    """The provider's code word, or the network's reason."""
+    param: str | None
+    """The field that was refused."""
     calls: int
     tried_again: int
     failed_over: int
@@ -268,7 +279,16 @@ async def load_batch_report(
         routes=tuple(QueryFlow(**row._mapping) for row in await answer("batch_routes")),
         latencies=tuple(_latency(row) for row in await answer("batch_latencies")),
         models=tuple(
-            ModelFigures(**{**row._mapping, "cost_usd": _usd(row.cost_usd)}) for row in await answer("batch_models")
+            ModelFigures(
+                **{
+                    **row._mapping,
+                    "cost_usd": _usd(row.cost_usd),
+                    "reported_usd": None if row.reported_usd is None else _usd(row.reported_usd),
+                    "computed_usd": None if row.computed_usd is None else _usd(row.computed_usd),
+                    "answered_by": tuple(row.answered_by),
+                }
+            )
+            for row in await answer("batch_models")
         ),
         health=tuple(HealthSlot(row.provider, row.slot, row.calls, row.ok, row.open_calls) for row in health),
         health_began=min((row.began for row in health), default=None),

@@ -1,7 +1,7 @@
 """A batch in figures: how far it is, what it cost, and what it saved."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -57,6 +57,20 @@ class Progress:
     by_tier: Mapping[str, int]
     """Answered queries by the tier that had them last."""
     open_by_stage: Mapping[str, int]
+    held_for: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By deployment whose account is at fault: the ``queries`` held for it, its ``provider`` and the ``reason``."""
+
+    @property
+    def held_for_account(self) -> str | None:
+        """One line on the accounts that queries wait for; None where none do."""
+        if not self.held_for:
+            return None
+        queries = sum(int(fault["queries"]) for fault in self.held_for.values())
+        reasons = dict.fromkeys(
+            f"{fault['provider'] or 'the provider'}: {fault['reason'] or deployment}"
+            for deployment, fault in self.held_for.items()
+        )
+        return f"{queries:,} queries are held: the account is refused ({'; '.join(list(reasons)[:3])})"
 
     @property
     def finished(self) -> int:
@@ -184,6 +198,7 @@ async def batch_progress(engine: AsyncEngine, batch_id: int) -> Progress:
             "reserved_usd": _usd(row.reserved_usd),
             "by_tier": dict(row.by_tier),
             "open_by_stage": dict(row.open_by_stage),
+            "held_for": dict(row.held_for),
         }
     )
 

@@ -104,7 +104,7 @@ def timeline_as_json(query: Row[Any], events: Sequence[Row[Any]]) -> dict[str, A
 
 def _event(row: Row[Any]) -> dict[str, Any]:
     event = {name: value for name, value in row._mapping.items() if value is not None and name != "rank"}
-    for name in ("cost_usd", "reserved_usd"):
+    for name in ("cost_usd", "reserved_usd", "reported_usd", "computed_usd"):
         if name in event:
             event[name] = float(event[name])
     return event

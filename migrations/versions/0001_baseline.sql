@@ -106,8 +106,10 @@ CREATE TABLE queries (
     escalations smallint NOT NULL DEFAULT 0,
     finished_at timestamptz,
     needs_usd numeric(18, 9),
+    held_for text,
     yields boolean NOT NULL DEFAULT false,
     was_lost boolean NOT NULL DEFAULT false,
+    pilot boolean NOT NULL DEFAULT false,
     CONSTRAINT ck_queries_state_known CHECK (state IN (
         'cancelled', 'dead', 'done', 'expired', 'failed', 'held', 'queued', 'ready', 'running')),
     CONSTRAINT ck_queries_finished_is_terminal CHECK (
@@ -118,6 +120,8 @@ CREATE INDEX ix_queries_ready ON queries (stage, batch_id, due_at, id) WHERE sta
 CREATE INDEX ix_queries_queued ON queries (stage) WHERE state = 'queued';
 CREATE INDEX ix_queries_running ON queries (lease_until) WHERE state = 'running';
 CREATE INDEX ix_queries_held ON queries (batch_id, needs_usd, id) WHERE state = 'held';
+CREATE INDEX ix_queries_held_for ON queries (held_for, id) WHERE state = 'held' AND held_for IS NOT NULL;
+CREATE INDEX ix_queries_pilot ON queries (batch_id) WHERE pilot;
 -- Not by states: such an index would also serve `state = 'ready'`, and behind a long history, where the planner takes
 -- all of these for empty, a search for the few queries of one stage would read it from end to end.
 CREATE INDEX ix_queries_open ON queries (batch_id) WHERE finished_at IS NULL;
@@ -128,6 +132,8 @@ COMMENT ON COLUMN queries.tier IS 'the current or last tier';
 COMMENT ON COLUMN queries.prefers IS 'the deployment to try first at its tier';
 COMMENT ON COLUMN queries.attempts IS 'failed calls at this stage';
 COMMENT ON COLUMN queries.needs_usd IS 'held: the reservation that did not fit';
+COMMENT ON COLUMN queries.held_for IS 'held: the deployment whose account is at fault; null: its budget has no room';
+COMMENT ON COLUMN queries.pilot IS 'part of the sample that every tier answers';
 COMMENT ON COLUMN queries.yields IS 'held: a claim lowers or fails it once its budget''s rest is less than needs_usd';
 COMMENT ON COLUMN queries.was_lost IS 'its message was lost once: the route stage claims it before deciding it';
 GRANT SELECT, INSERT, UPDATE, DELETE ON queries TO pointsman_app;
@@ -194,6 +200,15 @@ CREATE TABLE calls (
     mean_logprob double precision,
     response json,
     finished_at timestamptz,
+    cause text,
+    param text,
+    answered_by text,
+    cache_write_tokens integer,
+    cache_write_1h_tokens integer,
+    audio_tokens integer,
+    service_tier text,
+    reported_usd numeric(18, 9),
+    computed_usd numeric(18, 9),
     CONSTRAINT pk_calls PRIMARY KEY (id, created_at),
     CONSTRAINT ck_calls_purpose_known CHECK (purpose IN ('answer', 'audit', 'extend', 'grade', 'hedge', 'route', 'sample', 'verify')),
     CONSTRAINT ck_calls_result_whole CHECK (
@@ -207,8 +222,85 @@ CREATE INDEX ix_calls_finished_at ON calls (finished_at) WHERE finished_at IS NO
 COMMENT ON COLUMN calls.query_id IS 'null where one call serves several queries (the LLM router)';
 COMMENT ON COLUMN calls.budget_ids IS 'the budgets that hold its reservation; a budget created later does not';
 COMMENT ON COLUMN calls.outcome IS 'ok, or the kind of a failure; null while it is unknown';
+COMMENT ON COLUMN calls.cause IS 'the provider''s code word for a failure, or the network''s reason';
+COMMENT ON COLUMN calls.param IS 'the field of the request that was refused';
+COMMENT ON COLUMN calls.answered_by IS 'the model that the answer names, where it is not the one that was asked';
+COMMENT ON COLUMN calls.cache_write_tokens IS 'of the prompt, written to a cache of minutes';
+COMMENT ON COLUMN calls.cache_write_1h_tokens IS 'of the prompt, written to a cache of an hour';
+COMMENT ON COLUMN calls.audio_tokens IS 'of prompt and completion together';
+COMMENT ON COLUMN calls.service_tier IS 'the service tier that the answer names, where it is not the standard one';
+COMMENT ON COLUMN calls.reported_usd IS 'the provider''s own figure of the cost';
+COMMENT ON COLUMN calls.computed_usd IS 'the cost by the price table, where the provider gives a figure too';
 COMMENT ON COLUMN calls.response IS 'kept only for an answer that was rejected';
 GRANT SELECT, INSERT, UPDATE ON calls TO pointsman_app;
+
+-- account faults ----------------------------------------------------------------------------------------------------
+
+CREATE TABLE account_faults (
+    deployment text CONSTRAINT pk_account_faults PRIMARY KEY,
+    provider text NOT NULL,
+    reason text NOT NULL,
+    failed_at timestamptz NOT NULL DEFAULT now(),
+    tried_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE account_faults IS 'Deployments whose account the provider refuses, while queries wait for them.';
+COMMENT ON COLUMN account_faults.tried_at IS 'when a query was last released as a probe';
+GRANT SELECT, INSERT, UPDATE, DELETE ON account_faults TO pointsman_app;
+GRANT SELECT ON account_faults TO pointsman_auditor;
+
+-- pilots ------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE pilots (
+    batch_id bigint CONSTRAINT pk_pilots PRIMARY KEY,
+    floor double precision NOT NULL,
+    confidence double precision NOT NULL,
+    seed bigint NOT NULL,
+    max_queries integer,
+    stops boolean NOT NULL DEFAULT false,
+    audit_share double precision NOT NULL,
+    state text NOT NULL,
+    lease_until timestamptz,
+    certificate jsonb,
+    policy jsonb,
+    weights bytea,
+    extensions smallint NOT NULL DEFAULT 0,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    decided_at timestamptz,
+    breached_at timestamptz,
+    CONSTRAINT ck_pilots_state_known CHECK (state IN ('sampling', 'deciding', 'decided')),
+    CONSTRAINT ck_pilots_lease_is_deciding CHECK ((lease_until IS NOT NULL) = (state = 'deciding')),
+    CONSTRAINT ck_pilots_decided_whole CHECK ((state = 'decided') = (decided_at IS NOT NULL))
+);
+CREATE INDEX ix_pilots_undecided ON pilots (batch_id) WHERE state <> 'decided';
+COMMENT ON TABLE pilots IS 'The quality floor of a batch: a sample that every tier answers, and what is decided on it.';
+COMMENT ON COLUMN pilots.floor IS 'the quality, relative to the top tier, that answers must keep';
+COMMENT ON COLUMN pilots.confidence IS 'of the certificate';
+COMMENT ON COLUMN pilots.seed IS 'which queries are sampled';
+COMMENT ON COLUMN pilots.max_queries IS 'the user''s limit of the sample';
+COMMENT ON COLUMN pilots.stops IS 'the rest is not answered: pointsman try';
+COMMENT ON COLUMN pilots.audit_share IS 'of the answers accepted below the top tier';
+COMMENT ON COLUMN pilots.lease_until IS 'deciding: until when the deciding worker may take';
+COMMENT ON COLUMN pilots.policy IS 'kind default, top or ladder, with what its weights need';
+COMMENT ON COLUMN pilots.weights IS 'the arrays of a ladder policy, npz';
+COMMENT ON COLUMN pilots.extensions IS 'how often the sample was extended';
+COMMENT ON COLUMN pilots.breached_at IS 'when audits found the floor broken';
+GRANT SELECT, INSERT, UPDATE ON pilots TO pointsman_app;
+GRANT SELECT ON pilots TO pointsman_auditor;
+
+CREATE TABLE audits (
+    query_id bigint CONSTRAINT pk_audits PRIMARY KEY,
+    batch_id bigint NOT NULL,
+    call_id bigint NOT NULL,
+    tier text NOT NULL,
+    grade double precision NOT NULL,
+    reference_grade double precision NOT NULL,
+    at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX ix_audits_batch_id ON audits (batch_id);
+COMMENT ON TABLE audits IS 'Accepted answers that were compared with the top tier''s after delivery.';
+COMMENT ON COLUMN audits.tier IS 'whose answer was accepted';
+GRANT SELECT, INSERT ON audits TO pointsman_app;
+GRANT SELECT ON audits TO pointsman_auditor;
 
 -- decisions ---------------------------------------------------------------------------------------------------------
 

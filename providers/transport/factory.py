@@ -8,15 +8,12 @@ import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Final
 
 import aiohttp
 import certifi
 import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
-from pyqwest import HTTPTransport, HTTPVersion, Proxy
-from pyqwest.httpx import AsyncPyqwestTransport
 
 from providers.transport.aiohttp_transport import AiohttpTransport, Connector
 from providers.transport.failures import Cause, ConnectFailed
@@ -28,9 +25,6 @@ KEEPALIVE_S: Final = 4.0
 on a connection that closes while we write, it is unknown what was read."""
 
 _MAX_HEADER_BYTES: Final = 32 * 1024
-_MAX_IDLE: Final = 1024
-_NO_PROXY: Final = "*,0.0.0.0/0,::/0"
-"""Exempts every name and address. Without a proxy of its own, reqwest would take the environment's."""
 
 
 def provider_transport(provider: Provider, environ: Mapping[str, str]) -> httpx.AsyncBaseTransport:
@@ -40,7 +34,12 @@ def provider_transport(provider: Provider, environ: Mapping[str, str]) -> httpx.
     """
     proxy = proxy_of(provider, environ)
     try:
-        return _http1(provider, proxy) if provider.http2 is False else _http2(provider, proxy)
+        if provider.http2 is False:
+            return _http1(provider, proxy)
+        # Loaded where a fleet asks for it: a library in Rust, with threads of its own.
+        from providers.transport.pyqwest_transport import open_transport
+
+        return open_transport(provider, proxy, keepalive_s=KEEPALIVE_S)
     except (OSError, ValueError, RuntimeError) as error:  # a file that is absent, or is no certificate
         raise ConnectFailed(Cause.CONFIGURATION) from error
 
@@ -80,42 +79,6 @@ def _context(ca_bundle: str | None, certificate: str | None, key: str | None) ->
     if certificate is not None:
         context.load_cert_chain(certificate, key)
     return context
-
-
-def _http2(provider: Provider, proxy: httpx.Proxy | None) -> httpx.AsyncBaseTransport:
-    certificate = provider.client_certificate and Path(provider.client_certificate).read_bytes()
-    key = certificate and Path(provider.client_key or str(provider.client_certificate)).read_bytes()
-    return _PyqwestTransport(
-        HTTPTransport(
-            tls_ca_cert=Path(provider.ca_bundle or certifi.where()).read_bytes(),
-            tls_cert=certificate or None,
-            tls_key=key or None,
-            http_version=HTTPVersion.HTTP2 if provider.http2 is True else None,
-            proxy=Proxy("http://127.0.0.1", no_proxy=_NO_PROXY)
-            if proxy is None
-            else Proxy(str(proxy.url), auth=proxy.auth),
-            connect_timeout=min(provider.connect_timeout_s, provider.deadline_s / 2),
-            pool_idle_timeout=KEEPALIVE_S,
-            pool_max_idle_per_host=_MAX_IDLE,
-            enable_gzip=False,
-            enable_brotli=False,
-            enable_zstd=False,
-            use_system_dns=True,
-            follow_redirects=False,
-            enable_otel=False,
-        )
-    )
-
-
-class _PyqwestTransport(AsyncPyqwestTransport):
-    """Closes what it was made with."""
-
-    def __init__(self, transport: HTTPTransport) -> None:
-        super().__init__(transport)
-        self._http = transport
-
-    async def aclose(self) -> None:
-        await self._http.aclose()
 
 
 async def post_pinned(

@@ -40,6 +40,19 @@ def models(report: BatchReport) -> Section:
     paragraphs = ["Colors mark tiers. A call without an outcome counts at its reservation, the worst case."]
     if report.figures.open_calls:
         paragraphs.append(f"{report.figures.open_calls:,} calls have no outcome yet.")
+    paragraphs += [
+        f"{model.deployment}: the provider reports {usd(model.reported_usd)}, the price table gives "
+        f"{usd(model.computed_usd)} for the same calls; the ledger holds the provider's figure."
+        for model in report.models
+        if model.reported_usd is not None
+        and model.computed_usd is not None
+        and abs(model.reported_usd - model.computed_usd) > 0.01 * max(model.reported_usd, model.computed_usd)
+    ]
+    paragraphs += [
+        f"Answers of {model.deployment} name another model: {', '.join(model.answered_by[:3])}."
+        for model in report.models
+        if model.answered_by
+    ]
     return Section(
         "models",
         "Cost by model",

@@ -28,6 +28,7 @@ def providers(report: BatchReport) -> Section:
             [
                 failure.deployment,
                 failure.outcome.replace("_", " "),
+                " ".join(filter(None, (failure.cause, failure.param and f"({failure.param})"))) or "–",
                 f"{failure.calls:,}",
                 f"{failure.tried_again:,}",
                 f"{failure.failed_over:,}",
@@ -35,8 +36,8 @@ def providers(report: BatchReport) -> Section:
             ]
             for failure in report.failing
         ]
-        columns = ["model", "failure", "calls", "retried", "failed over", "to model"]
-        tables.append(Table("Failed calls", columns, rows, frozenset({"model", "failure", "to model"})))
+        columns = ["model", "failure", "cause", "calls", "retried", "failed over", "to model"]
+        tables.append(Table("Failed calls", columns, rows, frozenset({"model", "failure", "cause", "to model"})))
     elif report.health:
         paragraphs.append("No call failed.")
     return Section("providers", "Providers and failovers", paragraphs, figures, tables)

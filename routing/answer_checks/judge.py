@@ -133,7 +133,7 @@ def _findings(completion: Completion, query: Query, *, is_top: bool) -> Sequence
     if completion.has_tool_calls:
         return [_rejected(ReasonCode.TRUNCATED, "cut off in a tool call")] if is_cut else []
     if not text:
-        return [_rejected(ReasonCode.EMPTY, "empty")]
+        return [_rejected(ReasonCode.EMPTY, _why_empty(completion, query))]
     expects = query.expects
     shape = _shape(text, expects)
     findings = [*_truncated(completion, query, shape, is_top=is_top), *shape] if is_cut else shape
@@ -142,6 +142,17 @@ def _findings(completion: Completion, query: Query, *, is_top: bool) -> Sequence
     if expects.json_object or expects.json_schema is not None or expects.choices:
         return findings
     return [*findings, *_grounded(text, query), *_language(text, query)]
+
+
+def _why_empty(completion: Completion, query: Query) -> str:
+    """Why there is no text, as far as the usage shows."""
+    usage = completion.usage
+    if completion.finish_reason == "length" and usage.reasoning_tokens:
+        cap = f"its cap of {query.max_tokens} tokens" if query.max_tokens else "the cap of its model"
+        fix = "raise max_completion_tokens" if query.max_tokens else "raise max_output_tokens of the model"
+        share = f"{usage.reasoning_tokens} of {usage.completion_tokens}"
+        return f"empty: {cap} was used up by reasoning ({share}); fix: {fix}"
+    return "empty"
 
 
 def _truncated(

@@ -8,11 +8,11 @@ the sample, each of these rates, and the length of answers. All in US dollars an
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from routing.budget.cost_estimate import confidence_usd, expected_usd, serving, usual_usage
-from routing.fleet import Fleet
+from routing.fleet import Fleet, Model
 from routing.forecast.forecast_types import START_S, Forecast, ForecastHistory, QueueLoad, TierForecast, interval
 from routing.forecast.throughput import max_throughput
 from routing.policy.case import RoutingCase, RoutingContext
@@ -138,20 +138,23 @@ def _way(case: RoutingCase, decision: Decision, ground: RoutingContext) -> _Expe
     fleet, tiers = ground.fleet, [decision.tier]
     while case.pin is None and (above := fleet.tiers[tiers[-1]].escalates_to) is not None and above not in tiers:
         tiers.append(above)
-    usage = usual_usage(case)
-    tokens = usage.prompt_tokens + usage.completion_tokens
     rungs = [
-        _Rung(
-            tier,
-            expected_usd(case, model) + (0.0 if tier == tiers[-1] else confidence_usd(case, model, fleet)),
-            tokens,
-            usage.completion_tokens,
-        )
+        _rung(case, tier, model, fleet, is_last=tier == tiers[-1])
         for tier in tiers
         if (model := serving(case, tier, ground)) is not None
     ]
     top_usd = expected_usd(case, ground.deployments[fleet.top][0])
-    return _ExpectedPath(tuple(rungs) or (_Rung(decision.tier, 0.0, tokens, usage.completion_tokens),), top_usd)
+    roomiest = ground.deployments[decision.tier][0]
+    return _ExpectedPath(
+        tuple(rungs) or (replace(_rung(case, decision.tier, roomiest, fleet, is_last=True), usd=0.0),), top_usd
+    )
+
+
+def _rung(case: RoutingCase, tier: str, model: Model, fleet: Fleet, *, is_last: bool) -> _Rung:
+    usage = usual_usage(case, model)
+    tokens = usage.prompt_tokens + usage.completion_tokens
+    usd = expected_usd(case, model) + (0.0 if is_last else confidence_usd(case, model, fleet))
+    return _Rung(tier, usd, tokens, usage.completion_tokens)
 
 
 def _doubted(verdicts: tuple[int, int]) -> tuple[float, float]:

@@ -138,15 +138,20 @@ def _conclude(case: RoutingCase, opinion: RouterVote | None, ground: RoutingCont
 
 
 def _pinned(case: RoutingCase, pinned: str, ground: RoutingContext) -> Decision:
-    """The tier that the user named; where the query does not fit it, the next one up, with the reason."""
+    """The tier that the user named; where the query does not fit it, the next one up, with the reason.
+
+    A model that is named is kept: its tier is taken even where the query is estimated not to fit, as the estimate may
+    be wrong and no other model may answer in its place. There the query is answered by that model, or fails.
+    """
     name = case.query.pin or pinned
-    tier, notes = ground.place(case, pinned)
-    model = ground.preferred(case, tier)
-    if tier == pinned and name not in ground.fleet.tiers:
-        asked = next((each.name for each in case.room.get(tier, ()) if name in (each.name, each.model)), None)
-        if asked is None:
-            notes = (*notes, f"no room in {name} itself: another model of the tier")
-        model = asked or model
+    if name in ground.fleet.tiers:
+        tier, notes = ground.place(case, pinned)
+        model = ground.preferred(case, tier)
+    else:
+        models = ground.fleet.pinned(name, pinned)
+        tier, model = pinned, next((each.name for each in models), None)
+        fits = any(each in case.room.get(pinned, ()) for each in models)
+        notes = () if fits else (f"no room in {name} for about {case.needed} tokens",)
     return _decided(case, tier, router="pin", confidence=1.0, reasons=(f"pinned to {name}", *notes), model=model)
 
 

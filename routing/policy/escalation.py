@@ -8,7 +8,8 @@ from typing import Final
 from routing.budget.query_budget import reservation_usd
 from routing.context_window import fitting
 from routing.fleet import Fleet, Model
-from routing.outcome import FailureKind
+from routing.outcome import FAILURE_RULES, FailureKind
+from routing.policy.failover import takes_over
 from routing.query import Query
 from routing.reason import Reason, code_of
 
@@ -53,8 +54,8 @@ class TiersExhausted:
 
 Step = Escalate | Accept | TiersExhausted
 
-STAY: Final = frozenset({FailureKind.MALFORMED, FailureKind.AUTH, FailureKind.SAFETY})
-"""Failures that a larger tier would only repeat at a higher price, or that are ours to mend."""
+STAY: Final = frozenset(kind for kind, rule in FAILURE_RULES.items() if not rule.climbs)
+"""Failures that a larger tier would only repeat at a higher price, or that are the account's."""
 
 UNKNOWN_CONFIDENCE: Final = 0.5
 """What an answer counts for whose confidence nobody told."""
@@ -146,7 +147,8 @@ def _staying(attempt: TierAttempt) -> frozenset[FailureKind]:
 
 
 def _takes_over(tier: str, kinds: frozenset[FailureKind], fleet: Fleet) -> bool:
-    return any(kinds <= fleet.providers[model.provider].failover_on for model in fleet.deployments(tier))
+    providers = (fleet.providers[model.provider] for model in fleet.deployments(tier))
+    return any(all(takes_over(kind, provider) for kind in kinds) for provider in providers)
 
 
 def _best(history: Sequence[TierAttempt], fleet: Fleet) -> TierAttempt | None:

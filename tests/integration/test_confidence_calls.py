@@ -14,6 +14,7 @@ from db.batch_writer import BatchSpec
 from db.label_store import Label, label
 from model_registry.hot_reload import LoadedModels
 from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy, ConfidenceSource
+from routing.budget.query_budget import worst_usd
 from routing.fleet import BudgetPolicy, Fleet
 from routing.policy.llm_router_prompt import RouterVote
 from routing.query import Query
@@ -181,7 +182,7 @@ def test_samples_stay_within_a_querys_own_cap(on_bench: OnBench, priced: Simulat
     async def story(bench: LedgerHarness) -> None:
         fleet = one_model_fleet(priced.url, ConfidencePolicy(ConfidenceSource.SELF_CONSISTENCY, samples=5))
         small = fleet.models["gpt-5-nano"]
-        cap_usd = 2.5 * small.reserve_usd(prompt_tokens=30, max_tokens=200)
+        cap_usd = 2.5 * worst_usd(Query("q" * 120, max_tokens=200), small)
         async with worker_context_of(bench, fleet) as station:
             station.trained = SMALL_FIRST
             await hand_in(lines("c", max_cost_usd=cap_usd), BatchSpec(source="test"), station)

@@ -300,7 +300,8 @@ def test_a_failed_call_is_charged_by_its_class() -> None:
 
     model = next(iter(load_fleet(ROOT / "fleet.toml", {}).models.values()))
     charged = {kind: cost(kind, model) for kind in FailureKind}
-    assert {kind for kind, usd in charged.items() if usd == 0.5} == {FailureKind.UNKNOWN, FailureKind.BROKEN_BODY}
+    paid = {FailureKind.UNKNOWN, FailureKind.BROKEN_BODY, FailureKind.BROKEN_OFF}
+    assert {kind for kind, usd in charged.items() if usd == 0.5} == paid
     assert {usd for kind, usd in charged.items() if usd != 0.5} == {0.0}
 
 

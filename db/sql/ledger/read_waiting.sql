@@ -1,7 +1,8 @@
 -- The texts of those ids that still wait at the stage.
 SELECT q.id, q.batch_id, q.epoch, q.crashes, q.tier, q.prefers, q.attempts, q.escalations,
        CAST(p.body AS text) AS body, CAST(p.options AS text) AS options,
-       p.custom_id, b.budget_policy, q.was_lost
+       p.custom_id, b.budget_policy, q.was_lost,
+       extract(epoch FROM b.expires_at - now()) AS expires_in_s
 FROM queries AS q
 JOIN prompts AS p ON p.query_id = q.id
 JOIN batches AS b ON b.id = q.batch_id

@@ -44,7 +44,7 @@ async def asked(status: bytes, seen: list[bytes]) -> tuple[Failure | None, Provi
     ("status", "kind", "word"),
     [
         (b"401 No", FailureKind.AUTH, "Key: check KEY"),
-        (b"402 Pay", FailureKind.AUTH, "Quota"),
+        (b"402 Pay", FailureKind.BILLING, "Quota"),
         (b"429 Slow", FailureKind.RATE_LIMITED, "Quota"),
         (b"404 None", FailureKind.NOT_FOUND, "base_url"),
         (b"503 Busy", FailureKind.OVERLOADED, "status page"),

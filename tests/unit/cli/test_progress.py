@@ -104,6 +104,17 @@ def test_waiting_ends_with_the_batch_and_looks_after_the_workers_meanwhile() -> 
     assert shown.splitlines()[-1].startswith("1,000/1,000")
 
 
+def test_waiting_stops_with_the_cause_where_an_account_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.progress._HELD_S", 0.0)
+    fault = {"queries": 100, "provider": "openai", "reason": "auth at gpt-5 (status 401 invalid_api_key)"}
+    held = replace(PROGRESS, done=900, failed=0, held=100, running=0, waiting=0, held_for={"gpt-5": fault})
+    with pytest.raises(
+        CommandError, match=r"100 queries are held: .*openai: auth at gpt-5 \(status 401 invalid_api_key\)"
+    ) as told:
+        _wait(held)
+    assert "none of them has failed" in (told.value.hint or "")
+
+
 def test_waiting_stops_where_all_that_is_left_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cli.progress._HELD_S", 0.3)
     held = replace(PROGRESS, done=900, failed=0, held=100, running=0, waiting=0)

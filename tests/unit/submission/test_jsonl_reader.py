@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.fleet import Fleet, Model, Price, Tier
+from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
 from submission.jsonl_reader import InputLimits, InputLine, InvalidInput, RejectedLine, read_lines, read_objects
 
 
@@ -22,7 +22,7 @@ def _model(name: str, tier: str) -> Model:
 FLEET = Fleet(
     name="test",
     simulated=True,
-    providers={},
+    providers={"p": Provider("p", Protocol.OPENAI, "https://p.test")},
     models={"mini": _model("mini", "small"), "maxi": _model("maxi", "large")},
     tiers={
         "small": Tier("small", "small", 4, ("mini",), "large"),

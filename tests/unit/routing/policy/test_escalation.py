@@ -108,13 +108,19 @@ def test_a_history_without_an_attempt_has_nothing_to_go_by(fleet: Fleet) -> None
     assert isinstance(next_step([], query=ASKED, fleet=fleet), TiersExhausted)
 
 
-@pytest.mark.parametrize("kind", ["malformed", "auth", "safety"])
+@pytest.mark.parametrize("kind", ["malformed", "auth", "billing", "safety"])
 def test_a_failure_that_would_only_repeat_does_not_climb(fleet: Fleet, kind: str) -> None:
     step = next_step([failed("small", kind, "no deployment is left")], query=ASKED, fleet=fleet)
     assert isinstance(step, TiersExhausted)
     assert f"medium would do no better after {kind}" in step.reasons
     after_an_answer = [unsure("small", call_id=7), failed("medium", kind)]
     assert isinstance(next_step(after_an_answer, query=ASKED, fleet=fleet), Accept)
+
+
+@pytest.mark.parametrize("kind", ["unsupported", "too_large", "rejected", "not_found", "broken_off", "inexpressible"])
+def test_what_is_the_models_climbs(fleet: Fleet, kind: str) -> None:
+    history = [failed("small", kind, "no deployment is left")]
+    assert target(next_step(history, query=ASKED, fleet=fleet)) == "medium"
 
 
 def test_it_climbs_to_a_provider_that_asks_to_take_such_failures_over(fleet: Fleet) -> None:
