@@ -7,13 +7,16 @@ TESTERS ?= 2
 INPUT ?= examples/queries.jsonl
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test lint bench bench-scale bench-routing default-router chaos mutation lock clean
+.PHONY: help run run-real up down test lint bench bench-scale bench-routing default-router chaos mutation lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-15s %s\n", $$1, $$2 }'
 
 run: .venv/ready ## Answer the example queries: starts everything, prints the report, stops everything (INPUT=file)
 	@$(BIN)/pointsman run $(INPUT)
+
+run-real: .venv/ready ## Have two real models on this machine answer (LARGE_GGUF=file, SMALL_GGUF=file, LLAMA_SERVER=program)
+	@$(BIN)/python -m benchmarks.real_models
 
 up: .venv/ready ## Run services, workers, feeder and Flower in the foreground, until Ctrl-C
 	@$(BIN)/pointsman up

@@ -1,4 +1,4 @@
-"""Running our Lua in Redis, with an end to every wait."""
+"""A Redis client that never waits long, and the Lua scripts it runs."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 PATIENCE_S: Final = 0.5
-"""A limiter that has to be waited for is as good as away: the local one takes over."""
+"""A slow limiter counts as unavailable: the local one takes over."""
 
 CONNECTIONS: Final = 32
-"""Of one process. Whoever finds all in use waits for one: a crowd is no sign that Redis is away."""
+"""Per process. A caller that finds all in use waits for one: load does not mean that Redis is unavailable."""
 
 AWAY: Final = (RedisError, OSError, TimeoutError)
-"""What a Redis raises that is away, full, loading or of another kind than we need."""
+"""Errors of a Redis that is unavailable, full, loading or of the wrong version."""
 
 
 def connect(url: str) -> Redis:
-    """A client for the limiter. redis-py 8 would try each command ten times; this one fails at once."""
+    """A client for the limiter that fails at once, where redis-py 8 would try each command ten times."""
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=CONNECTIONS,
@@ -36,14 +36,14 @@ def connect(url: str) -> Redis:
 
 
 class Script:
-    """The Lua file at ``path``."""
+    """A Lua script, read from ``path``."""
 
     def __init__(self, path: Path) -> None:
         self._source = path.read_text()
         self._sha = sha1(self._source.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, redis: Redis, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
-        """What the script gives. Raises one of `AWAY`, after `MAX_INLINE_WAIT_S` at the latest."""
+        """The script's result. Raises one of `AWAY`, after `PATIENCE_S` at the latest."""
         async with asyncio.timeout(PATIENCE_S):
             try:
                 return await redis.evalsha(self._sha, len(keys), *keys, *args)

@@ -1,8 +1,8 @@
-"""The environment as `Settings`, and `fleet.toml` as a `Fleet`.
+"""The environment as `Settings`.
 
-Nothing needs to be set. Without ``DATABASE_URL`` and ``BROKER_URL`` Pointsman runs its own
-Postgres and Redis; where those are up, their addresses are in ``services.json`` under
-``POINTSMAN_HOME``, so that every process of this machine finds them.
+Every variable is optional. Without ``DATABASE_URL`` and ``BROKER_URL`` Pointsman runs an
+embedded Postgres and Redis. While they run, ``services.json`` under ``POINTSMAN_HOME`` has their addresses for every
+process of this machine.
 """
 
 import json
@@ -19,11 +19,11 @@ from fleet_config import FleetError, check_fleet, load_fleet
 from routing.fleet import Fleet
 
 ROOT: Final = Path(__file__).resolve().parent
-"""The repository, or wherever this application lies."""
+"""The directory of the application."""
 
 SERVICES_FILE: Final = "services.json"
 STACK_FILE: Final = "stack.json"
-"""Where a running `pointsman up` or `run` says what else it has started: the simulator, Flower."""
+"""Addresses of the simulator and Flower, written by a running `pointsman up` or `run`."""
 
 _POSTGRES_SCHEMES: Final = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
 _REDIS_SCHEMES: Final = frozenset({"redis", "rediss"})
@@ -33,15 +33,15 @@ _LOG_LEVELS: Final = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}
 
 
 class SettingsError(ValueError):
-    """An environment variable, or its absence, with which Pointsman cannot work; says the mend.
+    """An invalid or missing environment variable. The message has the fix.
 
-    The message never holds the value: an address may carry a password.
+    The message never has the value: an address may hold a password.
     """
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Settings:
-    """Where everything is. Addresses are None until the embedded service runs that has them."""
+    """Paths and addresses. Addresses are None while the embedded service is down."""
 
     home: Path
     """The data directory: embedded services, logs, ``services.json``."""
@@ -55,19 +55,19 @@ class Settings:
     simulator_url: str | None = None
     """``http://host:port`` of the running simulator."""
     key_prefix: str = "pointsman:"
-    """What every Redis key of ours begins with, those of the broker included."""
+    """Prefix of every Redis key of Pointsman, including those of the broker."""
     log_level: str = "INFO"
     tiers: frozenset[str] | None = None
-    """The rungs of the ladder that serve, if not all: a replay has recordings of some only."""
+    """The tiers that serve, None for all: a replay has recordings of some tiers only."""
     embeds_postgres: bool = True
     embeds_redis: bool = True
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
-        """What the environment says, completed by ``services.json``. Raises SettingsError."""
+        """The settings of the environment, with addresses from ``services.json``. Raises SettingsError."""
         environ = os.environ if environ is None else environ
         home = Path(environ.get("POINTSMAN_HOME") or ROOT / ".pointsman").expanduser().absolute()
-        given = cls(
+        settings = cls(
             home=home,
             fleet_path=Path(environ.get("POINTSMAN_FLEET") or ROOT / "fleet.toml").expanduser().absolute(),
             database=_database_url(environ.get("DATABASE_URL")),
@@ -80,34 +80,34 @@ class Settings:
             embeds_postgres=not environ.get("DATABASE_URL"),
             embeds_redis=not environ.get("BROKER_URL"),
         )
-        return given.joined_with(read_services(home))
+        return settings.joined_with(read_services(home))
 
     @property
     def embedded(self) -> bool:
-        """Whether Postgres or Redis, or both, are our own."""
+        """Whether Postgres or Redis, or both, are embedded."""
         return self.embeds_postgres or self.embeds_redis
 
     @property
     def database_url(self) -> str:
-        """Where Postgres is, for SQLAlchemy. Raises SettingsError while nothing runs."""
+        """Address of Postgres for SQLAlchemy. Raises SettingsError while it is down."""
         if self.database is None:
-            raise SettingsError(_absent("Postgres", "DATABASE_URL"))
+            raise _not_running("Postgres", "DATABASE_URL")
         return self.database
 
     @property
     def libpq_url(self) -> str:
-        """The same for psycopg and psql, ``postgresql://…``."""
+        """Address of Postgres for psycopg and psql, ``postgresql://…``."""
         return self.database_url.replace("postgresql+psycopg://", "postgresql://", 1)
 
     @property
     def psql_url(self) -> str:
-        """The same without any password, fit to be shown and typed: psql asks for one where it is needed."""
-        from sqlalchemy import make_url  # not needed to start a command
+        """Address of Postgres without a password, for display: psql asks for the password."""
+        from sqlalchemy import make_url  # slow to import, and most commands do without
 
         if self.database_url.count("@") > 1:
-            return "postgresql://…"  # where a password ends is anybody's guess: in a URL its @ is written %40
+            return "postgresql://…"  # an unescaped @: the end of the password is ambiguous
         url = make_url(self.database_url)
-        who = f"{quote(url.username, safe='')}@" if url.username else ""
+        user = f"{quote(url.username, safe='')}@" if url.username else ""
         host = f"[{url.host}]" if ":" in (url.host or "") else url.host or ""
         port = f":{url.port}" if url.port else ""
         kept = [
@@ -117,22 +117,22 @@ class Settings:
             if "pass" not in name.lower()
         ]
         query = f"?{'&'.join(kept)}" if kept else ""
-        return f"postgresql://{who}{host}{port}/{quote(url.database or '')}{query}"
+        return f"postgresql://{user}{host}{port}/{quote(url.database or '')}{query}"
 
     @property
     def broker_url(self) -> str:
-        """Where the broker is, for Celery. Raises SettingsError while nothing runs."""
+        """Address of the broker for Celery. Raises SettingsError while it is down."""
         if self.broker is None:
-            raise SettingsError(_absent("Redis", "BROKER_URL"))
+            raise _not_running("Redis", "BROKER_URL")
         return self.broker
 
     @property
     def redis_url(self) -> str | None:
-        """Where the limiter's Redis is, for redis-py; None where there is none."""
+        """Address of the rate limiter's Redis for redis-py, or None."""
         return self.redis
 
     def joined_with(self, services: Mapping[str, str]) -> "Settings":
-        """The same, with the addresses of running ``services`` for all that the environment leaves open."""
+        """The settings with addresses of running ``services`` where the environment has none."""
         return replace(
             self,
             database=services.get("database_url") if self.embeds_postgres else self.database,
@@ -142,7 +142,7 @@ class Settings:
         )
 
     def fleet(self, path: Path | None = None) -> Fleet:
-        """The fleet of ``path`` or else of ``POINTSMAN_FLEET``. Raises FleetError."""
+        """The fleet of ``path``, by default of ``POINTSMAN_FLEET``. Raises FleetError."""
         environ = dict(os.environ)
         if self.simulator_url:
             environ["POINTSMAN_SIMULATOR_URL"] = self.simulator_url
@@ -150,8 +150,8 @@ class Settings:
         return fleet if self.tiers is None else fleet.only(self.tiers)
 
     def child_environ(self) -> dict[str, str]:
-        """The variables by which a child process sees what this process sees."""
-        given = {
+        """The environment variables that give a child process these settings."""
+        variables = {
             "POINTSMAN_HOME": str(self.home),
             "POINTSMAN_FLEET": str(self.fleet_path),
             "POINTSMAN_SIMULATOR_URL": self.simulator_url,
@@ -162,7 +162,7 @@ class Settings:
             "BROKER_URL": self.broker,
             "REDIS_URL": self.redis,
         }
-        return {name: value for name, value in given.items() if value}
+        return {name: value for name, value in variables.items() if value}
 
     def __repr__(self) -> str:
         return (
@@ -175,38 +175,38 @@ class Settings:
 
 
 _SECRET_WITH_AT: Final = re.compile(r"[?&][^=&]*pass[^=&]*=[^&]*@", re.IGNORECASE)
-"""A password in a URL's query that has an @ in it, or looks so."""
+"""A password in a URL's query that has an @ in it, or seems to."""
 
 
 def without_password(url: str | None) -> str | None:
-    """``url`` with ``***`` for its password, fit to be shown."""
+    """``url`` with ``***`` for its password, for display."""
     if url is None:
         return None
     scheme, separator, rest = url.partition("://")
     if not separator:
         return "***"
     if _SECRET_WITH_AT.search(rest):
-        return f"{scheme}://***"  # where that secret ends is anybody's guess
-    # At the last @, wherever it stands: a password may hold any sign that nobody has escaped.
-    who, at, place = rest.rpartition("@")
-    user, colon, _ = who.partition(":")
-    place, mark, query = place.partition("?")
+        return f"{scheme}://***"  # the end of the secret is ambiguous
+    # At the last @: a password may hold unescaped characters.
+    credentials, at, host = rest.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    host, mark, query = host.partition("?")
     pairs = [pair.partition("=") for pair in query.split("&")]
-    shown = "&".join(f"{name}=***" if "pass" in name.lower() else name + sign + value for name, sign, value in pairs)
-    return f"{scheme}://{user}{':***' if colon else ''}{at}{place}{mark}{shown}"
+    shown = "&".join(f"{name}=***" if "pass" in name.lower() else name + sep + value for name, sep, value in pairs)
+    return f"{scheme}://{user}{':***' if colon else ''}{at}{host}{mark}{shown}"
 
 
 def read_services(home: Path) -> dict[str, str]:
     """The addresses that the embedded services and the stack of ``home`` have left, or nothing."""
-    stack = _read_addresses(home / STACK_FILE)
-    if not _is_alive(stack.get("stack_pid", "")):
-        stack = {}
-    return {**stack, **_read_addresses(home / SERVICES_FILE)}
+    stack, services = _read_addresses(home / STACK_FILE), _read_addresses(home / SERVICES_FILE)
+    return {
+        **(stack if _is_alive(stack.get("stack_pid", "")) else {}),
+        **(services if _is_alive(services.get("services_pid", "")) else {}),
+    }
 
 
 def _read_addresses(path: Path) -> dict[str, str]:
-    """What a file of addresses says. One that others could have written is not believed: it decides
-    where prompts go."""
+    """The addresses in a file. Ignores a file that other users could write: it decides where prompts are sent."""
     try:
         mode = path.stat()
         if mode.st_uid != os.geteuid() or mode.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -229,66 +229,65 @@ def _is_alive(pid: str) -> bool:
     return True
 
 
-def _database_url(given: str | None) -> str | None:
-    if not given:
+def _database_url(url: str | None) -> str | None:
+    if not url:
         return None
-    scheme, separator, rest = given.partition("://")
+    scheme, separator, rest = url.partition("://")
     if not separator or scheme not in _POSTGRES_SCHEMES:
-        raise SettingsError("DATABASE_URL is not the address of a Postgres. Write postgresql://user@host/database.")
+        raise SettingsError("DATABASE_URL is not a Postgres address. Use postgresql://user@host/database.")
     return f"postgresql+psycopg://{rest}"
 
 
-def _broker_url(given: str | None) -> str | None:
-    if not given:
+def _broker_url(url: str | None) -> str | None:
+    if not url:
         return None
-    scheme, separator, rest = given.partition("://")
+    scheme, separator, rest = url.partition("://")
     if separator and scheme in _REDIS_SCHEMES | _AMQP_SCHEMES:
-        return given
+        return url
     if separator and scheme in _SOCKET_SCHEMES:
-        place, number = _socket(rest)
-        return f"redis+socket://{place}?virtual_host={number}"
+        path, number = _socket(rest)
+        return f"redis+socket://{path}?virtual_host={number}"
     raise SettingsError(
-        "BROKER_URL is not the address of a broker that Pointsman knows. "
-        "Write redis://host:6379/0, rediss://…, redis+socket:///path or amqp://user@host//."
+        "BROKER_URL is not the address of a supported broker. "
+        "Use redis://host:6379/0, rediss://…, redis+socket:///path or amqp://user@host//."
     )
 
 
-def _redis_url(given: str | None) -> str | None:
-    """redis-py's form of REDIS_URL, or of a BROKER_URL that is a Redis; None for RabbitMQ."""
-    if not given:
+def _redis_url(url: str | None) -> str | None:
+    """REDIS_URL, or a BROKER_URL of Redis, for redis-py; None for RabbitMQ."""
+    if not url:
         return None
-    scheme, separator, rest = given.partition("://")
+    scheme, separator, rest = url.partition("://")
     if separator and scheme in _REDIS_SCHEMES:
-        return given
+        return url
     if separator and scheme in _SOCKET_SCHEMES:
-        place, number = _socket(rest)
-        return f"unix://{place}?db={number}"
+        path, number = _socket(rest)
+        return f"unix://{path}?db={number}"
     if separator and scheme in _AMQP_SCHEMES:
         return None
-    raise SettingsError("REDIS_URL is not the address of a Redis. Write redis://host:6379/0 or unix:///path.")
+    raise SettingsError("REDIS_URL is not a Redis address. Use redis://host:6379/0 or unix:///path.")
 
 
 def _socket(rest: str) -> tuple[str, str]:
-    """Socket and number of the database, which Celery calls ``virtual_host`` and redis-py ``db``."""
-    place, _, query = rest.partition("?")
-    asked = parse_qs(query)
-    return place, (asked.get("virtual_host") or asked.get("db") or ["0"])[0]
+    """Path of the socket, and number of the database: ``virtual_host`` for Celery, ``db`` for redis-py."""
+    path, _, query = rest.partition("?")
+    params = parse_qs(query)
+    return path, (params.get("virtual_host") or params.get("db") or ["0"])[0]
 
 
-def _tiers(given: str | None) -> frozenset[str] | None:
-    names = frozenset(filter(None, (name.strip() for name in (given or "").split(","))))
-    return names or None
+def _tiers(names: str | None) -> frozenset[str] | None:
+    return frozenset(filter(None, (name.strip() for name in (names or "").split(",")))) or None
 
 
-def _log_level(given: str | None) -> str:
-    level = (given or "INFO").upper()
+def _log_level(name: str | None) -> str:
+    level = (name or "INFO").upper()
     if level not in _LOG_LEVELS:
-        raise SettingsError(f"POINTSMAN_LOG_LEVEL is none of {', '.join(sorted(_LOG_LEVELS))}.")
+        raise SettingsError(f"POINTSMAN_LOG_LEVEL is invalid. Use one of {', '.join(sorted(_LOG_LEVELS))}.")
     return level
 
 
-def _absent(service: str, variable: str) -> str:
-    return f"No {service} is running. Start Pointsman's own with `pointsman up`, or set {variable} to one of yours."
+def _not_running(service: str, variable: str) -> SettingsError:
+    return SettingsError(f"No {service} is running. Start one with `pointsman up`, or set {variable}.")
 
 
 __all__ = [

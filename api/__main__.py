@@ -1,4 +1,4 @@
-"""``python -m api``: the HTTP service. On loopback it works without keys until the first one is made."""
+"""``python -m api``: the HTTP service. On loopback it needs no API key until the first one is created."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ import uvicorn
 
 from api.api_config import DEFAULT_HOST, DEFAULT_PORT, ApiConfig
 from api.app import create_app
-from api.malloc_tuning import keep_small
+from api.malloc_tuning import limit_arenas
 from settings import FleetError, Settings, SettingsError
 from telemetry.logging import configure_logging
 from telemetry.tracing import traces
@@ -19,42 +19,42 @@ from workers.process_setup import announce_ready, tune_gc
 
 _BACKLOG = 4096
 _KEEP_ALIVE_S = 65
-"""Longer than any client keeps a connection, so that none is closed just as a request is sent on it; and clients that
-poll twice a minute need not connect each time."""
+"""Longer than clients keep a connection, so that none is closed while a request is on its way; clients that poll twice
+a minute need not reconnect."""
 _GRACE_S = 10
-_TURN_S = 0.0001
-"""After how long a thread that validates a file lets the loop go on. Each of a burst's callbacks may wait for so long,
-three thousand of them one after the other: at Python's 5 ms the last of 1,000 pollers waited for up to 4 s."""
+_SWITCH_INTERVAL_S = 0.0001
+"""How long a thread that validates a file holds the interpreter. Each callback of a burst may wait this long, three
+thousand of them in a row: at Python's 5 ms the last of 1,000 pollers waited up to 4 s."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs until SIGTERM. Returns 0, or 2 where the environment or the fleet is wrong."""
+    """Run until SIGTERM. Returns 0, or 2 where the environment or the fleet file is invalid."""
     parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
     parser.add_argument("--host", default=DEFAULT_HOST)
     parser.add_argument("--port", type=int, default=DEFAULT_PORT)
-    given = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     try:
         settings = Settings.load()
         fleet = settings.fleet()
-        config = ApiConfig.load(os.environ, host=given.host, port=given.port)
-        app = create_app(settings, fleet, config, on_ready=_tell_ready)
+        config = ApiConfig.load(os.environ, host=options.host, port=options.port)
+        app = create_app(settings, fleet, config, on_ready=_announce_ready)
     except (SettingsError, FleetError) as error:
         print(f"api: {error}", file=sys.stderr)
         return 2
     configure_logging(settings.log_level)
-    keep_small()
-    sys.setswitchinterval(_TURN_S)
-    traces()  # now, and not while the first request waits
+    limit_arenas()
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    traces()  # now, and not during the first request
     running = uvicorn.Config(
         app,
         host=config.host,
         port=config.port,
         backlog=_BACKLOG,
-        # The gate tells of requests, in metrics; a line each would be a million lines.
+        # The middleware counts requests in metrics; a line per request would be millions of lines.
         access_log=False,
         log_config=None,
         server_header=False,
-        # Nobody is let in, or told apart, by an address: what a proxy says of one is not looked at.
+        # Addresses are never used for access, so a proxy's headers are ignored.
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,
@@ -63,23 +63,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _tell_ready() -> None:
-    # A thousand connections at once are young objects by the ten thousand, and none of them garbage: to look
-    # through them again and again took a quarter of the time that such a burst of requests needs.
+def _announce_ready() -> None:
+    # A thousand connections are tens of thousands of young objects, none of them garbage: scanning them again and
+    # again took a quarter of the time of such a burst.
     tune_gc()
     announce_ready()
 
 
 class _Server(uvicorn.Server):
-    """Tells the service of its end at once: uvicorn would first wait for streams, which end when they hear of it.
+    """Sets ``stopping`` at once: uvicorn would first wait for streams, which end only when they see it.
 
-    And returns from `run`: uvicorn's own would end with the signal that it got, and what is to be done at the exit of
-    a process, as sending the last spans, would not be done.
+    It also returns from `run`; uvicorn's own re-raises the signal, which skips exit handlers such as the one that
+    sends the last spans.
     """
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Called on SIGTERM and SIGINT. Waits for no request any more at the second SIGINT."""
-        service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]  # ours is no string
+        """Called on SIGTERM and SIGINT; a second SIGINT drops open requests."""
+        service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]  # it is an application here, not an import string
         if service is not None:
             service.stopping.set()
         if self.should_exit and sig == signal.SIGINT:

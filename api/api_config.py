@@ -1,4 +1,4 @@
-"""How the service is set up: from the environment, all of it optional."""
+"""Configuration of the HTTP service: optional environment variables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ class ApiConfig:
     max_batch_lines: int = 50_000
     max_chat_bytes: int = 4 * 1024**2
     chat_timeout_s: float = 300.0
-    """How long a chat completion waits for its answer; less than the SDK's own 600 s."""
+    """How long a chat completion waits for its answer; below the SDK's 600 s."""
     private_webhooks: bool = False
-    """Whether webhooks may go to addresses of this machine and its network."""
-    status_for_s: float = 1.0
-    """How old a batch's status may be: however many poll, it is looked up once in this time."""
-    look_s: float = 1.0
-    """Between two looks at what is to be done in the background."""
+    """Whether webhooks may target this machine and its private network."""
+    status_ttl_s: float = 1.0
+    """How old a batch's status may be: however many clients poll, it is read once in this time."""
+    poll_s: float = 1.0
+    """How often background jobs look for work."""
 
     @classmethod
     def load(cls, environ: Mapping[str, str], *, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT) -> "ApiConfig":
-        """What ``POINTSMAN_API_*`` say. Raises SettingsError."""
+        """From ``POINTSMAN_API_*``. Raises SettingsError."""
         default = cls()
         return cls(
             host=host,
@@ -45,7 +45,7 @@ class ApiConfig:
 
     @property
     def on_loopback(self) -> bool:
-        """Whether only this machine reaches the service."""
+        """Whether only this machine can reach the service."""
         if self.host == "localhost":
             return True
         try:
@@ -55,9 +55,9 @@ class ApiConfig:
 
 
 def _number(environ: Mapping[str, str], name: str, default: int) -> int:
-    given = environ.get(name)
-    if not given:
+    raw = environ.get(name)
+    if not raw:
         return default
-    if not given.isascii() or not given.isdecimal() or int(given) < 1:
-        raise SettingsError(f"{name} is not a whole number above 0.")
-    return int(given)
+    if not raw.isascii() or not raw.isdecimal() or int(raw) < 1:
+        raise SettingsError(f"{name} must be a whole number above 0.")
+    return int(raw)

@@ -1,4 +1,4 @@
-"""The application: its routes, its gate, and what it opens and closes."""
+"""The application: routes, middleware, error responses, lifespan."""
 
 import asyncio
 import re
@@ -16,7 +16,7 @@ from starlette.responses import Response
 from api.api_config import ApiConfig
 from api.background import runner
 from api.http_errors import ApiError, bad_request, too_large
-from api.middleware import OPEN, RequestMiddleware
+from api.middleware import KEYLESS_PATHS, RequestMiddleware
 from api.request_metrics import Metrics
 from api.routes import (
     batch_routes,
@@ -29,7 +29,7 @@ from api.routes import (
     pointsman_routes,
     webhook_routes,
 )
-from api.schemas import FORMS, ErrorBody
+from api.schemas import PATTERN_HINTS, ErrorBody
 from api.state import AppState
 from routing.fleet import Fleet
 from settings import Settings
@@ -38,21 +38,21 @@ from submission.jsonl_reader import ENDPOINT
 TITLE: Final = "Pointsman"
 DESCRIPTION: Final = "The OpenAI Batch API, routed: each line goes to the cheapest tier that answers it well."
 _UNSERVED: Final = frozenset({"/v1/responses", "/v1/embeddings", "/v1/completions"})
-"""Of OpenAI's endpoints for batches those that nobody answers here."""
-# What is told of requests is ours to say, in /metrics; and to find FastAPI's switched off costs as much as the gate.
+"""Batch endpoints of OpenAI that Pointsman does not serve."""
+# Requests are counted in /metrics by the middleware; FastAPI's own telemetry would double its cost.
 _NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": ErrorBody, "description": words}
-    for status, words in (
-        (400, "What was asked cannot be meant"),
-        (401, "No key, or not one of ours"),
-        (403, "Not from here"),
-        (404, "There is none"),
-        (409, "It cannot be done as things stand"),
-        (413, "Too large"),
-        (429, "Too many requests, or the budget is spent"),
-        (502, "No tier could answer it"),
-        (503, "The database is away"),
+    status: {"model": ErrorBody, "description": description}
+    for status, description in (
+        (400, "Invalid request"),
+        (401, "Missing or unknown API key"),
+        (403, "Forbidden from this origin or address"),
+        (404, "Not found"),
+        (409, "Conflict with the current state"),
+        (413, "Body too large"),
+        (429, "Too many requests, or budget exhausted"),
+        (502, "No tier could answer the query"),
+        (503, "Database unavailable"),
         (504, "No answer in time"),
     )
 }
@@ -61,19 +61,19 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
 def create_app(
     settings: Settings, fleet: Fleet, config: ApiConfig, *, on_ready: Callable[[], None] = lambda: None
 ) -> FastAPI:
-    """The service on a database that has the newest schema. ``on_ready`` hears when it takes requests."""
+    """The service on a database with the newest schema. ``on_ready`` is called when it accepts requests."""
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = app.state.service = AppState(settings, fleet, config, metrics)
-        working = asyncio.create_task(runner.work(service))
+        jobs = asyncio.create_task(runner.run_jobs(service))
         on_ready()
         try:
             yield
         finally:
             service.stopping.set()
-            await working
+            await jobs
             await service.close()
 
     app = FastAPI(
@@ -96,28 +96,27 @@ def create_app(
     ):
         app.include_router(group.router, responses=_ERRORS)
     app.include_router(health_routes.router, responses={status: _ERRORS[status] for status in (401, 403, 429, 503)})
-    app.add_exception_handler(ApiError, _told)
-    app.add_exception_handler(RequestValidationError, _told)
-    app.add_exception_handler(HTTPException, _told)
+    for kind in (ApiError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, _error_response)
     app.add_middleware(
         RequestMiddleware,
         service=lambda: app.state.service,
         metrics=metrics,
-        opens=OPEN | dashboard_routes.OPEN | label_routes.OPEN,
+        keyless_paths=KEYLESS_PATHS | dashboard_routes.KEYLESS_PATHS | label_routes.KEYLESS_PATHS,
     )
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # as FastAPI documents it
     return app
 
 
-async def _told(request: Request, error: Exception) -> Response:
+async def _error_response(request: Request, error: Exception) -> Response:
     match error:
         case ApiError():
             return error.response()
         case RequestValidationError():
-            return _flaw(error).response()
+            return _validation_error(error).response()
         case HTTPException(status_code=405):
             headers = {"allow": ", ".join(sorted(_methods_of(request)))}
-            return ApiError(405, f"Not allowed method {request.method} for this URL.", headers=headers).response()
+            return ApiError(405, f"Method {request.method} is not allowed for this URL.", headers=headers).response()
         case HTTPException(status_code=404):
             return _no_such_url(request).response()
         case HTTPException(status_code=413):
@@ -129,33 +128,33 @@ async def _told(request: Request, error: Exception) -> Response:
 
 
 def _no_such_url(request: Request) -> ApiError:
-    told = f"Invalid URL ({request.method} {request.url.path[:200]})"
+    message = f"Invalid URL ({request.method} {request.url.path[:200]})"
     if request.url.path in _UNSERVED:
-        told += f": no provider of a fleet is asked for it. Use {ENDPOINT}, alone or in a batch"
-        return ApiError(404, f"{told}.", code="unsupported_endpoint")
-    return ApiError(404, told)
+        message += f": this endpoint is not supported. Use {ENDPOINT}, directly or in a batch."
+        return ApiError(404, message, code="unsupported_endpoint")
+    return ApiError(404, message)
 
 
 def _methods_of(request: Request) -> Iterator[str]:
-    """The methods of the request's path: of all its routes, not of the first only."""
+    """The methods of all routes with the request's path."""
     for path, methods in request.app.openapi()["paths"].items():
         if re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", path), request.url.path):
             yield from (method.upper() for method in methods)
 
 
-def _flaw(error: RequestValidationError) -> ApiError:
-    """The first flaw of a request. Never what was sent: it may be a prompt or a key."""
+def _validation_error(error: RequestValidationError) -> ApiError:
+    """The first error of a request. Never its values: they may be a prompt or a key."""
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return bad_request("The body is not JSON.")
+        return bad_request("The body is not valid JSON.")
     where = ".".join(str(part) for part in first["loc"][1:])[:200] or None
     code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
-    words = first["msg"]
+    message = first["msg"]
     if first["type"] == "string_pattern_mismatch":
-        words = FORMS.get(str(first["loc"][-1]), "it has a character that is not taken")
+        message = PATTERN_HINTS.get(str(first["loc"][-1]), "a character is not allowed")
     elif first["type"] == "extra_forbidden":
-        words = "it is not a key that is known here"
-    return bad_request(f"{where or 'The body'}: {words}.", param=where, code=code)
+        message = "unknown key"
+    return bad_request(f"{where or 'The body'}: {message}.", param=where, code=code)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
@@ -167,8 +166,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             components.get("schemas", {}).pop(name, None)
         for path, methods in schema["paths"].items():
             for operation in methods.values():
-                operation["responses"].pop("422", None)  # told as 400
-                if path not in OPEN:
+                operation["responses"].pop("422", None)  # answered as 400
+                if path not in KEYLESS_PATHS:
                     operation["security"] = [{"key": []}]
         app.openapi_schema = schema
     return app.openapi_schema

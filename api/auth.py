@@ -1,25 +1,26 @@
-"""Who asks: the tenant of a bearer key; or the default one, where no key was ever made and only this machine asks."""
+"""Authentication: the tenant of a bearer key, or the default tenant on loopback while no key exists."""
 
 import hmac
 from dataclasses import dataclass
 from typing import Final
 
+from async_lru import alru_cache
 from starlette.datastructures import Headers
 
 from api.http_errors import ApiError, unauthorized
-from api.single_flight_cache import SingleFlightCache
 from db.tenants import DEFAULT_TENANT, KeyLock, Tenants, key_hash, key_id
 
-KNOWN_FOR_S: Final = 1.0
-"""How long a revoked key may still open."""
+KEY_TTL_S: Final = 1.0
+"""How long a revoked key may still be accepted."""
+_MAX_KEYS: Final = 10_000
 
-_NOBODY: Final = KeyLock(hash=b"\0" * 32, tenant="", requests_per_min=None)
+_NO_KEY: Final = KeyLock(hash=b"\0" * 32, tenant="", requests_per_min=None)
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a request is from."""
+    """The tenant that a request acts for, with its limit."""
 
     tenant: str
     requests_per_min: int | None = None
@@ -28,18 +29,17 @@ class Principal:
 
 
 class Authenticator:
-    """Finds the visitor of a request. ``keyless`` is whether the service listens on loopback only."""
+    """Finds the principal of a request. ``keyless``: the service listens on loopback only."""
 
     def __init__(self, tenants: Tenants, *, keyless: bool) -> None:
+        self._tenants = tenants
         self._keyless = keyless
-        self._locks = SingleFlightCache(tenants.lock, for_s=KNOWN_FOR_S)
-        self._has_keys: SingleFlightCache[None, bool] = SingleFlightCache(
-            lambda _: tenants.has_keys(), for_s=KNOWN_FOR_S
-        )
+        self._find_key = alru_cache(maxsize=_MAX_KEYS, ttl=KEY_TTL_S)(self._read_key)
+        self._has_keys = alru_cache(ttl=KEY_TTL_S)(tenants.has_keys)
 
-    async def visitor(self, headers: Headers) -> Principal:
-        """Who asks. Raises ApiError 401 or 403."""
-        if self._keyless and not await self._has_keys(None):
+    async def authenticate(self, headers: Headers) -> Principal:
+        """The principal of a request with these headers. Raises ApiError 401 or 403."""
+        if self._keyless and not await self._has_keys():
             _refuse_web_pages(headers)
             return Principal(DEFAULT_TENANT)
         scheme, _, key = headers.get("authorization", "").partition(" ")
@@ -50,21 +50,27 @@ class Authenticator:
                 "`pointsman keys create` makes one."
             )
         id_ = key_id(key)
-        lock = (await self._locks(id_) if id_ else None) or _NOBODY
-        # Also for a key that is nobody's, so that both take as long.
-        if not hmac.compare_digest(lock.hash, key_hash(key)):
+        found = (await self._find_key(id_) if id_ else None) or _NO_KEY
+        # Also for an unknown key, so that both take the same time.
+        if not hmac.compare_digest(found.hash, key_hash(key)):
             raise unauthorized("Incorrect API key provided, or it was revoked.")
-        return Principal(lock.tenant, lock.requests_per_min, lock.name)
+        return Principal(found.tenant, found.requests_per_min, found.name)
+
+    async def _read_key(self, id_: str) -> KeyLock | None:
+        return await self._tenants.lock(id_)
 
 
 def _refuse_web_pages(headers: Headers) -> None:
-    """Without keys, a web page in this machine's browser could ask too: by its own origin, or by a name that it
-    has point to loopback. No program of the Batch API sends either."""
+    """Raise ApiError 403 for a request of a web page.
+
+    Without keys a page in this machine's browser could call the API, from its own origin or through a name that
+    resolves to loopback. No client of the Batch API sends either header.
+    """
     host = headers.get("host", "")
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
-    foreign = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+    is_foreign = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
     origin = headers.get("origin")
-    if name.lower() not in _LOCAL_NAMES or foreign or (origin is not None and origin != f"http://{host}"):
+    if name.lower() not in _LOCAL_NAMES or is_foreign or (origin is not None and origin != f"http://{host}"):
         raise ApiError(
             403,
             "Without API keys this service answers programs of this machine only; `pointsman keys create` makes one.",

@@ -1,16 +1,16 @@
-"""A batch as OpenAI's batch object: every field, times as integer Unix seconds."""
+"""OpenAI's batch object: every field, times as integer Unix seconds."""
 
-from datetime import datetime
 from typing import Any, Final
 
+from api.responses import unix_s
 from db.api_batch_types import ApiBatch
 
 ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
-"""The statuses that do not change any more, unless the batch is resumed."""
+"""Final statuses, unless the batch is resumed."""
 
 
 def status_of(batch: ApiBatch) -> str:
-    """The status that the Batch API has for it. A batch whose lines all failed is completed as well."""
+    """The status in the Batch API. A batch whose lines all failed is completed too."""
     match batch.status:
         case "validating":
             return "cancelling" if batch.cancelling_at else "validating"
@@ -25,7 +25,7 @@ def status_of(batch: ApiBatch) -> str:
 
 
 def is_finalized(batch: ApiBatch) -> bool:
-    """Whether its files are there: since it ended last, for it may have been resumed."""
+    """Whether its files exist for its last end; it may have been resumed since an earlier one."""
     return batch.ended_at is not None and batch.finalized_at is not None and batch.finalized_at >= batch.ended_at
 
 
@@ -35,26 +35,26 @@ def batch_object(batch: ApiBatch) -> dict[str, Any]:
     finalized = batch.finalized_at if status in ENDED else None
     files = status in ENDED
     return {
-        "id": batch.handle,
+        "id": batch.public_id,
         "object": "batch",
         "endpoint": batch.endpoint,
         "model": None,
         "errors": {"object": "list", "data": list(batch.errors)} if batch.errors else None,
-        # A batch that came by the command line or by Celery has no input file.
+        # A batch submitted by the command line or by Celery has no input file.
         "input_file_id": batch.input_file_id or "",
         "completion_window": batch.completion_window,
         "status": status,
         "output_file_id": batch.output_file_id if files else None,
         "error_file_id": batch.error_file_id if files else None,
-        "created_at": _unix(batch.created_at),
-        "in_progress_at": _unix(batch.accepted_at if batch.status == "accepted" else None),
-        "expires_at": _unix(batch.expires_at),
-        "finalizing_at": _unix(batch.ended_at if batch.status == "accepted" else None),
-        "completed_at": _unix(finalized if status == "completed" else None),
-        "failed_at": _unix(batch.failed_at),
-        "expired_at": _unix(finalized if status == "expired" else None),
-        "cancelling_at": _unix(batch.cancelling_at),
-        "cancelled_at": _unix(finalized if status == "cancelled" else None),
+        "created_at": unix_s(batch.created_at),
+        "in_progress_at": unix_s(batch.accepted_at if batch.status == "accepted" else None),
+        "expires_at": unix_s(batch.expires_at),
+        "finalizing_at": unix_s(batch.ended_at if batch.status == "accepted" else None),
+        "completed_at": unix_s(finalized if status == "completed" else None),
+        "failed_at": unix_s(batch.failed_at),
+        "expired_at": unix_s(finalized if status == "expired" else None),
+        "cancelling_at": unix_s(batch.cancelling_at),
+        "cancelled_at": unix_s(finalized if status == "cancelled" else None),
         "request_counts": {
             "total": batch.counts.total,
             "completed": batch.counts.done,
@@ -76,7 +76,3 @@ def _usage(batch: ApiBatch) -> dict[str, Any] | None:
         "output_tokens_details": {"reasoning_tokens": batch.usage["reasoning_tokens"]},
         "total_tokens": prompt + completion,
     }
-
-
-def _unix(moment: datetime | None) -> int | None:
-    return None if moment is None else int(moment.timestamp())

@@ -1,56 +1,56 @@
-"""Waits for the answers of chat completions: one statement at a time looks for all that are waited for."""
+"""Waits for the answers of chat completions: one statement at a time looks for all of them."""
 
 import asyncio
 from typing import Final
 
 from db.api_batches import ApiBatches
 
-_FIRST_LOOK_S: Final = 0.02
-_LAST_LOOK_S: Final = 0.25
-_SLOWER: Final = 1.3
+_FIRST_POLL_S: Final = 0.02
+_LONGEST_POLL_S: Final = 0.25
+_BACKOFF: Final = 1.3
 
 
 class CompletionWaiter:
-    """``await answers.of(handle)`` returns once the batch of one has ended."""
+    """``await waiter.wait(public_id, …)`` returns once the batch of a completion has ended."""
 
     def __init__(self, batches: ApiBatches) -> None:
         self._batches = batches
-        self._waiting: dict[str, list[asyncio.Future[int]]] = {}
-        self._looking: asyncio.Task[None] | None = None
-        self._wait_s = _FIRST_LOOK_S
+        self._futures: dict[str, list[asyncio.Future[int]]] = {}
+        self._polling: asyncio.Task[None] | None = None
+        self._poll_s = _FIRST_POLL_S
 
-    async def of(self, handle: str, *, timeout_s: float) -> int:
-        """The ledger's number of the batch, once its query has ended or is held for good.
+    async def wait(self, public_id: str, *, timeout_s: float) -> int:
+        """The batch's id in the ledger, once its query has ended or is held permanently.
 
-        Raises TimeoutError, or what looking raised.
+        Raises TimeoutError, or the error of the statement.
         """
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(handle, []).append(future)
-        self._wait_s = _FIRST_LOOK_S
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look())
+        self._futures.setdefault(public_id, []).append(future)
+        self._poll_s = _FIRST_POLL_S
+        if self._polling is None or self._polling.done():
+            self._polling = asyncio.create_task(self._poll())
         try:
             async with asyncio.timeout(timeout_s):
                 return await future
         finally:
-            left = [one for one in self._waiting.get(handle, []) if one is not future]
-            if left:
-                self._waiting[handle] = left
+            others = [other for other in self._futures.get(public_id, []) if other is not future]
+            if others:
+                self._futures[public_id] = others
             else:
-                self._waiting.pop(handle, None)
+                self._futures.pop(public_id, None)
 
-    async def _look(self) -> None:
-        """Looks as long as anybody waits; often at first, then less so, and often again when somebody comes."""
+    async def _poll(self) -> None:
+        """Polls while there are waiters; a new one makes it fast again."""
         try:
-            while self._waiting:
-                await asyncio.sleep(self._wait_s)
-                self._wait_s = min(self._wait_s * _SLOWER, _LAST_LOOK_S)
-                for handle, number in (await self._batches.ended_chats(list(self._waiting))).items():
-                    for future in self._waiting.pop(handle, []):
+            while self._futures:
+                await asyncio.sleep(self._poll_s)
+                self._poll_s = min(self._poll_s * _BACKOFF, _LONGEST_POLL_S)
+                for public_id, batch_id in (await self._batches.ended_chats(list(self._futures))).items():
+                    for future in self._futures.pop(public_id, []):
                         if not future.done():
-                            future.set_result(number)
+                            future.set_result(batch_id)
         except Exception as error:
-            for future in [one for waiting in self._waiting.values() for one in waiting]:
+            for future in [future for futures in self._futures.values() for future in futures]:
                 if not future.done():
                     future.set_exception(error)
-            self._waiting.clear()
+            self._futures.clear()

@@ -1,7 +1,7 @@
-"""Errors as the OpenAI API tells them: ``{"error": {message, type, param, code}}``.
+"""Errors in the format of the OpenAI API: ``{"error": {message, type, param, code}}``.
 
-The official clients try again on 408, 409, 429 and 5xx unless ``x-should-retry`` says otherwise; so each error
-where the same request can only fail again says so.
+The official clients retry on 408, 409, 429 and 5xx unless ``x-should-retry`` says otherwise; so every error that the
+same request can only meet again sets it.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from api.responses import json_response
 
 
 class ApiError(Exception):
-    """A request that is not done. ``again`` None leaves it to the client whether to try again."""
+    """A request that fails. ``should_retry`` None leaves the decision to the client."""
 
     def __init__(
         self,
@@ -22,7 +22,7 @@ class ApiError(Exception):
         kind: str = "invalid_request_error",
         param: str | None = None,
         code: str | None = None,
-        again: bool | None = None,
+        should_retry: bool | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
@@ -31,53 +31,53 @@ class ApiError(Exception):
         self.kind = kind
         self.param = param
         self.code = code
-        self.again = again
+        self.should_retry = should_retry
         self.headers = headers or {}
 
     def response(self) -> Response:
-        """The response that tells it."""
-        told = {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+        """The error as a response."""
+        error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
         headers = dict(self.headers)
-        if self.again is not None:
-            headers["x-should-retry"] = "true" if self.again else "false"
-        return json_response(told, status=self.status, headers=headers)
+        if self.should_retry is not None:
+            headers["x-should-retry"] = "true" if self.should_retry else "false"
+        return json_response({"error": error}, status=self.status, headers=headers)
 
 
-def sentence(words: str) -> str:
-    """With a capital letter; ``str.capitalize`` would take those of the rest away."""
-    return words[:1].upper() + words[1:]
+def sentence(text: str) -> str:
+    """``text`` with a capital letter; unlike ``str.capitalize`` the rest stays as it is."""
+    return text[:1].upper() + text[1:]
 
 
 def bad_request(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
-    """What was asked cannot be meant."""
+    """The request is invalid."""
     return ApiError(400, message, param=param, code=code)
 
 
-def not_found(what: str, id_: str, *, param: str = "id") -> ApiError:
-    """There is none, or it is another tenant's: nobody can tell which."""
-    return ApiError(404, f"No such {what} object: {id_[:100]}", param=param)
+def not_found(kind: str, id_: str, *, param: str = "id") -> ApiError:
+    """The object does not exist or belongs to another tenant; the error is the same."""
+    return ApiError(404, f"No such {kind} object: {id_[:100]}", param=param)
 
 
 def conflict(message: str, *, code: str | None = None, param: str | None = None) -> ApiError:
-    """It cannot be done as things stand, and trying again does not change how they stand."""
-    return ApiError(409, message, code=code, param=param, again=False)
+    """The request conflicts with the object's state, which a retry does not change."""
+    return ApiError(409, message, code=code, param=param, should_retry=False)
 
 
 def too_large(message: str) -> ApiError:
-    """More bytes than the service takes."""
+    """The body exceeds a limit."""
     return ApiError(413, message, code="request_too_large")
 
 
 def unauthorized(message: str) -> ApiError:
-    """No key, or not one of ours."""
+    """The key is missing or unknown."""
     return ApiError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
 
 
 def unavailable() -> ApiError:
-    """Postgres is away for now."""
+    """Postgres is unavailable for now."""
     return ApiError(503, "The database is not available; try again.", kind="server_error", headers={"retry-after": "1"})
 
 
 def unexpected() -> ApiError:
-    """Our fault. The log has the rest."""
-    return ApiError(500, "The service failed. Its log says where.", kind="server_error")
+    """An error of the service itself; the log has the details."""
+    return ApiError(500, "The service failed. Its log has the details.", kind="server_error")

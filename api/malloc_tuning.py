@@ -1,7 +1,7 @@
-"""Memory that is given back: a large upload or validation must not leave the process large.
+"""glibc settings that return freed memory to the system after a large upload or validation.
 
-glibc keeps an arena per thread and what large blocks leave behind; one arena, and blocks of 128 KiB
-and more by mmap, which returns them. Measured with a 200 MB file. Elsewhere this does nothing.
+By default glibc keeps one arena per thread with the holes of large blocks. Here: one arena, and blocks of 128 KiB or
+more by mmap, which returns them. Measured with a 200 MB file. On other systems these functions do nothing.
 """
 
 import ctypes
@@ -13,15 +13,15 @@ _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
 
 
-def keep_small() -> None:
-    """Call it before the first thread."""
+def limit_arenas() -> None:
+    """Use one arena; call it before the first thread starts."""
     if libc := _libc():
         libc.mallopt(_M_ARENA_MAX, 1)
         libc.mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
 
 
-def give_back() -> None:
-    """What is free goes back to the system; takes milliseconds."""
+def trim_heap() -> None:
+    """Return free memory to the system; takes milliseconds."""
     if libc := _libc():
         libc.malloc_trim(0)
 

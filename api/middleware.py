@@ -1,4 +1,4 @@
-"""The gate before every route: who asks, whether there is room, and what is told when something fails."""
+"""The middleware before every route: authentication, rate limit, body size, error responses, metrics."""
 
 import math
 import secrets
@@ -16,14 +16,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.auth import Principal
 from api.http_errors import ApiError, unavailable, unexpected
 from api.request_metrics import Metrics
-from api.state import AppState
+from api.state import AppState, is_public_id
 from api.tenant_rate_limit import TenantRateLimit
 from db.statement_errors import StatementFailed, is_transient
 
 log = structlog.get_logger()
 
 MAX_JSON_BYTES: Final = 1024**2
-"""Of JSON that is read whole. A file is streamed, and a chat completion may be configured larger."""
+"""The largest JSON body. A file is streamed, and a chat completion has a limit of its own."""
 
 _OWN_LIMIT: Final = frozenset({"/v1/files", "/v1/chat/completions"})
 
@@ -39,7 +39,7 @@ def bounded(scope: Scope, receive: Receive) -> Receive:
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > MAX_JSON_BYTES:
-            # The one kind of exception that FastAPI passes on from where it reads a body.
+            # The only exception that FastAPI passes on from where it reads a body.
             raise HTTPException(413, f"The body is larger than {MAX_JSON_BYTES} bytes.")
         return message
 
@@ -48,23 +48,20 @@ def bounded(scope: Scope, receive: Receive) -> Receive:
 
 _NO_STORE: Final = (b"cache-control", b"no-store")
 _NO_SNIFF: Final = (b"x-content-type-options", b"nosniff")
-OPEN: Final = frozenset({"/healthz", "/readyz", "/openapi.json"})
-"""What needs no key."""
+KEYLESS_PATHS: Final = frozenset({"/healthz", "/readyz", "/openapi.json"})
+"""Paths that need no API key."""
+
+_STATUS_ROUTE: Final = "/v1/batches/{batch_id}"
+_STATUS_PREFIX: Final = _STATUS_ROUTE.partition("{")[0]
 
 
-STATUS_ROUTE: Final = "/v1/batches/{batch_id}"
-"""The route that this is the shortcut of. The first time, a status is asked for through it."""
-
-_PREFIX: Final = STATUS_ROUTE.partition("{")[0]
-
-
-def _polled_batch(scope: Scope, service: AppState, *, tenant: str) -> str | None:
-    """The handle, where the request asks for the status of a batch that the tenant asked for lately."""
+def _status_request(scope: Scope) -> str | None:
+    """The batch's public id, if the request polls a status: the most frequent request skips the router."""
     path: str = scope["path"]
-    if scope["method"] != "GET" or not path.startswith(_PREFIX):
+    if scope["method"] != "GET" or not path.startswith(_STATUS_PREFIX):
         return None
-    handle = path[len(_PREFIX) :]
-    return handle if service.is_polled(handle, tenant=tenant) else None
+    public_id = path.removeprefix(_STATUS_PREFIX)
+    return public_id if is_public_id(public_id) else None
 
 
 async def _send_status(body: bytes, send: Send) -> None:
@@ -75,7 +72,7 @@ async def _send_status(body: bytes, send: Send) -> None:
 
 
 class RequestMiddleware:
-    """ASGI middleware. Inside, ``request.state.tenant`` says whose everything is."""
+    """ASGI middleware. Routes find the tenant in ``request.state.tenant``."""
 
     def __init__(
         self,
@@ -83,61 +80,61 @@ class RequestMiddleware:
         *,
         service: Callable[[], AppState],
         metrics: Metrics,
-        opens: frozenset[str] = OPEN,
+        keyless_paths: frozenset[str] = KEYLESS_PATHS,
     ) -> None:
         self._app = app
         self._service = service
         self._metrics = metrics
-        self._opens = opens
+        self._keyless_paths = keyless_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on, or refuses it."""
+        """Passes a request on or rejects it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        said = _Said(send, request_id=f"req_{secrets.token_hex(12)}")
+        response = _RecordingSend(send, request_id=f"req_{secrets.token_hex(12)}")
         route = ""
         try:
-            if scope["path"] not in self._opens:
+            if scope["path"] not in self._keyless_paths:
                 service = self._service()
-                visitor = await service.keyring.visitor(Headers(scope=scope))
-                await _keep_to_the_rate(visitor, service.rate)
-                if handle := _polled_batch(scope, service, tenant=visitor.tenant):
-                    route = STATUS_ROUTE
-                    await _send_status((await service.status(handle, tenant=visitor.tenant)).body, said)
+                principal = await service.authenticator.authenticate(Headers(scope=scope))
+                await _check_rate(principal, service.rate)
+                if public_id := _status_request(scope):
+                    route = _STATUS_ROUTE
+                    await _send_status((await service.status(public_id, tenant=principal.tenant)).body, response)
                     return
-                scope.setdefault("state", {}).update(tenant=visitor.tenant, key_name=visitor.key_name)
-            await self._app(scope, bounded(scope, receive), said)
+                scope.setdefault("state", {}).update(tenant=principal.tenant, key_name=principal.key_name)
+            await self._app(scope, bounded(scope, receive), response)
         except Exception as error:
-            failure = _told(error)
-            if said.status is not None:
-                raise  # the response has begun: only closing the connection tells that it is not whole
-            await failure.response()(scope, receive, said)
+            failure = _to_api_error(error)
+            if response.status is not None:
+                raise  # the response has begun: only a closed connection shows that it is incomplete
+            await failure.response()(scope, receive, response)
         finally:
             route = route or getattr(scope.get("route"), "path", "other")
-            self._metrics.observe(scope["method"], route, said.status or 0, time.perf_counter() - began)
+            self._metrics.observe(scope["method"], route, response.status or 0, time.perf_counter() - began)
 
 
-async def _keep_to_the_rate(visitor: Principal, rate: TenantRateLimit) -> None:
-    wait_s = await rate.take(visitor.tenant, per_min=visitor.requests_per_min)
+async def _check_rate(principal: Principal, rate: TenantRateLimit) -> None:
+    wait_s = await rate.take(principal.tenant, per_min=principal.requests_per_min)
     if wait_s > 0:
         raise ApiError(
             429,
-            f"Rate limit of {visitor.requests_per_min} requests per minute reached.",
+            f"Rate limit of {principal.requests_per_min} requests per minute reached.",
             kind="requests",
             code="rate_limit_exceeded",
             headers={"retry-after": str(math.ceil(wait_s)), "retry-after-ms": str(math.ceil(wait_s * 1000))},
         )
 
 
-def _told(error: Exception) -> ApiError:
+def _to_api_error(error: Exception) -> ApiError:
     match error:
         case ApiError():
             return error
         case DBAPIError() if is_transient(error):
             return unavailable()
-        case StatementFailed() if error.away:
+        case StatementFailed() if error.is_unavailable:
             return unavailable()
         case PoolTimeout():
             return unavailable()
@@ -146,8 +143,8 @@ def _told(error: Exception) -> ApiError:
             return unexpected()
 
 
-class _Said:
-    """Sends, remembers the status, and adds the headers that every response has."""
+class _RecordingSend:
+    """Sends, records the status, and adds the headers of every response."""
 
     def __init__(self, send: Send, *, request_id: str) -> None:
         self._send = send

@@ -1,4 +1,8 @@
-"""A multipart upload, straight into Postgres: memory holds one piece, however large the file is."""
+"""Streams a multipart upload into Postgres: memory holds one piece, however large the file is.
+
+With python-multipart's parser alone: Starlette's forms spool each file to a disk first, and accept a form that ends
+too early.
+"""
 
 import secrets
 from dataclasses import dataclass, field
@@ -14,13 +18,13 @@ from db.file_store import PIECE_BYTES, File, FileStore
 _MAX_FIELD_BYTES: Final = 4096
 _MAX_FIELDS: Final = 16
 _OVERHEAD_BYTES: Final = 64 * 1024
-"""What the form around a file may add to it."""
+"""What the form around the file may add to its size."""
 _MIN_EXPIRY_S: Final = 3600
 _MAX_EXPIRY_S: Final = 30 * 24 * 3600
 
 
 async def receive_file(request: Request, files: FileStore, *, tenant: str, max_bytes: int) -> File:
-    """Stores the ``file`` of a multipart form whose ``purpose`` is ``batch``. Raises ApiError; then nothing is kept."""
+    """Store the ``file`` of a multipart form with the ``purpose`` batch. After an ApiError nothing is kept."""
     boundary = _boundary(request)
     if int(request.headers.get("content-length") or 0) > max_bytes + _OVERHEAD_BYTES:
         raise _oversize(max_bytes)
@@ -29,13 +33,14 @@ async def receive_file(request: Request, files: FileStore, *, tenant: str, max_b
     form = _Form()
     await files.begin(file_id, tenant=tenant)
     try:
-        parser = MultipartParser(boundary, form.callbacks())  # type: ignore[arg-type]  # its callbacks are untyped
+        callbacks = {name: getattr(form, name) for name in _CALLBACKS}
+        parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]  # a TypedDict with these keys
         async for chunk in request.stream():
             parser.write(chunk)
             for data in form.take():
                 await store.write(data)
         parser.finalize()
-        purpose, expires_after_s = _checked(form)
+        purpose, expires_after_s = _validated(form)
         await store.flush()
         file = await files.finish(
             file_id,
@@ -44,15 +49,15 @@ async def receive_file(request: Request, files: FileStore, *, tenant: str, max_b
             size=store.size,
             expires_after_s=expires_after_s,
         )
-    except MultipartParseError as error:
+    except BaseException as error:
         await files.abandon(file_id)
-        raise bad_request("The multipart form is broken.", param="file") from error
-    except ClientDisconnect as error:
-        await files.abandon(file_id)
-        raise bad_request("The upload broke off.", param="file") from error
-    except BaseException:
-        await files.abandon(file_id)
-        raise
+        match error:
+            case MultipartParseError():
+                raise bad_request("The multipart form is malformed.", param="file") from error
+            case ClientDisconnect():
+                raise bad_request("The upload was interrupted.", param="file") from error
+            case _:
+                raise
     if file is None:
         raise bad_request("The upload took longer than a day.", param="file")
     return file
@@ -67,11 +72,11 @@ def _boundary(request: Request) -> bytes:
 
 
 def _oversize(max_bytes: int) -> ApiError:
-    return too_large(f"The file is larger than {max_bytes} bytes. Split it and make a batch of each part.")
+    return too_large(f"The file is larger than {max_bytes} bytes. Split it into several batches.")
 
 
 class _Store:
-    """Collects bytes to pieces of about a megabyte."""
+    """Writes the bytes in pieces of about a megabyte."""
 
     def __init__(self, files: FileStore, file_id: str, *, max_bytes: int) -> None:
         self._files = files
@@ -82,7 +87,7 @@ class _Store:
         self.size = 0
 
     async def write(self, data: bytes) -> None:
-        """Raises ApiError where the file grows larger than it may."""
+        """Add bytes. Raises ApiError beyond the size limit."""
         self.size += len(data)
         if self.size > self._max_bytes:
             raise _oversize(self._max_bytes)
@@ -92,7 +97,7 @@ class _Store:
             del self._rest[:PIECE_BYTES]
 
     async def flush(self) -> None:
-        """What is left becomes the last piece."""
+        """Write the rest as the last piece."""
         if self._rest:
             await self._add(bytes(self._rest))
             self._rest.clear()
@@ -104,11 +109,11 @@ class _Store:
 
 @dataclass(slots=True)
 class _Form:
-    """What the parser calls: keeps the small fields, and hands on the file's bytes."""
+    """The callbacks of the parser, named as it names them: keep the small fields, and pass on the file's bytes."""
 
     fields: dict[str, str] = field(default_factory=dict)
     filename: str | None = None
-    whole: bool = False
+    is_complete: bool = False
     _data: list[bytes] = field(default_factory=list)
     _headers: dict[bytes, bytes] = field(default_factory=dict)
     _header_name: bytes = b""
@@ -122,35 +127,22 @@ class _Form:
         data, self._data = self._data, []
         return data
 
-    def callbacks(self) -> dict[str, object]:
-        """By the parser's names."""
-        return {
-            "on_part_begin": self._part_begin,
-            "on_header_field": self._field,
-            "on_header_value": self._header,
-            "on_header_end": self._header_end,
-            "on_headers_finished": self._headers_finished,
-            "on_part_data": self._part_data,
-            "on_part_end": self._part_end,
-            "on_end": self._end,
-        }
-
-    def _part_begin(self) -> None:
+    def on_part_begin(self) -> None:
         self._headers = {}
         self._value = bytearray()
         self._in_file = False
 
-    def _field(self, data: bytes, start: int, end: int) -> None:
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]
 
-    def _header(self, data: bytes, start: int, end: int) -> None:
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
         self._header_value += data[start:end]
 
-    def _header_end(self) -> None:
+    def on_header_end(self) -> None:
         self._headers[self._header_name.lower()] = self._header_value
         self._header_name = self._header_value = b""
 
-    def _headers_finished(self) -> None:
+    def on_headers_finished(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition"))
         self._name = options.get(b"name", b"").decode(errors="replace")
         if self._name != "file":
@@ -160,9 +152,9 @@ class _Form:
         if self.filename is not None:
             raise bad_request("The form has more than one file.", param="file")
         self._in_file = True
-        self.filename = _shown(options.get(b"filename", b"").decode(errors="replace")) or "file"
+        self.filename = _base_name(options.get(b"filename", b"").decode(errors="replace")) or "file"
 
-    def _part_data(self, data: bytes, start: int, end: int) -> None:
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
             self._data.append(data[start:end])
             return
@@ -170,31 +162,34 @@ class _Form:
         if len(self._value) > _MAX_FIELD_BYTES:
             raise bad_request(f"A field is longer than {_MAX_FIELD_BYTES} bytes.")
 
-    def _part_end(self) -> None:
+    def on_part_end(self) -> None:
         if not self._in_file:
             self.fields[self._name] = self._value.decode(errors="replace")
 
-    def _end(self) -> None:
-        self.whole = True
+    def on_end(self) -> None:
+        self.is_complete = True
 
 
-def _shown(name: str) -> str:
-    """A file's name without a path, and without what does not print."""
+_CALLBACKS: Final = [name for name in vars(_Form) if name.startswith("on_")]
+
+
+def _base_name(name: str) -> str:
+    """A file name without its path and without unprintable characters."""
     last = name.replace("\\", "/").rpartition("/")[2]
     return "".join(char for char in last if char.isprintable())[:255]
 
 
-def _checked(form: _Form) -> tuple[str, int | None]:
-    """The purpose and the expiry that the form asks for."""
-    if not form.whole:
-        raise bad_request("The multipart form ends too early.", param="file")
+def _validated(form: _Form) -> tuple[str, int | None]:
+    """The purpose and the expiry in the form. Raises ApiError."""
+    if not form.is_complete:
+        raise bad_request("The multipart form is incomplete.", param="file")
     if form.filename is None:
         raise bad_request("'file' is a required property.", param="file", code="missing_required_parameter")
     purpose = form.fields.get("purpose")
     if purpose is None:
         raise bad_request("'purpose' is a required property.", param="purpose", code="missing_required_parameter")
     if purpose != "batch":
-        raise bad_request("Only files of the purpose 'batch' are taken here.", param="purpose", code="invalid_value")
+        raise bad_request("The purpose must be 'batch'.", param="purpose", code="invalid_value")
     return purpose, _expiry(form.fields)
 
 
@@ -207,7 +202,7 @@ def _expiry(fields: dict[str, str]) -> int | None:
     number = int(seconds) if seconds and seconds.isascii() and seconds.isdecimal() and len(seconds) < 10 else 0
     if not _MIN_EXPIRY_S <= number <= _MAX_EXPIRY_S:
         raise bad_request(
-            f"It must be a whole number from {_MIN_EXPIRY_S} to {_MAX_EXPIRY_S}.",
+            f"The value must be a whole number from {_MIN_EXPIRY_S} to {_MAX_EXPIRY_S}.",
             param="expires_after[seconds]",
             code="invalid_value",
         )

@@ -1,4 +1,4 @@
-"""What Prometheus is told: of this process's requests, and what others add."""
+"""Prometheus metrics of this process's requests, and a registry for other collectors."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ _BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10
 
 
 class Metrics:
-    """A registry of its own, so that two services in one process do not meet. No label has a user's words."""
+    """A registry of its own, so that two services in one process do not clash. No label holds user text."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -28,20 +28,20 @@ class Metrics:
             registry=self.registry,
         )
         self._kinds: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        """Few: methods and routes are those that there are."""
+        """Bounded: there are few methods, routes and statuses."""
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request is over."""
+        """Count a request that has ended."""
         kind = (method if method in _METHODS else "other", route, status)
         found = self._kinds.get(kind)
-        if found is None:  # to find both by their labels would cost a fifth of a short request
+        if found is None:  # a lookup of both by their labels costs a fifth of a short request
             counter = self._requests.labels(kind[0], route, str(status))
             found = self._kinds[kind] = (counter, self._seconds.labels(route))
         found[0].inc()
         found[1].observe(seconds)
 
     def add(self, collector: Collector) -> None:
-        """Tells what ``collector`` knows too."""
+        """Include the metrics of ``collector``."""
         self.registry.register(collector)
 
     def text(self) -> bytes:

@@ -1,13 +1,16 @@
-"""What goes in and comes out, for validation and for ``/openapi.json``."""
+"""Schemas of request and response bodies, for validation and for ``/openapi.json``."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
+from fastapi import Path
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from db.batch_writer import MAX_USD
 
+BatchPath = Annotated[str, Path(alias="batch_id")]
+"""The public id of a batch in a path. To users of the API, as in OpenAI's, that is the ``batch_id``."""
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]
 Words = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
 Url = Annotated[
@@ -17,28 +20,37 @@ Url = Annotated[
         pattern=r"^https?://[A-Za-z0-9](?:[A-Za-z0-9.-]{0,200}[A-Za-z0-9])?(?::[1-9][0-9]{0,4})?(?:[/?][!-~]*)?$",
     ),
 ]
-WHOLE = BeforeValidator(lambda given: int(given) if type(given) is float and given % 1 == 0 else given)
-"""Takes 2.0 for an integer, as JSON Schema does."""
+WHOLE = BeforeValidator(lambda value: int(value) if type(value) is float and value % 1 == 0 else value)
+"""Accepts 2.0 as an integer, as JSON Schema does."""
 WINDOW_PATTERN = r"^(?:(?:[1-9]|[12][0-9]|30)d|[1-9][0-9]{0,2}h|[1-9][0-9]{0,3}m)$"
 """Up to 30 days, 999 hours or 9999 minutes."""
-FORMS: Final[Mapping[str, str]] = {
-    "completion_window": "write 24h, or another number of m, h or d, up to 9999m, 999h or 30d",
-    "url": "write an address that begins with https://",
+PATTERN_HINTS: Final[Mapping[str, str]] = {
+    "completion_window": "use a duration such as 24h: a number of m, h or d, up to 9999m, 999h or 30d",
+    "url": "use a URL that begins with https://",
 }
-"""What is told of a field that is not of its form, instead of the form as a regular expression."""
+"""The message for a field that does not match its pattern, instead of the regular expression."""
 EVENTS = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
 Event = Literal["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
 Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 
 
 class ApiModel(BaseModel):
-    """Keys that are not known pass: clients are newer than we are."""
+    """Unknown keys are ignored: clients may be newer than the service."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
+class Page(ApiModel):
+    """What every paged list has."""
+
+    object: Literal["list"]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
 class ErrorDetail(ApiModel):
-    """What went wrong."""
+    """The error's message and its class."""
 
     message: str
     type: str
@@ -47,13 +59,13 @@ class ErrorDetail(ApiModel):
 
 
 class ErrorBody(ApiModel):
-    """Every error."""
+    """The body of every error response."""
 
     error: ErrorDetail
 
 
 class ExpiresAfter(ApiModel):
-    """When a file goes, counted from its creation."""
+    """When a file expires, counted from its creation."""
 
     anchor: Literal["created_at"]
     seconds: Annotated[int, Field(ge=3600, le=2592000), WHOLE]
@@ -73,18 +85,14 @@ class FileObject(ApiModel):
     status_details: str | None
 
 
-class FileList(ApiModel):
+class FileList(Page):
     """A page of files."""
 
-    object: Literal["list"]
     data: list[FileObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 class FileDeleted(ApiModel):
-    """A file that is gone."""
+    """A deleted file."""
 
     id: str
     object: Literal["file"]
@@ -92,27 +100,27 @@ class FileDeleted(ApiModel):
 
 
 class BatchBudgetOptions(ApiModel):
-    """What may be said of a batch beside OpenAI's fields: ``extra_body={"pointsman": {…}}`` in the SDK."""
+    """Options of a batch beyond OpenAI's fields: ``extra_body={"pointsman": {…}}`` in the SDK."""
 
-    # Not to be overlooked: a misspelt budget would be none.
+    # An ignored key could be a misspelled budget.
     model_config = ConfigDict(extra="forbid", strict=True)
 
     max_cost_usd: Annotated[float, Field(ge=0, le=MAX_USD, allow_inf_nan=False)] | None = Field(
-        default=None, description="The most that the batch may cost; the fleet's default, if left out."
+        default=None, description="Maximum cost of the batch; default: the fleet's."
     )
     budget_policy: Literal["hold", "fail", "degrade"] | None = Field(
-        default=None, description="What becomes of what the budget has no room for; the fleet's, if left out."
+        default=None, description="What happens to queries beyond the budget; default: the fleet's policy."
     )
     priority: Annotated[int, Field(ge=-100, le=0), WHOLE] = Field(
-        default=0, description="Below 0: behind the batches of all tenants that are not."
+        default=0, description="Below 0: after the batches of all tenants that have 0."
     )
 
 
-_MEANS: Final = frozenset({*BatchBudgetOptions.model_fields, "budget", "budget_usd"})
+_BUDGET_KEYS: Final = frozenset({*BatchBudgetOptions.model_fields, "budget", "budget_usd"})
 
 
 class BatchCreate(ApiModel):
-    """A batch to be made of an uploaded file."""
+    """A batch to create from an uploaded file."""
 
     input_file_id: str
     endpoint: Annotated[str, Field(json_schema_extra={"enum": ["/v1/chat/completions"]})]
@@ -123,16 +131,16 @@ class BatchCreate(ApiModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_means_beside(cls, given: Any) -> Any:
-        """Other keys pass, but a budget in the wrong place would be none."""
-        if isinstance(given, dict):
-            for key in given.keys() & _MEANS:
-                raise PydanticCustomError("misplaced", '{key} belongs into the object "pointsman"', {"key": key})
-        return given
+    def _refuse_misplaced_budget(cls, body: Any) -> Any:
+        """Other unknown keys are ignored, but a budget in the wrong place must not be."""
+        if isinstance(body, dict):
+            for key in body.keys() & _BUDGET_KEYS:
+                raise PydanticCustomError("misplaced", '{key} belongs in the object "pointsman"', {"key": key})
+        return body
 
 
 class BatchError(ApiModel):
-    """A line that cannot be taken."""
+    """An invalid line."""
 
     code: str
     message: str
@@ -148,7 +156,7 @@ class BatchErrors(ApiModel):
 
 
 class RequestCounts(ApiModel):
-    """Lines by how they ended. Expired ones count as failed."""
+    """Lines by outcome. Expired ones count as failed."""
 
     total: int
     completed: int
@@ -156,19 +164,19 @@ class RequestCounts(ApiModel):
 
 
 class InputTokensDetails(ApiModel):
-    """Of the input tokens."""
+    """Details of the input tokens."""
 
     cached_tokens: int
 
 
 class OutputTokensDetails(ApiModel):
-    """Of the output tokens."""
+    """Details of the output tokens."""
 
     reasoning_tokens: int
 
 
 class BatchUsage(ApiModel):
-    """Tokens of all calls of a batch, those of routers and rejected answers included."""
+    """Tokens of all calls of a batch, including those of routers and of rejected answers."""
 
     input_tokens: int
     input_tokens_details: InputTokensDetails
@@ -204,18 +212,14 @@ class BatchObject(ApiModel):
     metadata: dict[str, Any] | None
 
 
-class BatchList(ApiModel):
+class BatchList(Page):
     """A page of batches."""
 
-    object: Literal["list"]
     data: list[BatchObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 class ModelObject(ApiModel):
-    """A name that a line may ask for: ``auto``, a tier, or a model of the fleet."""
+    """A name that a line may request: ``auto``, a tier, or a model of the fleet."""
 
     id: str
     object: Literal["model"]
@@ -224,14 +228,14 @@ class ModelObject(ApiModel):
 
 
 class ModelList(ApiModel):
-    """All of them."""
+    """All model names."""
 
     object: Literal["list"]
     data: list[ModelObject]
 
 
 class WebhookCreate(ApiModel):
-    """Where to tell of which events."""
+    """A URL and the events that it receives."""
 
     name: Name
     url: Url
@@ -239,7 +243,7 @@ class WebhookCreate(ApiModel):
 
 
 class WebhookChange(ApiModel):
-    """What is given is changed."""
+    """The fields to change."""
 
     name: Name | None = None
     url: Url | None = None
@@ -260,23 +264,19 @@ class WebhookObject(ApiModel):
 
 
 class WebhookWithSecret(WebhookObject):
-    """A webhook with its secret, which is told this once."""
+    """A webhook with its secret, which is returned only when it is created or rotated."""
 
     signing_secret: str
 
 
-class WebhookList(ApiModel):
+class WebhookList(Page):
     """A page of webhooks."""
 
-    object: Literal["list"]
     data: list[WebhookObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 class WebhookDeleted(ApiModel):
-    """A webhook that is gone."""
+    """A deleted webhook."""
 
     id: str
     object: Literal["webhook_endpoint.deleted"]
@@ -284,19 +284,19 @@ class WebhookDeleted(ApiModel):
 
 
 class LabelCreate(ApiModel):
-    """How right the answer to a line is. Without ``tier`` the answer that stood is meant."""
+    """A label for the answer to a line; without ``tier`` for the final answer."""
 
     batch_id: Annotated[str, StringConstraints(min_length=1, max_length=80)]
     custom_id: Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00]*$")]
     grade: Annotated[float, Field(ge=0, le=1)]
-    """0 wrong to 1 right."""
+    """From 0 (wrong) to 1 (right)."""
     tier: Name | None = None
     by: Literal["doubt", "chance"] | None = None
-    """How the answer came up, as its sample says: what is said by doubt stays out of figures and learning."""
+    """How the answer was sampled, as the sample says; labels by doubt are excluded from figures and training."""
 
 
 class LabelObject(ApiModel):
-    """A label that was taken."""
+    """A stored label."""
 
     object: Literal["label"]
     batch_id: str
@@ -306,14 +306,14 @@ class LabelObject(ApiModel):
 
 
 class MessageToLabel(ApiModel):
-    """What somebody said."""
+    """A message of the query."""
 
     role: str
     text: str
 
 
 class AnswerToLabel(ApiModel):
-    """A question and the answer that stands."""
+    """A query and its final answer."""
 
     object: Literal["answer"]
     batch_id: str

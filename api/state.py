@@ -1,9 +1,10 @@
-"""What the routes work with: one per process, opened and closed with it."""
+"""The application's state: what the routes work with, one per process."""
 
 import asyncio
 import secrets
 from dataclasses import dataclass, field
 
+from async_lru import alru_cache
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 
@@ -17,7 +18,6 @@ from api.dashboard.prometheus_collector import FleetMetrics
 from api.http_errors import not_found
 from api.request_metrics import Metrics
 from api.responses import json_response
-from api.single_flight_cache import SingleFlightCache
 from api.tenant_rate_limit import TenantRateLimit
 from db.api_batch_types import ApiBatch
 from db.api_batches import ApiBatches
@@ -31,12 +31,14 @@ from routing.fleet import Fleet
 from settings import Settings
 
 GIVE_UP_S = 10.0
-"""How long a move of the ledger is tried while Postgres is away and somebody waits for the response."""
+"""How long a statement of the ledger is retried while Postgres is unavailable and a client waits."""
+
+_MAX_STATUSES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A batch as it was a moment ago, and its object as JSON."""
+    """A batch as of its last read, and its object as JSON."""
 
     batch: ApiBatch
     status: str
@@ -44,12 +46,12 @@ class Status:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more becomes of it."""
+        """Whether the status is final."""
         return self.status in ENDED
 
 
 class AppState:
-    """Everything that a request may need."""
+    """Everything that a request may need, opened with the process and closed with it."""
 
     def __init__(self, settings: Settings, fleet: Fleet, config: ApiConfig, metrics: Metrics) -> None:
         self.settings = settings
@@ -63,45 +65,41 @@ class AppState:
         self.tenants = Tenants(self.engine)
         self.webhooks = WebhookStore(self.engine)
         self.ledger = Ledger(self.engine, give_up_s=GIVE_UP_S)
-        self.keyring = Authenticator(self.tenants, keyless=config.on_loopback)
+        self.authenticator = Authenticator(self.tenants, keyless=config.on_loopback)
         self._redis = connect(settings.redis_url) if settings.redis_url else None
         self.rate = TenantRateLimit(self._redis, prefix=settings.key_prefix, process=secrets.token_hex(6))
-        self.answers = CompletionWaiter(self.batches)
+        self.completions = CompletionWaiter(self.batches)
         self.stopping = asyncio.Event()
         self.figures = DashboardCollector(self.engine, fleet, redis=self._redis, key_prefix=settings.key_prefix)
         self.live = DashboardStream(self.figures, stopping=self.stopping)
         metrics.add(FleetMetrics(self.figures))
         self.validate_soon = asyncio.Event()
-        """Set where a batch was made, so that it need not wait for the next look."""
+        """Set when a batch was created, so that its validation does not wait for the next poll."""
         self.deliver_soon = asyncio.Event()
-        self.deposits = asyncio.Semaphore(4)
-        """A deposit holds two connections; were all taken by first ones, none would get its second."""
-        self._statuses = SingleFlightCache(self._look_up, for_s=config.status_for_s)
+        self.submissions = asyncio.Semaphore(4)
+        """A submission holds two connections; with more at once none might get its second."""
+        self._read_status = alru_cache(maxsize=_MAX_STATUSES, ttl=config.status_ttl_s)(self._read_status_now)
 
-    async def status(self, handle: str, *, tenant: str, param: str = "batch_id") -> Status:
-        """The tenant's batch as it was at most ``status_for_s`` ago. Raises ApiError where there is none."""
-        found = await self._statuses((tenant, handle)) if _is_handle(handle) else None
+    async def status(self, public_id: str, *, tenant: str, param: str = "batch_id") -> Status:
+        """The tenant's batch as it was at most ``status_ttl_s`` ago. Raises ApiError 404 for an unknown id."""
+        found = await self._read_status(tenant, public_id) if is_public_id(public_id) else None
         if found is None:
-            raise not_found("Batch", handle, param=param)
+            raise not_found("Batch", public_id, param=param)
         return found
 
-    def is_polled(self, handle: str, *, tenant: str) -> bool:
-        """Whether the tenant asked for the status of such a batch lately."""
-        return (tenant, handle) in self._statuses
+    async def status_now(self, public_id: str, *, tenant: str) -> Status:
+        """The tenant's batch as it is now. Raises ApiError 404 for an unknown id."""
+        self._read_status.cache_invalidate(tenant, public_id)
+        return await self.status(public_id, tenant=tenant)
 
-    async def status_now(self, handle: str, *, tenant: str) -> Status:
-        """The same as it is."""
-        self._statuses.forget((tenant, handle))
-        return await self.status(handle, tenant=tenant)
-
-    async def _look_up(self, wanted: tuple[str, str]) -> Status | None:
-        batch = await self.batches.find(wanted)
+    async def _read_status_now(self, tenant: str, public_id: str) -> Status | None:
+        batch = await self.batches.find((tenant, public_id))
         if batch is None:
             return None
         if not batch.adopted:
-            await self.batches.adopt(batch.tenant, [batch.handle])
+            await self.batches.adopt(batch.tenant, [batch.public_id])
         elif batch.finalized_at is not None and batch.id is not None and not is_finalized(batch):
-            await self.batches.reopen(batch.handle)
+            await self.batches.reopen(batch.public_id)
         return Status(batch, status_of(batch), bytes(json_response(batch_object(batch)).body))
 
     async def close(self) -> None:
@@ -113,16 +111,17 @@ class AppState:
 
 
 def get_state(request: Request) -> AppState:
-    """The service of the application that a request came to."""
+    """The state of the application that serves the request."""
     service: AppState = request.app.state.service
     return service
 
 
 def get_tenant(request: Request) -> str:
-    """Whose request it is, as the gate found."""
+    """The tenant of the request, as the middleware found it."""
     tenant: str = request.state.tenant
     return tenant
 
 
-def _is_handle(handle: str) -> bool:
-    return handle.startswith("batch_") and len(handle) <= 80 and handle.isascii() and handle.isprintable()
+def is_public_id(text: str) -> bool:
+    """Whether ``text`` has the form of a batch's public id."""
+    return text.startswith("batch_") and len(text) <= 80 and text.isascii() and text.isprintable() and "/" not in text

@@ -1,4 +1,4 @@
-"""Pages that the service serves itself: files that are the same for everybody, so they need no key and hold no data."""
+"""Static pages: files without data, the same for every user, which need no API key."""
 
 from importlib.resources import files
 from typing import Final
@@ -14,7 +14,7 @@ _TYPES: Final = {
     "html": "text/html; charset=utf-8",
 }
 HEADERS: Final = {
-    # Only what we serve ourselves, and no word of a user is ever read as anything but text.
+    # Only files of this service; user text is never parsed as HTML or script.
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
     "referrer-policy": "no-referrer",
@@ -30,19 +30,19 @@ class Pages:
         self._path = path
         self._page = f"{folder}.html"
         self._files = {
-            each.name: each.read_bytes()
-            for each in files("api").joinpath("static", folder).iterdir()
-            if each.name.rpartition(".")[2] in _TYPES
+            file.name: file.read_bytes()
+            for file in files("api").joinpath("static", folder).iterdir()
+            if file.name.rpartition(".")[2] in _TYPES
         }
 
     @property
-    def open(self) -> frozenset[str]:
-        """The paths that need no key."""
+    def paths(self) -> frozenset[str]:
+        """The paths of the page and its files."""
         return frozenset({self._path, *(f"{self._path}/{name}" for name in self._files)})
 
     def response(self, name: str | None = None) -> Response:
-        """The file, or the page itself. Raises ApiError where there is none."""
+        """The file, or the page itself. Raises ApiError 404 for an unknown name."""
         name = name or self._page
         if name not in self._files:
-            raise ApiError(404, f"There is no file {self._path}/{name[:100]}.")
+            raise ApiError(404, f"No such file: {self._path}/{name[:100]}")
         return Response(self._files[name], media_type=_TYPES[name.rpartition(".")[2]], headers=HEADERS)

@@ -1,13 +1,13 @@
--- Requests of several tenants, several of each, over all processes. One atomic step, on Redis's own clock.
+-- Rate limit for several tenants with several requests each, over all processes. One atomic step, on Redis's clock.
 --
 -- Keys:
---   KEYS[1]      <prefix>rate-processes         sorted set: process -> second at which it asked last
+--   KEYS[1]      <prefix>rate-processes         sorted set: process -> second of its last call
 --   KEYS[1 + i]  <prefix>rate:<limit>:<tenant>  string: microsecond at which the bucket of tenant i is full again
 --
 -- ARGV: 1 the process; then for each tenant requests a minute, requests that a full bucket holds, requests wanted.
 --
--- Gives: how many processes asked within the last minute; then for each tenant how many are granted, and the
--- milliseconds after which there is room for the next.
+-- Returns: how many processes called within the last minute; then for each tenant how many requests are granted, and
+-- the milliseconds until the next one is possible.
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
@@ -15,7 +15,7 @@ local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 redis.call('ZADD', KEYS[1], time[1], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', tonumber(time[1]) - 60)
 redis.call('EXPIRE', KEYS[1], 120)
-local told = {redis.call('ZCARD', KEYS[1])}
+local result = {redis.call('ZCARD', KEYS[1])}
 
 for i = 1, #KEYS - 1 do
     local each_us = 60000000 / tonumber(ARGV[3 * i - 1])
@@ -26,7 +26,7 @@ for i = 1, #KEYS - 1 do
     local granted = math.min(room, tonumber(ARGV[3 * i + 1]))
     busy_until = busy_until + granted * each_us
     redis.call('SET', KEYS[1 + i], string.format('%.0f', busy_until), 'PX', math.ceil(full_us / 1000) + 1000)
-    told[2 * i] = granted
-    told[2 * i + 1] = math.ceil(math.max(busy_until + each_us - full_us - now, 0) / 1000)
+    result[2 * i] = granted
+    result[2 * i + 1] = math.ceil(math.max(busy_until + each_us - full_us - now, 0) / 1000)
 end
-return told
+return result

@@ -1,14 +1,16 @@
-"""One HTTP POST to an address that was checked: no redirects, no proxies, no more of the response than its status."""
+"""One POST of a webhook to an address that was checked: no redirects, no proxies, no more of the response than its
+status."""
 
 import asyncio
-import re
 import socket
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 from urllib.parse import urlsplit
+
+from providers.transport.factory import post_pinned
+from providers.transport.failures import TRANSPORT_ERRORS, cause_of
 
 _EMBEDS_IPV4: Final = tuple(ip_network(net) for net in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
 
@@ -32,6 +34,11 @@ class WebhookTarget:
         """For the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Put together again, without a user or a fragment."""
+        return f"{'https' if self.secure else 'http'}://{self.authority}{self.path}"
 
 
 def parse_target(url: str, *, private: bool) -> WebhookTarget:
@@ -81,10 +88,6 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
-_STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r\n]")
-_MAX_LINE: Final = 4096
-
-
 class WebhookDeliveryError(Exception):
     """No response came; the message says why, in words of ours."""
 
@@ -95,56 +98,14 @@ async def post_webhook(
     """Sends ``body`` and returns the response's status. Raises Undelivered, or NotAllowed."""
     try:
         async with asyncio.timeout(timeout_s):
-            reader, writer = await _connect(target, private=private)
-            try:
-                writer.write(_request(target, body, headers))
-                await writer.drain()
-                return _status(await reader.readline())
-            finally:
-                writer.transport.abort()
+            return await post_pinned(
+                target.url,
+                addresses=await resolve(target, private=private),
+                content=body,
+                headers={"content-type": "application/json", "user-agent": "pointsman", **headers},
+                connect_s=timeout_s,
+            )
     except TimeoutError as error:
         raise WebhookDeliveryError(f"no response within {timeout_s:g} s") from error
-    except ssl.SSLError as error:
-        raise WebhookDeliveryError("no secure connection") from error
-    except (OSError, ValueError) as error:  # a line without an end, or a name that is none, is a ValueError
-        raise WebhookDeliveryError(f"no connection ({type(error).__name__})") from error
-
-
-async def _connect(target: WebhookTarget, *, private: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    context = ssl.create_default_context() if target.secure else None
-    failure = OSError("the name has no address")
-    for address in await resolve(target, private=private):
-        try:
-            return await asyncio.open_connection(
-                address,
-                target.port,
-                ssl=context,
-                # The certificate is held against the name, although the connection goes to the address.
-                server_hostname=target.host if context else None,
-                limit=_MAX_LINE,
-            )
-        except ssl.SSLError:
-            raise
-        except OSError as error:
-            failure = error
-    raise failure
-
-
-def _request(target: WebhookTarget, body: bytes, headers: Mapping[str, str]) -> bytes:
-    lines = [
-        f"POST {target.path} HTTP/1.1",
-        f"host: {target.authority}",
-        "connection: close",
-        "content-type: application/json",
-        f"content-length: {len(body)}",
-        "user-agent: pointsman",
-        *(f"{name}: {value}" for name, value in headers.items()),
-    ]
-    return "\r\n".join(lines).encode("ascii") + b"\r\n\r\n" + body
-
-
-def _status(line: bytes) -> int:
-    found = _STATUS.match(line)
-    if found is None:
-        raise WebhookDeliveryError("the response is not HTTP")
-    return int(found.group(1))
+    except (*TRANSPORT_ERRORS, UnicodeError) as error:  # UnicodeError: a name that is none
+        raise WebhookDeliveryError(f"no response: {cause_of(error)}") from error

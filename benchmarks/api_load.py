@@ -180,13 +180,13 @@ def busy_s() -> float:
 
 
 def measure_pollers(
-    api: Api, handles: list[str], pid: int, *, pollers: int, rounds: int, every_s: float
+    api: Api, public_ids: list[str], pid: int, *, pollers: int, rounds: int, every_s: float
 ) -> dict[str, float]:
     """All pollers start in the same moment."""
 
     async def run() -> tuple[list[float], int]:
         latencies: list[float] = []
-        paths = [f"/v1/batches/{handles[number % len(handles)]}" for number in range(pollers)]
+        paths = [f"/v1/batches/{public_ids[number % len(public_ids)]}" for number in range(pollers)]
         refused = await asyncio.gather(*(poll(api, path, latencies, rounds=rounds, every_s=every_s) for path in paths))
         return latencies, sum(refused)
 
@@ -199,7 +199,7 @@ def measure_pollers(
     cuts = statistics.quantiles(latencies, n=100)
     return {
         "pollers": pollers,
-        "batches": len(handles),
+        "batches": len(public_ids),
         "every_s": every_s,
         "requests": len(latencies),
         "refused": refused,
@@ -219,10 +219,10 @@ def make_batches(api: Api, count: int) -> list[str]:
     body = b"".join(form(lines(20, bytes_each=300)))
     file = api.ask("POST", "/v1/files", body, **{"content-type": f"multipart/form-data; boundary={BOUNDARY}"})
     asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-    handles = [api.ask("POST", "/v1/batches", asked)["id"] for _ in range(count)]
-    while any(api.ask("GET", f"/v1/batches/{handle}")["status"] == "validating" for handle in handles):
+    public_ids = [api.ask("POST", "/v1/batches", asked)["id"] for _ in range(count)]
+    while any(api.ask("GET", f"/v1/batches/{public_id}")["status"] == "validating" for public_id in public_ids):
         time.sleep(0.5)
-    return handles
+    return public_ids
 
 
 def main() -> None:
@@ -234,8 +234,8 @@ def main() -> None:
     parser.add_argument("--pollers", type=int, default=1000)
     given = parser.parse_args()
     api = Api(given.url, given.key)
-    handles = make_batches(api, 50)
-    few, many = handles[:1], handles
+    public_ids = make_batches(api, 50)
+    few, many = public_ids[:1], public_ids
     told: dict[str, Any] = {"load_average": os.getloadavg()}
     told["all_at_once"] = [
         measure_pollers(api, few, given.pid, pollers=given.pollers, rounds=1, every_s=0.0) for _ in range(3)

@@ -35,8 +35,8 @@ async def _behind(running: Stand, size: Size, tell: Callable[[str], None]) -> di
         for number in range(3):
             tell(f"ten behind it, round {number + 1} of 3")
             began = time.time()
-            handle = await running.submit(few, engine=engine)
-            took.append(await _until_answered(engine, handle, at_least=_FEW) - began)
+            public_id = await running.submit(few, engine=engine)
+            took.append(await _until_answered(engine, public_id, at_least=_FEW) - began)
             if await _is_over(engine, large):
                 raise Hung("the large batch was over before ten queries behind it: it is too small to tell anything")
     finally:
@@ -44,25 +44,25 @@ async def _behind(running: Stand, size: Size, tell: Callable[[str], None]) -> di
     return {"fairness_s": round(median(took), 3), "fairness_behind": size.behind}
 
 
-async def _until_answered(engine: AsyncEngine, handle: str, *, at_least: int) -> float:
+async def _until_answered(engine: AsyncEngine, public_id: str, *, at_least: int) -> float:
     """Waits for so many of its queries to have ended; when the last of them did, in Unix seconds."""
     ask = text(
         "SELECT count(*) AS ended, extract(epoch FROM max(finished_at))::float8 AS last FROM ("
         " SELECT q.finished_at FROM batches AS b JOIN queries AS q ON q.batch_id = b.id"
         " AND q.id BETWEEN b.first_query_id AND b.last_query_id"
-        " WHERE b.handle = :handle AND q.finished_at IS NOT NULL LIMIT :enough) AS those"
+        " WHERE b.public_id = :public_id AND q.finished_at IS NOT NULL LIMIT :enough) AS those"
     )
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
         async with engine.connect() as connection:
-            row = (await connection.execute(ask, {"handle": handle, "enough": at_least})).one()
+            row = (await connection.execute(ask, {"public_id": public_id, "enough": at_least})).one()
         if row.ended >= at_least:
             return float(row.last)
         await asyncio.sleep(0.05 if at_least == _FEW else 0.5)
     raise Hung(f"fewer than {at_least} queries of a batch have ended in {_PATIENCE_S:g} s")
 
 
-async def _is_over(engine: AsyncEngine, handle: str) -> bool:
+async def _is_over(engine: AsyncEngine, public_id: str) -> bool:
     async with engine.connect() as connection:
-        ask = text("SELECT ended_at IS NOT NULL FROM batches WHERE handle = :handle")
-        return bool((await connection.execute(ask, {"handle": handle})).scalar_one())
+        ask = text("SELECT ended_at IS NOT NULL FROM batches WHERE public_id = :public_id")
+        return bool((await connection.execute(ask, {"public_id": public_id})).scalar_one())

@@ -129,12 +129,12 @@ class Stand:
                 with watch:
                     before = cpu_by_name(self.processes())
                     began, began_cpu_s, clock = time.perf_counter(), time.process_time(), time.time()
-                    handle = await self.submit(path, engine=engine)
+                    public_id = await self.submit(path, engine=engine)
                     submit_s, own_cpu_s = time.perf_counter() - began, time.process_time() - began_cpu_s
-                    await self.until_ended(engine, handle, queries=queries)
+                    await self.until_ended(engine, public_id, queries=queries)
                     after = cpu_by_name(self.processes())
                 by_name = {name: used - before.get(name, 0.0) for name, used in after.items()} | {"submit": own_cpu_s}
-                told = await _summary(engine, handle)
+                told = await _summary(engine, public_id)
             finally:
                 await engine.dispose()
         return Lap(
@@ -153,40 +153,40 @@ class Stand:
         return self.processes() | {"submit": psutil.Process()}
 
     async def submit(self, path: Path, *, engine: AsyncEngine) -> str:
-        """Reads, validates and stores the lines of ``path``; returns the batch's handle."""
+        """Reads, validates and stores the lines of ``path``; returns the batch's public id."""
         with path.open("rb") as file:
             submitted = await submit(
-                read_lines(file, fleet=self.fleet), engine=engine, fleet=self.fleet, order=BatchSpec(source=path.name)
+                read_lines(file, fleet=self.fleet), engine=engine, fleet=self.fleet, spec=BatchSpec(source=path.name)
             )
-        return submitted.handle
+        return submitted.public_id
 
-    async def until_ended(self, engine: AsyncEngine, handle: str, *, queries: int, sealed: bool = True) -> None:
+    async def until_ended(self, engine: AsyncEngine, public_id: str, *, queries: int, sealed: bool = True) -> None:
         """Waits until the batch has ended (and its decisions are sealed). Raises Hung."""
         deadline = time.monotonic() + max(_LEAST_PATIENCE_S, queries / _SLOWEST_PER_S)
         column = "sealed_at" if sealed else "ended_at"
-        ask = text(f"SELECT {column} IS NOT NULL FROM batches WHERE handle = :handle")
+        ask = text(f"SELECT {column} IS NOT NULL FROM batches WHERE public_id = :public_id")
         while True:
             async with engine.connect() as connection:
-                if (await connection.execute(ask, {"handle": handle})).scalar_one():
+                if (await connection.execute(ask, {"public_id": public_id})).scalar_one():
                     return
             if time.monotonic() > deadline:
-                raise Hung(await self._where(engine, handle))
+                raise Hung(await self._where(engine, public_id))
             self.stack.check()
             await asyncio.sleep(_TICK_S)
 
-    async def _where(self, engine: AsyncEngine, handle: str) -> str:
+    async def _where(self, engine: AsyncEngine, public_id: str) -> str:
         ask = text(
             "SELECT q.stage, q.state, count(*) AS n FROM queries AS q JOIN batches AS b ON b.id = q.batch_id"
-            " WHERE b.handle = :handle GROUP BY 1, 2 ORDER BY 3 DESC"
+            " WHERE b.public_id = :public_id GROUP BY 1, 2 ORDER BY 3 DESC"
         )
         async with engine.connect() as connection:
-            rows = (await connection.execute(ask, {"handle": handle})).all()
+            rows = (await connection.execute(ask, {"public_id": public_id})).all()
         places = ", ".join(f"{row.n} {row.state} at {row.stage}" for row in rows)
         said = [log.read_text(errors="replace")[-500:] for log in (self.settings.home / "logs").glob("*.log")]
         return "\n".join([f"the batch did not end in time: {places}", *said])
 
 
-async def _summary(engine: AsyncEngine, handle: str) -> Any:
+async def _summary(engine: AsyncEngine, public_id: str) -> Any:
     """Unix seconds of its last answer and of its tenths, and how many calls it took; by key ranges only."""
     ask = text(
         "SELECT extract(epoch FROM max(q.finished_at))::float8 AS last,"
@@ -194,10 +194,10 @@ async def _summary(engine: AsyncEngine, handle: str) -> Any:
         " extract(epoch FROM percentile_disc(0.9) WITHIN GROUP (ORDER BY q.finished_at))::float8 AS ninth_tenth,"
         " (SELECT count(*) FROM calls AS c WHERE c.batch_id = min(b.id)) AS calls"
         " FROM batches AS b JOIN queries AS q ON q.id BETWEEN b.first_query_id AND b.last_query_id"
-        " AND q.batch_id = b.id WHERE b.handle = :handle"
+        " AND q.batch_id = b.id WHERE b.public_id = :public_id"
     )
     async with engine.connect() as connection:
-        return (await connection.execute(ask, {"handle": handle})).one()
+        return (await connection.execute(ask, {"public_id": public_id})).one()
 
 
 def _short(name: str) -> str:

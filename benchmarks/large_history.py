@@ -13,7 +13,7 @@ _FIRST_ID = 10_000_000_000
 """Far from the ids that are handed out."""
 
 _FILL = """
-INSERT INTO batches (id, handle, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated,
+INSERT INTO batches (id, public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated,
                      created_at, ended_at, sealed_at)
 VALUES (%(batch)s, 'batch_old_' || %(batch)s, 'history', %(rows)s, %(first)s, %(last)s, 'old', 'old', true,
         now() - interval '3 days', now() - interval '2 days', now() - interval '2 days');

@@ -167,7 +167,7 @@ async def asynchronously():
             batch = await there.batches.retrieve(batch.id)
         assert [one.id async for one in there.batches.list(limit=1)][0] == batch.id
         report = await there.get(f"/pointsman/batches/{batch.id}/report", cast_to=object)
-        assert (report["means"]["budget"]["cap_usd"], report["means"]["policy"]) == (5.0, "degrade")
+        assert (report["budget"]["budget"]["cap_usd"], report["budget"]["policy"]) == (5.0, "degrade")
         assert report["plan"]["total"] == 1
         return batch.status
 

@@ -51,7 +51,7 @@ def _submit(running: Stand, questions: Path) -> float:
             began = time.perf_counter()
             with questions.open("rb") as file:
                 lines = read_lines(file, fleet=running.fleet)
-                await submit(lines, engine=engine, fleet=running.fleet, order=BatchSpec(source="bench"))
+                await submit(lines, engine=engine, fleet=running.fleet, spec=BatchSpec(source="bench"))
             return time.perf_counter() - began
         finally:
             await engine.dispose()

@@ -1,4 +1,4 @@
-"""How a command ends when it cannot do what it was asked: a line that says why, and a hint at the mend."""
+"""Errors that end a command: one line with the cause, a hint with the fix, an exit code."""
 
 import os
 import sys
@@ -23,14 +23,14 @@ class ExitCode(IntEnum):
 
     OK = 0
     FAILURE = 1
-    """It was asked rightly and did not succeed."""
+    """The command is valid and failed."""
     USAGE = 2
-    """What was asked, or a file that was given, is wrong."""
+    """The command line or an input file is invalid."""
     INTERRUPTED = 130
 
 
 class CommandError(Exception):
-    """Ends the command. ``message`` says why in one line, ``hint`` what to do."""
+    """Ends the command. ``message`` is the cause in one line, ``hint`` the fix."""
 
     def __init__(self, message: str, *, hint: str | None = None, code: ExitCode = ExitCode.FAILURE) -> None:
         super().__init__(message)
@@ -39,106 +39,108 @@ class CommandError(Exception):
         self.code = code
 
 
+class UsageError(CommandError):
+    """The command line or an input file is invalid."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint, code=ExitCode.USAGE)
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorReport:
-    """What the user is told. Never a prompt, an answer, a key, or a traceback."""
+    """An error as the user sees it. Never a prompt, an answer, a key, or a traceback."""
 
     kind: str
     lines: tuple[str, ...]
-    hint: str | None
-    code: ExitCode
+    hint: str | None = None
+    code: ExitCode = ExitCode.FAILURE
     rejections: tuple[RejectedLine, ...] = field(default=(), repr=False)
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``."""
-        told: dict[str, Any] = {"code": self.kind, "message": self.lines[0], "hint": self.hint}
+        error: dict[str, Any] = {"code": self.kind, "message": self.lines[0], "hint": self.hint}
         if self.rejections:
-            told["rejections"] = [
+            error["rejections"] = [
                 {"line": r.line_no, "field": r.field, "message": r.message, "fix": r.fix, "custom_id": r.custom_id}
                 for r in self.rejections
             ]
-        return {"error": told}
+        return {"error": error}
 
 
 SHOWN_REJECTIONS: Final = 20
-DEBUG_HINT: Final = "POINTSMAN_DEBUG=1 shows where it happened."
+DEBUG_HINT: Final = "Set POINTSMAN_DEBUG=1 to see the traceback."
 
 
 def describe_error(error: BaseException) -> ErrorReport:
-    """What the user is told of ``error``."""
+    """``error`` as the user sees it."""
     match error:
         case CommandError():
             return ErrorReport("stopped", (error.message,), error.hint, error.code)
         case InvalidInput():
-            return _bad_input(error)
+            return _invalid_input(error)
         case SettingsError():
-            return ErrorReport("settings", (str(error),), None, ExitCode.USAGE)
+            return ErrorReport("settings", (str(error),), code=ExitCode.USAGE)
         case FleetError():
-            return ErrorReport("fleet", tuple(str(error).splitlines()), None, ExitCode.USAGE)
+            return ErrorReport("fleet", tuple(str(error).splitlines()), code=ExitCode.USAGE)
         case ServicesError() | StackError() | DataDirError():
-            hint = "`pointsman doctor` looks at each dependency."
-            return ErrorReport("services", (_first_and_last(str(error)),), hint, ExitCode.FAILURE)
+            return ErrorReport("services", (_first_and_last(str(error)),), "`pointsman doctor` checks each dependency.")
         case DBAPIError():
             return _database(error)
         case KeyboardInterrupt():
-            return ErrorReport("interrupted", ("Interrupted.",), None, ExitCode.INTERRUPTED)
+            return ErrorReport("interrupted", ("Interrupted.",), code=ExitCode.INTERRUPTED)
         case BrokenPipeError():
-            return ErrorReport("closed", ("Nobody reads the output any more.",), None, ExitCode.FAILURE)
+            return ErrorReport("closed", ("Output closed (broken pipe).",))
         case OSError() if error.strerror:
             where = f"{error.filename}: " if error.filename else ""
-            usage = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError | PermissionError)
-            return ErrorReport(
-                "file", (f"{where}{error.strerror}.",), None, ExitCode.USAGE if usage else ExitCode.FAILURE
-            )
+            is_usage = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError | PermissionError)
+            code = ExitCode.USAGE if is_usage else ExitCode.FAILURE
+            return ErrorReport("file", (f"{where}{error.strerror}.",), code=code)
         case _:
             return _unexpected(error)
 
 
 def _first_and_last(message: str) -> str:
-    """What happened, and of the log that is quoted after it the last line: what is between is a traceback."""
+    """The first line, and the last one of the log quoted below it: the lines between are a traceback."""
     first, *rest = [line for line in message.splitlines() if line.strip()] or [""]
     return f"{first} {plain(rest[-1].strip())}" if rest else first
 
 
-def _bad_input(error: InvalidInput) -> ErrorReport:
+def _invalid_input(error: InvalidInput) -> ErrorReport:
     shown = [plain(str(rejection)) for rejection in error.rejections[:SHOWN_REJECTIONS]]
     more = len(error.rejections) - len(shown)
     if more > 0:
         shown.append(f"… and {more} more.")
-    whole = all(rejection.line_no == 0 for rejection in error.rejections)
     hint = "Nothing was submitted."
-    if not whole:
-        hint += " Mend these lines, or submit the others alone with --skip-invalid."
-    return ErrorReport("bad_input", tuple(shown) or ("No query was found.",), hint, ExitCode.USAGE, error.rejections)
+    if any(rejection.line_no for rejection in error.rejections):
+        hint += " Fix these lines, or skip them with --skip-invalid."
+    return ErrorReport("bad_input", tuple(shown) or ("No query found.",), hint, ExitCode.USAGE, error.rejections)
 
 
 def _database(error: DBAPIError) -> ErrorReport:
-    # Never str(error): it quotes the statement's parameters, and so may quote prompts.
+    # Never str(error): it quotes the statement's parameters, which may hold prompts.
     state = getattr(error.orig, "sqlstate", None)
-    # Refused at connecting, a role that is not there has no SQLSTATE; its name is ours.
+    # A missing role fails the connection without an SQLSTATE; the message then holds our role's name.
     if state in ("42P01", "42703", "42883", "3F000") or (state is None and APP_ROLE in str(error.orig)):
-        hint = "Bring its schema up to date: `alembic upgrade head`, or `pointsman up`, which does."
-        return ErrorReport(
-            "database", ("The database has an older schema than this program, or none.",), hint, ExitCode.FAILURE
-        )
-    if state is None or state.startswith(("08", "57P", "53300")):
-        hint = "Is DATABASE_URL right, and is Postgres up? `pointsman doctor` looks."
-        return ErrorReport("database", ("Postgres cannot be reached.",), hint, ExitCode.FAILURE)
-    if state == "22023" or state.startswith("28"):
-        hint = "Check the user in DATABASE_URL and its rights: it must be a member of pointsman_app."
-        return ErrorReport("database", ("Postgres does not let us in.",), hint, ExitCode.FAILURE)
-    return ErrorReport("database", (f"Postgres refused a statement (SQLSTATE {state}).",), DEBUG_HINT, ExitCode.FAILURE)
+        message = "The database schema is missing or older than this version of Pointsman."
+        hint = "Migrate it with `alembic upgrade head`; `pointsman up` does so itself."
+    elif state is None or state.startswith(("08", "57P", "53300")):
+        message = "Postgres cannot be reached."
+        hint = "Check DATABASE_URL and whether Postgres is up. `pointsman doctor` checks both."
+    elif state == "22023" or state.startswith("28"):
+        message = "Postgres rejected the login or the role."
+        hint = "Check the user in DATABASE_URL: it must be a member of pointsman_app."
+    else:
+        message, hint = f"Postgres rejected a statement (SQLSTATE {state}).", DEBUG_HINT
+    return ErrorReport("database", (message,), hint)
 
 
 def _unexpected(error: BaseException) -> ErrorReport:
-    # Not its message, which may quote what it stumbled over.
+    # Without the message, which may quote data.
     frames = extract_tb(error.__traceback__)
     where = f" in {frames[-1].name} ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno})" if frames else ""
-    return ErrorReport(
-        "unexpected", (f"This should not have happened: {type(error).__name__}{where}.",), DEBUG_HINT, ExitCode.FAILURE
-    )
+    return ErrorReport("unexpected", (f"Unexpected error: {type(error).__name__}{where}.",), DEBUG_HINT)
 
 
 def exit_quietly() -> None:
-    """Keeps Python from complaining at exit that stdout is gone."""
+    """Prevents Python's complaint at exit about a closed stdout."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,20 +1,22 @@
-"""Where words go and where data goes: data to stdout; words too, unless stdout is to be read by a program."""
+"""Console output: data on stdout, messages on stderr."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
 from rich.console import Console
+from rich.table import Table
 
-_WIDE: Final = 160
-"""Columns where no terminal says how many there are, so that tables lose nothing in a log."""
+_LOG_COLUMNS: Final = 160
+"""Width without a terminal, so that tables in a log lose nothing."""
 
 
 def _console(*, stderr: bool = False) -> Console:
-    # No markup: what users and models wrote (a custom_id, a reason) is shown as it is.
+    # No markup: text of users and models (a custom_id, a reason) is data.
     console = Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
     if not console.is_terminal:
-        console.width = _WIDE
+        console.width = _LOG_COLUMNS
     return console
 
 
@@ -22,22 +24,42 @@ out = _console()
 err = _console(stderr=True)
 
 
-def emit(told: Any) -> None:
-    """One JSON object on a line of its own on stdout."""
-    sys.stdout.buffer.write(orjson.dumps(told, option=orjson.OPT_NON_STR_KEYS) + b"\n")
+def notice(text: str) -> None:
+    """Prints progress of the command on stderr."""
+    err.print(text, style="dim")
+
+
+def warn(text: str) -> None:
+    """Prints a warning on stderr."""
+    err.print(text, style="yellow")
+
+
+def emit(value: Any) -> None:
+    """Writes one JSON object as one line on stdout."""
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS) + b"\n")
     sys.stdout.flush()
 
 
-def plain(words: str) -> str:
-    """``words`` without what would steer a terminal."""
-    return "".join(char if char.isprintable() else " " for char in words)
+def plain(text: str) -> str:
+    """``text`` without characters that control a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
-def lines(count: int) -> str:
-    """So many lines, in words."""
-    return f"{count:,} {'line' if count == 1 else 'lines'}"
+def plural(count: int, noun: str, nouns: str | None = None) -> str:
+    """``1 line``, ``2,000 lines``."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def queries(count: int) -> str:
-    """So many queries, in words."""
-    return f"{count:,} {'query' if count == 1 else 'queries'}"
+    """``1 query``, ``2,000 queries``."""
+    return plural(count, "query", "queries")
+
+
+def table(text_columns: Sequence[str], number_columns: Sequence[str] = ()) -> Table:
+    """An empty table without borders; numbers are aligned to the right."""
+    grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in text_columns:
+        grid.add_column(name)
+    for name in number_columns:
+        grid.add_column(name, justify="right", no_wrap=True)
+    return grid

@@ -1,4 +1,4 @@
-"""The ``pointsman`` command. No traceback reaches a user: POINTSMAN_DEBUG=1 shows them."""
+"""The ``pointsman`` command. Users see no traceback, except with POINTSMAN_DEBUG=1."""
 
 import os
 import sys
@@ -10,6 +10,7 @@ from cli.commands import (
     audit,
     batches,
     budget,
+    calibrate_confidence,
     check_fleet,
     doctor,
     drift,
@@ -38,7 +39,7 @@ app = typer.Typer(
 
 @app.callback()
 def pointsman(is_version: version.VersionOption = False) -> None:
-    """Routes high-volume batches of LLM queries to the cheapest tier that answers them well."""
+    """Route high-volume batches of LLM queries to the cheapest tier that answers them well."""
 
 
 for group in (
@@ -55,6 +56,7 @@ for group in (
     purge,
     routers,
     learn,
+    calibrate_confidence,
     shadow,
     drift,
     version,
@@ -67,32 +69,32 @@ def _run() -> None:
     try:
         app(prog_name="pointsman")
     except SystemExit as ended:
-        # Typer makes of Ctrl-C an exit without a word; where a command has had its own, no KeyboardInterrupt is left.
+        # Typer turns Ctrl-C into a silent exit; a command that reports it itself leaves no KeyboardInterrupt.
         if isinstance(ended.__context__, typer.Exit) and isinstance(ended.__context__.__cause__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         raise
 
 
 def main() -> None:
-    """Runs the command and exits: 0 done, 1 failed, 2 asked wrongly or bad input, 130 interrupted."""
+    """Runs the command and exits: 0 done, 1 failed, 2 invalid options or input, 130 interrupted."""
     try:
         _run()
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("POINTSMAN_DEBUG"):
             raise
-        failure = describe_error(error)
+        description = describe_error(error)
         if isinstance(error, BrokenPipeError):
             exit_quietly()
-        elif failure.code == ExitCode.OK:
-            err.print(failure.lines[0])
+        elif description.code == ExitCode.OK:
+            err.print(description.lines[0])
         else:
-            for line in failure.lines:
+            for line in description.lines:
                 err.print(f"pointsman: {line}", style="red")
-            if failure.hint:
-                err.print(failure.hint)
+            if description.hint:
+                err.print(description.hint)
             if "--json" in sys.argv[1:]:
-                emit(failure.as_json())
-        sys.exit(failure.code)
+                emit(description.as_json())
+        sys.exit(description.code)
 
 
 if __name__ == "__main__":

@@ -1,53 +1,89 @@
-"""Types and defaults of command-line parameters: amounts, durations, the current user."""
+"""Arguments and options that several commands share, with their parsers."""
 
 import getpass
 import re
 import socket
 from datetime import timedelta
-from typing import Final
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 
-from cli.command_errors import CommandError, ExitCode
+from cli.command_errors import UsageError
 from db.batch_writer import MAX_USD
+from routing.fleet import BudgetPolicy
 
 
-def parse_usd(given: str) -> float:
-    """Dollars from 0 to `MAX_USD`; ``nan`` is no amount: nothing is ever more than that."""
+def parse_usd(text: str) -> float:
+    """US dollars from 0 to `MAX_USD`. Raises typer.BadParameter, also for ``nan``, which no amount exceeds."""
     try:
-        amount = float(given)
+        amount = float(text)
     except ValueError:
         amount = -1.0
     if not 0 <= amount <= MAX_USD:
-        raise typer.BadParameter(f"{given!r} is no number of dollars from 0 to {MAX_USD:,.0f}")
+        raise typer.BadParameter(f"{text!r} must be an amount in USD between 0 and {MAX_USD:,.0f}")
     return amount
 
 
-_TOLD: Final = re.compile(r"([0-9]{1,5})([hdwy])")
-_LONGEST: Final = timedelta(days=200 * 365)
-"""So long ago there is still a date."""
+BatchArgument = Annotated[str | None, typer.Argument(metavar="BATCH", help="Default: the newest batch.")]
+FileOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Replaced in one step at the end. Default, and -: stdout."),
+]
+FleetOption = Annotated[
+    Path | None,
+    typer.Option("--fleet", metavar="FILE", help="Fleet file. Default: POINTSMAN_FLEET, or fleet.toml."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; messages on stderr.")]
+KeyOption = Annotated[
+    str | None,
+    typer.Option("--idempotency-key", metavar="KEY", help="A repeated key returns the batch of its first use."),
+]
+SkipInvalidOption = Annotated[
+    bool, typer.Option("--skip-invalid", help="Submit the valid lines; write the others to FILE.rejected.jsonl.")
+]
+PriorityOption = Annotated[int, typer.Option("--priority", min=-100, max=100, help="Higher values go first.")]
+BudgetOption = Annotated[
+    float | None, typer.Option("--budget", metavar="USD", parser=parse_usd, help="Upper limit of the batch's cost.")
+]
+PolicyOption = Annotated[
+    BudgetPolicy | None,
+    typer.Option(
+        "--budget-policy",
+        help="For queries over the budget: hold them, fail them, or degrade the easiest ones to cheaper tiers. "
+        "Default: the fleet's policy.",
+    ),
+]
+RouterOption = Annotated[
+    str | None,
+    typer.Option("--router", metavar="DIR|NAME", help="A trained folder, a registered name, or 'default'."),
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The same data and seed give the same result.")]
+
+_DURATION: Final = re.compile(r"([0-9]{1,5})([hdwy])")
 _HOURS: Final = {"h": 1, "d": 24, "w": 7 * 24, "y": 365 * 24}
+_MAX_DURATION: Final = timedelta(days=200 * 365)
+"""``now`` minus this is still a valid date."""
 
 
-def match_duration(told: str) -> timedelta | None:
-    """How long that is; None where it is no stretch of time."""
-    found = _TOLD.fullmatch(told.strip())
+def match_duration(text: str) -> timedelta | None:
+    """The duration, such as ``24h``, ``7d``, ``12w`` or ``1y``; None for any other text."""
+    found = _DURATION.fullmatch(text.strip())
     if found is None:
         return None
-    long = timedelta(hours=int(found[1]) * _HOURS[found[2]])
-    return long if long <= _LONGEST else None
+    duration = timedelta(hours=int(found[1]) * _HOURS[found[2]])
+    return duration if duration <= _MAX_DURATION else None
 
 
-def parse_duration(option: str, told: str, *, example: str) -> timedelta:
-    """How long what was given for ``option`` is. Raises Stop where it is no stretch of time."""
-    found = match_duration(told)
-    if found is None:
-        raise CommandError(
-            f"{option} {told[:20]!r} is no stretch of time.",
-            hint=f"Write a number and h, d, w or y: {option} {example}.",
-            code=ExitCode.USAGE,
+def parse_duration(option: str, text: str, *, example: str) -> timedelta:
+    """The value of ``option``. Raises UsageError where it is no duration."""
+    duration = match_duration(text)
+    if duration is None:
+        raise UsageError(
+            f"Invalid duration for {option}: {text[:20]!r}.",
+            hint=f"Use a number with h, d, w or y, for example {option} {example}.",
         )
-    return found
+    return duration
 
 
 def current_user() -> str:

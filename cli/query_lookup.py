@@ -1,4 +1,4 @@
-"""Which query a user means by a custom_id, ``BATCH/custom_id`` or a number."""
+"""Finds the query that a user names: a custom_id, ``BATCH/custom_id`` or a number."""
 
 import shlex
 from collections.abc import Sequence
@@ -8,60 +8,54 @@ from typing import Any, Final
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import CommandError, ExitCode
-from cli.console import err, plain
+from cli.command_errors import UsageError
+from cli.console import plain, warn
 from cli.progress import duration
 from cli.resources import resolve_batch
 from db.reports.query_timeline import find_queries
 
 _SHOWN: Final = 5
-_BATCH: Final = "batch_"
+_BATCH_PREFIX: Final = "batch_"
 _PLACEHOLDER: Final = "BATCH/"
-"""What the pages write for a batch's name. It is only one where no query has it in its own: a custom_id may."""
+"""Stands for a batch in the docs. A custom_id may begin with it too, and is tried first."""
 
 
-async def resolve_query(engine: AsyncEngine, named: str, *, batch: str | None, command: Sequence[str]) -> Row[Any]:
-    """The query of that name, in ``batch`` or in the newest batch that has one. Raises Stop where there is none.
+async def resolve_query(engine: AsyncEngine, name: str, *, batch: str | None, command: Sequence[str]) -> Row[Any]:
+    """The query of that name, in ``batch`` or in the newest batch that has one. Raises UsageError.
 
-    Where several batches have one, says so, with the command for each of the others: ``command`` is the one that was
-    typed, a ``{}`` in the place of the name.
+    Prints the commands for the queries of that name in other batches: ``command`` is the current one, with ``{}`` for
+    the name.
     """
-    handle, custom_id = (batch, named) if batch is not None else _parted(named)
-    found = await find_queries(engine, custom_id, handle=handle)
-    if not found and handle is None and custom_id.startswith(_PLACEHOLDER):
-        handle = _PLACEHOLDER.rstrip("/")
-    if not found and handle is not None:
-        await resolve_batch(engine, handle)
+    public_id, custom_id = (batch, name) if batch is not None else _split_name(name)
+    found = await find_queries(engine, custom_id, public_id=public_id)
+    if not found and public_id is None and custom_id.startswith(_PLACEHOLDER):
+        public_id = _PLACEHOLDER.rstrip("/")
+    if not found and public_id is not None:
+        await resolve_batch(engine, public_id)
     if not found:
-        where = f" in {handle}" if handle else ""
-        raise CommandError(
-            f"There is no query {custom_id!r}{where}.",
-            hint=f"That names a batch: give {custom_id}/QUERY."
-            if handle is None and custom_id.startswith(_BATCH)
-            else "Give its custom_id (lines of plain text have `line-N`) or its number.",
-            code=ExitCode.USAGE,
-        )
+        hint = "Give its custom_id (`line-N` for a line of plain text) or its number."
+        if public_id is None and custom_id.startswith(_BATCH_PREFIX):
+            hint = f"This is the id of a batch. Give {custom_id}/QUERY."
+        where = f" in {public_id}" if public_id else ""
+        raise UsageError(f"There is no query {custom_id!r}{where}.", hint=hint)
     if len(found) > 1:
-        _tell_others(found, command)
+        _warn_of_others(found, command)
     return found[0]
 
 
-def _parted(named: str) -> tuple[str | None, str]:
-    before, slash, after = named.partition("/")
-    return (before, after) if slash and before.startswith(_BATCH) else (None, named)
+def _split_name(name: str) -> tuple[str | None, str]:
+    before, slash, after = name.partition("/")
+    return (before, after) if slash and before.startswith(_BATCH_PREFIX) else (None, name)
 
 
-def _tell_others(found: Sequence[Row[Any]], command: Sequence[str]) -> None:
+def _warn_of_others(found: Sequence[Row[Any]], command: Sequence[str]) -> None:
     newest, *others = found
     now = datetime.now(UTC)
-    err.print(
-        f"{len(found)} batches have a query {plain(newest.custom_id)}; this is that of the newest, {newest.handle}. "
-        f"For {'another' if len(others) > 1 else 'the other'}:",
-        style="yellow",
-    )
+    custom_id = plain(newest.custom_id)
+    warn(f"{len(found)} batches have a query {custom_id}; this one is in the newest, {newest.public_id}. Others:")
     for other in others[:_SHOWN]:
-        name = f"{other.handle}/{other.custom_id}"
+        name = f"{other.public_id}/{other.custom_id}"
         typed = shlex.join(name if word == "{}" else word for word in command)
-        err.print(f"  {plain(typed)}  # of {duration((now - other.submitted_at).total_seconds())} ago", style="yellow")
+        warn(f"  {plain(typed)}  # submitted {duration((now - other.submitted_at).total_seconds())} ago")
     if len(others) > _SHOWN:
-        err.print("  … and so on; `pointsman batches` lists them.", style="yellow")
+        warn("  … and more; `pointsman batches` lists them.")

@@ -1,33 +1,32 @@
-"""Where queries come from: a file or stdin; and where its rejected lines go."""
+"""The source of queries, a file or stdin, and the file of its rejected lines."""
 
-import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Final
 
 import orjson
 
-from cli.command_errors import CommandError, ExitCode
+from cli.command_errors import UsageError
+from cli.output_files import open_atomically
 from routing.fleet import Fleet
 from submission.jsonl_reader import InputLine, InvalidInput, RejectedLine, read_lines
 
 STDIN: Final = "-"
-_MOST_COLLECTED: Final = 1000
+_MAX_COLLECTED: Final = 1000
 _TABLES: Final = frozenset({".csv", ".tsv"})
-_AS_LINES: Final = (
+_CSV_TO_JSONL: Final = (
     "`python3 -c 'import csv, json, sys; [print(json.dumps(row)) for row in csv.DictReader(sys.stdin)]'"
     " < FILE > queries.jsonl`"
 )
 
 
 class Source:
-    """The queries of a file, readable as often as need be."""
+    """The queries of a file, which can be read several times."""
 
     def __init__(self, stream: BinaryIO, *, name: str) -> None:
         self._stream = stream
@@ -39,14 +38,14 @@ class Source:
         return read_lines(self._stream, fleet=fleet)
 
     def check(self, fleet: Fleet) -> int:
-        """How many queries there are. Raises BadInput with the first thousand rejections, if there is any."""
+        """The number of queries. Raises InvalidInput with the first thousand rejections, if there is any."""
         total = 0
         rejected: list[RejectedLine] = []
         for line in self.lines(fleet):
             total += 1
             if isinstance(line, RejectedLine):
                 rejected.append(line)
-                if len(rejected) >= _MOST_COLLECTED:
+                if len(rejected) >= _MAX_COLLECTED:
                     break
         if rejected:
             raise InvalidInput(rejected, total)
@@ -54,50 +53,42 @@ class Source:
 
     @property
     def rejected_path(self) -> Path:
-        """Where its rejected lines are written."""
+        """The file for its rejected lines."""
         return Path(f"{'stdin' if self.name == STDIN else self.name}.rejected.jsonl")
 
 
 @contextmanager
 def open_source(name: str) -> Iterator[Source]:
-    """The file ``name``, or stdin for ``-``, which is kept in a temporary file so that it can be read again.
+    """The file ``name``, or stdin for ``-``; a pipe is copied to a temporary file, to be read several times.
 
-    Raises Stop for what is plain text by its form and none by its name.
+    Raises UsageError for a table, whose rows would pass as lines of plain text.
     """
-    if name == STDIN:
-        if sys.stdin.isatty():
-            raise CommandError(
-                "Nothing is piped into stdin.", hint="Give a file, or pipe queries in.", code=ExitCode.USAGE
-            )
-        with tempfile.TemporaryFile() as kept:
-            shutil.copyfileobj(sys.stdin.buffer, kept, 1024 * 1024)
-            yield Source(kept, name=STDIN)
-        return
+    if name == STDIN and sys.stdin.isatty():
+        raise UsageError("Nothing is piped into stdin.", hint="Give a file, or pipe queries in.")
     if Path(name.removesuffix(".gz")).suffix.lower() in _TABLES:
-        raise CommandError(
-            f"{name} is a table: each of its rows, the head too, would be asked as it stands.",
-            hint=f"Name its column of questions `query`, and make JSON lines of it:\n{_AS_LINES}",
-            code=ExitCode.USAGE,
+        raise UsageError(
+            f"{name} is a table: each row, with the header, would be submitted as a query.",
+            hint=f"Name the column of questions `query`, and convert the table to JSON lines:\n{_CSV_TO_JSONL}",
         )
-    with Path(name).open("rb") as stream:
-        if not stream.seekable():  # a named pipe, or <(…)
-            with tempfile.TemporaryFile() as kept:
-                shutil.copyfileobj(stream, kept, 1024 * 1024)
-                yield Source(kept, name=name)
-            return
+    with ExitStack() as files:
+        stream: BinaryIO = sys.stdin.buffer if name == STDIN else files.enter_context(Path(name).open("rb"))
+        if name == STDIN or not stream.seekable():  # a named pipe, or <(…)
+            copy = files.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(stream, copy, 1024 * 1024)
+            stream = copy
         yield Source(stream, name=name)
 
 
 class RejectedFile:
-    """Writes rejected lines to a file that appears whole, and only where there were any."""
+    """Writes rejected lines to a file that appears whole, and only if there is any."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.count = 0
-        self._unfinished: BinaryIO | None = None
+        self._file: BinaryIO | None = None
+        self._open = ExitStack()
 
     def passing(self, lines: Iterable[InputLine | RejectedLine]) -> Iterator[InputLine | RejectedLine]:
-        """``lines`` themselves, each rejection written on the way and relieved of its text."""
+        """Yields ``lines``; writes each rejection, and drops its text."""
         for line in lines:
             if isinstance(line, RejectedLine):
                 self._write(line)
@@ -105,9 +96,9 @@ class RejectedFile:
             yield line
 
     def _write(self, rejection: RejectedLine) -> None:
-        if self._unfinished is None:
-            self._unfinished = Path(f"{self.path}.new").open("wb")  # noqa: SIM115  # closed by __exit__
-        told = {
+        if self._file is None:
+            self._file = self._open.enter_context(open_atomically(self.path))
+        row = {
             "line": rejection.line_no,
             "custom_id": rejection.custom_id,
             "field": rejection.field,
@@ -115,19 +106,11 @@ class RejectedFile:
             "fix": rejection.fix,
             "raw": rejection.raw.decode(errors="replace"),
         }
-        self._unfinished.write(orjson.dumps(told) + b"\n")
-        self.count += 1
+        self._file.write(orjson.dumps(row) + b"\n")
 
     def __enter__(self) -> "RejectedFile":
+        self._open.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._unfinished is None:
-            return
-        self._unfinished.close()
-        if kind is None:
-            os.replace(f"{self.path}.new", self.path)
-        else:
-            Path(f"{self.path}.new").unlink(missing_ok=True)
+    def __exit__(self, *raised: object) -> bool | None:
+        return self._open.__exit__(*raised)  # type: ignore[arg-type]  # the three that Python passes

@@ -1,29 +1,39 @@
-"""What a command opens before it can do anything: the settings, the fleet, Postgres."""
+"""Opens what a command works on: settings, services, the database, a batch."""
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import CommandError, ExitCode
-from cli.console import err, plain
+from cli.command_errors import UsageError
+from cli.console import plain, warn
 from db.engine import APP_ROLE, make_engine
 from db.reports.batch_stats import Batch, find_batch, newest_batch, older_open
+from routing.fleet import Fleet
 from settings import Settings
 from workers.embedded.services import services_up
 
+Value = TypeVar("Value")
+
 
 def read_settings(fleet: Path | None = None) -> Settings:
-    """The settings, with the fleet file that the command line names."""
+    """The settings, with the fleet file named on the command line."""
     settings = Settings.load()
     return replace(settings, fleet_path=fleet.expanduser().absolute()) if fleet else settings
 
 
+def fleet_label(fleet: Fleet) -> str:
+    """The fleet's name, marked as simulated unless the name says so."""
+    return fleet.name if not fleet.simulated or "simulated" in fleet.name.lower() else f"{fleet.name}, simulated"
+
+
 @contextmanager
 def running_services(settings: Settings) -> Iterator[Settings]:
-    """Postgres and the broker, started where they are ours and do not run; an own Postgres is migrated."""
+    """Embedded Postgres and Redis, started if they are down; the embedded Postgres is migrated."""
     with services_up(settings) as services:
         if settings.embeds_postgres:
             from db.migrate import upgrade  # Alembic: a tenth of a second that most commands do without
@@ -34,7 +44,7 @@ def running_services(settings: Settings) -> Iterator[Settings]:
 
 @asynccontextmanager
 async def open_database(settings: Settings, *, role: str | None = APP_ROLE) -> AsyncIterator[AsyncEngine]:
-    """An engine for as long as it is needed; ``role`` None where the schema with its roles may not be there yet."""
+    """An engine inside the block; ``role`` None where the schema with its roles may not exist yet."""
     engine = make_engine(settings.database_url, role=role, pool_size=2)
     try:
         yield engine
@@ -42,23 +52,32 @@ async def open_database(settings: Settings, *, role: str | None = APP_ROLE) -> A
         await engine.dispose()
 
 
-async def resolve_batch(engine: AsyncEngine, handle: str | None) -> Batch:
-    """The batch of that handle, or the newest, with a word on older ones that are open. Raises Stop where none is."""
-    if handle is not None:
-        named = await find_batch(engine, handle)
-        if named is None:
-            raise CommandError(
-                f"There is no batch {plain(handle)}.", hint="`pointsman batches` lists them.", code=ExitCode.USAGE
-            )
-        return named
+def with_database(settings: Settings, work: Callable[[AsyncEngine], Awaitable[Value]]) -> Value:
+    """Runs ``work`` with the database up, and returns its result."""
+
+    async def run(running: Settings) -> Value:
+        async with open_database(running) as engine:
+            return await work(engine)
+
+    with running_services(settings) as running:
+        return asyncio.run(run(running))
+
+
+async def resolve_batch(engine: AsyncEngine, public_id: str | None) -> Batch:
+    """The batch of that id; for None the newest, with a notice of older open ones. Raises UsageError."""
+    if public_id is not None:
+        batch = await find_batch(engine, public_id)
+        if batch is None:
+            raise UsageError(f"There is no batch {plain(public_id)}.", hint="`pointsman batches` lists them.")
+        return batch
     newest = await newest_batch(engine)
     if newest is None:
-        raise CommandError("There is no batch yet.", hint="Submit one: `pointsman run FILE`.", code=ExitCode.USAGE)
+        raise UsageError("There is no batch yet.", hint="Submit one: `pointsman run FILE`.")
     match await older_open(engine, newest.id):
         case 0, _:
             pass
         case 1, older:
-            err.print(f"1 older batch is still open: {older}", style="yellow")
+            warn(f"1 older batch is still open: {older}")
         case count, older:
-            err.print(f"{count:,} older batches are still open, the newest of them {older}", style="yellow")
+            warn(f"{count:,} older batches are still open; the newest of them is {older}")
     return newest

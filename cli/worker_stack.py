@@ -1,4 +1,4 @@
-"""What processes a batch: workers that already run, here or elsewhere, or our own for as long as we need them."""
+"""The workers that process a batch: those already running here or elsewhere, or a stack for this command."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -9,86 +9,81 @@ from pathlib import Path
 import orjson
 from sqlalchemy.exc import DBAPIError
 
-from cli.command_errors import CommandError, ExitCode
+from cli.command_errors import UsageError
 from cli.resources import open_database
 from db.reports.batch_stats import Batch, Progress
 from db.worker_registry import WorkerRegistry
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, ROUTE
 from settings import Settings
+from workers.embedded.services import services_up
 from workers.local_stack import LocalStack, other_fleet, stack_pid
 
 UNDEFINED_TABLE = "42P01"
 _SIMULATED = {True: "simulated", False: "for real calls"}
+_STOP_THEM = "Stop them with `pointsman down`, or set POINTSMAN_HOME to another directory."
 
 
 @dataclass(frozen=True, slots=True)
 class WorkingStack:
-    """Workers that answer queries. ``check`` starts again what crashed; raises StackError for what stays down."""
+    """Workers that answer queries. ``check`` restarts crashed ones; raises StackError if they stay down."""
 
     settings: Settings
     fleet: Fleet
-    check: Callable[[], None]
-    ours: bool
-    """Whether it ends with this command."""
+    check: Callable[[], None] = lambda: None
 
 
 @contextmanager
 def working_stack(
-    settings: Settings, fleet: Fleet, *, replay: Path | None, tell: Callable[[str], None]
+    settings: Settings, fleet: Fleet, *, replay: Path | None, report: Callable[[str], None]
 ) -> Iterator[WorkingStack]:
-    """Workers for as long as the block runs, started where none are there. Raises Stop, StackError, ServicesError."""
+    """Workers inside the block, started if none are running. Raises UsageError, StackError, ServicesError."""
     if replay is not None and not fleet.simulated:
-        raise CommandError(
-            "--replay is for the simulator, and this fleet's models are real.",
-            hint="Leave --fleet and POINTSMAN_FLEET out, or --replay.",
-            code=ExitCode.USAGE,
+        raise UsageError(
+            "--replay needs a simulated fleet; this fleet's models are real.",
+            hint="Omit --replay, or use a simulated fleet.",
         )
     refuse_other_fleet(settings, fleet)
     pid = stack_pid(settings)
     if pid is not None or _served_elsewhere(settings, fleet):
         if replay is not None:
-            raise CommandError(
-                "--replay needs a simulator of its own, and workers are running already.",
-                hint="Stop them with `pointsman down`, or set POINTSMAN_HOME to another directory.",
-                code=ExitCode.USAGE,
-            )
-        tell(f"using the workers of process {pid}" if pid else "using the workers that are running")
-        yield WorkingStack(settings, fleet, check=lambda: None, ours=False)
-        return
+            raise UsageError("--replay needs its own simulator, but workers are already running.", hint=_STOP_THEM)
+        # The stack of the other process stays up for as long as this one shares its services.
+        with services_up(settings) as services:
+            if not services.is_owner:
+                report(f"using the workers of process {pid}" if pid else "using the running workers")
+                yield WorkingStack(services.settings, fleet)
+                return
+        # The other stack has ended in the meantime.
     if replay is not None:
         settings = replace(settings, tiers=recorded_tiers(replay, fleet))
         fleet = settings.fleet()
-    with LocalStack(settings, fleet, replay=replay, tell=tell) as stack:
-        yield WorkingStack(stack.settings, stack.fleet, check=stack.check, ours=True)
+    with LocalStack(settings, fleet, replay=replay, tell=report) as stack:
+        yield WorkingStack(stack.settings, stack.fleet, check=stack.check)
 
 
 def refuse_other_fleet(settings: Settings, fleet: Fleet) -> None:
-    """Raises Stop where workers of this home run for another fleet: they would answer by its models."""
+    """Raises UsageError where workers of this home serve another fleet: its models would answer."""
     served = other_fleet(settings, fleet)
     if served is not None:
-        raise CommandError(
-            f"The workers of process {stack_pid(settings)} serve the fleet {served}, not {fleet.name!r}.",
-            hint="Stop them with `pointsman down`, or set POINTSMAN_HOME to another directory.",
-            code=ExitCode.USAGE,
-        )
+        pid = stack_pid(settings)
+        raise UsageError(f"The workers of process {pid} serve the fleet {served}, not {fleet.name!r}.", hint=_STOP_THEM)
 
 
 def refuse_unserved(batch: Batch, progress: Progress, fleet: Fleet) -> None:
-    """Raises Stop where workers of ``fleet`` take nothing of what is open on: it would be waited for without end."""
-    strange = progress.open_by_stage.keys() - {ROUTE, FALLBACK, *fleet.tiers}
-    if progress.ended or (batch.simulated == fleet.simulated and not strange):
+    """Raises UsageError where workers of ``fleet`` never take the open queries: the wait would not end."""
+    unknown = progress.open_by_stage.keys() - {ROUTE, FALLBACK, *fleet.tiers}
+    if progress.ended or (batch.simulated == fleet.simulated and not unknown):
         return
-    why = f"waits at {', '.join(sorted(strange))}" if strange else f"is {_SIMULATED[batch.simulated]}"
-    raise CommandError(
-        f"{batch.handle} is of the fleet {batch.fleet!r} and {why}: workers of {fleet.name!r} leave it alone.",
-        hint=f"Give its own fleet: `pointsman run --batch {batch.handle} --fleet FILE`.",
-        code=ExitCode.USAGE,
+    why = f"waits at stage {', '.join(sorted(unknown))}" if unknown else f"is {_SIMULATED[batch.simulated]}"
+    raise UsageError(
+        f"{batch.public_id} belongs to the fleet {batch.fleet!r} and {why}; workers of {fleet.name!r} do not take it.",
+        hint=f"Use its own fleet: `pointsman run --batch {batch.public_id} --fleet FILE`.",
     )
 
 
 def recorded_tiers(replay: Path, fleet: Fleet) -> frozenset[str]:
-    """The rungs of the ladder whose models' answers ``replay`` holds. Raises Stop where there is none."""
+    """The tiers of the ladder that have recorded answers in ``replay``. Raises UsageError where there is none."""
     with replay.open("rb") as lines:
         first = next((line for line in lines if line.strip()), b"")
     try:
@@ -97,16 +92,15 @@ def recorded_tiers(replay: Path, fleet: Fleet) -> frozenset[str]:
     except (orjson.JSONDecodeError, KeyError, TypeError):
         recorded = frozenset()
     if not recorded:
-        raise CommandError(
-            f"{replay.name} holds no recorded answers of this fleet's tiers ({', '.join(fleet.ladder)}).",
-            hint='Its lines look like {"query": …, "outcomes": {"small": {"answer": …}, "large": {…}}}.',
-            code=ExitCode.USAGE,
+        raise UsageError(
+            f"{replay.name} has no recorded answers of this fleet's tiers ({', '.join(fleet.ladder)}).",
+            hint='Use lines like {"query": …, "outcomes": {"small": {"answer": …}, "large": {…}}}.',
         )
     return recorded
 
 
 def _served_elsewhere(settings: Settings, fleet: Fleet) -> bool:
-    """Whether workers of other machines or containers serve every stage of an external Postgres."""
+    """Whether workers on other machines or in containers serve every stage of an external Postgres."""
     if settings.embedded:
         return False
 
@@ -118,5 +112,5 @@ def _served_elsewhere(settings: Settings, fleet: Fleet) -> bool:
         return asyncio.run(roles()) >= {ROUTE, *fleet.tiers}
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE:
-            return False  # it was never migrated, which our own stack does
+            return False  # never migrated; the stack of this command does so
         raise

@@ -1,1 +1,1 @@
-"""Postgres, the truth: the only SQL of the project. Imports only ``routing`` of ours."""
+"""Postgres, the source of truth: all SQL of the project. Of the project it imports ``routing`` alone."""

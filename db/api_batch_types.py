@@ -23,7 +23,7 @@ class Counts:
 class ApiBatch:
     """What there is to say of a batch. ``id`` is None while it is validated, or where it failed at that."""
 
-    handle: str
+    public_id: str
     tenant: str
     id: int | None
     status: str
@@ -47,14 +47,14 @@ class ApiBatch:
     ended_at: datetime | None
     finalized_at: datetime | None
     purged: bool = False
-    """Whether retention has taken its texts and calls, so that there are no results to be had."""
+    """Whether retention has removed its texts and calls, so that it has no results."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiBatchRequest:
     """A batch to be made of a file."""
 
-    handle: str
+    public_id: str
     tenant: str
     input_file_id: str
     endpoint: str
@@ -77,9 +77,9 @@ class ApiBatchRequest:
 
 @dataclass(frozen=True, slots=True)
 class CreatedApiBatch:
-    """The handle of a new batch, or of the one that the same request made before."""
+    """The public id of a new batch, or of the one that the same request made before."""
 
-    handle: str
+    public_id: str
     same: bool = True
     """False where the idempotency key came with another request before."""
 
@@ -88,7 +88,7 @@ class CreatedApiBatch:
 class ApiBatchTask:
     """A batch under a lease: to be validated."""
 
-    handle: str
+    public_id: str
     tenant: str
     input_file_id: str
     filename: str | None

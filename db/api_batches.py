@@ -1,6 +1,6 @@
 """Batches as the Batch API shows them: from the request to the files of their results.
 
-A batch that came over HTTP has a row in ``api_batches`` from the beginning, and one of the same handle in
+A batch that came over HTTP has a row in ``api_batches`` from the beginning, and one of the same public_id in
 ``batches`` once it is accepted. One that came otherwise gets its row here when somebody asks for it over HTTP.
 """
 
@@ -30,19 +30,19 @@ class ApiBatches:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self.find = GroupCommit(self.find_many, key=lambda wanted: wanted)
-        """``find((tenant, handle))`` → `ApiBatch`, or None where the tenant has none. Finds many in one statement."""
+        """``find((tenant, public_id))`` → `ApiBatch`, or None. Finds many in one statement."""
 
     # -- asking ----------------------------------------------------------------------------
 
     async def find_many(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], ApiBatch]:
-        """The batches of those (tenant, handle) pairs that exist."""
+        """The batches of those (tenant, public id) pairs that exist."""
         rows = await fetch(
             self._engine,
             statement("api_batches_find"),
             tenants=[tenant for tenant, _ in wanted],
-            handles=[handle for _, handle in wanted],
+            public_ids=[public_id for _, public_id in wanted],
         )
-        return {(row.tenant, row.handle): _batch(row) for row in rows}
+        return {(row.tenant, row.public_id): _batch(row) for row in rows}
 
     async def page(self, *, tenant: str, after: ApiBatch | None, rows: int) -> list[ApiBatch]:
         """At most ``rows`` of the tenant's batches, the newest first, from after that one on."""
@@ -51,27 +51,27 @@ class ApiBatches:
             statement("api_batches_page"),
             tenant=tenant,
             after_at=after.created_at if after else None,
-            after_handle=after.handle if after else None,
+            after_public_id=after.public_id if after else None,
             rows=rows,
             chat=CHAT_SOURCE,
         )
-        batches = await self.find_many([(tenant, row.handle) for row in found]) if found else {}
-        return [batches[tenant, row.handle] for row in found if (tenant, row.handle) in batches]
+        batches = await self.find_many([(tenant, row.public_id) for row in found]) if found else {}
+        return [batches[tenant, row.public_id] for row in found if (tenant, row.public_id) in batches]
 
-    async def number(self, handle: str, *, tenant: str) -> int | None:
-        """The ledger's number of a tenant's batch, None where there is none in the ledger."""
+    async def batch_id(self, public_id: str, *, tenant: str) -> int | None:
+        """The ledger's id of a tenant's batch, or None where the ledger does not have it."""
         rows = await fetch(
             self._engine,
-            text("SELECT id FROM batches WHERE handle = :handle AND tenant = :tenant"),
-            handle=handle,
+            text("SELECT id FROM batches WHERE public_id = :public_id AND tenant = :tenant"),
+            public_id=public_id,
             tenant=tenant,
         )
         return int(rows[0].id) if rows else None
 
-    async def ended_chats(self, handles: Sequence[str]) -> dict[str, int]:
-        """Of batches of one, those that have ended or are held for good: handle → the number of the batch."""
-        rows = await fetch(self._engine, statement("find_ended_chats"), handles=list(handles))
-        return {row.handle: int(row.id) for row in rows}
+    async def ended_chats(self, public_ids: Sequence[str]) -> dict[str, int]:
+        """The chats that have ended or are held for good: public id → batch id."""
+        rows = await fetch(self._engine, statement("find_ended_chats"), public_ids=list(public_ids))
+        return {row.public_id: int(row.id) for row in rows}
 
     # -- making and cancelling -------------------------------------------------------------
 
@@ -84,29 +84,29 @@ class ApiBatches:
             )
             before = (await connection.execute(statement("api_batch_before"), _before_params(request))).first()
             if before is not None:
-                return CreatedApiBatch(before.handle, same=before.fingerprint == request.fingerprint)
+                return CreatedApiBatch(before.public_id, same=before.fingerprint == request.fingerprint)
             await connection.execute(statement("api_batch_create"), _create_params(request))
-        return CreatedApiBatch(request.handle)
+        return CreatedApiBatch(request.public_id)
 
     async def created_before(self, request: ApiBatchRequest) -> CreatedApiBatch | None:
         """What `create` made of the same request before, None where it was never made."""
         rows = await fetch(self._engine, statement("api_batch_before"), **_before_params(request))
-        return CreatedApiBatch(rows[0].handle, same=rows[0].fingerprint == request.fingerprint) if rows else None
+        return CreatedApiBatch(rows[0].public_id, same=rows[0].fingerprint == request.fingerprint) if rows else None
 
-    async def adopt(self, tenant: str, handles: Sequence[str]) -> None:
+    async def adopt(self, tenant: str, public_ids: Sequence[str]) -> None:
         """Gives batches that came otherwise their row, so that they get files of results."""
-        await fetch(self._engine, statement("api_batches_adopt"), tenant=tenant, handles=list(handles))
+        await fetch(self._engine, statement("api_batches_adopt"), tenant=tenant, public_ids=list(public_ids))
 
-    async def cancel(self, handle: str, *, tenant: str) -> None:
+    async def cancel(self, public_id: str, *, tenant: str) -> None:
         """It shall end. Its queries are the ledger's to cancel."""
         await fetch(
             self._engine,
             text(
                 "UPDATE api_batches SET cancelling_at = coalesce(cancelling_at, now())"
-                " WHERE handle = :handle AND tenant = :tenant AND finalized_at IS NULL"
+                " WHERE public_id = :public_id AND tenant = :tenant AND finalized_at IS NULL"
                 " AND status IN ('validating', 'accepted')"
             ),
-            handle=handle,
+            public_id=public_id,
             tenant=tenant,
         )
 
@@ -119,7 +119,7 @@ class ApiBatches:
             return None
         row = rows[0]
         return ApiBatchTask(
-            handle=row.handle,
+            public_id=row.public_id,
             tenant=row.tenant,
             input_file_id=row.input_file_id,
             filename=row.filename,
@@ -133,44 +133,44 @@ class ApiBatches:
             traceparent=row.traceparent,
         )
 
-    async def renew(self, handle: str, *, lease_s: float) -> None:
+    async def renew(self, public_id: str, *, lease_s: float) -> None:
         """It is still being worked on."""
         await fetch(
             self._engine,
-            text("UPDATE api_batches SET lease_until = now() + make_interval(secs => :s) WHERE handle = :handle"),
-            handle=handle,
+            text("UPDATE api_batches SET lease_until = now() + make_interval(secs => :s) WHERE public_id = :public_id"),
+            public_id=public_id,
             s=lease_s,
         )
 
-    async def release(self, handle: str) -> None:
+    async def release(self, public_id: str) -> None:
         """Somebody else may take it at once; this try does not count."""
         await fetch(
             self._engine,
             text(
                 "UPDATE api_batches SET lease_until = NULL, tries = greatest(tries - 1, 0)"
-                " WHERE handle = :handle AND finalized_at IS NULL"
+                " WHERE public_id = :public_id AND finalized_at IS NULL"
             ),
-            handle=handle,
+            public_id=public_id,
         )
 
-    async def accept(self, handle: str) -> bool:
-        """Its queries are in the ledger. True where it was cancelled meanwhile, so that they must be too."""
-        rows = await fetch(self._engine, statement("api_batch_accept"), handle=handle)
+    async def accept(self, public_id: str) -> bool:
+        """Marks its queries as in the ledger. True if it was cancelled in between, and they must be as well."""
+        rows = await fetch(self._engine, statement("api_batch_accept"), public_id=public_id)
         return bool(rows) and rows[0].cancelling_at is not None
 
-    async def fail(self, handle: str, errors: Sequence[Mapping[str, Any]], *, event_id: str) -> None:
+    async def fail(self, public_id: str, errors: Sequence[Mapping[str, Any]], *, event_id: str) -> None:
         """It does not become a batch; ``errors`` say why. Its tenant's webhooks hear of it."""
         await fetch(
             self._engine,
             statement("api_batch_fail"),
-            handle=handle,
+            public_id=public_id,
             errors=orjson.dumps(errors).decode(),
             event_id=event_id,
         )
 
-    async def drop(self, handle: str, *, event_id: str) -> None:
+    async def drop(self, public_id: str, *, event_id: str) -> None:
         """It was cancelled before it became a batch."""
-        await fetch(self._engine, statement("api_batch_drop"), handle=handle, event_id=event_id)
+        await fetch(self._engine, statement("api_batch_drop"), public_id=public_id, event_id=event_id)
 
     # -- finalizing ------------------------------------------------------------------------
 
@@ -179,7 +179,7 @@ class ApiBatches:
         rows = await fetch(self._engine, statement("api_batch_take_ended"), lease_s=lease_s)
         if not rows:
             return None
-        key = (rows[0].tenant, rows[0].handle)
+        key = (rows[0].tenant, rows[0].public_id)
         return (await self.find_many([key])).get(key)
 
     async def usage(self, batch_id: int) -> dict[str, int]:
@@ -196,13 +196,13 @@ class ApiBatches:
         event: str,
         event_id: str,
     ) -> None:
-        """Its files are there from now on, and its webhooks hear of ``event``; unless it was resumed meanwhile."""
+        """Makes its files visible and sends ``event`` to its webhooks, unless it was resumed in between."""
         by_content = {file.content: file.id for file in files}
         counts = batch.counts
         await fetch(
             self._engine,
             statement("api_batch_finalize"),
-            handle=batch.handle,
+            public_id=batch.public_id,
             ended_at=batch.ended_at,
             usage=orjson.dumps(usage).decode(),
             counts=orjson.dumps(counts).decode(),
@@ -213,9 +213,9 @@ class ApiBatches:
             event_id=event_id,
         )
 
-    async def reopen(self, handle: str | None = None) -> None:
-        """Batches that were resumed after they had ended get their files anew; ``handle`` even if it ended again."""
-        await fetch(self._engine, statement("api_batches_reopen"), handle=handle)
+    async def reopen(self, public_id: str | None = None) -> None:
+        """Batches that were resumed after their end get new files; ``public_id`` even if it has ended again."""
+        await fetch(self._engine, statement("api_batches_reopen"), public_id=public_id)
 
 
 def _before_params(request: ApiBatchRequest) -> dict[str, Any]:
@@ -230,7 +230,7 @@ def _before_params(request: ApiBatchRequest) -> dict[str, Any]:
 
 def _create_params(request: ApiBatchRequest) -> dict[str, Any]:
     return {
-        "handle": request.handle,
+        "public_id": request.public_id,
         "tenant": request.tenant,
         "input_file_id": request.input_file_id,
         "endpoint": request.endpoint,
@@ -248,7 +248,7 @@ def _create_params(request: ApiBatchRequest) -> dict[str, Any]:
 
 
 def _batch(row: Row[Any]) -> ApiBatch:
-    given = {name: getattr(row, name) for name in ApiBatch.__slots__ if name != "counts"}
+    columns = {name: getattr(row, name) for name in ApiBatch.__slots__ if name != "counts"}
     counts = row.stored_counts or {
         "total": row.total,
         "done": row.done,
@@ -256,4 +256,4 @@ def _batch(row: Row[Any]) -> ApiBatch:
         "expired": row.expired,
         "cancelled": row.cancelled,
     }
-    return ApiBatch(**given, counts=Counts(**counts))
+    return ApiBatch(**columns, counts=Counts(**counts))

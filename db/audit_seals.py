@@ -1,8 +1,8 @@
-"""A chain of hashes over the decisions of each ended batch: whoever changes one afterwards is seen, and which it was.
+"""A chain of hashes over the decisions of each ended batch: a later change is found, and the decision named.
 
-Sealing costs the hot path nothing: the feeder does it once a batch has ended, from then on nobody
-writes a decision of it (a resume adds to the end of the chain). Whoever owns the database could forge
-the whole chain; who has kept the last hash elsewhere sees that too.
+Sealing costs the hot path nothing: the feeder seals a batch after its end, when no process writes a decision of it any
+more (a resume adds to the end of the chain). The owner of the database could forge the whole chain; an auditor who has
+kept the last hash elsewhere sees that too.
 """
 
 import hashlib
@@ -20,9 +20,6 @@ SPAN = 20_000
 """Ids of decisions that one seal spans; those of other batches lie between them."""
 
 HASH_BYTES = 16
-
-VERSION = 2
-"""How a decision is hashed now (`seals.version`): 1 was over a JSON text of it, at twice the cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,46 +58,47 @@ async def seal_ended(engine: AsyncEngine) -> int:
 
 async def seal(engine: AsyncEngine, batch_id: int) -> int:
     """Seals what is unsealed of a batch. Returns how many decisions."""
-    async with engine.connect() as connection:
-        bounds = (await connection.execute(statement("seal_bounds"), {"batch_id": batch_id})).one()
+    (bounds,) = await fetch(engine, statement("seal_bounds"), batch_id=batch_id)
     sealed = 0
     if bounds.last is not None:
         start = max(bounds.first - 1, await _last_sealed(engine, batch_id))
         for first in range(start, bounds.last, SPAN):
-            async with engine.connect() as connection:
-                params = {"batch_id": batch_id, "first": first, "last": min(first + SPAN, bounds.last)}
-                sealed += sum(row.sealed for row in await connection.execute(statement("seal"), params))
+            last = min(first + SPAN, bounds.last)
+            rows = await fetch(engine, statement("seal"), batch_id=batch_id, first=first, last=last)
+            sealed += sum(row.sealed for row in rows)
     await fetch(engine, statement("mark_sealed"), batch_id=batch_id)
     return sealed
 
 
 async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
     """Holds every decision of a batch against its seal, and the seals against each other."""
-    (batch,) = await fetch(engine, text("SELECT handle, sealed_at, purged_at FROM batches WHERE id = :id"), id=batch_id)
+    (batch,) = await fetch(
+        engine, text("SELECT public_id, sealed_at, purged_at FROM batches WHERE id = :id"), id=batch_id
+    )
     sealed_at, purged_at = batch.sealed_at, batch.purged_at
     findings: list[SealFinding] = []
     count, decisions, purged, last_id = 0, 0, False, 0
-    known = hashlib.sha256(batch.handle.encode()).digest()
-    for each in await fetch(
+    known = hashlib.sha256(batch.public_id.encode()).digest()
+    for link in await fetch(
         engine,
-        text("SELECT place, ids, row_hashes, hash, version FROM seals WHERE batch_id = :id ORDER BY place"),
+        text("SELECT place, ids, row_hashes, hash FROM seals WHERE batch_id = :id ORDER BY place"),
         id=batch_id,
     ):
         count += 1
-        decisions += len(each.ids)
-        expected = hashlib.sha256(known + ",".join(map(str, each.ids)).encode() + each.row_hashes).digest()
-        if each.place != count:
+        decisions += len(link.ids)
+        expected = hashlib.sha256(known + ",".join(map(str, link.ids)).encode() + link.row_hashes).digest()
+        if link.place != count:
             findings.append(SealFinding(f"seal {count} is gone"))
-            count = each.place
-        elif each.hash != expected:
+            count = link.place
+        elif link.hash != expected:
             findings.append(
-                SealFinding(f"seal {each.place} does not follow from what it covers and the seal before it")
+                SealFinding(f"seal {link.place} does not follow from what it covers and the seal before it")
             )
-        known = each.hash
-        found = await _between(engine, batch_id, first=last_id, last=each.ids[-1], version=each.version)
-        purged |= purged_at is not None and any(id_ not in found for id_ in each.ids)
-        findings += _compare(each, found, may_be_gone=purged_at is not None)
-        last_id = each.ids[-1]
+        known = link.hash
+        found = await _between(engine, batch_id, first=last_id, last=link.ids[-1])
+        purged |= purged_at is not None and any(id_ not in found for id_ in link.ids)
+        findings += _compare(link, found, may_be_gone=purged_at is not None)
+        last_id = link.ids[-1]
     later = await _between(engine, batch_id, first=last_id, last=None)
     if sealed_at is not None:
         findings += [
@@ -133,14 +131,11 @@ def _compare(seal_row: Row[Any], found: Mapping[int, Row[Any]], *, may_be_gone: 
     return findings
 
 
-async def _between(
-    engine: AsyncEngine, batch_id: int, *, first: int, last: int | None, version: int = VERSION
-) -> dict[int, Row[Any]]:
+async def _between(engine: AsyncEngine, batch_id: int, *, first: int, last: int | None) -> dict[int, Row[Any]]:
     rows = await fetch(
         engine,
         text(
-            "SELECT d.id, p.custom_id, CASE CAST(:version AS integer) WHEN 1 THEN pointsman_decision_hash(d)"
-            " ELSE pointsman_decision_hash_2(d) END AS hash FROM decisions AS d"
+            "SELECT d.id, p.custom_id, pointsman_decision_hash(d) AS hash FROM decisions AS d"
             " LEFT JOIN prompts AS p ON p.query_id = d.query_id"
             " WHERE d.batch_id = :batch_id AND d.id > :first AND d.id <= coalesce(CAST(:last AS bigint), d.id)"
             " ORDER BY d.id"
@@ -148,7 +143,6 @@ async def _between(
         batch_id=batch_id,
         first=first,
         last=last,
-        version=version,
     )
     return {row.id: row for row in rows}
 

@@ -1,4 +1,4 @@
-"""Logins for auditors: they read the views and no prompt, change nothing, and hold nobody up."""
+"""Logins for auditors: they read the views and no prompt, change nothing, and block no other session."""
 
 import re
 import secrets

@@ -125,7 +125,7 @@ async def _purge_files(connection: AsyncConnection, before: datetime, *, dry_run
         " WHERE f.content = 'stored' AND f.created_at < :before"
         "   AND NOT EXISTS (SELECT 1 FROM api_batches AS a WHERE a.input_file_id = f.id AND a.status = 'validating')"
         " UNION ALL"
-        " SELECT f.id FROM files AS f JOIN batches AS b ON b.handle = f.batch"
+        " SELECT f.id FROM files AS f JOIN batches AS b ON b.public_id = f.batch"
         " WHERE f.content <> 'stored' AND (b.purged_at IS NOT NULL OR b.ended_at < :before)"
     )
     found = (await connection.execute(text(old), {"before": before})).all()

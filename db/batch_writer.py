@@ -24,9 +24,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from db import failpoints
 from db.copy_stream import CopyStream, abandon, run_uncancelled
 from db.engine import fetch, to_dbapi_error, transaction
+from db.ledger_types import ID_BLOCK
 from db.orphan_cleanup import BATCHES_UNDER_WAY
 from db.pilots import start_pilot
-from db.schema import ID_BLOCK
 from db.sql import statement
 from routing.fleet import BudgetPolicy, Fleet
 from routing.lifecycle import ROUTE, State
@@ -76,12 +76,12 @@ class BatchSpec:
     cap_usd: float | None = None
     budget_policy: BudgetPolicy | None = None
     """What becomes of what the budget has no room for; None takes the fleet's."""
-    handle: str | None = None
+    public_id: str | None = None
     """The public id, where it was given out before there was a batch."""
     expires_at: datetime | None = None
     """When what is still open of it expires."""
     traceparent: str | None = None
-    """W3C trace context of whoever sent it, valid."""
+    """W3C trace context of the sender, valid."""
     pilot: PilotSpec | None = None
     """A quality floor to certify on a sample before the rest is routed; None routes everything at once."""
 
@@ -96,7 +96,7 @@ class BatchWriter:
         ids: "_Ids",
         *,
         batch_id: int,
-        handle: str | None = None,
+        public_id: str | None = None,
         waits: bool = False,
     ) -> None:
         self._connection = connection
@@ -110,8 +110,8 @@ class BatchWriter:
         self._queries: CopyStream | None = None
         self._few: list[bytes] = []
         """Queries, while there are so few that they can wait for the prompts."""
-        self.handle = handle or f"batch_{secrets.token_hex(12)}"
-        """The public id, which nobody can guess."""
+        self.public_id = public_id or f"batch_{secrets.token_hex(12)}"
+        """The public id, which cannot be guessed."""
         self.ranges: list[tuple[int, int]] = []
         """The ids that were used, as inclusive ranges."""
         self.total = 0
@@ -121,11 +121,11 @@ class BatchWriter:
     async def write(self, prompts: Sequence[Prompt]) -> None:
         """Adds ``prompts`` in their order. Raises what Postgres had against these or earlier ones."""
         ids = tuple(await self._ids.take(len(prompts)))
-        for some in ids:
-            if self.ranges and self.ranges[-1][1] == some.start - 1:
-                self.ranges[-1] = (self.ranges[-1][0], some.stop - 1)
+        for id_range in ids:
+            if self.ranges and self.ranges[-1][1] == id_range.start - 1:
+                self.ranges[-1] = (self.ranges[-1][0], id_range.stop - 1)
             else:
-                self.ranges.append((some.start, some.stop - 1))
+                self.ranges.append((id_range.start, id_range.stop - 1))
         row = self._row
         rows = [
             row % (query_id, custom_id.encode(), line, body, options or b"")
@@ -135,9 +135,9 @@ class BatchWriter:
         if self._prompts is None:
             self._prompts = CopyStream(await _driver(self._connection), _PROMPTS)
         await self._put_queries(
-            b"".join(self._between.join([b"%d" % id_ for id_ in some]) + self._between for some in ids)
+            b"".join(self._between.join([b"%d" % id_ for id_ in id_range]) + self._between for id_range in ids)
         )
-        await self._prompts.put(b"".join(rows).replace(b"\\", b"\\\\"))
+        await self._prompts.write(b"".join(rows).replace(b"\\", b"\\\\"))
 
     async def _put_queries(self, rows: bytes) -> None:
         if self._queries is None:
@@ -146,7 +146,7 @@ class BatchWriter:
                 return
             self._queries = CopyStream(await _driver(await self._second()), self._copy)
             rows = b"".join(self._few)
-        await self._queries.put(rows)
+        await self._queries.write(rows)
 
     async def finish(self) -> None:
         """All of it is written. Raises what Postgres had against any of it."""
@@ -155,7 +155,7 @@ class BatchWriter:
         await self._prompts.finish()
         if self._queries is None:
             self._queries = CopyStream(await _driver(self._connection), self._copy)
-            await self._queries.put(b"".join(self._few))
+            await self._queries.write(b"".join(self._few))
         await self._queries.finish()
 
     async def abandon(self) -> None:
@@ -170,7 +170,7 @@ async def open_batch_writer(
     """A `BatchWriter` to write to; or, where the order's idempotency key was used before, that batch's row.
 
     The batch exists once the block ends without an exception and with at least one prompt. Raises DBAPIError.
-    Who is told to stop while it is committed hears of it at the next await, and knows by then that there is a batch.
+    A cancellation during the commit takes effect at the next await, when the caller knows that the batch exists.
     """
     turns = _turns.setdefault(engine, _WriterSlots())
     # Left in the opposite order: the queries' transaction is entered last, so it commits first.
@@ -190,7 +190,12 @@ async def open_batch_writer(
             return await stack.enter_async_context(transaction(engine))
 
         opened = BatchWriter(
-            connection, second, _Ids(engine), batch_id=batch_id, handle=order.handle, waits=order.pilot is not None
+            connection,
+            second,
+            _Ids(engine),
+            batch_id=batch_id,
+            public_id=order.public_id,
+            waits=order.pilot is not None,
         )
         try:
             yield opened
@@ -201,7 +206,7 @@ async def open_batch_writer(
                 raise to_dbapi_error(error) from error
             raise
         await _close(connection, opened, order, fleet, batch_id=batch_id)
-        # Stopped between two commits it would leave queries; stopped in the last one, a batch that nobody was told of.
+        # A stop between two commits would leave queries; a stop in the last one, a batch that no caller knows of.
         await run_uncancelled(stack.aclose())
 
 
@@ -228,19 +233,17 @@ class _Ids:
         while count:
             if self._next == self._end:
                 await self._take_block()
-            some = range(self._next, min(self._next + count, self._end))
-            self._next = some.stop
-            count -= len(some)
-            taken.append(some)
+            id_range = range(self._next, min(self._next + count, self._end))
+            self._next = id_range.stop
+            count -= len(id_range)
+            taken.append(id_range)
         return taken
 
     async def _take_block(self) -> None:
         if not self._blocks:
-            async with self._engine.connect() as connection:
-                rows = await connection.execute(
-                    text("SELECT nextval('query_blocks') FROM generate_series(1, :n)"), {"n": self._ask}
-                )
-                self._blocks = sorted((int(row[0]) for row in rows), reverse=True)
+            blocks = text("SELECT nextval('query_blocks') AS block FROM generate_series(1, :n)")
+            rows = await fetch(self._engine, blocks, n=self._ask)
+            self._blocks = sorted((int(row.block) for row in rows), reverse=True)
             self._ask = min(self._ask * 4, 256)
         self._next = self._blocks.pop() * ID_BLOCK
         self._end = self._next + ID_BLOCK
@@ -255,7 +258,9 @@ async def _find_existing_batch(connection: AsyncConnection, engine: AsyncEngine,
     # On a connection of its own: in the deposit's transaction it would hold a lock of the table for as long as the
     # lines come, as of `prompts` and `queries`, and a migration would wait for that too.
     rows = await fetch(
-        engine, text("SELECT id, handle, total FROM batches WHERE tenant = :tenant AND idempotency_key = :key"), **key
+        engine,
+        text("SELECT id, public_id, total FROM batches WHERE tenant = :tenant AND idempotency_key = :key"),
+        **key,
     )
     return rows[0] if rows else None
 
@@ -267,7 +272,7 @@ async def _close(
         statement("insert_batch"),
         {
             "id": batch_id,
-            "handle": opened.handle,
+            "public_id": opened.public_id,
             "tenant": order.tenant,
             "key": order.idempotency_key,
             "source": order.source,

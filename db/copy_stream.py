@@ -1,4 +1,4 @@
-"""Rows on their way into one table of Postgres, which writes them while those after them are still being read."""
+"""Rows streamed into one table: Postgres writes them while later rows are still being read."""
 
 import asyncio
 from collections import deque
@@ -9,10 +9,10 @@ from psycopg import AsyncConnection
 
 
 async def run_uncancelled(work: Coroutine[Any, Any, object]) -> None:
-    """``work`` to its end. Raises what it raises; a cancellation that comes meanwhile hits what is awaited next."""
+    """Runs ``work`` to its end and raises its error; a cancellation during it takes effect at the next await."""
     me = asyncio.current_task()
     if me is None:
-        raise RuntimeError("nobody awaits it in a task")
+        raise RuntimeError("run_uncancelled needs a running task")
     working = asyncio.create_task(work)
     stopped = 0
     while not working.done():
@@ -27,24 +27,23 @@ async def run_uncancelled(work: Coroutine[Any, Any, object]) -> None:
 
 
 MAX_BUFFERED_BYTES: Final = 4 * 1024**2
-"""What may wait for Postgres in this process, beside the piece that is being put."""
+"""Bytes that may wait for Postgres in this process, beside the piece that is being written."""
 
 PIECES_PER_TURN: Final = 40
-"""After which one COPY ends and the next begins: only then does Postgres say what it has against the rows."""
+"""Pieces per COPY: only at the end of a COPY does Postgres report errors in its rows."""
 
 PATIENCE_S: Final = 2.0
-"""How long a stop waits for what Postgres is at; it may be waiting itself, for a lock."""
+"""How long a stop waits for the running COPY, which may itself wait for a lock."""
 
 
 class _Abandoned(Exception):
-    """Whoever fed the stream has failed."""
+    """The producer of the rows has failed."""
 
 
 class CopyStream:
     """COPY in its text format, in whatever transaction ``connection`` is in.
 
-    Feed it with `put`, then `finish` it, or `abandon` it with the others.
-    Nobody else may use ``connection`` until then.
+    `write` rows, then `finish`, or `abandon` the stream with the others. Until then ``connection`` is its own.
     """
 
     def __init__(self, connection: AsyncConnection[Any], copy: str) -> None:
@@ -58,13 +57,13 @@ class CopyStream:
         self._sending = asyncio.create_task(self._send())
         self._sending.add_done_callback(lambda _: self._went.set())
 
-    async def put(self, rows: bytes) -> None:
-        """Waits while too much is ahead. Raises what Postgres had against these rows or ones before them."""
+    async def write(self, rows: bytes) -> None:
+        """Waits while too many bytes are buffered. Raises Postgres' error for these rows or earlier ones."""
         self._ahead.append(rows)
         self._bytes_ahead += len(rows)
         self._came.set()
-        # What is read is read without a pause: this is where the loop looks whether the socket takes more, and
-        # whether Postgres has answered. A look, the wake-up that it causes, and the step after that.
+        # The producer reads without a pause: here the loop checks whether the socket takes more, and whether Postgres
+        # has answered. One step for the check, one for the wake-up that it causes, and one for the step after that.
         for _ in range(3):
             await asyncio.sleep(0)
         while self._bytes_ahead > MAX_BUFFERED_BYTES and not self._sending.done():
@@ -74,16 +73,16 @@ class CopyStream:
             self._sending.result()
 
     async def finish(self) -> None:
-        """All rows are written. Raises what Postgres had against one of them."""
+        """Waits until all rows are written. Raises Postgres' error for one of them."""
         self._ended = True
         self._came.set()
-        # Not awaited itself: being cancelled here must not cancel it, for `abandon` may, and twice would be one too
-        # many for the driver, which is busy freeing the connection.
+        # Not awaited itself: a cancellation here must not cancel it. `abandon` may, and the driver, which is busy
+        # freeing the connection, does not survive a second cancellation.
         await asyncio.wait({self._sending})
         self._sending.result()
 
     def abandon(self) -> "asyncio.Task[None]":
-        """What is ahead is not written any more; the connection is free once the task that this returns has ended."""
+        """Drops the buffered rows; the connection is free once the returned task has ended."""
         self._abandoned = True
         self._came.set()
         return self._sending
@@ -113,23 +112,22 @@ class CopyStream:
 
 
 async def abandon(streams: Iterable[CopyStream]) -> None:
-    """Their connections are free again; what was written is for a rollback to take back.
+    """Frees their connections; a rollback must take back what was written.
 
-    Who is told to stop meanwhile waits too, and stops then: a rollback beside a COPY waits for ever, or closes the
-    socket that is read from.
+    A cancellation during it waits as well: a rollback beside a COPY waits for ever, or closes the socket that is read.
     """
     await run_uncancelled(_freed({stream.abandon() for stream in streams}))
-    await asyncio.sleep(0)  # where who was told to stop stops
+    await asyncio.sleep(0)  # a pending cancellation takes effect here
 
 
 async def _freed(sending: "set[asyncio.Task[None]]") -> None:
-    """What Postgres is at, some thousand rows, is waited for; only where that does not end is it cancelled.
+    """Waits for the running COPYs, some thousand rows; cancels only what does not end.
 
-    Cancelled just as a COPY begins, the driver leaves it open, and takes no rollback.
+    The driver leaves a COPY open that is cancelled just as it begins, and then accepts no rollback.
     """
     if not sending:
         return
     _, late = await asyncio.wait(sending, timeout=PATIENCE_S)
     for task in late:
         task.cancel()
-    await asyncio.gather(*sending, return_exceptions=True)  # each error is told elsewhere
+    await asyncio.gather(*sending, return_exceptions=True)  # each error is raised elsewhere

@@ -1,8 +1,8 @@
-"""Connections to Postgres: one asynchronous engine per process, and the ways to run a statement on it.
+"""Connections to Postgres: one asynchronous engine per process, and the three ways to run a statement on it.
 
-SQLAlchemy's way of executing takes as long as all else that a client does for a statement (0.25 of 0.5 ms, on a quiet
-machine), and the ledger's and the feeder's statements are a tenth of a worker's time: `execute_raw` executes by the
-driver itself. Connections, their settings and their pool stay SQLAlchemy's, and so do the errors.
+`fetch` runs one statement and `transaction` several. `execute_raw` is for the ledger alone: SQLAlchemy's execution
+takes half of a client's time for a statement (0.25 of 0.5 ms on a quiet machine), and the ledger's statements are a
+tenth of a worker's time, so it uses the driver itself. The pool and the errors stay SQLAlchemy's.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -38,26 +38,26 @@ async def execute_raw(engine: AsyncEngine, clause: TextClause, params: Mapping[s
     except psycopg.Error as error:
         lost = driver.closed or driver.broken
         if lost:
-            # A server that is gone takes all connections with it: each that is older than this is renewed when it is
-            # asked for next, as where SQLAlchemy itself executes.
+            # A lost server takes all connections with it: SQLAlchemy, too, then renews each older connection of the
+            # pool at its next use.
             await greenlet_spawn(engine.sync_engine.pool._invalidate, connection, error)
         raise to_dbapi_error(error, lost=lost) from None
     except BaseException as error:
-        await greenlet_spawn(connection.invalidate, error)  # cancelled in its midst: nobody knows how it stands
+        await greenlet_spawn(connection.invalidate, error)  # cancelled halfway: its state is unknown
         raise
     finally:
         await greenlet_spawn(connection.close)
 
 
 def to_dbapi_error(error: psycopg.Error, *, lost: bool = False) -> DBAPIError:
-    """What SQLAlchemy makes of an error of the driver, and what whoever tries again later looks for."""
-    told = DBAPIError.instance(None, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=lost)
-    return cast(DBAPIError, told)
+    """The error that SQLAlchemy raises for ``error`` of the driver; ``lost``: the connection is gone."""
+    wrapped = DBAPIError.instance(None, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=lost)
+    return cast(DBAPIError, wrapped)
 
 
 @lru_cache(maxsize=512)
 def _compile(sql: str) -> bytes:
-    """``sql`` with its ``:parameters`` as the driver wants them; of a text that is made at run time it would warn."""
+    """``sql`` with its ``:parameters`` in the driver's style, as bytes: the types of psycopg reject a computed str."""
     return str(text(sql).compile(dialect=_DIALECT)).encode()
 
 
@@ -69,7 +69,7 @@ async def fetch(engine: AsyncEngine, clause: Executable, **params: object) -> Se
 
 
 APP_ROLE = "pointsman_app"
-"""May read and write, but neither UPDATE nor DELETE a decision. Migrations create it."""
+"""May read and write, but neither UPDATE nor DELETE a decision. The migrations create it."""
 
 AUDITOR_ROLE = "pointsman_auditor"
 """May read the views, under a statement timeout."""
@@ -79,37 +79,36 @@ KEY_LOOKUP_SETTINGS = {
     "enable_mergejoin": "off",
     "plan_cache_mode": "force_generic_plan",
 }
-"""Session settings of workers. Their statements reach a few rows by key, whatever the tables' size: planned
-once while a table was still empty, they would scan it for ever."""
+"""Session settings of workers. Their statements reach a few rows by key, whatever the size of the tables: a plan made
+while a table was still empty would scan it for ever."""
 
 
 def make_engine(
     url: str, *, role: str | None = APP_ROLE, pool_size: int = 4, settings: Mapping[str, str] | None = None
 ) -> AsyncEngine:
-    """An engine whose connections are in autocommit: each of our statements is a whole move.
+    """An engine whose connections are in autocommit: each statement is a whole move.
 
-    ``role`` is taken on at connecting, so that even an owner's URL runs with the application's
-    rights; None keeps the rights of the URL's user (migrations). ``settings`` are further
-    ``SET`` values of the session.
+    ``role`` is set on connecting, so that even an owner's URL runs with the rights of the application; None keeps the
+    rights of the URL's user (migrations). ``settings`` are further ``SET`` values of the session.
     """
-    chosen = {"timezone": "UTC", "jit": "off", "lock_timeout": "30s", **(settings or {})}
+    session = {"timezone": "UTC", "jit": "off", "lock_timeout": "30s", **(settings or {})}
     if role is not None:
-        chosen["role"] = role
-    options = " ".join(f"-c {name}={value}" for name, value in chosen.items())
+        session["role"] = role
+    options = " ".join(f"-c {name}={value}" for name, value in session.items())
     return create_async_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
         connect_args={
             "options": options,
             "connect_timeout": 10,
             "application_name": "pointsman",
-            # Whatever PGCLIENTENCODING says: seals hash values as they are sent.
+            # Not PGCLIENTENCODING: seals hash values as they are sent.
             "client_encoding": "utf8",
         },
         isolation_level="AUTOCOMMIT",
         skip_autocommit_rollback=True,  # there is nothing to roll back
         pool_size=pool_size,
         max_overflow=4,
-        # An error's text never holds what was bound: prompts, answers.
+        # The text of an error never holds parameters: prompts, answers.
         hide_parameters=True,
         pool_timeout=60,
     )
@@ -117,7 +116,7 @@ def make_engine(
 
 @asynccontextmanager
 async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A connection of the engine's in a transaction, for the few moves that are more than one statement."""
+    """A connection in a transaction, for the few moves that are more than one statement."""
     async with engine.connect() as connection:
         await connection.execution_options(isolation_level="READ COMMITTED")
         async with connection.begin():

@@ -27,7 +27,7 @@ class Content(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that is whole. ``batch`` is the handle of the batch whose results it is."""
+    """A file that is whole. ``batch`` is the public id of the batch whose results it is."""
 
     id: str
     purpose: str
@@ -67,7 +67,7 @@ class FileStore:
     async def finish(
         self, file_id: str, *, purpose: str, filename: str, size: int, expires_after_s: int | None
     ) -> File | None:
-        """The file is whole from now on. None where it was removed meanwhile."""
+        """Marks the file as complete. None if it was removed in between."""
         rows = await fetch(
             self._engine,
             statement("file_finish"),
@@ -138,7 +138,7 @@ class FileStore:
         return bool(await fetch(self._engine, statement("file_delete"), id=file_id, tenant=tenant))
 
     async def sweep(self) -> int:
-        """Removes files that have expired, and uploads that nobody finished within a day. Returns how many."""
+        """Removes files that have expired, and uploads that were not finished within a day. Returns how many."""
         return len(await fetch(self._engine, statement("files_sweep")))
 
 

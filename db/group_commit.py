@@ -1,7 +1,7 @@
-"""Many small writes as one: what arrives while a statement runs goes into the next one.
+"""Many small writes as one: items that arrive while a statement runs go into the next one.
 
-A commit costs about as much for one row as for two hundred. Nobody waits for a full group:
-a group is what came within ``gather_s`` or while the last statement was under way.
+A commit costs about as much for one row as for two hundred. No item waits for a full group: a group is what arrived
+within ``gather_s`` or while the last statement was running.
 """
 
 import asyncio
@@ -16,11 +16,10 @@ Result = TypeVar("Result")
 
 
 class GroupCommit(Generic[Item, Key, Result]):
-    """Collects items and hands them to ``write`` in groups. No two of a group have the same key.
+    """Collects items and hands them to ``write`` in groups. No two items of a group have the same key.
 
-    ``write`` gets a list of items and returns what became of them by ``key(item)``; an item
-    without an entry gets None. An item that Postgres refuses, or that cannot be encoded for it, fails
-    alone: its group is written again one by one.
+    ``write`` gets a list of items and returns results by ``key(item)``; an item without a result gets None. An item
+    that Postgres rejects, or that cannot be encoded, fails alone: the items of its group are written one by one.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class GroupCommit(Generic[Item, Key, Result]):
         self._running: set[asyncio.Task[None]] = set()
 
     async def __call__(self, item: Item) -> Result | None:
-        """Writes ``item`` with its group; returns its result, or None where nothing came of it.
+        """Writes ``item`` with its group; returns its result, or None if there is none.
 
         Raises what ``write`` raised for this item.
         """
@@ -60,13 +59,13 @@ class GroupCommit(Generic[Item, Key, Result]):
                 if group:
                     await self._settle(group)
         finally:
-            # In the same step that found nothing waiting: who comes between that step and a task's callbacks
-            # would see a writer that no longer writes, and wait for ever.
+            # In the same step that found nothing waiting: an item that arrives between that step and the callbacks of
+            # the task would see a writer that no longer writes, and wait for ever.
             if (task := asyncio.current_task()) is not None:
                 self._running.discard(task)
 
     def _take(self) -> list[tuple[Item, asyncio.Future[Result | None]]]:
-        """The next group; of items with the same key the first, so that each result is its own item's."""
+        """The next group: the first item per key, so that each result belongs to one item."""
         group: dict[Key, tuple[Item, asyncio.Future[Result | None]]] = {}
         left = []
         for entry in self._waiting:
@@ -81,12 +80,12 @@ class GroupCommit(Generic[Item, Key, Result]):
     async def _settle(self, group: list[tuple[Item, asyncio.Future[Result | None]]]) -> None:
         try:
             results = await self._write([item for item, _ in group])
-        except (StatementFailed, TypeError, ValueError) as error:  # the latter two: it cannot even be written as JSON
-            if len(group) == 1 or (isinstance(error, StatementFailed) and error.away):
+        except (StatementFailed, TypeError, ValueError) as error:  # the latter two: it cannot be encoded as JSON
+            if len(group) == 1 or (isinstance(error, StatementFailed) and error.is_unavailable):
                 _fail(group, error)
                 return
-            for one in group:
-                await self._settle([one])
+            for entry in group:
+                await self._settle([entry])
         except BaseException as error:
             _fail(group, error)
             if not isinstance(error, Exception):

@@ -38,7 +38,7 @@ async def answered(engine: AsyncEngine, batch_id: int, custom_ids: Sequence[str]
 
 async def label(engine: AsyncEngine, labels: Sequence[Label], *, source: str, said_by: str) -> int:
     """Stores them all, or on an error none. Returns how many there are."""
-    rows = [{"query_id": one.query_id, "tier": one.tier, "grade": one.grade} for one in labels]
+    rows = [{"query_id": label.query_id, "tier": label.tier, "grade": label.grade} for label in labels]
     written = await fetch(
         engine, statement("label_answers"), labels=orjson.dumps(rows).decode(), source=source, said_by=said_by
     )

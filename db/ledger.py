@@ -1,14 +1,15 @@
 """The ledger: the only code that moves a query, each move as one conditional statement.
 
-Every method is idempotent where its effect is guarded by state and epoch, so it is simply
-replayed when the connection is lost while a commit's reply was under way.
+Every method is idempotent where its effect is guarded by state and epoch: it is replayed when the connection is lost
+before the reply to a commit.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import count
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import orjson
 from sqlalchemy import TextClause, text
@@ -19,19 +20,21 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.engine import execute_raw
 from db.group_commit import GroupCommit
 from db.ledger_encoding import SOURCES, encode_transitions, result_params, to_json
-from db.ledger_types import CallIntent, CallResult, Claim, QueuedQuery, SentCall, Transition
-from db.schema import ID_BLOCK
+from db.ledger_types import ID_BLOCK, CallIntent, CallResult, Claim, QueuedQuery, SentCall, Transition
 from db.sql import statement
 from db.statement_errors import StatementFailed, is_transient
 from routing.fleet import BudgetPolicy
 from routing.lifecycle import FALLBACK, MAX_CRASHES, MoveKind, State
 
+PROBE_S: Final = 30.0
+"""Between two queries that are let go on at a deployment whose account was at fault, to see whether it is over."""
+
 
 class Ledger:
     """All moves of all queries, for one process (``worker_id`` is its row in ``workers``).
 
-    ``simulated`` says which batches' queries it takes on: those with simulated answers or those that cost money,
-    whichever its fleet makes; None: all.
+    ``simulated`` limits it to batches with simulated answers (True) or with paid ones (False), as its fleet makes;
+    None takes all.
     """
 
     def __init__(
@@ -52,13 +55,13 @@ class Ledger:
         self._call_ids_left = 0
         self._blocks = asyncio.Lock()
         self.claim = GroupCommit(self.claim_many, key=lambda wanted: wanted[1])
-        """``claim((stage, query_id, intent | None))`` → `Claim`, or None where somebody else was first."""
-        self.intend = GroupCommit(self._intend, key=lambda intent: intent.call_id)
-        """``intend(intent)`` under a held claim → `SentCall`, or None where the claim is lost: then do not send."""
-        self.transition = GroupCommit(self.transition_many, key=lambda conclusion: conclusion.query_id)
-        """``conclude(conclusion)`` → the (stage, state) it moved to, or None where it was fenced out."""
+        """``claim((stage, query_id, intent | None))`` → `Claim`, or None if another process was first."""
+        self.reserve_call = GroupCommit(self._reserve_calls, key=lambda intent: intent.call_id)
+        """``reserve_call(intent)`` under a held claim → `SentCall`, or None if the claim is lost: then do not send."""
+        self.transition = GroupCommit(self.transition_many, key=lambda transition: transition.query_id)
+        """``transition(transition)`` → the new (stage, state), or None if it was fenced out."""
         self.record = GroupCommit(self._record, key=lambda result: result.sent.call_id)
-        """``record(result)``: a call's result alone, where its query does not move yet."""
+        """``record(result)``: the result of a call alone, while its query does not move yet."""
 
     async def next_call_id(self) -> int:
         """An id for a call, from a block that is reserved for this process."""
@@ -73,7 +76,7 @@ class Ledger:
     # -- reading ---------------------------------------------------------------------------
 
     async def waiting(self, stage: str, ids: Sequence[int]) -> list[QueuedQuery]:
-        """Those of ``ids`` that still wait at ``stage``, with what they say, in order of id."""
+        """Those of ``ids`` that still wait at ``stage``, with their texts, in order of id."""
         rows = await self._named(
             "read_waiting", ids=list(ids), stage=stage, sources=SOURCES[MoveKind.CLAIM], simulated=self._simulated
         )
@@ -92,6 +95,7 @@ class Ledger:
                 options=orjson.loads(row.options) if row.options else {},
                 budget_policy=BudgetPolicy(row.budget_policy),
                 was_lost=row.was_lost,
+                expires_in_s=math.inf if row.expires_in_s is None else float(row.expires_in_s),
                 is_pilot=row.pilot,
                 has_policy=row.has_policy,
             )
@@ -103,7 +107,7 @@ class Ledger:
         return _by_query(await self._named("read_attempts", ids=list(ids)))
 
     async def verdicts(self, ids: Sequence[int]) -> dict[int, list[Any]]:
-        """Judge's decisions by query, oldest first: tier, confidence, call_id, reasons, detail."""
+        """Decisions of the judge by query, oldest first: tier, confidence, call_id, codes, reasons, detail."""
         return _by_query(await self._named("read_verdicts", ids=list(ids)))
 
     async def stored_answers(self, wanted: Mapping[int, int]) -> dict[int, Any]:
@@ -128,7 +132,7 @@ class Ledger:
     # -- the worker's moves ----------------------------------------------------------------
 
     async def claim_many(self, wanted: Sequence[tuple[str, int, CallIntent | None]]) -> dict[int, Claim]:
-        """Claims (stage, query_id, intent) all in one statement; those that somebody else has are not in the result."""
+        """Claims (stage, query_id, intent) in one statement; those that another process has are not in the result."""
         rows = [
             {"query_id": query_id, "stage": stage} | ({} if intent is None else intent.row() | {"query_id": query_id})
             for stage, query_id, intent in wanted
@@ -151,38 +155,38 @@ class Ledger:
         )
         return {row.id: Claim(query_id=row.id, epoch=row.epoch, at=row.at) for row in claimed}
 
-    async def _intend(self, meant: Sequence[CallIntent]) -> dict[int, SentCall]:
+    async def _reserve_calls(self, intents: Sequence[CallIntent]) -> dict[int, SentCall]:
         async def committed_before() -> Sequence[Any]:
-            return await self._named("find_committed_reservations", call_ids=[intent.call_id for intent in meant])
+            return await self._named("find_committed_reservations", call_ids=[intent.call_id for intent in intents])
 
         rows = await self._run(
             statement("reserve_calls"),
             {
-                "meant": to_json([intent.row() for intent in meant]),
+                "intents": to_json([intent.row() for intent in intents]),
                 "worker_id": self.worker_id,
                 "lease_s": self._lease_s,
             },
             replayed=committed_before,
         )
-        by_id = {intent.call_id: intent for intent in meant}
+        by_id = {intent.call_id: intent for intent in intents}
         return {
             row.id: SentCall(row.id, at=row.at, model=by_id[row.id].model, reserved_usd=by_id[row.id].reserved_usd)
             for row in rows
         }
 
-    async def transition_many(self, conclusions: Sequence[Transition]) -> dict[int, tuple[str, State]]:
-        """Concludes all in one statement; those that were fenced out are not in the result."""
-        moves = encode_transitions(conclusions)
-        results = [result for conclusion in conclusions for result in conclusion.results]
-        to_send = [one for one in conclusions if one.publish]
+    async def transition_many(self, transitions: Sequence[Transition]) -> dict[int, tuple[str, State]]:
+        """Applies all in one statement; those that were fenced out are not in the result."""
+        moves = encode_transitions(transitions)
+        results = [result for transition in transitions for result in transition.results]
+        to_send = [transition for transition in transitions if transition.publish]
 
         async def committed_before() -> Sequence[Any]:
-            # What an earlier try put into the broker's share nobody has sent yet.
+            # Queries that an earlier attempt put into the broker's share are not sent yet.
             return await self._named(
                 "find_committed_transitions",
-                ids=[one.query_id for one in to_send],
-                epochs=[one.epoch for one in to_send],
-                stages=[one.to_stage for one in to_send],
+                ids=[transition.query_id for transition in to_send],
+                epochs=[transition.epoch for transition in to_send],
+                stages=[transition.to_stage for transition in to_send],
             )
 
         rows = await self._run(
@@ -216,34 +220,38 @@ class Ledger:
         return {row.stage: row for row in await self._named("count_waiting")}
 
     async def return_lost(self, stage: str, *, older_than_s: float, reason: str) -> int:
-        """queued → ready for what has been in the broker for longer than ``older_than_s``. Returns how many."""
+        """queued → ready for queries in the broker for longer than ``older_than_s``. Returns how many."""
         rows = await self._named("requeue_lost", stage=stage, older_than_s=older_than_s, reason=reason)
         return int(rows[0][0])
 
     async def clock(self) -> datetime:
-        """Postgres' clock, by which leases run."""
+        """The clock of Postgres, by which leases run."""
         return cast(datetime, (await self._run(text("SELECT now()"), {}))[0][0])
 
     async def rescue(self, *, as_of: datetime) -> tuple[int, int]:
         """Leases that had expired at ``as_of`` → ready, or dead after `MAX_CRASHES`. Returns (rescued, buried).
 
-        ``as_of`` is a moment when Postgres was seen to answer: a statement that was under way while
-        Postgres stood still would find every lease expired.
+        ``as_of`` is a moment when Postgres answered: a statement that was running while Postgres stood still would find
+        every lease expired.
         """
         rows = await self._named("rescue", as_of=as_of, lease_s=self._lease_s, max_crashes=MAX_CRASHES)
         return int(rows[0].rescued), int(rows[0].buried)
 
     async def settle_abandoned_calls(self) -> None:
-        """Calls nobody reported within two leases are charged at their reservation."""
+        """Charges calls without a result after two leases at their reservation."""
         await self._named("settle_abandoned_calls", older_than_s=2 * self._lease_s, lease_s=self._lease_s)
 
     async def end_batches(self) -> list[str]:
-        """Ends each batch without open queries, once. Returns their handles."""
-        return [row.handle for row in await self._named("end_batches")]
+        """Ends each batch without open queries, once. Returns their public ids."""
+        return [row.public_id for row in await self._named("end_batches")]
 
-    async def unhold(self) -> int:
-        """held → ready for what the budgets have room for by now. Returns how many."""
-        return int((await self._named("release_held"))[0][0])
+    async def release_held(self, *, deployments: Sequence[str] | None = None) -> int:
+        """held → ready for queries whose budgets have room again, or whose account may work again. Returns how many.
+
+        ``deployments`` are those of the fleet: a query held for another one is released. None: for none of them.
+        """
+        named = None if deployments is None else list(deployments)
+        return int((await self._named("release_held", deployments=named, probe_s=PROBE_S))[0][0])
 
     async def renew_day_budgets(self, *, cap_usd: float) -> None:
         """Today's and tomorrow's budget of each tenant with an open batch; an existing one stays as it is."""
@@ -258,9 +266,9 @@ class Ledger:
         return await self._named("closing_batches")
 
     async def add_partitions(self, *, months_ahead: int = 2) -> None:
-        """Makes the monthly partitions of calls and decisions that are lacking, but of a month that has begun without.
+        """Creates missing monthly partitions of calls and decisions, but none for a month that has rows elsewhere.
 
-        Not tried again, for whoever writes waits as long as this does. Raises DBAPIError.
+        Not retried, as every writer waits as long as this does. Raises DBAPIError.
         """
         await execute_raw(self._engine, text("SELECT pointsman_add_partitions(:ahead)"), {"ahead": months_ahead})
 
@@ -293,7 +301,7 @@ class Ledger:
             closed += int(rows[0][0])
 
     async def set_budget(self, batch_id: int, *, cap_usd: float) -> None:
-        """Raises or lowers a batch's cap; what was held for it is released as far as it fits."""
+        """Raises or lowers the cap of a batch and releases held queries as far as they fit."""
         await self._named("set_budget", batch_id=batch_id, cap_usd=cap_usd)
 
     async def resume(self, batch_id: int) -> int:

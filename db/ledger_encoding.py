@@ -1,4 +1,4 @@
-"""What is concluded as the rows that a statement reads: one JSON text, however many there are."""
+"""Transitions as the rows that a statement reads: one JSON text, however many there are."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,21 +8,22 @@ import orjson
 
 from db.ledger_types import CallResult, Transition
 from routing.lifecycle import RULES, TERMINAL, MoveKind, sources
+from routing.reason import code_of
 
 SOURCES: Final = {move: sources(move) for move in MoveKind}
 """The states that each move leads out of."""
 
 
-def encode_transitions(conclusions: Sequence[Transition]) -> list[dict[str, Any]]:
+def encode_transitions(transitions: Sequence[Transition]) -> list[dict[str, Any]]:
     """The moves in order of id; those that may go into the broker's share of their stage are numbered."""
     places: Counter[str] = Counter()
     moves = []
-    for conclusion in sorted(conclusions, key=lambda one: one.query_id):
+    for transition in sorted(transitions, key=lambda move: move.query_id):
         place = None
-        if conclusion.publish:
-            places[conclusion.to_stage] += 1
-            place = places[conclusion.to_stage]
-        moves.append(_drop_nulls(_move_row(conclusion, place=place)))
+        if transition.publish:
+            places[transition.to_stage] += 1
+            place = places[transition.to_stage]
+        moves.append(_drop_nulls(_move_row(transition, place=place)))
     return moves
 
 
@@ -38,27 +39,27 @@ def _drop_nulls(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None}
 
 
-def _move_row(conclusion: Transition, *, place: int | None = None) -> dict[str, Any]:
-    move, why, answer = conclusion.move, conclusion.why, conclusion.answer
+def _move_row(transition: Transition, *, place: int | None = None) -> dict[str, Any]:
+    move, why, answer = transition.move, transition.why, transition.answer
     rule = RULES[move]
-    if conclusion.to_state not in rule.target:
-        raise ValueError(f"{move} never leads to {conclusion.to_state}")
-    if not rule.changes_stage and conclusion.to_stage != conclusion.stage:
+    if transition.to_state not in rule.target:
+        raise ValueError(f"{move} never leads to {transition.to_state}")
+    if not rule.changes_stage and transition.to_stage != transition.stage:
         raise ValueError(f"{move} does not change the stage")
     return {
-        "query_id": conclusion.query_id,
-        "epoch": conclusion.epoch,
-        "stage": conclusion.stage,
+        "query_id": transition.query_id,
+        "epoch": transition.epoch,
+        "stage": transition.stage,
         "sources": SOURCES[move],
-        "to_stage": conclusion.to_stage,
-        "to_state": conclusion.to_state.value,
+        "to_stage": transition.to_stage,
+        "to_state": transition.to_state.value,
         "place": place,
-        "tier": answer.tier if answer else conclusion.tier,
-        "prefers": conclusion.prefers,
-        "wait_s": conclusion.wait_s or None,
-        "attempts": conclusion.attempts or None,
-        "escalated": int(conclusion.escalated) or None,
-        "final": conclusion.to_state in TERMINAL or None,
+        "tier": answer.tier if answer else transition.tier,
+        "prefers": transition.prefers,
+        "wait_s": transition.wait_s or None,
+        "attempts": transition.attempts or None,
+        "escalated": int(transition.escalated) or None,
+        "final": transition.to_state in TERMINAL or None,
         "kind": why.kind,
         "move": move.value,
         "router": why.router,
@@ -66,7 +67,8 @@ def _move_row(conclusion: Transition, *, place: int | None = None) -> dict[str, 
         "confidence": why.confidence,
         "propensity": why.propensity,
         "call_id": answer.call_id if answer else why.call_id,
-        "reasons": list(why.reasons),
+        "codes": [code_of(reason, why.kind) for reason in why.reasons],
+        "reasons": [str(reason) for reason in why.reasons],
         "detail": why.detail,
         "model": answer.model if answer else None,
         "accepted": answer.accepted if answer else None,

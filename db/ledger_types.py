@@ -1,22 +1,27 @@
-"""What goes into the ledger and comes out of it.
+"""The records that go into the ledger and come out of it.
 
 Several of these are made for each query, and a frozen dataclass takes two to three times as long to make as a named
 tuple; those that hold a user's words are dataclasses, whose text leaves these out.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from routing.fleet import BudgetPolicy, Model
 from routing.lifecycle import MAX_CRASHES, MoveKind, State
-from routing.outcome import BILLED, UNSETTLED, Completion, Outcome, Usage
+from routing.outcome import BILLED, UNSETTLED, Completion, Failure, Outcome, Usage
+
+ID_BLOCK: Final = 1000
+"""Ids are handed out in blocks: ``nextval`` gives the number of a block, so that a client knows the ids of the rows
+that it is about to write, and a repeated write is recognized."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedQuery:
-    """A query that waits at a stage, with what it says."""
+    """A query that waits at a stage, with its text."""
 
     id: int
     batch_id: int
@@ -30,6 +35,8 @@ class QueuedQuery:
     body: Mapping[str, Any] = field(repr=False)
     options: Mapping[str, Any] = field(repr=False)
     budget_policy: BudgetPolicy = BudgetPolicy.HOLD
+    expires_in_s: float = math.inf
+    """Seconds until its batch expires, when this was read; infinite where it does not."""
     was_lost: bool = False
     """Its message was lost before: by the broker, or with the worker that had taken it."""
     is_pilot: bool = False
@@ -39,10 +46,9 @@ class QueuedQuery:
 
     @property
     def is_poison_suspect(self) -> bool:
-        """Whether one more lost worker buries it: then no other suspect shares a process with it.
+        """Whether one more lost worker dead-letters it: then no other suspect shares a process with it.
 
-        Whatever kills its workers takes all with it that they have under way; only where suspects are
-        kept apart does it die without them.
+        A query that kills its workers takes all their other queries with it; only isolated it dies alone.
         """
         return self.crashes >= MAX_CRASHES - 1
 
@@ -97,27 +103,42 @@ class SentCall(NamedTuple):
 
 
 class CallResult(NamedTuple):
-    """What became of a call that was sent."""
+    """The result of a call that was sent."""
 
     sent: SentCall
     outcome: Outcome
     keep_response: bool = False
-    """Keep the answer's text with the call: it was rejected, and may be the best there is."""
+    """Keep the text of the answer with the call: it was rejected, and may still be the best one."""
 
     @property
     def cost_usd(self) -> float:
-        """What the call cost: by its usage; at the reservation where nobody can know; 0 where unbilled."""
+        """What the call is billed at.
+
+        The provider's own figure where it gives one above 0; else by the usage, at the price of the model that
+        answered; the reservation where that cannot be known; 0 where it is not billed.
+        """
+        computed, usage = self.computed_usd, self.outcome.usage
+        reported = usage.reported_usd if usage is not None else None
+        return computed if not reported else round(reported, 9)
+
+    @property
+    def computed_usd(self) -> float:
+        """The same by the price table alone."""
         outcome = self.outcome
         if isinstance(outcome, Completion):
-            return self.sent.model.price.cost_usd(outcome.usage)
+            usd = self.sent.model.price.cost_usd(outcome.usage) if outcome.cost_usd is None else outcome.cost_usd
+            return min(usd, self.sent.reserved_usd) if outcome.usage_is_guess else usd
         if outcome.usage is not None:
             return self.sent.model.price.cost_usd(outcome.usage)
+        assert isinstance(outcome, Failure)
         return self.sent.reserved_usd if outcome.kind in BILLED | UNSETTLED else 0.0
 
     def row(self) -> dict[str, Any]:
         """The columns of its row."""
         outcome = self.outcome
         usage = outcome.usage or Usage()
+        failure = outcome if isinstance(outcome, Failure) else None
+        answered_by = outcome.model if isinstance(outcome, Completion) else None
         return {
             "call_id": self.sent.call_id,
             "at": self.sent.at.isoformat(),
@@ -133,6 +154,15 @@ class CallResult(NamedTuple):
             "finish_reason": outcome.finish_reason if isinstance(outcome, Completion) else None,
             "mean_logprob": outcome.mean_logprob if isinstance(outcome, Completion) else None,
             "response": outcome.response if self.keep_response and isinstance(outcome, Completion) else None,
+            "cause": failure and failure.cause,
+            "param": failure and failure.param,
+            "answered_by": answered_by if answered_by != self.sent.model.model else None,
+            "cache_write_tokens": usage.cache_write_tokens or None,
+            "cache_write_1h_tokens": usage.cache_write_1h_tokens or None,
+            "audio_tokens": usage.audio_prompt_tokens + usage.audio_completion_tokens or None,
+            "service_tier": usage.service_tier,
+            "reported_usd": usage.reported_usd,
+            "computed_usd": None if usage.reported_usd is None else self.computed_usd,
         }
 
 
@@ -142,6 +172,7 @@ class DecisionRecord(NamedTuple):
     kind: str
     router: str
     reasons: Sequence[str]
+    """Each with a code of its own (`Reason`), or with ``kind`` as its code."""
     score: float | None = None
     confidence: float | None = None
     propensity: float | None = None
@@ -151,7 +182,7 @@ class DecisionRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AnswerRecord:
-    """The one answer that a finished query keeps. ``accepted`` is false for the best that was to be had."""
+    """The one answer that a finished query keeps. ``accepted`` is false for a rejected answer that was the best."""
 
     call_id: int
     tier: str
@@ -164,7 +195,7 @@ class Transition(NamedTuple):
     """One query's move, with its reason and the results of the calls that led to it.
 
     ``publish`` lets the ledger put it straight into the broker's share of ``to_stage`` where that has
-    room; whoever concludes must then send the ids that came back as ``queued``.
+    room; the caller must then send the ids that came back as ``queued``.
     """
 
     query_id: int

@@ -26,8 +26,8 @@ class ShadowDecision:
 async def keep(engine: AsyncEngine, shadowed: Sequence[ShadowDecision], *, router: str) -> None:
     """Stores them; a query that is routed again has its newest. Raises DBAPIError."""
     rows = [
-        {"query_id": one.query_id, "tier": one.tier, "stage": one.stage, "confidence": one.confidence}
-        for one in shadowed
+        {"query_id": shadow.query_id, "tier": shadow.tier, "stage": shadow.stage, "confidence": shadow.confidence}
+        for shadow in shadowed
     ]
     await fetch(engine, statement("insert_shadow_decisions"), shadows=orjson.dumps(rows).decode(), router=router)
 

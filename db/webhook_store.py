@@ -13,7 +13,7 @@ from db.sql import statement
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Where a tenant wants to be told of which events."""
+    """A URL of a tenant, and the events that are sent to it."""
 
     id: str
     name: str

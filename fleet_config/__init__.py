@@ -1,6 +1,6 @@
-"""``fleet.toml``, read and checked: from what a person wrote to a `Fleet` that is trusted inside.
+"""Reads and validates ``fleet.toml`` into a `Fleet`.
 
-Every problem of a file is found in one go, each with its key, what is wrong and the mend.
+Reports all problems of a file at once, each with its key and the fix.
 """
 
 from fleet_config.fleet_errors import FleetError, Problem

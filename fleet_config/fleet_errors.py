@@ -1,4 +1,4 @@
-"""What is wrong in a fleet file, in words that say the mend."""
+"""Problems of a fleet file, each with its fix."""
 
 import json
 import re
@@ -15,7 +15,7 @@ _SECRET: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, where, and what to write instead. Never holds a value that may be a secret."""
+    """One problem, its key and its fix. Never holds a value that may be a secret."""
 
     key: str
     wrong: str
@@ -26,36 +26,35 @@ class Problem:
 
 
 class FleetError(ValueError):
-    """A fleet file that cannot be used. ``problems`` has all of them; the message shows each on its line."""
+    """An invalid fleet file. The message has one line per problem."""
 
     def __init__(self, path: Path, problems: Iterable[Problem]) -> None:
         self.path = path
         self.problems = tuple(problems)
-        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        count = f"{len(self.problems)} problem{'' if len(self.problems) == 1 else 's'}"
         super().__init__("\n".join([f"{path}: {count}", *(f"  {problem}" for problem in self.problems)]))
 
 
-def closest(given: str, known: Iterable[str]) -> str | None:
-    """The one of ``known`` that was likely meant."""
-    return next(iter(get_close_matches(given, list(known), n=1)), None)
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most similar to a misspelt one."""
+    return next(iter(get_close_matches(name, list(known), n=1)), None)
 
 
-def choice(given: str, known: Iterable[str]) -> str:
-    """The mend for a name that is none of ``known``: the one that was meant, or all of them."""
+def choice(name: str, known: Iterable[str]) -> str:
+    """The fix for an unknown name: a similar known name, or all known names."""
     names = list(known)
-    close = closest(given, names)
-    if close:
-        return f"Did you mean {close}?"
-    return f"Write one of: {', '.join(names)}." if names else "There is none yet."
+    if similar := closest(name, names):
+        return f"Did you mean {similar}?"
+    return f"Use one of: {', '.join(names)}." if names else "Define one first."
 
 
 def looks_secret(value: str) -> bool:
-    """Whether ``value`` has the look of a vendor's key or token."""
+    """Whether ``value`` looks like an API key or token."""
     return _SECRET.search(value) is not None
 
 
 def key(*path: object) -> str:
-    """A key path as TOML writes it: ``models."gpt-4.1".price``. A secret that was pasted there is hidden."""
+    """A key path as TOML writes it: ``models."gpt-4.1".price``. Hides a secret that was pasted as a key."""
     return ".".join(_part(part) for part in path)
 
 
@@ -65,4 +64,4 @@ def _part(part: object) -> str:
         return "***"
     if text.replace("_", "").replace("-", "").isalnum() and text.isascii():
         return text
-    return json.dumps(text, ensure_ascii=False)  # a TOML string escapes what JSON's does
+    return json.dumps(text, ensure_ascii=False)  # TOML strings have the escapes of JSON

@@ -1,4 +1,4 @@
-"""From the bytes of a fleet file to a `Fleet`."""
+"""Loads a fleet file."""
 
 import hashlib
 import tomllib
@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 from fleet_config import validation
 from fleet_config.fleet_errors import FleetError, Problem, choice, key
 from fleet_config.fleet_schema import (
-    SHAPES,
+    TABLES,
     BudgetsTable,
+    CalibrationTable,
+    ConfidenceTable,
     ConfigTable,
     FleetTable,
     ModelTable,
@@ -23,24 +25,36 @@ from fleet_config.fleet_schema import (
     parse,
 )
 from fleet_config.price_lookup import price_of
-from routing.fleet import Budgets, Fleet, LlmRouter, Model, Price, Provider, RouterPolicy, Tier, Timing, Workers
+from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy
+from routing.fleet import (
+    Budgets,
+    Fleet,
+    LlmRouter,
+    Model,
+    Price,
+    Protocol,
+    Provider,
+    RouterPolicy,
+    Tier,
+    Timing,
+    Workers,
+)
 
 T = TypeVar("T", bound=ConfigTable)
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedFleet:
-    """A fleet that can be used, and what one may still want to know about it."""
+    """A valid fleet, and warnings about it."""
 
     fleet: Fleet
     warnings: tuple[Problem, ...]
 
 
 def load_fleet(path: Path, environ: Mapping[str, str]) -> Fleet:
-    """The fleet of the file at ``path``. Raises FleetError, which has every problem of it.
+    """The fleet of the file at ``path``. Raises FleetError with all problems.
 
-    ``environ`` gives ``POINTSMAN_SIMULATOR_URL``, by which ``simulator:`` addresses are resolved;
-    while no simulator runs they stay as they are written.
+    ``POINTSMAN_SIMULATOR_URL`` in ``environ`` resolves ``simulator:`` addresses; without it they stay unresolved.
     """
     return check_fleet(path, environ).fleet
 
@@ -50,7 +64,7 @@ def check_fleet(path: Path, environ: Mapping[str, str]) -> CheckedFleet:
     content = _content(path)
     tables = _toml(path, content)
     parsed = _parse(tables)
-    problems = [*parsed.problems, *_disagreements(parsed, tables)]
+    problems = [*parsed.problems, *_conflicts(parsed, tables)]
     digest = hashlib.sha256(content).hexdigest()
     prices: dict[str, Price] = {}
     for name, model in parsed.models.items():
@@ -60,7 +74,7 @@ def check_fleet(path: Path, environ: Mapping[str, str]) -> CheckedFleet:
             case Problem() as problem:
                 problems.append(problem)
             case None:
-                pass  # its provider is not sound, which has been said
+                pass  # its provider is invalid, and reported
     if problems:
         raise FleetError(path, problems)
     fleet = _fleet(parsed, prices, digest=digest, simulator_url=environ.get("POINTSMAN_SIMULATOR_URL"))
@@ -71,7 +85,7 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        fix = "Give the right file by --fleet FILE or POINTSMAN_FLEET."
+        fix = "Set the path with --fleet FILE or POINTSMAN_FLEET."
         raise FleetError(path, [Problem("file", f"cannot be read: {error.strerror}.", fix)]) from error
 
 
@@ -81,52 +95,54 @@ def _toml(path: Path, content: bytes) -> Mapping[str, Any]:
     except UnicodeDecodeError as error:
         raise FleetError(path, [Problem(f"byte {error.start}", "is not UTF-8.", "Save it as UTF-8.")]) from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        # `from None`: tomllib's error shows no value, but a chained one could.
-        raise FleetError(path, [Problem("TOML", f"{error}.", "Mend the syntax there.")]) from None
+        # `from None`: the message has no value of the file, but a chained error may.
+        raise FleetError(path, [Problem("TOML", f"{error}.", "Correct the syntax there.")]) from None
 
 
 @dataclass
 class _Parsed:
-    """The tables that are sound in themselves, and the problems of the others."""
+    """The valid tables, and the problems of the others."""
 
     problems: list[Problem] = field(default_factory=list)
     fleet: FleetTable | None = None
     providers: dict[str, ProviderTable] = field(default_factory=dict)
     models: dict[str, ModelTable] = field(default_factory=dict)
     tiers: dict[str, TierTable] = field(default_factory=dict)
+    calibrations: dict[str, CalibrationTable] = field(default_factory=dict)
     router: RouterTable | None = None
     budgets: BudgetsTable | None = None
     timing: TimingTable | None = None
     workers: WorkersTable | None = None
 
-    def one(self, shape: type[T], tables: Mapping[str, Any], name: str) -> T | None:
-        return self._keep(parse(shape, tables.get(name, {}), name))
-
-    def each(self, shape: type[T], tables: Mapping[str, Any], kind: str) -> dict[str, T]:
-        sound = {name: self._keep(parse(shape, table, kind, name)) for name, table in _named(tables, kind).items()}
-        return {name: table for name, table in sound.items() if table is not None}
-
-    def _keep(self, parsed: T | list[Problem]) -> T | None:
+    def parse(self, schema: type[T], value: object, *path: str) -> T | None:
+        """The valid table, or None; keeps its problems."""
+        parsed = parse(schema, value, *path)
         if isinstance(parsed, list):
             self.problems.extend(parsed)
             return None
         return parsed
 
+    def parse_entries(self, schema: type[T], tables: Mapping[str, Any], kind: str) -> dict[str, T]:
+        """The valid entries of a table of tables."""
+        entries = {name: self.parse(schema, table, kind, name) for name, table in _entries(tables, kind).items()}
+        return {name: table for name, table in entries.items() if table is not None}
+
 
 def _parse(tables: Mapping[str, Any]) -> _Parsed:
     parsed = _Parsed(problems=list(_table_problems(tables)))
-    parsed.fleet = parsed.one(FleetTable, tables, "fleet") if "fleet" in tables else None
-    parsed.providers = parsed.each(ProviderTable, tables, "providers")
-    parsed.models = parsed.each(ModelTable, tables, "models")
-    parsed.tiers = parsed.each(TierTable, tables, "tiers")
-    parsed.router = parsed.one(RouterTable, tables, "router")
-    parsed.budgets = parsed.one(BudgetsTable, tables, "budgets")
-    parsed.timing = parsed.one(TimingTable, tables, "timing")
-    parsed.workers = parsed.one(WorkersTable, tables, "workers")
+    parsed.fleet = parsed.parse(FleetTable, tables["fleet"], "fleet") if "fleet" in tables else None
+    parsed.providers = parsed.parse_entries(ProviderTable, tables, "providers")
+    parsed.models = parsed.parse_entries(ModelTable, tables, "models")
+    parsed.tiers = parsed.parse_entries(TierTable, tables, "tiers")
+    parsed.calibrations = parsed.parse_entries(CalibrationTable, tables, "calibrations")
+    parsed.router = parsed.parse(RouterTable, tables.get("router", {}), "router")
+    parsed.budgets = parsed.parse(BudgetsTable, tables.get("budgets", {}), "budgets")
+    parsed.timing = parsed.parse(TimingTable, tables.get("timing", {}), "timing")
+    parsed.workers = parsed.parse(WorkersTable, tables.get("workers", {}), "workers")
     return parsed
 
 
-_NEEDED: Mapping[str, str] = {
+_REQUIRED: Mapping[str, str] = {
     "fleet": 'Add [fleet] with name = "…".',
     "providers": "Add a [providers.NAME] with kind and base_url.",
     "models": 'Add a [models."NAME"] with provider, tier, price and context_tokens.',
@@ -136,31 +152,33 @@ _NEEDED: Mapping[str, str] = {
 
 def _table_problems(tables: Mapping[str, Any]) -> Iterator[Problem]:
     for name in tables:
-        if name not in SHAPES:
-            yield Problem(key(name), "is no table of a fleet.", choice(name, SHAPES))
-    for name, fix in _NEEDED.items():
+        if name not in TABLES:
+            yield Problem(key(name), "is not a table of a fleet file.", choice(name, TABLES))
+    for name, fix in _REQUIRED.items():
         if name not in tables or tables[name] == {}:
             yield Problem(key(name), "is missing.", fix)
         elif name != "fleet" and not isinstance(tables[name], dict):
             yield Problem(key(name), "is not a table of tables.", fix)
+    if not isinstance(tables.get("calibrations", {}), dict):
+        yield Problem("calibrations", "is not a table of tables.", "Write [calibrations.NAME] with model and points.")
 
 
-def _named(tables: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    found = tables.get(kind)
-    return found if isinstance(found, dict) else {}
+def _entries(tables: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    entries = tables.get(kind)
+    return entries if isinstance(entries, dict) else {}
 
 
-def _disagreements(parsed: _Parsed, tables: Mapping[str, Any]) -> Iterator[Problem]:
-    """What the tables do not agree on.
+def _conflicts(parsed: _Parsed, tables: Mapping[str, Any]) -> Iterator[Problem]:
+    """Problems between tables.
 
-    References are held against the names that stand in the file, sound or not: one mistake, one message.
+    References may name any entry of the file, valid or not: one mistake, one message.
     """
-    providers, models, tiers = (list(_named(tables, kind)) for kind in ("providers", "models", "tiers"))
-    served = {str(model.get("tier")) for model in _named(tables, "models").values() if isinstance(model, dict)}
+    providers, models, tiers = (list(_entries(tables, kind)) for kind in ("providers", "models", "tiers"))
+    served = {str(model.get("tier")) for model in _entries(tables, "models").values() if isinstance(model, dict)}
     if not models:
-        served = set(tiers)  # that there is none at all has been said
+        served = set(tiers)  # the lack of models is reported
     for name, provider in parsed.providers.items():
-        # Where [fleet] itself is not sound nothing is said about what contradicts it.
+        # With an invalid [fleet] nothing can contradict it.
         simulated = parsed.fleet.simulated if parsed.fleet else provider.base_url.startswith(validation.SIMULATOR)
         yield from validation.provider_problems(name, provider, simulated=simulated)
     for name, model in parsed.models.items():
@@ -168,6 +186,12 @@ def _disagreements(parsed: _Parsed, tables: Mapping[str, Any]) -> Iterator[Probl
     for name, tier in parsed.tiers.items():
         yield from validation.tier_problems(name, tier, tiers=tiers, served=served)
     yield from validation.ladder_problems(parsed.tiers)
+    policies = {("tiers", name): tier.confidence for name, tier in parsed.tiers.items()}
+    policies |= {("models", name): model.confidence for name, model in parsed.models.items() if model.confidence}
+    for path, policy in policies.items():
+        yield from validation.confidence_problems(path, policy, models=models, router=parsed.router)
+    for name, calibration in parsed.calibrations.items():
+        yield from validation.calibration_problems(name, calibration, models=models)
     if parsed.router is not None:
         yield from validation.router_problems(parsed.router, models=models)
     if parsed.timing is not None:
@@ -175,7 +199,7 @@ def _disagreements(parsed: _Parsed, tables: Mapping[str, Any]) -> Iterator[Probl
 
 
 def _fleet(parsed: _Parsed, prices: Mapping[str, Price], *, digest: str, simulator_url: str | None) -> Fleet:
-    """The records of tables in which no problem was found."""
+    """The fleet of valid tables."""
     assert parsed.fleet is not None
     assert parsed.router is not None
     assert parsed.budgets is not None
@@ -185,12 +209,16 @@ def _fleet(parsed: _Parsed, prices: Mapping[str, Price], *, digest: str, simulat
         name=parsed.fleet.name,
         simulated=parsed.fleet.simulated,
         providers={name: _provider(name, table, simulator_url) for name, table in parsed.providers.items()},
-        models={name: _model(name, table, prices[name]) for name, table in parsed.models.items()},
+        models={
+            name: _model(name, table, prices[name], protocol=parsed.providers[table.provider].kind)
+            for name, table in parsed.models.items()
+        },
         tiers={name: _tier(name, table, parsed.models) for name, table in parsed.tiers.items()},
         router=_router(parsed.router),
         budgets=Budgets(**parsed.budgets.model_dump()),
         timing=Timing(**parsed.timing.model_dump()),
         workers=Workers(**parsed.workers.model_dump()),
+        calibrations=tuple(_calibration(table) for table in parsed.calibrations.values()),
         digest=digest,
     )
 
@@ -207,23 +235,35 @@ def _provider(name: str, table: ProviderTable, simulator_url: str | None) -> Pro
     )
 
 
-def _model(name: str, table: ModelTable, price: Price) -> Model:
+def _model(name: str, table: ModelTable, price: Price, *, protocol: Protocol) -> Model:
     return Model(
-        **table.model_dump(exclude={"model", "price", "price_multiplier", "categories"}),
+        **table.model_dump(exclude={"model", "price", "price_multiplier", "categories", "confidence"}),
         name=name,
         model=table.model or name,
         price=price,
+        protocol=protocol,
         categories=frozenset(table.categories),
+        confidence=None if table.confidence is None else _confidence(table.confidence),
     )
 
 
 def _tier(name: str, table: TierTable, models: Mapping[str, ModelTable]) -> Tier:
     return Tier(
-        **table.model_dump(exclude={"queue"}),
+        **table.model_dump(exclude={"queue", "confidence"}),
         name=name,
         queue=table.queue or name,
+        confidence=_confidence(table.confidence),
         models=tuple(model for model, its in models.items() if its.tier == name),
     )
+
+
+def _confidence(table: ConfidenceTable) -> ConfidencePolicy:
+    return ConfidencePolicy(**table.model_dump())
+
+
+def _calibration(table: CalibrationTable) -> CalibrationMap:
+    points = tuple((raw, p_right) for raw, p_right in table.points)
+    return CalibrationMap(**table.model_dump(exclude={"points"}), points=points)
 
 
 def _router(table: RouterTable) -> RouterPolicy:

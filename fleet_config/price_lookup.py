@@ -1,24 +1,38 @@
-"""The price of a model: as the file gives it, or as it is looked up."""
+"""The price of a model: from the file, or looked up."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from fleet_config.fleet_errors import Problem, key
-from fleet_config.fleet_schema import ModelTable, PriceTable, ProviderTable
+from fleet_config.fleet_schema import ModelTable, PriceTable, ProviderTable, TierPriceTable
 from routing.fleet import Price
 
 
 def price_of(name: str, model: ModelTable, *, provider: ProviderTable | None, digest: str) -> Price | Problem | None:
-    """US dollars per million tokens; None where it is to be looked up and the provider is not sound."""
+    """US dollars per million tokens; None where a look-up lacks a valid provider."""
     match model.price:
-        case PriceTable() as given:
-            return _given(given, multiplier=model.price_multiplier, version=f"fleet:{digest[:12]}")
+        case PriceTable() as price:
+            return _stated(price, multiplier=model.price_multiplier, version=f"fleet:{digest[:12]}")
         case "look up":
             if provider is None:
                 return None
             return _looked_up(name, model, provider)
 
 
-def _given(price: PriceTable, *, multiplier: float, version: str) -> Price:
+def _stated(price: PriceTable, *, multiplier: float, version: str) -> Price:
+    return replace(
+        _plain(price, multiplier=multiplier, version=version),
+        cache_write_usd_per_mtok=price.cache_write_usd_per_mtok,
+        cache_write_1h_usd_per_mtok=price.cache_write_1h_usd_per_mtok,
+        audio_input_usd_per_mtok=price.audio_input_usd_per_mtok,
+        audio_output_usd_per_mtok=price.audio_output_usd_per_mtok,
+        service_tiers=tuple(
+            (name, _plain(each, multiplier=multiplier, version=version)) for name, each in price.service_tiers.items()
+        ),
+    )
+
+
+def _plain(price: PriceTable | TierPriceTable, *, multiplier: float, version: str) -> Price:
     cached = price.cached_input_usd_per_mtok
     return Price(
         input_usd_per_mtok=price.input_usd_per_mtok,
@@ -30,7 +44,7 @@ def _given(price: PriceTable, *, multiplier: float, version: str) -> Price:
 
 
 def _looked_up(name: str, model: ModelTable, provider: ProviderTable) -> Price | Problem:
-    # Here, not above: the table of prices is large, and a fleet that states its own need not load it.
+    # Imported late: the price table is large, and only look-ups need it.
     from providers.pricing import UnknownPrice, look_up
 
     today = datetime.now(UTC).date()
@@ -45,6 +59,6 @@ def _looked_up(name: str, model: ModelTable, provider: ProviderTable) -> Price |
     except UnknownPrice:
         return Problem(
             key("models", name, "price"),
-            f"is to be looked up, but no {provider.kind.value} model {model.model or name!r} is known.",
-            "Give it: price = { input_usd_per_mtok = 0.25, output_usd_per_mtok = 2.0 }.",
+            f'is "look up", but the price of the {provider.kind.value} model {model.model or name!r} is unknown.',
+            "State it: price = { input_usd_per_mtok = 0.25, output_usd_per_mtok = 2.0 }.",
         )

@@ -10,8 +10,6 @@ from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from db.schema import metadata
-
 LOCK_MS = 1000
 AGAIN_S = 5.0
 
@@ -21,19 +19,19 @@ if not url:
     raise SystemExit("migrations: no database: set DATABASE_URL, or run `pointsman up`, which starts one")
 
 if context.is_offline_mode():
-    context.configure(url=url, target_metadata=metadata, literal_binds=True)
+    context.configure(url=url, literal_binds=True)
     with context.begin_transaction():
         context.run_migrations()
 else:
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
     with engine.connect() as connection:
-        context.configure(connection=connection, target_metadata=metadata)
+        context.configure(connection=connection)
         while True:
             try:
                 with context.begin_transaction():
-                    # Two processes that start together migrate one after the other.
+                    # Two processes that start at once migrate one after the other.
                     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(727100)")
-                    # Whoever wants a table queues behind a migration that waits for it: behind a backup, for hours.
+                    # Other statements queue behind a migration that waits for a table: behind a backup, for hours.
                     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_MS}")
                     context.run_migrations()
                 break

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from routing.answer_checks.confidence_policy import CalibrationMap
 from routing.answer_checks.judge import Scorer
 from routing.fleet import Fleet
 from routing.lifecycle import ROUTE
@@ -29,6 +30,8 @@ class LoadedModels:
     scorer: Scorer | None = None
     shadow: Predictor | None = None
     """Decides beside the predictor, and is only logged."""
+    calibrations: tuple[CalibrationMap, ...] = ()
+    """Maps of raw confidences that came with a router version; they go before the fleet's."""
     told: str | None = None
     """Name and version, as `workers.router` has them."""
     resolved_versions: Mapping[str, str | None] = field(default_factory=dict, repr=False)

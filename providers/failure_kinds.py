@@ -1,57 +1,46 @@
 """Which kind of failure a status or a broken connection is."""
 
+from collections.abc import Mapping
 from typing import Final
 
-import httpx
-
-from providers.provider_errors import ConnectionLost, NotConnectedError
+from providers.transport.failures import was_never_sent
 from routing.outcome import FailureKind
-
-LINE_ERRORS: Final = (NotConnectedError, ConnectionLost, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
-"""What a line raises for a fault of the network or of the peer."""
-
-_BEFORE_SENDING: Final = (
-    NotConnectedError,
-    # The same in httpx's words, for its own transports.
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.UnsupportedProtocol,
-    httpx.ProxyError,
-    httpx.InvalidURL,
-)
 
 
 def kind_of(error: BaseException) -> FailureKind:
-    """NEVER_SENT if the request cannot have left, else UNKNOWN.
-
-    A kept-alive connection that the server closed as we wrote to it is UNKNOWN as well: a reset
-    looks the same whether the request was read or not.
-    """
-    return FailureKind.NEVER_SENT if isinstance(error, _BEFORE_SENDING) else FailureKind.UNKNOWN
+    """NEVER_SENT if the request cannot have left, else UNKNOWN."""
+    return FailureKind.NEVER_SENT if was_never_sent(error) else FailureKind.UNKNOWN
 
 
-_KINDS: Final = {
+STATUSES: Final[Mapping[int, FailureKind]] = {
     401: FailureKind.AUTH,
-    402: FailureKind.AUTH,  # no credit
-    403: FailureKind.AUTH,
+    402: FailureKind.BILLING,  # no credit
     404: FailureKind.NOT_FOUND,
+    405: FailureKind.NOT_FOUND,
     408: FailureKind.OVERLOADED,  # it did not get our body in time
     409: FailureKind.OVERLOADED,
+    410: FailureKind.NOT_FOUND,
+    413: FailureKind.TOO_LARGE,
     425: FailureKind.OVERLOADED,
     429: FailureKind.RATE_LIMITED,
     498: FailureKind.OVERLOADED,  # Groq: no capacity in the flexible tier
+    501: FailureKind.UNSUPPORTED,
     503: FailureKind.OVERLOADED,
     529: FailureKind.OVERLOADED,  # Anthropic
 }
+"""What a status says alone. Any other 3xx is not found, 4xx rejected, 5xx a server error."""
 
 
 def kind_of_status(status: int) -> FailureKind | None:
-    """None for success. A redirect is NOT_FOUND: it is not followed, ``base_url`` is to be mended."""
+    """None for success. A redirect is NOT_FOUND: it is not followed, fix: correct ``base_url``.
+
+    403 without a code is REJECTED: a firewall before the provider answers one prompt with it, and a key that lost its
+    rights gets a code.
+    """
     if 200 <= status < 300:
         return None
-    if found := _KINDS.get(status):
+    if found := STATUSES.get(status):
         return found
     if 300 <= status < 400:
         return FailureKind.NOT_FOUND
-    return FailureKind.MALFORMED if 400 <= status < 500 else FailureKind.SERVER_ERROR
+    return FailureKind.REJECTED if 400 <= status < 500 else FailureKind.SERVER_ERROR

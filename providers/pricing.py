@@ -4,7 +4,9 @@ Nothing is fetched: the same release, model and day always give the same price, 
 names all three where they matter.
 """
 
-from datetime import date
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Final
 
@@ -12,7 +14,7 @@ from genai_prices import __version__, types
 from genai_prices.data_snapshot import get_snapshot
 
 from providers.provider_errors import UnknownPrice
-from routing.fleet import Price, PriceTier, Protocol
+from routing.fleet import STANDARD_SERVICE_TIERS, Price, PriceTier, Protocol
 
 __all__ = ["UnknownPrice", "look_up"]
 
@@ -24,11 +26,17 @@ def look_up(kind: Protocol, model: str, *, on: date, base_url: str = "", multipl
 
     The provider is the one whose address ``base_url`` is (Groq's prices for Groq), else the one that
     ``kind`` is named after. Prices that rise with the length of the prompt become `Price.tiers`. Of
-    prices that fall at certain hours the full one is taken. Writing to a cache counts as fresh input.
-    Raises UnknownPrice.
+    prices that fall at certain hours the full one is taken. Raises UnknownPrice.
     """
     found = _find(kind, model, base_url)
     prices, since = _on(found, on)
+    version = f"genai-prices {__version__} {found.id}" + (f" since {since}" if since else "")
+    price = _price(prices, kind, model, version=version, multiplier=multiplier)
+    of_tiers = _service_tiers(found, kind, model, on=on, version=version, multiplier=multiplier)
+    return replace(price, service_tiers=tuple(of_tiers))
+
+
+def _price(prices: types.ModelPrice, kind: Protocol, model: str, *, version: str, multiplier: float) -> Price:
     fresh, completion = prices.input_mtok, prices.output_mtok
     if fresh is None or completion is None:
         raise UnknownPrice(f"The table has no price per token for the {kind} model {model!r}. {_MEND}")
@@ -38,13 +46,33 @@ def look_up(kind: Protocol, model: str, *, on: date, base_url: str = "", multipl
         input_usd_per_mtok=_at(fresh, 0),
         output_usd_per_mtok=_at(completion, 0),
         cached_input_usd_per_mtok=_at(cached, 0),
-        version=f"genai-prices {__version__} {found.id}" + (f" since {since}" if since else ""),
+        version=version,
         multiplier=multiplier,
         tiers=tuple(
             PriceTier(start, _at(fresh, start + 1), _at(completion, start + 1), _at(cached, start + 1))
             for start in starts
         ),
+        cache_write_usd_per_mtok=_of(prices, "cache_write_mtok"),
+        cache_write_1h_usd_per_mtok=_of(prices, "cache_write_1h_mtok"),
+        audio_input_usd_per_mtok=_of(prices, "input_audio_mtok"),
+        audio_output_usd_per_mtok=_of(prices, "output_audio_mtok"),
     )
+
+
+def _of(prices: types.ModelPrice, name: str) -> float | None:
+    found = getattr(prices, name, None)
+    return None if found is None else _at(found, 0)
+
+
+def _service_tiers(
+    found: types.ModelInfo, kind: Protocol, model: str, *, on: date, version: str, multiplier: float
+) -> Iterator[tuple[str, Price]]:
+    """The prices at the service tiers that the table has for the model on the day ``on``."""
+    names = {variant.when.get("service_tier") for variant in found.price_variants or ()}
+    noon = datetime.combine(on, time(12), tzinfo=UTC)
+    for name in sorted(name for name in names if name and name not in STANDARD_SERVICE_TIERS):
+        prices = found.get_prices(noon, {"service_tier": name})
+        yield name, _price(prices, kind, model, version=version, multiplier=multiplier)
 
 
 def _find(kind: Protocol, model: str, base_url: str) -> types.ModelInfo:

@@ -4,8 +4,7 @@
     ├── Inexpressible   before sending: this protocol has no words for a part of the body
     ├── WrongShape      a 200 whose body is not what the protocol promises
     ├── Refused         a 200 in which the provider refuses the content
-    ├── NotConnected    no connection was made: nothing was sent
-    ├── LineBroken      the line broke after the request, or a part of it, may have left
+    ├── BrokenOff       a 200 whose generation ended by an error, or for a reason that is not known
     └── UnknownPrice    when a fleet is loaded: no price is known for a model
 
 No message holds a prompt, an answer or a key.
@@ -24,6 +23,11 @@ class UnsupportedParameter(ProviderError):
     def __init__(self, field: str, why: str) -> None:
         super().__init__(f"{field}: {why}")
         self.field = field
+        self.why = why
+
+
+class NoPrice(UnsupportedParameter):
+    """No price is known for what ``field`` asks of this model. Nothing was sent; another model may have one."""
 
 
 class InvalidResponse(ProviderError):
@@ -39,15 +43,17 @@ class ContentRefused(ProviderError):
 
     def __init__(self, reason: str, *, usage: Usage | None = None) -> None:
         super().__init__(f"refused: {reason}")
+        self.reason = reason
         self.usage = usage
 
 
-class NotConnectedError(ProviderError):
-    """No connection was made, so nothing was sent; the message is the kind of the cause."""
+class BrokenOff(ProviderError):
+    """The provider answered 200, and the generation broke off; ``reason`` is a code word, ``usage`` what it billed."""
 
-
-class ConnectionLost(ProviderError):
-    """The line broke when the request may have left: nobody knows whether it was read."""
+    def __init__(self, reason: str, *, usage: Usage | None = None) -> None:
+        super().__init__(f"the generation broke off: {reason}")
+        self.reason = reason
+        self.usage = usage
 
 
 class UnknownPrice(ProviderError, LookupError):

@@ -13,19 +13,23 @@ LONGEST_S: Final = 300.0
 """No provider makes us rest longer than this: a mistaken header must not stop a fleet for a day."""
 
 
-def clamp(wait_s: float) -> float:
-    """``wait_s`` within [0, `LONGEST_S`]."""
-    return min(max(wait_s, 0.0), LONGEST_S)
+LONGEST_DAILY_S: Final = 25 * 3600.0
+"""Where the body says that a day's quota is used up."""
 
 
-def read_retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Seconds to wait from ``now`` (Unix seconds), clamped; None where the headers say nothing that can be read."""
+def clamp(wait_s: float, longest_s: float = LONGEST_S) -> float:
+    """``wait_s`` within [0, ``longest_s``]."""
+    return min(max(wait_s, 0.0), longest_s)
+
+
+def read_retry_after(headers: Mapping[str, str], *, now: float, longest_s: float = LONGEST_S) -> float | None:
+    """Seconds to wait from ``now`` (Unix seconds), at most ``longest_s``; None where no header can be read."""
     wait_s = _number(headers.get("retry-after-ms"), per_second=1000)
     if wait_s is None:
         wait_s = _number(headers.get("retry-after"), per_second=1)
     if wait_s is None:
         wait_s = _date(headers.get("retry-after"), now=now)
-    return None if wait_s is None else clamp(wait_s)
+    return None if wait_s is None else clamp(wait_s, longest_s)
 
 
 def _number(value: str | None, *, per_second: int) -> float | None:

@@ -1,1 +1,1 @@
-"""The report of a batch as a page or as Markdown. Nothing here asks a database: it is given an `Account`."""
+"""Renders a `BatchReport` as an HTML page or as Markdown. Reads no database."""

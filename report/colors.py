@@ -1,4 +1,4 @@
-"""Colours by meaning. The variables are set in style.css, once for light and once for dark."""
+"""Colors by meaning: variables of style.css, which has a light and a dark theme."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -6,16 +6,21 @@ from typing import Final
 _TIERS: Final = 6
 
 OUTCOMES: Final = ("accepted", "best there was", "failed", "dead", "expired", "cancelled", "open")
-"""In the order in which they are drawn."""
+"""In the order of the charts."""
 
 
-def tier_color(tier: str | None, tiers: Sequence[str]) -> str:
-    """The colour of a tier, by its place in the fleet."""
+def rank(tier: str, tiers: Sequence[str]) -> int:
+    """The place of a tier in the fleet; unknown tiers come last."""
+    return tiers.index(tier) if tier in tiers else len(tiers)
+
+
+def tier_color(tier: str, tiers: Sequence[str]) -> str:
+    """The color of a tier, by its place in the fleet."""
     return f"var(--tier-{tiers.index(tier) % _TIERS})" if tier in tiers else "var(--faint)"
 
 
-def of_outcome(outcome: str) -> str:
-    """Good, doubtful, lost, or nobody's fault."""
+def outcome_color(outcome: str) -> str:
+    """Good, doubtful, lost, or neutral."""
     match outcome:
         case "accepted":
             return "var(--good)"

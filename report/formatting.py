@@ -1,4 +1,4 @@
-"""Figures as people read them."""
+"""Formats figures for people."""
 
 from typing import Final
 
@@ -7,35 +7,35 @@ NO_BREAK: Final = "\u00a0"
 
 
 RULES: Final = frozenset({"gate", "pin", "prior", "exploration", "llm", "budget", "none"})
-"""Who decides besides trained routers."""
+"""Deciders besides trained routers."""
 
 
 def decider(router: str) -> str:
-    """Who decided: a trained router goes by its own name, which alone says nothing."""
+    """The decider's name; trained routers are marked as such."""
     return router if router in RULES else f"classifier {router}"
 
 
-def plain(words: str) -> str:
-    """``words`` without control and direction characters: what users and models wrote steers nothing."""
-    return "".join(char if char.isprintable() or char == NO_BREAK else " " for char in words)
+def plain(text: str) -> str:
+    """``text`` without control and direction characters."""
+    return "".join(char if char.isprintable() or char == NO_BREAK else " " for char in text)
 
 
 def usd(amount: float | None) -> str:
-    """Dollars, with as many places as a small amount needs."""
+    """Dollars, with more digits for small amounts."""
     if amount is None:
         return _NONE
     places = 2 if abs(amount) >= 1 or amount == 0 else 4 if abs(amount) >= 0.01 else 6
     return f"{'-' if amount < 0 else ''}${abs(amount):,.{places}f}"
 
 
-def percent(share: float | None, places: int = 1) -> str:
-    """A share of 1 as a percentage."""
-    return _NONE if share is None else f"{100 * share:.{places}f}{NO_BREAK}%"
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share from 0 to 1 as a percentage."""
+    return _NONE if share is None else f"{100 * share:.{digits}f}{NO_BREAK}%"
 
 
-def percent_of(count: float, of: float) -> str:
-    """``count`` as a percentage of ``of``."""
-    return percent(count / of if of else None)
+def percent_of(count: float, total: float) -> str:
+    """``count`` as a percentage of ``total``."""
+    return percent(count / total if total else None)
 
 
 def ms(value: float | None) -> str:
@@ -44,7 +44,7 @@ def ms(value: float | None) -> str:
 
 
 def confidence(value: float | None) -> str:
-    """0 to 1, two places."""
+    """0 to 1, two digits."""
     return _NONE if value is None else f"{value:.2f}"
 
 

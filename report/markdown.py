@@ -1,23 +1,25 @@
-"""The report as Markdown: the words and the tables of the page."""
+"""The report as Markdown: the paragraphs and tables of the page."""
+
+from typing import Final
 
 from db.reports.batch_report import BatchReport
-from report.document import Table, cell
+from report.document import Table, escaped
 from report.headline import cards, headline, standing, warnings
 from report.sections import sections
 
+_TEXT_COLUMNS: Final = frozenset({"", "note"})
 
-def markdown(account: BatchReport) -> str:
-    """The whole text."""
+
+def markdown(report: BatchReport) -> str:
+    """The whole document."""
+    rows = [(card.name, card.figure, card.note) for card in cards(report)]
     blocks = [
-        f"# {cell(headline(account))}",
-        cell(standing(account)),
-        *(f"> {cell(each)}" for each in warnings(account)),
+        f"# {escaped(headline(report))}",
+        escaped(standing(report)),
+        *(f"> {escaped(warning)}" for warning in warnings(report)),
+        Table("Summary", ["", "figure", "note"], rows, _TEXT_COLUMNS).as_markdown(),
     ]
-    figures = Table("In short", ["", "figure", "note"], [(c.name, c.figure, c.note) for c in cards(account)], _WORDS)
-    blocks.append(figures.as_markdown())
-    for part in sections(account):
-        blocks += [f"## {part.title}", *map(cell, part.words), *(table.as_markdown() for table in part.tables)]
+    for section in sections(report):
+        blocks += [f"## {section.title}", *map(escaped, section.paragraphs)]
+        blocks += [table.as_markdown() for table in section.tables]
     return "\n\n".join(blocks) + "\n"
-
-
-_WORDS = frozenset({"", "note"})

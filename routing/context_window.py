@@ -1,24 +1,17 @@
-"""Whether a query fits: its estimated tokens against a model's context."""
+"""Whether a query fits a model's context by its careful size, and how long an answer may be asked for."""
 
 from typing import Final
 
 from routing.fleet import Fleet, Model
-from routing.query import CHARS_PER_TOKEN, Query
+from routing.query import Query
 
 USUAL_COMPLETION_TOKENS: Final = 512
 """Room that is kept for the answer where the query caps it at nothing."""
 
 
 def needed_tokens(query: Query) -> int:
-    """Estimated prompt tokens, on the careful side: never below `Query.prompt_tokens`.
-
-    UTF-8 bytes count instead of characters, for scripts that take more tokens per character
-    (Chinese about 0.75, Cyrillic about 0.5 a character) take more bytes as well.
-    """
-    if query.text.isascii() and query.system.isascii():
-        return query.prompt_tokens
-    size = _size(query.text) + _size(query.system)
-    return max(query.prompt_tokens, round(size / CHARS_PER_TOKEN))
+    """Estimated tokens of the text, on the careful side: never below `Query.prompt_tokens`."""
+    return query.measured.careful_text
 
 
 def answer_room(query: Query, model: Model) -> int:
@@ -28,7 +21,7 @@ def answer_room(query: Query, model: Model) -> int:
 
 def fits(query: Query, model: Model) -> bool:
     """Whether prompt and answer fit ``model``'s context."""
-    return needed_tokens(query) + answer_room(query, model) <= model.context_tokens
+    return query.measured.careful(model) + answer_room(query, model) <= model.context_tokens
 
 
 def fitting(query: Query, *, fleet: Fleet, tier: str) -> tuple[Model, ...]:
@@ -36,5 +29,16 @@ def fitting(query: Query, *, fleet: Fleet, tier: str) -> tuple[Model, ...]:
     return tuple(model for model in fleet.deployments(tier) if fits(query, model))
 
 
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+def completion_cap(query: Query, model: Model) -> int:
+    """The longest completion to ask ``model`` for: the query's own cap, within the model's.
+
+    Where the query has none, no more than what its prompt leaves of the context: a provider adds both up and refuses
+    what is more, though the answer would have been short.
+    """
+    if query.max_tokens:
+        return min(query.max_tokens, model.max_output_tokens)
+    size = query.measured
+    if size.text_bound + model.max_output_tokens <= model.context_tokens and not size.has_media:
+        return model.max_output_tokens
+    room = model.context_tokens - size.careful(model)
+    return min(model.max_output_tokens, room) if room > 0 else model.max_output_tokens

@@ -4,10 +4,13 @@
 Money is in US dollars per million tokens, time in seconds.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Final, Literal
 
+from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy, ConfidenceSource
 from routing.outcome import FailureKind, Usage
 
 
@@ -37,6 +40,40 @@ class PriceTier:
     cached_input_usd_per_mtok: float
 
 
+STANDARD_SERVICE_TIERS: Final = frozenset({"auto", "default", "standard", "standard_only", "on_demand"})
+"""Service tiers at the list price."""
+
+_CHEAP_SERVICE_TIERS: Final = frozenset({"flex", "batch", "scale"})
+"""Where no price is known for one of these, the list price is the bound."""
+
+UNKNOWN_TIER_FACTOR: Final = 2.5
+"""What any other service tier costs at most, of the list price, where the fleet has no price for it: the largest that
+the price table has of any model (priority of gpt-5.5)."""
+
+CACHE_WRITE_FACTOR: Final = 1.25
+CACHE_WRITE_1H_FACTOR: Final = 2.0
+"""Anthropic's published factors of the input price, where the fleet has no price for writing to a cache."""
+
+AUDIO_FACTOR: Final = 20.0
+"""What a token of sound costs at most, of a token of text, where the fleet has no price for it (OpenAI's: 16)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PricedExtras:
+    """What of a request makes its tokens cost more than the list price."""
+
+    service_tier: str | None = None
+    writes_cache: bool = False
+    """It marks something to be cached, which costs more to write."""
+    has_audio: bool = False
+    """There is sound in its prompt."""
+    speaks: bool = False
+    """It asks for sound as an answer."""
+
+
+NO_EXTRAS: Final = PricedExtras()
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """US dollars per million tokens. ``version`` names the source, pinned in each call's row."""
@@ -49,20 +86,110 @@ class Price:
     """A discount on everything, for example 0.5 for a provider's batch tariff."""
     tiers: tuple[PriceTier, ...] = ()
     """Prices for longer prompts, the shortest first."""
+    cache_write_usd_per_mtok: float | None = None
+    cache_write_1h_usd_per_mtok: float | None = None
+    audio_input_usd_per_mtok: float | None = None
+    audio_output_usd_per_mtok: float | None = None
+    service_tiers: tuple[tuple[str, "Price"], ...] = ()
+    """By the provider's service tiers that have a price of their own."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a call costs nothing, whatever it asks for."""
+        return not (self.input_usd_per_mtok or self.output_usd_per_mtok) or not self.multiplier
+
+    def knows_service_tier(self, name: str) -> bool:
+        """Whether the price at this service tier is known."""
+        return name in STANDARD_SERVICE_TIERS or any(name == known for known, _ in self.service_tiers)
+
+    def at_service_tier(self, name: str | None) -> "Price":
+        """The price at a service tier; where it is not known, a bound of it."""
+        if name is None or name in STANDARD_SERVICE_TIERS:
+            return self
+        for known, price in self.service_tiers:
+            if name == known:
+                return replace(price, multiplier=self.multiplier)
+        return self if name in _CHEAP_SERVICE_TIERS else replace(self, multiplier=self.multiplier * UNKNOWN_TIER_FACTOR)
+
+    def at_most(self, extras: "PricedExtras") -> "Price":
+        """The price where every token is of the most expensive kind that a request with these extras allows."""
+        if extras == NO_EXTRAS:
+            return self
+        here = self.at_service_tier(extras.service_tier)
+        prompt = [1.0]
+        if extras.writes_cache:
+            prompt.append(here._over_input(here.cache_write_usd_per_mtok, CACHE_WRITE_FACTOR))
+            prompt.append(here._over_input(here.cache_write_1h_usd_per_mtok, CACHE_WRITE_1H_FACTOR))
+        if extras.has_audio:
+            prompt.append(here._over_input(here.audio_input_usd_per_mtok, AUDIO_FACTOR))
+        spoken = 0.0
+        if extras.speaks:
+            known = here.audio_output_usd_per_mtok
+            spoken = AUDIO_FACTOR * here.output_usd_per_mtok if known is None else known
+        return replace(
+            here,
+            input_usd_per_mtok=here.input_usd_per_mtok * max(prompt),
+            output_usd_per_mtok=max(here.output_usd_per_mtok, spoken),
+            tiers=tuple(
+                replace(
+                    tier,
+                    input_usd_per_mtok=tier.input_usd_per_mtok * max(prompt),
+                    output_usd_per_mtok=max(tier.output_usd_per_mtok, spoken),
+                )
+                for tier in here.tiers
+            ),
+        )
 
     def cost_usd(self, usage: Usage) -> float:
         """The price of ``usage``, rounded to a billionth of a dollar."""
+        if usage.service_tier is not None and (there := self.at_service_tier(usage.service_tier)) is not self:
+            return there.cost_usd(replace(usage, service_tier=None))
         rate: Price | PriceTier = self
         for tier in self.tiers:
             if usage.prompt_tokens > tier.above_prompt_tokens:
                 rate = tier
         fresh = usage.prompt_tokens - usage.cached_tokens
-        micro = (
-            fresh * rate.input_usd_per_mtok
-            + usage.cached_tokens * rate.cached_input_usd_per_mtok
-            + usage.completion_tokens * rate.output_usd_per_mtok
-        )
+        spoken = usage.completion_tokens
+        micro = usage.cached_tokens * rate.cached_input_usd_per_mtok
+        if usage.cache_write_tokens or usage.cache_write_1h_tokens:
+            fresh -= usage.cache_write_tokens + usage.cache_write_1h_tokens
+            minutes = self._over_input(self.cache_write_usd_per_mtok, CACHE_WRITE_FACTOR)
+            hour = self._over_input(self.cache_write_1h_usd_per_mtok, CACHE_WRITE_1H_FACTOR)
+            written = usage.cache_write_tokens * minutes + usage.cache_write_1h_tokens * hour
+            micro += written * rate.input_usd_per_mtok
+        if usage.audio_prompt_tokens or usage.audio_completion_tokens:
+            heard = min(usage.audio_prompt_tokens, fresh)
+            fresh -= heard
+            spoken -= usage.audio_completion_tokens
+            micro += heard * (
+                self.input_usd_per_mtok * AUDIO_FACTOR
+                if self.audio_input_usd_per_mtok is None
+                else self.audio_input_usd_per_mtok
+            ) + usage.audio_completion_tokens * (
+                self.output_usd_per_mtok * AUDIO_FACTOR
+                if self.audio_output_usd_per_mtok is None
+                else self.audio_output_usd_per_mtok
+            )
+        micro += fresh * rate.input_usd_per_mtok + spoken * rate.output_usd_per_mtok
         return round(micro * self.multiplier / 1e6, 9)
+
+    def most_usd(self, *, prompt_tokens: int, completion_tokens: int) -> float:
+        """The most that a call of at most so many tokens can cost, however they are billed; rounded up as `cost_usd`.
+
+        Of all rates that a prompt of at most this length can fall under, the highest.
+        """
+        rates: list[Price | PriceTier] = [self]
+        rates += [tier for tier in self.tiers if prompt_tokens > tier.above_prompt_tokens]
+        prompt_rate = max(max(rate.input_usd_per_mtok, rate.cached_input_usd_per_mtok) for rate in rates)
+        completion_rate = max(rate.output_usd_per_mtok for rate in rates)
+        micro = prompt_tokens * prompt_rate + completion_tokens * completion_rate
+        return math.ceil(micro * self.multiplier * 1e3) / 1e9
+
+    def _over_input(self, usd_per_mtok: float | None, factor: float) -> float:
+        """A price as a factor of the input's, ``factor`` where it is not known."""
+        if usd_per_mtok is None or not self.input_usd_per_mtok:
+            return factor
+        return usd_per_mtok / self.input_usd_per_mtok
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +204,26 @@ class Provider:
     query: Mapping[str, str] = field(default_factory=dict)
     deadline_s: float = 120.0
     max_response_bytes: int = 8_000_000
+    proxy: str | None = None
+    """``env``, or the http URL of a proxy without credentials. None: no proxy, whatever the environment says."""
+    proxy_login_env: str | None = None
+    """The environment variable that holds the proxy's ``user:password``."""
+    ca_bundle: str | None = None
+    """The absolute path of PEM certificates to trust instead of Mozilla's."""
+    client_certificate: str | None = None
+    """The absolute path of a PEM certificate, with its key unless ``client_key`` has that."""
+    client_key: str | None = None
+    http2: bool | Literal["auto"] = False
+    """``auto``: where a TLS server offers it."""
+    connect_timeout_s: float = 10.0
+    max_connections: int | None = None
+    """Of HTTP/1.1, in one process."""
+    shared_limits: bool = False
+    """All its models share the account's rate limits."""
     failover_on: frozenset[FailureKind] = frozenset()
-    """Classes on which to fail over here although the default is not to (auth, malformed, safety)."""
+    """Classes on which to fail over here although the default is not to (auth, billing, malformed, safety)."""
+    cap_field: str | None = None
+    """The name of the completion's cap: max_tokens or max_completion_tokens; None: by the host, or as the user says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +247,14 @@ class Model:
     """It gives token log-probabilities, so the judge asks for them; many models refuse the question."""
     categories: frozenset[str] = frozenset()
     """Categories for which this model is preferred within its tier."""
-
-    def reserve_usd(self, *, prompt_tokens: int, max_tokens: int | None) -> float:
-        """The worst-case price of a call, charged until the real usage is known.
-
-        The prompt counts at 2 characters a token (twice the usual estimate), the completion at its cap.
-        """
-        completion = min(max_tokens or self.max_output_tokens, self.max_output_tokens)
-        return self.price.cost_usd(Usage(prompt_tokens=2 * prompt_tokens + 64, completion_tokens=completion))
+    confidence: ConfidencePolicy | None = None
+    """Where its answers' confidence is from; None: as its tier says."""
+    cap_field: str | None = None
+    """As of its provider, for this model alone."""
+    protocol: Protocol = Protocol.OPENAI
+    """Its provider's."""
+    picture_tokens: int | None = None
+    """The most tokens that one picture counts here; None: what the provider's pages state for this model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +269,7 @@ class Tier:
     escalates_to: str | None
     confidence_threshold: float = 0.7
     hedge_after_p95: bool = False
+    confidence: ConfidencePolicy = field(default_factory=ConfidencePolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +312,8 @@ class Budgets:
     batch_usd: float | None = None
     tenant_day_usd: float | None = None
     policy: BudgetPolicy = BudgetPolicy.HOLD
+    allow_unbounded: bool = False
+    """Take in what asks for something whose cost nobody can bound beforehand, such as a search by the provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +352,8 @@ class Fleet:
     budgets: Budgets = Budgets()
     timing: Timing = Timing()
     workers: Workers = Workers()
+    calibrations: tuple[CalibrationMap, ...] = ()
+    """Maps from raw confidences to P(right), as the file gives them."""
     digest: str = ""
     """SHA-256 of the file, pinned in each batch's row."""
 
@@ -225,6 +375,31 @@ class Fleet:
     def deployments(self, tier: str) -> tuple[Model, ...]:
         """The models of ``tier`` in failover order."""
         return tuple(self.models[name] for name in self.tiers[tier].models)
+
+    def confidence_of(self, model: Model) -> ConfidencePolicy:
+        """Where the confidence of ``model``'s answers is from; its source is never ``auto``."""
+        policy = model.confidence or self.tiers[model.tier].confidence
+        if policy.source is not ConfidenceSource.AUTO:
+            return policy
+        source = ConfidenceSource.LOGPROB if self.router.scorer is None else ConfidenceSource.SCORER
+        return ConfidencePolicy(source, policy.samples, policy.verifier)
+
+    def verifier_of(self, model: Model) -> Model:
+        """The deployment that is asked about ``model``'s answers where the source is a verification."""
+        named = self.confidence_of(model).verifier
+        return model if named is None else self.models.get(named, model)
+
+    def pinned(self, pin: str | None, tier: str) -> tuple[Model, ...]:
+        """The deployments of ``tier`` that may answer a query with this pin, in failover order.
+
+        A tier's name, ``auto`` and no pin allow all; a model's name those of the same model alone, wherever they are.
+        """
+        models = self.deployments(tier)
+        if pin in (None, "", "auto") or pin in self.tiers:
+            return models
+        named = next((model for model in models if model.name == pin), None)
+        wire = named.model if named is not None else pin
+        return tuple(model for model in models if model.model == wire)
 
     def resolve_pin(self, model: str) -> str | None:
         """The tier that serves ``model`` (a tier's, a deployment's or a wire name), or None for ``auto``.

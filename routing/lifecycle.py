@@ -28,7 +28,8 @@ class State(StrEnum):
     RUNNING = "running"
     """Claimed by a worker under a lease. The worker finishes it; the feeder rescues an expired one."""
     HELD = "held"
-    """Its budget has no room. A raised budget or a cancel moves it on."""
+    """Its budget has no room, or the account of its provider is refused. A raised budget, a call that succeeds there,
+    or a cancel moves it on."""
     DONE = "done"
     """Answered. Terminal."""
     FAILED = "failed"

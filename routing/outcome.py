@@ -1,19 +1,75 @@
-"""What became of one provider call: a completion, or a failure of a known class."""
+"""What became of one provider call: a completion, or a failure of a known class.
+
+`FAILURE_RULES` is the one table of what follows from a class: whose fault it is, which deployments are closed for the
+query, whether the next tier is asked, and what it costs.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call. ``cached_tokens`` ⊆ ``prompt_tokens``, ``reasoning_tokens`` ⊆ ``completion_tokens``."""
+    """Tokens of one call, and what else decides its price.
+
+    ``cached_tokens``, ``cache_write_tokens``, ``cache_write_1h_tokens`` and ``audio_prompt_tokens`` are parts of
+    ``prompt_tokens``; ``reasoning_tokens`` and ``audio_completion_tokens`` are parts of ``completion_tokens``.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
+    """Written to a cache that lasts minutes."""
+    cache_write_1h_tokens: int = 0
+    """Written to a cache that lasts an hour."""
+    audio_prompt_tokens: int = 0
+    audio_completion_tokens: int = 0
+    service_tier: str | None = None
+    """The service tier that the answer names; None where it names none."""
+    reported_usd: float | None = None
+    """The provider's own figure of the cost, in US dollars, where it gives one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What is left of a rate limit: ``left`` of ``limit``, which are whole again after ``reset_s`` seconds."""
+
+    limit: float
+    left: float
+    reset_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What the headers of a response say of the deployment's limits."""
+
+    requests: Allowance | None = None
+    tokens: Allowance | None = None
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether nothing is left of one of them."""
+        return any(said is not None and said.left < 1.0 for said in (self.requests, self.tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class LimitNotice:
+    """What the body of an error says of the limit that was met."""
+
+    wait_s: float | None = None
+    is_daily: bool = False
+    """A day's quota is used up: the wait may be hours."""
+    account_wide: bool = False
+    """The limit is the account's, not the model's."""
+    is_loading: bool = False
+    """The server loads the model: it will be there."""
+
+
+NO_NOTICE: Final = LimitNotice()
 
 
 class FailureKind(StrEnum):
@@ -24,23 +80,33 @@ class FailureKind(StrEnum):
     INEXPRESSIBLE = "inexpressible"
     """This protocol cannot say what the body asks for: free, and another protocol may."""
     RATE_LIMITED = "rate_limited"
-    """429: unbilled; the provider rests until ``retry_after_s``."""
+    """429: unbilled; it costs time alone, ``retry_after_s`` where the provider says how long."""
     OVERLOADED = "overloaded"
     """503 or 529: unbilled; try elsewhere or later."""
     SERVER_ERROR = "server_error"
     """Any other complete 5xx: unbilled."""
     AUTH = "auth"
-    """401 or 403: ours to mend, no deployment behind the same key will do better."""
+    """401, or a code that says so: the key or its rights. No deployment behind the same key does better."""
+    BILLING = "billing"
+    """402, or a code that says so: the account has no credit. No deployment of the same account does better."""
     NOT_FOUND = "not_found"
     """404: the model or the endpoint does not exist there."""
+    UNSUPPORTED = "unsupported"
+    """This model does not take a parameter, a value or a kind of input; another may."""
+    TOO_LARGE = "too_large"
+    """Longer than this model's context, or than its limits ever let through; another may take it."""
+    REJECTED = "rejected"
+    """400, 403 or 422 without a code that tells whether the body or the model is at fault; another may take it."""
     MALFORMED = "malformed"
-    """400, 413 or 422: the provider will not take this body, however often it is sent."""
+    """A code that says that the body itself is broken: no model takes it."""
     SAFETY = "safety"
     """The provider refused the content itself."""
     UNKNOWN = "unknown"
     """Sent, then a timeout or a reset: it may have been billed; charged at the reservation."""
     BROKEN_BODY = "broken_body"
     """200 with a body that is cut, oversized or of another shape: billed."""
+    BROKEN_OFF = "broken_off"
+    """The generation ended by an error, or for a reason that is not known: no answer, billed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +126,15 @@ class Completion:
     mean_logprob: float | None = None
     has_tool_calls: bool = False
     request_id: str | None = None
+    cost_usd: float | None = None
+    """What it cost where the price of the deployment does not tell: another model answered. None: by that price."""
+    notes: tuple[str, ...] = ()
+    """What of the request was left out or translated, and what else is to be known of the answer."""
+    quota: Quota | None = None
+    usage_is_guess: bool = False
+    """The provider did not say what it billed: ``usage`` is what it may have been."""
 
-    def timed(self, latency_ms: float, request_id: str | None) -> "Completion":
+    def timed(self, latency_ms: float, request_id: str | None, quota: Quota | None = None) -> "Completion":
         """The same, with how long it took and what the provider calls it. (`replace` takes four times as long.)"""
         return Completion(
             self.text,
@@ -73,12 +146,16 @@ class Completion:
             self.mean_logprob,
             self.has_tool_calls,
             request_id,
+            self.cost_usd,
+            self.notes,
+            quota,
+            self.usage_is_guess,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A call without an answer. ``message`` never holds a prompt, an answer or a key.
+    """A call without an answer. ``message``, ``cause`` and ``param`` never hold a prompt, an answer or a key.
 
     ``usage`` is set where the provider billed and told (a broken body at times).
     """
@@ -90,12 +167,96 @@ class Failure:
     retry_after_s: float | None = None
     usage: Usage | None = None
     request_id: str | None = None
+    cause: str | None = None
+    """The provider's code word, or the transport's (such as ``dns_not_found`` or ``proxy_refused``)."""
+    param: str | None = None
+    """The field of the request that was refused, where the provider names it."""
+    quota: Quota | None = None
+    notice: LimitNotice = NO_NOTICE
 
+    @property
+    def is_limit(self) -> bool:
+        """Whether it costs time alone: it is no attempt, no failure and no reason to climb."""
+        return self.kind is FailureKind.RATE_LIMITED or (
+            self.kind is FailureKind.OVERLOADED and (self.status in LIMIT_STATUSES or self.notice.is_loading)
+        )
+
+
+LIMIT_STATUSES: Final = frozenset({429, 498, 529})
+"""Of a complete answer that asks to come later: 498 is Groq's, 529 Anthropic's."""
 
 Outcome = Completion | Failure
 
-BILLED = frozenset({FailureKind.BROKEN_BODY})
+
+class FaultOf(StrEnum):
+    """Who has to act before the same call would succeed."""
+
+    NETWORK = "network"
+    PROVIDER = "provider"
+    MODEL = "model"
+    """Nothing is wrong with the query, but this model does not take it."""
+    ACCOUNT = "account"
+    REQUEST = "request"
+
+
+class Closes(StrEnum):
+    """Which deployments one such failure closes for the query."""
+
+    NOTHING = "nothing"
+    DEPLOYMENT = "the deployment"
+    PROTOCOL = "deployments of the protocol"
+    PROVIDER = "deployments of the provider"
+
+
+class Billed(StrEnum):
+    """Whether the provider charges for it."""
+
+    NO = "no"
+    YES = "yes"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRule:
+    """What follows from one class of failure.
+
+    ``goes_on``: another deployment of the tier may be called; where it is false, only if the provider's
+    ``failover_on`` asks for that. ``climbs``: where the tier has no deployment left, the next tier is asked.
+    """
+
+    fault_of: FaultOf
+    closes: Closes
+    goes_on: bool
+    climbs: bool
+    billed: Billed = Billed.NO
+
+
+_K = FailureKind
+
+FAILURE_RULES: Final[Mapping[FailureKind, FailureRule]] = {
+    _K.NEVER_SENT: FailureRule(FaultOf.NETWORK, Closes.NOTHING, goes_on=True, climbs=True),
+    _K.INEXPRESSIBLE: FailureRule(FaultOf.MODEL, Closes.PROTOCOL, goes_on=True, climbs=True),
+    _K.RATE_LIMITED: FailureRule(FaultOf.PROVIDER, Closes.NOTHING, goes_on=True, climbs=True),
+    _K.OVERLOADED: FailureRule(FaultOf.PROVIDER, Closes.NOTHING, goes_on=True, climbs=True),
+    _K.SERVER_ERROR: FailureRule(FaultOf.PROVIDER, Closes.NOTHING, goes_on=True, climbs=True),
+    _K.AUTH: FailureRule(FaultOf.ACCOUNT, Closes.PROVIDER, goes_on=False, climbs=False),
+    _K.BILLING: FailureRule(FaultOf.ACCOUNT, Closes.PROVIDER, goes_on=False, climbs=False),
+    _K.NOT_FOUND: FailureRule(FaultOf.MODEL, Closes.DEPLOYMENT, goes_on=True, climbs=True),
+    _K.UNSUPPORTED: FailureRule(FaultOf.MODEL, Closes.DEPLOYMENT, goes_on=True, climbs=True),
+    _K.TOO_LARGE: FailureRule(FaultOf.MODEL, Closes.DEPLOYMENT, goes_on=True, climbs=True),
+    _K.REJECTED: FailureRule(FaultOf.MODEL, Closes.DEPLOYMENT, goes_on=True, climbs=True),
+    _K.MALFORMED: FailureRule(FaultOf.REQUEST, Closes.DEPLOYMENT, goes_on=False, climbs=False),
+    _K.SAFETY: FailureRule(FaultOf.REQUEST, Closes.DEPLOYMENT, goes_on=False, climbs=False),
+    _K.UNKNOWN: FailureRule(FaultOf.NETWORK, Closes.NOTHING, goes_on=True, climbs=True, billed=Billed.UNKNOWN),
+    _K.BROKEN_BODY: FailureRule(FaultOf.PROVIDER, Closes.NOTHING, goes_on=True, climbs=True, billed=Billed.YES),
+    _K.BROKEN_OFF: FailureRule(FaultOf.PROVIDER, Closes.NOTHING, goes_on=True, climbs=True, billed=Billed.YES),
+}
+
+ACCOUNT: Final = frozenset(kind for kind, rule in FAILURE_RULES.items() if rule.fault_of is FaultOf.ACCOUNT)
+"""Failures that every query behind the same key meets: they stop the provider, and its queries wait."""
+
+BILLED: Final = frozenset(kind for kind, rule in FAILURE_RULES.items() if rule.billed is Billed.YES)
 """Failures for which the provider charges; priced at their usage, or at the reservation where none came."""
 
-UNSETTLED = frozenset({FailureKind.UNKNOWN})
-"""Failures whose price nobody can know; charged at the reservation, the worst case."""
+UNSETTLED: Final = frozenset(kind for kind, rule in FAILURE_RULES.items() if rule.billed is Billed.UNKNOWN)
+"""Failures whose price is not known; charged at the reservation, the worst case."""

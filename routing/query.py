@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-CHARS_PER_TOKEN = 4.0
-"""A rule of thumb for English text (OpenAI's help pages give the same figure)."""
+from routing.fleet import NO_EXTRAS, STANDARD_SERVICE_TIERS, PricedExtras
+from routing.prompt_size import CHARS_PER_TOKEN, PromptSize, size_of_body, size_of_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,19 @@ class Query:
     expects: Expectation = NO_EXPECTATION
     pin: str | None = None
     """A tier or model that the user named instead of ``auto``."""
+    extras: PricedExtras = NO_EXTRAS
+
+    size: PromptSize | None = None
+    """The size of the whole body, where it was read from one."""
+
+    @property
+    def measured(self) -> PromptSize:
+        """The size of the whole body; without one, of the texts alone."""
+        return self.size or size_of_text(self.text, self.system)
 
     @property
     def prompt_tokens(self) -> int:
-        """Estimated tokens of the whole prompt, at least 1."""
+        """A feature of what the user and the system say, at least 1: what is billed is in `measured`."""
         return round((len(self.text) + len(self.system)) / CHARS_PER_TOKEN) or 1
 
 
@@ -77,7 +86,37 @@ def read_body(body: Mapping[str, Any], *, pin: str | None = None, expects: Mappi
         wants_logprobs=bool(body.get("logprobs")),
         expects=_expectation(body.get("response_format"), expects or {}),
         pin=pin,
+        size=size_of_body(body),
+        extras=_extras(body, messages),
     )
+
+
+_PRICED_APART: Final = frozenset({"service_tier", "audio", "modalities", "tools"})
+
+
+def _extras(body: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> PricedExtras:
+    """What makes the call cost more than the list price; nothing, for nearly all."""
+    if _PRICED_APART.isdisjoint(body) and all(
+        len(message) == 2 and isinstance(message.get("content"), str) for message in messages
+    ):
+        return NO_EXTRAS
+    tier = body.get("service_tier")
+    modalities = body.get("modalities")
+    lists = [message["content"] for message in messages if isinstance(message.get("content"), list)]
+    parts = [part for content in lists for part in content if isinstance(part, Mapping)]
+    marked: list[Any] = [*parts, *messages, *(body.get("tools") or ())]
+    extras = PricedExtras(
+        service_tier=tier if isinstance(tier, str) and tier not in STANDARD_SERVICE_TIERS else None,
+        writes_cache=any(isinstance(each, Mapping) and _is_marked(each) for each in marked),
+        has_audio=any(part.get("type") == "input_audio" for part in parts),
+        speaks=bool(body.get("audio")) or (isinstance(modalities, list) and "audio" in modalities),
+    )
+    return NO_EXTRAS if extras == NO_EXTRAS else extras
+
+
+def _is_marked(part: Mapping[str, Any]) -> bool:
+    function = part.get("function")
+    return "cache_control" in part or (isinstance(function, Mapping) and "cache_control" in function)
 
 
 def _content(content: object) -> tuple[str, bool]:

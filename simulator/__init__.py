@@ -10,17 +10,16 @@ It speaks three protocols on one port:
 
 A step in front is a *site*, to tell deployments of one model apart: ``/eu/openai/v1/…``.
 
-**Answers** are made up and begin with ``[simulated MODEL]``. Where a shape was asked for (JSON, a
-closed list of choices) there is no room for that; every reply also carries ``"simulated": true``
-and ``system_fingerprint: pointsman-simulator``. A model answers well what is no harder than it is
-strong; else vaguely, mostly with low log-probabilities (`mind`, `strength`, `difficulty`). All of
-it depends on the seed, the model and the text alone, not on the order of arrival (`draws`). A
-system message with ``POINTSMAN-ROUTER`` makes the model a router (`router_answer`).
+**Answers** are generated and begin with ``[simulated MODEL]``, except where a format was requested (JSON, a closed list
+of choices); every reply also has ``"simulated": true`` and ``system_fingerprint: pointsman-simulator``. A model answers
+queries up to its strength well; others vaguely, mostly with low log-probabilities (`model_behavior`, `model_strength`,
+`query_difficulty`). All of it depends on the seed, the model and the text alone, not on the order of arrival
+(`seeded_random`). A system message with ``POINTSMAN-ROUTER`` makes the model a router (`llm_router_reply`).
 
-**Recordings**: ``--replay FILE`` gives known questions their recorded answers, verbatim (`replay`).
-Their log-probabilities are invented and say nothing about the answer.
+**Recordings**: ``--replay FILE`` returns recorded answers to known questions, verbatim (`recordings`). Their
+log-probabilities are invented and say nothing about the answer.
 
-**Configuration**, by ``--config FILE`` and at run time by ``POST /control`` (`config`)::
+**Configuration**, by ``--config FILE`` and at run time by ``POST /control`` (`simulator_config`)::
 
     {"latency": {"shape": "lognormal", "median_ms": 800, "sigma": 0.4},   # or uniform, fixed
      "latency_by_model": {"gpt-5*": {"shape": "fixed", "ms": 0}},
@@ -29,19 +28,18 @@ Their log-probabilities are invented and say nothing about the answer.
      "limits": {"gpt-5-nano": {"requests_per_min": 600}},                 # tokens_per_min, max_in_flight
      "faults": [{"kind": "429", "rate": 0.1, "retry_after": "ms", "retry_after_s": 2},
                 {"kind": "hang", "model": "claude-*", "first": 1},
-                {"kind": "dead", "for_s": 10}],                           # all kinds: `faults.FaultKind`
+                {"kind": "dead", "for_s": 10}],                           # all kinds: `fault_rules.FaultKind`
      "cached_share": 0.0, "reasoning_tokens": 0}
 
-``/control`` takes the same keys, each of which replaces its part, and ``add_faults``, ``reset``
-(counts to zero) and ``refuse_for_s`` (nobody listens); it answers with what is in force.
+``/control`` takes the same keys, each of which replaces its part, and ``add_faults``, ``reset`` (counts to zero) and
+``refuse_for_s`` (the port is closed); it returns the active configuration.
 
-**The oracle**: ``--log`` gets one JSON line per received call, by the simulator's own price table:
+**Independent record**: ``--log`` gets one JSON line per received call, by the simulator's own price table:
 ``time seq protocol site model text_sha call outcome billed delivered status prompt_tokens
 completion_tokens cached_tokens cost_usd in_flight``; ``call`` is the header ``x-pointsman-call``;
-never a prompt. ``GET /stats`` has the counts, and brings the log file up to date. A reply that
-could not be delivered is billed all the same: the provider did the work. ``dead`` receives nothing
-and logs nothing. Tokens are ⌈characters ÷ 4⌉.
+never a prompt. ``GET /stats`` has the counts, and flushes the log. A reply that could not be delivered is billed too:
+the provider did the work. ``dead`` receives nothing and logs nothing. Tokens are ⌈characters ÷ 4⌉.
 
 `process.start_simulator` starts and stops it. One process answers 6,000 to 11,000 calls a second on
-one core of a quiet machine; `connection` says what a call costs, how that was measured, and against what.
+one core of a quiet machine; `connection` has the cost of a call and how it was measured.
 """

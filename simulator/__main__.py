@@ -1,4 +1,4 @@
-"""``python -m simulator``: starts the process, says where it listens, stops on SIGTERM or SIGINT."""
+"""``python -m simulator``: runs the simulator until SIGTERM or SIGINT, and prints its address."""
 
 import argparse
 import asyncio
@@ -17,11 +17,11 @@ from simulator.server import Server
 from simulator.simulator_config import Config, ConfigError, read_config
 
 _RARE_COLLECTIONS = 50_000
-"""Young objects before the collector runs. Calls leave no cycles: at the default of 700 it runs for nothing."""
+"""The collector's threshold. Calls leave no cycles; at the default of 700 it would run in vain."""
 
 
 def main() -> int:
-    """Runs until a signal; the exit status."""
+    """Run until a signal; returns the exit status."""
     options = _parser().parse_args()
     try:
         service = SimulatedProvider(
@@ -65,7 +65,7 @@ def _watch_stdin(stop: asyncio.Event) -> None:
 
 
 def _announce(path: Path, port: int) -> None:
-    """Writes the port in one step, so that nobody reads half of it."""
+    """Write the port atomically."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.write_text(f"{port}\n")
     draft.replace(path)

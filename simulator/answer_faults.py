@@ -1,4 +1,4 @@
-"""Faults that change what is said: the reply before it is worded, or the worded body."""
+"""Faults that change the content of an answer: the reply, or its encoded body."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,26 +11,26 @@ from simulator.fault_rules import FaultKind
 _ANSWER_KEYS = frozenset({"choices", "content", "candidates"})
 
 
-def corrupt_reply(kind: FaultKind, ask: ChatRequest, reply: ChatReply) -> ChatReply:
-    """The reply as the fault leaves it; the same one where the fault is of another sort."""
+def corrupt_reply(kind: FaultKind, request: ChatRequest, reply: ChatReply) -> ChatReply:
+    """The reply with the fault applied; unchanged for other kinds of faults."""
     match kind:
         case FaultKind.EMPTY:
-            return _saying(reply, "", reply.finish)
+            return _with_text(reply, "", reply.finish)
         case FaultKind.REFUSAL:
-            # The label goes last here: a refusal is recognised by how it begins.
-            return _saying(reply, f"{answer_text.REFUSAL} {answer_text.label(ask.model)}", Finish.STOP)
+            # The label goes last: a refusal is recognized by its first words.
+            return _with_text(reply, f"{answer_text.REFUSAL} {answer_text.label(request.model)}", Finish.STOP)
         case FaultKind.LENGTH:
-            return _saying(reply, reply.text[: len(reply.text) // 2], Finish.LENGTH)
+            return _with_text(reply, reply.text[: len(reply.text) // 2], Finish.LENGTH)
         case FaultKind.WRONG_ANSWER_SHAPE:
-            return _saying(reply, f"{answer_text.label(ask.model)} Here is the JSON: {{'answer': ", Finish.STOP)
+            return _with_text(reply, f"{answer_text.label(request.model)} Here is the JSON: {{'answer': ", Finish.STOP)
         case _:
             return reply
 
 
-def _saying(reply: ChatReply, text: str, finish: Finish) -> ChatReply:
+def _with_text(reply: ChatReply, text: str, finish: Finish) -> ChatReply:
     return replace(reply, text=text, finish=finish, completion_tokens=tokens_in(len(text)), tool_call=None)
 
 
 def wrong_schema(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The same body without its answer, and with something else in its place."""
+    """The body with its answer replaced by an unexpected key."""
     return {key: value for key, value in body.items() if key not in _ANSWER_KEYS} | {"unexpected": [1, 2, 3]}

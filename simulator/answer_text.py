@@ -1,4 +1,4 @@
-"""The sentences of a simulated answer: made up, short, and labelled as what they are."""
+"""The sentences of simulated answers: generic, short, and labeled as simulated."""
 
 import re
 from typing import Final
@@ -64,19 +64,19 @@ _READ_CHARS: Final = 400
 
 
 def label(model: str) -> str:
-    """What every simulated text begins with."""
+    """The prefix of every simulated text."""
     return f"[simulated {model}]"
 
 
 def sentence(model: str, text: str, *, sure: bool, draw: float) -> str:
-    """An answer to ``text`` in its language (English, German, French, Spanish), sure or vague; ``draw`` chooses one."""
+    """An answer to ``text`` in its language (English, German, French, Spanish), sure or vague, chosen by ``draw``."""
     language = _language(text[:_READ_CHARS])
     choices = (_SURE if sure else _VAGUE)[language]
     return f"{label(model)} {choices[int(draw * len(choices))].replace('{topic}', _topic(text))}"
 
 
 def _topic(text: str) -> str:
-    """The first words, bare: braces and quotes of the user's must not disturb the sentence."""
+    """The first words, without quotes and punctuation that would disturb the sentence."""
     words = text[:_READ_CHARS].split(maxsplit=_TOPIC_WORDS)[:_TOPIC_WORDS]
     return " ".join(words).strip(" .?!:“”\"'")
 

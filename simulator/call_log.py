@@ -1,7 +1,7 @@
-"""The simulator's own log: one JSON line for each received call, independent of what the client writes.
+"""The simulator's own log: one JSON line per received call, independent of the client's records.
 
-Lines are kept back for at most 50 ms, so that a busy log costs one write for hundreds of calls.
-A line is written when its call ends: ``seq`` is the order of arrival, the file's that of the ends.
+Lines are buffered for at most 50 ms, so that a busy log costs one write for hundreds of calls. A line is written when
+its call ends: ``seq`` is the order of arrival, the order of lines that of the ends.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ FLUSH_AFTER_S: Final = 0.05
 
 
 class CallLog:
-    """Appends to a file; without a path it keeps nothing."""
+    """Appends to a file; without a path it does nothing."""
 
     def __init__(self, path: Path | None) -> None:
-        """Opens ``path`` for appending. Raises OSError."""
+        """Open ``path`` for appending. Raises OSError."""
         self._file = None if path is None else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, call: CallRecord) -> None:
-        """Keeps the line of ``call`` for the next write."""
+        """Buffer the line of ``call``."""
         if self._file is None:
             return
         self._lines.append(_line(call))
@@ -34,7 +34,7 @@ class CallLog:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self.flush)
 
     def flush(self) -> None:
-        """Writes what is kept back."""
+        """Write the buffered lines."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -46,7 +46,7 @@ class CallLog:
             rest = rest[os.write(self._file, rest) :]
 
     def close(self) -> None:
-        """Writes what is kept back and closes the file. Safe to call twice."""
+        """Write the buffered lines and close the file. Safe to call twice."""
         self.flush()
         if self._file is not None:
             os.close(self._file)

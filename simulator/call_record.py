@@ -6,27 +6,27 @@ from typing import Final
 from simulator.simulator_config import Price
 
 OK: Final = "ok"
-"""The outcome of a call that was answered as it should be; else it is the fault's name."""
+"""The outcome of a regular answer; a faulty one has the fault's name."""
 
 _NANO_PER_USD: Final = 1e9
 
 
 @dataclass(slots=True)
 class CallRecord:
-    """What the log and the counts say of one call. Never the prompt. Made by position: by name costs twice as much."""
+    """One call, for the log and the counts; never its prompt. Created with positional arguments, at half the cost."""
 
     seq: int
     time: float
-    """When it arrived, in Unix seconds."""
+    """Arrival, in Unix seconds."""
     protocol: str
     site: str
     model: str
     text_sha: str
     """The first 16 hex digits of the SHA-256 of the stripped user text."""
     call_id: str | None
-    """The header ``x-pointsman-call``: the caller's own number for this call."""
+    """The header ``x-pointsman-call``: the caller's id of this call."""
     in_flight: int
-    """Calls in flight when it arrived, itself included."""
+    """Calls in flight at its arrival, itself included."""
     outcome: str = OK
     billed: bool = False
     status: int | None = None
@@ -36,17 +36,17 @@ class CallRecord:
     cached_tokens: int = 0
     cost_nano_usd: int = 0
     priced: bool = True
-    """Whether the price table knows the model."""
+    """Whether the price table has the model."""
     delivered: bool = False
 
     @property
     def cost_usd(self) -> float:
-        """Its price in US dollars."""
+        """The cost in US dollars."""
         return self.cost_nano_usd / _NANO_PER_USD
 
 
 def cost_nano_usd(price: Price, *, prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> int:
-    """The price in billionths of a dollar: whole numbers, so that a sum of millions of them is exact."""
+    """The cost in billionths of a dollar: integers, so that sums of millions are exact."""
     cached_price = price[2] if len(price) == 3 else price[0]
     return round(
         1000

@@ -1,4 +1,4 @@
-"""What a call asks, and what a model replies, in no protocol's words."""
+"""Requests and replies, independent of a protocol."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ CHARS_PER_TOKEN = 4
 
 
 class BadRequest(Exception):
-    """The body is not what the protocol wants; the message says what is."""
+    """The body does not follow the protocol; the message says how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,11 @@ class SimulatedTool:
 
 @dataclass(slots=True)
 class ChatRequest:
-    """One request, read. Not frozen only because freezing doubles what making one costs."""
+    """A parsed request. Not frozen because that would double the cost of creating it."""
 
     model: str
     text: str = field(repr=False)
-    """All that the user role says, joined by newlines and stripped."""
+    """All texts of the user role, joined by newlines and stripped."""
     system: str = field(default="", repr=False)
     prompt_chars: int = 0
     max_tokens: int | None = None
@@ -37,8 +37,10 @@ class ChatRequest:
     tools: tuple[SimulatedTool, ...] = ()
     tool_choice: str = "auto"
     """``auto``, ``any``, ``none`` or the name of the tool that must be called."""
+    sample: int = 0
+    """The body's ``seed``: a model that is not sure says something else with another one."""
     after_tool: bool = False
-    """The last turn is a tool's result: it is the model's turn to speak."""
+    """Whether the last turn is a tool's result, so that the model answers next."""
 
     @property
     def prompt_tokens(self) -> int:
@@ -65,7 +67,7 @@ class SimulatedToolCall:
 
 @dataclass(slots=True)
 class ChatReply:
-    """What the model says, with its usage. ``completion_tokens`` includes ``reasoning_tokens``."""
+    """The model's answer with its usage. ``completion_tokens`` includes ``reasoning_tokens``."""
 
     text: str = field(repr=False)
     finish: Finish = Finish.STOP
@@ -73,12 +75,12 @@ class ChatReply:
     completion_tokens: int = 0
     mean_logprob: float = -0.1
     name: str = ""
-    """Names the reply in its id; the same question has the same."""
+    """Part of the reply's id; equal for equal questions."""
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     tool_call: SimulatedToolCall | None = None
     recorded: bool = False
-    """The text is a recording, returned verbatim and without the label inside."""
+    """Whether the text is a recording, returned verbatim and without a label."""
 
 
 def tokens_in(chars: int) -> int:

@@ -1,13 +1,10 @@
 """One client's connection: requests in, planned replies out, one at a time.
 
-Written on `asyncio.Protocol` by hand rather than on a web framework, because this process is
-the measured counterpart of throughput benchmarks on a shared machine: what it spends on a call
-is taken from what is being measured. Measured side by side, two cores, 64 connections, a fixed
-reply of 1 kB: 0.015–0.03 ms CPU per call, against 0.03–0.06 ms of ``aiohttp.web`` 3.14. It also
-needs what frameworks hide: resets, half replies, and whether a reply went out. A whole simulated
-call of a routed query takes 0.15–0.17 ms where four to five times as much wants the two cores (it
-was 0.18–0.21 in turns with it, 0.08–0.11 on quiet ones, before texts were read by tables of bytes);
-a fifth of that is the one send.
+Built on `asyncio.Protocol` instead of a web framework, because throughput benchmarks run on the same machine: CPU that
+the simulator uses is missing in the measurement. Measured side by side on two cores with 64 connections and a reply of
+1 kB: 0.015–0.03 ms CPU per call, against 0.03–0.06 ms of ``aiohttp.web`` 3.14. It also needs what frameworks hide:
+resets, partial replies, and whether a reply was sent. A whole simulated call of a routed query takes 0.15–0.17 ms on
+two busy cores; a fifth of that is the send.
 """
 
 import asyncio
@@ -27,7 +24,7 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 class Connection(asyncio.Protocol):
-    """Reads requests one after another; while one is answered, what follows it waits."""
+    """Reads requests one after another; the next one waits until the last is answered."""
 
     def __init__(self, server: "Server") -> None:
         self._server = server
@@ -42,7 +39,7 @@ class Connection(asyncio.Protocol):
         self._delivery: asyncio.Task[None] | None = None
         self._room: asyncio.Event | None = None
 
-    # What asyncio calls
+    # Callbacks of asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -71,11 +68,11 @@ class Connection(asyncio.Protocol):
         self.resume_writing()
         self.finish(delivered=False)
 
-    # What a delivery uses
+    # Used by deliveries
 
     @property
     def is_gone(self) -> bool:
-        """Whether nothing can be sent any more."""
+        """Whether the connection is closed or closing."""
         return self._gone or self._transport.is_closing()
 
     def send_head(self, plan: ResponsePlan, *, length: int | None, headers: bytes = b"") -> None:
@@ -84,7 +81,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(write_head(plan.status, plan.headers + headers, length=length))
 
     async def send(self, data: bytes) -> None:
-        """Sends and waits until the client has taken most of what is on its way."""
+        """Send, and wait while the write buffer is full."""
         if not self.is_gone:
             self._transport.write(data)
         if self._room is not None:
@@ -116,13 +113,13 @@ class Connection(asyncio.Protocol):
         self.done()
 
     def done(self) -> None:
-        """The reply went out as planned: settles the call and reads on."""
+        """The reply was sent as planned: settle the call and read on."""
         self.finish(delivered=not self.is_gone)
         was_late, self._busy = self._busy, False
         if self._closes:
             self._transport.close()
         elif was_late and self._delivery is None:
-            # Otherwise whoever called this reads on: `_read` in its loop, `_deliver` at its end.
+            # Otherwise the caller reads on: `_read` in its loop, `_deliver` at its end.
             self._read()
 
     def finish(self, *, delivered: bool) -> None:

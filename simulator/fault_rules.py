@@ -1,8 +1,8 @@
-"""What can go wrong with a call, and which rule makes it go wrong.
+"""Faults, and the rules that inject them.
 
-Rules are tried in order; the first that fires decides, except that every `latency` rule that
-fires adds its delay. Whether a rule with a rate below 1 fires depends on the seed, the rule, the
-model, the text, and how often this model was asked this text, not on the order of arrival.
+Rules are tried in order; the first match wins, except that every matching `latency` rule adds its delay. Whether a rule
+with a rate below 1 matches depends on the seed, the rule, the model, the text, and how often this model has received
+this text, not on the order of arrival.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from simulator.seeded_random import seeded_random
 
 
 class FaultKind(StrEnum):
-    """The ways for a call to go wrong."""
+    """The kinds of faults."""
 
     BAD_REQUEST = "400"
     AUTH = "401"
@@ -34,13 +34,13 @@ class FaultKind(StrEnum):
     LENGTH = "length"
     """200 with the first half of the answer and a finish reason of `length`."""
     WRONG_ANSWER_SHAPE = "wrong_answer_shape"
-    """200 with an answer that is not the JSON that was asked for."""
+    """200 with an answer that is not the requested JSON."""
     TRUNCATED_JSON = "truncated_json"
     """200, complete by its Content-Length, but the JSON body stops in the middle."""
     WRONG_SCHEMA = "wrong_schema"
     """200 with JSON of a shape that is not the protocol's; only the usage is where it belongs."""
     HANG = "hang"
-    """No byte until ``hold_s`` has passed (then the answer comes), or for ever."""
+    """No byte until ``hold_s`` has passed, or forever."""
     SLOW_BODY = "slow_body"
     """The headers at once, then ``bytes_per_s``."""
     RESET = "reset"
@@ -48,17 +48,17 @@ class FaultKind(StrEnum):
     RESET_HALF = "reset_half"
     """A TCP reset after half of the reply's body."""
     HUGE_BODY = "huge_body"
-    """200 whose chunked JSON body has ``bytes`` bytes, made while it is sent."""
+    """200 with a chunked JSON body of ``bytes`` bytes, generated while it is sent."""
     GZIP_BOMB = "gzip_bomb"
-    """200 whose gzip body becomes ``bytes`` bytes when unpacked."""
+    """200 with a gzip body that decompresses to ``bytes`` bytes."""
     DEAD = "dead"
-    """The connection is closed as if at accept: nothing was received, so nothing is logged."""
+    """The connection is closed as if at accept: nothing is received, so nothing is logged."""
     LATENCY = "latency"
-    """``extra_ms`` more, and otherwise as usual."""
+    """A regular answer, ``extra_ms`` later."""
 
 
 class RetryAfter(StrEnum):
-    """In which form a 429 or 503 says when to come back."""
+    """The format of a 429's or 503's retry delay."""
 
     SECONDS = "seconds"
     DATE = "date"
@@ -90,19 +90,19 @@ class Fault:
 
     kind: FaultKind
     rate: float = 1.0
-    """The share of the matching calls that it hits, 0 to 1."""
+    """The share of matching calls, 0 to 1."""
     model: str = "*"
     protocol: ProtocolName | None = None
     site: str = "*"
-    """What stands before the protocol in the path: ``/eu/openai/v1/…`` is at the site ``eu``."""
+    """The path segment before the protocol: ``/eu/openai/v1/…`` has the site ``eu``."""
     first: int | None = None
-    """Only the first so many times that a model is asked the same text."""
+    """Only the first so many times that a model receives the same text."""
     calls: int | None = None
-    """At most so many calls in all. The one limit that depends on the order of arrival."""
+    """At most so many calls in total. The only limit that depends on the order of arrival."""
     for_s: float | None = None
-    """Only so many seconds from when the rule is set."""
+    """Only for so many seconds after the rule is set."""
     billed: bool | None = None
-    """Whether the provider charges; None: as is usual for the kind (`UNBILLED`)."""
+    """Whether the provider charges; None: the default of the kind (`UNBILLED`)."""
     retry_after: RetryAfter | None = None
     """None: in seconds for a 429, not at all for others."""
     retry_after_s: float = 1.0
@@ -119,13 +119,13 @@ class Fault:
 
     @property
     def is_billed(self) -> bool:
-        """Whether a call that it hits costs money."""
+        """Whether a faulty call costs money."""
         return self.kind not in UNBILLED if self.billed is None else self.billed
 
 
 @dataclass(slots=True)
 class FaultTarget:
-    """The call that rules are tried on."""
+    """The call that rules are matched with."""
 
     model: str
     protocol: ProtocolName
@@ -145,26 +145,26 @@ class _Rule:
 
 
 class FaultTable:
-    """The rules in force, with what they must remember. Costs nothing while there are none."""
+    """The active rules with their state. Costs nothing without rules."""
 
     def __init__(self, rules: Sequence[Fault], *, seed: bytes, now: float) -> None:
-        """``now`` is the monotonic clock, in seconds, here as in `strike`."""
+        """``now`` is the monotonic clock, in seconds, here as in `find_fault`."""
         self._rules = [_Rule(rule, rule.calls, None if rule.for_s is None else now + rule.for_s) for rule in rules]
         self._seed = seed
         self._seen: dict[bytes, int] = {}
         self._counts = any(rule.rate < 1 or rule.first is not None for rule in rules)
         self.kills_connections = any(_kills_all(rule) for rule in rules)
-        """Whether some rule makes the whole process look dead, whatever is asked."""
+        """Whether some rule makes the whole process look dead."""
 
     def __bool__(self) -> bool:
         return bool(self._rules)
 
     def is_dead(self, now: float) -> bool:
         """Whether the process must look dead at ``now``."""
-        return self.kills_connections and any(_kills_all(each.fault) and each.is_on(now) for each in self._rules)
+        return self.kills_connections and any(_kills_all(rule.fault) and rule.is_on(now) for rule in self._rules)
 
-    def strike(self, target: FaultTarget, *, now: float) -> tuple[Fault | None, float]:
-        """The fault that hits this call, if any, and the milliseconds that `latency` rules add."""
+    def find_fault(self, target: FaultTarget, *, now: float) -> tuple[Fault | None, float]:
+        """The fault of this call, if any, and the milliseconds that `latency` rules add."""
         nth = self._nth(target)
         extra_ms = 0.0
         for rule in self._rules:
@@ -179,7 +179,7 @@ class FaultTable:
         return None, extra_ms
 
     def _nth(self, target: FaultTarget) -> int:
-        """How often this model was asked this text before, counted only where a rule needs it."""
+        """How often this model has received this text before; counted only if a rule needs it."""
         if not self._counts:
             return 0
         key = seeded_random(b"", target.model.encode("utf-8", "surrogatepass"), target.digest).digest[:12]
@@ -192,13 +192,13 @@ class FaultTable:
             return False
         if rule.rate >= 1:
             return True
-        chance = seeded_random(
+        draws = seeded_random(
             self._seed,
             f"{rule.kind}|{rule.model}|{rule.site}|{nth}".encode(),
             target.model.encode("utf-8", "surrogatepass"),
             target.digest,
         )
-        return chance[0] < rule.rate
+        return draws[0] < rule.rate
 
 
 def _kills_all(rule: Fault) -> bool:

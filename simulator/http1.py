@@ -1,4 +1,4 @@
-"""As much of HTTP/1.1 as a provider's clients use: heads in, heads out, no streams."""
+"""The part of HTTP/1.1 that a provider's clients use: heads in, heads out, no streams."""
 
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -10,7 +10,7 @@ MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 
 
 class BadHead(ValueError):
-    """What came is not a request that this server reads."""
+    """The request is malformed or not supported."""
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class Head:
     def header(self, name: bytes) -> bytes | None:
         """The value of the header ``name`` (in lower case), or None.
 
-        A search instead of a table: one call needs three headers of a dozen.
+        A search instead of a table: a call needs three of a dozen headers.
         """
         at = self.lower.find(b"\r\n" + name + b":")
         if at < 0:
@@ -51,7 +51,7 @@ class Head:
 
 
 def read_head(raw: bytes) -> Head:
-    """The head without its blank line. Raises BadHead."""
+    """Parse a head without its blank line. Raises BadHead."""
     line, _, _ = raw.partition(b"\r\n")
     parts = line.split(b" ")
     if len(parts) != 3 or not parts[2].startswith(b"HTTP/1."):

@@ -1,7 +1,7 @@
-"""A JSON value that conforms to a simple schema, so that a validator has something to accept.
+"""Generates a JSON value that conforms to a simple schema.
 
-Covers type, properties, items, enum, const, bounds, anyOf/oneOf/allOf, local ``$ref``s and the
-usual string formats; not patterns. Google's upper-case type names are read as well.
+Covers type, properties, items, enum, const, bounds, anyOf/oneOf/allOf, local ``$ref``s and common string formats; not
+patterns. Google's upper-case type names are supported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ _FORMATS: Final = {
 def generate_conforming(schema: Mapping[str, Any], *, label: str, draw: float) -> Any:
     """A value for ``schema``; free strings begin with ``label``. ``draw`` in [0, 1) chooses among enums and numbers.
 
-    Raises BadRequest where it is not a schema.
+    Raises BadRequest for an invalid schema.
     """
     try:
         return _Conformer(schema, label=label, draw=draw).value(schema, 0)

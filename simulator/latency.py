@@ -1,4 +1,4 @@
-"""How long a simulated model takes to answer."""
+"""The latency of a simulated model."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -31,23 +31,18 @@ class Latency:
     """Standard deviation of the logarithm: 0.4 puts p95 at about twice the median."""
     jitter_ms: float = 0.0
 
-    def sample_ms(self, chance: SeededRandom) -> float:
+    def sample_ms(self, draws: SeededRandom) -> float:
         """The time to answer one call, at least 0."""
         match self.shape:
             case LatencyShape.FIXED:
                 base = self.ms
             case LatencyShape.UNIFORM:
-                base = self.low_ms + (self.high_ms - self.low_ms) * chance[8]
-            case LatencyShape.LOGNORMAL:
-                base = self.median_ms * exp(self.sigma * _normal(chance[8], chance[9]))
-        return max(0.0, base + self.jitter_ms * (2 * chance[10] - 1))
+                base = self.low_ms + (self.high_ms - self.low_ms) * draws[8]
+            case LatencyShape.LOGNORMAL:  # a standard normal value from two uniform ones (Box and Muller 1958)
+                base = self.median_ms * exp(self.sigma * sqrt(-2 * log(1 - draws[8])) * cos(2 * pi * draws[9]))
+        return max(0.0, base + self.jitter_ms * (2 * draws[10] - 1))
 
     @property
     def is_zero(self) -> bool:
-        """Whether every call is answered at once."""
+        """Whether every call is answered immediately."""
         return self.shape == LatencyShape.FIXED and self.ms == 0 and self.jitter_ms == 0
-
-
-def _normal(first: float, second: float) -> float:
-    """A standard normal value from two uniform ones (Box and Muller 1958)."""
-    return sqrt(-2 * log(1 - first)) * cos(2 * pi * second)

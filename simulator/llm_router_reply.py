@@ -1,8 +1,8 @@
 """The reply of a simulated LLM router: a tier for each query, from a closed list.
 
-A request is taken for one when a system message holds `MARKER`. That message also lists the
-tiers, cheapest first, in a line ``TIERS: small, medium, large, special``; the user message
-holds the queries as ``<query id="n">…</query>`` blocks, escaped as in HTML.
+A system message with `MARKER` identifies such a request. It lists the tiers, cheapest first, in a line
+``TIERS: small, medium, large, special``; the user message holds the queries as ``<query id="n">…</query>`` blocks,
+escaped as in HTML.
 """
 
 import html
@@ -27,15 +27,15 @@ _NEEDS_SPECIAL: Final = re.compile(
 
 
 def is_router(system: str) -> bool:
-    """Whether this system message makes its reader a router."""
+    """Whether this system message is that of a router."""
     return MARKER in system
 
 
 def answer(system: str, text: str, *, seed: bytes, model: str) -> str:
     """A JSON array of ``{"id", "tier", "confidence"}``, one for each query in ``text``.
 
-    It sees what the text shows (`visible`) and adds an error of its own: like a real router it
-    does not know the hidden difficulty. Without a list of tiers the array is empty.
+    It estimates from the text (`visible`) with an error of its own: like a real router it does not know the hidden
+    difficulty. Without a list of tiers the array is empty.
     """
     found = _TIERS.search(system)
     tiers = [name.strip(" `'\".") for name in found.group(1).split(",")] if found else []
@@ -52,11 +52,11 @@ def answer(system: str, text: str, *, seed: bytes, model: str) -> str:
 def _row(
     number: str, words: str, tiers: Sequence[str], ladder: Sequence[str], *, seed: bytes, model: str
 ) -> dict[str, object]:
-    chance = seeded_random(seed, b"router", model.encode(), text_digest(words))
+    draws = seeded_random(seed, b"router", model.encode(), text_digest(words))
     identity: int | str = int(number) if number.isdecimal() else number
     if _ASIDE in tiers and _NEEDS_SPECIAL.search(words):
         return {"id": identity, "tier": _ASIDE, "confidence": 0.8}
-    seen = visible(words) + 0.16 * (chance[0] - 0.5)
+    seen = visible(words) + 0.16 * (draws[0] - 0.5)
     cuts = _cuts(len(ladder))
     rung = sum(seen > cut for cut in cuts)
     margin = min((abs(seen - cut) for cut in cuts), default=1.0)
@@ -64,7 +64,7 @@ def _row(
 
 
 def _cuts(rungs: int) -> list[float]:
-    """Where one rung of the ladder ends and the next begins, spread from small's level to medium's."""
+    """The thresholds between the rungs of the ladder, spread from small's level to medium's."""
     low, high = LEVELS[Strength.SMALL], LEVELS[Strength.MEDIUM]
     if rungs < 2:
         return []

@@ -1,7 +1,6 @@
-"""How strong a model is, against how hard a query is; both from 0 to 1.
+"""The strength of a model, from 0 to 1: it answers queries up to that difficulty well.
 
-A model answers well what is no harder than it is strong. The names' patterns are those of
-real families, so that a fleet of real names needs no configuration here.
+The name patterns are those of real model families, so that a fleet of real names needs no configuration.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The provider itself: from a request to the plan of its reply, with all accounts kept."""
+"""The provider: turns a request into the plan of its reply, and keeps all counts."""
 
 import math
 import time
@@ -14,7 +14,7 @@ from simulator.answer_faults import corrupt_reply, wrong_schema
 from simulator.call_log import CallLog
 from simulator.call_record import CallRecord, cost_nano_usd
 from simulator.chat_types import BadRequest, ChatReply, ChatRequest
-from simulator.fault_rules import Fault, FaultKind, FaultTable, FaultTarget, RetryAfter
+from simulator.fault_rules import UNBILLED, Fault, FaultKind, FaultTable, FaultTarget, RetryAfter
 from simulator.http1 import Head
 from simulator.protocols.model_list import model_list
 from simulator.protocols.protocol import STATUS, ErrorCase
@@ -25,23 +25,18 @@ from simulator.seeded_random import seed_key, seeded_random, text_digest
 from simulator.simulator_config import Change, Config, Profile, profile_of
 from simulator.stats import Stats
 from simulator.url_routes import Purpose, UrlRoute, route_of
+from simulator.verifier_reply import verdict
 
-_TROUBLES: Final = {
-    FaultKind.BAD_REQUEST: ErrorCase.BAD_REQUEST,
-    FaultKind.AUTH: ErrorCase.AUTH,
-    FaultKind.NOT_FOUND: ErrorCase.NOT_FOUND,
-    FaultKind.RATE_LIMITED: ErrorCase.RATE_LIMITED,
-    FaultKind.SERVER_ERROR: ErrorCase.SERVER_ERROR,
-    FaultKind.UNAVAILABLE: ErrorCase.UNAVAILABLE,
-    FaultKind.OVERLOADED: ErrorCase.OVERLOADED,
+_ERROR_CASES: Final[dict[FaultKind, ErrorCase]] = {
+    kind: ErrorCase[kind.name] for kind in UNBILLED if kind not in (FaultKind.SAFETY, FaultKind.DEAD)
 }
 _MOST_NAMES: Final = 1000
-"""Paths and models whose reading is kept; past it the memory is cleared, not the simulator."""
+"""Parsed paths and model profiles that are cached; beyond it the cache is cleared."""
 _SHOWN_SHA_CHARS: Final = 16
 
 
 class SimulatedProvider:
-    """One simulated provider. Everything runs on one event loop; nothing here waits."""
+    """One simulated provider. Everything runs on one event loop without awaiting."""
 
     def __init__(
         self,
@@ -72,27 +67,27 @@ class SimulatedProvider:
         return self._faults.kills_connections and self._faults.is_dead(self._clock())
 
     def apply(self, change: Change) -> None:
-        """Replaces what ``change`` gives. A change of faults or limits starts their counters anew."""
-        given = change.replacements()
+        """Apply ``change``. New faults or limits restart their counters."""
+        replaced = change.replacements()
         if change.faults is not None or change.add_faults:
             base = self.config.faults if change.faults is None else change.faults
-            given["faults"] = [*base, *change.add_faults]
-        self.config = replace(self.config, **given)
+            replaced["faults"] = [*base, *change.add_faults]
+        self.config = replace(self.config, **replaced)
         self._profiles.clear()
-        if "faults" in given:
+        if "faults" in replaced:
             self._faults = FaultTable(self.config.faults, seed=self._seed, now=self._clock())
-        if "limits" in given:
+        if "limits" in replaced:
             self._meters.clear()
         if change.reset:
-            self.stats = self.stats.anew()
+            self.stats = self.stats.reset()
 
     def shown_stats(self) -> dict[str, Any]:
-        """The counts. The log is written first, so that who reads both finds them agree."""
+        """The counts. The log is flushed first, so that both agree."""
         self.log.flush()
         return self.stats.shown(now=self._clock())
 
     def handle(self, head: Head, raw: bytes) -> ResponsePlan:
-        """What to do about a request to one of the protocols' paths."""
+        """The plan for a request to one of the protocols' paths."""
         route = self._route(head.target)
         if route is None:
             return ResponsePlan(404, b'{"error":{"message":"[simulated] no such path"}}')
@@ -106,7 +101,7 @@ class SimulatedProvider:
                 return ResponsePlan(404, orjson.dumps(route.dialect.error(ErrorCase.NOT_FOUND, message)))
 
     def end(self, call: CallRecord, *, delivered: bool) -> None:
-        """The call is over; ``delivered`` if the whole reply went out to an open connection."""
+        """A call has ended; ``delivered`` if the whole reply was sent to an open connection."""
         call.delivered = delivered
         self.stats.end(call)
         self.log.add(call)
@@ -116,64 +111,66 @@ class SimulatedProvider:
             body = orjson.loads(raw)
             if not isinstance(body, dict):
                 raise BadRequest("the body must be a JSON object")
-            ask = route.dialect.read(body, route.model)
-            digest = text_digest(ask.text)
+            request = route.dialect.read(body, route.model)
+            digest = text_digest(request.text)
         except (orjson.JSONDecodeError, BadRequest) as error:
             call = self._begin(route, head, model=route.model, digest=b"")
-            return _trouble(call, route, ErrorCase.BAD_REQUEST, str(error))
+            return _error_plan(call, route, ErrorCase.BAD_REQUEST, str(error))
         fault, extra_ms = None, 0.0
         if self._faults:
-            target = FaultTarget(ask.model, route.dialect.name, route.site, digest)
-            fault, extra_ms = self._faults.strike(target, now=self._clock())
+            target = FaultTarget(request.model, route.dialect.name, route.site, digest)
+            fault, extra_ms = self._faults.find_fault(target, now=self._clock())
             if fault is not None and fault.kind == FaultKind.DEAD:
                 self.stats.dead_connections += 1
                 return ResponsePlan(0, b"", fault=fault)
-        plan = self._answer(route, head, ask, digest, fault)
-        plan.delay_s = (self._latency_ms(ask, digest) + extra_ms) / 1000
+        plan = self._answer(route, head, request, digest, fault)
+        plan.delay_s = (self._latency_ms(request, digest) + extra_ms) / 1000
         return plan
 
     def _answer(
-        self, route: UrlRoute, head: Head, ask: ChatRequest, digest: bytes, fault: Fault | None
+        self, route: UrlRoute, head: Head, request: ChatRequest, digest: bytes, fault: Fault | None
     ) -> ResponsePlan:
-        profile = self._profile(ask.model)
-        call = self._begin(route, head, model=ask.model, digest=digest)
+        profile = self._profile(request.model)
+        call = self._begin(route, head, model=request.model, digest=digest)
         try:
-            recorded = find(self._recordings, ask.text, profile.strength) if self._recordings else None
-            reply = model_behavior.reply(ask, strength=profile.level, seed=self._seed, digest=digest, recorded=recorded)
+            recorded = find(self._recordings, request.text, profile.strength) if self._recordings else None
+            reply = verdict(request, seed=self._seed, recordings=self._recordings) or model_behavior.reply(
+                request, strength=profile.level, seed=self._seed, digest=digest, recorded=recorded
+            )
         except NotRecorded:
-            return _trouble(
-                call, route, ErrorCase.NOT_FOUND, f"no recording of a model like {ask.model} for this query"
+            return _error_plan(
+                call, route, ErrorCase.NOT_FOUND, f"no recording of a model like {request.model} for this query"
             )
         except BadRequest as error:
-            return _trouble(call, route, ErrorCase.BAD_REQUEST, str(error))
+            return _error_plan(call, route, ErrorCase.BAD_REQUEST, str(error))
         if fault is not None:
-            reply = corrupt_reply(fault.kind, ask, reply)
+            reply = corrupt_reply(fault.kind, request, reply)
         self._count_usage(reply)
-        if profile.limits is not None and (wait_s := self._over_limit(ask, profile.limits, reply)) is not None:
-            plan = _trouble(call, route, ErrorCase.RATE_LIMITED, "the model's rate limit is reached")
+        if profile.limits is not None and (wait_s := self._over_limit(request, profile.limits, reply)) is not None:
+            plan = _error_plan(call, route, ErrorCase.RATE_LIMITED, "the model's rate limit is reached")
             plan.headers += _retry_after(RetryAfter.SECONDS, wait_s, now=self._wall_clock())
             return plan
         if fault is None or fault.is_billed:
             _bill(call, reply, profile)
         if fault is None:
-            return _said(call, route, orjson.dumps(route.dialect.write(ask, reply)))
+            return _plan(call, route, orjson.dumps(route.dialect.write(request, reply)))
         call.outcome = fault.kind.value
-        return self._faulty(call, route, ask, reply, fault)
+        return self._faulty(call, route, request, reply, fault)
 
     def _faulty(
-        self, call: CallRecord, route: UrlRoute, ask: ChatRequest, reply: ChatReply, fault: Fault
+        self, call: CallRecord, route: UrlRoute, request: ChatRequest, reply: ChatReply, fault: Fault
     ) -> ResponsePlan:
-        if (trouble := _TROUBLES.get(fault.kind)) is not None:
-            plan = _trouble(call, route, trouble, f"a fault was asked for: {fault.kind.value}")
-            form = fault.retry_after or (RetryAfter.SECONDS if trouble == ErrorCase.RATE_LIMITED else RetryAfter.NONE)
+        if (case := _ERROR_CASES.get(fault.kind)) is not None:
+            plan = _error_plan(call, route, case, f"injected fault: {fault.kind.value}")
+            form = fault.retry_after or (RetryAfter.SECONDS if case == ErrorCase.RATE_LIMITED else RetryAfter.NONE)
             plan.headers += _retry_after(form, fault.retry_after_s, now=self._wall_clock())
         elif fault.kind == FaultKind.SAFETY:
-            status, refusal = route.dialect.refuse(ask)
-            plan = _said(call, route, orjson.dumps(refusal), status=status)
+            status, refusal = route.dialect.refuse(request)
+            plan = _plan(call, route, orjson.dumps(refusal), status=status)
         else:
-            body = route.dialect.write(ask, reply)
+            body = route.dialect.write(request, reply)
             raw = orjson.dumps(wrong_schema(body) if fault.kind == FaultKind.WRONG_SCHEMA else body)
-            plan = _said(call, route, raw[: len(raw) // 2] if fault.kind == FaultKind.TRUNCATED_JSON else raw)
+            plan = _plan(call, route, raw[: len(raw) // 2] if fault.kind == FaultKind.TRUNCATED_JSON else raw)
         plan.fault = fault
         return plan
 
@@ -199,20 +196,20 @@ class SimulatedProvider:
             reply.reasoning_tokens = self.config.reasoning_tokens
             reply.completion_tokens += self.config.reasoning_tokens
 
-    def _over_limit(self, ask: ChatRequest, limits: ModelLimits, reply: ChatReply) -> float | None:
-        meter = self._meters.get(ask.model)
+    def _over_limit(self, request: ChatRequest, limits: ModelLimits, reply: ChatReply) -> float | None:
+        meter = self._meters.get(request.model)
         if meter is None:
-            meter = self._meters[ask.model] = Meter(limits)
+            meter = self._meters[request.model] = Meter(limits)
         tokens = reply.prompt_tokens + reply.completion_tokens
-        others = self.stats.of(ask.model).in_flight - 1
+        others = self.stats.of(request.model).in_flight - 1
         return meter.admit(now=self._clock(), tokens=tokens, in_flight=others)
 
-    def _latency_ms(self, ask: ChatRequest, digest: bytes) -> float:
-        latency = self._profile(ask.model).latency
+    def _latency_ms(self, request: ChatRequest, digest: bytes) -> float:
+        latency = self._profile(request.model).latency
         if latency is None:
             return 0.0
         return latency.sample_ms(
-            seeded_random(self._seed, b"latency", ask.model.encode("utf-8", "surrogatepass"), digest)
+            seeded_random(self._seed, b"latency", request.model.encode("utf-8", "surrogatepass"), digest)
         )
 
     def _profile(self, model: str) -> Profile:
@@ -247,15 +244,15 @@ def _bill(call: CallRecord, reply: ChatReply, profile: Profile) -> None:
         )
 
 
-def _said(call: CallRecord, route: UrlRoute, body: bytes, *, status: int = 200) -> ResponsePlan:
+def _plan(call: CallRecord, route: UrlRoute, body: bytes, *, status: int = 200) -> ResponsePlan:
     headers = b"%b%b: req_sim_%d\r\n" % (JSON_HEADERS, route.dialect.request_id_header, call.seq)
     return ResponsePlan(status, body, headers, call)
 
 
-def _trouble(call: CallRecord, route: UrlRoute, trouble: ErrorCase, message: str) -> ResponsePlan:
-    status = STATUS[trouble]
+def _error_plan(call: CallRecord, route: UrlRoute, case: ErrorCase, message: str) -> ResponsePlan:
+    status = STATUS[case]
     call.outcome = str(status)
-    return _said(call, route, orjson.dumps(route.dialect.error(trouble, message)), status=status)
+    return _plan(call, route, orjson.dumps(route.dialect.error(case, message)), status=status)
 
 
 def _retry_after(form: RetryAfter, wait_s: float, *, now: float) -> bytes:

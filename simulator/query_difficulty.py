@@ -1,7 +1,7 @@
-"""How hard a query is: a hidden figure from 0 to 1 that its text alone decides.
+"""The difficulty of a query, from 0 to 1, determined by its text alone.
 
-`visible` is what anyone could see in the text (length, mathematics, code, words that ask for
-analysis); `hidden` adds what comes from the text's hash, which no router can see.
+`visible` is an estimate from the text (length, mathematics, code, words that request analysis); `hidden` adds noise
+from the text's hash, which no router can see.
 """
 
 import re
@@ -18,66 +18,29 @@ def words_of(lower: str) -> list[str]:
 
 
 _READ_CHARS: Final = 2000
-"""Only so much of a prompt is read: a long one would cost more than the rest of the call."""
+"""The part of a prompt that is read: a long one would cost more than the rest of the call."""
 
 _SUM: Final = re.compile(r"\d\s*[-+*/^=]\s*\d|[∫∑√]")
 _DIGITS_AND_SIGNS: Final = bytes.maketrans(b"0123456789-+*/^=", b"0000000000++++++")
 _ASCII_SPACES: Final = bytes(code for code in range(128) if chr(code).isspace())
 
-_DEEP: Final = frozenset(
-    [
-        "prove",
-        "proof",
-        "proofs",
-        "derive",
-        "theorem",
-        "analyse",
-        "analyze",
-        "analysis",
-        "compare",
-        "evaluate",
-        "critique",
-        "tradeoff",
-        "tradeoffs",
-        "design",
-        "optimise",
-        "optimize",
-        "refactor",
-        "debug",
-        "justify",
-        "strategy",
-        "implication",
-        "implications",
-        "diagnose",
-        "diagnosis",
-        "architecture",
-        "beweise",
-        "analysiere",
-    ]
-)
-_MATHS: Final = frozenset(
-    [
-        "integral",
-        "equation",
-        "matrix",
-        "probability",
-        "polynomial",
-        "eigenvalue",
-        "eigenvalues",
-        "modulo",
-        "logarithm",
-        "derivative",
-        "percent",
-    ]
+_DEEP, _MATHS, _CODE = (
+    frozenset(words.split())
+    for words in (
+        "prove proof proofs derive theorem analyse analyze analysis compare evaluate critique tradeoff tradeoffs"
+        " design optimise optimize refactor debug justify strategy implication implications diagnose diagnosis"
+        " architecture beweise analysiere",
+        "integral equation matrix probability polynomial eigenvalue eigenvalues modulo logarithm derivative percent",
+        "python javascript rust golang sql regex function algorithm",
+    )
 )
 _MATHS_PHRASES: Final = re.compile(r"how m(?:any|uch)")
-_CODE: Final = frozenset(["python", "javascript", "rust", "golang", "sql", "regex", "function", "algorithm"])
 _CODE_PHRASES: Final = re.compile(r"```|def |unit test|\{\n|;\n")
 _TELLING: Final = _DEEP | _MATHS | _CODE
 
 
 def visible(text: str) -> float:
-    """What the text shows of its difficulty, from 0.15 to 1.4."""
+    """The difficulty that the text shows, from 0.15 to 1.4."""
     head = text[:_READ_CHARS].lower()
     words = _TELLING.intersection(words_of(head))
     deep = len(words & _DEEP) + ("step by step" in head) + ("trade-off" in head)
@@ -94,7 +57,7 @@ def visible(text: str) -> float:
 
 
 def _has_sum(head: str) -> bool:
-    # For ASCII the same without the pattern: every digit as 0, every sign as +, no spaces.
+    # For ASCII the same without the pattern: digits become 0, signs +, spaces vanish.
     if head.isascii():
         return b"0+0" in head.encode().translate(_DIGITS_AND_SIGNS, _ASCII_SPACES)
     return _SUM.search(head) is not None
@@ -103,7 +66,7 @@ def _has_sum(head: str) -> bool:
 def hidden(text: str, *, draw: float) -> float:
     """The true difficulty, 0 to 1. ``draw`` is uniform in [0, 1) and must come from the text's hash.
 
-    One query in ten looks easier than it is by a whole rung: nobody can route those right.
+    One query in ten is harder by a whole rung than it looks: no router can route those correctly.
     """
     noise = 0.3 * (draw - 0.5) + (0.25 if draw >= 0.9 else 0.0)
     return min(1.0, max(0.0, visible(text) + noise))

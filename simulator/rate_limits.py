@@ -1,4 +1,4 @@
-"""Hard rate limits of a model, as a provider holds them: what is over is answered with 429."""
+"""Hard rate limits of a model: calls beyond them get a 429."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class ModelLimits:
 
 
 class Meter:
-    """What one model has taken of its limits. Refused calls take nothing."""
+    """The use of one model's limits. Rejected calls do not count."""
 
     def __init__(self, limits: ModelLimits) -> None:
         self.limits = limits
@@ -32,7 +32,7 @@ class Meter:
         self._tokens = 0
 
     def admit(self, *, now: float, tokens: int, in_flight: int) -> float | None:
-        """None where the call is admitted, else the seconds until it might be.
+        """None if the call is admitted, else the seconds until it may be.
 
         ``now`` is the monotonic clock; ``in_flight`` are the model's other calls.
         """

@@ -1,4 +1,4 @@
-"""Recordings of real answers, given out verbatim to whoever asks the same question.
+"""Recordings of real answers, returned verbatim for the same question.
 
 One JSON line per question: ``{"id", "query", "outcomes": {"small": {"model", "correct", "answer"}, …}}``.
 """
@@ -22,14 +22,14 @@ class NotRecorded(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One model's outcome. ``answer`` is None where only its correctness was recorded."""
+    """One model's outcome. ``answer`` is None if only its correctness was recorded."""
 
     correct: bool
     answer: str | None = field(repr=False)
 
 
 Recordings = Mapping[str, Mapping[str, Recorded]]
-"""The stripped question → the strength → what was recorded."""
+"""By stripped question and strength."""
 
 
 def read_recordings(path: Path) -> dict[str, dict[str, Recorded]]:
@@ -51,9 +51,9 @@ def read_recordings(path: Path) -> dict[str, dict[str, Recorded]]:
 
 
 def find(recordings: Recordings, text: str, strength: Strength) -> Recorded | None:
-    """What a model of ``strength`` answered to ``text``.
+    """The recorded outcome of a model of ``strength`` for ``text``; None for an unknown question.
 
-    None where the question is unknown. `special` falls back to `large`. Raises NotRecorded.
+    `special` falls back to `large`. Raises NotRecorded.
     """
     outcomes = recordings.get(text)
     if outcomes is None:

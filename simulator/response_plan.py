@@ -1,4 +1,4 @@
-"""What a connection is to do about one request."""
+"""The plan of a connection for one request."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ JSON_HEADERS = b"content-type: application/json\r\nx-simulated: true\r\n"
 
 @dataclass(slots=True)
 class ResponsePlan:
-    """A reply, when and how to send it. ``call`` is None for requests that are no model calls."""
+    """A reply, and when and how to send it. ``call`` is None for requests other than model calls."""
 
     status: int
     body: bytes = field(repr=False)

@@ -1,7 +1,7 @@
-"""Chance that can be repeated: uniform draws from hashes instead of a generator's state.
+"""Reproducible randomness: uniform draws from hashes instead of a generator's state.
 
-A generator would tie an outcome to the order in which calls arrive, which differs from run to
-run. A hash ties it to what is asked: the seed, the model, the text, and how often it was seen.
+With a generator an outcome would depend on the order of arrival, which differs between runs. With a hash it depends on
+the seed, the model, the text, and how often the text was seen.
 """
 
 from dataclasses import dataclass
@@ -27,17 +27,17 @@ class SeededRandom:
 
     @property
     def name(self) -> str:
-        """24 hex digits that name what was hashed."""
+        """24 hex digits that identify the hashed input."""
         return self.digest[-12:].hex()
 
 
 def text_digest(text: str) -> bytes:
-    """SHA-256 of the text; its first 16 hex digits are what the log shows of it."""
+    """SHA-256 of the text; the log shows its first 16 hex digits."""
     return sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def seeded_random(seed: bytes, *parts: bytes) -> SeededRandom:
-    """The draws that belong to ``seed`` and ``parts``. Each part is hashed with its length: no two joins meet."""
+    """The draws for ``seed`` and ``parts``. Parts are hashed with their lengths, so that joins are unambiguous."""
     framed = b"".join([len(part).to_bytes(4, "big") + part for part in parts])
     return SeededRandom(blake2b(framed, key=seed).digest())
 

@@ -1,4 +1,4 @@
-"""The listening socket, the open connections, and the requests that are about the simulator itself."""
+"""The listening socket, the open connections, and the routes ``/stats`` and ``/control``."""
 
 import asyncio
 import ipaddress
@@ -28,14 +28,14 @@ class Server:
         self._return: asyncio.Task[None] | None = None
 
     async def listen(self, host: str, port: int) -> int:
-        """Listens and gives the port, which the system chooses if ``port`` is 0. Raises OSError."""
+        """Listen and return the port, which the system chooses if ``port`` is 0. Raises OSError."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(lambda: Connection(self), host, port, backlog=_BACKLOG)
         self._host, self._port = host, self._listener.sockets[0].getsockname()[1]
         return self._port
 
     def close(self) -> None:
-        """Stops listening, drops every connection and writes the log. Calls in flight are logged as undelivered."""
+        """Stop listening, drop every connection and flush the log. Calls in flight are logged as undelivered."""
         if self._return is not None:
             self._return.cancel()
         if self._listener is not None:
@@ -46,7 +46,7 @@ class Server:
         self.service.log.close()
 
     def plan(self, head: Head, body: bytes, transport: asyncio.Transport) -> ResponsePlan | None:
-        """What to do about a request; None to drop the connection, because the simulator plays dead."""
+        """The plan for a request; None to drop the connection, because the simulator plays dead."""
         path = head.target.partition("?")[0]
         if path == "/stats":
             return _json(200, self.service.shown_stats())
@@ -59,7 +59,7 @@ class Server:
 
     def _control(self, head: Head, body: bytes, transport: asyncio.Transport) -> ResponsePlan:
         if not _is_loopback(transport):
-            return _json(403, {"error": {"message": "/control answers to loopback addresses only"}})
+            return _json(403, {"error": {"message": "/control accepts loopback addresses only"}})
         if head.method == "POST":
             try:
                 change = read_change(body)
@@ -73,7 +73,7 @@ class Server:
         return _json(200, asdict(self.service.config))
 
     async def _refuse(self, seconds: float, transport: asyncio.Transport) -> None:
-        """Nobody listens for ``seconds``; then the same port is opened again."""
+        """Close the port for ``seconds``, then reopen it."""
         if self._listener is not None:
             self._listener.close()
         self._drop_others(transport)

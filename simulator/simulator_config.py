@@ -1,6 +1,6 @@
-"""Everything that can be set, at the start by ``--config`` and at run time by ``POST /control``.
+"""The configuration: ``--config`` at the start, ``POST /control`` at run time.
 
-Pydantic checks the JSON at this edge and fills the plain dataclasses; unknown keys are errors.
+Pydantic validates the JSON and fills plain dataclasses; unknown keys are errors.
 """
 
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ Price = tuple[float, float] | tuple[float, float, float]
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be read; each line names a key and what is wrong with it."""
+    """An invalid configuration; each line names a key and its error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The keys of ``--config FILE``. Where a key is a model's name, a shell pattern (``gpt-5*``) serves too;
-    an exact name wins, then the first pattern that fits.
+    """The keys of ``--config FILE``. A model's name may be a shell pattern (``gpt-5*``): an exact name wins, then the
+    first matching pattern.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -36,7 +36,7 @@ class Config:
     latency_by_model: dict[str, Latency] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     strengths: dict[str, Strength | _Level] = field(default_factory=dict)
-    """A class of strength, or a level from 0 to 1. Absent models go by their name."""
+    """A class of strength, or a level from 0 to 1. Other models are classed by their name."""
     prices: dict[str, Price] = field(default_factory=dict)
     """The simulator's own price table. A model without a price costs nothing and is counted as unpriced."""
     limits: dict[str, ModelLimits] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """The keys of ``POST /control``: each that is given replaces that part of the `Config`."""
+    """The keys of ``POST /control``: each one present replaces that part of the `Config`."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
@@ -61,41 +61,41 @@ class Change:
     cached_share: float | None = None
     reasoning_tokens: int | None = None
     add_faults: list[Fault] = field(default_factory=list)
-    """Rules behind those in force. Every change of faults starts their counters anew."""
+    """Rules to append to the active ones. Every change of faults restarts their counters."""
     refuse_for_s: float | None = None
-    """Stop listening for so many seconds: connections are refused, those that are open are reset."""
+    """Stop listening for so many seconds: connections are refused, open ones are reset."""
     reset: bool = False
     """Set the counts of ``/stats`` to zero."""
 
     def replacements(self) -> dict[str, Any]:
-        """The given parts of a `Config`, by name."""
-        return {each.name: value for each in fields(Config) if (value := getattr(self, each.name)) is not None}
+        """The parts of a `Config` to replace, by name."""
+        return {part.name: value for part in fields(Config) if (value := getattr(self, part.name)) is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What the configuration says about one model."""
+    """The configuration of one model."""
 
     strength: Strength
     level: float
     price: Price | None
     latency: Latency | None
-    """None: it answers at once."""
+    """None: it answers immediately."""
     limits: ModelLimits | None
-    """None: it has none."""
+    """None: no limits."""
 
 
 def profile_of(model: str, config: Config) -> Profile:
-    """All that holds for ``model``."""
-    given = _lookup(config.strengths, model)
-    if given is None:
+    """The configuration of ``model``."""
+    configured = _lookup(config.strengths, model)
+    if configured is None:
         strength: Strength = strength_of(model)
         level = LEVELS[strength]
-    elif isinstance(given, Strength):
-        strength, level = given, LEVELS[given]
+    elif isinstance(configured, Strength):
+        strength, level = configured, LEVELS[configured]
     else:
-        level = given
-        strength = next((each for each in LEVELS if level <= LEVELS[each]), Strength.LARGE)
+        level = configured
+        strength = next((strength for strength in LEVELS if level <= LEVELS[strength]), Strength.LARGE)
     latency = _lookup(config.latency_by_model, model) or config.latency
     limits = _lookup(config.limits, model)
     return Profile(
@@ -117,12 +117,12 @@ def _lookup(table: Mapping[str, _Value], model: str) -> _Value | None:
 
 
 def read_config(raw: bytes | str) -> Config:
-    """The configuration of a JSON text. Raises ConfigError."""
+    """Parse a configuration. Raises ConfigError."""
     return _read(_CONFIG, raw)
 
 
 def read_change(raw: bytes | str) -> Change:
-    """The change that a body of ``/control`` asks for. Raises ConfigError."""
+    """Parse the body of ``/control``. Raises ConfigError."""
     return _read(_CHANGE, raw)
 
 
@@ -135,5 +135,5 @@ def _read(adapter: TypeAdapter[_Record], raw: bytes | str) -> _Record:
     try:
         return adapter.validate_json(raw)
     except ValidationError as error:
-        lines = (f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in error.errors())
+        lines = (f"{'.'.join(map(str, detail['loc'])) or 'body'}: {detail['msg']}" for detail in error.errors())
         raise ConfigError("\n".join(lines)) from error

@@ -1,4 +1,4 @@
-"""Counts over all calls, for ``GET /stats``: what tests hold the ledger against."""
+"""Counts over all calls, for ``GET /stats``, which tests compare with the ledger."""
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -8,11 +8,12 @@ from simulator.call_record import OK, CallRecord
 
 _NANO_PER_USD: Final = 1e9
 _RECENT_S: Final = 10
+_SUMS: Final = ("calls", "ok", "billed", "undelivered", "unpriced")
 
 
 @dataclass(slots=True)
 class ModelCount:
-    """One model's part."""
+    """The counts of one model."""
 
     calls: int = 0
     ok: int = 0
@@ -28,19 +29,10 @@ class ModelCount:
 
     def shown(self) -> dict[str, Any]:
         """As JSON, with the cost in US dollars."""
-        return {
-            "calls": self.calls,
-            "ok": self.ok,
-            "billed": self.billed,
-            "undelivered": self.undelivered,
-            "unpriced": self.unpriced,
-            "in_flight": self.in_flight,
-            "max_in_flight": self.max_in_flight,
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "cost_usd": self.cost_nano_usd / _NANO_PER_USD,
-            "by_outcome": dict(self.outcomes),
-        }
+        counts = {name: getattr(self, name) for name in self.__slots__}
+        counts["cost_usd"] = counts.pop("cost_nano_usd") / _NANO_PER_USD
+        counts["by_outcome"] = dict(counts.pop("outcomes"))
+        return counts
 
 
 class Stats:
@@ -81,7 +73,7 @@ class Stats:
             count.max_in_flight = count.in_flight
 
     def end(self, call: CallRecord) -> None:
-        """The call is over, with all that is known of it."""
+        """A call has ended."""
         count = self.of(call.model)
         self.in_flight -= 1
         count.in_flight -= 1
@@ -97,8 +89,8 @@ class Stats:
             count.completion_tokens += call.completion_tokens
             count.cost_nano_usd += call.cost_nano_usd
 
-    def anew(self) -> "Stats":
-        """Counts from zero; calls in flight stay in flight."""
+    def reset(self) -> "Stats":
+        """Counts that start at zero, except for calls in flight."""
         fresh = Stats()
         fresh.in_flight = fresh.max_in_flight = self.in_flight
         for name, count in self._models.items():
@@ -114,11 +106,7 @@ class Stats:
         outcomes: Counter[str] = sum((count.outcomes for count in counts), Counter())
         return {
             "simulated": True,
-            "calls": sum(count.calls for count in counts),
-            "ok": sum(count.ok for count in counts),
-            "billed": sum(count.billed for count in counts),
-            "undelivered": sum(count.undelivered for count in counts),
-            "unpriced": sum(count.unpriced for count in counts),
+            **{name: sum(getattr(count, name) for count in counts) for name in _SUMS},
             "cost_usd": sum(count.cost_nano_usd for count in counts) / _NANO_PER_USD,
             "in_flight": self.in_flight,
             "max_in_flight": self.max_in_flight,

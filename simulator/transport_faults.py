@@ -1,8 +1,9 @@
-"""Faults in how a reply is sent: late, slowly, by halves, without end, or not at all."""
+"""Faults in the transport of a reply: late, slow, partial, huge, or missing."""
 
 import asyncio
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
@@ -30,79 +31,72 @@ _HALF_IS_READ_S: Final = 0.05
 _BLOCK: Final = b" " * 65_536
 
 
-async def deliver(wire: "Connection", plan: ResponsePlan) -> None:
-    """Sends the reply of ``plan`` as its fault has it. Is cancelled when the client goes."""
+async def deliver(connection: "Connection", plan: ResponsePlan) -> None:
+    """Send the reply of ``plan`` with its fault. Cancelled when the client disconnects."""
     fault = plan.fault
-    if fault is None or fault.kind not in BY_HAND:
-        wire.send_plan(plan)
-        return
+    assert fault is not None
     if fault.kind == FaultKind.DEAD:
-        wire.abort()
+        connection.abort()
         return
     await asyncio.sleep(plan.delay_s)
     match fault.kind:
         case FaultKind.HANG:
-            await _hang(wire, plan, fault)
+            await _hang(connection, plan, fault)
         case FaultKind.SLOW_BODY:
-            await _send_slowly(wire, plan, fault)
+            await _send_slowly(connection, plan, fault)
         case FaultKind.RESET:
-            wire.reset()
+            connection.reset()
         case FaultKind.RESET_HALF:
-            await _send_half(wire, plan)
+            await _send_half(connection, plan)
         case FaultKind.HUGE_BODY:
-            await _send_huge(wire, plan, fault)
+            await _send_huge(connection, plan, fault)
         case FaultKind.GZIP_BOMB:
-            await _send_bomb(wire, plan, fault)
+            await _send_bomb(connection, plan, fault)
         case _:
             raise AssertionError(fault.kind)
 
 
-async def _hang(wire: "Connection", plan: ResponsePlan, fault: Fault) -> None:
+async def _hang(connection: "Connection", plan: ResponsePlan, fault: Fault) -> None:
     if fault.hold_s is None:
         await asyncio.Event().wait()
     else:
         await asyncio.sleep(fault.hold_s)
-        wire.send_plan(plan)
+        connection.send_plan(plan)
 
 
-async def _send_slowly(wire: "Connection", plan: ResponsePlan, fault: Fault) -> None:
-    wire.send_head(plan, length=len(plan.body))
+async def _send_slowly(connection: "Connection", plan: ResponsePlan, fault: Fault) -> None:
+    connection.send_head(plan, length=len(plan.body))
     step = max(1, round(fault.bytes_per_s * _SLOW_STEP_S))
     for start in range(0, len(plan.body), step):
         await asyncio.sleep(step / fault.bytes_per_s)
-        await wire.send(plan.body[start : start + step])
-    wire.done()
+        await connection.send(plan.body[start : start + step])
+    connection.done()
 
 
-async def _send_half(wire: "Connection", plan: ResponsePlan) -> None:
-    wire.send_head(plan, length=len(plan.body))
-    await wire.send(plan.body[: len(plan.body) // 2])
-    # A reset may overtake data that the client has not read: give it the time to read its half.
+async def _send_half(connection: "Connection", plan: ResponsePlan) -> None:
+    connection.send_head(plan, length=len(plan.body))
+    await connection.send(plan.body[: len(plan.body) // 2])
+    # A reset may overtake unread data: give the client time to read its half.
     await asyncio.sleep(_HALF_IS_READ_S)
-    wire.reset()
+    connection.reset()
 
 
-async def _send_huge(wire: "Connection", plan: ResponsePlan, fault: Fault) -> None:
+async def _send_huge(connection: "Connection", plan: ResponsePlan, fault: Fault) -> None:
     """Spaces, and the JSON body at the end: valid, and without a length that would warn."""
-    wire.send_head(plan, length=None)
-    for block in _padded(plan.body, fault.bytes):
-        await wire.send(b"%x\r\n%b\r\n" % (len(block), block))
-        # A client that keeps up would never let go of the loop.
+    connection.send_head(plan, length=None)
+    for block in chain(_spaces(fault.bytes - len(plan.body)), (plan.body,)):
+        await connection.send(b"%x\r\n%b\r\n" % (len(block), block))
+        # Without this a fast client would block the event loop.
         await asyncio.sleep(0)
-    await wire.send(b"0\r\n\r\n")
-    wire.done()
+    await connection.send(b"0\r\n\r\n")
+    connection.done()
 
 
-async def _send_bomb(wire: "Connection", plan: ResponsePlan, fault: Fault) -> None:
+async def _send_bomb(connection: "Connection", plan: ResponsePlan, fault: Fault) -> None:
     packed = await asyncio.to_thread(_bomb, plan.body, fault.bytes)
-    wire.send_head(plan, length=len(packed), headers=b"content-encoding: gzip\r\n")
-    await wire.send(packed)
-    wire.done()
-
-
-def _padded(body: bytes, size: int) -> Iterator[bytes]:
-    yield from _spaces(size - len(body))
-    yield body
+    connection.send_head(plan, length=len(packed), headers=b"content-encoding: gzip\r\n")
+    await connection.send(packed)
+    connection.done()
 
 
 def _spaces(count: int) -> Iterator[bytes]:
@@ -128,4 +122,4 @@ def _pack(size: int) -> "tuple[bytes, zlib._Compress]":
 
 _packing: Final = Lock()
 _packed: "Final[dict[int, tuple[bytes, zlib._Compress]]]" = {}
-"""By size: what is packed already, and the packer that stands behind it. 500 MB take a second to pack."""
+"""By size: the compressed start, and the compressor in that state. 500 MB take a second to compress."""

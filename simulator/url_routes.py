@@ -1,4 +1,4 @@
-"""Which protocol and which model a path means."""
+"""Parses paths into protocol, purpose and model."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from simulator.protocols import anthropic_protocol, google_protocol, openai_prot
 from simulator.protocols.protocol import Dialect, ProtocolName
 
 DIALECTS: Final = {
-    each.name: each for each in (openai_protocol.DIALECT, anthropic_protocol.DIALECT, google_protocol.DIALECT)
+    dialect.name: dialect for dialect in (openai_protocol.DIALECT, anthropic_protocol.DIALECT, google_protocol.DIALECT)
 }
 
 _PATH: Final = re.compile(r"(?:/(?P<site>[^/?]+))?/(?P<protocol>openai|anthropic|google)/(?P<rest>[^?]*)(?:\?.*)?")
@@ -17,7 +17,7 @@ _GENERATE: Final = re.compile(r"v1(?:beta)?/models/(?P<model>[^:]+):generateCont
 
 
 class Purpose(StrEnum):
-    """What a path is for."""
+    """The purpose of a path."""
 
     CALL = "call"
     MODELS = "models"
@@ -26,7 +26,7 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UrlRoute:
-    """A path, read. ``site`` and ``model`` are "" where the path names none."""
+    """A parsed path. ``site`` and ``model`` are "" if the path has none."""
 
     dialect: Dialect
     protocol: str
@@ -37,9 +37,9 @@ class UrlRoute:
 
 
 def route_of(target: str) -> UrlRoute | None:
-    """The route of a request's target; None where it names no protocol.
+    """The route of a request's target; None without a protocol.
 
-    A step before the protocol is a site: ``/eu/openai/v1/chat/completions``.
+    A segment before the protocol is a site: ``/eu/openai/v1/chat/completions``.
     """
     found = _PATH.fullmatch(target)
     if found is None:

@@ -1,1 +1,1 @@
-"""From bytes to a batch: reading, checking and submitting input."""
+"""From bytes to a batch: reads, validates and submits input."""

@@ -1,4 +1,4 @@
-"""A prediction as it is printed, sent, and stored with its batch."""
+"""A forecast as JSON: printed, sent, and stored with its batch."""
 
 from typing import Any, Final
 
@@ -8,25 +8,25 @@ from routing.forecast.rounding import round_to_sum
 VERSION: Final = 1
 
 
-def forecast_as_json(told: Forecast) -> dict[str, Any]:
-    """The prediction as an object. Counts are expectations, so they have fractions; over the tiers they add up."""
+def forecast_as_json(forecast: Forecast) -> dict[str, Any]:
+    """The forecast as an object. Counts are expectations with fractions; those of the tiers add up to the total."""
     routed, answers, calls = (
-        round_to_sum({tier.tier: getattr(tier, count) for tier in told.tiers}, digits=1)
+        round_to_sum({tier.tier: getattr(tier, count) for tier in forecast.tiers}, digits=1)
         for count in ("routed", "answers", "calls")
     )
-    costs = round_to_sum({tier.tier: tier.cost_usd for tier in told.tiers}, digits=9)
+    costs = round_to_sum({tier.tier: tier.cost_usd for tier in forecast.tiers}, digits=9)
     return {
         "version": VERSION,
-        "total": told.total + told.too_dear,
-        "too_dear": told.too_dear,
-        "sampled": told.sampled,
+        "total": forecast.total + forecast.too_dear,
+        "too_dear": forecast.too_dear,
+        "sampled": forecast.sampled,
         "interval": WITHIN,
-        "cost_usd": _interval(told.cost_usd, 9),
-        "baseline_cost_usd": round(told.baseline_usd, 9),
-        "wall_s": _interval(told.finish_s, 1),
-        "estimated_s": round(told.estimated_s, 3),
-        "bound_by": told.bound_by,
-        "escalated": round(told.escalated, 1),
+        "cost_usd": _interval(forecast.cost_usd, 9),
+        "baseline_cost_usd": round(forecast.baseline_usd, 9),
+        "wall_s": _interval(forecast.finish_s, 1),
+        "estimated_s": round(forecast.estimated_s, 3),
+        "bound_by": forecast.bound_by,
+        "escalated": round(forecast.escalated, 1),
         "by_tier": answers,
         "tiers": {
             tier.tier: {
@@ -36,14 +36,14 @@ def forecast_as_json(told: Forecast) -> dict[str, Any]:
                 "cost_usd": costs[tier.tier],
                 **_tier(tier),
             }
-            for tier in told.tiers
+            for tier in forecast.tiers
         },
-        "basis": list(told.basis),
+        "basis": dict(forecast.basis),
     }
 
 
-def _interval(told: ForecastInterval, places: int) -> dict[str, float]:
-    return {name: round(getattr(told, name), places) for name in ("expected", "low", "high")}
+def _interval(interval: ForecastInterval, digits: int) -> dict[str, float]:
+    return {name: round(getattr(interval, name), digits) for name in ("expected", "low", "high")}
 
 
 def _tier(tier: TierForecast) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What intake makes of one line of input: a query to submit, or a rejection that says how to mend it."""
+"""A line of input as a valid query or as a rejection with the fix."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class InputLimits:
-    """What a file of queries may be at most. Sizes are bytes after decompression."""
+    """Limits of an input file. Sizes are bytes after decompression."""
 
     max_bytes: int = 4 * 1024**3
     max_line_bytes: int = 4 * 1024**2
@@ -18,15 +18,15 @@ class InputLimits:
     """As for OpenAI batches."""
     max_metadata_bytes: int = 16 * 1024
     raw_bytes: int = 2048
-    """How much of a rejected line is kept to show it."""
+    """How much of a rejected line is stored."""
 
 
 class InputLine(NamedTuple):
-    """A valid query. (A named tuple: a third of a frozen dataclass's time, and there are millions.)
+    """A valid query. (A named tuple: it takes a third of the time of a frozen dataclass.)
 
-    ``body`` is the chat-completions body as compact JSON that jsonb takes as it is: UTF-8, no NUL,
+    ``body`` is the chat-completions body as compact JSON that jsonb accepts: UTF-8, no NUL,
     no lone surrogate, no number beyond a double. ``options`` is a compact JSON object with any of
-    ``pin``, ``expects``, ``metadata``, ``max_cost_usd``, or None where the line has none of them.
+    ``pin``, ``expects``, ``metadata``, ``max_cost_usd``, or None.
     """
 
     line_no: int
@@ -37,18 +37,18 @@ class InputLine(NamedTuple):
 
 
 class LineError(NamedTuple):
-    """What is wrong with a field, and what to do about it. Never quotes a prompt."""
+    """What is wrong with a field, and the fix. Never quotes a prompt."""
 
     field: str
     message: str
     fix: str
     code: str | None = None
-    """A name for it, where the field alone does not tell one flaw from another."""
+    """Identifies errors that share a field."""
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedLine:
-    """A line that was not taken. ``line_no`` 0 stands for the input as a whole."""
+    """An invalid line. ``line_no`` 0 stands for the input as a whole."""
 
     line_no: int
     field: str
@@ -58,7 +58,7 @@ class RejectedLine:
     raw: bytes = dataclasses.field(default=b"", repr=False)
     """The line's first bytes, for the file of rejected lines; never for a message or a log."""
     code: str | None = None
-    """That of its flaw."""
+    """As in `LineError`."""
 
     def __str__(self) -> str:
         where = f"line {self.line_no}" if self.line_no else "input"
@@ -66,17 +66,16 @@ class RejectedLine:
 
 
 class InvalidInput(Exception):
-    """Nothing of the input was taken.
+    """The input is rejected as a whole.
 
-    ``rejections`` are those that were collected (a caller may stop collecting at some number),
-    ``total_seen`` is how many lines had been read. Raised by `read_lines` itself only for what
-    makes the whole input unreadable, so that skipping invalid lines does not help.
+    ``rejections`` may be cut off at a limit of the caller; ``total_seen`` counts the lines read. `read_lines` raises
+    it only for an input that cannot be read at all, where skipping invalid lines does not help.
     """
 
     def __init__(self, rejections: Sequence[RejectedLine], total_seen: int = 0) -> None:
         self.rejections = tuple(rejections)
         self.total_seen = total_seen
-        super().__init__(str(self.rejections[0]) if self.rejections else "nothing to submit")
+        super().__init__(str(self.rejections[0]) if self.rejections else "no query found")
 
 
 def input_error(field: str, message: str, fix: str, *, total_seen: int = 0, code: str | None = None) -> InvalidInput:

@@ -1,7 +1,7 @@
-"""Reads a file of queries: OpenAI Batch lines, simple lines, or plain text, one query per line.
+"""Reads a file of queries: OpenAI Batch lines, simple JSON lines, or plain text, one query per line.
 
-Pure but for the stream it is handed. Reads with constant memory, save for the custom ids, which
-it has to remember to find a repeated one. 2.5 µs of CPU for a simple line, 7 for an OpenAI one.
+Pure except for the stream. Memory is constant, except for the custom ids, which are kept to find duplicates. A simple
+line takes 2.5 µs of CPU, an OpenAI line 7.
 """
 
 import re
@@ -13,7 +13,10 @@ from typing import Any, BinaryIO, Final
 
 import orjson
 
-from routing.fleet import Fleet
+from providers.adapters.adapter import Adapter
+from providers.provider_errors import UnsupportedParameter
+from routing.fleet import Fleet, Model
+from routing.prompt_size import unbounded
 from submission.chat_request_validation import find_expects_error, find_request_error
 from submission.input_line import InputLimits, InputLine, InvalidInput, LineError, RejectedLine, input_error
 from submission.line_checks import closest_option_key, encoding_error, json_error, storage_error
@@ -22,16 +25,23 @@ from submission.line_splitter import OversizedLine, split_lines
 ENDPOINT: Final = "/v1/chat/completions"
 DUPLICATE_CUSTOM_ID: Final = "duplicate_custom_id"
 EMPTY_FILE: Final = "empty_file"
+UNBOUNDED_COST: Final = "unbounded_cost"
 
 _BATCH_KEYS: Final = frozenset({"custom_id", "method", "url", "body"})
 _KEYS: Final = _BATCH_KEYS | {"query", "id", "tier", "metadata", "expects", "max_cost_usd"}
 _OPTION_KEYS: Final = frozenset({"tier", "metadata", "expects", "max_cost_usd"})
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_SAID_EVERYWHERE: Final = frozenset(
+    {"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop"}
+)
+"""No protocol refuses these."""
+_ELSEWHERE: Final = "Leave it out, or name a model that takes it"
 _SHORT_ID_CHARS: Final = 40
 _MAX_COST_USD: Final = 1e6
+_EXAMPLE_LINE: Final = 'Use {"query": "..."} or an OpenAI Batch line'
 
 _line: Final[Callable[[tuple[int, str, bytes, bytes | None]], InputLine]] = partial(tuple.__new__, InputLine)
-"""``Line(*…)`` at two thirds of its time: a named tuple's own ``__new__`` is a function in Python."""
+"""``InputLine(*…)`` in two thirds of the time: the ``__new__`` of a named tuple is a Python function."""
 
 __all__ = ["ENDPOINT", "InputLimits", "InputLine", "InvalidInput", "RejectedLine", "read_lines", "read_objects"]
 
@@ -39,12 +49,11 @@ __all__ = ["ENDPOINT", "InputLimits", "InputLine", "InvalidInput", "RejectedLine
 def read_lines(
     stream: BinaryIO, *, fleet: Fleet, limits: InputLimits | None = None, json_only: bool = False
 ) -> Iterator[InputLine | RejectedLine]:
-    """Each query of ``stream`` in order, or why that line cannot be one. Blank lines are passed over.
+    """The queries of ``stream`` in order, with rejections of invalid lines. Skips blank lines.
 
-    The first line that is not blank decides: a JSON object → JSON lines (the two JSON forms may be
-    mixed), anything else → plain text, unless ``json_only`` has it taken for broken JSON.
-    Gzip is recognised by its first bytes.
-    Raises BadInput where the input as a whole cannot be read or holds no query.
+    The first line that is not blank selects the format: a JSON object means JSON lines (both JSON forms may be
+    mixed), anything else plain text, or broken JSON for ``json_only``. Gzip is detected by its first bytes.
+    Raises InvalidInput where the input as a whole cannot be read or has no query.
     """
     limits = limits or InputLimits()
     pieces = enumerate(split_lines(stream, limits=limits), start=1)
@@ -52,29 +61,30 @@ def read_lines(
         ((number, piece) for number, piece in pieces if isinstance(piece, OversizedLine) or piece.strip()), None
     )
     if first is None:
-        raise input_error("file", "it is empty", "Give at least one query, one on a line", code=EMPTY_FILE)
+        raise input_error("file", "empty", "Give at least one query, one per line", code=EMPTY_FILE)
     lines = chain((first,), pieces)
     head = first[1].head if isinstance(first[1], OversizedLine) else first[1]
     if _is_json_array(head):
-        raise input_error(
-            "file", "it is one JSON array", "Give one JSON object on each line, as `jq -c '.[]' FILE` does"
-        )
-    if json_only or head.lstrip().startswith(b"{"):
-        yield from _read_json(lines, reader=_LineReader(fleet, limits))
-    else:
-        yield from _read_text(lines, limits=limits)
+        raise input_error("file", "is one JSON array", "Convert it to JSON lines: `jq -c '.[]' FILE`")
+    is_json = json_only or head.lstrip().startswith(b"{")
+    read = _LineReader(fleet, limits).read if is_json else partial(_text_line, limits=limits)
+    for number, piece in lines:
+        if isinstance(piece, OversizedLine):
+            yield _oversize(number, piece, limits=limits)
+        elif raw := piece.strip():
+            yield read(raw, number)
 
 
 def read_objects(
     objects: Iterable[Mapping[str, Any]], *, fleet: Fleet, limits: InputLimits | None = None
 ) -> Iterator[InputLine | RejectedLine]:
-    """The same for lines that have been parsed already, as a Celery message or a request brings them."""
+    """The same for parsed lines of a Celery message or a request."""
     reader = _LineReader(fleet, limits or InputLimits())
-    for number, given in enumerate(objects, start=1):
+    for number, line in enumerate(objects, start=1):
         try:
-            raw = orjson.dumps(given)
+            raw = orjson.dumps(line)
         except (orjson.JSONEncodeError, RecursionError):
-            yield RejectedLine(number, "line", "it is not JSON", "Use texts, numbers, lists and objects only")
+            yield RejectedLine(number, "line", "not JSON", "Use only texts, numbers, lists and objects")
             continue
         yield reader.read(raw, number)
 
@@ -84,44 +94,21 @@ def _is_json_array(head: bytes) -> bool:
     return stripped == b"[" or re.match(rb"\[\s*\{", stripped) is not None
 
 
-def _read_json(
-    lines: Iterable[tuple[int, bytes | OversizedLine]], *, reader: "_LineReader"
-) -> Iterator[InputLine | RejectedLine]:
-    read = reader.read
-    for number, piece in lines:
-        if isinstance(piece, OversizedLine):
-            yield _oversize(number, piece, limits=reader.limits)
-        elif raw := piece.strip():
-            yield read(raw, number)
-
-
-def _read_text(
-    lines: Iterable[tuple[int, bytes | OversizedLine]], *, limits: InputLimits
-) -> Iterator[InputLine | RejectedLine]:
-    for number, piece in lines:
-        if isinstance(piece, OversizedLine):
-            yield _oversize(number, piece, limits=limits)
-        elif raw := piece.strip():
-            yield _text_line(raw, number, limits=limits)
-
-
 def _text_line(raw: bytes, number: int, *, limits: InputLimits) -> InputLine | RejectedLine:
     try:
         query = raw.decode()
-    except UnicodeDecodeError as error:
-        return _reject(number, encoding_error(error), raw, limits=limits)
+    except UnicodeDecodeError as encoding:
+        return _reject(number, encoding_error(encoding), raw, limits=limits)
     if "\0" in query:
-        return _reject(number, LineError("line", "it has a NUL character", "Take it out"), raw, limits=limits)
+        return _reject(number, LineError("line", "has a NUL character", "Remove it"), raw, limits=limits)
     if query.startswith("{") and _is_json_object(raw):
-        flaw = LineError(
-            "line", "it is a JSON line in a file that began as plain text", "Use one form in the input_error file"
-        )
-        return _reject(number, flaw, raw, limits=limits)
+        error = LineError("line", "a JSON line in a file that began as plain text", "Use one format for the whole file")
+        return _reject(number, error, raw, limits=limits)
     return _line((number, f"line-{number}", _simple_body(query), None))
 
 
 def _is_json_object(raw: bytes) -> bool:
-    """Whatever its keys: one that is misspelt would be paid for as a prompt."""
+    """For any keys: with misspelt ones the line would be sent as a prompt."""
     try:
         return isinstance(orjson.loads(raw), dict)
     except orjson.JSONDecodeError:
@@ -133,7 +120,7 @@ def _simple_body(query: str) -> bytes:
 
 
 class _LineReader:
-    """Reads JSON lines one by one, and remembers their custom ids."""
+    """Reads JSON lines one at a time, and keeps their custom ids."""
 
     def __init__(self, fleet: Fleet, limits: InputLimits) -> None:
         self.limits = limits
@@ -141,32 +128,34 @@ class _LineReader:
         self._seen: set[str | bytes] = set()
         self._short_id_chars = min(_SHORT_ID_CHARS, limits.max_custom_id_chars)
         self._pins: dict[str, str | None] = {"": None, "auto": None}
+        self._answering: dict[str | None, list[tuple[Adapter, Model]]] = {}
+        """By pin: the deployments that may answer."""
 
     def read(self, raw: bytes, number: int) -> InputLine | RejectedLine:
-        """The query on line ``number``, whose bytes are ``raw`` without white space around."""
+        """The query on line ``number``; ``raw`` is stripped of white space."""
         try:
-            given = orjson.loads(raw)
+            fields = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
             return _reject(number, json_error(raw, error), raw, limits=self.limits)
-        if not isinstance(given, dict):
-            odd = LineError("line", "it is not a JSON object", 'Give {"query": "..."} or an OpenAI Batch line')
-            return _reject(number, odd, raw, limits=self.limits)
-        if len(given) == 2 and (taken := self._read_plain(given, number)) is not None:
-            return taken
-        # Before all else, so that what follows may recurse.
-        if flaw := storage_error(raw, given, max_depth=self.limits.max_depth):
-            return self._reject(number, flaw, raw, given)
-        simple = "body" not in given and ("query" in given or _BATCH_KEYS.isdisjoint(given))
-        line = self._read_simple(given, number) if simple else self._read_batch_line(given, number)
+        if not isinstance(fields, dict):
+            wrong = LineError("line", "not a JSON object", _EXAMPLE_LINE)
+            return _reject(number, wrong, raw, limits=self.limits)
+        if len(fields) == 2 and (query := self._read_minimal(fields, number)) is not None:
+            return query
+        # First, so that later checks may recurse.
+        if unstorable := storage_error(raw, fields, max_depth=self.limits.max_depth):
+            return self._reject(number, unstorable, raw, fields)
+        is_simple = "body" not in fields and ("query" in fields or _BATCH_KEYS.isdisjoint(fields))
+        line = self._read_simple(fields, number) if is_simple else self._read_batch_line(fields, number)
         if isinstance(line, LineError):
-            return self._reject(number, line, raw, given)
-        if flaw := self._repeated(line.custom_id):
-            return self._reject(number, flaw, raw, given)
+            return self._reject(number, line, raw, fields)
+        if duplicate := self._duplicate_error(line.custom_id):
+            return self._reject(number, duplicate, raw, fields)
         return line
 
-    def _read_plain(self, given: dict[str, Any], number: int) -> InputLine | None:
-        """The usual simple line in one go: an id, a query, no flaw. None for anything else, whatever it is."""
-        query, custom_id = given.get("query"), given.get("id")
+    def _read_minimal(self, fields: dict[str, Any], number: int) -> InputLine | None:
+        """The most frequent simple line, a valid id and query, in one step. None for any other line."""
+        query, custom_id = fields.get("query"), fields.get("id")
         if (
             type(query) is str
             and type(custom_id) is str
@@ -181,146 +170,179 @@ class _LineReader:
             return _line((number, custom_id, _simple_body(query), None))
         return None
 
-    def _read_batch_line(self, given: dict[str, Any], number: int) -> InputLine | LineError:
-        if flaw := self._custom_id_flaw(given.get("custom_id"), "custom_id") or _route_flaw(given):
-            return flaw
-        body = given.get("body")
+    def _read_batch_line(self, fields: dict[str, Any], number: int) -> InputLine | LineError:
+        if error := self._custom_id_error(fields.get("custom_id"), "custom_id") or _endpoint_error(fields):
+            return error
+        body = fields.get("body")
         if body is None:
-            return LineError("body", "it is missing", 'Give "body": {"messages": [...]}')
-        if wrong := find_request_error(body):
-            return wrong
+            return LineError("body", "missing", 'Add "body": {"messages": [...]}')
+        if error := find_request_error(body):
+            return error
+        if not self._fleet.budgets.allow_unbounded and (open_end := unbounded(body)):
+            field, why = open_end
+            fix = "Leave it out, or set allow_unbounded = true under [budgets] in the fleet file"
+            return LineError(f"body.{field}", f"its cost has no bound: {why}", fix, UNBOUNDED_COST)
         pin = body.get("model") or ""
-        if self._pins.get(pin, pin) is not None and (wrong := self._pin_flaw(pin, "body.model")):
-            return wrong
+        if self._pins.get(pin, pin) is not None and (error := self._pin_error(pin, "body.model")):
+            return error
         pin = pin if self._pins[pin] else None
-        if len(given) == 4:
-            options = orjson.dumps({"pin": pin}) if pin else None
+        if (not _SAID_EVERYWHERE.issuperset(body) or _has_parts(body)) and (error := self._unsupported(body, pin)):
+            return error
+        if len(fields) == 4:
+            options: bytes | LineError | None = orjson.dumps({"pin": pin}) if pin else None
         else:
-            read = self._options(given, pin)
-            if isinstance(read, LineError):
-                return read
-            options = read
-        return _line((number, given["custom_id"], orjson.dumps(body), options))
+            options = self._options(fields, pin)
+        if isinstance(options, LineError):
+            return options
+        return _line((number, fields["custom_id"], orjson.dumps(body), options))
 
-    def _read_simple(self, given: dict[str, Any], number: int) -> InputLine | LineError:
-        query = given.get("query")
+    def _read_simple(self, fields: dict[str, Any], number: int) -> InputLine | LineError:
+        query = fields.get("query")
         if query is None:
-            return LineError(
-                "query", "the line has neither query nor body", 'Give {"query": "..."} or an OpenAI Batch line'
-            )
+            return LineError("query", "the line has neither query nor body", _EXAMPLE_LINE)
         if not isinstance(query, str):
-            return LineError("query", "it must be text", 'Give {"query": "..."}')
+            return LineError("query", "must be text", 'Use {"query": "..."}')
         if not query or query.isspace():
-            return LineError("query", "it is empty", "Say what is asked, or take the line out")
-        field = "id" if "id" in given else "custom_id"
-        custom_id = given.get(field)
+            return LineError("query", "empty", "Write the question, or remove the line")
+        field = "id" if "id" in fields else "custom_id"
+        custom_id = fields.get(field)
         if custom_id is None:
             custom_id = f"line-{number}"
         elif type(custom_id) is int:
             custom_id = str(custom_id)
-        elif flaw := self._custom_id_flaw(custom_id, field):
-            return flaw
-        options = self._options(given, None) if len(given) > 1 else None
+        elif error := self._custom_id_error(custom_id, field):
+            return error
+        options = self._options(fields, None) if len(fields) > 1 else None
         if isinstance(options, LineError):
             return options
         return _line((number, custom_id, _simple_body(query), options))
 
-    def _custom_id_flaw(self, custom_id: Any, field: str) -> LineError | None:
+    def _unsupported(self, body: dict[str, Any], pin: str | None) -> LineError | None:
+        """The field that no deployment which may answer the line takes; refused before the submission."""
+        found: tuple[UnsupportedParameter, Model] | None = None
+        for adapter, model in self._may_answer(pin):
+            try:
+                adapter.prepare(body, model)
+            except UnsupportedParameter as error:
+                found = found or (error, model)
+            else:
+                return None
+        if found is None:
+            return None
+        refusal, model = found
+        why, _, fix = refusal.why.partition("fix: ")
+        where = f"to {model.name}" if pin else f"to {model.name} or any other model of the fleet"
+        message = f"{why.rstrip('; ') or 'this field is unknown'} (it cannot be sent {where})"
+        return LineError(f"body.{refusal.field}", message, fix.capitalize() or _ELSEWHERE, "unsupported_parameter")
+
+    def _may_answer(self, pin: str | None) -> list[tuple[Adapter, Model]]:
+        if pin not in self._answering:
+            from providers.client import adapter_for  # httpx and more, for the few lines that need it
+
+            fleet = self._fleet
+            tiers = list(fleet.tiers) if pin is None else [self._pins[pin] or ""]
+            self._answering[pin] = [
+                (adapter_for(fleet.providers[model.provider]), model)
+                for tier in tiers
+                for model in fleet.pinned(pin, tier)
+            ]
+        return self._answering[pin]
+
+    def _custom_id_error(self, custom_id: Any, field: str) -> LineError | None:
         if not isinstance(custom_id, str) or not custom_id:
-            what = "it is missing" if custom_id is None else "it is empty" if custom_id == "" else "it must be text"
-            return LineError(field, what, f'Give each line a "{field}" of its own')
+            wrong = "missing" if custom_id is None else "empty" if custom_id == "" else "must be text"
+            return LineError(field, wrong, f'Give each line a unique "{field}"')
         if len(custom_id) > self.limits.max_custom_id_chars:
-            return LineError(field, f"it is longer than {self.limits.max_custom_id_chars} characters", "Shorten it")
+            return LineError(field, f"longer than {self.limits.max_custom_id_chars} characters", "Shorten it")
         if not custom_id.isprintable() and _CONTROL.search(custom_id):
-            return LineError(field, "it has a control character", "Use visible characters")
+            return LineError(field, "has a control character", "Use visible characters")
         return None
 
-    def _options(self, given: dict[str, Any], pin: str | None) -> bytes | LineError | None:
-        """The line's options as JSON, None where there are none."""
-        for key in () if _KEYS.issuperset(given) else given.keys() - _KEYS:
-            if meant := closest_option_key(key, among=_OPTION_KEYS):
-                return LineError(meant, "a key looks like it, misspelt", f'Write "{meant}"')
+    def _options(self, fields: dict[str, Any], pin: str | None) -> bytes | LineError | None:
+        """The line's options as JSON; None if it has none."""
+        for key in () if _KEYS.issuperset(fields) else fields.keys() - _KEYS:
+            if option := closest_option_key(key, options=_OPTION_KEYS):
+                return LineError(option, "misspelt in a key of the line", f'Write "{option}"')
         options: dict[str, Any] = {}
-        if (tier := given.get("tier")) is not None:
-            if flaw := self._pin_flaw(tier, "tier"):
-                return flaw
+        if (tier := fields.get("tier")) is not None:
+            if error := self._pin_error(tier, "tier"):
+                return error
             if pin and self._pins[tier] and self._pins[tier] != self._pins[pin]:
                 return LineError("tier", "body.model names another tier", 'Set body.model to "auto"')
             pin = pin or (tier if self._pins[tier] else None)
         if pin:
             options["pin"] = pin
-        if (expects := given.get("expects")) is not None:
-            if flaw := find_expects_error(expects):
-                return flaw
+        if (expects := fields.get("expects")) is not None:
+            if error := find_expects_error(expects):
+                return error
             options["expects"] = expects
-        if (metadata := given.get("metadata")) is not None:
-            if flaw := self._metadata_flaw(metadata):
-                return flaw
+        if (metadata := fields.get("metadata")) is not None:
+            if error := self._metadata_error(metadata):
+                return error
             options["metadata"] = metadata
-        if (cap := given.get("max_cost_usd")) is not None:
-            if type(cap) not in (int, float) or not 0 < cap <= _MAX_COST_USD:
-                return LineError(
-                    "max_cost_usd", "it must be a number of dollars above 0", "Correct it, or leave it out"
-                )
-            options["max_cost_usd"] = cap
+        if (cap_usd := fields.get("max_cost_usd")) is not None:
+            if type(cap_usd) not in (int, float) or not 0 < cap_usd <= _MAX_COST_USD:
+                return LineError("max_cost_usd", "must be an amount in USD above 0", "Correct it, or omit it")
+            options["max_cost_usd"] = cap_usd
         return orjson.dumps(options) if options else None
 
-    def _metadata_flaw(self, metadata: Any) -> LineError | None:
+    def _metadata_error(self, metadata: Any) -> LineError | None:
         if not isinstance(metadata, dict):
-            return LineError("metadata", "it must be a JSON object", 'Give for example {"team": "search"}')
+            return LineError("metadata", "must be a JSON object", 'Use for example {"team": "search"}')
         if len(orjson.dumps(metadata)) > self.limits.max_metadata_bytes:
-            return LineError("metadata", f"it is larger than {self.limits.max_metadata_bytes} bytes", "Keep less in it")
+            return LineError("metadata", f"larger than {self.limits.max_metadata_bytes} bytes", "Shorten it")
         return None
 
-    def _pin_flaw(self, pin: Any, field: str) -> LineError | None:
+    def _pin_error(self, pin: Any, field: str) -> LineError | None:
         if not isinstance(pin, str):
-            return LineError(field, "it must be text", f"Use {', '.join(['auto', *self._fleet.tiers])}")
+            return LineError(field, "must be text", f"Use {', '.join(['auto', *self._fleet.tiers])}")
         if pin not in self._pins:
             try:
                 self._pins[pin] = self._fleet.resolve_pin(pin)
             except KeyError:
-                known = ", ".join(["auto", *self._fleet.tiers])
-                fix = f"Use {known}, or the name of a model in the fleet"
+                fix = f"Use {', '.join(['auto', *self._fleet.tiers])}, or the name of a model in the fleet"
                 return LineError(field, "the fleet has no tier or model of that name", fix)
         return None
 
-    def _repeated(self, custom_id: str) -> LineError | None:
-        """Remembers ``custom_id``. Long ones by 128 bits of BLAKE2b, where a chance hit is out of question."""
+    def _duplicate_error(self, custom_id: str) -> LineError | None:
+        """Keeps ``custom_id``; a long one as 128 bits of BLAKE2b, which makes a collision negligible."""
         key: str | bytes = custom_id
         if len(custom_id) > _SHORT_ID_CHARS:
             key = blake2b(custom_id.encode(), digest_size=16).digest()
         if key in self._seen:
-            return LineError(
-                "custom_id",
-                "an earlier line has the same",
-                "Give each line a custom_id of its own",
-                DUPLICATE_CUSTOM_ID,
-            )
+            fix = "Give each line a unique custom_id"
+            return LineError("custom_id", "an earlier line has the same custom_id", fix, DUPLICATE_CUSTOM_ID)
         self._seen.add(key)
         return None
 
-    def _reject(self, number: int, flaw: LineError, raw: bytes, given: dict[str, Any]) -> RejectedLine:
-        named = given.get("custom_id", given.get("id"))
-        printable = isinstance(named, str) and named.isprintable() and len(named) <= self.limits.max_custom_id_chars
-        return _reject(number, flaw, raw, limits=self.limits, custom_id=named if printable else None)
+    def _reject(self, number: int, error: LineError, raw: bytes, fields: dict[str, Any]) -> RejectedLine:
+        name = fields.get("custom_id", fields.get("id"))
+        is_shown = isinstance(name, str) and name.isprintable() and len(name) <= self.limits.max_custom_id_chars
+        return _reject(number, error, raw, limits=self.limits, custom_id=name if is_shown else None)
 
 
-def _route_flaw(given: dict[str, Any]) -> LineError | None:
-    if given.get("method") != "POST":
-        return LineError("method", "it must be POST", 'Give "method": "POST"')
-    if given.get("url") != ENDPOINT:
-        return LineError("url", "only chat completions can be batched", f'Give "url": "{ENDPOINT}"')
+def _has_parts(body: dict[str, Any]) -> bool:
+    """Whether a message is more than text: a protocol may not take all that may stand in one."""
+    return not all(
+        isinstance(message.get("content"), str) and message["role"] in ("user", "system")
+        for message in body["messages"]
+    )
+
+
+def _endpoint_error(fields: dict[str, Any]) -> LineError | None:
+    if fields.get("method") != "POST":
+        return LineError("method", "must be POST", 'Use "method": "POST"')
+    if fields.get("url") != ENDPOINT:
+        return LineError("url", "only chat completions can be batched", f'Use "url": "{ENDPOINT}"')
     return None
 
 
 def _oversize(number: int, piece: OversizedLine, *, limits: InputLimits) -> RejectedLine:
-    flaw = LineError(
-        "line", f"it is longer than {limits.max_line_bytes} bytes", "Shorten it; a prompt that long fits no model"
-    )
-    return _reject(number, flaw, piece.head, limits=limits)
+    error = LineError("line", f"longer than {limits.max_line_bytes} bytes", "Shorten it; no model takes that much")
+    return _reject(number, error, piece.head, limits=limits)
 
 
 def _reject(
-    number: int, flaw: LineError, raw: bytes, *, limits: InputLimits, custom_id: str | None = None
+    number: int, error: LineError, raw: bytes, *, limits: InputLimits, custom_id: str | None = None
 ) -> RejectedLine:
-    return RejectedLine(number, flaw.field, flaw.message, flaw.fix, custom_id, raw[: limits.raw_bytes], flaw.code)
+    return RejectedLine(number, error.field, error.message, error.fix, custom_id, raw[: limits.raw_bytes], error.code)

@@ -1,7 +1,7 @@
-"""Cuts a byte stream into lines with constant memory, whatever the stream holds.
+"""Splits a byte stream into lines in constant memory.
 
-Gzip is recognised by its first bytes. Neither a gzip bomb nor a line without an end grows
-memory: what is too long is counted and thrown away, except for its beginning.
+Gzip is detected by its first bytes. Memory stays bounded for gzip bombs and endless lines: only the head of a line
+over the limit is kept.
 """
 
 import zlib
@@ -26,19 +26,19 @@ _UNREADABLE = {
 
 
 class OversizedLine(NamedTuple):
-    """A line longer than the limit, of which only the beginning was kept."""
+    """The head of a line over the limit."""
 
     head: bytes
 
 
 def split_lines(stream: BinaryIO, *, limits: InputLimits) -> Iterator[bytes | OversizedLine]:
-    """The lines of ``stream`` without their ``\\n``, the byte order mark taken off.
+    """The lines of ``stream`` without ``\\n`` and without a byte order mark.
 
-    Raises BadInput for what is not text, for a broken gzip, and where ``limits.max_bytes`` is passed.
+    Raises InvalidInput for known binary formats, broken gzip, and more than ``limits.max_bytes``.
     """
     chunks = _capped(_plain(stream), limits=limits)
     rest = b""
-    overlong: bytes | None = None  # the head of the line that is being thrown away
+    overlong: bytes | None = None  # the head of a line whose remaining bytes are dropped
     for chunk in chunks:
         head, *tail = chunk.split(b"\n")
         if overlong is None:
@@ -77,8 +77,8 @@ def _capped(chunks: Iterator[bytes], *, limits: InputLimits) -> Iterator[bytes]:
         if seen > limits.max_bytes:
             raise input_error(
                 "file",
-                f"it is larger than {limits.max_bytes} bytes when read",
-                "Split it and submit the parts as batches of their own",
+                f"larger than {limits.max_bytes} bytes after decompression",
+                "Split it, and submit each part as a batch",
             )
         yield chunk
 
@@ -90,9 +90,9 @@ def _plain(stream: BinaryIO) -> Iterator[bytes]:
     if first.startswith(_GZIP):
         yield from _gunzipped(first, stream)
         return
-    for magic, what in _UNREADABLE.items():
+    for magic, form in _UNREADABLE.items():
         if first.startswith(magic):
-            raise input_error("file", f"this is {what}", "Give UTF-8 text, plain or compressed with gzip")
+            raise input_error("file", f"is {form}", "Use UTF-8 text, plain or gzipped")
     while first:
         yield first
         first = stream.read(CHUNK_BYTES)
@@ -113,6 +113,6 @@ def _gunzipped(first: bytes, stream: BinaryIO) -> Iterator[bytes]:
                     member = zlib.decompressobj(wbits=31)  # gzip files may be joined end to end
             packed = packed or stream.read(CHUNK_BYTES)
     except zlib.error as error:
-        raise input_error("file", "its gzip data is damaged", "Compress it again, or give it uncompressed") from error
+        raise input_error("file", "the gzip data is damaged", "Compress it again, or use it uncompressed") from error
     if not member.eof:
-        raise input_error("file", "its gzip data ends too early", "Copy or download it again")
+        raise input_error("file", "the gzip data ends too early", "Copy or download it again")

@@ -1,4 +1,4 @@
-"""Validated lines become a batch: all of them, or none."""
+"""Writes validated lines as one batch: all of them, or none."""
 
 import asyncio
 import time
@@ -17,19 +17,18 @@ from submission.input_line import InputLine, InvalidInput, RejectedLine, input_e
 from telemetry.tracing import suppress_tracing_errors, traces
 
 MAX_REJECTIONS = 1000
-"""How many invalid lines are collected before the rest of a file is not looked at any more."""
+"""Number of invalid lines after which reading stops."""
 
 LINES_PER_WRITE = 500
 BYTES_PER_WRITE = 1024**2
-"""Whichever comes first: a file of few long lines takes no more memory than one of many short ones.
-Between two writes the loop stands still, for a millisecond or two."""
+"""Limits of one write, for bounded memory. A write blocks the loop for a millisecond or two."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitResult:
-    """An accepted batch. ``duplicate`` is true where its idempotency key had been used before."""
+    """An accepted batch. ``duplicate`` marks the batch of an earlier submission with the same idempotency key."""
 
-    handle: str
+    public_id: str
     total: int
     rejected: tuple[RejectedLine, ...] = ()
     duplicate: bool = False
@@ -40,46 +39,28 @@ async def submit(
     *,
     engine: AsyncEngine,
     fleet: Fleet,
-    order: BatchSpec,
+    spec: BatchSpec,
     skip_invalid: bool = False,
-    on_progress: Callable[[int], None] | None = None,
-    planner: Forecaster | None = None,
+    forecaster: Forecaster | None = None,
 ) -> SubmitResult:
-    """Writes ``lines`` into Postgres as one batch, ready for the route stage.
+    """Writes ``lines`` into Postgres as one batch, ready for the route stage, with the forecast of ``forecaster``.
 
-    Raises BadInput where a line is invalid and ``skip_invalid`` is false, or where no valid line is
-    left; then nothing of the batch exists. ``on_progress`` hears how many lines were read so far.
-    What ``planner`` predicts is stored with the batch.
+    Raises InvalidInput where a line is invalid and ``skip_invalid`` is false, or where no line is valid; the batch
+    then does not exist.
     """
     began_ns = time.time_ns()
-    submitted = await _submit(
-        lines, engine=engine, fleet=fleet, order=order, skip_invalid=skip_invalid, heard=on_progress, planner=planner
-    )
-    if (tracing := traces()) is not None and not submitted.duplicate:
+    async with open_batch_writer(engine, spec, fleet) as writer:
+        if not isinstance(writer, BatchWriter):
+            return SubmitResult(writer.public_id, writer.total, duplicate=True)
+        if forecaster is not None:
+            lines = forecaster.sample.watching(lines)
+        rejected = await _write_lines(lines, writer, skip_invalid=skip_invalid)
+        if forecaster is not None:
+            writer.plan = await forecaster.plan()
+    if (tracing := traces()) is not None:
         with suppress_tracing_errors():
-            tracing.submitted(submitted.handle, total=submitted.total, traceparent=order.traceparent, began_ns=began_ns)
-    return submitted
-
-
-async def _submit(
-    lines: Iterable[InputLine | RejectedLine],
-    *,
-    engine: AsyncEngine,
-    fleet: Fleet,
-    order: BatchSpec,
-    skip_invalid: bool,
-    heard: Callable[[int], None] | None,
-    planner: Forecaster | None,
-) -> SubmitResult:
-    async with open_batch_writer(engine, order, fleet) as opened:
-        if not isinstance(opened, BatchWriter):
-            return SubmitResult(opened.handle, opened.total, duplicate=True)
-        if planner is not None:
-            lines = planner.sample.watching(lines)
-        rejected = await _write_lines(lines, opened, skip_invalid=skip_invalid, heard=heard or (lambda seen: None))
-        if planner is not None:
-            opened.plan = await planner.plan()
-    return SubmitResult(opened.handle, opened.total, tuple(rejected))
+            tracing.submitted(writer.public_id, total=writer.total, traceparent=spec.traceparent, began_ns=began_ns)
+    return SubmitResult(writer.public_id, writer.total, tuple(rejected))
 
 
 async def submit_with_retry(
@@ -87,53 +68,52 @@ async def submit_with_retry(
     *,
     engine: AsyncEngine,
     fleet: Fleet,
-    order: BatchSpec,
-    planner: Callable[[], Forecaster],
+    spec: BatchSpec,
+    forecaster: Callable[[], Forecaster],
 ) -> SubmitResult:
-    """`submit` for a producer that hears no error: waits while Postgres is away."""
+    """`submit` for a producer that receives no error: waits while Postgres is down."""
     while True:
         try:
-            return await submit(lines(), engine=engine, fleet=fleet, order=order, planner=planner())
+            return await submit(lines(), engine=engine, fleet=fleet, spec=spec, forecaster=forecaster())
         except DBAPIError as error:
             if not is_transient(error):
                 raise
         except NoConnection:
-            pass  # each one waits for a Postgres that stands still
+            pass  # every connection of the pool waits for a stalled Postgres
         await asyncio.sleep(1.0)
 
 
 async def _write_lines(
-    lines: Iterable[InputLine | RejectedLine], opened: BatchWriter, *, skip_invalid: bool, heard: Callable[[int], None]
+    lines: Iterable[InputLine | RejectedLine], writer: BatchWriter, *, skip_invalid: bool
 ) -> list[RejectedLine]:
     rejected: list[RejectedLine] = []
     seen = 0
-    for some, flawed in _chunks(lines):
-        seen += len(some) + len(flawed)
-        rejected += flawed
+    for valid, invalid in _chunks(lines):
+        seen += len(valid) + len(invalid)
+        rejected += invalid
         if len(rejected) >= MAX_REJECTIONS and not skip_invalid:
             break
-        if some and (skip_invalid or not rejected):
-            await opened.write(some)
-        heard(seen)
+        if valid and (skip_invalid or not rejected):
+            await writer.write(valid)
     if not seen:
-        raise input_error("queries", "there is none", "Give at least one")
-    if (rejected and not skip_invalid) or not opened.total:
+        raise input_error("queries", "empty", "Give at least one query")
+    if (rejected and not skip_invalid) or not writer.total:
         raise InvalidInput(rejected, seen)
     return rejected
 
 
 def _chunks(lines: Iterable[InputLine | RejectedLine]) -> Iterator[tuple[list[InputLine], list[RejectedLine]]]:
-    some: list[InputLine] = []
-    flawed: list[RejectedLine] = []
+    valid: list[InputLine] = []
+    invalid: list[RejectedLine] = []
     size = 0
     for line in lines:
         if isinstance(line, InputLine):
-            some.append(line)
+            valid.append(line)
             size += len(line.body)
         else:
-            flawed.append(line)
-        if size >= BYTES_PER_WRITE or len(some) + len(flawed) >= LINES_PER_WRITE:
-            yield some, flawed
-            some, flawed, size = [], [], 0
-    if some or flawed:
-        yield some, flawed
+            invalid.append(line)
+        if size >= BYTES_PER_WRITE or len(valid) + len(invalid) >= LINES_PER_WRITE:
+            yield valid, invalid
+            valid, invalid, size = [], [], 0
+    if valid or invalid:
+        yield valid, invalid

@@ -1,5 +1,6 @@
-"""What a worker process knows of the batches that degrade: how many of their queries are open, and what was spared."""
+"""What a worker process knows of the budgets of batches: what is left, how many queries are open, what was spared."""
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
@@ -9,11 +10,14 @@ KEPT_BATCHES: Final = 1000
 
 @dataclass(slots=True)
 class BatchBudgetState:
-    """Of one batch."""
+    """That of one batch."""
 
     open: int = 1
     counted_at: float = float("-inf")
     """When ``open`` was counted, by the monotonic clock."""
+    unspent_usd: float = math.inf
+    """What was left of its budgets when that was last read; infinite where it has none."""
+    read_at: float = float("-inf")
     spared_usd: float = 0.0
     """What earlier chunks left of their share: a chunk of easy queries pays for one of hard ones. A message that came
     twice counts twice; the budget itself is held at each claim."""

@@ -115,7 +115,7 @@ def submit_queries(
         # Nobody waits for a result: who looks for what became of a message looks here, or into Flower.
         log.warning("submission_refused", task_id=self.request.id, why=str(error))
         raise
-    log.info("submitted", batch=submitted.handle, queries=submitted.total, duplicate=submitted.duplicate)
+    log.info("submitted", batch=submitted.public_id, queries=submitted.total, duplicate=submitted.duplicate)
 
 
 def _submit(queries: Sequence[Mapping[str, Any]], order: BatchSpec) -> SubmitResult:
@@ -125,14 +125,14 @@ def _submit(queries: Sequence[Mapping[str, Any]], order: BatchSpec) -> SubmitRes
             lambda: read_objects(queries, fleet=station.fleet),
             engine=station.engine,
             fleet=station.fleet,
-            order=order,
-            planner=lambda: Forecaster(
+            spec=order,
+            forecaster=lambda: Forecaster(
                 settings,
                 station.fleet,
                 station.engine,
                 cap_usd=order.cap_usd,
                 policy=order.budget_policy,
-                sample=ReservoirSample(most_bytes=SERVED_BYTES),
+                sample=ReservoirSample(max_bytes=SERVED_BYTES),
             ),
         )
     )

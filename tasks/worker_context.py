@@ -27,8 +27,10 @@ from redis_client import connect
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, ROUTE
 from settings import Settings
+from tasks.account_circuits import AccountCircuits
 from tasks.budget_cache import BatchBudgetCache
 from tasks.pilot.policy_cache import PolicyCache
+from tasks.usage_estimates import UsageEstimates
 from telemetry.tracing import traces
 
 log = structlog.get_logger()
@@ -62,6 +64,9 @@ class WorkerContext:
     """Held while a suspect is under way: a query that one more lost worker buries."""
     allowances: BatchBudgetCache = field(default_factory=BatchBudgetCache)
     policies: PolicyCache = field(default_factory=PolicyCache)
+    usage: UsageEstimates = field(default_factory=UsageEstimates)
+    accounts: AccountCircuits = field(default_factory=AccountCircuits)
+    """Deployments whose account was at fault a moment ago."""
     draw: random.Random = field(default_factory=random.Random)
     background_tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
     """Work that nobody waits for, such as the result of a call that lost its race; done before the process ends."""
@@ -81,7 +86,7 @@ class WorkerContext:
         """Says, for as long as it runs, that this worker lives."""
         while self.ledger.worker_id is not None:
             try:
-                await presence.renew(self.ledger.worker_id, in_flight=self.in_flight, router=self.trained.told)
+                await presence.heartbeat(self.ledger.worker_id, in_flight=self.in_flight, router=self.trained.told)
             except (DBAPIError, NoConnection):
                 log.warning("beat_missed")
             await asyncio.sleep(ALIVE_S / 3)
@@ -98,7 +103,7 @@ class WorkerContext:
             await asyncio.wait(self.background_tasks, timeout=self.fleet.timing.lease_s)
         if self.ledger.worker_id is not None:
             try:
-                await presence.leave(self.ledger.worker_id)
+                await presence.deregister(self.ledger.worker_id)
             except (DBAPIError, NoConnection):
                 log.warning("left_without_word")
         await self.admission.aclose()
@@ -141,7 +146,7 @@ async def open_worker_context(
     succession = ModelReloader(engine, fleet, settings.home / "routers", RequiredModels.of(fleet, roles))
     trained = await succession.first()
     slots_of = {role: fleet.tiers[role].concurrency for role in roles if role in fleet.tiers}
-    worker_id = await presence.arrive(
+    worker_id = await presence.register(
         name=name,
         role=" ".join(roles),
         host=socket.gethostname(),

@@ -1,4 +1,4 @@
-"""Logs as JSON lines on stderr: an event's name and its fields; never a prompt, an answer or a key."""
+"""JSON logs on stderr: an event name and fields; never a prompt, an answer or a key."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ import structlog
 
 
 def configure_logging(level: str) -> None:
-    """Sends structlog's and the libraries' logs to stderr from ``level`` up."""
+    """Send the logs of structlog and of libraries to stderr, from ``level`` up."""
     number = logging.getLevelNamesMapping()[level]
     logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr, force=True)
     structlog.configure(
@@ -18,7 +18,7 @@ def configure_logging(level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _where_it_failed,
+            _format_exception,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -27,8 +27,8 @@ def configure_logging(level: str) -> None:
     )
 
 
-def _where_it_failed(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """An exception's kind and places. Never its message or locals: they may quote a prompt or a key."""
+def _format_exception(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """An exception's type and frames. Never its message or locals: they may quote a prompt or a key."""
     if event.pop("exc_info", None):
         kind, _value, trace = sys.exc_info()
         event["exception"] = kind.__name__ if kind else None

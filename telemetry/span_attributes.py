@@ -1,6 +1,6 @@
-"""What spans tell of calls and ends: the attributes, most of them named by OpenTelemetry's conventions for GenAI.
+"""Span attributes of calls and queries, most of them named by OpenTelemetry's conventions for GenAI.
 
-Never a text of a user: reasons go without what they may quote.
+Never user text: reasons are redacted.
 """
 
 from collections.abc import Sequence
@@ -11,27 +11,20 @@ from db.ledger_types import CallIntent, CallResult, Transition
 from routing.fleet import Fleet, Protocol, Provider
 from routing.lifecycle import MoveKind
 from routing.outcome import Completion
+from routing.reason import ReasonCode, code_of
 
-_LONGEST: Final = 200
-_UNTOLD: Final = frozenset({"shape", "unchecked"})
-"""Classes of reasons whose words go on with names out of a user's schema."""
+_MAX_CHARS: Final = 200
+_PRIVATE: Final = frozenset({ReasonCode.SHAPE, ReasonCode.UNCHECKED})
+"""Codes of reasons whose text may quote names of a user's schema."""
 
 
 def redact_reasons(reasons: Sequence[str]) -> list[str]:
-    """Reasons without what they may quote of a user's schema."""
-    return [_told(reason) for reason in reasons]
-
-
-def _told(reason: str) -> str:
-    parts = reason.split(": ")
-    for place, part in enumerate(parts):
-        if part in _UNTOLD:
-            return ": ".join(parts[: place + 1])
-    return reason[:_LONGEST]
+    """The texts of reasons, or the code alone where the text may quote a user's schema."""
+    return [code if (code := code_of(reason)) in _PRIVATE else str(reason)[:_MAX_CHARS] for reason in reasons]
 
 
 def of_call(intent: CallIntent, fleet: Fleet, *, router: str | None, reason: str | None) -> dict[str, Any]:
-    """What is known of a call before it is sent. ``router`` says who sent its query to the tier, and ``reason`` why."""
+    """Attributes of a call before it is sent; ``router`` chose the tier for its query because of ``reason``."""
     provider = fleet.providers[intent.model.provider]
     address = urlsplit(provider.base_url)
     known = {
@@ -56,7 +49,7 @@ def of_call(intent: CallIntent, fleet: Fleet, *, router: str | None, reason: str
 
 
 def _provider_name(provider: Provider) -> str:
-    """``gen_ai.provider.name``: the well-known name of a protocol's own provider, else the fleet's name for it."""
+    """``gen_ai.provider.name``: the standard name of a protocol's own provider, else the fleet's name."""
     match provider.kind:
         case Protocol.ANTHROPIC:
             return "anthropic"
@@ -67,38 +60,41 @@ def _provider_name(provider: Provider) -> str:
 
 
 def of_result(result: CallResult) -> dict[str, Any]:
-    """What is known of a call afterwards: what the ledger has of it."""
+    """Attributes of a finished call, as the ledger has them."""
     outcome = result.outcome
-    came: dict[str, Any] = {"pointsman.cost_usd": result.cost_usd, "pointsman.latency_ms": outcome.latency_ms}
+    known: dict[str, Any] = {"pointsman.cost_usd": result.cost_usd, "pointsman.latency_ms": outcome.latency_ms}
     if outcome.usage is not None:
-        came["gen_ai.usage.input_tokens"] = outcome.usage.prompt_tokens
-        came["gen_ai.usage.output_tokens"] = outcome.usage.completion_tokens
-        came["gen_ai.usage.cache_read.input_tokens"] = outcome.usage.cached_tokens
+        known["gen_ai.usage.input_tokens"] = outcome.usage.prompt_tokens
+        known["gen_ai.usage.output_tokens"] = outcome.usage.completion_tokens
+        known["gen_ai.usage.cache_read.input_tokens"] = outcome.usage.cached_tokens
     if isinstance(outcome, Completion):
-        came["gen_ai.response.model"] = outcome.model[:_LONGEST]
-        came["gen_ai.response.finish_reasons"] = [outcome.finish_reason[:_LONGEST]]
-        came["http.response.status_code"] = 200
+        known["gen_ai.response.model"] = outcome.model[:_MAX_CHARS]
+        known["gen_ai.response.finish_reasons"] = [outcome.finish_reason[:_MAX_CHARS]]
+        known["http.response.status_code"] = 200
     elif outcome.status is not None:
-        came["http.response.status_code"] = outcome.status
-    return came
+        known["http.response.status_code"] = outcome.status
+    return known
 
 
-def of_verdict(one: Transition) -> dict[str, Any]:
-    """What the judge said of an answer."""
-    verdict: dict[str, Any] = {"accepted": one.move is MoveKind.FINISH, "reasons": redact_reasons(one.why.reasons)}
-    if one.why.confidence is not None:
-        verdict["confidence"] = one.why.confidence
+def of_verdict(transition: Transition) -> dict[str, Any]:
+    """The judge's verdict on an answer."""
+    verdict: dict[str, Any] = {
+        "accepted": transition.move is MoveKind.FINISH,
+        "reasons": redact_reasons(transition.why.reasons),
+    }
+    if transition.why.confidence is not None:
+        verdict["confidence"] = transition.why.confidence
     return verdict
 
 
-def of_end(one: Transition) -> dict[str, Any]:
+def of_end(transition: Transition) -> dict[str, Any]:
     """How a query ended."""
     end: dict[str, Any] = {
-        "pointsman.query_id": one.query_id,
-        "pointsman.epoch": one.epoch,
-        "pointsman.state": one.to_state.value,
-        "pointsman.reasons": redact_reasons(one.why.reasons),
+        "pointsman.query_id": transition.query_id,
+        "pointsman.epoch": transition.epoch,
+        "pointsman.state": transition.to_state.value,
+        "pointsman.reasons": redact_reasons(transition.why.reasons),
     }
-    if one.answer is not None:
-        end |= {"pointsman.tier": one.answer.tier, "pointsman.accepted": one.answer.accepted}
+    if transition.answer is not None:
+        end |= {"pointsman.tier": transition.answer.tier, "pointsman.accepted": transition.answer.accepted}
     return end

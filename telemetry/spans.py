@@ -1,10 +1,10 @@
-"""What a trace says: the spans of a batch, of its queries and of their calls. Only here OpenTelemetry is imported.
+"""The spans of a batch, of its queries and of their calls. The only module that imports OpenTelemetry.
 
-A message between processes carries ids alone, so a batch's trace is not handed on but known: its ids follow from the
-batch's handle, which Postgres has, and every process derives the same. Where a client sent a ``traceparent`` with the
-batch, the trace is the client's.
+Messages between processes carry ids alone, so trace context is not propagated but derived: the ids of a batch's trace
+are a hash of its public id, the same in every process. If a client sent a ``traceparent`` with the batch, the trace is
+the client's.
 
-A span holds ids, names of the fleet, figures and the class of a reason. Never what a user or a model said.
+A span holds ids, names of the fleet, figures and the class of a reason. Never text of a user or a model.
 """
 
 import hashlib
@@ -37,10 +37,10 @@ from opentelemetry.util.types import AttributeValue
 from telemetry.tracing import warn
 
 STOP_S: Final = 1.5
-"""How long the end of a process waits for the last spans to be taken."""
+"""How long a stopping process waits for the export of its last spans."""
 
 DEFAULT_QUERIES: Final = 1000
-"""Of a batch, how many queries are told of in full; of a larger one it is a sample, the same in every process."""
+"""Queries per batch with complete spans; larger batches are sampled, alike in every process."""
 
 _QUERIES: Final = "POINTSMAN_TRACED_QUERIES"
 _WARN_EVERY_S: Final = 60.0
@@ -53,76 +53,76 @@ Attributes = Mapping[str, AttributeValue]
 class Trace:
     """A batch's trace."""
 
-    handle: str
+    public_id: str
     parent: SpanContext | None
-    """What the first span is under: the client's, or nothing."""
+    """The parent of the root span: the client's, or None."""
     root: SpanContext
-    """What all others are under: the span of the batch itself."""
+    """The batch's span, parent of all others."""
     created_ns: int
-    told_share: float
-    """Of its queries, 0 to 1."""
+    sampled_share: float
+    """Of the queries, 0 to 1."""
 
     def is_sampled(self, query_id: int) -> bool:
-        """Whether the query is told of; every process says the same."""
-        return self.told_share >= 1.0 or _draw(query_id) < self.told_share
+        """Whether the query has spans; every process decides alike."""
+        return self.sampled_share >= 1.0 or _draw(query_id) < self.sampled_share
 
 
 class Traces:
-    """This process's spans, on their way to wherever ``environ`` says. Threads may share it."""
+    """Exports this process's spans to the endpoint in ``environ``. Thread-safe."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        # It would tell of each batch of spans that nobody takes, with a traceback; `_Patient` says it in a line.
+        # It would log a traceback for each failed export; `_ThrottledExporter` warns in one line.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         named = SERVICE_NAME in environ.get("OTEL_RESOURCE_ATTRIBUTES", "") or environ.get("OTEL_SERVICE_NAME")
-        # For its sampler and its resource, as the environment has them. Its live spans keep a worker's loop three
-        # times as long as those that are made when all is known of them, as in `_tell`.
+        # Used for the sampler and the resource of the environment. Its live spans take three times the CPU of spans
+        # that are created once they have ended, as in `_emit`.
         self._provider = TracerProvider(
             resource=Resource.create({} if named else {SERVICE_NAME: "pointsman"}), shutdown_on_exit=False
         )
         self._scope = InstrumentationScope("pointsman")
         self._ids = RandomIdGenerator()
-        self._processor = BatchSpanProcessor(_Patient(OTLPSpanExporter()))
+        self._processor = BatchSpanProcessor(_ThrottledExporter(OTLPSpanExporter()))
         self._queries = _whole_number(environ.get(_QUERIES), default=DEFAULT_QUERIES)
-        self._over = threading.Event()
+        self._stopping = threading.Event()
         self._flushed = threading.Event()
-        # Made now: a process that ends can start no thread any more.
+        # Started now: a process that is ending cannot start a thread.
         threading.Thread(target=self._flush, name="traces", daemon=True).start()
 
-    def trace(self, handle: str, *, total: int, traceparent: str | None, created_ns: int) -> Trace | None:
-        """The trace of a batch of ``total`` queries; None where the sampler leaves it out."""
-        digest = hashlib.sha256(f"pointsman {handle}".encode()).digest()
+    def trace(self, public_id: str, *, total: int, traceparent: str | None, created_ns: int) -> Trace | None:
+        """The trace of a batch of ``total`` queries; None if the sampler drops it."""
+        digest = hashlib.sha256(f"pointsman {public_id}".encode()).digest()
         trace_id, span_id = int.from_bytes(digest[:16]), int.from_bytes(digest[16:24])
         parent, context = None, Context()
         if traceparent is not None:
-            _, theirs, caller, flags = traceparent.split("-")
-            trace_id = int(theirs, 16)
-            parent = SpanContext(trace_id, int(caller, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))
+            _, client_trace, client_span, flags = traceparent.split("-")
+            trace_id = int(client_trace, 16)
+            parent = SpanContext(trace_id, int(client_span, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))
             context = set_span_in_context(NonRecordingSpan(parent), context)
         sampled = self._provider.sampler.should_sample(context, trace_id, _SUBMIT, SpanKind.PRODUCER)
         if sampled.decision is not Decision.RECORD_AND_SAMPLE:
             return None
         share = min(1.0, self._queries / max(total, 1))
-        return Trace(handle, parent, _context(trace_id, span_id), created_ns, share)
+        return Trace(public_id, parent, _context(trace_id, span_id), created_ns, share)
 
-    def submitted(self, handle: str, *, total: int, traceparent: str | None, began_ns: int) -> None:
-        """A batch is accepted: its own span, which all others of the trace are under."""
-        trace = self.trace(handle, total=total, traceparent=traceparent, created_ns=began_ns)
+    def submitted(self, public_id: str, *, total: int, traceparent: str | None, began_ns: int) -> None:
+        """A batch is accepted: the root span of its trace."""
+        trace = self.trace(public_id, total=total, traceparent=traceparent, created_ns=began_ns)
         if trace is not None:
-            told = {"pointsman.queries": total, "pointsman.told_share": trace.told_share}
-            self._tell(_SUBMIT, trace, trace.root, trace.parent, told, began_ns=began_ns, kind=SpanKind.PRODUCER)
+            attributes = {"pointsman.queries": total, "pointsman.sampled_share": trace.sampled_share}
+            self._emit(_SUBMIT, trace, trace.root, trace.parent, attributes, began_ns=began_ns, kind=SpanKind.PRODUCER)
 
     def chunk(self, name: str, trace: Trace, attributes: Attributes, *, began_ns: int) -> None:
-        """Something that was done for several queries of a batch at once, up to now."""
-        self._tell(name, trace, self._another(trace), trace.root, attributes, began_ns=began_ns)
+        """Work on several queries of a batch together, which ends now."""
+        self._emit(name, trace, self._new_span(trace), trace.root, attributes, began_ns=began_ns)
 
     def query(self, trace: Trace, query_id: int, attributes: Attributes) -> None:
-        """A query from its batch's beginning to its end, now."""
+        """A query, from its batch's start to now."""
         own = _of_query(trace, query_id)
-        self._tell("query", trace, own, trace.root, attributes, began_ns=trace.created_ns)
+        self._emit("query", trace, own, trace.root, attributes, began_ns=trace.created_ns)
 
     def step(self, name: str, trace: Trace, query_id: int, attributes: Attributes, *, began_ns: int) -> None:
-        """A step of a query's way, up to now."""
-        self._tell(name, trace, self._another(trace), _of_query(trace, query_id), attributes, began_ns=began_ns)
+        """A step of a query that ends now."""
+        self._emit(name, trace, self._new_span(trace), _of_query(trace, query_id), attributes, began_ns=began_ns)
 
     def call(
         self,
@@ -136,11 +136,11 @@ class Traces:
         error: str | None = None,
         verdict: Attributes | None = None,
     ) -> None:
-        """A call to a provider; ``error`` is the class of its failure, ``verdict`` the judge's word on its answer."""
-        self._tell(
+        """A call to a provider; ``error`` is the class of its failure, ``verdict`` the judge's on its answer."""
+        self._emit(
             name,
             trace,
-            self._another(trace),
+            self._new_span(trace),
             trace.root if query_id is None else _of_query(trace, query_id),
             attributes if error is None else {**attributes, "error.type": error},
             began_ns=began_ns,
@@ -151,29 +151,29 @@ class Traces:
         )
 
     def delivered(
-        self, handle: str, attributes: Attributes, *, traceparent: str | None, began_ns: int, failed: bool
+        self, public_id: str, attributes: Attributes, *, traceparent: str | None, began_ns: int, failed: bool
     ) -> None:
-        """A webhook's message about a batch was delivered just now, or was not."""
-        trace = self.trace(handle, total=1, traceparent=traceparent, created_ns=began_ns)
+        """An attempt to deliver a webhook message about a batch, which ends now."""
+        trace = self.trace(public_id, total=1, traceparent=traceparent, created_ns=began_ns)
         if trace is not None:
-            own = self._another(trace)
+            own = self._new_span(trace)
             kind = SpanKind.CLIENT
-            self._tell("webhook", trace, own, trace.root, attributes, began_ns=began_ns, kind=kind, failed=failed)
+            self._emit("webhook", trace, own, trace.root, attributes, began_ns=began_ns, kind=kind, failed=failed)
 
     def stop(self) -> None:
-        """Sends what is left, within `STOP_S`; what nobody takes by then is lost. May be called twice."""
-        self._over.set()
+        """Export the rest within `STOP_S`; later spans are lost. Safe to call twice."""
+        self._stopping.set()
         self._flushed.wait(STOP_S)
 
     def _flush(self) -> None:
-        self._over.wait()
+        self._stopping.wait()
         self._processor.shutdown()  # type: ignore[no-untyped-call]  # the SDK leaves its return type out
         self._flushed.set()
 
-    def _another(self, trace: Trace) -> SpanContext:
+    def _new_span(self, trace: Trace) -> SpanContext:
         return _context(trace.root.trace_id, self._ids.generate_span_id())
 
-    def _tell(
+    def _emit(
         self,
         name: str,
         trace: Trace,
@@ -187,14 +187,14 @@ class Traces:
         failed: bool = False,
         events: Sequence[Event] = (),
     ) -> None:
-        """Puts a span that is over into the queue; whether it is sampled has been decided with its trace."""
+        """Queue a finished span; its sampling was decided with its trace."""
         self._processor.on_end(
             ReadableSpan(
                 name,
                 own,
                 parent,
                 self._provider.resource,
-                {"pointsman.batch": trace.handle, **attributes},
+                {"pointsman.batch": trace.public_id, **attributes},
                 events,
                 kind=kind,
                 status=Status(StatusCode.ERROR) if failed else Status(),
@@ -205,21 +205,24 @@ class Traces:
         )
 
 
-class _Patient(SpanExporter):
-    """Says now and then that nobody takes the spans; the exporter itself would for each batch of them."""
+class _ThrottledExporter(SpanExporter):
+    """Warns of failed exports once a minute; the exporter itself would for each of them."""
 
     def __init__(self, exporter: OTLPSpanExporter) -> None:
         self._exporter = exporter
         self._lost = 0
-        self._told_at = -_WARN_EVERY_S
+        self._warned_at = -_WARN_EVERY_S
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = self._exporter.export(spans)
         if result is not SpanExportResult.SUCCESS:
             self._lost += len(spans)
-            if time.monotonic() - self._told_at >= _WARN_EVERY_S:
-                self._told_at = time.monotonic()
-                warn("spans_lost", f"{self._lost} spans of traces were not taken and are lost; work goes on")
+            if time.monotonic() - self._warned_at >= _WARN_EVERY_S:
+                self._warned_at = time.monotonic()
+                warn(
+                    "spans_lost",
+                    f"{self._lost} trace spans could not be exported and are lost; queries are not affected",
+                )
         return result
 
     def shutdown(self) -> None:
@@ -234,8 +237,8 @@ def _context(trace_id: int, span_id: int) -> SpanContext:
 
 
 def _of_query(trace: Trace, query_id: int) -> SpanContext:
-    """A query's span, by which the processes that have a part in it find one another."""
-    digest = hashlib.sha256(f"pointsman {trace.handle} {query_id}".encode()).digest()
+    """A query's span, which every process that works on it derives alike."""
+    digest = hashlib.sha256(f"pointsman {trace.public_id} {query_id}".encode()).digest()
     return _context(trace.root.trace_id, int.from_bytes(digest[:8]))
 
 
@@ -244,5 +247,5 @@ def _draw(query_id: int) -> float:
     return query_id * 0.6180339887498949 % 1.0
 
 
-def _whole_number(given: str | None, *, default: int) -> int:
-    return int(given) if given and given.strip().isdigit() else default
+def _whole_number(raw: str | None, *, default: int) -> int:
+    return int(raw) if raw and raw.strip().isdigit() else default

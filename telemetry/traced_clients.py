@@ -1,7 +1,7 @@
-"""Traces of the work: a ledger and a pool that tell of what passes through them, in workers that trace.
+"""A ledger and a provider client that record traces, for workers with tracing.
 
-Everything that a trace tells goes through the ledger anyway: what a worker reads, the intents of its calls, their
-results, and each move with its reasons. So nothing in the stages knows of traces.
+Everything in a trace goes through the ledger anyway: what a worker reads, the intents of its calls, their results, and
+each transition with its reasons. So the stages contain no tracing code.
 """
 
 import time
@@ -18,12 +18,13 @@ from providers.client import ProviderClient
 from routing.fleet import Fleet, Model
 from routing.lifecycle import FALLBACK, ROUTE, TERMINAL, MoveKind, State
 from routing.outcome import Completion, Outcome
+from routing.reason import Reason
 from telemetry.span_attributes import of_call, of_end, of_result, of_verdict, redact_reasons
 from telemetry.spans import Trace, Traces
 from telemetry.tracing import suppress_tracing_errors
 
-MOST: Final = 100_000
-"""Batches, visits and calls that are remembered at a time; those that nobody concludes must not pile up."""
+MAX_TRACKED: Final = 100_000
+"""Batches, visits and calls tracked at a time; abandoned ones must not accumulate."""
 
 _ENDS: Final = frozenset(state.value for state in TERMINAL)
 
@@ -38,7 +39,7 @@ class StageVisit:
     trace: Trace
     began_ns: int
     router: str | None = None
-    """Who sent it here, and why."""
+    """The router that chose this stage; ``reason`` is why."""
     reason: str | None = None
 
 
@@ -55,7 +56,7 @@ class TracedCall:
 
 
 class TraceRecorder:
-    """What a worker knows of the traces that it has a part in."""
+    """The traces that a worker contributes to."""
 
     def __init__(self, traces: Traces, fleet: Fleet) -> None:
         self.traces = traces
@@ -72,7 +73,7 @@ class TraceRecorder:
                 _remember(self.calls, intent.call_id, TracedCall(visit.trace, intent, epoch, visit))
             return
         trace = self.batches.get(intent.batch_id or 0)
-        # A call that serves several queries; of a batch that is told as a sample, a sample of these.
+        # A call for several queries; in a sampled batch these calls are sampled too.
         if trace is not None and trace.is_sampled(intent.call_id):
             _remember(self.calls, intent.call_id, TracedCall(trace, intent, epoch))
 
@@ -88,31 +89,31 @@ class TraceRecorder:
             call.trace,
             call.intent.query_id,
             {**self._known(call), **of_result(result)},
-            # One that was never handed to a provider took no time.
+            # A call that was never sent took no time.
             began_ns=call.began_ns or now,
             ended_ns=call.ended_ns or now,
             error=None if isinstance(outcome, Completion) else outcome.kind.value,
             verdict=verdict,
         )
 
-    def concluded(self, conclusions: Sequence[Transition], moved: Mapping[int, tuple[str, State]]) -> None:
-        """Queries have moved, or were fenced out."""
+    def concluded(self, transitions: Sequence[Transition], moved: Mapping[int, tuple[str, State]]) -> None:
+        """Transitions are committed, or were fenced out."""
         chunks: dict[str, list[tuple[StageVisit, Transition]]] = {}
-        for one in conclusions:
-            visit = self.visits.pop(one.query_id, None)
-            went = moved.get(one.query_id)
-            answered = [result for result in one.results if isinstance(result.outcome, Completion)]
-            for result in one.results:
-                judged = went is not None and result in answered and one.why.kind == "judge"
-                self.ended(result, of_verdict(one) if judged else None)
+        for transition in transitions:
+            visit = self.visits.pop(transition.query_id, None)
+            went = moved.get(transition.query_id)
+            answered = [result for result in transition.results if isinstance(result.outcome, Completion)]
+            for result in transition.results:
+                judged = went is not None and result in answered and transition.why.kind == "judge"
+                self.ended(result, of_verdict(transition) if judged else None)
             if visit is None or went is None:
                 continue
-            if one.stage == ROUTE:
-                chunks.setdefault(visit.trace.handle, []).append((visit, one))
+            if transition.stage == ROUTE:
+                chunks.setdefault(visit.trace.public_id, []).append((visit, transition))
             elif not answered:
-                self._step(visit, one)
-            if one.to_state in _ENDS and visit.trace.is_sampled(one.query_id):
-                self.traces.query(visit.trace, one.query_id, of_end(one))
+                self._step(visit, transition)
+            if transition.to_state in _ENDS and visit.trace.is_sampled(transition.query_id):
+                self.traces.query(visit.trace, transition.query_id, of_end(transition))
         for chunk in chunks.values():
             self._routed(chunk)
 
@@ -123,10 +124,13 @@ class TraceRecorder:
 
     def _routed(self, chunk: Sequence[tuple[StageVisit, Transition]]) -> None:
         trace = chunk[0][0].trace
-        if not any(trace.is_sampled(one.query_id) for _, one in chunk):
+        if not any(trace.is_sampled(transition.query_id) for _, transition in chunk):
             return
-        tiers = Counter(one.to_stage if one.move is MoveKind.ADVANCE else one.to_state.value for _, one in chunk)
-        routers = Counter(one.why.router for _, one in chunk)
+        tiers = Counter(
+            transition.to_stage if transition.move is MoveKind.ADVANCE else transition.to_state.value
+            for _, transition in chunk
+        )
+        routers = Counter(transition.why.router for _, transition in chunk)
         self.traces.chunk(
             "route",
             trace,
@@ -138,104 +142,110 @@ class TraceRecorder:
             began_ns=min(visit.began_ns for visit, _ in chunk),
         )
 
-    def _step(self, visit: StageVisit, one: Transition) -> None:
-        """What moved it without an answer: the fallback stage, a wait, a budget, a tier that gave none."""
-        name = FALLBACK if one.stage == FALLBACK else "put off" if one.move is MoveKind.RELEASE else "no answer"
+    def _step(self, visit: StageVisit, transition: Transition) -> None:
+        """A transition without an answer: the fallback stage, a wait, a budget, a tier without an answer."""
+        name = (
+            FALLBACK
+            if transition.stage == FALLBACK
+            else "put off"
+            if transition.move is MoveKind.RELEASE
+            else "no answer"
+        )
         self.traces.step(
             name,
             visit.trace,
-            one.query_id,
+            transition.query_id,
             {
-                "pointsman.query_id": one.query_id,
-                "pointsman.epoch": one.epoch,
-                "pointsman.stage": one.stage,
-                "pointsman.move": one.move.value,
-                "pointsman.to_stage": one.to_stage,
-                "pointsman.to_state": one.to_state.value,
-                "pointsman.escalated": one.escalated,
-                "pointsman.wait_s": one.wait_s,
-                "pointsman.reasons": redact_reasons(one.why.reasons),
+                "pointsman.query_id": transition.query_id,
+                "pointsman.epoch": transition.epoch,
+                "pointsman.stage": transition.stage,
+                "pointsman.move": transition.move.value,
+                "pointsman.to_stage": transition.to_stage,
+                "pointsman.to_state": transition.to_state.value,
+                "pointsman.escalated": transition.escalated,
+                "pointsman.wait_s": transition.wait_s,
+                "pointsman.reasons": redact_reasons(transition.why.reasons),
             },
             began_ns=visit.began_ns,
         )
 
 
 class TracedLedger(Ledger):
-    """A `Ledger` that is watched."""
+    """A `Ledger` that records traces."""
 
     def __init__(
-        self, engine: AsyncEngine, watch: TraceRecorder, *, worker_id: int | None, lease_s: float, simulated: bool
+        self, engine: AsyncEngine, recorder: TraceRecorder, *, worker_id: int | None, lease_s: float, simulated: bool
     ) -> None:
         super().__init__(engine, worker_id=worker_id, lease_s=lease_s, simulated=simulated)
-        self._watch = watch
+        self._recorder = recorder
 
     async def waiting(self, stage: str, ids: Sequence[int]) -> list[QueuedQuery]:
-        """As of `Ledger`."""
+        """See `Ledger`."""
         waiting = await super().waiting(stage, ids)
         with suppress_tracing_errors():
             await self._see(stage, waiting)
         return waiting
 
     async def claim_many(self, wanted: Sequence[tuple[str, int, CallIntent | None]]) -> dict[int, Claim]:
-        """As of `Ledger`."""
+        """See `Ledger`."""
         claims = await super().claim_many(wanted)
         with suppress_tracing_errors():
             for _, query_id, intent in wanted:
                 if intent is not None and query_id in claims:
-                    self._watch.called(intent, epoch=claims[query_id].epoch)
+                    self._recorder.called(intent, epoch=claims[query_id].epoch)
         return claims
 
-    async def transition_many(self, conclusions: Sequence[Transition]) -> dict[int, tuple[str, State]]:
-        """As of `Ledger`."""
-        moved = await super().transition_many(conclusions)
+    async def transition_many(self, transitions: Sequence[Transition]) -> dict[int, tuple[str, State]]:
+        """See `Ledger`."""
+        moved = await super().transition_many(transitions)
         with suppress_tracing_errors():
-            self._watch.concluded(conclusions, moved)
+            self._recorder.concluded(transitions, moved)
         return moved
 
-    async def _intend(self, meant: Sequence[CallIntent]) -> dict[int, SentCall]:
-        committed = await super()._intend(meant)
+    async def _reserve_calls(self, intents: Sequence[CallIntent]) -> dict[int, SentCall]:
+        committed = await super()._reserve_calls(intents)
         with suppress_tracing_errors():
-            for intent in meant:
+            for intent in intents:
                 if intent.call_id in committed:
-                    self._watch.called(intent, epoch=intent.epoch)
+                    self._recorder.called(intent, epoch=intent.epoch)
         return committed
 
     async def _record(self, results: Sequence[CallResult]) -> dict[int, bool]:
         recorded = await super()._record(results)
         with suppress_tracing_errors():
             for result in results:
-                self._watch.ended(result)
+                self._recorder.ended(result)
         return recorded
 
     async def _see(self, stage: str, waiting: Sequence[QueuedQuery]) -> None:
-        watch, began_ns = self._watch, time.time_ns()
-        if unknown := {one.batch_id for one in waiting} - watch.batches.keys():
+        recorder, began_ns = self._recorder, time.time_ns()
+        if unknown := {query.batch_id for query in waiting} - recorder.batches.keys():
             for row in await self._named("read_batch_traces", ids=list(unknown)):
                 created_ns = int(row.created_at.timestamp() * 1e9)
-                trace = watch.traces.trace(
-                    row.handle, total=row.total, traceparent=row.traceparent, created_ns=created_ns
+                trace = recorder.traces.trace(
+                    row.public_id, total=row.total, traceparent=row.traceparent, created_ns=created_ns
                 )
-                _remember(watch.batches, row.id, trace)
+                _remember(recorder.batches, row.id, trace)
         seen = {}
-        for one in waiting:
-            trace = watch.batches.get(one.batch_id)
-            # A chunk is routed as a whole, so there all of it is counted.
-            if trace is not None and (stage == ROUTE or trace.is_sampled(one.id)):
-                seen[one.id] = trace
+        for query in waiting:
+            trace = recorder.batches.get(query.batch_id)
+            # A chunk is routed as a whole, so all of it is counted there.
+            if trace is not None and (stage == ROUTE or trace.is_sampled(query.id)):
+                seen[query.id] = trace
         arrivals = {}
         if seen and stage not in (ROUTE, FALLBACK):
             rows = await self._named("read_arrivals", ids=list(seen), stage=stage)
-            arrivals = {row.query_id: (row.router, row.reason) for row in rows}
+            arrivals = {row.query_id: (row.router, Reason(row.code, row.reason)) for row in rows if row.reason}
         for query_id, trace in seen.items():
-            _remember(watch.visits, query_id, StageVisit(trace, began_ns, *arrivals.get(query_id, (None, None))))
+            _remember(recorder.visits, query_id, StageVisit(trace, began_ns, *arrivals.get(query_id, (None, None))))
 
 
 class TracedProviderClient(ProviderClient):
-    """A `ProviderClient` that notes when each watched call was under way."""
+    """A `ProviderClient` that records the start and end of each traced call."""
 
-    def __init__(self, fleet: Fleet, watch: TraceRecorder, *, environ: Mapping[str, str]) -> None:
+    def __init__(self, fleet: Fleet, recorder: TraceRecorder, *, environ: Mapping[str, str]) -> None:
         super().__init__(fleet, environ=environ)
-        self._watch = watch
+        self._recorder = recorder
 
     async def complete(
         self,
@@ -244,19 +254,20 @@ class TracedProviderClient(ProviderClient):
         *,
         deadline_s: float | None = None,
         call_id: int | None = None,
+        added: frozenset[str] = frozenset(),
     ) -> Outcome:
-        """As of `ProviderClient`."""
-        call = None if call_id is None else self._watch.calls.get(call_id)
+        """See `ProviderClient`."""
+        call = None if call_id is None else self._recorder.calls.get(call_id)
         if call is not None:
             call.began_ns = time.time_ns()
-        outcome = await super().complete(model, body, deadline_s=deadline_s, call_id=call_id)
+        outcome = await super().complete(model, body, deadline_s=deadline_s, call_id=call_id, added=added)
         if call is not None:
-            # As long as the ledger has it, by one clock, whatever became of the other one meanwhile.
+            # The ledger's latency, so that changes of the wall clock do not matter.
             call.ended_ns = call.began_ns + round(outcome.latency_ms * 1e6)
         return outcome
 
 
 def _remember(kept: dict[Key, Value], key: Key, value: Value) -> None:
     kept[key] = value
-    while len(kept) > MOST:
+    while len(kept) > MAX_TRACKED:
         del kept[next(iter(kept))]

@@ -1,13 +1,12 @@
-"""Whether traces are wanted and where they go, by the variables that OpenTelemetry has for it.
+"""Whether traces are enabled and where they go, by OpenTelemetry's environment variables.
 
-Nothing of OpenTelemetry is imported here, nor anywhere until somebody has set an endpoint: `spans` does that.
+OpenTelemetry itself is imported only by `spans`, and only when an endpoint is set.
 """
 
 import atexit
 import importlib.util
 import os
 import re
-import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import structlog
+
+from providers.transport.reachable import accepts_connections
 
 if TYPE_CHECKING:
     from telemetry.spans import Traces
@@ -26,8 +27,8 @@ ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 TRACES_ENDPOINT: Final = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PATH: Final = "v1/traces"
-_LOOK_S: Final = 2.0
-_NO_ADDRESS: Final = "an address that is none (write http://host:4318)"
+_CONNECT_S: Final = 2.0
+_NO_ADDRESS: Final = "an invalid address (use http://host:4318)"
 
 PACKAGES: Final = {
     "opentelemetry-sdk": "opentelemetry.sdk.trace",
@@ -40,16 +41,16 @@ _TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16
 
 
 def destination(environ: Mapping[str, str]) -> str | None:
-    """Where traces go, fit to be shown: without user, password and query. None where they are off."""
+    """Where traces go, safe to show: without user, password and query. None if tracing is off."""
     url = _url(environ)
     if url is None:
         return None
     try:
         parts = urlsplit(url)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        sound = False
-    if not sound:
+        is_valid = False
+    if not is_valid:
         return _NO_ADDRESS
     _, _, host = parts.netloc.rpartition("@")
     return f"{parts.scheme}://{host}{parts.path}"
@@ -68,10 +69,10 @@ def _url(environ: Mapping[str, str]) -> str | None:
 
 def missing() -> list[str]:
     """The packages that traces need and that are not installed."""
-    return [package for package, module in PACKAGES.items() if not _is_there(module)]
+    return [package for package, module in PACKAGES.items() if not _is_installed(module)]
 
 
-def _is_there(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
@@ -79,40 +80,36 @@ def _is_there(module: str) -> bool:
 
 
 def is_reachable(where: str) -> bool:
-    """Whether somebody listens at a `destination`, as seen from here."""
+    """Whether a `destination` accepts connections from here."""
     if where == _NO_ADDRESS:
         return False
     address = urlsplit(where)
     port = address.port or (443 if address.scheme == "https" else 80)
-    try:
-        with socket.create_connection((address.hostname or "", port), timeout=_LOOK_S):
-            return True
-    except OSError:
-        return False
+    return accepts_connections(address.hostname or "", port, timeout_s=_CONNECT_S)
 
 
 def speaks_other_protocol(environ: Mapping[str, str]) -> bool:
-    """Whether another protocol than ours is asked for, which is then not spoken."""
-    asked = next((environ[name] for name in _PROTOCOLS if environ.get(name)), "http/protobuf")
-    return asked.strip().lower() != "http/protobuf"
+    """Whether a protocol other than http/protobuf is configured; it is then ignored."""
+    protocol = next((environ[name] for name in _PROTOCOLS if environ.get(name)), "http/protobuf")
+    return protocol.strip().lower() != "http/protobuf"
 
 
 def read_traceparent(header: object) -> str | None:
-    """A W3C ``traceparent`` that can be followed, else None: the standard has a broken one ignored."""
+    """A valid W3C ``traceparent``, else None: the standard says to ignore a malformed one."""
     return header if isinstance(header, str) and _TRACEPARENT.fullmatch(header) else None
 
 
 @contextmanager
 def suppress_tracing_errors() -> Iterator[None]:
-    """Whatever is wrong with a trace inside the block, the work goes on."""
+    """An error in a trace inside the block does not stop the work."""
     try:
         yield
     except Exception as error:
-        warn("trace_failed", f"a trace is not whole ({type(error).__name__})")
+        warn("trace_failed", f"a trace is incomplete ({type(error).__name__})")
 
 
 class _LazyTraces:
-    """Decides once per process."""
+    """Starts the traces once per process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -136,26 +133,26 @@ def _start(environ: Mapping[str, str]) -> "Traces | None":
         warn("traces_off", f"traces are off: {', '.join(absent)} not installed; {INSTALL}")
         return None
     if speaks_other_protocol(environ):
-        warn("traces_protocol", f"traces are sent as http/protobuf, whatever protocol is asked for, to {where}")
+        warn("traces_protocol", f"the configured protocol is not supported: traces go by http/protobuf to {where}")
     from telemetry.spans import Traces
 
     try:
         started = Traces(environ)
     except Exception as error:
-        # Whatever the variables say wrongly, it is no reason not to answer queries. Its message may quote a header.
+        # An error in these variables must not stop queries. Its message may quote a header.
         warn("traces_off", f"traces are off: OpenTelemetry does not start ({type(error).__name__})")
         return None
     atexit.register(started.stop)
     return started
 
 
-def warn(event: str, words: str) -> None:
-    """One line on stderr: in a worker's log with ``event`` as its name, in front of a user as words."""
+def warn(event: str, message: str) -> None:
+    """One line on stderr: a log event in a worker, plain text in a command."""
     if structlog.is_configured():
-        log.warning(event, told=words)
+        log.warning(event, message=message)
     else:
-        print(f"pointsman: {words}", file=sys.stderr, flush=True)
+        print(f"pointsman: {message}", file=sys.stderr, flush=True)
 
 
 traces: Final = _LazyTraces().traces
-"""``traces()`` → this process's `Traces`, or None where they are off. Starts them at the first call."""
+"""``traces()`` → this process's `Traces`, or None if tracing is off. The first call starts them."""

@@ -22,10 +22,13 @@ from db import migrate
 from routing.fleet import Fleet
 from settings import ROOT, Settings, load_fleet
 from simulator.process import SimulatorProcess, start_simulator
+from tests.failpoints import arm
 from workers.embedded.postgres import start_postgres
 from workers.embedded.redis import start_redis
 
 _TEMPLATE = "pointsman_template"
+
+arm()
 
 # The machines that run these are shared and slow at times: neither an example nor its making has a deadline of its own.
 # What is tried is the same each time, so that a run tells of the change that it is for; `--hypothesis-profile=search`

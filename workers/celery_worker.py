@@ -1,4 +1,4 @@
-"""A Celery worker process: threads that take messages and wait, and one loop that does the work."""
+"""A Celery worker process: threads that take messages and wait, and one event loop that does the work."""
 
 from collections.abc import Sequence
 
@@ -14,21 +14,21 @@ from workers.process_setup import announce_ready, tune_gc
 
 
 def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Sequence[str]) -> None:
-    """Serves the queues of ``roles`` until SIGTERM; then finishes what is claimed and gives back the rest."""
+    """Serve the queues of ``roles`` until SIGTERM; then finish claimed queries and release the rest."""
     loop = EventLoopThread()
-    station, presence = loop.run(open_worker_context(settings, fleet, name=name, roles=roles))
-    WorkerState.settings, WorkerState.loop, WorkerState.station = settings, loop, station
-    lasting = [loop.start(station.beat(presence)), loop.start(station.watch_promotions())]
+    context, registry = loop.run(open_worker_context(settings, fleet, name=name, roles=roles))
+    WorkerState.settings, WorkerState.loop, WorkerState.station = settings, loop, context
+    background = [loop.start(context.beat(registry)), loop.start(context.watch_promotions())]
     tune_gc()
     app.steps["consumer"].add(BatchedTaskEvents)
 
     @worker_ready.connect(weak=False)
-    def tell_starter(**_: object) -> None:
+    def report_ready(**_: object) -> None:
         announce_ready()
 
     @worker_shutting_down.connect(weak=False)
     def stop_claiming(**_: object) -> None:
-        loop.call(station.stopping.set)
+        loop.call(context.stopping.set)
 
     try:
         app.worker_main(
@@ -49,7 +49,7 @@ def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Seq
             ]
         )
     finally:
-        for each in lasting:
-            each.cancel()
-        loop.run(station.close(presence))
+        for future in background:
+            future.cancel()
+        loop.run(context.close(registry))
         loop.close()

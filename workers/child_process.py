@@ -1,4 +1,4 @@
-"""Child processes that never outlive us: not after a clean stop, and not after our ``kill -9``."""
+"""Child processes that never outlive their parent, not even after its ``kill -9`` (on Linux)."""
 
 import ctypes
 import os
@@ -17,7 +17,7 @@ _KEPT_LOG_BYTES: Final = 20_000_000
 
 @dataclass(frozen=True, slots=True)
 class OsUser:
-    """The system user that a child runs as, where that is not ours."""
+    """The system user that a child runs as, if it is another one."""
 
     name: str
     uid: int
@@ -33,11 +33,10 @@ def spawn(
     death_signal: signal.Signals = signal.SIGKILL,
     account: OsUser | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start ``argv`` in a session of its own, its output appended to ``log``.
+    """Start ``argv`` in a session of its own, with its output appended to ``log``.
 
-    ``environ`` is its whole environment. On Linux the kernel sends ``death_signal`` when the
-    *thread* that called this is gone, so call it from one that lives as long as the child may;
-    elsewhere nothing does, and a ``kill -9`` of ours leaves the child behind.
+    ``environ`` is its whole environment. On Linux the kernel sends ``death_signal`` when the *thread* that called this
+    ends, so call it from one that lives as long as the child; elsewhere a ``kill -9`` of the parent leaves the child.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > _KEPT_LOG_BYTES:
@@ -51,7 +50,7 @@ def spawn(
             stderr=descriptor,
             env=dict(environ),
             cwd=cwd,
-            start_new_session=True,  # a terminal's Ctrl-C is for us, who then stop it in order
+            start_new_session=True,  # a terminal's Ctrl-C is for the parent, which stops its children in order
             preexec_fn=_dies_with_parent(death_signal),
             user=account.uid if account else None,
             group=account.gid if account else None,
@@ -66,17 +65,17 @@ def _dies_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None
         return None
     libc, parent = _LIBC, os.getpid()
 
-    def ask() -> None:
+    def set_death_signal() -> None:
         # After the change of user, which would clear it.
         libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        if os.getppid() != parent:  # it died before the kernel knew of our wish
+        if os.getppid() != parent:  # the parent died before this call
             os._exit(1)
 
-    return ask
+    return set_death_signal
 
 
 def stop(child: subprocess.Popen[bytes], *, by: signal.Signals = signal.SIGTERM, grace_s: float = 10.0) -> bool:
-    """End ``child`` by a signal, and by SIGKILL after ``grace_s``. Whether it went by itself."""
+    """End ``child`` by a signal, and by SIGKILL after ``grace_s``. Whether SIGKILL was not needed."""
     if child.poll() is not None:
         return True
     child.send_signal(by)
@@ -90,7 +89,7 @@ def stop(child: subprocess.Popen[bytes], *, by: signal.Signals = signal.SIGTERM,
 
 
 def tail(log: Path, *, lines: int = 15) -> str:
-    """The last ``lines`` of a log, for a message that explains why a child is gone."""
+    """The last ``lines`` of a log, for an error message about a child."""
     try:
         with log.open("rb") as file:
             file.seek(0, os.SEEK_END)

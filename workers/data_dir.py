@@ -1,4 +1,4 @@
-"""The data directory of Pointsman: what lies in it, who may enter, and where sockets go.
+"""The data directory of Pointsman: its contents, its permissions, and the place of its sockets.
 
 ``postgres/`` the cluster, ``redis/`` its working directory, ``logs/``, ``run/`` sockets and locks.
 """
@@ -18,11 +18,11 @@ _PLAIN: Final = re.compile(r"[\w./-]+", re.ASCII)
 
 
 class DataDirError(RuntimeError):
-    """The data directory cannot be used; says why and the mend."""
+    """The data directory cannot be used; says why and the fix."""
 
 
 def make_data_dir(home: Path) -> Path:
-    """The directory, there and ours alone. As root others may pass through, for Postgres runs as another user."""
+    """Create the directory, private to its owner; as root others may pass through, as Postgres is another user."""
     try:
         home.mkdir(parents=True, exist_ok=True)
         home.chmod(0o711 if os.geteuid() == 0 else 0o700)
@@ -31,16 +31,16 @@ def make_data_dir(home: Path) -> Path:
             (home / name).chmod(0o711 if os.geteuid() == 0 and name == "run" else 0o700)
     except OSError as error:
         raise DataDirError(
-            f"{home} cannot be used: {error.strerror}. Set POINTSMAN_HOME to a directory of yours."
+            f"{home} cannot be used: {error.strerror}. Set POINTSMAN_HOME to a directory that you can write to."
         ) from error
     return home
 
 
 def socket_dir(home: Path) -> Path:
-    """Where this home's unix sockets go: ``run/`` in it, or a short path in the temporary directory.
+    """The directory of the unix sockets: ``run/`` inside, or a short path in the temporary directory.
 
-    A socket's path has at most 107 bytes (104 on macOS), a URL holds no odd characters unescaped
-    (Flower and Postgres's own list of directories do not unescape), and some mounts take no sockets.
+    A socket's path has at most 107 bytes (104 on macOS), special characters in URLs need escapes that Flower and
+    Postgres's list of directories do not decode, and some mounts do not support sockets.
     """
     inside = home / "run"
     if _PLAIN.fullmatch(str(inside)) and _takes_sockets(inside):
@@ -49,13 +49,13 @@ def socket_dir(home: Path) -> Path:
     short.mkdir(mode=0o700, exist_ok=True)
     found = short.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise DataDirError(f"{short} belongs to somebody else. Set POINTSMAN_HOME to a shorter path.")
+        raise DataDirError(f"{short} belongs to another user. Set POINTSMAN_HOME to a shorter path.")
     short.chmod(0o711 if os.geteuid() == 0 else 0o700)
     return short
 
 
 def clear_sockets(home: Path) -> None:
-    """Remove this home's short path, if it has one and nothing is in it."""
+    """Remove the short path of this data directory, if there is one and it is empty."""
     short = _short_path(home)
     for directory in (short / "pg", short):
         with suppress(OSError):  # not there, or in use by the other server
@@ -69,7 +69,7 @@ def _short_path(home: Path) -> Path:
 
 
 def _takes_sockets(directory: Path) -> bool:
-    # With room for the subdirectory that Postgres has to itself.
+    # With room for Postgres's own subdirectory.
     path = directory / f"pg-{os.getpid()}{_LONGEST_SOCKET}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:

@@ -8,21 +8,25 @@ from types import TracebackType
 
 
 class FileLock:
-    """An advisory lock on ``path``: shared by many, or exclusive. Each object has a lock of its own."""
+    """An advisory lock on ``path``, shared or exclusive. Two objects of one process exclude each other too."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # Not inherited: a child that outlives us must not keep it.
+        # Not inherited: a child that outlives this process must not keep it.
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def share(self) -> None:
-        """Wait for a share; nobody then has it exclusively."""
+        """Wait for a shared lock; no process then holds it exclusively."""
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
-    def take(self, *, patience_s: float = 0.0) -> bool:
-        """Have it exclusively, or not: a share that this object had is then lost.
+    def release(self) -> None:
+        """Unlock, and keep the file open for another lock."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
-        With a little patience whoever only looks at the lock (`holder_note`) is not taken for its holder.
+    def take(self, *, patience_s: float = 0.0) -> bool:
+        """Lock it exclusively if that is possible within ``patience_s``; a failed try loses a shared lock.
+
+        A little patience is enough for a process that only looks at the lock (`holder_note`).
         """
         deadline = time.monotonic() + patience_s
         while True:
@@ -36,13 +40,13 @@ class FileLock:
                 return True
 
     def close(self) -> None:
-        """Give it up."""
+        """Unlock and close the file."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     def write(self, text: str) -> None:
-        """Leave a note in the file, for `holder_note`."""
+        """Replace the file's text, which `holder_note` reads."""
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, text.encode(), 0)
 
@@ -54,7 +58,7 @@ class FileLock:
 
 
 def holder_note(path: Path) -> str | None:
-    """What the process that holds the lock exclusively has written into it; None where nobody does."""
+    """The text that the process with the exclusive lock has written into the file; None where it is not locked."""
     if not path.exists():
         return None
     with FileLock(path) as lock:

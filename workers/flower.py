@@ -1,7 +1,7 @@
-"""``python -m workers.flower``: Flower on our queues, to look at and not to steer by.
+"""``python -m workers.flower``: a read-only Flower on Pointsman's queues.
 
-On loopback it asks for no password and can change nothing. On any other address it does not
-start without one (``FLOWER_BASIC_AUTH=user:password``).
+On loopback it needs no password and can change nothing. On any other address it requires one
+(``FLOWER_BASIC_AUTH=user:password``).
 """
 
 import argparse
@@ -20,9 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m workers.flower", description=__doc__)
     parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=5555)
-    given = parser.parse_args(argv)
-    if given.address not in _LOOPBACK and not os.environ.get("FLOWER_BASIC_AUTH"):
-        print("flower: not without a password: set FLOWER_BASIC_AUTH=user:password", file=sys.stderr)
+    options = parser.parse_args(argv)
+    if options.address not in _LOOPBACK and not os.environ.get("FLOWER_BASIC_AUTH"):
+        print("flower: a password is required on this address: set FLOWER_BASIC_AUTH=user:password", file=sys.stderr)
         return 2
     try:
         settings = Settings.load()
@@ -30,11 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SettingsError, FleetError) as error:
         print(f"flower: {error}", file=sys.stderr)
         return 2
-    if given.address in _LOOPBACK:
-        # Any local program may read its API, and none may have a worker shut down: a web page could, otherwise.
+    if options.address in _LOOPBACK:
+        # Local programs may read its API; without read-only mode a web page could shut down a worker.
         os.environ["FLOWER_UNAUTHENTICATED_API"] = "true"
         os.environ["FLOWER_READ_ONLY"] = "true"
-    app.start(["flower", f"--address={given.address}", f"--port={given.port}", "--max_tasks=10000"])
+    app.start(["flower", f"--address={options.address}", f"--port={options.port}", "--max_tasks=10000"])
     return 0
 
 

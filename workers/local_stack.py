@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,36 +12,17 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final
 
-from amqp.exceptions import AMQPError
-from kombu.connection import Connection
-from kombu.exceptions import OperationalError
-
 from fleet_config import SIMULATOR
+from providers.transport.reachable import accepts_connections
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 from settings import STACK_FILE, Settings, without_password
 from workers.data_dir import make_data_dir
-from workers.embedded.services import services_up
+from workers.embedded.services import Services, services_up
 from workers.file_lock import FileLock, holder_note
 from workers.port_allocator import NoFreePort, PortAllocator
 from workers.process_setup import READY_FILE
 from workers.supervised_process import SupervisedProcess, SupervisedProcessError, stop_parts
-
-_PATIENCE_S: Final = 5.0
-
-
-def reaches_broker(url: str) -> bool:
-    """Whether a connection with these credentials can be had; takes at most some seconds."""
-    options = {"socket_connect_timeout": _PATIENCE_S, "socket_timeout": _PATIENCE_S}
-    try:
-        made = Connection(url, connect_timeout=_PATIENCE_S, transport_options=options)  # type: ignore[no-untyped-call]  # kombu is half typed
-        with made as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=_PATIENCE_S)
-            channel = connection.default_channel  # Redis is only asked by its channel
-            return channel is not None
-    except (OperationalError, OSError, AMQPError):
-        return False
-
 
 FEEDER: Final = "feeder"
 STACK_LOCK: Final = "run/stack.lock"
@@ -51,17 +31,19 @@ SIMULATOR_CALLS: Final = "simulator-calls.jsonl"
 _START_S: Final = 90.0
 _STOP_S: Final = 20.0
 _BROKER_S: Final = 15.0
+_CONNECT_S: Final = 5.0
 _FLOWER_PORT: Final = 5555
 _API_PORT: Final = 8080
+_POLL_S: Final = 0.05
 _LOOPBACK: Final = "127.0.0.1"
 
 
 class StackError(RuntimeError):
-    """The stack does not start or does not stay up; says why and the mend."""
+    """The stack does not start or does not stay up; says why and the fix."""
 
 
-class StackRunning(StackError):  # it is a state of affairs, not a fault
-    """Another process already runs the stack of this home; ``pid`` is its number."""
+class StackRunning(StackError):  # not an error in itself, hence the name
+    """Another process, ``pid``, already runs the stack of this data directory."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -72,29 +54,29 @@ class StackRunning(StackError):  # it is a state of affairs, not a fault
 
 
 def default_roles(fleet: Fleet) -> list[tuple[str, ...]]:
-    """One process for what is quick (route, fallback, ingest), one per tier, one feeder."""
+    """One process for the quick stages (route, fallback, ingest), one per tier, one feeder."""
     return [(ROUTE, FALLBACK, INGEST), *((tier,) for tier in fleet.tiers), (FEEDER,)]
 
 
 def stack_pid(settings: Settings) -> int | None:
-    """The process that runs the stack of this home, if one does."""
+    """The process that runs the stack of this data directory, if there is one."""
     note = holder_note(settings.home / STACK_LOCK)
     return int(note) if note else None
 
 
 def other_fleet(settings: Settings, fleet: Fleet) -> str | None:
-    """Whose queries the stack of this home answers, in words, where that is not ``fleet``; None where it is.
+    """The fleet that the stack of this data directory serves, in words, if it is not ``fleet``; else None.
 
-    A query that another fleet's workers answer would be counted as ``fleet``'s: simulated answers as real ones, or real
-    money for what was to be simulated.
+    Queries of ``fleet`` that its workers answered would be counted as ``fleet``'s: simulated answers as real ones, or
+    real money for a simulation.
     """
     if stack_pid(settings) is None:
         return None
     try:
-        told = json.loads((settings.home / STACK_FILE).read_text())
+        addresses = json.loads((settings.home / STACK_FILE).read_text())
     except (OSError, ValueError):
-        return None  # it is about to start, or to stop
-    served = (told.get("stack_fleet"), told.get("stack_calls"))
+        return None  # the stack is about to start, or to stop
+    served = (addresses.get("stack_fleet"), addresses.get("stack_calls"))
     if None in served or served == (fleet.name, _calls(fleet)):
         return None
     return f"{served[0]!r} ({served[1]})"
@@ -105,7 +87,7 @@ def _calls(fleet: Fleet) -> str:
 
 
 def stack_down(settings: Settings, *, timeout_s: float = 60.0) -> bool:
-    """Ask whoever runs the stack of this home to stop, and wait. Whether there was one."""
+    """Stop the stack of this data directory and wait for its end. Whether there was one."""
     pid = stack_pid(settings)
     if pid is None:
         return False
@@ -114,21 +96,22 @@ def stack_down(settings: Settings, *, timeout_s: float = 60.0) -> bool:
     while stack_pid(settings) == pid:
         if time.monotonic() > deadline:
             raise StackError(f"Process {pid} did not stop within {timeout_s:g} s.")
-        time.sleep(0.05)
+        time.sleep(_POLL_S)
     return True
 
 
 class LocalStack:
-    """``with LocalStack(…) as stack:`` has everything running inside, and nothing left after.
+    """``with LocalStack(…) as stack:`` runs everything inside the block, and leaves nothing after it.
 
-    Call ``check`` now and then: it starts again what has crashed. Enter it in a thread that
-    outlives it, for the kernel ends the children with the thread that started them.
+    At a regular end it serves on until other commands that share its services are done; an exception ends it at once.
+    Call ``check`` now and then: it restarts what has crashed. Enter it in a thread that outlives it, for the kernel
+    ends the children with the thread that started them.
     """
 
     settings: Settings
-    """Inside: those given, with the address of everything that runs."""
+    """Inside the block: those passed in, with the address of everything that runs."""
     fleet: Fleet
-    """Inside: the fleet with the simulator's address in it."""
+    """Inside the block: the fleet with the simulator's address in it."""
 
     def __init__(
         self,
@@ -140,7 +123,7 @@ class LocalStack:
         replay: Path | None = None,
         flower: bool = False,
         api: bool = False,
-        tell: Callable[[str], None] = lambda words: None,
+        tell: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.settings = replace(settings, fleet_path=fleet_path or settings.fleet_path)
         self.fleet = fleet
@@ -151,6 +134,7 @@ class LocalStack:
         self._api = api
         self._tell = tell
         self._parts: list[SupervisedProcess] = []
+        self._services = Services(settings)
         self._exits = ExitStack()
         self._ports = PortAllocator()
 
@@ -162,7 +146,9 @@ class LocalStack:
             undo.enter_context(self._lock())
             undo.enter_context(self._ports)
             self._tell("starting Postgres and Redis" if self.settings.embedded else "looking for Postgres and Redis")
-            self.settings = undo.enter_context(services_up(self.settings)).settings
+            self._services = services_up(self.settings, must_own=True, tell=self._tell)
+            undo.callback(self._services.close)
+            self.settings = self._services.settings
             migrate.upgrade(self.settings.database_url)
             if self._roles and not self.settings.embeds_redis:
                 self._await_broker()
@@ -171,24 +157,40 @@ class LocalStack:
             try:
                 self._start_simulator(deadline)
                 self._start_roles(deadline)
-                self._start_flower(deadline)
-                self._start_api(deadline)
+                if self._flower:
+                    self._tell("starting Flower")
+                    self.urls["flower"] = self._start_server(
+                        "flower", "workers.flower", _FLOWER_PORT, address_option="--address", deadline=deadline
+                    )
+                if self._api:
+                    self._tell("starting the API")
+                    url = self._start_server("api", "api", _API_PORT, address_option="--host", deadline=deadline)
+                    self.urls["api"] = f"{url}/v1"
             except NoFreePort as error:
                 raise StackError(str(error)) from error
             self._write_addresses()
             self._exits = undo.pop_all()
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._exits.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        with self._exits:
+            # Before the workers stop: a command that joins from now on waits, and then starts its own.
+            if self._services.is_unshared() or kind is not None:
+                return
+            self._tell("another command uses these workers: they stop after it, or now at Ctrl-C")
+            while not self._services.is_unshared():
+                time.sleep(_POLL_S)
+                self.check()
 
     def check(self) -> None:
-        """Start again whatever has ended. Raises StackError for what ends again and again."""
+        """Restart whatever has ended. Raises StackError or ServicesError for what ends again and again."""
+        if (message := self._services.check()) is not None:
+            self._tell(message)
         try:
             for part in self._parts:
-                words = part.check(time.monotonic())
-                if words is not None:
-                    self._tell(words)
+                message = part.check(time.monotonic())
+                if message is not None:
+                    self._tell(message)
         except SupervisedProcessError as error:
             raise StackError(str(error)) from error
 
@@ -209,18 +211,16 @@ class LocalStack:
         return lock
 
     def _await_broker(self) -> None:
-        """Workers would wait for it without a word to whoever started them."""
-        from workers.local_stack import reaches_broker  # kombu, which the embedded Redis does without
-
+        """Wait for it here, with a message: workers would wait for it in their logs."""
         where = without_password(self.settings.broker_url)
         deadline = time.monotonic() + _BROKER_S
-        told = False
+        is_reported = False
         while not reaches_broker(self.settings.broker_url):
             if time.monotonic() > deadline:
-                raise StackError(f"The broker at {where} cannot be reached. Is BROKER_URL right, and is it up?")
-            if not told:
+                raise StackError(f"The broker at {where} cannot be reached. Check BROKER_URL, and that it is up.")
+            if not is_reported:
                 self._tell(f"the broker at {where} cannot be reached; waiting for it, {_BROKER_S:g} s at most")
-                told = True
+                is_reported = True
             time.sleep(0.5)
 
     def _start_simulator(self, deadline: float) -> None:
@@ -234,7 +234,7 @@ class LocalStack:
         arguments = ["-m", "simulator", "--host", _LOOPBACK, "--port", str(port)]
         arguments += ["--log", str(calls), "--config", str(self._simulator_config())]
         arguments += ["--replay", str(self._replay.absolute())] if self._replay else []
-        # It has no business with our addresses and keys.
+        # The simulator needs no addresses and no API keys.
         environ = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
         part = self._part("simulator", arguments, environ, lambda: _listens(port))
         self._launch([part], deadline)
@@ -243,7 +243,7 @@ class LocalStack:
         self.fleet = self.settings.fleet()
 
     def _simulator_config(self) -> Path:
-        """The fleet's prices for the simulator's own account, against which the ledger can be held."""
+        """The fleet's prices, for a cost account of the simulator's own that the ledger can be compared with."""
         prices = {
             model.model: [
                 price * model.price.multiplier
@@ -275,25 +275,13 @@ class LocalStack:
             parts.append(self._part(name, ["-m", "workers", *stages, "--name", name], environ, ready.exists))
         self._launch(parts, deadline)
 
-    def _start_flower(self, deadline: float) -> None:
-        if not self._flower:
-            return
-        self._tell("starting Flower")
-        port = self._claim(_FLOWER_PORT)
-        arguments = ["-m", "workers.flower", "--address", _LOOPBACK, "--port", str(port)]
+    def _start_server(self, name: str, module: str, usual_port: int, *, address_option: str, deadline: float) -> str:
+        """Start a server of this machine; returns its URL."""
+        port = self._claim(usual_port)
+        arguments = ["-m", module, address_option, _LOOPBACK, "--port", str(port)]
         environ = {**os.environ, **self.settings.child_environ()}
-        self._launch([self._part("flower", arguments, environ, lambda: _listens(port))], deadline)
-        self.urls["flower"] = f"http://{_LOOPBACK}:{port}"
-
-    def _start_api(self, deadline: float) -> None:
-        if not self._api:
-            return
-        self._tell("starting the API")
-        port = self._claim(_API_PORT)
-        arguments = ["-m", "api", "--host", _LOOPBACK, "--port", str(port)]
-        environ = {**os.environ, **self.settings.child_environ()}
-        self._launch([self._part("api", arguments, environ, lambda: _listens(port))], deadline)
-        self.urls["api"] = f"http://{_LOOPBACK}:{port}/v1"
+        self._launch([self._part(name, arguments, environ, lambda: _listens(port))], deadline)
+        return f"http://{_LOOPBACK}:{port}"
 
     def _claim(self, usual: int) -> int:
         port = self._ports.claim(usual)
@@ -307,7 +295,7 @@ class LocalStack:
         return SupervisedProcess(name, arguments, environ, self.settings.home / "logs" / f"{name}.log", is_ready)
 
     def _launch(self, parts: Sequence[SupervisedProcess], deadline: float) -> None:
-        """All at once, then wait for each: what takes time is their imports."""
+        """Start all, then wait for each: most of the time is spent on their imports."""
         try:
             for part in parts:
                 part.start()
@@ -318,33 +306,35 @@ class LocalStack:
             raise StackError(str(error)) from error
 
     def _write_addresses(self) -> None:
-        """For other commands of this home, which may want the simulator or Flower."""
-        told = {
+        """Leave the addresses for other commands of this data directory."""
+        addresses = {
             "stack_pid": str(os.getpid()),
             "stack_fleet": self.fleet.name,
             "stack_calls": _calls(self.fleet),
             **{f"{name}_url": url for name, url in self.urls.items()},
         }
-        (self.settings.home / STACK_FILE).write_text(json.dumps(told))
+        (self.settings.home / STACK_FILE).write_text(json.dumps(addresses))
 
     # Stopping
 
     def _stop_parts(self) -> None:
-        # Workers first: they finish the calls that are under way, for which they need all the others.
+        # Workers first: they finish the calls in flight, for which they need the others.
         others = [part for part in self._parts if part.name in ("simulator", "flower")]
         killed = stop_parts([part for part in self._parts if part not in others], grace_s=_STOP_S)
         killed += stop_parts(others, grace_s=5.0)
         for name in killed:
-            self._tell(f"{name} did not stop in time and was killed; what it had is taken up again after its lease")
+            self._tell(
+                f"{name} did not stop in time and was killed; its queries are continued when their leases expire"
+            )
         (self.settings.home / STACK_FILE).unlink(missing_ok=True)
 
     def _terminate_as_exit(self) -> Callable[[], None]:
-        """Have SIGTERM unwind the stack as an exit, instead of ending this process on the spot."""
+        """Make SIGTERM unwind the stack as an exit, instead of ending this process at once."""
         if threading.current_thread() is not threading.main_thread():
             return lambda: None
         before = signal.getsignal(signal.SIGTERM)
         if before is not signal.SIG_DFL:
-            return lambda: None  # the caller has plans of its own
+            return lambda: None  # the caller handles it
 
         def leave(number: int, _frame: FrameType | None) -> None:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -358,7 +348,21 @@ class LocalStack:
         return restore
 
 
+def reaches_broker(url: str) -> bool:
+    """Whether the broker accepts a connection with these credentials; takes a few seconds at most."""
+    from amqp.exceptions import AMQPError  # with kombu, which a stack on the embedded Redis does not need
+    from kombu.connection import Connection
+    from kombu.exceptions import OperationalError
+
+    options = {"socket_connect_timeout": _CONNECT_S, "socket_timeout": _CONNECT_S}
+    try:
+        made = Connection(url, connect_timeout=_CONNECT_S, transport_options=options)  # type: ignore[no-untyped-call]  # kombu is half typed
+        with made as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=_CONNECT_S)
+            return connection.default_channel is not None  # with Redis only a channel connects
+    except (OperationalError, OSError, AMQPError):
+        return False
+
+
 def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(0.5)
-        return probe.connect_ex((_LOOPBACK, port)) == 0
+    return accepts_connections(_LOOPBACK, port, timeout_s=0.5)

@@ -1,4 +1,4 @@
-"""Which ports the local stack serves at: the usual ones where they are free, for whoever types an address."""
+"""Chooses the ports of the local stack: the usual ones if they are free."""
 
 import os
 import socket
@@ -14,38 +14,37 @@ from workers.file_lock import FileLock
 _LOOPBACK: Final = "127.0.0.1"
 
 _HOLDS: Final = sys.platform == "linux"
-"""Whether who is bound to a port and does not listen keeps others from being given it, and not a child from listening
-there: its servers all set SO_REUSEADDR."""
+"""Whether a bound socket that does not listen reserves its port, while a child with SO_REUSEADDR can still listen."""
 
 
 class NoFreePort(RuntimeError):
-    """Nothing is free."""
+    """No port is free."""
 
 
 class PortAllocator:
-    """``with Ports() as ports:`` has what it claimed for as long as the block runs.
+    """``with PortAllocator() as ports:`` reserves the ports that it allocates until the end of the block.
 
-    A child listens only seconds after its port was chosen, and meanwhile another program would find it free as well:
-    of two stacks one would then talk to the other's API, and whoever asks for any port may be given it.
+    A child listens only seconds after its port was chosen; without the reservation another program could take the port,
+    and of two stacks one would talk to the other's API.
     """
 
     def __init__(self) -> None:
         self._held = ExitStack()
 
     def claim(self, usual: int) -> int:
-        """``usual`` if nobody has it, nor another stack of this user that is about to; else any free one.
+        """``usual`` if it is free and no other stack of this user reserves it; else any free port.
 
-        Raises NoPort.
+        Raises NoFreePort.
         """
         path = Path(tempfile.gettempdir()) / f"pointsman-{os.getuid()}-port-{usual}.lock"
         try:
             lock = self._held.enter_context(FileLock(path))
-        except OSError:  # somebody else's file
+        except OSError:  # another user's file
             return self.any()
         return self._hold(usual if lock.take() else 0)
 
     def any(self) -> int:
-        """A free one. Raises NoPort."""
+        """Any free port. Raises NoFreePort."""
         return self._hold(0)
 
     def __enter__(self) -> "PortAllocator":
@@ -65,7 +64,7 @@ class PortAllocator:
 
 
 def _bound(*, prefer: int) -> socket.socket:
-    """Bound to ``prefer`` if it is free, else to another port; it never listens."""
+    """A socket bound to ``prefer`` if it is free, else to another port; it never listens."""
     for port in (prefer, 0):
         bound = socket.socket()
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""One supervised child: started, waited for, started again when it crashes, stopped."""
+"""A supervised child process: started, restarted when it crashes, stopped."""
 
 import subprocess
 import sys
@@ -12,18 +12,18 @@ from settings import ROOT
 from workers.child_process import spawn, tail
 
 _BACKOFF_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-_SOUND_AFTER_S: Final = 30.0
-"""A child that lived this long and then ends is taken for sound: it is started again at once."""
-_GIVE_UP_AFTER: Final = 8
+_STABLE_AFTER_S: Final = 30.0
+"""A child that ran this long before it ended is restarted at once."""
+_MAX_CRASHES: Final = 8
 
 
 class SupervisedProcessError(RuntimeError):
-    """A child does not start, or does not stay; the message has the end of its log."""
+    """A child does not start or does not stay up; the message has the end of its log."""
 
 
 @dataclass
 class SupervisedProcess:
-    """A child process by name. ``arguments`` are those of this Python."""
+    """A named child process that runs this Python with ``arguments``."""
 
     name: str
     arguments: Sequence[str]
@@ -36,43 +36,43 @@ class SupervisedProcess:
     _due: float | None = field(default=None, init=False, repr=False)
 
     def start(self) -> None:
-        """Start the process; it is not ready yet."""
+        """Start the process, without waiting until it is ready."""
         self._due = None
         self._started = time.monotonic()
         self.process = spawn([sys.executable, *self.arguments], log=self.log, environ=self.environ, cwd=ROOT)
 
     def await_ready(self, deadline: float) -> None:
-        """Wait until it takes work, at most until ``deadline`` of the monotonic clock. Raises PartError."""
+        """Wait until it is ready, at most until ``deadline`` of the monotonic clock. Raises SupervisedProcessError."""
         while not self.is_ready():
             if self.process is None or self.process.poll() is not None:
-                raise SupervisedProcessError(f"{self.name} ended while it started. {self.ending()}")
+                raise SupervisedProcessError(f"{self.name} ended during its start. {self.log_tail()}")
             if time.monotonic() > deadline:
-                raise SupervisedProcessError(f"{self.name} was not ready in time. {self.ending()}")
+                raise SupervisedProcessError(f"{self.name} was not ready in time. {self.log_tail()}")
             time.sleep(0.02)
 
     def check(self, now: float) -> str | None:
-        """Start it again if it has ended, after a wait that grows. What happened, in words. Raises PartError."""
+        """Restart it if it has ended, after a growing delay. Returns what happened. Raises SupervisedProcessError."""
         if self._due is not None:
             if now < self._due:
                 return None
             self.start()
-            return f"{self.name} starts again"
+            return f"{self.name} restarted"
         if self.process is None or self.process.poll() is None:
             return None
-        self.crashes = 1 if now - self._started > _SOUND_AFTER_S else self.crashes + 1
-        if self.crashes >= _GIVE_UP_AFTER:
-            raise SupervisedProcessError(f"{self.name} has ended {self.crashes} times in a row. {self.ending()}")
+        self.crashes = 1 if now - self._started > _STABLE_AFTER_S else self.crashes + 1
+        if self.crashes >= _MAX_CRASHES:
+            raise SupervisedProcessError(f"{self.name} has ended {self.crashes} times in a row. {self.log_tail()}")
         wait_s = _BACKOFF_S[min(self.crashes - 1, len(_BACKOFF_S) - 1)]
         self._due = now + wait_s
-        return f"{self.name} has ended (exit code {self.process.returncode}); it starts again in {wait_s:g} s"
+        return f"{self.name} has ended (exit code {self.process.returncode}); it restarts in {wait_s:g} s"
 
-    def ending(self) -> str:
+    def log_tail(self) -> str:
         """The end of its log, as a sentence of a message."""
         return f"The end of {self.log}:\n{tail(self.log)}"
 
 
 def stop_parts(parts: Sequence[SupervisedProcess], *, grace_s: float) -> list[str]:
-    """End them all, together; the names of those that had to be killed after ``grace_s``."""
+    """Stop all of them together; returns the names of those that were killed after ``grace_s``."""
     running = [part for part in parts if part.process is not None and part.process.poll() is None]
     for part in running:
         if part.process is not None:
@@ -81,7 +81,7 @@ def stop_parts(parts: Sequence[SupervisedProcess], *, grace_s: float) -> list[st
     try:
         return [part.name for part in running if part.process and not _ends(part.process, deadline)]
     finally:
-        # Also when a second Ctrl-C interrupts the waiting.
+        # Also when a second Ctrl-C interrupts the wait.
         for part in running:
             if part.process is not None and part.process.poll() is None:
                 part.process.kill()

@@ -1,4 +1,4 @@
-"""Delivers webhook messages, signed as Standard Webhooks has it (https://www.standardwebhooks.com)."""
+"""Delivers webhook messages, signed by Standard Webhooks (https://www.standardwebhooks.com)."""
 
 import asyncio
 import base64
@@ -18,18 +18,18 @@ from telemetry.tracing import suppress_tracing_errors, traces
 
 log = structlog.get_logger()
 
-WAITS_S: Final = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
-"""Between tries, as Standard Webhooks proposes: nine more within about three days."""
+RETRY_DELAYS_S: Final = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
+"""Delays between attempts, as Standard Webhooks proposes: nine retries within about three days."""
 
 _TIMEOUT_S: Final = 15.0
 _LEASE_S: Final = 60.0
-_AT_ONCE: Final = 20
+_MAX_CONCURRENT: Final = 20
 _GONE: Final = 410
 
 
 async def deliver(service: AppState) -> bool:
-    """Delivers what is due. Whether there was any."""
-    messages = await service.webhooks.take_due(rows=_AT_ONCE, lease_s=_LEASE_S)
+    """Deliver the messages that are due. Whether there were any."""
+    messages = await service.webhooks.take_due(rows=_MAX_CONCURRENT, lease_s=_LEASE_S)
     await asyncio.gather(*(_deliver(message, service) for message in messages))
     return bool(messages)
 
@@ -46,9 +46,9 @@ async def _deliver(message: WebhookMessage, service: AppState) -> None:
                 began_ns=began_ns,
                 failed=not delivered,
             )
-    over = delivered or result == str(_GONE)
-    wait_s = None if over else again_in_s(message.tries, draw=random.random())  # noqa: S311
-    await service.webhooks.settle(message, result, delivered=delivered, again_in_s=wait_s)
+    is_final = delivered or result == str(_GONE)
+    delay_s = None if is_final else retry_delay_s(message.tries, draw=random.random())  # noqa: S311
+    await service.webhooks.settle(message, result, delivered=delivered, again_in_s=delay_s)
     if result == str(_GONE):
         await service.webhooks.stop(message.webhook_id)
     log.info("webhook", message=message.id, event_type=message.event, tries=message.tries, result=result)
@@ -58,7 +58,7 @@ async def _send(message: WebhookMessage, *, private: bool) -> tuple[str, bool]:
     body = payload(message)
     try:
         target = parse_target(message.url, private=private)
-        headers = signed(message.id, body, secret=message.secret, now=int(time.time()))
+        headers = signature_headers(message.id, body, secret=message.secret, now=int(time.time()))
         status = await post_webhook(target, body, headers, private=private, timeout_s=_TIMEOUT_S)
     except (ForbiddenAddress, WebhookDeliveryError) as error:
         return str(error), False
@@ -66,7 +66,7 @@ async def _send(message: WebhookMessage, *, private: bool) -> tuple[str, bool]:
 
 
 def payload(message: WebhookMessage) -> bytes:
-    """OpenAI's event object, as bytes: what is signed is what is sent."""
+    """OpenAI's event object as bytes: the same bytes are signed and sent."""
     return orjson.dumps(
         {
             "id": message.id,
@@ -78,14 +78,14 @@ def payload(message: WebhookMessage) -> bytes:
     )
 
 
-def signed(message_id: str, body: bytes, *, secret: str, now: int) -> dict[str, str]:
-    """The headers that prove where ``body`` is from. ``now`` is Unix seconds."""
+def signature_headers(message_id: str, body: bytes, *, secret: str, now: int) -> dict[str, str]:
+    """The headers that authenticate ``body``. ``now`` is in Unix seconds."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
     content = b"%s.%d.%s" % (message_id.encode(), now, body)
     signature = base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
     return {"webhook-id": message_id, "webhook-timestamp": str(now), "webhook-signature": f"v1,{signature}"}
 
 
-def again_in_s(tries: int, *, draw: float) -> float | None:
-    """Seconds until the next try after so many, lengthened by up to a fifth; None after the last."""
-    return WAITS_S[tries - 1] * (1 + draw / 5) if tries <= len(WAITS_S) else None
+def retry_delay_s(tries: int, *, draw: float) -> float | None:
+    """Seconds until the next attempt after ``tries``, lengthened by up to a fifth; None after the last."""
+    return RETRY_DELAYS_S[tries - 1] * (1 + draw / 5) if tries <= len(RETRY_DELAYS_S) else None

@@ -1,4 +1,4 @@
-"""A batch that has ended gets its files: which there are, and how large. Their lines stay in the ledger."""
+"""Registers the result files of a batch that has ended, with their sizes. Their lines stay in the ledger."""
 
 import secrets
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.background.isolated_thread import run_in_isolated_thread
-from api.background.validate_batch import event_id
+from api.background.validate_batch import new_event_id
 from api.routes.file_routes import STATES
 from api.state import AppState
 from db.api_batch_types import ApiBatch, ApiBatchResults
@@ -22,28 +22,28 @@ LEASE_S: Final = 600.0
 
 
 async def finalize(service: AppState) -> bool:
-    """Finalizes a batch that has ended. Whether there was one."""
+    """Finalize a batch that has ended. Whether there was one."""
     await service.batches.reopen()
     batch = await service.batches.take_ended(lease_s=LEASE_S)
     if batch is None or batch.id is None:
         return False
     files = [
         ApiBatchResults(
-            id=before or f"file-{secrets.token_hex(12)}",
+            id=previous or f"file-{secrets.token_hex(12)}",
             content=content.value,
-            filename=f"{batch.handle}_{content.value}.jsonl",
+            filename=f"{batch.public_id}_{content.value}.jsonl",
             bytes=await _size(batch.id, STATES[content], service),
         )
-        for content, before, lines in (
+        for content, previous, lines in (
             (Content.OUTPUT, batch.output_file_id, batch.counts.done),
             (Content.ERRORS, batch.error_file_id, batch.counts.total - batch.counts.done),
         )
         if lines and not batch.purged
     ]
     usage = None if batch.purged else await service.batches.usage(batch.id)
-    await service.batches.finalize(batch, usage=usage, files=files, event=_event(batch), event_id=event_id())
+    await service.batches.finalize(batch, usage=usage, files=files, event=_event(batch), event_id=new_event_id())
     service.deliver_soon.set()
-    log.info("batch_finalized", batch=batch.handle, files=len(files))
+    log.info("batch_finalized", batch=batch.public_id, files=len(files))
     return True
 
 

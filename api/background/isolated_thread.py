@@ -1,4 +1,4 @@
-"""Work that takes seconds of a processor, beside the event loop: in a thread with a loop and connections of its own."""
+"""Runs CPU-heavy work outside the event loop: in a thread with a loop and connections of its own."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,16 +6,16 @@ from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api.malloc_tuning import give_back
+from api.malloc_tuning import trim_heap
 from db.engine import make_engine
 
 Value = TypeVar("Value")
 
 
 async def run_in_isolated_thread(work: Callable[[AsyncEngine], Awaitable[Value]], *, database_url: str) -> Value:
-    """What ``work`` makes of an engine that is there for as long as it takes. Raises what it raises."""
+    """The result of ``work``, called with an engine that is closed afterwards. Raises what it raises."""
 
-    async def opened() -> Value:
+    async def with_engine() -> Value:
         engine = make_engine(database_url, pool_size=2)
         try:
             return await work(engine)
@@ -23,6 +23,6 @@ async def run_in_isolated_thread(work: Callable[[AsyncEngine], Awaitable[Value]]
             await engine.dispose()
 
     try:
-        return await asyncio.to_thread(lambda: asyncio.run(opened()))
+        return await asyncio.to_thread(lambda: asyncio.run(with_engine()))
     finally:
-        give_back()
+        trim_heap()

@@ -1,4 +1,4 @@
-"""What goes on beside the requests: validation, finalizing, webhooks, housekeeping. Safe in any number of processes."""
+"""Background jobs: validation, finalization, webhooks, housekeeping. Safe in any number of processes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,46 +15,45 @@ from db.statement_errors import StatementFailed
 
 log = structlog.get_logger()
 
-_KEEP_S: Final = 60.0
-_AFTER_AN_ERROR_S: Final = 2.0
+_HOUSEKEEPING_S: Final = 60.0
+_AFTER_ERROR_S: Final = 2.0
 
-Step = Callable[[AppState], Awaitable[bool]]
-"""Does one thing. Whether there was one to do."""
+Job = Callable[[AppState], Awaitable[bool]]
+"""Does one piece of work. Whether there was any."""
 
 
-async def work(service: AppState) -> None:
-    """All of it, until the service is stopping."""
-    # Two: a large file must not keep the small ones waiting.
+async def run_jobs(service: AppState) -> None:
+    """Run all jobs until the service is stopping."""
     async with asyncio.TaskGroup() as group:
-        group.create_task(_forever("validate", validate, service, wake=service.validate_soon))
-        group.create_task(_forever("validate", validate, service, wake=service.validate_soon))
-        group.create_task(_forever("finalize", finalize, service))
-        group.create_task(_forever("deliver", deliver, service, wake=service.deliver_soon))
-        group.create_task(_forever("keep", _keep, service, look_s=_KEEP_S))
+        for _ in range(2):  # so that small files do not wait behind a large one
+            group.create_task(_repeat("validate", validate, service, wake=service.validate_soon))
+        group.create_task(_repeat("finalize", finalize, service))
+        group.create_task(_repeat("deliver", deliver, service, wake=service.deliver_soon))
+        group.create_task(_repeat("housekeeping", _clean_up, service, poll_s=_HOUSEKEEPING_S))
 
 
-async def _keep(service: AppState) -> bool:
+async def _clean_up(service: AppState) -> bool:
     await service.files.sweep()
     await service.tenants.renew_day_budgets()
     return False
 
 
-async def _forever(
-    name: str, step: Step, service: AppState, *, wake: asyncio.Event | None = None, look_s: float | None = None
+async def _repeat(
+    name: str, job: Job, service: AppState, *, wake: asyncio.Event | None = None, poll_s: float | None = None
 ) -> None:
     wake = wake or asyncio.Event()
     while not service.stopping.is_set():
         wake.clear()
         try:
-            if await step(service):
+            if await job(service):
                 continue
-            wait_s = look_s or service.config.look_s
+            wait_s = poll_s or service.config.poll_s
         except (DBAPIError, StatementFailed) as error:
-            log.warning("background_waits", work=name, error=type(error).__name__)
-            wait_s = _AFTER_AN_ERROR_S
+            log.warning("background_job_retrying", job=name, error=type(error).__name__)
+            wait_s = _AFTER_ERROR_S
         except Exception as error:
-            log.exception("background_failed", work=name, error=type(error).__name__)
-            wait_s = _AFTER_AN_ERROR_S
+            log.exception("background_job_failed", job=name, error=type(error).__name__)
+            wait_s = _AFTER_ERROR_S
         await _wait(wake, service.stopping, seconds=wait_s)
 
 
@@ -63,5 +62,5 @@ async def _wait(wake: asyncio.Event, stopping: asyncio.Event, *, seconds: float)
     try:
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for one in waits:
-            one.cancel()
+        for task in waits:
+            task.cancel()

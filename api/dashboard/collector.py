@@ -1,4 +1,4 @@
-"""The figures of the dashboard: looked up for everybody at once, then told to each tenant for itself."""
+"""Collects the data of the dashboard, once for all tenants."""
 
 import asyncio
 import time
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from async_lru import alru_cache
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import Row
@@ -15,7 +16,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.dashboard.rolling_window import RollingWindow
 from api.dashboard.router_info import router_card
-from api.single_flight_cache import SingleFlightCache
 from db.reports import run_report
 from db.reports.drift_samples import drift_windows
 from db.worker_registry import ALIVE_S
@@ -24,23 +24,23 @@ from providers.health.status_report import DeploymentState, overview
 from routing.fleet import Fleet
 
 RATE_S: Final = 10.0
-"""Queries per second are those of so many seconds."""
+"""Queries per second are averaged over so many seconds."""
 BATCHES: Final = 12
 _BATCH_RATE_S: Final = 30.0
 _KEPT_RATES: Final = 120
 _SLOW_S: Final = 10.0
 _DRIFT_S: Final = 600.0
-"""Drift is read from thousands of rows, and takes hours to come."""
+"""Drift is read from thousands of rows and changes within hours."""
 
 
 @dataclass(slots=True)
 class DashboardSnapshot:
-    """What the last look has seen, of all tenants."""
+    """What the last refresh read, of all tenants."""
 
     at: float = 0.0
     open: Sequence[Row[Any]] = ()
     finished: Mapping[str, int] = field(default_factory=dict)
-    """Of the last `RATE_S`."""
+    """Queries that finished within the last `RATE_S`, by tenant."""
     reserved: Mapping[str, tuple[int, float]] = field(default_factory=dict)
     workers: Sequence[Row[Any]] = ()
     batches: Sequence[Row[Any]] = ()
@@ -48,30 +48,30 @@ class DashboardSnapshot:
     labels: Sequence[Row[Any]] = ()
     router: Mapping[str, Any] = field(default_factory=dict)
     drifts: Sequence[FeatureDrift] = ()
-    """Of all tenants: the newest decisions against the first under the router that serves."""
+    """The newest decisions of all tenants against the first under the serving router."""
     deployments: Mapping[str, DeploymentState] | None = None
-    """None: no Redis, or it is away."""
+    """None: Redis is not configured or unavailable."""
 
 
 class DashboardCollector:
-    """``look`` asks Postgres and Redis, for all tenants; what is read afterwards asks nobody."""
+    """``look`` reads Postgres and Redis for all tenants; everything else uses what it read."""
 
     def __init__(self, engine: AsyncEngine, fleet: Fleet, *, redis: Redis | None, key_prefix: str) -> None:
         self.fleet = fleet
         self.window = RollingWindow(engine, fleet)
         self.seen = DashboardSnapshot()
         self.rates: dict[str, deque[tuple[float, float]]] = {}
-        """Per tenant: moments (seconds since 1970) and queries per second, of the last minutes."""
+        """By tenant: times (Unix seconds) and queries per second, of the last minutes."""
         self._engine = engine
         self._redis = redis
         self._key_prefix = key_prefix
         self._ended: dict[tuple[int, datetime], Mapping[str, int]] = {}
         self._progress: dict[int, deque[tuple[float, int]]] = {}
-        self._slow = SingleFlightCache(self._look_slowly, for_s=_SLOW_S)
-        self._drifts = SingleFlightCache(self._look_at_drift, for_s=_DRIFT_S)
+        self._slow = alru_cache(ttl=_SLOW_S)(self._read_slow)
+        self._drifts = alru_cache(ttl=_DRIFT_S)(self._read_drift)
 
     async def look(self, tenants: Collection[str], *, window: bool = True) -> float:
-        """Sees everything anew; batches only of ``tenants``. Returns the seconds that it took."""
+        """Refresh everything; batches only of ``tenants``. Returns the seconds that it took."""
         began = time.monotonic()
         seen = DashboardSnapshot(at=time.time())
         seen.open = await run_report(self._engine, "dashboard_open")
@@ -85,27 +85,27 @@ class DashboardCollector:
             seen.unanswered = await self._unanswered(seen.batches)
         if window:
             await self.window.refresh()
-        seen.labels, seen.router = await self._slow(None)
-        seen.drifts = await self._drifts(None)
+        seen.labels, seen.router = await self._slow()
+        seen.drifts = await self._drifts()
         seen.deployments = await self._deployments()
         self.seen = seen
         self._remember(tenants)
         return time.monotonic() - began
 
     def rate(self, tenant: str) -> float:
-        """The tenant's queries per second that reach their end."""
+        """The tenant's finished queries per second."""
         return self.seen.finished.get(tenant, 0) / RATE_S
 
     def batch_rate(self, batch_id: int) -> float | None:
-        """The same of one batch, over half a minute; None until it was seen twice."""
+        """A batch's finished queries per second over half a minute; None until it was read twice."""
         points = self._progress.get(batch_id, deque())
         if len(points) < 2 or points[-1][0] <= points[0][0]:
             return None
-        (since, had), (until, has) = points[0], points[-1]
-        return (has - had) / (until - since)
+        (since, before), (until, after) = points[0], points[-1]
+        return (after - before) / (until - since)
 
     async def _unanswered(self, batches: Sequence[Row[Any]]) -> Mapping[int, Mapping[str, int]]:
-        """Ended batches are asked for once: a resumed one ends at another time."""
+        """Unanswered queries by batch and state. An ended batch is read once; after a resumption its end differs."""
         ids = [row.id for row in batches if row.ended_at is None or (row.id, row.ended_at) not in self._ended]
         counted: dict[int, dict[str, int]] = {id_: {} for id_ in ids}
         if ids:
@@ -118,11 +118,11 @@ class DashboardCollector:
         }
         return {row.id: counted[row.id] if row.id in counted else self._ended[row.id, row.ended_at] for row in batches}
 
-    async def _look_slowly(self, _: None) -> tuple[Sequence[Row[Any]], Mapping[str, Any]]:
-        """What changes when somebody does something by hand."""
+    async def _read_slow(self) -> tuple[Sequence[Row[Any]], Mapping[str, Any]]:
+        """Labels and the serving router, which change by hand."""
         return await run_report(self._engine, "dashboard_labels"), await router_card(self._engine, self.fleet)
 
-    async def _look_at_drift(self, _: None) -> Sequence[FeatureDrift]:
+    async def _read_drift(self) -> Sequence[FeatureDrift]:
         windows = await drift_windows(self._engine)
         return drift_of(windows.reference, windows.recent)
 

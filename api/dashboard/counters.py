@@ -1,4 +1,4 @@
-"""What happened within some seconds, counted: of one tenant, or of several together."""
+"""Counters over a span of time, of one tenant or of several together."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -10,14 +10,14 @@ from sqlalchemy import Row
 from routing.lifecycle import TERMINAL
 
 BOUNDS_MS: Final = (25.0, 50.0, 100.0, 200.0, 400.0, 800.0, 1500.0, 3000.0, 6000.0, 12000.0, 30000.0, 60000.0, 120000.0)
-"""Between which latencies are counted."""
+"""Bounds of the latency histogram."""
 
 _TERMINAL: Final = frozenset(state.value for state in TERMINAL)
 
 
 @dataclass(frozen=True, slots=True)
 class CallKey:
-    """Which calls are counted together."""
+    """The labels by which calls are counted."""
 
     purpose: str
     tier: str
@@ -29,22 +29,22 @@ class CallKey:
 
 @dataclass(slots=True)
 class DashboardCounters:
-    """Counts by their kind. Those of calls are by the time of their end."""
+    """Counts by kind. Calls are counted when they end."""
 
     routed: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By tier and router."""
     judged: Counter[tuple[str, bool, int | None]] = field(default_factory=Counter)
-    """By tier, whether accepted, and the tenth of the confidence (None: untold)."""
+    """By tier, whether accepted, and the tenth of the confidence (None: unknown)."""
     rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """What came to the fallback, by tier and class of the reason."""
+    """Rejected answers, by tier and class of the reason."""
     escalated: Counter[str] = field(default_factory=Counter)
-    """Moves up the ladder, by the tier they led to."""
+    """Escalations, by the tier they led to."""
     ended: Counter[str] = field(default_factory=Counter)
-    """Queries that reached their end, by state."""
+    """Finished queries, by state."""
     answered: Counter[str] = field(default_factory=Counter)
-    """Answers by the tier they are from."""
+    """Answers, by tier."""
     baseline_usd: float = 0.0
-    """What these answers had cost at the top tier."""
+    """The cost of these answers at the top tier."""
     calls: Counter[CallKey] = field(default_factory=Counter)
     cost_usd: Counter[CallKey] = field(default_factory=Counter)
     latency_ms: Counter[CallKey] = field(default_factory=Counter)
@@ -54,9 +54,10 @@ class DashboardCounters:
     """Complete calls by deployment and interval of `BOUNDS_MS`."""
 
     def add(self, other: "DashboardCounters") -> None:
-        """Counts what ``other`` has counted too."""
-        for name in _COUNTERS:
-            getattr(self, name).update(getattr(other, name))
+        """Add the counts of ``other``."""
+        for name in self.__slots__:
+            if name != "baseline_usd":
+                getattr(self, name).update(getattr(other, name))
         self.baseline_usd += other.baseline_usd
 
     def count_decision(self, row: Row[Any]) -> None:
@@ -102,21 +103,22 @@ class DashboardCounters:
             below += count
         return edges[-1]
 
+    def routed_by_tier(self) -> dict[str, int]:
+        """Routing decisions by tier, whichever router made them."""
+        by_tier: Counter[str] = Counter()
+        for (tier, _), n in self.routed.items():
+            by_tier[tier] += n
+        return dict(by_tier)
+
     @property
     def finished(self) -> int:
-        """Queries that reached their end."""
+        """Finished queries."""
         return self.ended.total()
 
 
-_COUNTERS: Final = (
-    "routed", "judged", "rejected", "escalated", "ended", "answered", "calls", "cost_usd", "latency_ms",
-    "prompt_tokens", "completion_tokens", "latencies",
-)  # fmt: skip
-
-
-def sum_of(tallies: Iterable[DashboardCounters]) -> DashboardCounters:
-    """All of them together."""
+def sum_of(parts: Iterable[DashboardCounters]) -> DashboardCounters:
+    """The sum of all ``parts``."""
     total = DashboardCounters()
-    for tally in tallies:
-        total.add(tally)
+    for part in parts:
+        total.add(part)
     return total

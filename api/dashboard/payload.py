@@ -1,5 +1,6 @@
-"""One tenant's view of the figures, as the JSON object that the dashboard draws."""
+"""One tenant's view of the data, as the JSON object that the dashboard draws."""
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
@@ -13,14 +14,14 @@ from routing.fleet import Fleet, Model
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 
 DRIFT: Final = timedelta(minutes=10)
-"""The tier mix of so long is held against that of the rest of the hour."""
+"""The tier mix of this span is compared with that of the rest of the hour."""
 _MINUTE: Final = timedelta(minutes=1)
 _COUNTED: Final = ("ready", "queued", "running", "held")
 _UNANSWERED: Final = ("failed", "dead", "expired")
 
 
 def snapshot(figures: DashboardCollector, tenant: str) -> dict[str, Any]:
-    """All of it. Times are in ISO 8601 or seconds, money in US dollars, shares between 0 and 1 or None."""
+    """The whole object. Times are in ISO 8601 or seconds, money in US dollars, shares from 0 to 1 or None."""
     fleet, seen = figures.fleet, figures.seen
     stages = _stages(figures, tenant)
     waiting = sum(stage["ready"] + stage["queued"] + stage["running"] + stage["held"] for stage in stages)
@@ -46,13 +47,13 @@ def snapshot(figures: DashboardCollector, tenant: str) -> dict[str, Any]:
 
 def _stages(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
     fleet = figures.fleet
-    told = []
+    stages = []
     open_stages = {row.stage for row in figures.seen.open if row.tenant == tenant}
     known = [ROUTE, *fleet.tiers, FALLBACK]
     for stage in [*known, *sorted(open_stages - set(known))]:
         rows = [row for row in figures.seen.open if row.tenant == tenant and row.stage == stage]
         waits = [row.oldest_wait_s for row in rows if row.oldest_wait_s is not None]
-        told.append(
+        stages.append(
             {
                 "stage": stage,
                 "kind": "tier" if stage in fleet.tiers else "stage",
@@ -62,7 +63,7 @@ def _stages(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
                 "slots": fleet.tiers[stage].concurrency * _alive(figures, stage) if stage in fleet.tiers else None,
             }
         )
-    return told
+    return stages
 
 
 def _alive(figures: DashboardCollector, role: str) -> int:
@@ -80,7 +81,7 @@ def _batches(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
         counts = still_open.setdefault(row.batch_id, dict.fromkeys(_COUNTED, 0))
         for state in _COUNTED:
             counts[state] += getattr(row, state)
-    told = []
+    batches = []
     for batch in figures.seen.batches:
         if batch.tenant != tenant:
             continue
@@ -90,15 +91,15 @@ def _batches(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
         failed = sum(unanswered.get(state, 0) for state in _UNANSWERED)
         cancelled = unanswered.get("cancelled", 0)
         rate = figures.batch_rate(batch.id) if left else None
-        told.append(
+        batches.append(
             {
-                "id": batch.handle,
+                "id": batch.public_id,
                 "source": batch.source,
                 "simulated": batch.simulated,
                 "total": batch.total,
                 "open": left,
                 "held": now.get("held", 0),
-                # The reads are one after the other, and a query may fail between two of them.
+                # A query may fail between two of these reads.
                 "done": max(batch.total - left - failed - cancelled, 0),
                 "failed": failed,
                 "cancelled": cancelled,
@@ -110,7 +111,7 @@ def _batches(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
                 "ended_at": batch.ended_at,
             }
         )
-    return told
+    return batches
 
 
 def _recent(figures: DashboardCollector, tenant: str) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def _recent(figures: DashboardCollector, tenant: str) -> dict[str, Any]:
         },
         "ended": dict(hour.ended),
         "answered": _in_order(hour.answered, fleet),
-        "routed": {"by_tier": _in_order(_routed(hour), fleet), "by_router": _by_router(hour)},
+        "routed": {"by_tier": _in_order(hour.routed_by_tier(), fleet), "by_router": _by_router(hour)},
         "judged": judged,
         "rejected": rejected,
         "escalated": sum(hour.escalated.values()),
@@ -143,17 +144,17 @@ def _recent(figures: DashboardCollector, tenant: str) -> dict[str, Any]:
         "doubted": _doubted(hour, fleet),
         "confidence": _confidence(hour, fleet),
         "drift": {
-            "psi": stability_index(_routed(lately), _routed(before)),
+            "psi": stability_index(lately.routed_by_tier(), before.routed_by_tier()),
             "minutes": DRIFT // _MINUTE,
-            "recent": _in_order(_routed(lately), fleet),
-            "before": _in_order(_routed(before), fleet),
+            "recent": _in_order(lately.routed_by_tier(), fleet),
+            "before": _in_order(before.routed_by_tier(), fleet),
         },
         "cost": _cost(hour, fleet),
     }
 
 
 def _series(figures: DashboardCollector, tenant: str, *, step: timedelta, steps: int) -> dict[str, Any]:
-    start, found = figures.window.series(lambda tally: tally.answered, tenant=tenant, step=step, steps=steps)
+    start, found = figures.window.series(lambda counters: counters.answered, tenant=tenant, step=step, steps=steps)
     return {
         "from": start,
         "step_s": int(step.total_seconds()),
@@ -163,77 +164,70 @@ def _series(figures: DashboardCollector, tenant: str, *, step: timedelta, steps:
 
 
 def _in_order(by_tier: Mapping[str, Any], fleet: Fleet) -> dict[str, Any]:
-    """From the cheapest tier up; what is no tier of this fleet any more comes last."""
+    """From the cheapest tier up; tiers that the fleet no longer has come last."""
     order = list(fleet.tiers)
     return dict(
         sorted(by_tier.items(), key=lambda item: (order.index(item[0]) if item[0] in order else len(order), item[0]))
     )
 
 
-def _routed(tally: DashboardCounters) -> dict[str, int]:
-    told: dict[str, int] = {}
-    for (tier, _), n in tally.routed.items():
-        told[tier] = told.get(tier, 0) + n
-    return told
+def _by_router(counters: DashboardCounters) -> dict[str, int]:
+    by_router: Counter[str] = Counter()
+    for (_, router), n in counters.routed.items():
+        by_router[router] += n
+    return dict(by_router.most_common())
 
 
-def _by_router(tally: DashboardCounters) -> dict[str, int]:
-    told: dict[str, int] = {}
-    for (_, router), n in tally.routed.items():
-        told[router] = told.get(router, 0) + n
-    return dict(sorted(told.items(), key=lambda item: -item[1]))
-
-
-def _reasons(tally: DashboardCounters, fleet: Fleet) -> list[dict[str, Any]]:
-    told: dict[str, dict[str, int]] = {}
-    for (tier, reason), n in tally.rejected.items():
-        by_tier = told.setdefault(reason, {})
+def _reasons(counters: DashboardCounters, fleet: Fleet) -> list[dict[str, Any]]:
+    by_reason: dict[str, dict[str, int]] = {}
+    for (tier, reason), n in counters.rejected.items():
+        by_tier = by_reason.setdefault(reason, {})
         by_tier[tier] = by_tier.get(tier, 0) + n
-    most_first = sorted(told.items(), key=lambda item: (-sum(item[1].values()), item[0]))
+    most_first = sorted(by_reason.items(), key=lambda item: (-sum(item[1].values()), item[0]))
     return [{"reason": reason, "n": sum(by.values()), "tiers": _in_order(by, fleet)} for reason, by in most_first[:8]]
 
 
-def _doubted(tally: DashboardCounters, fleet: Fleet) -> dict[str, Any]:
-    told: dict[str, dict[str, int]] = {}
-    for (tier, accepted, _), n in tally.judged.items():
-        row = told.setdefault(tier, {"judged": 0, "rejected": 0})
+def _doubted(counters: DashboardCounters, fleet: Fleet) -> dict[str, Any]:
+    rows: dict[str, dict[str, int]] = {}
+    for (tier, accepted, _), n in counters.judged.items():
+        row = rows.setdefault(tier, {"judged": 0, "rejected": 0})
         row["judged"] += n
         row["rejected"] += 0 if accepted else n
-    return _in_order(told, fleet)
+    return _in_order(rows, fleet)
 
 
-def _confidence(tally: DashboardCounters, fleet: Fleet) -> dict[str, Any]:
-    told: dict[str, dict[str, Any]] = {}
-    for (tier, accepted, tenth), n in tally.judged.items():
-        row = told.setdefault(tier, {"accepted": [0] * 10, "rejected": [0] * 10, "untold": 0, "threshold": None})
+def _confidence(counters: DashboardCounters, fleet: Fleet) -> dict[str, Any]:
+    rows: dict[str, dict[str, Any]] = {}
+    for (tier, accepted, tenth), n in counters.judged.items():
+        row = rows.setdefault(tier, {"accepted": [0] * 10, "rejected": [0] * 10, "unknown": 0, "threshold": None})
         if tenth is None:
-            row["untold"] += n
+            row["unknown"] += n
         else:
             row["accepted" if accepted else "rejected"][tenth] += n
-    for tier, row in told.items():
+    for tier, row in rows.items():
         row["threshold"] = fleet.tiers[tier].confidence_threshold if tier in fleet.tiers else None
-    return _in_order(told, fleet)
+    return _in_order(rows, fleet)
 
 
-def _cost(tally: DashboardCounters, fleet: Fleet) -> dict[str, Any]:
-    spent: float = sum(tally.cost_usd.values())
+def _cost(counters: DashboardCounters, fleet: Fleet) -> dict[str, Any]:
+    spent: float = sum(counters.cost_usd.values())
     by_tier: dict[str, float] = {}
-    for called, cost in tally.cost_usd.items():
-        by_tier[called.tier] = by_tier.get(called.tier, 0.0) + cost
-    saving = tally.baseline_usd - spent
+    for key, cost in counters.cost_usd.items():
+        by_tier[key.tier] = by_tier.get(key.tier, 0.0) + cost
+    saving = counters.baseline_usd - spent
     return {
         "usd": round(spent, 9),
-        "router_usd": round(sum(cost for called, cost in tally.cost_usd.items() if called.purpose == "route"), 9),
+        "router_usd": round(sum(cost for key, cost in counters.cost_usd.items() if key.purpose == "route"), 9),
         "by_tier": _in_order(by_tier, fleet),
-        "baseline_usd": round(tally.baseline_usd, 9),
+        "baseline_usd": round(counters.baseline_usd, 9),
         "baseline_model": fleet.deployments(fleet.top)[0].model,
         "saving_usd": round(saving, 9),
-        "saving_share": saving / tally.baseline_usd if tally.baseline_usd else None,
+        "saving_share": saving / counters.baseline_usd if counters.baseline_usd else None,
     }
 
 
 def _labels(figures: DashboardCollector, tenant: str) -> dict[str, Any] | None:
-    """None: there are no labels. A grade is between 0, wrong, and 1, right."""
+    """Labels and mean grades, from 0 (wrong) to 1 (right); None without labels."""
     rows = {row.tier: row for row in figures.seen.labels if row.tenant == tenant}
     if not rows:
         return None
@@ -253,23 +247,20 @@ def _providers(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]
         return []
     minute = window.between(window.now - _MINUTE, window.now + STEP, tenant=tenant)
     hour = window.between(window.now - KEPT, window.now + STEP, tenant=tenant)
-    told = []
-    for name, model in fleet.models.items():
-        state = None if figures.seen.deployments is None else figures.seen.deployments.get(name)
-        told.append(_deployment(model, state, minute=minute, hour=hour))
-    return told
+    states = figures.seen.deployments or {}
+    return [_deployment(model, states.get(name), minute=minute, hour=hour) for name, model in fleet.models.items()]
 
 
 def _deployment(
     model: Model, state: DeploymentState | None, *, minute: DashboardCounters, hour: DashboardCounters
 ) -> dict[str, Any]:
-    calls = {called: n for called, n in hour.calls.items() if called.deployment == model.name}
-    lately = {called: n for called, n in minute.calls.items() if called.deployment == model.name}
-    tokens = sum(minute.prompt_tokens[called] + minute.completion_tokens[called] for called in lately)
-    failures: dict[str, int] = {}
-    for called, n in calls.items():
-        if called.outcome != "ok":
-            failures[called.outcome] = failures.get(called.outcome, 0) + n
+    calls = {key: n for key, n in hour.calls.items() if key.deployment == model.name}
+    lately = {key: n for key, n in minute.calls.items() if key.deployment == model.name}
+    tokens = sum(minute.prompt_tokens[key] + minute.completion_tokens[key] for key in lately)
+    failures: Counter[str] = Counter()
+    for key, n in calls.items():
+        if key.outcome != "ok":
+            failures[key.outcome] += n
     return {
         "deployment": model.name,
         "provider": model.provider,
@@ -279,7 +270,7 @@ def _deployment(
         "probe_in_s": state.probe_in_s if state else None,
         "rest_s": state.rest_s if state else None,
         "calls": sum(calls.values()),
-        "failures": dict(sorted(failures.items(), key=lambda item: -item[1])),
+        "failures": dict(failures.most_common()),
         "p50_ms": hour.percentile_ms(model.name, 0.5),
         "p95_ms": hour.percentile_ms(model.name, 0.95),
         "last_minute": {"calls": sum(lately.values()), "tokens": tokens},

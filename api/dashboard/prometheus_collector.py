@@ -1,10 +1,11 @@
-"""The dashboard's figures for Prometheus, over all tenants: what is open from Postgres, what happened as counters.
+"""The dashboard's data for Prometheus, over all tenants: open queries as gauges, finished work as counters.
 
-Counters count from this process's first look on and start anew with it, as counters may. No label has a user's words:
-each is a tier, stage, model, provider, outcome, or a class of reasons, and of each there are at most `MOST`.
+Counters start at this process's first refresh and restart with it. No label holds user text: each is a tier, stage,
+model, provider, outcome, or a class of reasons, with at most `MOST` values.
 """
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
@@ -27,14 +28,14 @@ _BREAKER: Final = {CircuitState.CLOSED: 0.0, CircuitState.HALF_OPEN: 0.5, Circui
 
 
 class FleetMetrics(Collector):
-    """Reads what ``figures`` has seen at its last look; it asks nobody."""
+    """Exports what ``figures`` read at its last refresh."""
 
     def __init__(self, figures: DashboardCollector) -> None:
         self._figures = figures
         self._known: dict[str, set[str]] = {}
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: what there is shows when it is collected."""
+        """Nothing: the families are known when they are collected."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -60,7 +61,7 @@ class FleetMetrics(Collector):
         )
         oldest = GaugeMetricFamily(
             "pointsman_stage_oldest_wait_seconds",
-            "For how long the oldest waiting query has waited.",
+            "Wait of the oldest waiting query.",
             labels=("stage",),
         )
         stages = [ROUTE, *fleet.tiers, FALLBACK]
@@ -73,14 +74,16 @@ class FleetMetrics(Collector):
             )
         yield queries
         yield oldest
-        yield _gauge("pointsman_batches_open", "Batches with open queries.", len({row.batch_id for row in seen.open}))
-        calls, usd = (sum(each) for each in zip((0, 0.0), *seen.reserved.values(), strict=True))
-        yield _gauge("pointsman_open_calls", "Provider calls without an outcome.", calls)
-        yield _gauge("pointsman_reserved_usd", "What is reserved for them, in US dollars.", usd)
-        yield _gauge(
+        yield GaugeMetricFamily(
+            "pointsman_batches_open", "Batches with open queries.", value=len({row.batch_id for row in seen.open})
+        )
+        calls, usd = (sum(parts) for parts in zip((0, 0.0), *seen.reserved.values(), strict=True))
+        yield GaugeMetricFamily("pointsman_open_calls", "Provider calls without an outcome.", value=calls)
+        yield GaugeMetricFamily("pointsman_reserved_usd", "Cost reserved for these calls, in US dollars.", value=usd)
+        yield GaugeMetricFamily(
             "pointsman_queries_per_second",
-            f"Queries that reached their end, over the last {RATE_S:g} s.",
-            sum(seen.finished.values()) / RATE_S,
+            f"Finished queries per second, over the last {RATE_S:g} s.",
+            value=sum(seen.finished.values()) / RATE_S,
         )
 
     def _workers(self) -> Iterator[Metric]:
@@ -90,35 +93,36 @@ class FleetMetrics(Collector):
             alive.add_metric((role,), sum(role in str(row.role).split() for row in rows))
         slots = GaugeMetricFamily("pointsman_worker_slots", "Calls that may be in flight.", labels=("stage",))
         flight = GaugeMetricFamily(
-            "pointsman_worker_calls_in_flight", "Calls in flight, as workers last said.", labels=("stage",)
+            "pointsman_worker_calls_in_flight", "Calls in flight, as workers last reported.", labels=("stage",)
         )
         for tier in fleet.tiers:
             serving = [row for row in rows if tier in str(row.role).split()]
             slots.add_metric((tier,), fleet.tiers[tier].concurrency * len(serving))
-            # A worker of several tiers says only how many calls it has in all: they count at its first tier.
+            # A worker of several tiers reports the sum of its calls: they count at its first tier.
             flight.add_metric((tier,), sum(row.in_flight for row in serving if _first(row.role, fleet.tiers) == tier))
         yield from (alive, slots, flight)
 
     def _deployments(self) -> Iterator[Metric]:
         fleet, states = self._figures.fleet, self._figures.seen.deployments
-        yield _gauge(
-            "pointsman_limiter_up", "Whether Redis tells the state of the deployments.", 0 if states is None else 1
+        yield GaugeMetricFamily(
+            "pointsman_limiter_up",
+            "Whether Redis provides the state of the deployments.",
+            value=0 if states is None else 1,
         )
         labels = ("deployment", "provider", "tier")
         breaker = GaugeMetricFamily(
-            "pointsman_breaker_open", "0: calls go through, 0.5: a probe decides, 1: none goes.", labels=labels
+            "pointsman_breaker_open", "0: closed, 0.5: half open (a probe decides), 1: open (no calls).", labels=labels
         )
         rest = GaugeMetricFamily(
-            "pointsman_provider_rest_seconds", "How long a provider rests after a Retry-After.", labels=("provider",)
+            "pointsman_deployment_rest_seconds", "Remaining cooldown of a deployment after a rate limit.", labels=labels
         )
         used = GaugeMetricFamily(
-            "pointsman_limit_used_ratio", "The last minute's use of a limit.", labels=("deployment", "limit")
+            "pointsman_limit_used_ratio", "Use of a limit over the last minute.", labels=("deployment", "limit")
         )
-        rests: dict[str, float] = {}
         for name, state in (states or {}).items():
             model = fleet.models[name]
             breaker.add_metric((name, model.provider, model.tier), _BREAKER[state.circuit])
-            rests[model.provider] = max(rests.get(model.provider, 0.0), state.rest_s)
+            rest.add_metric((name, model.provider, model.tier), state.rest_s)
             for limit, taken, most in (
                 ("requests_per_min", state.used_requests, model.requests_per_min),
                 ("tokens_per_min", state.used_tokens, model.tokens_per_min),
@@ -126,8 +130,6 @@ class FleetMetrics(Collector):
             ):
                 if most:
                     used.add_metric((name, limit), taken / most)
-        for provider, rest_s in rests.items():
-            rest.add_metric((provider,), rest_s)
         yield from (breaker, rest, used)
 
     def _router(self) -> Iterator[Metric]:
@@ -138,20 +140,20 @@ class FleetMetrics(Collector):
         if window.now is not None:
             lately = window.all_between(window.now - DRIFT, window.now + STEP)
             before = window.all_between(window.now - KEPT, window.now - DRIFT)
-            index = stability_index(_by_tier(lately), _by_tier(before))
+            index = stability_index(lately.routed_by_tier(), before.routed_by_tier())
             if index is not None:
                 drift.add_metric((), index)
         yield drift
-        long = GaugeMetricFamily(
+        router_drift = GaugeMetricFamily(
             "pointsman_router_drift_psi",
-            "Stability index of the newest decisions against the first under this router; untold of too few.",
+            "Stability index of the newest decisions against the first under this router; absent for small samples.",
             labels=("figure",),
         )
-        for one in seen.drifts:
-            # Where chance alone could call for an alarm, there is nothing to tell.
-            if one.psi is not None and one.by_chance < SHIFT:
-                long.add_metric((one.feature,), one.psi)
-        yield long
+        for feature in seen.drifts:
+            # Not where sampling noise alone could raise an alarm.
+            if feature.psi is not None and feature.by_chance < SHIFT:
+                router_drift.add_metric((feature.feature,), feature.psi)
+        yield router_drift
         grade = GaugeMetricFamily("pointsman_label_grade", "Mean grade, 0 to 1, of labelled answers.", labels=("tier",))
         labels = GaugeMetricFamily("pointsman_labels", "Labelled answers, of the newest labels.", labels=("tier",))
         for tier in sorted({row.tier for row in seen.labels}):
@@ -161,74 +163,75 @@ class FleetMetrics(Collector):
             grade.add_metric((self._word("tier", tier),), sum(row.total * row.grade for row in rows) / total)
         yield from (grade, labels)
         evaluation = seen.router.get("evaluation") or {}
-        apgr = GaugeMetricFamily("pointsman_router_apgr", "Held-out APGR of the router that serves; 1 is best.")
+        apgr = GaugeMetricFamily("pointsman_router_apgr", "Held-out APGR of the serving router; 1 is best.")
         if evaluation.get("apgr") is not None:
             apgr.add_metric((), evaluation["apgr"])
         yield apgr
 
     def _happened(self, ever: DashboardCounters) -> Iterator[Metric]:
-        yield self._counter("pointsman_queries_finished", "Queries that reached their end.", ("state",), ever.ended)
+        yield self._counter("pointsman_queries_finished", "Finished queries.", ("state",), ever.ended)
         yield self._counter("pointsman_queries_routed", "Routing decisions.", ("tier", "router"), ever.routed)
-        yield self._counter("pointsman_answers", "Answers by the tier that gave them.", ("tier",), ever.answered)
-        judged: dict[tuple[str, str], int] = {}
+        yield self._counter("pointsman_answers", "Answers by tier.", ("tier",), ever.answered)
+        judged: Counter[tuple[str, str]] = Counter()
         for (tier, accepted, _), n in ever.judged.items():
-            key = tier, "accepted" if accepted else "rejected"
-            judged[key] = judged.get(key, 0) + n
+            judged[tier, "accepted" if accepted else "rejected"] += n
         yield self._counter("pointsman_answers_judged", "Verdicts on answers.", ("tier", "verdict"), judged)
         yield self._counter(
-            "pointsman_answers_doubted", "What came to the fallback, and why.", ("tier", "reason"), ever.rejected
+            "pointsman_answers_doubted", "Rejected answers, by reason.", ("tier", "reason"), ever.rejected
         )
-        yield self._counter("pointsman_escalations", "Moves up, by the tier they led to.", ("tier",), ever.escalated)
+        yield self._counter("pointsman_escalations", "Escalations, by the tier they led to.", ("tier",), ever.escalated)
         yield from self._calls(ever)
-        yield _counter("pointsman_baseline_usd", "What all answers had cost at the top tier.", ever.baseline_usd)
+        yield CounterMetricFamily(
+            "pointsman_baseline_usd", "Cost of all answers at the top tier's price.", value=ever.baseline_usd
+        )
         yield self._latencies(ever)
         yield self._confidences(ever)
 
     def _calls(self, ever: DashboardCounters) -> Iterator[Metric]:
-        by_outcome: dict[tuple[str, ...], float] = {}
-        cost: dict[tuple[str, ...], float] = {}
-        tokens: dict[tuple[str, ...], float] = {}
-        for called, n in ever.calls.items():
-            model = (called.tier, called.provider, called.model)
-            _add(by_outcome, (*model, called.purpose, called.outcome), n)
-            _add(cost, (*model, called.purpose), ever.cost_usd[called])
-            _add(tokens, (*model, "prompt"), ever.prompt_tokens[called])
-            _add(tokens, (*model, "completion"), ever.completion_tokens[called])
+        by_outcome: dict[tuple[str, ...], float] = defaultdict(float)
+        cost: dict[tuple[str, ...], float] = defaultdict(float)
+        tokens: dict[tuple[str, ...], float] = defaultdict(float)
+        for key, n in ever.calls.items():
+            model = (key.tier, key.provider, key.model)
+            by_outcome[*model, key.purpose, key.outcome] += n
+            cost[*model, key.purpose] += ever.cost_usd[key]
+            tokens[*model, "prompt"] += ever.prompt_tokens[key]
+            tokens[*model, "completion"] += ever.completion_tokens[key]
         labels = ("tier", "provider", "model")
         yield self._counter(
             "pointsman_calls", "Provider calls that ended.", (*labels, "purpose", "outcome"), by_outcome
         )
-        yield self._counter("pointsman_call_cost_usd", "What they cost, in US dollars.", (*labels, "purpose"), cost)
+        yield self._counter("pointsman_call_cost_usd", "Cost of calls, in US dollars.", (*labels, "purpose"), cost)
         yield self._counter("pointsman_call_tokens", "Tokens of calls.", (*labels, "direction"), tokens)
 
     def _latencies(self, ever: DashboardCounters) -> Metric:
         family = HistogramMetricFamily(
             "pointsman_call_seconds", "Latency of complete provider calls.", labels=("deployment",)
         )
-        spent_ms: dict[str, float] = {}
-        for called, latency_ms in ever.latency_ms.items():
-            if called.outcome == "ok":
-                _add(spent_ms, called.deployment, latency_ms)
+        spent_ms: dict[str, float] = defaultdict(float)
+        for key, latency_ms in ever.latency_ms.items():
+            if key.outcome == "ok":
+                spent_ms[key.deployment] += latency_ms
         for deployment in sorted({name for name, _ in ever.latencies}):
             counts = [ever.latencies[deployment, place] for place in range(len(BOUNDS_MS) + 1)]
             bounds = [*(f"{bound / 1000:g}" for bound in BOUNDS_MS), "+Inf"]
             buckets = [(bound, float(sum(counts[: place + 1]))) for place, bound in enumerate(bounds)]
             label = self._word("deployment", deployment)
-            family.add_metric((label,), buckets, spent_ms.get(deployment, 0.0) / 1000)
+            family.add_metric((label,), buckets, spent_ms[deployment] / 1000)
         return family
 
     def _confidences(self, ever: DashboardCounters) -> Metric:
         family = HistogramMetricFamily(
-            "pointsman_answer_confidence", "Confidence of judged answers, where it is told.", labels=("tier",)
+            "pointsman_answer_confidence", "Confidence of judged answers, where it is known.", labels=("tier",)
         )
         for tier in sorted({tier for tier, _, _ in ever.judged}):
             counts = [
-                sum(n for (of, _, tenth), n in ever.judged.items() if of == tier and tenth == place)
+                sum(n for (at, _, tenth), n in ever.judged.items() if at == tier and tenth == place)
                 for place in range(10)
             ]
             bounds = [*(f"{(place + 1) / 10:g}" for place in range(10)), "+Inf"]
             buckets = [(bound, float(sum(counts[: place + 1]))) for place, bound in enumerate(bounds)]
-            # Of each only its tenth is known: the sum takes the middle of it.
+            # Only the tenth is known: the sum uses its middle.
             middle = sum(n * (place + 0.5) / 10 for place, n in enumerate(counts))
             family.add_metric((self._word("tier", tier),), buckets, middle)
         return family
@@ -236,38 +239,19 @@ class FleetMetrics(Collector):
     def _counter(
         self,
         name: str,
-        words: str,
+        help_text: str,
         labels: tuple[str, ...],
         counts: Mapping[tuple[str, ...], float] | Mapping[tuple[str, str], int] | Mapping[str, int],
     ) -> Metric:
-        bounded: dict[tuple[str, ...], float] = {}
+        bounded: dict[tuple[str, ...], float] = defaultdict(float)
         for key, n in counts.items():
             values = (key,) if isinstance(key, str) else key
-            _add(bounded, tuple(self._word(label, value) for label, value in zip(labels, values, strict=True)), n)
-        family = CounterMetricFamily(name, words, labels=labels)
+            bounded[tuple(self._word(label, value) for label, value in zip(labels, values, strict=True))] += n
+        family = CounterMetricFamily(name, help_text, labels=labels)
         for values, n in sorted(bounded.items()):
             family.add_metric(values, n)
         return family
 
 
-def _add(counts: dict[tuple[str, ...], float] | dict[str, float], key: tuple[str, ...] | str, n: float) -> None:
-    counts[key] = counts.get(key, 0.0) + n  # type: ignore[index,arg-type]  # key and counts are of one kind
-
-
 def _first(role: str, tiers: Mapping[str, object]) -> str | None:
-    return next((each for each in str(role).split() if each in tiers), None)
-
-
-def _by_tier(tally: DashboardCounters) -> dict[str, int]:
-    told: dict[str, int] = {}
-    for (tier, _), n in tally.routed.items():
-        told[tier] = told.get(tier, 0) + n
-    return told
-
-
-def _gauge(name: str, words: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, words, value=value)
-
-
-def _counter(name: str, words: str, value: float) -> Metric:
-    return CounterMetricFamily(name, words, value=value)
+    return next((name for name in str(role).split() if name in tiers), None)

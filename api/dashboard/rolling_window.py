@@ -1,7 +1,7 @@
-"""The last hour, counted in steps of ten seconds: each stretch of time is asked of Postgres once it is over, once.
+"""Counts of the last hour in buckets of ten seconds; each finished span of time is read from Postgres once.
 
-So a look costs what has happened since the last one, however many rows there are and however many look. What commits
-more than `SETTLED_S` after its own time is not counted any more.
+A refresh therefore costs what has happened since the last one, however large the tables are and however many clients
+watch. A row that commits more than `SETTLED_S` after its own time is not counted.
 """
 
 import asyncio
@@ -21,17 +21,17 @@ KEPT: Final = timedelta(minutes=60)
 STEP: Final = timedelta(seconds=10)
 SETTLED_S: Final = 30
 _AT_ONCE: Final = timedelta(minutes=5)
-"""The longest stretch that one statement is asked for."""
+"""The longest span that one statement reads."""
 
-_LOOK_BACK_S: Final = 0.1
-"""After so long the rest of the hour before the first look is left to the next one."""
+_BACKFILL_S: Final = 0.1
+"""After so long the rest of the hour before the first refresh is left to the next one."""
 
 Buckets = dict[str, dict[datetime, DashboardCounters]]
 """By tenant and start of the ten seconds."""
 
 
 class RollingWindow:
-    """What has happened within the last hour. ``refresh`` it, then read."""
+    """Counters of the last hour. Call ``refresh``, then read."""
 
     def __init__(self, engine: AsyncEngine, fleet: Fleet) -> None:
         self._engine = engine
@@ -43,20 +43,20 @@ class RollingWindow:
         self._final: datetime | None = None
         self._lock = asyncio.Lock()
         self.now: datetime | None = None
-        """By Postgres' clock, at the last look."""
+        """The time of the last refresh, by Postgres' clock."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether the hour before the first look is counted too; it is, after a dozen looks."""
+        """Whether the hour before the first refresh is counted too, which takes a dozen refreshes."""
         return self.now is not None and self._since is not None and self._since <= self.now - KEPT + STEP
 
     @property
     def since(self) -> datetime | None:
-        """From when on everything is counted."""
+        """The start of the counted time."""
         return self._since
 
     async def refresh(self) -> None:
-        """Afterwards everything up to now is counted."""
+        """Count everything up to now."""
         async with self._lock:
             (clock,) = await run_report(self._engine, "dashboard_clock")
             now: datetime = clock.now
@@ -69,7 +69,7 @@ class RollingWindow:
                 self._final += _AT_ONCE
             await self._count(self._final, now + STEP)
             self._final = max(self._final, (now - timedelta(seconds=SETTLED_S)).replace(second=0, microsecond=0))
-            until = time.monotonic() + _LOOK_BACK_S
+            until = time.monotonic() + _BACKFILL_S
             while self._since > minute - KEPT:
                 await self._count(self._since - _AT_ONCE, self._since)
                 self._since -= _AT_ONCE
@@ -79,38 +79,38 @@ class RollingWindow:
             self.now = now
 
     def between(self, since: datetime, until: datetime, *, tenant: str) -> DashboardCounters:
-        """What a tenant's queries did from ``since`` until ``until``, by whole buckets."""
+        """A tenant's counters from ``since`` to ``until``, by whole buckets."""
         buckets = self._buckets.get(tenant, {})
-        return sum_of(tally for start, tally in buckets.items() if since <= start < until)
+        return sum_of(counters for start, counters in buckets.items() if since <= start < until)
 
     def all_between(self, since: datetime, until: datetime) -> DashboardCounters:
-        """The same of all tenants together."""
+        """The counters of all tenants together."""
         return sum_of(self.between(since, until, tenant=tenant) for tenant in self._buckets)
 
     def series(
         self, pick: Callable[[DashboardCounters], Mapping[str, int]], *, tenant: str, step: timedelta, steps: int
     ) -> tuple[datetime, dict[str, list[int]]]:
-        """Where the series begins, and per name one figure per ``step``; the last step is under way."""
+        """The start of the series, and by name one figure per ``step``; the last step is incomplete."""
         now = self.now or datetime.fromtimestamp(0).astimezone()
         start = _floor(now, step) - step * (steps - 1)
         found: dict[str, list[int]] = {}
-        for bucket, tally in self._buckets.get(tenant, {}).items():
+        for bucket, counters in self._buckets.get(tenant, {}).items():
             place = (bucket - start) // step
             if 0 <= place < steps:
-                for name, n in pick(tally).items():
+                for name, n in pick(counters).items():
                     found.setdefault(name, [0] * steps)[place] += n
         return start, found
 
     def ever(self) -> DashboardCounters:
-        """All tenants' figures since the first look: they only ever grow, as counters do."""
+        """All tenants' counters since the first refresh; they only grow, as Prometheus expects."""
         if self._began is None:
             return DashboardCounters()
         began = self._began
-        seen = [tally for of in self._buckets.values() for start, tally in of.items() if start >= began]
-        return sum_of([self._retired, *seen])
+        kept = [counters for buckets in self._buckets.values() for start, counters in buckets.items() if start >= began]
+        return sum_of([self._retired, *kept])
 
     async def _count(self, since: datetime, until: datetime) -> None:
-        """Counts the stretch anew, in place of what was counted of it before."""
+        """Count the span again, replacing its earlier counts."""
         bounds = {"since": since, "until": until}
         decisions = await run_report(self._engine, "dashboard_decisions", **bounds)
         answers = await run_report(self._engine, "dashboard_answers", **bounds, **self._price)
@@ -119,13 +119,13 @@ class RollingWindow:
             for start in [start for start in buckets if since <= start < until]:
                 del buckets[start]
         for row in decisions:
-            self._tally(row).count_decision(row)
+            self._bucket(row).count_decision(row)
         for row in answers:
-            self._tally(row).count_answer(row)
+            self._bucket(row).count_answer(row)
         for row in calls:
-            self._tally(row).count_call(row)
+            self._bucket(row).count_call(row)
 
-    def _tally(self, row: Row[Any]) -> DashboardCounters:
+    def _bucket(self, row: Row[Any]) -> DashboardCounters:
         return self._buckets.setdefault(row.tenant, {}).setdefault(row.bucket, DashboardCounters())
 
     def _forget(self, before: datetime) -> None:

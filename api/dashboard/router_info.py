@@ -1,6 +1,6 @@
-"""What is known of the router that serves: its name, and how it did on lines that it had not seen.
+"""The serving router: its name and its evaluation on held-out lines.
 
-From what was written down at its training, without the packages that a router needs to run.
+Read from its manifest, without the packages that a router needs to run.
 """
 
 import json
@@ -18,7 +18,7 @@ _DEFAULT = "default"
 
 
 async def router_card(engine: AsyncEngine, fleet: Fleet) -> dict[str, Any]:
-    """``{"name", "stages", "evaluation"}``; evaluation is None where no classifier takes part or none is told."""
+    """``{"name", "stages", "evaluation"}``; evaluation is None without a classifier or without recorded figures."""
     card: dict[str, Any] = {"name": None, "stages": list(fleet.router.stages), "evaluation": None}
     if "classifier" in fleet.router.stages:
         card["name"], manifest = await _serving(engine, fleet)
@@ -51,5 +51,5 @@ def _evaluation(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
         "lines": data.get("lines"),
         "note": manifest["metrics"].get("note"),
         "apgr": metrics.get("apgr"),
-        "tiers": {tier: {"brier": told.get("brier"), "ece": told.get("ece")} for tier, told in tiers.items()},
+        "tiers": {tier: {"brier": figures.get("brier"), "ece": figures.get("ece")} for tier, figures in tiers.items()},
     }

@@ -1,7 +1,6 @@
 """``/v1/files``: upload, list, read, delete."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -9,7 +8,7 @@ from starlette.responses import Response, StreamingResponse
 
 from api.http_errors import conflict, not_found
 from api.multipart_upload import receive_file
-from api.responses import json_response
+from api.responses import json_response, strip_nul, unix_s
 from api.schemas import FileDeleted, FileList, FileObject
 from api.state import AppState, get_state, get_tenant
 from db.file_store import Content, File
@@ -22,7 +21,7 @@ STATES = {
     Content.OUTPUT: (State.DONE,),
     Content.ERRORS: (State.FAILED, State.DEAD, State.EXPIRED, State.CANCELLED),
 }
-"""Of which queries a file of results has the lines."""
+"""The states of the queries in each kind of result file."""
 
 _FORM = {
     "requestBody": {
@@ -51,7 +50,7 @@ _FORM = {
 
 @router.post("", operation_id="create_file", response_model=FileObject, openapi_extra=_FORM)
 async def create_file(request: Request) -> Response:
-    """Upload a file of batch lines. It is streamed into the database; nothing of it stays where it breaks off."""
+    """Upload a file of batch lines. It is streamed into the database; an incomplete upload leaves nothing."""
     service = get_state(request)
     file = await receive_file(
         request, service.files, tenant=get_tenant(request), max_bytes=service.config.max_file_bytes
@@ -70,11 +69,11 @@ async def list_files(
     """The files, a page at a time."""
     files, tenant = get_state(request).files, get_tenant(request)
     cursor = None
-    if after is not None and (cursor := await files.find(_strip_nul(after), tenant=tenant)) is None:
+    if after is not None and (cursor := await files.find(strip_nul(after), tenant=tenant)) is None:
         raise not_found("File", after, param="after")
     found = await files.page(
         tenant=tenant,
-        purpose=None if purpose is None else _strip_nul(purpose),
+        purpose=None if purpose is None else strip_nul(purpose),
         after=cursor,
         rows=limit + 1,
         oldest_first=order == "asc",
@@ -85,7 +84,7 @@ async def list_files(
 @router.get("/{file_id}", operation_id="retrieve_file", response_model=FileObject)
 async def retrieve_file(request: Request, file_id: str) -> Response:
     """One file."""
-    return json_response(file_object(await _the_file(request, file_id)))
+    return json_response(file_object(await _find_file(request, file_id)))
 
 
 @router.get(
@@ -95,22 +94,22 @@ async def retrieve_file(request: Request, file_id: str) -> Response:
     responses={200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
 )
 async def retrieve_file_content(request: Request, file_id: str) -> Response:
-    """A file's bytes. Results are read from the ledger line by line; their order is not that of the input."""
+    """A file's bytes. Results are read from the ledger line by line, not in the order of the input."""
     service = get_state(request)
-    file = await _the_file(request, file_id)
+    file = await _find_file(request, file_id)
     headers = {"content-disposition": f'attachment; filename="{_ascii(file.filename)}"'}
     if file.content == Content.STORED:
         headers["content-length"] = str(file.bytes)
-    body = await _bytes_of(file, service, tenant=get_tenant(request))
+    body = await _content(file, service, tenant=get_tenant(request))
     return StreamingResponse(body, media_type="application/octet-stream", headers=headers)
 
 
 @router.delete("/{file_id}", operation_id="delete_file", response_model=FileDeleted)
 async def delete_file(request: Request, file_id: str) -> Response:
-    """Remove a file. Results that are removed stay in the ledger, where `pointsman results` finds them."""
+    """Delete a file. Results stay in the ledger, where `pointsman results` finds them."""
     files, tenant = get_state(request).files, get_tenant(request)
-    if await files.is_awaited(_strip_nul(file_id), tenant=tenant):
-        raise conflict("A batch is still being made of this file.", code="file_in_use", param="file_id")
+    if await files.is_awaited(strip_nul(file_id), tenant=tenant):
+        raise conflict("A batch of this file is still being validated.", code="file_in_use", param="file_id")
     if not await files.delete(file_id, tenant=tenant):
         raise not_found("File", file_id)
     return json_response({"id": file_id, "object": "file", "deleted": True})
@@ -122,8 +121,8 @@ def file_object(file: File) -> dict[str, Any]:
         "id": file.id,
         "object": "file",
         "bytes": file.bytes,
-        "created_at": _unix(file.created_at),
-        "expires_at": None if file.expires_at is None else _unix(file.expires_at),
+        "created_at": unix_s(file.created_at),
+        "expires_at": unix_s(file.expires_at),
         "filename": file.filename,
         "purpose": file.purpose,
         "status": "processed",
@@ -132,7 +131,7 @@ def file_object(file: File) -> dict[str, Any]:
 
 
 def page_object(data: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
-    """A page of any list, with its cursors."""
+    """A page of a list, with its cursors."""
     return {
         "object": "list",
         "data": data,
@@ -142,30 +141,21 @@ def page_object(data: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]
     }
 
 
-async def _the_file(request: Request, file_id: str) -> File:
-    file = await get_state(request).files.find(_strip_nul(file_id), tenant=get_tenant(request))
+async def _find_file(request: Request, file_id: str) -> File:
+    file = await get_state(request).files.find(strip_nul(file_id), tenant=get_tenant(request))
     if file is None:
         raise not_found("File", file_id)
     return file
 
 
-async def _bytes_of(file: File, service: AppState, *, tenant: str) -> AsyncIterator[bytes]:
+async def _content(file: File, service: AppState, *, tenant: str) -> AsyncIterator[bytes]:
     if file.content == Content.STORED or file.batch is None:
         return service.files.pieces(file.id)
-    number = await service.batches.number(file.batch, tenant=tenant)
-    if number is None:
+    batch_id = await service.batches.batch_id(file.batch, tenant=tenant)
+    if batch_id is None:
         raise not_found("File", file.id)
-    return result_file(service.engine, number, states=STATES[file.content])
-
-
-def _strip_nul(words: str) -> str:
-    """``words`` as Postgres' text takes them; what holds a NUL names nothing."""
-    return words.replace("\0", "\ufffd")
+    return result_file(service.engine, batch_id, states=STATES[file.content])
 
 
 def _ascii(name: str) -> str:
     return "".join(char if char.isascii() and char.isprintable() and char not in '"\\' else "_" for char in name)
-
-
-def _unix(moment: datetime) -> int:
-    return int(moment.timestamp())

@@ -1,4 +1,4 @@
-"""``/healthz``: the process answers. ``/readyz``: Postgres does too. ``/metrics``: for Prometheus."""
+"""``/healthz``: the process responds. ``/readyz``: so does Postgres. ``/metrics``: for Prometheus."""
 
 from fastapi import APIRouter, Request
 from sqlalchemy.exc import DBAPIError
@@ -23,23 +23,23 @@ async def healthz() -> Response:
     "/readyz",
     operation_id="readyz",
     response_class=PlainTextResponse,
-    responses={200: _TEXT, 503: _TEXT | {"description": "Not now", "model": None}},
+    responses={200: _TEXT, 503: _TEXT | {"description": "Not ready", "model": None}},
 )
 async def readyz(request: Request) -> Response:
-    """It can do what it is asked: Postgres answers, and it is not about to stop."""
+    """The service can do its work: Postgres responds, and it is not stopping."""
     service = get_state(request)
     if service.stopping.is_set():
         return PlainTextResponse("stopping\n", status_code=503)
     try:
         await run_report(service.engine, "server")
     except (DBAPIError, PoolTimeout):
-        return PlainTextResponse("postgres is away\n", status_code=503)
+        return PlainTextResponse("postgres is unavailable\n", status_code=503)
     return PlainTextResponse("ok\n")
 
 
 @router.get("/metrics", operation_id="metrics", response_class=Response, responses={200: _TEXT})
 async def metrics(request: Request) -> Response:
-    """Requests of this process, and the figures of the fleet, from Postgres and Redis. Needs a key, whosever it is."""
+    """Requests of this process and figures of the fleet, from Postgres and Redis. Needs any tenant's key."""
     service = get_state(request)
     await service.live.look()
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,4 +1,4 @@
-"""``/label``: a page that asks whether answers were right, and the two routes behind it."""
+"""``/label``: a page on which answers are labeled right or wrong, and its two routes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
@@ -17,9 +17,9 @@ router = APIRouter(tags=["labels"])
 
 PATH: Final = "/label"
 _PAGES: Final = Pages(PATH, "label")
-OPEN: Final = _PAGES.open
-LONGEST: Final = 20_000
-"""Characters of a text that are shown; who judges more of it opens the file of results."""
+KEYLESS_PATHS: Final = _PAGES.paths
+MAX_CHARS: Final = 20_000
+"""Characters of a text that are shown; the result file has the rest."""
 
 
 @router.get(PATH, operation_id="label_page", response_class=HTMLResponse, include_in_schema=False)
@@ -30,7 +30,7 @@ async def page() -> Response:
 
 @router.get(PATH + "/{name}", operation_id="label_file", response_class=Response, include_in_schema=False)
 async def page_file(name: str) -> Response:
-    """Its script and style."""
+    """The page's script and style."""
     return _PAGES.response(name)
 
 
@@ -40,11 +40,11 @@ async def sample(
     by: Literal["mixed", "doubt", "chance"] = "mixed",
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Response:
-    """Answers that wait for a label, of the tenant's newest batches.
+    """Answers without a label, from the tenant's newest batches.
 
-    By ``doubt``: those that the judge was least sure about, whose labels count only where they are
-    asked for. By ``chance``: any alike, which is what a figure of quality needs. ``mixed``: both in
-    turns; ``by`` of each says which, and is to be sent along with its label.
+    ``doubt``: the answers with the lowest confidence; their labels are excluded from quality figures unless requested.
+    ``chance``: a uniform sample, as quality figures need it. ``mixed``: both in turns. Send each answer's ``by`` back
+    with its label.
     """
     rows = await sample_to_label(get_state(request).engine, get_tenant(request), by=by, rows=limit)
     data = [
@@ -65,23 +65,34 @@ async def sample(
 
 
 @router.post("/v1/pointsman/labels", operation_id="label_answer", response_model=LabelObject)
-async def label_answer(request: Request, given: LabelCreate) -> Response:
-    """Says how right an answer is. Of several labels for one answer the newest counts; none is ever changed."""
+async def label_answer(request: Request, body: LabelCreate) -> Response:
+    """Label an answer. The newest label of an answer counts; labels are never changed."""
     service, tenant = get_state(request), get_tenant(request)
-    batch = (await service.status(given.batch_id, tenant=tenant)).batch
-    found = {} if batch.id is None else await answered(service.engine, batch.id, [given.custom_id])
-    row = found.get(given.custom_id)
+    batch = (await service.status(body.batch_id, tenant=tenant)).batch
+    found = {} if batch.id is None else await answered(service.engine, batch.id, [body.custom_id])
+    row = found.get(body.custom_id)
     if row is None:
-        raise ApiError(404, "The batch has no line of this custom_id.", param="custom_id")
-    tier = given.tier or row.stood
+        raise ApiError(404, "The batch has no line with this custom_id.", param="custom_id")
+    tier = body.tier or row.stood
     if tier is None or tier not in row.tiers:
-        asked = ", ".join(row.tiers) or "nobody"
-        raise bad_request(f"There is no such answer to judge: the line was answered by {asked}.", param="tier")
-    source = UNCERTAIN if given.by == "doubt" else WEB
-    said_by = request.state.key_name or tenant
-    await label(service.engine, [Label(row.query_id, tier, given.grade)], source=source, said_by=said_by)
-    told = {"object": "label", "batch_id": given.batch_id, "custom_id": given.custom_id, "tier": tier}
-    return json_response({**told, "grade": given.grade})
+        tiers = ", ".join(row.tiers) or "no tier"
+        raise bad_request(f"There is no such answer: the line was answered by {tiers}.", param="tier")
+    source = UNCERTAIN if body.by == "doubt" else WEB
+    await label(
+        service.engine,
+        [Label(row.query_id, tier, body.grade)],
+        source=source,
+        said_by=request.state.key_name or tenant,
+    )
+    return json_response(
+        {
+            "object": "label",
+            "batch_id": body.batch_id,
+            "custom_id": body.custom_id,
+            "tier": tier,
+            "grade": body.grade,
+        }
+    )
 
 
 def _messages(body: Mapping[str, Any]) -> Iterator[dict[str, str]]:
@@ -95,12 +106,12 @@ def _answer(response: Mapping[str, Any]) -> str:
 
 
 def _text(content: object) -> str:
-    """The words of a message's content; what is no text is named by its type."""
+    """The text of a message's content; other parts are shown by their type."""
     match content:
         case str():
-            told = content
+            text = content
         case list():
-            told = "\n".join(str(part.get("text") or f"[{part.get('type')}]") for part in content if part)
+            text = "\n".join(str(part.get("text") or f"[{part.get('type')}]") for part in content if part)
         case _:
-            told = ""
-    return told if len(told) <= LONGEST else f"{told[:LONGEST]} […]"
+            text = ""
+    return text if len(text) <= MAX_CHARS else f"{text[:MAX_CHARS]} […]"

@@ -1,4 +1,4 @@
-"""``/v1/models``: the names that a line may ask for."""
+"""``/v1/models``: the model names that a line may request."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,13 +17,13 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 
 @router.get("", operation_id="list_models", response_model=ModelList)
 async def list_models(request: Request) -> Response:
-    """``auto``, which routes; each tier; and each model of the fleet, which pin."""
+    """``auto``, which routes; each tier and each model of the fleet, which pin."""
     return json_response({"object": "list", "data": list(_models(get_state(request).fleet))})
 
 
 @router.get("/{model:path}", operation_id="retrieve_model", response_model=ModelObject)
 async def retrieve_model(request: Request, model: str) -> Response:
-    """One of them."""
+    """One model name."""
     for known in _models(get_state(request).fleet):
         if known["id"] == model:
             return json_response(known)
@@ -36,5 +36,5 @@ def _models(fleet: Fleet) -> Iterator[dict[str, Any]]:
         owners.setdefault(deployment.name, deployment.provider)
         owners.setdefault(deployment.model, deployment.provider)
     for name, owner in owners.items():
-        # A fleet knows no dates of creation.
+        # A fleet has no creation dates.
         yield {"id": name, "object": "model", "created": 0, "owned_by": owner}

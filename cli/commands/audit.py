@@ -1,4 +1,4 @@
-"""``pointsman audit``: whether the decisions of a batch are as they were written, and logins for auditors."""
+"""``pointsman audit``: checks the seals of a batch's decisions, and creates logins for auditors."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -6,15 +6,14 @@ from typing import Annotated
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import CommandError, ExitCode
-from cli.commands.batches import with_database
-from cli.commands.run import JsonOption
-from cli.console import emit, err, out, plain
-from cli.resources import open_database, read_settings, resolve_batch
+from cli.command_errors import ExitCode, UsageError
+from cli.console import emit, out, plain, plural, warn
+from cli.param_types import JsonOption
+from cli.resources import open_database, read_settings, resolve_batch, with_database
 from db.audit_seals import AuditReport, seal, verify
 from db.auditor_login import InvalidLoginName, add_auditor
 
-app = typer.Typer(help="Check the routing log, and let auditors read it.", no_args_is_help=True)
+app = typer.Typer(help="Verify the routing log, and create logins for auditors.", no_args_is_help=True)
 
 _SHOWN = 20
 
@@ -23,11 +22,11 @@ _SHOWN = 20
 def verify_batch(
     batch: Annotated[str, typer.Argument(metavar="BATCH")],
     head: Annotated[
-        str | None, typer.Option(metavar="HASH", help="The last hash as you kept it: it must be in the chain's end.")
+        str | None, typer.Option(metavar="HASH", help="The last hash from an earlier check; must still be the last.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold every decision of BATCH against its seal. Exits with 1 where one was changed, taken away or added."""
+    """Check every decision of BATCH against its seal. Exits with 1 if one was changed, removed or added."""
 
     async def work(engine: AsyncEngine) -> AuditReport:
         found = await resolve_batch(engine, batch)
@@ -36,52 +35,48 @@ def verify_batch(
         return await verify(engine, found.id)
 
     audit = with_database(read_settings(), work)
-    forged = head is not None and audit.head != head.lower()
+    is_forged = head is not None and audit.head != head.lower()
     if as_json:
-        emit({"batch_id": batch, **asdict(audit), "head_as_expected": None if head is None else not forged})
+        emit({"batch_id": batch, **asdict(audit), "head_as_expected": None if head is None else not is_forged})
     else:
         _show(batch, audit)
-        if forged:
-            out.print("The last hash is not the one that you kept: the chain was written anew.", style="red")
-    if audit.findings or forged:
+        if is_forged:
+            out.print("The last hash differs from --head: the chain was rewritten.", style="red")
+    if audit.findings or is_forged:
         raise typer.Exit(ExitCode.FAILURE)
 
 
 def _show(batch: str, audit: AuditReport) -> None:
     for finding in audit.findings[:_SHOWN]:
-        if finding.decision_id is None:
-            out.print(finding.what, style="red")
-        else:
-            of = f" (query {plain(finding.query)})" if finding.query else ""
-            out.print(f"decision {finding.decision_id}{of} {finding.what}", style="red")
+        query = f" (query {plain(finding.query)})" if finding.query else ""
+        decision = "" if finding.decision_id is None else f"decision {finding.decision_id}{query} "
+        out.print(f"{decision}{finding.what}", style="red")
     if len(audit.findings) > _SHOWN:
         out.print(f"… and {len(audit.findings) - _SHOWN:,} more", style="red")
     if audit.unsealed:
-        err.print(f"{audit.unsealed:,} decisions are not sealed yet: the batch is still open.", style="yellow")
+        warn(f"{audit.unsealed:,} decisions are not sealed yet: the batch is still open.")
     if audit.purged:
-        err.print("Retention has dropped decisions of it: of those only the chain can be checked.", style="yellow")
+        warn("Retention has deleted decisions of this batch; for these only the chain of hashes is checked.")
     if not audit.findings:
-        seals = f"{audit.seals:,} {'seal' if audit.seals == 1 else 'seals'}"
-        out.print(f"{batch}: {audit.decisions:,} decisions are as they were written ({seals}).")
+        out.print(f"{batch}: {audit.decisions:,} decisions are unchanged ({plural(audit.seals, 'seal')}).")
     if audit.head is not None:
         out.print(f"last hash: {audit.head}")
 
 
 @app.command()
 def login(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The login to make, or to give a new password.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The login to create, or to give a new password.")],
 ) -> None:
-    """Make a Postgres login for an auditor. It reads the views and no prompt, for at most 30 s a statement.
+    """Create a Postgres login for an auditor, and print its password.
 
-    Prints its password.
+    The login reads the views, but no prompts, and each of its statements runs for at most 30 s.
     """
     settings = read_settings()
     if settings.embeds_postgres:
-        raise CommandError(
-            "The embedded Postgres takes no logins: it is reached by its owner's socket alone.",
-            hint="`pointsman up` and `doctor` print the psql line that does; SET ROLE pointsman_auditor shows there\n"
-            "what an auditor sees. For logins set DATABASE_URL to a Postgres of yours.",
-            code=ExitCode.USAGE,
+        raise UsageError(
+            "The embedded Postgres has no logins: only its owner can connect, through a socket.",
+            hint="Use the psql line of `pointsman up` or `doctor`; SET ROLE pointsman_auditor then shows an auditor's\n"
+            "view. For logins set DATABASE_URL to an external Postgres.",
         )
 
     async def work(engine: AsyncEngine) -> str:
@@ -89,7 +84,6 @@ def login(
             return await add_auditor(owner, name)
 
     try:
-        password = with_database(settings, work)
+        out.print(with_database(settings, work))
     except InvalidLoginName as error:
-        raise CommandError(str(error), code=ExitCode.USAGE) from error
-    out.print(password)
+        raise UsageError(str(error)) from error

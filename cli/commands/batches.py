@@ -1,62 +1,40 @@
-"""Batches from the outside: submit, status, results, cancel, resume, batches."""
+"""Commands on batches: submit, status, results, cancel, resume, batches."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli import batch_summary
-from cli import dry_run as dry
+from cli import batch_summary, dry_run
+from cli.batch_submission import Submission, batch_spec, fleet_flag
 from cli.command_errors import CommandError, ExitCode
-from cli.commands.run import (
+from cli.console import emit, err, notice, out, plain, queries, table, warn
+from cli.output_files import STDOUT, check_writable, write_results
+from cli.param_types import (
+    BatchArgument,
+    BudgetOption,
+    FileOption,
     FleetOption,
     JsonOption,
+    KeyOption,
     PolicyOption,
-    interrupted,
-    skipped,
-    submit_source,
-    warn_of_other_source,
-    with_fleet,
+    PriorityOption,
+    SkipInvalidOption,
 )
-from cli.console import emit, err, out, plain, queries
-from cli.param_types import parse_usd
-from cli.progress import drawing, duration, wait_for_end, words
+from cli.progress import duration, progress_bar, progress_line
 from cli.quality_options import ConfidenceOption, PilotOption, QualityOption, read_pilot
-from cli.query_source import STDIN, open_source
-from cli.resources import open_database, read_settings, resolve_batch, running_services
-from cli.results_writer import STDOUT, check_writable, print_results, write_results
-from cli.worker_stack import refuse_other_fleet, refuse_unserved
-from db.batch_writer import BatchSpec
+from cli.query_source import open_source
+from cli.resources import read_settings, resolve_batch, with_database
+from cli.worker_stack import refuse_other_fleet
 from db.ledger import Ledger
 from db.reports import run_report
-from db.reports.batch_stats import Batch, Progress, batch_figures, batch_progress
+from db.reports.batch_stats import Progress, batch_figures, batch_progress
 from db.reports.json_views import batch_as_json
 from db.worker_registry import WorkerRegistry
-from routing.fleet import Fleet
-from settings import Settings
-from submission.forecaster import Forecaster
 
 app = typer.Typer()
-
-Value = TypeVar("Value")
-
-BatchArgument = Annotated[str | None, typer.Argument(metavar="BATCH", help="The newest, if left out.")]
-
-
-def with_database(settings: Settings, work: Callable[[AsyncEngine], Awaitable[Value]]) -> Value:
-    """What ``work`` makes of a database that is there for as long as it takes."""
-
-    async def opened(here: Settings) -> Value:
-        async with open_database(here) as engine:
-            return await work(engine)
-
-    with running_services(settings) as here:
-        return asyncio.run(opened(here))
 
 
 @app.command()
@@ -65,118 +43,71 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the batch has ended.")] = False,
     as_json: JsonOption = False,
     fleet: FleetOption = None,
-    idempotency_key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="The same key again is the same batch.")
-    ] = None,
-    skip_invalid: Annotated[
-        bool, typer.Option("--skip-invalid", help="Submit the valid lines, write the others to FILE.rejected.jsonl.")
-    ] = False,
-    priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")] = 0,
-    budget: Annotated[
-        float | None, typer.Option(metavar="USD", parser=parse_usd, help="The most that the batch may cost.")
-    ] = None,
+    idempotency_key: KeyOption = None,
+    skip_invalid: SkipInvalidOption = False,
+    priority: PriorityOption = 0,
+    budget: BudgetOption = None,
     budget_policy: PolicyOption = None,
     quality: QualityOption = None,
     confidence: ConfidenceOption = None,
     pilot: PilotOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Predict tiers, cost and time; submit nothing, call nobody.")
+    is_dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Forecast tiers, cost and time; submit and call nothing.")
     ] = False,
 ) -> None:
-    """Submit FILE for the workers that run, or will run.
+    """Submit FILE for workers that run now or later.
 
     `pointsman up` starts them.
     """
     settings = read_settings(fleet)
     checked = settings.fleet()
-    order = BatchSpec(
-        source="stdin" if file == STDIN else Path(file).name,
-        idempotency_key=idempotency_key,
-        priority=priority,
-        cap_usd=budget,
-        budget_policy=budget_policy,
-        pilot=read_pilot(quality, confidence, pilot),
-    )
-    if dry_run:
+    spec = batch_spec(file, idempotency_key, priority, budget, budget_policy, read_pilot(quality, confidence, pilot))
+    if is_dry_run:
         with open_source(file) as source:
-            dry.tell(source, settings, checked, skip_invalid=skip_invalid, order=order, as_json=as_json)
+            dry_run.show_forecast(source, settings, checked, skip_invalid=skip_invalid, spec=spec, as_json=as_json)
         return
     refuse_other_fleet(settings, checked)
-
-    accepted: str | None = None
-    again = with_fleet(fleet)
+    submission = Submission(settings, checked, spec, skip_invalid, fleet_flag(fleet))
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
-        nonlocal accepted
-        submitted = await submit_source(
-            source,
-            engine=engine,
-            fleet=checked,
-            order=order,
-            skip_invalid=skip_invalid,
-            planner=Forecaster(settings, checked, engine, cap_usd=budget, policy=budget_policy),
-        )
-        accepted = submitted.handle
-        name = f"{submitted.handle}: " if wait or as_json else ""  # else it stands on stdout, by itself
-        known = ", there already: the key is known, nothing was submitted" if submitted.duplicate else ""
-        err.print(f"{name}{queries(submitted.total)}{known}", style="yellow" if known else "dim")
-        if submitted.duplicate:
-            warn_of_other_source(await resolve_batch(engine, submitted.handle), order.source)
-        if submitted.rejected:
-            err.print(skipped(len(submitted.rejected), source.rejected_path), style="yellow")
+        shows_id = wait or as_json  # otherwise stdout has the id, alone
+        result = await submission.submit(source, engine, checked, shows_id=shows_id)
         if not await WorkerRegistry(engine).alive():
-            err.print("No worker is running: start them with `pointsman up`.", style="yellow")
-        told = {
-            "batch_id": submitted.handle,
-            "total": submitted.total,
-            "rejected": len(submitted.rejected),
-            "rejected_file": str(source.rejected_path) if submitted.rejected else None,
-            "duplicate": submitted.duplicate,
-        }
+            warn("No worker is running. Start workers with `pointsman up`.")
+        report = {"batch_id": result.public_id, "total": result.total, "duplicate": result.duplicate}
+        report |= submission.rejections
         if not wait:
             if not as_json:
-                out.print(submitted.handle)
-            return told
-        batch = await resolve_batch(engine, submitted.handle)
-        await _wait(engine, batch, checked, again=again)
+                out.print(result.public_id)
+            return report
+        batch = await resolve_batch(engine, result.public_id)
+        await submission.wait(engine, batch, checked)
         figures = await batch_figures(engine, batch, fleet=checked)
         batch_summary.show(figures, err if as_json else out)
-        return told | batch_as_json(figures)
+        return report | batch_as_json(figures)
 
     with open_source(file) as source:
         if not skip_invalid:
             source.check(checked)
         try:
-            told = with_database(settings, work)
+            report = with_database(settings, work)
         except KeyboardInterrupt:
-            raise interrupted(accepted, again=again) from None
+            raise submission.interrupted() from None
     if as_json:
-        emit(told)
-
-
-async def _wait(engine: AsyncEngine, batch: Batch, fleet: Fleet, *, again: str) -> None:
-    async def look() -> Progress:
-        return await batch_progress(engine, batch.id)
-
-    refuse_unserved(batch, await look(), fleet)
-    await wait_for_end(look, check=lambda: None, console=err, again=again)
+        emit(report)
 
 
 @app.command()
-def status(
-    batch: BatchArgument = None,
-    as_json: JsonOption = False,
-    fleet: FleetOption = None,
-) -> None:
-    """How far a batch is; the whole report once it has ended."""
+def status(batch: BatchArgument = None, as_json: JsonOption = False, fleet: FleetOption = None) -> None:
+    """Show a batch: progress while it is open, then its report."""
     settings = read_settings(fleet)
     checked = settings.fleet()
 
     async def work(engine: AsyncEngine) -> None:
-        found = await resolve_batch(engine, batch)
-        figures = await batch_figures(engine, found, fleet=checked)
+        figures = await batch_figures(engine, await resolve_batch(engine, batch), fleet=checked)
         if as_json:
-            emit(batch_as_json(figures) | {"open_by_stage": figures.progress.open_by_stage})
+            open_now = {"open_by_stage": figures.progress.open_by_stage, "held_for": figures.progress.held_for}
+            emit(batch_as_json(figures) | open_now)
         elif figures.progress.ended:
             batch_summary.show(figures, out)
         else:
@@ -186,115 +117,89 @@ def status(
 
 
 def _show_progress(progress: Progress) -> None:
-    out.print(f"{progress.handle} · {plain(progress.source)} · {duration(progress.wall_s)} since it was submitted")
-    out.print(drawing(progress) if out.is_terminal else f"{progress.finished:,}/{progress.total:,} · {words(progress)}")
+    out.print(f"{progress.public_id} · {plain(progress.source)} · submitted {duration(progress.wall_s)} ago")
+    line = f"{progress.finished:,}/{progress.total:,} · {progress_line(progress)}"
+    out.print(progress_bar(progress) if out.is_terminal else line)
     stages = ", ".join(f"{stage} {count:,}" for stage, count in sorted(progress.open_by_stage.items()))
     out.print(f"open: {stages} ({progress.running:,} running, {progress.waiting:,} waiting, {progress.held:,} held)")
-    if progress.held:
-        out.print(f"held for want of money: `pointsman budget {progress.handle}` tells how much is missing")
+    if progress.held_for_account:
+        out.print(f"{plain(progress.held_for_account)}. They continue once a call there succeeds.")
+    elif progress.held:
+        out.print(f"held: budget exhausted. Run `pointsman budget {progress.public_id}` to see the shortfall.")
 
 
 @app.command()
-def results(
-    batch: BatchArgument = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Written whole or not at all; stdout, if left out or -."),
-    ] = None,
-) -> None:
-    """The answers so far, in the order of the input. Each is a line of an OpenAI Batch output file."""
-    output = None if output == STDOUT else output
-    if output is not None:
-        check_writable(output)
+def results(batch: BatchArgument = None, output: FileOption = None) -> None:
+    """Write the answers so far, in the order of the input. Each is a line of an OpenAI Batch output file."""
+    path = output or STDOUT
+    check_writable(path)
 
     async def work(engine: AsyncEngine) -> None:
         found = await resolve_batch(engine, batch)
-        written = await (write_results(engine, found.id, output) if output else print_results(engine, found.id))
-        told = f"{written:,} of {queries(found.total)}"
-        err.print(f"{told} are in {output}" if output else told, style="dim")
+        written = await write_results(engine, found.id, path)
+        where = "" if path == STDOUT else f" written to {path}"
+        notice(f"{written:,} of {queries(found.total)}{where}")
         if written < found.total:
-            err.print("The others are still open.", style="yellow")
+            warn("The other queries are still open.")
 
     with_database(read_settings(), work)
 
 
 @app.command()
-def cancel(
-    batch: Annotated[str, typer.Argument(metavar="BATCH")],
-    as_json: JsonOption = False,
-) -> None:
-    """Cancel what is still open of a batch. Calls that are under way are still recorded."""
+def cancel(batch: Annotated[str, typer.Argument(metavar="BATCH")], as_json: JsonOption = False) -> None:
+    """Cancel the open queries of a batch. Calls in flight are still recorded."""
     _apply_to_batch(batch, "cancelled", Ledger.cancel, as_json=as_json)
 
 
 @app.command()
-def resume(
-    batch: Annotated[str, typer.Argument(metavar="BATCH")],
-    as_json: JsonOption = False,
-) -> None:
-    """Start the failed queries of a batch again, and those only."""
+def resume(batch: Annotated[str, typer.Argument(metavar="BATCH")], as_json: JsonOption = False) -> None:
+    """Start the failed queries of a batch again, and no others."""
     _apply_to_batch(batch, "resumed", Ledger.resume, as_json=as_json)
 
 
-def _apply_to_batch(handle: str, done: str, move: Callable[[Ledger, int], Awaitable[int]], *, as_json: bool) -> None:
+def _apply_to_batch(public_id: str, done: str, move: Callable[[Ledger, int], Awaitable[int]], *, as_json: bool) -> None:
     async def work(engine: AsyncEngine) -> tuple[Progress, int, bool]:
-        found = await resolve_batch(engine, handle)
-        count = await move(Ledger(engine, give_up_s=10.0), found.id)
-        return await batch_progress(engine, found.id), count, bool(await WorkerRegistry(engine).alive())
+        batch = await resolve_batch(engine, public_id)
+        count = await move(Ledger(engine, give_up_s=10.0), batch.id)
+        return await batch_progress(engine, batch.id), count, bool(await WorkerRegistry(engine).alive())
 
     progress, count, is_served = with_database(read_settings(), work)
-    name = progress.handle
     if as_json:
-        emit({"batch_id": name, done: count})
+        emit({"batch_id": public_id, done: count})
         return
-    out.print(f"{name}: {queries(count)} {done}")
+    out.print(f"{public_id}: {queries(count)} {done}")
     if not count and done == "cancelled" and progress.ended:
-        out.print("It has ended already.")
+        out.print("The batch has already ended.")
     elif not count:
-        cancelled = f", {progress.cancelled:,} cancelled (which stays so)" if progress.cancelled else ""
-        out.print(f"It has {progress.total - progress.finished:,} open and {progress.failed:,} failed{cancelled}.")
+        cancelled = f", {progress.cancelled:,} cancelled (resume skips these)" if progress.cancelled else ""
+        out.print(f"Queries: {progress.total - progress.finished:,} open, {progress.failed:,} failed{cancelled}.")
     elif done == "resumed":
-        out.print(f"Workers take them up; `pointsman run --batch {name}` waits for them.")
+        out.print(f"Workers continue the batch; `pointsman run --batch {public_id}` waits for its end.")
         if not is_served:
-            out.print("None is running: that command starts them, too, or `pointsman up`.", style="yellow")
+            warn("No worker is running. That command starts workers, as does `pointsman up`.")
 
 
 @app.command()
 def batches(
-    rows: Annotated[int, typer.Option("--rows", "-n", min=1, max=10_000, help="How many.")] = 20,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=1, max=10_000, help="Number of batches.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """The newest batches."""
+    """List the newest batches."""
 
     async def work(engine: AsyncEngine) -> list[dict[str, Any]]:
         return [dict(row._mapping) for row in await run_report(engine, "batches", rows=rows)]
 
     found = with_database(read_settings(), work)
     if as_json:
-        emit({"batches": [{"batch_id": row.pop("handle"), **row} for row in found]})
+        emit({"batches": [{"batch_id": row.pop("public_id"), **row} for row in found]})
         return
     if not found:
         raise CommandError("There is no batch yet.", hint="Submit one: `pointsman run FILE`.", code=ExitCode.OK)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("batch", "source", "submitted", "state"):
-        table.add_column(name)
-    for name in ("queries", "done", "failed", "open"):
-        table.add_column(name, justify="right")
+    grid = table(("batch", "source", "submitted", "state"), ("queries", "done", "failed", "open"))
     for row in found:
-        table.add_row(
-            row["handle"],
-            plain(row["source"]),
-            _ago(row["created_at"]),
-            _state(row),
-            *(f"{row[name]:,}" for name in ("total", "done", "failed", "open")),
-        )
-    out.print(table)
-
-
-def _state(row: dict[str, Any]) -> str:
-    state = "cancelled" if row["cancelled_at"] else "open" if row["open"] else "ended"
-    return f"{state} (simulated)" if row["simulated"] else state
-
-
-def _ago(moment: datetime) -> str:
-    return f"{duration(max(0.0, (datetime.now(UTC) - moment).total_seconds()))} ago"
+        age = duration(max(0.0, (datetime.now(UTC) - row["created_at"]).total_seconds()))
+        state = "cancelled" if row["cancelled_at"] else "open" if row["open"] else "ended"
+        state += " (simulated)" if row["simulated"] else ""
+        counted = (f"{row[name]:,}" for name in ("total", "done", "failed", "open"))
+        grid.add_row(row["public_id"], plain(row["source"]), f"{age} ago", state, *counted)
+    out.print(grid)

@@ -1,4 +1,4 @@
-"""``pointsman budget``: what a batch may spend, and raising it."""
+"""``pointsman budget``: shows and raises the budget of a batch."""
 
 from decimal import ROUND_UP, Decimal
 from typing import Annotated, Any
@@ -6,12 +6,10 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import CommandError, ExitCode
-from cli.commands.batches import BatchArgument, with_database
-from cli.commands.run import JsonOption
+from cli.command_errors import UsageError
 from cli.console import emit, out, plain, queries
-from cli.param_types import parse_usd
-from cli.resources import read_settings, resolve_batch
+from cli.param_types import BatchArgument, JsonOption, parse_usd
+from cli.resources import read_settings, resolve_batch, with_database
 from db.ledger import Ledger
 from db.reports.batch_stats import Batch
 from db.reports.budget_balance import BatchBudget, BudgetBalance, batch_budget
@@ -24,80 +22,77 @@ def budget(
     batch: BatchArgument = None,
     raise_to: Annotated[
         float | None,
-        typer.Option(
-            metavar="USD", parser=parse_usd, help="The new cap; what was held for it goes on as far as it fits."
-        ),
+        typer.Option(metavar="USD", parser=parse_usd, help="The new cap; releases held queries as far as it allows."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """A batch's cap, and what is spent and held; raises it.
+    """Show or raise the budget of a batch.
 
-    Of the cap it tells what is settled, and what is reserved for calls under way.
+    Shows the cap, the settled cost, the reservations of calls in flight, and what held queries need.
     """
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
         found = await resolve_batch(engine, batch)
-        means = await batch_budget(engine, found.id)
-        told: dict[str, Any] = {"batch_id": found.handle}
+        balance = await batch_budget(engine, found.id)
+        report: dict[str, Any] = {"batch_id": found.public_id}
         if raise_to is not None:
-            before = means.held
-            means = await _raise(engine, found, means, cap_usd=raise_to)
-            told["released"] = max(0, before - means.held)
+            held = balance.held
+            balance = await _raise(engine, found, balance, cap_usd=raise_to)
+            report["released"] = max(0, held - balance.held)
         if not as_json:
-            _show(found, means, released=told.get("released"))
-        return told | means.as_json()
+            _show(found, balance, released=report.get("released"))
+        return report | balance.as_json()
 
-    told = with_database(read_settings(), work)
+    report = with_database(read_settings(), work)
     if as_json:
-        emit(told)
+        emit(report)
 
 
-async def _raise(engine: AsyncEngine, batch: Batch, means: BatchBudget, *, cap_usd: float) -> BatchBudget:
-    if means.own is not None and cap_usd < float(means.own.cap_usd):
-        raise CommandError(
-            f"The budget of {batch.handle} is ${means.own.cap_usd:.6f} already, and is only ever raised.",
-            hint="To stop it, `pointsman cancel BATCH`.",
-            code=ExitCode.USAGE,
+async def _raise(engine: AsyncEngine, batch: Batch, balance: BatchBudget, *, cap_usd: float) -> BatchBudget:
+    if balance.own is not None and cap_usd < float(balance.own.cap_usd):
+        raise UsageError(
+            f"The budget of {batch.public_id} is already ${balance.own.cap_usd:.6f}, and can only be raised.",
+            hint="`pointsman cancel BATCH` stops the batch.",
         )
     ledger = Ledger(engine, give_up_s=10.0)
     await ledger.set_budget(batch.id, cap_usd=cap_usd)
-    await ledger.unhold()  # the feeder would, within a second; there may be none
+    await ledger.release_held()  # the feeder does so within a second, if one is running
     return await batch_budget(engine, batch.id)
 
 
-def _show(batch: Batch, means: BatchBudget, *, released: int | None) -> None:
-    out.print(f"{batch.handle} · {plain(batch.source)} · policy {means.policy}")
-    out.print(f"{'Budget':<10} {_words(means.own)}")
-    if means.day is not None:
-        out.print(f"{'Today':<10} {_words(means.day)} (tenant {plain(means.tenant)})")
+def _show(batch: Batch, balance: BatchBudget, *, released: int | None) -> None:
+    out.print(f"{batch.public_id} · {plain(batch.source)} · policy {balance.policy}")
+    out.print(f"{'Budget':<10} {_amounts(balance.own)}")
+    if balance.day is not None:
+        out.print(f"{'Today':<10} {_amounts(balance.day)} (tenant {plain(balance.tenant)})")
     if released is not None:
         out.print(f"{'Released':<10} {queries(released)}")
-    if means.held:
+    if balance.held:
         out.print(
-            f"{'Held':<10} {queries(means.held)}: the least that a call of theirs reserves is "
-            f"${means.held_least_usd or 0:.6f}; all at once would reserve ${means.held_needs_usd:.6f}"
+            f"{'Held':<10} {queries(balance.held)}: the smallest reservation is ${balance.held_least_usd or 0:.6f}, "
+            f"all together ${balance.held_needs_usd:.6f}"
         )
-        if means.own is not None and (enough := _enough(means.own, means)) > means.own.cap_usd:
-            out.print(f"{'':<10} `pointsman budget {batch.handle} --raise-to {enough}` lets some go on,")
+        if balance.own is not None and (sufficient := _sufficient_cap(balance.own, balance)) > balance.own.cap_usd:
             out.print(
-                f"{'':<10} and what their answers leave the next. `max_tokens` on a line lowers what it reserves."
+                f"{'':<10} `pointsman budget {batch.public_id} --raise-to {sufficient}` releases the first query,"
             )
-        if means.day is not None:
-            out.print(f"{'':<10} The day's cap is the tenant's, and begins anew at midnight UTC.")
+            out.print(f"{'':<10} and later ones as calls cost less than reserved. A lower `max_tokens` reserves less.")
+        if balance.day is not None:
+            out.print(f"{'':<10} The daily cap is the tenant's, and resets at midnight UTC.")
     elif batch.ended_at is not None and released is not None:
-        out.print("It has ended: `pointsman resume` starts its failed queries again.")
+        out.print("The batch has ended: `pointsman resume` starts its failed queries again.")
 
 
-def _enough(own: BudgetBalance, means: BatchBudget) -> Decimal:
-    """The least cap under which a call that is held fits beside what is spent: dollars, rounded up to cents."""
-    needed = own.settled_usd + own.reserved_usd + (means.held_least_usd or 0)
+def _sufficient_cap(own: BudgetBalance, balance: BatchBudget) -> Decimal:
+    """The smallest cap, in whole cents, with room for a held query."""
+    needed = own.settled_usd + own.reserved_usd + (balance.held_least_usd or 0)
     return needed.quantize(Decimal("0.01"), rounding=ROUND_UP)
 
 
-def _words(account: BudgetBalance | None) -> str:
-    if account is None:
+def _amounts(balance: BudgetBalance | None) -> str:
+    if balance is None:
         return "no cap"
     return (
-        f"${account.cap_usd:.6f}, of it ${account.settled_usd:.6f} settled and ${account.reserved_usd:.6f} reserved "
-        f"for calls under way; ${account.left_usd:.6f} left"
+        f"${balance.cap_usd:.6f}: ${balance.settled_usd:.6f} settled, ${balance.reserved_usd:.6f} reserved "
+        f"for calls in flight, ${balance.left_usd:.6f} left"
     )

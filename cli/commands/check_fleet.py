@@ -1,15 +1,17 @@
 """``pointsman check-fleet``."""
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from cli.commands.run import JsonOption
-from cli.console import emit, err, out, plain
-from cli.resources import read_settings
+from cli.console import emit, out, plain, table, warn
+from cli.param_types import JsonOption
+from cli.resources import fleet_label, read_settings
+from routing.answer_checks.threshold_action import extra_calls, threshold_action
 from routing.fleet import Fleet
 from settings import check_fleet
 
@@ -19,11 +21,14 @@ app = typer.Typer()
 @app.command("check-fleet")
 def check(
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="POINTSMAN_FLEET or fleet.toml, if left out.")
+        Path | None, typer.Argument(metavar="FILE", help="Default: POINTSMAN_FLEET, or fleet.toml.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a fleet file: each problem with its key and the mend. Exits with 2 where there is any."""
+    """Check a fleet file.
+
+    Prints each problem with its key and the fix. Exits with 2 if there is any.
+    """
     path = read_settings(file).fleet_path
     checked = check_fleet(path, os.environ)
     fleet = checked.fleet
@@ -35,31 +40,31 @@ def check(
                 "simulated": fleet.simulated,
                 "ladder": fleet.ladder,
                 "tiers": {name: list(tier.models) for name, tier in fleet.tiers.items()},
-                "warnings": [{"key": w.key, "wrong": w.wrong, "fix": w.fix} for w in checked.warnings],
+                "confidence": [
+                    {
+                        "tier": tier.name,
+                        "model": model.name,
+                        "threshold": None if tier.escalates_to is None else tier.confidence_threshold,
+                        "source": action.source,
+                        "acts_on": action.acts_on,
+                        "calibrated_for": list(action.workloads),
+                        "calibrated": action.is_calibrated,
+                        "extra_calls": extra_calls(model, fleet),
+                    }
+                    for tier in fleet.tiers.values()
+                    for model in fleet.deployments(tier.name)
+                    for action in [threshold_action(model, fleet)]
+                ],
+                "warnings": [asdict(warning) for warning in checked.warnings],
             }
         )
         return
-    out.print(f"{path} is sound: {fleet_words(fleet)}, {' → '.join(fleet.ladder)}")
-    out.print(_table(fleet))
-    for warning in checked.warnings:
-        err.print(f"{warning}", style="yellow")
-
-
-def fleet_words(fleet: Fleet) -> str:
-    """Its name, and that it is simulated where the name does not say so."""
-    return fleet.name if not fleet.simulated or "simulated" in fleet.name.lower() else f"{fleet.name}, simulated"
-
-
-def _table(fleet: Fleet) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("tier", "model", "provider"):
-        table.add_column(name)
-    for name in ("$ in / Mtok", "$ out / Mtok", "context"):
-        table.add_column(name, justify="right")
+    out.print(f"{path} is valid: {fleet_label(fleet)}, {' → '.join(fleet.ladder)}")
+    grid = table(("tier", "model", "provider"), ("$ in / Mtok", "$ out / Mtok", "context"))
     for tier in fleet.tiers:
         for model in fleet.deployments(tier):
             price = model.price
-            table.add_row(
+            grid.add_row(
                 plain(tier),
                 plain(model.name),
                 plain(model.provider),
@@ -67,4 +72,40 @@ def _table(fleet: Fleet) -> Table:
                 f"{price.output_usd_per_mtok * price.multiplier:,.3f}",
                 f"{model.context_tokens:,}",
             )
-    return table
+    out.print(grid)
+    out.print(_confidence_table(fleet))
+    if not all(
+        threshold_action(model, fleet).is_calibrated
+        for model in fleet.models.values()
+        if fleet.tiers[model.tier].escalates_to is not None
+    ):
+        out.print(
+            "An uncalibrated confidence is a score, not a probability: it sends doubtful answers up and says nothing "
+            "of the quality of the others. Fix: grade answers, and put the output of `pointsman calibrate-confidence` "
+            "into the fleet.",
+            style="dim",
+        )
+    for warning in checked.warnings:
+        warn(str(warning))
+
+
+def _confidence_table(fleet: Fleet) -> Table:
+    grid = table(("tier", "model"), ("threshold",))
+    for name in ("acts on", "calibrated", "extra calls"):
+        grid.add_column(name)
+    for tier in fleet.tiers.values():
+        for model in fleet.deployments(tier.name):
+            action = threshold_action(model, fleet)
+            if tier.escalates_to is None:
+                grid.add_row(plain(tier.name), plain(model.name), "none", "no tier is above", "", "")
+                continue
+            workloads = ", ".join(name or "queries without a workload" for name in action.workloads)
+            grid.add_row(
+                plain(tier.name),
+                plain(model.name),
+                f"{tier.confidence_threshold:.2f}",
+                plain(action.acts_on if action.wrong is None else f"{action.acts_on}: {action.wrong}"),
+                plain(workloads or ("by its training" if action.is_calibrated else "no")),
+                str(extra_calls(model, fleet) or ""),
+            )
+    return grid

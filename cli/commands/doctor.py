@@ -1,26 +1,25 @@
-"""``pointsman doctor``: looks at each dependency and says what to do."""
+"""``pointsman doctor``: checks each dependency and shows the fix for each fault."""
 
 import asyncio
 import os
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 import typer
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
 from cli.command_errors import ExitCode, describe_error
-from cli.commands.check_fleet import fleet_words
-from cli.commands.run import FleetOption, JsonOption
 from cli.console import emit, out, plain
-from cli.resources import open_database, read_settings
+from cli.param_types import FleetOption, JsonOption
+from cli.resources import fleet_label, open_database, read_settings
 from db.reports import run_report
 from fleet_config import SIMULATOR
+from providers.transport.reachable import accepts_connections
 from routing.fleet import Fleet
 from settings import Settings, check_fleet, without_password
 from telemetry import tracing
@@ -30,20 +29,24 @@ from workers.local_stack import stack_pid
 app = typer.Typer()
 
 _SEEN_S: Final = 15.0
-_LAGGING: Final = "They take it up within seconds; if they do not, their logs say why: router_refused."
+_START: Final = "`pointsman up` starts it."
+_SIMULATOR_S: Final = 3.0
 
 
 class CheckStatus(StrEnum):
-    """How a thing is."""
+    """The verdict of a check."""
 
     OK = "ok"
     WARN = "warn"
     FAIL = "fail"
 
 
+_MARKS: Final = {CheckStatus.OK: ("✔", "green"), CheckStatus.WARN: ("!", "yellow"), CheckStatus.FAIL: ("✘", "red")}
+
+
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What was found of one thing, and what to do about it."""
+    """What a check found, and the fix for a fault."""
 
     thing: str
     health: CheckStatus
@@ -51,53 +54,61 @@ class CheckResult:
     fix: str | None = None
 
 
+def _ok(thing: str, found: str, fix: str | None = None) -> CheckResult:
+    return CheckResult(thing, CheckStatus.OK, found, fix)
+
+
+def _warn(thing: str, found: str, fix: str) -> CheckResult:
+    return CheckResult(thing, CheckStatus.WARN, found, fix)
+
+
+def _fail(thing: str, found: str, fix: str | None) -> CheckResult:
+    return CheckResult(thing, CheckStatus.FAIL, found, fix)
+
+
 @app.command()
 def doctor(
     fleet: FleetOption = None,
     as_json: JsonOption = False,
-    start: Annotated[bool, typer.Option(help="Start our own Postgres and Redis to look at them.")] = True,
+    start: Annotated[bool, typer.Option(help="Start the embedded Postgres and Redis to check them.")] = True,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Ask each provider for its list of models, which is free.")
+    ] = False,
 ) -> None:
-    """Look at each dependency, and say what to do.
+    """Check each dependency, and show how to fix it.
 
-    Whether it is reachable, its version, migrations, queue depths, workers, keys. Exits with 1 on a fault.
+    Connections, versions, migrations, queue depths, workers, keys. Exits with 1 on a fault.
     """
-    findings: list[CheckResult] = []
-    for finding in _look(read_settings(fleet), start=start):
-        findings.append(finding)
+    results: list[CheckResult] = []
+    for result in _checks(read_settings(fleet), start=start, probe=probe):
+        results.append(result)
         if not as_json:
-            _show(finding)
+            mark, style = _MARKS[result.health]
+            out.print(Text.assemble((f"{mark} ", style), (f"{result.thing:<12}", "bold"), plain(result.found)))
+            if result.fix:
+                out.print(Text(f"  {'':<12}→ {result.fix}", style=style))
+    is_healthy = all(result.health != CheckStatus.FAIL for result in results)
     if as_json:
-        emit(
-            {"healthy": all(f.health != CheckStatus.FAIL for f in findings), "findings": [asdict(f) for f in findings]}
-        )
-    if any(finding.health == CheckStatus.FAIL for finding in findings):
+        emit({"healthy": is_healthy, "findings": [asdict(result) for result in results]})
+    if not is_healthy:
         raise typer.Exit(ExitCode.FAILURE)
 
 
-def _show(finding: CheckResult) -> None:
-    mark, style = {CheckStatus.OK: ("✔", "green"), CheckStatus.WARN: ("!", "yellow"), CheckStatus.FAIL: ("✘", "red")}[
-        finding.health
-    ]
-    out.print(Text.assemble((f"{mark} ", style), (f"{finding.thing:<12}", "bold"), plain(finding.found)))
-    if finding.fix:
-        out.print(Text(f"  {'':<12}→ {finding.fix}", style=style))
-
-
-def _look(settings: Settings, *, start: bool) -> Iterator[CheckResult]:
-    yield CheckResult("home", CheckStatus.OK, str(settings.home))
+def _checks(settings: Settings, *, start: bool, probe: bool) -> Iterator[CheckResult]:
+    yield _ok("home", str(settings.home))
     fleet: Fleet | None = None
     try:
         checked = check_fleet(settings.fleet_path, os.environ)
         fleet = checked.fleet
-        yield CheckResult("fleet", CheckStatus.OK, f"{settings.fleet_path}: {fleet_words(fleet)}")
-        yield from (CheckResult("fleet", CheckStatus.WARN, f"{w.key}: {w.wrong}", w.fix) for w in checked.warnings)
+        yield _ok("fleet", f"{settings.fleet_path}: {fleet_label(fleet)}")
+        yield from (_warn("fleet", f"{warning.key}: {warning.wrong}", warning.fix) for warning in checked.warnings)
     except ValueError as error:
         yield _fault("fleet", error)
     yield _traces(os.environ)
-    with ExitStack() as held:
+    with ExitStack() as services:
         if settings.embedded and (start or services_running(settings)):
             try:
-                settings = held.enter_context(services_up(settings)).settings
+                settings = services.enter_context(services_up(settings)).settings
             except Exception as error:
                 yield _fault("services", error)
                 return
@@ -107,78 +118,76 @@ def _look(settings: Settings, *, start: bool) -> Iterator[CheckResult]:
             yield from _queues(settings, fleet)
             yield from _workers(settings, fleet)
             yield from _router(settings, fleet)
-            yield from _providers(settings, fleet)
+            yield from _providers(settings, fleet, probe=probe)
 
 
 def _traces(environ: Mapping[str, str]) -> CheckResult:
-    where = tracing.destination(environ)
-    if where is None:
-        return CheckResult("traces", CheckStatus.OK, f"off; {tracing.ENDPOINT} switches them on")
-    if absent := tracing.missing():
-        return CheckResult("traces", CheckStatus.WARN, f"off: {', '.join(absent)} not installed", tracing.INSTALL)
-    if not tracing.is_reachable(where):
-        fix = "Is the endpoint right, and does it listen? Spans are lost meanwhile, and nothing else."
-        return CheckResult("traces", CheckStatus.WARN, f"on, to {where}, which cannot be reached from here", fix)
-    return CheckResult("traces", CheckStatus.OK, f"on, to {where}")
+    endpoint = tracing.destination(environ)
+    if endpoint is None:
+        return _ok("traces", f"off; {tracing.ENDPOINT} enables them")
+    if missing := tracing.missing():
+        return _warn("traces", f"off: {', '.join(missing)} not installed", tracing.INSTALL)
+    if not tracing.is_reachable(endpoint):
+        fix = "Check the endpoint and whether it listens. Until then spans are lost, and nothing else."
+        return _warn("traces", f"on, but {endpoint} cannot be reached from here", fix)
+    return _ok("traces", f"on, to {endpoint}")
 
 
 def _fault(thing: str, error: BaseException) -> CheckResult:
-    failure = describe_error(error)
-    # What elsewhere sends to this command says nothing here.
-    hint = "" if failure.hint is None else failure.hint.partition("`pointsman doctor`")[0].rstrip()
-    return CheckResult(thing, CheckStatus.FAIL, " ".join(failure.lines), hint or None)
+    description = describe_error(error)
+    # Without a hint that refers to this command.
+    hint = (description.hint or "").partition("`pointsman doctor`")[0].rstrip()
+    return _fail(thing, " ".join(description.lines), hint or None)
 
 
 def _postgres(settings: Settings) -> Iterator[CheckResult]:
     from db import migrate
 
-    whose = "our own" if settings.embeds_postgres else "yours"
+    owner = "embedded" if settings.embeds_postgres else "external"
     if settings.database is None:
-        fix = "`pointsman up` starts it."
-        yield CheckResult("postgres", CheckStatus.WARN, f"{whose}, not running", fix)
+        yield _warn("postgres", f"{owner}, not running", _START)
         return
     try:
-        (server,) = _ask(settings, "server")
+        (server,) = _rows(settings, "server")
         revision, newest = migrate.current(settings.database), migrate.newest()
     except Exception as error:
         yield _fault("postgres", error)
         return
     size = f"{server.bytes / 1e6:,.0f} MB"
-    yield CheckResult("postgres", CheckStatus.OK, f"{whose}, version {server.version}, {size}, up {server.up_s:,.0f} s")
-    ends = settings.embeds_postgres and stack_pid(settings) is None
-    when = "Our own is there while `pointsman up` runs." if ends else None
-    yield CheckResult("postgres", CheckStatus.OK, f'psql "{settings.psql_url}"', when)
+    yield _ok("postgres", f"{owner}, version {server.version}, {size}, up {server.up_s:,.0f} s")
+    is_temporary = settings.embeds_postgres and stack_pid(settings) is None
+    yield _ok("postgres", f'psql "{settings.psql_url}"', "It runs while `pointsman up` does." if is_temporary else None)
     if revision == newest:
-        yield CheckResult("migration", CheckStatus.OK, f"{revision}, the newest")
+        yield _ok("migration", f"{revision}, the newest")
     else:
         fix = "`pointsman up` and `pointsman run` migrate; or run `alembic upgrade head`."
-        yield CheckResult("migration", CheckStatus.WARN, f"{revision or 'none'}, the newest is {newest}", fix)
+        yield _warn("migration", f"{revision or 'none'}; the newest is {newest}", fix)
 
 
-def _ask(settings: Settings, name: str, **params: object) -> list[Any]:
+def _rows(settings: Settings, report: str, **params: object) -> list[Any]:
     async def work() -> list[Any]:
-        # Not as the application's role, which a database has only once it is migrated.
+        # Without the application's role, which only a migrated database has.
         async with open_database(settings, role=None) as engine:
-            return list(await run_report(engine, name, **params))
+            return list(await run_report(engine, report, **params))
 
     return asyncio.run(work())
 
 
 def _broker(settings: Settings) -> Iterator[CheckResult]:
-    whose = "our own" if settings.embeds_redis else "yours"
+    owner = "embedded" if settings.embeds_redis else "external"
     if settings.redis is None and settings.broker is None:
-        yield CheckResult("redis", CheckStatus.WARN, f"{whose}, not running", "`pointsman up` starts it.")
+        yield _warn("redis", f"{owner}, not running", _START)
         return
     if settings.redis is not None:
-        yield _redis(settings.redis, whose)
+        yield _redis(settings.redis, owner)
     if settings.broker is not None and settings.broker.startswith(("amqp", "pyamqp")):
-        yield _rabbitmq(settings)
+        yield _rabbitmq(settings.broker)
 
 
-# Celery, Redis' client and Alembic take a third of a command's start, and the other commands do without.
+# Celery, the Redis client and Alembic are imported late: they take a third of a second, which other commands save.
 
 
-def _redis(url: str, whose: str) -> CheckResult:
+def _redis(url: str, owner: str) -> CheckResult:
     from redis import Redis
     from redis.exceptions import RedisError
 
@@ -186,30 +195,28 @@ def _redis(url: str, whose: str) -> CheckResult:
         with Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
             info: dict[str, Any] = client.info()
     except (RedisError, OSError):
-        fix = "Is BROKER_URL (or REDIS_URL) right, and is Redis up?"
-        return CheckResult("redis", CheckStatus.FAIL, f"{without_password(url)} cannot be reached", fix)
-    words = f"{whose}, version {info.get('redis_version')}, {info.get('used_memory_human')} used"
+        fix = "Check BROKER_URL (or REDIS_URL) and whether Redis is up."
+        return _fail("redis", f"{without_password(url)} cannot be reached", fix)
+    found = f"{owner}, version {info.get('redis_version')}, {info.get('used_memory_human')} used"
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        fix = "Set maxmemory-policy noeviction: with another, messages vanish and come back late."
-        return CheckResult("redis", CheckStatus.WARN, f"{words}, maxmemory-policy {policy}", fix)
-    return CheckResult("redis", CheckStatus.OK, words)
+        fix = "Set maxmemory-policy noeviction: other policies drop messages, which then arrive late."
+        return _warn("redis", f"{found}, maxmemory-policy {policy}", fix)
+    return _ok("redis", found)
 
 
-def _rabbitmq(settings: Settings) -> CheckResult:
+def _rabbitmq(url: str) -> CheckResult:
     from tasks.broker_state import UNREACHABLE
     from tasks.celery_app import app as celery
 
     try:
-        with celery.connection_for_write(settings.broker_url) as connection:
+        with celery.connection_for_write(url) as connection:
             connection.ensure_connection(max_retries=1)
-            found = connection.connection.server_properties.get("version", "?")
+            version = connection.connection.server_properties.get("version", "?")
     except UNREACHABLE:
-        fix = "Is BROKER_URL right, and is RabbitMQ up?"
-        return CheckResult(
-            "rabbitmq", CheckStatus.FAIL, f"{without_password(settings.broker_url)} cannot be reached", fix
-        )
-    return CheckResult("rabbitmq", CheckStatus.OK, f"version {found}")
+        fix = "Check BROKER_URL and whether RabbitMQ is up."
+        return _fail("rabbitmq", f"{without_password(url)} cannot be reached", fix)
+    return _ok("rabbitmq", f"version {version}")
 
 
 def _queues(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
@@ -219,33 +226,31 @@ def _queues(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
     if settings.database is None or settings.broker is None:
         return
     try:
-        rows = {row.stage: row for row in _ask(settings, "queue_depths")}
+        rows = {row.stage: row for row in _rows(settings, "queue_depths")}
     except DBAPIError:
-        return  # what is wrong with Postgres has been said
+        return  # the check of Postgres reports it
     configure(settings, fleet)
     messages: dict[str, int] = {}
-    with suppress(*UNREACHABLE):  # one that is away is waited for once
+    with suppress(*UNREACHABLE):  # waits once for a broker that is down
         for stage in stages(fleet):
             messages[stage] = broker_depth(queue_of(stage, fleet))
     for stage in stages(fleet):
         row = rows.pop(stage, None)
-        told = "empty"
+        depth = "empty"
         if row is not None:
-            told = f"{row.ready:,} ready, {row.queued:,} queued, {row.running:,} running, {row.held:,} held"
-            told += f", the oldest waits {row.oldest_wait_s:,.0f} s" if row.oldest_wait_s is not None else ""
-        told += f"; {messages[stage]:,} messages" if stage in messages else ""
-        yield CheckResult(f"{stage}", CheckStatus.OK, told)
+            depth = f"{row.ready:,} ready, {row.queued:,} queued, {row.running:,} running, {row.held:,} held"
+            depth += f", the oldest waits {row.oldest_wait_s:,.0f} s" if row.oldest_wait_s is not None else ""
+        depth += f"; {messages[stage]:,} messages" if stage in messages else ""
+        yield _ok(stage, depth)
     for stage, row in rows.items():
-        waiting = row.ready + row.queued + row.running + row.held
-        fix = "Add the tier to the fleet again, or cancel the batches that wait for it."
-        yield CheckResult(
-            str(stage), CheckStatus.FAIL, f"{waiting:,} queries wait at a stage that the fleet has not", fix
-        )
-    for row in _ask(settings, "batches_of_others", simulated=fleet.simulated):
-        theirs, ours = ("real calls", "simulates") if fleet.simulated else ("simulated answers", "calls for real")
-        found = f"{row.batches:,} open of the fleet {row.fleet!r} are for {theirs}, and this fleet {ours}"
-        fix = "Workers leave these alone: stop them and start that fleet's, or cancel the batches."
-        yield CheckResult("batches", CheckStatus.WARN, found, fix)
+        stuck = row.ready + row.queued + row.running + row.held
+        found = f"{stuck:,} queries are stuck at stage {str(stage)!r}, which this fleet does not define"
+        yield _fail(str(stage), found, "Add the tier to the fleet again, or cancel the batches that wait for it.")
+    for row in _rows(settings, "batches_of_others", simulated=fleet.simulated):
+        needed, offered = ("real calls", "simulates") if fleet.simulated else ("simulated answers", "makes real calls")
+        found = f"{row.batches:,} open of the fleet {row.fleet!r} need {needed}, but this fleet {offered}"
+        fix = "These workers do not take them: start workers of that fleet instead, or cancel the batches."
+        yield _warn("batches", found, fix)
 
 
 def _workers(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
@@ -254,31 +259,30 @@ def _workers(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
     if settings.database is None:
         return
     try:
-        rows = _ask(settings, "workers", seen_within_s=_SEEN_S)
+        rows = _rows(settings, "workers", seen_within_s=_SEEN_S)
     except DBAPIError:
         return
     if not rows:
+        fix = "`pointsman up` starts them."
         pid = stack_pid(settings)
-        told = f"none, though process {pid} runs a stack" if pid else "none is running"
-        yield CheckResult("workers", CheckStatus.FAIL if pid else CheckStatus.WARN, told, "`pointsman up` starts them.")
+        yield (
+            _fail("workers", f"none, though process {pid} runs a stack", fix) if pid else _warn("workers", "none", fix)
+        )
         return
     served = {role for row in rows for role in str(row.role).split()}
     for row in rows:
-        told = f"{row.name} on {row.host}"
-        told += f", {row.in_flight} of {row.slots} slots busy" if row.slots else ""  # feeder and route have none
-        yield CheckResult("worker", CheckStatus.OK, told)
-    missing = [stage for stage in (*stages(fleet), "feeder") if stage not in served]
-    if missing:
-        fix = f"Start them: `python -m workers STAGE`, for {', '.join(missing)}."
-        yield CheckResult("workers", CheckStatus.FAIL, f"nobody serves {', '.join(missing)}", fix)
+        slots = f", {row.in_flight} of {row.slots} slots busy" if row.slots else ""  # feeder and route have none
+        yield _ok("worker", f"{row.name} on {row.host}{slots}")
+    if missing := ", ".join(stage for stage in (*stages(fleet), "feeder") if stage not in served):
+        yield _fail("workers", f"no worker serves {missing}", f"Start them: `python -m workers STAGE`, for {missing}.")
 
 
 def _router(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
-    """Which trained router is to serve, and whether the workers that run do serve it."""
+    """Which trained router should serve, and whether the running workers use it."""
     if "classifier" not in fleet.router.stages and fleet.router.scorer is None:
-        yield CheckResult("router", CheckStatus.OK, "no trained one takes part: router.stages of the fleet")
+        yield _ok("router", "no trained router (router.stages of the fleet)")
         return
-    # numpy and scipy take a third of a second, and most commands do without.
+    # numpy and scipy take a third of a second, which other commands save.
     from evaluation.data.dataset_errors import EvaluationError
     from model_registry.resolver import load_serving
 
@@ -289,43 +293,48 @@ def _router(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
     if settings.database is None:
         return
     try:
-        told = asyncio.run(work())
-        others = {row.router for row in _ask(settings, "workers", seen_within_s=_SEEN_S)} - {told, None}
+        serving = asyncio.run(work())
+        others = {row.router for row in _rows(settings, "workers", seen_within_s=_SEEN_S)} - {serving, None}
     except EvaluationError as error:
-        yield CheckResult("router", CheckStatus.FAIL, str(error), "`pointsman routers list` shows what there is.")
+        yield _fail("router", str(error), "`pointsman routers list` shows the registered routers.")
         return
     except DBAPIError:
         return
-    yield CheckResult("router", CheckStatus.OK, f"{told} serves")
+    yield _ok("router", f"{serving} serves")
     if others:
-        running = ", ".join(sorted(others))
-        yield CheckResult("router", CheckStatus.WARN, f"workers still decide by {running}", _LAGGING)
+        fix = "They reload within seconds; otherwise their logs have the cause: router_refused."
+        yield _warn("router", f"workers still use {', '.join(sorted(others))}", fix)
 
 
-def _providers(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
+def _providers(settings: Settings, fleet: Fleet, *, probe: bool) -> Iterator[CheckResult]:
+    # httpx and aiohttp take a fifth of a second, and most commands do without.
+    from cli.provider_probe import environment_ignored, fix_of, probe_providers
+
+    asked: list[str] = []
     for name, provider in fleet.providers.items():
+        for found, fix in environment_ignored(provider, os.environ):
+            yield _warn(name, found, fix)
         if provider.api_key_env and not os.environ.get(provider.api_key_env):
             fix = f"Set {provider.api_key_env} in the environment of the workers."
-            yield CheckResult(name, CheckStatus.WARN, f"no key: {provider.api_key_env} is not set here", fix)
+            yield _warn(name, f"no key: {provider.api_key_env} is not set here", fix)
         elif provider.base_url.startswith(SIMULATOR):
-            url = settings.simulator_url
-            told = "the simulator, started by `run` and `up`" if url is None else f"the simulator at {url}"
-            if url is None or _answers(url):
-                yield CheckResult(name, CheckStatus.OK, told)
-            else:
-                yield CheckResult(
-                    name, CheckStatus.FAIL, f"{told} does not answer", "`pointsman down`, then `pointsman up`."
-                )
+            yield _simulator(name, settings.simulator_url)
+        elif probe:
+            asked.append(name)
         else:
-            yield CheckResult(name, CheckStatus.OK, f"{provider.kind} at {provider.base_url} (not called)")
+            yield _ok(name, f"{provider.kind} at {provider.base_url} (not called; --probe does)")
+    for name, failure in asyncio.run(probe_providers(fleet, asked, os.environ)) if asked else ():
+        where = f"{fleet.providers[name].kind} at {fleet.providers[name].base_url}"
+        if failure is None:
+            yield _ok(name, f"{where} answers")
+        else:
+            found = f"{where}: {failure.kind}, {failure.message}"
+            yield _fail(name, found, fix_of(failure, fleet.providers[name]))
 
 
-def _answers(url: str) -> bool:
-    opener: Callable[..., Any] = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
-    try:
-        with opener(url, timeout=3):
-            return True
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False
+def _simulator(name: str, url: str | None) -> CheckResult:
+    found = "the simulator, started by `run` and `up`" if url is None else f"the simulator at {url}"
+    parts = urlsplit(url or "")
+    if url is None or accepts_connections(parts.hostname or "", parts.port or 80, timeout_s=_SIMULATOR_S):
+        return _ok(name, found)
+    return _fail(name, f"{found} does not respond", "`pointsman down`, then `pointsman up`.")

@@ -1,19 +1,16 @@
-"""``pointsman drift``: whether queries, and where they go, are still what the router was promoted on."""
+"""``pointsman drift``: whether queries and routing still look as they did when the router was promoted."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import CommandError, ExitCode
-from cli.commands.batches import with_database
-from cli.commands.run import JsonOption
-from cli.console import emit, out, plain
-from cli.param_types import parse_duration
-from cli.resources import read_settings
+from cli.command_errors import ExitCode, UsageError
+from cli.console import emit, out, plain, table
+from cli.param_types import JsonOption, parse_duration
+from cli.resources import read_settings, with_database
 from db.reports.drift_samples import RECENT, REFERENCE, DriftWindows, drift_times, drift_windows
 from evaluation.production.data_drift import ENOUGH, SHIFT, WATCH, Drift, drift_of
 
@@ -25,20 +22,19 @@ _STYLES = {Drift.SHIFTED: "bold red", Drift.WATCH: "yellow", Drift.STABLE: "gree
 @app.command()
 def drift(
     reference: Annotated[
-        int, typer.Option(min=ENOUGH, max=100_000, help="Decisions to compare with: the first under this router.")
+        int, typer.Option(min=ENOUGH, max=100_000, help="Size of the reference: first decisions of this router.")
     ] = REFERENCE,
-    recent: Annotated[int, typer.Option(min=ENOUGH, max=100_000, help="Newest decisions.")] = RECENT,
+    recent: Annotated[int, typer.Option(min=ENOUGH, max=100_000, help="Number of newest decisions.")] = RECENT,
     last: Annotated[
-        str | None, typer.Option(metavar="SPAN", help="Instead: the decisions of the last 24h, or 7d, …")
+        str | None, typer.Option(metavar="SPAN", help="Compare the decisions of the last 24h, or 7d, instead …")
     ] = None,
-    against: Annotated[str, typer.Option(metavar="SPAN", help="… against those of so long before.")] = "7d",
+    against: Annotated[str, typer.Option(metavar="SPAN", help="… with the decisions of that span before.")] = "7d",
     as_json: JsonOption = False,
 ) -> None:
     """Compare the newest routing decisions with the first ones.
 
-    The first are those since the router that serves was promoted.
-
-    By the population stability index of each feature; exits with 1 where one has shifted, for an alarm.
+    The reference are the first decisions since the router was promoted. Compares each feature by its population
+    stability index; exits with 1 if one has shifted.
     """
 
     now_at = datetime.now(UTC)
@@ -53,60 +49,57 @@ def drift(
     windows = with_database(read_settings(), work)
     then, now = windows.counts
     if min(then, now) < ENOUGH:
-        raise CommandError(
-            f"There are {then:,} decisions to compare with and {now:,} after them; {ENOUGH} of each are the least.",
-            hint=_more(then, now, reference) if last is None else _longer(then, now, last, against),
-            code=ExitCode.USAGE,
+        raise UsageError(
+            f"There are {then:,} reference decisions and {now:,} recent ones; each needs at least {ENOUGH}.",
+            hint=_fix_counts(then, now, reference) if last is None else _fix_spans(then, now, last, against),
         )
-    told = drift_of(windows.reference, windows.recent)
+    drifts = drift_of(windows.reference, windows.recent)
     if as_json:
-        features: list[dict[str, Any]] = [
+        features = [
             {
-                "feature": one.feature,
-                "psi": None if one.psi is None else round(one.psi, 6),
-                "by_chance": round(one.by_chance, 6),
-                "drift": one.drift.value,
-                "moved": one.moved,
+                "feature": feature.feature,
+                "psi": None if feature.psi is None else round(feature.psi, 6),
+                "by_chance": round(feature.by_chance, 6),
+                "drift": feature.drift.value,
+                "moved": feature.moved,
             }
-            for one in told
+            for feature in drifts
         ]
         emit({"reference": then, "recent": now, "watch": WATCH, "shift": SHIFT, "features": features})
     else:
-        headings = ("feature", "PSI", "by chance up to", "", "what moved most")
-        table = Table(*headings, box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for one in told:
-            psi = "–" if one.psi is None else f"{one.psi:.3f}"
-            # Not as markup, which our consoles show as it is.
-            word = Text(one.drift.value, style=_STYLES[one.drift])
-            table.add_row(one.feature, psi, f"{one.by_chance:.3f}", word, plain(one.moved))
         if last is None:
-            out.print(f"The newest {now:,} decisions against the first {then:,} under this router")
+            out.print(f"The newest {now:,} decisions against the first {then:,} of this router")
         else:
             out.print(f"{now:,} decisions of the last {last} against {then:,} of the {against} before")
-        out.print(table)
-    if any(one.drift is Drift.SHIFTED for one in told):
+        grid = table(("feature", "PSI", "by chance up to", "", "largest change"))
+        for feature in drifts:
+            psi = "–" if feature.psi is None else f"{feature.psi:.3f}"
+            verdict = Text(feature.drift.value, style=_STYLES[feature.drift])
+            grid.add_row(feature.feature, psi, f"{feature.by_chance:.3f}", verdict, plain(feature.moved))
+        out.print(grid)
+    if any(feature.drift is Drift.SHIFTED for feature in drifts):
         raise typer.Exit(ExitCode.FAILURE)
 
 
-def _more(then: int, now: int, reference: int) -> str:
-    """What to do where there are too few of the first or of the newest decisions."""
-    fewest = 2 * ENOUGH
-    if then + now < fewest:
-        return f"Route at least {fewest - then - now} more queries; then add --reference {min(reference, ENOUGH)}."
-    return f"Compare with fewer than {reference:,}: --reference {(then + now) // 2}."
+def _fix_counts(then: int, now: int, reference: int) -> str:
+    """The fix where there are too few first or newest decisions."""
+    minimum = 2 * ENOUGH
+    if then + now < minimum:
+        return f"Route at least {minimum - then - now} more queries; then add --reference {min(reference, ENOUGH)}."
+    return f"Use a smaller reference than {reference:,}: --reference {(then + now) // 2}."
 
 
-def _longer(then: int, now: int, last: str, against: str) -> str:
-    """What to do where the stretches hold too few: the options to type, each stretch that is too short made longer."""
+def _fix_spans(then: int, now: int, last: str, against: str) -> str:
+    """The fix where the spans have too few decisions: options with longer spans."""
     spans = [
-        f"{option} {_times(span, 4) if count < ENOUGH else span}"
+        f"{option} {_four_times(span) if count < ENOUGH else span}"
         for option, span, count in (("--last", last, now), ("--against", against, then))
     ]
     return (
-        f"Look at longer stretches, such as {' '.join(spans)}; or leave --last out: "
-        "the newest decisions are then held against the first under this router."
+        f"Use longer spans, such as {' '.join(spans)}; or omit --last to compare the newest decisions with the first "
+        "ones of this router."
     )
 
 
-def _times(span: str, factor: int) -> str:
-    return f"{factor * int(span.strip()[:-1])}{span.strip()[-1]}"
+def _four_times(span: str) -> str:
+    return f"{4 * int(span.strip()[:-1])}{span.strip()[-1]}"

@@ -1,4 +1,4 @@
-"""``pointsman explain``: why a query went where it went, and what became of it."""
+"""``pointsman explain``: the decisions and calls of one query, with their reasons."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -8,11 +8,10 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli import timeline_view
-from cli.commands.batches import with_database
-from cli.commands.run import JsonOption
 from cli.console import emit, out
+from cli.param_types import JsonOption
 from cli.query_lookup import resolve_query
-from cli.resources import read_settings
+from cli.resources import read_settings, with_database
 from db.reports.json_views import timeline_as_json
 from db.reports.query_timeline import query_events
 
@@ -24,14 +23,13 @@ def explain(
     query: Annotated[
         str,
         typer.Argument(
-            metavar="QUERY",
-            help="A custom_id (of the newest batch that has it), BATCH/custom_id, or the number of a query.",
+            metavar="QUERY", help="A custom_id (of the newest batch that has it), BATCH/custom_id, or a query number."
         ),
     ],
-    batch: Annotated[str | None, typer.Option(metavar="BATCH", help="Look in this batch only.")] = None,
+    batch: Annotated[str | None, typer.Option(metavar="BATCH", help="Search only this batch.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell a query's story: its decisions and calls, why, the cost."""
+    """Show a query's timeline: decisions, calls, reasons, cost."""
 
     async def work(engine: AsyncEngine) -> tuple[Row[Any], Sequence[Row[Any]]]:
         found = await resolve_query(engine, query, batch=batch, command=["pointsman", "explain", "{}"])

@@ -1,24 +1,21 @@
-"""``pointsman keys``: the API keys, and what their tenants may do."""
+"""``pointsman keys``: API keys and the limits of their tenants."""
 
 import re
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import CommandError, ExitCode
-from cli.commands.batches import with_database
-from cli.commands.run import JsonOption
-from cli.console import emit, err, out, plain
-from cli.param_types import parse_usd
-from cli.resources import read_settings
+from cli.command_errors import CommandError, ExitCode, UsageError
+from cli.console import emit, out, plain, table, warn
+from cli.param_types import JsonOption, parse_usd
+from cli.resources import read_settings, with_database
 from db.tenants import DEFAULT_TENANT, ApiKey, Tenants
-from report import formatting
+from report.formatting import usd
 
 app = typer.Typer()
-keys = typer.Typer(help="Make, list and revoke the keys of the HTTP API.", no_args_is_help=True)
+keys = typer.Typer(help="Create, list and revoke the keys of the HTTP API.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -26,24 +23,22 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 @keys.command()
 def create(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose or what for, to know it again.")],
-    tenant: Annotated[str, typer.Option(help="Whose batches and files it opens; made where there is none.")] = (
-        DEFAULT_TENANT
-    ),
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A label that identifies the key in `list`.")],
+    tenant: Annotated[
+        str, typer.Option(help="The owner of the batches and files that the key opens; created if new.")
+    ] = DEFAULT_TENANT,
     requests_per_min: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="The tenant's limit from now on.")
+        int | None, typer.Option(min=1, metavar="N", help="New rate limit of the tenant.")
     ] = None,
     day_usd: Annotated[
-        float | None, typer.Option(parser=parse_usd, metavar="USD", help="The most the tenant may spend on a UTC day.")
+        float | None, typer.Option(parser=parse_usd, metavar="USD", help="New budget of the tenant per UTC day.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a key. It is shown this once: only its hash is kept. From the first key on the API asks for one."""
-    for given in (name, tenant):
-        if not _NAME.fullmatch(given):
-            raise CommandError(
-                f"{given!r} is not a name.", hint="Use letters, digits, ., _ and -; 63 at most.", code=ExitCode.USAGE
-            )
+    """Create a key. It is shown once: only its hash is stored. The first key makes the API require one."""
+    for text in (name, tenant):
+        if not _NAME.fullmatch(text):
+            raise UsageError(f"{text!r} is not a valid name.", hint="Use up to 63 letters, digits, ., _ and -.")
 
     async def work(engine: AsyncEngine) -> tuple[str, bool]:
         tenants = Tenants(engine)
@@ -56,60 +51,56 @@ def create(
         emit({"key": key, "tenant": tenant, "name": name})
     else:
         out.print(key)
-        err.print(f"It opens what tenant {tenant} has. Keep it now: it cannot be shown again.", style="yellow")
+        warn(f"The key opens the batches and files of tenant {tenant}. Save it now: it is not shown again.")
     if is_first:
-        err.print("It is the first: from now on the API and the dashboard ask for a key.", style="yellow")
+        warn("This is the first key: from now on the API and the dashboard require a key.")
 
 
 @keys.command("list")
 def list_(as_json: JsonOption = False) -> None:
-    """All keys, by the part of them that may be shown."""
+    """List all keys by their public part."""
 
     async def work(engine: AsyncEngine) -> list[ApiKey]:
         return list(await Tenants(engine).keys())
 
     found = with_database(read_settings(), work)
     if as_json:
-        emit({"keys": [asdict(key) | {"day_usd": _number(key)} for key in found]})
+        emit({"keys": [asdict(key) | {"day_usd": _day_usd(key)} for key in found]})
         return
     if not found:
         raise CommandError(
-            "There is no key yet: on loopback the API asks for none, elsewhere nobody gets in.",
-            hint="`pointsman keys create NAME` makes one; from then on every request needs one.",
+            "There is no key yet: on loopback the API requires none, elsewhere it rejects every request.",
+            hint="`pointsman keys create NAME` creates one; from then on every request needs a key.",
             code=ExitCode.OK,
         )
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("key", "tenant", "name", "made", "state", "requests/min", "USD/day"):
-        table.add_column(heading)
+    grid = table(("key", "tenant", "name", "created", "state", "requests/min", "USD/day"))
     for key in found:
-        table.add_row(
+        grid.add_row(
             f"pm-{key.id}-…",
             plain(key.tenant),
             plain(key.name),
             f"{key.created_at:%Y-%m-%d %H:%M}",
-            "revoked" if key.revoked_at else "good",
+            "revoked" if key.revoked_at else "active",
             "–" if key.requests_per_min is None else f"{key.requests_per_min:,}",
-            "–" if key.day_usd is None else formatting.usd(float(key.day_usd)),
+            usd(_day_usd(key)),
         )
-    out.print(table)
+    out.print(grid)
 
 
 @keys.command()
 def revoke(
-    key: Annotated[str, typer.Argument(metavar="KEY", help="The part that `list` shows, or the whole key.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The part shown by `list`, or the whole key.")],
 ) -> None:
-    """Have a key open nothing any more. Running services notice within a second."""
+    """Revoke an API key. Running services reject it within a second."""
     found = re.fullmatch(r"(?:pm-)?([0-9a-f]{12})(?:-.*)?", key)
 
     async def work(engine: AsyncEngine) -> bool:
         return found is not None and await Tenants(engine).revoke_key(found.group(1))
 
     if not with_database(read_settings(), work):
-        raise CommandError(
-            "There is no such key, or it is revoked already.", hint="`pointsman keys list`", code=ExitCode.USAGE
-        )
+        raise UsageError("There is no active key of that name.", hint="`pointsman keys list`")
     out.print("Revoked.")
 
 
-def _number(key: ApiKey) -> float | None:
+def _day_usd(key: ApiKey) -> float | None:
     return None if key.day_usd is None else float(key.day_usd)

@@ -1,23 +1,20 @@
-"""``pointsman off-policy`` and ``pointsman retrain``: what the labelled log teaches."""
+"""``pointsman off-policy`` and ``pointsman retrain``: estimation and training on the labelled log."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.commands.routers import RouterOption, SeedOption
-from cli.commands.run import FleetOption, JsonOption
+from cli.param_types import FleetOption, JsonOption, RouterOption, SeedOption
 
 app = typer.Typer()
 
 BatchesOption = Annotated[
     list[str] | None,
-    typer.Option("--batch", metavar="BATCH", help="Of this batch only; may be given several times (default: all)."),
+    typer.Option("--batch", metavar="BATCH", help="Only this batch; may be repeated (default: all batches)."),
 ]
-
 AllLabelsOption = Annotated[
-    bool,
-    typer.Option("--all-labels", help="Also those of answers that were shown because they were doubtful."),
+    bool, typer.Option("--all-labels", help="Include labels of answers that were selected for low confidence.")
 ]
 
 
@@ -30,11 +27,10 @@ def off_policy(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Estimate from labels what another router had come to.
+    """Estimate from the log how another router would do.
 
-    Its quality, cost and loss, by the labelled log. The router and the controls are given with 95 % intervals by
-    three estimators. Needs a fleet that explored (router.exploration) when the log was written: what was never
-    tried cannot be estimated.
+    Estimates quality, cost and loss of the router and of controls, with 95 % intervals by three estimators. Needs a
+    log written with exploration (router.exploration of the fleet): choices never tried cannot be estimated.
     """
     from cli.training import learn_from_log
 
@@ -45,7 +41,7 @@ def off_policy(
 
 @app.command()
 def retrain(
-    name: Annotated[str, typer.Option(metavar="NAME", help="What to register the new router as.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name to register the new router under.")],
     batch: BatchesOption = None,
     all_labels: AllLabelsOption = False,
     held_out: Annotated[
@@ -54,18 +50,18 @@ def retrain(
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="Examine it on these outcomes of every tier, instead of on a third of the log.",
+            help="Test it on these outcomes of every tier instead of on a third of the log.",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say the verdict; register and promote nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the verdict; promote nothing.")] = False,
     fleet: FleetOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Train a router on labels, and promote it if it is better.
 
-    It must lose less than the incumbent and every control, beyond doubt, on queries that it had not
-    seen; else nothing changes, and the exit code is 1.
+    The new router must lose less than the incumbent and every control, with confidence, on held-out queries;
+    otherwise nothing changes, and the exit code is 1.
     """
     from cli.training import learn_from_log
 

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cli.commands.run import JsonOption
 from cli.console import emit, out
-from cli.param_types import parse_duration
+from cli.param_types import JsonOption, parse_duration
 from cli.resources import open_database, read_settings, running_services
 from db.batch_purge import Purged
 from db.batch_purge import purge as purge_before
@@ -20,17 +19,17 @@ app = typer.Typer()
 @app.command()
 def purge(
     older_than: Annotated[str, typer.Option("--older-than", metavar="AGE", help="For example 90d, 12w or 2y.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take away the texts and the log of old batches.
+    """Delete the texts and the log of old batches.
 
-    Prompts, answers, calls and decisions of batches that ended so long ago go; their figures stay.
+    Deletes prompts, answers, calls and decisions of batches that ended before that age; their figures stay.
     """
     before = datetime.now(UTC) - parse_duration("--older-than", older_than, example="90d")
 
     async def work() -> Purged:
-        # The tables' owner may drop partitions; the application's role may not.
+        # Only the owner of the tables may drop partitions.
         async with open_database(settings, role=None) as engine:
             return await purge_before(engine, before=before, dry_run=dry_run)
 
@@ -39,9 +38,9 @@ def purge(
     if as_json:
         emit({"before": before.isoformat(), "dry_run": dry_run, **asdict(purged)})
         return
-    would = "would lose" if dry_run else "lost"
-    out.print(f"{purged.batches:,} batches that ended before {before:%Y-%m-%d} {would} their prompts and answers.")
+    verb = "Would delete" if dry_run else "Deleted"
+    out.print(f"{verb} prompts and answers of {purged.batches:,} batches that ended before {before:%Y-%m-%d}.")
     if purged.partitions:
-        out.print(f"Months {'that would be ' if dry_run else ''}dropped: {', '.join(purged.partitions)}.")
+        out.print(f"{verb} the months {', '.join(purged.partitions)} of the log.")
     if purged.files:
-        out.print(f"Uploaded files {'that would be ' if dry_run else ''}deleted: {purged.files:,}.")
+        out.print(f"{verb} {purged.files:,} uploaded files.")

@@ -1,22 +1,20 @@
-"""``pointsman report``: what a batch did, cost and saved, as a page, as Markdown or as JSON."""
+"""``pointsman report``: results, cost and savings of a batch, as HTML, Markdown or JSON."""
 
-import os
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, assert_never
+from typing import Annotated, Final, assert_never
 
 import orjson
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import CommandError, ExitCode
-from cli.commands.batches import BatchArgument, with_database
-from cli.commands.run import FleetOption
-from cli.console import err, plain
-from cli.resources import read_settings, resolve_batch
-from cli.results_writer import STDOUT, check_writable
+from cli.command_errors import UsageError
+from cli.console import notice, plain
+from cli.output_files import STDOUT, check_writable, open_atomically
+from cli.param_types import BatchArgument, FileOption, FleetOption
+from cli.resources import read_settings, resolve_batch, with_database
 from db.reports.batch_report import BatchReport, load_batch_report
 from db.reports.json_views import batch_report_as_json
 from report.html_page import page
@@ -24,105 +22,95 @@ from report.markdown import markdown
 
 app = typer.Typer()
 
+_LARGE: Final = 100_000
+"""Queries of a batch whose decisions are only audited on request."""
+
 
 class ReportFormat(StrEnum):
-    """What a report is written as."""
+    """The format of a report."""
 
     HTML = "html"
     MD = "md"
     JSON = "json"
 
 
+_BY_SUFFIX: Final = {
+    ".html": ReportFormat.HTML,
+    ".htm": ReportFormat.HTML,
+    ".json": ReportFormat.JSON,
+    ".md": ReportFormat.MD,
+    ".txt": ReportFormat.MD,
+    "": ReportFormat.MD,
+}
+
+
 @app.command()
 def report(
     batch: BatchArgument = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Written whole or not at all; stdout, if left out or -."),
-    ] = None,
+    output: FileOption = None,
     form: Annotated[
-        ReportFormat | None, typer.Option("--format", help="By FILE's ending, if left out; Markdown on stdout.")
+        ReportFormat | None, typer.Option("--format", help="Default: by the suffix of FILE; Markdown on stdout.")
     ] = None,
     rows: Annotated[
-        int, typer.Option("--rows", "-n", min=1, max=1000, help="How many of the dearest and most doubtful queries.")
+        int, typer.Option("--rows", "-n", min=1, max=1000, help="Number of most expensive and least confident queries.")
     ] = 10,
     with_text: Annotated[
-        bool, typer.Option("--with-text", help="Show the prompts of those queries: whoever gets the file reads them.")
+        bool, typer.Option("--with-text", help="Include the prompts of those queries, for every reader of the report.")
     ] = False,
     audit: Annotated[
         bool | None,
         typer.Option(
-            "--audit/--no-audit",
-            help="Hold every decision against its seal, which reads all of them; left out: up to 100,000 queries.",
+            "--audit/--no-audit", help="Check every decision against its seal. Default: for up to 100,000 queries."
         ),
     ] = None,
     fleet: FleetOption = None,
 ) -> None:
-    """What BATCH did, cost and saved, as a page, Markdown or JSON.
+    """Report results, cost and savings of BATCH.
 
-    From the ledger alone; also of a batch that is still open. The page is one file without scripts that asks no
-    network: it can be sent and archived.
+    Reads only the ledger; works for open batches too. The HTML page is a single file without scripts or network
+    access, fit to be sent and archived.
     """
     settings = read_settings(fleet)
     checked = settings.fleet()
-    output = None if output == STDOUT else output
-    if output is not None:
-        check_writable(output)
-    chosen = form or _form_of(output)
+    path = output or STDOUT
+    check_writable(path)
+    chosen = form or _format_of(path)
 
     async def work(engine: AsyncEngine) -> BatchReport:
         found = await resolve_batch(engine, batch)
-        audited = found.total <= _LONG if audit is None else audit
-        if found.total > _LONG:
-            err.print(f"Reading the ledger{' and every decision' if audited else ''} …", style="dim")
+        audited = found.total <= _LARGE if audit is None else audit
+        if found.total > _LARGE:
+            notice(f"Reading the ledger{' and every decision' if audited else ''} …")
         return await load_batch_report(
             engine, found, fleet=checked, now=datetime.now(UTC), rows=rows, with_text=with_text, audited=audited
         )
 
-    text = _written(with_database(settings, work), chosen)
-    if output is None:
+    text = _rendered(with_database(settings, work), chosen)
+    if path == STDOUT:
         sys.stdout.buffer.write(text)
         sys.stdout.flush()
         return
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}.new")
-    try:
-        unfinished.write_bytes(text)
-        os.replace(unfinished, output)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    err.print(f"The report is in {output}", style="dim")
+    with open_atomically(path) as file:
+        file.write(text)
+    notice(f"Report written to {path}")
 
 
-_LONG = 100_000
-
-
-def _form_of(output: Path | None) -> ReportFormat:
-    endings = {
-        ".html": ReportFormat.HTML,
-        ".htm": ReportFormat.HTML,
-        ".json": ReportFormat.JSON,
-        ".md": ReportFormat.MD,
-        ".txt": ReportFormat.MD,
-        "": ReportFormat.MD,
-    }
-    if output is None:
-        return ReportFormat.MD
-    if (form := endings.get(output.suffix.lower())) is None:
-        raise CommandError(
-            f"A report is no {plain(output.suffix)} file: it is .html, .md or .json.",
-            hint="Give such an ending, or say the form by --format.",
-            code=ExitCode.USAGE,
+def _format_of(path: Path) -> ReportFormat:
+    form = ReportFormat.MD if path == STDOUT else _BY_SUFFIX.get(path.suffix.lower())
+    if form is None:
+        raise UsageError(
+            f"A report cannot be a {plain(path.suffix)} file.", hint="Use .html, .md or .json, or give --format."
         )
     return form
 
 
-def _written(account: BatchReport, form: ReportFormat) -> bytes:
+def _rendered(report: BatchReport, form: ReportFormat) -> bytes:
     match form:
         case ReportFormat.HTML:
-            return page(account).encode()
+            return page(report).encode()
         case ReportFormat.MD:
-            return markdown(account).encode()
+            return markdown(report).encode()
         case ReportFormat.JSON:
-            return orjson.dumps(batch_report_as_json(account)) + b"\n"
+            return orjson.dumps(batch_report_as_json(report)) + b"\n"
         case _:
             assert_never(form)

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from cli.command_errors import CommandError, ExitCode
-from cli.commands.run import FleetOption, JsonOption
+from cli.command_errors import UsageError
+from cli.param_types import FleetOption, JsonOption, RouterOption, SeedOption
 
-# The work is imported where it is done: numpy and scipy cost every other command a third of a second.
+# cli.training is imported late: numpy and scipy would cost every other command a third of a second.
 
 app = typer.Typer()
-routers = typer.Typer(help="The registered routers: list them, promote one, go back.", no_args_is_help=True)
+routers = typer.Typer(help="List, promote and roll back registered routers.", no_args_is_help=True)
 app.add_typer(routers, name="routers")
 
 DataArgument = Annotated[
@@ -21,19 +21,14 @@ DataArgument = Annotated[
         metavar="DATA", help="JSON lines with 'query' and either 'outcomes' of each tier or an 'expected_tier'."
     ),
 ]
-SeedOption = Annotated[int, typer.Option(min=0, help="The same data and seed give the same result.")]
-RouterOption = Annotated[
-    str | None,
-    typer.Option("--router", metavar="DIR|NAME", help="A trained folder, a registered name, or 'default'."),
-]
 
 
 @app.command()
 def train(
     data: DataArgument,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the trained router goes.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the trained router.")],
     name: Annotated[
-        str | None, typer.Option(help="Register it under this name (default: not registered, named after DIR).")
+        str | None, typer.Option(help="Register it under this name (default: not registered; the name is that of DIR).")
     ] = None,
     seed: SeedOption = 0,
     fleet: FleetOption = None,
@@ -41,8 +36,8 @@ def train(
 ) -> None:
     """Train a router on DATA.
 
-    It is a classifier of queries, and a scorer of answers where DATA holds answers. The figures it prints are for
-    lines that each model had not seen.
+    Trains a classifier of queries, and a scorer of answers if DATA has answers. The printed figures are for lines
+    that each model did not see in training.
     """
     from cli.training import train_router
 
@@ -51,52 +46,46 @@ def train(
 
 @app.command()
 def evaluate(
-    data: Annotated[
-        Path | None, typer.Argument(metavar="DATA", help="JSON lines with outcomes or labels; or see --from-log.")
-    ] = None,
+    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="JSON lines with outcomes or labels.")] = None,
     router: RouterOption = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the curve and the reliability there, as .png or .svg.")
+        Path | None, typer.Option(metavar="FILE", help="Plot cost, quality and calibration to a .png or .svg.")
     ] = None,
     from_log: Annotated[
-        bool, typer.Option("--from-log", help="No DATA: evaluate what production did, from its log.")
+        bool, typer.Option("--from-log", help="Instead of DATA: evaluate production from its log.")
     ] = False,
     replay: Annotated[
-        bool, typer.Option("--replay", help="No DATA: decide the logged queries anew with --router. Spends nothing.")
+        bool,
+        typer.Option("--replay", help="Instead of DATA: route logged queries again with --router, without calls."),
     ] = False,
-    batch: Annotated[str | None, typer.Option(metavar="BATCH", help="Of the log: this batch alone.")] = None,
-    since: Annotated[
-        str | None, typer.Option(metavar="WHEN", help="Of the log: batches since then, as 2026-01-31, 24h or 7d.")
-    ] = None,
+    batch: Annotated[str | None, typer.Option(metavar="BATCH", help="Only this batch of the log.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="WHEN", help="Only batches since 2026-01-31, 24h or 7d.")] = None,
     fleet: FleetOption = None,
     seed: SeedOption = 0,
     draws: Annotated[int, typer.Option(min=100, max=20_000, help="Bootstrap draws for the intervals.")] = 1000,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold a router against DATA and controls; or evaluate the log.
+    """Evaluate a router on DATA against controls, or the log.
 
-    By default it is the promoted router. With --fleet its prices count; else, for DATA, those of the RouteLLM
-    paper do.
+    Default: the promoted router. Costs use the prices of --fleet; without it, those of the RouteLLM paper for DATA.
     """
     from cli.training import log_evaluation, train_router
 
     if from_log + replay + (data is not None) != 1:
-        raise CommandError("Give one of DATA, --from-log and --replay.", code=ExitCode.USAGE)
+        raise UsageError("Give exactly one of DATA, --from-log and --replay.")
     if data is not None:
         if batch is not None or since is not None:
-            raise CommandError(
-                "--batch and --since are of the log.", hint="Add --from-log or --replay.", code=ExitCode.USAGE
-            )
-        asked = train_router.TrainOptions(router, fleet, seed, draws)
-        train_router.evaluate_router(data, asked=asked, plot=plot, as_json=as_json)
+            raise UsageError("--batch and --since select from the log.", hint="Add --from-log or --replay.")
+        options = train_router.TrainOptions(router, fleet, seed, draws)
+        train_router.evaluate_router(data, options=options, plot=plot, as_json=as_json)
         return
     if plot is not None:
-        raise CommandError("There is no curve to draw of a log.", hint="Leave --plot out.", code=ExitCode.USAGE)
+        raise UsageError("--plot needs DATA: a log has no curve.", hint="Omit --plot.")
     span = log_evaluation.span_of(batch, since, now=datetime.now(UTC))
     if replay:
         log_evaluation.redecide_log(span, router=router, fleet_path=fleet, as_json=as_json)
     elif router is not None:
-        raise CommandError("--from-log evaluates the routers that decided.", hint="Use --replay.", code=ExitCode.USAGE)
+        raise UsageError("--from-log evaluates the routers that decided.", hint="Use --replay with --router.")
     else:
         log_evaluation.evaluate_log(span, fleet_path=fleet, as_json=as_json)
 
@@ -105,10 +94,11 @@ def evaluate(
 def calibrate(
     data: DataArgument,
     target_cost: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Spend at most this share of what always-large costs.")
+        float | None, typer.Option(min=0.0, max=1.0, help="Maximum cost, as a share of always using the large model.")
     ] = None,
     target_quality: Annotated[
-        float | None, typer.Option(min=0.0, max=1.2, help="Reach at least this share of always-large's right answers.")
+        float | None,
+        typer.Option(min=0.0, max=1.2, help="Minimum quality, as a share of the large model's."),
     ] = None,
     router: RouterOption = None,
     write: Annotated[
@@ -118,47 +108,47 @@ def calibrate(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Propose thresholds for a cost or a quality, and what they do.
+    """Propose thresholds for a target cost or quality.
 
-    Without --router, or with one that was trained on DATA, a router is trained by cross-validation,
-    so that every line is judged by a model that had not seen it.
+    Without --router, or with one trained on DATA, a router is trained by cross-validation, so that the model for
+    each line did not see it in training.
     """
     from cli.training import train_router
 
-    asked = train_router.TrainOptions(router, fleet, seed, 1000)
+    options = train_router.TrainOptions(router, fleet, seed, 1000)
     train_router.calibrate_router(
-        data, cost=target_cost, quality=target_quality, asked=asked, write=write, as_json=as_json
+        data, cost=target_cost, quality=target_quality, options=options, write=write, as_json=as_json
     )
 
 
 @routers.command("list")
 def list_routers(as_json: JsonOption = False) -> None:
-    """The routers, which one serves, and who promoted what when."""
+    """List the routers, the one that serves, and all promotions."""
     from cli.training import registry
-    from cli.training.train_router import in_words
+    from cli.training.train_router import usage_errors
 
-    with in_words():
+    with usage_errors():
         registry.list_routers(as_json=as_json)
 
 
 @routers.command()
 def promote(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: JsonOption = False) -> None:
-    """Make NAME the router that serves. Workers that run take it up within seconds.
+    """Make NAME the serving router. Running workers load it within seconds.
 
-    It serves wherever the fleet's router.classifier is 'default'.
+    It serves every fleet whose router.classifier is 'default'.
     """
     from cli.training import registry
-    from cli.training.train_router import in_words
+    from cli.training.train_router import usage_errors
 
-    with in_words():
+    with usage_errors():
         registry.promote_router(name, as_json=as_json)
 
 
 @routers.command()
 def rollback(as_json: JsonOption = False) -> None:
-    """Back to the router that served before. Workers that run take it up within seconds."""
+    """Return to the previous router. Running workers load it within seconds."""
     from cli.training import registry
-    from cli.training.train_router import in_words
+    from cli.training.train_router import usage_errors
 
-    with in_words():
+    with usage_errors():
         registry.roll_back(as_json=as_json)

@@ -1,18 +1,16 @@
-"""``pointsman shadow``: what a candidate router would have done beside the live one."""
+"""``pointsman shadow``: a candidate router beside the live one."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import CommandError, ExitCode
-from cli.commands.batches import with_database
-from cli.commands.run import JsonOption
-from cli.console import emit, out
-from cli.resources import read_settings, resolve_batch
+from cli.command_errors import UsageError
+from cli.console import emit, out, table
+from cli.param_types import JsonOption
+from cli.resources import read_settings, resolve_batch, with_database
 from db.shadow_decisions import beside
 
 app = typer.Typer()
@@ -20,15 +18,15 @@ app = typer.Typer()
 
 @app.command()
 def shadow(
-    batch: Annotated[str | None, typer.Option(metavar="BATCH", help="Of this batch only.")] = None,
-    router: Annotated[str | None, typer.Option(metavar="NAME", help="Of this candidate only.")] = None,
+    batch: Annotated[str | None, typer.Option(metavar="BATCH", help="Only this batch.")] = None,
+    router: Annotated[str | None, typer.Option(metavar="NAME", help="Only this candidate.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a candidate router with the live one, query by query.
+    """Compare a candidate router with the live one, per query.
 
-    The candidate is router.shadow of the fleet. Says where each sent how many, and how right the live answers
-    were where they are labelled. What the candidate's own answers would have been worth is for
-    `pointsman off-policy` to estimate.
+    The candidate is router.shadow of the fleet. Shows where each router sent how many queries, and how many live
+    answers are right where they are labelled. `pointsman off-policy` estimates what the candidate's answers would
+    have been worth.
     """
 
     async def work(engine: AsyncEngine) -> Sequence[Row[Any]]:
@@ -37,16 +35,16 @@ def shadow(
 
     rows = with_database(read_settings(), work)
     if not rows:
-        raise CommandError(
-            "No candidate has decided beside the live router there.",
-            hint='Name one in the fleet: shadow = "NAME" under [router]; workers load it when they start.',
-            code=ExitCode.USAGE,
+        raise UsageError(
+            "There is no decision of a candidate router.",
+            hint='Name a candidate in the fleet: shadow = "NAME" under [router]; workers load it when they start.',
         )
+    candidates = [_candidate(name, rows) for name in dict.fromkeys(row.router for row in rows)]
     if as_json:
-        emit({"candidates": [_candidate(name, rows) for name in dict.fromkeys(row.router for row in rows)]})
+        emit({"candidates": candidates})
         return
-    for name in dict.fromkeys(row.router for row in rows):
-        _show(_candidate(name, rows))
+    for candidate in candidates:
+        _show(candidate)
 
 
 def _candidate(name: str, rows: Sequence[Row[Any]]) -> dict[str, Any]:
@@ -69,12 +67,11 @@ def _candidate(name: str, rows: Sequence[Row[Any]]) -> dict[str, Any]:
     }
 
 
-def _show(told: dict[str, Any]) -> None:
-    out.print(
-        f"{told['router']}: {told['queries']:,} queries, {100 * told['agreement']:.1f} % of them at the same tier"
-    )
-    table = Table("live", "candidate", "queries", "labelled", "live answers right")
-    for pair in told["pairs"]:
+def _show(candidate: dict[str, Any]) -> None:
+    share = 100 * candidate["agreement"]
+    out.print(f"{candidate['router']}: {candidate['queries']:,} queries, {share:.1f} % of them to the same tier")
+    grid = table(("live", "candidate"), ("queries", "labelled", "live answers right"))
+    for pair in candidate["pairs"]:
         grade = "–" if pair["live_grade"] is None else f"{100 * pair['live_grade']:.0f} %"
-        table.add_row(pair["live"], pair["shadow"], f"{pair['queries']:,}", f"{pair['labelled']:,}", grade)
-    out.print(table)
+        grid.add_row(pair["live"], pair["shadow"], f"{pair['queries']:,}", f"{pair['labelled']:,}", grade)
+    out.print(grid)

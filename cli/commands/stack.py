@@ -1,4 +1,4 @@
-"""``pointsman up`` and ``down``: everything on this machine, in the foreground, until it is told to stop."""
+"""``pointsman up`` and ``down``: the whole stack on this machine, in the foreground."""
 
 import time
 from typing import Annotated
@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from cli.command_errors import CommandError, ExitCode
-from cli.commands.run import FleetOption
-from cli.console import err, out
+from cli.console import notice, out
+from cli.param_types import FleetOption
 from cli.resources import read_settings
 from settings import without_password
 from workers.embedded.services import services_down, services_running
@@ -15,7 +15,7 @@ from workers.local_stack import LocalStack, StackRunning, stack_down
 
 app = typer.Typer()
 
-_LOOK_S = 0.5
+_CHECK_S = 0.5
 
 
 @app.command()
@@ -24,16 +24,16 @@ def up(
     flower: Annotated[bool, typer.Option(help="Also start Flower, on loopback.")] = True,
     api: Annotated[bool, typer.Option(help="Also start the OpenAI-compatible API, on loopback.")] = True,
 ) -> None:
-    """Run everything here until Ctrl-C, which ends it cleanly.
+    """Run the whole stack here until Ctrl-C.
 
-    Postgres, Redis, the workers, the feeder, Flower, the API.
+    Postgres, Redis, the workers, the feeder, Flower, the API. Ctrl-C stops them cleanly.
     """
     settings = read_settings(fleet)
     checked = settings.fleet()
     try:
-        with LocalStack(settings, checked, flower=flower, api=api, tell=_tell) as stack:
+        with LocalStack(settings, checked, flower=flower, api=api, tell=notice) as stack:
             for name, pid in stack.processes.items():
-                _tell(f"  {name} (process {pid})")
+                notice(f"  {name} (process {pid})")
             out.print(f'postgres: psql "{stack.settings.psql_url}"')
             out.print(f"broker: {without_password(stack.settings.broker_url)}")
             for name, url in stack.urls.items():
@@ -43,36 +43,32 @@ def up(
                 out.print(f"export OPENAI_BASE_URL={stack.urls['api']}")
             if checked.simulated:
                 out.print("The fleet is simulated: no call leaves this machine.", style="yellow")
-            out.print("Running. Submit with `pointsman submit FILE` in another terminal; Ctrl-C ends.")
+            out.print("Running. Submit with `pointsman submit FILE` in another terminal; Ctrl-C stops.")
             while True:
-                time.sleep(_LOOK_S)
+                time.sleep(_CHECK_S)
                 stack.check()
     except StackRunning as error:
         raise CommandError(
-            f"Process {error.pid} is running everything here already.",
+            f"The stack is already running (process {error.pid}).",
             hint="Stop it with `pointsman down`, or use another POINTSMAN_HOME.",
         ) from error
     except KeyboardInterrupt:
-        _tell("stopped; what was open is continued by the next `pointsman up` or `pointsman run`")
+        notice("stopped; the next `pointsman up` or `pointsman run` continues open batches")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 @app.command()
 def down() -> None:
-    """Stop what `up` has started, and our own Postgres and Redis."""
+    """Stop the stack of `up`, with the embedded Postgres and Redis."""
     settings = read_settings()
     had_services = services_running(settings)
     stopped = ["the workers"] if stack_down(settings) else []
-    # Whoever ran the stack takes the services down as it goes, if nobody else uses them.
+    # A stack that ends stops the services itself, unless another process uses them.
     if services_down(settings) or had_services:
-        stopped += ["our own Postgres"] if settings.embeds_postgres else []
-        stopped += ["our own Redis"] if settings.embeds_redis else []
+        stopped += ["the embedded Postgres"] if settings.embeds_postgres else []
+        stopped += ["the embedded Redis"] if settings.embeds_redis else []
     if not stopped:
         out.print("Nothing was running.")
         return
     *others, last = stopped
     out.print(f"Stopped {', '.join(others)}{' and ' if others else ''}{last}.")
-
-
-def _tell(words: str) -> None:
-    err.print(words, style="dim")

@@ -6,29 +6,29 @@ from typing import Annotated
 
 import typer
 
-from cli.commands.run import JsonOption
 from cli.console import emit, out
+from cli.param_types import JsonOption
 
 app = typer.Typer()
 
 
 @app.command()
 def version(as_json: JsonOption = False) -> None:
-    """The version of Pointsman and of what it stands on."""
-    told = {"pointsman": version_of("pointsman"), "python": platform.python_version()}
-    told |= {name: version_of(name) for name in ("celery", "redis", "sqlalchemy", "psycopg", "httpx")}
+    """Show the version of Pointsman and of its main dependencies."""
+    versions = {"pointsman": version_of("pointsman"), "python": platform.python_version()}
+    versions |= {name: version_of(name) for name in ("celery", "redis", "sqlalchemy", "psycopg", "httpx")}
     if as_json:
-        emit(told)
+        emit(versions)
     else:
-        out.print(" · ".join(f"{name} {number}" for name, number in told.items()))
+        out.print(" · ".join(f"{name} {number}" for name, number in versions.items()))
 
 
-def _tell_and_end(is_asked: bool) -> None:
-    if is_asked:
+def _print_and_exit(is_set: bool) -> None:
+    if is_set:
         out.print(f"pointsman {version_of('pointsman')}")
         raise typer.Exit
 
 
 VersionOption = Annotated[
-    bool, typer.Option("--version", callback=_tell_and_end, is_eager=True, help="Say the version and end.")
+    bool, typer.Option("--version", callback=_print_and_exit, is_eager=True, help="Show the version and exit.")
 ]

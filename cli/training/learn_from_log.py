@@ -1,4 +1,4 @@
-"""What `off-policy` and `retrain` do."""
+"""The work of `off-policy` and `retrain`."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -10,16 +10,14 @@ from typing import Any, Final
 
 import numpy as np
 import typer
-from rich.table import Table
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import ExitCode
-from cli.commands.batches import with_database
-from cli.console import emit, err, out
-from cli.resources import read_settings, resolve_batch
+from cli.console import emit, out, table, warn
+from cli.resources import read_settings, resolve_batch, with_database
 from cli.training import registry
-from cli.training.train_router import in_words, training_bar
+from cli.training.train_router import training_bar, usage_errors
 from db.label_store import count_uncertain, labelled_log
 from evaluation.data.call_costs import call_costs_for
 from evaluation.data.dataset import Dataset, Kind, read_dataset
@@ -42,7 +40,7 @@ from routing.fleet import Fleet
 from routing.query import Query, read_body
 
 HELD_OUT: Final = 3
-"""One query of so many is kept for the exam."""
+"""One query in three is held out for the promotion test."""
 
 
 def estimate(
@@ -55,11 +53,11 @@ def estimate(
     as_json: bool,
 ) -> None:
     """See `cli.commands.learn.off_policy`."""
-    with in_words():
+    with usage_errors():
         fleet = read_settings(fleet_path).fleet()
         artifact = registry.open_router(router)
-        whole = log_book(_read(batches, all_labels=all_labels), fleet)
-        book = whole.informative_rows()
+        labelled = log_book(_read(batches, all_labels=all_labels), fleet)
+        book = labelled.informative_rows()
         own = _choices(book.queries, fleet, artifact)
         log = book.log(own.p_ok)
         loss = book.loss(quality_weight=fleet.router.quality_weight, top_usd=book.top_usd())
@@ -67,35 +65,32 @@ def estimate(
         policies = {f"router {artifact.name}": log.held(own.policy)} | {
             f"always {tier}": log.always(at) for at, tier in enumerate(book.tiers)
         }
-        told = {
-            name: {what: value(log, policy, seen, seed=seed) for what, seen in outcomes.items()}
+        estimates = {
+            name: {what: value(log, policy, observed, seed=seed) for what, observed in outcomes.items()}
             for name, policy in policies.items()
         }
-    logged = {what: float(seen.mean()) for what, seen in outcomes.items()}
-    if not batches and (warning := _flattery(artifact)):
-        err.print(warning, style="yellow")
+    logged = {what: float(observed.mean()) for what, observed in outcomes.items()}
+    if not batches and (warning := _training_overlap(artifact)):
+        warn(warning)
     if as_json:
         emit(
             {
                 "router": artifact.name,
                 "n": len(book),
-                "left_out": len(whole) - len(book),
+                "left_out": len(labelled) - len(book),
                 "explored": int(log.explored.sum()),
                 "logged": logged,
                 "tier_mix": dict(zip(book.tiers, own.shares.tolist(), strict=True)),
                 "policies": {
-                    name: {what: one.as_dict() for what, one in values.items()} for name, values in told.items()
+                    name: {what: estimate.as_dict() for what, estimate in values.items()}
+                    for name, values in estimates.items()
                 },
             }
         )
         return
-    if left_out := len(whole) - len(book):
-        err.print(
-            f"{left_out:,} labelled queries are left out: they went where they went without exploration, or by a "
-            "budget, and tell of no other way.",
-            style="yellow",
-        )
-    _show_values(told, logged, book, log)
+    if left_out := len(labelled) - len(book):
+        warn(f"{left_out:,} labelled queries are left out: they were routed without exploration, or by a budget.")
+    _show_values(estimates, logged, book, log)
 
 
 def retrain(
@@ -110,23 +105,30 @@ def retrain(
     as_json: bool,
 ) -> None:
     """See `cli.commands.learn.retrain`."""
-    with in_words():
+    with usage_errors():
         settings = read_settings(fleet_path)
         fleet = settings.fleet()
         if not dry_run:
             registry.check_free(name)
-            _check_promoting_helps(fleet)
+            _check_promotion_serves(fleet)
         book = log_book(_read(batches, all_labels=all_labels), fleet)
-        sheet = None if held_out is None else _outcomes(held_out, fleet)
-        taught, kept = _split(book, seed=seed) if sheet is None else (_without(book, sheet), None)
-        # What cannot be examined is told before minutes of training.
+        test_data = None if held_out is None else _outcomes(held_out, fleet)
+        train_log, test_log = _split(book, seed=seed) if test_data is None else (_without(book, test_data), None)
+        # Before minutes of training: raises where the log does not allow a test.
         top_usd = book.informative_rows().top_usd()
-        known, kept = taught.informative_rows(), None if kept is None else kept.informative_rows()
-        with training_bar(f"{len(taught):,} labelled queries") as tell:
-            artifact = train_from_log(taught, name=name, seed=seed, now=datetime.now(UTC), progress=tell)
+        known, test_log = train_log.informative_rows(), None if test_log is None else test_log.informative_rows()
+        with training_bar(f"{len(train_log):,} labelled queries") as progress:
+            artifact = train_from_log(train_log, name=name, seed=seed, now=datetime.now(UTC), progress=progress)
         incumbent = registry.open_router(None if fleet.router.classifier == "default" else fleet.router.classifier)
-        verdict = _examined(
-            artifact, incumbent, known=known, kept=kept, sheet=sheet, top_usd=top_usd, fleet=fleet, seed=seed
+        verdict = _test(
+            artifact,
+            incumbent,
+            known=known,
+            test_log=test_log,
+            test_data=test_data,
+            top_usd=top_usd,
+            fleet=fleet,
+            seed=seed,
         )
         if verdict.passed and not dry_run:
             artifact.manifest["metrics"]["exam"] = _as_dict(verdict)
@@ -139,64 +141,64 @@ def retrain(
             {
                 "name": name,
                 "incumbent": incumbent.name,
-                "trained_on": len(taught),
+                "trained_on": len(train_log),
                 "promoted": verdict.passed and not dry_run,
                 "dry_run": dry_run,
                 **_as_dict(verdict),
             }
         )
     else:
-        _show_verdict(verdict, name=name, incumbent=incumbent.name, trained_on=len(taught), dry_run=dry_run)
+        _show_verdict(verdict, name=name, incumbent=incumbent.name, trained_on=len(train_log), dry_run=dry_run)
     if not verdict.passed:
         raise typer.Exit(ExitCode.FAILURE)
 
 
-def _flattery(artifact: Artifact) -> str | None:
-    """What to say of figures on the whole log where the router learned from it."""
+def _training_overlap(artifact: Artifact) -> str | None:
+    """The warning for figures on a log that the router was trained on."""
     if artifact.manifest["data"]["kind"] != "log":
         return None
     return (
-        f"{artifact.name} learned from this log: on queries that it was taught the figures flatter it. --batch BATCH "
-        "takes those of a batch that came later."
+        f"{artifact.name} was trained on this log: figures on its training queries are too good. Use --batch BATCH "
+        "with a later batch."
     )
 
 
-def _check_promoting_helps(fleet: Fleet) -> None:
+def _check_promotion_serves(fleet: Fleet) -> None:
     router = fleet.router
     if "classifier" not in router.stages or router.classifier != "default":
-        named = f"classifier = {router.classifier!r}" if "classifier" in router.stages else "no classifier in stages"
+        setting = f"classifier = {router.classifier!r}" if "classifier" in router.stages else "no classifier in stages"
         raise EvaluationError(
-            f"a promoted router would not serve this fleet, which has {named} under [router]. Write "
-            'classifier = "default" and name it in stages; --dry-run tells the verdict without promoting'
+            f"a promoted router would not serve this fleet, which has {setting} under [router]. Write "
+            'classifier = "default" and add it to stages; --dry-run shows the verdict without promoting'
         )
 
 
-def _examined(
+def _test(
     artifact: Artifact,
     incumbent: Artifact,
     *,
     known: LabelledLog,
-    kept: LabelledLog | None,
-    sheet: Dataset | None,
+    test_log: LabelledLog | None,
+    test_data: Dataset | None,
     top_usd: float,
     fleet: Fleet,
     seed: int,
 ) -> PromotionVerdict:
-    """On ``sheet``, or else on what was ``kept`` of the log. ``known`` is what the candidate was taught that tells."""
+    """Tests on ``test_data``, or else on ``test_log``. ``known`` are the candidate's informative training rows."""
     weight = fleet.router.quality_weight
-    exam: PromotionTest
-    if sheet is not None:
-        exam = OutcomeExam.of(sheet, call_costs_for(sheet, fleet), quality_weight=weight)
-        own, theirs = (_choices(exam.queries, fleet, one) for one in (artifact, incumbent))
+    test: PromotionTest
+    if test_data is not None:
+        test = OutcomeExam.of(test_data, call_costs_for(test_data, fleet), quality_weight=weight)
+        own, theirs = (_choices(test.queries, fleet, router) for router in (artifact, incumbent))
     else:
-        assert kept is not None
-        own, theirs = (_choices(kept.queries, fleet, one) for one in (artifact, incumbent))
-        log = kept.log(np.hstack([own.p_ok, theirs.p_ok]))
-        exam = LogExam(kept, log, kept.loss(quality_weight=weight, top_usd=top_usd))
+        assert test_log is not None
+        own, theirs = (_choices(test_log.queries, fleet, router) for router in (artifact, incumbent))
+        log = test_log.log(np.hstack([own.p_ok, theirs.p_ok]))
+        test = LogExam(test_log, log, test_log.loss(quality_weight=weight, top_usd=top_usd))
     rule = best_length_rule(known, known.loss(quality_weight=weight, top_usd=top_usd))
-    lengths = np.array([len(query.text) for query in exam.queries], dtype=np.float64)
+    lengths = np.array([len(query.text) for query in test.queries], dtype=np.float64)
     return run_promotion_test(
-        exam,
+        test,
         candidate=own,
         incumbent=theirs,
         rules={"query length alone": rule(lengths)},
@@ -212,34 +214,31 @@ def _outcomes(path: Path, fleet: Fleet) -> Dataset:
     return data
 
 
-def _without(book: LabelledLog, sheet: Dataset) -> LabelledLog:
-    """What may be taught before an exam on ``sheet``: no question of it. Says how many that leaves out."""
-    asked = {text.strip() for text in sheet.queries}
-    rest = book.where(np.array([query.text.strip() not in asked for query in book.queries]))
-    if not len(rest):
+def _without(book: LabelledLog, test_data: Dataset) -> LabelledLog:
+    """The queries of the log that are not in ``test_data``. Warns of the others, raises EvaluationError if none."""
+    tested = {text.strip() for text in test_data.queries}
+    remaining = book.where(np.array([query.text.strip() not in tested for query in book.queries]))
+    if not len(remaining):
         raise EvaluationError(
-            f"all {len(book):,} labelled queries stand in {sheet.name} too, so none is left to learn from: hold other "
-            "questions out, or leave --held-out away for an exam on a third of the log"
+            f"all {len(book):,} labelled queries are in {test_data.name} too, which leaves none to train on: hold "
+            "other questions out, or omit --held-out to test on a third of the log"
         )
-    if left_out := len(book) - len(rest):
-        err.print(
-            f"{left_out:,} labelled queries stand in {sheet.name} too: they examine, and are not learned from.",
-            style="yellow",
-        )
-    return rest
+    if left_out := len(book) - len(remaining):
+        warn(f"{left_out:,} labelled queries are in {test_data.name} too: used for the test, not for training.")
+    return remaining
 
 
 def _split(book: LabelledLog, *, seed: int) -> tuple[LabelledLog, LabelledLog]:
-    """Two thirds to learn from, one to be examined on.
+    """Two thirds to train on, one to test on.
 
-    A text stands on the same side whatever else the log holds. So a router that was trained on an earlier log was not
-    taught what now examines its successor.
+    A text stays on its side as the log grows: an incumbent trained on an earlier log has not seen the test queries of
+    its successor.
     """
-    kept = np.array([_is_kept(query.text, seed=seed) for query in book.queries])
-    return book.where(~kept), book.where(kept)
+    held_out = np.array([_is_held_out(query.text, seed=seed) for query in book.queries])
+    return book.where(~held_out), book.where(held_out)
 
 
-def _is_kept(text: str, *, seed: int) -> bool:
+def _is_held_out(text: str, *, seed: int) -> bool:
     digest = hashlib.blake2b(f"{seed} {text}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest) % HELD_OUT == 0
 
@@ -248,20 +247,19 @@ def _choices(queries: Sequence[Query], fleet: Fleet, artifact: Artifact) -> Choi
     return choices(queries, fleet=fleet, predictor=predictor_of(artifact))
 
 
-def _read(handles: Sequence[str] | None, *, all_labels: bool) -> list[LabelledDecision]:
-    """The labelled queries of those batches, or of all. Says how many it leaves out."""
+def _read(batches: Sequence[str] | None, *, all_labels: bool) -> list[LabelledDecision]:
+    """The labelled queries of those batches, or of all. Warns of those left out."""
 
     async def work(engine: AsyncEngine) -> tuple[list[LabelledDecision], int]:
-        ids = None if not handles else [(await resolve_batch(engine, handle)).id for handle in handles]
+        ids = None if not batches else [(await resolve_batch(engine, public_id)).id for public_id in batches]
         rows = [_logged(row) async for row in labelled_log(engine, batch_ids=ids, all_labels=all_labels)]
         return rows, 0 if all_labels else await count_uncertain(engine, batch_ids=ids)
 
     rows, left_out = with_database(read_settings(), work)
     if left_out:
-        err.print(
-            f"{left_out:,} labelled queries are left out: they were shown because they were doubtful, and are no "
-            "sample of the log. --all-labels takes them.",
-            style="yellow",
+        warn(
+            f"{left_out:,} labelled queries are left out: they were selected for low confidence and are no random "
+            "sample. --all-labels includes them."
         )
     return rows
 
@@ -285,44 +283,46 @@ def _as_dict(verdict: PromotionVerdict) -> dict[str, Any]:
         "passed": verdict.passed,
         "n": verdict.n,
         "tier_mix": {tier: round(share, 4) for tier, share in verdict.shares.items()},
-        "comparisons": [asdict(one) | {"is_won": one.is_won} for one in verdict.comparisons],
+        "comparisons": [asdict(rival) | {"is_won": rival.is_won} for rival in verdict.comparisons],
         "why": verdict.words,
     }
 
 
 def _show_verdict(verdict: PromotionVerdict, *, name: str, incumbent: str, trained_on: int, dry_run: bool) -> None:
     mix = ", ".join(f"{tier} {100 * share:.0f} %" for tier, share in verdict.shares.items())
-    out.print(f"{name}: trained on {trained_on:,} labelled queries; would send {mix}")
-    table = Table("saved over", "loss per query", "at worst", "", title="In calls to the top tier")
-    for one in verdict.comparisons:
-        rival = f"the incumbent, {incumbent}" if one.rival == "the incumbent" else one.rival
-        table.add_row(rival, f"{one.saved:+.4f}", f"{one.low:+.4f}", "better" if one.is_won else "in doubt")
-    out.print(table)
+    out.print(f"{name}: trained on {trained_on:,} labelled queries; would route {mix}")
+    out.print("Loss per query saved, in calls to the top tier:")
+    grid = table(("against",), ("saved", "at least", ""))
+    for comparison in verdict.comparisons:
+        rival = f"the incumbent, {incumbent}" if comparison.rival == "the incumbent" else comparison.rival
+        result = "better" if comparison.is_won else "not certain"
+        grid.add_row(rival, f"{comparison.saved:+.4f}", f"{comparison.low:+.4f}", result)
+    out.print(grid)
     if not verdict.passed:
-        err.print(f"Refused: {verdict.words}. {incumbent} goes on serving.", style="yellow")
+        warn(f"Not promoted: {verdict.words}. {incumbent} continues to serve.")
     elif dry_run:
-        out.print(f"It would be promoted: {verdict.words}.")
+        out.print(f"Would be promoted: {verdict.words}.")
     else:
-        out.print(f"Promoted: {verdict.words}. Workers that run take it up within seconds.")
+        out.print(f"Promoted: {verdict.words}. Running workers load it within seconds.")
 
 
 def _show_values(
-    told: Mapping[str, Mapping[str, Value]], logged: Mapping[str, float], book: LabelledLog, log: Log
+    estimates: Mapping[str, Mapping[str, Value]], logged: Mapping[str, float], book: LabelledLog, log: Log
 ) -> None:
     out.print(
-        f"{len(book):,} labelled queries, {int(log.explored.sum()):,} of them explored; what they came to: "
+        f"{len(book):,} labelled queries, {int(log.explored.sum()):,} explored; logged: "
         f"quality {logged['quality']:.3f}, ${logged['cost_usd']:.6f} per query"
     )
-    table = Table("policy", "what", "IPS", "SNIPS", "DR", "95 % of DR", "worth of")
-    for name, values in told.items():
-        for what, one in values.items():
+    grid = table(("policy", "figure"), ("IPS", "SNIPS", "DR", "95 % of DR", "effective size"))
+    for name, values in estimates.items():
+        for what, estimate in values.items():
             digits = 6 if what == "cost_usd" else 3
-            bounds = one.intervals["dr"]
-            table.add_row(
+            bounds = estimate.intervals["dr"]
+            grid.add_row(
                 name if what == "quality" else "",
                 what,
-                *(f"{figure:.{digits}f}" for figure in (one.ips, one.snips, one.dr)),
+                *(f"{figure:.{digits}f}" for figure in (estimate.ips, estimate.snips, estimate.dr)),
                 "–" if bounds is None else f"{bounds.low:.{digits}f} – {bounds.high:.{digits}f}",
-                f"{one.effective_n:,.0f} queries",
+                f"{estimate.effective_n:,.0f} queries",
             )
-    out.print(table)
+    out.print(grid)

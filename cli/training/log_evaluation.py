@@ -1,4 +1,4 @@
-"""What ``pointsman evaluate`` does on the routing log: ``--from-log`` and ``--replay``."""
+"""``pointsman evaluate`` on the routing log: ``--from-log`` and ``--replay``."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,14 +12,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import CommandError, ExitCode
-from cli.commands.batches import with_database
+from cli.command_errors import UsageError
 from cli.console import emit, err
 from cli.param_types import match_duration
-from cli.resources import read_settings
+from cli.resources import read_settings, with_database
 from cli.training import log_tables
 from cli.training.registry import open_router
-from cli.training.train_router import GATE, in_words
+from cli.training.train_router import GATE, usage_errors
 from db.reports.batch_stats import batch_figures
 from db.reports.routing_log import (
     LoggedBatch,
@@ -44,17 +43,17 @@ CHUNK: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Which part of the log: one batch, or all since a moment, or everything."""
+    """A part of the log: one batch, all batches since a time, or everything."""
 
-    handle: str | None
+    public_id: str | None
     since: datetime | None
 
 
 def span_of(batch: str | None, since: str | None, *, now: datetime) -> Span:
-    """The span that the options name. Raises Stop."""
+    """The span of the options. Raises UsageError."""
     if batch is not None and since is not None:
-        raise CommandError("Give either --batch or --since.", code=ExitCode.USAGE)
-    return Span(batch, None if since is None else _moment(since, now))
+        raise UsageError("Give either --batch or --since.")
+    return Span(batch, None if since is None else _time_since(since, now))
 
 
 def evaluate_log(span: Span, *, fleet_path: Path | None, as_json: bool) -> None:
@@ -65,21 +64,21 @@ def evaluate_log(span: Span, *, fleet_path: Path | None, as_json: bool) -> None:
     async def work(engine: AsyncEngine) -> dict[str, Any]:
         log = LogStats()
         found = await _batches(engine, span)
-        with _progress(sum(one.batch.total for one in found), "reading the log") as (bar, task):
-            for one in found:
-                await _read(engine, one, log, fleet)
-                bar.advance(task, one.batch.total)
+        with _progress(sum(logged.batch.total for logged in found), "reading the log") as (bar, task):
+            for logged in found:
+                await _read(engine, logged, log, fleet)
+                bar.advance(task, logged.batch.total)
         return report(log, top=fleet.top, baseline_model=fleet.deployments(fleet.top)[0].model)
 
-    told = with_database(settings, work)
-    emit(told) if as_json else log_tables.show_log(told)
+    figures = with_database(settings, work)
+    emit(figures) if as_json else log_tables.show_log(figures)
 
 
 def redecide_log(span: Span, *, router: str | None, fleet_path: Path | None, as_json: bool) -> None:
     """See `cli.commands.routers.evaluate`."""
     settings = read_settings(fleet_path)
     fleet = settings.fleet()
-    with in_words():
+    with usage_errors():
         artifact = None if router == GATE else open_router(router)
     stages = tuple(stage for stage in ("gate", "classifier", "llm") if stage in fleet.router.stages)
     if artifact is None:
@@ -87,67 +86,65 @@ def redecide_log(span: Span, *, router: str | None, fleet_path: Path | None, as_
     elif "classifier" not in stages:
         stages = ("gate", "classifier", *(("llm",) if "llm" in stages else ()))
     own = replace(fleet, router=replace(fleet.router, stages=stages))
-    anew = CounterfactualReport(own, None if artifact is None else predictor_of(artifact))
+    redecided = CounterfactualReport(own, None if artifact is None else predictor_of(artifact))
 
     async def work(engine: AsyncEngine) -> None:
         found = await _batches(engine, span)
-        with _progress(sum(one.batch.total for one in found), "deciding anew") as (bar, task):
-            for one in found:
-                async for page in queries_of(engine, one):
+        with _progress(sum(logged.batch.total for logged in found), "routing again") as (bar, task):
+            for logged in found:
+                async for page in queries_of(engine, logged):
                     for start in range(0, len(page), CHUNK):
-                        _decide(page[start : start + CHUNK], one, anew)
+                        _decide(page[start : start + CHUNK], logged, redecided)
                     bar.advance(task, len(page))
 
     with_database(settings, work)
-    named = GATE if artifact is None else f"{artifact.name} {artifact.digest[:12]}"
-    told = anew.report(router=named)
-    emit(told) if as_json else log_tables.show_replay(told)
+    name = GATE if artifact is None else f"{artifact.name} {artifact.digest[:12]}"
+    figures = redecided.report(router=name)
+    emit(figures) if as_json else log_tables.show_replay(figures)
 
 
 async def _batches(engine: AsyncEngine, span: Span) -> list[LoggedBatch]:
-    found = await logged_batches(engine, handle=span.handle, since=span.since)
-    if not found and span.handle is not None:
-        raise CommandError(
-            f"There is no batch {span.handle}.", hint="`pointsman batches` lists them.", code=ExitCode.USAGE
-        )
+    found = await logged_batches(engine, public_id=span.public_id, since=span.since)
+    if not found and span.public_id is not None:
+        raise UsageError(f"There is no batch {span.public_id}.", hint="`pointsman batches` lists them.")
     return found
 
 
-async def _read(engine: AsyncEngine, one: LoggedBatch, log: LogStats, fleet: Fleet) -> None:
+async def _read(engine: AsyncEngine, logged: LoggedBatch, log: LogStats, fleet: Fleet) -> None:
     log.batches += 1
-    log.simulated += one.batch.simulated
-    log.purged += one.is_purged
-    log.other_fleet += one.batch.fleet_digest != fleet.digest
-    for row in await routes_of(engine, one):
+    log.simulated += logged.batch.simulated
+    log.purged += logged.is_purged
+    log.other_fleet += logged.batch.fleet_digest != fleet.digest
+    for row in await routes_of(engine, logged):
         log.add_route(_cell(RouteCell, row))
-    for row in await judged_of(engine, one):
+    for row in await judged_of(engine, logged):
         log.add_verdicts(_cell(JudgeCell, row))
-    for row in await graded_of(engine, one):
+    for row in await graded_of(engine, logged):
         log.add_labels(row.stage, row.tier, labels=row.labels, grade=row.grade, accepted=row.accepted)
-    for row in await graded_verdicts_of(engine, one):
+    for row in await graded_verdicts_of(engine, logged):
         log.add_graded_verdicts(row.source, row.tenth, labels=row.labels, grade=row.grade, confidence=row.confidence)
-    figures = await batch_figures(engine, one.batch, fleet=fleet)
+    figures = await batch_figures(engine, logged.batch, fleet=fleet)
     log.cost_usd += figures.cost_usd
     log.router_cost_usd += figures.router_cost_usd
     log.baseline_usd += figures.baseline_cost_usd
-    async for page in pairs_of(engine, one):
+    async for page in pairs_of(engine, logged):
         for row in page:
             if (agreed := agree(_text(row.first), _text(row.second))) is not None:
                 log.add_pair(row.source, row.confidence, agreed=agreed)
 
 
-def _decide(rows: Sequence[Row[Any]], one: LoggedBatch, anew: CounterfactualReport) -> None:
+def _decide(rows: Sequence[Row[Any]], logged: LoggedBatch, redecided: CounterfactualReport) -> None:
     chunk: list[LoggedQuery] = []
     for row in rows:
         body = orjson.loads(row.body)
         if not body:
-            anew.unread += 1
+            redecided.unread += 1
             continue
         options = orjson.loads(row.options) if row.options else {}
         chunk.append(
             LoggedQuery(
                 id=row.query_id,
-                where=f"{one.batch.handle}/{row.custom_id}",
+                where=f"{logged.batch.public_id}/{row.custom_id}",
                 query=read_body(body, pin=options.get("pin"), expects=options.get("expects")),
                 tier=row.tier,
                 router=row.router,
@@ -157,7 +154,7 @@ def _decide(rows: Sequence[Row[Any]], one: LoggedBatch, anew: CounterfactualRepo
             )
         )
     if chunk:
-        anew.take(chunk)
+        redecided.take(chunk)
 
 
 def _cell(kind: Any, row: Row[Any]) -> Any:
@@ -165,25 +162,25 @@ def _cell(kind: Any, row: Row[Any]) -> Any:
 
 
 def _text(response: str) -> str:
-    """The words of a chat.completion object; empty where it has none."""
+    """The text of a chat.completion object; empty if it has none."""
     choices = orjson.loads(response).get("choices") or [{}]
     content = (choices[0].get("message") or {}).get("content")
     return content if isinstance(content, str) else ""
 
 
-def _moment(told: str, now: datetime) -> datetime:
-    if (ago := match_duration(told)) is not None:
+def _time_since(text: str, now: datetime) -> datetime:
+    if (ago := match_duration(text)) is not None:
         return now - ago
     try:
-        moment = datetime.fromisoformat(told)
+        time = datetime.fromisoformat(text)
     except ValueError as error:
-        hint = "For example 2026-01-31, 2026-01-31T08:00, 24h or 7d; UTC without an offset."
-        raise CommandError(f"--since {told!r} is no moment.", hint=hint, code=ExitCode.USAGE) from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        hint = "Use for example 2026-01-31, 2026-01-31T08:00, 24h or 7d; UTC without an offset."
+        raise UsageError(f"Invalid time for --since: {text!r}.", hint=hint) from error
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 @contextmanager
-def _progress(total: int, words: str) -> Iterator[tuple[Progress, TaskID]]:
+def _progress(total: int, task: str) -> Iterator[tuple[Progress, TaskID]]:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,}"), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as bar:
-        yield bar, bar.add_task(f"{words}, {total:,} queries", total=total)
+        yield bar, bar.add_task(f"{task}, {total:,} queries", total=total)

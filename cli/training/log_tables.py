@@ -1,62 +1,62 @@
-"""The log's evaluations, for people."""
+"""Evaluations of the routing log, as tables."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from rich.table import Table
-
-from cli.console import out, plain
+from cli.console import out, plain, table
 
 
 def show_log(report: Mapping[str, Any]) -> None:
-    """After ``evaluate --from-log``."""
+    """The tables of ``evaluate --from-log``."""
     if report["n"]:
-        table = _table("decided by", "queries", "share", "stood at once", "escalated", "95 %", "doubtful", "cost")
-        for name, own in {**report["stages"], "all": report["routed"]}.items():
-            table.add_row(name, *_row(own, report["n"]))
-        out.print(table)
-        table = _table("sent to", "queries", "share", "stood at once", "escalated", "95 %", "doubtful", "cost")
-        for tier, own in report["tiers"].items():
-            table.add_row(plain(tier), *_row(own, report["n"]))
-        out.print(table)
-        table = _table("route confidence", "queries", "escalated", "95 %")
+        for heading, rows in (
+            ("decided by", {**report["stages"], "all": report["routed"]}),
+            ("sent to", report["tiers"]),
+        ):
+            columns = ("queries", "share", "stood at once", "escalated", "95 %", "doubtful", "cost")
+            grid = table((heading,), columns)
+            for name, own in rows.items():
+                grid.add_row(plain(name), *_row(own, report["n"]))
+            out.print(grid)
+        grid = table(("route confidence",), ("queries", "escalated", "95 %"))
         for own in report["confidence"]:
             name = f"{own['stage']} {own['from']:.1f}–{own['to']:.1f}"
-            table.add_row(name, f"{own['queries']:,}", _pct(own["escalation_rate"]), _range(own["escalation_interval"]))
-        out.print(table)
+            grid.add_row(name, f"{own['queries']:,}", _pct(own["escalation_rate"]), _range(own["escalation_interval"]))
+        out.print(grid)
         _show_judge(report)
     for sentence in report["words"]:
         out.print(plain(sentence), style="yellow" if "NOT" in sentence or "SIMULATED" in sentence else None)
 
 
 def show_replay(report: Mapping[str, Any]) -> None:
-    """After ``evaluate --replay``."""
+    """The tables of ``evaluate --replay``."""
     if report["n"]:
         tiers = sorted({now for row in report["confusion"].values() for now in row} | set(report["confusion"]))
-        table = _table(f"then ↓ now, by {plain(report['router'])} →", *tiers)
+        grid = table((f"then ↓ now, by {plain(report['router'])} →",), tiers)
         for then, row in report["confusion"].items():
-            table.add_row(plain(then), *(f"{row.get(tier, 0):,}" for tier in tiers))
-        out.print(table)
+            grid.add_row(plain(then), *(f"{row.get(tier, 0):,}" for tier in tiers))
+        out.print(grid)
         if report["largest_moves"]:
-            table = _table("largest moves", "then", "now", "first call", justify="left")
+            grid = table(("largest moves", "then", "now"), ("first call",))
             for move in report["largest_moves"]:
                 then, now = move["then"], move["now"]
-                table.add_row(
+                grid.add_row(
                     plain(f"{move['query'].rpartition('/')[2]}: {move['text']}"),
                     plain(f"{then['tier']} ({then['router']})"),
                     plain(f"{now['tier']} ({now['router']}, {now['confidence']:.2f})"),
                     f"{move['usd']:+.6f} $",
                 )
-            out.print(table)
+            out.print(grid)
     for sentence in report["words"]:
         out.print(plain(sentence), style="yellow" if "NOT" in sentence else None)
 
 
 def _show_judge(report: Mapping[str, Any]) -> None:
-    table = _table("judge's confidence", "answers", "told", "rejected", "next stood", "same as final", "95 %", "right")
+    columns = ("answers", "mean", "rejected", "next stood", "same as final", "95 %", "right")
+    grid = table(("judge's confidence",), columns)
     for own in report["judge"]:
-        span = "not told" if own["from"] is None else f"{own['from']:.1f}–{own['to']:.1f}"
-        table.add_row(
+        span = "none" if own["from"] is None else f"{own['from']:.1f}–{own['to']:.1f}"
+        grid.add_row(
             f"{plain(own['source'])} {span}",
             f"{own['judged']:,}",
             "" if own["told"] is None else f"{own['told']:.3f}",
@@ -66,7 +66,7 @@ def _show_judge(report: Mapping[str, Any]) -> None:
             "" if own["agreement_interval"] is None else _range(own["agreement_interval"]),
             f"{_pct(own['right'])} of {own['labels']:,}" if own["labels"] else "",
         )
-    out.print(table)
+    out.print(grid)
 
 
 def _row(own: Mapping[str, Any], n: int) -> tuple[str, ...]:
@@ -79,14 +79,6 @@ def _row(own: Mapping[str, Any], n: int) -> tuple[str, ...]:
         f"{own['doubtful']:,}",
         f"${own['cost_usd']:.4f}",
     )
-
-
-def _table(first: str, *others: str, justify: Any = "right") -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column(first)
-    for name in others:
-        table.add_column(name, justify=justify, no_wrap=True)
-    return table
 
 
 def _pct(share: float) -> str:

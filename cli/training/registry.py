@@ -1,4 +1,4 @@
-"""What `train --name`, `routers` and ``--router NAME`` do with the registered routers."""
+"""Registered routers, for `train --name`, `routers` and ``--router NAME``."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -7,17 +7,15 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.commands.batches import with_database
 from cli.console import emit, out
 from cli.param_types import current_user
-from cli.resources import read_settings
+from cli.resources import read_settings, with_database
 from cli.training import tables
 from db import router_registry
 from evaluation.data.dataset_errors import RegistryError
 from evaluation.models.artifact import Artifact
 from evaluation.models.artifact_cache import (
     DEFAULT,
-    ArtifactBundle,
     ArtifactCache,
     bundle,
     check_name,
@@ -29,43 +27,45 @@ from settings import Settings
 from workers.embedded.postgres import is_initialized
 
 
-def open_router(named: str | None) -> Artifact:
-    """The artifact that a user means; None is the promoted one. A folder or ``default`` needs no database.
+def open_router(name: str | None) -> Artifact:
+    """The artifact of that name or folder, or the promoted one. A folder or ``default`` needs no database.
 
     Raises EvaluationError.
     """
     settings = read_settings()
-    shelf = _shelf(settings)
-    if named is None:
+    cache = _cache(settings)
+    if name is None:
         if settings.embeds_postgres and not is_initialized(settings.home):
             return open_folder(DEFAULT)
-        return with_database(settings, lambda engine: promoted(engine, shelf))
-    if named == DEFAULT or is_folder(named):
-        return open_folder(named)
-    return with_database(settings, lambda engine: find(engine, named, shelf))
+        return with_database(settings, lambda engine: promoted(engine, cache))
+    if name == DEFAULT or is_folder(name):
+        return open_folder(name)
+    return with_database(settings, lambda engine: find(engine, name, cache))
 
 
 def check_free(name: str) -> None:
-    """Before minutes of training: raises RegistryError where the name cannot be given."""
+    """Raises RegistryError where no router can be registered under ``name``. For use before minutes of training."""
     check_name(name)
 
     async def work(engine: AsyncEngine) -> None:
         serves = await router_registry.promoted(engine)
         if serves is not None and serves.name == name:
-            raise _stays(name)
+            raise _name_taken(name)
 
     with_database(read_settings(), work)
 
 
 def register(folder: Path) -> None:
     """Registers the artifact in ``folder`` under its own name. Raises EvaluationError."""
-    parcel = bundle(folder)
+    files = bundle(folder)
 
     async def work(engine: AsyncEngine) -> bool:
-        return await _register(engine, parcel)
+        return await router_registry.register(
+            engine, name=files.name, digest=files.digest, manifest=files.manifest, files=files.files, by=current_user()
+        )
 
     if not with_database(read_settings(), work):
-        raise _stays(parcel.name)
+        raise _name_taken(files.name)
 
 
 def list_routers(*, as_json: bool) -> None:
@@ -103,24 +103,23 @@ def list_routers(*, as_json: bool) -> None:
 def promote_router(name: str, *, as_json: bool) -> None:
     """See `cli.commands.routers.promote`."""
     before = promote(name)
-    words = f"{name} is promoted (before: {before}). Workers that run take it up within seconds."
-    _say({"promoted": name, "before": before}, words, as_json=as_json)
+    _show_change(f"Promoted {name}", name, before, as_json=as_json)
 
 
 def promote(name: str, *, over: str | None = None) -> str:
-    """Has a registered router serve; returns the name of the one before. Raises EvaluationError.
+    """Makes a registered router serve; returns the name of the previous one. Raises EvaluationError.
 
-    ``over`` is the digest of the router that it was examined against: where another serves by now, nothing changes.
+    ``over`` is the digest of the incumbent in its promotion test: nothing changes if another router serves by now.
     """
     settings = read_settings()
-    shelf = _shelf(settings)
+    cache = _cache(settings)
 
     async def work(engine: AsyncEngine) -> str:
         before = await router_registry.promoted(engine)
-        if over is not None and (serves := await promoted(engine, shelf)).digest != over:
+        if over is not None and (serves := await promoted(engine, cache)).digest != over:
             raise RegistryError(
-                f"{serves.name} was promoted while {name} was examined against another: {name} is registered and does "
-                "not serve; retrain again"
+                f"{serves.name} was promoted while {name} was tested against another router: {name} is registered and "
+                "does not serve; retrain again"
             )
         digest = None
         if name != DEFAULT:
@@ -128,8 +127,7 @@ def promote(name: str, *, over: str | None = None) -> str:
             if name not in known:
                 raise unknown(name, known)
             digest = known[name]
-            # What cannot be read must not serve.
-            await fetch_version(engine, digest, shelf)
+            await fetch_version(engine, digest, cache)  # raises for an artifact that cannot be read
         await router_registry.promote(engine, name=name, digest=digest, by=current_user())
         return DEFAULT if before is None else before.name
 
@@ -147,30 +145,23 @@ def roll_back(*, as_json: bool) -> None:
         return before.name, DEFAULT if now is None else now.name
 
     before, name = with_database(read_settings(), work)
-    words = f"Back to {name} (before: {before}). Workers that run take it up within seconds."
-    _say({"promoted": name, "before": before}, words, as_json=as_json)
+    _show_change(f"Returned to {name}", name, before, as_json=as_json)
 
 
-async def _register(engine: AsyncEngine, parcel: ArtifactBundle) -> bool:
-    return await router_registry.register(
-        engine, name=parcel.name, digest=parcel.digest, manifest=parcel.manifest, files=parcel.files, by=current_user()
-    )
-
-
-def _shelf(settings: Settings) -> ArtifactCache:
+def _cache(settings: Settings) -> ArtifactCache:
     return ArtifactCache(settings.home / "routers")
 
 
-def _stays(name: str) -> RegistryError:
-    return RegistryError(f"{name} is promoted and stays as it is; choose another name, or promote another first")
+def _name_taken(name: str) -> RegistryError:
+    return RegistryError(f"{name} is promoted and cannot be replaced; choose another name, or promote another first")
 
 
 def _brief(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {name: manifest.get(name) for name in ("tiers", "data", "features", "metrics", "seed", "created_at")}
 
 
-def _say(told: Mapping[str, Any], words: str, *, as_json: bool) -> None:
+def _show_change(change: str, name: str, before: str, *, as_json: bool) -> None:
     if as_json:
-        emit(dict(told))
+        emit({"promoted": name, "before": before})
     else:
-        out.print(words)
+        out.print(f"{change} (before: {before}). Running workers load it within seconds.")

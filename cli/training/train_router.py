@@ -1,4 +1,4 @@
-"""What the commands on routers do."""
+"""The work of `train`, `evaluate` and `calibrate`."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +11,9 @@ from typing import Any, Final
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.command_errors import CommandError, ExitCode
+from cli.command_errors import UsageError
 from cli.console import emit, err, out
+from cli.output_files import open_atomically
 from cli.resources import read_settings
 from cli.training import registry, tables
 from cli.training.registry import open_router
@@ -40,7 +41,7 @@ GATE: Final = "gate"
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """What the commands share."""
+    """Options that the commands share."""
 
     router: str | None
     fleet_path: Path | None
@@ -52,7 +53,7 @@ def train_router(
     data_path: Path, *, out: Path, name: str | None, seed: int, fleet_path: Path | None, as_json: bool
 ) -> None:
     """See `cli.commands.routers.train`."""
-    with in_words():
+    with usage_errors():
         if name is not None:
             registry.check_free(name)
         data = read_dataset(data_path, ladder=_ladder(_fleet(fleet_path)))
@@ -61,31 +62,27 @@ def train_router(
         save(trained.artifact, out)
         if name is not None:
             registry.register(out)
-    told = {"out": str(out), "registered": name, **trained.artifact.manifest}
+    report = {"out": str(out), "registered": name, **trained.artifact.manifest}
     if as_json:
-        emit(told)
+        emit(report)
     else:
-        tables.show_training(told)
+        tables.show_training(report)
 
 
-def evaluate_router(data_path: Path, *, asked: TrainOptions, plot: Path | None, as_json: bool) -> None:
+def evaluate_router(data_path: Path, *, options: TrainOptions, plot: Path | None, as_json: bool) -> None:
     """See `cli.commands.routers.evaluate`."""
-    with in_words():
-        fleet = _fleet(asked.fleet_path)
+    with usage_errors():
+        fleet = _fleet(options.fleet_path)
         data = read_dataset(data_path, ladder=_ladder(fleet))
-        artifact = None if asked.router == GATE else open_router(asked.router)
+        artifact = None if options.router == GATE else open_router(options.router)
         if data.kind == Kind.LABELLED:
             if plot is not None:
-                raise CommandError(
-                    "There is no curve to draw of expected tiers.", hint="Leave --plot out.", code=ExitCode.USAGE
-                )
-            report = _evaluate_labels(data, artifact, fleet, asked)
+                raise UsageError("There is no curve for expected tiers.", hint="Omit --plot.")
+            report = _evaluate_labels(data, artifact, fleet, options)
         else:
             if artifact is None:
-                raise CommandError(
-                    "The gate alone tells no probabilities to rank by.", hint="Give labels.", code=ExitCode.USAGE
-                )
-            report, ways = _evaluate_outcomes(data, artifact, fleet, asked)
+                raise UsageError("The gate alone has no probabilities to rank by.", hint="Give labels as DATA.")
+            report, ways = _evaluate_outcomes(data, artifact, fleet, options)
             if plot is not None:
                 _draw(ways, data, plot)
     if as_json:
@@ -93,7 +90,7 @@ def evaluate_router(data_path: Path, *, asked: TrainOptions, plot: Path | None, 
     else:
         tables.show_report(report)
         if plot is not None:
-            out.print(f"Drawn to {plot}")
+            out.print(f"Plot written to {plot}")
 
 
 def calibrate_router(
@@ -101,29 +98,25 @@ def calibrate_router(
     *,
     cost: float | None,
     quality: float | None,
-    asked: TrainOptions,
+    options: TrainOptions,
     write: Path | None,
     as_json: bool,
 ) -> None:
     """See `cli.commands.routers.calibrate`."""
     if (cost is None) == (quality is None):
-        raise CommandError(
-            "Give either --target-cost or --target-quality.", hint="--target-cost 0.4", code=ExitCode.USAGE
-        )
-    with in_words():
-        fleet = _fleet(asked.fleet_path)
+        raise UsageError("Give either --target-cost or --target-quality.", hint="--target-cost 0.4")
+    with usage_errors():
+        fleet = _fleet(options.fleet_path)
         data = read_dataset(data_path, ladder=_ladder(fleet))
         if data.kind == Kind.LABELLED:
-            raise CommandError(
-                "Expected tiers tell nothing of cost and quality.", hint="Give outcomes.", code=ExitCode.USAGE
-            )
-        p_ok, p_right, source = _honest(data, asked)
-        tariff = call_costs_for(data, fleet if asked.fleet_path else None)
+            raise UsageError("Expected tiers have neither cost nor quality.", hint="Give outcomes as DATA.")
+        p_ok, p_right, source = _unseen_predictions(data, options)
+        tariff = call_costs_for(data, fleet if options.fleet_path else None)
         proposals = propose(
-            data, p_ok=p_ok, p_right=p_right, tariff=tariff, target=ThresholdTarget(cost, quality), seed=asked.seed
+            data, p_ok=p_ok, p_right=p_right, tariff=tariff, target=ThresholdTarget(cost, quality), seed=options.seed
         )
         if write is not None:
-            _write_fleet(proposals[0], asked, write)
+            _write_fleet(proposals[0], options, write)
     if as_json:
         emit(
             {
@@ -138,20 +131,20 @@ def calibrate_router(
         return
     tables.show_proposals(proposals, source=source, tariff=tariff, n=len(data))
     if write is not None:
-        out.print(f"Written to {write}. Use it: --fleet {write}")
+        out.print(f"Fleet written to {write}. Use it with --fleet {write}")
 
 
 @contextmanager
-def in_words() -> Iterator[None]:
-    """What is wrong with data, artifacts and targets ends the command with a sentence and 2."""
+def usage_errors() -> Iterator[None]:
+    """Turns errors of data, artifacts and targets into usage errors."""
     try:
         yield
     except EvaluationError as error:
-        raise CommandError(str(error), code=ExitCode.USAGE) from error
+        raise UsageError(str(error)) from error
 
 
 def _fleet(path: Path | None) -> Fleet | None:
-    """The fleet that is asked for; without asking, the one that stands, or None where it is not sound."""
+    """The fleet at ``path``; for None the default one, or None if that is invalid."""
     settings = read_settings(path)
     if path is not None:
         return settings.fleet()
@@ -168,34 +161,34 @@ def _ladder(fleet: Fleet | None) -> tuple[str, ...]:
 
 
 @contextmanager
-def training_bar(words: str) -> Iterator[Steps]:
-    """A progress bar of a training on ``words``, and what tells it of each step."""
+def training_bar(title: str) -> Iterator[Steps]:
+    """A progress bar for a training, as a callback for its steps."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task(words, total=None)
+        task = bar.add_task(title, total=None)
 
-        def tell(what: str, done: int, of: int) -> None:
-            bar.update(task, description=f"{words} · {what}", completed=done, total=of)
+        def update(step: str, done: int, total: int) -> None:
+            bar.update(task, description=f"{title} · {step}", completed=done, total=total)
 
-        yield tell
+        yield update
 
 
 def _trained(data: Dataset, *, name: str, seed: int) -> TrainedRouter:
-    with training_bar(f"{len(data):,} lines") as tell:
-        return train(data, name=name, seed=seed, now=datetime.now(UTC), progress=tell)
+    with training_bar(f"{len(data):,} lines") as progress:
+        return train(data, name=name, seed=seed, now=datetime.now(UTC), progress=progress)
 
 
 def _evaluate_outcomes(
-    data: Dataset, artifact: Artifact, fleet: Fleet | None, asked: TrainOptions
+    data: Dataset, artifact: Artifact, fleet: Fleet | None, options: TrainOptions
 ) -> tuple[dict[str, Any], list[Way]]:
-    tariff = call_costs_for(data, fleet if asked.fleet_path else None)
+    tariff = call_costs_for(data, fleet if options.fleet_path else None)
     p_ok = _predict(data, artifact)
-    way = weigh_router(data, p_ok, tariff, seed=asked.seed, draws=asked.draws)
+    way = weigh_router(data, p_ok, tariff, seed=options.seed, draws=options.draws)
     cascade = None
     if artifact.scorer is not None and data.has_answers:
         threshold = fleet.tiers[data.cheapest].confidence_threshold if fleet and data.cheapest in fleet.tiers else 0.7
         p_right = artifact.scorer(data.queries, data.answers)
-        cascade = weigh_cascade(data, p_right, tariff, threshold=threshold, seed=asked.seed, draws=asked.draws)
+        cascade = weigh_cascade(data, p_right, tariff, threshold=threshold, seed=options.seed, draws=options.draws)
     report = outcome_report(
         data, way, cascade, router=_identity(artifact), tariff=tariff, pipeline=_replayed(data, artifact, fleet, tariff)
     )
@@ -209,12 +202,10 @@ def _replayed(data: Dataset, artifact: Artifact, fleet: Fleet | None, tariff: Ca
 
 
 def _evaluate_labels(
-    data: Dataset, artifact: Artifact | None, fleet: Fleet | None, asked: TrainOptions
+    data: Dataset, artifact: Artifact | None, fleet: Fleet | None, options: TrainOptions
 ) -> dict[str, Any]:
     if fleet is None:
-        raise CommandError(
-            "Expected tiers are tiers of a fleet, and there is no sound one.", hint="--fleet FILE", code=ExitCode.USAGE
-        )
+        raise UsageError("Expected tiers need a fleet, and the default one is invalid.", hint="--fleet FILE")
     queries = [Query(text=text) for text in data.queries]
 
     def tiers(stages: tuple[str, ...], artifact: Artifact | None) -> list[str]:
@@ -233,7 +224,7 @@ def _evaluate_labels(
             "classifier alone": tiers(("classifier",), artifact),
         }
     weight = fleet.router.quality_weight
-    report = weigh_choices(data, chosen, tiers=_ladder(fleet), weight=weight, seed=asked.seed, draws=asked.draws)
+    report = weigh_choices(data, chosen, tiers=_ladder(fleet), weight=weight, seed=options.seed, draws=options.draws)
     return label_report(data, report, router=identity, weight=weight)
 
 
@@ -242,22 +233,22 @@ def _predict(data: Dataset, artifact: Artifact) -> Floats:
     known = artifact.classifier.tiers
     if missing := [tier for tier in data.tiers if tier not in known]:
         raise EvaluationError(
-            f"router {artifact.name} knows the tiers {', '.join(known)}, the data also {', '.join(missing)}; "
-            "train one on data of the same tiers"
+            f"router {artifact.name} has the tiers {', '.join(known)}, but the data also has {', '.join(missing)}; "
+            "train a router on data of the same tiers"
         )
-    # In chunks as at work: all at once would hold every text's words in memory.
-    told = [artifact.classifier(data.queries[at : at + 1000]) for at in range(0, len(data), 1000)]
-    return np.concatenate(told)[:, [known.index(tier) for tier in data.tiers]]
+    # In chunks, as workers do: memory holds the features of a chunk only.
+    chunks = [artifact.classifier(data.queries[at : at + 1000]) for at in range(0, len(data), 1000)]
+    return np.concatenate(chunks)[:, [known.index(tier) for tier in data.tiers]]
 
 
-def _honest(data: Dataset, asked: TrainOptions) -> tuple[Floats, Floats | None, str]:
-    """Predictions for lines that the model had not seen, and where they are from."""
-    if asked.router is not None:
-        artifact = open_router(asked.router)
+def _unseen_predictions(data: Dataset, options: TrainOptions) -> tuple[Floats, Floats | None, str]:
+    """P(ok) and P(right) by a model that did not see the line in training, and the model's origin."""
+    if options.router is not None:
+        artifact = open_router(options.router)
         if artifact.manifest["data"]["sha256"] != data.sha256:
             p_right = artifact.scorer(data.queries, data.answers) if artifact.scorer and data.has_answers else None
             return _predict(data, artifact), p_right, f"router {artifact.name}"
-    trained = _trained(data, name="calibration", seed=asked.seed)
+    trained = _trained(data, name="calibration", seed=options.seed)
     return trained.p_ok, trained.p_right, "cross-validation on these lines"
 
 
@@ -278,33 +269,27 @@ def _draw(ways: Sequence[Way], data: Dataset, path: Path) -> None:
     try:
         draw(ways, title=f"{data.name} · {len(data):,} queries", path=path)
     except ValueError as error:
-        raise CommandError(
-            f"{path}: cannot be drawn to.", hint="Name a .png or .svg file.", code=ExitCode.USAGE
-        ) from error
+        raise UsageError(f"{path}: unknown image format.", hint="Name a .png or .svg file.") from error
 
 
-def _write_fleet(proposal: Proposal, asked: TrainOptions, target: Path) -> None:
-    """The fleet's text with the proposed number and the router that it holds for, checked before it is written."""
-    source = read_settings(asked.fleet_path).fleet_path
+def _write_fleet(proposal: Proposal, options: TrainOptions, target: Path) -> None:
+    """Writes the fleet file with the proposed value and its router, once the new text is valid."""
+    source = read_settings(options.fleet_path).fleet_path
     table = f"tiers.{proposal.tier}" if proposal.knob == Knob.CONFIDENCE else "router"
     text = with_setting(source.read_text(encoding="utf-8"), table=table, key=str(proposal.knob), value=proposal.value)
-    if asked.router is not None:
-        router = str(Path(asked.router).resolve()) if Path(asked.router).is_dir() else asked.router
+    if options.router is not None:
+        router = str(Path(options.router).resolve()) if Path(options.router).is_dir() else options.router
         text = with_setting(text, table="router", key="classifier", value=router)
         if proposal.knob == Knob.CONFIDENCE:
             text = with_setting(text, table="router", key="scorer", value=router)
-    fresh = target.with_name(f".{target.name}.fresh")
-    fresh.write_text(text, encoding="utf-8")
-    try:
-        check_fleet(fresh, os.environ)
-    except FleetError:
-        fresh.unlink()
-        raise
-    fresh.replace(target)
+    with open_atomically(target) as file:
+        file.write(text.encode())
+        file.flush()
+        check_fleet(Path(file.name), os.environ)
 
 
 def _check_writable(folder: Path) -> None:
-    """Before minutes of work: the folder can be made and is not a file. Raises OSError."""
+    """Creates the folder and checks it before minutes of work. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / ".probe"
     probe.touch()

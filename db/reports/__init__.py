@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from db.engine import fetch
+
 _PATHS = {
     path.name: path
     for folder in files(__name__).joinpath("sql").iterdir()
@@ -25,5 +27,4 @@ def report(name: str) -> TextClause:
 
 async def run_report(engine: AsyncEngine, name: str, **params: object) -> Sequence[Row[Any]]:
     """The rows of the answer to the question ``name``."""
-    async with engine.connect() as connection:
-        return (await connection.execute(report(name), params)).all()
+    return await fetch(engine, report(name), **params)

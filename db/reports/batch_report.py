@@ -78,6 +78,13 @@ class ModelFigures:
     completion_tokens: int
     cost_usd: float
     p95_ms: float | None
+    cache_write_tokens: int
+    """Written to caches, of minutes and of an hour."""
+    reported_usd: float | None
+    """The provider's own figures of the cost, where it gave any; ``computed_usd`` is ours for the same calls."""
+    computed_usd: float | None
+    answered_by: tuple[str, ...]
+    """The names that answers gave, where that was not the name that was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,10 @@ class FailureFigures:
 
     deployment: str
     outcome: str
+    cause: str | None
+    """The provider's code word, or the network's reason."""
+    param: str | None
+    """The field that was refused."""
     calls: int
     tried_again: int
     failed_over: int
@@ -119,12 +130,24 @@ class RejectionFigures:
 
 @dataclass(frozen=True, slots=True)
 class ConfidenceBin:
-    """Answers whose confidence lies in a tenth, 0 to 9; None where nothing told it."""
+    """Answers whose confidence lies in a tenth, 0 to 9; None if there is none."""
 
     tier: str
     tenth: int | None
     answers: int
     unaccepted: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFigures:
+    """Answers of a tier that were judged by one source of confidence, and of how many it was calibrated."""
+
+    tier: str
+    source: str
+    judged: int
+    calibrated: int
+    passed_on: int
+    """Not accepted: they climbed, or were the best there was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,13 +226,14 @@ class BatchReport:
     failing: tuple[FailureFigures, ...]
     rejections: tuple[RejectionFigures, ...]
     confidences: tuple[ConfidenceBin, ...]
+    sources: tuple[SourceFigures, ...]
     mean_confidence: float | None
     """The judge's, over the answers of which it has one."""
     controls: tuple[BaselineFigures, ...]
     picture: CostQualityChart | None
     """None where the router logged no expectation, for example where the gate decided everything."""
-    dearest: tuple[QueryFigures, ...]
-    doubtful: tuple[QueryFigures, ...]
+    most_expensive: tuple[QueryFigures, ...]
+    least_confident: tuple[QueryFigures, ...]
     labels: tuple[LabelFigures, ...]
     cap_usd: float | None
     plan: Mapping[str, Any] | None
@@ -220,9 +244,9 @@ class BatchReport:
 
 def labelled_right(labels: Sequence[LabelFigures]) -> tuple[int, float] | None:
     """How many of the answers that stood are labelled, and how right they are on average; None where none is."""
-    stood = [each for each in labels if each.stood]
-    count = sum(each.labels for each in stood)
-    return (count, sum(each.labels * each.grade for each in stood) / count) if count else None
+    stood = [label for label in labels if label.stood]
+    count = sum(label.labels for label in stood)
+    return (count, sum(label.labels * label.grade for label in stood) / count) if count else None
 
 
 async def load_batch_report(
@@ -255,7 +279,16 @@ async def load_batch_report(
         routes=tuple(QueryFlow(**row._mapping) for row in await answer("batch_routes")),
         latencies=tuple(_latency(row) for row in await answer("batch_latencies")),
         models=tuple(
-            ModelFigures(**{**row._mapping, "cost_usd": _usd(row.cost_usd)}) for row in await answer("batch_models")
+            ModelFigures(
+                **{
+                    **row._mapping,
+                    "cost_usd": _usd(row.cost_usd),
+                    "reported_usd": None if row.reported_usd is None else _usd(row.reported_usd),
+                    "computed_usd": None if row.computed_usd is None else _usd(row.computed_usd),
+                    "answered_by": tuple(row.answered_by),
+                }
+            )
+            for row in await answer("batch_models")
         ),
         health=tuple(HealthSlot(row.provider, row.slot, row.calls, row.ok, row.open_calls) for row in health),
         health_began=min((row.began for row in health), default=None),
@@ -265,11 +298,16 @@ async def load_batch_report(
         ),
         rejections=tuple(RejectionFigures(**row._mapping) for row in await answer("batch_rejections", rows=20)),
         confidences=tuple(ConfidenceBin(row.tier, row.tenth, row.answers, row.unaccepted) for row in confidences),
+        sources=tuple(SourceFigures(**row._mapping) for row in await answer("batch_sources")),
         mean_confidence=_mean_confidence(confidences),
         controls=_controls(priced, figures, fleet),
         picture=_picture(priced, fleet),
-        dearest=tuple(_query(row) for row in await answer("batch_most_expensive", rows=rows, with_text=with_text)),
-        doubtful=tuple(_query(row) for row in await answer("batch_least_confident", rows=rows, with_text=with_text)),
+        most_expensive=tuple(
+            _query(row) for row in await answer("batch_most_expensive", rows=rows, with_text=with_text)
+        ),
+        least_confident=tuple(
+            _query(row) for row in await answer("batch_least_confident", rows=rows, with_text=with_text)
+        ),
         labels=tuple(LabelFigures(**row._mapping) for row in await answer("batch_labels")),
         cap_usd=None if cap.cap_usd is None else _usd(cap.cap_usd),
         plan=forecast_vs_actual(figures),
@@ -342,15 +380,15 @@ def _latency(row: Row[Any]) -> LatencyBin:
 
 
 def _mean_confidence(rows: Sequence[Row[Any]]) -> float | None:
-    told = [row for row in rows if row.tenth is not None]
-    answers = sum(row.answers for row in told)
-    return sum(row.total for row in told) / answers if answers else None
+    known = [row for row in rows if row.tenth is not None]
+    answers = sum(row.answers for row in known)
+    return sum(row.total for row in known) / answers if answers else None
 
 
 def _query(row: Row[Any]) -> QueryFigures:
-    given = {name: getattr(row, name) for name in QueryFigures.__slots__ if name != "text"}
+    columns = {name: getattr(row, name) for name in QueryFigures.__slots__ if name != "text"}
     reasons = tuple(row.reasons or ())
-    return QueryFigures(**given | {"cost_usd": _usd(row.cost_usd), "reasons": reasons}, text=_text(row.body))
+    return QueryFigures(**columns | {"cost_usd": _usd(row.cost_usd), "reasons": reasons}, text=_text(row.body))
 
 
 def _text(body: str | None) -> str | None:
@@ -358,8 +396,8 @@ def _text(body: str | None) -> str | None:
     if body is None:
         return None
     messages = orjson.loads(body).get("messages") or []
-    said = [message.get("content") for message in messages if message.get("role") == "user"]
-    content = said[-1] if said else ""
+    texts = [message.get("content") for message in messages if message.get("role") == "user"]
+    content = texts[-1] if texts else ""
     if isinstance(content, list):
         content = " ".join(str(part.get("text") or f"[{part.get('type')}]") for part in content)
     text = str(content or "")

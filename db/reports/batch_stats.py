@@ -1,7 +1,7 @@
 """A batch in figures: how far it is, what it cost, and what it saved."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -16,10 +16,10 @@ from routing.fleet import Fleet
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch as it was submitted. ``handle`` is its public name, ``id`` ours."""
+    """A batch as it was submitted. ``public_id`` is its public name, ``id`` ours."""
 
     id: int
-    handle: str
+    public_id: str
     source: str
     total: int
     simulated: bool
@@ -36,7 +36,7 @@ class Batch:
 class Progress:
     """How far a batch is. ``reserved_usd`` is the worst case of calls under way; ``wall_s`` is by Postgres' clock."""
 
-    handle: str
+    public_id: str
     source: str
     total: int
     simulated: bool
@@ -58,6 +58,20 @@ class Progress:
     by_tier: Mapping[str, int]
     """Answered queries by the tier that had them last."""
     open_by_stage: Mapping[str, int]
+    held_for: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By deployment whose account is at fault: the ``queries`` held for it, its ``provider`` and the ``reason``."""
+
+    @property
+    def held_for_account(self) -> str | None:
+        """One line on the accounts that queries wait for; None where none do."""
+        if not self.held_for:
+            return None
+        queries = sum(int(fault["queries"]) for fault in self.held_for.values())
+        reasons = dict.fromkeys(
+            f"{fault['provider'] or 'the provider'}: {fault['reason'] or deployment}"
+            for deployment, fault in self.held_for.items()
+        )
+        return f"{queries:,} queries are held: the account is refused ({'; '.join(list(reasons)[:3])})"
 
     @property
     def finished(self) -> int:
@@ -89,7 +103,7 @@ class TierFigures:
     """Queries that were sent to it, answered there or not."""
     answered: int
     unaccepted: int
-    """Answers that were taken although the judge had doubts: the best that was to be had."""
+    """Answers that were rejected by the judge and taken as the best there was."""
     confidence: float | None
     """Mean of its answers."""
     calls: int
@@ -157,36 +171,37 @@ class BatchFigures:
         return self.progress.queries_per_s
 
 
-async def find_batch(engine: AsyncEngine, handle: str) -> Batch | None:
-    """The batch of that handle."""
-    rows = await run_report(engine, "batch_find", handle=handle)
+async def find_batch(engine: AsyncEngine, public_id: str) -> Batch | None:
+    """The batch of that public id."""
+    rows = await run_report(engine, "batch_find", public_id=public_id)
     return Batch(**{name: getattr(rows[0], name) for name in Batch.__slots__}) if rows else None
 
 
 async def newest_batch(engine: AsyncEngine) -> Batch | None:
     """The batch that was submitted last, open or not."""
     rows = await run_report(engine, "batch_newest")
-    return await find_batch(engine, rows[0].handle) if rows else None
+    return await find_batch(engine, rows[0].public_id) if rows else None
 
 
 async def older_open(engine: AsyncEngine, batch_id: int) -> tuple[int, str | None]:
     """How many batches before that one have open queries, and the newest of them."""
     rows = await run_report(engine, "batches_older_open", batch_id=batch_id)
-    return (rows[0].batches, rows[0].handle) if rows else (0, None)
+    return (rows[0].batches, rows[0].public_id) if rows else (0, None)
 
 
 async def batch_progress(engine: AsyncEngine, batch_id: int) -> Progress:
     """How far the batch is."""
     (row,) = await run_report(engine, "batch_progress", batch_id=batch_id)
-    given = {name: getattr(row, name) for name in Progress.__slots__}
+    columns = {name: getattr(row, name) for name in Progress.__slots__}
     return Progress(
-        **given
+        **columns
         | {
             "failed": row.failed + row.dead + row.expired,
             "cost_usd": _usd(row.cost_usd),
             "reserved_usd": _usd(row.reserved_usd),
             "by_tier": dict(row.by_tier),
             "open_by_stage": dict(row.open_by_stage),
+            "held_for": dict(row.held_for),
         }
     )
 

@@ -20,7 +20,7 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
     """
     progress = figures.progress
     return {
-        "batch_id": progress.handle,
+        "batch_id": progress.public_id,
         "total": progress.total,
         "completed": progress.done,
         "failed": progress.failed,
@@ -84,7 +84,7 @@ def timeline_as_json(query: Row[Any], events: Sequence[Row[Any]]) -> dict[str, A
     """The story as an object: the query as it stands, and its events by time."""
     return {
         "query_id": query.id,
-        "batch_id": query.handle,
+        "batch_id": query.public_id,
         "custom_id": query.custom_id,
         "line": query.line,
         "simulated": query.simulated,
@@ -104,11 +104,11 @@ def timeline_as_json(query: Row[Any], events: Sequence[Row[Any]]) -> dict[str, A
 
 
 def _event(row: Row[Any]) -> dict[str, Any]:
-    told = {name: value for name, value in row._mapping.items() if value is not None and name != "rank"}
-    for name in ("cost_usd", "reserved_usd"):
-        if name in told:
-            told[name] = float(told[name])
-    return told
+    event = {name: value for name, value in row._mapping.items() if value is not None and name != "rank"}
+    for name in ("cost_usd", "reserved_usd", "reported_usd", "computed_usd"):
+        if name in event:
+            event[name] = float(event[name])
+    return event
 
 
 def cost_usd(events: Sequence[Row[Any]]) -> float:
@@ -117,31 +117,36 @@ def cost_usd(events: Sequence[Row[Any]]) -> float:
     return round(float(sum(spent)), 9)
 
 
-def batch_report_as_json(account: BatchReport) -> dict[str, Any]:
+def batch_report_as_json(report: BatchReport) -> dict[str, Any]:
     """Every figure of the report, unrounded. Costs are US dollars, shares and confidences are 0 to 1."""
-    audit = account.audit
-    return batch_as_json(account.figures) | {
-        "made_at": account.made_at.isoformat(),
-        "fleet": account.fleet,
+    audit = report.audit
+    return batch_as_json(report.figures) | {
+        "made_at": report.made_at.isoformat(),
+        "fleet": report.fleet,
         "quality": {
-            "mean_confidence": account.mean_confidence,
-            "labels": [asdict(each) for each in account.labels],
-            "confidences": [asdict(each) for each in account.confidences],
+            "mean_confidence": report.mean_confidence,
+            "labels": _rows(report.labels),
+            "confidences": _rows(report.confidences),
+            "sources": _rows(report.sources),
         },
-        "picture": None if account.picture is None else asdict(account.picture),
-        "controls": [asdict(each) for each in account.controls],
-        "routes": [asdict(each) | {"outcome": each.outcome} for each in account.routes],
-        "latencies": [asdict(each) for each in account.latencies],
-        "models": [asdict(each) for each in account.models],
+        "picture": None if report.picture is None else asdict(report.picture),
+        "controls": _rows(report.controls),
+        "routes": [asdict(flow) | {"outcome": flow.outcome} for flow in report.routes],
+        "latencies": _rows(report.latencies),
+        "models": _rows(report.models),
         "health": {
-            "began": account.health_began.isoformat() if account.health_began else None,
-            "took_s": account.health_took_s,
-            "slots": [asdict(each) for each in account.health],
+            "began": report.health_began.isoformat() if report.health_began else None,
+            "took_s": report.health_took_s,
+            "slots": _rows(report.health),
         },
-        "failing": [asdict(each) for each in account.failing],
-        "rejections": [asdict(each) for each in account.rejections],
-        "dearest": [asdict(each) for each in account.dearest],
-        "doubtful": [asdict(each) for each in account.doubtful],
-        "cap_usd": account.cap_usd,
+        "failing": _rows(report.failing),
+        "rejections": _rows(report.rejections),
+        "most_expensive": _rows(report.most_expensive),
+        "least_confident": _rows(report.least_confident),
+        "cap_usd": report.cap_usd,
         "audit": None if audit is None else asdict(audit) | {"sound": not audit.findings},
     }
+
+
+def _rows(figures: Sequence[Any]) -> list[dict[str, Any]]:
+    return [asdict(row) for row in figures]

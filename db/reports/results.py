@@ -53,7 +53,7 @@ async def result_file(engine: AsyncEngine, batch_id: int, *, states: Sequence[St
 def result_line(row: Row[Any], *, with_refusals: bool = False) -> bytes:
     """The output line of a row of ``results.sql``."""
     head = orjson.dumps({"id": f"batch_req_{row.id}", "custom_id": row.custom_id})[:-1]
-    told = {
+    details = {
         "state": row.state,
         "tier": row.answer_tier or row.tier,
         "model": row.model,
@@ -64,15 +64,25 @@ def result_line(row: Row[Any], *, with_refusals: bool = False) -> bytes:
         "cost_usd": round(float(row.cost_usd or 0), 9),
         "reasons": row.reasons or [],
     }
+    if row.answered_by is not None:
+        details["answered_by"] = row.answered_by
+    if row.service_tier is not None:
+        details["service_tier"] = row.service_tier
+    if row.failed_cause is not None:
+        details["cause"] = row.failed_cause
+    if row.failed_param is not None:
+        details["param"] = row.failed_param
     error = response = None
     if row.response is not None:
         response = _response(row)
     else:
         code = ERROR_CODES.get(row.state, "purged")
         error = {"code": code, "message": row.last_reason or "no reason recorded"}
+        if row.failed_param is not None:
+            error["param"] = row.failed_param
         if with_refusals and (row.failed_status or 0) >= 400:
             response, error = _refusal(row, error), None
-    tail = orjson.dumps({"error": error, "pointsman": told})[1:]
+    tail = orjson.dumps({"error": error, "pointsman": details})[1:]
     return b"".join((head, b',"response":', response or b"null", b",", tail, b"\n"))
 
 
@@ -88,6 +98,8 @@ def _refusal(row: Row[Any], error: Mapping[str, str]) -> bytes:
         {
             "status_code": row.failed_status,
             "request_id": row.failed_request_id or f"req_{row.id}",
-            "body": {"error": {"message": error["message"], "type": kind, "param": None, "code": error["code"]}},
+            "body": {
+                "error": {"message": error["message"], "type": kind, "param": row.failed_param, "code": error["code"]}
+            },
         }
     )

@@ -1,4 +1,4 @@
-"""The routing log, batch by batch, for whoever evaluates it: bounded in memory however long it is."""
+"""The routing log, batch by batch, for evaluation: bounded in memory, however long it is."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ class LoggedBatch:
 
 
 async def logged_batches(
-    engine: AsyncEngine, *, handle: str | None = None, since: datetime | None = None
+    engine: AsyncEngine, *, public_id: str | None = None, since: datetime | None = None
 ) -> list[LoggedBatch]:
-    """The batch of that handle, or all since that moment, oldest first."""
-    rows = await run_report(engine, "log_batches", handle=handle, since=since)
+    """The batch of that public id, or all since that moment, oldest first."""
+    rows = await run_report(engine, "log_batches", public_id=public_id, since=since)
     return [
         LoggedBatch(
             batch=Batch(**{name: getattr(row, name) for name in Batch.__slots__}),
@@ -42,35 +42,35 @@ async def logged_batches(
     ]
 
 
-async def routes_of(engine: AsyncEngine, one: LoggedBatch) -> Sequence[Row[Any]]:
+async def routes_of(engine: AsyncEngine, logged: LoggedBatch) -> Sequence[Row[Any]]:
     """How its routing came out; see ``log_routes.sql``."""
-    return await run_report(engine, "log_routes", batch_id=one.batch.id)
+    return await run_report(engine, "log_routes", batch_id=logged.batch.id)
 
 
-async def judged_of(engine: AsyncEngine, one: LoggedBatch) -> Sequence[Row[Any]]:
+async def judged_of(engine: AsyncEngine, logged: LoggedBatch) -> Sequence[Row[Any]]:
     """What the judge said; see ``log_judged.sql``."""
-    return await run_report(engine, "log_judged", batch_id=one.batch.id)
+    return await run_report(engine, "log_judged", batch_id=logged.batch.id)
 
 
-async def graded_of(engine: AsyncEngine, one: LoggedBatch) -> Sequence[Row[Any]]:
+async def graded_of(engine: AsyncEngine, logged: LoggedBatch) -> Sequence[Row[Any]]:
     """How right its labelled answers are, by route; see ``log_graded.sql``."""
-    return await run_report(engine, "log_graded", batch_id=one.batch.id)
+    return await run_report(engine, "log_graded", batch_id=logged.batch.id)
 
 
-async def graded_verdicts_of(engine: AsyncEngine, one: LoggedBatch) -> Sequence[Row[Any]]:
+async def graded_verdicts_of(engine: AsyncEngine, logged: LoggedBatch) -> Sequence[Row[Any]]:
     """How right its labelled answers are, by the judge's confidence; see ``log_graded_verdicts.sql``."""
-    return await run_report(engine, "log_graded_verdicts", batch_id=one.batch.id)
+    return await run_report(engine, "log_graded_verdicts", batch_id=logged.batch.id)
 
 
-async def pairs_of(engine: AsyncEngine, one: LoggedBatch) -> AsyncIterator[Sequence[Row[Any]]]:
+async def pairs_of(engine: AsyncEngine, logged: LoggedBatch) -> AsyncIterator[Sequence[Row[Any]]]:
     """Untrusted answers beside the later ones, page by page; see ``log_pairs.sql``."""
-    for first in range(one.first_query_id, one.last_query_id + 1, PAGE):
-        last = min(first + PAGE - 1, one.last_query_id)
-        yield await run_report(engine, "log_pairs", batch_id=one.batch.id, first=first, last=last)
+    for first in range(logged.first_query_id, logged.last_query_id + 1, PAGE):
+        last = min(first + PAGE - 1, logged.last_query_id)
+        yield await run_report(engine, "log_pairs", batch_id=logged.batch.id, first=first, last=last)
 
 
-async def queries_of(engine: AsyncEngine, one: LoggedBatch) -> AsyncIterator[Sequence[Row[Any]]]:
+async def queries_of(engine: AsyncEngine, logged: LoggedBatch) -> AsyncIterator[Sequence[Row[Any]]]:
     """What its routed queries said and where they went, page by page; see ``log_queries.sql``."""
-    for first in range(one.first_query_id, one.last_query_id + 1, PAGE):
-        last = min(first + PAGE - 1, one.last_query_id)
-        yield await run_report(engine, "log_queries", batch_id=one.batch.id, first=first, last=last)
+    for first in range(logged.first_query_id, logged.last_query_id + 1, PAGE):
+        last = min(first + PAGE - 1, logged.last_query_id)
+        yield await run_report(engine, "log_queries", batch_id=logged.batch.id, first=first, last=last)

@@ -12,7 +12,7 @@ from typing import Final
 
 from evaluation.data.dataset import Dataset
 from routing.fleet import Fleet
-from routing.query import CHARS_PER_TOKEN
+from routing.prompt_size import CHARS_PER_TOKEN
 
 SMALL_USD_PER_MTOK: Final = 0.24
 LARGE_USD_PER_MTOK: Final = 24.7

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from evaluation.data.array_types import Floats
-from evaluation.models.arithmetic_checks import Sum, marked_sums, numbers_in, plain_sums, without_notes
+from evaluation.models.arithmetic_checks import Sum, marked_sums, number_of, numbers_in, plain_sums, without_notes
 from evaluation.models.tokenizer import excerpt
 
 _FINAL: Final = re.compile(r"####[ \t]*\$?(-?)(\d[\d,]*(?:\.\d+)?|\.\d+)([^\n]*)")
@@ -47,7 +47,7 @@ def _row(question: str, answer: str) -> list[float]:
     marked, plain = marked_sums(answer), plain_sums(answer)
     asked, told = numbers_in(question), numbers_in(without_notes(answer))
     final = _FINAL.search(answer)
-    value = float(final[2].replace(",", "")) if final else (told[-1] if told else 0.0)
+    value = number_of(final[2]) if final else (told[-1] if told else 0.0)
     results = [number for each in marked for number in numbers_in(each.right)]
     largest = max(asked, default=0.0)
     known = set(told)

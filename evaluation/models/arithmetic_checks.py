@@ -19,6 +19,8 @@ _SIGNS: Final = str.maketrans({"x": "*", "×": "*", "÷": "/", "−": "-", "$": 
 _TOKEN: Final = re.compile(r"\d+(?:\.\d+)?|\.\d+|[-+*/()%]")
 
 DEEPEST: Final = 12
+LARGEST: Final = 1e15
+
 TOLERANCE: Final = 0.011
 """Relative: a result may be rounded to the cent or to two figures after the point."""
 
@@ -33,8 +35,13 @@ class Sum:
 
 
 def numbers_in(text: str) -> list[float]:
-    """The numbers of ``text`` without their signs, in order; ``1,200`` is one number."""
-    return [float(found.replace(",", "")) for found in _NUMBER.findall(text)]
+    """The numbers of ``text`` without their signs, in order; ``1,200`` is one number. None is above `LARGEST`."""
+    return [number_of(found) for found in _NUMBER.findall(text)]
+
+
+def number_of(digits: str) -> float:
+    """A number as it is written, at most `LARGEST`: a long row of digits would be infinite."""
+    return min(float(digits.replace(",", "")), LARGEST)
 
 
 def without_notes(text: str) -> str:

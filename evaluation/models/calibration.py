@@ -82,6 +82,17 @@ def fit_calibrator(scores: Floats, labels: Floats, *, seed: int = 0) -> Calibrat
     return _isotonic(scores, labels) if better else _platt(scores, labels)
 
 
+def calibration_points(scores: Floats, labels: Floats, *, points: int = 21) -> tuple[tuple[float, float], ...]:
+    """(score, P(right)) along the better calibrator, rising: what a fleet's ``[calibrations.NAME]`` holds.
+
+    Both arrays have shape (n,), values 0 to 1. The scores are quantiles of those seen: beyond them nothing is known.
+    """
+    calibrator = fit_calibrator(scores, labels)
+    at = np.unique(np.round(np.quantile(scores, np.linspace(0.0, 1.0, points)), 4))
+    heights = np.maximum.accumulate(np.round(calibrator(at), 4))
+    return tuple(zip(at.tolist(), heights.tolist(), strict=True))
+
+
 def brier(told: Floats, labels: Floats) -> float:
     """Mean squared difference of probability and outcome (Brier 1950); 0 is best."""
     return float(np.mean((told - labels) ** 2))

@@ -1,1 +1,1 @@
-"""One adapter for each provider protocol."""
+"""What each protocol says, and how it says it: tables of error codes, of parameters and of reasons to stop."""

@@ -5,7 +5,7 @@ The canonical request is the body of OpenAI's chat completions, the canonical an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from routing.fleet import Model, Provider
@@ -14,12 +14,23 @@ from routing.outcome import Completion, FailureKind
 
 @dataclass(frozen=True, slots=True)
 class ProviderErrorDetail:
-    """What the body of an error says beyond its status. ``code`` is the provider's own, documented word."""
+    """What an error means, by its body and its status. ``code`` and ``param`` are the provider's own code words."""
 
-    kind: FailureKind | None = None
-    """None: the status alone decides."""
+    kind: FailureKind
     code: str | None = None
+    param: str | None = None
+    """The field of the request that it refuses."""
+    status: int | None = None
+    """The HTTP status that the body itself names: an error within a 200 has one."""
     retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request in the words of a protocol. ``notes``: what of the user's was left out or changed."""
+
+    payload: Mapping[str, Any] = field(repr=False)
+    notes: tuple[str, ...] = ()
 
 
 class Adapter(Protocol):
@@ -42,16 +53,22 @@ class Adapter(Protocol):
         """The headers that the protocol asks for besides, which the fleet may replace."""
 
     def payload(self, body: Mapping[str, Any], model: Model) -> Mapping[str, Any]:
+        """`prepare`'s payload. Raises Inexpressible."""
+
+    def prepare(self, body: Mapping[str, Any], model: Model) -> Prepared:
         """``body`` in this protocol, for ``model``, asking for at most ``model.max_output_tokens``.
 
         Raises Inexpressible.
         """
 
+    def learn(self, model: Model, param: str) -> bool:
+        """Take note that ``model`` refuses ``param``, a field that we chose; whether another try would differ."""
+
     def read(self, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:
         """The completion in a 200; its latency is 0, to be filled in. ``created`` is in Unix seconds.
 
-        Raises WrongShape, or Refused where the provider refuses the content.
+        Raises WrongShape, Refused where the provider refuses the content, BrokenOff where the generation broke off.
         """
 
-    def parse_error(self, status: int, answer: Mapping[str, Any]) -> ProviderErrorDetail:
-        """What an error's body says, from its documented fields and never from its prose."""
+    def parse_error(self, status: int, answer: Any) -> ProviderErrorDetail:
+        """What an error says; nothing of its prose is kept."""

@@ -1,11 +1,12 @@
 """Writing OpenAI's ``chat.completion`` object for an answer that came by another protocol."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
+from providers.provider_errors import InvalidResponse
 from routing.outcome import Completion, Usage
 
 
@@ -71,9 +72,43 @@ def _message(said: ParsedAnswer) -> dict[str, Any]:
 
 
 def _tool_call(call: ParsedToolCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": orjson.dumps(call.arguments).decode()}
-    written: dict[str, Any] = {"id": call.id, "type": "function", "function": function}
-    return written | ({"extra_content": call.extra} if call.extra else {})
+    function = {"name": call.name, "arguments": written(call.arguments)}
+    tool_call: dict[str, Any] = {"id": call.id, "type": "function", "function": function}
+    return tool_call | ({"extra_content": call.extra} if call.extra else {})
+
+
+def written(value: Any) -> str:
+    """``value`` as JSON. Raises WrongShape where it is nested deeper than that can be written."""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        raise InvalidResponse("an answer that cannot be written as JSON") from None  # which would show it
+
+
+def storable(completion: Completion, *, created: int) -> Completion:
+    """``completion``, whose response can be written as JSON: where it cannot, with only what was read of it.
+
+    A server may send what a parser takes and a writer does not: half a surrogate pair, or hundreds of levels.
+    """
+    try:
+        orjson.dumps(completion.response)
+    except orjson.JSONEncodeError:
+        said = ParsedAnswer(
+            id="",
+            model=_writable(completion.model),
+            finish_reason=completion.finish_reason,
+            usage=completion.usage,
+            text=_writable(completion.text),
+        )
+        if completion.has_tool_calls:
+            raise InvalidResponse("tool calls that cannot be written as JSON", usage=completion.usage) from None
+        plain = write_completion(said, created=created)
+        return replace(plain, mean_logprob=completion.mean_logprob)
+    return completion
+
+
+def _writable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

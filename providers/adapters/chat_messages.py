@@ -8,8 +8,8 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -21,6 +21,8 @@ class Text:
     """Words."""
 
     text: str = field(repr=False)
+    cache_control: Mapping[str, Any] | None = None
+    """Anthropic's word that a prompt up to here is to be cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Inline:
     where: str
     media_type: str
     data: str = field(repr=False)
+    cache_control: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Linked:
 
     where: str
     url: str = field(repr=False)
+    cache_control: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class ToolCall:
     name: str
     arguments: Mapping[str, Any] = field(repr=False)
     signature: str | None = None
+    cache_control: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +62,11 @@ class ToolResult:
     id: str
     name: str
     text: str = field(repr=False)
+    cache_control: Mapping[str, Any] | None = None
 
 
 Part = Text | Inline | Linked | ToolCall | ToolResult
+AnyPart = TypeVar("AnyPart", Text, Part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +79,17 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """``system`` is all that the system and developer roles say, wherever it stands."""
+    """``system`` is all that the system and developer roles say, wherever it stands; ``system_parts`` its pieces."""
 
     system: str
     turns: list[Turn]
+    system_parts: tuple[Text, ...] = ()
+
+    @property
+    def has_cache_control(self) -> bool:
+        """Whether anything in it is to be cached."""
+        parts = (part for turn in self.turns for part in turn.parts)
+        return any(part.cache_control for part in (*self.system_parts, *parts))
 
 
 _DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[\w.+-]+)*;base64,(.*)", re.DOTALL)
@@ -85,6 +99,7 @@ _SOUNDS: Final[Mapping[str, str]] = {"wav": "audio/wav", "mp3": "audio/mp3"}
 def read_messages(body: Mapping[str, Any]) -> Conversation:
     """The conversation in ``body``. Raises Inexpressible for what no other protocol knows."""
     system: list[str] = []
+    system_parts: list[Text] = []
     turns: list[Turn] = []
     names: dict[str, str] = {}
     for index, message in enumerate(body.get("messages") or ()):
@@ -93,21 +108,35 @@ def read_messages(body: Mapping[str, Any]) -> Conversation:
             raise UnsupportedParameter(where, "it is no object")
         match message.get("role"):
             case "system" | "developer":
-                system.append(_words(message.get("content"), where))
+                texts = _texts(message.get("content"), where)
+                system.append("\n".join(part.text for part in texts))
+                system_parts += _marked(texts, message)
                 continue
             case "user":
-                _say(turns, _parts(message.get("content"), where), is_model=False)
+                _say(turns, _marked(_parts(message.get("content"), where), message), is_model=False)
             case "assistant":
                 calls = _tool_calls(message, where)
                 names.update((call.id, call.name) for call in calls)
-                _say(turns, [*_parts(message.get("content"), where), *calls], is_model=True)
+                _say(turns, _marked([*_parts(message.get("content"), where), *calls], message), is_model=True)
             case "tool":
-                _say(turns, [_tool_result(message, names, where)], is_model=False)
+                _say(turns, _marked([_tool_result(message, names, where)], message), is_model=False)
             case _:
                 raise UnsupportedParameter(f"{where}.role", "this protocol has no such role")
     if not turns:
         raise UnsupportedParameter("messages", "nothing is said in them but by the system")
-    return Conversation("\n\n".join(filter(None, system)), turns)
+    return Conversation("\n\n".join(filter(None, system)), turns, tuple(system_parts))
+
+
+def _marked(parts: list[AnyPart], message: Mapping[str, Any]) -> list[AnyPart]:
+    """``parts``, the last of which is cached where the message as a whole says so."""
+    if parts and (cache := _cache_control(message)) and parts[-1].cache_control is None:
+        parts[-1] = replace(parts[-1], cache_control=cache)
+    return parts
+
+
+def _cache_control(part: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    value = part.get("cache_control")
+    return value if isinstance(value, dict) and value else None
 
 
 def _say(turns: list[Turn], parts: list[Part], *, is_model: bool) -> None:
@@ -120,13 +149,17 @@ def _say(turns: list[Turn], parts: list[Part], *, is_model: bool) -> None:
 
 
 def _words(content: object, where: str) -> str:
+    return "\n".join(part.text for part in _texts(content, where))
+
+
+def _texts(content: object, where: str) -> list[Text]:
     """The content of a message that may hold text only."""
-    texts = []
+    texts: list[Text] = []
     for part in _parts(content, where):
         if not isinstance(part, Text):
             raise UnsupportedParameter(f"{where}.content", "only text may stand here")
-        texts.append(part.text)
-    return "\n".join(texts)
+        texts.append(part)
+    return texts
 
 
 def _parts(content: object, where: str) -> list[Part]:
@@ -144,19 +177,20 @@ def _parts(content: object, where: str) -> list[Part]:
 def _part(part: object, where: str) -> Part:
     if not isinstance(part, Mapping):
         raise UnsupportedParameter(where, "it is no object")
+    cache = _cache_control(part)
     try:
         match part.get("type"):
-            case "text":
-                return Text(_string(part["text"]))
+            case "text" | "input_text":
+                return Text(_string(part["text"]), cache)
             case "refusal":
-                return Text(_string(part["refusal"]))
+                return Text(_string(part["refusal"]), cache)
             case "image_url":
-                return _image(_string(part["image_url"]["url"]), where)
+                return replace(_image(_string(part["image_url"]["url"]), where), cache_control=cache)
             case "input_audio":
                 sound = part["input_audio"]
-                return Inline(where, _SOUNDS[_string(sound["format"])], _base64(_string(sound["data"]), where))
+                return Inline(where, _SOUNDS[_string(sound["format"])], _base64(_string(sound["data"]), where), cache)
             case "file":
-                return _inline(_string(part["file"]["file_data"]), where)
+                return replace(_inline(_string(part["file"]["file_data"]), where), cache_control=cache)
             case _:
                 raise UnsupportedParameter(where, "this protocol has no such part")
     except (KeyError, TypeError) as error:
@@ -169,7 +203,7 @@ def _string(value: object) -> str:
     return value
 
 
-def _image(url: str, where: str) -> Part:
+def _image(url: str, where: str) -> Inline | Linked:
     return _inline(url, where) if url.startswith("data:") else Linked(where, url)
 
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from providers.adapters import json_fields
+from providers.adapters.parameters import ENVELOPE, Treatment, handling
 from providers.provider_errors import UnsupportedParameter
-from routing.fleet import Model
+from routing.fleet import Model, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +32,6 @@ def read_answer_shape(value: object) -> AnswerShape:
             raise UnsupportedParameter("response_format", "this protocol has no such format")
 
 
-TRANSPORT_ONLY: Final = frozenset(
-    {
-        "model", "stream", "stream_options", "store", "metadata", "service_tier",
-        "prompt_cache_key", "prompt_cache_retention", "safety_identifier",
-    }
-)  # fmt: skip
-"""Keys that do not change what is asked: another protocol may leave them out."""
-
 _NEUTRAL: Final[Mapping[str, Sequence[Any]]] = {
     "n": (1,),
     "logprobs": (False,),
@@ -51,36 +45,50 @@ _NEUTRAL: Final[Mapping[str, Sequence[Any]]] = {
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "stop": ([],),
+    "store": (False,),
+    "service_tier": ("auto", "default"),
+    "metadata": ({},),
+    "verbosity": ("medium",),
 }
 """Values that say what holds anyway."""
 
 
-def request_params(body: Mapping[str, Any], *, known: frozenset[str]) -> dict[str, Any]:
+def request_params(body: Mapping[str, Any], protocol: Protocol, notes: list[str]) -> dict[str, Any]:
     """What ``body`` asks for apart from its messages, without what is neutral.
 
-    Raises Inexpressible for a key that is not ``known`` and for more than one completion: the
-    reservation, the judge and the user's answer are all for one.
+    What the protocol's column of the matrix leaves out is noted. Raises Inexpressible for what it refuses.
     """
-    said = {
-        key: value
-        for key, value in body.items()
-        if value is not None
-        and key != "messages"
-        and key not in TRANSPORT_ONLY
-        and not (key in _NEUTRAL and value in _NEUTRAL[key])
-    }
-    if "n" in said:
-        raise UnsupportedParameter("n", "a query has one answer")
-    for key in said:
-        if key not in known:
-            raise UnsupportedParameter(key, "this protocol has no such setting")
+    said: dict[str, Any] = {}
+    for key, value in body.items():
+        if value is None or key in ENVELOPE or (key in _NEUTRAL and value in _NEUTRAL[key]):
+            continue
+        treatment, note = handling(key, protocol)
+        if treatment is Treatment.REFUSE:
+            raise UnsupportedParameter(key, note)
+        if treatment is Treatment.DROP:
+            notes.append(left_out(key, note))
+        else:
+            said[key] = value
     return said
+
+
+def left_out(field: str, why: str) -> str:
+    """The note on a field that is not sent."""
+    return f"left out: {field} ({why})"
 
 
 def max_completion_tokens(body: Mapping[str, Any], model: Model) -> int:
     """The tokens to ask for at most: what the body says, within what the reservation covers."""
     wanted = body.get("max_completion_tokens") or body.get("max_tokens") or model.max_output_tokens
     return min(int(wanted), model.max_output_tokens)
+
+
+def cap_notes(body: Mapping[str, Any], model: Model) -> list[str]:
+    """The note on a cap that is lowered: what the user sent never changes silently."""
+    wanted = body.get("max_completion_tokens") or body.get("max_tokens")
+    if wanted is None or int(wanted) <= model.max_output_tokens:
+        return []
+    return [f"lowered: max tokens from {int(wanted)} to {model.max_output_tokens} (max_output_tokens of {model.name})"]
 
 
 def stop_sequences(value: object) -> list[str]:
@@ -96,6 +104,7 @@ class RequestTool:
     description: str
     schema: Mapping[str, Any] = field(repr=False)
     strict: bool = False
+    cache_control: Mapping[str, Any] | None = None
 
 
 class Choosing(StrEnum):
@@ -127,12 +136,16 @@ def _tool(tool: object, where: str) -> RequestTool:
     function = tool.get("function") if isinstance(tool, Mapping) and tool.get("type") == "function" else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise UnsupportedParameter(where, "it is no function")
+    assert isinstance(tool, Mapping)
     schema = function.get("parameters")
     return RequestTool(
         name=function["name"],
         description=str(function.get("description") or ""),
         schema=schema if isinstance(schema, Mapping) else {"type": "object", "properties": {}},
         strict=bool(function.get("strict")),
+        cache_control=json_fields.as_dict(tool.get("cache_control"))
+        or json_fields.as_dict(function.get("cache_control"))
+        or None,
     )
 
 

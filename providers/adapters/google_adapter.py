@@ -3,21 +3,25 @@
 It takes no link to a picture of somebody else's, and no tool that must be called one at a time.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, assert_never
 from urllib.parse import quote
 
 import orjson
 
 from providers.adapters import json_fields
-from providers.adapters.adapter import ProviderErrorDetail
+from providers.adapters.adapter import Prepared, ProviderErrorDetail
 from providers.adapters.chat_completion import ParsedAnswer, ParsedToolCall, write_completion
 from providers.adapters.chat_messages import Inline, Linked, Part, Text, ToolCall, ToolResult, Turn, read_messages
 from providers.adapters.chat_request import (
     Choice,
     Choosing,
     RequestTool,
+    cap_notes,
+    left_out,
     max_completion_tokens,
     read_answer_shape,
     read_choice,
@@ -25,43 +29,30 @@ from providers.adapters.chat_request import (
     request_params,
     stop_sequences,
 )
+from providers.adapters.error_codes import meaning_of, read_error
+from providers.adapters.finish_reasons import finish_reason
+from providers.adapters.json_schemas import for_google
+from providers.adapters.parameters import EFFORTS
 from providers.provider_errors import ContentRefused, InvalidResponse, UnsupportedParameter
-from routing.fleet import Model, Provider
-from routing.outcome import Completion, FailureKind, Usage
-
-_KNOWN: Final = frozenset(
-    {
-        "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "seed", "tools", "tool_choice",
-        "response_format", "logprobs", "top_logprobs", "presence_penalty", "frequency_penalty", "user",
-    }
-)  # fmt: skip
+from providers.unpriced import refuse_unpriced
+from routing.fleet import Model, Protocol, Provider
+from routing.outcome import Completion, Usage
 
 _PLAIN: Final[Mapping[str, str]] = {
     "temperature": "temperature",
     "top_p": "topP",
     "seed": "seed",
+    "top_k": "topK",
     "presence_penalty": "presencePenalty",
     "frequency_penalty": "frequencyPenalty",
 }
 
-_REFUSALS: Final = frozenset(
-    {
-        "SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY",
-        "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION",
-    }
-)  # fmt: skip
-
-_FINISH: Final[Mapping[str, str]] = {"STOP": "stop", "MAX_TOKENS": "length"}
-
-_KINDS: Final[Mapping[str, FailureKind]] = {
-    "UNAUTHENTICATED": FailureKind.AUTH,
-    "PERMISSION_DENIED": FailureKind.AUTH,
-    # "The free tier is not available in your country": nothing that another body would mend.
-    "FAILED_PRECONDITION": FailureKind.AUTH,
-    "NOT_FOUND": FailureKind.NOT_FOUND,
-    "RESOURCE_EXHAUSTED": FailureKind.RATE_LIMITED,
-    "UNAVAILABLE": FailureKind.OVERLOADED,
-}
+_LEVELS: Final = (3, 0)
+"""From this version on a model takes a level of thinking."""
+_BUDGETS: Final = (2, 5)
+"""From this version on a model takes a budget of thinking; no older one thinks."""
+_MOST_BUDGET: Final = 24_576
+"""Tokens: the most that every model of Gemini 2.5 takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,30 +74,39 @@ class Google:
         return {}
 
     def payload(self, body: Mapping[str, Any], model: Model) -> Mapping[str, Any]:
-        said = request_params(body, known=_KNOWN)
+        return self.prepare(body, model).payload
+
+    def prepare(self, body: Mapping[str, Any], model: Model) -> Prepared:
+        notes = cap_notes(body, model)
+        said = request_params(body, Protocol.GOOGLE, notes)
+        refuse_unpriced({"messages": body.get("messages")}, model)
         conversation = read_messages(body)
+        if conversation.has_cache_control:
+            notes.append(left_out("cache_control", "Google caches by itself"))
+        config = _config(said, notes, cap=max_completion_tokens(body, model))
         sent: dict[str, Any] = {
             "contents": [_content(turn) for turn in conversation.turns],
-            "generationConfig": _config(said, cap=max_completion_tokens(body, model)),
+            "generationConfig": config | _thinking(said, model, notes),
         }
         if conversation.system:
             sent["systemInstruction"] = {"parts": [{"text": conversation.system}]}
-        return sent | _tooling(said)
+        return Prepared(sent | _tooling(said), tuple(notes))
+
+    def learn(self, model: Model, param: str) -> bool:
+        return False
 
     def read(self, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:
         usage = _read_usage(json_fields.as_dict(answer.get("usageMetadata")))
         if blocked := json_fields.code(json_fields.as_dict(answer.get("promptFeedback")).get("blockReason")):
             raise ContentRefused(blocked, usage=usage)
         candidate = json_fields.as_dict(next(iter(json_fields.as_list(answer.get("candidates"))), None))
-        reason = json_fields.as_str(candidate.get("finishReason"))
-        if reason in _REFUSALS:
-            raise ContentRefused(reason, usage=usage)
         parts = [
             json_fields.as_dict(part)
             for part in json_fields.as_list(json_fields.as_dict(candidate.get("content")).get("parts"))
         ]
-        if not parts and reason not in _FINISH:
-            raise InvalidResponse("a response without a candidate's parts", usage=usage)
+        if not candidate:
+            raise InvalidResponse("a response without a candidate", usage=usage)
+        finish = finish_reason(Protocol.GOOGLE, json_fields.as_str(candidate.get("finishReason")), usage=usage)
         answer_id = json_fields.as_str(answer.get("responseId"))
         calls = [
             _said_call(part, default_id=f"call_{answer_id}_{index}")
@@ -117,7 +117,7 @@ class Google:
         said = ParsedAnswer(
             id=answer_id,
             model=json_fields.as_str(answer.get("modelVersion")) or model.model,
-            finish_reason="tool_calls" if calls else _FINISH.get(reason, "stop"),
+            finish_reason="tool_calls" if calls and finish == "stop" else finish,
             usage=usage or Usage(),
             text="".join(json_fields.as_str(part.get("text")) for part in parts if not part.get("thought")),
             calls=calls,
@@ -126,17 +126,51 @@ class Google:
         )
         return write_completion(said, created=created)
 
-    def parse_error(self, status: int, answer: Mapping[str, Any]) -> ProviderErrorDetail:
-        error = json_fields.as_dict(answer.get("error"))
-        code = json_fields.code(error.get("status"))
-        details = [json_fields.as_dict(detail) for detail in json_fields.as_list(error.get("details"))]
-        reasons = {detail.get("reason") for detail in details}
-        kind = FailureKind.AUTH if "API_KEY_INVALID" in reasons else _KINDS.get(code or "")
-        waits = [wait for detail in details if (wait := _seconds(detail.get("retryDelay"))) is not None]
-        return ProviderErrorDetail(kind=kind, code=code, retry_after_s=max(waits, default=None))
+    def parse_error(self, status: int, answer: Any) -> ProviderErrorDetail:
+        said = read_error(answer)
+        meaning = meaning_of(Protocol.GOOGLE, status, said)
+        waits = [_seconds(detail.get("retryDelay")) for detail in (said.details if said else ())]
+        return ProviderErrorDetail(
+            meaning.kind,
+            meaning.code,
+            meaning.param,
+            said.status if said else None,
+            retry_after_s=max((wait for wait in waits if wait is not None), default=None),
+        )
 
 
-def _config(said: Mapping[str, Any], *, cap: int) -> dict[str, Any]:
+def _thinking(said: Mapping[str, Any], model: Model, notes: list[str]) -> dict[str, Any]:
+    """``thinkingConfig`` for a ``reasoning_effort``."""
+    effort = said.get("reasoning_effort")
+    if effort is None:
+        return {}
+    version = _version(model.model)
+    if (0, 0) < version < _BUDGETS:
+        notes.append(left_out("reasoning_effort", "this model does not think"))
+    elif effort == "none":
+        # Models that cannot but think take the least.
+        least = (
+            {"thinkingLevel": "low"} if version >= _LEVELS else {"thinkingBudget": 128 if "pro" in model.model else 0}
+        )
+        return {"thinkingConfig": least}
+    elif effort not in EFFORTS:
+        notes.append(left_out("reasoning_effort", "it is none of this protocol's"))
+    elif version >= _LEVELS:
+        level = {"minimal": "low", "xhigh": "high"}.get(effort, effort)
+        return {"thinkingConfig": {"thinkingLevel": level}}
+    else:
+        return {"thinkingConfig": {"thinkingBudget": min(EFFORTS[effort], _MOST_BUDGET)}}
+    return {}
+
+
+@cache
+def _version(name: str) -> tuple[int, int]:
+    """The version in a model's name, such as (2, 5) of gemini-2.5-flash; (0, 0) where there is none."""
+    found = re.search(r"gemini-(\d{1,2})(?:\.(\d{1,2}))?", name)
+    return (0, 0) if found is None else (int(found[1]), int(found[2] or 0))
+
+
+def _config(said: Mapping[str, Any], notes: list[str], *, cap: int) -> dict[str, Any]:
     sent: dict[str, Any] = {"maxOutputTokens": cap}
     sent |= {theirs: said[ours] for ours, theirs in _PLAIN.items() if ours in said}
     if found := stop_sequences(said.get("stop")):
@@ -145,7 +179,9 @@ def _config(said: Mapping[str, Any], *, cap: int) -> dict[str, Any]:
     if wanted.is_json:
         sent["responseMimeType"] = "application/json"
     if wanted.schema is not None:
-        sent["responseJsonSchema"] = wanted.schema
+        sent["responseJsonSchema"], dropped = for_google(wanted.schema)
+        if dropped:
+            notes.append(left_out(f"{', '.join(dropped)} of response_format", "the judge checks it"))
     if said.get("logprobs"):
         sent["responseLogprobs"] = True
         sent |= {"logprobs": said["top_logprobs"]} if "top_logprobs" in said else {}
@@ -246,10 +282,24 @@ def _read_usage(said: Mapping[str, Any]) -> Usage | None:
         said.get("toolUsePromptTokenCount")
     )
     thoughts = json_fields.as_count(said.get("thoughtsTokenCount"))
-    completion = json_fields.as_count(said.get("candidatesTokenCount")) + thoughts
+    completion = min(json_fields.as_count(said.get("candidatesTokenCount")) + thoughts, json_fields.MOST_TOKENS)
     if not prompt and not completion:
         return None
-    return Usage(prompt, completion, min(json_fields.as_count(said.get("cachedContentTokenCount")), prompt), thoughts)
+    prompt = min(prompt, json_fields.MOST_TOKENS)
+    cached = min(json_fields.as_count(said.get("cachedContentTokenCount")), prompt)
+    return Usage(
+        prompt,
+        completion,
+        cached,
+        thoughts,
+        audio_prompt_tokens=min(_sound_tokens(said.get("promptTokensDetails")), prompt - cached),
+        audio_completion_tokens=min(_sound_tokens(said.get("candidatesTokensDetails")), completion),
+    )
+
+
+def _sound_tokens(details: object) -> int:
+    told = (json_fields.as_dict(detail) for detail in json_fields.as_list(details))
+    return sum(json_fields.as_count(detail.get("tokenCount")) for detail in told if detail.get("modality") == "AUDIO")
 
 
 def _seconds(duration: object) -> float | None:

@@ -1,7 +1,8 @@
 """Reading JSON of uncertain shape: each function gives the value if it has the type, else its absence."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 
 def as_dict(value: object) -> Mapping[str, Any]:
@@ -19,14 +20,26 @@ def as_str(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+MOST_TOKENS: Final = 2**31 - 1
+"""No call has more, and no column of the ledger holds more: a larger figure is not believed."""
+
+
 def as_count(value: object) -> int:
-    """``value`` if it is a whole number of at least 0, else 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    """``value`` if it is a whole number from 0 to `MOST_TOKENS`, else 0."""
+    if isinstance(value, float) and value.is_integer():  # JSON has one kind of number
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_TOKENS else 0
 
 
 def number(value: object) -> float | None:
-    """``value`` if it is a number, else None."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """``value`` if it is a finite number, else None."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:  # a whole number beyond a double
+        return None
+    return found if math.isfinite(found) else None
 
 
 def code(value: object) -> str | None:
@@ -39,4 +52,4 @@ def code(value: object) -> str | None:
 def mean(values: Sequence[float | None]) -> float | None:
     """The mean of those that are numbers, or None if there are none."""
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    return number(sum(known) / len(known)) if known else None

@@ -1,38 +1,51 @@
 """OpenAI's chat completions, and whatever else speaks them: vLLM, Ollama, Groq, Together, Azure.
 
 The body is passed on as it is, but for the model, the cap of the completion and what only
-matters to a stream. Source: https://platform.openai.com/docs/api-reference/chat
+matters to a stream; what else is changed stands in `providers.adapters.parameters`.
+Source: https://platform.openai.com/docs/api-reference/chat
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from providers.adapters import json_fields
-from providers.adapters.adapter import ProviderErrorDetail
-from providers.adapters.chat_request import max_completion_tokens
+from providers.adapters.adapter import Prepared, ProviderErrorDetail
+from providers.adapters.chat_request import cap_notes, left_out, max_completion_tokens
+from providers.adapters.error_codes import meaning_of, read_error
+from providers.adapters.finish_reasons import broke_off, finish_reason
 from providers.provider_errors import ContentRefused, InvalidResponse, UnsupportedParameter
-from routing.fleet import Model, Provider
-from routing.outcome import Completion, FailureKind, Usage
+from providers.unpriced import refuse_unpriced
+from routing.fleet import Model, Protocol, Provider
+from routing.outcome import Completion, Usage
 
 _REPLACED: Final = frozenset({"model", "stream", "stream_options", "max_tokens", "max_completion_tokens"})
 
-_NEW_CAP_HOSTS: Final = (".openai.com", ".azure.com", ".groq.com")
-"""Where ``max_completion_tokens`` is known; reasoning models of OpenAI refuse the older ``max_tokens``,
-Ollama and Together know only that one."""
+_MOST_USD: Final = 1e6
+"""A cost of one call above this is not believed."""
 
-_KINDS: Final[Mapping[str, FailureKind]] = {
-    "content_filter": FailureKind.SAFETY,
-    "content_policy_violation": FailureKind.SAFETY,
-    "insufficient_quota": FailureKind.AUTH,
-    "billing_hard_limit_reached": FailureKind.AUTH,
-    "invalid_api_key": FailureKind.AUTH,
-    "model_not_found": FailureKind.NOT_FOUND,
-    "context_length_exceeded": FailureKind.MALFORMED,
-}
-"""Documented values of ``error.code`` that say more than the status."""
+_OLD_CAP: Final = "max_tokens"
+_NEW_CAP: Final = "max_completion_tokens"
+
+_NEW_CAP_HOSTS: Final = (".openai.com", ".azure.com", ".azure.us", ".azure-api.net", ".groq.com")
+"""Where ``max_completion_tokens`` is known; reasoning models of OpenAI refuse the older ``max_tokens``."""
+
+_OLD_CAP_HOSTS: Final = (".together.xyz", ".together.ai")
+"""Where only ``max_tokens`` is known, as it is on Ollama's port."""
+_OLLAMA_PORT: Final = 11434
+
+_OFFICIAL_HOSTS: Final = (".openai.com", ".azure.com", ".azure.us")
+"""Where the developer role is known; any other server knows system, which means the same."""
+
+_UNCACHED_HOSTS: Final = (*_OFFICIAL_HOSTS, ".groq.com", ".together.xyz", ".together.ai")
+"""Where ``cache_control`` is not known; a gateway may pass it on."""
+
+_UNPRICED: Final = frozenset({"service_tier", "audio", "modalities"})
+"""Fields for which there may be no price."""
+
+_STANDARD_TIERS: Final = frozenset({"", "auto", "default", "standard", "on_demand"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +54,8 @@ class OpenAICompatible:
 
     provider: Provider
     gives_logprobs: bool = True
+    _caps: dict[str, str] = field(default_factory=dict)
+    """Deployments whose name for the cap was learned from a 400."""
 
     def path(self, model: Model) -> str:
         return "/chat/completions"
@@ -52,25 +67,54 @@ class OpenAICompatible:
         return {}
 
     def payload(self, body: Mapping[str, Any], model: Model) -> Mapping[str, Any]:
+        return self.prepare(body, model).payload
+
+    def prepare(self, body: Mapping[str, Any], model: Model) -> Prepared:
         if body.get("n") not in (None, 1):
             raise UnsupportedParameter("n", "a query has one answer")
+        messages = body.get("messages")
+        is_plain = _are_plain(messages)
+        if not is_plain or not _UNPRICED.isdisjoint(body):
+            refuse_unpriced(body, model)
         sent = {key: value for key, value in body.items() if key not in _REPLACED}
         sent["model"] = model.model
-        sent[_cap_key(self.provider.base_url)] = max_completion_tokens(body, model)
-        return sent
+        sent[self._cap_key(body, model)] = max_completion_tokens(body, model)
+        notes = cap_notes(body, model)
+        if is_plain and "tools" not in body:  # nearly always
+            return Prepared(sent, tuple(notes))
+        server = _server(self.provider.base_url)
+        if isinstance(messages, list) and not server.knows_developer:
+            sent["messages"] = messages = [_as_system(message) for message in messages]
+        if not server.passes_cache_control and _has_cache_control(messages, body.get("tools")):
+            sent["messages"] = _without_cache_control(messages)
+            if "tools" in sent:
+                sent["tools"] = _without_cache_control(sent["tools"])
+            notes.append(left_out("cache_control", "this server caches by itself"))
+        return Prepared(sent, tuple(notes))
+
+    def learn(self, model: Model, param: str) -> bool:
+        if param not in (_OLD_CAP, _NEW_CAP) or self._caps.get(model.name, param) != param:
+            return False
+        self._caps[model.name] = _NEW_CAP if param == _OLD_CAP else _OLD_CAP
+        return True
 
     def read(self, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:
-        usage = read_usage(json_fields.as_dict(answer.get("usage")))
+        usage = read_usage(
+            json_fields.as_dict(answer.get("usage")), service_tier=json_fields.code(answer.get("service_tier"))
+        )
         choice = json_fields.as_dict(next(iter(json_fields.as_list(answer.get("choices"))), None))
         message = choice.get("message")
+        if failed := json_fields.as_dict(choice.get("error")):  # OpenRouter: the provider behind it broke off
+            broke_off(json_fields.code(failed.get("code")) or "error", usage=usage)
         if not isinstance(message, dict):
             raise InvalidResponse("a completion without choices[0].message", usage=usage)
         text = message.get("content")
+        if isinstance(text, list):  # Mistral's reasoning models
+            text = "".join(json_fields.as_str(json_fields.as_dict(part).get("text")) for part in text)
         if not isinstance(text, str | None):
             raise InvalidResponse("a message whose content is no text", usage=usage)
-        finish = json_fields.as_str(choice.get("finish_reason")) or "stop"
-        if finish == "content_filter":
-            raise ContentRefused("content_filter", usage=usage)
+        word = json_fields.as_str(choice.get("finish_reason"))
+        finish = finish_reason(Protocol.OPENAI, word, usage=usage)
         if message.get("refusal") and not text:
             raise ContentRefused("refusal", usage=usage)
         return Completion(
@@ -84,19 +128,90 @@ class OpenAICompatible:
             has_tool_calls=bool(message.get("tool_calls") or message.get("function_call")),
         )
 
-    def parse_error(self, status: int, answer: Mapping[str, Any]) -> ProviderErrorDetail:
-        error = json_fields.as_dict(answer.get("error"))
-        code = json_fields.code(error.get("code"))
-        return ProviderErrorDetail(kind=_KINDS.get(code or ""), code=code or json_fields.code(error.get("type")))
+    def parse_error(self, status: int, answer: Any) -> ProviderErrorDetail:
+        said = read_error(answer)
+        meaning = meaning_of(Protocol.OPENAI, status, said)
+        return ProviderErrorDetail(meaning.kind, meaning.code, meaning.param, said.status if said else None)
+
+    def _cap_key(self, body: Mapping[str, Any], model: Model) -> str:
+        """The name of the cap: as the fleet says, as was learned, as the host knows it, as the user wrote it."""
+        if named := model.cap_field or self.provider.cap_field or self._caps.get(model.name):
+            return named
+        server = _server(self.provider.base_url)
+        return server.cap_field or (_NEW_CAP if body.get(_NEW_CAP) else _OLD_CAP)
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """What is known of a server by its address."""
+
+    cap_field: str | None
+    knows_developer: bool
+    passes_cache_control: bool
 
 
 @cache
-def _cap_key(base_url: str) -> str:
-    host = urlsplit(base_url).hostname or ""
-    return "max_completion_tokens" if f".{host}".endswith(_NEW_CAP_HOSTS) else "max_tokens"
+def _server(base_url: str) -> _Server:
+    parts = urlsplit(base_url)
+    host = f".{parts.hostname or ''}"
+    cap_field = None
+    if host.endswith(_NEW_CAP_HOSTS):
+        cap_field = _NEW_CAP
+    elif host.endswith(_OLD_CAP_HOSTS) or parts.port == _OLLAMA_PORT:
+        cap_field = _OLD_CAP
+    return _Server(cap_field, host.endswith(_OFFICIAL_HOSTS), not host.endswith(_UNCACHED_HOSTS))
 
 
-def read_usage(said: Mapping[str, Any]) -> Usage | None:
+def _are_plain(messages: Any) -> bool:
+    """Whether every message is a role and a text alone, in a role that every server knows."""
+    if not isinstance(messages, list):
+        return False
+    return all(
+        isinstance(message, dict)
+        and len(message) == 2
+        and isinstance(message.get("content"), str)
+        and message.get("role") != "developer"
+        for message in messages
+    )
+
+
+def _as_system(message: Any) -> Any:
+    if isinstance(message, dict) and message.get("role") == "developer":
+        return message | {"role": "system"}
+    return message
+
+
+def _has_cache_control(messages: Any, tools: Any) -> bool:
+    return any(
+        isinstance(item, dict)
+        and ("cache_control" in item or any("cache_control" in part for part in _parts_of(item.get("content"))))
+        for items in (messages, tools)
+        if isinstance(items, list)
+        for item in items
+    )
+
+
+def _parts_of(content: Any) -> list[Mapping[str, Any]]:
+    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+
+
+def _without_cache_control(items: Any) -> Any:
+    """A list of messages, tools or parts without the key, at these levels only."""
+    if not isinstance(items, list):
+        return items
+    return [
+        {
+            key: _without_cache_control(value) if key == "content" else value
+            for key, value in item.items()
+            if key != "cache_control"
+        }
+        if isinstance(item, dict)
+        else item
+        for item in items
+    ]
+
+
+def read_usage(said: Mapping[str, Any], *, service_tier: str | None = None) -> Usage | None:
     """The usage object of a completion, or None if it is missing."""
     prompt, completion = (
         json_fields.as_count(said.get("prompt_tokens")),
@@ -104,14 +219,52 @@ def read_usage(said: Mapping[str, Any]) -> Usage | None:
     )
     if not prompt and not completion:
         return None
+    details = json_fields.as_dict(said.get("prompt_tokens_details"))
+    of_completion = json_fields.as_dict(said.get("completion_tokens_details"))
     # DeepSeek and others name the hit outside of the details.
-    cached = json_fields.as_count(
-        json_fields.as_dict(said.get("prompt_tokens_details")).get("cached_tokens")
-    ) or json_fields.as_count(said.get("prompt_cache_hit_tokens"))
-    reasoning = json_fields.as_count(json_fields.as_dict(said.get("completion_tokens_details")).get("reasoning_tokens"))
+    cached = json_fields.as_count(details.get("cached_tokens")) or json_fields.as_count(
+        said.get("prompt_cache_hit_tokens")
+    )
+    reasoning = json_fields.as_count(of_completion.get("reasoning_tokens"))
     if reasoning and json_fields.as_count(said.get("total_tokens")) == prompt + completion + reasoning:
         completion += reasoning  # xAI counts them beside the completion, not in it
-    return Usage(prompt, completion, min(cached, prompt), min(reasoning, completion))
+    # What gateways say of Anthropic's caches: OpenRouter, then LiteLLM.
+    split = json_fields.as_dict(details.get("cache_creation_token_details"))
+    hour = json_fields.as_count(split.get("ephemeral_1h_input_tokens"))
+    written = (
+        json_fields.as_count(details.get("cache_write_tokens"))
+        or json_fields.as_count(details.get("cache_creation_tokens"))
+        or json_fields.as_count(said.get("cache_creation_input_tokens"))
+    )
+    cached = min(cached, prompt)
+    written = min(written, prompt - cached)
+    hour = min(hour, written)
+    return Usage(
+        prompt,
+        completion,
+        cached,
+        min(reasoning, completion),
+        cache_write_tokens=written - hour,
+        cache_write_1h_tokens=hour,
+        audio_prompt_tokens=min(json_fields.as_count(details.get("audio_tokens")), prompt - cached - written),
+        audio_completion_tokens=min(json_fields.as_count(of_completion.get("audio_tokens")), completion),
+        service_tier=None if (service_tier or "") in _STANDARD_TIERS else service_tier,
+        reported_usd=_reported_usd(said),
+    )
+
+
+def _reported_usd(said: Mapping[str, Any]) -> float | None:
+    """The provider's own figure: OpenRouter's ``cost``, or Perplexity's, an object with a total.
+
+    Where OpenRouter calls with the user's own key for the provider behind it, ``cost`` is its fee alone.
+    """
+    cost = said.get("cost")
+    usd = json_fields.number(cost.get("total_cost") if isinstance(cost, dict) else cost)
+    if usd is None:
+        return None
+    if said.get("is_byok") is True:
+        usd += json_fields.number(json_fields.as_dict(said.get("cost_details")).get("upstream_inference_cost")) or 0.0
+    return usd if 0 <= usd <= _MOST_USD else None
 
 
 def _mean_logprob(choice: Mapping[str, Any]) -> float | None:

@@ -124,11 +124,13 @@ def _rest_s(streak: int) -> float:
 
 
 def health_of(outcome: Outcome | None) -> Health:
-    """What ``outcome`` says of the deployment. A 429 that says for how long is no failure: it is obeyed."""
+    """What ``outcome`` says of the deployment. A limit is no failure: it is obeyed."""
     if outcome is None:
         return Health.SILENT
     if isinstance(outcome, Completion):
         return Health.WELL
+    if outcome.is_limit:
+        return Health.SILENT
     match outcome.kind:
         case (
             FailureKind.NEVER_SENT
@@ -136,15 +138,21 @@ def health_of(outcome: Outcome | None) -> Health:
             | FailureKind.SERVER_ERROR
             | FailureKind.UNKNOWN
             | FailureKind.BROKEN_BODY
+            | FailureKind.BROKEN_OFF
             | FailureKind.NOT_FOUND
         ):
             return Health.FAILED
-        case FailureKind.RATE_LIMITED:
-            return Health.FAILED if outcome.retry_after_s is None else Health.SILENT
-        case FailureKind.INEXPRESSIBLE | FailureKind.AUTH:
+        case FailureKind.RATE_LIMITED | FailureKind.INEXPRESSIBLE | FailureKind.AUTH | FailureKind.BILLING:
             return Health.SILENT
-        case FailureKind.MALFORMED | FailureKind.SAFETY:
-            return Health.WELL
+        case (
+            FailureKind.UNSUPPORTED
+            | FailureKind.TOO_LARGE
+            | FailureKind.REJECTED
+            | FailureKind.MALFORMED
+            | FailureKind.SAFETY
+        ):
+            # Without a status it was not sent: no price is known for what the body asks for.
+            return Health.SILENT if outcome.kind is FailureKind.UNSUPPORTED and not outcome.status else Health.WELL
         case _:
             assert_never(outcome.kind)
 

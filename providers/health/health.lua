@@ -9,7 +9,7 @@
 --     streak               how often it has opened without closing
 --     version              raised by every move
 --   <prefix>probe:<deployment>   string, there while a probe is under way: the worker that has it
---   <prefix>rest:<provider>      string, there while the provider rests
+--   <prefix>rest:<deployment>    string, there while the deployment rests
 --   <prefix>workers              sorted set: worker -> millisecond at which it was last heard of
 --
 -- tell: KEYS health and probe of each deployment, then each rest, then workers.

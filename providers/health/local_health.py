@@ -40,7 +40,7 @@ class HealthSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """How all are. ``rests``: seconds that a provider still rests; ``workers``: live processes, this one included."""
+    """How all are. ``rests``: seconds that a deployment still rests; ``workers``: live processes, this one included."""
 
     readings: Mapping[str, HealthSnapshot]
     rests: Mapping[str, float]
@@ -62,8 +62,8 @@ class HealthStore(Protocol):
     async def end_probe(self, deployment: str) -> None:
         """Give the probe back, if this process has it: it has decided nothing."""
 
-    async def rest(self, provider: str, *, rest_s: float) -> None:
-        """Let a provider rest for so long, or longer if it already does."""
+    async def rest(self, deployment: str, *, rest_s: float) -> None:
+        """Let a deployment rest for so long, or longer if it already does."""
 
 
 @dataclass(slots=True)
@@ -82,7 +82,6 @@ class LocalHealth:
     """A `HealthStore` in memory."""
 
     deployments: Sequence[str]
-    providers: Sequence[str]
     clock: Callable[[], float] = time.monotonic
     _pages: dict[str, _DeploymentHealth] = field(default_factory=dict)
     _rests: dict[str, float] = field(default_factory=dict)
@@ -106,7 +105,7 @@ class LocalHealth:
             self._add(self._page(deployment), tally, now=now)
         return HealthReport(
             {deployment: self._reading(self._page(deployment), now=now) for deployment in self.deployments},
-            {provider: max(self._rests.get(provider, now) - now, 0.0) for provider in self.providers},
+            {deployment: max(self._rests.get(deployment, now) - now, 0.0) for deployment in self.deployments},
         )
 
     async def move(self, deployment: str, move: BreakerTransition, *, version: int) -> bool:
@@ -130,9 +129,9 @@ class LocalHealth:
     async def end_probe(self, deployment: str) -> None:
         self._page(deployment).probing_until = 0.0
 
-    async def rest(self, provider: str, *, rest_s: float) -> None:
+    async def rest(self, deployment: str, *, rest_s: float) -> None:
         until = self.clock() + rest_s
-        self._rests[provider] = max(self._rests.get(provider, until), until)
+        self._rests[deployment] = max(self._rests.get(deployment, until), until)
 
     def _page(self, deployment: str) -> _DeploymentHealth:
         return self._pages.setdefault(deployment, _DeploymentHealth())

@@ -5,7 +5,7 @@ what it last knew, and asks again once a second.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
@@ -83,6 +83,7 @@ class HealthMonitor:
         self._clock = clock
         self._all = {name: _Watched() for name in local.deployments}
         self._rest_until: dict[str, float] = {}
+        """By deployment, while it rests because its provider asked for it."""
         self._broken: set[str] = set()
         """Deployments whose breaker is not closed."""
         self._probing_until: dict[str, float] = {}
@@ -100,7 +101,7 @@ class HealthMonitor:
 
     @property
     def is_calm(self) -> bool:
-        """Whether no provider has come to rest so far and every breaker is closed, as far as is known."""
+        """Whether no deployment has come to rest so far and every breaker is closed, as far as is known."""
         return not self._rest_until and not self._broken
 
     def circuit(self, name: str) -> CircuitState:
@@ -111,14 +112,14 @@ class HealthMonitor:
         """What 19 of 20 of its calls take, if that is known."""
         return self._all[name].reading.baseline_ms
 
-    def provider_rest_s(self, provider: str) -> float:
-        """Seconds that a provider still rests, as far as is known."""
-        return max(self._rest_until.get(provider, 0.0) - self._clock(), 0.0)
+    def asked_rest_s(self, name: str) -> float:
+        """Seconds that a deployment still rests because its provider asked for it, as far as is known."""
+        return max(self._rest_until.get(name, 0.0) - self._clock(), 0.0)
 
     def rest_s(self, model: Model) -> float:
         """Seconds until ``model`` may be called, as far as is known; 0 where it may be, or be probed."""
         reading, elapsed_s = self._all[model.name].reading, self._clock() - self._read_at
-        rest_s = self.provider_rest_s(model.provider)
+        rest_s = self.asked_rest_s(model.name)
         if reading.breaker.probe_in_s is not None:
             rest_s = max(rest_s, reading.breaker.probe_in_s - elapsed_s)
             if reading.probing_s > elapsed_s:
@@ -171,13 +172,14 @@ class HealthMonitor:
         if move is None or not await self._make_move(name, move, version=version):
             await self._ask(lambda book: book.end_probe(name))
 
-    async def start_cooldown(self, provider: str, rest_s: float) -> None:
-        """Let a provider rest for so long, for all workers; a shorter rest does not shorten one."""
-        if self.provider_rest_s(provider) >= rest_s:
-            return
-        self._rest_until[provider] = self._clock() + rest_s
-        log.info("provider_rests", provider=provider, rest_s=round(rest_s, 3))
-        await self._ask(lambda book: book.rest(provider, rest_s=rest_s))
+    async def start_cooldown(self, names: Sequence[str], rest_s: float) -> None:
+        """Let deployments rest for so long, for all workers; a shorter rest does not shorten one."""
+        for name in names:
+            if self.asked_rest_s(name) >= rest_s:
+                continue
+            self._rest_until[name] = self._clock() + rest_s
+            log.info("deployment_rests", deployment=name, rest_s=round(rest_s, 3))
+            await self._ask(lambda book, name=name: book.rest(name, rest_s=rest_s))  # type: ignore[misc]
 
     def lose(self, error: BaseException) -> None:
         """Redis is away: go on by oneself, from what is known."""
@@ -219,11 +221,11 @@ class HealthMonitor:
         self._read_at = self._clock()
         for name, reading in report.readings.items():
             self._note_reading(name, reading)
-        for provider in [name for name, until in self._rest_until.items() if until <= self._read_at]:
-            del self._rest_until[provider]
-        for provider, rest_s in report.rests.items():
-            if rest_s > self.provider_rest_s(provider):
-                self._rest_until[provider] = self._read_at + rest_s
+        for rested in [name for name, until in self._rest_until.items() if until <= self._read_at]:
+            del self._rest_until[rested]
+        for name, rest_s in report.rests.items():
+            if rest_s > self.asked_rest_s(name):
+                self._rest_until[name] = self._read_at + rest_s
 
     def _note_reading(self, name: str, reading: HealthSnapshot) -> None:
         self._all[name].reading = reading

@@ -23,7 +23,6 @@ class SharedHealth:
     prefix: str
     worker: str
     deployments: Sequence[str]
-    providers: Sequence[str]
 
     async def tell(self, tallies: Mapping[str, OutcomeCounts]) -> HealthReport:
         keys: list[str] = []
@@ -34,11 +33,11 @@ class SharedHealth:
             keys += self._keys(deployment)
             tally = tallies.get(deployment, _NOTHING)
             args += [tally.calls, tally.failed, tally.slow, "" if tally.p95_ms is None else tally.p95_ms]
-        keys += [self._rest_key(provider) for provider in self.providers] + [f"{self.prefix}workers"]
+        keys += [self._rest_key(name) for name in self.deployments] + [f"{self.prefix}workers"]
         workers, readings, rests = await _SCRIPT.run(self.redis, keys, args)
         return HealthReport(
             {name: _reading(said) for name, said in zip(self.deployments, readings, strict=True)},
-            {name: float(said) / 1000 for name, said in zip(self.providers, rests, strict=True)},
+            {name: float(said) / 1000 for name, said in zip(self.deployments, rests, strict=True)},
             int(workers),
         )
 
@@ -53,15 +52,15 @@ class SharedHealth:
     async def end_probe(self, deployment: str) -> None:
         await _SCRIPT.run(self.redis, self._keys(deployment)[1:], ["leave", self.worker])
 
-    async def rest(self, provider: str, *, rest_s: float) -> None:
+    async def rest(self, deployment: str, *, rest_s: float) -> None:
         # A millisecond more: a rest is never cut by rounding.
-        await _SCRIPT.run(self.redis, [self._rest_key(provider)], ["rest", int(rest_s * 1000) + 1])
+        await _SCRIPT.run(self.redis, [self._rest_key(deployment)], ["rest", int(rest_s * 1000) + 1])
 
     def _keys(self, deployment: str) -> list[str]:
         return [f"{self.prefix}health:{deployment}", f"{self.prefix}probe:{deployment}"]
 
-    def _rest_key(self, provider: str) -> str:
-        return f"{self.prefix}rest:{provider}"
+    def _rest_key(self, deployment: str) -> str:
+        return f"{self.prefix}rest:{deployment}"
 
 
 def _reading(said: Sequence[bytes | str]) -> HealthSnapshot:

@@ -21,7 +21,7 @@ class DeploymentState:
     circuit: CircuitState = CircuitState.CLOSED
     probe_in_s: float | None = None
     rest_s: float = 0.0
-    """How long its provider still rests, after a Retry-After."""
+    """How long it still rests, after a Retry-After."""
     used_requests: int = 0
     used_tokens: int = 0
     in_flight: int = 0
@@ -34,7 +34,7 @@ async def overview(redis: Redis, models: Sequence[Model], *, prefix: str) -> Map
         pipe.time()
         for model in models:
             pipe.hget(f"{prefix}health:{model.name}", "until")
-            pipe.pttl(f"{prefix}rest:{model.provider}")
+            pipe.pttl(f"{prefix}rest:{model.name}")
             pipe.hgetall(f"{prefix}limit:{model.name}")
             pipe.zcard(f"{prefix}slots:{model.name}")
         (seconds, micros), *told = await pipe.execute()

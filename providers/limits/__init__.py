@@ -1,1 +1,1 @@
-"""Rate and concurrency limits, and admission control."""
+"""Rate limits: what responses say of them, and how fast a deployment may be called."""

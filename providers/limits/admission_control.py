@@ -20,6 +20,7 @@ from providers.health.monitor import PROBE_WAIT_S, HealthMonitor
 from providers.health.redis_health import SharedHealth
 from providers.limits.adaptive_concurrency import OVERLOAD_CUT, SLOWNESS_CUT, AdaptiveConcurrency
 from providers.limits.local_rate_limiter import Denied, Granted, LocalLimit
+from providers.limits.quota_pace import QuotaPace
 from providers.limits.redis_rate_limiter import SharedLimit
 from redis_client import AWAY
 from routing.fleet import Fleet, Model
@@ -36,6 +37,13 @@ RENEW_S: Final = 2.0
 
 _LEASE_MARGIN_S: Final = 30.0
 _ADAPTING_WAIT_S: Final = 0.1
+
+_FIRST_REST_S: Final = 1.0
+_LONGEST_REST_S: Final = 60.0
+"""Of a limit that says not for how long, doubling from one to the next."""
+
+_UNKNOWN_DAY_S: Final = 600.0
+"""Of a day's quota that says not until when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,7 @@ class _DeploymentGate:
     local: LocalLimit
     shared: SharedLimit | None
     lease_s: float
+    pace: QuotaPace
     in_flight: dict[int, float] = field(default_factory=dict)
     """Calls, and when each is over at the latest."""
 
@@ -78,6 +87,31 @@ class _DeploymentGate:
             del self.in_flight[call]
         return self.adaptive.has_room(len(self.in_flight))
 
+    def learn(self, outcome: Outcome | None, *, sent_at: float) -> None:
+        """Let what the response says of limits set the pace of the next calls."""
+        match outcome:
+            case Completion():
+                self.pace.note_answer(outcome.quota, sent_at=sent_at, in_flight=len(self.in_flight))
+            case Failure(is_limit=True):
+                self.pace.note_limit(outcome.quota, sent_at=sent_at, in_flight=len(self.in_flight))
+            case _:
+                pass
+
+    def rest_s(self, outcome: Failure) -> float:
+        """For how long the deployment is to be left alone after ``outcome``."""
+        if not outcome.is_limit:
+            return outcome.retry_after_s or 0.0
+        if outcome.notice.is_daily or outcome.notice.account_wide:
+            return outcome.retry_after_s or _UNKNOWN_DAY_S
+        used_up = outcome.quota is not None and outcome.quota.is_used_up
+        if self.pace.is_sporadic and not used_up:
+            return 0.0
+        if outcome.retry_after_s is not None:
+            return outcome.retry_after_s
+        if used_up:
+            return 0.0  # the pace knows when there is more
+        return self.pace.next_rest_s(first_s=_FIRST_REST_S, longest_s=_LONGEST_REST_S)
+
     def adapt(self, outcome: Outcome | None, *, slow: bool) -> None:
         """More in flight after a good call, less after a sign of too much load."""
         match outcome:
@@ -85,6 +119,8 @@ class _DeploymentGate:
                 self.adaptive.rise()
                 if slow:
                     self.adaptive.cut(SLOWNESS_CUT, in_flight=len(self.in_flight))
+            case Failure(is_limit=True) if self.pace.is_sporadic:
+                pass  # one among many that went through: it tells of itself alone
             case Failure(kind=FailureKind.RATE_LIMITED | FailureKind.OVERLOADED):
                 self.adaptive.cut(OVERLOAD_CUT, in_flight=len(self.in_flight))
             case _:
@@ -109,13 +145,14 @@ class AdmissionController:
         live_workers: Callable[[], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        names, providers = tuple(fleet.models), tuple(fleet.providers)
+        names = tuple(fleet.models)
+        self._fleet = fleet
         self._clock = clock
         self._live_workers = live_workers
         self._calls = itertools.count(1)
         self._watch = HealthMonitor(
-            LocalHealth(names, providers, clock=clock),
-            None if redis is None else SharedHealth(redis, prefix, worker, names, providers),
+            LocalHealth(names, clock=clock),
+            None if redis is None else SharedHealth(redis, prefix, worker, names),
             on_return=self._resume,
             clock=clock,
         )
@@ -133,6 +170,8 @@ class AdmissionController:
         now = self._clock()
         if not desk.has_room(now=now):
             return Denied(_ADAPTING_WAIT_S, "adapting")
+        if (wait_s := desk.pace.wait_s(tokens, workers=self.workers)) > 0:
+            return Denied(wait_s, "quota")
         call = next(self._calls)
         desk.in_flight[call] = now + desk.lease_s
         granted = False
@@ -154,12 +193,20 @@ class AdmissionController:
             return
         _give_back(desk, grant, used_tokens=used_tokens, outcome=outcome)
         slow = self._watch.note(grant.deployment, outcome)
+        desk.learn(outcome, sent_at=grant.at)
         desk.adapt(outcome, slow=slow)
-        if isinstance(outcome, Failure) and outcome.retry_after_s:
-            await self._watch.start_cooldown(desk.model.provider, outcome.retry_after_s)
+        if isinstance(outcome, Failure) and (rest_s := desk.rest_s(outcome)) > 0:
+            desk.pace.note_rest()
+            await self._watch.start_cooldown(self._resting_with(desk.model, outcome), rest_s)
         if grant.probe_version is not None:
             await self._watch.end_probe(grant.deployment, grant.probe_version, outcome, slow=slow)
         await self._watch.refresh()
+
+    def _resting_with(self, model: Model, failure: Failure) -> Sequence[str]:
+        """The deployments that rest with ``model``: those of its account, where the limit is the account's."""
+        if not failure.notice.account_wide and not self._fleet.providers[model.provider].shared_limits:
+            return [model.name]
+        return [name for name, other in self._fleet.models.items() if other.provider == model.provider]
 
     async def for_sending(self, grant: Grant, committing: Awaitable[_Sent | None]) -> _Sent | None:
         """What ``committing`` gives. Where that is nothing, or an error, nothing is sent: ``grant`` holds no room."""
@@ -179,9 +226,9 @@ class AdmissionController:
         return {model.name: rest_s for model in models if (rest_s := self._watch.rest_s(model)) > 0}
 
     def is_good(self, grant: Grant) -> bool:
-        """Whether ``grant`` may be sent now: no limit counted on it earlier, and its provider has not come to rest."""
+        """Whether ``grant`` may be sent now: no limit counted on it earlier, and its deployment does not rest."""
         desk = self._desks[grant.deployment]
-        if self._watch.provider_rest_s(desk.model.provider) > 0:
+        if self._watch.asked_rest_s(grant.deployment) > 0:
             return False
         return not desk.is_limited or self._clock() - grant.at < GRANT_TTL_S
 
@@ -205,6 +252,11 @@ class AdmissionController:
         """Within how many seconds 19 of 20 calls of ``model`` are through; None while that is not known."""
         baseline_ms = self._watch.baseline_ms(model.name)
         return None if not baseline_ms else baseline_ms / 1000
+
+    @property
+    def workers(self) -> int:
+        """Live processes that share the limits, as last heard; this one included."""
+        return max(self._watch.workers, 1)
 
     def circuits(self) -> Mapping[str, CircuitState]:
         """Each deployment's breaker, as last read."""
@@ -252,7 +304,12 @@ def _open_desk(
     local = LocalLimit(model, clock=clock)
     shared = None if redis is None else SharedLimit(redis, model, prefix, worker, lease_s, local)
     return _DeploymentGate(
-        model, AdaptiveConcurrency(fleet.tiers[model.tier].concurrency, clock=clock), local, shared, lease_s
+        model,
+        AdaptiveConcurrency(fleet.tiers[model.tier].concurrency, clock=clock),
+        local,
+        shared,
+        lease_s,
+        QuotaPace(clock=clock),
     )
 
 
@@ -277,4 +334,9 @@ def _was_sent(outcome: Outcome | None) -> bool:
         return False
     if isinstance(outcome, Completion) or outcome.status is not None:
         return True
-    return outcome.kind not in (FailureKind.NEVER_SENT, FailureKind.INEXPRESSIBLE, FailureKind.AUTH)
+    return outcome.kind not in (
+        FailureKind.NEVER_SENT,
+        FailureKind.INEXPRESSIBLE,
+        FailureKind.UNSUPPORTED,
+        FailureKind.AUTH,
+    )

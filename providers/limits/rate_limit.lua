@@ -9,7 +9,7 @@
 --              born              microsecond at which this window began; another one after a loss
 --              rat, tat          microsecond at which the pace of requests, of tokens is even again
 --   KEYS[2]  <prefix>slots:<deployment>  sorted set: call in flight -> millisecond at which its lease ends
---   KEYS[3]  <prefix>rest:<provider>     string, there while the provider rests; only read here
+--   KEYS[3]  <prefix>rest:<deployment>   string, there while the deployment rests; only read here
 --
 -- ARGV: 1 requests a minute, 2 tokens a minute, 3 concurrency (each 0: no limit), 4 lease in ms,
 --       5 requests and 6 tokens that this process was granted and this window does not know of,

@@ -142,7 +142,7 @@ class SharedLimit:
 
     def _keys(self) -> list[str]:
         name = self.model.name
-        return [f"{self.prefix}limit:{name}", f"{self.prefix}slots:{name}", f"{self.prefix}rest:{self.model.provider}"]
+        return [f"{self.prefix}limit:{name}", f"{self.prefix}slots:{name}", f"{self.prefix}rest:{name}"]
 
     def _args(
         self, wanted: list[_Wanted], settled: list[_Settled], carried: tuple[int, int]

@@ -5,8 +5,9 @@ import zlib
 from collections.abc import AsyncIterable
 from typing import Final
 
+import httpx
+
 from providers.provider_errors import InvalidResponse
-from providers.transport.http1_transport import TransportResponse
 
 _ANY_ZLIB: Final = 32 + zlib.MAX_WBITS
 """zlib looks at the header itself: gzip or deflate."""
@@ -17,14 +18,11 @@ STEP_BYTES: Final = 262_144
 of all other calls would wait."""
 
 
-async def read_body(reply: TransportResponse, *, cap: int) -> bytes:
-    """The body of ``reply``, decompressed. Raises WrongShape above ``cap`` bytes."""
-    encoding = reply.headers.get("content-encoding", "")
-    if encoding or (whole := reply.whole()) is None:
-        return await read_capped(reply.chunks(), encoding=encoding, cap=cap)
-    if len(whole) > cap:
-        raise _oversized(cap)
-    return whole
+async def read_body(response: httpx.Response, *, cap: int) -> bytes:
+    """The body of ``response``, decompressed. Raises WrongShape above ``cap`` bytes, or what its transport raises."""
+    # The raw pairs: each look into httpx's headers decodes all of them.
+    encoding = next((value for name, value in response.headers.raw if name.lower() == b"content-encoding"), b"")
+    return await read_capped(response.stream, encoding=encoding.decode("latin-1"), cap=cap)  # type: ignore[arg-type]
 
 
 async def read_capped(chunks: AsyncIterable[bytes], *, encoding: str, cap: int) -> bytes:
@@ -56,6 +54,8 @@ async def _inflated(chunks: AsyncIterable[bytes], cap: int) -> bytes:
     body = bytearray()
     try:
         async for chunk in chunks:
+            if inflater.eof and chunk:
+                raise InvalidResponse("a compressed body with something behind it")
             while True:
                 step = inflater.decompress(chunk, min(STEP_BYTES, cap + 1 - len(body)))
                 body += step
@@ -65,6 +65,8 @@ async def _inflated(chunks: AsyncIterable[bytes], cap: int) -> bytes:
                 if not chunk and len(step) < STEP_BYTES:  # a full step may have left some of its output inside
                     break
                 await asyncio.sleep(0)
+            if inflater.unused_data:
+                raise InvalidResponse("a compressed body with something behind it")
     except zlib.error as error:
         raise InvalidResponse("a compressed body that is damaged") from error
     if not inflater.eof:

@@ -1,7 +1,7 @@
-"""The way of a batch's queries as a Sankey diagram: who decided → first tier → last tier → outcome.
+"""The flow of a batch's queries as a Sankey diagram: router → first tier → last tier → outcome.
 
-The layout is the plain one: columns of nodes, heights by the number of queries, one scale for all
-columns, and in each node the bands in the order of where they come from or go to.
+The layout is simple: columns of nodes, heights by the number of queries, one scale for all
+columns, and bands in each node in the order of their other ends.
 """
 
 from collections import Counter
@@ -9,33 +9,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
-from xml.etree.ElementTree import Element
+
+from markupsafe import Markup
 
 from db.reports.batch_report import QueryFlow
 from report import colors
 from report.formatting import decider, percent_of
-from report.html import element
+from report.svg import element, rect, svg, text
 
 WIDTH: Final = 980.0
 HEIGHT: Final = 400.0
 TOP: Final = 34.0
 NODE_WIDTH: Final = 12.0
 GAP: Final = 30.0
-"""Between two nodes of a column: room for a label of two lines however thin they are."""
+"""Space between two nodes of a column, for labels of two lines."""
 LABEL: Final = 128.0
-"""Room to the right of the last column."""
-LEAST: Final = 2.0
+"""Space to the right of the last column."""
+MIN_HEIGHT: Final = 2.0
 
 COLUMNS: Final = ("Decided by", "First tier", "Ended at", "Outcome")
 
 
 @dataclass(slots=True)
 class Node:
-    """One box; ``entered`` and ``left`` are how far its sides are taken by bands, from ``y``."""
+    """A box; ``entered`` and ``left`` are the parts of its sides, from ``y``, taken by bands."""
 
     column: int
     name: str
-    colour: str
+    color: str
     queries: int = 0
     y: float = 0.0
     height: float = 0.0
@@ -45,7 +46,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class SankeyBand:
-    """So many queries went from one node to another."""
+    """Queries that went from one node to another."""
 
     start: Node
     end: Node
@@ -54,7 +55,7 @@ class SankeyBand:
 
 @dataclass(slots=True)
 class Layout:
-    """Nodes by column, each with its place, and the bands between them."""
+    """Placed nodes by column, and the bands between them."""
 
     columns: list[list[Node]]
     bands: list[SankeyBand]
@@ -62,7 +63,7 @@ class Layout:
 
 
 def layout(routes: Sequence[QueryFlow], tiers: Sequence[str]) -> Layout:
-    """Where everything is. The queries of each column add up to all queries."""
+    """Places nodes and bands. The queries of each column add up to all queries."""
     nodes: dict[tuple[int, str], Node] = {}
     bands: Counter[tuple[int, str, str]] = Counter()
     for route in routes:
@@ -70,7 +71,7 @@ def layout(routes: Sequence[QueryFlow], tiers: Sequence[str]) -> Layout:
         for column, name in enumerate(path):
             key = (column, name)
             if key not in nodes:
-                nodes[key] = Node(column, name, _colour(column, name, tiers))
+                nodes[key] = Node(column, name, _color(column, name, tiers))
             nodes[key].queries += route.queries
         for column, (start, end) in enumerate(pairwise(path)):
             bands[column, start, end] += route.queries
@@ -79,40 +80,29 @@ def layout(routes: Sequence[QueryFlow], tiers: Sequence[str]) -> Layout:
         for column in range(len(COLUMNS))
     ]
     total = sum(route.queries for route in routes)
-    most = max((len(column) for column in columns), default=1)
-    room = HEIGHT - TOP - GAP * most
-    scale = room / total if total else 0.0
-    for each in columns:
-        _stack(each, scale)
+    longest = max((len(column) for column in columns), default=1)
+    scale = (HEIGHT - TOP - GAP * longest) / total if total else 0.0
+    for nodes_of_column in columns:
+        _stack(nodes_of_column, scale)
     order = {id(node): place for column in columns for place, node in enumerate(column)}
-    drawn = [SankeyBand(nodes[column, a], nodes[column + 1, b], count) for (column, a, b), count in bands.items()]
-    drawn.sort(key=lambda band: (band.start.column, order[id(band.start)], order[id(band.end)]))
-    return Layout(columns, drawn, scale)
+    placed = [SankeyBand(nodes[column, a], nodes[column + 1, b], count) for (column, a, b), count in bands.items()]
+    placed.sort(key=lambda band: (band.start.column, order[id(band.start)], order[id(band.end)]))
+    return Layout(columns, placed, scale)
 
 
-def sankey(routes: Sequence[QueryFlow], tiers: Sequence[str]) -> Element:
+def sankey(routes: Sequence[QueryFlow], tiers: Sequence[str]) -> Markup:
     """The diagram."""
     plan = layout(routes, tiers)
     total = sum(node.queries for node in plan.columns[0])
-    ways = "; ".join(
+    flows = "; ".join(
         f"{band.queries:,} from {band.start.name} to {band.end.name}" for band in plan.bands if band.start.column == 1
     )
-    root = element(
-        "svg",
-        element("title", "The way of the queries: who decided, first tier, last tier, outcome"),
-        element("desc", f"Of {total:,} queries, by first and last tier: {ways}." if total else "No queries."),
-        viewBox=f"0 0 {WIDTH:.0f} {HEIGHT:.0f}",
-        role="img",
-        class_="wide",
-    )
-    for column, title in enumerate(COLUMNS):
-        root.append(element("text", title, x=_x(column), y=14, class_="axis"))
-    for band in plan.bands:
-        root.append(_band(band, plan.scale))
-    for each in plan.columns:
-        for node in each:
-            root.extend(_box(node, total))
-    return root
+    shapes = [text(title, _x(column), 14, "axis") for column, title in enumerate(COLUMNS)]
+    shapes += [_band(band, plan.scale) for band in plan.bands]
+    for node in (node for column in plan.columns for node in column):
+        shapes += _box(node, total)
+    desc = f"{total:,} queries by first and last tier: {flows}." if total else "No queries."
+    return svg("Flow of the queries: router, first tier, last tier, outcome", WIDTH, HEIGHT, *shapes, desc=desc)
 
 
 def _path(route: QueryFlow) -> tuple[str, str, str, str]:
@@ -123,9 +113,9 @@ def _path(route: QueryFlow) -> tuple[str, str, str, str]:
     return (decider(route.router), first, route.last_tier or first, outcome)
 
 
-def _colour(column: int, name: str, tiers: Sequence[str]) -> str:
+def _color(column: int, name: str, tiers: Sequence[str]) -> str:
     if column == 3:
-        return colors.of_outcome(name)
+        return colors.outcome_color(name)
     return colors.tier_color(name, tiers) if column else "var(--ink-2)"
 
 
@@ -133,14 +123,14 @@ def _rank(node: Node, tiers: Sequence[str]) -> tuple[float, str]:
     if node.column == 3:
         return colors.OUTCOMES.index(node.name), node.name
     if node.column:
-        return (tiers.index(node.name) if node.name in tiers else len(tiers)), node.name
+        return colors.rank(node.name, tiers), node.name
     return -node.queries, node.name
 
 
 def _stack(column: Sequence[Node], scale: float) -> None:
     y = TOP
     for node in column:
-        node.y, node.height = y, max(LEAST, node.queries * scale)
+        node.y, node.height = y, max(MIN_HEIGHT, node.queries * scale)
         y += node.height + GAP
 
 
@@ -148,37 +138,29 @@ def _x(column: int) -> float:
     return column * (WIDTH - LABEL - NODE_WIDTH) / (len(COLUMNS) - 1)
 
 
-def _band(band: SankeyBand, scale: float) -> Element:
+def _band(band: SankeyBand, scale: float) -> Markup:
     thick = max(1.0, band.queries * scale)
     x1, x2 = _x(band.start.column) + NODE_WIDTH, _x(band.end.column)
     y1, y2 = band.start.y + band.start.left, band.end.y + band.end.entered
     band.start.left += band.queries * scale
     band.end.entered += band.queries * scale
     bend = (x1 + x2) / 2
-    way = (
+    path = (
         f"M{x1:.1f},{y1:.1f}C{bend:.1f},{y1:.1f} {bend:.1f},{y2:.1f} {x2:.1f},{y2:.1f}"
         f"V{y2 + thick:.1f}C{bend:.1f},{y2 + thick:.1f} {bend:.1f},{y1 + thick:.1f} {x1:.1f},{y1 + thick:.1f}Z"
     )
-    colour = band.end.colour if band.start.column == 0 else band.start.colour
-    told = f"{band.start.name} → {band.end.name}: {band.queries:,}"
-    return element("path", element("title", told), d=way, class_="band", style=f"fill:{colour}")
+    color = band.end.color if band.start.column == 0 else band.start.color
+    title = f"{band.start.name} → {band.end.name}: {band.queries:,}"
+    return element("path", element("title", title), d=path, class_="band", style=f"fill:{color}")
 
 
-def _box(node: Node, total: int) -> list[Element]:
+def _box(node: Node, total: int) -> list[Markup]:
     x = _x(node.column)
     share = f" · {percent_of(node.queries, total)}" if total else ""
-    middle = node.y + max(node.height, LEAST) / 2
+    middle = node.y + max(node.height, MIN_HEIGHT) / 2
+    title = f"{node.name}: {node.queries:,} of {total:,}"
     return [
-        element(
-            "rect",
-            element("title", f"{node.name}: {node.queries:,} of {total:,}"),
-            x=x,
-            y=node.y,
-            width=NODE_WIDTH,
-            height=node.height,
-            rx=2,
-            style=f"fill:{node.colour}",
-        ),
-        element("text", node.name, x=x + NODE_WIDTH + 7, y=middle - 2, class_="label"),
-        element("text", f"{node.queries:,}{share}", x=x + NODE_WIDTH + 7, y=middle + 12, class_="small"),
+        rect(x, node.y, NODE_WIDTH, node.height, node.color, title, rx=2),
+        text(node.name, x + NODE_WIDTH + 7, middle - 2, "label"),
+        text(f"{node.queries:,}{share}", x + NODE_WIDTH + 7, middle + 12, "small"),
     ]

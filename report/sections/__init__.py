@@ -1,4 +1,4 @@
-"""What a report says, section by section, whatever it is written as: a file each."""
+"""The sections of a report, one file each."""
 
 from db.reports.batch_report import BatchReport
 from report.document import Section
@@ -13,7 +13,7 @@ from report.sections.query_flow_section import query_flow
 from report.sections.tiers_section import tiers
 
 
-def sections(account: BatchReport) -> list[Section]:
-    """All of them, in order."""
-    every = (quality, query_flow, tiers, models, providers, judge, forecast, most_expensive, least_confident, audit)
-    return [section(account) for section in every]
+def sections(report: BatchReport) -> list[Section]:
+    """All sections, in order."""
+    all_ = (quality, query_flow, tiers, models, providers, judge, forecast, most_expensive, least_confident, audit)
+    return [section(report) for section in all_]

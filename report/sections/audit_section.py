@@ -1,40 +1,34 @@
-"""Whether the routing log is as it was written."""
+"""Whether the routing log is unchanged."""
 
 from db.reports.batch_report import BatchReport
 from report.document import Section, Table
 
 
-def audit(account: BatchReport) -> Section:
+def audit(report: BatchReport) -> Section:
     """The verdict on the seals, with the first findings."""
-    title = "Audit seal"
-    audit = account.audit
+    audit = report.audit
     if audit is None:
-        return Section(
-            "audit", title, ["Not checked here: `pointsman report --audit` or `pointsman audit verify` does."]
-        )
-    words: list[str] = []
+        paragraph = "Not checked. Run `pointsman report --audit` or `pointsman audit verify`."
+        return Section("audit", "Audit seal", [paragraph])
+    paragraphs: list[str] = []
     tables: list[Table] = []
     if audit.findings:
-        words.append(f"Broken: {len(audit.findings):,} findings. The routing log is not as it was written.")
-        tables.append(
-            Table(
-                "Findings",
-                ["decision", "query", "what"],
-                [[str(each.decision_id or "–"), each.query or "–", each.what] for each in audit.findings[:20]],
-                frozenset({"query", "what"}),
-            )
+        paragraphs.append(
+            f"Broken: {len(audit.findings):,} findings. The routing log was changed after it was written."
         )
+        rows = [[str(found.decision_id or "–"), found.query or "–", found.what] for found in audit.findings[:20]]
+        tables.append(Table("Findings", ["decision", "query", "finding"], rows, frozenset({"query", "finding"})))
     elif audit.seals:
-        words.append(
-            f"Sound: {audit.decisions:,} decisions are as they were written, under {audit.seals:,} "
-            f"{'seal' if audit.seals == 1 else 'seals'} in an unbroken chain of hashes."
+        seals = f"{audit.seals:,} {'seal' if audit.seals == 1 else 'seals'}"
+        paragraphs.append(
+            f"Sound: {audit.decisions:,} decisions are unchanged, under {seals} in an unbroken chain of hashes."
         )
     else:
-        words.append("Nothing is sealed yet.")
+        paragraphs.append("Nothing is sealed yet.")
     if audit.unsealed:
-        words.append(f"{audit.unsealed:,} decisions are not sealed yet: a batch is sealed when it has ended.")
+        paragraphs.append(f"{audit.unsealed:,} decisions are not sealed yet: a batch is sealed once it has ended.")
     if audit.purged:
-        words.append("Retention has dropped decisions of it: of those only the chain can be checked.")
+        paragraphs.append("Retention has deleted decisions of this batch; for these only the chain is checked.")
     if audit.head:
-        words.append(f"Last hash: {audit.head}")
-    return Section("audit", title, words, tables=tables)
+        paragraphs.append(f"Last hash: {audit.head}")
+    return Section("audit", "Audit seal", paragraphs, tables=tables)

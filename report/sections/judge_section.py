@@ -1,43 +1,52 @@
-"""How sure the judge was, and why it rejected answers."""
+"""The judge's confidence, and the reasons of rejections."""
 
 from db.reports.batch_report import BatchReport
-from report.charts.bars import confidence_histogram
+from report.charts.bars import confidence_histogram, tenth_label
 from report.document import Figure, Section, Table
 
 
-def judge(account: BatchReport) -> Section:
+def judge(report: BatchReport) -> Section:
     """Answers by confidence, and the reasons of rejections; a sentence where there is no answer yet."""
-    answers = sum(each.answers for each in account.confidences)
-    told = sum(each.answers for each in account.confidences if each.tenth is not None)
-    words = [
-        f"The judge tells a confidence for {told:,} of {answers:,} answers: from a trained scorer or from the model's "
-        "token probabilities. A model that tells none is judged by the validators alone."
+    bins = report.confidences
+    answers = sum(bin_.answers for bin_ in bins)
+    confident = sum(bin_.answers for bin_ in bins if bin_.tenth is not None)
+    paragraphs = [
+        f"{confident:,} of {answers:,} answers have a confidence, from the source that the fleet names for their tier. "
+        "Only the validators check the others."
     ]
-    tables = [
-        Table(
-            "Answers by confidence",
-            ["confidence", "answers", "of them not accepted"],
-            [
-                [
-                    "not told" if tenth is None else f"{tenth / 10:.1f}–{(tenth + 1) / 10:.1f}",
-                    f"{sum(each.answers for each in account.confidences if each.tenth == tenth):,}",
-                    f"{sum(each.unaccepted for each in account.confidences if each.tenth == tenth):,}",
-                ]
-                for tenth in sorted({b.tenth for b in account.confidences}, key=lambda t: 10 if t is None else t)
-            ],
-            frozenset({"confidence"}),
-        )
-    ]
-    if account.rejections:
-        tables.append(
-            Table(
-                "Why answers were rejected; one can have several reasons",
-                ["tier", "reason", "answers"],
-                [[each.tier, each.reason.replace("_", " "), f"{each.answers:,}"] for each in account.rejections],
-                frozenset({"tier", "reason"}),
-            )
+    if any(source.calibrated < source.judged for source in report.sources if source.source != "none"):
+        paragraphs.append(
+            "A confidence that is not calibrated is a score: it sends doubtful answers up, and says nothing of the "
+            "quality of the others."
         )
     if not answers:
         return Section("judge", "The judge", ["There is no answer yet."])
-    drawing = Figure(confidence_histogram(account.confidences, account.tiers), "Answers by the judge's confidence.")
-    return Section("judge", "The judge", words, [drawing], tables)
+    rows = [
+        [
+            tenth_label(tenth),
+            f"{sum(bin_.answers for bin_ in bins if bin_.tenth == tenth):,}",
+            f"{sum(bin_.unaccepted for bin_ in bins if bin_.tenth == tenth):,}",
+        ]
+        for tenth in sorted({bin_.tenth for bin_ in bins}, key=lambda tenth: 10 if tenth is None else tenth)
+    ]
+    columns = ["confidence", "answers", "not accepted"]
+    tables = [Table("Answers by confidence", columns, rows, frozenset({"confidence"}))]
+    if report.sources:
+        rows = [
+            [
+                source.tier,
+                source.source.replace("_", " "),
+                f"{source.judged:,}",
+                f"{source.calibrated:,}",
+                f"{source.passed_on:,}",
+            ]
+            for source in report.sources
+        ]
+        columns = ["tier", "source", "answers", "calibrated", "not accepted"]
+        tables.append(Table("Sources of the confidence", columns, rows, frozenset({"tier", "source"})))
+    if report.rejections:
+        rows = [[cause.tier, cause.reason.replace("_", " "), f"{cause.answers:,}"] for cause in report.rejections]
+        caption = "Reasons of rejections; an answer can have several"
+        tables.append(Table(caption, ["tier", "reason", "answers"], rows, frozenset({"tier", "reason"})))
+    drawing = Figure(confidence_histogram(bins, report.tiers), "Answers by the judge's confidence.")
+    return Section("judge", "The judge", paragraphs, [drawing], tables)

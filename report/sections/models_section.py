@@ -1,4 +1,6 @@
-"""Where the money went, by model."""
+"""Cost by model."""
+
+from typing import Final
 
 from db.reports.batch_report import BatchReport
 from report import colors
@@ -6,38 +8,55 @@ from report.charts.bars import cost_bars
 from report.document import Figure, Section, Table
 from report.formatting import ms, percent_of, usd
 
+BESIDE: Final = {"route": "routing", "sample": "samples", "verify": "verification"}
+"""Purposes of calls that answer nothing themselves, as the drawing calls them."""
 
-def models(account: BatchReport) -> Section:
-    """A row for each model and purpose, and the cost of each drawn."""
+
+def models(report: BatchReport) -> Section:
+    """A row for each model and purpose, and a bar of its cost."""
     costs: dict[str, float] = {}
-    colours: dict[str, str] = {}
-    for each in account.models:
-        name = each.deployment if each.purpose != "route" else f"{each.deployment} (routing)"
-        costs[name] = costs.get(name, 0.0) + each.cost_usd
-        colours.setdefault(name, colors.tier_color(each.tier, account.tiers))
+    fills: dict[str, str] = {}
+    for model in report.models:
+        beside = BESIDE.get(model.purpose)
+        name = model.deployment if beside is None else f"{model.deployment} ({beside})"
+        costs[name] = costs.get(name, 0.0) + model.cost_usd
+        fills.setdefault(name, colors.tier_color(model.tier, report.tiers))
     rows = [
         [
-            each.tier,
-            each.deployment,
-            each.provider,
-            each.purpose,
-            f"{each.calls:,}",
-            f"{each.prompt_tokens:,}",
-            f"{each.completion_tokens:,}",
-            usd(each.cost_usd),
-            percent_of(each.cost_usd, account.figures.cost_usd),
-            ms(each.p95_ms),
+            model.tier,
+            model.deployment,
+            model.provider,
+            model.purpose,
+            f"{model.calls:,}",
+            f"{model.prompt_tokens:,}",
+            f"{model.completion_tokens:,}",
+            usd(model.cost_usd),
+            percent_of(model.cost_usd, report.figures.cost_usd),
+            ms(model.p95_ms),
         ]
-        for each in account.models
+        for model in report.models
     ]
     columns = ["tier", "model", "provider", "purpose", "calls", "tokens in", "tokens out", "cost", "share", "p95 ms"]
-    words = ["The colour is the tier's. A call without a known outcome counts at its reservation, the worst case."]
-    if account.figures.open_calls:
-        words.append(f"{account.figures.open_calls:,} calls have no outcome yet.")
+    paragraphs = ["Colors mark tiers. A call without an outcome counts at its reservation, the worst case."]
+    if report.figures.open_calls:
+        paragraphs.append(f"{report.figures.open_calls:,} calls have no outcome yet.")
+    paragraphs += [
+        f"{model.deployment}: the provider reports {usd(model.reported_usd)}, the price table gives "
+        f"{usd(model.computed_usd)} for the same calls; the ledger holds the provider's figure."
+        for model in report.models
+        if model.reported_usd is not None
+        and model.computed_usd is not None
+        and abs(model.reported_usd - model.computed_usd) > 0.01 * max(model.reported_usd, model.computed_usd)
+    ]
+    paragraphs += [
+        f"Answers of {model.deployment} name another model: {', '.join(model.answered_by[:3])}."
+        for model in report.models
+        if model.answered_by
+    ]
     return Section(
         "models",
-        "Where the money went",
-        words,
-        [Figure(cost_bars(costs, colours), "Cost by model.")] if costs else [],
+        "Cost by model",
+        paragraphs,
+        [Figure(cost_bars(costs, fills), "Cost by model.")] if costs else [],
         [Table("Models", columns, rows, frozenset({"tier", "model", "provider", "purpose"}))] if rows else [],
     )

@@ -1,4 +1,4 @@
-"""Cost and quality beside controls: what it cost, and how well each policy is expected to have answered."""
+"""Cost and quality of the batch beside baselines."""
 
 from db.reports.batch_report import BatchReport, labelled_right
 from report.charts.cost_quality import cost_quality
@@ -6,59 +6,39 @@ from report.document import Figure, Section, Table
 from report.formatting import percent, percent_of, usd
 
 
-def quality(account: BatchReport) -> Section:
-    """The batch beside each control; drawn where the router logged what it expected."""
-    figures = account.figures
-    words = [
-        "Controls are policies that do not look at the query. Their costs are reckoned for the same answers: "
-        "what the tier really charged where it was asked, else the answer's tokens at the price of its first model."
+def quality(report: BatchReport) -> Section:
+    """The batch beside each baseline; with a chart where the router logged its expectations."""
+    figures, chart = report.figures, report.picture
+    paragraphs = [
+        "Baselines are policies that ignore the query. Their costs are for the same answers: the tier's actual cost "
+        "where it was called, otherwise the answer's tokens at the price of its first model."
     ]
-    drawn: list[Figure] = []
-    if account.picture is None:
-        words.append(
-            "How well each policy had answered is not drawn: the router logged no expectation for these queries."
-        )
+    drawings: list[Figure] = []
+    expected: dict[str, str] = {}
+    if chart is None:
+        paragraphs.append("There is no chart of quality: the router logged no expectations for these queries.")
     else:
-        picture = account.picture
-        words.append(
-            f"Quality in the drawing is not measured. It is what the router expected of each tier, for the "
-            f"{picture.queries:,} of {figures.progress.done:,} answered queries of which it logged that; "
-            "one yardstick for all, in which the judge's verdicts count for nothing."
+        paragraphs.append(
+            f"Quality in the chart is not measured. It is what the router expected of each tier, for the "
+            f"{chart.queries:,} of {figures.progress.done:,} answered queries with a logged expectation; verdicts of "
+            "the judge do not count."
         )
-        drawn.append(
-            Figure(
-                cost_quality(picture, account.tiers),
-                "Cost and expected quality. Up and to the left is better; the dashed line is every fixed split "
-                "between the bottom and the top tier.",
-            )
+        caption = (
+            "Cost and expected quality. Up and to the left is better; the dashed line is every fixed split between "
+            "the bottom and the top tier."
         )
-    own = figures.cost_usd
-    drawn_too = (*account.picture.alone, *account.picture.mixed) if account.picture else ()
-    places = {place.name: place for place in drawn_too}
+        drawings.append(Figure(cost_quality(chart, report.tiers), caption))
+        expected = {point.name: percent(point.well) for point in (chart.batch, *chart.alone, *chart.mixed)}
+    costs = [("this batch", figures.cost_usd), *((policy.name, policy.cost_usd) for policy in report.controls)]
     rows = [
-        [
-            "this batch",
-            usd(own),
-            percent_of(own, figures.baseline_cost_usd),
-            percent(account.picture.batch.well) if account.picture else "–",
-        ],
-        *(
-            [
-                each.name,
-                usd(each.cost_usd),
-                percent_of(each.cost_usd, figures.baseline_cost_usd),
-                percent(places[each.name].well) if each.name in places else "–",
-            ]
-            for each in account.controls
-        ),
+        [name, usd(cost), percent_of(cost, figures.baseline_cost_usd), expected.get(name, "–")] for name, cost in costs
     ]
-    expected = "expected well" if account.picture is None else f"expected well, of {account.picture.queries:,}"
-    labelled = labelled_right(account.labels)
-    if labelled is not None:
-        words.append(
-            f"Measured by labels: {percent(labelled[1])} of {labelled[0]:,} labelled answers that stood are right. "
-            "Nobody labelled what the controls had answered, so they have no such figure."
+    if (labelled := labelled_right(report.labels)) is not None:
+        paragraphs.append(
+            f"Measured by labels: {percent(labelled[1])} of {labelled[0]:,} labelled final answers are right. The "
+            "baselines have no labels, and so no such figure."
         )
-    columns = ["policy", "cost", f"of always {figures.top_tier}", expected]
-    table = Table("This batch and its controls", columns, rows, frozenset({"policy"}))
-    return Section("quality", "Cost and quality", words, drawn, [table])
+    last = "expected quality" if chart is None else f"expected quality, of {chart.queries:,}"
+    columns = ["policy", "cost", f"of always {figures.top_tier}", last]
+    table = Table("This batch and its baselines", columns, rows, frozenset({"policy"}))
+    return Section("quality", "Cost and quality", paragraphs, drawings, [table])

@@ -1,4 +1,4 @@
-"""Some queries, each with its tier, cost, confidence and reasons: the dearest, the most doubtful."""
+"""The most expensive and the least confident queries, with tier, cost, confidence and reasons."""
 
 from collections.abc import Sequence
 
@@ -7,24 +7,26 @@ from report.document import Section, Table
 from report.formatting import confidence, usd
 
 
-def most_expensive(account: BatchReport) -> Section:
-    """The queries that cost most."""
-    return _queries("dearest", "The most_expensive queries", "All calls of a query together.", account.dearest)
-
-
-def least_confident(account: BatchReport) -> Section:
-    """The queries whose answers are least to be trusted."""
+def most_expensive(report: BatchReport) -> Section:
+    """The queries with the highest cost."""
     return _queries(
-        "doubtful",
-        "The most least_confident answers",
-        "What the judge did not accept and nothing better came for, then the lowest confidences.",
-        account.doubtful,
+        "most-expensive", "Most expensive queries", "The cost of all calls of a query.", report.most_expensive
     )
 
 
-def _queries(name: str, title: str, words: str, queries: Sequence[QueryFigures]) -> Section:
+def least_confident(report: BatchReport) -> Section:
+    """The queries with the least trustworthy answers."""
+    return _queries(
+        "least-confident",
+        "Least confident answers",
+        "Final answers that the judge did not accept, then those with the lowest confidence.",
+        report.least_confident,
+    )
+
+
+def _queries(name: str, title: str, paragraph: str, queries: Sequence[QueryFigures]) -> Section:
     if not queries:
-        return Section(name, title, ["There is none."])
+        return Section(name, title, ["There is no such query."])
     with_text = any(query.text is not None for query in queries)
     columns = ["query", "tier", "cost", "calls", "confidence", "outcome", "reasons"]
     rows = [
@@ -42,4 +44,4 @@ def _queries(name: str, title: str, words: str, queries: Sequence[QueryFigures])
     ]
     columns += ["prompt"] if with_text else []
     texts = frozenset({"query", "tier", "outcome", "reasons", "prompt"})
-    return Section(name, title, [words], tables=[Table(title, columns, rows, texts)])
+    return Section(name, title, [paragraph], tables=[Table(title, columns, rows, texts)])

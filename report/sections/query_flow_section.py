@@ -1,4 +1,4 @@
-"""The way of the queries: who decided, the first tier, the last one, the outcome."""
+"""The flow of the queries: router, first tier, last tier, outcome."""
 
 from typing import Final
 
@@ -7,46 +7,32 @@ from report.charts.sankey import sankey
 from report.document import Figure, Section, Table
 from report.formatting import decider, percent_of
 
-_WAYS: Final = 20
-"""Ways that the table has."""
+_MAX_ROWS: Final = 20
 
 
-def query_flow(account: BatchReport) -> Section:
-    """The commonest ways, drawn and as a table; and the reasons of failures where there are any."""
-    figures = account.figures
-    tables = [
-        Table(
-            "The ways that queries went",
-            ["decided by", "first tier", "ended at", "outcome", "queries", "share"],
-            [
-                [
-                    decider(route.router) if route.router else "not routed",
-                    route.first_tier or "–",
-                    route.last_tier or "–",
-                    route.outcome + (", escalated" if route.escalated else ""),
-                    f"{route.queries:,}",
-                    percent_of(route.queries, figures.progress.total),
-                ]
-                for route in account.routes[:_WAYS]
-            ],
-            frozenset({"decided by", "first tier", "ended at", "outcome"}),
-        )
+def query_flow(report: BatchReport) -> Section:
+    """The most frequent paths, as a chart and a table; and the reasons of failures."""
+    figures = report.figures
+    rows = [
+        [
+            decider(route.router) if route.router else "not routed",
+            route.first_tier or "–",
+            route.last_tier or "–",
+            route.outcome + (", escalated" if route.escalated else ""),
+            f"{route.queries:,}",
+            percent_of(route.queries, figures.progress.total),
+        ]
+        for route in report.routes[:_MAX_ROWS]
     ]
+    columns = ["decided by", "first tier", "ended at", "outcome", "queries", "share"]
+    tables = [Table("Paths of the queries", columns, rows, frozenset(columns[:4]))]
     if figures.failures:
-        tables.append(
-            Table(
-                "Queries that ended without an answer, by their last reason",
-                ["state", "reason", "queries", "for example"],
-                [[why.state, why.reason, f"{why.queries:,}", why.example] for why in figures.failures],
-                frozenset({"state", "reason", "for example"}),
-            )
-        )
-    rest = account.routes[_WAYS:]
-    words = [
-        "Each query's way: who decided, where it went first, which tier had it last, and what came of it. "
-        "A band has the colour of the tier."
-    ]
-    if rest:
-        words.append(f"The table leaves out {len(rest)} rarer ways, of {sum(r.queries for r in rest):,} queries.")
-    drawing = Figure(sankey(account.routes, account.tiers), "From the decision to the outcome.")
-    return Section("ways", "The way of the queries", words, [drawing], tables)
+        columns = ["state", "reason", "queries", "for example"]
+        rows = [[cause.state, cause.reason, f"{cause.queries:,}", cause.example] for cause in figures.failures]
+        caption = "Queries without an answer, by their last reason"
+        tables.append(Table(caption, columns, rows, frozenset({"state", "reason", "for example"})))
+    paragraphs = ["Router, first tier, last tier and outcome of each query. Bands have the color of the tier."]
+    if rest := report.routes[_MAX_ROWS:]:
+        paragraphs.append(f"The table omits {len(rest)} rarer paths of {sum(r.queries for r in rest):,} queries.")
+    drawing = Figure(sankey(report.routes, report.tiers), "From the decision to the outcome.")
+    return Section("flow", "Flow of the queries", paragraphs, [drawing], tables)

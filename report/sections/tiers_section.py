@@ -1,4 +1,4 @@
-"""Each tier: how much it was asked, how it answered, how long its calls took."""
+"""Queries, answers and latencies of each tier."""
 
 from db.reports.batch_report import BatchReport
 from report import colors
@@ -7,20 +7,20 @@ from report.document import Figure, Section, Table
 from report.formatting import confidence, ms, percent_of, usd
 
 
-def tiers(account: BatchReport) -> Section:
+def tiers(report: BatchReport) -> Section:
     """A row and a histogram of latencies for each tier."""
-    figures = account.figures
+    figures = report.figures
     span = (
-        min((each.from_ms for each in account.latencies), default=1.0),
-        max((each.to_ms for each in account.latencies), default=2.0),
+        min((bin_.from_ms for bin_ in report.latencies), default=1.0),
+        max((bin_.to_ms for bin_ in report.latencies), default=2.0),
     )
     drawn = [
         Figure(
             latency_histogram(
                 tier.tier,
-                [each for each in account.latencies if each.tier == tier.tier],
+                [bin_ for bin_ in report.latencies if bin_.tier == tier.tier],
                 span,
-                colors.tier_color(tier.tier, account.tiers),
+                colors.tier_color(tier.tier, report.tiers),
                 tier.latency_ms,
             ),
             f"{tier.tier}: {tier.calls - tier.failed_calls:,} calls",
@@ -44,13 +44,13 @@ def tiers(account: BatchReport) -> Section:
         ]
         for tier in figures.tiers
     ]
-    columns = ["tier", "asked", "answers", "share", "doubtful", "confidence", "calls", "failed", "cost"]
+    columns = ["tier", "queries", "answers", "share", "doubtful", "confidence", "calls", "failed", "cost"]
     return Section(
         "tiers",
         "Tiers and their latency",
         [
-            "Latencies are of complete provider calls, in ms, all tiers on one logarithmic scale."
-            + (" They are the simulator's." if figures.progress.simulated else "")
+            "Latencies are of complete provider calls, in ms, on one logarithmic scale for all tiers."
+            + (" The simulator made them up." if figures.progress.simulated else "")
         ],
         drawn,
         [Table("Tiers", [*columns, "p50 ms", "p95 ms", "p99 ms"], rows, frozenset({"tier"}))],

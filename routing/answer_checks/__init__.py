@@ -1,1 +1,1 @@
-"""The judge of answers: validators and confidence."""
+"""How an answer is checked: where its confidence is from, and what that confidence is worth."""

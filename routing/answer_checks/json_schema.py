@@ -85,7 +85,7 @@ def _check(value: Any, schema: Any, path: str, depth: int, walk: _Walk) -> list[
             continue
         try:
             wrong.extend(rule(value, asked, _Place(schema, path, depth, walk)))
-        except (TypeError, ValueError, AttributeError, OverflowError):
+        except (TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
             # The schema itself is malformed there (a string as `minimum`): it cannot reject anything.
             walk.unchecked[f"keyword {keyword}"] = None
     return wrong

@@ -1,23 +1,24 @@
 """The judge: whether an answer stands. Validators first, then confidence; one verdict.
 
-Reasons are a code, and where useful a detail after a colon: ``empty``, ``refusal``, ``truncated``,
-``shape``, ``choices``, ``ungrounded``, ``language``, ``low_confidence``; ``unchecked`` is what a
-validator had to leave out, and rejects nothing. They hold nothing of the answer.
+Reasons are a code (`ReasonCode`) and a text, which holds nothing of the answer.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
+from routing.answer_checks.confidence import Confidence
+from routing.answer_checks.confidence_policy import ConfidenceSource
 from routing.answer_checks.json_schema import NotJsonError, read_json, validate_instance
 from routing.answer_checks.refusal_detection import is_refusal
 from routing.answer_checks.safe_regex import UnsafePattern, matches
+from routing.answer_checks.token_logprobs import logprob_confidence
 from routing.fleet import Tier
 from routing.heuristics import signals
 from routing.heuristics.language_detection import UNKNOWN, language_of, words_of
 from routing.heuristics.signal_words import tally
 from routing.outcome import Completion
 from routing.query import Expectation, Query
+from routing.reason import Reason, ReasonCode
 
 GROUNDED_SHARE: Final = 0.4
 """At least this share of an answer's content words must stand in the context (or in the question)."""
@@ -34,11 +35,13 @@ class Verdict(NamedTuple):
     accepted: bool
     confidence: float | None
     """0 to 1, or None where nothing tells."""
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     source: str
-    """Where the confidence is from: ``logprob``, ``scorer`` or ``none``."""
+    """Where the confidence is from: the value of a `ConfidenceSource`."""
     valid: bool = True
     """It can be used: what was not accepted had too low a confidence, or only a heuristic against it."""
+    raw: float | None = None
+    """The confidence before calibration; None where it is not calibrated."""
 
 
 class Scorer(Protocol):
@@ -55,23 +58,44 @@ class Scorer(Protocol):
 
 
 def judge(
-    completion: Completion, query: Query, *, tier: Tier, p_right: float | None = None, is_top: bool = False
+    completion: Completion,
+    query: Query,
+    *,
+    tier: Tier,
+    p_right: float | None = None,
+    is_top: bool = False,
+    confidence: Confidence | None = None,
 ) -> Verdict:
-    """The verdict on ``completion``. ``is_top``: no tier is above, so that confidence alone never rejects."""
+    """The verdict on ``completion``. ``is_top``: no tier is above, so that confidence alone never rejects.
+
+    ``confidence`` is what the tier's source gave; without it the confidence is that of `confidence_of`. Where a
+    source was asked and gave nothing, the answer is in doubt: it is rejected, and stays the best there may be.
+    """
     findings = _findings(completion, query, is_top=is_top)
     wrong = [finding.reason for finding in findings if finding.rejects]
     notes = [finding.reason for finding in findings if not finding.rejects]
-    confidence, source = confidence_of(completion, p_right)
+    found = confidence or Confidence(*confidence_of(completion, p_right))
+    value, source = found.value, found.source
     if wrong:
         usable = not any(finding.rejects and not finding.usable for finding in findings)
-        return Verdict(False, confidence, (*wrong, *notes), source, valid=usable)
-    if confidence is None:
-        return Verdict(True, None, ("no confidence is told", *notes), source)
+        return Verdict(False, value, (*wrong, *notes), source, usable, found.raw)
+    if value is None and source == ConfidenceSource.NONE:
+        return Verdict(True, None, (Reason(ReasonCode.NO_CONFIDENCE, "no confidence is reported"), *notes), source)
+    top = [Reason(ReasonCode.TOP_TIER, "no tier is above")] if is_top else []
+    if value is None:
+        missing = Reason(ReasonCode.LOW_CONFIDENCE, f"confidence unknown, {source} gave none")
+        return Verdict(is_top, None, (missing, *top, *notes), source)
     threshold = tier.confidence_threshold
-    if confidence >= threshold:
-        return Verdict(True, confidence, (f"confident: {confidence:.2f} ≥ {threshold:.2f}", *notes), source)
-    low = f"low_confidence: {confidence:.2f} < {threshold:.2f}"
-    return Verdict(is_top, confidence, (low, *(["no tier is above"] if is_top else []), *notes), source)
+    if value >= threshold:
+        sure = Reason(ReasonCode.CONFIDENT, f"confidence {value:.2f} ≥ {threshold:.2f}")
+        return Verdict(True, value, (sure, *notes), source, raw=found.raw)
+    low = Reason(ReasonCode.LOW_CONFIDENCE, f"confidence {value:.2f} < {threshold:.2f}")
+    return Verdict(is_top, value, (low, *top, *notes), source, raw=found.raw)
+
+
+def is_sound(completion: Completion, query: Query, *, is_top: bool) -> bool:
+    """Whether no validator rejects ``completion``: only then is its confidence worth paying for."""
+    return not any(finding.rejects for finding in _findings(completion, query, is_top=is_top))
 
 
 def confidence_of(completion: Completion, p_right: float | None) -> tuple[float | None, str]:
@@ -80,21 +104,24 @@ def confidence_of(completion: Completion, p_right: float | None) -> tuple[float 
     The latter is the geometric mean of the tokens' probabilities, exp(mean log-probability).
     """
     if p_right is not None and 0.0 <= p_right <= 1.0:
-        return p_right, "scorer"
-    if completion.mean_logprob is not None and not math.isnan(completion.mean_logprob):
-        return math.exp(min(completion.mean_logprob, 0.0)), "logprob"
-    return None, "none"
+        return p_right, ConfidenceSource.SCORER
+    mean = logprob_confidence(completion, ConfidenceSource.LOGPROB)
+    return mean, ConfidenceSource.NONE if mean is None else ConfidenceSource.LOGPROB
 
 
 class _JudgeFinding(NamedTuple):
-    reason: str
+    reason: Reason
     rejects: bool = True
     usable: bool = False
     """Better than no answer: only a heuristic speaks against it, so it stays as the best there may be."""
 
 
+def _rejected(code: ReasonCode, text: str, *, usable: bool = False) -> _JudgeFinding:
+    return _JudgeFinding(Reason(code, text), usable=usable)
+
+
 def _unchecked(what: str) -> _JudgeFinding:
-    return _JudgeFinding(f"unchecked: {what}", rejects=False)
+    return _JudgeFinding(Reason(ReasonCode.UNCHECKED, f"not checked: {what}"), rejects=False)
 
 
 def _findings(completion: Completion, query: Query, *, is_top: bool) -> Sequence[_JudgeFinding]:
@@ -102,40 +129,57 @@ def _findings(completion: Completion, query: Query, *, is_top: bool) -> Sequence
     text = completion.text.strip()
     is_cut = completion.finish_reason == "length"
     if completion.finish_reason == "content_filter":
-        return [_JudgeFinding("refusal: filtered by the provider")]
+        return [_rejected(ReasonCode.REFUSAL, "filtered by the provider")]
     if completion.has_tool_calls:
-        return [_JudgeFinding("truncated: in a tool call")] if is_cut else []
+        return [_rejected(ReasonCode.TRUNCATED, "cut off in a tool call")] if is_cut else []
     if not text:
-        return [_JudgeFinding("empty")]
+        return [_rejected(ReasonCode.EMPTY, _why_empty(completion, query))]
     expects = query.expects
     shape = _shape(text, expects)
-    findings = [*_truncated(query, shape, is_top=is_top), *shape] if is_cut else shape
+    findings = [*_truncated(completion, query, shape, is_top=is_top), *shape] if is_cut else shape
     if is_refusal(text):
-        return [*findings, _JudgeFinding("refusal")]
+        return [*findings, _rejected(ReasonCode.REFUSAL, "the model refused")]
     if expects.json_object or expects.json_schema is not None or expects.choices:
         return findings
     return [*findings, *_grounded(text, query), *_language(text, query)]
 
 
-def _truncated(query: Query, shape: Sequence[_JudgeFinding], *, is_top: bool) -> Sequence[_JudgeFinding]:
+def _why_empty(completion: Completion, query: Query) -> str:
+    """Why there is no text, as far as the usage shows."""
+    usage = completion.usage
+    if completion.finish_reason == "length" and usage.reasoning_tokens:
+        cap = f"its cap of {query.max_tokens} tokens" if query.max_tokens else "the cap of its model"
+        fix = "raise max_completion_tokens" if query.max_tokens else "raise max_output_tokens of the model"
+        share = f"{usage.reasoning_tokens} of {usage.completion_tokens}"
+        return f"empty: {cap} was used up by reasoning ({share}); fix: {fix}"
+    return "empty"
+
+
+def _truncated(
+    completion: Completion, query: Query, shape: Sequence[_JudgeFinding], *, is_top: bool
+) -> Sequence[_JudgeFinding]:
     asks_shape = query.expects != Expectation(context=query.expects.context)
     if asks_shape and not shape:
         # Whole by its shape: a label of one token under max_tokens = 1 also ends by length.
         return []
-    if is_top and query.max_tokens:
-        # The user's own cap would cut it again, and no tier is left that might be briefer.
-        return [_JudgeFinding(f"truncated: by the query's own cap of {query.max_tokens} tokens", rejects=False)]
-    return [_JudgeFinding("truncated")]
+    # What is paid for and says something is never dropped for its length alone: a larger tier may be briefer or have
+    # more room; where there is none it is delivered with its finish_reason, and marked.
+    if not is_top:
+        return [_JudgeFinding(Reason(ReasonCode.TRUNCATED, "cut off"), usable=True)]
+    if query.max_tokens and completion.usage.completion_tokens >= query.max_tokens:
+        own_cap = Reason(ReasonCode.TRUNCATED, f"cut off by the query's own cap of {query.max_tokens} tokens")
+        return [_JudgeFinding(own_cap, rejects=False)]
+    return [_JudgeFinding(Reason(ReasonCode.TRUNCATED, "cut off by the model's max_output_tokens"), rejects=False)]
 
 
 def _shape(text: str, expects: Expectation) -> list[_JudgeFinding]:
     found = []
     if expects.choices and text not in {choice.strip() for choice in expects.choices}:
-        found.append(_JudgeFinding(f"choices: none of the {len(expects.choices)} that were asked for"))
+        found.append(_rejected(ReasonCode.CHOICES, f"none of the {len(expects.choices)} choices"))
     if expects.regex is not None:
         try:
             if not matches(expects.regex, text):
-                found.append(_JudgeFinding("shape: not of the regular expression"))
+                found.append(_rejected(ReasonCode.SHAPE, "does not match the regular expression"))
         except UnsafePattern as why:
             found.append(_unchecked(f"regular expression ({why})"))
     if expects.json_object or expects.json_schema is not None:
@@ -147,14 +191,14 @@ def _json(text: str, expects: Expectation) -> Iterator[_JudgeFinding]:
     try:
         value = read_json(text)
     except NotJsonError:
-        yield _JudgeFinding("shape: not JSON")
+        yield _rejected(ReasonCode.SHAPE, "not JSON")
         return
     if expects.json_object and not isinstance(value, dict):
-        yield _JudgeFinding("shape: not a JSON object")
+        yield _rejected(ReasonCode.SHAPE, "not a JSON object")
     if expects.json_schema is not None:
         findings = validate_instance(value, expects.json_schema)
         for wrong in findings.wrong:
-            yield _JudgeFinding(f"shape: {wrong}")
+            yield _rejected(ReasonCode.SHAPE, wrong)
         for unchecked in findings.unchecked:
             yield _unchecked(unchecked)
 
@@ -170,7 +214,8 @@ def _grounded(text: str, query: Query) -> Sequence[_JudgeFinding]:
     share = len(said & given) / len(said)
     if share >= GROUNDED_SHARE:
         return ()
-    return [_JudgeFinding(f"ungrounded: {share:.0%} of its words are the context's (lexical overlap)", usable=True)]
+    overlap = f"{share:.0%} of its words are in the context (lexical overlap)"
+    return [_rejected(ReasonCode.UNGROUNDED, overlap, usable=True)]
 
 
 def _content_words(text: str) -> set[str]:
@@ -188,7 +233,7 @@ def _language(text: str, query: Query) -> Sequence[_JudgeFinding]:
     asked = set(words_of(f"{query.text} {query.system}"))
     if len(asked) < GROUNDED_FROM_WORDS or tally(asked)[signals.FOREIGN]:
         return ()
-    return [_JudgeFinding(f"language: {ours} for a question in {theirs}", usable=True)]
+    return [_rejected(ReasonCode.LANGUAGE, f"answered in {ours}, asked in {theirs}", usable=True)]
 
 
 def _is_brief(text: str) -> bool:

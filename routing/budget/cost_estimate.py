@@ -1,29 +1,59 @@
 """What a query is expected to cost at a tier, and what would be reserved for it there."""
 
-from routing.fleet import Model
+from typing import Final
+
+from routing.answer_checks.confidence_policy import ConfidenceSource
+from routing.answer_checks.threshold_action import extra_calls
+from routing.budget.query_budget import worst_usd
+from routing.fleet import Fleet, Model
 from routing.heuristics.heuristic_router import expected_completion_tokens
 from routing.outcome import Usage
 from routing.policy.case import RoutingCase, RoutingContext
 
 
 def serving(case: RoutingCase, tier: str, ground: RoutingContext) -> Model | None:
-    """The deployment that would serve the query at ``tier``: its category's, else the first it fits; None if none."""
+    """The deployment that would serve the query at ``tier``; None if none.
+
+    The one that it pins, else that of its category, else the first that it fits.
+    """
     models = case.room.get(tier)
     if not models:
         return None
+    if case.pin is not None:
+        pinned = next((model for model in models if case.query.pin in (model.name, model.model)), None)
+        if pinned is not None:
+            return pinned
     return next((model for model in models if case.category in model.categories), models[0])
 
 
-def usual_usage(case: RoutingCase) -> Usage:
-    """The estimated tokens of one call."""
-    return Usage(case.query.prompt_tokens, expected_completion_tokens(case.features, case.query))
+def usual_usage(case: RoutingCase, model: Model) -> Usage:
+    """The estimated tokens of one call of ``model``."""
+    return Usage(case.query.measured.expected(model), expected_completion_tokens(case.features, case.query))
 
 
 def expected_usd(case: RoutingCase, model: Model) -> float:
     """What one call of ``model`` for the query is expected to cost, in dollars."""
-    return model.price.cost_usd(usual_usage(case))
+    return model.price.cost_usd(usual_usage(case, model))
+
+
+VERIFICATION_TOKENS: Final = 60
+"""The words around question and answer when a verifier is asked, about."""
+
+VERDICT_TOKENS: Final = 4
+
+
+def confidence_usd(case: RoutingCase, model: Model, fleet: Fleet) -> float:
+    """What the confidence of one answer of ``model`` is expected to cost beyond its call, where it may still climb."""
+    calls = extra_calls(model, fleet)
+    if calls == 0:
+        return 0.0
+    if fleet.confidence_of(model).source is ConfidenceSource.SELF_CONSISTENCY:
+        return calls * expected_usd(case, model)
+    usage = usual_usage(case, model)
+    shown = Usage(usage.prompt_tokens + usage.completion_tokens + VERIFICATION_TOKENS, VERDICT_TOKENS)
+    return calls * fleet.verifier_of(model).price.cost_usd(shown)
 
 
 def reserved_usd(case: RoutingCase, model: Model) -> float:
     """What is reserved for one call of ``model``: the worst case, in dollars."""
-    return model.reserve_usd(prompt_tokens=case.query.prompt_tokens, max_tokens=case.query.max_tokens)
+    return worst_usd(case.query, model)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from routing.context_window import fitting
+from routing.context_window import completion_cap, fitting
 from routing.fleet import Fleet, Model
 from routing.policy.case import RoutingContext
 from routing.policy.decision import Decision
@@ -21,19 +21,26 @@ class OverQueryBudget:
     """The mend first, then the amounts."""
 
 
+def worst_usd(query: Query, model: Model, *, cap: int | None = None) -> float:
+    """The most that one call of ``model`` can be billed, in dollars: what is reserved for it until its cost is known.
+
+    ``cap`` is the longest completion that is asked for, where that is less than `completion_cap`.
+    """
+    size = query.measured
+    completion = completion_cap(query, model) if cap is None else cap
+    price = model.price.at_most(query.extras)
+    # What of a predicted output does not come is billed as completion, beside what comes.
+    return price.most_usd(prompt_tokens=size.bound(model), completion_tokens=completion + size.predicted)
+
+
 def reservation_usd(query: Query, models: Sequence[Model]) -> float | None:
     """The least that would be reserved for a call of one of ``models``; None where there is none."""
-    prices = (model.reserve_usd(prompt_tokens=query.prompt_tokens, max_tokens=query.max_tokens) for model in models)
-    return min(prices, default=None)
+    return min((worst_usd(query, model) for model in models), default=None)
 
 
 def affordable(query: Query, models: Sequence[Model], *, left_usd: float) -> tuple[Model, ...]:
     """Those of ``models`` whose reservation ``left_usd`` pays for, in their order."""
-    return tuple(
-        model
-        for model in models
-        if model.reserve_usd(prompt_tokens=query.prompt_tokens, max_tokens=query.max_tokens) <= left_usd
-    )
+    return tuple(model for model in models if worst_usd(query, model) <= left_usd)
 
 
 def fit_to_query_budget(

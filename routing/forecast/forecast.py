@@ -8,11 +8,11 @@ the sample, each of these rates, and the length of answers. All in US dollars an
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from routing.budget.cost_estimate import expected_usd, serving, usual_usage
-from routing.fleet import Fleet
+from routing.budget.cost_estimate import confidence_usd, expected_usd, serving, usual_usage
+from routing.fleet import Fleet, Model
 from routing.forecast.forecast_types import START_S, Forecast, ForecastHistory, QueueLoad, TierForecast, interval
 from routing.forecast.throughput import max_throughput
 from routing.policy.case import RoutingCase, RoutingContext
@@ -138,15 +138,23 @@ def _way(case: RoutingCase, decision: Decision, ground: RoutingContext) -> _Expe
     fleet, tiers = ground.fleet, [decision.tier]
     while case.pin is None and (above := fleet.tiers[tiers[-1]].escalates_to) is not None and above not in tiers:
         tiers.append(above)
-    usage = usual_usage(case)
-    tokens = usage.prompt_tokens + usage.completion_tokens
     rungs = [
-        _Rung(tier, expected_usd(case, model), tokens, usage.completion_tokens)
+        _rung(case, tier, model, fleet, is_last=tier == tiers[-1])
         for tier in tiers
         if (model := serving(case, tier, ground)) is not None
     ]
     top_usd = expected_usd(case, ground.deployments[fleet.top][0])
-    return _ExpectedPath(tuple(rungs) or (_Rung(decision.tier, 0.0, tokens, usage.completion_tokens),), top_usd)
+    roomiest = ground.deployments[decision.tier][0]
+    return _ExpectedPath(
+        tuple(rungs) or (replace(_rung(case, decision.tier, roomiest, fleet, is_last=True), usd=0.0),), top_usd
+    )
+
+
+def _rung(case: RoutingCase, tier: str, model: Model, fleet: Fleet, *, is_last: bool) -> _Rung:
+    usage = usual_usage(case, model)
+    tokens = usage.prompt_tokens + usage.completion_tokens
+    usd = expected_usd(case, model) + (0.0 if is_last else confidence_usd(case, model, fleet))
+    return _Rung(tier, usd, tokens, usage.completion_tokens)
 
 
 def _doubted(verdicts: tuple[int, int]) -> tuple[float, float]:
@@ -256,16 +264,15 @@ def _tier(
     )
 
 
-def _basis(past: ForecastHistory, load: QueueLoad) -> tuple[str, ...]:
+def _basis(past: ForecastHistory, load: QueueLoad) -> dict[str, str]:
     judged = sum(judged for judged, _ in past.verdicts.values())
     calls = sum(calls for calls, _ in past.latencies.values())
     plans = max((len(ratios) for ratios in past.cost_ratios.values()), default=0)
     waiting = sum(load.open.values())
-    return (
-        f"doubts: {judged:,} earlier answers"
-        if judged
-        else f"doubts: assumed, {100 * PRIOR_DOUBTED[0] / PRIOR_DOUBTED[1]:.0f} % of a tier's answers",
-        f"lengths: estimated, and set right by {plans} earlier plans" if plans else "lengths: estimated from the words",
-        f"latencies: {calls:,} earlier calls" if calls else "latencies: assumed",
-        f"queue: {waiting:,} queries before it" if waiting else "queue: nothing before it",
-    )
+    prior = f"assumed, {100 * PRIOR_DOUBTED[0] / PRIOR_DOUBTED[1]:.0f} % of a tier's answers"
+    return {
+        "doubts": f"{judged:,} earlier answers" if judged else prior,
+        "lengths": f"estimated, corrected by {plans} earlier forecasts" if plans else "estimated from the words",
+        "latencies": f"{calls:,} earlier calls" if calls else "assumed",
+        "queue": f"{waiting:,} earlier queries" if waiting else "empty",
+    }

@@ -83,8 +83,8 @@ class Forecast:
     estimated_s: float
     """By slots, limits, latencies and queue alone, before what earlier plans missed is heeded."""
     bound_by: str
-    basis: tuple[str, ...]
-    """Where each assumption is from."""
+    basis: Mapping[str, str]
+    """Assumption → its source."""
     too_dear: int = 0
     """Further queries, which fail unasked: no call is cheap enough for their ``max_cost_usd``."""
 
@@ -102,5 +102,5 @@ def nothing(too_dear: int) -> Forecast:
     """The prediction where no query can be asked."""
     none = ForecastInterval(0.0, 0.0, 0.0)
     return Forecast(
-        0, 0, (), 0.0, none, 0.0, ForecastInterval(START_S, START_S, START_S), START_S, "routing", (), too_dear
+        0, 0, (), 0.0, none, 0.0, ForecastInterval(START_S, START_S, START_S), START_S, "routing", {}, too_dear
     )

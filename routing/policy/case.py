@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from routing.context_window import answer_room, needed_tokens
+from routing.context_window import fits, needed_tokens
 from routing.fleet import Fleet, Model, Price
 from routing.heuristics.heuristic_router import LadderRoles, difficulty, heuristic_vote
 from routing.heuristics.text_features import Features, category_of, extract_features
@@ -123,11 +123,12 @@ class RoutingContext:
         return tariffs
 
     def _room(self, query: Query, needed: int) -> Mapping[str, Sequence[Model]]:
-        if needed <= self.roomy_tokens:  # nearly always: it fits everywhere, however long the answer
+        # Nearly always: it fits everywhere, however long the answer.
+        if needed <= self.roomy_tokens and not query.has_attachments:
             return self.deployments
         room: dict[str, Sequence[Model]] = {}
         for tier, models in self.deployments.items():
-            fit = [model for model in models if needed + answer_room(query, model) <= model.context_tokens]
+            fit = [model for model in models if fits(query, model)]
             if fit:
                 room[tier] = fit
         return room

@@ -25,6 +25,7 @@ from routing.policy.expected_loss import losses, lowest_loss
 from routing.policy.llm_router_prompt import NOTHING, RouterVote
 from routing.policy.success_probability import SuccessProbabilities, from_named_tier, from_vote, mixed, prior
 from routing.query import Query
+from routing.reason import Reason, ReasonCode
 
 __all__ = ["Decision", "Predictor", "RouterVote", "apply_llm_vote", "decide"]
 
@@ -137,15 +138,20 @@ def _conclude(case: RoutingCase, opinion: RouterVote | None, ground: RoutingCont
 
 
 def _pinned(case: RoutingCase, pinned: str, ground: RoutingContext) -> Decision:
-    """The tier that the user named; where the query does not fit it, the next one up, with the reason."""
+    """The tier that the user named; where the query does not fit it, the next one up, with the reason.
+
+    A model that is named is kept: its tier is taken even where the query is estimated not to fit, as the estimate may
+    be wrong and no other model may answer in its place. There the query is answered by that model, or fails.
+    """
     name = case.query.pin or pinned
-    tier, notes = ground.place(case, pinned)
-    model = ground.preferred(case, tier)
-    if tier == pinned and name not in ground.fleet.tiers:
-        asked = next((each.name for each in case.room.get(tier, ()) if name in (each.name, each.model)), None)
-        if asked is None:
-            notes = (*notes, f"no room in {name} itself: another model of the tier")
-        model = asked or model
+    if name in ground.fleet.tiers:
+        tier, notes = ground.place(case, pinned)
+        model = ground.preferred(case, tier)
+    else:
+        models = ground.fleet.pinned(name, pinned)
+        tier, model = pinned, next((each.name for each in models), None)
+        fits = any(each in case.room.get(pinned, ()) for each in models)
+        notes = () if fits else (f"no room in {name} for about {case.needed} tokens",)
     return _decided(case, tier, router="pin", confidence=1.0, reasons=(f"pinned to {name}", *notes), model=model)
 
 
@@ -253,10 +259,10 @@ def _weigh(
 
 def _explain(weighed: Mapping[str, float], case: RoutingCase, ground: RoutingContext) -> tuple[str, ...]:
     if len(weighed) == len(ground.ladder):
-        return (ground.loss_words % tuple(weighed.values()),)
+        return (Reason(ReasonCode.EXPECTED_LOSS, ground.loss_words % tuple(weighed.values())),)
     told = "expected loss: " + ", ".join([f"{tier} {loss:.3f}" for tier, loss in weighed.items()])
     left_out = ", ".join(tier for tier in ground.ladder if tier not in weighed)
-    return told, f"no room in {left_out} for about {case.needed} tokens"
+    return Reason(ReasonCode.EXPECTED_LOSS, told), f"no room in {left_out} for about {case.needed} tokens"
 
 
 def _blend_llm_vote(

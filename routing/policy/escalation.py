@@ -8,8 +8,10 @@ from typing import Final
 from routing.budget.query_budget import reservation_usd
 from routing.context_window import fitting
 from routing.fleet import Fleet, Model
-from routing.outcome import FailureKind
+from routing.outcome import FAILURE_RULES, FailureKind
+from routing.policy.failover import takes_over
 from routing.query import Query
+from routing.reason import Reason, code_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class TierAttempt:
     call_id: int | None
     """The stored answer, rejected but there; None where no answer came."""
     reasons: tuple[str, ...]
-    """Codes: the judge's, or a `FailureKind`'s value; a detail may follow after a colon."""
+    """The judge's, or one per kind of failure, whose value is the code."""
     valid: bool
     """The validators passed; only the confidence was low."""
     next_tier: str | None = None
@@ -54,8 +56,8 @@ class TiersExhausted:
 
 Step = Escalate | Accept | TiersExhausted
 
-STAY: Final = frozenset({FailureKind.MALFORMED, FailureKind.AUTH, FailureKind.SAFETY})
-"""Failures that a larger tier would only repeat at a higher price, or that are ours to mend."""
+STAY: Final = frozenset(kind for kind, rule in FAILURE_RULES.items() if not rule.climbs)
+"""Failures that a larger tier would only repeat at a higher price, or that are the account's."""
 
 UNKNOWN_CONFIDENCE: Final = 0.5
 """What an answer counts for whose confidence nobody told."""
@@ -145,26 +147,31 @@ def _staying(attempt: TierAttempt) -> frozenset[FailureKind]:
     """The kinds of failure that keep the query from climbing; none where an answer came."""
     if attempt.call_id is not None:
         return frozenset()
-    codes = {reason.partition(":")[0].strip() for reason in attempt.reasons}
+    codes = {code_of(reason) for reason in attempt.reasons}
     return frozenset(kind for kind in STAY if kind.value in codes)
 
 
 def _takes_over(tier: str, kinds: frozenset[FailureKind], fleet: Fleet) -> bool:
-    return any(kinds <= fleet.providers[model.provider].failover_on for model in fleet.deployments(tier))
+    providers = (fleet.providers[model.provider] for model in fleet.deployments(tier))
+    return any(all(takes_over(kind, provider) for kind in kinds) for provider in providers)
 
 
 def _best(history: Sequence[TierAttempt], fleet: Fleet) -> TierAttempt | None:
-    """The valid answer of the highest confidence; among equals the larger tier's, then the latest."""
+    """The valid answer of the highest confidence; among equals the larger tier's, then the latest.
+
+    A whole answer goes before one that was cut off.
+    """
     order = {tier: rung for rung, tier in enumerate(fleet.tiers)}
 
-    def rank(place: int) -> tuple[float, int, int]:
+    def rank(place: int) -> tuple[bool, float, int, int]:
         attempt = history[place]
         confidence = UNKNOWN_CONFIDENCE if attempt.confidence is None else attempt.confidence
-        return confidence, order.get(attempt.tier, -1), place
+        is_whole = not any(reason.startswith("truncated") for reason in attempt.reasons)
+        return is_whole, confidence, order.get(attempt.tier, -1), place
 
     usable = [place for place, attempt in enumerate(history) if attempt.valid and attempt.call_id is not None]
     return history[max(usable, key=rank)] if usable else None
 
 
 def _why(attempt: TierAttempt) -> tuple[str, ...]:
-    return tuple(f"{attempt.tier}: {reason}" for reason in attempt.reasons[:3])
+    return tuple(Reason(code_of(reason, "fallback"), f"{attempt.tier}: {reason}") for reason in attempt.reasons[:3])

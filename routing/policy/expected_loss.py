@@ -27,7 +27,7 @@ TIE: Final = 1e-9
 def losses(case: RoutingCase, belief: SuccessProbabilities, ground: RoutingContext) -> dict[str, float]:
     """Expected loss of each tier of the ladder that the query fits, from the cheapest up; may be empty."""
     weight, rungs = ground.policy.quality_weight, len(ground.ladder)
-    prompt = case.features.tokens
+    prompt = case.query.measured.expected_text
     completion = expected_completion_tokens(case.features, case.query)
     top = _cost(ground.top_price, prompt, completion)
     found: dict[str, float] = {}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from routing.fleet import Model, Provider, Tier, Timing
-from routing.outcome import Failure, FailureKind
+from routing.outcome import ACCOUNT, BILLED, FAILURE_RULES, Closes, Failure, FailureKind
 
 LONGEST_BACKOFF_S: Final = 60.0
 
@@ -51,7 +51,16 @@ class NoDeploymentLeft:
     reason: str
 
 
-Next = CallDeployment | Wait | NoDeploymentLeft
+@dataclass(frozen=True, slots=True)
+class Suspend:
+    """The account at ``provider`` is at fault: the query is held until that is fixed, for it is not the query's."""
+
+    provider: str
+    deployment: str
+    reason: str
+
+
+Next = CallDeployment | Wait | NoDeploymentLeft | Suspend
 
 
 def next_call(
@@ -75,7 +84,8 @@ def next_call(
         return CallDeployment(_choose(deployments, history, preferred=preferred, draw=draw))
     final = _final_reason(history, deployments=deployments, providers=providers, timing=timing)
     if final is not None:
-        return NoDeploymentLeft(final)
+        account = _account_at_fault(history, deployments, providers)
+        return NoDeploymentLeft(final) if account is None else Suspend(*account, final)
     open_ones = [model for model in deployments if not _is_closed(model, history, deployments, providers)]
     if not open_ones:
         return NoDeploymentLeft("no deployment is left")
@@ -104,32 +114,41 @@ def _final_reason(
             return f"{attempt.outcome.kind} at {attempt.deployment}{told}"
     if _times(FailureKind.UNKNOWN, history) >= MAX_UNKNOWN:
         return "nobody knows what became of two calls"
-    # What cannot be expressed was not sent and costs nothing: it does not count.
-    if len(history) - _times(FailureKind.INEXPRESSIBLE, history) >= timing.max_attempts:
+    # What cannot be expressed was not sent and costs nothing, and a limit costs time alone: they do not count.
+    counted = [attempt for attempt in history if counts(attempt.outcome)]
+    if len(counted) >= timing.max_attempts:
         return f"{timing.max_attempts} calls gave no answer"
+    return None
+
+
+def counts(failure: Failure) -> bool:
+    """Whether ``failure`` is one of the attempts that a tier makes for a query."""
+    return failure.kind is not FailureKind.INEXPRESSIBLE and not failure.is_limit
+
+
+def _account_at_fault(
+    history: Sequence[Attempt], deployments: Sequence[Model], providers: Mapping[str, Provider]
+) -> tuple[str, str] | None:
+    """The provider whose account ends the search, and its deployment; None where something else does."""
+    for attempt in history:
+        if attempt.outcome.kind in ACCOUNT and not _may_go_on(attempt, deployments, providers):
+            provider = _provider_of(attempt, deployments, providers)
+            return None if provider is None else (provider.name, attempt.deployment)
     return None
 
 
 def _may_go_on(attempt: Attempt, deployments: Sequence[Model], providers: Mapping[str, Provider]) -> bool:
     """Whether another call may follow this failure."""
     kind = attempt.outcome.kind
-    match kind:
-        case FailureKind.AUTH | FailureKind.MALFORMED | FailureKind.SAFETY:
-            provider = _provider_of(attempt, deployments, providers)
-            return provider is not None and kind in provider.failover_on
-        case (
-            FailureKind.NEVER_SENT
-            | FailureKind.INEXPRESSIBLE
-            | FailureKind.RATE_LIMITED
-            | FailureKind.OVERLOADED
-            | FailureKind.SERVER_ERROR
-            | FailureKind.NOT_FOUND
-            | FailureKind.UNKNOWN
-            | FailureKind.BROKEN_BODY
-        ):
-            return True
-        case _:
-            assert_never(kind)
+    if FAILURE_RULES[kind].goes_on:
+        return True
+    provider = _provider_of(attempt, deployments, providers)
+    return provider is not None and takes_over(kind, provider)
+
+
+def takes_over(kind: FailureKind, provider: Provider) -> bool:
+    """Whether ``provider``'s ``failover_on`` asks for another call after ``kind``; ``auth`` stands for billing too."""
+    return kind in provider.failover_on or (kind is FailureKind.BILLING and FailureKind.AUTH in provider.failover_on)
 
 
 def _is_closed(
@@ -137,7 +156,7 @@ def _is_closed(
 ) -> bool:
     """Whether ``model`` would fail this query as it, or its like, has failed before."""
     return any(_closes(attempt, model, deployments, providers) for attempt in history) or (
-        _times(FailureKind.BROKEN_BODY, _of(model, history)) >= MAX_BROKEN
+        sum(attempt.outcome.kind in BILLED for attempt in _of(model, history)) >= MAX_BROKEN
     )
 
 
@@ -145,25 +164,18 @@ def _closes(attempt: Attempt, model: Model, deployments: Sequence[Model], provid
     """Whether one failure alone closes ``model`` for this query."""
     provider = _provider_of(attempt, deployments, providers)
     here = providers.get(model.provider)
-    kind = attempt.outcome.kind
-    match kind:
-        case FailureKind.AUTH:  # the same key will not do better with another model
-            return provider is here
-        case FailureKind.INEXPRESSIBLE:
-            return provider is not None and here is not None and provider.kind is here.kind
-        case FailureKind.NOT_FOUND | FailureKind.MALFORMED | FailureKind.SAFETY:
-            return attempt.deployment == model.name
-        case (
-            FailureKind.NEVER_SENT
-            | FailureKind.RATE_LIMITED
-            | FailureKind.OVERLOADED
-            | FailureKind.SERVER_ERROR
-            | FailureKind.UNKNOWN
-            | FailureKind.BROKEN_BODY
-        ):
+    closes = FAILURE_RULES[attempt.outcome.kind].closes
+    match closes:
+        case Closes.NOTHING:
             return False
+        case Closes.DEPLOYMENT:
+            return attempt.deployment == model.name
+        case Closes.PROTOCOL:
+            return provider is not None and here is not None and provider.kind is here.kind
+        case Closes.PROVIDER:  # the same key does no better with another model
+            return provider is here
         case _:
-            assert_never(kind)
+            assert_never(closes)
 
 
 def _wait_s(
@@ -176,15 +188,25 @@ def _wait_s(
     draw: float,
     since_last_s: float,
 ) -> float:
-    """Seconds until ``model`` may be called: its rest, its provider's Retry-After, its own backoff."""
-    tries = len(_of(model, history))
+    """Seconds until ``model`` may be called: its rest, what it asked for at the last call, its own backoff."""
+    own = _of(model, history)
+    # A limit that says for how long is waited for, and no longer.
+    tries = sum(attempt.outcome.retry_after_s is None or not attempt.outcome.is_limit for attempt in own)
     backoff_s = _backoff_s(tries, timing, draw=draw) - since_last_s if tries else 0.0
-    asked_s = 0.0
-    if history and (retry_after_s := history[-1].outcome.retry_after_s) is not None:
-        last = next((each for each in deployments if each.name == history[-1].deployment), None)
-        if last is not None and last.provider == model.provider:
-            asked_s = retry_after_s - since_last_s
+    asked_s = max((_asked_s(attempt, model, history, deployments) for attempt in history), default=0.0) - since_last_s
     return max(resting.get(model.name, 0.0), asked_s, backoff_s)
+
+
+def _asked_s(attempt: Attempt, model: Model, history: Sequence[Attempt], deployments: Sequence[Model]) -> float:
+    """For how long ``attempt`` keeps ``model`` waiting, counted from the last attempt: what its provider asked for."""
+    wait_s = attempt.outcome.retry_after_s
+    if wait_s is None:
+        return 0.0
+    if attempt.deployment == model.name:
+        return wait_s if attempt is _of(model, history)[-1] else 0.0
+    asked = next((each for each in deployments if each.name == attempt.deployment), None)
+    wide = attempt.outcome.notice.account_wide and asked is not None and asked.provider == model.provider
+    return wait_s if wide else 0.0
 
 
 def _backoff_s(tries: int, timing: Timing, *, draw: float) -> float:

@@ -35,7 +35,7 @@ _TYPES: Final = {
 
 
 def read(body: Mapping[str, Any], _path_model: str) -> ChatRequest:
-    """The ask of a Messages body. Raises BadRequest."""
+    """The request of a Messages body. Raises BadRequest."""
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest("model: Field required")
@@ -47,9 +47,9 @@ def read(body: Mapping[str, Any], _path_model: str) -> ChatRequest:
         raise BadRequest("messages: Field required")
     if body.get("stream"):
         raise BadRequest("streaming is not simulated")
-    ruled = texts_of(body.get("system"), where="system")
-    said: list[str] = []
-    chars = sum(map(len, ruled))
+    system_texts = texts_of(body.get("system"), where="system")
+    user_texts: list[str] = []
+    chars = sum(map(len, system_texts))
     content: Any = None
     for message in messages:
         if not isinstance(message, dict) or message.get("role") not in ("user", "assistant"):
@@ -58,32 +58,32 @@ def read(body: Mapping[str, Any], _path_model: str) -> ChatRequest:
         texts = [content] if isinstance(content, str) else texts_of(content, where="content")
         chars += sum(map(len, texts))
         if message["role"] == "user":
-            said += texts
-    ask = ChatRequest(model, "\n".join(said).strip(), "\n".join(ruled), chars, max_tokens)
+            user_texts += texts
+    request = ChatRequest(model, "\n".join(user_texts).strip(), "\n".join(system_texts), chars, max_tokens)
     if len(body) > 3:
-        _read_extras(ask, body, last=content)
-    return ask
+        _read_extras(request, body, last=content)
+    return request
 
 
-def _read_extras(ask: ChatRequest, body: Mapping[str, Any], *, last: Any) -> None:
+def _read_extras(request: ChatRequest, body: Mapping[str, Any], *, last: Any) -> None:
     shape = mapping_at(mapping_at(body, "output_config"), "format") or mapping_at(body, "output_format")
     if shape.get("type") == "json_schema":
-        ask.wants_json, ask.schema = True, mapping_at(shape, "schema") or None
+        request.wants_json, request.schema = True, mapping_at(shape, "schema") or None
     if tools := list_at(body, "tools"):
-        ask.tools = tuple(
+        request.tools = tuple(
             SimulatedTool(str(tool.get("name")), mapping_at(tool, "input_schema"))
             for tool in tools
             if isinstance(tool, dict)
         )
         choice = mapping_at(body, "tool_choice")
         kind = choice.get("type")
-        ask.tool_choice = str(choice.get("name")) if kind == "tool" else str(kind or "auto")
-        ask.after_tool = isinstance(last, list) and any(
+        request.tool_choice = str(choice.get("name")) if kind == "tool" else str(kind or "auto")
+        request.after_tool = isinstance(last, list) and any(
             isinstance(part, dict) and part.get("type") == "tool_result" for part in last
         )
 
 
-def write(ask: ChatRequest, reply: ChatReply) -> dict[str, Any]:
+def write(request: ChatRequest, reply: ChatReply) -> dict[str, Any]:
     """The ``message`` object. Cached tokens are not among its ``input_tokens``."""
     content: list[dict[str, Any]] = [{"type": "text", "text": reply.text}] if reply.text else []
     if reply.tool_call is not None:
@@ -99,7 +99,7 @@ def write(ask: ChatRequest, reply: ChatReply) -> dict[str, Any]:
         "id": f"msg_{reply.name}",
         "type": "message",
         "role": "assistant",
-        "model": ask.model,
+        "model": request.model,
         "simulated": True,
         "system_fingerprint": FINGERPRINT,
         "content": content,
@@ -114,14 +114,14 @@ def write(ask: ChatRequest, reply: ChatReply) -> dict[str, Any]:
     }
 
 
-def error(trouble: ErrorCase, message: str) -> dict[str, Any]:
+def error(case: ErrorCase, message: str) -> dict[str, Any]:
     """The ``error`` object."""
-    return {"type": "error", "error": {"type": _TYPES[trouble], "message": f"[simulated] {message}"}}
+    return {"type": "error", "error": {"type": _TYPES[case], "message": f"[simulated] {message}"}}
 
 
-def refuse(ask: ChatRequest) -> tuple[int, dict[str, Any]]:
+def refuse(request: ChatRequest) -> tuple[int, dict[str, Any]]:
     """A 200 with the stop reason ``refusal`` and no content."""
-    return 200, write(ask, ChatReply("", finish=Finish.SAFETY, name="refused"))
+    return 200, write(request, ChatReply("", finish=Finish.SAFETY, name="refused"))
 
 
 DIALECT: Final = Dialect(ProtocolName.ANTHROPIC, read, write, error, refuse, b"request-id")

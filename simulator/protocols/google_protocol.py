@@ -36,14 +36,14 @@ _NAMES: Final = {
 
 
 def read(body: Mapping[str, Any], path_model: str) -> ChatRequest:
-    """The ask of a generateContent body; the model is in the path. Raises BadRequest."""
+    """The request of a generateContent body; the model is in the path. Raises BadRequest."""
     contents = body.get("contents")
     if not isinstance(contents, list) or not contents:
         raise BadRequest("contents is not specified")
     system = mapping_at(body, "systemInstruction") or mapping_at(body, "system_instruction")
-    ruled = texts_of(system.get("parts"), where="systemInstruction.parts")
-    said: list[str] = []
-    chars = sum(map(len, ruled))
+    system_texts = texts_of(system.get("parts"), where="systemInstruction.parts")
+    user_texts: list[str] = []
+    chars = sum(map(len, system_texts))
     parts: Any = None
     for content in contents:
         if not isinstance(content, dict):
@@ -52,19 +52,19 @@ def read(body: Mapping[str, Any], path_model: str) -> ChatRequest:
         texts = texts_of(parts, where="parts")
         chars += sum(map(len, texts))
         if content.get("role", "user") == "user":
-            said += texts
-    ask = ChatRequest(path_model, "\n".join(said).strip(), "\n".join(ruled), chars)
+            user_texts += texts
+    request = ChatRequest(path_model, "\n".join(user_texts).strip(), "\n".join(system_texts), chars)
     if len(body) > 1:
-        _read_extras(ask, body, last=parts)
-    return ask
+        _read_extras(request, body, last=parts)
+    return request
 
 
-def _read_extras(ask: ChatRequest, body: Mapping[str, Any], *, last: Any) -> None:
-    wishes = mapping_at(body, "generationConfig")
-    ask.max_tokens = whole_at(wishes, "maxOutputTokens")
-    ask.wants_logprobs = bool(wishes.get("responseLogprobs"))
-    ask.wants_json = wishes.get("responseMimeType") == "application/json"
-    ask.schema = (mapping_at(wishes, "responseSchema") or mapping_at(wishes, "responseJsonSchema")) or None
+def _read_extras(request: ChatRequest, body: Mapping[str, Any], *, last: Any) -> None:
+    config = mapping_at(body, "generationConfig")
+    request.max_tokens = whole_at(config, "maxOutputTokens")
+    request.wants_logprobs = bool(config.get("responseLogprobs"))
+    request.wants_json = config.get("responseMimeType") == "application/json"
+    request.schema = (mapping_at(config, "responseSchema") or mapping_at(config, "responseJsonSchema")) or None
     functions = [
         function
         for tool in list_at(body, "tools")
@@ -72,14 +72,15 @@ def _read_extras(ask: ChatRequest, body: Mapping[str, Any], *, last: Any) -> Non
         for function in list_at(tool, "functionDeclarations")
     ]
     if functions:
-        ask.tools = tuple(
+        request.tools = tuple(
             SimulatedTool(
-                str(each.get("name")), mapping_at(each, "parameters") or mapping_at(each, "parametersJsonSchema")
+                str(function.get("name")),
+                mapping_at(function, "parameters") or mapping_at(function, "parametersJsonSchema"),
             )
-            for each in functions
+            for function in functions
         )
-        ask.tool_choice = _tool_choice(mapping_at(mapping_at(body, "toolConfig"), "functionCallingConfig"))
-        ask.after_tool = isinstance(last, list) and any(
+        request.tool_choice = _tool_choice(mapping_at(mapping_at(body, "toolConfig"), "functionCallingConfig"))
+        request.after_tool = isinstance(last, list) and any(
             isinstance(part, dict) and "functionResponse" in part for part in last
         )
 
@@ -95,7 +96,7 @@ def _tool_choice(config: Mapping[str, Any]) -> str:
             return "auto"
 
 
-def write(ask: ChatRequest, reply: ChatReply) -> dict[str, Any]:
+def write(request: ChatRequest, reply: ChatReply) -> dict[str, Any]:
     """The ``GenerateContentResponse``. Thoughts are counted apart from the candidate's tokens."""
     parts: list[dict[str, Any]] = [{"text": reply.text}] if reply.text else []
     if reply.tool_call is not None:
@@ -105,12 +106,12 @@ def write(ask: ChatRequest, reply: ChatReply) -> dict[str, Any]:
         "finishReason": _FINISH[reply.finish],
         "index": 0,
     }
-    if ask.wants_logprobs:
+    if request.wants_logprobs:
         candidate["avgLogprobs"] = reply.mean_logprob
     return {
         "candidates": [candidate],
         "usageMetadata": _usage(reply),
-        "modelVersion": ask.model,
+        "modelVersion": request.model,
         "responseId": reply.name,
         "simulated": True,
         "system_fingerprint": FINGERPRINT,
@@ -130,19 +131,19 @@ def _usage(reply: ChatReply) -> dict[str, int]:
     return usage
 
 
-def error(trouble: ErrorCase, message: str) -> dict[str, Any]:
+def error(case: ErrorCase, message: str) -> dict[str, Any]:
     """The ``error`` object."""
     return {
-        "error": {"code": STATUS[trouble], "message": f"[simulated] {message}", "status": _NAMES[trouble]},
+        "error": {"code": STATUS[case], "message": f"[simulated] {message}", "status": _NAMES[case]},
     }
 
 
-def refuse(ask: ChatRequest) -> tuple[int, dict[str, Any]]:
+def refuse(request: ChatRequest) -> tuple[int, dict[str, Any]]:
     """A 200 without candidates, whose ``promptFeedback`` names the block."""
     return 200, {
         "promptFeedback": {"blockReason": "SAFETY"},
         "usageMetadata": _usage(ChatReply("")),
-        "modelVersion": ask.model,
+        "modelVersion": request.model,
         "simulated": True,
         "system_fingerprint": FINGERPRINT,
     }

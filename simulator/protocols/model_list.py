@@ -1,4 +1,4 @@
-"""The list of models that each protocol gives to ``GET …/models``: those that the configuration names."""
+"""The model list of ``GET …/models``: the models that the configuration names."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from simulator.simulator_config import Config
 
 
 def model_list(protocol: ProtocolName, config: Config) -> dict[str, Any]:
-    """The list in the words of ``protocol``. Other names are answered too; they are just not listed."""
+    """The list in the format of ``protocol``. Models that are not listed answer too."""
     names = sorted({*config.prices, *config.strengths})
     match protocol:
         case ProtocolName.OPENAI:

@@ -40,7 +40,7 @@ _NO_OTHERS: Final[tuple[()]] = ()
 
 
 def read(body: Mapping[str, Any], _path_model: str) -> ChatRequest:
-    """The ask of a chat-completions body. Raises BadRequest."""
+    """The request of a chat-completions body. Raises BadRequest."""
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest("you must provide a model parameter")
@@ -51,8 +51,8 @@ def read(body: Mapping[str, Any], _path_model: str) -> ChatRequest:
         raise BadRequest("streaming is not simulated")
     if (body.get("n") or 1) != 1:
         raise BadRequest("n must be 1 here")
-    said: list[str] = []
-    ruled: list[str] = []
+    user_texts: list[str] = []
+    system_texts: list[str] = []
     chars = 0
     role = None
     for message in messages:
@@ -63,33 +63,37 @@ def read(body: Mapping[str, Any], _path_model: str) -> ChatRequest:
         texts = [content] if isinstance(content, str) else texts_of(content, where="content")
         chars += sum(map(len, texts))
         if role == "user":
-            said += texts
+            user_texts += texts
         elif role in ("system", "developer"):
-            ruled += texts
-    ask = ChatRequest(
+            system_texts += texts
+    request = ChatRequest(
         model,
-        "\n".join(said).strip(),
-        "\n".join(ruled),
+        "\n".join(user_texts).strip(),
+        "\n".join(system_texts),
         chars,
         whole_at(body, "max_completion_tokens", "max_tokens"),
         bool(body.get("logprobs")),
     )
     if len(body) > 2:
-        _read_extras(ask, body, last_role=role)
-    return ask
+        _read_extras(request, body, last_role=role)
+    return request
 
 
-def _read_extras(ask: ChatRequest, body: Mapping[str, Any], *, last_role: Any) -> None:
+def _read_extras(request: ChatRequest, body: Mapping[str, Any], *, last_role: Any) -> None:
+    if isinstance(body.get("seed"), int):
+        request.sample = body["seed"]
     if shape := mapping_at(body, "response_format"):
-        ask.wants_json = shape.get("type") in ("json_object", "json_schema")
-        ask.schema = mapping_at(mapping_at(shape, "json_schema"), "schema") or None
+        request.wants_json = shape.get("type") in ("json_object", "json_schema")
+        request.schema = mapping_at(mapping_at(shape, "json_schema"), "schema") or None
     if tools := list_at(body, "tools"):
         functions = [mapping_at(tool, "function") for tool in tools if isinstance(tool, dict)]
-        ask.tools = tuple(
-            SimulatedTool(str(each.get("name")), mapping_at(each, "parameters")) for each in functions if each
+        request.tools = tuple(
+            SimulatedTool(str(function.get("name")), mapping_at(function, "parameters"))
+            for function in functions
+            if function
         )
-        ask.tool_choice = _tool_choice(body.get("tool_choice"))
-        ask.after_tool = last_role == "tool"
+        request.tool_choice = _tool_choice(body.get("tool_choice"))
+        request.after_tool = last_role == "tool"
 
 
 def _tool_choice(choice: Any) -> str:
@@ -98,7 +102,7 @@ def _tool_choice(choice: Any) -> str:
     return {"required": "any", "none": "none"}.get(str(choice), "auto")
 
 
-def write(ask: ChatRequest, reply: ChatReply) -> dict[str, Any]:
+def write(request: ChatRequest, reply: ChatReply) -> dict[str, Any]:
     """The ``chat.completion`` object."""
     message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": None}
     if reply.tool_call is not None:
@@ -115,14 +119,14 @@ def write(ask: ChatRequest, reply: ChatReply) -> dict[str, Any]:
         "id": f"chatcmpl-{reply.name}",
         "object": "chat.completion",
         "created": int(time.time()),
-        "model": ask.model,
+        "model": request.model,
         "simulated": True,
         "system_fingerprint": FINGERPRINT,
         "choices": [
             {
                 "index": 0,
                 "message": message,
-                "logprobs": _logprobs(reply) if ask.wants_logprobs else None,
+                "logprobs": _logprobs(reply) if request.wants_logprobs else None,
                 "finish_reason": _FINISH[reply.finish],
             }
         ],
@@ -144,9 +148,9 @@ def _logprobs(reply: ChatReply) -> dict[str, Any]:
     }
 
 
-def error(trouble: ErrorCase, message: str) -> dict[str, Any]:
+def error(case: ErrorCase, message: str) -> dict[str, Any]:
     """The ``error`` object."""
-    kind, code = _TYPES[trouble]
+    kind, code = _TYPES[case]
     return {"error": {"message": f"[simulated] {message}", "type": kind, "param": None, "code": code}}
 
 

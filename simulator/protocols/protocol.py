@@ -1,4 +1,4 @@
-"""A dialect: how one protocol words a request, a reply and an error."""
+"""A dialect: how one protocol encodes requests, replies and errors."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from typing import Any, Final
 from simulator.chat_types import BadRequest, ChatReply, ChatRequest
 
 FINGERPRINT: Final = "pointsman-simulator"
-"""Every reply carries it, next to ``"simulated": true``, also where the text itself is a recording."""
+"""In every reply, next to ``"simulated": true``, even if the text is a recording."""
 
 
 class ProtocolName(StrEnum):
-    """The wire protocols that the simulator speaks; also the first step of their paths."""
+    """The wire protocols of the simulator; also the first segment of their paths."""
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
@@ -20,7 +20,7 @@ class ProtocolName(StrEnum):
 
 
 class ErrorCase(StrEnum):
-    """Why a provider answers with an error; each protocol has its own words for these."""
+    """The reasons for an error; each protocol has its own encoding."""
 
     BAD_REQUEST = "bad_request"
     AUTH = "auth"
@@ -52,10 +52,10 @@ class Dialect:
 
     name: ProtocolName
     read: Callable[[Mapping[str, Any], str], ChatRequest]
-    """Body and the model named in the path (or "") → the ask. Raises BadRequest."""
+    """Body and the model named in the path (or "") → the request. Raises BadRequest."""
     write: Callable[[ChatRequest, ChatReply], dict[str, Any]]
     error: Callable[[ErrorCase, str], dict[str, Any]]
-    """Trouble and message → the error body."""
+    """Case and message → the error body."""
     refuse: Callable[[ChatRequest], tuple[int, dict[str, Any]]]
     """A safety refusal: status and body. It is free here: its usage is zero."""
     request_id_header: bytes

@@ -77,6 +77,7 @@ class Feeder:
     fed_at: float = 0.0
     rescue_from: float = 0.0
     heal_at: float = 0.0
+    release_held_at: float = 0.0
     lost_at: float = 0.0
     doubt: str | None = "another process fed before"
     """Why what is `queued` may have no message; then all of it goes back. A message too many is harmless."""
@@ -96,18 +97,18 @@ class Feeder:
         while not self.station.stopping.is_set():
             wait_s = TICK_S
             try:
-                if await leadership.held():
+                if await leadership.try_acquire():
                     await self._feed()
                 else:
                     wait_s = MAINTENANCE_EVERY_S
             except (DBAPIError, StatementFailed) as error:
-                if not (error.away if isinstance(error, StatementFailed) else is_transient(error)):
+                if not (error.is_unavailable if isinstance(error, StatementFailed) else is_transient(error)):
                     raise
                 log.warning("feeder_waits_for_postgres", error=type(error).__name__)
                 self.doubt = "Postgres was away"
-                await leadership.drop()
+                await leadership.release()
             await self._pause(wait_s)
-        await leadership.drop()
+        await leadership.release()
 
     async def _feed(self) -> None:
         as_of = await self.station.ledger.clock()
@@ -121,9 +122,18 @@ class Feeder:
         if now >= self.heal_at:
             self.heal_at = now + MAINTENANCE_EVERY_S
             await self._run_maintenance(rescue_as_of=as_of if now >= self.rescue_from else None)
+        if now >= self.release_held_at:
+            await self._release_held()
         await self._requeue_suspect_messages()
         await self._fill_windows()
         self.fed_at = time.monotonic()
+
+    async def _release_held(self) -> None:
+        """Releases held queries as settled calls leave room; while some are released, the next look comes soon."""
+        freed = await self.station.ledger.release_held(deployments=list(self.station.fleet.models))
+        self.release_held_at = time.monotonic() + (TICK_S if freed else MAINTENANCE_EVERY_S)
+        if freed:
+            log.info("held_queries_released", queries=freed)
 
     # -- filling ---------------------------------------------------------------------------
 
@@ -175,15 +185,13 @@ class Feeder:
             await self._return_lost()
         if (day_cap_usd := self.station.fleet.budgets.tenant_day_usd) is not None:
             await ledger.renew_day_budgets(cap_usd=day_cap_usd)
-        if freed := await ledger.unhold():
-            log.info("budget_has_room", queries=freed)
         for batch in await ledger.closing_batches():
             move, state = (MoveKind.CANCEL, State.CANCELLED) if batch.cancelled else (MoveKind.EXPIRE, State.EXPIRED)
             reason = "cancelled by the user" if batch.cancelled else "the completion window closed"
             await ledger.close_queries(batch.id, move=move, to_state=state, actor="feeder", reason=reason)
         await advance_pilots(self.station)
-        for handle in await ledger.end_batches():
-            log.info("batch_ended", batch=handle)
+        for public_id in await ledger.end_batches():
+            log.info("batch_ended", batch=public_id)
         for errand in (self.sealing, self.tidying, self.adding):
             errand.maybe_start()
         if vanished := await self.presence.prune_stale():

@@ -44,7 +44,7 @@ async def audit_answer(queued: QueuedQuery, query: Query, answer: str, *, tier: 
         batch_id=queued.batch_id,
         reserved_usd=reserved_usd,
     )
-    sent = await station.admission.for_sending(grant, station.ledger.intend(intent))
+    sent = await station.admission.for_sending(grant, station.ledger.reserve_call(intent))
     if sent is None:
         return
     outcome = await station.pool.complete(model, queued.body, call_id=sent.call_id)

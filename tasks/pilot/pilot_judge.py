@@ -6,9 +6,14 @@ from routing.answer_checks.judge import Verdict
 from routing.outcome import Completion
 from routing.pilot import TierAnswer
 from routing.query import Query
+from routing.reason import Reason, ReasonCode
 from tasks.pilot.pilot_routing import served_policies
 from tasks.pilot.sample import confidences, tier_answer
 from tasks.worker_context import WorkerContext
+
+
+_SAMPLED = Reason(ReasonCode.PILOT, "part of the pilot: every tier answers")
+_ACCEPTED = Reason(ReasonCode.QUALITY_POLICY, "the certified policy accepts it")
 
 
 async def judge_with_pilot(
@@ -25,7 +30,7 @@ async def judge_with_pilot(
     A sampled query goes on to every tier. What the validators reject is rejected under any policy. Raises DBAPIError.
     """
     if queued.is_pilot:
-        return verdict._replace(accepted=False, reasons=("pilot: every tier answers", *verdict.reasons)), None
+        return verdict._replace(accepted=False, reasons=(_SAMPLED, *verdict.reasons)), None
     served = (await served_policies([queued], station)).get(queued.batch_id)
     if served is None or served.policy is None or not verdict.valid or (not verdict.accepted and _is_rejected(verdict)):
         return verdict, None
@@ -39,10 +44,11 @@ async def judge_with_pilot(
     )
     next_tier = served.policy.next_tier(queued.id, query.text, answers)
     if next_tier is None:
-        return verdict._replace(accepted=True, reasons=("quality_policy: accepted", *verdict.reasons)), None
-    return verdict._replace(accepted=False, reasons=(f"quality_policy: up to {next_tier}", *verdict.reasons)), next_tier
+        return verdict._replace(accepted=True, reasons=(_ACCEPTED, *verdict.reasons)), None
+    up = Reason(ReasonCode.QUALITY_POLICY, f"the certified policy asks {next_tier} next")
+    return verdict._replace(accepted=False, reasons=(up, *verdict.reasons)), next_tier
 
 
 def _is_rejected(verdict: Verdict) -> bool:
     """Whether a validator rejects it, not its confidence alone."""
-    return not any(reason.startswith("low_confidence") for reason in verdict.reasons)
+    return not any(reason.code == ReasonCode.LOW_CONFIDENCE for reason in verdict.reasons)

@@ -8,6 +8,7 @@ from routing.context_window import fitting
 from routing.fleet import Fleet
 from routing.policy.decision import Decision
 from routing.query import Query
+from routing.reason import Reason, ReasonCode
 from tasks.pilot.policy_cache import ServedPolicy
 from tasks.worker_context import WorkerContext
 
@@ -39,7 +40,7 @@ async def apply_pilots(
             continue
         if query.is_pilot:
             tier = _lowest(queries[query.id], fleet, fleet.ladder[0])
-            changed[query.id] = _decided(decisions[query.id], tier, "pilot", "pilot: every tier answers")
+            changed[query.id] = _decided(decisions[query.id], tier, "pilot", Reason(ReasonCode.PILOT, "part of the pilot: every tier answers"))
         elif query.batch_id in policies:
             by_batch.setdefault(query.batch_id, []).append(query.id)
     for batch_id, ids in by_batch.items():
@@ -48,7 +49,7 @@ async def apply_pilots(
         tiers = policy.first_tiers(ids, [queries[id_].text for id_ in ids])
         for id_, first in zip(ids, tiers, strict=True):
             tier = _lowest(queries[id_], fleet, first)
-            changed[id_] = _decided(decisions[id_], tier, "quality_policy", "quality_policy: certified for the batch")
+            changed[id_] = _decided(decisions[id_], tier, "quality_policy", Reason(ReasonCode.QUALITY_POLICY, "certified for this batch"))
     return changed
 
 

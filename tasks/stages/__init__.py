@@ -1,1 +1,1 @@
-"""The stages of a query: route, answer, fallback."""
+"""The stages of a query, one module each."""

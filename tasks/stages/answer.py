@@ -4,13 +4,15 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
+from sqlalchemy import Row
 
 from db.ledger_types import QueuedQuery
-from routing.outcome import Failure, FailureKind
+from routing.outcome import ACCOUNT, Failure, FailureKind
 from routing.policy.failover import Attempt
-from tasks.stages.budget_guard import remaining_per_query
+from tasks.stages.budget_guard import left_of_budgets, remaining_per_query
 from tasks.stages.query_executor import Moved, QueryExecutor
 from tasks.worker_context import WorkerContext
 
@@ -26,9 +28,17 @@ async def answer(stage: str, ids: Sequence[int], station: WorkerContext) -> dict
     waiting = await station.ledger.waiting(stage, ids)
     failed = await _failed_calls([one for one in waiting if one.attempts], station)
     left_usd = await remaining_per_query(waiting, station)
+    budgets_usd = await left_of_budgets({one.batch_id for one in waiting}, station)
 
     def stay(one: QueuedQuery) -> QueryExecutor:
-        return QueryExecutor(one, stage, station, failed.get(one.id, []), left_usd=left_usd.get(one.id, math.inf))
+        return QueryExecutor(
+            one,
+            stage,
+            station,
+            failed.get(one.id, []),
+            left_usd=left_usd.get(one.id, math.inf),
+            budget_usd=budgets_usd[one.batch_id],
+        )
 
     unclaimed = deque(one for one in waiting if not one.is_poison_suspect)
     suspects = deque(one for one in waiting if one.is_poison_suspect)
@@ -71,10 +81,19 @@ async def _failed_calls(waiting: Sequence[QueuedQuery], station: WorkerContext) 
     if not waiting:
         return {}
     rows = await station.ledger.attempts([one.id for one in waiting])
-    return {
-        one.id: [
-            Attempt(row.deployment, Failure(FailureKind(row.outcome), "an earlier call", status=row.status))
-            for row in rows.get(one.id, [])[-one.attempts :]
-        ]
-        for one in waiting
-    }
+    return {one.id: _counted(rows.get(one.id, []))[-one.attempts :] for one in waiting}
+
+
+def _counted(rows: Sequence[Row[Any]]) -> list[Attempt]:
+    """The calls that count as attempts: limits cost time alone, and an account's fault was waited for."""
+    found = (
+        Attempt(row.deployment, Failure(FailureKind(row.outcome), _earlier(row), status=row.status)) for row in rows
+    )
+    return [attempt for attempt in found if not attempt.outcome.is_limit and attempt.outcome.kind not in ACCOUNT]
+
+
+def _earlier(row: Row[Any]) -> str:
+    """What an earlier call met, in the words of `providers.client`."""
+    status = f"status {row.status}" if row.status and row.status != 200 else None
+    words = " ".join(word for word in (status, row.cause) if word)
+    return (words + (f": {row.param}" if row.param else "")) or "an earlier call"

@@ -1,5 +1,6 @@
 """What may be spent, told to the rules: what is left of a line's ``max_cost_usd``, and a chunk's share of a budget."""
 
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 
@@ -28,6 +29,18 @@ async def remaining_per_query(waiting: Sequence[QueuedQuery], station: WorkerCon
 async def remaining_per_batch(batch_ids: Collection[int], station: WorkerContext) -> dict[int, float]:
     """Dollars that are not yet spent of each batch's budgets; batches without one are not in it."""
     return await station.ledger.unspent(list(batch_ids)) if batch_ids else {}
+
+
+async def left_of_budgets(batch_ids: Collection[int], station: WorkerContext) -> dict[int, float]:
+    """The same for every batch, infinite without a budget; up to `OPEN_COUNT_TTL_S` old, so only an indication."""
+    now = time.monotonic()
+    stale = {id_ for id_ in batch_ids if now - station.allowances.of(id_).read_at > OPEN_COUNT_TTL_S}
+    if stale:
+        left = await remaining_per_batch(stale, station)
+        for batch_id in stale:
+            allowance = station.allowances.of(batch_id)
+            allowance.unspent_usd, allowance.read_at = left.get(batch_id, math.inf), now
+    return {batch_id: station.allowances.of(batch_id).unspent_usd for batch_id in batch_ids}
 
 
 async def apply_budgets(

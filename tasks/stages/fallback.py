@@ -14,6 +14,7 @@ from routing.context_window import fitting
 from routing.fleet import BudgetPolicy
 from routing.lifecycle import FALLBACK, MoveKind, State
 from routing.policy.escalation import Accept, Escalate, RemainingBudget, Step, TierAttempt, TiersExhausted, next_step
+from routing.reason import Reason
 from tasks.stages.budget_guard import remaining_per_batch, remaining_per_query
 from tasks.stages.poison_isolation import isolate_poison_suspects
 from tasks.stages.route import read_query
@@ -78,7 +79,7 @@ def _attempted(verdict: Row[Any]) -> TierAttempt:
         tier=verdict.tier,
         confidence=verdict.confidence,
         call_id=verdict.call_id,
-        reasons=tuple(verdict.reasons),
+        reasons=tuple(map(Reason, verdict.codes, verdict.reasons)),
         valid=bool((verdict.detail or {}).get("valid")),
         next_tier=(verdict.detail or {}).get("next_tier"),
     )

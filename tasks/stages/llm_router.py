@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from db.ledger_types import CallIntent, CallResult, QueuedQuery, SentCall
 from providers.limits.admission_control import Denied
+from routing.budget.query_budget import worst_usd
 from routing.fleet import Model
 from routing.outcome import Completion
 from routing.policy.llm_router_prompt import RouterVote, cache_key, messages, read
-from routing.query import Query
+from routing.query import Query, read_body
 from tasks.worker_context import WorkerContext
 
 CACHE_SIZE = 50_000
@@ -57,16 +58,18 @@ async def _ask(queries: Sequence[Query], batch_id: int, station: WorkerContext) 
         return read("", queries, fleet=station.fleet)
     model = station.fleet.models[asked.model]
     body = messages(queries, fleet=station.fleet)
-    prompt_tokens = sum(len(str(message["content"])) for message in body["messages"]) // 4
-    grant = await station.admission.reserve(model, tokens=prompt_tokens + 40 * len(queries))
+    asking = read_body(body)
+    grant = await station.admission.reserve(model, tokens=asking.measured.expected(model) + 40 * len(queries))
     if isinstance(grant, Denied):
         return read("", queries, fleet=station.fleet)
     sent = await station.admission.for_sending(
-        grant, _commit(model, batch_id, station, prompt_tokens=prompt_tokens, max_tokens=body.get("max_tokens"))
+        grant, _commit(model, batch_id, station, reserved_usd=worst_usd(asking, model))
     )
     if sent is None:
         return read("", queries, fleet=station.fleet)
-    outcome = await station.pool.complete(model, body, deadline_s=asked.deadline_s, call_id=sent.call_id)
+    outcome = await station.pool.complete(
+        model, body, deadline_s=asked.deadline_s, call_id=sent.call_id, added=frozenset(body) - {"messages"}
+    )
     completion = outcome if isinstance(outcome, Completion) else None
     used = completion.usage.prompt_tokens + completion.usage.completion_tokens if completion else 0
     await station.admission.settle(grant, used_tokens=used, outcome=outcome)
@@ -74,18 +77,16 @@ async def _ask(queries: Sequence[Query], batch_id: int, station: WorkerContext) 
     return read(completion.text if completion else "", queries, fleet=station.fleet)
 
 
-async def _commit(
-    model: Model, batch_id: int, station: WorkerContext, *, prompt_tokens: int, max_tokens: int | None
-) -> SentCall | None:
+async def _commit(model: Model, batch_id: int, station: WorkerContext, *, reserved_usd: float) -> SentCall | None:
     """The intent of the call; None where a budget has no room for it."""
-    return await station.ledger.intend(
+    return await station.ledger.reserve_call(
         CallIntent(
             call_id=await station.ledger.next_call_id(),
             purpose="route",
             tier=model.tier,
             model=model,
             batch_id=batch_id,
-            reserved_usd=model.reserve_usd(prompt_tokens=prompt_tokens, max_tokens=max_tokens),
+            reserved_usd=reserved_usd,
         )
     )
 

@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from routing.answer_checks.confidence_policy import LOGPROB_SOURCES, ConfidenceSource
 from routing.fleet import Model
 from routing.query import Query
 
 
-def with_logprobs(body: Mapping[str, Any], query: Query, model: Model, *, scored: bool) -> Mapping[str, Any]:
+def with_logprobs(
+    body: Mapping[str, Any], query: Query, model: Model, *, source: ConfidenceSource
+) -> Mapping[str, Any]:
     """The body to send: with log-probabilities where the judge's confidence has to come from them."""
-    if query.wants_logprobs or scored or not model.logprobs:
+    if query.wants_logprobs or source not in LOGPROB_SOURCES or not model.logprobs:
         return body
     return {**body, "logprobs": True}
 

@@ -3,9 +3,12 @@
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import assert_never
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_never
+
+import structlog
 
 from db import failpoints
 from db.ledger_types import (
@@ -19,23 +22,40 @@ from db.ledger_types import (
     Transition,
 )
 from providers.limits.admission_control import Denied, Grant
-from routing.answer_checks.judge import Verdict, judge
+from routing.answer_checks.confidence import Confidence, calibrated, workload_of
+from routing.answer_checks.confidence_policy import PAID_SOURCES, ConfidenceSource
+from routing.answer_checks.judge import Verdict, confidence_of, is_sound, judge
 from routing.budget.degradation import next_rung_down
-from routing.budget.query_budget import affordable, reservation_usd
-from routing.fleet import BudgetPolicy, Model
+from routing.budget.query_budget import affordable, reservation_usd, worst_usd
+from routing.context_window import completion_cap, fits
+from routing.fleet import BudgetPolicy, Model, Provider
 from routing.lifecycle import FALLBACK, MoveKind, State
-from routing.outcome import Completion, Failure, FailureKind, Outcome
-from routing.policy.failover import Attempt, NoDeploymentLeft, Wait, hedge
+from routing.outcome import ACCOUNT, Completion, Failure, FailureKind, Outcome
+from routing.policy.failover import Attempt, NoDeploymentLeft, Suspend, Wait, hedge
+from routing.query import Query, read_body
+from routing.reason import Reason, ReasonCode
 from tasks.pilot.audit import audit_answer
 from tasks.pilot.pilot_judge import judge_with_pilot
+from tasks.stages.answer_confidence import EXTEND, raw_confidence
 from tasks.stages.hedging import InFlightCall, race_hedge
 from tasks.stages.logprobs import with_logprobs, without_unrequested_logprobs
 from tasks.stages.route import read_query
-from tasks.stages.select_deployment import DeploymentChoice, SelectedDeployment, select_deployment
+from tasks.stages.select_deployment import DeploymentChoice, SelectedDeployment, reserve_patiently, select_deployment
 from tasks.worker_context import WorkerContext
+
+log = structlog.get_logger()
 
 TYPICAL_COMPLETION_TOKENS = 256
 """What a completion without ``max_tokens`` is expected to take of a tokens-per-minute limit; reconciled after."""
+
+CONTEXT_MARGIN_TOKENS = 64
+"""What a provider's template may add to a prompt."""
+
+LONG_S = 600.0
+
+SPARE = 2.0
+"""A budget is tight once all calls of a tier at their worst would take more than half of it: other tiers, and calls
+that are settled a moment later, need some as well."""
 
 Moved = tuple[str, str]
 """Stage and state."""
@@ -45,17 +65,30 @@ class QueryExecutor:
     """`run` it once. ``history`` has the failed calls of earlier stays that count here."""
 
     def __init__(
-        self, one: QueuedQuery, stage: str, station: WorkerContext, history: Sequence[Attempt], *, left_usd: float
+        self,
+        one: QueuedQuery,
+        stage: str,
+        station: WorkerContext,
+        history: Sequence[Attempt],
+        *,
+        left_usd: float,
+        budget_usd: float = math.inf,
     ) -> None:
         self.one = one
         self.stage = stage
         self.station = station
         self.query = read_query(one)
-        self.tokens = self.query.prompt_tokens + (self.query.max_tokens or TYPICAL_COMPLETION_TOKENS)
         self.history = list(history)
         self.earlier = len(history)
         self.left_usd = left_usd
         """Of its ``max_cost_usd``, calls under way counted at their reservation; infinite where it has none."""
+        self.budget_usd = budget_usd
+        """Of its batch's budgets, a second ago; infinite where it has none."""
+        self.caps: dict[int, int] = {}
+        """The longest completion that each call asks for."""
+        self.was_cut = one.attempts > 0
+        """An answer was cut off by a cap that was learned, or may have been: no other call gets such a cap."""
+        self.cuts = 0
         self.claim: Claim | None = None
         self.leased_at = 0.0
         """When the claim's lease was last asked for, by the monotonic clock: it runs from no earlier."""
@@ -77,18 +110,29 @@ class QueryExecutor:
                         await self._record()
                         self.result = result
                         self.left_usd += result.sent.reserved_usd - result.cost_usd
+                        self._notice_a_higher_bill(result)
+                        self.station.accounts.note(result.sent.model.name, result.outcome)
                         if isinstance(result.outcome, Completion):
+                            if self._is_cut(result.sent, result.outcome):
+                                break  # it is paid; asked again, with all the room that there is
+                            self._learn(result.sent, result.outcome)
                             return await self._judge(result.sent, result.outcome)
                         self.history.append(Attempt(result.sent.model.name, result.outcome))
+                case Wait(wait_s=wait_s) if wait_s >= self.one.expires_in_s:
+                    return await self._exhaust(f"it may be called in {wait_s:.0f} s, when its batch has expired")
                 case Wait(wait_s=wait_s, reason=reason):
                     return await self._reschedule(wait_s, reason)
                 case NoDeploymentLeft(reason=reason):
                     return await self._exhaust(reason)
+                case Suspend():
+                    return await self._suspend(choice)
                 case _:
                     assert_never(choice)
 
     async def _choose(self) -> DeploymentChoice:
-        deployments = self.station.fleet.deployments(self.stage)
+        deployments = self._deployments()
+        if not deployments:
+            return NoDeploymentLeft(f"no deployment of {self.query.pin} is at this tier")
         payable = deployments
         if math.isfinite(self.left_usd):
             payable = affordable(self.query, deployments, left_usd=self.left_usd)
@@ -101,11 +145,17 @@ class QueryExecutor:
             self.stage,
             self.history,
             self.station,
-            tokens=self.tokens,
+            tokens=self._tokens,
             preferred=self.one.prefers,
             was_put_off=len(self.history) == self.earlier,
             deployments=payable,
         )
+
+    def _deployments(self) -> tuple[Model, ...]:
+        """Those that may answer it: those of the tier that it fits, or those of the model that its user named."""
+        named = self.station.fleet.pinned(self.query.pin, self.stage)
+        # Where it fits none, the provider has the last word.
+        return tuple(model for model in named if fits(self.query, model)) or named
 
     async def _commit_intent(self, choice: SelectedDeployment) -> SentCall | None:
         """The intent is committed before anything is sent; with the first one comes the claim.
@@ -120,7 +170,7 @@ class QueryExecutor:
             committed = self.claim = await ledger.claim((self.stage, self.one.id, intent))
         else:
             await self._record()
-            committed = await ledger.intend(intent)
+            committed = await ledger.reserve_call(intent)
         if committed is None:
             if self.claim is not None:
                 # Either the claim is lost, and this moves nothing; or the budget has no room: the next claim says what
@@ -142,7 +192,7 @@ class QueryExecutor:
         station, tier = self.station, self.station.fleet.tiers[self.stage]
         if not tier.hedge_after_p95:
             return [CallResult(sent, await self._call(sent, grant))]
-        deployments = station.fleet.deployments(self.stage)
+        deployments = self._deployments()
         plan = hedge(
             sent.model,
             tier=tier,
@@ -162,24 +212,75 @@ class QueryExecutor:
         if not affordable(self.query, (model,), left_usd=self.left_usd):
             return None
         intent = await self._intent(model, purpose="hedge")
-        grant = await self.station.admission.reserve(model, tokens=self.tokens)
+        grant = await self.station.admission.reserve(model, tokens=self._tokens(model))
         if isinstance(grant, Denied):
             return None
         began = time.monotonic()
-        sent = await self.station.admission.for_sending(grant, self.station.ledger.intend(intent))
+        sent = await self.station.admission.for_sending(grant, self.station.ledger.reserve_call(intent))
         if sent is None:
             return None
         self.leased_at = began
         self.left_usd -= intent.reserved_usd
         return InFlightCall(sent, asyncio.create_task(self._call(sent, grant)))
 
-    async def _intent(self, model: Model, *, purpose: str) -> CallIntent:
+    def _tokens(self, model: Model) -> int:
+        """What a call is expected to take of a tokens-per-minute limit; set right after it."""
+        learned = self.station.usage
+        completion = self.query.max_tokens or TYPICAL_COMPLETION_TOKENS
+        if (usual := learned.completion_tokens(model.name)) is not None:
+            completion = min(round(usual), self.query.max_tokens or model.max_output_tokens)
+        return learned.prompt_tokens(model.name, self.query.measured.expected(model)) + completion
+
+    def _cap(self, model: Model) -> int:
+        """The longest completion to ask for: all that there is room for, unless that would keep a batch waiting.
+
+        Where a budget would not pay for the worst case of all calls that could be under way, 99 of 100 answers are
+        asked within a cap that they stay below. What is reserved is the worst case under *that* cap, so that no
+        budget is ever exceeded; an answer that it cuts off is asked again with all the room.
+        """
+        station, full = self.station, completion_cap(self.query, model)
+        learned = None if self.was_cut else station.usage.learned_cap(self.one.batch_id, model.name)
+        if learned is None or learned >= full or math.isinf(self.budget_usd):
+            return full
+        at_once = station.fleet.tiers[self.stage].concurrency * station.admission.workers
+        is_tight = worst_usd(self.query, model, cap=full) * at_once * SPARE > self.budget_usd
+        return learned if is_tight else full
+
+    def _is_cut(self, sent: SentCall, completion: Completion) -> bool:
+        """Whether a learned cap has cut it off."""
+        if completion.finish_reason != "length" or self.caps[sent.call_id] >= completion_cap(self.query, sent.model):
+            return False
+        self.was_cut = True
+        self.cuts += 1
+        return True
+
+    def _learn(self, sent: SentCall, completion: Completion) -> None:
+        expected = self.query.measured.expected(sent.model)
+        usage = completion.usage
+        self.station.usage.note(self.one.batch_id, sent.model.name, usage, expected_prompt=expected)
+
+    def _notice_a_higher_bill(self, result: CallResult) -> None:
+        if result.cost_usd > result.sent.reserved_usd:
+            log.error(
+                "billed_above_reservation",
+                query_id=self.one.id,
+                call_id=result.sent.call_id,
+                deployment=result.sent.model.name,
+                reserved_usd=result.sent.reserved_usd,
+                cost_usd=result.cost_usd,
+            )
+
+    async def _intent(self, model: Model, *, purpose: str, query: Query | None = None) -> CallIntent:
+        """``query``: what the call asks, where that is not the query itself."""
+        call_id = await self.station.ledger.next_call_id()
+        cap = self._cap(model) if query is None else completion_cap(query, model)
+        self.caps[call_id] = cap
         return CallIntent(
-            call_id=await self.station.ledger.next_call_id(),
+            call_id=call_id,
             purpose=purpose,
             tier=self.stage,
             model=model,
-            reserved_usd=model.reserve_usd(prompt_tokens=self.query.prompt_tokens, max_tokens=self.query.max_tokens),
+            reserved_usd=worst_usd(query or self.query, model, cap=cap),
             query_id=self.one.id,
             batch_id=self.one.batch_id,
             epoch=self.epoch,
@@ -194,10 +295,47 @@ class QueryExecutor:
             return FALLBACK
         return next_rung_down(self.query, self.stage, fleet=self.station.fleet)
 
-    async def _call(self, sent: SentCall, grant: Grant) -> Outcome:
-        if failpoints.value("die_for_custom_id") == self.one.custom_id:
+    async def _ask(self, model: Model, body: Mapping[str, Any], purpose: str) -> CallResult | None:
+        """One more call under the claim, in the ledger with its result.
+
+        None where it is not made: limits have no room within `MAX_INLINE_WAIT_S`, budgets have none, or the claim is
+        lost.
+        """
+        query = read_body(body)
+        if not affordable(query, (model,), left_usd=self.left_usd):
+            return None
+        intent = await self._intent(model, purpose=purpose, query=query)
+        # Before anything is waited for: several are asked at once, and each must see what the others may cost.
+        self.left_usd -= intent.reserved_usd
+        result = None
+        try:
+            result = await self._reserve_and_send(
+                model, intent, body, tokens=query.prompt_tokens + (query.max_tokens or TYPICAL_COMPLETION_TOKENS)
+            )
+        finally:
+            self.left_usd += intent.reserved_usd - (0.0 if result is None else result.cost_usd)
+        return result
+
+    async def _reserve_and_send(
+        self, model: Model, intent: CallIntent, body: Mapping[str, Any], *, tokens: int
+    ) -> CallResult | None:
+        grant = await reserve_patiently(model, self.station, tokens=tokens)
+        if isinstance(grant, Denied):
+            return None
+        began = time.monotonic()
+        sent = await self.station.admission.for_sending(grant, self.station.ledger.reserve_call(intent))
+        if sent is None:
+            return None
+        self.leased_at = max(self.leased_at, began)
+        result = CallResult(sent, await self._call(sent, grant, body))
+        await self.station.ledger.record(result)
+        return result
+
+    async def _call(self, sent: SentCall, grant: Grant, body: Mapping[str, Any] | None = None) -> Outcome:
+        if failpoints.armed.get("die_for_custom_id") == self.one.custom_id:
             failpoints.die_at("die_for_custom_id")
-        body = with_logprobs(self.one.body, self.query, sent.model, scored=self.station.trained.scorer is not None)
+        if body is None:
+            body = with_logprobs(self.one.body, self.query, sent.model, source=self._source(sent.model))
         async with self.station.slots[self.stage]:
             if not self._lease_covers(sent.model):
                 # Free, and chosen anew under a renewed lease: sent now, it might be sent by another worker as well.
@@ -207,11 +345,21 @@ class QueryExecutor:
             leave = await self.station.admission.renew(grant)
             if isinstance(leave, Denied):
                 return Failure(FailureKind.NEVER_SENT, f"its leave ran out before it was sent ({leave.reason})")
-            outcome = await self.station.pool.complete(sent.model, body, call_id=sent.call_id)
+            outcome = await self.station.pool.complete(
+                self._capped(sent),
+                body,
+                call_id=sent.call_id,
+                added=frozenset(body.keys() - self.one.body.keys()),
+            )
         usage = outcome.usage
         used_tokens = usage.prompt_tokens + usage.completion_tokens if usage else 0
         await self.station.admission.settle(leave, used_tokens=used_tokens, outcome=outcome)
         return outcome
+
+    def _capped(self, sent: SentCall) -> Model:
+        """Its deployment, which is asked for no more than what is reserved."""
+        cap = self.caps[sent.call_id]
+        return sent.model if cap >= sent.model.max_output_tokens else replace(sent.model, max_output_tokens=cap)
 
     def _lease_covers(self, model: Model) -> bool:
         """Whether a call that is sent now ends, at its deadline at the latest, while the claim still holds.
@@ -222,12 +370,14 @@ class QueryExecutor:
         left_s = self.leased_at + fleet.timing.lease_s - time.monotonic()
         return left_s > fleet.providers[model.provider].deadline_s
 
+    def _source(self, model: Model) -> ConfidenceSource:
+        return self.station.fleet.confidence_of(model).source
+
     async def _judge(self, sent: SentCall, completion: Completion) -> Moved | None:
-        fleet = self.station.fleet
-        scorer = self.station.trained.scorer
-        p_right = None if scorer is None else scorer([(self.query, completion.text)])[0]
-        is_top = fleet.tiers[self.stage].escalates_to is None
-        verdict = judge(completion, self.query, tier=fleet.tiers[self.stage], p_right=p_right, is_top=is_top)
+        is_top = self.station.fleet.tiers[self.stage].escalates_to is None
+        if (whole := await self._ask_with_room(sent, completion, is_top=is_top)) is not None:
+            sent, completion = whole
+        verdict = await self._verdict(sent, completion, is_top=is_top)
         if not is_top and (self.one.is_pilot or self.one.has_policy):
             verdict, self.next_tier = await judge_with_pilot(
                 verdict, completion, query=self.query, queued=self.one, tier=self.stage, station=self.station
@@ -238,6 +388,89 @@ class QueryExecutor:
                 audit_answer(self.one, self.query, completion.text, tier=self.stage, station=self.station)
             )
         return moved
+
+    async def _verdict(self, sent: SentCall, completion: Completion, *, is_top: bool) -> Verdict:
+        """The judge's verdict. A failure of judging is a reason of it: the answer is paid, and never lost for that."""
+        confidence = await self._confidence(sent, completion, is_top=is_top)
+        tier = self.station.fleet.tiers[self.stage]
+        try:
+            verdict = judge(completion, self.query, tier=tier, is_top=is_top, confidence=confidence)
+        except Exception as error:
+            log.warning("judge_failed", error=type(error).__name__)
+            failed = Reason(ReasonCode.UNJUDGED, f"the judge failed ({type(error).__name__})")
+            verdict = Verdict(is_top, None, (failed,), "none")
+        notes = tuple(Reason(ReasonCode.NOTE, note) for note in completion.notes)
+        return verdict._replace(reasons=(*verdict.reasons, *notes)) if notes else verdict
+
+    async def _ask_with_room(
+        self, sent: SentCall, completion: Completion, *, is_top: bool
+    ) -> tuple[SentCall, Completion] | None:
+        """The call and its answer once more, where our own cap left nothing usable of it and no tier is above.
+
+        It may then take what the context has room for: the first call was within the fleet's ``max_output_tokens``,
+        and a second one within that would end in the same place.
+        """
+        model = sent.model
+        capped = self.query.max_tokens is not None and self.query.max_tokens <= model.max_output_tokens
+        climbs = not is_top and self.query.pin in (None, "", "auto")
+        if completion.finish_reason != "length" or capped or climbs or is_sound(completion, self.query, is_top=True):
+            return None
+        room = (
+            model.context_tokens - max(completion.usage.prompt_tokens, self.query.prompt_tokens) - CONTEXT_MARGIN_TOKENS
+        )
+        if room <= model.max_output_tokens:
+            return None
+        await self._record()
+        body = with_logprobs(self.one.body, self.query, model, source=self._source(model))
+        again = await self._ask(replace(model, max_output_tokens=room), body, EXTEND)
+        if again is None or not isinstance(again.outcome, Completion):
+            return None
+        self.result = again
+        return again.sent, again.outcome
+
+    async def _confidence(self, sent: SentCall, completion: Completion, *, is_top: bool) -> Confidence | None:
+        """What the tier's source gives for an answer that may still climb; None where the judge reads it itself."""
+        station, query = self.station, self.query
+        policy = station.fleet.confidence_of(sent.model)
+        unknown = Confidence(None, ConfidenceSource.NONE)
+        if policy.source is ConfidenceSource.NONE:
+            return unknown
+        if policy.source is ConfidenceSource.SCORER:
+            return Confidence(*confidence_of(completion, self._p_right(completion)))
+        if policy.source in PAID_SOURCES:
+            stays = is_top or completion.has_tool_calls or query.pin not in (None, "", "auto")
+            if stays or not is_sound(completion, query, is_top=is_top):
+                # Whatever it says, it would decide nothing.
+                return unknown
+            await self._record()
+        raw = await raw_confidence(
+            completion,
+            policy=policy,
+            query=query,
+            body=self.one.body,
+            model=sent.model,
+            verifier=station.fleet.verifier_of(sent.model),
+            ask=self._ask,
+        )
+        if raw is None and policy.source not in PAID_SOURCES:
+            return None
+        return calibrated(
+            raw,
+            policy.source,
+            model=sent.model.name,
+            workload=workload_of(self.one.options.get("metadata") or self.one.body.get("metadata")),
+            maps=(*station.trained.calibrations, *station.fleet.calibrations),
+        )
+
+    def _p_right(self, completion: Completion) -> float | None:
+        """What the answer scorer gives; None without one, or where it fails."""
+        if (scorer := self.station.trained.scorer) is None:
+            return None
+        try:
+            return scorer([(self.query, completion.text)])[0]
+        except Exception as error:
+            log.warning("scorer_failed", error=type(error).__name__)
+            return None
 
     async def _finish(self, sent: SentCall, completion: Completion, verdict: Verdict) -> Moved | None:
         return await self._conclude(
@@ -271,11 +504,28 @@ class QueryExecutor:
             State.READY,
             to_stage=self.stage,
             wait_s=wait_s,
-            why=DecisionRecord(kind="release", router="failover", reasons=[f"{reason}; due in {wait_s:.1f} s"]),
+            why=DecisionRecord(kind="release", router="failover", reasons=[f"{reason}; {_due(wait_s)}"]),
+        )
+
+    async def _suspend(self, step: Suspend) -> Moved | None:
+        """Held until the account is well again: the fault is not the query's, and 200,000 others would meet it too."""
+        provider = self.station.fleet.providers[step.provider]
+        called = any(attempt.outcome.kind in ACCOUNT for attempt in self.history)
+        return await self._conclude(
+            MoveKind.HOLD,
+            State.HELD,
+            to_stage=self.stage,
+            why=DecisionRecord(
+                kind="account",
+                router="failover",
+                reasons=[step.reason, account_fix(provider)],
+                detail={"held_for": step.deployment, "provider": step.provider, "called": called},
+            ),
         )
 
     async def _exhaust(self, reason: str) -> Moved | None:
         """This tier has no answer for it: the fallback stage decides what becomes of it."""
+        met = [f"{attempt.outcome.message} at {attempt.deployment}" for attempt in self.history]
         kinds = [attempt.outcome.kind.value for attempt in self.history]
         return await self._conclude(
             MoveKind.ADVANCE,
@@ -284,7 +534,10 @@ class QueryExecutor:
             why=DecisionRecord(
                 kind="judge",
                 router="failover",
-                reasons=[*dict.fromkeys(kinds), reason],
+                reasons=[
+                    *(Reason(kind, text) for kind, text in dict.fromkeys(zip(kinds, met, strict=True))),
+                    Reason(ReasonCode.NO_DEPLOYMENT, reason),
+                ],
                 detail={"valid": False, "source": "none"},
             ),
         )
@@ -312,7 +565,7 @@ class QueryExecutor:
                 results=[] if self.result is None else [self.result],
                 answer=answer,
                 wait_s=wait_s,
-                attempts=len(self.history) - self.earlier,
+                attempts=sum(not attempt.outcome.is_limit for attempt in self.history[self.earlier :]) + self.cuts,
             )
         )
 
@@ -326,11 +579,29 @@ class QueryExecutor:
         return self.one.epoch if self.claim is None else self.claim.epoch
 
 
+def _due(wait_s: float) -> str:
+    """When that is; a wait of many minutes, as for a day's quota, by the clock."""
+    if wait_s < LONG_S:
+        return f"due in {wait_s:.1f} s"
+    return f"a limit holds it until {datetime.now(UTC) + timedelta(seconds=wait_s):%Y-%m-%d %H:%M} UTC"
+
+
+def account_fix(provider: Provider) -> str:
+    """What to do about an account at fault."""
+    key = provider.api_key_env or "the key"
+    return (
+        f"held: the account at {provider.name} is refused; fix: check {key} and the account's credit, and restart the "
+        "workers after a change of the key. Held queries then go on by themselves"
+    )
+
+
 def _explain(verdict: Verdict, *, next_tier: str | None = None) -> DecisionRecord:
     return DecisionRecord(
         kind="judge",
         router="judge",
         reasons=verdict.reasons,
         confidence=verdict.confidence,
-        detail={"valid": verdict.valid, "source": verdict.source} | ({"next_tier": next_tier} if next_tier else {}),
+        detail={"valid": verdict.valid, "source": str(verdict.source)}
+        | ({} if verdict.raw is None else {"raw": round(verdict.raw, 6)})
+        | ({} if next_tier is None else {"next_tier": next_tier}),
     )

@@ -88,7 +88,7 @@ async def _conclude(
 
 
 def _read(waiting: Sequence[QueuedQuery]) -> dict[int, Query]:
-    if (fatal := failpoints.value("die_routing_custom_id")) and fatal in [one.custom_id for one in waiting]:
+    if (fatal := failpoints.armed.get("die_routing_custom_id")) and fatal in [one.custom_id for one in waiting]:
         failpoints.die_at("die_routing_custom_id")
     return {one.id: read_query(one) for one in waiting}
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from providers.limits.admission_control import Denied, Grant
 from routing.fleet import Model
-from routing.policy.failover import Attempt, CallDeployment, NoDeploymentLeft, Wait, next_call
+from routing.policy.failover import Attempt, CallDeployment, NoDeploymentLeft, Suspend, Wait, next_call
 from tasks.worker_context import WorkerContext
 
 MAX_INLINE_WAIT_S = 2.0
@@ -30,7 +30,7 @@ class SelectedDeployment:
     grant: Grant
 
 
-DeploymentChoice: TypeAlias = SelectedDeployment | Wait | NoDeploymentLeft
+DeploymentChoice: TypeAlias = SelectedDeployment | Wait | NoDeploymentLeft | Suspend
 
 
 async def select_deployment(
@@ -38,7 +38,7 @@ async def select_deployment(
     history: Sequence[Attempt],
     station: WorkerContext,
     *,
-    tokens: int,
+    tokens: Callable[[Model], int],
     preferred: str | None,
     deployments: Sequence[Model],
     was_put_off: bool = False,
@@ -65,8 +65,10 @@ async def select_deployment(
             since_last_s=math.inf if was_put_off else loop.time() - began,
         )
         match step:
+            case CallDeployment(deployment=model) if (fault := station.accounts.fault(model.name)) is not None:
+                history = [*history, Attempt(model.name, fault)]
             case CallDeployment(deployment=model):
-                grant = await station.admission.reserve(model, tokens=tokens)
+                grant = await station.admission.reserve(model, tokens=tokens(model))
                 if not isinstance(grant, Denied):
                     return SelectedDeployment(model, grant)
                 refused[model.name] = grant.wait_s * (
@@ -78,5 +80,19 @@ async def select_deployment(
                     return step
                 await asyncio.sleep(wait_s)
                 refused.clear()
-            case NoDeploymentLeft():
+            case NoDeploymentLeft() | Suspend():
                 return step
+
+
+async def reserve_patiently(model: Model, station: WorkerContext, *, tokens: int) -> Grant | Denied:
+    """A grant to call ``model``, waited for up to `MAX_INLINE_WAIT_S`; Denied where that is too short."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + MAX_INLINE_WAIT_S
+    while True:
+        grant = await station.admission.reserve(model, tokens=tokens)
+        if not isinstance(grant, Denied):
+            return grant
+        guessed = grant.reason in ESTIMATED_WAIT_REASONS and loop.time() < until
+        if (not guessed and loop.time() + grant.wait_s > until) or station.stopping.is_set():
+            return grant
+        await asyncio.sleep(grant.wait_s)

@@ -1,4 +1,4 @@
-"""Bad input through the real command: told line by line, before anything is started, and never by a traceback."""
+"""Bad input through the real command: reported line by line, before anything starts, without a traceback."""
 
 import gzip
 import json
@@ -32,34 +32,34 @@ def pointsman(*arguments: str | Path, home: Path, stdin: bytes = b"") -> subproc
     return subprocess.run(command, input=stdin, capture_output=True, env=environ, timeout=300, check=False)
 
 
-def test_a_file_with_bad_lines_is_refused_as_a_whole_and_each_is_told(tmp_path: Path) -> None:
+def test_a_file_with_bad_lines_is_rejected_as_a_whole_and_each_line_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "q.jsonl"
     file.write_bytes(GOOD + b"\n".join(bad for bad, _ in CORPUS.values()) + b"\n" + GOOD)
     ended = pointsman("run", file, home=tmp_path / "home")
-    told = ended.stderr.decode()
+    stderr = ended.stderr.decode()
     assert ended.returncode == 2
     assert ended.stdout == b""
-    assert "Nothing was submitted" in told
-    assert "Traceback" not in told
+    assert "Nothing was submitted" in stderr
+    assert "Traceback" not in stderr
     assert not (tmp_path / "home").exists()
     number = 1
     for name, (bad, message) in CORPUS.items():
         number += 1 + bad.count(b"\n")
-        (line,) = [line for line in told.splitlines() if line.startswith(f"pointsman: line {number}: ")]
+        (line,) = [line for line in stderr.splitlines() if line.startswith(f"pointsman: line {number}: ")]
         assert message in line, name
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "it is empty"),
-        (b"\n\n", "it is empty"),
+        (b"", "empty"),
+        (b"\n\n", "empty"),
         (b"[" + GOOD.strip() + b"]", "one JSON array"),
         (gzip.compress(GOOD, mtime=0)[:-4], "ends too early"),
         ('{"query": "Hi"}'.encode("utf-16"), "UTF-16"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_rejected(content: bytes, message: str, tmp_path: Path) -> None:
     ended = pointsman("submit", "-", "--skip-invalid", "--json", home=tmp_path / "home", stdin=content)
     assert ended.returncode == 2
     assert b"Traceback" not in ended.stderr
@@ -88,7 +88,7 @@ def test_with_json_the_rejections_come_as_data(tmp_path: Path) -> None:
         ("no-such-command",),
     ],
 )
-def test_a_wrong_command_ends_with_2_and_words(arguments: tuple[str, ...], tmp_path: Path) -> None:
+def test_an_invalid_command_ends_with_2_and_a_message(arguments: tuple[str, ...], tmp_path: Path) -> None:
     ended = pointsman(*arguments, home=tmp_path / "home", stdin=GOOD)
     assert ended.returncode == 2
     assert ended.stderr

@@ -106,8 +106,8 @@ def _submit(arena: ChaosEnvironment) -> None:
         ).replace(b',"expects":null', b"")
     )
     told = _command(arena, "submit", str(file), "--json")
-    handle = orjson.loads(told)["batch_id"]
-    arena.submitted[handle] = 150
+    public_id = orjson.loads(told)["batch_id"]
+    arena.submitted[public_id] = 150
     # A file that is refused, and a producer that only speaks Celery, once rightly and once wrongly.
     bad = arena.home / "bad.jsonl"
     bad.write_text(f'{{"query": "{PROMPT}", "tier": "none"}}\n{{"query": "{PROMPT}"')

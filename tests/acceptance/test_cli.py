@@ -49,9 +49,9 @@ class Pointsman:
     def object(self, *arguments: str | Path, code: int = 0) -> dict[str, Any]:
         """The one JSON object that ``--json`` leaves on stdout."""
         (line,) = self(*arguments, "--json", code=code).splitlines()
-        told = json.loads(line)
-        assert isinstance(told, dict)
-        return told
+        value = json.loads(line)
+        assert isinstance(value, dict)
+        return value
 
     def processes(self) -> list[str]:
         """The command lines of all processes that work for this data directory."""
@@ -96,14 +96,14 @@ def serving(pointsman: Pointsman, tmp_path_factory: pytest.TempPathFactory) -> I
         _await(lambda: "Running." in log.read_text(), up)
         yield pointsman
     finally:
-        told = pointsman("down")
+        stopped = pointsman("down")
         ended = up.wait(240)
-    assert told == "Stopped the workers, our own Postgres and our own Redis.\n"
-    words = log.read_text()
-    assert 'postgres: psql "postgresql://postgres@/pointsman?host=/' in words
-    assert "\nexport OPENAI_BASE_URL=http://127.0.0.1:" in words
+    assert stopped == "Stopped the workers, the embedded Postgres and the embedded Redis.\n"
+    text = log.read_text()
+    assert 'postgres: psql "postgresql://postgres@/pointsman?host=/' in text
+    assert "\nexport OPENAI_BASE_URL=http://127.0.0.1:" in text
     assert ended == 128 + signal.SIGTERM
-    assert "Traceback" not in log.read_text()
+    assert "Traceback" not in text
     assert pointsman.processes() == []
 
 
@@ -152,7 +152,7 @@ def test_the_same_key_is_the_same_batch_and_a_cancelled_one_keeps_its_lines(
     assert (first["batch_id"], first["duplicate"]) == (again["batch_id"], not again["duplicate"])
     assert pointsman.object("cancel", first["batch_id"])["cancelled"] == 2
     assert pointsman.object("cancel", first["batch_id"])["cancelled"] == 0
-    assert "0 open and 0 failed, 2 cancelled (which stays so)" in pointsman("resume", first["batch_id"])
+    assert "0 open, 0 failed, 2 cancelled (resume skips these)" in pointsman("resume", first["batch_id"])
     lines = [json.loads(line) for line in pointsman("results", first["batch_id"]).splitlines()]
     assert [(line["custom_id"], line["error"]["code"]) for line in lines] == [
         ("line-1", "batch_cancelled"),
@@ -160,14 +160,14 @@ def test_the_same_key_is_the_same_batch_and_a_cancelled_one_keeps_its_lines(
     ]
 
 
-def test_an_interrupted_run_is_continued_by_the_same_key(pointsman: Pointsman, tmp_path: Path) -> None:
+def test_an_interrupted_run_continues_with_the_same_key(pointsman: Pointsman, tmp_path: Path) -> None:
     file = tmp_path / "many.jsonl"
     count = 5000
     file.write_text("".join(json.dumps({"query": f"What is {n} + 1?", "id": f"n{n}"}) + "\n" for n in range(count)))
     process = pointsman.start("run", file, "--idempotency-key", "k-2", stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stderr is not None
     for line in process.stderr:
-        if b"is accepted" in line:
+        if b"queries accepted" in line:
             break
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
@@ -191,7 +191,7 @@ def test_a_batch_of_another_fleet_is_not_waited_for_in_vain(pointsman: Pointsman
     process = pointsman.start("run", "--batch", batch, stderr=subprocess.PIPE)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert f"{batch} is of the fleet 'earnest' and is for real calls: workers of 'simulated'" in stderr.decode()
+    assert f"{batch} belongs to the fleet 'earnest' and is for real calls; workers of 'simulated'" in stderr.decode()
     assert f"`pointsman run --batch {batch} --fleet FILE`" in stderr.decode()
     assert pointsman.object("cancel", batch)["cancelled"] == 1
 
@@ -217,8 +217,8 @@ def test_up_serves_what_is_submitted_elsewhere(serving: Pointsman, tmp_path: Pat
     things = {finding["thing"] for finding in findings["findings"]}
     assert {"postgres", "redis", "migration", "worker", "route", "small", "large", "fallback"} <= things
     found = [finding["found"] for finding in findings["findings"]]
-    assert any(told.startswith('psql "postgresql://postgres@/pointsman?host=/') for told in found)
-    assert not any("0 of 0 slots" in told for told in found)
+    assert any(text.startswith('psql "postgresql://postgres@/pointsman?host=/') for text in found)
+    assert not any("0 of 0 slots" in text for text in found)
     report = serving.object("submit", EXAMPLES, "--wait")
     assert report["completed"] + report["failed"] == report["total"]
     # A run beside it uses the workers that are there, and leaves them there.
@@ -231,10 +231,10 @@ def test_up_serves_what_is_submitted_elsewhere(serving: Pointsman, tmp_path: Pat
 
 def test_any_query_can_be_explained(serving: Pointsman, ran: tuple[dict[str, Any], Path]) -> None:
     report, output = ran
-    told = serving("explain", f"{report['batch_id']}/proof-01")
-    assert "routed" in told
-    assert "proof-01" in told
-    assert "in all" in told
+    timeline = serving("explain", f"{report['batch_id']}/proof-01")
+    assert "routed" in timeline
+    assert "proof-01" in timeline
+    assert "in total" in timeline
     story = serving.object("explain", "fact-01", "--batch", str(report["batch_id"]))
     (result,) = [line for line in map(json.loads, output.read_text().splitlines()) if line["custom_id"] == "fact-01"]
     assert story["cost_usd"] == pytest.approx(result["pointsman"]["cost_usd"])
@@ -258,14 +258,14 @@ def test_raising_a_budget_lets_what_is_held_go_on(serving: Pointsman, tmp_path: 
     file.write_text("What is the capital of France?\nWhat is the capital of Spain?\n")
     batch = serving("submit", file, "--budget", "0.0000001", "--budget-policy", "hold").strip()
     until = time.monotonic() + 240
-    while (told := serving.object("budget", batch))["held"] < 2:
-        assert time.monotonic() < until, told
+    while (balance := serving.object("budget", batch))["held"] < 2:
+        assert time.monotonic() < until, balance
         time.sleep(0.3)
-    assert told["budget"] == {"cap_usd": 1e-7, "settled_usd": 0.0, "reserved_usd": 0.0, "left_usd": 1e-7}
-    assert "only ever raised" in serving.object("budget", batch, "--raise-to", "0", code=2)["error"]["message"]
+    assert balance["budget"] == {"cap_usd": 1e-7, "settled_usd": 0.0, "reserved_usd": 0.0, "left_usd": 1e-7}
+    assert "can only be raised" in serving.object("budget", batch, "--raise-to", "0", code=2)["error"]["message"]
     advised = re.search(r"--raise-to ([0-9.]+)", serving("budget", batch))
     assert advised is not None
-    assert told["held_least_usd"] <= float(advised[1]) < told["held_least_usd"] + 0.011, "one call has room"
+    assert balance["held_least_usd"] <= float(advised[1]) < balance["held_least_usd"] + 0.011, "one call has room"
     raised = serving.object("budget", batch, "--raise-to", "1")
     assert (raised["budget"]["cap_usd"], raised["held"], raised["released"]) == (1.0, 0, 2)
     while serving.object("status", batch)["completed"] < 2:

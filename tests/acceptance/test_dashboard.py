@@ -175,7 +175,7 @@ def test_an_empty_page_says_what_to_do_and_that_the_fleet_is_simulated(stage: St
     assert "Simulated fleet." in stage.driver.find_element("id", "simulated").text
     assert stage.tile("Open queries") == "0"
     assert "pointsman submit FILE" in stage.text("#batches")
-    assert "no labels yet" in stage.text("#router") or "labelled" in stage.text("#router")
+    assert "no labels yet" in stage.text("#router") or "labeled" in stage.text("#router")
 
 
 def test_the_page_follows_a_run_without_being_loaded_again(stage: Stage, tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_the_page_follows_a_run_without_being_loaded_again(stage: Stage, tmp_pat
     assert stage.script("return window.sameDocument") is True
     stage.until(lambda: "has ended" in stage.text("#news"))
     # The simulator's large models tell no confidence, as the real ones do not.
-    stage.until(lambda: stage.text("#confidence").count("judged without") == 2)
+    stage.until(lambda: stage.text("#confidence").count("judged without confidence") == 2)
 
 
 def test_the_figures_on_the_page_are_those_of_the_database(stage: Stage) -> None:
@@ -230,9 +230,9 @@ def test_the_figures_on_the_page_are_those_of_the_database(stage: Stage) -> None
     shown = {name.split("\n")[0]: int(number(row[2])) for name, row in stage.table("providers").items()}
     assert {name: n for name, n in shown.items() if n} == models
     (up,) = stage.rows("SELECT sum(escalations) AS n FROM queries")
-    assert f"went up: {up['n']:,} of" in stage.text("#escalation")
+    assert f"escalated: {up['n']:,} of" in stage.text("#escalation")
     reasons = {row["reason"].replace("_", " "): row["n"] for row in stage.rows(
-        "SELECT split_part(reasons[1], ':', 1) AS reason, count(*) AS n FROM decisions"
+        "SELECT codes[1] AS reason, count(*) AS n FROM decisions"
         " WHERE kind = 'judge' AND to_stage = 'fallback' GROUP BY 1")}  # fmt: skip
     bars = [each.text.split("\n") for each in stage.driver.find_elements("css selector", "#escalation .bars li")]
     assert {bar[0]: int(number(bar[-1].split()[0])) for bar in bars} == reasons
@@ -245,24 +245,24 @@ def test_a_query_is_found_by_its_custom_id_and_its_track_is_drawn(stage: Stage) 
         " ORDER BY q.escalations DESC, q.id LIMIT 1"
     )
     stage.driver.find_element("id", "custom-id").send_keys(row["custom_id"], Keys.ENTER)
-    stage.until(lambda: stage.driver.find_elements("css selector", "#story .map svg"))
+    stage.until(lambda: stage.driver.find_elements("css selector", "#timeline .map svg"))
     events = stage.rows(f"SELECT id FROM decisions WHERE query_id = {row['id']}") + stage.rows(
         f"SELECT id FROM calls WHERE query_id = {row['id']}"
     )
-    assert len(stage.driver.find_elements("css selector", "#story .events > li")) == len(events)
+    assert len(stage.driver.find_elements("css selector", "#timeline .events > li")) == len(events)
     # One stop per event, and one at each end.
-    assert len(stage.driver.find_elements("css selector", "#story .stop")) == len(events) + 2
-    track = str(stage.driver.find_element("css selector", "#story svg").get_attribute("aria-label"))
+    assert len(stage.driver.find_elements("css selector", "#timeline .stop")) == len(events) + 2
+    track = str(stage.driver.find_element("css selector", "#timeline svg").get_attribute("aria-label"))
     assert "fallback: up to" in track
-    assert row["custom_id"] in stage.text("#story .outcome")
-    stage.picture("dashboard-story", WIDE, of="section[aria-labelledby=story-title]")
+    assert row["custom_id"] in stage.text("#timeline .outcome")
+    stage.picture("dashboard-story", WIDE, of="section[aria-labelledby=timeline-title]")
 
 
 def test_words_of_a_user_stay_words(stage: Stage) -> None:
     field = stage.driver.find_element("id", "custom-id")
     field.clear()
     field.send_keys("<img src=x onerror=alert(1)>", Keys.ENTER)
-    stage.until(lambda: "None of your newest batches" in stage.text("#found"))
+    stage.until(lambda: "in the newest batches" in stage.text("#found"))
     assert "<img src=x" in stage.text("#found")
     assert not stage.driver.find_elements("css selector", "#found img")
     field.send_keys(Keys.CONTROL, "a")
@@ -359,8 +359,8 @@ def test_with_keys_each_tenant_sees_its_own_and_the_key_is_in_no_address(stage: 
     field.send_keys(key, Keys.ENTER)
     stage.until(stage.is_live)
     stage.until(lambda: "elsewhere" in stage.text("#whose"))
-    assert "No batch yet" in stage.text("#batches")
-    assert "Nothing was answered" in stage.text("#mix")
+    assert "No batches yet" in stage.text("#batches")
+    assert "No answers in" in stage.text("#mix")
     asked = stage.script("return performance.getEntriesByType('resource').map((e) => e.name).concat(location.href)")
     assert all(key not in each for each in asked)
     assert stage.script("return Object.values(sessionStorage)") == [key]

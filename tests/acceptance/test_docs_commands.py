@@ -272,8 +272,8 @@ def stack() -> Iterator[Stack]:
         told = started.run("pointsman submit examples/queries.jsonl --wait --json")
         assert told.returncode == 0, told.stderr
         assert started.run('psql "$DATABASE_URL" -c "CREATE DATABASE restored"').returncode == 0
-        handle = json.loads(told.stdout)["batch_id"]
-        yield Stack(place, environ, _stands_for(started, handle, urls["api_url"]), started.postgres)
+        public_id = json.loads(told.stdout)["batch_id"]
+        yield Stack(place, environ, _stands_for(started, public_id, urls["api_url"]), started.postgres)
     finally:
         subprocess.run(
             [sys.executable, "-m", "cli.main", "down"], env=environ, cwd=ROOT, capture_output=True, timeout=_PATIENCE_S
@@ -282,17 +282,17 @@ def stack() -> Iterator[Stack]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _stands_for(stack: Stack, handle: str, api_url: str) -> dict[str, str]:
+def _stands_for(stack: Stack, public_id: str, api_url: str) -> dict[str, str]:
     """What a reader would write for a placeholder, longer ones first."""
-    told = stack.run(f"pointsman audit verify {handle} --json")
+    told = stack.run(f"pointsman audit verify {public_id} --json")
     assert told.returncode == 0, told.stderr
     made = stack.run("pointsman keys create spare --tenant spare --json")
     assert made.returncode == 0, made.stderr
     spare = next(key["id"] for key in json.loads(stack.run("pointsman keys list --json").stdout)["keys"])
     return {
         "0123456789ab": spare,
-        "batch_…": handle,
-        "BATCH": handle,
+        "batch_…": public_id,
+        "BATCH": public_id,
         " FILE": " examples/queries.jsonl",
         "HASH": json.loads(told.stdout)["head"],
         "http://127.0.0.1:8080/v1": api_url,

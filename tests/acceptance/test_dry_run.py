@@ -21,29 +21,29 @@ def dry_run(home: Path, *arguments: str | Path) -> subprocess.CompletedProcess[s
 def test_it_predicts_mix_cost_and_time_without_starting_anything(tmp_path: Path) -> None:
     ended = dry_run(tmp_path / "home", EXAMPLES, "--json", "--budget", "0.01")
     assert ended.returncode == 0, ended.stderr
-    told = json.loads(ended.stdout)
+    report = json.loads(ended.stdout)
     total = sum(1 for line in EXAMPLES.read_bytes().splitlines() if line.strip())
-    plan = told["plan"]
-    assert (told["dry_run"], told["total"], told["rejected"], told["cap_usd"]) == (True, total, 0, 0.01)
+    plan = report["plan"]
+    assert (report["dry_run"], report["total"], report["rejected"], report["cap_usd"]) == (True, total, 0, 0.01)
     assert sum(plan["by_tier"].values()) == pytest.approx(total)
     assert sum(tier["cost_usd"] for tier in plan["tiers"].values()) == pytest.approx(plan["cost_usd"]["expected"])
     assert 0 < plan["cost_usd"]["low"] < plan["cost_usd"]["expected"] < plan["cost_usd"]["high"]
     assert plan["cost_usd"]["expected"] < plan["baseline_cost_usd"]
     assert 0 < plan["wall_s"]["low"] < plan["wall_s"]["high"]
-    assert "is not enough by this" in ended.stderr
+    assert "does not cover the expected cost" in ended.stderr
     assert not (tmp_path / "home").exists()
 
 
-def test_bad_lines_are_told_as_by_submit(tmp_path: Path) -> None:
-    given = tmp_path / "given.jsonl"
-    given.write_text('{"query": "Hi"}\n{"query": 1}\n')
-    refused = dry_run(tmp_path / "home", given)
+def test_invalid_lines_are_reported_as_by_submit(tmp_path: Path) -> None:
+    file = tmp_path / "queries.jsonl"
+    file.write_text('{"query": "Hi"}\n{"query": 1}\n')
+    refused = dry_run(tmp_path / "home", file)
     assert refused.returncode == 2
     assert "line 2" in refused.stderr
-    skipping = dry_run(tmp_path / "home", given, "--skip-invalid")
+    skipping = dry_run(tmp_path / "home", file, "--skip-invalid")
     assert skipping.returncode == 0
-    assert "1, as they are no valid queries" in skipping.stdout
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["given.jsonl"]
+    assert "Invalid    1 line would be skipped" in skipping.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["queries.jsonl"]
 
 
 def test_each_column_of_the_table_adds_up_to_its_last_row(tmp_path: Path) -> None:
@@ -58,8 +58,8 @@ def test_each_column_of_the_table_adds_up_to_its_last_row(tmp_path: Path) -> Non
     assert f"Cost       ${costs[-1]:.6f}," in "\n".join(lines)
 
 
-def test_earlier_batches_that_were_not_looked_at_are_not_told_as_none(tmp_path: Path) -> None:
-    (tmp_path / "postgres").mkdir()  # our own, which does not run
-    told = dry_run(tmp_path, EXAMPLES).stdout
-    assert "earlier batches: not looked at, as our own Postgres does not run" in " ".join(told.split())
-    assert "nothing before it" not in told
+def test_unread_earlier_batches_are_not_reported_as_none(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()  # the embedded one, which is down
+    output = dry_run(tmp_path, EXAMPLES).stdout
+    assert "earlier batches: not used, the embedded Postgres is down" in " ".join(output.split())
+    assert "queue:" not in output

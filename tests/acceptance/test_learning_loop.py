@@ -165,6 +165,6 @@ def test_a_dry_run_on_a_third_of_the_log_promotes_nothing(school: School) -> Non
 
 
 def _batch(school: School) -> str:
-    handle = school("batches")["batches"][0]["batch_id"]
-    assert isinstance(handle, str)
-    return handle
+    public_id = school("batches")["batches"][0]["batch_id"]
+    assert isinstance(public_id, str)
+    return public_id

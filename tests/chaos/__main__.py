@@ -21,6 +21,7 @@ from tests.chaos.fault import ALL
 from tests.chaos.rabbitmq import NoRabbit, opened_rabbitmq
 from tests.chaos.runner import known, play_all
 from tests.chaos.shared_services import open_shared_services
+from tests.failpoints import arm
 
 
 def main() -> int:
@@ -40,6 +41,7 @@ def main() -> int:
     except KeyError as error:
         print(f"chaos: there is no fault {error}; --list names them", file=sys.stderr)
         return 2
+    arm()
     seed = random.SystemRandom().randrange(10_000) if given.seed is None else given.seed
     with ExitStack() as stack:
         if given.broker == "rabbitmq":

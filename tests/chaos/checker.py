@@ -101,7 +101,7 @@ class _Books:
         expected = sum(self.arena.submitted.values())
         known = self.arena.one(
             "SELECT count(*) FROM queries AS q JOIN prompts AS p ON p.query_id = q.id"
-            " JOIN batches AS b ON b.id = q.batch_id WHERE b.handle = ANY(%s) AND q.finished_at IS NOT NULL",
+            " JOIN batches AS b ON b.id = q.batch_id WHERE b.public_id = ANY(%s) AND q.finished_at IS NOT NULL",
             [list(self.arena.submitted)],
         )
         return abs(expected - int(known))
@@ -113,7 +113,7 @@ class _Books:
             " > 1 + count(*) FILTER (WHERE kind = 'resume')) AS twice"
         )
         answers = self.arena.one("SELECT count(*) - count(DISTINCT query_id) FROM answers")
-        batches = self.arena.one("SELECT count(*) - count(DISTINCT handle) FROM batches")
+        batches = self.arena.one("SELECT count(*) - count(DISTINCT public_id) FROM batches")
         return int(ends) + int(answers) + int(batches)
 
     def mismatches(self, complaints: list[str]) -> Counter[str]:

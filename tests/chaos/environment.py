@@ -63,7 +63,7 @@ class ChaosEnvironment:
     """Where the workers find the simulator, if not directly."""
     workers: dict[str, Worker] = field(default_factory=dict)
     submitted: dict[str, int] = field(default_factory=dict)
-    """Queries by batch handle."""
+    """Queries by batch public id."""
     in_flight_at_fault: int = 0
     hit: set[int] = field(default_factory=set)
     """Ids of the calls that were under way where it struck."""
@@ -260,35 +260,35 @@ class ChaosEnvironment:
         cap_usd: float | None = None,
         policy: BudgetPolicy | None = None,
     ) -> str:
-        """Submits a batch in this process; its handle."""
+        """Submits a batch in this process; its public id."""
         name = tag or f"b{len(self.submitted)}"
 
         async def give() -> tuple[str, int]:
             engine = make_engine(self.database_url)
             try:
                 order = BatchSpec(source="chaos", idempotency_key=key, cap_usd=cap_usd, budget_policy=policy)
-                taken = await submit(query_corpus.lines(name, count), engine=engine, fleet=self.fleet, order=order)
-                return taken.handle, taken.total
+                taken = await submit(query_corpus.lines(name, count), engine=engine, fleet=self.fleet, spec=order)
+                return taken.public_id, taken.total
             finally:
                 await engine.dispose()
 
-        handle, total = asyncio.run(give())
-        self.submitted[handle] = total
-        return handle
+        public_id, total = asyncio.run(give())
+        self.submitted[public_id] = total
+        return public_id
 
-    def cancel(self, handle: str) -> int:
+    def cancel(self, public_id: str) -> int:
         """Cancels a batch as the command does; how many queries that closed."""
-        return self._move(handle, Ledger.cancel)
+        return self._move(public_id, Ledger.cancel)
 
-    def resume(self, handle: str) -> int:
+    def resume(self, public_id: str) -> int:
         """Resumes a batch as the command does; how many queries start again."""
-        return self._move(handle, Ledger.resume)
+        return self._move(public_id, Ledger.resume)
 
-    def _move(self, handle: str, move: Callable[[Ledger, int], Coroutine[Any, Any, int]]) -> int:
+    def _move(self, public_id: str, move: Callable[[Ledger, int], Coroutine[Any, Any, int]]) -> int:
         async def act() -> int:
             engine = make_engine(self.database_url)
             try:
-                batch_id = int(self.one("SELECT id FROM batches WHERE handle = %s", [handle]))
+                batch_id = int(self.one("SELECT id FROM batches WHERE public_id = %s", [public_id]))
                 return await move(Ledger(engine, give_up_s=10.0), batch_id)
             finally:
                 await engine.dispose()

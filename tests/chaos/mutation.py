@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from db.failpoints import GUARDS
 from settings import ROOT
+from tests.failpoints import GUARDS
 
 MACHINE = "the state machine"
 BY_GUARD: Mapping[str, tuple[str, tuple[str, ...]]] = {

@@ -33,7 +33,7 @@ class Worker:
         self.ready.unlink(missing_ok=True)
         self.starts += 1
         self.process = spawn(
-            [sys.executable, "-m", "workers", *self.roles, "--name", self.name],
+            [sys.executable, "-m", "tests.failpoints", "workers", *self.roles, "--name", self.name],
             log=self.home / "logs" / f"{self.name}.log",
             environ={**self.base, READY_FILE: str(self.ready), **self.environ},
             cwd=ROOT,

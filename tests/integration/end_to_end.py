@@ -1,7 +1,7 @@
 """A batch's whole way in one process: real Postgres, the real tasks, the simulator; no broker and no feeder process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
@@ -38,13 +38,15 @@ def simulated_fleet(simulator_url: str) -> Fleet:
 
 
 @asynccontextmanager
-async def worker_context_of(bench: LedgerHarness, fleet: Fleet) -> AsyncIterator[WorkerContext]:
+async def worker_context_of(
+    bench: LedgerHarness, fleet: Fleet, *, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[WorkerContext]:
     """A worker's station that serves every stage."""
     station = WorkerContext(
         fleet,
         bench.engine,
         Ledger(bench.engine, worker_id=1, lease_s=fleet.timing.lease_s),
-        ProviderClient(fleet, environ={}),
+        ProviderClient(fleet, environ=environ or {}),
         AdmissionController(None, fleet=fleet, worker="test"),
         slots={name: asyncio.Semaphore(tier.concurrency) for name, tier in fleet.tiers.items()},
         stays={name: asyncio.Semaphore(2 * tier.concurrency) for name, tier in fleet.tiers.items()},
@@ -60,8 +62,8 @@ async def worker_context_of(bench: LedgerHarness, fleet: Fleet) -> AsyncIterator
 
 async def hand_in(lines: Iterable[InputLine], order: BatchSpec, station: WorkerContext) -> Batch:
     """The batch that ``lines`` became."""
-    taken = await submit(lines, engine=station.engine, fleet=station.fleet, order=order)
-    batch = await find_batch(station.engine, taken.handle)
+    taken = await submit(lines, engine=station.engine, fleet=station.fleet, spec=order)
+    batch = await find_batch(station.engine, taken.public_id)
     assert batch is not None
     return batch
 
@@ -75,7 +77,7 @@ async def work_off(station: WorkerContext, look: Callable[[], Awaitable[None]] |
             ids = await station.ledger.fill_window(stage, room=200)
             moved += len(ids)
             await asyncio.gather(*(_serve(stage, some, station, look) for some in _chunks(ids)))
-        moved += await station.ledger.unhold()
+        moved += await station.ledger.release_held()
         rounds += 1
         assert rounds < 2000, "it goes to and fro"
         if not moved and not await _soon_due(station):

@@ -229,28 +229,35 @@ def test_a_cancelled_waiter_loses_nothing(redis_url: str) -> None:
     run(story)
 
 
-def test_retry_after_holds_for_all_models_of_the_provider_at_all_workers(redis_url: str) -> None:
+@pytest.mark.parametrize(
+    ("shared", "rested"), [(False, {"a"}), (True, {"a", "b"})], ids=["its own limit", "the account's"]
+)
+def test_retry_after_holds_at_all_workers_for_whatever_shares_the_limit(
+    redis_url: str, shared: bool, rested: set[str]
+) -> None:
     async def story() -> None:
         the_fleet = fleet()
+        providers = {name: replace(each, shared_limits=shared) for name, each in the_fleet.providers.items()}
+        the_fleet = replace(the_fleet, providers=providers)
         models = [the_fleet.models[name] for name in "abc"]
         async with workers(redis_url, the_fleet, 2) as (one, other):
             grant = await one.reserve(models[0], tokens=1)
             assert isinstance(grant, Grant)
             limited = Failure(FailureKind.RATE_LIMITED, "429", status=429, retry_after_s=30.0)
             await one.settle(grant, used_tokens=0, outcome=limited)
-            assert set(await one.resting(models)) == {"a", "b"}
+            assert set(await one.resting(models)) == rested
 
             async def has_heard() -> bool:
                 return bool(await other.resting(models))
 
             await until(has_heard)
             rests = await other.resting(models)
-            assert set(rests) == {"a", "b"}
+            assert set(rests) == rested
             assert all(15 < rest_s <= 30.01 for rest_s in rests.values())
-            refused = await other.reserve(models[1], tokens=1)
-            assert isinstance(refused, Denied)
-            assert 15 < refused.wait_s <= 30.01
-            assert isinstance(await other.reserve(models[2], tokens=1), Grant)
+            for model in models:
+                answer = await other.reserve(model, tokens=1)
+                assert isinstance(answer, Denied) == (model.name in rested)
+                assert not isinstance(answer, Denied) or 15 < answer.wait_s <= 30.01
 
     run(story)
 

@@ -57,7 +57,7 @@ def test_more_deposits_at_once_than_connections_all_come_through(on_bench: OnBen
 def test_a_list_without_queries_is_told_to_have_some(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         with pytest.raises(InvalidInput, match=r"input: queries: there is none\. Give at least one\."):
-            await submit((), engine=bench.engine, fleet=bench.fleet, order=BatchSpec(source="test"))
+            await submit((), engine=bench.engine, fleet=bench.fleet, spec=BatchSpec(source="test"))
         assert await nothing_is_left(bench)
 
     on_bench(story)
@@ -239,7 +239,7 @@ def test_who_is_told_to_stop_during_the_commits_has_a_batch_and_knows_it(
         async with open_batch_writer(bench.engine, BatchSpec(source="test"), bench.fleet) as opened:
             assert isinstance(opened, BatchWriter)
             await pour(opened, lines)
-        known.append(opened.handle)
+        known.append(opened.public_id)
         await asyncio.sleep(60)
 
     async def story(bench: LedgerHarness) -> None:
@@ -254,7 +254,7 @@ def test_who_is_told_to_stop_during_the_commits_has_a_batch_and_knows_it(
             await connection.execute(text(LEAVE))
             await asyncio.wait({task}, timeout=20)
         assert (task.cancelled(), task.cancelling()) == (True, stops)
-        assert [row.handle for row in await bench.rows("SELECT handle FROM batches")] == known
+        assert [row.public_id for row in await bench.rows("SELECT public_id FROM batches")] == known
         assert await bench.counts() == (1, lines, lines)
 
     on_bench(story)

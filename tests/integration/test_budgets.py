@@ -70,7 +70,7 @@ def test_settling_frees_what_a_call_did_not_cost_and_held_queries_return(on_benc
     async def story(bench: LedgerHarness) -> None:
         ids = await at_small(bench, 3, cap_usd=0.6)
         ((query_id, (epoch, sent)),) = (await claim_all(bench, ids)).items()
-        assert await bench.ledger.unhold() == 0
+        assert await bench.ledger.release_held() == 0
         completion = Completion("yes", "stop", Usage(1000, 1000), {"content": "yes"}, 1.0, "m")
         cost = Decimal(str(bench.model.price.cost_usd(completion.usage)))
         result = CallResult(sent, completion)
@@ -80,7 +80,7 @@ def test_settling_frees_what_a_call_did_not_cost_and_held_queries_return(on_benc
         assert await budget(bench) == (Decimal("0.6"), Decimal("0"), cost)
         await bench.ledger.record(result)  # once more: a replayed statement charges nothing twice
         assert await budget(bench) == (Decimal("0.6"), Decimal("0"), cost)
-        assert await bench.ledger.unhold() == 1
+        assert await bench.ledger.release_held() == 1
 
     on_bench(story)
 
@@ -146,9 +146,9 @@ def test_degrade_lowers_what_can_never_fit_and_waits_for_calls_under_way_before(
         assert len(claimed) == 1
         waiting = [id_ for id_ in ids if id_ not in claimed]
         assert {(await bench.row(id_)).state for id_ in waiting} == {"held"}
-        assert await bench.ledger.unhold() == 0
+        assert await bench.ledger.release_held() == 0
         await settle(bench, claimed, stage="large")
-        assert await bench.ledger.unhold() == 2, "0.2 USD are left: it will never fit"
+        assert await bench.ledger.release_held() == 2, "0.2 USD are left: it will never fit"
         assert await claim_all(bench, waiting, stage="large", lower="medium") == {}
         rows = [await bench.row(id_) for id_ in waiting]
         assert {(row.stage, row.state, row.tier) for row in rows} == {("medium", "ready", "medium")}
@@ -158,7 +158,7 @@ def test_degrade_lowers_what_can_never_fit_and_waits_for_calls_under_way_before(
         assert (why.from_stage, why.to_stage) == ("large", "medium")
         assert "lowered from large to medium" in why.reasons[0]
         assert await claim_all(bench, waiting, stage="medium") == {}
-        assert await bench.ledger.unhold() == 0, "nothing is below: it stays held"
+        assert await bench.ledger.release_held() == 0, "nothing is below: it stays held"
 
     on_bench(story)
 
@@ -170,7 +170,7 @@ def test_fail_waits_for_calls_under_way_and_then_fails(on_bench: OnBench) -> Non
         (waiting,) = set(ids) - set(claimed)
         assert (await bench.row(waiting)).state == "held"
         await settle(bench, claimed, stage="small")
-        assert await bench.ledger.unhold() == 1
+        assert await bench.ledger.release_held() == 1
         await claim_all(bench, [waiting])
         assert (await bench.row(waiting)).state == "failed"
 
@@ -186,7 +186,7 @@ def test_room_goes_to_the_held_queries_that_it_is_enough_for(on_bench: OnBench) 
             [("small", second, dear._replace(reserved_usd=5.0)), ("small", third, cheap._replace(reserved_usd=0.2))]
         )
         await bench.ledger.record(CallResult(claimed[first][1], FREE))
-        assert await bench.ledger.unhold() == 1
+        assert await bench.ledger.release_held() == 1
         assert ((await bench.row(second)).state, (await bench.row(third)).state) == ("held", "ready")
 
     on_bench(story)

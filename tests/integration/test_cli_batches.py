@@ -1,4 +1,4 @@
-"""``pointsman`` on batches: where its output goes, and what it says of what is so already."""
+"""``pointsman`` on batches: where output goes, and notices about repeated commands."""
 
 import json
 from pathlib import Path
@@ -12,14 +12,14 @@ from tests.integration.ledger_fixtures import LedgerHarness, OnBench, finish
 
 @pytest.fixture
 def ended(on_bench: OnBench) -> str:
-    """The handle of a batch that has ended: one query, answered."""
+    """The public id of a batch that has ended: one query, answered."""
     found: list[str] = []
 
     async def story(bench: LedgerHarness) -> None:
         query_id = await bench.at_tier()
         claim, sent = await bench.send(query_id)
         await bench.ledger.transition(finish(query_id, claim.epoch, sent))
-        found.extend(row.handle for row in await bench.rows("SELECT handle FROM batches"))
+        found.extend(row.public_id for row in await bench.rows("SELECT public_id FROM batches"))
 
     on_bench(story)
     return found[0]
@@ -49,31 +49,31 @@ def test_one_stdout_cannot_have_both_the_results_and_the_report_as_json(command:
 
 
 def test_a_cancel_of_an_ended_batch_says_that_it_has_ended(command: Any, ended: str) -> None:
-    assert command("cancel", ended).stdout == f"{ended}: 0 queries cancelled\nIt has ended already.\n"
+    assert command("cancel", ended).stdout == f"{ended}: 0 queries cancelled\nThe batch has already ended.\n"
     assert "0 failed" in command("resume", ended).stdout
 
 
-def test_a_known_key_is_told_and_the_id_stands_on_stdout_alone(command: Any, here: Path) -> None:
+def test_a_known_key_is_reported_and_stdout_has_the_id_alone(command: Any, here: Path) -> None:
     (here / "q.txt").write_text("Hi\nHo\n")
     first = command("submit", "q.txt", "--idempotency-key", "k")
     again = command("submit", "q.txt", "--idempotency-key", "k")
     assert first.stdout == again.stdout
-    assert first.stderr.splitlines()[0] == "2 queries"
-    assert again.stderr.splitlines()[0] == "2 queries, there already: the key is known, nothing was submitted"
+    assert first.stderr.splitlines()[0] == "2 queries accepted"
+    assert again.stderr.splitlines()[0] == "2 queries submitted earlier with this key; nothing new was submitted"
     assert first.stdout.strip() not in first.stderr + again.stderr
 
 
-def test_a_known_key_with_another_file_says_that_nothing_of_it_was_taken(command: Any, here: Path) -> None:
+def test_a_known_key_with_another_file_says_that_nothing_was_submitted(command: Any, here: Path) -> None:
     (here / "monday.txt").write_text("Hi\n")
     (here / "tuesday.txt").write_text("Ho\n")
     command("submit", "monday.txt", "--idempotency-key", "k")
     assert "tuesday" not in command("submit", "monday.txt", "--idempotency-key", "k").stderr
-    told = command("submit", "tuesday.txt", "--idempotency-key", "k").stderr
-    assert "It is of monday.txt: no line of tuesday.txt was taken. Give that a key of its own." in told
+    stderr = command("submit", "tuesday.txt", "--idempotency-key", "k").stderr
+    assert "The key belongs to monday.txt: no line of tuesday.txt was submitted. Give each file its own key." in stderr
 
 
 def test_the_first_key_says_what_it_changes(command: Any) -> None:
-    assert "from now on the API and the dashboard ask for a key" in command("keys", "create", "one").stderr
+    assert "from now on the API and the dashboard require a key" in command("keys", "create", "one").stderr
     assert "from now on" not in command("keys", "create", "two").stderr
 
 
@@ -81,7 +81,7 @@ def test_a_report_begins_with_its_first_word(command: Any, ended: str) -> None:
     assert command("status", ended).stdout.startswith("Batch ")
 
 
-def test_doctor_tells_of_batches_that_these_workers_leave_alone(command: Any, here: Path, on_bench: OnBench) -> None:
+def test_doctor_reports_batches_that_these_workers_do_not_take(command: Any, here: Path, on_bench: OnBench) -> None:
     (here / "q.txt").write_text("Hi\n")
     command("submit", "q.txt")
 
@@ -90,4 +90,4 @@ def test_doctor_tells_of_batches_that_these_workers_leave_alone(command: Any, he
 
     assert "earnest" not in command("doctor").stdout
     on_bench(story)
-    assert "1 open of the fleet 'earnest' are for real calls, and this fleet simulates" in command("doctor").stdout
+    assert "1 open of the fleet 'earnest' need real calls, but this fleet simulates" in command("doctor").stdout

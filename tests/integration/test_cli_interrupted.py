@@ -1,4 +1,4 @@
-"""Ctrl-C while a batch is committed: the command says that there is one, and which."""
+"""Ctrl-C during the commit of a batch: the command names the batch."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from tests.integration.ledger_fixtures import COMMITTING, HELD_COMMIT, LEAVE, he
 
 
 @pytest.mark.parametrize("command", ["submit", "run"])
-def test_ctrl_c_during_the_last_commit_tells_the_batch(command: str, settings: Settings, tmp_path: Path) -> None:
+def test_ctrl_c_during_the_last_commit_names_the_batch(command: str, settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "many.txt"
     file.write_text("".join(f"What is {n}?\n" for n in range(TWO_CONNECTION_THRESHOLD)))
     with psycopg.connect(settings.libpq_url, autocommit=True) as connection:
@@ -33,8 +33,8 @@ def test_ctrl_c_during_the_last_commit_tells_the_batch(command: str, settings: S
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         connection.execute(LEAVE)
-        _, told = process.communicate(timeout=240)
-        batches = connection.execute("SELECT handle, total FROM batches").fetchall()
-    assert process.returncode == 130, told
+        _, stderr = process.communicate(timeout=240)
+        batches = connection.execute("SELECT public_id, total FROM batches").fetchall()
+    assert process.returncode == 130, stderr
     assert [total for _, total in batches] == [TWO_CONNECTION_THRESHOLD]
-    assert f"Interrupted. {batches[0][0]} keeps what it has".encode() in told
+    assert f"Interrupted. {batches[0][0]} keeps its answers".encode() in stderr

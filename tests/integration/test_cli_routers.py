@@ -32,8 +32,8 @@ def folder(databases: Databases, template_database: str, tmp_path_factory: pytes
     written(folder / "dev.jsonl", outcome_lines(160))
     written(folder / "held-out.jsonl", outcome_lines(120, seed=4))
     written(folder / "labels.jsonl", label_lines(60))
-    told = _json(folder, "train", str(folder / "dev.jsonl"), "--out", str(folder / "router"), "--name", "v1")
-    assert told["registered"] == "v1"
+    report = _json(folder, "train", str(folder / "dev.jsonl"), "--out", str(folder / "router"), "--name", "v1")
+    assert report["registered"] == "v1"
     yield folder
     databases.drop(name)
 
@@ -42,7 +42,7 @@ def _environ(folder: Path) -> dict[str, str]:
     return {
         "POINTSMAN_HOME": str(folder / "home"),
         "DATABASE_URL": (folder / "address").read_text(),
-        "BROKER_URL": "redis://127.0.0.1:1",  # named, so that none is started; nobody asks it
+        "BROKER_URL": "redis://127.0.0.1:1",  # named, so that none is started; never used
     }
 
 
@@ -57,7 +57,7 @@ def _json(folder: Path, *arguments: str) -> Any:
 
 
 def _refused(folder: Path, *arguments: str) -> str:
-    """The words of a command that was asked wrongly."""
+    """The message of a usage error."""
     done = _run(folder, *arguments)
     assert isinstance(done.exception, CommandError), done.exception
     assert done.exception.code == ExitCode.USAGE
@@ -65,20 +65,20 @@ def _refused(folder: Path, *arguments: str) -> str:
 
 
 def test_a_router_that_was_trained_is_evaluated_by_its_folder(folder: Path) -> None:
-    told = _json(folder, "evaluate", str(folder / "held-out.jsonl"), "--router", str(folder / "router"))
-    assert told["n"] == 120
-    assert {"apgr", "cpt50", "cpt80", "ece", "controls", "words"} <= set(told)
-    assert {"apgr", "cpt50", "cpt80", "ece", "controls"} <= set(told["cascade"])
-    assert told["apgr"] > told["controls"]["query_length"]["apgr"]
-    assert told["pipeline"]["always_large"]["right"] >= told["pipeline"]["always_small"]["right"]
+    report = _json(folder, "evaluate", str(folder / "held-out.jsonl"), "--router", str(folder / "router"))
+    assert report["n"] == 120
+    assert {"apgr", "cpt50", "cpt80", "ece", "controls", "words"} <= set(report)
+    assert {"apgr", "cpt50", "cpt80", "ece", "controls"} <= set(report["cascade"])
+    assert report["apgr"] > report["controls"]["query_length"]["apgr"]
+    assert report["pipeline"]["always_large"]["right"] >= report["pipeline"]["always_small"]["right"]
 
 
 def test_lines_that_were_trained_on_are_noticed(folder: Path) -> None:
-    told = _json(folder, "evaluate", str(folder / "dev.jsonl"), "--router", "v1")
-    assert "the figures flatter it" in told["words"][0]
+    report = _json(folder, "evaluate", str(folder / "dev.jsonl"), "--router", "v1")
+    assert "the figures flatter it" in report["words"][0]
 
 
-def test_people_get_a_table_and_sentences(folder: Path) -> None:
+def test_the_console_gets_a_table_and_sentences(folder: Path) -> None:
     done = _run(folder, "evaluate", str(folder / "held-out.jsonl"), "--router", "v1", "--draws", "100")
     assert done.exit_code == 0
     assert "query length" in done.stdout
@@ -90,9 +90,9 @@ def test_without_a_name_the_promoted_router_is_evaluated(folder: Path) -> None:
 
 
 def test_labels_are_evaluated_with_the_policy_and_its_stages_alone(folder: Path) -> None:
-    told = _json(folder, "evaluate", str(folder / "labels.jsonl"), "--router", "default")
-    assert set(told["stages"]) == {"gate alone", "classifier alone"}
-    assert {"accuracy", "cost_inflation", "quality_loss", "confusion", "weighted_loss", "categories"} <= set(told)
+    report = _json(folder, "evaluate", str(folder / "labels.jsonl"), "--router", "default")
+    assert set(report["stages"]) == {"gate alone", "classifier alone"}
+    assert {"accuracy", "cost_inflation", "quality_loss", "confusion", "weighted_loss", "categories"} <= set(report)
     assert "gate" in _json(folder, "evaluate", str(folder / "labels.jsonl"), "--router", "gate")["router"]["name"]
 
 
@@ -105,19 +105,19 @@ def test_a_picture_is_drawn_beside_the_report(folder: Path) -> None:
 
 def test_thresholds_are_proposed_and_written_into_a_fleet(folder: Path) -> None:
     fleet = folder / "fleet.toml"
-    told = _json(
+    report = _json(
         folder, "calibrate", str(folder / "held-out.jsonl"), "--router", "v1", "--target-cost", "0.6",
         "--write", str(fleet),
     )  # fmt: skip
-    assert told["predictions"] == "router v1"
-    assert all(proposal["cost"] <= 0.6 for proposal in told["proposals"])
+    assert report["predictions"] == "router v1"
+    assert all(proposal["cost"] <= 0.6 for proposal in report["proposals"])
     assert _run(folder, "check-fleet", str(fleet)).exit_code == 0
-    assert f"{told['proposals'][0]['value']:g}" in fleet.read_text()
+    assert f"{report['proposals'][0]['value']:g}" in fleet.read_text()
 
 
 def test_calibrating_on_the_training_lines_uses_predictions_of_routers_that_had_not_seen_them(folder: Path) -> None:
-    told = _json(folder, "calibrate", str(folder / "dev.jsonl"), "--router", "v1", "--target-quality", "0.9")
-    assert told["predictions"] == "cross-validation on these lines"
+    report = _json(folder, "calibrate", str(folder / "dev.jsonl"), "--router", "v1", "--target-quality", "0.9")
+    assert report["predictions"] == "cross-validation on these lines"
 
 
 def test_routers_are_listed_promoted_and_rolled_back(folder: Path) -> None:
@@ -126,7 +126,7 @@ def test_routers_are_listed_promoted_and_rolled_back(folder: Path) -> None:
     assert _json(folder, "routers", "promote", "v1") == {"promoted": "v1", "before": "v1"}
     listed = _json(folder, "routers", "list")
     assert listed["promoted"] == "v1"
-    assert [(one["name"], one["undone_at"]) for one in listed["history"]] == [("v1", None)]
+    assert [(entry["name"], entry["undone_at"]) for entry in listed["history"]] == [("v1", None)]
     assert listed["history"][0]["digest"] == listed["digest"] == listed["routers"][0]["digest"]
     assert listed["routers"][0]["data"]["sha256"]
     assert _json(folder, "evaluate", str(folder / "labels.jsonl"))["router"]["name"] == "v1"
@@ -141,36 +141,38 @@ def test_routers_are_listed_promoted_and_rolled_back(folder: Path) -> None:
     assert "there are: default, v1" in _refused(folder, "routers", "promote", "v9")
 
 
-def test_what_was_examined_against_another_router_than_serves_is_not_promoted(
+def test_a_router_tested_against_another_incumbent_is_not_promoted(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = _json(folder, "routers", "list")["promoted"]
-    for name, told in _environ(folder).items():
-        monkeypatch.setenv(name, told)
-    with pytest.raises(RegistryError, match=f"{before} was promoted while v1 was examined against another"):
+    for name, value in _environ(folder).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RegistryError, match=f"{before} was promoted while v1 was tested against another router"):
         promote("v1", over="0" * 64)
     assert _json(folder, "routers", "list")["promoted"] == before
 
 
-def test_what_is_asked_wrongly_is_refused_with_the_mend(folder: Path) -> None:
+def test_usage_errors_have_a_message(folder: Path) -> None:
     data = str(folder / "held-out.jsonl")
     assert "holds no trained router" in _refused(folder, "evaluate", data, "--router", str(folder / "nowhere"))
     assert "no router is named 'v7'" in _refused(folder, "evaluate", data, "--router", "v7")
     assert "no curve" in _refused(folder, "evaluate", str(folder / "labels.jsonl"), "--plot", "x.png")
-    assert "cannot be drawn to" in _refused(
+    assert "unknown image format" in _refused(
         folder, "evaluate", data, "--router", "v1", "--plot", str(folder / "curve.nonsense")
     )
     assert "either" in _refused(folder, "calibrate", data)
-    assert "tell nothing of cost" in _refused(folder, "calibrate", str(folder / "labels.jsonl"), "--target-cost", "0.5")
+    assert "neither cost nor quality" in _refused(
+        folder, "calibrate", str(folder / "labels.jsonl"), "--target-cost", "0.5"
+    )
     assert "the most is" in _refused(folder, "calibrate", data, "--router", "v1", "--target-quality", "1.2")
 
 
-def test_tiers_that_a_router_does_not_know_are_told(folder: Path) -> None:
+def test_tiers_that_a_router_does_not_have_are_reported(folder: Path) -> None:
     lines = outcome_lines(60)
     for line in lines:
         line["outcomes"] = {"bronze": line["outcomes"]["small"], "gold": line["outcomes"]["large"]}
     path = written(folder / "others.jsonl", lines)
-    assert "knows the tiers small, large, the data also bronze, gold" in _refused(
+    assert "has the tiers small, large, but the data also has bronze, gold" in _refused(
         folder, "evaluate", str(path), "--router", "v1"
     )
 
@@ -199,8 +201,8 @@ def test_training_does_not_begin_where_its_folder_cannot_be_made(folder: Path) -
 def test_a_router_that_learned_from_the_log_is_listed_as_any_other(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, told in _environ(folder).items():
-        monkeypatch.setenv(name, told)
+    for name, value in _environ(folder).items():
+        monkeypatch.setenv(name, value)
     save(train_from_log(logged(400), name="learned"), tmp_path)
     register(tmp_path)
     done = _run(folder, "routers", "list")

@@ -75,18 +75,18 @@ def test_the_reference_begins_with_the_router_that_serves(on_bench: OnBench, set
 def test_too_few_decisions_are_said_to_be_too_few(on_bench: OnBench, settings: Settings, decisions: int) -> None:
     on_bench(lambda bench: decide(bench, 1, decisions))
     told = drift(settings, "--reference", "30", code=2)
-    assert "30 of each are the least" in told["error"]["message"]
+    assert "each needs at least 30" in told["error"]["message"]
     assert told["error"]["hint"] == f"Route at least {60 - decisions} more queries; then add --reference 30."
 
 
 def test_what_is_advised_is_not_what_was_typed_and_helps(on_bench: OnBench, settings: Settings) -> None:
     on_bench(lambda bench: decide(bench, 1, 400))
     hint = drift(settings, code=2)["error"]["hint"]
-    assert hint == "Compare with fewer than 10,000: --reference 200."
+    assert hint == "Use a smaller reference than 10,000: --reference 200."
     told = drift(settings, *hint.rstrip(".").split()[-2:])
     assert (told["reference"], told["recent"]) == (200, 200)
     hint = drift(settings, "--last", "24h", "--against", "7d", code=2)["error"]["hint"]
-    assert "--last 24h --against 28d; or leave --last out" in hint
+    assert "--last 24h --against 28d; or omit --last" in hint
 
 
 def test_the_table_has_words_and_no_markup(on_bench: OnBench, settings: Settings) -> None:
@@ -118,7 +118,9 @@ def test_the_last_day_is_held_against_the_week_before(on_bench: OnBench, setting
     assert (told["reference"], told["recent"]) == (1000, 500)
     by = {one["feature"]: one["drift"] for one in told["features"]}
     assert (by["tier"], by["score"]) == ("shifted", "stable")
-    assert drift(settings, "--last", "x", code=2)["error"]["hint"] == "Write a number and h, d, w or y: --last 24h."
+    assert drift(settings, "--last", "x", code=2)["error"]["hint"] == (
+        "Use a number with h, d, w or y, for example --last 24h."
+    )
 
 
 def test_of_a_long_stretch_a_sample_is_read_that_has_the_mix_of_the_whole(on_bench: OnBench) -> None:

@@ -1,10 +1,11 @@
-"""Our own Postgres and Redis: up for whoever needs them, down once nobody does, however they end."""
+"""The embedded Postgres and Redis: one process owns them, others join, and none of them outlives its use."""
 
 import gc
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from settings import ROOT, Settings
+from settings import ROOT, Settings, SettingsError
 from workers.embedded.postgres import start_postgres
 from workers.embedded.redis import start_redis
 from workers.embedded.services import Services, ServicesError, services_down, services_running, services_up
@@ -40,7 +41,7 @@ def settings_of(home: Path) -> Settings:
 
 
 def processes_of(home: Path) -> set[int]:
-    """The processes whose command line names the home: its servers and their keeper."""
+    """The processes whose command line names the home: its servers and its users."""
     return {
         process.pid
         for process in psutil.process_iter()
@@ -90,20 +91,67 @@ def test_other_commands_find_the_services_and_share_them(running: Services) -> N
     assert processes_of(home) == before
 
 
-def test_the_last_of_several_users_takes_them_down(home: Path) -> None:
-    first, second = services_up(settings_of(home)), services_up(settings_of(home))
-    first.close()
-    assert services_running(settings_of(home))
+def test_the_owner_waits_for_other_users_before_it_stops_the_services(home: Path) -> None:
+    with services_up(settings_of(home)) as owner:
+        second = services_up(settings_of(home))
+        assert owner.is_owner
+        assert not second.is_owner
+        ends = threading.Thread(target=owner.__exit__, args=(None,))
+        ends.start()
+        ends.join(0.5)
+        assert ends.is_alive()
+        assert count_of_one(second.settings) == 1
+        second.close()
+        ends.join()
+    assert processes_of(home) == set()
+
+
+def test_an_owner_that_fails_does_not_wait_for_other_users(home: Path) -> None:
+    owner = services_up(settings_of(home))
+    second = services_up(settings_of(home))
+    owner.__exit__(KeyboardInterrupt)
+    assert not services_running(settings_of(home))
     second.close()
     assert processes_of(home) == set()
 
 
-def test_services_that_are_to_be_kept_outlive_their_users_until_they_are_taken_down(home: Path) -> None:
-    services_up(settings_of(home), keep=True).close()
+def test_a_process_that_must_own_the_services_waits_for_their_owner(home: Path) -> None:
+    messages: list[str] = []
+    user = start_user(home)
+    threading.Timer(1.0, user.kill).start()
+    with services_up(settings_of(home), must_own=True, tell=messages.append) as services:
+        assert services.is_owner
+        assert count_of_one(services.settings) == 1
+    assert messages == [f"waiting for process {user.pid}, which uses the database of this data directory"]
+    user.communicate()
+
+
+def test_an_owner_that_stays_is_named_to_a_process_that_must_own_the_services(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.embedded.services._START_S", 0.2)
+    with (
+        services_up(settings_of(home)),
+        pytest.raises(ServicesError, match=rf"Process {os.getpid()} has used .*pointsman down"),
+    ):
+        services_up(settings_of(home), must_own=True)
+
+
+def test_down_stops_the_services_and_their_owner(home: Path) -> None:
+    user = start_user(home)
     assert services_running(settings_of(home))
     assert services_down(settings_of(home))
-    assert processes_of(home) == set()
+    until(lambda: processes_of(home) == set())
+    assert user.wait(60) == -signal.SIGTERM
     assert not services_down(settings_of(home))
+    end(user)
+
+
+def count_of_one(settings: Settings) -> int:
+    with psycopg.connect(settings.libpq_url) as connection:
+        row = connection.execute("SELECT count(*) FROM (SELECT 1) AS one").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 USE_AND_WAIT = """
@@ -146,7 +194,7 @@ def test_users_that_start_together_share_one_set_of_services(home: Path) -> None
         assert [user.stdout.readline() for user in users if user.stdout] == ["up\n"] * 3
         commands = [" ".join(command_of(psutil.Process(pid))) for pid in processes_of(home)]
         assert len([command for command in commands if "redis-server" in command]) == 1
-        assert len([command for command in commands if "workers.embedded.daemon" in command]) == 1
+        assert len([command for command in commands if "bin/postgres -D" in command]) == 1
     finally:
         for user in users:
             end(user)
@@ -154,17 +202,18 @@ def test_users_that_start_together_share_one_set_of_services(home: Path) -> None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")
-def test_a_killed_keeper_takes_its_servers_with_it_and_another_starts_on_the_same_data(home: Path) -> None:
+def test_a_killed_owner_takes_its_servers_with_it_and_another_starts_on_the_same_data(home: Path) -> None:
+    owner = start_user(home)
     services = services_up(settings_of(home))
     with psycopg.connect(services.settings.libpq_url) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 1 AS one")
-    (keeper,) = [
-        pid for pid in processes_of(home) if "workers.embedded.daemon" in " ".join(command_of(psutil.Process(pid)))
-    ]
-    os.kill(keeper, signal.SIGKILL)
+    end(owner)
     until(lambda: processes_of(home) == set())
+    with pytest.raises(SettingsError, match="pointsman up"):
+        _ = settings_of(home).database_url
     services.close()
     with services_up(settings_of(home)) as again:
+        assert again.is_owner
         assert count(again.settings) == 1
 
 
@@ -174,20 +223,10 @@ def test_a_server_that_dies_is_started_again_at_the_same_address(home: Path) -> 
             pid = int(client.info("server")["process_id"])
             os.kill(pid, signal.SIGKILL)
             until(lambda: pid not in processes_of(home))
+            until(lambda: services.check() == "Postgres or Redis ended and was started again")
+            assert services.check() is None
         with Redis.from_url(str(services.settings.redis_url)) as client:
-            until(lambda: answers(client))
             assert int(client.info("server")["process_id"]) != pid
-
-
-def answers(client: "Redis") -> bool:
-    try:
-        return bool(client.ping())
-    except (ConnectionError, OSError):
-        return False
-    except Exception as error:
-        if type(error).__module__ == "redis.exceptions":
-            return False
-        raise
 
 
 @pytest.mark.parametrize("name", ["with spaces and ümlauts", "x" * 120])

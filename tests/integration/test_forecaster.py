@@ -26,8 +26,10 @@ BODY = b'{"messages":[{"role":"user","content":"What is the capital of France?"}
 
 async def planned(bench: LedgerHarness, settings: Settings, *, count: int = 4) -> SubmitResult:
     lines = [InputLine(number, f"q-{number}", BODY, b'{"pin":"small"}') for number in range(1, count + 1)]
-    planner = Forecaster(settings, bench.fleet, bench.engine)
-    return await submit(lines, engine=bench.engine, fleet=bench.fleet, order=BatchSpec(source="test"), planner=planner)
+    forecaster = Forecaster(settings, bench.fleet, bench.engine)
+    return await submit(
+        lines, engine=bench.engine, fleet=bench.fleet, spec=BatchSpec(source="test"), forecaster=forecaster
+    )
 
 
 async def answer_all(bench: LedgerHarness) -> None:
@@ -42,7 +44,7 @@ async def answer_all(bench: LedgerHarness) -> None:
 def test_the_plan_is_stored_and_told_beside_what_came_of_it(on_bench: OnBench, settings: Settings) -> None:
     async def story(bench: LedgerHarness) -> None:
         submitted = await planned(bench, settings)
-        batch = await find_batch(bench.engine, submitted.handle)
+        batch = await find_batch(bench.engine, submitted.public_id)
         assert batch is not None
         assert batch.plan is not None
         assert (batch.plan["total"], batch.plan["by_tier"]) == (4, {"small": 4.0})
@@ -61,11 +63,11 @@ def test_the_plan_is_stored_and_told_beside_what_came_of_it(on_bench: OnBench, s
 def forecast_of(bench: LedgerHarness, settings: Settings, options: bytes | None, **means: Any) -> Forecast:
     """For ten lines with these options, by the gate alone."""
     fleet = replace(bench.fleet, router=replace(bench.fleet.router, stages=("gate",)))
-    planner = Forecaster(settings, fleet, None, **means)
+    forecaster = Forecaster(settings, fleet, None, **means)
     body = b'{"max_tokens":200,"messages":[{"role":"user","content":"Prove that the square root of 2 is irrational."}]}'
     for number in range(1, 11):
-        planner.sample.see(InputLine(number, f"q-{number}", body, options))
-    return planner._forecast(None, ForecastHistory(), QueueLoad(default_slots(fleet)))
+        forecaster.sample.see(InputLine(number, f"q-{number}", body, options))
+    return forecaster._forecast(None, ForecastHistory(), QueueLoad(default_slots(fleet)))
 
 
 def test_a_plan_heeds_what_lines_may_cost(on_bench: OnBench, settings: Settings) -> None:
@@ -97,9 +99,9 @@ def test_a_plan_heeds_a_budget_that_degrades(on_bench: OnBench, settings: Settin
 def test_a_batch_without_a_planner_has_no_plan(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         await bench.submit(1)
-        (row,) = await bench.rows("SELECT handle, plan FROM batches")
+        (row,) = await bench.rows("SELECT public_id, plan FROM batches")
         assert row.plan is None
-        batch = await find_batch(bench.engine, row.handle)
+        batch = await find_batch(bench.engine, row.public_id)
         assert batch is not None
         assert batch_as_json(await batch_figures(bench.engine, batch, fleet=bench.fleet))["plan_against_actual"] is None
 
@@ -131,7 +133,7 @@ def test_a_batch_is_taken_although_its_plan_cannot_be_made(on_bench: OnBench, se
         await answer_all(bench)
         await as_owner(bench, "REVOKE SELECT ON calls FROM pointsman_app")
         submitted = await planned(bench, settings, count=3)
-        (row,) = await bench.rows("SELECT total, plan FROM batches WHERE handle = :handle", handle=submitted.handle)
+        (row,) = await bench.rows("SELECT total, plan FROM batches WHERE public_id = :id", id=submitted.public_id)
         assert (row.total, row.plan) == (3, None)
 
     on_bench(story)
@@ -143,7 +145,7 @@ def test_what_is_open_and_who_works_is_the_load(on_bench: OnBench) -> None:
         await bench.submit(5)
         assert await load_queues(bench.engine, bench.fleet, otherwise=otherwise) == QueueLoad(otherwise, {"route": 5})
         for number in range(2):
-            await WorkerRegistry(bench.engine).arrive(
+            await WorkerRegistry(bench.engine).register(
                 name=f"small-{number}", role="route small", host="h", pid=1, slots=64
             )
         slots = (await load_queues(bench.engine, bench.fleet, otherwise=otherwise)).slots

@@ -32,7 +32,7 @@ async def racer(
         return outcome
 
     intent = await bench.intent(query_id, epoch=(await bench.row(query_id)).epoch)
-    sent = await bench.ledger.intend(intent)
+    sent = await bench.ledger.reserve_call(intent)
     assert sent is not None
     return InFlightCall(sent, asyncio.create_task(call()))
 
@@ -95,7 +95,7 @@ def test_a_hedge_that_cannot_be_committed_leaves_the_first_call_to_answer(on_ben
         async def unwritable() -> InFlightCall:
             asked.set()
             intent = await bench.intent(query_id, epoch=(await bench.row(query_id)).epoch)
-            await bench.ledger.intend(intent._replace(purpose="\ud800"))
+            await bench.ledger.reserve_call(intent._replace(purpose="\ud800"))
             raise AssertionError("it was written")
 
         async with worker_context_of(bench, bench.fleet) as station:

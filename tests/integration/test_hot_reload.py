@@ -66,7 +66,7 @@ class Works:
         asyncio.run(work())
 
     def submit(self, copies: int = 1) -> str:
-        """The handle of a batch of so many times the examples."""
+        """The public id of a batch of so many times the examples."""
         examples = [json.loads(line) for line in (ROOT / "examples" / "queries.jsonl").read_text().splitlines()]
         lines = []
         for n in range(copies):
@@ -80,9 +80,9 @@ class Works:
             engine = make_engine(self.stack.settings.database_url)
             with path.open("rb") as file:
                 read = read_lines(file, fleet=self.stack.fleet)
-                taken = await submit(read, engine=engine, fleet=self.stack.fleet, order=BatchSpec(source="test"))
+                taken = await submit(read, engine=engine, fleet=self.stack.fleet, spec=BatchSpec(source="test"))
             await engine.dispose()
-            return taken.handle
+            return taken.public_id
 
         return asyncio.run(work())
 
@@ -90,17 +90,17 @@ class Works:
         with psycopg.connect(self.stack.settings.database_url.replace("+psycopg", "")) as connection:
             return connection.execute(sql, params).fetchall()
 
-    def await_end(self, handle: str) -> None:
-        self.until(lambda: self.rows("SELECT 1 FROM batches WHERE handle = %s AND ended_at IS NOT NULL", handle))
+    def await_end(self, public_id: str) -> None:
+        self.until(lambda: self.rows("SELECT 1 FROM batches WHERE public_id = %s AND ended_at IS NOT NULL", public_id))
 
-    def deciders(self, handle: str) -> dict[tuple[object, object], int]:
+    def deciders(self, public_id: str) -> dict[tuple[object, object], int]:
         """By (router, version): decisions of the batch in which the classifier took part."""
         found = self.rows(
             "SELECT d.router, d.detail ->> 'version', count(*)"
             " FROM decisions AS d JOIN batches AS b ON b.id = d.batch_id"
-            " WHERE b.handle = %s AND d.detail ->> 'version' IS NOT NULL"
+            " WHERE b.public_id = %s AND d.detail ->> 'version' IS NOT NULL"
             " AND d.router NOT IN ('gate', 'prior', 'exploration', 'budget') GROUP BY 1, 2",
-            handle,
+            public_id,
         )
         return {(router, version): int(str(count)) for router, version, count in found}
 

@@ -104,10 +104,10 @@ def test_a_further_call_needs_the_claim_and_renews_its_lease(on_bench: OnBench) 
         query_id = await bench.at_tier()
         claim, _ = await bench.send(query_id)
         await bench.rows("UPDATE queries SET lease_until = now() + interval '1 s' WHERE id = :id", id=query_id)
-        assert await bench.ledger.intend(await bench.intent(query_id, epoch=claim.epoch)) is not None
+        assert await bench.ledger.reserve_call(await bench.intent(query_id, epoch=claim.epoch)) is not None
         (left,) = await bench.rows("SELECT lease_until > now() + interval '30 s' AS long FROM queries")
         assert left.long
-        assert await bench.ledger.intend(await bench.intent(query_id, epoch=claim.epoch - 1)) is None
+        assert await bench.ledger.reserve_call(await bench.intent(query_id, epoch=claim.epoch - 1)) is None
 
     on_bench(story)
 
@@ -300,7 +300,8 @@ def test_a_failed_call_is_charged_by_its_class() -> None:
 
     model = next(iter(load_fleet(ROOT / "fleet.toml", {}).models.values()))
     charged = {kind: cost(kind, model) for kind in FailureKind}
-    assert {kind for kind, usd in charged.items() if usd == 0.5} == {FailureKind.UNKNOWN, FailureKind.BROKEN_BODY}
+    paid = {FailureKind.UNKNOWN, FailureKind.BROKEN_BODY, FailureKind.BROKEN_OFF}
+    assert {kind for kind, usd in charged.items() if usd == 0.5} == paid
     assert {usd for kind, usd in charged.items() if usd != 0.5} == {0.0}
 
 

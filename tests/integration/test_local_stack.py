@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +19,7 @@ import pytest
 
 from routing.fleet import Fleet
 from settings import ROOT, Settings
+from workers.embedded.services import services_up
 from workers.local_stack import LocalStack, StackError, StackRunning, default_roles, stack_down, stack_pid
 
 FEEDER = [("feeder",)]
@@ -153,7 +155,7 @@ def test_flower_does_not_open_itself_to_others_without_a_password(settings: Sett
     )
     assert (ended.returncode, ended.stderr) == (
         2,
-        "flower: not without a password: set FLOWER_BASIC_AUTH=user:password\n",
+        "flower: a password is required on this address: set FLOWER_BASIC_AUTH=user:password\n",
     )
 
 
@@ -164,6 +166,29 @@ def test_a_worker_that_does_not_start_ends_the_stack_with_the_reason(settings: S
     ):
         pytest.fail("it started")
     assert stack_pid(settings) is None
+
+
+def test_a_stack_serves_until_the_commands_that_share_its_services_are_done(
+    tmp_path: Path, shipped_fleet: Fleet
+) -> None:
+    settings = Settings.load({"POINTSMAN_HOME": str(tmp_path / "home")})
+    messages: list[str] = []
+    served: list[bool] = []
+    with LocalStack(settings, shipped_fleet, roles=FEEDER, tell=messages.append) as stack:
+        feeder = stack.processes["feeder"]
+        user = services_up(settings)
+        assert not user.is_owner
+
+        def leave() -> None:
+            until(lambda: messages[-1].startswith("another command uses these workers"))
+            served.append(alive(feeder))
+            user.close()
+
+        leaving = threading.Thread(target=leave)
+        leaving.start()
+    leaving.join()
+    assert served == [True]
+    assert not alive(feeder)
 
 
 RUN = """

@@ -20,11 +20,11 @@ def test_an_intent_that_is_replayed_is_one_call(on_bench: OnBench) -> None:
         query_id = await bench.at_tier()
         claim, _ = await bench.send(query_id)
         second = await bench.intent(query_id, epoch=claim.epoch)
-        first = await bench.ledger.intend(second)
+        first = await bench.ledger.reserve_call(second)
         again = await bench.ledger._named("find_committed_reservations", call_ids=[second.call_id])
         assert first is not None
         assert [(row.id, row.at) for row in again] == [(second.call_id, first.at)]
-        assert await bench.ledger.intend(second) is None
+        assert await bench.ledger.reserve_call(second) is None
         (count,) = await bench.rows("SELECT count(*) FROM calls WHERE id = :id", id=second.call_id)
         assert count[0] == 1
 
@@ -74,15 +74,15 @@ def test_a_paid_answer_waits_for_a_connection_however_long_that_takes(on_bench: 
 def test_a_worker_that_vanished_is_told_once_and_may_come_back(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         presence = WorkerRegistry(bench.engine)
-        lost = await presence.arrive(name="lost", role="small", host="h", pid=1, slots=1)
-        there = await presence.arrive(name="there", role="small", host="h", pid=2, slots=1)
+        lost = await presence.register(name="lost", role="small", host="h", pid=1, slots=1)
+        there = await presence.register(name="there", role="small", host="h", pid=2, slots=1)
         await bench.rows(
             "UPDATE workers SET seen_at = now() - make_interval(secs => :s) WHERE id = :id", s=ALIVE_S + 1, id=lost
         )
         assert await presence.prune_stale() == ["lost"]
         assert await presence.prune_stale() == []
         assert [row.id for row in await presence.alive()] == [there]
-        await presence.renew(lost, in_flight=0)
+        await presence.heartbeat(lost, in_flight=0)
         assert {row.id for row in await presence.alive()} == {lost, there}
 
     on_bench(story)
@@ -91,17 +91,17 @@ def test_a_worker_that_vanished_is_told_once_and_may_come_back(on_bench: OnBench
 def test_one_leads_until_it_lets_go(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         first, second = LeaderElection(bench.engine), LeaderElection(bench.engine)
-        assert await first.held()
-        assert not await second.held()
-        assert await first.held()
-        await first.drop()
+        assert await first.try_acquire()
+        assert not await second.try_acquire()
+        assert await first.try_acquire()
+        await first.release()
         for _ in range(3000):  # Postgres hears of the closed connection in a moment
-            if await second.held():
+            if await second.try_acquire():
                 break
             await asyncio.sleep(0.02)
         else:
             pytest.fail("nobody leads")
-        await second.drop()
+        await second.release()
 
     on_bench(story)
 
@@ -111,14 +111,14 @@ def test_a_leader_that_says_nothing_loses_its_lock(on_bench: OnBench, monkeypatc
 
     async def story(bench: LedgerHarness) -> None:
         frozen, other = LeaderElection(bench.engine), LeaderElection(bench.engine)
-        assert await frozen.held()
+        assert await frozen.try_acquire()
         for _ in range(1200):
-            if await other.held():
+            if await other.try_acquire():
                 break
             await asyncio.sleep(0.05)
         else:
             pytest.fail("the frozen one still leads")
-        await other.drop()
-        await frozen.drop()
+        await other.release()
+        await frozen.release()
 
     on_bench(story)

@@ -1,34 +1,48 @@
-"""The schema that migrations make is the one that ``db/schema.py`` describes."""
+"""The schema that the migrations make: documented, reversible, and with rules that hold."""
 
+import os
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from db import migrate
 from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
-from db.schema import metadata
+from routing.lifecycle import TERMINAL, State
+from settings import ROOT
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
+from tests.integration.schema_page import schema_page
 
 
-def of_ours(item: object, name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:
-    """Partitions are children of tables that are compared themselves."""
-    return not (reflected and kind == "table" and name and name.startswith(("calls_", "decisions_")))
+def test_the_page_of_the_schema_is_what_the_migrations_make(database_url: str) -> None:
+    page = ROOT / "docs" / "schema.md"
+    with create_engine(database_url, poolclass=NullPool).connect() as connection:
+        made = schema_page(connection)
+    if os.environ.get("UPDATE_SCHEMA_PAGE"):
+        page.write_text(made)
+    assert page.read_text() == made
 
 
-def test_migrations_and_tables_agree(database_url: str) -> None:
-    engine = create_engine(database_url, poolclass=NullPool)
-    with engine.connect() as connection:
-        context = MigrationContext.configure(
-            connection,
-            opts={"include_object": of_ours, "compare_type": True, "compare_server_default": True},
-        )
-        assert compare_metadata(context, metadata) == []
+def listed(definition: str) -> set[str]:
+    return set(re.findall(r"'(\w+)'", definition))
+
+
+def test_the_constraints_of_queries_know_the_states_of_the_lifecycle(database_url: str) -> None:
+    asked = text(
+        "SELECT conname, pg_get_constraintdef(oid) AS definition"
+        " FROM pg_constraint WHERE conrelid = 'queries'::regclass"
+    )
+    with create_engine(database_url, poolclass=NullPool).connect() as connection:
+        definitions = {row.conname: row.definition for row in connection.execute(asked)}
+        unanswered = connection.execute(text("SELECT pg_get_indexdef('ix_queries_unanswered'::regclass)")).scalar_one()
+    assert listed(definitions["ck_queries_state_known"]) == {state.value for state in State}
+    assert listed(definitions["ck_queries_finished_is_terminal"]) == {state.value for state in TERMINAL}
+    assert listed(unanswered) == {state.value for state in TERMINAL - {State.DONE}}
 
 
 def test_a_migrated_database_is_at_the_newest_revision_and_can_go_back(database_url: str) -> None:
@@ -53,7 +67,7 @@ IMPOSSIBLE = {
         " price_version, outcome, finished_at) VALUES (1, 1, 1, 'answer', 's', 'd', 'p', 'm', 0, 'v', 'ok', now())"
     ),
     "an empty batch": (
-        "INSERT INTO batches (handle, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated)"
+        "INSERT INTO batches (public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated)"
         " VALUES ('batch_1', 'x', 0, 1, 1, 'f', 'd', true)"
     ),
 }
@@ -96,22 +110,35 @@ def test_a_batch_that_is_submitted_keeps_no_migration_waiting(on_bench: OnBench)
     on_bench(story)
 
 
-def test_a_migration_that_a_backup_keeps_waiting_holds_up_nobody_else(
-    database_url: str, capfd: pytest.CaptureFixture[str]
+NEXT = """
+from alembic import op
+
+revision = "0002_test"
+down_revision = "{head}"
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE batches ADD COLUMN another text")
+"""
+
+
+def test_a_migration_that_a_backup_keeps_waiting_holds_up_no_other_statement(
+    database_url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from alembic import command
 
-    command.downgrade(migrate._config(database_url), "0011")
+    (tmp_path / "0002_test.py").write_text(NEXT.format(head=migrate.newest()))
+    config = migrate._config(database_url)
+    config.set_main_option("path_separator", "os")
+    config.set_main_option("version_locations", os.pathsep.join([f"{ROOT}/migrations/versions", str(tmp_path)]))
     engine = create_engine(database_url, poolclass=NullPool)
     with ThreadPoolExecutor() as threads, engine.connect() as other:
         with engine.connect() as backup:
             backup.execute(text("LOCK TABLE batches IN ACCESS SHARE MODE"))
-            migrating = threads.submit(migrate.upgrade, database_url)
-            asked, deadline = (
-                text("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'relation'"),
-                time.time() + 120,
-            )
-            while not other.execute(asked).all():
+            migrating = threads.submit(command.upgrade, config, "head")
+            waiting = text("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'relation'")
+            deadline = time.time() + 120
+            while not other.execute(waiting).all():
                 assert time.time() < deadline
                 time.sleep(0.01)
             other.execute(text("SET lock_timeout = '5s'"))
@@ -119,5 +146,6 @@ def test_a_migration_that_a_backup_keeps_waiting_holds_up_nobody_else(
             other.rollback()
             assert not migrating.done()
         migrating.result(timeout=120)
+        assert other.execute(text("SELECT count(another) FROM batches")).scalar_one() == 0
     assert "trying again" in capfd.readouterr().err
-    assert migrate.current(database_url) == migrate.newest()
+    assert migrate.current(database_url) == "0002_test"

@@ -31,7 +31,17 @@ def counted(settings: Settings) -> tuple[int, int, int]:
 
 def submit(settings: Settings, file: Path, *, failpoints: str = "") -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, **settings.child_environ(), "POINTSMAN_FAILPOINTS": failpoints}
-    command = [sys.executable, "-m", "cli.main", "submit", str(file), "--json", "--idempotency-key", KEY]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.failpoints",
+        "cli.main",
+        "submit",
+        str(file),
+        "--json",
+        "--idempotency-key",
+        KEY,
+    ]
     return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=240)
 
 

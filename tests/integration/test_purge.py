@@ -34,7 +34,7 @@ def test_texts_and_months_go_and_figures_stay(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         old, young = await ended_batch(bench), await ended_batch(bench)
         await make_old(bench, old)
-        summary = "SELECT s.* FROM batch_summary AS s JOIN batches AS b ON b.handle = s.batch_id WHERE b.id = :b"
+        summary = "SELECT s.* FROM batch_summary AS s JOIN batches AS b ON b.public_id = s.batch_id WHERE b.id = :b"
         daily = (
             "SELECT tier, model, purpose, calls, ok, prompt_tokens, cost_usd FROM tier_daily WHERE day = '2020-03-10'"
         )

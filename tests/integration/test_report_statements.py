@@ -41,7 +41,7 @@ FLEET = Fleet(
 )
 
 FILL = """
-INSERT INTO batches (id, handle, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated,
+INSERT INTO batches (id, public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated,
                      created_at, ended_at) VALUES
     (1, 'batch_a', 'a.jsonl', 5, 11, 15, 'test', 'd', true, now() - interval '20 s', now() - interval '10 s'),
     (2, 'batch_b', 'b.jsonl', 1, 21, 21, 'test', 'other', false, now(), NULL);
@@ -74,19 +74,19 @@ INSERT INTO answers (query_id, call_id, tier, model, confidence, accepted, respo
     (12, 3, 'large', 'maxi-wire', 0.8, true, '{"id":"chatcmpl-3"}'),
     (14, 6, 'small', 'mini-wire', 0.4, false, '{"id":"chatcmpl-6"}');
 INSERT INTO decisions (id, at, batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router,
-                       score, confidence, call_id, reasons) VALUES
+                       score, confidence, call_id, codes, reasons) VALUES
     (1, now() - interval '19 s', 1, 12, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'pin', 0.1, 1.0,
-     NULL, '{"asked for by name"}'),
+     NULL, '{pinned}', '{"asked for by name"}'),
     (2, now() - interval '18 s', 1, 12, 1, 'judge', 'advance', 'small', 'fallback', 'queued', 'small', 'judge', NULL,
-     0.3, 2, '{"confidence 0.30 < 0.70"}'),
+     0.3, 2, '{shape}', '{"confidence 0.30 < 0.70"}'),
     (3, now() - interval '17.5 s', 1, 12, 2, 'fallback', 'advance', 'fallback', 'large', 'queued', 'large', 'ladder',
-     NULL, NULL, NULL, '{"one rung up","of two"}'),
+     NULL, NULL, NULL, '{fallback,fallback}', '{"one rung up","of two"}'),
     (4, now() - interval '16 s', 1, 12, 3, 'judge', 'finish', 'large', 'large', 'done', 'large', 'judge', NULL, 0.8, 3,
-     '{"confidence 0.80"}'),
+     '{confident}', '{"confidence 0.80"}'),
     (5, now() - interval '15 s', 1, 13, 1, 'release', 'release', 'large', 'large', 'ready', 'large', 'failover', NULL,
-     NULL, NULL, '{"server error"}'),
+     NULL, NULL, '{release}', '{"server error"}'),
     (6, now() - interval '14 s', 1, 13, 1, 'fallback', 'fail', 'fallback', 'fallback', 'failed', 'large', 'ladder',
-     NULL, NULL, NULL, '{"no tier is left","4 calls failed"}');
+     NULL, NULL, NULL, '{fallback,fallback}', '{"no tier is left","4 calls failed"}');
 """
 
 
@@ -118,14 +118,14 @@ async def _figures(engine: AsyncEngine) -> BatchFigures:
     return await batch_figures(engine, batch, fleet=FLEET)
 
 
-def test_a_batch_is_found_by_its_handle_or_as_the_newest(ask_of: Ask) -> None:
+def test_a_batch_is_found_by_its_public_id_or_as_the_newest(ask_of: Ask) -> None:
     async def question(engine: AsyncEngine) -> tuple[Batch | None, Batch | None, Batch | None]:
         return await find_batch(engine, "batch_a"), await find_batch(engine, "batch_x"), await newest_batch(engine)
 
     named, unknown, newest = ask_of(question)
     assert (named.id, named.total) == (1, 5)
     assert unknown is None
-    assert newest.handle == "batch_b"
+    assert newest.public_id == "batch_b"
 
 
 def test_progress_counts_each_query_once(ask_of: Ask) -> None:
@@ -216,7 +216,7 @@ def test_open_queries_have_no_result_line_yet(ask_of: Ask) -> None:
 def test_a_query_is_found_by_custom_id_by_batch_and_by_number(ask_of: Ask) -> None:
     async def question(engine: AsyncEngine) -> list[list[int]]:
         names = [("easy", None), ("easy", "batch_a"), ("12", None), ("12", "batch_a"), ("nobody", None)]
-        return [[row.id for row in await find_queries(engine, name, handle=handle)] for name, handle in names]
+        return [[row.id for row in await find_queries(engine, name, public_id=public_id)] for name, public_id in names]
 
     assert ask_of(question) == [[21, 11], [11], [12], [], []]
 
@@ -235,12 +235,12 @@ def test_the_story_has_every_call_and_decision_in_order(ask_of: Ask) -> None:
     steps = ["submitted", "routed", "call", "judged    rejected", "escalated to large", "call", "judged    accepted"]
     places = [drawn.index(step) for step in steps[:5]]
     assert places == sorted(places)
-    assert "answered by maxi-wire (large), confidence 0.80 · $0.007200 in all" in drawn
+    assert "answered by maxi-wire (large), confidence 0.80 · $0.007200 in total" in drawn
 
 
 def test_the_list_of_batches_has_the_newest_first(ask_of: Ask) -> None:
     rows = ask_of(lambda engine: run_report(engine, "batches", rows=10))
-    assert [(row.handle, row.done, row.failed, row.cancelled, row.open) for row in rows] == [
+    assert [(row.public_id, row.done, row.failed, row.cancelled, row.open) for row in rows] == [
         ("batch_b", 0, 0, 0, 1),
         ("batch_a", 3, 1, 1, 0),
     ]

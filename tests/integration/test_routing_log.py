@@ -23,7 +23,7 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 # 1 greeting at small; 1 question that was resumed, and escalated from small to large with the same number; 1 proof
 # that the budget lowered; 1 pinned; 1 whose text was purged.
 FILL = """
-INSERT INTO batches (id, handle, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated) VALUES
+INSERT INTO batches (id, public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated) VALUES
     (1, 'batch_a', 'a.jsonl', 5, 11, 15, 'test', 'd', false);
 INSERT INTO prompts (query_id, batch_id, custom_id, line, body, options) VALUES
     (11, 1, 'hello', 1, '{"messages":[{"role":"user","content":"Hello!"}]}', NULL),
@@ -48,20 +48,20 @@ INSERT INTO answers (query_id, call_id, tier, model, confidence, accepted, respo
     (12, 3, 'large', 'm', 0.9, true, '{"choices":[{"message":{"content":"18 eggs. #### 18"}}]}'),
     (13, 4, 'small', 'm', 0.9, true, '{}'), (14, 5, 'large', 'm', 0.9, true, '{}');
 INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router, confidence,
-                       propensity, call_id, reasons, detail) VALUES
-    (1, 11, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'gate', 0.98, 1, NULL, '{}', '{}'),
-    (1, 12, 1, 'route', 'advance', 'route', 'medium', 'ready', 'medium', 'v1', 0.6, 1, NULL, '{}', '{}'),
-    (1, 12, 2, 'route', 'advance', 'route', 'small', 'ready', 'small', 'v1', 0.72, 0.9, NULL, '{}',
+                       propensity, call_id, codes, reasons, detail) VALUES
+    (1, 11, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'gate', 0.98, 1, NULL, '{}', '{}', '{}'),
+    (1, 12, 1, 'route', 'advance', 'route', 'medium', 'ready', 'medium', 'v1', 0.6, 1, NULL, '{}', '{}', '{}'),
+    (1, 12, 2, 'route', 'advance', 'route', 'small', 'ready', 'small', 'v1', 0.72, 0.9, NULL, '{}', '{}',
      '{"version": "abcabcabcabc"}'),
-    (1, 13, 1, 'route', 'advance', 'route', 'large', 'ready', 'large', 'gate', 0.95, 1, NULL, '{}', '{}'),
-    (1, 14, 1, 'route', 'advance', 'route', 'large', 'ready', 'large', 'pin', 1.0, 1, NULL, '{}', '{}'),
-    (1, 15, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'gate', NULL, 1, NULL, '{}', NULL),
-    (1, 13, 1, 'budget', 'advance', 'large', 'small', 'ready', 'large', 'budget', NULL, NULL, NULL, '{}', NULL),
+    (1, 13, 1, 'route', 'advance', 'route', 'large', 'ready', 'large', 'gate', 0.95, 1, NULL, '{}', '{}', '{}'),
+    (1, 14, 1, 'route', 'advance', 'route', 'large', 'ready', 'large', 'pin', 1.0, 1, NULL, '{}', '{}', '{}'),
+    (1, 15, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'gate', NULL, 1, NULL, '{}', '{}', NULL),
+    (1, 13, 1, 'budget', 'advance', 'large', 'small', 'ready', 'large', 'budget', NULL, NULL, NULL, '{}', '{}', NULL),
     (1, 12, 1, 'judge', 'advance', 'small', 'fallback', 'ready', 'small', 'judge', 0.41, NULL, 2,
-     '{"low_confidence: 0.41 < 0.70"}', '{"valid": true, "source": "scorer"}'),
-    (1, 12, 2, 'judge', 'finish', 'large', 'large', 'done', 'large', 'judge', 0.9, NULL, 3, '{}',
+     '{low_confidence}', '{"confidence 0.41 < 0.70"}', '{"valid": true, "source": "scorer"}'),
+    (1, 12, 2, 'judge', 'finish', 'large', 'large', 'done', 'large', 'judge', 0.9, NULL, 3, '{}', '{}',
      '{"source": "scorer"}'),
-    (1, 11, 1, 'judge', 'finish', 'small', 'small', 'done', 'small', 'judge', NULL, NULL, 1, '{}',
+    (1, 11, 1, 'judge', 'finish', 'small', 'small', 'done', 'small', 'judge', NULL, NULL, 1, '{}', '{}',
      '{"source": "none"}');
 """
 
@@ -180,15 +180,15 @@ def test_only_the_span_that_is_asked_for_is_read(evaluate: Callable[..., Any]) -
     assert evaluate("--from-log", "--since", "2999-01-01")["n"] == 0
     assert evaluate("--replay", "--since", "1d")["n"] == 4
     assert evaluate("--from-log", "--batch", "batch_x") == "There is no batch batch_x."
-    assert evaluate("--from-log", "--replay") == "Give one of DATA, --from-log and --replay."
+    assert evaluate("--from-log", "--replay") == "Give exactly one of DATA, --from-log and --replay."
     assert "evaluates the routers that decided" in evaluate("--from-log", "--router", "default")
 
 
 def test_a_span_is_a_batch_or_a_moment() -> None:
     assert span_of(None, "36h", now=NOW).since == NOW - timedelta(hours=36)
     assert span_of(None, "2026-01-31", now=NOW).since == datetime(2026, 1, 31, tzinfo=UTC)
-    assert span_of("batch_a", None, now=NOW).handle == "batch_a"
-    with pytest.raises(CommandError, match="is no moment"):
+    assert span_of("batch_a", None, now=NOW).public_id == "batch_a"
+    with pytest.raises(CommandError, match="Invalid time for --since"):
         span_of(None, "yesterday", now=NOW)
     with pytest.raises(CommandError, match="either"):
         span_of("batch_a", "1d", now=NOW)

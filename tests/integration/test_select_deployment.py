@@ -33,7 +33,9 @@ def test_who_waits_for_room_asks_less_and_less_often(on_bench: OnBench, simulato
         async with worker_context_of(bench, fleet) as station:
             assert isinstance(await station.admission.reserve(only, tokens=10), Grant)
             station.draw = draw = Counted()
-            put_off = await select_deployment("small", [], station, tokens=10, preferred=None, deployments=(only,))
+            put_off = await select_deployment(
+                "small", [], station, tokens=lambda _: 10, preferred=None, deployments=(only,)
+            )
             assert isinstance(put_off, Later)
             # Twice for each question: every 50 ms for 2 s, that would be eighty.
             assert draw.asked <= 30

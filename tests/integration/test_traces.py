@@ -50,7 +50,7 @@ class Run:
     """What is left of it."""
 
     receiver: Receiver
-    handle: str
+    public_id: str
     chat: str
     over_http: str
     over_celery: str
@@ -58,9 +58,9 @@ class Run:
     queries: list[Any]
     texts: list[str]
 
-    def spans_of(self, handle: str) -> list[Seen]:
+    def spans_of(self, public_id: str) -> list[Seen]:
         """Those of a batch."""
-        return [span for span in self.receiver.spans if span.attributes["pointsman.batch"] == handle]
+        return [span for span in self.receiver.spans if span.attributes["pointsman.batch"] == public_id]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Place:
             return connection.execute(statement, values).fetchall()  # type: ignore[arg-type]  # ours
 
     def submit(self, lines: list[dict[str, Any]], *, key: str = CANARY) -> str:
-        """A batch by the real command; its handle, once it has ended."""
+        """A batch by the real command; its public id, once it has ended."""
         file = self.folder / f"{CANARY}.jsonl"
         file.write_text("".join(json.dumps(line) + "\n" for line in lines))
         told = subprocess.run(
@@ -92,9 +92,9 @@ class Place:
             check=True,
             timeout=300,
         )
-        handle = str(json.loads(told.stdout)["batch_id"])
-        self.until("SELECT 1 FROM batches WHERE handle = %s AND ended_at IS NOT NULL", handle)
-        return handle
+        public_id = str(json.loads(told.stdout)["batch_id"])
+        self.until("SELECT 1 FROM batches WHERE public_id = %s AND ended_at IS NOT NULL", public_id)
+        return public_id
 
     def until(self, statement: str, *values: Any) -> list[Any]:
         """The rows of a statement, as soon as there are any."""
@@ -138,19 +138,19 @@ def run(place: Place) -> Iterator[Run]:
         patch.setattr("workers.local_stack._API_PORT", 0)  # any: the usual one may be another's on this machine
         settings = place.settings
         with LocalStack(settings, settings.fleet(), roles=WORKERS, api=True) as stack:
-            handle = place.submit([_line(n) for n in range(20)])
+            public_id = place.submit([_line(n) for n in range(20)])
             chat = _chat(stack.urls["api"])
             over_celery = _by_celery(place)
             over_http = _by_http(stack.urls["api"], receiver, place)
         yield Run(
             receiver,
-            handle,
+            public_id,
             chat,
             over_http,
             over_celery,
-            calls=place.rows("SELECT c.*, b.handle FROM calls AS c JOIN batches AS b ON b.id = c.batch_id"),
+            calls=place.rows("SELECT c.*, b.public_id FROM calls AS c JOIN batches AS b ON b.id = c.batch_id"),
             queries=place.rows(
-                "SELECT q.*, b.handle FROM queries AS q JOIN batches AS b ON b.id = q.batch_id ORDER BY q.id"
+                "SELECT q.*, b.public_id FROM queries AS q JOIN batches AS b ON b.id = q.batch_id ORDER BY q.id"
             ),
             texts=[
                 json.loads(row.response)["choices"][0]["message"]["content"]
@@ -194,9 +194,9 @@ def _by_http(url: str, receiver: Receiver, place: Place) -> str:
         file = json.dumps({name: value for name, value in _line(1).items() if name != "pointsman"}).encode()
         uploaded = client.post("/files", data={"purpose": "batch"}, files={"file": (CANARY, file)}).json()
         asked = {"input_file_id": uploaded["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-        handle = str(client.post("/batches", json=asked | {"metadata": {"note": CANARY}}).json()["id"])
-    place.until("SELECT 1 FROM webhook_messages WHERE batch = %s AND delivered_at IS NOT NULL", handle)
-    return handle
+        public_id = str(client.post("/batches", json=asked | {"metadata": {"note": CANARY}}).json()["id"])
+    place.until("SELECT 1 FROM webhook_messages WHERE batch = %s AND delivered_at IS NOT NULL", public_id)
+    return public_id
 
 
 def _by_celery(place: Place) -> str:
@@ -205,12 +205,12 @@ def _by_celery(place: Place) -> str:
         queries = [{"query": "Hi!", "id": CANARY}]
         sent = {"traceparent": TRACEPARENT, "canary": CANARY}
         producer.send_task("submit_queries", kwargs={"queries": queries}, queue="ingest", headers=sent)
-        (row,) = place.until("SELECT handle FROM batches WHERE source = 'celery' AND ended_at IS NOT NULL")
-    return str(row.handle)
+        (row,) = place.until("SELECT public_id FROM batches WHERE source = 'celery' AND ended_at IS NOT NULL")
+    return str(row.public_id)
 
 
 def test_a_batch_is_one_trace_with_one_root(run: Run) -> None:
-    spans = run.spans_of(run.handle)
+    spans = run.spans_of(run.public_id)
     assert len({span.trace_id for span in spans}) == 1
     (root,) = [span for span in spans if not span.parent_id]
     assert (root.name, root.kind, root.attributes["pointsman.queries"]) == ("submit", PRODUCER, 20)
@@ -220,7 +220,7 @@ def test_a_batch_is_one_trace_with_one_root(run: Run) -> None:
 
 
 def test_processes_share_the_trace_although_their_messages_hold_ids_only(run: Run) -> None:
-    processes = {span.resource["service.instance.id"] for span in run.spans_of(run.handle)}
+    processes = {span.resource["service.instance.id"] for span in run.spans_of(run.public_id)}
     assert len(processes) == 3  # the command, the worker that routes, the one that answers
 
 
@@ -238,7 +238,7 @@ def test_each_call_of_the_ledger_is_a_span_with_its_tokens_and_its_cost(run: Run
         expected = usage | {
             "gen_ai.operation.name": "chat",
             "gen_ai.request.model": row.model,
-            "pointsman.batch": row.handle,
+            "pointsman.batch": row.public_id,
             "pointsman.tier": row.tier,
             "pointsman.epoch": row.epoch,
             "pointsman.purpose": row.purpose,
@@ -255,10 +255,10 @@ def test_each_call_of_the_ledger_is_a_span_with_its_tokens_and_its_cost(run: Run
 
 
 def test_a_query_has_its_calls_and_its_steps_beneath_it(run: Run) -> None:
-    spans = run.spans_of(run.handle)
+    spans = run.spans_of(run.public_id)
     (root,) = [span for span in spans if span.name == "submit"]
     stories = {span.attributes["pointsman.query_id"]: span for span in spans if span.name == "query"}
-    assert set(stories) == {row.id for row in run.queries if row.handle == run.handle}
+    assert set(stories) == {row.id for row in run.queries if row.public_id == run.public_id}
     for query_id, story in stories.items():
         assert story.parent_id == root.span_id
         steps = [span for span in spans if span.attributes.get("pointsman.query_id") == query_id and span != story]
@@ -269,7 +269,7 @@ def test_a_query_has_its_calls_and_its_steps_beneath_it(run: Run) -> None:
 
 def test_failover_is_a_failed_call_beside_one_that_answered(run: Run) -> None:
     beneath: dict[str, list[Seen]] = {}
-    for span in run.spans_of(run.handle):
+    for span in run.spans_of(run.public_id):
         if span.kind == CLIENT and span.attributes["pointsman.purpose"] == "answer":
             beneath.setdefault(span.parent_id, []).append(span)
     failed_over = [
@@ -285,8 +285,8 @@ def test_failover_is_a_failed_call_beside_one_that_answered(run: Run) -> None:
 
 
 def test_escalation_is_a_verdict_a_step_and_a_call_of_the_larger_tier(run: Run) -> None:
-    spans = run.spans_of(run.handle)
-    escalated = {row.id for row in run.queries if row.escalations and row.handle == run.handle}
+    spans = run.spans_of(run.public_id)
+    escalated = {row.id for row in run.queries if row.escalations and row.public_id == run.public_id}
     steps = [span for span in spans if span.name == "fallback" and span.attributes["pointsman.escalated"]]
     assert {span.attributes["pointsman.query_id"] for span in steps} == escalated
     assert escalated
@@ -303,7 +303,7 @@ def test_escalation_is_a_verdict_a_step_and_a_call_of_the_larger_tier(run: Run) 
 
 
 def test_each_answer_has_a_verdict_and_each_routed_chunk_its_decisions(run: Run) -> None:
-    spans = run.spans_of(run.handle)
+    spans = run.spans_of(run.public_id)
     for span in spans:
         if span.kind == CLIENT and not span.failed and span.attributes["pointsman.purpose"] == "answer":
             assert [name for name, _ in span.events] == ["pointsman.verdict"]
@@ -355,16 +355,16 @@ def test_no_span_holds_what_a_user_or_a_model_said_or_a_key(run: Run) -> None:
 def test_an_endpoint_that_never_answers_keeps_no_worker_from_its_work_or_its_end(
     run: Run, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run.handle  # this one comes after it, on the same database
+    assert run.public_id  # this one comes after it, on the same database
     settings = place.settings
     with mute() as url:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
         with LocalStack(settings, settings.fleet(), roles=[("route", "small", "fallback"), ("feeder",)]):
-            handle = place.submit([_line(1) | {"custom_id": str(n)} for n in range(5)], key="of the mute")
+            public_id = place.submit([_line(1) | {"custom_id": str(n)} for n in range(5)], key="of the mute")
             began = time.monotonic()
         took_s = time.monotonic() - began
     ended = place.rows(
-        "SELECT q.state FROM queries AS q JOIN batches AS b ON b.id = q.batch_id WHERE b.handle = %s", handle
+        "SELECT q.state FROM queries AS q JOIN batches AS b ON b.id = q.batch_id WHERE b.public_id = %s", public_id
     )
     assert [row.state for row in ended] == ["done"] * 5
     assert took_s < 20  # whatever else the machine does: OpenTelemetry alone would take 30

@@ -82,9 +82,59 @@ def test_routing_imports_nothing_but_the_standard_library() -> None:
     ] == []
 
 
-@pytest.mark.parametrize("package", sorted(OURS - {"providers"}))
-def test_only_providers_speak_http(package: str) -> None:
-    assert offences(package, frozenset({"httpx", "httptools", "requests", "aiohttp"})) == []
+CLIENTS = {
+    *("aiohttp", "h2", "http.client", "httpcore", "httptools", "httpx", "httpx_aiohttp", "pyqwest", "requests"),
+    *("urllib.request", "urllib3"),
+}
+HTTPX_AS_WORDS = {"providers/transport/response_body.py", "providers/client.py"}
+"""Make httpx' requests and read its responses; what sends them comes from the factory."""
+
+CONNECTING = frozenset(["create_connection", "open_connection", "open_unix_connection", "sock_connect"])
+"""Calls by which a client opens a socket, whoever has them."""
+
+SOCKETS = {
+    "api/webhook_client.py": "constants, to look a name up",
+    "cli/param_types.py": "the host's name",
+    "tasks/worker_context.py": "the host's name",
+    "workers/embedded/redis.py": "our own server's, by its path",
+    "workers/data_dir.py": "whether a path is too long for one",
+    "workers/port_allocator.py": "to hold a port that is free",
+}
+
+
+@pytest.mark.parametrize("package", sorted(OURS - {"simulator"}))
+def test_only_the_transports_speak_http_or_open_connections(package: str) -> None:
+    found = []
+    for path in modules_of(package):
+        file = str(path.relative_to(ROOT))
+        if file.startswith("providers/transport/"):
+            continue
+        allowed = {"httpx"} if file in HTTPX_AS_WORDS else set()
+        for name in imports_of(path):
+            if any(name == client or name.startswith(f"{client}.") for client in CLIENTS - allowed):
+                found.append(f"{file} imports {name}")
+            if top(name) == "socket" and file not in SOCKETS:
+                found.append(f"{file} imports socket")
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in CONNECTING:
+                found.append(f"{file}:{node.lineno} calls {node.attr}")
+    assert found == []
+
+
+def test_every_socket_that_is_excused_is_there() -> None:
+    assert [file for file in SOCKETS if not any(top(name) == "socket" for name in imports_of(ROOT / file))] == []
+
+
+def test_httpx_is_only_words_outside_of_the_transports() -> None:
+    """No client and no transport of httpx' own is made there."""
+    words = {"ByteStream", "Request", "Response", "URL", "AsyncBaseTransport", "RemoteProtocolError"}
+    for file in HTTPX_AS_WORDS:
+        used = {
+            node.attr
+            for node in ast.walk(ast.parse((ROOT / file).read_text()))
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "httpx"
+        }
+        assert used <= words, file
 
 
 @pytest.mark.parametrize("package", sorted(OURS - {"db"}))

@@ -103,6 +103,7 @@ def leave_services(home: Path) -> Path:
     path.write_text(
         json.dumps(
             {
+                "services_pid": str(os.getpid()),
                 "database_url": "postgresql+psycopg://postgres@/pointsman?host=/run",
                 "broker_url": "redis+socket:///run/r?virtual_host=0",
                 "redis_url": "unix:///run/r?db=0",

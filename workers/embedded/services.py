@@ -1,113 +1,214 @@
-"""The embedded services, from their users' side: have them up, let go of them, take them down."""
+"""The embedded Postgres and Redis of a data directory: one process runs them as its children, other commands join.
 
+The owner holds ``run/services.lock``, with its process id in it, and leaves the addresses in ``services.json``. Every
+other user shares ``run/users.lock``; the owner stops the servers once it has that lock alone, so that a command that
+joined can finish. A killed owner takes its servers with it on Linux; elsewhere the next owner stops the orphans.
+"""
+
+import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
-from settings import ROOT, Settings, read_services
-from workers.child_process import tail
+from settings import SERVICES_FILE, Settings, read_services
 from workers.data_dir import make_data_dir
-from workers.embedded.daemon import KEEP_FILE, KEEPER_LOCK, SERVICES_FILE, USERS_LOCK
-from workers.embedded.postgres import is_starting
+from workers.embedded.postgres import Postgres, PostgresError, is_starting, start_postgres
+from workers.embedded.redis import Redis, RedisError, start_redis
 from workers.file_lock import FileLock, holder_note
+
+SERVICES_LOCK: Final = "run/services.lock"
+USERS_LOCK: Final = "run/users.lock"
 
 _START_S: Final = 90.0
 _STOP_S: Final = 30.0
-_LOOK_S: Final = 0.02
-
-_STARTED: Final[list[subprocess.Popen[bytes]]] = []
-"""The keepers that this process has started. They may outlive it; those that do not are reaped."""
+_POLL_S: Final = 0.02
+_RESTART_S: Final = (0.5, 1.0, 2.0, 5.0)
+"""From one restart of a server to the next, by how many have failed since it last ran."""
 
 
 class ServicesError(RuntimeError):
-    """The embedded services are not to be had; says why and the mend."""
+    """The embedded services are not available; says why and the fix."""
 
 
-@dataclass
 class Services:
-    """A share in the running services. Closing it is letting go; the last one to do so ends them."""
+    """The services of a data directory, in use by this process until `close`.
+
+    As a context manager it waits at a regular end for other commands that use servers of this process; an exception
+    ends it at once. Enter it in a thread that outlives it: the kernel ends the servers with the thread that started
+    them.
+    """
 
     settings: Settings
-    """Those given, with every address known."""
-    _users: FileLock | None = field(default=None, repr=False)
+    """Those passed in, with every address known."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._postgres: Postgres | None = None
+        self._redis: Redis | None = None
+        self._owner: FileLock | None = None
+        self._users: FileLock | None = None
+        self._failed_restarts = 0
+        self._next_restart = 0.0
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether the servers are children of this process."""
+        return self._owner is not None
+
+    def check(self) -> str | None:
+        """Start a server of this process that has ended again, at the same address; what was done, in words.
+
+        Raises ServicesError where it does not start several times in a row.
+        """
+        servers = [server for server in (self._postgres, self._redis) if server is not None]
+        now = time.monotonic()
+        if now < self._next_restart or all(server.is_running() for server in servers):
+            return None
+        self._next_restart = now + _RESTART_S[self._failed_restarts]
+        try:
+            self._start_missing()
+        except ServicesError:
+            self._failed_restarts += 1  # for a moment processes of a killed Postgres may still hold its memory
+            if self._failed_restarts == len(_RESTART_S):
+                raise
+            return "Postgres or Redis ended and does not start yet"
+        self._failed_restarts = 0
+        return "Postgres or Redis ended and was started again"
+
+    def is_unshared(self) -> bool:
+        """Whether no other command uses servers of this process; from then on new ones wait until `close`."""
+        return self._owner is None or self._users is None or self._users.take()
 
     def close(self) -> None:
-        """Let go. If nobody else is left and nobody asked to keep them, they are down when this returns."""
-        if self._users is None:
-            return
-        home = self.settings.home
-        if self._users.take() and not (home / KEEP_FILE).exists():
-            _end_keeper(home)
-        self._users.close()
-        self._users = None
-        _reap()
+        """Stop the servers of this process, or leave those of another one."""
+        try:
+            if self._owner is not None:
+                (self.settings.home / SERVICES_FILE).unlink(missing_ok=True)
+                if self._redis is not None:
+                    self._redis.stop()
+                if self._postgres is not None:
+                    self._postgres.stop()
+        finally:
+            for lock in (self._owner, self._users):
+                if lock is not None:
+                    lock.close()
+            self._postgres = self._redis = self._owner = self._users = None
 
     def __enter__(self) -> "Services":
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        try:
+            while kind is None and not self.is_unshared():
+                time.sleep(_POLL_S)
+                self.check()
+        finally:
+            self.close()
+
+    def _open(self, *, must_own: bool, tell: Callable[[str], None]) -> None:
+        home = make_data_dir(self.settings.home)
+        owner, self._users = FileLock(home / SERVICES_LOCK), FileLock(home / USERS_LOCK)
+        deadline = time.monotonic() + _START_S
+        waits_for = None
+        while time.monotonic() < deadline:
+            # With patience: a process that only looks who holds the lock has it for a moment.
+            if owner.take(patience_s=0.1):
+                self._users.release()
+                self._own(owner)
+                return
+            pid = holder_note(home / SERVICES_LOCK)
+            if not must_own:
+                self._users.share()
+                # A process that was killed leaves its file behind.
+                if pid and (found := read_services(home)).get("services_pid") == pid:
+                    owner.close()
+                    self.settings = _joined(self.settings, found)
+                    return
+            elif pid and pid != waits_for:
+                tell(f"waiting for process {pid}, which uses the database of this data directory")
+                waits_for = pid
+            time.sleep(_POLL_S)
+        owner.close()
+        if is_starting(home):
+            raise ServicesError(
+                f"Postgres still replays its log after a crash; it was not up within {_START_S:g} s and continues. "
+                "Try again in a minute."
+            )
+        pid = holder_note(home / SERVICES_LOCK)
+        raise ServicesError(
+            f"Process {pid} has used the services of {home} for more than {_START_S:g} s. "
+            "Wait until it ends, or stop it with `pointsman down`."
+        )
+
+    def _own(self, owner: FileLock) -> None:
+        self._owner = owner
+        owner.write(str(os.getpid()))
+        self._start_missing()
+        addresses = {"services_pid": str(os.getpid())}
+        if self._postgres is not None:
+            addresses["database_url"] = self._postgres.url
+        if self._redis is not None:
+            addresses |= {"broker_url": self._redis.broker_url, "redis_url": self._redis.url}
+        home = self.settings.home
+        unfinished = home / f"{SERVICES_FILE}.new"
+        unfinished.touch(mode=0o600)
+        unfinished.write_text(json.dumps(addresses, indent=2) + "\n")
+        unfinished.replace(home / SERVICES_FILE)
+        self.settings = self.settings.joined_with({**read_services(home), **addresses})
+
+    def _start_missing(self) -> None:
+        home = self.settings.home
+        try:
+            if self.settings.embeds_postgres and (self._postgres is None or not self._postgres.is_running()):
+                self._postgres = start_postgres(home)
+            if self.settings.embeds_redis and (self._redis is None or not self._redis.is_running()):
+                self._redis = start_redis(home)
+        except (PostgresError, RedisError) as error:
+            raise ServicesError(f"The embedded services do not start. {error}") from error
 
 
-def services_up(settings: Settings, *, keep: bool = False) -> Services:
-    """A share in the services that ``settings`` leaves to us, started where they do not run.
+def services_up(
+    settings: Settings, *, must_own: bool = False, tell: Callable[[str], None] = lambda message: None
+) -> Services:
+    """The services that ``settings`` does not name, started where they do not run. Raises ServicesError.
 
-    With ``keep`` they stay up without users, until `services_down`. Where the environment
-    names both servers nothing is started. Raises ServicesError.
+    ``must_own`` is for a process that stays: it waits until another owner is done instead of joining it, and says so
+    by ``tell``. Where the environment names both servers nothing is started.
     """
-    if not settings.embedded:
-        return Services(settings)
-    home = make_data_dir(settings.home)
-    if keep:
-        (home / KEEP_FILE).touch()
-    users = FileLock(home / USERS_LOCK)
-    try:
-        users.share()
-        return Services(_await_services(settings), users)
-    except BaseException:
-        users.close()
-        raise
+    services = Services(settings)
+    if settings.embedded:
+        try:
+            services._open(must_own=must_own, tell=tell)
+        except BaseException:
+            services.close()
+            raise
+    return services
 
 
 def services_down(settings: Settings) -> bool:
-    """Have them down, whoever uses them. Whether they were up."""
-    (settings.home / KEEP_FILE).unlink(missing_ok=True)
-    return _end_keeper(settings.home)
+    """Stop the services and the process that owns them, whatever uses them. Whether they were up."""
+    lock = settings.home / SERVICES_LOCK
+    pid = holder_note(lock)
+    if not pid:
+        return False
+    kind, deadline = signal.SIGTERM, 0.0
+    while holder_note(lock) == pid:
+        if time.monotonic() > deadline:
+            try:
+                os.kill(int(pid), kind)
+            except ProcessLookupError:
+                break
+            kind, deadline = signal.SIGKILL, time.monotonic() + _STOP_S
+        time.sleep(_POLL_S)
+    return True
 
 
 def services_running(settings: Settings) -> bool:
-    """Whether our own services are up (not whether they are well)."""
-    return holder_note(settings.home / KEEPER_LOCK) is not None and (settings.home / SERVICES_FILE).exists()
-
-
-def _await_services(settings: Settings) -> Settings:
-    """The settings with the addresses of the keeper that runs, or of one that is started for us."""
-    home = settings.home
-    keeper: subprocess.Popen[bytes] | None = None
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline:
-        if keeper is not None and keeper.poll() not in (None, 0):
-            raise ServicesError(f"The embedded services do not start. {_keeper_log(home)}")
-        note = holder_note(home / KEEPER_LOCK)
-        found = read_services(home)
-        # The file of a keeper that was killed may still lie there.
-        if note and found.get("keeper_pid") == note:
-            return _joined(settings, found)
-        if note is None and (keeper is None or keeper.poll() is not None):
-            keeper = _start_keeper(settings)
-        time.sleep(_LOOK_S)
-    if is_starting(home):
-        raise ServicesError(
-            f"Postgres still replays its log, as after a crash; it was not up within {_START_S:g} s, and goes on. "
-            "Try again in a minute."
-        )
-    raise ServicesError(f"The embedded services were not up within {_START_S:g} s. {_keeper_log(home)}")
+    """Whether embedded services are up (not whether they are healthy)."""
+    return holder_note(settings.home / SERVICES_LOCK) is not None and (settings.home / SERVICES_FILE).exists()
 
 
 def _joined(settings: Settings, found: dict[str, str]) -> Settings:
@@ -118,73 +219,3 @@ def _joined(settings: Settings, found: dict[str, str]) -> Settings:
             "Run `pointsman down`, then try again."
         )
     return joined
-
-
-def _start_keeper(settings: Settings) -> subprocess.Popen[bytes]:
-    _reap()
-    wanted = [*(["postgres"] if settings.embeds_postgres else []), *(["redis"] if settings.embeds_redis else [])]
-    # It outlives us, and needs none of our secrets.
-    names = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH")
-    log = settings.home / "logs" / "keeper.log"
-    with log.open("ab") as output:
-        keeper = subprocess.Popen(
-            [sys.executable, "-m", "workers.embedded.daemon", str(settings.home), *wanted],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env={name: os.environ[name] for name in names if name in os.environ},
-            cwd=ROOT,
-            start_new_session=True,
-        )
-    _STARTED.append(keeper)
-    return keeper
-
-
-def _end_keeper(home: Path) -> bool:
-    """SIGTERM to the keeper and wait. Whether there was one."""
-    note = holder_note(home / KEEPER_LOCK)
-    if not note:
-        return False
-    pid = int(note)
-    _signal(pid, signal.SIGTERM)
-    deadline = time.monotonic() + _STOP_S
-    while holder_note(home / KEEPER_LOCK) == note:
-        if time.monotonic() > deadline:
-            _signal(pid, signal.SIGKILL)  # the kernel then shuts the services down
-            deadline += _STOP_S
-        time.sleep(_LOOK_S)
-    _await_end(pid)
-    return True
-
-
-def _await_end(pid: int) -> None:
-    """The keeper has given up its lock; wait until its process is gone too, which takes a moment more."""
-    deadline = time.monotonic() + _STOP_S
-    while _is_alive(pid) and time.monotonic() < deadline:
-        _reap()
-        time.sleep(_LOOK_S)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def _reap() -> None:
-    """Take note of the keepers that have ended."""
-    _STARTED[:] = [keeper for keeper in _STARTED if keeper.poll() is None]
-
-
-def _signal(pid: int, what: signal.Signals) -> None:
-    try:
-        os.kill(pid, what)
-    except ProcessLookupError:
-        return
-
-
-def _keeper_log(home: Path) -> str:
-    log = home / "logs" / "keeper.log"
-    return f"The end of {log}:\n{tail(log)}"

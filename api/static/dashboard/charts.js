@@ -1,4 +1,4 @@
-// Small charts in SVG. Each is an image with a sentence for those who hear it; exact figures stand beside it in text.
+// Small SVG charts. Each has a label for screen readers; exact figures are in the text beside it.
 import { s } from "./dom.js";
 import { compact, minute } from "./format.js";
 
@@ -50,7 +50,7 @@ export function stacked(series, { from, stepS, steps, width, label }) {
   return svg;
 }
 
-// Ten bars from 0 to 1: what was accepted filled, what was rejected in outline on top; a dashed line at the threshold.
+// Ten bars from 0 to 1: accepted filled, rejected outlined on top; a dashed line at the threshold.
 export function histogram({ accepted, rejected, threshold }, css, width, label) {
   const [height, bottom, step] = [92, 16, width / 10];
   const most = Math.max(...accepted.map((n, at) => n + rejected[at]), 1);
@@ -71,7 +71,7 @@ export function histogram({ accepted, rejected, threshold }, css, width, label) 
 
 function nice(value) {
   const power = 10 ** Math.floor(Math.log10(value));
-  const step = [1, 2, 4, 6, 8, 10].find((each) => value <= each * power);
+  const step = [1, 2, 4, 6, 8, 10].find((step) => value <= step * power);
   return Math.max(step * power, 2);
 }
 

@@ -1,4 +1,4 @@
-// Elements from names, attributes and children. A string is always a text node: nothing is ever read as HTML.
+// Elements from names, attributes and children. A string always becomes a text node, never HTML.
 const SVG = "http://www.w3.org/2000/svg";
 
 export const h = (name, attributes = {}, ...children) => build(document.createElement(name), attributes, children);
@@ -18,7 +18,7 @@ function build(element, attributes, children) {
 
 const drawn = new Map();
 
-// Draws into the element of `id` only where `data` is other than the last time, so that focus and selection stay.
+// Draws into the element `id` only when `data` has changed, so that focus and selection stay.
 export function draw(id, data, make) {
   const element = byId(id);
   const key = JSON.stringify(data) + (element.clientWidth || "");
@@ -29,7 +29,7 @@ export function draw(id, data, make) {
 
 export const redraw = () => drawn.clear();
 
-// A table with a row of headings; each cell is [content, class], or content alone. The first of a row is its heading.
+// A table with a row of headings; a cell is [content, class] or content alone. The first cell of a row is its heading.
 export function table(caption, headings, rows) {
   const cell = (content, tag, scope) => {
     const [inside, css] = Array.isArray(content) && content.length === 2 && typeof content[1] === "string" ? content : [content];
@@ -37,8 +37,8 @@ export function table(caption, headings, rows) {
   };
   return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": caption },
     h("table", {}, h("caption", { class: "hidden" }, caption),
-      h("thead", {}, h("tr", {}, headings.map((each) => cell(each, "th", "col")))),
-      h("tbody", {}, rows.map(([first, ...rest]) => h("tr", {}, cell(first, "th", "row"), rest.map((each) => cell(each, "td")))))));
+      h("thead", {}, h("tr", {}, headings.map((heading) => cell(heading, "th", "col")))),
+      h("tbody", {}, rows.map(([first, ...rest]) => h("tr", {}, cell(first, "th", "row"), rest.map((content) => cell(content, "td")))))));
 }
 
 // A bar of parts: [share between 0 and 1, class].

@@ -1,16 +1,16 @@
-// The API key: in this tab's session only, in a header only, never in an address.
+// The API key: kept in this tab's session and sent in a header, never in a URL.
 const NAME = "pointsman-key";
 
 export const key = () => sessionStorage.getItem(NAME) || "";
-export const keep = (value) => sessionStorage.setItem(NAME, value.trim());
+export const store = (value) => sessionStorage.setItem(NAME, value.trim());
 export const forget = () => sessionStorage.removeItem(NAME);
 
-export function ask(path, options = {}) {
+export function request(path, options = {}) {
   const headers = { ...options.headers, ...(key() ? { authorization: `Bearer ${key()}` } : {}) };
   return fetch(path, { ...options, headers, cache: "no-store", credentials: "omit", redirect: "error" });
 }
 
-export async function reason(response) {
+export async function errorMessage(response) {
   try {
     return (await response.json()).error.message;
   } catch {

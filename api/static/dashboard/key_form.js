@@ -1,7 +1,7 @@
-// The form of the API key, for each page that has <details id="key">. `changed` hears that it is another key from now
-// on: nothing of one tenant stays on the page of another.
+// The form of the API key, for pages with <details id="key">. `changed` is called after a change of key, so that the
+// page drops the data of the other tenant.
 import { byId, h } from "./dom.js";
-import { forget, keep } from "./key.js";
+import { forget, store } from "./key.js";
 
 export function keyForm(changed) {
   const field = h("input", { id: "key-field", type: "password", autocomplete: "off", spellcheck: "false", placeholder: "pm-…", "aria-describedby": "key-note" });
@@ -12,19 +12,19 @@ export function keyForm(changed) {
     changed();
   };
   const form = h("form", { id: "key-form" },
-    h("label", { for: "key-field" }, "API key of a tenant"),
+    h("label", { for: "key-field" }, "API key"),
     field,
-    h("button", { type: "submit" }, "Use it"),
-    h("button", { type: "button", id: "key-forget", onclick: () => { forget(); change(); } }, "Forget it"),
-    h("p", { id: "key-note" }, "Kept in this tab until it is closed, and sent in a header only. ", h("code", {}, "pointsman keys create"), " makes one."));
+    h("button", { type: "submit" }, "Use"),
+    h("button", { type: "button", id: "key-forget", onclick: () => { forget(); change(); } }, "Forget"),
+    h("p", { id: "key-note" }, "Kept until this tab is closed, and sent in a header only. ", h("code", {}, "pointsman keys create"), " creates one."));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     if (!field.value.trim()) return;
-    keep(field.value);
+    store(field.value);
     change();
   });
   byId("key").append(form);
 }
 
-// Opened where the service asks for a key, or refuses the one it got.
-export const wantKey = () => { byId("key").open = true; };
+// Opened when the service requires a key or rejects it.
+export const openKeyForm = () => { byId("key").open = true; };

@@ -1,14 +1,14 @@
-// Wires the page: figures as they come, the key, the search.
+// Connects the page: live data, the key form, the search.
 import { byId, draw, h, redraw } from "./dom.js";
 import { count, time } from "./format.js";
-import { ask, reason } from "./key.js";
-import { keyForm, wantKey } from "./key_form.js";
+import { errorMessage, request } from "./key.js";
+import { keyForm, openKeyForm } from "./key_form.js";
 import * as panels from "./panels.js";
-import { story } from "./story.js";
+import { timeline } from "./timeline.js";
 import { watch } from "./stream.js";
 
 let last = null;
-let told = new Map();
+let ended = new Map();
 
 function show(all) {
   last = all;
@@ -29,37 +29,37 @@ function show(all) {
   draw("router", { router: all.router, recent: { routed: recent.routed, drift: recent.drift } }, panels.router);
   draw("providers", all.providers, panels.providers);
   byId("seen").textContent = panels.seen(all);
-  tellEnds(all.batches);
+  announceEnds(all.batches);
 }
 
 const pick = (from, names) => Object.fromEntries(names.map((name) => [name, from[name]]));
 const span = () => document.querySelector("input[name=span]:checked").value;
 const drawMix = () => draw("mix", { mix: pick(last.recent.mix, [span()]), answered: last.recent.answered }, (data, width) => panels.mix(data, width, span()));
 
-// Who listens hears when a batch has ended, and is left in peace otherwise.
-function tellEnds(batches) {
+// A screen reader announces only the end of a batch.
+function announceEnds(batches) {
   const now = new Map(batches.map((batch) => [batch.id, Boolean(batch.ended_at)]));
   for (const batch of batches) {
-    if (batch.ended_at && told.get(batch.id) === false) {
+    if (batch.ended_at && ended.get(batch.id) === false) {
       byId("news").textContent = `Batch ${batch.source} has ended: ${count(batch.done)} done, ${count(batch.failed)} failed.`;
     }
   }
-  told = now;
+  ended = now;
 }
 
-function state(name, words) {
+function state(name, text) {
   const link = byId("link");
-  if (link.dataset.state !== name || link.textContent !== words) {
+  if (link.dataset.state !== name || link.textContent !== text) {
     link.dataset.state = name;
-    link.textContent = words;
+    link.textContent = text;
   }
   document.body.classList.toggle("stale", ["lost", "away", "refused"].includes(name));
-  if (name === "refused") wantKey();
+  if (name === "refused") openKeyForm();
 }
 
 const stream = watch("/v1/pointsman/live", {
   event(name, data) {
-    if (name === "away") return state("away", "The database is away, retrying");
+    if (name === "away") return state("away", "Database unavailable, retrying");
     show(data);
     state("live", "Live");
   },
@@ -67,11 +67,11 @@ const stream = watch("/v1/pointsman/live", {
 });
 
 keyForm(() => {
-  for (const id of ["found", "story", "whose", "tiles", "queues", "batches", "mix", "cost", "escalation", "confidence", "router", "providers"]) byId(id).replaceChildren();
-  told = new Map();
+  for (const id of ["found", "timeline", "whose", "tiles", "queues", "batches", "mix", "cost", "escalation", "confidence", "router", "providers"]) byId(id).replaceChildren();
+  ended = new Map();
   last = null;
   redraw();
-  stream.again();
+  stream.restart();
 });
 
 for (const input of document.querySelectorAll("input[name=span]")) input.addEventListener("change", () => last && drawMix());
@@ -81,33 +81,33 @@ byId("find").addEventListener("submit", async (event) => {
   event.preventDefault();
   const wanted = byId("custom-id").value.trim();
   if (!wanted) return;
-  byId("story").replaceChildren();
-  byId("found").textContent = "Looking…";
+  byId("timeline").replaceChildren();
+  byId("found").textContent = "Searching…";
   try {
-    const response = await ask(`/v1/pointsman/queries?custom_id=${encodeURIComponent(wanted)}`);
-    if (!response.ok) throw new Error(await reason(response));
+    const response = await request(`/v1/pointsman/queries?custom_id=${encodeURIComponent(wanted)}`);
+    if (!response.ok) throw new Error(await errorMessage(response));
     offer((await response.json()).data, wanted);
   } catch (error) {
-    byId("found").textContent = `It cannot be looked up: ${error.message}`;
+    byId("found").textContent = `Search failed: ${error.message}`;
   }
 });
 
 byId("custom-id").addEventListener("input", (event) => {
-  if (!event.target.value) for (const id of ["found", "story"]) byId(id).replaceChildren();
+  if (!event.target.value) for (const id of ["found", "timeline"]) byId(id).replaceChildren();
 });
 
 function offer(rows, wanted) {
   if (!rows.length) {
-    byId("found").textContent = `None of your newest batches has a query “${wanted}”. Lines of plain text have line-1, line-2 and so on.`;
+    byId("found").textContent = `No query “${wanted}” in the newest batches. Lines of plain text are named line-1, line-2 and so on.`;
     return;
   }
-  const buttons = rows.map((row) => h("button", { type: "button", "aria-pressed": "false", onclick: () => tell(row, buttons, rows.indexOf(row)) }, `${time(row.submitted_at)} · ${row.state}`));
-  byId("found").replaceChildren(...(rows.length > 1 ? [`${rows.length} batches have it, the newest first:`, h("ul", {}, buttons.map((each) => h("li", {}, each)))] : ["One batch has it."]));
-  tell(rows[0], buttons, 0);
+  const buttons = rows.map((row) => h("button", { type: "button", "aria-pressed": "false", onclick: () => showTimeline(row, buttons, rows.indexOf(row)) }, `${time(row.submitted_at)} · ${row.state}`));
+  byId("found").replaceChildren(...(rows.length > 1 ? [`${rows.length} batches, newest first:`, h("ul", {}, buttons.map((button) => h("li", {}, button)))] : ["Found in one batch."]));
+  showTimeline(rows[0], buttons, 0);
 }
 
-async function tell(row, buttons, place) {
+async function showTimeline(row, buttons, place) {
   buttons.forEach((button, n) => button.setAttribute("aria-pressed", String(n === place)));
-  const response = await ask(`/v1/pointsman/batches/${row.batch_id}/explain?custom_id=${encodeURIComponent(row.custom_id)}`);
-  byId("story").replaceChildren(...(response.ok ? story(await response.json(), last?.fleet.tiers ?? [], byId("story").clientWidth) : [h("p", { class: "bad" }, await reason(response))]));
+  const response = await request(`/v1/pointsman/batches/${row.batch_id}/explain?custom_id=${encodeURIComponent(row.custom_id)}`);
+  byId("timeline").replaceChildren(...(response.ok ? timeline(await response.json(), last?.fleet.tiers ?? [], byId("timeline").clientWidth) : [h("p", { class: "bad" }, await errorMessage(response))]));
 }

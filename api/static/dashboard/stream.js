@@ -1,20 +1,20 @@
-// Server-sent events by fetch, since EventSource cannot send the key in a header. Comes back whenever it is lost.
-import { ask, reason } from "./key.js";
+// Server-sent events by fetch, since EventSource cannot send the key in a header. Reconnects whenever the connection is lost.
+import { errorMessage, request } from "./key.js";
 
 const SILENT_MS = 25000;
 const LONGEST_MS = 10000;
 
-// Tells `on.event(name, data)` and `on.state(state, words)`; `again()` starts anew, with another key for example.
+// Calls `on.event(name, data)` and `on.state(state, text)`; `restart()` reconnects, for example with another key.
 export function watch(path, on) {
   let controller = new AbortController();
   let wakeUp = () => {};
   let tries = 0;
 
-  async function once() {
+  async function readStream() {
     controller = new AbortController();
-    const response = await ask(path, { signal: controller.signal });
-    if (response.status === 401 || response.status === 403) throw { refused: await reason(response) };
-    if (!response.ok) throw new Error(await reason(response));
+    const response = await request(path, { signal: controller.signal });
+    if (response.status === 401 || response.status === 403) throw { refused: await errorMessage(response) };
+    if (!response.ok) throw new Error(await errorMessage(response));
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     for (;;) {
@@ -35,10 +35,10 @@ export function watch(path, on) {
 
   const pause = (ms) => new Promise((done) => { wakeUp = done; setTimeout(done, ms); });
 
-  async function forEver() {
+  async function run() {
     for (;;) {
       try {
-        await once();
+        await readStream();
       } catch (error) {
         if (error.refused) {
           on.state("refused", error.refused);
@@ -53,6 +53,6 @@ export function watch(path, on) {
     }
   }
 
-  forEver();
-  return { again() { on.state("connecting", "Connecting…"); controller.abort(); wakeUp(); } };
+  run();
+  return { restart() { on.state("connecting", "Connecting…"); controller.abort(); wakeUp(); } };
 }

@@ -1,5 +1,5 @@
--- Its queries are in the ledger, under the same handle.
+-- Marks a batch as accepted: its queries are in the ledger, under the same public id.
 UPDATE api_batches
 SET status = 'accepted', accepted_at = now(), lease_until = NULL
-WHERE handle = :handle AND status = 'validating'
+WHERE public_id = :public_id AND status = 'validating'
 RETURNING cancelling_at

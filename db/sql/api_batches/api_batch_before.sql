@@ -1,5 +1,5 @@
--- The batch that the same idempotency key made, or the same request a while ago, where this is a retry of it.
-SELECT handle, fingerprint FROM api_batches
+-- The batch that the same idempotency key made, or the same request a short while ago, if this is a retry of it.
+SELECT public_id, fingerprint FROM api_batches
 WHERE tenant = :tenant
   AND CASE WHEN CAST(:key AS text) IS NOT NULL THEN idempotency_key = :key
            ELSE CAST(:retried AS boolean) AND fingerprint = :fingerprint

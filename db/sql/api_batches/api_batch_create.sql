@@ -1,7 +1,7 @@
--- A batch that waits for validation.
-INSERT INTO api_batches (handle, tenant, input_file_id, endpoint, completion_window, window_s,
+-- Creates a batch that waits for validation.
+INSERT INTO api_batches (public_id, tenant, input_file_id, endpoint, completion_window, window_s,
                          output_expires_after_s, metadata, cap_usd, budget_policy, priority,
                          idempotency_key, fingerprint, traceparent, status)
-VALUES (:handle, :tenant, :input_file_id, :endpoint, :completion_window, :window_s,
+VALUES (:public_id, :tenant, :input_file_id, :endpoint, :completion_window, :window_s,
         :output_expires_after_s, CAST(:metadata AS jsonb), CAST(:cap_usd AS numeric), :budget_policy, :priority,
         :key, :fingerprint, :traceparent, 'validating')

@@ -1,16 +1,16 @@
--- A batch that waits for validation, or whose validator was lost, is somebody's for as long as the lease.
+-- Leases a batch that waits for validation, or whose validator was lost.
 WITH taken AS (
     UPDATE api_batches
     SET lease_until = now() + make_interval(secs => :lease_s), tries = tries + 1
-    WHERE handle = (
-        SELECT w.handle FROM api_batches AS w
+    WHERE public_id = (
+        SELECT w.public_id FROM api_batches AS w
         WHERE w.status = 'validating' AND (w.lease_until IS NULL OR w.lease_until < now())
         ORDER BY w.created_at
         LIMIT 1
         FOR UPDATE SKIP LOCKED)
     RETURNING *
 )
-SELECT t.handle, t.tenant, t.input_file_id, f.filename, t.metadata, t.cap_usd, t.budget_policy, t.priority,
+SELECT t.public_id, t.tenant, t.input_file_id, f.filename, t.metadata, t.cap_usd, t.budget_policy, t.priority,
        t.tries, t.cancelling_at, t.traceparent,
        t.created_at + make_interval(secs => t.window_s) AS expires_at
 FROM taken AS t

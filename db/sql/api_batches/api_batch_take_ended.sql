@@ -1,11 +1,11 @@
--- A batch that has ended and has no files of results yet is somebody's for as long as the lease.
+-- Leases a batch that has ended and has no result files yet.
 UPDATE api_batches
 SET lease_until = now() + make_interval(secs => :lease_s)
-WHERE handle = (
-    SELECT a.handle FROM api_batches AS a JOIN batches AS b ON b.handle = a.handle
+WHERE public_id = (
+    SELECT a.public_id FROM api_batches AS a JOIN batches AS b ON b.public_id = a.public_id
     WHERE a.status = 'accepted' AND a.finalized_at IS NULL AND b.ended_at IS NOT NULL
       AND (a.lease_until IS NULL OR a.lease_until < now())
     ORDER BY a.created_at
     LIMIT 1
     FOR UPDATE OF a SKIP LOCKED)
-RETURNING handle, tenant
+RETURNING public_id, tenant

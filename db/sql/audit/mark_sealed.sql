@@ -1,4 +1,5 @@
--- A batch is sealed once each of its decisions is under a seal: it may have been resumed, and have ended again, meanwhile.
+-- Marks a batch as sealed once each of its decisions is under a seal: it may have been resumed, and have ended again,
+-- in between.
 UPDATE batches AS b
 SET sealed_at = now()
 WHERE b.id = :batch_id AND b.ended_at IS NOT NULL

@@ -1,3 +1,3 @@
--- Removes a file that did not become whole, with its pieces.
+-- Removes an incomplete file, with its pieces.
 WITH gone AS (DELETE FROM files WHERE id = :id AND NOT ready RETURNING id)
 DELETE FROM file_pieces AS p USING gone WHERE p.file_id = gone.id

@@ -1,5 +1,5 @@
--- Removes files that have expired, and uploads that nobody finished.
--- What a batch is still to be read from stays until it has been.
+-- Removes files that have expired, and uploads that were not finished.
+-- An input file stays until its batch has been read from it.
 WITH gone AS (
     DELETE FROM files AS f
     WHERE (f.expires_at < now() OR NOT f.ready AND f.created_at < now() - interval '1 day')

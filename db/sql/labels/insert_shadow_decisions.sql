@@ -1,4 +1,4 @@
--- What a candidate would have decided of these queries; the newest decision counts.
+-- Decisions of a candidate router; the newest decision per query counts.
 INSERT INTO shadows (query_id, router, batch_id, tier, stage, confidence)
 SELECT s.query_id, :router, q.batch_id, s.tier, s.stage, s.confidence
 FROM json_to_recordset(CAST(:shadows AS json)) AS s (

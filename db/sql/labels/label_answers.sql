@@ -1,4 +1,4 @@
--- Labels from one hand; of several for one query and tier the newest counts.
+-- Adds labels by one author; the newest label of a query and tier counts.
 INSERT INTO labels (query_id, batch_id, tier, grade, source, said_by)
 SELECT l.query_id, q.batch_id, l.tier, l.grade, :source, :said_by
 FROM json_to_recordset(CAST(:labels AS json)) AS l (query_id bigint, tier text, grade double precision)

@@ -1,4 +1,4 @@
--- What is not yet spent of each batch's budgets: the least of its own and its tenant's of today.
+-- Unspent dollars per batch: the least of its own budget and its tenant's of today.
 SELECT b.id, min(g.cap_usd - g.settled_usd) AS unspent_usd
 FROM batches AS b
 JOIN budgets AS g ON g.batch_id = b.id

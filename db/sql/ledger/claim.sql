@@ -1,8 +1,8 @@
--- Claims waiting queries under a lease and, where a call is meant, commits its intent with the claim.
--- Raises the epoch: whoever claimed before can no longer move the query.
--- What a budget has no room for is not claimed: reservation and cap are compared under the budget's row lock, so
--- that no two claims share the same room. It is held while calls under way may still leave it room; where it is more
--- than all that is not spent, it is lowered (policy degrade, where there is a tier below), failed or held.
+-- Claims waiting queries under a lease and, for queries with a call, commits its intent with the claim. Raises the
+-- epoch: an earlier claimant can no longer move the query. A query whose reservation does not fit is not claimed:
+-- reservation and cap are compared under the row lock of the budget, so that no two claims share the same dollars. It
+-- is held while open calls may still free enough; if the reservation is more than all that is unspent, it is lowered
+-- (policy degrade, if a tier is below), failed or held.
 WITH wanted AS (
     SELECT * FROM jsonb_to_recordset(CAST(:wanted AS jsonb)) AS w (
         query_id bigint, stage text, call_id bigint, purpose text, tier text, deployment text,
@@ -101,10 +101,12 @@ refused AS (
 ),
 explained AS (
     INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router,
-                           reasons, detail)
+                           codes, reasons, detail)
     SELECT q.batch_id, q.id, q.epoch, 'budget',
            CASE q.state WHEN 'failed' THEN 'fail' WHEN 'ready' THEN 'advance' ELSE 'hold' END,
            r.stage, q.stage, q.state, r.tier, 'budget',
+           ARRAY[CASE WHEN r.lower IS NOT NULL THEN 'lowered' WHEN r.hopeless THEN 'over_budget'
+                      ELSE 'budget_reserved' END],
            CASE WHEN r.lower = :fallback THEN ARRAY['the budget has no room for its reservation at ' || r.stage]
                 WHEN r.lower IS NOT NULL THEN ARRAY['the budget has no room for its reservation: lowered from '
                                                     || r.stage || ' to ' || r.lower]

@@ -14,8 +14,10 @@ closed AS (
     RETURNING q.id, q.batch_id, q.epoch, q.stage
 ),
 logged AS (
-    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, reasons)
-    SELECT batch_id, id, epoch, :move, :move, stage, stage, :to_state, :actor, ARRAY[CAST(:reason AS text)]
+    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, codes,
+                           reasons)
+    SELECT batch_id, id, epoch, :move, :move, stage, stage, :to_state, :actor, ARRAY[CAST(:move AS text)],
+           ARRAY[CAST(:reason AS text)]
     FROM closed
 )
 SELECT count(*) FROM closed

@@ -12,4 +12,4 @@ FROM over AS o
 -- As it was when its queries were looked at. Where a resume holds the row meanwhile, this waits for it, and then sees
 -- its batch, but not that its queries are open again: the next look does.
 WHERE b.id = o.id AND b.xmin = o.version
-RETURNING b.id, b.handle
+RETURNING b.id, b.public_id

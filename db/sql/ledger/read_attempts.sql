@@ -1,7 +1,7 @@
 -- The failed calls of queries at their present tier, oldest first.
-SELECT c.query_id, c.deployment, c.outcome, c.status, c.created_at
+SELECT c.query_id, c.deployment, c.outcome, c.status, c.cause, c.param, c.created_at
 FROM calls AS c
 JOIN queries AS q ON q.id = c.query_id AND q.stage = c.tier
-WHERE c.query_id = ANY(CAST(:ids AS bigint[])) AND c.purpose <> 'route'
+WHERE c.query_id = ANY(CAST(:ids AS bigint[])) AND c.purpose IN ('answer', 'hedge', 'extend')
   AND c.outcome IS NOT NULL AND c.outcome <> 'ok'
 ORDER BY c.id

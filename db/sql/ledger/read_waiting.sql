@@ -1,8 +1,9 @@
--- What a chunk of ids says, for those that still wait at the stage.
+-- The texts of those ids that still wait at the stage.
 SELECT q.id, q.batch_id, q.epoch, q.crashes, q.tier, q.prefers, q.attempts, q.escalations,
        CAST(p.body AS text) AS body, CAST(p.options AS text) AS options,
        p.custom_id, b.budget_policy, q.was_lost, q.pilot,
-       EXISTS (SELECT FROM pilots AS t WHERE t.batch_id = b.id AND t.state = 'decided') AND NOT q.pilot AS has_policy
+       EXISTS (SELECT FROM pilots AS t WHERE t.batch_id = b.id AND t.state = 'decided') AND NOT q.pilot AS has_policy,
+       extract(epoch FROM b.expires_at - now()) AS expires_in_s
 FROM queries AS q
 JOIN prompts AS p ON p.query_id = q.id
 JOIN batches AS b ON b.id = q.batch_id
@@ -11,6 +12,6 @@ WHERE q.id = ANY(CAST(:ids AS bigint[]))
   AND q.state = ANY(CAST(:sources AS text[]))
   AND q.due_at <= now()
   AND b.cancelled_at IS NULL
-  -- Never a simulated answer for a real query, nor real money for a simulated one.
+  -- A real query never gets a simulated answer, and a simulated one never costs money.
   AND b.simulated = coalesce(CAST(:simulated AS boolean), b.simulated)
 ORDER BY q.id

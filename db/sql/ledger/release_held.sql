@@ -1,10 +1,19 @@
--- held → ready, as many per batch as its budgets have room for; the least reservations first, so that as many as
--- possible are answered. And those that their batch's policy lowers or fails, once they can never fit: a claim
--- does that.
+-- held → ready, as many per batch as fit its budgets; the smallest reservations first, so that as many as possible are
+-- answered. Also those that can never fit and that the policy of their batch lowers or fails: a claim does that. A query
+-- that waits for an account is released once a call of that deployment has succeeded since, or the fleet no longer has
+-- it; before that, one query at a time is released as a probe.
 WITH held AS (
     SELECT b.id, b.tenant FROM batches AS b
     WHERE b.ended_at IS NULL AND EXISTS (
         SELECT 1 FROM queries AS q WHERE q.batch_id = b.id AND q.state = 'held')
+),
+faults AS (
+    SELECT f.deployment, coalesce(f.deployment <> ALL(CAST(:deployments AS text[])), false) OR EXISTS (
+               SELECT 1 FROM calls AS c
+               WHERE c.finished_at > f.failed_at AND c.created_at > f.failed_at - interval '1 day'
+                 AND c.deployment = f.deployment AND c.outcome = 'ok') AS is_over,
+           f.tried_at < now() - make_interval(secs => :probe_s) AS is_due
+    FROM account_faults AS f
 ),
 room AS (
     SELECT h.id, coalesce(min(g.cap_usd - g.reserved_usd - g.settled_usd), 'Infinity') AS left_usd,
@@ -19,7 +28,7 @@ chosen AS (
     CROSS JOIN LATERAL (
         SELECT w.id, sum(w.needs_usd) OVER (ORDER BY w.needs_usd, w.id) AS usd FROM (
             SELECT id, coalesce(needs_usd, 0) AS needs_usd FROM queries
-            WHERE batch_id = r.id AND state = 'held' AND (needs_usd IS NULL OR needs_usd <= r.left_usd)
+            WHERE batch_id = r.id AND state = 'held' AND held_for IS NULL AND (needs_usd IS NULL OR needs_usd <= r.left_usd)
             ORDER BY needs_usd, id
             LIMIT 10000
         ) AS w
@@ -33,17 +42,39 @@ chosen AS (
         ORDER BY w.needs_usd, w.id
         LIMIT 10000
     ) AS q
+    UNION
+    SELECT q.id FROM faults AS f
+    CROSS JOIN LATERAL (
+        SELECT w.id FROM queries AS w
+        WHERE w.state = 'held' AND w.held_for = f.deployment
+        ORDER BY w.id
+        LIMIT CASE WHEN f.is_over THEN 10000 WHEN f.is_due THEN 1 ELSE 0 END
+    ) AS q
+),
+tried AS (
+    UPDATE account_faults AS a SET tried_at = now()
+    FROM faults AS f WHERE a.deployment = f.deployment AND f.is_due AND NOT f.is_over
+),
+over AS (
+    DELETE FROM account_faults AS a USING faults AS f
+    WHERE a.deployment = f.deployment AND f.is_over
+      AND NOT EXISTS (SELECT 1 FROM queries AS q WHERE q.state = 'held' AND q.held_for = f.deployment)
 ),
 freed AS (
-    UPDATE queries AS q SET state = 'ready', moved_at = now()
-    FROM chosen WHERE q.id = chosen.id AND q.state = 'held'
-    RETURNING q.id, q.batch_id, q.epoch, q.stage, q.needs_usd
+    UPDATE queries AS q SET state = 'ready', moved_at = now(), held_for = NULL
+    FROM queries AS before, chosen
+    WHERE q.id = chosen.id AND before.id = q.id AND q.state = 'held'
+    RETURNING q.id, q.batch_id, q.epoch, q.stage, q.needs_usd, before.held_for
 ),
 logged AS (
-    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, reasons)
+    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, codes,
+                           reasons)
     SELECT f.batch_id, f.id, f.epoch, 'budget', 'unhold', f.stage, f.stage, 'ready', 'feeder',
-           ARRAY[CASE WHEN f.needs_usd > r.unspent_usd THEN 'the budget will never have room for it'
-                      ELSE 'the budget has room again' END]
+           ARRAY[CASE WHEN f.held_for IS NOT NULL THEN 'account'
+                      WHEN f.needs_usd > r.unspent_usd THEN 'over_budget' ELSE 'within_budget' END],
+           ARRAY[CASE WHEN f.held_for IS NOT NULL THEN 'calls ' || f.held_for || ' again'
+                      WHEN f.needs_usd > r.unspent_usd THEN 'the rest of the budget is less than its reservation'
+                      ELSE 'its reservation fits the budget again' END]
     FROM freed AS f JOIN room AS r ON r.id = f.batch_id
 )
 SELECT count(*) FROM freed

@@ -12,9 +12,10 @@ returned AS (
     RETURNING q.id, q.batch_id, q.epoch, q.stage
 ),
 logged AS (
-    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, reasons)
+    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, codes,
+                           reasons)
     SELECT batch_id, id, epoch, 'return_lost', 'return_lost', stage, stage, 'ready', 'feeder',
-           ARRAY[CAST(:reason AS text)]
+           ARRAY['return_lost'], ARRAY[CAST(:reason AS text)]
     FROM returned
 )
 SELECT count(*) FROM returned

@@ -1,5 +1,5 @@
--- Expired leases: back to ready, or buried after too many crashes. Idle while Postgres has not been
--- up for one lease: nobody could renew or finish while it was away.
+-- Expired leases: back to ready, or dead after too many crashes. Idle until Postgres has been up for one lease: no
+-- worker could renew or finish while it was unavailable.
 WITH expired AS (
     SELECT id FROM queries
     WHERE state = 'running' AND lease_until < :as_of
@@ -19,9 +19,11 @@ rescued AS (
     RETURNING q.id, q.batch_id, q.epoch, q.stage, q.state, q.crashes
 ),
 logged AS (
-    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, reasons)
+    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, codes,
+                           reasons)
     SELECT batch_id, id, epoch, 'rescue', CASE state WHEN 'dead' THEN 'bury' ELSE 'rescue' END,
            stage, stage, state, 'feeder',
+           ARRAY['lease_expired'],
            ARRAY['lease expired: the worker that held it was lost (' || crashes || ' of ' || :max_crashes || ')']
     FROM rescued
 )

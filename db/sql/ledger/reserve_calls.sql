@@ -1,8 +1,8 @@
--- Commits the intent of a further call under a claim that still holds, and renews its lease.
--- A row without a query is a call that serves several (the LLM router). What a budget has no room for is not sent.
--- An intent that an earlier try committed is left alone.
-WITH meant AS (
-    SELECT * FROM jsonb_to_recordset(CAST(:meant AS jsonb)) AS m (
+-- Commits the intent of a further call under a claim that still holds, and renews its lease. A row without a query is a
+-- call that serves several (the LLM router). A call that does not fit its budget is not sent. An intent that an earlier
+-- attempt committed is left alone.
+WITH intents AS (
+    SELECT * FROM jsonb_to_recordset(CAST(:intents AS jsonb)) AS m (
         call_id bigint, query_id bigint, batch_id bigint, epoch integer, purpose text, tier text,
         deployment text, provider text, model text, reserved_usd numeric, price_version text)
     WHERE NOT EXISTS (
@@ -11,9 +11,9 @@ WITH meant AS (
 rooms AS (
     SELECT g.id, g.batch_id, g.tenant, g.cap_usd - g.reserved_usd - g.settled_usd AS left_usd
     FROM budgets AS g
-    WHERE g.batch_id IN (SELECT batch_id FROM meant)
+    WHERE g.batch_id IN (SELECT batch_id FROM intents)
        OR (g.day = CAST(now() AT TIME ZONE 'UTC' AS date)
-           AND g.tenant IN (SELECT b.tenant FROM meant AS m JOIN batches AS b ON b.id = m.batch_id))
+           AND g.tenant IN (SELECT b.tenant FROM intents AS m JOIN batches AS b ON b.id = m.batch_id))
     ORDER BY g.id
     FOR UPDATE
 ),
@@ -23,7 +23,7 @@ priced AS (
                <= coalesce(by_batch.left_usd, 'Infinity')
            AND sum(m.reserved_usd) OVER (PARTITION BY b.tenant ORDER BY m.call_id)
                <= coalesce(by_tenant.left_usd, 'Infinity') AS fits
-    FROM meant AS m
+    FROM intents AS m
     JOIN batches AS b ON b.id = m.batch_id
     LEFT JOIN rooms AS by_batch ON by_batch.batch_id = b.id
     LEFT JOIN rooms AS by_tenant ON by_tenant.tenant = b.tenant
@@ -31,7 +31,7 @@ priced AS (
 renewed AS (
     UPDATE queries AS q
     SET lease_until = now() + make_interval(secs => :lease_s)
-    FROM meant AS m, priced AS p
+    FROM intents AS m, priced AS p
     WHERE q.id = m.query_id AND q.epoch = m.epoch AND q.state = 'running' AND p.call_id = m.call_id AND p.fits
     RETURNING q.id
 ),
@@ -41,7 +41,7 @@ intended AS (
     SELECT m.call_id, m.batch_id, m.query_id, m.epoch, m.purpose, m.tier, m.deployment, m.provider, m.model,
            :worker_id, m.reserved_usd, m.price_version,
            array_remove(ARRAY[p.batch_budget, p.tenant_budget], NULL)
-    FROM meant AS m
+    FROM intents AS m
     JOIN priced AS p ON p.call_id = m.call_id AND p.fits
     LEFT JOIN renewed AS r ON r.id = m.query_id
     WHERE m.query_id IS NULL OR r.id IS NOT NULL

@@ -1,5 +1,5 @@
--- failed, dead and expired queries of a batch start again at the route stage, under another epoch: what is still under
--- way of their first life moves them no more.
+-- failed, dead and expired queries of a batch start again at the route stage, under another epoch, so that calls that
+-- are still open can no longer move them.
 WITH again AS (
     UPDATE queries
     SET state = 'ready', stage = 'route', due_at = now(), moved_at = now(), finished_at = NULL,
@@ -12,9 +12,10 @@ reopened AS (
     WHERE id = :batch_id AND EXISTS (SELECT 1 FROM again)
 ),
 logged AS (
-    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, reasons)
+    INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, codes,
+                           reasons)
     SELECT batch_id, id, epoch, 'resume', 'resume', 'route', 'route', 'ready', 'user',
-           ARRAY['resumed: failed lines start again']
+           ARRAY['resume'], ARRAY['resumed: failed lines start again']
     FROM again
 )
 SELECT count(*) FROM again

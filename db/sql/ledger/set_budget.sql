@@ -1,4 +1,4 @@
--- A batch's cap. Where it had none so far, what was spent and reserved before counts from now on.
+-- Sets the cap of a batch. If it had none, earlier costs and reservations count from now on.
 WITH fresh AS (
     SELECT nextval('budgets_id_seq') AS id
     WHERE NOT EXISTS (SELECT 1 FROM budgets AS g WHERE g.batch_id = :batch_id)

@@ -1,4 +1,4 @@
--- Intents whose outcome nobody reported in time: unknown, charged at the reservation.
+-- Charges calls without a result in time at their reservation, with the outcome unknown.
 -- A late result still replaces this.
 WITH stale AS (
     SELECT c.id, c.created_at, c.reserved_usd, c.budget_ids FROM calls AS c

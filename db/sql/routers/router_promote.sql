@@ -1,5 +1,5 @@
--- The version that stands under this name serves from now on; a null digest means the shipped one.
--- Nothing is written where it serves already, or where that version is not registered.
+-- Promotes the version with this name; a null digest means the shipped one.
+-- Writes nothing if it serves already, or if that version is not registered.
 WITH serving AS (
     SELECT digest FROM router_promotions WHERE undone_at IS NULL ORDER BY id DESC LIMIT 1
 )

@@ -1,4 +1,4 @@
--- A router stands under its name, with its files, unless its namesake serves. Returns its name, or nothing.
+-- Registers a router under its name, with its files, unless a router of that name serves. Returns its name, or nothing.
 WITH serving AS (
     SELECT name FROM router_promotions WHERE undone_at IS NULL ORDER BY id DESC LIMIT 1
 ),

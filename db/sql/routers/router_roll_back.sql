@@ -1,4 +1,4 @@
--- The newest promotion is undone; the one before serves again. Returns the one that was undone.
+-- Undoes the newest promotion; the one before serves again. Returns the one that was undone.
 UPDATE router_promotions
 SET undone_at = now(), undone_by = :undone_by
 WHERE undone_at IS NULL

@@ -1,4 +1,4 @@
--- Some queries of a batch that has no row.
+-- Deletes some queries of a batch that has no row.
 WITH few AS (
     SELECT id FROM queries
     WHERE stage = 'route' AND state = 'ready' AND batch_id = :batch_id

@@ -1,4 +1,4 @@
--- Batches of which there are fresh queries and no row: one step of the index for each that waits to be routed.
+-- Batches with fresh queries and no row: one step of the index per batch that waits to be routed.
 WITH RECURSIVE met AS (
     (SELECT batch_id FROM queries WHERE state = 'ready' AND stage = 'route' ORDER BY batch_id LIMIT 1)
     UNION ALL

@@ -1,2 +1,2 @@
--- What the traces of batches are known by.
-SELECT id, handle, traceparent, total, created_at FROM batches WHERE id = ANY(CAST(:ids AS bigint[]))
+-- What identifies the traces of batches.
+SELECT id, public_id, traceparent, total, created_at FROM batches WHERE id = ANY(CAST(:ids AS bigint[]))

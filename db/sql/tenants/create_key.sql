@@ -1,4 +1,4 @@
--- A key, and its tenant with the limits that are given.
+-- Adds a key, and its tenant with the given limits.
 WITH owner AS (
     INSERT INTO tenants (name, requests_per_min, day_usd)
     VALUES (:tenant, CAST(:requests_per_min AS integer), CAST(:day_usd AS numeric))

@@ -1,4 +1,4 @@
--- Today's and tomorrow's budget of each tenant with a limit of its own, which goes before the fleet's.
+-- Today's and tomorrow's budget of each tenant with a limit of its own, which precedes that of the fleet.
 INSERT INTO budgets (tenant, day, cap_usd)
 SELECT t.name, CAST(now() AT TIME ZONE 'UTC' AS date) + ahead, t.day_usd
 FROM tenants AS t, generate_series(0, 1) AS ahead

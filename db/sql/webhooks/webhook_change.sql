@@ -1,4 +1,4 @@
--- A tenant's webhook, changed in what is given; one that was gone is told again.
+-- Changes the given fields of a webhook; one that was gone gets messages again.
 UPDATE webhooks
 SET name = coalesce(CAST(:name AS text), name), url = coalesce(CAST(:url AS text), url),
     events = coalesce(CAST(:events AS text[]), events), secret = coalesce(CAST(:secret AS text), secret),

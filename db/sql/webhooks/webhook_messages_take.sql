@@ -1,4 +1,4 @@
--- Messages that are due are somebody's to deliver for as long as the lease.
+-- Leases messages that are due for delivery.
 UPDATE webhook_messages AS m
 SET due_at = now() + make_interval(secs => :lease_s), tries = m.tries + 1
 FROM webhooks AS w
@@ -9,4 +9,4 @@ WHERE w.id = m.webhook_id AND (m.id, m.webhook_id) IN (
     LIMIT :rows
     FOR UPDATE SKIP LOCKED)
 RETURNING m.id, m.webhook_id, w.url, w.secret, m.event, m.batch, m.created_at, m.tries,
-          (SELECT b.traceparent FROM api_batches AS b WHERE b.handle = m.batch) AS traceparent
+          (SELECT b.traceparent FROM api_batches AS b WHERE b.public_id = m.batch) AS traceparent

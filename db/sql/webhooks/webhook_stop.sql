@@ -1,3 +1,3 @@
--- A webhook whose receiver is gone is told nothing any more.
+-- Stops messages to a webhook whose receiver is gone.
 WITH stopped AS (UPDATE webhooks SET gone_at = now() WHERE id = :id RETURNING id)
 UPDATE webhook_messages AS m SET due_at = NULL FROM stopped AS s WHERE m.webhook_id = s.id

@@ -96,11 +96,11 @@ def _has_message_broken(arena: ChaosEnvironment, way: str, strike: Callable[[], 
     strike()
     for worker in workers:
         worker.signal(signal.SIGCONT)
-    batch = "SELECT handle FROM batches WHERE idempotency_key = %s"
+    batch = "SELECT public_id FROM batches WHERE idempotency_key = %s"
     if arena.until(lambda: bool(arena.ask(batch, [way])), what=f"{way}: its batch is there"):
-        handle = arena.one(batch, [way])
-        arena.submitted[handle] = LINES
-        arena.cancel(handle)
+        public_id = arena.one(batch, [way])
+        arena.submitted[public_id] = LINES
+        arena.cancel(public_id)
     _nothing_is_left(arena, way)
 
 
@@ -155,5 +155,15 @@ def _line(tag: str, n: int) -> bytes:
 
 
 def _submitting(arena: ChaosEnvironment, file: Path, **environ: str) -> "subprocess.Popen[bytes]":
-    argv = [sys.executable, "-m", "cli.main", "submit", str(file), "--idempotency-key", file.stem, "--json"]
+    argv = [
+        sys.executable,
+        "-m",
+        "tests.failpoints",
+        "cli.main",
+        "submit",
+        str(file),
+        "--idempotency-key",
+        file.stem,
+        "--json",
+    ]
     return subprocess.Popen(argv, cwd=ROOT, env=arena.environ | environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -27,7 +27,7 @@ def nobody_works(arena: ChaosEnvironment) -> None:
     arena.await_ready()
     few = arena.submit(10, tag="few")
     began = time.monotonic()
-    ended = "SELECT ended_at IS NOT NULL FROM batches WHERE handle = %s"
+    ended = "SELECT ended_at IS NOT NULL FROM batches WHERE public_id = %s"
     arena.until(lambda: bool(arena.one(ended, [few])), what="the ten were answered")
     arena.extras["ten_behind_it_s"] = round(time.monotonic() - began, 1)
     arena.cancel(backlog)

@@ -27,8 +27,8 @@ def submitted_often(arena: ChaosEnvironment) -> None:
         engine = make_engine(arena.database_url, pool_size=2)
         try:
             order = BatchSpec(source="chaos", idempotency_key="the same")
-            taken = await submit(query_corpus.lines("b0", 200), engine=engine, fleet=arena.fleet, order=order)
-            return taken.handle
+            taken = await submit(query_corpus.lines("b0", 200), engine=engine, fleet=arena.fleet, spec=order)
+            return taken.public_id
         finally:
             await engine.dispose()
 
@@ -36,24 +36,24 @@ def submitted_often(arena: ChaosEnvironment) -> None:
         return list(await asyncio.gather(*(one() for _ in range(50)), return_exceptions=True))
 
     heard = asyncio.run(many())
-    handles = {each for each in heard if isinstance(each, str)}
+    public_ids = {each for each in heard if isinstance(each, str)}
     failed = [each for each in heard if not isinstance(each, str)]
-    if len(handles) != 1 or failed:
-        arena.complaints.append(f"{len(handles)} batches came of it, and {len(failed)} errors: {failed[:1]!r:.80}")
+    if len(public_ids) != 1 or failed:
+        arena.complaints.append(f"{len(public_ids)} batches came of it, and {len(failed)} errors: {failed[:1]!r:.80}")
     if arena.one("SELECT count(*) FROM batches") != 1:
         arena.complaints.append("there is more than one batch")
-    arena.submitted |= dict.fromkeys(sorted(handles)[:1], 200)
+    arena.submitted |= dict.fromkeys(sorted(public_ids)[:1], 200)
     arena.finish()
 
 
 @fault("cancel_in_mid_batch", quick=True, graceful=True)
 def cancelled(arena: ChaosEnvironment) -> None:
     arena.crew()
-    handle = arena.submit(800)
+    public_id = arena.submit(800)
     arena.at(0.25)
     began = time.time()
     before = arena.open_calls()
-    arena.cancel(handle)
+    arena.cancel(public_id)
     under_way = max(before, arena.open_calls())
     cancelled_at = float(arena.one("SELECT extract(epoch FROM cancelled_at) FROM batches"))
     arena.strike(count=False)
@@ -72,7 +72,7 @@ def cancelled(arena: ChaosEnvironment) -> None:
 def resumed(arena: ChaosEnvironment) -> None:
     """Its window closes while both workers hold its queries; it is resumed, and only then do they wake up."""
     arena.crew()
-    handle = arena.submit(800, cap_usd=5.0)
+    public_id = arena.submit(800, cap_usd=5.0)
     arena.at(0.15)
     workers = [arena.workers["worker0"], arena.workers["worker1"]]
     for worker in workers:
@@ -86,7 +86,7 @@ def resumed(arena: ChaosEnvironment) -> None:
     )
     arena.ask("UPDATE batches SET expires_at = now()")
     arena.until(arena.done, what="its window has closed")
-    arena.extras["resumed"] = arena.resume(handle)
+    arena.extras["resumed"] = arena.resume(public_id)
     for worker in workers:
         arena.sleep(arena.draw.uniform(0.2, 2.0))
         worker.signal(signal.SIGCONT)
@@ -101,7 +101,7 @@ def tight(arena: ChaosEnvironment) -> None:
     from tests.chaos.faults.workers import kill
 
     arena.crew()
-    handle = arena.submit(500, cap_usd=0.05)
+    public_id = arena.submit(500, cap_usd=0.05)
     arena.until(lambda: arena.one("SELECT count(*) FROM queries WHERE state = 'held'") > 0, what="something is held")
     kill(arena, "worker0")
     arena.sleep(3.0)
@@ -110,7 +110,7 @@ def tight(arena: ChaosEnvironment) -> None:
         what="all that the budget has room for is done",
     )
     arena.extras["held"] = arena.one("SELECT count(*) FROM queries WHERE state = 'held'")
-    arena.cancel(handle)
+    arena.cancel(public_id)
     arena.finish()
 
 
@@ -121,13 +121,13 @@ def degraded(arena: ChaosEnvironment) -> None:
     arena.submit(300)
     arena.finish()
     need_usd = float(arena.one("SELECT sum(cost_usd) FROM calls"))
-    handle = arena.submit(300, cap_usd=round(need_usd / 2, 6), policy=BudgetPolicy.DEGRADE)
+    public_id = arena.submit(300, cap_usd=round(need_usd / 2, 6), policy=BudgetPolicy.DEGRADE)
     of_batch = (
         "SELECT max(g.reserved_usd + g.settled_usd) AS usd, max(g.cap_usd) AS cap_usd,"
         " count(*) FILTER (WHERE q.state IN ('ready', 'queued', 'running')) AS moving,"
         " count(*) FILTER (WHERE q.state = 'held') AS held"
         " FROM batches AS b JOIN budgets AS g ON g.batch_id = b.id JOIN queries AS q ON q.batch_id = b.id"
-        f" WHERE b.handle = '{handle}'"
+        f" WHERE b.public_id = '{public_id}'"
     )
     seen = []
 
@@ -138,7 +138,7 @@ def degraded(arena: ChaosEnvironment) -> None:
     arena.until(at_rest, what="all that the budget has room for is done")
     by_tier = arena.ask(
         "SELECT a.tier, count(*) AS n FROM answers AS a JOIN queries AS q ON q.id = a.query_id"
-        f" JOIN batches AS b ON b.id = q.batch_id WHERE b.handle = '{handle}' GROUP BY 1 ORDER BY 1"
+        f" JOIN batches AS b ON b.id = q.batch_id WHERE b.public_id = '{public_id}' GROUP BY 1 ORDER BY 1"
     )
     answered = sum(row.n for row in by_tier)
     most_usd = max(row.usd for row in seen)
@@ -154,7 +154,7 @@ def degraded(arena: ChaosEnvironment) -> None:
         arena.complaints.append("settled and reserved together passed the cap")
     if answered < 270:
         arena.complaints.append(f"only {answered} of 300 were answered")
-    arena.cancel(handle)
+    arena.cancel(public_id)
     arena.finish()
 
 
@@ -192,5 +192,5 @@ def rubbish(arena: ChaosEnvironment) -> None:
 
 
 def _submit(arena: ChaosEnvironment, file: Path, *options: str) -> "subprocess.CompletedProcess[bytes]":
-    argv = [sys.executable, "-m", "cli.main", "submit", str(file), *options]
+    argv = [sys.executable, "-m", "tests.failpoints", "cli.main", "submit", str(file), *options]
     return subprocess.run(argv, cwd=ROOT, env=arena.environ, capture_output=True, check=False, timeout=300)

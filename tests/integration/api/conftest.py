@@ -57,14 +57,14 @@ class Served:
 
         return str(self.play(make))
 
-    def answer(self, handle: str, *, failing: int = 0, status: int | None = None, why: DecisionRecord = WHY) -> None:
+    def answer(self, public_id: str, *, failing: int = 0, status: int | None = None, why: DecisionRecord = WHY) -> None:
         """Answers what is open of a batch, but has the first ``failing`` fail; then ends it, as the feeder would."""
 
         async def story(bench: LedgerHarness) -> None:
             rows = await bench.rows(
                 "SELECT q.id FROM queries AS q JOIN batches AS b ON b.id = q.batch_id"
-                " WHERE b.handle = :h AND q.finished_at IS NULL ORDER BY q.id",
-                h=handle,
+                " WHERE b.public_id = :h AND q.finished_at IS NULL ORDER BY q.id",
+                h=public_id,
             )
             for place, row in enumerate(rows):
                 await finish_one(bench, row.id, fails=place < failing, status=status, why=why)
@@ -106,8 +106,8 @@ CONFIG = ApiConfig(
     max_batch_lines=1000,
     chat_timeout_s=PATIENCE_S,
     private_webhooks=True,
-    status_for_s=0.02,
-    look_s=0.02,
+    status_ttl_s=0.02,
+    poll_s=0.02,
 )
 """Small limits, so that tests reach them, and short waits."""
 

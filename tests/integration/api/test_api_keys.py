@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from api.auth import KNOWN_FOR_S
+from api.auth import KEY_TTL_S
 from db.api_batches import ApiBatches
 from db.file_store import File, FileStore
 from db.tenants import Tenants
@@ -73,7 +73,7 @@ def test_a_key_that_is_in_use_opens_nothing_a_second_after_it_was_revoked(served
         assert [client.get(f"/v1/batches/{batch}").status_code for _ in range(2)] == [200, 200]
         assert theirs.get(f"/v1/batches/{batch}").status_code == 404
         served.play(revoke)
-        time.sleep(KNOWN_FOR_S)
+        time.sleep(KEY_TTL_S)
         assert client.get(f"/v1/batches/{batch}").status_code == 401
 
 
@@ -160,7 +160,7 @@ def test_a_batch_whose_validator_was_lost_is_validated_by_another(settings, ship
         assert taken is not None
         assert await batches.take_validating(lease_s=60.0) is None
         await bench.rows("UPDATE api_batches SET lease_until = now() - interval '1 s'")
-        return taken.handle
+        return taken.public_id
 
     served.play(lose)
     with serving(settings, shipped_fleet) as served, served.client() as client:
@@ -172,8 +172,9 @@ def test_a_file_may_not_go_while_a_batch_is_made_of_it(served: Served, client: h
 
     async def begin(bench: LedgerHarness) -> None:
         await bench.rows(
-            "INSERT INTO api_batches (handle, tenant, input_file_id, endpoint, completion_window, status, lease_until)"
-            " VALUES ('batch_x', 'default', :f, '/v1/chat/completions', '24h', 'validating', now() + interval '1 h')",
+            "INSERT INTO api_batches (public_id, tenant, input_file_id, endpoint, completion_window, status,"
+            " lease_until) VALUES ('batch_x', 'default', :f, '/v1/chat/completions', '24h', 'validating',"
+            " now() + interval '1 h')",
             f=file["id"],
         )
 
@@ -186,7 +187,7 @@ def test_a_batch_of_a_file_that_is_gone_fails_and_says_so(served: Served, client
     async def begin(bench: LedgerHarness) -> None:
         await bench.rows(
             "INSERT INTO api_batches"
-            " (handle, tenant, input_file_id, endpoint, completion_window, window_s, status)"
+            " (public_id, tenant, input_file_id, endpoint, completion_window, window_s, status)"
             " VALUES ('batch_y', 'default', 'file-gone', '/v1/chat/completions', '24h', 86400, 'validating')"
         )
 

@@ -22,12 +22,12 @@ def client(module_served: Served) -> Iterator[httpx.Client]:
         yield client
 
 
-def stored(served: Served, handle: str) -> Any:
+def stored(served: Served, public_id: str) -> Any:
     async def look(bench: LedgerHarness) -> Any:
         (row,) = await bench.rows(
             "SELECT b.budget_policy, b.priority, b.plan, g.cap_usd FROM batches AS b"
-            " LEFT JOIN budgets AS g ON g.batch_id = b.id WHERE b.handle = :h",
-            h=handle,
+            " LEFT JOIN budgets AS g ON g.batch_id = b.id WHERE b.public_id = :h",
+            h=public_id,
         )
         return row
 
@@ -41,8 +41,8 @@ def test_a_batch_brings_its_own_cap_policy_and_priority(client: httpx.Client, mo
     row = stored(module_served, batch["id"])
     assert (float(row.cap_usd), row.budget_policy, row.priority) == (0.25, "degrade", -5)
     report = client.get(f"/v1/pointsman/batches/{batch['id']}/report").json()
-    assert report["means"]["budget"] == {"cap_usd": 0.25, "settled_usd": 0.0, "reserved_usd": 0.0, "left_usd": 0.25}
-    assert (report["means"]["policy"], report["means"]["held"]) == ("degrade", 0)
+    assert report["budget"]["budget"] == {"cap_usd": 0.25, "settled_usd": 0.0, "reserved_usd": 0.0, "left_usd": 0.25}
+    assert (report["budget"]["policy"], report["budget"]["held"]) == ("degrade", 0)
 
 
 def test_a_batch_over_http_carries_its_plan_and_the_report_holds_it_against_what_came(
@@ -96,17 +96,17 @@ def test_what_is_no_budget_is_refused_by_its_name(client: httpx.Client, given: s
 def test_a_budget_beside_the_object_for_it_is_refused(client: httpx.Client, key: str) -> None:
     answer = client.post("/v1/batches", json=ASKED | {key: 5})
     assert answer.status_code == 400
-    assert f'{key} belongs into the object "pointsman"' in answer.json()["error"]["message"]
+    assert f'{key} belongs in the object "pointsman"' in answer.json()["error"]["message"]
 
 
 def test_a_flaw_is_told_in_words_and_never_as_a_regular_expression(client: httpx.Client) -> None:
     def told(asked: dict[str, Any]) -> str:
         return str(client.post("/v1/batches", json=asked).json()["error"]["message"])
 
-    assert told(ASKED | {"completion_window": "soon"}).startswith("completion_window: write 24h, or another")
-    assert told(ASKED | {"metadata": {"a": "\0"}}) == "metadata.a: it has a character that is not taken."
+    assert told(ASKED | {"completion_window": "soon"}).startswith("completion_window: use a duration such as 24h")
+    assert told(ASKED | {"metadata": {"a": "\0"}}) == "metadata.a: a character is not allowed."
     misspelt = told(ASKED | {"pointsman": {"max_cost": 5}})
-    assert misspelt == "pointsman.max_cost: it is not a key that is known here."
+    assert misspelt == "pointsman.max_cost: unknown key."
 
 
 def test_the_same_key_with_another_budget_is_another_request(client: httpx.Client) -> None:

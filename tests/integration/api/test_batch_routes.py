@@ -156,27 +156,28 @@ def test_a_batch_goes_from_validating_to_completed_with_both_files(client: httpx
     assert about["expires_at"] == about["created_at"] + 7200
 
 
-def test_a_status_is_the_same_by_the_shortcut_as_through_the_routes(client: httpx.Client, served: Served) -> None:
+def test_a_status_skips_the_router_and_is_the_same_as_through_the_routes(client: httpx.Client) -> None:
     batch = create(client, upload(client, [line("a")])["id"])["id"]
     until(client, batch, "in_progress")
-    served.app.state.service._statuses.forget(("default", batch))
     before = count_of_polls(client)
-    routed, shortcut = (client.get(f"/v1/batches/{batch}") for _ in range(2))
-    assert routed.json() == shortcut.json()
+    polls = [client.get(f"/v1/batches/{batch}") for _ in range(2)]
+    (listed,) = client.get("/v1/batches").json()["data"]
+    assert [poll.json() for poll in polls] == [listed, listed]
     differing = ("x-request-id", "date", "server")
-    assert [{k: v for k, v in one.headers.items() if k not in differing} for one in (routed, shortcut)] == [
+    assert [{k: v for k, v in poll.headers.items() if k not in differing} for poll in polls] == [
         {
             "content-type": "application/json",
-            "content-length": str(len(routed.content)),
+            "content-length": str(len(polls[0].content)),
             "cache-control": "no-store",
             "x-content-type-options": "nosniff",
         }
     ] * 2
-    assert routed.headers["x-request-id"] != shortcut.headers["x-request-id"]
-    missing = [client.get("/v1/batches/batch_none") for _ in range(2)]
-    assert [one.status_code for one in missing] == [404, 404]
-    assert missing[0].json() == missing[1].json()
+    assert polls[0].headers["x-request-id"] != polls[1].headers["x-request-id"]
     assert count_of_polls(client) == before + 2
+    by_shortcut, by_router = (client.get(f"/v1/batches/{unknown}") for unknown in ("batch_none", "none"))
+    assert (by_shortcut.status_code, by_router.status_code) == (404, 404)
+    assert by_shortcut.text.replace("batch_none", "none") == by_router.text
+    assert client.get(f"/v1/batches/{batch}/cancel").status_code == 405
 
 
 def count_of_polls(client: httpx.Client) -> int:
@@ -248,7 +249,7 @@ def test_batches_are_listed_newest_first_whichever_way_they_came(client: httpx.C
 
     async def submit(bench: LedgerHarness) -> str:
         await bench.submit(2)
-        return str((await bench.rows("SELECT handle FROM batches WHERE source = 'test'"))[0][0])
+        return str((await bench.rows("SELECT public_id FROM batches WHERE source = 'test'"))[0][0])
 
     ids.append(served.play(submit))
     seen: list[str] = []
@@ -366,7 +367,7 @@ def test_an_endpoint_that_no_provider_answers_is_refused_wherever_it_is_named(
     refused = client.post("/v1/batches", json=asked | {"endpoint": endpoint})
     told = refused.json()["error"]
     assert (refused.status_code, told["param"], told["code"]) == (400, "endpoint", "unsupported_endpoint")
-    assert "use /v1/chat/completions" in told["message"]
+    assert "use /v1/chat/completions" in told["message"].lower()
     (error,) = until(client, create(client, file)["id"], "failed")["errors"]["data"]
     assert (error["line"], error["param"], error["code"]) == (1, "url", "invalid_url")
     assert "/v1/chat/completions" in error["message"]
@@ -399,6 +400,6 @@ def test_a_batch_keeps_the_trace_of_its_client_if_it_is_whole(
     until(client, batch["id"], "in_progress")
 
     async def story(bench: LedgerHarness) -> list[Any]:
-        return await bench.rows("SELECT traceparent FROM batches WHERE handle = :h", h=batch["id"])
+        return await bench.rows("SELECT traceparent FROM batches WHERE public_id = :h", h=batch["id"])
 
     assert [row.traceparent for row in served.play(story)] == [kept]

@@ -14,11 +14,11 @@ ASKED = {"model": "auto", "messages": [{"role": "user", "content": "Is it?"}]}
 
 
 def waiting(served: Served) -> str | None:
-    """The handle of the chat that waits, if one does."""
+    """The public id of the chat that waits, if one does."""
 
     async def look(bench: LedgerHarness) -> str | None:
-        rows = await bench.rows("SELECT handle FROM batches WHERE ended_at IS NULL AND source = 'chat'")
-        return str(rows[0].handle) if rows else None
+        rows = await bench.rows("SELECT public_id FROM batches WHERE ended_at IS NULL AND source = 'chat'")
+        return str(rows[0].public_id) if rows else None
 
     found: str | None = served.play(look)
     return found

@@ -23,9 +23,9 @@ def figures(client: httpx.Client) -> dict[str, Any]:
 
 
 def submitted(client: httpx.Client, *ids: str) -> str:
-    handle = str(create(client, upload(client, [line(id_) for id_ in ids])["id"])["id"])
-    until(client, handle, "in_progress")
-    return handle
+    public_id = str(create(client, upload(client, [line(id_) for id_ in ids])["id"])["id"])
+    until(client, public_id, "in_progress")
+    return public_id
 
 
 def test_what_is_open_is_counted_by_stage_and_state(client: httpx.Client) -> None:
@@ -40,12 +40,12 @@ def test_what_is_open_is_counted_by_stage_and_state(client: httpx.Client) -> Non
 
 def test_figures_are_those_of_the_ledger(served: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.dashboard.collector.RATE_S", 400.0)  # whatever else the machine does, all of it is within
-    handle = submitted(client, "a", "b", "c", "d")
-    served.answer(handle, failing=1)
+    public_id = submitted(client, "a", "b", "c", "d")
+    served.answer(public_id, failing=1)
     told = figures(client)
-    report = client.get(f"/v1/pointsman/batches/{handle}/report").json()
+    report = client.get(f"/v1/pointsman/batches/{public_id}/report").json()
     (batch,) = told["batches"]
-    assert (batch["id"], batch["done"], batch["failed"], batch["open"]) == (handle, 3, 1, 0)
+    assert (batch["id"], batch["done"], batch["failed"], batch["open"]) == (public_id, 3, 1, 0)
     recent = told["recent"]
     assert recent["ended"] == {"done": report["completed"], "failed": report["failed"]} == {"done": 3, "failed": 1}
     assert recent["answered"] == report["by_tier"] == {"small": 3}
@@ -61,12 +61,12 @@ def test_figures_are_those_of_the_ledger(served: Served, client: httpx.Client, m
 
 
 def test_a_batch_that_is_resumed_is_counted_anew(served: Served, client: httpx.Client) -> None:
-    handle = submitted(client, "a", "b")
-    served.answer(handle, failing=2)
+    public_id = submitted(client, "a", "b")
+    served.answer(public_id, failing=2)
     assert figures(client)["batches"][0]["failed"] == 2
 
     async def resume(bench: Any) -> None:
-        (row,) = await bench.rows("SELECT id FROM batches WHERE handle = :h", h=handle)
+        (row,) = await bench.rows("SELECT id FROM batches WHERE public_id = :h", h=public_id)
         await bench.ledger.resume(row.id)
 
     served.play(resume)
@@ -83,8 +83,8 @@ def two(served: Served) -> Iterator[tuple[httpx.Client, httpx.Client]]:
 
 def test_a_tenant_sees_its_own_figures_only(served: Served, two: tuple[httpx.Client, httpx.Client]) -> None:
     one, other = two
-    handle = submitted(one, "mine")
-    served.answer(handle)
+    public_id = submitted(one, "mine")
+    served.answer(public_id)
     submitted(one, "waiting")
     mine, theirs = figures(one), figures(other)
     assert (mine["open"], mine["recent"]["ended"], len(mine["batches"])) == (1, {"done": 1}, 2)
@@ -95,9 +95,9 @@ def test_a_tenant_sees_its_own_figures_only(served: Served, two: tuple[httpx.Cli
 
 def test_a_query_is_found_by_its_custom_id_in_the_tenants_batches_only(two: tuple[httpx.Client, httpx.Client]) -> None:
     one, other = two
-    handle = submitted(one, "where-am-i")
+    public_id = submitted(one, "where-am-i")
     (found,) = one.get("/v1/pointsman/queries", params={"custom_id": "where-am-i"}).json()["data"]
-    assert (found["batch_id"], found["state"], found["stage"]) == (handle, "ready", "route")
+    assert (found["batch_id"], found["state"], found["stage"]) == (public_id, "ready", "route")
     assert other.get("/v1/pointsman/queries", params={"custom_id": "where-am-i"}).json()["data"] == []
 
 
@@ -112,9 +112,9 @@ def test_changes_arrive_as_events_without_a_new_request(served: Served, client: 
         assert response.headers["content-type"].startswith("text/event-stream")
         told = events(response)
         assert next(told)["open"] == 0
-        handle = submitted(client, "a", "b")
+        public_id = submitted(client, "a", "b")
         assert next(one for one in told if one["open"] == 2)
-        served.answer(handle)
+        served.answer(public_id)
         assert next(one for one in told if one["recent"]["ended"].get("done") == 2)
 
 
@@ -163,7 +163,7 @@ def test_the_page_needs_no_key_and_lets_nothing_in_from_elsewhere(served: Served
 def test_labels_tell_how_right_the_answers_of_each_tier_were(served: Served, client: httpx.Client) -> None:
     assert figures(client)["router"]["labels"] is None
     assert figures(client)["router"]["evaluation"]["apgr"] > 0
-    handle = submitted(client, "a", "b")
+    public_id = submitted(client, "a", "b")
 
     async def label(bench: Any) -> None:
         rows = await bench.rows("SELECT q.id, q.batch_id FROM queries AS q ORDER BY q.id")
@@ -178,14 +178,14 @@ def test_labels_tell_how_right_the_answers_of_each_tier_were(served: Served, cli
                 )
 
     served.play(label)
-    served.app.state.service.figures._slow.forget(None)
-    assert handle
+    served.app.state.service.figures._slow.cache_clear()
+    assert public_id
     told = figures(client)["router"]["labels"]
     assert told == {"total": 2, "grade": 0.75, "tiers": {"small": {"total": 2, "grade": 0.75}}}
 
 
 def test_a_confidence_that_is_not_told_is_shown_as_none(served: Served, client: httpx.Client) -> None:
-    handle = submitted(client, "a", "b")
-    served.answer(handle, why=DecisionRecord(kind="judge", router="judge", reasons=["no confidence is told"]))
+    public_id = submitted(client, "a", "b")
+    served.answer(public_id, why=DecisionRecord(kind="judge", router="judge", reasons=["no confidence is reported"]))
     (small,) = figures(client)["recent"]["confidence"].values()
-    assert (small["untold"], sum(small["accepted"])) == (2, 0)
+    assert (small["unknown"], sum(small["accepted"])) == (2, 0)

@@ -237,9 +237,9 @@ def routes(app: Any) -> set[tuple[str, str]]:
 
 
 def locked(app: Any) -> set[tuple[str, str]]:
-    """Those that the gate opens with a key only."""
+    """The routes that need a key."""
     (gate,) = [one for one in app.user_middleware if one.cls is RequestMiddleware]
-    return {(method, path) for method, path in routes(app) if path not in gate.kwargs["opens"]}
+    return {(method, path) for method, path in routes(app) if path not in gate.kwargs["keyless_paths"]}
 
 
 def test_the_routes_are_those_that_there_are(module_served: Served) -> None:

@@ -12,10 +12,10 @@ from tests.integration.api.test_batch_routes import create, until, upload
 
 
 def answered(served: Served, client: httpx.Client, *ids: str, failing: int = 0) -> str:
-    handle = str(create(client, upload(client, [line(id_) for id_ in ids])["id"])["id"])
-    until(client, handle, "in_progress")
-    served.answer(handle, failing=failing)
-    return handle
+    public_id = str(create(client, upload(client, [line(id_) for id_ in ids])["id"])["id"])
+    until(client, public_id, "in_progress")
+    served.answer(public_id, failing=failing)
+    return public_id
 
 
 def doubt(served: Served, confidences: dict[str, float | None]) -> None:
@@ -40,21 +40,21 @@ def sample(client: httpx.Client, **asked: Any) -> list[dict[str, Any]]:
     return data
 
 
-def say(client: httpx.Client, handle: str, custom_id: str, *, grade: float = 1, **given: Any) -> None:
+def say(client: httpx.Client, public_id: str, custom_id: str, *, grade: float = 1, **given: Any) -> None:
     answer = client.post(
-        "/v1/pointsman/labels", json={"batch_id": handle, "custom_id": custom_id, "grade": grade} | given
+        "/v1/pointsman/labels", json={"batch_id": public_id, "custom_id": custom_id, "grade": grade} | given
     )
     assert answer.status_code == 200, answer.text
 
 
 def test_the_most_doubtful_answers_come_first_and_with_their_words(served: Served, client: httpx.Client) -> None:
-    handle = answered(served, client, "sure", "unjudged", "torn", "unsure", "failed", failing=0)
+    public_id = answered(served, client, "sure", "unjudged", "torn", "unsure", "failed", failing=0)
     doubt(served, {"sure": 0.97, "unjudged": None, "torn": 0.52, "unsure": 0.3, "failed": 0.05})
     told = sample(client, by="doubt")
     assert [each["custom_id"] for each in told] == ["torn", "unsure", "failed", "sure", "unjudged"]
     assert told[0] == {
         "object": "answer",
-        "batch_id": handle,
+        "batch_id": public_id,
         "custom_id": "torn",
         "tier": "small",
         "model": told[0]["model"],
@@ -77,8 +77,8 @@ def test_by_chance_confidence_plays_no_part(served: Served, client: httpx.Client
 
 
 def test_a_labelled_answer_does_not_come_again(served: Served, client: httpx.Client) -> None:
-    handle = answered(served, client, "a", "b")
-    given = {"batch_id": handle, "custom_id": "a", "grade": 0}
+    public_id = answered(served, client, "a", "b")
+    given = {"batch_id": public_id, "custom_id": "a", "grade": 0}
     assert client.post("/v1/pointsman/labels", json=given).json() == {**given, "object": "label", "tier": "small"}
     assert [each["custom_id"] for each in sample(client)] == ["b"]
 
@@ -104,9 +104,9 @@ def test_in_turns_half_come_by_chance_and_none_comes_twice(served: Served, clien
 def test_a_label_by_doubt_stays_out_of_learning_and_figures_until_it_is_asked_for(
     served: Served, client: httpx.Client
 ) -> None:
-    handle = answered(served, client, "torn", "any")
-    say(client, handle, "torn", by="doubt", grade=0)
-    say(client, handle, "any", by="chance", grade=1)
+    public_id = answered(served, client, "torn", "any")
+    say(client, public_id, "torn", by="doubt", grade=0)
+    say(client, public_id, "any", by="chance", grade=1)
 
     async def learnt(bench: Any) -> Any:
         logs = [
@@ -122,27 +122,27 @@ def test_a_label_by_doubt_stays_out_of_learning_and_figures_until_it_is_asked_fo
         )
 
     assert served.play(learnt) == (["web-uncertain", "web"], [[1.0], [0.0, 1.0]], [(1, 1.0)], 1)
-    say(client, handle, "torn", by="chance", grade=0.5)
+    say(client, public_id, "torn", by="chance", grade=0.5)
     assert served.play(learnt)[1:] == ([[0.5, 1.0], [0.5, 1.0]], [(2, 0.75)], 0)
-    say(client, handle, "torn", by="doubt", grade=0)
+    say(client, public_id, "torn", by="doubt", grade=0)
     assert served.play(learnt)[1] == [[0.5, 1.0], [0.0, 1.0]], "what is said later by doubt does not take its place"
 
 
 def test_by_chance_what_has_a_label_by_doubt_comes_too_or_the_sample_would_lack_it(
     served: Served, client: httpx.Client
 ) -> None:
-    handle = answered(served, client, "torn", "other")
-    say(client, handle, "torn", by="doubt")
+    public_id = answered(served, client, "torn", "other")
+    say(client, public_id, "torn", by="doubt")
     assert [each["custom_id"] for each in sample(client, by="doubt")] == ["other"]
     assert {each["custom_id"] for each in sample(client, by="chance")} == {"torn", "other"}
-    say(client, handle, "torn", by="chance")
+    say(client, public_id, "torn", by="chance")
     assert [each["custom_id"] for each in sample(client, by="chance")] == ["other"]
 
 
 def test_a_label_names_the_key_that_said_it(served: Served) -> None:
     with served.client(served.key("one")) as client:
-        handle = answered(served, client, "mine")
-        say(client, handle, "mine")
+        public_id = answered(served, client, "mine")
+        say(client, public_id, "mine")
 
     async def stored(bench: Any) -> Any:
         return [row.said_by for row in await bench.rows("SELECT said_by FROM labels")]
@@ -151,9 +151,9 @@ def test_a_label_names_the_key_that_said_it(served: Served) -> None:
 
 
 def test_what_failed_is_not_to_be_judged(served: Served, client: httpx.Client) -> None:
-    handle = answered(served, client, "failed", failing=1)
+    public_id = answered(served, client, "failed", failing=1)
     assert sample(client) == []
-    answer = client.post("/v1/pointsman/labels", json={"batch_id": handle, "custom_id": "failed", "grade": 1})
+    answer = client.post("/v1/pointsman/labels", json={"batch_id": public_id, "custom_id": "failed", "grade": 1})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tier")
 
 
@@ -172,17 +172,17 @@ def test_what_failed_is_not_to_be_judged(served: Served, client: httpx.Client) -
 def test_a_label_that_cannot_be_meant_names_what_is_wrong(
     served: Served, client: httpx.Client, change: dict[str, Any], param: str
 ) -> None:
-    handle = answered(served, client, "a")
-    answer = client.post("/v1/pointsman/labels", json={"batch_id": handle, "custom_id": "a", "grade": 1} | change)
+    public_id = answered(served, client, "a")
+    answer = client.post("/v1/pointsman/labels", json={"batch_id": public_id, "custom_id": "a", "grade": 1} | change)
     assert answer.status_code in (400, 404)
     assert answer.json()["error"]["param"] == param
 
 
 def test_a_tenant_neither_sees_nor_labels_anothers_answers(served: Served) -> None:
     with served.client(served.key("one")) as one, served.client(served.key("two")) as other:
-        handle = answered(served, one, "mine")
+        public_id = answered(served, one, "mine")
         assert sample(other) == []
-        answer = other.post("/v1/pointsman/labels", json={"batch_id": handle, "custom_id": "mine", "grade": 1})
+        answer = other.post("/v1/pointsman/labels", json={"batch_id": public_id, "custom_id": "mine", "grade": 1})
         assert answer.status_code == 404
         assert len(sample(one)) == 1
 

@@ -41,8 +41,8 @@ def value(told: dict[Any, float], name: str, **labels: str) -> float:
 def played(served: Served, client: httpx.Client) -> dict[Any, float]:
     """What is told after a batch with two answers, a failure and a query that still waits."""
     client.get("/metrics")
-    handle = submitted(client, "a", "b", "c")
-    served.answer(handle, failing=1)
+    public_id = submitted(client, "a", "b", "c")
+    served.answer(public_id, failing=1)
     submitted(client, "waits")
     return samples(client.get("/metrics").text)
 
@@ -84,7 +84,7 @@ def test_drift_is_told_of_each_feature_once_there_is_enough_of_it(served: Served
 
     assert not any(name == "pointsman_router_drift_psi" for name, _ in samples(client.get("/metrics").text))
     served.play(story)
-    figures._drifts.forget(None)
+    figures._drifts.cache_clear()
     time.sleep(LOOK_S)
     told = samples(client.get("/metrics").text)
     assert value(told, "pointsman_router_drift_psi", figure="tier") > 0.25

@@ -85,8 +85,9 @@ def test_a_file_that_a_batch_still_waits_for_is_not_touched(client: httpx.Client
 
     async def begin(bench: LedgerHarness) -> None:
         await bench.rows(
-            "INSERT INTO api_batches (handle, tenant, input_file_id, endpoint, completion_window, status, lease_until)"
-            " VALUES ('batch_x', 'default', :f, '/v1/chat/completions', '24h', 'validating', now() + interval '1 h')",
+            "INSERT INTO api_batches (public_id, tenant, input_file_id, endpoint, completion_window, status,"
+            " lease_until) VALUES ('batch_x', 'default', :f, '/v1/chat/completions', '24h', 'validating',"
+            " now() + interval '1 h')",
             f=file["id"],
         )
 
@@ -101,13 +102,13 @@ def test_a_batch_that_is_first_asked_for_after_its_purge_gets_no_empty_files(
 ) -> None:
     async def submit(bench: LedgerHarness) -> str:
         await bench.submit(2)
-        return str((await bench.rows("SELECT handle FROM batches"))[0][0])
+        return str((await bench.rows("SELECT public_id FROM batches"))[0][0])
 
-    handle = served.play(submit)
-    served.answer(handle)
+    public_id = served.play(submit)
+    served.answer(public_id)
     grow_old(served)
     assert purge(served).batches == 1
-    told = until(client, handle, "completed")
+    told = until(client, public_id, "completed")
     assert (told["output_file_id"], told["error_file_id"], told["usage"]) == (None, None, None)
     assert told["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
-    assert wait_until(lambda: client.get("/v1/batches").json()["data"][0]["id"] == handle)
+    assert wait_until(lambda: client.get("/v1/batches").json()["data"][0]["id"] == public_id)

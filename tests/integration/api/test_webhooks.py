@@ -52,7 +52,7 @@ class Receiver:
 @pytest.fixture(autouse=True)
 def no_second_try_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that looks a while later finds what became of the first: the next comes when it says so."""
-    monkeypatch.setattr("api.background.deliver_webhooks.WAITS_S", (3600, 3600))
+    monkeypatch.setattr("api.background.deliver_webhooks.RETRY_DELAYS_S", (3600, 3600))
 
 
 @pytest.fixture

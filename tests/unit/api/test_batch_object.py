@@ -12,7 +12,7 @@ from db.api_batch_types import ApiBatch, Counts
 T = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = T + timedelta(seconds=9.9)
 BATCH = ApiBatch(
-    handle="batch_1",
+    public_id="batch_1",
     tenant="default",
     id=1,
     status="accepted",

@@ -1,18 +1,20 @@
-"""The report at the end of a batch, in words."""
+"""The report at the end of a batch, on the console."""
 
 import io
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
 from rich.console import Console
 
 from cli import batch_summary
+from cli.batch_summary import _deviation
 from db.reports.batch_stats import BatchFigures, FailureReason, Progress, TierFigures
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FIGURES = BatchFigures(
     progress=Progress(
-        handle="batch_a",
+        public_id="batch_a",
         source="a\x1b[2J.jsonl",
         total=1000,
         simulated=True,
@@ -59,29 +61,29 @@ def shown(figures: BatchFigures, *, width: int = 80) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
 
-def test_the_report_tells_cost_baseline_saving_and_the_routers_share_of_it() -> None:
-    told = shown(FIGURES)
-    assert "Cost       $0.200000, $0.010000 of it for routing (1.25 % of the saving)" in told
-    assert "All giant  $1.000000 had every answer come from maxi" in told
-    assert "Saving     $0.800000 (80.0 %)" in told
-    assert "Queries    1,000: 990 answered, 90 escalated, 10 failed" in told
-    assert "Time       0:04 (4.0 s), 247.5 queries/s" in told
-    assert "10 failed: no tier is left (e.g. q-7)" in told
-    assert "its whole story: `pointsman explain batch_a/q-7`" in told
-    assert "`pointsman resume batch_a` starts them again" in told
+def test_the_report_has_cost_baseline_saving_and_the_routers_share_of_it() -> None:
+    text = shown(FIGURES)
+    assert "Cost       $0.200000, with $0.010000 for routing (1.25 % of the saving)" in text
+    assert "Baseline   $1.000000 if maxi had answered every query" in text
+    assert "Saving     $0.800000 (80.0 %)" in text
+    assert "Queries    1,000: 990 answered, 90 escalated, 10 failed" in text
+    assert "Time       0:04 (4.0 s), 247.5 queries/s" in text
+    assert "10 failed: no tier is left (e.g. q-7)" in text
+    assert "details: `pointsman explain batch_a/q-7`" in text
+    assert "to retry after a fix: `pointsman resume batch_a`" in text
 
 
 def test_the_report_is_plain_about_simulation() -> None:
-    told = shown(FIGURES)
-    assert "Simulated:" in told
-    assert "no money was spent; prices are those of maxi, mini." in told
+    text = shown(FIGURES)
+    assert "Simulated:" in text
+    assert "no money was spent. Prices are those of maxi, mini." in text
     assert "Simulated" not in shown(replace(FIGURES, progress=replace(FIGURES.progress, simulated=False)))
 
 
 def test_a_batch_that_cost_more_than_the_top_tier_alone_says_so() -> None:
-    told = shown(replace(FIGURES, cost_usd=1.2))
-    assert "none: it cost $0.200000 (20.0 %) more than giant alone" in told
-    assert "of the saving" not in told
+    text = shown(replace(FIGURES, cost_usd=1.2))
+    assert "none: the batch cost $0.200000 (20.0 %) more than the baseline" in text
+    assert "of the saving" not in text
 
 
 def test_a_batch_without_answers_has_no_saving() -> None:
@@ -90,15 +92,27 @@ def test_a_batch_without_answers_has_no_saving() -> None:
 
 
 def test_the_table_fits_an_ordinary_terminal_and_nothing_steers_it() -> None:
-    told = shown(FIGURES)
-    (row,) = [line for line in told.splitlines() if line.startswith("small")]
+    text = shown(FIGURES)
+    (row,) = [line for line in text.splitlines() if line.startswith("small")]
     assert row.split() == ["small", "900", "90.9", "%", "1,000", "3", "1,010", "$0.0500", "50/90/100"]
-    assert "\x1b" not in told
+    assert "\x1b" not in text
 
 
-def test_the_plans_tiers_add_up_whatever_was_rounded() -> None:
+def test_the_tiers_of_the_forecast_add_up_after_rounding() -> None:
     by_tier = {"small": 889.5, "giant": 110.5}
     interval = {"expected": 0.2, "low": 0.1, "high": 0.4}
     plan = {"cost_usd": interval, "wall_s": interval, "baseline_cost_usd": 1.0, "escalated": 90.0, "by_tier": by_tier}
-    told = shown(replace(FIGURES, plan=plan))
-    assert "small 890, giant 110; 90 escalated" in told
+    text = shown(replace(FIGURES, plan=plan))
+    assert "small 890, giant 110; 90 escalated" in text
+
+
+def test_the_forecast_stands_beside_the_actual_cost() -> None:
+    interval = {"expected": 0.25, "low": 0.1, "high": 0.4}
+    plan = {"cost_usd": interval, "wall_s": interval, "baseline_cost_usd": 1.0, "escalated": 90.0, "by_tier": {}}
+    text = shown(replace(FIGURES, plan=plan))
+    assert "Forecast   $0.250000 (range $0.100000–0.400000); actual 20.0 % lower; 0:00;" in text
+
+
+@pytest.mark.parametrize(("actual", "text"), [(0.171, "82.9 % lower"), (1.5, "50.0 % higher"), (1.0002, "as forecast")])
+def test_an_actual_cost_is_lower_or_higher_than_its_forecast(actual: float, text: str) -> None:
+    assert _deviation(actual, 1.0) == text

@@ -1,4 +1,4 @@
-"""How a command that cannot do what it was asked says so."""
+"""Errors that end a command, as the user sees them."""
 
 from pathlib import Path
 
@@ -6,12 +6,13 @@ import pytest
 import typer
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from cli.command_errors import CommandError, ExitCode, describe_error
+from cli.batch_submission import Submission, batch_spec, fleet_flag
+from cli.command_errors import CommandError, ExitCode, UsageError, describe_error
 from cli.commands.doctor import _fault
-from cli.commands.run import interrupted, with_fleet
 from cli.main import main
 from fleet_config import FleetError, Problem
-from settings import SettingsError
+from routing.fleet import Fleet
+from settings import Settings, SettingsError
 from submission.input_line import InvalidInput, RejectedLine
 from workers.embedded.services import ServicesError
 from workers.local_stack import StackError
@@ -30,18 +31,18 @@ def _operational(message: str, state: str | None = None) -> OperationalError:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
-        (CommandError("Nothing there.", hint="Look.", code=ExitCode.USAGE), 2, "Nothing there."),
+        (UsageError("Not found.", hint="Look."), 2, "Not found."),
         (SettingsError("DATABASE_URL is not the address of a Postgres."), 2, "DATABASE_URL"),
-        (FleetError(Path("f.toml"), [Problem("tiers.a", "is odd.", "Mend it.")]), 2, "1 problem"),
+        (FleetError(Path("f.toml"), [Problem("tiers.a", "is odd.", "Change it.")]), 2, "1 problem"),
         (ServicesError("The embedded services do not start."), 1, "do not start"),
         (StackError("small ended. The end of s.log:\n  File …\nKeyError: 'x'"), 1, "The end of s.log: KeyError: 'x'"),
         (_operational("connection refused"), 1, "Postgres cannot be reached"),
         (_operational("terminating", "57P01"), 1, "Postgres cannot be reached"),
-        (_operational('role "pointsman_app" does not exist'), 1, "older schema"),
-        (ProgrammingError("SELECT", {"body": SECRET}, _Refused(SECRET, "42P01")), 1, "older schema"),
-        (_operational(SECRET, "28P01"), 1, "does not let us in"),
+        (_operational('role "pointsman_app" does not exist'), 1, "schema is missing or older"),
+        (ProgrammingError("SELECT", {"body": SECRET}, _Refused(SECRET, "42P01")), 1, "schema is missing or older"),
+        (_operational(SECRET, "28P01"), 1, "rejected the login or the role"),
         (ProgrammingError("SELECT", {"body": SECRET}, _Refused(SECRET, "22P02")), 1, "SQLSTATE 22P02"),
         (KeyboardInterrupt(), 130, "Interrupted"),
         (FileNotFoundError(2, "No such file or directory", "a.jsonl"), 2, "a.jsonl: No such file"),
@@ -51,65 +52,73 @@ def _operational(message: str, state: str | None = None) -> OperationalError:
     ],
 )
 def test_each_failure_has_a_line_and_an_exit_code_and_never_a_prompt(
-    error: BaseException, code: int, said: str
+    error: BaseException, code: int, message: str
 ) -> None:
-    failure = describe_error(error)
-    assert failure.code == code
-    assert said in failure.lines[0]
-    assert SECRET not in str(failure.as_json())
+    report = describe_error(error)
+    assert report.code == code
+    assert message in report.lines[0]
+    assert SECRET not in str(report.as_json())
 
 
 def test_bad_input_names_each_line_up_to_twenty() -> None:
-    many = [RejectedLine(number, "query", "it is empty", "Say it", raw=SECRET.encode()) for number in range(1, 31)]
-    failure = describe_error(InvalidInput(many, 100))
-    assert failure.code == ExitCode.USAGE
-    assert failure.lines[0] == "line 1: query: it is empty. Say it."
-    assert failure.lines[-1] == "… and 10 more."
-    assert "--skip-invalid" in str(failure.hint)
-    told = failure.as_json()["error"]
-    assert len(told["rejections"]) == 30
-    assert SECRET not in str(told) + repr(failure)
+    many = [RejectedLine(number, "query", "empty", "Say it", raw=SECRET.encode()) for number in range(1, 31)]
+    report = describe_error(InvalidInput(many, 100))
+    assert report.code == ExitCode.USAGE
+    assert report.lines[0] == "line 1: query: empty. Say it."
+    assert report.lines[-1] == "… and 10 more."
+    assert "--skip-invalid" in str(report.hint)
+    as_json = report.as_json()["error"]
+    assert len(as_json["rejections"]) == 30
+    assert SECRET not in str(as_json) + repr(report)
 
 
-def test_an_unreadable_input_is_not_told_to_skip_lines() -> None:
-    failure = describe_error(InvalidInput([RejectedLine(0, "file", "it is empty", "Give a query")]))
-    assert failure.hint == "Nothing was submitted."
+def test_the_hint_for_an_unreadable_input_does_not_suggest_to_skip_lines() -> None:
+    report = describe_error(InvalidInput([RejectedLine(0, "file", "empty", "Give a query")]))
+    assert report.hint == "Nothing was submitted."
 
 
 def test_what_users_wrote_cannot_steer_the_terminal() -> None:
-    failure = describe_error(InvalidInput([RejectedLine(1, "a\x1b[2J\nb", "odd", "Mend it")]))
-    assert "\x1b" not in failure.lines[0]
-    assert "\n" not in failure.lines[0]
+    report = describe_error(InvalidInput([RejectedLine(1, "a\x1b[2J\nb", "odd", "Change it")]))
+    assert "\x1b" not in report.lines[0]
+    assert "\n" not in report.lines[0]
 
 
-@pytest.mark.parametrize(("ends", "said"), [(KeyboardInterrupt(), "pointsman: Interrupted.\n"), (typer.Exit(130), "")])
-def test_ctrl_c_ends_with_a_word_where_the_command_has_had_none(
-    ends: BaseException, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("error", "message"), [(KeyboardInterrupt(), "pointsman: Interrupted.\n"), (typer.Exit(130), "")]
+)
+def test_ctrl_c_is_reported_once(
+    error: BaseException, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     app = typer.Typer()
 
     @app.command()
     def wait() -> None:
-        raise ends
+        raise error
 
     monkeypatch.setattr("cli.main.app", app)
     monkeypatch.setattr("sys.argv", ["pointsman"])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 130
-    assert capsys.readouterr().err == said
+    assert capsys.readouterr().err == message
 
 
-def test_a_wait_that_ctrl_c_ends_says_how_it_goes_on() -> None:
-    assert interrupted("batch_1").hint == (
-        "Continue with `pointsman run --batch batch_1`, or `pointsman up`; look with `pointsman status`."
+def _interrupted(public_id: str | None, *, fleet_path: Path | None, fleet: Fleet) -> CommandError:
+    spec = batch_spec("q.txt", None, 0, None, None)
+    submission = Submission(Settings.load({}), fleet, spec, False, fleet_flag(fleet_path), public_id=public_id)
+    return submission.interrupted()
+
+
+def test_an_interrupted_wait_shows_the_command_that_continues_it(shipped_fleet: Fleet) -> None:
+    assert _interrupted("batch_1", fleet_path=None, fleet=shipped_fleet).hint == (
+        "Continue with `pointsman run --batch batch_1` or `pointsman up`; see `pointsman status`."
     )
-    again = with_fleet(Path("my fleet.toml"))
-    assert "`pointsman run --batch batch_1 --fleet 'my fleet.toml'`" in str(interrupted("batch_1", again=again).hint)
-    assert "nothing of it was kept" in interrupted(None).message
+    hint = _interrupted("batch_1", fleet_path=Path("my fleet.toml"), fleet=shipped_fleet).hint
+    assert "`pointsman run --batch batch_1 --fleet 'my fleet.toml'`" in str(hint)
+    assert "nothing was submitted" in _interrupted(None, fleet_path=None, fleet=shipped_fleet).message
 
 
-def test_the_doctor_does_not_send_to_the_doctor() -> None:
-    found = _fault("postgres", _operational("connection refused"))
-    assert found.fix == "Is DATABASE_URL right, and is Postgres up?"
+def test_the_doctor_does_not_refer_to_the_doctor() -> None:
+    result = _fault("postgres", _operational("connection refused"))
+    assert result.fix == "Check DATABASE_URL and whether Postgres is up."
     assert _fault("services", ServicesError("They do not start.")).fix is None

@@ -1,4 +1,4 @@
-"""A budget on the command line is an amount, or the command says that it is none."""
+"""A budget on the command line is a valid amount, or a usage error."""
 
 import pytest
 from typer.testing import CliRunner
@@ -7,12 +7,12 @@ from cli.main import app
 from cli.param_types import parse_usd
 
 
-@pytest.mark.parametrize(("given", "meant"), [("5", 5.0), ("0", 0.0), ("1e-6", 1e-6), ("1e8", 1e8)])
-def test_an_amount_is_read(given: str, meant: float) -> None:
-    assert parse_usd(given) == meant
+@pytest.mark.parametrize(("text", "amount"), [("5", 5.0), ("0", 0.0), ("1e-6", 1e-6), ("1e8", 1e8)])
+def test_an_amount_is_read(text: str, amount: float) -> None:
+    assert parse_usd(text) == amount
 
 
-@pytest.mark.parametrize("given", ["nan", "inf", "-1", "1e9", "$5", "five"])
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "1e9", "$5", "five"])
 @pytest.mark.parametrize(
     "command",
     [
@@ -22,7 +22,7 @@ def test_an_amount_is_read(given: str, meant: float) -> None:
         ["keys", "create", "laptop", "--day-usd"],
     ],
 )
-def test_what_is_no_amount_ends_each_command_with_2(command: list[str], given: str) -> None:
-    ended = CliRunner().invoke(app, [*command, given])
+def test_an_invalid_amount_ends_each_command_with_2(command: list[str], text: str) -> None:
+    ended = CliRunner().invoke(app, [*command, text])
     assert ended.exit_code == 2
-    assert "is no number of dollars" in " ".join(ended.output.replace("│", "").split())
+    assert "must be an amount in USD between 0 and 100,000,000" in " ".join(ended.output.replace("│", "").split())

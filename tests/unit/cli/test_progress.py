@@ -1,4 +1,4 @@
-"""What is shown while a batch runs."""
+"""Progress of a running batch."""
 
 import asyncio
 import io
@@ -11,12 +11,12 @@ from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
 from cli.command_errors import CommandError
-from cli.progress import ProgressRate, drawing, duration, wait_for_end, words
+from cli.progress import ProgressRate, duration, progress_bar, progress_line, wait_for_end
 from db.reports.batch_stats import Progress
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PROGRESS = Progress(
-    handle="batch_a",
+    public_id="batch_a",
     source="a.jsonl",
     total=1000,
     simulated=True,
@@ -46,53 +46,53 @@ def test_a_duration_reads_like_a_clock(seconds: float, shown: str) -> None:
 
 
 def test_the_pace_follows_the_last_seconds() -> None:
-    pace = ProgressRate()
-    pace.note(0, 100.0)
-    assert pace.left_s(10) is None
-    pace.note(100, 101.0)
-    assert pace.per_s == 100.0
-    assert pace.left_s(50) == 0.5
+    rate = ProgressRate()
+    rate.note(0, 100.0)
+    assert rate.left_s(10) is None
+    rate.note(100, 101.0)
+    assert rate.per_s == 100.0
+    assert rate.left_s(50) == 0.5
     for second in range(102, 140):
-        pace.note(100 + 10 * (second - 101), float(second))
-    assert pace.per_s == pytest.approx(10.0, abs=0.1)
+        rate.note(100 + 10 * (second - 101), float(second))
+    assert rate.per_s == pytest.approx(10.0, abs=0.1)
 
 
 def test_the_line_tells_tiers_escalated_cost_pace_and_time_left() -> None:
-    told = "small 360 · large 40 · escalated 30 · failed 2 · $0.0123 (simulated)"
-    assert words(PROGRESS, ProgressRate(per_s=100.0)) == f"{told} · 100 queries/s now · ETA 0:06"
-    assert words(PROGRESS) == f"{told} · 100.0 queries/s · ETA 0:06", "400 answered and 402 ended in 4 s"
+    line = "small 360 · large 40 · escalated 30 · failed 2 · $0.0123 (simulated)"
+    assert progress_line(PROGRESS, ProgressRate(per_s=100.0)) == f"{line} · 100 queries/s now · ETA 0:06"
+    assert progress_line(PROGRESS) == f"{line} · 100.0 queries/s · ETA 0:06", "400 answered and 402 ended in 4 s"
 
 
-@pytest.mark.parametrize("pace", [None, ProgressRate(per_s=100.0)], ids=["since the submission", "of the last seconds"])
-def test_there_is_neither_rate_nor_time_left_once_nothing_runs_or_waits(pace: ProgressRate | None) -> None:
+@pytest.mark.parametrize("rate", [None, ProgressRate(per_s=100.0)], ids=["since the submission", "of the last seconds"])
+def test_there_is_neither_rate_nor_time_left_once_nothing_runs_or_waits(rate: ProgressRate | None) -> None:
     held = replace(PROGRESS, held=598, running=0, waiting=0, wall_s=4000.0)
     for still in (ENDED, held):
-        assert words(still, pace).endswith("$0.0123 (simulated)")
+        assert progress_line(still, rate).endswith("$0.0123 (simulated)")
 
 
 def test_what_is_held_is_not_waited_for() -> None:
     held = replace(PROGRESS, held=500, waiting=0)
-    assert words(held, ProgressRate(per_s=100.0)).endswith("ETA 0:01"), "98 run"
+    assert progress_line(held, ProgressRate(per_s=100.0)).endswith("ETA 0:01"), "98 run"
 
 
 def test_the_drawing_has_counts_and_a_share() -> None:
     console = Console(file=io.StringIO(), width=100)
-    console.print(drawing(PROGRESS, ProgressRate()))
+    console.print(progress_bar(PROGRESS, ProgressRate()))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "402/1,000" in shown
     assert "40 %" in shown
 
 
 def _wait(*seen: Progress) -> tuple[Progress, str, int]:
-    """What `wait_for_end` returns and prints for a batch that is seen so, one after another."""
+    """What `wait_for_end` returns and prints for a batch that is polled so, one after another."""
     console = Console(file=io.StringIO(), width=200)
     looks = list(seen)
     checks: list[None] = []
 
-    async def look() -> Progress:
+    async def poll() -> Progress:
         return looks.pop(0) if len(looks) > 1 else looks[0]
 
-    ended = asyncio.run(wait_for_end(look, check=lambda: checks.append(None), console=console))
+    ended = asyncio.run(wait_for_end(poll, check=lambda: checks.append(None), console=console))
     return ended, console.file.getvalue(), len(checks)  # type: ignore[attr-defined]
 
 
@@ -102,6 +102,17 @@ def test_waiting_ends_with_the_batch_and_looks_after_the_workers_meanwhile() -> 
     assert checks == 2
     assert shown.splitlines()[0].startswith("402/1,000 · small 360")
     assert shown.splitlines()[-1].startswith("1,000/1,000")
+
+
+def test_waiting_stops_with_the_cause_where_an_account_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.progress._HELD_S", 0.0)
+    fault = {"queries": 100, "provider": "openai", "reason": "auth at gpt-5 (status 401 invalid_api_key)"}
+    held = replace(PROGRESS, done=900, failed=0, held=100, running=0, waiting=0, held_for={"gpt-5": fault})
+    with pytest.raises(
+        CommandError, match=r"100 queries are held: .*openai: auth at gpt-5 \(status 401 invalid_api_key\)"
+    ) as told:
+        _wait(held)
+    assert "none of them has failed" in (told.value.hint or "")
 
 
 def test_waiting_stops_where_all_that_is_left_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,11 +130,11 @@ def test_waiting_outlasts_a_restart_of_postgres() -> None:
         ENDED,
     ]
 
-    async def look() -> Progress:
+    async def poll() -> Progress:
         seen = looks.pop(0)
         if isinstance(seen, OperationalError):
             raise seen
         return seen
 
-    assert asyncio.run(wait_for_end(look, check=lambda: None, console=console)) is ENDED
-    assert "Postgres is away" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert asyncio.run(wait_for_end(poll, check=lambda: None, console=console)) is ENDED
+    assert "Postgres is down" in console.file.getvalue()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Where queries come from, and where rejected lines go."""
+"""The source of queries, and the file of rejected lines."""
 
 import json
 import os
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cli.command_errors import CommandError, ExitCode
+from cli.output_files import check_writable
 from cli.query_source import RejectedFile, open_source
-from cli.results_writer import check_writable
 from routing.fleet import Fleet
 from submission.input_line import InputLine, InvalidInput, RejectedLine
 
@@ -77,7 +77,7 @@ def test_nothing_is_left_where_no_line_was_rejected_or_the_submission_failed(tmp
 
     def fail() -> None:
         with RejectedFile(path) as rejected:
-            list(rejected.passing([RejectedLine(1, "query", "it is empty", "Say it")]))
+            list(rejected.passing([RejectedLine(1, "query", "empty", "Say it")]))
             raise RuntimeError
 
     with pytest.raises(RuntimeError):

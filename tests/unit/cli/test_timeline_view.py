@@ -1,4 +1,4 @@
-"""How a decision is told to people."""
+"""The timeline of a query, as people read it."""
 
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cli import timeline_view
+from routing.reason import Reason, ReasonCode, code_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -15,7 +16,7 @@ def told_of(event: Any) -> tuple[str, list[str]]:
     """The words for a decision, and the reasons below it."""
     query: Any = SimpleNamespace(
         custom_id="q",
-        handle="batch_a",
+        public_id="batch_a",
         line=1,
         id=1,
         simulated=True,
@@ -40,6 +41,7 @@ def routed(router: str, *reasons: str) -> tuple[str, list[str]]:
         to_stage="medium",
         score=0.4,
         confidence=0.8,
+        codes=[code_of(reason, "route") for reason in reasons],
         reasons=reasons,
         cost_usd=None,
         reserved_usd=None,
@@ -61,6 +63,7 @@ def test_what_a_decision_is_called_is_not_said_twice(move: str, told: str) -> No
         to_stage="small",
         to_state="cancelled",
         confidence=None,
+        codes=[],
         reasons=[],
         cost_usd=None,
         reserved_usd=None,
@@ -84,5 +87,6 @@ def test_a_trained_router_is_told_as_the_classifier(router: str, told: str) -> N
 
 
 def test_an_expected_loss_says_which_way_is_good() -> None:
-    _, reasons = routed("default", "expected loss: small 3.012, medium 1.100", "no plain case")
-    assert reasons == ["expected loss (lower is better): small 3.012, medium 1.100", "no plain case"]
+    loss = Reason(ReasonCode.EXPECTED_LOSS, "expected loss: small 3.012, medium 1.100")
+    _, reasons = routed("default", loss, "no plain case")
+    assert reasons == ["expected loss: small 3.012, medium 1.100 (lower is better)", "no plain case"]

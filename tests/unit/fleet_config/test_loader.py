@@ -218,13 +218,18 @@ prefetch = 3
 
 
 def test_every_key_that_may_be_said_is_explained_in_the_shipped_fleet() -> None:
-    from fleet_config.fleet_schema import SHAPES, LlmTable, PriceTable
+    from fleet_config.fleet_schema import TABLES, ConfidenceTable, LlmTable, PriceTable
 
     text = (ROOT / "fleet.toml").read_text()
     unexplained = [
         f"{table}.{key}"
-        for table, shape in [*SHAPES.items(), ("router.llm", LlmTable), ("price", PriceTable)]
-        for key in shape.model_fields
+        for table, schema in [
+            *TABLES.items(),
+            ("router.llm", LlmTable),
+            ("price", PriceTable),
+            ("confidence", ConfidenceTable),
+        ]
+        for key in schema.model_fields
         if key not in text
     ]
     assert unexplained == []
@@ -263,7 +268,7 @@ MISTAKES = [
         "integer",
     ),
     ("no concurrency", replaced("concurrency = 4", "concurrency = 0"), "tiers.small.concurrency", "greater than 0"),
-    ("a truth in place of a number", SMALLEST + "[timing]\nlease_s = true\n", "timing.lease_s", "a number is needed"),
+    ("a truth in place of a number", SMALLEST + "[timing]\nlease_s = true\n", "timing.lease_s", "must be a number"),
     ("no number at all", SMALLEST + "[router]\ngate_sure = nan\n", "router.gate_sure", "finite"),
     (
         "a threshold of more than 1",
@@ -303,14 +308,14 @@ MISTAKES = [
         SMALLEST + '[models.two]\nprovider = "home"\ntier = "huge"\nprice = "look up"\n'
         'context_tokens = 1\nmax_output_tokens = 1\nmodel = "gpt-4.1"\n',
         "models.two.tier",
-        "Write one of: small.",
+        "Use one of: small.",
     ),
     ("a tier without a model", SMALLEST + "[tiers.big]\nconcurrency = 1\n", "tiers.big", "has no model"),
     (
         "an unknown next rung",
         replaced("concurrency = 4", 'concurrency = 4\nescalates_to = "big"'),
         "tiers.small.escalates_to",
-        "is no tier of this fleet",
+        "is not a tier of this fleet",
     ),
     (
         "a rung that leads to itself",
@@ -318,18 +323,18 @@ MISTAKES = [
         "tiers.small.escalates_to",
         "small → small",
     ),
-    ("a name of our own", SMALLEST.replace("small", "fallback"), "tiers.fallback", "Pointsman's own"),
+    ("a name of our own", SMALLEST.replace("small", "fallback"), "tiers.fallback", "reserved by Pointsman"),
     (
         "a name with odd signs",
         SMALLEST.replace("tiers.small", 'tiers."Sm all"').replace('"small"', '"Sm all"'),
         'tiers."Sm all"',
-        "small letters",
+        "lowercase letters",
     ),
     (
         "a reserved queue",
         replaced("concurrency = 4", 'concurrency = 4\nqueue = "route"'),
         "tiers.small.queue",
-        "Leave it out",
+        "Remove it",
     ),
     ("a model named like a tier", SMALLEST.replace("models.one", "models.small"), "models.small", "Rename it"),
     ("more output than context", replaced("8192", "100"), "models.one.max_output_tokens", "context_tokens"),
@@ -361,7 +366,7 @@ MISTAKES = [
         "a price that nobody knows",
         replaced("{ input_usd_per_mtok = 1, output_usd_per_mtok = 2.5 }", '"look up"'),
         "models.one.price",
-        "Give it: price = {",
+        "State it: price = {",
     ),
     ("a lease that ends too soon", SMALLEST + "[timing]\nlease_s = 120\n", "timing.lease_s", "Set it to 180 or more"),
     (
@@ -374,15 +379,15 @@ MISTAKES = [
         "an address without a scheme",
         replaced("http://127.0.0.1:11434/v1/", "127.0.0.1:11434"),
         "providers.home.base_url",
-        "Write https://",
+        "Use https://",
     ),
     (
         "an address of another scheme",
         replaced("http://127.0.0.1:11434/v1/", "ftp://h/v1"),
         "providers.home.base_url",
-        "Write https://",
+        "Use https://",
     ),
-    ("an address with a bad port", replaced("11434", "99999"), "providers.home.base_url", "is not an address"),
+    ("an address with a bad port", replaced("11434", "99999"), "providers.home.base_url", "is not a valid address"),
     ("an address with credentials", replaced("127.0.0.1", "me:hunter2@h"), "providers.home.base_url", "api_key_env"),
     ("an address with a query", replaced("/v1/", "/v1?key=hunter2"), "providers.home.base_url", "query ="),
     (
@@ -453,7 +458,7 @@ def test_a_key_in_the_file_is_refused_and_not_repeated(line: str, secret: str, w
     path = write(replaced('kind = "openai"', 'kind = "openai"\n' + line.format(secret)))
     found = problems(path)
     assert len(found) == 1
-    assert "must not stand in a file" in next(iter(found.values()))
+    assert "must not be stored in the file" in next(iter(found.values()))
     assert secret not in str(found)
 
 
@@ -499,13 +504,12 @@ def test_one_mistake_does_not_bring_others_in_its_wake(write: Any) -> None:
     assert set(problems(write(text))) == {"tiers.small.concurrency", "providers.home.kind"}
 
 
-def test_a_circle_of_tiers_is_shown_once(write: Any) -> None:
+def test_a_cycle_of_tiers_is_reported_once(write: Any) -> None:
     text = replaced("concurrency = 4", 'concurrency = 4\nescalates_to = "big"')
     text += '[tiers.big]\nconcurrency = 1\nescalates_to = "small"\n'
     text += SMALLEST.partition("[models.one]")[2].join(["[models.two]", ""]).replace('"small"', '"big"')
     assert problems(write(text)) == {
-        "tiers.small.escalates_to": "leads round in a circle: small → big → small. "
-        "Leave escalates_to out at the largest tier."
+        "tiers.small.escalates_to": "makes a cycle: small → big → small. Remove escalates_to from the largest tier."
     }
 
 
@@ -520,7 +524,7 @@ def test_a_queue_is_one_tiers(write: Any) -> None:
     [
         (b"", "models: is missing"),
         (b"[fleet\n", "line 1"),
-        (b'[fleet]\nname = "a"\nname = "b"\n', "Mend the syntax"),
+        (b'[fleet]\nname = "a"\nname = "b"\n', "Correct the syntax"),
         (b'[fleet]\nname = "\xff"\n', "is not UTF-8"),
         (b"fleet = 1\nproviders = 2\nmodels = []\ntiers = 'x'\n", "tiers: is not a table of tables"),
         (b"a" * 10 + b" = " + b"[" * 5000, "TOML"),
@@ -533,7 +537,7 @@ def test_a_file_that_is_no_fleet_at_all_says_so(content: bytes, words: str, writ
 
 def test_a_file_that_is_not_there_says_how_to_name_another(tmp_path: Path) -> None:
     assert problems(tmp_path / "none.toml") == {
-        "file": "cannot be read: No such file or directory. Give the right file by --fleet FILE or POINTSMAN_FLEET."
+        "file": "cannot be read: No such file or directory. Set the path with --fleet FILE or POINTSMAN_FLEET."
     }
 
 
@@ -563,6 +567,7 @@ def test_a_provider_without_a_model_is_a_warning(write: Any) -> None:
 def test_a_ladder_that_gets_cheaper_is_a_warning(write: Any) -> None:
     text = replaced("concurrency = 4", 'concurrency = 4\nescalates_to = "big"\n[tiers.big]\nconcurrency = 1')
     two = "[models.two]" + SMALLEST.partition("[models.one]")[2].replace('"small"', '"big"')
+    text = text.replace("context_tokens", "logprobs = true\ncontext_tokens")
     assert list(warned(write(text + two.replace("= 2.5", "= 0.5")), {})) == ["tiers.big"]
     assert warned(write(text + two.replace("= 2.5", "= 9")), {}) == {}
 
@@ -574,18 +579,88 @@ def test_the_smallest_fleet_is_toml_as_it_stands() -> None:
 @pytest.mark.parametrize(
     ("header", "value", "words"),
     [
-        ("x-region", "größer", "no header can carry"),
-        ("x-region", "a\\r\\nx-admin: 1", "no header can carry"),
-        *((name, "5", "Leave it out") for name in ("Content-Length", "transfer-encoding", "Host")),
-        *((name, "5", "no name that a header can have") for name in ("x-a: 1, x-b", "x a", "", "x\\r\\ny")),
+        ("x-region", "größer", "is not a valid header value"),
+        ("x-region", "a\\r\\nx-admin: 1", "is not a valid header value"),
+        *((name, "5", "Remove it") for name in ("Content-Length", "transfer-encoding", "Host")),
+        *((name, "5", "is not a valid header name") for name in ("x-a: 1, x-b", "x a", "", "x\\r\\ny")),
     ],
 )
-def test_a_header_that_http_cannot_carry_or_that_parts_requests_is_refused(
-    header: str, value: str, words: str, write: Any
-) -> None:
+def test_an_invalid_or_reserved_header_is_rejected(header: str, value: str, words: str, write: Any) -> None:
     line = f'headers = {{ "{header}" = "{value}" }}'
     ((key, told),) = problems(write(replaced('kind = "openai"', 'kind = "openai"\n' + line))).items()
     assert key.startswith("providers.home.headers.")
     assert words in told
     assert value not in told
     assert key.isprintable()
+
+
+# How a provider is reached
+
+
+def reached(**keys: str) -> str:
+    """`SMALLEST`, with more keys of its provider, as TOML writes them."""
+    more = "".join(f"{name} = {value}\n" for name, value in keys.items())
+    return SMALLEST.replace("[tiers.small]", f"{more}\n[tiers.small]")
+
+
+def test_a_provider_says_by_which_way_it_is_reached(write: Any) -> None:
+    keys = {
+        "proxy": '"http://proxy:3128"',
+        "proxy_login_env": '"LOGIN"',
+        "ca_bundle": '"/etc/ca.pem"',
+        "client_certificate": '"/etc/us.pem"',
+        "client_key": '"/etc/us.key"',
+        "http2": '"auto"',
+        "connect_timeout_s": "3",
+    }
+    provider = load_fleet(write(reached(**keys)), {}).providers["home"]
+    assert (provider.proxy, provider.proxy_login_env) == ("http://proxy:3128", "LOGIN")
+    assert (provider.ca_bundle, provider.client_certificate) == ("/etc/ca.pem", "/etc/us.pem")
+    assert (provider.client_key, provider.http2) == ("/etc/us.key", "auto")
+    assert provider.connect_timeout_s == 3.0
+    assert load_fleet(write(reached(max_connections="8")), {}).providers["home"].max_connections == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("proxy", '"http://user:password@proxy:3128"'),
+        ("proxy", '"socks5://proxy:1080"'),
+        ("proxy", '"proxy:3128"'),
+        ("proxy", '"http://proxy:3128/path"'),
+        ("proxy", '"http://proxy:port"'),
+        ("proxy", '"environment"'),
+        ("proxy_login_env", '"LOGIN"'),
+        ("ca_bundle", '"ca.pem"'),
+        ("client_certificate", '"./us.pem"'),
+        ("client_key", '"/etc/us.key"'),
+        ("http2", '"yes"'),
+        ("http2", "1"),
+        ("connect_timeout_s", "0"),
+        ("max_connections", "0"),
+        ("max_connections", "true"),
+    ],
+)
+def test_a_way_that_cannot_be_gone_is_refused(write: Any, name: str, value: str) -> None:
+    found = problems(write(reached(**{name: value})))
+    assert set(found) == {f"providers.home.{name}"}
+    assert "password@" not in found[f"providers.home.{name}"]
+
+
+def test_connections_are_limited_by_http1_only(write: Any) -> None:
+    assert set(problems(write(reached(max_connections="8", http2='"auto"')))) == {"providers.home.max_connections"}
+
+
+def test_certificates_and_logins_that_are_not_here_are_warnings(write: Any, tmp_path: Path) -> None:
+    none = tmp_path / "none.pem"
+    none.write_text("not a certificate")
+    text = reached(
+        proxy='"http://proxy:3128"',
+        proxy_login_env='"LOGIN"',
+        ca_bundle=f'"{none}"',
+        client_certificate=f'"{tmp_path}/absent.pem"',
+    )
+    found = warned(write(text), {"LOGIN": "no colon"})
+    assert set(found) == {f"providers.home.{name}" for name in ("proxy_login_env", "ca_bundle", "client_certificate")}
+    assert "it is not PEM" in found["providers.home.ca_bundle"]
+    assert "no such file" in found["providers.home.client_certificate"]

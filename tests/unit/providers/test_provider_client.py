@@ -107,14 +107,14 @@ def test_without_its_key_nothing_is_sent() -> None:
     ("status", "kind"),
     [
         (301, FailureKind.NOT_FOUND),
-        (400, FailureKind.MALFORMED),
+        (400, FailureKind.REJECTED),
         (401, FailureKind.AUTH),
-        (402, FailureKind.AUTH),
-        (403, FailureKind.AUTH),
+        (402, FailureKind.BILLING),
+        (403, FailureKind.REJECTED),
         (404, FailureKind.NOT_FOUND),
         (408, FailureKind.OVERLOADED),
-        (413, FailureKind.MALFORMED),
-        (422, FailureKind.MALFORMED),
+        (413, FailureKind.TOO_LARGE),
+        (422, FailureKind.REJECTED),
         (429, FailureKind.RATE_LIMITED),
         (500, FailureKind.SERVER_ERROR),
         (502, FailureKind.SERVER_ERROR),
@@ -132,8 +132,8 @@ def test_a_status_decides_the_class_whatever_the_body(status: int, kind: Failure
     ("status", "code", "kind"),
     [
         (400, "content_filter", FailureKind.SAFETY),
-        (400, "context_length_exceeded", FailureKind.MALFORMED),
-        (429, "insufficient_quota", FailureKind.AUTH),
+        (400, "context_length_exceeded", FailureKind.TOO_LARGE),
+        (429, "insufficient_quota", FailureKind.BILLING),
         (429, "rate_limit_exceeded", FailureKind.RATE_LIMITED),
         (400, "model_not_found", FailureKind.NOT_FOUND),
     ],
@@ -268,3 +268,19 @@ def test_nothing_that_is_shown_holds_the_key() -> None:
     outcome = ask(lambda request: httpx.Response(401, json={"error": {"message": f"wrong key {KEY}"}}))
     pool = ProviderClient(fleet(), environ={"TEST_KEY": KEY})
     assert KEY not in repr(outcome) + repr(pool)
+
+
+def test_a_gateways_own_figure_of_the_cost_is_kept_where_it_can_be_believed() -> None:
+    for said, kept in (("0.0123", 0.0123), ("0", None), ("nan", None), ("1e9", None), ("free", None)):
+        headers = {"x-litellm-response-cost": said}
+        outcome = ask(lambda request, headers=headers: httpx.Response(200, json=ANSWER, headers=headers))
+        assert isinstance(outcome, Completion)
+        assert outcome.usage.reported_usd == kept
+
+
+def test_a_missing_usage_is_the_worst_case_beside_the_gateways_figure() -> None:
+    answer = ANSWER | {"usage": None}
+    outcome = ask(lambda request: httpx.Response(200, json=answer, headers={"x-litellm-response-cost": "0.01"}))
+    assert isinstance(outcome, Completion)
+    assert outcome.usage.prompt_tokens > 7
+    assert outcome.usage.reported_usd == 0.01

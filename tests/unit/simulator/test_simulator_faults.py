@@ -280,7 +280,7 @@ def test_a_rate_hits_its_share_and_the_same_calls_in_any_order() -> None:
         return {
             number
             for number in numbers
-            if table.strike(FaultTarget("m", ProtocolName.OPENAI, "", text_digest(str(number))), now=1)[0]
+            if table.find_fault(FaultTarget("m", ProtocolName.OPENAI, "", text_digest(str(number))), now=1)[0]
         }
 
     forwards = hits(range(1000))
@@ -291,7 +291,7 @@ def test_a_rate_hits_its_share_and_the_same_calls_in_any_order() -> None:
 def test_the_same_text_draws_anew_each_time_it_is_seen() -> None:
     table = FaultTable([Fault(kind=FaultKind.SERVER_ERROR, rate=0.5)], seed=seed_key(5), now=0)
     target = FaultTarget("m", ProtocolName.OPENAI, "", text_digest("again"))
-    outcomes = [table.strike(target, now=1)[0] is None for _ in range(40)]
+    outcomes = [table.find_fault(target, now=1)[0] is None for _ in range(40)]
     assert {True, False} == set(outcomes)
 
 

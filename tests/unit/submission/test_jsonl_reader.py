@@ -1,4 +1,4 @@
-"""The forms of input that intake reads, and the corpus of what it refuses."""
+"""The formats of input, and a corpus of invalid lines."""
 
 import gzip
 import io
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.fleet import Fleet, Model, Price, Tier
+from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
 from submission.jsonl_reader import InputLimits, InputLine, InvalidInput, RejectedLine, read_lines, read_objects
 
 
@@ -22,7 +22,7 @@ def _model(name: str, tier: str) -> Model:
 FLEET = Fleet(
     name="test",
     simulated=True,
-    providers={},
+    providers={"p": Provider("p", Protocol.OPENAI, "https://p.test")},
     models={"mini": _model("mini", "small"), "maxi": _model("maxi", "large")},
     tiers={
         "small": Tier("small", "small", 4, ("mini",), "large"),
@@ -52,7 +52,7 @@ def only_rejection(data: bytes | str) -> RejectedLine:
     return got
 
 
-# --- what is taken ---
+# --- valid input ---
 
 
 def test_an_openai_batch_line_keeps_its_body_as_it_is() -> None:
@@ -130,7 +130,7 @@ def test_a_body_without_a_model_of_its_own_is_not_pinned(model: str | None) -> N
         [*ASK, {"role": "assistant", "content": ""}, {"role": "user", "content": "And now?"}],
     ],
 )
-def test_the_usual_conversations_are_taken(messages: list[object]) -> None:
+def test_usual_conversations_are_valid(messages: list[object]) -> None:
     assert isinstance(read(body_line(messages=messages))[0], InputLine)
 
 
@@ -138,12 +138,12 @@ def test_nulls_stand_for_defaults() -> None:
     assert isinstance(read(body_line(max_tokens=None, stop=None, n=None, stream=None, seed=None))[0], InputLine)
 
 
-def test_gzip_is_recognised_by_its_bytes_also_in_several_members() -> None:
+def test_gzip_is_detected_by_its_bytes_also_in_several_members() -> None:
     packed = gzip.compress(b'{"query": "one"}\n', mtime=0) + gzip.compress(b'{"query": "two"}\n', mtime=0) + b"\0" * 8
     assert [line.custom_id for line in read(packed)] == ["line-1", "line-2"]
 
 
-def test_a_byte_order_mark_is_passed_over() -> None:
+def test_a_byte_order_mark_is_skipped() -> None:
     for form in (b'\xef\xbb\xbf{"query": "Hi"}', gzip.compress(b'\xef\xbb\xbf{"query": "Hi"}', mtime=0)):
         (line,) = read(form)
         assert isinstance(line, InputLine)
@@ -169,10 +169,10 @@ def test_an_escaped_backslash_before_u0000_is_no_nul() -> None:
 
 def test_parsed_objects_are_read_by_the_same_rules() -> None:
     got = list(read_objects([{"query": "Hi"}, batch_line("b"), {"query": float("nan")}, {1: {2}}], fleet=FLEET))
-    assert [type(each) for each in got] == [InputLine, InputLine, RejectedLine, RejectedLine]
+    assert [type(line) for line in got] == [InputLine, InputLine, RejectedLine, RejectedLine]
 
 
-# --- what is refused: each with its field and a mend ---
+# --- invalid lines, each with its field and a fix ---
 
 DEEP = "[" * 70 + "]" * 70
 CORPUS: list[tuple[str, str | bytes, str, str]] = [
@@ -210,7 +210,7 @@ CORPUS: list[tuple[str, str | bytes, str, str]] = [
     ("metadata of another type", '{"query": "Hi", "metadata": "x"}', "metadata", "JSON object"),
     ("too much metadata", json.dumps({"query": "Hi", "metadata": {"a": "b" * 20_000}}), "metadata", "larger"),
     ("expects of another type", '{"query": "Hi", "expects": "yes"}', "expects", "JSON object"),
-    ("an unknown expectation", '{"query": "Hi", "expects": {"choice": []}}', "expects", "not known"),
+    ("an unknown expectation", '{"query": "Hi", "expects": {"choice": []}}', "expects", "unknown key"),
     ("no choices", '{"query": "Hi", "expects": {"choices": []}}', "expects.choices", "not empty"),
     (
         "a broken regex",
@@ -247,10 +247,10 @@ CORPUS: list[tuple[str, str | bytes, str, str]] = [
         "body.messages[0].content[0].text",
         "must be text",
     ),
-    ("nobody asks", body_line(messages=[{"role": "system", "content": "Hi"}]), "body.messages", "role user"),
+    ("no question", body_line(messages=[{"role": "system", "content": "Hi"}]), "body.messages", "role user"),
     ("an unknown model", body_line(model="gpt-9"), "body.model", "no tier or model"),
     ("a model of another type", body_line(model=4), "body.model", "must be text"),
-    ("a stream", body_line(stream=True), "body.stream", "nobody to stream to"),
+    ("a stream", body_line(stream=True), "body.stream", "cannot be streamed"),
     ("several answers", body_line(n=2), "body.n", "only one answer"),
     ("n as true", body_line(n=True), "body.n", "only one answer"),
     ("no tokens", body_line(max_tokens=0), "body.max_tokens", "whole number from 1"),
@@ -284,7 +284,7 @@ CORPUS: list[tuple[str, str | bytes, str, str]] = [
 
 
 @pytest.mark.parametrize(("line", "field", "message"), [row[1:] for row in CORPUS], ids=[row[0] for row in CORPUS])
-def test_a_bad_line_is_refused_with_its_field_and_a_mend(line: str | bytes, field: str, message: str) -> None:
+def test_an_invalid_line_is_rejected_with_its_field_and_a_fix(line: str | bytes, field: str, message: str) -> None:
     good = b'{"query": "first"}\n' if line[:1] in ("{", b"{") else b"first\n"
     raw = line.encode() if isinstance(line, str) else line
     first, bad, last = read(good + raw + b"\n" + good.replace(b"first", b"last"))
@@ -297,14 +297,14 @@ def test_a_bad_line_is_refused_with_its_field_and_a_mend(line: str | bytes, fiel
     assert bad.raw == raw[:2048]
 
 
-def test_a_json_line_that_is_no_object_is_refused() -> None:
+def test_a_json_line_that_is_no_object_is_rejected() -> None:
     _, bad = read('{"query": "Hi"}\n"Ho"')
     assert isinstance(bad, RejectedLine)
     assert "not a JSON object" in bad.message
 
 
 @pytest.mark.parametrize("line", ['{"query": "Ho"}', '{"qery": "Ho"}', '{ "x": 1 }', "{}"])
-def test_a_json_line_in_plain_text_is_refused_rather_than_sent_as_words(line: str) -> None:
+def test_a_json_line_in_plain_text_is_rejected_instead_of_sent_as_text(line: str) -> None:
     _, bad = read(f"Hi\n{line}")
     assert isinstance(bad, RejectedLine)
     assert "plain text" in bad.message
@@ -317,7 +317,7 @@ def test_plain_text_may_begin_like_json(line: str) -> None:
 
 
 @pytest.mark.parametrize("custom_id", ["a", "line-1", "x" * 500, "ü" * 41])
-def test_a_repeated_custom_id_is_refused_whatever_its_form(custom_id: str) -> None:
+def test_a_repeated_custom_id_is_rejected_in_every_format(custom_id: str) -> None:
     first = {"query": "Hi"} if custom_id == "line-1" else {"query": "Hi", "id": custom_id}
     _, bad, other = read("\n".join(json.dumps(line) for line in (first, batch_line(custom_id), batch_line("z"))))
     assert isinstance(bad, RejectedLine)
@@ -325,7 +325,7 @@ def test_a_repeated_custom_id_is_refused_whatever_its_form(custom_id: str) -> No
     assert isinstance(other, InputLine)
 
 
-def test_a_refused_line_does_not_use_up_its_custom_id() -> None:
+def test_a_rejected_line_does_not_use_up_its_custom_id() -> None:
     bad, good = read(json.dumps(batch_line("a", body=...)) + "\n" + json.dumps(batch_line("a")))
     assert (type(bad), type(good)) == (RejectedLine, InputLine)
 
@@ -361,7 +361,7 @@ def test_a_prompt_never_shows_in_a_message() -> None:
     assert "Hi" not in repr(only_rejection('{"query": "Hi", "tier": 3}'))
 
 
-# --- sizes: refused without ever being held ---
+# --- sizes: rejected in constant memory ---
 
 
 class Endless(io.RawIOBase):
@@ -381,7 +381,7 @@ class Endless(io.RawIOBase):
         return next(self._parts, b"")
 
 
-def test_a_line_of_ten_megabytes_is_refused_without_being_held() -> None:
+def test_a_line_of_ten_megabytes_is_rejected_in_constant_memory() -> None:
     stream = Endless(b'{"query": "first"}\n{"query": "', b"x" * 65536, 10_000_000)
     tracemalloc.start()
     first, bad, after = read_lines(stream, fleet=FLEET)  # type: ignore[arg-type]

@@ -43,26 +43,26 @@ def test_rejected_lines_pass_and_are_not_sampled() -> None:
     assert [one.line_no for one in sample.lines] == [1, 3]
 
 
-def bytes_sampled(widths: list[int], *, size: int, most_bytes: int, seed: int) -> ReservoirSample:
-    sample = ReservoirSample(size, most_bytes=most_bytes, seed=seed)
+def bytes_sampled(widths: list[int], *, size: int, max_bytes: int, seed: int) -> ReservoirSample:
+    sample = ReservoirSample(size, max_bytes=max_bytes, seed=seed)
     for number, width in enumerate(widths, start=1):
         sample.see(InputLine(number, f"q-{number}", b"x" * width, None))
     return sample
 
 
 @pytest.mark.parametrize(
-    ("widths", "most_bytes", "left"),
+    ("widths", "max_bytes", "left"),
     [
         ([100] * 200, 1500, 8),  # too many while it fills: 16, so half of them go
         ([10] * 100 + [11] * 100, 405, 20),  # too many where it was full: a few of the second half were enough
     ],
 )
-def test_long_lines_are_fewer_and_sampled_as_fairly(widths: list[int], most_bytes: int, left: int) -> None:
-    samples = [bytes_sampled(widths, size=40, most_bytes=most_bytes, seed=seed) for seed in range(400)]
+def test_long_lines_are_fewer_and_sampled_as_fairly(widths: list[int], max_bytes: int, left: int) -> None:
+    samples = [bytes_sampled(widths, size=40, max_bytes=max_bytes, seed=seed) for seed in range(400)]
     assert {len(sample.lines) for sample in samples} == {left}
     tenths = Counter((one.line_no - 1) // 20 for sample in samples for one in sample.lines)
     assert all(abs(tenths[tenth] - 40 * left) < 4 * (40 * left) ** 0.5 for tenth in range(10))
 
 
 def test_one_line_is_sampled_however_long_it_is() -> None:
-    assert len(bytes_sampled([100] * 50, size=40, most_bytes=10, seed=0).lines) == 1
+    assert len(bytes_sampled([100] * 50, size=40, max_bytes=10, seed=0).lines) == 1

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 import pytest
 
 from cli.commands.doctor import CheckStatus, _traces
+from routing.reason import Reason, ReasonCode
 from settings import ROOT
 from telemetry import tracing
 from telemetry.span_attributes import redact_reasons
@@ -60,7 +61,7 @@ def test_the_standard_variables_say_whether_and_where_to_without_a_secret(
 
 
 def test_the_doctor_says_so_and_whether_anybody_listens() -> None:
-    assert _traces({}).found == "off; OTEL_EXPORTER_OTLP_ENDPOINT switches them on"
+    assert _traces({}).found == "off; OTEL_EXPORTER_OTLP_ENDPOINT enables them"
     with receiving() as receiver:
         found = _traces({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url.replace("//", "//u:secret@")})
     assert (found.health, found.found) == (CheckStatus.OK, f"on, to {receiver.url}/v1/traces")
@@ -192,8 +193,8 @@ def test_the_sampler_decides_by_the_batch_and_so_alike_in_every_process(
 ) -> None:
     def sampled() -> list[str]:
         traces = started(OTEL_TRACES_SAMPLER=sampler, OTEL_TRACES_SAMPLER_ARG="0.5")
-        handles = [f"batch_{n}" for n in range(200)]
-        return [one for one in handles if traces.trace(one, total=1, traceparent=None, created_ns=1)]
+        public_ids = [f"batch_{n}" for n in range(200)]
+        return [one for one in public_ids if traces.trace(one, total=1, traceparent=None, created_ns=1)]
 
     first = sampled()
     assert first == sampled()
@@ -232,9 +233,11 @@ def test_a_traceparent_is_followed_where_it_is_whole(header: object, taken: str 
 
 
 def test_reasons_are_told_without_the_names_of_a_users_schema() -> None:
-    reasons = ["low_confidence: 0.40 < 0.60", "shape: $.salary: missing", "small: shape: $.salary: not of type string"]
-    assert redact_reasons(reasons) == ["low_confidence: 0.40 < 0.60", "shape", "small: shape"]
-    assert redact_reasons(["unchecked: keyword salary", "small: unchecked: keyword x"]) == [
-        "unchecked",
-        "small: unchecked",
+    reasons = [
+        "a plain text",
+        Reason(ReasonCode.LOW_CONFIDENCE, "confidence 0.40 < 0.60"),
+        Reason(ReasonCode.SHAPE, "$.salary: missing"),
+        Reason(ReasonCode.SHAPE, "small: $.salary: not of type string"),
+        Reason(ReasonCode.UNCHECKED, "not checked: keyword salary"),
     ]
+    assert redact_reasons(reasons) == ["a plain text", "confidence 0.40 < 0.60", "shape", "shape", "unchecked"]

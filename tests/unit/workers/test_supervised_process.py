@@ -49,7 +49,7 @@ def test_a_child_that_ends_while_it_starts_says_what_its_log_says(
 ) -> None:
     child = part("raise SystemExit('no such stage')", tmp_path, parts)
     child.start()
-    with pytest.raises(SupervisedProcessError, match="child ended while it started") as caught:
+    with pytest.raises(SupervisedProcessError, match="child ended during its start") as caught:
         child.await_ready(soon())
     assert "no such stage" in str(caught.value)
 
@@ -70,7 +70,7 @@ def test_a_killed_child_is_started_again(tmp_path: Path, parts: list[SupervisedP
     os.kill(first, signal.SIGKILL)
     child.process.wait()
     said = [child.check(time.monotonic()), child.check(time.monotonic()), child.check(time.monotonic())]
-    assert said == ["child has ended (exit code -9); it starts again in 0 s", "child starts again", None]
+    assert said == ["child has ended (exit code -9); it restarts in 0 s", "child restarted", None]
     assert child.process.pid != first
 
 
@@ -92,7 +92,7 @@ def crash_on(child: SupervisedProcess, waits: list[float]) -> None:
         assert child.process is not None
         child.process.wait()
         said = child.check(now)
-        if said and "starts again in" in said:
+        if said and "restarts in" in said:
             waits.append(float(said.split()[-2]))
             now += waits[-1]
 
@@ -105,8 +105,8 @@ def test_a_child_that_lived_long_is_not_counted_as_crashing(tmp_path: Path, part
         assert child.process is not None
         child.process.wait()
         now += 60
-        assert child.check(now) == "child has ended (exit code 0); it starts again in 0 s"
-        assert child.check(now) == "child starts again"
+        assert child.check(now) == "child has ended (exit code 0); it restarts in 0 s"
+        assert child.check(now) == "child restarted"
         now = time.monotonic()
 
 

@@ -1,9 +1,9 @@
--- What the answers of a batch had cost if one tier had given them all, and how many of them the router expected that
--- tier to give well: the latter over the queries of which it logged that for every rung (`measured`).
+-- Cost of the answers of a batch had one tier given them all, and how many of them the router expected that tier to
+-- give well, over the queries for which it logged an expectation at every rung (`measured`).
 --
--- The cost, as for the baseline in batch_costs.sql: that of a query's last complete call at the tier where there is one,
--- else the tokens of the call that gave its answer at the price of the tier's first model. The expectation is what the
--- router logged of each query and tier, also of the tier that answered, so that all are measured by one yardstick.
+-- The cost follows the baseline in batch_costs.sql: the last complete call of the query at the tier if there is one,
+-- else the tokens of the call that gave the answer at the price of the tier's first model. The expectation is the
+-- router's own for each query and tier, also for the tier that answered, so that all tiers are measured alike.
 WITH price AS (
     SELECT *
     FROM unnest(CAST(:tiers AS text[]), CAST(:input_usd_per_mtok AS numeric[]), CAST(:cached_usd_per_mtok AS numeric[]),
@@ -20,7 +20,7 @@ c AS MATERIALIZED (
 at_tier AS (
     SELECT DISTINCT ON (query_id, tier) query_id, tier, cost_usd
     FROM c
-    WHERE outcome = 'ok'
+    WHERE outcome = 'ok' AND purpose IN ('answer', 'hedge', 'extend')
     ORDER BY query_id, tier, id DESC
 ),
 expected AS (

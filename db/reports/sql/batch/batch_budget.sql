@@ -1,4 +1,4 @@
--- A batch's budget and, where there is one, its tenant's of today; and what is held of the batch.
+-- The budget of a batch and today's budget of its tenant, if any; and what is held for the batch.
 SELECT b.budget_policy AS policy, b.tenant,
        own.cap_usd, own.settled_usd, own.reserved_usd,
        day.cap_usd AS day_cap_usd, day.settled_usd AS day_settled_usd, day.reserved_usd AS day_reserved_usd,

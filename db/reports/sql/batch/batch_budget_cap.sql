@@ -1,4 +1,4 @@
--- What a batch may cost; null without a budget of its own.
+-- The cap of a batch; null without a budget of its own.
 SELECT g.cap_usd
 FROM batches AS b
 LEFT JOIN budgets AS g ON g.batch_id = b.id

@@ -1,4 +1,4 @@
--- How sure the judge was of the answers of a batch: how many per tenth, the last one with 1; null where nothing told.
+-- Confidence of the answers of a batch: how many per tenth, the last one with 1; null for answers without one.
 SELECT a.tier,
        CASE WHEN a.confidence IS NOT NULL THEN least(9, floor(10 * a.confidence))::integer END AS tenth,
        count(*) AS answers,

@@ -1,8 +1,8 @@
--- What a batch cost, what its routers cost, and what the same answers had cost at the top tier.
+-- The cost of a batch, the cost of its routers, and the cost of the same answers at the top tier.
 --
--- The baseline, per query that has an answer: the real cost of its last complete call at the top tier where
--- there is one, else the tokens of the call that gave its answer at the price of the top tier's first model.
--- A query without an answer counts nothing in the baseline, so the saving is rather under- than overstated.
+-- The baseline, per answered query: the real cost of its last complete call at the top tier if there is one, else the
+-- tokens of the call that gave its answer at the price of the top tier's first model.
+-- A query without an answer adds nothing to the baseline, so the saving is rather under- than overstated.
 WITH c AS MATERIALIZED (
     SELECT id, query_id, purpose, tier, outcome, coalesce(cost_usd, reserved_usd) AS cost_usd, latency_ms,
            coalesce(prompt_tokens, 0) AS prompt_tokens, coalesce(cached_tokens, 0) AS cached_tokens,
@@ -13,7 +13,7 @@ WITH c AS MATERIALIZED (
 at_top AS (
     SELECT DISTINCT ON (query_id) query_id, cost_usd
     FROM c
-    WHERE tier = :top AND outcome = 'ok' AND purpose <> 'route' AND query_id IS NOT NULL
+    WHERE tier = :top AND outcome = 'ok' AND purpose IN ('answer', 'hedge', 'extend') AND query_id IS NOT NULL
     ORDER BY query_id, id DESC
 ),
 baseline AS (
@@ -34,7 +34,7 @@ spent AS (
            sum(cost_usd) FILTER (WHERE purpose = 'route') AS router_usd,
            sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens,
            percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY latency_ms)
-               FILTER (WHERE outcome = 'ok' AND purpose <> 'route') AS latency_ms
+               FILTER (WHERE outcome = 'ok' AND purpose IN ('answer', 'hedge', 'extend')) AS latency_ms
     FROM c
 )
 SELECT s.calls, s.open_calls, s.failed_calls,

@@ -1,21 +1,21 @@
--- Calls of a batch that failed, by kind, and how many of them another deployment of the tier was asked after.
+-- Failed calls of a batch by kind and cause, and how many were followed by a call to another deployment of the tier.
 WITH failing AS (
     SELECT DISTINCT query_id
     FROM calls
     WHERE batch_id = :batch_id AND outcome <> 'ok' AND query_id IS NOT NULL
 ),
 c AS (
-    SELECT c.deployment, c.outcome,
+    SELECT c.deployment, c.outcome, c.cause, c.param,
            lead(c.deployment) OVER (PARTITION BY c.query_id, c.tier ORDER BY c.created_at, c.id) AS next
     FROM calls AS c
     JOIN failing ON failing.query_id = c.query_id
-    WHERE c.batch_id = :batch_id AND c.purpose <> 'route'
+    WHERE c.batch_id = :batch_id AND c.purpose IN ('answer', 'hedge', 'extend')
 )
-SELECT deployment, outcome, count(*) AS calls,
+SELECT deployment, outcome, cause, param, count(*) AS calls,
        count(*) FILTER (WHERE next = deployment) AS tried_again,
        count(*) FILTER (WHERE next <> deployment) AS failed_over,
        coalesce(array_agg(DISTINCT next) FILTER (WHERE next <> deployment), '{}') AS went_to
 FROM c
 WHERE outcome <> 'ok'
-GROUP BY deployment, outcome
-ORDER BY calls DESC, deployment, outcome
+GROUP BY deployment, outcome, cause, param
+ORDER BY calls DESC, deployment, outcome, cause, param

@@ -1,4 +1,4 @@
--- Why queries of a batch ended without an answer: the commonest last reasons.
+-- Why queries of a batch ended without an answer: the most frequent last reasons.
 SELECT q.state, coalesce(d.reason, 'no reason recorded') AS reason, count(*) AS queries,
        min(p.custom_id) AS example
 FROM batches AS b

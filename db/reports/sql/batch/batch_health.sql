@@ -1,4 +1,4 @@
--- How each provider's calls went while a batch ran: the time between its first and its last call in equal slots.
+-- Outcomes of calls per provider while a batch ran, in equal slots between its first and its last call.
 WITH span AS (
     SELECT min(created_at) AS began, greatest(max(created_at) - min(created_at), interval '1 ms') AS took
     FROM calls

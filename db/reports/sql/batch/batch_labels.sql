@@ -1,5 +1,5 @@
 -- How right the labelled answers of a batch are, by tier, and which of them are the answers that stood.
--- Of several labels for one answer the newest counts; what was asked because it was doubtful would flatter nobody.
+-- The newest label of an answer counts; answers that were sampled for their doubt are left out, as they bias the rate.
 SELECT n.tier, coalesce(a.tier = n.tier AND q.state = 'done', false) AS stood, count(*) AS labels, avg(n.grade) AS grade
 FROM (
     SELECT DISTINCT ON (query_id, tier) query_id, tier, grade

@@ -1,4 +1,4 @@
--- The answers of a batch that the judge believed least: what it did not accept first, then by confidence.
+-- The answers of a batch with the least confidence: rejected ones first, then by confidence.
 WITH doubtful AS (
     SELECT a.query_id, a.tier, a.model, a.confidence, a.accepted, q.state, q.escalations
     FROM batches AS b

@@ -1,4 +1,4 @@
--- The queries of a batch that cost most, all their calls together. The prompt's body only where it is asked for.
+-- The queries of a batch with the highest cost of all their calls. The body of the prompt only on request.
 WITH dearest AS (
     SELECT query_id, sum(coalesce(cost_usd, reserved_usd)) AS cost_usd, count(*) AS calls
     FROM calls

@@ -1,5 +1,5 @@
--- How far a batch has come: counts by state and tier, and what it has cost so far.
--- What is reserved for calls under way stands apart: it is their worst case, many times what they will cost.
+-- The progress of a batch: counts by state and tier, and the cost so far.
+-- Reservations of open calls are apart: they are the worst case, many times the cost.
 WITH q AS MATERIALIZED (
     SELECT q.state, q.stage, q.tier, count(*) AS n, count(*) FILTER (WHERE q.escalations > 0) AS escalated
     FROM batches AS b
@@ -19,6 +19,15 @@ counted AS (
            coalesce(sum(escalated), 0)::bigint AS escalated
     FROM q
 ),
+accounts AS (
+    SELECT jsonb_object_agg(h.held_for, jsonb_build_object('queries', h.n, 'provider', f.provider, 'reason', f.reason))
+               AS held_for
+    FROM (SELECT q.held_for, count(*) AS n FROM batches AS b
+          JOIN queries AS q ON q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id
+          WHERE b.id = :batch_id AND q.state = 'held' AND q.held_for IS NOT NULL
+          GROUP BY q.held_for) AS h
+    LEFT JOIN account_faults AS f ON f.deployment = h.held_for
+),
 tiers AS (
     SELECT jsonb_object_agg(tier, n) AS by_tier
     FROM (SELECT tier, sum(n)::bigint AS n FROM q WHERE state = 'done' AND tier IS NOT NULL GROUP BY tier) AS t
@@ -34,14 +43,16 @@ spent AS (
     FROM calls
     WHERE batch_id = :batch_id
 )
-SELECT b.handle, b.source, b.total, b.simulated, b.created_at, b.cancelled_at, b.ended_at, g.cap_usd,
+SELECT b.public_id, b.source, b.total, b.simulated, b.created_at, b.cancelled_at, b.ended_at, g.cap_usd,
        extract(epoch FROM coalesce(b.ended_at, now()) - b.created_at)::double precision AS wall_s,
        counted.*, spent.*,
-       coalesce(tiers.by_tier, '{}') AS by_tier, coalesce(stages.open_by_stage, '{}') AS open_by_stage
+       coalesce(tiers.by_tier, '{}') AS by_tier, coalesce(stages.open_by_stage, '{}') AS open_by_stage,
+       coalesce(accounts.held_for, '{}') AS held_for
 FROM batches AS b
 LEFT JOIN budgets AS g ON g.batch_id = b.id
 CROSS JOIN counted
 CROSS JOIN tiers
 CROSS JOIN stages
+CROSS JOIN accounts
 CROSS JOIN spent
 WHERE b.id = :batch_id

@@ -1,4 +1,4 @@
--- The ways of a batch's queries: who decided, the first tier, the tier of the end, and what came of it.
+-- The paths of the queries of a batch: the router, the first tier, the last tier, and the outcome.
 -- A resumed query is routed again: its first decision counts.
 WITH first AS (
     SELECT DISTINCT ON (query_id) query_id, router, tier

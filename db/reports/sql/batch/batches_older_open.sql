@@ -1,6 +1,6 @@
--- The newest batch before one that still has open queries, and how many such batches there are.
--- By its queries, not by ended_at alone: that is the feeder's to write, and none may be running.
-SELECT b.handle, count(*) OVER () AS batches
+-- The newest earlier batch that still has open queries, and how many such batches there are.
+-- By their queries, not by ended_at alone: the feeder writes that, and may not be running.
+SELECT b.public_id, count(*) OVER () AS batches
 FROM batches AS b
 WHERE b.ended_at IS NULL
   AND b.id < :batch_id

@@ -1,15 +1,17 @@
--- Each finished query of a batch in the order of its input, with its answer or why there is none.
--- For one page of an API's file: those in the states that are given, after a query, so many rows.
+-- Each finished query of a batch in the order of its input, with its answer or the reason why it has none.
+-- For a page of an API file: only the given states, after a query, at most :rows.
 SELECT q.id, p.custom_id, q.state, q.tier, q.escalations,
        a.tier AS answer_tier, a.model, a.confidence, a.accepted, CAST(a.response AS text) AS response,
        c.provider, c.request_id, c.status, spent.cost_usd, why.reasons,
-       last.reason AS last_reason, last.kind AS last_kind, f.status AS failed_status, f.request_id AS failed_request_id
+       last.reason AS last_reason, last.kind AS last_kind, f.status AS failed_status, f.request_id AS failed_request_id,
+       f.cause AS failed_cause, f.param AS failed_param, c.answered_by, c.service_tier
 FROM batches AS b
 JOIN prompts AS p ON p.query_id BETWEEN b.first_query_id AND b.last_query_id AND p.batch_id = b.id
 JOIN queries AS q ON q.id = p.query_id
 LEFT JOIN answers AS a ON a.query_id = q.id AND q.state = 'done'
 LEFT JOIN LATERAL (
-    SELECT c.provider, c.request_id, c.status FROM calls AS c WHERE c.query_id = q.id AND c.id = a.call_id LIMIT 1
+    SELECT c.provider, c.request_id, c.status, c.answered_by, c.service_tier FROM calls AS c
+    WHERE c.query_id = q.id AND c.id = a.call_id LIMIT 1
 ) AS c ON true
 LEFT JOIN LATERAL (
     SELECT sum(coalesce(s.cost_usd, s.reserved_usd)) AS cost_usd FROM calls AS s WHERE s.query_id = q.id
@@ -26,7 +28,7 @@ LEFT JOIN LATERAL (
     WHERE d.query_id = q.id AND q.state <> 'done' ORDER BY d.id DESC LIMIT 1
 ) AS last ON true
 LEFT JOIN LATERAL (
-    SELECT c.status, c.request_id FROM calls AS c
+    SELECT c.status, c.request_id, c.cause, c.param FROM calls AS c
     WHERE c.query_id = q.id AND q.state = 'failed' AND c.outcome <> 'ok'
     ORDER BY c.id DESC LIMIT 1
 ) AS f ON true

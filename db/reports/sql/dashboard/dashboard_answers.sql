@@ -1,8 +1,8 @@
--- The answers of a stretch of time by tenant, ten seconds and tier, and what the top tier had cost for them.
+-- Answers within a period by tenant, ten seconds and tier, and the cost of the same answers at the top tier.
 --
--- The baseline is that of batch_costs.sql: the real cost of the query's last complete call at the top tier where there
--- is one, else the tokens of the call that gave its answer at the price of the top tier's first model. Only the
--- fallback takes an answer from below the top tier after a call there.
+-- The baseline is that of batch_costs.sql: the real cost of the last complete call at the top tier if there is one,
+-- else the tokens of the call that gave the answer at the price of the top tier's first model. Only the fallback takes
+-- an answer from below the top tier after a call there.
 SELECT date_bin('10 seconds', d.at, 'epoch') AS bucket, b.tenant, d.tier, count(*) AS n,
        sum(coalesce(t.cost_usd, CAST(:multiplier AS numeric) / 1000000 * (
            (coalesce(c.prompt_tokens, 0) - coalesce(c.cached_tokens, 0)) * CAST(:input_usd_per_mtok AS numeric)
@@ -19,7 +19,7 @@ CROSS JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT top.cost_usd FROM calls AS top
     WHERE (c.tier = :top OR d.kind = 'fallback')
-      AND top.query_id = d.query_id AND top.tier = :top AND top.outcome = 'ok' AND top.purpose <> 'route'
+      AND top.query_id = d.query_id AND top.tier = :top AND top.outcome = 'ok' AND top.purpose IN ('answer', 'hedge', 'extend')
     ORDER BY top.id DESC
     LIMIT 1
 ) AS t ON true

@@ -1,6 +1,6 @@
--- Per tenant of those given: the batches that were submitted last, and the oldest that are open.
+-- Per given tenant: the newest batches, and the oldest open ones.
 SELECT DISTINCT ON (b.id)
-       b.id, b.handle, b.tenant, b.source, b.total, b.simulated, b.created_at, b.cancelled_at, b.ended_at,
+       b.id, b.public_id, b.tenant, b.source, b.total, b.simulated, b.created_at, b.cancelled_at, b.ended_at,
        (extract(epoch FROM coalesce(b.ended_at, now()) - b.created_at))::double precision AS wall_s
 FROM unnest(CAST(:tenants AS text[])) AS t (name)
 CROSS JOIN LATERAL (

@@ -1,5 +1,5 @@
--- The calls that ended within a stretch of time, by tenant, ten seconds, deployment, outcome and latency.
--- `latency` numbers the interval between two of :bounds_ms in which a call's latency lies: 0 is below the first.
+-- Calls that ended within a period, by tenant, ten seconds, deployment, outcome and latency.
+-- `latency` numbers the interval between two of :bounds_ms in which the latency of a call lies: 0 is below the first.
 SELECT c.bucket, b.tenant, c.purpose, c.tier, c.deployment, c.provider, c.model, c.outcome, c.latency,
        sum(c.n)::bigint AS n, sum(c.cost_usd) AS cost_usd, sum(c.latency_ms) AS latency_ms,
        sum(c.prompt_tokens)::bigint AS prompt_tokens, sum(c.completion_tokens)::bigint AS completion_tokens

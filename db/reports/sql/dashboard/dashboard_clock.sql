@@ -1,2 +1,2 @@
--- The time by Postgres' clock, which alone counts.
+-- The time by the clock of Postgres, which alone counts.
 SELECT now() AS now

@@ -1,8 +1,7 @@
--- The decisions of a stretch of time, counted by tenant, ten seconds, what was decided and, of a judge, how sure.
+-- Decisions within a period, counted by tenant, ten seconds, decision and, for the judge, confidence.
 --
--- `confidence` is the number of a tenth: 0 for 0.0 up to 0.1, 9 for 0.9 up to 1, null where none is told (`least`
--- would pass over it). `reason` is the class of what speaks against an answer, the word before the colon; of anything else
--- it is null.
+-- `confidence` is the number of a tenth: 0 for 0.0 up to 0.1, 9 for 0.9 up to 1, null without one (`least` would ignore
+-- it). `reason` is the code of the first reason against an answer, else null.
 SELECT d.bucket, b.tenant, d.kind, d.to_stage, d.to_state, d.tier, d.router, d.rejected, d.confidence, d.reason,
        sum(d.n)::bigint AS n
 FROM (
@@ -12,7 +11,7 @@ FROM (
            CASE WHEN kind = 'judge' AND confidence IS NOT NULL
                 THEN least(floor(confidence * 10), 9)::integer END AS confidence,
            CASE WHEN to_stage = 'fallback' AND from_stage <> 'fallback'
-                THEN split_part(reasons[1], ':', 1) END AS reason,
+                THEN codes[1] END AS reason,
            count(*) AS n
     FROM decisions
     WHERE at >= :since AND at < :until

@@ -1,5 +1,5 @@
--- Per tenant and tier: how many answers are labelled, and how right they are on average, of the newest labels.
--- Of several labels for one answer the newest counts; what was asked because it was doubtful would flatter nobody.
+-- Per tenant and tier: how many answers are labelled, and their mean grade.
+-- The newest label of an answer counts; answers that were sampled for their doubt are left out, as they bias the rate.
 SELECT b.tenant, n.tier, count(*) AS total, avg(n.grade) AS grade
 FROM (
     SELECT DISTINCT ON (l.query_id, l.tier) l.batch_id, l.tier, l.grade

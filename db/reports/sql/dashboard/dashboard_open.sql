@@ -1,5 +1,5 @@
--- Per open batch and stage: what is ready, queued, running and held, and since when the oldest waits, in seconds.
--- Its cost goes with what is open, not with what there ever was: all of it is in partial indexes.
+-- Per open batch and stage: ready, queued, running and held queries, and the age of the oldest, in seconds.
+-- The cost grows with the open queries, not with the history: partial indexes hold all of them.
 SELECT b.tenant, o.*
 FROM (
     SELECT q.batch_id, q.stage,

@@ -1,4 +1,4 @@
--- Per tenant: the queries that reached their end within the last seconds.
+-- Per tenant: queries that ended within the last seconds.
 SELECT b.tenant, sum(d.n)::bigint AS finished
 FROM (
     SELECT batch_id, count(*) AS n

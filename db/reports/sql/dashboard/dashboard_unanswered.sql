@@ -1,4 +1,4 @@
--- Of the batches given: how many of their queries ended without an answer, by state.
+-- Per given batch: queries that ended without an answer, by state.
 SELECT batch_id, state, count(*) AS n
 FROM queries
 WHERE state IN ('cancelled', 'dead', 'expired', 'failed') AND batch_id = ANY(CAST(:batch_ids AS bigint[]))

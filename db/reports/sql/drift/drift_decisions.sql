@@ -1,4 +1,4 @@
--- Route decisions as the router saw its queries: the first since the one that serves was promoted, and the newest.
+-- Route decisions as the router saw its queries: the first since the serving router was promoted, and the newest.
 WITH since AS (
     SELECT coalesce(
         (SELECT promoted_at FROM router_promotions WHERE undone_at IS NULL ORDER BY id DESC LIMIT 1),

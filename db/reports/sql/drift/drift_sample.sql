@@ -1,5 +1,5 @@
--- Route decisions from :since on until :until, of those from :first to :last by id: of each stretch of ids one, at
--- random, so that at most :most are read, however long the log is. Where the ids are no more than that, all of them.
+-- Route decisions from :since until :until with ids from :first to :last: one at random per interval of ids, so that at
+-- most :most are read, however long the log is. If there are no more ids than that, all of them.
 WITH picked AS MATERIALIZED (
     SELECT CAST(:first AS bigint) + place * s.step + CAST(floor(random() * s.step) AS bigint) AS id
     FROM (SELECT greatest(1, (CAST(:last AS bigint) - CAST(:first AS bigint)) / CAST(:most AS bigint) + 1) AS step) AS s

@@ -1,4 +1,4 @@
--- How many answers of each tier were judged, and how many of them passed on, from the first few thousand of each batch.
+-- Judged answers per tier, and how many of them were escalated, from the first few thousand of each batch.
 SELECT d.tier, count(*) AS judged, count(*) FILTER (WHERE d.move = 'advance') AS passed
 FROM unnest(CAST(:batch_ids AS bigint[])) AS b (id)
 CROSS JOIN LATERAL (

@@ -1,4 +1,4 @@
--- Queries whose labels are all of answers that came up because they were doubtful.
+-- Queries with labels only of answers that were sampled for their doubt.
 SELECT count(*) AS n
 FROM (
     SELECT FROM labels

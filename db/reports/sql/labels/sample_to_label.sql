@@ -1,9 +1,9 @@
--- Answers of the tenant's newest batches that stand and wait for a label: by doubt, by chance, or mixed, in turns.
--- Doubt is 1 where the judge held right and wrong for alike; an answer that nobody judged comes after all others.
+-- Answers of the tenant's newest batches that stand and have no label: by doubt, at random, or mixed, in turns.
+-- Doubt is 1 where right and wrong were equally likely to the judge; an answer that was not judged comes last.
 --
--- By chance also what has a label by doubt only comes: without it, a sample by chance would lack the doubtful.
+-- The random sample includes answers with a label by doubt only: without them, doubtful answers would be missing in it.
 WITH recent AS MATERIALIZED (  -- bounded: a page is no place to sort a million answers
-    SELECT a.query_id, b.handle, a.tier, a.model, a.confidence, md5(a.query_id::text) AS lot
+    SELECT a.query_id, b.public_id, a.tier, a.model, a.confidence, md5(a.query_id::text) AS lot
     FROM (
         SELECT * FROM batches WHERE tenant = :tenant AND purged_at IS NULL ORDER BY created_at DESC LIMIT 1000
     ) AS b
@@ -32,7 +32,7 @@ by_doubt AS (
 picked AS (
     SELECT * FROM by_chance UNION ALL SELECT * FROM by_doubt ORDER BY place, by LIMIT :rows
 )
-SELECT k.handle AS batch_id, p.custom_id, k.tier, k.model, k.confidence, k.by, p.body, a.response
+SELECT k.public_id AS batch_id, p.custom_id, k.tier, k.model, k.confidence, k.by, p.body, a.response
 FROM picked AS k
 JOIN prompts AS p ON p.query_id = k.query_id
 JOIN answers AS a ON a.query_id = k.query_id

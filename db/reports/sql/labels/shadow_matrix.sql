@@ -1,5 +1,5 @@
 -- Candidates beside the live router: how often each sent a query where, and how right the live answer was.
--- What chance sent somewhere is left out: it is no word of the live router.
+-- Explored queries are left out: they do not show the choice of the live router.
 SELECT s.router, d.tier AS live, s.tier AS shadow, count(*) AS queries, count(l.grade) AS labelled,
        avg(l.grade) AS grade
 FROM shadows AS s

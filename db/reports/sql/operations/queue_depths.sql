@@ -1,4 +1,4 @@
--- Per stage: what waits, what runs, what is held, and since when the oldest waits, in seconds.
+-- Per stage: waiting, running and held queries, and the age of the oldest that waits, in seconds.
 SELECT q.stage,
        count(*) FILTER (WHERE q.state = 'ready') AS ready,
        count(*) FILTER (WHERE q.state = 'queued') AS queued,

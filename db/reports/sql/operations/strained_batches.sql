@@ -1,5 +1,5 @@
 -- Labelled batches in which a budget lowered a query that waited at its tier, failed it, or left it held for good.
--- It takes the dear draws of exploration rather than the cheap ones: what is left of them is no fair draw.
+-- A budget lowers expensive draws of exploration rather than cheap ones: the draws that remain are biased.
 SELECT DISTINCT d.batch_id AS id
 FROM decisions AS d
 JOIN queries AS q ON q.id = d.query_id

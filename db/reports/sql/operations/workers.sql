@@ -1,4 +1,4 @@
--- The workers that have been seen lately, by role.
+-- Workers that were seen recently, by role.
 SELECT w.role, w.name, w.host, w.pid, w.started_at, w.in_flight, w.slots, w.router,
        (extract(epoch FROM now() - w.seen_at))::double precision AS silent_s
 FROM workers AS w

@@ -1,5 +1,5 @@
--- How right the labelled answers of a batch that stand are, by who routed the query and to which tier it went first.
--- What was asked because it was doubtful would flatter nobody, and is left out.
+-- Grades of the labelled answers of a batch that stand, by router and first tier.
+-- Answers that were sampled for their doubt are left out, as they bias the rate.
 WITH newest AS (
     SELECT DISTINCT ON (l.query_id, l.tier) l.query_id, l.tier, l.grade
     FROM labels AS l

@@ -1,5 +1,5 @@
--- How right the answers were of which the judge told a confidence, by its source and tenth, where there is a label.
--- Also of what was asked because it was doubtful: among answers of one confidence it is like the others.
+-- Grades of labelled answers with a confidence, by its source and tenth.
+-- Answers that were sampled for their doubt count too: among answers of one confidence they are like the others.
 WITH newest AS (
     SELECT DISTINCT ON (l.query_id, l.tier) l.query_id, l.tier, l.grade
     FROM labels AS l

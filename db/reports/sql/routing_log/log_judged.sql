@@ -1,5 +1,5 @@
--- What the judge said in a batch, by where its confidence is from and how high it is in tenths,
--- and what it said of the next answer to the same query, where there was one.
+-- Verdicts of the judge in a batch, by the source of the confidence and its tenth, and its verdict on the next answer
+-- to the same query, if any.
 WITH judged AS (
     SELECT d.query_id, d.tier, d.confidence, d.move <> 'finish' AS rejected, d.detail ->> 'source' AS source,
            lead(d.move) OVER next AS next_move, lead(d.confidence) OVER next AS next_confidence

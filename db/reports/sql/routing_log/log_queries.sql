@@ -1,4 +1,4 @@
--- What the queries of a batch said and where they were sent, for those whose ids are in a range and that were routed.
+-- Texts and routes of the queries of a batch that were routed, for those whose ids are in a range.
 SELECT p.query_id, p.custom_id, CAST(p.body AS text) AS body, CAST(p.options AS text) AS options,
        r.tier, r.router, r.confidence, c.prompt_tokens, c.completion_tokens
 FROM prompts AS p

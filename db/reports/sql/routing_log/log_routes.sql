@@ -1,7 +1,7 @@
--- How the routing of a batch came out, by who decided, the tier, and the confidence in tenths.
--- A query that was resumed counts by its last decision. `stood`: answered where it went first, the judge content.
--- Weights are those of inverse propensity, over the decisions that chance had a part in; none where a budget lowered some,
--- which takes the dear draws rather than the cheap ones.
+-- Outcomes of the routing of a batch, by router, tier, and tenth of the confidence.
+-- A resumed query counts by its last decision. `stood`: answered at its first tier, and accepted by the judge.
+-- Weights are inverse propensities, over the decisions with a random part; none if a budget lowered some, as it lowers
+-- expensive draws rather than cheap ones.
 WITH routed AS (
     SELECT DISTINCT ON (d.query_id) d.query_id, d.router, d.tier, d.confidence, d.propensity, d.detail
     FROM decisions AS d

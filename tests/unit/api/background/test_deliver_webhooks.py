@@ -4,13 +4,13 @@ from datetime import UTC, datetime
 
 import orjson
 
-from api.background.deliver_webhooks import WAITS_S, again_in_s, payload, signed
+from api.background.deliver_webhooks import RETRY_DELAYS_S, payload, retry_delay_s, signature_headers
 from db.webhook_store import WebhookMessage
 
 
 def test_the_signature_is_that_of_the_standards_example() -> None:
     # From https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
-    headers = signed(
+    headers = signature_headers(
         "msg_p5jXN8AQM9LWM0D4loKWxJek",
         b'{"test": 2432232314}',
         secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
@@ -37,8 +37,8 @@ def test_the_payload_is_openais_event() -> None:
 
 
 def test_tries_end_after_about_three_days() -> None:
-    waits = [again_in_s(tries, draw=0.0) for tries in range(1, 12)]
-    assert waits[: len(WAITS_S)] == list(WAITS_S)
-    assert waits[len(WAITS_S) :] == [None, None]
-    assert 2 <= sum(WAITS_S) / 86400 <= 4
-    assert again_in_s(1, draw=1.0) == WAITS_S[0] * 1.2
+    waits = [retry_delay_s(tries, draw=0.0) for tries in range(1, 12)]
+    assert waits[: len(RETRY_DELAYS_S)] == list(RETRY_DELAYS_S)
+    assert waits[len(RETRY_DELAYS_S) :] == [None, None]
+    assert 2 <= sum(RETRY_DELAYS_S) / 86400 <= 4
+    assert retry_delay_s(1, draw=1.0) == RETRY_DELAYS_S[0] * 1.2

@@ -87,17 +87,22 @@ FLEET = (
 )
 
 
-def test_a_number_is_changed_where_it_stands_and_nothing_else() -> None:
-    told = with_setting(FLEET, table="tiers.small", key="confidence_threshold", value=0.6125)
-    assert told == FLEET.replace("= 0.7 ", "= 0.6125 ")
+def test_a_value_is_changed_in_place_and_nothing_else() -> None:
+    text = with_setting(FLEET, table="tiers.small", key="confidence_threshold", value=0.6125)
+    assert text == FLEET.replace("= 0.7 ", "= 0.6125 ")
 
 
-def test_a_number_that_is_not_there_is_added_to_its_own_table() -> None:
-    told = with_setting(FLEET, table="tiers.large", key="confidence_threshold", value=0.5)
-    assert told.endswith('[ tiers."large" ]\nconfidence_threshold = 0.5\nconcurrency = 2\n')
+def test_a_missing_value_is_added_to_its_own_table() -> None:
+    text = with_setting(FLEET, table="tiers.large", key="confidence_threshold", value=0.5)
+    assert text == f"{FLEET}confidence_threshold = 0.5\n"
 
 
-def test_a_table_that_is_not_there_is_an_error() -> None:
+def test_a_value_is_added_before_the_next_table() -> None:
+    text = with_setting(FLEET, table="tiers.small", key="hedge_after_p95", value=1)
+    assert text == FLEET.replace("why\n", "why\nhedge_after_p95 = 1.0\n")
+
+
+def test_a_missing_table_is_an_error() -> None:
     with pytest.raises(FleetTextError, match=r"has no \[router\]"):
         with_setting(FLEET, table="router", key="quality_weight", value=2)
 

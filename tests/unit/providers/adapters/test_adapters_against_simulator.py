@@ -158,7 +158,7 @@ def test_a_short_cap_cuts_the_answer(bench: Bench, kind: Protocol) -> None:
 
 
 COMPLETE = [
-    ("400", K.MALFORMED),
+    ("400", K.REJECTED),
     ("401", K.AUTH),
     ("404", K.NOT_FOUND),
     ("429", K.RATE_LIMITED),

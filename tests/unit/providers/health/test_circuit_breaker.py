@@ -91,7 +91,7 @@ def test_a_probe_that_says_nothing_decides_nothing() -> None:
         (FailureKind.UNKNOWN, None, Health.FAILED),
         (FailureKind.BROKEN_BODY, None, Health.FAILED),
         (FailureKind.NOT_FOUND, None, Health.FAILED),
-        (FailureKind.RATE_LIMITED, None, Health.FAILED),
+        (FailureKind.RATE_LIMITED, None, Health.SILENT),
         (FailureKind.RATE_LIMITED, 3.0, Health.SILENT),
         (FailureKind.AUTH, None, Health.SILENT),
         (FailureKind.INEXPRESSIBLE, None, Health.SILENT),
@@ -128,7 +128,7 @@ class Clock:
 
 def test_what_is_past_fades_by_half_in_five_seconds() -> None:
     clock = Clock()
-    book = LocalHealth(["a"], ["p"], clock)
+    book = LocalHealth(["a"], clock)
     asyncio.run(book.tell({"a": OutcomeCounts(calls=16, failed=8, slow=4)}))
     clock.now += 10
     reading = asyncio.run(book.tell({"a": OutcomeCounts(calls=1)})).readings["a"]
@@ -136,7 +136,7 @@ def test_what_is_past_fades_by_half_in_five_seconds() -> None:
 
 
 def test_the_baseline_follows_slowly_and_a_move_scales_it() -> None:
-    book = LocalHealth(["a"], [], Clock())
+    book = LocalHealth(["a"], Clock())
     asyncio.run(book.tell({"a": OutcomeCounts(p95_ms=100.0)}))
     told = asyncio.run(book.tell({"a": OutcomeCounts(p95_ms=200.0)}))
     assert told.readings["a"].baseline_ms == pytest.approx(105.0)
@@ -145,7 +145,7 @@ def test_the_baseline_follows_slowly_and_a_move_scales_it() -> None:
 
 
 def test_a_move_from_an_old_version_does_nothing() -> None:
-    book = LocalHealth(["a"], [], Clock())
+    book = LocalHealth(["a"], Clock())
     assert asyncio.run(book.move("a", BreakerTransition(5.0, 1), version=0))
     assert not asyncio.run(book.move("a", BreakerTransition(None, 0), version=0))
     assert asyncio.run(book.tell({})).readings["a"].breaker == Breaker(5.0, 1, 1)
@@ -153,7 +153,7 @@ def test_a_move_from_an_old_version_does_nothing() -> None:
 
 def test_there_is_one_probe_until_its_lease_ends() -> None:
     clock = Clock()
-    book = LocalHealth(["a"], [], clock)
+    book = LocalHealth(["a"], clock)
     assert asyncio.run(book.probe("a", lease_s=10))
     assert not asyncio.run(book.probe("a", lease_s=10))
     clock.now += 11
@@ -170,7 +170,7 @@ def test_a_probe_that_outlived_its_lease_may_end_while_another_is_asked_for() ->
 
     async def story() -> None:
         clock = Clock()
-        book = Slow(["a"], [], clock)
+        book = Slow(["a"], clock)
         watch = HealthMonitor(book, None, on_return=lambda: None, clock=clock)
         version = await watch.acquire_probe("a", lease_s=10)
         assert version is not None
@@ -186,7 +186,7 @@ def test_a_probe_that_outlived_its_lease_may_end_while_another_is_asked_for() ->
 
 def test_a_rest_ends_and_only_ever_gets_longer() -> None:
     clock = Clock()
-    book = LocalHealth([], ["p"], clock)
+    book = LocalHealth(["p"], clock)
     asyncio.run(book.rest("p", rest_s=30))
     asyncio.run(book.rest("p", rest_s=3))
     clock.now += 10
@@ -197,7 +197,7 @@ def test_a_rest_ends_and_only_ever_gets_longer() -> None:
 
 def test_another_books_state_is_gone_on_from() -> None:
     clock = Clock()
-    shared, book = LocalHealth(["a"], [], clock), LocalHealth(["a"], [], clock)
+    shared, book = LocalHealth(["a"], clock), LocalHealth(["a"], clock)
     asyncio.run(shared.move("a", BreakerTransition(5.0, 1), version=0))
     readings = asyncio.run(shared.tell({"a": OutcomeCounts(p95_ms=70.0)})).readings
     clock.now += 2

@@ -124,7 +124,9 @@ def test_overload_shrinks_what_is_in_flight_and_success_lets_it_grow() -> None:
         grants = [await bench.reserve() for _ in range(10)]
         first, *others = (grant for grant in grants if isinstance(grant, Grant))
         await bench.gate.settle(first, used_tokens=0, outcome=OVERLOADED)
-        assert isinstance(await bench.reserve(), Denied)  # seven may be in flight, nine are
+        assert await bench.reserve() == Denied(1.0, "rest")
+        bench.clock.now += 1.0
+        assert await bench.reserve() == Denied(0.1, "adapting")  # seven may be in flight, nine are
         for grant in others:
             await bench.gate.settle(grant, used_tokens=100, outcome=WELL)
         held = [await bench.reserve() for _ in range(12)]
@@ -139,6 +141,7 @@ def test_calls_that_were_cancelled_leave_their_places_when_they_must_be_over() -
         grant = await bench.reserve()
         assert isinstance(grant, Grant)
         await bench.gate.settle(grant, used_tokens=0, outcome=OVERLOADED)  # one may be in flight
+        bench.clock.now += 1.0
         assert isinstance(await bench.reserve(), Grant)  # and is never settled
         assert isinstance(await bench.reserve(), Denied)
         bench.clock.now += 151  # the deadline and a margin
@@ -163,7 +166,7 @@ def test_a_grant_is_good_for_less_than_the_second_that_the_window_counts_on() ->
     run(story)
 
 
-def test_a_grant_that_no_limit_counts_is_good_until_its_provider_rests() -> None:
+def test_a_grant_that_no_limit_counts_is_good_until_its_deployment_rests() -> None:
     async def story() -> None:
         bench = Bench()
         grant, other = await bench.reserve(), await bench.reserve()

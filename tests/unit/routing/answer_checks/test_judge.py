@@ -11,6 +11,7 @@ from routing.answer_checks.judge import Verdict, confidence_of, judge
 from routing.fleet import Fleet
 from routing.outcome import Completion, Usage
 from routing.query import Expectation, Query
+from routing.reason import Reason, ReasonCode
 
 SURE = math.log(0.95)
 UNSURE = math.log(0.40)
@@ -49,25 +50,25 @@ def verdict(
 
 
 def codes(judged: Verdict) -> list[str]:
-    return [reason.partition(":")[0] for reason in judged.reasons]
+    return [reason.code for reason in judged.reasons]
 
 
 def test_a_confident_valid_answer_stands(fleet: Fleet) -> None:
     judged = verdict(fleet, answer("Paris."))
     assert (judged.accepted, judged.valid, judged.source) == (True, True, "logprob")
     assert judged.confidence == pytest.approx(0.95)
-    assert judged.reasons == ("confident: 0.95 ≥ 0.70",)
+    assert (codes(judged), judged.reasons) == (["confident"], ("confidence 0.95 ≥ 0.70",))
 
 
 def test_an_unsure_answer_is_valid_but_does_not_stand(fleet: Fleet) -> None:
     judged = verdict(fleet, answer("Paris.", mean_logprob=UNSURE))
     assert (judged.accepted, judged.valid) == (False, True)
-    assert judged.reasons == ("low_confidence: 0.40 < 0.70",)
+    assert (codes(judged), judged.reasons) == (["low_confidence"], ("confidence 0.40 < 0.70",))
 
 
 def test_at_the_top_confidence_alone_never_rejects_but_validators_do(fleet: Fleet) -> None:
     unsure = verdict(fleet, answer("Paris.", mean_logprob=UNSURE), is_top=True)
-    assert (unsure.accepted, codes(unsure)) == (True, ["low_confidence", "no tier is above"])
+    assert (unsure.accepted, codes(unsure)) == (True, ["low_confidence", "top_tier"])
     assert not verdict(fleet, answer(""), is_top=True).accepted
 
 
@@ -106,17 +107,20 @@ def test_figures_that_are_none_do_not_count(
 @pytest.mark.parametrize(
     ("completion", "reason"),
     [
-        (answer(""), "empty"),
-        (answer(" \n\t"), "empty"),
-        (answer("I'm sorry, but I can't help with that."), "refusal"),
-        (answer("", finish_reason="content_filter"), "refusal: filtered by the provider"),
-        (answer("The capital of", finish_reason="length"), "truncated"),
-        (answer("", finish_reason="length", has_tool_calls=True), "truncated: in a tool call"),
+        (answer(""), Reason(ReasonCode.EMPTY, "empty")),
+        (answer(" \n\t"), Reason(ReasonCode.EMPTY, "empty")),
+        (answer("I'm sorry, but I can't help with that."), Reason(ReasonCode.REFUSAL, "the model refused")),
+        (answer("", finish_reason="content_filter"), Reason(ReasonCode.REFUSAL, "filtered by the provider")),
+        (
+            answer("", finish_reason="length", has_tool_calls=True),
+            Reason(ReasonCode.TRUNCATED, "cut off in a tool call"),
+        ),
     ],
 )
-def test_an_answer_that_is_none_is_rejected_however_sure(fleet: Fleet, completion: Completion, reason: str) -> None:
+def test_an_answer_that_is_none_is_rejected_however_sure(fleet: Fleet, completion: Completion, reason: Reason) -> None:
     judged = verdict(fleet, completion, p_right=1.0)
     assert (judged.accepted, judged.valid, judged.reasons) == (False, False, (reason,))
+    assert codes(judged) == [reason.code]
 
 
 def test_an_answer_of_tool_calls_is_not_empty(fleet: Fleet) -> None:
@@ -131,17 +135,17 @@ CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required"
     ("expects", "text", "reasons"),
     [
         (Expectation(json_object=True), '{"city": "Paris"}', []),
-        (Expectation(json_object=True), '["Paris"]', ["shape: not a JSON object"]),
-        (Expectation(json_object=True), "Paris", ["shape: not JSON"]),
-        (Expectation(json_object=True), '```json\n{"city": "Paris"}\n```', ["shape: not JSON"]),
-        (Expectation(json_object=True), '{"city": NaN}', ["shape: not JSON"]),
+        (Expectation(json_object=True), '["Paris"]', ["not a JSON object"]),
+        (Expectation(json_object=True), "Paris", ["not JSON"]),
+        (Expectation(json_object=True), '```json\n{"city": "Paris"}\n```', ["not JSON"]),
+        (Expectation(json_object=True), '{"city": NaN}', ["not JSON"]),
         (Expectation(json_schema=CITY), '{"city": "Paris"}', []),
-        (Expectation(json_schema=CITY), '{"city": 3}', ["shape: $.city: not of type string"]),
-        (Expectation(json_schema=CITY), "{}", ["shape: $.city: missing"]),
+        (Expectation(json_schema=CITY), '{"city": 3}', ["$.city: not of type string"]),
+        (Expectation(json_schema=CITY), "{}", ["$.city: missing"]),
         (Expectation(choices=("Paris", "Rome")), " Paris\n", []),
-        (Expectation(choices=("Paris", "Rome")), "It is Paris", ["choices: none of the 2 that were asked for"]),
+        (Expectation(choices=("Paris", "Rome")), "It is Paris", ["none of the 2 choices"]),
         (Expectation(regex=r"[A-Z]\w+"), "Paris", []),
-        (Expectation(regex=r"[A-Z]\w+"), "Paris!", ["shape: not of the regular expression"]),
+        (Expectation(regex=r"[A-Z]\w+"), "Paris!", ["does not match the regular expression"]),
     ],
 )
 def test_the_shape_that_was_asked_for_is_checked(
@@ -149,14 +153,15 @@ def test_the_shape_that_was_asked_for_is_checked(
 ) -> None:
     judged = verdict(fleet, answer(text), replace(ASKED, expects=expects))
     assert judged.accepted is (not reasons)
-    assert list(judged.reasons) == (reasons or ["confident: 0.95 ≥ 0.70"])
+    assert set(codes(judged)) == ({"choices" if expects.choices else "shape"} if reasons else {"confident"})
+    assert list(judged.reasons) == (reasons or ["confidence 0.95 ≥ 0.70"])
 
 
 @pytest.mark.parametrize(
     ("expects", "text", "note"),
     [
-        (Expectation(regex="(a+)+b"), "aaaa", "unchecked: regular expression (it repeats a group that"),
-        (Expectation(json_schema={"contains": {}}), "[1]", "unchecked: keyword contains"),
+        (Expectation(regex="(a+)+b"), "aaaa", "not checked: regular expression (it repeats a group that"),
+        (Expectation(json_schema={"contains": {}}), "[1]", "not checked: keyword contains"),
     ],
 )
 def test_what_cannot_be_checked_rejects_nothing_and_is_said(
@@ -165,6 +170,7 @@ def test_what_cannot_be_checked_rejects_nothing_and_is_said(
     judged = verdict(fleet, answer(text), replace(ASKED, expects=expects))
     assert judged.accepted
     assert judged.reasons[-1].startswith(note)
+    assert codes(judged)[-1] == "unchecked"
 
 
 def test_an_answer_that_is_whole_by_its_shape_is_not_truncated(fleet: Fleet) -> None:
@@ -179,8 +185,23 @@ def test_the_users_own_cap_cuts_no_answer_off_at_the_top(fleet: Fleet) -> None:
     assert codes(verdict(fleet, cut, query)) == ["truncated"]
     judged = verdict(fleet, cut, query, is_top=True)
     assert judged.accepted
-    assert "truncated: by the query's own cap of 10 tokens" in judged.reasons
-    assert not verdict(fleet, cut, Query("Tell me about Paris."), is_top=True).accepted
+    assert "cut off by the query's own cap of 10 tokens" in judged.reasons
+
+
+def test_an_answer_that_our_cap_cut_off_is_delivered_at_the_top_and_marked(fleet: Fleet) -> None:
+    query = Query("Tell me about Paris.")
+    cut = answer("Paris is the capital of", finish_reason="length")
+    judged = verdict(fleet, cut, query, is_top=True)
+    assert judged.accepted
+    assert "cut off by the model's max_output_tokens" in judged.reasons
+    below = verdict(fleet, cut, query)
+    assert (below.accepted, below.valid, below.reasons) == (False, True, ("cut off",))
+
+
+def test_half_of_a_shape_is_no_answer_at_the_top_either(fleet: Fleet) -> None:
+    query = Query("Spam or ham?", expects=Expectation(choices=("spam", "ham")))
+    judged = verdict(fleet, answer("ha", finish_reason="length"), query, is_top=True)
+    assert (judged.accepted, judged.valid) == (False, False)
 
 
 CONTEXT = (

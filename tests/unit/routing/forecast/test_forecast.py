@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from routing.answer_checks.confidence_policy import ConfidencePolicy, ConfidenceSource
 from routing.fleet import Fleet
 from routing.forecast.forecast import forecast
 from routing.forecast.forecast_types import START_S, Forecast, ForecastHistory, QueueLoad
@@ -143,8 +144,25 @@ def test_batches_that_took_longer_than_planned_stretch_the_next_ones_time() -> N
     assert told.estimated_s == predict("large").estimated_s
 
 
-def test_it_says_what_it_assumes() -> None:
+def test_it_states_its_assumptions() -> None:
     assumed = predict("small", past=ForecastHistory()).basis
-    assert assumed[0].startswith("doubts: assumed")
-    assert "latencies: assumed" in assumed
-    assert predict("small").basis[0] == "doubts: 20,000 earlier answers"
+    assert assumed["doubts"].startswith("assumed")
+    assert assumed["latencies"] == "assumed"
+    assert predict("small").basis["doubts"] == "20,000 earlier answers"
+
+
+def test_what_a_confidence_costs_is_in_the_plan_and_only_where_a_query_may_climb() -> None:
+    policy = ConfidencePolicy(ConfidenceSource.SELF_CONSISTENCY, samples=3)
+    sampled = replace(FLEET, tiers={name: replace(tier, confidence=policy) for name, tier in FLEET.tiers.items()})
+
+    def by_tier(fleet: Fleet, query: Query = QUERY) -> dict[str, float]:
+        return {tier.tier: tier.cost_usd for tier in predict("small", fleet=fleet, query=query).tiers}
+
+    bare, dear = by_tier(FLEET), by_tier(sampled)
+    assert dear["small"] == pytest.approx(4 * bare["small"])
+    assert dear["large"] == pytest.approx(bare["large"])
+    pinned = replace(QUERY, pin="small")
+    assert by_tier(sampled, pinned) == pytest.approx(by_tier(FLEET, pinned))
+    asked = replace(policy, source=ConfidenceSource.SELF_VERIFICATION, samples=1, verifier="mini")
+    verified = replace(FLEET, tiers={name: replace(tier, confidence=asked) for name, tier in FLEET.tiers.items()})
+    assert bare["small"] < by_tier(verified)["small"] < dear["small"]

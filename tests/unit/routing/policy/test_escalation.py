@@ -11,22 +11,24 @@ from routing.fleet import Fleet
 from routing.outcome import FailureKind
 from routing.policy.escalation import Accept, Escalate, TierAttempt, TiersExhausted, next_step
 from routing.query import Query
+from routing.reason import Reason, ReasonCode, code_of
 from tests.fleets import small_fleet
 
 ASKED = Query("What is dark matter?")
 FLEET = small_fleet()
+LOW = Reason(ReasonCode.LOW_CONFIDENCE, "confidence 0.50 < 0.70")
 
 
 def unsure(tier: str, confidence: float | None = 0.5, *, call_id: int = 1) -> TierAttempt:
-    return TierAttempt(tier, confidence, call_id, ("low_confidence: 0.50 < 0.70",), valid=True)
+    return TierAttempt(tier, confidence, call_id, (LOW,), valid=True)
 
 
 def broken(tier: str, reason: str = "truncated", *, call_id: int = 9) -> TierAttempt:
-    return TierAttempt(tier, 0.9, call_id, (reason,), valid=False)
+    return TierAttempt(tier, 0.9, call_id, (Reason(reason, reason),), valid=False)
 
 
-def failed(tier: str, *reasons: str) -> TierAttempt:
-    return TierAttempt(tier, None, None, reasons, valid=False)
+def failed(tier: str, *codes: str) -> TierAttempt:
+    return TierAttempt(tier, None, None, tuple(Reason(code, code) for code in codes), valid=False)
 
 
 def target(step: object) -> str | None:
@@ -51,7 +53,8 @@ def test_a_rejected_answer_leads_one_rung_up(fleet: Fleet, history: list[TierAtt
 
 def test_the_reasons_say_why_and_where_to(fleet: Fleet) -> None:
     step = next_step([unsure("small")], query=ASKED, fleet=fleet)
-    assert step == Escalate("medium", ("small: low_confidence: 0.50 < 0.70", "up to medium"))
+    assert step == Escalate("medium", ("small: confidence 0.50 < 0.70", "up to medium"))
+    assert [code_of(reason, "plain") for reason in step.reasons] == ["low_confidence", "plain"]
 
 
 def test_a_tier_without_room_is_passed_over(fleet: Fleet) -> None:
@@ -59,7 +62,7 @@ def test_a_tier_without_room_is_passed_over(fleet: Fleet) -> None:
     for name in ("midi", "midi-code"):
         models[name] = replace(models[name], context_tokens=100)
     step = next_step([unsure("small")], query=ASKED, fleet=replace(fleet, models=models))
-    assert step == Escalate("large", ("small: low_confidence: 0.50 < 0.70", "no room in medium", "up to large"))
+    assert step == Escalate("large", ("small: confidence 0.50 < 0.70", "no room in medium", "up to large"))
 
 
 def test_a_tier_that_was_tried_is_not_tried_again(fleet: Fleet) -> None:
@@ -68,7 +71,7 @@ def test_a_tier_that_was_tried_is_not_tried_again(fleet: Fleet) -> None:
         1,
         "small",
         (
-            "medium: low_confidence: 0.50 < 0.70",
+            "medium: confidence 0.50 < 0.70",
             "large was tried",
             "no tier is above",
             "the best answer: small, confidence 0.60",
@@ -105,13 +108,19 @@ def test_a_history_without_an_attempt_has_nothing_to_go_by(fleet: Fleet) -> None
     assert isinstance(next_step([], query=ASKED, fleet=fleet), TiersExhausted)
 
 
-@pytest.mark.parametrize("kind", ["malformed", "auth", "safety"])
+@pytest.mark.parametrize("kind", ["malformed", "auth", "billing", "safety"])
 def test_a_failure_that_would_only_repeat_does_not_climb(fleet: Fleet, kind: str) -> None:
     step = next_step([failed("small", kind, "no deployment is left")], query=ASKED, fleet=fleet)
     assert isinstance(step, TiersExhausted)
     assert f"medium would do no better after {kind}" in step.reasons
-    after_an_answer = [unsure("small", call_id=7), failed("medium", f"{kind}: 400")]
+    after_an_answer = [unsure("small", call_id=7), failed("medium", kind)]
     assert isinstance(next_step(after_an_answer, query=ASKED, fleet=fleet), Accept)
+
+
+@pytest.mark.parametrize("kind", ["unsupported", "too_large", "rejected", "not_found", "broken_off", "inexpressible"])
+def test_what_is_the_models_climbs(fleet: Fleet, kind: str) -> None:
+    history = [failed("small", kind, "no deployment is left")]
+    assert target(next_step(history, query=ASKED, fleet=fleet)) == "medium"
 
 
 def test_it_climbs_to_a_provider_that_asks_to_take_such_failures_over(fleet: Fleet) -> None:
@@ -150,7 +159,10 @@ attempts = st.builds(
     confidence=st.none() | st.floats(0, 1),
     call_id=st.none() | st.integers(1, 99),
     reasons=st.lists(
-        st.sampled_from(["empty", "low_confidence: 0.1 < 0.7", "malformed", "auth: 401", "overloaded"]), max_size=3
+        st.sampled_from(
+            [Reason(code, code) for code in ("empty", "low_confidence", "malformed", "auth", "overloaded")]
+        ),
+        max_size=3,
     ).map(tuple),
     valid=st.booleans(),
 )

@@ -9,8 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.fleet import Model, Price, Protocol, Provider, Tier, Timing
-from routing.outcome import Failure, FailureKind
-from routing.policy.failover import Attempt, CallDeployment, Hedge, Next, NoDeploymentLeft, Wait, hedge, next_call
+from routing.outcome import ACCOUNT, FAILURE_RULES, Failure, FailureKind, LimitNotice
+from routing.policy.failover import (
+    Attempt,
+    CallDeployment,
+    Hedge,
+    Next,
+    NoDeploymentLeft,
+    Suspend,
+    Wait,
+    hedge,
+    next_call,
+)
 
 K = FailureKind
 PRICE = Price(1.0, 2.0, 0.1, "test")
@@ -22,8 +32,11 @@ PROVIDERS = {
     "two": Provider("two", Protocol.ANTHROPIC, "https://two.test"),
 }
 TIMING = Timing(max_attempts=4, backoff_s=2.0)
-ELSEWHERE_OR_LATER = [K.NEVER_SENT, K.RATE_LIMITED, K.OVERLOADED, K.SERVER_ERROR, K.UNKNOWN, K.BROKEN_BODY]
-OURS_OR_THE_QUERYS = [K.AUTH, K.MALFORMED, K.SAFETY]
+ELSEWHERE_OR_LATER = [
+    K.NEVER_SENT, K.RATE_LIMITED, K.OVERLOADED, K.SERVER_ERROR, K.UNKNOWN, K.BROKEN_BODY, K.BROKEN_OFF,
+]  # fmt: skip
+OURS_OR_THE_QUERYS = [K.AUTH, K.BILLING, K.MALFORMED, K.SAFETY]
+THE_MODELS = [K.NOT_FOUND, K.UNSUPPORTED, K.TOO_LARGE, K.REJECTED]
 
 
 def failed(*attempts: tuple[Model, FailureKind]) -> list[Attempt]:
@@ -70,7 +83,7 @@ def test_alone_it_is_tried_again_later_and_later(kind: FailureKind) -> None:
     once = ask(failed((FIRST, kind)), FIRST)
     assert isinstance(once, Wait)
     assert once.wait_s == 2.0
-    if kind not in (K.UNKNOWN, K.BROKEN_BODY):
+    if kind not in (K.UNKNOWN, K.BROKEN_BODY, K.BROKEN_OFF):
         twice = ask(failed((FIRST, kind), (FIRST, kind)), FIRST)
         assert isinstance(twice, Wait)
         assert twice.wait_s == 4.0
@@ -102,16 +115,43 @@ def test_when_all_have_failed_once_the_round_begins_again_after_a_wait() -> None
     assert ask(history, since_last_s=3.0) == CallDeployment(FIRST)
 
 
-def test_a_retry_after_holds_for_the_whole_provider() -> None:
+def test_a_retry_after_holds_for_the_deployment_alone() -> None:
     limited = Attempt("first", Failure(K.RATE_LIMITED, "429", retry_after_s=9.0))
+    assert ask([limited], FIRST) == Wait(9.0, "first is the first that may be called again")
+    assert ask([limited], FIRST, THIRD) == CallDeployment(THIRD)
+    assert ask([limited], FIRST, since_last_s=9.0) == CallDeployment(FIRST)
+    both = [limited, Attempt("third", Failure(K.RATE_LIMITED, "429", retry_after_s=5.0))]
+    assert ask(both, FIRST, THIRD) == Wait(5.0, "third is the first that may be called again")
+
+
+def test_a_limit_of_the_account_holds_for_all_of_its_models() -> None:
+    wide = LimitNotice(account_wide=True)
+    limited = Attempt("first", Failure(K.RATE_LIMITED, "429", retry_after_s=9.0, notice=wide))
     assert ask([limited], FIRST, THIRD) == Wait(9.0, "first is the first that may be called again")
     assert ask([limited], FIRST, THIRD, SECOND) == CallDeployment(SECOND)
     assert ask([limited], FIRST, THIRD, since_last_s=9.0) == CallDeployment(THIRD)
 
 
+@pytest.mark.parametrize(
+    "limit",
+    [
+        Failure(K.RATE_LIMITED, "429", status=429),
+        Failure(K.RATE_LIMITED, "429", status=429, retry_after_s=2.0),
+        Failure(K.OVERLOADED, "529", status=529),
+        Failure(K.OVERLOADED, "503", status=503, notice=LimitNotice(is_loading=True)),
+    ],
+)
+def test_a_limit_costs_time_and_never_an_attempt(limit: Failure) -> None:
+    history = [Attempt("first", limit)] * 100
+    assert isinstance(ask(history, FIRST), Wait)
+    assert ask(history, FIRST, since_last_s=60.0 * 1.5) == CallDeployment(FIRST)
+    three = failed(*[(FIRST, K.SERVER_ERROR)] * 3)
+    assert not isinstance(ask([*history, *three], FIRST), NoDeploymentLeft)
+
+
 @pytest.mark.parametrize("kind", OURS_OR_THE_QUERYS)
 def test_nobody_else_is_asked_what_would_fail_there_too(kind: FailureKind) -> None:
-    assert isinstance(ask(failed((FIRST, kind))), NoDeploymentLeft)
+    assert isinstance(ask(failed((FIRST, kind))), Suspend if kind in ACCOUNT else NoDeploymentLeft)
 
 
 @pytest.mark.parametrize("kind", OURS_OR_THE_QUERYS)
@@ -131,9 +171,25 @@ def test_what_a_protocol_cannot_say_is_said_in_another() -> None:
     assert isinstance(ask(failed((FIRST, K.INEXPRESSIBLE)), FIRST, THIRD), NoDeploymentLeft)
 
 
-def test_a_model_that_does_not_exist_is_not_asked_again() -> None:
-    assert ask(failed((FIRST, K.NOT_FOUND))) == CallDeployment(SECOND)
-    assert isinstance(ask(failed((FIRST, K.NOT_FOUND)), FIRST), NoDeploymentLeft)
+@pytest.mark.parametrize("kind", THE_MODELS)
+def test_what_one_model_does_not_take_is_asked_of_the_next_and_never_of_it_again(kind: FailureKind) -> None:
+    assert ask(failed((FIRST, kind))) == CallDeployment(SECOND)
+    assert isinstance(ask(failed((FIRST, kind)), FIRST), NoDeploymentLeft)
+
+
+@pytest.mark.parametrize("kind", sorted(ACCOUNT))
+def test_an_account_at_fault_suspends_the_query_and_names_the_provider(kind: FailureKind) -> None:
+    step = ask(failed((SECOND, kind)))
+    assert step == Suspend("two", "second", f"{kind} at second (as told)")
+
+
+def test_a_fleet_that_fails_over_on_auth_does_so_on_billing_too() -> None:
+    willing = PROVIDERS | {"one": replace(PROVIDERS["one"], failover_on=frozenset({K.AUTH}))}
+    assert ask(failed((FIRST, K.BILLING)), providers=willing) == CallDeployment(SECOND)
+
+
+def test_every_class_of_failure_has_its_rule() -> None:
+    assert set(FAILURE_RULES) == set(FailureKind)
 
 
 def test_after_an_unknown_outcome_it_is_sent_once_more_and_no_more() -> None:
@@ -183,7 +239,7 @@ def test_no_step_is_ever_against_the_rules(
 ) -> None:
     step = ask(failed(*tried), FIRST, SECOND, THIRD, resting=resting, draw=draw, since_last_s=since_last_s)
     unknown = sum(kind is K.UNKNOWN for _, kind in tried)
-    counted = sum(kind is not K.INEXPRESSIBLE for _, kind in tried)
+    counted = sum(kind not in (K.INEXPRESSIBLE, K.RATE_LIMITED) for _, kind in tried)
     match step:
         case CallDeployment(deployment):
             assert resting.get(deployment.name, 0.0) <= 0
@@ -192,7 +248,7 @@ def test_no_step_is_ever_against_the_rules(
             assert not any(kind in OURS_OR_THE_QUERYS for _, kind in tried)
         case Wait(wait_s):
             assert 0 < wait_s <= 300
-        case NoDeploymentLeft(reason):
+        case NoDeploymentLeft(reason) | Suspend(_, _, reason):
             assert tried
             assert reason
 

@@ -1,0 +1,129 @@
+"""Submits a source of queries as a batch and waits for its end: what `run` and `submit` share."""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from cli.command_errors import CommandError, ExitCode, UsageError
+from cli.console import err, notice, plain, plural, queries, warn
+from cli.progress import wait_for_end
+from cli.query_source import STDIN, RejectedFile, Source
+from cli.resources import resolve_batch
+from cli.worker_stack import refuse_unserved
+from db.batch_writer import BatchSpec
+from db.reports.batch_stats import Batch, Progress, batch_progress
+from routing.fleet import BudgetPolicy, Fleet
+from routing.pilot import PilotSpec
+from settings import Settings
+from submission.forecaster import Forecaster
+from submission.input_line import InvalidInput
+from submission.submit import SubmitResult, submit
+
+
+def batch_spec(
+    file: str | None,
+    key: str | None,
+    priority: int,
+    budget_usd: float | None,
+    policy: BudgetPolicy | None,
+    pilot: PilotSpec | None = None,
+) -> BatchSpec:
+    """The batch that the options of a command describe."""
+    return BatchSpec(
+        source="stdin" if file in (None, STDIN) else Path(str(file)).name,
+        idempotency_key=key,
+        priority=priority,
+        cap_usd=budget_usd,
+        budget_policy=policy,
+        pilot=pilot,
+    )
+
+
+def fleet_flag(fleet: Path | None) -> str:
+    """The option by which a later command uses the same fleet."""
+    return f" --fleet {shlex.quote(str(fleet))}" if fleet else ""
+
+
+@dataclass(slots=True)
+class Submission:
+    """A batch that a command submits or waits for."""
+
+    settings: Settings
+    fleet: Fleet
+    spec: BatchSpec
+    skip_invalid: bool
+    resume_flags: str
+    """Options for a later command that continues the batch."""
+    public_id: str | None = None
+    """None until the batch is accepted."""
+    rejections: dict[str, Any] = field(default_factory=lambda: {"rejected": 0, "rejected_file": None})
+    """For ``--json``."""
+
+    async def submit(self, source: Source, engine: AsyncEngine, fleet: Fleet, *, shows_id: bool = True) -> SubmitResult:
+        """Submits the source with a forecast; rejected lines go to a file of their own. Raises InvalidInput."""
+        result = await self._submit(source, engine, fleet)
+        self.public_id = result.public_id  # at once, for an interrupt from here on
+        name = f"{result.public_id}: " if shows_id else ""
+        if not result.duplicate:
+            notice(f"{name}{queries(result.total)} accepted")
+        else:
+            warn(f"{name}{queries(result.total)} submitted earlier with this key; nothing new was submitted")
+            earlier = await resolve_batch(engine, result.public_id)
+            if earlier.source != self.spec.source:
+                warn(
+                    f"The key belongs to {plain(earlier.source)}: no line of {plain(self.spec.source)} was submitted. "
+                    "Give each file its own key."
+                )
+        if result.rejected:
+            self.rejections = {"rejected": len(result.rejected), "rejected_file": str(source.rejected_path)}
+            notice(f"{plural(len(result.rejected), 'invalid line')} written to {source.rejected_path}")
+        return result
+
+    async def _submit(self, source: Source, engine: AsyncEngine, fleet: Fleet) -> SubmitResult:
+        forecaster = Forecaster(self.settings, fleet, engine, cap_usd=self.spec.cap_usd, policy=self.spec.budget_policy)
+        if not self.skip_invalid:
+            return await submit(source.lines(fleet), engine=engine, fleet=fleet, spec=self.spec, forecaster=forecaster)
+        with RejectedFile(source.rejected_path) as rejected:
+            try:
+                return await submit(
+                    rejected.passing(source.lines(fleet)),
+                    engine=engine,
+                    fleet=fleet,
+                    spec=self.spec,
+                    skip_invalid=True,
+                    forecaster=forecaster,
+                )
+            except InvalidInput as error:
+                if any(rejection.line_no for rejection in error.rejections):
+                    raise UsageError(
+                        f"None of the {error.total_seen:,} lines is a valid query. Nothing was submitted.",
+                        hint="Run it without --skip-invalid to see the error of each line.",
+                    ) from error
+                raise
+
+    async def wait(
+        self, engine: AsyncEngine, batch: Batch, fleet: Fleet, *, check: Callable[[], None] = lambda: None
+    ) -> None:
+        """Shows progress until the batch has ended. Raises UsageError where no worker of ``fleet`` serves it."""
+
+        async def progress() -> Progress:
+            return await batch_progress(engine, batch.id)
+
+        refuse_unserved(batch, await progress(), fleet)
+        await wait_for_end(progress, check=check, console=err, resume_flags=self.resume_flags)
+
+    def interrupted(self) -> CommandError:
+        """The error of a command that Ctrl-C ends, with the commands that continue the batch."""
+        if self.public_id is None:
+            message, hint = "Interrupted before the batch was accepted; nothing was submitted.", "Run it again."
+        else:
+            message = f"Interrupted. {self.public_id} keeps its answers; answered queries are not asked again."
+            hint = (
+                f"Continue with `pointsman run --batch {self.public_id}{self.resume_flags}` or "
+                f"`pointsman up{self.resume_flags}`; see `pointsman status`."
+            )
+        return CommandError(message, hint=hint, code=ExitCode.INTERRUPTED)

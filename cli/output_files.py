@@ -1,0 +1,57 @@
+"""Writes output files that appear whole, and the results of a batch."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from cli.command_errors import UsageError
+from db.reports.results import result_lines
+
+STDOUT: Final = Path("-")
+"""Stands for stdout on the command line."""
+
+
+def check_writable(path: Path | None) -> None:
+    """Checks an output before hours of work; None and ``-`` are stdout. Raises UsageError."""
+    if path is None or path == STDOUT:
+        return
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory.", hint="Give the name of a file.")
+    if not os.access(path.parent, os.W_OK):
+        why = "is not writable" if path.parent.is_dir() else "does not exist"
+        raise UsageError(f"The directory {path.parent} {why}.", hint="Choose another directory.")
+
+
+@contextmanager
+def open_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A file that replaces ``path`` in one step at the end of the block, and leaves nothing after an error."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with unfinished.open("wb", buffering=1024 * 1024) as file:
+            yield file
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+async def write_results(engine: AsyncEngine, batch_id: int, path: Path) -> int:
+    """Writes the results so far to ``path``, or to stdout for ``-``. Returns their number."""
+    if path != STDOUT:
+        with open_atomically(path) as file:
+            return await _write_lines(engine, batch_id, file)
+    written = await _write_lines(engine, batch_id, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+    return written
+
+
+async def _write_lines(engine: AsyncEngine, batch_id: int, file: BinaryIO) -> int:
+    written = 0
+    async for line in result_lines(engine, batch_id):
+        file.write(line)
+        written += 1
+    return written

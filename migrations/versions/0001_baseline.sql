@@ -1,0 +1,787 @@
+-- The schema, one section per table: columns, indexes, comments, grants. Functions, partitions and views follow.
+--
+-- `queries` is the hot table and stays narrow: the text of a query is in `prompts`, written once. `calls` and
+-- `decisions` are partitioned by month, so that retention drops partitions. There are no foreign keys between them:
+-- each row is written in the statement or the transaction that writes its parent, and a check per row costs more than
+-- the row (docs/decisions/0002-no-foreign-keys.md). Bodies are json, not jsonb: what the user sent is kept to the byte.
+
+-- Roles -------------------------------------------------------------------------------------------------------------
+
+DO $$ BEGIN
+    CREATE ROLE pointsman_app NOLOGIN;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+END $$;
+DO $$ BEGIN
+    CREATE ROLE pointsman_auditor NOLOGIN;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+END $$;
+GRANT USAGE ON SCHEMA public TO pointsman_app, pointsman_auditor;
+
+-- Blocks of ids: `nextval` gives the number of a block of 1000 (ID_BLOCK in db/ledger_types.py), so that a client knows
+-- the ids of the rows that it is about to write, and a repeated write is recognized.
+CREATE SEQUENCE query_blocks;
+CREATE SEQUENCE call_blocks;
+
+-- batches -----------------------------------------------------------------------------------------------------------
+
+CREATE TABLE batches (
+    id bigserial CONSTRAINT pk_batches PRIMARY KEY,
+    public_id text NOT NULL CONSTRAINT uq_batches_public_id UNIQUE,
+    tenant text NOT NULL DEFAULT 'default',
+    idempotency_key text,
+    source text NOT NULL,
+    endpoint text NOT NULL DEFAULT '/v1/chat/completions',
+    metadata jsonb NOT NULL DEFAULT '{}'::jsonb,
+    total integer NOT NULL,
+    first_query_id bigint NOT NULL,
+    last_query_id bigint NOT NULL,
+    priority smallint NOT NULL DEFAULT 0,
+    fleet text NOT NULL,
+    fleet_digest text NOT NULL,
+    simulated boolean NOT NULL,
+    plan jsonb,
+    traceparent text,
+    budget_policy text NOT NULL DEFAULT 'hold',
+    created_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz,
+    cancelled_at timestamptz,
+    ended_at timestamptz,
+    sealed_at timestamptz,
+    purged_at timestamptz,
+    CONSTRAINT uq_batches_tenant_idempotency_key UNIQUE (tenant, idempotency_key),
+    CONSTRAINT ck_batches_total_positive CHECK (total > 0),
+    CONSTRAINT ck_batches_budget_policy_known CHECK (budget_policy IN ('hold', 'fail', 'degrade'))
+);
+CREATE INDEX ix_batches_open ON batches (id) WHERE ended_at IS NULL;
+CREATE INDEX ix_batches_unsealed ON batches (id) WHERE ended_at IS NOT NULL AND sealed_at IS NULL;
+CREATE INDEX ix_batches_tenant_created_at ON batches (tenant, created_at);
+COMMENT ON COLUMN batches.public_id IS 'batch_…: the id that users and the HTTP API see';
+COMMENT ON COLUMN batches.source IS 'file name, stdin, celery or api';
+COMMENT ON COLUMN batches.first_query_id IS 'the ids of its queries are in this range; ids of other batches may be too';
+COMMENT ON COLUMN batches.priority IS 'higher goes first';
+COMMENT ON COLUMN batches.plan IS 'the forecast of a dry run';
+COMMENT ON COLUMN batches.traceparent IS 'W3C trace context that the client sent';
+COMMENT ON COLUMN batches.sealed_at IS 'when all its decisions were under seals';
+COMMENT ON COLUMN batches.purged_at IS 'when its prompts and answers were removed';
+GRANT SELECT, INSERT, UPDATE, DELETE ON batches TO pointsman_app;
+
+-- budgets -----------------------------------------------------------------------------------------------------------
+
+CREATE TABLE budgets (
+    id bigserial CONSTRAINT pk_budgets PRIMARY KEY,
+    batch_id bigint CONSTRAINT uq_budgets_batch_id UNIQUE,
+    tenant text,
+    day date,
+    cap_usd numeric(18, 9) NOT NULL,
+    reserved_usd numeric(18, 9) NOT NULL DEFAULT 0,
+    settled_usd numeric(18, 9) NOT NULL DEFAULT 0,
+    largest_usd numeric(18, 9) NOT NULL DEFAULT 0,
+    CONSTRAINT uq_budgets_tenant_day UNIQUE (tenant, day),
+    CONSTRAINT ck_budgets_one_owner CHECK (
+        (batch_id IS NOT NULL) <> (tenant IS NOT NULL) AND (tenant IS NULL) = (day IS NULL)),
+    CONSTRAINT ck_budgets_not_negative CHECK (cap_usd >= 0 AND reserved_usd >= 0)
+);
+COMMENT ON TABLE budgets IS 'The budget of a batch, or of a tenant on a UTC day.';
+COMMENT ON COLUMN budgets.reserved_usd IS 'reservations of calls without an outcome';
+COMMENT ON COLUMN budgets.settled_usd IS 'cost of calls with an outcome';
+COMMENT ON COLUMN budgets.largest_usd IS 'the largest reservation that a claim asked for';
+GRANT SELECT, INSERT, UPDATE, DELETE ON budgets TO pointsman_app;
+
+-- queries -----------------------------------------------------------------------------------------------------------
+
+CREATE TABLE queries (
+    id bigint CONSTRAINT pk_queries PRIMARY KEY,
+    batch_id bigint NOT NULL,
+    stage text NOT NULL,
+    state text NOT NULL,
+    epoch integer NOT NULL DEFAULT 0,
+    tier text,
+    due_at timestamptz NOT NULL DEFAULT now(),
+    moved_at timestamptz NOT NULL DEFAULT now(),
+    lease_until timestamptz,
+    worker_id bigint,
+    prefers text,
+    crashes smallint NOT NULL DEFAULT 0,
+    attempts smallint NOT NULL DEFAULT 0,
+    escalations smallint NOT NULL DEFAULT 0,
+    finished_at timestamptz,
+    needs_usd numeric(18, 9),
+    held_for text,
+    yields boolean NOT NULL DEFAULT false,
+    was_lost boolean NOT NULL DEFAULT false,
+    pilot boolean NOT NULL DEFAULT false,
+    CONSTRAINT ck_queries_state_known CHECK (state IN (
+        'cancelled', 'dead', 'done', 'expired', 'failed', 'held', 'queued', 'ready', 'running')),
+    CONSTRAINT ck_queries_finished_is_terminal CHECK (
+        (finished_at IS NOT NULL) = (state IN ('cancelled', 'dead', 'done', 'expired', 'failed'))),
+    CONSTRAINT ck_queries_lease_is_running CHECK ((lease_until IS NOT NULL) = (state = 'running'))
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1);
+CREATE INDEX ix_queries_ready ON queries (stage, batch_id, due_at, id) WHERE state = 'ready';
+CREATE INDEX ix_queries_queued ON queries (stage) WHERE state = 'queued';
+CREATE INDEX ix_queries_running ON queries (lease_until) WHERE state = 'running';
+CREATE INDEX ix_queries_held ON queries (batch_id, needs_usd, id) WHERE state = 'held';
+CREATE INDEX ix_queries_held_for ON queries (held_for, id) WHERE state = 'held' AND held_for IS NOT NULL;
+CREATE INDEX ix_queries_pilot ON queries (batch_id) WHERE pilot;
+-- Not by states: such an index would also serve `state = 'ready'`, and behind a long history, where the planner takes
+-- all of these for empty, a search for the few queries of one stage would read it from end to end.
+CREATE INDEX ix_queries_open ON queries (batch_id) WHERE finished_at IS NULL;
+CREATE INDEX ix_queries_unanswered ON queries (batch_id, state)
+    WHERE state IN ('cancelled', 'dead', 'expired', 'failed');
+COMMENT ON COLUMN queries.epoch IS 'fencing token: a claim or a resume raises it';
+COMMENT ON COLUMN queries.tier IS 'the current or last tier';
+COMMENT ON COLUMN queries.prefers IS 'the deployment to try first at its tier';
+COMMENT ON COLUMN queries.attempts IS 'failed calls at this stage';
+COMMENT ON COLUMN queries.needs_usd IS 'held: the reservation that did not fit';
+COMMENT ON COLUMN queries.held_for IS 'held: the deployment whose account is at fault; null: its budget has no room';
+COMMENT ON COLUMN queries.pilot IS 'part of the sample that every tier answers';
+COMMENT ON COLUMN queries.yields IS 'held: a claim lowers or fails it once its budget''s rest is less than needs_usd';
+COMMENT ON COLUMN queries.was_lost IS 'its message was lost once: the route stage claims it before deciding it';
+GRANT SELECT, INSERT, UPDATE, DELETE ON queries TO pointsman_app;
+
+-- prompts -----------------------------------------------------------------------------------------------------------
+
+CREATE TABLE prompts (
+    query_id bigint CONSTRAINT pk_prompts PRIMARY KEY,
+    batch_id bigint NOT NULL,
+    custom_id text NOT NULL,
+    line integer NOT NULL,
+    body json NOT NULL,
+    options json,
+    CONSTRAINT uq_prompts_batch_id_custom_id UNIQUE (batch_id, custom_id)
+);
+COMMENT ON COLUMN prompts.line IS '1-based line of the input';
+COMMENT ON COLUMN prompts.body IS 'the chat-completions body; {} once purged';
+COMMENT ON COLUMN prompts.options IS 'pin, expects, max_cost_usd and metadata of the line';
+GRANT SELECT, INSERT, UPDATE, DELETE ON prompts TO pointsman_app;
+
+-- answers -----------------------------------------------------------------------------------------------------------
+
+CREATE TABLE answers (
+    query_id bigint CONSTRAINT pk_answers PRIMARY KEY,
+    call_id bigint NOT NULL,
+    tier text NOT NULL,
+    model text NOT NULL,
+    confidence double precision,
+    accepted boolean NOT NULL,
+    response json NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON COLUMN answers.accepted IS 'false: rejected, but the best answer there was';
+COMMENT ON COLUMN answers.response IS 'the chat.completion object; {} once purged';
+GRANT SELECT, INSERT, UPDATE, DELETE ON answers TO pointsman_app;
+
+-- calls -------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE calls (
+    id bigint NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    batch_id bigint NOT NULL,
+    query_id bigint,
+    epoch integer NOT NULL,
+    purpose text NOT NULL,
+    tier text NOT NULL,
+    deployment text NOT NULL,
+    provider text NOT NULL,
+    model text NOT NULL,
+    worker_id bigint,
+    reserved_usd numeric(18, 9) NOT NULL,
+    price_version text NOT NULL,
+    budget_ids bigint[] NOT NULL DEFAULT '{}'::bigint[],
+    outcome text,
+    status smallint,
+    latency_ms double precision,
+    prompt_tokens integer,
+    cached_tokens integer,
+    completion_tokens integer,
+    reasoning_tokens integer,
+    cost_usd numeric(18, 9),
+    request_id text,
+    finish_reason text,
+    mean_logprob double precision,
+    response json,
+    finished_at timestamptz,
+    cause text,
+    param text,
+    answered_by text,
+    cache_write_tokens integer,
+    cache_write_1h_tokens integer,
+    audio_tokens integer,
+    service_tier text,
+    reported_usd numeric(18, 9),
+    computed_usd numeric(18, 9),
+    CONSTRAINT pk_calls PRIMARY KEY (id, created_at),
+    CONSTRAINT ck_calls_purpose_known CHECK (purpose IN ('answer', 'audit', 'extend', 'grade', 'hedge', 'route', 'sample', 'verify')),
+    CONSTRAINT ck_calls_result_whole CHECK (
+        (outcome IS NULL) = (finished_at IS NULL) AND (outcome IS NULL) = (cost_usd IS NULL))
+) PARTITION BY RANGE (created_at);
+CREATE INDEX ix_calls_query_id ON calls (query_id);
+CREATE INDEX ix_calls_batch_id ON calls (batch_id);
+CREATE INDEX ix_calls_open ON calls (created_at) WHERE outcome IS NULL;
+-- A call ends long after its row was written: the end needs an index of its own, with one entry per call.
+CREATE INDEX ix_calls_finished_at ON calls (finished_at) WHERE finished_at IS NOT NULL;
+COMMENT ON COLUMN calls.query_id IS 'null where one call serves several queries (the LLM router)';
+COMMENT ON COLUMN calls.budget_ids IS 'the budgets that hold its reservation; a budget created later does not';
+COMMENT ON COLUMN calls.outcome IS 'ok, or the kind of a failure; null while it is unknown';
+COMMENT ON COLUMN calls.cause IS 'the provider''s code word for a failure, or the network''s reason';
+COMMENT ON COLUMN calls.param IS 'the field of the request that was refused';
+COMMENT ON COLUMN calls.answered_by IS 'the model that the answer names, where it is not the one that was asked';
+COMMENT ON COLUMN calls.cache_write_tokens IS 'of the prompt, written to a cache of minutes';
+COMMENT ON COLUMN calls.cache_write_1h_tokens IS 'of the prompt, written to a cache of an hour';
+COMMENT ON COLUMN calls.audio_tokens IS 'of prompt and completion together';
+COMMENT ON COLUMN calls.service_tier IS 'the service tier that the answer names, where it is not the standard one';
+COMMENT ON COLUMN calls.reported_usd IS 'the provider''s own figure of the cost';
+COMMENT ON COLUMN calls.computed_usd IS 'the cost by the price table, where the provider gives a figure too';
+COMMENT ON COLUMN calls.response IS 'kept only for an answer that was rejected';
+GRANT SELECT, INSERT, UPDATE ON calls TO pointsman_app;
+
+-- account faults ----------------------------------------------------------------------------------------------------
+
+CREATE TABLE account_faults (
+    deployment text CONSTRAINT pk_account_faults PRIMARY KEY,
+    provider text NOT NULL,
+    reason text NOT NULL,
+    failed_at timestamptz NOT NULL DEFAULT now(),
+    tried_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE account_faults IS 'Deployments whose account the provider refuses, while queries wait for them.';
+COMMENT ON COLUMN account_faults.tried_at IS 'when a query was last released as a probe';
+GRANT SELECT, INSERT, UPDATE, DELETE ON account_faults TO pointsman_app;
+GRANT SELECT ON account_faults TO pointsman_auditor;
+
+-- pilots ------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE pilots (
+    batch_id bigint CONSTRAINT pk_pilots PRIMARY KEY,
+    floor double precision NOT NULL,
+    confidence double precision NOT NULL,
+    seed bigint NOT NULL,
+    max_queries integer,
+    stops boolean NOT NULL DEFAULT false,
+    audit_share double precision NOT NULL,
+    state text NOT NULL,
+    lease_until timestamptz,
+    certificate jsonb,
+    policy jsonb,
+    weights bytea,
+    extensions smallint NOT NULL DEFAULT 0,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    decided_at timestamptz,
+    breached_at timestamptz,
+    CONSTRAINT ck_pilots_state_known CHECK (state IN ('sampling', 'deciding', 'decided')),
+    CONSTRAINT ck_pilots_lease_is_deciding CHECK ((lease_until IS NOT NULL) = (state = 'deciding')),
+    CONSTRAINT ck_pilots_decided_whole CHECK ((state = 'decided') = (decided_at IS NOT NULL))
+);
+CREATE INDEX ix_pilots_undecided ON pilots (batch_id) WHERE state <> 'decided';
+COMMENT ON TABLE pilots IS 'The quality floor of a batch: a sample that every tier answers, and what is decided on it.';
+COMMENT ON COLUMN pilots.floor IS 'the quality, relative to the top tier, that answers must keep';
+COMMENT ON COLUMN pilots.confidence IS 'of the certificate';
+COMMENT ON COLUMN pilots.seed IS 'which queries are sampled';
+COMMENT ON COLUMN pilots.max_queries IS 'the user''s limit of the sample';
+COMMENT ON COLUMN pilots.stops IS 'the rest is not answered: pointsman try';
+COMMENT ON COLUMN pilots.audit_share IS 'of the answers accepted below the top tier';
+COMMENT ON COLUMN pilots.lease_until IS 'deciding: until when the deciding worker may take';
+COMMENT ON COLUMN pilots.policy IS 'kind default, top or ladder, with what its weights need';
+COMMENT ON COLUMN pilots.weights IS 'the arrays of a ladder policy, npz';
+COMMENT ON COLUMN pilots.extensions IS 'how often the sample was extended';
+COMMENT ON COLUMN pilots.breached_at IS 'when audits found the floor broken';
+GRANT SELECT, INSERT, UPDATE ON pilots TO pointsman_app;
+GRANT SELECT ON pilots TO pointsman_auditor;
+
+CREATE TABLE audits (
+    query_id bigint CONSTRAINT pk_audits PRIMARY KEY,
+    batch_id bigint NOT NULL,
+    call_id bigint NOT NULL,
+    tier text NOT NULL,
+    grade double precision NOT NULL,
+    reference_grade double precision NOT NULL,
+    at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX ix_audits_batch_id ON audits (batch_id);
+COMMENT ON TABLE audits IS 'Accepted answers that were compared with the top tier''s after delivery.';
+COMMENT ON COLUMN audits.tier IS 'whose answer was accepted';
+GRANT SELECT, INSERT ON audits TO pointsman_app;
+GRANT SELECT ON audits TO pointsman_auditor;
+
+-- decisions ---------------------------------------------------------------------------------------------------------
+
+CREATE TABLE decisions (
+    id bigserial NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    batch_id bigint NOT NULL,
+    query_id bigint NOT NULL,
+    epoch integer NOT NULL,
+    kind text NOT NULL,
+    move text NOT NULL,
+    from_stage text NOT NULL,
+    to_stage text NOT NULL,
+    to_state text NOT NULL,
+    tier text,
+    router text,
+    score double precision,
+    confidence double precision,
+    propensity double precision,
+    call_id bigint,
+    codes text[] NOT NULL DEFAULT '{}'::text[],
+    reasons text[] NOT NULL,
+    detail jsonb,
+    CONSTRAINT pk_decisions PRIMARY KEY (id, at)
+) PARTITION BY RANGE (at);
+CREATE INDEX ix_decisions_query_id ON decisions (query_id);
+CREATE INDEX ix_decisions_batch_id ON decisions (batch_id);
+-- decisions only grows at its end: block ranges are enough, and cost next to nothing to keep.
+CREATE INDEX ix_decisions_at ON decisions USING brin (at) WITH (pages_per_range = 16, autosummarize = on);
+COMMENT ON COLUMN decisions.kind IS 'route, judge, fallback, release, rescue, hold, cancel, …';
+COMMENT ON COLUMN decisions.router IS 'what decided: gate, classifier, llm, pin, judge, ladder, feeder, user';
+COMMENT ON COLUMN decisions.codes IS 'the code of each reason, in the order of reasons: programs look at these alone';
+COMMENT ON COLUMN decisions.reasons IS 'the text of each reason, for people';
+GRANT SELECT, INSERT ON decisions TO pointsman_app;
+
+-- seals -------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE seals (
+    batch_id bigint NOT NULL,
+    place integer NOT NULL,
+    ids bigint[] NOT NULL,
+    row_hashes bytea NOT NULL,
+    hash bytea NOT NULL,
+    sealed_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT pk_seals PRIMARY KEY (batch_id, place)
+);
+ALTER TABLE seals ALTER COLUMN ids SET STORAGE EXTERNAL, ALTER COLUMN row_hashes SET STORAGE EXTERNAL;
+COMMENT ON COLUMN seals.place IS '1, 2, 3 … within the batch';
+COMMENT ON COLUMN seals.ids IS 'the decisions that it covers, ascending';
+COMMENT ON COLUMN seals.row_hashes IS 'SHA-256 of each of them, cut to 16 bytes, one after the other';
+COMMENT ON COLUMN seals.hash IS 'SHA-256 over the hash of the seal before, the ids and the row hashes';
+GRANT SELECT, INSERT ON seals TO pointsman_app;
+GRANT SELECT ON seals TO pointsman_auditor;
+
+-- kept_calls --------------------------------------------------------------------------------------------------------
+
+CREATE TABLE kept_calls (
+    batch_id bigint NOT NULL,
+    day date NOT NULL,
+    tier text NOT NULL,
+    model text NOT NULL,
+    provider text NOT NULL,
+    purpose text NOT NULL,
+    calls bigint NOT NULL,
+    ok bigint NOT NULL,
+    prompt_tokens bigint,
+    completion_tokens bigint,
+    cost_usd numeric(18, 9) NOT NULL,
+    latency_p50_ms double precision,
+    latency_p95_ms double precision,
+    CONSTRAINT pk_kept_calls PRIMARY KEY (batch_id, day, tier, model, provider, purpose)
+);
+COMMENT ON TABLE kept_calls IS 'The sums of calls whose rows were purged.';
+GRANT SELECT ON kept_calls TO pointsman_app, pointsman_auditor;
+
+-- labels ------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE labels (
+    id bigserial CONSTRAINT pk_labels PRIMARY KEY,
+    query_id bigint NOT NULL,
+    batch_id bigint NOT NULL,
+    tier text NOT NULL,
+    grade double precision NOT NULL,
+    source text NOT NULL,
+    said_by text NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT ck_labels_grade_share CHECK (grade >= 0 AND grade <= 1)
+);
+CREATE INDEX ix_labels_query_id ON labels (query_id, tier, id);
+CREATE INDEX ix_labels_batch_id ON labels (batch_id);
+COMMENT ON TABLE labels IS 'How right an answer was; the newest label of a query and tier counts.';
+COMMENT ON COLUMN labels.tier IS 'the tier of the answer: the one that stood, or one that was rejected';
+COMMENT ON COLUMN labels.grade IS '0 wrong to 1 right';
+COMMENT ON COLUMN labels.source IS 'file, command, web, web-uncertain';
+GRANT SELECT, INSERT ON labels TO pointsman_app;
+GRANT SELECT ON labels TO pointsman_auditor;
+
+-- shadows -----------------------------------------------------------------------------------------------------------
+
+CREATE TABLE shadows (
+    query_id bigint NOT NULL,
+    router text NOT NULL,
+    batch_id bigint NOT NULL,
+    tier text NOT NULL,
+    stage text NOT NULL,
+    confidence double precision NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT pk_shadows PRIMARY KEY (query_id, router)
+);
+CREATE INDEX ix_shadows_batch_id ON shadows (batch_id);
+COMMENT ON TABLE shadows IS 'What a candidate router would have decided; it has no effect.';
+COMMENT ON COLUMN shadows.stage IS 'what decided: gate, classifier, prior';
+GRANT SELECT, INSERT, UPDATE ON shadows TO pointsman_app;
+GRANT SELECT ON shadows TO pointsman_auditor;
+
+-- routers, router_files, router_promotions --------------------------------------------------------------------------
+
+CREATE TABLE routers (
+    name text CONSTRAINT pk_routers PRIMARY KEY,
+    digest text NOT NULL,
+    data_sha256 text NOT NULL,
+    manifest jsonb NOT NULL,
+    added_at timestamptz NOT NULL DEFAULT now(),
+    added_by text NOT NULL
+);
+COMMENT ON COLUMN routers.digest IS 'SHA-256 of its manifest.json, which holds the SHA-256 of every file';
+COMMENT ON COLUMN routers.data_sha256 IS 'SHA-256 of the training file';
+COMMENT ON COLUMN routers.manifest IS 'its tiers, features and figures';
+GRANT SELECT, INSERT, UPDATE ON routers TO pointsman_app;
+GRANT SELECT ON routers TO pointsman_auditor;
+
+CREATE TABLE router_files (
+    digest text NOT NULL,
+    file text NOT NULL,
+    content bytea NOT NULL,
+    CONSTRAINT pk_router_files PRIMARY KEY (digest, file)
+);
+COMMENT ON TABLE router_files IS 'The files of each version that was ever registered; they never change.';
+GRANT SELECT, INSERT ON router_files TO pointsman_app;
+
+CREATE TABLE router_promotions (
+    id bigserial CONSTRAINT pk_router_promotions PRIMARY KEY,
+    name text NOT NULL,
+    digest text,
+    promoted_at timestamptz NOT NULL DEFAULT now(),
+    promoted_by text NOT NULL,
+    undone_at timestamptz,
+    undone_by text,
+    CONSTRAINT ck_router_promotions_undone_whole CHECK ((undone_at IS NULL) = (undone_by IS NULL))
+);
+COMMENT ON TABLE router_promotions IS 'The newest promotion that is not undone serves.';
+COMMENT ON COLUMN router_promotions.digest IS 'null for the shipped router';
+GRANT SELECT, INSERT, UPDATE (undone_at, undone_by) ON router_promotions TO pointsman_app;
+GRANT SELECT ON router_promotions TO pointsman_auditor;
+
+-- workers, stages ---------------------------------------------------------------------------------------------------
+
+CREATE TABLE workers (
+    id bigserial CONSTRAINT pk_workers PRIMARY KEY,
+    name text NOT NULL,
+    role text NOT NULL,
+    host text NOT NULL,
+    pid integer NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    seen_at timestamptz NOT NULL DEFAULT now(),
+    stopped_at timestamptz,
+    in_flight integer NOT NULL DEFAULT 0,
+    slots integer NOT NULL DEFAULT 0,
+    router text
+);
+COMMENT ON COLUMN workers.router IS 'the trained router that it decides by: name and version';
+GRANT SELECT, INSERT, UPDATE, DELETE ON workers TO pointsman_app;
+
+CREATE TABLE stages (
+    stage text CONSTRAINT pk_stages PRIMARY KEY,
+    depth_window integer NOT NULL,
+    rate_per_s double precision NOT NULL DEFAULT 0,
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON COLUMN stages.depth_window IS 'how many queries may be in the broker';
+COMMENT ON COLUMN stages.rate_per_s IS 'claims per second, smoothed';
+GRANT SELECT, INSERT, UPDATE, DELETE ON stages TO pointsman_app;
+
+-- tenants, api_keys -------------------------------------------------------------------------------------------------
+
+CREATE TABLE tenants (
+    name text CONSTRAINT pk_tenants PRIMARY KEY,
+    requests_per_min integer,
+    day_usd numeric(18, 9),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT ck_tenants_limits_positive CHECK (requests_per_min > 0 AND day_usd >= 0)
+);
+COMMENT ON COLUMN tenants.requests_per_min IS 'null for no limit';
+COMMENT ON COLUMN tenants.day_usd IS 'the most it may spend on a UTC day; null for the limit of the fleet';
+GRANT SELECT, INSERT, UPDATE, DELETE ON tenants TO pointsman_app;
+
+CREATE TABLE api_keys (
+    id text CONSTRAINT pk_api_keys PRIMARY KEY,
+    tenant text NOT NULL,
+    name text NOT NULL,
+    hash bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    revoked_at timestamptz
+);
+COMMENT ON COLUMN api_keys.id IS 'the part of a key that may be shown';
+COMMENT ON COLUMN api_keys.hash IS 'SHA-256 of the key, which has 256 random bits';
+GRANT SELECT, INSERT, UPDATE, DELETE ON api_keys TO pointsman_app;
+
+-- files, file_pieces ------------------------------------------------------------------------------------------------
+
+CREATE TABLE files (
+    id text CONSTRAINT pk_files PRIMARY KEY,
+    tenant text NOT NULL,
+    purpose text NOT NULL,
+    filename text NOT NULL,
+    bytes bigint NOT NULL DEFAULT 0,
+    content text NOT NULL,
+    batch text,
+    ready boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz,
+    CONSTRAINT ck_files_content_known CHECK (content IN ('stored', 'output', 'errors')),
+    CONSTRAINT ck_files_batch_has_results CHECK ((batch IS NULL) = (content = 'stored'))
+);
+CREATE INDEX ix_files_tenant_created_at ON files (tenant, created_at, id);
+CREATE INDEX ix_files_batch ON files (batch) WHERE batch IS NOT NULL;
+COMMENT ON COLUMN files.content IS 'stored: in file_pieces; output, errors: read from the ledger';
+COMMENT ON COLUMN files.batch IS 'the public id of the batch whose results it holds';
+COMMENT ON COLUMN files.ready IS 'false while it is uploaded';
+GRANT SELECT, INSERT, UPDATE, DELETE ON files TO pointsman_app;
+
+CREATE TABLE file_pieces (
+    file_id text NOT NULL,
+    place integer NOT NULL,
+    data bytea NOT NULL,
+    CONSTRAINT pk_file_pieces PRIMARY KEY (file_id, place)
+);
+ALTER TABLE file_pieces ALTER COLUMN data SET STORAGE EXTERNAL;
+GRANT SELECT, INSERT, UPDATE, DELETE ON file_pieces TO pointsman_app;
+
+-- api_batches -------------------------------------------------------------------------------------------------------
+
+CREATE TABLE api_batches (
+    public_id text CONSTRAINT pk_api_batches PRIMARY KEY,
+    tenant text NOT NULL,
+    input_file_id text,
+    endpoint text NOT NULL,
+    completion_window text NOT NULL,
+    window_s integer,
+    output_expires_after_s integer,
+    metadata jsonb,
+    cap_usd numeric(18, 9),
+    budget_policy text,
+    priority smallint NOT NULL DEFAULT 0,
+    idempotency_key text,
+    fingerprint text,
+    traceparent text,
+    status text NOT NULL,
+    errors jsonb,
+    lease_until timestamptz,
+    tries smallint NOT NULL DEFAULT 0,
+    output_file_id text,
+    error_file_id text,
+    counts jsonb,
+    usage jsonb,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    accepted_at timestamptz,
+    cancelling_at timestamptz,
+    failed_at timestamptz,
+    finalized_at timestamptz,
+    CONSTRAINT uq_api_batches_tenant_idempotency_key UNIQUE (tenant, idempotency_key),
+    CONSTRAINT ck_api_batches_status_known CHECK (status IN ('validating', 'accepted', 'failed', 'cancelled')),
+    CONSTRAINT ck_api_batches_failed_says_why CHECK ((status = 'failed') = (errors IS NOT NULL)),
+    CONSTRAINT ck_api_batches_cap_not_negative CHECK (cap_usd >= 0),
+    CONSTRAINT ck_api_batches_budget_policy_known CHECK (budget_policy IN ('hold', 'fail', 'degrade'))
+);
+CREATE INDEX ix_api_batches_tenant_created_at ON api_batches (tenant, created_at, public_id);
+CREATE INDEX ix_api_batches_unfinished ON api_batches (created_at)
+    WHERE status = 'validating' OR status = 'accepted' AND finalized_at IS NULL;
+CREATE INDEX ix_api_batches_input_file_id ON api_batches (input_file_id) WHERE status = 'validating';
+COMMENT ON COLUMN api_batches.public_id IS 'that of its row in batches, once it is accepted';
+COMMENT ON COLUMN api_batches.input_file_id IS 'null for a batch that did not come over HTTP';
+COMMENT ON COLUMN api_batches.cap_usd IS 'as requested; null for the default of the fleet';
+COMMENT ON COLUMN api_batches.fingerprint IS 'SHA-256 of the request, by which a retry is recognized';
+COMMENT ON COLUMN api_batches.lease_until IS 'a process validates or finalizes it until then';
+COMMENT ON COLUMN api_batches.counts IS 'of its queries, once it is finalized';
+GRANT SELECT, INSERT, UPDATE, DELETE ON api_batches TO pointsman_app;
+
+-- webhooks, webhook_messages ----------------------------------------------------------------------------------------
+
+CREATE TABLE webhooks (
+    id text CONSTRAINT pk_webhooks PRIMARY KEY,
+    tenant text NOT NULL,
+    name text NOT NULL,
+    url text NOT NULL,
+    events text[] NOT NULL,
+    secret text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    gone_at timestamptz
+);
+CREATE INDEX ix_webhooks_tenant_created_at ON webhooks (tenant, created_at);
+COMMENT ON COLUMN webhooks.secret IS 'signs messages, so it is stored as it is';
+COMMENT ON COLUMN webhooks.gone_at IS 'the receiver answered 410: nothing is sent any more';
+GRANT SELECT, INSERT, UPDATE, DELETE ON webhooks TO pointsman_app;
+
+CREATE TABLE webhook_messages (
+    id text NOT NULL,
+    webhook_id text NOT NULL,
+    tenant text NOT NULL,
+    event text NOT NULL,
+    batch text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    due_at timestamptz DEFAULT now(),
+    tries smallint NOT NULL DEFAULT 0,
+    last_result text,
+    delivered_at timestamptz,
+    CONSTRAINT pk_webhook_messages PRIMARY KEY (id, webhook_id)
+);
+CREATE INDEX ix_webhook_messages_due_at ON webhook_messages (due_at) WHERE due_at IS NOT NULL;
+COMMENT ON COLUMN webhook_messages.due_at IS 'null once it is delivered or given up';
+GRANT SELECT, INSERT, UPDATE, DELETE ON webhook_messages TO pointsman_app;
+
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO pointsman_app;
+
+-- Partitions --------------------------------------------------------------------------------------------------------
+
+-- Monthly partitions of calls and decisions, from this month to `ahead` months on; called by the feeder.
+-- Security definer: the application's role owns no table. A month that already has rows in `…_other` is left there.
+CREATE FUNCTION pointsman_add_partitions(ahead integer) RETURNS integer
+-- A new partition locks its table: behind a backup all other statements would wait as long as this one does.
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public SET timezone = 'UTC' SET lock_timeout = '1s'
+AS $$
+DECLARE
+    parent text;
+    moment text;
+    month timestamptz;
+    child text;
+    begun boolean;
+    added integer := 0;
+BEGIN
+    FOREACH parent IN ARRAY ARRAY['calls', 'decisions'] LOOP
+        moment := CASE parent WHEN 'calls' THEN 'created_at' ELSE 'at' END;
+        FOR step IN 0..ahead LOOP
+            month := date_trunc('month', now()) + make_interval(months => step);
+            child := parent || '_' || to_char(month, 'YYYY_MM');
+            CONTINUE WHEN to_regclass('public.' || child) IS NOT NULL;
+            EXECUTE format('SELECT EXISTS (SELECT FROM public.%I WHERE %I >= %L AND %I < %L)',
+                           parent || '_other', moment, month, moment, month + interval '1 month') INTO begun;
+            CONTINUE WHEN begun;
+            BEGIN
+                EXECUTE format('CREATE TABLE public.%I PARTITION OF public.%I FOR VALUES FROM (%L) TO (%L)',
+                               child, parent, month, month + interval '1 month');
+                added := added + 1;
+            EXCEPTION WHEN check_violation THEN
+                NULL;  -- a row of that month was written since
+            END;
+        END LOOP;
+    END LOOP;
+    RETURN added;
+END $$;
+REVOKE ALL ON FUNCTION pointsman_add_partitions(integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION pointsman_add_partitions(integer) TO pointsman_app;
+
+-- Rows outside of every month (a feeder was away for long) are still written.
+CREATE TABLE calls_other PARTITION OF calls DEFAULT;
+CREATE TABLE decisions_other PARTITION OF decisions DEFAULT;
+SELECT pointsman_add_partitions(2);
+
+-- Seals -------------------------------------------------------------------------------------------------------------
+
+-- Each value as Postgres sends it, with its type and length: no setting of a session changes that except the encoding
+-- of the client, which is UTF-8 for all of ours.
+CREATE FUNCTION pointsman_decision_hash(d decisions) RETURNS bytea
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT substring(sha256(record_send(ROW(
+        d.id, d.at, d.batch_id, d.query_id, d.epoch, d.kind, d.move, d.from_stage, d.to_stage, d.to_state, d.tier,
+        d.router, d.score, d.confidence, d.propensity, d.call_id, d.codes, d.reasons, d.detail))) FOR 16)
+$$;
+GRANT EXECUTE ON FUNCTION pointsman_decision_hash(decisions) TO pointsman_app, pointsman_auditor;
+
+-- Views. To their readers, as to users of the HTTP API, `batch_id` is the public id. ---------------------------------
+
+CREATE VIEW routing_log AS
+SELECT d.at, b.public_id AS batch_id, d.query_id, p.custom_id, d.kind, d.router, d.tier, d.score, d.confidence,
+       d.codes, d.reasons, d.from_stage, d.to_stage, d.to_state, d.propensity, d.call_id, d.detail, b.tenant,
+       d.id AS decision_id
+FROM decisions AS d
+JOIN batches AS b ON b.id = d.batch_id
+LEFT JOIN prompts AS p ON p.query_id = d.query_id;
+COMMENT ON VIEW routing_log IS 'Every decision: what was decided about a query, by what, with which confidence, and why.';
+
+CREATE VIEW query_trace AS
+SELECT d.query_id, b.public_id AS batch_id, d.at, 'decision' AS event, d.kind AS what, d.tier, d.router AS who,
+       NULL::text AS outcome, d.confidence, NULL::numeric AS cost_usd, NULL::double precision AS latency_ms,
+       array_to_string(d.reasons, '; ') AS why
+FROM decisions AS d JOIN batches AS b ON b.id = d.batch_id
+UNION ALL
+SELECT c.query_id, b.public_id, c.created_at, 'call', c.purpose, c.tier, c.provider || '/' || c.model,
+       c.outcome, exp(c.mean_logprob), coalesce(c.cost_usd, c.reserved_usd), c.latency_ms,
+       CASE WHEN c.outcome IS NULL THEN 'under way, or lost' ELSE c.finish_reason END
+FROM calls AS c JOIN batches AS b ON b.id = c.batch_id
+WHERE c.query_id IS NOT NULL;
+COMMENT ON VIEW query_trace IS 'The timeline of each query: its decisions and its calls.';
+
+CREATE VIEW batch_summary AS
+SELECT b.public_id AS batch_id, b.tenant, b.source, b.created_at, b.ended_at, b.cancelled_at, b.simulated, b.total,
+       q.done, q.failed, q.dead, q.cancelled, q.expired, q.open, q.escalated,
+       coalesce(c.calls, 0) + coalesce(k.calls, 0) AS calls,
+       coalesce(c.cost_usd, 0) + coalesce(k.cost_usd, 0) AS cost_usd,
+       coalesce(c.router_cost_usd, 0) + coalesce(k.router_cost_usd, 0) AS router_cost_usd
+FROM batches AS b
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE q.state = 'done') AS done,
+           count(*) FILTER (WHERE q.state = 'failed') AS failed,
+           count(*) FILTER (WHERE q.state = 'dead') AS dead,
+           count(*) FILTER (WHERE q.state = 'cancelled') AS cancelled,
+           count(*) FILTER (WHERE q.state = 'expired') AS expired,
+           count(*) FILTER (WHERE q.finished_at IS NULL) AS open,
+           count(*) FILTER (WHERE q.escalations > 0) AS escalated
+    FROM queries AS q
+    WHERE q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id
+) AS q
+LEFT JOIN LATERAL (
+    SELECT count(*) AS calls, sum(coalesce(c.cost_usd, c.reserved_usd)) AS cost_usd,
+           sum(coalesce(c.cost_usd, c.reserved_usd)) FILTER (WHERE c.purpose = 'route') AS router_cost_usd
+    FROM calls AS c WHERE c.batch_id = b.id
+) AS c ON true
+LEFT JOIN LATERAL (
+    SELECT CAST(sum(k.calls) AS bigint) AS calls, sum(k.cost_usd) AS cost_usd,
+           sum(k.cost_usd) FILTER (WHERE k.purpose = 'route') AS router_cost_usd
+    FROM kept_calls AS k WHERE k.batch_id = b.id
+) AS k ON true;
+COMMENT ON VIEW batch_summary IS
+    'Each batch: counts by outcome, calls and their cost. Open calls count at their reservation.';
+
+CREATE VIEW tier_daily AS
+SELECT date_trunc('day', c.created_at AT TIME ZONE 'UTC')::date AS day, c.tier, c.model, c.purpose,
+       count(*) AS calls, count(*) FILTER (WHERE c.outcome = 'ok') AS ok,
+       sum(c.prompt_tokens) AS prompt_tokens, sum(c.completion_tokens) AS completion_tokens,
+       sum(coalesce(c.cost_usd, c.reserved_usd)) AS cost_usd,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY c.latency_ms) AS latency_p50_ms,
+       percentile_cont(0.95) WITHIN GROUP (ORDER BY c.latency_ms) AS latency_p95_ms
+FROM calls AS c
+GROUP BY 1, 2, 3, 4
+UNION ALL
+SELECT k.day, k.tier, k.model, k.purpose,
+       CAST(sum(k.calls) AS bigint), CAST(sum(k.ok) AS bigint),
+       CAST(sum(k.prompt_tokens) AS bigint), CAST(sum(k.completion_tokens) AS bigint), sum(k.cost_usd),
+       -- Purged calls leave only the percentiles of each batch: their mean, weighted by calls.
+       sum(k.latency_p50_ms * k.calls) / nullif(sum(k.calls), 0), max(k.latency_p95_ms)
+FROM kept_calls AS k
+GROUP BY 1, 2, 3, 4;
+COMMENT ON VIEW tier_daily IS 'Calls, tokens, cost and latency per UTC day, tier and model.';
+
+CREATE VIEW escalations AS
+SELECT d.at, b.public_id AS batch_id, d.query_id, p.custom_id, q.tier AS tier_now, d.tier AS escalated_to,
+       j.tier AS escalated_from, j.confidence AS confidence_below, j.reasons AS verdict, d.reasons
+FROM decisions AS d
+JOIN batches AS b ON b.id = d.batch_id
+JOIN queries AS q ON q.id = d.query_id
+LEFT JOIN prompts AS p ON p.query_id = d.query_id
+LEFT JOIN LATERAL (
+    SELECT v.tier, v.confidence, v.reasons FROM decisions AS v
+    WHERE v.query_id = d.query_id AND v.kind = 'judge' AND v.id < d.id
+    ORDER BY v.id DESC LIMIT 1
+) AS j ON true
+WHERE d.kind = 'fallback' AND d.move = 'advance';
+COMMENT ON VIEW escalations IS 'Each step up the ladder, with the verdict that caused it.';
+
+CREATE VIEW provider_health AS
+SELECT c.provider, c.deployment, date_trunc('hour', c.created_at) AS hour, count(*) AS calls,
+       count(*) FILTER (WHERE c.outcome = 'ok') AS ok,
+       count(*) FILTER (WHERE c.outcome = 'rate_limited') AS rate_limited,
+       count(*) FILTER (WHERE c.outcome IN ('overloaded', 'server_error')) AS server_errors,
+       count(*) FILTER (WHERE c.outcome IN ('unknown', 'never_sent', 'broken_body')) AS transport_errors,
+       count(*) FILTER (WHERE c.outcome IS NULL) AS under_way,
+       percentile_cont(0.95) WITHIN GROUP (ORDER BY c.latency_ms) AS latency_p95_ms
+FROM calls AS c
+GROUP BY 1, 2, 3;
+COMMENT ON VIEW provider_health IS 'Per provider, deployment and hour: the outcomes of its calls.';
+
+GRANT SELECT ON routing_log, query_trace, batch_summary, tier_daily, escalations, provider_health
+    TO pointsman_app, pointsman_auditor;

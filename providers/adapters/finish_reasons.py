@@ -1,0 +1,80 @@
+"""Why a generation ended: each protocol's words in OpenAI's, as data.
+
+A word in no table is no success: the generation broke off for a reason that is not known, and the answer may be cut
+anywhere. Sources: the API references of OpenAI, Anthropic and Google; vLLM's ``abort``, DeepSeek's
+``insufficient_system_resource``, OpenRouter's ``error``, Mistral's ``model_length``, Together's and TGI's ``eos``.
+"""
+
+from collections.abc import Mapping
+from typing import Final, NoReturn
+
+from providers.provider_errors import BrokenOff, ContentRefused
+from routing.fleet import Protocol
+from routing.outcome import Usage
+
+REFUSED: Final = "refused"
+BROKEN: Final = "broken off"
+
+FINISH_REASONS: Final[Mapping[Protocol, Mapping[str, str]]] = {
+    Protocol.OPENAI: {
+        "stop": "stop",
+        "eos": "stop",
+        "eos_token": "stop",
+        "stop_sequence": "stop",
+        "end_turn": "stop",
+        "length": "length",
+        "max_tokens": "length",
+        "model_length": "length",
+        "tool_calls": "tool_calls",
+        "function_call": "function_call",
+        "content_filter": REFUSED,
+        "abort": BROKEN,
+        "error": BROKEN,
+        "cancelled": BROKEN,
+        "insufficient_system_resource": BROKEN,
+        "repetition_truncation": BROKEN,
+    },
+    Protocol.ANTHROPIC: {
+        "end_turn": "stop",
+        "stop_sequence": "stop",
+        "max_tokens": "length",
+        "model_context_window_exceeded": "length",
+        "tool_use": "tool_calls",
+        "refusal": REFUSED,
+        "pause_turn": BROKEN,
+    },
+    Protocol.GOOGLE: {
+        "STOP": "stop",
+        "MAX_TOKENS": "length",
+        "SAFETY": REFUSED,
+        "RECITATION": REFUSED,
+        "BLOCKLIST": REFUSED,
+        "PROHIBITED_CONTENT": REFUSED,
+        "SPII": REFUSED,
+        "IMAGE_SAFETY": REFUSED,
+        "IMAGE_PROHIBITED_CONTENT": REFUSED,
+        "IMAGE_RECITATION": REFUSED,
+        "LANGUAGE": BROKEN,
+        "OTHER": BROKEN,
+        "MALFORMED_FUNCTION_CALL": BROKEN,
+        "UNEXPECTED_TOOL_CALL": BROKEN,
+        "TOO_MANY_TOOL_CALLS": BROKEN,
+        "MISSING_THOUGHT_SIGNATURE": BROKEN,
+        "FINISH_REASON_UNSPECIFIED": BROKEN,
+    },
+}
+"""The protocol's word → OpenAI's ``finish_reason``, `REFUSED` or `BROKEN`."""
+
+
+def finish_reason(protocol: Protocol, word: str, *, usage: Usage | None) -> str:
+    """OpenAI's word for ``word``. Raises Refused, or BrokenOff for what is no success or not known."""
+    found = FINISH_REASONS[protocol].get(word, BROKEN)
+    if found == REFUSED:
+        raise ContentRefused(word, usage=usage)
+    return broke_off(word or "no_finish_reason", usage=usage) if found == BROKEN else found
+
+
+def broke_off(word: str, *, usage: Usage | None) -> NoReturn:
+    """Raises BrokenOff; of ``word`` only what looks like a code is shown."""
+    shown = word if len(word) <= 64 and word.isascii() and word.replace("_", "a").isalnum() else "unknown_finish_reason"
+    raise BrokenOff(shown, usage=usage)

@@ -1,0 +1,176 @@
+"""What becomes of each field of a chat request in each protocol: the one matrix, as data.
+
+The adapters look their treatment of a field up here, docs/parameters.md is generated from it, and a test sends every
+row. A field that is in no row is the server's own: an OpenAI-compatible server gets it, others refuse it by name.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from routing.fleet import Protocol
+
+
+class Treatment(StrEnum):
+    """What an adapter does with a field."""
+
+    PASS = "pass"  # noqa: S105
+    """Sent as it is, perhaps under the protocol's own name."""
+    TRANSLATE = "translate"
+    """Sent in the protocol's own terms, which may depend on the model; what is lost is noted."""
+    DROP = "left out, with a note"
+    """Does not change the answer much, or is a hint: left out, and the result says so."""
+    REFUSE = "refused by name"
+    """Changes what is asked for: another deployment is tried, or the line is refused at intake."""
+
+
+class Handling(NamedTuple):
+    """A cell of the matrix. ``note`` says why, or how."""
+
+    treatment: Treatment
+    note: str = ""
+
+
+_PASS: Final = Handling(Treatment.PASS)
+
+
+def _translate(how: str) -> Handling:
+    return Handling(Treatment.TRANSLATE, how)
+
+
+def _drop(why: str) -> Handling:
+    return Handling(Treatment.DROP, why)
+
+
+def _refuse(why: str) -> Handling:
+    return Handling(Treatment.REFUSE, why)
+
+
+def _row(openai: Handling, anthropic: Handling, google: Handling) -> Mapping[Protocol, Handling]:
+    return {Protocol.OPENAI: openai, Protocol.ANTHROPIC: anthropic, Protocol.GOOGLE: google}
+
+
+_OPENAI_ONLY: Final = "only OpenAI has it"
+_NO_SUCH: Final = "this protocol has no such setting"
+
+PARAMETERS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
+    "max_completion_tokens": _row(
+        _translate(
+            "the user's own word is kept; max_tokens where `cap_field` says so or the host knows only that; learned "
+            "from a 400 that names it; at most max_output_tokens"
+        ),
+        _translate("max_tokens"),
+        _translate("maxOutputTokens"),
+    ),
+    "max_tokens": _row(
+        _translate(
+            "the user's own word is kept; max_completion_tokens at OpenAI, Azure and Groq, or where `cap_field` says "
+            "so; learned from a 400 that names it; at most max_output_tokens"
+        ),
+        _PASS,
+        _translate("maxOutputTokens"),
+    ),
+    "temperature": _row(
+        _PASS,
+        _translate("above 1: 1, with a note; left out beside thinking, and from Claude 4.7 on, which takes none"),
+        _PASS,
+    ),
+    "top_p": _row(
+        _PASS,
+        _translate("left out beside temperature, beside thinking, and from Claude 4.7 on, which takes none"),
+        _translate("topP"),
+    ),
+    "top_k": _row(_PASS, _translate("left out beside thinking and from Claude 4.7 on"), _translate("topK")),
+    "stop": _row(_PASS, _translate("stop_sequences, without those of white space alone"), _translate("stopSequences")),
+    "seed": _row(_PASS, _drop("Anthropic has no seed"), _PASS),
+    "reasoning_effort": _row(
+        _PASS,
+        _translate(
+            "from Claude 4.6 on: adaptive thinking and output_config.effort; before: a thinking budget of at least "
+            "1,024 tokens within the cap; left out, with a note, where the cap has no room or the model does not think"
+        ),
+        _translate("thinkingLevel from Gemini 3 on, thinkingBudget at 2.5, left out with a note before"),
+    ),
+    "verbosity": _row(_PASS, _drop("Anthropic has no verbosity"), _drop("Google has no verbosity")),
+    "logit_bias": _row(_PASS, _refuse(_NO_SUCH), _refuse(_NO_SUCH)),
+    "logprobs": _row(_PASS, _refuse("Anthropic gives no log-probabilities"), _translate("responseLogprobs")),
+    "top_logprobs": _row(_PASS, _refuse("Anthropic gives no log-probabilities"), _translate("logprobs")),
+    "presence_penalty": _row(_PASS, _refuse(_NO_SUCH), _translate("presencePenalty")),
+    "frequency_penalty": _row(_PASS, _refuse(_NO_SUCH), _translate("frequencyPenalty")),
+    "response_format": _row(
+        _PASS,
+        _translate(
+            "output_config.format: objects closed by additionalProperties: false, keywords that Anthropic refuses left "
+            "out with a note (the judge checks them); JSON without a schema is asked for in the system text"
+        ),
+        _translate(
+            "responseMimeType and responseJsonSchema, keywords that Google does not know left out with a note (the "
+            "judge checks them)"
+        ),
+    ),
+    "tools": _row(_PASS, _translate("input_schema"), _translate("functionDeclarations")),
+    "tool_choice": _row(_PASS, _translate("auto, none, any or tool"), _translate("functionCallingConfig")),
+    "parallel_tool_calls": _row(_PASS, _translate("disable_parallel_tool_use"), _refuse("Google has no such setting")),
+    "user": _row(
+        _PASS,
+        _translate("metadata.user_id; left out, with a note, where it looks like an e-mail address"),
+        _drop("Google has no such field"),
+    ),
+    "service_tier": _row(
+        _PASS,
+        _translate("default: standard_only; auto and priority: auto; others left out with a note"),
+        _drop("Google is asked at its standard tier"),
+    ),
+    "thinking": _row(_PASS, _PASS, _refuse("fix: use reasoning_effort")),
+    "functions": _row(_PASS, _refuse("fix: use tools"), _refuse("fix: use tools")),
+    "function_call": _row(_PASS, _refuse("fix: use tool_choice"), _refuse("fix: use tool_choice")),
+    "n": _row(*(_refuse("a query has one answer"),) * 3),
+    "audio": _row(_PASS, _refuse(_NO_SUCH), _refuse(_NO_SUCH)),
+    "modalities": _row(_PASS, _refuse(_NO_SUCH), _refuse(_NO_SUCH)),
+    "prediction": _row(_PASS, _drop(_OPENAI_ONLY), _drop(_OPENAI_ONLY)),
+    "web_search_options": _row(_PASS, _refuse(_NO_SUCH), _refuse(_NO_SUCH)),
+    "store": _row(_PASS, _drop(_OPENAI_ONLY), _drop(_OPENAI_ONLY)),
+    "metadata": _row(_PASS, _drop(_OPENAI_ONLY), _drop(_OPENAI_ONLY)),
+    "safety_identifier": _row(_PASS, _drop(_OPENAI_ONLY), _drop(_OPENAI_ONLY)),
+    "prompt_cache_key": _row(_PASS, _drop(_OPENAI_ONLY), _drop(_OPENAI_ONLY)),
+    "prompt_cache_retention": _row(_PASS, _drop(_OPENAI_ONLY), _drop(_OPENAI_ONLY)),
+}
+"""Field of the body → protocol → what becomes of it."""
+
+PARTS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
+    "role developer": _row(
+        _translate("system, but at OpenAI and Azure, which know both"),
+        _translate("the system text"),
+        _translate("systemInstruction"),
+    ),
+    "content as a list": _row(_PASS, _translate("content blocks"), _translate("parts")),
+    "cache_control": _row(
+        _translate("left out, with a note, at OpenAI, Azure, Groq and Together; passed to any other server"),
+        _PASS,
+        _drop("Google caches by itself"),
+    ),
+    "image by its address": _row(_PASS, _translate("a url source"), _refuse("Google takes pictures as data only")),
+    "image as data": _row(_PASS, _translate("a base64 source"), _translate("inlineData")),
+    "sound": _row(
+        _translate("sent where a price of audio is known, else refused by name"),
+        _refuse("Anthropic takes pictures and PDF documents"),
+        _translate("inlineData where a price of audio is known, else refused by name"),
+    ),
+    "file as data": _row(_PASS, _translate("a PDF document"), _translate("inlineData")),
+}
+"""What may stand in messages → protocol → what becomes of it."""
+
+ENVELOPE: Final = frozenset({"model", "messages", "stream", "stream_options"})
+"""Keys of the request itself: the fleet's model is sent, and no answer is streamed."""
+
+
+def handling(field: str, protocol: Protocol) -> Handling:
+    """The cell of ``field``; a field in no row passes to OpenAI-compatible servers and is refused elsewhere."""
+    row = PARAMETERS.get(field)
+    if row is not None:
+        return row[protocol]
+    return _PASS if protocol is Protocol.OPENAI else _refuse(_NO_SUCH)
+
+
+EFFORTS: Final[Mapping[str, int]] = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576}
+"""``reasoning_effort`` as a thinking budget in tokens, where a model takes a budget."""

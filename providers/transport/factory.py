@@ -1,0 +1,133 @@
+"""Makes the httpx transports that calls and webhooks go over.
+
+HTTP/1.1 goes over aiohttp, HTTP/2 over reqwest (pyqwest); docs/decisions/0008 says why two. Neither
+follows redirects, keeps cookies, decompresses, or reads the environment.
+"""
+
+import socket
+import ssl
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Final
+
+import aiohttp
+import certifi
+import httpx
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from providers.transport.aiohttp_transport import AiohttpTransport, Connector
+from providers.transport.failures import Cause, ConnectFailed
+from providers.transport.proxy import proxy_of
+from routing.fleet import Provider
+
+KEEPALIVE_S: Final = 4.0
+"""Less than the 5 s after which uvicorn, the shortest of the usual servers, closes an idle connection:
+on a connection that closes while we write, it is unknown what was read."""
+
+_MAX_HEADER_BYTES: Final = 32 * 1024
+
+
+def provider_transport(provider: Provider, environ: Mapping[str, str]) -> httpx.AsyncBaseTransport:
+    """A transport for the calls to ``provider``, to be closed by its user. It opens nothing yet.
+
+    Raises ConnectFailed where a certificate or a proxy that the fleet names cannot be used here.
+    """
+    proxy = proxy_of(provider, environ)
+    try:
+        if provider.http2 is False:
+            return _http1(provider, proxy)
+        # Loaded where a fleet asks for it: a library in Rust, with threads of its own.
+        from providers.transport.pyqwest_transport import open_transport
+
+        return open_transport(provider, proxy, keepalive_s=KEEPALIVE_S)
+    except (OSError, ValueError, RuntimeError) as error:  # a file that is absent, or is no certificate
+        raise ConnectFailed(Cause.CONFIGURATION) from error
+
+
+def _http1(provider: Provider, proxy: httpx.Proxy | None) -> httpx.AsyncBaseTransport:
+    is_tls = provider.base_url.startswith("https:")
+    # Mozilla's authorities take 30 ms to read, which a plain address need not spend.
+    context = _context(provider.ca_bundle, provider.client_certificate, provider.client_key) if is_tls else True
+    login = {}
+    if proxy is not None and proxy.auth is not None:
+        login["proxy-authorization"] = aiohttp.encode_basic_auth(*proxy.auth)
+
+    def open_session() -> aiohttp.ClientSession:
+        connector = Connector(ssl=context, limit=provider.max_connections or 0, keepalive_timeout=KEEPALIVE_S)
+        # A login goes with the CONNECT alone; a plain request carries it itself.
+        return _session(connector, headers={} if is_tls else login)
+
+    return AiohttpTransport(open_session, proxy=str(proxy.url) if proxy else None, proxy_headers=login or None)
+
+
+def _session(connector: aiohttp.BaseConnector, headers: Mapping[str, str] | None = None) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector,
+        headers=headers,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        max_line_size=_MAX_HEADER_BYTES,
+        max_field_size=_MAX_HEADER_BYTES,
+    )
+
+
+@lru_cache(maxsize=64)
+def _context(ca_bundle: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext:
+    """Trusts ``ca_bundle`` alone, or Mozilla's authorities where none is given."""
+    context = ssl.create_default_context(cafile=ca_bundle or certifi.where())
+    if certificate is not None:
+        context.load_cert_chain(certificate, key)
+    return context
+
+
+async def post_pinned(
+    url: str, *, addresses: Sequence[str], content: bytes, headers: Mapping[str, str], connect_s: float
+) -> int:
+    """Posts ``content`` once, to one of ``addresses`` whatever the URL's name leads to, and gives the status.
+
+    The certificate is held against the URL's host, which the Host header and SNI name too. Follows no redirect,
+    takes no proxy, reads no body. Raises what `TRANSPORT_ERRORS` has.
+    """
+    connector = Connector(
+        resolver=_Pinned(addresses), ssl=_system_context(), force_close=True, use_dns_cache=False, limit=1
+    )
+    transport = AiohttpTransport(lambda: _session(connector))
+    try:
+        timeout = {"connect": connect_s, "pool": connect_s}
+        request = httpx.Request("POST", url, content=content, headers=headers, extensions={"timeout": timeout})
+        response = await transport.handle_async_request(request)
+        return response.status_code  # its body is not read: closing the transport ends the connection
+    finally:
+        await transport.aclose()
+        await connector.close()
+
+
+class _Pinned(AbstractResolver):
+    """Resolves every name to the same addresses."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in self._addresses
+        ]
+
+    async def close(self) -> None:
+        """Holds nothing."""
+
+
+@lru_cache(maxsize=1)
+def _system_context() -> ssl.SSLContext:
+    return ssl.create_default_context()

@@ -1,0 +1,38 @@
+"""The confidence of one answer: its raw value, and what that is worth by calibration."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from routing.answer_checks.confidence_policy import CalibrationMap, ConfidenceSource, calibration_for
+
+
+class Confidence(NamedTuple):
+    """``value`` is what the threshold is compared with: P(right) where calibrated, else the raw score itself."""
+
+    value: float | None
+    """0 to 1; None where ``source`` gave nothing for this answer."""
+    source: str
+    """A `ConfidenceSource`'s value."""
+    raw: float | None = None
+    """Before calibration; None where there was none."""
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether ``value`` is a probability. The scorer's is one by its training."""
+        return self.raw is not None or self.source == ConfidenceSource.SCORER
+
+
+def calibrated(
+    raw: float | None, source: ConfidenceSource, *, model: str, workload: str, maps: Iterable[CalibrationMap]
+) -> Confidence:
+    """The confidence of an answer of ``model`` to a query of ``workload`` whose raw confidence is ``raw``, 0 to 1."""
+    if raw is None:
+        return Confidence(None, source)
+    found = calibration_for(maps, model=model, source=source, workload=workload)
+    return Confidence(raw, source) if found is None else Confidence(found(raw), source, raw=raw)
+
+
+def workload_of(metadata: Any) -> str:
+    """The workload that a body's ``metadata`` names, or ""."""
+    name = metadata.get("workload") if isinstance(metadata, dict) else None
+    return name if isinstance(name, str) else ""

@@ -1,0 +1,100 @@
+"""What a tier's confidence threshold acts on, deployment by deployment, and where it can never act."""
+
+from typing import Final, NamedTuple, assert_never
+
+from routing.answer_checks.confidence_policy import LOGPROB_SOURCES, PAID_SOURCES, ConfidenceSource
+from routing.fleet import Fleet, Model, Protocol
+
+PROTOCOLS_WITHOUT_LOGPROBS: Final = frozenset({Protocol.ANTHROPIC})
+
+_OTHER_SOURCE: Final = 'Set confidence = { source = "self_verification" } there: every model can be asked.'
+
+
+class ThresholdAction(NamedTuple):
+    """The confidence of one deployment's answers, in words for a person."""
+
+    model: str
+    source: ConfidenceSource
+    acts_on: str
+    """What is compared with the threshold."""
+    workloads: tuple[str, ...]
+    """Those for which the confidence is calibrated; "" stands for queries without a workload."""
+    wrong: str | None
+    """Why the threshold never acts, or always; None where it acts."""
+    fix: str
+
+    @property
+    def is_calibrated(self) -> bool:
+        """For some workload at least."""
+        return bool(self.workloads) or self.source is ConfidenceSource.SCORER
+
+
+def threshold_action(model: Model, fleet: Fleet) -> ThresholdAction:
+    """What the threshold of ``model``'s tier acts on. ``model`` is one of ``fleet``."""
+    policy = fleet.confidence_of(model)
+    maps = [one for one in fleet.calibrations if (one.model, one.source) == (model.name, policy.source)]
+    wrong, fix = _wrong(model, policy.source, fleet) or (None, "")
+    threshold = fleet.tiers[model.tier].confidence_threshold
+    if wrong is None and maps:
+        lowest, highest = min(one.points[0][1] for one in maps), max(one.points[-1][1] for one in maps)
+        if lowest >= threshold:
+            wrong = f"never acts: by its calibration no answer is below {lowest:.2f}"
+            fix = "Raise the threshold, or calibrate anew."
+        elif highest < threshold:
+            wrong = f"rejects every answer: by its calibration none is above {highest:.2f}"
+            fix = "Lower the threshold, or send no queries there."
+    return ThresholdAction(
+        model=model.name,
+        source=policy.source,
+        acts_on=_words(model, policy.source, policy.samples, fleet),
+        workloads=tuple(one.workload for one in maps),
+        wrong=wrong,
+        fix=fix,
+    )
+
+
+def _wrong(model: Model, source: ConfidenceSource, fleet: Fleet) -> tuple[str, str] | None:
+    if source is ConfidenceSource.NONE:
+        return "never acts: there is no source of confidence", _OTHER_SOURCE
+    if fleet.tiers[model.tier].confidence_threshold == 0:
+        return "never acts: no confidence is below 0", "Raise it, or leave escalates_to out."
+    if source not in LOGPROB_SOURCES:
+        return None
+    if fleet.providers[model.provider].kind in PROTOCOLS_WITHOUT_LOGPROBS:
+        return "never acts: its protocol has no log-probabilities", _OTHER_SOURCE
+    if not model.logprobs:
+        return "never acts: no log-probabilities are asked for", (
+            f"Set logprobs = true there if the model gives them. Else: {_OTHER_SOURCE}"
+        )
+    return None
+
+
+def _words(model: Model, source: ConfidenceSource, samples: int, fleet: Fleet) -> str:
+    match source:
+        case ConfidenceSource.AUTO | ConfidenceSource.LOGPROB:
+            return "mean log-probability"
+        case ConfidenceSource.LOGPROB_MIN:
+            return "least log-probability"
+        case ConfidenceSource.LOGPROB_DECISIVE:
+            return "log-probability of the decisive tokens"
+        case ConfidenceSource.SELF_CONSISTENCY:
+            return f"agreement with {samples} more {'answer' if samples == 1 else 'answers'}"
+        case ConfidenceSource.SELF_VERIFICATION:
+            return f"P(true), asked of {fleet.verifier_of(model).name}"
+        case ConfidenceSource.STATED:
+            return f"probability stated by {fleet.verifier_of(model).name}"
+        case ConfidenceSource.SCORER:
+            return f"answer scorer {fleet.router.scorer}"
+        case ConfidenceSource.NONE:
+            return "nothing"
+        case _:
+            assert_never(source)
+
+
+def extra_calls(model: Model, fleet: Fleet) -> int:
+    """Calls that one answer of ``model`` takes beyond its own, where it may still climb."""
+    policy = fleet.confidence_of(model)
+    if policy.source not in PAID_SOURCES:
+        return 0
+    by_logprobs = policy.source is ConfidenceSource.SELF_VERIFICATION and fleet.verifier_of(model).logprobs
+    return 1 if by_logprobs else policy.samples

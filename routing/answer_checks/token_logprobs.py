@@ -1,0 +1,80 @@
+"""A confidence from token log-probabilities: of all tokens, of the least likely one, of the decisive ones."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from routing.answer_checks.confidence_policy import ConfidenceSource
+from routing.outcome import Completion
+
+DECISIVE_SHARE: Final = 1 / 3
+"""Without a number in the answer, the least likely tokens are what it was most in doubt about: so large a part."""
+
+
+class Token(NamedTuple):
+    """One token of an answer. ``others`` are the alternatives at its place, itself perhaps among them."""
+
+    text: str
+    logprob: float
+    """Natural logarithm, at most 0."""
+    others: Mapping[str, float]
+
+
+def tokens_of(response: Mapping[str, Any]) -> list[Token]:
+    """The tokens of a ``chat.completion`` object whose choice has ``logprobs``; none where it has none."""
+    choices = response.get("choices")
+    choice = choices[0] if isinstance(choices, Sequence) and choices and isinstance(choices[0], Mapping) else {}
+    logprobs = choice.get("logprobs")
+    content = logprobs.get("content") if isinstance(logprobs, Mapping) else None
+    return [token for entry in content or () if (token := _token(entry)) is not None]
+
+
+def logprob_confidence(completion: Completion, source: ConfidenceSource) -> float | None:
+    """0 to 1; None where the answer came without what ``source`` needs. ``source`` is one of `LOGPROB_SOURCES`."""
+    if source is ConfidenceSource.LOGPROB:
+        mean = completion.mean_logprob
+        return None if mean is None or math.isnan(mean) else math.exp(min(mean, 0.0))
+    tokens = [token for token in tokens_of(completion.response) if token.text.strip()]
+    if not tokens:
+        return None
+    if source is ConfidenceSource.LOGPROB_MIN:
+        return math.exp(min(token.logprob for token in tokens))
+    decisive = _last_number(tokens) or _least_likely(tokens)
+    return math.exp(sum(token.logprob for token in decisive) / len(decisive))
+
+
+def _last_number(tokens: Sequence[Token]) -> list[Token]:
+    """The tokens of the last number: one number can be several tokens in a row."""
+    last = next((place for place in reversed(range(len(tokens))) if _has_digit(tokens[place])), None)
+    if last is None:
+        return []
+    first = last
+    while first > 0 and _has_digit(tokens[first - 1]):
+        first -= 1
+    return list(tokens[first : last + 1])
+
+
+def _has_digit(token: Token) -> bool:
+    return any(character.isdigit() for character in token.text)
+
+
+def _least_likely(tokens: Sequence[Token]) -> list[Token]:
+    return sorted(tokens, key=lambda token: token.logprob)[: max(1, round(len(tokens) * DECISIVE_SHARE))]
+
+
+def _token(entry: object) -> Token | None:
+    if not isinstance(entry, Mapping) or (logprob := _logprob(entry)) is None:
+        return None
+    others = {
+        str(other.get("token", "")): found
+        for other in entry.get("top_logprobs") or ()
+        if isinstance(other, Mapping) and (found := _logprob(other)) is not None
+    }
+    return Token(str(entry.get("token", "")), logprob, others)
+
+
+def _logprob(entry: Mapping[str, Any]) -> float | None:
+    found = entry.get("logprob")
+    if isinstance(found, bool) or not isinstance(found, int | float) or math.isnan(found):
+        return None
+    return min(float(found), 0.0)

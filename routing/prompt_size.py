@@ -1,0 +1,400 @@
+"""How many tokens a chat body can be: the one estimate behind reservations, context, token limits and forecasts.
+
+Three figures of the same body:
+
+* the **bound**: no provider bills more prompt tokens than this. A tokenizer that works on bytes (all of those in use)
+  gives at most one token per UTF-8 byte, whatever the script; what is rendered as JSON (tools, schemas) may be
+  indented or escaped on its way; pictures and sound count at the most that the providers' pages state. What nobody
+  states (a PDF, a video, a stored file) takes at most the model's context.
+* the **careful** figure: what a tokenizer in use would take, by kinds of characters; it decides whether a body fits a
+  context. Text that is denser than this is refused by the provider, unbilled, and goes to the next tier.
+* the **expected** figure, for forecasts and limits, which a ratio learned per deployment corrects.
+
+Sources: OpenAI's guides on pictures, sound and predicted outputs; Anthropic's on vision, PDF and tool use; Google's
+on tokens and media resolution; Qwen2-VL's default ``max_pixels`` for open models. Characters per token were measured
+with o200k_base, cl100k_base and the tokenizers of Llama and Qwen.
+"""
+
+import base64
+import binascii
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, assert_never
+
+from routing.fleet import Model, Protocol
+
+CALL_TOKENS: Final = 128
+"""What a chat template adds to each call: a date, a preamble, the start of the answer."""
+
+MESSAGE_TOKENS: Final = 16
+"""What it adds to each message: the role and the marks around it."""
+
+TOOL_TOKENS: Final = 1024
+"""What a provider's own words on tools, or on the shape of the answer, take once per call: 313 to 804 at Anthropic."""
+
+ESCAPED: Final = 2
+ESCAPED_WIDE: Final = 3
+"""What is rendered as JSON may be indented, or its wide characters escaped: a byte becomes at most so many tokens."""
+
+CHARS_PER_TOKEN: Final = 4.0
+"""A rule of thumb for English text (OpenAI's help pages give the same figure)."""
+
+_TOKENS_PER_WIDE_BYTE: Final = 0.25
+_CAREFUL_WIDE: Final = 0.45
+_CAREFUL_DIGIT: Final = 1.0
+_CAREFUL_SIGN: Final = 0.85
+_CAREFUL_LETTER: Final = 0.25
+_LETTERS: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ "
+_DIGITS: Final = b"0123456789"
+
+_SOUND_TOKENS_PER_S: Final = 32.0
+"""Google's figure, the highest; OpenAI states a token for each 100 ms."""
+
+_LEAST_MP3_BYTES_PER_S: Final = 1000
+"""8 kbit/s, the lowest bit rate of MPEG-2 layer III."""
+
+_USUAL_FILE_TOKENS: Final = 3_000
+_USUAL_SOUND_TOKENS: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRule:
+    """Tokens of one picture: the most at full detail, the most at detail ``low``, and what is usual."""
+
+    most: int
+    low: int
+    usual: int
+
+
+_PICTURES: Final[Sequence[tuple[re.Pattern[str], PictureRule]]] = [
+    (re.compile(rf"(?:^|[/:.]){name}"), PictureRule(most, low, usual))
+    for name, most, low, usual in (
+        # By tiles of 512 pixels, of which at most 8 cover 2048 × 768 pixels.
+        ("gpt-4o-mini", 2_833 + 8 * 5_667, 2_833, 2_833 + 4 * 5_667),
+        ("gpt-4o", 85 + 8 * 170, 85, 765),
+        (r"o[13](?:-|$)", 75 + 8 * 150, 75, 675),
+        # By patches of 32 pixels, times a factor: 1,536 patches, from gpt-5.4 on up to 10,000.
+        ("gpt-4.1-nano", 3_779, 700, 2_520),
+        ("gpt-4.1", 2_489, 700, 1_100),
+        ("o4-mini", 2_642, 700, 1_760),
+        ("gpt-5", 24_600, 700, 1_700),
+        ("claude", 5_000, 5_000, 1_600),
+        ("gemini", 5_000, 5_000, 1_120),
+    )
+]
+"""By how the model's name begins, the first that fits."""
+
+_UNKNOWN_PICTURE: Final = PictureRule(2_833 + 8 * 5_667, 2_833 + 8 * 5_667, 1_100)
+"""Of a model behind a name that is not known: it may be any of them."""
+
+_ANTHROPIC_PICTURE: Final = PictureRule(5_000, 5_000, 1_600)
+"""4,784 from Opus 4.7 on, about 1,600 before."""
+
+_GOOGLE_PICTURE: Final = PictureRule(5_000, 5_000, 1_120)
+"""16 tiles of 258, or 2,240 at the highest resolution."""
+
+_TEXT_TYPES: Final = frozenset({"text", "input_text", "refusal", "thinking"})
+_PICTURE_TYPES: Final = frozenset({"image_url", "input_image", "image"})
+_SOUND_TYPES: Final = frozenset({"input_audio"})
+
+_RENDERED: Final = frozenset(
+    {
+        "messages", "tools", "functions", "response_format", "tool_choice", "function_call", "guided_json",
+        "guided_grammar", "guided_regex", "guided_choice", "documents", "chat_template_kwargs",
+    }
+)  # fmt: skip
+
+_INSTRUCTED: Final = frozenset({"tools", "functions", "response_format"})
+"""What a provider explains to the model in words of its own."""
+
+UNBOUNDED: Final[Mapping[str, str]] = {
+    "web_search_options": "a search is billed by the search, and its pages are read as prompt",
+    "search_parameters": "a search is billed by the source",
+    "plugins": "a plug-in is billed beside the tokens",
+    "models": "another model than the fleet's may answer, at its own price",
+    "fallbacks": "another model than the fleet's may answer, at its own price",
+    "background": "the call goes on beyond its answer",
+    "mcp_servers": "a server's results are read as prompt, as often as the model asks",
+    "container": "the provider's own tools are billed beside the tokens",
+}
+"""Keys of a body that make its cost something that nobody can bound beforehand, and why."""
+
+_OWN_TOOLS: Final = frozenset({"function", "custom"})
+"""Tools that the user runs. All others are run, and billed, by the provider."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A sound in the body. ``seconds`` is the longest that it can be; None where its format is not known."""
+
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSize:
+    """The size of one chat body. Tokens are those of any tokenizer that works on bytes."""
+
+    text_bound: int
+    """Tokens that everything but pictures, sound and files can take."""
+    careful_text: int
+    expected_text: int
+    low_pictures: int = 0
+    pictures: int = 0
+    """Pictures whose detail is not low."""
+    sounds: tuple[Sound, ...] = ()
+    files: int = 0
+    """Files, videos and earlier sound: what takes at most the context."""
+    predicted: int = 0
+    """Bytes of a predicted output: what of it is not used is billed as completion."""
+
+    def bound(self, model: Model) -> int:
+        """Prompt tokens that ``model`` can bill at most."""
+        if not self.has_media:
+            return self.text_bound
+        rule = picture_rule(model)
+        seen = self.pictures * rule.most + self.low_pictures * rule.low
+        if self.files or any(sound.seconds is None for sound in self.sounds):
+            # Beside it: pictures of gpt-4o-mini are billed at 33 times what they take of the context.
+            return self.text_bound + seen + model.context_tokens
+        return self.text_bound + seen + sum(_heard(sound) for sound in self.sounds)
+
+    def careful(self, model: Model) -> int:
+        """Prompt tokens that count against ``model``'s context."""
+        return self.careful_text + self._usual_media(model) if self.has_media else self.careful_text
+
+    def expected(self, model: Model) -> int:
+        """Prompt tokens that ``model`` is expected to count, at least 1."""
+        return self.expected_text + self._usual_media(model) if self.has_media else self.expected_text
+
+    @property
+    def has_media(self) -> bool:
+        """Whether there is anything but text in it."""
+        return bool(self.pictures or self.low_pictures or self.sounds or self.files)
+
+    def _usual_media(self, model: Model) -> int:
+        rule = picture_rule(model)
+        seen = self.pictures * rule.usual + self.low_pictures * min(rule.low, rule.usual)
+        return seen + sum(_heard(sound) for sound in self.sounds) + self.files * _USUAL_FILE_TOKENS
+
+
+def picture_rule(model: Model) -> PictureRule:
+    """What one picture counts at ``model``; the fleet's own ``picture_tokens`` where it states them."""
+    if model.picture_tokens is not None:
+        most = model.picture_tokens
+        return PictureRule(most, most, most)
+    match model.protocol:
+        case Protocol.ANTHROPIC:
+            return _ANTHROPIC_PICTURE
+        case Protocol.GOOGLE:
+            return _GOOGLE_PICTURE
+        case Protocol.OPENAI:
+            name = model.model.lower()
+            return next((rule for pattern, rule in _PICTURES if pattern.search(name)), _UNKNOWN_PICTURE)
+        case _:
+            assert_never(model.protocol)
+
+
+def _heard(sound: Sound) -> int:
+    if sound.seconds is None:
+        return _USUAL_SOUND_TOKENS
+    return math.ceil(_SOUND_TOKENS_PER_S * sound.seconds) + 2
+
+
+def size_of_text(*texts: str) -> PromptSize:
+    """The size of a body that holds these messages and nothing else."""
+    measure = _Measure()
+    for text in texts:
+        measure.message()
+        measure.text(text)
+    return measure.size()
+
+
+def size_of_body(body: Mapping[str, Any]) -> PromptSize:
+    """The size of an OpenAI chat-completions ``body``, whatever it holds."""
+    measure = _Measure()
+    for message in body.get("messages") or ():
+        measure.message()
+        _add_message(message, measure)
+    if len(body) > 1:
+        _add_settings(body, measure)
+    return measure.size()
+
+
+def unbounded(body: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The field of ``body`` whose cost nobody can bound beforehand, and why; None where there is none."""
+    for key, why in UNBOUNDED.items():
+        if body.get(key):
+            return key, why
+    tools = body.get("tools")
+    for index, tool in enumerate(tools if isinstance(tools, list) else ()):
+        if isinstance(tool, Mapping) and tool.get("type", "function") not in _OWN_TOOLS:
+            return f"tools[{index}].type", "the provider runs this tool, and bills it beside the tokens"
+    return None
+
+
+class _Measure:
+    """Adds up one body."""
+
+    __slots__ = ("ascii_chars", "bound", "careful_extra", "files", "low", "pictures", "predicted", "sounds", "wide")
+
+    def __init__(self) -> None:
+        self.bound = CALL_TOKENS
+        self.ascii_chars = 0
+        self.wide = 0
+        """Bytes of what is not ASCII."""
+        self.careful_extra = 0.0
+        self.pictures = self.low = self.files = self.predicted = 0
+        self.sounds: list[Sound] = []
+
+    def message(self) -> None:
+        self.bound += MESSAGE_TOKENS
+
+    def text(self, text: str) -> None:
+        """Text as the template takes it over."""
+        raw = text.encode("utf-8", "surrogatepass")
+        wide = 0
+        size = len(raw)
+        if size != len(text):
+            wide = _wide_bytes(raw)
+            # Some tokenizers normalize first, and a ligature may become a dozen letters.
+            normal = unicodedata.normalize("NFKC", text)
+            size = max(size, len(normal.encode("utf-8", "surrogatepass")))
+        self.bound += size
+        self._count(raw, wide)
+
+    def rendered(self, value: object) -> None:
+        """What is rendered as JSON: tools, schemas, calls of tools."""
+        try:
+            written = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        except (TypeError, ValueError, RecursionError):  # not from a JSON document: nothing that could be sent
+            written = str(value)
+        raw = written.encode("utf-8", "surrogatepass")
+        wide = _wide_bytes(raw) if len(raw) != len(written) else 0
+        self.bound += ESCAPED * (len(raw) - wide) + ESCAPED_WIDE * wide
+        self._count(raw, wide)
+
+    def picture(self, *, is_low: bool) -> None:
+        if is_low:
+            self.low += 1
+        else:
+            self.pictures += 1
+
+    def _count(self, raw: bytes, wide: int) -> None:
+        narrow = len(raw) - wide
+        self.ascii_chars += narrow
+        self.wide += wide
+        digits = len(raw) - len(raw.translate(None, _DIGITS))
+        signs = len(raw.translate(None, _LETTERS + _DIGITS)) - wide
+        self.careful_extra += digits * (_CAREFUL_DIGIT - _CAREFUL_LETTER) + signs * (_CAREFUL_SIGN - _CAREFUL_LETTER)
+
+    def size(self) -> PromptSize:
+        careful = self.ascii_chars * _CAREFUL_LETTER + self.careful_extra + self.wide * _CAREFUL_WIDE
+        expected = self.ascii_chars / CHARS_PER_TOKEN + self.wide * _TOKENS_PER_WIDE_BYTE
+        return PromptSize(
+            text_bound=self.bound,
+            careful_text=max(1, round(careful)),
+            expected_text=max(1, round(expected)),
+            low_pictures=self.low,
+            pictures=self.pictures,
+            sounds=tuple(self.sounds),
+            files=self.files,
+            predicted=self.predicted,
+        )
+
+
+def _wide_bytes(raw: bytes) -> int:
+    return len(raw.translate(None, _ASCII))
+
+
+_ASCII: Final = bytes(range(128))
+
+
+def _add_message(message: object, measure: _Measure) -> None:
+    if not isinstance(message, Mapping):
+        measure.rendered(message)
+        return
+    for key, value in message.items():
+        if value is None or key == "role":
+            continue
+        if isinstance(value, str):
+            measure.text(value)
+        elif key == "content" and isinstance(value, Sequence):
+            for part in value:
+                _add_part(part, measure)
+        elif key == "audio":
+            measure.files += 1
+        else:
+            measure.rendered(value)
+
+
+def _add_part(part: object, measure: _Measure) -> None:
+    if not isinstance(part, Mapping):
+        measure.rendered(part)
+        return
+    kind = part.get("type")
+    if kind in _TEXT_TYPES:
+        measure.text(str(part.get("text") or part.get(str(kind)) or ""))
+    elif kind in _PICTURE_TYPES:
+        measure.picture(is_low=_detail(part) == "low")
+    elif kind in _SOUND_TYPES:
+        measure.sounds.append(_sound(part.get("input_audio")))
+    elif isinstance(kind, str) and "text" in part and len(part) == 2:
+        measure.text(str(part["text"]))
+    else:
+        # Files, videos, and whatever comes next: nobody says how many tokens, but never more than the context.
+        measure.files += 1
+
+
+def _detail(part: Mapping[str, Any]) -> object:
+    picture = part.get("image_url")
+    return picture.get("detail") if isinstance(picture, Mapping) else part.get("detail")
+
+
+def _add_settings(body: Mapping[str, Any], measure: _Measure) -> None:
+    if not _INSTRUCTED.isdisjoint(body):
+        measure.bound += TOOL_TOKENS
+    for key in _RENDERED.intersection(body):
+        if key != "messages" and body[key] is not None:
+            measure.rendered(body[key])
+    if isinstance(prediction := body.get("prediction"), Mapping):
+        content = prediction.get("content")
+        texts = [content] if isinstance(content, str) else [json.dumps(content)]
+        measure.predicted += sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+
+
+def _sound(given: object) -> Sound:
+    """How long it can be at most: a WAV by its header, an MP3 by the lowest bit rate that there is."""
+    data = given.get("data") if isinstance(given, Mapping) else None
+    kind = given.get("format") if isinstance(given, Mapping) else None
+    if not isinstance(data, str):
+        return Sound(None)
+    size = 3 * len(data) // 4
+    try:
+        head = base64.b64decode(data[: 4 * 512], validate=True)
+    except (binascii.Error, ValueError):
+        return Sound(None)
+    if kind == "wav":
+        rate = _wav_bytes_per_s(head)
+        return Sound(None if rate is None else size / rate)
+    if kind == "mp3" and (head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)):
+        return Sound(size / _LEAST_MP3_BYTES_PER_S)
+    return Sound(None)
+
+
+def _wav_bytes_per_s(head: bytes) -> int | None:
+    """The bytes that a second takes by the ``fmt`` chunk: the rate that it states, or that its samples make."""
+    found = re.match(rb"RIFF....WAVE", head, re.DOTALL)
+    at = head.find(b"fmt ", 12)
+    if found is None or at < 0 or len(head) < at + 24:
+        return None
+    channels = int.from_bytes(head[at + 10 : at + 12], "little")
+    samples_per_s = int.from_bytes(head[at + 12 : at + 16], "little")
+    stated = int.from_bytes(head[at + 16 : at + 20], "little")
+    frame = int.from_bytes(head[at + 20 : at + 22], "little")
+    if not channels or not samples_per_s or not stated or not frame:
+        return None
+    return max(1, min(stated, samples_per_s * frame))

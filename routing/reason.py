@@ -1,0 +1,54 @@
+"""Why something was decided: a code that programs look at, and a text for people."""
+
+from enum import StrEnum
+
+
+class ReasonCode(StrEnum):
+    """Codes that programs look at. The kinds of failures (`FailureKind`) are codes as well."""
+
+    CONFIDENT = "confident"
+    NO_CONFIDENCE = "no_confidence"
+    LOW_CONFIDENCE = "low_confidence"
+    TOP_TIER = "top_tier"
+    EMPTY = "empty"
+    REFUSAL = "refusal"
+    TRUNCATED = "truncated"
+    SHAPE = "shape"
+    CHOICES = "choices"
+    UNGROUNDED = "ungrounded"
+    LANGUAGE = "language"
+    UNCHECKED = "unchecked"
+    """A validator left something out; rejects nothing."""
+    PILOT = "pilot"
+    """The query is part of its batch's sample."""
+    QUALITY_POLICY = "quality_policy"
+    """The certified policy of the batch decided."""
+    UNJUDGED = "unjudged"
+    """The judge failed; the answer stands only at the top tier."""
+    NOTE = "note"
+    """What was changed of the request, or is odd about the bill; rejects nothing."""
+    NO_DEPLOYMENT = "no_deployment"
+    """No deployment of the tier is left to try."""
+    EXPECTED_LOSS = "expected_loss"
+    """The route stage weighed the tiers."""
+
+
+class Reason(str):
+    """A text with the code of its class. Where a plain text is a reason, its decision's kind is the code."""
+
+    __slots__ = ("code",)
+    code: str
+
+    def __new__(cls, code: str, text: str) -> "Reason":
+        reason = super().__new__(cls, text)
+        reason.code = str(code)
+        return reason
+
+    def __reduce__(self) -> tuple[type["Reason"], tuple[str, str]]:
+        """Copies and pickles keep the code."""
+        return Reason, (self.code, str(self))
+
+
+def code_of(reason: str, default: str = "") -> str:
+    """The code of ``reason``, or ``default`` for a plain text."""
+    return reason.code if isinstance(reason, Reason) else default

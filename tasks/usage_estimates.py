@@ -1,0 +1,94 @@
+"""What this process has learned from the usage of its calls: how dense prompts are, and how long answers get.
+
+Nothing here is a bound. A ratio corrects what is expected of a prompt; the learned longest answer is *asked for* as
+the cap of a call where a budget is tight, so that what is reserved for it is still the most that it can cost.
+"""
+
+import math
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from routing.outcome import Usage
+
+LEAST_ANSWERS: Final = 50
+"""Of fewer answers nothing is concluded."""
+
+KEPT_ANSWERS: Final = 512
+KEPT_GROUPS: Final = 1000
+
+QUANTILE: Final = 0.99
+MARGIN: Final = 1.25
+"""Above the longest of 99 in 100: an answer that is cut off is paid, and asked again."""
+
+LEAST_CAP: Final = 64
+
+_WEIGHT: Final = 0.05
+"""How much one call moves the ratio of a deployment."""
+
+_RATIOS: Final = (0.2, 5.0)
+
+
+@dataclass(slots=True)
+class AnswerLengths:
+    """Completion tokens of the newest answers of one batch at one deployment."""
+
+    tokens: deque[int] = field(default_factory=lambda: deque(maxlen=KEPT_ANSWERS))
+    total: int = 0
+    _cap: int | None = None
+
+    def note(self, tokens: int) -> None:
+        """Counts one answer that ended by itself."""
+        self.tokens.append(tokens)
+        self.total += 1
+        if self.total == LEAST_ANSWERS or (self.total > LEAST_ANSWERS and self.total % 16 == 0):
+            ordered = sorted(self.tokens)
+            longest = ordered[math.ceil(QUANTILE * len(ordered)) - 1]
+            self._cap = max(LEAST_CAP, math.ceil(MARGIN * longest))
+
+    @property
+    def cap(self) -> int | None:
+        """Tokens within which 99 of 100 answers stay, with a margin; None while too few are known."""
+        return self._cap
+
+
+class UsageEstimates:
+    """Of one process; of so many batches the one that was not asked for longest is forgotten."""
+
+    def __init__(self) -> None:
+        self._ratios: dict[str, float] = {}
+        self._completions: dict[str, float] = {}
+        self._lengths: OrderedDict[tuple[int, str], AnswerLengths] = OrderedDict()
+
+    def note(self, batch_id: int, deployment: str, usage: Usage, *, expected_prompt: int) -> None:
+        """Learns from an answer that ended by itself."""
+        if usage.prompt_tokens > 0:
+            low, high = _RATIOS
+            seen = min(max(usage.prompt_tokens / max(expected_prompt, 1), low), high)
+            had = self._ratios.get(deployment, seen)
+            self._ratios[deployment] = had + _WEIGHT * (seen - had)
+        if usage.completion_tokens > 0:
+            had = self._completions.get(deployment, float(usage.completion_tokens))
+            self._completions[deployment] = had + _WEIGHT * (usage.completion_tokens - had)
+            self._of(batch_id, deployment).note(usage.completion_tokens)
+
+    def prompt_tokens(self, deployment: str, expected: int) -> int:
+        """``expected`` prompt tokens, set right by what the deployment has counted so far."""
+        return max(1, round(expected * self._ratios.get(deployment, 1.0)))
+
+    def completion_tokens(self, deployment: str) -> float | None:
+        """The usual length of its answers; None while none is known."""
+        return self._completions.get(deployment)
+
+    def learned_cap(self, batch_id: int, deployment: str) -> int | None:
+        """A cap that 99 of 100 answers of this batch there stay below; None while too few are known."""
+        lengths = self._lengths.get((batch_id, deployment))
+        return None if lengths is None else lengths.cap
+
+    def _of(self, batch_id: int, deployment: str) -> AnswerLengths:
+        key = (batch_id, deployment)
+        lengths = self._lengths.setdefault(key, AnswerLengths())
+        self._lengths.move_to_end(key)
+        if len(self._lengths) > KEPT_GROUPS:
+            self._lengths.popitem(last=False)
+        return lengths

@@ -1,0 +1,348 @@
+"""What real providers do, from the report to the ledger: each kind of odd answer ends as a user may expect."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import orjson
+import pytest
+from sqlalchemy import text
+
+from db.batch_writer import BatchSpec
+from db.reports.results import result_lines
+from providers.pricing import look_up
+from routing.fleet import Fleet, Model, Price, Protocol, Provider, RouterPolicy, Tier, Timing
+from submission.jsonl_reader import InputLine, RejectedLine, read_objects
+from tasks.worker_context import WorkerContext
+from tests.fake_provider import FakeProvider, chat, refusal, serving
+from tests.integration.end_to_end import hand_in, work_off, worker_context_of
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
+
+PRICE = Price(1.0, 2.0, 0.1, "test")
+SMALL, LARGE = "gpt-5-nano", "gpt-4.1"
+
+
+def at_small(answer: Any) -> Any:
+    """``answer`` from the small model, a good one from the large."""
+    return lambda body: answer(body) if body["model"] == SMALL else chat(body)
+
+
+CASES = {
+    "temperature": at_small(lambda body: refusal(400, "unsupported_value", "temperature")),
+    "context": at_small(lambda body: refusal(400, "context_length_exceeded", "messages")),
+    "tpm": at_small(lambda body: refusal(413, "rate_limit_exceeded")),
+    "rejected": at_small(lambda body: refusal(400, None)),
+    "gone": at_small(lambda body: refusal(404, "model_not_found")),
+    "prose": at_small(lambda body: (400, {"object": "error", "message": "maximum context length is 8", "code": 400})),
+    "down": lambda body: refusal(500, "server_error") if body["model"] == "local" else chat(body),
+    "broke": lambda body: chat(body, "It is f", finish_reason="error"),
+    "odd-end": lambda body: chat(body, "It is f", finish_reason="a_reason_of_tomorrow"),
+    "credit": lambda body: (200, {"error": {"code": 402, "message": "Insufficient credits"}}),
+    "overloaded": lambda body: (200, {"error": {"code": 503, "message": "no instances"}}),
+    "cap": lambda body: (
+        refusal(400, "unsupported_parameter", "max_tokens") if "max_tokens" in body else chat(body)
+    ),
+    "logprobs": lambda body: refusal(400, "unsupported_parameter", "logprobs") if "logprobs" in body else chat(body),
+    "tier": lambda body: chat(
+        body, usage={"prompt_tokens": 1_000_000, "completion_tokens": 1000}, service_tier=body.get("service_tier")
+    ),
+    "cost": lambda body: chat(body, usage={"cost": 0.035}),
+    "other": lambda body: chat(body, usage={"prompt_tokens": 1000, "completion_tokens": 500}, model="gpt-4o"),
+    "snapshot": lambda body: chat(body, model=f"{body['model']}-2025-04-14"),
+    "reasoned": lambda body: chat(
+        body, None, finish_reason="length",
+        usage={"completion_tokens": 300, "completion_tokens_details": {"reasoning_tokens": 300}},
+    ),
+    "tokens": lambda body: chat(body, usage={"prompt_tokens": 2**40, "completion_tokens": 10**30}),
+    "deep": lambda body: chat(body, extra=orjson.loads(b"[" * 300 + b"]" * 300)),
+}  # fmt: skip
+
+
+def fleet_of(url: str) -> Fleet:
+    list_price = look_up(Protocol.OPENAI, LARGE, on=date(2026, 11, 29))
+    models = [
+        Model(SMALL, "one", SMALL, "small", PRICE, 100_000),
+        Model(LARGE, "one", LARGE, "large", list_price, 1_000_000, max_output_tokens=16_384),
+        Model("local", "two", "local", "mixed", replace(PRICE, input_usd_per_mtok=0, output_usd_per_mtok=0), 100_000),
+        Model("gpt-4o-mini", "one", "gpt-4o-mini", "mixed", PRICE, 100_000),
+        Model("scored", "one", "scored", "scored", PRICE, 100_000, logprobs=True),
+    ]
+    tiers = {
+        name: Tier(name, name, 4, tuple(model.name for model in models if model.tier == name), above)
+        for name, above in (("small", "large"), ("large", None), ("mixed", None), ("scored", None))
+    }
+    return Fleet(
+        "cases",
+        False,
+        {name: Provider(name, Protocol.OPENAI, f"{url}/v1", deadline_s=30.0) for name in ("one", "two")},
+        {model.name: model for model in models},
+        tiers,
+        router=RouterPolicy(stages=("gate",), quality_weight=0.01),
+        timing=Timing(lease_s=120.0, backoff_s=0.01),
+    )
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[FakeProvider]:
+    with serving(CASES) as found:
+        yield found
+
+
+@asynccontextmanager
+async def worker(bench: LedgerHarness, provider: FakeProvider) -> AsyncIterator[WorkerContext]:
+    async with worker_context_of(bench, fleet_of(provider.url)) as station:
+        yield station
+
+
+def line(case: str, *, model: str = "auto", **body: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": f"CASE:{case} What is 2+2?"}]
+    asked = {"model": model, "messages": messages} | body
+    return {"custom_id": case, "method": "POST", "url": "/v1/chat/completions", "body": asked}
+
+
+async def ended(station: WorkerContext, *lines: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of each line by its custom_id, once nothing is due any more."""
+    batch = await hand_in(read_objects(list(lines), fleet=station.fleet), BatchSpec(source="test"), station)
+    await work_off(station)
+    return {(told := orjson.loads(each))["custom_id"]: told async for each in result_lines(station.engine, batch.id)}
+
+
+def one(on_bench: OnBench, provider: FakeProvider, asked: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    """The result of one line, and the rows of its calls."""
+    found: list[Any] = []
+
+    async def story(bench: LedgerHarness) -> None:
+        async with worker(bench, provider) as station:
+            results = await ended(station, asked)
+            found.append(results[asked["custom_id"]])
+            found.append(await bench.rows("SELECT * FROM calls ORDER BY id"))
+
+    on_bench(story)
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize(
+    ("case", "outcome", "cause", "param"),
+    [
+        ("temperature", "unsupported", "unsupported_value", "temperature"),
+        ("context", "too_large", "context_length_exceeded", "messages"),
+        ("tpm", "too_large", "rate_limit_exceeded", None),
+        ("rejected", "rejected", "invalid_request_error", None),
+        ("gone", "not_found", "model_not_found", None),
+        ("prose", "too_large", None, None),
+    ],
+)
+def test_what_the_small_model_does_not_take_is_answered_by_the_large_and_named(
+    on_bench: OnBench, provider: FakeProvider, case: str, outcome: str, cause: str | None, param: str | None
+) -> None:
+    result, calls = one(on_bench, provider, line(case, temperature=0))
+    assert result["pointsman"]["tier"] == "large"
+    assert [(call.outcome, call.cause, call.param, float(call.cost_usd)) for call in calls[:1]] == [
+        (outcome, cause, param, 0.0)
+    ]
+    assert calls[1].outcome == "ok"
+    if param is not None:
+        assert any(param in reason for reason in result["pointsman"]["reasons"])
+
+
+def test_a_models_pin_is_kept_or_fails_and_says_so(on_bench: OnBench, provider: FakeProvider) -> None:
+    before = len(provider.calls)
+    result, calls = one(on_bench, provider, line("down", model="local"))
+    assert {body["model"] for body in provider.calls[before:]} == {"local"}
+    assert {call.deployment for call in calls} == {"local"}
+    assert result["error"]["code"] == "query_failed"
+    assert "pinned to local" in result["error"]["message"]
+    assert "server_error" in result["error"]["message"]
+    assert float(sum(call.cost_usd for call in calls)) == 0.0
+
+
+def test_without_a_pin_to_a_model_the_tier_goes_on_to_its_next(on_bench: OnBench, provider: FakeProvider) -> None:
+    result, _ = one(on_bench, provider, line("down", model="mixed"))
+    assert result["pointsman"]["model"] == "gpt-4o-mini"
+
+
+@pytest.mark.parametrize("case", ["broke", "odd-end"])
+def test_a_generation_that_broke_off_is_no_answer_whatever_its_end_is_called(
+    on_bench: OnBench, provider: FakeProvider, case: str
+) -> None:
+    result, calls = one(on_bench, provider, line(case, model=LARGE))
+    assert result["response"] is None
+    assert {call.outcome for call in calls} == {"broken_off"}
+    assert all(call.cost_usd > 0 for call in calls)
+
+
+def test_an_error_in_a_200_is_that_error_and_free(on_bench: OnBench, provider: FakeProvider) -> None:
+    result, calls = one(on_bench, provider, line("overloaded", model=LARGE))
+    assert {(call.outcome, call.status, float(call.cost_usd)) for call in calls} == {("overloaded", 503, 0.0)}
+    assert "overloaded" in result["error"]["message"]
+
+
+def test_the_name_of_the_cap_is_learned_once_and_the_users_word_is_kept(
+    on_bench: OnBench, provider: FakeProvider
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker(bench, provider) as station:
+            first = len(provider.of("cap"))
+            said = line("cap", model=LARGE, max_completion_tokens=50)
+            silent = line("cap", model=LARGE) | {"custom_id": "silent"}
+            results = await ended(station, said)
+            assert len(provider.of("cap")) == first + 1
+            assert provider.of("cap")[-1]["max_completion_tokens"] == 50
+            results |= await ended(station, silent)
+            results |= await ended(station, silent | {"custom_id": "again"})
+            assert all(result["error"] is None for result in results.values())
+            caps = ["max_tokens" in body for body in provider.of("cap")[first + 1 :]]
+            assert caps == [True, False, False], "learned from one 400, for free"
+
+    on_bench(story)
+
+
+def test_what_pointsman_adds_by_itself_never_fails_a_query(on_bench: OnBench, provider: FakeProvider) -> None:
+    result, calls = one(on_bench, provider, line("logprobs", model="scored"))
+    assert result["error"] is None
+    assert [call.outcome for call in calls] == ["ok"]
+    asked, _ = one(on_bench, provider, line("logprobs", model="scored", logprobs=True))
+    assert "unsupported" in asked["error"]["message"], "what the user asks for is not dropped"
+    assert asked["pointsman"]["param"] == "logprobs"
+
+
+def test_the_service_tier_of_the_answer_is_priced(on_bench: OnBench, provider: FakeProvider) -> None:
+    result, (call,) = one(on_bench, provider, line("tier", model=LARGE, service_tier="priority", max_tokens=1000))
+    assert (float(call.cost_usd), call.service_tier) == (3.514, "priority")
+    assert result["pointsman"]["service_tier"] == "priority"
+    plain, _ = one(on_bench, provider, line("tier", model=LARGE, max_tokens=1000))
+    assert plain["pointsman"]["cost_usd"] == 2.008
+
+
+def test_the_providers_own_figure_is_what_is_billed_and_a_difference_is_told(
+    on_bench: OnBench, provider: FakeProvider
+) -> None:
+    result, (call,) = one(on_bench, provider, line("cost", model=LARGE))
+    assert (float(call.cost_usd), float(call.reported_usd), float(call.computed_usd)) == (0.035, 0.035, 0.00006)
+    assert any(reason.startswith("cost: the provider says $0.035") for reason in result["pointsman"]["reasons"])
+
+
+def test_another_model_than_asked_is_flagged_and_priced_as_answered(on_bench: OnBench, provider: FakeProvider) -> None:
+    result, (call,) = one(on_bench, provider, line("other", model=LARGE))
+    assert (call.answered_by, float(call.cost_usd)) == ("gpt-4o", 0.0075)
+    assert result["pointsman"]["answered_by"] == "gpt-4o"
+    assert "answered by gpt-4o instead of gpt-4.1; priced as answered" in result["pointsman"]["reasons"]
+    same, _ = one(on_bench, provider, line("snapshot", model=LARGE))
+    assert not any("instead of" in reason for reason in same["pointsman"]["reasons"])
+
+
+def test_a_cap_that_reasoning_used_up_is_told_with_the_way_out(on_bench: OnBench, provider: FakeProvider) -> None:
+    result, _ = one(on_bench, provider, line("reasoned", model=LARGE, max_completion_tokens=300))
+    message = result["error"]["message"]
+    assert "its cap of 300 tokens was used up by reasoning (300 of 300); fix: raise max_completion_tokens" in message
+
+
+@pytest.mark.parametrize("case", ["tokens", "deep"])
+def test_an_odd_answer_is_kept_and_not_paid_twice(on_bench: OnBench, provider: FakeProvider, case: str) -> None:
+    result, calls = one(on_bench, provider, line(case, model=LARGE))
+    assert result["response"]["body"]["choices"][0]["message"]["content"] == "It is four."
+    assert [call.outcome for call in calls] == ["ok"]
+
+
+class Failing:
+    """A scorer that fails on everything."""
+
+    name = "failing"
+
+    def __call__(self, pairs: Any) -> Any:
+        raise OverflowError("a long row of digits")
+
+
+def test_a_scorer_that_fails_costs_no_answer(on_bench: OnBench, provider: FakeProvider) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker(bench, provider) as station:
+            station.trained = replace(station.trained, scorer=Failing())
+            results = await ended(station, line("snapshot", model=LARGE))
+            assert results["snapshot"]["error"] is None
+            reasons = results["snapshot"]["pointsman"]["reasons"]
+            assert "unscored: the scorer failed (OverflowError)" in reasons
+
+    on_bench(story)
+
+
+def test_a_judge_that_fails_costs_no_answer(
+    on_bench: OnBench, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*args: Any, **kwargs: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("tasks.stages.query_executor.judge", fails)
+
+    async def story(bench: LedgerHarness) -> None:
+        async with worker(bench, provider) as station:
+            results = await ended(station, line("snapshot"))
+            assert results["snapshot"]["error"] is None
+            assert "unjudged: the judge failed (ZeroDivisionError)" in results["snapshot"]["pointsman"]["reasons"]
+
+    on_bench(story)
+
+
+@pytest.mark.parametrize("error", [refusal(401, "invalid_api_key"), refusal(429, "insufficient_quota")])
+def test_an_account_at_fault_fails_no_query_and_all_go_on_once_it_is_well(
+    on_bench: OnBench, provider: FakeProvider, error: Any
+) -> None:
+    broken = [True]
+    provider.cases["account"] = lambda body: error if broken[0] else chat(body)
+
+    async def story(bench: LedgerHarness) -> None:
+        async with worker(bench, provider) as station:
+            before = len(provider.of("account"))
+            lines = [line("account", model=LARGE) | {"custom_id": f"q{place}"} for place in range(60)]
+            batch = await hand_in(read_objects(lines, fleet=station.fleet), BatchSpec(source="test"), station)
+            await work_off(station)
+            states = await bench.rows("SELECT state, held_for, count(*) AS n FROM queries GROUP BY 1, 2")
+            assert [(row.state, row.held_for, row.n) for row in states] == [("held", LARGE, 60)]
+            assert len(provider.of("account")) - before <= 8, "a circuit: not one call for each query"
+            (fault,) = await bench.rows("SELECT * FROM account_faults")
+            assert (fault.deployment, fault.provider) == (LARGE, "one")
+
+            broken[0] = False
+            station.accounts.clock = lambda clock=station.accounts.clock: clock() + 60  # type: ignore[misc]
+            async with bench.engine.begin() as connection:
+                await connection.execute(text("UPDATE account_faults SET tried_at = now() - interval '1 minute'"))
+            assert await station.ledger.unhold(deployments=list(station.fleet.models)) == 1, "one is let go, to see"
+            await work_off(station)
+            done = await bench.rows("SELECT state, count(*) AS n FROM queries GROUP BY 1")
+            assert [(row.state, row.n) for row in done] == [("done", 60)]
+            assert not await bench.rows("SELECT * FROM account_faults")
+            assert batch.total == 60
+
+    on_bench(story)
+
+
+def refused(asked: Mapping[str, Any], fleet: Fleet) -> RejectedLine | InputLine:
+    (found,) = read_objects([asked], fleet=fleet)
+    return found
+
+
+def test_what_no_model_that_may_answer_takes_is_refused_before_it_is_submitted(provider: FakeProvider) -> None:
+    fleet = fleet_of(provider.url)
+    claude = replace(
+        fleet,
+        providers={**fleet.providers, "two": replace(fleet.providers["two"], kind=Protocol.ANTHROPIC)},
+    )
+    asked = line("x", model="local", logit_bias={"1": -100})
+    found = refused(asked, claude)
+    assert isinstance(found, RejectedLine)
+    assert (found.field, found.code) == ("body.logit_bias", "unsupported_parameter")
+    assert isinstance(refused(asked, fleet), InputLine), "the same model by OpenAI's protocol takes it"
+    assert isinstance(refused(line("x", logit_bias={"1": -100}), claude), InputLine), "another model may answer"
+    for field in ("seed", "verbosity", "reasoning_effort"):
+        value = 7 if field == "seed" else "low"
+        assert isinstance(refused(line("x", model="local", **{field: value}), claude), InputLine)
+
+
+def test_sound_without_a_price_is_refused_by_name(provider: FakeProvider) -> None:
+    content = [{"type": "text", "text": "x"}, {"type": "input_audio", "input_audio": {"data": "UklG", "format": "wav"}}]
+    asked = line("x", model=LARGE, messages=[{"role": "user", "content": content}])
+    found = refused(asked, fleet_of(provider.url))
+    assert isinstance(found, RejectedLine)
+    assert found.field == "body.messages[0].content[1]"
+    assert "audio_input_usd_per_mtok" in found.fix
