@@ -293,4 +293,4 @@ async def _close(
         },
     )
     if order.pilot is not None:
-        await start_pilot(connection, batch_id, order.pilot, total=opened.total)
+        await start_pilot(connection, batch_id, order.pilot)

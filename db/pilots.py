@@ -12,18 +12,15 @@ from db.engine import fetch
 from db.ledger_encoding import SOURCES
 from db.sql import statement
 from routing.lifecycle import ROUTE, MoveKind
-from routing.pilot import PilotSpec, first_sample
+from routing.pilot import PilotSpec
 
 RELEASED_AT_ONCE: Final = 20_000
 """Queries of one statement: it takes a quarter of a second."""
 
-DEFAULT_POLICY: Final = {"kind": "default"}
-"""The fleet's own routing: the batch is too small for a pilot."""
-
 
 @dataclass(frozen=True, slots=True)
 class BatchPolicy:
-    """What a decided pilot says about the rest of its batch. ``policy`` is JSON; see `evaluation.quality_floor`."""
+    """What a decided pilot says about the rest of its batch."""
 
     policy: Mapping[str, Any]
     weights: bytes | None
@@ -31,33 +28,20 @@ class BatchPolicy:
     is_breached: bool
 
 
-async def start_pilot(connection: AsyncConnection, batch_id: int, spec: PilotSpec, *, total: int) -> None:
-    """Samples the batch's first queries, in the transaction that submits it.
-
-    A batch that is too small is decided at once, for the default policy.
-    """
-    sample = first_sample(total, spec)
-    params = {
-        "batch_id": batch_id,
-        "floor": spec.floor,
-        "confidence": spec.confidence,
-        "seed": batch_id,
-        "max_queries": spec.max_queries,
-        "stops": spec.stops,
-        "audit_share": spec.audit_share,
-        "sample": sample,
-    }
-    await connection.execute(statement("pilot_start"), params)
-    if sample == 0:
-        reason = f"{total} queries are too few for a pilot at a floor of {spec.floor}: the default policy routes them"
-        await connection.execute(
-            statement("pilot_skip"),
-            {
-                "batch_id": batch_id,
-                "policy": orjson.dumps(DEFAULT_POLICY).decode(),
-                "certificate": orjson.dumps({"outcome": "too_small", "reason": reason}).decode(),
-            },
-        )
+async def start_pilot(connection: AsyncConnection, batch_id: int, spec: PilotSpec) -> None:
+    """Begins the pilot of a batch, in the transaction that submits it; the feeder then has queries sampled."""
+    await connection.execute(
+        statement("pilot_start"),
+        {
+            "batch_id": batch_id,
+            "floor": spec.floor,
+            "confidence": spec.confidence,
+            "seed": batch_id,
+            "max_queries": spec.max_queries,
+            "stops": spec.stops,
+            "audit_share": spec.audit_share,
+        },
+    )
 
 
 class Pilots:
@@ -96,7 +80,7 @@ class Pilots:
         policy: Mapping[str, Any],
         weights: bytes | None,
         confidence: float,
-        reasons: Sequence[str],
+        reason: str,
     ) -> None:
         """Stores certificate and policy, once, with a row of the log."""
         await fetch(
@@ -107,7 +91,7 @@ class Pilots:
             policy=orjson.dumps(policy).decode(),
             weights=weights,
             confidence=confidence,
-            reasons=list(reasons),
+            reason=reason,
         )
 
     async def release(self) -> int:
@@ -151,7 +135,7 @@ class Pilots:
         )
 
     async def open_audits(self) -> Sequence[Row[Any]]:
-        """Per open batch with audits: ``batch_id``, ``floor``, ``confidence``, ``losses`` in order."""
+        """Of each open batch with audits: floor, confidence, accept_shares of its certificate, losses in order."""
         return await fetch(self._engine, statement("audits_open"))
 
     async def breach(self, batch_id: int) -> bool:

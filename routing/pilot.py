@@ -1,15 +1,8 @@
 """The pilot of a batch: a random sample that every tier answers, so that a policy can be certified on it."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
-
-USUAL_SAMPLE: Final = 300
-"""Queries that a pilot samples first: on recorded workloads fewer certify little, and more cost more than they save."""
-
-LARGEST_SHARE: Final = 0.5
-"""Of a batch: a larger pilot leaves too little on which its policy could save."""
+from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,33 +19,12 @@ class PilotSpec:
     """Of the answers that are accepted below the top tier, how many are checked after delivery."""
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.floor <= 1.0:
-            raise ValueError("quality: must be above 0 and at most 1")
+        if not 0.5 <= self.floor < 1.0:
+            raise ValueError("quality: must be at least 0.5 and below 1")
         if not 0.5 <= self.confidence < 1.0:
             raise ValueError("confidence: must be at least 0.5 and below 1")
         if self.max_queries is not None and self.max_queries < 1:
             raise ValueError("pilot: must be at least 1 query")
-
-
-def smallest_sample(spec: PilotSpec) -> int:
-    """The least queries that could certify anything: all of them right, by the exact binomial bound.
-
-    ``floor ** n <= 1 - confidence`` (Clopper & Pearson 1934, zero failures); no sample certifies a floor of 1.
-    """
-    if spec.floor >= 1.0:
-        return 1 << 31
-    return math.ceil(math.log(1.0 - spec.confidence) / math.log(spec.floor))
-
-
-def first_sample(total: int, spec: PilotSpec) -> int:
-    """How many of ``total`` queries to sample at first; 0 where the batch is too small to gain by a pilot."""
-    most = total if spec.stops else math.floor(total * LARGEST_SHARE)
-    if spec.max_queries is not None:
-        most = min(most, spec.max_queries)
-    wanted = max(USUAL_SAMPLE if spec.max_queries is None else spec.max_queries, smallest_sample(spec))
-    if spec.stops:
-        return min(wanted, most)
-    return min(wanted, most) if most >= smallest_sample(spec) else 0
 
 
 class TierAnswer(NamedTuple):

@@ -4,6 +4,7 @@ No function raises on any text; each gives 0 where either side is blank.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -20,6 +21,10 @@ from evaluation.graders.final_answer import (
 
 NUMBER_TOLERANCE: Final = 1e-6
 """Relative: two numbers that differ by less are the same number in other digits."""
+
+
+_TOKENS: Final = re.compile(r"\w+|[^\w\s.,;:!?'\"`]")
+"""What tells two answers apart: of code and formulas the operators, too."""
 
 
 class GraderKind(StrEnum):
@@ -67,8 +72,8 @@ def grader(kind: GraderKind) -> Callable[[str, str], float]:
 
 
 def exact_match(answer: str, reference: str) -> float:
-    """1 where both have the same words in the same order; of texts without words, the same characters."""
-    ours, theirs = words_of(answer), words_of(reference)
+    """1 where both are the same words and operators in the same order, whatever case and the marks of a sentence."""
+    ours, theirs = (_TOKENS.findall(text.casefold()) for text in (answer, reference))
     if ours or theirs:
         return float(ours == theirs)
     return float(bool(answer.strip()) and answer.strip() == reference.strip())

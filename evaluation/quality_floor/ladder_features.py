@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from evaluation.data.array_types import Floats, Places
+from evaluation.data.array_types import Floats, Places, Singles
 from evaluation.quality_floor import text_features
 from evaluation.quality_floor.text_features import answer_features, confidence_columns, hashed_words, query_features
 
@@ -50,7 +50,7 @@ class LadderFeatures:
     answer_numbers: Sequence[Floats]
     """`text_features.ANSWER_COLUMNS`, then two columns for each confidence source of the tier."""
     pair_numbers: Mapping[tuple[int, int], Floats]
-    _products: dict[object, Floats] = field(default_factory=dict, repr=False)
+    _products: dict[object, Singles] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.query_numbers)
@@ -72,7 +72,7 @@ class LadderFeatures:
         for key, words in zip(keys, self.words(point), strict=True):
             if len(self) <= _CACHED_ROWS:
                 if key not in self._products:
-                    self._products[key] = np.asarray((words @ words.T).todense())
+                    self._products[key] = np.asarray((words @ words.T).todense(), dtype=np.float32)
                 total += self._products[key][np.ix_(rows, others)]
             else:
                 total += np.asarray((words[rows] @ words[others].T).todense())

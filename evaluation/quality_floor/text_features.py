@@ -142,8 +142,10 @@ def hashed_words(texts: Sequence[str]) -> sparse.csr_matrix:
     from sklearn.feature_extraction.text import HashingVectorizer
     from sklearn.preprocessing import normalize
 
+    if not texts:
+        return sparse.csr_matrix((0, HASH_SIZE))
     hasher = HashingVectorizer(n_features=HASH_SIZE, alternate_sign=False, norm=None, token_pattern=_WORD_OR_SIGN)
-    counts = sparse.csr_matrix(hasher.transform([excerpt(text) for text in texts]))
+    counts = sparse.csr_matrix(hasher.transform([_encodable(excerpt(text)) for text in texts]))
     counts.data = 1.0 + np.log(counts.data)
     return sparse.csr_matrix(normalize(counts))
 
@@ -183,6 +185,11 @@ def _equations(text: str) -> tuple[int, int]:
         holds = abs(value - right) <= 0.01 * max(1.0, abs(right))
         hold, fail = hold + holds, fail + (not holds)
     return hold, fail
+
+
+def _encodable(text: str) -> str:
+    """``text`` without lone surrogates, which have no bytes to hash."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _without_spaces(text: str) -> str:

@@ -1,7 +1,6 @@
 """From a sample to a certificate and a policy: what `evaluation.quality_floor` computes, as the ledger stores it."""
 
 import io
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -9,20 +8,24 @@ import numpy as np
 from sqlalchemy import Row
 
 from evaluation.quality_floor.certification import (
-    Certificate,
     GradedAnswer,
     GraderStatement,
     PilotQuery,
     QualityTarget,
+    certify,
 )
-from evaluation.quality_floor.certification import certify as certify_policy
 from evaluation.quality_floor.ladder_policy import LadderAction, LadderAnswer, LadderPolicy
-from routing.pilot import LARGEST_SHARE, TierAnswer
+from evaluation.quality_floor.loss_audit import audit_losses
+from evaluation.quality_floor.pilot_size import PilotLook, plan_pilot
+from routing.pilot import TierAnswer
 from tasks.pilot.grading import grade_sample
 from tasks.pilot.sample import SampledQuery
 
-MOST_EXTENSIONS: Final = 1
-"""A sample is extended once at most: each look at it takes its share of the risk (Bonferroni)."""
+DEFAULT_POLICY: Final = {"kind": "default"}
+"""The fleet's own routing: the batch is too small for a pilot."""
+
+TOP_POLICY: Final = {"kind": "top"}
+"""Everything to the top tier."""
 
 
 class SampleMore(NamedTuple):
@@ -38,7 +41,7 @@ class Certified(NamedTuple):
     certificate: Mapping[str, Any]
     policy: Mapping[str, Any]
     weights: bytes | None
-    reasons: Sequence[str]
+    reason: str
 
 
 class LadderQualityPolicy:
@@ -71,34 +74,37 @@ class LadderQualityPolicy:
                 return tiers[-1]
 
 
-def certify(
+def decide(
     sample: Sequence[SampledQuery], *, pilot: Row[Any], ladder: Sequence[str], unanswered: int
 ) -> SampleMore | Certified:
-    """Grades ``sample`` and decides. ``unanswered`` sampled queries have no answer of the top tier to compare with."""
-    graded, mix = grade_sample(sample)
-    target = QualityTarget(pilot.floor, _confidence(pilot))
+    """The next step of a pilot. ``unanswered`` sampled queries have no answer of the top tier to compare with."""
+    target = QualityTarget(pilot.floor, pilot.confidence)
+    plan = plan_pilot(target, pilot.total, most=pilot.max_queries)
+    looks = plan.looks or ((PilotLook(pilot.total, 1.0 - pilot.confidence),) if pilot.stops else ())
+    if not looks:
+        return _undecided("too_small", DEFAULT_POLICY, pilot, ladder, f"{plan.reason}: the default policy routes it")
+    look = next((look for look in looks if look.size > pilot.sampled), None)
+    if pilot.sampled == 0 and pilot.waiting:
+        return SampleMore(looks[0].size, "the first sample")
+    is_last = look is None or pilot.waiting == 0
+    # A sample that cannot grow any more has all the risk that is left; one that can has that of its look.
+    here = looks[-1] if is_last else looks[0]
     if not sample:
-        return _top(pilot, ladder, f"no sampled query has an answer of {ladder[-1]} to compare with", None)
-    certificate, policy = certify_policy(
+        return _undecided("top_tier", TOP_POLICY, pilot, ladder, f"no sampled query has an answer of {ladder[-1]}")
+    grades, mix = grade_sample(sample)
+    certificate, policy = certify(
         [
-            PilotQuery(
-                str(query.query_id),
-                query.text,
-                [
-                    GradedAnswer(answer.text, grade, dict(answer.confidences), cost_usd)
-                    for answer, grade, cost_usd in zip(query.answers, grades, query.costs_usd, strict=True)
-                ],
-            )
-            for query, grades in zip(sample, graded, strict=True)
+            PilotQuery(str(query.query_id), query.text, _graded(query, query_grades))
+            for query, query_grades in zip(sample, grades, strict=True)
         ],
-        target,
+        QualityTarget(pilot.floor, 1.0 - here.risk),
         tiers=ladder,
         batch_size=pilot.total,
         grader=GraderStatement(mix=mix),
         seed=pilot.seed,
     )
-    if policy is None and (more := _worth_more(certificate, pilot)):
-        return SampleMore(more, certificate.reason)
+    if not is_last and policy is None:
+        return SampleMore(looks[-1].size - pilot.sampled, certificate.reason)
     stated = certificate.to_json() | {
         "outcome": "certified" if policy is not None else "top_tier",
         "confidence": pilot.confidence,
@@ -107,17 +113,15 @@ def certify(
         "unanswered": unanswered,
     }
     if policy is None:
-        return Certified(
-            stated, {"kind": "top"}, None, [f"quality_policy: everything to {ladder[-1]}: {certificate.reason}"]
-        )
+        return Certified(stated, TOP_POLICY, None, f"everything to {ladder[-1]}: {certificate.reason}")
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **policy.parts())  # type: ignore[arg-type]
+    np.savez_compressed(buffer, **policy.parts())  # type: ignore[arg-type]  # arrays by name
     served = {"kind": "ladder", "tiers": list(policy.tiers), "sources": [list(names) for names in policy.sources]}
     reason = (
-        f"quality_policy: {certificate.policy.value} certified: loss at most {certificate.loss_bound:.3f},"
-        f" the floor allows {1.0 - pilot.floor:.3f}"
+        f"{certificate.policy.value} certified: loss at most {certificate.loss_bound:.3f}, the floor allows "
+        f"{1.0 - pilot.floor:.3f}"
     )
-    return Certified(stated, served, buffer.getvalue(), [reason])
+    return Certified(stated, served, buffer.getvalue(), reason)
 
 
 def read_policy(policy: Mapping[str, Any], weights: bytes) -> LadderQualityPolicy:
@@ -127,37 +131,34 @@ def read_policy(policy: Mapping[str, Any], weights: bytes) -> LadderQualityPolic
     return LadderQualityPolicy(LadderPolicy.from_arrays(parts, tiers=policy["tiers"], sources=policy["sources"]))
 
 
-def _confidence(pilot: Row[Any]) -> float:
-    """Of one look: a sample may be looked at `MOST_EXTENSIONS` + 1 times."""
-    return float(1.0 - (1.0 - pilot.confidence) / (MOST_EXTENSIONS + 1))
+def _graded(query: SampledQuery, grades: Sequence[float]) -> list[GradedAnswer]:
+    return [
+        GradedAnswer(answer.text, grade, dict(answer.confidences), cost_usd)
+        for answer, grade, cost_usd in zip(query.answers, grades, query.costs_usd, strict=True)
+    ]
 
 
-def _worth_more(certificate: Certificate, pilot: Row[Any]) -> int:
-    """How many queries more to sample; 0 where that is too many, or was done already."""
-    if certificate.more_samples is None or pilot.extensions >= MOST_EXTENSIONS:
-        return 0
-    most = math.floor(pilot.total * LARGEST_SHARE)
-    if pilot.max_queries is not None:
-        most = min(most, pilot.max_queries)
-    return certificate.more_samples if pilot.sampled + certificate.more_samples <= most else 0
-
-
-def _top(pilot: Row[Any], ladder: Sequence[str], reason: str, more: int | None) -> Certified:
+def _undecided(
+    outcome: str, policy: Mapping[str, Any], pilot: Row[Any], ladder: Sequence[str], reason: str
+) -> Certified:
+    """A decision without a test."""
     certificate = {
-        "outcome": "top_tier",
-        "policy": "all_top",
+        "outcome": outcome,
+        "policy": "all_top" if policy is TOP_POLICY else "default",
         "tiers": list(ladder),
         "floor": pilot.floor,
         "confidence": pilot.confidence,
         "reason": reason,
-        "more_samples": more,
     }
-    return Certified(certificate, {"kind": "top"}, None, [f"quality_policy: everything to {ladder[-1]}: {reason}"])
+    return Certified(certificate, policy, None, reason)
 
 
-def is_breached(losses: Sequence[float], *, floor: float, confidence: float) -> bool:
-    """Whether audited losses show, at any time they are looked at, that the floor is broken."""
-    from evaluation.quality_floor.audit_test import AuditTest
+def is_breached(audits: Row[Any]) -> bool:
+    """Whether a batch's audits show that its floor is broken; valid at any time and however often it is asked.
 
-    test = AuditTest(floor=floor, confidence=confidence)
-    return any(test.add(loss) for loss in losses)
+    Only answers accepted below the top tier are audited, and only they lose anything: they may lose the whole
+    allowance of the batch.
+    """
+    below = max(1.0 - audits.accept_shares[-1], 1e-6)
+    most_loss = min((1.0 - audits.floor) / below, 1.0)
+    return audit_losses(audits.losses, most_loss=most_loss, risk=1.0 - audits.confidence).breached

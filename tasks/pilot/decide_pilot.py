@@ -5,7 +5,7 @@ import asyncio
 import structlog
 
 from db.pilots import Pilots
-from tasks.pilot.certification import Certified, SampleMore, certify
+from tasks.pilot.certification import Certified, SampleMore, decide
 from tasks.pilot.sample import read_sample
 from tasks.worker_context import WorkerContext
 
@@ -21,12 +21,12 @@ async def decide_pilot(batch_id: int, station: WorkerContext) -> None:
     ladder = station.fleet.ladder
     sample, without = read_sample(await pilots.answers(batch_id), ladder)
     # Fitting takes a second or more of CPU: the loop has other queries to route meanwhile.
-    outcome = await asyncio.to_thread(certify, sample, pilot=pilot, ladder=ladder, unanswered=without)
+    outcome = await asyncio.to_thread(decide, sample, pilot=pilot, ladder=ladder, unanswered=without)
     match outcome:
         case SampleMore(queries=queries, reason=reason):
             log.info("pilot_extended", batch_id=batch_id, queries=queries, reason=reason)
             await pilots.extend(batch_id, sample=queries)
-        case Certified(certificate=certificate, policy=policy, weights=weights, reasons=reasons):
+        case Certified(certificate=certificate, policy=policy, weights=weights, reason=reason):
             log.info("pilot_decided", batch_id=batch_id, outcome=certificate["outcome"])
             await pilots.decide(
                 batch_id,
@@ -34,5 +34,5 @@ async def decide_pilot(batch_id: int, station: WorkerContext) -> None:
                 policy=policy,
                 weights=weights,
                 confidence=pilot.confidence,
-                reasons=reasons,
+                reason=reason,
             )

@@ -11,7 +11,6 @@ from tasks.pilot.pilot_routing import served_policies
 from tasks.pilot.sample import confidences, tier_answer
 from tasks.worker_context import WorkerContext
 
-
 _SAMPLED = Reason(ReasonCode.PILOT, "part of the pilot: every tier answers")
 _ACCEPTED = Reason(ReasonCode.QUALITY_POLICY, "the certified policy accepts it")
 

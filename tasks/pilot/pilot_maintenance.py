@@ -30,5 +30,5 @@ async def advance_pilots(station: WorkerContext) -> None:
             reason="only the pilot was asked for",
         )
     for row in await pilots.open_audits():
-        if is_breached(row.losses, floor=row.floor, confidence=row.confidence) and await pilots.breach(row.batch_id):
+        if is_breached(row) and await pilots.breach(row.batch_id):
             log.warning("quality_floor_breached", batch_id=row.batch_id, audits=len(row.losses))

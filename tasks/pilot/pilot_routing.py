@@ -40,7 +40,9 @@ async def apply_pilots(
             continue
         if query.is_pilot:
             tier = _lowest(queries[query.id], fleet, fleet.ladder[0])
-            changed[query.id] = _decided(decisions[query.id], tier, "pilot", Reason(ReasonCode.PILOT, "part of the pilot: every tier answers"))
+            changed[query.id] = _decided(
+                decisions[query.id], tier, "pilot", Reason(ReasonCode.PILOT, "part of the pilot: every tier answers")
+            )
         elif query.batch_id in policies:
             by_batch.setdefault(query.batch_id, []).append(query.id)
     for batch_id, ids in by_batch.items():
@@ -49,7 +51,9 @@ async def apply_pilots(
         tiers = policy.first_tiers(ids, [queries[id_].text for id_ in ids])
         for id_, first in zip(ids, tiers, strict=True):
             tier = _lowest(queries[id_], fleet, first)
-            changed[id_] = _decided(decisions[id_], tier, "quality_policy", Reason(ReasonCode.QUALITY_POLICY, "certified for this batch"))
+            changed[id_] = _decided(
+                decisions[id_], tier, "quality_policy", Reason(ReasonCode.QUALITY_POLICY, "certified for this batch")
+            )
     return changed
 
 

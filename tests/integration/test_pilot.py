@@ -1,12 +1,15 @@
 """A batch with a quality floor: a random sample climbs every tier, and the rest follows the policy certified on it."""
 
+from db.audit_seals import seal_ended, verify
 from db.batch_writer import BatchSpec
 from db.pilots import Pilots
 from routing.pilot import PilotSpec
 from simulator.process import SimulatorProcess
 from submission.input_line import InputLine
+from tasks.pilot.certification import is_breached
 from tasks.pilot.decide_pilot import decide_pilot
 from tasks.pilot.pilot_maintenance import DECISION_LEASE_S
+from tasks.worker_context import WorkerContext
 from tests.integration.end_to_end import account, hand_in, simulated_fleet, work_off, worker_context_of
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
@@ -18,14 +21,32 @@ def lines(count: int) -> list[InputLine]:
     ]
 
 
+async def decided(batch_id: int, station: WorkerContext) -> None:
+    """Works off the batch, with its pilot's decisions, until all of it has ended."""
+    pilots = Pilots(station.engine)
+    while True:
+        await work_off(station)
+        if not await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None):
+            break
+        await decide_pilot(batch_id, station)
+        await pilots.release()
+    await station.ledger.end_batches()
+
+
 def test_a_sample_is_answered_by_every_tier_and_the_rest_waits_for_the_decision(
     on_bench: OnBench, simulator: SimulatorProcess
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
         fleet = simulated_fleet(simulator.url)
         async with worker_context_of(bench, fleet) as station:
-            spec = BatchSpec(source="test", pilot=PilotSpec(floor=0.9, max_queries=40))
-            batch = await hand_in(lines(200), spec, station)
+            spec = BatchSpec(source="test", pilot=PilotSpec(floor=0.9, max_queries=60))
+            batch = await hand_in(lines(400), spec, station)
+            pilots = Pilots(bench.engine)
+            await work_off(station)
+            assert await bench.rows("SELECT 1 FROM calls") == []
+            assert await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None) == [batch.id]
+            assert await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None) == []
+            await decide_pilot(batch.id, station)
             await work_off(station)
             tiers = {
                 row.query_id: row.tiers
@@ -33,19 +54,78 @@ def test_a_sample_is_answered_by_every_tier_and_the_rest_waits_for_the_decision(
                     "SELECT query_id, array_agg(DISTINCT tier) AS tiers FROM calls WHERE outcome = 'ok' GROUP BY 1"
                 )
             }
-            assert len(tiers) == 40
+            assert len(tiers) == 60
             assert all(set(found) == set(fleet.ladder) for found in tiers.values())
             waiting = await bench.rows("SELECT count(*) AS n FROM queries WHERE state = 'ready' AND stage = 'route'")
-            assert waiting[0].n == 160
-            pilots = Pilots(bench.engine)
-            assert await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None) == [batch.id]
-            assert await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None) == []
-            await decide_pilot(batch.id, station)
-            assert await pilots.release() == 160
-            await work_off(station)
+            assert waiting[0].n == 340
+            await decided(batch.id, station)
             figures = await account(batch, station)
-            assert figures.progress.done == 200
-            assert figures.quality is not None
-            assert figures.quality.pilot_queries == 40
+            assert figures.progress.done == 400
+            quality = figures.quality
+            assert quality is not None
+            assert quality.certificate is not None
+            assert quality.pilot_queries == 60
+            assert len(quality.certificate["sample_ids"]) == 60
+            sampled = [int(id_) for id_ in quality.certificate["sample_ids"]]
+            assert sampled != list(range(min(sampled), min(sampled) + 60)), "the first queries are no random sample"
+            logged = await bench.rows("SELECT detail FROM decisions WHERE kind = 'certificate'")
+            assert [row.detail for row in logged] == [quality.certificate]
+            await seal_ended(bench.engine)
+            assert not (await verify(bench.engine, batch.id)).findings
+
+    on_bench(story)
+
+
+def test_a_batch_that_is_too_small_goes_by_the_default_policy(on_bench: OnBench, simulator: SimulatorProcess) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
+            batch = await hand_in(lines(30), BatchSpec(source="test", pilot=PilotSpec(floor=0.95)), station)
+            await decided(batch.id, station)
+            quality = (await account(batch, station)).quality
+            assert quality is not None
+            assert quality.certificate is not None
+            assert (quality.certificate["outcome"], quality.pilot_queries) == ("too_small", 0)
+            assert (await account(batch, station)).progress.done == 30
+
+    on_bench(story)
+
+
+def test_a_pinned_query_keeps_its_pin_and_does_not_wait(on_bench: OnBench, simulator: SimulatorProcess) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
+            pinned = lines(1)[0]._replace(options=b'{"pin":"large"}')
+            batch = await hand_in([pinned, *lines(150)[1:]], BatchSpec(source="test", pilot=PilotSpec(0.9)), station)
+            await work_off(station)
+            done = await bench.rows("SELECT tier FROM queries WHERE state = 'done'")
+            assert [row.tier for row in done] == ["large"]
+            await decided(batch.id, station)
+            assert (await account(batch, station)).progress.done == 150
+
+    on_bench(story)
+
+
+def test_an_audit_that_shows_a_broken_floor_sends_the_rest_to_the_top(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        ids = await bench.submit(40)
+        batch_id = (await bench.row(ids[0])).batch_id
+        await bench.rows(
+            "INSERT INTO pilots"
+            " (batch_id, floor, confidence, seed, audit_share, state, certificate, policy, decided_at)"
+            " VALUES (:id, 0.9, 0.95, 1, 1, 'decided', CAST(:certificate AS jsonb), CAST(:policy AS jsonb), now())",
+            id=batch_id,
+            certificate='{"accept_shares": [1.0, 0.0]}',
+            policy='{"kind": "top"}',
+        )
+        pilots = Pilots(bench.engine)
+        for query_id in ids:
+            await pilots.add_audit(
+                query_id=query_id, batch_id=batch_id, call_id=query_id, tier="small", grade=0.0, reference_grade=1.0
+            )
+        (audits,) = await pilots.open_audits()
+        assert is_breached(audits)
+        assert await pilots.breach(batch_id)
+        assert not await pilots.breach(batch_id)
+        assert (await pilots.policies([batch_id]))[batch_id].is_breached
+        assert await pilots.open_audits() == []
 
     on_bench(story)

@@ -8,9 +8,10 @@ WITH pilot AS (
     RETURNING batch_id
 )
 INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, confidence,
-                       reasons, detail)
+                       codes, reasons, detail)
 SELECT t.batch_id, q.id, q.epoch, 'certificate', 'certify', q.stage, q.stage, q.state, 'pilot', :confidence,
-       CAST(:reasons AS text[]), CAST(:certificate AS jsonb)
+       ARRAY['quality_policy'], ARRAY[CAST(:reason AS text)], CAST(:certificate AS jsonb)
 FROM pilot AS t
-JOIN LATERAL (SELECT id, epoch, stage, state FROM queries WHERE batch_id = t.batch_id AND pilot ORDER BY id LIMIT 1) AS q
-    ON true
+JOIN LATERAL (
+    SELECT id, epoch, stage, state FROM queries WHERE batch_id = t.batch_id ORDER BY pilot DESC, id LIMIT 1
+) AS q ON true

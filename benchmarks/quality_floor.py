@@ -1,0 +1,367 @@
+"""The quality floor on recorded outcomes: is it kept, and what does it save?
+
+    python -m benchmarks.quality_floor FILE... [--floor 0.9] [--confidence 0.95] [--grader outcomes|agreement|judge]
+                                       [--judge-error 0.05] [--lines 2000] [--draws 200] [--json]
+    python -m benchmarks.quality_floor --validity [FILE...]
+
+A draw samples a pilot from a file's questions, fits and certifies on it alone, and measures what the policy loses and
+costs on the questions that are not in the pilot. A file stands for a batch of ``--lines`` queries of its kind, over
+which the pilot's cost is spread. At most half of a file's questions are sampled, so that enough are left to measure on.
+
+Columns (and keys of ``--json``; all are means over draws):
+
+- ``violations``: the share of draws in which the mean loss of the questions outside the pilot, by the file's
+  ``correct`` (the top tier's minus the policy's), exceeds 1 - floor. ``violations_graded`` is the same by the
+  grader's measure.
+- ``saving``: the share of what the top tier alone would cost, with the pilot's calls paid. ``saving_hindsight`` is that
+  of the cheapest policy of the same family that keeps the floor on the questions outside the pilot, chosen by their own
+  outcomes and with no pilot to pay: nothing can reach it.
+- ``pilot_cost``: what the pilot's calls cost, as a share of what the top tier alone would cost for the batch.
+- ``pilot_queries``: how many questions were graded; ``quality``: 1 - the mean loss; ``policy``: the usual one.
+
+Prices: the cheapest tier costs 0.06 of the top, tiers between lie on a geometric scale, as in
+`evaluation.data.call_costs`.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from threadpoolctl import threadpool_limits
+
+from evaluation.data.array_types import Floats
+from evaluation.data.dataset import read_dataset
+from evaluation.data.dataset_errors import DataError
+from evaluation.graders.grader_choice import choose_grader
+from evaluation.graders.text_graders import GraderKind, grader
+from evaluation.quality_floor.certification import PolicyKind, QualityTarget, choose, climbs, kind_of, shares_of
+from evaluation.quality_floor.ladder_features import LadderFeatures, ladder_features
+from evaluation.quality_floor.pilot_size import plan_pilot, worth_continuing
+from evaluation.quality_floor.policy_path import FOLDS, PathChoices, PolicyPath, fit_path
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared" / "data"
+CHEAPEST_PRICE = 0.06
+"""A call to the cheapest tier, in calls to the top tier."""
+
+MOST_MEASURED = 3_000
+"""Of a large file, this many questions outside the pilot are enough to measure on."""
+
+FLOORS = (0.85, 0.9, 0.95)
+CONFIDENCES = (0.9, 0.95)
+GRADERS = (("outcomes", 0.0), ("agreement", 0.0), ("judge", 0.05), ("judge", 0.1))
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A file's questions, as arrays."""
+
+    name: str
+    tiers: tuple[str, ...]
+    costs: Floats
+    features: LadderFeatures
+    correct: Floats
+    """Shape (questions, tiers)."""
+    agreement: Floats | None
+    """How far each tier's answer agrees with the top tier's; None where answers are missing."""
+    agreement_grader: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run measures: for all targets from the same pilots."""
+
+    targets: tuple[QualityTarget, ...]
+    grader: str
+    judge_error: float
+    lines: int
+    pilot: int | None = None
+    naive: bool = False
+    """The empirical threshold instead of the bound."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What one pilot led to."""
+
+    violated: bool
+    violated_graded: bool
+    saving: float
+    hindsight: float
+    pilot_cost: float
+    pilot_queries: int
+    quality: float
+    policy: PolicyKind
+
+
+def load(path: Path, *, shuffled: int | None = None, by_difficulty: bool = False) -> Workload:
+    """Reads a file of outcomes. ``shuffled`` gives every question another one's outcomes, by that seed."""
+    data = read_dataset(path)
+    examples = list(data.examples)
+    if by_difficulty:
+        examples.sort(key=lambda example: sum(example.ok.values()))
+    tiers = data.tiers
+    correct = np.array([[example.ok[tier] for tier in tiers] for example in examples], dtype=np.float64)
+    answers = [[example.answers.get(tier, "") for example in examples] for tier in tiers]
+    agreement, kind = None, "none"
+    if any(any(texts) for texts in answers[:-1]) and any(answers[-1]):
+        chosen = choose_grader(answers[-1])
+        # Texts alone do not tell whether two free texts say the same: here only the same text counts.
+        chosen = GraderKind.EXACT if chosen is GraderKind.JUDGE else chosen
+        agrees = grader(chosen)
+        own = [[agrees(text, top) for text, top in zip(texts, answers[-1], strict=True)] for texts in answers[:-1]]
+        agreement, kind = np.array([*own, [1.0] * len(examples)]).T, chosen.value
+    if shuffled is not None:
+        order = np.random.default_rng(shuffled).permutation(len(examples))
+        correct = correct[order]
+        agreement = None if agreement is None else agreement[order]
+    return Workload(
+        name=path.stem.removesuffix("_outcomes"),
+        tiers=tiers,
+        costs=np.geomspace(CHEAPEST_PRICE, 1.0, len(tiers)) if len(tiers) > 1 else np.ones(1),
+        features=ladder_features([example.query for example in examples], answers[:-1]),
+        correct=correct,
+        agreement=agreement,
+        agreement_grader=kind,
+    )
+
+
+def graded(work: Workload, setting: Setting, seed: int) -> tuple[Floats, float] | None:
+    """The loss of each tier's answer as the grader sees it, and the share of real losses that it may miss.
+
+    None where the grader has nothing to go by.
+    """
+    loss = work.correct[:, -1:] - work.correct
+    match setting.grader:
+        case "outcomes":
+            return loss, 0.0
+        case "agreement":
+            return None if work.agreement is None else (1.0 - work.agreement, 0.0)
+        case "judge":
+            worse = loss > 0
+            wrong = np.random.default_rng([seed, 7]).random(loss.shape) < setting.judge_error
+            seen = (worse ^ wrong).astype(np.float64)
+            seen[:, -1] = 0.0
+            return seen, setting.judge_error
+        case _:
+            raise ValueError(setting.grader)
+
+
+def draw(work: Workload, setting: Setting, seed: int) -> list[Draw]:
+    """One pilot, and what comes of it for each target."""
+    n = len(work.correct)
+    nothing = Draw(False, False, 0.0, 0.0, 0.0, 0, 1.0, PolicyKind.ALL_TOP)
+    grades = graded(work, setting, seed)
+    if grades is None or len(work.tiers) < 2:
+        return [nothing] * len(setting.targets)
+    losses, missed = grades
+    order = np.random.default_rng([seed, 1]).permutation(n)
+    paths: dict[int, PolicyPath] = {}
+    measured: dict[int, Measured] = {}
+    found = []
+    for target in setting.targets:
+        plan = plan_pilot(target, setting.lines, missed=missed, most=min(n // 2, setting.pilot or n))
+        place, size = None, 0
+        for look in plan.looks:
+            size, rows = look.size, order[: look.size]
+            if size not in paths:
+                paths[size] = fit_path(work.features, rows, losses[rows], work.costs, seed=seed)
+            # What is promised is kept or broken on the questions that are left to measure on.
+            rest_size = min(n, setting.lines) - size
+            asked = QualityTarget(target.floor, 1.0 - look.risk)
+            chosen = choose(paths[size], losses[rows], asked, rest=rest_size, missed=missed)
+            if setting.naive:
+                passes = chosen.losses <= target.most_loss
+                end = len(passes) if passes.all() else int(passes.argmin())
+                chosen = replace(chosen, place=int(chosen.costs[:end].argmin()) if end else None)
+            place = chosen.place
+            if look is not plan.looks[-1] and not worth_continuing(
+                chosen,
+                target,
+                here=look,
+                last=plan.looks[-1],
+                batch_size=setting.lines,
+                query_cost=float(work.costs.sum()),
+            ):
+                break
+        if not size:
+            found.append(nothing)
+            continue
+        if size not in measured:
+            rest = order[size:][:MOST_MEASURED]
+            choices = paths[size].choices(work.features, rest, np.arange(len(rest)) % FOLDS)
+            real = work.correct[rest][:, -1:] - work.correct[rest]
+            measured[size] = Measured(choices, choices.loss(real).mean(axis=0), choices.loss(losses[rest]).mean(axis=0))
+        found.append(_outcome(work, setting, target, measured[size], place, size))
+    return found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What every policy of a path does with the questions outside the pilot."""
+
+    choices: PathChoices
+    losses: Floats
+    graded: Floats
+
+
+def _outcome(
+    work: Workload, setting: Setting, target: QualityTarget, rest: Measured, place: int | None, size: int
+) -> Draw:
+    costs = rest.choices.cost.mean(axis=0)
+    keeps = rest.losses <= target.most_loss
+    loss, cost, seen, kind = 0.0, 1.0, 0.0, PolicyKind.ALL_TOP
+    if place is not None:
+        loss, cost, seen = float(rest.losses[place]), float(costs[place]), float(rest.graded[place])
+        starts, accepts = shares_of(rest.choices, place, len(work.tiers))
+        kind = kind_of(starts, accepts, climbs=climbs(rest.choices, place))
+    pilot_cost = size * float(work.costs.sum()) / setting.lines
+    return Draw(
+        violated=loss > target.most_loss + 1e-12,
+        violated_graded=seen > target.most_loss + 1e-12,
+        saving=1.0 - pilot_cost - (setting.lines - size) / setting.lines * cost,
+        hindsight=max(1.0 - float(costs[keeps].min()), 0.0) if keeps.any() else 0.0,
+        pilot_cost=pilot_cost,
+        pilot_queries=size,
+        quality=1.0 - loss,
+        policy=kind,
+    )
+
+
+def summary(work: Workload, setting: Setting, target: QualityTarget, draws: Sequence[Draw]) -> dict[str, Any]:
+    """The object that is printed for a file."""
+
+    def mean(name: str) -> float:
+        return round(float(np.mean([getattr(each, name) for each in draws])), 4)
+
+    return {
+        "file": work.name,
+        "violations": mean("violated"),
+        "violations_graded": mean("violated_graded"),
+        "saving": mean("saving"),
+        "saving_hindsight": mean("hindsight"),
+        "pilot_cost": mean("pilot_cost"),
+        "pilot_queries": round(float(np.mean([each.pilot_queries for each in draws])), 1),
+        "quality": mean("quality"),
+        "policy": Counter(each.policy.value for each in draws).most_common(1)[0][0],
+        "certified": round(float(np.mean([each.policy is not PolicyKind.ALL_TOP for each in draws])), 4),
+        "floor": target.floor,
+        "confidence": target.confidence,
+        "grader": _grader_name(work, setting),
+        "lines": setting.lines,
+        "draws": len(draws),
+        "tiers": list(work.tiers),
+        "questions": len(work.correct),
+    }
+
+
+def _grader_name(work: Workload, setting: Setting) -> str:
+    match setting.grader:
+        case "agreement":
+            return f"agreement ({work.agreement_grader})"
+        case "judge":
+            return f"judge ({setting.judge_error:g})"
+        case other:
+            return other
+
+
+_work: Workload | None = None
+
+
+def _draw_here(setting: Setting, seed: int) -> list[Draw]:
+    assert _work is not None
+    return draw(_work, setting, seed)
+
+
+def measure(work: Workload, setting: Setting, draws: int, *, jobs: int) -> list[dict[str, Any]]:
+    """Runs ``draws`` pilots, over ``jobs`` processes."""
+    global _work
+    _work = work  # forked processes find it here
+    with threadpool_limits(1):  # small matrices: threads of BLAS would only wait for each other
+        if jobs == 1 or draws < 2 * jobs:
+            found = [draw(work, setting, seed) for seed in range(draws)]
+        else:
+            with multiprocessing.get_context("fork").Pool(jobs) as pool:
+                found = pool.map(partial(_draw_here, setting), range(draws), chunksize=max(draws // (8 * jobs), 1))
+    return [
+        summary(work, setting, target, [each[place] for each in found]) for place, target in enumerate(setting.targets)
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status 2 where a file cannot be read, else 0, whatever the figures are."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--floor", type=float, default=0.9)
+    parser.add_argument("--confidence", type=float, default=0.95)
+    parser.add_argument("--grader", choices=("outcomes", "agreement", "judge"))
+    parser.add_argument("--judge-error", type=float, default=0.05)
+    parser.add_argument("--lines", type=int, default=2_000)
+    parser.add_argument("--draws", type=int)
+    parser.add_argument("--pilot", type=int, help="the most questions that are graded")
+    parser.add_argument("--naive", action="store_true", help="the threshold that looks right on the pilot, no bound")
+    parser.add_argument("--shuffled", action="store_true", help="every question has another one's outcomes")
+    parser.add_argument("--by-difficulty", action="store_true", help="sort the file by how hard its questions are")
+    parser.add_argument("--validity", action="store_true", help="1,000 draws of every floor, confidence and grader")
+    parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 4))
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args(argv)
+    files = given.files or sorted(DATA.glob("*_outcomes.jsonl"))
+    if not files:
+        print(f"There are no files in {DATA}. fix: name files of outcomes", file=sys.stderr)
+        return 2
+    try:
+        settings = _settings(given)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    draws = given.draws or (1_000 if given.validity else 200)
+    results = []
+    for path in files:
+        try:
+            work = load(path, shuffled=1 if given.shuffled else None, by_difficulty=given.by_difficulty)
+        except (OSError, DataError) as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            return 2
+        for setting in settings:
+            results.extend(measure(work, setting, draws, jobs=given.jobs))
+            print(f"{work.name}: {setting.grader} measured", file=sys.stderr)
+    if given.json:
+        print("\n".join(json.dumps(result) for result in results))
+    else:
+        show(results)
+    return 0
+
+
+def _settings(given: argparse.Namespace) -> list[Setting]:
+    floors, confidences = (FLOORS, CONFIDENCES) if given.validity else ((given.floor,), (given.confidence,))
+    targets = tuple(QualityTarget(floor, confidence) for floor in floors for confidence in confidences)
+    one = ((given.grader or "outcomes", given.judge_error),)
+    graders = GRADERS if given.validity and given.grader is None else one
+    # One pilot size for all floors: the fits are the work, and are shared.
+    pilot = given.pilot or (plan_pilot(QualityTarget(0.9), given.lines).size if given.validity else None)
+    return [Setting(targets, kind, error, given.lines, pilot, given.naive) for kind, error in graders]
+
+
+def show(results: Sequence[dict[str, Any]]) -> None:
+    """A table of all results."""
+    keys = ("file", "grader", "floor", "confidence", "violations", "saving", "saving_hindsight", "pilot_queries")
+    table = Table(*keys, "quality", "policy")
+    for result in results:
+        table.add_row(*(str(result[key]) for key in (*keys, "quality", "policy")))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Which grader fits a workload: by what the queries expect, or by the shape of the reference answers."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from evaluation.graders.final_answer import final_answer, final_choice, json_value, words_of
+from evaluation.graders.text_graders import GraderKind
+from routing.query import NO_EXPECTATION, Expectation
+
+Item = TypeVar("Item")
+
+MOST: Final = 0.8
+"""A shape counts where this share of the reference answers has it."""
+
+SHORT_WORDS: Final = 40
+"""Up to this many words (median) two answers that say the same can be expected to use the same words."""
+
+_ENDS_ON_NUMBER: Final = re.compile(r"\d[\d,.]*[^\d\n]{0,20}$")
+_CODE: Final = re.compile(r"^\s*(?:```|def |class |import |from \w+ import |select\b|with\b|insert\b|update\b)", re.I)
+_SAYS_LETTER: Final = re.compile(r"answer\W{0,3}(?:is|:)?\W{0,6}[A-Z]\b|^\W*[A-Z]\W*$", re.IGNORECASE)
+
+
+def choose_grader(references: Sequence[str], *, expects: Sequence[Expectation] = ()) -> GraderKind:
+    """The kind for a workload with these ``references``; `GraderKind.JUDGE` where texts alone would not tell.
+
+    ``expects`` are those of the same queries; one that most of them share decides first.
+    """
+    if expects and _share(expects, lambda own: bool(own.choices)) >= MOST:
+        return GraderKind.EXACT
+    if expects and _share(expects, lambda own: own.json_object or own.json_schema is not None) >= MOST:
+        return GraderKind.FINAL if _share(references, _has_answer_field) >= MOST else GraderKind.JSON
+    texts = [text for text in references if text.strip()]
+    if not texts:
+        return GraderKind.JUDGE
+    if _share(texts, _has_answer_field) >= MOST:
+        return GraderKind.FINAL
+    if _share(texts, lambda text: isinstance(json_value(text), dict | list)) >= MOST:
+        return GraderKind.JSON
+    if _share(texts, lambda text: bool(_CODE.match(text))) >= MOST:
+        return GraderKind.EXACT
+    if _share(texts, lambda text: bool(_SAYS_LETTER.search(text)) and final_choice(text) is not None) >= MOST:
+        return GraderKind.CHOICE
+    if _share(texts, lambda text: bool(_ENDS_ON_NUMBER.search(final_answer(text)))) >= MOST:
+        return GraderKind.NUMBER
+    lengths = sorted(len(words_of(text)) for text in texts)
+    return GraderKind.EXACT if lengths[len(lengths) // 2] <= SHORT_WORDS else GraderKind.JUDGE
+
+
+def grader_of(text: str, *, expects: Expectation = NO_EXPECTATION) -> GraderKind:
+    """The kind for one reference answer alone."""
+    return choose_grader([text], expects=[expects] if expects != NO_EXPECTATION else ())
+
+
+def _has_answer_field(text: str) -> bool:
+    value = json_value(text)
+    if isinstance(value, dict):
+        return any(str(key).casefold() in {"answer", "final_answer"} for key in value)
+    return value is None and '"answer"' in text
+
+
+def _share(items: Sequence[Item], holds: Callable[[Item], bool]) -> float:
+    return sum(map(holds, items)) / len(items)

@@ -1,0 +1,262 @@
+"""The quality floor: bounds that hold, policies that survive storage, and a certificate that is not given lightly."""
+
+import json
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from evaluation.data.array_types import Floats
+from evaluation.quality_floor import text_features
+from evaluation.quality_floor.certification import (
+    GradedAnswer,
+    GraderStatement,
+    PilotQuery,
+    PolicyKind,
+    QualityTarget,
+    certify,
+    choose,
+)
+from evaluation.quality_floor.ladder_features import ROOT, LadderFeatures, ladder_features, points
+from evaluation.quality_floor.ladder_policy import LadderAction, LadderAnswer, LadderPolicy, folds_by_id
+from evaluation.quality_floor.loss_audit import audit_losses
+from evaluation.quality_floor.loss_bound import upper_bounds
+from evaluation.quality_floor.pilot_size import plan_pilot, worth_continuing
+from evaluation.quality_floor.policy_path import FOLDS, fit_path
+
+TARGET = QualityTarget(0.9, 0.95)
+COSTS = {2: (0.06, 1.0), 3: (0.06, 0.245, 1.0)}
+GOLD = GraderStatement({"gold": 1})
+
+
+def questions(n: int, *, n_tiers: int = 2, seed: int = 0, confident: bool = False) -> list[PilotQuery]:
+    """Short questions that a small model answers well, and hard ones that it answers badly, after much doubt."""
+    random_ = random.Random(seed)
+    found = []
+    for place in range(n):
+        hard = random_.random() < 0.4
+        text = f"{'prove the lemma about' if hard else 'name the city of'} item {random_.randrange(9_999)}"
+        answers = []
+        for tier in range(n_tiers):
+            right = random_.random() < (0.95 if not hard or tier == n_tiers - 1 else 0.25 + 0.3 * tier)
+            words = "perhaps it might be unclear " * 3 if hard and random_.random() < 0.9 else "it is"
+            known = {"logprob": 0.9 if right == (random_.random() < 0.9) else 0.4} if confident else {}
+            answers.append(GradedAnswer(f"{words} {random_.randrange(99)}", float(right), known, COSTS[n_tiers][tier]))
+        found.append(PilotQuery(f"q-{place}", text, answers))
+    return found
+
+
+def arrays(pilot: Sequence[PilotQuery]) -> tuple[LadderFeatures, Floats]:
+    n_tiers = len(pilot[0].answers)
+    texts = [[query.answers[tier].text for query in pilot] for tier in range(n_tiers - 1)]
+    grades = np.array([[answer.grade for answer in query.answers] for query in pilot])
+    return ladder_features([query.text for query in pilot], texts), grades[:, -1:] - grades
+
+
+def run(policy: LadderPolicy, batch: Sequence[PilotQuery]) -> list[int]:
+    """The tier whose answer is delivered, for each query, one at a time as production would decide."""
+    accepted = []
+    top = len(policy.tiers) - 1
+    for query in batch:
+        (start,) = policy.start([query.id], [query.text])
+        current = start
+        while current < top:
+            answers = [[LadderAnswer(each.text, each.confidences)] for each in query.answers[start : current + 1]]
+            (action,) = policy.decide([query.id], [query.text], start, answers)
+            if action is LadderAction.ACCEPT:
+                break
+            current = top if action is LadderAction.TOP else current + 1
+        accepted.append(current)
+    return accepted
+
+
+@pytest.mark.parametrize("losses", [0, 3, 20])
+def test_the_bound_is_the_exact_binomial_one_where_losses_are_right_or_wrong(losses: int) -> None:
+    from scipy.stats import beta
+
+    n = 150
+    found = np.zeros((n, 1))
+    found[:losses] = 1.0
+    exact = beta.ppf(0.95, losses + 1, n - losses)
+    assert upper_bounds(found, risk=0.05)[0] == pytest.approx(exact, rel=0.04)
+
+
+@pytest.mark.parametrize("minus", [0.0, 0.5])
+@pytest.mark.parametrize(("n", "rest"), [(80, None), (150, 160)])
+def test_the_bound_is_exceeded_as_rarely_as_it_says(n: int, rest: int | None, minus: float) -> None:
+    generator = np.random.default_rng(5)
+    plus = 0.12
+    share = [plus, plus * minus, 1 - plus - plus * minus]
+    sample = generator.choice([1.0, -1.0, 0.0], size=(n, 1_500), p=share)
+    truth = plus - plus * minus
+    real = generator.choice([1.0, -1.0, 0.0], size=(rest, 1_500), p=share).mean(axis=0) if rest else truth
+    exceeded = (upper_bounds(sample, risk=0.05, rest=rest) < real).mean()
+    assert exceeded <= 0.05 + 3 * (0.05 * 0.95 / 1_500) ** 0.5
+
+
+def test_a_bound_without_a_sample_is_the_worst() -> None:
+    assert upper_bounds(np.zeros((0, 2)), risk=0.05).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("n_tiers", [2, 3])
+def test_a_stored_policy_decides_as_the_path_that_was_tested(n_tiers: int) -> None:
+    pilot, batch = questions(160, n_tiers=n_tiers), questions(120, n_tiers=n_tiers, seed=9)
+    certificate, policy = certify(pilot, TARGET, tiers=["s", "m", "l"][-n_tiers:], batch_size=2_000, grader=GOLD)
+    assert certificate.certified
+    assert policy is not None
+    stored = LadderPolicy.from_arrays(policy.parts(), tiers=policy.tiers, sources=policy.sources)
+    both = pilot + batch
+    features, losses = arrays(both)
+    rows = np.arange(len(pilot))
+    path = fit_path(features, rows, losses[rows], np.array(COSTS[n_tiers]))
+    place = choose(path, losses[rows], TARGET, rest=1_840).place
+    rest = np.arange(len(pilot), len(both))
+    expected = path.choices(features, rest, folds_by_id([query.id for query in batch]))
+    assert run(stored, batch) == expected.accepted[:, place].tolist()
+
+
+def test_a_certified_policy_saves_and_keeps_the_floor_on_other_questions() -> None:
+    certificate, policy = certify(questions(200), TARGET, tiers=["s", "l"], batch_size=2_000, grader=GOLD)
+    assert policy is not None
+    assert certificate.policy is PolicyKind.CASCADE
+    assert certificate.loss_bound <= 0.1
+    assert 0.1 < certificate.net_saving < 0.94
+    assert len(certificate.sample_ids) == 200
+    others = questions(400, seed=3)
+    accepted = run(policy, others)
+    lost = [query.answers[-1].grade - query.answers[tier].grade for query, tier in zip(others, accepted, strict=True)]
+    assert np.mean(lost) <= 0.1
+    assert json.loads(json.dumps(certificate.to_json()))["policy"] == "cascade"
+
+
+def test_grades_that_have_nothing_to_do_with_the_texts_certify_no_more_than_a_random_split() -> None:
+    pilot = questions(200)
+    grades = [query.answers for query in pilot]
+    random.Random(1).shuffle(grades)
+    features, _ = arrays(pilot)
+    losses = np.array([[own[-1].grade - each.grade for each in own] for own in grades])
+    path = fit_path(features, np.arange(200), losses, np.array(COSTS[2]))
+    place = choose(path, losses, TARGET, rest=1_800).place
+    kept = 0.0 if place is None else (path.crossfit.accepted[:, place] == 0).mean()
+    assert kept <= 0.1 / losses[:, 0].mean() + 0.1
+
+
+def test_nothing_is_certified_where_the_small_model_is_nearly_always_wrong() -> None:
+    bad = [
+        PilotQuery(q.id, q.text, [GradedAnswer("x", 0.0, {}, 0.06), GradedAnswer("y", 1.0, {}, 1.0)])
+        for q in questions(120)
+    ]
+    certificate, policy = certify(bad, TARGET, tiers=["s", "l"], batch_size=2_000, grader=GOLD)
+    assert policy is None
+    assert certificate.policy is PolicyKind.ALL_TOP
+    assert certificate.reason
+    assert certificate.net_saving < 0
+
+
+def test_a_pilot_that_is_too_small_says_how_many_more_it_takes() -> None:
+    certificate, policy = certify(questions(12), TARGET, tiers=["s", "l"], batch_size=2_000, grader=GOLD)
+    assert policy is None
+    assert certificate.more_samples == 28
+
+
+def test_a_grader_that_misses_losses_certifies_less() -> None:
+    pilot = questions(200)
+    sure, _ = certify(pilot, TARGET, tiers=["s", "l"], batch_size=2_000, grader=GOLD)
+    unsure, _ = certify(
+        pilot, TARGET, tiers=["s", "l"], batch_size=2_000, grader=GraderStatement({"judge": 200}, missed=0.4)
+    )
+    assert unsure.cost_per_query > sure.cost_per_query
+    unknown = GraderStatement({"judge": 200}, missed=0.1, missed_known_at=0.9)
+    assert certify(pilot, TARGET, tiers=["s", "l"], batch_size=2_000, grader=unknown)[1] is None
+
+
+def test_a_confidence_that_tells_right_from_wrong_saves_more() -> None:
+    def saving(*, confident: bool) -> float:
+        pilot = questions(200, confident=confident, seed=4)
+        return certify(pilot, QualityTarget(0.93), tiers=["s", "l"], batch_size=2_000, grader=GOLD)[0].net_saving
+
+    assert saving(confident=True) > saving(confident=False)
+
+
+def test_a_pilot_without_an_answer_of_every_tier_is_an_error() -> None:
+    with pytest.raises(ValueError, match="one answer by each"):
+        certify(questions(50), TARGET, tiers=["s", "m", "l"], batch_size=2_000, grader=GOLD)
+    with pytest.raises(ValueError, match=r"at least 0\.5"):
+        QualityTarget(0.2)
+
+
+def test_a_policy_decides_only_below_the_top() -> None:
+    _, policy = certify(questions(160), TARGET, tiers=["s", "l"], batch_size=2_000, grader=GOLD)
+    assert policy is not None
+    assert policy.start([], []) == []
+    assert policy.decide([], [], 0, [[]]) == []
+    with pytest.raises(ValueError, match="decides nothing"):
+        policy.decide(["a"], ["q"], 0, [])
+    with pytest.raises(ValueError, match="decides nothing"):
+        policy.decide(["a"], ["q"], 1, [[LadderAnswer("x")]])
+
+
+def test_what_is_measured_in_the_pilot_is_what_the_rest_is_in_for() -> None:
+    everything = questions(500, n_tiers=3, seed=2)
+    features, losses = arrays(everything)
+    gaps = []
+    for seed in range(12):
+        order = np.random.default_rng(seed).permutation(500)
+        rows, rest = order[:120], order[120:]
+        path = fit_path(features, rows, losses[rows], np.array(COSTS[3]), seed=seed)
+        there = path.choices(features, rest, np.arange(len(rest)) % FOLDS)
+        gaps.append((there.loss(losses[rest]).mean(axis=0) - path.crossfit.loss(losses[rows]).mean(axis=0)).mean())
+    assert abs(np.mean(gaps)) <= 3 * np.std(gaps) / len(gaps) ** 0.5
+
+
+def test_texts_of_any_kind_have_features() -> None:
+    for text in ("", " ", "\ud800", "9" * 400 + "=" + "9" * 400, "1/0=0", "[" * 9_000, "a\n" * 30_000):
+        assert len(text_features.query_features(text)) == text_features.QUERY_COLUMNS
+        assert len(text_features.answer_features(text, text)) == text_features.ANSWER_COLUMNS
+        assert len(text_features.pair_features(text, text)) == text_features.PAIR_COLUMNS
+        assert np.isfinite(text_features.answer_features(text, text)).all()
+        assert text_features.hashed_words([text]).shape == (1, text_features.HASH_SIZE)
+    assert text_features.hashed_words([]).shape == (0, text_features.HASH_SIZE)
+    assert points(3)[0] == ROOT
+
+
+def test_a_pilot_grows_with_the_batch_and_is_refused_where_it_cannot_gain() -> None:
+    small, large = plan_pilot(TARGET, 2_000), plan_pilot(TARGET, 20_000)
+    assert 150 <= small.size <= 350 < large.size
+    assert sum(look.risk for look in large.looks) == pytest.approx(0.05)
+    assert plan_pilot(TARGET, 60).size == 0
+    assert "at least" in plan_pilot(TARGET, 60).reason
+    assert plan_pilot(TARGET, 20_000, most=100).size == 100
+    assert plan_pilot(QualityTarget(0.99), 300).size == 0
+
+
+def test_a_pilot_without_hope_stops_early() -> None:
+    features, losses = arrays(questions(120))
+    losses[:, 0] = 1.0
+    path = fit_path(features, np.arange(120), losses, np.array([0.3, 1.0]))
+    target = QualityTarget(0.95)
+    plan = plan_pilot(target, 2_000)
+    chosen = choose(path, losses, target, rest=1_880)
+    assert not worth_continuing(
+        chosen, target, here=plan.looks[0], last=plan.looks[-1], batch_size=2_000, query_cost=1.3
+    )
+
+
+def test_an_audit_that_is_looked_at_after_every_answer_seldom_raises_a_false_alarm() -> None:
+    generator = np.random.default_rng(3)
+    alarms = sum(audit_losses(generator.random(400) < 0.1, most_loss=0.1, risk=0.05).breached for _ in range(200))
+    assert alarms <= 10 + 3 * 3.1
+
+
+def test_an_audit_notices_a_broken_floor_and_brackets_the_loss() -> None:
+    generator = np.random.default_rng(4)
+    state = audit_losses((generator.random(400) < 0.25).astype(float), most_loss=0.1, risk=0.05)
+    assert state.breached
+    assert state.evidence > 20
+    assert state.low < 0.25 < state.high
+    assert state.low > 0.1
+    empty = audit_losses([], most_loss=0.1)
+    assert (empty.n, empty.breached, empty.low, empty.high) == (0, False, -1.0, 1.0)
+    with pytest.raises(ValueError, match="a loss is from"):
+        audit_losses([1.5], most_loss=0.1)
