@@ -471,10 +471,7 @@ def _too_late(received: _PartialResponse, message: str) -> Failure:
 
 def _broken_off(received: _PartialResponse, error: BaseException) -> Failure:
     """The failure of a call whose transport failed: before the status, or in the body that belongs to it."""
-    cause = cause_of(error)
+    cause = cause_of(error).value
     if received.status is None:
-        kind = kind_of(error)
-        what = "no connection" if kind is FailureKind.NEVER_SENT else "the connection broke"
-        return Failure(kind, f"{what}: {cause.value}", cause=cause.value)
-    kind = kind_of_status(received.status) or FailureKind.BROKEN_BODY
-    return Failure(kind, f"the connection broke in the body: {cause.value}", cause=cause.value)
+        return Failure(kind_of(error), cause, cause=cause)
+    return Failure(kind_of_status(received.status) or FailureKind.BROKEN_BODY, cause, cause=cause)

@@ -11,14 +11,19 @@ from typing import Final
 
 from routing.outcome import Usage
 
-LEAST_ANSWERS: Final = 50
+LEAST_ANSWERS: Final = 16
 """Of fewer answers nothing is concluded."""
+
+COLD_CAP: Final = 2_048
+"""Tokens that most answers stay below, as long as none are known."""
 
 KEPT_ANSWERS: Final = 512
 KEPT_GROUPS: Final = 1000
 
 QUANTILE: Final = 0.99
 MARGIN: Final = 1.25
+EARLY_MARGIN: Final = 2.0
+MANY_ANSWERS: Final = 64
 """Above the longest of 99 in 100: an answer that is cut off is paid, and asked again."""
 
 LEAST_CAP: Final = 64
@@ -41,10 +46,11 @@ class AnswerLengths:
         """Counts one answer that ended by itself."""
         self.tokens.append(tokens)
         self.total += 1
-        if self.total == LEAST_ANSWERS or (self.total > LEAST_ANSWERS and self.total % 16 == 0):
+        if self.total >= LEAST_ANSWERS and self.total % 16 == 0:
             ordered = sorted(self.tokens)
             longest = ordered[math.ceil(QUANTILE * len(ordered)) - 1]
-            self._cap = max(LEAST_CAP, math.ceil(MARGIN * longest))
+            margin = EARLY_MARGIN if len(ordered) < MANY_ANSWERS else MARGIN
+            self._cap = max(LEAST_CAP, math.ceil(margin * longest))
 
     @property
     def cap(self) -> int | None:
@@ -59,6 +65,8 @@ class UsageEstimates:
         self._ratios: dict[str, float] = {}
         self._completions: dict[str, float] = {}
         self._lengths: OrderedDict[tuple[int, str], AnswerLengths] = OrderedDict()
+        self._of_all: dict[str, AnswerLengths] = {}
+        """By deployment, of whichever batch: what is known of one that has just begun."""
 
     def note(self, batch_id: int, deployment: str, usage: Usage, *, expected_prompt: int) -> None:
         """Learns from an answer that ended by itself."""
@@ -71,6 +79,7 @@ class UsageEstimates:
             had = self._completions.get(deployment, float(usage.completion_tokens))
             self._completions[deployment] = had + _WEIGHT * (usage.completion_tokens - had)
             self._of(batch_id, deployment).note(usage.completion_tokens)
+            self._of_all.setdefault(deployment, AnswerLengths()).note(usage.completion_tokens)
 
     def prompt_tokens(self, deployment: str, expected: int) -> int:
         """``expected`` prompt tokens, set right by what the deployment has counted so far."""
@@ -80,10 +89,15 @@ class UsageEstimates:
         """The usual length of its answers; None while none is known."""
         return self._completions.get(deployment)
 
-    def learned_cap(self, batch_id: int, deployment: str) -> int | None:
-        """A cap that 99 of 100 answers of this batch there stay below; None while too few are known."""
-        lengths = self._lengths.get((batch_id, deployment))
-        return None if lengths is None else lengths.cap
+    def learned_cap(self, batch_id: int, deployment: str) -> int:
+        """A cap that 99 of 100 answers of this batch there stay below.
+
+        While too few are known, that of the deployment's other answers; without any, `COLD_CAP`.
+        """
+        for lengths in (self._lengths.get((batch_id, deployment)), self._of_all.get(deployment)):
+            if lengths is not None and lengths.cap is not None:
+                return lengths.cap
+        return COLD_CAP
 
     def _of(self, batch_id: int, deployment: str) -> AnswerLengths:
         key = (batch_id, deployment)

@@ -97,7 +97,7 @@ class _DeploymentGate:
             case _:
                 pass
 
-    def rest_s(self, outcome: Failure) -> float:
+    def rest_s(self, outcome: Failure, *, sent_at: float) -> float:
         """For how long the deployment is to be left alone after ``outcome``."""
         if not outcome.is_limit:
             return outcome.retry_after_s or 0.0
@@ -110,7 +110,7 @@ class _DeploymentGate:
             return outcome.retry_after_s
         if used_up:
             return 0.0  # the pace knows when there is more
-        return self.pace.next_rest_s(first_s=_FIRST_REST_S, longest_s=_LONGEST_REST_S)
+        return self.pace.next_rest_s(sent_at=sent_at, first_s=_FIRST_REST_S, longest_s=_LONGEST_REST_S)
 
     def adapt(self, outcome: Outcome | None, *, slow: bool) -> None:
         """More in flight after a good call, less after a sign of too much load."""
@@ -195,7 +195,7 @@ class AdmissionController:
         slow = self._watch.note(grant.deployment, outcome)
         desk.learn(outcome, sent_at=grant.at)
         desk.adapt(outcome, slow=slow)
-        if isinstance(outcome, Failure) and (rest_s := desk.rest_s(outcome)) > 0:
+        if isinstance(outcome, Failure) and (rest_s := desk.rest_s(outcome, sent_at=grant.at)) > 0:
             desk.pace.note_rest()
             await self._watch.start_cooldown(self._resting_with(desk.model, outcome), rest_s)
         if grant.probe_version is not None:

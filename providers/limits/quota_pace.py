@@ -100,8 +100,13 @@ class QuotaPace:
             return False
         return VAIN_SHARES[0] <= self._firsts_through / self._firsts <= VAIN_SHARES[1]
 
-    def next_rest_s(self, *, first_s: float, longest_s: float) -> float:
-        """How long to rest after a limit that does not say: doubling until a call goes through."""
+    def next_rest_s(self, *, sent_at: float, first_s: float, longest_s: float) -> float:
+        """How long to rest after a limit that does not say: doubling until a call goes through.
+
+        Calls that were under way when the last rest began have nothing to add: 0.
+        """
+        if sent_at <= self._rested_at:
+            return 0.0
         self._rests += 1
         return float(min(first_s * 2 ** min(self._rests - 1, 10), longest_s))
 

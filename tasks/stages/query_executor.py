@@ -53,6 +53,9 @@ CONTEXT_MARGIN_TOKENS = 64
 
 LONG_S = 600.0
 
+LONGER_BY = 4
+"""An answer that was cut off is asked again with so many times the room, up to all that there is."""
+
 SPARE = 2.0
 """A budget is tight once all calls of a tier at their worst would take more than half of it: other tiers, and calls
 that are settled a moment later, need some as well."""
@@ -86,9 +89,8 @@ class QueryExecutor:
         """Of its batch's budgets, a second ago; infinite where it has none."""
         self.caps: dict[int, int] = {}
         """The longest completion that each call asks for."""
-        self.was_cut = one.attempts > 0
-        """An answer was cut off by a cap that was learned, or may have been: no other call gets such a cap."""
         self.cuts = 0
+        """Answers that a learned cap has cut off."""
         self.claim: Claim | None = None
         self.leased_at = 0.0
         """When the claim's lease was last asked for, by the monotonic clock: it runs from no earlier."""
@@ -114,7 +116,7 @@ class QueryExecutor:
                         self.station.accounts.note(result.sent.model.name, result.outcome)
                         if isinstance(result.outcome, Completion):
                             if self._is_cut(result.sent, result.outcome):
-                                break  # it is paid; asked again, with all the room that there is
+                                break  # it is paid; asked again, with more room
                             self._learn(result.sent, result.outcome)
                             return await self._judge(result.sent, result.outcome)
                         self.history.append(Attempt(result.sent.model.name, result.outcome))
@@ -236,11 +238,14 @@ class QueryExecutor:
 
         Where a budget would not pay for the worst case of all calls that could be under way, 99 of 100 answers are
         asked within a cap that they stay below. What is reserved is the worst case under *that* cap, so that no
-        budget is ever exceeded; an answer that it cuts off is asked again with all the room.
+        budget is ever exceeded; an answer that it cuts off is asked again with more room.
         """
         station, full = self.station, completion_cap(self.query, model)
-        learned = None if self.was_cut else station.usage.learned_cap(self.one.batch_id, model.name)
-        if learned is None or learned >= full or math.isinf(self.budget_usd):
+        if math.isinf(self.budget_usd):
+            return full
+        learned = station.usage.learned_cap(self.one.batch_id, model.name)
+        learned *= LONGER_BY ** min(self.one.attempts + self.cuts, 10)
+        if learned >= full:
             return full
         at_once = station.fleet.tiers[self.stage].concurrency * station.admission.workers
         is_tight = worst_usd(self.query, model, cap=full) * at_once * SPARE > self.budget_usd
@@ -250,7 +255,6 @@ class QueryExecutor:
         """Whether a learned cap has cut it off."""
         if completion.finish_reason != "length" or self.caps[sent.call_id] >= completion_cap(self.query, sent.model):
             return False
-        self.was_cut = True
         self.cuts += 1
         return True
 

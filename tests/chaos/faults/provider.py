@@ -27,12 +27,17 @@ UNDER_WAY_S: Final = 2 * FRESH_S
 GRACE_S: Final = 1.0
 """A call may last so much longer than its deadline."""
 
+LIMITED: Final[Mapping[str, Any]] = {
+    "kind": "429", "model": "gpt-5-mini", "calls": 12, "retry_after_s": RETRY_AFTER_S
+}  # fmt: skip
+"""A limit is a deployment's. Three refusals in a row make it one at each worker, whatever went through before."""
+
 TROUBLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "dead": {"kind": "dead"},
     "slow": {"kind": "latency", "extra_ms": 1500.0},
-    "429_in_seconds": {"kind": "429", "calls": 5, "retry_after": "seconds", "retry_after_s": RETRY_AFTER_S},
-    "429_as_a_date": {"kind": "429", "calls": 5, "retry_after": "date", "retry_after_s": RETRY_AFTER_S},
-    "429_in_ms": {"kind": "429", "calls": 5, "retry_after": "ms", "retry_after_s": RETRY_AFTER_S},
+    "429_in_seconds": LIMITED | {"retry_after": "seconds"},
+    "429_as_a_date": LIMITED | {"retry_after": "date"},
+    "429_in_ms": LIMITED | {"retry_after": "ms"},
     "hanging_headers": {"kind": "hang", "rate": 0.3},
     "slow_body": {"kind": "slow_body", "rate": 0.3, "bytes_per_s": 100},
     "500_mb_body": {"kind": "huge_body", "rate": 0.3, "bytes": 500_000_000},
@@ -102,11 +107,12 @@ def _peak_mb(arena: ChaosEnvironment) -> float:
 
 
 def _early(arena: ChaosEnvironment, rule: Mapping[str, Any]) -> int:
-    """Calls that the provider received while it had asked to be left alone, by its own log."""
+    """Calls of the model that the provider received while it had asked to be left alone, by its own log."""
     calls = [orjson.loads(line) for line in arena.simulator_log.read_bytes().splitlines()]
     theirs = [call for call in calls if call["protocol"] == "openai"]
     # An HTTP date has whole seconds.
     rest_s = RETRY_AFTER_S - (1.0 if rule["retry_after"] == "date" else 0.0)
+    theirs = [call for call in theirs if call["model"] == rule["model"]]
     told = [call["time"] for call in theirs if call["status"] == 429]
     return sum(any(at + UNDER_WAY_S < call["time"] < at + rest_s for at in told) for call in theirs)
 

@@ -135,6 +135,22 @@ def test_overload_shrinks_what_is_in_flight_and_success_lets_it_grow() -> None:
     run(story)
 
 
+def test_calls_under_way_at_a_limit_make_its_rest_no_longer() -> None:
+    async def story() -> None:
+        bench = Bench(concurrency=20)
+        grants = [await bench.reserve() for _ in range(10)]
+        bench.clock.now += 0.1
+        for grant in grants:
+            assert isinstance(grant, Grant)
+            await bench.gate.settle(grant, used_tokens=0, outcome=OVERLOADED)
+        assert 0 < await bench.rest_s() <= 1.0
+        bench.clock.now += 1.0
+        assert await bench.call(OVERLOADED) == 1
+        assert 1.0 < await bench.rest_s() <= 2.0
+
+    run(story)
+
+
 def test_calls_that_were_cancelled_leave_their_places_when_they_must_be_over() -> None:
     async def story() -> None:
         bench = Bench(concurrency=20)
