@@ -13,6 +13,9 @@ Item = TypeVar("Item")
 MOST: Final = 0.8
 """A shape counts where this share of the reference answers has it."""
 
+HALF: Final = 0.5
+"""Where most final answers have a number in them, and this share ends on it, the workload asks for numbers."""
+
 SHORT_WORDS: Final = 40
 """Up to this many words (median) two answers that say the same can be expected to use the same words."""
 
@@ -41,7 +44,9 @@ def choose_grader(references: Sequence[str], *, expects: Sequence[Expectation] =
         return GraderKind.EXACT
     if _share(texts, lambda text: bool(_SAYS_LETTER.search(text)) and final_choice(text) is not None) >= MOST:
         return GraderKind.CHOICE
-    if _share(texts, lambda text: bool(_ENDS_ON_NUMBER.search(final_answer(text)))) >= MOST:
+    finals = [final_answer(text) for text in texts]
+    ends = _share(finals, lambda text: bool(_ENDS_ON_NUMBER.search(text)))
+    if ends >= HALF and _share(finals, lambda text: any(map(str.isdigit, text))) >= MOST:
         return GraderKind.NUMBER
     lengths = sorted(len(words_of(text)) for text in texts)
     return GraderKind.EXACT if lengths[len(lengths) // 2] <= SHORT_WORDS else GraderKind.JUDGE

@@ -19,7 +19,7 @@ FIRST_LOOK: Final = 0.5
 FIRST_RISK: Final = 0.05
 """The share of the risk that the first look spends (Bonferroni over the two looks)."""
 
-LUCK: Final = 0.5
+LUCK: Final = 0.3
 """The share of the margin that is counted where it is asked whether more of a pilot is worth its cost."""
 
 LARGEST_SHARE: Final = 0.4
@@ -76,7 +76,7 @@ def worth_continuing(
 ) -> bool:
     """Whether the rest of the pilot can pay for itself, by what was seen ``here``.
 
-    With luck the last look certifies the cheapest policy whose estimated loss and margin (half of it, shrunk by the
+    With luck the last look certifies the cheapest policy whose estimated loss and margin (a part of it, shrunk by the
     larger pilot) keep the floor. ``query_cost`` is what a pilot query costs, in calls to the top tier. Stopping for
     lack of hope spends no risk.
     """
