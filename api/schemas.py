@@ -99,7 +99,7 @@ class FileDeleted(ApiModel):
     deleted: bool
 
 
-class BatchBudgetOptions(ApiModel):
+class BatchOptions(ApiModel):
     """Options of a batch beyond OpenAI's fields: ``extra_body={"pointsman": {…}}`` in the SDK."""
 
     # An ignored key could be a misspelled budget.
@@ -114,9 +114,24 @@ class BatchBudgetOptions(ApiModel):
     priority: Annotated[int, Field(ge=-100, le=0), WHOLE] = Field(
         default=0, description="Below 0: after the batches of all tenants that have 0."
     )
+    quality: Annotated[float, Field(ge=0.5, lt=1, allow_inf_nan=False)] | None = Field(
+        default=None, description="Quality floor relative to the top tier, certified on a sample of the batch."
+    )
+    confidence: Annotated[float, Field(ge=0.5, lt=1, allow_inf_nan=False)] | None = Field(
+        default=None, description="Confidence of the certificate; default: 0.95. Needs quality."
+    )
+    pilot: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] | None = Field(
+        default=None, description="Maximum number of sampled queries. Needs quality."
+    )
+
+    @model_validator(mode="after")
+    def _refuse_pilot_without_floor(self) -> "BatchOptions":
+        if self.quality is None and (self.confidence is not None or self.pilot is not None):
+            raise PydanticCustomError("misplaced", "confidence and pilot need quality")
+        return self
 
 
-_BUDGET_KEYS: Final = frozenset({*BatchBudgetOptions.model_fields, "budget", "budget_usd"})
+_BUDGET_KEYS: Final = frozenset({*BatchOptions.model_fields, "budget", "budget_usd"})
 
 
 class BatchCreate(ApiModel):
@@ -127,7 +142,7 @@ class BatchCreate(ApiModel):
     completion_window: Annotated[str, Field(pattern=WINDOW_PATTERN, description="24h, or another number of m, h or d")]
     metadata: Annotated[dict[Name, Words], Field(max_length=16)] | None = None
     output_expires_after: ExpiresAfter | None = None
-    pointsman: BatchBudgetOptions | None = None
+    pointsman: BatchOptions | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -267,7 +267,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class SourceChoice:
     """What the calibration questions say. Shares are point estimates, of so few questions."""
 
     threshold: float | None
@@ -280,10 +280,10 @@ class Choice:
     why: str
 
 
-def choose(trials: Sequence[Trial]) -> Choice:
+def choose(trials: Sequence[Trial]) -> SourceChoice:
     """The cheapest threshold with which no fewer answers are right than with the large model alone."""
     large = sum(trial.large_right for trial in trials) / len(trials)
-    none = Choice(None, None, 1.0, large, large, "no answer of the small model can be trusted")
+    none = SourceChoice(None, None, 1.0, large, large, "no answer of the small model can be trusted")
     judged = [(trial.raw, trial.small_right) for trial in trials if trial.raw is not None]
     if len(judged) < 10:
         return none
@@ -296,10 +296,10 @@ def choose(trials: Sequence[Trial]) -> Choice:
         cost = sum(t.small_usd + (0.0 if s else t.large_usd) for s, t in zip(stands, trials, strict=True))
         share = cost / sum(trial.large_usd for trial in trials)
         if right >= large and (share < best.cost_share or best.threshold is None):
-            best = Choice(threshold, curve, share, right, large, "")
+            best = SourceChoice(threshold, curve, share, right, large, "")
     if best.threshold is not None and best.cost_share >= 1.0:
         why = f"as many right answers would cost {best.cost_share - 1:.0%} more than the large model alone"
-        return Choice(None, curve, 1.0, large, large, why)
+        return SourceChoice(None, curve, 1.0, large, large, why)
     return best
 
 
@@ -324,7 +324,7 @@ def trials_of(asked: Sequence[Question], results: Mapping[str, Mapping[str, Any]
     return trials
 
 
-def calibrate(home: Path, ports: tuple[int, int], *, limit: int | None, show: bool) -> Choice:
+def calibrate(home: Path, ports: tuple[int, int], *, limit: int | None, show: bool) -> SourceChoice:
     """Asks both models the calibration questions: the small one alone, then the large one."""
     asked = questions("calibration")[:limit]
     small_only = fleet_text(ports, threshold=0.0)
@@ -401,7 +401,7 @@ def _run(home: Path, ports: tuple[int, int], options: argparse.Namespace) -> int
     return int(failed > 0)
 
 
-def _words_of(choice: Choice) -> str:
+def _words_of(choice: SourceChoice) -> str:
     if choice.threshold is None:
         return f"Nothing can be saved with this small model: {choice.why}. Every question goes to the large one."
     return (

@@ -57,7 +57,7 @@ SLOWEST_US = 200.0
 
 
 @dataclass(frozen=True)
-class QualityTarget:
+class RoutingTarget:
     """What a figure must reach."""
 
     what: str
@@ -79,7 +79,7 @@ def main() -> int:
     if not (DATA / "mmlu_outcomes.jsonl").exists():
         out.print(f"No data in {DATA}: put mmlu_outcomes.jsonl and gsm8k_outcomes.jsonl there, or set POINTSMAN_DATA.")
         return 2
-    targets: list[QualityTarget] = []
+    targets: list[RoutingTarget] = []
     for name in ("mmlu", "gsm8k"):
         data = read_dataset(DATA / f"{name}_outcomes.jsonl")
         ways, query_us = _judge(data, list(folds_of(len(data), seed=asked.seed)), seed=asked.seed)
@@ -139,20 +139,20 @@ def _timed(classifier: object, queries: Sequence[str]) -> tuple[Floats, float]:
     return np.concatenate(told), float(np.median(took_us))
 
 
-def _targets(name: str, ways: Sequence[Way], query_us: float) -> Iterator[QualityTarget]:
+def _targets(name: str, ways: Sequence[Way], query_us: float) -> Iterator[RoutingTarget]:
     query, *cascades = ways
     if name == "mmlu":
-        yield QualityTarget("MMLU, query alone: APGR", query.router.apgr or 0.0, 0.70, at_least=True)
-        yield QualityTarget("MMLU, query alone: CPT50 in % of calls", query.router.cpt50 or 100.0, 25.0, at_least=False)
+        yield RoutingTarget("MMLU, query alone: APGR", query.router.apgr or 0.0, 0.70, at_least=True)
+        yield RoutingTarget("MMLU, query alone: CPT50 in % of calls", query.router.cpt50 or 100.0, 25.0, at_least=False)
     for cascade in cascades:
-        yield QualityTarget("GSM8K, cascade, both calls paid: APGR", cascade.router.apgr or 0.0, 0.78, at_least=True)
-        yield QualityTarget(
+        yield RoutingTarget("GSM8K, cascade, both calls paid: APGR", cascade.router.apgr or 0.0, 0.78, at_least=True)
+        yield RoutingTarget(
             "GSM8K, cascade, both calls paid: CPT80 in %", cascade.router.cpt80 or 100.0, 42.0, at_least=False
         )
     for way in ways:
         for trust in way.trust:
-            yield QualityTarget(f"{name.upper()}: ECE of P({trust.of})", trust.ece, 0.05, at_least=False)
-    yield QualityTarget(
+            yield RoutingTarget(f"{name.upper()}: ECE of P({trust.of})", trust.ece, 0.05, at_least=False)
+    yield RoutingTarget(
         f"{name.upper()}: µs of CPU per query in chunks of {CHUNK}", query_us, SLOWEST_US, at_least=False
     )
 

@@ -71,6 +71,7 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
         ("Cost", f"${figures.cost_usd:.6f}, with ${figures.router_cost_usd:.6f} for routing{_router_share(figures)}"),
         ("Baseline", f"${figures.baseline_cost_usd:.6f} if {figures.baseline_model} had answered every query"),
         ("Saving", _saving(figures)),
+        ("Quality", _quality(figures)),
     ]
     if (comparison := forecast_vs_actual(figures)) is not None:
         lines.append(("Forecast", _forecast(comparison)))
@@ -101,6 +102,26 @@ def _saving(figures: BatchFigures) -> str:
     if figures.saving_usd < 0:
         return f"none: the batch cost ${-figures.saving_usd:.6f} ({-100 * share:.1f} %) more than the baseline"
     return f"${figures.saving_usd:.6f} ({100 * share:.1f} %)"
+
+
+def _quality(figures: BatchFigures) -> str:
+    """What is known of the quality, and what is not."""
+    quality = figures.quality
+    if quality is None:
+        return "not measured; `--quality 0.95` certifies a floor on a sample, labels measure it (`pointsman label`)"
+    floor = f"floor {quality.floor:.2f} of {figures.top_tier} at {100 * quality.confidence:.0f} % confidence"
+    certificate = quality.certificate
+    if certificate is None:
+        return f"{floor}: the pilot is not decided yet"
+    if quality.breached_at is not None:
+        return f"{floor}: broken, as audits showed; {figures.top_tier} answered the rest"
+    pilot = f"pilot of {quality.pilot_queries:,}, ${quality.pilot_usd:.6f}"
+    if certificate["outcome"] != "certified":
+        return f"{floor}: nothing certified ({plain(certificate['reason'])}); {pilot}"
+    measured, low = 100 * (quality.measured or 0.0), 100 * (quality.interval or (0.0, 1.0))[0]
+    audits = f", {quality.audits:,} audits" if quality.audits else ""
+    policy = certificate["policy"].replace("_", " ")
+    return f"{floor}: certified ({policy}); measured {measured:.1f} %, at least {low:.1f} %; {pilot}{audits}"
 
 
 def _forecast(comparison: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from routing.fleet import BudgetPolicy
+from routing.pilot import PilotSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class ApiBatchRequest:
     """None takes the fleet's default, as does None for the policy."""
     budget_policy: BudgetPolicy | None = None
     priority: int = 0
+    pilot: PilotSpec | None = None
     idempotency_key: str | None = None
     retried: bool = False
     """Whether the client says that it asks again."""
@@ -98,6 +100,7 @@ class ApiBatchTask:
     cap_usd: float | None
     budget_policy: BudgetPolicy | None
     priority: int
+    pilot: PilotSpec | None
     tries: int
     cancelling: bool
     traceparent: str | None = None

@@ -16,6 +16,7 @@ from db.engine import fetch, transaction
 from db.group_commit import GroupCommit
 from db.sql import statement
 from routing.fleet import BudgetPolicy
+from routing.pilot import PilotSpec
 
 CHAT_SOURCE: Final = "chat"
 """The source of a batch of one that is somebody's chat completion; lists of batches leave it out."""
@@ -128,6 +129,7 @@ class ApiBatches:
             cap_usd=None if row.cap_usd is None else float(row.cap_usd),
             budget_policy=None if row.budget_policy is None else BudgetPolicy(row.budget_policy),
             priority=row.priority,
+            pilot=None if row.pilot is None else PilotSpec(**row.pilot),
             tries=row.tries,
             cancelling=row.cancelling_at is not None,
             traceparent=row.traceparent,
@@ -241,6 +243,7 @@ def _create_params(request: ApiBatchRequest) -> dict[str, Any]:
         "cap_usd": request.cap_usd,
         "budget_policy": request.budget_policy,
         "priority": request.priority,
+        "pilot": None if request.pilot is None else orjson.dumps(request.pilot).decode(),
         "key": request.idempotency_key,
         "fingerprint": request.fingerprint,
         "traceparent": request.traceparent,

@@ -21,18 +21,18 @@ _PARTS: Final = re.compile(r"Question:\n<<<\n(.*)\n>>>\n\nProposed answer:\n<<<\
 _LABEL: Final = re.compile(r"\[simulated ([^\]]+)\]")
 
 
-class Proposal(NamedTuple):
+class ProposedAnswer(NamedTuple):
     """What a verifier is asked about."""
 
     question: str
     answer: str
 
 
-def proposal_in(text: str) -> Proposal | None:
+def proposal_in(text: str) -> ProposedAnswer | None:
     """The question and the answer that ``text`` asks about; None where it asks something else."""
     # The plain search first: nearly no text asks for a verdict, and the pattern is slow on long ones.
     found = _PARTS.search(text) if _SIGN in text else None
-    return None if found is None else Proposal(found[1].strip(), found[2].strip())
+    return None if found is None else ProposedAnswer(found[1].strip(), found[2].strip())
 
 
 def verdict(ask: ChatRequest, *, seed: bytes, recordings: Recordings) -> ChatReply | None:
@@ -53,7 +53,7 @@ def verdict(ask: ChatRequest, *, seed: bytes, recordings: Recordings) -> ChatRep
     )
 
 
-def _is_right(proposal: Proposal, *, seed: bytes, recordings: Recordings) -> bool | None:
+def _is_right(proposal: ProposedAnswer, *, seed: bytes, recordings: Recordings) -> bool | None:
     """By the recording that it is, or by the strength of the model that signs it; None where neither tells."""
     for recorded in recordings.get(proposal.question, {}).values():
         if recorded.answer is not None and recorded.answer.strip() == proposal.answer:

@@ -105,6 +105,7 @@ async def _submit(work: ApiBatchTask, service: AppState, engine: AsyncEngine) ->
         priority=work.priority,
         cap_usd=work.cap_usd,
         budget_policy=work.budget_policy,
+        pilot=work.pilot,
         public_id=work.public_id,
         expires_at=work.expires_at,
         traceparent=work.traceparent,

@@ -12,10 +12,11 @@ from api.batch_object import batch_object
 from api.http_errors import bad_request, conflict, not_found
 from api.responses import json_response, raw_json
 from api.routes.file_routes import page_object
-from api.schemas import BatchBudgetOptions, BatchCreate, BatchList, BatchObject
+from api.schemas import BatchCreate, BatchList, BatchObject, BatchOptions
 from api.state import AppState, get_state, get_tenant
 from db import api_batch_types
 from routing.fleet import BudgetPolicy
+from routing.pilot import PilotSpec
 from submission.jsonl_reader import ENDPOINT
 from telemetry.tracing import read_traceparent
 
@@ -44,7 +45,7 @@ async def create_batch(
             param="endpoint",
             code="unsupported_endpoint",
         )
-    options = body.pointsman or BatchBudgetOptions()
+    options = body.pointsman or BatchOptions()
     wanted = api_batch_types.ApiBatchRequest(
         public_id=f"batch_{secrets.token_hex(12)}",
         tenant=tenant,
@@ -57,6 +58,7 @@ async def create_batch(
         cap_usd=options.max_cost_usd,
         budget_policy=BudgetPolicy(options.budget_policy) if options.budget_policy else None,
         priority=options.priority,
+        pilot=_pilot(options),
         idempotency_key=idempotency_key,
         fingerprint=_fingerprint(body),
         retried=x_stainless_retry_count not in (None, "", "0"),
@@ -122,6 +124,12 @@ async def _create(wanted: api_batch_types.ApiBatchRequest, service: AppState) ->
     if file.purpose != "batch":
         raise bad_request("The file's purpose must be 'batch'.", param="input_file_id", code="invalid_value")
     return await service.batches.create(wanted)
+
+
+def _pilot(options: BatchOptions) -> PilotSpec | None:
+    if options.quality is None:
+        return None
+    return PilotSpec(options.quality, options.confidence or 0.95, options.pilot)
 
 
 def _window_s(window: str) -> int:

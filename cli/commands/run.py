@@ -27,6 +27,7 @@ from cli.quality_options import ConfidenceOption, PilotOption, QualityOption, re
 from cli.query_source import Source, open_source
 from cli.resources import open_database, read_settings, resolve_batch
 from cli.worker_stack import WorkingStack, working_stack
+from db.batch_writer import BatchSpec
 from db.reports.batch_stats import BatchFigures, batch_figures
 from db.reports.json_views import batch_as_json
 from routing.fleet import Fleet
@@ -69,16 +70,56 @@ def run(
     Exit codes: 0 when every query has ended and at least one is answered, 1 on failure, 2 for invalid
     input or options, 130 on Ctrl-C; the batch can then be continued.
     """
-    began = time.monotonic()
     if (file is None) == (batch is None):
         raise UsageError("Give a FILE, or --batch BATCH to continue a batch.", hint="`pointsman run --help`")
+    spec = batch_spec(file, idempotency_key, priority, budget, budget_policy, read_pilot(quality, confidence, pilot))
+    _answer(
+        file, spec, batch=batch, fleet=fleet, replay=replay, output=output, skip_invalid=skip_invalid, as_json=as_json
+    )
+
+
+@app.command("try")
+def try_floor(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="As for `run`; - is stdin.")],
+    quality: Annotated[float, typer.Option(metavar="SHARE", help="The floor to certify.")] = 0.95,
+    confidence: ConfidenceOption = None,
+    sample: Annotated[int | None, typer.Option(metavar="N", min=1, help="Sample at most N queries.")] = None,
+    as_json: JsonOption = False,
+    replay: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Recorded answers for the simulator."),
+    ] = None,
+    fleet: FleetOption = None,
+    budget: BudgetOption = None,
+) -> None:
+    """Answer a random sample of FILE at every tier, and report what a quality floor would save.
+
+    The rest of the batch is cancelled, and costs nothing.
+    """
+    pilot = read_pilot(quality, confidence, sample, stops=True)
+    spec = batch_spec(file, None, 0, budget, None, pilot)
+    _answer(file, spec, batch=None, fleet=fleet, replay=replay, output=None, skip_invalid=False, as_json=as_json)
+
+
+def _answer(
+    file: str | None,
+    spec: BatchSpec,
+    *,
+    batch: str | None,
+    fleet: Path | None,
+    replay: Path | None,
+    output: Path | None,
+    skip_invalid: bool,
+    as_json: bool,
+) -> None:
+    """Submits and waits, or continues ``batch``; prints the report."""
+    began = time.monotonic()
     check_writable(output)
     if output == STDOUT and as_json:
         raise UsageError("--json and --output - both write to stdout.", hint="Give --output a FILE.")
     settings = read_settings(fleet)
     checked = settings.fleet()
     _warn_of_missing_keys(checked)
-    spec = batch_spec(file, idempotency_key, priority, budget, budget_policy, read_pilot(quality, confidence, pilot))
     submission = Submission(settings, checked, spec, skip_invalid, fleet_flag(fleet), public_id=batch)
     with open_source(file) if file is not None else nullcontext() as source:
         if source is not None and not skip_invalid:

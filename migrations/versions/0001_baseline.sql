@@ -555,6 +555,7 @@ CREATE TABLE api_batches (
     cap_usd numeric(18, 9),
     budget_policy text,
     priority smallint NOT NULL DEFAULT 0,
+    pilot jsonb,
     idempotency_key text,
     fingerprint text,
     traceparent text,
@@ -584,6 +585,7 @@ CREATE INDEX ix_api_batches_input_file_id ON api_batches (input_file_id) WHERE s
 COMMENT ON COLUMN api_batches.public_id IS 'that of its row in batches, once it is accepted';
 COMMENT ON COLUMN api_batches.input_file_id IS 'null for a batch that did not come over HTTP';
 COMMENT ON COLUMN api_batches.cap_usd IS 'as requested; null for the default of the fleet';
+COMMENT ON COLUMN api_batches.pilot IS 'the quality floor that was asked for';
 COMMENT ON COLUMN api_batches.fingerprint IS 'SHA-256 of the request, by which a retry is recognized';
 COMMENT ON COLUMN api_batches.lease_until IS 'a process validates or finalizes it until then';
 COMMENT ON COLUMN api_batches.counts IS 'of its queries, once it is finalized';

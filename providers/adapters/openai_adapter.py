@@ -142,7 +142,7 @@ class OpenAICompatible:
 
 
 @dataclass(frozen=True, slots=True)
-class _Server:
+class _OpenAIServer:
     """What is known of a server by its address."""
 
     cap_field: str | None
@@ -151,7 +151,7 @@ class _Server:
 
 
 @cache
-def _server(base_url: str) -> _Server:
+def _server(base_url: str) -> _OpenAIServer:
     parts = urlsplit(base_url)
     host = f".{parts.hostname or ''}"
     cap_field = None
@@ -159,7 +159,7 @@ def _server(base_url: str) -> _Server:
         cap_field = _NEW_CAP
     elif host.endswith(_OLD_CAP_HOSTS) or parts.port == _OLLAMA_PORT:
         cap_field = _OLD_CAP
-    return _Server(cap_field, host.endswith(_OFFICIAL_HOSTS), not host.endswith(_UNCACHED_HOSTS))
+    return _OpenAIServer(cap_field, host.endswith(_OFFICIAL_HOSTS), not host.endswith(_UNCACHED_HOSTS))
 
 
 def _are_plain(messages: Any) -> bool:

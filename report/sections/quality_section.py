@@ -38,7 +38,33 @@ def quality(report: BatchReport) -> Section:
             f"Measured by labels: {percent(labelled[1])} of {labelled[0]:,} labelled final answers are right. The "
             "baselines have no labels, and so no such figure."
         )
+    tables = _certificate(report)
     last = "expected quality" if chart is None else f"expected quality, of {chart.queries:,}"
     columns = ["policy", "cost", f"of always {figures.top_tier}", last]
     table = Table("This batch and its baselines", columns, rows, frozenset({"policy"}))
-    return Section("quality", "Cost and quality", paragraphs, drawings, [table])
+    return Section("quality", "Cost and quality", paragraphs, drawings, [table, *tables])
+
+
+def _certificate(report: BatchReport) -> list[Table]:
+    """The quality floor, what was certified and what it cost."""
+    quality = report.figures.quality
+    if quality is None:
+        return []
+    certificate = quality.certificate or {}
+    rows = [
+        ["floor, relative to the top tier", percent(quality.floor)],
+        ["confidence", percent(quality.confidence)],
+        ["outcome", str(certificate.get("outcome", quality.state)).replace("_", " ")],
+        ["policy", str(certificate.get("policy", "–")).replace("_", " ")],
+        ["measured quality", "–" if quality.measured is None else percent(quality.measured)],
+        ["at least", "–" if quality.interval is None else percent(quality.interval[0])],
+        ["sampled queries", f"{quality.pilot_queries:,}"],
+        ["cost of the pilot", usd(quality.pilot_usd)],
+        ["cost of grading", usd(quality.grade_usd)],
+        ["audits", f"{quality.audits:,}, {usd(quality.audit_usd)}"],
+    ]
+    if reason := certificate.get("reason"):
+        rows.append(["reason", str(reason)])
+    if quality.breached_at is not None:
+        rows.append(["broken since", f"{quality.breached_at:%Y-%m-%d %H:%M:%S} UTC"])
+    return [Table("Quality floor", ["figure", "value"], rows, frozenset({"figure", "value"}))]

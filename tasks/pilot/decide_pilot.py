@@ -5,7 +5,7 @@ import asyncio
 import structlog
 
 from db.pilots import Pilots
-from tasks.pilot.certification import Certified, SampleMore, decide
+from tasks.pilot.pilot_certification import Certified, SampleMore, decide
 from tasks.pilot.sample import read_sample
 from tasks.worker_context import WorkerContext
 

@@ -4,7 +4,7 @@ import structlog
 
 from db.pilots import Pilots
 from routing.lifecycle import MoveKind, State
-from tasks.pilot.certification import is_breached
+from tasks.pilot.pilot_certification import is_breached
 from tasks.publisher import publish_pilot
 from tasks.worker_context import WorkerContext
 

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from db.pilots import BatchPolicy, Pilots
 from routing.pilot import QualityPolicy, TopTierPolicy
-from tasks.pilot.certification import read_policy
+from tasks.pilot.pilot_certification import read_policy
 
 REFRESH_S: Final = 2.0
 """A breach is heeded this soon."""

@@ -34,7 +34,7 @@ from routing.outcome import ACCOUNT, Completion, Failure, FailureKind, Outcome
 from routing.policy.failover import Attempt, NoDeploymentLeft, Suspend, Wait, hedge
 from routing.query import Query, read_body
 from routing.reason import Reason, ReasonCode
-from tasks.pilot.audit import audit_answer
+from tasks.pilot.answer_audit import audit_answer
 from tasks.pilot.pilot_judge import judge_with_pilot
 from tasks.stages.answer_confidence import EXTEND, raw_confidence
 from tasks.stages.hedging import InFlightCall, race_hedge

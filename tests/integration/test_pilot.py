@@ -6,8 +6,8 @@ from db.pilots import Pilots
 from routing.pilot import PilotSpec
 from simulator.process import SimulatorProcess
 from submission.input_line import InputLine
-from tasks.pilot.certification import is_breached
 from tasks.pilot.decide_pilot import decide_pilot
+from tasks.pilot.pilot_certification import is_breached
 from tasks.pilot.pilot_maintenance import DECISION_LEASE_S
 from tasks.worker_context import WorkerContext
 from tests.integration.end_to_end import account, hand_in, simulated_fleet, work_off, worker_context_of
