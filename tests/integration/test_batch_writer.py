@@ -57,7 +57,7 @@ def test_more_deposits_at_once_than_connections_all_come_through(on_bench: OnBen
 
 def test_a_list_without_queries_is_told_to_have_some(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
-        with pytest.raises(InvalidInput, match=r"input: queries: there is none\. Give at least one\."):
+        with pytest.raises(InvalidInput, match=r"input: queries: empty\. Give at least one query\."):
             await submit((), engine=bench.engine, fleet=bench.fleet, spec=BatchSpec(source="test"))
         assert await nothing_is_left(bench)
 
