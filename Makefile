@@ -27,10 +27,11 @@ down: .venv/ready ## Stop whatever of it still runs
 test: lint ## Lint, check the types, run every test
 	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --durations 12
 
-lint: .venv/ready ## Check style and types
+lint: .venv/ready ## Check style, types and the words of docs and messages
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q --no-header tests/unit/docs/test_words.py
 
 bench: .venv/ready ## Measure throughput against the alternatives, into bench.json (up to 20 minutes)
 	@$(BIN)/python -m benchmarks

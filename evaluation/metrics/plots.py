@@ -135,11 +135,11 @@ def _reliability(axes: Any, trusts: Sequence[Trust]) -> None:
             edgecolor=colour, linewidth=1, zorder=3, clip_on=False,
         )  # fmt: skip
         axes.plot([], [], color=colour, marker="o", linewidth=1.8, label=f"{trust.of} — ECE {trust.ece:.3f}")
-    axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1.3, linestyle=(0, (4, 3)), label="exactly as told", zorder=1)
+    axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1.3, linestyle=(0, (4, 3)), label="ideal", zorder=1)
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 100)
-    axes.set_xlabel("Probability told, %")
-    axes.set_ylabel("Came true, %")
+    axes.set_xlabel("Predicted probability, %")
+    axes.set_ylabel("Observed, %")
     axes.set_title("Reliability")
     note = f"size: queries; bars: 95 %; hollow: under {FIRM} queries"
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), title=note, title_fontsize=10)

@@ -207,7 +207,7 @@ def _label_words(report: LabelReport) -> Iterator[str]:
 def _lead(name: str, own: Interval | None, figure: str, *, digits: int) -> str:
     what = _NAMES[name]
     if own is None:
-        return f"Whether it beats {what} cannot be told from so few lines."
+        return f"Whether it beats {what} cannot be decided from so few lines."
     spread = f"{own.low:+.{digits}f} to {own.high:+.{digits}f} {figure}, 95 %"
     if own.low > 0:
         return f"It beats {what} ({spread})."

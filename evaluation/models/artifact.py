@@ -118,7 +118,7 @@ def _read(path: Path, sha256: object) -> Parts:
     if not path.is_file():
         raise ArtifactError(f"{path} is missing; train it anew")
     if path.stat().st_size > LARGEST_BYTES:
-        raise ArtifactError(f"{path} is larger than any artifact of ours; train it anew")
+        raise ArtifactError(f"{path} is larger than an artifact can be; train it again")
     if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
         raise ArtifactError(f"{path} is damaged: it is not the file that its manifest describes; train it anew")
     with np.load(path, allow_pickle=False) as stored:

@@ -145,10 +145,10 @@ class CounterfactualReport:
 
     def _words(self, moved: int, down: int) -> list[str]:
         if self.n == 0:
-            return ["Nothing was decided anew: the log holds no routed query whose text is still there."]
+            return ["Nothing was routed again: the log holds no routed query whose text is still there."]
         words = [
             f"{moved:,} of {self.n:,} queries ({100 * moved / self.n:.1f} %) would go elsewhere: {down:,} to a cheaper "
-            f"tier, {moved - down:,} to a dearer one.",
+            f"tier, {moved - down:,} to a more expensive one.",
         ]
         if self.usd_then > 0:
             words.append(

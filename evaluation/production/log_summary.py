@@ -60,7 +60,7 @@ def _of_the_judge(tally: LogStats) -> Iterator[str]:
             "nothing."
         )
     elif tally.purged:
-        yield "The texts of its answers were purged: whether a second answer said the same cannot be told any more."
+        yield "The texts of its answers were purged: whether a second answer said the same is no longer known."
     else:
         yield "No answer for which the confidence was too low has a second one beside it: nothing to compare."
 
@@ -82,7 +82,7 @@ def _of_what_is_not_known(tally: LogStats) -> Iterator[str]:
     if explored(tally) is None:
         yield (
             "NOT known without exploration (router.exploration in the fleet): whether a cheaper tier would have "
-            "done where a dearer one was asked."
+            "done where a more expensive one was asked."
         )
 
 

@@ -41,7 +41,7 @@ _ERRORS: Final = """\
 
 The class of a failure decides what follows. The most telling word decides the class: a code of the error's body, then
 what the prose of many servers says alike, then the HTTP status. A 200 with an error in it is that error, and costs
-nothing. The code, the field and the status are stored with the call and told by `results`, `explain`, the report, the
+nothing. The code, the field and the status are stored with the call and shown by `results`, `explain`, the report, the
 API and the log; the prose is not, as it may quote a prompt.
 
 An error of the model (a parameter, the context, a size) goes to the next deployment, then to the next tier. An error of

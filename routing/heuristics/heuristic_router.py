@@ -129,7 +129,7 @@ def _hard(features: Features) -> tuple[float, str] | None:
     if signs[signals.PROOF] and (features.has_maths or features.phrases or signs[signals.PROOF] >= 2):
         return 0.95, "a proof or a derivation"
     if features.has_code and signs[signals.BUILD] and (signs[signals.STRONG] or features.tokens >= 250):
-        return 0.93, "code to be designed or mended"
+        return 0.93, "code to design or fix"
     asked = signs[signals.STRONG] + signs[signals.MILD]
     if signs[signals.STRONG] and asked >= 2 and (features.parts >= 3 or features.phrases or asked >= 4):
         return 0.92, "several steps of analysis"

@@ -134,7 +134,8 @@ def _conclude(case: RoutingCase, opinion: RouterVote | None, ground: RoutingCont
         return decision
     abstained = tuple(voice.reason for voice in (opinion, case.gate) if voice is not None)
     belief = prior(case.score, len(ground.ladder))
-    return _weigh(case, belief, ground, router="prior", confidence=0.0, reasons=(*abstained, "nobody is sure: up"))
+    reasons = (*abstained, "no router was confident; chose a higher tier")
+    return _weigh(case, belief, ground, router="prior", confidence=0.0, reasons=reasons)
 
 
 def _pinned(case: RoutingCase, pinned: str, ground: RoutingContext) -> Decision:

@@ -113,7 +113,7 @@ def _final_reason(
             told = f" ({attempt.outcome.message})" if attempt.outcome.message else ""
             return f"{attempt.outcome.kind} at {attempt.deployment}{told}"
     if _times(FailureKind.UNKNOWN, history) >= MAX_UNKNOWN:
-        return "nobody knows what became of two calls"
+        return "the outcome of two calls is unknown"
     # What cannot be expressed was not sent and costs nothing, and a limit costs time alone: they do not count.
     counted = [attempt for attempt in history if counts(attempt.outcome)]
     if len(counted) >= timing.max_attempts:

@@ -186,8 +186,8 @@ class QueryExecutor:
         sent = SentCall(intent.call_id, at=committed.at, model=model, reserved_usd=intent.reserved_usd)
         if math.isfinite(self.left_usd) and self.epoch > self.one.epoch + 1:
             # Somebody had it between our reading and our claim, and may have spent some of it. This call costs nothing.
-            self.result = CallResult(sent, Failure(FailureKind.NEVER_SENT, "what is left has to be reckoned anew"))
-            await self._reschedule(0.0, "what is left of its max_cost_usd has to be reckoned anew")
+            self.result = CallResult(sent, Failure(FailureKind.NEVER_SENT, "what is left must be computed again"))
+            await self._reschedule(0.0, "what is left of its max_cost_usd must be computed again")
             return None
         return sent
 
