@@ -92,9 +92,9 @@ def try_floor(
     fleet: FleetOption = None,
     budget: BudgetOption = None,
 ) -> None:
-    """Answer a random sample of FILE at every tier, and report what a quality floor would save.
+    """Answer a random sample of FILE at every tier.
 
-    The rest of the batch is cancelled, and costs nothing.
+    Reports what a quality floor would save. The rest of the batch is cancelled, and costs nothing.
     """
     pilot = read_pilot(quality, confidence, sample, stops=True)
     spec = batch_spec(file, None, 0, budget, None, pilot)

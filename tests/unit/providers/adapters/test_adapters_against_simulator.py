@@ -185,9 +185,9 @@ def test_every_fault_has_its_class(bench: Bench, kind: Protocol, fault: str, exp
 @pytest.mark.parametrize(("fault", "extra"), [("hang", {}), ("slow_body", {"bytes_per_s": 10})])
 def test_what_takes_too_long_is_unknown(bench: Bench, kind: Protocol, fault: str, extra: dict[str, Any]) -> None:
     bench.fault(fault, **extra)
-    outcome = failed(bench.ask(kind, deadline_s=0.2))
+    outcome = failed(bench.ask(kind, deadline_s=1.0))  # half of it to connect, on a machine that may be busy
     assert outcome.kind is K.UNKNOWN
-    assert outcome.latency_ms >= 200
+    assert outcome.latency_ms >= 1000
 
 
 @pytest.mark.parametrize("form", ["seconds", "date", "ms"])

@@ -270,9 +270,9 @@ async def drip_an_error(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
     [(silence, FailureKind.UNKNOWN), (drip, FailureKind.UNKNOWN), (drip_an_error, FailureKind.OVERLOADED)],
 )
 def test_the_deadline_covers_headers_and_a_slow_body(handler: Handler, expected: FailureKind) -> None:
-    (outcome,) = talk(handler, deadline_s=0.3)
+    (outcome,) = talk(handler, deadline_s=1.0)  # half of it to connect, on a machine that may be busy
     assert kind(outcome) is expected
-    assert outcome.latency_ms >= 300
+    assert outcome.latency_ms >= 1000
 
 
 def test_an_endless_body_is_read_no_further_than_the_cap() -> None:
