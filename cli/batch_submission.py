@@ -9,10 +9,9 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import CommandError, ExitCode, UsageError
-from cli.console import err, notice, plain, plural, queries, warn
+from cli.console import err, notice, plural, queries, warn
 from cli.progress import wait_for_end
 from cli.query_source import STDIN, RejectedFile, Source
-from cli.resources import resolve_batch
 from cli.worker_stack import refuse_unserved
 from db.batch_writer import BatchSpec
 from db.reports.batch_stats import Batch, Progress, batch_progress
@@ -21,7 +20,7 @@ from routing.pilot import PilotSpec
 from settings import Settings
 from submission.forecaster import Forecaster
 from submission.input_line import InvalidInput
-from submission.submit import SubmitResult, submit
+from submission.submit import IdempotencyConflict, SubmitResult, submit
 
 
 def batch_spec(
@@ -65,19 +64,16 @@ class Submission:
 
     async def submit(self, source: Source, engine: AsyncEngine, fleet: Fleet, *, shows_id: bool = True) -> SubmitResult:
         """Submits the source with a forecast; rejected lines go to a file of their own. Raises InvalidInput."""
-        result = await self._submit(source, engine, fleet)
+        try:
+            result = await self._submit(source, engine, fleet)
+        except IdempotencyConflict as error:
+            raise UsageError(str(error), hint="Give each file its own key.") from error
         self.public_id = result.public_id  # at once, for an interrupt from here on
         name = f"{result.public_id}: " if shows_id else ""
         if not result.duplicate:
             notice(f"{name}{queries(result.total)} accepted")
         else:
             warn(f"{name}{queries(result.total)} submitted earlier with this key; nothing new was submitted")
-            earlier = await resolve_batch(engine, result.public_id)
-            if earlier.source != self.spec.source:
-                warn(
-                    f"The key belongs to {plain(earlier.source)}: no line of {plain(self.spec.source)} was submitted. "
-                    "Give each file its own key."
-                )
         if result.rejected:
             self.rejections = {"rejected": len(result.rejected), "rejected_file": str(source.rejected_path)}
             notice(f"{plural(len(result.rejected), 'invalid line')} written to {source.rejected_path}")

@@ -18,7 +18,7 @@ from db.sql import statement
 from routing.fleet import BudgetPolicy
 from routing.pilot import PilotSpec
 
-CHAT_SOURCE: Final = "chat"
+CHAT_SOURCE: Final = "/v1/chat/completions"
 """The source of a batch of one that is somebody's chat completion; lists of batches leave it out."""
 
 RETRY_WINDOW_S: Final = 1800.0

@@ -7,6 +7,7 @@ query whose batch is not there. Should this process die between the two, `leftov
 """
 
 import asyncio
+import hashlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -86,6 +87,15 @@ class BatchSpec:
     """A quality floor to certify on a sample before the rest is routed; None routes everything at once."""
 
 
+def hash_prompts(content: "hashlib._Hash", prompts: Sequence[Prompt]) -> None:
+    """Adds ``prompts`` to the hash of a batch's content, whatever the sizes of the writes."""
+    content.update(
+        b"".join(
+            b"%b\0%b\0%b\n" % (custom_id.encode(), body, options or b"") for _, custom_id, body, options in prompts
+        )
+    )
+
+
 class BatchWriter:
     """An open deposit: `write` prompts to it. ``second`` gives the connection for a large one's queries."""
 
@@ -115,8 +125,14 @@ class BatchWriter:
         self.ranges: list[tuple[int, int]] = []
         """The ids that were used, as inclusive ranges."""
         self.total = 0
+        self._content = hashlib.sha256()
         self.plan: Mapping[str, Any] | None = None
         """What is predicted of it, to be held against what comes of it."""
+
+    @property
+    def content_sha256(self) -> bytes:
+        """Of all prompts so far: the same lines in the same order have the same."""
+        return self._content.digest()
 
     async def write(self, prompts: Sequence[Prompt]) -> None:
         """Adds ``prompts`` in their order. Raises what Postgres had against these or earlier ones."""
@@ -132,6 +148,7 @@ class BatchWriter:
             for query_id, (line, custom_id, body, options) in zip(chain.from_iterable(ids), prompts, strict=True)
         ]
         self.total += len(rows)
+        hash_prompts(self._content, prompts)
         if self._prompts is None:
             self._prompts = CopyStream(await _driver(self._connection), _PROMPTS)
         await self._put_queries(
@@ -259,7 +276,9 @@ async def _find_existing_batch(connection: AsyncConnection, engine: AsyncEngine,
     # lines come, as of `prompts` and `queries`, and a migration would wait for that too.
     rows = await fetch(
         engine,
-        text("SELECT id, public_id, total FROM batches WHERE tenant = :tenant AND idempotency_key = :key"),
+        text(
+            "SELECT id, public_id, total, content_sha256 FROM batches WHERE tenant = :tenant AND idempotency_key = :key"
+        ),
         **key,
     )
     return rows[0] if rows else None
@@ -278,6 +297,7 @@ async def _close(
             "source": order.source,
             "metadata": orjson.dumps(order.metadata).decode(),
             "total": opened.total,
+            "content": opened.content_sha256,
             "first_id": min(first for first, _ in opened.ranges),
             "last_id": max(last for _, last in opened.ranges),
             "priority": order.priority,

@@ -25,6 +25,8 @@ class ReasonCode(StrEnum):
     """The certified policy of the batch decided."""
     UNJUDGED = "unjudged"
     """The judge failed; the answer stands only at the top tier."""
+    UNSCORED = "unscored"
+    """The answer scorer failed; rejects nothing."""
     NOTE = "note"
     """What was changed of the request, or is odd about the bill; rejects nothing."""
     NO_DEPLOYMENT = "no_deployment"

@@ -1,6 +1,7 @@
 """Writes validated lines as one batch: all of them, or none."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
+from db.batch_writer import BatchSpec, BatchWriter, hash_prompts, open_batch_writer
 from db.statement_errors import is_transient
 from routing.fleet import Fleet
 from submission.forecaster import Forecaster
@@ -34,6 +35,14 @@ class SubmitResult:
     duplicate: bool = False
 
 
+class IdempotencyConflict(ValueError):
+    """The idempotency key belongs to a batch of other lines, ``public_id``."""
+
+    def __init__(self, public_id: str) -> None:
+        super().__init__(f"This idempotency key belongs to {public_id}, which has other lines. Nothing was submitted.")
+        self.public_id = public_id
+
+
 async def submit(
     lines: Iterable[InputLine | RejectedLine],
     *,
@@ -46,11 +55,13 @@ async def submit(
     """Writes ``lines`` into Postgres as one batch, ready for the route stage, with the forecast of ``forecaster``.
 
     Raises InvalidInput where a line is invalid and ``skip_invalid`` is false, or where no line is valid; the batch
-    then does not exist.
+    then does not exist. Raises IdempotencyConflict where the key of ``spec`` belongs to other lines.
     """
     began_ns = time.time_ns()
     async with open_batch_writer(engine, spec, fleet) as writer:
         if not isinstance(writer, BatchWriter):
+            if writer.content_sha256 != _content_of(lines, skip_invalid=skip_invalid):
+                raise IdempotencyConflict(writer.public_id)
             return SubmitResult(writer.public_id, writer.total, duplicate=True)
         if forecaster is not None:
             lines = forecaster.sample.watching(lines)
@@ -100,6 +111,16 @@ async def _write_lines(
     if (rejected and not skip_invalid) or not writer.total:
         raise InvalidInput(rejected, seen)
     return rejected
+
+
+def _content_of(lines: Iterable[InputLine | RejectedLine], *, skip_invalid: bool) -> bytes | None:
+    """The hash of the lines as a batch would have it; None where they would not be one."""
+    content = hashlib.sha256()
+    for prompts, rejected in _chunks(lines):
+        if rejected and not skip_invalid:
+            return None
+        hash_prompts(content, prompts)
+    return content.digest()
 
 
 def _chunks(lines: Iterable[InputLine | RejectedLine]) -> Iterator[tuple[list[InputLine], list[RejectedLine]]]:

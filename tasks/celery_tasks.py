@@ -12,7 +12,7 @@ from submission.forecaster import SERVED_BYTES, Forecaster
 from submission.input_line import InvalidInput
 from submission.jsonl_reader import read_objects
 from submission.reservoir_sample import ReservoirSample
-from submission.submit import SubmitResult, submit_with_retry
+from submission.submit import IdempotencyConflict, SubmitResult, submit_with_retry
 from tasks.celery_app import app
 from tasks.pilot.decide_pilot import decide_pilot
 from tasks.publisher import by_stage, publish
@@ -69,7 +69,12 @@ def decide_pilot_task(batch_id: int) -> None:
     WorkerState.loop.run(decide_pilot(batch_id, WorkerState.station))
 
 
-@app.task(name="submit_queries", bind=True, Request="tasks.redacted_request:RedactedRequest", throws=(InvalidInput,))
+@app.task(
+    name="submit_queries",
+    bind=True,
+    Request="tasks.redacted_request:RedactedRequest",
+    throws=(InvalidInput, IdempotencyConflict),
+)
 def submit_queries(
     self: Task,
     queries: object = None,
@@ -111,7 +116,7 @@ def submit_queries(
             traceparent=read_traceparent((self.request.headers or {}).get("traceparent")),
         )
         submitted = _submit(read_queries(queries), order)
-    except InvalidInput as error:
+    except (InvalidInput, IdempotencyConflict) as error:
         # Nobody waits for a result: who looks for what became of a message looks here, or into Flower.
         log.warning("submission_refused", task_id=self.request.id, why=str(error))
         raise

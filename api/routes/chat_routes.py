@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Row
 from starlette.responses import Response
 
-from api.http_errors import ApiError, bad_request, sentence, too_large
+from api.http_errors import ApiError, bad_request, conflict, sentence, too_large
 from api.responses import JSON_OBJECT, raw_json
 from api.routes.batch_routes import IdempotencyKey
 from api.state import AppState, get_state, get_tenant
@@ -18,7 +18,7 @@ from db.api_batches import CHAT_SOURCE
 from db.batch_writer import BatchSpec
 from db.reports import run_report
 from submission.jsonl_reader import ENDPOINT, InvalidInput, read_objects
-from submission.submit import submit
+from submission.submit import IdempotencyConflict, submit
 from telemetry.tracing import read_traceparent
 
 router = APIRouter(prefix="/v1/chat", tags=["chat"])
@@ -149,6 +149,12 @@ async def _submit(
         async with service.submissions:
             lines = read_objects([line], fleet=service.fleet)
             return (await submit(lines, engine=service.engine, fleet=service.fleet, spec=spec)).public_id
+    except IdempotencyConflict as error:
+        raise conflict(
+            "This Idempotency-Key was used before with another request.",
+            code="idempotency_key_reused",
+            param="Idempotency-Key",
+        ) from error
     except InvalidInput as error:
         rejected = error.rejections[0]
         param = rejected.field.removeprefix("body.") if rejected.field != "line" else None

@@ -13,7 +13,7 @@ from cli.resources import open_database, read_settings, resolve_batch, with_data
 from db.audit_seals import AuditReport, seal, verify
 from db.auditor_login import InvalidLoginName, add_auditor
 
-app = typer.Typer(help="Verify the routing log, and create logins for auditors.", no_args_is_help=True)
+app = typer.Typer(help="Verify the routing log; create auditors' logins.", no_args_is_help=True)
 
 _SHOWN = 20
 

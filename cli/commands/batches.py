@@ -99,7 +99,7 @@ def submit(
 
 @app.command()
 def status(batch: BatchArgument = None, as_json: JsonOption = False, fleet: FleetOption = None) -> None:
-    """Show a batch: progress while it is open, then its report."""
+    """Show the progress or the report of a batch."""
     settings = read_settings(fleet)
     checked = settings.fleet()
 
@@ -153,7 +153,7 @@ def cancel(batch: Annotated[str, typer.Argument(metavar="BATCH")], as_json: Json
 
 @app.command()
 def resume(batch: Annotated[str, typer.Argument(metavar="BATCH")], as_json: JsonOption = False) -> None:
-    """Start the failed queries of a batch again, and no others."""
+    """Start only the failed queries of a batch again."""
     _apply_to_batch(batch, "resumed", Ledger.resume, as_json=as_json)
 
 

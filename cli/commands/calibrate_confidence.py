@@ -28,7 +28,7 @@ def calibrate_confidence(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print what confidences are worth, by labels, as [calibrations.NAME] for a fleet file.
+    """Calibrate confidences on labels, for a fleet file.
 
     One table for each model, source and workload with enough labels; the others are named on stderr.
     """

@@ -31,7 +31,7 @@ def drift(
     against: Annotated[str, typer.Option(metavar="SPAN", help="… with the decisions of that span before.")] = "7d",
     as_json: JsonOption = False,
 ) -> None:
-    """Compare the newest routing decisions with the first ones.
+    """Compare the newest routing with the first.
 
     The reference are the first decisions since the router was promoted. Compares each feature by its population
     stability index; exits with 1 if one has shifted.

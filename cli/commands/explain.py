@@ -29,7 +29,7 @@ def explain(
     batch: Annotated[str | None, typer.Option(metavar="BATCH", help="Search only this batch.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a query's timeline: decisions, calls, reasons, cost."""
+    """Show a query's decisions, calls, reasons and cost."""
 
     async def work(engine: AsyncEngine) -> tuple[Row[Any], Sequence[Row[Any]]]:
         found = await resolve_query(engine, query, batch=batch, command=["pointsman", "explain", "{}"])

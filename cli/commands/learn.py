@@ -58,7 +58,7 @@ def retrain(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a router on labels, and promote it if it is better.
+    """Train a router on labels; promote it if better.
 
     The new router must lose less than the incumbent and every control, with confidence, on held-out queries;
     otherwise nothing changes, and the exit code is 1.

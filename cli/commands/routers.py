@@ -65,7 +65,7 @@ def evaluate(
     draws: Annotated[int, typer.Option(min=100, max=20_000, help="Bootstrap draws for the intervals.")] = 1000,
     as_json: JsonOption = False,
 ) -> None:
-    """Evaluate a router on DATA against controls, or the log.
+    """Evaluate a router on DATA or on the log.
 
     Default: the promoted router. Costs use the prices of --fleet; without it, those of the RouteLLM paper for DATA.
     """

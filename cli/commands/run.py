@@ -65,7 +65,7 @@ def run(
     confidence: ConfidenceOption = None,
     pilot: PilotOption = None,
 ) -> None:
-    """Start what is missing, submit FILE, wait, print the report.
+    """Start the stack, submit FILE, print the report.
 
     Exit codes: 0 when every query has ended and at least one is answered, 1 on failure, 2 for invalid
     input or options, 130 on Ctrl-C; the batch can then be continued.

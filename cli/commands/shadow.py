@@ -22,7 +22,7 @@ def shadow(
     router: Annotated[str | None, typer.Option(metavar="NAME", help="Only this candidate.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a candidate router with the live one, per query.
+    """Compare a candidate router with the live one.
 
     The candidate is router.shadow of the fleet. Shows where each router sent how many queries, and how many live
     answers are right where they are labelled. `pointsman off-policy` estimates what the candidate's answers would

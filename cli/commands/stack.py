@@ -59,7 +59,7 @@ def up(
 
 @app.command()
 def down() -> None:
-    """Stop the stack of `up`, with the embedded Postgres and Redis."""
+    """Stop the stack of `up`, embedded services included."""
     settings = read_settings()
     had_services = services_running(settings)
     stopped = ["the workers"] if stack_down(settings) else []

@@ -14,7 +14,7 @@ app = typer.Typer()
 
 @app.command()
 def version(as_json: JsonOption = False) -> None:
-    """Show the version of Pointsman and of its main dependencies."""
+    """Show the versions of Pointsman and its libraries."""
     versions = {"pointsman": version_of("pointsman"), "python": platform.python_version()}
     versions |= {name: version_of(name) for name in ("celery", "redis", "sqlalchemy", "psycopg", "httpx")}
     if as_json:

@@ -33,6 +33,7 @@ CREATE TABLE batches (
     endpoint text NOT NULL DEFAULT '/v1/chat/completions',
     metadata jsonb NOT NULL DEFAULT '{}'::jsonb,
     total integer NOT NULL,
+    content_sha256 bytea,
     first_query_id bigint NOT NULL,
     last_query_id bigint NOT NULL,
     priority smallint NOT NULL DEFAULT 0,
@@ -58,6 +59,7 @@ CREATE INDEX ix_batches_tenant_created_at ON batches (tenant, created_at);
 COMMENT ON COLUMN batches.public_id IS 'batch_…: the id that users and the HTTP API see';
 COMMENT ON COLUMN batches.source IS 'file name, stdin, celery or api';
 COMMENT ON COLUMN batches.first_query_id IS 'the ids of its queries are in this range; ids of other batches may be too';
+COMMENT ON COLUMN batches.content_sha256 IS 'of its lines: an idempotency key belongs to one content';
 COMMENT ON COLUMN batches.priority IS 'higher goes first';
 COMMENT ON COLUMN batches.plan IS 'the forecast of a dry run';
 COMMENT ON COLUMN batches.traceparent IS 'W3C trace context that the client sent';

@@ -11,7 +11,7 @@ from routing.fleet import Fleet, Model
 from routing.outcome import FAILURE_RULES, FailureKind
 from routing.policy.failover import takes_over
 from routing.query import Query
-from routing.reason import Reason, code_of
+from routing.reason import Reason, ReasonCode, code_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def _best(history: Sequence[TierAttempt], fleet: Fleet) -> TierAttempt | None:
     def rank(place: int) -> tuple[bool, float, int, int]:
         attempt = history[place]
         confidence = UNKNOWN_CONFIDENCE if attempt.confidence is None else attempt.confidence
-        is_whole = not any(reason.startswith("truncated") for reason in attempt.reasons)
+        is_whole = ReasonCode.TRUNCATED not in map(code_of, attempt.reasons)
         return is_whole, confidence, order.get(attempt.tier, -1), place
 
     usable = [place for place, attempt in enumerate(history) if attempt.valid and attempt.call_id is not None]

@@ -96,6 +96,8 @@ class QueryExecutor:
         """When the claim's lease was last asked for, by the monotonic clock: it runs from no earlier."""
         self.next_tier: str | None = None
         """Where its batch's certified policy sends it after the last answer."""
+        self.unscored: tuple[Reason, ...] = ()
+        """Why the last answer has no score, where the scorer failed on it."""
         self.result: CallResult | None = None
         """The last call's, while it is not yet in the ledger."""
 
@@ -403,7 +405,7 @@ class QueryExecutor:
             log.warning("judge_failed", error=type(error).__name__)
             failed = Reason(ReasonCode.UNJUDGED, f"the judge failed ({type(error).__name__})")
             verdict = Verdict(is_top, None, (failed,), "none")
-        notes = tuple(Reason(ReasonCode.NOTE, note) for note in completion.notes)
+        notes = (*self.unscored, *(Reason(ReasonCode.NOTE, note) for note in completion.notes))
         return verdict._replace(reasons=(*verdict.reasons, *notes)) if notes else verdict
 
     async def _ask_with_room(
@@ -467,13 +469,15 @@ class QueryExecutor:
         )
 
     def _p_right(self, completion: Completion) -> float | None:
-        """What the answer scorer gives; None without one, or where it fails."""
+        """What the answer scorer gives; None without one, or where it fails, which is a reason of the verdict."""
+        self.unscored = ()
         if (scorer := self.station.trained.scorer) is None:
             return None
         try:
             return scorer([(self.query, completion.text)])[0]
         except Exception as error:
             log.warning("scorer_failed", error=type(error).__name__)
+            self.unscored = (Reason(ReasonCode.UNSCORED, f"the scorer failed ({type(error).__name__})"),)
             return None
 
     async def _finish(self, sent: SentCall, completion: Completion, verdict: Verdict) -> Moved | None:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
@@ -17,8 +18,8 @@ from db.batch_writer import (
     open_batch_writer,
 )
 from db.statement_errors import is_transient
-from submission.input_line import InvalidInput
-from submission.submit import submit
+from submission.input_line import InputLine, InvalidInput
+from submission.submit import IdempotencyConflict, submit
 from tests.integration.ledger_fixtures import COMMITTING, HELD_COMMIT, LEAVE, LedgerHarness, OnBench, appear
 
 MANY = 24
@@ -56,7 +57,7 @@ def test_more_deposits_at_once_than_connections_all_come_through(on_bench: OnBen
 
 def test_a_list_without_queries_is_told_to_have_some(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
-        with pytest.raises(InvalidInput, match=r"input: queries: there is none\. Give at least one\."):
+        with pytest.raises(InvalidInput, match=r"input: queries: empty\. Give at least one query\."):
             await submit((), engine=bench.engine, fleet=bench.fleet, spec=BatchSpec(source="test"))
         assert await nothing_is_left(bench)
 
@@ -284,5 +285,29 @@ def test_more_large_deposits_at_once_than_may_be_all_come_through(on_bench: OnBe
         async with asyncio.timeout(50):  # less than the pool's own patience
             await asyncio.gather(*(one(bench) for _ in range(many)))
         assert await bench.counts() == (many, many * TWO_CONNECTION_THRESHOLD, many * TWO_CONNECTION_THRESHOLD)
+
+    on_bench(story)
+
+
+def test_a_key_belongs_to_one_content_whatever_the_sizes_of_the_writes(on_bench: OnBench) -> None:
+    def some(count: int) -> list[InputLine]:
+        return [InputLine(n + 1, f"q-{n}", b'{"messages":[]}', None) for n in range(count)]
+
+    async def story(bench: LedgerHarness) -> None:
+        spec = BatchSpec(source="test", idempotency_key="k")
+        first = await submit(some(1200), engine=bench.engine, fleet=bench.fleet, spec=spec)
+        again = await submit(some(1200), engine=bench.engine, fleet=bench.fleet, spec=spec)
+        assert (again.public_id, again.duplicate) == (first.public_id, True)
+        changed = [*some(1199), InputLine(1200, "q-1199", b'{"messages":[1]}', None)]
+        for other in (some(1199), some(1201), changed):
+            with pytest.raises(IdempotencyConflict, match=first.public_id):
+                await submit(other, engine=bench.engine, fleet=bench.fleet, spec=spec)
+        assert (await bench.counts())[0] == 1
+        async with open_batch_writer(bench.engine, replace(spec, idempotency_key="other"), bench.fleet) as writer:
+            assert isinstance(writer, BatchWriter)
+            for prompt in some(1200):
+                await writer.write([prompt])
+        hashes = await bench.rows("SELECT count(DISTINCT content_sha256) AS n, count(*) AS batches FROM batches")
+        assert (hashes[0].n, hashes[0].batches) == (1, 2)
 
     on_bench(story)

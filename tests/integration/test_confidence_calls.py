@@ -241,7 +241,7 @@ def test_an_answer_that_our_own_cap_cut_off_is_delivered_and_marked(
             assert (await account(batch, station)).progress.done == QUERIES
         marked = await bench.rows(
             "SELECT DISTINCT tier FROM decisions WHERE kind = 'judge' AND move = 'finish'"
-            " AND 'truncated: by the model''s max_output_tokens' = ANY(reasons)"
+            " AND 'truncated' = ANY(codes) AND 'cut off by the model''s max_output_tokens' = ANY(reasons)"
         )
         assert [row.tier for row in marked] == ["large"]
 

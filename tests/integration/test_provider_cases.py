@@ -13,6 +13,7 @@ from sqlalchemy import text
 from db.batch_writer import BatchSpec
 from db.reports.results import result_lines
 from providers.pricing import look_up
+from routing.answer_checks.confidence_policy import ConfidencePolicy, ConfidenceSource
 from routing.fleet import Fleet, Model, Price, Protocol, Provider, RouterPolicy, Tier, Timing
 from submission.jsonl_reader import InputLine, RejectedLine, read_objects
 from tasks.worker_context import WorkerContext
@@ -176,7 +177,7 @@ def test_a_generation_that_broke_off_is_no_answer_whatever_its_end_is_called(
 def test_an_error_in_a_200_is_that_error_and_free(on_bench: OnBench, provider: FakeProvider) -> None:
     result, calls = one(on_bench, provider, line("overloaded", model=LARGE))
     assert {(call.outcome, call.status, float(call.cost_usd)) for call in calls} == {("overloaded", 503, 0.0)}
-    assert "overloaded" in result["error"]["message"]
+    assert "status 503 error in a 200" in result["error"]["message"]
 
 
 def test_the_name_of_the_cap_is_learned_once_and_the_users_word_is_kept(
@@ -258,11 +259,15 @@ class Failing:
 def test_a_scorer_that_fails_costs_no_answer(on_bench: OnBench, provider: FakeProvider) -> None:
     async def story(bench: LedgerHarness) -> None:
         async with worker(bench, provider) as station:
+            by_scorer = ConfidencePolicy(ConfidenceSource.SCORER)
+            models = {name: replace(model, confidence=by_scorer) for name, model in station.fleet.models.items()}
+            station.fleet = replace(station.fleet, models=models)
             station.trained = replace(station.trained, scorer=Failing())
             results = await ended(station, line("snapshot", model=LARGE))
             assert results["snapshot"]["error"] is None
             reasons = results["snapshot"]["pointsman"]["reasons"]
-            assert "unscored: the scorer failed (OverflowError)" in reasons
+            assert "the scorer failed (OverflowError)" in reasons
+            assert await bench.rows("SELECT FROM decisions WHERE 'unscored' = ANY(codes) AND move = 'finish'")
 
     on_bench(story)
 
@@ -279,7 +284,8 @@ def test_a_judge_that_fails_costs_no_answer(
         async with worker(bench, provider) as station:
             results = await ended(station, line("snapshot"))
             assert results["snapshot"]["error"] is None
-            assert "unjudged: the judge failed (ZeroDivisionError)" in results["snapshot"]["pointsman"]["reasons"]
+            assert "the judge failed (ZeroDivisionError)" in results["snapshot"]["pointsman"]["reasons"]
+            assert await bench.rows("SELECT FROM decisions WHERE 'unjudged' = ANY(codes) AND move = 'finish'")
 
     on_bench(story)
 
@@ -307,7 +313,7 @@ def test_an_account_at_fault_fails_no_query_and_all_go_on_once_it_is_well(
             station.accounts.clock = lambda clock=station.accounts.clock: clock() + 60  # type: ignore[misc]
             async with bench.engine.begin() as connection:
                 await connection.execute(text("UPDATE account_faults SET tried_at = now() - interval '1 minute'"))
-            assert await station.ledger.unhold(deployments=list(station.fleet.models)) == 1, "one is let go, to see"
+            assert await station.ledger.release_held(deployments=list(station.fleet.models)) == 1, "one goes, to see"
             await work_off(station)
             done = await bench.rows("SELECT state, count(*) AS n FROM queries GROUP BY 1")
             assert [(row.state, row.n) for row in done] == [("done", 60)]

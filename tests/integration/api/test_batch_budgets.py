@@ -135,3 +135,29 @@ def test_a_body_without_end_is_refused(client: httpx.Client, path: str) -> None:
     for content in (endless(), b"".join(endless())):
         answer = client.post(path, content=content, headers={"content-type": "application/json"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
+
+
+def test_a_batch_over_http_may_ask_for_a_quality_floor(client: httpx.Client, module_served: Served) -> None:
+    options = {"quality": 0.9, "confidence": 0.9, "pilot": 50}
+    batch = create(client, upload(client, [line(f"q-{n}") for n in range(5)])["id"], pointsman=options)
+    until(client, batch["id"], "in_progress")
+
+    async def look(bench: LedgerHarness) -> Any:
+        (row,) = await bench.rows(
+            "SELECT t.floor, t.confidence, t.max_queries, t.stops, t.state FROM pilots AS t"
+            " JOIN batches AS b ON b.id = t.batch_id WHERE b.public_id = :h",
+            h=batch["id"],
+        )
+        return tuple(row)
+
+    assert module_served.play(look) == (0.9, 0.9, 50, False, "sampling")
+
+
+@pytest.mark.parametrize(
+    "options", [{"quality": 1}, {"quality": 0.2}, {"confidence": 0.9}, {"quality": 0.9, "pilot": 0}]
+)
+def test_a_floor_that_cannot_be_certified_is_refused(client: httpx.Client, options: dict[str, Any]) -> None:
+    body = ASKED | {"input_file_id": upload(client, [line("q")])["id"], "pointsman": options}
+    response = client.post("/v1/batches", json=body)
+    assert response.status_code == 400
+    assert response.json()["error"]["message"]

@@ -17,7 +17,9 @@ def waiting(served: Served) -> str | None:
     """The public id of the chat that waits, if one does."""
 
     async def look(bench: LedgerHarness) -> str | None:
-        rows = await bench.rows("SELECT public_id FROM batches WHERE ended_at IS NULL AND source = 'chat'")
+        rows = await bench.rows(
+            "SELECT public_id FROM batches WHERE ended_at IS NULL AND source = '/v1/chat/completions'"
+        )
         return str(rows[0].public_id) if rows else None
 
     found: str | None = served.play(look)

@@ -20,6 +20,7 @@ from routing.answer_checks.token_logprobs import logprob_confidence
 from routing.fleet import Fleet, Protocol, Provider
 from routing.outcome import Completion, Usage
 from routing.query import Expectation, Query
+from routing.reason import ReasonCode, code_of
 from tests.fleets import small_fleet
 
 ASKED = Query("How many legs do a spider and a cat have together?")
@@ -188,7 +189,7 @@ def test_a_source_that_gave_nothing_leaves_the_answer_in_doubt(fleet: Fleet) -> 
     said, unknown = completion("12"), Confidence(None, ConfidenceSource.SELF_CONSISTENCY)
     below = judge(said, ASKED, tier=fleet.tiers["small"], confidence=unknown)
     assert (below.accepted, below.valid) == (False, True)
-    assert below.reasons[0].startswith("low_confidence")
+    assert code_of(below.reasons[0]) == ReasonCode.LOW_CONFIDENCE
     assert judge(said, ASKED, tier=fleet.tiers["large"], confidence=unknown, is_top=True).accepted
 
 

@@ -5,12 +5,14 @@ import inspect
 import pytest
 
 from routing.fleet import BudgetPolicy
+from routing.pilot import PilotSpec
 from submission.input_line import InvalidInput
 from tasks.celery_tasks import submit_queries
 from tasks.submit_arguments import (
     ARGUMENTS,
     read_budget,
     read_metadata,
+    read_pilot,
     read_priority,
     read_queries,
     read_text,
@@ -81,3 +83,15 @@ def test_metadata_that_is_no_object_is_told(given: object) -> None:
     assert (read_metadata(None), read_metadata({"team": "search"})) == ({}, {"team": "search"})
     with pytest.raises(InvalidInput, match="metadata: it must be a JSON object"):
         read_metadata(given)
+
+
+def test_a_quality_floor_is_read_and_one_that_is_none_is_told() -> None:
+    assert read_pilot(None, None, None) is None
+    assert read_pilot(0.9, None, None) == PilotSpec(0.9)
+    assert read_pilot(0.9, 0.99, 200) == PilotSpec(0.9, 0.99, 200)
+    with pytest.raises(InvalidInput, match=r"quality: it must be at least 0\.5 and below 1"):
+        read_pilot(1.0, None, None)
+    with pytest.raises(InvalidInput, match="pilot: it belongs to a quality floor"):
+        read_pilot(None, None, 200)
+    with pytest.raises(InvalidInput, match="quality: it must be a number"):
+        read_pilot("0.9", None, None)

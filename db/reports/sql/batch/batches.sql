@@ -1,6 +1,6 @@
--- The newest batches with their counts by outcome.
+-- The newest batches with their counts by outcome; chat completions are not listed.
 WITH newest AS (
-    SELECT * FROM batches ORDER BY id DESC LIMIT :rows
+    SELECT * FROM batches WHERE source <> '/v1/chat/completions' ORDER BY id DESC LIMIT :rows
 ),
 counted AS (
     SELECT q.batch_id,

@@ -4,6 +4,7 @@ SELECT b.public_id, count(*) OVER () AS batches
 FROM batches AS b
 WHERE b.ended_at IS NULL
   AND b.id < :batch_id
+  AND b.source <> '/v1/chat/completions'
   AND EXISTS (SELECT 1 FROM queries AS q
               WHERE q.batch_id = b.id AND q.finished_at IS NULL)
 ORDER BY b.id DESC

@@ -27,6 +27,10 @@ def broken(tier: str, reason: str = "truncated", *, call_id: int = 9) -> TierAtt
     return TierAttempt(tier, 0.9, call_id, (Reason(reason, reason),), valid=False)
 
 
+def cut(tier: str, confidence: float, *, call_id: int) -> TierAttempt:
+    return TierAttempt(tier, confidence, call_id, (Reason(ReasonCode.TRUNCATED, "cut off"),), valid=True)
+
+
 def failed(tier: str, *codes: str) -> TierAttempt:
     return TierAttempt(tier, None, None, tuple(Reason(code, code) for code in codes), valid=False)
 
@@ -87,6 +91,7 @@ def test_a_tier_that_was_tried_is_not_tried_again(fleet: Fleet) -> None:
         ([unsure("small", 0.3, call_id=1), unsure("medium", None, call_id=2), broken("large")], 2),
         ([unsure("small", 0.6, call_id=1), unsure("medium", None, call_id=2), broken("large")], 1),
         ([broken("small"), unsure("medium", 0.1, call_id=2), broken("large")], 2),
+        ([cut("small", 0.9, call_id=1), unsure("medium", 0.1, call_id=2), failed("large", "overloaded")], 2),
         ([unsure("large", 0.2, call_id=5)], 5),
     ],
 )
