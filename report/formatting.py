@@ -6,13 +6,13 @@ _NONE: Final = "–"
 NO_BREAK: Final = "\u00a0"
 
 
-RULES: Final = frozenset({"gate", "pin", "prior", "exploration", "llm", "budget", "none"})
+RULES: Final = frozenset({"gate", "pin", "prior", "exploration", "llm", "budget", "pilot", "quality_policy", "none"})
 """Deciders besides trained routers."""
 
 
 def decider(router: str) -> str:
     """The decider's name; trained routers are marked as such."""
-    return router if router in RULES else f"classifier {router}"
+    return router.replace("_", " ") if router in RULES else f"classifier {router}"
 
 
 def plain(text: str) -> str:
