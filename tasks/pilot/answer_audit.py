@@ -26,7 +26,7 @@ async def audit_answer(queued: QueuedQuery, query: Query, answer: str, *, tier: 
     stays a random sample.
     """
     served = (await served_policies([queued], station)).get(queued.batch_id)
-    if served is None or exploration_draw(queued.id, purpose=AUDIT_DRAW) >= served.audit_share:
+    if served is None or served.policy is None or exploration_draw(queued.id, purpose=AUDIT_DRAW) >= served.audit_share:
         return
     models = fitting(query, fleet=station.fleet, tier=station.fleet.top)
     reserved_usd = reservation_usd(query, models)

@@ -8,7 +8,7 @@ from simulator.process import SimulatorProcess
 from submission.input_line import InputLine
 from tasks.pilot.decide_pilot import decide_pilot
 from tasks.pilot.pilot_certification import is_breached
-from tasks.pilot.pilot_maintenance import DECISION_LEASE_S
+from tasks.pilot.pilot_maintenance import DECISION_LEASE_S, advance_pilots
 from tasks.worker_context import WorkerContext
 from tests.integration.end_to_end import account, hand_in, simulated_fleet, work_off, worker_context_of
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
@@ -79,8 +79,11 @@ def test_a_sample_is_answered_by_every_tier_and_the_rest_waits_for_the_decision(
 def test_a_batch_that_is_too_small_goes_by_the_default_policy(on_bench: OnBench, simulator: SimulatorProcess) -> None:
     async def story(bench: LedgerHarness) -> None:
         async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
-            batch = await hand_in(lines(30), BatchSpec(source="test", pilot=PilotSpec(floor=0.95)), station)
+            spec = BatchSpec(source="test", pilot=PilotSpec(floor=0.95, audit_share=1.0))
+            batch = await hand_in(lines(30), spec, station)
             await decided(batch.id, station)
+            await advance_pilots(station)
+            assert await bench.rows("SELECT 1 FROM audits") == []
             quality = (await account(batch, station)).quality
             assert quality is not None
             assert quality.certificate is not None
