@@ -137,6 +137,9 @@ def test_there_was_trouble_enough(evidence: Evidence) -> None:
     arena, heard = evidence
     outcomes = {row.outcome for row in arena.ask("SELECT DISTINCT outcome FROM calls")}
     assert outcomes >= {"ok", "rate_limited", "server_error", "unknown", "broken_body"}
+    # A refused key holds the query until calls of its deployment succeed again; the hold, too, must not tell the key.
+    assert arena.one("SELECT count(*) FROM decisions WHERE detail ->> 'held_for' IS NOT NULL") > 0
+    assert arena.one("SELECT count(*) FROM decisions WHERE move = 'unhold' AND 'account' = ANY(codes)") > 0
     assert any(b"PUBLISH" in command or b"celeryev" in command for command in heard)
     assert arena.one("SELECT count(*) FROM batches WHERE source = 'celery'") == 1
 
