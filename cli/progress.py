@@ -113,7 +113,7 @@ async def wait_for_end(
             if progress.ended and (progress.ended_at is not None or ended_s > _ENDING_S):
                 return progress
             ended_s = ended_s + pause_s if progress.ended else 0.0
-            only_held = progress.held > 0 and progress.finished + progress.held == progress.total
+            only_held = progress.held > 0 and progress.finished + progress.held + progress.after_pilot == progress.total
             held_s = held_s + pause_s if only_held else 0.0
             if held_s > _HELD_S and progress.held_for_account:
                 raise CommandError(

@@ -53,6 +53,9 @@ _QUERIES: Final = "COPY queries (id, batch_id, stage, state) FROM STDIN"
 _WAITING_QUERIES: Final = "COPY queries (id, batch_id, stage, state, due_at) FROM STDIN"
 """Of a batch with a pilot: not due until they are sampled, or the pilot is decided."""
 
+_NEVER: Final = b"9000-01-01"
+"""When pinned queries of a batch that ends with its pilot are due: they are neither sampled nor answered."""
+
 
 class _WriterSlots:
     """Who waits for what, of one engine."""
@@ -107,14 +110,16 @@ class BatchWriter:
         *,
         batch_id: int,
         public_id: str | None = None,
-        waits: bool = False,
+        pilot: PilotSpec | None = None,
     ) -> None:
         self._connection = connection
         self._second = second
         self._ids = ids
         self._row = b"%%d\t%d\t%%b\t%%d\t%%b\t%%b\n" % batch_id
-        self._copy = _WAITING_QUERIES if waits else _QUERIES
-        due_at = "\tinfinity" if waits else ""
+        self._copy = _QUERIES if pilot is None else _WAITING_QUERIES
+        self._pinned_due = None if pilot is None else _NEVER if pilot.stops else b"now"
+        """Pinned queries are no part of a pilot, and do not wait for it. None: there is no pilot."""
+        due_at = "" if pilot is None else "\tinfinity"
         self._between = f"\t{batch_id}\t{ROUTE}\t{State.READY}{due_at}\n".encode()
         self._prompts: CopyStream | None = None
         self._queries: CopyStream | None = None
@@ -151,10 +156,18 @@ class BatchWriter:
         hash_prompts(self._content, prompts)
         if self._prompts is None:
             self._prompts = CopyStream(await _driver(self._connection), _PROMPTS)
-        await self._put_queries(
-            b"".join(self._between.join([b"%d" % id_ for id_ in id_range]) + self._between for id_range in ids)
-        )
+        await self._put_queries(self._query_rows(ids, prompts))
         await self._prompts.write(b"".join(rows).replace(b"\\", b"\\\\"))
+
+    def _query_rows(self, ids: Sequence[range], prompts: Sequence[Prompt]) -> bytes:
+        between = self._between
+        if self._pinned_due is None:
+            return b"".join(between.join([b"%d" % id_ for id_ in id_range]) + between for id_range in ids)
+        pinned = between.replace(b"infinity", self._pinned_due)
+        return b"".join(
+            b"%d" % query_id + (pinned if _is_pinned(options) else between)
+            for query_id, (_, _, _, options) in zip(chain.from_iterable(ids), prompts, strict=True)
+        )
 
     async def _put_queries(self, rows: bytes) -> None:
         if self._queries is None:
@@ -178,6 +191,10 @@ class BatchWriter:
     async def abandon(self) -> None:
         """Its connections are free again, for a rollback: also where this is cancelled, which then comes after it."""
         await abandon([stream for stream in (self._prompts, self._queries) if stream is not None])
+
+
+def _is_pinned(options: bytes | None) -> bool:
+    return bool(options and b'"pin"' in options and orjson.loads(options).get("pin") not in (None, "", "auto"))
 
 
 @asynccontextmanager
@@ -212,7 +229,7 @@ async def open_batch_writer(
             _Ids(engine),
             batch_id=batch_id,
             public_id=order.public_id,
-            waits=order.pilot is not None,
+            pilot=order.pilot,
         )
         try:
             yield opened

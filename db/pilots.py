@@ -65,7 +65,7 @@ class Pilots:
         return await fetch(self._engine, statement("pilot_answers"), batch_id=batch_id)
 
     async def answers_so_far(self, query_id: int) -> Sequence[Row[Any]]:
-        """What lower tiers answered: ``tier``, ``confidence``, ``source``, ``mean_logprob``, ``response``."""
+        """What lower tiers answered, each with its verdict, in the order of the calls."""
         return await fetch(self._engine, statement("answers_so_far"), query_id=query_id)
 
     async def extend(self, batch_id: int, *, sample: int) -> None:
@@ -109,9 +109,9 @@ class Pilots:
         """Batches that end with their pilot and are still open."""
         return [int(row.batch_id) for row in await fetch(self._engine, statement("pilots_stopped"))]
 
-    async def policies(self, batch_ids: Sequence[int]) -> dict[int, BatchPolicy]:
-        """The policies of those of ``batch_ids`` whose pilot is decided."""
-        rows = await fetch(self._engine, statement("pilot_policies"), batch_ids=list(batch_ids))
+    async def policies(self, batch_ids: Sequence[int], *, known: Sequence[int] = ()) -> dict[int, BatchPolicy]:
+        """The policies of those of ``batch_ids`` whose pilot is decided, of ``known`` ones without the weights."""
+        rows = await fetch(self._engine, statement("pilot_policies"), batch_ids=list(batch_ids), known=list(known))
         return {
             row.batch_id: BatchPolicy(
                 orjson.loads(row.policy), row.weights, row.audit_share, row.breached_at is not None

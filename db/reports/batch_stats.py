@@ -60,6 +60,8 @@ class Progress:
     open_by_stage: Mapping[str, int]
     held_for: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By deployment whose account is at fault: the ``queries`` held for it, its ``provider`` and the ``reason``."""
+    after_pilot: int = 0
+    """Those that wait for the decision of the batch's pilot."""
 
     @property
     def held_for_account(self) -> str | None:

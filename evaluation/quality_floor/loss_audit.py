@@ -62,6 +62,12 @@ def audit_losses(losses: Sequence[float], *, most_loss: float, risk: float = 0.0
     )
 
 
+def breaks(losses: Sequence[float], *, most_loss: float, risk: float) -> bool:
+    """`AuditState.breached` alone, without the interval, which takes four hundred times as much."""
+    found = np.asarray(losses, dtype=np.float64)
+    return bool(_wealth(found, np.array([most_loss]), least=-1.0).max() >= 1.0 / risk)
+
+
 def _wealth(losses: Floats, means: Floats, *, least: float, most: float = 1.0) -> Floats:
     """Wealth after each loss (and before the first) against each mean, shape (n + 1, means): bets that it is larger."""
     gains = losses[:, None] - means

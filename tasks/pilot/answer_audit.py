@@ -5,7 +5,7 @@ import structlog
 from db.ledger_types import CallIntent, CallResult, QueuedQuery
 from db.pilots import Pilots
 from providers.limits.admission_control import Denied
-from routing.budget.query_budget import reservation_usd
+from routing.budget.query_budget import worst_usd
 from routing.context_window import fitting
 from routing.outcome import Completion
 from routing.policy.exploration import exploration_draw
@@ -25,12 +25,13 @@ async def audit_answer(queued: QueuedQuery, query: Query, answer: str, *, tier: 
     Best effort: a limit, a budget or a lost worker skips an audit, whatever the answer was, so that what is audited
     stays a random sample.
     """
+    if tier not in station.fleet.ladder or query.pin not in (None, "", "auto"):
+        return  # no policy has accepted it
     served = (await served_policies([queued], station)).get(queued.batch_id)
-    if served is None or served.policy is None or exploration_draw(queued.id, purpose=AUDIT_DRAW) >= served.audit_share:
+    if served is None or served.grader is None or exploration_draw(queued.id, purpose=AUDIT_DRAW) >= served.audit_share:
         return
     models = fitting(query, fleet=station.fleet, tier=station.fleet.top)
-    reserved_usd = reservation_usd(query, models)
-    if not models or reserved_usd is None:
+    if not models:
         return
     model = models[0]
     grant = await station.admission.reserve(model, tokens=query.prompt_tokens + (query.max_tokens or 256))
@@ -42,7 +43,7 @@ async def audit_answer(queued: QueuedQuery, query: Query, answer: str, *, tier: 
         tier=station.fleet.top,
         model=model,
         batch_id=queued.batch_id,
-        reserved_usd=reserved_usd,
+        reserved_usd=worst_usd(query, model),
     )
     sent = await station.admission.for_sending(grant, station.ledger.reserve_call(intent))
     if sent is None:
@@ -57,6 +58,6 @@ async def audit_answer(queued: QueuedQuery, query: Query, answer: str, *, tier: 
             batch_id=queued.batch_id,
             call_id=sent.call_id,
             tier=tier,
-            grade=agreement(answer, outcome.text, expects=query.expects),
+            grade=agreement(answer, outcome.text, kind=served.grader),
             reference_grade=1.0,
         )

@@ -5,7 +5,7 @@ import asyncio
 import structlog
 
 from db.pilots import Pilots
-from tasks.pilot.pilot_certification import Certified, SampleMore, decide
+from tasks.pilot.pilot_certification import Certified, SampleMore, decide, to_the_top
 from tasks.pilot.sample import read_sample
 from tasks.worker_context import WorkerContext
 
@@ -19,9 +19,16 @@ async def decide_pilot(batch_id: int, station: WorkerContext) -> None:
     if pilot is None or pilot.state != "deciding":
         return
     ladder = station.fleet.ladder
-    sample, without = read_sample(await pilots.answers(batch_id), ladder)
-    # Fitting takes a second or more of CPU: the loop has other queries to route meanwhile.
-    outcome = await asyncio.to_thread(decide, sample, pilot=pilot, ladder=ladder, unanswered=without)
+    rows = await pilots.answers(batch_id)
+    outcome: SampleMore | Certified
+    try:
+        sample, without = read_sample(rows, ladder)
+        # Fitting takes a second or more of CPU: the loop has other queries to route meanwhile.
+        outcome = await asyncio.to_thread(decide, sample, pilot=pilot, ladder=ladder, unanswered=without)
+    except Exception as error:
+        # Tried again it would fail again, and the batch would never end.
+        log.exception("pilot_failed", batch_id=batch_id, error=type(error).__name__)
+        outcome = to_the_top(pilot, ladder, f"the certification failed ({type(error).__name__}): in doubt, up")
     match outcome:
         case SampleMore(queries=queries, reason=reason):
             log.info("pilot_extended", batch_id=batch_id, queries=queries, reason=reason)

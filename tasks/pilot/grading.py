@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from evaluation.graders.grader_choice import choose_grader, grader_of
+from evaluation.graders.grader_choice import choose_grader
 from evaluation.graders.text_graders import GraderKind, grader
-from routing.query import Expectation
 from tasks.pilot.sample import SampledQuery
 
 
@@ -24,9 +23,9 @@ def grade_sample(sample: Sequence[SampledQuery]) -> tuple[list[list[float]], dic
     return grades, {kind.value: len(sample)}
 
 
-def agreement(answer: str, reference: str, *, expects: Expectation) -> float:
-    """The grade of one answer beside the top tier's, 0 to 1."""
-    return grader(_by_text(grader_of(reference, expects=expects)))(answer, reference)
+def agreement(answer: str, reference: str, *, kind: GraderKind) -> float:
+    """The grade of one answer beside the top tier's, 0 to 1, by the grader that graded its batch's sample."""
+    return grader(kind)(answer, reference)
 
 
 def _by_text(kind: GraderKind) -> GraderKind:

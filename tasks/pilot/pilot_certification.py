@@ -15,7 +15,7 @@ from evaluation.quality_floor.certification import (
     certify,
 )
 from evaluation.quality_floor.ladder_policy import LadderAction, LadderAnswer, LadderPolicy
-from evaluation.quality_floor.loss_audit import audit_losses
+from evaluation.quality_floor.loss_audit import breaks
 from evaluation.quality_floor.pilot_size import PilotLook, plan_pilot
 from routing.pilot import TierAnswer
 from tasks.pilot.grading import grade_sample
@@ -26,6 +26,10 @@ DEFAULT_POLICY: Final = {"kind": "default"}
 
 TOP_POLICY: Final = {"kind": "top"}
 """Everything to the top tier."""
+
+
+LARGEST_SAMPLE: Final = 2_000
+"""Fitting takes the cube of it in time and its square in memory: here within the lease of a decision."""
 
 
 class SampleMore(NamedTuple):
@@ -79,8 +83,9 @@ def decide(
 ) -> SampleMore | Certified:
     """The next step of a pilot. ``unanswered`` sampled queries have no answer of the top tier to compare with."""
     target = QualityTarget(pilot.floor, pilot.confidence)
-    plan = plan_pilot(target, pilot.total, most=pilot.max_queries)
-    looks = plan.looks or ((PilotLook(pilot.total, 1.0 - pilot.confidence),) if pilot.stops else ())
+    most = min(pilot.total, LARGEST_SAMPLE, pilot.max_queries or pilot.total)
+    plan = plan_pilot(target, pilot.total, most=most)
+    looks = plan.looks or ((PilotLook(most, 1.0 - pilot.confidence),) if pilot.stops else ())
     if not looks:
         return _undecided("too_small", DEFAULT_POLICY, pilot, ladder, f"{plan.reason}: the default policy routes it")
     look = next((look for look in looks if look.size > pilot.sampled), None)
@@ -90,7 +95,9 @@ def decide(
     # A sample that cannot grow any more has all the risk that is left; one that can has that of its look.
     here = looks[-1] if is_last else looks[0]
     if not sample:
-        return _undecided("top_tier", TOP_POLICY, pilot, ladder, f"no sampled query has an answer of {ladder[-1]}")
+        return to_the_top(pilot, ladder, f"no sampled query has an answer of {ladder[-1]}")
+    if not any(query.costs_usd[-1] > 0 for query in sample):
+        return to_the_top(pilot, ladder, f"answers of {ladder[-1]} cost nothing: there is nothing to save")
     grades, mix = grade_sample(sample)
     certificate, policy = certify(
         [
@@ -117,6 +124,7 @@ def decide(
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **policy.parts())  # type: ignore[arg-type]  # arrays by name
     served = {"kind": "ladder", "tiers": list(policy.tiers), "sources": [list(names) for names in policy.sources]}
+    served |= {"grader": next(iter(mix))}
     reason = (
         f"{certificate.policy.value} certified: loss at most {certificate.loss_bound:.3f}, the floor allows "
         f"{1.0 - pilot.floor:.3f}"
@@ -136,6 +144,11 @@ def _graded(query: SampledQuery, grades: Sequence[float]) -> list[GradedAnswer]:
         GradedAnswer(answer.text, grade, dict(answer.confidences), cost_usd)
         for answer, grade, cost_usd in zip(query.answers, grades, query.costs_usd, strict=True)
     ]
+
+
+def to_the_top(pilot: Row[Any], ladder: Sequence[str], reason: str) -> Certified:
+    """Everything goes to the top tier, for a reason that takes no test."""
+    return _undecided("top_tier", TOP_POLICY, pilot, ladder, reason)
 
 
 def _undecided(
@@ -161,4 +174,4 @@ def is_breached(audits: Row[Any]) -> bool:
     """
     below = max(1.0 - audits.accept_shares[-1], 1e-6)
     most_loss = min((1.0 - audits.floor) / below, 1.0)
-    return audit_losses(audits.losses, most_loss=most_loss, risk=1.0 - audits.confidence).breached
+    return breaks(audits.losses, most_loss=most_loss, risk=1.0 - audits.confidence)

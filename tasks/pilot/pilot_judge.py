@@ -1,5 +1,9 @@
 """The verdict on an answer of a batch with a quality floor, below the top tier."""
 
+from collections.abc import Sequence
+
+import structlog
+
 from db.ledger_types import QueuedQuery
 from db.pilots import Pilots
 from routing.answer_checks.judge import Verdict
@@ -8,8 +12,10 @@ from routing.pilot import TierAnswer
 from routing.query import Query
 from routing.reason import Reason, ReasonCode
 from tasks.pilot.pilot_routing import served_policies
-from tasks.pilot.sample import confidences, tier_answer
+from tasks.pilot.sample import confidences, is_valid, tier_answer
 from tasks.worker_context import WorkerContext
+
+log = structlog.get_logger()
 
 _SAMPLED = Reason(ReasonCode.PILOT, "part of the pilot: every tier answers")
 _ACCEPTED = Reason(ReasonCode.QUALITY_POLICY, "the certified policy accepts it")
@@ -26,26 +32,37 @@ async def judge_with_pilot(
 ) -> tuple[Verdict, str | None]:
     """The judge's ``verdict``, or what the pilot makes of it; and the tier to ask next where a policy names one.
 
-    A sampled query goes on to every tier. What the validators reject is rejected under any policy. Raises DBAPIError.
+    A sampled query goes on to every tier. What the validators reject is rejected under any policy, and off the ladder
+    or over a pin none has a say. Where a policy cannot be asked, the top tier is: the answer is paid, and never lost.
     """
+    if tier not in station.fleet.ladder or query.pin not in (None, "", "auto"):
+        return verdict, None
     if queued.is_pilot:
         return verdict._replace(accepted=False, reasons=(_SAMPLED, *verdict.reasons)), None
-    served = (await served_policies([queued], station)).get(queued.batch_id)
-    if served is None or served.policy is None or not verdict.valid or (not verdict.accepted and _is_rejected(verdict)):
+    if not verdict.valid or (not verdict.accepted and _is_rejected(verdict)):
         return verdict, None
-    answers = (
-        []
-        if not queued.escalations
-        else [tier_answer(row, row.response) for row in await Pilots(station.engine).answers_so_far(queued.id)]
-    )
-    answers.append(
-        TierAnswer(tier, completion.text, confidences(verdict.confidence, verdict.source, completion.mean_logprob))
-    )
-    next_tier = served.policy.next_tier(queued.id, query.text, answers)
+    answer = TierAnswer(tier, completion.text, confidences(verdict.confidence, verdict.source, completion.mean_logprob))
+    try:
+        served = (await served_policies([queued], station)).get(queued.batch_id)
+        if served is None or served.policy is None:
+            return verdict, None
+        earlier = await _earlier(queued, station)
+        next_tier = served.policy.next_tier(queued.id, query.text, [*earlier, answer])
+    except Exception as error:
+        log.warning("policy_failed", query_id=queued.id, error=type(error).__name__)
+        next_tier = station.fleet.top
     if next_tier is None:
         return verdict._replace(accepted=True, reasons=(_ACCEPTED, *verdict.reasons)), None
     up = Reason(ReasonCode.QUALITY_POLICY, f"the certified policy asks {next_tier} next")
     return verdict._replace(accepted=False, reasons=(up, *verdict.reasons)), next_tier
+
+
+async def _earlier(queued: QueuedQuery, station: WorkerContext) -> Sequence[TierAnswer]:
+    """What the tiers below have answered; as in the sample, nothing where a validator rejected it."""
+    if not queued.escalations:
+        return []
+    rows = await Pilots(station.engine).answers_so_far(queued.id)
+    return [tier_answer(row, row.response) if is_valid(row) else TierAnswer(row.tier, "", {}) for row in rows]
 
 
 def _is_rejected(verdict: Verdict) -> bool:

@@ -1,5 +1,7 @@
 """What the feeder does for pilots: has ended samples decided, releases the rest of a batch, heeds audits."""
 
+import asyncio
+
 import structlog
 
 from db.pilots import Pilots
@@ -18,7 +20,7 @@ async def advance_pilots(station: WorkerContext) -> None:
     """One round. Raises DBAPIError."""
     pilots = Pilots(station.engine)
     for batch_id in await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=station.fleet.simulated):
-        publish_pilot(batch_id, fleet=station.fleet)
+        await asyncio.to_thread(publish_pilot, batch_id, fleet=station.fleet)
     if released := await pilots.release():
         log.info("pilot_rest_released", queries=released)
     for batch_id in await pilots.stopped():

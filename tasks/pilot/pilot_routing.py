@@ -2,15 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 
+import structlog
+
 from db.ledger_types import QueuedQuery
 from db.pilots import Pilots
 from routing.context_window import fitting
 from routing.fleet import Fleet
+from routing.pilot import QualityPolicy
 from routing.policy.decision import Decision
 from routing.query import Query
 from routing.reason import Reason, ReasonCode
 from tasks.pilot.policy_cache import ServedPolicy
 from tasks.worker_context import WorkerContext
+
+log = structlog.get_logger()
 
 
 async def served_policies(queued: Sequence[QueuedQuery], station: WorkerContext) -> Mapping[int, ServedPolicy]:
@@ -48,13 +53,24 @@ async def apply_pilots(
     for batch_id, ids in by_batch.items():
         if (policy := policies[batch_id].policy) is None:
             continue
-        tiers = policy.first_tiers(ids, [queries[id_].text for id_ in ids])
+        tiers = _first_tiers(policy, ids, queries, top=fleet.top)
         for id_, first in zip(ids, tiers, strict=True):
             tier = _lowest(queries[id_], fleet, first)
             changed[id_] = _decided(
                 decisions[id_], tier, "quality_policy", Reason(ReasonCode.QUALITY_POLICY, "certified for this batch")
             )
     return changed
+
+
+def _first_tiers(policy: QualityPolicy, ids: Sequence[int], queries: Mapping[int, Query], *, top: str) -> list[str]:
+    try:
+        return policy.first_tiers(ids, [queries[id_].text for id_ in ids])
+    except Exception as error:
+        # One query that a policy cannot digest must not take the others with it.
+        if len(ids) > 1:
+            return [_first_tiers(policy, [id_], queries, top=top)[0] for id_ in ids]
+        log.error("policy_failed", query_id=ids[0], error=type(error).__name__)
+        return [top]
 
 
 def _lowest(query: Query, fleet: Fleet, tier: str) -> str:

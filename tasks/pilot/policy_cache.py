@@ -1,11 +1,13 @@
 """The policies of batches whose pilot is decided, as this process serves them."""
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from db.pilots import BatchPolicy, Pilots
+from evaluation.graders.text_graders import GraderKind
 from routing.pilot import QualityPolicy, TopTierPolicy
 from tasks.pilot.pilot_certification import read_policy
 
@@ -20,6 +22,8 @@ class ServedPolicy(NamedTuple):
 
     policy: QualityPolicy | None
     audit_share: float
+    grader: GraderKind | None = None
+    """Which one graded the sample, and grades audits; None where nothing is accepted below the top tier by a policy."""
 
 
 class PolicyCache:
@@ -27,35 +31,55 @@ class PolicyCache:
 
     def __init__(self) -> None:
         self._served: OrderedDict[int, tuple[float, bool, ServedPolicy]] = OrderedDict()
+        self._reading = asyncio.Lock()
+        """A policy can have megabytes of weights: the answers of a batch that need it at once read it once."""
 
     async def get(
         self, batch_ids: Iterable[int], pilots: Pilots, *, ladder: Sequence[str]
     ) -> Mapping[int, ServedPolicy]:
         """Those of ``batch_ids`` that have one. Raises DBAPIError."""
-        now = time.monotonic()
         wanted = set(batch_ids)
-        stale = [id_ for id_ in wanted if id_ not in self._served or self._served[id_][0] < now - REFRESH_S]
-        if stale:
-            for batch_id, stored in (await pilots.policies(stale)).items():
-                known = self._served.get(batch_id)
-                if known is not None and known[1] == stored.is_breached:
-                    served = known[2]
-                else:
-                    served = ServedPolicy(_policy(stored, ladder), 0.0 if stored.is_breached else stored.audit_share)
-                self._served[batch_id] = (now, stored.is_breached, served)
-                self._served.move_to_end(batch_id)
-            while len(self._served) > KEPT_BATCHES:
-                self._served.popitem(last=False)
-        return {id_: self._served[id_][2] for id_ in wanted if id_ in self._served}
+        if self._stale(wanted):
+            async with self._reading:
+                if stale := self._stale(wanted):
+                    await self._read(stale, pilots, ladder=ladder)
+        found = {id_: self._served[id_][2] for id_ in wanted if id_ in self._served}
+        while len(self._served) > KEPT_BATCHES:
+            self._served.popitem(last=False)
+        return found
+
+    def _stale(self, wanted: Iterable[int]) -> list[int]:
+        oldest = time.monotonic() - REFRESH_S
+        return [id_ for id_ in wanted if id_ not in self._served or self._served[id_][0] < oldest]
+
+    async def _read(self, stale: Sequence[int], pilots: Pilots, *, ladder: Sequence[str]) -> None:
+        now = time.monotonic()
+        known = [id_ for id_ in stale if id_ in self._served]
+        for batch_id, stored in (await pilots.policies(stale, known=known)).items():
+            before = self._served.get(batch_id)
+            if before is not None and before[1] == stored.is_breached:
+                served = before[2]
+            else:
+                served = await asyncio.to_thread(_served, stored, ladder)
+            self._served[batch_id] = (now, stored.is_breached, served)
+            self._served.move_to_end(batch_id)
+
+
+def _served(stored: BatchPolicy, ladder: Sequence[str]) -> ServedPolicy:
+    if stored.is_breached:
+        return ServedPolicy(TopTierPolicy(ladder[-1]), 0.0)
+    policy = _policy(stored, ladder)
+    grader = GraderKind(stored.policy["grader"]) if "grader" in stored.policy else None
+    return ServedPolicy(policy, stored.audit_share, grader)
 
 
 def _policy(stored: BatchPolicy, ladder: Sequence[str]) -> QualityPolicy | None:
-    if stored.is_breached:
-        return TopTierPolicy(ladder[-1])
     match stored.policy["kind"]:
         case "default":
             return None
         case "top":
             return TopTierPolicy(ladder[-1])
+        case _ if list(stored.policy["tiers"]) != list(ladder):
+            return TopTierPolicy(ladder[-1])  # certified for another fleet
         case _:
             return read_policy(stored.policy, stored.weights or b"")

@@ -28,13 +28,14 @@ class SampledQuery:
 
 
 def read_sample(rows: Iterable[Row[Any]], ladder: Sequence[str]) -> tuple[list[SampledQuery], int]:
-    """The sampled queries with an answer of the top tier, and how many have none."""
+    """The sampled queries with a valid answer of the top tier, and how many have none."""
     sample: list[SampledQuery] = []
     without = 0
     for _, group in groupby(rows, key=lambda row: row.query_id):
-        by_tier = {row.tier: row for row in group if row.tier in ladder}
+        by_tier = {row.tier: row for row in group}
         top = by_tier.get(ladder[-1])
-        if top is None or top.response is None:
+        # No policy decides a query that its attachments or tools send off the ladder.
+        if top is None or top.response is None or not is_valid(top) or not by_tier.keys() <= set(ladder):
             without += 1
             continue
         sample.append(_sampled(by_tier, ladder))
@@ -48,8 +49,9 @@ def _sampled(by_tier: Mapping[str, Row[Any]], ladder: Sequence[str]) -> SampledQ
     answers = []
     for tier in ladder:
         row = by_tier.get(tier)
-        valid = row is not None and bool((row.detail or {}).get("valid", True))
-        answers.append(tier_answer(row, row.response) if row is not None and valid else TierAnswer(tier, "", {}))
+        answers.append(
+            tier_answer(row, row.response) if row is not None and is_valid(row) else TierAnswer(tier, "", {})
+        )
     return SampledQuery(
         query_id=any_row.query_id,
         custom_id=any_row.custom_id,
@@ -58,6 +60,11 @@ def _sampled(by_tier: Mapping[str, Row[Any]], ladder: Sequence[str]) -> SampledQ
         answers=tuple(answers),
         costs_usd=tuple(float(by_tier[tier].cost_usd or 0) if tier in by_tier else 0.0 for tier in ladder),
     )
+
+
+def is_valid(row: Row[Any]) -> bool:
+    """Whether the validators passed it."""
+    return bool((row.detail or {}).get("valid", True))
 
 
 def tier_answer(row: Row[Any], response: str | None) -> TierAnswer:

@@ -1,8 +1,11 @@
 """A batch with a quality floor: a random sample climbs every tier, and the rest follows the policy certified on it."""
 
 from db.audit_seals import seal_ended, verify
-from db.batch_writer import BatchSpec
+from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
 from db.pilots import Pilots
+from db.reports.batch_stats import batch_progress
+from db.reports.query_timeline import find_queries
+from routing.lifecycle import MoveKind, State
 from routing.pilot import PilotSpec
 from simulator.process import SimulatorProcess
 from submission.input_line import InputLine
@@ -12,6 +15,8 @@ from tasks.pilot.pilot_maintenance import DECISION_LEASE_S, advance_pilots
 from tasks.worker_context import WorkerContext
 from tests.integration.end_to_end import account, hand_in, simulated_fleet, work_off, worker_context_of
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
+
+PIN = b'{"pin":"large"}'
 
 
 def lines(count: int) -> list[InputLine]:
@@ -103,6 +108,49 @@ def test_a_pinned_query_keeps_its_pin_and_does_not_wait(on_bench: OnBench, simul
             assert [row.tier for row in done] == ["large"]
             await decided(batch.id, station)
             assert (await account(batch, station)).progress.done == 150
+
+    on_bench(story)
+
+
+def test_pinned_queries_of_a_large_batch_neither_wait_nor_are_sampled(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        for stops in (False, True):
+            order = BatchSpec(source="test", pilot=PilotSpec(0.9, stops=stops))
+            async with open_batch_writer(bench.engine, order, bench.fleet) as opened:
+                assert isinstance(opened, BatchWriter)
+                few = [(n + 1, f"q-{n}", b'{"messages":[]}', PIN if n < 2 else None) for n in range(5_001)]
+                await opened.write(few)
+            (batch,) = await bench.rows("SELECT id FROM batches WHERE public_id = :id", id=opened.public_id)
+            (found,) = await bench.rows(
+                "SELECT count(*) FILTER (WHERE due_at <= now()) AS due,"
+                " count(*) FILTER (WHERE due_at = 'infinity') AS waiting FROM queries WHERE batch_id = :id",
+                id=batch.id,
+            )
+            assert (found.due, found.waiting) == (0 if stops else 2, 4_999)
+
+    on_bench(story)
+
+
+def test_what_is_resumed_before_the_pilot_is_decided_waits_for_it_again(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        order = BatchSpec(source="test", pilot=PilotSpec(0.9))
+        async with open_batch_writer(bench.engine, order, bench.fleet) as opened:
+            assert isinstance(opened, BatchWriter)
+            await opened.write([(n + 1, f"q-{n}", b'{"messages":[]}', PIN if n == 0 else None) for n in range(200)])
+        (batch,) = await bench.rows("SELECT id FROM batches")
+        pilots = Pilots(bench.engine)
+        assert await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None) == [batch.id]
+        await pilots.extend(batch.id, sample=50)
+        assert await find_queries(bench.engine, "q-199"), "psycopg reads no infinity"
+        await bench.ledger.close_queries(
+            batch.id, move=MoveKind.EXPIRE, to_state=State.EXPIRED, actor="feeder", reason="too late"
+        )
+        assert await bench.ledger.resume(batch.id) == 200
+        pilot = await pilots.find(batch.id)
+        assert pilot is not None
+        assert (pilot.sampled, pilot.waiting) == (50, 149), "the sample and what is pinned are due at once"
+        progress = await batch_progress(bench.engine, batch.id)
+        assert progress.after_pilot == 149
 
     on_bench(story)
 

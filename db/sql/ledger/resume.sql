@@ -1,9 +1,14 @@
 -- failed, dead and expired queries of a batch start again at the route stage, under another epoch, so that calls that
--- are still open can no longer move them.
+-- are still open can no longer move them. Where a pilot is not decided yet, what it may still sample waits for it again.
 WITH again AS (
-    UPDATE queries
-    SET state = 'ready', stage = 'route', due_at = now(), moved_at = now(), finished_at = NULL,
-        epoch = epoch + 1, crashes = 0, attempts = 0, escalations = 0, tier = NULL
+    UPDATE queries AS q
+    SET state = 'ready', stage = 'route', moved_at = now(), finished_at = NULL,
+        epoch = epoch + 1, crashes = 0, attempts = 0, escalations = 0, tier = NULL,
+        due_at = CASE WHEN NOT q.pilot
+            AND EXISTS (SELECT FROM pilots AS t WHERE t.batch_id = :batch_id AND t.state <> 'decided')
+            AND NOT EXISTS (SELECT FROM prompts AS p
+                            WHERE p.query_id = q.id AND coalesce(p.options ->> 'pin', 'auto') <> 'auto')
+            THEN 'infinity' ELSE now() END
     WHERE batch_id = :batch_id AND state = ANY(CAST(:sources AS text[]))
     RETURNING id, batch_id, epoch
 ),

@@ -6,6 +6,6 @@ FROM queries AS q
 JOIN prompts AS p ON p.query_id = q.id
 JOIN decisions AS d ON d.query_id = q.id AND d.kind = 'judge'
 LEFT JOIN answers AS a ON a.query_id = q.id
-JOIN calls AS c ON c.query_id = q.id AND c.id = coalesce(d.call_id, a.call_id)
+JOIN calls AS c ON c.query_id = q.id AND c.id = coalesce(d.call_id, CASE WHEN a.tier = d.tier THEN a.call_id END)
 WHERE q.batch_id = :batch_id AND q.pilot
 ORDER BY q.id, d.id

@@ -120,6 +120,8 @@ def test_waiting_stops_where_all_that_is_left_is_held(monkeypatch: pytest.Monkey
     held = replace(PROGRESS, done=900, failed=0, held=100, running=0, waiting=0)
     with pytest.raises(CommandError, match="100 queries are held"):
         _wait(held)
+    with pytest.raises(CommandError, match="100 queries are held"):
+        _wait(replace(held, done=10, waiting=890, after_pilot=890))
 
 
 def test_waiting_outlasts_a_restart_of_postgres() -> None:

@@ -1,7 +1,7 @@
 -- The progress of a batch: counts by state and tier, and the cost so far.
 -- Reservations of open calls are apart: they are the worst case, many times the cost.
 WITH q AS MATERIALIZED (
-    SELECT q.state, q.stage, q.tier, count(*) AS n, count(*) FILTER (WHERE q.escalations > 0) AS escalated
+    SELECT q.state, q.stage, q.tier, count(*) AS n, count(*) FILTER (WHERE q.due_at = 'infinity') AS later, count(*) FILTER (WHERE q.escalations > 0) AS escalated
     FROM batches AS b
     JOIN queries AS q ON q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id
     WHERE b.id = :batch_id
@@ -16,6 +16,7 @@ counted AS (
            coalesce(sum(n) FILTER (WHERE state = 'held'), 0)::bigint AS held,
            coalesce(sum(n) FILTER (WHERE state = 'running'), 0)::bigint AS running,
            coalesce(sum(n) FILTER (WHERE state IN ('ready', 'queued')), 0)::bigint AS waiting,
+           coalesce(sum(later) FILTER (WHERE state = 'ready'), 0)::bigint AS after_pilot,
            coalesce(sum(escalated), 0)::bigint AS escalated
     FROM q
 ),

@@ -1,0 +1,104 @@
+"""What a sample leads to: more of it, a certificate, or everything to the top tier."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+
+from evaluation.quality_floor.loss_audit import audit_losses, breaks
+from routing.pilot import TierAnswer
+from routing.query import NO_EXPECTATION
+from tasks.pilot import decide_pilot as deciding
+from tasks.pilot.pilot_certification import LARGEST_SAMPLE, Certified, SampleMore, decide
+from tasks.pilot.sample import SampledQuery, read_sample
+
+LADDER = ("small", "large")
+
+
+def pilot(**columns: object) -> Any:
+    asked = {"batch_id": 1, "floor": 0.9, "confidence": 0.95, "seed": 1, "max_queries": None, "stops": False}
+    return SimpleNamespace(**asked | {"state": "deciding", "total": 2_000, "sampled": 0, "waiting": 2_000} | columns)
+
+
+def row(tier: str, *, valid: bool = True, query_id: int = 1) -> Any:
+    return SimpleNamespace(
+        query_id=query_id,
+        custom_id="q",
+        tier=tier,
+        confidence=None,
+        source=None,
+        mean_logprob=None,
+        detail={"valid": valid},
+        response=orjson.dumps({"choices": [{"message": {"content": tier}}]}),
+        cost_usd=0.5,
+        body=b'{"messages":[{"role":"user","content":"What?"}]}',
+        options=None,
+    )
+
+
+def test_a_trial_samples_no_more_than_it_was_asked_to() -> None:
+    asked = pilot(stops=True, max_queries=30, total=100_000, waiting=100_000)
+    step = decide([], pilot=asked, ladder=LADDER, unanswered=0)
+    assert isinstance(step, SampleMore)
+    assert step.queries == 30
+
+
+def test_a_sample_is_never_too_large_to_be_fitted() -> None:
+    for asked in (pilot(total=5_000_000), pilot(total=50_000, floor=0.999, stops=True)):
+        step = decide([], pilot=asked, ladder=LADDER, unanswered=0)
+        assert isinstance(step, SampleMore)
+        assert step.queries <= LARGEST_SAMPLE
+
+
+def test_where_the_top_tier_costs_nothing_there_is_nothing_to_certify() -> None:
+    answers = (TierAnswer("small", "4", {}), TierAnswer("large", "4", {}))
+    sample = [SampledQuery(n, f"q-{n}", "2+2?", NO_EXPECTATION, answers, (0.0, 0.0)) for n in range(50)]
+    step = decide(sample, pilot=pilot(sampled=206), ladder=LADDER, unanswered=0)
+    assert isinstance(step, Certified)
+    assert step.policy == {"kind": "top"}
+    assert "nothing to save" in step.reason
+
+
+async def _decided(fails: Exception, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    stored: dict[str, Any] = {}
+
+    class Stored:
+        def __init__(self, engine: object) -> None:
+            pass
+
+        async def find(self, batch_id: int) -> Any:
+            return pilot(sampled=206)
+
+        async def answers(self, batch_id: int) -> list[Any]:
+            return [row("small"), row("large")]
+
+        async def decide(self, batch_id: int, **columns: object) -> None:
+            stored.update(columns)
+
+    def broken(*_: object, **__: object) -> None:
+        raise fails
+
+    monkeypatch.setattr(deciding, "Pilots", Stored)
+    monkeypatch.setattr(deciding, "decide", broken)
+    station: Any = SimpleNamespace(engine=None, fleet=SimpleNamespace(ladder=LADDER))
+    await deciding.decide_pilot(1, station)
+    return stored
+
+
+def test_a_pilot_that_cannot_be_certified_ends_at_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = asyncio.run(_decided(ValueError("singular"), monkeypatch))
+    assert stored["policy"] == {"kind": "top"}
+    assert "ValueError" in stored["reason"]
+
+
+def test_a_query_without_a_valid_answer_of_the_top_tier_is_no_part_of_the_sample() -> None:
+    rows = [row("small"), row("large", valid=False), row("special", query_id=2), row("large", query_id=2)]
+    sample, without = read_sample([*rows, row("small", query_id=3), row("large", query_id=3)], LADDER)
+    assert ([query.query_id for query in sample], without) == ([3], 2)
+
+
+def test_whether_a_floor_is_broken_takes_no_interval() -> None:
+    for losses in ([0.0] * 50, [1.0] * 50, [0.0, 1.0] * 25, []):
+        assert breaks(losses, most_loss=0.1, risk=0.05) == audit_losses(losses, most_loss=0.1).breached
