@@ -93,7 +93,7 @@ class LadderPolicy:
 
     def start(self, ids: Sequence[str], queries: Sequence[str]) -> list[int]:
         """The place in ``tiers`` of the tier that each query starts at."""
-        features = ladder_features(queries, [[""] * len(queries)] * (len(self.tiers) - 1))
+        features = ladder_features(queries, [])
         fold = folds_by_id(ids)
         nexts = self.points[ROOT](features.numbers(ROOT), features.words(ROOT), fold)[:, 1:, None]
         starts = np.stack([entry_tiers(nexts, self.costs, kind)[:, 0] for kind in entries(self.costs)])
@@ -110,12 +110,13 @@ class LadderPolicy:
         if not answers or not 0 <= start <= current < len(self.tiers) - 1:
             raise ValueError(f"a policy of {len(self.tiers)} tiers decides nothing after tiers {start} to {current}")
         n = len(queries)
-        texts = [[""] * n for _ in self.tiers[:-1]]
-        confidences: list[list[Confidences]] = [[_NO_CONFIDENCE] * n for _ in self.tiers[:-1]]
+        known = current + 1
+        texts = [[""] * n for _ in range(known)]
+        confidences: list[list[Confidences]] = [[_NO_CONFIDENCE] * n for _ in range(known)]
         for place, given in enumerate(answers, start):
             texts[place] = [answer.text for answer in given]
             confidences[place] = [answer.confidences for answer in given]
-        features = ladder_features(queries, texts, confidences=confidences, sources=self.sources)
+        features = ladder_features(queries, texts, confidences=confidences, sources=self.sources[:known])
         point = LadderPoint(start, current)
         out = self.points[point](features.numbers(point), features.words(point), folds_by_id(ids))
         stay = self.weight * positive(out[:, 0])

@@ -1,5 +1,6 @@
 """Routing of batches with a quality floor: samples start at the lowest tier, the rest goes by the certified policy."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -53,7 +54,8 @@ async def apply_pilots(
     for batch_id, ids in by_batch.items():
         if (policy := policies[batch_id].policy) is None:
             continue
-        tiers = _first_tiers(policy, ids, queries, top=fleet.top)
+        # Half a millisecond each: the loop has answers to see to meanwhile.
+        tiers = await asyncio.to_thread(_first_tiers, policy, ids, queries, top=fleet.top)
         for id_, first in zip(ids, tiers, strict=True):
             tier = _lowest(queries[id_], fleet, first)
             changed[id_] = _decided(
