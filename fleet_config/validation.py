@@ -266,7 +266,7 @@ def confidence_problems(
         yield Problem(key(*where, "verifier"), "is no model of this fleet.", choice(policy.verifier, models))
     if policy.source is ConfidenceSource.SCORER and router is not None and router.scorer is None:
         yield Problem(
-            key(*where, "source"), "is the answer scorer, but [router] names none.", 'Add scorer = "NAME" there.'
+            key(*where, "source"), "is the answer scorer, but [router] has no scorer.", 'Add scorer = "NAME" there.'
         )
 
 
@@ -279,7 +279,7 @@ def calibration_problems(name: str, calibration: CalibrationTable, *, models: Co
     if calibration.source in (ConfidenceSource.AUTO, ConfidenceSource.SCORER, ConfidenceSource.NONE):
         yield Problem(
             key("calibrations", name, "source"),
-            "has no raw confidence that a map could be for.",
+            "has no raw confidence to calibrate.",
             "Name the source that gave it, such as logprob or self_consistency.",
         )
     pairs = list(zip(calibration.points, calibration.points[1:], strict=False))

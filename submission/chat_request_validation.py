@@ -208,7 +208,7 @@ def _regex_error(pattern: str) -> str | None:
         re.compile(pattern)
     except re.error as error:
         # Without the message, which may quote the pattern.
-        return "not a regular expression" + ("" if error.pos is None else f", from character {error.pos + 1} on")
+        return "not a valid regular expression" + ("" if error.pos is None else f": error at character {error.pos + 1}")
     except (OverflowError, RecursionError):
         return "not a regular expression that can be matched"
     return None

@@ -262,7 +262,7 @@ class _LineReader:
         """The line's options as JSON; None if it has none."""
         for key in () if _KEYS.issuperset(fields) else fields.keys() - _KEYS:
             if option := closest_option_key(key, options=_OPTION_KEYS):
-                return LineError(option, "misspelt in a key of the line", f'Write "{option}"')
+                return LineError(option, "misspelled in a key of the line", f'Write "{option}"')
         options: dict[str, Any] = {}
         if (tier := fields.get("tier")) is not None:
             if error := self._pin_error(tier, "tier"):

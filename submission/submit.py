@@ -39,7 +39,9 @@ class IdempotencyConflict(ValueError):
     """The idempotency key belongs to a batch of other lines, ``public_id``."""
 
     def __init__(self, public_id: str) -> None:
-        super().__init__(f"This idempotency key belongs to {public_id}, which has other lines. Nothing was submitted.")
+        super().__init__(
+            f"This idempotency key belongs to {public_id}, which has different lines. Nothing was submitted."
+        )
         self.public_id = public_id
 
 

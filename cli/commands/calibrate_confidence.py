@@ -45,7 +45,7 @@ def calibrate_confidence(
     if not enough:
         raise CommandError(
             "No model has enough labelled answers with a confidence.",
-            hint="fix: grade answers by `pointsman label --from FILE` or at /label, by chance rather than by doubt.",
+            hint="fix: grade answers chosen by chance, not by doubt: `pointsman label --from FILE`, or /label.",
             code=ExitCode.USAGE,
         )
     tables = [_table(row) for row in enough]

@@ -26,14 +26,16 @@ def drift(
     ] = REFERENCE,
     recent: Annotated[int, typer.Option(min=ENOUGH, max=100_000, help="Number of newest decisions.")] = RECENT,
     last: Annotated[
-        str | None, typer.Option(metavar="SPAN", help="Compare the decisions of the last 24h, or 7d, instead …")
+        str | None, typer.Option(metavar="SPAN", help="Compare the decisions of this last span instead, such as 24h.")
     ] = None,
-    against: Annotated[str, typer.Option(metavar="SPAN", help="… with the decisions of that span before.")] = "7d",
+    against: Annotated[
+        str, typer.Option(metavar="SPAN", help="With --last: compare them with the decisions of this span before it.")
+    ] = "7d",
     as_json: JsonOption = False,
 ) -> None:
     """Compare the newest routing with the first.
 
-    The reference are the first decisions since the router was promoted. Compares each feature by its population
+    The reference is the first decisions since the router was promoted. Compares each feature by its population
     stability index; exits with 1 if one has shifted.
     """
 

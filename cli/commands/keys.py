@@ -35,7 +35,7 @@ def create(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Create a key. It is shown once: only its hash is stored. The first key makes the API require one."""
+    """Create a key. It is shown once: only its hash is stored. Once a key exists, the API requires one."""
     for text in (name, tenant):
         if not _NAME.fullmatch(text):
             raise UsageError(f"{text!r} is not a valid name.", hint="Use up to 63 letters, digits, ., _ and -.")

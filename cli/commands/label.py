@@ -24,7 +24,7 @@ def label_answers(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="QUERY|BATCH", help="A query, as for `explain`. With --from a batch, by default the newest."
+            metavar="QUERY|BATCH", help="A query, as for `explain`; with --from, a batch (default: the newest)."
         ),
     ] = None,
     source: Annotated[

@@ -49,7 +49,7 @@ def report(
     batch: BatchArgument = None,
     output: FileOption = None,
     form: Annotated[
-        ReportFormat | None, typer.Option("--format", help="Default: by the suffix of FILE; Markdown on stdout.")
+        ReportFormat | None, typer.Option("--format", help="Default: from the suffix of FILE; Markdown for stdout.")
     ] = None,
     rows: Annotated[
         int, typer.Option("--rows", "-n", min=1, max=1000, help="Number of most expensive and least confident queries.")

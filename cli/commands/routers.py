@@ -85,7 +85,9 @@ def evaluate(
     if replay:
         log_evaluation.redecide_log(span, router=router, fleet_path=fleet, as_json=as_json)
     elif router is not None:
-        raise UsageError("--from-log evaluates the routers that decided.", hint="Use --replay with --router.")
+        raise UsageError(
+            "--from-log evaluates the routers that made the logged decisions.", hint="Use --replay with --router."
+        )
     else:
         log_evaluation.evaluate_log(span, fleet_path=fleet, as_json=as_json)
 

@@ -36,7 +36,7 @@ def shadow(
     rows = with_database(read_settings(), work)
     if not rows:
         raise UsageError(
-            "There is no decision of a candidate router.",
+            "No candidate router has made a decision yet.",
             hint='Name a candidate in the fleet: shadow = "NAME" under [router]; workers load it when they start.',
         )
     candidates = [_candidate(name, rows) for name in dict.fromkeys(row.router for row in rows)]

@@ -109,7 +109,7 @@ def _show_outcomes(report: Mapping[str, Any]) -> None:
     for name in ("always_small", "always_large"):
         own = report["controls"][name]
         grid.add_row(name.replace("_", " "), _pct(100 * own["quality"]), f"{own['cost']:.3f}", "", _num(own["arena"]))
-    for name, policy in (("query alone, default policy", report), ("cascade, threshold of the fleet", cascade)):
+    for name, policy in (("query alone, default policy", report), ("cascade, the fleet's threshold", cascade)):
         if policy is not None:
             own = policy["point"]
             grid.add_row(

@@ -350,7 +350,7 @@ class QueryExecutor:
             # The commit, or the wait for the slot, may have taken longer than a leave is good for.
             leave = await self.station.admission.renew(grant)
             if isinstance(leave, Denied):
-                return Failure(FailureKind.NEVER_SENT, f"its leave ran out before it was sent ({leave.reason})")
+                return Failure(FailureKind.NEVER_SENT, f"its admission expired before it was sent ({leave.reason})")
             outcome = await self.station.pool.complete(
                 self._capped(sent),
                 body,

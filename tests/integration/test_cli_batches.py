@@ -71,7 +71,7 @@ def test_a_known_key_with_another_file_says_that_nothing_was_submitted(command: 
     refused = command("submit", "tuesday.txt", "--idempotency-key", "k")
     assert isinstance(refused.exception, CommandError)
     assert refused.exception.code == ExitCode.USAGE
-    assert "which has other lines. Nothing was submitted." in refused.exception.message
+    assert "which has different lines. Nothing was submitted." in refused.exception.message
 
 
 def test_the_first_key_says_what_it_changes(command: Any) -> None:

@@ -181,7 +181,7 @@ def test_only_the_span_that_is_asked_for_is_read(evaluate: Callable[..., Any]) -
     assert evaluate("--replay", "--since", "1d")["n"] == 4
     assert evaluate("--from-log", "--batch", "batch_x") == "There is no batch batch_x."
     assert evaluate("--from-log", "--replay") == "Give exactly one of DATA, --from-log and --replay."
-    assert "evaluates the routers that decided" in evaluate("--from-log", "--router", "default")
+    assert "evaluates the routers that made the logged decisions" in evaluate("--from-log", "--router", "default")
 
 
 def test_a_span_is_a_batch_or_a_moment() -> None:
