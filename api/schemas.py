@@ -102,8 +102,17 @@ class FileDeleted(ApiModel):
 class BatchOptions(ApiModel):
     """Options of a batch beyond OpenAI's fields: ``extra_body={"pointsman": {…}}`` in the SDK."""
 
-    # An ignored key could be a misspelled budget.
-    model_config = ConfigDict(extra="forbid", strict=True)
+    # An ignored key could be a misspelled budget. The schema states what `_refuse_pilot_without_floor` checks.
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "anyOf": [
+                {"required": ["quality"], "properties": {"quality": {"type": "number"}}},
+                {"properties": {"confidence": {"type": "null"}, "pilot": {"type": "null"}}},
+            ]
+        },
+    )
 
     max_cost_usd: Annotated[float, Field(ge=0, le=MAX_USD, allow_inf_nan=False)] | None = Field(
         default=None, description="Maximum cost of the batch; default: the fleet's."
