@@ -29,7 +29,7 @@ from db.ledger_types import ID_BLOCK
 from db.orphan_cleanup import BATCHES_UNDER_WAY
 from db.pilots import start_pilot
 from db.sql import statement
-from routing.fleet import BudgetPolicy, Fleet
+from routing.fleet import BudgetPolicy, Fleet, is_pin
 from routing.lifecycle import ROUTE, State
 from routing.pilot import PilotSpec
 
@@ -194,7 +194,7 @@ class BatchWriter:
 
 
 def _is_pinned(options: bytes | None) -> bool:
-    return bool(options and b'"pin"' in options and orjson.loads(options).get("pin") not in (None, "", "auto"))
+    return bool(options and b'"pin"' in options and is_pin(orjson.loads(options).get("pin")))
 
 
 @asynccontextmanager

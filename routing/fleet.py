@@ -339,6 +339,11 @@ class Workers:
     prefetch: int = 1
 
 
+def is_pin(name: str | None) -> bool:
+    """Whether ``name`` is that of a tier or model: none and ``auto`` leave the choice to the router."""
+    return name not in (None, "", "auto")
+
+
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """Everything that ``fleet.toml`` says. ``tiers`` run from the cheapest to the dearest."""
@@ -395,7 +400,7 @@ class Fleet:
         A tier's name, ``auto`` and no pin allow all; a model's name those of the same model alone, wherever they are.
         """
         models = self.deployments(tier)
-        if pin in (None, "", "auto") or pin in self.tiers:
+        if not is_pin(pin) or pin in self.tiers:
             return models
         named = next((model for model in models if model.name == pin), None)
         wire = named.model if named is not None else pin
@@ -406,7 +411,7 @@ class Fleet:
 
         Raises KeyError where the fleet knows no such name.
         """
-        if model in ("", "auto"):
+        if not is_pin(model):
             return None
         if model in self.tiers:
             return model

@@ -33,6 +33,11 @@ class Usage:
     reported_usd: float | None = None
     """The provider's own figure of the cost, in US dollars, where it gives one."""
 
+    @property
+    def total_tokens(self) -> int:
+        """Of prompt and completion."""
+        return self.prompt_tokens + self.completion_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Allowance:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from routing.fleet import NO_EXTRAS, STANDARD_SERVICE_TIERS, PricedExtras
+from routing.fleet import NO_EXTRAS, STANDARD_SERVICE_TIERS, PricedExtras, is_pin
 from routing.prompt_size import CHARS_PER_TOKEN, PromptSize, size_of_body, size_of_text
 
 
@@ -45,6 +45,11 @@ class Query:
 
     size: PromptSize | None = None
     """The size of the whole body, where it was read from one."""
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the user named a tier or model."""
+        return is_pin(self.pin)
 
     @property
     def measured(self) -> PromptSize:

@@ -50,7 +50,7 @@ def confidence_usd(case: RoutingCase, model: Model, fleet: Fleet) -> float:
     if fleet.confidence_of(model).source is ConfidenceSource.SELF_CONSISTENCY:
         return calls * expected_usd(case, model)
     usage = usual_usage(case, model)
-    shown = Usage(usage.prompt_tokens + usage.completion_tokens + VERIFICATION_TOKENS, VERDICT_TOKENS)
+    shown = Usage(usage.total_tokens + VERIFICATION_TOKENS, VERDICT_TOKENS)
     return calls * fleet.verifier_of(model).price.cost_usd(shown)
 
 

@@ -101,7 +101,7 @@ def next_rung_down(query: Query, tier: str, *, fleet: Fleet) -> str | None:
     """The next tier below ``tier`` that ``query`` fits and that reserves less; None where there is none, or a pin."""
     ladder = fleet.ladder
     here = reservation_usd(query, fleet.deployments(tier))
-    if tier not in ladder or here is None or query.pin not in (None, "", "auto"):
+    if tier not in ladder or here is None or query.is_pinned:
         return None
     for name in reversed(ladder[: ladder.index(tier)]):
         there = reservation_usd(query, fitting(query, fleet=fleet, tier=name))

@@ -49,8 +49,7 @@ def fit_to_query_budget(
     """``decision``, or the next tier down (else any other) that ``left_usd`` pays for; a pinned query does not move."""
     if _pays(query, decision.tier, fleet, left_usd):
         return _told(query, decision, fleet, left_usd)
-    pinned = query.pin not in (None, "", "auto")
-    tiers = [decision.tier] if pinned else list(_others(decision.tier, fleet))
+    tiers = [decision.tier] if query.is_pinned else list(_others(decision.tier, fleet))
     for tier in tiers:
         if _pays(query, tier, fleet, left_usd):
             ground = RoutingContext(fleet)

@@ -152,7 +152,7 @@ def _way(case: RoutingCase, decision: Decision, ground: RoutingContext) -> _Expe
 
 def _rung(case: RoutingCase, tier: str, model: Model, fleet: Fleet, *, is_last: bool) -> _Rung:
     usage = usual_usage(case, model)
-    tokens = usage.prompt_tokens + usage.completion_tokens
+    tokens = usage.total_tokens
     usd = expected_usd(case, model) + (0.0 if is_last else confidence_usd(case, model, fleet))
     return _Rung(tier, usd, tokens, usage.completion_tokens)
 

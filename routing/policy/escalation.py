@@ -101,7 +101,7 @@ def _above(
 ) -> tuple[str | None, tuple[str, ...]]:
     """The tier to go to, or None; and why not elsewhere."""
     last = history[-1]
-    if query.pin not in (None, "", "auto"):
+    if query.is_pinned:
         return None, (f"pinned to {query.pin}",)
     tried = {attempt.tier for attempt in history}
     staying = _staying(last)

@@ -25,7 +25,7 @@ async def audit_answer(queued: QueuedQuery, query: Query, answer: str, *, tier: 
     Best effort: a limit, a budget or a lost worker skips an audit, whatever the answer was, so that what is audited
     stays a random sample.
     """
-    if tier not in station.fleet.ladder or query.pin not in (None, "", "auto"):
+    if tier not in station.fleet.ladder or query.is_pinned:
         return  # no policy has accepted it
     served = (await served_policies([queued], station)).get(queued.batch_id)
     if served is None or served.grader is None or exploration_draw(queued.id, purpose=AUDIT_DRAW) >= served.audit_share:
@@ -49,7 +49,7 @@ async def audit_answer(queued: QueuedQuery, query: Query, answer: str, *, tier: 
     if sent is None:
         return
     outcome = await station.pool.complete(model, queued.body, call_id=sent.call_id)
-    used = outcome.usage.prompt_tokens + outcome.usage.completion_tokens if outcome.usage else 0
+    used = outcome.usage.total_tokens if outcome.usage else 0
     await station.admission.settle(grant, used_tokens=used, outcome=outcome)
     await station.ledger.record(CallResult(sent, outcome))
     if isinstance(outcome, Completion) and outcome.text.strip():

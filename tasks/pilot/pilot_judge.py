@@ -35,7 +35,7 @@ async def judge_with_pilot(
     A sampled query goes on to every tier. What the validators reject is rejected under any policy, and off the ladder
     or over a pin none has a say. Where a policy cannot be asked, the top tier is: the answer is paid, and never lost.
     """
-    if tier not in station.fleet.ladder or query.pin not in (None, "", "auto"):
+    if tier not in station.fleet.ladder or query.is_pinned:
         return verdict, None
     if queued.is_pilot:
         return verdict._replace(accepted=False, reasons=(_SAMPLED, *verdict.reasons)), None

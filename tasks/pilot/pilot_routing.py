@@ -42,7 +42,7 @@ async def apply_pilots(
     fleet = station.fleet
     by_batch: dict[int, list[int]] = {}
     for query in queued:
-        if decisions[query.id].tier not in fleet.ladder or queries[query.id].pin not in (None, "", "auto"):
+        if decisions[query.id].tier not in fleet.ladder or queries[query.id].is_pinned:
             continue
         if query.is_pilot:
             tier = _lowest(queries[query.id], fleet, fleet.ladder[0])

@@ -71,7 +71,7 @@ async def _ask(queries: Sequence[Query], batch_id: int, station: WorkerContext) 
         model, body, deadline_s=asked.deadline_s, call_id=sent.call_id, added=frozenset(body) - {"messages"}
     )
     completion = outcome if isinstance(outcome, Completion) else None
-    used = completion.usage.prompt_tokens + completion.usage.completion_tokens if completion else 0
+    used = completion.usage.total_tokens if completion else 0
     await station.admission.settle(grant, used_tokens=used, outcome=outcome)
     await station.ledger.record(CallResult(sent, outcome))
     return read(completion.text if completion else "", queries, fleet=station.fleet)

@@ -357,8 +357,7 @@ class QueryExecutor:
                 call_id=sent.call_id,
                 added=frozenset(body.keys() - self.one.body.keys()),
             )
-        usage = outcome.usage
-        used_tokens = usage.prompt_tokens + usage.completion_tokens if usage else 0
+        used_tokens = outcome.usage.total_tokens if outcome.usage else 0
         await self.station.admission.settle(leave, used_tokens=used_tokens, outcome=outcome)
         return outcome
 
@@ -418,7 +417,7 @@ class QueryExecutor:
         """
         model = sent.model
         capped = self.query.max_tokens is not None and self.query.max_tokens <= model.max_output_tokens
-        climbs = not is_top and self.query.pin in (None, "", "auto")
+        climbs = not is_top and not self.query.is_pinned
         if completion.finish_reason != "length" or capped or climbs or is_sound(completion, self.query, is_top=True):
             return None
         room = (
@@ -444,7 +443,7 @@ class QueryExecutor:
         if policy.source is ConfidenceSource.SCORER:
             return Confidence(*confidence_of(completion, self._p_right(completion)))
         if policy.source in PAID_SOURCES:
-            stays = is_top or completion.has_tool_calls or query.pin not in (None, "", "auto")
+            stays = is_top or completion.has_tool_calls or query.is_pinned
             if stays or not is_sound(completion, query, is_top=is_top):
                 # Whatever it says, it would decide nothing.
                 return unknown
