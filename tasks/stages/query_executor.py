@@ -217,13 +217,8 @@ class QueryExecutor:
             return None
         intent = await self._intent(model, purpose="hedge")
         grant = await self.station.admission.reserve(model, tokens=self._tokens(model))
-        if isinstance(grant, Denied):
+        if isinstance(grant, Denied) or (sent := await self._commit_further(intent, grant)) is None:
             return None
-        began = time.monotonic()
-        sent = await self.station.admission.for_sending(grant, self.station.ledger.reserve_call(intent))
-        if sent is None:
-            return None
-        self.leased_at = began
         self.left_usd -= intent.reserved_usd
         return InFlightCall(sent, asyncio.create_task(self._call(sent, grant)))
 
@@ -326,16 +321,19 @@ class QueryExecutor:
         self, model: Model, intent: CallIntent, body: Mapping[str, Any], *, tokens: int
     ) -> CallResult | None:
         grant = await reserve_patiently(model, self.station, tokens=tokens)
-        if isinstance(grant, Denied):
+        if isinstance(grant, Denied) or (sent := await self._commit_further(intent, grant)) is None:
             return None
-        began = time.monotonic()
-        sent = await self.station.admission.for_sending(grant, self.station.ledger.reserve_call(intent))
-        if sent is None:
-            return None
-        self.leased_at = max(self.leased_at, began)
         result = CallResult(sent, await self._call(sent, grant, body))
         await self.station.ledger.record(result)
         return result
+
+    async def _commit_further(self, intent: CallIntent, grant: Grant) -> SentCall | None:
+        """Commits the intent of a further call under the claim, which renews its lease. None where it is not ours."""
+        began = time.monotonic()
+        sent = await self.station.admission.for_sending(grant, self.station.ledger.reserve_call(intent))
+        if sent is not None:
+            self.leased_at = max(self.leased_at, began)  # several may be under way at once
+        return sent
 
     async def _call(self, sent: SentCall, grant: Grant, body: Mapping[str, Any] | None = None) -> Outcome:
         if failpoints.armed.get("die_for_custom_id") == self.one.custom_id:
