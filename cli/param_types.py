@@ -54,6 +54,10 @@ PolicyOption = Annotated[
         "Default: the fleet's policy.",
     ),
 ]
+ReplayOption = Annotated[
+    Path | None,
+    typer.Option("--replay", metavar="FILE", exists=True, dir_okay=False, help="Recorded answers for the simulator."),
+]
 RouterOption = Annotated[
     str | None,
     typer.Option("--router", metavar="DIR|NAME", help="A trained folder, a registered name, or 'default'."),

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cli.command_errors import CommandError, ExitCode
-from routing.pilot import PilotSpec
+from routing.pilot import DEFAULT_CONFIDENCE, PilotSpec
 
 QualityOption = Annotated[
     float | None,
@@ -36,7 +36,9 @@ def read_pilot(
             )
         return None
     try:
-        return PilotSpec(quality, 0.95 if confidence is None else confidence, max_queries=pilot, stops=stops)
+        return PilotSpec(
+            quality, DEFAULT_CONFIDENCE if confidence is None else confidence, max_queries=pilot, stops=stops
+        )
     except ValueError as error:
         name, _, problem = str(error).partition(": ")
         raise CommandError(

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+DEFAULT_CONFIDENCE: Final = 0.95
+"""Of a certificate, where the user names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,7 +13,7 @@ class PilotSpec:
     """What the user asks for. ``floor`` is the quality, relative to the top tier's, that answers must keep."""
 
     floor: float
-    confidence: float = 0.95
+    confidence: float = DEFAULT_CONFIDENCE
     """Of the certificate: how seldom a policy that breaks the floor may be certified."""
     max_queries: int | None = None
     stops: bool = False

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from db.batch_writer import MAX_USD
 from routing.fleet import BudgetPolicy
-from routing.pilot import PilotSpec
+from routing.pilot import DEFAULT_CONFIDENCE, PilotSpec
 from submission.input_line import input_error
 
 ARGUMENTS: Final = (
@@ -88,7 +88,9 @@ def read_pilot(quality: object, confidence: object, pilot: object) -> PilotSpec 
     if pilot is not None and (isinstance(pilot, bool) or not isinstance(pilot, int)):
         raise input_error("pilot", "it must be a whole number of queries", "Give e.g. 300, or leave it out")
     try:
-        return PilotSpec(float(str(quality)), 0.95 if confidence is None else float(str(confidence)), pilot)
+        return PilotSpec(
+            float(str(quality)), DEFAULT_CONFIDENCE if confidence is None else float(str(confidence)), pilot
+        )
     except ValueError as error:
         name, _, problem = str(error).partition(": ")
         raise input_error(name, f"it {problem}", "Correct it") from None

@@ -16,7 +16,7 @@ from api.schemas import BatchCreate, BatchList, BatchObject, BatchOptions
 from api.state import AppState, get_state, get_tenant
 from db import api_batch_types
 from routing.fleet import BudgetPolicy
-from routing.pilot import PilotSpec
+from routing.pilot import DEFAULT_CONFIDENCE, PilotSpec
 from submission.jsonl_reader import ENDPOINT
 from telemetry.tracing import read_traceparent
 
@@ -129,7 +129,7 @@ async def _create(wanted: api_batch_types.ApiBatchRequest, service: AppState) ->
 def _pilot(options: BatchOptions) -> PilotSpec | None:
     if options.quality is None:
         return None
-    return PilotSpec(options.quality, options.confidence or 0.95, options.pilot)
+    return PilotSpec(options.quality, options.confidence or DEFAULT_CONFIDENCE, options.pilot)
 
 
 def _window_s(window: str) -> int:

@@ -21,6 +21,7 @@ from cli.param_types import (
     KeyOption,
     PolicyOption,
     PriorityOption,
+    ReplayOption,
     SkipInvalidOption,
 )
 from cli.quality_options import ConfidenceOption, PilotOption, QualityOption, read_pilot
@@ -48,10 +49,7 @@ def run(
         typer.Option("--output", "-o", metavar="FILE", help="For the results as OpenAI Batch output; - is stdout."),
     ] = None,
     as_json: JsonOption = False,
-    replay: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Recorded answers for the simulator."),
-    ] = None,
+    replay: ReplayOption = None,
     fleet: FleetOption = None,
     idempotency_key: KeyOption = None,
     skip_invalid: SkipInvalidOption = False,
@@ -85,10 +83,7 @@ def try_floor(
     confidence: ConfidenceOption = None,
     sample: Annotated[int | None, typer.Option(metavar="N", min=1, help="Sample at most N queries.")] = None,
     as_json: JsonOption = False,
-    replay: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Recorded answers for the simulator."),
-    ] = None,
+    replay: ReplayOption = None,
     fleet: FleetOption = None,
     budget: BudgetOption = None,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 from evaluation.graders.final_answer import final_answer, final_choice, json_value, words_of
 from evaluation.graders.text_graders import GraderKind
-from routing.query import NO_EXPECTATION, Expectation
+from routing.query import Expectation
 
 Item = TypeVar("Item")
 
@@ -50,11 +50,6 @@ def choose_grader(references: Sequence[str], *, expects: Sequence[Expectation] =
         return GraderKind.NUMBER
     lengths = sorted(len(words_of(text)) for text in texts)
     return GraderKind.EXACT if lengths[len(lengths) // 2] <= SHORT_WORDS else GraderKind.JUDGE
-
-
-def grader_of(text: str, *, expects: Expectation = NO_EXPECTATION) -> GraderKind:
-    """The kind for one reference answer alone."""
-    return choose_grader([text], expects=[expects] if expects != NO_EXPECTATION else ())
 
 
 def _has_answer_field(text: str) -> bool:

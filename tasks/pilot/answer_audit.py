@@ -4,13 +4,13 @@ import structlog
 
 from db.ledger_types import CallIntent, CallResult, QueuedQuery
 from db.pilots import Pilots
+from evaluation.graders.text_graders import grader
 from providers.limits.admission_control import Denied
 from routing.budget.query_budget import worst_usd
 from routing.context_window import fitting
 from routing.outcome import Completion
 from routing.policy.exploration import exploration_draw
 from routing.query import Query
-from tasks.pilot.grading import agreement
 from tasks.pilot.pilot_routing import served_policies
 from tasks.worker_context import WorkerContext
 
@@ -58,6 +58,6 @@ async def audit_answer(queued: QueuedQuery, query: Query, answer: str, *, tier: 
             batch_id=queued.batch_id,
             call_id=sent.call_id,
             tier=tier,
-            grade=agreement(answer, outcome.text, kind=served.grader),
+            grade=grader(served.grader)(answer, outcome.text),
             reference_grade=1.0,
         )

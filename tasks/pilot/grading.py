@@ -23,11 +23,6 @@ def grade_sample(sample: Sequence[SampledQuery]) -> tuple[list[list[float]], dic
     return grades, {kind.value: len(sample)}
 
 
-def agreement(answer: str, reference: str, *, kind: GraderKind) -> float:
-    """The grade of one answer beside the top tier's, 0 to 1, by the grader that graded its batch's sample."""
-    return grader(kind)(answer, reference)
-
-
 def _by_text(kind: GraderKind) -> GraderKind:
     """Where only a judge could tell, the share of common words: it understates agreement and certifies too little."""
     return GraderKind.TOKEN_F1 if kind in (GraderKind.JUDGE, GraderKind.COMMAND, GraderKind.GOLD) else kind

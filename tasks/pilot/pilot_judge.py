@@ -11,13 +11,12 @@ from routing.outcome import Completion
 from routing.pilot import TierAnswer
 from routing.query import Query
 from routing.reason import Reason, ReasonCode
-from tasks.pilot.pilot_routing import served_policies
+from tasks.pilot.pilot_routing import SAMPLED, served_policies
 from tasks.pilot.sample import confidences, is_valid, tier_answer
 from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
 
-_SAMPLED = Reason(ReasonCode.PILOT, "part of the pilot: every tier answers")
 _ACCEPTED = Reason(ReasonCode.QUALITY_POLICY, "the certified policy accepts it")
 
 
@@ -38,7 +37,7 @@ async def judge_with_pilot(
     if tier not in station.fleet.ladder or query.is_pinned:
         return verdict, None
     if queued.is_pilot:
-        return verdict._replace(accepted=False, reasons=(_SAMPLED, *verdict.reasons)), None
+        return verdict._replace(accepted=False, reasons=(SAMPLED, *verdict.reasons)), None
     if not verdict.valid or (not verdict.accepted and _is_rejected(verdict)):
         return verdict, None
     answer = TierAnswer(tier, completion.text, confidences(verdict.confidence, verdict.source, completion.mean_logprob))

@@ -18,6 +18,8 @@ from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
 
+SAMPLED = Reason(ReasonCode.PILOT, "part of the pilot: every tier answers")
+
 
 async def served_policies(queued: Sequence[QueuedQuery], station: WorkerContext) -> Mapping[int, ServedPolicy]:
     """The policies of the batches of ``queued``, by batch id. Raises DBAPIError."""
@@ -46,9 +48,7 @@ async def apply_pilots(
             continue
         if query.is_pilot:
             tier = _lowest(queries[query.id], fleet, fleet.ladder[0])
-            changed[query.id] = _decided(
-                decisions[query.id], tier, "pilot", Reason(ReasonCode.PILOT, "part of the pilot: every tier answers")
-            )
+            changed[query.id] = _decided(decisions[query.id], tier, "pilot", SAMPLED)
         elif query.batch_id in policies:
             by_batch.setdefault(query.batch_id, []).append(query.id)
     for batch_id, ids in by_batch.items():
@@ -81,7 +81,7 @@ def _lowest(query: Query, fleet: Fleet, tier: str) -> str:
     return next((name for name in above if fitting(query, fleet=fleet, tier=name)), fleet.top)
 
 
-def _decided(decision: Decision, tier: str, router: str, reason: str) -> Decision:
+def _decided(decision: Decision, tier: str, router: str, reason: Reason) -> Decision:
     return decision._replace(
         tier=tier, router=router, model=None, reasons=(reason,), propensity=1.0, wants_opinion=False
     )

@@ -1,9 +1,9 @@
 """Which grader compares a sample's answers, and what it gives."""
 
-from evaluation.graders.text_graders import GraderKind
+from evaluation.graders.text_graders import GraderKind, grader
 from routing.pilot import TierAnswer
 from routing.query import NO_EXPECTATION, Expectation
-from tasks.pilot.grading import agreement, grade_sample
+from tasks.pilot.grading import grade_sample
 from tasks.pilot.sample import SampledQuery
 
 
@@ -32,6 +32,6 @@ def test_long_free_text_is_graded_by_common_words_and_never_counts_as_the_same_b
 
 
 def test_one_answer_is_graded_as_the_sample_of_its_batch_was() -> None:
-    assert agreement("#### 12", "The answer is 12", kind=GraderKind.NUMBER) == 1.0
-    assert agreement("13", "The answer is 12", kind=GraderKind.NUMBER) == 0.0
-    assert agreement("the red house", "a red house", kind=GraderKind.TOKEN_F1) > 0.0
+    assert grader(GraderKind.NUMBER)("#### 12", "The answer is 12") == 1.0
+    assert grader(GraderKind.NUMBER)("13", "The answer is 12") == 0.0
+    assert grader(GraderKind.TOKEN_F1)("the red house", "a red house") > 0.0
