@@ -69,11 +69,11 @@ class Api:
         kind = {"content-type": "application/json"} if isinstance(body, dict) else {}
         connection.request(method, path, body=sent, headers=self.headers | kind | headers)
         answer = connection.getresponse()
-        told = json.loads(answer.read())
+        reply = json.loads(answer.read())
         connection.close()
         if answer.status != 200:
-            raise RuntimeError(f"{method} {path}: {answer.status} {told}")
-        return told
+            raise RuntimeError(f"{method} {path}: {answer.status} {reply}")
+        return reply
 
 
 def lines(count: int, *, bytes_each: int) -> Iterator[bytes]:
@@ -236,17 +236,17 @@ def main() -> None:
     api = Api(given.url, given.key)
     public_ids = make_batches(api, 50)
     few, many = public_ids[:1], public_ids
-    told: dict[str, Any] = {"load_average": os.getloadavg()}
-    told["all_at_once"] = [
+    reply: dict[str, Any] = {"load_average": os.getloadavg()}
+    reply["all_at_once"] = [
         measure_pollers(api, few, given.pid, pollers=given.pollers, rounds=1, every_s=0.0) for _ in range(3)
     ]
-    told["every_two_seconds_one_batch"] = measure_pollers(
+    reply["every_two_seconds_one_batch"] = measure_pollers(
         api, few, given.pid, pollers=given.pollers, rounds=8, every_s=2.0
     )
-    told["every_two_seconds_many_batches"] = measure_pollers(
+    reply["every_two_seconds_many_batches"] = measure_pollers(
         api, many, given.pid, pollers=given.pollers, rounds=8, every_s=2.0
     )
-    print(json.dumps(told, indent=2), flush=True)
+    print(json.dumps(reply, indent=2), flush=True)
     for count, bytes_each in ((49_999, 4190), (50, 4_100_000)):
         print(
             json.dumps(measure_upload(api, Memory(given.pid), count=count, bytes_each=bytes_each), indent=2), flush=True

@@ -67,11 +67,13 @@ def _processes(queries: int, rounds: int) -> tuple[dict[str, float], float]:
     with stand(roles=everywhere(2)) as running:
         running.lap(2_000)
         laps = [running.lap(queries) for _ in range(rounds)]
-    told: dict[str, float] = {}
+    averages: dict[str, float] = {}
     for name in {name for lap in laps for name in lap.cpu_by_name}:
         kind = "workers" if name.startswith("all") else name
-        told[kind] = told.get(kind, 0.0) + median(1000 * lap.cpu_by_name.get(name, 0.0) / lap.queries for lap in laps)
-    return dict(sorted(told.items(), key=lambda item: -item[1])), median(lap.calls / lap.queries for lap in laps)
+        averages[kind] = averages.get(kind, 0.0) + median(
+            1000 * lap.cpu_by_name.get(name, 0.0) / lap.queries for lap in laps
+        )
+    return dict(sorted(averages.items(), key=lambda item: -item[1])), median(lap.calls / lap.queries for lap in laps)
 
 
 async def _steps(url: str, count: int) -> dict[str, float]:
@@ -99,15 +101,15 @@ async def _steps(url: str, count: int) -> dict[str, float]:
         if isinstance(outcome, Completion):
             answers[place] = outcome
 
-    told = {
+    averages = {
         "read the query": _least(lambda: [read_body(orjson.loads(body)) for body in raw]),
         "decide the tier": _least(lambda: [decide(chunk, fleet=fleet, predictor=predictor) for chunk in chunks]),
         "limits and breaker": await _least_of_many(limits, count),
         "call the provider": await _least_of_many(call, count),
     }
-    told["judge the answer"] = _least(lambda: _judge_all(answers, queries, decisions, fleet))
+    averages["judge the answer"] = _least(lambda: _judge_all(answers, queries, decisions, fleet))
     await pool.aclose()
-    return {name: 1000 * seconds / count for name, seconds in told.items()}
+    return {name: 1000 * seconds / count for name, seconds in averages.items()}
 
 
 async def _reserve_and_settle(admission: AdmissionController, model: Model) -> None:

@@ -39,8 +39,8 @@ def measure(size: Size, *, sides: Sequence[str], tell: Tell) -> dict[str, object
                         rates[side].append(measure_naive(running, queries=size.naive_queries))
                     case "litellm" if python is not None:
                         rates[side].append(measure_litellm(running, calls=size.litellm_calls, python=python))
-    told = _full(laps) | _others(laps, rates)
-    return told | ({"litellm_version": litellm_version(python)} if python else {})
+    summary = _full(laps) | _others(laps, rates)
+    return summary | ({"litellm_version": litellm_version(python)} if python else {})
 
 
 def _full(laps: Sequence[Lap]) -> dict[str, object]:
@@ -57,13 +57,13 @@ def _full(laps: Sequence[Lap]) -> dict[str, object]:
 
 
 def _others(laps: Sequence[Lap], rates: Mapping[str, Sequence[CompletionRate]]) -> dict[str, object]:
-    told: dict[str, object] = {}
+    summary: dict[str, object] = {}
     names = {"noop": "noop_tps", "noop_default": "noop_default_tps", "naive": "naive_qps", "litellm": "litellm_rps"}
     for side, measured in rates.items():
-        told[names[side]] = round(median(rate.per_s for rate in measured), 1)
-        told[f"{side}_cpu_ms"] = round(median(rate.cpu_ms for rate in measured), 3)
+        summary[names[side]] = round(median(rate.per_s for rate in measured), 1)
+        summary[f"{side}_cpu_ms"] = round(median(rate.cpu_ms for rate in measured), 3)
         # Of the two neighbours in time: what the machine did besides strikes both.
-        told[f"full_over_{side}"] = round(
+        summary[f"full_over_{side}"] = round(
             median(lap.per_s / rate.per_s for lap, rate in zip(laps, measured, strict=True)), 3
         )
-    return told
+    return summary

@@ -134,19 +134,19 @@ class Stand:
                     await self.until_ended(engine, public_id, queries=queries)
                     after = cpu_by_name(self.processes())
                 by_name = {name: used - before.get(name, 0.0) for name, used in after.items()} | {"submit": own_cpu_s}
-                told = await _summary(engine, public_id)
+                summary = await _summary(engine, public_id)
             finally:
                 await engine.dispose()
         return Lap(
             queries=queries,
-            wall_s=told.last - clock,
+            wall_s=summary.last - clock,
             cpu_s=sum(by_name.values()),
             submit_s=submit_s,
-            calls=told.calls,
+            calls=summary.calls,
             cpu_by_name=by_name,
             peak_rss_mb=watch.peak_rss_mb,
             broker_mb=watch.peak_broker_mb,
-            middle_per_s=0.8 * queries / (told.ninth_tenth - told.first_tenth),
+            middle_per_s=0.8 * queries / (summary.ninth_tenth - summary.first_tenth),
         )
 
     def _all_processes(self) -> dict[str, psutil.Process]:

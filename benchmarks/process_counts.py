@@ -27,8 +27,8 @@ def measure(size: Size, *, tell: Callable[[str], None]) -> dict[str, object]:
             for count, running in stands.items():
                 tell(f"{count} worker processes, round {number + 1} of {size.rounds}")
                 laps[count].append(running.lap(size.queries))
-    told: dict[str, object] = {}
+    figures: dict[str, object] = {}
     for count, measured in laps.items():
-        told[f"{_NAMES[count]}_process_qps"] = round(median(lap.per_s for lap in measured), 1)
-        told[f"{_NAMES[count]}_process_cpu_ms"] = round(median(lap.cpu_ms for lap in measured), 3)
-    return told
+        figures[f"{_NAMES[count]}_process_qps"] = round(median(lap.per_s for lap in measured), 1)
+        figures[f"{_NAMES[count]}_process_cpu_ms"] = round(median(lap.cpu_ms for lap in measured), 3)
+    return figures

@@ -230,9 +230,9 @@ def _by_pointsman(home: Path, fleet: Path, options: argparse.Namespace) -> bool:
     if done.returncode:
         print(done.stderr[-2000:], file=sys.stderr)
         return False
-    told = json.loads(done.stdout)
-    print({key: told.get(key) for key in ("total", "answered", "failed", "escalated")}, file=sys.stderr)
-    return not told.get("failed") and not told.get("escalated")
+    report = json.loads(done.stdout)
+    print({key: report.get(key) for key in ("total", "answered", "failed", "escalated")}, file=sys.stderr)
+    return not report.get("failed") and not report.get("escalated")
 
 
 if __name__ == "__main__":

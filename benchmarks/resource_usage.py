@@ -28,10 +28,10 @@ def cpu_s(processes: Processes) -> float:
 
 def cpu_by_name(processes: Processes) -> dict[str, float]:
     """The same by name, Postgres' processes together."""
-    told: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for name, process in processes.items():
-        told[name.split()[0]] = told.get(name.split()[0], 0.0) + cpu_s({name: process})
-    return told
+        figures[name.split()[0]] = figures.get(name.split()[0], 0.0) + cpu_s({name: process})
+    return figures
 
 
 @dataclass

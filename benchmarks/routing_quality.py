@@ -130,13 +130,13 @@ def _timed(classifier: object, queries: Sequence[str]) -> tuple[Floats, float]:
     """
     assert callable(classifier)
     classifier(queries[:CHUNK])
-    told, took_us = [], []
+    scores, took_us = [], []
     for at in range(0, len(queries), CHUNK):
         chunk = queries[at : at + CHUNK]
         began = time.thread_time()
-        told.append(classifier(chunk))
+        scores.append(classifier(chunk))
         took_us.append((time.thread_time() - began) / len(chunk) * 1e6)
-    return np.concatenate(told), float(np.median(took_us))
+    return np.concatenate(scores), float(np.median(took_us))
 
 
 def _targets(name: str, ways: Sequence[Way], query_us: float) -> Iterator[RoutingTarget]:
@@ -199,8 +199,8 @@ def _without_twins(data: Dataset, *, seed: int) -> None:
     families = _families(data.queries)
     twins = sum(len(family) for family in families if len(family) > 1)
     ways, _ = _judge(data, list(_family_folds(families, len(data), seed=seed)), seed=seed)
-    told = "; ".join(f"{way.title}: APGR {way.router.apgr:.3f}" for way in ways)
-    out.print(f"{twins:,} lines have a near twin. With twins kept in one fold: {told}")
+    scores = "; ".join(f"{way.title}: APGR {way.router.apgr:.3f}" for way in ways)
+    out.print(f"{twins:,} lines have a near twin. With twins kept in one fold: {scores}")
 
 
 def _families(texts: Sequence[str]) -> list[list[int]]:

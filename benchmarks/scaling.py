@@ -26,18 +26,18 @@ def measure(size: Size, *, tell: Callable[[str], None]) -> dict[str, object]:
                 laps[first].append(running.lap(first))
     base_s = median(lap.wall_s / lap.queries for lap in laps[first])
     base_ms = median(lap.cpu_ms for lap in laps[first])
-    told: dict[str, object] = {f"cost_growth_{_short(queries)}": None for queries in (100_000, 1_000_000)}
+    figures: dict[str, object] = {f"cost_growth_{_short(queries)}": None for queries in (100_000, 1_000_000)}
     for queries, measured in laps.items():
-        told[f"qps_{_short(queries)}"] = round(median(lap.per_s for lap in measured), 1)
-        told[f"cpu_ms_{_short(queries)}"] = round(median(lap.cpu_ms for lap in measured), 3)
+        figures[f"qps_{_short(queries)}"] = round(median(lap.per_s for lap in measured), 1)
+        figures[f"cpu_ms_{_short(queries)}"] = round(median(lap.cpu_ms for lap in measured), 3)
         if queries != first:
-            told[f"cost_growth_{_short(queries)}"] = round(
+            figures[f"cost_growth_{_short(queries)}"] = round(
                 median(lap.wall_s / lap.queries for lap in measured) / base_s, 3
             )
-            told[f"cpu_growth_{_short(queries)}"] = round(median(lap.cpu_ms for lap in measured) / base_ms, 3)
+            figures[f"cpu_growth_{_short(queries)}"] = round(median(lap.cpu_ms for lap in measured) / base_ms, 3)
     largest = laps[size.growth[-1]][-1]
     private = {name: mb for name, mb in largest.peak_rss_mb.items() if name != "postgres shared"}
-    return told | {
+    return figures | {
         "peak_rss_mb": round(max(private.values()), 1),
         "peak_rss_mb_by_process": {name: round(mb, 1) for name, mb in largest.peak_rss_mb.items()},
         "broker_mb": round(max(lap.broker_mb for measured in laps.values() for lap in measured), 2),

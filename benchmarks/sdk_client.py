@@ -195,7 +195,7 @@ def signed_webhook():
             self.send_response(204)
             self.end_headers()
 
-        def log_message(self, *told):
+        def log_message(self, *arguments):
             pass
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Receiver)
@@ -232,12 +232,12 @@ def main():
         "signed_webhook": signed_webhook,
         "deleted": deleted,
     }
-    told = {"openai": openai.__version__, "python": sys.version.split()[0]}
+    results = {"openai": openai.__version__, "python": sys.version.split()[0]}
     for name, step in steps.items():
         began = time.perf_counter()
         done = step()
-        told[name] = {"s": round(time.perf_counter() - began, 2), "told": done}
-    print(json.dumps(told))
+        results[name] = {"s": round(time.perf_counter() - began, 2), "told": done}
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

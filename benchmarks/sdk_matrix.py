@@ -85,8 +85,8 @@ def run_client(python: Path, *, url: str, key: str) -> dict[str, object]:
     ran = subprocess.run([python, CLIENT], env=environ, capture_output=True, text=True, timeout=_RUN_S)
     if ran.returncode:
         return {"failed": ran.stderr[-2000:]}
-    told: dict[str, object] = json.loads(ran.stdout)
-    return told
+    results: dict[str, object] = json.loads(ran.stdout)
+    return results
 
 
 async def make_key(database_url: str, tenant: str) -> str:
@@ -115,7 +115,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("versions", nargs="*", default=list(VERSIONS), help=f"of {', '.join(VERSIONS)}")
     given = parser.parse_args()
-    told: dict[str, dict[str, object]] = {}
+    results: dict[str, dict[str, object]] = {}
     os.environ["POINTSMAN_API_PRIVATE_WEBHOOKS"] = "1"  # the client listens on loopback
     with TemporaryDirectory(prefix="pm-sdk-") as place:
         pythons = {name: sdk_python(VERSIONS[name]) for name in given.versions}
@@ -126,10 +126,10 @@ def main() -> int:
             for name, python in pythons.items():
                 key = asyncio.run(make_key(stack.settings.database_url, f"tenant-{name}"))
                 await_keys(url)
-                told[name] = run_client(python, url=url, key=key)
+                results[name] = run_client(python, url=url, key=key)
                 stack.check()
-    print(json.dumps(told, indent=2))
-    return int(any("failed" in one for one in told.values()))
+    print(json.dumps(results, indent=2))
+    return int(any("failed" in one for one in results.values()))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class LoadedModels:
     """Decides beside the predictor, and is only logged."""
     calibrations: tuple[CalibrationMap, ...] = ()
     """Maps of raw confidences that came with a router version; they go before the fleet's."""
-    told: str | None = None
+    label: str | None = None
     """Name and version, as `workers.router` has them."""
     resolved_versions: Mapping[str, str | None] = field(default_factory=dict, repr=False)
     """What the fleet's names stood for when they were loaded: see `db.router_registry.resolve_router_names`."""
@@ -97,7 +97,7 @@ class ModelReloader:
             return now  # who looks again in a moment
         except Exception as error:
             # Whoever looks must not end: this worker would never follow a promotion again.
-            log.error("router_not_looked_up", keeps=now.told, error=type(error).__name__)
+            log.error("router_not_looked_up", keeps=now.label, error=type(error).__name__)
             return now
         if resolve_versions == now.resolved_versions or (
             resolve_versions == self._refused and time.monotonic() < self._retry_at
@@ -108,9 +108,9 @@ class ModelReloader:
         except Exception as error:
             # Whatever is wrong with it, what served goes on; `pointsman doctor` tells of a worker that lags.
             self._refused, self._retry_at = resolve_versions, time.monotonic() + RETRY_S
-            log.error("router_refused", keeps=now.told, error=type(error).__name__, why=str(error)[:500])
+            log.error("router_refused", keeps=now.label, error=type(error).__name__, why=str(error)[:500])
             return now
-        log.info("router_taken_up", router=trained.told, before=now.told)
+        log.info("router_taken_up", router=trained.label, before=now.label)
         return trained
 
     async def _meant(self) -> Mapping[str, str | None]:
@@ -131,6 +131,6 @@ class ModelReloader:
             version=found.predictor.version if self._needs.predictor else None,
             scorer=found.scorer if self._needs.scorer else None,
             shadow=found.shadow if self._needs.shadow else None,
-            told=found.told,
+            label=found.label,
             resolved_versions=resolve_versions,
         )

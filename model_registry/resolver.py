@@ -30,7 +30,7 @@ class ServingModels:
     """What the fleet's names stood for: see `db.router_registry.resolve_router_names`."""
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         """Name and version, as `workers.router` has them."""
         return f"{self.predictor.name} {self.predictor.version}"
 

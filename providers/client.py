@@ -369,10 +369,12 @@ class ProviderClient:
         status, cause = reply.status_code, complaint.code
         if 200 <= status < 300:
             status, cause = complaint.status or status, cause or "error in a 200"
-        told = f"status {status}" + (f" {cause}" if cause else "") + (f": {complaint.param}" if complaint.param else "")
+        description = (
+            f"status {status}" + (f" {cause}" if cause else "") + (f": {complaint.param}" if complaint.param else "")
+        )
         return Failure(
             complaint.kind,
-            told,
+            description,
             status=status,
             retry_after_s=clamp(max(waits), longest_s) if waits else None,
             cause=cause,

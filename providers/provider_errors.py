@@ -31,7 +31,7 @@ class NoPrice(UnsupportedParameter):
 
 
 class InvalidResponse(ProviderError):
-    """The body of a 200 is cut, oversized or of another shape. ``usage`` is what it still told of its price."""
+    """The body of a 200 is cut, oversized or of another shape. ``usage`` is what it still says of its price."""
 
     def __init__(self, why: str, *, usage: Usage | None = None) -> None:
         super().__init__(why)

@@ -45,6 +45,6 @@ def _date(value: str | None, *, now: float) -> float | None:
         moment = parsedate_to_datetime(value or "")
     except ValueError:
         return None
-    if moment.tzinfo is None:  # "-0000" says that the zone is not told; HTTP dates are in GMT
+    if moment.tzinfo is None:  # "-0000" says that the zone is unknown; HTTP dates are in GMT
         moment = moment.replace(tzinfo=UTC)
     return moment.timestamp() - now

@@ -101,7 +101,7 @@ class FailureKind(StrEnum):
     TOO_LARGE = "too_large"
     """Longer than this model's context, or than its limits ever let through; another may take it."""
     REJECTED = "rejected"
-    """400, 403 or 422 without a code that tells whether the body or the model is at fault; another may take it."""
+    """400, 403 or 422 without a code that says whether the body or the model is at fault; another may take it."""
     MALFORMED = "malformed"
     """A code that says that the body itself is broken: no model takes it."""
     SAFETY = "safety"
@@ -162,7 +162,7 @@ class Completion:
 class Failure:
     """A call without an answer. ``message``, ``cause`` and ``param`` never hold a prompt, an answer or a key.
 
-    ``usage`` is set where the provider billed and told (a broken body at times).
+    ``usage`` is set where the provider billed and reported it (a broken body at times).
     """
 
     kind: FailureKind

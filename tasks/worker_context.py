@@ -86,7 +86,7 @@ class WorkerContext:
         """Says, for as long as it runs, that this worker lives."""
         while self.ledger.worker_id is not None:
             try:
-                await presence.heartbeat(self.ledger.worker_id, in_flight=self.in_flight, router=self.trained.told)
+                await presence.heartbeat(self.ledger.worker_id, in_flight=self.in_flight, router=self.trained.label)
             except (DBAPIError, NoConnection):
                 log.warning("beat_missed")
             await asyncio.sleep(ALIVE_S / 3)
@@ -152,7 +152,7 @@ async def open_worker_context(
         host=socket.gethostname(),
         pid=os.getpid(),
         slots=sum(slots_of.values()),
-        router=trained.told,
+        router=trained.label,
     )
     redis = None if settings.redis_url is None else connect(settings.redis_url)
     ledger, pool = _ledger_and_pool(engine, fleet, roles, worker_id=worker_id)

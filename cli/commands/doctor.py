@@ -288,7 +288,7 @@ def _router(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
 
     async def work() -> str:
         async with open_database(settings, role=None) as engine:
-            return (await load_serving(engine, fleet, settings.home / "routers")).told
+            return (await load_serving(engine, fleet, settings.home / "routers")).label
 
     if settings.database is None:
         return

@@ -1,6 +1,6 @@
 """Data files: JSON lines with outcomes of models, or with the tier that was expected.
 
-Two kinds, told apart by their fields::
+Two kinds, distinct by their fields::
 
     {"id", "query", "domain"?, "outcomes": {"small": {"model"?, "correct", "answer"?}, "large": {…}}}
     {"id"?, "query", "expected_tier", "category"?}
@@ -230,7 +230,7 @@ class _DatasetReader:
             number,
             body["query"],
             {tier: float(outcomes[tier]["correct"]) for tier in self.tiers},
-            {tier: told["answer"] for tier, told in outcomes.items() if isinstance(told.get("answer"), str)},
+            {tier: outcome["answer"] for tier, outcome in outcomes.items() if isinstance(outcome.get("answer"), str)},
             domain=body.get("domain"),
         )
 
@@ -240,11 +240,11 @@ def _field_of(kind: Kind) -> str:
 
 
 def _check_grades(number: int, outcomes: Mapping[str, Mapping[str, Any]]) -> Iterator[DataFault]:
-    for tier, told in outcomes.items():
-        grade = told.get("correct")
+    for tier, outcome in outcomes.items():
+        grade = outcome.get("correct")
         if not isinstance(grade, bool | int | float) or not 0 <= grade <= 1:
             yield DataFault(
                 number, f"outcomes.{tier}.correct", "is not true, false or a grade from 0 to 1", "grade the answer"
             )
-        if told.get("answer") is not None and not isinstance(told["answer"], str):
+        if outcome.get("answer") is not None and not isinstance(outcome["answer"], str):
             yield DataFault(number, f"outcomes.{tier}.answer", "is not a string", "quote it, or leave it out")

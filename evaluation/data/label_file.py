@@ -70,10 +70,10 @@ def _read(number: int, line: bytes) -> Iterator[LabelLine]:
         yield LabelLine(number, custom_id, tier, _grade(number, "correct", body.get("correct")))
         return
     outcomes = body["outcomes"]
-    if not isinstance(outcomes, dict) or not all(isinstance(told, dict) for told in outcomes.values()):
+    if not isinstance(outcomes, dict) or not all(isinstance(outcome, dict) for outcome in outcomes.values()):
         raise _Broken(number, "outcomes", "is no object of tiers", '{"small": {"correct": true}}')
-    for tier, told in outcomes.items():
-        grade = _grade(number, f"outcomes.{tier}.correct", told.get("correct"))
+    for tier, outcome in outcomes.items():
+        grade = _grade(number, f"outcomes.{tier}.correct", outcome.get("correct"))
         yield LabelLine(number, custom_id, tier, grade, if_asked=True)
 
 
@@ -91,7 +91,7 @@ def _object(number: int, line: bytes) -> Mapping[str, Any]:
     return body
 
 
-def _grade(number: int, named: str, told: object) -> float:
-    if not isinstance(told, bool | int | float) or not 0 <= told <= 1:
+def _grade(number: int, named: str, outcome: object) -> float:
+    if not isinstance(outcome, bool | int | float) or not 0 <= outcome <= 1:
         raise _Broken(number, named, "is not true, false or a grade from 0 to 1", "say how right the answer is")
-    return float(told)
+    return float(outcome)

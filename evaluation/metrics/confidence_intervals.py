@@ -57,10 +57,10 @@ class BootstrapDraws:
 
 def interval(draws: Floats) -> Interval | None:
     """The middle 95 % of ``draws``, or None where too few are numbers."""
-    told = draws[~np.isnan(draws)]
-    if len(told) < max(20, len(draws) // 2):
+    estimates = draws[~np.isnan(draws)]
+    if len(estimates) < max(20, len(draws) // 2):
         return None
-    low, high = np.percentile(told, [2.5, 97.5])
+    low, high = np.percentile(estimates, [2.5, 97.5])
     return Interval(float(low), float(high))
 
 
@@ -92,8 +92,8 @@ def mean_of(values: Floats) -> Callable[[Floats], Floats]:
     """For `redraw_mean`: the mean of ``values``, shape (n,), in each draw."""
 
     def mean(counts: Floats) -> Floats:
-        told: Floats = counts @ values / len(values)
-        return told
+        estimates: Floats = counts @ values / len(values)
+        return estimates
 
     return mean
 
@@ -114,11 +114,11 @@ def low_bound(above: Floats, below: Floats, *, seed: int, draws: int = DRAWS) ->
 
     def studentized(counts: Floats) -> Floats:
         ratio, spread = figures(counts)
-        t: Floats = (ratio - told) / np.maximum(spread, _TINY)
+        t: Floats = (ratio - estimates) / np.maximum(spread, _TINY)
         return t
 
-    (told,), (spread,) = figures(np.ones((1, len(above))))
-    return float(told - spread * np.percentile(redraw_mean(studentized, len(above), seed=seed, draws=draws), 95.0))
+    (estimates,), (spread,) = figures(np.ones((1, len(above))))
+    return float(estimates - spread * np.percentile(redraw_mean(studentized, len(above), seed=seed, draws=draws), 95.0))
 
 
 def _counts(n: int, *, seed: int, draws: int) -> Iterator[Floats]:

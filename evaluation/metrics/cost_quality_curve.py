@@ -116,8 +116,8 @@ def thresholds(share: Floats, quality: Floats, percent: float, first_call: float
     recovered = _recovered(quality)
     reached = recovered >= percent / 100.0 - 1e-12
     first = reached.argmax(axis=1)
-    told = 100.0 * (np.take_along_axis(share, first[:, None], axis=1)[:, 0] + first_call)
-    return np.where(np.isnan(recovered[:, -1]), np.nan, told)
+    calls_to_large = 100.0 * (np.take_along_axis(share, first[:, None], axis=1)[:, 0] + first_call)
+    return np.where(np.isnan(recovered[:, -1]), np.nan, calls_to_large)
 
 
 def arena_score(quality: float, cost_usd_per_1k: float) -> float:

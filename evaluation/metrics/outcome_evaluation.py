@@ -213,5 +213,7 @@ def _sampled(curve: Curve) -> Sequence[tuple[float, float]]:
     return list(zip(shares.tolist(), np.interp(shares, curve.share, curve.quality).tolist(), strict=True))
 
 
-def _trust(of: str, told: Floats, labels: Floats) -> Trust:
-    return Trust(of, ece(told, labels), ece_by_chance(told), brier(told, labels), reliability(told, labels))
+def _trust(of: str, predicted: Floats, labels: Floats) -> Trust:
+    return Trust(
+        of, ece(predicted, labels), ece_by_chance(predicted), brier(predicted, labels), reliability(predicted, labels)
+    )

@@ -14,7 +14,7 @@ INK: Final = "#1f2933"
 FAINT: Final = "#9aa5b1"
 GRID: Final = "#e4e7eb"
 COLOURS: Final = ("#0b6bcb", "#c2410c")
-"""Blue and burnt orange: told apart by colour-blind eyes and in grey."""
+"""Blue and burnt orange: distinct to color-blind eyes and in gray."""
 FIRM: Final = 10
 """A bin of fewer queries says little: it is drawn hollow."""
 
@@ -78,8 +78,8 @@ def _curves(axes: Any, ways: Sequence[Way]) -> None:
         offset = way.router.curve.first_call
         share = way.band.share + offset if offset else _spent(way.band.share, way)
         axes.fill_between(100 * share, 100 * way.band.low, 100 * way.band.high, color=colour, alpha=0.13, linewidth=0)
-        told = "" if way.router.apgr is None else f" — APGR {way.router.apgr:.3f}"
-        axes.plot(cost, 100 * quality, color=colour, linewidth=2.4, label=f"{way.title.removeprefix('as a ')}{told}")
+        suffix = "" if way.router.apgr is None else f" — APGR {way.router.apgr:.3f}"
+        axes.plot(cost, 100 * quality, color=colour, linewidth=2.4, label=f"{way.title.removeprefix('as a ')}{suffix}")
         axes.plot(
             100 * way.point.cost, 100 * way.point.quality, marker="o", markersize=9, markerfacecolor="white",
             markeredgecolor=colour, markeredgewidth=2.2, linestyle="none", zorder=5,
@@ -122,16 +122,16 @@ def _reliability(axes: Any, trusts: Sequence[Trust]) -> None:
     most = max(each.count for trust in trusts for each in trust.bins)
     for trust, colour in zip(trusts, colours, strict=False):
         firm = [each for each in trust.bins if each.count >= FIRM]
-        told, came = [100 * each.told for each in firm], [100 * each.came for each in firm]
+        predicted, came = [100 * each.predicted for each in firm], [100 * each.came for each in firm]
         spans = [wilson(each.came, each.count) for each in firm]
         errors = [[came[i] - 100 * low for i, (low, _) in enumerate(spans)],
                   [100 * high - came[i] for i, (_, high) in enumerate(spans)]]  # fmt: skip
-        axes.errorbar(told, came, yerr=errors, color=colour, linewidth=1.8, elinewidth=1, capsize=2.5)
+        axes.errorbar(predicted, came, yerr=errors, color=colour, linewidth=1.8, elinewidth=1, capsize=2.5)
         sizes = [20 + 130 * each.count / most for each in firm]
-        axes.scatter(told, came, s=sizes, color=colour, zorder=4, edgecolor="white", linewidth=0.8)
+        axes.scatter(predicted, came, s=sizes, color=colour, zorder=4, edgecolor="white", linewidth=0.8)
         loose = [each for each in trust.bins if each.count < FIRM]
         axes.scatter(
-            [100 * each.told for each in loose], [100 * each.came for each in loose], s=18, facecolor="white",
+            [100 * each.predicted for each in loose], [100 * each.came for each in loose], s=18, facecolor="white",
             edgecolor=colour, linewidth=1, zorder=3, clip_on=False,
         )  # fmt: skip
         axes.plot([], [], color=colour, marker="o", linewidth=1.8, label=f"{trust.of} — ECE {trust.ece:.3f}")

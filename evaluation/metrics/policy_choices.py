@@ -41,8 +41,8 @@ def choices(queries: Sequence[Query], *, fleet: Fleet, predictor: Predictor | No
     policy = np.zeros((len(queries), len(place)))
     p_ok = np.full((len(queries), len(place)), 0.5)
     for begin in range(0, len(queries), AT_ONCE):
-        told = decide(queries[begin : begin + AT_ONCE], fleet=still, predictor=predictor)
-        for row, decision in enumerate(told, start=begin):
+        decisions = decide(queries[begin : begin + AT_ONCE], fleet=still, predictor=predictor)
+        for row, decision in enumerate(decisions, start=begin):
             policy[row, place.get(decision.tier, top)] = 1.0
             for tier, p in decision.p_ok.items():
                 p_ok[row, place[tier]] = p

@@ -86,14 +86,14 @@ def replay(
 
 def _scores(data: Dataset, scorer: Scorer | None) -> list[dict[str, float]]:
     """P(right) of each recorded answer by tier, scored all at once."""
-    told: list[dict[str, float]] = [{} for _ in data.examples]
+    predicted: list[dict[str, float]] = [{} for _ in data.examples]
     if scorer is None:
-        return told
+        return predicted
     asked = [(place, tier) for place, example in enumerate(data.examples) for tier in example.answers]
     pairs = [(Query(text=data.examples[place].query), data.examples[place].answers[tier]) for place, tier in asked]
     for (place, tier), p in zip(asked, scorer(pairs) if pairs else [], strict=True):
-        told[place][tier] = p
-    return told
+        predicted[place][tier] = p
+    return predicted
 
 
 def _run_ladder(example: Example, query: Query, tier: str, fleet: Fleet, p_right: dict[str, float]) -> PipelineOutcome:

@@ -37,7 +37,7 @@ def outcome_report(
 ) -> dict[str, Any]:
     """The report on outcomes. ``router`` says which router it was (name, digest, data it was trained on)."""
     figures = _way(way)
-    told: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "kind": str(data.kind),
         "n": len(data),
         "data": {"name": data.name, "sha256": data.sha256, "tiers": list(data.tiers)},
@@ -46,11 +46,11 @@ def outcome_report(
         **figures,
     }
     if cascade is not None:
-        told["cascade"] = _way(cascade) | {"by_calls": _by_calls(cascade), "counts": _COUNTS}
+        summary["cascade"] = _way(cascade) | {"by_calls": _by_calls(cascade), "counts": _COUNTS}
     if pipeline is not None:
-        told["pipeline"] = _pipeline(pipeline)
-    told["words"] = [*_caveats(data, router), *_words(way), *(_words(cascade) if cascade is not None else ())]
-    return told
+        summary["pipeline"] = _pipeline(pipeline)
+    summary["words"] = [*_caveats(data, router), *_words(way), *(_words(cascade) if cascade is not None else ())]
+    return summary
 
 
 _COUNTS: Final = "both calls of an escalated query; shares are of the cost of asking the large model about everything"
@@ -92,10 +92,10 @@ def _way(way: Way) -> dict[str, Any]:
 
 
 def _controls(way: Way) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for constant in way.constants:
         # A constant policy is one point: there is no curve to take a mean or a threshold of.
-        told[constant.name] = {
+        summary[constant.name] = {
             "apgr": None,
             "cpt50": None,
             "cpt80": None,
@@ -105,8 +105,8 @@ def _controls(way: Way) -> dict[str, Any]:
             "arena": rounded(constant.arena),
         }
     for ranked in way.rankings:
-        told[ranked.name] = _ranked(ranked)
-    return told
+        summary[ranked.name] = _ranked(ranked)
+    return summary
 
 
 def _ranked(ranked: Ranked) -> dict[str, Any]:
@@ -187,11 +187,11 @@ def _words(way: Way) -> Iterator[str]:
         yield _lead(name, way.intervals.get(f"lead_over_{name}"), "APGR", digits=3)
     for trust in way.trust:
         if trust.ece > TRUSTED_ECE:
-            told = f"Its probability that {trust.of} is off by {trust.ece:.3f} on average"
+            summary = f"Its probability that {trust.of} is off by {trust.ece:.3f} on average"
             if trust.ece > CHANCE_FACTOR * trust.by_chance:
-                yield f"{told}: it is NOT to be believed."
+                yield f"{summary}: it is NOT to be believed."
             else:
-                yield f"{told}; on so few lines one that is exactly true would be off by {trust.by_chance:.3f}."
+                yield f"{summary}; on so few lines one that is exactly true would be off by {trust.by_chance:.3f}."
 
 
 def _label_words(report: LabelReport) -> Iterator[str]:

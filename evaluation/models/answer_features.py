@@ -45,12 +45,12 @@ def answer_shape(questions: Sequence[str], answers: Sequence[str]) -> Floats:
 
 def _row(question: str, answer: str) -> list[float]:
     marked, plain = marked_sums(answer), plain_sums(answer)
-    asked, told = numbers_in(question), numbers_in(without_notes(answer))
+    asked, given = numbers_in(question), numbers_in(without_notes(answer))
     final = _FINAL.search(answer)
-    value = number_of(final[2]) if final else (told[-1] if told else 0.0)
+    value = number_of(final[2]) if final else (given[-1] if given else 0.0)
     results = [number for each in marked for number in numbers_in(each.right)]
     largest = max(asked, default=0.0)
-    known = set(told)
+    known = set(given)
     lower = answer.lower()
     return [
         final is not None,

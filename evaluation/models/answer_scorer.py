@@ -2,7 +2,7 @@
 
 As the classifier it averages a linear view (words of both, and the answer's shape) and a forest over
 the answer's shape. From that average it takes a part of the probability that the large model would
-be right, told by a second forest from the same shape: where the large model fails too, escalating
+be right, predicted by a second forest from the same shape: where the large model fails too, escalating
 buys nothing. Measured on GSM8K by cross-validation that leaves the ranking of right over wrong
 answers as good (AUC 0.802 against 0.803) and recovers more of the gap (APGR 0.808 against 0.797).
 What comes of it is calibrated on answers that the models had not seen, so that it is again the

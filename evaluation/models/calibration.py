@@ -19,7 +19,7 @@ BINS: Final = 10
 """Bins of equal width for the expected calibration error."""
 
 LEAST: Final = 0.005
-"""No probability is told below this or above its complement."""
+"""No probability is below this or above its complement."""
 
 NEED_FOR_ISOTONIC: Final = 200
 """With fewer examples, steps would fit the noise."""
@@ -51,12 +51,12 @@ class Calibrator:
         """Calibrated probabilities, the shape of ``scores``."""
         match self.form:
             case CalibrationForm.PLATT:
-                told = _sigmoid(self.x[0] * _log_odds(scores) + self.y[0])
+                predicted = _sigmoid(self.x[0] * _log_odds(scores) + self.y[0])
             case CalibrationForm.ISOTONIC:
-                told = np.interp(scores, self.x, self.y)
+                predicted = np.interp(scores, self.x, self.y)
             case CalibrationForm.CONSTANT:
-                told = np.full_like(scores, self.y[0])
-        return np.clip(told, LEAST, 1.0 - LEAST)
+                predicted = np.full_like(scores, self.y[0])
+        return np.clip(predicted, LEAST, 1.0 - LEAST)
 
     def parts(self) -> Parts:
         """For the artifact."""
@@ -93,9 +93,9 @@ def calibration_points(scores: Floats, labels: Floats, *, points: int = 21) -> t
     return tuple(zip(at.tolist(), heights.tolist(), strict=True))
 
 
-def brier(told: Floats, labels: Floats) -> float:
+def brier(predicted: Floats, labels: Floats) -> float:
     """Mean squared difference of probability and outcome (Brier 1950); 0 is best."""
-    return float(np.mean((told - labels) ** 2))
+    return float(np.mean((predicted - labels) ** 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +105,21 @@ class Bin:
     low: float
     high: float
     count: int
-    told: float
-    """Mean probability that was told."""
+    predicted: float
+    """Mean predicted probability."""
     came: float
     """Share that came true."""
 
 
-def reliability(told: Floats, labels: Floats, *, bins: int = BINS) -> tuple[Bin, ...]:
+def reliability(predicted: Floats, labels: Floats, *, bins: int = BINS) -> tuple[Bin, ...]:
     """The bins of equal width that hold anything."""
-    place = np.minimum((told * bins).astype(int), bins - 1)
+    place = np.minimum((predicted * bins).astype(int), bins - 1)
     return tuple(
         Bin(
             b / bins,
             (b + 1) / bins,
             int(np.sum(place == b)),
-            float(told[place == b].mean()),
+            float(predicted[place == b].mean()),
             float(labels[place == b].mean()),
         )
         for b in range(bins)
@@ -127,26 +127,30 @@ def reliability(told: Floats, labels: Floats, *, bins: int = BINS) -> tuple[Bin,
     )
 
 
-def ece(told: Floats, labels: Floats, *, bins: int = BINS) -> float:
-    """Expected calibration error: mean |told − came true| over bins of equal width, by their share (Guo et al. 2017).
+def ece(predicted: Floats, labels: Floats, *, bins: int = BINS) -> float:
+    """Expected calibration error: mean |predicted − came true| over bins of equal width, by share (Guo et al. 2017).
 
     It is above 0 even for a perfect predictor, as each bin's share is noisy: see `ece_by_chance`.
     """
-    return sum(b.count * abs(b.told - b.came) for b in reliability(told, labels, bins=bins)) / max(len(told), 1)
+    return sum(b.count * abs(b.predicted - b.came) for b in reliability(predicted, labels, bins=bins)) / max(
+        len(predicted), 1
+    )
 
 
-def ece_by_chance(told: Floats, *, seed: int = 0, draws: int = 200) -> float:
+def ece_by_chance(predicted: Floats, *, seed: int = 0, draws: int = 200) -> float:
     """The mean error that these probabilities would show if every one of them were exactly true."""
     random = np.random.default_rng(seed)
-    return float(np.mean([ece(told, (random.random(len(told)) < told).astype(np.float64)) for _ in range(draws)]))
+    return float(
+        np.mean([ece(predicted, (random.random(len(predicted)) < predicted).astype(np.float64)) for _ in range(draws)])
+    )
 
 
 def _held_out(form: CalibrationForm, scores: Floats, labels: Floats, *, seed: int) -> Floats:
-    told = np.empty_like(scores)
+    predicted = np.empty_like(scores)
     for train, test in folds_of(len(scores), seed=seed):
         fit = _isotonic if form == CalibrationForm.ISOTONIC else _platt
-        told[test] = fit(scores[train], labels[train])(scores[test])
-    return told
+        predicted[test] = fit(scores[train], labels[train])(scores[test])
+    return predicted
 
 
 def _platt(scores: Floats, labels: Floats) -> Calibrator:
@@ -205,5 +209,5 @@ def _log_odds(p: Floats) -> Floats:
 
 
 def _sigmoid(z: Floats) -> Floats:
-    told: Floats = 1.0 / (1.0 + np.exp(-np.clip(z, -50.0, 50.0)))
-    return told
+    predicted: Floats = 1.0 / (1.0 + np.exp(-np.clip(z, -50.0, 50.0)))
+    return predicted

@@ -11,7 +11,7 @@ from routing.policy.llm_router_prompt import RouterVote
 from routing.query import Query
 
 SHOWN_DIGITS: Final = 12
-"""Digits of a digest by which a version is told."""
+"""Digits of a digest that stand for a version."""
 
 ENOUGH: Final = 0.7
 """The tier that an opinion names is the cheapest whose probability of a good answer is at least this."""
@@ -30,9 +30,9 @@ class TrainedPredictor:
         """One opinion for each of ``queries``, in their order."""
         if not queries:
             return []
-        told = self.classifier([query.text for query in queries]).tolist()
+        scores = self.classifier([query.text for query in queries]).tolist()
         words = _percent(self.name) + ": answers well: " + ", ".join(f"{_percent(tier)} %.2f" for tier in self.tiers)
-        return [self._opinion(row, words) for row in told]
+        return [self._opinion(row, words) for row in scores]
 
     @property
     def tiers(self) -> tuple[str, ...]:
@@ -63,8 +63,8 @@ class TrainedScorer:
         """P(the answer is right) for each pair, in their order."""
         if not pairs:
             return []
-        told: list[float] = self.scorer([query.text for query, _ in pairs], [answer for _, answer in pairs]).tolist()
-        return told
+        scores: list[float] = self.scorer([query.text for query, _ in pairs], [answer for _, answer in pairs]).tolist()
+        return scores
 
 
 def predictor_of(artifact: Artifact) -> TrainedPredictor:

@@ -1,6 +1,6 @@
 """Whether two answers to one question say the same: by their words, without any model.
 
-It is a stand-in for being right, and told as such: two models may agree on what is wrong.
+It is a stand-in for being right, and reported as such: two models may agree on what is wrong.
 """
 
 import re

@@ -95,8 +95,8 @@ class OutcomeExam:
 
     def saved(self, better: Floats, worse: Floats) -> Floats:
         """By the outcomes."""
-        told: Floats = ((worse - better) * self.losses).sum(axis=1)
-        return told
+        estimates: Floats = ((worse - better) * self.losses).sum(axis=1)
+        return estimates
 
     def evidence(self, better: Floats, worse: Floats) -> float:
         """Their texts."""

@@ -46,7 +46,7 @@ class RoutingChange:
     usd: float
     """What the first call would cost more or less, absolute."""
     number: int
-    told: Mapping[str, Any] = field(compare=False, repr=False)
+    description: Mapping[str, Any] = field(compare=False, repr=False)
 
 
 @dataclass(slots=True)
@@ -96,7 +96,7 @@ class CounterfactualReport:
                 "all_large_usd": round(self.usd_top, 9),
                 "estimated_tokens": self.unanswered,
             },
-            "largest_moves": [move.told for move in sorted(self._largest, reverse=True)],
+            "largest_moves": [move.description for move in sorted(self._largest, reverse=True)],
             "words": self._words(moved, down),
         }
 
@@ -110,14 +110,14 @@ class CounterfactualReport:
         self.usd_top += self._usd(past, self.fleet.top, now.category)
         self.unanswered += past.completion_tokens is None
         if past.tier != now.tier:
-            told = {
+            description = {
                 "query": past.where,
                 "text": " ".join(past.query.text[: 4 * SHOWN_CHARS].split())[:SHOWN_CHARS],
                 "then": {"tier": past.tier, "router": past.router, "confidence": past.confidence},
                 "now": {"tier": now.tier, "router": now.router, "confidence": round(now.confidence, 4)},
                 "usd": round(now_usd - then_usd, 9),
             }
-            move = RoutingChange(abs(self._step(past.tier, now.tier)), abs(now_usd - then_usd), -self.n, told)
+            move = RoutingChange(abs(self._step(past.tier, now.tier)), abs(now_usd - then_usd), -self.n, description)
             (heapq.heappush if len(self._largest) < EXAMPLES else heapq.heappushpop)(self._largest, move)
 
     def _usd(self, past: LoggedQuery, tier: str, category: str) -> float:

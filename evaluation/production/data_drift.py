@@ -83,8 +83,8 @@ def drift_of(reference: Mapping[str, Sequence[Any]], recent: Mapping[str, Sequen
 
     Numbers are cut at the reference's deciles; words, and None, are bins of their own.
     """
-    told = [_drift(name, values, recent.get(name, ())) for name, values in reference.items()]
-    return sorted(told, key=lambda one: -(one.psi or 0.0))
+    measured = [_drift(name, values, recent.get(name, ())) for name, values in reference.items()]
+    return sorted(measured, key=lambda one: -(one.psi or 0.0))
 
 
 def _drift(feature: str, reference: Sequence[Any], recent: Sequence[Any]) -> FeatureDrift:

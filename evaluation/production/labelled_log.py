@@ -97,7 +97,7 @@ class LabelledLog:
         )
 
     def top_usd(self) -> float:
-        """What a call to the top tier costs, by what was explored. Raises NoSupport where that cannot be told."""
+        """What a call to the top tier costs, by what was explored. Raises NoSupport where that is unknown."""
         book = self.where(self.explored)
         log = book.log()
         top_usd = value(log, log.always(len(self.tiers) - 1), book.cost_usd, draws=20).snips

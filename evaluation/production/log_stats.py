@@ -52,9 +52,9 @@ class QueryCounts:
     answered: int = 0
     escalated: int = 0
     stood: int = 0
-    """Answered where they went first, and the judge was content."""
+    """Answered by the first tier, and accepted by the judge."""
     doubtful: int = 0
-    """Answered by the best that was to be had."""
+    """Answered by the best answer there was."""
     open: int = 0
     cost_usd: float = 0.0
 
@@ -184,7 +184,7 @@ class LogStats:
             self.graded[key].add(labels, grade)
 
     def add_graded_verdicts(self, source: str, tenth: int, *, labels: int, grade: float, confidence: float) -> None:
-        """Labelled answers whose confidence was told; ``grade`` and ``confidence`` are their sums."""
+        """Labelled answers with a confidence; ``grade`` and ``confidence`` are their sums."""
         held = self.verdicts[source, tenth]
         held.labels += labels
         held.grade += grade
@@ -192,13 +192,13 @@ class LogStats:
 
 
 def explored(tally: LogStats) -> dict[str, Any] | None:
-    """Per tier: what share would have stood, had every query gone there first (inverse propensity, normalised)."""
-    told = {
+    """Per tier: what share would have stood, had every query gone there first (inverse propensity, normalized)."""
+    figures = {
         tier: {"stands": round(stood / weight, DIGITS), "weight": round(weight, 1)}
         for tier, (weight, stood) in sorted(tally.weights.items())
         if weight > 0
     }
-    return told or None
+    return figures or None
 
 
 def labelled(tally: LogStats) -> dict[str, Any] | None:
@@ -206,12 +206,12 @@ def labelled(tally: LogStats) -> dict[str, Any] | None:
     whole = tally.graded.get(("all", "all"))
     if whole is None:
         return None
-    told: dict[str, Any] = whole.as_dict() | {"stages": {}, "tiers": {}, "accepted": {}, "ece": {}}
+    figures: dict[str, Any] = whole.as_dict() | {"stages": {}, "tiers": {}, "accepted": {}, "ece": {}}
     for (kind, name), held in sorted(tally.graded.items()):
         if kind != "all":
-            told[kind][name] = held.as_dict()
+            figures[kind][name] = held.as_dict()
     for source in sorted({source for (source, _), held in tally.verdicts.items() if held.labels}):
         bins = [held for (named, _), held in tally.verdicts.items() if named == source and held.labels]
         off = sum(abs(held.labelled_confidence - held.grade) for held in bins)
-        told["ece"][source] = round(off / sum(held.labels for held in bins), DIGITS)
-    return told
+        figures["ece"][source] = round(off / sum(held.labels for held in bins), DIGITS)
+    return figures

@@ -87,10 +87,10 @@ def _of_what_is_not_known(tally: LogStats) -> Iterator[str]:
 
 
 def _by_tier(counts: Mapping[str, QueryCounts]) -> str:
-    told: Sequence[str] = [
+    parts: Sequence[str] = [
         f"{tier} {_percent(count.escalated, count.queries)}" for tier, count in sorted(counts.items())
     ]
-    return ", ".join(told)
+    return ", ".join(parts)
 
 
 def _percent(part: float, whole: float) -> str:

@@ -101,14 +101,16 @@ class Value:
 def outcome_model(log: Log, outcome: Floats, *, seed: int = 0) -> Floats:
     """``q``: the outcome to expect of each tier for each query, shape (n, K), by ridge regression on the features.
 
-    Each query is told by models that had not seen its text. A tier with fewer than 20 queries is told by their mean.
+    Models that had not seen a query's text predict its outcomes; their mean does for a tier with fewer than 20.
     """
-    told = np.empty((len(log), len(log.tiers)))
+    predicted = np.empty((len(log), len(log.tiers)))
     for train, test in folds_by(log.texts, seed=seed):
         for tier in range(len(log.tiers)):
             own = train[log.chosen[train] == tier]
-            told[test, tier] = _regress(log.features[own], outcome[own], log.features[test], fallback=outcome[train])
-    return told
+            predicted[test, tier] = _regress(
+                log.features[own], outcome[own], log.features[test], fallback=outcome[train]
+            )
+    return predicted
 
 
 def _regress(x: Floats, y: Floats, new: Floats, *, fallback: Floats) -> Floats:
@@ -143,7 +145,7 @@ def value(
         ips=float(terms["ips"].mean()),
         snips=float(terms["ips"].sum() / w.sum()),
         dr=float(terms["dr"].mean()),
-        intervals={name: interval(told) for name, told in drawn.items()},
+        intervals={name: interval(predicted) for name, predicted in drawn.items()},
         effective_n=effective_n,
     )
 
@@ -151,7 +153,7 @@ def value(
 def gains(log: Log, better: Floats, worse: Floats, outcome: Floats, *, seed: int = 0) -> Floats:
     """For each query how much less of ``outcome`` (a loss) ``better`` has than ``worse``, by DR; shape (n,).
 
-    Their mean estimates the difference, and as both are told by the same queries, what they have in common falls out.
+    Their mean estimates the difference. Both are estimated from the same queries: what they have in common falls out.
     """
     q = outcome_model(log, outcome, seed=seed)
     return _robust(log, worse, outcome, q, _weights(log, worse)) - _robust(
@@ -172,11 +174,11 @@ def _effective_n(weights: Floats) -> float:
 def _ratio(above: Floats, below: Floats) -> Callable[[Floats], Floats]:
     """The ratio of two sums in each bootstrap draw."""
 
-    def told(counts: Floats) -> Floats:
+    def predicted(counts: Floats) -> Floats:
         ratio: Floats = (counts @ above) / (counts @ below)
         return ratio
 
-    return told
+    return predicted
 
 
 def _weights(log: Log, policy: Floats) -> Floats:

@@ -41,11 +41,11 @@ def train_from_log(
     counts = np.bincount(book.chosen, minlength=len(book.tiers))
     texts = [query.text for query in book.queries]
     if (different := len(set(texts))) < FEWEST or counts.min() < FEWEST_PER_TIER:
-        told = ", ".join(f"{tier} {count}" for tier, count in zip(book.tiers, counts, strict=True))
+        counted = ", ".join(f"{tier} {count}" for tier, count in zip(book.tiers, counts, strict=True))
         raise EvaluationError(
             f"a router needs {FEWEST_PER_TIER} labelled queries that were sent to each tier to learn from, and "
-            f"{FEWEST} different texts; there are: {told}; {different} texts. Set router.exploration in the fleet, run "
-            "and label more"
+            f"{FEWEST} different texts; there are: {counted}; {different} texts. Set router.exploration in the fleet, "
+            "run and label more"
         )
     labels = filled(book)
     known = np.arange(len(book.tiers)) == book.chosen[:, None]
@@ -82,7 +82,7 @@ def filled(book: LabelledLog) -> Floats:
 
 
 def _digest(book: LabelledLog) -> str:
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     for query, chosen, well in zip(book.queries, book.chosen.tolist(), book.well.tolist(), strict=True):
-        told.update(hashlib.sha256(f"{chosen} {well} {query.text}".encode("utf-8", "surrogatepass")).digest())
-    return told.hexdigest()
+        digest.update(hashlib.sha256(f"{chosen} {well} {query.text}".encode("utf-8", "surrogatepass")).digest())
+    return digest.hexdigest()

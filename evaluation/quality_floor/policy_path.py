@@ -34,7 +34,7 @@ N_WEIGHTS: Final = 120
 SMOOTHING: Final = 3
 COSTLY_ENTRY: Final = 0.15
 SOFTNESS: Final = 0.02
-"""Expected losses below about this are hardly told from none."""
+"""Expected losses below about this can hardly be distinguished from none."""
 
 MODE = "full"
 

@@ -40,7 +40,7 @@ Model = TypeVar("Model")
 
 @dataclass(frozen=True, slots=True)
 class Fitted(Generic[Model]):
-    """A model, and what it told of its training examples while it had not seen them."""
+    """A model, and its predictions for its training examples, each by a fit that had not seen it."""
 
     model: Model
     held_out: Floats
@@ -98,9 +98,9 @@ def fit_classifier(
         fit_calibrator(scores[sure[:, tier], tier], labels[sure[:, tier], tier], seed=seed)
         for tier in range(len(tiers))
     )
-    told = np.column_stack([_cross_calibrated(scores[:, t], labels[:, t], folds) for t in range(len(tiers))])
+    estimates = np.column_stack([_cross_calibrated(scores[:, t], labels[:, t], folds) for t in range(len(tiers))])
     tell("calibrating", steps, steps)
-    return Fitted(Classifier(tiers, words.vocabulary, words.linear, words.domains, forest, calibrators), told)
+    return Fitted(Classifier(tiers, words.vocabulary, words.linear, words.domains, forest, calibrators), estimates)
 
 
 def fit_scorer(
@@ -119,7 +119,7 @@ def fit_scorer(
     """
     tell = progress or _silent
     answers = [answer.strip() for answer in answers]
-    asked, told = [tokens_of(text) for text in questions], [tokens_of(text) for text in answers]
+    asked, replies = [tokens_of(text) for text in questions], [tokens_of(text) for text in answers]
     shape = answer_shape(questions, answers)
     labels = right[:, None]
     folds = list(folds_by(numbered(questions), seed=seed))
@@ -127,16 +127,16 @@ def fit_scorer(
     scores = np.empty(len(right))
     for step, (train, test) in enumerate(folds):
         tell("reading answers", step, steps)
-        pairs = _QueryEncoder(_some(asked, train), _some(told, train))
+        pairs = _QueryEncoder(_some(asked, train), _some(replies, train))
         scaling = Scaling.of(shape[train])
         linear = fit_log_odds(joined(pairs.known(shape[train]), scaling), labels[train], c=PAIRS_C)
         forest = _grow_scorer(shape[train], labels[train], seed=seed)
         other = _grow_scorer(shape[train], rival[train, None], seed=seed)
-        new = pairs.read(_some(asked, test), _some(told, test), shape[test])
+        new = pairs.read(_some(asked, test), _some(replies, test), shape[test])
         own = averaged(linear(joined(new, scaling)), forest.predict(shape[test]))
         scores[test] = weighed(own, other.predict(shape[test]))
     tell("fitting on everything", len(folds), steps)
-    pairs, scaling = _QueryEncoder(asked, told), Scaling.of(shape)
+    pairs, scaling = _QueryEncoder(asked, replies), Scaling.of(shape)
     linear = fit_log_odds(joined(pairs.known(shape), scaling), labels, c=PAIRS_C)
     forest, other = _grow_scorer(shape, labels, seed=seed), _grow_scorer(shape, rival[:, None], seed=seed)
     tell("calibrating", len(folds) + 1, steps)
@@ -160,15 +160,15 @@ class _Named:
 class _QueryEncoder:
     """The two vocabularies of the scorer, learned from tokens that it keeps."""
 
-    def __init__(self, asked: Sequence[Sequence[str]], told: Sequence[Sequence[str]]) -> None:
-        self.asked, self.told = asked, told
-        self.questions, self.answers = learn_vocabulary(asked, min_texts=2), learn_vocabulary(told, min_texts=2)
+    def __init__(self, asked: Sequence[Sequence[str]], replies: Sequence[Sequence[str]]) -> None:
+        self.asked, self.replies = asked, replies
+        self.questions, self.answers = learn_vocabulary(asked, min_texts=2), learn_vocabulary(replies, min_texts=2)
 
     def known(self, shape: Floats) -> Pairs:
-        return self.read(self.asked, self.told, shape)
+        return self.read(self.asked, self.replies, shape)
 
-    def read(self, asked: Sequence[Sequence[str]], told: Sequence[Sequence[str]], shape: Floats) -> Pairs:
-        return Pairs(self.questions.weigh_tokens(asked), self.answers.weigh_tokens(told), shape)
+    def read(self, asked: Sequence[Sequence[str]], replies: Sequence[Sequence[str]], shape: Floats) -> Pairs:
+        return Pairs(self.questions.weigh_tokens(asked), self.answers.weigh_tokens(replies), shape)
 
 
 def _fit_words(tokens: Sequence[Sequence[str]], labels: Floats, named: _Named | None) -> _Words:
@@ -202,11 +202,11 @@ def _grow_scorer(shape: Floats, labels: Floats, *, seed: int) -> Forest:
 
 def _cross_calibrated(scores: Floats, labels: Floats, folds: Sequence[tuple[Places, Places]]) -> Floats:
     """``scores`` calibrated by what the other folds show."""
-    told = np.empty_like(scores)
+    estimates = np.empty_like(scores)
     for train, test in folds:
         calibrate: Calibrator = fit_calibrator(scores[train], labels[train])
-        told[test] = calibrate(scores[test])
-    return told
+        estimates[test] = calibrate(scores[test])
+    return estimates
 
 
 def _places_of(domains: Sequence[str]) -> _Named:

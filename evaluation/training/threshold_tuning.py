@@ -135,15 +135,15 @@ def _describe(data: Dataset, frontier: _Frontier, at: int, *, seed: int, draws: 
     came = np.where(chosen, large, small)
 
     def quality(counts: Floats) -> Floats:
-        told: Floats = (counts @ came) / np.maximum(counts @ large, 1e-9)
-        return told
+        estimates: Floats = (counts @ came) / np.maximum(counts @ large, 1e-9)
+        return estimates
 
     def cost(counts: Floats) -> Floats:
         share = counts @ chosen.astype(np.float64) / len(chosen)
-        told: Floats = (
+        estimates: Floats = (
             frontier.first_call + share if frontier.first_call else frontier.floor + share * (1 - frontier.floor)
         )
-        return told
+        return estimates
 
     return Proposal(
         frontier.knob,

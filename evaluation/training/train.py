@@ -18,7 +18,7 @@ _DIGITS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class TrainedRouter:
-    """An artifact, and what its models told of each training example while they had not seen it."""
+    """An artifact, and its predictions for each training example, by fits that had not seen it."""
 
     artifact: Artifact
     p_ok: Floats
@@ -66,12 +66,12 @@ def train(
 
 
 def _classifier_figures(data: Dataset, fitted: Fitted[Any]) -> dict[str, Any]:
-    told = fitted.held_out
-    curve = rank(told[:, -1] - told[:, 0], data.ok(data.cheapest), data.ok(data.dearest))
+    predicted = fitted.held_out
+    curve = rank(predicted[:, -1] - predicted[:, 0], data.ok(data.cheapest), data.ok(data.dearest))
     by_tier = {
         tier: {
-            "ece": round(ece(told[:, place], data.ok(tier)), _DIGITS),
-            "brier": round(brier(told[:, place], data.ok(tier)), _DIGITS),
+            "ece": round(ece(predicted[:, place], data.ok(tier)), _DIGITS),
+            "brier": round(brier(predicted[:, place], data.ok(tier)), _DIGITS),
             "calibration": str(fitted.model.calibrators[place].form),
         }
         for place, tier in enumerate(data.tiers)

@@ -298,8 +298,10 @@ def _read_usage(said: Mapping[str, Any]) -> Usage | None:
 
 
 def _sound_tokens(details: object) -> int:
-    told = (json_fields.as_dict(detail) for detail in json_fields.as_list(details))
-    return sum(json_fields.as_count(detail.get("tokenCount")) for detail in told if detail.get("modality") == "AUDIO")
+    entries = (json_fields.as_dict(detail) for detail in json_fields.as_list(details))
+    return sum(
+        json_fields.as_count(detail.get("tokenCount")) for detail in entries if detail.get("modality") == "AUDIO"
+    )
 
 
 def _seconds(duration: object) -> float | None:

@@ -101,9 +101,9 @@ def document() -> str:
         _table(
             ("protocol", "word", "read as"),
             (
-                (_WORDS[protocol], f"`{word}`", f"`{told}`" if told in _FINISHES else told)
+                (_WORDS[protocol], f"`{word}`", f"`{meaning}`" if meaning in _FINISHES else meaning)
                 for protocol, words in FINISH_REASONS.items()
-                for word, told in words.items()
+                for word, meaning in words.items()
             ),
         ),
     ]

@@ -16,7 +16,7 @@ BASELINE_WEIGHT = 0.05
 
 @dataclass(slots=True)
 class OutcomeCounts:
-    """What became of a deployment's calls since it was last told."""
+    """What became of a deployment's calls since they were last published."""
 
     calls: int = 0
     failed: int = 0

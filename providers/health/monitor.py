@@ -1,4 +1,4 @@
-"""How every deployment is, as this process sees it: read four times a second, told as often.
+"""How every deployment is, as this process sees it: read four times a second, published as often.
 
 The figures are in Redis, for all workers. While Redis is away this process goes on by itself, from
 what it last knew, and asks again once a second.
@@ -53,7 +53,7 @@ class _Watched:
     latencies_ms: list[float] = field(default_factory=list)
 
     def count(self, health: Health, outcome: Outcome | None, *, slow: bool) -> None:
-        """Add one outcome to what is still to be told."""
+        """Add one outcome to what is still to be published."""
         if health is Health.SILENT:
             return
         self.tally.calls += 1

@@ -37,9 +37,9 @@ async def overview(redis: Redis, models: Sequence[Model], *, prefix: str) -> Map
             pipe.pttl(f"{prefix}rest:{model.name}")
             pipe.hgetall(f"{prefix}limit:{model.name}")
             pipe.zcard(f"{prefix}slots:{model.name}")
-        (seconds, micros), *told = await pipe.execute()
+        (seconds, micros), *states = await pipe.execute()
     now_us = int(seconds) * 1_000_000 + int(micros)
-    return {model.name: _state(now_us, *told[4 * place : 4 * place + 4]) for place, model in enumerate(models)}
+    return {model.name: _state(now_us, *states[4 * place : 4 * place + 4]) for place, model in enumerate(models)}
 
 
 def _state(now_us: int, until: bytes | None, rest_ms: int, limit: Mapping[bytes, bytes], slots: int) -> DeploymentState:

@@ -53,7 +53,7 @@ class LocalLimit:
         self.carried_tokens = 0
 
     def carry_all(self) -> None:
-        """The shared window was lost: all that this process had of it is to be told anew."""
+        """The shared window was lost: all that this process had of it is to be reported again."""
         self._forget()
         self.carried_requests, self.carried_tokens = len(self._granted), self._tokens
 

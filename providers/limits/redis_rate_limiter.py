@@ -112,8 +112,8 @@ class SharedLimit:
                         each.answer.set_exception(error)
                 # Kept for its return: a place that is not freed is free only when its lease ends.
                 self._is_away = True
-                told = [each.without_return() for each in settled]
-                self._wanted, self._settled = [], (told + self._settled)[-_KEPT:]
+                settled_locally = [each.without_return() for each in settled]
+                self._wanted, self._settled = [], (settled_locally + self._settled)[-_KEPT:]
                 if not isinstance(error, AWAY):
                     raise
                 return

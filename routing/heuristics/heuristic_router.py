@@ -64,8 +64,8 @@ def heuristic_vote(query: Query, *, rungs: LadderRoles, features: Features | Non
     if kind := match_easy(seen, query):
         return RouterVote(NAME, rungs.small, CONFIDENCE[kind], min(score, 0.15), f"plainly easy: {kind}", category)
     if seen.language not in INSTRUCTION_LANGUAGES and len(seen.words) > 3:
-        told = "of unknown language" if seen.language == UNKNOWN else f"in {seen.language}"
-        return RouterVote(NAME, None, 0.0, max(score, 0.5), f"a text {told}: the word lists do not help", category)
+        script = "of unknown language" if seen.language == UNKNOWN else f"in {seen.language}"
+        return RouterVote(NAME, None, 0.0, max(score, 0.5), f"a text {script}: the word lists do not help", category)
     if score >= 0.6:
         return RouterVote(NAME, rungs.large, 0.75, score, f"many signs of difficulty ({score:.2f})", category)
     return RouterVote(NAME, None, 0.0, score, f"no plain case (difficulty {score:.2f})", category)

@@ -261,9 +261,9 @@ def _weigh(
 def _explain(weighed: Mapping[str, float], case: RoutingCase, ground: RoutingContext) -> tuple[str, ...]:
     if len(weighed) == len(ground.ladder):
         return (Reason(ReasonCode.EXPECTED_LOSS, ground.loss_words % tuple(weighed.values())),)
-    told = "expected loss: " + ", ".join([f"{tier} {loss:.3f}" for tier, loss in weighed.items()])
+    description = "expected loss: " + ", ".join([f"{tier} {loss:.3f}" for tier, loss in weighed.items()])
     left_out = ", ".join(tier for tier in ground.ladder if tier not in weighed)
-    return Reason(ReasonCode.EXPECTED_LOSS, told), f"no room in {left_out} for about {case.needed} tokens"
+    return Reason(ReasonCode.EXPECTED_LOSS, description), f"no room in {left_out} for about {case.needed} tokens"
 
 
 def _blend_llm_vote(

@@ -60,7 +60,7 @@ STAY: Final = frozenset(kind for kind, rule in FAILURE_RULES.items() if not rule
 """Failures that a larger tier would only repeat at a higher price, or that are the account's."""
 
 UNKNOWN_CONFIDENCE: Final = 0.5
-"""What an answer counts for whose confidence nobody told."""
+"""The confidence that an answer without one counts for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class RemainingBudget:
 
 
 def next_step(
-    history: Sequence[TierAttempt], *, query: Query, fleet: Fleet, purse: RemainingBudget = RemainingBudget()
+    history: Sequence[TierAttempt], *, query: Query, fleet: Fleet, remaining: RemainingBudget = RemainingBudget()
 ) -> Step:
     """What becomes of ``query`` after the attempts in ``history``, the latest last.
 
@@ -87,17 +87,19 @@ def next_step(
         return TiersExhausted(("nothing was tried",))
     last = history[-1]
     best = _best(history, fleet)
-    above, stops = _above(history, query, fleet, purse if best is not None else replace(purse, batch_usd=math.inf))
+    above, stops = _above(
+        history, query, fleet, remaining if best is not None else replace(remaining, batch_usd=math.inf)
+    )
     if above is not None:
         return Escalate(above, (*_why(last), *stops, f"up to {above}"))
     if best is None or best.call_id is None:
         return TiersExhausted((*_why(last), *stops, "no valid answer"))
-    told = "untold" if best.confidence is None else f"{best.confidence:.2f}"
-    return Accept(best.call_id, best.tier, (*_why(last), *stops, f"the best answer: {best.tier}, confidence {told}"))
+    stated = "untold" if best.confidence is None else f"{best.confidence:.2f}"
+    return Accept(best.call_id, best.tier, (*_why(last), *stops, f"the best answer: {best.tier}, confidence {stated}"))
 
 
 def _above(
-    history: Sequence[TierAttempt], query: Query, fleet: Fleet, purse: RemainingBudget
+    history: Sequence[TierAttempt], query: Query, fleet: Fleet, remaining: RemainingBudget
 ) -> tuple[str | None, tuple[str, ...]]:
     """The tier to go to, or None; and why not elsewhere."""
     last = history[-1]
@@ -114,7 +116,7 @@ def _above(
             stops.append(f"{tier} was tried")
         elif not (models := fitting(query, fleet=fleet, tier=tier)):
             stops.append(f"no room in {tier}")
-        elif (short := _short(query, models, tier, purse)) is not None:
+        elif (short := _short(query, models, tier, remaining)) is not None:
             stops.append(short)
         elif staying and not _takes_over(tier, staying, fleet):
             stops.append(f"{tier} would do no better after {', '.join(sorted(staying))}")
@@ -123,14 +125,14 @@ def _above(
     return None, (*stops, "no tier is above")
 
 
-def _short(query: Query, models: Sequence[Model], tier: str, purse: RemainingBudget) -> str | None:
+def _short(query: Query, models: Sequence[Model], tier: str, remaining: RemainingBudget) -> str | None:
     """Why ``tier`` cannot be paid for, if so."""
     price = reservation_usd(query, models)
-    if price is None or price <= min(purse.line_usd, purse.batch_usd):
+    if price is None or price <= min(remaining.line_usd, remaining.batch_usd):
         return None
-    if price > purse.line_usd:
-        return f"max_cost_usd leaves ${max(purse.line_usd, 0.0):.6f}, {tier} reserves ${price:.6f}"
-    return f"the budget has ${max(purse.batch_usd, 0.0):.6f} left, {tier} reserves ${price:.6f}"
+    if price > remaining.line_usd:
+        return f"max_cost_usd leaves ${max(remaining.line_usd, 0.0):.6f}, {tier} reserves ${price:.6f}"
+    return f"the budget has ${max(remaining.batch_usd, 0.0):.6f} left, {tier} reserves ${price:.6f}"
 
 
 def _rungs_above(tier: str, fleet: Fleet) -> Iterator[str]:

@@ -110,8 +110,8 @@ def _final_reason(
     """Why no further call may follow, whichever the deployment; None if one may."""
     for attempt in history:
         if not _may_go_on(attempt, deployments, providers):
-            told = f" ({attempt.outcome.message})" if attempt.outcome.message else ""
-            return f"{attempt.outcome.kind} at {attempt.deployment}{told}"
+            detail = f" ({attempt.outcome.message})" if attempt.outcome.message else ""
+            return f"{attempt.outcome.kind} at {attempt.deployment}{detail}"
     if _times(FailureKind.UNKNOWN, history) >= MAX_UNKNOWN:
         return "the outcome of two calls is unknown"
     # What cannot be expressed was not sent and costs nothing, and a limit costs time alone: they do not count.

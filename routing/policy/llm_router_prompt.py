@@ -186,10 +186,10 @@ def _no_constant(name: str) -> None:
 
 
 def _no_double_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    told = dict(pairs)
-    if len(told) < len(pairs):
+    stated = dict(pairs)
+    if len(stated) < len(pairs):
         raise ValueError("a key comes twice")
-    return told
+    return stated
 
 
 def _opinion(entries: Sequence[Mapping[str, Any]], fleet: Fleet, missing: str) -> RouterVote:

@@ -24,8 +24,8 @@ def from_vote(opinion: RouterVote, ladder: Sequence[str]) -> SuccessProbabilitie
 
     Probabilities outweigh a named tier; those that are not between 0 and 1 are passed over.
     """
-    told = opinion.p_ok
-    known = {rung: p for rung, tier in enumerate(ladder) if (p := told.get(tier)) is not None and 0.0 <= p <= 1.0}
+    stated = opinion.p_ok
+    known = {rung: p for rung, tier in enumerate(ladder) if (p := stated.get(tier)) is not None and 0.0 <= p <= 1.0}
     if known:
         return filled(known, len(ladder))
     if opinion.tier is not None and opinion.tier in ladder:

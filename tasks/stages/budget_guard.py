@@ -1,4 +1,4 @@
-"""What may be spent, told to the rules: what is left of a line's ``max_cost_usd``, and a chunk's share of a budget."""
+"""What may be spent, for the rules: what is left of a line's ``max_cost_usd``, and a chunk's share of a budget."""
 
 import math
 import time

@@ -62,14 +62,14 @@ class Hold:
 
 
 def _step(
-    one: QueuedQuery, history: Sequence[TierAttempt], purse: RemainingBudget, station: WorkerContext
+    one: QueuedQuery, history: Sequence[TierAttempt], remaining: RemainingBudget, station: WorkerContext
 ) -> Step | Hold:
     query, fleet = read_query(one), station.fleet
-    step = next_step(history, query=query, fleet=fleet, purse=purse)
+    step = next_step(history, query=query, fleet=fleet, remaining=remaining)
     if one.budget_policy is not BudgetPolicy.DEGRADE or not isinstance(step, Escalate):
         return step
     needs_usd = reservation_usd(query, fitting(query, fleet=fleet, tier=step.tier))
-    if needs_usd is None or needs_usd <= purse.batch_usd:
+    if needs_usd is None or needs_usd <= remaining.batch_usd:
         return step
     return Hold(needs_usd, (*step.reasons, "the budget has no room for its reservation"))
 

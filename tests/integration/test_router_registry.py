@@ -31,7 +31,7 @@ def test_until_one_is_promoted_the_shipped_router_serves(
     async def story(bench: LedgerHarness) -> None:
         assert await router_registry.promoted(bench.engine) is None
         found = await load_serving(bench.engine, shipped_fleet, tmp_path)
-        assert found.told == f"default {SHIPPED_PARCEL.digest[:12]}"
+        assert found.label == f"default {SHIPPED_PARCEL.digest[:12]}"
 
     on_bench(story)
 

@@ -68,10 +68,10 @@ def attempted(tier: str, *, valid: bool = True) -> TierAttempt:
     return TierAttempt(tier, 0.4, 1, ("unsure",), valid)
 
 
-@pytest.mark.parametrize("purse", [RemainingBudget(line_usd=0.001), RemainingBudget(batch_usd=0.001)])
-def test_the_best_answer_is_accepted_where_the_tier_above_cannot_be_paid(purse: RemainingBudget) -> None:
+@pytest.mark.parametrize("remaining", [RemainingBudget(line_usd=0.001), RemainingBudget(batch_usd=0.001)])
+def test_the_best_answer_is_accepted_where_the_tier_above_cannot_be_paid(remaining: RemainingBudget) -> None:
     assert reserve("medium") > 0.001
-    step = next_step([attempted("small")], query=QUERY, fleet=FLEET, purse=purse)
+    step = next_step([attempted("small")], query=QUERY, fleet=FLEET, remaining=remaining)
     assert isinstance(step, Accept)
     assert any("medium reserves $" in reason for reason in step.reasons)
 
@@ -79,8 +79,8 @@ def test_the_best_answer_is_accepted_where_the_tier_above_cannot_be_paid(purse: 
 def test_without_an_answer_a_line_ends_and_a_batch_waits() -> None:
     history = [attempted("small", valid=False)]
     assert isinstance(
-        next_step(history, query=QUERY, fleet=FLEET, purse=RemainingBudget(line_usd=0.001)), TiersExhausted
+        next_step(history, query=QUERY, fleet=FLEET, remaining=RemainingBudget(line_usd=0.001)), TiersExhausted
     )
-    step = next_step(history, query=QUERY, fleet=FLEET, purse=RemainingBudget(batch_usd=0.001))
+    step = next_step(history, query=QUERY, fleet=FLEET, remaining=RemainingBudget(batch_usd=0.001))
     assert isinstance(step, Escalate)
     assert step.tier == LADDER[1]
