@@ -37,36 +37,36 @@ Moved = Mapping[int, tuple[str, str]]
 
 
 class WorkerState:
-    """Where a worker process keeps its loop and station; `workers` fills it before the first message."""
+    """Where a worker process keeps its loop and context; `workers` fills it before the first message."""
 
     settings: Settings
     loop: EventLoopThread
-    station: WorkerContext
+    context: WorkerContext
 
 
 @app.task(name="route", bind=True)
 def route_task(self: Task, stage: str, ids: Sequence[int]) -> None:
     """Finds the tier of each query. A message that a worker gave back, or was lost with, is treated with care."""
     redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
-    _run_stage(stage, ids, route(ids, WorkerState.station, redelivered=redelivered))
+    _run_stage(stage, ids, route(ids, WorkerState.context, redelivered=redelivered))
 
 
 @app.task(name="answer")
 def answer_task(stage: str, ids: Sequence[int]) -> None:
     """Has each query answered by a model of tier ``stage``."""
-    _run_stage(stage, ids, answer(stage, ids, WorkerState.station))
+    _run_stage(stage, ids, answer(stage, ids, WorkerState.context))
 
 
 @app.task(name="fallback")
 def fallback_task(stage: str, ids: Sequence[int]) -> None:
     """Decides what becomes of each query whose answer was rejected."""
-    _run_stage(stage, ids, fall_back(ids, WorkerState.station))
+    _run_stage(stage, ids, fall_back(ids, WorkerState.context))
 
 
 @app.task(name="decide_pilot")
 def decide_pilot_task(batch_id: int) -> None:
     """Grades a batch's sample, certifies a policy on it, or samples more."""
-    WorkerState.loop.run(decide_pilot(batch_id, WorkerState.station))
+    WorkerState.loop.run(decide_pilot(batch_id, WorkerState.context))
 
 
 @app.task(
@@ -124,17 +124,17 @@ def submit_queries(
 
 
 def _submit(queries: Sequence[Mapping[str, Any]], order: BatchSpec) -> SubmitResult:
-    station, settings = WorkerState.station, WorkerState.settings
+    context, settings = WorkerState.context, WorkerState.settings
     return WorkerState.loop.run(
         submit_with_retry(
-            lambda: read_objects(queries, fleet=station.fleet),
-            engine=station.engine,
-            fleet=station.fleet,
+            lambda: read_objects(queries, fleet=context.fleet),
+            engine=context.engine,
+            fleet=context.fleet,
             spec=order,
             forecaster=lambda: Forecaster(
                 settings,
-                station.fleet,
-                station.engine,
+                context.fleet,
+                context.engine,
                 cap_usd=order.cap_usd,
                 policy=order.budget_policy,
                 sample=ReservoirSample(max_bytes=SERVED_BYTES),
@@ -147,6 +147,6 @@ def _run_stage(stage: str, ids: Sequence[int], work: Coroutine[Any, Any, Moved])
     """Does the work of one message; publishes what it moved into the broker's share of the next stage."""
     moved = WorkerState.loop.run(work)
     for next_stage, queued in by_stage(moved).items():
-        if unsent := publish(next_stage, queued, fleet=WorkerState.station.fleet):
-            WorkerState.loop.run(WorkerState.station.ledger.requeue(next_stage, unsent))
+        if unsent := publish(next_stage, queued, fleet=WorkerState.context.fleet):
+            WorkerState.loop.run(WorkerState.context.ledger.requeue(next_stage, unsent))
     log.info("chunk_done", stage=stage, queries=len(ids), moved=len(moved))

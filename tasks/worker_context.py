@@ -1,4 +1,4 @@
-"""A worker's station: what its tasks need, on one event loop, for as long as the process lives."""
+"""A worker's context: what its tasks need, on one event loop, for as long as the process lives."""
 
 import asyncio
 import os
@@ -156,7 +156,7 @@ async def open_worker_context(
     )
     redis = None if settings.redis_url is None else connect(settings.redis_url)
     ledger, pool = _ledger_and_pool(engine, fleet, roles, worker_id=worker_id)
-    station = WorkerContext(
+    context = WorkerContext(
         fleet=fleet,
         engine=engine,
         ledger=ledger,
@@ -167,7 +167,7 @@ async def open_worker_context(
         slots={role: asyncio.Semaphore(slots) for role, slots in slots_of.items()},
         stays={role: asyncio.Semaphore(slots + ceil(QUERY_OVERCOMMIT * slots)) for role, slots in slots_of.items()},
     )
-    return station, presence
+    return context, presence
 
 
 def _ledger_and_pool(

@@ -17,7 +17,7 @@ def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Seq
     """Serve the queues of ``roles`` until SIGTERM; then finish claimed queries and release the rest."""
     loop = EventLoopThread()
     context, registry = loop.run(open_worker_context(settings, fleet, name=name, roles=roles))
-    WorkerState.settings, WorkerState.loop, WorkerState.station = settings, loop, context
+    WorkerState.settings, WorkerState.loop, WorkerState.context = settings, loop, context
     background = [loop.start(context.beat(registry)), loop.start(context.watch_promotions())]
     tune_gc()
     app.steps["consumer"].add(BatchedTaskEvents)

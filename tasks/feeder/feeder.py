@@ -65,9 +65,9 @@ LOST_AFTER_WAITS = 3.0
 
 @dataclass(slots=True)
 class Feeder:
-    """One feeder. `run` returns when the station is stopping."""
+    """One feeder. `run` returns when the context is stopping."""
 
-    station: WorkerContext
+    context: WorkerContext
     presence: WorkerRegistry
     generation: BrokerSentinel | None
     """None where the broker is not Redis."""
@@ -89,12 +89,12 @@ class Feeder:
     def __post_init__(self) -> None:
         self.sealing = PeriodicTask("sealing", self._seal)
         self.tidying = PeriodicTask("tidying", self._clean_orphans, LEFTOVERS_EVERY_S)
-        self.adding = PeriodicTask("adding_months", self.station.ledger.add_partitions, MONTHS_EVERY_S)
+        self.adding = PeriodicTask("adding_months", self.context.ledger.add_partitions, MONTHS_EVERY_S)
 
     async def run(self) -> None:
         """Leads whenever nobody else does, and feeds while it leads."""
-        leadership = LeaderElection(self.station.engine)
-        while not self.station.stopping.is_set():
+        leadership = LeaderElection(self.context.engine)
+        while not self.context.stopping.is_set():
             wait_s = TICK_S
             try:
                 if await leadership.try_acquire():
@@ -111,13 +111,13 @@ class Feeder:
         await leadership.release()
 
     async def _feed(self) -> None:
-        as_of = await self.station.ledger.clock()
+        as_of = await self.context.ledger.clock()
         now = time.monotonic()
         if self.fed_at == 0.0:
             log.info("feeder_leads")
         elif now - self.fed_at > STALL_THRESHOLD_S and not failpoints.is_set("without_grace"):
             # While Postgres (or we) stood still nobody could renew a lease: none has expired for one lease length.
-            self.rescue_from = now + self.station.fleet.timing.lease_s
+            self.rescue_from = now + self.context.fleet.timing.lease_s
         await self._detect_lost_broker()
         if now >= self.heal_at:
             self.heal_at = now + MAINTENANCE_EVERY_S
@@ -130,7 +130,7 @@ class Feeder:
 
     async def _release_held(self) -> None:
         """Releases held queries as settled calls leave room; while some are released, the next look comes soon."""
-        freed = await self.station.ledger.release_held(deployments=list(self.station.fleet.models))
+        freed = await self.context.ledger.release_held(deployments=list(self.context.fleet.models))
         self.release_held_at = time.monotonic() + (TICK_S if freed else MAINTENANCE_EVERY_S)
         if freed:
             log.info("held_queries_released", queries=freed)
@@ -138,43 +138,43 @@ class Feeder:
     # -- filling ---------------------------------------------------------------------------
 
     async def _fill_windows(self) -> None:
-        depths = await self.station.ledger.depths()
-        for stage in stages(self.station.fleet):
+        depths = await self.context.ledger.depths()
+        for stage in stages(self.context.fleet):
             pace = self.paces.setdefault(stage, DrainRate())
             depth = _queued(depths, stage)
             pace.observe(depth, now=time.monotonic())
-            window = pace.window(least=self._least_window(stage), window_s=self.station.fleet.timing.window_s)
+            window = pace.window(least=self._least_window(stage), window_s=self.context.fleet.timing.window_s)
             if time.monotonic() < self.look_again.get(stage, 0.0):
                 continue
             # Publishing in lumps of a quarter of the window keeps messages large without running dry.
-            if window - depth >= min(chunk_size(stage, self.station.fleet), max(1, window // 4)):
+            if window - depth >= min(chunk_size(stage, self.context.fleet), max(1, window // 4)):
                 await self._publish(stage, window - depth)
 
     async def _publish(self, stage: str, room: int) -> None:
-        ids = await self.station.ledger.fill_window(stage, room=room)
+        ids = await self.context.ledger.fill_window(stage, room=room)
         # A batch's first step is not kept waiting: somebody may sit before it.
         if not ids or (stage != ROUTE and len(ids) < min(room, SMALL_PUBLISH)):
             # Looking is not free either while the table is busy.
             self.look_again[stage] = time.monotonic() + TRICKLE_DELAY_S
         if not ids:
             return
-        unsent = await asyncio.to_thread(publish, stage, ids, fleet=self.station.fleet)
+        unsent = await asyncio.to_thread(publish, stage, ids, fleet=self.context.fleet)
         if unsent:
             self.broker_was_away = True
-            await self.station.ledger.requeue(stage, unsent, wait_s=MAINTENANCE_EVERY_S)
+            await self.context.ledger.requeue(stage, unsent, wait_s=MAINTENANCE_EVERY_S)
         self.paces[stage].sent += len(ids) - len(unsent)
 
     def _least_window(self, stage: str) -> int:
         """Twice what the stage's workers can have under way: one in work, one in reserve."""
-        tier = self.station.fleet.tiers.get(stage)
+        tier = self.context.fleet.tiers.get(stage)
         if tier is None:
-            return 4 * chunk_size(stage, self.station.fleet)
+            return 4 * chunk_size(stage, self.context.fleet)
         return 2 * max(self.slots.get(stage, 0), tier.concurrency)
 
     # -- healing ---------------------------------------------------------------------------
 
     async def _run_maintenance(self, *, rescue_as_of: datetime | None) -> None:
-        ledger = self.station.ledger
+        ledger = self.context.ledger
         if rescue_as_of is not None:
             rescued, buried = await ledger.rescue(as_of=rescue_as_of)
             if rescued or buried:
@@ -183,13 +183,13 @@ class Feeder:
         if time.monotonic() >= self.lost_at:
             self.lost_at = time.monotonic() + LOST_EVERY_S
             await self._return_lost()
-        if (day_cap_usd := self.station.fleet.budgets.tenant_day_usd) is not None:
+        if (day_cap_usd := self.context.fleet.budgets.tenant_day_usd) is not None:
             await ledger.renew_day_budgets(cap_usd=day_cap_usd)
         for batch in await ledger.closing_batches():
             move, state = (MoveKind.CANCEL, State.CANCELLED) if batch.cancelled else (MoveKind.EXPIRE, State.EXPIRED)
             reason = "cancelled by the user" if batch.cancelled else "the completion window closed"
             await ledger.close_queries(batch.id, move=move, to_state=state, actor="feeder", reason=reason)
-        await advance_pilots(self.station)
+        await advance_pilots(self.context)
         for public_id in await ledger.end_batches():
             log.info("batch_ended", batch=public_id)
         for errand in (self.sealing, self.tidying, self.adding):
@@ -200,14 +200,14 @@ class Feeder:
             self.doubt = "a worker vanished"
         await self._count_slots()
         for stage, pace in self.paces.items():
-            window = pace.window(least=self._least_window(stage), window_s=self.station.fleet.timing.window_s)
+            window = pace.window(least=self._least_window(stage), window_s=self.context.fleet.timing.window_s)
             await ledger.set_window(stage, depth_window=window, rate_per_s=pace.rate_per_s)
 
     async def _seal(self) -> None:
-        await seal_ended(self.station.engine)
+        await seal_ended(self.context.engine)
 
     async def _clean_orphans(self) -> None:
-        if removed := await delete_orphans(self.station.engine):
+        if removed := await delete_orphans(self.context.engine):
             log.warning("leftovers_removed", queries=removed)
 
     async def _return_lost(self) -> None:
@@ -221,12 +221,12 @@ class Feeder:
             else:
                 continue
             reason = f"no worker took it within {older_than_s:.0f} s: its message was lost"
-            if lost := await self.station.ledger.return_lost(stage, older_than_s=older_than_s, reason=reason):
+            if lost := await self.context.ledger.return_lost(stage, older_than_s=older_than_s, reason=reason):
                 log.warning("returned_lost", stage=stage, queries=lost)
 
     async def _broker_is_empty(self, stage: str) -> bool:
         try:
-            return await asyncio.to_thread(broker_depth, queue_of(stage, self.station.fleet)) == 0
+            return await asyncio.to_thread(broker_depth, queue_of(stage, self.context.fleet)) == 0
         except UNREACHABLE:
             return False
 
@@ -248,9 +248,9 @@ class Feeder:
         """Queries whose message may be lost go back at once, instead of after `LOST_AFTER_S`."""
         if self.doubt is None:
             return
-        for stage in stages(self.station.fleet):
+        for stage in stages(self.context.fleet):
             reason = f"{self.doubt}: its message may be lost"
-            if lost := await self.station.ledger.return_lost(stage, older_than_s=0.0, reason=reason):
+            if lost := await self.context.ledger.return_lost(stage, older_than_s=0.0, reason=reason):
                 log.warning("returned_in_doubt", stage=stage, queries=lost, why=self.doubt)
         self.doubt = None
 
@@ -258,14 +258,14 @@ class Feeder:
         slots: dict[str, int] = {}
         for worker in await self.presence.alive():
             for role in worker.role.split():
-                if (tier := self.station.fleet.tiers.get(role)) is not None:
+                if (tier := self.context.fleet.tiers.get(role)) is not None:
                     slots[role] = slots.get(role, 0) + tier.concurrency
         self.slots = slots
 
     async def _pause(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await self.station.stopping.wait()
+                await self.context.stopping.wait()
         except TimeoutError:
             pass
 

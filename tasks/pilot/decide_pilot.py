@@ -12,13 +12,13 @@ from tasks.worker_context import WorkerContext
 log = structlog.get_logger()
 
 
-async def decide_pilot(batch_id: int, station: WorkerContext) -> None:
+async def decide_pilot(batch_id: int, context: WorkerContext) -> None:
     """Decides the pilot, once: a message that comes again finds it decided. Raises DBAPIError."""
-    pilots = Pilots(station.engine)
+    pilots = Pilots(context.engine)
     pilot = await pilots.find(batch_id)
     if pilot is None or pilot.state != "deciding":
         return
-    ladder = station.fleet.ladder
+    ladder = context.fleet.ladder
     rows = await pilots.answers(batch_id)
     outcome: SampleMore | Certified
     try:

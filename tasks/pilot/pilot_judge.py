@@ -27,14 +27,14 @@ async def judge_with_pilot(
     query: Query,
     queued: QueuedQuery,
     tier: str,
-    station: WorkerContext,
+    context: WorkerContext,
 ) -> tuple[Verdict, str | None]:
     """The judge's ``verdict``, or what the pilot makes of it; and the tier to ask next where a policy names one.
 
     A sampled query goes on to every tier. What the validators reject is rejected under any policy, and off the ladder
     or over a pin none has a say. Where a policy cannot be asked, the top tier is: the answer is paid, and never lost.
     """
-    if tier not in station.fleet.ladder or query.is_pinned:
+    if tier not in context.fleet.ladder or query.is_pinned:
         return verdict, None
     if queued.is_pilot:
         return verdict._replace(accepted=False, reasons=(SAMPLED, *verdict.reasons)), None
@@ -42,25 +42,25 @@ async def judge_with_pilot(
         return verdict, None
     answer = TierAnswer(tier, completion.text, confidences(verdict.confidence, verdict.source, completion.mean_logprob))
     try:
-        served = (await served_policies([queued], station)).get(queued.batch_id)
+        served = (await served_policies([queued], context)).get(queued.batch_id)
         if served is None or served.policy is None:
             return verdict, None
-        earlier = await _earlier(queued, station)
+        earlier = await _earlier(queued, context)
         next_tier = served.policy.next_tier(queued.id, query.text, [*earlier, answer])
     except Exception as error:
         log.warning("policy_failed", query_id=queued.id, error=type(error).__name__)
-        next_tier = station.fleet.top
+        next_tier = context.fleet.top
     if next_tier is None:
         return verdict._replace(accepted=True, reasons=(_ACCEPTED, *verdict.reasons)), None
     up = Reason(ReasonCode.QUALITY_POLICY, f"the certified policy asks {next_tier} next")
     return verdict._replace(accepted=False, reasons=(up, *verdict.reasons)), next_tier
 
 
-async def _earlier(queued: QueuedQuery, station: WorkerContext) -> Sequence[TierAnswer]:
+async def _earlier(queued: QueuedQuery, context: WorkerContext) -> Sequence[TierAnswer]:
     """What the tiers below have answered; as in the sample, nothing where a validator rejected it."""
     if not queued.escalations:
         return []
-    rows = await Pilots(station.engine).answers_so_far(queued.id)
+    rows = await Pilots(context.engine).answers_so_far(queued.id)
     return [tier_answer(row, row.response) if is_valid(row) else TierAnswer(row.tier, "", {}) for row in rows]
 
 

@@ -16,15 +16,15 @@ DECISION_LEASE_S = 120.0
 """A pilot that is not decided within this, with its graders' calls, is decided by another worker."""
 
 
-async def advance_pilots(station: WorkerContext) -> None:
+async def advance_pilots(context: WorkerContext) -> None:
     """One round. Raises DBAPIError."""
-    pilots = Pilots(station.engine)
-    for batch_id in await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=station.fleet.simulated):
-        await asyncio.to_thread(publish_pilot, batch_id, fleet=station.fleet)
+    pilots = Pilots(context.engine)
+    for batch_id in await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=context.fleet.simulated):
+        await asyncio.to_thread(publish_pilot, batch_id, fleet=context.fleet)
     if released := await pilots.release():
         log.info("pilot_rest_released", queries=released)
     for batch_id in await pilots.stopped():
-        await station.ledger.close_queries(
+        await context.ledger.close_queries(
             batch_id,
             move=MoveKind.CANCEL,
             to_state=State.CANCELLED,

@@ -21,27 +21,27 @@ log = structlog.get_logger()
 SAMPLED = Reason(ReasonCode.PILOT, "part of the pilot: every tier answers")
 
 
-async def served_policies(queued: Sequence[QueuedQuery], station: WorkerContext) -> Mapping[int, ServedPolicy]:
+async def served_policies(queued: Sequence[QueuedQuery], context: WorkerContext) -> Mapping[int, ServedPolicy]:
     """The policies of the batches of ``queued``, by batch id. Raises DBAPIError."""
     batch_ids = {query.batch_id for query in queued if query.has_policy}
     if not batch_ids:
         return {}
-    return await station.policies.get(batch_ids, Pilots(station.engine), ladder=station.fleet.ladder)
+    return await context.policies.get(batch_ids, Pilots(context.engine), ladder=context.fleet.ladder)
 
 
 async def apply_pilots(
     decisions: Mapping[int, Decision],
     queries: Mapping[int, Query],
     queued: Sequence[QueuedQuery],
-    station: WorkerContext,
+    context: WorkerContext,
 ) -> dict[int, Decision]:
     """``decisions``, but where a pilot or its policy decides instead.
 
     Neither moves a query off the tier that its pin, its attachments or its tools demand.
     """
     changed = dict(decisions)
-    policies = await served_policies(queued, station)
-    fleet = station.fleet
+    policies = await served_policies(queued, context)
+    fleet = context.fleet
     by_batch: dict[int, list[int]] = {}
     for query in queued:
         if decisions[query.id].tier not in fleet.ladder or queries[query.id].is_pinned:

@@ -19,22 +19,22 @@ from tasks.worker_context import WorkerContext
 log = structlog.get_logger()
 
 
-async def answer(stage: str, ids: Sequence[int], station: WorkerContext) -> dict[int, Moved]:
+async def answer(stage: str, ids: Sequence[int], context: WorkerContext) -> dict[int, Moved]:
     """Answers those of ``ids`` that wait at tier ``stage``; returns where each that moved went.
 
     A query is claimed only when a slot is about to be free and its limits have room for it; what a
     stopping worker has not claimed goes back to the feeder.
     """
-    waiting = await station.ledger.waiting(stage, ids)
-    failed = await _failed_calls([one for one in waiting if one.attempts], station)
-    left_usd = await remaining_per_query(waiting, station)
-    budgets_usd = await left_of_budgets({one.batch_id for one in waiting}, station)
+    waiting = await context.ledger.waiting(stage, ids)
+    failed = await _failed_calls([one for one in waiting if one.attempts], context)
+    left_usd = await remaining_per_query(waiting, context)
+    budgets_usd = await left_of_budgets({one.batch_id for one in waiting}, context)
 
     def stay(one: QueuedQuery) -> QueryExecutor:
         return QueryExecutor(
             one,
             stage,
-            station,
+            context,
             failed.get(one.id, []),
             left_usd=left_usd.get(one.id, math.inf),
             budget_usd=budgets_usd[one.batch_id],
@@ -43,24 +43,24 @@ async def answer(stage: str, ids: Sequence[int], station: WorkerContext) -> dict
     unclaimed = deque(one for one in waiting if not one.is_poison_suspect)
     suspects = deque(one for one in waiting if one.is_poison_suspect)
     moved: dict[int, Moved] = {}
-    stays = station.stays[stage]
+    stays = context.stays[stage]
     async with asyncio.TaskGroup() as calls:
-        while unclaimed and not station.stopping.is_set():
+        while unclaimed and not context.stopping.is_set():
             await stays.acquire()
-            if station.stopping.is_set():
+            if context.stopping.is_set():
                 stays.release()
                 break
             one = unclaimed.popleft()
             calls.create_task(_in_stay(stay(one), stays, moved))
-    while suspects and not station.stopping.is_set():
-        async with station.alone:
+    while suspects and not context.stopping.is_set():
+        async with context.alone:
             await stays.acquire()
-            if station.stopping.is_set():
+            if context.stopping.is_set():
                 stays.release()
                 break
             one = suspects.popleft()
             await _in_stay(stay(one), stays, moved)
-    await station.ledger.requeue(stage, [one.id for one in (*unclaimed, *suspects)])
+    await context.ledger.requeue(stage, [one.id for one in (*unclaimed, *suspects)])
     return moved
 
 
@@ -77,10 +77,10 @@ async def _in_stay(stay: QueryExecutor, stays: asyncio.Semaphore, moved: dict[in
         stays.release()
 
 
-async def _failed_calls(waiting: Sequence[QueuedQuery], station: WorkerContext) -> dict[int, list[Attempt]]:
+async def _failed_calls(waiting: Sequence[QueuedQuery], context: WorkerContext) -> dict[int, list[Attempt]]:
     if not waiting:
         return {}
-    rows = await station.ledger.attempts([one.id for one in waiting])
+    rows = await context.ledger.attempts([one.id for one in waiting])
     return {one.id: _counted(rows.get(one.id, []))[-one.attempts :] for one in waiting}
 
 

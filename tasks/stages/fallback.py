@@ -21,27 +21,27 @@ from tasks.stages.route import read_query
 from tasks.worker_context import WorkerContext
 
 
-async def fall_back(ids: Sequence[int], station: WorkerContext) -> Mapping[int, tuple[str, str]]:
+async def fall_back(ids: Sequence[int], context: WorkerContext) -> Mapping[int, tuple[str, str]]:
     """Decides for those of ``ids`` that wait; returns the (stage, state) of each that moved."""
-    waiting = await station.ledger.waiting(FALLBACK, ids)
-    return await isolate_poison_suspects(waiting, station, lambda some: _fall_back(some, station))
+    waiting = await context.ledger.waiting(FALLBACK, ids)
+    return await isolate_poison_suspects(waiting, context, lambda some: _fall_back(some, context))
 
 
-async def _fall_back(waiting: Sequence[QueuedQuery], station: WorkerContext) -> Mapping[int, tuple[str, str]]:
-    ledger = station.ledger
+async def _fall_back(waiting: Sequence[QueuedQuery], context: WorkerContext) -> Mapping[int, tuple[str, str]]:
+    ledger = context.ledger
     claims = await ledger.claim_many([(FALLBACK, one.id, None) for one in waiting])
     claimed = [one for one in waiting if one.id in claims]
     verdicts = await ledger.verdicts([one.id for one in claimed])
-    lines_usd = await remaining_per_query(claimed, station)
+    lines_usd = await remaining_per_query(claimed, context)
     unspent_usd = await remaining_per_batch(
-        {one.batch_id for one in claimed if one.budget_policy is not BudgetPolicy.HOLD}, station
+        {one.batch_id for one in claimed if one.budget_policy is not BudgetPolicy.HOLD}, context
     )
     steps = {
         one.id: _step(
             one,
             [_attempted(row) for row in verdicts.get(one.id, ())],
             RemainingBudget(lines_usd.get(one.id, math.inf), unspent_usd.get(one.batch_id, math.inf)),
-            station,
+            context,
         )
         for one in claimed
     }
@@ -62,9 +62,9 @@ class Hold:
 
 
 def _step(
-    one: QueuedQuery, history: Sequence[TierAttempt], remaining: RemainingBudget, station: WorkerContext
+    one: QueuedQuery, history: Sequence[TierAttempt], remaining: RemainingBudget, context: WorkerContext
 ) -> Step | Hold:
-    query, fleet = read_query(one), station.fleet
+    query, fleet = read_query(one), context.fleet
     step = next_step(history, query=query, fleet=fleet, remaining=remaining)
     if one.budget_policy is not BudgetPolicy.DEGRADE or not isinstance(step, Escalate):
         return step

@@ -26,7 +26,7 @@ class InFlightCall:
 
 
 async def race_hedge(
-    first: InFlightCall, *, after_s: float, second: Callable[[], Awaitable[InFlightCall | None]], station: WorkerContext
+    first: InFlightCall, *, after_s: float, second: Callable[[], Awaitable[InFlightCall | None]], context: WorkerContext
 ) -> list[CallResult]:
     """What the race gave, the decisive result last: a completion, or the last failure where both failed.
 
@@ -49,10 +49,10 @@ async def race_hedge(
             came.append(CallResult(racers.pop(call).sent, call.result()))
             if isinstance(came[-1].outcome, Completion):
                 for loser in racers.values():
-                    station.spawn_background(_record(loser, station))
+                    context.spawn_background(_record(loser, context))
                 return came
     return came
 
 
-async def _record(loser: InFlightCall, station: WorkerContext) -> None:
-    await station.ledger.record(CallResult(loser.sent, await loser.call))
+async def _record(loser: InFlightCall, context: WorkerContext) -> None:
+    await context.ledger.record(CallResult(loser.sent, await loser.call))

@@ -19,20 +19,20 @@ _cache: OrderedDict[str, RouterVote] = OrderedDict()
 
 
 async def ask_llm_router(
-    uncertain: Mapping[int, Query], claimed: Sequence[QueuedQuery], station: WorkerContext
+    uncertain: Mapping[int, Query], claimed: Sequence[QueuedQuery], context: WorkerContext
 ) -> dict[int, RouterVote]:
     """The LLM router's opinions by query id; a query without one got none in time, or no clear one."""
-    asked = station.fleet.router.llm
+    asked = context.fleet.router.llm
     if asked is None:
         return {}
-    keys = {query_id: cache_key(query, fleet=station.fleet) for query_id, query in uncertain.items()}
+    keys = {query_id: cache_key(query, fleet=context.fleet) for query_id, query in uncertain.items()}
     opinions = {query_id: _cache[key] for query_id, key in keys.items() if key in _cache}
     batch_of = {one.id: one.batch_id for one in claimed}
     open_ids = [query_id for query_id in uncertain if query_id not in opinions]
     groups = list(_groups(open_ids, batch_of, size=asked.queries_per_call))
     # Each call has the router's deadline: it ends in time by itself, and is recorded.
     answers = await asyncio.gather(
-        *(_ask([uncertain[query_id] for query_id in ids], batch, station) for batch, ids in groups)
+        *(_ask([uncertain[query_id] for query_id in ids], batch, context) for batch, ids in groups)
     )
     for (_, ids), answer in zip(groups, answers, strict=True):
         for query_id, opinion in zip(ids, answer, strict=True):
@@ -52,36 +52,36 @@ def _groups(ids: Sequence[int], batch_of: Mapping[int, int], *, size: int) -> It
             yield batch_id, members[start : start + size]
 
 
-async def _ask(queries: Sequence[Query], batch_id: int, station: WorkerContext) -> Sequence[RouterVote]:
-    asked = station.fleet.router.llm
+async def _ask(queries: Sequence[Query], batch_id: int, context: WorkerContext) -> Sequence[RouterVote]:
+    asked = context.fleet.router.llm
     if asked is None:
-        return read("", queries, fleet=station.fleet)
-    model = station.fleet.models[asked.model]
-    body = messages(queries, fleet=station.fleet)
+        return read("", queries, fleet=context.fleet)
+    model = context.fleet.models[asked.model]
+    body = messages(queries, fleet=context.fleet)
     asking = read_body(body)
-    grant = await station.admission.reserve(model, tokens=asking.measured.expected(model) + 40 * len(queries))
+    grant = await context.admission.reserve(model, tokens=asking.measured.expected(model) + 40 * len(queries))
     if isinstance(grant, Denied):
-        return read("", queries, fleet=station.fleet)
-    sent = await station.admission.for_sending(
-        grant, _commit(model, batch_id, station, reserved_usd=worst_usd(asking, model))
+        return read("", queries, fleet=context.fleet)
+    sent = await context.admission.for_sending(
+        grant, _commit(model, batch_id, context, reserved_usd=worst_usd(asking, model))
     )
     if sent is None:
-        return read("", queries, fleet=station.fleet)
-    outcome = await station.pool.complete(
+        return read("", queries, fleet=context.fleet)
+    outcome = await context.pool.complete(
         model, body, deadline_s=asked.deadline_s, call_id=sent.call_id, added=frozenset(body) - {"messages"}
     )
     completion = outcome if isinstance(outcome, Completion) else None
     used = completion.usage.total_tokens if completion else 0
-    await station.admission.settle(grant, used_tokens=used, outcome=outcome)
-    await station.ledger.record(CallResult(sent, outcome))
-    return read(completion.text if completion else "", queries, fleet=station.fleet)
+    await context.admission.settle(grant, used_tokens=used, outcome=outcome)
+    await context.ledger.record(CallResult(sent, outcome))
+    return read(completion.text if completion else "", queries, fleet=context.fleet)
 
 
-async def _commit(model: Model, batch_id: int, station: WorkerContext, *, reserved_usd: float) -> SentCall | None:
+async def _commit(model: Model, batch_id: int, context: WorkerContext, *, reserved_usd: float) -> SentCall | None:
     """The intent of the call; None where a budget has no room for it."""
-    return await station.ledger.reserve_call(
+    return await context.ledger.reserve_call(
         CallIntent(
-            call_id=await station.ledger.next_call_id(),
+            call_id=await context.ledger.next_call_id(),
             purpose="route",
             tier=model.tier,
             model=model,

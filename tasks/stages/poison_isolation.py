@@ -9,12 +9,12 @@ Moved = Mapping[int, tuple[str, str]]
 
 
 async def isolate_poison_suspects(
-    waiting: Sequence[QueuedQuery], station: WorkerContext, work: Callable[[Sequence[QueuedQuery]], Awaitable[Moved]]
+    waiting: Sequence[QueuedQuery], context: WorkerContext, work: Callable[[Sequence[QueuedQuery]], Awaitable[Moved]]
 ) -> Moved:
     """``work`` on all that are no suspects together, then on each suspect alone; what moved of all."""
     others = [one for one in waiting if not one.is_poison_suspect]
     moved = dict(await work(others)) if others else {}
     for suspect in [one for one in waiting if one.is_poison_suspect]:
-        async with station.alone:
+        async with context.alone:
             moved |= await work([suspect])
     return moved

@@ -71,7 +71,7 @@ class QueryExecutor:
         self,
         one: QueuedQuery,
         stage: str,
-        station: WorkerContext,
+        context: WorkerContext,
         history: Sequence[Attempt],
         *,
         left_usd: float,
@@ -79,7 +79,7 @@ class QueryExecutor:
     ) -> None:
         self.one = one
         self.stage = stage
-        self.station = station
+        self.context = context
         self.query = read_query(one)
         self.history = list(history)
         self.earlier = len(history)
@@ -107,7 +107,7 @@ class QueryExecutor:
             choice = await self._choose()
             match choice:
                 case SelectedDeployment(grant=grant):
-                    sent = await self.station.admission.for_sending(grant, self._commit_intent(choice))
+                    sent = await self.context.admission.for_sending(grant, self._commit_intent(choice))
                     if sent is None:
                         return None
                     for result in await self._call_or_race(sent, grant):
@@ -115,7 +115,7 @@ class QueryExecutor:
                         self.result = result
                         self.left_usd += result.sent.reserved_usd - result.cost_usd
                         self._notice_a_higher_bill(result)
-                        self.station.accounts.note(result.sent.model.name, result.outcome)
+                        self.context.accounts.note(result.sent.model.name, result.outcome)
                         if isinstance(result.outcome, Completion):
                             if self._is_cut(result.sent, result.outcome):
                                 break  # it is paid; asked again, with more room
@@ -148,7 +148,7 @@ class QueryExecutor:
         return await select_deployment(
             self.stage,
             self.history,
-            self.station,
+            self.context,
             tokens=self._tokens,
             preferred=self.one.prefers,
             was_put_off=len(self.history) == self.earlier,
@@ -157,7 +157,7 @@ class QueryExecutor:
 
     def _deployments(self) -> tuple[Model, ...]:
         """Those that may answer it: those of the tier that it fits, or those of the model that its user named."""
-        named = self.station.fleet.pinned(self.query.pin, self.stage)
+        named = self.context.fleet.pinned(self.query.pin, self.stage)
         # Where it fits none, the provider has the last word.
         return tuple(model for model in named if fits(self.query, model)) or named
 
@@ -166,7 +166,7 @@ class QueryExecutor:
 
         None where the claim is not ours: then nothing is sent.
         """
-        ledger, model = self.station.ledger, choice.model
+        ledger, model = self.context.ledger, choice.model
         intent = await self._intent(model, purpose="answer")
         committed: Claim | SentCall | None
         began = time.monotonic()
@@ -193,7 +193,7 @@ class QueryExecutor:
 
     async def _call_or_race(self, sent: SentCall, grant: Grant) -> list[CallResult]:
         """The call's result; where the tier hedges, those of the race with a second one, the decisive last."""
-        station, tier = self.station, self.station.fleet.tiers[self.stage]
+        context, tier = self.context, self.context.fleet.tiers[self.stage]
         if not tier.hedge_after_p95:
             return [CallResult(sent, await self._call(sent, grant))]
         deployments = self._deployments()
@@ -201,14 +201,14 @@ class QueryExecutor:
             sent.model,
             tier=tier,
             deployments=deployments,
-            resting=await station.admission.resting(deployments),
-            p95_s=station.admission.usual_s(sent.model),
+            resting=await context.admission.resting(deployments),
+            p95_s=context.admission.usual_s(sent.model),
         )
         if plan is None:
             return [CallResult(sent, await self._call(sent, grant))]
         first = InFlightCall(sent, asyncio.create_task(self._call(sent, grant)))
         return await race_hedge(
-            first, after_s=plan.after_s, second=lambda: self._second(plan.deployment), station=station
+            first, after_s=plan.after_s, second=lambda: self._second(plan.deployment), context=context
         )
 
     async def _second(self, model: Model) -> InFlightCall | None:
@@ -216,7 +216,7 @@ class QueryExecutor:
         if not affordable(self.query, (model,), left_usd=self.left_usd):
             return None
         intent = await self._intent(model, purpose="hedge")
-        grant = await self.station.admission.reserve(model, tokens=self._tokens(model))
+        grant = await self.context.admission.reserve(model, tokens=self._tokens(model))
         if isinstance(grant, Denied) or (sent := await self._commit_further(intent, grant)) is None:
             return None
         self.left_usd -= intent.reserved_usd
@@ -224,7 +224,7 @@ class QueryExecutor:
 
     def _tokens(self, model: Model) -> int:
         """What a call is expected to take of a tokens-per-minute limit; set right after it."""
-        learned = self.station.usage
+        learned = self.context.usage
         completion = self.query.max_tokens or TYPICAL_COMPLETION_TOKENS
         if (usual := learned.completion_tokens(model.name)) is not None:
             completion = min(round(usual), self.query.max_tokens or model.max_output_tokens)
@@ -237,14 +237,14 @@ class QueryExecutor:
         asked within a cap that they stay below. What is reserved is the worst case under *that* cap, so that no
         budget is ever exceeded; an answer that it cuts off is asked again with more room.
         """
-        station, full = self.station, completion_cap(self.query, model)
+        context, full = self.context, completion_cap(self.query, model)
         if math.isinf(self.budget_usd):
             return full
-        learned = station.usage.learned_cap(self.one.batch_id, model.name)
+        learned = context.usage.learned_cap(self.one.batch_id, model.name)
         learned *= LONGER_BY ** min(self.one.attempts + self.cuts, 10)
         if learned >= full:
             return full
-        at_once = station.fleet.tiers[self.stage].concurrency * station.admission.workers
+        at_once = context.fleet.tiers[self.stage].concurrency * context.admission.workers
         is_tight = worst_usd(self.query, model, cap=full) * at_once * SPARE > self.budget_usd
         return learned if is_tight else full
 
@@ -258,7 +258,7 @@ class QueryExecutor:
     def _learn(self, sent: SentCall, completion: Completion) -> None:
         expected = self.query.measured.expected(sent.model)
         usage = completion.usage
-        self.station.usage.note(self.one.batch_id, sent.model.name, usage, expected_prompt=expected)
+        self.context.usage.note(self.one.batch_id, sent.model.name, usage, expected_prompt=expected)
 
     def _notice_a_higher_bill(self, result: CallResult) -> None:
         if result.cost_usd > result.sent.reserved_usd:
@@ -273,7 +273,7 @@ class QueryExecutor:
 
     async def _intent(self, model: Model, *, purpose: str, query: Query | None = None) -> CallIntent:
         """``query``: what the call asks, where that is not the query itself."""
-        call_id = await self.station.ledger.next_call_id()
+        call_id = await self.context.ledger.next_call_id()
         cap = self._cap(model) if query is None else completion_cap(query, model)
         self.caps[call_id] = cap
         return CallIntent(
@@ -294,7 +294,7 @@ class QueryExecutor:
             return None
         if self.one.escalations:
             return FALLBACK
-        return next_rung_down(self.query, self.stage, fleet=self.station.fleet)
+        return next_rung_down(self.query, self.stage, fleet=self.context.fleet)
 
     async def _ask(self, model: Model, body: Mapping[str, Any], purpose: str) -> CallResult | None:
         """One more call under the claim, in the ledger with its result.
@@ -320,17 +320,17 @@ class QueryExecutor:
     async def _reserve_and_send(
         self, model: Model, intent: CallIntent, body: Mapping[str, Any], *, tokens: int
     ) -> CallResult | None:
-        grant = await reserve_patiently(model, self.station, tokens=tokens)
+        grant = await reserve_patiently(model, self.context, tokens=tokens)
         if isinstance(grant, Denied) or (sent := await self._commit_further(intent, grant)) is None:
             return None
         result = CallResult(sent, await self._call(sent, grant, body))
-        await self.station.ledger.record(result)
+        await self.context.ledger.record(result)
         return result
 
     async def _commit_further(self, intent: CallIntent, grant: Grant) -> SentCall | None:
         """Commits the intent of a further call under the claim, which renews its lease. None where it is not ours."""
         began = time.monotonic()
-        sent = await self.station.admission.for_sending(grant, self.station.ledger.reserve_call(intent))
+        sent = await self.context.admission.for_sending(grant, self.context.ledger.reserve_call(intent))
         if sent is not None:
             self.leased_at = max(self.leased_at, began)  # several may be under way at once
         return sent
@@ -340,23 +340,23 @@ class QueryExecutor:
             failpoints.die_at("die_for_custom_id")
         if body is None:
             body = with_logprobs(self.one.body, self.query, sent.model, source=self._source(sent.model))
-        async with self.station.slots[self.stage]:
+        async with self.context.slots[self.stage]:
             if not self._lease_covers(sent.model):
                 # Free, and chosen anew under a renewed lease: sent now, it might be sent by another worker as well.
-                await self.station.admission.settle(grant, used_tokens=0, outcome=None)
+                await self.context.admission.settle(grant, used_tokens=0, outcome=None)
                 return Failure(FailureKind.NEVER_SENT, "its lease would end before its answer")
             # The commit, or the wait for the slot, may have taken longer than a leave is good for.
-            leave = await self.station.admission.renew(grant)
+            leave = await self.context.admission.renew(grant)
             if isinstance(leave, Denied):
                 return Failure(FailureKind.NEVER_SENT, f"its admission expired before it was sent ({leave.reason})")
-            outcome = await self.station.pool.complete(
+            outcome = await self.context.pool.complete(
                 self._capped(sent),
                 body,
                 call_id=sent.call_id,
                 added=frozenset(body.keys() - self.one.body.keys()),
             )
         used_tokens = outcome.usage.total_tokens if outcome.usage else 0
-        await self.station.admission.settle(leave, used_tokens=used_tokens, outcome=outcome)
+        await self.context.admission.settle(leave, used_tokens=used_tokens, outcome=outcome)
         return outcome
 
     def _capped(self, sent: SentCall) -> Model:
@@ -369,33 +369,33 @@ class QueryExecutor:
 
         Not so after a long wait for a slot or a commit, or where this process stood still (SIGSTOP).
         """
-        fleet = self.station.fleet
+        fleet = self.context.fleet
         left_s = self.leased_at + fleet.timing.lease_s - time.monotonic()
         return left_s > fleet.providers[model.provider].deadline_s
 
     def _source(self, model: Model) -> ConfidenceSource:
-        return self.station.fleet.confidence_of(model).source
+        return self.context.fleet.confidence_of(model).source
 
     async def _judge(self, sent: SentCall, completion: Completion) -> Moved | None:
-        is_top = self.station.fleet.tiers[self.stage].escalates_to is None
+        is_top = self.context.fleet.tiers[self.stage].escalates_to is None
         if (whole := await self._ask_with_room(sent, completion, is_top=is_top)) is not None:
             sent, completion = whole
         verdict = await self._verdict(sent, completion, is_top=is_top)
         if not is_top and (self.one.is_pilot or self.one.has_policy):
             verdict, self.next_tier = await judge_with_pilot(
-                verdict, completion, query=self.query, queued=self.one, tier=self.stage, station=self.station
+                verdict, completion, query=self.query, queued=self.one, tier=self.stage, context=self.context
             )
         moved = await (self._finish if verdict.accepted else self._reject)(sent, completion, verdict)
         if moved is not None and verdict.accepted and not is_top and self.one.has_policy:
-            self.station.spawn_background(
-                audit_answer(self.one, self.query, completion.text, tier=self.stage, station=self.station)
+            self.context.spawn_background(
+                audit_answer(self.one, self.query, completion.text, tier=self.stage, context=self.context)
             )
         return moved
 
     async def _verdict(self, sent: SentCall, completion: Completion, *, is_top: bool) -> Verdict:
         """The judge's verdict. A failure of judging is a reason of it: the answer is paid, and never lost for that."""
         confidence = await self._confidence(sent, completion, is_top=is_top)
-        tier = self.station.fleet.tiers[self.stage]
+        tier = self.context.fleet.tiers[self.stage]
         try:
             verdict = judge(completion, self.query, tier=tier, is_top=is_top, confidence=confidence)
         except Exception as error:
@@ -410,8 +410,8 @@ class QueryExecutor:
     ) -> tuple[SentCall, Completion] | None:
         """The call and its answer once more, where our own cap left nothing usable of it and no tier is above.
 
-        It may then take what the context has room for: the first call was within the fleet's ``max_output_tokens``,
-        and a second one within that would end in the same place.
+        It may then take what the context window has room for: the first call was within the fleet's
+        ``max_output_tokens``, and a second one within that would end in the same place.
         """
         model = sent.model
         capped = self.query.max_tokens is not None and self.query.max_tokens <= model.max_output_tokens
@@ -433,8 +433,8 @@ class QueryExecutor:
 
     async def _confidence(self, sent: SentCall, completion: Completion, *, is_top: bool) -> Confidence | None:
         """What the tier's source gives for an answer that may still climb; None where the judge reads it itself."""
-        station, query = self.station, self.query
-        policy = station.fleet.confidence_of(sent.model)
+        context, query = self.context, self.query
+        policy = context.fleet.confidence_of(sent.model)
         unknown = Confidence(None, ConfidenceSource.NONE)
         if policy.source is ConfidenceSource.NONE:
             return unknown
@@ -452,7 +452,7 @@ class QueryExecutor:
             query=query,
             body=self.one.body,
             model=sent.model,
-            verifier=station.fleet.verifier_of(sent.model),
+            verifier=context.fleet.verifier_of(sent.model),
             ask=self._ask,
         )
         if raw is None and policy.source not in PAID_SOURCES:
@@ -462,13 +462,13 @@ class QueryExecutor:
             policy.source,
             model=sent.model.name,
             workload=workload_of(self.one.options.get("metadata") or self.one.body.get("metadata")),
-            maps=(*station.trained.calibrations, *station.fleet.calibrations),
+            maps=(*context.trained.calibrations, *context.fleet.calibrations),
         )
 
     def _p_right(self, completion: Completion) -> float | None:
         """What the answer scorer gives; None without one, or where it fails, which is a reason of the verdict."""
         self.unscored = ()
-        if (scorer := self.station.trained.scorer) is None:
+        if (scorer := self.context.trained.scorer) is None:
             return None
         try:
             return scorer([(self.query, completion.text)])[0]
@@ -514,7 +514,7 @@ class QueryExecutor:
 
     async def _suspend(self, step: Suspend) -> Moved | None:
         """Held until the account is well again: the fault is not the query's, and 200,000 others would meet it too."""
-        provider = self.station.fleet.providers[step.provider]
+        provider = self.context.fleet.providers[step.provider]
         called = any(attempt.outcome.kind in ACCOUNT for attempt in self.history)
         return await self._conclude(
             MoveKind.HOLD,
@@ -557,7 +557,7 @@ class QueryExecutor:
         answer: AnswerRecord | None = None,
         wait_s: float = 0.0,
     ) -> Moved | None:
-        return await self.station.ledger.transition(
+        return await self.context.ledger.transition(
             Transition(
                 query_id=self.one.id,
                 epoch=self.epoch,
@@ -576,7 +576,7 @@ class QueryExecutor:
 
     async def _record(self) -> None:
         if self.result is not None:
-            await self.station.ledger.record(self.result)
+            await self.context.ledger.record(self.result)
             self.result = None
 
     @property

@@ -28,7 +28,7 @@ DECIDED_AT_ONCE = 200
 
 
 async def route(
-    ids: Sequence[int], station: WorkerContext, *, redelivered: bool = False
+    ids: Sequence[int], context: WorkerContext, *, redelivered: bool = False
 ) -> Mapping[int, tuple[str, str]]:
     """Routes those of ``ids`` that wait; returns the (stage, state) of each that moved.
 
@@ -39,51 +39,51 @@ async def route(
     what a worker or the broker has lost before, for it may be what kills workers, and only a claim's lease tells.
     So is all of a message that comes again (``redelivered``).
     """
-    waiting = await station.ledger.waiting(ROUTE, ids)
+    waiting = await context.ledger.waiting(ROUTE, ids)
     lost = {one.id: one for one in waiting if redelivered or one.was_lost or one.crashes}
-    moved, unsure = await _route([one for one in waiting if one.id not in lost], station)
+    moved, unsure = await _route([one for one in waiting if one.id not in lost], context)
     careful = sorted([*unsure, *lost.values()], key=lambda one: one.id)
-    return moved | dict(await isolate_poison_suspects(careful, station, lambda some: _route_claimed(some, station)))
+    return moved | dict(await isolate_poison_suspects(careful, context, lambda some: _route_claimed(some, context)))
 
 
 async def _route(
-    waiting: Sequence[QueuedQuery], station: WorkerContext
+    waiting: Sequence[QueuedQuery], context: WorkerContext
 ) -> tuple[dict[int, tuple[str, str]], list[QueuedQuery]]:
     """Concludes without a claim what is sure; returns what moved, and what an LLM has to be asked about."""
-    trained = station.trained
+    trained = context.trained
     queries = _read(waiting)
-    drafts = await _draft(queries, trained.predictor, station)
-    drafts = await apply_pilots(drafts, queries, waiting, station)
+    drafts = await _draft(queries, trained.predictor, context)
+    drafts = await apply_pilots(drafts, queries, waiting, context)
     sure = [one for one in waiting if not drafts[one.id].wants_opinion]
-    moved = await _conclude(sure, queries, drafts, station, version=trained.version)
+    moved = await _conclude(sure, queries, drafts, context, version=trained.version)
     return moved, [one for one in waiting if drafts[one.id].wants_opinion]
 
 
-async def _route_claimed(waiting: Sequence[QueuedQuery], station: WorkerContext) -> Mapping[int, tuple[str, str]]:
-    claims = await station.ledger.claim_many([(ROUTE, one.id, None) for one in waiting])
+async def _route_claimed(waiting: Sequence[QueuedQuery], context: WorkerContext) -> Mapping[int, tuple[str, str]]:
+    claims = await context.ledger.claim_many([(ROUTE, one.id, None) for one in waiting])
     claimed = [replace(one, epoch=claims[one.id].epoch) for one in waiting if one.id in claims]
-    trained = station.trained  # another may be promoted while this chunk waits for an LLM's opinion
+    trained = context.trained  # another may be promoted while this chunk waits for an LLM's opinion
     queries = _read(claimed)
-    decisions = await _decide(queries, claimed, trained.predictor, station)
-    decisions = await apply_pilots(decisions, queries, claimed, station)
-    return await _conclude(claimed, queries, decisions, station, version=trained.version)
+    decisions = await _decide(queries, claimed, trained.predictor, context)
+    decisions = await apply_pilots(decisions, queries, claimed, context)
+    return await _conclude(claimed, queries, decisions, context, version=trained.version)
 
 
 async def _conclude(
     routed: Sequence[QueuedQuery],
     queries: Mapping[int, Query],
     decisions: Mapping[int, Decision],
-    station: WorkerContext,
+    context: WorkerContext,
     *,
     version: str | None,
 ) -> dict[int, tuple[str, str]]:
     if not routed:
         return {}
-    paid = await apply_budgets(queries, decisions, routed, station)
-    moved = await station.ledger.transition_many(
+    paid = await apply_budgets(queries, decisions, routed, context)
+    moved = await context.ledger.transition_many(
         [_conclusion(one, paid[one.id], decisions[one.id], version=version) for one in routed]
     )
-    schedule_shadow_routing({query_id: queries[query_id] for query_id in moved}, station)
+    schedule_shadow_routing({query_id: queries[query_id] for query_id in moved}, context)
     return dict(moved)
 
 
@@ -99,48 +99,48 @@ def read_query(waiting: QueuedQuery) -> Query:
 
 
 async def _decide(
-    queries: Mapping[int, Query], claimed: Sequence[QueuedQuery], predictor: Predictor | None, station: WorkerContext
+    queries: Mapping[int, Query], claimed: Sequence[QueuedQuery], predictor: Predictor | None, context: WorkerContext
 ) -> dict[int, Decision]:
-    drafts = await _draft(queries, predictor, station)
+    drafts = await _draft(queries, predictor, context)
     uncertain = {query_id: queries[query_id] for query_id, draft in drafts.items() if draft.wants_opinion}
     if uncertain:
-        opinions = await ask_llm_router(uncertain, claimed, station)
+        opinions = await ask_llm_router(uncertain, claimed, context)
         for query_id, query in uncertain.items():
             drafts[query_id] = apply_llm_vote(
-                query, drafts[query_id], opinions.get(query_id), fleet=station.fleet, draw=exploration_draw(query_id)
+                query, drafts[query_id], opinions.get(query_id), fleet=context.fleet, draw=exploration_draw(query_id)
             )
     return drafts
 
 
 async def _draft(
-    queries: Mapping[int, Query], predictor: Predictor | None, station: WorkerContext
+    queries: Mapping[int, Query], predictor: Predictor | None, context: WorkerContext
 ) -> dict[int, Decision]:
     """What gate and classifier say, some at a time: meanwhile the loop has answers to see to."""
     drafts: dict[int, Decision] = {}
     ids = list(queries)
     for start in range(0, len(ids), DECIDED_AT_ONCE):
         some = {id_: queries[id_] for id_ in ids[start : start + DECIDED_AT_ONCE]}
-        drafts.update(zip(some, _decide_chunk(some, predictor, station), strict=True))
+        drafts.update(zip(some, _decide_chunk(some, predictor, context), strict=True))
         await asyncio.sleep(0)
     return drafts
 
 
-def _decide_chunk(queries: Mapping[int, Query], predictor: Predictor | None, station: WorkerContext) -> list[Decision]:
-    fleet = station.fleet
+def _decide_chunk(queries: Mapping[int, Query], predictor: Predictor | None, context: WorkerContext) -> list[Decision]:
+    fleet = context.fleet
     draws = [exploration_draw(id_) for id_ in queries] if fleet.router.exploration > 0 else None
     try:
         return decide(list(queries.values()), fleet=fleet, predictor=predictor, draws=draws)
     except Exception as error:
         # One query that a rule cannot digest must not take two hundred with it.
         if len(queries) > 1:
-            return [_decide_chunk({id_: query}, predictor, station)[0] for id_, query in queries.items()]
+            return [_decide_chunk({id_: query}, predictor, context)[0] for id_, query in queries.items()]
         log.error("router_failed", error=type(error).__name__)
-        return [_in_doubt(error, station)]
+        return [_in_doubt(error, context)]
 
 
-def _in_doubt(error: Exception, station: WorkerContext) -> Decision:
+def _in_doubt(error: Exception, context: WorkerContext) -> Decision:
     return Decision(
-        tier=station.fleet.top,
+        tier=context.fleet.top,
         router="none",
         confidence=0.0,
         score=1.0,

@@ -36,7 +36,7 @@ DeploymentChoice: TypeAlias = SelectedDeployment | Wait | NoDeploymentLeft | Sus
 async def select_deployment(
     stage: str,
     history: Sequence[Attempt],
-    station: WorkerContext,
+    context: WorkerContext,
     *,
     tokens: Callable[[Model], int],
     preferred: str | None,
@@ -53,22 +53,22 @@ async def select_deployment(
     refused: dict[str, float] = {}
     asked = 1
     while True:
-        resting = {**await station.admission.resting(deployments), **refused}
+        resting = {**await context.admission.resting(deployments), **refused}
         step = next_call(
             history,
             deployments=deployments,
-            providers=station.fleet.providers,
+            providers=context.fleet.providers,
             resting=resting,
-            timing=station.fleet.timing,
+            timing=context.fleet.timing,
             preferred=preferred,
-            draw=station.draw.random(),
+            draw=context.draw.random(),
             since_last_s=math.inf if was_put_off else loop.time() - began,
         )
         match step:
-            case CallDeployment(deployment=model) if (fault := station.accounts.fault(model.name)) is not None:
+            case CallDeployment(deployment=model) if (fault := context.accounts.fault(model.name)) is not None:
                 history = [*history, Attempt(model.name, fault)]
             case CallDeployment(deployment=model):
-                grant = await station.admission.reserve(model, tokens=tokens(model))
+                grant = await context.admission.reserve(model, tokens=tokens(model))
                 if not isinstance(grant, Denied):
                     return SelectedDeployment(model, grant)
                 refused[model.name] = grant.wait_s * (
@@ -76,7 +76,7 @@ async def select_deployment(
                 )
                 asked += 1
             case Wait(wait_s=wait_s):
-                if loop.time() + wait_s > until or station.stopping.is_set():
+                if loop.time() + wait_s > until or context.stopping.is_set():
                     return step
                 await asyncio.sleep(wait_s)
                 refused.clear()
@@ -84,15 +84,15 @@ async def select_deployment(
                 return step
 
 
-async def reserve_patiently(model: Model, station: WorkerContext, *, tokens: int) -> Grant | Denied:
+async def reserve_patiently(model: Model, context: WorkerContext, *, tokens: int) -> Grant | Denied:
     """A grant to call ``model``, waited for up to `MAX_INLINE_WAIT_S`; Denied where that is too short."""
     loop = asyncio.get_running_loop()
     until = loop.time() + MAX_INLINE_WAIT_S
     while True:
-        grant = await station.admission.reserve(model, tokens=tokens)
+        grant = await context.admission.reserve(model, tokens=tokens)
         if not isinstance(grant, Denied):
             return grant
         guessed = grant.reason in ESTIMATED_WAIT_REASONS and loop.time() < until
-        if (not guessed and loop.time() + grant.wait_s > until) or station.stopping.is_set():
+        if (not guessed and loop.time() + grant.wait_s > until) or context.stopping.is_set():
             return grant
         await asyncio.sleep(grant.wait_s)

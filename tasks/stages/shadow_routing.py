@@ -14,18 +14,18 @@ from tasks.worker_context import WorkerContext
 log = structlog.get_logger()
 
 
-def schedule_shadow_routing(queries: Mapping[int, Query], station: WorkerContext) -> None:
+def schedule_shadow_routing(queries: Mapping[int, Query], context: WorkerContext) -> None:
     """Has the shadow decide ``queries`` (by id) once the live decisions are through. Never raises."""
-    shadow = station.trained.shadow
+    shadow = context.trained.shadow
     if shadow is not None and queries:
-        station.spawn_background(_cast(dict(queries), shadow, station))
+        context.spawn_background(_cast(dict(queries), shadow, context))
 
 
-async def _cast(queries: Mapping[int, Query], shadow: Predictor, station: WorkerContext) -> None:
+async def _cast(queries: Mapping[int, Query], shadow: Predictor, context: WorkerContext) -> None:
     try:
-        decisions = decide(list(queries.values()), fleet=shadow_fleet(station.fleet), predictor=shadow)
+        decisions = decide(list(queries.values()), fleet=shadow_fleet(context.fleet), predictor=shadow)
         await keep(
-            station.engine,
+            context.engine,
             [
                 ShadowDecision(query_id, decision.tier, decision.router, decision.confidence)
                 for query_id, decision in zip(queries, decisions, strict=True)

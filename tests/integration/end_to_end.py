@@ -41,8 +41,8 @@ def simulated_fleet(simulator_url: str) -> Fleet:
 async def worker_context_of(
     bench: LedgerHarness, fleet: Fleet, *, environ: Mapping[str, str] | None = None
 ) -> AsyncIterator[WorkerContext]:
-    """A worker's station that serves every stage."""
-    station = WorkerContext(
+    """A worker's context that serves every stage."""
+    context = WorkerContext(
         fleet,
         bench.engine,
         Ledger(bench.engine, worker_id=1, lease_s=fleet.timing.lease_s),
@@ -52,44 +52,44 @@ async def worker_context_of(
         stays={name: asyncio.Semaphore(2 * tier.concurrency) for name, tier in fleet.tiers.items()},
     )
     try:
-        yield station
+        yield context
     finally:
-        if station.background_tasks:
-            await asyncio.wait(station.background_tasks)
-        await station.admission.aclose()
-        await station.pool.aclose()
+        if context.background_tasks:
+            await asyncio.wait(context.background_tasks)
+        await context.admission.aclose()
+        await context.pool.aclose()
 
 
-async def hand_in(lines: Iterable[InputLine], order: BatchSpec, station: WorkerContext) -> Batch:
+async def hand_in(lines: Iterable[InputLine], order: BatchSpec, context: WorkerContext) -> Batch:
     """The batch that ``lines`` became."""
-    taken = await submit(lines, engine=station.engine, fleet=station.fleet, spec=order)
-    batch = await find_batch(station.engine, taken.public_id)
+    taken = await submit(lines, engine=context.engine, fleet=context.fleet, spec=order)
+    batch = await find_batch(context.engine, taken.public_id)
     assert batch is not None
     return batch
 
 
-async def work_off(station: WorkerContext, look: Callable[[], Awaitable[None]] | None = None) -> None:
+async def work_off(context: WorkerContext, look: Callable[[], Awaitable[None]] | None = None) -> None:
     """Until nothing is due any more at any stage, and budgets have no room for what is held; ``look`` all the while."""
     rounds = 0
     while True:
         moved = 0
-        for stage in (ROUTE, *station.fleet.tiers, FALLBACK):
-            ids = await station.ledger.fill_window(stage, room=200)
+        for stage in (ROUTE, *context.fleet.tiers, FALLBACK):
+            ids = await context.ledger.fill_window(stage, room=200)
             moved += len(ids)
-            await asyncio.gather(*(_serve(stage, some, station, look) for some in _chunks(ids)))
-        moved += await station.ledger.release_held()
+            await asyncio.gather(*(_serve(stage, some, context, look) for some in _chunks(ids)))
+        moved += await context.ledger.release_held()
         rounds += 1
         assert rounds < 2000, "it goes to and fro"
-        if not moved and not await _soon_due(station):
-            await station.ledger.end_batches()
+        if not moved and not await _soon_due(context):
+            await context.ledger.end_batches()
             return
 
 
 async def _serve(
-    stage: str, ids: Sequence[int], station: WorkerContext, look: Callable[[], Awaitable[None]] | None
+    stage: str, ids: Sequence[int], context: WorkerContext, look: Callable[[], Awaitable[None]] | None
 ) -> None:
     serve = {ROUTE: route, FALLBACK: fall_back}.get(stage)
-    work = asyncio.ensure_future(answer(stage, ids, station) if serve is None else serve(ids, station))
+    work = asyncio.ensure_future(answer(stage, ids, context) if serve is None else serve(ids, context))
     while look is not None and not work.done():
         await look()
         await asyncio.wait([work], timeout=0.01)
@@ -100,9 +100,9 @@ def _chunks(ids: Sequence[int]) -> list[Sequence[int]]:
     return [ids[place : place + CHUNK] for place in range(0, len(ids), CHUNK)]
 
 
-async def _soon_due(station: WorkerContext) -> bool:
+async def _soon_due(context: WorkerContext) -> bool:
     """Waits for what was put off; false where nothing was."""
-    async with station.engine.connect() as connection:
+    async with context.engine.connect() as connection:
         rows = await connection.execute(
             text(
                 "SELECT extract(epoch FROM min(due_at) - now()) FROM queries"
@@ -137,6 +137,6 @@ class Watch:
         assert row.usd <= row.cap_usd
 
 
-async def account(batch: Batch, station: WorkerContext) -> BatchFigures:
+async def account(batch: Batch, context: WorkerContext) -> BatchFigures:
     """The batch in figures."""
-    return await batch_figures(station.engine, batch, fleet=station.fleet)
+    return await batch_figures(context.engine, batch, fleet=context.fleet)

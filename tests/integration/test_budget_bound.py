@@ -260,12 +260,12 @@ async def play(
         for statement in HARD:
             await connection.execute(text(statement))
     the_fleet = fleet()
-    async with worker_context_of(bench, the_fleet) as station:
-        await station.pool.aclose()
-        station.pool = ProviderClient(the_fleet, environ={}, transport=httpx.MockTransport(biller))
-        batch = await hand_in(lines, BatchSpec(source="test", cap_usd=cap_usd, budget_policy=policy), station)
-        await work_off(station)
-        figures = await account(batch, station)
+    async with worker_context_of(bench, the_fleet) as context:
+        await context.pool.aclose()
+        context.pool = ProviderClient(the_fleet, environ={}, transport=httpx.MockTransport(biller))
+        batch = await hand_in(lines, BatchSpec(source="test", cap_usd=cap_usd, budget_policy=policy), context)
+        await work_off(context)
+        figures = await account(batch, context)
         rows = await bench.rows("SELECT state, count(*) AS n FROM queries GROUP BY 1")
         assert 0 < figures.cost_usd <= cap_usd
         above = await bench.rows("SELECT count(*) AS n FROM calls WHERE cost_usd > reserved_usd")

@@ -47,11 +47,11 @@ async def states(bench: LedgerHarness, batch: Batch) -> Counter[str]:
     return Counter({row.state: row.n for row in rows})
 
 
-async def need_usd(station: WorkerContext) -> float:
+async def need_usd(context: WorkerContext) -> float:
     """What the queries cost without a cap."""
-    batch = await hand_in(lines("a"), BatchSpec(source="test"), station)
-    await work_off(station)
-    figures = await account(batch, station)
+    batch = await hand_in(lines("a"), BatchSpec(source="test"), context)
+    await work_off(context)
+    figures = await account(batch, context)
     assert figures.progress.done == QUERIES
     return figures.cost_usd
 
@@ -68,13 +68,13 @@ def test_at_half_of_the_need_nothing_is_spent_beyond_the_cap(
     on_bench: OnBench, priced: SimulatorProcess, tmp_path: Path, policy: BudgetPolicy
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
-        async with worker_context_of(bench, simulated_fleet(priced.url)) as station:
-            cap_usd = round(await need_usd(station) / 2, 6)
+        async with worker_context_of(bench, simulated_fleet(priced.url)) as context:
+            cap_usd = round(await need_usd(context) / 2, 6)
             order = BatchSpec(source="test", cap_usd=cap_usd, budget_policy=policy)
-            batch = await hand_in(lines("b"), order, station)
+            batch = await hand_in(lines("b"), order, context)
             watch = Watch(bench, batch)
-            await work_off(station, watch.look)
-            figures, ended = await account(batch, station), await states(bench, batch)
+            await work_off(context, watch.look)
+            figures, ended = await account(batch, context), await states(bench, batch)
             told = dict(figures=figures.cost_usd, cap=cap_usd, most=float(watch.most_usd), samples=watch.samples)
             print(policy, dict(ended), told, figures.progress.by_tier)
             assert watch.samples > 20
@@ -90,7 +90,7 @@ def test_at_half_of_the_need_nothing_is_spent_beyond_the_cap(
                     assert means.held_least_usd is not None
                     assert means.own.left_usd < means.held_least_usd <= means.held_needs_usd
                     await bench.ledger.set_budget(batch.id, cap_usd=cap_usd * 4)
-                    await work_off(station)
+                    await work_off(context)
                     assert await states(bench, batch) == {"done": QUERIES}
                 case BudgetPolicy.FAIL:
                     assert ended["failed"] > QUERIES / 10
@@ -106,9 +106,9 @@ def test_a_line_never_costs_more_than_it_may(on_bench: OnBench, priced: Simulato
     may_usd = 0.0015
 
     async def story(bench: LedgerHarness) -> None:
-        async with worker_context_of(bench, simulated_fleet(priced.url)) as station:
-            batch = await hand_in(lines("c", max_cost_usd=may_usd), BatchSpec(source="test"), station)
-            await work_off(station)
+        async with worker_context_of(bench, simulated_fleet(priced.url)) as context:
+            batch = await hand_in(lines("c", max_cost_usd=may_usd), BatchSpec(source="test"), context)
+            await work_off(context)
             assert await states(bench, batch) == {"done": QUERIES}
             dearest = await bench.rows("SELECT query_id, sum(cost_usd) AS usd FROM calls GROUP BY 1 ORDER BY 2 DESC")
             assert 0 < dearest[0].usd <= may_usd
@@ -123,12 +123,12 @@ def test_a_line_that_no_call_is_cheap_enough_for_fails_with_the_mend(
     on_bench: OnBench, priced: SimulatorProcess
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
-        async with worker_context_of(bench, simulated_fleet(priced.url)) as station:
-            batch = await hand_in(lines("d", max_cost_usd=1e-9), BatchSpec(source="test"), station)
-            await work_off(station)
+        async with worker_context_of(bench, simulated_fleet(priced.url)) as context:
+            batch = await hand_in(lines("d", max_cost_usd=1e-9), BatchSpec(source="test"), context)
+            await work_off(context)
             assert await states(bench, batch) == {"failed": QUERIES}
             assert not await bench.rows("SELECT 1 FROM calls")
-            (why,) = (await account(batch, station)).failures
+            (why,) = (await account(batch, context)).failures
             assert "raise it, or cap the answer with max_tokens" in why.reason
 
     on_bench(story)

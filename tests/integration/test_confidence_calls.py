@@ -99,11 +99,11 @@ def test_an_answer_that_its_samples_contradict_climbs(
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
         fleet = one_model_fleet(priced.url, ConfidencePolicy(ConfidenceSource.SELF_CONSISTENCY, samples=2))
-        async with worker_context_of(bench, fleet) as station:
-            station.trained = SMALL_FIRST
-            batch = await hand_in(lines("s"), BatchSpec(source="test"), station)
-            await work_off(station)
-            assert (await account(batch, station)).progress.done == QUERIES
+        async with worker_context_of(bench, fleet) as context:
+            context.trained = SMALL_FIRST
+            batch = await hand_in(lines("s"), BatchSpec(source="test"), context)
+            await work_off(context)
+            assert (await account(batch, context)).progress.done == QUERIES
         calls = await purposes(bench)
         answered = calls["small", "answer"]
         assert calls["small", "sample"] == 2 * answered
@@ -127,17 +127,17 @@ def test_a_verifier_of_another_tier_is_asked_and_its_word_is_calibrated(
     async def story(bench: LedgerHarness) -> None:
         policy = ConfidencePolicy(ConfidenceSource.SELF_VERIFICATION, verifier="gpt-5.2", samples=1)
         halved = CalibrationMap("gpt-5-nano", policy.source, ((0.0, 0.0), (1.0, 0.5)), workload="tickets")
-        async with worker_context_of(bench, one_model_fleet(priced.url, policy, halved)) as station:
-            station.trained = SMALL_FIRST
-            await hand_in(lines("v"), BatchSpec(source="test"), station)
-            await work_off(station)
+        async with worker_context_of(bench, one_model_fleet(priced.url, policy, halved)) as context:
+            context.trained = SMALL_FIRST
+            await hand_in(lines("v"), BatchSpec(source="test"), context)
+            await work_off(context)
             raw = await judged_at_small(bench)
             assert {(source, before) for _, _, source, before in raw} == {("self_verification", None)}
             assert {stands for stands, _, _, _ in raw} == {True, False}
             verified = await bench.rows("SELECT DISTINCT model, tier, purpose FROM calls WHERE purpose = 'verify'")
             assert [(row.model, row.tier) for row in verified] == [("gpt-5.2", "small")]
-            await hand_in(lines("t", workload="tickets"), BatchSpec(source="test"), station)
-            await work_off(station)
+            await hand_in(lines("t", workload="tickets"), BatchSpec(source="test"), context)
+            await work_off(context)
         mapped = [one for one in await judged_at_small(bench) if one[3] is not None]
         assert mapped
         assert all(confidence == pytest.approx(before / 2) for _, confidence, _, before in mapped if before is not None)
@@ -149,11 +149,11 @@ def test_a_verifier_of_another_tier_is_asked_and_its_word_is_calibrated(
 def test_nothing_is_sampled_where_it_would_decide_nothing(on_bench: OnBench, priced: SimulatorProcess) -> None:
     async def story(bench: LedgerHarness) -> None:
         fleet = one_model_fleet(priced.url, ConfidencePolicy(ConfidenceSource.SELF_CONSISTENCY))
-        async with worker_context_of(bench, fleet) as station:
-            station.trained = SMALL_FIRST
-            await hand_in(lines("p", pin="small"), BatchSpec(source="test"), station)
-            await hand_in(lines("l", pin="large"), BatchSpec(source="test"), station)
-            await work_off(station)
+        async with worker_context_of(bench, fleet) as context:
+            context.trained = SMALL_FIRST
+            await hand_in(lines("p", pin="small"), BatchSpec(source="test"), context)
+            await hand_in(lines("l", pin="large"), BatchSpec(source="test"), context)
+            await work_off(context)
         assert {purpose for _, purpose in await purposes(bench)} == {"answer"}
 
     on_bench(story)
@@ -163,16 +163,16 @@ def test_nothing_is_sampled_where_it_would_decide_nothing(on_bench: OnBench, pri
 def test_samples_stay_within_the_budget(on_bench: OnBench, priced: SimulatorProcess, policy: BudgetPolicy) -> None:
     async def story(bench: LedgerHarness) -> None:
         fleet = one_model_fleet(priced.url, ConfidencePolicy(ConfidenceSource.SELF_CONSISTENCY))
-        async with worker_context_of(bench, fleet) as station:
-            station.trained = SMALL_FIRST
-            free = await hand_in(lines("f"), BatchSpec(source="test"), station)
-            await work_off(station)
-            cap_usd = round((await account(free, station)).cost_usd / 2, 6)
+        async with worker_context_of(bench, fleet) as context:
+            context.trained = SMALL_FIRST
+            free = await hand_in(lines("f"), BatchSpec(source="test"), context)
+            await work_off(context)
+            cap_usd = round((await account(free, context)).cost_usd / 2, 6)
             order = BatchSpec(source="test", cap_usd=cap_usd, budget_policy=policy)
-            batch = await hand_in(lines("b"), order, station)
+            batch = await hand_in(lines("b"), order, context)
             watch = Watch(bench, batch)
-            await work_off(station, watch.look)
-            assert (await account(batch, station)).cost_usd <= cap_usd
+            await work_off(context, watch.look)
+            assert (await account(batch, context)).cost_usd <= cap_usd
             assert watch.samples > 0
 
     on_bench(story)
@@ -183,10 +183,10 @@ def test_samples_stay_within_a_querys_own_cap(on_bench: OnBench, priced: Simulat
         fleet = one_model_fleet(priced.url, ConfidencePolicy(ConfidenceSource.SELF_CONSISTENCY, samples=5))
         small = fleet.models["gpt-5-nano"]
         cap_usd = 2.5 * worst_usd(Query("q" * 120, max_tokens=200), small)
-        async with worker_context_of(bench, fleet) as station:
-            station.trained = SMALL_FIRST
-            await hand_in(lines("c", max_cost_usd=cap_usd), BatchSpec(source="test"), station)
-            await work_off(station)
+        async with worker_context_of(bench, fleet) as context:
+            context.trained = SMALL_FIRST
+            await hand_in(lines("c", max_cost_usd=cap_usd), BatchSpec(source="test"), context)
+            await work_off(context)
         spent = await bench.rows("SELECT query_id, sum(cost_usd) AS usd, count(*) AS n FROM calls GROUP BY 1")
         assert spent
         assert all(float(row.usd) <= cap_usd for row in spent)
@@ -207,11 +207,11 @@ def test_what_our_own_cap_left_nothing_of_is_asked_again_with_room(on_bench: OnB
         line = InputLine(
             1, "cut", orjson.dumps(asked), orjson.dumps({"pin": "large", "expects": {"json_object": True}})
         )
-        async with worker_context_of(bench, fleet) as station:
-            station.trained = SMALL_FIRST
-            batch = await hand_in([line], BatchSpec(source="test"), station)
-            await work_off(station)
-            assert (await account(batch, station)).progress.done == 1
+        async with worker_context_of(bench, fleet) as context:
+            context.trained = SMALL_FIRST
+            batch = await hand_in([line], BatchSpec(source="test"), context)
+            await work_off(context)
+            assert (await account(batch, context)).progress.done == 1
         assert await purposes(bench) == {("large", "answer"): 1, ("large", "extend"): 1}
         (answer,) = await bench.rows(
             "SELECT c.purpose, a.response -> 'choices' -> 0 ->> 'finish_reason' AS finish FROM answers AS a"
@@ -234,11 +234,11 @@ def test_an_answer_that_our_own_cap_cut_off_is_delivered_and_marked(
             )
             for line in query_corpus.lines("d", QUERIES)
         ]
-        async with worker_context_of(bench, replace(fleet, models=short)) as station:
-            station.trained = SMALL_FIRST
-            batch = await hand_in(bare, BatchSpec(source="test"), station)
-            await work_off(station)
-            assert (await account(batch, station)).progress.done == QUERIES
+        async with worker_context_of(bench, replace(fleet, models=short)) as context:
+            context.trained = SMALL_FIRST
+            batch = await hand_in(bare, BatchSpec(source="test"), context)
+            await work_off(context)
+            assert (await account(batch, context)).progress.done == QUERIES
         marked = await bench.rows(
             "SELECT DISTINCT tier FROM decisions WHERE kind = 'judge' AND move = 'finish'"
             " AND 'truncated' = ANY(codes) AND 'cut off by the model''s max_output_tokens' = ANY(reasons)"
@@ -261,11 +261,11 @@ def test_labels_make_the_calibration_of_a_model_source_and_workload(
         return [Label(row.query_id, "small", float(row.confidence > 0.5)) for row in rows]
 
     async def few(bench: LedgerHarness) -> None:
-        async with worker_context_of(bench, one_model_fleet(priced.url, policy)) as station:
-            station.trained = SMALL_FIRST
+        async with worker_context_of(bench, one_model_fleet(priced.url, policy)) as context:
+            context.trained = SMALL_FIRST
             for tag in ("x", "y"):
-                await hand_in(lines(tag, workload="tickets"), BatchSpec(source="test"), station)
-            await work_off(station)
+                await hand_in(lines(tag, workload="tickets"), BatchSpec(source="test"), context)
+            await work_off(context)
         await label(bench.engine, (await graded(bench))[:40], source="file", said_by="test")
 
     async def all_of_them(bench: LedgerHarness) -> None:

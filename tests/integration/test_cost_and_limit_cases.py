@@ -55,10 +55,10 @@ def play(
 
     async def story(bench: LedgerHarness) -> None:
         with serving({"it": answer}) as provider:
-            async with worker_context_of(bench, fleet_of(provider.url)) as station:
+            async with worker_context_of(bench, fleet_of(provider.url)) as context:
                 order = BatchSpec(source="test", cap_usd=cap_usd)
-                await hand_in(read_objects(lines, fleet=station.fleet), order, station)
-                await work_off(station)
+                await hand_in(read_objects(lines, fleet=context.fleet), order, context)
+                await work_off(context)
         found["queries"] = await bench.rows("SELECT state, tier, escalations FROM queries ORDER BY id")
         found["calls"] = await bench.rows("SELECT * FROM calls ORDER BY id")
         found["budgets"] = await bench.rows("SELECT * FROM budgets")

@@ -44,7 +44,7 @@ async def play(
     other_ended, race_ended = asyncio.Event(), asyncio.Event()
     query_id = await bench.at_tier()
     await bench.claim("small", query_id)
-    station = WorkerContext(
+    context = WorkerContext(
         bench.fleet,
         bench.engine,
         bench.ledger,
@@ -59,10 +59,10 @@ async def play(
         called.call.add_done_callback(lambda _: other_ended.set())
         return called
 
-    came = await race_hedge(one, after_s=0.05, second=other, station=station)
+    came = await race_hedge(one, after_s=0.05, second=other, context=context)
     race_ended.set()
-    while station.background_tasks:
-        await asyncio.wait(station.background_tasks)
+    while context.background_tasks:
+        await asyncio.wait(context.background_tasks)
     return came
 
 
@@ -98,8 +98,8 @@ def test_a_hedge_that_cannot_be_committed_leaves_the_first_call_to_answer(on_ben
             await bench.ledger.reserve_call(intent._replace(purpose="\ud800"))
             raise AssertionError("it was written")
 
-        async with worker_context_of(bench, bench.fleet) as station:
-            came = await race_hedge(first, after_s=0.01, second=unwritable, station=station)
+        async with worker_context_of(bench, bench.fleet) as context:
+            came = await race_hedge(first, after_s=0.01, second=unwritable, context=context)
         assert [result.outcome for result in came] == [completion("slow")]
 
     on_bench(story)
@@ -116,10 +116,10 @@ def test_a_claim_that_fails_gives_its_leave_to_call_back(on_bench: OnBench) -> N
             tiers={**bench.fleet.tiers, "small": replace(tier, models=(only.name,))},
         )
         query_id = await bench.at_tier()
-        async with worker_context_of(bench, fleet) as station:
-            assert await answer("small", [query_id], station) == {}
+        async with worker_context_of(bench, fleet) as context:
+            assert await answer("small", [query_id], context) == {}
             assert not await bench.rows("SELECT 1 FROM calls")
-            grants = [await station.admission.reserve(unwritable, tokens=1) for _ in range(2)]
+            grants = [await context.admission.reserve(unwritable, tokens=1) for _ in range(2)]
             assert [isinstance(grant, Denied) for grant in grants] == [False, True], "one place, and it was free"
 
     on_bench(story)

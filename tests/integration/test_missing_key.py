@@ -17,10 +17,10 @@ def test_the_report_names_the_variable_that_is_missing(
     locked = {name: replace(each, api_key_env="ACME_API_KEY") for name, each in fleet.providers.items()}
 
     async def story(bench: LedgerHarness) -> None:
-        async with worker_context_of(bench, replace(fleet, providers=locked)) as station:
-            batch = await hand_in(query_corpus.lines("k", 6), BatchSpec(source="test"), station)
-            await work_off(station)
-            figures = await account(batch, station)
+        async with worker_context_of(bench, replace(fleet, providers=locked)) as context:
+            batch = await hand_in(query_corpus.lines("k", 6), BatchSpec(source="test"), context)
+            await work_off(context)
+            figures = await account(batch, context)
             assert (figures.progress.failed, figures.progress.held) == (0, 6)
             assert "(ACME_API_KEY is not set where the workers run)" in (figures.progress.held_for_account or "")
             assert figures.cost_usd == 0

@@ -50,8 +50,8 @@ def test_a_month_that_has_begun_without_its_partition_keeps_no_other_from_being_
 def test_a_feeder_that_leads_for_long_makes_each_month_in_time(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         made = await made_now(bench)
-        async with worker_context_of(bench, bench.fleet) as station:
-            feeder = Feeder(station, WorkerRegistry(bench.engine), None)
+        async with worker_context_of(bench, bench.fleet) as context:
+            feeder = Feeder(context, WorkerRegistry(bench.engine), None)
             for _ in range(2):
                 await as_if_made_long_ago(bench)
                 feeder.adding.due_at = 0.0
@@ -68,10 +68,10 @@ def test_a_month_that_a_backup_keeps_waiting_holds_up_nobody_else(on_bench: OnBe
     async def story(bench: LedgerHarness) -> None:
         made = await made_now(bench)
         await as_if_made_long_ago(bench)
-        async with worker_context_of(bench, bench.fleet) as station, bench.owner() as owner, owner.connect() as backup:
+        async with worker_context_of(bench, bench.fleet) as context, bench.owner() as owner, owner.connect() as backup:
             await backup.execute(text("BEGIN"))
             await backup.execute(text("LOCK TABLE calls IN ACCESS SHARE MODE"))
-            feeder = Feeder(station, WorkerRegistry(bench.engine), None)
+            feeder = Feeder(context, WorkerRegistry(bench.engine), None)
             await feeder._run_maintenance(rescue_as_of=None)
             assert feeder.adding.task is not None
             async with asyncio.timeout(20):  # less than a statement of ours waits

@@ -26,16 +26,16 @@ def lines(count: int) -> list[InputLine]:
     ]
 
 
-async def decided(batch_id: int, station: WorkerContext) -> None:
+async def decided(batch_id: int, context: WorkerContext) -> None:
     """Works off the batch, with its pilot's decisions, until all of it has ended."""
-    pilots = Pilots(station.engine)
+    pilots = Pilots(context.engine)
     while True:
-        await work_off(station)
+        await work_off(context)
         if not await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None):
             break
-        await decide_pilot(batch_id, station)
+        await decide_pilot(batch_id, context)
         await pilots.release()
-    await station.ledger.end_batches()
+    await context.ledger.end_batches()
 
 
 def test_a_sample_is_answered_by_every_tier_and_the_rest_waits_for_the_decision(
@@ -43,16 +43,16 @@ def test_a_sample_is_answered_by_every_tier_and_the_rest_waits_for_the_decision(
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
         fleet = simulated_fleet(simulator.url)
-        async with worker_context_of(bench, fleet) as station:
+        async with worker_context_of(bench, fleet) as context:
             spec = BatchSpec(source="test", pilot=PilotSpec(floor=0.9, max_queries=60))
-            batch = await hand_in(lines(400), spec, station)
+            batch = await hand_in(lines(400), spec, context)
             pilots = Pilots(bench.engine)
-            await work_off(station)
+            await work_off(context)
             assert await bench.rows("SELECT 1 FROM calls") == []
             assert await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None) == [batch.id]
             assert await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None) == []
-            await decide_pilot(batch.id, station)
-            await work_off(station)
+            await decide_pilot(batch.id, context)
+            await work_off(context)
             tiers = {
                 row.query_id: row.tiers
                 for row in await bench.rows(
@@ -63,8 +63,8 @@ def test_a_sample_is_answered_by_every_tier_and_the_rest_waits_for_the_decision(
             assert all(set(found) == set(fleet.ladder) for found in tiers.values())
             waiting = await bench.rows("SELECT count(*) AS n FROM queries WHERE state = 'ready' AND stage = 'route'")
             assert waiting[0].n == 340
-            await decided(batch.id, station)
-            figures = await account(batch, station)
+            await decided(batch.id, context)
+            figures = await account(batch, context)
             assert figures.progress.done == 400
             quality = figures.quality
             assert quality is not None
@@ -83,31 +83,31 @@ def test_a_sample_is_answered_by_every_tier_and_the_rest_waits_for_the_decision(
 
 def test_a_batch_that_is_too_small_goes_by_the_default_policy(on_bench: OnBench, simulator: SimulatorProcess) -> None:
     async def story(bench: LedgerHarness) -> None:
-        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
             spec = BatchSpec(source="test", pilot=PilotSpec(floor=0.95, audit_share=1.0))
-            batch = await hand_in(lines(30), spec, station)
-            await decided(batch.id, station)
-            await advance_pilots(station)
+            batch = await hand_in(lines(30), spec, context)
+            await decided(batch.id, context)
+            await advance_pilots(context)
             assert await bench.rows("SELECT 1 FROM audits") == []
-            quality = (await account(batch, station)).quality
+            quality = (await account(batch, context)).quality
             assert quality is not None
             assert quality.certificate is not None
             assert (quality.certificate["outcome"], quality.pilot_queries) == ("too_small", 0)
-            assert (await account(batch, station)).progress.done == 30
+            assert (await account(batch, context)).progress.done == 30
 
     on_bench(story)
 
 
 def test_a_pinned_query_keeps_its_pin_and_does_not_wait(on_bench: OnBench, simulator: SimulatorProcess) -> None:
     async def story(bench: LedgerHarness) -> None:
-        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
             pinned = lines(1)[0]._replace(options=b'{"pin":"large"}')
-            batch = await hand_in([pinned, *lines(150)[1:]], BatchSpec(source="test", pilot=PilotSpec(0.9)), station)
-            await work_off(station)
+            batch = await hand_in([pinned, *lines(150)[1:]], BatchSpec(source="test", pilot=PilotSpec(0.9)), context)
+            await work_off(context)
             done = await bench.rows("SELECT tier FROM queries WHERE state = 'done'")
             assert [row.tier for row in done] == ["large"]
-            await decided(batch.id, station)
-            assert (await account(batch, station)).progress.done == 150
+            await decided(batch.id, context)
+            assert (await account(batch, context)).progress.done == 150
 
     on_bench(story)
 

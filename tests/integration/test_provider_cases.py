@@ -93,8 +93,8 @@ def provider() -> Iterator[FakeProvider]:
 
 @asynccontextmanager
 async def worker(bench: LedgerHarness, provider: FakeProvider) -> AsyncIterator[WorkerContext]:
-    async with worker_context_of(bench, fleet_of(provider.url)) as station:
-        yield station
+    async with worker_context_of(bench, fleet_of(provider.url)) as context:
+        yield context
 
 
 def line(case: str, *, model: str = "auto", **body: Any) -> dict[str, Any]:
@@ -103,11 +103,11 @@ def line(case: str, *, model: str = "auto", **body: Any) -> dict[str, Any]:
     return {"custom_id": case, "method": "POST", "url": "/v1/chat/completions", "body": asked}
 
 
-async def ended(station: WorkerContext, *lines: Mapping[str, Any]) -> dict[str, Any]:
+async def ended(context: WorkerContext, *lines: Mapping[str, Any]) -> dict[str, Any]:
     """The result of each line by its custom_id, once nothing is due any more."""
-    batch = await hand_in(read_objects(list(lines), fleet=station.fleet), BatchSpec(source="test"), station)
-    await work_off(station)
-    return {(told := orjson.loads(each))["custom_id"]: told async for each in result_lines(station.engine, batch.id)}
+    batch = await hand_in(read_objects(list(lines), fleet=context.fleet), BatchSpec(source="test"), context)
+    await work_off(context)
+    return {(told := orjson.loads(each))["custom_id"]: told async for each in result_lines(context.engine, batch.id)}
 
 
 def one(on_bench: OnBench, provider: FakeProvider, asked: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
@@ -115,8 +115,8 @@ def one(on_bench: OnBench, provider: FakeProvider, asked: Mapping[str, Any]) -> 
     found: list[Any] = []
 
     async def story(bench: LedgerHarness) -> None:
-        async with worker(bench, provider) as station:
-            results = await ended(station, asked)
+        async with worker(bench, provider) as context:
+            results = await ended(context, asked)
             found.append(results[asked["custom_id"]])
             found.append(await bench.rows("SELECT * FROM calls ORDER BY id"))
 
@@ -184,15 +184,15 @@ def test_the_name_of_the_cap_is_learned_once_and_the_users_word_is_kept(
     on_bench: OnBench, provider: FakeProvider
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
-        async with worker(bench, provider) as station:
+        async with worker(bench, provider) as context:
             first = len(provider.of("cap"))
             said = line("cap", model=LARGE, max_completion_tokens=50)
             silent = line("cap", model=LARGE) | {"custom_id": "silent"}
-            results = await ended(station, said)
+            results = await ended(context, said)
             assert len(provider.of("cap")) == first + 1
             assert provider.of("cap")[-1]["max_completion_tokens"] == 50
-            results |= await ended(station, silent)
-            results |= await ended(station, silent | {"custom_id": "again"})
+            results |= await ended(context, silent)
+            results |= await ended(context, silent | {"custom_id": "again"})
             assert all(result["error"] is None for result in results.values())
             caps = ["max_tokens" in body for body in provider.of("cap")[first + 1 :]]
             assert caps == [True, False, False], "learned from one 400, for free"
@@ -258,12 +258,12 @@ class Failing:
 
 def test_a_scorer_that_fails_costs_no_answer(on_bench: OnBench, provider: FakeProvider) -> None:
     async def story(bench: LedgerHarness) -> None:
-        async with worker(bench, provider) as station:
+        async with worker(bench, provider) as context:
             by_scorer = ConfidencePolicy(ConfidenceSource.SCORER)
-            models = {name: replace(model, confidence=by_scorer) for name, model in station.fleet.models.items()}
-            station.fleet = replace(station.fleet, models=models)
-            station.trained = replace(station.trained, scorer=Failing())
-            results = await ended(station, line("snapshot", model=LARGE))
+            models = {name: replace(model, confidence=by_scorer) for name, model in context.fleet.models.items()}
+            context.fleet = replace(context.fleet, models=models)
+            context.trained = replace(context.trained, scorer=Failing())
+            results = await ended(context, line("snapshot", model=LARGE))
             assert results["snapshot"]["error"] is None
             reasons = results["snapshot"]["pointsman"]["reasons"]
             assert "the scorer failed (OverflowError)" in reasons
@@ -281,8 +281,8 @@ def test_a_judge_that_fails_costs_no_answer(
     monkeypatch.setattr("tasks.stages.query_executor.judge", fails)
 
     async def story(bench: LedgerHarness) -> None:
-        async with worker(bench, provider) as station:
-            results = await ended(station, line("snapshot"))
+        async with worker(bench, provider) as context:
+            results = await ended(context, line("snapshot"))
             assert results["snapshot"]["error"] is None
             assert "the judge failed (ZeroDivisionError)" in results["snapshot"]["pointsman"]["reasons"]
             assert await bench.rows("SELECT FROM decisions WHERE 'unjudged' = ANY(codes) AND move = 'finish'")
@@ -298,11 +298,11 @@ def test_an_account_at_fault_fails_no_query_and_all_go_on_once_it_is_well(
     provider.cases["account"] = lambda body: error if broken[0] else chat(body)
 
     async def story(bench: LedgerHarness) -> None:
-        async with worker(bench, provider) as station:
+        async with worker(bench, provider) as context:
             before = len(provider.of("account"))
             lines = [line("account", model=LARGE) | {"custom_id": f"q{place}"} for place in range(60)]
-            batch = await hand_in(read_objects(lines, fleet=station.fleet), BatchSpec(source="test"), station)
-            await work_off(station)
+            batch = await hand_in(read_objects(lines, fleet=context.fleet), BatchSpec(source="test"), context)
+            await work_off(context)
             states = await bench.rows("SELECT state, held_for, count(*) AS n FROM queries GROUP BY 1, 2")
             assert [(row.state, row.held_for, row.n) for row in states] == [("held", LARGE, 60)]
             assert len(provider.of("account")) - before <= 8, "a circuit: not one call for each query"
@@ -310,11 +310,11 @@ def test_an_account_at_fault_fails_no_query_and_all_go_on_once_it_is_well(
             assert (fault.deployment, fault.provider) == (LARGE, "one")
 
             broken[0] = False
-            station.accounts.clock = lambda clock=station.accounts.clock: clock() + 60  # type: ignore[misc]
+            context.accounts.clock = lambda clock=context.accounts.clock: clock() + 60  # type: ignore[misc]
             async with bench.engine.begin() as connection:
                 await connection.execute(text("UPDATE account_faults SET tried_at = now() - interval '1 minute'"))
-            assert await station.ledger.release_held(deployments=list(station.fleet.models)) == 1, "one goes, to see"
-            await work_off(station)
+            assert await context.ledger.release_held(deployments=list(context.fleet.models)) == 1, "one goes, to see"
+            await work_off(context)
             done = await bench.rows("SELECT state, count(*) AS n FROM queries GROUP BY 1")
             assert [(row.state, row.n) for row in done] == [("done", 60)]
             assert not await bench.rows("SELECT * FROM account_faults")

@@ -80,12 +80,12 @@ def test_a_batch_goes_through_a_proxy_with_a_login_to_a_private_authority(
                 )
                 for name, each in fleet.providers.items()
             }
-            station = await held.enter_async_context(
+            context = await held.enter_async_context(
                 worker_context_of(bench, replace(fleet, providers=by_proxy), environ={"LOGIN": LOGIN})
             )
-            batch = await hand_in(query_corpus.lines("p", QUERIES), BatchSpec(source="test"), station)
-            await work_off(station)
-            figures = await account(batch, station)
+            batch = await hand_in(query_corpus.lines("p", QUERIES), BatchSpec(source="test"), context)
+            await work_off(context)
+            figures = await account(batch, context)
             assert (figures.progress.done, figures.progress.failed) == (QUERIES, 0)
             rows = await bench.rows("SELECT id, cost_usd FROM calls")
             ledger = {row.id: float(row.cost_usd) for row in rows}

@@ -22,10 +22,10 @@ from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 QUERIES = 40
 
 
-async def queued(station: WorkerContext) -> list[int]:
+async def queued(context: WorkerContext) -> list[int]:
     """Ids of all that is in the broker after another batch was handed in, as far as the ledger knows."""
-    await hand_in(query_corpus.lines("b", QUERIES), BatchSpec(source="test"), station)
-    return await station.ledger.fill_window(ROUTE, room=10 * QUERIES)
+    await hand_in(query_corpus.lines("b", QUERIES), BatchSpec(source="test"), context)
+    return await context.ledger.fill_window(ROUTE, room=10 * QUERIES)
 
 
 async def epochs(bench: LedgerHarness, ids: Sequence[int]) -> list[int]:
@@ -46,11 +46,11 @@ def asking(fleet: Fleet) -> Fleet:
 
 def test_what_needs_no_call_is_routed_without_a_claim(on_bench: OnBench, simulator: SimulatorProcess) -> None:
     async def story(bench: LedgerHarness) -> None:
-        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
-            ids = await queued(station)
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
+            ids = await queued(context)
             said: list[str] = []
             event.listen(bench.engine.sync_engine.pool, "checkout", lambda *_: said.append("a statement"))
-            moved = await route(ids, station)
+            moved = await route(ids, context)
             assert sorted(moved) == sorted(ids)
             assert await epochs(bench, ids) == [0] * QUERIES
             assert len(said) == 3, "one that reads, one that concludes, and the test's own"
@@ -60,9 +60,9 @@ def test_what_needs_no_call_is_routed_without_a_claim(on_bench: OnBench, simulat
 
 def test_two_messages_of_the_same_queries_route_each_once(on_bench: OnBench, simulator: SimulatorProcess) -> None:
     async def story(bench: LedgerHarness) -> None:
-        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
-            ids = await queued(station)
-            one, other = await asyncio.gather(route(ids, station), route(ids, station))
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
+            ids = await queued(context)
+            one, other = await asyncio.gather(route(ids, context), route(ids, context))
             assert len(one) + len(other) == QUERIES
             decisions = await bench.rows("SELECT query_id FROM decisions WHERE kind = 'route'")
             assert sorted(row.query_id for row in decisions) == sorted(ids)
@@ -72,11 +72,11 @@ def test_two_messages_of_the_same_queries_route_each_once(on_bench: OnBench, sim
 
 def test_what_was_lost_is_claimed_before_it_is_decided(on_bench: OnBench, simulator: SimulatorProcess) -> None:
     async def story(bench: LedgerHarness) -> None:
-        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
-            lost = await queued(station)
-            assert await station.ledger.return_lost(ROUTE, older_than_s=-1.0, reason="a test") == QUERIES
-            all_ids = await queued(station)
-            moved = await route(all_ids, station)
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
+            lost = await queued(context)
+            assert await context.ledger.return_lost(ROUTE, older_than_s=-1.0, reason="a test") == QUERIES
+            all_ids = await queued(context)
+            moved = await route(all_ids, context)
             assert sorted(moved) == sorted(all_ids)
             assert await epochs(bench, lost) == [1] * QUERIES
             assert await epochs(bench, sorted(set(all_ids) - set(lost))) == [0] * QUERIES
@@ -88,12 +88,12 @@ def test_what_a_worker_was_lost_with_is_claimed_before_it_is_decided(
     on_bench: OnBench, simulator: SimulatorProcess
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
-        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
-            ids = await queued(station)
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
+            ids = await queued(context)
             hasty = Ledger(bench.engine, lease_s=0.0)
             await hasty.claim((ROUTE, ids[0], None))
             assert await hasty.rescue(as_of=await hasty.clock()) == (1, 0)
-            assert sorted(await route(ids, station)) == sorted(ids)
+            assert sorted(await route(ids, context)) == sorted(ids)
             assert await epochs(bench, ids) == [2] + [0] * (QUERIES - 1)
 
     on_bench(story)
@@ -101,9 +101,9 @@ def test_what_a_worker_was_lost_with_is_claimed_before_it_is_decided(
 
 def test_whoever_asks_an_llm_holds_the_claim(on_bench: OnBench, simulator: SimulatorProcess) -> None:
     async def story(bench: LedgerHarness) -> None:
-        async with worker_context_of(bench, asking(simulated_fleet(simulator.url))) as station:
-            ids = await queued(station)
-            one, other = await asyncio.gather(route(ids, station), route(ids, station))
+        async with worker_context_of(bench, asking(simulated_fleet(simulator.url))) as context:
+            ids = await queued(context)
+            one, other = await asyncio.gather(route(ids, context), route(ids, context))
             assert len(one) + len(other) == QUERIES
             rows = await bench.rows(
                 "SELECT q.epoch, d.router FROM queries AS q JOIN decisions AS d ON d.query_id = q.id"
@@ -122,9 +122,9 @@ def test_whoever_asks_an_llm_holds_the_claim(on_bench: OnBench, simulator: Simul
 
 def test_a_message_that_comes_again_is_claimed_first(on_bench: OnBench, simulator: SimulatorProcess) -> None:
     async def story(bench: LedgerHarness) -> None:
-        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
-            ids = await queued(station)
-            assert sorted(await route(ids, station, redelivered=True)) == sorted(ids)
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
+            ids = await queued(context)
+            assert sorted(await route(ids, context, redelivered=True)) == sorted(ids)
             assert await epochs(bench, ids) == [1] * QUERIES
 
     on_bench(story)
@@ -134,9 +134,9 @@ def test_what_an_llm_was_asked_about_is_explored_too(on_bench: OnBench, simulato
     async def story(bench: LedgerHarness) -> None:
         fleet = asking(simulated_fleet(simulator.url))
         fleet = replace(fleet, router=replace(fleet.router, exploration=1.0))
-        async with worker_context_of(bench, fleet) as station:
-            ids = await queued(station)
-            await route(ids, station)
+        async with worker_context_of(bench, fleet) as context:
+            ids = await queued(context)
+            await route(ids, context)
             asked = await bench.rows(
                 "SELECT d.query_id, d.tier, d.propensity FROM queries AS q JOIN decisions AS d ON d.query_id = q.id"
                 " WHERE d.kind = 'route' AND q.epoch = 1"
@@ -156,9 +156,9 @@ def test_decisions_are_numbered_as_their_queries_came(on_bench: OnBench, simulat
     async def story(bench: LedgerHarness) -> None:
         fleet = simulated_fleet(simulator.url)
         fleet = replace(fleet, router=replace(fleet.router, exploration=1.0))
-        async with worker_context_of(bench, fleet) as station:
-            ids = await queued(station)
-            await route(ids, station)
+        async with worker_context_of(bench, fleet) as context:
+            ids = await queued(context)
+            await route(ids, context)
             rows = await bench.rows("SELECT query_id, tier FROM decisions WHERE kind = 'route' ORDER BY id")
             assert len({row.tier for row in rows}) == 3
             assert [row.query_id for row in rows] == sorted(ids)

@@ -43,11 +43,11 @@ class Broken(Upwards):
         raise RuntimeError("no idea")
 
 
-async def _answered(station: WorkerContext, tag: str) -> Batch:
-    batch = await hand_in(query_corpus.lines(tag, QUERIES), BatchSpec(source="test"), station)
-    await work_off(station)
-    while station.background_tasks:
-        await asyncio.wait(station.background_tasks)
+async def _answered(context: WorkerContext, tag: str) -> Batch:
+    batch = await hand_in(query_corpus.lines(tag, QUERIES), BatchSpec(source="test"), context)
+    await work_off(context)
+    while context.background_tasks:
+        await asyncio.wait(context.background_tasks)
     return batch
 
 
@@ -60,10 +60,10 @@ def test_a_shadow_is_logged_beside_the_live_router_and_spends_nothing(
     on_bench: OnBench, simulator: SimulatorProcess
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
-        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
-            alone = await _answered(station, "alone")
-            station.trained = LoadedModels(shadow=Upwards())
-            shadowed = await _answered(station, "shadowed")
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
+            alone = await _answered(context, "alone")
+            context.trained = LoadedModels(shadow=Upwards())
+            shadowed = await _answered(context, "shadowed")
             rows = await beside(bench.engine, router=None, batch_id=shadowed.id)
             assert not await beside(bench.engine, router=None, batch_id=alone.id)
             assert sum(row.queries for row in rows) == QUERIES
@@ -86,9 +86,9 @@ def test_a_shadow_like_the_live_router_agrees_with_it_whatever_is_explored(
     async def story(bench: LedgerHarness) -> None:
         fleet = simulated_fleet(simulator.url)
         router = replace(fleet.router, stages=("gate", "classifier"), exploration=0.5)
-        async with worker_context_of(bench, replace(fleet, router=router)) as station:
-            station.trained = LoadedModels(predictor=Upwards(), shadow=Upwards())
-            batch = await _answered(station, "alike")
+        async with worker_context_of(bench, replace(fleet, router=router)) as context:
+            context.trained = LoadedModels(predictor=Upwards(), shadow=Upwards())
+            batch = await _answered(context, "alike")
             explored = await bench.rows("SELECT 1 FROM decisions WHERE router = 'exploration'")
             assert explored
             rows = await beside(bench.engine, router="upwards", batch_id=batch.id)
@@ -102,9 +102,9 @@ def test_labels_say_how_right_the_live_answers_were_that_the_shadow_would_have_a
     on_bench: OnBench, simulator: SimulatorProcess
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
-        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
-            station.trained = LoadedModels(shadow=Upwards())
-            batch = await _answered(station, "labelled")
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
+            context.trained = LoadedModels(shadow=Upwards())
+            batch = await _answered(context, "labelled")
             answers = await bench.rows(
                 "SELECT query_id, tier FROM answers WHERE query_id IN (SELECT id FROM queries WHERE batch_id = :id)",
                 id=batch.id,
@@ -124,9 +124,9 @@ def test_a_shadow_that_fails_is_in_nobodys_way(
     on_bench: OnBench, simulator: SimulatorProcess, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
-        async with worker_context_of(bench, simulated_fleet(simulator.url)) as station:
-            station.trained = LoadedModels(shadow=Broken())
-            batch = await _answered(station, "broken")
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
+            context.trained = LoadedModels(shadow=Broken())
+            batch = await _answered(context, "broken")
             assert await _done(bench, batch) == QUERIES
             assert not await beside(bench.engine, router=None, batch_id=batch.id)
 

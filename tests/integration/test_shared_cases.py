@@ -67,8 +67,8 @@ def lines_of(case: str, fleet: Fleet) -> list[InputLine | RejectedLine]:
 
 @asynccontextmanager
 async def worker(bench: LedgerHarness, fleet: Fleet) -> AsyncIterator[WorkerContext]:
-    async with worker_context_of(bench, fleet) as station:
-        yield station
+    async with worker_context_of(bench, fleet) as context:
+        yield context
 
 
 def ended(on_bench: OnBench, provider: FakeProvider, case: str) -> tuple[dict[str, Any], list[RejectedLine]]:
@@ -79,10 +79,10 @@ def ended(on_bench: OnBench, provider: FakeProvider, case: str) -> tuple[dict[st
     results: dict[str, Any] = {}
 
     async def story(bench: LedgerHarness) -> None:
-        async with worker(bench, fleet) as station:
-            batch = await hand_in(taken, BatchSpec(source="test"), station)
-            await work_off(station)
-            async for line in result_lines(station.engine, batch.id):
+        async with worker(bench, fleet) as context:
+            batch = await hand_in(taken, BatchSpec(source="test"), context)
+            await work_off(context)
+            async for line in result_lines(context.engine, batch.id):
                 told = orjson.loads(line)
                 results[told["custom_id"]] = told
 

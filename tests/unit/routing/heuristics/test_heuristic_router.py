@@ -34,7 +34,7 @@ SURE = 0.9
         "How many sides does a heptagon have?",
         "In which year did the Berlin Wall fall?",
         "Wie hoch ist der Eiffelturm?",
-        "Translate into French: Where is the nearest railway station?",
+        "Translate into French: Where is the nearest railway context?",
         "Translate this Arabic proverb into English: خير الكلام ما قل ودل.",
         "Correct the spelling: I recieved your letter yesteday.",
         "Convert to upper case: the quick brown fox",

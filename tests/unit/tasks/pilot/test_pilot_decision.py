@@ -82,8 +82,8 @@ async def _decided(fails: Exception, monkeypatch: pytest.MonkeyPatch) -> dict[st
 
     monkeypatch.setattr(deciding, "Pilots", Stored)
     monkeypatch.setattr(deciding, "decide", broken)
-    station: Any = SimpleNamespace(engine=None, fleet=SimpleNamespace(ladder=LADDER))
-    await deciding.decide_pilot(1, station)
+    context: Any = SimpleNamespace(engine=None, fleet=SimpleNamespace(ladder=LADDER))
+    await deciding.decide_pilot(1, context)
     return stored
 
 

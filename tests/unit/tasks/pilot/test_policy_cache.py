@@ -61,10 +61,10 @@ async def _judged(tier: str, pin: str | None) -> tuple[Verdict, str | None]:
             raise ValueError("weights")
 
     completion = Completion("4", "stop", Usage(1, 1), {}, 1.0, "m")
-    station: Any = SimpleNamespace(engine=None, policies=Broken(), fleet=SimpleNamespace(ladder=LADDER, top="large"))
+    context: Any = SimpleNamespace(engine=None, policies=Broken(), fleet=SimpleNamespace(ladder=LADDER, top="large"))
     queued: Any = SimpleNamespace(id=1, batch_id=1, is_pilot=False, has_policy=True, escalations=0)
     query = read_body({"messages": [{"role": "user", "content": "2+2?"}]}, pin=pin)
-    return await judge_with_pilot(DOUBTFUL, completion, query=query, queued=queued, tier=tier, station=station)
+    return await judge_with_pilot(DOUBTFUL, completion, query=query, queued=queued, tier=tier, context=context)
 
 
 def test_where_a_policy_fails_the_top_tier_is_asked_and_the_answer_is_kept() -> None:
