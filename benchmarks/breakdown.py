@@ -116,7 +116,7 @@ async def _reserve_and_settle(admission: AdmissionController, model: Model) -> N
     await admission.resting([model])
     grant: Grant | Denied = await admission.reserve(model, tokens=300)
     if isinstance(grant, Grant):
-        await admission.settle(grant, used_tokens=0, outcome=None)
+        await admission.settle(grant, outcome=None)
 
 
 def _judge_all(answers: Mapping[int, Completion], queries: Any, decisions: Any, fleet: Fleet) -> None:

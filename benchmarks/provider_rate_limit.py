@@ -99,9 +99,9 @@ async def _call_on(fleet: Fleet, redis_url: str, *, seconds: float, worker: str)
                 await asyncio.sleep(min(leave.wait_s, 2.0))
             elif gate.is_good(leave):
                 outcome = await pool.complete(model, BODY)
-                await gate.settle(leave, used_tokens=100, outcome=outcome)
+                await gate.settle(leave, outcome=outcome)
             else:
-                await gate.settle(leave, used_tokens=0, outcome=None)
+                await gate.settle(leave, outcome=None)
 
     await asyncio.gather(*(one_after_the_other() for _ in range(WORKERS_EACH)))
     await gate.aclose()

@@ -11,6 +11,9 @@ from typing import Final
 
 from routing.outcome import Usage
 
+TYPICAL_COMPLETION_TOKENS: Final = 256
+"""What a completion without ``max_tokens`` is expected to take of a tokens-per-minute limit; reconciled after."""
+
 LEAST_ANSWERS: Final = 16
 """Of fewer answers nothing is concluded."""
 

@@ -183,15 +183,15 @@ class AdmissionController:
             if not granted:
                 desk.in_flight.pop(call, None)
 
-    async def settle(self, grant: Grant, *, used_tokens: int, outcome: Outcome | None) -> None:
+    async def settle(self, grant: Grant, *, outcome: Outcome | None) -> None:
         """Give back what ``grant`` holds beyond what was used, and say how it went.
 
-        ``outcome`` None: nothing was sent. ``used_tokens`` is the real usage, in and out; 0 where it is not known.
+        ``outcome`` None: nothing was sent. What a failure reports as used counts as much as what an answer does.
         """
         desk = self._desks[grant.deployment]
         if desk.in_flight.pop(grant.call, None) is None:
             return
-        _give_back(desk, grant, used_tokens=used_tokens, outcome=outcome)
+        _give_back(desk, grant, outcome)
         slow = self._watch.note(grant.deployment, outcome)
         desk.learn(outcome, sent_at=grant.at)
         desk.adapt(outcome, slow=slow)
@@ -215,7 +215,7 @@ class AdmissionController:
             sent = await committing
         finally:
             if sent is None:
-                await self.settle(grant, used_tokens=0, outcome=None)
+                await self.settle(grant, outcome=None)
         return sent
 
     async def resting(self, models: Sequence[Model]) -> Mapping[str, float]:
@@ -240,7 +240,7 @@ class AdmissionController:
         """
         if self.is_good(grant):
             return grant
-        await self.settle(grant, used_tokens=0, outcome=None)
+        await self.settle(grant, outcome=None)
         model, until = self._desks[grant.deployment].model, self._clock() + RENEW_S
         while True:
             leave = await self.reserve(model, tokens=grant.tokens)
@@ -313,10 +313,11 @@ def _open_desk(
     )
 
 
-def _give_back(desk: _DeploymentGate, grant: Grant, *, used_tokens: int, outcome: Outcome | None) -> None:
+def _give_back(desk: _DeploymentGate, grant: Grant, outcome: Outcome | None) -> None:
     """Correct the shared window. What nobody knows counts as it was reserved."""
     if grant.slot is None or desk.shared is None:
         return
+    used_tokens = outcome.usage.total_tokens if outcome is not None and outcome.usage is not None else 0
     was_sent = _was_sent(outcome)
     is_unknown = isinstance(outcome, Completion) or (outcome is not None and outcome.kind is FailureKind.UNKNOWN)
     keeps = was_sent and not used_tokens and is_unknown

@@ -1,20 +1,15 @@
 """Audit calls: a small share of what was accepted below is asked of the top tier after delivery, and graded."""
 
-import structlog
-
-from db.ledger_types import CallIntent, CallResult, QueuedQuery
+from db.ledger_types import QueuedQuery
 from db.pilots import Pilots
 from evaluation.graders.text_graders import grader
-from providers.limits.admission_control import Denied
-from routing.budget.query_budget import worst_usd
 from routing.context_window import fitting
 from routing.outcome import Completion
 from routing.policy.exploration import exploration_draw
 from routing.query import Query
+from tasks.batch_call import call_for_batch
 from tasks.pilot.pilot_routing import served_policies
 from tasks.worker_context import WorkerContext
-
-log = structlog.get_logger()
 
 AUDIT_DRAW = b"audit"
 
@@ -33,31 +28,13 @@ async def audit_answer(queued: QueuedQuery, query: Query, answer: str, *, tier: 
     models = fitting(query, fleet=context.fleet, tier=context.fleet.top)
     if not models:
         return
-    model = models[0]
-    grant = await context.admission.reserve(model, tokens=query.prompt_tokens + (query.max_tokens or 256))
-    if isinstance(grant, Denied):
-        return
-    intent = CallIntent(
-        call_id=await context.ledger.next_call_id(),
-        purpose="audit",
-        tier=context.fleet.top,
-        model=model,
-        batch_id=queued.batch_id,
-        reserved_usd=worst_usd(query, model),
-    )
-    sent = await context.admission.for_sending(grant, context.ledger.reserve_call(intent))
-    if sent is None:
-        return
-    outcome = await context.pool.complete(model, queued.body, call_id=sent.call_id)
-    used = outcome.usage.total_tokens if outcome.usage else 0
-    await context.admission.settle(grant, used_tokens=used, outcome=outcome)
-    await context.ledger.record(CallResult(sent, outcome))
-    if isinstance(outcome, Completion) and outcome.text.strip():
+    result = await call_for_batch(models[0], queued.body, batch_id=queued.batch_id, purpose="audit", context=context)
+    if result is not None and isinstance(result.outcome, Completion) and result.outcome.text.strip():
         await Pilots(context.engine).add_audit(
             query_id=queued.id,
             batch_id=queued.batch_id,
-            call_id=sent.call_id,
+            call_id=result.sent.call_id,
             tier=tier,
-            grade=grader(served.grader)(answer, outcome.text),
+            grade=grader(served.grader)(answer, result.outcome.text),
             reference_grade=1.0,
         )

@@ -4,13 +4,11 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 
-from db.ledger_types import CallIntent, CallResult, QueuedQuery, SentCall
-from providers.limits.admission_control import Denied
-from routing.budget.query_budget import worst_usd
-from routing.fleet import Model
+from db.ledger_types import QueuedQuery
 from routing.outcome import Completion
 from routing.policy.llm_router_prompt import RouterVote, cache_key, messages, read
-from routing.query import Query, read_body
+from routing.query import Query
+from tasks.batch_call import call_for_batch
 from tasks.worker_context import WorkerContext
 
 CACHE_SIZE = 50_000
@@ -56,39 +54,18 @@ async def _ask(queries: Sequence[Query], batch_id: int, context: WorkerContext) 
     asked = context.fleet.router.llm
     if asked is None:
         return read("", queries, fleet=context.fleet)
-    model = context.fleet.models[asked.model]
     body = messages(queries, fleet=context.fleet)
-    asking = read_body(body)
-    grant = await context.admission.reserve(model, tokens=asking.measured.expected(model) + 40 * len(queries))
-    if isinstance(grant, Denied):
-        return read("", queries, fleet=context.fleet)
-    sent = await context.admission.for_sending(
-        grant, _commit(model, batch_id, context, reserved_usd=worst_usd(asking, model))
+    result = await call_for_batch(
+        context.fleet.models[asked.model],
+        body,
+        batch_id=batch_id,
+        purpose="route",
+        context=context,
+        deadline_s=asked.deadline_s,
+        added=frozenset(body) - {"messages"},
     )
-    if sent is None:
-        return read("", queries, fleet=context.fleet)
-    outcome = await context.pool.complete(
-        model, body, deadline_s=asked.deadline_s, call_id=sent.call_id, added=frozenset(body) - {"messages"}
-    )
-    completion = outcome if isinstance(outcome, Completion) else None
-    used = completion.usage.total_tokens if completion else 0
-    await context.admission.settle(grant, used_tokens=used, outcome=outcome)
-    await context.ledger.record(CallResult(sent, outcome))
-    return read(completion.text if completion else "", queries, fleet=context.fleet)
-
-
-async def _commit(model: Model, batch_id: int, context: WorkerContext, *, reserved_usd: float) -> SentCall | None:
-    """The intent of the call; None where a budget has no room for it."""
-    return await context.ledger.reserve_call(
-        CallIntent(
-            call_id=await context.ledger.next_call_id(),
-            purpose="route",
-            tier=model.tier,
-            model=model,
-            batch_id=batch_id,
-            reserved_usd=reserved_usd,
-        )
-    )
+    answer = result.outcome.text if result is not None and isinstance(result.outcome, Completion) else ""
+    return read(answer, queries, fleet=context.fleet)
 
 
 def _remember(key: str, opinion: RouterVote) -> None:

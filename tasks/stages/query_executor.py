@@ -41,12 +41,10 @@ from tasks.stages.hedging import InFlightCall, race_hedge
 from tasks.stages.logprobs import with_logprobs, without_unrequested_logprobs
 from tasks.stages.route import read_query
 from tasks.stages.select_deployment import DeploymentChoice, SelectedDeployment, reserve_patiently, select_deployment
+from tasks.usage_estimates import TYPICAL_COMPLETION_TOKENS
 from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
-
-TYPICAL_COMPLETION_TOKENS = 256
-"""What a completion without ``max_tokens`` is expected to take of a tokens-per-minute limit; reconciled after."""
 
 CONTEXT_MARGIN_TOKENS = 64
 """What a provider's template may add to a prompt."""
@@ -343,7 +341,7 @@ class QueryExecutor:
         async with self.context.slots[self.stage]:
             if not self._lease_covers(sent.model):
                 # Free, and chosen anew under a renewed lease: sent now, it might be sent by another worker as well.
-                await self.context.admission.settle(grant, used_tokens=0, outcome=None)
+                await self.context.admission.settle(grant, outcome=None)
                 return Failure(FailureKind.NEVER_SENT, "its lease would end before its answer")
             # The commit, or the wait for the slot, may have taken longer than a leave is good for.
             leave = await self.context.admission.renew(grant)
@@ -355,8 +353,7 @@ class QueryExecutor:
                 call_id=sent.call_id,
                 added=frozenset(body.keys() - self.one.body.keys()),
             )
-        used_tokens = outcome.usage.total_tokens if outcome.usage else 0
-        await self.context.admission.settle(leave, used_tokens=used_tokens, outcome=outcome)
+        await self.context.admission.settle(leave, outcome=outcome)
         return outcome
 
     def _capped(self, sent: SentCall) -> Model:

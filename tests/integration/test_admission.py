@@ -113,7 +113,12 @@ def test_the_window_is_shared_and_strict_even_if_the_pace_would_allow_more(redis
     run(story)
 
 
-def test_tokens_are_limited_and_what_was_not_used_comes_back(redis_url: str) -> None:
+BROKEN = Failure(FailureKind.BROKEN_BODY, "cut", usage=Usage(50, 50))
+"""The provider billed it and said how much."""
+
+
+@pytest.mark.parametrize("outcome", [WELL, BROKEN])
+def test_tokens_are_limited_and_what_was_not_used_comes_back(redis_url: str, outcome: Outcome) -> None:
     async def story() -> None:
         the_fleet = fleet(tokens_per_min=61_500)  # a thousand a second
         model = the_fleet.models["a"]
@@ -123,7 +128,7 @@ def test_tokens_are_limited_and_what_was_not_used_comes_back(redis_url: str) -> 
             refused = await other.reserve(model, tokens=1)
             assert isinstance(refused, Denied)
             assert 15 < refused.wait_s <= 30
-            await one.settle(big, used_tokens=100, outcome=WELL)
+            await one.settle(big, outcome=outcome)
 
             async def has_room() -> bool:
                 return isinstance(await other.reserve(model, tokens=1), Grant)
@@ -151,7 +156,7 @@ def test_an_unknown_outcome_keeps_its_reservation(redis_url: str) -> None:
         async with workers(redis_url, the_fleet, 1) as (gate,):
             grant = await gate.reserve(the_fleet.models["a"], tokens=700)
             assert isinstance(grant, Grant)
-            await gate.settle(grant, used_tokens=0, outcome=Failure(FailureKind.UNKNOWN, "timeout"))
+            await gate.settle(grant, outcome=Failure(FailureKind.UNKNOWN, "timeout"))
         async with Redis.from_url(redis_url) as redis:
             assert int(await redis.hget("pointsman:limit:a", "ts") or 0) == 700
 
@@ -165,8 +170,8 @@ def test_what_was_not_sent_is_given_back_whole(redis_url: str, outcome: Outcome 
         async with workers(redis_url, the_fleet, 1) as (gate,):
             grant = await gate.reserve(the_fleet.models["a"], tokens=700)
             assert isinstance(grant, Grant)
-            await gate.settle(grant, used_tokens=0, outcome=outcome)
-            await gate.settle(grant, used_tokens=0, outcome=outcome)  # a second time changes nothing
+            await gate.settle(grant, outcome=outcome)
+            await gate.settle(grant, outcome=outcome)  # a second time changes nothing
         async with Redis.from_url(redis_url) as redis:
             assert await redis.hmget("pointsman:limit:a", ["rs", "ts"]) == [b"0", b"0"]
             assert await redis.zcard("pointsman:slots:a") == 0
@@ -183,7 +188,7 @@ def test_concurrency_is_shared_and_a_settled_call_makes_room(redis_url: str) -> 
             assert len(granted(answers)) == 5
             owner = next(gate for gate, answer in zip(gates * 4, answers, strict=True) if isinstance(answer, Grant))
             first = next(answer for answer in answers if isinstance(answer, Grant))
-            await owner.settle(first, used_tokens=10, outcome=WELL)
+            await owner.settle(first, outcome=WELL)
 
             async def has_room() -> bool:
                 return isinstance(await gates[2].reserve(model, tokens=1), Grant)
@@ -222,7 +227,7 @@ def test_a_cancelled_waiter_loses_nothing(redis_url: str) -> None:
                 with contextlib.suppress(asyncio.CancelledError):
                     answer = await asking
                     if isinstance(answer, Grant):
-                        await gate.settle(answer, used_tokens=0, outcome=None)
+                        await gate.settle(answer, outcome=None)
         async with Redis.from_url(redis_url) as redis:
             assert await redis.zcard("pointsman:slots:a") == 0
 
@@ -244,7 +249,7 @@ def test_retry_after_holds_at_all_workers_for_whatever_shares_the_limit(
             grant = await one.reserve(models[0], tokens=1)
             assert isinstance(grant, Grant)
             limited = Failure(FailureKind.RATE_LIMITED, "429", status=429, retry_after_s=30.0)
-            await one.settle(grant, used_tokens=0, outcome=limited)
+            await one.settle(grant, outcome=limited)
             assert set(await one.resting(models)) == rested
 
             async def has_heard() -> bool:
@@ -270,7 +275,7 @@ def test_a_shorter_retry_after_does_not_shorten_a_rest(redis_url: str) -> None:
             grants = granted(await ask_all([gate], model, times=2))
             for grant, retry_after_s in zip(grants, (30.0, 1.0), strict=True):
                 limited = Failure(FailureKind.RATE_LIMITED, "429", status=429, retry_after_s=retry_after_s)
-                await gate.settle(grant, used_tokens=0, outcome=limited)
+                await gate.settle(grant, outcome=limited)
             assert (await gate.resting([model]))["a"] > 15
             assert not gate.is_good(grants[0])
 
@@ -281,7 +286,7 @@ async def fail(gate: AdmissionController, model: Model, *, times: int, outcome: 
     for _ in range(times):
         grant = await gate.reserve(model, tokens=1)
         if isinstance(grant, Grant):
-            await gate.settle(grant, used_tokens=0, outcome=outcome)
+            await gate.settle(grant, outcome=outcome)
 
 
 def test_failures_of_several_workers_open_one_breaker_for_all(redis_url: str) -> None:
@@ -329,7 +334,7 @@ def test_half_open_one_probe_goes_and_its_success_closes_for_all(redis_url: str)
             answers = await ask_all(gates, model, times=3)
             (probe,) = granted(answers)
             prober = gates[answers.index(probe) % 3]
-            await prober.settle(probe, used_tokens=1, outcome=WELL)
+            await prober.settle(probe, outcome=WELL)
 
             async def all_closed() -> bool:
                 for gate in gates:
@@ -349,7 +354,7 @@ def test_a_failed_probe_opens_again_for_twice_as_long(redis_url: str) -> None:
         async with workers(redis_url, the_fleet, 1) as (gate,):
             await half_open(redis_url, [gate], model)
             (probe,) = granted(await ask_all([gate], model, times=2))
-            await gate.settle(probe, used_tokens=0, outcome=DEAD)
+            await gate.settle(probe, outcome=DEAD)
             assert 5 < (await gate.resting([model]))["a"] <= 10
 
     run(story)
@@ -362,7 +367,7 @@ def test_a_probe_that_was_not_sent_lets_another_try(redis_url: str) -> None:
         async with workers(redis_url, the_fleet, 1) as (gate,):
             await half_open(redis_url, [gate], model)
             (probe,) = granted(await ask_all([gate], model, times=1))
-            await gate.settle(probe, used_tokens=0, outcome=None)
+            await gate.settle(probe, outcome=None)
 
             async def has_another() -> bool:
                 return bool(granted(await ask_all([gate], model, times=1)))
@@ -382,7 +387,7 @@ def test_a_crowd_at_a_half_open_breaker_gets_one_probe_and_does_not_take_redis_f
             asked = [gate.reserve(model, tokens=1) for _ in range(1000)]
             (probe,) = granted(await asyncio.gather(*asked))
             assert (await redis.info("commandstats"))["cmdstat_set"]["calls"] - before == 1
-            await gate.settle(probe, used_tokens=1, outcome=WELL)
+            await gate.settle(probe, outcome=WELL)
             assert float(await redis.hget("pointsman:health:a", "until")) == 0  # closed for everybody, not here alone
 
     run(story)
@@ -405,7 +410,7 @@ def test_a_probe_that_ended_while_redis_was_away_is_free_when_it_is_back(redis_u
             (probe,) = granted(await ask_all(gates[:1], model, times=1))
             try:
                 await redis.config_set("maxmemory", 1)
-                await gates[0].settle(probe, used_tokens=1, outcome=WELL)  # Redis takes nothing in
+                await gates[0].settle(probe, outcome=WELL)  # Redis takes nothing in
             finally:
                 await redis.config_set("maxmemory", 0)
             assert await redis.pttl("pointsman:probe:a") > 20_000  # its lease is far longer than this test waits
@@ -429,7 +434,7 @@ def test_a_probe_is_freed_by_its_own_process_only(redis_url: str) -> None:
             (stale,) = granted(await ask_all([first], model, times=1))
             await redis.delete("pointsman:probe:a")  # its lease is over
             (_,) = granted(await ask_all([second], model, times=1))
-            await first.settle(stale, used_tokens=0, outcome=None)
+            await first.settle(stale, outcome=None)
             assert await redis.get("pointsman:probe:a") == b"w1"
 
     run(story)
@@ -445,7 +450,7 @@ def test_without_limits_a_call_asks_redis_nothing(redis_url: str) -> None:
             for _ in range(200):
                 grant = await gate.reserve(model, tokens=10)
                 assert isinstance(grant, Grant)
-                await gate.settle(grant, used_tokens=10, outcome=WELL)
+                await gate.settle(grant, outcome=WELL)
             after = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
         assert after - before < 10
 
@@ -494,7 +499,7 @@ def test_a_place_that_was_left_while_redis_hung_is_free_when_it_answers_again(
             assert await redis.zcard("pointsman:slots:a") == 1
             os.kill(server.process.pid, signal.SIGSTOP)
             await asyncio.sleep(FRESH_S)
-            await gate.settle(grant, used_tokens=1, outcome=WELL)
+            await gate.settle(grant, outcome=WELL)
             assert isinstance(await gate.reserve(model, tokens=1), Grant)  # of its own share
             os.kill(server.process.pid, signal.SIGCONT)
 

@@ -53,7 +53,7 @@ class Bench:
             grant = await self.reserve()
             if isinstance(grant, Grant):
                 through += 1
-                await self.gate.settle(grant, used_tokens=100, outcome=outcome)
+                await self.gate.settle(grant, outcome=outcome)
             self.clock.now += every_s
         return through
 
@@ -90,7 +90,7 @@ def test_failures_open_a_probe_decides_and_success_closes() -> None:
         probe = await bench.reserve()
         assert isinstance(probe, Grant)
         assert isinstance(await bench.reserve(), Denied)  # there is one probe
-        await bench.gate.settle(probe, used_tokens=100, outcome=WELL)
+        await bench.gate.settle(probe, outcome=WELL)
         assert bench.gate.circuits() == {"a": CircuitState.CLOSED}
         assert await bench.call(WELL, times=20) == 20
 
@@ -123,12 +123,12 @@ def test_overload_shrinks_what_is_in_flight_and_success_lets_it_grow() -> None:
         bench = Bench(concurrency=20)
         grants = [await bench.reserve() for _ in range(10)]
         first, *others = (grant for grant in grants if isinstance(grant, Grant))
-        await bench.gate.settle(first, used_tokens=0, outcome=OVERLOADED)
+        await bench.gate.settle(first, outcome=OVERLOADED)
         assert await bench.reserve() == Denied(1.0, "rest")
         bench.clock.now += 1.0
         assert await bench.reserve() == Denied(0.1, "adapting")  # seven may be in flight, nine are
         for grant in others:
-            await bench.gate.settle(grant, used_tokens=100, outcome=WELL)
+            await bench.gate.settle(grant, outcome=WELL)
         held = [await bench.reserve() for _ in range(12)]
         assert sum(isinstance(grant, Grant) for grant in held) == 8  # and one more for a round of good calls
 
@@ -142,7 +142,7 @@ def test_calls_under_way_at_a_limit_make_its_rest_no_longer() -> None:
         bench.clock.now += 0.1
         for grant in grants:
             assert isinstance(grant, Grant)
-            await bench.gate.settle(grant, used_tokens=0, outcome=OVERLOADED)
+            await bench.gate.settle(grant, outcome=OVERLOADED)
         assert 0 < await bench.rest_s() <= 1.0
         bench.clock.now += 1.0
         assert await bench.call(OVERLOADED) == 1
@@ -156,7 +156,7 @@ def test_calls_that_were_cancelled_leave_their_places_when_they_must_be_over() -
         bench = Bench(concurrency=20)
         grant = await bench.reserve()
         assert isinstance(grant, Grant)
-        await bench.gate.settle(grant, used_tokens=0, outcome=OVERLOADED)  # one may be in flight
+        await bench.gate.settle(grant, outcome=OVERLOADED)  # one may be in flight
         bench.clock.now += 1.0
         assert isinstance(await bench.reserve(), Grant)  # and is never settled
         assert isinstance(await bench.reserve(), Denied)
@@ -191,7 +191,7 @@ def test_a_grant_that_no_limit_counts_is_good_until_its_deployment_rests() -> No
         bench.clock.now += 60
         assert bench.gate.is_good(grant)
         limited = Failure(FailureKind.RATE_LIMITED, "429", status=429, retry_after_s=12.0)
-        await bench.gate.settle(other, used_tokens=0, outcome=limited)
+        await bench.gate.settle(other, outcome=limited)
         assert not bench.gate.is_good(grant)
         assert await bench.gate.renew(grant) == Denied(12.0, "rest")
 
@@ -220,7 +220,7 @@ def test_without_redis_the_limits_hold_for_this_process() -> None:
         assert sum(isinstance(grant, Grant) for grant in grants) == 3
         for grant in grants:
             if isinstance(grant, Grant):
-                await bench.gate.settle(grant, used_tokens=100, outcome=WELL)
+                await bench.gate.settle(grant, outcome=WELL)
         assert await bench.call(WELL, times=20) in (6, 7)  # ten at once are a second's worth
 
     run(story)
