@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from sqlalchemy import Row
@@ -44,16 +44,28 @@ async def start_pilot(connection: AsyncConnection, batch_id: int, spec: PilotSpe
     )
 
 
+class TakenPilot(NamedTuple):
+    """A pilot that is to be decided, and the fencing token of who may."""
+
+    batch_id: int
+    epoch: int
+
+
 class Pilots:
     """The pilots of all batches. Every method raises DBAPIError."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def take_sampled(self, *, lease_s: float, simulated: bool | None) -> list[int]:
+    async def take_sampled(self, *, lease_s: float, simulated: bool | None) -> list[TakenPilot]:
         """Batches whose sample has ended, taken for a decision within ``lease_s``."""
         rows = await fetch(self._engine, statement("pilots_take"), lease_s=lease_s, simulated=simulated)
-        return [int(row.batch_id) for row in rows]
+        return [TakenPilot(row.batch_id, row.epoch) for row in rows]
+
+    async def claim(self, taken: TakenPilot, *, lease_s: float) -> TakenPilot | None:
+        """The decision, under an epoch of the claimant's own; None where another has it, or had it already."""
+        rows = await fetch(self._engine, statement("pilot_claim"), **taken._asdict(), lease_s=lease_s)
+        return TakenPilot(taken.batch_id, rows[0].epoch) if rows else None
 
     async def find(self, batch_id: int) -> Row[Any] | None:
         """Its row with ``total``, ``sampled`` and ``waiting``; None where the batch has no pilot."""
@@ -68,13 +80,13 @@ class Pilots:
         """What lower tiers answered, each with its verdict, in the order of the calls."""
         return await fetch(self._engine, statement("answers_so_far"), query_id=query_id)
 
-    async def extend(self, batch_id: int, *, sample: int) -> None:
-        """Samples ``sample`` queries more."""
-        await fetch(self._engine, statement("pilot_extend"), batch_id=batch_id, sample=sample)
+    async def extend(self, taken: TakenPilot, *, sample: int) -> None:
+        """Samples ``sample`` queries more, where ``taken`` still holds."""
+        await fetch(self._engine, statement("pilot_extend"), **taken._asdict(), sample=sample)
 
     async def decide(
         self,
-        batch_id: int,
+        taken: TakenPilot,
         *,
         certificate: Mapping[str, Any],
         policy: Mapping[str, Any],
@@ -82,11 +94,11 @@ class Pilots:
         confidence: float,
         reason: str,
     ) -> None:
-        """Stores certificate and policy, once, with a row of the log."""
+        """Stores certificate and policy, once, with a row of the log, where ``taken`` still holds."""
         await fetch(
             self._engine,
             statement("pilot_decide"),
-            batch_id=batch_id,
+            **taken._asdict(),
             certificate=orjson.dumps(certificate).decode(),
             policy=orjson.dumps(policy).decode(),
             weights=weights,
@@ -106,8 +118,12 @@ class Pilots:
         return len(rows)
 
     async def stopped(self) -> list[int]:
-        """Batches that end with their pilot and are still open."""
+        """Batches that end with their pilot, which is decided, and whose rest is not cancelled yet."""
         return [int(row.batch_id) for row in await fetch(self._engine, statement("pilots_stopped"))]
+
+    async def stop(self, batch_id: int) -> None:
+        """Notes that the rest of the batch is cancelled."""
+        await fetch(self._engine, statement("pilot_stop"), batch_id=batch_id)
 
     async def policies(self, batch_ids: Sequence[int], *, known: Sequence[int] = ()) -> dict[int, BatchPolicy]:
         """The policies of those of ``batch_ids`` whose pilot is decided, of ``known`` ones without the weights."""

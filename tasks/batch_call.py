@@ -27,28 +27,31 @@ async def call_for_batch(
     """Asks ``model`` once; its intent is in the ledger before it is sent, its result before this returns.
 
     ``body`` is OpenAI's chat body, ``purpose`` one of those that the ledger knows, ``added`` the fields of ``body``
-    that may be left out where the model refuses them. ``waits``: up to `MAX_INLINE_WAIT_S` for a limit. None where a
-    limit or a budget has no room: nothing was sent.
+    that may be left out where the model refuses them. It takes a slot of the model's tier. ``waits``: up to
+    `MAX_INLINE_WAIT_S` for a limit. None where a limit or a budget has no room: nothing was sent.
     """
     query = read_body(body)
     tokens = query.measured.expected(model) + (query.max_tokens or TYPICAL_COMPLETION_TOKENS)
-    admit = (
-        reserve_patiently(model, context, tokens=tokens) if waits else context.admission.reserve(model, tokens=tokens)
-    )
-    if isinstance(grant := await admit, Denied):
-        return None
-    intent = CallIntent(
-        call_id=await context.ledger.next_call_id(),
-        purpose=purpose,
-        tier=model.tier,
-        model=model,
-        batch_id=batch_id,
-        reserved_usd=worst_usd(query, model),
-    )
-    sent = await context.admission.for_sending(grant, context.ledger.reserve_call(intent))
-    if sent is None:
-        return None
-    outcome = await context.pool.complete(model, body, deadline_s=deadline_s, call_id=sent.call_id, added=added)
+    async with context.slot(model.tier):
+        admit = (
+            reserve_patiently(model, context, tokens=tokens)
+            if waits
+            else context.admission.reserve(model, tokens=tokens)
+        )
+        if isinstance(grant := await admit, Denied):
+            return None
+        intent = CallIntent(
+            call_id=await context.ledger.next_call_id(),
+            purpose=purpose,
+            tier=model.tier,
+            model=model,
+            batch_id=batch_id,
+            reserved_usd=worst_usd(query, model),
+        )
+        sent = await context.admission.for_sending(grant, context.ledger.reserve_call(intent))
+        if sent is None:
+            return None
+        outcome = await context.pool.complete(model, body, deadline_s=deadline_s, call_id=sent.call_id, added=added)
     await context.admission.settle(grant, outcome=outcome)
     result = CallResult(sent, outcome)
     await context.ledger.record(result)

@@ -7,6 +7,7 @@ import structlog
 from celery import Task
 
 from db.batch_writer import BatchSpec
+from db.pilots import TakenPilot
 from settings import Settings
 from submission.forecaster import SERVED_BYTES, Forecaster
 from submission.input_line import InvalidInput
@@ -64,9 +65,9 @@ def fallback_task(stage: str, ids: Sequence[int]) -> None:
 
 
 @app.task(name="decide_pilot")
-def decide_pilot_task(batch_id: int) -> None:
+def decide_pilot_task(batch_id: int, epoch: int) -> None:
     """Grades a batch's sample, certifies a policy on it, or samples more."""
-    WorkerState.loop.run(decide_pilot(batch_id, WorkerState.context))
+    WorkerState.loop.run(decide_pilot(TakenPilot(batch_id, epoch), WorkerState.context))
 
 
 @app.task(

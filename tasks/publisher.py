@@ -6,6 +6,7 @@ import structlog
 from kombu.exceptions import OperationalError
 
 from db import failpoints
+from db.pilots import TakenPilot
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, ROUTE
 from tasks.celery_app import app, queue_of
@@ -54,10 +55,10 @@ def publish(stage: str, ids: Sequence[int], *, fleet: Fleet) -> list[int]:
     return []
 
 
-def publish_pilot(batch_id: int, *, fleet: Fleet) -> None:
+def publish_pilot(taken: TakenPilot, *, fleet: Fleet) -> None:
     """Has a worker of the route stage decide the batch's pilot. What is not sent is taken again after its lease."""
     try:
-        app.send_task("decide_pilot", kwargs={"batch_id": batch_id}, queue=queue_of(ROUTE, fleet))
+        app.send_task("decide_pilot", kwargs=taken._asdict(), queue=queue_of(ROUTE, fleet))
     except (OperationalError, OSError) as error:
         log.warning("publish_failed", stage=ROUTE, pilots=1, error=type(error).__name__)
 

@@ -53,8 +53,8 @@ class WorkerContext:
     trained: LoadedModels = field(default_factory=LoadedModels)
     """The routers that decide and judge now."""
     succession: ModelReloader | None = None
-    slots: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
-    """Per tier: calls that this process may have in flight."""
+    slots: dict[str, asyncio.Semaphore] = field(default_factory=dict)
+    """Per tier: calls that this process may have in flight. `slot` has those of tiers that it does not serve, too."""
     stays: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
     """Per tier: queries that may be on their way, from claim to conclusion: some more than slots, so that a
     slot never waits for a commit."""
@@ -76,6 +76,10 @@ class WorkerContext:
         task = asyncio.get_running_loop().create_task(work)
         self.background_tasks.add(task)
         task.add_done_callback(self.background_tasks.discard)
+
+    def slot(self, tier: str) -> asyncio.Semaphore:
+        """A place among this process' calls to ``tier``: of its own queries, or for a call beside them."""
+        return self.slots.setdefault(tier, asyncio.Semaphore(self.fleet.tiers[tier].concurrency))
 
     @property
     def in_flight(self) -> int:

@@ -68,10 +68,10 @@ class PointWeights:
         for scaler, weights, block in zip(self.scalers, self.numbers, numbers, strict=True):
             out = out + np.einsum("nc,nco->no", scaler(block), weights[fold])
         for columns, weights, rows in zip(self.columns, self.words, words, strict=True):
-            known = sparse.csr_matrix(rows[:, columns])
-            for place in np.unique(fold):
-                mine = np.flatnonzero(fold == place)
-                out[mine] += known[mine] @ weights[place]
+            place = np.searchsorted(columns, rows.indices)
+            known = np.flatnonzero(np.append(columns, -1)[place] == rows.indices)
+            row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))[known]
+            np.add.at(out, row, rows.data[known, None] * weights[fold[row], place[known]])
         return np.asarray(out)
 
 
@@ -201,9 +201,11 @@ def policy_at(
         for block in features.words(point):
             pilot = block[path.rows].tocsc()
             kept = np.flatnonzero(np.diff(pilot.indptr))
-            dense = np.asarray(pilot[:, kept].todense())
-            mean = dense.mean(axis=0)
-            weights = np.einsum("nc,nfo->fco", dense - mean, duals)
+            used = pilot[:, kept]
+            mean = np.asarray(used.mean(axis=0)).ravel()
+            # Sparse: of 2,000 long texts, words by queries would take half a gigabyte.
+            products = (used.T @ duals.reshape(len(path.rows), -1)).reshape(len(kept), *duals.shape[1:])
+            weights = np.ascontiguousarray((products - mean[:, None, None] * duals.sum(axis=0)).transpose(1, 0, 2))
             constant = constant - np.einsum("c,fco->fo", mean, weights)
             columns.append(kept.astype(np.int64))
             words.append(weights)

@@ -261,6 +261,7 @@ CREATE TABLE pilots (
     stops boolean NOT NULL DEFAULT false,
     audit_share double precision NOT NULL,
     state text NOT NULL,
+    epoch integer NOT NULL DEFAULT 0,
     lease_until timestamptz,
     certificate jsonb,
     policy jsonb,
@@ -269,6 +270,7 @@ CREATE TABLE pilots (
     created_at timestamptz NOT NULL DEFAULT now(),
     decided_at timestamptz,
     breached_at timestamptz,
+    stopped_at timestamptz,
     CONSTRAINT ck_pilots_state_known CHECK (state IN ('sampling', 'deciding', 'decided')),
     CONSTRAINT ck_pilots_lease_is_deciding CHECK ((lease_until IS NOT NULL) = (state = 'deciding')),
     CONSTRAINT ck_pilots_decided_whole CHECK ((state = 'decided') = (decided_at IS NOT NULL))
@@ -281,11 +283,13 @@ COMMENT ON COLUMN pilots.seed IS 'which queries are sampled';
 COMMENT ON COLUMN pilots.max_queries IS 'the user''s limit of the sample';
 COMMENT ON COLUMN pilots.stops IS 'the rest is not answered: pointsman try';
 COMMENT ON COLUMN pilots.audit_share IS 'of the answers accepted below the top tier';
+COMMENT ON COLUMN pilots.epoch IS 'fencing token: each worker that takes the decision raises it';
 COMMENT ON COLUMN pilots.lease_until IS 'deciding: until when the deciding worker may take';
 COMMENT ON COLUMN pilots.policy IS 'kind default, top or ladder, with what its weights need';
 COMMENT ON COLUMN pilots.weights IS 'the arrays of a ladder policy, npz';
 COMMENT ON COLUMN pilots.extensions IS 'how often the sample was extended';
 COMMENT ON COLUMN pilots.breached_at IS 'when audits found the floor broken';
+COMMENT ON COLUMN pilots.stopped_at IS 'when the rest of a batch that ends with its pilot was cancelled';
 GRANT SELECT, INSERT, UPDATE ON pilots TO pointsman_app;
 GRANT SELECT ON pilots TO pointsman_auditor;
 

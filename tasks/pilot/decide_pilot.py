@@ -1,10 +1,11 @@
 """The decision of a pilot: grade the sample, fit and certify a policy, or sample more."""
 
 import asyncio
+from typing import Final
 
 import structlog
 
-from db.pilots import Pilots
+from db.pilots import Pilots, TakenPilot
 from tasks.pilot.pilot_certification import Certified, SampleMore, decide, to_the_top
 from tasks.pilot.sample import read_sample
 from tasks.worker_context import WorkerContext
@@ -12,11 +13,16 @@ from tasks.worker_context import WorkerContext
 log = structlog.get_logger()
 
 
-async def decide_pilot(batch_id: int, context: WorkerContext) -> None:
-    """Decides the pilot, once: a message that comes again finds it decided. Raises DBAPIError."""
-    pilots = Pilots(context.engine)
-    pilot = await pilots.find(batch_id)
-    if pilot is None or pilot.state != "deciding":
+DECISION_LEASE_S: Final = 120.0
+"""A pilot that is not decided within this is decided by another worker; each call of its grader renews it."""
+
+
+async def decide_pilot(taken: TakenPilot, context: WorkerContext) -> None:
+    """Decides the pilot, once: a message that comes again finds it claimed, or decided. Raises DBAPIError."""
+    pilots, batch_id = Pilots(context.engine), taken.batch_id
+    claimed = await pilots.claim(taken, lease_s=DECISION_LEASE_S)
+    pilot = None if claimed is None else await pilots.find(batch_id)
+    if claimed is None or pilot is None:
         return
     ladder = context.fleet.ladder
     rows = await pilots.answers(batch_id)
@@ -32,11 +38,11 @@ async def decide_pilot(batch_id: int, context: WorkerContext) -> None:
     match outcome:
         case SampleMore(queries=queries, reason=reason):
             log.info("pilot_extended", batch_id=batch_id, queries=queries, reason=reason)
-            await pilots.extend(batch_id, sample=queries)
+            await pilots.extend(claimed, sample=queries)
         case Certified(certificate=certificate, policy=policy, weights=weights, reason=reason):
             log.info("pilot_decided", batch_id=batch_id, outcome=certificate["outcome"])
             await pilots.decide(
-                batch_id,
+                claimed,
                 certificate=certificate,
                 policy=policy,
                 weights=weights,

@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from sqlalchemy import Row
+from threadpoolctl import threadpool_limits
 
 from evaluation.quality_floor.certification import (
     GradedAnswer,
@@ -99,17 +100,18 @@ def decide(
     if not any(query.costs_usd[-1] > 0 for query in sample):
         return to_the_top(pilot, ladder, f"answers of {ladder[-1]} cost nothing: there is nothing to save")
     grades, mix = grade_sample(sample)
-    certificate, policy = certify(
-        [
-            PilotQuery(str(query.query_id), query.text, _graded(query, query_grades))
-            for query, query_grades in zip(sample, grades, strict=True)
-        ],
-        QualityTarget(pilot.floor, 1.0 - here.risk),
-        tiers=ladder,
-        batch_size=pilot.total,
-        grader=GraderStatement(mix=mix),
-        seed=pilot.seed,
-    )
+    with threadpool_limits(limits=1):  # BLAS would spin on every core, and the stages have answers to see to
+        certificate, policy = certify(
+            [
+                PilotQuery(str(query.query_id), query.text, _graded(query, query_grades))
+                for query, query_grades in zip(sample, grades, strict=True)
+            ],
+            QualityTarget(pilot.floor, 1.0 - here.risk),
+            tiers=ladder,
+            batch_size=pilot.total,
+            grader=GraderStatement(mix=mix),
+            seed=pilot.seed,
+        )
     if not is_last and policy is None:
         return SampleMore(looks[-1].size - pilot.sampled, certificate.reason)
     stated = certificate.to_json() | {

@@ -6,21 +6,19 @@ import structlog
 
 from db.pilots import Pilots
 from routing.lifecycle import MoveKind, State
+from tasks.pilot.decide_pilot import DECISION_LEASE_S
 from tasks.pilot.pilot_certification import is_breached
 from tasks.publisher import publish_pilot
 from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
 
-DECISION_LEASE_S = 120.0
-"""A pilot that is not decided within this, with its graders' calls, is decided by another worker."""
-
 
 async def advance_pilots(context: WorkerContext) -> None:
     """One round. Raises DBAPIError."""
     pilots = Pilots(context.engine)
-    for batch_id in await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=context.fleet.simulated):
-        await asyncio.to_thread(publish_pilot, batch_id, fleet=context.fleet)
+    for taken in await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=context.fleet.simulated):
+        await asyncio.to_thread(publish_pilot, taken, fleet=context.fleet)
     if released := await pilots.release():
         log.info("pilot_rest_released", queries=released)
     for batch_id in await pilots.stopped():
@@ -31,6 +29,7 @@ async def advance_pilots(context: WorkerContext) -> None:
             actor="user",
             reason="only the pilot was asked for",
         )
+        await pilots.stop(batch_id)
     for row in await pilots.open_audits():
         if is_breached(row) and await pilots.breach(row.batch_id):
             log.warning("quality_floor_breached", batch_id=row.batch_id, audits=len(row.losses))

@@ -1,17 +1,21 @@
 """A batch with a quality floor: a random sample climbs every tier, and the rest follows the policy certified on it."""
 
+import asyncio
+
 from db.audit_seals import seal_ended, verify
 from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
 from db.pilots import Pilots
+from db.reports import run_report
 from db.reports.batch_stats import batch_progress
 from db.reports.query_timeline import find_queries
 from routing.lifecycle import MoveKind, State
 from routing.pilot import PilotSpec
 from simulator.process import SimulatorProcess
 from submission.input_line import InputLine
-from tasks.pilot.decide_pilot import decide_pilot
+from tasks.batch_call import call_for_batch
+from tasks.pilot.decide_pilot import DECISION_LEASE_S, decide_pilot
 from tasks.pilot.pilot_certification import is_breached
-from tasks.pilot.pilot_maintenance import DECISION_LEASE_S, advance_pilots
+from tasks.pilot.pilot_maintenance import advance_pilots
 from tasks.worker_context import WorkerContext
 from tests.integration.end_to_end import account, hand_in, simulated_fleet, work_off, worker_context_of
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
@@ -26,14 +30,16 @@ def lines(count: int) -> list[InputLine]:
     ]
 
 
-async def decided(batch_id: int, context: WorkerContext) -> None:
+async def decided(context: WorkerContext) -> None:
     """Works off the batch, with its pilot's decisions, until all of it has ended."""
     pilots = Pilots(context.engine)
     while True:
         await work_off(context)
-        if not await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None):
+        taken = await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None)
+        if not taken:
             break
-        await decide_pilot(batch_id, context)
+        for one in taken:
+            await decide_pilot(one, context)
         await pilots.release()
     await context.ledger.end_batches()
 
@@ -49,9 +55,9 @@ def test_a_sample_is_answered_by_every_tier_and_the_rest_waits_for_the_decision(
             pilots = Pilots(bench.engine)
             await work_off(context)
             assert await bench.rows("SELECT 1 FROM calls") == []
-            assert await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None) == [batch.id]
+            (taken,) = await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None)
             assert await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None) == []
-            await decide_pilot(batch.id, context)
+            await decide_pilot(taken, context)
             await work_off(context)
             tiers = {
                 row.query_id: row.tiers
@@ -63,7 +69,7 @@ def test_a_sample_is_answered_by_every_tier_and_the_rest_waits_for_the_decision(
             assert all(set(found) == set(fleet.ladder) for found in tiers.values())
             waiting = await bench.rows("SELECT count(*) AS n FROM queries WHERE state = 'ready' AND stage = 'route'")
             assert waiting[0].n == 340
-            await decided(batch.id, context)
+            await decided(context)
             figures = await account(batch, context)
             assert figures.progress.done == 400
             quality = figures.quality
@@ -86,7 +92,7 @@ def test_a_batch_that_is_too_small_goes_by_the_default_policy(on_bench: OnBench,
         async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
             spec = BatchSpec(source="test", pilot=PilotSpec(floor=0.95, audit_share=1.0))
             batch = await hand_in(lines(30), spec, context)
-            await decided(batch.id, context)
+            await decided(context)
             await advance_pilots(context)
             assert await bench.rows("SELECT 1 FROM audits") == []
             quality = (await account(batch, context)).quality
@@ -106,7 +112,7 @@ def test_a_pinned_query_keeps_its_pin_and_does_not_wait(on_bench: OnBench, simul
             await work_off(context)
             done = await bench.rows("SELECT tier FROM queries WHERE state = 'done'")
             assert [row.tier for row in done] == ["large"]
-            await decided(batch.id, context)
+            await decided(context)
             assert (await account(batch, context)).progress.done == 150
 
     on_bench(story)
@@ -139,8 +145,8 @@ def test_what_is_resumed_before_the_pilot_is_decided_waits_for_it_again(on_bench
             await opened.write([(n + 1, f"q-{n}", b'{"messages":[]}', PIN if n == 0 else None) for n in range(200)])
         (batch,) = await bench.rows("SELECT id FROM batches")
         pilots = Pilots(bench.engine)
-        assert await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None) == [batch.id]
-        await pilots.extend(batch.id, sample=50)
+        (taken,) = await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None)
+        await pilots.extend(taken, sample=50)
         assert await find_queries(bench.engine, "q-199"), "psycopg reads no infinity"
         await bench.ledger.close_queries(
             batch.id, move=MoveKind.EXPIRE, to_state=State.EXPIRED, actor="feeder", reason="too late"
@@ -178,5 +184,91 @@ def test_an_audit_that_shows_a_broken_floor_sends_the_rest_to_the_top(on_bench: 
         assert not await pilots.breach(batch_id)
         assert (await pilots.policies([batch_id]))[batch_id].is_breached
         assert await pilots.open_audits() == []
+
+    on_bench(story)
+
+
+def test_a_decision_that_another_worker_has_taken_over_changes_nothing(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        order = BatchSpec(source="test", pilot=PilotSpec(0.9))
+        async with open_batch_writer(bench.engine, order, bench.fleet) as opened:
+            assert isinstance(opened, BatchWriter)
+            await opened.write([(n + 1, f"q-{n}", b'{"messages":[]}', None) for n in range(200)])
+        pilots = Pilots(bench.engine)
+        (taken,) = await pilots.take_sampled(lease_s=0.0, simulated=None)
+        first = await pilots.claim(taken, lease_s=0.0)
+        assert first is not None
+        assert await pilots.claim(taken, lease_s=60.0) is None, "the same message, delivered twice"
+        (again,) = await pilots.take_sampled(lease_s=60.0, simulated=None)
+        second = await pilots.claim(again, lease_s=60.0)
+        assert second is not None
+        await pilots.extend(first, sample=50)
+        await pilots.decide(first, certificate={}, policy={"kind": "top"}, weights=None, confidence=0.95, reason="late")
+        pilot = await pilots.find(first.batch_id)
+        assert pilot is not None
+        assert (pilot.state, pilot.sampled) == ("deciding", 0)
+        await pilots.extend(second, sample=50)
+        await pilots.extend(second, sample=50)
+        pilot = await pilots.find(first.batch_id)
+        assert pilot is not None
+        assert (pilot.state, pilot.sampled, pilot.extensions) == ("sampling", 50, 1)
+
+    on_bench(story)
+
+
+def test_what_is_resumed_of_a_trial_is_answered_and_not_cancelled_again(
+    on_bench: OnBench, simulator: SimulatorProcess
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
+            spec = BatchSpec(source="test", pilot=PilotSpec(0.9, max_queries=50, stops=True))
+            batch = await hand_in(lines(300), spec, context)
+            await decided(context)
+            await advance_pilots(context)
+            await context.ledger.end_batches()
+            progress = await batch_progress(bench.engine, batch.id)
+            assert (progress.done, progress.cancelled) == (50, 250)
+            await bench.rows("UPDATE queries SET state = 'failed' WHERE id = (SELECT min(id) FROM queries WHERE pilot)")
+            await bench.rows("DELETE FROM answers WHERE query_id = (SELECT min(id) FROM queries WHERE pilot)")
+            assert await bench.ledger.resume(batch.id) == 1
+            await advance_pilots(context)
+            await work_off(context)
+            assert (await batch_progress(bench.engine, batch.id)).done == 50
+
+    on_bench(story)
+
+
+def test_what_waits_for_a_pilot_asks_for_no_more_workers(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        order = BatchSpec(source="test", pilot=PilotSpec(0.9))
+        async with open_batch_writer(bench.engine, order, bench.fleet) as opened:
+            assert isinstance(opened, BatchWriter)
+            await opened.write([(n + 1, f"q-{n}", b'{"messages":[]}', None) for n in range(200)])
+        pilots = Pilots(bench.engine)
+        (taken,) = await pilots.take_sampled(lease_s=60.0, simulated=None)
+        await pilots.extend(taken, sample=50)
+        (stage,) = await run_report(bench.engine, "dashboard_open")
+        assert (stage.stage, stage.ready) == ("route", 50)
+
+    on_bench(story)
+
+
+def test_an_audit_takes_a_slot_of_the_tier_that_it_calls(on_bench: OnBench, simulator: SimulatorProcess) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        fleet = simulated_fleet(simulator.url)
+        async with worker_context_of(bench, fleet) as context:
+            batch = await hand_in(lines(1), BatchSpec(source="test"), context)
+            model = fleet.deployments(fleet.top)[0]
+            slot, free = context.slot(fleet.top), context.slot(fleet.top)._value
+            body = {"messages": [{"role": "user", "content": "What is 2 plus 2?"}]}
+            for _ in range(free):
+                await slot.acquire()
+            call = asyncio.create_task(call_for_batch(model, body, purpose="audit", batch_id=batch.id, context=context))
+            await asyncio.sleep(0.1)
+            assert await bench.rows("SELECT 1 FROM calls") == [], "no slot was free"
+            slot.release()
+            assert await call is not None
+            (row,) = await bench.rows("SELECT purpose, outcome FROM calls")
+            assert (row.purpose, row.outcome) == ("audit", "ok")
 
     on_bench(story)

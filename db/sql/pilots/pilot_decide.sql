@@ -4,7 +4,7 @@ WITH pilot AS (
     UPDATE pilots SET state = 'decided', lease_until = NULL, decided_at = now(),
                       certificate = CAST(:certificate AS jsonb), policy = CAST(:policy AS jsonb),
                       weights = CAST(:weights AS bytea)
-    WHERE batch_id = :batch_id AND state = 'deciding'
+    WHERE batch_id = :batch_id AND state = 'deciding' AND epoch = :epoch
     RETURNING batch_id
 )
 INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, confidence,

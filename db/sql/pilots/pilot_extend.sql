@@ -2,7 +2,7 @@
 -- which is a uniform sample whatever the order of the file.
 WITH pilot AS (
     UPDATE pilots SET state = 'sampling', lease_until = NULL, extensions = extensions + 1
-    WHERE batch_id = :batch_id AND state = 'deciding'
+    WHERE batch_id = :batch_id AND state = 'deciding' AND epoch = :epoch
     RETURNING batch_id, seed
 ),
 sampled AS (

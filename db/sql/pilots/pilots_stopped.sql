@@ -1,3 +1,2 @@
--- Decided pilots that were asked to stop there and whose batch still has open queries.
-SELECT t.batch_id FROM pilots AS t JOIN batches AS b ON b.id = t.batch_id
-WHERE t.stops AND t.state = 'decided' AND b.ended_at IS NULL
+-- Decided pilots that were asked to stop there and whose rest is not cancelled yet. Once: what is resumed later goes on.
+SELECT batch_id FROM pilots WHERE stops AND state = 'decided' AND stopped_at IS NULL

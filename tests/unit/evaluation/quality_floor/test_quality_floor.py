@@ -2,6 +2,7 @@
 
 import json
 import random
+import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,7 +20,7 @@ from evaluation.quality_floor.certification import (
     choose,
 )
 from evaluation.quality_floor.ladder_features import ROOT, LadderFeatures, ladder_features, points
-from evaluation.quality_floor.ladder_policy import LadderAction, LadderAnswer, LadderPolicy, folds_by_id
+from evaluation.quality_floor.ladder_policy import LadderAction, LadderAnswer, LadderPolicy, folds_by_id, policy_at
 from evaluation.quality_floor.loss_audit import audit_losses
 from evaluation.quality_floor.loss_bound import upper_bounds
 from evaluation.quality_floor.pilot_size import plan_pilot, worth_continuing
@@ -260,3 +261,15 @@ def test_an_audit_notices_a_broken_floor_and_brackets_the_loss() -> None:
     assert (empty.n, empty.breached, empty.low, empty.high) == (0, False, -1.0, 1.0)
     with pytest.raises(ValueError, match="a loss is from"):
         audit_losses([1.5], most_loss=0.1)
+
+
+def test_a_policy_of_many_words_takes_little_memory() -> None:
+    random_ = random.Random(3)
+    texts = [" ".join(f"w{random_.randrange(60_000)}" for _ in range(300)) for _ in range(400)]
+    features = ladder_features(texts, [texts])
+    path = fit_path(features, np.arange(400), np.array([[n % 2, 0.0] for n in range(400)]), np.array(COSTS[2]))
+    tracemalloc.start()
+    policy_at(path, 3, features, tiers=("s", "l"), sources=[()])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 60_000_000, "words by queries as a dense matrix would take 100 MB a block"

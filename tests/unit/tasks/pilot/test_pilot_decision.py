@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from db.pilots import TakenPilot
 from evaluation.quality_floor.loss_audit import audit_losses, breaks
 from routing.pilot import TierAnswer
 from routing.query import NO_EXPECTATION
@@ -68,13 +69,16 @@ async def _decided(fails: Exception, monkeypatch: pytest.MonkeyPatch) -> dict[st
         def __init__(self, engine: object) -> None:
             pass
 
+        async def claim(self, taken: TakenPilot, *, lease_s: float) -> TakenPilot:
+            return taken
+
         async def find(self, batch_id: int) -> Any:
             return pilot(sampled=206)
 
         async def answers(self, batch_id: int) -> list[Any]:
             return [row("small"), row("large")]
 
-        async def decide(self, batch_id: int, **columns: object) -> None:
+        async def decide(self, taken: TakenPilot, **columns: object) -> None:
             stored.update(columns)
 
     def broken(*_: object, **__: object) -> None:
@@ -83,7 +87,7 @@ async def _decided(fails: Exception, monkeypatch: pytest.MonkeyPatch) -> dict[st
     monkeypatch.setattr(deciding, "Pilots", Stored)
     monkeypatch.setattr(deciding, "decide", broken)
     context: Any = SimpleNamespace(engine=None, fleet=SimpleNamespace(ladder=LADDER))
-    await deciding.decide_pilot(1, context)
+    await deciding.decide_pilot(TakenPilot(1, 1), context)
     return stored
 
 
