@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
+from routing.reason import Reason
+
 DEFAULT_CONFIDENCE: Final = 0.95
 """Of a certificate, where the user names none."""
 
@@ -37,6 +39,14 @@ class TierAnswer(NamedTuple):
     text: str
     confidences: Mapping[str, float]
     """By source, each from 0 to 1."""
+
+
+class PilotStart(NamedTuple):
+    """Where a pilot or its certified policy has a query start, instead of where the routers decide."""
+
+    tier: str
+    router: str
+    reason: Reason
 
 
 class QualityPolicy(Protocol):

@@ -11,12 +11,12 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports.forecast_history import load_history, load_queues
-from routing.budget.degradation import fit_to_budget_share
-from routing.budget.query_budget import OverQueryBudget, fit_to_query_budget
+from routing.budget.degradation import QueryBudget, fit_to_share
 from routing.fleet import BudgetPolicy, Fleet
 from routing.forecast.forecast import forecast
 from routing.forecast.forecast_types import Forecast, ForecastHistory, QueueLoad, nothing
-from routing.policy.decision import Decision, Predictor, decide
+from routing.policy.case import Decision, RoutingContext
+from routing.policy.decision import Predictor, decide
 from routing.query import Query, read_body
 from settings import Settings
 from submission.forecast_json import forecast_as_json
@@ -93,25 +93,27 @@ class Forecaster:
 
     def _forecast(self, predictor: Predictor | None, history: ForecastHistory, load: QueueLoad) -> Forecast:
         seen = self.sample.seen
-        sampled, caps = zip(*(_read(line) for line in self.sample.lines), strict=True)
+        lines = self.sample.lines
         decisions = [
             decision
-            for at in range(0, len(sampled), DECIDED_AT_ONCE)
-            for decision in decide(sampled[at : at + DECIDED_AT_ONCE], fleet=self.fleet, predictor=predictor)
+            for at in range(0, len(lines), DECIDED_AT_ONCE)
+            for decision in self._decide(predictor, lines[at : at + DECIDED_AT_ONCE])
         ]
-        affordable = _affordable(sampled, decisions, caps, self.fleet)
+        affordable = [decision for decision in decisions if not decision.over_budget]
         if not affordable:
             return nothing(seen)
         count = len(affordable)
-        total = max(count, round(seen * count / len(sampled)))
-        queries, decisions = [query for query, _ in affordable], [decision for _, decision in affordable]
+        total = max(count, round(seen * count / len(decisions)))
         cap_usd = self.fleet.budgets.batch_usd if self.cap_usd is None else self.cap_usd
         if cap_usd is not None and (self.policy or self.fleet.budgets.policy) is BudgetPolicy.DEGRADE:
             share_usd = cap_usd * count / total
-            fitted = fit_to_budget_share(queries, decisions, fleet=self.fleet, share_usd=share_usd, unspent_usd=cap_usd)
-            decisions = list(fitted.decisions)
-        result = forecast(queries, decisions, total=total, fleet=self.fleet, past=history, load=load)
+            affordable = fit_to_share(affordable, share_usd, RoutingContext(self.fleet), unspent_usd=cap_usd)
+        result = forecast(affordable, total=total, fleet=self.fleet, past=history, load=load)
         return replace(result, too_dear=seen - total)
+
+    def _decide(self, predictor: Predictor | None, lines: Sequence[InputLine]) -> list[Decision]:
+        queries, budgets = zip(*map(_read, lines), strict=True)
+        return decide(queries, fleet=self.fleet, predictor=predictor, budgets=budgets)
 
 
 def default_slots(fleet: Fleet) -> dict[str, int]:
@@ -119,20 +121,8 @@ def default_slots(fleet: Fleet) -> dict[str, int]:
     return {name: tier.concurrency for name, tier in fleet.tiers.items()}
 
 
-def _read(line: InputLine) -> tuple[Query, float | None]:
+def _read(line: InputLine) -> tuple[Query, QueryBudget]:
     """The query, and its ``max_cost_usd``."""
     options = orjson.loads(line.options) if line.options else {}
     query = read_body(orjson.loads(line.body), pin=options.get("pin"), expects=options.get("expects"))
-    return query, options.get("max_cost_usd")
-
-
-def _affordable(
-    queries: Sequence[Query], decisions: Sequence[Decision], caps: Sequence[float | None], fleet: Fleet
-) -> list[tuple[Query, Decision]]:
-    """The queries with a call within their ``max_cost_usd``, each with its decision."""
-    affordable = []
-    for query, decision, cap_usd in zip(queries, decisions, caps, strict=True):
-        fitted = decision if cap_usd is None else fit_to_query_budget(query, decision, left_usd=cap_usd, fleet=fleet)
-        if not isinstance(fitted, OverQueryBudget):
-            affordable.append((query, fitted))
-    return affordable
+    return query, QueryBudget(options.get("max_cost_usd"))

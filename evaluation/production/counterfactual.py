@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from routing.fleet import Fleet
 from routing.heuristics.heuristic_router import expected_completion_tokens
-from routing.heuristics.text_features import extract_features
-from routing.policy.decision import Decision, Predictor, apply_llm_vote, decide
+from routing.policy.case import RoutingCase
+from routing.policy.decision import Decision, Predictor, apply_llm_votes, decide
 from routing.policy.exploration import exploration_draw
 from routing.query import Query
 
@@ -72,9 +72,10 @@ class CounterfactualReport:
         """Decides ``chunk`` at once and counts it in."""
         draws = [exploration_draw(past.id) for past in chunk]
         drafts = decide([past.query for past in chunk], fleet=self.fleet, predictor=self.predictor, draws=draws)
-        for past, draft, draw in zip(chunk, drafts, draws, strict=True):
-            self.would_ask += draft.wants_opinion
-            self._count(past, apply_llm_vote(past.query, draft, None, fleet=self.fleet, draw=draw))
+        self.would_ask += sum(draft.wants_vote for draft in drafts)
+        decisions = apply_llm_votes(drafts, [None] * len(drafts), fleet=self.fleet, draws=draws)
+        for past, decision in zip(chunk, decisions, strict=True):
+            self._count(past, decision)
 
     def report(self, *, router: str) -> dict[str, Any]:
         """Everything, for JSON; ``words`` says it in sentences."""
@@ -104,10 +105,10 @@ class CounterfactualReport:
         self.n += 1
         self.routers[now.router] += 1
         self.confusion[past.tier][now.tier] += 1
-        then_usd, now_usd = (self._usd(past, tier, now.category) for tier in (past.tier, now.tier))
+        then_usd, now_usd = (self._usd(past, tier, now.case) for tier in (past.tier, now.tier))
         self.usd_then += then_usd
         self.usd_now += now_usd
-        self.usd_top += self._usd(past, self.fleet.top, now.category)
+        self.usd_top += self._usd(past, self.fleet.top, now.case)
         self.unanswered += past.completion_tokens is None
         if past.tier != now.tier:
             description = {
@@ -120,7 +121,7 @@ class CounterfactualReport:
             move = RoutingChange(abs(self._step(past.tier, now.tier)), abs(now_usd - then_usd), -self.n, description)
             (heapq.heappush if len(self._largest) < EXAMPLES else heapq.heappushpop)(self._largest, move)
 
-    def _usd(self, past: LoggedQuery, tier: str, category: str) -> float:
+    def _usd(self, past: LoggedQuery, tier: str, case: RoutingCase) -> float:
         """The first call's price at ``tier``, where the category has its model; 0 where the fleet knows no such tier.
 
         The tokens are those of the answer that the query got, or else those to be expected.
@@ -128,11 +129,11 @@ class CounterfactualReport:
         if tier not in self.fleet.tiers:
             return 0.0
         models = self.fleet.deployments(tier)
-        price = next((model for model in models if category in model.categories), models[0]).price
+        price = next((model for model in models if case.category in model.categories), models[0]).price
         prompt = past.query.prompt_tokens if past.prompt_tokens is None else past.prompt_tokens
         completion = past.completion_tokens
         if completion is None:
-            completion = expected_completion_tokens(extract_features(past.query), past.query)
+            completion = expected_completion_tokens(case.features, case.query)
         return (price.input_usd_per_mtok * prompt + price.output_usd_per_mtok * completion) * price.multiplier / 1e6
 
     def _step(self, then: str, now: str) -> int:

@@ -9,13 +9,13 @@ harder never ends at the cheaper one. What not even the cheapest tiers can pay f
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from routing.budget.cost_estimate import expected_usd, reserved_usd, serving
-from routing.budget.query_budget import reservation_usd
+from routing.budget.query_budget import fit_to_query_budget, reservation_usd
 from routing.context_window import fitting
 from routing.fleet import Fleet
-from routing.policy.case import RoutingCase, RoutingContext
-from routing.policy.decision import Decision
+from routing.policy.case import Decision, RoutingCase, RoutingContext
 from routing.query import Query
 
 
@@ -37,11 +37,53 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class DegradedDecisions:
-    """The decisions after the budget's word, and what they are expected to cost together, in dollars."""
+class BatchBudget:
+    """What is left of the budget of a batch that degrades; dollars."""
 
-    decisions: tuple[Decision, ...]
-    expected_usd: float
+    batch_id: int
+    unspent_usd: float
+    open_queries: int
+    spared_usd: float = 0.0
+    """What earlier chunks left of their shares."""
+
+    def share_usd(self, count: int) -> float:
+        """What ``count`` of the open queries may cost together."""
+        even = self.unspent_usd * count / max(self.open_queries, count)
+        return min(self.unspent_usd, even + self.spared_usd)
+
+
+class QueryBudget(NamedTuple):
+    """What is left for one query."""
+
+    left_usd: float | None = None
+    """Of its ``max_cost_usd``, in dollars; None without one."""
+    batch: BatchBudget | None = None
+    """None where the batch has no budget, or holds or fails what it cannot pay for."""
+
+
+def fit_to_budgets(
+    decisions: Sequence[Decision], budgets: Sequence[QueryBudget], ground: RoutingContext
+) -> list[Decision]:
+    """``decisions`` as far as ``budgets`` pay for them: by the batches' shares, then by each query's own limit.
+
+    A decision that waits for a vote stays as it is, and has no part of a share yet.
+    """
+    fitted = list(decisions)
+    places: dict[BatchBudget, list[int]] = {}
+    for place, (decision, budget) in enumerate(zip(decisions, budgets, strict=True)):
+        if budget.batch is not None and not decision.wants_vote:
+            places.setdefault(budget.batch, []).append(place)
+    for batch, some in places.items():
+        chunk = [decisions[place] for place in some]
+        lowered = fit_to_share(chunk, batch.share_usd(len(some)), ground, unspent_usd=batch.unspent_usd)
+        for place, decision in zip(some, lowered, strict=True):
+            fitted[place] = decision
+    return [
+        decision
+        if budget.left_usd is None or decision.wants_vote
+        else fit_to_query_budget(decision, budget.left_usd, ground)
+        for decision, budget in zip(fitted, budgets, strict=True)
+    ]
 
 
 def degrade(candidates: Sequence[Candidate], *, share_usd: float, unspent_usd: float = math.inf) -> list[int]:
@@ -67,34 +109,23 @@ def degrade(candidates: Sequence[Candidate], *, share_usd: float, unspent_usd: f
     return places
 
 
-def fit_to_budget_share(
-    queries: Sequence[Query],
-    decisions: Sequence[Decision],
-    *,
-    fleet: Fleet,
-    share_usd: float,
-    unspent_usd: float = math.inf,
-) -> DegradedDecisions:
-    """``decisions`` for ``queries``, the least hard lowered until they are expected to cost ``share_usd`` together.
+def fit_to_share(
+    decisions: Sequence[Decision], share_usd: float, ground: RoutingContext, *, unspent_usd: float = math.inf
+) -> list[Decision]:
+    """``decisions``, the least hard lowered until they are expected to cost ``share_usd`` together, each with its cost.
 
     Pinned queries, and those at a tier beside the ladder, stay where they are. Once one is lowered, all of them count
     as not explored; else those of which another draw would have had one lowered. Otherwise the log would hold the
-    cheap draws of a budget that is nearly too small without the dear ones.
+    cheap draws of a budget that is nearly too small without the expensive ones.
     """
-    ground = RoutingContext(fleet)
-    cases = [ground.survey(query) for query in queries]
-    candidates = [_candidate(case, one, ground) for case, one in zip(cases, decisions, strict=True)]
+    candidates = [_candidate(decision, ground) for decision in decisions]
     places = degrade(candidates, share_usd=share_usd, unspent_usd=unspent_usd)
-    expected = sum(candidate.rungs[place].expected_usd for candidate, place in zip(candidates, places, strict=True))
-    spare_usd = -math.inf if any(places) else share_usd - expected
-    kept = zip(cases, decisions, candidates, places, strict=True)
-    return DegradedDecisions(
-        tuple(
-            _lowered(case, _fairly_drawn(case, one, ground, spare_usd, unspent_usd), candidate.rungs[place], ground)
-            for case, one, candidate, place in kept
-        ),
-        expected,
-    )
+    rungs = [candidate.rungs[place] for candidate, place in zip(candidates, places, strict=True)]
+    spare_usd = -math.inf if any(places) else share_usd - sum(rung.expected_usd for rung in rungs)
+    return [
+        _lowered(_fairly_drawn(decision, ground, spare_usd, unspent_usd), rung, ground)
+        for decision, rung in zip(decisions, rungs, strict=True)
+    ]
 
 
 def next_rung_down(query: Query, tier: str, *, fleet: Fleet) -> str | None:
@@ -110,9 +141,9 @@ def next_rung_down(query: Query, tier: str, *, fleet: Fleet) -> str | None:
     return None
 
 
-def _candidate(case: RoutingCase, decision: Decision, ground: RoutingContext) -> Candidate:
-    rungs = _rungs(case, decision.tier, ground)
-    return Candidate(decision.score, rungs[:1] if case.pin is not None else rungs)
+def _candidate(decision: Decision, ground: RoutingContext) -> Candidate:
+    rungs = _rungs(decision.case, decision.tier, ground)
+    return Candidate(decision.score, rungs[:1] if decision.case.pin is not None else rungs)
 
 
 def _rungs(case: RoutingCase, tier: str, ground: RoutingContext) -> tuple[Rung, ...]:
@@ -136,13 +167,11 @@ def _rung(case: RoutingCase, tier: str, ground: RoutingContext) -> Rung | None:
     return None if model is None else Rung(tier, expected_usd(case, model), reserved_usd(case, model))
 
 
-def _fairly_drawn(
-    case: RoutingCase, decision: Decision, ground: RoutingContext, spare_usd: float, unspent_usd: float
-) -> Decision:
+def _fairly_drawn(decision: Decision, ground: RoutingContext, spare_usd: float, unspent_usd: float) -> Decision:
     """``decision``, which counts as explored only if no other draw would have had it, or another, lowered."""
     if decision.propensity == 1.0:
         return decision
-    draws = {rung.tier: rung for tier in ground.ladder if (rung := _rung(case, tier, ground)) is not None}
+    draws = {rung.tier: rung for tier in ground.ladder if (rung := _rung(decision.case, tier, ground)) is not None}
     bound_usd = draws[decision.tier].expected_usd + spare_usd
     fair = all(one.expected_usd <= bound_usd and one.reserved_usd <= unspent_usd for one in draws.values())
     return decision if fair else decision._replace(propensity=1.0)
@@ -155,12 +184,13 @@ def _first_payable(candidate: Candidate, unspent_usd: float) -> int:
     return len(candidate.rungs) - 1
 
 
-def _lowered(case: RoutingCase, decision: Decision, rung: Rung, ground: RoutingContext) -> Decision:
+def _lowered(decision: Decision, rung: Rung, ground: RoutingContext) -> Decision:
     if rung.tier == decision.tier:
-        return decision
+        return decision._replace(expected_usd=rung.expected_usd)
     return decision._replace(
         tier=rung.tier,
         router="budget",
-        model=ground.preferred(case, rung.tier),
+        model=ground.preferred(decision.case, rung.tier),
         reasons=(*decision.reasons, f"the budget: lowered from {decision.tier} to {rung.tier}"),
+        expected_usd=rung.expected_usd,
     )

@@ -1,24 +1,14 @@
 """What one query may cost (its line's ``max_cost_usd``): no call is chosen whose worst case would exceed it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from routing.context_window import completion_cap, fitting
-from routing.fleet import Fleet, Model
-from routing.policy.case import RoutingContext
-from routing.policy.decision import Decision
+from routing.context_window import completion_cap
+from routing.fleet import Model
+from routing.policy.case import Decision, RoutingCase, RoutingContext
 from routing.query import Query
 
 OVER_BUDGET: Final = "its max_cost_usd is less than any call reserves: raise it, or cap the answer with max_tokens"
-
-
-@dataclass(frozen=True, slots=True)
-class OverQueryBudget:
-    """No tier that may serve the query reserves little enough."""
-
-    reasons: tuple[str, ...]
-    """The mend first, then the amounts."""
 
 
 def worst_usd(query: Query, model: Model, *, cap: int | None = None) -> float:
@@ -43,58 +33,57 @@ def affordable(query: Query, models: Sequence[Model], *, left_usd: float) -> tup
     return tuple(model for model in models if worst_usd(query, model) <= left_usd)
 
 
-def fit_to_query_budget(
-    query: Query, decision: Decision, *, left_usd: float, fleet: Fleet
-) -> Decision | OverQueryBudget:
-    """``decision``, or the next tier down (else any other) that ``left_usd`` pays for; a pinned query does not move."""
-    if _pays(query, decision.tier, fleet, left_usd):
-        return _told(query, decision, fleet, left_usd)
-    tiers = [decision.tier] if query.is_pinned else list(_others(decision.tier, fleet))
+def fit_to_query_budget(decision: Decision, left_usd: float, ground: RoutingContext) -> Decision:
+    """``decision``, or the next tier down (else any other) that ``left_usd`` pays for, or none: ``over_budget``.
+
+    A pinned query does not move.
+    """
+    case = decision.case
+    if _pays(case, decision.tier, left_usd):
+        return _fairly_drawn(decision, left_usd, ground)
+    tiers = [decision.tier] if case.query.is_pinned else list(_others(decision.tier, ground))
     for tier in tiers:
-        if _pays(query, tier, fleet, left_usd):
-            ground = RoutingContext(fleet)
+        if _pays(case, tier, left_usd):
             return decision._replace(
                 tier=tier,
                 router="budget",
                 propensity=1.0,
-                model=ground.preferred(ground.survey(query), tier),
+                model=ground.preferred(case, tier),
                 reasons=(*decision.reasons, f"max_cost_usd leaves ${left_usd:.6f}: {tier} instead of {decision.tier}"),
             )
-    return _too_dear(query, [decision.tier, *tiers], fleet, left_usd)
+    reasons = _too_expensive(case, [decision.tier, *tiers], left_usd)
+    return decision._replace(router="budget", reasons=(*reasons, *decision.reasons), over_budget=True)
 
 
-def _told(query: Query, decision: Decision, fleet: Fleet, left_usd: float) -> Decision:
+def _fairly_drawn(decision: Decision, left_usd: float, ground: RoutingContext) -> Decision:
     """``decision``, which counts as explored only if no other draw would have been brought down.
 
-    Else the log would hold the draws of cheap tiers without those of dear ones.
+    Else the log would hold the draws of cheap tiers without those of expensive ones.
     """
-    room = (fitting(query, fleet=fleet, tier=tier) for tier in fleet.ladder)
-    if decision.propensity == 1.0 or all(not some or affordable(query, some, left_usd=left_usd) for some in room):
+    case = decision.case
+    if decision.propensity == 1.0 or all(_pays(case, tier, left_usd) for tier in ground.ladder if tier in case.room):
         return decision
     return decision._replace(propensity=1.0)
 
 
-def _pays(query: Query, tier: str, fleet: Fleet, left_usd: float) -> bool:
-    return bool(affordable(query, fitting(query, fleet=fleet, tier=tier), left_usd=left_usd))
+def _pays(case: RoutingCase, tier: str, left_usd: float) -> bool:
+    return any(worst_usd(case.query, model) <= left_usd for model in case.room.get(tier, ()))
 
 
-def _others(tier: str, fleet: Fleet) -> Iterator[str]:
+def _others(tier: str, ground: RoutingContext) -> Iterator[str]:
     """Every other tier, the nearest below first."""
-    ladder = fleet.ladder
+    ladder = ground.ladder
     below = tuple(reversed(ladder[: ladder.index(tier)])) if tier in ladder else ()
     yield from below
-    yield from (name for name in fleet.tiers if name != tier and name not in below)
+    yield from (name for name in ground.fleet.tiers if name != tier and name not in below)
 
 
-def _too_dear(query: Query, tiers: Sequence[str], fleet: Fleet, left_usd: float) -> OverQueryBudget:
+def _too_expensive(case: RoutingCase, tiers: Sequence[str], left_usd: float) -> tuple[str, ...]:
+    """The fix first, then the amounts."""
     least = [
-        (price, tier)
-        for tier in tiers
-        if (price := reservation_usd(query, fitting(query, fleet=fleet, tier=tier))) is not None
+        (price, tier) for tier in tiers if (price := reservation_usd(case.query, case.room.get(tier, ()))) is not None
     ]
     if not least:
-        return OverQueryBudget(("no tier has room for it",))
+        return ("no tier has room for it",)
     price, tier = min(least)
-    return OverQueryBudget(
-        (OVER_BUDGET, f"max_cost_usd leaves ${left_usd:.6f}, the cheapest call ({tier}) reserves ${price:.6f}")
-    )
+    return (OVER_BUDGET, f"max_cost_usd leaves ${left_usd:.6f}, the cheapest call ({tier}) reserves ${price:.6f}")

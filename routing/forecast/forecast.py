@@ -15,9 +15,7 @@ from routing.budget.cost_estimate import confidence_usd, expected_usd, serving, 
 from routing.fleet import Fleet, Model
 from routing.forecast.forecast_types import START_S, Forecast, ForecastHistory, QueueLoad, TierForecast, interval
 from routing.forecast.throughput import max_throughput
-from routing.policy.case import RoutingCase, RoutingContext
-from routing.policy.decision import Decision
-from routing.query import Query
+from routing.policy.case import Decision, RoutingCase, RoutingContext
 
 PRIOR_DOUBTED: Final = (2.0, 20.0)
 """Two of twenty answers of a tier are doubted, until there are others."""
@@ -61,7 +59,6 @@ class _ExpectedPath:
 
 
 def forecast(
-    queries: Sequence[Query],
     decisions: Sequence[Decision],
     *,
     total: int,
@@ -69,9 +66,9 @@ def forecast(
     past: ForecastHistory,
     load: QueueLoad,
 ) -> Forecast:
-    """The prediction for ``total`` queries of which ``queries``, with their ``decisions``, are a fair sample."""
+    """The prediction for ``total`` queries of which those of ``decisions`` are a fair sample."""
     ground = RoutingContext(fleet)
-    ways = [_way(ground.survey(query), one, ground) for query, one in zip(queries, decisions, strict=True)]
+    ways = [_way(decision, ground) for decision in decisions]
     doubted = {tier: _doubted(past.verdicts.get(tier, (0, 0))) for tier in fleet.tiers}
     factors = {tier: _factor(past.cost_ratios.get(tier, ())) for tier in fleet.tiers}
     mixes = _mixes(ways, doubted, total=total, fleet=fleet)
@@ -134,8 +131,8 @@ def _asked(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]]) -> It
         probability *= doubted[rung.tier][0]
 
 
-def _way(case: RoutingCase, decision: Decision, ground: RoutingContext) -> _ExpectedPath:
-    fleet, tiers = ground.fleet, [decision.tier]
+def _way(decision: Decision, ground: RoutingContext) -> _ExpectedPath:
+    case, fleet, tiers = decision.case, ground.fleet, [decision.tier]
     while case.pin is None and (above := fleet.tiers[tiers[-1]].escalates_to) is not None and above not in tiers:
         tiers.append(above)
     rungs = [

@@ -1,4 +1,4 @@
-"""What can be seen of a query before anyone is asked: features, room, pin, the gate's word."""
+"""One query in the policy: the analysis that all rules share (features, room, pin, the gate's vote); the decision."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -7,7 +7,7 @@ from routing.context_window import fits, needed_tokens
 from routing.fleet import Fleet, Model, Price
 from routing.heuristics.heuristic_router import LadderRoles, difficulty, heuristic_vote
 from routing.heuristics.text_features import Features, category_of, extract_features
-from routing.policy.llm_router_prompt import RouterVote
+from routing.policy.llm_router_prompt import NOTHING, RouterVote
 from routing.query import Query
 
 _SHOWN_PIN_CHARS: Final = 60
@@ -32,6 +32,31 @@ class RoutingCase(NamedTuple):
     sure: bool
     """The gate decides alone."""
     notes: tuple[str, ...] = ()
+
+
+class Decision(NamedTuple):
+    """The tier of one query, and why."""
+
+    case: RoutingCase
+    """The analysis of the query: budgets, the LLM router and the forecast use it again."""
+    tier: str
+    router: str
+    """The router that decided."""
+    confidence: float
+    score: float
+    reasons: tuple[str, ...]
+    p_ok: Mapping[str, float] = NOTHING
+    propensity: float = 1.0
+    """The probability with which this tier was chosen, for off-policy evaluation; 1 without exploration, and where a
+    budget decided."""
+    model: str | None = None
+    """The deployment to prefer within the tier, or None for the tier's own order."""
+    wants_vote: bool = False
+    """An LLM router takes part and the decision is still uncertain: ask it, then `apply_llm_votes`."""
+    expected_usd: float = 0.0
+    """The expected cost of the call, where the budget of a batch was shared; else 0."""
+    over_budget: bool = False
+    """No call is within the query's ``max_cost_usd``: it fails."""
 
 
 TierPrice = tuple[int, str, Price]

@@ -17,39 +17,21 @@ What holds of it (tests/unit/routing/policy/test_policy_properties.py):
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
+from routing.budget.degradation import QueryBudget, fit_to_budgets
 from routing.fleet import Fleet
-from routing.policy.case import RoutingCase, RoutingContext
+from routing.pilot import PilotStart
+from routing.policy.case import Decision, RoutingCase, RoutingContext
 from routing.policy.expected_loss import losses, lowest_loss
-from routing.policy.llm_router_prompt import NOTHING, RouterVote
+from routing.policy.llm_router_prompt import RouterVote
 from routing.policy.success_probability import SuccessProbabilities, from_named_tier, from_vote, mixed, prior
 from routing.query import Query
 from routing.reason import Reason, ReasonCode
 
-__all__ = ["Decision", "Predictor", "RouterVote", "apply_llm_vote", "decide"]
+__all__ = ["Decision", "Predictor", "RouterVote", "apply_llm_votes", "decide", "top_in_doubt"]
 
 _TINY: Final = 1e-9
-
-
-class Decision(NamedTuple):
-    """The tier of one query, and why."""
-
-    tier: str
-    router: str
-    """Whose word decided."""
-    confidence: float
-    score: float
-    category: str
-    reasons: tuple[str, ...]
-    p_ok: Mapping[str, float] = NOTHING
-    propensity: float = 1.0
-    """The probability with which this tier was chosen, for off-policy evaluation; 1 without exploration, and where a
-    budget had a word."""
-    model: str | None = None
-    """The deployment to prefer within the tier, or None for the tier's own order."""
-    wants_opinion: bool = False
-    """An LLM router takes part and the verdict is still uncertain: ask it, then `apply_llm_vote`."""
 
 
 class Predictor(Protocol):
@@ -71,39 +53,62 @@ def decide(
     fleet: Fleet,
     predictor: Predictor | None,
     draws: Sequence[float] | None = None,
+    starts: Sequence[PilotStart | None] | None = None,
+    budgets: Sequence[QueryBudget] | None = None,
 ) -> list[Decision]:
-    """A decision for each of ``queries``, in their order.
+    """A decision for each of ``queries``, in their order; each query is analyzed once.
 
-    ``predictor`` is asked once, for all queries that are still open. ``draws`` are uniforms in
-    [0, 1), one for each query; without them nothing is explored.
+    ``predictor`` is asked once, for all queries that are still open. The other sequences have an item for each query:
+    ``draws`` are uniforms in [0, 1), without which nothing is explored; ``starts`` are the tiers that pilots and their
+    policies ask first; ``budgets`` is what is left for them. A decision that wants the LLM router's vote is explored
+    and fitted to its budget by `apply_llm_votes`.
     """
     ground = RoutingContext(fleet)
     cases = [ground.survey(query) for query in queries]
-    opinions = _ask(predictor, cases, ground)
-    decisions = [_conclude(case, opinion, ground) for case, opinion in zip(cases, opinions, strict=True)]
-    if draws is None or fleet.router.exploration <= 0:
-        return decisions
-    return [
-        decision if decision.wants_opinion else _explore(case, decision, draw, ground)
-        for case, decision, draw in zip(cases, decisions, draws, strict=True)
-    ]
+    votes = _ask(predictor, cases, ground)
+    decisions = [_conclude(case, vote, ground) for case, vote in zip(cases, votes, strict=True)]
+    decisions = _explored(decisions, draws, ground)
+    if starts is not None:
+        decisions = [_started(*pair, ground) for pair in zip(decisions, starts, strict=True)]
+    return decisions if budgets is None else fit_to_budgets(decisions, budgets, ground)
 
 
-def apply_llm_vote(
-    query: Query, decision: Decision, opinion: RouterVote | None, *, fleet: Fleet, draw: float | None = None
-) -> Decision:
-    """``decision`` with the LLM router's ``opinion`` folded in (None: it abstained); it wants no more opinions.
+def apply_llm_votes(
+    decisions: Sequence[Decision],
+    votes: Sequence[RouterVote | None],
+    *,
+    fleet: Fleet,
+    draws: Sequence[float] | None = None,
+    budgets: Sequence[QueryBudget] | None = None,
+) -> list[Decision]:
+    """``decisions`` with the LLM router's ``votes`` (None: it abstained) where they are wanted; then none is wanted.
 
-    The belief moves towards the LLM's by its share of the confidence. Its word alone takes a query
-    down by one rung at most, and not at all where the text speaks to the router. ``draw`` is as in
-    `decide`: a decision that waited for an opinion was not explored there.
+    The probabilities move towards the LLM's by its share of the confidence. Its vote alone takes a query down by one
+    rung at most, and not at all where the text addresses the router. ``draws`` and ``budgets`` are as in `decide`.
     """
-    if not decision.wants_opinion:
-        return decision
     ground = RoutingContext(fleet)
-    case = ground.survey(query)
-    final = _blend_llm_vote(case, decision, opinion, ground)
-    return final if draw is None or fleet.router.exploration <= 0 else _explore(case, final, draw, ground)
+    voted = [
+        _blend_llm_vote(decision, vote, ground) if decision.wants_vote else decision
+        for decision, vote in zip(decisions, votes, strict=True)
+    ]
+    if draws is not None:
+        pending = [place for place, decision in enumerate(decisions) if decision.wants_vote]
+        explored = _explored([voted[place] for place in pending], [draws[place] for place in pending], ground)
+        for place, decision in zip(pending, explored, strict=True):
+            voted[place] = decision
+    return voted if budgets is None else fit_to_budgets(voted, budgets, ground)
+
+
+def top_in_doubt(query: Query, error: Exception, *, fleet: Fleet) -> Decision:
+    """The top tier, for a query that the rules cannot read; its analysis is that of an empty text."""
+    return Decision(
+        RoutingContext(fleet).survey(Query(""))._replace(query=query),
+        tier=fleet.top,
+        router="none",
+        confidence=0.0,
+        score=1.0,
+        reasons=(f"the router failed ({type(error).__name__}): in doubt, up",),
+    )
 
 
 def _ask(predictor: Predictor | None, cases: Sequence[RoutingCase], ground: RoutingContext) -> list[RouterVote | None]:
@@ -174,11 +179,11 @@ def _decided(
 ) -> Decision:
     """A decision that nothing had to be weighed for."""
     return Decision(
+        case,
         tier=tier,
         router=router,
         confidence=confidence,
         score=case.score,
-        category=case.category,
         reasons=(*case.notes, *reasons),
         model=model,
     )
@@ -246,15 +251,15 @@ def _weigh(
         tier, held = ground.place(case, floor)
         notes = (*notes, f"not below {floor}", *held)
     return Decision(
+        case,
         tier=tier,
         router=router,
         confidence=confidence,
         score=case.score if score is None else score,
-        category=case.category,
         reasons=(*case.notes, *reasons, *notes),
         p_ok=dict(zip(ground.ladder, belief, strict=True)),
         model=ground.preferred(case, tier),
-        wants_opinion=ground.asks_llm and confidence < ground.policy.classifier_sure and len(weighed) > 1,
+        wants_vote=ground.asks_llm and confidence < ground.policy.classifier_sure and len(weighed) > 1,
     )
 
 
@@ -266,11 +271,9 @@ def _explain(weighed: Mapping[str, float], case: RoutingCase, ground: RoutingCon
     return Reason(ReasonCode.EXPECTED_LOSS, description), f"no room in {left_out} for about {case.needed} tokens"
 
 
-def _blend_llm_vote(
-    case: RoutingCase, decision: Decision, opinion: RouterVote | None, ground: RoutingContext
-) -> Decision:
-    """``decision`` after the LLM router's word."""
-    settled = decision._replace(wants_opinion=False)
+def _blend_llm_vote(decision: Decision, opinion: RouterVote | None, ground: RoutingContext) -> Decision:
+    """``decision`` after the LLM router's vote."""
+    case, settled = decision.case, decision._replace(wants_vote=False)
     if opinion is None:
         return settled._replace(reasons=(*decision.reasons, "the LLM router was silent"))
     if ground.is_off_ladder(opinion.tier):
@@ -291,7 +294,7 @@ def _blend_llm_vote(
         reasons=(*decision.reasons, opinion.reason),
         floor=_lowest(case, decision.tier, ground),
     )
-    return folded._replace(wants_opinion=False, score=opinion.score)
+    return folded._replace(case=case, wants_vote=False, score=opinion.score)
 
 
 def _lowest(case: RoutingCase, tier: str, ground: RoutingContext) -> str | None:
@@ -301,8 +304,19 @@ def _lowest(case: RoutingCase, tier: str, ground: RoutingContext) -> str | None:
     return tier if case.features.wary else ground.ladder[max(ground.ladder.index(tier) - 1, 0)]
 
 
-def _explore(case: RoutingCase, decision: Decision, draw: float, ground: RoutingContext) -> Decision:
+def _explored(decisions: list[Decision], draws: Sequence[float] | None, ground: RoutingContext) -> list[Decision]:
+    """``decisions``, those that wait for no vote explored by ``draws``."""
+    if draws is None or ground.policy.exploration <= 0:
+        return decisions
+    return [
+        decision if decision.wants_vote else _explore(decision, draw, ground)
+        for decision, draw in zip(decisions, draws, strict=True)
+    ]
+
+
+def _explore(decision: Decision, draw: float, ground: RoutingContext) -> Decision:
     """``decision``, or with probability ε a tier at random among those that fit; with its propensity."""
+    case = decision.case
     arms = [tier for tier in ground.ladder if tier in case.room]
     if decision.router == "pin" or decision.tier not in arms or len(arms) < 2:
         return decision
@@ -316,4 +330,18 @@ def _explore(case: RoutingCase, decision: Decision, draw: float, ground: Routing
         propensity=share / len(arms),
         model=ground.preferred(case, drawn),
         reasons=(*decision.reasons, f"explored instead of {decision.tier}"),
+    )
+
+
+def _started(decision: Decision, start: PilotStart | None, ground: RoutingContext) -> Decision:
+    """``decision``, or where a pilot has the query start: at its tier or the next one up that the query fits.
+
+    A pilot moves no query off the tier that its pin, its attachments or its tools demand.
+    """
+    case, ladder = decision.case, ground.ladder
+    if start is None or decision.tier not in ladder or case.query.is_pinned:
+        return decision
+    tier = next((name for name in ladder[ladder.index(start.tier) :] if name in case.room), ground.fleet.top)
+    return decision._replace(
+        tier=tier, router=start.router, model=None, reasons=(start.reason,), propensity=1.0, wants_vote=False
     )

@@ -5,11 +5,9 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 
 from db.ledger_types import QueuedQuery
-from routing.budget.degradation import fit_to_budget_share
-from routing.budget.query_budget import OverQueryBudget, fit_to_query_budget
+from routing.budget.degradation import BatchBudget, QueryBudget
 from routing.fleet import BudgetPolicy
-from routing.policy.decision import Decision
-from routing.query import Query
+from routing.policy.case import Decision
 from tasks.budget_cache import BatchBudgetState
 from tasks.worker_context import WorkerContext
 
@@ -43,43 +41,26 @@ async def left_of_budgets(batch_ids: Collection[int], context: WorkerContext) ->
     return {batch_id: context.allowances.of(batch_id).unspent_usd for batch_id in batch_ids}
 
 
-async def apply_budgets(
-    queries: Mapping[int, Query],
-    decisions: Mapping[int, Decision],
-    claimed: Sequence[QueuedQuery],
-    context: WorkerContext,
-) -> dict[int, Decision | OverQueryBudget]:
-    """``decisions`` as far as they can be paid for, by lines and by batches."""
-    thrifty = await _within_shares(queries, decisions, claimed, context)
-    lines = await remaining_per_query(claimed, context)
-    return thrifty | {
-        query_id: fit_to_query_budget(queries[query_id], thrifty[query_id], left_usd=left_usd, fleet=context.fleet)
-        for query_id, left_usd in lines.items()
-    }
-
-
-async def _within_shares(
-    queries: Mapping[int, Query],
-    decisions: Mapping[int, Decision],
-    claimed: Sequence[QueuedQuery],
-    context: WorkerContext,
-) -> dict[int, Decision]:
-    lowered = dict(decisions)
-    thrifty = {one.batch_id for one in claimed if one.budget_policy is BudgetPolicy.DEGRADE}
-    for batch_id, unspent_usd in (await remaining_per_batch(thrifty, context)).items():
-        ids = [one.id for one in claimed if one.batch_id == batch_id]
+async def fetch_budgets(queued: Sequence[QueuedQuery], context: WorkerContext) -> dict[int, QueryBudget]:
+    """What is left for each of ``queued``, by query id."""
+    caps = await remaining_per_query(queued, context)
+    degrading = {one.batch_id for one in queued if one.budget_policy is BudgetPolicy.DEGRADE}
+    batches: dict[int, BatchBudget] = {}
+    for batch_id, unspent_usd in (await remaining_per_batch(degrading, context)).items():
         allowance = await _allowance(batch_id, context)
-        share_usd = min(unspent_usd, unspent_usd * len(ids) / max(allowance.open, len(ids)) + allowance.spared_usd)
-        thrift = fit_to_budget_share(
-            [queries[query_id] for query_id in ids],
-            [decisions[query_id] for query_id in ids],
-            fleet=context.fleet,
-            share_usd=share_usd,
-            unspent_usd=unspent_usd,
-        )
-        allowance.spared_usd = max(0.0, share_usd - thrift.expected_usd)
-        lowered |= dict(zip(ids, thrift.decisions, strict=True))
-    return lowered
+        batches[batch_id] = BatchBudget(batch_id, unspent_usd, allowance.open, allowance.spared_usd)
+    return {one.id: QueryBudget(caps.get(one.id), batches.get(one.batch_id)) for one in queued}
+
+
+def spare_shares(decisions: Mapping[int, Decision], budgets: Mapping[int, QueryBudget], context: WorkerContext) -> None:
+    """Keeps for the next chunk what ``decisions`` left of their batches' shares."""
+    expected: dict[BatchBudget, list[float]] = {}
+    for query_id, decision in decisions.items():
+        batch = budgets[query_id].batch
+        if batch is not None and not decision.wants_vote:
+            expected.setdefault(batch, []).append(decision.expected_usd)
+    for batch, usd in expected.items():
+        context.allowances.of(batch.batch_id).spared_usd = max(0.0, batch.share_usd(len(usd)) - sum(usd))
 
 
 async def _allowance(batch_id: int, context: WorkerContext) -> BatchBudgetState:

@@ -9,10 +9,14 @@ from sqlalchemy import event
 
 from db.batch_writer import BatchSpec
 from db.ledger import Ledger
+from db.pilots import Pilots
 from routing.fleet import Fleet, LlmRouter
 from routing.lifecycle import ROUTE
+from routing.pilot import PilotSpec
 from routing.policy.exploration import exploration_draw
 from simulator.process import SimulatorProcess
+from tasks.pilot.decide_pilot import decide_pilot
+from tasks.pilot.pilot_maintenance import DECISION_LEASE_S
 from tasks.stages.route import route
 from tasks.worker_context import WorkerContext
 from tests.chaos import query_corpus
@@ -116,6 +120,23 @@ def test_whoever_asks_an_llm_holds_the_claim(on_bench: OnBench, simulator: Simul
             calls = await bench.rows("SELECT count(*) AS n FROM calls WHERE purpose = 'route'")
             # Had both asked about each of them, it would be twice as many.
             assert calls[0].n <= -(-len(asked) // 4) + 1
+
+    on_bench(story)
+
+
+def test_no_llm_is_asked_about_a_query_that_a_pilot_places(on_bench: OnBench, simulator: SimulatorProcess) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, asking(simulated_fleet(simulator.url))) as context:
+            order = BatchSpec(source="test", pilot=PilotSpec(0.9, max_queries=60))
+            await hand_in(query_corpus.lines("p", 400), order, context)
+            (taken,) = await Pilots(bench.engine).take_sampled(lease_s=DECISION_LEASE_S, simulated=None)
+            await decide_pilot(taken, context)
+            ids = await context.ledger.fill_window(ROUTE, room=400)
+            assert ids
+            assert sorted(await route(ids, context, redelivered=True)) == sorted(ids)
+            routers = await bench.rows("SELECT DISTINCT router FROM decisions WHERE kind = 'route'")
+            assert [row.router for row in routers] == ["pilot"]
+            assert await bench.rows("SELECT 1 FROM calls WHERE purpose = 'route'") == []
 
     on_bench(story)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from routing.heuristics.heuristic_router import RED_TEAM_BOUND, LadderRoles, heuristic_vote
-from routing.policy.decision import apply_llm_vote, decide
+from routing.policy.decision import apply_llm_votes, decide
 from routing.policy.llm_router_prompt import MARKER, RouterVote, messages, read, system_text
 from routing.query import Query
 from tests.fleets import LADDER, llm_policy, small_fleet
@@ -71,8 +71,8 @@ def test_an_llm_router_that_is_taken_in_brings_a_query_down_by_one_rung_at_most(
     queries = [Query(text) for _, _, text in VARIANTS]
     drafts = decide(queries, fleet=LLM_FLEET, predictor=None)
     taken_in = RouterVote("llm", "small", 0.9, 0.0, "taken in")
-    for query, draft in zip(queries, drafts, strict=True):
-        final = apply_llm_vote(query, draft, taken_in, fleet=LLM_FLEET)
+    finals = apply_llm_votes(drafts, [taken_in] * len(drafts), fleet=LLM_FLEET)
+    for draft, final in zip(drafts, finals, strict=True):
         assert LADDER.index(final.tier) >= LADDER.index(draft.tier) - 1
 
 

@@ -1,17 +1,28 @@
 """A budget too small for all lowers the least hard first, and no more than it must."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.budget.degradation import Candidate, Rung, degrade, fit_to_budget_share, next_rung_down
-from routing.policy.decision import Decision
+from routing.budget.degradation import (
+    BatchBudget,
+    Candidate,
+    QueryBudget,
+    Rung,
+    degrade,
+    fit_to_budgets,
+    fit_to_share,
+    next_rung_down,
+)
+from routing.policy.case import Decision, RoutingContext
 from routing.query import Query
 from tests.fleets import LADDER, small_fleet
 
 FLEET = small_fleet()
+GROUND = RoutingContext(FLEET)
 usd = st.floats(0.001, 10.0)
 
 
@@ -68,52 +79,81 @@ def test_a_rung_that_can_never_be_paid_is_passed_over(chosen: list[Candidate], u
         assert one.rungs[place].reserved_usd <= unspent_usd or place == len(one.rungs) - 1
 
 
-def decision(tier: str, score: float) -> Decision:
-    return Decision(tier, "gate", 0.9, score, "general", ("a test",), model="maxi" if tier == "large" else None)
+QUERY = Query("Explain how tides come about.", max_tokens=500)
+
+
+def decision(tier: str, score: float, query: Query = QUERY) -> Decision:
+    case, model = GROUND.survey(query), "maxi" if tier == "large" else None
+    return Decision(case, tier, "gate", 0.9, score, ("a test",), model=model)
+
+
+def total_usd(decisions: Sequence[Decision]) -> float:
+    return sum(one.expected_usd for one in decisions)
 
 
 def test_the_least_hard_go_down_with_the_reason_and_a_model_of_their_new_tier() -> None:
-    query = Query("Explain how tides come about.", max_tokens=500)
     decisions = [decision("large", 0.9), decision("large", 0.2), decision("special", 0.1)]
-    dear = fit_to_budget_share([query] * 3, decisions, fleet=FLEET, share_usd=1e9)
-    assert dear.decisions == tuple(decisions)
-    thrift = fit_to_budget_share([query] * 3, decisions, fleet=FLEET, share_usd=dear.expected_usd * 0.8)
-    assert [one.tier for one in thrift.decisions] == ["large", "medium", "special"]
-    assert thrift.expected_usd <= dear.expected_usd * 0.8
-    lowered = thrift.decisions[1]
-    assert lowered.reasons[-1] == "the budget: lowered from large to medium"
-    assert (lowered.router, lowered.model) == ("budget", None)
+    rich = fit_to_share(decisions, 1e9, GROUND)
+    assert [one._replace(expected_usd=0.0) for one in rich] == decisions
+    poor = fit_to_share(decisions, total_usd(rich) * 0.8, GROUND)
+    assert [one.tier for one in poor] == ["large", "medium", "special"]
+    assert total_usd(poor) <= total_usd(rich) * 0.8
+    assert poor[1].reasons[-1] == "the budget: lowered from large to medium"
+    assert (poor[1].router, poor[1].model) == ("budget", None)
 
 
 def test_where_the_budget_lowers_one_of_a_chunk_none_counts_as_explored() -> None:
-    query = Query("Explain how tides come about.", max_tokens=500)
     decisions = [decision(tier, 0.5)._replace(propensity=0.1) for tier in ("large", "small")]
-    rich = fit_to_budget_share([query] * 2, decisions, fleet=FLEET, share_usd=1e9)
-    assert [one.propensity for one in rich.decisions] == [0.1, 0.1]
-    poor = fit_to_budget_share([query] * 2, decisions, fleet=FLEET, share_usd=rich.expected_usd * 0.9)
-    assert [one.tier for one in poor.decisions] == ["medium", "small"]
-    assert [one.propensity for one in poor.decisions] == [1.0, 1.0]
+    rich = fit_to_share(decisions, 1e9, GROUND)
+    assert [one.propensity for one in rich] == [0.1, 0.1]
+    poor = fit_to_share(decisions, total_usd(rich) * 0.9, GROUND)
+    assert [one.tier for one in poor] == ["medium", "small"]
+    assert [one.propensity for one in poor] == [1.0, 1.0]
 
 
 def test_what_counts_as_explored_does_not_depend_on_what_was_drawn() -> None:
-    query = Query("Explain how tides come about.", max_tokens=500)
     drawn = [decision(tier, 0.5)._replace(propensity=0.1) for tier in LADDER]
-    costs = [fit_to_budget_share([query], [one], fleet=FLEET, share_usd=1e9).expected_usd for one in drawn]
+    costs = [total_usd(fit_to_share([one], 1e9, GROUND)) for one in drawn]
     for share_usd, propensity in ((costs[-1] * 0.99, 1.0), (costs[-1], 0.1)):
-        told = [fit_to_budget_share([query], [one], fleet=FLEET, share_usd=share_usd).decisions[0] for one in drawn]
-        assert [one.propensity for one in told] == [propensity] * len(drawn)
-    cramped = [
-        fit_to_budget_share([query], [one], fleet=FLEET, share_usd=1e9, unspent_usd=costs[-1]).decisions[0]
-        for one in drawn
-    ]
+        fitted = [fit_to_share([one], share_usd, GROUND)[0] for one in drawn]
+        assert [one.propensity for one in fitted] == [propensity] * len(drawn)
+    cramped = [fit_to_share([one], 1e9, GROUND, unspent_usd=costs[-1])[0] for one in drawn]
     assert [one.propensity for one in cramped] == [1.0] * len(drawn)
 
 
 def test_a_pinned_query_stays_where_its_user_put_it() -> None:
     query = Query("Explain how tides come about.", pin="large")
-    thrift = fit_to_budget_share([query], [decision("large", 0.1)], fleet=FLEET, share_usd=0.0)
-    assert thrift.decisions[0].tier == "large"
+    (kept,) = fit_to_share([decision("large", 0.1, query)], 0.0, GROUND)
+    assert kept.tier == "large"
     assert next_rung_down(query, "large", fleet=FLEET) is None
+
+
+def test_each_batch_lowers_its_own_queries_and_a_limit_of_a_query_holds_after_it() -> None:
+    decisions = [decision("large", score) for score in (0.1, 0.2, 0.3)]
+    (large,) = fit_to_share(decisions[:1], 1e9, GROUND)
+    rich = BatchBudget(1, unspent_usd=1.0, open_queries=2)
+    poor = BatchBudget(2, unspent_usd=large.expected_usd / 2, open_queries=1)
+    budgets = [QueryBudget(None, rich), QueryBudget(None, poor), QueryBudget(1e-9, rich)]
+    fitted = fit_to_budgets(decisions, budgets, GROUND)
+    assert [one.tier for one in fitted] == ["large", "medium", "large"]
+    assert [one.over_budget for one in fitted] == [False, False, True]
+
+
+def test_a_decision_that_waits_for_a_vote_has_no_part_of_a_share_yet() -> None:
+    (large,) = fit_to_share([decision("large", 0.1)], 1e9, GROUND)
+    batch = BatchBudget(1, unspent_usd=100 * large.expected_usd, open_queries=100)
+    waiting = decision("large", 0.1)._replace(wants_vote=True)
+    fitted = fit_to_budgets(
+        [waiting, decision("large", 0.1)], [QueryBudget(1e-9, batch), QueryBudget(None, batch)], GROUND
+    )
+    assert fitted[0] == waiting
+    assert fitted[1].tier == "large"
+
+
+def test_a_share_grows_with_what_was_spared_and_is_never_more_than_what_is_left() -> None:
+    assert BatchBudget(1, unspent_usd=10.0, open_queries=10).share_usd(2) == 2.0
+    assert BatchBudget(1, unspent_usd=10.0, open_queries=10, spared_usd=1.5).share_usd(2) == 3.5
+    assert BatchBudget(1, unspent_usd=10.0, open_queries=1, spared_usd=5.0).share_usd(2) == 10.0
 
 
 @pytest.mark.parametrize(("tier", "below"), list(zip(LADDER, (None, *LADDER), strict=False)))

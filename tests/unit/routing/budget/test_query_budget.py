@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.budget.query_budget import OverQueryBudget, affordable, fit_to_query_budget, reservation_usd
-from routing.policy.decision import Decision
+from routing.budget.query_budget import affordable, fit_to_query_budget, reservation_usd
+from routing.policy.case import Decision, RoutingContext
 from routing.policy.escalation import Accept, Escalate, RemainingBudget, TierAttempt, TiersExhausted, next_step
 from routing.query import Query
 from tests.fleets import LADDER, small_fleet
 
 FLEET = small_fleet()
+GROUND = RoutingContext(FLEET)
 QUERY = Query("Explain how tides come about.", max_tokens=500)
 
 
@@ -20,48 +21,47 @@ def reserve(tier: str, query: Query = QUERY) -> float:
     return price
 
 
-def decision(tier: str) -> Decision:
-    return Decision(tier, "gate", 0.9, 0.5, "general", ("a test",))
+def decision(tier: str, query: Query = QUERY) -> Decision:
+    return Decision(GROUND.survey(query), tier, "gate", 0.9, 0.5, ("a test",))
 
 
 @given(st.sampled_from(list(FLEET.tiers)), st.floats(0.0, 0.1))
 def test_what_is_chosen_can_be_paid(tier: str, left_usd: float) -> None:
-    chosen = fit_to_query_budget(QUERY, decision(tier), left_usd=left_usd, fleet=FLEET)
-    if isinstance(chosen, OverQueryBudget):
+    chosen = fit_to_query_budget(decision(tier), left_usd, GROUND)
+    if chosen.over_budget:
         assert all(not affordable(QUERY, FLEET.deployments(name), left_usd=left_usd) for name in FLEET.tiers)
     else:
         assert affordable(QUERY, FLEET.deployments(chosen.tier), left_usd=left_usd)
 
 
 def test_it_goes_to_the_next_tier_down_with_the_reason() -> None:
-    chosen = fit_to_query_budget(QUERY, decision("large"), left_usd=reserve("medium"), fleet=FLEET)
-    assert isinstance(chosen, Decision)
+    chosen = fit_to_query_budget(decision("large"), reserve("medium"), GROUND)
+    assert not chosen.over_budget
     assert chosen.tier == "medium"
     assert "medium instead of large" in chosen.reasons[-1]
 
 
-def test_a_draw_counts_as_explored_only_where_the_purse_would_have_paid_for_every_other_draw() -> None:
+def test_a_draw_counts_as_explored_only_where_the_limit_would_have_paid_for_every_other_draw() -> None:
     drawn = decision("small")._replace(propensity=0.1)
     dearest = max(map(reserve, LADDER))
     for left_usd, propensity in ((dearest, 0.1), (dearest * 0.99, 1.0), (reserve("small"), 1.0)):
-        chosen = fit_to_query_budget(QUERY, drawn, left_usd=left_usd, fleet=FLEET)
-        assert isinstance(chosen, Decision)
+        chosen = fit_to_query_budget(drawn, left_usd, GROUND)
+        assert not chosen.over_budget
         assert (chosen.tier, chosen.propensity) == ("small", propensity)
 
 
-def test_too_little_for_any_call_is_told_with_the_mend() -> None:
-    dear = fit_to_query_budget(QUERY, decision("large"), left_usd=1e-9, fleet=FLEET)
-    assert isinstance(dear, OverQueryBudget)
-    fix, amounts = dear.reasons
+def test_too_little_for_any_call_fails_with_the_fix() -> None:
+    dear = fit_to_query_budget(decision("large"), 1e-9, GROUND)
+    assert dear.over_budget
+    fix, amounts, before = dear.reasons
     assert "max_tokens" in fix
     assert f"the cheapest call (small) reserves ${reserve('small'):.6f}" in amounts
+    assert before == "a test"
 
 
 def test_a_pinned_query_is_too_dear_where_its_tier_is() -> None:
     pinned = Query(QUERY.text, max_tokens=500, pin="large")
-    assert isinstance(
-        fit_to_query_budget(pinned, decision("large"), left_usd=reserve("medium"), fleet=FLEET), OverQueryBudget
-    )
+    assert fit_to_query_budget(decision("large", pinned), reserve("medium"), GROUND).over_budget
 
 
 def attempted(tier: str, *, valid: bool = True) -> TierAttempt:

@@ -10,7 +10,7 @@ from routing.answer_checks.confidence_policy import ConfidencePolicy, Confidence
 from routing.fleet import Fleet
 from routing.forecast.forecast import forecast
 from routing.forecast.forecast_types import START_S, Forecast, ForecastHistory, QueueLoad
-from routing.policy.decision import Decision
+from routing.policy.case import Decision, RoutingContext
 from routing.query import Query
 from tests.fleets import small_fleet
 
@@ -20,8 +20,8 @@ QUERY = Query("Explain how tides come about.", max_tokens=500)
 JUDGED = ForecastHistory(verdicts={"small": (10_000, 2_000), "medium": (10_000, 1_000)})
 
 
-def to(tier: str) -> Decision:
-    return Decision(tier, "gate", 0.9, 0.5, "general", ("a test",))
+def to(tier: str, query: Query, fleet: Fleet) -> Decision:
+    return Decision(RoutingContext(fleet).survey(query), tier, "gate", 0.9, 0.5, ("a test",))
 
 
 def predict(
@@ -32,8 +32,8 @@ def predict(
     fleet: Fleet = FLEET,
     query: Query = QUERY,
 ) -> Forecast:
-    decisions = [to(tier) for tier in tiers]
-    return forecast([query] * len(tiers), decisions, total=total, fleet=fleet, past=past, load=load)
+    decisions = [to(tier, query, fleet) for tier in tiers]
+    return forecast(decisions, total=total, fleet=fleet, past=past, load=load)
 
 
 def test_calls_follow_the_doubts_up_the_ladder() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from routing.fleet import Fleet, Price, RouterPolicy
-from routing.policy.decision import Decision, apply_llm_vote, decide
+from routing.policy.decision import Decision, apply_llm_votes, decide
 from routing.policy.llm_router_prompt import RouterVote
 from routing.query import Query
 from tests.fleets import LADDER, llm_policy, small_fleet
@@ -40,6 +40,10 @@ ABSTAINS = RouterVote("oracle", None, 0.0, 0.5, "out of its depth")
 
 def one(query: Query, fleet: Fleet, opinion: RouterVote | None = None) -> Decision:
     return decide([query], fleet=fleet, predictor=None if opinion is None else Oracle(opinion))[0]
+
+
+def with_vote(draft: Decision, vote: RouterVote | None, *, fleet: Fleet, draw: float | None = None) -> Decision:
+    return apply_llm_votes([draft], [vote], fleet=fleet, draws=None if draw is None else [draw])[0]
 
 
 def test_a_sure_gate_decides_without_asking_the_classifier(fleet: Fleet) -> None:
@@ -115,10 +119,14 @@ def test_ties_go_up() -> None:
 
 def test_the_preferred_model_is_the_one_for_the_category(fleet: Fleet) -> None:
     code = Query("Why does this Python function fail?\n```\ndef f(:\n```")
-    assert (one(code, fleet).category, one(code, fleet).tier, one(code, fleet).model) == ("code", "medium", "midi-code")
-    assert (one(PROOF, fleet).category, one(PROOF, fleet).model) == ("general", None)
+    assert (one(code, fleet).case.category, one(code, fleet).tier, one(code, fleet).model) == (
+        "code",
+        "medium",
+        "midi-code",
+    )
+    assert (one(PROOF, fleet).case.category, one(PROOF, fleet).model) == ("general", None)
     maths = Query(r"Prove the lemma: the integral \int_0^1 x^2 converges.")
-    assert (one(maths, fleet).category, one(maths, fleet).model) == ("maths", "maxi-maths")
+    assert (one(maths, fleet).case.category, one(maths, fleet).model) == ("maths", "maxi-maths")
 
 
 def test_a_model_with_room_is_preferred_where_the_first_of_the_tier_has_none(fleet: Fleet) -> None:
@@ -128,7 +136,7 @@ def test_a_model_with_room_is_preferred_where_the_first_of_the_tier_has_none(fle
 
 def test_tools_go_beside_the_ladder_and_up_where_there_is_nothing_beside_it(fleet: Fleet) -> None:
     query = Query("What is the weather?", has_tools=True)
-    assert (one(query, fleet).tier, one(query, fleet).category) == ("special", "tool_use")
+    assert (one(query, fleet).tier, one(query, fleet).case.category) == ("special", "tool_use")
     ladder_only = replace(fleet, tiers={name: tier for name, tier in fleet.tiers.items() if name in LADDER})
     assert one(query, ladder_only).tier == "large"
 
@@ -168,25 +176,25 @@ def test_auto_and_unknown_pins_are_none(fleet: Fleet) -> None:
 
 def test_only_what_is_uncertain_wants_the_llm_routers_opinion() -> None:
     fleet = small_fleet(llm_policy())
-    assert not one(GREETING, fleet).wants_opinion
-    assert not one(replace(OPEN, pin="small"), fleet).wants_opinion
-    assert not one(OPEN, fleet, calibrated(0.5, 0.6, 0.7, confidence=0.7)).wants_opinion
-    assert one(OPEN, fleet, calibrated(0.5, 0.6, 0.7, confidence=0.69)).wants_opinion
-    assert one(OPEN, fleet).wants_opinion
-    assert not one(OPEN, replace(fleet, router=replace(fleet.router, llm=None))).wants_opinion
+    assert not one(GREETING, fleet).wants_vote
+    assert not one(replace(OPEN, pin="small"), fleet).wants_vote
+    assert not one(OPEN, fleet, calibrated(0.5, 0.6, 0.7, confidence=0.7)).wants_vote
+    assert one(OPEN, fleet, calibrated(0.5, 0.6, 0.7, confidence=0.69)).wants_vote
+    assert one(OPEN, fleet).wants_vote
+    assert not one(OPEN, replace(fleet, router=replace(fleet.router, llm=None))).wants_vote
 
 
 def test_an_opinion_that_is_not_wanted_changes_nothing(fleet: Fleet) -> None:
     decision = one(GREETING, fleet)
-    assert apply_llm_vote(GREETING, decision, RouterVote("llm", "large", 0.9, 0.9, "hard"), fleet=fleet) is decision
+    assert with_vote(decision, RouterVote("llm", "large", 0.9, 0.9, "hard"), fleet=fleet) is decision
 
 
 @pytest.mark.parametrize("opinion", [None, RouterVote("llm", None, 0.0, 0.5, "the LLM router abstains: not JSON")])
 def test_an_abstaining_llm_router_leaves_the_decision_as_it_was(opinion: RouterVote | None) -> None:
     fleet = small_fleet(llm_policy())
     draft = one(OPEN, fleet)
-    final = apply_llm_vote(OPEN, draft, opinion, fleet=fleet)
-    assert (final.tier, final.router, final.wants_opinion) == (draft.tier, draft.router, False)
+    final = with_vote(draft, opinion, fleet=fleet)
+    assert (final.tier, final.router, final.wants_vote) == (draft.tier, draft.router, False)
     assert final.reasons[:-1] == draft.reasons
 
 
@@ -205,16 +213,16 @@ def test_the_llm_routers_word_is_folded_in(says: str, confidence: float, tier: s
     fleet = small_fleet(llm_policy())
     draft = one(OPEN, fleet)
     assert draft.tier == "medium"
-    final = apply_llm_vote(OPEN, draft, RouterVote("llm", says, confidence, 0.5, f"it says {says}"), fleet=fleet)
-    assert (final.tier, final.wants_opinion) == (tier, False)
+    final = with_vote(draft, RouterVote("llm", says, confidence, 0.5, f"it says {says}"), fleet=fleet)
+    assert (final.tier, final.wants_vote) == (tier, False)
     assert f"it says {says}" in final.reasons
 
 
 def test_an_llm_routers_word_is_weighed_against_the_classifiers() -> None:
     fleet = small_fleet(llm_policy())
     doubtful = one(OPEN, fleet, calibrated(0.2, 0.3, 0.9, confidence=0.6))
-    assert (doubtful.tier, doubtful.wants_opinion) == ("large", True)
-    final = apply_llm_vote(OPEN, doubtful, RouterVote("llm", "small", 0.9, 0.1, "easy"), fleet=fleet)
+    assert (doubtful.tier, doubtful.wants_vote) == ("large", True)
+    final = with_vote(doubtful, RouterVote("llm", "small", 0.9, 0.1, "easy"), fleet=fleet)
     assert final.p_ok["small"] == pytest.approx(0.2 + 0.6 * (0.9 * 0.95 - 0.2))
     assert final.tier in ("medium", "large")
 
@@ -250,7 +258,7 @@ def test_pins_and_tiers_beside_the_ladder_are_not_explored() -> None:
 def test_a_decision_that_waits_for_an_opinion_is_explored_when_it_is_settled() -> None:
     fleet = small_fleet(replace(llm_policy(), exploration=0.3))
     draft = decide([OPEN], fleet=fleet, predictor=None, draws=[0.0])[0]
-    assert (draft.wants_opinion, draft.propensity) == (True, 1.0)
-    explored = apply_llm_vote(OPEN, draft, None, fleet=fleet, draw=0.0)
+    assert (draft.wants_vote, draft.propensity) == (True, 1.0)
+    explored = with_vote(draft, None, fleet=fleet, draw=0.0)
     assert (explored.tier, explored.propensity) == ("small", pytest.approx(0.1))
-    assert apply_llm_vote(OPEN, draft, None, fleet=fleet).propensity == 1.0
+    assert with_vote(draft, None, fleet=fleet).propensity == 1.0
