@@ -7,7 +7,7 @@ TESTERS ?= 2
 INPUT ?= examples/queries.jsonl
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-real up down test lint bench bench-scale bench-routing default-router chaos mutation lock clean
+.PHONY: help run run-real up down test lint bench bench-scale bench-routing default-router attack chaos mutation lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -47,6 +47,9 @@ default-router: .venv/ready ## Train the shipped router anew, from examples/labe
 
 chaos: .venv/ready ## Break everything that can break, and count what is lost
 	@$(BIN)/python -m tests.chaos
+
+attack: .venv/ready ## Attack the service as a tenant, a web page, a neighbor or a model would, with figures
+	@$(BIN)/python -m pytest -m attack -s
 
 mutation: .venv/ready ## Switch each guard off in turn, and show which test notices (10 minutes)
 	@$(BIN)/python -m tests.chaos.mutation

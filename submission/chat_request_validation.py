@@ -4,18 +4,14 @@ Checks only keys that Pointsman reads and values that every provider rejects; ot
 first error, or None.
 """
 
-import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, Final
 
-import orjson
-
+from routing.answer_checks.json_schema import find_schema_error
+from routing.answer_checks.linear_regex import find_pattern_error
 from submission.input_line import LineError
 
 ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-MAX_REGEX_CHARS: Final = 1000
-MAX_SCHEMA_BYTES: Final = 100_000
 
 Check = Callable[[Any], str | None]
 """Returns what is wrong with a value, or None for a valid one."""
@@ -154,7 +150,7 @@ def _response_format(key: str, value: Any) -> LineError | None:
     wrapper = value.get("json_schema")
     if not isinstance(wrapper, dict) or not isinstance(wrapper.get("schema"), dict):
         return LineError(f"{path}.json_schema", "needs a schema", fix)
-    return find_schema_error(wrapper["schema"], f"{path}.json_schema.schema")
+    return _schema_error(wrapper["schema"], f"{path}.json_schema.schema")
 
 
 _CHECKS: Final[dict[str, Callable[[str, Any], LineError | None]]] = {
@@ -177,48 +173,16 @@ _CHECKS: Final[dict[str, Callable[[str, Any], LineError | None]]] = {
 }
 
 
-def find_schema_error(schema: Mapping[str, Any], path: str) -> LineError | None:
-    """The error of ``schema`` as a JSON Schema."""
-    encoded = orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)
-    if len(encoded) > MAX_SCHEMA_BYTES:
-        return LineError(path, f"larger than {MAX_SCHEMA_BYTES} bytes", "Simplify the schema")
-    wrong = _schema_error(encoded)
-    return LineError(path, f"not a JSON Schema: {wrong}", "Correct the schema") if wrong else None
-
-
-@lru_cache(maxsize=256)  # a batch usually has one schema on every line
-def _schema_error(schema: bytes) -> str | None:
-    import jsonschema  # a tenth of a second, for the few inputs with a schema
-
-    loaded = orjson.loads(schema)
-    try:
-        jsonschema.validators.validator_for(loaded, default=jsonschema.Draft202012Validator).check_schema(loaded)
-    except jsonschema.SchemaError as error:
-        return f"invalid at {error.json_path}"
-    except RecursionError:
-        return "nested too deeply"
-    return None
-
-
-@lru_cache(maxsize=256)
-def _regex_error(pattern: str) -> str | None:
-    if len(pattern) > MAX_REGEX_CHARS:
-        return f"longer than {MAX_REGEX_CHARS} characters"
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        # Without the message, which may quote the pattern.
-        return "not a valid regular expression" + ("" if error.pos is None else f": error at character {error.pos + 1}")
-    except (OverflowError, RecursionError):
-        return "not a regular expression that can be matched"
-    return None
+def _schema_error(schema: Mapping[str, Any], path: str) -> LineError | None:
+    wrong = find_schema_error(schema)
+    return LineError(path, f"not a usable JSON Schema: {wrong}", "Correct or simplify the schema") if wrong else None
 
 
 _EXPECTS: Final[dict[str, Check]] = {
     "json_schema": _typed(dict, "a JSON Schema object"),
     "json_object": _typed(bool, "true or false"),
     "context": _typed(str, "text"),
-    "regex": lambda value: _regex_error(value) if isinstance(value, str) else "must be text",
+    "regex": lambda value: find_pattern_error(value) if isinstance(value, str) else "must be text",
     "choices": lambda value: (
         None
         if isinstance(value, list) and value and all(isinstance(choice, str) for choice in value)
@@ -237,4 +201,4 @@ def find_expects_error(expects: Any) -> LineError | None:
         if wrong := _EXPECTS[key](value):
             return LineError(f"expects.{key}", wrong, "Correct it, or omit it")
     schema = expects.get("json_schema")
-    return find_schema_error(schema, "expects.json_schema") if schema is not None else None
+    return _schema_error(schema, "expects.json_schema") if schema is not None else None

@@ -1,51 +1,77 @@
-"""Whether a JSON value has the shape that a schema asks for: a subset of JSON Schema 2020-12.
+"""Whether a JSON value is as a JSON Schema asks, in bounded time.
 
-Checked: ``type enum const``, ``properties required additionalProperties patternProperties
-minProperties maxProperties``, ``items prefixItems minItems maxItems uniqueItems``, ``minimum
-maximum exclusiveMinimum exclusiveMaximum multipleOf``, ``minLength maxLength pattern``, ``anyOf
-oneOf allOf not``, and ``$ref`` to ``#``, ``#/$defs/…`` or ``#/definitions/…``. Any other keyword
-that could reject a value is not checked, and is named in the findings. So are a value or schema
-nested deeper than ``MAX_DEPTH``, and a pattern that is not safely run (see `routing.answer_checks.safe_regex`).
+jsonschema-rs validates (drafts 4 to 2020-12); its patterns run in Rust's ``regex``, which is linear in the text, and
+nothing is fetched. ``format`` is an annotation. How much work a value can make is bounded from the schema, before it is
+checked: see `Schema.most_steps`.
 
 Findings name keys of the schema and places in arrays, never anything of the value.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from routing.answer_checks.safe_regex import UnsafePattern, matches
+import orjson
 
-MAX_DEPTH: Final = 40
+from routing.answer_checks.linear_regex import MAX_PATTERN_CHARS, program_size
+
+if TYPE_CHECKING:
+    import jsonschema_rs
+
 MAX_FINDINGS: Final = 5
-MAX_STEPS: Final = 20_000
-"""Schemas visited for one value: branching schemas could otherwise double the work at each level."""
+MAX_SCHEMA_BYTES: Final = 100_000
+MAX_SUBSCHEMAS: Final = 2_000
+MAX_PATTERNS: Final = 50
+MAX_PATTERNS_CHARS: Final = 2_000
+"""Of all patterns of a schema together."""
+MAX_CLASSES: Final = 2_500
+"""Of all patterns: the sum of n² over patterns with n classes such as ``\\d`` (their translation from ECMA 262 takes so
+long: 12 µs · n²), and 40 for each ``\\p{…}``."""
+MAX_STEPS: Final = 2_000_000
+"""For one value: checks of one subschema against one value, entries of an enum compared, and steps of patterns."""
+MAX_STEPS_OF_ALL_ERRORS: Final = 2_000
+"""Where there may be more, only the first error is named: one takes up to a tenth of a millisecond to make."""
+MAX_LEVELS: Final = 64
+"""Of values, for which the steps of a schema that refers to itself are counted, unless they repeat before."""
+_TOO_MANY: Final = 10**12
 
-_MUTE: Final = frozenset(
-    {"$schema", "$id", "$comment", "$defs", "definitions", "title", "description", "default", "examples", "deprecated"}
-    | {"readOnly", "writeOnly", "format", "contentEncoding", "contentMediaType", "$anchor", "strict", "name"}
+_MAX_PROGRAM_BYTES: Final = 200_000
+_LARGEST_PROGRAM: Final = 4_000
+"""States, about: what Rust's engine makes within its limit of size."""
+_REPEATED: Final = re.compile(r"\{(\d{1,6}),?(\d{0,6})\}")
+_CLASS: Final = re.compile(r"\\[dDwWsSp]")
+
+_IN_PLACE: Final = ("not", "if", "then", "else")
+_IN_PLACE_LISTS: Final = ("allOf", "anyOf", "oneOf")
+_IN_PLACE_MAPS: Final = ("dependentSchemas", "dependencies")
+_BELOW: Final = (
+    *("items", "additionalItems", "additionalProperties", "contains", "propertyNames"),
+    *("unevaluatedItems", "unevaluatedProperties"),
 )
-"""Keywords that reject nothing (``format`` is an annotation in JSON Schema)."""
+_REFUSED: Final = ("$dynamicRef", "$recursiveRef")
+_BOUNDS: Final = frozenset(
+    {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength"}
+    | {"minItems", "maxItems", "minProperties", "maxProperties"}
+)
 
 
-@dataclass(slots=True)
-class ValidationResult:
+class ValidationResult(NamedTuple):
     """What is wrong, and what was not checked."""
 
-    wrong: list[str] = field(default_factory=list)
-    unchecked: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Walk:
-    root: Any
-    steps: int = 0
-    unchecked: dict[str, None] = field(default_factory=dict)
+    wrong: list[str]
+    unchecked: list[str]
 
 
 class NotJsonError(ValueError):
     """The text is not JSON (NaN and Infinity are not), or too deep or too large to be read."""
+
+
+class UnusableSchema(ValueError):
+    """The schema is not used; the message says why and where, by keys of the schema alone."""
 
 
 def read_json(text: str) -> Any:
@@ -56,263 +82,316 @@ def read_json(text: str) -> Any:
         raise NotJsonError from error
 
 
-def validate_instance(value: Any, schema: Any) -> ValidationResult:
-    """What of ``value`` is not as ``schema`` asks."""
-    walk = _Walk(root=schema)
-    wrong = _check(value, schema, "$", 0, walk)
-    return ValidationResult(wrong[:MAX_FINDINGS], list(walk.unchecked)[:MAX_FINDINGS])
-
-
-def _check(value: Any, schema: Any, path: str, depth: int, walk: _Walk) -> list[str]:
-    walk.steps += 1
-    if schema is True:
-        return []
-    if schema is False:
-        return [f"{path}: nothing is allowed here"]
-    if not isinstance(schema, Mapping):
-        walk.unchecked["a schema that is no object"] = None
-        return []
-    if depth > MAX_DEPTH or walk.steps > MAX_STEPS:
-        walk.unchecked["what is nested deeper"] = None
-        return []
-    wrong: list[str] = []
-    for keyword, asked in schema.items():
-        if keyword in _MUTE:
-            continue
-        rule = _RULES.get(keyword)
-        if rule is None:
-            walk.unchecked[f"keyword {str(keyword)[:40]}"] = None
-            continue
-        try:
-            wrong.extend(rule(value, asked, _Place(schema, path, depth, walk)))
-        except (TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
-            # The schema itself is malformed there (a string as `minimum`): it cannot reject anything.
-            walk.unchecked[f"keyword {keyword}"] = None
-    return wrong
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    schema: Mapping[str, Any]
-    path: str
-    depth: int
-    walk: _Walk
-
-    def below(self, value: Any, schema: Any, step: str = "") -> list[str]:
-        return _check(value, schema, self.path + step, self.depth + 1, self.walk)
-
-    def holds(self, value: Any, schema: Any) -> bool:
-        return not self.below(value, schema)
-
-
-_Rule = Callable[[Any, Any, _Place], list[str]]
-
-_TYPES: Final[dict[str, Callable[[Any], bool]]] = {
-    "object": lambda value: isinstance(value, dict),
-    "array": lambda value: isinstance(value, list),
-    "string": lambda value: isinstance(value, str),
-    "boolean": lambda value: isinstance(value, bool),
-    "null": lambda value: value is None,
-    "number": lambda value: _is_number(value),
-    "integer": lambda value: _is_number(value) and value == int(value),
-}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _same(one: Any, other: Any) -> bool:
-    """JSON's equality: 1 is 1.0, but true is not 1."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    return bool(one == other)
-
-
-def _type(value: Any, asked: Any, at: _Place) -> list[str]:
-    names = [asked] if isinstance(asked, str) else list(asked)
-    if any(name not in _TYPES for name in names):
-        raise ValueError(asked)
-    return [] if any(_TYPES[name](value) for name in names) else [f"{at.path}: not of type {' or '.join(names)}"]
-
-
-def _enum(value: Any, asked: Any, at: _Place) -> list[str]:
-    return [] if any(_same(value, each) for each in asked) else [f"{at.path}: not one of its enum"]
-
-
-def _const(value: Any, asked: Any, at: _Place) -> list[str]:
-    return [] if _same(value, asked) else [f"{at.path}: not its const"]
-
-
-def _properties(value: Any, asked: Any, at: _Place) -> list[str]:
-    if not isinstance(value, dict):
-        return []
-    found = [at.below(value[key], schema, f".{key}") for key, schema in asked.items() if key in value]
-    return [line for lines in found for line in lines]
-
-
-def _required(value: Any, asked: Any, at: _Place) -> list[str]:
-    if not isinstance(value, dict):
-        return []
-    return [f"{at.path}.{key}: missing" for key in asked if key not in value]
-
-
-def _other_properties(value: Any, asked: Any, at: _Place) -> list[str]:
-    if not isinstance(value, dict):
-        return []
-    named = at.schema.get("properties") or {}
-    patterns = at.schema.get("patternProperties") or {}
+def validate_json(text: str, value: Any, schema: Mapping[str, Any]) -> ValidationResult:
+    """What of ``value``, which `read_json` read from ``text``, is not as ``schema`` asks."""
     try:
-        others = [
-            key for key in value if key not in named and not any(matches(each, key, whole=False) for each in patterns)
-        ]
-    except UnsafePattern:
-        at.walk.unchecked["keyword patternProperties"] = None
-        return []
-    if asked is False:
-        return [f"{at.path}: {len(others)} properties too many"] if others else []
-    found = [at.below(value[key], asked, ".*") for key in others]
-    return [line for lines in found for line in lines]
+        return _compiled(_encoded(schema)).validate(text, value)
+    except UnusableSchema as why:
+        return ValidationResult([], [f"JSON Schema ({why})"])
 
 
-def _pattern_properties(value: Any, asked: Any, at: _Place) -> list[str]:
-    if not isinstance(value, dict):
-        return []
-    found: list[str] = []
-    for pattern, schema in asked.items():
-        try:
-            keys = [key for key in value if matches(pattern, key, whole=False)]
-        except UnsafePattern:
-            at.walk.unchecked["keyword patternProperties"] = None
-            continue
-        for key in keys:
-            found.extend(at.below(value[key], schema, ".*"))
-    return found
-
-
-def _items(value: Any, asked: Any, at: _Place) -> list[str]:
-    if not isinstance(value, list):
-        return []
-    if isinstance(asked, list):
-        return _prefix_items(value, asked, at)
-    start = len(at.schema.get("prefixItems") or ())
-    found = [at.below(item, asked, f"[{place}]") for place, item in enumerate(value[start:], start)]
-    return [line for lines in found for line in lines]
-
-
-def _prefix_items(value: Any, asked: Any, at: _Place) -> list[str]:
-    if not isinstance(value, list):
-        return []
-    pairs = zip(value, asked, strict=False)
-    found = [at.below(item, schema, f"[{place}]") for place, (item, schema) in enumerate(pairs)]
-    return [line for lines in found for line in lines]
-
-
-def _unique(value: Any, asked: Any, at: _Place) -> list[str]:
-    if not asked or not isinstance(value, list):
-        return []
-    seen: set[str] = set()
-    for item in value:
-        # JSON text tells true from 1; 1 and 1.0 are the same number.
-        plain = int(item) if isinstance(item, float) and item.is_integer() else item
-        text = json.dumps(plain, sort_keys=True)
-        if text in seen:
-            return [f"{at.path}: items come twice"]
-        seen.add(text)
-    return []
-
-
-def _bound(keyword: str, is_kind: Callable[[Any], bool], holds: Callable[[Any, Any], bool]) -> _Rule:
-    def rule(value: Any, asked: Any, at: _Place) -> list[str]:
-        if not is_kind(value):
-            return []
-        if not _is_number(asked):
-            raise ValueError(asked)
-        return [] if holds(value, asked) else [f"{at.path}: {keyword} {asked} is not kept"]
-
-    return rule
-
-
-def _is_multiple(value: float, asked: float) -> bool:
-    quotient = value / asked
-    return abs(quotient - round(quotient)) < 1e-9 * max(1.0, abs(quotient))
-
-
-def _pattern(value: Any, asked: Any, at: _Place) -> list[str]:
-    if not isinstance(value, str):
-        return []
+def find_schema_error(schema: Mapping[str, Any]) -> str | None:
+    """What is wrong with ``schema``, or None."""
     try:
-        return [] if matches(asked, value, whole=False) else [f"{at.path}: not of its pattern"]
-    except UnsafePattern:
-        at.walk.unchecked["keyword pattern"] = None
-        return []
+        _compiled(_encoded(schema))
+    except UnusableSchema as error:
+        return str(error)
+    return None
 
 
-def _any_of(value: Any, asked: Any, at: _Place) -> list[str]:
-    return [] if any(at.holds(value, each) for each in asked) else [f"{at.path}: none of its anyOf"]
+def _encoded(schema: Mapping[str, Any]) -> bytes:
+    try:
+        encoded = orjson.dumps(schema)
+    except TypeError:
+        raise UnusableSchema("nested too deeply, or not of JSON values") from None
+    if len(encoded) > MAX_SCHEMA_BYTES:
+        raise UnusableSchema(f"larger than {MAX_SCHEMA_BYTES} bytes")
+    return encoded
 
 
-def _one_of(value: Any, asked: Any, at: _Place) -> list[str]:
-    kept = sum(at.holds(value, each) for each in asked)
-    return [] if kept == 1 else [f"{at.path}: {kept} of its oneOf, not 1"]
+@lru_cache(maxsize=32)  # a batch usually has one schema on every line
+def _compiled(encoded: bytes) -> "Schema":
+    return Schema(orjson.loads(encoded))
 
 
-def _all_of(value: Any, asked: Any, at: _Place) -> list[str]:
-    return [line for each in asked for line in at.below(value, each)]
+class Schema:
+    """A schema, compiled; raises `UnusableSchema` where it is none, or where its work has no bound."""
+
+    def __init__(self, schema: Any) -> None:
+        import jsonschema_rs  # 30 ms, for the processes that see a schema
+
+        graph = _Graph(schema)
+        self._keys = graph.keys
+        self._steps: list[tuple[int, int]] = []
+        """For values of depth 0, 1, …: checks of one value, and steps of patterns for one byte, at most."""
+        try:
+            self._validator = jsonschema_rs.validator_for(
+                schema,
+                pattern_options=jsonschema_rs.RegexOptions(size_limit=_MAX_PROGRAM_BYTES, dfa_size_limit=100_000),
+                offline=True,
+                validate_formats=False,
+            )
+        except jsonschema_rs.ValidationError as error:
+            raise UnusableSchema(_compile_error(error)) from None
+        except ValueError:
+            raise UnusableSchema("nested too deeply") from None
+        for checks, pattern_steps in graph.steps_by_depth():
+            before = self._steps[-1] if self._steps else (0, 0)
+            self._steps.append((max(checks, before[0]), max(pattern_steps, before[1])))
+        self._knows_all_depths = graph.converged
+
+    def most_steps(self, text: str) -> int:
+        """No value of JSON in ``text`` takes more steps than this (see `MAX_STEPS`).
+
+        Each comma and each opening bracket begins at most one value; a value is at most as deep as there are brackets.
+        """
+        opened = text.count("[") + text.count("{")
+        if opened >= len(self._steps) and not self._knows_all_depths:
+            return _TOO_MANY
+        checks, pattern_steps = self._steps[min(opened, len(self._steps) - 1)] if self._steps else (1, 0)
+        return checks * (1 + opened + text.count(",")) + pattern_steps * len(text)
+
+    def validate(self, text: str, value: Any) -> ValidationResult:
+        """What of ``value``, read from ``text``, is not as the schema asks."""
+        steps = self.most_steps(text)
+        if steps > MAX_STEPS:
+            return ValidationResult([], ["JSON Schema (too much work on an answer of this size)"])
+        try:
+            if self._validator.is_valid(value):
+                return ValidationResult([], [])
+            # The validator makes all errors, each with its value and a part of the schema, before it gives the first.
+            errors = (
+                self._validator.iter_errors(value) if steps <= MAX_STEPS_OF_ALL_ERRORS else self._first_error(value)
+            )
+            return ValidationResult([self._finding(error) for error in islice(errors, MAX_FINDINGS)], [])
+        except ValueError:
+            return ValidationResult([], ["JSON Schema (the answer is nested too deeply, or not Unicode)"])
+
+    def _first_error(self, value: Any) -> "Iterator[jsonschema_rs.ValidationError]":
+        import jsonschema_rs
+
+        try:
+            self._validator.validate(value)
+        except jsonschema_rs.ValidationError as error:
+            yield error
+
+    def _finding(self, error: "jsonschema_rs.ValidationError") -> str:
+        path = "$" + "".join(
+            f"[{step}]" if isinstance(step, int) else f".{step}" if step in self._keys else ".*"
+            for step in error.instance_path
+        )
+        kind: Any = error.kind
+        match kind.name:
+            case "type":
+                return f"{path}: not of type {' or '.join(kind.types)}"
+            case "required":
+                return f"{path}.{kind.property}: missing"
+            case "enum":
+                return f"{path}: not one of its enum"
+            case "const":
+                return f"{path}: not its const"
+            case "pattern":
+                return f"{path}: not of its pattern"
+            case "additionalProperties" | "unevaluatedProperties":
+                return f"{path}: {len(kind.unexpected)} properties too many"
+            case "uniqueItems":
+                return f"{path}: items come twice"
+            case "anyOf" | "oneOf":
+                return f"{path}: {_branches(kind)} of its {kind.name}"
+            case "not":
+                return f"{path}: what its `not` forbids"
+            case "falseSchema":
+                return f"{path}: nothing is allowed here"
+            case bound if bound in _BOUNDS:
+                limit = kind.multiple_of if bound == "multipleOf" else kind.limit
+                return f"{path}: {bound} {limit} is not kept"
+            case other:
+                return f"{path}: {other} is not kept"
 
 
-def _not(value: Any, asked: Any, at: _Place) -> list[str]:
-    before = len(at.walk.unchecked)
-    if not at.holds(value, asked) or len(at.walk.unchecked) > before:
-        return []
-    return [f"{at.path}: what its `not` forbids"]
+def _branches(kind: Any) -> str:
+    kept = sum(not errors for errors in kind.context)
+    return f"{kept}, not 1," if kept else "none"
 
 
-def _ref(value: Any, asked: Any, at: _Place) -> list[str]:
-    if not isinstance(asked, str) or not (asked == "#" or asked.startswith("#/")):
-        raise ValueError("only references within the schema are followed")
-    target = at.walk.root
-    for step in asked.split("/")[1:]:
-        key = step.replace("~1", "/").replace("~0", "~")
-        if not isinstance(target, Mapping) or key not in target:
-            raise ValueError("a reference to nothing")
-        target = target[key]
-    return at.below(value, target)
+def _compile_error(error: "jsonschema_rs.ValidationError") -> str:
+    path = "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.instance_path)
+    kind: Any = error.kind
+    if kind.name == "format" and kind.format == "regex":
+        return f"the pattern at {path[:200]} is not one that matches in linear time (no lookaround, no back-references)"
+    if not error.instance_path:
+        return "a $schema that is not draft 4, 6, 7, 2019-09 or 2020-12"
+    return f"invalid at {path[:200]}"
 
 
-_RULES: Final[dict[str, _Rule]] = {
-    "type": _type,
-    "enum": _enum,
-    "const": _const,
-    "properties": _properties,
-    "required": _required,
-    "additionalProperties": _other_properties,
-    "patternProperties": _pattern_properties,
-    "items": _items,
-    "prefixItems": _prefix_items,
-    "uniqueItems": _unique,
-    "pattern": _pattern,
-    "anyOf": _any_of,
-    "oneOf": _one_of,
-    "allOf": _all_of,
-    "not": _not,
-    "$ref": _ref,
-    "minimum": _bound("minimum", _is_number, lambda value, asked: value >= asked),
-    "maximum": _bound("maximum", _is_number, lambda value, asked: value <= asked),
-    "exclusiveMinimum": _bound("exclusiveMinimum", _is_number, lambda value, asked: value > asked),
-    "exclusiveMaximum": _bound("exclusiveMaximum", _is_number, lambda value, asked: value < asked),
-    "multipleOf": _bound("multipleOf", _is_number, _is_multiple),
-    "minLength": _bound("minLength", lambda v: isinstance(v, str), lambda value, asked: len(value) >= asked),
-    "maxLength": _bound("maxLength", lambda v: isinstance(v, str), lambda value, asked: len(value) <= asked),
-    "minItems": _bound("minItems", lambda v: isinstance(v, list), lambda value, asked: len(value) >= asked),
-    "maxItems": _bound("maxItems", lambda v: isinstance(v, list), lambda value, asked: len(value) <= asked),
-    "minProperties": _bound("minProperties", lambda v: isinstance(v, dict), lambda value, asked: len(value) >= asked),
-    "maxProperties": _bound("maxProperties", lambda v: isinstance(v, dict), lambda value, asked: len(value) <= asked),
-}
+class _Graph:
+    """Which subschemas are applied to a value beside another one (in place), and which below it."""
+
+    def __init__(self, root: Any) -> None:
+        self.keys: set[str] = set()
+        self._root = root
+        self._places: dict[int, int] = {}
+        self._schemas: list[Mapping[str, Any]] = []
+        self._in_place: list[list[int]] = []
+        self._below: list[list[tuple[bool, int]]] = []
+        """(Whether it applies to the child of one name or number, not to any; subschema)."""
+        self._own: list[tuple[int, int]] = []
+        """(Checks of a value, pattern steps for a byte)."""
+        self.converged = True
+        self._patterns = self._pattern_chars = self._classes = 0
+        start = self._add(root)
+        done = 0
+        while done < len(self._schemas):
+            self._read(done)
+            done += 1
+        self._start = start
+        self._last_first = self._in_order()
+
+    def _add(self, schema: Any) -> int | None:
+        if not isinstance(schema, Mapping):
+            return None
+        place = self._places.get(id(schema))
+        if place is None:
+            place = self._places[id(schema)] = len(self._schemas)
+            if place >= MAX_SUBSCHEMAS:
+                raise UnusableSchema(f"more than {MAX_SUBSCHEMAS} subschemas")
+            self._schemas.append(schema)
+        return place
+
+    def _read(self, place: int) -> None:
+        schema = self._schemas[place]
+        in_place: list[Any] = [schema.get(key) for key in _IN_PLACE]
+        in_place += [each for key in _IN_PLACE_LISTS for each in _list(schema.get(key))]
+        in_place += [each for key in _IN_PLACE_MAPS for each in _map(schema.get(key)).values()]
+        below: list[tuple[bool, Any]] = [(False, schema.get(key)) for key in _BELOW]
+        patterns = _map(schema.get("patternProperties"))
+        below += [(False, each) for each in patterns.values()]
+        below += [(True, each) for each in _map(schema.get("properties")).values()]
+        below += [(True, each) for key in ("prefixItems", "items") for each in _list(schema.get(key))]
+        for key in ("$defs", "definitions"):
+            for each in _map(schema.get(key)).values():
+                self._add(each)  # it is compiled, wherever it is used
+        if "$ref" in schema:
+            in_place.append(self._target(schema["$ref"]))
+        for key in _REFUSED:
+            if key in schema:
+                raise UnusableSchema(f"{key} is not supported")
+        if place and isinstance(schema.get("$id", schema.get("id")), str):
+            raise UnusableSchema("a $id below the root is not supported")
+        self.keys.update(_map(schema.get("properties")), _texts(schema.get("required")))
+        own = [*patterns, *_texts([schema.get("pattern")])]
+        self._in_place.append([found for each in in_place if (found := self._add(each)) is not None])
+        self._below.append([(is_named, found) for is_named, each in below if (found := self._add(each)) is not None])
+        checks = 1 + sum(map(_size, (schema.get("enum"), schema.get("required"), schema.get("const"))))
+        self._own.append((checks, sum(map(self._steps_of, own))))
+
+    def _steps_of(self, pattern: str) -> int:
+        """With how many states a byte can be compared: at most the characters, each as often as it is repeated."""
+        classes = _CLASS.findall(pattern)
+        properties = classes.count("\\p")
+        self._patterns += 1
+        self._pattern_chars += len(pattern)
+        self._classes += (len(classes) - properties) ** 2 + 40 * properties
+        if len(pattern) > MAX_PATTERN_CHARS:
+            raise UnusableSchema(f"a pattern longer than {MAX_PATTERN_CHARS} characters")
+        if self._patterns > MAX_PATTERNS or self._pattern_chars > MAX_PATTERNS_CHARS or self._classes > MAX_CLASSES:
+            raise UnusableSchema(
+                f"more than {MAX_PATTERNS} patterns, {MAX_PATTERNS_CHARS} characters of them, or too many classes in "
+                "them (use [0-9] for \\d)"
+            )
+        repeats = _REPEATED.findall(pattern)
+        if repeats and not properties and (size := program_size(pattern)):
+            return size
+        states = max(1, len(pattern))
+        for least, most in repeats:
+            states = min(states * max(1, int(most or least)), _LARGEST_PROGRAM)
+        return states
+
+    def _target(self, reference: Any) -> Any:
+        if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
+            raise UnusableSchema("a $ref that does not begin with #/ is not supported")
+        target = self._root
+        for step in reference.split("/")[1:]:
+            key = step.replace("~1", "/").replace("~0", "~")
+            if isinstance(target, list) and key.isdecimal() and int(key) < len(target):
+                target = target[int(key)]
+            elif isinstance(target, Mapping) and key in target:
+                target = target[key]
+            else:
+                raise UnusableSchema("a $ref to what is not in it")
+        return target
+
+    def _in_order(self) -> list[int]:
+        """All subschemas, each after those that it applies in place (Kahn 1962)."""
+        incoming = Counter(target for targets in self._in_place for target in targets)
+        free = [place for place in range(len(self._schemas)) if not incoming[place]]
+        order = []
+        while free:
+            place = free.pop()
+            order.append(place)
+            for target in self._in_place[place]:
+                incoming[target] -= 1
+                if not incoming[target]:
+                    free.append(target)
+        if len(order) < len(self._schemas):
+            raise UnusableSchema("a $ref that leads back to itself without a step into the value")
+        return order[::-1]
+
+    def steps_by_depth(self) -> Iterator[tuple[int, int]]:
+        """For values 0, 1, … levels below the root: (checks of one such value, pattern steps for one byte of it).
+
+        No value takes more. With A(s, k) for what one application of s makes at one value k levels below:
+        A(s, 0) = own(s) + Σ A(t, 0) and A(s, k) = Σ A(t, k) + Σ A(u, k-1) + max A(v, k-1), over the subschemas t in
+        place, u for any child, and v for children of one name each, which are different values.
+        Ends where all further values repeat earlier ones.
+        """
+        if self._start is None:
+            return
+        nothing = [(0, 0)] * len(self._schemas)
+        before = nothing
+        seen = set()
+        for level in range(MAX_LEVELS):
+            now = list(self._own if level == 0 else nothing)
+            for place in self._last_first:
+                checks, patterns = now[place]
+                for target in self._in_place[place]:
+                    checks, patterns = checks + now[target][0], patterns + now[target][1]
+                most_checks = most_patterns = 0
+                for is_named, target in self._below[place] if level else ():
+                    if is_named:
+                        most_checks, most_patterns = (
+                            max(most_checks, before[target][0]),
+                            max(most_patterns, before[target][1]),
+                        )
+                    else:
+                        checks, patterns = checks + before[target][0], patterns + before[target][1]
+                now[place] = min(checks + most_checks, _TOO_MANY), min(patterns + most_patterns, _TOO_MANY)
+            state = tuple(now)
+            if state in seen:
+                return
+            yield now[self._start]
+            seen.add(state)
+            before = now
+        self.converged = False
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _map(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _texts(value: Any) -> list[str]:
+    return [each for each in _list(value) if isinstance(each, str)]
+
+
+def _size(value: Any) -> int:
+    """How many values ``value`` holds, itself not counted."""
+    if isinstance(value, Mapping):
+        return len(value) + sum(map(_size, value.values()))
+    return len(value) + sum(map(_size, value)) if isinstance(value, list) else 0
 
 
 def _no_constant(name: str) -> None:

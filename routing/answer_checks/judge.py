@@ -8,9 +8,9 @@ from typing import Final, NamedTuple, Protocol
 
 from routing.answer_checks.confidence import Confidence
 from routing.answer_checks.confidence_policy import ConfidenceSource
-from routing.answer_checks.json_schema import NotJsonError, read_json, validate_instance
+from routing.answer_checks.json_schema import NotJsonError, read_json, validate_json
+from routing.answer_checks.linear_regex import UnusablePattern, matches
 from routing.answer_checks.refusal_detection import is_refusal
-from routing.answer_checks.safe_regex import UnsafePattern, matches
 from routing.answer_checks.token_logprobs import logprob_confidence
 from routing.fleet import Tier
 from routing.heuristics import signals
@@ -180,7 +180,7 @@ def _shape(text: str, expects: Expectation) -> list[_JudgeFinding]:
         try:
             if not matches(expects.regex, text):
                 found.append(_rejected(ReasonCode.SHAPE, "does not match the regular expression"))
-        except UnsafePattern as why:
+        except UnusablePattern as why:
             found.append(_unchecked(f"regular expression ({why})"))
     if expects.json_object or expects.json_schema is not None:
         found.extend(_json(text, expects))
@@ -196,7 +196,7 @@ def _json(text: str, expects: Expectation) -> Iterator[_JudgeFinding]:
     if expects.json_object and not isinstance(value, dict):
         yield _rejected(ReasonCode.SHAPE, "not a JSON object")
     if expects.json_schema is not None:
-        findings = validate_instance(value, expects.json_schema)
+        findings = validate_json(text, value, expects.json_schema)
         for wrong in findings.wrong:
             yield _rejected(ReasonCode.SHAPE, wrong)
         for unchecked in findings.unchecked:

@@ -1,0 +1,72 @@
+"""Regular expressions of users, matched by RE2 in time linear in the text.
+
+RE2 builds an automaton and never backtracks, so it has no lookaround and no back-references; a pattern with them is
+refused. A match takes at most (instructions of the program) times (bytes of the text) steps: `MAX_STEPS` bounds that.
+"""
+
+from functools import lru_cache
+from typing import Final
+
+import re2
+
+MAX_PATTERN_CHARS: Final = 500
+MAX_STEPS: Final = 4_000_000
+"""Tens of milliseconds where the automaton has too many states to be cached, far less where it has not."""
+_MAX_PROGRAM_BYTES: Final = 1 << 18
+"""What RE2 may use for a program and its cached states. It takes milliseconds to compile one of this size."""
+
+
+class UnusablePattern(ValueError):
+    """The pattern is not run; the message says why and quotes nothing of it."""
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether ``pattern`` matches the whole of ``text``.
+
+    Raises `UnusablePattern` where RE2 cannot express the pattern, or where the text is too long for its size.
+    """
+    program = _compiled(pattern)
+    encoded = text.encode(errors="surrogatepass")
+    longest = MAX_STEPS // program.programsize
+    if len(encoded) > longest:
+        raise UnusablePattern(f"the text is longer than the {longest} bytes to which this pattern is applied")
+    return program.fullmatch(encoded) is not None
+
+
+def find_pattern_error(pattern: str) -> str | None:
+    """What is wrong with ``pattern``, or None."""
+    try:
+        _compiled(pattern)
+    except UnusablePattern as error:
+        return str(error)
+    return None
+
+
+def program_size(pattern: str) -> int | None:
+    """The instructions of the program that RE2 makes of ``pattern``; None where it makes none."""
+    try:
+        return int(_compiled(pattern).programsize)
+    except UnusablePattern:
+        return None
+
+
+@lru_cache(maxsize=256)
+def _compiled(pattern: str) -> re2._Regexp:
+    if len(pattern) > MAX_PATTERN_CHARS:
+        raise UnusablePattern(f"longer than {MAX_PATTERN_CHARS} characters")
+    options = re2.Options()
+    options.log_errors = False
+    options.never_capture = True
+    options.max_mem = _MAX_PROGRAM_BYTES
+    try:
+        return re2._Regexp(pattern, options)
+    except (re2.error, UnicodeEncodeError) as error:
+        raise UnusablePattern(_reason(str(error))) from None
+
+
+def _reason(error: str) -> str:
+    """RE2's message without its part after the colon, which quotes the pattern."""
+    if "(?=" in error or "(?!" in error or "(?<" in error:
+        return "uses lookaround, which RE2 does not support"
+    kind = error.strip("(),b'\"").partition(":")[0]
+    return f"not a regular expression of RE2 ({kind})" if kind else "not a regular expression of RE2"

@@ -1,0 +1,28 @@
+"""Marks every attack, and leaves the long ones to `make attack`."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    asked = "attack" in config.option.markexpr
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.attack)
+            if item.get_closest_marker("long") and not asked:
+                item.add_marker(pytest.mark.skip(reason="a long attack: `make attack` runs it"))
+
+
+@contextmanager
+def within(seconds: float, what: str) -> Iterator[None]:
+    """Fails where the body takes longer; prints its time for `make attack`."""
+    began = time.perf_counter()
+    yield
+    took = time.perf_counter() - began
+    print(f"  {what}: {took * 1000:.1f} ms")
+    assert took < seconds, f"{what} took {took:.2f} s"
