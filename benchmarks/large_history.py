@@ -13,9 +13,9 @@ _FIRST_ID = 10_000_000_000
 """Far from the ids that are handed out."""
 
 _FILL = """
-INSERT INTO batches (id, public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated,
-                     created_at, ended_at, sealed_at)
-VALUES (%(batch)s, 'batch_old_' || %(batch)s, 'history', %(rows)s, %(first)s, %(last)s, 'old', 'old', true,
+INSERT INTO batches (id, public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest, price_list,
+                     simulated, created_at, ended_at, sealed_at)
+VALUES (%(batch)s, 'batch_old_' || %(batch)s, 'history', %(rows)s, %(first)s, %(last)s, 'old', 'old', 'old', true,
         now() - interval '3 days', now() - interval '2 days', now() - interval '2 days');
 INSERT INTO queries (id, batch_id, stage, state, epoch, tier, due_at, moved_at, finished_at)
 SELECT id, %(batch)s, 'small', 'done', 2, 'small', now() - interval '3 days', now() - interval '2 days',

@@ -70,13 +70,14 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
         ("Calls", _calls(figures)),
         ("Cost", f"${figures.cost_usd:.6f}, with ${figures.router_cost_usd:.6f} for routing{_router_share(figures)}"),
         ("Baseline", f"${figures.baseline_cost_usd:.6f} if {figures.baseline_model} had answered every query"),
-        ("Saving", _saving(figures)),
-        ("Quality", _quality(figures)),
+        ("Saving", _saving(figures.saving_usd, figures.saving_share)),
     ]
+    if (second := figures.second_baseline) is not None:
+        saving = _saving(second.saving_usd, second.saving_share)
+        lines.append(("", f"${second.cost_usd:.6f} if {plain(second.model)} had; saving {saving}"))
+    lines.append(("Quality", _quality(figures)))
     if (comparison := forecast_vs_actual(figures)) is not None:
         lines.append(("Forecast", _forecast(comparison)))
-    if figures.fleet_changed:
-        lines.append(("Note", "The fleet file has changed since submission; the baseline uses today's prices."))
     return lines
 
 
@@ -95,13 +96,12 @@ def _router_share(figures: BatchFigures) -> str:
     return "" if share is None else f" ({100 * share:.2f} % of the saving)"
 
 
-def _saving(figures: BatchFigures) -> str:
-    share = figures.saving_share
+def _saving(saving_usd: float, share: float | None) -> str:
     if share is None:
         return "none: no query was answered"
-    if figures.saving_usd < 0:
-        return f"none: the batch cost ${-figures.saving_usd:.6f} ({-100 * share:.1f} %) more than the baseline"
-    return f"${figures.saving_usd:.6f} ({100 * share:.1f} %)"
+    if saving_usd < 0:
+        return f"none: the batch cost ${-saving_usd:.6f} ({-100 * share:.1f} %) more than the baseline"
+    return f"${saving_usd:.6f} ({100 * share:.1f} %)"
 
 
 def _quality(figures: BatchFigures) -> str:

@@ -9,7 +9,7 @@ from rich.tree import Tree
 from sqlalchemy import Row
 
 from cli.console import plain
-from db.reports.json_views import cost_usd
+from db.reports.json_views import alias_of, cost_usd
 from report.formatting import RULES
 from routing.lifecycle import FALLBACK, ROUTE
 from routing.reason import ReasonCode
@@ -33,7 +33,10 @@ def draw(query: Row[Any], events: Sequence[Row[Any]]) -> Tree:
     if query.simulated:
         title.append(" · simulated", "yellow")
     tree = Tree(title, guide_style="dim")
-    tree.add(_line(0.0, "submitted", f"pinned to {plain(query.pin)}" if query.pin else ""))
+    pinned = f"pinned to {plain(query.pin)}" if query.pin else ""
+    if (alias := alias_of(query)) is not None:
+        pinned = f"{pinned or 'to be routed'} (by the fleet's alias for {plain(alias)})"
+    tree.add(_line(0.0, "submitted", pinned))
     for row in events:
         after_s = max(0.0, (row.at - query.submitted_at).total_seconds())
         heading, reasons = _call(row) if row.event == "call" else _decision(row)

@@ -32,6 +32,7 @@ from db.sql import statement
 from routing.fleet import BudgetPolicy, Fleet, is_pin
 from routing.lifecycle import ROUTE, State
 from routing.pilot import PilotSpec
+from routing.price_list import PriceList
 
 MAX_USD: Final = 1e8
 """The largest cap: the ledger's amounts have nine digits before the point, and what is settled is a sum."""
@@ -304,6 +305,7 @@ async def _find_existing_batch(connection: AsyncConnection, engine: AsyncEngine,
 async def _close(
     connection: AsyncConnection, opened: BatchWriter, order: BatchSpec, fleet: Fleet, *, batch_id: int
 ) -> None:
+    prices = orjson.dumps(PriceList.of(fleet).as_json(), option=orjson.OPT_SORT_KEYS)
     await connection.execute(
         statement("insert_batch"),
         {
@@ -320,6 +322,8 @@ async def _close(
             "priority": order.priority,
             "fleet": fleet.name,
             "digest": fleet.digest,
+            "price_list": hashlib.sha256(prices).hexdigest(),
+            "prices": prices.decode(),
             "simulated": fleet.simulated,
             "cap_usd": fleet.budgets.batch_usd if order.cap_usd is None else order.cap_usd,
             "day_cap_usd": fleet.budgets.tenant_day_usd,

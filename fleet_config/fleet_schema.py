@@ -74,6 +74,7 @@ class FleetTable(ConfigTable):
 
     name: Text
     simulated: bool = False
+    baseline: Text | None = None
 
 
 class ProviderTable(ConfigTable):
@@ -169,6 +170,13 @@ class TierTable(ConfigTable):
     confidence: ConfidenceTable = ConfidenceTable()
 
 
+class AliasesTable(ConfigTable):
+    """``[aliases]``: names of models, and what each stands for."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Text] = Field(init=False)
+
+
 class LlmTable(ConfigTable):
     """``[router.llm]``"""
 
@@ -224,6 +232,7 @@ TABLES: Mapping[str, type[ConfigTable]] = {
     "models": ModelTable,
     "tiers": TierTable,
     "calibrations": CalibrationTable,
+    "aliases": AliasesTable,
     "router": RouterTable,
     "budgets": BudgetsTable,
     "timing": TimingTable,

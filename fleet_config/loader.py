@@ -11,6 +11,7 @@ from fleet_config import validation
 from fleet_config.fleet_errors import FleetError, Problem, choice, key
 from fleet_config.fleet_schema import (
     TABLES,
+    AliasesTable,
     BudgetsTable,
     CalibrationTable,
     ConfidenceTable,
@@ -24,9 +25,10 @@ from fleet_config.fleet_schema import (
     WorkersTable,
     parse,
 )
-from fleet_config.price_lookup import price_of
+from fleet_config.price_lookup import list_price, price_of
 from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy
 from routing.fleet import (
+    Baseline,
     Budgets,
     Fleet,
     LlmRouter,
@@ -75,9 +77,18 @@ def check_fleet(path: Path, environ: Mapping[str, str]) -> CheckedFleet:
                 problems.append(problem)
             case None:
                 pass  # its provider is invalid, and reported
+    baseline: Baseline | None = None
+    if parsed.fleet is not None and parsed.fleet.baseline is not None and not problems:
+        match _baseline(parsed.fleet.baseline, parsed.models, prices):
+            case Problem() as problem:
+                problems.append(problem)
+            case found:
+                baseline = found
     if problems:
         raise FleetError(path, problems)
-    fleet = _fleet(parsed, prices, digest=digest, simulator_url=environ.get("POINTSMAN_SIMULATOR_URL"))
+    fleet = _fleet(
+        parsed, prices, baseline=baseline, digest=digest, simulator_url=environ.get("POINTSMAN_SIMULATOR_URL")
+    )
     return CheckedFleet(fleet, tuple(validation.warnings(fleet, environ)))
 
 
@@ -109,6 +120,7 @@ class _Parsed:
     models: dict[str, ModelTable] = field(default_factory=dict)
     tiers: dict[str, TierTable] = field(default_factory=dict)
     calibrations: dict[str, CalibrationTable] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
     router: RouterTable | None = None
     budgets: BudgetsTable | None = None
     timing: TimingTable | None = None
@@ -135,6 +147,8 @@ def _parse(tables: Mapping[str, Any]) -> _Parsed:
     parsed.models = parsed.parse_entries(ModelTable, tables, "models")
     parsed.tiers = parsed.parse_entries(TierTable, tables, "tiers")
     parsed.calibrations = parsed.parse_entries(CalibrationTable, tables, "calibrations")
+    aliases = parsed.parse(AliasesTable, tables.get("aliases", {}), "aliases")
+    parsed.aliases = {} if aliases is None else dict(aliases.model_extra or {})
     parsed.router = parsed.parse(RouterTable, tables.get("router", {}), "router")
     parsed.budgets = parsed.parse(BudgetsTable, tables.get("budgets", {}), "budgets")
     parsed.timing = parsed.parse(TimingTable, tables.get("timing", {}), "timing")
@@ -152,7 +166,9 @@ _REQUIRED: Mapping[str, str] = {
 
 def _table_problems(tables: Mapping[str, Any]) -> Iterator[Problem]:
     for name in tables:
-        if name not in TABLES:
+        if name in FleetTable.model_fields:
+            yield Problem(key(name), "is not in the table [fleet].", "Move it there.")
+        elif name not in TABLES:
             yield Problem(key(name), "is not a table of a fleet file.", choice(name, TABLES))
     for name, fix in _REQUIRED.items():
         if name not in tables or tables[name] == {}:
@@ -192,13 +208,36 @@ def _conflicts(parsed: _Parsed, tables: Mapping[str, Any]) -> Iterator[Problem]:
         yield from validation.confidence_problems(path, policy, models=models, router=parsed.router)
     for name, calibration in parsed.calibrations.items():
         yield from validation.calibration_problems(name, calibration, models=models)
+    names = {*tiers, *models, *(model.model for model in parsed.models.values() if model.model)}
+    yield from validation.alias_problems(parsed.aliases, names=names)
     if parsed.router is not None:
         yield from validation.router_problems(parsed.router, models=models)
     if parsed.timing is not None:
         yield from validation.timing_problems(parsed.timing, parsed.providers)
 
 
-def _fleet(parsed: _Parsed, prices: Mapping[str, Price], *, digest: str, simulator_url: str | None) -> Fleet:
+def _baseline(name: str, models: Mapping[str, ModelTable], prices: Mapping[str, Price]) -> Baseline | Problem:
+    """The model ``name`` at its price in this fleet, else at its list price."""
+    for deployment, table in models.items():
+        if name in (deployment, table.model):
+            return Baseline(table.model or deployment, prices[deployment])
+    if (price := list_price(name)) is not None:
+        return Baseline(name, price)
+    return Problem(
+        "fleet.baseline",
+        f"is {name!r}, whose price is unknown.",
+        "Name a model of this fleet, or one with a known list price.",
+    )
+
+
+def _fleet(
+    parsed: _Parsed,
+    prices: Mapping[str, Price],
+    *,
+    baseline: Baseline | None,
+    digest: str,
+    simulator_url: str | None,
+) -> Fleet:
     """The fleet of valid tables."""
     assert parsed.fleet is not None
     assert parsed.router is not None
@@ -219,6 +258,8 @@ def _fleet(parsed: _Parsed, prices: Mapping[str, Price], *, digest: str, simulat
         timing=Timing(**parsed.timing.model_dump()),
         workers=Workers(**parsed.workers.model_dump()),
         calibrations=tuple(_calibration(table) for table in parsed.calibrations.values()),
+        aliases=parsed.aliases,
+        baseline=baseline,
         digest=digest,
     )
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from fleet_config.fleet_errors import Problem, key
 from fleet_config.fleet_schema import ModelTable, PriceTable, ProviderTable, TierPriceTable
-from routing.fleet import Price
+from routing.fleet import Price, Protocol
 
 
 def price_of(name: str, model: ModelTable, *, provider: ProviderTable | None, digest: str) -> Price | Problem | None:
@@ -17,6 +17,19 @@ def price_of(name: str, model: ModelTable, *, provider: ProviderTable | None, di
             if provider is None:
                 return None
             return _looked_up(name, model, provider)
+
+
+def list_price(model: str) -> Price | None:
+    """The list price of a model by its name alone, on the day of the call; None where no vendor is known to have it."""
+    from providers.pricing import UnknownPrice, look_up
+
+    today = datetime.now(UTC).date()
+    for kind in Protocol:
+        try:
+            return look_up(kind, model, on=today)
+        except UnknownPrice:
+            continue
+    return None
 
 
 def _stated(price: PriceTable, *, multiplier: float, version: str) -> Price:

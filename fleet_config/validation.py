@@ -291,6 +291,19 @@ def calibration_problems(name: str, calibration: CalibrationTable, *, models: Co
         )
 
 
+def alias_problems(aliases: Mapping[str, str], *, names: Collection[str]) -> Iterator[Problem]:
+    """Whether each alias is a name of its own, and stands for one of the fleet's ``names``."""
+    for name, meaning in aliases.items():
+        if name in names or name in ("", "auto"):
+            yield Problem(key("aliases", name), "is a name of this fleet itself.", "Remove the alias.")
+        if meaning not in names and meaning != "auto":
+            yield Problem(
+                key("aliases", name),
+                "stands for no tier or model of this fleet.",
+                choice(meaning, ["auto", *sorted(names)]),
+            )
+
+
 def timing_problems(timing: TimingTable, providers: Mapping[str, ProviderTable]) -> Iterator[Problem]:
     """Problems of the lease: one that ends before its call lets a second worker repeat, and pay for, the call."""
     longest = max(providers, key=lambda name: providers[name].deadline_s, default=None)

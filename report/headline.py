@@ -1,9 +1,10 @@
 """The head of a report: headline, warnings and the main figures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from db.reports.batch_report import BatchReport, labelled_right
+from db.reports.batch_stats import SecondBaseline
 from report.formatting import percent, percent_of, plain, seconds, usd
 
 
@@ -47,8 +48,6 @@ def warnings(report: BatchReport) -> list[str]:
             "Simulated: the simulator made up answers, confidences, latencies and failures; no money was spent. "
             "Prices are those of the real models."
         )
-    if report.figures.fleet_changed:
-        found.append("The fleet file has changed since submission: baselines use today's prices.")
     if report.audit is not None and report.audit.findings:
         found.append("The audit seal is broken: the routing log was changed after it was written.")
     return found
@@ -71,11 +70,19 @@ def cards(report: BatchReport) -> Sequence[Card]:
         Card("Cost", usd(figures.cost_usd), f"with {usd(figures.router_cost_usd)} for routing"),
         Card("Baseline", usd(figures.baseline_cost_usd), f"if {figures.baseline_model} had answered every query"),
         Card("Saving" if saving >= 0 else "Extra cost", percent(_absolute(figures.saving_share)), usd(abs(saving))),
+        *_second_baseline(figures.second_baseline),
         _quality(report),
         Card("Doubtful", f"{doubtful:,}", "final answers that the judge did not accept"),
         Card("Escalated", f"{progress.escalated:,}", escalated),
         Card("Time", seconds(progress.wall_s), f"{figures.queries_per_s:,.1f} queries/s"),
     )
+
+
+def _second_baseline(second: SecondBaseline | None) -> Iterator[Card]:
+    if second is not None:
+        kind = "saving" if second.saving_usd >= 0 else "extra cost"
+        note = f"{kind} of {percent(_absolute(second.saving_share))} ({usd(abs(second.saving_usd))})"
+        yield Card(f"If {second.model} alone", usd(second.cost_usd), note)
 
 
 def _absolute(share: float | None) -> float | None:

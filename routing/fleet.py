@@ -344,6 +344,18 @@ def is_pin(name: str | None) -> bool:
     return name not in (None, "", "auto")
 
 
+ANY_NAME: Final = "*"
+"""The alias that stands for every name which the fleet does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A model of the user's choice that a batch is compared with, beside the top tier."""
+
+    model: str
+    price: Price
+
+
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """Everything that ``fleet.toml`` says. ``tiers`` run from the cheapest to the dearest."""
@@ -359,6 +371,9 @@ class Fleet:
     workers: Workers = Workers()
     calibrations: tuple[CalibrationMap, ...] = ()
     """Maps from raw confidences to P(right), as the file gives them."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """What a name in a line's ``model`` stands for: auto, a tier or a model."""
+    baseline: Baseline | None = None
     digest: str = ""
     """SHA-256 of the file, pinned in each batch's row."""
 
@@ -405,6 +420,16 @@ class Fleet:
         named = next((model for model in models if model.name == pin), None)
         wire = named.model if named is not None else pin
         return tuple(model for model in models if model.model == wire)
+
+    def knows(self, name: str) -> bool:
+        """Whether ``name`` is auto, or the name of a tier, a deployment or a model."""
+        return not is_pin(name) or name in self.tiers or any(name in (m.name, m.model) for m in self.models.values())
+
+    def unaliased(self, name: str) -> str:
+        """What ``name`` stands for: itself where the fleet knows it or has no alias for it."""
+        if not self.aliases or self.knows(name):
+            return name
+        return self.aliases.get(name, self.aliases.get(ANY_NAME, name))
 
     def resolve_pin(self, model: str) -> str | None:
         """The tier that serves ``model`` (a tier's, a deployment's or a wire name), or None for ``auto``.

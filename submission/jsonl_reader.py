@@ -37,6 +37,7 @@ _SAID_EVERYWHERE: Final = frozenset(
 """No protocol refuses these."""
 _ELSEWHERE: Final = "Leave it out, or name a model that takes it"
 _SHORT_ID_CHARS: Final = 40
+_KEPT_NAMES: Final = 1000
 _MAX_COST_USD: Final = 1e6
 _EXAMPLE_LINE: Final = 'Use {"query": "..."} or an OpenAI Batch line'
 
@@ -128,6 +129,8 @@ class _LineReader:
         self._seen: set[str | bytes] = set()
         self._short_id_chars = min(_SHORT_ID_CHARS, limits.max_custom_id_chars)
         self._pins: dict[str, str | None] = {"": None, "auto": None}
+        self._meanings: dict[str, str] = {}
+        """By name in ``model``: what it stands for."""
         self._answering: dict[str | None, list[tuple[Adapter, Model]]] = {}
         """By pin: the deployments that may answer."""
 
@@ -182,7 +185,7 @@ class _LineReader:
             field, why = open_end
             fix = "Leave it out, or set allow_unbounded = true under [budgets] in the fleet file"
             return LineError(f"body.{field}", f"its cost has no bound: {why}", fix, UNBOUNDED_COST)
-        pin = body.get("model") or ""
+        pin = self._unaliased(body.get("model") or "")
         if self._pins.get(pin, pin) is not None and (error := self._pin_error(pin, "body.model")):
             return error
         pin = pin if self._pins[pin] else None
@@ -293,6 +296,16 @@ class _LineReader:
             return LineError("metadata", f"larger than {self.limits.max_metadata_bytes} bytes", "Shorten it")
         return None
 
+    def _unaliased(self, name: Any) -> Any:
+        """What a line's ``model`` stands for by the fleet's aliases."""
+        if not self._fleet.aliases or not isinstance(name, str):
+            return name
+        if name not in self._meanings:
+            if len(self._meanings) >= _KEPT_NAMES:
+                self._meanings.clear()
+            self._meanings[name] = self._fleet.unaliased(name)
+        return self._meanings[name]
+
     def _pin_error(self, pin: Any, field: str) -> LineError | None:
         if not isinstance(pin, str):
             return LineError(field, "must be text", f"Use {', '.join(['auto', *self._fleet.tiers])}")
@@ -300,7 +313,8 @@ class _LineReader:
             try:
                 self._pins[pin] = self._fleet.resolve_pin(pin)
             except KeyError:
-                fix = f"Use {', '.join(['auto', *self._fleet.tiers])}, or the name of a model in the fleet"
+                names = ", ".join(["auto", *self._fleet.tiers])
+                fix = f'Use {names}, a model of the fleet, or its alias: "NAME" = "auto" under [aliases] in the fleet'
                 return LineError(field, "the fleet has no tier or model of that name", fix)
         return None
 

@@ -1,6 +1,9 @@
 """A small fleet for tests: three rungs, one tier beside the ladder, two providers, round prices."""
 
+import json
+
 from routing.fleet import Fleet, LlmRouter, Model, Price, Protocol, Provider, RouterPolicy, Tier
+from routing.price_list import PriceList
 
 LADDER = ("small", "medium", "large")
 
@@ -32,6 +35,12 @@ def small_fleet(router: RouterPolicy | None = None) -> Fleet:
         router=router or RouterPolicy(),
         digest="test",
     )
+
+
+def price_list_row(fleet: Fleet, digest: str = "p") -> str:
+    """The statement that stores the price list of ``fleet`` under ``digest``."""
+    content = json.dumps(PriceList.of(fleet).as_json()).replace("'", "''")
+    return f"INSERT INTO price_lists (digest, content) VALUES ('{digest}', '{content}') ON CONFLICT DO NOTHING;"
 
 
 def llm_policy() -> RouterPolicy:

@@ -58,7 +58,7 @@ class DashboardCollector:
 
     def __init__(self, engine: AsyncEngine, fleet: Fleet, *, redis: Redis | None, key_prefix: str) -> None:
         self.fleet = fleet
-        self.window = RollingWindow(engine, fleet)
+        self.window = RollingWindow(engine)
         self.seen = DashboardSnapshot()
         self.rates: dict[str, deque[tuple[float, float]]] = {}
         """By tenant: times (Unix seconds) and queries per second, of the last minutes."""

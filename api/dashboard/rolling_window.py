@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.dashboard.counters import BOUNDS_MS, DashboardCounters, sum_of
 from db.reports import run_report
-from routing.fleet import Fleet
 
 KEPT: Final = timedelta(minutes=60)
 STEP: Final = timedelta(seconds=10)
@@ -33,9 +32,8 @@ Buckets = dict[str, dict[datetime, DashboardCounters]]
 class RollingWindow:
     """Counters of the last hour. Call ``refresh``, then read."""
 
-    def __init__(self, engine: AsyncEngine, fleet: Fleet) -> None:
+    def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._price = _price_of(fleet)
         self._buckets: Buckets = {}
         self._retired = DashboardCounters()
         self._began: datetime | None = None
@@ -113,7 +111,7 @@ class RollingWindow:
         """Count the span again, replacing its earlier counts."""
         bounds = {"since": since, "until": until}
         decisions = await run_report(self._engine, "dashboard_decisions", **bounds)
-        answers = await run_report(self._engine, "dashboard_answers", **bounds, **self._price)
+        answers = await run_report(self._engine, "dashboard_answers", **bounds)
         calls = await run_report(self._engine, "dashboard_calls", **bounds, bounds_ms=list(BOUNDS_MS))
         for buckets in self._buckets.values():
             for start in [start for start in buckets if since <= start < until]:
@@ -140,14 +138,3 @@ class RollingWindow:
 
 def _floor(at: datetime, step: timedelta) -> datetime:
     return datetime.fromtimestamp(at.timestamp() // step.total_seconds() * step.total_seconds(), tz=at.tzinfo)
-
-
-def _price_of(fleet: Fleet) -> dict[str, object]:
-    price = fleet.deployments(fleet.top)[0].price
-    return {
-        "top": fleet.top,
-        "input_usd_per_mtok": price.input_usd_per_mtok,
-        "cached_usd_per_mtok": price.cached_input_usd_per_mtok,
-        "output_usd_per_mtok": price.output_usd_per_mtok,
-        "multiplier": price.multiplier,
-    }

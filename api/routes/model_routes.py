@@ -10,23 +10,26 @@ from api.http_errors import ApiError
 from api.responses import json_response
 from api.schemas import ModelList, ModelObject
 from api.state import get_state
-from routing.fleet import Fleet
+from routing.fleet import ANY_NAME, Fleet
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
 @router.get("", operation_id="list_models", response_model=ModelList)
 async def list_models(request: Request) -> Response:
-    """``auto``, which routes; each tier and each model of the fleet, which pin."""
+    """``auto``, which routes; each tier and each model of the fleet, which pin; and the fleet's aliases."""
     return json_response({"object": "list", "data": list(_models(get_state(request).fleet))})
 
 
 @router.get("/{model:path}", operation_id="retrieve_model", response_model=ModelObject)
 async def retrieve_model(request: Request, model: str) -> Response:
     """One model name."""
-    for known in _models(get_state(request).fleet):
+    fleet = get_state(request).fleet
+    for known in _models(fleet):
         if known["id"] == model:
             return json_response(known)
+    if ANY_NAME in fleet.aliases:
+        return json_response(_object(model, "pointsman"))
     raise ApiError(404, f"The model '{model[:100]}' does not exist", param="model", code="model_not_found")
 
 
@@ -35,6 +38,11 @@ def _models(fleet: Fleet) -> Iterator[dict[str, Any]]:
     for deployment in fleet.models.values():
         owners.setdefault(deployment.name, deployment.provider)
         owners.setdefault(deployment.model, deployment.provider)
+    owners |= dict.fromkeys((alias for alias in fleet.aliases if alias != ANY_NAME), "pointsman")
     for name, owner in owners.items():
-        # A fleet has no creation dates.
-        yield {"id": name, "object": "model", "created": 0, "owned_by": owner}
+        yield _object(name, owner)
+
+
+def _object(name: str, owner: str) -> dict[str, Any]:
+    # A fleet has no creation dates.
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner}

@@ -42,7 +42,7 @@ async def report_batch(request: Request, batch_id: str) -> Response:
     batch = await find_batch(service.engine, batch_id)
     if batch is None:
         raise not_found("Batch", batch_id, param="batch_id")
-    report = batch_as_json(await batch_figures(service.engine, batch, fleet=service.fleet))
+    report = batch_as_json(await batch_figures(service.engine, batch))
     return json_response(report | {"budget": (await batch_budget(service.engine, batch.id)).as_json()})
 
 

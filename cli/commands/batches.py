@@ -82,7 +82,7 @@ def submit(
             return report
         batch = await resolve_batch(engine, result.public_id)
         await submission.wait(engine, batch, checked)
-        figures = await batch_figures(engine, batch, fleet=checked)
+        figures = await batch_figures(engine, batch)
         batch_summary.show(figures, err if as_json else out)
         return report | batch_as_json(figures)
 
@@ -98,13 +98,11 @@ def submit(
 
 
 @app.command()
-def status(batch: BatchArgument = None, as_json: JsonOption = False, fleet: FleetOption = None) -> None:
+def status(batch: BatchArgument = None, as_json: JsonOption = False) -> None:
     """Show the progress or the report of a batch."""
-    settings = read_settings(fleet)
-    checked = settings.fleet()
 
     async def work(engine: AsyncEngine) -> None:
-        figures = await batch_figures(engine, await resolve_batch(engine, batch), fleet=checked)
+        figures = await batch_figures(engine, await resolve_batch(engine, batch))
         if as_json:
             open_now = {"open_by_stage": figures.progress.open_by_stage, "held_for": figures.progress.held_for}
             emit(batch_as_json(figures) | open_now)
@@ -113,7 +111,7 @@ def status(batch: BatchArgument = None, as_json: JsonOption = False, fleet: Flee
         else:
             _show_progress(figures.progress)
 
-    with_database(settings, work)
+    with_database(read_settings(), work)
 
 
 def _show_progress(progress: Progress) -> None:

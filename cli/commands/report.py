@@ -13,12 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from cli.command_errors import UsageError
 from cli.console import notice, plain
 from cli.output_files import STDOUT, check_writable, open_atomically
-from cli.param_types import BatchArgument, FileOption, FleetOption
+from cli.param_types import BatchArgument, FileOption
 from cli.resources import read_settings, resolve_batch, with_database
 from db.reports.batch_report import BatchReport, load_batch_report
 from db.reports.json_views import batch_report_as_json
+from fleet_config.price_lookup import list_price
 from report.html_page import page
 from report.markdown import markdown
+from routing.price_list import ListedModel, PriceList
 
 app = typer.Typer()
 
@@ -63,15 +65,20 @@ def report(
             "--audit/--no-audit", help="Check every decision against its seal. Default: for up to 100,000 queries."
         ),
     ] = None,
-    fleet: FleetOption = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline",
+            metavar="MODEL",
+            help="Also compare with this model alone. Default: its fleet's baseline.",
+        ),
+    ] = None,
 ) -> None:
     """Report results, cost and savings of BATCH.
 
-    Reads only the ledger; works for open batches too. The HTML page is a single file without scripts or network
-    access, fit to be sent and archived.
+    Reads only the ledger, and has the prices of the batch's submission; works for open batches too. The HTML page is a
+    single file without scripts or network access, fit to be sent and archived.
     """
-    settings = read_settings(fleet)
-    checked = settings.fleet()
     path = output or STDOUT
     check_writable(path)
     chosen = form or _format_of(path)
@@ -82,10 +89,16 @@ def report(
         if found.total > _LARGE:
             notice(f"Reading the ledger{' and every decision' if audited else ''} …")
         return await load_batch_report(
-            engine, found, fleet=checked, now=datetime.now(UTC), rows=rows, with_text=with_text, audited=audited
+            engine,
+            found,
+            now=datetime.now(UTC),
+            baseline=None if baseline is None else _listed(baseline, found.price_list),
+            rows=rows,
+            with_text=with_text,
+            audited=audited,
         )
 
-    text = _rendered(with_database(settings, work), chosen)
+    text = _rendered(with_database(read_settings(), work), chosen)
     if path == STDOUT:
         sys.stdout.buffer.write(text)
         sys.stdout.flush()
@@ -93,6 +106,16 @@ def report(
     with open_atomically(path) as file:
         file.write(text)
     notice(f"Report written to {path}")
+
+
+def _listed(model: str, prices: PriceList) -> ListedModel:
+    """``model`` at the batch's own price; one that its fleet did not have at its list price."""
+    if (found := prices.find(model)) is not None:
+        return found
+    if (price := list_price(model)) is None:
+        names = ", ".join(dict.fromkeys(known.model for known in prices.models))
+        raise UsageError(f"No price is known for {plain(model)}.", hint=f"Models of the batch's fleet: {names}.")
+    return ListedModel.of(model, price, model=model)
 
 
 def _format_of(path: Path) -> ReportFormat:

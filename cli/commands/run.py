@@ -141,7 +141,7 @@ async def _run(submission: Submission, source: Source | None, stack: WorkingStac
         if output is not None:
             written = await write_results(engine, batch.id, output)
             notice(f"{written:,} results written{'' if output == STDOUT else f' to {output}'}")
-        return await batch_figures(engine, batch, fleet=stack.fleet)
+        return await batch_figures(engine, batch)
 
 
 def _warn_of_missing_keys(fleet: Fleet) -> None:

@@ -62,13 +62,14 @@ def evaluate_log(span: Span, *, fleet_path: Path | None, as_json: bool) -> None:
     fleet = settings.fleet()
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
-        log = LogStats()
+        log, models = LogStats(), set[str]()
         found = await _batches(engine, span)
         with _progress(sum(logged.batch.total for logged in found), "reading the log") as (bar, task):
             for logged in found:
                 await _read(engine, logged, log, fleet)
+                models.add(logged.batch.price_list.top.model)
                 bar.advance(task, logged.batch.total)
-        return report(log, top=fleet.top, baseline_model=fleet.deployments(fleet.top)[0].model)
+        return report(log, top=fleet.top, baseline_model=" or ".join(sorted(models)))
 
     figures = with_database(settings, work)
     emit(figures) if as_json else log_tables.show_log(figures)
@@ -123,7 +124,7 @@ async def _read(engine: AsyncEngine, logged: LoggedBatch, log: LogStats, fleet: 
         log.add_labels(row.stage, row.tier, labels=row.labels, grade=row.grade, accepted=row.accepted)
     for row in await graded_verdicts_of(engine, logged):
         log.add_graded_verdicts(row.source, row.tenth, labels=row.labels, grade=row.grade, confidence=row.confidence)
-    figures = await batch_figures(engine, logged.batch, fleet=fleet)
+    figures = await batch_figures(engine, logged.batch)
     log.cost_usd += figures.cost_usd
     log.router_cost_usd += figures.router_cost_usd
     log.baseline_usd += figures.baseline_cost_usd

@@ -14,7 +14,7 @@ from db.audit_seals import AuditReport, verify
 from db.reports import run_report
 from db.reports.batch_stats import Batch, BatchFigures, batch_figures
 from db.reports.forecast_vs_actual import forecast_vs_actual
-from routing.fleet import Fleet
+from routing.price_list import ListedModel, PriceList, columns
 
 SLOTS: Final = 48
 """Into so many equal slots the time of a batch is cut, for the providers' health."""
@@ -253,29 +253,31 @@ async def load_batch_report(
     engine: AsyncEngine,
     batch: Batch,
     *,
-    fleet: Fleet,
     now: datetime,
+    baseline: ListedModel | None = None,
     rows: int = 10,
     with_text: bool = False,
     audited: bool = True,
 ) -> BatchReport:
     """The account of ``batch`` at ``now``. ``rows`` is how many queries of note are listed; prompts' text only
-    ``with_text``. ``audited`` holds every decision against its seal, which reads all of them."""
+    ``with_text``. ``baseline`` is the second baseline, instead of the fleet's. ``audited`` holds every decision against
+    its seal, which reads all of them."""
 
     async def answer(name: str, **params: object) -> Sequence[Row[Any]]:
         return await run_report(engine, name, batch_id=batch.id, **params)
 
-    figures = await batch_figures(engine, batch, fleet=fleet)
+    figures = await batch_figures(engine, batch, baseline=baseline)
+    prices = batch.price_list
     health = await answer("batch_health", slots=SLOTS)
     confidences = await answer("batch_confidences")
     (cap,) = await answer("batch_budget_cap")
-    priced = await _priced(engine, batch, fleet)
+    priced = await _priced(engine, batch)
     return BatchReport(
         figures=figures,
         made_at=now,
         fleet=batch.fleet,
-        ladder=tuple(fleet.ladder),
-        tiers=tuple(fleet.tiers),
+        ladder=prices.ladder,
+        tiers=prices.tiers,
         routes=tuple(QueryFlow(**row._mapping) for row in await answer("batch_routes")),
         latencies=tuple(_latency(row) for row in await answer("batch_latencies")),
         models=tuple(
@@ -300,8 +302,8 @@ async def load_batch_report(
         confidences=tuple(ConfidenceBin(row.tier, row.tenth, row.answers, row.unaccepted) for row in confidences),
         sources=tuple(SourceFigures(**row._mapping) for row in await answer("batch_sources")),
         mean_confidence=_mean_confidence(confidences),
-        controls=_controls(priced, figures, fleet),
-        picture=_picture(priced, fleet),
+        controls=_controls(priced, figures, prices),
+        picture=_picture(priced, prices),
         most_expensive=tuple(
             _query(row) for row in await answer("batch_most_expensive", rows=rows, with_text=with_text)
         ),
@@ -315,28 +317,27 @@ async def load_batch_report(
     )
 
 
-async def _priced(engine: AsyncEngine, batch: Batch, fleet: Fleet) -> dict[str, Row[Any]]:
-    prices = {tier: fleet.deployments(tier)[0].price for tier in fleet.tiers if fleet.deployments(tier)}
+async def _priced(engine: AsyncEngine, batch: Batch) -> dict[str, Row[Any]]:
+    prices = batch.price_list
     rows = await run_report(
         engine,
         "batch_baselines",
         batch_id=batch.id,
-        ladder=list(fleet.ladder),
-        tiers=list(prices),
-        input_usd_per_mtok=[Decimal(str(price.input_usd_per_mtok)) for price in prices.values()],
-        cached_usd_per_mtok=[Decimal(str(price.cached_input_usd_per_mtok)) for price in prices.values()],
-        output_usd_per_mtok=[Decimal(str(price.output_usd_per_mtok)) for price in prices.values()],
-        multipliers=[Decimal(str(price.multiplier)) for price in prices.values()],
+        ladder=list(prices.ladder),
+        tiers=list(prices.tiers),
+        **columns([prices.first(tier) for tier in prices.tiers]),
     )
     return {row.tier: row for row in rows}
 
 
-def _controls(rows: Mapping[str, Row[Any]], figures: BatchFigures, fleet: Fleet) -> tuple[BaselineFigures, ...]:
+def _controls(rows: Mapping[str, Row[Any]], figures: BatchFigures, prices: PriceList) -> tuple[BaselineFigures, ...]:
     cost = {tier: float(row.cost_usd) for tier, row in rows.items()}
-    alone = [tier for tier in fleet.ladder if tier in cost]
+    alone = [tier for tier in prices.ladder if tier in cost]
     if not alone:
         return ()
     controls = [BaselineFigures(f"always {tier}", _usd(cost[tier])) for tier in alone]
+    if (second := figures.second_baseline) is not None:
+        controls.append(BaselineFigures(f"always {second.model}", second.cost_usd))
     controls.append(BaselineFigures(_AT_RANDOM, _usd(sum(cost[tier] for tier in alone) / len(alone))))
     answered = {tier.tier: tier.answered for tier in figures.tiers if tier.answered}
     total = sum(answered.values())
@@ -347,10 +348,10 @@ def _controls(rows: Mapping[str, Row[Any]], figures: BatchFigures, fleet: Fleet)
     return tuple(controls)
 
 
-def _picture(rows: Mapping[str, Row[Any]], fleet: Fleet) -> CostQualityChart | None:
-    if not rows or set(fleet.ladder) - rows.keys():
+def _picture(rows: Mapping[str, Row[Any]], prices: PriceList) -> CostQualityChart | None:
+    if not rows or set(prices.ladder) - rows.keys():
         return None
-    alone = [rows[tier] for tier in fleet.ladder]
+    alone = [rows[tier] for tier in prices.ladder]
     measured = alone[0].measured
     if not measured:
         return None

@@ -1,17 +1,20 @@
 """A batch in figures: how far it is, what it cost, and what it saved."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports import run_report
 from db.reports.batch_quality import QualityFigures, batch_quality
-from routing.fleet import Fleet
+from routing.price_list import ListedModel, PriceList, columns
+
+_TOP: Final = "top"
+_SECOND: Final = "second"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,8 @@ class Batch:
     simulated: bool
     fleet: str
     fleet_digest: str
+    price_list: PriceList
+    """Of the fleet that it was submitted with."""
     plan: Mapping[str, Any] | None
     """What was predicted of it when it was submitted."""
     created_at: datetime
@@ -127,6 +132,16 @@ class FailureReason:
 
 
 @dataclass(frozen=True, slots=True)
+class SecondBaseline:
+    """What the same answers had cost at a model of the user's choice. The share is None where that is nothing."""
+
+    model: str
+    cost_usd: float
+    saving_usd: float
+    saving_share: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class BatchFigures:
     """The whole account of a batch; ``batch_costs.sql`` defines the baseline."""
 
@@ -134,8 +149,6 @@ class BatchFigures:
     top_tier: str
     baseline_model: str
     """Whose price the baseline takes for queries that never came to the top tier."""
-    fleet_changed: bool
-    """Whether the fleet is another than when the batch was submitted, so that its prices may be."""
     tiers: tuple[TierFigures, ...]
     failures: tuple[FailureReason, ...]
     calls: int
@@ -151,6 +164,8 @@ class BatchFigures:
     """What was predicted of it when it was submitted; `against.plan_against_actual` compares."""
     quality: QualityFigures | None = None
     """None without a quality floor."""
+    second_baseline: SecondBaseline | None = None
+    """None where neither the fleet nor the reader names one."""
 
     @property
     def saving_usd(self) -> float:
@@ -176,7 +191,13 @@ class BatchFigures:
 async def find_batch(engine: AsyncEngine, public_id: str) -> Batch | None:
     """The batch of that public id."""
     rows = await run_report(engine, "batch_find", public_id=public_id)
-    return Batch(**{name: getattr(rows[0], name) for name in Batch.__slots__}) if rows else None
+    return batch_of(rows[0]) if rows else None
+
+
+def batch_of(row: Row[Any]) -> Batch:
+    """The batch in a row that has its columns."""
+    columns_of = {name: getattr(row, name) for name in Batch.__slots__}
+    return Batch(**columns_of | {"price_list": PriceList.from_json(row.price_list)})
 
 
 async def newest_batch(engine: AsyncEngine) -> Batch | None:
@@ -208,27 +229,33 @@ async def batch_progress(engine: AsyncEngine, batch_id: int) -> Progress:
     )
 
 
-async def batch_figures(engine: AsyncEngine, batch: Batch, *, fleet: Fleet) -> BatchFigures:
-    """The account of a batch, with its baseline at the prices of ``fleet``'s top tier."""
-    model = fleet.deployments(fleet.top)[0]
+async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedModel | None = None) -> BatchFigures:
+    """The account of a batch, at the prices of its own price list.
+
+    ``baseline`` is the second baseline, instead of the price list's.
+    """
+    prices = batch.price_list
+    second = baseline or prices.baseline
+    baselines = {_TOP: replace(prices.top, model="")}
+    if second is not None:
+        baselines[_SECOND] = replace(second, tier=None)
     (costs,) = await run_report(
         engine,
         "batch_costs",
         batch_id=batch.id,
-        top=fleet.top,
-        input_usd_per_mtok=model.price.input_usd_per_mtok,
-        cached_usd_per_mtok=model.price.cached_input_usd_per_mtok,
-        output_usd_per_mtok=model.price.output_usd_per_mtok,
-        multiplier=model.price.multiplier,
+        names=list(baselines),
+        tiers=[model.tier for model in baselines.values()],
+        models=[model.model for model in baselines.values()],
+        **columns(list(baselines.values())),
     )
     tiers = [_tier(row) for row in await run_report(engine, "batch_tiers", batch_id=batch.id)]
-    order = list(fleet.tiers)
+    order = prices.tiers
     failures = await run_report(engine, "batch_failures", batch_id=batch.id, rows=5)
+    cost_usd = _usd(costs.cost_usd)
     return BatchFigures(
         progress=await batch_progress(engine, batch.id),
-        top_tier=fleet.top,
-        baseline_model=model.model,
-        fleet_changed=batch.fleet_digest != fleet.digest,
+        top_tier=prices.ladder[-1],
+        baseline_model=prices.top.model,
         tiers=tuple(sorted(tiers, key=lambda t: (order.index(t.tier) if t.tier in order else len(order), t.tier))),
         failures=tuple(FailureReason(**row._mapping) for row in failures),
         calls=costs.calls,
@@ -236,13 +263,20 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, fleet: Fleet) -> B
         failed_calls=costs.failed_calls,
         prompt_tokens=costs.prompt_tokens,
         completion_tokens=costs.completion_tokens,
-        cost_usd=_usd(costs.cost_usd),
+        cost_usd=cost_usd,
         router_cost_usd=_usd(costs.router_cost_usd),
-        baseline_cost_usd=_usd(costs.baseline_cost_usd),
+        baseline_cost_usd=_usd(costs.baselines_usd.get(_TOP, 0.0)),
         latency_ms=_percentiles(costs.latency_ms),
         plan=batch.plan,
         quality=await batch_quality(engine, batch.id),
+        second_baseline=None if second is None else _second(second, costs.baselines_usd.get(_SECOND, 0.0), cost_usd),
     )
+
+
+def _second(model: ListedModel, baseline_usd: float, cost_usd: float) -> SecondBaseline:
+    baseline_usd = _usd(baseline_usd)
+    saving_usd = round(baseline_usd - cost_usd, 9)
+    return SecondBaseline(model.model, baseline_usd, saving_usd, saving_usd / baseline_usd if baseline_usd else None)
 
 
 def _tier(row: Row[Any]) -> TierFigures:
@@ -260,7 +294,7 @@ def _tier(row: Row[Any]) -> TierFigures:
     )
 
 
-def _usd(amount: Decimal) -> float:
+def _usd(amount: Decimal | float) -> float:
     return round(float(amount), 9)
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Row
 
 from db.reports.batch_quality import quality_as_json
 from db.reports.batch_report import BatchReport
-from db.reports.batch_stats import BatchFigures, TierFigures
+from db.reports.batch_stats import BatchFigures, SecondBaseline, TierFigures
 from db.reports.forecast_vs_actual import forecast_vs_actual
 
 
@@ -38,6 +38,7 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
         "baseline": {"tier": figures.top_tier, "model": figures.baseline_model},
         "saving_usd": figures.saving_usd,
         "saving_share": _rounded(figures.saving_share),
+        "second_baseline": _second(figures.second_baseline),
         "router_cost_usd": figures.router_cost_usd,
         "router_share_of_saving": _rounded(figures.router_share_of_saving),
         "wall_s": round(progress.wall_s, 3),
@@ -51,11 +52,14 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
         "plan": figures.plan,
         "plan_against_actual": forecast_vs_actual(figures),
         "simulated": progress.simulated,
-        "fleet_changed": figures.fleet_changed,
         "source": progress.source,
         "created_at": progress.created_at.isoformat(),
         "ended_at": progress.ended_at.isoformat() if progress.ended_at else None,
     } | quality_as_json(figures.quality)
+
+
+def _second(second: SecondBaseline | None) -> dict[str, Any] | None:
+    return None if second is None else asdict(second) | {"saving_share": _rounded(second.saving_share)}
 
 
 def _tier(tier: TierFigures) -> dict[str, Any]:
@@ -96,11 +100,17 @@ def timeline_as_json(query: Row[Any], events: Sequence[Row[Any]]) -> dict[str, A
         "accepted": query.accepted,
         "escalations": query.escalations,
         "pin": query.pin,
+        "alias": alias_of(query),
         "submitted_at": query.submitted_at,
         "finished_at": query.finished_at,
         "cost_usd": cost_usd(events),
         "events": [_event(row) for row in events],
     }
+
+
+def alias_of(query: Row[Any]) -> str | None:
+    """The name that the line's ``model`` has, where the fleet's aliases gave it another meaning."""
+    return query.asked_model if query.asked_model not in (None, "", "auto", query.pin) else None
 
 
 def _event(row: Row[Any]) -> dict[str, Any]:

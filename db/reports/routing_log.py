@@ -9,7 +9,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports import run_report
-from db.reports.batch_stats import Batch
+from db.reports.batch_stats import Batch, batch_of
 
 PAGE: int = 2000
 """Ids of queries that are read at once."""
@@ -33,7 +33,7 @@ async def logged_batches(
     rows = await run_report(engine, "log_batches", public_id=public_id, since=since)
     return [
         LoggedBatch(
-            batch=Batch(**{name: getattr(row, name) for name in Batch.__slots__}),
+            batch=batch_of(row),
             first_query_id=row.first_query_id,
             last_query_id=row.last_query_id,
             is_purged=row.purged_at is not None,

@@ -39,6 +39,7 @@ CREATE TABLE batches (
     priority smallint NOT NULL DEFAULT 0,
     fleet text NOT NULL,
     fleet_digest text NOT NULL,
+    price_list text NOT NULL,
     simulated boolean NOT NULL,
     plan jsonb,
     traceparent text,
@@ -60,12 +61,25 @@ COMMENT ON COLUMN batches.public_id IS 'batch_…: the id that users and the HTT
 COMMENT ON COLUMN batches.source IS 'file name, stdin, celery or api';
 COMMENT ON COLUMN batches.first_query_id IS 'the ids of its queries are in this range; ids of other batches may be too';
 COMMENT ON COLUMN batches.content_sha256 IS 'of its lines: an idempotency key belongs to one content';
+COMMENT ON COLUMN batches.price_list IS 'the digest of its price list: later fleet files do not change its figures';
 COMMENT ON COLUMN batches.priority IS 'higher goes first';
 COMMENT ON COLUMN batches.plan IS 'the forecast of a dry run';
 COMMENT ON COLUMN batches.traceparent IS 'W3C trace context that the client sent';
 COMMENT ON COLUMN batches.sealed_at IS 'when all its decisions were under seals';
 COMMENT ON COLUMN batches.purged_at IS 'when its prompts and answers were removed';
 GRANT SELECT, INSERT, UPDATE, DELETE ON batches TO pointsman_app;
+
+-- price lists -------------------------------------------------------------------------------------------------------
+
+CREATE TABLE price_lists (
+    digest text CONSTRAINT pk_price_lists PRIMARY KEY,
+    content jsonb NOT NULL,
+    added_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE price_lists IS 'Tiers, prices, baseline and aliases of a fleet, as batches were submitted with.';
+COMMENT ON COLUMN price_lists.digest IS 'SHA-256 of the content';
+GRANT SELECT, INSERT ON price_lists TO pointsman_app;
+GRANT SELECT ON price_lists TO pointsman_auditor;
 
 -- budgets -----------------------------------------------------------------------------------------------------------
 

@@ -48,10 +48,10 @@ def test_the_plan_is_stored_and_told_beside_what_came_of_it(on_bench: OnBench, s
         assert batch is not None
         assert batch.plan is not None
         assert (batch.plan["total"], batch.plan["by_tier"]) == (4, {"small": 4.0})
-        told = batch_as_json(await batch_figures(bench.engine, batch, fleet=bench.fleet))["plan_against_actual"]
+        told = batch_as_json(await batch_figures(bench.engine, batch))["plan_against_actual"]
         assert told["cost_usd"]["within"] is None, "it is still open"
         await answer_all(bench)
-        figures = await batch_figures(bench.engine, batch, fleet=bench.fleet)
+        figures = await batch_figures(bench.engine, batch)
         told = batch_as_json(figures)["plan_against_actual"]
         assert told["by_tier"] == {"small": {"expected": 4.0, "actual": 4}}
         assert told["cost_usd"]["actual"] == figures.cost_usd > 0
@@ -103,7 +103,7 @@ def test_a_batch_without_a_planner_has_no_plan(on_bench: OnBench) -> None:
         assert row.plan is None
         batch = await find_batch(bench.engine, row.public_id)
         assert batch is not None
-        assert batch_as_json(await batch_figures(bench.engine, batch, fleet=bench.fleet))["plan_against_actual"] is None
+        assert batch_as_json(await batch_figures(bench.engine, batch))["plan_against_actual"] is None
 
     on_bench(story)
 

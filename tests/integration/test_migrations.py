@@ -67,8 +67,8 @@ IMPOSSIBLE = {
         " price_version, outcome, finished_at) VALUES (1, 1, 1, 'answer', 's', 'd', 'p', 'm', 0, 'v', 'ok', now())"
     ),
     "an empty batch": (
-        "INSERT INTO batches (public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated)"
-        " VALUES ('batch_1', 'x', 0, 1, 1, 'f', 'd', true)"
+        "INSERT INTO batches (public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest,"
+        " price_list, simulated) VALUES ('batch_1', 'x', 0, 1, 1, 'f', 'd', 'p', true)"
     ),
 }
 

@@ -22,7 +22,7 @@ from report.charts.sankey import layout
 from report.formatting import usd
 from report.html_page import page
 from report.markdown import markdown
-from tests.integration.test_report_statements import FILL, FLEET
+from tests.integration.test_report_statements import FILL
 
 HOSTILE = (
     '<script>alert(1)</script>"><img src=x onerror=alert(2)>',
@@ -52,11 +52,11 @@ UPDATE batches SET source = %(html)s WHERE id = 1;
 """
 
 ENDS = """
-INSERT INTO batches (id, public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated,
-                     cancelled_at, ended_at) VALUES
-    (3, 'batch_cancelled', 'c', 1, 31, 31, 'test', 'd', true, now(), now()),
-    (4, 'batch_failed', 'f', 1, 41, 41, 'test', 'd', true, NULL, now()),
-    (5, 'batch_dead', 'x', 1, 51, 51, 'test', 'd', true, NULL, now());
+INSERT INTO batches (id, public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest, price_list,
+                     simulated, cancelled_at, ended_at) VALUES
+    (3, 'batch_cancelled', 'c', 1, 31, 31, 'test', 'd', 'p', true, now(), now()),
+    (4, 'batch_failed', 'f', 1, 41, 41, 'test', 'd', 'p', true, NULL, now()),
+    (5, 'batch_dead', 'x', 1, 51, 51, 'test', 'd', 'p', true, NULL, now());
 INSERT INTO prompts (query_id, batch_id, custom_id, line, body) VALUES
     (31, 3, 'c', 1, '{}'), (41, 4, 'f', 1, '{}'), (51, 5, 'x', 1, '{}');
 INSERT INTO queries (id, batch_id, stage, state, finished_at) VALUES
@@ -86,7 +86,7 @@ def load(database_url: str) -> LoadReport:
             try:
                 batch = await find_batch(engine, public_id)
                 assert batch is not None
-                return await load_batch_report(engine, batch, fleet=FLEET, now=datetime.now(UTC), **options)
+                return await load_batch_report(engine, batch, now=datetime.now(UTC), **options)
             finally:
                 await engine.dispose()
 
@@ -367,9 +367,8 @@ _STATEMENTS = sorted(
 @pytest.mark.parametrize("name", _STATEMENTS)
 def test_no_statement_reads_the_queries_of_other_batches(database_url: str, name: str) -> None:
     prices = {key: [1] for key in ("input_usd_per_mtok", "cached_usd_per_mtok", "output_usd_per_mtok", "multipliers")}
-    scalars = {"input_usd_per_mtok": 1, "cached_usd_per_mtok": 1, "output_usd_per_mtok": 1}
-    given = {"batch_id": 1, "rows": 5, "slots": 4, "with_text": False, "top": "large", "multiplier": 1}
-    given |= {"tiers": ["small"], "ladder": ["small"], **(prices if name == "batch_baselines" else scalars)}
+    given = {"batch_id": 1, "rows": 5, "slots": 4, "with_text": False}
+    given |= {"names": ["top"], "tiers": ["small"], "models": [""], "ladder": ["small"], **prices}
     asked = text(f"EXPLAIN {statement(name).text}")
     engine = create_engine(database_url, poolclass=NullPool)
     with engine.connect() as connection:

@@ -17,14 +17,18 @@ from cli.training.log_evaluation import span_of
 from db.engine import make_engine
 from db.label_store import labelled_log
 from db.reports.routing_log import logged_batches, pairs_of, queries_of, routes_of
+from tests.fleets import price_list_row, small_fleet
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 # 1 greeting at small; 1 question that was resumed, and escalated from small to large with the same number; 1 proof
 # that the budget lowered; 1 pinned; 1 whose text was purged.
-FILL = """
-INSERT INTO batches (id, public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest, simulated) VALUES
-    (1, 'batch_a', 'a.jsonl', 5, 11, 15, 'test', 'd', false);
+FILL = (
+    price_list_row(small_fleet())
+    + """
+INSERT INTO batches (id, public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest, price_list,
+                     simulated) VALUES
+    (1, 'batch_a', 'a.jsonl', 5, 11, 15, 'test', 'd', 'p', false);
 INSERT INTO prompts (query_id, batch_id, custom_id, line, body, options) VALUES
     (11, 1, 'hello', 1, '{"messages":[{"role":"user","content":"Hello!"}]}', NULL),
     (12, 1, 'hens', 2, '{"messages":[{"role":"user","content":"How many eggs do the hens of Ann lay?"}]}', NULL),
@@ -64,6 +68,7 @@ INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_sta
     (1, 11, 1, 'judge', 'finish', 'small', 'small', 'done', 'small', 'judge', NULL, NULL, 1, '{}', '{}',
      '{"source": "none"}');
 """
+)
 
 
 @pytest.fixture

@@ -1,11 +1,15 @@
 -- Inserts the batch, written last: its queries are invisible before. With it its budget, and those of its tenant for
--- today and tomorrow, if there are caps.
-WITH batch AS (
+-- today and tomorrow, if there are caps; and its price list, unless an earlier batch had the same.
+WITH prices AS (
+    INSERT INTO price_lists (digest, content) VALUES (:price_list, CAST(:prices AS jsonb))
+    ON CONFLICT (digest) DO NOTHING
+),
+batch AS (
     INSERT INTO batches (id, public_id, tenant, idempotency_key, source, metadata, total, content_sha256,
                          first_query_id, last_query_id, priority,
-                         fleet, fleet_digest, simulated, budget_policy, plan, expires_at, traceparent)
+                         fleet, fleet_digest, price_list, simulated, budget_policy, plan, expires_at, traceparent)
     VALUES (:id, :public_id, :tenant, :key, :source, CAST(:metadata AS jsonb), :total, CAST(:content AS bytea), :first_id, :last_id, :priority,
-            :fleet, :digest, :simulated, :policy, CAST(:plan AS jsonb), CAST(:expires_at AS timestamptz),
+            :fleet, :digest, :price_list, :simulated, :policy, CAST(:plan AS jsonb), CAST(:expires_at AS timestamptz),
             CAST(:traceparent AS text))
 ),
 of_batch AS (

@@ -2,11 +2,14 @@
 
 import json
 import threading
+from dataclasses import replace
 from typing import Any
 
 import httpx
 
-from tests.integration.api.conftest import Served, line, wait_until
+from routing.fleet import Fleet
+from settings import Settings
+from tests.integration.api.conftest import Served, line, serving, wait_until
 from tests.integration.api.test_batch_routes import create, until, upload
 from tests.integration.ledger_fixtures import LedgerHarness
 
@@ -50,6 +53,35 @@ def test_a_chat_waits_for_its_answer_and_is_in_no_list(served: Served, client: h
         return int((await bench.rows("SELECT priority FROM batches"))[0].priority)
 
     assert served.play(priority) > 0
+
+
+def test_a_chat_may_name_an_alias(settings: Settings, shipped_fleet: Fleet) -> None:
+    fleet = replace(shipped_fleet, aliases={"gpt-4o": "gpt-4.1", "*": "auto"})
+    with serving(settings, fleet) as served, served.client() as client:
+        names = [model["id"] for model in client.get("/v1/models").json()["data"]]
+        assert "gpt-4o" in names
+        assert "*" not in names
+        assert client.get("/v1/models/anything").status_code == 200
+        for name, pin in (("gpt-4o", "gpt-4.1"), ("anything", None)):
+            body = {"model": name, "messages": ASKED["messages"]}
+            asking = threading.Thread(target=client.post, args=("/v1/chat/completions",), kwargs={"json": body})
+            asking.start()
+            public_id = wait_until(lambda: waiting(served))
+
+            async def pinned(bench: LedgerHarness) -> list[Any]:
+                return await bench.rows("SELECT options ->> 'pin' AS pin FROM prompts ORDER BY query_id DESC LIMIT 1")
+
+            assert served.play(pinned)[0].pin == pin
+            served.answer(public_id)
+            asking.join()
+
+
+def test_a_chat_with_a_name_that_the_fleet_does_not_know_is_refused(served: Served, client: httpx.Client) -> None:
+    refused = client.post("/v1/chat/completions", json={"model": "gpt-99", "messages": ASKED["messages"]})
+    assert refused.status_code == 400
+    error = refused.json()["error"]
+    assert error["param"] == "model"
+    assert "under [aliases]" in error["message"]
 
 
 def test_a_chat_that_no_tier_could_answer_is_not_tried_again(served: Served, client: httpx.Client) -> None:

@@ -37,7 +37,6 @@ FIGURES = BatchFigures(
     ),
     top_tier="giant",
     baseline_model="maxi",
-    fleet_changed=False,
     tiers=(
         TierFigures("small", 1000, 900, 3, 0.9, 1010, 10, 0.05, ("mini",), (50.0, 90.0, 100.0)),
         TierFigures("giant", 90, 90, 0, None, 90, 0, 0.15, ("maxi",), None),

@@ -22,6 +22,7 @@ def told_of(event: Any) -> tuple[str, list[str]]:
         simulated=True,
         submitted_at=NOW,
         pin=None,
+        asked_model=None,
         state="queued",
         stage="medium",
         finished_at=None,

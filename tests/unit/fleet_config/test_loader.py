@@ -242,6 +242,22 @@ def test_the_simulators_address_is_filled_in_once_it_runs() -> None:
     assert fleet.digest == load_fleet(path, {}).digest
 
 
+def test_a_fleet_has_aliases_and_a_baseline(write: Any) -> None:
+    text = SMALLEST + '[aliases]\n"gpt-4o-mini" = "auto"\n"gpt-4o" = "one"\n"*" = "small"\n'
+    fleet = load_fleet(write(text), {})
+    assert [fleet.unaliased(name) for name in ("gpt-4o-mini", "gpt-4o", "o3", "one", "small", "auto", "")] == [
+        *("auto", "one", "small"),
+        *("one", "small", "auto", ""),
+    ]
+    assert load_fleet(write(SMALLEST), {}).unaliased("o3") == "o3"
+    of_it = load_fleet(write(SMALLEST.replace('"tiny"', '"tiny"\nbaseline = "one"')), {})
+    assert of_it.baseline is not None
+    assert (of_it.baseline.model, of_it.baseline.price.output_usd_per_mtok) == ("one", 2.5)
+    other = load_fleet(write(SMALLEST.replace('"tiny"', '"tiny"\nbaseline = "gpt-4.1"')), {})
+    assert other.baseline is not None
+    assert (other.baseline.model, other.baseline.price.output_usd_per_mtok) == ("gpt-4.1", 8.0)
+
+
 # What is wrong, in words
 
 
@@ -251,6 +267,17 @@ def replaced(old: str, new: str) -> str:
 
 
 MISTAKES = [
+    ("an alias for nothing", SMALLEST + '[aliases]\ngpt = "oen"\n', "aliases.gpt", "Did you mean one?"),
+    ("an alias of a known name", SMALLEST + '[aliases]\none = "auto"\n', "aliases.one", "Remove the alias."),
+    ("an alias of a number", SMALLEST + "[aliases]\ngpt = 4\n", "aliases.gpt", "valid string"),
+    ("aliases that are no table", "aliases = 4\n" + SMALLEST, "aliases", "is not a table"),
+    (
+        "a baseline without a price",
+        SMALLEST.replace('"tiny"', '"tiny"\nbaseline = "my-own"'),
+        "fleet.baseline",
+        "Name a model of this fleet",
+    ),
+    ("a baseline beside its table", 'baseline = "one"\n' + SMALLEST, "baseline", "[fleet]. Move it there."),
     ("an unknown table", SMALLEST + "[routr]\n", "routr", "Did you mean router?"),
     (
         "an unknown key",

@@ -1,30 +1,40 @@
--- The cost of a batch, the cost of its routers, and the cost of the same answers at the top tier.
+-- The cost of a batch, the cost of its routers, and the cost of the same answers at each baseline, by its name.
 --
--- The baseline, per answered query: the real cost of its last complete call at the top tier if there is one, else the
--- tokens of the call that gave its answer at the price of the top tier's first model.
--- A query without an answer adds nothing to the baseline, so the saving is rather under- than overstated.
-WITH c AS MATERIALIZED (
-    SELECT id, query_id, purpose, tier, outcome, coalesce(cost_usd, reserved_usd) AS cost_usd, latency_ms,
+-- A baseline is a tier, or a model. Per answered query: the real cost of the last complete call there if there is one,
+-- else the tokens of the call that gave the answer at the baseline's price.
+-- A query without an answer adds nothing to a baseline, so the saving is rather under- than overstated.
+WITH price AS (
+    SELECT *
+    FROM unnest(CAST(:names AS text[]), CAST(:tiers AS text[]), CAST(:models AS text[]),
+                CAST(:input_usd_per_mtok AS numeric[]), CAST(:cached_usd_per_mtok AS numeric[]),
+                CAST(:output_usd_per_mtok AS numeric[]), CAST(:multipliers AS numeric[]))
+         AS p (name, tier, model, input_usd, cached_usd, output_usd, multiplier)
+),
+c AS MATERIALIZED (
+    SELECT id, query_id, purpose, tier, model, outcome, coalesce(cost_usd, reserved_usd) AS cost_usd, latency_ms,
            coalesce(prompt_tokens, 0) AS prompt_tokens, coalesce(cached_tokens, 0) AS cached_tokens,
            coalesce(completion_tokens, 0) AS completion_tokens
     FROM calls
     WHERE batch_id = :batch_id
 ),
-at_top AS (
-    SELECT DISTINCT ON (query_id) query_id, cost_usd
+called AS (
+    SELECT DISTINCT ON (p.name, c.query_id) p.name, c.query_id, c.cost_usd
     FROM c
-    WHERE tier = :top AND outcome = 'ok' AND purpose IN ('answer', 'hedge', 'extend') AND query_id IS NOT NULL
-    ORDER BY query_id, id DESC
+    JOIN price AS p ON c.tier = p.tier OR c.model = p.model
+    WHERE c.outcome = 'ok' AND c.purpose IN ('answer', 'hedge', 'extend') AND c.query_id IS NOT NULL
+    ORDER BY p.name, c.query_id, c.id DESC
 ),
 baseline AS (
-    SELECT sum(coalesce(t.cost_usd, CAST(:multiplier AS numeric) / 1000000 * (
-               (c.prompt_tokens - c.cached_tokens) * CAST(:input_usd_per_mtok AS numeric)
-               + c.cached_tokens * CAST(:cached_usd_per_mtok AS numeric)
-               + c.completion_tokens * CAST(:output_usd_per_mtok AS numeric)))) AS usd
+    SELECT p.name, sum(coalesce(t.cost_usd, p.multiplier / 1000000 * (
+               (c.prompt_tokens - c.cached_tokens) * p.input_usd
+               + c.cached_tokens * p.cached_usd
+               + c.completion_tokens * p.output_usd))) AS usd
     FROM answers AS a
     JOIN c ON c.id = a.call_id
     JOIN queries AS q ON q.id = a.query_id AND q.state = 'done'
-    LEFT JOIN at_top AS t ON t.query_id = a.query_id
+    CROSS JOIN price AS p
+    LEFT JOIN called AS t ON t.query_id = a.query_id AND t.name = p.name
+    GROUP BY p.name
 ),
 spent AS (
     SELECT count(*) AS calls,
@@ -39,9 +49,8 @@ spent AS (
 )
 SELECT s.calls, s.open_calls, s.failed_calls,
        coalesce(s.usd, 0) AS cost_usd, coalesce(s.router_usd, 0) AS router_cost_usd,
-       coalesce(b.usd, 0) AS baseline_cost_usd,
+       coalesce((SELECT jsonb_object_agg(b.name, b.usd) FROM baseline AS b), '{}') AS baselines_usd,
        coalesce(s.prompt_tokens, 0)::bigint AS prompt_tokens,
        coalesce(s.completion_tokens, 0)::bigint AS completion_tokens,
        s.latency_ms
 FROM spent AS s
-CROSS JOIN baseline AS b

@@ -1,15 +1,23 @@
 -- Answers within a period by tenant, ten seconds and tier, and the cost of the same answers at the top tier.
 --
--- The baseline is that of batch_costs.sql: the real cost of the last complete call at the top tier if there is one,
--- else the tokens of the call that gave the answer at the price of the top tier's first model. Only the fallback takes
+-- The baseline is that of batch_costs.sql, by the batch's own price list: the real cost of the last complete call at
+-- the top tier if there is one, else the tokens of the call that gave the answer at the price of the top tier's first
+-- model. Only the fallback takes
 -- an answer from below the top tier after a call there.
 SELECT date_bin('10 seconds', d.at, 'epoch') AS bucket, b.tenant, d.tier, count(*) AS n,
-       sum(coalesce(t.cost_usd, CAST(:multiplier AS numeric) / 1000000 * (
-           (coalesce(c.prompt_tokens, 0) - coalesce(c.cached_tokens, 0)) * CAST(:input_usd_per_mtok AS numeric)
-           + coalesce(c.cached_tokens, 0) * CAST(:cached_usd_per_mtok AS numeric)
-           + coalesce(c.completion_tokens, 0) * CAST(:output_usd_per_mtok AS numeric)))) AS baseline_usd
+       sum(coalesce(t.cost_usd, l.multiplier / 1000000 * (
+           (coalesce(c.prompt_tokens, 0) - coalesce(c.cached_tokens, 0)) * l.input_usd_per_mtok
+           + coalesce(c.cached_tokens, 0) * l.cached_input_usd_per_mtok
+           + coalesce(c.completion_tokens, 0) * l.output_usd_per_mtok))) AS baseline_usd
 FROM decisions AS d
 JOIN batches AS b ON b.id = d.batch_id
+JOIN (
+    SELECT p.digest, x.*
+    FROM price_lists AS p
+    CROSS JOIN LATERAL jsonb_to_record(p.content -> 'top') AS x (
+        tier text, input_usd_per_mtok numeric, cached_input_usd_per_mtok numeric, output_usd_per_mtok numeric,
+        multiplier numeric)
+) AS l ON l.digest = b.price_list
 -- One by one by its key, whatever the planner thinks of how many there are.
 CROSS JOIN LATERAL (
     SELECT called.* FROM calls AS called
@@ -18,8 +26,8 @@ CROSS JOIN LATERAL (
 ) AS c
 LEFT JOIN LATERAL (
     SELECT top.cost_usd FROM calls AS top
-    WHERE (c.tier = :top OR d.kind = 'fallback')
-      AND top.query_id = d.query_id AND top.tier = :top AND top.outcome = 'ok' AND top.purpose IN ('answer', 'hedge', 'extend')
+    WHERE (c.tier = l.tier OR d.kind = 'fallback')
+      AND top.query_id = d.query_id AND top.tier = l.tier AND top.outcome = 'ok' AND top.purpose IN ('answer', 'hedge', 'extend')
     ORDER BY top.id DESC
     LIMIT 1
 ) AS t ON true
