@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import CommandError, ExitCode, UsageError
 from cli.console import err, notice, plural, queries, warn
+from cli.input_files import STDIN, display_name
 from cli.progress import wait_for_end
-from cli.query_source import STDIN, RejectedFile, Source
+from cli.query_source import INPUT_DIGEST, RejectedFile, Source
 from cli.worker_stack import refuse_unserved
 from db.batch_writer import BatchSpec
 from db.reports.batch_stats import Batch, Progress, batch_progress
@@ -33,7 +34,7 @@ def batch_spec(
 ) -> BatchSpec:
     """The batch that the options of a command describe."""
     return BatchSpec(
-        source="stdin" if file in (None, STDIN) else Path(str(file)).name,
+        source="stdin" if file in (None, STDIN) else Path(display_name(str(file))).name,
         idempotency_key=key,
         priority=priority,
         cap_usd=budget_usd,
@@ -80,16 +81,17 @@ class Submission:
         return result
 
     async def _submit(self, source: Source, engine: AsyncEngine, fleet: Fleet) -> SubmitResult:
+        spec = self.spec if source.digest is None else replace(self.spec, metadata={INPUT_DIGEST: source.digest})
         forecaster = Forecaster(self.settings, fleet, engine, cap_usd=self.spec.cap_usd, policy=self.spec.budget_policy)
         if not self.skip_invalid:
-            return await submit(source.lines(fleet), engine=engine, fleet=fleet, spec=self.spec, forecaster=forecaster)
+            return await submit(source.lines(fleet), engine=engine, fleet=fleet, spec=spec, forecaster=forecaster)
         with RejectedFile(source.rejected_path) as rejected:
             try:
                 return await submit(
                     rejected.passing(source.lines(fleet)),
                     engine=engine,
                     fleet=fleet,
-                    spec=self.spec,
+                    spec=spec,
                     skip_invalid=True,
                     forecaster=forecaster,
                 )

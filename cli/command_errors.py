@@ -61,7 +61,7 @@ class ErrorReport:
         error: dict[str, Any] = {"code": self.kind, "message": self.lines[0], "hint": self.hint}
         if self.rejections:
             error["rejections"] = [
-                {"line": r.line_no, "field": r.field, "message": r.message, "fix": r.fix, "custom_id": r.custom_id}
+                {r.unit: r.line_no, "field": r.field, "message": r.message, "fix": r.fix, "custom_id": r.custom_id}
                 for r in self.rejections
             ]
         return {"error": error}
@@ -112,7 +112,8 @@ def _invalid_input(error: InvalidInput) -> ErrorReport:
         shown.append(f"… and {more} more.")
     hint = "Nothing was submitted."
     if any(rejection.line_no for rejection in error.rejections):
-        hint += " Fix these lines, or skip them with --skip-invalid."
+        units = {rejection.unit for rejection in error.rejections}
+        hint += f" Fix these {' and '.join(sorted(units))}s, or skip them with --skip-invalid."
     return ErrorReport("bad_input", tuple(shown) or ("No query found.",), hint, ExitCode.USAGE, error.rejections)
 
 

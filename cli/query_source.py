@@ -1,41 +1,45 @@
-"""The source of queries, a file or stdin, and the file of its rejected lines."""
+"""The source of queries, lines or a table, and the file of its rejected lines."""
 
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
 import orjson
 
 from cli.command_errors import UsageError
+from cli.input_files import STDIN, InputFiles, open_input
 from cli.output_files import open_atomically
 from routing.fleet import Fleet
-from submission.jsonl_reader import InputLine, InvalidInput, RejectedLine, read_lines
+from submission.input_line import InputLine, InvalidInput, RejectedLine
+from submission.jsonl_reader import read_lines
+from submission.row_query import RowMapping, RowQueries
+from submission.table_reader import Table, TableFormat, format_by_content, open_table
 
-STDIN: Final = "-"
 _MAX_COLLECTED: Final = 1000
-_TABLES: Final = frozenset({".csv", ".tsv"})
-_CSV_TO_JSONL: Final = (
-    "`python3 -c 'import csv, json, sys; [print(json.dumps(row)) for row in csv.DictReader(sys.stdin)]'"
-    " < FILE > queries.jsonl`"
-)
+INPUT_DIGEST: Final = "input_sha256"
+"""The key in a batch's metadata for the hash of its table, by which later results find the right rows."""
 
 
 class Source:
-    """The queries of a file, which can be read several times."""
+    """The queries of an input, which can be read several times."""
 
-    def __init__(self, stream: BinaryIO, *, name: str) -> None:
-        self._stream = stream
+    def __init__(
+        self,
+        name: str,
+        lines: Callable[[Fleet], Iterator[InputLine | RejectedLine]],
+        *,
+        table: Table | None = None,
+        digest: str | None = None,
+    ) -> None:
         self.name = name
-
-    def lines(self, fleet: Fleet) -> Iterator[InputLine | RejectedLine]:
+        self.lines = lines
         """Its lines from the start."""
-        self._stream.seek(0)
-        return read_lines(self._stream, fleet=fleet)
+        self.table = table
+        """The rows that the queries are made of; None for lines."""
+        self.digest = digest
+        """Of a table: the SHA-256 of its bytes."""
 
     def check(self, fleet: Fleet) -> int:
         """The number of queries. Raises InvalidInput with the first thousand rejections, if there is any."""
@@ -53,30 +57,52 @@ class Source:
 
     @property
     def rejected_path(self) -> Path:
-        """The file for its rejected lines."""
-        return Path(f"{'stdin' if self.name == STDIN else self.name}.rejected.jsonl")
+        """The file for its rejected lines; in the working directory where the input is no file."""
+        name = "stdin" if self.name == STDIN else self.name
+        return Path(f"{PurePosixPath(name).name if '://' in name else name.rstrip('/')}.rejected.jsonl")
 
 
 @contextmanager
-def open_source(name: str) -> Iterator[Source]:
-    """The file ``name``, or stdin for ``-``; a pipe is copied to a temporary file, to be read several times.
+def open_source(name: str, mapping: RowMapping | None = None) -> Iterator[Source]:
+    """The queries of ``name`` (see `open_input`) inside the block: lines, or rows of a table as ``mapping`` says.
 
-    Raises UsageError for a table, whose rows would pass as lines of plain text.
+    Raises InvalidInput for a table that does not fit the mapping, UsageError, OSError.
     """
-    if name == STDIN and sys.stdin.isatty():
-        raise UsageError("Nothing is piped into stdin.", hint="Give a file, or pipe queries in.")
-    if Path(name.removesuffix(".gz")).suffix.lower() in _TABLES:
-        raise UsageError(
-            f"{name} is a table: each row, with the header, would be submitted as a query.",
-            hint=f"Name the column of questions `query`, and convert the table to JSON lines:\n{_CSV_TO_JSONL}",
-        )
+    mapping = mapping or RowMapping()
     with ExitStack() as files:
-        stream: BinaryIO = sys.stdin.buffer if name == STDIN else files.enter_context(Path(name).open("rb"))
-        if name == STDIN or not stream.seekable():  # a named pipe, or <(…)
-            copy = files.enter_context(tempfile.TemporaryFile())
-            shutil.copyfileobj(stream, copy, 1024 * 1024)
-            stream = copy
-        yield Source(stream, name=name)
+        found = open_input(name, files)
+        form = _table_format(found, mapping)
+        if form is None:
+            stream = found.streams[0]
+            yield Source(found.name, lambda fleet: read_lines(_from_start(stream), fleet=fleet))
+            return
+        table = open_table(found.streams, form)
+        queries = RowQueries(table, mapping, name=found.name, is_ready=form in (TableFormat.JSON, TableFormat.JSONL))
+        yield Source(found.name, queries.lines, table=table, digest=found.digest())
+
+
+def _table_format(found: InputFiles, mapping: RowMapping) -> TableFormat | None:
+    """None for lines of queries. The content says it where the name does not, and a mapping asks for a table."""
+    stream = found.streams[0]
+    if found.format is TableFormat.JSON:  # as often JSON lines under that suffix
+        content = format_by_content(stream)
+        return content if content is TableFormat.JSON or not mapping.is_empty else None
+    if found.format is not None:
+        return found.format
+    content = format_by_content(stream)
+    if mapping.is_empty and content in (TableFormat.CSV, TableFormat.JSONL):
+        return None
+    if content is TableFormat.CSV and mapping.prompt is None and mapping.column is None:
+        raise UsageError(
+            f"{found.name} is read as lines of text, which have no columns.",
+            hint="Name the question's column with --column or --prompt if it is a table; or use JSON lines.",
+        )
+    return content
+
+
+def _from_start(stream: BinaryIO) -> BinaryIO:
+    stream.seek(0)
+    return stream
 
 
 class RejectedFile:
@@ -99,7 +125,7 @@ class RejectedFile:
         if self._file is None:
             self._file = self._open.enter_context(open_atomically(self.path))
         row = {
-            "line": rejection.line_no,
+            rejection.unit: rejection.line_no,
             "custom_id": rejection.custom_id,
             "field": rejection.field,
             "message": rejection.message,

@@ -59,9 +59,11 @@ class RejectedLine:
     """The line's first bytes, for the file of rejected lines; never for a message or a log."""
     code: str | None = None
     """As in `LineError`."""
+    unit: str = "line"
+    """What the input is made of: lines, or the rows of a table."""
 
     def __str__(self) -> str:
-        where = f"line {self.line_no}" if self.line_no else "input"
+        where = f"{self.unit} {self.line_no}" if self.line_no else "input"
         return f"{where}: {self.field}: {self.message}. {self.fix}."
 
 

@@ -44,7 +44,16 @@ _EXAMPLE_LINE: Final = 'Use {"query": "..."} or an OpenAI Batch line'
 _line: Final[Callable[[tuple[int, str, bytes, bytes | None]], InputLine]] = partial(tuple.__new__, InputLine)
 """``InputLine(*…)`` in two thirds of the time: the ``__new__`` of a named tuple is a Python function."""
 
-__all__ = ["ENDPOINT", "InputLimits", "InputLine", "InvalidInput", "RejectedLine", "read_lines", "read_objects"]
+__all__ = [
+    "ENDPOINT",
+    "InputLimits",
+    "InputLine",
+    "InvalidInput",
+    "LineReader",
+    "RejectedLine",
+    "read_lines",
+    "read_objects",
+]
 
 
 def read_lines(
@@ -68,7 +77,7 @@ def read_lines(
     if _is_json_array(head):
         raise input_error("file", "is one JSON array", "Convert it to JSON lines: `jq -c '.[]' FILE`")
     is_json = json_only or head.lstrip().startswith(b"{")
-    read = _LineReader(fleet, limits).read if is_json else partial(_text_line, limits=limits)
+    read = LineReader(fleet, limits).read if is_json else partial(_text_line, limits=limits)
     for number, piece in lines:
         if isinstance(piece, OversizedLine):
             yield _oversize(number, piece, limits=limits)
@@ -80,7 +89,7 @@ def read_objects(
     objects: Iterable[Mapping[str, Any]], *, fleet: Fleet, limits: InputLimits | None = None
 ) -> Iterator[InputLine | RejectedLine]:
     """The same for parsed lines of a Celery message or a request."""
-    reader = _LineReader(fleet, limits or InputLimits())
+    reader = LineReader(fleet, limits or InputLimits())
     for number, line in enumerate(objects, start=1):
         try:
             raw = orjson.dumps(line)
@@ -120,7 +129,7 @@ def _simple_body(query: str) -> bytes:
     return b'{"model":"auto","messages":[{"role":"user","content":' + orjson.dumps(query) + b"}]}"
 
 
-class _LineReader:
+class LineReader:
     """Reads JSON lines one at a time, and keeps their custom ids."""
 
     def __init__(self, fleet: Fleet, limits: InputLimits) -> None:

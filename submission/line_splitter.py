@@ -36,7 +36,7 @@ def split_lines(stream: BinaryIO, *, limits: InputLimits) -> Iterator[bytes | Ov
 
     Raises InvalidInput for known binary formats, broken gzip, and more than ``limits.max_bytes``.
     """
-    chunks = _capped(_plain(stream), limits=limits)
+    chunks = plain_chunks(stream, limits=limits)
     rest = b""
     overlong: bytes | None = None  # the head of a line whose remaining bytes are dropped
     for chunk in chunks:
@@ -68,9 +68,10 @@ def _measured(line: bytes, *, limits: InputLimits) -> bytes | OversizedLine:
     return line if len(line) <= limits.max_line_bytes else OversizedLine(line[: limits.raw_bytes])
 
 
-def _capped(chunks: Iterator[bytes], *, limits: InputLimits) -> Iterator[bytes]:
+def plain_chunks(stream: BinaryIO, *, limits: InputLimits) -> Iterator[bytes]:
+    """The bytes of ``stream``, decompressed, without a byte order mark. Raises InvalidInput as `split_lines` does."""
     seen = 0
-    for chunk in chunks:
+    for chunk in _plain(stream):
         if not seen:
             chunk = chunk.removeprefix(_BOM)
         seen += len(chunk)

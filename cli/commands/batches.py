@@ -27,6 +27,15 @@ from cli.progress import duration, progress_bar, progress_line
 from cli.quality_options import ConfidenceOption, PilotOption, QualityOption, read_pilot
 from cli.query_source import open_source
 from cli.resources import read_settings, resolve_batch, with_database
+from cli.table_options import (
+    ColumnOption,
+    ExpectsOption,
+    IdOption,
+    MetadataOption,
+    PromptOption,
+    TierColumnOption,
+    read_mapping,
+)
 from cli.worker_stack import refuse_other_fleet
 from db.ledger import Ledger
 from db.reports import run_report
@@ -51,6 +60,12 @@ def submit(
     quality: QualityOption = None,
     confidence: ConfidenceOption = None,
     pilot: PilotOption = None,
+    prompt: PromptOption = None,
+    column: ColumnOption = None,
+    id_column: IdOption = None,
+    tier_column: TierColumnOption = None,
+    metadata: MetadataOption = None,
+    expects: ExpectsOption = None,
     is_dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Forecast tiers, cost and time; submit and call nothing.")
     ] = False,
@@ -62,8 +77,9 @@ def submit(
     settings = read_settings(fleet)
     checked = settings.fleet()
     spec = batch_spec(file, idempotency_key, priority, budget, budget_policy, read_pilot(quality, confidence, pilot))
+    mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expects)
     if is_dry_run:
-        with open_source(file) as source:
+        with open_source(file, mapping) as source:
             dry_run.show_forecast(source, settings, checked, skip_invalid=skip_invalid, spec=spec, as_json=as_json)
         return
     refuse_other_fleet(settings, checked)
@@ -86,7 +102,7 @@ def submit(
         batch_summary.show(figures, err if as_json else out)
         return report | batch_as_json(figures)
 
-    with open_source(file) as source:
+    with open_source(file, mapping) as source:
         if not skip_invalid:
             source.check(checked)
         try:

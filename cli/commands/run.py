@@ -27,11 +27,21 @@ from cli.param_types import (
 from cli.quality_options import ConfidenceOption, PilotOption, QualityOption, read_pilot
 from cli.query_source import Source, open_source
 from cli.resources import open_database, read_settings, resolve_batch
+from cli.table_options import (
+    ColumnOption,
+    ExpectsOption,
+    IdOption,
+    MetadataOption,
+    PromptOption,
+    TierColumnOption,
+    read_mapping,
+)
 from cli.worker_stack import WorkingStack, working_stack
 from db.batch_writer import BatchSpec
 from db.reports.batch_stats import BatchFigures, batch_figures
 from db.reports.json_views import batch_as_json
 from routing.fleet import Fleet
+from submission.row_query import RowMapping
 
 app = typer.Typer()
 
@@ -41,7 +51,9 @@ def run(
     file: Annotated[
         str | None,
         typer.Argument(
-            metavar="FILE", help="OpenAI Batch lines, simple JSON lines or plain text, also gzipped; - is stdin."
+            metavar="FILE",
+            help="OpenAI Batch lines, simple JSON lines or plain text, also gzipped; a table (CSV, TSV, JSON array, "
+            "Parquet, Arrow, dataset folder); - is stdin. Also s3://, gs:// and https://.",
         ),
     ] = None,
     output: Annotated[
@@ -62,6 +74,12 @@ def run(
     quality: QualityOption = None,
     confidence: ConfidenceOption = None,
     pilot: PilotOption = None,
+    prompt: PromptOption = None,
+    column: ColumnOption = None,
+    id_column: IdOption = None,
+    tier_column: TierColumnOption = None,
+    metadata: MetadataOption = None,
+    expects: ExpectsOption = None,
 ) -> None:
     """Start the stack, submit FILE, print the report.
 
@@ -71,8 +89,17 @@ def run(
     if (file is None) == (batch is None):
         raise UsageError("Give a FILE, or --batch BATCH to continue a batch.", hint="`pointsman run --help`")
     spec = batch_spec(file, idempotency_key, priority, budget, budget_policy, read_pilot(quality, confidence, pilot))
+    mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expects)
     _answer(
-        file, spec, batch=batch, fleet=fleet, replay=replay, output=output, skip_invalid=skip_invalid, as_json=as_json
+        file,
+        spec,
+        mapping,
+        batch=batch,
+        fleet=fleet,
+        replay=replay,
+        output=output,
+        skip_invalid=skip_invalid,
+        as_json=as_json,
     )
 
 
@@ -86,6 +113,12 @@ def try_floor(
     replay: ReplayOption = None,
     fleet: FleetOption = None,
     budget: BudgetOption = None,
+    prompt: PromptOption = None,
+    column: ColumnOption = None,
+    id_column: IdOption = None,
+    tier_column: TierColumnOption = None,
+    metadata: MetadataOption = None,
+    expects: ExpectsOption = None,
 ) -> None:
     """Answer a random sample of FILE at every tier.
 
@@ -93,12 +126,16 @@ def try_floor(
     """
     pilot = read_pilot(quality, confidence, sample, stops=True)
     spec = batch_spec(file, None, 0, budget, None, pilot)
-    _answer(file, spec, batch=None, fleet=fleet, replay=replay, output=None, skip_invalid=False, as_json=as_json)
+    mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expects)
+    _answer(
+        file, spec, mapping, batch=None, fleet=fleet, replay=replay, output=None, skip_invalid=False, as_json=as_json
+    )
 
 
 def _answer(
     file: str | None,
     spec: BatchSpec,
+    mapping: RowMapping,
     *,
     batch: str | None,
     fleet: Path | None,
@@ -116,7 +153,7 @@ def _answer(
     checked = settings.fleet()
     _warn_of_missing_keys(checked)
     submission = Submission(settings, checked, spec, skip_invalid, fleet_flag(fleet), public_id=batch)
-    with open_source(file) if file is not None else nullcontext() as source:
+    with open_source(file, mapping) if file is not None else nullcontext() as source:
         if source is not None and not skip_invalid:
             source.check(checked)  # before anything starts
         try:

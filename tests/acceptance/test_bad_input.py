@@ -54,7 +54,7 @@ def test_a_file_with_bad_lines_is_rejected_as_a_whole_and_each_line_is_reported(
     [
         (b"", "empty"),
         (b"\n\n", "empty"),
-        (b"[" + GOOD.strip() + b"]", "one JSON array"),
+        (b"[" + GOOD.strip(), "ends after row 1"),
         (gzip.compress(GOOD, mtime=0)[:-4], "ends too early"),
         ('{"query": "Hi"}'.encode("utf-16"), "UTF-16"),
     ],

@@ -87,9 +87,22 @@ def test_routing_imports_nothing_but_the_standard_library_and_pure_functions() -
 
 
 CLIENTS = {
-    *("aiohttp", "h2", "http.client", "httpcore", "httptools", "httpx", "httpx_aiohttp", "pyqwest", "requests"),
-    *("urllib.request", "urllib3"),
+    *(
+        "aiohttp",
+        "fsspec",
+        "h2",
+        "http.client",
+        "httpcore",
+        "httptools",
+        "httpx",
+        "httpx_aiohttp",
+        "pyqwest",
+        "requests",
+    ),
+    *("pyarrow.fs", "urllib.request", "urllib3"),
 }
+TABLES_FROM_AFAR = "cli/input_files.py"
+"""Reads the tables at the addresses that a user types, by fsspec and pyarrow."""
 HTTPX_AS_WORDS = {"providers/transport/response_body.py", "providers/client.py"}
 """Make httpx' requests and read its responses; what sends them comes from the factory."""
 
@@ -114,6 +127,8 @@ def test_only_the_transports_speak_http_or_open_connections(package: str) -> Non
         if file.startswith("providers/transport/"):
             continue
         allowed = {"httpx"} if file in HTTPX_AS_WORDS else set()
+        if file == TABLES_FROM_AFAR:
+            allowed = {"fsspec", "pyarrow.fs"}
         for name in imports_of(path):
             if any(name == client or name.startswith(f"{client}.") for client in CLIENTS - allowed):
                 found.append(f"{file} imports {name}")

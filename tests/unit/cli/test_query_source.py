@@ -1,5 +1,7 @@
 """The source of queries, and the file of rejected lines."""
 
+import gzip
+import hashlib
 import json
 import os
 import threading
@@ -7,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from cli.command_errors import CommandError, ExitCode
+from cli.command_errors import CommandError
 from cli.output_files import check_writable
 from cli.query_source import RejectedFile, open_source
 from routing.fleet import Fleet
 from submission.input_line import InputLine, InvalidInput, RejectedLine
+from submission.row_query import RowMapping
 
 MIXED = b'{"query": "one"}\n{"query": ""}\n{"query": "three", "tier": "x"}\n'
 
@@ -37,12 +40,47 @@ def test_a_pipe_can_be_read_again_too(tmp_path: Path, shipped_fleet: Fleet) -> N
 
 
 @pytest.mark.parametrize("name", ["q.csv", "Q.TSV", "q.csv.gz"])
-def test_a_table_is_not_asked_row_by_row(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(b"id,query\n1,What is 1 + 1?\n")
-    with pytest.raises(CommandError, match="is a table") as caught, open_source(str(tmp_path / name)):
+def test_a_table_of_several_columns_is_not_asked_row_by_row(name: str, tmp_path: Path) -> None:
+    table = b"id,query\n1,What is 1 + 1?\n".replace(b",", b"\t" if "TSV" in name else b",")
+    (tmp_path / name).write_bytes(gzip.compress(table) if name.endswith(".gz") else table)
+    with pytest.raises(InvalidInput, match="has 2 columns: id, query"), open_source(str(tmp_path / name)):
         pass
-    assert caught.value.code == ExitCode.USAGE
-    assert "csv.DictReader" in str(caught.value.hint)
+    with open_source(str(tmp_path / name), RowMapping(column="query", id_column="id")) as source:
+        assert source.digest == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+
+
+def test_a_table_of_one_column_holds_the_questions(tmp_path: Path, shipped_fleet: Fleet) -> None:
+    (tmp_path / "q.csv").write_bytes(b"question\none\ntwo\n")
+    with open_source(str(tmp_path / "q.csv")) as source:
+        assert [line.custom_id for line in source.lines(shipped_fleet)] == ["row-1", "row-2"]
+
+
+def test_a_table_in_a_pipe_is_known_by_its_content_and_the_options(tmp_path: Path, shipped_fleet: Fleet) -> None:
+    (tmp_path / "piped").write_bytes(b"id;q\nA;one\n")
+    with open_source(str(tmp_path / "piped")) as source:  # as before: lines of text
+        assert source.table is None
+        assert source.check(shipped_fleet) == 2
+    with open_source(str(tmp_path / "piped"), RowMapping(column="q", id_column="id")) as source:
+        assert [line.custom_id for line in source.lines(shipped_fleet)] == ["A"]
+
+
+def test_options_of_a_table_are_not_ignored_for_lines_of_text(tmp_path: Path) -> None:
+    (tmp_path / "q.txt").write_bytes(b"one\ntwo\n")
+    mapping = RowMapping(expects={"choices": ["a"]})
+    with pytest.raises(CommandError, match="lines of text"), open_source(str(tmp_path / "q.txt"), mapping):
+        pass
+
+
+def test_rejected_rows_are_written_as_rows(tmp_path: Path, shipped_fleet: Fleet) -> None:
+    path = tmp_path / "q.csv"
+    path.write_bytes(b"id,q\nA,one\nB,\n")
+    with (
+        open_source(str(path), RowMapping(column="q")) as source,
+        RejectedFile(source.rejected_path) as rejected,
+    ):
+        assert len(list(rejected.passing(source.lines(shipped_fleet)))) == 2
+    (row,) = map(json.loads, (tmp_path / "q.csv.rejected.jsonl").read_text().splitlines())
+    assert (row["row"], row["field"], row["raw"]) == (2, "column q", '{"id":"B","q":""}')
 
 
 def test_a_check_tells_every_rejected_line(tmp_path: Path, shipped_fleet: Fleet) -> None:

@@ -1,0 +1,99 @@
+"""Tables in Parquet and Arrow files, read some rows at a time. Needs pyarrow: `pointsman[data]`."""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from submission.input_line import input_error
+from submission.table_reader import ROWS_PER_BATCH, NumberedRow, TableFormat, check_columns
+
+_BUFFER_BYTES = 1024 * 1024
+
+
+class ArrowTable:
+    """Files of one schema, one after the other, such as the shards of a dataset."""
+
+    unit = "row"
+
+    def __init__(self, streams: Sequence[BinaryIO], form: TableFormat) -> None:
+        self._streams = streams
+        self._form = form
+        self._schema: Any = None
+
+    @property
+    def schema(self) -> Any:
+        """The pyarrow.Schema of the first file. Raises InvalidInput."""
+        if self._schema is None:
+            with _as_input_error():
+                self._schema = self._open(self._streams[0])[0].remove_metadata()
+        return self._schema
+
+    def columns(self) -> tuple[str, ...]:
+        """The names of the schema."""
+        return check_columns(self.schema.names)
+
+    def rows(self, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:
+        """Its rows with the given columns only."""
+        number = 0
+        for batch in self.batches(columns):
+            for cells in _as_python(batch).to_pylist():
+                number += 1
+                yield number, cells
+
+    def batches(self, columns: Collection[str] | None = None) -> Iterator[Any]:
+        """Its rows as pyarrow.RecordBatch objects of at most `ROWS_PER_BATCH` rows. Raises InvalidInput."""
+        names = [name for name in self.columns() if columns is None or name in columns]
+        for stream in self._streams:
+            with _as_input_error():
+                schema, source = self._open(stream)
+                if missing := [name for name in names if name not in schema.names]:
+                    raise input_error(
+                        "columns", f"a file has no column {missing[0][:80]!r}", "Give files of one schema"
+                    )
+                yield from self._slices(source, names)
+
+    def _open(self, stream: BinaryIO) -> tuple[Any, Any]:
+        stream.seek(0)
+        if self._form is TableFormat.PARQUET:
+            parquet = pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+            return parquet.schema_arrow, parquet
+        is_file = stream.read(6) == b"ARROW1"
+        stream.seek(0)
+        reader = pa.ipc.open_file(stream) if is_file else pa.ipc.open_stream(stream)
+        return reader.schema, reader
+
+    def _slices(self, source: Any, names: Sequence[str]) -> Iterator[Any]:
+        if self._form is TableFormat.PARQUET:
+            if names:
+                yield from source.iter_batches(batch_size=ROWS_PER_BATCH, columns=list(names), use_threads=False)
+            return
+        is_file = isinstance(source, pa.ipc.RecordBatchFileReader)
+        found = (source.get_batch(place) for place in range(source.num_record_batches)) if is_file else source
+        for batch in found:
+            chosen = batch.select(list(names))
+            for start in range(0, chosen.num_rows, ROWS_PER_BATCH):
+                yield chosen.slice(start, ROWS_PER_BATCH)
+
+
+class _as_input_error:
+    """Raises what pyarrow says of a damaged file as InvalidInput."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, pa.ArrowException | OSError):
+            raise input_error("file", "not a Parquet or Arrow file that can be read", "Write it again") from error
+
+
+def _as_python(batch: Any) -> Any:
+    """``batch`` with times in microseconds, the finest that Python has."""
+    columns = [
+        column.cast(pa.timestamp("us", column.type.tz), safe=False)
+        if pa.types.is_timestamp(column.type) and column.type.unit == "ns"
+        else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)

@@ -1,0 +1,39 @@
+"""A table's cell as text: in prompts, in ids and in CSV files."""
+
+import base64
+from datetime import date, datetime, time
+from typing import Any
+
+import orjson
+
+
+def cell_text(value: Any) -> str:
+    """``value`` as text: null is empty, true and false as in JSON, dates in ISO 8601, lists and objects as JSON.
+
+    Bytes are UTF-8 text, or base64 where they are not.
+    """
+    match value:
+        case str():
+            return value
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return repr(value)
+        case datetime() | date() | time():
+            return value.isoformat()
+        case bytes():
+            try:
+                return value.decode()
+            except UnicodeDecodeError:
+                return base64.b64encode(value).decode()
+        case dict() | list() | tuple():
+            return cell_json(value).decode()
+        case _:
+            return str(value)  # Decimal, timedelta, UUID
+
+
+def cell_json(value: Any) -> bytes:
+    """``value`` as JSON; what JSON has no type for is text. Raises orjson.JSONEncodeError."""
+    return orjson.dumps(value, default=cell_text, option=orjson.OPT_NON_STR_KEYS)

@@ -1,0 +1,236 @@
+"""Turns the rows of a table into queries: by a Jinja2 template over the columns, or by one column."""
+
+import difflib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import jinja2
+import orjson
+from jinja2 import meta
+from jinja2.sandbox import SandboxedEnvironment
+
+from routing.fleet import Fleet
+from submission.cell_text import cell_json, cell_text
+from submission.input_line import InputLimits, InputLine, LineError, RejectedLine, input_error
+from submission.jsonl_reader import DUPLICATE_CUSTOM_ID, LineReader
+from submission.table_reader import Cells, Table
+
+WHOLE_ROW: Final = "row"
+"""In a template, the row as a mapping: ``{{ row["a name with spaces"] }}``."""
+
+MAX_PROMPT_CHARS: Final = InputLimits().max_line_bytes
+
+_SHOWN_COLUMNS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RowMapping:
+    """What the columns of a table mean, as the user says."""
+
+    prompt: str | None = None
+    """A Jinja2 template; None takes ``column``."""
+    column: str | None = None
+    id_column: str | None = None
+    tier_column: str | None = None
+    metadata_columns: tuple[str, ...] = ()
+    expects: Mapping[str, Any] | None = field(default=None)
+    """What every answer must be, see `routing.query.Expectation`."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is said."""
+        return self == RowMapping()
+
+
+class RowQueries:
+    """The queries of a table."""
+
+    def __init__(self, table: Table, mapping: RowMapping, *, name: str, is_ready: bool = False) -> None:
+        """``is_ready``: without a mapping, the rows are query lines as they are.
+
+        Raises InvalidInput where the mapping does not fit the table.
+        """
+        self._table = table
+        self._mapping = mapping
+        self._is_ready = is_ready and mapping.is_empty
+        self._render: Callable[[Cells], str | LineError]
+        self._question: str
+        """What holds the question, in messages."""
+        self._used: set[str] | None = None
+        """The columns that are read; None for all."""
+        if self._is_ready:
+            return
+        columns = table.columns()
+        named = [
+            ("--column", mapping.column),
+            ("--id", mapping.id_column),
+            ("--tier-column", mapping.tier_column),
+            *(("--metadata", name) for name in mapping.metadata_columns),
+        ]
+        for option, column in named:
+            if column is not None and column not in columns:
+                raise input_error(option, _no_column(column, columns), _closest(option, column, columns))
+        used = {column for _, column in named if column is not None}
+        if mapping.prompt is None:
+            question = mapping.column or _only_column(columns, name, but=used)
+            self._render = lambda cells: cell_text(cells.get(question))
+            self._question = f"column {question}"
+            self._used = used | {question}
+            return
+        template, variables = _compile(mapping.prompt)
+        for variable in sorted(variables - {WHOLE_ROW, *columns}):
+            raise input_error("--prompt", _no_column(variable, columns), _closest("--prompt", variable, columns))
+        self._render = lambda cells: _rendered(template, cells)
+        self._question = "prompt"
+        self._used = None if WHOLE_ROW in variables - set(columns) else used | variables
+
+    def lines(self, fleet: Fleet, *, limits: InputLimits | None = None) -> Iterator[InputLine | RejectedLine]:
+        """The queries of the rows in their order, with rejections of invalid rows."""
+        limits = limits or InputLimits()
+        reader = LineReader(fleet, limits)
+        is_empty = True
+        for number, cells in self._table.rows(self._used):
+            is_empty = False
+            made = cells if isinstance(cells, LineError) or self._is_ready else self._line(cells, number)
+            raw = b""
+            if not isinstance(made, LineError):
+                try:
+                    raw = cell_json(made)
+                except (orjson.JSONEncodeError, RecursionError):
+                    what = "has text that is not Unicode, or a number that JSON lacks"
+                    made = LineError(self._table.unit, what, "Correct it, or write it as text")
+            if isinstance(made, LineError):
+                yield self._rejected(number, made, cells, limits=limits)
+                continue
+            line = reader.read(raw, number)
+            yield line if isinstance(line, InputLine) else self._named(line, cells, limits=limits)
+        if is_empty:
+            raise input_error("file", "has no row", "Give at least one row below the header")
+
+    def _line(self, cells: Cells, number: int) -> dict[str, Any] | LineError:
+        mapping = self._mapping
+        query = self._render(cells)
+        if isinstance(query, LineError):
+            return query
+        line: dict[str, Any] = {"query": query, "id": f"{self._table.unit}-{number}"}
+        if mapping.id_column is not None:
+            line["id"] = cell_text(cells.get(mapping.id_column))
+        if mapping.tier_column is not None and (tier := cell_text(cells.get(mapping.tier_column)).strip()):
+            line["tier"] = tier
+        if mapping.metadata_columns:
+            line["metadata"] = {name: cells.get(name) for name in mapping.metadata_columns}
+        if mapping.expects is not None:
+            line["expects"] = mapping.expects
+        return line
+
+    def _named(self, line: RejectedLine, cells: Cells | LineError, *, limits: InputLimits) -> RejectedLine:
+        """``line`` in terms of the table's columns."""
+        mapping = self._mapping
+        field_, message, fix = line.field, line.message, line.fix
+        if not self._is_ready:
+            match line.field:
+                case "query" if line.message == "empty":
+                    field_, fix = self._question, "Fill it, or remove the row"
+                case "line" | "query":
+                    field_ = self._question
+                case "id" | "custom_id":
+                    field_ = f"column {mapping.id_column}"
+                    fix = "Give each row a value of its own, or leave out --id"
+                    if line.code == DUPLICATE_CUSTOM_ID:
+                        message = "an earlier row has the same value"
+                case "tier":
+                    field_ = f"column {mapping.tier_column}"
+                case "metadata":
+                    fix = "Name fewer columns with --metadata"
+                case _:
+                    field_ = f"--{line.field}"
+        return self._rejected(line.line_no, LineError(field_, message, fix, line.code), cells, limits=limits)
+
+    def _rejected(
+        self, number: int, error: LineError, cells: Cells | LineError, *, limits: InputLimits
+    ) -> RejectedLine:
+        try:
+            raw = b"" if isinstance(cells, LineError) else cell_json(cells)[: limits.raw_bytes]
+        except (orjson.JSONEncodeError, RecursionError):
+            raw = b""
+        return RejectedLine(
+            number, error.field, error.message, error.fix, raw=raw, code=error.code, unit=self._table.unit
+        )
+
+
+def _compile(source: str) -> tuple[jinja2.Template, set[str]]:
+    """The template and the columns that it needs. Raises InvalidInput."""
+    environment = SandboxedEnvironment(
+        undefined=jinja2.StrictUndefined,
+        finalize=cell_text,
+        autoescape=False,  # a prompt is no HTML
+        keep_trailing_newline=True,
+    )
+    try:
+        variables = meta.find_undeclared_variables(environment.parse(source))
+        template = environment.from_string(source)
+    except jinja2.TemplateSyntaxError as error:
+        what = f"not a Jinja2 template: {error.message} (line {error.lineno})"
+        raise input_error("--prompt", what, "Write columns as {{column}}, for example 'Classify: {{body}}'") from error
+    if not variables:
+        raise input_error("--prompt", "names no column, so each prompt would be the same", "Add one, such as {{body}}")
+    return template, variables
+
+
+def _rendered(template: jinja2.Template, cells: Cells) -> str | LineError:
+    """The prompt of a row, of at most `MAX_PROMPT_CHARS`."""
+    parts: list[str] = []
+    size = 0
+    try:
+        for part in template.generate({WHOLE_ROW: cells, **cells}):
+            size += len(part)
+            if size > MAX_PROMPT_CHARS:
+                return LineError(
+                    "prompt", f"longer than {MAX_PROMPT_CHARS} characters", "Shorten the template or cells"
+                )
+            parts.append(part)
+    except jinja2.TemplateError as error:  # its message quotes the template, never a cell
+        return LineError("prompt", f"cannot be written: {error.message or type(error).__name__}", "Correct --prompt")
+    except (
+        Exception
+    ) as error:  # a filter or an operator that does not fit a cell's type; its message may quote the cell
+        return LineError(
+            "prompt", f"cannot be written: {type(error).__name__}", "Check the filters for this row's types"
+        )
+    return "".join(parts)
+
+
+def _only_column(columns: Sequence[str], name: str, *, but: Collection[str]) -> str:
+    """The column of questions where there is one only. Raises InvalidInput; its example has none of ``but``."""
+    if len(columns) == 1:
+        return columns[0]
+    if not columns:
+        raise input_error("file", "has no column", "Give a header and at least one row")
+    guess = [each for each in columns if each not in but][-2:] or columns[-2:]
+    places = " ".join(f"{{{{{each}}}}}" if each.isidentifier() else f'{{{{row["{each}"]}}}}' for each in guess)
+    raise input_error(
+        name,
+        f"has {len(columns)} columns: {_listed(columns)}; which of them is the question is not said",
+        f"""Add --column {_quoted(guess[-1])}, or a prompt: --prompt 'Classify: {places}'""",
+    )
+
+
+def _no_column(column: str, columns: Sequence[str]) -> str:
+    return f"the table has no column {column[:80]!r}; it has {_listed(columns)}"
+
+
+def _listed(columns: Collection[str]) -> str:
+    shown = ", ".join(name[:80] for name in list(columns)[:_SHOWN_COLUMNS])
+    return shown + (f" and {len(columns) - _SHOWN_COLUMNS} more" if len(columns) > _SHOWN_COLUMNS else "")
+
+
+def _closest(option: str, column: str, columns: Sequence[str]) -> str:
+    near = difflib.get_close_matches(column, columns, n=1)
+    if option == "--prompt":
+        return f"Write {{{{{near[0]}}}}}" if near else "Use its columns; names are case-sensitive"
+    return f"Use {option} {_quoted(near[0] if near else columns[0] if columns else 'COLUMN')}"
+
+
+def _quoted(column: str) -> str:
+    return column if column.replace("-", "_").isidentifier() else f'"{column}"'

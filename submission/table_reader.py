@@ -1,0 +1,391 @@
+"""Reads tables row by row in bounded memory: CSV, TSV, JSON arrays, JSON lines, Parquet and Arrow files.
+
+A row has a number: 1 for the first below the header, in every format; JSON lines keep the numbers of their lines.
+"""
+
+import codecs
+import csv
+import json
+import math
+import re
+from collections.abc import Collection, Iterator, Sequence
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Protocol
+
+import orjson
+
+from submission.input_line import InputLimits, LineError, input_error
+from submission.line_checks import json_error
+from submission.line_splitter import OversizedLine, plain_chunks, split_lines
+
+ROWS_PER_BATCH: Final = 1000
+"""Of Arrow data that are in memory at a time."""
+
+DATA_EXTRA: Final = "pip install 'pointsman[data]'"
+
+Cells = dict[str, Any]
+"""A row by column."""
+
+NumberedRow = tuple[int, Cells | LineError]
+"""A row with its number, or what is wrong with it."""
+
+_DELIMITERS: Final = ",;\t|"
+_MAX_COLUMNS: Final = 10_000
+_ROWS_FOR_COLUMNS: Final = 100
+"""Objects by which the columns of JSON are known; a later object may lack one."""
+
+
+class TableFormat(StrEnum):
+    """How a table is stored."""
+
+    CSV = "csv"
+    TSV = "tsv"
+    JSON = "json"
+    """One array of objects."""
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+    ARROW = "arrow"
+
+
+_SUFFIXES: Final = {
+    ".csv": TableFormat.CSV,
+    ".tsv": TableFormat.TSV,
+    ".tab": TableFormat.TSV,
+    ".json": TableFormat.JSON,
+    ".parquet": TableFormat.PARQUET,
+    ".pq": TableFormat.PARQUET,
+    ".arrow": TableFormat.ARROW,
+    ".feather": TableFormat.ARROW,
+}
+
+
+class Table(Protocol):
+    """Rows that can be read several times."""
+
+    unit: str
+    """What a row is called in messages: ``row`` or ``line``."""
+
+    def columns(self) -> tuple[str, ...]:
+        """Its columns in their order, as far as they are known without reading all of it. Raises InvalidInput."""
+
+    def rows(self, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:
+        """Its rows from the start, for None with every column. Raises InvalidInput where it cannot be read."""
+
+
+def format_by_name(name: str) -> TableFormat | None:
+    """The format that the suffix of a file says; None where it says none."""
+    return _SUFFIXES.get(Path(name.lower().removesuffix(".gz")).suffix)
+
+
+def format_by_content(stream: BinaryIO) -> TableFormat:
+    """The format of rows without a telling name, by their first bytes; the stream is read from its start."""
+    stream.seek(0)
+    first = stream.read(8)
+    if first.startswith(b"PAR1"):
+        return TableFormat.PARQUET
+    if first.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
+        return TableFormat.ARROW
+    stream.seek(0)
+    head = next(plain_chunks(stream, limits=InputLimits()), b"").lstrip()
+    if re.match(rb"\[\s*[{\]]", head):
+        return TableFormat.JSON
+    return TableFormat.JSONL if head.startswith(b"{") else TableFormat.CSV
+
+
+def open_table(streams: Sequence[BinaryIO], form: TableFormat, *, limits: InputLimits | None = None) -> Table:
+    """The table in ``streams``, several only of Parquet or Arrow. Raises InvalidInput."""
+    limits = limits or InputLimits()
+    match form:
+        case TableFormat.CSV | TableFormat.TSV:
+            return CsvTable(streams[0], delimiter="\t" if form is TableFormat.TSV else None, limits=limits)
+        case TableFormat.JSON:
+            return JsonTable(streams[0], limits=limits)
+        case TableFormat.JSONL:
+            return JsonLinesTable(streams[0], limits=limits)
+        case TableFormat.PARQUET | TableFormat.ARROW:
+            try:
+                from submission.arrow_table import ArrowTable
+            except ImportError as error:
+                why = f"{form.value.capitalize()} files need pyarrow, which is not installed"
+                raise input_error("file", why, f"Install it: {DATA_EXTRA}") from error
+            return ArrowTable(streams, form)
+
+
+def check_columns(names: Sequence[str]) -> tuple[str, ...]:
+    """``names`` with a name for each unnamed column, such as the index that pandas writes. Raises InvalidInput."""
+    named = tuple(name or f"column_{number}" for number, name in enumerate(names, start=1))
+    if len(named) > _MAX_COLUMNS:
+        raise input_error("columns", f"more than {_MAX_COLUMNS}", "Leave out those that no prompt needs")
+    if repeated := next((name for place, name in enumerate(named) if name in named[:place]), None):
+        raise input_error("columns", f"two are named {repeated[:80]!r}", "Rename one of them")
+    return named
+
+
+class CsvTable:
+    """A CSV or TSV file with a header: UTF-8, quoted by RFC 4180, gzipped or not. Cells are text."""
+
+    unit = "row"
+
+    def __init__(self, stream: BinaryIO, *, delimiter: str | None, limits: InputLimits) -> None:
+        """``delimiter`` None: the comma, or what the header has more of: a semicolon, tab or bar."""
+        self._stream = stream
+        self._delimiter = delimiter
+        self._limits = limits
+
+    def columns(self) -> tuple[str, ...]:
+        """The header's names."""
+        return self._start()[0]
+
+    def rows(self, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:
+        """Its rows; blank lines are no rows."""
+        names, lines, reader = self._start()
+        number = 0
+        while True:
+            lines.is_utf8 = True
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                number += 1
+                yield number, _csv_error(error)
+                continue
+            if not cells:
+                continue
+            number += 1
+            if len(cells) != len(names):
+                wrong = f"{len(cells)} cells, and the header has {len(names)} columns"
+                yield number, LineError("row", wrong, "Put cells that hold the delimiter or a line break in quotes")
+            elif not lines.is_utf8:
+                yield number, _encoding_error(names, cells)
+            else:
+                yield number, dict(zip(names, cells, strict=True))
+
+    def _start(self) -> tuple[tuple[str, ...], "_TextLines", Iterator[list[str]]]:
+        """The columns, and the lines and the reader of the rows below them."""
+        self._stream.seek(0)
+        csv.field_size_limit(self._limits.max_line_bytes)
+        lines = _TextLines(split_lines(self._stream, limits=self._limits), limits=self._limits)
+        delimiter = self._delimiter or _find_delimiter(lines.peek())
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        try:
+            header = next((cells for cells in reader if cells), None)
+        except csv.Error as error:
+            wrong = _csv_error(error)
+            raise input_error("header", wrong.message, wrong.fix) from error
+        if header is None:
+            raise input_error("file", "empty", "Give a header with the columns' names, and a row for each query")
+        if not lines.is_utf8:
+            raise input_error("header", "not UTF-8", "Save the file as UTF-8 (in Excel: CSV UTF-8)")
+        return check_columns(header), lines, reader
+
+
+class _TextLines:
+    """Lines as text with their ends; remembers whether one was not UTF-8."""
+
+    def __init__(self, pieces: Iterator[bytes | OversizedLine], *, limits: InputLimits) -> None:
+        self._pieces = pieces
+        self._limits = limits
+        self._peeked: list[str] = []
+        self._number = 0
+        self.is_utf8 = True
+
+    def peek(self) -> str:
+        """The next line, which stays."""
+        self._peeked = [line for line in (next(self, None),) if line is not None]
+        return self._peeked[0] if self._peeked else ""
+
+    def __iter__(self) -> "_TextLines":
+        return self
+
+    def __next__(self) -> str:
+        if self._peeked:
+            return self._peeked.pop()
+        piece = next(self._pieces)
+        self._number += 1
+        if isinstance(piece, OversizedLine):
+            what = f"line {self._number} is longer than {self._limits.max_line_bytes} bytes"
+            raise input_error("file", what, "Shorten it; no model takes that much")
+        try:
+            return piece.decode() + "\n"
+        except UnicodeDecodeError:
+            self.is_utf8 = False
+            return piece.decode(errors="surrogateescape") + "\n"
+
+
+def _find_delimiter(header: str) -> str:
+    bare = re.sub(r'"[^"]*"', "", header)
+    return max(_DELIMITERS, key=bare.count)  # the first of equals, so a header of one column has a comma
+
+
+def _csv_error(error: csv.Error) -> LineError:
+    match str(error):
+        case "unexpected end of data":
+            return LineError("row", "a quote that begins a cell is never closed", "Close it; double quotes in a cell")
+        case why if why.startswith("field larger"):
+            return LineError("row", "a cell is too long, or its quote is never closed", "Close it, or shorten the cell")
+        case why if "new-line" in why:
+            return LineError("row", "has a carriage return outside of quotes", "Save it with line feeds")
+        case _:
+            return LineError("row", "has text after a closing quote", "Double the quotes within a cell")
+
+
+def _encoding_error(names: Sequence[str], cells: Sequence[str]) -> LineError:
+    column = next((name for name, cell in zip(names, cells, strict=True) if not _is_unicode(cell)), "")
+    return LineError(f"column {column}", "not UTF-8", "Save the file as UTF-8 (in Excel: CSV UTF-8)")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class JsonTable:
+    """One JSON array of objects, UTF-8, gzipped or not. Its columns are the keys of its first objects."""
+
+    unit = "row"
+
+    def __init__(self, stream: BinaryIO, *, limits: InputLimits) -> None:
+        self._stream = stream
+        self._limits = limits
+
+    def columns(self) -> tuple[str, ...]:
+        """The keys of its first objects."""
+        return _first_keys(self.rows())
+
+    def rows(self, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:
+        """Its objects. Raises InvalidInput where the JSON is broken: nothing after it can be told apart."""
+        self._stream.seek(0)
+        for number, value in enumerate(self._values(), start=1):
+            if isinstance(value, dict):
+                yield number, value
+            else:
+                yield number, LineError("row", "not a JSON object", 'Use [{"column": "…"}, …]')
+
+    def _values(self) -> Iterator[Any]:
+        chunks = plain_chunks(self._stream, limits=self._limits)
+        text = _ArrayText(chunks, max_chars=self._limits.max_line_bytes)
+        if text.take() != "[":
+            raise input_error("file", "not a JSON array", 'Use [{"column": "…"}, …], or JSON lines in a .jsonl file')
+        if text.peek() == "]":
+            return
+        number = 0
+        while True:
+            number += 1
+            yield text.value(number)
+            if (then := text.take()) == "]":
+                return
+            if then != ",":
+                what = f"the JSON is broken after row {number}" if then else f"ends after row {number}, without a ]"
+                raise input_error("file", what, "Write one complete JSON array")
+
+
+class _ArrayText:
+    """The text of a JSON array, of which at most one value and a chunk are in memory."""
+
+    def __init__(self, chunks: Iterator[bytes], *, max_chars: int) -> None:
+        self._chunks = chunks
+        self._max_chars = max_chars
+        self._decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        self._buffer = ""
+        self._at = 0
+
+    def peek(self) -> str:
+        """The next character that is not white space; empty at the end."""
+        while True:
+            while self._at < len(self._buffer) and self._buffer[self._at] in " \t\r\n":
+                self._at += 1
+            if self._at < len(self._buffer) or not self._more():
+                return self._buffer[self._at : self._at + 1]
+
+    def take(self) -> str:
+        """The same, and goes beyond it."""
+        found = self.peek()
+        self._at += len(found)
+        return found
+
+    def value(self, number: int) -> Any:
+        """The next value, of row ``number``. Raises InvalidInput."""
+        self.peek()
+        while True:
+            try:
+                value, self._at = self._decoder.raw_decode(self._buffer, self._at)
+                return value
+            except RecursionError:
+                raise input_error("file", f"row {number} is nested too deeply", "Flatten it") from None
+            except _NotJsonNumber as error:
+                raise input_error("file", f"row {number}: {error} is not JSON", "Write null, or a number") from None
+            except json.JSONDecodeError as error:
+                if len(self._buffer) - self._at <= self._max_chars and self._more():
+                    continue  # it may be cut off
+                what = f"the JSON of row {number} is broken at its character {error.pos - self._at + 1}"
+                raise input_error("file", what, "Write one complete JSON array") from None
+
+    def _more(self) -> bool:
+        """Reads on; False at the end."""
+        chunk = next(self._chunks, None)
+        if chunk is None:
+            return False
+        try:
+            self._buffer, self._at = self._buffer[self._at :] + self._utf8.decode(chunk), 0
+        except UnicodeDecodeError as error:
+            raise input_error("file", "not UTF-8", "Save the file as UTF-8") from error
+        return True
+
+
+class _NotJsonNumber(Exception):
+    """Python's parser takes it for a number, JSON does not."""
+
+
+def _refuse_constant(name: str) -> float:
+    raise _NotJsonNumber(name)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise _NotJsonNumber("a number beyond a double")
+    return value
+
+
+class JsonLinesTable:
+    """JSON lines whose keys are the columns."""
+
+    unit = "line"
+
+    def __init__(self, stream: BinaryIO, *, limits: InputLimits) -> None:
+        self._stream = stream
+        self._limits = limits
+
+    def columns(self) -> tuple[str, ...]:
+        """The keys of its first objects."""
+        return _first_keys(self.rows())
+
+    def rows(self, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:
+        """Its lines but blank ones."""
+        self._stream.seek(0)
+        for number, piece in enumerate(split_lines(self._stream, limits=self._limits), start=1):
+            if isinstance(piece, OversizedLine):
+                what = f"longer than {self._limits.max_line_bytes} bytes"
+                yield number, LineError("line", what, "Shorten it; no model takes that much")
+            elif raw := piece.strip():
+                yield number, _json_row(raw)
+
+
+def _json_row(raw: bytes) -> Cells | LineError:
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        return json_error(raw, error)
+    return value if isinstance(value, dict) else LineError("line", "not a JSON object", 'Use {"column": "…"}')
+
+
+def _first_keys(rows: Iterator[NumberedRow]) -> tuple[str, ...]:
+    first = islice(rows, _ROWS_FOR_COLUMNS)
+    return check_columns(tuple(dict.fromkeys(key for _, cells in first if isinstance(cells, dict) for key in cells)))
