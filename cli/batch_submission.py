@@ -12,7 +12,7 @@ from cli.command_errors import CommandError, ExitCode, UsageError
 from cli.console import err, notice, plural, queries, warn
 from cli.input_files import STDIN, display_name
 from cli.progress import wait_for_end
-from cli.query_source import INPUT_DIGEST, RejectedFile, Source
+from cli.query_source import RejectedFile, Source
 from cli.worker_stack import refuse_unserved
 from db.batch_writer import BatchSpec
 from db.reports.batch_stats import Batch, Progress, batch_progress
@@ -81,7 +81,7 @@ class Submission:
         return result
 
     async def _submit(self, source: Source, engine: AsyncEngine, fleet: Fleet) -> SubmitResult:
-        spec = self.spec if source.digest is None else replace(self.spec, metadata={INPUT_DIGEST: source.digest})
+        spec = replace(self.spec, metadata=source.metadata)
         forecaster = Forecaster(self.settings, fleet, engine, cap_usd=self.spec.cap_usd, policy=self.spec.budget_policy)
         if not self.skip_invalid:
             return await submit(source.lines(fleet), engine=engine, fleet=fleet, spec=spec, forecaster=forecaster)

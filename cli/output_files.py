@@ -10,14 +10,18 @@ from typing import BinaryIO, Final
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import UsageError
+from cli.result_table import table_format, write_table
 from db.reports.results import result_lines
+from submission.table_reader import Table
 
 STDOUT: Final = Path("-")
 """Stands for stdout on the command line."""
 
 
-def check_writable(path: Path | None) -> None:
+def check_writable(path: Path | None, *, expand: bool = False) -> None:
     """Checks an output before hours of work; None and ``-`` are stdout. Raises UsageError."""
+    if table_format(path) is None and expand:
+        raise UsageError("--expand makes columns of a table.", hint="Give --output a .csv, .tsv or .parquet file.")
     if path is None or path == STDOUT:
         return
     if path.is_dir():
@@ -39,10 +43,18 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
         unfinished.unlink(missing_ok=True)
 
 
-async def write_results(engine: AsyncEngine, batch_id: int, path: Path) -> int:
-    """Writes the results so far to ``path``, or to stdout for ``-``. Returns their number."""
+async def write_results(
+    engine: AsyncEngine, batch_id: int, path: Path, *, table: Table | None = None, expand: bool = False
+) -> int:
+    """Writes the results so far to ``path``, or to stdout for ``-``. Returns their number.
+
+    To a table, joined to the rows of ``table``, and for ``expand`` with the fields of answers that are JSON.
+    """
     if path != STDOUT:
+        form = table_format(path)
         with open_atomically(path) as file:
+            if form is not None:
+                return await write_table(engine, batch_id, file, form, table=table, expand=expand)
             return await _write_lines(engine, batch_id, file)
     written = await _write_lines(engine, batch_id, sys.stdout.buffer)
     sys.stdout.buffer.flush()

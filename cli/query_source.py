@@ -1,6 +1,6 @@
 """The source of queries, lines or a table, and the file of its rejected lines."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -11,15 +11,17 @@ import orjson
 from cli.command_errors import UsageError
 from cli.input_files import STDIN, InputFiles, open_input
 from cli.output_files import open_atomically
+from db.reports.batch_stats import Batch
 from routing.fleet import Fleet
 from submission.input_line import InputLine, InvalidInput, RejectedLine
 from submission.jsonl_reader import read_lines
 from submission.row_query import RowMapping, RowQueries
-from submission.table_reader import Table, TableFormat, format_by_content, open_table
+from submission.table_reader import Table, TableFormat, format_by_content, open_lines, open_table
 
 _MAX_COLLECTED: Final = 1000
-INPUT_DIGEST: Final = "input_sha256"
-"""The key in a batch's metadata for the hash of its table, by which later results find the right rows."""
+_DIGEST: Final = "input_sha256"
+_FORMAT: Final = "input_format"
+_LINES: Final = "lines"
 
 
 class Source:
@@ -30,16 +32,16 @@ class Source:
         name: str,
         lines: Callable[[Fleet], Iterator[InputLine | RejectedLine]],
         *,
-        table: Table | None = None,
-        digest: str | None = None,
+        rows: Table,
+        metadata: Mapping[str, str],
     ) -> None:
         self.name = name
         self.lines = lines
         """Its lines from the start."""
-        self.table = table
-        """The rows that the queries are made of; None for lines."""
-        self.digest = digest
-        """Of a table: the SHA-256 of its bytes."""
+        self.rows = rows
+        """What the queries are made of, as a table; its numbers are those of the lines."""
+        self.metadata = metadata
+        """For the batch: what `rows_of` knows the input by."""
 
     def check(self, fleet: Fleet) -> int:
         """The number of queries. Raises InvalidInput with the first thousand rejections, if there is any."""
@@ -74,11 +76,41 @@ def open_source(name: str, mapping: RowMapping | None = None) -> Iterator[Source
         form = _table_format(found, mapping)
         if form is None:
             stream = found.streams[0]
-            yield Source(found.name, lambda fleet: read_lines(_from_start(stream), fleet=fleet))
+            yield Source(
+                found.name,
+                lambda fleet: read_lines(_from_start(stream), fleet=fleet),
+                rows=open_lines(stream),
+                metadata={_DIGEST: found.digest(), _FORMAT: _LINES},
+            )
             return
         table = open_table(found.streams, form)
         queries = RowQueries(table, mapping, name=found.name, is_ready=form in (TableFormat.JSON, TableFormat.JSONL))
-        yield Source(found.name, queries.lines, table=table, digest=found.digest())
+        yield Source(found.name, queries.lines, rows=table, metadata={_DIGEST: found.digest(), _FORMAT: form.value})
+
+
+def rows_of(batch: Batch, name: str, files: ExitStack) -> Table:
+    """The rows of ``batch``'s input, which ``name`` names again. Raises UsageError for another input, OSError.
+
+    It must be the same to the byte: otherwise answers would be joined to the wrong rows.
+    """
+    found = open_input(name, files)
+    _check_same(batch, found.name, found.digest())
+    form = batch.metadata[_FORMAT]
+    return open_lines(found.streams[0]) if form == _LINES else open_table(found.streams, TableFormat(form))
+
+
+def check_same_input(batch: Batch, source: Source) -> None:
+    """Raises UsageError where ``batch`` was made of another input, with the same queries and idempotency key."""
+    _check_same(batch, source.name, source.metadata[_DIGEST])
+
+
+def _check_same(batch: Batch, name: str, digest: str) -> None:
+    if (known := batch.metadata.get(_DIGEST)) != digest:
+        why = "it has changed, or is another file" if known else "the batch was not submitted by this command"
+        raise UsageError(
+            f"{name} is not the input of {batch.public_id}: {why}.",
+            hint="Give the file as it was submitted; or write the results without it, and join them by custom_id.",
+        )
 
 
 def _table_format(found: InputFiles, mapping: RowMapping) -> TableFormat | None:

@@ -35,6 +35,10 @@ ExpectsOption = Annotated[
         "--expects", metavar="JSON", help='What every answer must be, e.g. \'{"choices": ["bug", "billing"]}\'.'
     ),
 ]
+ExpandOption = Annotated[
+    bool,
+    typer.Option("--expand", help="In a table: a column answer_NAME for each field of answers that are JSON objects."),
+]
 
 
 def read_mapping(

@@ -38,7 +38,7 @@ class ArrowTable:
         """Its rows with the given columns only."""
         number = 0
         for batch in self.batches(columns):
-            for cells in _as_python(batch).to_pylist():
+            for cells in as_python(batch).to_pylist():
                 number += 1
                 yield number, cells
 
@@ -88,7 +88,7 @@ class _as_input_error:
             raise input_error("file", "not a Parquet or Arrow file that can be read", "Write it again") from error
 
 
-def _as_python(batch: Any) -> Any:
+def as_python(batch: Any) -> Any:
     """``batch`` with times in microseconds, the finest that Python has."""
     columns = [
         column.cast(pa.timestamp("us", column.type.tz), safe=False)

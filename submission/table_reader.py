@@ -113,6 +113,13 @@ def open_table(streams: Sequence[BinaryIO], form: TableFormat, *, limits: InputL
             return ArrowTable(streams, form)
 
 
+def open_lines(stream: BinaryIO) -> Table:
+    """Lines of queries as a table: the keys of JSON lines, or one column of plain text. Raises InvalidInput."""
+    if format_by_content(stream) is TableFormat.JSONL:
+        return JsonLinesTable(stream, limits=InputLimits())
+    return TextTable(stream, limits=InputLimits())
+
+
 def check_columns(names: Sequence[str]) -> tuple[str, ...]:
     """``names`` with a name for each unnamed column, such as the index that pandas writes. Raises InvalidInput."""
     named = tuple(name or f"column_{number}" for number, name in enumerate(names, start=1))
@@ -121,6 +128,37 @@ def check_columns(names: Sequence[str]) -> tuple[str, ...]:
     if repeated := next((name for place, name in enumerate(named) if name in named[:place]), None):
         raise input_error("columns", f"two are named {repeated[:80]!r}", "Rename one of them")
     return named
+
+
+def every_column(table: Table) -> tuple[str, ...]:
+    """All columns of ``table``: of JSON, the keys of every object, for which it is read whole. Raises InvalidInput."""
+    if not isinstance(table, JsonTable | JsonLinesTable):
+        return table.columns()
+    return check_columns(
+        tuple(dict.fromkeys(key for _, cells in table.rows() if isinstance(cells, dict) for key in cells))
+    )
+
+
+class TextTable:
+    """Lines of plain text, in one column."""
+
+    unit = "line"
+
+    def __init__(self, stream: BinaryIO, *, limits: InputLimits) -> None:
+        self._stream = stream
+        self._limits = limits
+
+    def columns(self) -> tuple[str, ...]:
+        """The one column."""
+        return ("query",)
+
+    def rows(self, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:
+        """Its lines but blank ones; one that is not UTF-8 or too long is empty."""
+        self._stream.seek(0)
+        for number, piece in enumerate(split_lines(self._stream, limits=self._limits), start=1):
+            text = b"" if isinstance(piece, OversizedLine) else piece.strip()
+            if text or isinstance(piece, OversizedLine):
+                yield number, {"query": text.decode(errors="replace")}
 
 
 class CsvTable:

@@ -1,6 +1,7 @@
 """Commands on batches: submit, status, results, cancel, resume, batches."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli import batch_summary, dry_run
 from cli.batch_submission import Submission, batch_spec, fleet_flag
-from cli.command_errors import CommandError, ExitCode
+from cli.command_errors import CommandError, ExitCode, UsageError
 from cli.console import emit, err, notice, out, plain, queries, table, warn
 from cli.output_files import STDOUT, check_writable, write_results
 from cli.param_types import (
@@ -25,10 +26,12 @@ from cli.param_types import (
 )
 from cli.progress import duration, progress_bar, progress_line
 from cli.quality_options import ConfidenceOption, PilotOption, QualityOption, read_pilot
-from cli.query_source import open_source
+from cli.query_source import open_source, rows_of
 from cli.resources import read_settings, resolve_batch, with_database
+from cli.result_table import table_format
 from cli.table_options import (
     ColumnOption,
+    ExpandOption,
     ExpectsOption,
     IdOption,
     MetadataOption,
@@ -143,14 +146,29 @@ def _show_progress(progress: Progress) -> None:
 
 
 @app.command()
-def results(batch: BatchArgument = None, output: FileOption = None) -> None:
-    """Write the answers so far, in the order of the input. Each is a line of an OpenAI Batch output file."""
+def results(
+    batch: BatchArgument = None,
+    output: FileOption = None,
+    input_file: Annotated[
+        str | None,
+        typer.Option("--input", metavar="FILE", help="In a table: the batch's input, whose columns the results join."),
+    ] = None,
+    expand: ExpandOption = False,
+) -> None:
+    """Write the answers so far, in the order of the input.
+
+    A .csv, .tsv or .parquet file has a row for each query; any other, the lines of an OpenAI Batch output file.
+    """
     path = output or STDOUT
-    check_writable(path)
+    check_writable(path, expand=expand)
+    if input_file is not None and table_format(path) is None:
+        raise UsageError("--input gives columns to a table.", hint="Give --output a .csv, .tsv or .parquet file.")
 
     async def work(engine: AsyncEngine) -> None:
         found = await resolve_batch(engine, batch)
-        written = await write_results(engine, found.id, path)
+        with ExitStack() as files:
+            rows = None if input_file is None else rows_of(found, input_file, files)
+            written = await write_results(engine, found.id, path, table=rows, expand=expand)
         where = "" if path == STDOUT else f" written to {path}"
         notice(f"{written:,} of {queries(found.total)}{where}")
         if written < found.total:

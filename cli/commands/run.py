@@ -25,10 +25,12 @@ from cli.param_types import (
     SkipInvalidOption,
 )
 from cli.quality_options import ConfidenceOption, PilotOption, QualityOption, read_pilot
-from cli.query_source import Source, open_source
+from cli.query_source import Source, check_same_input, open_source
 from cli.resources import open_database, read_settings, resolve_batch
+from cli.result_table import table_format
 from cli.table_options import (
     ColumnOption,
+    ExpandOption,
     ExpectsOption,
     IdOption,
     MetadataOption,
@@ -58,8 +60,15 @@ def run(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="For the results as OpenAI Batch output; - is stdout."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="For the results: .csv, .tsv or .parquet with the input's columns, else OpenAI Batch output; "
+            "- is stdout.",
+        ),
     ] = None,
+    expand: ExpandOption = False,
     as_json: JsonOption = False,
     replay: ReplayOption = None,
     fleet: FleetOption = None,
@@ -98,6 +107,7 @@ def run(
         fleet=fleet,
         replay=replay,
         output=output,
+        expand=expand,
         skip_invalid=skip_invalid,
         as_json=as_json,
     )
@@ -128,7 +138,16 @@ def try_floor(
     spec = batch_spec(file, None, 0, budget, None, pilot)
     mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expects)
     _answer(
-        file, spec, mapping, batch=None, fleet=fleet, replay=replay, output=None, skip_invalid=False, as_json=as_json
+        file,
+        spec,
+        mapping,
+        batch=None,
+        fleet=fleet,
+        replay=replay,
+        output=None,
+        expand=False,
+        skip_invalid=False,
+        as_json=as_json,
     )
 
 
@@ -141,12 +160,13 @@ def _answer(
     fleet: Path | None,
     replay: Path | None,
     output: Path | None,
+    expand: bool,
     skip_invalid: bool,
     as_json: bool,
 ) -> None:
     """Submits and waits, or continues ``batch``; prints the report."""
     began = time.monotonic()
-    check_writable(output)
+    check_writable(output, expand=expand)
     if output == STDOUT and as_json:
         raise UsageError("--json and --output - both write to stdout.", hint="Give --output a FILE.")
     settings = read_settings(fleet)
@@ -158,7 +178,7 @@ def _answer(
             source.check(checked)  # before anything starts
         try:
             with working_stack(settings, checked, replay=replay, report=notice) as stack:
-                figures = asyncio.run(_run(submission, source, stack, output))
+                figures = asyncio.run(_run(submission, source, stack, output, expand=expand))
         except KeyboardInterrupt:
             raise submission.interrupted() from None
     batch_summary.show(figures, err if as_json or output == STDOUT else out)
@@ -169,14 +189,19 @@ def _answer(
         raise typer.Exit(ExitCode.FAILURE)
 
 
-async def _run(submission: Submission, source: Source | None, stack: WorkingStack, output: Path | None) -> BatchFigures:
+async def _run(
+    submission: Submission, source: Source | None, stack: WorkingStack, output: Path | None, *, expand: bool
+) -> BatchFigures:
     async with open_database(stack.settings) as engine:
         if source is not None:
             await submission.submit(source, engine, stack.fleet)
         batch = await resolve_batch(engine, submission.public_id)
+        if source is not None and table_format(output) is not None:
+            check_same_input(batch, source)
         await submission.wait(engine, batch, stack.fleet, check=stack.check)
         if output is not None:
-            written = await write_results(engine, batch.id, output)
+            rows = None if source is None else source.rows
+            written = await write_results(engine, batch.id, output, table=rows, expand=expand)
             notice(f"{written:,} results written{'' if output == STDOUT else f' to {output}'}")
         return await batch_figures(engine, batch)
 

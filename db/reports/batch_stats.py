@@ -32,6 +32,7 @@ class Batch:
     """Of the fleet that it was submitted with."""
     plan: Mapping[str, Any] | None
     """What was predicted of it when it was submitted."""
+    metadata: Mapping[str, Any]
     created_at: datetime
     cancelled_at: datetime | None
     ended_at: datetime | None

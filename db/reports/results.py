@@ -37,6 +37,16 @@ async def result_lines(engine: AsyncEngine, batch_id: int) -> AsyncIterator[byte
             yield result_line(row)
 
 
+async def result_rows(engine: AsyncEngine, batch_id: int) -> AsyncIterator[Row[Any]]:
+    """The rows of ``result_table.sql``, open queries included, in the order of the input, from a server-side cursor."""
+    async with transaction(engine) as connection:
+        stream = await connection.stream(
+            report("result_table"), {"batch_id": batch_id}, execution_options={"yield_per": ROWS_AT_ONCE}
+        )
+        async for row in stream:
+            yield row
+
+
 async def result_file(engine: AsyncEngine, batch_id: int, *, states: Sequence[State]) -> AsyncIterator[bytes]:
     """The lines of one file of the Batch API, some hundreds at a time: the queries that ended in ``states``.
 

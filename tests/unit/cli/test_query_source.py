@@ -46,7 +46,8 @@ def test_a_table_of_several_columns_is_not_asked_row_by_row(name: str, tmp_path:
     with pytest.raises(InvalidInput, match="has 2 columns: id, query"), open_source(str(tmp_path / name)):
         pass
     with open_source(str(tmp_path / name), RowMapping(column="query", id_column="id")) as source:
-        assert source.digest == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+        digest = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+        assert source.metadata == {"input_sha256": digest, "input_format": "tsv" if "TSV" in name else "csv"}
 
 
 def test_a_table_of_one_column_holds_the_questions(tmp_path: Path, shipped_fleet: Fleet) -> None:
@@ -58,7 +59,7 @@ def test_a_table_of_one_column_holds_the_questions(tmp_path: Path, shipped_fleet
 def test_a_table_in_a_pipe_is_known_by_its_content_and_the_options(tmp_path: Path, shipped_fleet: Fleet) -> None:
     (tmp_path / "piped").write_bytes(b"id;q\nA;one\n")
     with open_source(str(tmp_path / "piped")) as source:  # as before: lines of text
-        assert source.table is None
+        assert source.metadata["input_format"] == "lines"
         assert source.check(shipped_fleet) == 2
     with open_source(str(tmp_path / "piped"), RowMapping(column="q", id_column="id")) as source:
         assert [line.custom_id for line in source.lines(shipped_fleet)] == ["A"]

@@ -1,5 +1,6 @@
 -- The batches of a log: a single one, or all since a time, oldest first.
-SELECT b.id, b.public_id, b.source, b.total, b.simulated, b.fleet, b.fleet_digest, l.content AS price_list, b.plan,
+SELECT b.id, b.public_id, b.source, b.total, b.simulated, b.fleet, b.fleet_digest, b.metadata,
+       l.content AS price_list, b.plan,
        b.created_at, b.cancelled_at, b.ended_at, b.first_query_id, b.last_query_id, b.purged_at
 FROM batches AS b
 JOIN price_lists AS l ON l.digest = b.price_list
