@@ -201,7 +201,7 @@ class _Sink(Protocol):
 
 
 class CsvSink:
-    """Writes CSV or TSV: UTF-8, quoted and with CR LF by RFC 4180; null is empty. Texts of models cannot become formulas."""
+    """Writes CSV or TSV by RFC 4180, in UTF-8; null is empty. Texts of models cannot become formulas."""
 
     def __init__(self, file: BinaryIO, columns: OutputColumns, *, delimiter: str) -> None:
         self._columns = columns
