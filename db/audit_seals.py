@@ -1,25 +1,31 @@
 """A chain of hashes over the decisions of each ended batch: a later change is found, and the decision named.
 
 Sealing costs the hot path nothing: the feeder seals a batch after its end, when no process writes a decision of it any
-more (a resume adds to the end of the chain). The owner of the database could forge the whole chain; an auditor who has
-kept the last hash elsewhere sees that too.
+more (a resume adds to the end of the chain). Seals are written by the function ``pointsman_seal`` alone: the
+application's login cannot write one, nor have what it adds to a sealed batch pass for a part of it. The owner of the
+database could forge the whole chain; an auditor who has kept the last hash elsewhere sees that too.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import fetch
-from db.sql import statement
 
 SPAN = 20_000
-"""Ids of decisions that one seal spans; those of other batches lie between them."""
+"""Ids of decisions that one seal spans, at most 20,000; those of other batches lie between them."""
+
+UNSEALED: Final = "ended_at IS NOT NULL AND (sealed_at IS NULL OR sealed_at < ended_at)"
+"""As in ``ix_batches_unsealed``."""
 
 HASH_BYTES = 16
+
+ADDED: Final = "was added after the batch was sealed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,8 @@ class AuditReport:
     """Under seals."""
     seals: int
     unsealed: int
-    """Written since the last seal, of a batch that is still open."""
+    """Written since the last seal, of a batch that is open or has just ended. Until it is sealed, the application's
+    login can add decisions that no check tells from others."""
     head: str | None
     """The last seal's hash, in hex: kept elsewhere it shows a chain that was forged as a whole."""
     purged: bool
@@ -51,37 +58,40 @@ class AuditReport:
 async def seal_ended(engine: AsyncEngine) -> int:
     """Seals every ended batch that is not sealed yet, one after the other. Returns how many decisions."""
     sealed = 0
-    for batch in await fetch(engine, text("SELECT id FROM batches WHERE ended_at IS NOT NULL AND sealed_at IS NULL")):
+    for batch in await fetch(engine, text(f"SELECT id FROM batches WHERE {UNSEALED}")):  # noqa: S608  # a constant
         sealed += await seal(engine, batch.id)
     return sealed
 
 
 async def seal(engine: AsyncEngine, batch_id: int) -> int:
-    """Seals what is unsealed of a batch. Returns how many decisions."""
-    (bounds,) = await fetch(engine, statement("seal_bounds"), batch_id=batch_id)
+    """Seals what is unsealed of an ended batch, a million ids per transaction. Returns how many decisions."""
     sealed = 0
-    if bounds.last is not None:
-        start = max(bounds.first - 1, await _last_sealed(engine, batch_id))
-        for first in range(start, bounds.last, SPAN):
-            last = min(first + SPAN, bounds.last)
-            rows = await fetch(engine, statement("seal"), batch_id=batch_id, first=first, last=last)
-            sealed += sum(row.sealed for row in rows)
-    await fetch(engine, statement("mark_sealed"), batch_id=batch_id)
+    while (more := await _seal_some(engine, batch_id)) is not None:
+        sealed += more
     return sealed
 
 
+async def _seal_some(engine: AsyncEngine, batch_id: int) -> int | None:
+    (row,) = await fetch(engine, text("SELECT pointsman_seal(:id, :span) AS decisions"), id=batch_id, span=SPAN)
+    return None if row.decisions is None else int(row.decisions)
+
+
 async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
-    """Holds every decision of a batch against its seal, and the seals against each other."""
+    """Holds every decision of a batch against its seal, and the seals against each other; seals nothing."""
     (batch,) = await fetch(
-        engine, text("SELECT public_id, sealed_at, purged_at FROM batches WHERE id = :id"), id=batch_id
+        engine,
+        text(
+            f"SELECT public_id, purged_at, ended_at IS NOT NULL AND NOT ({UNSEALED}) AS is_sealed"  # noqa: S608  # a constant
+            " FROM batches WHERE id = :id"
+        ),
+        id=batch_id,
     )
-    sealed_at, purged_at = batch.sealed_at, batch.purged_at
     findings: list[SealFinding] = []
-    count, decisions, purged, last_id = 0, 0, False, 0
+    count, decisions, purged, last_id, sealed_at = 0, 0, False, 0, None
     known = hashlib.sha256(batch.public_id.encode()).digest()
     for link in await fetch(
         engine,
-        text("SELECT place, ids, row_hashes, hash FROM seals WHERE batch_id = :id ORDER BY place"),
+        text("SELECT place, ids, row_hashes, hash, sealed_at FROM seals WHERE batch_id = :id ORDER BY place"),
         id=batch_id,
     ):
         count += 1
@@ -96,22 +106,34 @@ async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
             )
         known = link.hash
         found = await _between(engine, batch_id, first=last_id, last=link.ids[-1])
-        purged |= purged_at is not None and any(id_ not in found for id_ in link.ids)
-        findings += _compare(link, found, may_be_gone=purged_at is not None)
-        last_id = link.ids[-1]
+        purged |= batch.purged_at is not None and any(id_ not in found for id_ in link.ids)
+        findings += _compare(link, found, may_be_gone=batch.purged_at is not None)
+        findings += _added(found, since=sealed_at)
+        last_id, sealed_at = link.ids[-1], link.sealed_at
     later = await _between(engine, batch_id, first=last_id, last=None)
-    if sealed_at is not None:
-        findings += [
-            SealFinding("was added after the batch was sealed", id_, row.custom_id) for id_, row in later.items()
-        ]
+    if batch.is_sealed:
+        added = [SealFinding(ADDED, id_, row.custom_id) for id_, row in later.items()]
+    else:
+        added = _added(later, since=sealed_at)
     return AuditReport(
         decisions=decisions,
         seals=count,
-        unsealed=len(later) if sealed_at is None else 0,
+        unsealed=len(later) - len(added),
         head=known.hex() if count else None,
         purged=purged,
-        findings=findings,
+        findings=[*findings, *added],
     )
+
+
+def _added(found: Mapping[int, Row[Any]], *, since: datetime | None) -> list[SealFinding]:
+    """What was written after the seal before it, of ``since``, without a resume that opened the batch again."""
+    findings: list[SealFinding] = []
+    for id_, row in found.items():
+        if row.kind == "resume":
+            break
+        if since is not None and row.at > since:
+            findings.append(SealFinding(ADDED, id_, row.custom_id))
+    return findings
 
 
 def _compare(seal_row: Row[Any], found: Mapping[int, Row[Any]], *, may_be_gone: bool) -> list[SealFinding]:
@@ -123,6 +145,8 @@ def _compare(seal_row: Row[Any], found: Mapping[int, Row[Any]], *, may_be_gone: 
             findings += [] if may_be_gone else [SealFinding("is gone", id_)]
         elif row.hash != seal_row.row_hashes[n * HASH_BYTES : (n + 1) * HASH_BYTES]:
             findings.append(SealFinding("was changed", id_, row.custom_id))
+        elif row.custom_id is None:
+            findings.append(SealFinding("names no query: the query's row in prompts is gone", id_))
     findings += [
         SealFinding("was added among sealed ones", id_, row.custom_id)
         for id_, row in found.items()
@@ -135,7 +159,7 @@ async def _between(engine: AsyncEngine, batch_id: int, *, first: int, last: int 
     rows = await fetch(
         engine,
         text(
-            "SELECT d.id, p.custom_id, pointsman_decision_hash(d) AS hash FROM decisions AS d"
+            "SELECT d.id, d.at, d.kind, p.custom_id, pointsman_decision_hash(d) AS hash FROM decisions AS d"
             " LEFT JOIN prompts AS p ON p.query_id = d.query_id"
             " WHERE d.batch_id = :batch_id AND d.id > :first AND d.id <= coalesce(CAST(:last AS bigint), d.id)"
             " ORDER BY d.id"
@@ -145,12 +169,3 @@ async def _between(engine: AsyncEngine, batch_id: int, *, first: int, last: int 
         last=last,
     )
     return {row.id: row for row in rows}
-
-
-async def _last_sealed(engine: AsyncEngine, batch_id: int) -> int:
-    rows = await fetch(
-        engine,
-        text("SELECT ids[cardinality(ids)] AS id FROM seals WHERE batch_id = :id ORDER BY place DESC LIMIT 1"),
-        id=batch_id,
-    )
-    return int(rows[0].id) if rows else 0

@@ -1,4 +1,7 @@
-"""Logins for auditors: they read the views and no prompt, change nothing, and block no other session."""
+"""Logins for auditors: they read the views and no prompt, change nothing, and take no advisory lock.
+
+Their time limits are defaults, which a session can lift; their number of connections is a limit.
+"""
 
 import re
 import secrets
@@ -10,6 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.engine import AUDITOR_ROLE
 
 STATEMENT_TIMEOUT_S: Final = 30
+IDLE_IN_TRANSACTION_S: Final = 60
+CONNECTIONS: Final = 4
 
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
@@ -24,7 +29,7 @@ class InvalidLoginName(ValueError):
 async def add_auditor(engine: AsyncEngine, name: str) -> str:
     """Makes the login ``name``, or gives it a new password, which is returned. Needs CREATEROLE.
 
-    Raises BadName.
+    Raises InvalidLoginName.
     """
     if not _NAME.fullmatch(name):
         raise InvalidLoginName
@@ -34,10 +39,11 @@ async def add_auditor(engine: AsyncEngine, name: str) -> str:
         if known.first() is None:
             await connection.execute(text(f"CREATE ROLE {name} LOGIN IN ROLE {AUDITOR_ROLE}"))
         for setting in (
-            f"PASSWORD '{password}'",
+            f"PASSWORD '{password}' CONNECTION LIMIT {CONNECTIONS}",
             f"SET statement_timeout = '{STATEMENT_TIMEOUT_S}s'",
             "SET default_transaction_read_only = on",
             "SET lock_timeout = '5s'",
+            f"SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_S}s'",
         ):
             await connection.execute(text(f"ALTER ROLE {name} {setting}"))
     return password

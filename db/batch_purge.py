@@ -3,15 +3,24 @@
 Needs the rights of the tables' owner. A batch that is still open is never touched.
 """
 
+import asyncio
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db.engine import transaction
 
 PARENTS = ("calls", "decisions")
+
+PATIENCE_S = 300.0
+"""How long a purge waits for a month that others read, an auditor for example."""
+
+AGAIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +45,7 @@ async def purge(engine: AsyncEngine, *, before: datetime, dry_run: bool = False)
     async with transaction(engine) as connection:
         partitions = await _old_partitions(connection, before, counted_as_purged=[row[0] for row in batches])
     for name in [] if dry_run else partitions:
-        async with transaction(engine) as connection:
-            await _drop(connection, name)
+        await _drop_between_readers(engine, name)
     async with transaction(engine) as connection:
         files = await _purge_files(connection, before, dry_run=dry_run)
     return Purged(len(batches), tuple(partitions), files)
@@ -98,6 +106,22 @@ def _end_of_month(partition: str) -> datetime | None:
     if not (year.isdigit() and month.isdigit()):
         return None
     return datetime(int(year) + int(month) // 12, int(month) % 12 + 1, 1, tzinfo=UTC)
+
+
+async def _drop_between_readers(engine: AsyncEngine, name: str) -> None:
+    """Drops a month once nobody reads it. Everybody else waits behind a drop that waits: for a second at most."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            async with transaction(engine) as connection:
+                await connection.execute(text("SET LOCAL lock_timeout = '1s'"))
+                await _drop(connection, name)
+        except OperationalError as error:
+            if not isinstance(error.orig, LockNotAvailable) or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(AGAIN_S)
+        else:
+            return
 
 
 async def _drop(connection: AsyncConnection, name: str) -> None:

@@ -5,13 +5,15 @@ No reader sees them, as every reader starts from a batch, but they lie in the in
 
 from typing import Final
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.engine import fetch, transaction
+from db.engine import fetch
 from db.sql import statement
 
 BATCHES_UNDER_WAY: Final = 0x506F696E
-"""The class of the advisory locks that batch writers hold until their last commit, one per batch."""
+"""The class of the advisory locks that batch writers hold until their last commit, one per batch. The function
+``pointsman_delete_orphans`` has the same number in it."""
 
 
 async def delete_orphans(engine: AsyncEngine) -> int:
@@ -24,11 +26,5 @@ async def delete_orphans(engine: AsyncEngine) -> int:
 
 
 async def _remove_some(engine: AsyncEngine, batch_id: int) -> int:
-    async with transaction(engine) as connection:
-        # A live writer holds the lock until its batch exists. The lock comes first, so that the next statement, whose
-        # snapshot is younger, sees that batch.
-        batch = {"batch_id": batch_id}
-        locked = await connection.execute(statement("lock_orphans"), batch | {"kind": BATCHES_UNDER_WAY})
-        if not locked.scalar_one():
-            return 0
-        return int((await connection.execute(statement("delete_orphans"), batch)).scalar_one())
+    (removed,) = await fetch(engine, text("SELECT pointsman_delete_orphans(:batch_id) AS queries"), batch_id=batch_id)
+    return int(removed.queries)

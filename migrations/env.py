@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from pathlib import Path
 
 from alembic import context
 from psycopg.errors import LockNotAvailable
@@ -12,6 +13,7 @@ from sqlalchemy.pool import NullPool
 
 LOCK_MS = 1000
 AGAIN_S = 5.0
+BOOTSTRAP = Path(__file__).with_name("bootstrap.sql")
 
 config = context.config
 url = config.get_main_option("sqlalchemy.url") or os.environ.get("DATABASE_URL")
@@ -33,6 +35,10 @@ else:
                     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(727100)")
                     # Other statements queue behind a migration that waits for a table: behind a backup, for hours.
                     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_MS}")
+                    if connection.exec_driver_sql("SHOW is_superuser").scalar_one() == "on":
+                        # A superuser only prepares: what it owned, whoever runs code as the owner would own, too.
+                        connection.exec_driver_sql(BOOTSTRAP.read_text(encoding="utf-8").replace("%", "%%"))
+                        connection.exec_driver_sql("SET LOCAL ROLE pointsman_owner")
                     context.run_migrations()
                 break
             except OperationalError as error:

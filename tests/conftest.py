@@ -108,7 +108,7 @@ def databases(services_home: Path) -> Iterator[Databases]:
         return
     server = start_postgres(services_home, fresh_sync=False)
     try:
-        yield Databases(server.url_of("postgres").replace("postgresql+psycopg://", "postgresql://"))
+        yield Databases(server.superuser_url("postgres"))
     finally:
         server.stop()
 

@@ -10,7 +10,7 @@ from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, out, plain, plural, warn
 from cli.param_types import JsonOption
 from cli.resources import open_database, read_settings, resolve_batch, with_database
-from db.audit_seals import AuditReport, seal, verify
+from db.audit_seals import AuditReport, verify
 from db.auditor_login import InvalidLoginName, add_auditor
 
 app = typer.Typer(help="Verify the routing log; create auditors' logins.", no_args_is_help=True)
@@ -26,13 +26,13 @@ def verify_batch(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every decision of BATCH against its seal. Exits with 1 if one was changed, removed or added."""
+    """Check every decision of BATCH against its seal. Exits with 1 if one was changed, removed, hidden or added.
+
+    It seals nothing: the feeder does, after a batch has ended.
+    """
 
     async def work(engine: AsyncEngine) -> AuditReport:
-        found = await resolve_batch(engine, batch)
-        if found.ended_at is not None:
-            await seal(engine, found.id)
-        return await verify(engine, found.id)
+        return await verify(engine, (await resolve_batch(engine, batch)).id)
 
     audit = with_database(read_settings(), work)
     is_forged = head is not None and audit.head != head.lower()
@@ -54,7 +54,10 @@ def _show(batch: str, audit: AuditReport) -> None:
     if len(audit.findings) > _SHOWN:
         out.print(f"… and {len(audit.findings) - _SHOWN:,} more", style="red")
     if audit.unsealed:
-        warn(f"{audit.unsealed:,} decisions are not sealed yet: the batch is still open.")
+        warn(
+            f"{audit.unsealed:,} decisions are not sealed yet: the feeder seals a batch once it has ended. "
+            "Until then the application's login can add others that no check finds."
+        )
     if audit.purged:
         warn("Retention has deleted decisions of this batch; for these only the chain of hashes is checked.")
     if not audit.findings:
@@ -69,7 +72,8 @@ def login(
 ) -> None:
     """Create a Postgres login for an auditor, and print its password.
 
-    The login reads the views, but no prompts, and each of its statements runs for at most 30 s.
+    The login reads the views, but no prompts. By default, which its session can change, a statement runs for at most
+    30 s; 4 connections are a limit.
     """
     settings = read_settings()
     if settings.embeds_postgres:

@@ -20,7 +20,8 @@ def downgrade() -> None:
         DROP TABLE batches, budgets, queries, prompts, answers, calls, seals, kept_calls, labels, shadows, routers,
             router_files, router_promotions, workers, stages, tenants, api_keys, files, file_pieces, api_batches,
             webhooks, webhook_messages, account_faults, pilots, audits, price_lists;
-        DROP FUNCTION pointsman_add_partitions(integer), pointsman_decision_hash(decisions);
+        DROP FUNCTION pointsman_add_partitions(integer), pointsman_decision_hash(decisions),
+            pointsman_seal(bigint, integer), pointsman_delete_orphans(bigint);
         DROP TABLE decisions;
         DROP SEQUENCE query_blocks, call_blocks;
         """

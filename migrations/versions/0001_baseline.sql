@@ -7,15 +7,25 @@
 
 -- Roles -------------------------------------------------------------------------------------------------------------
 
-DO $$ BEGIN
-    CREATE ROLE pointsman_app NOLOGIN;
-EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
-END $$;
-DO $$ BEGIN
-    CREATE ROLE pointsman_auditor NOLOGIN;
-EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+-- Where a superuser migrates, `bootstrap.sql` has made them, and the owner of everything below is `pointsman_owner`.
+DO $$
+DECLARE
+    name pg_catalog.text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['pointsman_app', 'pointsman_auditor'] LOOP
+        BEGIN
+            IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = name) THEN
+                EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', name);
+                EXECUTE pg_catalog.format('GRANT %I TO CURRENT_USER', name);
+            END IF;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+        END;
+    END LOOP;
 END $$;
 GRANT USAGE ON SCHEMA public TO pointsman_app, pointsman_auditor;
+
+-- Grants are by column. `pointsman_app` may add to the log and change the state of work; of what the log, the costs and
+-- the ids rest on it can change nothing and delete nothing. Ids and times of rows of the log are the database's own.
 
 -- Blocks of ids: `nextval` gives the number of a block of 1000 (ID_BLOCK in db/ledger_types.py), so that a client knows
 -- the ids of the rows that it is about to write, and a repeated write is recognized.
@@ -55,7 +65,8 @@ CREATE TABLE batches (
     CONSTRAINT ck_batches_budget_policy_known CHECK (budget_policy IN ('hold', 'fail', 'degrade'))
 );
 CREATE INDEX ix_batches_open ON batches (id) WHERE ended_at IS NULL;
-CREATE INDEX ix_batches_unsealed ON batches (id) WHERE ended_at IS NOT NULL AND sealed_at IS NULL;
+CREATE INDEX ix_batches_unsealed ON batches (id)
+    WHERE ended_at IS NOT NULL AND (sealed_at IS NULL OR sealed_at < ended_at);
 CREATE INDEX ix_batches_tenant_created_at ON batches (tenant, created_at);
 COMMENT ON COLUMN batches.public_id IS 'batch_…: the id that users and the HTTP API see';
 COMMENT ON COLUMN batches.source IS 'file name, stdin, celery or api';
@@ -65,9 +76,13 @@ COMMENT ON COLUMN batches.price_list IS 'the digest of its price list: later fle
 COMMENT ON COLUMN batches.priority IS 'higher goes first';
 COMMENT ON COLUMN batches.plan IS 'the forecast of a dry run';
 COMMENT ON COLUMN batches.traceparent IS 'W3C trace context that the client sent';
-COMMENT ON COLUMN batches.sealed_at IS 'when all its decisions were under seals';
+COMMENT ON COLUMN batches.sealed_at IS 'when all its decisions were under seals; before ended_at: it was resumed since';
 COMMENT ON COLUMN batches.purged_at IS 'when its prompts and answers were removed';
-GRANT SELECT, INSERT, UPDATE, DELETE ON batches TO pointsman_app;
+GRANT SELECT, UPDATE (ended_at, cancelled_at, expires_at),
+    INSERT (id, public_id, tenant, idempotency_key, source, endpoint, metadata, total, content_sha256, first_query_id,
+            last_query_id, priority, fleet, fleet_digest, price_list, simulated, plan, traceparent, budget_policy,
+            expires_at)
+    ON batches TO pointsman_app;
 
 -- price lists -------------------------------------------------------------------------------------------------------
 
@@ -78,7 +93,7 @@ CREATE TABLE price_lists (
 );
 COMMENT ON TABLE price_lists IS 'Tiers, prices, baseline and aliases of a fleet, as batches were submitted with.';
 COMMENT ON COLUMN price_lists.digest IS 'SHA-256 of the content';
-GRANT SELECT, INSERT ON price_lists TO pointsman_app;
+GRANT SELECT, INSERT (digest, content) ON price_lists TO pointsman_app;
 GRANT SELECT ON price_lists TO pointsman_auditor;
 
 -- budgets -----------------------------------------------------------------------------------------------------------
@@ -101,7 +116,7 @@ COMMENT ON TABLE budgets IS 'The budget of a batch, or of a tenant on a UTC day.
 COMMENT ON COLUMN budgets.reserved_usd IS 'reservations of calls without an outcome';
 COMMENT ON COLUMN budgets.settled_usd IS 'cost of calls with an outcome';
 COMMENT ON COLUMN budgets.largest_usd IS 'the largest reservation that a claim asked for';
-GRANT SELECT, INSERT, UPDATE, DELETE ON budgets TO pointsman_app;
+GRANT SELECT, INSERT, UPDATE (cap_usd, reserved_usd, settled_usd, largest_usd) ON budgets TO pointsman_app;
 
 -- queries -----------------------------------------------------------------------------------------------------------
 
@@ -152,7 +167,10 @@ COMMENT ON COLUMN queries.held_for IS 'held: the deployment whose account is at 
 COMMENT ON COLUMN queries.pilot IS 'part of the sample that every tier answers';
 COMMENT ON COLUMN queries.yields IS 'held: a claim lowers or fails it once its budget''s rest is less than needs_usd';
 COMMENT ON COLUMN queries.was_lost IS 'its message was lost once: the route stage claims it before deciding it';
-GRANT SELECT, INSERT, UPDATE, DELETE ON queries TO pointsman_app;
+GRANT SELECT, INSERT,
+    UPDATE (stage, state, epoch, tier, due_at, moved_at, lease_until, worker_id, prefers, crashes, attempts, escalations,
+            finished_at, needs_usd, held_for, yields, was_lost, pilot)
+    ON queries TO pointsman_app;
 
 -- prompts -----------------------------------------------------------------------------------------------------------
 
@@ -168,7 +186,7 @@ CREATE TABLE prompts (
 COMMENT ON COLUMN prompts.line IS '1-based line of the input';
 COMMENT ON COLUMN prompts.body IS 'the chat-completions body; {} once purged';
 COMMENT ON COLUMN prompts.options IS 'pin, expects, max_cost_usd and metadata of the line';
-GRANT SELECT, INSERT, UPDATE, DELETE ON prompts TO pointsman_app;
+GRANT SELECT, INSERT ON prompts TO pointsman_app;
 
 -- answers -----------------------------------------------------------------------------------------------------------
 
@@ -184,7 +202,7 @@ CREATE TABLE answers (
 );
 COMMENT ON COLUMN answers.accepted IS 'false: rejected, but the best answer there was';
 COMMENT ON COLUMN answers.response IS 'the chat.completion object; {} once purged';
-GRANT SELECT, INSERT, UPDATE, DELETE ON answers TO pointsman_app;
+GRANT SELECT, INSERT (query_id, call_id, tier, model, confidence, accepted, response) ON answers TO pointsman_app;
 
 -- calls -------------------------------------------------------------------------------------------------------------
 
@@ -248,7 +266,20 @@ COMMENT ON COLUMN calls.service_tier IS 'the service tier that the answer names,
 COMMENT ON COLUMN calls.reported_usd IS 'the provider''s own figure of the cost';
 COMMENT ON COLUMN calls.computed_usd IS 'the cost by the price table, where the provider gives a figure too';
 COMMENT ON COLUMN calls.response IS 'kept only for an answer that was rejected';
-GRANT SELECT, INSERT, UPDATE ON calls TO pointsman_app;
+GRANT SELECT,
+    INSERT (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model, worker_id, reserved_usd,
+            price_version, budget_ids),
+    UPDATE (budget_ids, outcome, status, latency_ms, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens,
+            cost_usd, request_id, finish_reason, mean_logprob, response, finished_at, cause, param, answered_by,
+            cache_write_tokens, cache_write_1h_tokens, audio_tokens, service_tier, reported_usd, computed_usd)
+    ON calls TO pointsman_app;
+-- A call gets its result once; only what was charged without a known outcome may still be replaced by a late result.
+-- A policy for the rows, not a trigger: the condition is one comparison in the statement's own plan.
+ALTER TABLE calls ENABLE ROW LEVEL SECURITY;
+CREATE POLICY read_calls ON calls FOR SELECT TO pointsman_app USING (true);
+CREATE POLICY add_calls ON calls FOR INSERT TO pointsman_app WITH CHECK (true);
+CREATE POLICY settle_calls ON calls FOR UPDATE TO pointsman_app
+    USING (outcome IS NULL OR outcome = 'unknown') WITH CHECK (true);
 
 -- account faults ----------------------------------------------------------------------------------------------------
 
@@ -304,7 +335,10 @@ COMMENT ON COLUMN pilots.weights IS 'the arrays of a ladder policy, npz';
 COMMENT ON COLUMN pilots.extensions IS 'how often the sample was extended';
 COMMENT ON COLUMN pilots.breached_at IS 'when audits found the floor broken';
 COMMENT ON COLUMN pilots.stopped_at IS 'when the rest of a batch that ends with its pilot was cancelled';
-GRANT SELECT, INSERT, UPDATE ON pilots TO pointsman_app;
+GRANT SELECT, INSERT,
+    UPDATE (state, lease_until, certificate, policy, weights, extensions, decided_at, breached_at, epoch,
+            stopped_at)
+    ON pilots TO pointsman_app;
 GRANT SELECT ON pilots TO pointsman_auditor;
 
 CREATE TABLE audits (
@@ -319,7 +353,7 @@ CREATE TABLE audits (
 CREATE INDEX ix_audits_batch_id ON audits (batch_id);
 COMMENT ON TABLE audits IS 'Accepted answers that were compared with the top tier''s after delivery.';
 COMMENT ON COLUMN audits.tier IS 'whose answer was accepted';
-GRANT SELECT, INSERT ON audits TO pointsman_app;
+GRANT SELECT, INSERT (query_id, batch_id, call_id, tier, grade, reference_grade) ON audits TO pointsman_app;
 GRANT SELECT ON audits TO pointsman_auditor;
 
 -- decisions ---------------------------------------------------------------------------------------------------------
@@ -354,7 +388,10 @@ COMMENT ON COLUMN decisions.kind IS 'route, judge, fallback, release, rescue, ho
 COMMENT ON COLUMN decisions.router IS 'what decided: gate, classifier, llm, pin, judge, ladder, feeder, user';
 COMMENT ON COLUMN decisions.codes IS 'the code of each reason, in the order of reasons: programs look at these alone';
 COMMENT ON COLUMN decisions.reasons IS 'the text of each reason, for people';
-GRANT SELECT, INSERT ON decisions TO pointsman_app;
+GRANT SELECT,
+    INSERT (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router, score, confidence,
+            propensity, call_id, codes, reasons, detail)
+    ON decisions TO pointsman_app;
 
 -- seals -------------------------------------------------------------------------------------------------------------
 
@@ -372,8 +409,7 @@ COMMENT ON COLUMN seals.place IS '1, 2, 3 … within the batch';
 COMMENT ON COLUMN seals.ids IS 'the decisions that it covers, ascending';
 COMMENT ON COLUMN seals.row_hashes IS 'SHA-256 of each of them, cut to 16 bytes, one after the other';
 COMMENT ON COLUMN seals.hash IS 'SHA-256 over the hash of the seal before, the ids and the row hashes';
-GRANT SELECT, INSERT ON seals TO pointsman_app;
-GRANT SELECT ON seals TO pointsman_auditor;
+GRANT SELECT ON seals TO pointsman_app, pointsman_auditor;
 
 -- kept_calls --------------------------------------------------------------------------------------------------------
 
@@ -415,7 +451,7 @@ COMMENT ON TABLE labels IS 'How right an answer was; the newest label of a query
 COMMENT ON COLUMN labels.tier IS 'the tier of the answer: the one that stood, or one that was rejected';
 COMMENT ON COLUMN labels.grade IS '0 wrong to 1 right';
 COMMENT ON COLUMN labels.source IS 'file, command, web, web-uncertain';
-GRANT SELECT, INSERT ON labels TO pointsman_app;
+GRANT SELECT, INSERT (query_id, batch_id, tier, grade, source, said_by) ON labels TO pointsman_app;
 GRANT SELECT ON labels TO pointsman_auditor;
 
 -- shadows -----------------------------------------------------------------------------------------------------------
@@ -433,7 +469,7 @@ CREATE TABLE shadows (
 CREATE INDEX ix_shadows_batch_id ON shadows (batch_id);
 COMMENT ON TABLE shadows IS 'What a candidate router would have decided; it has no effect.';
 COMMENT ON COLUMN shadows.stage IS 'what decided: gate, classifier, prior';
-GRANT SELECT, INSERT, UPDATE ON shadows TO pointsman_app;
+GRANT SELECT, INSERT, UPDATE (tier, stage, confidence, at) ON shadows TO pointsman_app;
 GRANT SELECT ON shadows TO pointsman_auditor;
 
 -- routers, router_files, router_promotions --------------------------------------------------------------------------
@@ -449,7 +485,7 @@ CREATE TABLE routers (
 COMMENT ON COLUMN routers.digest IS 'SHA-256 of its manifest.json, which holds the SHA-256 of every file';
 COMMENT ON COLUMN routers.data_sha256 IS 'SHA-256 of the training file';
 COMMENT ON COLUMN routers.manifest IS 'its tiers, features and figures';
-GRANT SELECT, INSERT, UPDATE ON routers TO pointsman_app;
+GRANT SELECT, INSERT, UPDATE (digest, data_sha256, manifest, added_at, added_by) ON routers TO pointsman_app;
 GRANT SELECT ON routers TO pointsman_auditor;
 
 CREATE TABLE router_files (
@@ -492,7 +528,7 @@ CREATE TABLE workers (
     router text
 );
 COMMENT ON COLUMN workers.router IS 'the trained router that it decides by: name and version';
-GRANT SELECT, INSERT, UPDATE, DELETE ON workers TO pointsman_app;
+GRANT SELECT, INSERT, UPDATE ON workers TO pointsman_app;
 
 CREATE TABLE stages (
     stage text CONSTRAINT pk_stages PRIMARY KEY,
@@ -502,7 +538,7 @@ CREATE TABLE stages (
 );
 COMMENT ON COLUMN stages.depth_window IS 'how many queries may be in the broker';
 COMMENT ON COLUMN stages.rate_per_s IS 'claims per second, smoothed';
-GRANT SELECT, INSERT, UPDATE, DELETE ON stages TO pointsman_app;
+GRANT SELECT, INSERT, UPDATE ON stages TO pointsman_app;
 
 -- tenants, api_keys -------------------------------------------------------------------------------------------------
 
@@ -515,7 +551,7 @@ CREATE TABLE tenants (
 );
 COMMENT ON COLUMN tenants.requests_per_min IS 'null for no limit';
 COMMENT ON COLUMN tenants.day_usd IS 'the most it may spend on a UTC day; null for the limit of the fleet';
-GRANT SELECT, INSERT, UPDATE, DELETE ON tenants TO pointsman_app;
+GRANT SELECT, INSERT, UPDATE (requests_per_min, day_usd) ON tenants TO pointsman_app;
 
 CREATE TABLE api_keys (
     id text CONSTRAINT pk_api_keys PRIMARY KEY,
@@ -527,7 +563,7 @@ CREATE TABLE api_keys (
 );
 COMMENT ON COLUMN api_keys.id IS 'the part of a key that may be shown';
 COMMENT ON COLUMN api_keys.hash IS 'SHA-256 of the key, which has 256 random bits';
-GRANT SELECT, INSERT, UPDATE, DELETE ON api_keys TO pointsman_app;
+GRANT SELECT, INSERT, UPDATE (revoked_at) ON api_keys TO pointsman_app;
 
 -- files, file_pieces ------------------------------------------------------------------------------------------------
 
@@ -609,7 +645,10 @@ COMMENT ON COLUMN api_batches.pilot IS 'the quality floor that was asked for';
 COMMENT ON COLUMN api_batches.fingerprint IS 'SHA-256 of the request, by which a retry is recognized';
 COMMENT ON COLUMN api_batches.lease_until IS 'a process validates or finalizes it until then';
 COMMENT ON COLUMN api_batches.counts IS 'of its queries, once it is finalized';
-GRANT SELECT, INSERT, UPDATE, DELETE ON api_batches TO pointsman_app;
+GRANT SELECT, INSERT,
+    UPDATE (status, errors, lease_until, tries, output_file_id, error_file_id, counts, usage, accepted_at, cancelling_at,
+            failed_at, finalized_at)
+    ON api_batches TO pointsman_app;
 
 -- webhooks, webhook_messages ----------------------------------------------------------------------------------------
 
@@ -650,32 +689,39 @@ GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO pointsman_app;
 
 -- Partitions --------------------------------------------------------------------------------------------------------
 
+-- A function that is SECURITY DEFINER names every type and relation with its schema, and has `pg_temp` last: a schema
+-- that is not named is searched first for types, and a caller's own type would run its check as the owner.
+
 -- Monthly partitions of calls and decisions, from this month to `ahead` months on; called by the feeder.
 -- Security definer: the application's role owns no table. A month that already has rows in `…_other` is left there.
-CREATE FUNCTION pointsman_add_partitions(ahead integer) RETURNS integer
+CREATE FUNCTION pointsman_add_partitions(ahead pg_catalog.int4) RETURNS pg_catalog.int4
 -- A new partition locks its table: behind a backup all other statements would wait as long as this one does.
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public SET timezone = 'UTC' SET lock_timeout = '1s'
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET lock_timeout = '1s'
 AS $$
 DECLARE
-    parent text;
-    moment text;
-    month timestamptz;
-    child text;
-    begun boolean;
-    added integer := 0;
+    parent pg_catalog.text;
+    moment pg_catalog.text;
+    month pg_catalog.timestamptz;
+    child pg_catalog.text;
+    begun pg_catalog.bool;
+    added pg_catalog.int4 := 0;
 BEGIN
+    IF ahead IS NULL OR ahead NOT BETWEEN 0 AND 24 THEN
+        RAISE EXCEPTION 'ahead is 0 to 24 months, not %', ahead USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     FOREACH parent IN ARRAY ARRAY['calls', 'decisions'] LOOP
         moment := CASE parent WHEN 'calls' THEN 'created_at' ELSE 'at' END;
         FOR step IN 0..ahead LOOP
-            month := date_trunc('month', now()) + make_interval(months => step);
-            child := parent || '_' || to_char(month, 'YYYY_MM');
-            CONTINUE WHEN to_regclass('public.' || child) IS NOT NULL;
-            EXECUTE format('SELECT EXISTS (SELECT FROM public.%I WHERE %I >= %L AND %I < %L)',
-                           parent || '_other', moment, month, moment, month + interval '1 month') INTO begun;
+            month := pg_catalog.date_trunc('month', pg_catalog.now()) + pg_catalog.make_interval(months => step);
+            child := parent || '_' || pg_catalog.to_char(month, 'YYYY_MM');
+            CONTINUE WHEN pg_catalog.to_regclass('public.' || child) IS NOT NULL;
+            EXECUTE pg_catalog.format('SELECT EXISTS (SELECT FROM public.%I WHERE %I >= %L AND %I < %L)',
+                                      parent || '_other', moment, month,
+                                      moment, month + pg_catalog.make_interval(months => 1)) INTO begun;
             CONTINUE WHEN begun;
             BEGIN
-                EXECUTE format('CREATE TABLE public.%I PARTITION OF public.%I FOR VALUES FROM (%L) TO (%L)',
-                               child, parent, month, month + interval '1 month');
+                EXECUTE pg_catalog.format('CREATE TABLE public.%I PARTITION OF public.%I FOR VALUES FROM (%L) TO (%L)',
+                                          child, parent, month, month + pg_catalog.make_interval(months => 1));
                 added := added + 1;
             EXCEPTION WHEN check_violation THEN
                 NULL;  -- a row of that month was written since
@@ -696,22 +742,113 @@ SELECT pointsman_add_partitions(2);
 
 -- Each value as Postgres sends it, with its type and length: no setting of a session changes that except the encoding
 -- of the client, which is UTF-8 for all of ours.
-CREATE FUNCTION pointsman_decision_hash(d decisions) RETURNS bytea
+CREATE FUNCTION pointsman_decision_hash(d decisions) RETURNS pg_catalog.bytea
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT substring(sha256(record_send(ROW(
+    SELECT pg_catalog.substring(pg_catalog.sha256(pg_catalog.record_send(ROW(
         d.id, d.at, d.batch_id, d.query_id, d.epoch, d.kind, d.move, d.from_stage, d.to_stage, d.to_state, d.tier,
-        d.router, d.score, d.confidence, d.propensity, d.call_id, d.codes, d.reasons, d.detail))) FOR 16)
+        d.router, d.score, d.confidence, d.propensity, d.call_id, d.codes, d.reasons, d.detail))), 1, 16)
 $$;
 GRANT EXECUTE ON FUNCTION pointsman_decision_hash(decisions) TO pointsman_app, pointsman_auditor;
 
+-- Adds links to the chain of an ended batch, over its decisions that no seal covers yet, one link per `span` ids and 50
+-- at most; marks the batch as sealed once there are no more. Returns how many decisions, and null where there is nothing
+-- to seal: the batch is open, or sealed to its end. No other statement writes seals or `sealed_at`.
+CREATE FUNCTION pointsman_seal(batch pg_catalog.int8, span pg_catalog.int4) RETURNS pg_catalog.int4
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_encoding = 'UTF8'
+AS $$
+DECLARE
+    batch_name pg_catalog.text;
+    known pg_catalog.bytea;
+    link pg_catalog.int4;
+    covered pg_catalog.int8;
+    ends pg_catalog.int8;
+    link_ids pg_catalog.int8[];
+    link_hashes pg_catalog.bytea;
+    newest pg_catalog.timestamptz;
+    sealed pg_catalog.int4 := 0;
+BEGIN
+    IF span IS NULL OR span NOT BETWEEN 1 AND 20000 THEN
+        RAISE EXCEPTION 'span is 1 to 20000 ids, not %', span USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- A resume, and another that seals, wait for this transaction.
+    SELECT b.public_id INTO batch_name FROM public.batches AS b
+    WHERE b.id = batch AND b.ended_at IS NOT NULL AND (b.sealed_at IS NULL OR b.sealed_at < b.ended_at)
+    FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    SELECT s.place, s.hash, s.ids[pg_catalog.cardinality(s.ids)] INTO link, known, covered FROM public.seals AS s
+    WHERE s.batch_id = batch ORDER BY s.place DESC LIMIT 1;
+    IF NOT FOUND THEN  -- the SELECT has set them to null
+        link := 0;
+        known := pg_catalog.sha256(pg_catalog.convert_to(batch_name, 'UTF8'));
+        covered := 0;
+    END IF;
+    -- For the least id over all decisions, the planner may walk the key from the oldest decision on until it meets one
+    -- of the batch: OFFSET keeps it to those of the batch.
+    SELECT pg_catalog.min(d.id) - 1, pg_catalog.max(d.id) INTO covered, ends
+    FROM (SELECT id FROM public.decisions WHERE batch_id = batch OFFSET 0) AS d WHERE d.id > covered;
+    FOR step IN 1..50 LOOP
+        EXIT WHEN ends IS NULL OR covered >= ends;
+        SELECT pg_catalog.array_agg(d.id ORDER BY d.id),
+               pg_catalog.string_agg(public.pointsman_decision_hash(d), ''::pg_catalog.bytea ORDER BY d.id),
+               pg_catalog.max(d.at)
+        INTO link_ids, link_hashes, newest
+        FROM public.decisions AS d
+        WHERE d.id > covered AND d.id <= covered + span AND d.batch_id = batch;
+        covered := covered + span;
+        CONTINUE WHEN link_ids IS NULL;
+        link := link + 1;
+        known := pg_catalog.sha256(
+            known || pg_catalog.convert_to(pg_catalog.array_to_string(link_ids, ','), 'UTF8') || link_hashes);
+        INSERT INTO public.seals (batch_id, place, ids, row_hashes, hash, sealed_at)
+        -- No earlier than what it covers, even where the clock was set back: `verify` goes by that.
+        VALUES (batch, link, link_ids, link_hashes, known, GREATEST(pg_catalog.clock_timestamp(), newest));
+        sealed := sealed + pg_catalog.cardinality(link_ids);
+    END LOOP;
+    IF ends IS NULL OR covered >= ends THEN
+        UPDATE public.batches AS b SET sealed_at = GREATEST(pg_catalog.clock_timestamp(), b.ended_at) WHERE b.id = batch;
+    END IF;
+    RETURN sealed;
+END $$;
+REVOKE ALL ON FUNCTION pointsman_seal(pg_catalog.int8, pg_catalog.int4) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION pointsman_seal(pg_catalog.int8, pg_catalog.int4) TO pointsman_app;
+
+-- Orphans -----------------------------------------------------------------------------------------------------------
+
+-- Deletes up to ten thousand fresh queries of a batch that has no row, unless its writer lives: that holds the advisory
+-- lock (of the class BATCHES_UNDER_WAY, db/batch_writer.py) until its batch exists. The lock comes first, so that the next statement, whose
+-- snapshot is younger, sees that batch. Returns how many.
+CREATE FUNCTION pointsman_delete_orphans(batch pg_catalog.int8) RETURNS pg_catalog.int4
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    removed pg_catalog.int4;
+BEGIN
+    IF NOT pg_catalog.pg_try_advisory_xact_lock(1349478766, (batch % 2147483647)::pg_catalog.int4) THEN
+        RETURN 0;
+    END IF;
+    DELETE FROM public.queries WHERE id = ANY (ARRAY(
+        SELECT q.id FROM public.queries AS q
+        WHERE q.stage = 'route' AND q.state = 'ready' AND q.batch_id = batch
+          AND NOT EXISTS (SELECT FROM public.batches AS b WHERE b.id = batch)
+        LIMIT 10000));
+    GET DIAGNOSTICS removed = ROW_COUNT;
+    RETURN removed;
+END $$;
+REVOKE ALL ON FUNCTION pointsman_delete_orphans(pg_catalog.int8) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION pointsman_delete_orphans(pg_catalog.int8) TO pointsman_app;
+
 -- Views. To their readers, as to users of the HTTP API, `batch_id` is the public id. ---------------------------------
+
+-- LEFT JOIN: a row that is missing elsewhere hides no decision and no call.
 
 CREATE VIEW routing_log AS
 SELECT d.at, b.public_id AS batch_id, d.query_id, p.custom_id, d.kind, d.router, d.tier, d.score, d.confidence,
        d.codes, d.reasons, d.from_stage, d.to_stage, d.to_state, d.propensity, d.call_id, d.detail, b.tenant,
        d.id AS decision_id
 FROM decisions AS d
-JOIN batches AS b ON b.id = d.batch_id
+LEFT JOIN batches AS b ON b.id = d.batch_id
 LEFT JOIN prompts AS p ON p.query_id = d.query_id;
 COMMENT ON VIEW routing_log IS 'Every decision: what was decided about a query, by what, with which confidence, and why.';
 
@@ -719,12 +856,12 @@ CREATE VIEW query_trace AS
 SELECT d.query_id, b.public_id AS batch_id, d.at, 'decision' AS event, d.kind AS what, d.tier, d.router AS who,
        NULL::text AS outcome, d.confidence, NULL::numeric AS cost_usd, NULL::double precision AS latency_ms,
        array_to_string(d.reasons, '; ') AS why
-FROM decisions AS d JOIN batches AS b ON b.id = d.batch_id
+FROM decisions AS d LEFT JOIN batches AS b ON b.id = d.batch_id
 UNION ALL
 SELECT c.query_id, b.public_id, c.created_at, 'call', c.purpose, c.tier, c.provider || '/' || c.model,
        c.outcome, exp(c.mean_logprob), coalesce(c.cost_usd, c.reserved_usd), c.latency_ms,
        CASE WHEN c.outcome IS NULL THEN 'under way, or lost' ELSE c.finish_reason END
-FROM calls AS c JOIN batches AS b ON b.id = c.batch_id
+FROM calls AS c LEFT JOIN batches AS b ON b.id = c.batch_id
 WHERE c.query_id IS NOT NULL;
 COMMENT ON VIEW query_trace IS 'The timeline of each query: its decisions and its calls.';
 
@@ -782,8 +919,8 @@ CREATE VIEW escalations AS
 SELECT d.at, b.public_id AS batch_id, d.query_id, p.custom_id, q.tier AS tier_now, d.tier AS escalated_to,
        j.tier AS escalated_from, j.confidence AS confidence_below, j.reasons AS verdict, d.reasons
 FROM decisions AS d
-JOIN batches AS b ON b.id = d.batch_id
-JOIN queries AS q ON q.id = d.query_id
+LEFT JOIN batches AS b ON b.id = d.batch_id
+LEFT JOIN queries AS q ON q.id = d.query_id
 LEFT JOIN prompts AS p ON p.query_id = d.query_id
 LEFT JOIN LATERAL (
     SELECT v.tier, v.confidence, v.reasons FROM decisions AS v

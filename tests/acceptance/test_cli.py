@@ -100,7 +100,7 @@ def serving(pointsman: Pointsman, tmp_path_factory: pytest.TempPathFactory) -> I
         ended = up.wait(240)
     assert stopped == "Stopped the workers, the embedded Postgres and the embedded Redis.\n"
     text = log.read_text()
-    assert 'postgres: psql "postgresql://postgres@/pointsman?host=/' in text
+    assert 'postgres: psql "postgresql://pointsman_owner@/pointsman?host=/' in text
     assert "\nexport OPENAI_BASE_URL=http://127.0.0.1:" in text
     assert ended == 128 + signal.SIGTERM
     assert "Traceback" not in text
@@ -217,7 +217,7 @@ def test_up_serves_what_is_submitted_elsewhere(serving: Pointsman, tmp_path: Pat
     things = {finding["thing"] for finding in findings["findings"]}
     assert {"postgres", "redis", "migration", "worker", "route", "small", "large", "fallback"} <= things
     found = [finding["found"] for finding in findings["findings"]]
-    assert any(text.startswith('psql "postgresql://postgres@/pointsman?host=/') for text in found)
+    assert any(text.startswith('psql "postgresql://pointsman_owner@/pointsman?host=/') for text in found)
     assert not any("0 of 0 slots" in text for text in found)
     report = serving.object("submit", EXAMPLES, "--wait")
     assert report["completed"] + report["failed"] == report["total"]

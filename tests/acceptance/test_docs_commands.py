@@ -266,12 +266,14 @@ def stack() -> Iterator[Stack]:
             time.sleep(0.1)
         urls = json.loads((home / "data" / "stack.json").read_text())
         database = json.loads((home / "data" / "services.json").read_text())["database_url"].replace("+psycopg", "")
-        restored = database.replace("/pointsman?", "/restored?")
-        assert restored != database
-        started = Stack(place, environ, {}, {"DATABASE_URL": database, "RESTORE_URL": restored})
+        superuser = database.replace("pointsman_owner@", "postgres@")
+        restored = superuser.replace("/pointsman?", "/restored?")
+        assert len({database, superuser, restored}) == 3
+        urls_of_postgres = {"DATABASE_URL": database, "SUPERUSER_URL": superuser, "RESTORE_URL": restored}
+        started = Stack(place, environ, {}, urls_of_postgres)
         told = started.run("pointsman submit examples/queries.jsonl --wait --json")
         assert told.returncode == 0, told.stderr
-        assert started.run('psql "$DATABASE_URL" -c "CREATE DATABASE restored"').returncode == 0
+        assert started.run('psql "$SUPERUSER_URL" -c "CREATE DATABASE restored"').returncode == 0
         public_id = json.loads(told.stdout)["batch_id"]
         yield Stack(place, environ, _stands_for(started, public_id, urls["api_url"]), started.postgres)
     finally:
@@ -284,8 +286,13 @@ def stack() -> Iterator[Stack]:
 
 def _stands_for(stack: Stack, public_id: str, api_url: str) -> dict[str, str]:
     """What a reader would write for a placeholder, longer ones first."""
-    told = stack.run(f"pointsman audit verify {public_id} --json")
-    assert told.returncode == 0, told.stderr
+    deadline = time.monotonic() + _PATIENCE_S
+    head = None
+    while head is None:  # the feeder seals a moment after the end
+        assert time.monotonic() < deadline, "it was not sealed"
+        told = stack.run(f"pointsman audit verify {public_id} --json")
+        assert told.returncode == 0, told.stderr
+        head = json.loads(told.stdout)["head"]
     made = stack.run("pointsman keys create spare --tenant spare --json")
     assert made.returncode == 0, made.stderr
     spare = next(key["id"] for key in json.loads(stack.run("pointsman keys list --json").stdout)["keys"])
@@ -294,7 +301,7 @@ def _stands_for(stack: Stack, public_id: str, api_url: str) -> dict[str, str]:
         "batch_…": public_id,
         "BATCH": public_id,
         " FILE": " examples/queries.jsonl",
-        "HASH": json.loads(told.stdout)["head"],
+        "HASH": head,
         "http://127.0.0.1:8080/v1": api_url,
         "http://127.0.0.1:8080": api_url.removesuffix("/v1"),
     }

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.conftest import command, on_bench
+
+__all__ = ["command", "on_bench", "within"]
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here = Path(__file__).parent

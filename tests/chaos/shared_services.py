@@ -74,9 +74,7 @@ def open_shared_services() -> Iterator[SharedServices]:
     home = Path(tempfile.mkdtemp(prefix="pm-chaos-"))
     given = os.environ.get("POINTSMAN_TEST_DATABASE_URL")
     server = None if given else start_postgres(home, fresh_sync=False)
-    url = (given or server.url_of("postgres") if server else str(given)).replace(
-        "postgresql+psycopg://", "postgresql://"
-    )
+    url = server.superuser_url("postgres") if server else str(given).replace("postgresql+psycopg://", "postgresql://")
     template = f"chaos_template_{os.getpid()}"
     ground = SharedServices(home, server, url, template)
     try:

@@ -84,6 +84,12 @@ class LedgerHarness:
         finally:
             await engine.dispose()
 
+    async def rows_as_owner(self, sql: str, **params: object) -> list[Row[Any]]:
+        """What the application's role may not do."""
+        async with self.owner() as engine, engine.connect() as connection:
+            result = await connection.execute(text(sql), params)
+            return list(result.all()) if result.returns_rows else []
+
     async def row(self, query_id: int) -> Row[Any]:
         return (await self.rows("SELECT * FROM queries WHERE id = :id", id=query_id))[0]
 

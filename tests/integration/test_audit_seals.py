@@ -1,13 +1,15 @@
 """Seals: whoever changes a decision afterwards is seen, and which decision it was."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import text
 
 from db import audit_seals
-from db.audit_seals import seal_ended, verify
-from tests.integration.ledger_fixtures import LedgerHarness, OnBench, finish
+from db.audit_seals import seal, seal_ended, verify
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench, appear, finish
 
 
 async def unsealed_batch(bench: LedgerHarness, *, queries: int = 3) -> int:
@@ -26,21 +28,6 @@ async def ended_batch(bench: LedgerHarness, *, queries: int = 3) -> int:
     batch_id = await unsealed_batch(bench, queries=queries)
     await seal_ended(bench.engine)
     return batch_id
-
-
-async def sealed_while(bench: LedgerHarness, batch_id: int, meanwhile: Callable[[], Awaitable[object]]) -> None:
-    """Seals a batch, and has something else happen once it is known where to begin."""
-    last_sealed = audit_seals._last_sealed
-
-    async def known(engine: AsyncEngine, of: int) -> int:
-        found = await last_sealed(engine, of)
-        patch.undo()
-        await meanwhile()
-        return found
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(audit_seals, "_last_sealed", known)
-        await audit_seals.seal(bench.engine, batch_id)
 
 
 def test_what_nobody_touched_is_as_it_was_written(on_bench: OnBench) -> None:
@@ -164,36 +151,61 @@ def test_who_seals_beside_another_seals_nothing_twice(
 
     async def story(bench: LedgerHarness) -> None:
         batch_id = await unsealed_batch(bench)
-        await sealed_while(bench, batch_id, lambda: audit_seals.seal(bench.engine, batch_id))
+        sealed = await asyncio.gather(*(seal(bench.engine, batch_id) for _ in range(3)))
+        assert sorted(sealed) == [0, 0, 3]
         audit = await verify(bench.engine, batch_id)
         assert (audit.decisions, audit.unsealed, audit.findings) == (3, 0, [])
 
     on_bench(story)
 
 
-def test_a_batch_that_was_resumed_and_ended_again_while_it_was_sealed_is_sealed_to_its_end(on_bench: OnBench) -> None:
+def test_a_batch_of_more_than_fifty_seals_is_sealed_to_its_end(
+    on_bench: OnBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_seals, "SPAN", 1)
+
+    async def story(bench: LedgerHarness) -> None:
+        batch_id = await unsealed_batch(bench, queries=52)
+        assert await seal(bench.engine, batch_id) == 52
+        audit = await verify(bench.engine, batch_id)
+        assert (audit.seals, audit.unsealed, audit.findings) == (52, 0, [])
+
+    on_bench(story)
+
+
+def test_a_resume_waits_for_a_seal_and_its_decisions_come_under_the_next(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         batch_id = await unsealed_batch(bench)
-
-        async def again() -> None:
-            await bench.rows("UPDATE queries SET state = 'failed' WHERE id = (SELECT max(id) FROM queries)")
-            assert await bench.ledger.resume(batch_id) == 1
-            await bench.ledger.cancel(batch_id)
-            await bench.ledger.end_batches()
-
-        await sealed_while(bench, batch_id, again)
+        await bench.rows("UPDATE queries SET state = 'failed' WHERE id = (SELECT max(id) FROM queries)")
+        async with bench.engine.connect() as sealing, bench.engine.connect() as looking:
+            await sealing.execute(text("BEGIN"))
+            await sealing.execute(text("SELECT pointsman_seal(:id, 20000)"), {"id": batch_id})
+            resuming = asyncio.create_task(bench.ledger.resume(batch_id))
+            await appear(looking, "SELECT 1 FROM pg_locks WHERE NOT granted")
+            assert not resuming.done()
+            await sealing.execute(text("COMMIT"))
+        assert await resuming == 1
         assert not (await verify(bench.engine, batch_id)).findings
+        await bench.ledger.cancel(batch_id)
+        await bench.ledger.end_batches()
         await seal_ended(bench.engine)
         audit = await verify(bench.engine, batch_id)
-        assert (audit.decisions, audit.unsealed, audit.findings) == (5, 0, [])
+        assert (audit.decisions, audit.seals, audit.unsealed, audit.findings) == (5, 2, 0, [])
 
     on_bench(story)
 
 
-@pytest.mark.parametrize("statement", ["UPDATE seals SET hash = ''", "DELETE FROM seals"])
-def test_the_application_cannot_change_a_seal(on_bench: OnBench, statement: str) -> None:
-    async def story(bench: LedgerHarness) -> None:
-        with pytest.raises(Exception, match="permission denied"):
-            await bench.rows(statement)
+def test_a_check_seals_nothing(on_bench: OnBench, command: Any) -> None:
+    async def story(bench: LedgerHarness) -> str:
+        batch_id = await unsealed_batch(bench)
+        return str((await bench.rows("SELECT public_id FROM batches WHERE id = :id", id=batch_id))[0].public_id)
 
-    on_bench(story)
+    told = []
+    on_bench(lambda bench: _keep(told, story(bench)))
+    for _ in range(2):
+        result = command("audit", "verify", told[0])
+        assert (result.exit_code, "3 decisions are not sealed yet" in result.output) == (0, True), result.output
+
+
+async def _keep(told: list[str], public_id: Awaitable[str]) -> None:
+    told.append(await public_id)

@@ -192,7 +192,7 @@ def test_nothing_is_left_of_a_deposit_that_fails_and_the_next_one_is_taken(
         if goes_wrong is _loses_its_connection:
             assert isinstance(caught.value, DBAPIError)
             assert is_transient(caught.value)
-        await bench.rows("DELETE FROM queries WHERE batch_id = 0")
+        await bench.rows_as_owner("DELETE FROM queries WHERE batch_id = 0")
         assert await nothing_is_left(bench)
         assert len(await bench.submit(3)) == 3
 

@@ -88,7 +88,7 @@ def test_doctor_reports_batches_that_these_workers_do_not_take(command: Any, her
     command("submit", "q.txt")
 
     async def story(bench: LedgerHarness) -> None:
-        await bench.rows("UPDATE batches SET fleet = 'earnest', simulated = false")
+        await bench.rows_as_owner("UPDATE batches SET fleet = 'earnest', simulated = false")
 
     assert "earnest" not in command("doctor").stdout
     on_bench(story)

@@ -1,11 +1,16 @@
 """Retention: texts, calls and decisions go, figures stay, and what is open or young is not touched."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+from sqlalchemy import text
+
+from db import batch_purge
 from db.audit_seals import seal_ended, verify
 from db.batch_purge import purge
-from tests.integration.ledger_fixtures import LedgerHarness, OnBench
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench, appear
 from tests.integration.test_audit_seals import as_owner, ended_batch
 
 OLD = datetime(2020, 3, 10, tzinfo=UTC)
@@ -89,6 +94,28 @@ def test_an_audit_says_what_retention_took_and_is_not_alarmed(on_bench: OnBench)
         await purge_as_owner(bench)
         audit = await verify(bench.engine, old)
         assert (audit.decisions, audit.purged, audit.findings) == (3, True, [])
+
+    on_bench(story)
+
+
+def test_a_reader_of_an_old_month_holds_up_the_purge_and_nobody_else(
+    on_bench: OnBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_purge, "AGAIN_S", 0.1)
+
+    async def story(bench: LedgerHarness) -> None:
+        old = await ended_batch(bench)
+        await make_old(bench, old)
+        async with bench.engine.connect() as reader, bench.engine.connect() as looking:
+            await reader.execute(text("BEGIN"))
+            await reader.execute(text("SELECT count(*) FROM routing_log"))
+            purging = asyncio.create_task(purge_as_owner(bench))
+            await appear(looking, "SELECT 1 FROM pg_locks WHERE NOT granted")
+            await looking.execute(text("SET lock_timeout = '5s'"))
+            await looking.execute(text("SELECT count(*) FROM decisions"))
+            assert not purging.done()
+            await reader.execute(text("COMMIT"))
+        assert len((await purging).partitions) == 2
 
     on_bench(story)
 

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from db.bootstrap import OWNER_ROLE, BootstrapFailed, bootstrap
 from workers.child_process import OsUser, spawn, stop, tail
 from workers.data_dir import clear_sockets, make_data_dir, socket_dir
 
@@ -74,14 +75,18 @@ class PostgresError(RuntimeError):
 class Postgres:
     """A running server, to be ended by ``stop``. If this process is killed, the kernel ends it (on Linux)."""
 
-    url: str
-    """For SQLAlchemy, the database ``pointsman``."""
+    sockets: Path
     process: subprocess.Popen[bytes]
     data: Path
 
-    def url_of(self, database: str) -> str:
-        """The address of another database of this server."""
-        return self.url.replace(f"/{DATABASE}?", f"/{database}?")
+    @property
+    def url(self) -> str:
+        """For SQLAlchemy, the database ``pointsman``, as its owner, who is no superuser."""
+        return f"postgresql+psycopg://{OWNER_ROLE}@/{DATABASE}?host={self.sockets}"
+
+    def superuser_url(self, database: str) -> str:
+        """libpq's address of a database of this server, as its superuser."""
+        return f"postgresql://postgres@/{database}?host={self.sockets}"
 
     def is_running(self) -> bool:
         """Whether the server process runs."""
@@ -118,12 +123,16 @@ def start_postgres(home: Path, *, fresh_sync: bool = True) -> Postgres:
     argv: list[str | Path] = [binaries / "postgres", "-D", data, "-k", sockets]
     # SIGINT is Postgres's fast, clean shutdown. Its environment holds no API keys.
     process = spawn(argv, log=log, environ=_environ(), cwd=data, death_signal=signal.SIGINT, account=account)
-    running = Postgres(f"postgresql+psycopg://postgres@/{DATABASE}?host={sockets}", process, data)
+    running = Postgres(sockets, process, data)
     try:
         _await_ready(running, log)
         if fresh or not (data / ".database").exists():
             _run(binaries / "createdb", "-h", sockets, "-U", "postgres", DATABASE, account=account, log=log)
             (data / ".database").touch()
+        bootstrap(running.superuser_url(DATABASE), login=True)
+    except BootstrapFailed as error:
+        running.stop()
+        raise PostgresError(f"The database cannot be prepared: {error}") from error
     except BaseException:
         running.stop()
         raise

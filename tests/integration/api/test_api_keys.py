@@ -129,7 +129,7 @@ def test_a_chat_that_the_days_budget_has_no_room_for_is_refused_at_once(served: 
     async def claim(bench: LedgerHarness) -> None:
         """As a worker does, for half a dollar."""
         (row,) = await bench.rows("SELECT id FROM queries WHERE finished_at IS NULL")
-        await bench.rows("UPDATE batches SET budget_policy = :policy", policy=policy)
+        await bench.rows_as_owner("UPDATE batches SET budget_policy = :policy", policy=policy)
         routed = await bench.claim(ROUTE, row.id)
         await bench.ledger.transition(advance(row.id, routed.epoch, ROUTE, "small"))
         assert await bench.ledger.claim(("small", row.id, await bench.intent(row.id))) is None

@@ -23,7 +23,7 @@ def doubt(served: Served, confidences: dict[str, float | None]) -> None:
 
     async def story(bench: Any) -> None:
         for custom_id, confidence in confidences.items():
-            await bench.rows(
+            await bench.rows_as_owner(
                 "UPDATE answers SET confidence = :c FROM prompts AS p"
                 " WHERE p.query_id = answers.query_id AND p.custom_id = :id RETURNING 1",
                 c=confidence,
