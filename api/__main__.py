@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from api.api_config import DEFAULT_HOST, DEFAULT_PORT, ApiConfig
 from api.app import create_app
+from api.http_protocol import BoundedHeadProtocol
 from api.malloc_tuning import limit_arenas
 from settings import FleetError, Settings, SettingsError
 from telemetry.logging import configure_logging
@@ -18,6 +20,8 @@ from telemetry.tracing import traces
 from workers.process_setup import announce_ready, tune_gc
 
 _BACKLOG = 4096
+_MAX_CONNECTIONS = 10_000
+"""More are answered 503 without a look at what they want: each may hold a head of 32 KiB."""
 _KEEP_ALIVE_S = 65
 """Longer than clients keep a connection, so that none is closed while a request is on its way; clients that poll twice
 a minute need not reconnect."""
@@ -45,10 +49,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     limit_arenas()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     traces()  # now, and not during the first request
-    running = uvicorn.Config(
+    _Server(server_config(app, host=config.host, port=config.port)).run()
+    return 0
+
+
+def server_config(app: FastAPI, *, host: str, port: int) -> uvicorn.Config:
+    """How uvicorn serves ``app``."""
+    return uvicorn.Config(
         app,
-        host=config.host,
-        port=config.port,
+        host=host,
+        port=port,
+        http=BoundedHeadProtocol,
+        ws="none",
+        limit_concurrency=_MAX_CONNECTIONS,
         backlog=_BACKLOG,
         # The middleware counts requests in metrics; a line per request would be millions of lines.
         access_log=False,
@@ -59,8 +72,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,
     )
-    _Server(running).run()
-    return 0
 
 
 def _announce_ready() -> None:

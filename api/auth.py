@@ -5,17 +5,20 @@ from dataclasses import dataclass
 from typing import Final
 
 from async_lru import alru_cache
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.datastructures import Headers
 
 from api.http_errors import ApiError, unauthorized
+from db.statement_errors import StatementFailed
 from db.tenants import DEFAULT_TENANT, KeyLock, Tenants, key_hash, key_id
+from workers.local_requests import is_local_program
 
-KEY_TTL_S: Final = 1.0
+KEY_TTL_S: Final = 0.5
 """How long a revoked key may still be accepted."""
 _MAX_KEYS: Final = 10_000
 
 _NO_KEY: Final = KeyLock(hash=b"\0" * 32, tenant="", requests_per_min=None)
-_LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,13 @@ class Authenticator:
     async def authenticate(self, headers: Headers) -> Principal:
         """The principal of a request with these headers. Raises ApiError 401 or 403."""
         if self._keyless and not await self._has_keys():
-            _refuse_web_pages(headers)
+            if not is_local_program(headers):
+                raise ApiError(
+                    403,
+                    "Without API keys this service answers programs of this machine only, no web pages and no proxies; "
+                    "`pointsman keys create` makes a key.",
+                    code="local_only",
+                )
             return Principal(DEFAULT_TENANT)
         scheme, _, key = headers.get("authorization", "").partition(" ")
         key = key.strip()
@@ -56,23 +65,14 @@ class Authenticator:
             raise unauthorized("Incorrect API key provided, or it was revoked.")
         return Principal(found.tenant, found.requests_per_min, found.name)
 
+    async def is_still(self, principal: Principal, headers: Headers) -> bool:
+        """Whether a request with these headers is still ``principal``'s. While Postgres is away it stays as it was."""
+        try:
+            return (await self.authenticate(headers)).tenant == principal.tenant
+        except ApiError:
+            return False
+        except (DBAPIError, PoolTimeout, StatementFailed):
+            return True
+
     async def _read_key(self, id_: str) -> KeyLock | None:
         return await self._tenants.lock(id_)
-
-
-def _refuse_web_pages(headers: Headers) -> None:
-    """Raise ApiError 403 for a request of a web page.
-
-    Without keys a page in this machine's browser could call the API, from its own origin or through a name that
-    resolves to loopback. No client of the Batch API sends either header.
-    """
-    host = headers.get("host", "")
-    name = host if host.endswith("]") else host.rpartition(":")[0] or host
-    is_foreign = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
-    origin = headers.get("origin")
-    if name.lower() not in _LOCAL_NAMES or is_foreign or (origin is not None and origin != f"http://{host}"):
-        raise ApiError(
-            403,
-            "Without API keys this service answers programs of this machine only; `pointsman keys create` makes one.",
-            code="local_only",
-        )

@@ -98,13 +98,18 @@ class RequestMiddleware:
         try:
             if scope["path"] not in self._keyless_paths:
                 service = self._service()
-                principal = await service.authenticator.authenticate(Headers(scope=scope))
+                headers = Headers(scope=scope)
+                principal = await service.authenticator.authenticate(headers)
                 await _check_rate(principal, service.rate)
                 if public_id := _status_request(scope):
                     route = _STATUS_ROUTE
                     await _send_status((await service.status(public_id, tenant=principal.tenant)).body, response)
                     return
-                scope.setdefault("state", {}).update(tenant=principal.tenant, key_name=principal.key_name)
+                scope.setdefault("state", {}).update(
+                    tenant=principal.tenant,
+                    key_name=principal.key_name,
+                    recheck=lambda: service.authenticator.is_still(principal, headers),
+                )
             await self._app(scope, bounded(scope, receive), response)
         except Exception as error:
             failure = _to_api_error(error)

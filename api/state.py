@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from async_lru import alru_cache
@@ -18,6 +19,7 @@ from api.dashboard.prometheus_collector import FleetMetrics
 from api.http_errors import not_found
 from api.request_metrics import Metrics
 from api.responses import json_response
+from api.stream_shares import StreamShares
 from api.tenant_rate_limit import TenantRateLimit
 from db.api_batch_types import ApiBatch
 from db.api_batches import ApiBatches
@@ -71,7 +73,8 @@ class AppState:
         self.completions = CompletionWaiter(self.batches)
         self.stopping = asyncio.Event()
         self.figures = DashboardCollector(self.engine, fleet, redis=self._redis, key_prefix=settings.key_prefix)
-        self.live = DashboardStream(self.figures, stopping=self.stopping)
+        self.streams = StreamShares()
+        self.live = DashboardStream(self.figures, self.streams, stopping=self.stopping)
         metrics.add(FleetMetrics(self.figures))
         self.validate_soon = asyncio.Event()
         """Set when a batch was created, so that its validation does not wait for the next poll."""
@@ -120,6 +123,12 @@ def get_tenant(request: Request) -> str:
     """The tenant of the request, as the middleware found it."""
     tenant: str = request.state.tenant
     return tenant
+
+
+def get_recheck(request: Request) -> Callable[[], Awaitable[bool]]:
+    """Whether the request's key is still valid, asked anew: what a stream asks before each of its turns."""
+    recheck: Callable[[], Awaitable[bool]] = request.state.recheck
+    return recheck
 
 
 def is_public_id(text: str) -> bool:

@@ -20,12 +20,12 @@ import binascii
 import json
 import math
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
 from routing.fleet import Model, Protocol
+from routing.unicode_normalization import normalize
 
 CALL_TOKENS: Final = 128
 """What a chat template adds to each call: a date, a preamble, the start of the answer."""
@@ -261,7 +261,7 @@ class _Measure:
         if size != len(text):
             wide = _wide_bytes(raw)
             # Some tokenizers normalize first, and a ligature may become a dozen letters.
-            normal = unicodedata.normalize("NFKC", text)
+            normal = normalize("NFKC", text)
             size = max(size, len(normal.encode("utf-8", "surrogatepass")))
         self.bound += size
         self._count(raw, wide)

@@ -60,6 +60,8 @@ class Server:
     def _control(self, head: Head, body: bytes, transport: asyncio.Transport) -> ResponsePlan:
         if not _is_loopback(transport):
             return _json(403, {"error": {"message": "/control accepts loopback addresses only"}})
+        if _is_of_web_page(head):
+            return _json(403, {"error": {"message": "/control accepts programs only, no web pages"}})
         if head.method == "POST":
             try:
                 change = read_change(body)
@@ -88,6 +90,14 @@ class Server:
 
 def _json(status: int, value: Any) -> ResponsePlan:
     return ResponsePlan(status, orjson.dumps(value))
+
+
+def _is_of_web_page(head: Head) -> bool:
+    """Whether a browser sent it, which names the page's origin, or resolved a name of its own to loopback."""
+    host = (head.header(b"host") or b"localhost").lower()
+    name = host if host.endswith(b"]") else host.partition(b":")[0]
+    is_foreign = (head.header(b"sec-fetch-site") or b"none") != b"none"
+    return head.header(b"origin") is not None or is_foreign or name not in (b"localhost", b"127.0.0.1", b"[::1]")
 
 
 def _is_loopback(transport: asyncio.Transport) -> bool:

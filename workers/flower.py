@@ -1,16 +1,18 @@
 """``python -m workers.flower``: a read-only Flower on Pointsman's queues.
 
-On loopback it needs no password and can change nothing. On any other address it requires one
-(``FLOWER_BASIC_AUTH=user:password``).
+On loopback it needs no password, can change nothing, and answers programs and pages of its own only. On any other
+address it requires a password (``FLOWER_BASIC_AUTH=user:password``).
 """
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from settings import FleetError, Settings, SettingsError
 from tasks.celery_app import configure
+from workers.local_requests import is_local_program
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -31,11 +33,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"flower: {error}", file=sys.stderr)
         return 2
     if options.address in _LOOPBACK:
-        # Local programs may read its API; without read-only mode a web page could shut down a worker.
-        os.environ["FLOWER_UNAUTHENTICATED_API"] = "true"
         os.environ["FLOWER_READ_ONLY"] = "true"
+        _answer_local_programs_only()
     app.start(["flower", f"--address={options.address}", f"--port={options.port}", "--max_tasks=10000"])
     return 0
+
+
+def _answer_local_programs_only() -> None:
+    """Let local programs read Flower's API, and no web page.
+
+    Flower's own switch for that, FLOWER_UNAUTHENTICATED_API, answers any page with ``Access-Control-Allow-Origin: *``.
+    """
+    from flower.api import BaseApiHandler
+    from flower.views import BaseHandler
+    from tornado.web import HTTPError
+
+    def prepare(handler: Any) -> None:
+        if not is_local_program(handler.request.headers):
+            raise HTTPError(403, "This Flower answers programs of this machine and its own pages only")
+
+    BaseHandler.prepare = prepare
+    BaseApiHandler.prepare = prepare
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import orjson
@@ -14,29 +14,27 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from api.dashboard.collector import DashboardCollector
 from api.dashboard.payload import snapshot
-from api.http_errors import ApiError
 from api.responses import server_sent_event
+from api.stream_shares import TURN_S, StreamShares
 from db.statement_errors import StatementFailed
 
 log = structlog.get_logger()
 
 LOOK_S: Final = 1.0
-MOST_WATCHERS: Final = 200
 MAX_REFRESH_SHARE: Final = 0.2
 """The largest share of time spent on refreshes: slow ones become less frequent."""
 _LONGEST_PAUSE_S: Final = 10.0
 _WINDOW_EVERY: Final = 2
 _MAX_TENANTS: Final = 1000
 _SILENCE_S: Final = 10.0
-_STREAM_S: Final = 600.0
-"""After so long a stream ends and the client reconnects, so that a revoked key is noticed."""
 
 
 class DashboardStream:
     """``watch`` the data of a tenant, or read it ``now``."""
 
-    def __init__(self, figures: DashboardCollector, *, stopping: asyncio.Event) -> None:
+    def __init__(self, figures: DashboardCollector, shares: StreamShares, *, stopping: asyncio.Event) -> None:
         self._figures = figures
+        self._shares = shares
         self._stopping = stopping
         self._watched: Counter[str] = Counter()
         self._frames: dict[str, bytes] = {}
@@ -54,11 +52,13 @@ class DashboardStream:
         """Refresh the figures; concurrent calls share one refresh. Raises what the database raises."""
         await self._look()
 
-    async def watch(self, tenant: str) -> AsyncIterator[bytes]:
-        """Events `figures` with a snapshot; `away` without Postgres. Raises ApiError 429 beyond `MOST_WATCHERS`."""
-        if self._watched.total() >= MOST_WATCHERS:
-            raise ApiError(429, "Too many dashboards are open.", code="too_many_streams", headers={"retry-after": "5"})
-        return self._events(tenant)
+    def watch(self, tenant: str, *, is_valid: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
+        """Events `figures` with a snapshot; `away` without Postgres. Ends once the key is not valid any more.
+
+        Raises ApiError 429 beyond the tenant's share of streams.
+        """
+        self._shares.check(tenant)
+        return self._events(tenant, is_valid)
 
     async def close(self) -> None:
         """Stop refreshing."""
@@ -66,21 +66,22 @@ class DashboardStream:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
 
-    async def _events(self, tenant: str) -> AsyncIterator[bytes]:
+    async def _events(self, tenant: str, is_valid: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
-        until, sent = loop.time() + _STREAM_S, b""
-        with self._watching(tenant):
+        spoke, sent = loop.time(), b""
+        with self._shares.opened(tenant), self._watching(tenant):
             yield b"retry: 1000\n\n"
-            while not self._stopping.is_set() and loop.time() < until:
+            while not self._stopping.is_set() and await is_valid():
                 frame = self._frames.get(tenant, b"")
                 if frame and frame is not sent:
-                    sent = frame
+                    spoke, sent = loop.time(), frame
                     yield frame
-                try:
-                    async with asyncio.timeout(_SILENCE_S), self._turn:
-                        await self._turn.wait()
-                except TimeoutError:
+                elif loop.time() - spoke > _SILENCE_S:
+                    spoke = loop.time()
                     yield b": keep-alive\n\n"
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(TURN_S), self._turn:
+                        await self._turn.wait()
 
     @contextmanager
     def _watching(self, tenant: str) -> Any:

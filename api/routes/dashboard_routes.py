@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
 from api.responses import EVENT_STREAM, JSON_OBJECT, json_response, raw_json, strip_nul
-from api.state import get_state, get_tenant
+from api.state import get_recheck, get_state, get_tenant
 from api.static_pages import Pages
 from db.reports import run_report
 
@@ -46,7 +46,7 @@ async def figures(request: Request) -> Response:
 )
 async def live(request: Request) -> Response:
     """The same data as server-sent events, about one per second."""
-    events = await get_state(request).live.watch(get_tenant(request))
+    events = get_state(request).live.watch(get_tenant(request), is_valid=get_recheck(request))
     return StreamingResponse(events, media_type="text/event-stream")
 
 

@@ -1,7 +1,7 @@
 """``/v1/pointsman``: routes beyond the Batch API: one line's timeline, a batch's report, live progress."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
@@ -9,7 +9,8 @@ from starlette.responses import Response, StreamingResponse
 
 from api.http_errors import ApiError, conflict, not_found
 from api.responses import EVENT_STREAM, JSON_OBJECT, json_response, server_sent_event, strip_nul
-from api.state import AppState, get_state, get_tenant
+from api.state import AppState, get_recheck, get_state, get_tenant
+from api.stream_shares import TURN_S
 from db.reports.batch_stats import batch_figures, find_batch
 from db.reports.budget_balance import batch_budget
 from db.reports.json_views import batch_as_json, timeline_as_json
@@ -52,26 +53,31 @@ async def report_batch(request: Request, batch_id: str) -> Response:
 async def watch_batch(request: Request, batch_id: str) -> Response:
     """The batch object as server-sent events: `progress` after each change, `end` when it has ended."""
     service, tenant = get_state(request), get_tenant(request)
+    service.streams.check(tenant)
     await service.status(batch_id, tenant=tenant)
-    return StreamingResponse(_events(service, batch_id, tenant=tenant), media_type="text/event-stream")
+    events = _events(service, batch_id, tenant=tenant, is_valid=get_recheck(request))
+    return StreamingResponse(events, media_type="text/event-stream")
 
 
-async def _events(service: AppState, public_id: str, *, tenant: str) -> AsyncIterator[bytes]:
-    pause_s = max(service.config.status_ttl_s, 0.1)
+async def _events(
+    service: AppState, public_id: str, *, tenant: str, is_valid: Callable[[], Awaitable[bool]]
+) -> AsyncIterator[bytes]:
+    pause_s = min(max(service.config.status_ttl_s, 0.1), TURN_S)
     sent, silent_s = b"", 0.0
-    while not service.stopping.is_set():
-        now = await service.status(public_id, tenant=tenant)
-        if now.ended:
-            yield server_sent_event("end", now.body)
-            return
-        if now.body != sent:
-            sent, silent_s = now.body, 0.0
-            yield server_sent_event("progress", now.body)
-        elif silent_s >= _SILENCE_S:
-            silent_s = 0.0
-            yield b": keep-alive\n\n"
-        silent_s += pause_s
-        await _pause(service, pause_s)
+    with service.streams.opened(tenant):
+        while not service.stopping.is_set() and await is_valid():
+            now = await service.status(public_id, tenant=tenant)
+            if now.ended:
+                yield server_sent_event("end", now.body)
+                return
+            if now.body != sent:
+                sent, silent_s = now.body, 0.0
+                yield server_sent_event("progress", now.body)
+            elif silent_s >= _SILENCE_S:
+                silent_s = 0.0
+                yield b": keep-alive\n\n"
+            silent_s += pause_s
+            await _pause(service, pause_s)
 
 
 async def _pause(service: AppState, seconds: float) -> None:

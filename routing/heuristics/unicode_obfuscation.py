@@ -5,8 +5,9 @@ before it is read.
 """
 
 import re
-import unicodedata
 from typing import Final
+
+from routing.unicode_normalization import normalize
 
 INVISIBLE: Final = "\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\U000e0000-\U000e007f"
 """Characters without an image of their own, as the inside of a regular expression's class."""
@@ -33,5 +34,5 @@ def is_disguised(text: str) -> bool:
 
 def normalize_homoglyphs(text: str) -> str:
     """``text`` as it is meant to be read: in plain letters, with nothing hidden."""
-    seen = unicodedata.normalize("NFKC", _UNSEEN.sub("", text))
+    seen = normalize("NFKC", _UNSEEN.sub("", text))
     return _MIXED_WORD.sub(lambda word: word.group(0).translate(_LOOK_ALIKES), seen)

@@ -8,7 +8,6 @@ import hashlib
 import html
 import json
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -16,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from routing.fleet import Fleet, LlmRouter
 from routing.heuristics.unicode_obfuscation import INVISIBLE
 from routing.query import Query
+from routing.unicode_normalization import normalize
 
 GENERAL: Final = "general"
 """The category of a query that is nothing in particular."""
@@ -140,7 +140,7 @@ def cache_key(query: Query, *, fleet: Fleet) -> str:
 
 def normalised(text: str) -> str:
     """``text`` without what does not change its meaning: NFC, single spaces, nothing invisible."""
-    return _WHITESPACE.sub(" ", unicodedata.normalize("NFC", clean(text))).strip()
+    return _WHITESPACE.sub(" ", normalize("NFC", clean(text))).strip()
 
 
 def clean(text: str) -> str:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import uvicorn
 
+from api.__main__ import server_config
 from api.api_config import ApiConfig
 from api.app import create_app
 from db.ledger_types import AnswerRecord, CallResult, DecisionRecord, Transition
@@ -116,7 +117,7 @@ CONFIG = ApiConfig(
 def serving(settings: Settings, fleet: Fleet, config: ApiConfig = CONFIG) -> Iterator[Served]:
     """A running service for as long as the block."""
     app = create_app(settings, fleet, config)
-    server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False))
+    server = Server(server_config(app, host="127.0.0.1", port=0))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
