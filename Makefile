@@ -43,7 +43,7 @@ bench-routing: .venv/ready ## Measure the routers by cross-validation on real ou
 	@$(BIN)/python -m benchmarks.routing_quality
 
 default-router: .venv/ready ## Train the shipped router anew, from examples/labelled.jsonl
-	@$(BIN)/pointsman train examples/labelled.jsonl --out evaluation/artifacts/default
+	@$(BIN)/pointsman train examples/labelled.jsonl --out evaluation/artifacts/default --workload simulator
 
 chaos: .venv/ready ## Break everything that can break, and count what is lost
 	@$(BIN)/python -m tests.chaos

@@ -200,8 +200,14 @@ def _words(text: str) -> str:
 # -- Pointsman ---------------------------------------------------------------------------------
 
 
-def fleet_text(ports: tuple[int, int], *, threshold: float | None = None, curve: CalibrationMap | None = None) -> str:
-    """The example fleet with the servers' ports, another threshold, and a calibration."""
+def fleet_text(
+    ports: tuple[int, int],
+    *,
+    threshold: float | None = None,
+    curve: CalibrationMap | None = None,
+    begins_small: bool = False,
+) -> str:
+    """The example fleet with the servers' ports, another threshold, a calibration, and a rule that begins small."""
     text = FLEET.read_text().replace("127.0.0.1:8081", f"127.0.0.1:{ports[0]}")
     text = text.replace("127.0.0.1:8082", f"127.0.0.1:{ports[1]}")
     if threshold is not None:
@@ -212,7 +218,7 @@ def fleet_text(ports: tuple[int, int], *, threshold: float | None = None, curve:
             f'\n[calibrations.{WORKLOAD}]\nmodel = "{curve.model}"\nsource = "{curve.source}"\n'
             f'workload = "{curve.workload}"\npoints = {points}\n'
         )
-    return text
+    return text + (f'\n[workloads.{WORKLOAD}]\ntier = "small"\n' if begins_small else "")
 
 
 def pointsman(
@@ -327,7 +333,7 @@ def trials_of(asked: Sequence[Question], results: Mapping[str, Mapping[str, Any]
 def calibrate(home: Path, ports: tuple[int, int], *, limit: int | None, show: bool) -> SourceChoice:
     """Asks both models the calibration questions: the small one alone, then the large one."""
     asked = questions("calibration")[:limit]
-    small_only = fleet_text(ports, threshold=0.0)
+    small_first = fleet_text(ports, threshold=0.0, begins_small=True)
     lines = [
         {
             **question.line,
@@ -337,7 +343,7 @@ def calibrate(home: Path, ports: tuple[int, int], *, limit: int | None, show: bo
         for question in asked
         for tier, model in (("small", "auto"), ("large", "large"))
     ]
-    _, results = pointsman(home / "calibration", small_only, lines, show=show)
+    _, results = pointsman(home / "calibration", small_first, lines, show=show)
     return choose(trials_of(asked, results))
 
 
@@ -369,10 +375,10 @@ def _run(home: Path, ports: tuple[int, int], options: argparse.Namespace) -> int
     asked = questions("questions")[: options.limit]
     print(f"{len(asked)} questions, two real models on this machine. Not simulated.")
     if options.raw:
-        choice, fleet = None, fleet_text(ports, threshold=0.7)
+        choice, fleet = None, fleet_text(ports, threshold=0.7, begins_small=True)
     else:
         choice = calibrate(home, ports, limit=options.limit, show=options.verbose)
-        fleet = fleet_text(ports, threshold=choice.threshold, curve=choice.curve)
+        fleet = fleet_text(ports, threshold=choice.threshold, curve=choice.curve, begins_small=options.cascade)
         print(_words_of(choice))
     alone = choice is not None and choice.threshold is None and not options.cascade
     lines = [{**q.line, "body": {**q.line["body"], "model": "large"}} if alone else q.line for q in asked]

@@ -108,7 +108,11 @@ def _quality(figures: BatchFigures) -> str:
     """What is known of the quality, and what is not."""
     quality = figures.quality
     if quality is None:
-        return "not measured; `--quality 0.95` certifies a floor on a sample, labels measure it (`pointsman label`)"
+        below = sum(tier.answered for tier in figures.tiers if tier.tier != figures.top_tier)
+        if not below:
+            return f"that of {figures.top_tier}, which gave every answer; `--quality 0.95` finds out what can be saved"
+        known = f"not measured for the {below:,} answers that are not from {figures.top_tier}"
+        return f"{known}; `--quality 0.95` certifies a floor on a sample, labels measure it (`pointsman label`)"
     floor = f"floor {quality.floor:.2f} of {figures.top_tier} at {100 * quality.confidence:.0f} % confidence"
     certificate = quality.certificate
     if certificate is None:

@@ -138,6 +138,12 @@ class CalibrationTable(ConfigTable):
     points: Annotated[list[Point], Field(min_length=1, max_length=200)]
 
 
+class WorkloadTable(ConfigTable):
+    """``[workloads.NAME]``"""
+
+    tier: Text
+
+
 class ModelTable(ConfigTable):
     """``[models."NAME"]``"""
 
@@ -233,12 +239,13 @@ TABLES: Mapping[str, type[ConfigTable]] = {
     "tiers": TierTable,
     "calibrations": CalibrationTable,
     "aliases": AliasesTable,
+    "workloads": WorkloadTable,
     "router": RouterTable,
     "budgets": BudgetsTable,
     "timing": TimingTable,
     "workers": WorkersTable,
 }
-"""The tables of the top level; for providers, models, tiers and calibrations the schema of each entry."""
+"""The tables of the top level; for providers, models, tiers, calibrations and workloads the schema of each entry."""
 
 T = TypeVar("T", bound=ConfigTable)
 

@@ -23,6 +23,7 @@ from fleet_config.fleet_schema import (
     TierTable,
     TimingTable,
     WorkersTable,
+    WorkloadTable,
     parse,
 )
 from fleet_config.price_lookup import list_price, price_of
@@ -121,6 +122,7 @@ class _Parsed:
     tiers: dict[str, TierTable] = field(default_factory=dict)
     calibrations: dict[str, CalibrationTable] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    workloads: dict[str, WorkloadTable] = field(default_factory=dict)
     router: RouterTable | None = None
     budgets: BudgetsTable | None = None
     timing: TimingTable | None = None
@@ -149,6 +151,7 @@ def _parse(tables: Mapping[str, Any]) -> _Parsed:
     parsed.calibrations = parsed.parse_entries(CalibrationTable, tables, "calibrations")
     aliases = parsed.parse(AliasesTable, tables.get("aliases", {}), "aliases")
     parsed.aliases = {} if aliases is None else dict(aliases.model_extra or {})
+    parsed.workloads = parsed.parse_entries(WorkloadTable, tables, "workloads")
     parsed.router = parsed.parse(RouterTable, tables.get("router", {}), "router")
     parsed.budgets = parsed.parse(BudgetsTable, tables.get("budgets", {}), "budgets")
     parsed.timing = parsed.parse(TimingTable, tables.get("timing", {}), "timing")
@@ -163,6 +166,11 @@ _REQUIRED: Mapping[str, str] = {
     "tiers": "Add a [tiers.NAME] with concurrency, the cheapest tier first.",
 }
 
+_OPTIONAL: Mapping[str, str] = {
+    "calibrations": "Write [calibrations.NAME] with model and points.",
+    "workloads": "Write [workloads.NAME] with tier.",
+}
+
 
 def _table_problems(tables: Mapping[str, Any]) -> Iterator[Problem]:
     for name in tables:
@@ -175,8 +183,9 @@ def _table_problems(tables: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(key(name), "is missing.", fix)
         elif name != "fleet" and not isinstance(tables[name], dict):
             yield Problem(key(name), "is not a table of tables.", fix)
-    if not isinstance(tables.get("calibrations", {}), dict):
-        yield Problem("calibrations", "is not a table of tables.", "Write [calibrations.NAME] with model and points.")
+    for name, fix in _OPTIONAL.items():
+        if not isinstance(tables.get(name, {}), dict):
+            yield Problem(name, "is not a table of tables.", fix)
 
 
 def _entries(tables: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
@@ -210,6 +219,8 @@ def _conflicts(parsed: _Parsed, tables: Mapping[str, Any]) -> Iterator[Problem]:
         yield from validation.calibration_problems(name, calibration, models=models)
     names = {*tiers, *models, *(model.model for model in parsed.models.values() if model.model)}
     yield from validation.alias_problems(parsed.aliases, names=names)
+    for name, workload in parsed.workloads.items():
+        yield from validation.workload_problems(name, workload, tiers=tiers)
     if parsed.router is not None:
         yield from validation.router_problems(parsed.router, models=models)
     if parsed.timing is not None:
@@ -260,6 +271,7 @@ def _fleet(
         calibrations=tuple(_calibration(table) for table in parsed.calibrations.values()),
         aliases=parsed.aliases,
         baseline=baseline,
+        workloads={name: table.tier for name, table in parsed.workloads.items()},
         digest=digest,
     )
 

@@ -16,6 +16,7 @@ from fleet_config.fleet_schema import (
     RouterTable,
     TierTable,
     TimingTable,
+    WorkloadTable,
 )
 from routing.answer_checks.confidence_policy import ConfidenceSource
 from routing.answer_checks.threshold_action import threshold_action
@@ -302,6 +303,12 @@ def alias_problems(aliases: Mapping[str, str], *, names: Collection[str]) -> Ite
                 "stands for no tier or model of this fleet.",
                 choice(meaning, ["auto", *sorted(names)]),
             )
+
+
+def workload_problems(name: str, workload: WorkloadTable, *, tiers: Collection[str]) -> Iterator[Problem]:
+    """Whether a workload's tier is one of this fleet."""
+    if workload.tier not in tiers:
+        yield Problem(key("workloads", name, "tier"), "is not a tier of this fleet.", choice(workload.tier, tiers))
 
 
 def timing_problems(timing: TimingTable, providers: Mapping[str, ProviderTable]) -> Iterator[Problem]:

@@ -369,13 +369,22 @@ class Fleet:
     budgets: Budgets = Budgets()
     timing: Timing = Timing()
     workers: Workers = Workers()
+    is_replay: bool = False
+    """Its answers are recordings of real models, although its servers are simulated."""
     calibrations: tuple[CalibrationMap, ...] = ()
     """Maps from raw confidences to P(right), as the file gives them."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """What a name in a line's ``model`` stands for: auto, a tier or a model."""
     baseline: Baseline | None = None
+    workloads: Mapping[str, str] = field(default_factory=dict)
+    """The tier that a plain rule of the file names, by workload."""
     digest: str = ""
     """SHA-256 of the file, pinned in each batch's row."""
+
+    @property
+    def makes_up_answers(self) -> bool:
+        """The simulator makes up the answers, and how difficult a query is, from its text."""
+        return self.simulated and not self.is_replay
 
     @property
     def ladder(self) -> tuple[str, ...]:
@@ -446,7 +455,8 @@ class Fleet:
         raise KeyError(model)
 
     def only(self, names: frozenset[str]) -> "Fleet":
-        """The same fleet with the ladder's other tiers left out, their neighbours joined."""
+        """The same fleet for a replay that has recordings of these tiers: the ladder's others left out, their
+        neighbours joined."""
         kept = {name: tier for name, tier in self.tiers.items() if name in names or name not in self.ladder}
 
         def above(tier: Tier) -> str | None:
@@ -459,7 +469,9 @@ class Fleet:
         asked = self.router.llm
         return replace(
             self,
+            is_replay=True,
             tiers={name: replace(tier, escalates_to=above(tier)) for name, tier in kept.items()},
             models=models,
+            workloads={workload: tier for workload, tier in self.workloads.items() if tier in kept},
             router=replace(self.router, llm=asked if asked is not None and asked.model in models else None),
         )

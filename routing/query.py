@@ -41,6 +41,8 @@ class Query:
     expects: Expectation = NO_EXPECTATION
     pin: str | None = None
     """A tier or model that the user named instead of ``auto``."""
+    workload: str = ""
+    """The name that its metadata give to its workload; "" where they name none."""
     extras: PricedExtras = NO_EXTRAS
 
     size: PromptSize | None = None
@@ -62,11 +64,23 @@ class Query:
         return round((len(self.text) + len(self.system)) / CHARS_PER_TOKEN) or 1
 
 
-def read_body(body: Mapping[str, Any], *, pin: str | None = None, expects: Mapping[str, Any] | None = None) -> Query:
+def read_line(body: Mapping[str, Any], options: Mapping[str, Any]) -> Query:
+    """The query of a stored line: its chat ``body``, and the ``options`` that stood beside it."""
+    return read_body(body, pin=options.get("pin"), expects=options.get("expects"), metadata=options.get("metadata"))
+
+
+def read_body(
+    body: Mapping[str, Any],
+    *,
+    pin: str | None = None,
+    expects: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> Query:
     """The query inside an OpenAI chat-completions ``body`` that intake has already validated.
 
     ``expects`` is the line's own ``expects`` object, with the keys of `Expectation`; a
-    ``response_format`` in the body asks for the same in OpenAI's words.
+    ``response_format`` in the body asks for the same in OpenAI's words. ``metadata`` are the line's own, which go
+    before those in the body.
     """
     messages: Sequence[Mapping[str, Any]] = body.get("messages") or ()
     said: dict[str, list[str]] = {"user": [], "system": []}
@@ -91,9 +105,16 @@ def read_body(body: Mapping[str, Any], *, pin: str | None = None, expects: Mappi
         wants_logprobs=bool(body.get("logprobs")),
         expects=_expectation(body.get("response_format"), expects or {}),
         pin=pin,
+        workload=workload_of(metadata or body.get("metadata")),
         size=size_of_body(body),
         extras=_extras(body, messages),
     )
+
+
+def workload_of(metadata: Any) -> str:
+    """The workload that ``metadata`` name, or ""."""
+    name = metadata.get("workload") if isinstance(metadata, Mapping) else None
+    return name if isinstance(name, str) else ""
 
 
 _PRICED_APART: Final = frozenset({"service_tier", "audio", "modalities", "tools"})

@@ -31,6 +31,12 @@ class ReasonCode(StrEnum):
     """What was changed of the request, or is odd about the bill; rejects nothing."""
     NO_DEPLOYMENT = "no_deployment"
     """No deployment of the tier is left to try."""
+    WORKLOAD_RULE = "workload_rule"
+    """The fleet has a rule for the query's workload."""
+    CASCADE = "cascade"
+    """Nothing is known of the query: the lowest tier with a calibrated confidence answers first."""
+    NO_EVIDENCE = "no_evidence"
+    """Nothing is known of the query, and no cheaper tier has a calibrated confidence: the top tier answers."""
     EXPECTED_LOSS = "expected_loss"
     """The route stage weighed the tiers."""
 

@@ -17,7 +17,7 @@ from routing.forecast.forecast import forecast
 from routing.forecast.forecast_types import Forecast, ForecastHistory, QueueLoad, nothing
 from routing.policy.case import Decision, RoutingContext
 from routing.policy.decision import Predictor, decide
-from routing.query import Query, read_body
+from routing.query import Query, read_line
 from settings import Settings
 from submission.forecast_json import forecast_as_json
 from submission.input_line import InputLine
@@ -124,5 +124,5 @@ def default_slots(fleet: Fleet) -> dict[str, int]:
 def _read(line: InputLine) -> tuple[Query, QueryBudget]:
     """The query, and its ``max_cost_usd``."""
     options = orjson.loads(line.options) if line.options else {}
-    query = read_body(orjson.loads(line.body), pin=options.get("pin"), expects=options.get("expects"))
+    query = read_line(orjson.loads(line.body), options)
     return query, QueryBudget(options.get("max_cost_usd"))

@@ -1,7 +1,7 @@
 """``pointsman check-fleet``."""
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,8 @@ from cli.param_types import JsonOption
 from cli.resources import fleet_label, read_settings
 from routing.answer_checks.threshold_action import extra_calls, threshold_action
 from routing.fleet import Fleet
+from routing.policy.decision import decide
+from routing.query import Query
 from settings import check_fleet
 
 app = typer.Typer()
@@ -55,6 +57,7 @@ def check(
                     for model in fleet.deployments(tier.name)
                     for action in [threshold_action(model, fleet)]
                 ],
+                "begins": _begins(fleet),
                 "warnings": [asdict(warning) for warning in checked.warnings],
             }
         )
@@ -74,6 +77,11 @@ def check(
             )
     out.print(grid)
     out.print(_confidence_table(fleet))
+    if not fleet.simulated:
+        begins = _begins(fleet)
+        others = plain(begins.pop(""))
+        named = "".join(f"those of workload {plain(name)} begin at {plain(tier)}, " for name, tier in begins.items())
+        out.print(f"Queries of which nothing is known: {named}{'all others' if named else 'all'} begin at {others}.")
     if not all(
         threshold_action(model, fleet).is_calibrated
         for model in fleet.models.values()
@@ -87,6 +95,17 @@ def check(
         )
     for warning in checked.warnings:
         warn(str(warning))
+
+
+def _begins(fleet: Fleet) -> dict[str, str]:
+    """The tier that queries of a workload begin at without a pin, a floor, a vote or a sign of difficulty.
+
+    By workload; "" stands for queries without one, and for all that the fleet does not name.
+    """
+    workloads = sorted({"", *fleet.workloads, *(one.workload for one in fleet.calibrations)})
+    unknown = replace(fleet, simulated=False, router=replace(fleet.router, stages=()))
+    decisions = decide([Query("", workload=workload) for workload in workloads], fleet=unknown, predictor=None)
+    return {workload: decision.tier for workload, decision in zip(workloads, decisions, strict=True)}
 
 
 def _confidence_table(fleet: Fleet) -> Table:

@@ -30,6 +30,12 @@ def train(
     name: Annotated[
         str | None, typer.Option(help="Register it under this name (default: not registered; the name is that of DIR).")
     ] = None,
+    workload: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Let it decide only queries whose metadata name this workload (default: all)."
+        ),
+    ] = None,
     seed: SeedOption = 0,
     fleet: FleetOption = None,
     as_json: JsonOption = False,
@@ -41,7 +47,7 @@ def train(
     """
     from cli.training import train_router
 
-    train_router.train_router(data, out=out, name=name, seed=seed, fleet_path=fleet, as_json=as_json)
+    train_router.train_router(data, out=out, name=name, workload=workload, seed=seed, fleet_path=fleet, as_json=as_json)
 
 
 @app.command()

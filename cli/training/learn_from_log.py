@@ -37,7 +37,7 @@ from evaluation.production.labelled_log import LabelledDecision, LabelledLog, lo
 from evaluation.production.off_policy import Log, Value, value
 from evaluation.production.train_from_log import train_from_log
 from routing.fleet import Fleet
-from routing.query import Query, read_body
+from routing.query import Query, read_line
 
 HELD_OUT: Final = 3
 """One query in three is held out for the promotion test."""
@@ -268,7 +268,7 @@ def _logged(row: Row[Any]) -> LabelledDecision:
     options: Mapping[str, Any] = row.options or {}
     return LabelledDecision(
         id=row.id,
-        query=read_body(row.body, pin=options.get("pin"), expects=options.get("expects")),
+        query=read_line(row.body, options),
         chosen=row.chosen,
         propensity=1.0 if row.propensity is None else row.propensity,
         stood=row.stood,

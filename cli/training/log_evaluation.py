@@ -36,7 +36,7 @@ from evaluation.production.counterfactual import CounterfactualReport, LoggedQue
 from evaluation.production.log_report import report
 from evaluation.production.log_stats import JudgeCell, LogStats, RouteCell
 from routing.fleet import Fleet
-from routing.query import read_body
+from routing.query import read_line
 
 CHUNK: Final = 200
 
@@ -146,7 +146,7 @@ def _decide(rows: Sequence[Row[Any]], logged: LoggedBatch, redecided: Counterfac
             LoggedQuery(
                 id=row.query_id,
                 where=f"{logged.batch.public_id}/{row.custom_id}",
-                query=read_body(body, pin=options.get("pin"), expects=options.get("expects")),
+                query=read_line(body, options),
                 tier=row.tier,
                 router=row.router,
                 confidence=row.confidence,

@@ -50,7 +50,14 @@ class TrainOptions:
 
 
 def train_router(
-    data_path: Path, *, out: Path, name: str | None, seed: int, fleet_path: Path | None, as_json: bool
+    data_path: Path,
+    *,
+    out: Path,
+    name: str | None,
+    workload: str | None,
+    seed: int,
+    fleet_path: Path | None,
+    as_json: bool,
 ) -> None:
     """See `cli.commands.routers.train`."""
     with usage_errors():
@@ -59,6 +66,7 @@ def train_router(
         data = read_dataset(data_path, ladder=_ladder(_fleet(fleet_path)))
         _check_writable(out)
         trained = _trained(data, name=name or out.resolve().name or "router", seed=seed)
+        trained.artifact.manifest["workload"] = workload
         save(trained.artifact, out)
         if name is not None:
             registry.register(out)

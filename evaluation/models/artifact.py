@@ -45,6 +45,12 @@ class Artifact:
         """What the routing log calls it."""
         return str(self.manifest["name"])
 
+    @property
+    def workload(self) -> str | None:
+        """What it was trained for: a workload's name, the simulator, or None for whatever its user has it serve."""
+        named = self.manifest.get("workload")
+        return None if named is None else str(named)
+
 
 def save(artifact: Artifact, folder: Path) -> str:
     """Writes ``artifact`` into ``folder``, made where missing; returns its digest. Raises OSError.

@@ -25,6 +25,8 @@ class TrainedPredictor:
     classifier: Classifier = field(repr=False)
     version: str = ""
     """The beginning of the artifact's digest."""
+    workload: str | None = None
+    """What it was trained for; None: whatever its user has it serve."""
 
     def __call__(self, queries: Sequence[Query]) -> Sequence[RouterVote]:
         """One opinion for each of ``queries``, in their order."""
@@ -69,7 +71,7 @@ class TrainedScorer:
 
 def predictor_of(artifact: Artifact) -> TrainedPredictor:
     """The artifact's classifier as a predictor."""
-    return TrainedPredictor(artifact.name, artifact.classifier, artifact.digest[:SHOWN_DIGITS])
+    return TrainedPredictor(artifact.name, artifact.classifier, artifact.digest[:SHOWN_DIGITS], artifact.workload)
 
 
 def scorer_of(artifact: Artifact) -> TrainedScorer | None:

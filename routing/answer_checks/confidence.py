@@ -1,7 +1,7 @@
 """The confidence of one answer: its raw value, and what that is worth by calibration."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from routing.answer_checks.confidence_policy import CalibrationMap, ConfidenceSource, calibration_for
 
@@ -30,9 +30,3 @@ def calibrated(
         return Confidence(None, source)
     found = calibration_for(maps, model=model, source=source, workload=workload)
     return Confidence(raw, source) if found is None else Confidence(found(raw), source, raw=raw)
-
-
-def workload_of(metadata: Any) -> str:
-    """The workload that a body's ``metadata`` names, or ""."""
-    name = metadata.get("workload") if isinstance(metadata, dict) else None
-    return name if isinstance(name, str) else ""

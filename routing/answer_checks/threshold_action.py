@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple, assert_never
 
-from routing.answer_checks.confidence_policy import LOGPROB_SOURCES, PAID_SOURCES, ConfidenceSource
+from routing.answer_checks.confidence_policy import LOGPROB_SOURCES, PAID_SOURCES, ConfidenceSource, calibration_for
 from routing.fleet import Fleet, Model, Protocol
 
 PROTOCOLS_WITHOUT_LOGPROBS: Final = frozenset({Protocol.ANTHROPIC})
@@ -51,6 +51,20 @@ def threshold_action(model: Model, fleet: Fleet) -> ThresholdAction:
         wrong=wrong,
         fix=fix,
     )
+
+
+def decides_for(model: Model, fleet: Fleet, *, workload: str) -> bool:
+    """Whether the threshold of ``model``'s tier acts on a probability for answers to queries of ``workload``.
+
+    A calibration by which every answer is rejected does not count: such a tier would only be paid twice.
+    """
+    source = fleet.confidence_of(model).source
+    if _wrong(model, source, fleet) is not None:
+        return False
+    if source is ConfidenceSource.SCORER:
+        return True
+    found = calibration_for(fleet.calibrations, model=model.name, source=source, workload=workload)
+    return found is not None and found.points[-1][1] >= fleet.tiers[model.tier].confidence_threshold
 
 
 def _wrong(model: Model, source: ConfidenceSource, fleet: Fleet) -> tuple[str, str] | None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+from routing.answer_checks.threshold_action import decides_for
 from routing.context_window import fits, needed_tokens
 from routing.fleet import Fleet, Model, Price
 from routing.heuristics.heuristic_router import LadderRoles, difficulty, heuristic_vote
@@ -11,6 +12,9 @@ from routing.policy.llm_router_prompt import NOTHING, RouterVote
 from routing.query import Query
 
 _SHOWN_PIN_CHARS: Final = 60
+
+SIMULATOR: Final = "simulator"
+"""The workload of whatever the simulator makes up answers to."""
 
 
 class RoutingCase(NamedTuple):
@@ -32,6 +36,13 @@ class RoutingCase(NamedTuple):
     sure: bool
     """The gate decides alone."""
     notes: tuple[str, ...] = ()
+    rule: str | None = None
+    """The tier that the fleet's rule for its workload names; None where there is no such rule, or a pin."""
+
+    @property
+    def is_open(self) -> bool:
+        """Nothing is decided by a pin, a rule or a sure gate."""
+        return self.pin is None and self.rule is None and not self.sure
 
 
 class Decision(NamedTuple):
@@ -76,6 +87,7 @@ class RoutingContext:
             model.context_tokens - model.max_output_tokens for models in self.deployments.values() for model in models
         )
         self._usual_tariffs: dict[str, Sequence[TierPrice]] = {}
+        self._deciding: dict[tuple[str, str], bool] = {}
         self.top_price = self.deployments[self.ladder[-1]][0].price
         self.loss_words = "expected loss: " + ", ".join(f"{tier.replace('%', '%%')} %.3f" for tier in self.ladder)
         self.asks_gate = "gate" in fleet.router.stages
@@ -88,12 +100,40 @@ class RoutingContext:
         needed = needed_tokens(query)
         pin, notes = (None, ()) if query.pin is None else self._pin(query.pin)
         room = self._room(query, needed)
-        if pin is not None or not self.asks_gate:
+        rule = self.fleet.workloads.get(query.workload) if pin is None else None
+        if pin is not None or rule is not None or not self.asks_gate:
             score, category = difficulty(features, query), category_of(features, query)
-            return RoutingCase(query, features, category, score, needed, room, pin, None, False, notes)
+            return RoutingCase(query, features, category, score, needed, room, pin, None, False, notes, rule)
         gate = heuristic_vote(query, rungs=self.rungs, features=features)
-        sure = gate.tier is not None and gate.confidence >= self.policy.gate_sure
+        sure = gate.tier is not None and gate.confidence >= self.policy.gate_sure and not self._doubts(gate.tier)
         return RoutingCase(query, features, gate.category, gate.score, needed, room, None, gate, sure, notes)
+
+    def counts(self, evidence_for: str | None, query: Query) -> bool:
+        """Whether a classifier may speak of ``query`` that was trained for the workload ``evidence_for``.
+
+        None: its user trained it on data of their own, for whatever they have it serve.
+        """
+        if evidence_for == SIMULATOR:
+            return self.fleet.makes_up_answers
+        return evidence_for is None or evidence_for == query.workload
+
+    def first_to_ask(self, case: RoutingCase) -> str | None:
+        """The lowest tier below the top that the query fits and whose confidence is calibrated for its workload."""
+        for tier in self.ladder[:-1]:
+            models = case.room.get(tier, ())
+            if models and all(self._decides(model, case.query.workload) for model in models):
+                return tier
+        return None
+
+    def _doubts(self, tier: str) -> bool:
+        """Words in a text are no evidence that a tier below the top answers it well; see docs/routing.md, Measured."""
+        return tier in self.ladder[:-1] and not self.fleet.makes_up_answers
+
+    def _decides(self, model: Model, workload: str) -> bool:
+        key = (model.name, workload)
+        if key not in self._deciding:
+            self._deciding[key] = decides_for(model, self.fleet, workload=workload)
+        return self._deciding[key]
 
     def place(self, case: RoutingCase, wanted: str) -> tuple[str, tuple[str, ...]]:
         """``wanted``, or the next tier up that the query fits, or any that it fits, or the roomiest; and why."""

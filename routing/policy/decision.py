@@ -1,10 +1,13 @@
 """The policy: from opinions to a tier.
 
-A pin decides alone; then the gate where it is sure; then the classifier; what is still uncertain
-may go to the LLM router. Where nobody is sure, the tier of the least expected loss is taken (see
-`routing.policy.expected_loss`), ties going up. What is believed of each tier comes from the classifier's
-calibrated probabilities, or from a named tier and its confidence, or from a prior that takes the
-query for at least middling hard (see `routing.policy.success_probability`): so doubt goes up.
+A pin decides alone; then the fleet's rule for the query's workload; then the gate where it is sure that a query is
+hard; then the classifier, where it was trained for that workload; what is still uncertain may go to the LLM router. A
+vote leads to the tier of the least expected loss (see `routing.policy.expected_loss`), ties going up. Where there is no
+vote that counts, the text says nothing of which tier is good enough (measured: docs/routing.md), so the answers decide:
+the lowest tier whose confidence is calibrated for the workload answers first; where there is none, the top tier does.
+
+Where the simulator makes up the answers, it makes up difficulties from the text as well: there the gate's guesses count
+too, and a prior that takes the query for at least middling hard (see `routing.policy.success_probability`).
 
 What holds of it (tests/unit/routing/policy/test_policy_properties.py):
 
@@ -40,6 +43,11 @@ class Predictor(Protocol):
     @property
     def name(self) -> str:
         """What its opinions and the routing log call it."""
+        ...
+
+    @property
+    def workload(self) -> str | None:
+        """What it was trained for: a workload's name, the simulator, or None for whatever its user has it serve."""
         ...
 
     def __call__(self, queries: Sequence[Query]) -> Sequence[RouterVote]:
@@ -116,7 +124,9 @@ def _ask(predictor: Predictor | None, cases: Sequence[RoutingCase], ground: Rout
     opinions: list[RouterVote | None] = [None] * len(cases)
     if predictor is None or not ground.asks_classifier:
         return opinions
-    asked = [place for place, case in enumerate(cases) if case.pin is None and not case.sure]
+    asked = [
+        place for place, case in enumerate(cases) if case.is_open and ground.counts(predictor.workload, case.query)
+    ]
     if asked:
         answers = predictor([cases[place].query for place in asked])
         for place, answer in zip(asked, answers, strict=True):
@@ -125,9 +135,11 @@ def _ask(predictor: Predictor | None, cases: Sequence[RoutingCase], ground: Rout
 
 
 def _conclude(case: RoutingCase, opinion: RouterVote | None, ground: RoutingContext) -> Decision:
-    """The decision by pin, gate and classifier, in this order."""
+    """The decision by pin, rule, gate and classifier, in this order."""
     if case.pin is not None:
         return _pinned(case, case.pin, ground)
+    if case.rule is not None:
+        return _by_rule(case, case.rule, ground)
     if case.sure and case.gate is not None:
         return _as_told(case, case.gate, ground)
     if opinion is not None:
@@ -135,12 +147,41 @@ def _conclude(case: RoutingCase, opinion: RouterVote | None, ground: RoutingCont
         floor = _conclude(case, None, ground).tier if case.features.wary else None
         if (decision := _follow_vote(case, opinion, ground, floor=floor)) is not None:
             return decision
+    if not ground.fleet.makes_up_answers:
+        return _without_evidence(case, ground)
     if case.gate is not None and (decision := _follow_vote(case, case.gate, ground)) is not None:
         return decision
     abstained = tuple(voice.reason for voice in (opinion, case.gate) if voice is not None)
     belief = prior(case.score, len(ground.ladder))
     reasons = (*abstained, "no router was confident; chose a higher tier")
     return _weigh(case, belief, ground, router="prior", confidence=0.0, reasons=reasons)
+
+
+def _without_evidence(case: RoutingCase, ground: RoutingContext) -> Decision:
+    """Where no vote counts: the answers decide, from the lowest tier whose confidence means something; else the top."""
+    tier = ground.first_to_ask(case)
+    if tier is not None:
+        notes: tuple[str, ...] = ()
+        reason = Reason(
+            ReasonCode.CASCADE, f"no evidence by its text: {tier} answers first, and its calibrated confidence decides"
+        )
+    else:
+        tier, notes = ground.place(case, ground.ladder[-1])
+        reason = Reason(
+            ReasonCode.NO_EVIDENCE, f"no evidence by its text, and no calibrated confidence below {tier}: to the top"
+        )
+    asks = ground.asks_llm and sum(rung in case.room for rung in ground.ladder) > 1
+    return Decision(
+        case,
+        tier=tier,
+        router="ladder",
+        confidence=0.0,
+        score=case.score,
+        reasons=(*case.notes, reason, *notes),
+        p_ok=dict(zip(ground.ladder, prior(case.score, len(ground.ladder)), strict=True)) if asks else {},
+        model=ground.preferred(case, tier),
+        wants_vote=asks,
+    )
 
 
 def _pinned(case: RoutingCase, pinned: str, ground: RoutingContext) -> Decision:
@@ -159,6 +200,14 @@ def _pinned(case: RoutingCase, pinned: str, ground: RoutingContext) -> Decision:
         fits = any(each in case.room.get(pinned, ()) for each in models)
         notes = () if fits else (f"no room in {name} for about {case.needed} tokens",)
     return _decided(case, tier, router="pin", confidence=1.0, reasons=(f"pinned to {name}", *notes), model=model)
+
+
+def _by_rule(case: RoutingCase, ruled: str, ground: RoutingContext) -> Decision:
+    """The tier that the fleet names for the query's workload, or the next up that it fits. Its answers may climb."""
+    tier, notes = ground.place(case, ruled)
+    reason = Reason(ReasonCode.WORKLOAD_RULE, f"the fleet's rule for workload {case.query.workload}: {ruled}")
+    model = ground.preferred(case, tier)
+    return _decided(case, tier, router="rule", confidence=1.0, reasons=(reason, *notes), model=model)
 
 
 def _as_told(case: RoutingCase, gate: RouterVote, ground: RoutingContext) -> Decision:
@@ -318,7 +367,7 @@ def _explore(decision: Decision, draw: float, ground: RoutingContext) -> Decisio
     """``decision``, or with probability ε a tier at random among those that fit; with its propensity."""
     case = decision.case
     arms = [tier for tier in ground.ladder if tier in case.room]
-    if decision.router == "pin" or decision.tier not in arms or len(arms) < 2:
+    if case.pin is not None or case.rule is not None or decision.tier not in arms or len(arms) < 2:
         return decision
     share = min(ground.policy.exploration, 1.0)
     drawn = arms[min(int(draw / share * len(arms)), len(arms) - 1)] if draw < share else decision.tier

@@ -22,7 +22,7 @@ from db.ledger_types import (
     Transition,
 )
 from providers.limits.admission_control import Denied, Grant
-from routing.answer_checks.confidence import Confidence, calibrated, workload_of
+from routing.answer_checks.confidence import Confidence, calibrated
 from routing.answer_checks.confidence_policy import PAID_SOURCES, ConfidenceSource
 from routing.answer_checks.judge import Verdict, confidence_of, is_sound, judge
 from routing.budget.degradation import next_rung_down
@@ -458,7 +458,7 @@ class QueryExecutor:
             raw,
             policy.source,
             model=sent.model.name,
-            workload=workload_of(self.one.options.get("metadata") or self.one.body.get("metadata")),
+            workload=query.workload,
             maps=(*context.trained.calibrations, *context.fleet.calibrations),
         )
 

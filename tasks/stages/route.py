@@ -15,7 +15,7 @@ from routing.lifecycle import ROUTE, MoveKind, State
 from routing.pilot import PilotStart
 from routing.policy.decision import Decision, apply_llm_votes, decide, top_in_doubt
 from routing.policy.exploration import exploration_draw
-from routing.query import Query, read_body
+from routing.query import Query, read_line
 from tasks.pilot.pilot_routing import pilot_starts
 from tasks.stages.budget_guard import fetch_budgets, spare_shares
 from tasks.stages.llm_router import ask_llm_router
@@ -61,7 +61,7 @@ async def route(
 
 def read_query(waiting: QueuedQuery) -> Query:
     """The query as the rules see it."""
-    return read_body(waiting.body, pin=waiting.options.get("pin"), expects=waiting.options.get("expects"))
+    return read_line(waiting.body, waiting.options)
 
 
 async def _decide(queued: Sequence[QueuedQuery], trained: LoadedModels, context: WorkerContext) -> dict[int, Decision]:

@@ -33,6 +33,7 @@ class AlwaysSmall:
     """A classifier that sends every query to the small tier."""
 
     name = "always-small"
+    workload = None
 
     def __call__(self, queries: Sequence[Query]) -> Sequence[RouterVote]:
         return [RouterVote(self.name, "small", 1.0, 0.0, "a test") for _ in queries]

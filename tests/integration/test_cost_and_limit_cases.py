@@ -36,7 +36,8 @@ def fleet_of(url: str) -> Fleet:
         {"one": Provider("one", Protocol.OPENAI, f"{url}/v1", deadline_s=30.0)},
         {model.name: model for model in models},
         tiers,
-        router=RouterPolicy(stages=("gate",), quality_weight=0.01),
+        router=RouterPolicy(stages=("gate",)),
+        workloads={"": "small"},
         timing=Timing(lease_s=120.0, backoff_s=0.01),
     )
 

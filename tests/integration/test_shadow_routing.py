@@ -26,6 +26,7 @@ class Upwards:
     """A candidate that would ask the top tier about everything that the gate leaves to it."""
 
     name = "upwards"
+    workload = None
 
     def __call__(self, queries: Sequence[Query]) -> Sequence[RouterVote]:
         p_ok = {"small": 0.1, "medium": 0.2, "large": 0.95}
@@ -38,6 +39,7 @@ class Broken(Upwards):
     """A candidate that can decide nothing."""
 
     name = "broken"
+    workload = None
 
     def __call__(self, queries: Sequence[Query]) -> Sequence[RouterVote]:
         raise RuntimeError("no idea")

@@ -317,6 +317,14 @@ MISTAKES = [
     ),
     ("no router", SMALLEST + "[router]\nstages = []\n", "router.stages", "at least 1"),
     ("a router twice", SMALLEST + '[router]\nstages = ["gate", "gate"]\n', "router.stages", "twice"),
+    ("a rule without a tier", SMALLEST + "[workloads.tickets]\n", "workloads.tickets.tier", "missing"),
+    (
+        "a rule for no tier",
+        SMALLEST + '[workloads.tickets]\ntier = "smal"\n',
+        "workloads.tickets.tier",
+        "Did you mean small?",
+    ),
+    ("rules in the wrong form", 'workloads = "small"\n' + SMALLEST, "workloads", "[workloads.NAME]"),
     ("the LLM without a model", SMALLEST + '[router]\nstages = ["gate", "llm"]\n', "router.stages", "[router.llm]"),
     (
         "a router's model that is none",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.client import adapter_for
-from routing.answer_checks.confidence import Confidence, calibrated, workload_of
+from routing.answer_checks.confidence import Confidence, calibrated
 from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy, ConfidenceSource
 from routing.answer_checks.judge import is_sound, judge
 from routing.answer_checks.self_consistency import agreement, consistency, sample_body
@@ -19,7 +19,7 @@ from routing.answer_checks.threshold_action import PROTOCOLS_WITHOUT_LOGPROBS, e
 from routing.answer_checks.token_logprobs import logprob_confidence
 from routing.fleet import Fleet, Protocol, Provider
 from routing.outcome import Completion, Usage
-from routing.query import Expectation, Query
+from routing.query import Expectation, Query, workload_of
 from routing.reason import ReasonCode, code_of
 from tests.fleets import small_fleet
 

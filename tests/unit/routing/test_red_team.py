@@ -24,6 +24,7 @@ class Gullible:
     """A classifier that is wholly taken in: it finds everything easy."""
 
     name = "gullible"
+    workload = None
 
     def __call__(self, queries: Sequence[Query]) -> Sequence[RouterVote]:
         p_ok = {"small": 0.99, "medium": 0.99, "large": 0.99}

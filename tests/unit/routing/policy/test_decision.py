@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy, ConfidenceSource
 from routing.fleet import Fleet, Price, RouterPolicy
 from routing.policy.decision import Decision, apply_llm_votes, decide
 from routing.policy.llm_router_prompt import RouterVote
 from routing.query import Query
+from routing.reason import ReasonCode, code_of
 from tests.fleets import LADDER, llm_policy, small_fleet
 
 OPEN = Query("Natalia sold clips to 48 of her friends in April, and then half as many in May. How many altogether?")
@@ -21,8 +23,9 @@ class Oracle:
 
     name = "oracle"
 
-    def __init__(self, opinion: RouterVote) -> None:
+    def __init__(self, opinion: RouterVote, workload: str | None = None) -> None:
         self.opinion = opinion
+        self.workload = workload
         self.asked: list[Query] = []
 
     def __call__(self, queries: Sequence[Query]) -> Sequence[RouterVote]:
@@ -262,3 +265,99 @@ def test_a_decision_that_waits_for_an_opinion_is_explored_when_it_is_settled() -
     explored = with_vote(draft, None, fleet=fleet, draw=0.0)
     assert (explored.tier, explored.propensity) == ("small", pytest.approx(0.1))
     assert with_vote(draft, None, fleet=fleet).propensity == 1.0
+
+
+def real(fleet: Fleet, **changed: object) -> Fleet:
+    """The same fleet of real models."""
+    return replace(fleet, simulated=False, **changed)  # type: ignore[arg-type]
+
+
+def map_for(model: str, workload: str = "", *, highest: float = 0.95) -> CalibrationMap:
+    """A calibration of agreement with further answers."""
+    return CalibrationMap(model, ConfidenceSource.SELF_CONSISTENCY, ((0.2, 0.1), (0.9, highest)), workload)
+
+
+def confident(fleet: Fleet, *maps: CalibrationMap) -> Fleet:
+    """Real models whose answers are compared with further ones, by ``maps``."""
+    policy = ConfidencePolicy(ConfidenceSource.SELF_CONSISTENCY)
+    tiers = {name: replace(tier, confidence=policy) for name, tier in fleet.tiers.items()}
+    return real(fleet, tiers=tiers, calibrations=maps)
+
+
+@pytest.mark.parametrize("query", [OPEN, GREETING, Query("Translate to French: good morning")])
+def test_real_models_of_which_nothing_is_known_send_everything_to_the_top(fleet: Fleet, query: Query) -> None:
+    decision = one(query, real(fleet))
+    assert (decision.tier, decision.router, decision.confidence) == ("large", "ladder", 0.0)
+    assert code_of(decision.reasons[0]) == ReasonCode.NO_EVIDENCE
+    assert one(query, fleet.only(frozenset(LADDER))).tier == "large", "recordings are of real models too"
+
+
+def test_a_sure_gate_still_says_what_is_hard_or_beside_the_ladder(fleet: Fleet) -> None:
+    assert (one(PROOF, confident(fleet, map_for("mini"))).tier, one(PROOF, real(fleet)).router) == ("large", "gate")
+    assert one(replace(GREETING, has_tools=True), real(fleet)).tier == "special"
+
+
+def test_the_lowest_tier_with_a_calibrated_confidence_answers_first(fleet: Fleet) -> None:
+    small = one(OPEN, confident(fleet, map_for("mini")))
+    assert (small.tier, small.router, code_of(small.reasons[0])) == ("small", "ladder", ReasonCode.CASCADE)
+    both = (map_for("midi"), map_for("midi-code"))
+    assert one(OPEN, confident(fleet, *both)).tier == "medium"
+    assert one(OPEN, confident(fleet, both[0])).tier == "large", "the other deployment of the tier is not calibrated"
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        map_for("mini", "tickets"),
+        map_for("mini", highest=0.6),
+        replace(map_for("mini"), source=ConfidenceSource.STATED),
+    ],
+)
+def test_a_calibration_of_another_workload_or_source_or_that_rejects_everything_counts_for_nothing(
+    fleet: Fleet, useless: CalibrationMap
+) -> None:
+    assert one(OPEN, confident(fleet, useless)).tier == "large"
+
+
+def test_a_calibration_counts_for_its_workload(fleet: Fleet) -> None:
+    tickets = confident(fleet, map_for("mini", "tickets"))
+    assert one(replace(OPEN, workload="tickets"), tickets).tier == "small"
+    assert one(replace(OPEN, workload="sql"), tickets).tier == "large"
+
+
+def test_a_classifier_speaks_only_of_the_workload_that_it_was_trained_for(fleet: Fleet) -> None:
+    easy = calibrated(0.95, 0.96, 0.97)
+
+    def tier(trained_for: str | None, asked: Fleet, workload: str = "") -> str:
+        oracle = Oracle(easy, trained_for)
+        return decide([replace(OPEN, workload=workload)], fleet=asked, predictor=oracle)[0].tier
+
+    assert tier("simulator", fleet) == tier("simulator", fleet, "tickets") == "small"
+    assert tier("simulator", real(fleet)) == "large"
+    assert tier("simulator", fleet.only(frozenset(LADDER))) == "large"
+    assert tier("tickets", real(fleet), "tickets") == "small"
+    assert tier("tickets", real(fleet), "sql") == tier("tickets", real(fleet)) == "large"
+    assert tier(None, real(fleet), "sql") == tier(None, real(fleet)) == "small"
+
+
+def test_a_rule_for_the_workload_decides_before_the_gate_and_after_a_pin(fleet: Fleet) -> None:
+    ruled = real(fleet, workloads={"tickets": "medium"}, router=RouterPolicy(exploration=1.0))
+    query = replace(PROOF, workload="tickets")
+    oracle = Oracle(calibrated(0.1, 0.2, 0.9))
+    decision = decide([query], fleet=ruled, predictor=oracle, draws=[0.0])[0]
+    assert (decision.tier, decision.router, decision.propensity) == ("medium", "rule", 1.0)
+    assert code_of(decision.reasons[0]) == ReasonCode.WORKLOAD_RULE
+    assert oracle.asked == []
+    assert one(replace(query, pin="small"), ruled).router == "pin"
+    assert one(PROOF, ruled).router == "gate"
+    long = replace(query, text="dog " * 36_000)
+    assert one(long, ruled).tier == "large", "the next tier up that it fits"
+
+
+def test_an_llm_router_that_its_user_has_added_is_asked_about_what_is_unknown(fleet: Fleet) -> None:
+    asking = replace(real(small_fleet(llm_policy())), calibrations=())
+    draft = one(OPEN, asking)
+    assert (draft.tier, draft.wants_vote) == ("large", True)
+    assert with_vote(draft, None, fleet=asking).tier == "large"
+    lowered = with_vote(draft, RouterVote("llm", "small", 0.9, 0.1, "easy"), fleet=asking)
+    assert lowered.tier == "medium", "its word alone takes a query down by one rung"

@@ -27,6 +27,7 @@ class Told:
     """A predictor that says what it was told, of every query."""
 
     name = "told"
+    workload = None
 
     def __init__(self, p_ok: dict[str, float], *, confidence: float = 0.8, tier: str | None = None) -> None:
         self.opinion = RouterVote("told", tier, confidence, 0.5, "told", p_ok=p_ok)
