@@ -26,6 +26,8 @@ class ExitCode(IntEnum):
     """The command is valid and failed."""
     USAGE = 2
     """The command line or an input file is invalid."""
+    OVER_BUDGET = 3
+    """A dry run expects a cost over the budget."""
     INTERRUPTED = 130
 
 

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import typer
 from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
-from cli.command_errors import UsageError
+from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, err, out, plain, plural, queries, table
 from cli.progress import duration
 from cli.query_source import Source
@@ -28,7 +29,11 @@ from workers.embedded.services import services_running, services_up
 def show_forecast(
     source: Source, settings: Settings, fleet: Fleet, *, skip_invalid: bool, spec: BatchSpec, as_json: bool
 ) -> None:
-    """Prints the forecast. Raises InvalidInput for invalid lines, unless they are to be skipped."""
+    """Prints the forecast.
+
+    Raises InvalidInput for invalid lines, unless they are to be skipped; typer.Exit where the budget does not cover the
+    expected cost.
+    """
     if not skip_invalid:
         source.check(fleet)
     forecaster = Forecaster(settings, fleet, None, cap_usd=spec.cap_usd, policy=spec.budget_policy)
@@ -51,6 +56,13 @@ def show_forecast(
     _show(report, forecast, as_json=as_json)
     if as_json:
         emit(report)
+    if not _is_covered(report, forecast):
+        raise typer.Exit(ExitCode.OVER_BUDGET)
+
+
+def _is_covered(report: Mapping[str, Any], forecast: Mapping[str, Any]) -> bool:
+    """Whether the budget, if there is one, covers the expected cost."""
+    return report["cap_usd"] is None or report["cap_usd"] >= forecast["cost_usd"]["expected"]
 
 
 def _forecast(forecaster: Forecaster, settings: Settings) -> Forecast:
@@ -102,7 +114,7 @@ def _show(report: dict[str, Any], forecast: dict[str, Any], *, as_json: bool) ->
     if report["rejected"]:
         lines.append(("Invalid", f"{plural(report['rejected'], 'line')} would be skipped"))
     if (cap := report["cap_usd"]) is not None:
-        verdict = "does not cover" if cap < cost["expected"] else "covers"
+        verdict = "covers" if _is_covered(report, forecast) else "does not cover"
         lines.append(("Budget", f"${cap:.6f} {verdict} the expected cost"))
     for label, text in lines:
         console.print(Text.assemble((f"{label:<10} ", "bold"), text))

@@ -31,7 +31,6 @@ from cli.console import emit, err
 app = typer.Typer(
     name="pointsman",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -76,7 +75,7 @@ def _run() -> None:
 
 
 def main() -> None:
-    """Runs the command and exits: 0 done, 1 failed, 2 invalid options or input, 130 interrupted."""
+    """Runs the command and exits: 0 done, 1 failed, 2 invalid options or input, 3 over budget, 130 interrupted."""
     try:
         _run()
     except (Exception, KeyboardInterrupt) as error:

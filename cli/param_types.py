@@ -64,6 +64,7 @@ RouterOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The same data and seed give the same result.")]
 
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _DURATION: Final = re.compile(r"([0-9]{1,5})([hdwy])")
 _HOURS: Final = {"h": 1, "d": 24, "w": 7 * 24, "y": 365 * 24}
 _MAX_DURATION: Final = timedelta(days=200 * 365)
@@ -88,6 +89,12 @@ def parse_duration(option: str, text: str, *, example: str) -> timedelta:
             hint=f"Use a number with h, d, w or y, for example {option} {example}.",
         )
     return duration
+
+
+def check_name(text: str) -> None:
+    """Raises UsageError where ``text`` is no name for a key or a tenant."""
+    if not _NAME.fullmatch(text):
+        raise UsageError(f"{text[:80]!r} is not a valid name.", hint="Use up to 63 letters, digits, ., _ and -.")
 
 
 def current_user() -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -23,8 +24,9 @@ from cli.param_types import (
     PolicyOption,
     PriorityOption,
     SkipInvalidOption,
+    check_name,
 )
-from cli.progress import duration, progress_bar, progress_line
+from cli.progress import duration, progress_bar, progress_line, wait_for_end
 from cli.quality_options import ConfidenceOption, PilotOption, QualityOption, read_pilot
 from cli.query_source import open_source, rows_of
 from cli.resources import read_settings, resolve_batch, with_database
@@ -44,6 +46,7 @@ from db.ledger import Ledger
 from db.reports import run_report
 from db.reports.batch_stats import Progress, batch_figures, batch_progress
 from db.reports.json_views import batch_as_json
+from db.tenants import DEFAULT_TENANT, Tenants
 from db.worker_registry import WorkerRegistry
 
 app = typer.Typer()
@@ -69,17 +72,26 @@ def submit(
     tier_column: TierColumnOption = None,
     metadata: MetadataOption = None,
     expects: ExpectsOption = None,
+    tenant: Annotated[
+        str, typer.Option("--tenant", metavar="TENANT", help="The owner of the batch; its keys and budget apply.")
+    ] = DEFAULT_TENANT,
     is_dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Forecast tiers, cost and time; submit and call nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Forecast tiers, cost and time; submit and call nothing. Exit code 3 if the budget does not cover it.",
+        ),
     ] = False,
 ) -> None:
     """Submit FILE for workers that run now or later.
 
     `pointsman up` starts them.
     """
+    check_name(tenant)
     settings = read_settings(fleet)
     checked = settings.fleet()
     spec = batch_spec(file, idempotency_key, priority, budget, budget_policy, read_pilot(quality, confidence, pilot))
+    spec = replace(spec, tenant=tenant)
     mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expects)
     if is_dry_run:
         with open_source(file, mapping) as source:
@@ -93,6 +105,8 @@ def submit(
         result = await submission.submit(source, engine, checked, shows_id=shows_id)
         if not await WorkerRegistry(engine).alive():
             warn("No worker is running. Start workers with `pointsman up`.")
+        if tenant != DEFAULT_TENANT and all(key.tenant != tenant for key in await Tenants(engine).keys()):
+            warn(f"No key opens the batches of tenant {tenant}: `pointsman keys create NAME --tenant {tenant}`.")
         report = {"batch_id": result.public_id, "total": result.total, "duplicate": result.duplicate}
         report |= submission.rejections
         if not wait:
@@ -117,11 +131,19 @@ def submit(
 
 
 @app.command()
-def status(batch: BatchArgument = None, as_json: JsonOption = False) -> None:
+def status(
+    batch: BatchArgument = None,
+    is_watched: Annotated[bool, typer.Option("--watch", help="Show the progress until the batch has ended.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Show the progress or the report of a batch."""
 
     async def work(engine: AsyncEngine) -> None:
-        figures = await batch_figures(engine, await resolve_batch(engine, batch))
+        found = await resolve_batch(engine, batch)
+        if is_watched:
+            await wait_for_end(lambda: batch_progress(engine, found.id), check=lambda: None, console=err)
+            found = await resolve_batch(engine, found.public_id)  # with its end
+        figures = await batch_figures(engine, found)
         if as_json:
             open_now = {"open_by_stage": figures.progress.open_by_stage, "held_for": figures.progress.held_for}
             emit(batch_as_json(figures) | open_now)

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import CommandError, ExitCode, UsageError
 from cli.console import emit, out, plain, table, warn
-from cli.param_types import JsonOption, parse_usd
+from cli.param_types import JsonOption, check_name, parse_usd
 from cli.resources import read_settings, with_database
 from db.tenants import DEFAULT_TENANT, ApiKey, Tenants
 from report.formatting import usd
@@ -17,8 +17,6 @@ from report.formatting import usd
 app = typer.Typer()
 keys = typer.Typer(help="Create, list and revoke the keys of the HTTP API.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
 @keys.command()
@@ -37,8 +35,7 @@ def create(
 ) -> None:
     """Create a key. It is shown once: only its hash is stored. Once a key exists, the API requires one."""
     for text in (name, tenant):
-        if not _NAME.fullmatch(text):
-            raise UsageError(f"{text!r} is not a valid name.", hint="Use up to 63 letters, digits, ., _ and -.")
+        check_name(text)
 
     async def work(engine: AsyncEngine) -> tuple[str, bool]:
         tenants = Tenants(engine)

@@ -20,7 +20,7 @@ def dry_run(home: Path, *arguments: str | Path) -> subprocess.CompletedProcess[s
 
 def test_it_predicts_mix_cost_and_time_without_starting_anything(tmp_path: Path) -> None:
     ended = dry_run(tmp_path / "home", EXAMPLES, "--json", "--budget", "0.01")
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 3, ended.stderr  # over the budget
     report = json.loads(ended.stdout)
     total = sum(1 for line in EXAMPLES.read_bytes().splitlines() if line.strip())
     plan = report["plan"]
@@ -32,6 +32,12 @@ def test_it_predicts_mix_cost_and_time_without_starting_anything(tmp_path: Path)
     assert 0 < plan["wall_s"]["low"] < plan["wall_s"]["high"]
     assert "does not cover the expected cost" in ended.stderr
     assert not (tmp_path / "home").exists()
+
+
+def test_a_budget_that_covers_the_cost_exits_with_0(tmp_path: Path) -> None:
+    ended = dry_run(tmp_path / "home", EXAMPLES, "--budget", "5")
+    assert ended.returncode == 0, ended.stderr
+    assert "covers the expected cost" in ended.stdout
 
 
 def test_invalid_lines_are_reported_as_by_submit(tmp_path: Path) -> None:

@@ -74,6 +74,27 @@ def test_a_known_key_with_another_file_says_that_nothing_was_submitted(command: 
     assert "which has different lines. Nothing was submitted." in refused.exception.message
 
 
+def test_a_watch_of_an_ended_batch_ends_with_its_report(command: Any, ended: str) -> None:
+    watched = command("status", ended, "--watch")
+    assert "1 answered" in watched.stdout, watched.exception
+    assert "1/1" in watched.stderr
+
+
+def test_a_batch_is_submitted_for_a_tenant(command: Any, here: Path, on_bench: OnBench) -> None:
+    (here / "q.txt").write_text("Hi\n")
+    assert "No key opens the batches of tenant research" in command("submit", "q.txt", "--tenant", "research").stderr
+    command("keys", "create", "laptop", "--tenant", "research")
+    assert "No key" not in command("submit", "q.txt", "--tenant", "research").stderr
+    refused = command("submit", "q.txt", "--tenant", "a b")
+    assert isinstance(refused.exception, CommandError)
+    assert refused.exception.code == ExitCode.USAGE
+
+    async def story(bench: LedgerHarness) -> None:
+        assert {row.tenant for row in await bench.rows("SELECT tenant FROM batches")} == {"research"}
+
+    on_bench(story)
+
+
 def test_the_first_key_says_what_it_changes(command: Any) -> None:
     assert "from now on the API and the dashboard require a key" in command("keys", "create", "one").stderr
     assert "from now on" not in command("keys", "create", "two").stderr
