@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic_core import PydanticCustomError
 
 from db.batch_writer import MAX_USD
+from routing.pilot import GraderChoice
 
 BatchPath = Annotated[str, Path(alias="batch_id")]
 """The public id of a batch in a path. To users of the API, as in OpenAI's, that is the ``batch_id``."""
@@ -109,7 +110,7 @@ class BatchOptions(ApiModel):
         json_schema_extra={
             "anyOf": [
                 {"required": ["quality"], "properties": {"quality": {"type": "number"}}},
-                {"properties": {"confidence": {"type": "null"}, "pilot": {"type": "null"}}},
+                {"properties": {key: {"type": "null"} for key in ("confidence", "pilot", "grader")}},
             ]
         },
     )
@@ -132,11 +133,16 @@ class BatchOptions(ApiModel):
     pilot: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] | None = Field(
         default=None, description="Maximum number of sampled queries. Needs quality."
     )
+    grader: Annotated[GraderChoice, Field(strict=False)] | None = Field(
+        default=None,
+        description="Who grades the sample; default: by the shape of its answers, and the fleet's judge for free text. "
+        "Needs quality.",
+    )
 
     @model_validator(mode="after")
     def _refuse_pilot_without_floor(self) -> "BatchOptions":
-        if self.quality is None and (self.confidence is not None or self.pilot is not None):
-            raise PydanticCustomError("misplaced", "confidence and pilot need quality")
+        if self.quality is None and (self.confidence, self.pilot, self.grader) != (None, None, None):
+            raise PydanticCustomError("misplaced", "confidence, pilot and grader need quality")
         return self
 
 

@@ -17,7 +17,7 @@ from cli.worker_stack import refuse_unserved
 from db.batch_writer import BatchSpec
 from db.reports.batch_stats import Batch, Progress, batch_progress
 from routing.fleet import BudgetPolicy, Fleet
-from routing.pilot import PilotSpec
+from routing.pilot import PilotSpec, grader_problem
 from settings import Settings
 from submission.forecaster import Forecaster
 from submission.input_line import InvalidInput
@@ -41,6 +41,13 @@ def batch_spec(
         budget_policy=policy,
         pilot=pilot,
     )
+
+
+def refuse_unmet_grader(spec: BatchSpec, fleet: Fleet) -> None:
+    """Raises UsageError where ``fleet`` lacks what the grader of ``spec`` needs."""
+    if spec.pilot is not None and (problem := grader_problem(spec.pilot.grader, fleet)) is not None:
+        name, _, fix = problem.partition(". fix: ")
+        raise UsageError(f"--grader {spec.pilot.grader}: {name}.", hint=f"{fix[0].upper()}{fix[1:]}.")
 
 
 def fleet_flag(fleet: Path | None) -> str:

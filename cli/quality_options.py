@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cli.command_errors import CommandError, ExitCode
-from routing.pilot import DEFAULT_CONFIDENCE, PilotSpec
+from routing.pilot import DEFAULT_CONFIDENCE, GraderChoice, PilotSpec
 
 QualityOption = Annotated[
     float | None,
@@ -24,20 +24,39 @@ PilotOption = Annotated[
     typer.Option("--pilot", metavar="N", min=1, help="Sample at most N queries. Needs --quality."),
 ]
 
+GraderOption = Annotated[
+    GraderChoice | None,
+    typer.Option(
+        "--grader",
+        help="Who grades the pilot's answers. Default: by their shape, or the fleet's judge. Needs --quality.",
+    ),
+]
+
 
 def read_pilot(
-    quality: float | None, confidence: float | None, pilot: int | None, *, stops: bool = False
+    quality: float | None,
+    confidence: float | None,
+    pilot: int | None,
+    grader: GraderChoice | None,
+    *,
+    stops: bool = False,
 ) -> PilotSpec | None:
     """The pilot that is asked for; None without a floor. Raises CommandError."""
     if quality is None:
-        if confidence is not None or pilot is not None:
+        if (confidence, pilot, grader) != (None, None, None):
             raise CommandError(
-                "--confidence and --pilot belong to a quality floor.", hint="Add --quality 0.95.", code=ExitCode.USAGE
+                "--confidence, --pilot and --grader belong to a quality floor.",
+                hint="Add --quality 0.95.",
+                code=ExitCode.USAGE,
             )
         return None
     try:
         return PilotSpec(
-            quality, DEFAULT_CONFIDENCE if confidence is None else confidence, max_queries=pilot, stops=stops
+            quality,
+            DEFAULT_CONFIDENCE if confidence is None else confidence,
+            max_queries=pilot,
+            stops=stops,
+            grader=grader,
         )
     except ValueError as error:
         name, _, problem = str(error).partition(": ")

@@ -54,7 +54,10 @@ class QueuedQuery:
 
 
 class CallIntent(NamedTuple):
-    """A call that is about to be sent. ``query_id`` is None where it serves several queries."""
+    """A call that is about to be sent. ``query_id`` is None where it serves several queries.
+
+    ``epoch`` is that of its query's claim, or, for a grader, of the pilot's decision (0: of an audit).
+    """
 
     call_id: int
     purpose: str

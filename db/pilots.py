@@ -40,6 +40,7 @@ async def start_pilot(connection: AsyncConnection, batch_id: int, spec: PilotSpe
             "max_queries": spec.max_queries,
             "stops": spec.stops,
             "audit_share": spec.audit_share,
+            "grader": spec.grader,
         },
     )
 
@@ -134,6 +135,29 @@ class Pilots:
             )
             for row in rows
         }
+
+    async def add_pairs(
+        self, call_id: int, batch_id: int, pairs: Sequence[tuple[int, str]], *, reference_first: bool
+    ) -> None:
+        """Notes what a call of the judge is about to ask: each pair's query and digest, in order."""
+        rows = [{"place": place, "query_id": id_, "pair": pair} for place, (id_, pair) in enumerate(pairs)]
+        await fetch(
+            self._engine,
+            statement("grades_insert"),
+            call_id=call_id,
+            batch_id=batch_id,
+            reference_first=reference_first,
+            pairs=orjson.dumps(rows).decode(),
+        )
+
+    async def judge_replies(self, batch_id: int) -> Sequence[Row[Any]]:
+        """Each reply of the batch's judge: reference_first, pairs (their digests in order), response."""
+        return await fetch(self._engine, statement("grades_find"), batch_id=batch_id)
+
+    async def grading_cost(self, batch_id: int) -> Row[Any]:
+        """How many calls the batch's graders have made (calls), and what they cost (usd)."""
+        (row,) = await fetch(self._engine, statement("grades_cost"), batch_id=batch_id)
+        return row
 
     async def add_audit(
         self, *, query_id: int, batch_id: int, call_id: int, tier: str, grade: float, reference_grade: float

@@ -11,6 +11,7 @@ from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePo
 from routing.fleet import (
     BudgetPolicy,
     Budgets,
+    Grading,
     LlmRouter,
     Model,
     Price,
@@ -215,6 +216,14 @@ class BudgetsTable(ConfigTable):
     allow_unbounded: bool = _default(Budgets, "allow_unbounded")
 
 
+class QualityTable(ConfigTable):
+    """``[quality]``"""
+
+    judge: Text | None = None
+    command: Annotated[list[FilePath], Field(max_length=50)] = []
+    command_timeout_s: Annotated[Positive, Field(le=3600)] = _default(Grading, "command_timeout_s")
+
+
 class TimingTable(ConfigTable):
     """``[timing]``"""
 
@@ -242,6 +251,7 @@ TABLES: Mapping[str, type[ConfigTable]] = {
     "workloads": WorkloadTable,
     "router": RouterTable,
     "budgets": BudgetsTable,
+    "quality": QualityTable,
     "timing": TimingTable,
     "workers": WorkersTable,
 }

@@ -19,6 +19,7 @@ from fleet_config.fleet_schema import (
     FleetTable,
     ModelTable,
     ProviderTable,
+    QualityTable,
     RouterTable,
     TierTable,
     TimingTable,
@@ -32,6 +33,7 @@ from routing.fleet import (
     Baseline,
     Budgets,
     Fleet,
+    Grading,
     LlmRouter,
     Model,
     Price,
@@ -125,6 +127,7 @@ class _Parsed:
     workloads: dict[str, WorkloadTable] = field(default_factory=dict)
     router: RouterTable | None = None
     budgets: BudgetsTable | None = None
+    quality: QualityTable | None = None
     timing: TimingTable | None = None
     workers: WorkersTable | None = None
 
@@ -154,6 +157,7 @@ def _parse(tables: Mapping[str, Any]) -> _Parsed:
     parsed.workloads = parsed.parse_entries(WorkloadTable, tables, "workloads")
     parsed.router = parsed.parse(RouterTable, tables.get("router", {}), "router")
     parsed.budgets = parsed.parse(BudgetsTable, tables.get("budgets", {}), "budgets")
+    parsed.quality = parsed.parse(QualityTable, tables.get("quality", {}), "quality")
     parsed.timing = parsed.parse(TimingTable, tables.get("timing", {}), "timing")
     parsed.workers = parsed.parse(WorkersTable, tables.get("workers", {}), "workers")
     return parsed
@@ -223,6 +227,8 @@ def _conflicts(parsed: _Parsed, tables: Mapping[str, Any]) -> Iterator[Problem]:
         yield from validation.workload_problems(name, workload, tiers=tiers)
     if parsed.router is not None:
         yield from validation.router_problems(parsed.router, models=models)
+    if parsed.quality is not None:
+        yield from validation.quality_problems(parsed.quality, models=models, tiers=tiers)
     if parsed.timing is not None:
         yield from validation.timing_problems(parsed.timing, parsed.providers)
 
@@ -253,6 +259,7 @@ def _fleet(
     assert parsed.fleet is not None
     assert parsed.router is not None
     assert parsed.budgets is not None
+    assert parsed.quality is not None
     assert parsed.timing is not None
     assert parsed.workers is not None
     return Fleet(
@@ -266,6 +273,7 @@ def _fleet(
         tiers={name: _tier(name, table, parsed.models) for name, table in parsed.tiers.items()},
         router=_router(parsed.router),
         budgets=Budgets(**parsed.budgets.model_dump()),
+        quality=Grading(**parsed.quality.model_dump(exclude={"command"}), command=tuple(parsed.quality.command)),
         timing=Timing(**parsed.timing.model_dump()),
         workers=Workers(**parsed.workers.model_dump()),
         calibrations=tuple(_calibration(table) for table in parsed.calibrations.values()),

@@ -13,6 +13,7 @@ from fleet_config.fleet_schema import (
     ConfidenceTable,
     ModelTable,
     ProviderTable,
+    QualityTable,
     RouterTable,
     TierTable,
     TimingTable,
@@ -309,6 +310,13 @@ def workload_problems(name: str, workload: WorkloadTable, *, tiers: Collection[s
     """Whether a workload's tier is one of this fleet."""
     if workload.tier not in tiers:
         yield Problem(key("workloads", name, "tier"), "is not a tier of this fleet.", choice(workload.tier, tiers))
+
+
+def quality_problems(quality: QualityTable, *, models: Collection[str], tiers: Collection[str]) -> Iterator[Problem]:
+    """Problems of who grades a pilot's answers."""
+    if quality.judge is not None and quality.judge not in (*models, *tiers):
+        where = key("quality", "judge")
+        yield Problem(where, "is not a model or a tier of this fleet.", choice(quality.judge, [*tiers, *models]))
 
 
 def timing_problems(timing: TimingTable, providers: Mapping[str, ProviderTable]) -> Iterator[Problem]:

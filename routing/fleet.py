@@ -317,6 +317,17 @@ class Budgets:
 
 
 @dataclass(frozen=True, slots=True)
+class Grading:
+    """Who grades the answers of a pilot where their texts alone would not tell."""
+
+    judge: str | None = None
+    """A tier or a deployment that is asked which of two answers is better."""
+    command: tuple[str, ...] = ()
+    """A program and its arguments, which grade answers in a sandbox of the user's own."""
+    command_timeout_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
     """Leases and windows, in seconds."""
 
@@ -367,6 +378,7 @@ class Fleet:
     tiers: Mapping[str, Tier]
     router: RouterPolicy = RouterPolicy()
     budgets: Budgets = Budgets()
+    quality: Grading = Grading()
     timing: Timing = Timing()
     workers: Workers = Workers()
     is_replay: bool = False
@@ -417,6 +429,14 @@ class Fleet:
         """The deployment that is asked about ``model``'s answers where the source is a verification."""
         named = self.confidence_of(model).verifier
         return model if named is None else self.models.get(named, model)
+
+    @property
+    def judges(self) -> tuple[Model, ...]:
+        """The deployments that may judge answers, in failover order; empty where the file names none."""
+        named = self.quality.judge
+        if named in self.tiers:
+            return self.deployments(str(named))
+        return (self.models[str(named)],) if named in self.models else ()
 
     def pinned(self, pin: str | None, tier: str) -> tuple[Model, ...]:
         """The deployments of ``tier`` that may answer a query with this pin, in failover order.

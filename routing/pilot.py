@@ -2,12 +2,31 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
+from routing.fleet import Fleet
 from routing.reason import Reason
 
 DEFAULT_CONFIDENCE: Final = 0.95
 """Of a certificate, where the user names none."""
+
+
+class GraderChoice(StrEnum):
+    """Who grades the answers of a pilot, where the user says so."""
+
+    AGREEMENT = "agreement"
+    """By their texts alone: the kind that fits their shape."""
+    JUDGE = "judge"
+    """The model that the fleet names."""
+    COMMAND = "command"
+    """The command that the fleet names."""
+    EXACT = "exact"
+    CHOICE = "choice"
+    NUMBER = "number"
+    FINAL = "final"
+    JSON = "json"
+    TOKEN_F1 = "token_f1"  # noqa: S105 (a metric, no secret)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +41,29 @@ class PilotSpec:
     """The rest is not answered once the pilot is decided: `pointsman try`."""
     audit_share: float = 0.01
     """Of the answers that are accepted below the top tier, how many are checked after delivery."""
+    grader: GraderChoice | None = None
+    """None: by what the queries expect, by the shape of the answers, and for free text the fleet's judge."""
 
     def __post_init__(self) -> None:
+        if self.grader is not None and self.grader not in list(GraderChoice):
+            raise ValueError(f"grader: must be one of {', '.join(GraderChoice)}")
         if not 0.5 <= self.floor < 1.0:
             raise ValueError("quality: must be at least 0.5 and below 1")
         if not 0.5 <= self.confidence < 1.0:
             raise ValueError("confidence: must be at least 0.5 and below 1")
         if self.max_queries is not None and self.max_queries < 1:
             raise ValueError("pilot: must be at least 1 query")
+
+
+def grader_problem(grader: GraderChoice | None, fleet: Fleet) -> str | None:
+    """What ``fleet`` lacks for ``grader``, with the fix; None where it lacks nothing."""
+    match grader:
+        case GraderChoice.JUDGE if not fleet.judges:
+            return 'the fleet names no judge. fix: set judge = "MODEL or TIER" in [quality] of the fleet file'
+        case GraderChoice.COMMAND if not fleet.quality.command:
+            return 'the fleet names no command. fix: set command = ["PROGRAM", …] in [quality] of the fleet file'
+        case _:
+            return None
 
 
 class TierAnswer(NamedTuple):

@@ -16,6 +16,7 @@ from simulator.call_record import CallRecord, cost_nano_usd
 from simulator.chat_types import BadRequest, ChatReply, ChatRequest
 from simulator.fault_rules import UNBILLED, Fault, FaultKind, FaultTable, FaultTarget, RetryAfter
 from simulator.http1 import Head
+from simulator.judge_reply import verdicts
 from simulator.protocols.model_list import model_list
 from simulator.protocols.protocol import STATUS, ErrorCase
 from simulator.rate_limits import Meter, ModelLimits
@@ -134,8 +135,12 @@ class SimulatedProvider:
         call = self._begin(route, head, model=request.model, digest=digest)
         try:
             recorded = find(self._recordings, request.text, profile.strength) if self._recordings else None
-            reply = verdict(request, seed=self._seed, recordings=self._recordings) or model_behavior.reply(
-                request, strength=profile.level, seed=self._seed, digest=digest, recorded=recorded
+            reply = (
+                verdict(request, seed=self._seed, recordings=self._recordings)
+                or self._judged(request)
+                or model_behavior.reply(
+                    request, strength=profile.level, seed=self._seed, digest=digest, recorded=recorded
+                )
             )
         except NotRecorded:
             return _error_plan(
@@ -156,6 +161,15 @@ class SimulatedProvider:
             return _plan(call, route, orjson.dumps(route.dialect.write(request, reply)))
         call.outcome = fault.kind.value
         return self._faulty(call, route, request, reply, fault)
+
+    def _judged(self, request: ChatRequest) -> ChatReply | None:
+        return verdicts(
+            request,
+            seed=self._seed,
+            recordings=self._recordings,
+            error=self.config.judge_error,
+            order_bias=self.config.judge_order_bias,
+        )
 
     def _faulty(
         self, call: CallRecord, route: UrlRoute, request: ChatRequest, reply: ChatReply, fault: Fault

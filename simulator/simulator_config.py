@@ -44,6 +44,10 @@ class Config:
     """The share of each prompt's tokens that is reported as cached, 0 to 1."""
     reasoning_tokens: int = 0
     """Reasoning tokens added to every completion."""
+    judge_error: _Level = 0.05
+    """The share of a judge's verdicts that are wrong."""
+    judge_order_bias: _Level = 0.02
+    """The share of its other verdicts that name the answer that is shown first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,8 @@ class Change:
     limits: dict[str, ModelLimits] | None = None
     cached_share: float | None = None
     reasoning_tokens: int | None = None
+    judge_error: _Level | None = None
+    judge_order_bias: _Level | None = None
     add_faults: list[Fault] = field(default_factory=list)
     """Rules to append to the active ones. Every change of faults restarts their counters."""
     refuse_for_s: float | None = None

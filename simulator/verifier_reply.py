@@ -41,7 +41,7 @@ def verdict(ask: ChatRequest, *, seed: bytes, recordings: Recordings) -> ChatRep
     if proposal is None:
         return None
     chance = seeded_random(seed, b"verifier", ask.model.encode("utf-8", "surrogatepass"), text_digest(ask.text))
-    right = _is_right(proposal, seed=seed, recordings=recordings)
+    right = is_right(proposal, seed=seed, recordings=recordings)
     says_right = chance[0] < 0.5 if right is None else right != (chance[0] < ERROR)
     sure = 0.6 + 0.38 * chance[1]
     if "percent" in ask.text[-200:]:
@@ -53,7 +53,7 @@ def verdict(ask: ChatRequest, *, seed: bytes, recordings: Recordings) -> ChatRep
     )
 
 
-def _is_right(proposal: ProposedAnswer, *, seed: bytes, recordings: Recordings) -> bool | None:
+def is_right(proposal: ProposedAnswer, *, seed: bytes, recordings: Recordings) -> bool | None:
     """By the recording that it is, or by the strength of the model that signs it; None where neither tells."""
     for recorded in recordings.get(proposal.question, {}).values():
         if recorded.answer is not None and recorded.answer.strip() == proposal.answer:

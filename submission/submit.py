@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.batch_writer import BatchSpec, BatchWriter, hash_prompts, open_batch_writer
 from db.statement_errors import is_transient
 from routing.fleet import Fleet
+from routing.pilot import grader_problem
 from submission.forecaster import Forecaster
 from submission.input_line import InputLine, InvalidInput, RejectedLine, input_error
 from telemetry.tracing import suppress_tracing_errors, traces
@@ -59,6 +60,9 @@ async def submit(
     Raises InvalidInput where a line is invalid and ``skip_invalid`` is false, or where no line is valid; the batch
     then does not exist. Raises IdempotencyConflict where the key of ``spec`` belongs to other lines.
     """
+    if spec.pilot is not None and (problem := grader_problem(spec.pilot.grader, fleet)) is not None:
+        name, _, fix = problem.partition(". fix: ")
+        raise input_error("grader", name, f"{fix[0].upper()}{fix[1:]}")
     began_ns = time.time_ns()
     async with open_batch_writer(engine, spec, fleet) as writer:
         if not isinstance(writer, BatchWriter):

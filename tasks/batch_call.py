@@ -23,12 +23,16 @@ async def call_for_batch(
     deadline_s: float | None = None,
     added: frozenset[str] = frozenset(),
     waits: bool = False,
+    call_id: int | None = None,
+    epoch: int = 0,
+    keeps_response: bool = False,
 ) -> CallResult | None:
     """Asks ``model`` once; its intent is in the ledger before it is sent, its result before this returns.
 
     ``body`` is OpenAI's chat body, ``purpose`` one of those that the ledger knows, ``added`` the fields of ``body``
     that may be left out where the model refuses them. It takes a slot of the model's tier. ``waits``: up to
-    `MAX_INLINE_WAIT_S` for a limit. None where a limit or a budget has no room: nothing was sent.
+    `MAX_INLINE_WAIT_S` for a limit. None where a limit or a budget has no room, or a
+    grader's ``epoch`` no longer holds the decision of the batch's pilot: nothing was sent.
     """
     query = read_body(body)
     tokens = query.measured.expected(model) + (query.max_tokens or TYPICAL_COMPLETION_TOKENS)
@@ -41,11 +45,12 @@ async def call_for_batch(
         if isinstance(grant := await admit, Denied):
             return None
         intent = CallIntent(
-            call_id=await context.ledger.next_call_id(),
+            call_id=await context.ledger.next_call_id() if call_id is None else call_id,
             purpose=purpose,
             tier=model.tier,
             model=model,
             batch_id=batch_id,
+            epoch=epoch,
             reserved_usd=worst_usd(query, model),
         )
         sent = await context.admission.for_sending(grant, context.ledger.reserve_call(intent))
@@ -53,6 +58,6 @@ async def call_for_batch(
             return None
         outcome = await context.pool.complete(model, body, deadline_s=deadline_s, call_id=sent.call_id, added=added)
     await context.admission.settle(grant, outcome=outcome)
-    result = CallResult(sent, outcome)
+    result = CallResult(sent, outcome, keep_response=keeps_response)
     await context.ledger.record(result)
     return result

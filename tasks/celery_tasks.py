@@ -88,13 +88,15 @@ def submit_queries(
     quality: object = None,
     confidence: object = None,
     pilot: object = None,
+    grader: object = None,
     **unknown: object,
 ) -> None:
     """A batch from a producer that only speaks Celery. ``queries`` are lines as in a file.
 
     ``budget_usd`` caps the batch; ``budget_policy`` is hold, fail or degrade. Without either the fleet's holds.
     ``quality`` is a floor relative to the top tier's answers, certified at ``confidence`` (0.95) on a sample of at most
-    ``pilot`` queries. ``priority`` is between -100 and 100; higher goes first. A plan is stored with the batch.
+    ``pilot`` queries, whose answers ``grader`` compares. ``priority`` is between -100 and 100; higher goes first.
+    A plan is stored with the batch.
     Without an ``idempotency_key`` the message's own id serves: delivered twice, it is one batch.
     Raises BadInput, which Flower shows, where a line or an argument is invalid; nothing is taken then.
     """
@@ -113,7 +115,7 @@ def submit_queries(
             priority=read_priority(priority),
             cap_usd=cap_usd,
             budget_policy=policy,
-            pilot=read_pilot(quality, confidence, pilot),
+            pilot=read_pilot(quality, confidence, pilot, grader),
             traceparent=read_traceparent((self.request.headers or {}).get("traceparent")),
         )
         submitted = _submit(read_queries(queries), order)

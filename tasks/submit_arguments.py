@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from db.batch_writer import MAX_USD
 from routing.fleet import BudgetPolicy
-from routing.pilot import DEFAULT_CONFIDENCE, PilotSpec
+from routing.pilot import DEFAULT_CONFIDENCE, GraderChoice, PilotSpec
 from submission.input_line import input_error
 
 ARGUMENTS: Final = (
@@ -19,6 +19,7 @@ ARGUMENTS: Final = (
     "quality",
     "confidence",
     "pilot",
+    "grader",
 )
 """Of ``submit_queries``."""
 
@@ -75,10 +76,10 @@ def read_priority(priority: object) -> int:
     return priority
 
 
-def read_pilot(quality: object, confidence: object, pilot: object) -> PilotSpec | None:
-    """A quality floor with the confidence and the largest sample of its certificate; None without a floor."""
+def read_pilot(quality: object, confidence: object, pilot: object, grader: object) -> PilotSpec | None:
+    """A quality floor with confidence, largest sample and grader of its certificate; None without a floor."""
     if quality is None:
-        for name, value in (("confidence", confidence), ("pilot", pilot)):
+        for name, value in (("confidence", confidence), ("pilot", pilot), ("grader", grader)):
             if value is not None:
                 raise input_error(name, "it belongs to a quality floor", "Give quality, e.g. 0.95, or leave it out")
         return None
@@ -87,9 +88,15 @@ def read_pilot(quality: object, confidence: object, pilot: object) -> PilotSpec 
             raise input_error(name, "it must be a number", "Give e.g. 0.95")
     if pilot is not None and (isinstance(pilot, bool) or not isinstance(pilot, int)):
         raise input_error("pilot", "it must be a whole number of queries", "Give e.g. 300, or leave it out")
+    known = [each.value for each in GraderChoice]
+    if grader is not None and grader not in known:
+        raise input_error("grader", "it is not known", f"Give one of {', '.join(known)}, or leave it out")
     try:
         return PilotSpec(
-            float(str(quality)), DEFAULT_CONFIDENCE if confidence is None else float(str(confidence)), pilot
+            float(str(quality)),
+            DEFAULT_CONFIDENCE if confidence is None else float(str(confidence)),
+            pilot,
+            grader=None if grader is None else GraderChoice(str(grader)),
         )
     except ValueError as error:
         name, _, problem = str(error).partition(": ")

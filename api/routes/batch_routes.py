@@ -15,8 +15,8 @@ from api.routes.file_routes import page_object
 from api.schemas import BatchCreate, BatchList, BatchObject, BatchOptions
 from api.state import AppState, get_state, get_tenant
 from db import api_batch_types
-from routing.fleet import BudgetPolicy
-from routing.pilot import DEFAULT_CONFIDENCE, PilotSpec
+from routing.fleet import BudgetPolicy, Fleet
+from routing.pilot import DEFAULT_CONFIDENCE, PilotSpec, grader_problem
 from submission.jsonl_reader import ENDPOINT
 from telemetry.tracing import read_traceparent
 
@@ -58,7 +58,7 @@ async def create_batch(
         cap_usd=options.max_cost_usd,
         budget_policy=BudgetPolicy(options.budget_policy) if options.budget_policy else None,
         priority=options.priority,
-        pilot=_pilot(options),
+        pilot=_pilot(options, service.fleet),
         idempotency_key=idempotency_key,
         fingerprint=_fingerprint(body),
         retried=x_stainless_retry_count not in (None, "", "0"),
@@ -126,10 +126,12 @@ async def _create(wanted: api_batch_types.ApiBatchRequest, service: AppState) ->
     return await service.batches.create(wanted)
 
 
-def _pilot(options: BatchOptions) -> PilotSpec | None:
+def _pilot(options: BatchOptions, fleet: Fleet) -> PilotSpec | None:
     if options.quality is None:
         return None
-    return PilotSpec(options.quality, options.confidence or DEFAULT_CONFIDENCE, options.pilot)
+    if (problem := grader_problem(options.grader, fleet)) is not None:
+        raise bad_request(problem, param="pointsman.grader", code="invalid_value")
+    return PilotSpec(options.quality, options.confidence or DEFAULT_CONFIDENCE, options.pilot, grader=options.grader)
 
 
 def _window_s(window: str) -> int:

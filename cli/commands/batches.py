@@ -10,7 +10,7 @@ import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli import batch_summary, dry_run
-from cli.batch_submission import Submission, batch_spec, fleet_flag
+from cli.batch_submission import Submission, batch_spec, fleet_flag, refuse_unmet_grader
 from cli.command_errors import CommandError, ExitCode, UsageError
 from cli.console import emit, err, notice, out, plain, queries, table, warn
 from cli.output_files import STDOUT, check_writable, write_results
@@ -27,7 +27,7 @@ from cli.param_types import (
     check_name,
 )
 from cli.progress import duration, progress_bar, progress_line, wait_for_end
-from cli.quality_options import ConfidenceOption, PilotOption, QualityOption, read_pilot
+from cli.quality_options import ConfidenceOption, GraderOption, PilotOption, QualityOption, read_pilot
 from cli.query_source import open_source, rows_of
 from cli.resources import read_settings, resolve_batch, with_database
 from cli.result_table import table_format
@@ -66,6 +66,7 @@ def submit(
     quality: QualityOption = None,
     confidence: ConfidenceOption = None,
     pilot: PilotOption = None,
+    grader: GraderOption = None,
     prompt: PromptOption = None,
     column: ColumnOption = None,
     id_column: IdOption = None,
@@ -90,8 +91,10 @@ def submit(
     check_name(tenant)
     settings = read_settings(fleet)
     checked = settings.fleet()
-    spec = batch_spec(file, idempotency_key, priority, budget, budget_policy, read_pilot(quality, confidence, pilot))
+    asked = read_pilot(quality, confidence, pilot, grader)
+    spec = batch_spec(file, idempotency_key, priority, budget, budget_policy, asked)
     spec = replace(spec, tenant=tenant)
+    refuse_unmet_grader(spec, checked)
     mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expects)
     if is_dry_run:
         with open_source(file, mapping) as source:

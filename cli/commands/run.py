@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from cli import batch_summary
-from cli.batch_submission import Submission, batch_spec, fleet_flag
+from cli.batch_submission import Submission, batch_spec, fleet_flag, refuse_unmet_grader
 from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, err, notice, out, warn
 from cli.output_files import STDOUT, check_writable, write_results
@@ -24,7 +24,7 @@ from cli.param_types import (
     ReplayOption,
     SkipInvalidOption,
 )
-from cli.quality_options import ConfidenceOption, PilotOption, QualityOption, read_pilot
+from cli.quality_options import ConfidenceOption, GraderOption, PilotOption, QualityOption, read_pilot
 from cli.query_source import Source, check_same_input, open_source
 from cli.resources import open_database, read_settings, resolve_batch
 from cli.result_table import table_format
@@ -83,6 +83,7 @@ def run(
     quality: QualityOption = None,
     confidence: ConfidenceOption = None,
     pilot: PilotOption = None,
+    grader: GraderOption = None,
     prompt: PromptOption = None,
     column: ColumnOption = None,
     id_column: IdOption = None,
@@ -97,7 +98,8 @@ def run(
     """
     if (file is None) == (batch is None):
         raise UsageError("Give a FILE, or --batch BATCH to continue a batch.", hint="`pointsman run --help`")
-    spec = batch_spec(file, idempotency_key, priority, budget, budget_policy, read_pilot(quality, confidence, pilot))
+    asked = read_pilot(quality, confidence, pilot, grader)
+    spec = batch_spec(file, idempotency_key, priority, budget, budget_policy, asked)
     mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expects)
     _answer(
         file,
@@ -119,6 +121,7 @@ def try_floor(
     quality: Annotated[float, typer.Option(metavar="SHARE", help="The floor to certify.")] = 0.95,
     confidence: ConfidenceOption = None,
     sample: Annotated[int | None, typer.Option(metavar="N", min=1, help="Sample at most N queries.")] = None,
+    grader: GraderOption = None,
     as_json: JsonOption = False,
     replay: ReplayOption = None,
     fleet: FleetOption = None,
@@ -134,7 +137,7 @@ def try_floor(
 
     Reports what a quality floor would save. The rest of the batch is cancelled, and costs nothing.
     """
-    pilot = read_pilot(quality, confidence, sample, stops=True)
+    pilot = read_pilot(quality, confidence, sample, grader, stops=True)
     spec = batch_spec(file, None, 0, budget, None, pilot)
     mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expects)
     _answer(
@@ -171,6 +174,7 @@ def _answer(
         raise UsageError("--json and --output - both write to stdout.", hint="Give --output a FILE.")
     settings = read_settings(fleet)
     checked = settings.fleet()
+    refuse_unmet_grader(spec, checked)
     _warn_of_missing_keys(checked)
     submission = Submission(settings, checked, spec, skip_invalid, fleet_flag(fleet), public_id=batch)
     with open_source(file, mapping) if file is not None else nullcontext() as source:

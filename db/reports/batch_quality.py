@@ -28,7 +28,7 @@ class QualityFigures:
     audit_usd: float
     audits: int
     audited_quality: float | None
-    """Mean grade of the audited answers; None below `FEWEST_AUDITS`."""
+    """1 - mean loss of the audited answers; None below `FEWEST_AUDITS`."""
     audited_interval: tuple[float, float] | None
     decided_at: datetime | None
     breached_at: datetime | None
@@ -55,7 +55,7 @@ async def batch_quality(engine: AsyncEngine, batch_id: int) -> QualityFigures | 
     if not rows:
         return None
     row = rows[0]
-    quality, interval = _audited(row.audit_grades or ())
+    quality, interval = _audited(row.audit_losses or ())
     return QualityFigures(
         floor=row.floor,
         confidence=row.confidence,
@@ -94,14 +94,20 @@ def quality_as_json(quality: QualityFigures | None) -> dict[str, Any]:
     }
 
 
-def _audited(grades: Sequence[float]) -> tuple[float | None, tuple[float, float] | None]:
-    """Mean and 95 % interval; of grades between 0 and 1 the Clopper–Pearson interval is on the wide side."""
-    n = len(grades)
+def _audited(losses: Sequence[float]) -> tuple[float | None, tuple[float, float] | None]:
+    """Quality, 1 - mean loss, with its 95 % interval, on the wide side.
+
+    Clopper–Pearson, for losses from 0 to 1; where some are below 0 (an answer better than the reference) as for means
+    from -1 to 1.
+    """
+    n = len(losses)
     if n < FEWEST_AUDITS:
         return None, None
     from scipy.stats import beta  # half a second that most commands do without
 
-    right = sum(grades)
-    low = float(beta.ppf(0.025, right, n - right + 1)) if right > 0 else 0.0
-    high = float(beta.ppf(0.975, right + 1, n - right)) if right < n else 1.0
-    return right / n, (low, high)
+    least = -1.0 if min(losses) < 0 else 0.0
+    lost = sum((loss - least) / (1.0 - least) for loss in losses)
+    low = float(beta.ppf(0.025, lost, n - lost + 1)) if lost > 0 else 0.0
+    high = float(beta.ppf(0.975, lost + 1, n - lost)) if lost < n else 1.0
+    quality = 1.0 - sum(losses) / n
+    return quality, (1.0 - least - high * (1.0 - least), 1.0 - least - low * (1.0 - least))

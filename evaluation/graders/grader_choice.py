@@ -19,15 +19,21 @@ HALF: Final = 0.5
 SHORT_WORDS: Final = 40
 """Up to this many words (median) two answers that say the same can be expected to use the same words."""
 
+LABEL_WORDS: Final = 4
+"""Up to this many words (median) a reference is a label or a name, which another model writes alike if it agrees."""
+
 _ENDS_ON_NUMBER: Final = re.compile(r"\d[\d,.]*[^\d\n]{0,20}$")
 _CODE: Final = re.compile(r"^\s*(?:```|def |class |import |from \w+ import |select\b|with\b|insert\b|update\b)", re.I)
 _SAYS_LETTER: Final = re.compile(r"answer\W{0,3}(?:is|:)?\W{0,6}[A-Z]\b|^\W*[A-Z]\W*$", re.IGNORECASE)
 
 
-def choose_grader(references: Sequence[str], *, expects: Sequence[Expectation] = ()) -> GraderKind:
+def choose_grader(
+    references: Sequence[str], *, expects: Sequence[Expectation] = (), has_judge: bool = False
+) -> GraderKind:
     """The kind for a workload with these ``references``; `GraderKind.JUDGE` where texts alone would not tell.
 
-    ``expects`` are those of the same queries; one that most of them share decides first.
+    ``expects`` are those of the same queries; one that most of them share decides first. ``has_judge``: short free text
+    is for the judge, too; without one the same words are asked of it.
     """
     if expects and _share(expects, lambda own: bool(own.choices)) >= MOST:
         return GraderKind.EXACT
@@ -49,7 +55,8 @@ def choose_grader(references: Sequence[str], *, expects: Sequence[Expectation] =
     if ends >= HALF and _share(finals, lambda text: any(map(str.isdigit, text))) >= MOST:
         return GraderKind.NUMBER
     lengths = sorted(len(words_of(text)) for text in texts)
-    return GraderKind.EXACT if lengths[len(lengths) // 2] <= SHORT_WORDS else GraderKind.JUDGE
+    most = LABEL_WORDS if has_judge else SHORT_WORDS
+    return GraderKind.EXACT if lengths[len(lengths) // 2] <= most else GraderKind.JUDGE
 
 
 def _has_answer_field(text: str) -> bool:

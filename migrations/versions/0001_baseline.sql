@@ -265,7 +265,7 @@ COMMENT ON COLUMN calls.audio_tokens IS 'of prompt and completion together';
 COMMENT ON COLUMN calls.service_tier IS 'the service tier that the answer names, where it is not the standard one';
 COMMENT ON COLUMN calls.reported_usd IS 'the provider''s own figure of the cost';
 COMMENT ON COLUMN calls.computed_usd IS 'the cost by the price table, where the provider gives a figure too';
-COMMENT ON COLUMN calls.response IS 'kept only for an answer that was rejected';
+COMMENT ON COLUMN calls.response IS 'kept only for an answer that was rejected, and for a grader''s verdicts';
 GRANT SELECT,
     INSERT (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model, worker_id, reserved_usd,
             price_version, budget_ids),
@@ -305,6 +305,7 @@ CREATE TABLE pilots (
     max_queries integer,
     stops boolean NOT NULL DEFAULT false,
     audit_share double precision NOT NULL,
+    grader text,
     state text NOT NULL,
     epoch integer NOT NULL DEFAULT 0,
     lease_until timestamptz,
@@ -328,6 +329,7 @@ COMMENT ON COLUMN pilots.seed IS 'which queries are sampled';
 COMMENT ON COLUMN pilots.max_queries IS 'the user''s limit of the sample';
 COMMENT ON COLUMN pilots.stops IS 'the rest is not answered: pointsman try';
 COMMENT ON COLUMN pilots.audit_share IS 'of the answers accepted below the top tier';
+COMMENT ON COLUMN pilots.grader IS 'who grades, where the user says so';
 COMMENT ON COLUMN pilots.epoch IS 'fencing token: each worker that takes the decision raises it';
 COMMENT ON COLUMN pilots.lease_until IS 'deciding: until when the deciding worker may take';
 COMMENT ON COLUMN pilots.policy IS 'kind default, top or ladder, with what its weights need';
@@ -340,6 +342,23 @@ GRANT SELECT, INSERT,
             stopped_at)
     ON pilots TO pointsman_app;
 GRANT SELECT ON pilots TO pointsman_auditor;
+
+CREATE TABLE grades (
+    call_id bigint NOT NULL,
+    place smallint NOT NULL,
+    batch_id bigint NOT NULL,
+    query_id bigint NOT NULL,
+    pair text NOT NULL,
+    reference_first boolean NOT NULL,
+    CONSTRAINT pk_grades PRIMARY KEY (call_id, place)
+);
+CREATE INDEX ix_grades_batch_id ON grades (batch_id);
+COMMENT ON TABLE grades IS 'What each call of an LLM judge asks about; its verdicts are in the response of the call.';
+COMMENT ON COLUMN grades.place IS 'of the pair among those of its call, from 0';
+COMMENT ON COLUMN grades.pair IS 'SHA-256 of question, answer and reference';
+COMMENT ON COLUMN grades.reference_first IS 'in which order the two answers are shown';
+GRANT SELECT, INSERT ON grades TO pointsman_app;
+GRANT SELECT ON grades TO pointsman_auditor;
 
 CREATE TABLE audits (
     query_id bigint CONSTRAINT pk_audits PRIMARY KEY,

@@ -2,13 +2,15 @@
 
 from db.ledger_types import QueuedQuery
 from db.pilots import Pilots
-from evaluation.graders.text_graders import grader
 from routing.context_window import fitting
 from routing.outcome import Completion
+from routing.pilot import TierAnswer
 from routing.policy.exploration import exploration_draw
 from routing.query import Query
 from tasks.batch_call import call_for_batch
+from tasks.pilot.grading import grade_sample
 from tasks.pilot.pilot_routing import served_policies
+from tasks.pilot.sample import SampledQuery, gold_of
 from tasks.worker_context import WorkerContext
 
 AUDIT_DRAW = b"audit"
@@ -29,12 +31,27 @@ async def audit_answer(queued: QueuedQuery, query: Query, answer: str, *, tier: 
     if not models:
         return
     result = await call_for_batch(models[0], queued.body, batch_id=queued.batch_id, purpose="audit", context=context)
-    if result is not None and isinstance(result.outcome, Completion) and result.outcome.text.strip():
+    if result is None or not isinstance(result.outcome, Completion) or not result.outcome.text.strip():
+        return
+    top = context.fleet.top
+    pair = SampledQuery(
+        query_id=queued.id,
+        custom_id=queued.custom_id,
+        text=query.text,
+        expects=query.expects,
+        answers=(TierAnswer(tier, answer, {}), TierAnswer(top, result.outcome.text, {})),
+        costs_usd=(0.0, 0.0),
+        system=query.system,
+        gold=gold_of(queued.options.get("metadata")),
+    )
+    graded = await grade_sample([pair], served.grader, known={}, batch_id=queued.batch_id, epoch=0, context=context)
+    if not graded.abstained:
+        ((grade, reference_grade),) = graded.grades
         await Pilots(context.engine).add_audit(
             query_id=queued.id,
             batch_id=queued.batch_id,
             call_id=result.sent.call_id,
             tier=tier,
-            grade=grader(served.grader)(answer, result.outcome.text),
-            reference_grade=1.0,
+            grade=grade,
+            reference_grade=reference_grade,
         )

@@ -1,13 +1,21 @@
 """The decision of a pilot: grade the sample, fit and certify a policy, or sample more."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from db.pilots import Pilots, TakenPilot
-from tasks.pilot.pilot_certification import Certified, SampleMore, decide, to_the_top
-from tasks.pilot.sample import read_sample
+from evaluation.graders.text_graders import GraderKind
+from routing.pilot import GraderChoice
+from tasks.pilot.graded_sample import GradedSample
+from tasks.pilot.grading import grade_sample, grader_kind
+from tasks.pilot.judging import known_verdicts
+from tasks.pilot.pilot_certification import Certified, NextLook, SampleMore, certify_sample, next_step, to_the_top
+from tasks.pilot.sample import SampledQuery, read_sample
 from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
@@ -26,11 +34,28 @@ async def decide_pilot(taken: TakenPilot, context: WorkerContext) -> None:
         return
     ladder = context.fleet.ladder
     rows = await pilots.answers(batch_id)
-    outcome: SampleMore | Certified
+    outcome: SampleMore | NextLook | Certified
     try:
-        sample, without = read_sample(rows, ladder)
-        # Fitting takes a second or more of CPU: the loop has other queries to route meanwhile.
-        outcome = await asyncio.to_thread(decide, sample, pilot=pilot, ladder=ladder, unanswered=without)
+        sample, without = await asyncio.to_thread(read_sample, rows, ladder)
+        outcome = next_step(sample, pilot=pilot, ladder=ladder)
+        if isinstance(outcome, NextLook):
+            graded = await _grade(sample, claimed, pilot.grader, context)
+            if context.stopping.is_set() and graded.abstained:
+                return  # a warm shutdown: another worker goes on from the verdicts that there are
+            cost = await pilots.grading_cost(batch_id)
+            # Fitting takes a second or more of CPU: the loop has other queries to route meanwhile.
+            outcome = await asyncio.to_thread(
+                certify_sample,
+                sample,
+                graded,
+                outcome,
+                pilot=pilot,
+                ladder=ladder,
+                unanswered=without,
+                grading_usd=float(cost.usd),
+            )
+    except (DBAPIError, NoConnection):
+        raise  # the lease runs out, and it is decided then
     except Exception as error:
         # Tried again it would fail again, and the batch would never end.
         log.exception("pilot_failed", batch_id=batch_id, error=type(error).__name__)
@@ -49,3 +74,14 @@ async def decide_pilot(taken: TakenPilot, context: WorkerContext) -> None:
                 confidence=pilot.confidence,
                 reason=reason,
             )
+
+
+async def _grade(
+    sample: Sequence[SampledQuery], claimed: TakenPilot, chosen: str | None, context: WorkerContext
+) -> GradedSample:
+    grader = None if chosen is None else GraderChoice(chosen)
+    kind = await asyncio.to_thread(grader_kind, sample, grader, context.fleet)
+    known = await known_verdicts(claimed.batch_id, context) if kind is GraderKind.JUDGE else {}
+    return await grade_sample(
+        sample, kind, known=known, batch_id=claimed.batch_id, epoch=claimed.epoch, context=context
+    )

@@ -1,28 +1,141 @@
-"""How a sample's answers compare with the top tier's: one grader for a batch, by what it expects or how it answers."""
+"""How good a sample's answers are beside their references: one grader for a batch."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 
+import structlog
+
+from evaluation.graders.command_grader import CommandItem, GraderOutputError
 from evaluation.graders.grader_choice import choose_grader
-from evaluation.graders.text_graders import GraderKind, grader
+from evaluation.graders.llm_judge import JudgePair, inconsistency, judged_loss
+from evaluation.graders.text_graders import GraderKind, exact_match, grader
+from routing.fleet import Fleet
+from routing.pilot import GraderChoice, TierAnswer
+from tasks.pilot.graded_sample import GradedSample
+from tasks.pilot.grading_command import run_command
+from tasks.pilot.judging import AskedPair, Verdicts, ask_judge
 from tasks.pilot.sample import SampledQuery
+from tasks.worker_context import WorkerContext
+
+log = structlog.get_logger()
 
 
-def grade_sample(sample: Sequence[SampledQuery]) -> tuple[list[list[float]], dict[str, int]]:
-    """The grade of each answer of each query, in ladder order, 0 to 1; and how many queries each grader graded.
+def grader_kind(sample: Sequence[SampledQuery], chosen: GraderChoice | None, fleet: Fleet) -> GraderKind:
+    """The kind that grades ``sample``: the chosen one, else by what is expected or how the references look."""
+    if chosen not in (None, GraderChoice.AGREEMENT):
+        return GraderKind(str(chosen))
+    has_judge = chosen is None and bool(fleet.judges)
+    references, expects = [query.reference for query in sample], [query.expects for query in sample]
+    kind = choose_grader(references, expects=expects, has_judge=has_judge)
+    # By texts alone, the share of common words: it understates agreement and certifies too little.
+    return GraderKind.TOKEN_F1 if kind is GraderKind.JUDGE and not has_judge else kind
 
-    The top tier's answer is the reference and has 1; an empty answer, which no validator passed, has 0.
+
+async def grade_sample(
+    sample: Sequence[SampledQuery],
+    kind: GraderKind,
+    *,
+    known: Verdicts,
+    batch_id: int,
+    epoch: int,
+    context: WorkerContext,
+) -> GradedSample:
+    """Grades each answer by ``kind`` against the line's expected answer, else against the top tier's.
+
+    An empty answer, which no validator passed, has 0; so has one that a judge or a command gives no grade, since in
+    doubt it counts as a loss. ``known``: the judge's verdicts so far; ``epoch``: of the pilot's decision, 0 for an
+    audit. Raises DBAPIError.
     """
-    kind = _by_text(
-        choose_grader([query.answers[-1].text for query in sample], expects=[query.expects for query in sample])
-    )
+    match kind:
+        case GraderKind.JUDGE:
+            pairs = [AskedPair(query.query_id, pair) for query in sample for pair in judge_pairs_of(query)]
+            verdicts = await ask_judge(pairs, known=known, batch_id=batch_id, epoch=epoch, context=context)
+            return judged_sample(sample, verdicts)
+        case GraderKind.COMMAND:
+            return await asyncio.to_thread(_by_command, sample, context.fleet)
+        case _:
+            return await asyncio.to_thread(_by_text, sample, kind)
+
+
+def _by_text(sample: Sequence[SampledQuery], kind: GraderKind) -> GradedSample:
     compare = grader(kind)
     grades = [
-        [*(compare(lower.text, query.answers[-1].text) if lower.text else 0.0 for lower in query.answers[:-1]), 1.0]
+        [
+            1.0 if _is_reference(query, answer) else compare(answer.text, query.reference) if answer.text else 0.0
+            for answer in query.answers
+        ]
         for query in sample
     ]
-    return grades, {kind.value: len(sample)}
+    return GradedSample(kind, grades)
 
 
-def _by_text(kind: GraderKind) -> GraderKind:
-    """Where only a judge could tell, the share of common words: it understates agreement and certifies too little."""
-    return GraderKind.TOKEN_F1 if kind in (GraderKind.JUDGE, GraderKind.COMMAND, GraderKind.GOLD) else kind
+def _is_reference(query: SampledQuery, answer: TierAnswer) -> bool:
+    return query.gold is None and answer is query.answers[-1]
+
+
+def _needs_no_judge(query: SampledQuery, answer: TierAnswer) -> bool:
+    return not answer.text or _is_reference(query, answer) or bool(exact_match(answer.text, query.reference))
+
+
+def judge_pairs_of(query: SampledQuery) -> list[JudgePair]:
+    """What the judge is asked about a query: none of its answers that say the same as the reference, or nothing."""
+    return [
+        JudgePair(query.text, answer.text, query.reference, query.system)
+        for answer in query.answers
+        if not _needs_no_judge(query, answer)
+    ]
+
+
+def judged_sample(sample: Sequence[SampledQuery], verdicts: Verdicts) -> GradedSample:
+    """The grades that ``verdicts`` amount to. No answer is better than an expected one, but than another model's."""
+    abstained, same = 0, 0
+    grades = []
+    found: list[float] = []
+    for query in sample:
+        own = []
+        for answer in query.answers:
+            if _needs_no_judge(query, answer):
+                same += bool(answer.text) and not _is_reference(query, answer)
+                own.append(float(bool(answer.text)))
+                continue
+            digest = JudgePair(query.text, answer.text, query.reference, query.system).digest
+            first, second = verdicts.get((digest, True)), verdicts.get((digest, False))
+            if first is None or second is None:
+                abstained += 1
+                own.append(0.0)
+                continue
+            found.append(inconsistency(first, second))
+            loss = judged_loss(first, second)
+            own.append(1.0 - (loss if query.gold is None else max(loss, 0.0)))
+        grades.append(own)
+    notes = {
+        "pairs": len(found),
+        "disagreeing": sum(share > 0 for share in found),
+        "inconsistency": sum(found) / len(found) if found else None,
+        "abstained": abstained,
+        "same_text": same,
+    }
+    return GradedSample(GraderKind.JUDGE, grades, abstained, found, {"judge": notes})
+
+
+def _by_command(sample: Sequence[SampledQuery], fleet: Fleet) -> GradedSample:
+    items = {
+        f"{query.query_id}/{answer.tier}": CommandItem(
+            f"{query.query_id}/{answer.tier}", query.text, answer.text, query.reference
+        )
+        for query in sample
+        for answer in query.answers
+        if answer.text
+    }
+    found: Mapping[str, float] = {}
+    error_text = None
+    try:
+        found = run_command(fleet.quality.command, list(items.values()), timeout_s=fleet.quality.command_timeout_s)
+    except GraderOutputError as error:
+        # No grade at all: nothing is certified, and the report says why.
+        log.warning("grading_command_failed", error=str(error))
+        error_text = str(error)
+    grades = [[found.get(f"{query.query_id}/{answer.tier}", 0.0) for answer in query.answers] for query in sample]
+    abstained = len(items) - len(found)
+    notes = {"command": {"graded": len(found), "abstained": abstained, "error": error_text}}
+    return GradedSample(GraderKind.COMMAND, grades, abstained, notes=notes)

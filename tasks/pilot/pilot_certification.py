@@ -8,6 +8,7 @@ import numpy as np
 from sqlalchemy import Row
 from threadpoolctl import threadpool_limits
 
+from evaluation.graders.llm_judge import missed_by_inconsistency
 from evaluation.quality_floor.certification import (
     GradedAnswer,
     GraderStatement,
@@ -19,15 +20,20 @@ from evaluation.quality_floor.ladder_policy import LadderAction, LadderAnswer, L
 from evaluation.quality_floor.loss_audit import breaks
 from evaluation.quality_floor.pilot_size import PilotLook, plan_pilot
 from routing.pilot import TierAnswer
-from tasks.pilot.grading import grade_sample
+from tasks.pilot.graded_sample import GradedSample
 from tasks.pilot.sample import SampledQuery
 
 DEFAULT_POLICY: Final = {"kind": "default"}
 """The fleet's own routing: the batch is too small for a pilot."""
 
+NO_NOTES: Final[Mapping[str, Any]] = {}
+
 TOP_POLICY: Final = {"kind": "top"}
 """Everything to the top tier."""
 
+
+MOST_MISSED: Final = 0.5
+"""A grader that may hide a larger share of the losses grades nothing."""
 
 LARGEST_SAMPLE: Final = 2_000
 """Fitting takes the cube of it in time and its square in memory: here within the lease of a decision."""
@@ -79,10 +85,19 @@ class LadderQualityPolicy:
                 return tiers[-1]
 
 
-def decide(
-    sample: Sequence[SampledQuery], *, pilot: Row[Any], ladder: Sequence[str], unanswered: int
-) -> SampleMore | Certified:
-    """The next step of a pilot. ``unanswered`` sampled queries have no answer of the top tier to compare with."""
+class NextLook(NamedTuple):
+    """The sample is to be graded, and a policy to be certified on it."""
+
+    risk: float
+    """That a policy which breaks the floor is certified, at most."""
+    more: int
+    """How many queries more are sampled where nothing is certified; 0: this is the last look."""
+
+
+def next_step(
+    sample: Sequence[SampledQuery], *, pilot: Row[Any], ladder: Sequence[str]
+) -> SampleMore | NextLook | Certified:
+    """The next step of a pilot, before anything is graded."""
     target = QualityTarget(pilot.floor, pilot.confidence)
     most = min(pilot.total, LARGEST_SAMPLE, pilot.max_queries or pilot.total)
     plan = plan_pilot(target, pilot.total, most=most)
@@ -99,39 +114,73 @@ def decide(
         return to_the_top(pilot, ladder, f"no sampled query has an answer of {ladder[-1]}")
     if not any(query.costs_usd[-1] > 0 for query in sample):
         return to_the_top(pilot, ladder, f"answers of {ladder[-1]} cost nothing: there is nothing to save")
-    grades, mix = grade_sample(sample)
+    return NextLook(here.risk, 0 if is_last else looks[-1].size - pilot.sampled)
+
+
+def certify_sample(
+    sample: Sequence[SampledQuery],
+    graded: GradedSample,
+    look: NextLook,
+    *,
+    pilot: Row[Any],
+    ladder: Sequence[str],
+    unanswered: int,
+    grading_usd: float,
+) -> SampleMore | Certified:
+    """The certificate and the policy of a graded sample.
+
+    ``unanswered`` sampled queries have no answer of the top tier to compare with.
+    """
+    statement = grader_statement(graded, risk=look.risk)
+    if statement.missed >= MOST_MISSED:
+        reason = "asked in the other order, the judge contradicts itself too often"
+        return to_the_top(pilot, ladder, reason, graded.notes)
     with threadpool_limits(limits=1):  # BLAS would spin on every core, and the stages have answers to see to
         certificate, policy = certify(
             [
-                PilotQuery(str(query.query_id), query.text, _graded(query, query_grades))
-                for query, query_grades in zip(sample, grades, strict=True)
+                PilotQuery(str(query.query_id), query.text, _graded(query, grades))
+                for query, grades in zip(sample, graded.grades, strict=True)
             ],
-            QualityTarget(pilot.floor, 1.0 - here.risk),
+            QualityTarget(pilot.floor, 1.0 - look.risk),
             tiers=ladder,
             batch_size=pilot.total,
-            grader=GraderStatement(mix=mix),
+            grader=statement,
+            grading_usd=grading_usd,
             seed=pilot.seed,
         )
-    if not is_last and policy is None:
-        return SampleMore(looks[-1].size - pilot.sampled, certificate.reason)
+    if look.more and policy is None:
+        return SampleMore(look.more, certificate.reason)
+    quality = 1.0 - certificate.loss_estimate
     stated = certificate.to_json() | {
         "outcome": "certified" if policy is not None else "top_tier",
         "confidence": pilot.confidence,
-        "quality": 1.0 - certificate.loss_estimate,
-        "quality_interval": [max(0.0, 1.0 - certificate.loss_bound), 1.0],
+        "quality": quality,
+        "quality_interval": [max(0.0, 1.0 - certificate.loss_bound), max(1.0, quality)],
         "unanswered": unanswered,
+        "grading_usd": grading_usd,
+        **graded.notes,
     }
     if policy is None:
         return Certified(stated, TOP_POLICY, None, f"everything to {ladder[-1]}: {certificate.reason}")
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **policy.parts())  # type: ignore[arg-type]  # arrays by name
     served = {"kind": "ladder", "tiers": list(policy.tiers), "sources": [list(names) for names in policy.sources]}
-    served |= {"grader": next(iter(mix))}
+    served |= {"grader": graded.kind}
     reason = (
         f"{certificate.policy.value} certified: loss at most {certificate.loss_bound:.3f}, the floor allows "
         f"{1.0 - pilot.floor:.3f}"
     )
     return Certified(stated, served, buffer.getvalue(), reason)
+
+
+def grader_statement(graded: GradedSample, *, risk: float) -> GraderStatement:
+    """How far the grader can be trusted. What a judge's own inconsistency may hide takes a tenth of the ``risk``."""
+    mix = {graded.kind.value: len(graded.grades)}
+    if not graded.inconsistencies:
+        return GraderStatement(mix=mix)
+    known_at = 1.0 - risk / 10.0
+    missed = missed_by_inconsistency(graded.inconsistencies, confidence=known_at)
+    return GraderStatement(mix=mix, missed=missed, missed_known_at=known_at)
 
 
 def read_policy(policy: Mapping[str, Any], weights: bytes) -> LadderQualityPolicy:
@@ -148,9 +197,10 @@ def _graded(query: SampledQuery, grades: Sequence[float]) -> list[GradedAnswer]:
     ]
 
 
-def to_the_top(pilot: Row[Any], ladder: Sequence[str], reason: str) -> Certified:
+def to_the_top(pilot: Row[Any], ladder: Sequence[str], reason: str, notes: Mapping[str, Any] = NO_NOTES) -> Certified:
     """Everything goes to the top tier, for a reason that takes no test."""
-    return _undecided("top_tier", TOP_POLICY, pilot, ladder, reason)
+    decided = _undecided("top_tier", TOP_POLICY, pilot, ladder, reason)
+    return decided._replace(certificate={**decided.certificate, **notes})
 
 
 def _undecided(

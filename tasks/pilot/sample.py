@@ -4,13 +4,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from sqlalchemy import Row
 
 from routing.pilot import TierAnswer
 from routing.query import Expectation, read_body
+
+GOLD_KEY: Final = "expected_answer"
+"""Of a line's metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +23,20 @@ class SampledQuery:
     query_id: int
     custom_id: str
     text: str = field(repr=False)
+    """What the user says; ``system`` is what the system message does."""
     expects: Expectation
     answers: tuple[TierAnswer, ...] = field(repr=False)
     """In ladder order; a tier that gave no valid answer has an empty text."""
     costs_usd: tuple[float, ...]
     """What each tier's accepted or rejected call cost; 0 where it gave none."""
+    system: str = field(default="", repr=False)
+    gold: str | None = field(default=None, repr=False)
+    """The expected answer, where the line's metadata has one."""
+
+    @property
+    def reference(self) -> str:
+        """What answers are compared with."""
+        return self.answers[-1].text if self.gold is None else self.gold
 
 
 def read_sample(rows: Iterable[Row[Any]], ladder: Sequence[str]) -> tuple[list[SampledQuery], int]:
@@ -59,7 +71,15 @@ def _sampled(by_tier: Mapping[str, Row[Any]], ladder: Sequence[str]) -> SampledQ
         expects=query.expects,
         answers=tuple(answers),
         costs_usd=tuple(float(by_tier[tier].cost_usd or 0) if tier in by_tier else 0.0 for tier in ladder),
+        system=query.system,
+        gold=gold_of(options.get("metadata")),
     )
+
+
+def gold_of(metadata: Any) -> str | None:
+    """The expected answer that a line's metadata names; None without one."""
+    gold = metadata.get(GOLD_KEY) if isinstance(metadata, Mapping) else None
+    return gold if isinstance(gold, str) and gold.strip() else None
 
 
 def is_valid(row: Row[Any]) -> bool:

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from sqlalchemy import text
+
 from db.audit_seals import seal_ended, verify
 from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
 from db.pilots import Pilots
@@ -228,8 +230,10 @@ def test_what_is_resumed_of_a_trial_is_answered_and_not_cancelled_again(
             await context.ledger.end_batches()
             progress = await batch_progress(bench.engine, batch.id)
             assert (progress.done, progress.cancelled) == (50, 250)
-            await bench.rows("UPDATE queries SET state = 'failed' WHERE id = (SELECT min(id) FROM queries WHERE pilot)")
-            await bench.rows("DELETE FROM answers WHERE query_id = (SELECT min(id) FROM queries WHERE pilot)")
+            async with bench.owner() as owner, owner.connect() as connection:
+                first = "(SELECT min(id) FROM queries WHERE pilot)"
+                await connection.execute(text(f"UPDATE queries SET state = 'failed' WHERE id = {first}"))
+                await connection.execute(text(f"DELETE FROM answers WHERE query_id = {first}"))
             assert await bench.ledger.resume(batch.id) == 1
             await advance_pilots(context)
             await work_off(context)

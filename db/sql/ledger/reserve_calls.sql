@@ -1,5 +1,6 @@
 -- Commits the intent of a further call under a claim that still holds, and renews its lease. A row without a query is a
--- call that serves several (the LLM router). A call that does not fit its budget is not sent. An intent that an earlier
+-- call that serves several (the LLM router). A grader's call with an epoch needs the decision of its batch's pilot under
+-- that epoch, and renews its lease. A call that does not fit its budget is not sent. An intent that an earlier
 -- attempt committed is left alone.
 WITH intents AS (
     SELECT * FROM jsonb_to_recordset(CAST(:intents AS jsonb)) AS m (
@@ -35,6 +36,14 @@ renewed AS (
     WHERE q.id = m.query_id AND q.epoch = m.epoch AND q.state = 'running' AND p.call_id = m.call_id AND p.fits
     RETURNING q.id
 ),
+deciding AS (
+    UPDATE pilots AS t
+    SET lease_until = greatest(t.lease_until, now() + make_interval(secs => :lease_s))
+    FROM intents AS m, priced AS p
+    WHERE m.purpose = 'grade' AND m.epoch > 0 AND p.call_id = m.call_id AND p.fits
+      AND t.batch_id = m.batch_id AND t.epoch = m.epoch AND t.state = 'deciding'
+    RETURNING t.batch_id
+),
 intended AS (
     INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model,
                        worker_id, reserved_usd, price_version, budget_ids)
@@ -44,7 +53,9 @@ intended AS (
     FROM intents AS m
     JOIN priced AS p ON p.call_id = m.call_id AND p.fits
     LEFT JOIN renewed AS r ON r.id = m.query_id
-    WHERE m.query_id IS NULL OR r.id IS NOT NULL
+    WHERE CASE WHEN m.purpose = 'grade' AND m.epoch > 0
+               THEN EXISTS (SELECT FROM deciding AS d WHERE d.batch_id = m.batch_id)
+               ELSE m.query_id IS NULL OR r.id IS NOT NULL END
     RETURNING id, created_at, reserved_usd
 ),
 reserved AS (

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from routing.fleet import BudgetPolicy
-from routing.pilot import PilotSpec
+from routing.pilot import GraderChoice, PilotSpec
 from submission.input_line import InvalidInput
 from tasks.celery_tasks import submit_queries
 from tasks.submit_arguments import (
@@ -86,12 +86,17 @@ def test_metadata_that_is_no_object_is_told(given: object) -> None:
 
 
 def test_a_quality_floor_is_read_and_one_that_is_none_is_told() -> None:
-    assert read_pilot(None, None, None) is None
-    assert read_pilot(0.9, None, None) == PilotSpec(0.9)
-    assert read_pilot(0.9, 0.99, 200) == PilotSpec(0.9, 0.99, 200)
+    assert read_pilot(None, None, None, None) is None
+    assert read_pilot(0.9, None, None, None) == PilotSpec(0.9)
+    assert read_pilot(0.9, None, None, "judge") == PilotSpec(0.9, grader=GraderChoice.JUDGE)
+    with pytest.raises(InvalidInput, match="grader: it is not known"):
+        read_pilot(0.9, None, None, "gpt")
+    with pytest.raises(InvalidInput, match="grader: it belongs to a quality floor"):
+        read_pilot(None, None, None, "judge")
+    assert read_pilot(0.9, 0.99, 200, None) == PilotSpec(0.9, 0.99, 200)
     with pytest.raises(InvalidInput, match=r"quality: it must be at least 0\.5 and below 1"):
-        read_pilot(1.0, None, None)
+        read_pilot(1.0, None, None, None)
     with pytest.raises(InvalidInput, match="pilot: it belongs to a quality floor"):
-        read_pilot(None, None, 200)
+        read_pilot(None, None, 200, None)
     with pytest.raises(InvalidInput, match="quality: it must be a number"):
-        read_pilot("0.9", None, None)
+        read_pilot("0.9", None, None, None)

@@ -6,5 +6,5 @@ SELECT t.floor, t.confidence, t.state, t.seed, t.certificate, t.decided_at, t.br
        (SELECT coalesce(sum(c.cost_usd), 0) FROM calls AS c WHERE c.batch_id = t.batch_id AND c.purpose = 'grade') AS grade_usd,
        (SELECT coalesce(sum(c.cost_usd), 0) FROM calls AS c WHERE c.batch_id = t.batch_id AND c.purpose = 'audit') AS audit_usd,
        (SELECT count(*) FROM audits AS s WHERE s.batch_id = t.batch_id) AS audits,
-       (SELECT array_agg(s.grade) FROM audits AS s WHERE s.batch_id = t.batch_id) AS audit_grades
+       (SELECT array_agg(s.reference_grade - s.grade) FROM audits AS s WHERE s.batch_id = t.batch_id) AS audit_losses
 FROM pilots AS t WHERE t.batch_id = :batch_id

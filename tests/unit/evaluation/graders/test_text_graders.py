@@ -11,7 +11,7 @@ from evaluation.graders.llm_judge import (
     JudgeVerdict,
     judge_messages,
     judge_schema,
-    judged_grade,
+    judged_loss,
     missed_share,
     read_verdicts,
 )
@@ -115,12 +115,23 @@ def test_only_a_closed_verdict_for_each_pair_counts() -> None:
     assert judge_schema(2)["properties"]["verdicts"]["minItems"] == 2
 
 
-def test_a_judge_that_prefers_a_position_loses_half() -> None:
+def test_each_order_counts_half_and_a_judge_that_prefers_a_position_finds_no_loss() -> None:
     first, second, same = JudgeVerdict.FIRST, JudgeVerdict.SECOND, JudgeVerdict.SAME
-    assert judged_grade(first, second) == 0.0
-    assert judged_grade(first, first) == 0.5
-    assert judged_grade(same, same) == 1.0
-    assert judged_grade(second, first) == 1.0
+    assert judged_loss(first, second) == 1.0
+    assert judged_loss(first, same) == 0.5
+    assert judged_loss(first, first) == 0.0
+    assert judged_loss(same, same) == 0.0
+    assert judged_loss(second, first) == -1.0
+
+
+def test_a_pair_is_known_by_all_of_its_texts() -> None:
+    pairs = [
+        JudgePair("q", "a", "b"),
+        JudgePair("q", "b", "a"),
+        JudgePair("q", "a", "b", "s"),
+        JudgePair("q2", "a", "b"),
+    ]
+    assert len({pair.digest for pair in pairs}) == 4
 
 
 def test_what_a_grader_misses_is_bounded_by_what_persons_found() -> None:

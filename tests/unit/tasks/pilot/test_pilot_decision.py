@@ -12,7 +12,7 @@ from evaluation.quality_floor.loss_audit import audit_losses, breaks
 from routing.pilot import TierAnswer
 from routing.query import NO_EXPECTATION
 from tasks.pilot import decide_pilot as deciding
-from tasks.pilot.pilot_certification import LARGEST_SAMPLE, Certified, SampleMore, decide
+from tasks.pilot.pilot_certification import LARGEST_SAMPLE, Certified, SampleMore, next_step
 from tasks.pilot.sample import SampledQuery, read_sample
 
 LADDER = ("small", "large")
@@ -41,14 +41,14 @@ def row(tier: str, *, valid: bool = True, query_id: int = 1) -> Any:
 
 def test_a_trial_samples_no_more_than_it_was_asked_to() -> None:
     asked = pilot(stops=True, max_queries=30, total=100_000, waiting=100_000)
-    step = decide([], pilot=asked, ladder=LADDER, unanswered=0)
+    step = next_step([], pilot=asked, ladder=LADDER)
     assert isinstance(step, SampleMore)
     assert step.queries == 30
 
 
 def test_a_sample_is_never_too_large_to_be_fitted() -> None:
     for asked in (pilot(total=5_000_000), pilot(total=50_000, floor=0.999, stops=True)):
-        step = decide([], pilot=asked, ladder=LADDER, unanswered=0)
+        step = next_step([], pilot=asked, ladder=LADDER)
         assert isinstance(step, SampleMore)
         assert step.queries <= LARGEST_SAMPLE
 
@@ -56,7 +56,7 @@ def test_a_sample_is_never_too_large_to_be_fitted() -> None:
 def test_where_the_top_tier_costs_nothing_there_is_nothing_to_certify() -> None:
     answers = (TierAnswer("small", "4", {}), TierAnswer("large", "4", {}))
     sample = [SampledQuery(n, f"q-{n}", "2+2?", NO_EXPECTATION, answers, (0.0, 0.0)) for n in range(50)]
-    step = decide(sample, pilot=pilot(sampled=206), ladder=LADDER, unanswered=0)
+    step = next_step(sample, pilot=pilot(sampled=206), ladder=LADDER)
     assert isinstance(step, Certified)
     assert step.policy == {"kind": "top"}
     assert "nothing to save" in step.reason
@@ -85,7 +85,7 @@ async def _decided(fails: Exception, monkeypatch: pytest.MonkeyPatch) -> dict[st
         raise fails
 
     monkeypatch.setattr(deciding, "Pilots", Stored)
-    monkeypatch.setattr(deciding, "decide", broken)
+    monkeypatch.setattr(deciding, "next_step", broken)
     context: Any = SimpleNamespace(engine=None, fleet=SimpleNamespace(ladder=LADDER))
     await deciding.decide_pilot(TakenPilot(1, 1), context)
     return stored

@@ -1,0 +1,22 @@
+"""The grades of a sample, and what is known of who gave them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from evaluation.graders.text_graders import GraderKind
+
+
+@dataclass(frozen=True, slots=True)
+class GradedSample:
+    """The grades of a sample's answers, in its order."""
+
+    kind: GraderKind
+    grades: list[list[float]] = field(repr=False)
+    """Of each tier's answer, in ladder order. The reference has 1: an answer that is better than it, up to 2."""
+    abstained: int = 0
+    """Answers that the grader gave no grade."""
+    inconsistencies: Sequence[float] | None = field(default=None, repr=False)
+    """How far the judge's two orders disagree on each pair that it has judged, 0 to 1; None without a judge."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """What the certificate says of the grader."""
