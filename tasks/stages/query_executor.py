@@ -41,7 +41,7 @@ from tasks.stages.hedging import InFlightCall, race_hedge
 from tasks.stages.logprobs import with_logprobs, without_unrequested_logprobs
 from tasks.stages.route import read_query
 from tasks.stages.select_deployment import DeploymentChoice, SelectedDeployment, reserve_patiently, select_deployment
-from tasks.usage_estimates import TYPICAL_COMPLETION_TOKENS
+from tasks.usage_estimates import COLD_CAP, TYPICAL_COMPLETION_TOKENS
 from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
@@ -405,18 +405,20 @@ class QueryExecutor:
     async def _ask_with_room(
         self, sent: SentCall, completion: Completion, *, is_top: bool
     ) -> tuple[SentCall, Completion] | None:
-        """The call and its answer once more, where our own cap left nothing usable of it and no tier is above.
+        """The call and its answer once more, where our own cap cut it off so that it does not stand.
 
-        It may then take what the context window has room for: the first call was within the fleet's
-        ``max_output_tokens``, and a second one within that would end in the same place.
+        It may then take `LONGER_BY` times the fleet's ``max_output_tokens``, as far as the context has room: a second
+        call within that cap would end in the same place, and so would a dearer tier's.
         """
         model = sent.model
         capped = self.query.max_tokens is not None and self.query.max_tokens <= model.max_output_tokens
-        climbs = not is_top and not self.query.is_pinned
-        if completion.finish_reason != "length" or capped or climbs or is_sound(completion, self.query, is_top=True):
+        stays = is_top or self.query.is_pinned
+        if completion.finish_reason != "length" or capped or is_sound(completion, self.query, is_top=stays):
             return None
-        room = (
-            model.context_tokens - max(completion.usage.prompt_tokens, self.query.prompt_tokens) - CONTEXT_MARGIN_TOKENS
+        prompt_tokens = max(completion.usage.prompt_tokens, self.query.prompt_tokens)
+        room = min(
+            model.context_tokens - prompt_tokens - CONTEXT_MARGIN_TOKENS,
+            max(LONGER_BY * model.max_output_tokens, COLD_CAP),
         )
         if room <= model.max_output_tokens:
             return None

@@ -223,6 +223,28 @@ def test_what_our_own_cap_left_nothing_of_is_asked_again_with_room(on_bench: OnB
     on_bench(story)
 
 
+def test_what_our_own_cap_cut_off_is_asked_again_with_room_before_a_dearer_tier(
+    on_bench: OnBench, priced: SimulatorProcess
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        fleet = one_model_fleet(priced.url, ConfidencePolicy())
+        small = replace(fleet.models["gpt-5-nano"], max_output_tokens=1)
+        fleet = replace(fleet, models={**fleet.models, small.name: small})
+        asked = {"messages": [{"role": "user", "content": "Return a JSON object with keys: name, age"}]}
+        line = InputLine(1, "cut", orjson.dumps(asked), orjson.dumps({"expects": {"json_object": True}}))
+        async with worker_context_of(bench, fleet) as context:
+            context.trained = SMALL_FIRST
+            batch = await hand_in([line], BatchSpec(source="test"), context)
+            await work_off(context)
+            assert (await account(batch, context)).progress.done == 1
+        calls = await purposes(bench)
+        assert calls["small", "answer"] == calls["small", "extend"] == 1
+        first = await bench.rows("SELECT purpose FROM calls WHERE tier = 'large' ORDER BY id")
+        assert [row.purpose for row in first] in ([], ["answer"]), "what is whole may still climb for its confidence"
+
+    on_bench(story)
+
+
 def test_an_answer_that_our_own_cap_cut_off_is_delivered_and_marked(
     on_bench: OnBench, priced: SimulatorProcess
 ) -> None:
