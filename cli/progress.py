@@ -14,6 +14,7 @@ from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
 from cli.command_errors import CommandError
+from cli.console import plain, queries
 from db.reports.batch_stats import Progress
 from db.statement_errors import is_transient
 
@@ -60,16 +61,18 @@ def progress_line(progress: Progress, rate: ProgressRate | None = None) -> str:
         if count:
             parts.append(f"{name} {count:,}")
     parts.append(f"${progress.cost_usd:.4f}{' (simulated)' if progress.simulated else ''}")
+    blockers = plain("; ".join(progress.blockers))
     if not progress.moves:
-        return " · ".join(parts)
+        return " · ".join([*parts, *([f"ETA unknown ({blockers})"] if blockers else [])])
     if rate is None:
         parts.append(f"{progress.queries_per_s:,.1f} queries/s")
         rate = ProgressRate(per_s=progress.finished / progress.wall_s if progress.wall_s > 0 else 0.0)
     else:
         parts.append(f"{rate.per_s:,.0f} queries/s now")
     left = rate.left_s(progress.running + progress.waiting)
-    if left is not None:
-        parts.append(f"ETA {duration(left)}")
+    if left is not None or blockers:
+        eta = "unknown" if left is None else duration(left)
+        parts.append(f"ETA {eta}" + (f" ({blockers})" if blockers else ""))
     return " · ".join(parts)
 
 
@@ -122,7 +125,7 @@ async def wait_for_end(
             if held_s > _HELD_S:
                 name = progress.public_id
                 raise CommandError(
-                    f"{progress.held:,} queries are held: the budget of {name} is exhausted.",
+                    f"{queries(progress.held)} held: the budget of {name} is exhausted.",
                     hint=f"`pointsman budget {name}` shows the shortfall; --raise-to USD releases them.\n"
                     f"`pointsman run --batch {name}{resume_flags}` then waits for the end.\n"
                     f"`pointsman results {name}` writes the answers, `pointsman cancel {name}` cancels the rest.",

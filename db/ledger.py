@@ -275,14 +275,23 @@ class Ledger:
     # -- the user's moves ------------------------------------------------------------------
 
     async def cancel(self, batch_id: int) -> int:
-        """Cancels every open query of a batch. Returns how many; calls in flight are still recorded."""
+        """Cancels every open query of a batch. Returns how many; calls in flight are still recorded.
+
+        The feeder closes queries of a cancelled batch too: those count as well.
+        """
+        before = await self._cancelled(batch_id)
         await self._run(
             text("UPDATE batches SET cancelled_at = coalesce(cancelled_at, now()) WHERE id = :id AND ended_at IS NULL"),
             {"id": batch_id},
         )
-        return await self.close_queries(
+        await self.close_queries(
             batch_id, move=MoveKind.CANCEL, to_state=State.CANCELLED, actor="user", reason="cancelled by the user"
         )
+        return await self._cancelled(batch_id) - before
+
+    async def _cancelled(self, batch_id: int) -> int:
+        counted = text("SELECT count(*) FROM queries WHERE batch_id = :id AND state = 'cancelled'")
+        return int((await self._run(counted, {"id": batch_id}))[0][0])
 
     async def close_queries(self, batch_id: int, *, move: MoveKind, to_state: State, actor: str, reason: str) -> int:
         """Moves a batch's open queries to a terminal state, in bounded steps. Returns how many."""

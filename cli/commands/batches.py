@@ -148,8 +148,9 @@ def status(
             found = await resolve_batch(engine, found.public_id)  # with its end
         figures = await batch_figures(engine, found)
         if as_json:
-            open_now = {"open_by_stage": figures.progress.open_by_stage, "held_for": figures.progress.held_for}
-            emit(batch_as_json(figures) | open_now)
+            progress = figures.progress
+            open_now = {name: getattr(progress, name) for name in ("open_by_stage", "held_for", "put_off", "unserved")}
+            emit(batch_as_json(figures) | open_now | {"blocked_by": progress.blockers})
         elif figures.progress.ended:
             batch_summary.show(figures, out)
         else:

@@ -1,8 +1,8 @@
 """A batch in figures: how far it is, what it cost, and what it saved."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports import run_report
 from db.reports.batch_quality import QualityFigures, batch_quality
+from db.worker_registry import ALIVE_S
 from routing.price_list import ListedModel, PriceList, columns
 
 _TOP: Final = "top"
@@ -68,6 +69,31 @@ class Progress:
     """By deployment whose account is at fault: the ``queries`` held for it, its ``provider`` and the ``reason``."""
     after_pilot: int = 0
     """Those that wait for the decision of the batch's pilot."""
+    put_off: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By stage: how many ``queries`` wait for a later time, the first ``until`` (ISO 8601), and for what ``reason``."""
+    unserved: Sequence[str] = ()
+    """Stages whose queries no living worker takes."""
+
+    @property
+    def blockers(self) -> list[str]:
+        """What keeps queries from being answered, one sentence each; empty where nothing does."""
+        if self.ended:
+            return []
+        found = [
+            f"{int(wait['queries']):,} wait at {stage}: {wait['reason'] or 'they are due later'}, "
+            f"until {datetime.fromisoformat(wait['until']).astimezone(UTC):%H:%M:%S} UTC"
+            for stage, wait in self.put_off.items()
+        ]
+        for_account = sum(int(fault["queries"]) for fault in self.held_for.values())
+        if self.held_for_account is not None:
+            found.append(self.held_for_account)
+        if self.held > for_account:
+            found.append(f"the budget has no room for {self.held - for_account:,} held")
+        if self.after_pilot:
+            found.append(f"{self.after_pilot:,} wait for the decision of the pilot")
+        if self.unserved:
+            found.append(f"no worker serves {', '.join(self.unserved)} (`pointsman up` starts workers)")
+        return found
 
     @property
     def held_for_account(self) -> str | None:
@@ -79,7 +105,8 @@ class Progress:
             f"{fault['provider'] or 'the provider'}: {fault['reason'] or deployment}"
             for deployment, fault in self.held_for.items()
         )
-        return f"{queries:,} queries are held: the account is refused ({'; '.join(list(reasons)[:3])})"
+        are = "query is" if queries == 1 else "queries are"
+        return f"{queries:,} {are} held: the account is refused ({'; '.join(list(reasons)[:3])})"
 
     @property
     def finished(self) -> int:
@@ -215,7 +242,7 @@ async def older_open(engine: AsyncEngine, batch_id: int) -> tuple[int, str | Non
 
 async def batch_progress(engine: AsyncEngine, batch_id: int) -> Progress:
     """How far the batch is."""
-    (row,) = await run_report(engine, "batch_progress", batch_id=batch_id)
+    (row,) = await run_report(engine, "batch_progress", batch_id=batch_id, seen_within_s=ALIVE_S)
     columns = {name: getattr(row, name) for name in Progress.__slots__}
     return Progress(
         **columns
@@ -226,6 +253,7 @@ async def batch_progress(engine: AsyncEngine, batch_id: int) -> Progress:
             "by_tier": dict(row.by_tier),
             "open_by_stage": dict(row.open_by_stage),
             "held_for": dict(row.held_for),
+            "put_off": dict(row.put_off),
         }
     )
 

@@ -225,6 +225,12 @@ class AdmissionController:
             return {}
         return {model.name: rest_s for model in models if (rest_s := self._watch.rest_s(model)) > 0}
 
+    def why_resting(self, name: str) -> str | None:
+        """Why the deployment ``name`` rests: ``limit`` or ``failures``; None where it does not, as far as is known."""
+        if self._watch.asked_rest_s(name) > 0:
+            return "limit"
+        return None if self._watch.circuit(name) is CircuitState.CLOSED else "failures"
+
     def is_good(self, grant: Grant) -> bool:
         """Whether ``grant`` may be sent now: no limit counted on it earlier, and its deployment does not rest."""
         desk = self._desks[grant.deployment]

@@ -42,6 +42,8 @@ class Wait:
 
     wait_s: float
     reason: str
+    deployment: str = ""
+    """The first that may be called again; empty where nothing waits for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def next_call(
     ready = [model for model in open_ones if waits[model.name] <= 0]
     if not ready:
         soonest = min(open_ones, key=lambda model: waits[model.name])
-        return Wait(waits[soonest.name], f"{soonest.name} is the first that may be called again")
+        return Wait(waits[soonest.name], f"{soonest.name} is the first that may be called again", soonest.name)
     return CallDeployment(_choose(ready, history, preferred=preferred, draw=draw))
 
 

@@ -508,7 +508,12 @@ class QueryExecutor:
             State.READY,
             to_stage=self.stage,
             wait_s=wait_s,
-            why=DecisionRecord(kind="release", router="failover", reasons=[f"{reason}; {_due(wait_s)}"]),
+            why=DecisionRecord(
+                kind="release",
+                router="failover",
+                reasons=[f"{reason}; {_due(wait_s)}"],
+                detail={"waits_for": reason} if wait_s > 0 else None,
+            ),
         )
 
     async def _suspend(self, step: Suspend) -> Moved | None:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from providers.limits.admission_control import Denied, Grant
@@ -51,6 +51,7 @@ async def select_deployment(
     began = loop.time()
     until = began + MAX_INLINE_WAIT_S
     refused: dict[str, float] = {}
+    denied: set[str] = set()
     asked = 1
     while True:
         resting = {**await context.admission.resting(deployments), **refused}
@@ -74,14 +75,26 @@ async def select_deployment(
                 refused[model.name] = grant.wait_s * (
                     min(asked, MAX_WAIT_MULTIPLIER) if grant.reason in ESTIMATED_WAIT_REASONS else 1
                 )
+                denied.add(model.name)
                 asked += 1
-            case Wait(wait_s=wait_s):
+            case Wait(wait_s=wait_s, deployment=name):
                 if loop.time() + wait_s > until or context.stopping.is_set():
-                    return step
+                    return replace(step, reason=_why(name, history, context, denied=name in denied))
                 await asyncio.sleep(wait_s)
                 refused.clear()
             case NoDeploymentLeft() | Suspend():
                 return step
+
+
+def _why(name: str, history: Sequence[Attempt], context: WorkerContext, *, denied: bool) -> str:
+    """Why the deployment ``name`` is waited for."""
+    rests = context.admission.why_resting(name)
+    last = next((attempt.outcome for attempt in reversed(history) if attempt.deployment == name), None)
+    if rests == "limit" or (rests is None and (denied or (last is not None and last.is_limit))):
+        return f"{name} is at its rate limit"
+    if rests == "failures":
+        return f"{name} rests after failures"
+    return f"{name} is called again after a failure" + (f" ({last.message})" if last is not None else "")
 
 
 async def reserve_patiently(model: Model, context: WorkerContext, *, tokens: int) -> Grant | Denied:

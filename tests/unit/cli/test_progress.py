@@ -4,6 +4,7 @@ import asyncio
 import io
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import psycopg
 import pytest
@@ -64,15 +65,47 @@ def test_the_line_tells_tiers_escalated_cost_pace_and_time_left() -> None:
 
 
 @pytest.mark.parametrize("rate", [None, ProgressRate(per_s=100.0)], ids=["since the submission", "of the last seconds"])
-def test_there_is_neither_rate_nor_time_left_once_nothing_runs_or_waits(rate: ProgressRate | None) -> None:
+def test_there_is_no_rate_once_nothing_runs_or_waits(rate: ProgressRate | None) -> None:
+    assert progress_line(ENDED, rate).endswith("$0.0123 (simulated)")
     held = replace(PROGRESS, held=598, running=0, waiting=0, wall_s=4000.0)
-    for still in (ENDED, held):
-        assert progress_line(still, rate).endswith("$0.0123 (simulated)")
+    line = "$0.0123 (simulated) · ETA unknown (the budget has no room for 598 held)"
+    assert progress_line(held, rate).endswith(line)
 
 
 def test_what_is_held_is_not_waited_for() -> None:
     held = replace(PROGRESS, held=500, waiting=0)
-    assert progress_line(held, ProgressRate(per_s=100.0)).endswith("ETA 0:01"), "98 run"
+    line = "ETA 0:01 (the budget has no room for 500 held)"
+    assert progress_line(held, ProgressRate(per_s=100.0)).endswith(line), "98 run"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {
+                "put_off": {
+                    "small": {
+                        "queries": 412,
+                        "until": "2026-01-01T10:00:05+00:00",
+                        "reason": "nano is at its rate limit",
+                    }
+                }
+            },
+            "412 wait at small: nano is at its rate limit, until 10:00:05 UTC",
+        ),
+        (
+            {"held": 3, "held_for": {"nano": {"queries": 3, "provider": "openai", "reason": "auth"}}},
+            "3 queries are held: the account is refused (openai: auth)",
+        ),
+        ({"held": 1}, "the budget has no room for 1 held"),
+        ({"after_pilot": 20}, "20 wait for the decision of the pilot"),
+        ({"unserved": ["large"]}, "no worker serves large (`pointsman up` starts workers)"),
+    ],
+)
+def test_the_time_left_says_what_blocks(changes: dict[str, Any], said: str) -> None:
+    blocked = replace(PROGRESS, **changes)
+    assert progress_line(blocked, ProgressRate(per_s=100.0)).endswith(f"({said})")
+    assert progress_line(blocked, ProgressRate()).endswith(f"ETA unknown ({said})")
 
 
 def test_the_drawing_has_counts_and_a_share() -> None:
@@ -118,9 +151,9 @@ def test_waiting_stops_with_the_cause_where_an_account_is_refused(monkeypatch: p
 def test_waiting_stops_where_all_that_is_left_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cli.progress._HELD_S", 0.3)
     held = replace(PROGRESS, done=900, failed=0, held=100, running=0, waiting=0)
-    with pytest.raises(CommandError, match="100 queries are held"):
+    with pytest.raises(CommandError, match="100 queries held: the budget"):
         _wait(held)
-    with pytest.raises(CommandError, match="100 queries are held"):
+    with pytest.raises(CommandError, match="100 queries held: the budget"):
         _wait(replace(held, done=10, waiting=890, after_pilot=890))
 
 

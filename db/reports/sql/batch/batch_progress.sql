@@ -1,7 +1,12 @@
 -- The progress of a batch: counts by state and tier, and the cost so far.
--- Reservations of open calls are apart: they are the worst case, many times the cost.
+-- Reservations of open calls are apart: they are the worst case, many times the cost. `put_off` has what was released for
+-- a later time, by stage, with the reason of one of them; `unserved` the stages whose queries no living worker takes.
 WITH q AS MATERIALIZED (
-    SELECT q.state, q.stage, q.tier, count(*) AS n, count(*) FILTER (WHERE q.due_at = 'infinity') AS later, count(*) FILTER (WHERE q.escalations > 0) AS escalated
+    SELECT q.state, q.stage, q.tier, count(*) AS n, count(*) FILTER (WHERE q.due_at = 'infinity') AS later,
+           count(*) FILTER (WHERE q.escalations > 0) AS escalated,
+           count(*) FILTER (WHERE q.due_at > now() AND q.due_at < '9000-01-01') AS put_off,
+           min(q.due_at) FILTER (WHERE q.due_at > now() AND q.due_at < '9000-01-01') AS due_at,
+           min(q.id) FILTER (WHERE q.due_at > now() AND q.due_at < '9000-01-01') AS put_off_id
     FROM batches AS b
     JOIN queries AS q ON q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id
     WHERE b.id = :batch_id
@@ -29,6 +34,23 @@ accounts AS (
           GROUP BY q.held_for) AS h
     LEFT JOIN account_faults AS f ON f.deployment = h.held_for
 ),
+put_off AS (
+    SELECT jsonb_object_agg(w.stage, jsonb_build_object('queries', w.n, 'until', w.due_at, 'reason', d.reason)) AS put_off
+    FROM (SELECT stage, sum(put_off)::bigint AS n, min(due_at) AS due_at, min(put_off_id) AS query_id
+          FROM q WHERE state = 'ready' AND put_off > 0 GROUP BY stage) AS w
+    LEFT JOIN LATERAL (
+        SELECT d.detail ->> 'waits_for' AS reason FROM decisions AS d
+        WHERE d.query_id = w.query_id AND d.kind = 'release' ORDER BY d.id DESC LIMIT 1
+    ) AS d ON true
+),
+unserved AS (
+    SELECT coalesce(array_agg(DISTINCT q.stage), '{}') AS unserved
+    FROM q
+    WHERE q.state IN ('ready', 'queued') AND q.n > q.later AND NOT EXISTS (
+        SELECT FROM workers AS w
+        WHERE w.stopped_at IS NULL AND w.seen_at > now() - make_interval(secs => :seen_within_s)
+          AND q.stage = ANY(string_to_array(w.role, ' ')))
+),
 tiers AS (
     SELECT jsonb_object_agg(tier, n) AS by_tier
     FROM (SELECT tier, sum(n)::bigint AS n FROM q WHERE state = 'done' AND tier IS NOT NULL GROUP BY tier) AS t
@@ -48,12 +70,14 @@ SELECT b.public_id, b.source, b.total, b.simulated, b.created_at, b.cancelled_at
        extract(epoch FROM coalesce(b.ended_at, now()) - b.created_at)::double precision AS wall_s,
        counted.*, spent.*,
        coalesce(tiers.by_tier, '{}') AS by_tier, coalesce(stages.open_by_stage, '{}') AS open_by_stage,
-       coalesce(accounts.held_for, '{}') AS held_for
+       coalesce(accounts.held_for, '{}') AS held_for, coalesce(put_off.put_off, '{}') AS put_off, unserved.unserved
 FROM batches AS b
 LEFT JOIN budgets AS g ON g.batch_id = b.id
 CROSS JOIN counted
 CROSS JOIN tiers
 CROSS JOIN stages
 CROSS JOIN accounts
+CROSS JOIN put_off
+CROSS JOIN unserved
 CROSS JOIN spent
 WHERE b.id = :batch_id

@@ -65,7 +65,8 @@ def test_one_that_rests_is_passed_over() -> None:
 
 
 def test_if_all_rest_the_wait_is_for_the_first_that_ends() -> None:
-    assert ask(resting={"first": 3.0, "second": 1.5}) == Wait(1.5, "second is the first that may be called again")
+    step = ask(resting={"first": 3.0, "second": 1.5})
+    assert step == Wait(1.5, "second is the first that may be called again", "second")
 
 
 def test_without_deployments_there_is_nothing_to_wait_for() -> None:
@@ -106,7 +107,7 @@ def test_the_draw_spreads_the_waits(draw: float, wait_s: float) -> None:
 def test_a_backoff_ends_at_a_minute() -> None:
     timing = Timing(max_attempts=30, backoff_s=2.0)
     step = ask(failed(*[(FIRST, K.OVERLOADED)] * 20), FIRST, timing=timing)
-    assert step == Wait(60.0, "first is the first that may be called again")
+    assert step == Wait(60.0, "first is the first that may be called again", "first")
 
 
 def test_when_all_have_failed_once_the_round_begins_again_after_a_wait() -> None:
@@ -117,17 +118,17 @@ def test_when_all_have_failed_once_the_round_begins_again_after_a_wait() -> None
 
 def test_a_retry_after_holds_for_the_deployment_alone() -> None:
     limited = Attempt("first", Failure(K.RATE_LIMITED, "429", retry_after_s=9.0))
-    assert ask([limited], FIRST) == Wait(9.0, "first is the first that may be called again")
+    assert ask([limited], FIRST) == Wait(9.0, "first is the first that may be called again", "first")
     assert ask([limited], FIRST, THIRD) == CallDeployment(THIRD)
     assert ask([limited], FIRST, since_last_s=9.0) == CallDeployment(FIRST)
     both = [limited, Attempt("third", Failure(K.RATE_LIMITED, "429", retry_after_s=5.0))]
-    assert ask(both, FIRST, THIRD) == Wait(5.0, "third is the first that may be called again")
+    assert ask(both, FIRST, THIRD) == Wait(5.0, "third is the first that may be called again", "third")
 
 
 def test_a_limit_of_the_account_holds_for_all_of_its_models() -> None:
     wide = LimitNotice(account_wide=True)
     limited = Attempt("first", Failure(K.RATE_LIMITED, "429", retry_after_s=9.0, notice=wide))
-    assert ask([limited], FIRST, THIRD) == Wait(9.0, "first is the first that may be called again")
+    assert ask([limited], FIRST, THIRD) == Wait(9.0, "first is the first that may be called again", "first")
     assert ask([limited], FIRST, THIRD, SECOND) == CallDeployment(SECOND)
     assert ask([limited], FIRST, THIRD, since_last_s=9.0) == CallDeployment(THIRD)
 
