@@ -89,7 +89,14 @@ class Submission:
 
     async def _submit(self, source: Source, engine: AsyncEngine, fleet: Fleet) -> SubmitResult:
         spec = replace(self.spec, metadata=source.metadata)
-        forecaster = Forecaster(self.settings, fleet, engine, cap_usd=self.spec.cap_usd, policy=self.spec.budget_policy)
+        forecaster = Forecaster(
+            self.settings,
+            fleet,
+            engine,
+            cap_usd=self.spec.cap_usd,
+            policy=self.spec.budget_policy,
+            pilot=self.spec.pilot,
+        )
         if not self.skip_invalid:
             return await submit(source.lines(fleet), engine=engine, fleet=fleet, spec=spec, forecaster=forecaster)
         with RejectedFile(source.rejected_path) as rejected:

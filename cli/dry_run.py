@@ -36,7 +36,7 @@ def show_forecast(
     """
     if not skip_invalid:
         source.check(fleet)
-    forecaster = Forecaster(settings, fleet, None, cap_usd=spec.cap_usd, policy=spec.budget_policy)
+    forecaster = Forecaster(settings, fleet, None, cap_usd=spec.cap_usd, policy=spec.budget_policy, pilot=spec.pilot)
     rejected = sum(isinstance(line, RejectedLine) for line in forecaster.sample.watching(source.lines(fleet)))
     if not forecaster.sample.seen:
         raise UsageError("None of the lines is a valid query.", hint="Run it without --skip-invalid to see each error.")
@@ -109,6 +109,15 @@ def _show(report: dict[str, Any], forecast: dict[str, Any], *, as_json: bool) ->
         ("Escalated", f"{forecast['escalated']:,.0f} queries"),
         ("Basis", "; ".join(f"{name}: {text}" for name, text in forecast["basis"].items())),
     ]
+    if (pilot := forecast["pilot"]) is not None:
+        grading = f", ${pilot['grade_cost_usd']:.6f} of it for grading" if pilot["grade_cost_usd"] else ""
+        lines.append(
+            (
+                "Pilot",
+                f"up to {queries(pilot['queries'])} by every tier, ${pilot['cost_usd']:.6f}{grading}; the rest is "
+                "counted at the top tier, for what a policy will save is not known before",
+            )
+        )
     if forecast["too_dear"]:
         lines.append(("Over cap", f"{forecast['too_dear']:,} would fail without a call: over their max_cost_usd"))
     if report["rejected"]:

@@ -39,6 +39,13 @@ def forecast_as_json(forecast: Forecast) -> dict[str, Any]:
             for tier in forecast.tiers
         },
         "basis": dict(forecast.basis),
+        "pilot": None
+        if forecast.pilot_queries == 0
+        else {
+            "queries": forecast.pilot_queries,
+            "cost_usd": round(forecast.pilot_usd, 9),
+            "grade_cost_usd": round(forecast.grade_usd, 9),
+        },
     }
 
 

@@ -14,7 +14,8 @@ from db.reports.forecast_history import load_history, load_queues
 from routing.budget.degradation import QueryBudget, fit_to_share
 from routing.fleet import BudgetPolicy, Fleet
 from routing.forecast.forecast import forecast
-from routing.forecast.forecast_types import Forecast, ForecastHistory, QueueLoad, nothing
+from routing.forecast.forecast_types import ExpectedPilot, Forecast, ForecastHistory, QueueLoad, nothing
+from routing.pilot import GraderChoice, PilotSpec
 from routing.policy.case import Decision, RoutingContext
 from routing.policy.decision import Predictor, decide
 from routing.query import Query, read_line
@@ -49,6 +50,8 @@ class Forecaster:
     cap_usd: float | None = None
     """The batch's own cap; None is the fleet's."""
     policy: BudgetPolicy | None = None
+    pilot: PilotSpec | None = None
+    """The quality floor that is asked for."""
     sample: ReservoirSample = field(default_factory=ReservoirSample)
 
     async def forecast(self) -> Forecast:
@@ -108,8 +111,21 @@ class Forecaster:
         if cap_usd is not None and (self.policy or self.fleet.budgets.policy) is BudgetPolicy.DEGRADE:
             share_usd = cap_usd * count / total
             affordable = fit_to_share(affordable, share_usd, RoutingContext(self.fleet), unspent_usd=cap_usd)
-        result = forecast(affordable, total=total, fleet=self.fleet, past=history, load=load)
+        pilot = None if self.pilot is None else self._pilot(self.pilot, affordable, total=total)
+        result = forecast(affordable, total=total, fleet=self.fleet, past=history, load=load, pilot=pilot)
         return replace(result, too_dear=seen - total)
+
+    def _pilot(self, spec: PilotSpec, decisions: Sequence[Decision], *, total: int) -> ExpectedPilot | None:
+        """None where the batch is too small for one. A judge that may be needed is counted."""
+        from evaluation.quality_floor.certification import QualityTarget
+        from evaluation.quality_floor.pilot_size import plan_pilot
+
+        free = round(total * sum(decision.case.pin is None for decision in decisions) / len(decisions))
+        most = min(free, spec.max_queries or free)
+        queries = plan_pilot(QualityTarget(spec.floor, spec.confidence), total, most=most).size
+        queries = queries or (most if spec.stops else 0)
+        judged = spec.grader in (None, GraderChoice.JUDGE) and self.fleet.judges
+        return ExpectedPilot(queries, spec.stops, self.fleet.judges[0] if judged else None) if queries else None
 
     def _decide(self, predictor: Predictor | None, lines: Sequence[InputLine]) -> list[Decision]:
         queries, budgets = zip(*map(_read, lines), strict=True)

@@ -140,6 +140,7 @@ def _submit(queries: Sequence[Mapping[str, Any]], order: BatchSpec) -> SubmitRes
                 context.engine,
                 cap_usd=order.cap_usd,
                 policy=order.budget_policy,
+                pilot=order.pilot,
                 sample=ReservoirSample(max_bytes=SERVED_BYTES),
             ),
         )

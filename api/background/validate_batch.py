@@ -116,6 +116,7 @@ async def _submit(work: ApiBatchTask, service: AppState, engine: AsyncEngine) ->
         engine,
         cap_usd=work.cap_usd,
         policy=work.budget_policy,
+        pilot=work.pilot,
         sample=ReservoirSample(max_bytes=SERVED_BYTES),
     )
     with StoredFile(service.database_url, work.input_file_id) as raw, io.BufferedReader(raw, PIECE_BYTES) as stream:

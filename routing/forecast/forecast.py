@@ -13,8 +13,17 @@ from typing import Final
 
 from routing.budget.cost_estimate import confidence_usd, expected_usd, serving, usual_usage
 from routing.fleet import Fleet, Model
-from routing.forecast.forecast_types import START_S, Forecast, ForecastHistory, QueueLoad, TierForecast, interval
+from routing.forecast.forecast_types import (
+    START_S,
+    ExpectedPilot,
+    Forecast,
+    ForecastHistory,
+    QueueLoad,
+    TierForecast,
+    interval,
+)
 from routing.forecast.throughput import max_throughput
+from routing.outcome import Usage
 from routing.policy.case import Decision, RoutingCase, RoutingContext
 
 PRIOR_DOUBTED: Final = (2.0, 20.0)
@@ -42,6 +51,12 @@ ROUTED_PER_S: Final = 2000.0
 """Queries that one process routes in a second, about; it is not what takes time."""
 
 
+PAIR_TOKENS: Final = 40
+"""What a judge's call takes for each pair beyond question and answers: its part of the instructions."""
+
+VERDICT_TOKENS: Final = 8
+
+
 @dataclass(frozen=True, slots=True)
 class _Rung:
     tier: str
@@ -56,6 +71,10 @@ class _ExpectedPath:
 
     rungs: tuple[_Rung, ...]
     top_usd: float
+    is_pilot: bool = False
+    """Every rung is asked, whatever the others answer."""
+    grade_usd: float = 0.0
+    """What the judge of its answers costs."""
 
 
 def forecast(
@@ -65,14 +84,22 @@ def forecast(
     fleet: Fleet,
     past: ForecastHistory,
     load: QueueLoad,
+    pilot: ExpectedPilot | None = None,
 ) -> Forecast:
-    """The prediction for ``total`` queries of which those of ``decisions`` are a fair sample."""
+    """The prediction for ``total`` queries of which those of ``decisions`` are a fair sample.
+
+    With a ``pilot`` its queries are asked at every tier. What its policy will save is not known yet: the rest is
+    counted at the top tier.
+    """
     ground = RoutingContext(fleet)
     ways = [_way(decision, ground) for decision in decisions]
+    if pilot is not None:
+        ways, total = _with_pilot(decisions, ways, ground, pilot, total=total)
     doubted = {tier: _doubted(past.verdicts.get(tier, (0, 0))) for tier in fleet.tiers}
     factors = {tier: _factor(past.cost_ratios.get(tier, ())) for tier in fleet.tiers}
     mixes = _mixes(ways, doubted, total=total, fleet=fleet)
     costs = [_cost_usd(way, doubted, factors) for way in ways]
+    in_pilot = [place for place, way in enumerate(ways) if way.is_pilot]
     cost = total * sum(costs) / len(costs)
     tiers = tuple(_tier(name, mixes[name], factors, doubted, mixes, fleet, past, load) for name in fleet.tiers)
     slowest = max(tiers, key=lambda tier: tier.takes_s)
@@ -91,7 +118,45 @@ def forecast(
         estimated_s=estimated_s,
         bound_by=slowest.bound_by if slowest.takes_s >= routed_s else "routing",
         basis=_basis(past, load),
+        pilot_queries=0 if pilot is None else pilot.queries,
+        pilot_usd=total * sum(costs[place] for place in in_pilot) / len(ways),
+        grade_usd=total * sum(ways[place].grade_usd for place in in_pilot) / len(ways),
     )
+
+
+def _with_pilot(
+    decisions: Sequence[Decision],
+    ways: Sequence[_ExpectedPath],
+    ground: RoutingContext,
+    pilot: ExpectedPilot,
+    *,
+    total: int,
+) -> tuple[list[_ExpectedPath], int]:
+    """The ways with a pilot's share of them, evenly over the sample, and how many queries they stand for."""
+    fleet, found = ground.fleet, list(ways)
+    free = [
+        place for place, decision in enumerate(decisions) if decision.case.pin is None and decision.tier in fleet.ladder
+    ]
+    count = min(len(free), max(1, round(len(decisions) * pilot.queries / total)))
+    sampled = {free[place * len(free) // count] for place in range(count)} if count else set()
+    for place in free:
+        decision = decisions[place]
+        if place in sampled:
+            way = _way(decision._replace(tier=fleet.ladder[0]), ground)
+            grade_usd = 0.0 if pilot.judge is None else _grade_usd(decision.case, pilot.judge, rungs=len(way.rungs))
+            found[place] = replace(way, is_pilot=True, grade_usd=grade_usd)
+        else:
+            found[place] = _way(decision._replace(tier=fleet.top), ground)
+    if pilot.stops and sampled:
+        return [found[place] for place in sorted(sampled)], pilot.queries
+    return found, total
+
+
+def _grade_usd(case: RoutingCase, judge: Model, *, rungs: int) -> float:
+    """What it costs to have each answer below the top compared with the top tier's, in both orders."""
+    usage = usual_usage(case, judge)
+    shown = Usage(usage.prompt_tokens + 2 * usage.completion_tokens + PAIR_TOKENS, VERDICT_TOKENS)
+    return 2 * (rungs - 1) * judge.price.cost_usd(shown)
 
 
 @dataclass(slots=True)
@@ -116,7 +181,7 @@ def _mixes(
         for rung, asked, last in _asked(way, doubted):
             mix = mixes[rung.tier]
             mix.calls += weight * asked
-            mix.answers += weight * asked * (1.0 if last else 1.0 - doubted[rung.tier][0])
+            mix.answers += weight * asked * (1.0 if last else 1.0 - _climbs(way, rung, doubted))
             mix.estimated_usd += weight * asked * rung.usd
             mix.tokens += weight * asked * rung.tokens
             mix.completion_tokens += weight * asked * rung.completion_tokens
@@ -128,7 +193,11 @@ def _asked(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]]) -> It
     probability = 1.0
     for place, rung in enumerate(way.rungs):
         yield rung, probability, place == len(way.rungs) - 1
-        probability *= doubted[rung.tier][0]
+        probability *= _climbs(way, rung, doubted)
+
+
+def _climbs(way: _ExpectedPath, rung: _Rung, doubted: Mapping[str, tuple[float, float]]) -> float:
+    return 1.0 if way.is_pilot else doubted[rung.tier][0]
 
 
 def _way(decision: Decision, ground: RoutingContext) -> _ExpectedPath:
@@ -178,11 +247,11 @@ def _factor(ratios: Sequence[float]) -> tuple[float, float]:
 def _cost_usd(
     way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]], factors: Mapping[str, tuple[float, float]]
 ) -> float:
-    return sum(asked * rung.usd * factors[rung.tier][0] for rung, asked, _ in _asked(way, doubted))
+    return way.grade_usd + sum(asked * rung.usd * factors[rung.tier][0] for rung, asked, _ in _asked(way, doubted))
 
 
 def _escalates(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]]) -> float:
-    return doubted[way.rungs[0].tier][0] if len(way.rungs) > 1 else 0.0
+    return _climbs(way, way.rungs[0], doubted) if len(way.rungs) > 1 else 0.0
 
 
 def _variance_usd2(

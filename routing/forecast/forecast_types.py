@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from routing.fleet import Model
+
 START_S: Final = 2.0
 """Until the first calls are out and after the last one is in, about: it is most of the time of a small batch."""
 
@@ -36,6 +38,18 @@ class QueueLoad:
     """Tier → calls that all its workers have in flight together."""
     open: Mapping[str, int] = field(default_factory=dict)
     """Stage → queries of other batches that have not ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedPilot:
+    """The pilot of a quality floor, as far as it is known before it."""
+
+    queries: int
+    """That every tier is asked, at most."""
+    stops: bool
+    """The others are not answered."""
+    judge: Model | None
+    """Who compares their answers; None where that costs no call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +101,12 @@ class Forecast:
     """Assumption → its source."""
     too_dear: int = 0
     """Further queries, which fail unasked: no call is cheap enough for their ``max_cost_usd``."""
+    pilot_queries: int = 0
+    """Queries that every tier is asked, at most: the rest is then counted at the top tier."""
+    pilot_usd: float = 0.0
+    """What these cost, with their grades; part of the cost."""
+    grade_usd: float = 0.0
+    """What the judge of their answers costs; part of that."""
 
 
 def interval(expected: float, spread: float) -> ForecastInterval:

@@ -9,7 +9,7 @@ import pytest
 from routing.answer_checks.confidence_policy import ConfidencePolicy, ConfidenceSource
 from routing.fleet import Fleet
 from routing.forecast.forecast import forecast
-from routing.forecast.forecast_types import START_S, Forecast, ForecastHistory, QueueLoad
+from routing.forecast.forecast_types import START_S, ExpectedPilot, Forecast, ForecastHistory, QueueLoad
 from routing.policy.case import Decision, RoutingContext
 from routing.query import Query
 from tests.fleets import small_fleet
@@ -31,9 +31,10 @@ def predict(
     load: QueueLoad = LOAD,
     fleet: Fleet = FLEET,
     query: Query = QUERY,
+    pilot: ExpectedPilot | None = None,
 ) -> Forecast:
     decisions = [to(tier, query, fleet) for tier in tiers]
-    return forecast(decisions, total=total, fleet=fleet, past=past, load=load)
+    return forecast(decisions, total=total, fleet=fleet, past=past, load=load, pilot=pilot)
 
 
 def test_calls_follow_the_doubts_up_the_ladder() -> None:
@@ -166,3 +167,30 @@ def test_what_a_confidence_costs_is_in_the_plan_and_only_where_a_query_may_climb
     asked = replace(policy, source=ConfidenceSource.SELF_VERIFICATION, samples=1, verifier="mini")
     verified = replace(FLEET, tiers={name: replace(tier, confidence=asked) for name, tier in FLEET.tiers.items()})
     assert bare["small"] < by_tier(verified)["small"] < dear["small"]
+
+
+def test_a_pilot_is_asked_at_every_tier_and_the_rest_counted_at_the_top() -> None:
+    told = predict(*["small"] * 10, pilot=ExpectedPilot(100, stops=False, judge=None))
+    calls = {tier.tier: tier.calls for tier in told.tiers}
+    assert calls == pytest.approx({"small": 100, "medium": 100, "large": 1000})
+    assert sum(tier.answers for tier in told.tiers) == pytest.approx(1000)
+    assert told.cost_usd.expected == pytest.approx(sum(tier.cost_usd for tier in told.tiers))
+    assert (told.pilot_queries, told.grade_usd) == (100, 0.0)
+    assert told.pilot_usd == pytest.approx(told.cost_usd.expected - 0.9 * told.baseline_usd)
+
+
+def test_a_trial_costs_its_pilot_alone_and_a_judge_adds_to_it() -> None:
+    alone = predict(*["small"] * 10, pilot=ExpectedPilot(100, stops=True, judge=None))
+    assert alone.total == 100
+    assert alone.cost_usd.expected == pytest.approx(alone.pilot_usd)
+    judged = predict(*["small"] * 10, pilot=ExpectedPilot(100, stops=True, judge=FLEET.deployments("large")[0]))
+    assert judged.grade_usd > 0
+    assert judged.pilot_usd == pytest.approx(alone.pilot_usd + judged.grade_usd)
+
+
+def test_a_pilot_leaves_pinned_queries_where_they_are() -> None:
+    pinned = to("small", replace(QUERY, pin="small"), FLEET)
+    told = forecast(
+        [pinned] * 4, total=100, fleet=FLEET, past=JUDGED, load=LOAD, pilot=ExpectedPilot(10, stops=False, judge=None)
+    )
+    assert {tier.tier for tier in told.tiers} == {"small"}
