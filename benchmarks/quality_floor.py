@@ -5,19 +5,22 @@
     python -m benchmarks.quality_floor --validity [FILE...]
 
 A draw samples a pilot from a file's questions, fits and certifies on it alone, and measures what the policy loses and
-costs on the questions that are not in the pilot. A file stands for a batch of ``--lines`` queries of its kind, over
-which the pilot's cost is spread. At most half of a file's questions are sampled, so that enough are left to measure on.
+costs on the questions that are not in the pilot. A file stands for a batch of ``--lines`` queries of its kind: the
+pilot and a rest like those other questions. At most half of a file's questions are sampled, so that enough are left to
+measure on. What the floor promises is the batch's mean loss: that of the rest times the rest's share of the lines, for
+the pilot's queries have the top tier's answers.
 
 Columns (and keys of ``--json``; all are means over draws):
 
-- ``violations``: the share of draws in which the mean loss of the questions outside the pilot, by the file's
-  ``correct`` (the top tier's minus the policy's), exceeds 1 - floor. ``violations_graded`` is the same by the
-  grader's measure.
+- ``violations``: the share of draws in which the batch's mean loss, by the file's ``correct`` (the top tier's minus
+  the policy's), exceeds 1 - floor. ``violations_graded`` is the same by the grader's measure; ``violations_rest`` is
+  that of the rest alone, for which less is promised.
 - ``saving``: the share of what the top tier alone would cost, with the pilot's calls paid. ``saving_hindsight`` is that
   of the cheapest policy of the same family that keeps the floor on the questions outside the pilot, chosen by their own
   outcomes and with no pilot to pay: nothing can reach it.
 - ``pilot_cost``: what the pilot's calls cost, as a share of what the top tier alone would cost for the batch.
-- ``pilot_queries``: how many questions were graded; ``quality``: 1 - the mean loss; ``policy``: the usual one.
+- ``pilot_queries``: how many questions were graded; ``quality``: 1 - the batch's mean loss, ``quality_rest`` that of
+  the rest alone; ``policy``: the usual one.
 
 Prices: the cheapest tier costs 0.06 of the top, tiers between lie on a geometric scale, as in
 `evaluation.data.call_costs`.
@@ -30,7 +33,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,9 +48,18 @@ from evaluation.data.dataset import read_dataset
 from evaluation.data.dataset_errors import DataError
 from evaluation.graders.grader_choice import choose_grader
 from evaluation.graders.text_graders import GraderKind, grader
-from evaluation.quality_floor.certification import PolicyKind, QualityTarget, choose, climbs, kind_of, shares_of
+from evaluation.quality_floor.certification import (
+    ChosenPolicy,
+    PolicyKind,
+    QualityTarget,
+    choose,
+    climbs,
+    kind_of,
+    rest_share,
+    shares_of,
+)
 from evaluation.quality_floor.ladder_features import LadderFeatures, ladder_features
-from evaluation.quality_floor.pilot_size import plan_pilot, worth_continuing
+from evaluation.quality_floor.pilot_size import gains, plan_pilot
 from evaluation.quality_floor.policy_path import FOLDS, PathChoices, PolicyPath, fit_path
 
 ROOT = Path(__file__).parents[1]
@@ -97,11 +109,13 @@ class Draw:
 
     violated: bool
     violated_graded: bool
+    violated_rest: bool
     saving: float
     hindsight: float
     pilot_cost: float
     pilot_queries: int
     quality: float
+    quality_rest: float
     policy: PolicyKind
 
 
@@ -161,7 +175,7 @@ def graded(work: Workload, setting: Setting, seed: int) -> tuple[Floats, float] 
 def draw(work: Workload, setting: Setting, seed: int) -> list[Draw]:
     """One pilot, and what comes of it for each target."""
     n = len(work.correct)
-    nothing = Draw(False, False, 0.0, 0.0, 0.0, 0, 1.0, PolicyKind.ALL_TOP)
+    nothing = Draw(False, False, False, 0.0, 0.0, 0.0, 0, 1.0, 1.0, PolicyKind.ALL_TOP)
     grades = graded(work, setting, seed)
     if grades is None or len(work.tiers) < 2:
         return [nothing] * len(setting.targets)
@@ -172,32 +186,31 @@ def draw(work: Workload, setting: Setting, seed: int) -> list[Draw]:
     found = []
     for target in setting.targets:
         plan = plan_pilot(target, setting.lines, missed=missed, most=min(n // 2, setting.pilot or n))
+        if not plan.size:
+            found.append(nothing)
+            continue
+        most_loss = target.most_rest_loss(pilot=plan.size, batch_size=setting.lines) * (1.0 - missed)
         place, size = None, 0
-        for look in plan.looks:
-            size, rows = look.size, order[: look.size]
+        for size in sorted({plan.first, plan.size}):
+            rows = order[:size]
             if size not in paths:
                 paths[size] = fit_path(work.features, rows, losses[rows], work.costs, seed=seed)
             # What is promised is kept or broken on the questions that are left to measure on.
             rest_size = min(n, setting.lines) - size
-            asked = QualityTarget(target.floor, 1.0 - look.risk)
-            chosen = choose(paths[size], losses[rows], asked, rest=rest_size, missed=missed)
-            if setting.naive:
-                passes = chosen.losses <= target.most_loss
-                end = len(passes) if passes.all() else int(passes.argmin())
-                chosen = replace(chosen, place=int(chosen.costs[:end].argmin()) if end else None)
-            place = chosen.place
-            if look is not plan.looks[-1] and not worth_continuing(
+            chosen = choose(
+                paths[size], losses[rows], risk=1.0 - target.confidence, most_loss=most_loss, rest=rest_size
+            )
+            if size == plan.size:
+                place = _naive(chosen, most_loss) if setting.naive else chosen.place
+            elif not gains(
                 chosen,
-                target,
-                here=look,
-                last=plan.looks[-1],
+                size=size,
+                planned=plan.size,
                 batch_size=setting.lines,
                 query_cost=float(work.costs.sum()),
+                most_loss=most_loss,
             ):
                 break
-        if not size:
-            found.append(nothing)
-            continue
         if size not in measured:
             rest = order[size:][:MOST_MEASURED]
             choices = paths[size].choices(work.features, rest, np.arange(len(rest)) % FOLDS)
@@ -205,6 +218,13 @@ def draw(work: Workload, setting: Setting, seed: int) -> list[Draw]:
             measured[size] = Measured(choices, choices.loss(real).mean(axis=0), choices.loss(losses[rest]).mean(axis=0))
         found.append(_outcome(work, setting, target, measured[size], place, size))
     return found
+
+
+def _naive(chosen: ChosenPolicy, most_loss: float) -> int | None:
+    """The cheapest policy that looks right on the pilot."""
+    passes = chosen.losses <= most_loss
+    end = len(passes) if passes.all() else int(passes.argmin())
+    return int(chosen.costs[:end].argmin()) if end else None
 
 
 @dataclass(frozen=True)
@@ -227,14 +247,17 @@ def _outcome(
         starts, accepts = shares_of(rest.choices, place, len(work.tiers))
         kind = kind_of(starts, accepts, climbs=climbs(rest.choices, place))
     pilot_cost = size * float(work.costs.sum()) / setting.lines
+    most_rest_loss = target.most_rest_loss(pilot=size, batch_size=setting.lines) + 1e-12
     return Draw(
-        violated=loss > target.most_loss + 1e-12,
-        violated_graded=seen > target.most_loss + 1e-12,
+        violated=loss > most_rest_loss,
+        violated_graded=seen > most_rest_loss,
+        violated_rest=loss > target.most_loss + 1e-12,
         saving=1.0 - pilot_cost - (setting.lines - size) / setting.lines * cost,
         hindsight=max(1.0 - float(costs[keeps].min()), 0.0) if keeps.any() else 0.0,
         pilot_cost=pilot_cost,
         pilot_queries=size,
-        quality=1.0 - loss,
+        quality=1.0 - rest_share(pilot=size, batch_size=setting.lines) * loss,
+        quality_rest=1.0 - loss,
         policy=kind,
     )
 
@@ -249,11 +272,13 @@ def summary(work: Workload, setting: Setting, target: QualityTarget, draws: Sequ
         "file": work.name,
         "violations": mean("violated"),
         "violations_graded": mean("violated_graded"),
+        "violations_rest": mean("violated_rest"),
         "saving": mean("saving"),
         "saving_hindsight": mean("hindsight"),
         "pilot_cost": mean("pilot_cost"),
         "pilot_queries": round(float(np.mean([each.pilot_queries for each in draws])), 1),
         "quality": mean("quality"),
+        "quality_rest": mean("quality_rest"),
         "policy": Counter(each.policy.value for each in draws).most_common(1)[0][0],
         "certified": round(float(np.mean([each.policy is not PolicyKind.ALL_TOP for each in draws])), 4),
         "floor": target.floor,

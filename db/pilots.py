@@ -175,7 +175,7 @@ class Pilots:
         )
 
     async def open_audits(self) -> Sequence[Row[Any]]:
-        """Of each open batch with audits: floor, confidence, accept_shares of its certificate, losses in order."""
+        """Of each open batch with audits: floor, confidence, shares of its certificate, losses in order."""
         return await fetch(self._engine, statement("audits_open"))
 
     async def breach(self, batch_id: int) -> bool:

@@ -9,10 +9,13 @@ from typing import Any, Final
 import numpy as np
 
 from evaluation.data.array_types import Floats, Ints
-from evaluation.quality_floor.ladder_features import ladder_features
+from evaluation.quality_floor.ladder_features import LadderFeatures, ladder_features
 from evaluation.quality_floor.ladder_policy import LadderPolicy, policy_at
 from evaluation.quality_floor.loss_bound import upper_bounds
 from evaluation.quality_floor.policy_path import PathChoices, PolicyPath, fit_path
+
+LARGEST_SHARE: Final = 0.4
+"""A pilot of more than this share of the batch gains nothing."""
 
 LEAST_PILOT: Final = 40
 """Fewer graded queries certify nothing: at 0.95 the bound alone is 0.07 without a single loss."""
@@ -35,7 +38,7 @@ class PolicyKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class QualityTarget:
-    """What is asked for: the mean quality falls short of the reference's by at most ``1 - floor``."""
+    """What is asked for: the batch's mean quality falls short of the reference's by at most ``1 - floor``."""
 
     floor: float
     """0 to 1."""
@@ -50,8 +53,20 @@ class QualityTarget:
 
     @property
     def most_loss(self) -> float:
-        """The greatest mean loss that keeps the promise."""
+        """The greatest mean loss of the batch that keeps the promise."""
         return 1.0 - self.floor
+
+    def most_rest_loss(self, *, pilot: int, batch_size: int) -> float:
+        """The greatest mean loss of the rest that keeps the promise: the ``pilot``'s queries lose nothing.
+
+        A pilot of more than `LARGEST_SHARE` counts as that share, so that the rest is never given up.
+        """
+        return min(self.most_loss / rest_share(pilot=pilot, batch_size=batch_size), 1.0)
+
+
+def rest_share(*, pilot: int, batch_size: int) -> float:
+    """The share of the batch that a policy decides, at least ``1 - LARGEST_SHARE``."""
+    return 1.0 - min(pilot / max(batch_size, 1), LARGEST_SHARE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +104,26 @@ class PilotQuery:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What is promised of the rest of a batch, and on what grounds. All of it is plain JSON (`to_json`)."""
+    """What is promised of a batch, and on what grounds. All of it is plain JSON (`to_json`).
+
+    The batch is the pilot, whose queries are delivered with the top tier's answers and so lose nothing, and the rest,
+    which the policy decides: its mean loss is ``rest_share`` times the rest's.
+    """
 
     policy: PolicyKind
     tiers: tuple[str, ...]
     floor: float
     confidence: float
+    promised_for: str
+    """Which mean loss the floor bounds."""
     loss_bound: float
-    """The rest's mean loss exceeds this with probability at most 1 - confidence."""
+    """The batch's mean loss exceeds this with probability at most 1 - confidence."""
     loss_estimate: float
-    """The mean loss on the pilot, each query decided by regressions that did not see it."""
+    """The batch's expected mean loss: on the pilot, each query decided by regressions that did not see it."""
+    rest_share: float
+    """The share of the batch that the policy decides."""
+    rest_loss_bound: float
+    """The rest's mean loss exceeds this with probability at most 1 - confidence."""
     grader: GraderStatement
     sample_ids: tuple[str, ...]
     seed: int
@@ -130,6 +155,8 @@ class Certificate:
         return asdict(self)
 
 
+PROMISED_FOR: Final = "the whole batch: its pilot, answered by the top tier, and its rest, answered by the policy"
+
 METHOD: Final = (
     "cross-fitted ladder policies, tested in one fixed order against Gaffke's bound (exact binomial for right or wrong)"
 )
@@ -149,21 +176,61 @@ class ChosenPolicy:
     """The cross-fitted mean cost of each, in calls to the top tier."""
 
 
-def choose(path: PolicyPath, losses: Floats, target: QualityTarget, *, rest: int, missed: float = 0.0) -> ChosenPolicy:
-    """The cheapest policy of ``path`` that comes before the first one that fails the test.
+def choose(path: PolicyPath, losses: Floats, *, risk: float, most_loss: float, rest: int) -> ChosenPolicy:
+    """The cheapest policy of ``path`` that comes before the first one whose bound exceeds ``most_loss``.
 
     ``losses[i, tier]`` are those of the pilot's rows, ``rest`` is how many queries the policy will decide. All policies
-    before the first failure are certified at once (fixed-sequence testing).
+    before the first failure are certified at once, at a confidence of 1 - ``risk`` (fixed-sequence testing).
     """
     lost = path.crossfit.loss(losses)
-    bounds = upper_bounds(lost, risk=1.0 - target.confidence, rest=rest)
+    bounds = upper_bounds(lost, risk=risk, rest=rest)
     costs = path.crossfit.cost.mean(axis=0)
-    passes = bounds <= target.most_loss * (1.0 - missed)
+    passes = bounds <= most_loss
     end = len(passes) if passes.all() else int(passes.argmin())
     place = int(costs[:end].argmin()) if end else None
     if place is not None and costs[place] >= 1.0:
         place = None
     return ChosenPolicy(place, bounds, lost.mean(axis=0), costs)
+
+
+@dataclass(frozen=True, slots=True)
+class FittedPilot:
+    """A pilot as arrays, and the policies that were fitted on it."""
+
+    losses: Floats = field(repr=False)
+    """Shape (queries, tiers)."""
+    costs: Floats
+    """What a call of each tier costs, in calls to the top tier."""
+    sources: Sequence[Sequence[str]]
+    features: LadderFeatures = field(repr=False)
+    path: PolicyPath = field(repr=False)
+
+
+def fit_pilot(pilot: Sequence[PilotQuery], *, seed: int) -> FittedPilot:
+    """Fits every policy of the path on the whole ``pilot``. Raises ValueError where the top tier's answers are free."""
+    losses, usd = _losses(pilot), _mean_usd(pilot)
+    costs = usd / usd[-1]
+    n_tiers, sources = len(usd), confidence_sources(pilot)
+    features = ladder_features(
+        [query.text for query in pilot],
+        [[query.answers[tier].text for query in pilot] for tier in range(n_tiers - 1)],
+        confidences=[[query.answers[tier].confidences for query in pilot] for tier in range(n_tiers - 1)],
+        sources=sources,
+    )
+    path = fit_path(features, np.arange(len(pilot)), losses, costs, seed=seed)
+    return FittedPilot(losses, costs, sources, features, path)
+
+
+def _losses(pilot: Sequence[PilotQuery]) -> Floats:
+    grades = np.array([[answer.grade for answer in query.answers] for query in pilot])
+    return np.asarray(grades[:, -1:] - grades)
+
+
+def _mean_usd(pilot: Sequence[PilotQuery]) -> Floats:
+    usd = np.array([[answer.cost_usd for answer in query.answers] for query in pilot]).mean(axis=0)
+    if usd[-1] <= 0:
+        raise ValueError(f"the top tier's answers cost {usd[-1]}; fix: give cost_usd of every answer")
+    return np.asarray(usd)
 
 
 def certify(
@@ -183,22 +250,21 @@ def certify(
     if not pilot or any(len(query.answers) != len(tiers) for query in pilot):
         raise ValueError(f"a pilot needs queries with one answer by each of {len(tiers)} tiers")
     n, n_tiers = len(pilot), len(tiers)
-    grades = np.array([[answer.grade for answer in query.answers] for query in pilot])
-    losses = grades[:, -1:] - grades
-    usd = np.array([[answer.cost_usd for answer in query.answers] for query in pilot]).mean(axis=0)
-    if usd[-1] <= 0:
-        raise ValueError(f"the top tier's answers cost {usd[-1]}; fix: give cost_usd of every answer")
-    costs = usd / usd[-1]
-    pilot_cost = float(n * costs.sum() + grading_usd / usd[-1])
+    usd = _mean_usd(pilot)
+    pilot_cost = float((n * usd.sum() + grading_usd) / usd[-1])
     rest = max(batch_size - n, 1)
+    decided = rest_share(pilot=n, batch_size=batch_size)
     shares = (0.0,) * (n_tiers - 1) + (1.0,)
     top = Certificate(
         policy=PolicyKind.ALL_TOP,
         tiers=tuple(tiers),
         floor=target.floor,
         confidence=target.confidence,
+        promised_for=PROMISED_FOR,
         loss_bound=0.0,
         loss_estimate=0.0,
+        rest_share=decided,
+        rest_loss_bound=0.0,
         grader=grader,
         sample_ids=tuple(query.id for query in pilot),
         seed=seed,
@@ -220,32 +286,27 @@ def certify(
         return replace(top, reason=reason, more_samples=LEAST_PILOT - n), None
     if risk <= 0:
         return replace(top, reason="the grader's own error is known at less than the confidence asked for"), None
-    asked = QualityTarget(target.floor, 1.0 - risk)
-    sources = confidence_sources(pilot)
-    features = ladder_features(
-        [query.text for query in pilot],
-        [[query.answers[tier].text for query in pilot] for tier in range(n_tiers - 1)],
-        confidences=[[query.answers[tier].confidences for query in pilot] for tier in range(n_tiers - 1)],
-        sources=sources,
-    )
-    path = fit_path(features, np.arange(n), losses, costs, seed=seed)
-    chosen = choose(path, losses, asked, rest=rest, missed=grader.missed)
+    fitted = fit_pilot(pilot, seed=seed)
+    path = fitted.path
+    most_loss = target.most_rest_loss(pilot=n, batch_size=batch_size) * (1.0 - grader.missed)
+    chosen = choose(path, fitted.losses, risk=risk, most_loss=most_loss, rest=rest)
     if chosen.place is None:
-        reason, more = _why_not(chosen, asked, n, grader.missed)
+        reason, more = _why_not(chosen, n, most_loss=most_loss, confidence=1.0 - risk)
         return replace(top, reason=reason, more_samples=more), None
     place = chosen.place
     starts, accepts = shares_of(path.crossfit, place, n_tiers)
     certificate = replace(
         top,
         policy=kind_of(starts, accepts, climbs=climbs(path.crossfit, place)),
-        loss_bound=float(chosen.bounds[place]) / (1.0 - grader.missed),
-        loss_estimate=float(chosen.losses[place]),
+        loss_bound=decided * float(chosen.bounds[place]) / (1.0 - grader.missed),
+        loss_estimate=decided * float(chosen.losses[place]),
+        rest_loss_bound=float(chosen.bounds[place]) / (1.0 - grader.missed),
         cost_per_query=float(chosen.costs[place]),
         net_saving=float(1.0 - (pilot_cost + rest * chosen.costs[place]) / batch_size),
         start_shares=starts,
         accept_shares=accepts,
     )
-    return certificate, policy_at(path, place, features, tiers=tiers, sources=sources)
+    return certificate, policy_at(path, place, fitted.features, tiers=tiers, sources=fitted.sources)
 
 
 def confidence_sources(pilot: Sequence[PilotQuery]) -> list[tuple[str, ...]]:
@@ -283,20 +344,19 @@ def climbs(choices: PathChoices, place: int) -> bool:
     return bool((choices.accepted[:, place] > choices.start[:, place]).any())
 
 
-def _why_not(chosen: ChosenPolicy, target: QualityTarget, n: int, missed: float) -> tuple[str, int | None]:
+def _why_not(chosen: ChosenPolicy, n: int, *, most_loss: float, confidence: float) -> tuple[str, int | None]:
     """Why no policy passed, and about how many more samples it would take for one that saves a tenth."""
-    allowed = target.most_loss * (1.0 - missed)
     saves = np.flatnonzero(chosen.costs <= 0.9)
     if not len(saves):
         return "no policy would save a tenth of the cost", None
     # The margin of a bound shrinks about with the square root of the sample.
     margins = chosen.bounds[saves] - chosen.losses[saves]
-    room = allowed - chosen.losses[saves]
+    room = most_loss - chosen.losses[saves]
     best = int(np.argmax(room / np.maximum(margins, 1e-9)))
     loss, bound = float(chosen.losses[saves][best]), float(chosen.bounds[saves][best])
     text = (
         f"the mean loss of the best policy that saves a tenth is {loss:.3f} on the pilot, and at most {bound:.3f}"
-        f" at a confidence of {target.confidence:g}; the floor allows {allowed:.3f}"
+        f" at a confidence of {confidence:g}; the floor allows the rest {most_loss:.3f}"
     )
     if room[best] <= 0:
         return text, None

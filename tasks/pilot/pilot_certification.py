@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from evaluation.graders.llm_judge import missed_by_inconsistency
 from evaluation.quality_floor.certification import (
+    LEAST_PILOT,
     GradedAnswer,
     GraderStatement,
     PilotQuery,
@@ -18,7 +19,7 @@ from evaluation.quality_floor.certification import (
 )
 from evaluation.quality_floor.ladder_policy import LadderAction, LadderAnswer, LadderPolicy
 from evaluation.quality_floor.loss_audit import breaks
-from evaluation.quality_floor.pilot_size import PilotLook, plan_pilot
+from evaluation.quality_floor.pilot_size import PilotPlan, may_gain, plan_pilot
 from routing.pilot import TierAnswer
 from tasks.pilot.graded_sample import GradedSample
 from tasks.pilot.sample import SampledQuery
@@ -86,12 +87,10 @@ class LadderQualityPolicy:
 
 
 class NextLook(NamedTuple):
-    """The sample is to be graded, and a policy to be certified on it."""
+    """The sample is to be graded, and a policy to be certified on it if it is whole."""
 
-    risk: float
-    """That a policy which breaks the floor is certified, at most."""
     more: int
-    """How many queries more are sampled where nothing is certified; 0: this is the last look."""
+    """How many queries are still missing from the sample; 0 where it is whole."""
 
 
 def next_step(
@@ -101,20 +100,17 @@ def next_step(
     target = QualityTarget(pilot.floor, pilot.confidence)
     most = min(pilot.total, LARGEST_SAMPLE, pilot.max_queries or pilot.total)
     plan = plan_pilot(target, pilot.total, most=most)
-    looks = plan.looks or ((PilotLook(most, 1.0 - pilot.confidence),) if pilot.stops else ())
-    if not looks:
+    if not plan.size and pilot.stops:
+        plan = PilotPlan(most, most)
+    if not plan.size:
         return _undecided("too_small", DEFAULT_POLICY, pilot, ladder, f"{plan.reason}: the default policy routes it")
-    look = next((look for look in looks if look.size > pilot.sampled), None)
     if pilot.sampled == 0 and pilot.waiting:
-        return SampleMore(looks[0].size, "the first sample")
-    is_last = look is None or pilot.waiting == 0
-    # A sample that cannot grow any more has all the risk that is left; one that can has that of its look.
-    here = looks[-1] if is_last else looks[0]
+        return SampleMore(plan.first, "the first part of the sample")
     if not sample:
         return to_the_top(pilot, ladder, f"no sampled query has an answer of {ladder[-1]}")
     if not any(query.costs_usd[-1] > 0 for query in sample):
         return to_the_top(pilot, ladder, f"answers of {ladder[-1]} cost nothing: there is nothing to save")
-    return NextLook(here.risk, 0 if is_last else looks[-1].size - pilot.sampled)
+    return NextLook(max(plan.size - pilot.sampled, 0) if pilot.waiting else 0)
 
 
 def certify_sample(
@@ -127,33 +123,45 @@ def certify_sample(
     unanswered: int,
     grading_usd: float,
 ) -> SampleMore | Certified:
-    """The certificate and the policy of a graded sample.
+    """The certificate and the policy of a graded sample, or more of it where that may pay for itself.
 
     ``unanswered`` sampled queries have no answer of the top tier to compare with.
     """
-    statement = grader_statement(graded, risk=look.risk)
+    target = QualityTarget(pilot.floor, pilot.confidence)
+    statement = grader_statement(graded, risk=1.0 - pilot.confidence)
     if statement.missed >= MOST_MISSED:
         reason = "asked in the other order, the judge contradicts itself too often"
         return to_the_top(pilot, ladder, reason, graded.notes)
+    queries = [
+        PilotQuery(str(query.query_id), query.text, _graded(query, grades))
+        for query, grades in zip(sample, graded.grades, strict=True)
+    ]
     with threadpool_limits(limits=1):  # BLAS would spin on every core, and the stages have answers to see to
+        if look.more:
+            if len(queries) < LEAST_PILOT or may_gain(
+                queries,
+                target,
+                planned=len(queries) + look.more,
+                batch_size=pilot.total,
+                missed=statement.missed,
+                grading_usd=grading_usd,
+                seed=pilot.seed,
+            ):
+                return SampleMore(look.more, "a larger sample may certify a cheaper policy")
+            reason = f"by the first {len(queries)} graded queries, a larger sample would not pay for itself"
+            return to_the_top(pilot, ladder, reason, graded.notes)
         certificate, policy = certify(
-            [
-                PilotQuery(str(query.query_id), query.text, _graded(query, grades))
-                for query, grades in zip(sample, graded.grades, strict=True)
-            ],
-            QualityTarget(pilot.floor, 1.0 - look.risk),
+            queries,
+            target,
             tiers=ladder,
             batch_size=pilot.total,
             grader=statement,
             grading_usd=grading_usd,
             seed=pilot.seed,
         )
-    if look.more and policy is None:
-        return SampleMore(look.more, certificate.reason)
     quality = 1.0 - certificate.loss_estimate
     stated = certificate.to_json() | {
         "outcome": "certified" if policy is not None else "top_tier",
-        "confidence": pilot.confidence,
         "quality": quality,
         "quality_interval": [max(0.0, 1.0 - certificate.loss_bound), max(1.0, quality)],
         "unanswered": unanswered,
@@ -167,8 +175,8 @@ def certify_sample(
     served = {"kind": "ladder", "tiers": list(policy.tiers), "sources": [list(names) for names in policy.sources]}
     served |= {"grader": graded.kind}
     reason = (
-        f"{certificate.policy.value} certified: loss at most {certificate.loss_bound:.3f}, the floor allows "
-        f"{1.0 - pilot.floor:.3f}"
+        f"{certificate.policy.value} certified: the batch's loss is at most {certificate.loss_bound:.3f}, "
+        f"the floor allows {1.0 - pilot.floor:.3f}"
     )
     return Certified(stated, served, buffer.getvalue(), reason)
 
@@ -224,6 +232,6 @@ def is_breached(audits: Row[Any]) -> bool:
     Only answers accepted below the top tier are audited, and only they lose anything: they may lose the whole
     allowance of the batch.
     """
-    below = max(1.0 - audits.accept_shares[-1], 1e-6)
+    below = max(audits.rest_share * (1.0 - audits.accept_shares[-1]), 1e-6)
     most_loss = min((1.0 - audits.floor) / below, 1.0)
     return breaks(audits.losses, most_loss=most_loss, risk=1.0 - audits.confidence)

@@ -172,7 +172,7 @@ def test_an_audit_that_shows_a_broken_floor_sends_the_rest_to_the_top(on_bench: 
             " (batch_id, floor, confidence, seed, audit_share, state, certificate, policy, decided_at)"
             " VALUES (:id, 0.9, 0.95, 1, 1, 'decided', CAST(:certificate AS jsonb), CAST(:policy AS jsonb), now())",
             id=batch_id,
-            certificate='{"accept_shares": [1.0, 0.0]}',
+            certificate='{"accept_shares": [1.0, 0.0], "rest_share": 0.9}',
             policy='{"kind": "top"}',
         )
         pilots = Pilots(bench.engine)

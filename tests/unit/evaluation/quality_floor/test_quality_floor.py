@@ -23,7 +23,7 @@ from evaluation.quality_floor.ladder_features import ROOT, LadderFeatures, ladde
 from evaluation.quality_floor.ladder_policy import LadderAction, LadderAnswer, LadderPolicy, folds_by_id, policy_at
 from evaluation.quality_floor.loss_audit import audit_losses
 from evaluation.quality_floor.loss_bound import upper_bounds
-from evaluation.quality_floor.pilot_size import plan_pilot, worth_continuing
+from evaluation.quality_floor.pilot_size import gains, may_gain, plan_pilot
 from evaluation.quality_floor.policy_path import FOLDS, fit_path
 
 TARGET = QualityTarget(0.9, 0.95)
@@ -111,7 +111,8 @@ def test_a_stored_policy_decides_as_the_path_that_was_tested(n_tiers: int) -> No
     features, losses = arrays(both)
     rows = np.arange(len(pilot))
     path = fit_path(features, rows, losses[rows], np.array(COSTS[n_tiers]))
-    place = choose(path, losses[rows], TARGET, rest=1_840).place
+    most_loss = TARGET.most_rest_loss(pilot=160, batch_size=2_000)
+    place = choose(path, losses[rows], risk=0.05, most_loss=most_loss, rest=1_840).place
     rest = np.arange(len(pilot), len(both))
     expected = path.choices(features, rest, folds_by_id([query.id for query in batch]))
     assert run(stored, batch) == expected.accepted[:, place].tolist()
@@ -122,6 +123,8 @@ def test_a_certified_policy_saves_and_keeps_the_floor_on_other_questions() -> No
     assert policy is not None
     assert certificate.policy is PolicyKind.CASCADE
     assert certificate.loss_bound <= 0.1
+    assert certificate.loss_bound == pytest.approx(certificate.rest_share * certificate.rest_loss_bound)
+    assert certificate.rest_share == pytest.approx(0.9)
     assert 0.1 < certificate.net_saving < 0.94
     assert len(certificate.sample_ids) == 200
     others = questions(400, seed=3)
@@ -138,7 +141,7 @@ def test_grades_that_have_nothing_to_do_with_the_texts_certify_no_more_than_a_ra
     features, _ = arrays(pilot)
     losses = np.array([[own[-1].grade - each.grade for each in own] for own in grades])
     path = fit_path(features, np.arange(200), losses, np.array(COSTS[2]))
-    place = choose(path, losses, TARGET, rest=1_800).place
+    place = choose(path, losses, risk=0.05, most_loss=0.1, rest=1_800).place
     kept = 0.0 if place is None else (path.crossfit.accepted[:, place] == 0).mean()
     assert kept <= 0.1 / losses[:, 0].mean() + 0.1
 
@@ -225,23 +228,28 @@ def test_texts_of_any_kind_have_features() -> None:
 def test_a_pilot_grows_with_the_batch_and_is_refused_where_it_cannot_gain() -> None:
     small, large = plan_pilot(TARGET, 2_000), plan_pilot(TARGET, 20_000)
     assert 150 <= small.size <= 350 < large.size
-    assert sum(look.risk for look in large.looks) == pytest.approx(0.05)
+    assert 0 < small.first < small.size
     assert plan_pilot(TARGET, 60).size == 0
     assert "at least" in plan_pilot(TARGET, 60).reason
     assert plan_pilot(TARGET, 20_000, most=100).size == 100
     assert plan_pilot(QualityTarget(0.99), 300).size == 0
 
 
-def test_a_pilot_without_hope_stops_early() -> None:
+def test_a_pilot_stops_early_where_nothing_can_be_gained_and_only_there() -> None:
     features, losses = arrays(questions(120))
-    losses[:, 0] = 1.0
-    path = fit_path(features, np.arange(120), losses, np.array([0.3, 1.0]))
-    target = QualityTarget(0.95)
-    plan = plan_pilot(target, 2_000)
-    chosen = choose(path, losses, target, rest=1_880)
-    assert not worth_continuing(
-        chosen, target, here=plan.looks[0], last=plan.looks[-1], batch_size=2_000, query_cost=1.3
-    )
+    plan = plan_pilot(QualityTarget(0.95), 2_000)
+    found = []
+    for lost in (losses, np.array([[1.0, 0.0]] * 120)):
+        path = fit_path(features, np.arange(120), lost, np.array([0.3, 1.0]))
+        chosen = choose(path, lost, risk=0.05, most_loss=0.05, rest=1_880)
+        found.append(gains(chosen, size=120, planned=plan.size, batch_size=2_000, query_cost=1.3, most_loss=0.05))
+    assert found == [True, False]
+    assert may_gain(questions(120), TARGET, planned=300, batch_size=2_000)
+
+
+def test_a_pilot_counts_for_the_batch_and_never_for_more_than_its_largest_share() -> None:
+    assert TARGET.most_rest_loss(pilot=200, batch_size=2_000) == pytest.approx(0.1 / 0.9)
+    assert TARGET.most_rest_loss(pilot=2_000, batch_size=2_000) == pytest.approx(0.1 / 0.6)
 
 
 def test_an_audit_that_is_looked_at_after_every_answer_seldom_raises_a_false_alarm() -> None:
