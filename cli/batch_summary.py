@@ -14,6 +14,9 @@ from db.reports.batch_stats import BatchFigures
 from db.reports.forecast_vs_actual import forecast_vs_actual
 from routing.forecast.rounding import round_to_sum
 
+MOST_WORKLOADS = 12
+"""So many are shown, the most expensive first; ``--json`` and the report have all."""
+
 
 def show(figures: BatchFigures, console: Console) -> None:
     """Prints the report."""
@@ -29,6 +32,8 @@ def show(figures: BatchFigures, console: Console) -> None:
             )
         )
     console.print(_tiers(figures))
+    if len(figures.workloads) > 1:
+        console.print(_workloads(figures))
     for label, text in _lines(figures):
         console.print(Text.assemble((f"{label:<10} ", "bold"), text))
     for failure in figures.failures:
@@ -53,6 +58,21 @@ def _tiers(figures: BatchFigures) -> Table:
             f"{tier.calls:,}",
             f"${tier.cost_usd:.4f}",
             "/".join(f"{ms:.0f}" for ms in tier.latency_ms) if tier.latency_ms else "–",
+        )
+    return grid
+
+
+def _workloads(figures: BatchFigures) -> Table:
+    grid = table(("workload",), ("queries", "share", "escalated", "cost", "per query", "right by labels"))
+    for one in figures.workloads[:MOST_WORKLOADS]:
+        grid.add_row(
+            plain(one.workload or "without a name"),
+            f"{one.queries:,}",
+            f"{100 * one.queries / figures.progress.total:.1f} %",
+            f"{one.escalated:,}",
+            f"${one.cost_usd:.4f}",
+            f"${one.cost_usd / one.queries:.6f}",
+            "–" if one.grade is None else f"{100 * one.grade:.1f} % of {one.labels:,}",
         )
     return grid
 

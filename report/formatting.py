@@ -6,7 +6,9 @@ _NONE: Final = "–"
 NO_BREAK: Final = "\u00a0"
 
 
-RULES: Final = frozenset({"gate", "pin", "prior", "exploration", "llm", "budget", "pilot", "quality_policy", "none"})
+RULES: Final = frozenset(
+    {"gate", "pin", "rule", "ladder", "prior", "exploration", "llm", "budget", "pilot", "quality_policy", "none"}
+)
 """Deciders besides trained routers."""
 
 

@@ -1,5 +1,6 @@
 """A query as the routing rules see it: the parts of an OpenAI chat body that matter to them."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -22,6 +23,9 @@ class Expectation:
     choices: tuple[str, ...] = ()
     context: str | None = None
 
+
+TEMPLATE_CHARS: Final = 40
+"""A shorter system prompt, such as "Be brief.", says little of what is asked."""
 
 NO_EXPECTATION: Final = Expectation()
 """That of most queries: one for all of them."""
@@ -52,6 +56,14 @@ class Query:
     def is_pinned(self) -> bool:
         """Whether the user named a tier or model."""
         return is_pin(self.pin)
+
+    @property
+    def template(self) -> str:
+        """A name for queries that share a system prompt of some length; "" where there is none."""
+        if len(self.system) < TEMPLATE_CHARS:
+            return ""
+        digest = hashlib.blake2b(self.system.encode("utf-8", "surrogatepass"), digest_size=4)
+        return f"prompt-{digest.hexdigest()}"
 
     @property
     def measured(self) -> PromptSize:

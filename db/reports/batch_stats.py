@@ -149,6 +149,21 @@ class TierFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkloadFigures:
+    """What the queries of one workload of a batch came to."""
+
+    workload: str
+    """The name in their metadata, or that of their prompt's template; "" for queries without either."""
+    queries: int
+    answered: int
+    escalated: int
+    cost_usd: float
+    labels: int
+    grade: float | None
+    """Mean of the labelled answers that stood, 0 to 1; None without labels."""
+
+
+@dataclass(frozen=True, slots=True)
 class FailureReason:
     """A reason for which queries ended without an answer, and how often."""
 
@@ -192,6 +207,8 @@ class BatchFigures:
     """What was predicted of it when it was submitted; `against.plan_against_actual` compares."""
     quality: QualityFigures | None = None
     """None without a quality floor."""
+    workloads: tuple[WorkloadFigures, ...] = ()
+    """The most expensive first."""
     second_baseline: SecondBaseline | None = None
     """None where neither the fleet nor the reader names one."""
 
@@ -287,6 +304,10 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         baseline_model=prices.top.model,
         tiers=tuple(sorted(tiers, key=lambda t: (order.index(t.tier) if t.tier in order else len(order), t.tier))),
         failures=tuple(FailureReason(**row._mapping) for row in failures),
+        workloads=tuple(
+            WorkloadFigures(**{**row._mapping, "cost_usd": _usd(row.cost_usd)})
+            for row in await run_report(engine, "batch_workloads", batch_id=batch.id)
+        ),
         calls=costs.calls,
         open_calls=costs.open_calls,
         failed_calls=costs.failed_calls,

@@ -45,6 +45,10 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
         "queries_per_s": round(figures.queries_per_s, 2),
         "latency_ms": _percentiles(figures.latency_ms),
         "tiers": {tier.tier: _tier(tier) for tier in figures.tiers},
+        "workloads": [
+            {**asdict(workload), "share": _rounded(workload.queries / progress.total if progress.total else None)}
+            for workload in figures.workloads
+        ],
         "failures": [
             {"state": why.state, "reason": why.reason, "queries": why.queries, "example": why.example}
             for why in figures.failures

@@ -6,8 +6,11 @@ from evaluation.metrics.confidence_intervals import wilson
 from evaluation.production.log_stats import DIGITS, LogStats, explored, labelled
 from evaluation.production.log_summary import words
 
-STAGES: Final = ("pin", "gate", "classifier", "llm", "prior", "exploration", "budget", "none")
-"""Who decided: ``prior`` where nobody was sure, ``budget`` where it had no room and lowered the tier."""
+STAGES: Final = (
+    *("pin", "rule", "pilot", "quality_policy", "gate", "classifier", "llm", "ladder", "prior"),
+    *("exploration", "budget", "none"),
+)
+"""Who decided: ``ladder`` (of the simulator: ``prior``) where no vote counted, ``budget`` where it lowered the tier."""
 
 
 def report(tally: LogStats, *, top: str, baseline_model: str) -> dict[str, Any]:

@@ -11,9 +11,22 @@ from report.sections.quality_section import quality
 from report.sections.queries_section import least_confident, most_expensive
 from report.sections.query_flow_section import query_flow
 from report.sections.tiers_section import tiers
+from report.sections.workloads_section import workloads
 
 
 def sections(report: BatchReport) -> list[Section]:
     """All sections, in order."""
-    all_ = (quality, query_flow, tiers, models, providers, judge, forecast, most_expensive, least_confident, audit)
+    all_ = (
+        quality,
+        query_flow,
+        tiers,
+        workloads,
+        models,
+        providers,
+        judge,
+        forecast,
+        most_expensive,
+        least_confident,
+        audit,
+    )
     return [section(report) for section in all_]

@@ -100,7 +100,9 @@ class RoutingContext:
         needed = needed_tokens(query)
         pin, notes = (None, ()) if query.pin is None else self._pin(query.pin)
         room = self._room(query, needed)
-        rule = self.fleet.workloads.get(query.workload) if pin is None else None
+        rule = None
+        if pin is None and (rules := self.fleet.workloads):
+            rule = rules.get(query.workload or query.template)
         if pin is not None or rule is not None or not self.asks_gate:
             score, category = difficulty(features, query), category_of(features, query)
             return RoutingCase(query, features, category, score, needed, room, pin, None, False, notes, rule)

@@ -205,7 +205,9 @@ def _pinned(case: RoutingCase, pinned: str, ground: RoutingContext) -> Decision:
 def _by_rule(case: RoutingCase, ruled: str, ground: RoutingContext) -> Decision:
     """The tier that the fleet names for the query's workload, or the next up that it fits. Its answers may climb."""
     tier, notes = ground.place(case, ruled)
-    reason = Reason(ReasonCode.WORKLOAD_RULE, f"the fleet's rule for workload {case.query.workload}: {ruled}")
+    reason = Reason(
+        ReasonCode.WORKLOAD_RULE, f"the fleet's rule for workload {case.query.workload or case.query.template}: {ruled}"
+    )
     model = ground.preferred(case, tier)
     return _decided(case, tier, router="rule", confidence=1.0, reasons=(reason, *notes), model=model)
 

@@ -159,6 +159,8 @@ def _conclusion(one: QueuedQuery, decision: Decision, *, version: str | None) ->
 
 def _to_tier(one: QueuedQuery, decision: Decision, *, version: str | None) -> Transition:
     detail: dict[str, Any] = {"category": decision.case.category, "p_ok": dict(decision.p_ok)}
+    if workload := decision.case.query.workload or decision.case.query.template:
+        detail["workload"] = workload
     if decision.p_ok and version is not None:
         detail["version"] = version
     return Transition(

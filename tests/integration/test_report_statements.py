@@ -252,3 +252,36 @@ def test_the_list_of_batches_has_the_newest_first(ask_of: Ask) -> None:
 def test_the_depths_count_what_is_open_per_stage(ask_of: Ask) -> None:
     (row,) = ask_of(lambda engine: run_report(engine, "queue_depths"))
     assert (row.stage, row.ready, row.queued, row.running, row.held) == ("route", 1, 0, 0, 0)
+
+
+WORKLOADS = """
+INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router, reasons,
+                       detail) VALUES
+    (1, 11, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'rule', '{r}', '{"workload": "tickets"}'),
+    (1, 12, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'rule', '{r}', '{"workload": "tickets"}'),
+    (1, 13, 1, 'route', 'advance', 'route', 'large', 'ready', 'large', 'ladder', '{r}', '{"category": "general"}');
+INSERT INTO labels (query_id, batch_id, tier, grade, source, said_by) VALUES
+    (11, 1, 'small', 1.0, 'cli', 'me'), (12, 1, 'small', 0.0, 'cli', 'me'), (12, 1, 'large', 0.5, 'cli', 'me'),
+    (14, 1, 'small', 0.25, 'web-uncertain', 'me');
+"""
+
+
+def test_each_workload_has_its_share_cost_escalations_and_labels(ask_of: Ask, database_url: str) -> None:
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(WORKLOADS)
+    found = batch_as_json(ask_of(_figures))["workloads"]
+    assert [one["workload"] for one in found] == ["", "tickets"], "the most expensive first"
+    nameless, tickets = found
+    assert tickets == {
+        "workload": "tickets",
+        "queries": 2,
+        "answered": 2,
+        "escalated": 1,
+        "cost_usd": pytest.approx(0.0001 + 0.0002 + 0.007),
+        "labels": 2,
+        "grade": 0.75,
+        "share": 0.4,
+    }
+    assert (nameless["queries"], nameless["answered"], nameless["labels"]) == (3, 1, 0)
+    # An open call counts at its worst case; what routed several queries at once is no query's.
+    assert nameless["cost_usd"] == pytest.approx(0.05 + 0.00003)

@@ -9,7 +9,8 @@ WITH newest AS (
 SELECT CASE WHEN EXISTS (
                 SELECT FROM decisions AS l
                 WHERE l.query_id = n.query_id AND l.kind = 'budget' AND l.move = 'advance') THEN 'budget'
-            WHEN r.router IN ('pin', 'gate', 'prior', 'llm', 'exploration', 'budget', 'none') THEN r.router
+            WHEN r.router IN ('pin', 'rule', 'gate', 'ladder', 'prior', 'llm', 'exploration', 'budget', 'pilot',
+                                  'quality_policy', 'none') THEN r.router
             ELSE 'classifier' END AS stage,
        r.tier, a.accepted, count(*) AS labels, sum(n.grade) AS grade
 FROM newest AS n

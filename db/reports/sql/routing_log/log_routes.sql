@@ -21,7 +21,8 @@ spent AS (
 ended AS (
     SELECT r.query_id, r.tier, r.propensity, r.detail ->> 'version' AS version,
            CASE WHEN l.query_id IS NOT NULL THEN 'budget'
-                WHEN r.router IN ('pin', 'gate', 'prior', 'llm', 'exploration', 'budget', 'none') THEN r.router
+                WHEN r.router IN ('pin', 'rule', 'gate', 'ladder', 'prior', 'llm', 'exploration', 'budget', 'pilot',
+                                  'quality_policy', 'none') THEN r.router
                 ELSE 'classifier' END AS stage,
            CASE WHEN r.confidence IS NOT NULL
                 THEN least(greatest(floor(r.confidence * 10), 0), 9)::integer END AS tenth,

@@ -1,0 +1,33 @@
+"""What each workload came to."""
+
+from db.reports.batch_report import BatchReport
+from report.document import Section, Table
+from report.formatting import percent_of, usd
+
+
+def workloads(report: BatchReport) -> Section:
+    """A row for each workload, the most expensive first."""
+    progress = report.figures.progress
+    rows = [
+        [
+            one.workload or "without a name",
+            f"{one.queries:,}",
+            percent_of(one.queries, progress.total),
+            percent_of(one.escalated, one.queries),
+            usd(one.cost_usd),
+            percent_of(one.cost_usd, report.figures.cost_usd),
+            usd(one.cost_usd / one.queries),
+            "–" if one.grade is None else f"{100 * one.grade:.1f} % of {one.labels:,}",
+        ]
+        for one in report.figures.workloads
+    ]
+    columns = ["workload", "queries", "share", "escalated", "cost", "of the cost", "per query", "right, by labels"]
+    return Section(
+        "workloads",
+        "Workloads",
+        [
+            "A query belongs to the workload that its metadata name, else to those with the same system prompt "
+            "(prompt-…). Costs are of the queries' own calls; calls that route several queries at once are no query's."
+        ],
+        tables=[Table("Workloads", columns, rows, frozenset({"workload"}))],
+    )
