@@ -29,6 +29,10 @@ MetadataOption = Annotated[
     list[str] | None,
     typer.Option("--metadata", metavar="COLUMN", help="Keep this column as the query's metadata; repeatable."),
 ]
+ExpectedOption = Annotated[
+    str | None,
+    typer.Option("--expected", metavar="COLUMN", help="The column of right answers, which grade a quality floor."),
+]
 ExpectsOption = Annotated[
     str | None,
     typer.Option(
@@ -47,6 +51,7 @@ def read_mapping(
     id_column: str | None,
     tier_column: str | None,
     metadata: list[str] | None,
+    expected_column: str | None,
     expects: str | None,
 ) -> RowMapping:
     """What the options say. Raises UsageError."""
@@ -64,4 +69,4 @@ def read_mapping(
             ) from None
         if (error := find_expects_error(expected)) is not None:
             raise UsageError(f"--{error.field}: {error.message}.", hint=f"{error.fix}.")
-    return RowMapping(prompt, column, id_column, tier_column, tuple(metadata or ()), expected)
+    return RowMapping(prompt, column, id_column, tier_column, tuple(metadata or ()), expected_column, expected)

@@ -8,6 +8,9 @@ from typing import Final, NamedTuple, Protocol
 from routing.fleet import Fleet
 from routing.reason import Reason
 
+GOLD_KEY: Final = "expected_answer"
+"""The key in a line's metadata for the answer that it should have."""
+
 DEFAULT_CONFIDENCE: Final = 0.95
 """Of a certificate, where the user names none."""
 

@@ -11,6 +11,7 @@ from jinja2 import meta
 from jinja2.sandbox import SandboxedEnvironment
 
 from routing.fleet import Fleet
+from routing.pilot import GOLD_KEY
 from submission.cell_text import cell_json, cell_text
 from submission.input_line import InputLimits, InputLine, LineError, RejectedLine, input_error
 from submission.jsonl_reader import DUPLICATE_CUSTOM_ID, LineReader
@@ -34,6 +35,8 @@ class RowMapping:
     id_column: str | None = None
     tier_column: str | None = None
     metadata_columns: tuple[str, ...] = ()
+    expected_column: str | None = None
+    """Holds the right answers, where they are known."""
     expects: Mapping[str, Any] | None = field(default=None)
     """What every answer must be, see `routing.query.Expectation`."""
 
@@ -66,6 +69,7 @@ class RowQueries:
             ("--column", mapping.column),
             ("--id", mapping.id_column),
             ("--tier-column", mapping.tier_column),
+            ("--expected", mapping.expected_column),
             *(("--metadata", name) for name in mapping.metadata_columns),
         ]
         for option, column in named:
@@ -118,8 +122,11 @@ class RowQueries:
             line["id"] = cell_text(cells.get(mapping.id_column))
         if mapping.tier_column is not None and (tier := cell_text(cells.get(mapping.tier_column)).strip()):
             line["tier"] = tier
-        if mapping.metadata_columns:
-            line["metadata"] = {name: cells.get(name) for name in mapping.metadata_columns}
+        metadata = {name: cells.get(name) for name in mapping.metadata_columns}
+        if mapping.expected_column is not None and (answer := cell_text(cells.get(mapping.expected_column))):
+            metadata[GOLD_KEY] = answer
+        if metadata:
+            line["metadata"] = metadata
         if mapping.expects is not None:
             line["expects"] = mapping.expects
         return line

@@ -34,6 +34,7 @@ from cli.result_table import table_format
 from cli.table_options import (
     ColumnOption,
     ExpandOption,
+    ExpectedOption,
     ExpectsOption,
     IdOption,
     MetadataOption,
@@ -72,6 +73,7 @@ def submit(
     id_column: IdOption = None,
     tier_column: TierColumnOption = None,
     metadata: MetadataOption = None,
+    expected: ExpectedOption = None,
     expects: ExpectsOption = None,
     tenant: Annotated[
         str, typer.Option("--tenant", metavar="TENANT", help="The owner of the batch; its keys and budget apply.")
@@ -95,7 +97,7 @@ def submit(
     spec = batch_spec(file, idempotency_key, priority, budget, budget_policy, asked)
     spec = replace(spec, tenant=tenant)
     refuse_unmet_grader(spec, checked)
-    mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expects)
+    mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expected, expects)
     if is_dry_run:
         with open_source(file, mapping) as source:
             dry_run.show_forecast(source, settings, checked, skip_invalid=skip_invalid, spec=spec, as_json=as_json)

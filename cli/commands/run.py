@@ -31,6 +31,7 @@ from cli.result_table import table_format
 from cli.table_options import (
     ColumnOption,
     ExpandOption,
+    ExpectedOption,
     ExpectsOption,
     IdOption,
     MetadataOption,
@@ -89,6 +90,7 @@ def run(
     id_column: IdOption = None,
     tier_column: TierColumnOption = None,
     metadata: MetadataOption = None,
+    expected: ExpectedOption = None,
     expects: ExpectsOption = None,
 ) -> None:
     """Start the stack, submit FILE, print the report.
@@ -100,7 +102,7 @@ def run(
         raise UsageError("Give a FILE, or --batch BATCH to continue a batch.", hint="`pointsman run --help`")
     asked = read_pilot(quality, confidence, pilot, grader)
     spec = batch_spec(file, idempotency_key, priority, budget, budget_policy, asked)
-    mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expects)
+    mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expected, expects)
     _answer(
         file,
         spec,
@@ -131,6 +133,7 @@ def try_floor(
     id_column: IdOption = None,
     tier_column: TierColumnOption = None,
     metadata: MetadataOption = None,
+    expected: ExpectedOption = None,
     expects: ExpectsOption = None,
 ) -> None:
     """Answer a random sample of FILE at every tier.
@@ -139,7 +142,7 @@ def try_floor(
     """
     pilot = read_pilot(quality, confidence, sample, grader, stops=True)
     spec = batch_spec(file, None, 0, budget, None, pilot)
-    mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expects)
+    mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expected, expects)
     _answer(
         file,
         spec,

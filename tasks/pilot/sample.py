@@ -4,16 +4,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from sqlalchemy import Row
 
-from routing.pilot import TierAnswer
+from routing.pilot import GOLD_KEY, TierAnswer
 from routing.query import Expectation, read_body
-
-GOLD_KEY: Final = "expected_answer"
-"""Of a line's metadata."""
 
 
 @dataclass(frozen=True, slots=True)

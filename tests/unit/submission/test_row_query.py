@@ -51,6 +51,14 @@ def test_a_row_has_an_id_a_tier_metadata_and_an_expectation(shipped_fleet: Fleet
     assert "pin" not in orjson.loads(second.options or b"")
 
 
+def test_a_right_answer_is_what_a_pilot_grades_by(shipped_fleet: Fleet) -> None:
+    first, second = queries(TICKETS, RowMapping(column="id", expected_column="body")).lines(shipped_fleet)
+    assert isinstance(first, InputLine)
+    assert isinstance(second, InputLine)
+    assert orjson.loads(first.options or b"") == {"metadata": {"expected_answer": "My money"}}
+    assert second.options is None
+
+
 def test_ids_default_to_the_numbers_of_the_rows(shipped_fleet: Fleet) -> None:
     lines = queries(b"q\none\n\ntwo\n", RowMapping()).lines(shipped_fleet)
     assert [line.custom_id for line in lines] == ["row-1", "row-2"]
