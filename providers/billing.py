@@ -49,7 +49,7 @@ def answered_by_another(model: Model, answered: str, provider: Provider) -> str 
     host = f".{urlsplit(provider.base_url).hostname or ''}"
     if answered == model.model or not answered or model.price.is_free or host.endswith(_OWN_NAMES):
         return None
-    if _plain(answered) == _plain(model.model):
+    if plain_name(answered) == plain_name(model.model):
         return None
     return answered if _SHOWN.fullmatch(answered) else "another model"
 
@@ -70,5 +70,6 @@ def price_as_answered(model: Model, answered: str, provider: Provider) -> tuple[
     return price, f"answered by {shown} instead of {model.model}; priced as answered"
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """``name`` of a model without what snapshots, publishers and spellings add: equal for the same model."""
     return _SUFFIX.sub("", name.rpartition("/")[2].lower().replace(".", "-"))

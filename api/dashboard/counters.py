@@ -47,6 +47,8 @@ class DashboardCounters:
     """The cost of these answers at the top tier."""
     calls: Counter[CallKey] = field(default_factory=Counter)
     cost_usd: Counter[CallKey] = field(default_factory=Counter)
+    cost_differs: Counter[CallKey] = field(default_factory=Counter)
+    """Calls whose cost the provider reports otherwise than the price table."""
     latency_ms: Counter[CallKey] = field(default_factory=Counter)
     prompt_tokens: Counter[CallKey] = field(default_factory=Counter)
     completion_tokens: Counter[CallKey] = field(default_factory=Counter)
@@ -84,6 +86,7 @@ class DashboardCounters:
         self.calls[key] += row.n
         # Counters of floats: typeshed has them as ints, which they need not be.
         self.cost_usd[key] += float(row.cost_usd)  # type: ignore[assignment]
+        self.cost_differs[key] += row.differs
         self.latency_ms[key] += row.latency_ms
         self.prompt_tokens[key] += row.prompt_tokens
         self.completion_tokens[key] += row.completion_tokens

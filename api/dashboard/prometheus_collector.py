@@ -191,10 +191,12 @@ class FleetMetrics(Collector):
         by_outcome: dict[tuple[str, ...], float] = defaultdict(float)
         cost: dict[tuple[str, ...], float] = defaultdict(float)
         tokens: dict[tuple[str, ...], float] = defaultdict(float)
+        differs: dict[tuple[str, ...], float] = defaultdict(float)
         for key, n in ever.calls.items():
             model = (key.tier, key.provider, key.model)
             by_outcome[*model, key.purpose, key.outcome] += n
             cost[*model, key.purpose] += ever.cost_usd[key]
+            differs[model] += ever.cost_differs[key]
             tokens[*model, "prompt"] += ever.prompt_tokens[key]
             tokens[*model, "completion"] += ever.completion_tokens[key]
         labels = ("tier", "provider", "model")
@@ -202,6 +204,12 @@ class FleetMetrics(Collector):
             "pointsman_calls", "Provider calls that ended.", (*labels, "purpose", "outcome"), by_outcome
         )
         yield self._counter("pointsman_call_cost_usd", "Cost of calls, in US dollars.", (*labels, "purpose"), cost)
+        yield self._counter(
+            "pointsman_call_cost_differs",
+            "Calls whose cost the provider reports more than 1 % off the price table.",
+            labels,
+            differs,
+        )
         yield self._counter("pointsman_call_tokens", "Tokens of calls.", (*labels, "direction"), tokens)
 
     def _latencies(self, ever: DashboardCounters) -> Metric:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
 
 from api.dashboard.event_stream import LOOK_S
 from api.dashboard.prometheus_collector import MOST, OTHER, FleetMetrics
@@ -19,6 +20,7 @@ from db.reports.drift_samples import REFERENCE
 from settings import ROOT
 from tests.integration.api.conftest import Served
 from tests.integration.api.test_dashboard_collector import submitted
+from tests.integration.ledger_fixtures import LedgerHarness
 from tests.integration.test_drift import decide
 
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
@@ -64,6 +66,26 @@ def test_counters_and_gauges_are_those_of_the_ledger(served: Served, client: htt
     assert 0 < value(told, "pointsman_call_cost_usd_total", **model) < value(told, "pointsman_baseline_usd_total")
     assert value(told, "pointsman_call_tokens_total", tier="small", provider="openai", model="gpt-5-nano",
                  direction="prompt") == 20  # fmt: skip
+
+
+def test_calls_whose_cost_the_provider_reports_otherwise_are_counted(served: Served, client: httpx.Client) -> None:
+    played(served, client)
+
+    async def reported(bench: LedgerHarness) -> None:
+        async with bench.owner() as owner, owner.connect() as connection:
+            for share, number in ((1.005, 1), (1.02, 2)):
+                await connection.execute(
+                    text(
+                        "UPDATE calls SET computed_usd = 0.001, reported_usd = 0.001 * :share WHERE id IN"
+                        " (SELECT id FROM calls WHERE outcome = 'ok' ORDER BY id LIMIT 1 OFFSET :place)"
+                    ),
+                    {"share": share, "place": number - 1},
+                )
+
+    served.play(reported)
+    told = samples(client.get("/metrics").text)
+    model = {"tier": "small", "provider": "openai", "model": "gpt-5-nano"}
+    assert value(told, "pointsman_call_cost_differs_total", **model) == 1
 
 
 def test_counters_only_grow(served: Served, client: httpx.Client) -> None:
