@@ -15,6 +15,7 @@ from evaluation.data.dataset_errors import EvaluationError
 from evaluation.models.artifact_cache import load_serving_models, open_folder
 from fleet_config import load_fleet
 from routing.heuristics.heuristic_router import LadderRoles, heuristic_vote
+from routing.heuristics.text_features import extract_features
 from routing.query import Query, read_body
 
 CHUNK = 200
@@ -26,8 +27,11 @@ def measure(size: Size, *, tell: Callable[[str], None]) -> dict[str, object]:
     with TemporaryDirectory(prefix="pm-bench-") as folder:
         path = write_fleet(Path(folder) / "fleet.toml", concurrency=64)
         fleet = load_fleet(path, {"POINTSMAN_SIMULATOR_URL": "http://127.0.0.1:9"})
-        rungs = LadderRoles.of(fleet)
-        gate_us = _us(lambda chunk: [heuristic_vote(query, rungs=rungs) for query in chunk], size.decisions)
+        roles = LadderRoles.of(fleet)
+        gate_us = _us(
+            lambda chunk: [heuristic_vote(query, extract_features(query), roles=roles) for query in chunk],
+            size.decisions,
+        )
         try:
             predictor, _ = load_serving_models(fleet, open_folder)
         except EvaluationError as error:

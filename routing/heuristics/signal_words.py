@@ -1,7 +1,6 @@
-"""Words that tell how hard a query is, and in which language it is written.
+"""Words that show what a query is about, whether it addresses the router, and in which language it is written.
 
-The instruction words are in English, German, French and Spanish; other languages are
-recognised only as such. All words are lower case, and each counts once per query.
+All words are lower case, and each counts once per query.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,42 +19,7 @@ LANGUAGES: Final[tuple[tuple[int, str], ...]] = (
 )
 """Languages in Latin script; their signs are stop words, and the last ones, in this order."""
 
-INSTRUCTION_LANGUAGES: Final = frozenset({"en", "de", "fr", "es"})
-"""Languages whose instruction words are listed here; in any other the gate is in doubt."""
-
 _WORDS: Final[dict[int, str]] = {
-    signals.PROOF: """
-        prove proof proofs proven derive derivation derivations disprove theorem lemma corollary induction
-        beweise beweis beweisen widerlege herleiten herleitung satz
-        prouve prouver prouvez démontre démontrer démontrez démonstration théorème lemme
-        demuestra demostrar demuestre demostración teorema
-    """,
-    signals.STRONG: """
-        analyse analyze analysis analyses analyzing analysing optimise optimize optimisation optimization design
-        architect architecture critique synthesise synthesize strategy strategic tradeoff tradeoffs simulate
-        diagnose rigorous rigorously formulate hypothesis hypotheses counterexample algorithm complexity
-        analysiere analysieren optimiere optimieren entwirf entwerfen entwurf strategie architektur algorithmus
-        analyser analysez optimiser optimisez conçois concevoir concevez stratégie algorithme
-        analiza analizar analice optimiza optimizar diseña diseñar diseñe estrategia arquitectura algoritmo
-    """,
-    signals.MILD: """
-        explain why compare comparison contrast evaluate assess justify discuss argue interpret infer reason
-        reasoning deduce recommend plan essay research investigate examine elaborate thorough thoroughly
-        comprehensive detailed pros cons implications consequences solve
-        erkläre erklären warum vergleiche vergleichen bewerte bewerten begründe begründen diskutiere ausführlich
-        gründlich plane empfehle löse
-        explique expliquer expliquez pourquoi comparer comparez évalue évaluer évaluez justifie justifier
-        discute discuter détaillé résous résoudre raisonne
-        explica explicar explique compara comparar evalúa evaluar justifica justificar discute detallado
-        resuelve resolver razona
-    """,
-    signals.BUILD: """
-        design implement implementation refactor refactoring debug develop build optimise optimize architect
-        rewrite port migrate fix write program create review
-        implementiere implementieren entwickle entwickeln schreibe programmiere behebe
-        implémente implémenter développe développer écris écrire programme corrige
-        implementa implementar desarrolla desarrollar escribe escribir programa
-    """,
     signals.CODE: """
         python javascript typescript java golang rust redis kafka grpc kotlin haskell sql postgres postgresql mysql
         sqlite regex regexp code coding codebase function functions method class classes api apis endpoint database
@@ -73,13 +37,6 @@ _WORDS: Final[dict[int, str]] = {
         équation intégrale dérivée matrice probabilité calcule calculer triangle
         ecuación derivada matriz probabilidad calcula calcular triángulo
     """,
-    signals.CONSTRAINT: """
-        must should only exactly without least ensure avoid never always except unless between maximum minimum
-        requirements constraints given assuming assume respectively
-        muss müssen genau ohne mindestens höchstens immer niemals außer
-        doit doivent exactement sans moins toujours jamais sauf
-        debe deben exactamente sin menos siempre nunca excepto
-    """,
     signals.LENGTH: """
         word words sentence sentences paragraph paragraphs page pages bullet bullets lines
         wort wörter wörtern sätze sätzen absätze seiten mots phrases paragraphes palabras frases párrafos páginas
@@ -95,10 +52,6 @@ _WORDS: Final[dict[int, str]] = {
         klein kleine kleines kleinste kleinsten einfach leicht modell anfrage ignoriere anweisungen
         petit petite facile simple modèle requête ignore instructions
         pequeño pequeña fácil sencillo modelo consulta ignora instrucciones
-    """,
-    signals.PHRASE: """
-        step trade depth detail work show such schritt étape paso zeige montrer montrez démontre muestra cons leite
-        line root
     """,
     signals.KEYWORD: "def include function console select import public class return const var",
     signals.FOREIGN: """

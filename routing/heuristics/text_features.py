@@ -5,19 +5,9 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from routing.heuristics import signals
-from routing.heuristics.language_detection import (
-    UNKNOWN,
-    guess,
-    has_other_script,
-    in_latin,
-    is_beyond_latin,
-    latin_language,
-    latin_words_of,
-    words_of,
-)
+from routing.heuristics.language_detection import in_latin, is_beyond_latin, latin_words_of, words_of
 from routing.heuristics.signal_words import Signs, tally
 from routing.heuristics.unicode_obfuscation import is_disguised, normalize_homoglyphs
-from routing.policy.llm_router_prompt import GENERAL
 from routing.query import Query
 
 SCAN_CHARS: Final = 4000
@@ -25,14 +15,16 @@ SCAN_CHARS: Final = 4000
 
 SYSTEM_SCAN_CHARS: Final = 600
 
+GENERAL: Final = "general"
+"""The category of a query that is nothing in particular."""
+
 LONG_TOKENS: Final = 2_000
-"""From here a text is too long for the gate to be sure that a small tier will do."""
+"""From here the length of a text adds no more to its difficulty."""
 
 LONG_CONTEXT_TOKENS: Final = 24_000
 """From here a query is of the category ``long_context``."""
 
 _LIST_MARK: Final = re.compile(r"^[ \t]*(?:[-*•]|\d{1,2}[.)]|\(?[a-h]\))[ \t]", re.MULTILINE)
-_CHOICE_MARK: Final = re.compile(r"^[ \t]*\(?[A-E][.):][ \t]", re.MULTILINE)
 _LATEX: Final = re.compile(r"\\(?:frac|sum|int|prod|sqrt|lim|alpha|beta|theta|mathbb|begin|left|cdot|le|ge|\(|\[)|\$\$")
 _MATHS_SIGN: Final = re.compile("[∑∫√≤≥≠∞∂∇∈∀∃π×÷±²³]")
 _LENGTH: Final = re.compile(r"(\d\d{0,4})[- ]+\w{0,12} ?(?:word|wört|wort|mots|palabras|sentence|paragraph|page|seite)")
@@ -42,11 +34,6 @@ _UNMARKED: Final = bytes(code for code in range(256) if chr(code) not in "`;>&<=
 """Every byte but those of the characters without which no sign of code, of mathematics or of a role can be there."""
 _ROLE_SIGNS: Final = ("<|", "[inst", "</query", "<query", "</system", "<system")
 _ROLE_WORDS: Final = ("system:", "assistant:", '"tier"', "'tier'", '"role"', "system prompt")
-_PHRASES: Final = (
-    "step by step", "step-by-step", "trade-off", "in depth", "in detail", "show your work", "show that", "such that",
-    "schritt für schritt", "étape par étape", "paso a paso", "zeige, dass", "zeige dass", "montrer que", "montrez que",
-    "démontre que", "muestra que", "pros and cons", "leite her", "line by line", "root cause",
-)  # fmt: skip
 _SELF_ASSESSMENT: Final = re.compile(
     r"\b(?:easy|trivial|simple|basic|einfache?|leichte?|facile|simple|fácil|sencilla)\s+"
     r"(?:question|query|task|request|prompt|problem|frage|anfrage|aufgabe|requête|tâche|pregunta|consulta|tarea)"
@@ -74,39 +61,29 @@ class Features(NamedTuple):
     """The words that were read, lower case, in order."""
     signs: Signs
     """How many of them, each once, are which `sign`; system text included."""
-    language: str
-    questions: int
     numbers: int
     parts: int
     """Items of lists in the text."""
-    choices: int
-    """Answers to choose from (A. … B. …)."""
-    phrases: int
-    """Phrases such as `step by step`."""
-    code_marks: int
     has_code: bool
     """Code in the text, or much talk of it."""
-    maths_marks: int
     has_maths: bool
     """Mathematics beyond plain numbers."""
     output_words: int
     """The length of the answer that is asked for, in words; 0 where it is not said."""
-    wary: bool
-    """The text speaks to the router, or hides something: it must not pull a decision down."""
-    other_script: bool
-    """Some of it is in another script than Latin."""
-    clipped: bool
-    """The middle of the text was not read."""
+    addresses_router: bool
+    """The text says how it should be routed, or imitates a role or an answer of the router."""
+    disguised: bool
+    """The text holds hidden, mixed or fancy letters; all else here is of the text without them."""
 
     def __repr__(self) -> str:
         """Without the words, which are the user's."""
-        return f"Features(tokens={self.tokens}, language={self.language!r}, signs={tuple(self.signs)})"
+        return f"Features(tokens={self.tokens}, signs={tuple(self.signs)})"
 
 
 def extract_features(query: Query) -> Features:
-    """The features of ``query``. Its system text counts for the instruction words, not for the language."""
+    """The features of ``query``. Its system text counts for talk of code and mathematics only."""
     text = query.text
-    if clipped := len(text) > SCAN_CHARS:
+    if len(text) > SCAN_CHARS:
         text = _excerpt(text)
     # What most texts have nothing of is asked for once, and then looked for only where there is any of it.
     strange = is_beyond_latin(text)
@@ -119,23 +96,18 @@ def extract_features(query: Query) -> Features:
     words = tuple(words_of(text) if strange else latin_words_of(letters))
     own = tally(words)
     signs = own if not query.system else _with_system(words, query.system)
-    stop_words = own[signals.EN :]
-    language = guess(text, words, stop_words) if strange else latin_language(words, stop_words)
-    questions = text.count("?") + text.count("？") if strange else text.count("?")
     numbers = sum(map(str.isdigit, words))
-    parts, choices = _items(text) if "\n" in text else (0, 0)
-    phrases = sum(map(lower.__contains__, _PHRASES)) if own[signals.PHRASE] else 0
+    parts = len(_LIST_MARK.findall(text)) if "\n" in text else 0
     code_marks = _code_marks(lower, own) if marked or own[signals.KEYWORD] else 0
     has_code = code_marks + signs[signals.CODE] >= 2
     maths_marks = _maths_marks(text) if marked or strange else 0
     has_maths = maths_marks + signs[signals.MATHS] >= 2
     output_words = _output_words(lower) if own[signals.LENGTH] else 0
-    wary = disguised or ((marked or own[signals.BAIT] > 0) and _is_wary(lower, own))
-    other_script = strange and has_other_script(text)
+    addresses_router = (marked or own[signals.BAIT] > 0) and _addresses_router(lower, own)
     # By place, as keywords would take as long again as all of the conditions above.
     return Features(
-        query.prompt_tokens, words, signs, language, questions, numbers, parts, choices, phrases,
-        code_marks, has_code, maths_marks, has_maths, output_words, wary, other_script, clipped,
+        query.prompt_tokens, words, signs, numbers, parts, has_code, has_maths, output_words, addresses_router,
+        disguised,
     )  # fmt: skip
 
 
@@ -161,11 +133,6 @@ def _excerpt(text: str) -> str:
 
 def _with_system(words: Sequence[str], system: str) -> Signs:
     return tally([*words, *words_of(system[:SYSTEM_SCAN_CHARS])])
-
-
-def _items(text: str) -> tuple[int, int]:
-    """Items of lists, and answers to choose from."""
-    return len(_LIST_MARK.findall(text)), len(_CHOICE_MARK.findall(text))
 
 
 def _code_marks(lower: str, signs: Signs) -> int:
@@ -197,7 +164,7 @@ def _output_words(lower: str) -> int:
     return asked
 
 
-def _is_wary(lower: str, signs: Signs) -> bool:
+def _addresses_router(lower: str, signs: Signs) -> bool:
     if ("<" in lower or "[" in lower) and any(map(lower.__contains__, _ROLE_SIGNS)):
         return True
     bait = signs[signals.BAIT]
@@ -206,6 +173,3 @@ def _is_wary(lower: str, signs: Signs) -> bool:
     if (signs[signals.ROUTER] > 0 and bait >= 2) or any(map(lower.__contains__, _ROLE_WORDS)):
         return True
     return any(map(lower.__contains__, _SELF_ASSESSMENT_STEMS)) and _SELF_ASSESSMENT.search(lower) is not None
-
-
-__all__ = ["UNKNOWN", "Features", "category_of", "extract_features"]

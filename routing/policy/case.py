@@ -81,7 +81,7 @@ class RoutingContext:
         self.fleet = fleet
         self.policy = fleet.router
         self.ladder = fleet.ladder
-        self.rungs = LadderRoles.of(fleet)
+        self.roles = LadderRoles.of(fleet)
         self.deployments: Mapping[str, Sequence[Model]] = {tier: fleet.deployments(tier) for tier in fleet.tiers}
         self.roomy_tokens = min(
             model.context_tokens - model.max_output_tokens for models in self.deployments.values() for model in models
@@ -100,15 +100,16 @@ class RoutingContext:
         needed = needed_tokens(query)
         pin, notes = (None, ()) if query.pin is None else self._pin(query.pin)
         room = self._room(query, needed)
+        category = category_of(features, query)
         rule = None
         if pin is None and (rules := self.fleet.workloads):
             rule = rules.get(query.workload or query.template)
         if pin is not None or rule is not None or not self.asks_gate:
-            score, category = difficulty(features, query), category_of(features, query)
+            score = difficulty(features, query)
             return RoutingCase(query, features, category, score, needed, room, pin, None, False, notes, rule)
-        gate = heuristic_vote(query, rungs=self.rungs, features=features)
+        gate = heuristic_vote(query, features, roles=self.roles)
         sure = gate.tier is not None and gate.confidence >= self.policy.gate_sure and not self._doubts(gate.tier)
-        return RoutingCase(query, features, gate.category, gate.score, needed, room, None, gate, sure, notes)
+        return RoutingCase(query, features, category, gate.score, needed, room, None, gate, sure, notes)
 
     def counts(self, evidence_for: str | None, query: Query) -> bool:
         """Whether a classifier may speak of ``query`` that was trained for the workload ``evidence_for``.

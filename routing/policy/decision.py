@@ -16,14 +16,16 @@ What holds of it (tests/unit/routing/policy/test_policy_properties.py):
   are: for cheap tiers at least as much as for dear ones;
 * a tier is never believed to do better than a dearer one;
 * no query goes where it does not fit, as long as it fits anywhere;
-* a text that speaks to the router goes no lower than it would without classifier and LLM router.
+* a text that addresses the router goes to the top tier, and a text in disguise is read without it.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 from routing.budget.degradation import QueryBudget, fit_to_budgets
 from routing.fleet import Fleet
+from routing.heuristics.unicode_obfuscation import normalize_homoglyphs
 from routing.pilot import PilotStart
 from routing.policy.case import Decision, RoutingCase, RoutingContext
 from routing.policy.expected_loss import losses, lowest_loss
@@ -92,7 +94,7 @@ def apply_llm_votes(
     """``decisions`` with the LLM router's ``votes`` (None: it abstained) where they are wanted; then none is wanted.
 
     The probabilities move towards the LLM's by its share of the confidence. Its vote alone takes a query down by one
-    rung at most, and not at all where the text addresses the router. ``draws`` and ``budgets`` are as in `decide`.
+    rung at most. ``draws`` and ``budgets`` are as in `decide`.
     """
     ground = RoutingContext(fleet)
     voted = [
@@ -128,10 +130,15 @@ def _ask(predictor: Predictor | None, cases: Sequence[RoutingCase], ground: Rout
         place for place, case in enumerate(cases) if case.is_open and ground.counts(predictor.workload, case.query)
     ]
     if asked:
-        answers = predictor([cases[place].query for place in asked])
+        answers = predictor([_undisguised(cases[place]) for place in asked])
         for place, answer in zip(asked, answers, strict=True):
             opinions[place] = answer
     return opinions
+
+
+def _undisguised(case: RoutingCase) -> Query:
+    query = case.query
+    return replace(query, text=normalize_homoglyphs(query.text)) if case.features.disguised else query
 
 
 def _conclude(case: RoutingCase, opinion: RouterVote | None, ground: RoutingContext) -> Decision:
@@ -142,11 +149,8 @@ def _conclude(case: RoutingCase, opinion: RouterVote | None, ground: RoutingCont
         return _by_rule(case, case.rule, ground)
     if case.sure and case.gate is not None:
         return _as_told(case, case.gate, ground)
-    if opinion is not None:
-        # A text that speaks to the router may have spoken to the classifier too.
-        floor = _conclude(case, None, ground).tier if case.features.wary else None
-        if (decision := _follow_vote(case, opinion, ground, floor=floor)) is not None:
-            return decision
+    if opinion is not None and (decision := _follow_vote(case, opinion, ground)) is not None:
+        return decision
     if not ground.fleet.makes_up_answers:
         return _without_evidence(case, ground)
     if case.gate is not None and (decision := _follow_vote(case, case.gate, ground)) is not None:
@@ -240,10 +244,8 @@ def _decided(
     )
 
 
-def _follow_vote(
-    case: RoutingCase, opinion: RouterVote, ground: RoutingContext, *, floor: str | None = None
-) -> Decision | None:
-    """What follows from one opinion, or None where it abstains; nothing below ``floor``."""
+def _follow_vote(case: RoutingCase, opinion: RouterVote, ground: RoutingContext) -> Decision | None:
+    """What follows from one opinion, or None where it abstains."""
     if ground.is_off_ladder(opinion.tier):
         if (aside := _aside(case, opinion, ground)) is not None:
             return aside
@@ -261,7 +263,6 @@ def _follow_vote(
         router=opinion.router,
         confidence=opinion.confidence,
         reasons=(opinion.reason,),
-        floor=floor,
         score=opinion.score,
     )
 
@@ -343,16 +344,16 @@ def _blend_llm_vote(decision: Decision, opinion: RouterVote | None, ground: Rout
         router=opinion.router,
         confidence=max(opinion.confidence, decision.confidence),
         reasons=(*decision.reasons, opinion.reason),
-        floor=_lowest(case, decision.tier, ground),
+        floor=_lowest(decision.tier, ground),
     )
     return folded._replace(case=case, wants_vote=False, score=opinion.score)
 
 
-def _lowest(case: RoutingCase, tier: str, ground: RoutingContext) -> str | None:
+def _lowest(tier: str, ground: RoutingContext) -> str | None:
     """The lowest tier to which an LLM's word may bring a query that stood at ``tier``."""
     if tier not in ground.ladder:
         return None
-    return tier if case.features.wary else ground.ladder[max(ground.ladder.index(tier) - 1, 0)]
+    return ground.ladder[max(ground.ladder.index(tier) - 1, 0)]
 
 
 def _explored(decisions: list[Decision], draws: Sequence[float] | None, ground: RoutingContext) -> list[Decision]:

@@ -17,10 +17,6 @@ from routing.heuristics.unicode_obfuscation import INVISIBLE
 from routing.query import Query
 from routing.unicode_normalization import normalize
 
-GENERAL: Final = "general"
-"""The category of a query that is nothing in particular."""
-
-
 NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
 
 
@@ -39,7 +35,6 @@ class RouterVote(NamedTuple):
     score: float
     """0 to 1: how difficult it finds the query."""
     reason: str
-    category: str = GENERAL
     p_ok: Mapping[str, float] = NOTHING
     """Tier → calibrated probability that the tier answers well; may be empty or leave tiers out."""
 

@@ -64,7 +64,7 @@ def forecast_of(bench: LedgerHarness, settings: Settings, options: bytes | None,
     """For ten lines with these options, by the gate alone."""
     fleet = replace(bench.fleet, router=replace(bench.fleet.router, stages=("gate",)))
     forecaster = Forecaster(settings, fleet, None, **means)
-    body = b'{"max_tokens":200,"messages":[{"role":"user","content":"Prove that the square root of 2 is irrational."}]}'
+    body = b'{"max_tokens":200,"messages":[{"role":"user","content":"This is an easy question: is 2 prime?"}]}'
     for number in range(1, 11):
         forecaster.sample.see(InputLine(number, f"q-{number}", body, options))
     return forecaster._forecast(None, ForecastHistory(), QueueLoad(default_slots(fleet)))

@@ -106,15 +106,17 @@ def test_what_a_worker_was_lost_with_is_claimed_before_it_is_decided(
 def test_whoever_asks_an_llm_holds_the_claim(on_bench: OnBench, simulator: SimulatorProcess) -> None:
     async def story(bench: LedgerHarness) -> None:
         async with worker_context_of(bench, asking(simulated_fleet(simulator.url))) as context:
+            pinned = [line._replace(options=b'{"pin":"large"}') for line in query_corpus.lines("pinned", 4)]
+            await hand_in(pinned, BatchSpec(source="test"), context)
             ids = await queued(context)
             one, other = await asyncio.gather(route(ids, context), route(ids, context))
-            assert len(one) + len(other) == QUERIES
+            assert len(one) + len(other) == QUERIES + 4
             rows = await bench.rows(
                 "SELECT q.epoch, d.router FROM queries AS q JOIN decisions AS d ON d.query_id = q.id"
                 " WHERE d.kind = 'route'"
             )
-            assert {row.epoch for row in rows if row.router == "gate"} == {0}
-            asked = [row.epoch for row in rows if row.router != "gate"]
+            assert {row.epoch for row in rows if row.router == "pin"} == {0}
+            asked = [row.epoch for row in rows if row.router != "pin"]
             assert asked
             assert set(asked) == {1}
             calls = await bench.rows("SELECT count(*) AS n FROM calls WHERE purpose = 'route'")

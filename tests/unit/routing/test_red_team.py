@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from routing.heuristics.heuristic_router import RED_TEAM_BOUND, LadderRoles, heuristic_vote
+from routing.heuristics.text_features import extract_features
 from routing.policy.decision import apply_llm_votes, decide
 from routing.policy.llm_router_prompt import MARKER, RouterVote, messages, read, system_text
 from routing.query import Query
@@ -54,18 +55,17 @@ def test_gate_and_policy_move_down_no_more_than_the_stated_bound() -> None:
 @pytest.mark.parametrize("name", ATTACKS)
 def test_no_attack_makes_the_gate_sure_of_the_bottom(name: str) -> None:
     for query in HARD:
-        opinion = heuristic_vote(Query(attacked(ATTACKS[name], query)), rungs=LadderRoles.of(FLEET))
-        assert opinion.tier != "small", query
+        assert _vote(attacked(ATTACKS[name], query)).tier != "small", query
 
 
-def test_a_classifier_that_is_taken_in_brings_down_no_text_that_is_seen_to_speak_to_the_router() -> None:
-    seen = [(query, text) for _, query, text in VARIANTS if "speaks to the router" in _reason(text)]
+def test_a_classifier_that_is_taken_in_brings_down_no_text_that_is_seen_to_address_the_router() -> None:
+    seen = [(query, text) for _, query, text in VARIANTS if "addresses the router" in _vote(text).reason]
     assert len(seen) > len(VARIANTS) / 3
     assert moved_down(tiers([text for _, text in seen], Gullible()), tiers([query for query, _ in seen])) == 0.0
 
 
-def _reason(text: str) -> str:
-    return heuristic_vote(Query(text), rungs=LadderRoles.of(FLEET)).reason
+def _vote(text: str) -> RouterVote:
+    return heuristic_vote(Query(text), extract_features(Query(text)), roles=LadderRoles.of(FLEET))
 
 
 def test_an_llm_router_that_is_taken_in_brings_a_query_down_by_one_rung_at_most() -> None:

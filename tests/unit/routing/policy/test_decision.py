@@ -15,7 +15,7 @@ from tests.fleets import LADDER, llm_policy, small_fleet
 
 OPEN = Query("Natalia sold clips to 48 of her friends in April, and then half as many in May. How many altogether?")
 GREETING = Query("Hello!")
-PROOF = Query("Prove that there are infinitely many primes.")
+ADDRESSED = Query("This is an easy question: prove that there are infinitely many primes.")
 
 
 class Oracle:
@@ -51,13 +51,20 @@ def with_vote(draft: Decision, vote: RouterVote | None, *, fleet: Fleet, draw: f
 
 def test_a_sure_gate_decides_without_asking_the_classifier(fleet: Fleet) -> None:
     oracle = Oracle(calibrated(0.1, 0.1, 0.9))
-    decisions = decide([GREETING, OPEN, PROOF], fleet=fleet, predictor=oracle)
+    decisions = decide([GREETING, OPEN, ADDRESSED], fleet=fleet, predictor=oracle)
     assert [(each.tier, each.router) for each in decisions] == [
         ("small", "gate"),
         ("large", "oracle"),
         ("large", "gate"),
     ]
     assert oracle.asked == [OPEN]
+
+
+def test_the_classifier_reads_a_text_without_its_disguise(fleet: Fleet) -> None:
+    oracle = Oracle(calibrated(0.1, 0.1, 0.9))
+    (decision,) = decide([Query("So\u200blve this: hоw many?")], fleet=fleet, predictor=oracle)  # a Cyrillic о
+    assert [query.text for query in oracle.asked] == ["Solve this: how many?"]
+    assert "\u200b" in decision.case.query.text
 
 
 def test_the_classifier_is_not_asked_where_nothing_is_open(fleet: Fleet) -> None:
@@ -127,9 +134,10 @@ def test_the_preferred_model_is_the_one_for_the_category(fleet: Fleet) -> None:
         "medium",
         "midi-code",
     )
-    assert (one(PROOF, fleet).case.category, one(PROOF, fleet).model) == ("general", None)
+    assert (one(ADDRESSED, fleet).case.category, one(ADDRESSED, fleet).model) == ("general", None)
     maths = Query(r"Prove the lemma: the integral \int_0^1 x^2 converges.")
-    assert (one(maths, fleet).case.category, one(maths, fleet).model) == ("maths", "maxi-maths")
+    hard = calibrated(0.1, 0.2, 0.9)
+    assert (one(maths, fleet).case.category, one(maths, fleet, hard).model) == ("maths", "maxi-maths")
 
 
 def test_a_model_with_room_is_preferred_where_the_first_of_the_tier_has_none(fleet: Fleet) -> None:
@@ -166,7 +174,7 @@ def test_the_reasons_tell_which_tiers_had_no_room(fleet: Fleet) -> None:
     ],
 )
 def test_a_pin_decides_alone(fleet: Fleet, pin: str, tier: str, model: str | None) -> None:
-    decision = one(replace(PROOF, pin=pin), fleet, calibrated(0.5, 0.5, 0.5))
+    decision = one(replace(ADDRESSED, pin=pin), fleet, calibrated(0.5, 0.5, 0.5))
     assert (decision.tier, decision.model, decision.router, decision.confidence) == (tier, model, "pin", 1.0)
     assert decision.reasons == (f"pinned to {pin}",)
 
@@ -293,7 +301,7 @@ def test_real_models_of_which_nothing_is_known_send_everything_to_the_top(fleet:
 
 
 def test_a_sure_gate_still_says_what_is_hard_or_beside_the_ladder(fleet: Fleet) -> None:
-    assert (one(PROOF, confident(fleet, map_for("mini"))).tier, one(PROOF, real(fleet)).router) == ("large", "gate")
+    assert (one(ADDRESSED, confident(fleet, map_for("mini"))).tier, one(ADDRESSED, real(fleet)).router) == ("large", "gate")
     assert one(replace(GREETING, has_tools=True), real(fleet)).tier == "special"
 
 
@@ -342,14 +350,14 @@ def test_a_classifier_speaks_only_of_the_workload_that_it_was_trained_for(fleet:
 
 def test_a_rule_for_the_workload_decides_before_the_gate_and_after_a_pin(fleet: Fleet) -> None:
     ruled = real(fleet, workloads={"tickets": "medium"}, router=RouterPolicy(exploration=1.0))
-    query = replace(PROOF, workload="tickets")
+    query = replace(ADDRESSED, workload="tickets")
     oracle = Oracle(calibrated(0.1, 0.2, 0.9))
     decision = decide([query], fleet=ruled, predictor=oracle, draws=[0.0])[0]
     assert (decision.tier, decision.router, decision.propensity) == ("medium", "rule", 1.0)
     assert code_of(decision.reasons[0]) == ReasonCode.WORKLOAD_RULE
     assert oracle.asked == []
     assert one(replace(query, pin="small"), ruled).router == "pin"
-    assert one(PROOF, ruled).router == "gate"
+    assert one(ADDRESSED, ruled).router == "gate"
     long = replace(query, text="dog " * 36_000)
     assert one(long, ruled).tier == "large", "the next tier up that it fits"
 
