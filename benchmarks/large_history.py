@@ -63,7 +63,9 @@ def measure(size: Size, *, tell: Callable[[str], None]) -> dict[str, object]:
 
 
 def _fill(running: Stand, rows: int) -> None:
-    with psycopg.connect(running.settings.libpq_url, autocommit=True) as database:
+    # As the superuser of the embedded server, for the checkpoint.
+    superuser = running.settings.libpq_url.replace("pointsman_owner@", "postgres@")
+    with psycopg.connect(superuser, autocommit=True) as database:
         for number, start in enumerate(range(0, rows, _PER_BATCH)):
             some = min(_PER_BATCH, rows - start)
             first = _FIRST_ID + start

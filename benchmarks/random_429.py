@@ -41,6 +41,7 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="pointsman-429-") as name:
         home = Path(name)
+        home.chmod(0o711)  # Postgres is another user
         with _served(home, options) as port:
             sdk = _span(home, lambda: _by_sdk(port))
             with _stack(home, port, options) as fleet:

@@ -358,6 +358,7 @@ def main() -> int:
     # Short: sockets are in it, and a socket's path has at most 107 characters.
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pm-real-")))
+        home.chmod(0o711)  # Postgres is another user
         try:
             binary = server_binary(os.environ)
             small, large = weights(os.environ, ROOT / ".pointsman" / "real-models")

@@ -118,6 +118,7 @@ def main() -> int:
     results: dict[str, dict[str, object]] = {}
     os.environ["POINTSMAN_API_PRIVATE_WEBHOOKS"] = "1"  # the client listens on loopback
     with TemporaryDirectory(prefix="pm-sdk-") as place:
+        Path(place).chmod(0o711)  # Postgres is another user
         pythons = {name: sdk_python(VERSIONS[name]) for name in given.versions}
         fleet = os.environ.get("POINTSMAN_FLEET") or str(ROOT / "fleet.toml")
         settings = Settings.load({"POINTSMAN_HOME": f"{place}/home", "POINTSMAN_FLEET": fleet})

@@ -1,6 +1,7 @@
 """Writes output files that appear whole, and the results of a batch."""
 
 import os
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,14 +34,22 @@ def check_writable(path: Path | None, *, expand: bool = False) -> None:
 
 @contextmanager
 def open_atomically(path: Path) -> Iterator[BinaryIO]:
-    """A file that replaces ``path`` in one step at the end of the block, and leaves nothing after an error."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.new")
+    """A file that replaces ``path`` in one step at the end of the block, and leaves nothing after an error.
+
+    Prompts and answers go there: it is its owner's alone. A link at ``path`` is replaced, not followed.
+    """
+    # A new file of a name that nobody can foresee: in a directory of others, a link may wait under any other.
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
     try:
-        with unfinished.open("wb", buffering=1024 * 1024) as file:
+        with open(unfinished, "wb", buffering=1024 * 1024, opener=_create) as file:
             yield file
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _create(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_EXCL | os.O_NOFOLLOW, 0o600)
 
 
 async def write_results(

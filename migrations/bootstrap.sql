@@ -27,7 +27,7 @@ BEGIN
     END LOOP;
     -- A temporary schema is where a login could put a type or a function that another role's statement then takes.
     EXECUTE pg_catalog.format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', pg_catalog.current_database());
-    EXECUTE pg_catalog.format('GRANT CONNECT ON DATABASE %I TO pointsman_owner', pg_catalog.current_database());
+    EXECUTE pg_catalog.format('GRANT CONNECT, CREATE ON DATABASE %I TO pointsman_owner', pg_catalog.current_database());
 END $$;
 
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;

@@ -61,6 +61,25 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(own, ignore_errors=True))
 
 
+@pytest.fixture(scope="session")
+def tmp_path_factory(tmp_path_factory: pytest.TempPathFactory) -> pytest.TempPathFactory:
+    """As root, its directories let Postgres' user pass, which the product opens nowhere above its data directory."""
+    if os.geteuid() == 0:
+        make = tmp_path_factory.mktemp
+
+        def passable(basename: str, numbered: bool = True) -> Path:
+            path = make(basename, numbered)
+            path.chmod(0o711)
+            return path
+
+        base = tmp_path_factory.getbasetemp()
+        for directory in (base, base.parent):
+            if directory != Path(tempfile.gettempdir()):
+                directory.chmod(0o711)
+        tmp_path_factory.mktemp = passable  # type: ignore[method-assign]
+    return tmp_path_factory
+
+
 @dataclass(frozen=True)
 class Databases:
     """A Postgres server on which databases come and go."""

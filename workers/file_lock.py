@@ -13,7 +13,7 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         # Not inherited: a child that outlives this process must not keep it.
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def share(self) -> None:
         """Wait for a shared lock; no process then holds it exclusively."""

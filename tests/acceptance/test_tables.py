@@ -41,6 +41,7 @@ class Pointsman:
 @pytest.fixture(scope="module")
 def pointsman() -> Iterator[Pointsman]:
     place = Path(tempfile.mkdtemp(prefix="pointsman-tables-"))
+    place.chmod(0o711)  # Postgres is another user
     try:
         yield Pointsman(place)
     finally:

