@@ -10,6 +10,7 @@ from rich.text import Text
 
 from cli.console import plain, table
 from cli.progress import duration
+from db.reports.batch_quality import outside_certificate
 from db.reports.batch_stats import BatchFigures
 from db.reports.forecast_vs_actual import forecast_vs_actual
 from routing.forecast.rounding import round_to_sum
@@ -140,6 +141,10 @@ def _quality(figures: BatchFigures) -> str:
     if quality.breached_at is not None:
         return f"{floor}: broken, as audits showed; {figures.top_tier} answered the rest"
     pilot = f"pilot of {quality.pilot_queries:,}, ${quality.pilot_usd:.6f}"
+    if quality.grade_usd:
+        pilot += f", graded for ${quality.grade_usd:.6f}"
+    if outside := outside_certificate(certificate):
+        pilot += f"; {outside}"
     if certificate["outcome"] != "certified":
         return f"{floor}: nothing certified ({plain(certificate['reason'])}); {pilot}"
     measured, low = 100 * (quality.measured or 0.0), 100 * (quality.interval or (0.0, 1.0))[0]

@@ -136,6 +136,11 @@ class Pilots:
             for row in rows
         }
 
+    async def outside(self, batch_id: int, sample: Sequence[int]) -> Row[Any]:
+        """How many sampled queries are not among ``sample`` (queries), and of these have a max_cost_usd (capped)."""
+        (row,) = await fetch(self._engine, statement("pilot_outside"), batch_id=batch_id, sample=list(sample))
+        return row
+
     async def add_pairs(
         self, call_id: int, batch_id: int, pairs: Sequence[tuple[int, str]], *, reference_first: bool
     ) -> None:

@@ -94,6 +94,17 @@ def quality_as_json(quality: QualityFigures | None) -> dict[str, Any]:
     }
 
 
+def outside_certificate(certificate: Mapping[str, Any]) -> str:
+    """What the certificate says nothing of: the kind of sampled query that has no top tier's answer; "" without any."""
+    unanswered, capped = certificate.get("unanswered", 0), certificate.get("capped", 0)
+    if not unanswered:
+        return ""
+    sampled = unanswered + len(certificate.get("sample_ids", ()))
+    why = f", {capped:,} of them with a max_cost_usd" if capped else ""
+    top = certificate["tiers"][-1]
+    return f"{unanswered:,} of {sampled:,} sampled queries have no answer of {top}{why}: such queries are outside of it"
+
+
 def _audited(losses: Sequence[float]) -> tuple[float | None, tuple[float, float] | None]:
     """Quality, 1 - mean loss, with its 95 % interval, on the wide side.
 

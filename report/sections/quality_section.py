@@ -1,5 +1,6 @@
 """Cost and quality of the batch beside baselines."""
 
+from db.reports.batch_quality import outside_certificate
 from db.reports.batch_report import BatchReport, labelled_right
 from report.charts.cost_quality import cost_quality
 from report.document import Figure, Section, Table
@@ -63,6 +64,15 @@ def _certificate(report: BatchReport) -> list[Table]:
         ["cost of grading", usd(quality.grade_usd)],
         ["audits", f"{quality.audits:,}, {usd(quality.audit_usd)}"],
     ]
+    if judge := certificate.get("judge"):
+        rows.append(["pairs judged in both orders", f"{judge['pairs']:,}, {judge['abstained']:,} abstained"])
+        rows.append(["of which the judge contradicts itself", f"{judge['disagreeing']:,}"])
+        rows.append(["losses that this may hide, at most", percent(certificate.get("grader", {}).get("missed", 1.0))])
+    if command := certificate.get("command"):
+        failed = f"; {command['error']}" if command["error"] else ""
+        rows.append(["answers graded by the command", f"{command['graded']:,}{failed}"])
+    if outside := outside_certificate(certificate):
+        rows.append(["outside the certificate", outside])
     if reason := certificate.get("reason"):
         rows.append(["reason", str(reason)])
     if quality.breached_at is not None:

@@ -36,13 +36,14 @@ async def decide_pilot(taken: TakenPilot, context: WorkerContext) -> None:
     rows = await pilots.answers(batch_id)
     outcome: SampleMore | NextLook | Certified
     try:
-        sample, without = await asyncio.to_thread(read_sample, rows, ladder)
+        sample = await asyncio.to_thread(read_sample, rows, ladder)
         outcome = next_step(sample, pilot=pilot, ladder=ladder)
         if isinstance(outcome, NextLook):
             graded = await _grade(sample, claimed, pilot.grader, context)
             if context.stopping.is_set() and graded.abstained:
                 return  # a warm shutdown: another worker goes on from the verdicts that there are
             cost = await pilots.grading_cost(batch_id)
+            outside = await pilots.outside(batch_id, [query.query_id for query in sample])
             # Fitting takes a second or more of CPU: the loop has other queries to route meanwhile.
             outcome = await asyncio.to_thread(
                 certify_sample,
@@ -51,7 +52,8 @@ async def decide_pilot(taken: TakenPilot, context: WorkerContext) -> None:
                 outcome,
                 pilot=pilot,
                 ladder=ladder,
-                unanswered=without,
+                unanswered=outside.queries,
+                capped=outside.capped,
                 grading_usd=float(cost.usd),
             )
     except (DBAPIError, NoConnection):

@@ -121,11 +121,13 @@ def certify_sample(
     pilot: Row[Any],
     ladder: Sequence[str],
     unanswered: int,
+    capped: int,
     grading_usd: float,
 ) -> SampleMore | Certified:
     """The certificate and the policy of a graded sample, or more of it where that may pay for itself.
 
-    ``unanswered`` sampled queries have no answer of the top tier to compare with.
+    ``unanswered`` sampled queries have no answer of the top tier to compare with, ``capped`` of them with a
+    max_cost_usd, which may forbid that tier: what becomes of such queries is outside the certificate.
     """
     target = QualityTarget(pilot.floor, pilot.confidence)
     statement = grader_statement(graded, risk=1.0 - pilot.confidence)
@@ -165,6 +167,7 @@ def certify_sample(
         "quality": quality,
         "quality_interval": [max(0.0, 1.0 - certificate.loss_bound), max(1.0, quality)],
         "unanswered": unanswered,
+        "capped": capped,
         "grading_usd": grading_usd,
         **graded.notes,
     }

@@ -36,19 +36,17 @@ class SampledQuery:
         return self.answers[-1].text if self.gold is None else self.gold
 
 
-def read_sample(rows: Iterable[Row[Any]], ladder: Sequence[str]) -> tuple[list[SampledQuery], int]:
-    """The sampled queries with a valid answer of the top tier, and how many have none."""
+def read_sample(rows: Iterable[Row[Any]], ladder: Sequence[str]) -> list[SampledQuery]:
+    """The sampled queries with a valid answer of the top tier."""
     sample: list[SampledQuery] = []
-    without = 0
     for _, group in groupby(rows, key=lambda row: row.query_id):
         by_tier = {row.tier: row for row in group}
         top = by_tier.get(ladder[-1])
         # No policy decides a query that its attachments or tools send off the ladder.
         if top is None or top.response is None or not is_valid(top) or not by_tier.keys() <= set(ladder):
-            without += 1
             continue
         sample.append(_sampled(by_tier, ladder))
-    return sample, without
+    return sample
 
 
 def _sampled(by_tier: Mapping[str, Row[Any]], ladder: Sequence[str]) -> SampledQuery:

@@ -8,6 +8,7 @@ from db.audit_seals import seal_ended, verify
 from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
 from db.pilots import Pilots
 from db.reports import run_report
+from db.reports.batch_quality import outside_certificate
 from db.reports.batch_stats import batch_progress
 from db.reports.query_timeline import find_queries
 from routing.lifecycle import MoveKind, State
@@ -274,5 +275,29 @@ def test_an_audit_takes_a_slot_of_the_tier_that_it_calls(on_bench: OnBench, simu
             assert await call is not None
             (row,) = await bench.rows("SELECT purpose, outcome FROM calls")
             assert (row.purpose, row.outcome) == ("audit", "ok")
+
+    on_bench(story)
+
+
+def test_lines_that_may_not_cost_the_top_tier_are_outside_the_certificate_and_counted(
+    on_bench: OnBench, simulator: SimulatorProcess
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
+            capped = [
+                line._replace(options=b'{"max_cost_usd":0.005}') if n % 4 == 0 else line
+                for n, line in enumerate(lines(400))
+            ]
+            spec = BatchSpec(source="test", pilot=PilotSpec(0.9, max_queries=80, stops=True))
+            batch = await hand_in(capped, spec, context)
+            await decided(context)
+            quality = (await account(batch, context)).quality
+            assert quality is not None
+            assert quality.certificate is not None
+            unanswered = quality.certificate["unanswered"]
+            assert 0 < quality.certificate["capped"] == unanswered < 60
+            said = outside_certificate(quality.certificate)
+            assert said.startswith(f"{unanswered} of {quality.pilot_queries} sampled queries have no answer of large")
+            assert f"{unanswered} of them with a max_cost_usd" in said
 
     on_bench(story)
