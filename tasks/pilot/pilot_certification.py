@@ -130,7 +130,9 @@ def certify_sample(
     max_cost_usd, which may forbid that tier: what becomes of such queries is outside the certificate.
     """
     target = QualityTarget(pilot.floor, pilot.confidence)
-    statement = grader_statement(graded, risk=1.0 - pilot.confidence)
+    # A first part is only asked for its hope; what is certified takes a tenth of the risk for the judge's errors.
+    known_at = 0.5 if look.more else 1.0 - (1.0 - pilot.confidence) / 10.0
+    statement = grader_statement(graded, known_at=known_at)
     if statement.missed >= MOST_MISSED:
         reason = "asked in the other order, the judge contradicts itself too often"
         return to_the_top(pilot, ladder, reason, graded.notes)
@@ -184,12 +186,11 @@ def certify_sample(
     return Certified(stated, served, buffer.getvalue(), reason)
 
 
-def grader_statement(graded: GradedSample, *, risk: float) -> GraderStatement:
-    """How far the grader can be trusted. What a judge's own inconsistency may hide takes a tenth of the ``risk``."""
+def grader_statement(graded: GradedSample, *, known_at: float) -> GraderStatement:
+    """How far the grader can be trusted; what a judge's own inconsistency may hide is bounded at ``known_at``."""
     mix = {graded.kind.value: len(graded.grades)}
     if not graded.inconsistencies:
         return GraderStatement(mix=mix)
-    known_at = 1.0 - risk / 10.0
     missed = missed_by_inconsistency(graded.inconsistencies, confidence=known_at)
     return GraderStatement(mix=mix, missed=missed, missed_known_at=known_at)
 

@@ -124,8 +124,8 @@ def test_what_a_judge_may_miss_grows_with_how_often_it_contradicts_itself() -> N
         found = GradedSample(
             GraderKind.JUDGE, [[1.0, 1.0]] * 200, inconsistencies=[1.0] * disagreeing + [0.0] * (200 - disagreeing)
         )
-        statement = grader_statement(found, risk=0.05)
-        assert statement.missed_known_at == pytest.approx(0.995)
+        statement = grader_statement(found, known_at=0.995)
+        assert statement.missed_known_at == 0.995
         return statement.missed
 
     assert 0.0 < missed(0) < missed(10) < missed(40) < 1.0
