@@ -46,6 +46,10 @@ class FakeProvider:
         """What is answered to ``body``, which names ``case``."""
         return self.cases[case](body)
 
+    def plain_answer(self, body: Body) -> Answer:
+        """What is answered where no case is named."""
+        return chat(body)
+
     def of(self, case: str) -> list[Body]:
         """The bodies of one case."""
         return [body for body in self.calls if f"CASE:{case} " in json.dumps(body)]
@@ -67,7 +71,7 @@ def serving(given: Mapping[str, Case] | FakeProvider) -> Iterator[FakeProvider]:
             body = json.loads(text)
             provider.calls.append(body)
             named = re.search(r"CASE:([a-z0-9-]+)", text)
-            status, answer = provider.answer(named[1], body, self.path) if named else chat(body)
+            status, answer = provider.answer(named[1], body, self.path) if named else provider.plain_answer(body)
             raw = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")

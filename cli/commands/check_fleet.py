@@ -1,16 +1,23 @@
 """``pointsman check-fleet``."""
 
+import asyncio
 import os
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
+from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, out, plain, table, warn
+from cli.fleet_calls import FEATURES, DeploymentCheck, FeatureCheck, call_fleet, most_usd
 from cli.param_types import JsonOption
 from cli.resources import fleet_label, read_settings
+from fleet_config import SIMULATOR
 from routing.answer_checks.threshold_action import extra_calls, threshold_action
 from routing.fleet import Fleet
 from routing.policy.decision import decide
@@ -26,14 +33,26 @@ def check(
         Path | None, typer.Argument(metavar="FILE", help="Default: POINTSMAN_FLEET, or fleet.toml.")
     ] = None,
     as_json: JsonOption = False,
+    calls: Annotated[
+        bool, typer.Option("--call", help="Also call each deployment a few times, and say what works. Costs cents.")
+    ] = False,
+    is_confirmed: Annotated[bool, typer.Option("--yes", "-y", help="With --call: do not ask before paying.")] = False,
 ) -> None:
     """Check a fleet file.
 
-    Prints each problem with its key and the fix. Exits with 2 if there is any.
+    Prints each problem with its key and the fix. Exits with 2 if there is any; with --call, with 1 if something that
+    the fleet relies on does not work.
     """
-    path = read_settings(file).fleet_path
-    checked = check_fleet(path, os.environ)
+    settings = read_settings(file)
+    path = settings.fleet_path
+    environ = dict(os.environ)
+    if settings.simulator_url is not None:
+        environ.setdefault("POINTSMAN_SIMULATOR_URL", settings.simulator_url)
+    checked = check_fleet(path, environ)
     fleet = checked.fleet
+    if calls:
+        _call(fleet, environ, is_confirmed=is_confirmed, as_json=as_json)
+        return
     if as_json:
         emit(
             {
@@ -57,6 +76,8 @@ def check(
                     for model in fleet.deployments(tier.name)
                     for action in [threshold_action(model, fleet)]
                 ],
+                "aliases": fleet.aliases,
+                "baseline": None if fleet.baseline is None else fleet.baseline.model,
                 "begins": _begins(fleet),
                 "warnings": [asdict(warning) for warning in checked.warnings],
             }
@@ -76,6 +97,11 @@ def check(
                 f"{model.context_tokens:,}",
             )
     out.print(grid)
+    if fleet.aliases:
+        shown = ", ".join(f"{name} → {meaning}" for name, meaning in fleet.aliases.items())
+        out.print(f"Aliases: {plain(shown)}")
+    if fleet.baseline is not None:
+        out.print(f"Baseline beside {plain(fleet.top)}: {plain(fleet.baseline.model)}")
     out.print(_confidence_table(fleet))
     if not fleet.simulated:
         begins = _begins(fleet)
@@ -106,6 +132,66 @@ def _begins(fleet: Fleet) -> dict[str, str]:
     unknown = replace(fleet, simulated=False, router=replace(fleet.router, stages=()))
     decisions = decide([Query("", workload=workload) for workload in workloads], fleet=unknown, predictor=None)
     return {workload: decision.tier for workload, decision in zip(workloads, decisions, strict=True)}
+
+
+def _call(fleet: Fleet, environ: Mapping[str, str], *, is_confirmed: bool, as_json: bool) -> None:
+    """Calls each deployment and says what works. Raises UsageError, typer.Exit."""
+    if any(provider.base_url.startswith(SIMULATOR) for provider in fleet.providers.values()):
+        raise UsageError("The simulator is not running.", hint="`pointsman up` starts it.")
+    most = most_usd(fleet)
+    offer = f"{len(fleet.models)} deployments, a few calls each: at most ${most:.4f}, usually a tenth of it"
+    if not is_confirmed:
+        if as_json or not sys.stdin.isatty():
+            raise UsageError(f"{offer}.", hint="Add --yes to pay for it.")
+        typer.confirm(f"{offer}. Call them?", abort=True, err=True)
+    found = asyncio.run(call_fleet(fleet, environ))
+    broken = {check.model.name: check.broken for check in found if check.broken}
+    if as_json:
+        emit(
+            {
+                "name": fleet.name,
+                "simulated": fleet.simulated,
+                "cost_usd": round(sum(check.cost_usd for check in found), 9),
+                "deployments": [
+                    {
+                        "deployment": check.model.name,
+                        "model": check.model.model,
+                        "provider": check.model.provider,
+                        "tier": check.model.tier,
+                        "latency_ms": check.latency_ms and round(check.latency_ms, 1),
+                        "features": {name: asdict(feature) for name, feature in check.features.items()},
+                    }
+                    for check in found
+                ],
+                "broken": broken,
+            }
+        )
+    else:
+        _show_calls(found)
+    if broken:
+        raise typer.Exit(ExitCode.FAILURE)
+
+
+def _show_calls(found: Sequence[DeploymentCheck]) -> None:
+    grid = table(("tier", "model", "provider", *FEATURES), ("latency",))
+    for check in found:
+        marks = [_mark(check.features.get(name)) for name in FEATURES]
+        latency = "–" if check.latency_ms is None else f"{check.latency_ms:,.0f} ms"
+        names = (check.model.tier, check.model.name, check.model.provider)
+        grid.add_row(*map(plain, names), *marks, latency)
+    out.print(grid)
+    for check in found:
+        for name, feature in check.features.items():
+            if not feature.works:
+                relied = " (the fleet relies on it)" if feature.relied_on else ""
+                out.print(f"{plain(check.model.name)}: {name}{relied}: {plain(feature.cause or '')}. {feature.fix}")
+    out.print(f"Cost: ${sum(check.cost_usd for check in found):.6f}, outside of the ledger.")
+
+
+def _mark(feature: FeatureCheck | None) -> Text:
+    if feature is None:
+        return Text("–", style="dim")
+    return Text("yes", style="green") if feature.works else Text("NO" if feature.relied_on else "no", style="red")
 
 
 def _confidence_table(fleet: Fleet) -> Table:

@@ -41,6 +41,7 @@ NOT_RUN: dict[str, str] = {
     r"^make (test|lint|bench\S*|chaos|mutation|default-router|lock)\b": "takes minutes; its target is looked up",
     r"^docker\b": "needs a Docker daemon; its files and services are looked up",
     r"^kubectl\b": "needs a cluster; its files and objects are looked up",
+    r"^(\S*/)?pointsman reconcile\b": "needs an export of a provider; its options are parsed",
     r"^(\S*/)?pointsman up\b": "runs until Ctrl-C, and does so beside this test; its options are parsed",
     r"^curl .*/webhook_endpoints": "tells a host of the reader's; its body is held against the API's",
     r"^export \w*(KEY|PASSWORD|AUTH)": "the values are the reader's",

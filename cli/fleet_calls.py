@@ -1,0 +1,228 @@
+"""What `check-fleet --call` finds out: a few small calls to each deployment, and what of them works."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from structlog.testing import capture_logs
+
+from cli.provider_probe import fix_of
+from providers.billing import differs
+from providers.client import ProviderClient
+from routing.answer_checks.confidence_policy import LOGPROB_SOURCES
+from routing.answer_checks.json_schema import NotJsonError, read_json
+from routing.budget.query_budget import worst_usd
+from routing.fleet import Fleet, Model
+from routing.outcome import Completion, Failure, FailureKind
+from routing.query import read_body
+
+FEATURES: Final = ("key", "price", "tools", "JSON schema", "logprobs", "effort")
+"""In the order of the table; the first is whether the deployment answers at all."""
+
+_CAP: Final = 512
+"""Completion tokens of one call: a model that reasons needs some hundred for one word."""
+_EFFORT_CAP: Final = 2048
+"""The same where effort is asked for: some models think with 1,024 tokens at least, within the cap."""
+_DEADLINE_S: Final = 60.0
+_AT_ONCE: Final = 8
+
+_NUMBER: Final = {"type": "integer"}
+_SCHEMA: Final = {
+    "type": "object",
+    "properties": {"sum": _NUMBER},
+    "required": ["sum"],
+    "additionalProperties": False,
+}
+_TOOL: Final = {
+    "type": "function",
+    "function": {
+        "name": "add",
+        "description": "Adds two numbers.",
+        "parameters": {
+            "type": "object",
+            "properties": {"a": _NUMBER, "b": _NUMBER},
+            "required": ["a", "b"],
+            "additionalProperties": False,
+        },
+    },
+}
+_CALLS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "key": {},
+    "tools": {"tools": [_TOOL], "tool_choice": {"type": "function", "function": {"name": "add"}}},
+    "JSON schema": {
+        "response_format": {"type": "json_schema", "json_schema": {"name": "sum", "strict": True, "schema": _SCHEMA}}
+    },
+    "logprobs": {"logprobs": True},
+    "effort": {"reasoning_effort": "low"},
+}
+"""What each call asks for beside its question."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureCheck:
+    """Whether one feature of a deployment works; if not, why, and what to do about it."""
+
+    works: bool
+    cause: str | None = None
+    fix: str | None = None
+    relied_on: bool = False
+    """The fleet has no use of the deployment without it."""
+
+
+@dataclass(slots=True)
+class DeploymentCheck:
+    """One deployment. A feature that was not asked for is not in ``features``."""
+
+    model: Model
+    features: dict[str, FeatureCheck] = field(default_factory=dict)
+    latency_ms: float | None = None
+    cost_usd: float = 0.0
+
+    @property
+    def broken(self) -> list[str]:
+        """Features that the fleet relies on and that do not work."""
+        return [name for name, check in self.features.items() if check.relied_on and not check.works]
+
+
+def most_usd(fleet: Fleet) -> float:
+    """The most that the calls can cost, in dollars."""
+    return sum(worst_usd(read_body(_body(feature)), model) for model in fleet.models.values() for feature in _CALLS)
+
+
+async def call_fleet(fleet: Fleet, environ: Mapping[str, str]) -> list[DeploymentCheck]:
+    """Calls every deployment of ``fleet``, in the order of its tiers."""
+    pool = ProviderClient(fleet, environ=environ)
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    async def check(model: Model) -> DeploymentCheck:
+        async with places:
+            return await _check(model, fleet, pool)
+
+    try:
+        with capture_logs():  # each failure is told in the result
+            return await asyncio.gather(*(check(model) for tier in fleet.tiers for model in fleet.deployments(tier)))
+    finally:
+        await pool.aclose()
+
+
+async def _check(model: Model, fleet: Fleet, pool: ProviderClient) -> DeploymentCheck:
+    found = DeploymentCheck(model)
+    for feature in _CALLS:
+        outcome = await pool.complete(model, _body(feature), deadline_s=_DEADLINE_S)
+        found.cost_usd += _cost_usd(outcome, model)
+        found.features[feature] = _verdict(feature, outcome, model, fleet)
+        if feature == "key":
+            if isinstance(outcome, Failure):
+                break  # the others would meet the same
+            found.latency_ms = outcome.latency_ms
+            found.features["price"] = _price(outcome, model)
+    return found
+
+
+def _body(feature: str) -> dict[str, Any]:
+    question = "What is 17 plus 25? Answer with the number alone."
+    cap = _EFFORT_CAP if feature == "effort" else _CAP
+    return {"messages": [{"role": "user", "content": question}], "max_tokens": cap} | dict(_CALLS[feature])
+
+
+def _cost_usd(outcome: Completion | Failure, model: Model) -> float:
+    if outcome.usage is None:
+        return 0.0
+    if isinstance(outcome, Completion) and outcome.cost_usd is not None:
+        return outcome.cost_usd
+    return model.price.cost_usd(outcome.usage)
+
+
+def _verdict(feature: str, outcome: Completion | Failure, model: Model, fleet: Fleet) -> FeatureCheck:
+    relied_on = feature == "key" or (feature == "logprobs" and relies_on_logprobs(model, fleet))
+    if isinstance(outcome, Failure):
+        return FeatureCheck(False, outcome.message, _fix(feature, outcome, model, fleet), relied_on)
+    cause = next(_missing(feature, outcome), None)
+    return FeatureCheck(cause is None, cause, None if cause is None else _fix_of_feature(feature), relied_on)
+
+
+def _missing(feature: str, outcome: Completion) -> Iterator[str]:
+    """Why an answer does not show the feature; nothing where it does."""
+    yield from (note for note in outcome.notes if any(note.startswith(f"left out: {key}") for key in _CALLS[feature]))
+    is_cut = outcome.finish_reason == "length" and feature in ("tools", "JSON schema")
+    cut = f"; it was cut off at {_CAP} tokens" if is_cut else ""
+    match feature:
+        case "tools" if not outcome.has_tool_calls:
+            yield f"the answer calls no tool{cut}"
+        case "JSON schema" if not _is_sum(outcome.text):
+            yield f"the answer does not follow the schema{cut}"
+        case "logprobs" if outcome.mean_logprob is None:
+            yield "the answer has no log-probabilities"
+        case _:
+            pass
+
+
+def _is_sum(text: str) -> bool:
+    try:
+        value = read_json(text)
+    except NotJsonError:
+        return False
+    return isinstance(value, dict) and type(value.get("sum")) is int
+
+
+def _price(outcome: Completion, model: Model) -> FeatureCheck:
+    """Whether the price of the fleet is that of the model that answered, as far as the answer tells."""
+    fix = "State the price of this model in the fleet, or correct its name."
+    if outcome.usage_is_guess:
+        return FeatureCheck(False, "the answer states no usage", "Calls count at their worst case; use another server.")
+    if outcome.cost_usd is not None:
+        return FeatureCheck(False, f"another model answered: {outcome.model}", fix)
+    reported = outcome.usage.reported_usd
+    if reported is not None and differs(computed := model.price.cost_usd(outcome.usage), reported):
+        return FeatureCheck(False, f"the provider says ${reported:.9f}, the fleet ${computed:.9f}", fix)
+    return FeatureCheck(True)
+
+
+def relies_on_logprobs(model: Model, fleet: Fleet) -> bool:
+    """Whether a confidence of the fleet is read from ``model``'s log-probabilities."""
+    if not model.logprobs:
+        return False  # nobody asks for them; `check-fleet` warns where a threshold then never acts
+    asked = [
+        other
+        for tier in fleet.tiers.values()
+        if tier.escalates_to is not None
+        for other in fleet.deployments(tier.name)
+    ]
+    return any(
+        (other.name == model.name and fleet.confidence_of(other).source in LOGPROB_SOURCES)
+        or (fleet.confidence_of(other).verifier == model.name)
+        for other in asked
+    )
+
+
+def _fix(feature: str, failure: Failure, model: Model, fleet: Fleet) -> str:
+    provider = fleet.providers[model.provider]
+    if feature != "key" and failure.kind in (
+        FailureKind.INEXPRESSIBLE,
+        FailureKind.UNSUPPORTED,
+        FailureKind.REJECTED,
+        FailureKind.MALFORMED,
+    ):
+        return _fix_of_feature(feature)
+    match failure.kind:
+        case FailureKind.NOT_FOUND:
+            return f"Model: check the name {model.model}, base_url, and whether the account may use it."
+        case FailureKind.UNSUPPORTED | FailureKind.REJECTED | FailureKind.MALFORMED:
+            return f"Check kind, base_url and the name {model.model}; cap_field, if the cap is refused."
+        case FailureKind.UNKNOWN if failure.cause == "deadline":
+            return f"It gave no answer within {_DEADLINE_S:g} s. Try again, or look at its status page."
+        case _:
+            return fix_of(failure, provider)
+
+
+def _fix_of_feature(feature: str) -> str:
+    match feature:
+        case "tools":
+            return "Pin lines with tools to another tier or model."
+        case "JSON schema":
+            return "The judge checks the schema itself and escalates; pin such lines elsewhere to save these calls."
+        case "logprobs":
+            return 'Take logprobs = true out, and set confidence = { source = "self_verification" } or another source.'
+        case _:
+            return "Leave reasoning_effort out of lines for this model."
