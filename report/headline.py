@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from db.reports.batch_quality import QualityFigures
 from db.reports.batch_report import BatchReport, labelled_right
 from db.reports.batch_stats import SecondBaseline
 from report.formatting import percent, percent_of, plain, seconds, usd
@@ -90,11 +91,20 @@ def _absolute(share: float | None) -> float | None:
 
 
 def _quality(report: BatchReport) -> Card:
-    """Quality by labels where there are any, else the judge's confidence, marked as such."""
-    confidence = percent(report.mean_confidence)
-    labelled = labelled_right(report.labels)
-    if labelled is None:
-        count = sum(bin_.answers for bin_ in report.confidences if bin_.tenth is not None)
-        return Card("Judge's confidence", confidence, f"mean of {count:,} answers that have one; no labels")
-    count, grade = labelled
-    return Card("Right, by labels", percent(grade), f"of {count:,} labelled answers; judge's confidence {confidence}")
+    """Quality as measured, by a floor's pilot and audits or by labels; nothing that nobody measured."""
+    floor = report.figures.quality
+    if floor is not None and floor.measured is not None:
+        low, high = floor.interval or (None, None)
+        by = f"by {floor.audits:,} audits" if floor.audited_quality is not None else "by the pilot"
+        note = f"{percent(low)} to {percent(high)} {by}; floor {percent(floor.floor)}: {standing_of(floor)}"
+        return Card("Quality, measured", percent(floor.measured), note)
+    if (labelled := labelled_right(report.labels)) is not None:
+        return Card("Right, by labels", percent(labelled[1]), f"of {labelled[0]:,} labelled answers")
+    return Card("Quality", "not measured", "a quality floor or labels measure it")
+
+
+def standing_of(floor: QualityFigures) -> str:
+    """What became of a quality floor, in words."""
+    return {"top_tier": "not certified: the top tier answers", "too_small": "not certified: too few queries"}.get(
+        floor.standing, floor.standing
+    )

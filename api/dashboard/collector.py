@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.dashboard.rolling_window import RollingWindow
 from api.dashboard.router_info import router_card
 from db.reports import run_report
+from db.reports.batch_quality import QualityFigures, RecentQuality, batch_quality, recent_quality
 from db.reports.drift_samples import drift_windows
 from db.worker_registry import ALIVE_S
 from evaluation.production.data_drift import FeatureDrift, drift_of
@@ -45,6 +46,9 @@ class DashboardSnapshot:
     workers: Sequence[Row[Any]] = ()
     batches: Sequence[Row[Any]] = ()
     unanswered: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
+    qualities: Mapping[int, QualityFigures] = field(default_factory=dict)
+    """By batch, of those with a quality floor."""
+    quality: RecentQuality | None = None
     labels: Sequence[Row[Any]] = ()
     router: Mapping[str, Any] = field(default_factory=dict)
     drifts: Sequence[FeatureDrift] = ()
@@ -67,6 +71,7 @@ class DashboardCollector:
         self._key_prefix = key_prefix
         self._ended: dict[tuple[int, datetime], Mapping[str, int]] = {}
         self._progress: dict[int, deque[tuple[float, int]]] = {}
+        self._quality = alru_cache(ttl=_SLOW_S, maxsize=1000)(self._read_quality)
         self._slow = alru_cache(ttl=_SLOW_S)(self._read_slow)
         self._drifts = alru_cache(ttl=_DRIFT_S)(self._read_drift)
 
@@ -83,9 +88,11 @@ class DashboardCollector:
         if tenants:
             seen.batches = await run_report(self._engine, "dashboard_batches", tenants=sorted(tenants), rows=BATCHES)
             seen.unanswered = await self._unanswered(seen.batches)
+            found = {row.id: await self._quality(row.id) for row in seen.batches if row.has_floor}
+            seen.qualities = {id_: quality for id_, quality in found.items() if quality is not None}
         if window:
             await self.window.refresh()
-        seen.labels, seen.router = await self._slow()
+        seen.labels, seen.router, seen.quality = await self._slow()
         seen.drifts = await self._drifts()
         seen.deployments = await self._deployments()
         self.seen = seen
@@ -118,9 +125,13 @@ class DashboardCollector:
         }
         return {row.id: counted[row.id] if row.id in counted else self._ended[row.id, row.ended_at] for row in batches}
 
-    async def _read_slow(self) -> tuple[Sequence[Row[Any]], Mapping[str, Any]]:
-        """Labels and the serving router, which change by hand."""
-        return await run_report(self._engine, "dashboard_labels"), await router_card(self._engine, self.fleet)
+    async def _read_slow(self) -> tuple[Sequence[Row[Any]], Mapping[str, Any], RecentQuality]:
+        """Labels and the serving router, which change by hand; quality floors, which change within minutes."""
+        labels = await run_report(self._engine, "dashboard_labels")
+        return labels, await router_card(self._engine, self.fleet), await recent_quality(self._engine)
+
+    async def _read_quality(self, batch_id: int) -> QualityFigures | None:
+        return await batch_quality(self._engine, batch_id)
 
     async def _read_drift(self) -> Sequence[FeatureDrift]:
         windows = await drift_windows(self._engine)

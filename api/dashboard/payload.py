@@ -8,6 +8,7 @@ from typing import Any, Final
 from api.dashboard.collector import DashboardCollector
 from api.dashboard.counters import DashboardCounters
 from api.dashboard.rolling_window import KEPT, STEP
+from db.reports.batch_quality import QualityFigures
 from evaluation.production.data_drift import stability_index
 from providers.health.status_report import DeploymentState
 from routing.fleet import Fleet, Model
@@ -109,9 +110,28 @@ def _batches(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
                 "created_at": batch.created_at,
                 "cancelled_at": batch.cancelled_at,
                 "ended_at": batch.ended_at,
+                "quality": _quality(figures.seen.qualities.get(batch.id)),
             }
         )
     return batches
+
+
+def _quality(quality: QualityFigures | None) -> dict[str, Any] | None:
+    """The floor of a batch, its certificate's state, and the quality as measured; None without a floor."""
+    if quality is None:
+        return None
+    certificate = quality.certificate or {}
+    return {
+        "floor": quality.floor,
+        "confidence": quality.confidence,
+        "standing": quality.standing,
+        "policy": certificate.get("policy"),
+        "measured": quality.measured,
+        "interval": quality.interval,
+        "pilot_queries": quality.pilot_queries,
+        "audits": quality.audits,
+        "breached_at": quality.breached_at,
+    }
 
 
 def _recent(figures: DashboardCollector, tenant: str) -> dict[str, Any]:

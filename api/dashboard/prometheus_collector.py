@@ -162,11 +162,34 @@ class FleetMetrics(Collector):
             labels.add_metric((self._word("tier", tier),), total)
             grade.add_metric((self._word("tier", tier),), sum(row.total * row.grade for row in rows) / total)
         yield from (grade, labels)
+        yield from self._floors()
         evaluation = seen.router.get("evaluation") or {}
         apgr = GaugeMetricFamily("pointsman_router_apgr", "Held-out APGR of the serving router; 1 is best.")
         if evaluation.get("apgr") is not None:
             apgr.add_metric((), evaluation["apgr"])
         yield apgr
+
+    def _floors(self) -> Iterator[Metric]:
+        seen = self._figures.seen.quality
+        batches = GaugeMetricFamily(
+            "pointsman_quality_batches",
+            "Batches with a quality floor of the last day, by the state of their certificate.",
+            labels=("state",),
+        )
+        # Always there, so that an alert on it can be tested before there is a breach.
+        for state, n in ({"broken": 0} | dict(seen.batches if seen is not None else {})).items():
+            batches.add_metric((self._word("state", state),), n)
+        measured = GaugeMetricFamily(
+            "pointsman_quality_measured",
+            "Quality relative to the top tier's, 0 to 1, by the last day's audits, with its 95 % interval.",
+            labels=("bound",),
+        )
+        if seen is not None and seen.quality is not None and seen.interval is not None:
+            for bound, value in (("estimate", seen.quality), ("low", seen.interval[0]), ("high", seen.interval[1])):
+                measured.add_metric((bound,), value)
+        audits = GaugeMetricFamily("pointsman_quality_audits", "Audited answers of the last day.")
+        audits.add_metric((), 0 if seen is None else seen.audits)
+        yield from (batches, measured, audits)
 
     def _happened(self, ever: DashboardCounters) -> Iterator[Metric]:
         yield self._counter("pointsman_queries_finished", "Finished queries.", ("state",), ever.ended)

@@ -34,6 +34,13 @@ class QualityFigures:
     breached_at: datetime | None
 
     @property
+    def standing(self) -> str:
+        """``broken``, the state while it is not decided, else the certificate's outcome."""
+        if self.breached_at is not None:
+            return "broken"
+        return self.state if self.certificate is None else str(self.certificate.get("outcome", self.state))
+
+    @property
     def measured(self) -> float | None:
         """Quality as measured: by audits where there are enough, else by the pilot."""
         if self.audited_quality is not None:
@@ -47,6 +54,26 @@ class QualityFigures:
             return self.audited_interval
         stated = None if self.certificate is None else self.certificate.get("quality_interval")
         return None if stated is None else (stated[0], stated[1])
+
+
+@dataclass(frozen=True, slots=True)
+class RecentQuality:
+    """Quality floors of the last day, over all tenants."""
+
+    batches: Mapping[str, int]
+    """By `QualityFigures.standing`."""
+    audits: int
+    quality: float | None
+    """1 - mean loss of the day's audits; None below `FEWEST_AUDITS`."""
+    interval: tuple[float, float] | None
+    """Of ``quality``, at 95 %."""
+
+
+async def recent_quality(engine: AsyncEngine) -> RecentQuality:
+    """The state of all floors, for the operator."""
+    (row,) = await run_report(engine, "dashboard_quality")
+    losses = row.audit_losses or ()
+    return RecentQuality(row.batches, len(losses), *_audited(losses))
 
 
 async def batch_quality(engine: AsyncEngine, batch_id: int) -> QualityFigures | None:

@@ -5,18 +5,24 @@ from db.reports.batch_report import BatchReport, labelled_right
 from report.charts.cost_quality import cost_quality
 from report.document import Figure, Section, Table
 from report.formatting import percent, percent_of, usd
+from report.headline import standing_of
 
 
 def quality(report: BatchReport) -> Section:
     """The batch beside each baseline; with a chart where the router logged its expectations."""
-    figures, chart = report.figures, report.picture
+    figures = report.figures
+    # What was measured stands in place of what the router expected.
+    measured = figures.quality is not None and figures.quality.measured is not None
+    chart = None if measured else report.picture
     paragraphs = [
         "Baselines are policies that ignore the query. Their costs are for the same answers: the tier's actual cost "
         "where it was called, otherwise the answer's tokens at the price of its first model."
     ]
     drawings: list[Figure] = []
     expected: dict[str, str] = {}
-    if chart is None:
+    if measured:
+        paragraphs.append("Quality is measured relative to the top tier's answers: see the table Quality floor.")
+    elif chart is None:
         paragraphs.append("There is no chart of quality: the router logged no expectations for these queries.")
     else:
         paragraphs.append(
@@ -55,10 +61,11 @@ def _certificate(report: BatchReport) -> list[Table]:
     rows = [
         ["floor, relative to the top tier", percent(quality.floor)],
         ["confidence", percent(quality.confidence)],
-        ["outcome", str(certificate.get("outcome", quality.state)).replace("_", " ")],
+        ["outcome", standing_of(quality)],
         ["policy", str(certificate.get("policy", "–")).replace("_", " ")],
         ["measured quality", "–" if quality.measured is None else percent(quality.measured)],
-        ["at least", "–" if quality.interval is None else percent(quality.interval[0])],
+        ["its interval, 95 %", "–" if quality.interval is None else " to ".join(map(percent, quality.interval))],
+        ["measured by", "audits" if quality.audited_quality is not None else "the pilot"],
         ["sampled queries", f"{quality.pilot_queries:,}"],
         ["cost of the pilot", usd(quality.pilot_usd)],
         ["cost of grading", usd(quality.grade_usd)],

@@ -298,8 +298,8 @@ def test_failovers_rejections_and_the_queries_of_note_are_load(load: LoadReport)
     assert report.least_confident[0].custom_id == HOSTILE[2]
 
 
-def test_labels_come_before_the_judges_confidence_and_the_newest_counts(load: LoadReport, database_url: str) -> None:
-    assert "Judge's confidence" in Page(page(load())).cards
+def test_quality_is_what_labels_measured_of_which_the_newest_counts(load: LoadReport, database_url: str) -> None:
+    assert Page(page(load())).cards["Quality"] == "not measured"
     with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute(
             "INSERT INTO labels (query_id, batch_id, tier, grade, source, said_by) VALUES"
@@ -313,6 +313,23 @@ def test_labels_come_before_the_judges_confidence_and_the_newest_counts(load: Lo
         ("small", True, 2),
     ]
     assert Page(page(report)).cards["Right, by labels"] == "75.0 %"
+
+
+def test_a_floor_and_what_was_measured_stand_in_place_of_what_the_router_expected(
+    load: LoadReport, database_url: str
+) -> None:
+    assert load().picture is not None
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO pilots (batch_id, floor, confidence, seed, audit_share, state, certificate, decided_at)"
+            ' VALUES (1, 0.9, 0.95, 1, 0.01, \'decided\', \'{"outcome": "certified", "policy": "cascade",'
+            ' "quality": 0.96, "quality_interval": [0.93, 0.99]}\', now())'
+        )
+    told = Page(page(load()))
+    assert told.cards["Quality, measured"] == "96.0 %"
+    text = markdown(load())
+    assert "93.0 % to 99.0 % by the pilot; floor 90.0 %: certified" in text.replace("\u00a0", " ")
+    assert "what the router expected" not in text
 
 
 def test_a_forecast_stands_beside_the_actual_figures(load: LoadReport, database_url: str) -> None:

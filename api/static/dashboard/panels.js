@@ -56,7 +56,8 @@ const worker = (stage) =>
 
 export function batches(rows) {
   if (!rows.length) return empty("No batches yet. Submit one: ", h("code", {}, "pointsman submit FILE"));
-  return table("Batches", [["batch"], ["progress", "left"], "done", "failed", ["open", "narrow-off"], ["queries/s", "narrow-off"], "time"],
+  const floors = rows.some((batch) => batch.quality);
+  return table("Batches", [["batch"], ["progress", "left"], "done", "failed", ["open", "narrow-off"], ["queries/s", "narrow-off"], ...(floors ? ["quality"] : []), "time"],
     rows.map((batch) => [
       [h("span", { class: "source" }, batch.source, " ", batch.simulated ? h("span", { class: "tag" }, "simulated") : null),
         h("code", { class: "below" }, batch.id)].reduce((whole, part) => (whole.append(part), whole), h("span")),
@@ -66,8 +67,20 @@ export function batches(rows) {
       [count(batch.failed), batch.failed ? "bad" : "zero"],
       [batch.held ? `${count(batch.open)} (${count(batch.held)} held)` : count(batch.open), `narrow-off ${batch.open ? "" : "zero"}`],
       [batch.open ? rate(batch.queries_per_s) : rate(batch.done / batch.wall_s), "narrow-off"],
+      ...(floors ? [quality(batch.quality)] : []),
       status(batch),
     ]));
+}
+
+const STANDINGS = { certified: ["certified", "good"], too_small: ["too small for a pilot", "quiet"], top_tier: ["not certified: top tier", "warn"], broken: ["floor broken: top tier", "bad"] };
+
+/* Measured by audits where there are enough, else by the pilot; never the router's own estimate. */
+function quality(figures) {
+  if (!figures) return h("span", { class: "quiet" }, "no floor");
+  const [words, tone] = STANDINGS[figures.standing] || [figures.standing.replace("_", " "), "quiet"];
+  const measured = figures.measured === null ? `floor ${percent(figures.floor, 0)}`
+    : `${percent(figures.measured)}${figures.interval ? ` (${percent(figures.interval[0])}–${percent(figures.interval[1])})` : ""} of floor ${percent(figures.floor, 0)}`;
+  return h("span", {}, h("span", { class: tone }, words), h("span", { class: "below" }, measured));
 }
 
 function status(batch) {

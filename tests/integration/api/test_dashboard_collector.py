@@ -189,3 +189,42 @@ def test_a_confidence_that_is_not_told_is_shown_as_none(served: Served, client: 
     served.answer(public_id, why=DecisionRecord(kind="judge", router="judge", reasons=["no confidence is reported"]))
     (small,) = figures(client)["recent"]["confidence"].values()
     assert (small["unknown"], sum(small["accepted"])) == (2, 0)
+
+
+def with_floor(served: Served, public_id: str, *, losses: int, of: int, broken: bool = False) -> None:
+    """Gives a batch a certified floor, and audits of which some lost everything."""
+    certificate = {"outcome": "certified", "policy": "cascade", "quality": 0.97, "quality_interval": [0.94, 0.99]}
+
+    async def insert(bench: Any) -> None:
+        await bench.rows(
+            "INSERT INTO pilots (batch_id, floor, confidence, seed, audit_share, state, certificate, decided_at,"
+            " breached_at) SELECT id, 0.9, 0.95, 1, 0.01, 'decided', CAST(:certificate AS jsonb), now(),"
+            " CASE WHEN :broken THEN now() END FROM batches WHERE public_id = :h RETURNING batch_id",
+            certificate=orjson.dumps(certificate).decode(),
+            broken=broken,
+            h=public_id,
+        )
+        await bench.rows(
+            "INSERT INTO audits (query_id, batch_id, call_id, tier, grade, reference_grade)"
+            " SELECT 1000000 * b.id + n, b.id, n, 'small', CASE WHEN n <= :losses THEN 0 ELSE 1 END, 1"
+            " FROM batches AS b, generate_series(1, :of) AS n WHERE b.public_id = :h RETURNING query_id",
+            losses=losses,
+            of=of,
+            h=public_id,
+        )
+
+    served.play(insert)
+
+
+def test_a_floor_is_shown_with_its_certificate_and_what_was_measured(served: Served, client: httpx.Client) -> None:
+    plain, certified, broken = submitted(client, "a"), submitted(client, "b"), submitted(client, "c")
+    with_floor(served, certified, losses=0, of=10)
+    with_floor(served, broken, losses=20, of=40, broken=True)
+    by_id = {batch["id"]: batch["quality"] for batch in figures(client)["batches"]}
+    assert by_id[plain] is None
+    told = by_id[certified]
+    assert (told["standing"], told["floor"], told["policy"]) == ("certified", 0.9, "cascade")
+    assert (told["measured"], told["interval"]) == (0.97, [0.94, 0.99]), "ten audits say less than the pilot"
+    told = by_id[broken]
+    assert (told["standing"], told["measured"], told["audits"]) == ("broken", 0.5, 40)
+    assert 0.3 < told["interval"][0] < 0.5 < told["interval"][1] < 0.7

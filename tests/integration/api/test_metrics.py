@@ -19,7 +19,7 @@ from api.dashboard.prometheus_collector import MOST, OTHER, FleetMetrics
 from db.reports.drift_samples import REFERENCE
 from settings import ROOT
 from tests.integration.api.conftest import Served
-from tests.integration.api.test_dashboard_collector import submitted
+from tests.integration.api.test_dashboard_collector import submitted, with_floor
 from tests.integration.ledger_fixtures import LedgerHarness
 from tests.integration.test_drift import decide
 
@@ -86,6 +86,22 @@ def test_calls_whose_cost_the_provider_reports_otherwise_are_counted(served: Ser
     told = samples(client.get("/metrics").text)
     model = {"tier": "small", "provider": "openai", "model": "gpt-5-nano"}
     assert value(told, "pointsman_call_cost_differs_total", **model) == 1
+
+
+def test_a_broken_floor_and_the_quality_as_measured_are_told(served: Served, client: httpx.Client) -> None:
+    told = samples(client.get("/metrics").text)
+    assert ("pointsman_quality_batches", (("state", "broken"),)) in told, "an alert has to find it before a breach"
+    assert not any(name == "pointsman_quality_measured" for name, _ in told)
+    with_floor(served, submitted(client, "a"), losses=0, of=10)
+    with_floor(served, submitted(client, "b"), losses=10, of=40, broken=True)
+    served.app.state.service.figures._slow.cache_clear()
+    told = samples(client.get("/metrics").text)
+    assert value(told, "pointsman_quality_batches", state="broken") == 1
+    assert value(told, "pointsman_quality_batches", state="certified") == 1
+    assert value(told, "pointsman_quality_audits") == 50
+    assert value(told, "pointsman_quality_measured", bound="estimate") == pytest.approx(0.8)
+    low, high = (value(told, "pointsman_quality_measured", bound=bound) for bound in ("low", "high"))
+    assert 0.6 < low < 0.8 < high < 0.95
 
 
 def test_counters_only_grow(served: Served, client: httpx.Client) -> None:

@@ -1,0 +1,10 @@
+-- Of the last day, all tenants: batches with a quality floor by the state of their certificate; what audits lost.
+SELECT (SELECT coalesce(jsonb_object_agg(one.standing, one.batches), '{}')
+        FROM (SELECT CASE WHEN t.breached_at IS NOT NULL THEN 'broken'
+                          WHEN t.state <> 'decided' THEN t.state
+                          ELSE coalesce(t.certificate ->> 'outcome', 'decided') END AS standing,
+                     count(*) AS batches
+              FROM pilots AS t
+              WHERE greatest(t.created_at, t.decided_at, t.breached_at) > now() - interval '1 day'
+              GROUP BY 1) AS one) AS batches,
+       (SELECT array_agg(s.reference_grade - s.grade) FROM audits AS s WHERE s.at > now() - interval '1 day') AS audit_losses
