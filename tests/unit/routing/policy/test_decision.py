@@ -301,7 +301,10 @@ def test_real_models_of_which_nothing_is_known_send_everything_to_the_top(fleet:
 
 
 def test_a_sure_gate_still_says_what_is_hard_or_beside_the_ladder(fleet: Fleet) -> None:
-    assert (one(ADDRESSED, confident(fleet, map_for("mini"))).tier, one(ADDRESSED, real(fleet)).router) == ("large", "gate")
+    assert (one(ADDRESSED, confident(fleet, map_for("mini"))).tier, one(ADDRESSED, real(fleet)).router) == (
+        "large",
+        "gate",
+    )
     assert one(replace(GREETING, has_tools=True), real(fleet)).tier == "special"
 
 
