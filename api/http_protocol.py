@@ -42,6 +42,7 @@ class BoundedHeadProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         before = self.cycle
+        in_body = before is not None and before.more_body
         super().data_received(data)
         cycle = self.cycle
         if cycle is not before:  # a head was complete
@@ -49,6 +50,10 @@ class BoundedHeadProtocol(HttpToolsProtocol):
             if self._deadline is not None:
                 self._stop_deadline()
             if not cycle.more_body and self.scope is cycle.scope:
+                return
+        elif in_body and not cycle.more_body:  # a body was complete
+            self._waste = 0
+            if self.scope is cycle.scope:
                 return
         if cycle is None or self.scope is not cycle.scope or not cycle.more_body:
             # In a head, or in what comes before one, as blank lines.

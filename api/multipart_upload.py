@@ -13,7 +13,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from api.http_errors import ApiError, bad_request, too_large
+from api.tenant_shares import quota_reached
 from db.file_store import PIECE_BYTES, File, FileStore
+from routing.fleet import TenantQuotas
 
 _MAX_FIELD_BYTES: Final = 4096
 _MAX_FIELDS: Final = 16
@@ -23,7 +25,9 @@ _MIN_EXPIRY_S: Final = 3600
 _MAX_EXPIRY_S: Final = 30 * 24 * 3600
 
 
-async def receive_file(request: Request, files: FileStore, *, tenant: str, max_bytes: int) -> File:
+async def receive_file(
+    request: Request, files: FileStore, *, tenant: str, max_bytes: int, quotas: TenantQuotas
+) -> File:
     """Store the ``file`` of a multipart form with the ``purpose`` batch. After an ApiError nothing is kept."""
     boundary = _boundary(request)
     if int(request.headers.get("content-length") or 0) > max_bytes + _OVERHEAD_BYTES:
@@ -31,11 +35,15 @@ async def receive_file(request: Request, files: FileStore, *, tenant: str, max_b
     file_id = f"file-{secrets.token_hex(12)}"
     store = _Store(files, file_id, max_bytes=max_bytes)
     form = _Form()
-    await files.begin(file_id, tenant=tenant)
+    await _begin(files, file_id, tenant=tenant, quotas=quotas, max_bytes=max_bytes)
+    received = 0
     try:
         callbacks = {name: getattr(form, name) for name in _CALLBACKS}
         parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]  # a TypedDict with these keys
         async for chunk in request.stream():
+            received += len(chunk)
+            if received > max_bytes + _OVERHEAD_BYTES:  # also behind the form's end
+                raise _oversize(max_bytes)
             parser.write(chunk)
             for data in form.take():
                 await store.write(data)
@@ -61,6 +69,18 @@ async def receive_file(request: Request, files: FileStore, *, tenant: str, max_b
     if file is None:
         raise bad_request("The upload took longer than a day.", param="file")
     return file
+
+
+async def _begin(files: FileStore, file_id: str, *, tenant: str, quotas: TenantQuotas, max_bytes: int) -> None:
+    """Begin the file, if the tenant has room for it; others that are uploaded now count with the largest size."""
+    kept = await files.begin(file_id, tenant=tenant, quotas=quotas, most_bytes=max_bytes)
+    if kept is None:
+        return
+    fix = "Delete some (DELETE /v1/files/{id}), or upload with expires_after."
+    if kept.files >= quotas.files:
+        raise quota_reached(f"{kept.files} files are stored", quotas.files, fix)
+    message = f"{kept.bytes} bytes of files are stored or uploaded; a tenant may have {quotas.file_bytes}. {fix}"
+    raise ApiError(413, message, param="file", code="quota_reached")
 
 
 def _boundary(request: Request) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -19,8 +20,8 @@ from api.dashboard.prometheus_collector import FleetMetrics
 from api.http_errors import not_found
 from api.request_metrics import Metrics
 from api.responses import json_response
-from api.stream_shares import StreamShares
 from api.tenant_rate_limit import TenantRateLimit
+from api.tenant_shares import TenantShares
 from db.api_batch_types import ApiBatch
 from db.api_batches import ApiBatches
 from db.engine import make_engine
@@ -36,6 +37,8 @@ GIVE_UP_S = 10.0
 """How long a statement of the ledger is retried while Postgres is unavailable and a client waits."""
 
 _MAX_STATUSES = 10_000
+_MOST_STREAMS = 1_000
+_MOST_CHATS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +76,19 @@ class AppState:
         self.completions = CompletionWaiter(self.batches)
         self.stopping = asyncio.Event()
         self.figures = DashboardCollector(self.engine, fleet, redis=self._redis, key_prefix=settings.key_prefix)
-        self.streams = StreamShares()
+        quotas = fleet.tenant_quotas
+        self.streams = TenantShares("streams", most=quotas.streams, most_in_all=_MOST_STREAMS)
+        self.chats = TenantShares("chat completions", most=quotas.waiting_chats, most_in_all=_MOST_CHATS)
         self.live = DashboardStream(self.figures, self.streams, stopping=self.stopping)
         metrics.add(FleetMetrics(self.figures))
         self.validate_soon = asyncio.Event()
         """Set when a batch was created, so that its validation does not wait for the next poll."""
         self.deliver_soon = asyncio.Event()
+        self.checks = asyncio.Semaphore(1)
+        """A schema is compiled without a break of up to a fifth of a second: one at a time, and others in between."""
+        self.validation_turn = asyncio.Lock()
+        self.validating: Counter[str] = Counter()
+        """Files that this process validates now, by tenant."""
         self.submissions = asyncio.Semaphore(4)
         """A submission holds two connections; with more at once none might get its second."""
         self._read_status = alru_cache(maxsize=_MAX_STATUSES, ttl=config.status_ttl_s)(self._read_status_now)

@@ -4,7 +4,9 @@ status."""
 import asyncio
 import socket
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,6 +15,9 @@ from providers.transport.factory import post_pinned
 from providers.transport.failures import TRANSPORT_ERRORS, cause_of
 
 _EMBEDS_IPV4: Final = tuple(ip_network(net) for net in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
+
+_RESOLVERS: Final = ThreadPoolExecutor(20, thread_name_prefix="webhook-dns")
+"""Names without an answer hold a thread for half a minute; the pool that others use is not theirs to fill."""
 
 
 class ForbiddenAddress(Exception):
@@ -70,8 +75,8 @@ def parse_target(url: str, *, private: bool) -> WebhookTarget:
 
 async def resolve(target: WebhookTarget, *, private: bool) -> list[str]:
     """The target's addresses, which may be connected to. Raises NotAllowed, or OSError where the name has none."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    look_up = partial(socket.getaddrinfo, target.host, target.port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_RESOLVERS, look_up)
     addresses = [ip_address(str(info[4][0]).partition("%")[0]) for info in found]
     if not private and not all(is_public(address) for address in addresses):
         raise ForbiddenAddress("The host's address is private.")

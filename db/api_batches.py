@@ -25,6 +25,10 @@ RETRY_WINDOW_S: Final = 1800.0
 """A retry that brings no key is held to mean the same request of at most this long ago."""
 
 
+class TooManyOpenBatches(Exception):
+    """The tenant has as many open batches as it may."""
+
+
 class ApiBatches:
     """The rows of ``api_batches``."""
 
@@ -76,8 +80,11 @@ class ApiBatches:
 
     # -- making and cancelling -------------------------------------------------------------
 
-    async def create(self, request: ApiBatchRequest) -> CreatedApiBatch:
-        """Makes a batch that waits for validation, once per idempotency key and per retried request."""
+    async def create(self, request: ApiBatchRequest, *, most_open: int) -> CreatedApiBatch:
+        """Makes a batch that waits for validation, once per idempotency key and per retried request.
+
+        Raises `TooManyOpenBatches` where the tenant has ``most_open``.
+        """
         async with transaction(self._engine) as connection:
             names = {"tenant": request.tenant, "print": request.idempotency_key or request.fingerprint}
             await connection.execute(
@@ -86,7 +93,11 @@ class ApiBatches:
             before = (await connection.execute(statement("api_batch_before"), _before_params(request))).first()
             if before is not None:
                 return CreatedApiBatch(before.public_id, same=before.fingerprint == request.fingerprint)
-            await connection.execute(statement("api_batch_create"), _create_params(request))
+            made = await connection.execute(
+                statement("api_batch_create"), _create_params(request) | {"most": most_open}
+            )
+            if made.rowcount == 0:
+                raise TooManyOpenBatches
         return CreatedApiBatch(request.public_id)
 
     async def created_before(self, request: ApiBatchRequest) -> CreatedApiBatch | None:
@@ -113,9 +124,12 @@ class ApiBatches:
 
     # -- validating ------------------------------------------------------------------------
 
-    async def take_validating(self, *, lease_s: float) -> ApiBatchTask | None:
-        """A batch that waits for validation, or whose validator was lost, under a lease."""
-        rows = await fetch(self._engine, statement("api_batch_take"), lease_s=lease_s)
+    async def take_validating(self, *, lease_s: float, not_of: Sequence[str] = ()) -> ApiBatchTask | None:
+        """A batch that waits for validation, or whose validator was lost, under a lease.
+
+        The oldest one of a tenant of which the fewest are validated now, and of none in ``not_of``.
+        """
+        rows = await fetch(self._engine, statement("api_batch_take"), lease_s=lease_s, not_of=list(not_of))
         if not rows:
             return None
         row = rows[0]

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psycopg
 from sqlalchemy import Row, text
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import APP_ROLE, fetch
 from db.sql import statement
+from routing.fleet import TenantQuotas
 
 PIECE_BYTES: Final = 1024 * 1024
 
@@ -39,20 +40,34 @@ class File:
     expires_at: datetime | None
 
 
+class KeptFiles(NamedTuple):
+    """The stored files of a tenant; those under way count with the largest size."""
+
+    files: int
+    bytes: int
+
+
 class FileStore:
     """The files of all tenants; each method sees those of one."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def begin(self, file_id: str, *, tenant: str) -> None:
-        """A file that is not there yet for anybody; `add` pieces to it, then `finish` or `abandon` it."""
-        await fetch(
+    async def begin(self, file_id: str, *, tenant: str, quotas: TenantQuotas, most_bytes: int) -> KeptFiles | None:
+        """A file that is not there yet for anybody; `add` pieces to it, then `finish` or `abandon` it.
+
+        Where the tenant's quotas have no room for one of ``most_bytes`` there is none, and what is kept is returned.
+        """
+        (row,) = await fetch(
             self._engine,
-            text("INSERT INTO files (id, tenant, purpose, filename, content) VALUES (:id, :tenant, '', '', 'stored')"),
+            statement("file_begin"),
             id=file_id,
             tenant=tenant,
+            files=quotas.files,
+            file_bytes=quotas.file_bytes,
+            most_bytes=most_bytes,
         )
+        return None if row.begun else KeptFiles(row.files, int(row.bytes))
 
     async def add(self, file_id: str, *, place: int, data: bytes) -> None:
         """The piece at ``place``, from 0."""

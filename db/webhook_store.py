@@ -1,6 +1,6 @@
 """Whom to tell of a batch's end, and the messages that wait to be delivered."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -30,6 +30,7 @@ class WebhookMessage:
 
     id: str
     webhook_id: str
+    tenant: str
     url: str
     secret: str = field(repr=False)
     event: str
@@ -46,21 +47,22 @@ class WebhookStore:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def add(self, id_: str, *, tenant: str, name: str, url: str, events: Sequence[str], secret: str) -> None:
-        """From now on ``url`` hears of ``events``."""
-        await fetch(
+    async def add(
+        self, id_: str, *, tenant: str, name: str, url: str, events: Sequence[str], secret: str, most: int
+    ) -> bool:
+        """From now on ``url`` hears of ``events``. False where the tenant has ``most`` webhooks."""
+        rows = await fetch(
             self._engine,
-            text(
-                "INSERT INTO webhooks (id, tenant, name, url, events, secret)"
-                " VALUES (:id, :tenant, :name, :url, :events, :secret)"
-            ),
+            statement("webhook_add"),
             id=id_,
+            most=most,
             tenant=tenant,
             name=name,
             url=url,
             events=list(events),
             secret=secret,
         )
+        return bool(rows)
 
     async def change(
         self,
@@ -116,9 +118,22 @@ class WebhookStore:
 
     # -- delivering ------------------------------------------------------------------------
 
-    async def take_due(self, *, rows: int, lease_s: float) -> list[WebhookMessage]:
-        """Messages that are due; they are due again after ``lease_s`` unless `settle` says otherwise."""
-        found = await fetch(self._engine, statement("webhook_messages_take"), rows=rows, lease_s=lease_s)
+    async def take_due(
+        self, *, rows: int, lease_s: float, share: int, under_way: Mapping[str, int]
+    ) -> list[WebhookMessage]:
+        """Messages that are due; they are due again after ``lease_s`` unless `settle` says otherwise.
+
+        Of each tenant at most ``share``, less those that are ``under_way``; the first of each before the second of any.
+        """
+        found = await fetch(
+            self._engine,
+            statement("webhook_messages_take"),
+            rows=rows,
+            lease_s=lease_s,
+            share=share,
+            tenants=list(under_way),
+            counts=list(under_way.values()),
+        )
         return [WebhookMessage(**row._mapping) for row in found]
 
     async def settle(self, message: WebhookMessage, result: str, *, delivered: bool, again_in_s: float | None) -> None:

@@ -18,6 +18,7 @@ from routing.fleet import (
     Protocol,
     Provider,
     RouterPolicy,
+    TenantQuotas,
     Tier,
     Timing,
     Workers,
@@ -241,6 +242,17 @@ class WorkersTable(ConfigTable):
     prefetch: Count = _default(Workers, "prefetch")
 
 
+class TenantQuotasTable(ConfigTable):
+    """``[tenant_quotas]``"""
+
+    files: Count = _default(TenantQuotas, "files")
+    file_bytes: Count = _default(TenantQuotas, "file_bytes")
+    open_batches: Count = _default(TenantQuotas, "open_batches")
+    waiting_chats: Count = _default(TenantQuotas, "waiting_chats")
+    webhooks: Count = _default(TenantQuotas, "webhooks")
+    streams: Count = _default(TenantQuotas, "streams")
+
+
 TABLES: Mapping[str, type[ConfigTable]] = {
     "fleet": FleetTable,
     "providers": ProviderTable,
@@ -254,6 +266,7 @@ TABLES: Mapping[str, type[ConfigTable]] = {
     "quality": QualityTable,
     "timing": TimingTable,
     "workers": WorkersTable,
+    "tenant_quotas": TenantQuotasTable,
 }
 """The tables of the top level; for providers, models, tiers, calibrations and workloads the schema of each entry."""
 

@@ -21,6 +21,7 @@ from fleet_config.fleet_schema import (
     ProviderTable,
     QualityTable,
     RouterTable,
+    TenantQuotasTable,
     TierTable,
     TimingTable,
     WorkersTable,
@@ -40,6 +41,7 @@ from routing.fleet import (
     Protocol,
     Provider,
     RouterPolicy,
+    TenantQuotas,
     Tier,
     Timing,
     Workers,
@@ -130,6 +132,7 @@ class _Parsed:
     quality: QualityTable | None = None
     timing: TimingTable | None = None
     workers: WorkersTable | None = None
+    tenant_quotas: TenantQuotasTable | None = None
 
     def parse(self, schema: type[T], value: object, *path: str) -> T | None:
         """The valid table, or None; keeps its problems."""
@@ -160,6 +163,7 @@ def _parse(tables: Mapping[str, Any]) -> _Parsed:
     parsed.quality = parsed.parse(QualityTable, tables.get("quality", {}), "quality")
     parsed.timing = parsed.parse(TimingTable, tables.get("timing", {}), "timing")
     parsed.workers = parsed.parse(WorkersTable, tables.get("workers", {}), "workers")
+    parsed.tenant_quotas = parsed.parse(TenantQuotasTable, tables.get("tenant_quotas", {}), "tenant_quotas")
     return parsed
 
 
@@ -262,6 +266,7 @@ def _fleet(
     assert parsed.quality is not None
     assert parsed.timing is not None
     assert parsed.workers is not None
+    assert parsed.tenant_quotas is not None
     return Fleet(
         name=parsed.fleet.name,
         simulated=parsed.fleet.simulated,
@@ -276,6 +281,7 @@ def _fleet(
         quality=Grading(**parsed.quality.model_dump(exclude={"command"}), command=tuple(parsed.quality.command)),
         timing=Timing(**parsed.timing.model_dump()),
         workers=Workers(**parsed.workers.model_dump()),
+        tenant_quotas=TenantQuotas(**parsed.tenant_quotas.model_dump()),
         calibrations=tuple(_calibration(table) for table in parsed.calibrations.values()),
         aliases=parsed.aliases,
         baseline=baseline,

@@ -328,6 +328,22 @@ class Grading:
 
 
 @dataclass(frozen=True, slots=True)
+class TenantQuotas:
+    """How much a tenant may keep or have open at the HTTP API."""
+
+    files: int = 1000
+    """Uploaded files that were not deleted and have not expired."""
+    file_bytes: int = 20 * 1024**3
+    """Of all of them together."""
+    open_batches: int = 1000
+    waiting_chats: int = 1000
+    """Chat completions that wait for their answer, in each process of the API."""
+    webhooks: int = 50
+    streams: int = 50
+    """Event streams that are open, in each process of the API."""
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
     """Leases and windows, in seconds."""
 
@@ -383,6 +399,7 @@ class Fleet:
     workers: Workers = Workers()
     is_replay: bool = False
     """Its answers are recordings of real models, although its servers are simulated."""
+    tenant_quotas: TenantQuotas = TenantQuotas()
     calibrations: tuple[CalibrationMap, ...] = ()
     """Maps from raw confidences to P(right), as the file gives them."""
     aliases: Mapping[str, str] = field(default_factory=dict)

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import random
 import time
+from collections import Counter
 from typing import Final
 
 import orjson
@@ -22,16 +23,45 @@ RETRY_DELAYS_S: Final = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
 """Delays between attempts, as Standard Webhooks proposes: nine retries within about three days."""
 
 _TIMEOUT_S: Final = 15.0
+_RETRY_TIMEOUT_S: Final = 5.0
+"""Of a message that was not taken before."""
 _LEASE_S: Final = 60.0
 _MAX_CONCURRENT: Final = 20
+_SHARE: Final = 4
+"""Of these, at most so many for one tenant, so that receivers that do not answer hold up no other tenant's."""
 _GONE: Final = 410
 
 
-async def deliver(service: AppState) -> bool:
-    """Deliver the messages that are due. Whether there were any."""
-    messages = await service.webhooks.take_due(rows=_MAX_CONCURRENT, lease_s=_LEASE_S)
-    await asyncio.gather(*(_deliver(message, service) for message in messages))
-    return bool(messages)
+class WebhookDeliveries:
+    """The deliveries that are under way; each one makes room for the next when it ends."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[asyncio.Task[None], str] = {}
+        """With the tenant of each."""
+
+    async def start_due(self, service: AppState) -> bool:
+        """Start delivering messages that are due, as far as there is room. Whether there were any."""
+        free = _MAX_CONCURRENT - len(self._under_way)
+        if free <= 0:
+            return False
+        messages = await service.webhooks.take_due(
+            rows=free, lease_s=_LEASE_S, share=_SHARE, under_way=Counter(self._under_way.values())
+        )
+        for message in messages:
+            task = asyncio.create_task(_deliver(message, service))
+            self._under_way[task] = message.tenant
+            task.add_done_callback(lambda task: self._ended(task, service))
+        return bool(messages)
+
+    async def finish(self) -> None:
+        """Wait for what is under way."""
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None], service: AppState) -> None:
+        del self._under_way[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("webhook_failed", error=type(error).__name__, exc_info=error)
+        service.deliver_soon.set()
 
 
 async def _deliver(message: WebhookMessage, service: AppState) -> None:
@@ -59,7 +89,8 @@ async def _send(message: WebhookMessage, *, private: bool) -> tuple[str, bool]:
     try:
         target = parse_target(message.url, private=private)
         headers = signature_headers(message.id, body, secret=message.secret, now=int(time.time()))
-        status = await post_webhook(target, body, headers, private=private, timeout_s=_TIMEOUT_S)
+        timeout_s = _TIMEOUT_S if message.tries == 1 else _RETRY_TIMEOUT_S
+        status = await post_webhook(target, body, headers, private=private, timeout_s=timeout_s)
     except (ForbiddenAddress, WebhookDeliveryError) as error:
         return str(error), False
     return str(status), 200 <= status < 300

@@ -7,9 +7,9 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from api.background.deliver_webhooks import deliver
+from api.background.deliver_webhooks import WebhookDeliveries
 from api.background.finalize_batch import finalize
-from api.background.validate_batch import validate
+from api.background.validate_batch import VALIDATORS, validate
 from api.state import AppState
 from db.statement_errors import StatementFailed
 
@@ -24,12 +24,14 @@ Job = Callable[[AppState], Awaitable[bool]]
 
 async def run_jobs(service: AppState) -> None:
     """Run all jobs until the service is stopping."""
+    deliveries = WebhookDeliveries()
     async with asyncio.TaskGroup() as group:
-        for _ in range(2):  # so that small files do not wait behind a large one
+        for _ in range(VALIDATORS):
             group.create_task(_repeat("validate", validate, service, wake=service.validate_soon))
         group.create_task(_repeat("finalize", finalize, service))
-        group.create_task(_repeat("deliver", deliver, service, wake=service.deliver_soon))
+        group.create_task(_repeat("deliver", deliveries.start_due, service, wake=service.deliver_soon))
         group.create_task(_repeat("housekeeping", _clean_up, service, poll_s=_HOUSEKEEPING_S))
+    await deliveries.finish()
 
 
 async def _clean_up(service: AppState) -> bool:

@@ -7,6 +7,7 @@ idempotency key keeps it one batch.
 import asyncio
 import io
 import secrets
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -30,6 +31,10 @@ from submission.submit import submit
 
 log = structlog.get_logger()
 
+VALIDATORS: Final = 3
+"""Files that a process validates at once. One tenant's never take the last place, so that no other waits for them."""
+LONGEST_S: Final = 600.0
+"""Fifty thousand ordinary lines take seconds; a new pattern or schema in each line can take milliseconds."""
 LEASE_S: Final = 30.0
 MAX_TRIES: Final = 3
 MAX_ERRORS: Final = 100
@@ -54,11 +59,19 @@ class ShuttingDown(Exception):
 
 async def validate(service: AppState) -> bool:
     """Validate one waiting batch. Whether there was one."""
-    work = await service.batches.take_validating(lease_s=LEASE_S)
-    if work is None:
-        return False
-    async with _renewing(work.public_id, service):
-        await _validate(work, service)
+    async with service.validation_turn:  # one at a time, so that the count is right
+        full = [tenant for tenant, files in service.validating.items() if files >= VALIDATORS - 1]
+        work = await service.batches.take_validating(lease_s=LEASE_S, not_of=full)
+        if work is None:
+            return False
+        service.validating[work.tenant] += 1
+    try:
+        async with _renewing(work.public_id, service):
+            await _validate(work, service)
+    finally:
+        service.validating[work.tenant] -= 1
+        if not service.validating[work.tenant]:
+            del service.validating[work.tenant]
     return True
 
 
@@ -127,12 +140,16 @@ async def _submit(work: ApiBatchTask, service: AppState, engine: AsyncEngine) ->
 
 def _counted(lines: Iterable[InputLine | RejectedLine], service: AppState) -> Iterator[InputLine | RejectedLine]:
     most = service.config.max_batch_lines
+    until = time.monotonic() + LONGEST_S
     for count, line in enumerate(lines, start=1):
         if count > most:
             message = f"it has more than {most} lines"
             raise input_error("file", message, "Split it into several batches", code="too_many_requests")
-        if count % 1000 == 0 and service.stopping.is_set():
+        if service.stopping.is_set():
             raise ShuttingDown
+        if time.monotonic() > until:
+            message = f"validating it took longer than {LONGEST_S:g} s (line {count})"
+            raise input_error("file", message, "Use the same schema or pattern in more lines, or split the file")
         yield line
 
 

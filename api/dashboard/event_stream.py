@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from api.dashboard.collector import DashboardCollector
 from api.dashboard.payload import snapshot
 from api.responses import server_sent_event
-from api.stream_shares import TURN_S, StreamShares
+from api.tenant_shares import TURN_S, TenantShares
 from db.statement_errors import StatementFailed
 
 log = structlog.get_logger()
@@ -32,7 +32,7 @@ _SILENCE_S: Final = 10.0
 class DashboardStream:
     """``watch`` the data of a tenant, or read it ``now``."""
 
-    def __init__(self, figures: DashboardCollector, shares: StreamShares, *, stopping: asyncio.Event) -> None:
+    def __init__(self, figures: DashboardCollector, shares: TenantShares, *, stopping: asyncio.Event) -> None:
         self._figures = figures
         self._shares = shares
         self._stopping = stopping

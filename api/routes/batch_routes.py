@@ -14,7 +14,9 @@ from api.responses import json_response, raw_json
 from api.routes.file_routes import page_object
 from api.schemas import BatchCreate, BatchList, BatchObject, BatchOptions
 from api.state import AppState, get_state, get_tenant
+from api.tenant_shares import quota_reached
 from db import api_batch_types
+from db.api_batches import TooManyOpenBatches
 from routing.fleet import BudgetPolicy, Fleet
 from routing.pilot import DEFAULT_CONFIDENCE, PilotSpec, grader_problem
 from submission.jsonl_reader import ENDPOINT
@@ -123,7 +125,11 @@ async def _create(wanted: api_batch_types.ApiBatchRequest, service: AppState) ->
         raise not_found("File", wanted.input_file_id, param="input_file_id")
     if file.purpose != "batch":
         raise bad_request("The file's purpose must be 'batch'.", param="input_file_id", code="invalid_value")
-    return await service.batches.create(wanted)
+    most = service.fleet.tenant_quotas.open_batches
+    try:
+        return await service.batches.create(wanted, most_open=most)
+    except TooManyOpenBatches:
+        raise quota_reached(f"{most} batches are open", most, "Wait until some have ended, or cancel them.") from None
 
 
 def _pilot(options: BatchOptions, fleet: Fleet) -> PilotSpec | None:

@@ -17,7 +17,7 @@ from api.state import AppState, get_state, get_tenant
 from db.api_batches import CHAT_SOURCE
 from db.batch_writer import BatchSpec
 from db.reports import run_report
-from submission.jsonl_reader import ENDPOINT, InvalidInput, read_objects
+from submission.jsonl_reader import ENDPOINT, InputLine, InvalidInput, RejectedLine, read_objects
 from submission.submit import IdempotencyConflict, submit
 from telemetry.tracing import read_traceparent
 
@@ -25,6 +25,8 @@ router = APIRouter(prefix="/v1/chat", tags=["chat"])
 
 _PRIORITY: Final = 100
 _DISCONNECT_POLL_S: Final = 1.0
+_LARGE_BYTES: Final = 64 * 1024
+"""A larger body is checked in a thread, as one with a schema: that takes milliseconds, in which others would wait."""
 _BODY: Final = {
     "requestBody": {
         "required": True,
@@ -58,10 +60,24 @@ async def create_chat_completion(request: Request, idempotency_key: IdempotencyK
     cancelled when the client stops waiting.
     """
     service, tenant = get_state(request), get_tenant(request)
-    body = await _read(request, max_bytes=service.config.max_chat_bytes)
+    service.chats.check(tenant)
+    with service.chats.opened(tenant):
+        return await _answer_chat(request, service, tenant, idempotency_key)
+
+
+async def _answer_chat(request: Request, service: AppState, tenant: str, idempotency_key: str | None) -> Response:
+    body, size = await _read(request, max_bytes=service.config.max_chat_bytes)
     await _check_day_budget(service, tenant)
     traceparent = read_traceparent(request.headers.get("traceparent"))
-    public_id = await _submit(body, service, tenant=tenant, idempotency_key=idempotency_key, traceparent=traceparent)
+    in_thread = size > _LARGE_BYTES or "response_format" in body
+    public_id = await _submit(
+        body,
+        service,
+        tenant=tenant,
+        idempotency_key=idempotency_key,
+        traceparent=traceparent,
+        in_thread=in_thread,
+    )
     kept = idempotency_key is not None
     try:
         batch_id = await _await(request, service, public_id)
@@ -90,7 +106,8 @@ async def create_chat_completion(request: Request, idempotency_key: IdempotencyK
     return _answer(rows[0], public_id)
 
 
-async def _read(request: Request, *, max_bytes: int) -> dict[str, Any]:
+async def _read(request: Request, *, max_bytes: int) -> tuple[dict[str, Any], int]:
+    """The body, and its size in bytes."""
     raw = bytearray()
     async for chunk in request.stream():
         raw += chunk
@@ -108,7 +125,7 @@ async def _read(request: Request, *, max_bytes: int) -> dict[str, Any]:
             param="stream",
             code="unsupported_value",
         )
-    return body
+    return body, len(raw)
 
 
 async def _check_day_budget(service: AppState, tenant: str) -> None:
@@ -133,7 +150,13 @@ def _insufficient_quota(message: str) -> ApiError:
 
 
 async def _submit(
-    body: dict[str, Any], service: AppState, *, tenant: str, idempotency_key: str | None, traceparent: str | None
+    body: dict[str, Any],
+    service: AppState,
+    *,
+    tenant: str,
+    idempotency_key: str | None,
+    traceparent: str | None,
+    in_thread: bool,
 ) -> str:
     line = {"custom_id": "chat", "method": "POST", "url": ENDPOINT, "body": body}
     spec = BatchSpec(
@@ -147,7 +170,7 @@ async def _submit(
     )
     try:
         async with service.submissions:
-            lines = read_objects([line], fleet=service.fleet)
+            lines = await _checked(line, service, in_thread=in_thread)
             return (await submit(lines, engine=service.engine, fleet=service.fleet, spec=spec)).public_id
     except IdempotencyConflict as error:
         raise conflict(
@@ -159,6 +182,16 @@ async def _submit(
         rejected = error.rejections[0]
         param = rejected.field.removeprefix("body.") if rejected.field != "line" else None
         raise bad_request(sentence(f"{rejected.message}. {rejected.fix}."), param=param, code=rejected.code) from None
+
+
+async def _checked(line: dict[str, Any], service: AppState, *, in_thread: bool) -> list[InputLine | RejectedLine]:
+    def check() -> list[InputLine | RejectedLine]:
+        return list(read_objects([line], fleet=service.fleet))
+
+    if not in_thread:
+        return check()
+    async with service.checks:
+        return await asyncio.to_thread(check)
 
 
 def _expiry(service: AppState) -> datetime:

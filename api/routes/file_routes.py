@@ -53,7 +53,11 @@ async def create_file(request: Request) -> Response:
     """Upload a file of batch lines. It is streamed into the database; an incomplete upload leaves nothing."""
     service = get_state(request)
     file = await receive_file(
-        request, service.files, tenant=get_tenant(request), max_bytes=service.config.max_file_bytes
+        request,
+        service.files,
+        tenant=get_tenant(request),
+        max_bytes=service.config.max_file_bytes,
+        quotas=service.fleet.tenant_quotas,
     )
     return json_response(file_object(file))
 

@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from api.http_errors import ApiError, conflict, not_found
 from api.responses import EVENT_STREAM, JSON_OBJECT, json_response, server_sent_event, strip_nul
 from api.state import AppState, get_recheck, get_state, get_tenant
-from api.stream_shares import TURN_S
+from api.tenant_shares import TURN_S
 from db.reports.batch_stats import batch_figures, find_batch
 from db.reports.budget_balance import batch_budget
 from db.reports.json_views import batch_as_json, timeline_as_json

@@ -12,6 +12,7 @@ from api.responses import json_response, strip_nul, unix_s
 from api.routes.file_routes import page_object
 from api.schemas import WebhookChange, WebhookCreate, WebhookDeleted, WebhookList, WebhookObject, WebhookWithSecret
 from api.state import AppState, get_state, get_tenant
+from api.tenant_shares import quota_reached
 from api.webhook_client import ForbiddenAddress, parse_target
 from db.webhook_store import Webhook
 
@@ -26,7 +27,11 @@ async def create_webhook(request: Request, body: WebhookCreate) -> Response:
     service, tenant = get_state(request), get_tenant(request)
     _check(body.url, service)
     id_, secret = f"we_{secrets.token_hex(12)}", _new_secret()
-    await service.webhooks.add(id_, tenant=tenant, name=body.name, url=body.url, events=body.event_types, secret=secret)
+    most = service.fleet.tenant_quotas.webhooks
+    if not await service.webhooks.add(
+        id_, tenant=tenant, name=body.name, url=body.url, events=body.event_types, secret=secret, most=most
+    ):
+        raise quota_reached(f"{most} webhooks are registered", most, "Delete one, or change its events.")
     return json_response(webhook_object(await _find_webhook(request, id_)) | {"signing_secret": secret})
 
 

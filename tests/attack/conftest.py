@@ -3,10 +3,14 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from routing.fleet import Fleet, TenantQuotas
+from settings import Settings
+from tests.integration.api.conftest import Served, serving
 from tests.integration.conftest import command, on_bench
 
 __all__ = ["command", "on_bench", "within"]
@@ -20,6 +24,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.attack)
             if item.get_closest_marker("long") and not asked:
                 item.add_marker(pytest.mark.skip(reason="a long attack: `make attack` runs it"))
+
+
+QUOTAS = TenantQuotas(files=3, file_bytes=9_000_000, open_batches=3, waiting_chats=3, webhooks=3, streams=3)
+
+
+@pytest.fixture
+def few_served(settings: Settings, shipped_fleet: Fleet) -> Iterator[Served]:
+    """A running service whose tenants may have three of everything."""
+    with serving(settings, replace(shipped_fleet, tenant_quotas=QUOTAS)) as served:
+        yield served
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api import http_protocol, stream_shares
+from api import http_protocol
 from db.tenants import Tenants
 from settings import ROOT, Settings
 from simulator.process import SimulatorProcess
@@ -104,6 +104,16 @@ def test_a_kept_connection_may_wait_longer_than_the_deadline(served: Served, mon
             time.sleep(1.0)
 
 
+def test_a_body_is_no_head(served: Served) -> None:
+    with connected(served) as connection:
+        for size in (40_000, 900_000):
+            head = f"POST /v1/batches HTTP/1.1\r\nhost: localhost\r\ncontent-length: {size}\r\n\r\n"
+            connection.sendall(head.encode())
+            time.sleep(0.2)
+            connection.sendall(b"{" * size)
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 400 ")
+
+
 @pytest.fixture
 def watchers() -> Iterator[list[threading.Thread]]:
     threads: list[threading.Thread] = []
@@ -142,8 +152,8 @@ def test_a_revoked_key_hears_no_more_after_a_second(
         assert ended.wait(30)
 
 
-def test_a_tenants_streams_leave_room_for_others(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_shares, "MOST_OF_TENANT", 3)
+def test_a_tenants_streams_leave_room_for_others(few_served: Served) -> None:
+    served = few_served
     greedy, other = served.key("greedy"), served.key("other")
 
     def opened(key: str) -> socket.socket:

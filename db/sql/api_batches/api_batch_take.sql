@@ -1,11 +1,14 @@
--- Leases a batch that waits for validation, or whose validator was lost.
+-- Leases a batch that waits for validation, or whose validator was lost: tenants take turns.
 WITH taken AS (
     UPDATE api_batches
     SET lease_until = now() + make_interval(secs => :lease_s), tries = tries + 1
     WHERE public_id = (
         SELECT w.public_id FROM api_batches AS w
         WHERE w.status = 'validating' AND (w.lease_until IS NULL OR w.lease_until < now())
-        ORDER BY w.created_at
+          AND w.tenant <> ALL(CAST(:not_of AS text[]))
+        ORDER BY (SELECT count(*) FROM api_batches AS o
+                  WHERE o.tenant = w.tenant AND o.status = 'validating' AND o.lease_until >= now()),
+                 w.created_at
         LIMIT 1
         FOR UPDATE SKIP LOCKED)
     RETURNING *

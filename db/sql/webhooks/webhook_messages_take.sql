@@ -1,12 +1,24 @@
--- Leases messages that are due for delivery.
+-- Leases messages that are due for delivery: of each tenant its share at most, the first of each before the second of any.
+WITH candidates AS (
+    SELECT d.id, d.webhook_id, d.due_at, w.tenant,
+           row_number() OVER (PARTITION BY w.tenant ORDER BY d.due_at, d.id, d.webhook_id) AS place
+    FROM webhook_messages AS d JOIN webhooks AS w ON w.id = d.webhook_id
+    WHERE d.due_at <= now()
+), shares AS (
+    SELECT c.id, c.webhook_id, c.place, c.due_at
+    FROM candidates AS c
+    LEFT JOIN unnest(CAST(:tenants AS text[]), CAST(:counts AS integer[])) AS u (tenant, under_way) USING (tenant)
+    WHERE c.place <= :share - coalesce(u.under_way, 0)
+    ORDER BY c.place, c.due_at
+    LIMIT :rows
+), taken AS (
+    SELECT d.id, d.webhook_id FROM webhook_messages AS d JOIN shares AS s USING (id, webhook_id)
+    WHERE d.due_at <= now()
+    FOR UPDATE OF d SKIP LOCKED
+)
 UPDATE webhook_messages AS m
 SET due_at = now() + make_interval(secs => :lease_s), tries = m.tries + 1
-FROM webhooks AS w
-WHERE w.id = m.webhook_id AND (m.id, m.webhook_id) IN (
-    SELECT d.id, d.webhook_id FROM webhook_messages AS d
-    WHERE d.due_at <= now()
-    ORDER BY d.due_at
-    LIMIT :rows
-    FOR UPDATE SKIP LOCKED)
-RETURNING m.id, m.webhook_id, w.url, w.secret, m.event, m.batch, m.created_at, m.tries,
+FROM webhooks AS w, taken AS t
+WHERE w.id = m.webhook_id AND t.id = m.id AND t.webhook_id = m.webhook_id
+RETURNING m.id, m.webhook_id, w.tenant, w.url, w.secret, m.event, m.batch, m.created_at, m.tries,
           (SELECT b.traceparent FROM api_batches AS b WHERE b.public_id = m.batch) AS traceparent

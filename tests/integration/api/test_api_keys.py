@@ -11,6 +11,7 @@ from api.auth import KEY_TTL_S
 from db.api_batches import ApiBatches
 from db.file_store import File, FileStore
 from db.tenants import Tenants
+from routing.fleet import TenantQuotas
 from routing.lifecycle import ROUTE
 from tests.integration.api.conftest import CONFIG, PATIENCE_S, Served, line, serving, wait_until
 from tests.integration.api.test_batch_routes import create, until, upload
@@ -155,7 +156,7 @@ def test_a_batch_whose_validator_was_lost_is_validated_by_another(settings, ship
 
         batches = ApiBatches(bench.engine)
         asked = ApiBatchRequest("batch_lost", "default", file["id"], "/v1/chat/completions", "24h", 86400, "print")
-        await batches.create(asked)
+        await batches.create(asked, most_open=1000)
         taken = await batches.take_validating(lease_s=60.0)
         assert taken is not None
         assert await batches.take_validating(lease_s=60.0) is None
@@ -199,7 +200,7 @@ def test_a_batch_of_a_file_that_is_gone_fails_and_says_so(served: Served, client
 def test_a_file_that_took_long_to_come_lives_as_long_as_any_other(served: Served) -> None:
     async def story(bench: LedgerHarness) -> File | None:
         files = FileStore(bench.engine)
-        await files.begin("file-slow", tenant="default")
+        await files.begin("file-slow", tenant="default", quotas=TenantQuotas(), most_bytes=1)
         await bench.rows("UPDATE files SET created_at = now() - interval '90.7 s'")
         return await files.finish("file-slow", purpose="batch", filename="slow", size=0, expires_after_s=3600)
 

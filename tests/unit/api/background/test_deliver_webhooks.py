@@ -25,7 +25,7 @@ def test_the_signature_is_that_of_the_standards_example() -> None:
 
 def test_the_payload_is_openais_event() -> None:
     at = datetime(2026, 1, 2, tzinfo=UTC)
-    message = WebhookMessage("evt_1", "we_1", "https://example.com", "whsec_x", "batch.failed", "batch_1", at, 1)
+    message = WebhookMessage("evt_1", "we_1", "a", "https://example.com", "whsec_x", "batch.failed", "batch_1", at, 1)
     assert orjson.loads(payload(message)) == {
         "id": "evt_1",
         "object": "event",

@@ -1,0 +1,162 @@
+"""One tenant against another at the HTTP API: quotas, and shares of what all use."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.attack.conftest import QUOTAS, within
+from tests.integration.api.conftest import Served, line, served, wait_until
+from tests.integration.api.test_batch_routes import create, until, upload
+from tests.integration.api.test_webhooks import Receiver, hook
+
+__all__ = ["served"]
+
+
+def refused(answer: httpx.Response, status: int = 429) -> str:
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, "quota_reached"), answer.text
+    return str(answer.json()["error"]["message"])
+
+
+def form(data: bytes) -> dict[str, Any]:
+    return {"files": {"file": ("a.jsonl", data)}, "data": {"purpose": "batch"}}
+
+
+def test_quotas_of_a_tenant_say_what_to_do_and_leave_others_alone(few_served: Served) -> None:
+    greedy, other = few_served.key("greedy"), few_served.key("other")
+    with few_served.client(greedy) as client, few_served.client(other) as theirs:
+        files = [upload(client, [line("a")])["id"] for _ in range(QUOTAS.files)]
+        assert "DELETE /v1/files" in refused(client.post("/v1/files", **form(b"{}")))
+        for _ in range(QUOTAS.open_batches):
+            until(client, str(create(client, files[0])["id"]), "in_progress")
+        asked = {"input_file_id": files[0], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        assert "cancel" in refused(client.post("/v1/batches", json=asked))
+        for n in range(QUOTAS.webhooks):
+            hook(client, f"https://93.184.215.14/{n}", "batch.completed")
+        webhook = {"name": "x", "url": "https://93.184.215.14/x", "event_types": ["batch.completed"]}
+        assert "Delete one" in refused(client.post("/v1/webhook_endpoints", json=webhook))
+        create(theirs, upload(theirs, [line("a")])["id"])
+        hook(theirs, "https://93.184.215.14/", "batch.completed")
+        assert client.delete(f"/v1/files/{files[1]}").status_code == 200
+        upload(client, [line("a")])
+
+
+def test_the_bytes_of_files_have_a_quota(few_served: Served) -> None:
+    few_served.app.state.service.fleet = replace(
+        few_served.fleet, tenant_quotas=replace(QUOTAS, files=100, file_bytes=3_000_000)
+    )
+    large = b'{"query": "' + b"x" * 1000 + b'"}\n'
+    with few_served.client() as client:
+        assert client.post("/v1/files", **form(large * 2_900)).status_code == 200
+        assert client.post("/v1/files", **form(large)).status_code == 200
+        assert client.post("/v1/files", **form(large * 200)).status_code == 200
+        assert "expires_after" in refused(client.post("/v1/files", **form(large)), 413)
+
+
+def test_chats_that_wait_have_a_quota(few_served: Served) -> None:
+    greedy, other = few_served.key("greedy"), few_served.key("other")
+    body = {"messages": [{"role": "user", "content": "Is it?"}]}
+    threads = [
+        threading.Thread(target=wait_for_answer, args=(few_served, greedy, body)) for _ in range(QUOTAS.waiting_chats)
+    ]
+    for thread in threads:
+        thread.start()
+
+    def one_too_many() -> httpx.Response | None:
+        with few_served.client(greedy) as client:
+            try:
+                return client.post("/v1/chat/completions", json=body, timeout=1.0)
+            except httpx.ReadTimeout:
+                return None
+
+    assert "Wait" in refused(wait_until(one_too_many))
+    with few_served.client(other) as client, pytest.raises(httpx.ReadTimeout):
+        client.post("/v1/chat/completions", json=body, timeout=1.0)
+    for thread in threads:
+        thread.join()
+
+
+def wait_for_answer(served: Served, key: str, body: dict[str, Any]) -> None:
+    with served.client(key) as client, suppress(httpx.ReadTimeout):
+        client.post("/v1/chat/completions", json=body, timeout=5.0)
+
+
+@contextmanager
+def tarpit() -> Iterator[str]:
+    """A server that takes connections and says nothing."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(4096)
+        held: list[socket.socket] = []
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    held.append(listener.accept()[0])
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        for connection in held:
+            connection.close()
+
+
+def test_a_neighbors_dead_webhooks_hold_up_no_message(served: Served) -> None:
+    greedy, other = served.key("greedy"), served.key("other")
+    receiver = Receiver()
+    with served.client(greedy) as client, served.client(other) as theirs, tarpit() as silent:
+        for n in range(50):
+            hook(client, f"{silent}/{n}", "batch.failed")
+        hook(theirs, receiver.url, "batch.failed")
+        create(client, upload(client, b"{")["id"])
+        time.sleep(1.0)
+        create(theirs, upload(theirs, b"{")["id"])
+        try:
+            with within(10.0, "a message beside 50 dead webhooks of a neighbor"):
+                wait_until(lambda: receiver.got)
+        finally:
+            for webhook in client.get("/v1/webhook_endpoints?limit=100").json()["data"]:
+                client.delete(f"/v1/webhook_endpoints/{webhook['id']}")
+            receiver.close()
+
+
+def test_a_neighbors_slow_files_hold_up_no_validation(served: Served) -> None:
+    greedy, other = served.key("greedy"), served.key("other")
+    rows = [{"query": "q", "expects": {"regex": r"(?i)\p{L}{3}" * 3 + str(n)}} for n in range(900)]
+    slow = "\n".join(map(json.dumps, rows)).encode()
+    with served.client(greedy) as client, served.client(other) as theirs:
+        batches = [create(client, upload(client, slow)["id"])["id"] for _ in range(4)]
+        time.sleep(0.3)
+        batch = create(theirs, upload(theirs, [line("a")])["id"])["id"]
+        with within(15.0, "a batch of one line beside a neighbor's slow files"):
+            until(theirs, batch, "in_progress")
+        print(f"  beside {[client.get(f'/v1/batches/{each}').json()['status'] for each in batches]}")
+
+
+def test_a_chat_that_is_slow_to_check_freezes_nobody(served: Served) -> None:
+    key = served.key("greedy")
+    threads = []
+    for n in range(4):
+        schema = {"anyOf": [{"pattern": f".{{1,150}}{place}"} for place in range(50)], "title": str(n)}
+        wrapper = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        body = {"messages": [{"role": "user", "content": "hi"}], "response_format": wrapper}
+        threads.append(threading.Thread(target=wait_for_answer, args=(served, key, body)))
+        threads[-1].start()
+    worst = 0.0
+    with served.client() as client:
+        for _ in range(20):
+            began = time.perf_counter()
+            assert client.get("/healthz").status_code == 200
+            worst = max(worst, time.perf_counter() - began)
+            time.sleep(0.02)
+    print(f"  /healthz beside four slow chats: {worst * 1000:.0f} ms at worst")
+    assert worst < 2.0
+    for thread in threads:
+        thread.join()
