@@ -10,7 +10,11 @@ COPY requirements.lock .
 RUN .venv/bin/pip install --require-hashes -r requirements.lock
 COPY . .
 # Readable whatever the umask of whoever checked it out: it runs as somebody else.
-RUN .venv/bin/pip install --no-deps --no-build-isolation -e . && chmod -R a+rX /app
+RUN .venv/bin/pip install --no-deps --no-build-isolation -e . \
+    # The tests' packages go again: fewer things that could be misused.
+    && .venv/bin/python deploy/unneeded_packages.py > /tmp/unneeded \
+    && .venv/bin/pip uninstall --yes --requirement /tmp/unneeded \
+    && chmod -R a+rX /app
 
 FROM python:3.12-slim
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 POINTSMAN_HOME=/var/lib/pointsman

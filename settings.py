@@ -67,12 +67,13 @@ class Settings:
         """The settings of the environment, with addresses from ``services.json``. Raises SettingsError."""
         environ = os.environ if environ is None else environ
         home = Path(environ.get("POINTSMAN_HOME") or ROOT / ".pointsman").expanduser().absolute()
+        broker = _with_password(environ, "BROKER_URL", "BROKER_PASSWORD_FILE")
         settings = cls(
             home=home,
             fleet_path=Path(environ.get("POINTSMAN_FLEET") or ROOT / "fleet.toml").expanduser().absolute(),
-            database=_database_url(environ.get("DATABASE_URL")),
-            broker=_broker_url(environ.get("BROKER_URL")),
-            redis=_redis_url(environ.get("REDIS_URL") or environ.get("BROKER_URL")),
+            database=_database_url(_with_password(environ, "DATABASE_URL", "DATABASE_PASSWORD_FILE")),
+            broker=_broker_url(broker),
+            redis=_redis_url(environ.get("REDIS_URL") or broker),
             simulator_url=environ.get("POINTSMAN_SIMULATOR_URL") or None,
             key_prefix=environ.get("POINTSMAN_KEY_PREFIX") or "pointsman:",
             log_level=_log_level(environ.get("POINTSMAN_LOG_LEVEL")),
@@ -227,6 +228,24 @@ def _is_alive(pid: str) -> bool:
     except (ValueError, ProcessLookupError):
         return False
     return True
+
+
+def _with_password(environ: Mapping[str, str], address: str, file: str) -> str | None:
+    """The URL in the variable ``address``, with the password in the file that the variable ``file`` names."""
+    url, path = environ.get(address), environ.get(file)
+    if not url or not path:
+        return url
+    scheme, separator, rest = url.partition("://")
+    user, at, host = rest.rpartition("@")
+    if not separator or ":" in user:
+        return url
+    try:
+        password = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} names a file that cannot be read ({type(error).__name__}): {path}") from error
+    if not password:
+        raise SettingsError(f"{file} names an empty file: {path}. Write the password of {address} into it.")
+    return f"{scheme}://{user}:{quote(password, safe='')}@{host if at else rest}"
 
 
 def _database_url(url: str | None) -> str | None:

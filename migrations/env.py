@@ -19,6 +19,9 @@ config = context.config
 url = config.get_main_option("sqlalchemy.url") or os.environ.get("DATABASE_URL")
 if not url:
     raise SystemExit("migrations: no database: set DATABASE_URL, or run `pointsman up`, which starts one")
+if (password_file := os.environ.get("DATABASE_PASSWORD_FILE")) and make_url(url).password is None:
+    password = Path(password_file).read_text(encoding="utf-8").strip()
+    url = make_url(url).set(password=password).render_as_string(hide_password=False)
 
 if context.is_offline_mode():
     context.configure(url=url, literal_binds=True)

@@ -1,13 +1,15 @@
 """``python -m workers.flower``: a read-only Flower on Pointsman's queues.
 
 On loopback it needs no password, can change nothing, and answers programs and pages of its own only. On any other
-address it requires a password (``FLOWER_BASIC_AUTH=user:password``).
+address it requires a password (``FLOWER_BASIC_AUTH=user:password``, or ``FLOWER_BASIC_AUTH_FILE``), and is still
+read only: who has the password can neither send tasks nor stop workers.
 """
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from settings import FleetError, Settings, SettingsError
@@ -23,6 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=5555)
     options = parser.parse_args(argv)
+    if login := os.environ.get("FLOWER_BASIC_AUTH_FILE"):
+        try:
+            os.environ["FLOWER_BASIC_AUTH"] = Path(login).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            print(f"flower: FLOWER_BASIC_AUTH_FILE cannot be read: {error.strerror}", file=sys.stderr)
+            return 2
     if options.address not in _LOOPBACK and not os.environ.get("FLOWER_BASIC_AUTH"):
         print("flower: a password is required on this address: set FLOWER_BASIC_AUTH=user:password", file=sys.stderr)
         return 2
@@ -32,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SettingsError, FleetError) as error:
         print(f"flower: {error}", file=sys.stderr)
         return 2
+    os.environ["FLOWER_READ_ONLY"] = "true"
     if options.address in _LOOPBACK:
-        os.environ["FLOWER_READ_ONLY"] = "true"
         _answer_local_programs_only()
     app.start(["flower", f"--address={options.address}", f"--port={options.port}", "--max_tasks=10000"])
     return 0

@@ -961,5 +961,7 @@ FROM calls AS c
 GROUP BY 1, 2, 3;
 COMMENT ON VIEW provider_health IS 'Per provider, deployment and hour: the outcomes of its calls.';
 
+-- Each process looks whether the schema is the one that it knows.
+GRANT SELECT ON alembic_version TO pointsman_app, pointsman_auditor;
 GRANT SELECT ON routing_log, query_trace, batch_summary, tier_daily, escalations, provider_health
     TO pointsman_app, pointsman_auditor;

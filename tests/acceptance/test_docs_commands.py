@@ -313,7 +313,7 @@ def _prepare(place: Path) -> None:
     """The files that pages speak of. The outcomes are made up: a tier is right from the expected one on."""
     (place / ".venv").mkdir(parents=True)
     (place / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
-    for name in ("examples", "fleet.toml", "alembic.ini", "migrations", "db", "routing"):
+    for name in ("examples", "fleet.toml", "alembic.ini", "migrations", "db", "routing", "deploy"):
         (place / name).symlink_to(ROOT / name)
     shutil.copy(ROOT / "examples" / "queries.jsonl", place / "queries.jsonl")
     tiers = ["small", "medium", "large"]

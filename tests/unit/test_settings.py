@@ -219,3 +219,33 @@ def test_the_address_for_psql_has_no_password(url: str, shown: str) -> None:
     told = Settings.load({"DATABASE_URL": url}).psql_url
     assert told == shown
     assert "hunt" not in told
+
+
+def test_a_password_comes_from_a_file_and_may_hold_any_character(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("p@ss:w/ord?\n")
+    settings = Settings.load(
+        {
+            "POINTSMAN_HOME": str(tmp_path),
+            "DATABASE_URL": "postgresql://clerk@db:5432/pointsman",
+            "DATABASE_PASSWORD_FILE": str(file),
+            "BROKER_URL": "redis://redis:6379/0",
+            "BROKER_PASSWORD_FILE": str(file),
+        }
+    )
+    assert settings.database_url == "postgresql+psycopg://clerk:p%40ss%3Aw%2Ford%3F@db:5432/pointsman"
+    assert settings.broker_url == settings.redis_url == "redis://:p%40ss%3Aw%2Ford%3F@redis:6379/0"
+    assert "p@ss" not in repr(settings)
+    # A child process gets the address with its password.
+    again = Settings.load({**settings.child_environ(), "DATABASE_PASSWORD_FILE": str(file)})
+    assert again.database_url == settings.database_url
+
+
+@pytest.mark.parametrize("text", [None, "", "\n"])
+def test_a_file_without_a_password_is_named(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "password"
+    if text is not None:
+        file.write_text(text)
+    environ = {"DATABASE_URL": "postgresql://clerk@db/pointsman", "DATABASE_PASSWORD_FILE": str(file)}
+    with pytest.raises(SettingsError, match=r"DATABASE_PASSWORD_FILE names .*password"):
+        Settings.load(environ)

@@ -1,6 +1,10 @@
 """The container files: sound in form, safe in their defaults, and of one mind with fleet.toml."""
 
 import re
+import shutil
+import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,22 +50,76 @@ def test_no_port_is_open_to_other_machines(name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
 
 
-def test_every_secret_comes_from_the_environment_and_must_be_given() -> None:
-    secret = re.compile(r"password|passwd|basic_auth|requirepass|AUTH\b", re.IGNORECASE)
-    lines = [line for line in COMPOSE.splitlines() if secret.search(line) and not line.lstrip().startswith("#")]
-    assert lines
-    for line in lines:
-        assert re.search(r"\$\{\w+:\?[^}]+\}", line) or line.strip() == "- --requirepass", line
-    assert not re.search(r"sk-[A-Za-z0-9]{8}", COMPOSE)
+def test_every_secret_is_a_file_that_only_its_services_see() -> None:
+    files = yaml.safe_load(COMPOSE)["secrets"]
+    assert all(secret == {"file": f"secrets/{name}"} for name, secret in files.items())
+    assert {
+        name: sorted(service.get("secrets", [])) for name, service in SERVICES.items() if service.get("secrets")
+    } == {
+        **{name: ["database_password", "redis_password"] for name in [*WORKERS, "api"]},
+        "migrate": ["database_owner_password", "redis_password"],
+        "postgres": ["database_owner_password", "database_password"],
+        "redis": ["redis_password"],
+        "flower": ["flower_login", "redis_password"],
+        "prometheus": ["metrics_key"],
+    }
+    for service in SERVICES.values():
+        for value in (*service.get("environment", {}).values(), *service.get("command", [])):
+            assert not re.search(r"://[^/@]*:[^/@]+@", str(value)), "a password in a URL"
+            assert "PASSWORD}" not in str(value), "a password in an argument or the environment"
+    assert not re.search(r"sk-[A-Za-z0-9]{8}|--requirepass", COMPOSE)
+    assert "/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
+    assert "secrets" in (ROOT / ".dockerignore").read_text().splitlines()
 
 
-def test_flower_is_not_there_without_a_password() -> None:
-    assert ":?" in SERVICES["flower"]["environment"]["FLOWER_BASIC_AUTH"]
+def test_the_script_makes_the_passwords_that_are_missing_for_the_user_alone(tmp_path: Path) -> None:
+    script = tmp_path / "deploy" / "make_secrets"
+    script.parent.mkdir()
+    shutil.copy(ROOT / "deploy" / "make_secrets", script)
+    subprocess.run([script], check=True, timeout=60)
+    made = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
+    assert made.keys() == yaml.safe_load(COMPOSE)["secrets"].keys() - {"metrics_key"}
+    assert all(re.fullmatch(r"(pointsman:)?[0-9a-f]{48}\n", text) for text in made.values())
+    assert len(set(made.values())) == len(made)
+    assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
+    subprocess.run([script], check=True, timeout=60)
+    assert {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()} == made
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_every_container_is_read_only_without_capabilities(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "/tmp" in service["tmpfs"]
+
+
+def test_postgres_and_redis_never_run_as_root() -> None:
+    assert (SERVICES["postgres"]["user"], SERVICES["redis"]["user"]) == ("postgres", "redis")
+
+
+def test_only_the_migration_has_the_owners_login() -> None:
+    users = {
+        name: service["environment"]["DATABASE_URL"]
+        for name, service in SERVICES.items()
+        if "DATABASE_URL" in service.get("environment", {})
+    }
+    assert users.pop("migrate") == "postgresql://pointsman_owner@postgres:5432/pointsman"
+    assert set(users) == {*WORKERS, "api"}
+    assert set(users.values()) == {"postgresql://pointsman@postgres:5432/pointsman"}
+    logins = (ROOT / "deploy" / "postgres" / "logins.sql").read_text()
+    assert "CREATE ROLE pointsman LOGIN IN ROLE pointsman_app PASSWORD :'application';" in logins
+    assert "SUPERUSER" not in logins
+
+
+def test_only_what_calls_providers_has_their_keys(shipped_fleet: Fleet) -> None:
+    callers = {name for name, service in SERVICES.items() if "OPENAI_API_KEY" in service.get("environment", {})}
+    assert callers == {f"worker-{stage}" for stage in (ROUTE, *shipped_fleet.tiers)}
 
 
 def test_redis_refuses_rather_than_evicts_a_message() -> None:
-    command = SERVICES["redis"]["command"]
-    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+    assert "maxmemory-policy noeviction" in (ROOT / "deploy" / "redis" / "redis.conf").read_text().splitlines()
 
 
 def test_what_must_last_lies_in_named_volumes() -> None:
@@ -82,6 +140,25 @@ def test_the_image_runs_as_nobody_special_and_installs_by_hash() -> None:
     assert any("--require-hashes" in line for line in lines)
 
 
+def test_the_image_leaves_out_what_only_the_tests_need() -> None:
+    found = subprocess.run(
+        [sys.executable, ROOT / "deploy" / "unneeded_packages.py"], check=True, capture_output=True, text=True
+    )
+    unneeded = set(found.stdout.split())
+    assert {"pytest", "mypy", "ruff", "selenium", "hypothesis", "schemathesis"} <= unneeded
+    assert not unneeded & {
+        "celery",
+        "psycopg",
+        "psycopg-binary",
+        "pointsman",
+        "sqlalchemy",
+        "greenlet",
+        "pyarrow",
+        "pip",
+    }
+    assert "unneeded_packages.py" in (ROOT / "Dockerfile").read_text()
+
+
 def test_what_observes_runs_only_where_it_is_asked_for_and_finds_its_files() -> None:
     whole = yaml.safe_load(COMPOSE)
     observers = {name for name, service in SERVICES.items() if service.get("profiles") == ["observe"]}
@@ -91,7 +168,6 @@ def test_what_observes_runs_only_where_it_is_asked_for_and_finds_its_files() -> 
         for config in SERVICES[name].get("configs", []):
             assert (ROOT / whole["configs"][config["source"]]["file"]).is_file()
     assert SERVICES["prometheus"]["secrets"] == ["metrics_key"]
-    assert whole["secrets"]["metrics_key"] == {"environment": "POINTSMAN_METRICS_KEY"}
 
 
 def test_traces_are_off_until_they_are_asked_for_in_every_process_of_ours() -> None:

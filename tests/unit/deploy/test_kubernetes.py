@@ -79,7 +79,7 @@ def test_what_is_mounted_is_there(name: str) -> None:
         assert {mount["name"] for mount in container.get("volumeMounts", ())} <= volumes
         for source in container["envFrom"]:
             (reference,) = source.values()
-            assert reference["name"] in {"pointsman", "pointsman-providers"}
+            assert reference["name"] in {"pointsman", "pointsman-owner", "pointsman-providers"}
 
 
 def test_a_worker_has_the_time_to_finish_its_longest_call(shipped_fleet: Fleet) -> None:
@@ -88,12 +88,21 @@ def test_a_worker_has_the_time_to_finish_its_longest_call(shipped_fleet: Fleet) 
         assert PODS[name]["terminationGracePeriodSeconds"] > longest_s
 
 
-def test_only_workers_see_the_keys_of_providers() -> None:
-    for name, pod in PODS.items():
-        seen = any(
-            source.get("secretRef") == {"name": "pointsman-providers"} for source in pod["containers"][0]["envFrom"]
-        )
-        assert seen is (name in _workers())
+def _pods_with(secret: str) -> set[str]:
+    return {
+        name
+        for name, pod in PODS.items()
+        for container in (*pod["containers"], *pod.get("initContainers", ()))
+        if {"secretRef": {"name": secret}} in container["envFrom"]
+    }
+
+
+def test_only_what_calls_providers_sees_their_keys_and_only_the_migration_the_owners_login(
+    shipped_fleet: Fleet,
+) -> None:
+    assert _pods_with("pointsman-providers") == {f"pointsman-{stage}" for stage in (ROUTE, *shipped_fleet.tiers)}
+    assert _pods_with("pointsman-owner") == {"pointsman-migrate"}
+    assert _pods_with("pointsman") == DEPLOYMENTS.keys()
 
 
 @pytest.mark.parametrize("name", sorted(DEPLOYMENTS))
