@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from simulator.chat_types import ChatReply, ChatRequest, tokens_in
-from simulator.recordings import Recordings
+from simulator.recordings import Recordings, recording_of
 from simulator.seeded_random import seeded_random
 from simulator.verifier_reply import ProposedAnswer, is_right
 
@@ -60,9 +60,24 @@ def _verdict(
 
 
 def _true_verdict(question: str, first: str, second: str, *, seed: bytes, recordings: Recordings) -> str:
+    """The better one; between grades with the chance of their difference, so that verdicts lose what grades do.
+
+    It is the same for both orders.
+    """
     if first == second:
         return _SAME
-    right = [is_right(ProposedAnswer(question, text), seed=seed, recordings=recordings) for text in (first, second)]
-    if None in right or right[0] == right[1]:
+    one, other = (_quality(question, text, seed=seed, recordings=recordings) for text in (first, second))
+    if one is None or other is None:
         return _SAME
-    return _FIRST if right[0] else _SECOND
+    parts = [text.encode("utf-8", "surrogatepass") for text in (question, *sorted((first, second)))]
+    if seeded_random(seed, b"pair", *parts)[0] >= abs(one - other):
+        return _SAME
+    return _FIRST if one > other else _SECOND
+
+
+def _quality(question: str, answer: str, *, seed: bytes, recordings: Recordings) -> float | None:
+    recorded = recording_of(question, answer, recordings)
+    if recorded is not None:
+        return recorded.quality
+    right = is_right(ProposedAnswer(question, answer), seed=seed, recordings=recordings)
+    return None if right is None else float(right)

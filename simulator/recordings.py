@@ -6,6 +6,7 @@ One JSON line per question: ``{"id", "query", "outcomes": {"small": {"model", "c
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -26,6 +27,20 @@ class Recorded:
 
     correct: bool
     answer: str | None = field(repr=False)
+    grade: float | None = None
+    """0 to 1, where the recording has more than right and wrong: right is one half or more."""
+
+    @property
+    def quality(self) -> float:
+        """Its grade, else 1 where it is right and 0 where it is wrong."""
+        return float(self.correct) if self.grade is None else self.grade
+
+
+def _recorded(outcome: Mapping[str, Any]) -> Recorded:
+    grade = float(outcome["correct"])
+    if not 0.0 <= grade <= 1.0:
+        raise ValueError(f"correct is {grade}, not 0 to 1")
+    return Recorded(grade >= 0.5, outcome.get("answer"), grade)
 
 
 Recordings = Mapping[str, Mapping[str, Recorded]]
@@ -41,11 +56,8 @@ def read_recordings(path: Path) -> dict[str, dict[str, Recorded]]:
                 continue
             try:
                 row = orjson.loads(line)
-                found[row["query"].strip()] = {
-                    name: Recorded(correct=bool(outcome["correct"]), answer=outcome.get("answer"))
-                    for name, outcome in row["outcomes"].items()
-                }
-            except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+                found[row["query"].strip()] = {name: _recorded(outcome) for name, outcome in row["outcomes"].items()}
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ReplayError(f"{path}, line {number}: not a recording ({type(error).__name__})") from error
     return found
 
@@ -63,3 +75,9 @@ def find(recordings: Recordings, text: str, strength: Strength) -> Recorded | No
     if strength not in outcomes:
         raise NotRecorded(strength)
     return outcomes[strength]
+
+
+def recording_of(question: str, answer: str, recordings: Recordings) -> Recorded | None:
+    """The recorded outcome whose text ``answer`` is; None where there is none."""
+    outcomes = recordings.get(question, {}).values()
+    return next((one for one in outcomes if one.answer is not None and one.answer.strip() == answer), None)

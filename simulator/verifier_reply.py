@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from simulator.chat_types import ChatReply, ChatRequest
 from simulator.model_strength import LEVELS, strength_of
 from simulator.query_difficulty import hidden
-from simulator.recordings import Recordings
+from simulator.recordings import Recordings, recording_of
 from simulator.seeded_random import seeded_random, text_digest
 
 ERROR: Final = 0.15
@@ -55,9 +55,8 @@ def verdict(ask: ChatRequest, *, seed: bytes, recordings: Recordings) -> ChatRep
 
 def is_right(proposal: ProposedAnswer, *, seed: bytes, recordings: Recordings) -> bool | None:
     """By the recording that it is, or by the strength of the model that signs it; None where neither tells."""
-    for recorded in recordings.get(proposal.question, {}).values():
-        if recorded.answer is not None and recorded.answer.strip() == proposal.answer:
-            return recorded.correct
+    if (recorded := recording_of(proposal.question, proposal.answer, recordings)) is not None:
+        return recorded.correct
     signed = _LABEL.match(proposal.answer)
     if signed is None:
         return None

@@ -97,7 +97,17 @@ def test_logprobs_of_a_recording_do_not_tell_right_from_wrong(tmp_path: Path) ->
     assert abs(sum(right) / 30 - sum(wrong) / 30) < 0.06
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"query": "x"}', '{"query": 1, "outcomes": {}}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        '{"query": "x"}',
+        '{"query": 1, "outcomes": {}}',
+        '{"query": "x", "outcomes": {"small": {"correct": 2}}}',
+        '{"query": "x", "outcomes": {"small": {"correct": "yes"}}}',
+    ],
+)
 def test_a_broken_file_of_recordings_is_named_with_its_line(tmp_path: Path, line: str) -> None:
     broken = tmp_path / "broken.jsonl"
     broken.write_text(f"{json.dumps(ROWS[0])}\n{line}\n")

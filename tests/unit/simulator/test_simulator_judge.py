@@ -8,7 +8,7 @@ import pytest
 from evaluation.graders.llm_judge import INSTRUCTIONS, JudgePair, JudgeVerdict, judge_messages, read_verdicts
 from simulator.chat_types import ChatRequest
 from simulator.judge_reply import verdicts
-from simulator.recordings import Recorded
+from simulator.recordings import Recorded, Recordings
 from simulator.seeded_random import seed_key
 
 SEED = seed_key(7)
@@ -18,13 +18,15 @@ RECORDINGS = {
 }
 
 
-def said(*, reference_first: bool, error: float, order_bias: float = 0.0) -> Counter[JudgeVerdict]:
+def said(
+    *, reference_first: bool, error: float, order_bias: float = 0.0, recordings: Recordings = RECORDINGS
+) -> Counter[JudgeVerdict]:
     found: Counter[JudgeVerdict] = Counter()
     for start in range(0, len(QUESTIONS), 8):
         pairs = [JudgePair(text, f"wrong {text}", f"right {text}") for text in QUESTIONS[start : start + 8]]
         system, user = judge_messages(pairs, reference_first=reference_first)
         request = ChatRequest("judge", user["content"], system["content"])
-        reply = verdicts(request, seed=SEED, recordings=RECORDINGS, error=error, order_bias=order_bias)
+        reply = verdicts(request, seed=SEED, recordings=recordings, error=error, order_bias=order_bias)
         assert reply is not None
         read = read_verdicts(reply.text, len(pairs))
         assert read is not None
@@ -55,3 +57,14 @@ def test_what_is_no_request_of_a_judge_is_none() -> None:
     assert verdicts(ChatRequest("judge", item), **asked) is None  # type: ignore[arg-type]
     assert verdicts(ChatRequest("judge", "What is JSON?", INSTRUCTIONS), **asked) is None  # type: ignore[arg-type]
     assert verdicts(ChatRequest("judge", "[1]", INSTRUCTIONS), **asked) is None  # type: ignore[arg-type]
+
+
+def test_between_grades_it_names_the_better_one_as_often_as_they_differ() -> None:
+    graded = {
+        text: {"small": Recorded(True, f"wrong {text}", 0.6), "large": Recorded(True, f"right {text}", 0.9)}
+        for text in QUESTIONS
+    }
+    both = [said(reference_first=first, error=0.0, recordings=graded) for first in (True, False)]
+    assert both[0][JudgeVerdict.FIRST] == both[1][JudgeVerdict.SECOND], "whichever is shown first"
+    assert both[0][JudgeVerdict.FIRST] / 800 == pytest.approx(0.3, abs=0.05)
+    assert both[0][JudgeVerdict.SECOND] == 0
