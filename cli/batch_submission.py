@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import CommandError, ExitCode, UsageError
 from cli.console import err, notice, plural, queries, warn
-from cli.input_files import STDIN, display_name
+from cli.input_files import STDIN, SqlInput, display_name
 from cli.progress import wait_for_end
 from cli.query_source import RejectedFile, Source
 from cli.worker_stack import refuse_unserved
@@ -25,7 +25,7 @@ from submission.submit import IdempotencyConflict, SubmitResult, submit
 
 
 def batch_spec(
-    file: str | None,
+    file: str | SqlInput | None,
     key: str | None,
     priority: int,
     budget_usd: float | None,

@@ -13,12 +13,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
 from urllib.parse import urlsplit
 
 from cli.command_errors import UsageError
+from db.user_tables import UserDatabaseError, copy_query
 from submission.input_line import InputLimits
 from submission.table_reader import DATA_EXTRA, TableFormat, format_by_name
 
@@ -46,6 +47,27 @@ class InputFiles:
                 digest.update(chunk)
             stream.seek(0)
         return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class SqlInput:
+    """The rows of a query to a Postgres of the user's own."""
+
+    query: str
+    url: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return "sql"
+
+
+def open_sql(source: SqlInput, files: ExitStack) -> InputFiles:
+    """The rows as CSV, copied once. Raises UsageError."""
+    copy = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # `files` closes it
+    try:
+        copy_query(source.url, source.query, copy, max_bytes=InputLimits().max_bytes)
+    except UserDatabaseError as error:
+        raise UsageError(f"--query-sql: {error}.", hint="Try the query with psql and the same URL.") from error
+    return InputFiles(str(source), [copy], TableFormat.CSV)
 
 
 def display_name(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import BinaryIO, Final
 import orjson
 
 from cli.command_errors import UsageError
-from cli.input_files import STDIN, InputFiles, open_input
+from cli.input_files import STDIN, InputFiles, SqlInput, open_input, open_sql
 from cli.output_files import open_atomically
 from db.reports.batch_stats import Batch
 from routing.fleet import Fleet
@@ -65,14 +65,14 @@ class Source:
 
 
 @contextmanager
-def open_source(name: str, mapping: RowMapping | None = None) -> Iterator[Source]:
+def open_source(name: str | SqlInput, mapping: RowMapping | None = None) -> Iterator[Source]:
     """The queries of ``name`` (see `open_input`) inside the block: lines, or rows of a table as ``mapping`` says.
 
     Raises InvalidInput for a table that does not fit the mapping, UsageError, OSError.
     """
     mapping = mapping or RowMapping()
     with ExitStack() as files:
-        found = open_input(name, files)
+        found = open_sql(name, files) if isinstance(name, SqlInput) else open_input(name, files)
         form = _table_format(found, mapping)
         if form is None:
             stream = found.streams[0]

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import UsageError
 from db.reports.results import ERROR_CODES, result_rows
+from db.user_tables import copy_results
 from routing.answer_checks.json_schema import NotJsonError, read_json
 from submission.cell_text import cell_text
 from submission.table_reader import DATA_EXTRA, ROWS_PER_BATCH, Cells, Table, TableFormat, every_column, format_by_name
@@ -99,6 +100,19 @@ async def write_rows(
         await results.close()
     sink.finish()
     return written
+
+
+async def write_into(engine: AsyncEngine, batch_id: int, public_id: str, *, url: str, name: str) -> int:
+    """Replaces the batch's rows in the table ``name`` of the user's database; returns their number.
+
+    Raises UserDatabaseError.
+    """
+
+    async def values() -> AsyncIterator[Sequence[object]]:
+        async for row in result_rows(engine, batch_id):
+            yield [public_id, *result_cells(row).values()]
+
+    return await copy_results(url, name, public_id, values())
 
 
 def parse_fields(answer: str | None) -> Cells:
@@ -237,14 +251,14 @@ class CsvSink:
 async def _chunks(table: Table | None, results: "Results") -> AsyncIterator[Chunk]:
     if table is None:
         while rows := await results.some():
-            yield Chunk((), None, [_result(row) for row in rows])
+            yield Chunk((), None, [result_cells(row) for row in rows])
         return
     if hasattr(table, "batches"):
         last = 0
         for batch in table.batches():
             first, last = last + 1, last + batch.num_rows
             found = await results.until(last)
-            yield Chunk((), batch, [_result(found.get(number)) for number in range(first, last + 1)])
+            yield Chunk((), batch, [result_cells(found.get(number)) for number in range(first, last + 1)])
         return
     pending: list[tuple[int, Cells]] = []
     for number, cells in table.rows():
@@ -258,7 +272,7 @@ async def _chunks(table: Table | None, results: "Results") -> AsyncIterator[Chun
 
 async def _joined(rows: Sequence[tuple[int, Cells]], results: "Results") -> Chunk:
     found = await results.until(rows[-1][0])
-    return Chunk([cells for _, cells in rows], None, [_result(found.get(number)) for number, _ in rows])
+    return Chunk([cells for _, cells in rows], None, [result_cells(found.get(number)) for number, _ in rows])
 
 
 class Results:
@@ -295,7 +309,7 @@ async def _take(rows: AsyncIterator[Row[Any]], count: int) -> AsyncIterator[Row[
         yield row
 
 
-def _result(row: Row[Any] | None) -> Cells:
+def result_cells(row: Row[Any] | None) -> Cells:
     """The values of `RESULT_COLUMNS`; None for a row that is no query."""
     if row is None:
         error = "invalid row: it was not submitted"

@@ -1,11 +1,19 @@
 """The options of a table: what its columns mean."""
 
+import os
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import orjson
 import typer
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli.command_errors import UsageError
+from cli.command_errors import CommandError, UsageError
+from cli.console import notice, queries
+from cli.input_files import SqlInput
+from cli.result_table import write_into
+from db.reports.batch_stats import Batch
+from db.user_tables import UserDatabaseError, prepare_table
 from submission.chat_request_validation import find_expects_error
 from submission.row_query import RowMapping
 
@@ -43,6 +51,73 @@ ExpandOption = Annotated[
     bool,
     typer.Option("--expand", help="In a table: a column answer_NAME for each field of answers that are JSON objects."),
 ]
+QuerySqlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--query-sql", metavar="SELECT", help="Instead of FILE: the rows of this query. Needs --database-url-env."
+    ),
+]
+DatabaseUrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url-env",
+        metavar="VAR",
+        help="The environment variable with the postgresql:// URL of your database, for --query-sql and --into-table.",
+    ),
+]
+IntoTableOption = Annotated[
+    str | None,
+    typer.Option(
+        "--into-table", metavar="NAME", help="Write the results to this table of your database, created if missing."
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultTable:
+    """A table of the user's database for results."""
+
+    url: str = field(repr=False)
+    name: str
+
+
+def read_source(file: str | None, query_sql: str | None, url_env: str | None) -> str | SqlInput:
+    """The input: FILE, or the rows of a query. Raises UsageError unless it is one of them."""
+    if (file is None) == (query_sql is None):
+        raise UsageError("Give a FILE, or --query-sql with the rows of a database.", hint="See --help.")
+    return file if query_sql is None else SqlInput(query_sql, _database_url("--query-sql", url_env))  # type: ignore[return-value]
+
+
+def read_result_table(name: str | None, url_env: str | None) -> ResultTable | None:
+    """The table for results, which is there and fits afterwards; None without a name. Raises UsageError."""
+    if name is None:
+        return None
+    table = ResultTable(_database_url("--into-table", url_env), name)
+    try:
+        prepare_table(table.url, name)
+    except UserDatabaseError as error:
+        raise UsageError(f"--into-table: {error}.", hint=f"The database is that of ${url_env}.") from error
+    return table
+
+
+async def write_result_table(engine: AsyncEngine, batch: Batch, table: ResultTable) -> None:
+    """Writes the results of ``batch`` to ``table``. Raises CommandError; Pointsman's own database keeps them anyway."""
+    try:
+        written = await write_into(engine, batch.id, batch.public_id, url=table.url, name=table.name)
+    except UserDatabaseError as error:
+        again = f"pointsman results {batch.public_id} --into-table {table.name} --database-url-env VAR"
+        raise CommandError(
+            f"--into-table: {error}.", hint=f"The answers are kept. Write them again: `{again}`"
+        ) from error
+    notice(f"{queries(written)} written to the table {table.name}")
+
+
+def _database_url(option: str, variable: str | None) -> str:
+    if variable is None:
+        raise UsageError(f"{option} needs --database-url-env.", hint="E.g. --database-url-env MY_DATABASE_URL.")
+    if not (url := os.environ.get(variable)):
+        raise UsageError(f"{variable} is not set.", hint=f"export {variable}=postgresql://user:password@host/database")
+    return url
 
 
 def read_mapping(

@@ -33,14 +33,20 @@ from cli.resources import read_settings, resolve_batch, with_database
 from cli.result_table import table_format
 from cli.table_options import (
     ColumnOption,
+    DatabaseUrlOption,
     ExpandOption,
     ExpectedOption,
     ExpectsOption,
     IdOption,
+    IntoTableOption,
     MetadataOption,
     PromptOption,
+    QuerySqlOption,
     TierColumnOption,
     read_mapping,
+    read_result_table,
+    read_source,
+    write_result_table,
 )
 from cli.worker_stack import refuse_other_fleet
 from db.ledger import Ledger
@@ -55,7 +61,7 @@ app = typer.Typer()
 
 @app.command()
 def submit(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="As for `run`; - is stdin.")],
+    file: Annotated[str | None, typer.Argument(metavar="FILE", help="As for `run`; - is stdin.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the batch has ended.")] = False,
     as_json: JsonOption = False,
     fleet: FleetOption = None,
@@ -75,6 +81,8 @@ def submit(
     metadata: MetadataOption = None,
     expected: ExpectedOption = None,
     expects: ExpectsOption = None,
+    query_sql: QuerySqlOption = None,
+    database_url_env: DatabaseUrlOption = None,
     tenant: Annotated[
         str, typer.Option("--tenant", metavar="TENANT", help="The owner of the batch; its keys and budget apply.")
     ] = DEFAULT_TENANT,
@@ -94,12 +102,13 @@ def submit(
     settings = read_settings(fleet)
     checked = settings.fleet()
     asked = read_pilot(quality, confidence, pilot, grader)
-    spec = batch_spec(file, idempotency_key, priority, budget, budget_policy, asked)
+    asked_of = read_source(file, query_sql, database_url_env)
+    spec = batch_spec(asked_of, idempotency_key, priority, budget, budget_policy, asked)
     spec = replace(spec, tenant=tenant)
     refuse_unmet_grader(spec, checked)
     mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expected, expects)
     if is_dry_run:
-        with open_source(file, mapping) as source:
+        with open_source(asked_of, mapping) as source:
             dry_run.show_forecast(source, settings, checked, skip_invalid=skip_invalid, spec=spec, as_json=as_json)
         return
     refuse_other_fleet(settings, checked)
@@ -124,7 +133,7 @@ def submit(
         batch_summary.show(figures, err if as_json else out)
         return report | batch_as_json(figures)
 
-    with open_source(file, mapping) as source:
+    with open_source(asked_of, mapping) as source:
         if not skip_invalid:
             source.check(checked)
         try:
@@ -182,6 +191,8 @@ def results(
         typer.Option("--input", metavar="FILE", help="In a table: the batch's input, whose columns the results join."),
     ] = None,
     expand: ExpandOption = False,
+    into_table: IntoTableOption = None,
+    database_url_env: DatabaseUrlOption = None,
 ) -> None:
     """Write the answers so far, in the order of the input.
 
@@ -192,8 +203,14 @@ def results(
     if input_file is not None and table_format(path) is None:
         raise UsageError("--input gives columns to a table.", hint="Give --output a .csv, .tsv or .parquet file.")
 
+    into = read_result_table(into_table, database_url_env)
+
     async def work(engine: AsyncEngine) -> None:
         found = await resolve_batch(engine, batch)
+        if into is not None:
+            await write_result_table(engine, found, into)
+            if output is None:
+                return
         with ExitStack() as files:
             rows = None if input_file is None else rows_of(found, input_file, files)
             written = await write_results(engine, found.id, path, table=rows, expand=expand)

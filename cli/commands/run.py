@@ -13,6 +13,7 @@ from cli import batch_summary
 from cli.batch_submission import Submission, batch_spec, fleet_flag, refuse_unmet_grader
 from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, err, notice, out, warn
+from cli.input_files import SqlInput
 from cli.output_files import STDOUT, check_writable, write_results
 from cli.param_types import (
     BudgetOption,
@@ -30,14 +31,21 @@ from cli.resources import open_database, read_settings, resolve_batch
 from cli.result_table import table_format
 from cli.table_options import (
     ColumnOption,
+    DatabaseUrlOption,
     ExpandOption,
     ExpectedOption,
     ExpectsOption,
     IdOption,
+    IntoTableOption,
     MetadataOption,
     PromptOption,
+    QuerySqlOption,
+    ResultTable,
     TierColumnOption,
     read_mapping,
+    read_result_table,
+    read_source,
+    write_result_table,
 )
 from cli.worker_stack import WorkingStack, working_stack
 from db.batch_writer import BatchSpec
@@ -92,19 +100,23 @@ def run(
     metadata: MetadataOption = None,
     expected: ExpectedOption = None,
     expects: ExpectsOption = None,
+    query_sql: QuerySqlOption = None,
+    database_url_env: DatabaseUrlOption = None,
+    into_table: IntoTableOption = None,
 ) -> None:
     """Start the stack, submit FILE, print the report.
 
     Exit codes: 0 when every query has ended and at least one is answered, 1 on failure, 2 for invalid
     input or options, 130 on Ctrl-C; the batch can then be continued.
     """
-    if (file is None) == (batch is None):
+    if batch is not None and (file, query_sql) != (None, None):
         raise UsageError("Give a FILE, or --batch BATCH to continue a batch.", hint="`pointsman run --help`")
+    source = None if batch is not None else read_source(file, query_sql, database_url_env)
     asked = read_pilot(quality, confidence, pilot, grader)
-    spec = batch_spec(file, idempotency_key, priority, budget, budget_policy, asked)
+    spec = batch_spec(source, idempotency_key, priority, budget, budget_policy, asked)
     mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expected, expects)
     _answer(
-        file,
+        source,
         spec,
         mapping,
         batch=batch,
@@ -112,6 +124,7 @@ def run(
         replay=replay,
         output=output,
         expand=expand,
+        into=read_result_table(into_table, database_url_env),
         skip_invalid=skip_invalid,
         as_json=as_json,
     )
@@ -119,7 +132,7 @@ def run(
 
 @app.command("try")
 def try_floor(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="As for `run`; - is stdin.")],
+    file: Annotated[str | None, typer.Argument(metavar="FILE", help="As for `run`; - is stdin.")] = None,
     quality: Annotated[float, typer.Option(metavar="SHARE", help="The floor to certify.")] = 0.95,
     confidence: ConfidenceOption = None,
     sample: Annotated[int | None, typer.Option(metavar="N", min=1, help="Sample at most N queries.")] = None,
@@ -135,16 +148,19 @@ def try_floor(
     metadata: MetadataOption = None,
     expected: ExpectedOption = None,
     expects: ExpectsOption = None,
+    query_sql: QuerySqlOption = None,
+    database_url_env: DatabaseUrlOption = None,
 ) -> None:
     """Answer a random sample of FILE at every tier.
 
     Reports what a quality floor would save. The rest of the batch is cancelled, and costs nothing.
     """
     pilot = read_pilot(quality, confidence, sample, grader, stops=True)
-    spec = batch_spec(file, None, 0, budget, None, pilot)
+    source = read_source(file, query_sql, database_url_env)
+    spec = batch_spec(source, None, 0, budget, None, pilot)
     mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expected, expects)
     _answer(
-        file,
+        source,
         spec,
         mapping,
         batch=None,
@@ -152,13 +168,14 @@ def try_floor(
         replay=replay,
         output=None,
         expand=False,
+        into=None,
         skip_invalid=False,
         as_json=as_json,
     )
 
 
 def _answer(
-    file: str | None,
+    file: str | SqlInput | None,
     spec: BatchSpec,
     mapping: RowMapping,
     *,
@@ -167,6 +184,7 @@ def _answer(
     replay: Path | None,
     output: Path | None,
     expand: bool,
+    into: ResultTable | None,
     skip_invalid: bool,
     as_json: bool,
 ) -> None:
@@ -185,7 +203,7 @@ def _answer(
             source.check(checked)  # before anything starts
         try:
             with working_stack(settings, checked, replay=replay, report=notice) as stack:
-                figures = asyncio.run(_run(submission, source, stack, output, expand=expand))
+                figures = asyncio.run(_run(submission, source, stack, output, expand=expand, into=into))
         except KeyboardInterrupt:
             raise submission.interrupted() from None
     batch_summary.show(figures, err if as_json or output == STDOUT else out)
@@ -197,7 +215,13 @@ def _answer(
 
 
 async def _run(
-    submission: Submission, source: Source | None, stack: WorkingStack, output: Path | None, *, expand: bool
+    submission: Submission,
+    source: Source | None,
+    stack: WorkingStack,
+    output: Path | None,
+    *,
+    expand: bool,
+    into: ResultTable | None,
 ) -> BatchFigures:
     async with open_database(stack.settings) as engine:
         if source is not None:
@@ -210,6 +234,8 @@ async def _run(
             rows = None if source is None else source.rows
             written = await write_results(engine, batch.id, output, table=rows, expand=expand)
             notice(f"{written:,} results written{'' if output == STDOUT else f' to {output}'}")
+        if into is not None:
+            await write_result_table(engine, batch, into)
         return await batch_figures(engine, batch)
 
 
