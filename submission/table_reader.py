@@ -183,13 +183,13 @@ class CsvTable:
         while True:
             lines.is_utf8 = True
             try:
-                cells = next(reader)
-            except StopIteration:
-                return
+                cells = self._next(reader)
             except csv.Error as error:
                 number += 1
                 yield number, _csv_error(error)
                 continue
+            if cells is None:
+                return
             if not cells:
                 continue
             number += 1
@@ -201,15 +201,25 @@ class CsvTable:
             else:
                 yield number, dict(zip(names, cells, strict=True))
 
+    def _next(self, reader: Iterator[list[str]]) -> list[str] | None:
+        """The next row, empty for a blank line; None at the end."""
+        # The limit is the whole process's, and others rely on it.
+        before = csv.field_size_limit(self._limits.max_line_bytes)
+        try:
+            return next(reader, None)
+        finally:
+            csv.field_size_limit(before)
+
     def _start(self) -> tuple[tuple[str, ...], "_TextLines", Iterator[list[str]]]:
         """The columns, and the lines and the reader of the rows below them."""
         self._stream.seek(0)
-        csv.field_size_limit(self._limits.max_line_bytes)
         lines = _TextLines(split_lines(self._stream, limits=self._limits), limits=self._limits)
         delimiter = self._delimiter or _find_delimiter(lines.peek())
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
-            header = next((cells for cells in reader if cells), None)
+            header = self._next(reader)
+            while header == []:
+                header = self._next(reader)
         except csv.Error as error:
             wrong = _csv_error(error)
             raise input_error("header", wrong.message, wrong.fix) from error
