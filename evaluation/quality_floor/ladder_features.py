@@ -26,6 +26,13 @@ class LadderPoint(NamedTuple):
 
 ROOT: Final = LadderPoint(-1, -1)
 
+AGREEMENT_WEIGHT: Final = 2.0
+"""How much the agreement of two answers counts beside each other block of numbers.
+
+Of 1, 1.7 and 2.8, each of five workloads would choose the last by the other four. There it costs, at a mean loss of
+0.06, from 0.9 % more to 4.0 % less of the top tier's cost, 1.2 % less in the mean; this is between the two.
+"""
+
 Confidences = Mapping[str, float]
 """Confidence of one answer, 0 to 1, by source, such as ``logprob_mean`` or ``self_consistency``."""
 
@@ -60,6 +67,12 @@ class LadderFeatures:
         tiers = _tiers_at(point)
         blocks = [self.query_numbers, *(self.answer_numbers[tier] for tier in tiers)]
         return blocks + [self.pair_numbers[pair] for pair in combinations(tiers, 2)]
+
+    @staticmethod
+    def number_weights(point: LadderPoint) -> list[float]:
+        """How much each block of `numbers` counts."""
+        answers = len(_tiers_at(point))
+        return [1.0] * (1 + answers) + [AGREEMENT_WEIGHT] * (answers * (answers - 1) // 2)
 
     def words(self, point: LadderPoint) -> list[sparse.csr_matrix]:
         """The blocks of hashed words at ``point``, each of shape (n, HASH_SIZE): query, answers."""

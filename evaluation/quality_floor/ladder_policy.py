@@ -152,11 +152,11 @@ class LadderPolicy:
         for point in points(len(tiers)):
             name = f"{point.start},{point.current}"
             blocks = 0 if point == ROOT else point.current - point.start + 1
-            pairs = blocks * (blocks - 1) // 2
             scalers, numbers = [], []
-            for place in range(1 + blocks + pairs):
+            for place, weight in enumerate(LadderFeatures.number_weights(point)):
                 here = f"{name}/numbers{place}"
-                scalers.append(Standardizer(_floats(parts[f"{here}/mean"]), _floats(parts[f"{here}/spread"])))
+                mean, spread = _floats(parts[f"{here}/mean"]), _floats(parts[f"{here}/spread"])
+                scalers.append(Standardizer(mean, spread, weight))
                 numbers.append(_floats(parts[f"{here}/weights"]))
             found[point] = PointWeights(
                 scalers=scalers,

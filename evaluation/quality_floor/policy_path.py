@@ -45,21 +45,23 @@ class Standardizer:
 
     mean: Floats
     spread: Floats
+    weight: float
+    """How much the block counts."""
 
     @classmethod
-    def of(cls, block: Floats) -> "Standardizer":
+    def of(cls, block: Floats, weight: float) -> "Standardizer":
         """Those of ``block``'s columns; a column that does not vary becomes all 0."""
         known = np.isfinite(block)
         count = np.maximum(known.sum(axis=0), 1)
         filled = np.where(known, block, 0.0)
         mean = filled.sum(axis=0) / count
         spread = np.sqrt((np.where(known, block - mean, 0.0) ** 2).sum(axis=0) / count)
-        return cls(mean, np.where(spread > 1e-9, spread, np.inf))
+        return cls(mean, np.where(spread > 1e-9, spread, np.inf), weight)
 
     def __call__(self, block: Floats) -> Floats:
-        """``block`` standardized, clipped, and scaled so that a whole row has a length of about 1."""
+        """``block`` standardized, clipped, and scaled so that a whole row has a length of about ``weight``."""
         scaled = np.clip((np.where(np.isfinite(block), block, self.mean) - self.mean) / self.spread, -CLIP, CLIP)
-        return np.asarray(scaled / np.sqrt(max(block.shape[1], 1)), dtype=np.float64)
+        return np.asarray(scaled * (self.weight / np.sqrt(max(block.shape[1], 1))), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,13 @@ def fit_path(features: LadderFeatures, rows: Places, losses: Floats, costs: Floa
     n_tiers, n = features.n_tiers, len(rows)
     fold = folds_of(n, seed)
     order = sorted(points(n_tiers), key=lambda point: -point.current)
-    scalers = {point: [Standardizer.of(block[rows]) for block in features.numbers(point)] for point in order}
+    scalers = {
+        point: [
+            Standardizer.of(block[rows], weight)
+            for block, weight in zip(features.numbers(point), features.number_weights(point), strict=True)
+        ]
+        for point in order
+    }
     kernels = {point: centered_kernel(features, point, scalers[point], rows, rows) for point in order}
     inverses = {point: _inverse(kernels[point], losses[:, max(point.current, 0)]) for point in order}
     below = [point for point in order if point != ROOT]
