@@ -38,7 +38,7 @@ async def _behind(running: Stand, size: Size, tell: Callable[[str], None]) -> di
             public_id = await running.submit(few, engine=engine)
             took.append(await _until_answered(engine, public_id, at_least=_FEW) - began)
             if await _is_over(engine, large):
-                raise Hung("the large batch was over before ten queries behind it: it is too small to tell anything")
+                raise Hung("the large batch was over before ten queries behind it: it is too small to measure")
     finally:
         await engine.dispose()
     return {"fairness_s": round(median(took), 3), "fairness_behind": size.behind}

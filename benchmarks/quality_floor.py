@@ -131,7 +131,7 @@ def load(path: Path, *, shuffled: int | None = None, by_difficulty: bool = False
     agreement, kind = None, "none"
     if any(any(texts) for texts in answers[:-1]) and any(answers[-1]):
         chosen = choose_grader(answers[-1])
-        # Texts alone do not tell whether two free texts say the same: here only the same text counts.
+        # Texts alone do not show whether two free texts say the same: here only the same text counts.
         chosen = GraderKind.EXACT if chosen is GraderKind.JUDGE else chosen
         agrees = grader(chosen)
         own = [[agrees(text, top) for text, top in zip(texts, answers[-1], strict=True)] for texts in answers[:-1]]

@@ -236,7 +236,7 @@ def main():
     for name, step in steps.items():
         began = time.perf_counter()
         done = step()
-        results[name] = {"s": round(time.perf_counter() - began, 2), "told": done}
+        results[name] = {"s": round(time.perf_counter() - began, 2), "result": done}
     print(json.dumps(results))
 
 

@@ -47,7 +47,7 @@ class AuditReport:
     seals: int
     unsealed: int
     """Written since the last seal, of a batch that is open or has just ended. Until it is sealed, the application's
-    login can add decisions that no check tells from others."""
+    login can add decisions that no check distinguishes from others."""
     head: str | None
     """The last seal's hash, in hex: kept elsewhere it shows a chain that was forged as a whole."""
     purged: bool

@@ -1,4 +1,4 @@
-"""Whom to tell of a batch's end, and the messages that wait to be delivered."""
+"""The endpoints that are notified of a batch's end, and the messages that wait to be delivered."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

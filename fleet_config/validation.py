@@ -66,7 +66,7 @@ def provider_problems(name: str, provider: ProviderTable, *, simulated: bool) ->
 
 
 def _connection_problems(name: str, provider: ProviderTable) -> Iterator[Problem]:
-    """Proxy and certificates, as far as the file alone can tell."""
+    """Proxy and certificates, as far as the file alone shows it."""
     if provider.proxy is not None and provider.proxy != "env":
         yield from _proxy_problems(key("providers", name, "proxy"), provider.proxy)
     if provider.proxy_login_env is not None:

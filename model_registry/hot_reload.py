@@ -106,7 +106,7 @@ class ModelReloader:
         try:
             trained = await self._load(resolve_versions)
         except Exception as error:
-            # Whatever is wrong with it, what served goes on; `pointsman doctor` tells of a worker that lags.
+            # If it cannot be loaded, the router before it serves on; `pointsman doctor` shows a worker that lags.
             self._refused, self._retry_at = resolve_versions, time.monotonic() + RETRY_S
             log.error("router_refused", keeps=now.label, error=type(error).__name__, why=str(error)[:500])
             return now

@@ -113,5 +113,5 @@ async def fetch_version(engine: AsyncEngine, digest: str, shelf: ArtifactCache) 
 
 
 def unknown(named: str, known: Iterable[str]) -> RegistryError:
-    """The error that tells what there is."""
+    """The error that lists the registered routers."""
     return RegistryError(f"no router is named {named!r}; there are: {', '.join([DEFAULT, *known])}")

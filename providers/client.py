@@ -199,7 +199,7 @@ class ProviderClient:
         return False
 
     def _as_billed(self, model: Model, completion: Completion) -> Completion:
-        """``completion`` with its cost where the deployment's price does not tell it, and notes."""
+        """``completion`` with its cost where the deployment's price does not give it, and notes."""
         notes = list(completion.notes)
         provider = self._fleet.providers[model.provider]
         price = model.price

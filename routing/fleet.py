@@ -318,7 +318,7 @@ class Budgets:
 
 @dataclass(frozen=True, slots=True)
 class Grading:
-    """Who grades the answers of a pilot where their texts alone would not tell."""
+    """The model that grades the answers of a pilot where their texts alone do not decide."""
 
     judge: str | None = None
     """A tier or a deployment that is asked which of two answers is better."""

@@ -8,7 +8,7 @@ It speaks three protocols on one port:
     POST /anthropic/v1/messages                               and GET /anthropic/v1/models
     POST /google/v1beta/models/{model}:generateContent        and GET /google/v1beta/models
 
-A step in front is a *site*, to tell deployments of one model apart: ``/eu/openai/v1/…``.
+A step in front is a *site*, which distinguishes deployments of one model: ``/eu/openai/v1/…``.
 
 **Answers** are generated and begin with ``[simulated MODEL]``, except where a format was requested (JSON, a closed list
 of choices); every reply also has ``"simulated": true`` and ``system_fingerprint: pointsman-simulator``. A model answers

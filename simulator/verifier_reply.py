@@ -54,7 +54,7 @@ def verdict(ask: ChatRequest, *, seed: bytes, recordings: Recordings) -> ChatRep
 
 
 def is_right(proposal: ProposedAnswer, *, seed: bytes, recordings: Recordings) -> bool | None:
-    """By the recording that it is, or by the strength of the model that signs it; None where neither tells."""
+    """By the recording that it is, or by the strength of the model that signs it; None where neither is known."""
     if (recorded := recording_of(proposal.question, proposal.answer, recordings)) is not None:
         return recorded.correct
     signed = _LABEL.match(proposal.answer)

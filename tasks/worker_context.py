@@ -55,7 +55,7 @@ class WorkerContext:
     succession: ModelReloader | None = None
     slots: dict[str, asyncio.Semaphore] = field(default_factory=dict)
     """Per tier: calls that this process may have in flight. `slot` has those of tiers that it does not serve, too."""
-    stays: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
+    claims: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
     """Per tier: queries that may be on their way, from claim to conclusion: some more than slots, so that a
     slot never waits for a commit."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -169,7 +169,7 @@ async def open_worker_context(
         trained=trained,
         succession=succession,
         slots={role: asyncio.Semaphore(slots) for role, slots in slots_of.items()},
-        stays={role: asyncio.Semaphore(slots + ceil(QUERY_OVERCOMMIT * slots)) for role, slots in slots_of.items()},
+        claims={role: asyncio.Semaphore(slots + ceil(QUERY_OVERCOMMIT * slots)) for role, slots in slots_of.items()},
     )
     return context, presence
 
@@ -177,7 +177,7 @@ async def open_worker_context(
 def _ledger_and_pool(
     engine: AsyncEngine, fleet: Fleet, roles: Sequence[str], *, worker_id: int
 ) -> tuple[Ledger, ProviderClient]:
-    """Plain ones, or watched ones where traces are on and there is a stage to tell of."""
+    """Plain ones, or watched ones where traces are on and there is a stage to trace."""
     lease_s = fleet.timing.lease_s
     serves = any(role in (ROUTE, FALLBACK, *fleet.tiers) for role in roles)
     if not serves or (tracing := traces()) is None:

@@ -59,7 +59,7 @@ def _show_judge(report: Mapping[str, Any]) -> None:
         grid.add_row(
             f"{plain(own['source'])} {span}",
             f"{own['judged']:,}",
-            "" if own["told"] is None else f"{own['told']:.3f}",
+            "" if own["confidence"] is None else f"{own['confidence']:.3f}",
             f"{own['rejected']:,}",
             f"{own['next_stood']:,} of {own['followed']:,}" if own["followed"] else "",
             f"{own['agreed']:,} of {own['compared']:,}" if own["compared"] else "",

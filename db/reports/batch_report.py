@@ -1,4 +1,4 @@
-"""The whole account of a batch, as ``pointsman report`` tells it: one question of db/reports/sql/ per section."""
+"""The whole account of a batch, as ``pointsman report`` shows it: one statement of db/reports/sql/ per section."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -16,11 +16,11 @@ ROWS_EACH: Final = 2000
 """Of each batch: enough to know a mean, and read in a moment however large it was."""
 
 ALIKE: Final = 10
-"""By how much a batch may be larger or smaller for its time to tell something."""
+"""By how much a batch may be larger or smaller for its time to be comparable."""
 
 
 async def load_history(engine: AsyncEngine, fleet: Fleet, *, total: int) -> ForecastHistory:
-    """What the newest ended batches of ``fleet`` tell of one of ``total`` queries; nothing where there are none."""
+    """What is known from the newest ended batches of ``fleet`` for a batch of ``total`` queries; empty without any."""
     batches = await run_report(engine, "forecast_batches", fleet=fleet.name, simulated=fleet.simulated, batches=BATCHES)
     plans = {row.id: row.plan or {} for row in batches}
     if not plans:

@@ -23,5 +23,5 @@ async def find_queries(engine: AsyncEngine, name: str, *, public_id: str | None 
 
 
 async def query_events(engine: AsyncEngine, query_id: int) -> Sequence[Row[Any]]:
-    """Decisions and calls by time; ``event`` tells which."""
+    """Decisions and calls by time; ``event`` says which."""
     return await run_report(engine, "query_timeline", query_id=query_id)

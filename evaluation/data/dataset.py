@@ -30,7 +30,7 @@ ASIDE: Final = "special"
 
 
 class Kind(StrEnum):
-    """What the lines of a file tell."""
+    """The lines of a file."""
 
     OUTCOMES = "outcomes"
     LABELLED = "labelled"

@@ -30,7 +30,7 @@ _SAYS_LETTER: Final = re.compile(r"answer\W{0,3}(?:is|:)?\W{0,6}[A-Z]\b|^\W*[A-Z
 def choose_grader(
     references: Sequence[str], *, expects: Sequence[Expectation] = (), has_judge: bool = False
 ) -> GraderKind:
-    """The kind for a workload with these ``references``; `GraderKind.JUDGE` where texts alone would not tell.
+    """The kind for a workload with these ``references``; `GraderKind.JUDGE` where texts alone do not decide.
 
     ``expects`` are those of the same queries; one that most of them share decides first. ``has_judge``: short free text
     is for the judge, too; without one the same words are asked of it.

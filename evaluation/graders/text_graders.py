@@ -24,7 +24,7 @@ NUMBER_TOLERANCE: Final = 1e-6
 
 
 _TOKENS: Final = re.compile(r"\w+|[^\w\s.,;:!?'\"`]")
-"""What tells two answers apart: of code and formulas the operators, too."""
+"""What makes two answers differ: in code and formulas the operators, too."""
 
 
 class GraderKind(StrEnum):

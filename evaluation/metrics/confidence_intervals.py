@@ -1,7 +1,7 @@
 """Bootstrap intervals: how much a figure would move, had other queries been drawn (Efron 1979).
 
 Queries are drawn anew with replacement; the router and its ranking stay as they are. So an interval
-tells of the sample's size, not of how training would vary.
+shows the effect of the sample's size, not of how training would vary.
 """
 
 import math

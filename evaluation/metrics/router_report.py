@@ -1,4 +1,4 @@
-"""What an evaluation tells: for programs as a dictionary, for people in sentences beside it."""
+"""What an evaluation finds: for programs as a dictionary, for people in sentences beside it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict

@@ -1,6 +1,6 @@
 """What an answer looks like beside its question, in numbers; most of it about arithmetic.
 
-Measured on GSM8K answers: what tells a wrong answer is mainly its length, sums that do not hold or
+Measured on GSM8K answers: what marks a wrong answer is mainly its length, sums that do not hold or
 are missing, numbers of the question that are never used, and a last line that is not plain.
 """
 

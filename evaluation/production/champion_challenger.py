@@ -122,7 +122,7 @@ class Comparison:
 
     @property
     def words(self) -> str:
-        """The rival and the figures that tell."""
+        """The rival and its figures."""
         few = f", by the worth of {self.evidence:.0f} queries: too few" if self.evidence < FEWEST else ""
         return f"{self.rival} ({self.saved:+.3f}, at worst {self.low:+.3f}{few})"
 

@@ -74,9 +74,9 @@ class LabelledLog:
         return self.propensity < 1.0
 
     def informative_rows(self) -> "LabelledLog":
-        """The rows that tell of any policy: explored, or bound to where they went. Raises NoSupport without the former.
+        """Rows that are evidence on any policy: explored, or bound to their tier. Raises NoSupport with none explored.
 
-        What went its way without either, by a fleet that did not explore or by a budget, tells of that way alone.
+        What went its way without either, by a fleet that did not explore or by a budget, is evidence on that way alone.
         """
         if not self.explored.any():
             raise NoSupport(

@@ -57,7 +57,7 @@ def _judge(tally: LogStats) -> list[dict[str, Any]]:
                 "from": None if tenth is None else tenth / 10,
                 "to": None if tenth is None else (tenth + 1) / 10,
                 "judged": held.judged,
-                "told": None if tenth is None else round(held.confidence / max(held.judged, 1), DIGITS),
+                "confidence": None if tenth is None else round(held.confidence / max(held.judged, 1), DIGITS),
                 "rejected": held.rejected,
                 "followed": held.followed,
                 "next_stood": held.next_stood,

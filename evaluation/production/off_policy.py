@@ -13,7 +13,7 @@ value is the mean of an outcome (a grade, a cost, a loss) had it chosen. With th
 Propensities are recorded, so IPS and DR are right whatever the model is; the model takes noise away.
 It is fitted on other queries than those that it is asked about (cross-fitting).
 
-A query that was not explored (propensity 1) tells of its own tier only: policies are to be *held* there,
+A query that was not explored (propensity 1) is evidence on its own tier only: policies are to be *held* there,
 as pins hold them, and what they would have moved is no part of a log (`LogBook.informative_rows`). Where the
 weights leave fewer than `FEWEST` queries' worth of evidence, no figure is given.
 """
@@ -37,7 +37,7 @@ _FREE: Final = 1.0 - 1e-9
 
 
 class NoSupport(EvaluationError):
-    """The log cannot tell what the policy would have come to; the message says why and what would mend it."""
+    """The log cannot show what the policy would have achieved; the message says why, and the fix."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 What a tier would have done with the others is filled in, then a router is trained as on whole
 outcomes. For each tier a logistic regression over words learns from the queries that were sent there;
-a missing outcome is the probability that it tells. All that is fitted later sees grades by their means
+a missing outcome is its probability. All that is fitted later sees grades by their means
 only, so this is multiple imputation (Rubin 1987) with endless draws, without the noise of a few. What is
 filled in is a guess of the words, shrunk towards the mean: calibrated are the router's probabilities on
 what was labelled alone. Over 40 explorations of the same 2,000 MMLU questions all 40 routers won their
@@ -70,7 +70,7 @@ def train_from_log(
 
 
 def filled(book: LabelledLog) -> Floats:
-    """How well each tier did, shape (n, K): as labelled for the chosen tier, else as probable as its others tell."""
+    """How well each tier did, shape (n, K): the label for the chosen tier, else the probability from its others."""
     rows = learn_vocabulary([tokens_of(query.text) for query in book.queries])
     words = rows.weigh([query.text for query in book.queries])
     labels = np.empty((len(book), len(book.tiers)))

@@ -1,6 +1,6 @@
 """What an error of a provider means: one table per protocol, from the documented codes of those that speak it.
 
-The most telling word decides: a code of the body before its prose, its prose before the HTTP status. Prose is
+The most specific word decides: a code of the body before its prose, its prose before the HTTP status. Prose is
 matched against fixed patterns and never shown or kept: it may quote a prompt.
 
 Sources: https://platform.openai.com/docs/guides/error-codes, https://learn.microsoft.com/azure/ai-services/openai/,
@@ -190,7 +190,7 @@ PROSE: Final = (
         _K.UNSUPPORTED,
     ),
 )  # fmt: skip
-"""Where no code tells: what the prose of many servers says alike. vLLM, Ollama and gateways have few codes."""
+"""Where no code decides: phrases that many servers share. vLLM, Ollama and gateways have few codes."""
 
 _PROSE: Final = tuple((re.compile(pattern, re.IGNORECASE | re.DOTALL), kind) for pattern, kind in PROSE)
 
@@ -200,7 +200,7 @@ _MOST_PROSE: Final = 2000
 
 @dataclass(frozen=True, slots=True)
 class SaidError:
-    """What the body of an error says. ``codes``: its code words, the most telling first."""
+    """What the body of an error says. ``codes``: its code words, the most specific first."""
 
     codes: tuple[str, ...] = ()
     param: str | None = None

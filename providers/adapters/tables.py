@@ -39,7 +39,7 @@ field in no row passes to OpenAI-compatible servers and is refused by name elsew
 _ERRORS: Final = """\
 ## Errors
 
-The class of a failure decides what follows. The most telling word decides the class: a code of the error's body, then
+The class of a failure decides what follows. The most specific word decides the class: a code of the error's body, then
 what the prose of many servers says alike, then the HTTP status. A 200 with an error in it is that error, and costs
 nothing. The code, the field and the status are stored with the call and shown by `results`, `explain`, the report, the
 API and the log; the prose is not, as it may quote a prompt.

@@ -150,7 +150,7 @@ class HealthMonitor:
     async def acquire_probe(self, name: str, *, lease_s: float) -> int | None:
         """The version of the half-open breaker whose probe the caller now has; None where another has it.
 
-        Of one process one asks at a time: of hundreds that wait, only one can be told yes.
+        One call of a process asks at a time: of hundreds that wait, only one can be granted.
         """
         version, now = self._all[name].reading.breaker.version, self._clock()
         if self._probing_until.get(name, now) > now:

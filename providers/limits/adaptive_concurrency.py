@@ -13,7 +13,7 @@ OVERLOAD_CUT: Final = 0.7
 
 SLOWNESS_CUT: Final = 0.9
 CUT_EVERY_S: Final = 1.0
-"""The calls in flight at a cut tell of the load before it: they cut no further."""
+"""The calls in flight at a cut belong to the load before it: they cut no further."""
 
 
 class AdaptiveConcurrency:

@@ -120,7 +120,7 @@ class _DeploymentGate:
                 if slow:
                     self.adaptive.cut(SLOWNESS_CUT, in_flight=len(self.in_flight))
             case Failure(is_limit=True) if self.pace.is_sporadic:
-                pass  # one among many that went through: it tells of itself alone
+                pass  # one among many that went through: it is about itself alone
             case Failure(kind=FailureKind.RATE_LIMITED | FailureKind.OVERLOADED):
                 self.adaptive.cut(OVERLOAD_CUT, in_flight=len(self.in_flight))
             case _:

@@ -109,7 +109,7 @@ def read_notice(answer: object, *, now: float) -> LimitNotice:
     is_daily = bool(_PER_DAY.search(words)) or any("PerDay" in quota for quota in quotas)
     wait_s = duration_s(found[1]) if (found := _AGAIN.search(words)) else None
     if any("PerDay" in quota for quota in quotas):
-        wait_s = _until_google_day_ends(now)  # its RetryInfo tells of the next minute
+        wait_s = _until_google_day_ends(now)  # its RetryInfo is about the next minute
     account_wide = any("PerProject" in quota and "PerModel" not in quota for quota in quotas)
     account_wide = account_wide or any(word in f"{code} {words}" for word in _ACCOUNT_WIDE)
     is_loading = error.get("type") == "unavailable_error" or bool(_LOADING.search(words))

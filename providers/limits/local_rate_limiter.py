@@ -49,7 +49,7 @@ class LocalLimit:
         self._requests_even_at = 0.0
         self._tokens_even_at = 0.0
         self.carried_requests = 0
-        """Granted to this process and not known to the shared window; whoever tells it lowers them."""
+        """Granted to this process and not known to the shared window; the caller that reports them lowers them."""
         self.carried_tokens = 0
 
     def carry_all(self) -> None:

@@ -1,6 +1,6 @@
 """How fast one deployment may be called, learned from what its responses say.
 
-Where headers tell what is left and when it is whole again, that is a bucket, from which each call takes before it is
+Where headers say what is left and when it is whole again, that is a bucket, from which each call takes before it is
 sent. Where only 429s come, the question is what one of them says of the calls beside it: after a limit is met nothing
 goes through before a rest, while a provider that refuses by chance, or for its own load, answers the very next call.
 Only the former rests the deployment; after the latter the one query waits, as any client of one call would.

@@ -43,7 +43,7 @@ class _Settled:
 
 @dataclass(slots=True)
 class SharedLimit:
-    """One deployment's. ``local`` is told of every grant, for the case that Redis goes away."""
+    """One deployment's. ``local`` records every grant, for the case that Redis goes away."""
 
     redis: Redis
     model: Model
@@ -85,7 +85,7 @@ class SharedLimit:
             self._ask()
 
     def resume(self) -> None:
-        """Redis is back: tell it what was settled meanwhile."""
+        """Redis is back: report what was settled meanwhile."""
         self._is_away = False
         if self._settled:
             self._ask()

@@ -34,7 +34,7 @@ class Verdict(NamedTuple):
 
     accepted: bool
     confidence: float | None
-    """0 to 1, or None where nothing tells."""
+    """0 to 1, or None where it has no source."""
     reasons: tuple[Reason, ...]
     source: str
     """Where the confidence is from: the value of a `ConfidenceSource`."""

@@ -33,7 +33,7 @@ PRIOR_SPREAD: Final = 2.0
 """Standard deviation of a true cost over its estimate, in logarithms, as long as nobody compared them."""
 
 BATCH_SPREAD: Final = 0.2
-"""The same from one batch to the next, until several tell."""
+"""The same from one batch to the next, until several have been measured."""
 
 QUERY_SPREAD: Final = 1.0
 """Standard deviation of one query's cost over what is expected of it, relative to that. Measured on the recorded

@@ -18,7 +18,7 @@ _Z: Final = 1.6449  # of a normal distribution, for it
 
 @dataclass(frozen=True, slots=True)
 class ForecastHistory:
-    """What earlier batches of the fleet tell."""
+    """The record of the fleet's earlier batches."""
 
     verdicts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Tier → answers that were judged, and how many of them were passed on."""

@@ -2,7 +2,7 @@
 
 It is sure of tools, attachments, very long contexts, and greetings and thanks that are the *whole* text. A text that
 addresses the router goes to the top tier: nothing that it says of itself may save money. There are no rules by words
-for instructions, subjects and languages: on 13,513 real questions none of them told which questions a small model
+for instructions, subjects and languages: on 13,513 real questions none of them showed which questions a small model
 gets wrong (docs/decisions/0006-routing-policy.md).
 """
 

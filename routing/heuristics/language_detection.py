@@ -71,7 +71,7 @@ def has_other_script(text: str) -> bool:
 
 
 def script_language(text: str) -> str | None:
-    """The language that the script of ``text`` tells, or None for Latin script or a mixture.
+    """The language of the script of ``text``, or None for Latin script or a mixture.
 
     Cyrillic counts as Russian and Han without kana as Chinese: it is the script that is detected.
     """

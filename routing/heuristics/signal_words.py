@@ -127,5 +127,5 @@ def tally(words: Iterable[str]) -> Signs:
 
 
 def tally_stop_words(words: Iterable[str]) -> bytes:
-    """How many of ``words``, each once, are stop words of each of `LANGUAGES`: what `tally` tells from ``EN`` on."""
+    """How many of ``words``, each once, are stop words of each of `LANGUAGES`: what `tally` counts from ``EN`` on."""
     return sum(map(_STOP_WEIGHT.__getitem__, _STOP_WORDS.intersection(words))).to_bytes(len(LANGUAGES), "little")

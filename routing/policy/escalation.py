@@ -94,7 +94,7 @@ def next_step(
         return Escalate(above, (*_why(last), *stops, f"up to {above}"))
     if best is None or best.call_id is None:
         return TiersExhausted((*_why(last), *stops, "no valid answer"))
-    stated = "untold" if best.confidence is None else f"{best.confidence:.2f}"
+    stated = "unknown" if best.confidence is None else f"{best.confidence:.2f}"
     return Accept(best.call_id, best.tier, (*_why(last), *stops, f"the best answer: {best.tier}, confidence {stated}"))
 
 

@@ -34,13 +34,13 @@ async def pilot_starts(
     policies = await served_policies(queued, context)
     starts: dict[int, PilotStart] = {}
     by_batch: dict[int, list[int]] = {}
-    for one in queued:
-        if queries[one.id].is_pinned:
+    for query in queued:
+        if queries[query.id].is_pinned:
             continue
-        if one.is_pilot:
-            starts[one.id] = PilotStart(context.fleet.ladder[0], "pilot", SAMPLED)
-        elif one.batch_id in policies:
-            by_batch.setdefault(one.batch_id, []).append(one.id)
+        if query.is_pilot:
+            starts[query.id] = PilotStart(context.fleet.ladder[0], "pilot", SAMPLED)
+        elif query.batch_id in policies:
+            by_batch.setdefault(query.batch_id, []).append(query.id)
     for batch_id, ids in by_batch.items():
         if (policy := policies[batch_id].policy) is None:
             continue

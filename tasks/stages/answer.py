@@ -1,4 +1,4 @@
-"""A tier's stage: each query of a message has its stay, as many at once as the tier has slots."""
+"""A tier's stage: each query of a message has an executor, as many at once as the tier has slots."""
 
 import asyncio
 import math
@@ -26,62 +26,62 @@ async def answer(stage: str, ids: Sequence[int], context: WorkerContext) -> dict
     stopping worker has not claimed goes back to the feeder.
     """
     waiting = await context.ledger.waiting(stage, ids)
-    failed = await _failed_calls([one for one in waiting if one.attempts], context)
+    failed = await _failed_calls([queued for queued in waiting if queued.attempts], context)
     left_usd = await remaining_per_query(waiting, context)
-    budgets_usd = await left_of_budgets({one.batch_id for one in waiting}, context)
+    budgets_usd = await left_of_budgets({queued.batch_id for queued in waiting}, context)
 
-    def stay(one: QueuedQuery) -> QueryExecutor:
+    def executor_of(queued: QueuedQuery) -> QueryExecutor:
         return QueryExecutor(
-            one,
+            queued,
             stage,
             context,
-            failed.get(one.id, []),
-            left_usd=left_usd.get(one.id, math.inf),
-            budget_usd=budgets_usd[one.batch_id],
+            failed.get(queued.id, []),
+            left_usd=left_usd.get(queued.id, math.inf),
+            budget_usd=budgets_usd[queued.batch_id],
         )
 
-    unclaimed = deque(one for one in waiting if not one.is_poison_suspect)
-    suspects = deque(one for one in waiting if one.is_poison_suspect)
+    unclaimed = deque(queued for queued in waiting if not queued.is_poison_suspect)
+    suspects = deque(queued for queued in waiting if queued.is_poison_suspect)
     moved: dict[int, Moved] = {}
-    stays = context.stays[stage]
+    claims = context.claims[stage]
     async with asyncio.TaskGroup() as calls:
         while unclaimed and not context.stopping.is_set():
-            await stays.acquire()
+            await claims.acquire()
             if context.stopping.is_set():
-                stays.release()
+                claims.release()
                 break
-            one = unclaimed.popleft()
-            calls.create_task(_in_stay(stay(one), stays, moved))
+            queued = unclaimed.popleft()
+            calls.create_task(_run_claimed(executor_of(queued), claims, moved))
     while suspects and not context.stopping.is_set():
         async with context.alone:
-            await stays.acquire()
+            await claims.acquire()
             if context.stopping.is_set():
-                stays.release()
+                claims.release()
                 break
-            one = suspects.popleft()
-            await _in_stay(stay(one), stays, moved)
-    await context.ledger.requeue(stage, [one.id for one in (*unclaimed, *suspects)])
+            queued = suspects.popleft()
+            await _run_claimed(executor_of(queued), claims, moved)
+    await context.ledger.requeue(stage, [queued.id for queued in (*unclaimed, *suspects)])
     return moved
 
 
-async def _in_stay(stay: QueryExecutor, stays: asyncio.Semaphore, moved: dict[int, Moved]) -> None:
+async def _run_claimed(executor: QueryExecutor, claims: asyncio.Semaphore, moved: dict[int, Moved]) -> None:
     try:
-        went = await stay.run()
+        went = await executor.run()
     except Exception as error:
         # Its lease runs out and the feeder rescues it; the others of the chunk go on.
-        log.exception("answer_failed", query_id=stay.one.id, error=type(error).__name__)
+        log.exception("answer_failed", query_id=executor.queued.id, error=type(error).__name__)
     else:
         if went is not None:
-            moved[stay.one.id] = went
+            moved[executor.queued.id] = went
     finally:
-        stays.release()
+        claims.release()
 
 
 async def _failed_calls(waiting: Sequence[QueuedQuery], context: WorkerContext) -> dict[int, list[Attempt]]:
     if not waiting:
         return {}
-    rows = await context.ledger.attempts([one.id for one in waiting])
-    return {one.id: _counted(rows.get(one.id, []))[-one.attempts :] for one in waiting}
+    rows = await context.ledger.attempts([queued.id for queued in waiting])
+    return {queued.id: _counted(rows.get(queued.id, []))[-queued.attempts :] for queued in waiting}
 
 
 def _counted(rows: Sequence[Row[Any]]) -> list[Attempt]:

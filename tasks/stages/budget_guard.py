@@ -17,7 +17,7 @@ OPEN_COUNT_TTL_S = 1.0
 
 async def remaining_per_query(waiting: Sequence[QueuedQuery], context: WorkerContext) -> dict[int, float]:
     """Dollars that are left of each query's ``max_cost_usd``; queries without one are not in it."""
-    caps = {one.id: float(cap) for one in waiting if (cap := one.options.get("max_cost_usd")) is not None}
+    caps = {query.id: float(cap) for query in waiting if (cap := query.options.get("max_cost_usd")) is not None}
     if not caps:
         return {}
     spent = await context.ledger.spent(list(caps))
@@ -44,12 +44,12 @@ async def left_of_budgets(batch_ids: Collection[int], context: WorkerContext) ->
 async def fetch_budgets(queued: Sequence[QueuedQuery], context: WorkerContext) -> dict[int, QueryBudget]:
     """What is left for each of ``queued``, by query id."""
     caps = await remaining_per_query(queued, context)
-    degrading = {one.batch_id for one in queued if one.budget_policy is BudgetPolicy.DEGRADE}
+    degrading = {query.batch_id for query in queued if query.budget_policy is BudgetPolicy.DEGRADE}
     batches: dict[int, BatchBudget] = {}
     for batch_id, unspent_usd in (await remaining_per_batch(degrading, context)).items():
         allowance = await _allowance(batch_id, context)
         batches[batch_id] = BatchBudget(batch_id, unspent_usd, allowance.open, allowance.spared_usd)
-    return {one.id: QueryBudget(caps.get(one.id), batches.get(one.batch_id)) for one in queued}
+    return {query.id: QueryBudget(caps.get(query.id), batches.get(query.batch_id)) for query in queued}
 
 
 def spare_shares(decisions: Mapping[int, Decision], budgets: Mapping[int, QueryBudget], context: WorkerContext) -> None:

@@ -29,27 +29,27 @@ async def fall_back(ids: Sequence[int], context: WorkerContext) -> Mapping[int, 
 
 async def _fall_back(waiting: Sequence[QueuedQuery], context: WorkerContext) -> Mapping[int, tuple[str, str]]:
     ledger = context.ledger
-    claims = await ledger.claim_many([(FALLBACK, one.id, None) for one in waiting])
-    claimed = [one for one in waiting if one.id in claims]
-    verdicts = await ledger.verdicts([one.id for one in claimed])
+    claims = await ledger.claim_many([(FALLBACK, queued.id, None) for queued in waiting])
+    claimed = [queued for queued in waiting if queued.id in claims]
+    verdicts = await ledger.verdicts([queued.id for queued in claimed])
     lines_usd = await remaining_per_query(claimed, context)
     unspent_usd = await remaining_per_batch(
-        {one.batch_id for one in claimed if one.budget_policy is not BudgetPolicy.HOLD}, context
+        {queued.batch_id for queued in claimed if queued.budget_policy is not BudgetPolicy.HOLD}, context
     )
     steps = {
-        one.id: _step(
-            one,
-            [_attempted(row) for row in verdicts.get(one.id, ())],
-            RemainingBudget(lines_usd.get(one.id, math.inf), unspent_usd.get(one.batch_id, math.inf)),
+        queued.id: _step(
+            queued,
+            [_attempted(row) for row in verdicts.get(queued.id, ())],
+            RemainingBudget(lines_usd.get(queued.id, math.inf), unspent_usd.get(queued.batch_id, math.inf)),
             context,
         )
-        for one in claimed
+        for queued in claimed
     }
     stored = await ledger.stored_answers(
         {query_id: step.call_id for query_id, step in steps.items() if isinstance(step, Accept)}
     )
     return await ledger.transition_many(
-        [_conclusion(one, steps[one.id], stored, epoch=claims[one.id].epoch) for one in claimed]
+        [_conclusion(queued, steps[queued.id], stored, epoch=claims[queued.id].epoch) for queued in claimed]
     )
 
 
@@ -62,11 +62,11 @@ class Hold:
 
 
 def _step(
-    one: QueuedQuery, history: Sequence[TierAttempt], remaining: RemainingBudget, context: WorkerContext
+    queued: QueuedQuery, history: Sequence[TierAttempt], remaining: RemainingBudget, context: WorkerContext
 ) -> Step | Hold:
-    query, fleet = read_query(one), context.fleet
+    query, fleet = read_query(queued), context.fleet
     step = next_step(history, query=query, fleet=fleet, remaining=remaining)
-    if one.budget_policy is not BudgetPolicy.DEGRADE or not isinstance(step, Escalate):
+    if queued.budget_policy is not BudgetPolicy.DEGRADE or not isinstance(step, Escalate):
         return step
     needs_usd = reservation_usd(query, fitting(query, fleet=fleet, tier=step.tier))
     if needs_usd is None or needs_usd <= remaining.batch_usd:
@@ -96,10 +96,10 @@ class _End:
     needs_usd: float | None = None
 
 
-def _conclusion(one: QueuedQuery, step: Step | Hold, stored: Mapping[int, Row[Any]], *, epoch: int) -> Transition:
+def _conclusion(queued: QueuedQuery, step: Step | Hold, stored: Mapping[int, Row[Any]], *, epoch: int) -> Transition:
     end = _end(step, stored)
     return Transition(
-        query_id=one.id,
+        query_id=queued.id,
         epoch=epoch,
         stage=FALLBACK,
         move=end.move,

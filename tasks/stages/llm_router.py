@@ -25,7 +25,7 @@ async def ask_llm_router(
         return {}
     keys = {query_id: cache_key(query, fleet=context.fleet) for query_id, query in uncertain.items()}
     opinions = {query_id: _cache[key] for query_id, key in keys.items() if key in _cache}
-    batch_of = {one.id: one.batch_id for one in claimed}
+    batch_of = {query.id: query.batch_id for query in claimed}
     open_ids = [query_id for query_id in uncertain if query_id not in opinions]
     groups = list(_groups(open_ids, batch_of, size=asked.queries_per_call))
     # Each call has the router's deadline: it ends in time by itself, and is recorded.

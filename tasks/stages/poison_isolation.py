@@ -12,9 +12,9 @@ async def isolate_poison_suspects(
     waiting: Sequence[QueuedQuery], context: WorkerContext, work: Callable[[Sequence[QueuedQuery]], Awaitable[Moved]]
 ) -> Moved:
     """``work`` on all that are no suspects together, then on each suspect alone; what moved of all."""
-    others = [one for one in waiting if not one.is_poison_suspect]
+    others = [query for query in waiting if not query.is_poison_suspect]
     moved = dict(await work(others)) if others else {}
-    for suspect in [one for one in waiting if one.is_poison_suspect]:
+    for suspect in [query for query in waiting if query.is_poison_suspect]:
         async with context.alone:
             moved |= await work([suspect])
     return moved

@@ -67,7 +67,7 @@ class QueryExecutor:
 
     def __init__(
         self,
-        one: QueuedQuery,
+        queued: QueuedQuery,
         stage: str,
         context: WorkerContext,
         history: Sequence[Attempt],
@@ -75,10 +75,10 @@ class QueryExecutor:
         left_usd: float,
         budget_usd: float = math.inf,
     ) -> None:
-        self.one = one
+        self.queued = queued
         self.stage = stage
         self.context = context
-        self.query = read_query(one)
+        self.query = read_query(queued)
         self.history = list(history)
         self.earlier = len(history)
         self.left_usd = left_usd
@@ -120,7 +120,7 @@ class QueryExecutor:
                             self._learn(result.sent, result.outcome)
                             return await self._judge(result.sent, result.outcome)
                         self.history.append(Attempt(result.sent.model.name, result.outcome))
-                case Wait(wait_s=wait_s) if wait_s >= self.one.expires_in_s:
+                case Wait(wait_s=wait_s) if wait_s >= self.queued.expires_in_s:
                     return await self._exhaust(f"it may be called in {wait_s:.0f} s, when its batch has expired")
                 case Wait(wait_s=wait_s, reason=reason):
                     return await self._reschedule(wait_s, reason)
@@ -148,7 +148,7 @@ class QueryExecutor:
             self.history,
             self.context,
             tokens=self._tokens,
-            preferred=self.one.prefers,
+            preferred=self.queued.prefers,
             was_put_off=len(self.history) == self.earlier,
             deployments=payable,
         )
@@ -169,7 +169,7 @@ class QueryExecutor:
         committed: Claim | SentCall | None
         began = time.monotonic()
         if self.claim is None:
-            committed = self.claim = await ledger.claim((self.stage, self.one.id, intent))
+            committed = self.claim = await ledger.claim((self.stage, self.queued.id, intent))
         else:
             await self._record()
             committed = await ledger.reserve_call(intent)
@@ -182,7 +182,7 @@ class QueryExecutor:
         self.leased_at = began
         self.left_usd -= intent.reserved_usd
         sent = SentCall(intent.call_id, at=committed.at, model=model, reserved_usd=intent.reserved_usd)
-        if math.isfinite(self.left_usd) and self.epoch > self.one.epoch + 1:
+        if math.isfinite(self.left_usd) and self.epoch > self.queued.epoch + 1:
             # Somebody had it between our reading and our claim, and may have spent some of it. This call costs nothing.
             self.result = CallResult(sent, Failure(FailureKind.NEVER_SENT, "what is left must be computed again"))
             await self._reschedule(0.0, "what is left of its max_cost_usd must be computed again")
@@ -238,8 +238,8 @@ class QueryExecutor:
         context, full = self.context, completion_cap(self.query, model)
         if math.isinf(self.budget_usd):
             return full
-        learned = context.usage.learned_cap(self.one.batch_id, model.name)
-        learned *= LONGER_BY ** min(self.one.attempts + self.cuts, 10)
+        learned = context.usage.learned_cap(self.queued.batch_id, model.name)
+        learned *= LONGER_BY ** min(self.queued.attempts + self.cuts, 10)
         if learned >= full:
             return full
         at_once = context.fleet.tiers[self.stage].concurrency * context.admission.workers
@@ -256,13 +256,13 @@ class QueryExecutor:
     def _learn(self, sent: SentCall, completion: Completion) -> None:
         expected = self.query.measured.expected(sent.model)
         usage = completion.usage
-        self.context.usage.note(self.one.batch_id, sent.model.name, usage, expected_prompt=expected)
+        self.context.usage.note(self.queued.batch_id, sent.model.name, usage, expected_prompt=expected)
 
     def _notice_a_higher_bill(self, result: CallResult) -> None:
         if result.cost_usd > result.sent.reserved_usd:
             log.error(
                 "billed_above_reservation",
-                query_id=self.one.id,
+                query_id=self.queued.id,
                 call_id=result.sent.call_id,
                 deployment=result.sent.model.name,
                 reserved_usd=result.sent.reserved_usd,
@@ -280,17 +280,17 @@ class QueryExecutor:
             tier=self.stage,
             model=model,
             reserved_usd=worst_usd(query or self.query, model, cap=cap),
-            query_id=self.one.id,
-            batch_id=self.one.batch_id,
+            query_id=self.queued.id,
+            batch_id=self.queued.batch_id,
             epoch=self.epoch,
             lower=self._lower(),
         )
 
     def _lower(self) -> str | None:
         """Where it goes if its batch degrades: one that climbed may have an answer that can be accepted."""
-        if self.one.budget_policy is not BudgetPolicy.DEGRADE:
+        if self.queued.budget_policy is not BudgetPolicy.DEGRADE:
             return None
-        if self.one.escalations:
+        if self.queued.escalations:
             return FALLBACK
         return next_rung_down(self.query, self.stage, fleet=self.context.fleet)
 
@@ -334,10 +334,10 @@ class QueryExecutor:
         return sent
 
     async def _call(self, sent: SentCall, grant: Grant, body: Mapping[str, Any] | None = None) -> Outcome:
-        if failpoints.armed.get("die_for_custom_id") == self.one.custom_id:
+        if failpoints.armed.get("die_for_custom_id") == self.queued.custom_id:
             failpoints.die_at("die_for_custom_id")
         if body is None:
-            body = with_logprobs(self.one.body, self.query, sent.model, source=self._source(sent.model))
+            body = with_logprobs(self.queued.body, self.query, sent.model, source=self._source(sent.model))
         async with self.context.slots[self.stage]:
             if not self._lease_covers(sent.model):
                 # Free, and chosen anew under a renewed lease: sent now, it might be sent by another worker as well.
@@ -351,7 +351,7 @@ class QueryExecutor:
                 self._capped(sent),
                 body,
                 call_id=sent.call_id,
-                added=frozenset(body.keys() - self.one.body.keys()),
+                added=frozenset(body.keys() - self.queued.body.keys()),
             )
         await self.context.admission.settle(leave, outcome=outcome)
         return outcome
@@ -378,14 +378,14 @@ class QueryExecutor:
         if (whole := await self._ask_with_room(sent, completion, is_top=is_top)) is not None:
             sent, completion = whole
         verdict = await self._verdict(sent, completion, is_top=is_top)
-        if not is_top and (self.one.is_pilot or self.one.has_policy):
+        if not is_top and (self.queued.is_pilot or self.queued.has_policy):
             verdict, self.next_tier = await judge_with_pilot(
-                verdict, completion, query=self.query, queued=self.one, tier=self.stage, context=self.context
+                verdict, completion, query=self.query, queued=self.queued, tier=self.stage, context=self.context
             )
         moved = await (self._finish if verdict.accepted else self._reject)(sent, completion, verdict)
-        if moved is not None and verdict.accepted and not is_top and self.one.has_policy:
+        if moved is not None and verdict.accepted and not is_top and self.queued.has_policy:
             self.context.spawn_background(
-                audit_answer(self.one, self.query, completion.text, tier=self.stage, context=self.context)
+                audit_answer(self.queued, self.query, completion.text, tier=self.stage, context=self.context)
             )
         return moved
 
@@ -423,7 +423,7 @@ class QueryExecutor:
         if room <= model.max_output_tokens:
             return None
         await self._record()
-        body = with_logprobs(self.one.body, self.query, model, source=self._source(model))
+        body = with_logprobs(self.queued.body, self.query, model, source=self._source(model))
         again = await self._ask(replace(model, max_output_tokens=room), body, EXTEND)
         if again is None or not isinstance(again.outcome, Completion):
             return None
@@ -449,7 +449,7 @@ class QueryExecutor:
             completion,
             policy=policy,
             query=query,
-            body=self.one.body,
+            body=self.queued.body,
             model=sent.model,
             verifier=context.fleet.verifier_of(sent.model),
             ask=self._ask,
@@ -563,7 +563,7 @@ class QueryExecutor:
     ) -> Moved | None:
         return await self.context.ledger.transition(
             Transition(
-                query_id=self.one.id,
+                query_id=self.queued.id,
                 epoch=self.epoch,
                 stage=self.stage,
                 move=move,
@@ -585,7 +585,7 @@ class QueryExecutor:
 
     @property
     def epoch(self) -> int:
-        return self.one.epoch if self.claim is None else self.claim.epoch
+        return self.queued.epoch if self.claim is None else self.claim.epoch
 
 
 def _due(wait_s: float) -> str:

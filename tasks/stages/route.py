@@ -43,19 +43,19 @@ async def route(
     """
     trained = context.trained  # another may be promoted while a chunk waits for an LLM's vote
     waiting = await context.ledger.waiting(ROUTE, ids)
-    lost = {one.id for one in waiting if redelivered or one.was_lost or one.crashes}
-    decisions = await _decide([one for one in waiting if one.id not in lost], trained, context)
+    lost = {query.id for query in waiting if redelivered or query.was_lost or query.crashes}
+    decisions = await _decide([query for query in waiting if query.id not in lost], trained, context)
     careful = lost | {query_id for query_id, decision in decisions.items() if decision.wants_vote}
-    certain = [one for one in waiting if one.id not in careful]
+    certain = [query for query in waiting if query.id not in careful]
     moved = await _conclude(certain, decisions, trained, context)
 
     async def route_claimed(some: Sequence[QueuedQuery]) -> Mapping[int, tuple[str, str]]:
-        claims = await context.ledger.claim_many([(ROUTE, one.id, None) for one in some])
-        claimed = [replace(one, epoch=claims[one.id].epoch) for one in some if one.id in claims]
-        found = decisions | await _decide([one for one in claimed if one.id in lost], trained, context)
+        claims = await context.ledger.claim_many([(ROUTE, query.id, None) for query in some])
+        claimed = [replace(query, epoch=claims[query.id].epoch) for query in some if query.id in claims]
+        found = decisions | await _decide([query for query in claimed if query.id in lost], trained, context)
         return await _conclude(claimed, await _with_llm_votes(found, claimed, context), trained, context)
 
-    suspects = sorted((one for one in waiting if one.id in careful), key=lambda one: one.id)
+    suspects = sorted((query for query in waiting if query.id in careful), key=lambda query: query.id)
     return moved | dict(await isolate_poison_suspects(suspects, context, route_claimed))
 
 
@@ -66,15 +66,15 @@ def read_query(waiting: QueuedQuery) -> Query:
 
 async def _decide(queued: Sequence[QueuedQuery], trained: LoadedModels, context: WorkerContext) -> dict[int, Decision]:
     """A decision for each of ``queued``, some at a time: meanwhile the loop has answers to see to."""
-    if (fatal := failpoints.armed.get("die_routing_custom_id")) and fatal in [one.custom_id for one in queued]:
+    if (fatal := failpoints.armed.get("die_routing_custom_id")) and fatal in [query.custom_id for query in queued]:
         failpoints.die_at("die_routing_custom_id")
-    queries = {one.id: read_query(one) for one in queued}
+    queries = {query.id: read_query(query) for query in queued}
     starts = await pilot_starts(queries, queued, context)
     decisions: dict[int, Decision] = {}
     for start in range(0, len(queued), DECIDED_AT_ONCE):
         some = queued[start : start + DECIDED_AT_ONCE]
         budgets = await fetch_budgets(some, context)
-        chunk = _decide_chunk({one.id: queries[one.id] for one in some}, starts, budgets, trained, context)
+        chunk = _decide_chunk({query.id: queries[query.id] for query in some}, starts, budgets, trained, context)
         spare_shares(chunk, budgets, context)
         decisions |= chunk
         await asyncio.sleep(0)
@@ -104,18 +104,18 @@ def _decide_chunk(
             return {id_: top_in_doubt(query, error, fleet=context.fleet) for id_, query in queries.items()}
     # One query that a rule cannot read must not take two hundred with it.
     alone = (_decide_chunk({id_: query}, starts, budgets, trained, context) for id_, query in queries.items())
-    return {id_: decision for one in alone for id_, decision in one.items()}
+    return {id_: decision for decided in alone for id_, decision in decided.items()}
 
 
 async def _with_llm_votes(
     decisions: Mapping[int, Decision], claimed: Sequence[QueuedQuery], context: WorkerContext
 ) -> Mapping[int, Decision]:
     """``decisions``, those that want the LLM router's vote with it."""
-    asked = {one.id: decisions[one.id] for one in claimed if decisions[one.id].wants_vote}
+    asked = {query.id: decisions[query.id] for query in claimed if decisions[query.id].wants_vote}
     if not asked:
         return decisions
     votes = await ask_llm_router({id_: draft.case.query for id_, draft in asked.items()}, claimed, context)
-    budgets = await fetch_budgets([one for one in claimed if one.id in asked], context)
+    budgets = await fetch_budgets([query for query in claimed if query.id in asked], context)
     voted = apply_llm_votes(
         list(asked.values()),
         [votes.get(id_) for id_ in asked],
@@ -137,18 +137,18 @@ async def _conclude(
     if not routed:
         return {}
     moved = await context.ledger.transition_many(
-        [_conclusion(one, decisions[one.id], version=trained.version) for one in routed]
+        [_conclusion(query, decisions[query.id], version=trained.version) for query in routed]
     )
     schedule_shadow_routing({query_id: decisions[query_id].case.query for query_id in moved}, context)
     return dict(moved)
 
 
-def _conclusion(one: QueuedQuery, decision: Decision, *, version: str | None) -> Transition:
+def _conclusion(query: QueuedQuery, decision: Decision, *, version: str | None) -> Transition:
     if not decision.over_budget:
-        return _to_tier(one, decision, version=version)
+        return _to_tier(query, decision, version=version)
     return Transition(
-        query_id=one.id,
-        epoch=one.epoch,
+        query_id=query.id,
+        epoch=query.epoch,
         stage=ROUTE,
         move=MoveKind.FAIL,
         to_stage=ROUTE,
@@ -157,15 +157,15 @@ def _conclusion(one: QueuedQuery, decision: Decision, *, version: str | None) ->
     )
 
 
-def _to_tier(one: QueuedQuery, decision: Decision, *, version: str | None) -> Transition:
+def _to_tier(query: QueuedQuery, decision: Decision, *, version: str | None) -> Transition:
     detail: dict[str, Any] = {"category": decision.case.category, "p_ok": dict(decision.p_ok)}
     if workload := decision.case.query.workload or decision.case.query.template:
         detail["workload"] = workload
     if decision.p_ok and version is not None:
         detail["version"] = version
     return Transition(
-        query_id=one.id,
-        epoch=one.epoch,
+        query_id=query.id,
+        epoch=query.epoch,
         stage=ROUTE,
         move=MoveKind.ADVANCE,
         to_stage=decision.tier,

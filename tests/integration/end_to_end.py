@@ -49,7 +49,7 @@ async def worker_context_of(
         ProviderClient(fleet, environ=environ or {}),
         AdmissionController(None, fleet=fleet, worker="test"),
         slots={name: asyncio.Semaphore(tier.concurrency) for name, tier in fleet.tiers.items()},
-        stays={name: asyncio.Semaphore(2 * tier.concurrency) for name, tier in fleet.tiers.items()},
+        claims={name: asyncio.Semaphore(2 * tier.concurrency) for name, tier in fleet.tiers.items()},
     )
     try:
         yield context

@@ -112,10 +112,10 @@ def test_explored_are_draws_that_no_budget_picked_among(evaluate: Callable[..., 
 def test_the_judge_is_held_against_the_answer_that_was_taken(evaluate: Callable[..., Any]) -> None:
     report = evaluate("--from-log", "--batch", "batch_a")
     doubted = next(own for own in report["judge"] if own["rejected"])
-    assert (doubted["source"], doubted["from"], doubted["told"]) == ("scorer", 0.4, 0.41)
+    assert (doubted["source"], doubted["from"], doubted["confidence"]) == ("scorer", 0.4, 0.41)
     assert (doubted["followed"], doubted["next_stood"], doubted["compared"], doubted["agreed"]) == (1, 1, 1, 1)
-    untold = next(own for own in report["judge"] if own["source"] == "none")
-    assert untold["from"] is None
+    without = next(own for own in report["judge"] if own["source"] == "none")
+    assert without["from"] is None
     assert "NOT known without labels" in evaluate("--from-log", words=True)
 
 

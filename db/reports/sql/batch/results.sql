@@ -17,11 +17,11 @@ LEFT JOIN LATERAL (
     SELECT sum(coalesce(s.cost_usd, s.reserved_usd)) AS cost_usd FROM calls AS s WHERE s.query_id = q.id
 ) AS spent ON true
 LEFT JOIN LATERAL (
-    SELECT array_agg(told.reason ORDER BY told.id, told.place)
-               FILTER (WHERE told.kind IN ('route', 'judge', 'fallback')) AS reasons
+    SELECT array_agg(decided.reason ORDER BY decided.id, decided.place)
+               FILTER (WHERE decided.kind IN ('route', 'judge', 'fallback')) AS reasons
     FROM (SELECT d.id, d.kind, r.place, r.reason
           FROM decisions AS d, unnest(d.reasons) WITH ORDINALITY AS r (reason, place)
-          WHERE d.query_id = q.id) AS told
+          WHERE d.query_id = q.id) AS decided
 ) AS why ON true
 LEFT JOIN LATERAL (
     SELECT array_to_string(d.reasons, '; ') AS reason, d.kind FROM decisions AS d

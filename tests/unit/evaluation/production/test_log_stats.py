@@ -60,7 +60,7 @@ def test_a_log_is_told_by_stage_tier_and_confidence() -> None:
     assert told["tiers"]["small"]["escalation_rate"] == 0.08
     assert told["cost"]["share_of_all_large"] == 0.25
     (judge,) = told["judge"]
-    assert (judge["told"], judge["agreement"], judge["compared"]) == (0.55, 0.75, 4)
+    assert (judge["confidence"], judge["agreement"], judge["compared"]) == (0.55, 0.75, 4)
     assert judge["agreement_interval"][0] < 0.75 < judge["agreement_interval"][1]
     words = " ".join(told["words"])
     assert "was sure (0.9 and more) 5.0 % were escalated, where it was not (below 0.7) 50.0 %" in words
