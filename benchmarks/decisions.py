@@ -14,8 +14,8 @@ from benchmarks.size import Size
 from evaluation.data.dataset_errors import EvaluationError
 from evaluation.models.artifact_cache import load_serving_models, open_folder
 from fleet_config import load_fleet
+from routing.heuristics.heuristic_features import extract_features
 from routing.heuristics.heuristic_router import LadderRoles, heuristic_vote
-from routing.heuristics.text_features import extract_features
 from routing.query import Query, read_body
 
 CHUNK = 200

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from routing.fleet import Fleet
+from routing.heuristics.heuristic_features import LONG_CONTEXT_TOKENS, LONG_TOKENS, Features
 from routing.heuristics.small_talk import is_small_talk
-from routing.heuristics.text_features import LONG_CONTEXT_TOKENS, LONG_TOKENS, Features
 from routing.policy.llm_router_prompt import RouterVote
 from routing.query import Query
 

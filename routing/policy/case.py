@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 from routing.answer_checks.threshold_action import decides_for
 from routing.context_window import fits, needed_tokens
 from routing.fleet import Fleet, Model, Price
+from routing.heuristics.heuristic_features import Features, category_of, extract_features
 from routing.heuristics.heuristic_router import LadderRoles, difficulty, heuristic_vote
-from routing.heuristics.text_features import Features, category_of, extract_features
 from routing.policy.llm_router_prompt import NOTHING, RouterVote
 from routing.query import Query
 

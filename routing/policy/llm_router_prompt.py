@@ -23,7 +23,7 @@ NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
 class RouterVote(NamedTuple):
     """What one router thinks of one query; an opinion without a tier and without ``p_ok`` abstains.
 
-    A named tuple, as `routing.heuristics.text_features.Features` is.
+    A named tuple, as `routing.heuristics.heuristic_features.Features` is.
     """
 
     router: str

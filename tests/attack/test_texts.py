@@ -9,8 +9,8 @@ from evaluation.models.answer_features import answer_shape
 from evaluation.models.query_features import query_shape
 from evaluation.models.tokenizer import tokens_of
 from routing.answer_checks.refusal_detection import is_refusal
+from routing.heuristics.heuristic_features import category_of, extract_features
 from routing.heuristics.language_detection import language_of, words_of
-from routing.heuristics.text_features import category_of, extract_features
 from routing.heuristics.unicode_obfuscation import is_disguised, normalize_homoglyphs
 from routing.policy.llm_router_prompt import normalised
 from routing.prompt_size import size_of_body

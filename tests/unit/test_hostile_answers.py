@@ -28,7 +28,7 @@ from routing.answer_checks.json_schema import NotJsonError, read_json, validate_
 from routing.answer_checks.judge import judge
 from routing.answer_checks.refusal_detection import is_refusal
 from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
-from routing.heuristics.text_features import category_of, extract_features
+from routing.heuristics.heuristic_features import category_of, extract_features
 from routing.outcome import Completion, Failure, Outcome, Usage
 from routing.policy.llm_router_prompt import read as read_opinions
 from routing.query import Expectation, Query

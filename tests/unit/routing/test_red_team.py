@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from routing.heuristics.heuristic_features import extract_features
 from routing.heuristics.heuristic_router import RED_TEAM_BOUND, LadderRoles, heuristic_vote
-from routing.heuristics.text_features import extract_features
 from routing.policy.decision import apply_llm_votes, decide
 from routing.policy.llm_router_prompt import MARKER, RouterVote, messages, read, system_text
 from routing.query import Query

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from providers.adapters.parameters import PARAMETERS, PARTS, Handling, Treatment, handling
-from providers.adapters.tables import DOCUMENT, document
+from providers.adapters.provider_page import DOCUMENT, document
 from providers.client import adapter_for
 from providers.provider_errors import UnsupportedParameter
 from routing.fleet import Model, Price, Protocol, Provider
@@ -153,7 +153,7 @@ def test_a_field_in_no_row_is_refused_by_name_but_by_openais_kind(protocol: Prot
 
 
 def test_the_table_in_the_documentation_is_generated_from_the_code() -> None:
-    assert DOCUMENT.read_text() == document(), "run `python -m providers.adapters.tables`"
+    assert DOCUMENT.read_text() == document(), "run `python -m providers.adapters.provider_page`"
 
 
 # ── translations that depend on the value or the model ───────────────────────────────────────────

@@ -3,8 +3,8 @@
 import pytest
 
 from routing.fleet import Fleet
+from routing.heuristics.heuristic_features import extract_features
 from routing.heuristics.heuristic_router import LadderRoles, difficulty, expected_completion_tokens, heuristic_vote
-from routing.heuristics.text_features import extract_features
 from routing.policy.llm_router_prompt import RouterVote
 from routing.query import Query
 

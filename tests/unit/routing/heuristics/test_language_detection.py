@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.heuristics import signals
+from routing.heuristics.heuristic_features import _MATHS_SIGN
 from routing.heuristics.language_detection import (
     UNKNOWN,
     has_other_script,
@@ -16,7 +17,6 @@ from routing.heuristics.language_detection import (
     words_of,
 )
 from routing.heuristics.signal_words import _KNOWN, LANGUAGES, tally, tally_stop_words
-from routing.heuristics.text_features import _MATHS_SIGN
 from routing.heuristics.unicode_obfuscation import is_disguised
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.heuristics import signals
-from routing.heuristics.text_features import (
+from routing.heuristics.heuristic_features import (
     _SELF_ASSESSMENT,
     _SELF_ASSESSMENT_STEMS,
     SCAN_CHARS,

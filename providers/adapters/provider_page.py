@@ -1,4 +1,4 @@
-"""The tables of the adapters as a page of the documentation: ``python -m providers.adapters.tables`` writes it."""
+"""The adapters' tables as a page of the documentation: ``python -m providers.adapters.provider_page`` writes it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,8 +25,8 @@ _WORDS: Final = {Protocol.OPENAI: "OpenAI and compatible", Protocol.ANTHROPIC: "
 _INTRODUCTION: Final = """\
 # What providers take and say
 
-Generated from the tables of the code by `python -m providers.adapters.tables`; a test checks that this page is current
-and sends every row.
+Generated from the tables of the code by `python -m providers.adapters.provider_page`; a test checks that this page is
+current and sends every row.
 
 ## Parameters
 
