@@ -20,7 +20,7 @@ from tasks.feeder.feeder import Feeder
 from tasks.worker_context import open_worker_context
 from telemetry.logging import configure_logging
 from workers.celery_worker import run_celery_worker
-from workers.process_setup import announce_ready
+from workers.process_setup import announce_ready, keep_progress
 
 FEEDER = "feeder"
 
@@ -70,12 +70,13 @@ async def _feed(settings: Settings, fleet: Fleet, *, name: str) -> None:
     sentinel = None if redis is None else BrokerSentinel(redis, key_prefix=settings.key_prefix)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, context.stopping.set)
-    heartbeat = asyncio.create_task(context.beat(registry))
+    background = [asyncio.create_task(keep_progress()), asyncio.create_task(context.beat(registry))]
     announce_ready()
     try:
         await Feeder(context, registry, sentinel).run()
     finally:
-        heartbeat.cancel()
+        for task in background:
+            task.cancel()
         await context.close(registry)
 
 

@@ -10,7 +10,7 @@ from tasks.celery_app import app, queue_of
 from tasks.celery_tasks import WorkerState
 from tasks.worker_context import EventLoopThread, open_worker_context
 from workers.batched_task_events import BatchedTaskEvents
-from workers.process_setup import announce_ready, tune_gc
+from workers.process_setup import announce_ready, keep_progress, tune_gc
 
 
 def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Sequence[str]) -> None:
@@ -18,7 +18,11 @@ def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Seq
     loop = EventLoopThread()
     context, registry = loop.run(open_worker_context(settings, fleet, name=name, roles=roles))
     WorkerState.settings, WorkerState.loop, WorkerState.context = settings, loop, context
-    background = [loop.start(context.beat(registry)), loop.start(context.watch_promotions())]
+    background = [
+        loop.start(keep_progress()),
+        loop.start(context.beat(registry)),
+        loop.start(context.watch_promotions()),
+    ]
     tune_gc()
     app.steps["consumer"].add(BatchedTaskEvents)
 

@@ -272,15 +272,18 @@ class LocalStack:
             ready = self.settings.home / "run" / f"ready-{name}"
             ready.unlink(missing_ok=True)
             environ = {**os.environ, **self.settings.child_environ(), READY_FILE: str(ready)}
-            parts.append(self._part(name, ["-m", "workers", *stages, "--name", name], environ, ready.exists))
+            arguments = ["-m", "workers", *stages, "--name", name]
+            parts.append(self._part(name, arguments, environ, ready.exists, progress=ready))
         self._launch(parts, deadline)
 
     def _start_server(self, name: str, module: str, usual_port: int, *, address_option: str, deadline: float) -> str:
         """Start a server of this machine; returns its URL."""
         port = self._claim(usual_port)
         arguments = ["-m", module, address_option, _LOOPBACK, "--port", str(port)]
-        environ = {**os.environ, **self.settings.child_environ()}
-        self._launch([self._part(name, arguments, environ, lambda: _listens(port))], deadline)
+        progress = self.settings.home / "run" / f"ready-{name}"
+        progress.unlink(missing_ok=True)  # Flower does not touch it, and is not watched
+        environ = {**os.environ, **self.settings.child_environ(), READY_FILE: str(progress)}
+        self._launch([self._part(name, arguments, environ, lambda: _listens(port), progress=progress)], deadline)
         return f"http://{_LOOPBACK}:{port}"
 
     def _claim(self, usual: int) -> int:
@@ -290,9 +293,16 @@ class LocalStack:
         return port
 
     def _part(
-        self, name: str, arguments: Sequence[str], environ: Mapping[str, str], is_ready: Callable[[], bool]
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+        is_ready: Callable[[], bool],
+        *,
+        progress: Path | None = None,
     ) -> SupervisedProcess:
-        return SupervisedProcess(name, arguments, environ, self.settings.home / "logs" / f"{name}.log", is_ready)
+        log = self.settings.home / "logs" / f"{name}.log"
+        return SupervisedProcess(name, arguments, environ, log, is_ready, progress)
 
     def _launch(self, parts: Sequence[SupervisedProcess], deadline: float) -> None:
         """Start all, then wait for each: most of the time is spent on their imports."""

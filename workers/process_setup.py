@@ -1,7 +1,9 @@
-"""Start-up of every process: report that it is ready, and tune the garbage collector."""
+"""What every process does: report that it is ready and makes progress, and tune the garbage collector."""
 
+import asyncio
 import gc
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +19,11 @@ def tune_gc() -> None:
 
 
 READY_FILE: Final = "POINTSMAN_READY_FILE"
-"""The environment variable with the path of the ready file."""
+"""The environment variable with the path of the ready file: it is there once the process takes work, and its time of
+change is the last time that the event loop made progress."""
+PROGRESS_S: Final = 5.0
+STALE_S: Final = 60.0
+"""An event loop that has stood still for so long is taken to hang: its process is ended and started again."""
 
 
 def announce_ready() -> None:
@@ -25,3 +31,12 @@ def announce_ready() -> None:
     name = os.environ.get(READY_FILE)
     if name:
         Path(name).touch()
+
+
+async def keep_progress() -> None:
+    """Touch the ready file, if it is there, for as long as the event loop runs. It asks no service for anything."""
+    path = os.environ.get(READY_FILE)
+    while path:
+        with suppress(FileNotFoundError):  # not ready yet
+            os.utime(path)
+        await asyncio.sleep(PROGRESS_S)

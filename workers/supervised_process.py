@@ -10,6 +10,7 @@ from typing import Final
 
 from settings import ROOT
 from workers.child_process import spawn, tail
+from workers.process_setup import STALE_S
 
 _BACKOFF_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 _STABLE_AFTER_S: Final = 30.0
@@ -30,14 +31,22 @@ class SupervisedProcess:
     environ: Mapping[str, str] = field(repr=False)
     log: Path
     is_ready: Callable[[], bool]
+    progress: Path | None = None
+    """The file that its event loop touches while it makes progress (see `workers.process_setup`)."""
     process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
     crashes: int = field(default=0, init=False)
     _started: float = field(default=0.0, init=False, repr=False)
     _due: float | None = field(default=None, init=False, repr=False)
+    _touched: float = field(default=0.0, init=False, repr=False)
+    """The file's time of change when it was last looked at."""
+    _moved: float = field(default=0.0, init=False, repr=False)
+    """When that changed last, by the monotonic clock: a wall clock that jumps is no standstill."""
 
     def start(self) -> None:
         """Start the process, without waiting until it is ready."""
         self._due = None
+        if self.progress is not None:
+            self.progress.unlink(missing_ok=True)  # that of the process before
         self._started = time.monotonic()
         self.process = spawn([sys.executable, *self.arguments], log=self.log, environ=self.environ, cwd=ROOT)
 
@@ -51,20 +60,37 @@ class SupervisedProcess:
             time.sleep(0.02)
 
     def check(self, now: float) -> str | None:
-        """Restart it if it has ended, after a growing delay. Returns what happened. Raises SupervisedProcessError."""
+        """Kill it if its event loop stands still; restart it if it has ended, after a growing delay.
+
+        Returns what happened. Raises SupervisedProcessError.
+        """
         if self._due is not None:
             if now < self._due:
                 return None
             self.start()
             return f"{self.name} restarted"
-        if self.process is None or self.process.poll() is None:
+        if self.process is None:
             return None
+        if self.process.poll() is None:
+            if not self._stands_still(now):
+                return None
+            self.process.kill()
+            return f"{self.name} made no progress for {STALE_S:g} s and was killed"
         self.crashes = 1 if now - self._started > _STABLE_AFTER_S else self.crashes + 1
         if self.crashes >= _MAX_CRASHES:
             raise SupervisedProcessError(f"{self.name} has ended {self.crashes} times in a row. {self.log_tail()}")
         wait_s = _BACKOFF_S[min(self.crashes - 1, len(_BACKOFF_S) - 1)]
         self._due = now + wait_s
         return f"{self.name} has ended (exit code {self.process.returncode}); it restarts in {wait_s:g} s"
+
+    def _stands_still(self, now: float) -> bool:
+        try:
+            touched = 0.0 if self.progress is None else self.progress.stat().st_mtime
+        except FileNotFoundError:
+            touched = 0.0  # it is starting
+        if touched != self._touched or touched == 0.0:
+            self._touched, self._moved = touched, now
+        return now - max(self._moved, self._started) > STALE_S
 
     def log_tail(self) -> str:
         """The end of its log, as a sentence of a message."""

@@ -12,6 +12,7 @@ from api.background.finalize_batch import finalize
 from api.background.validate_batch import VALIDATORS, validate
 from api.state import AppState
 from db.statement_errors import StatementFailed
+from workers.process_setup import keep_progress
 
 log = structlog.get_logger()
 
@@ -28,9 +29,12 @@ async def run_jobs(service: AppState) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(VALIDATORS):
             group.create_task(_repeat("validate", validate, service, wake=service.validate_soon))
+        progress = group.create_task(keep_progress())
         group.create_task(_repeat("finalize", finalize, service))
         group.create_task(_repeat("deliver", deliveries.start_due, service, wake=service.deliver_soon))
         group.create_task(_repeat("housekeeping", _clean_up, service, poll_s=_HOUSEKEEPING_S))
+        await service.stopping.wait()
+        progress.cancel()
     await deliveries.finish()
 
 

@@ -5,8 +5,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.responses import PlainTextResponse, Response
 
-from api.state import get_state
+from api.http_errors import ApiError
+from api.state import get_state, get_tenant
 from db.reports import run_report
+from db.tenants import DEFAULT_TENANT
 
 router = APIRouter(tags=["health"])
 
@@ -39,7 +41,13 @@ async def readyz(request: Request) -> Response:
 
 @router.get("/metrics", operation_id="metrics", response_class=Response, responses={200: _TEXT})
 async def metrics(request: Request) -> Response:
-    """Requests of this process and figures of the fleet, from Postgres and Redis. Needs any tenant's key."""
+    """Requests of this process and figures of the whole fleet; needs a key of the tenant `default`."""
     service = get_state(request)
+    if get_tenant(request) != DEFAULT_TENANT:
+        raise ApiError(
+            403,
+            "The figures of the whole fleet are for keys of the tenant `default`: `pointsman keys create metrics`.",
+            code="operators_only",
+        )
     await service.live.look()
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -184,6 +184,11 @@ def test_what_nobody_states_takes_at_most_the_context(part: dict[str, Any]) -> N
         {"web_search_options": {"search_context_size": "high"}},
         {"models": ["openai/gpt-5", "x"]},
         {"plugins": [{"id": "web"}]},
+        {"provider": {"order": ["dear"]}},
+        {"best_of": 5},
+        {"speed": "fast"},
+        {"inference_geo": "us"},
+        {"enable_search": True},
         {"tools": [{"type": "function", "function": {"name": "f"}}, {"type": "web_search_20250305"}]},
     ],
 )

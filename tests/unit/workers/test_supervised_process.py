@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from settings import ROOT
 from workers.child_process import spawn, stop, tail
+from workers.process_setup import READY_FILE, STALE_S
 from workers.supervised_process import SupervisedProcess, SupervisedProcessError, stop_parts
 
 
@@ -42,6 +45,68 @@ def test_a_child_is_waited_for_until_it_is_ready(tmp_path: Path, parts: list[Sup
     assert child.process is not None
     assert child.process.poll() is None
     assert child.check(time.monotonic()) is None
+
+
+PROGRESS_THEN_HANG = """
+import asyncio, sys, time
+from workers.process_setup import announce_ready, keep_progress
+
+async def run():
+    announce_ready()
+    progress = asyncio.create_task(keep_progress())
+    await asyncio.sleep(float(sys.argv[2]))
+    time.sleep(600)
+
+asyncio.run(run())
+"""
+
+
+def test_a_child_whose_event_loop_hangs_is_killed_and_restarted(
+    tmp_path: Path, parts: list[SupervisedProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = tmp_path / "ready"
+    environ = os.environ | {READY_FILE: str(ready)}
+    child = SupervisedProcess(
+        "child", ["-c", PROGRESS_THEN_HANG, "", "0"], environ, tmp_path / "child.log", ready.exists, ready
+    )
+    parts.append(child)
+    child.start()
+    child.await_ready(soon())
+    began = time.monotonic()
+    assert child.check(began) is None
+    assert child.check(began + STALE_S - 1) is None
+    assert child.process is not None
+    hung = child.process.pid
+    assert child.check(began + STALE_S + 1) == "child made no progress for 60 s and was killed"
+    child.process.wait(30)
+    assert "it restarts" in str(child.check(began + STALE_S + 2))
+    assert child.check(began + STALE_S + 9) == "child restarted"
+    assert child.process.pid != hung
+
+
+def test_a_child_that_makes_progress_is_left_alone(tmp_path: Path, parts: list[SupervisedProcess]) -> None:
+    ready = tmp_path / "ready"
+    child = part(READY_AND_WAIT, tmp_path, parts)
+    child.progress = ready
+    child.start()
+    child.await_ready(soon())
+    now = time.monotonic()
+    for turn in range(5):
+        os.utime(ready, (turn, turn + 1))  # also backward: clocks jump
+        assert child.check(now + turn * (STALE_S - 1)) is None
+
+
+@pytest.mark.parametrize(("age_s", "code"), [(1, 0), (STALE_S + 5, 1)])
+def test_the_liveness_command_tells_progress(tmp_path: Path, age_s: float, code: int) -> None:
+    ready = tmp_path / "ready"
+    ready.touch()
+    os.utime(ready, (time.time() - age_s,) * 2)
+    command = [sys.executable, "-m", "workers.liveness"]
+    done = subprocess.run(command, env=os.environ | {READY_FILE: str(ready)}, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == code
+    assert "last made progress" in done.stdout
+    ready.unlink()
+    assert subprocess.run(command, env=os.environ | {READY_FILE: str(ready)}, cwd=ROOT, capture_output=True).returncode
 
 
 def test_a_child_that_ends_while_it_starts_says_what_its_log_says(
