@@ -100,6 +100,9 @@ def _quality(report: BatchReport) -> Card:
         return Card("Quality, measured", percent(floor.measured), note)
     if (labelled := labelled_right(report.labels)) is not None:
         return Card("Right, by labels", percent(labelled[1]), f"of {labelled[0]:,} labelled answers")
+    figures = report.figures
+    if figures.progress.done and all(tier.tier == figures.top_tier for tier in figures.tiers if tier.answered):
+        return Card("Quality", f"that of {plain(figures.top_tier)}", "which gave every answer")
     return Card("Quality", "not measured", "a quality floor or labels measure it")
 
 

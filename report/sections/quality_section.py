@@ -65,7 +65,7 @@ def _certificate(report: BatchReport) -> list[Table]:
         ["policy", str(certificate.get("policy", "–")).replace("_", " ")],
         ["measured quality", "–" if quality.measured is None else percent(quality.measured)],
         ["its interval, 95 %", "–" if quality.interval is None else " to ".join(map(percent, quality.interval))],
-        ["measured by", "audits" if quality.audited_quality is not None else "the pilot"],
+        ["measured by", "–" if quality.measured is None else "audits" if quality.audited_quality else "the pilot"],
         ["sampled queries", f"{quality.pilot_queries:,}"],
         ["cost of the pilot", usd(quality.pilot_usd)],
         ["cost of grading", usd(quality.grade_usd)],

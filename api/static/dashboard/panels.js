@@ -79,7 +79,7 @@ function quality(figures) {
   if (!figures) return h("span", { class: "quiet" }, "no floor");
   const [words, tone] = STANDINGS[figures.standing] || [figures.standing.replace("_", " "), "quiet"];
   const measured = figures.measured === null ? `floor ${percent(figures.floor, 0)}`
-    : `${percent(figures.measured)}${figures.interval ? ` (${percent(figures.interval[0])}–${percent(figures.interval[1])})` : ""} of floor ${percent(figures.floor, 0)}`;
+    : `${percent(figures.measured)}${figures.interval ? ` (${percent(figures.interval[0])} to ${percent(figures.interval[1])})` : ""}, floor ${percent(figures.floor, 0)}`;
   return h("span", {}, h("span", { class: tone }, words), h("span", { class: "below" }, measured));
 }
 
