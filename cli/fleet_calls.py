@@ -139,7 +139,7 @@ def _verdict(feature: str, outcome: Completion | Failure, model: Model, fleet: F
     if isinstance(outcome, Failure):
         return FeatureCheck(False, outcome.message, _fix(feature, outcome, model, fleet), relied_on)
     cause = next(_missing(feature, outcome), None)
-    return FeatureCheck(cause is None, cause, None if cause is None else _fix_of_feature(feature), relied_on)
+    return FeatureCheck(cause is None, cause, None if cause is None else _fix_of_feature(feature, model), relied_on)
 
 
 def _missing(feature: str, outcome: Completion) -> Iterator[str]:
@@ -204,7 +204,7 @@ def _fix(feature: str, failure: Failure, model: Model, fleet: Fleet) -> str:
         FailureKind.REJECTED,
         FailureKind.MALFORMED,
     ):
-        return _fix_of_feature(feature)
+        return _fix_of_feature(feature, model)
     match failure.kind:
         case FailureKind.NOT_FOUND:
             return f"Model: check the name {model.model}, base_url, and whether the account may use it."
@@ -216,12 +216,14 @@ def _fix(feature: str, failure: Failure, model: Model, fleet: Fleet) -> str:
             return fix_of(failure, provider)
 
 
-def _fix_of_feature(feature: str) -> str:
+def _fix_of_feature(feature: str, model: Model) -> str:
     match feature:
         case "tools":
             return "Pin lines with tools to another tier or model."
         case "JSON schema":
             return "The judge checks the schema itself and escalates; pin such lines elsewhere to save these calls."
+        case "logprobs" if not model.logprobs:
+            return "None is needed: the fleet does not ask for them."
         case "logprobs":
             return 'Take logprobs = true out, and set confidence = { source = "self_verification" } or another source.'
         case _:
