@@ -129,6 +129,8 @@ def _quality(figures: BatchFigures) -> str:
     """What is known of the quality, and what is not."""
     quality = figures.quality
     if quality is None:
+        if not figures.progress.done:
+            return "none: no query was answered"
         below = sum(tier.answered for tier in figures.tiers if tier.tier != figures.top_tier)
         if not below:
             return f"that of {figures.top_tier}, which gave every answer; `--quality 0.95` finds out what can be saved"

@@ -277,12 +277,18 @@ def _mean_logprob(candidate: Mapping[str, Any], logprobs: list[dict[str, Any]]) 
 
 
 def _read_usage(said: Mapping[str, Any]) -> Usage | None:
-    """Thoughts are counted beside the candidate's tokens, a tool's prompt beside the prompt's."""
+    """Thoughts are counted beside the candidate's tokens, a tool's prompt beside the prompt's.
+
+    What the total has beyond all named counts are thoughts too: an answer that was cut off in them may not name them.
+    """
     prompt = json_fields.as_count(said.get("promptTokenCount")) + json_fields.as_count(
         said.get("toolUsePromptTokenCount")
     )
+    candidates = json_fields.as_count(said.get("candidatesTokenCount"))
     thoughts = json_fields.as_count(said.get("thoughtsTokenCount"))
-    completion = min(json_fields.as_count(said.get("candidatesTokenCount")) + thoughts, json_fields.MOST_TOKENS)
+    if not thoughts:
+        thoughts = max(0, json_fields.as_count(said.get("totalTokenCount")) - prompt - candidates)
+    completion = min(candidates + thoughts, json_fields.MOST_TOKENS)
     if not prompt and not completion:
         return None
     prompt = min(prompt, json_fields.MOST_TOKENS)

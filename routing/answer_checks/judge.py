@@ -147,12 +147,13 @@ def _findings(completion: Completion, query: Query, *, is_top: bool) -> Sequence
 def _why_empty(completion: Completion, query: Query) -> str:
     """Why there is no text, as far as the usage shows."""
     usage = completion.usage
-    if completion.finish_reason == "length" and usage.reasoning_tokens:
-        cap = f"its cap of {query.max_tokens} tokens" if query.max_tokens else "the cap of its model"
-        fix = "raise max_completion_tokens" if query.max_tokens else "raise max_output_tokens of the model"
-        share = f"{usage.reasoning_tokens} of {usage.completion_tokens}"
-        return f"empty: {cap} was used up by reasoning ({share}); fix: {fix}"
-    return "empty"
+    if completion.finish_reason != "length":
+        return "empty"
+    cap = f"its cap of {query.max_tokens} tokens" if query.max_tokens else "the cap of its model"
+    fix = "raise max_completion_tokens" if query.max_tokens else "raise max_output_tokens of the model"
+    # Tokens of which nothing is seen are reasoning, whether the usage names them or not.
+    seen = f"{usage.reasoning_tokens} of {usage.completion_tokens}" if usage.reasoning_tokens else "no text came of it"
+    return f"empty: {cap} was used up by reasoning ({seen}); fix: {fix}"
 
 
 def _truncated(

@@ -643,6 +643,14 @@ def test_reasoning_that_is_counted_apart_is_part_of_the_completion() -> None:
     assert completion.usage == Usage(10, 25, reasoning_tokens=20)
 
 
+def test_thoughts_that_google_has_in_the_total_alone_are_counted() -> None:
+    told = {"promptTokenCount": 10, "totalTokenCount": 310}
+    answer = provider_fixtures.google(finish="MAX_TOKENS", content={}) | {"usageMetadata": told}
+    assert ADAPTERS[GOOGLE].read(answer, MODEL, created=1).usage == Usage(10, 300, reasoning_tokens=300)
+    whole = provider_fixtures.google() | {"usageMetadata": told | {"candidatesTokenCount": 300}}
+    assert ADAPTERS[GOOGLE].read(whole, MODEL, created=1).usage == Usage(10, 300)
+
+
 # ── errors ───────────────────────────────────────────────────────────────────────────────────────
 
 K = FailureKind

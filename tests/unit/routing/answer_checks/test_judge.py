@@ -105,6 +105,26 @@ def test_figures_that_are_none_do_not_count(
 
 
 @pytest.mark.parametrize(
+    ("usage", "seen"),
+    [(Usage(10, 300, reasoning_tokens=300), "300 of 300"), (Usage(10, 300), "no text came of it")],
+    ids=["the usage names it", "the usage does not"],
+)
+@pytest.mark.parametrize(
+    ("cap", "said"),
+    [
+        (300, "its cap of 300 tokens was used up by reasoning ({}); fix: raise max_completion_tokens"),
+        (None, "the cap of its model was used up by reasoning ({}); fix: raise max_output_tokens of the model"),
+    ],
+)
+def test_an_answer_without_text_that_ended_by_its_cap_names_the_cap(
+    fleet: Fleet, usage: Usage, seen: str, cap: int | None, said: str
+) -> None:
+    cut = replace(answer("", finish_reason="length"), usage=usage)
+    (reason,) = verdict(fleet, cut, replace(ASKED, max_tokens=cap)).reasons
+    assert (reason.code, reason) == (ReasonCode.EMPTY, f"empty: {said.format(seen)}")
+
+
+@pytest.mark.parametrize(
     ("completion", "reason"),
     [
         (answer(""), Reason(ReasonCode.EMPTY, "empty")),
