@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import Path
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from db.batch_writer import MAX_USD
 from routing.pilot import GraderChoice
 
-BatchPath = Annotated[str, Path(alias="batch_id")]
-"""The public id of a batch in a path. To users of the API, as in OpenAI's, that is the ``batch_id``."""
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]
 Words = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
 Url = Annotated[
@@ -30,7 +27,6 @@ PATTERN_HINTS: Final[Mapping[str, str]] = {
     "url": "use a URL that begins with https://",
 }
 """The message for a field that does not match its pattern, instead of the regular expression."""
-EVENTS = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
 Event = Literal["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
 Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 

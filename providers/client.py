@@ -172,14 +172,6 @@ class ProviderClient:
         except TRANSPORT_ERRORS as error:
             return _broken_off(received, error)
 
-    def unsupported_reason(self, model: Model, body: Mapping[str, Any]) -> str | None:
-        """Why ``model``'s protocol cannot say ``body``, or None if it can. Sends nothing."""
-        try:
-            self._adapters[model.provider].prepare(body, model)
-        except UnsupportedParameter as error:
-            return str(error)
-        return None
-
     def _without_refused(self, model: Model, body: Mapping[str, Any], added: frozenset[str]) -> Mapping[str, Any]:
         """``body`` without those of the ``added`` fields that ``model`` is known to refuse."""
         refused = added & self._refused.get(model.name, frozenset())

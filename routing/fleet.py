@@ -385,7 +385,7 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Everything that ``fleet.toml`` says. ``tiers`` run from the cheapest to the dearest."""
+    """Everything that ``fleet.toml`` says. ``tiers`` run from the cheapest to the most expensive."""
 
     name: str
     simulated: bool
@@ -427,7 +427,7 @@ class Fleet:
 
     @property
     def top(self) -> str:
-        """The dearest tier of the ladder, against which the saving is measured."""
+        """The most expensive tier of the ladder, against which the saving is measured."""
         return self.ladder[-1]
 
     def deployments(self, tier: str) -> tuple[Model, ...]:

@@ -7,7 +7,7 @@ Two kinds, distinct by their fields::
 
 ``correct`` is true or false, or a grade from 0 to 1. All lines of a file are of one kind and know
 the same tiers. A labelled line says the same as outcomes in which the expected tier and every
-dearer one answer well, and that is how a router learns from it.
+more expensive one answer well, and that is how a router learns from it.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A file's examples. ``tiers`` run from the cheapest to the dearest."""
+    """A file's examples. ``tiers`` run from the cheapest to the most expensive."""
 
     name: str
     kind: Kind

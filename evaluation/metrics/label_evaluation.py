@@ -1,8 +1,8 @@
 """A router held against the tiers that people expected.
 
-Two ways to be wrong. *Cost inflation*: a dearer tier than expected, the query is answered and money
+Two ways to be wrong. *Cost inflation*: a more expensive tier than expected, the query is answered and money
 wasted. *Quality loss*: a cheaper tier than expected, the answer suffers. The second weighs more
-(`routing.fleet.RouterPolicy.quality_weight`). A tier beside the ladder counts as dearer than all on it.
+(`routing.fleet.RouterPolicy.quality_weight`). A tier beside the ladder counts as more expensive than all on it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ class LabelCounts:
     n: int
     correct: int
     cost_inflation: int
-    """Queries that went to a dearer tier than expected."""
+    """Queries that went to a more expensive tier than expected."""
     quality_loss: int
     """Queries that went to a cheaper tier than expected."""
     weighted_loss: float
@@ -142,7 +142,7 @@ class _Scale:
         return {str(name): self.tally(str(name), chosen, named == name) for name in np.unique(named)}
 
     def _by_length(self, ladder: Sequence[int]) -> Ints:
-        """The longer the dearer, with the cuts of the least loss on these very data."""
+        """The longer the more expensive, with the cuts of the least loss on these very data."""
         marks = np.quantile(self.lengths, np.linspace(0, 1, CUTS + 1))
         marks[-1] += 1
 

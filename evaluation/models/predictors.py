@@ -80,7 +80,7 @@ def scorer_of(artifact: Artifact) -> TrainedScorer | None:
 
 
 def _named(p_ok: Mapping[str, float]) -> tuple[str, float]:
-    """The cheapest tier that is good enough with its probability; else the dearest, and how sure the others are out."""
+    """The cheapest tier that is good enough with its probability; else the top, and how sure the others are out."""
     for tier, p in p_ok.items():
         if p >= ENOUGH:
             return tier, p

@@ -182,7 +182,7 @@ def run_promotion_test(
 
 @dataclass(frozen=True, slots=True)
 class LengthRule:
-    """The longer the query, the dearer the tier."""
+    """The longer the query, the more expensive the tier."""
 
     cuts: tuple[float, ...]
     """Ascending, one fewer than tiers."""

@@ -9,7 +9,7 @@ what was labelled alone. Over 40 explorations of the same 2,000 MMLU questions a
 exam, by 0.062 calls to the top tier at worst, in the mean; with one draw each 39, by 0.050; with one
 draw each that calibrates as well 33.
 It is sound as far as the choice depended on the query alone, which exploration ensures; answers of
-dearer tiers after an escalation are not used, since those queries are the ones that a cheaper tier
+more expensive tiers after an escalation are not used, since those queries are the ones that a cheaper tier
 had failed.
 """
 

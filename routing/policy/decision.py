@@ -13,8 +13,8 @@ What holds of it (tests/unit/routing/policy/test_policy_properties.py):
 
 * a larger λ never routes lower;
 * nor does a more doubtful cheapest tier, nor a query that is harder in the way that hard queries
-  are: for cheap tiers at least as much as for dear ones;
-* a tier is never believed to do better than a dearer one;
+  are: for cheap tiers at least as much as for expensive ones;
+* a tier is never believed to do better than a more expensive one;
 * no query goes where it does not fit, as long as it fits anywhere;
 * a text that addresses the router goes to the top tier, and a text in disguise is read without it.
 """

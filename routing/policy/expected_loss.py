@@ -38,7 +38,7 @@ def losses(case: RoutingCase, belief: SuccessProbabilities, ground: RoutingConte
 
 
 def lowest_loss(losses: Mapping[str, float]) -> str:
-    """The tier of the least loss; the dearest where several tie."""
+    """The tier of the least loss; the most expensive where several tie."""
     bound = min(losses.values()) + TIE
     dearest = ""
     for tier, loss in losses.items():

@@ -82,7 +82,7 @@ def mixed(one: SuccessProbabilities, other: SuccessProbabilities, *, weight: flo
 
 
 def monotone(line: Sequence[float]) -> SuccessProbabilities:
-    """``line`` with no rung above a dearer one: a cheap tier is held to be no better than a dear one."""
+    """``line`` with no rung above a more expensive one: a cheap tier is held to be no better than an expensive one."""
     bound = 1.0
     held: list[float] = []
     for p in reversed(line):

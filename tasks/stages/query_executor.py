@@ -408,7 +408,7 @@ class QueryExecutor:
         """The call and its answer once more, where our own cap cut it off so that it does not stand.
 
         It may then take `LONGER_BY` times the fleet's ``max_output_tokens``, as far as the context has room: a second
-        call within that cap would end in the same place, and so would a dearer tier's.
+        call within that cap would end in the same place, and so would a more expensive tier's.
         """
         model = sent.model
         capped = self.query.max_tokens is not None and self.query.max_tokens <= model.max_output_tokens

@@ -256,14 +256,6 @@ def test_a_retry_after_of_a_429_is_kept() -> None:
     assert (outcome.kind, outcome.retry_after_s) == (FailureKind.RATE_LIMITED, 7.0)
 
 
-def test_what_cannot_be_expressed_is_told_without_sending() -> None:
-    pool = ProviderClient(fleet(), environ={})
-    assert pool.unsupported_reason(MODEL, BODY) is None
-    told = pool.unsupported_reason(MODEL, BODY | {"n": 2})
-    assert told is not None
-    assert told.startswith("n:")
-
-
 def test_nothing_that_is_shown_holds_the_key() -> None:
     outcome = ask(lambda request: httpx.Response(401, json={"error": {"message": f"wrong key {KEY}"}}))
     pool = ProviderClient(fleet(), environ={"TEST_KEY": KEY})
