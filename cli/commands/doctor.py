@@ -197,12 +197,34 @@ def _redis(url: str, owner: str) -> CheckResult:
     except (RedisError, OSError):
         fix = "Check BROKER_URL (or REDIS_URL) and whether Redis is up."
         return _fail("redis", f"{without_password(url)} cannot be reached", fix)
-    found = f"{owner}, version {info.get('redis_version')}, {info.get('used_memory_human')} used"
+    product = "Valkey" if "valkey_version" in info else "Redis"
+    version = str(info.get("valkey_version") or info.get("redis_version"))
+    found = f"{owner}, {product} {version}, {info.get('used_memory_human')} used"
+    if not _has_lua_fixes(product, version):
+        fix = "Update it: scripts could run code in older versions (CVE-2024-46981, CVE-2025-49844)."
+        return _warn("redis", found, fix)
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         fix = "Set maxmemory-policy noeviction: other policies drop messages, which then arrive late."
         return _warn("redis", f"{found}, maxmemory-policy {policy}", fix)
     return _ok("redis", found)
+
+
+_FIXED: Final = {
+    "Redis": ((6, 2, 20), (7, 2, 11), (7, 4, 6), (8, 0, 4), (8, 2, 2)),
+    "Valkey": ((7, 2, 11), (8, 0, 6), (8, 1, 4)),
+}
+"""The first release of each line that has the fixes of CVE-2024-46981 and CVE-2025-49844; newer lines have them all."""
+
+
+def _has_lua_fixes(product: str, version: str) -> bool:
+    try:
+        major, minor, patch = (int(part) for part in version.split(".")[:3])
+    except ValueError:
+        return True  # a version that is told otherwise, as by a hosted service
+    fixed = _FIXED[product]
+    same_line = [each for each in fixed if each[:2] == (major, minor)]
+    return (major, minor, patch) >= same_line[0] if same_line else (major, minor) > fixed[-1][:2]
 
 
 def _rabbitmq(url: str) -> CheckResult:

@@ -193,7 +193,7 @@ def test_users_that_start_together_share_one_set_of_services(home: Path) -> None
     try:
         assert [user.stdout.readline() for user in users if user.stdout] == ["up\n"] * 3
         commands = [" ".join(command_of(psutil.Process(pid))) for pid in processes_of(home)]
-        assert len([command for command in commands if "redis-server" in command]) == 1
+        assert len([command for command in commands if "valkey-server" in command]) == 1
         assert len([command for command in commands if "bin/postgres -D" in command]) == 1
     finally:
         for user in users:

