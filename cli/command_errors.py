@@ -132,6 +132,9 @@ def _database(error: DBAPIError) -> ErrorReport:
     elif state == "22023" or state.startswith("28"):
         message = "Postgres rejected the login or the role."
         hint = "Check the user in DATABASE_URL: it must be a member of pointsman_app."
+    elif state == "42501":
+        message = "The login of DATABASE_URL lacks the right to do this."
+        hint = "Give this command another DATABASE_URL: the schema's owner's, or for `audit login` one with CREATEROLE."
     else:
         message, hint = f"Postgres rejected a statement (SQLSTATE {state}).", DEBUG_HINT
     return ErrorReport("database", (message,), hint)

@@ -42,6 +42,7 @@ def _operational(message: str, state: str | None = None) -> OperationalError:
         (_operational("terminating", "57P01"), 1, "Postgres cannot be reached"),
         (_operational('role "pointsman_app" does not exist'), 1, "schema is missing or older"),
         (ProgrammingError("SELECT", {"body": SECRET}, _Refused(SECRET, "42P01")), 1, "schema is missing or older"),
+        (ProgrammingError("SELECT", {"body": SECRET}, _Refused(SECRET, "42501")), 1, "lacks the right"),
         (_operational(SECRET, "28P01"), 1, "rejected the login or the role"),
         (ProgrammingError("SELECT", {"body": SECRET}, _Refused(SECRET, "22P02")), 1, "SQLSTATE 22P02"),
         (KeyboardInterrupt(), 130, "Interrupted"),
