@@ -20,3 +20,11 @@ class GradedSample:
     """How far the judge's two orders disagree on each pair that it has judged, 0 to 1; None without a judge."""
     notes: Mapping[str, Any] = field(default_factory=dict)
     """What the certificate says of the grader."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing was graded; None where something was."""
+        command, judge = self.notes.get("command", {}), self.notes.get("judge", {})
+        if command.get("error"):
+            return f"the grading command failed: {command['error']}"
+        return "the judge gave no verdict" if judge.get("abstained") and not judge["pairs"] else None

@@ -42,8 +42,8 @@ async def grade_sample(
 ) -> GradedSample:
     """Grades each answer by ``kind`` against the line's expected answer, else against the top tier's.
 
-    An empty answer, which no validator passed, has 0; so has one that a judge or a command gives no grade, since in
-    doubt it counts as a loss. ``known``: the judge's verdicts so far; ``epoch``: of the pilot's decision, 0 for an
+    An empty answer, which no validator passed, has 0; where a judge or a command gives no grade, in doubt the answer
+    counts as a loss. ``known``: the judge's verdicts so far; ``epoch``: of the pilot's decision, 0 for an
     audit. Raises DBAPIError.
     """
     match kind:
@@ -71,6 +71,11 @@ def _by_text(sample: Sequence[SampledQuery], kind: GraderKind) -> GradedSample:
 
 def _is_reference(query: SampledQuery, answer: TierAnswer) -> bool:
     return query.gold is None and answer is query.answers[-1]
+
+
+def _worst(query: SampledQuery, answer: TierAnswer) -> float:
+    """The grade of an answer that has none, by which most is lost: the top tier's answer is right, another wrong."""
+    return float(answer is query.answers[-1])
 
 
 def _needs_no_judge(query: SampledQuery, answer: TierAnswer) -> bool:
@@ -102,7 +107,7 @@ def judged_sample(sample: Sequence[SampledQuery], verdicts: Verdicts) -> GradedS
             first, second = verdicts.get((digest, True)), verdicts.get((digest, False))
             if first is None or second is None:
                 abstained += 1
-                own.append(0.0)
+                own.append(_worst(query, answer))
                 continue
             found.append(inconsistency(first, second))
             loss = judged_loss(first, second)
@@ -135,7 +140,13 @@ def _by_command(sample: Sequence[SampledQuery], fleet: Fleet) -> GradedSample:
         # No grade at all: nothing is certified, and the report says why.
         log.warning("grading_command_failed", error=str(error))
         error_text = str(error)
-    grades = [[found.get(f"{query.query_id}/{answer.tier}", 0.0) for answer in query.answers] for query in sample]
+    grades = [
+        [
+            found.get(f"{query.query_id}/{answer.tier}", _worst(query, answer) if answer.text else 0.0)
+            for answer in query.answers
+        ]
+        for query in sample
+    ]
     abstained = len(items) - len(found)
     notes = {"command": {"graded": len(found), "abstained": abstained, "error": error_text}}
     return GradedSample(GraderKind.COMMAND, grades, abstained, notes=notes)

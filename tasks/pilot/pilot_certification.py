@@ -129,6 +129,8 @@ def certify_sample(
     ``unanswered`` sampled queries have no answer of the top tier to compare with, ``capped`` of them with a
     max_cost_usd, which may forbid that tier: what becomes of such queries is outside the certificate.
     """
+    if graded.failure is not None:
+        return to_the_top(pilot, ladder, graded.failure, graded.notes)
     target = QualityTarget(pilot.floor, pilot.confidence)
     # A first part is only asked for its hope; what is certified takes a tenth of the risk for the judge's errors.
     known_at = 0.5 if look.more else 1.0 - (1.0 - pilot.confidence) / 10.0

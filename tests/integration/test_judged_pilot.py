@@ -27,6 +27,7 @@ from tasks.stages.route import read_query
 from tasks.worker_context import WorkerContext
 from tests.integration.end_to_end import account, hand_in, simulated_fleet, work_off, worker_context_of
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
+from tests.integration.test_pilot import decided
 
 JUDGED = PilotSpec(floor=0.8, max_queries=60, grader=GraderChoice.JUDGE)
 
@@ -195,6 +196,7 @@ def test_a_judge_that_fails_abstains_and_nothing_is_certified(
             assert quality.certificate["outcome"] == "top_tier"
             assert quality.certificate["judge"]["abstained"] > 60
             assert quality.certificate["judge"]["pairs"] == 0
+            assert quality.certificate["reason"] == "the judge gave no verdict"
 
     on_bench(story)
 
@@ -250,5 +252,37 @@ def test_a_grader_that_the_fleet_does_not_have_is_refused_before_anything_is_wri
             with pytest.raises(InvalidInput, match="names no judge"):
                 await hand_in(lines(2), BatchSpec(source="test", pilot=JUDGED), context)
             assert (await bench.counts())[0] == 0
+
+    on_bench(story)
+
+
+COMMAND = """
+import json, sys
+for line in sys.stdin:
+    item = json.loads(line)
+    print(json.dumps({"id": item["id"], "grade": 1.0 if "town" in item["query"] else 0.0}))
+"""
+
+
+@pytest.mark.parametrize(("program", "outcome"), [(COMMAND, "certified"), ("raise SystemExit(3)", "top_tier")])
+def test_the_users_command_grades_a_pilot_and_its_failure_certifies_nothing(
+    on_bench: OnBench, simulator: SimulatorProcess, program: str, outcome: str
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        fleet = replace(
+            judged_fleet(simulator.url),
+            quality=Grading(command=(sys.executable, "-c", program), command_timeout_s=60.0),
+        )
+        async with worker_context_of(bench, fleet) as context:
+            spec = replace(JUDGED, grader=GraderChoice.COMMAND)
+            batch = await hand_in(lines(300), BatchSpec(source="test", pilot=spec), context)
+            await decided(context)
+            assert await bench.rows("SELECT 1 FROM calls WHERE purpose = 'grade'") == []
+            quality = (await account(batch, context)).quality
+            assert quality is not None
+            assert quality.certificate is not None
+            assert quality.certificate["outcome"] == outcome
+            if outcome == "top_tier":
+                assert "the grading command failed: the command ended with status 3" in quality.certificate["reason"]
 
     on_bench(story)

@@ -138,23 +138,32 @@ def test_a_body_without_end_is_refused(client: httpx.Client, path: str) -> None:
 
 
 def test_a_batch_over_http_may_ask_for_a_quality_floor(client: httpx.Client, module_served: Served) -> None:
-    options = {"quality": 0.9, "confidence": 0.9, "pilot": 50}
+    options = {"quality": 0.9, "confidence": 0.9, "pilot": 50, "grader": "judge"}
     batch = create(client, upload(client, [line(f"q-{n}") for n in range(5)])["id"], pointsman=options)
     until(client, batch["id"], "in_progress")
 
     async def look(bench: LedgerHarness) -> Any:
         (row,) = await bench.rows(
-            "SELECT t.floor, t.confidence, t.max_queries, t.stops, t.state FROM pilots AS t"
+            "SELECT t.floor, t.confidence, t.max_queries, t.stops, t.state, t.grader FROM pilots AS t"
             " JOIN batches AS b ON b.id = t.batch_id WHERE b.public_id = :h",
             h=batch["id"],
         )
         return tuple(row)
 
-    assert module_served.play(look) == (0.9, 0.9, 50, False, "sampling")
+    assert module_served.play(look) == (0.9, 0.9, 50, False, "sampling", "judge")
 
 
 @pytest.mark.parametrize(
-    "options", [{"quality": 1}, {"quality": 0.2}, {"confidence": 0.9}, {"quality": 0.9, "pilot": 0}]
+    "options",
+    [
+        {"quality": 1},
+        {"quality": 0.2},
+        {"confidence": 0.9},
+        {"grader": "judge"},
+        {"quality": 0.9, "pilot": 0},
+        {"quality": 0.9, "grader": "somebody"},
+        {"quality": 0.9, "grader": "command"},  # the fleet names none
+    ],
 )
 def test_a_floor_that_cannot_be_certified_is_refused(client: httpx.Client, options: dict[str, Any]) -> None:
     body = ASKED | {"input_file_id": upload(client, [line("q")])["id"], "pointsman": options}

@@ -111,6 +111,14 @@ def test_an_abstention_counts_as_a_loss_and_is_stated() -> None:
     assert found.notes["judge"]["abstained"] == 1
 
 
+def test_an_abstention_about_the_top_tier_counts_as_a_loss_of_the_others() -> None:
+    query = sampled(SAID, TEXT, gold="Gold")
+    assert judged_sample([query], {}).grades == [[0.0, 1.0]]
+    fleet = replace(FLEET, quality=Grading(command=("false",), command_timeout_s=20.0))
+    found = graded([query], fleet=fleet, chosen=GraderChoice.COMMAND)
+    assert (found.grades, found.abstained) == ([[0.0, 1.0]], 2)
+
+
 def test_no_answer_is_better_than_an_expected_one() -> None:
     query = sampled(SAID, TEXT, gold="Gold")
     verdicts = {

@@ -1,0 +1,36 @@
+"""The options of a quality floor, before anything starts."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.command_errors import CommandError, ExitCode
+from cli.main import app
+
+FLEET = Path("examples/fleets/llama-cpp.toml")
+"""It names neither a judge nor a command."""
+
+
+@pytest.mark.parametrize("command", ["run", "submit"])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--grader", "judge"], "belong to a quality floor"),
+        (["--quality", "0.9", "--grader", "somebody"], "somebody"),
+        (["--quality", "0.9", "--grader", "command", "--fleet", str(FLEET)], "--grader command: the fleet names no"),
+        (["--quality", "0.9", "--grader", "judge", "--fleet", str(FLEET)], "--grader judge: the fleet names no judge"),
+    ],
+)
+def test_a_grader_that_nobody_provides_is_refused(
+    command: str, options: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POINTSMAN_HOME", str(tmp_path / "home"))
+    queries = tmp_path / "queries.txt"
+    queries.write_text("What is 2+2?")
+    ended = CliRunner().invoke(app, [command, str(queries), *options])
+    error = ended.exception
+    assert (error.code if isinstance(error, CommandError) else ended.exit_code) == ExitCode.USAGE
+    told = str(error) if isinstance(error, CommandError) else ended.output
+    assert says in " ".join(told.replace("│", " ").split())
+    assert not (tmp_path / "home").exists()
