@@ -161,7 +161,7 @@ def status(
         if as_json:
             progress = figures.progress
             open_now = {name: getattr(progress, name) for name in ("open_by_stage", "held_for", "put_off", "unserved")}
-            emit(batch_as_json(figures) | open_now | {"blocked_by": progress.blockers})
+            emit(batch_as_json(figures) | open_now)
         elif figures.progress.ended:
             batch_summary.show(figures, out)
         else:

@@ -8,6 +8,7 @@ from typing import Any
 from db.batch_writer import BatchSpec
 from db.ledger import Ledger
 from db.reports.batch_stats import Progress, batch_progress
+from db.reports.json_views import batch_as_json
 from db.worker_registry import WorkerRegistry
 from routing.lifecycle import ROUTE, MoveKind, State
 from submission.jsonl_reader import read_objects
@@ -15,7 +16,7 @@ from tasks.stages.answer import answer
 from tasks.stages.route import route
 from tasks.worker_context import WorkerContext
 from tests.fake_provider import chat, refusal, serving
-from tests.integration.end_to_end import hand_in, worker_context_of
+from tests.integration.end_to_end import account, hand_in, worker_context_of
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 from tests.integration.test_provider_cases import SMALL, fleet_of, line
 
@@ -78,8 +79,8 @@ def test_a_tier_that_no_worker_serves_and_a_budget_without_room_are_named(on_ben
                 batch = await hand_in(read_objects(lines, fleet=context.fleet), BatchSpec(source="test"), context)
                 await route(await context.ledger.fill_window(ROUTE, room=10), context)
                 await serve(context, ROUTE)
-                nobody = await batch_progress(context.engine, batch.id)
-                assert nobody.blockers == ["no worker serves small (`pointsman up` starts workers)"]
+                nobody = batch_as_json(await account(batch, context))
+                assert nobody["blocked_by"] == ["no worker serves small (`pointsman up` starts workers)"]
                 await serve(context, "small")
                 assert (await batch_progress(context.engine, batch.id)).blockers == []
                 progress = await once("well", context, cap_usd=1e-9)
