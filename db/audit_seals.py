@@ -7,7 +7,7 @@ database could forge the whole chain; an auditor who has kept the last hash else
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -55,12 +55,24 @@ class AuditReport:
     findings: Sequence[SealFinding]
 
 
-async def seal_ended(engine: AsyncEngine) -> int:
-    """Seals every ended batch that is not sealed yet, one after the other. Returns how many decisions."""
+async def seal_ended(engine: AsyncEngine, *, on_seal: Callable[[str, str], None] | None = None) -> int:
+    """Seals every ended batch that is not sealed yet, one after the other. Returns how many decisions.
+
+    ``on_seal`` gets the public id and the last hash, in hex, of each.
+    """
     sealed = 0
-    for batch in await fetch(engine, text(f"SELECT id FROM batches WHERE {UNSEALED}")):  # noqa: S608  # a constant
+    unsealed = text(f"SELECT id, public_id FROM batches WHERE {UNSEALED}")  # noqa: S608  # a constant
+    for batch in await fetch(engine, unsealed):
         sealed += await seal(engine, batch.id)
+        if on_seal is not None and (head := await _head(engine, batch.id)) is not None:
+            on_seal(batch.public_id, head)
     return sealed
+
+
+async def _head(engine: AsyncEngine, batch_id: int) -> str | None:
+    last = text("SELECT hash FROM seals WHERE batch_id = :id ORDER BY place DESC LIMIT 1")
+    rows = await fetch(engine, last, id=batch_id)
+    return bytes(rows[0].hash).hex() if rows else None
 
 
 async def seal(engine: AsyncEngine, batch_id: int) -> int:

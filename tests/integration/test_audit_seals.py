@@ -39,6 +39,16 @@ def test_what_nobody_touched_is_as_it_was_written(on_bench: OnBench) -> None:
     on_bench(story)
 
 
+def test_the_last_hash_of_each_sealed_batch_is_passed_on(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        heads: dict[str, str] = {}
+        batches = [await unsealed_batch(bench), await unsealed_batch(bench)]
+        assert await seal_ended(bench.engine, on_seal=heads.__setitem__) == 6
+        assert list(heads.values()) == [(await verify(bench.engine, batch_id)).head for batch_id in batches]
+
+    on_bench(story)
+
+
 Tamper = Callable[[LedgerHarness, int], Awaitable[object]]
 
 
