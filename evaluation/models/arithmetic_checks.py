@@ -12,8 +12,10 @@ from typing import Final
 _NUMBER: Final = re.compile(r"\d[\d,]*(?:\.\d+)?|\.\d+")
 _MARKED: Final = re.compile(r"<<([^<>=]{1,80})=([^<>]{1,40})>>")
 _PLAIN: Final = re.compile(
-    r"([\d$(][\d$.,%]*(?:[ \t]{0,2}[-+*/x×÷][ \t]{0,2}[\d$][\d$.,%]*){1,12})[ \t]{0,2}=[ \t]{0,2}\$?(\d(?:[\d.,]*\d)?)"
+    r"([\d$(][\d$.,%]*+(?:[ \t]{0,2}[-+*/x×÷][ \t]{0,2}[\d$][\d$.,%]*+){1,12})[ \t]{0,2}="
+    r"[ \t]{0,2}\$?(\d(?:[\d.,]*\d)?)"
 )
+"""Possessive where nothing that follows could begin with what repeats: else a row of digits takes seconds."""
 _NOTES: Final = re.compile(r"<<[^>]{0,200}>>")
 _SIGNS: Final = str.maketrans({"x": "*", "×": "*", "÷": "/", "−": "-", "$": None, ",": None, " ": None, "\\": None})
 _TOKEN: Final = re.compile(r"\d+(?:\.\d+)?|\.\d+|[-+*/()%]")

@@ -28,6 +28,11 @@ GROUNDED_FROM_WORDS: Final = 5
 
 LANGUAGE_FROM_WORDS: Final = 12
 
+MAX_JSON_CHARS: Final = 1_000_000
+"""Twice what models write at most; a longer answer is not read as JSON, which would take too long."""
+MAX_GROUNDED_CHARS: Final = 100_000
+"""Of the answer, the context and the question: what is behind is not looked at."""
+
 
 class Verdict(NamedTuple):
     """Whether an answer stands, and why not (or what could not be checked)."""
@@ -189,6 +194,9 @@ def _shape(text: str, expects: Expectation) -> list[_JudgeFinding]:
 
 
 def _json(text: str, expects: Expectation) -> Iterator[_JudgeFinding]:
+    if len(text) > MAX_JSON_CHARS:
+        yield _unchecked(f"JSON of more than {MAX_JSON_CHARS} characters")
+        return
     try:
         value = read_json(text)
     except NotJsonError:
@@ -221,7 +229,7 @@ def _grounded(text: str, query: Query) -> Sequence[_JudgeFinding]:
 
 def _content_words(text: str) -> set[str]:
     """Numbers, and the first six letters of words of four or more, so that inflection does not matter."""
-    return {word[:6] for word in words_of(text) if len(word) >= 4 or word.isdigit()}
+    return {word[:6] for word in words_of(text[:MAX_GROUNDED_CHARS]) if len(word) >= 4 or word.isdigit()}
 
 
 def _language(text: str, query: Query) -> Sequence[_JudgeFinding]:

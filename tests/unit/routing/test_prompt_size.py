@@ -4,6 +4,7 @@ import base64
 import json
 import math
 import struct
+import unicodedata
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from routing.budget.query_budget import worst_usd
 from routing.context_window import answer_room, completion_cap, fits
 from routing.fleet import Model, Price, PriceTier, Protocol
 from routing.outcome import Usage
-from routing.prompt_size import size_of_body, unbounded
+from routing.prompt_size import normalized_bytes, size_of_body, unbounded
 from routing.query import Query, read_body
 
 PRICE = Price(2.0, 8.0, 0.5, version="test")
@@ -197,6 +198,16 @@ def test_what_cannot_be_bounded_is_named(body: dict[str, Any]) -> None:
     assert found is not None
     assert found[0].partition("[")[0] in body
     assert unbounded({"tools": [{"type": "function", "function": {"name": "f"}}], "plugins": []}) is None
+
+
+@given(
+    st.text(alphabet=st.sampled_from("aéåḋ\u0323\u0301\u0345ﷺﬁ한가각中½Ω\u212bǖ"), min_size=1, max_size=60).map(
+        lambda text: text * 300
+    )
+)
+def test_what_a_long_text_has_in_nfkc_is_bounded(text: str) -> None:
+    normal = len(unicodedata.normalize("NFKC", text).encode())
+    assert max(normalized_bytes(text), len(text.encode())) >= normal
 
 
 tiers = st.lists(st.integers(1, 300_000), max_size=3, unique=True).map(sorted)
