@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -355,6 +356,8 @@ def main() -> int:
     parser.add_argument("--raw", action="store_true", help="no calibration: compare the raw confidence with 0.7")
     parser.add_argument("--verbose", action="store_true", help="show Pointsman's progress")
     options = parser.parse_args()
+    # By default it would end this process and leave its servers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # Short: sockets are in it, and a socket's path has at most 107 characters.
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pm-real-")))

@@ -259,7 +259,8 @@ INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_sta
                        detail) VALUES
     (1, 11, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'rule', '{r}', '{"workload": "tickets"}'),
     (1, 12, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'rule', '{r}', '{"workload": "tickets"}'),
-    (1, 13, 1, 'route', 'advance', 'route', 'large', 'ready', 'large', 'ladder', '{r}', '{"category": "general"}');
+    (1, 13, 1, 'route', 'advance', 'route', 'large', 'ready', 'large', 'ladder', '{r}', '{"category": "general"}'),
+    (1, 14, 1, 'route', 'advance', 'route', 'large', 'ready', 'large', 'ladder', '{r}', '{"workload": "prompt-1"}');
 INSERT INTO labels (query_id, batch_id, tier, grade, source, said_by) VALUES
     (11, 1, 'small', 1.0, 'cli', 'me'), (12, 1, 'small', 0.0, 'cli', 'me'), (12, 1, 'large', 0.5, 'cli', 'me'),
     (14, 1, 'small', 0.25, 'web-uncertain', 'me');
@@ -270,7 +271,9 @@ def test_each_workload_has_its_share_cost_escalations_and_labels(ask_of: Ask, da
     with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute(WORKLOADS)
     found = batch_as_json(ask_of(_figures))["workloads"]
-    assert [one["workload"] for one in found] == ["", "tickets"], "the most expensive first"
+    assert [one["workload"] for one in found] == ["", "tickets"], (
+        "the most expensive first; a prompt of one query is none"
+    )
     nameless, tickets = found
     assert tickets == {
         "workload": "tickets",

@@ -1,11 +1,17 @@
--- What the queries of each workload of a batch came to. A query's workload is what its routing noted; '' is none.
+-- What the queries of each workload of a batch came to. A query's workload is what its routing noted; '' is none. A
+-- system prompt that one query alone has is no workload.
 -- Of several labels for an answer the newest counts; answers that were sampled for their doubt are left out.
 -- Calls that serve several queries at once, those of routers, are no query's and count nowhere here.
-WITH named AS (
+WITH noted AS (
     SELECT DISTINCT ON (query_id) query_id, coalesce(detail ->> 'workload', '') AS workload
     FROM decisions
     WHERE batch_id = :batch_id AND kind = 'route'
     ORDER BY query_id, id DESC
+),
+named AS (
+    SELECT query_id, CASE WHEN workload LIKE 'prompt-%' AND count(*) OVER (PARTITION BY workload) = 1 THEN ''
+                          ELSE workload END AS workload
+    FROM noted
 ),
 spent AS (
     SELECT query_id, sum(coalesce(cost_usd, reserved_usd)) AS usd
