@@ -38,7 +38,8 @@ def quality(report: BatchReport) -> Section:
         expected = {point.name: percent(point.well) for point in (chart.batch, *chart.alone, *chart.mixed)}
     costs = [("this batch", figures.cost_usd), *((policy.name, policy.cost_usd) for policy in report.controls)]
     rows = [
-        [name, usd(cost), percent_of(cost, figures.baseline_cost_usd), expected.get(name, "–")] for name, cost in costs
+        [name, usd(cost), percent_of(cost, figures.baseline_cost_usd), *([expected.get(name, "–")] if chart else [])]
+        for name, cost in costs
     ]
     if (labelled := labelled_right(report.labels)) is not None:
         paragraphs.append(
@@ -46,8 +47,9 @@ def quality(report: BatchReport) -> Section:
             "baselines have no labels, and so no such figure."
         )
     tables = _certificate(report)
-    last = "expected quality" if chart is None else f"expected quality, of {chart.queries:,}"
-    columns = ["policy", "cost", f"of always {figures.top_tier}", last]
+    columns = ["policy", "cost", f"of always {figures.top_tier}"]
+    if chart is not None:
+        columns.append(f"expected quality, of {chart.queries:,}")
     table = Table("This batch and its baselines", columns, rows, frozenset({"policy"}))
     return Section("quality", "Cost and quality", paragraphs, drawings, [table, *tables])
 
