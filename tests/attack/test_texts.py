@@ -68,6 +68,7 @@ def judged(text: str, **expects: Any) -> None:
     judge(answer, Query("What is it?", expects=Expectation(**expects)), tier=TIER)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "expects",
     [
