@@ -136,7 +136,7 @@ def _pilot(options: BatchOptions, fleet: Fleet) -> PilotSpec | None:
     if options.quality is None:
         return None
     if (problem := grader_problem(options.grader, fleet)) is not None:
-        raise bad_request(problem, param="pointsman.grader", code="invalid_value")
+        raise conflict(problem, param="pointsman.grader", code="grader_not_configured")
     return PilotSpec(options.quality, options.confidence or DEFAULT_CONFIDENCE, options.pilot, grader=options.grader)
 
 

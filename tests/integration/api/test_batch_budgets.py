@@ -162,7 +162,6 @@ def test_a_batch_over_http_may_ask_for_a_quality_floor(client: httpx.Client, mod
         {"grader": "judge"},
         {"quality": 0.9, "pilot": 0},
         {"quality": 0.9, "grader": "somebody"},
-        {"quality": 0.9, "grader": "command"},  # the fleet names none
     ],
 )
 def test_a_floor_that_cannot_be_certified_is_refused(client: httpx.Client, options: dict[str, Any]) -> None:
@@ -170,3 +169,11 @@ def test_a_floor_that_cannot_be_certified_is_refused(client: httpx.Client, optio
     response = client.post("/v1/batches", json=body)
     assert response.status_code == 400
     assert response.json()["error"]["message"]
+
+
+def test_a_grader_that_the_fleet_does_not_name_is_refused(client: httpx.Client) -> None:
+    options = {"quality": 0.9, "grader": "command"}
+    body = ASKED | {"input_file_id": upload(client, [line("q")])["id"], "pointsman": options}
+    response = client.post("/v1/batches", json=body)
+    assert (response.status_code, response.json()["error"]["code"]) == (409, "grader_not_configured")
+    assert "[quality]" in response.json()["error"]["message"]
