@@ -38,6 +38,10 @@ MAX_STEPS_OF_ALL_ERRORS: Final = 2_000
 MAX_LEVELS: Final = 64
 """Of values, for which the steps of a schema that refers to itself are counted, unless they repeat before."""
 _TOO_MANY: Final = 10**12
+_DIVISION_STEPS: Final = 1_000
+"""Of a ``multipleOf``, which is exact: up to 30 µs for a usual number, ten times as much for one with an exponent."""
+_EXPONENT: Final = re.compile(r"\d[eE][+-]?\d")
+_LONG_NUMBER: Final = re.compile(r"(?<!\d)\d{300}")
 
 _MAX_PROGRAM_BYTES: Final = 200_000
 _LARGEST_PROGRAM: Final = 4_000
@@ -48,9 +52,10 @@ _CLASS: Final = re.compile(r"\\[dDwWsSp]")
 _IN_PLACE: Final = ("not", "if", "then", "else")
 _IN_PLACE_LISTS: Final = ("allOf", "anyOf", "oneOf")
 _IN_PLACE_MAPS: Final = ("dependentSchemas", "dependencies")
+_UNEVALUATED: Final = ("unevaluatedItems", "unevaluatedProperties")
 _BELOW: Final = (
     *("items", "additionalItems", "additionalProperties", "contains", "propertyNames"),
-    *("unevaluatedItems", "unevaluatedProperties"),
+    *_UNEVALUATED,
 )
 _REFUSED: Final = ("$dynamicRef", "$recursiveRef")
 _BOUNDS: Final = frozenset(
@@ -135,10 +140,15 @@ class Schema:
             raise UnusableSchema(_compile_error(error)) from None
         except ValueError:
             raise UnusableSchema("nested too deeply") from None
+        checks = 0
         for checks, pattern_steps in graph.steps_by_depth():
             before = self._steps[-1] if self._steps else (0, 0)
             self._steps.append((max(checks, before[0]), max(pattern_steps, before[1])))
         self._knows_all_depths = graph.converged
+        self._divides = graph.divides
+        self._walks, self._subschemas = graph.walks, graph.subschemas
+        if self._walks and (checks or not graph.converged):
+            raise UnusableSchema(f"{' or '.join(_UNEVALUATED)} with subschemas in place, in one that refers to itself")
 
     def most_steps(self, text: str) -> int:
         """No value of JSON in ``text`` takes more steps than this (see `MAX_STEPS`).
@@ -149,12 +159,19 @@ class Schema:
         if opened >= len(self._steps) and not self._knows_all_depths:
             return _TOO_MANY
         checks, pattern_steps = self._steps[min(opened, len(self._steps) - 1)] if self._steps else (1, 0)
-        return checks * (1 + opened + text.count(",")) + pattern_steps * len(text)
+        values = 1 + opened + text.count(",")
+        steps = checks * values + pattern_steps * len(text)
+        if self._divides and _EXPONENT.search(text):
+            steps *= 10
+        # For each child of a value, the validator goes through all subschemas in place, and checks each again.
+        repeats: int = (values * self._subschemas) ** self._walks
+        return min(steps * repeats, _TOO_MANY)
 
     def validate(self, text: str, value: Any) -> ValidationResult:
         """What of ``value``, read from ``text``, is not as the schema asks."""
         steps = self.most_steps(text)
-        if steps > MAX_STEPS:
+        # The time that a number of n digits takes grows as n².
+        if steps > MAX_STEPS or _LONG_NUMBER.search(text):
             return ValidationResult([], ["JSON Schema (too much work on an answer of this size)"])
         try:
             if self._validator.is_valid(value):
@@ -238,6 +255,9 @@ class _Graph:
         self._own: list[tuple[int, int]] = []
         """(Checks of a value, pattern steps for a byte)."""
         self.converged = True
+        self.divides = False
+        self.walks = 0
+        """Subschemas that ask what those in place have evaluated."""
         self._patterns = self._pattern_chars = self._classes = 0
         start = self._add(root)
         done = 0
@@ -245,6 +265,7 @@ class _Graph:
             self._read(done)
             done += 1
         self._start = start
+        self.subschemas = len(self._schemas)
         self._last_first = self._in_order()
 
     def _add(self, schema: Any) -> int | None:
@@ -280,9 +301,14 @@ class _Graph:
             raise UnusableSchema("a $id below the root is not supported")
         self.keys.update(_map(schema.get("properties")), _texts(schema.get("required")))
         own = [*patterns, *_texts([schema.get("pattern")])]
+        if any(key in schema for key in _UNEVALUATED) and any(isinstance(each, Mapping) for each in in_place):
+            self.walks += 1
         self._in_place.append([found for each in in_place if (found := self._add(each)) is not None])
         self._below.append([(is_named, found) for is_named, each in below if (found := self._add(each)) is not None])
         checks = 1 + sum(map(_size, (schema.get("enum"), schema.get("required"), schema.get("const"))))
+        if "multipleOf" in schema:
+            self.divides = True
+            checks += _DIVISION_STEPS
         self._own.append((checks, sum(map(self._steps_of, own))))
 
     def _steps_of(self, pattern: str) -> int:
@@ -310,6 +336,8 @@ class _Graph:
     def _target(self, reference: Any) -> Any:
         if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
             raise UnusableSchema("a $ref that does not begin with #/ is not supported")
+        if "%" in reference:  # the validator decodes it, and would follow it elsewhere
+            raise UnusableSchema("a $ref with % is not supported")
         target = self._root
         for step in reference.split("/")[1:]:
             key = step.replace("~1", "/").replace("~0", "~")

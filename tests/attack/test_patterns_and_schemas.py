@@ -63,6 +63,9 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     | {"$defs": {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(60)} | {"d60": {}}},
     "a ring of references": {"$ref": "#/$defs/d0"}
     | {"$defs": {f"d{n}": {"items": {"$ref": f"#/$defs/d{(n + 1) % 900}"}} for n in range(900)}},
+    "references that are encoded": {"$ref": "#/$defs/%640"}
+    | {"$defs": {f"d{n}": {"allOf": [{"$ref": f"#/$defs/%64{n + 1}"}] * 2} for n in range(60)} | {"d60": {}}}
+    | {f"%64{n}": {} for n in range(61)},
     "references in place": {"allOf": [{"$ref": "#"}, {"$ref": "#"}]},
     "a reference to the network": {"$ref": "https://169.254.169.254/latest"},
 }
@@ -75,6 +78,13 @@ def test_a_schema_is_compiled_within_a_bound_or_refused(name: str) -> None:
     wrapper = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     with within(2.0, name):
         find_request_error({**body, "response_format": wrapper})
+
+
+def nested(unevaluated: str, levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": ["object", "array"]}
+    for _ in range(levels):
+        schema = {"anyOf": [schema], unevaluated: {"type": "integer"}}
+    return schema
 
 
 ANSWERS: dict[str, tuple[dict[str, Any], str]] = {
@@ -93,6 +103,16 @@ ANSWERS: dict[str, tuple[dict[str, Any], str]] = {
     "unique items": ({"items": {"uniqueItems": True}}, json.dumps([[{"a": n} for n in range(9_000)]] * 3)),
     "a deep value": ({"items": {"$ref": "#"}}, "[" * 5_000 + "]" * 5_000),
     "a huge number": ({"multipleOf": 3}, "9" * 4_000),
+    "huge numbers": ({"items": {"multipleOf": 0.01}}, json.dumps([10**4_000] * 200)),
+    "huge numbers in an enum": ({"items": {"enum": [1]}}, json.dumps([10**4_000] * 200)),
+    "divisions": ({"items": {"multipleOf": 1e-7}}, "[" + ",".join(["1.1e300"] * 120_000) + "]"),
+    "divisions of usual numbers": ({"items": {"multipleOf": 0.01}}, "[" + ",".join(["12345.67"] * 100_000) + "]"),
+    "what is not evaluated, nested": (nested("unevaluatedProperties", 40), '{"a": 1, "b": 2}'),
+    "items that are not evaluated, nested": (nested("unevaluatedItems", 40), "[1, 2, 3]"),
+    "what is not evaluated, in place": (
+        {"anyOf": [{"additionalProperties": {"type": "integer"}}] * 40, "unevaluatedProperties": False},
+        json.dumps({str(n): n for n in range(20_000)}),
+    ),
 }
 
 
@@ -102,6 +122,18 @@ def test_an_answer_is_judged_within_a_bound(name: str) -> None:
     assert find_schema_error(schema) is None
     with within(1.0, name):
         judged(text, json_schema=schema)
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "b": "x"}', '{"a": 1, "c": 2}', '{"a": 1, "b": "x", "price": 0.5}'])
+def test_what_is_not_evaluated_is_still_checked_where_it_is_little_work(text: str) -> None:
+    schema = {
+        "allOf": [{"properties": {"a": {"type": "integer"}}}, {"properties": {"b": {"type": "string"}}}],
+        "properties": {"price": {"multipleOf": 0.01}},
+        "unevaluatedProperties": False,
+    }
+    found = validate_json(text, read_json(text), schema)
+    assert found.unchecked == []
+    assert bool(found.wrong) == ("c" in text.partition("price")[0])
 
 
 def test_a_local_file_is_not_read_by_a_reference() -> None:
