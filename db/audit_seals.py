@@ -2,14 +2,14 @@
 
 Sealing costs the hot path nothing: the feeder seals a batch after its end, when no process writes a decision of it any
 more (a resume adds to the end of the chain). Seals are written by the function ``pointsman_seal`` alone: the
-application's login cannot write one, nor have what it adds to a sealed batch pass for a part of it. The owner of the
-database could forge the whole chain; an auditor who has kept the last hash elsewhere sees that too.
+application's login cannot write one, nor have what it adds to a sealed batch pass for a part of it, for only what
+follows a resume is covered then. The owner of the database could forge the whole chain; an auditor who has kept the
+last hash elsewhere sees that too.
 """
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Row, text
@@ -93,13 +93,14 @@ async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
     (batch,) = await fetch(
         engine,
         text(
-            f"SELECT public_id, purged_at, ended_at IS NOT NULL AND NOT ({UNSEALED}) AS is_sealed"  # noqa: S608  # a constant
+            "SELECT public_id, purged_at, sealed_at,"  # noqa: S608  # a constant
+            f" ended_at IS NOT NULL AND NOT ({UNSEALED}) AS is_sealed"
             " FROM batches WHERE id = :id"
         ),
         id=batch_id,
     )
     findings: list[SealFinding] = []
-    count, decisions, purged, last_id, sealed_at = 0, 0, False, 0, None
+    count, decisions, purged, last_id, link_at = 0, 0, False, 0, None
     known = hashlib.sha256(batch.public_id.encode()).digest()
     for link in await fetch(
         engine,
@@ -120,13 +121,15 @@ async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
         found = await _between(engine, batch_id, first=last_id, last=link.ids[-1])
         purged |= batch.purged_at is not None and any(id_ not in found for id_ in link.ids)
         findings += _compare(link, found, may_be_gone=batch.purged_at is not None)
-        findings += _added(found, since=sealed_at)
-        last_id, sealed_at = link.ids[-1], link.sealed_at
+        last_id, link_at = link.ids[-1], link.sealed_at
     later = await _between(engine, batch_id, first=last_id, last=None)
-    if batch.is_sealed:
-        added = [SealFinding(ADDED, id_, row.custom_id) for id_, row in later.items()]
-    else:
-        added = _added(later, since=sealed_at)
+    added = []
+    was_whole = batch.sealed_at is not None and (link_at is None or link_at <= batch.sealed_at)
+    for id_, row in later.items():
+        if row.kind == "resume" and not batch.is_sealed:
+            break  # it opened the batch again
+        if was_whole:
+            added.append(SealFinding(ADDED, id_, row.custom_id))
     return AuditReport(
         decisions=decisions,
         seals=count,
@@ -135,17 +138,6 @@ async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
         purged=purged,
         findings=[*findings, *added],
     )
-
-
-def _added(found: Mapping[int, Row[Any]], *, since: datetime | None) -> list[SealFinding]:
-    """What was written after the seal before it, of ``since``, without a resume that opened the batch again."""
-    findings: list[SealFinding] = []
-    for id_, row in found.items():
-        if row.kind == "resume":
-            break
-        if since is not None and row.at > since:
-            findings.append(SealFinding(ADDED, id_, row.custom_id))
-    return findings
 
 
 def _compare(seal_row: Row[Any], found: Mapping[int, Row[Any]], *, may_be_gone: bool) -> list[SealFinding]:
@@ -171,7 +163,7 @@ async def _between(engine: AsyncEngine, batch_id: int, *, first: int, last: int 
     rows = await fetch(
         engine,
         text(
-            "SELECT d.id, d.at, d.kind, p.custom_id, pointsman_decision_hash(d) AS hash FROM decisions AS d"
+            "SELECT d.id, d.kind, p.custom_id, pointsman_decision_hash(d) AS hash FROM decisions AS d"
             " LEFT JOIN prompts AS p ON p.query_id = d.query_id"
             " WHERE d.batch_id = :batch_id AND d.id > :first AND d.id <= coalesce(CAST(:last AS bigint), d.id)"
             " ORDER BY d.id"

@@ -771,12 +771,15 @@ GRANT EXECUTE ON FUNCTION pointsman_decision_hash(decisions) TO pointsman_app, p
 
 -- Adds links to the chain of an ended batch, over its decisions that no seal covers yet, one link per `span` ids and 50
 -- at most; marks the batch as sealed once there are no more. Returns how many decisions, and null where there is nothing
--- to seal: the batch is open, or sealed to its end. No other statement writes seals or `sealed_at`.
+-- to seal: the batch is open, or sealed to its end. No other statement writes seals or `sealed_at`. What came after the
+-- batch was sealed, without a resume before it, is never covered: `verify` names it.
 CREATE FUNCTION pointsman_seal(batch pg_catalog.int8, span pg_catalog.int4) RETURNS pg_catalog.int4
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_encoding = 'UTF8'
 AS $$
 DECLARE
     batch_name pg_catalog.text;
+    whole_at pg_catalog.timestamptz;
+    link_at pg_catalog.timestamptz;
     known pg_catalog.bytea;
     link pg_catalog.int4;
     covered pg_catalog.int8;
@@ -790,14 +793,14 @@ BEGIN
         RAISE EXCEPTION 'span is 1 to 20000 ids, not %', span USING ERRCODE = 'invalid_parameter_value';
     END IF;
     -- A resume, and another that seals, wait for this transaction.
-    SELECT b.public_id INTO batch_name FROM public.batches AS b
+    SELECT b.public_id, b.sealed_at INTO batch_name, whole_at FROM public.batches AS b
     WHERE b.id = batch AND b.ended_at IS NOT NULL AND (b.sealed_at IS NULL OR b.sealed_at < b.ended_at)
     FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    SELECT s.place, s.hash, s.ids[pg_catalog.cardinality(s.ids)] INTO link, known, covered FROM public.seals AS s
-    WHERE s.batch_id = batch ORDER BY s.place DESC LIMIT 1;
+    SELECT s.place, s.hash, s.ids[pg_catalog.cardinality(s.ids)], s.sealed_at INTO link, known, covered, link_at
+    FROM public.seals AS s WHERE s.batch_id = batch ORDER BY s.place DESC LIMIT 1;
     IF NOT FOUND THEN  -- the SELECT has set them to null
         link := 0;
         known := pg_catalog.sha256(pg_catalog.convert_to(batch_name, 'UTF8'));
@@ -806,7 +809,11 @@ BEGIN
     -- For the least id over all decisions, the planner may walk the key from the oldest decision on until it meets one
     -- of the batch: OFFSET keeps it to those of the batch.
     SELECT pg_catalog.min(d.id) - 1, pg_catalog.max(d.id) INTO covered, ends
-    FROM (SELECT id FROM public.decisions WHERE batch_id = batch OFFSET 0) AS d WHERE d.id > covered;
+    FROM (SELECT id, kind FROM public.decisions WHERE batch_id = batch OFFSET 0) AS d
+    WHERE d.id > covered
+      AND (whole_at IS NULL OR link_at > whole_at OR d.id >= (
+          SELECT pg_catalog.min(r.id) FROM (SELECT id, kind FROM public.decisions WHERE batch_id = batch OFFSET 0) AS r
+          WHERE r.id > covered AND r.kind = 'resume'));
     FOR step IN 1..50 LOOP
         EXIT WHEN ends IS NULL OR covered >= ends;
         SELECT pg_catalog.array_agg(d.id ORDER BY d.id),
@@ -821,12 +828,15 @@ BEGIN
         known := pg_catalog.sha256(
             known || pg_catalog.convert_to(pg_catalog.array_to_string(link_ids, ','), 'UTF8') || link_hashes);
         INSERT INTO public.seals (batch_id, place, ids, row_hashes, hash, sealed_at)
-        -- No earlier than what it covers, even where the clock was set back: `verify` goes by that.
-        VALUES (batch, link, link_ids, link_hashes, known, GREATEST(pg_catalog.clock_timestamp(), newest));
+        -- No earlier than what it covers, and after the batch was last sealed whole, even where the clock was set back.
+        VALUES (batch, link, link_ids, link_hashes, known,
+                GREATEST(pg_catalog.clock_timestamp(), newest, whole_at + pg_catalog.make_interval(secs => 0.000001)))
+        RETURNING sealed_at INTO link_at;
         sealed := sealed + pg_catalog.cardinality(link_ids);
     END LOOP;
     IF ends IS NULL OR covered >= ends THEN
-        UPDATE public.batches AS b SET sealed_at = GREATEST(pg_catalog.clock_timestamp(), b.ended_at) WHERE b.id = batch;
+        UPDATE public.batches AS b SET sealed_at = GREATEST(pg_catalog.clock_timestamp(), b.ended_at, link_at)
+        WHERE b.id = batch;
     END IF;
     RETURN sealed;
 END $$;

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 
 from db import migrate
 from db.audit_seals import ADDED, seal_ended, verify
@@ -333,6 +333,45 @@ def test_a_decision_that_is_added_to_a_sealed_batch_is_named_whatever_is_done_ne
         await then(bench, batch_id)
         findings = (await verify(bench.engine, batch_id)).findings
         assert [finding.what for finding in findings] == [ADDED]
+
+    on_bench(story)
+
+
+@pytest.mark.parametrize("then", [_nothing, _end_again, _open_again, _open_and_end_again])
+def test_a_decision_of_a_transaction_that_is_older_than_the_seal_is_named(
+    on_bench: OnBench, then: Callable[[LedgerHarness, int], Awaitable[None]]
+) -> None:
+    """Its time is that of its transaction: before the seal, and before the end of the batch."""
+
+    async def story(bench: LedgerHarness) -> None:
+        batch_id = await unsealed_batch(bench)
+        async with bench.engine.connect() as held:
+            old = await held.execution_options(isolation_level="READ COMMITTED")
+            await old.begin()
+            await old.execute(text("SELECT now()"))
+            await seal_ended(bench.engine)
+            await old.execute(text(FORGED), {"b": batch_id})
+            await old.commit()
+        await then(bench, batch_id)
+        findings = (await verify(bench.engine, batch_id)).findings
+        assert [finding.what for finding in findings] == [ADDED]
+
+    on_bench(story)
+
+
+def test_what_was_added_before_a_resume_is_named_and_what_follows_it_is_sealed(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        batch_id = await ended_batch(bench)
+        await bench.rows(FORGED, b=batch_id)
+        await bench.rows("UPDATE queries SET state = 'failed' WHERE batch_id = :b", b=batch_id)
+        assert await bench.ledger.resume(batch_id) == 3
+        assert [each.what for each in (await verify(bench.engine, batch_id)).findings] == [ADDED]
+        await bench.rows("UPDATE queries SET state = 'done', finished_at = now() WHERE batch_id = :b", b=batch_id)
+        await bench.ledger.end_batches()
+        assert await seal_ended(bench.engine) == 3
+        audit = await verify(bench.engine, batch_id)
+        assert [each.what for each in audit.findings] == ["was added among sealed ones"]
+        assert (audit.decisions, audit.unsealed) == (6, 0)
 
     on_bench(story)
 
