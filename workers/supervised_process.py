@@ -16,6 +16,8 @@ _BACKOFF_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 _STABLE_AFTER_S: Final = 30.0
 """A child that ran this long before it ended is restarted at once."""
 _MAX_CRASHES: Final = 8
+_PAUSE_S: Final = 10.0
+"""From one look to the next, of a supervisor that was itself stopped for a time."""
 
 
 class SupervisedProcessError(RuntimeError):
@@ -41,6 +43,8 @@ class SupervisedProcess:
     """The file's time of change when it was last looked at."""
     _moved: float = field(default=0.0, init=False, repr=False)
     """When that changed last, by the monotonic clock: a wall clock that jumps is no standstill."""
+    _looked: float = field(default=0.0, init=False, repr=False)
+    """When it was last looked at."""
 
     def start(self) -> None:
         """Start the process, without waiting until it is ready."""
@@ -88,7 +92,10 @@ class SupervisedProcess:
             touched = 0.0 if self.progress is None else self.progress.stat().st_mtime
         except FileNotFoundError:
             touched = 0.0  # it is starting
-        if touched != self._touched or touched == 0.0:
+        # Where the supervisor stood still itself, as in a machine or a container that was paused, so did its children.
+        has_paused = now - self._looked > _PAUSE_S
+        self._looked = now
+        if touched != self._touched or touched == 0.0 or has_paused:
             self._touched, self._moved = touched, now
         return now - max(self._moved, self._started) > STALE_S
 
