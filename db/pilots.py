@@ -68,6 +68,10 @@ class Pilots:
         rows = await fetch(self._engine, statement("pilot_claim"), **taken._asdict(), lease_s=lease_s)
         return TakenPilot(taken.batch_id, rows[0].epoch) if rows else None
 
+    async def renew(self, taken: TakenPilot, *, lease_s: float) -> bool:
+        """Renews the lease of the decision. Returns whether ``taken`` still holds."""
+        return bool(await fetch(self._engine, statement("pilot_renew"), **taken._asdict(), lease_s=lease_s))
+
     async def find(self, batch_id: int) -> Row[Any] | None:
         """Its row with ``total``, ``sampled`` and ``waiting``; None where the batch has no pilot."""
         rows = await fetch(self._engine, statement("pilot_find"), batch_id=batch_id)

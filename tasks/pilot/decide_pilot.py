@@ -1,10 +1,12 @@
 """The decision of a pilot: grade the sample, fit and certify a policy, or sample more."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 import structlog
+from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
@@ -22,17 +24,42 @@ log = structlog.get_logger()
 
 
 DECISION_LEASE_S: Final = 120.0
-"""A pilot that is not decided within this is decided by another worker; each call of its grader renews it."""
+"""A pilot that is not decided within this is decided by another worker; the one that decides renews it meanwhile."""
 
 
 async def decide_pilot(taken: TakenPilot, context: WorkerContext) -> None:
     """Decides the pilot, once: a message that comes again finds it claimed, or decided. Raises DBAPIError."""
-    pilots, batch_id = Pilots(context.engine), taken.batch_id
+    pilots = Pilots(context.engine)
     claimed = await pilots.claim(taken, lease_s=DECISION_LEASE_S)
-    pilot = None if claimed is None else await pilots.find(batch_id)
+    pilot = None if claimed is None else await pilots.find(taken.batch_id)
     if claimed is None or pilot is None:
         return
-    ladder = context.fleet.ladder
+    async with _renewed(claimed, pilots):
+        await _decide(claimed, pilot, context)
+
+
+@asynccontextmanager
+async def _renewed(claimed: TakenPilot, pilots: Pilots) -> AsyncIterator[None]:
+    """Keeps the lease of the decision: a user's command or a large fit may take longer than it."""
+    renewal = asyncio.create_task(_renew(claimed, pilots))
+    try:
+        yield
+    finally:
+        renewal.cancel()
+
+
+async def _renew(claimed: TakenPilot, pilots: Pilots) -> None:
+    holds = True
+    while holds:
+        await asyncio.sleep(DECISION_LEASE_S / 4)
+        try:
+            holds = await pilots.renew(claimed, lease_s=DECISION_LEASE_S)
+        except (DBAPIError, NoConnection):
+            log.warning("pilot_lease_not_renewed", batch_id=claimed.batch_id)
+
+
+async def _decide(claimed: TakenPilot, pilot: Row[Any], context: WorkerContext) -> None:
+    pilots, batch_id, ladder = Pilots(context.engine), claimed.batch_id, context.fleet.ladder
     rows = await pilots.answers(batch_id)
     outcome: SampleMore | NextLook | Certified
     try:

@@ -19,6 +19,7 @@ from routing.pilot import GraderChoice, PilotSpec
 from settings import ROOT
 from simulator.process import SimulatorProcess
 from submission.input_line import InputLine, InvalidInput
+from tasks.pilot import decide_pilot as decision
 from tasks.pilot import judging
 from tasks.pilot.answer_audit import audit_answer
 from tasks.pilot.decide_pilot import DECISION_LEASE_S, decide_pilot
@@ -284,5 +285,34 @@ def test_the_users_command_grades_a_pilot_and_its_failure_certifies_nothing(
             assert quality.certificate["outcome"] == outcome
             if outcome == "top_tier":
                 assert "the grading command failed: the command ended with status 3" in quality.certificate["reason"]
+
+    on_bench(story)
+
+
+def test_a_command_that_takes_longer_than_the_lease_keeps_the_decision(
+    on_bench: OnBench, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decision, "DECISION_LEASE_S", 1.0)
+
+    async def story(bench: LedgerHarness) -> None:
+        slow = "import time; time.sleep(3)" + COMMAND
+        grading = Grading(command=(sys.executable, "-c", slow), command_timeout_s=60.0)
+        async with worker_context_of(bench, replace(judged_fleet(simulator.url), quality=grading)) as context:
+            pilots = Pilots(context.engine)
+            spec = replace(JUDGED, grader=GraderChoice.COMMAND)
+            await hand_in(lines(300), BatchSpec(source="test", pilot=spec), context)
+            (first,) = await pilots.take_sampled(lease_s=1.0, simulated=None)
+            await decide_pilot(first, context)
+            await work_off(context)
+            (taken,) = await pilots.take_sampled(lease_s=1.0, simulated=None)
+            deciding = asyncio.create_task(decide_pilot(taken, context))
+            await asyncio.sleep(0.2)
+            while not deciding.done():
+                assert await pilots.take_sampled(lease_s=1.0, simulated=None) == []
+                await asyncio.sleep(0.1)
+            await deciding
+            pilot = await pilots.find(taken.batch_id)
+            assert pilot is not None
+            assert pilot.state == "decided"
 
     on_bench(story)
