@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy.exc import DBAPIError
 
 from cli.console import plain
+from db.bootstrap import NotOurTables
 from db.engine import APP_ROLE
 from settings import FleetError, SettingsError
 from submission.input_line import InvalidInput, RejectedLine
@@ -84,6 +85,8 @@ def describe_error(error: BaseException) -> ErrorReport:
             return ErrorReport("settings", (str(error),), code=ExitCode.USAGE)
         case FleetError():
             return ErrorReport("fleet", tuple(str(error).splitlines()), code=ExitCode.USAGE)
+        case NotOurTables():
+            return ErrorReport("database", (str(error),), error.hint)
         case ServicesError() | StackError() | DataDirError():
             return ErrorReport("services", (_first_and_last(str(error)),), "`pointsman doctor` checks each dependency.")
         case DBAPIError():
@@ -129,7 +132,7 @@ def _database(error: DBAPIError) -> ErrorReport:
     elif state is None or state.startswith(("08", "57P", "53300")):
         message = "Postgres cannot be reached."
         hint = "Check DATABASE_URL and whether Postgres is up. `pointsman doctor` checks both."
-    elif state == "22023" or state.startswith("28"):
+    elif state == "22023" or state.startswith("28") or (state == "42501" and "set role" in str(error.orig)):
         message = "Postgres rejected the login or the role."
         hint = "Check the user in DATABASE_URL: it must be a member of pointsman_app."
     elif state == "42501":

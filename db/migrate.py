@@ -18,7 +18,10 @@ def _config(url: str) -> Config:
 
 
 def upgrade(url: str) -> None:
-    """Runs every missing migration, with the rights of the URL's user. Safe to run from many processes at once."""
+    """Runs every missing migration, with the rights of the URL's user. Safe to run from many processes at once.
+
+    Raises NotOurTables.
+    """
     command.upgrade(_config(url), "head")
 
 

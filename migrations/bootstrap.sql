@@ -33,6 +33,20 @@ END $$;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT USAGE, CREATE ON SCHEMA public TO pointsman_owner;
 
+-- Large objects and messages in the log of changes are space that everybody may fill; nothing here uses them.
+DO $$
+DECLARE
+    filler pg_catalog.regprocedure;
+BEGIN
+    FOR filler IN SELECT oid FROM pg_catalog.pg_proc
+                  WHERE pronamespace = 'pg_catalog'::pg_catalog.regnamespace
+                    AND proname ~ '^(lo_|lowrite$|pg_logical_emit_message$)'
+                    AND pg_catalog.has_function_privilege('pointsman_auditor', oid, 'EXECUTE')
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', filler);
+    END LOOP;
+END $$;
+
 -- By advisory locks the feeders choose their leader and migrations wait for each other: no login of an auditor may
 -- hold one.
 DO $$

@@ -11,8 +11,14 @@ from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
+from db.bootstrap import NotOurTables
+
 LOCK_MS = 1000
 AGAIN_S = 5.0
+NOT_OURS = (
+    "SELECT pg_get_userbyid(relowner) FROM pg_class"
+    " WHERE oid = to_regclass('public.alembic_version') AND NOT pg_has_role(relowner, 'USAGE')"
+)
 BOOTSTRAP = Path(__file__).with_name("bootstrap.sql")
 
 config = context.config
@@ -42,6 +48,9 @@ else:
                         # A superuser only prepares: what it owned, whoever runs code as the owner would own, too.
                         connection.exec_driver_sql(BOOTSTRAP.read_text(encoding="utf-8").replace("%", "%%"))
                         connection.exec_driver_sql("SET LOCAL ROLE pointsman_owner")
+                    owner = connection.exec_driver_sql(NOT_OURS).scalar_one_or_none()
+                    if owner is not None:
+                        raise NotOurTables(owner)
                     context.run_migrations()
                 break
             except OperationalError as error:

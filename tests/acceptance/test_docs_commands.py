@@ -272,7 +272,8 @@ def stack() -> Iterator[Stack]:
         superuser = database.replace("pointsman_owner@", "postgres@")
         restored = superuser.replace("/pointsman?", "/restored?")
         assert len({database, superuser, restored}) == 3
-        urls_of_postgres = {"DATABASE_URL": database, "SUPERUSER_URL": superuser, "RESTORE_URL": restored}
+        urls_of_postgres = {"DATABASE_URL": database, "OWNER_URL": database}
+        urls_of_postgres |= {"SUPERUSER_URL": superuser, "RESTORE_URL": restored}
         started = Stack(place, environ, {}, urls_of_postgres)
         told = started.run("pointsman submit examples/queries.jsonl --wait --json")
         assert told.returncode == 0, told.stderr

@@ -13,8 +13,10 @@ from sqlalchemy.pool import NullPool
 
 from db import migrate
 from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
+from db.bootstrap import NotOurTables
 from routing.lifecycle import TERMINAL, State
 from settings import ROOT
+from tests.conftest import Databases
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 from tests.integration.schema_page import schema_page
 
@@ -26,6 +28,22 @@ def test_the_page_of_the_schema_is_what_the_migrations_make(database_url: str) -
     if os.environ.get("UPDATE_SCHEMA_PAGE"):
         page.write_text(made)
     assert page.read_text() == made
+
+
+@pytest.mark.parametrize("user", ["postgres", "pointsman_owner"])
+def test_tables_of_another_role_are_named_with_the_fix(databases: Databases, user: str) -> None:
+    name = f"older_{os.getpid()}"
+    databases.execute("CREATE DATABASE {}", name)
+    try:
+        migrate.upgrade(databases.of(name))
+        with create_engine(databases.of(name), poolclass=NullPool).begin() as connection:
+            connection.execute(text("ALTER TABLE alembic_version OWNER TO postgres"))
+            connection.execute(text("ALTER ROLE pointsman_owner LOGIN"))
+        with pytest.raises(NotOurTables, match="belong to postgres"):
+            migrate.upgrade(databases.of(name).replace("postgres@", f"{user}@"))
+        assert "begin anew" in NotOurTables.hint
+    finally:
+        databases.drop(name)
 
 
 def listed(definition: str) -> set[str]:

@@ -10,6 +10,7 @@ from cli.batch_submission import Submission, batch_spec, fleet_flag
 from cli.command_errors import CommandError, ExitCode, UsageError, describe_error
 from cli.commands.doctor import _fault
 from cli.main import main
+from db.bootstrap import NotOurTables
 from fleet_config import FleetError, Problem
 from routing.fleet import Fleet
 from settings import Settings, SettingsError
@@ -43,6 +44,8 @@ def _operational(message: str, state: str | None = None) -> OperationalError:
         (_operational('role "pointsman_app" does not exist'), 1, "schema is missing or older"),
         (ProgrammingError("SELECT", {"body": SECRET}, _Refused(SECRET, "42P01")), 1, "schema is missing or older"),
         (ProgrammingError("SELECT", {"body": SECRET}, _Refused(SECRET, "42501")), 1, "lacks the right"),
+        (ProgrammingError("SET", {}, _Refused("permission denied to set role", "42501")), 1, "rejected the login"),
+        (NotOurTables("postgres"), 1, "belong to postgres"),
         (_operational(SECRET, "28P01"), 1, "rejected the login or the role"),
         (ProgrammingError("SELECT", {"body": SECRET}, _Refused(SECRET, "22P02")), 1, "SQLSTATE 22P02"),
         (KeyboardInterrupt(), 130, "Interrupted"),
