@@ -143,8 +143,12 @@ def _quality(figures: BatchFigures) -> str:
     if quality.breached_at is not None:
         return f"{floor}: broken, as audits showed; {figures.top_tier} answered the rest"
     pilot = f"pilot of {quality.pilot_queries:,}, ${quality.pilot_usd:.6f}"
+    if graders := certificate.get("grader", {}).get("mix"):
+        pilot += f", graded by {' and '.join(map(plain, graders))}"
+    elif quality.grade_usd:
+        pilot += ", graded"
     if quality.grade_usd:
-        pilot += f", graded for ${quality.grade_usd:.6f}"
+        pilot += f" for ${quality.grade_usd:.6f}"
     if outside := outside_certificate(certificate):
         pilot += f"; {outside}"
     if certificate["outcome"] != "certified":
@@ -152,7 +156,11 @@ def _quality(figures: BatchFigures) -> str:
     measured, low = 100 * (quality.measured or 0.0), 100 * (quality.interval or (0.0, 1.0))[0]
     audits = f", {quality.audits:,} audits" if quality.audits else ""
     policy = certificate["policy"].replace("_", " ")
-    return f"{floor}: certified ({policy}); measured {measured:.1f} %, at least {low:.1f} %; {pilot}{audits}"
+    text = f"{floor}: certified ({policy}); measured {measured:.1f} %, at least {low:.1f} %; {pilot}{audits}"
+    if figures.progress.cancelled and (saving := certificate.get("net_saving")) is not None:
+        more_or_less = f"{100 * abs(saving):.1f} % {'less' if saving >= 0 else 'more'}"
+        text += f"; expected for the whole batch, its pilot included: {more_or_less} than {figures.top_tier} alone"
+    return text
 
 
 def _forecast(comparison: Mapping[str, Any]) -> str:

@@ -48,7 +48,7 @@ def draw(query: Row[Any], events: Sequence[Row[Any]]) -> Tree:
 
 
 def _line(after_s: float, event: str, text: str, style: str = "bold") -> Text:
-    return Text.assemble((f"+{after_s:7.3f} s  ", "dim"), (f"{event:<10}", style), text)
+    return Text.assemble((f"+{after_s:7.3f} s  ", "dim"), (f"{event:<9} ", style), text)
 
 
 def _call(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:

@@ -69,6 +69,7 @@ def _certificate(report: BatchReport) -> list[Table]:
         ["its interval, 95 %", "–" if quality.interval is None else " to ".join(map(percent, quality.interval))],
         ["measured by", "–" if quality.measured is None else "audits" if quality.audited_quality else "the pilot"],
         ["sampled queries", f"{quality.pilot_queries:,}"],
+        ["graded by", ", ".join(certificate.get("grader", {}).get("mix", {})) or "–"],
         ["cost of the pilot", usd(quality.pilot_usd)],
         ["cost of grading", usd(quality.grade_usd)],
         ["audits", f"{quality.audits:,}, {usd(quality.audit_usd)}"],

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from cli import batch_summary
 from cli.batch_summary import _deviation
+from db.reports.batch_quality import QualityFigures
 from db.reports.batch_stats import BatchFigures, FailureReason, Progress, TierFigures
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -115,3 +116,39 @@ def test_the_forecast_stands_beside_the_actual_cost() -> None:
 @pytest.mark.parametrize(("actual", "text"), [(0.171, "82.9 % lower"), (1.5, "50.0 % higher"), (1.0002, "as forecast")])
 def test_an_actual_cost_is_lower_or_higher_than_its_forecast(actual: float, text: str) -> None:
     assert _deviation(actual, 1.0) == text
+
+
+CERTIFIED = QualityFigures(
+    floor=0.9,
+    confidence=0.95,
+    state="decided",
+    certificate={
+        "outcome": "certified",
+        "policy": "router_and_cascade",
+        "quality": 0.94,
+        "quality_interval": [0.92, 1.0],
+        "grader": {"mix": {"exact": 317}},
+        "net_saving": 0.7215,
+    },
+    pilot_queries=317,
+    pilot_usd=0.05,
+    grade_usd=0.0,
+    audit_usd=0.0,
+    audits=0,
+    audited_quality=None,
+    audited_interval=None,
+    decided_at=NOW,
+    breached_at=None,
+)
+
+
+def test_the_quality_names_the_grader_and_after_try_what_the_whole_batch_would_save() -> None:
+    text = shown(replace(FIGURES, quality=CERTIFIED))
+    assert "certified (router and cascade); measured 94.0 %, at least 92.0 %; pilot of 317, $0.050000" in text
+    assert "graded by exact" in text
+    assert "expected for the whole batch" not in text
+    tried = replace(FIGURES, quality=CERTIFIED, progress=replace(FIGURES.progress, cancelled=683))
+    assert "; expected for the whole batch, its pilot included: 72.2 % less than giant alone" in shown(tried)
+    judged = replace(CERTIFIED, certificate=dict(CERTIFIED.certificate or {}, grader={"mix": {"judge": 317}}))
+    text = shown(replace(tried, quality=replace(judged, grade_usd=0.02)))
+    assert "graded by judge for $0.020000" in text
