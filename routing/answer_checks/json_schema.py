@@ -52,6 +52,8 @@ _CLASS: Final = re.compile(r"\\[dDwWsSp]")
 _IN_PLACE: Final = ("not", "if", "then", "else")
 _IN_PLACE_LISTS: Final = ("allOf", "anyOf", "oneOf")
 _IN_PLACE_MAPS: Final = ("dependentSchemas", "dependencies")
+MAX_PATHS: Final = 5_000
+"""Of subschemas in place below each ``unevaluated…``: the validator compiles it anew for every path (15 µs)."""
 _UNEVALUATED: Final = ("unevaluatedItems", "unevaluatedProperties")
 _BELOW: Final = (
     *("items", "additionalItems", "additionalProperties", "contains", "propertyNames"),
@@ -256,7 +258,7 @@ class _Graph:
         """(Checks of a value, pattern steps for a byte)."""
         self.converged = True
         self.divides = False
-        self.walks = 0
+        self._walkers: list[int] = []
         """Subschemas that ask what those in place have evaluated."""
         self._patterns = self._pattern_chars = self._classes = 0
         start = self._add(root)
@@ -267,6 +269,8 @@ class _Graph:
         self._start = start
         self.subschemas = len(self._schemas)
         self._last_first = self._in_order()
+        self.walks = len(self._walkers)
+        self._check_paths()
 
     def _add(self, schema: Any) -> int | None:
         if not isinstance(schema, Mapping):
@@ -302,7 +306,7 @@ class _Graph:
         self.keys.update(_map(schema.get("properties")), _texts(schema.get("required")))
         own = [*patterns, *_texts([schema.get("pattern")])]
         if any(key in schema for key in _UNEVALUATED) and any(isinstance(each, Mapping) for each in in_place):
-            self.walks += 1
+            self._walkers.append(place)
         self._in_place.append([found for each in in_place if (found := self._add(each)) is not None])
         self._below.append([(is_named, found) for is_named, each in below if (found := self._add(each)) is not None])
         checks = 1 + sum(map(_size, (schema.get("enum"), schema.get("required"), schema.get("const"))))
@@ -364,6 +368,13 @@ class _Graph:
         if len(order) < len(self._schemas):
             raise UnusableSchema("a $ref that leads back to itself without a step into the value")
         return order[::-1]
+
+    def _check_paths(self) -> None:
+        paths = [1] * len(self._schemas)
+        for place in self._last_first:
+            paths[place] = min(1 + sum(paths[target] for target in self._in_place[place]), _TOO_MANY)
+        if sum(paths[place] for place in self._walkers) > MAX_PATHS:
+            raise UnusableSchema(f"too many subschemas in place below {' and '.join(_UNEVALUATED)}")
 
     def steps_by_depth(self) -> Iterator[tuple[int, int]]:
         """For values 0, 1, … levels below the root: (checks of one such value, pattern steps for one byte of it).

@@ -51,6 +51,13 @@ def test_a_pattern_that_is_slow_to_compile_is_refused_soon(pattern: str) -> None
             find_expects_error({"regex": pattern + str(n)})
 
 
+def branching(unevaluated: str, levels: int) -> dict[str, Any]:
+    references = [{"$ref": f"#/$defs/d{n + 1}"} for n in range(levels)]
+    return {f"d{n}": {"if": to, "then": to, "else": to, unevaluated: False} for n, to in enumerate(references)} | {
+        f"d{levels}": {}
+    }
+
+
 SCHEMAS: dict[str, dict[str, Any]] = {
     "wide classes": {"type": "string", "pattern": "(?i)" + WIDE * 2_000},
     "many patterns": {"anyOf": [{"pattern": f"(?i)[a-z{n}]{{20}}x"} for n in range(3_000)]},
@@ -66,6 +73,9 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "references that are encoded": {"$ref": "#/$defs/%640"}
     | {"$defs": {f"d{n}": {"allOf": [{"$ref": f"#/$defs/%64{n + 1}"}] * 2} for n in range(60)} | {"d60": {}}}
     | {f"%64{n}": {} for n in range(61)},
+    "what is not evaluated, by many paths": {"$ref": "#/$defs/d0", "unevaluatedProperties": False}
+    | {"$defs": {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(24)} | {"d24": {}}},
+    "items that are not evaluated, by many paths": {"$ref": "#/$defs/d0", "$defs": branching("unevaluatedItems", 15)},
     "references in place": {"allOf": [{"$ref": "#"}, {"$ref": "#"}]},
     "a reference to the network": {"$ref": "https://169.254.169.254/latest"},
 }
