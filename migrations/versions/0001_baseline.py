@@ -21,7 +21,7 @@ def downgrade() -> None:
             router_files, router_promotions, workers, stages, tenants, api_keys, files, file_pieces, api_batches,
             webhooks, webhook_messages, account_faults, pilots, grades, audits, price_lists;
         DROP FUNCTION pointsman_add_partitions(integer), pointsman_decision_hash(decisions),
-            pointsman_seal(bigint, integer), pointsman_delete_orphans(bigint);
+            pointsman_seal(bigint, integer), pointsman_delete_orphans(bigint), pointsman_keep_certificate();
         DROP TABLE decisions;
         DROP SEQUENCE query_blocks, call_blocks;
         """

@@ -342,6 +342,13 @@ GRANT SELECT, INSERT,
             stopped_at)
     ON pilots TO pointsman_app;
 GRANT SELECT ON pilots TO pointsman_auditor;
+-- What was decided stands; after that only the breach of the floor and the end of the rest are recorded.
+CREATE FUNCTION pointsman_keep_certificate() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'the pilot of batch % is decided', OLD.batch_id USING ERRCODE = 'insufficient_privilege';
+END $$;
+CREATE TRIGGER keep_certificate BEFORE UPDATE OF state, lease_until, certificate, policy, weights, extensions, decided_at,
+    epoch ON pilots FOR EACH ROW WHEN (OLD.state = 'decided') EXECUTE FUNCTION pointsman_keep_certificate();
 
 CREATE TABLE grades (
     call_id bigint NOT NULL,

@@ -295,6 +295,25 @@ def test_a_result_and_its_cost_are_written_once(on_bench: OnBench) -> None:
     on_bench(story)
 
 
+DECIDED_PILOT = (
+    "INSERT INTO pilots (batch_id, floor, confidence, seed, audit_share, state, certificate, policy, decided_at)"
+    " VALUES (1, 0.9, 0.95, 1, 0, 'decided', '{}', '{}', now())"
+)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["certificate = '{\"forged\": 1}'", "policy = NULL", "weights = ''", "decided_at = now()", "extensions = 0",
+     "state = 'sampling', decided_at = NULL"],
+)  # fmt: skip
+def test_what_a_pilot_decided_is_written_once(databases: Databases, database_url: str, clerk: str, change: str) -> None:
+    with connect(databases, str(make_url(database_url).database), user=clerk) as attacker:
+        attacker.execute(DECIDED_PILOT.encode())
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="is decided"):
+            attacker.execute(f"UPDATE pilots SET {change}".encode())
+        attacker.execute("UPDATE pilots SET breached_at = now(), stopped_at = now()")
+
+
 FORGED = (
     "INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, reasons)"
     " SELECT batch_id, query_id, epoch, 'judge', 'finish', 'small', 'small', 'done', 'judge',"
