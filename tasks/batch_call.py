@@ -1,14 +1,16 @@
 """A call that belongs to a batch and to no query's claim: the LLM router's, an audit's, a grader's."""
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from db.ledger_types import CallIntent, CallResult
-from providers.limits.admission_control import Denied
+from providers.limits.admission_control import Grant
 from routing.budget.query_budget import worst_usd
 from routing.fleet import Model
 from routing.query import read_body
-from tasks.stages.select_deployment import reserve_patiently
+from tasks.stages.select_deployment import MAX_INLINE_WAIT_S
 from tasks.usage_estimates import TYPICAL_COMPLETION_TOKENS
 from tasks.worker_context import WorkerContext
 
@@ -22,7 +24,7 @@ async def call_for_batch(
     context: WorkerContext,
     deadline_s: float | None = None,
     added: frozenset[str] = frozenset(),
-    waits: bool = False,
+    waits_s: float = 0.0,
     call_id: int | None = None,
     epoch: int = 0,
     keeps_response: bool = False,
@@ -30,33 +32,41 @@ async def call_for_batch(
     """Asks ``model`` once; its intent is in the ledger before it is sent, its result before this returns.
 
     ``body`` is OpenAI's chat body, ``purpose`` one of those that the ledger knows, ``added`` the fields of ``body``
-    that may be left out where the model refuses them. It takes a slot of the model's tier. ``waits``: up to
-    `MAX_INLINE_WAIT_S` for a limit. None where a limit or a budget has no room, or a
-    grader's ``epoch`` no longer holds the decision of the batch's pilot: nothing was sent.
+    that may be left out where the model refuses them. It takes a slot of the model's tier. ``waits_s``: how long it
+    waits for a limit, without the slot; where the model rests after failures, `MAX_INLINE_WAIT_S` at most. None where
+    a limit or a budget has no room, or a grader's ``epoch`` no longer holds the decision of the batch's pilot: nothing
+    was sent.
     """
     query = read_body(body)
     tokens = query.measured.expected(model) + (query.max_tokens or TYPICAL_COMPLETION_TOKENS)
-    async with context.slot(model.tier):
-        admit = (
-            reserve_patiently(model, context, tokens=tokens)
-            if waits
-            else context.admission.reserve(model, tokens=tokens)
-        )
-        if isinstance(grant := await admit, Denied):
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while True:
+        async with context.slot(model.tier):
+            grant = await context.admission.reserve(model, tokens=tokens)
+            if isinstance(grant, Grant):
+                intent = CallIntent(
+                    call_id=await context.ledger.next_call_id() if call_id is None else call_id,
+                    purpose=purpose,
+                    tier=model.tier,
+                    model=model,
+                    batch_id=batch_id,
+                    epoch=epoch,
+                    reserved_usd=worst_usd(query, model),
+                )
+                sent = await context.admission.for_sending(grant, context.ledger.reserve_call(intent))
+                if sent is None:
+                    return None
+                outcome = await context.pool.complete(
+                    model, body, deadline_s=deadline_s, call_id=sent.call_id, added=added
+                )
+                break
+        fails = context.admission.why_resting(model.name) == "failures"
+        most_s = min(waits_s, MAX_INLINE_WAIT_S) if fails else waits_s
+        if loop.time() + grant.wait_s > began + most_s or context.stopping.is_set():
             return None
-        intent = CallIntent(
-            call_id=await context.ledger.next_call_id() if call_id is None else call_id,
-            purpose=purpose,
-            tier=model.tier,
-            model=model,
-            batch_id=batch_id,
-            epoch=epoch,
-            reserved_usd=worst_usd(query, model),
-        )
-        sent = await context.admission.for_sending(grant, context.ledger.reserve_call(intent))
-        if sent is None:
-            return None
-        outcome = await context.pool.complete(model, body, deadline_s=deadline_s, call_id=sent.call_id, added=added)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(context.stopping.wait(), grant.wait_s)
     await context.admission.settle(grant, outcome=outcome)
     result = CallResult(sent, outcome, keep_response=keeps_response)
     await context.ledger.record(result)

@@ -316,3 +316,36 @@ def test_a_command_that_takes_longer_than_the_lease_keeps_the_decision(
             assert pilot.state == "decided"
 
     on_bench(story)
+
+
+def test_a_limit_of_the_judge_is_waited_for(
+    on_bench: OnBench, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "WAIT_S", 0.0)
+
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, judged_fleet(simulator.url)) as context:
+            batch, taken = await sampled(context)
+            simulator.control(faults=[{"kind": "429", "model": "gpt-5-mini", "calls": 4, "retry_after_s": 4.0}])
+            await decide_pilot(taken, context)
+            simulator.control(faults=[])
+            quality = (await account(batch, context)).quality
+            assert quality is not None
+            assert quality.certificate is not None
+            assert quality.certificate["judge"]["abstained"] == 0
+
+    on_bench(story)
+
+
+def test_a_cancelled_batch_has_no_more_graded(on_bench: OnBench, simulator: SimulatorProcess) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, judged_fleet(simulator.url)) as context:
+            _, taken = await sampled(context)
+            await bench.rows("UPDATE batches SET cancelled_at = now()")
+            await decide_pilot(taken, context)
+            assert await bench.rows("SELECT 1 FROM calls WHERE purpose = 'grade'") == []
+            pilot = await Pilots(bench.engine).find(taken.batch_id)
+            assert pilot is not None
+            assert pilot.state == "deciding", "nothing is certified of what was not graded"
+
+    on_bench(story)

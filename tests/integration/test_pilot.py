@@ -301,3 +301,20 @@ def test_lines_that_may_not_cost_the_top_tier_are_outside_the_certificate_and_co
             assert f"{unanswered} of them with a max_cost_usd" in said
 
     on_bench(story)
+
+
+def test_a_batch_that_is_all_sample_ends_with_its_certificate(on_bench: OnBench, simulator: SimulatorProcess) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
+            pilots = Pilots(context.engine)
+            spec = BatchSpec(source="test", pilot=PilotSpec(0.9, stops=True))
+            await hand_in(lines(20), spec, context)
+            (first,) = await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None)
+            await decide_pilot(first, context)
+            await work_off(context)
+            assert await context.ledger.end_batches() == [], "its pilot is not decided"
+            (taken,) = await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None)
+            await decide_pilot(taken, context)
+            assert len(await context.ledger.end_batches()) == 1
+
+    on_bench(story)

@@ -1,7 +1,7 @@
 -- Commits the intent of a further call under a claim that still holds, and renews its lease. A row without a query is a
 -- call that serves several (the LLM router). A grader's call with an epoch needs the decision of its batch's pilot under
--- that epoch, and renews its lease. A call that does not fit its budget is not sent. An intent that an earlier
--- attempt committed is left alone.
+-- that epoch, of a batch that has neither ended nor been cancelled, and renews its lease. A call that does not fit its
+-- budget is not sent. An intent that an earlier attempt committed is left alone.
 WITH intents AS (
     SELECT * FROM jsonb_to_recordset(CAST(:intents AS jsonb)) AS m (
         call_id bigint, query_id bigint, batch_id bigint, epoch integer, purpose text, tier text,
@@ -39,9 +39,10 @@ renewed AS (
 deciding AS (
     UPDATE pilots AS t
     SET lease_until = greatest(t.lease_until, now() + make_interval(secs => :lease_s))
-    FROM intents AS m, priced AS p
+    FROM intents AS m, priced AS p, batches AS b
     WHERE m.purpose = 'grade' AND m.epoch > 0 AND p.call_id = m.call_id AND p.fits
       AND t.batch_id = m.batch_id AND t.epoch = m.epoch AND t.state = 'deciding'
+      AND b.id = m.batch_id AND b.ended_at IS NULL AND b.cancelled_at IS NULL
     RETURNING t.batch_id
 ),
 intended AS (
