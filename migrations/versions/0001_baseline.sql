@@ -707,7 +707,8 @@ CREATE TABLE webhook_messages (
     delivered_at timestamptz,
     CONSTRAINT pk_webhook_messages PRIMARY KEY (id, webhook_id)
 );
-CREATE INDEX ix_webhook_messages_due_at ON webhook_messages (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX ix_webhook_messages_tenant_due_at ON webhook_messages (tenant, due_at, id, webhook_id)
+    WHERE due_at IS NOT NULL;
 COMMENT ON COLUMN webhook_messages.due_at IS 'null once it is delivered or given up';
 GRANT SELECT, INSERT, UPDATE, DELETE ON webhook_messages TO pointsman_app;
 

@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -12,12 +13,43 @@ from typing import Any
 import httpx
 import pytest
 
+from db.webhook_store import WebhookStore
 from tests.attack.conftest import QUOTAS, within
 from tests.integration.api.conftest import Served, line, served, wait_until
 from tests.integration.api.test_batch_routes import create, until, upload
 from tests.integration.api.test_webhooks import Receiver, hook
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
 __all__ = ["served"]
+
+
+def test_a_long_queue_of_a_neighbors_messages_is_not_read_for_each_delivery(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        for tenant, webhooks, events in (("neighbor", 50, 5_000), ("other", 1, 1)):
+            await bench.rows(
+                "INSERT INTO webhooks (id, tenant, name, url, events, secret)"
+                " SELECT :tenant || n, :tenant, 'x', 'https://x.example', '{}', ''"
+                " FROM generate_series(1, :webhooks) AS n",
+                tenant=tenant,
+                webhooks=webhooks,
+            )
+            await bench.rows(
+                "INSERT INTO webhook_messages (id, webhook_id, tenant, event, batch, due_at)"
+                " SELECT 'e' || e, :tenant || n, :tenant, 'x', 'b', now()"
+                " FROM generate_series(1, :events) AS e, generate_series(1, :webhooks) AS n",
+                tenant=tenant,
+                webhooks=webhooks,
+                events=events,
+            )
+        async with bench.owner() as owner, owner.connect() as connection:
+            await connection.exec_driver_sql("ANALYZE webhook_messages")
+        store = WebhookStore(bench.engine)
+        await store.take_due(rows=0, lease_s=60, share=4, under_way={})  # connected, and planned once
+        with within(0.3, "messages are taken"):
+            taken = await store.take_due(rows=16, lease_s=60, share=4, under_way={"neighbor": 1})
+        assert Counter(message.tenant for message in taken) == {"neighbor": 3, "other": 1}
+
+    on_bench(story)
 
 
 def refused(answer: httpx.Response, status: int = 429) -> str:
