@@ -154,7 +154,8 @@ def certify_sample(
                 seed=pilot.seed,
             ):
                 return SampleMore(look.more, "a larger sample may certify a cheaper policy")
-            reason = f"by the first {len(queries)} graded queries, a larger sample would not pay for itself"
+            by = f"by the first {len(queries)} queries, graded by {graded.kind.value}"
+            reason = f"{by}, a larger sample would not pay for itself"
             return to_the_top(pilot, ladder, reason, graded.notes)
         certificate, policy = certify(
             queries,
