@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic_core import PydanticCustomError
 
 from db.batch_writer import MAX_USD
-from routing.pilot import GraderChoice
+from routing.pilot import MOST_CONFIDENCE, GraderChoice
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]
 Words = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
@@ -123,7 +123,7 @@ class BatchOptions(ApiModel):
     quality: Annotated[float, Field(ge=0.5, lt=1, allow_inf_nan=False)] | None = Field(
         default=None, description="Quality floor relative to the top tier, certified on a sample of the batch."
     )
-    confidence: Annotated[float, Field(ge=0.5, lt=1, allow_inf_nan=False)] | None = Field(
+    confidence: Annotated[float, Field(ge=0.5, le=MOST_CONFIDENCE, allow_inf_nan=False)] | None = Field(
         default=None, description="Confidence of the certificate; default: 0.95. Needs quality."
     )
     pilot: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] | None = Field(

@@ -15,6 +15,10 @@ DEFAULT_CONFIDENCE: Final = 0.95
 """Of a certificate, where the user names none."""
 
 
+MOST_CONFIDENCE: Final = 0.99
+"""The bound is a quantile of 4,000 random weightings, and the judge has a tenth of the risk: more is beyond both."""
+
+
 class GraderChoice(StrEnum):
     """Who grades the answers of a pilot, where the user says so."""
 
@@ -52,8 +56,8 @@ class PilotSpec:
             raise ValueError(f"grader: must be one of {', '.join(GraderChoice)}")
         if not 0.5 <= self.floor < 1.0:
             raise ValueError("quality: must be at least 0.5 and below 1")
-        if not 0.5 <= self.confidence < 1.0:
-            raise ValueError("confidence: must be at least 0.5 and below 1")
+        if not 0.5 <= self.confidence <= MOST_CONFIDENCE:
+            raise ValueError(f"confidence: must be from 0.5 to {MOST_CONFIDENCE:g}")
         if self.max_queries is not None and self.max_queries < 1:
             raise ValueError("pilot: must be at least 1 query")
 

@@ -116,12 +116,14 @@ class Forecaster:
         return replace(result, too_dear=seen - total)
 
     def _pilot(self, spec: PilotSpec, decisions: Sequence[Decision], *, total: int) -> ExpectedPilot | None:
-        """None where the batch is too small for one. A judge that may be needed is counted."""
+        """None where the batch is too small for one, or one tier answers. A judge that may be needed is counted."""
         from evaluation.quality_floor.certification import QualityTarget
-        from evaluation.quality_floor.pilot_size import plan_pilot
+        from evaluation.quality_floor.pilot_size import LARGEST_SAMPLE, plan_pilot
 
+        if len(self.fleet.ladder) < 2:
+            return None
         free = round(total * sum(decision.case.pin is None for decision in decisions) / len(decisions))
-        most = min(free, spec.max_queries or free)
+        most = min(free, LARGEST_SAMPLE, spec.max_queries or free)
         queries = plan_pilot(QualityTarget(spec.floor, spec.confidence), total, most=most).size
         queries = queries or (most if spec.stops else 0)
         judged = spec.grader in (None, GraderChoice.JUDGE) and self.fleet.judges

@@ -23,6 +23,9 @@ from evaluation.quality_floor.certification import (
 SIZE_FACTOR: Final = 2.0
 """Pilot queries per batch size to the power of 2/3, at a floor of 0.9."""
 
+LARGEST_SAMPLE: Final = 2_000
+"""What a pilot of a batch may take: fitting takes the cube of it in time and its square in memory."""
+
 FIRST_PART: Final = 0.5
 """The share of the pilot after which it is asked whether the rest of it is worth its cost."""
 

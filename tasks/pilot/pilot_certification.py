@@ -19,7 +19,7 @@ from evaluation.quality_floor.certification import (
 )
 from evaluation.quality_floor.ladder_policy import LadderAction, LadderAnswer, LadderPolicy
 from evaluation.quality_floor.loss_audit import breaks
-from evaluation.quality_floor.pilot_size import PilotPlan, may_gain, plan_pilot
+from evaluation.quality_floor.pilot_size import LARGEST_SAMPLE, PilotPlan, may_gain, plan_pilot
 from routing.pilot import TierAnswer
 from tasks.pilot.graded_sample import GradedSample
 from tasks.pilot.sample import SampledQuery
@@ -35,9 +35,6 @@ TOP_POLICY: Final = {"kind": "top"}
 
 MOST_MISSED: Final = 0.5
 """A grader that may hide a larger share of the losses grades nothing."""
-
-LARGEST_SAMPLE: Final = 2_000
-"""Fitting takes the cube of it in time and its square in memory: here within the lease of a decision."""
 
 
 class SampleMore(NamedTuple):
@@ -97,6 +94,8 @@ def next_step(
     sample: Sequence[SampledQuery], *, pilot: Row[Any], ladder: Sequence[str]
 ) -> SampleMore | NextLook | Certified:
     """The next step of a pilot, before anything is graded."""
+    if len(ladder) < 2:
+        return to_the_top(pilot, ladder, "the ladder has one tier")
     target = QualityTarget(pilot.floor, pilot.confidence)
     most = min(pilot.total, LARGEST_SAMPLE, pilot.max_queries or pilot.total)
     plan = plan_pilot(target, pilot.total, most=most)

@@ -10,13 +10,16 @@ from db.reports.batch_stats import batch_figures, find_batch
 from db.reports.forecast_history import load_history, load_queues
 from db.reports.json_views import batch_as_json
 from db.worker_registry import WorkerRegistry
+from evaluation.quality_floor.pilot_size import LARGEST_SAMPLE
 from routing.fleet import BudgetPolicy
 from routing.forecast.forecast_types import Forecast, ForecastHistory, QueueLoad
 from routing.lifecycle import ROUTE
+from routing.pilot import PilotSpec
 from settings import Settings
 from submission.forecast_json import forecast_as_json
 from submission.forecaster import Forecaster, default_slots
 from submission.input_line import InputLine
+from submission.reservoir_sample import ReservoirSample
 from submission.submit import SubmitResult, submit
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench, advance, finish
 from tests.integration.test_audit_seals import as_owner
@@ -80,6 +83,17 @@ def test_a_plan_heeds_what_lines_may_cost(on_bench: OnBench, settings: Settings)
         none = forecast_of(bench, settings, b'{"max_cost_usd":1e-9}')
         assert (none.cost_usd.expected, none.total, none.too_dear) == (0.0, 0, 10)
         assert forecast_as_json(none)["total"] == 10
+
+    on_bench(story)
+
+
+def test_a_plan_expects_no_larger_pilot_than_there_is(on_bench: OnBench, settings: Settings) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        sample = ReservoirSample(10)
+        for number in range(100_000):
+            sample.see(InputLine(number, f"q-{number}", BODY, None))
+        planned = forecast_of(bench, settings, None, pilot=PilotSpec(0.9), sample=sample)
+        assert planned.pilot_queries == LARGEST_SAMPLE
 
     on_bench(story)
 

@@ -94,6 +94,8 @@ def test_a_quality_floor_is_read_and_one_that_is_none_is_told() -> None:
     with pytest.raises(InvalidInput, match="grader: it belongs to a quality floor"):
         read_pilot(None, None, None, "judge")
     assert read_pilot(0.9, 0.99, 200, None) == PilotSpec(0.9, 0.99, 200)
+    with pytest.raises(InvalidInput, match=r"confidence: it must be from 0\.5 to 0\.99"):
+        read_pilot(0.9, 0.9999, None, None)
     with pytest.raises(InvalidInput, match=r"quality: it must be at least 0\.5 and below 1"):
         read_pilot(1.0, None, None, None)
     with pytest.raises(InvalidInput, match="pilot: it belongs to a quality floor"):

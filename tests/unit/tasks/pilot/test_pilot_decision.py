@@ -9,10 +9,11 @@ import pytest
 
 from db.pilots import TakenPilot
 from evaluation.quality_floor.loss_audit import audit_losses, breaks
+from evaluation.quality_floor.pilot_size import LARGEST_SAMPLE
 from routing.pilot import TierAnswer
 from routing.query import NO_EXPECTATION
 from tasks.pilot import decide_pilot as deciding
-from tasks.pilot.pilot_certification import LARGEST_SAMPLE, Certified, SampleMore, next_step
+from tasks.pilot.pilot_certification import Certified, SampleMore, next_step
 from tasks.pilot.sample import SampledQuery, read_sample
 
 LADDER = ("small", "large")
@@ -51,6 +52,12 @@ def test_a_sample_is_never_too_large_to_be_fitted() -> None:
         step = next_step([], pilot=asked, ladder=LADDER)
         assert isinstance(step, SampleMore)
         assert step.queries <= LARGEST_SAMPLE
+
+
+def test_a_ladder_of_one_tier_is_not_sampled() -> None:
+    step = next_step([], pilot=pilot(), ladder=("large",))
+    assert isinstance(step, Certified)
+    assert (step.policy, step.reason) == ({"kind": "top"}, "the ladder has one tier")
 
 
 def test_where_the_top_tier_costs_nothing_there_is_nothing_to_certify() -> None:
