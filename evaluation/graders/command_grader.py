@@ -37,7 +37,7 @@ def command_input(items: Iterable[CommandItem]) -> str:
 def read_grades(output: str, ids: Sequence[str]) -> dict[str, float]:
     """The grade of each id. Raises GraderOutputError where a line is none, an id is unknown, twice or missing."""
     asked, grades = set(ids), dict[str, float]()
-    for number, line in enumerate(output.splitlines(), 1):
+    for number, line in enumerate(output.split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -149,6 +149,7 @@ def test_a_command_grades_line_by_line() -> None:
         "b": 1.0,
         "a": 0.25,
     }
+    assert read_grades('{"id": "a", "grade": 1, "why": "one\u2028two"}\r\n', ["a"]) == {"a": 1.0}, "that ends no line"
 
 
 @pytest.mark.parametrize(
