@@ -11,6 +11,9 @@ from submission.table_reader import ROWS_PER_BATCH, NumberedRow, TableFormat, ch
 
 _BUFFER_BYTES = 1024 * 1024
 
+ROWS_DECODED = 100
+"""Rows of a Parquet file that are decoded at a time: a dictionary makes rows of a megabyte each out of a few bytes."""
+
 
 class ArrowTable:
     """Files of one schema, one after the other, such as the shards of a dataset."""
@@ -43,7 +46,7 @@ class ArrowTable:
                 yield number, cells
 
     def batches(self, columns: Collection[str] | None = None) -> Iterator[Any]:
-        """Its rows as pyarrow.RecordBatch objects of at most `ROWS_PER_BATCH` rows. Raises InvalidInput."""
+        """Its rows as pyarrow.RecordBatch objects of `ROWS_PER_BATCH` rows, or `ROWS_DECODED`. Raises InvalidInput."""
         names = [name for name in self.columns() if columns is None or name in columns]
         for stream in self._streams:
             with _as_input_error():
@@ -67,7 +70,7 @@ class ArrowTable:
     def _slices(self, source: Any, names: Sequence[str]) -> Iterator[Any]:
         if self._form is TableFormat.PARQUET:
             if names:
-                yield from source.iter_batches(batch_size=ROWS_PER_BATCH, columns=list(names), use_threads=False)
+                yield from source.iter_batches(batch_size=ROWS_DECODED, columns=list(names), use_threads=False)
             return
         is_file = isinstance(source, pa.ipc.RecordBatchFileReader)
         found = (source.get_batch(place) for place in range(source.num_record_batches)) if is_file else source

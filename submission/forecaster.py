@@ -116,7 +116,12 @@ class Forecaster:
         return replace(result, too_dear=seen - total)
 
     def _pilot(self, spec: PilotSpec, decisions: Sequence[Decision], *, total: int) -> ExpectedPilot | None:
-        """None where the batch is too small for one, or one tier answers. A judge that may be needed is counted."""
+        """None where the batch is too small for one, or one tier answers.
+
+        A judge is counted unless the lines say what is expected.
+        """
+        from evaluation.graders.grader_choice import choose_grader
+        from evaluation.graders.text_graders import GraderKind
         from evaluation.quality_floor.certification import QualityTarget
         from evaluation.quality_floor.pilot_size import LARGEST_SAMPLE, plan_pilot
 
@@ -126,7 +131,9 @@ class Forecaster:
         most = min(free, LARGEST_SAMPLE, spec.max_queries or free)
         queries = plan_pilot(QualityTarget(spec.floor, spec.confidence), total, most=most).size
         queries = queries or (most if spec.stops else 0)
-        judged = spec.grader in (None, GraderChoice.JUDGE) and self.fleet.judges
+        expects = [decision.case.query.expects for decision in decisions]
+        free_text = spec.grader is None and choose_grader((), expects=expects) is GraderKind.JUDGE
+        judged = (free_text or spec.grader is GraderChoice.JUDGE) and self.fleet.judges
         return ExpectedPilot(queries, spec.stops, self.fleet.judges[0] if judged else None) if queries else None
 
     def _decide(self, predictor: Predictor | None, lines: Sequence[InputLine]) -> list[Decision]:

@@ -67,4 +67,4 @@ def _has_answer_field(text: str) -> bool:
 
 
 def _share(items: Sequence[Item], holds: Callable[[Item], bool]) -> float:
-    return sum(map(holds, items)) / len(items)
+    return sum(map(holds, items)) / len(items) if items else 0.0

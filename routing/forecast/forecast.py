@@ -120,7 +120,7 @@ def forecast(
         basis=_basis(past, load),
         pilot_queries=0 if pilot is None else pilot.queries,
         pilot_usd=total * sum(costs[place] for place in in_pilot) / len(ways),
-        grade_usd=total * sum(ways[place].grade_usd for place in in_pilot) / len(ways),
+        grade_usd=total * sum(_graded_usd(ways[place], factors) for place in in_pilot) / len(ways),
     )
 
 
@@ -247,7 +247,13 @@ def _factor(ratios: Sequence[float]) -> tuple[float, float]:
 def _cost_usd(
     way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]], factors: Mapping[str, tuple[float, float]]
 ) -> float:
-    return way.grade_usd + sum(asked * rung.usd * factors[rung.tier][0] for rung, asked, _ in _asked(way, doubted))
+    asked_usd = sum(asked * rung.usd * factors[rung.tier][0] for rung, asked, _ in _asked(way, doubted))
+    return _graded_usd(way, factors) + asked_usd
+
+
+def _graded_usd(way: _ExpectedPath, factors: Mapping[str, tuple[float, float]]) -> float:
+    """What a judge costs; it reads the answers, so it is off by as much as their length is."""
+    return way.grade_usd * factors[way.rungs[0].tier][0]
 
 
 def _escalates(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]]) -> float:

@@ -98,6 +98,21 @@ def test_a_plan_expects_no_larger_pilot_than_there_is(on_bench: OnBench, setting
     on_bench(story)
 
 
+def test_a_plan_counts_a_judge_for_free_text_and_none_for_choices(on_bench: OnBench, settings: Settings) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        assert bench.fleet.judges
+        many = ReservoirSample(10)
+        for number in range(2_000):
+            many.see(InputLine(number, f"q-{number}", BODY, None))
+        labels = ReservoirSample(10)
+        for number in range(2_000):
+            labels.see(InputLine(number, f"q-{number}", BODY, b'{"expects":{"choices":["yes","no"]}}'))
+        assert forecast_of(bench, settings, None, pilot=PilotSpec(0.9), sample=many).grade_usd > 0
+        assert forecast_of(bench, settings, None, pilot=PilotSpec(0.9), sample=labels).grade_usd == 0
+
+    on_bench(story)
+
+
 def test_a_plan_heeds_a_budget_that_degrades(on_bench: OnBench, settings: Settings) -> None:
     async def story(bench: LedgerHarness) -> None:
         free = forecast_of(bench, settings, None)

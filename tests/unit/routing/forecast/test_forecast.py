@@ -188,6 +188,15 @@ def test_a_trial_costs_its_pilot_alone_and_a_judge_adds_to_it() -> None:
     assert judged.pilot_usd == pytest.approx(alone.pilot_usd + judged.grade_usd)
 
 
+def test_what_a_judge_costs_is_learned_with_the_length_of_the_answers() -> None:
+    pilot = ExpectedPilot(100, stops=True, judge=FLEET.deployments("large")[0])
+    shorter = ForecastHistory(cost_ratios={"small": [0.1] * 50})
+    assert (
+        predict(*["small"] * 10, pilot=pilot, past=shorter).grade_usd
+        < 0.2 * predict(*["small"] * 10, pilot=pilot).grade_usd
+    )
+
+
 def test_a_pilot_leaves_pinned_queries_where_they_are() -> None:
     pinned = to("small", replace(QUERY, pin="small"), FLEET)
     told = forecast(
