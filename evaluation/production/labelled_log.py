@@ -130,9 +130,9 @@ def log_book(rows: Sequence[LabelledDecision], fleet: Fleet) -> LabelledLog:
     )
 
 
-def _bound(queries: Sequence[Query], ground: RoutingContext) -> Truths:
-    cases = [ground.survey(query) for query in queries]
-    return np.array([case.pin is not None or len(case.room.keys() & set(ground.ladder)) < 2 for case in cases])
+def _bound(queries: Sequence[Query], context: RoutingContext) -> Truths:
+    cases = [context.analyze(query) for query in queries]
+    return np.array([case.pin is not None or len(case.room.keys() & set(context.ladder)) < 2 for case in cases])
 
 
 def _well(row: LabelledDecision) -> float:

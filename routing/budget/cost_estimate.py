@@ -11,7 +11,7 @@ from routing.outcome import Usage
 from routing.policy.case import RoutingCase, RoutingContext
 
 
-def serving(case: RoutingCase, tier: str, ground: RoutingContext) -> Model | None:
+def serving(case: RoutingCase, tier: str, context: RoutingContext) -> Model | None:
     """The deployment that would serve the query at ``tier``; None if none.
 
     The one that it pins, else that of its category, else the first that it fits.

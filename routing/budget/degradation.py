@@ -62,7 +62,7 @@ class QueryBudget(NamedTuple):
 
 
 def fit_to_budgets(
-    decisions: Sequence[Decision], budgets: Sequence[QueryBudget], ground: RoutingContext
+    decisions: Sequence[Decision], budgets: Sequence[QueryBudget], context: RoutingContext
 ) -> list[Decision]:
     """``decisions`` as far as ``budgets`` pay for them: by the batches' shares, then by each query's own limit.
 
@@ -75,13 +75,13 @@ def fit_to_budgets(
             places.setdefault(budget.batch, []).append(place)
     for batch, some in places.items():
         chunk = [decisions[place] for place in some]
-        lowered = fit_to_share(chunk, batch.share_usd(len(some)), ground, unspent_usd=batch.unspent_usd)
+        lowered = fit_to_share(chunk, batch.share_usd(len(some)), context, unspent_usd=batch.unspent_usd)
         for place, decision in zip(some, lowered, strict=True):
             fitted[place] = decision
     return [
         decision
         if budget.left_usd is None or decision.wants_vote
-        else fit_to_query_budget(decision, budget.left_usd, ground)
+        else fit_to_query_budget(decision, budget.left_usd, context)
         for decision, budget in zip(fitted, budgets, strict=True)
     ]
 
@@ -110,7 +110,7 @@ def degrade(candidates: Sequence[Candidate], *, share_usd: float, unspent_usd: f
 
 
 def fit_to_share(
-    decisions: Sequence[Decision], share_usd: float, ground: RoutingContext, *, unspent_usd: float = math.inf
+    decisions: Sequence[Decision], share_usd: float, context: RoutingContext, *, unspent_usd: float = math.inf
 ) -> list[Decision]:
     """``decisions``, the least hard lowered until they are expected to cost ``share_usd`` together, each with its cost.
 
@@ -118,12 +118,12 @@ def fit_to_share(
     as not explored; else those of which another draw would have had one lowered. Otherwise the log would hold the
     cheap draws of a budget that is nearly too small without the expensive ones.
     """
-    candidates = [_candidate(decision, ground) for decision in decisions]
+    candidates = [_candidate(decision, context) for decision in decisions]
     places = degrade(candidates, share_usd=share_usd, unspent_usd=unspent_usd)
     rungs = [candidate.rungs[place] for candidate, place in zip(candidates, places, strict=True)]
     spare_usd = -math.inf if any(places) else share_usd - sum(rung.expected_usd for rung in rungs)
     return [
-        _lowered(_fairly_drawn(decision, ground, spare_usd, unspent_usd), rung, ground)
+        _lowered(_fairly_drawn(decision, context, spare_usd, unspent_usd), rung, context)
         for decision, rung in zip(decisions, rungs, strict=True)
     ]
 
@@ -141,18 +141,18 @@ def next_rung_down(query: Query, tier: str, *, fleet: Fleet) -> str | None:
     return None
 
 
-def _candidate(decision: Decision, ground: RoutingContext) -> Candidate:
-    rungs = _rungs(decision.case, decision.tier, ground)
+def _candidate(decision: Decision, context: RoutingContext) -> Candidate:
+    rungs = _rungs(decision.case, decision.tier, context)
     return Candidate(decision.score, rungs[:1] if decision.case.pin is not None else rungs)
 
 
-def _rungs(case: RoutingCase, tier: str, ground: RoutingContext) -> tuple[Rung, ...]:
+def _rungs(case: RoutingCase, tier: str, context: RoutingContext) -> tuple[Rung, ...]:
     """``tier`` and what is below it, each cheaper than the one before."""
-    ladder = ground.ladder
+    ladder = context.ladder
     names = reversed(ladder[: ladder.index(tier) + 1]) if tier in ladder else (tier,)
     found: list[Rung] = []
     for name in names:
-        rung = _rung(case, name, ground)
+        rung = _rung(case, name, context)
         if rung is None:
             if name == tier:  # it fits nowhere: there is nothing to reckon with
                 found.append(Rung(name, 0.0, 0.0))
@@ -162,16 +162,16 @@ def _rungs(case: RoutingCase, tier: str, ground: RoutingContext) -> tuple[Rung, 
     return tuple(found)
 
 
-def _rung(case: RoutingCase, tier: str, ground: RoutingContext) -> Rung | None:
-    model = serving(case, tier, ground)
+def _rung(case: RoutingCase, tier: str, context: RoutingContext) -> Rung | None:
+    model = serving(case, tier, context)
     return None if model is None else Rung(tier, expected_usd(case, model), reserved_usd(case, model))
 
 
-def _fairly_drawn(decision: Decision, ground: RoutingContext, spare_usd: float, unspent_usd: float) -> Decision:
+def _fairly_drawn(decision: Decision, context: RoutingContext, spare_usd: float, unspent_usd: float) -> Decision:
     """``decision``, which counts as explored only if no other draw would have had it, or another, lowered."""
     if decision.propensity == 1.0:
         return decision
-    draws = {rung.tier: rung for tier in ground.ladder if (rung := _rung(decision.case, tier, ground)) is not None}
+    draws = {rung.tier: rung for tier in context.ladder if (rung := _rung(decision.case, tier, context)) is not None}
     bound_usd = draws[decision.tier].expected_usd + spare_usd
     fair = all(one.expected_usd <= bound_usd and one.reserved_usd <= unspent_usd for one in draws.values())
     return decision if fair else decision._replace(propensity=1.0)
@@ -184,13 +184,13 @@ def _first_payable(candidate: Candidate, unspent_usd: float) -> int:
     return len(candidate.rungs) - 1
 
 
-def _lowered(decision: Decision, rung: Rung, ground: RoutingContext) -> Decision:
+def _lowered(decision: Decision, rung: Rung, context: RoutingContext) -> Decision:
     if rung.tier == decision.tier:
         return decision._replace(expected_usd=rung.expected_usd)
     return decision._replace(
         tier=rung.tier,
         router="budget",
-        model=ground.preferred(decision.case, rung.tier),
+        model=context.preferred(decision.case, rung.tier),
         reasons=(*decision.reasons, f"the budget: lowered from {decision.tier} to {rung.tier}"),
         expected_usd=rung.expected_usd,
     )

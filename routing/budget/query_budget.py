@@ -33,35 +33,35 @@ def affordable(query: Query, models: Sequence[Model], *, left_usd: float) -> tup
     return tuple(model for model in models if worst_usd(query, model) <= left_usd)
 
 
-def fit_to_query_budget(decision: Decision, left_usd: float, ground: RoutingContext) -> Decision:
+def fit_to_query_budget(decision: Decision, left_usd: float, context: RoutingContext) -> Decision:
     """``decision``, or the next tier down (else any other) that ``left_usd`` pays for, or none: ``over_budget``.
 
     A pinned query does not move.
     """
     case = decision.case
     if _pays(case, decision.tier, left_usd):
-        return _fairly_drawn(decision, left_usd, ground)
-    tiers = [decision.tier] if case.query.is_pinned else list(_others(decision.tier, ground))
+        return _fairly_drawn(decision, left_usd, context)
+    tiers = [decision.tier] if case.query.is_pinned else list(_others(decision.tier, context))
     for tier in tiers:
         if _pays(case, tier, left_usd):
             return decision._replace(
                 tier=tier,
                 router="budget",
                 propensity=1.0,
-                model=ground.preferred(case, tier),
+                model=context.preferred(case, tier),
                 reasons=(*decision.reasons, f"max_cost_usd leaves ${left_usd:.6f}: {tier} instead of {decision.tier}"),
             )
     reasons = _too_expensive(case, [decision.tier, *tiers], left_usd)
     return decision._replace(router="budget", reasons=(*reasons, *decision.reasons), over_budget=True)
 
 
-def _fairly_drawn(decision: Decision, left_usd: float, ground: RoutingContext) -> Decision:
+def _fairly_drawn(decision: Decision, left_usd: float, context: RoutingContext) -> Decision:
     """``decision``, which counts as explored only if no other draw would have been brought down.
 
     Else the log would hold the draws of cheap tiers without those of expensive ones.
     """
     case = decision.case
-    if decision.propensity == 1.0 or all(_pays(case, tier, left_usd) for tier in ground.ladder if tier in case.room):
+    if decision.propensity == 1.0 or all(_pays(case, tier, left_usd) for tier in context.ladder if tier in case.room):
         return decision
     return decision._replace(propensity=1.0)
 
@@ -70,12 +70,12 @@ def _pays(case: RoutingCase, tier: str, left_usd: float) -> bool:
     return any(worst_usd(case.query, model) <= left_usd for model in case.room.get(tier, ()))
 
 
-def _others(tier: str, ground: RoutingContext) -> Iterator[str]:
+def _others(tier: str, context: RoutingContext) -> Iterator[str]:
     """Every other tier, the nearest below first."""
-    ladder = ground.ladder
+    ladder = context.ladder
     below = tuple(reversed(ladder[: ladder.index(tier)])) if tier in ladder else ()
     yield from below
-    yield from (name for name in ground.fleet.tiers if name != tier and name not in below)
+    yield from (name for name in context.fleet.tiers if name != tier and name not in below)
 
 
 def _too_expensive(case: RoutingCase, tiers: Sequence[str], left_usd: float) -> tuple[str, ...]:

@@ -91,10 +91,10 @@ def forecast(
     With a ``pilot`` its queries are asked at every tier. What its policy will save is not known yet: the rest is
     counted at the top tier.
     """
-    ground = RoutingContext(fleet)
-    ways = [_way(decision, ground) for decision in decisions]
+    context = RoutingContext(fleet)
+    ways = [_way(decision, context) for decision in decisions]
     if pilot is not None:
-        ways, total = _with_pilot(decisions, ways, ground, pilot, total=total)
+        ways, total = _with_pilot(decisions, ways, context, pilot, total=total)
     doubted = {tier: _doubted(past.verdicts.get(tier, (0, 0))) for tier in fleet.tiers}
     factors = {tier: _factor(past.cost_ratios.get(tier, ())) for tier in fleet.tiers}
     mixes = _mixes(ways, doubted, total=total, fleet=fleet)
@@ -127,13 +127,13 @@ def forecast(
 def _with_pilot(
     decisions: Sequence[Decision],
     ways: Sequence[_ExpectedPath],
-    ground: RoutingContext,
+    context: RoutingContext,
     pilot: ExpectedPilot,
     *,
     total: int,
 ) -> tuple[list[_ExpectedPath], int]:
     """The ways with a pilot's share of them, evenly over the sample, and how many queries they stand for."""
-    fleet, found = ground.fleet, list(ways)
+    fleet, found = context.fleet, list(ways)
     free = [
         place for place, decision in enumerate(decisions) if decision.case.pin is None and decision.tier in fleet.ladder
     ]
@@ -142,11 +142,11 @@ def _with_pilot(
     for place in free:
         decision = decisions[place]
         if place in sampled:
-            way = _way(decision._replace(tier=fleet.ladder[0]), ground)
+            way = _way(decision._replace(tier=fleet.ladder[0]), context)
             grade_usd = 0.0 if pilot.judge is None else _grade_usd(decision.case, pilot.judge, rungs=len(way.rungs))
             found[place] = replace(way, is_pilot=True, grade_usd=grade_usd)
         else:
-            found[place] = _way(decision._replace(tier=fleet.top), ground)
+            found[place] = _way(decision._replace(tier=fleet.top), context)
     if pilot.stops and sampled:
         return [found[place] for place in sorted(sampled)], pilot.queries
     return found, total
@@ -200,17 +200,17 @@ def _climbs(way: _ExpectedPath, rung: _Rung, doubted: Mapping[str, tuple[float, 
     return 1.0 if way.is_pilot else doubted[rung.tier][0]
 
 
-def _way(decision: Decision, ground: RoutingContext) -> _ExpectedPath:
-    case, fleet, tiers = decision.case, ground.fleet, [decision.tier]
+def _way(decision: Decision, context: RoutingContext) -> _ExpectedPath:
+    case, fleet, tiers = decision.case, context.fleet, [decision.tier]
     while case.pin is None and (above := fleet.tiers[tiers[-1]].escalates_to) is not None and above not in tiers:
         tiers.append(above)
     rungs = [
         _rung(case, tier, model, fleet, is_last=tier == tiers[-1])
         for tier in tiers
-        if (model := serving(case, tier, ground)) is not None
+        if (model := serving(case, tier, context)) is not None
     ]
-    top_usd = expected_usd(case, ground.deployments[fleet.top][0])
-    roomiest = ground.deployments[decision.tier][0]
+    top_usd = expected_usd(case, context.deployments[fleet.top][0])
+    roomiest = context.deployments[decision.tier][0]
     return _ExpectedPath(
         tuple(rungs) or (replace(_rung(case, decision.tier, roomiest, fleet, is_last=True), usd=0.0),), top_usd
     )

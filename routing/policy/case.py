@@ -94,7 +94,7 @@ class RoutingContext:
         self.asks_classifier = "classifier" in fleet.router.stages
         self.asks_llm = "llm" in fleet.router.stages and fleet.router.llm is not None
 
-    def survey(self, query: Query) -> RoutingCase:
+    def analyze(self, query: Query) -> RoutingCase:
         """The case of ``query``. A pin that the fleet does not know counts as none, with a note."""
         features = extract_features(query)
         needed = needed_tokens(query)

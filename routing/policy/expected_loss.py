@@ -24,14 +24,14 @@ TIE: Final = 1e-9
 """Losses that differ by no more are a tie."""
 
 
-def losses(case: RoutingCase, belief: SuccessProbabilities, ground: RoutingContext) -> dict[str, float]:
+def losses(case: RoutingCase, belief: SuccessProbabilities, context: RoutingContext) -> dict[str, float]:
     """Expected loss of each tier of the ladder that the query fits, from the cheapest up; may be empty."""
-    weight, rungs = ground.policy.quality_weight, len(ground.ladder)
+    weight, rungs = context.policy.quality_weight, len(context.ladder)
     prompt = case.query.measured.expected_text
     completion = expected_completion_tokens(case.features, case.query)
-    top = _cost(ground.top_price, prompt, completion)
+    top = _cost(context.top_price, prompt, completion)
     found: dict[str, float] = {}
-    for rung, tier, tariff in ground.tariffs(case):
+    for rung, tier, tariff in context.tariffs(case):
         price = _cost(tariff, prompt, completion) / top if top > 0 else (rung + 1) / rungs
         found[tier] = price + weight * (1.0 - belief[rung])
     return found

@@ -22,7 +22,7 @@ from routing.query import Query
 from tests.fleets import LADDER, small_fleet
 
 FLEET = small_fleet()
-GROUND = RoutingContext(FLEET)
+CONTEXT = RoutingContext(FLEET)
 usd = st.floats(0.001, 10.0)
 
 
@@ -83,7 +83,7 @@ QUERY = Query("Explain how tides come about.", max_tokens=500)
 
 
 def decision(tier: str, score: float, query: Query = QUERY) -> Decision:
-    case, model = GROUND.survey(query), "maxi" if tier == "large" else None
+    case, model = CONTEXT.analyze(query), "maxi" if tier == "large" else None
     return Decision(case, tier, "gate", 0.9, score, ("a test",), model=model)
 
 
@@ -93,9 +93,9 @@ def total_usd(decisions: Sequence[Decision]) -> float:
 
 def test_the_least_hard_go_down_with_the_reason_and_a_model_of_their_new_tier() -> None:
     decisions = [decision("large", 0.9), decision("large", 0.2), decision("special", 0.1)]
-    rich = fit_to_share(decisions, 1e9, GROUND)
+    rich = fit_to_share(decisions, 1e9, CONTEXT)
     assert [one._replace(expected_usd=0.0) for one in rich] == decisions
-    poor = fit_to_share(decisions, total_usd(rich) * 0.8, GROUND)
+    poor = fit_to_share(decisions, total_usd(rich) * 0.8, CONTEXT)
     assert [one.tier for one in poor] == ["large", "medium", "special"]
     assert total_usd(poor) <= total_usd(rich) * 0.8
     assert poor[1].reasons[-1] == "the budget: lowered from large to medium"
@@ -104,47 +104,47 @@ def test_the_least_hard_go_down_with_the_reason_and_a_model_of_their_new_tier() 
 
 def test_where_the_budget_lowers_one_of_a_chunk_none_counts_as_explored() -> None:
     decisions = [decision(tier, 0.5)._replace(propensity=0.1) for tier in ("large", "small")]
-    rich = fit_to_share(decisions, 1e9, GROUND)
+    rich = fit_to_share(decisions, 1e9, CONTEXT)
     assert [one.propensity for one in rich] == [0.1, 0.1]
-    poor = fit_to_share(decisions, total_usd(rich) * 0.9, GROUND)
+    poor = fit_to_share(decisions, total_usd(rich) * 0.9, CONTEXT)
     assert [one.tier for one in poor] == ["medium", "small"]
     assert [one.propensity for one in poor] == [1.0, 1.0]
 
 
 def test_what_counts_as_explored_does_not_depend_on_what_was_drawn() -> None:
     drawn = [decision(tier, 0.5)._replace(propensity=0.1) for tier in LADDER]
-    costs = [total_usd(fit_to_share([one], 1e9, GROUND)) for one in drawn]
+    costs = [total_usd(fit_to_share([one], 1e9, CONTEXT)) for one in drawn]
     for share_usd, propensity in ((costs[-1] * 0.99, 1.0), (costs[-1], 0.1)):
-        fitted = [fit_to_share([one], share_usd, GROUND)[0] for one in drawn]
+        fitted = [fit_to_share([one], share_usd, CONTEXT)[0] for one in drawn]
         assert [one.propensity for one in fitted] == [propensity] * len(drawn)
-    cramped = [fit_to_share([one], 1e9, GROUND, unspent_usd=costs[-1])[0] for one in drawn]
+    cramped = [fit_to_share([one], 1e9, CONTEXT, unspent_usd=costs[-1])[0] for one in drawn]
     assert [one.propensity for one in cramped] == [1.0] * len(drawn)
 
 
 def test_a_pinned_query_stays_where_its_user_put_it() -> None:
     query = Query("Explain how tides come about.", pin="large")
-    (kept,) = fit_to_share([decision("large", 0.1, query)], 0.0, GROUND)
+    (kept,) = fit_to_share([decision("large", 0.1, query)], 0.0, CONTEXT)
     assert kept.tier == "large"
     assert next_rung_down(query, "large", fleet=FLEET) is None
 
 
 def test_each_batch_lowers_its_own_queries_and_a_limit_of_a_query_holds_after_it() -> None:
     decisions = [decision("large", score) for score in (0.1, 0.2, 0.3)]
-    (large,) = fit_to_share(decisions[:1], 1e9, GROUND)
+    (large,) = fit_to_share(decisions[:1], 1e9, CONTEXT)
     rich = BatchBudget(1, unspent_usd=1.0, open_queries=2)
     poor = BatchBudget(2, unspent_usd=large.expected_usd / 2, open_queries=1)
     budgets = [QueryBudget(None, rich), QueryBudget(None, poor), QueryBudget(1e-9, rich)]
-    fitted = fit_to_budgets(decisions, budgets, GROUND)
+    fitted = fit_to_budgets(decisions, budgets, CONTEXT)
     assert [one.tier == "large" for one in fitted] == [True, False, True]
     assert [one.over_budget for one in fitted] == [False, False, True]
 
 
 def test_a_decision_that_waits_for_a_vote_has_no_part_of_a_share_yet() -> None:
-    (large,) = fit_to_share([decision("large", 0.1)], 1e9, GROUND)
+    (large,) = fit_to_share([decision("large", 0.1)], 1e9, CONTEXT)
     batch = BatchBudget(1, unspent_usd=100 * large.expected_usd, open_queries=100)
     waiting = decision("large", 0.1)._replace(wants_vote=True)
     fitted = fit_to_budgets(
-        [waiting, decision("large", 0.1)], [QueryBudget(1e-9, batch), QueryBudget(None, batch)], GROUND
+        [waiting, decision("large", 0.1)], [QueryBudget(1e-9, batch), QueryBudget(None, batch)], CONTEXT
     )
     assert fitted[0] == waiting
     assert fitted[1].tier == "large"

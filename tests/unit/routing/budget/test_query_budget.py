@@ -11,7 +11,7 @@ from routing.query import Query
 from tests.fleets import LADDER, small_fleet
 
 FLEET = small_fleet()
-GROUND = RoutingContext(FLEET)
+CONTEXT = RoutingContext(FLEET)
 QUERY = Query("Explain how tides come about.", max_tokens=500)
 
 
@@ -22,12 +22,12 @@ def reserve(tier: str, query: Query = QUERY) -> float:
 
 
 def decision(tier: str, query: Query = QUERY) -> Decision:
-    return Decision(GROUND.survey(query), tier, "gate", 0.9, 0.5, ("a test",))
+    return Decision(CONTEXT.analyze(query), tier, "gate", 0.9, 0.5, ("a test",))
 
 
 @given(st.sampled_from(list(FLEET.tiers)), st.floats(0.0, 0.1))
 def test_what_is_chosen_can_be_paid(tier: str, left_usd: float) -> None:
-    chosen = fit_to_query_budget(decision(tier), left_usd, GROUND)
+    chosen = fit_to_query_budget(decision(tier), left_usd, CONTEXT)
     if chosen.over_budget:
         assert all(not affordable(QUERY, FLEET.deployments(name), left_usd=left_usd) for name in FLEET.tiers)
     else:
@@ -35,7 +35,7 @@ def test_what_is_chosen_can_be_paid(tier: str, left_usd: float) -> None:
 
 
 def test_it_goes_to_the_next_tier_down_with_the_reason() -> None:
-    chosen = fit_to_query_budget(decision("large"), reserve("medium"), GROUND)
+    chosen = fit_to_query_budget(decision("large"), reserve("medium"), CONTEXT)
     assert not chosen.over_budget
     assert chosen.tier == "medium"
     assert "medium instead of large" in chosen.reasons[-1]
@@ -45,13 +45,13 @@ def test_a_draw_counts_as_explored_only_where_the_limit_would_have_paid_for_ever
     drawn = decision("small")._replace(propensity=0.1)
     dearest = max(map(reserve, LADDER))
     for left_usd, propensity in ((dearest, 0.1), (dearest * 0.99, 1.0), (reserve("small"), 1.0)):
-        chosen = fit_to_query_budget(drawn, left_usd, GROUND)
+        chosen = fit_to_query_budget(drawn, left_usd, CONTEXT)
         assert not chosen.over_budget
         assert (chosen.tier, chosen.propensity) == ("small", propensity)
 
 
 def test_too_little_for_any_call_fails_with_the_fix() -> None:
-    dear = fit_to_query_budget(decision("large"), 1e-9, GROUND)
+    dear = fit_to_query_budget(decision("large"), 1e-9, CONTEXT)
     assert dear.over_budget
     fix, amounts, before = dear.reasons
     assert "max_tokens" in fix
@@ -61,7 +61,7 @@ def test_too_little_for_any_call_fails_with_the_fix() -> None:
 
 def test_a_pinned_query_is_too_dear_where_its_tier_is() -> None:
     pinned = Query(QUERY.text, max_tokens=500, pin="large")
-    assert fit_to_query_budget(decision("large", pinned), reserve("medium"), GROUND).over_budget
+    assert fit_to_query_budget(decision("large", pinned), reserve("medium"), CONTEXT).over_budget
 
 
 def attempted(tier: str, *, valid: bool = True) -> TierAttempt:

@@ -21,7 +21,7 @@ JUDGED = ForecastHistory(verdicts={"small": (10_000, 2_000), "medium": (10_000, 
 
 
 def to(tier: str, query: Query, fleet: Fleet) -> Decision:
-    return Decision(RoutingContext(fleet).survey(query), tier, "gate", 0.9, 0.5, ("a test",))
+    return Decision(RoutingContext(fleet).analyze(query), tier, "gate", 0.9, 0.5, ("a test",))
 
 
 def predict(
