@@ -8,7 +8,8 @@ import csv
 import json
 import math
 import re
-from collections.abc import Collection, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -132,11 +133,7 @@ def check_columns(names: Sequence[str]) -> tuple[str, ...]:
 
 def every_column(table: Table) -> tuple[str, ...]:
     """All columns of ``table``: of JSON, the keys of every object, for which it is read whole. Raises InvalidInput."""
-    if not isinstance(table, JsonTable | JsonLinesTable):
-        return table.columns()
-    return check_columns(
-        tuple(dict.fromkeys(key for _, cells in table.rows() if isinstance(cells, dict) for key in cells))
-    )
+    return table.every_column() if isinstance(table, _ObjectTable) else table.columns()
 
 
 class TextTable:
@@ -293,10 +290,10 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-class JsonTable:
-    """One JSON array of objects, UTF-8, gzipped or not. Its columns are the keys of its first objects."""
+class _ObjectTable(ABC):
+    """Rows that are JSON objects. Its columns are the keys of its first objects."""
 
-    unit = "row"
+    unit: str
 
     def __init__(self, stream: BinaryIO, *, limits: InputLimits) -> None:
         self._stream = stream
@@ -304,7 +301,21 @@ class JsonTable:
 
     def columns(self) -> tuple[str, ...]:
         """The keys of its first objects."""
-        return _first_keys(self.rows())
+        return _keys_of(islice(self.rows(), _ROWS_FOR_COLUMNS))
+
+    def every_column(self) -> tuple[str, ...]:
+        """The keys of every object, for which it is read whole. Raises InvalidInput."""
+        return _keys_of(self.rows())
+
+    @abstractmethod
+    def rows(self, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:
+        """Its rows from the start."""
+
+
+class JsonTable(_ObjectTable):
+    """One JSON array of objects, UTF-8, gzipped or not."""
+
+    unit = "row"
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:
         """Its objects. Raises InvalidInput where the JSON is broken: nothing after it can be told apart."""
@@ -402,18 +413,10 @@ def _finite(text: str) -> float:
     return value
 
 
-class JsonLinesTable:
+class JsonLinesTable(_ObjectTable):
     """JSON lines whose keys are the columns."""
 
     unit = "line"
-
-    def __init__(self, stream: BinaryIO, *, limits: InputLimits) -> None:
-        self._stream = stream
-        self._limits = limits
-
-    def columns(self) -> tuple[str, ...]:
-        """The keys of its first objects."""
-        return _first_keys(self.rows())
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:
         """Its lines but blank ones."""
@@ -434,6 +437,5 @@ def _json_row(raw: bytes) -> Cells | LineError:
     return value if isinstance(value, dict) else LineError("line", "not a JSON object", 'Use {"column": "…"}')
 
 
-def _first_keys(rows: Iterator[NumberedRow]) -> tuple[str, ...]:
-    first = islice(rows, _ROWS_FOR_COLUMNS)
-    return check_columns(tuple(dict.fromkeys(key for _, cells in first if isinstance(cells, dict) for key in cells)))
+def _keys_of(rows: Iterable[NumberedRow]) -> tuple[str, ...]:
+    return check_columns(tuple(dict.fromkeys(key for _, cells in rows if isinstance(cells, dict) for key in cells)))
