@@ -29,12 +29,13 @@ from evaluation.data.array_types import Floats
 from evaluation.data.dataset import Dataset, read_dataset
 from evaluation.metrics.confidence_intervals import DRAWS
 from evaluation.metrics.fixed_split import SplitLead, lead_over_fixed_split
+from evaluation.metrics.recorded_pipeline import routed_tiers
 from evaluation.models.answer_scorer import AnswerScorer
 from evaluation.models.artifact_cache import DEFAULT, open_folder
 from evaluation.models.predictors import predictor_of
 from evaluation.training.fit import fit_scorer
 from routing.fleet import Fleet
-from routing.policy.decision import Predictor, decide
+from routing.policy.decision import Predictor
 from routing.query import Query
 from settings import ROOT, load_fleet
 
@@ -81,9 +82,8 @@ def measure(
 
 
 def _routed(data: Dataset, fleet: Fleet, predictor: Predictor) -> tuple[Floats, Floats]:
-    """Grade and cost of each query at the tier that routing chooses; one beside the ladder counts as the top."""
-    decisions = decide([Query(text) for text in data.queries], fleet=fleet, predictor=predictor)
-    tiers = [one.tier if one.tier in data.tiers else data.dearest for one in decisions]
+    """Grade and cost of each query at the tier that routing chooses."""
+    tiers = routed_tiers(data, [Query(text) for text in data.queries], fleet=fleet, predictor=predictor)
     grades = [example.ok[tier] for example, tier in zip(data.examples, tiers, strict=True)]
     return np.array(grades), np.array([PRICES[tier] for tier in tiers])
 

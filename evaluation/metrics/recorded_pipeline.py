@@ -57,14 +57,19 @@ class ReplayFigures:
         return self.cost_usd / self.cost_large_usd if self.cost_large_usd else 0.0
 
 
+def routed_tiers(data: Dataset, queries: Sequence[Query], *, fleet: Fleet, predictor: Predictor | None) -> list[str]:
+    """The tier that routing chooses for each query of ``data``; one beside the ladder counts as the top."""
+    decisions = decide(queries, fleet=fleet, predictor=predictor)
+    return [decision.tier if decision.tier in data.tiers else data.dearest for decision in decisions]
+
+
 def replay(
     data: Dataset, *, fleet: Fleet, predictor: Predictor | None, scorer: Scorer | None, tariff: CallCosts
 ) -> ReplayFigures:
     """``data`` through the rules of ``fleet``, cut to the tiers that are recorded. Raises KeyError if it lacks one."""
     known = fleet.only(frozenset(data.tiers))
     queries = [Query(text=text) for text in data.queries]
-    decisions = decide(queries, fleet=known, predictor=predictor)
-    routed = [decision.tier if decision.tier in data.tiers else data.dearest for decision in decisions]
+    routed = routed_tiers(data, queries, fleet=known, predictor=predictor)
     p_right = _scores(data, scorer)
     came = [
         _run_ladder(example, query, tier, known, own)
