@@ -100,7 +100,7 @@ async def call_fleet(fleet: Fleet, environ: Mapping[str, str]) -> list[Deploymen
             return await _check(model, fleet, pool)
 
     try:
-        with capture_logs():  # each failure is told in the result
+        with capture_logs():  # the result names each failure
             return await asyncio.gather(*(check(model) for tier in fleet.tiers for model in fleet.deployments(tier)))
     finally:
         await pool.aclose()
@@ -182,7 +182,7 @@ def _price(outcome: Completion, model: Model) -> FeatureCheck:
 def relies_on_logprobs(model: Model, fleet: Fleet) -> bool:
     """Whether a confidence of the fleet is read from ``model``'s log-probabilities."""
     if not model.logprobs:
-        return False  # nobody asks for them; `check-fleet` warns where a threshold then never acts
+        return False  # the fleet does not ask for them; `check-fleet` warns where a threshold then never acts
     asked = [
         other
         for tier in fleet.tiers.values()

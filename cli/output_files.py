@@ -38,7 +38,7 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
 
     Prompts and answers go there: it is its owner's alone. A link at ``path`` is replaced, not followed.
     """
-    # A new file of a name that nobody can foresee: in a directory of others, a link may wait under any other.
+    # A new file with a random name: in a directory that others can write to, a link may stand at a name they can guess.
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
     try:
         with open(unfinished, "wb", buffering=1024 * 1024, opener=_create) as file:

@@ -110,7 +110,7 @@ def _end_of_month(partition: str) -> datetime | None:
 
 
 async def _drop_between_readers(engine: AsyncEngine, name: str) -> None:
-    """Drops a month once nobody reads it. Everybody else waits behind a drop that waits: for a second at most."""
+    """Drops a month once no session reads it. Others wait behind a waiting drop for a second at most."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:

@@ -221,7 +221,7 @@ def _has_lua_fixes(product: str, version: str) -> bool:
     try:
         major, minor, patch = (int(part) for part in version.split(".")[:3])
     except ValueError:
-        return True  # a version that is told otherwise, as by a hosted service
+        return True  # a version in another form, as a hosted service reports it
     fixed = _FIXED[product]
     same_line = [each for each in fixed if each[:2] == (major, minor)]
     return (major, minor, patch) >= same_line[0] if same_line else (major, minor) > fixed[-1][:2]
