@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from cli.command_errors import UsageError
 from cli.result_table import table_format, write_table
 from db.reports.results import result_lines
-from submission.table_reader import Table
+from submission.table_reader import InputTable
 
 STDOUT: Final = Path("-")
 """Stands for stdout on the command line."""
@@ -53,7 +53,7 @@ def _create(name: str, flags: int) -> int:
 
 
 async def write_results(
-    engine: AsyncEngine, batch_id: int, path: Path, *, table: Table | None = None, expand: bool = False
+    engine: AsyncEngine, batch_id: int, path: Path, *, table: InputTable | None = None, expand: bool = False
 ) -> int:
     """Writes the results so far to ``path``, or to stdout for ``-``. Returns their number.
 

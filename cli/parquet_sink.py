@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from cli.result_table import RESULT_COLUMNS, Chunk, OutputColumns, parse_fields
 from submission.arrow_schema import ArrowTypes, to_array
 from submission.arrow_table import ArrowTable
-from submission.table_reader import ROWS_PER_BATCH, CsvTable, Table
+from submission.table_reader import ROWS_PER_BATCH, CsvTable, InputTable
 
 _TYPES: Final = {"text": pa.string(), "float": pa.float64(), "int": pa.int32()}
 _GROUP_ROWS: Final = 20_000
@@ -20,7 +20,7 @@ class ParquetSink:
     """Row groups of up to 20,000 rows or 32 MiB. Columns of Parquet and Arrow keep their types; CSV has text only."""
 
     def __init__(
-        self, file: BinaryIO, columns: OutputColumns, *, table: Table | None, expanded: Mapping[str, Any]
+        self, file: BinaryIO, columns: OutputColumns, *, table: InputTable | None, expanded: Mapping[str, Any]
     ) -> None:
         """``expanded``: the pyarrow.DataType of each field of the answers."""
         self._columns = columns
@@ -65,7 +65,7 @@ class ParquetSink:
             self._pending = []
 
 
-def _types_of(table: Table, names: tuple[str, ...]) -> dict[str, Any]:
+def _types_of(table: InputTable, names: tuple[str, ...]) -> dict[str, Any]:
     """The type of each column of the input."""
     if isinstance(table, ArrowTable):
         return {name: table.schema.field(name).type for name in names}

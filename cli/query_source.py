@@ -16,7 +16,7 @@ from routing.fleet import Fleet
 from submission.input_line import InputLine, InvalidInput, RejectedLine
 from submission.jsonl_reader import read_lines
 from submission.row_query import RowMapping, RowQueries
-from submission.table_reader import Table, TableFormat, format_by_content, open_lines, open_table
+from submission.table_reader import InputTable, TableFormat, format_by_content, open_lines, open_table
 
 _MAX_COLLECTED: Final = 1000
 _DIGEST: Final = "input_sha256"
@@ -32,7 +32,7 @@ class Source:
         name: str,
         lines: Callable[[Fleet], Iterator[InputLine | RejectedLine]],
         *,
-        rows: Table,
+        rows: InputTable,
         metadata: Mapping[str, str],
     ) -> None:
         self.name = name
@@ -88,7 +88,7 @@ def open_source(name: str | SqlInput, mapping: RowMapping | None = None) -> Iter
         yield Source(found.name, queries.lines, rows=table, metadata={_DIGEST: found.digest(), _FORMAT: form.value})
 
 
-def rows_of(batch: Batch, name: str, files: ExitStack) -> Table:
+def rows_of(batch: Batch, name: str, files: ExitStack) -> InputTable:
     """The rows of ``batch``'s input, which ``name`` names again. Raises UsageError for another input, OSError.
 
     It must be the same to the byte: otherwise answers would be joined to the wrong rows.

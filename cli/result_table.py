@@ -16,7 +16,15 @@ from db.reports.results import ERROR_CODES, result_rows
 from db.user_tables import copy_results
 from routing.answer_checks.json_schema import NotJsonError, read_json
 from submission.cell_text import cell_text
-from submission.table_reader import DATA_EXTRA, ROWS_PER_BATCH, Cells, Table, TableFormat, every_column, format_by_name
+from submission.table_reader import (
+    DATA_EXTRA,
+    ROWS_PER_BATCH,
+    Cells,
+    InputTable,
+    TableFormat,
+    every_column,
+    format_by_name,
+)
 
 RESULT_COLUMNS: Final = {
     "custom_id": "text",
@@ -69,7 +77,7 @@ def guarded(text: str) -> str:
 
 
 async def write_table(
-    engine: AsyncEngine, batch_id: int, file: BinaryIO, form: TableFormat, *, table: Table | None, expand: bool
+    engine: AsyncEngine, batch_id: int, file: BinaryIO, form: TableFormat, *, table: InputTable | None, expand: bool
 ) -> int:
     """Writes a row for each row of ``table``, or else for each query. Returns the number of answers and failures."""
     fields = Fields(with_types=form is TableFormat.PARQUET)
@@ -80,7 +88,7 @@ async def write_table(
 
 
 async def write_rows(
-    file: BinaryIO, form: TableFormat, results: "Results", *, table: Table | None, fields: "Fields"
+    file: BinaryIO, form: TableFormat, results: "Results", *, table: InputTable | None, fields: "Fields"
 ) -> int:
     """The same from ``results``, with ``fields`` of the answers as columns."""
     columns = OutputColumns(() if table is None else every_column(table), tuple(fields.names))
@@ -248,7 +256,7 @@ class CsvSink:
         self._text.detach()
 
 
-async def _chunks(table: Table | None, results: "Results") -> AsyncIterator[Chunk]:
+async def _chunks(table: InputTable | None, results: "Results") -> AsyncIterator[Chunk]:
     if table is None:
         while rows := await results.some():
             yield Chunk((), None, [result_cells(row) for row in rows])

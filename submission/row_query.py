@@ -15,7 +15,7 @@ from routing.pilot import GOLD_KEY
 from submission.cell_text import cell_json, cell_text
 from submission.input_line import InputLimits, InputLine, LineError, RejectedLine, input_error
 from submission.jsonl_reader import DUPLICATE_CUSTOM_ID, LineReader
-from submission.table_reader import Cells, Table
+from submission.table_reader import Cells, InputTable
 
 WHOLE_ROW: Final = "row"
 """In a template, the row as a mapping: ``{{ row["a name with spaces"] }}``."""
@@ -49,7 +49,7 @@ class RowMapping:
 class RowQueries:
     """The queries of a table."""
 
-    def __init__(self, table: Table, mapping: RowMapping, *, name: str, is_ready: bool = False) -> None:
+    def __init__(self, table: InputTable, mapping: RowMapping, *, name: str, is_ready: bool = False) -> None:
         """``is_ready``: without a mapping, the rows are query lines as they are.
 
         Raises InvalidInput where the mapping does not fit the table.

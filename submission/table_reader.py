@@ -62,7 +62,7 @@ _SUFFIXES: Final = {
 }
 
 
-class Table(Protocol):
+class InputTable(Protocol):
     """Rows that can be read several times."""
 
     unit: str
@@ -95,7 +95,7 @@ def format_by_content(stream: BinaryIO) -> TableFormat:
     return TableFormat.JSONL if head.startswith(b"{") else TableFormat.CSV
 
 
-def open_table(streams: Sequence[BinaryIO], form: TableFormat, *, limits: InputLimits | None = None) -> Table:
+def open_table(streams: Sequence[BinaryIO], form: TableFormat, *, limits: InputLimits | None = None) -> InputTable:
     """The table in ``streams``, several only of Parquet or Arrow. Raises InvalidInput."""
     limits = limits or InputLimits()
     match form:
@@ -114,7 +114,7 @@ def open_table(streams: Sequence[BinaryIO], form: TableFormat, *, limits: InputL
             return ArrowTable(streams, form)
 
 
-def open_lines(stream: BinaryIO) -> Table:
+def open_lines(stream: BinaryIO) -> InputTable:
     """Lines of queries as a table: the keys of JSON lines, or one column of plain text. Raises InvalidInput."""
     if format_by_content(stream) is TableFormat.JSONL:
         return JsonLinesTable(stream, limits=InputLimits())
@@ -131,7 +131,7 @@ def check_columns(names: Sequence[str]) -> tuple[str, ...]:
     return named
 
 
-def every_column(table: Table) -> tuple[str, ...]:
+def every_column(table: InputTable) -> tuple[str, ...]:
     """All columns of ``table``: of JSON, the keys of every object, for which it is read whole. Raises InvalidInput."""
     return table.every_column() if isinstance(table, _ObjectTable) else table.columns()
 

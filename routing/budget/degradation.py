@@ -37,7 +37,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchBudget:
+class DegradingBudget:
     """What is left of the budget of a batch that degrades; dollars."""
 
     batch_id: int
@@ -57,7 +57,7 @@ class QueryBudget(NamedTuple):
 
     left_usd: float | None = None
     """Of its ``max_cost_usd``, in dollars; None without one."""
-    batch: BatchBudget | None = None
+    batch: DegradingBudget | None = None
     """None where the batch has no budget, or holds or fails what it cannot pay for."""
 
 
@@ -69,7 +69,7 @@ def fit_to_budgets(
     A decision that waits for a vote stays as it is, and has no part of a share yet.
     """
     fitted = list(decisions)
-    places: dict[BatchBudget, list[int]] = {}
+    places: dict[DegradingBudget, list[int]] = {}
     for place, (decision, budget) in enumerate(zip(decisions, budgets, strict=True)):
         if budget.batch is not None and not decision.wants_vote:
             places.setdefault(budget.batch, []).append(place)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 
 from db.ledger_types import QueuedQuery
-from routing.budget.degradation import BatchBudget, QueryBudget
+from routing.budget.degradation import DegradingBudget, QueryBudget
 from routing.fleet import BudgetPolicy
 from routing.policy.case import Decision
 from tasks.budget_cache import BatchBudgetState
@@ -45,16 +45,16 @@ async def fetch_budgets(queued: Sequence[QueuedQuery], context: WorkerContext) -
     """What is left for each of ``queued``, by query id."""
     caps = await remaining_per_query(queued, context)
     degrading = {query.batch_id for query in queued if query.budget_policy is BudgetPolicy.DEGRADE}
-    batches: dict[int, BatchBudget] = {}
+    batches: dict[int, DegradingBudget] = {}
     for batch_id, unspent_usd in (await remaining_per_batch(degrading, context)).items():
         allowance = await _allowance(batch_id, context)
-        batches[batch_id] = BatchBudget(batch_id, unspent_usd, allowance.open, allowance.spared_usd)
+        batches[batch_id] = DegradingBudget(batch_id, unspent_usd, allowance.open, allowance.spared_usd)
     return {query.id: QueryBudget(caps.get(query.id), batches.get(query.batch_id)) for query in queued}
 
 
 def spare_shares(decisions: Mapping[int, Decision], budgets: Mapping[int, QueryBudget], context: WorkerContext) -> None:
     """Keeps for the next chunk what ``decisions`` left of their batches' shares."""
-    expected: dict[BatchBudget, list[float]] = {}
+    expected: dict[DegradingBudget, list[float]] = {}
     for query_id, decision in decisions.items():
         batch = budgets[query_id].batch
         if batch is not None and not decision.wants_vote:

@@ -20,7 +20,7 @@ from cli.command_errors import CommandError
 from cli.output_files import check_writable
 from cli.result_table import Fields, Results, guarded, parse_fields, table_format, write_rows
 from submission.cell_text import cell_text
-from submission.table_reader import Table, TableFormat, open_lines, open_table
+from submission.table_reader import InputTable, TableFormat, open_lines, open_table
 
 VALUES: dict[str, list[Any]] = {
     "int": [1, None, -(2**63)],
@@ -44,18 +44,18 @@ del TYPED["mixed"]
 ANSWERS = ['{"label": "bug", "score": 1}', '```json\n{"label": "=cmd", "score": 0.5}\n```', "no JSON"]
 
 
-def json_table() -> Table:
+def json_table() -> InputTable:
     rows = [dict(zip(VALUES, row, strict=True)) for row in zip(*VALUES.values(), strict=True)]
     return open_table([io.BytesIO(orjson.dumps(rows))], TableFormat.JSON)
 
 
-def parquet_table() -> Table:
+def parquet_table() -> InputTable:
     sink = io.BytesIO()
     pq.write_table(pa.table(TYPED), sink)
     return open_table([sink], TableFormat.PARQUET)
 
 
-def csv_table() -> Table:
+def csv_table() -> InputTable:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(VALUES)
@@ -83,7 +83,7 @@ async def results(rows: list[Any]) -> AsyncIterator[Any]:
         yield row
 
 
-def written(form: TableFormat, table: Table | None, rows: list[Any], *, expand: bool = False) -> tuple[bytes, int]:
+def written(form: TableFormat, table: InputTable | None, rows: list[Any], *, expand: bool = False) -> tuple[bytes, int]:
     file = io.BytesIO()
     fields = Fields(with_types=form is TableFormat.PARQUET)
     for row in rows if expand else ():

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from submission.input_line import InputLimits, InvalidInput, LineError
-from submission.table_reader import Table, TableFormat, format_by_content, format_by_name, open_table
+from submission.table_reader import InputTable, TableFormat, format_by_content, format_by_name, open_table
 
 
-def table(content: bytes, form: TableFormat = TableFormat.CSV, **limits: int) -> Table:
+def table(content: bytes, form: TableFormat = TableFormat.CSV, **limits: int) -> InputTable:
     return open_table([io.BytesIO(content)], form, limits=InputLimits(**limits))
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.budget.degradation import (
-    BatchBudget,
     Candidate,
+    DegradingBudget,
     QueryBudget,
     Rung,
     degrade,
@@ -131,8 +131,8 @@ def test_a_pinned_query_stays_where_its_user_put_it() -> None:
 def test_each_batch_lowers_its_own_queries_and_a_limit_of_a_query_holds_after_it() -> None:
     decisions = [decision("large", score) for score in (0.1, 0.2, 0.3)]
     (large,) = fit_to_share(decisions[:1], 1e9, CONTEXT)
-    rich = BatchBudget(1, unspent_usd=1.0, open_queries=2)
-    poor = BatchBudget(2, unspent_usd=large.expected_usd / 2, open_queries=1)
+    rich = DegradingBudget(1, unspent_usd=1.0, open_queries=2)
+    poor = DegradingBudget(2, unspent_usd=large.expected_usd / 2, open_queries=1)
     budgets = [QueryBudget(None, rich), QueryBudget(None, poor), QueryBudget(1e-9, rich)]
     fitted = fit_to_budgets(decisions, budgets, CONTEXT)
     assert [one.tier == "large" for one in fitted] == [True, False, True]
@@ -141,7 +141,7 @@ def test_each_batch_lowers_its_own_queries_and_a_limit_of_a_query_holds_after_it
 
 def test_a_decision_that_waits_for_a_vote_has_no_part_of_a_share_yet() -> None:
     (large,) = fit_to_share([decision("large", 0.1)], 1e9, CONTEXT)
-    batch = BatchBudget(1, unspent_usd=100 * large.expected_usd, open_queries=100)
+    batch = DegradingBudget(1, unspent_usd=100 * large.expected_usd, open_queries=100)
     waiting = decision("large", 0.1)._replace(wants_vote=True)
     fitted = fit_to_budgets(
         [waiting, decision("large", 0.1)], [QueryBudget(1e-9, batch), QueryBudget(None, batch)], CONTEXT
@@ -151,9 +151,9 @@ def test_a_decision_that_waits_for_a_vote_has_no_part_of_a_share_yet() -> None:
 
 
 def test_a_share_grows_with_what_was_spared_and_is_never_more_than_what_is_left() -> None:
-    assert BatchBudget(1, unspent_usd=10.0, open_queries=10).share_usd(2) == 2.0
-    assert BatchBudget(1, unspent_usd=10.0, open_queries=10, spared_usd=1.5).share_usd(2) == 3.5
-    assert BatchBudget(1, unspent_usd=10.0, open_queries=1, spared_usd=5.0).share_usd(2) == 10.0
+    assert DegradingBudget(1, unspent_usd=10.0, open_queries=10).share_usd(2) == 2.0
+    assert DegradingBudget(1, unspent_usd=10.0, open_queries=10, spared_usd=1.5).share_usd(2) == 3.5
+    assert DegradingBudget(1, unspent_usd=10.0, open_queries=1, spared_usd=5.0).share_usd(2) == 10.0
 
 
 @pytest.mark.parametrize(("tier", "below"), list(zip(LADDER, (None, *LADDER), strict=False)))
