@@ -112,6 +112,8 @@ class FailureKind(StrEnum):
     """200 with a body that is cut, oversized or of another shape: billed."""
     BROKEN_OFF = "broken_off"
     """The generation ended by an error, or for a reason that is not known: no answer, billed."""
+    NOT_RUN = "not_run"
+    """The provider batch that it was in ended before its turn: unbilled, it costs time alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ class Failure:
     @property
     def is_limit(self) -> bool:
         """Whether it costs time alone: it is no attempt, no failure and no reason to climb."""
-        return self.kind is FailureKind.RATE_LIMITED or (
+        return self.kind in (FailureKind.RATE_LIMITED, FailureKind.NOT_RUN) or (
             self.kind is FailureKind.OVERLOADED and (self.status in LIMIT_STATUSES or self.notice.is_loading)
         )
 
@@ -255,6 +257,7 @@ FAILURE_RULES: Final[Mapping[FailureKind, FailureRule]] = {
     _K.UNKNOWN: FailureRule(FaultOf.NETWORK, Closes.NOTHING, goes_on=True, climbs=True, billed=Billed.UNKNOWN),
     _K.BROKEN_BODY: FailureRule(FaultOf.PROVIDER, Closes.NOTHING, goes_on=True, climbs=True, billed=Billed.YES),
     _K.BROKEN_OFF: FailureRule(FaultOf.PROVIDER, Closes.NOTHING, goes_on=True, climbs=True, billed=Billed.YES),
+    _K.NOT_RUN: FailureRule(FaultOf.PROVIDER, Closes.NOTHING, goes_on=True, climbs=True),
 }
 
 ACCOUNT: Final = frozenset(kind for kind, rule in FAILURE_RULES.items() if rule.fault_of is FaultOf.ACCOUNT)

@@ -142,7 +142,13 @@ def health_of(outcome: Outcome | None) -> Health:
             | FailureKind.NOT_FOUND
         ):
             return Health.FAILED
-        case FailureKind.RATE_LIMITED | FailureKind.INEXPRESSIBLE | FailureKind.AUTH | FailureKind.BILLING:
+        case (
+            FailureKind.RATE_LIMITED
+            | FailureKind.NOT_RUN
+            | FailureKind.INEXPRESSIBLE
+            | FailureKind.AUTH
+            | FailureKind.BILLING
+        ):
             return Health.SILENT
         case (
             FailureKind.UNSUPPORTED

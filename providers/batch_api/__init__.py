@@ -1,0 +1,1 @@
+"""Providers' batch APIs: many calls bought at once, cheaper and later (lane ``batch``)."""

@@ -1,0 +1,203 @@
+"""What a provider's batch API is to us: one interface, which each protocol's dialect implements.
+
+A provider batch is made in two steps. `ProviderBatchApi.upload` costs nothing and may be repeated. `create` buys: after
+a create without a clear reply, `find` asks the provider before anything is sent again.
+"""
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, NamedTuple, Protocol
+
+from providers.provider_errors import ProviderError
+from routing.fleet import Model
+from routing.outcome import Failure, FailureKind, Outcome
+
+BATCH_SERVICE_TIER: Final = "batch"
+"""The service tier in the usage of every outcome of a provider batch, by which `Price.cost_usd` prices it."""
+
+
+class RemoteState(StrEnum):
+    """How far a provider batch is, in the words of all dialects."""
+
+    IN_PROGRESS = "in_progress"
+    """Accepted, running, or on its way to be cancelled."""
+    ENDED = "ended"
+    """Each call has a result, good or bad."""
+    EXPIRED = "expired"
+    """The window closed first: some calls may have results, which are billed."""
+    CANCELLED = "cancelled"
+    """As we asked: some calls may have results, which are billed."""
+    FAILED = "failed"
+    """Refused as a whole: nothing ran, nothing is billed; `RemoteBatch.failure` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteCounts:
+    """Calls of a provider batch, as far as the provider has counted them."""
+
+    total: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    """With an error, cancelled or expired."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteBatch:
+    """A provider batch as the provider describes it. Times are in Unix seconds of the provider's clock."""
+
+    id: str
+    state: RemoteState
+    counts: RemoteCounts = RemoteCounts()
+    marker: str | None = None
+    """Ours, where the dialect keeps one."""
+    created_at: float | None = None
+    ends_at: float | None = None
+    """When the window closes; None where the provider does not say."""
+    ended_at: float | None = None
+    cancels: bool = False
+    """A cancel was accepted and is not done yet."""
+    failure: Failure | None = None
+    """Why it was refused as a whole."""
+    outputs: tuple[str, ...] = field(default=(), repr=False)
+    """Where its results are, in the dialect's own words; there before it is over where some are."""
+    inputs: tuple[str, ...] = field(default=(), repr=False)
+    """The files that it was made from."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its results are all there will be."""
+        return self.state is not RemoteState.IN_PROGRESS
+
+    def without_result(self) -> Failure:
+        """What became of a call of a batch that is over, of which `ProviderBatchApi.results` has nothing.
+
+        A batch that ended owes a result for each call: what the missing one cost is unknown.
+        """
+        if self.state is RemoteState.ENDED:
+            return Failure(FailureKind.UNKNOWN, "the provider batch ended without this result", cause="no_result")
+        if self.failure is not None:
+            return self.failure
+        return not_run(f"batch_{self.state.value}")
+
+
+def not_run(cause: str) -> Failure:
+    """The failure of a call that was never run; ``cause`` is a code word such as ``batch_expired``."""
+    return Failure(FailureKind.NOT_RUN, f"the provider batch ended before this call: {cause}", cause=cause)
+
+
+class BatchLine(NamedTuple):
+    """One call of a provider batch. ``content`` is its JSON without a line end, ``notes`` are `Prepared.notes`."""
+
+    content: bytes
+    notes: tuple[str, ...]
+
+
+class BatchResult(NamedTuple):
+    """What became of one call. ``key`` is what `ProviderBatchApi.line` was given, or "" where the line has none."""
+
+    key: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class CreateAttempt:
+    """A create whose reply was lost, as far as we know it."""
+
+    marker: str
+    calls: int
+    sent_at: float
+    """When we began to send it, in Unix seconds of our clock."""
+
+
+class BatchCallFailed(ProviderError):
+    """A request to a batch API failed: not a call of a query, but an upload, create, retrieve, cancel or download."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+    @property
+    def may_have_happened(self) -> bool:
+        """Whether the provider may have done what was asked: only a complete refusal, or nothing sent, rules it out.
+
+        A gateway's 5xx says nothing of what the server behind it did.
+        """
+        failure = self.failure
+        if failure.status is None:
+            return failure.kind is FailureKind.UNKNOWN
+        return not 300 <= failure.status < 500
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the provider says that there is no such batch or file."""
+        return self.failure.status in (404, 410)
+
+
+class ProviderBatchApi(Protocol):
+    """The batch API of one deployment. Every method but `line` raises BatchCallFailed; none holds a whole batch.
+
+    Made by `ProviderClient.batch_api`, over the same connections, key, proxy and certificates as the calls.
+    """
+
+    @property
+    def model(self) -> Model: ...
+
+    @property
+    def takes_files(self) -> bool:
+        """Whether `upload` gives the file that `create` takes; else `create` takes the lines."""
+
+    @property
+    def can_find(self) -> bool:
+        """Whether a listing shows our marker; else `find` goes by time and size, and may give several."""
+
+    @property
+    def listing_settles_s(self) -> float:
+        """So many seconds after a create was sent, a listing that does not show it proves that it was not made."""
+
+    def line(self, key: str, body: Mapping[str, Any], *, added: frozenset[str] = frozenset()) -> BatchLine:
+        """The line of one call: ``body`` (OpenAI's chat body) by the same adapter as a direct call.
+
+        ``key`` is our id of the call, of 1 to 64 letters, digits, ``_`` and ``-``, unique in the batch. ``added`` are
+        fields that are not the user's, as in `ProviderClient.complete`. Raises UnsupportedParameter.
+        """
+
+    async def upload(self, lines: AsyncIterator[bytes]) -> str | None:
+        """Stores ``lines`` (`BatchLine.content`) at the provider, and gives the file's id; None without `takes_files`.
+
+        Free, and harmless if it happens twice.
+        """
+
+    async def create(self, source: str | AsyncIterator[bytes], *, marker: str) -> RemoteBatch:
+        """Buys: ``source`` is the uploaded file or, without `takes_files`, the lines.
+
+        ``marker`` is our unguessable id of this attempt, of 1 to 64 letters, digits, ``_`` and ``-``. After
+        BatchCallFailed with `may_have_happened`, ask `find` before it is repeated.
+        """
+
+    async def find(self, attempt: CreateAttempt, *, known: Collection[str] = ()) -> tuple[RemoteBatch, ...]:
+        """What ``attempt`` may have made, without those whose ids are ``known``.
+
+        With `can_find` at most one, and surely ours. Else every batch of that size that was made since: one of them may
+        be of another program; the keys of its results tell. Empty is final after `listing_settles_s`.
+        """
+
+    async def retrieve(self, remote_id: str) -> RemoteBatch:
+        """How far it is."""
+
+    async def cancel(self, remote_id: str) -> RemoteBatch:
+        """Asks the provider to stop it. What is running may still end, so `retrieve` says what became of it.
+
+        A batch that is over stays as it is: that is no failure.
+        """
+
+    def results(self, remote: RemoteBatch) -> AsyncIterator[BatchResult]:
+        """The results so far, in any order, line by line as they arrive.
+
+        The same key may come twice, and keys that are not ours may come: the caller matches them. A line that cannot
+        be read has the key "". The usage of each outcome has the service tier `BATCH_SERVICE_TIER`. Raises
+        BatchCallFailed, also after some results, where the download breaks off: begin anew.
+        """
+
+    async def discard(self, remote: RemoteBatch) -> None:
+        """Deletes the files of a batch that is over, where the dialect has any. What is gone already is no failure."""
