@@ -1,4 +1,4 @@
-"""``python -m benchmarks.table_throughput``: CSV rows to Parquet results by the real command, without latency.
+"""``python -m benchmarks.tables``: CSV rows to Parquet results by the real command, without latency.
 
 Prints the command's own report, then one JSON object: ``rows_lost`` (rows of the input that the output does not have in
 their place and with an end), ``peak_rss_mb`` (of the largest process; Postgres' shared memory counts as one), and
@@ -30,7 +30,7 @@ _ENDED = frozenset({"done", "failed", "dead"})
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0 where no row was lost."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.table_throughput", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tables", description=__doc__)
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--concurrency", type=int, default=256, help="slots per tier and worker process")
     parser.add_argument("--json", action="store_true", help="only the JSON object, on stdout")
