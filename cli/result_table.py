@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
@@ -244,7 +245,9 @@ class CsvSink:
 
     def _result(self, result: Cells) -> Iterator[str]:
         for name in self._columns.results:
-            text = cell_text(result[name])
+            value = result[name]
+            # Not 6e-06: spreadsheets show that as 0, and some readers take it for text.
+            text = f"{Decimal(repr(value)):f}" if isinstance(value, float) else cell_text(value)
             yield guarded(text) if name in ("answer", "error") else text
             if name == "answer" and self._columns.expanded:
                 fields = parse_fields(result[name])

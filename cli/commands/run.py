@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +26,7 @@ from cli.param_types import (
     SkipInvalidOption,
 )
 from cli.quality_options import ConfidenceOption, GraderOption, PilotOption, QualityOption, read_pilot
-from cli.query_source import Source, check_same_input, open_source
+from cli.query_source import Source, check_same_input, open_source, rows_of
 from cli.resources import open_database, read_settings, resolve_batch
 from cli.result_table import table_format
 from cli.table_options import (
@@ -53,6 +53,7 @@ from db.reports.batch_stats import BatchFigures, batch_figures
 from db.reports.json_views import batch_as_json
 from routing.fleet import Fleet
 from submission.row_query import RowMapping
+from submission.table_reader import InputTable
 
 app = typer.Typer()
 
@@ -84,7 +85,8 @@ def run(
     idempotency_key: KeyOption = None,
     skip_invalid: SkipInvalidOption = False,
     batch: Annotated[
-        str | None, typer.Option(metavar="BATCH", help="Continue this batch instead of submitting a file.")
+        str | None,
+        typer.Option(metavar="BATCH", help="Continue this batch. FILE then names its input, for a table's columns."),
     ] = None,
     priority: PriorityOption = 0,
     budget: BudgetOption = None,
@@ -109,8 +111,8 @@ def run(
     Exit codes: 0 when every query has ended and at least one is answered, 1 on failure, 2 for invalid
     input or options, 130 on Ctrl-C; the batch can then be continued.
     """
-    if batch is not None and (file, query_sql) != (None, None):
-        raise UsageError("Give a FILE, or --batch BATCH to continue a batch.", hint="`pointsman run --help`")
+    if batch is not None and query_sql is not None:
+        raise UsageError("--batch continues a batch, --query-sql makes one.", hint="Give one of them.")
     source = None if batch is not None else read_source(file, query_sql, database_url_env)
     asked = read_pilot(quality, confidence, pilot, grader)
     spec = batch_spec(source, idempotency_key, priority, budget, budget_policy, asked)
@@ -120,6 +122,7 @@ def run(
         spec,
         mapping,
         batch=batch,
+        joined=file if batch is not None else None,
         fleet=fleet,
         replay=replay,
         output=output,
@@ -164,6 +167,7 @@ def try_floor(
         spec,
         mapping,
         batch=None,
+        joined=None,
         fleet=fleet,
         replay=replay,
         output=None,
@@ -180,6 +184,7 @@ def _answer(
     mapping: RowMapping,
     *,
     batch: str | None,
+    joined: str | None,
     fleet: Path | None,
     replay: Path | None,
     output: Path | None,
@@ -188,7 +193,7 @@ def _answer(
     skip_invalid: bool,
     as_json: bool,
 ) -> None:
-    """Submits and waits, or continues ``batch``; prints the report."""
+    """Submits and waits, or continues ``batch``, whose input ``joined`` names again; prints the report."""
     began = time.monotonic()
     check_writable(output, expand=expand)
     if output == STDOUT and as_json:
@@ -198,12 +203,12 @@ def _answer(
     refuse_unmet_grader(spec, checked)
     _warn_of_missing_keys(checked)
     submission = Submission(settings, checked, spec, skip_invalid, fleet_flag(fleet), public_id=batch)
-    with open_source(file, mapping) if file is not None else nullcontext() as source:
+    with open_source(file, mapping) if file is not None else nullcontext() as source, ExitStack() as files:
         if source is not None and not skip_invalid:
             source.check(checked)  # before anything starts
         try:
             with working_stack(settings, checked, replay=replay, report=notice) as stack:
-                figures = asyncio.run(_run(submission, source, stack, output, expand=expand, into=into))
+                figures = asyncio.run(_run(submission, source, joined, stack, output, files, expand=expand, into=into))
         except KeyboardInterrupt:
             raise submission.interrupted() from None
     batch_summary.show(figures, err if as_json or output == STDOUT else out)
@@ -217,8 +222,10 @@ def _answer(
 async def _run(
     submission: Submission,
     source: Source | None,
+    joined: str | None,
     stack: WorkingStack,
     output: Path | None,
+    files: ExitStack,
     *,
     expand: bool,
     into: ResultTable | None,
@@ -227,11 +234,17 @@ async def _run(
         if source is not None:
             await submission.submit(source, engine, stack.fleet)
         batch = await resolve_batch(engine, submission.public_id)
-        if source is not None and table_format(output) is not None:
-            check_same_input(batch, source)
+        rows: InputTable | None = None
+        if source is not None:
+            rows = source.rows
+            if table_format(output) is not None:
+                check_same_input(batch, source)
+        elif joined is not None:
+            rows = rows_of(batch, joined, files)
+        elif table_format(output) is not None:
+            warn(f"{output} gets no columns of the input: name the FILE that {batch.public_id} was submitted from.")
         await submission.wait(engine, batch, stack.fleet, check=stack.check)
         if output is not None:
-            rows = None if source is None else source.rows
             written = await write_results(engine, batch.id, output, table=rows, expand=expand)
             notice(f"{written:,} results written{'' if output == STDOUT else f' to {output}'}")
         if into is not None:

@@ -111,6 +111,11 @@ def test_each_type_goes_to_csv_as_its_text(form: TableFormat, table: Any, values
     assert [row["pointsman_answer"] for row in read] == ANSWERS
 
 
+def test_csv_writes_costs_as_plain_decimals() -> None:
+    content, _ = written(TableFormat.CSV, None, answered())
+    assert [row["cost_usd"] for row in read_csv(content)] == ["0.0000015"] * 3
+
+
 def test_parquet_keeps_the_types_of_parquet() -> None:
     content, _ = written(TableFormat.PARQUET, parquet_table(), answered())
     table = pq.read_table(io.BytesIO(content))
