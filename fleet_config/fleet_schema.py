@@ -23,6 +23,7 @@ from routing.fleet import (
     Timing,
     Workers,
 )
+from routing.lanes.lane import Lane
 from routing.outcome import FailureKind
 
 
@@ -58,6 +59,7 @@ FilePath = Annotated[str, Field(min_length=1, max_length=1000)]
 LenientProtocol = Annotated[Protocol, Field(strict=False)]
 LenientPolicy = Annotated[BudgetPolicy, Field(strict=False)]
 LenientKind = Annotated[FailureKind, Field(strict=False)]
+LenientLane = Annotated[Lane, Field(strict=False)]
 LenientSource = Annotated[ConfidenceSource, Field(strict=False)]
 Point = Annotated[list[Share], Field(min_length=2, max_length=2)]
 Router = Literal["gate", "classifier", "llm"]
@@ -77,6 +79,15 @@ class FleetTable(ConfigTable):
     name: Text
     simulated: bool = False
     baseline: Text | None = None
+
+
+class BatchLimitsTable(ConfigTable):
+    """``batch_limits`` of a provider or a model; what is left out is as the provider's protocol has it."""
+
+    max_requests: Count | None = None
+    max_bytes: Count | None = None
+    max_enqueued_tokens: Count | None = None
+    window_s: Annotated[Positive, Field(ge=60)] | None = None
 
 
 class ProviderTable(ConfigTable):
@@ -100,6 +111,8 @@ class ProviderTable(ConfigTable):
     shared_limits: bool = _default(Provider, "shared_limits")
     failover_on: list[LenientKind] = []
     cap_field: CapField | None = None
+    lanes: list[LenientLane] = [Lane.STANDARD]
+    batch_limits: BatchLimitsTable = BatchLimitsTable()
 
 
 class TierPriceTable(ConfigTable):
@@ -165,6 +178,8 @@ class ModelTable(ConfigTable):
     categories: list[Text] = []
     confidence: ConfidenceTable | None = None
     cap_field: CapField | None = None
+    lanes: list[LenientLane] | None = None
+    batch_limits: BatchLimitsTable | None = None
 
 
 class TierTable(ConfigTable):
@@ -330,4 +345,6 @@ def _keys(schema: type[ConfigTable], where: list[Any]) -> list[str]:
         schema = LlmTable
     elif where == ["confidence"]:
         schema = ConfidenceTable
+    elif where == ["batch_limits"]:
+        schema = BatchLimitsTable
     return list(schema.model_fields)

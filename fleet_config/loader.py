@@ -3,15 +3,16 @@
 import hashlib
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from fleet_config import validation
 from fleet_config.fleet_errors import FleetError, Problem, choice, key
 from fleet_config.fleet_schema import (
     TABLES,
     AliasesTable,
+    BatchLimitsTable,
     BudgetsTable,
     CalibrationTable,
     ConfidenceTable,
@@ -28,7 +29,7 @@ from fleet_config.fleet_schema import (
     WorkloadTable,
     parse,
 )
-from fleet_config.price_lookup import list_price, price_of
+from fleet_config.price_lookup import list_price, price_of, with_lanes
 from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy
 from routing.fleet import (
     Baseline,
@@ -46,6 +47,7 @@ from routing.fleet import (
     Timing,
     Workers,
 )
+from routing.lanes.lane import BatchLimits
 
 T = TypeVar("T", bound=ConfigTable)
 
@@ -214,8 +216,12 @@ def _conflicts(parsed: _Parsed, tables: Mapping[str, Any]) -> Iterator[Problem]:
         # With an invalid [fleet] nothing can contradict it.
         simulated = parsed.fleet.simulated if parsed.fleet else provider.base_url.startswith(validation.SIMULATOR)
         yield from validation.provider_problems(name, provider, simulated=simulated)
+        yield from validation.lane_problems(("providers", name), provider.lanes, kind=provider.kind)
     for name, model in parsed.models.items():
         yield from validation.model_problems(name, model, providers=providers, tiers=tiers)
+        if model.lanes is not None:
+            its = parsed.providers.get(model.provider)
+            yield from validation.lane_problems(("models", name), model.lanes, kind=None if its is None else its.kind)
     for name, tier in parsed.tiers.items():
         yield from validation.tier_problems(name, tier, tiers=tiers, served=served)
     yield from validation.ladder_problems(parsed.tiers)
@@ -272,7 +278,7 @@ def _fleet(
         simulated=parsed.fleet.simulated,
         providers={name: _provider(name, table, simulator_url) for name, table in parsed.providers.items()},
         models={
-            name: _model(name, table, prices[name], protocol=parsed.providers[table.provider].kind)
+            name: _model(name, table, prices[name], provider=parsed.providers[table.provider])
             for name, table in parsed.models.items()
         },
         tiers={name: _tier(name, table, parsed.models) for name, table in parsed.tiers.items()},
@@ -295,23 +301,46 @@ def _provider(name: str, table: ProviderTable, simulator_url: str | None) -> Pro
     if simulator_url and base_url.startswith(validation.SIMULATOR):
         base_url = simulator_url.rstrip("/") + base_url.removeprefix(validation.SIMULATOR)
     return Provider(
-        **table.model_dump(exclude={"base_url", "failover_on"}),
+        **table.model_dump(exclude={"base_url", "failover_on", "lanes", "batch_limits"}),
         name=name,
         base_url=base_url,
         failover_on=frozenset(table.failover_on),
     )
 
 
-def _model(name: str, table: ModelTable, price: Price, *, protocol: Protocol) -> Model:
+_OF_MODEL: Final = {"model", "price", "price_multiplier", "categories", "confidence", "lanes", "batch_limits"}
+"""Keys of a model that the record holds in another form."""
+
+_BATCH_LIMITS: Final[Mapping[Protocol, BatchLimits]] = {
+    Protocol.OPENAI: BatchLimits(max_requests=50_000, max_bytes=200_000_000),
+    Protocol.ANTHROPIC: BatchLimits(max_requests=100_000, max_bytes=256_000_000),
+    Protocol.GOOGLE: BatchLimits(max_requests=50_000, max_bytes=2_000_000_000),
+}
+"""What the vendors' pages state; for Google bytes alone."""
+
+
+def _model(name: str, table: ModelTable, price: Price, *, provider: ProviderTable) -> Model:
+    lanes = tuple(provider.lanes if table.lanes is None else table.lanes)
     return Model(
-        **table.model_dump(exclude={"model", "price", "price_multiplier", "categories", "confidence"}),
+        **table.model_dump(exclude=_OF_MODEL),
         name=name,
         model=table.model or name,
-        price=price,
-        protocol=protocol,
+        price=with_lanes(price, lanes),
+        protocol=provider.kind,
         categories=frozenset(table.categories),
         confidence=None if table.confidence is None else _confidence(table.confidence),
+        lanes=lanes,
+        batch_limits=_batch_limits(provider.kind, provider.batch_limits, table.batch_limits),
     )
+
+
+def _batch_limits(kind: Protocol, *tables: BatchLimitsTable | None) -> BatchLimits:
+    """The limits of the protocol, replaced by those of the tables, the last before the others."""
+    limits = _BATCH_LIMITS[kind]
+    for table in tables:
+        if table is not None:
+            limits = replace(limits, **table.model_dump(exclude_none=True))
+    return limits
 
 
 def _tier(name: str, table: TierTable, models: Mapping[str, ModelTable]) -> Tier:

@@ -1,11 +1,18 @@
 """The price of a model: from the file, or looked up."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Final
 
 from fleet_config.fleet_errors import Problem, key
 from fleet_config.fleet_schema import ModelTable, PriceTable, ProviderTable, TierPriceTable
-from routing.fleet import Price, Protocol
+from routing.fleet import Price, PriceTier, Protocol
+from routing.lanes.lane import Lane
+
+LANE_DISCOUNT: Final = 0.5
+"""What a token costs in the lanes flex and batch, of the list price, where neither the table of prices nor the fleet
+says: the discount that OpenAI, Anthropic and Google publish for their batch APIs, and OpenAI for flex."""
 
 
 def price_of(name: str, model: ModelTable, *, provider: ProviderTable | None, digest: str) -> Price | Problem | None:
@@ -17,6 +24,40 @@ def price_of(name: str, model: ModelTable, *, provider: ProviderTable | None, di
             if provider is None:
                 return None
             return _looked_up(name, model, provider)
+
+
+def with_lanes(price: Price, lanes: Iterable[Lane]) -> Price:
+    """``price`` with one at the service tier of each lane, by `LANE_DISCOUNT` where it has none."""
+    missing = [lane for lane in lanes if not price.knows_service_tier(lane)]
+    halved = replace(_scaled(price, LANE_DISCOUNT), service_tiers=(), version=f"{price.version} × {LANE_DISCOUNT:g}")
+    return replace(price, service_tiers=(*price.service_tiers, *((lane.value, halved) for lane in missing)))
+
+
+def _scaled(price: Price, factor: float) -> Price:
+    """``price`` with every rate times ``factor``."""
+
+    def scaled(usd_per_mtok: float | None) -> float | None:
+        return None if usd_per_mtok is None else usd_per_mtok * factor
+
+    return replace(
+        price,
+        input_usd_per_mtok=price.input_usd_per_mtok * factor,
+        output_usd_per_mtok=price.output_usd_per_mtok * factor,
+        cached_input_usd_per_mtok=price.cached_input_usd_per_mtok * factor,
+        tiers=tuple(
+            PriceTier(
+                tier.above_prompt_tokens,
+                tier.input_usd_per_mtok * factor,
+                tier.output_usd_per_mtok * factor,
+                tier.cached_input_usd_per_mtok * factor,
+            )
+            for tier in price.tiers
+        ),
+        cache_write_usd_per_mtok=scaled(price.cache_write_usd_per_mtok),
+        cache_write_1h_usd_per_mtok=scaled(price.cache_write_1h_usd_per_mtok),
+        audio_input_usd_per_mtok=scaled(price.audio_input_usd_per_mtok),
+        audio_output_usd_per_mtok=scaled(price.audio_output_usd_per_mtok),
+    )
 
 
 def list_price(model: str) -> Price | None:

@@ -2,7 +2,7 @@
 
 import re
 import ssl
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,7 +21,8 @@ from fleet_config.fleet_schema import (
 )
 from routing.answer_checks.confidence_policy import ConfidenceSource
 from routing.answer_checks.threshold_action import threshold_action
-from routing.fleet import Fleet, Provider
+from routing.fleet import Fleet, Model, Protocol, Provider
+from routing.lanes.lane import Lane
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 
 SIMULATOR: Final = "simulator:"
@@ -195,6 +196,21 @@ def model_problems(
         )
 
 
+def lane_problems(path: tuple[str, str], lanes: Sequence[Lane], *, kind: Protocol | None) -> Iterator[Problem]:
+    """Problems of the lanes of a provider or a model; ``kind`` is None where its provider is not known."""
+    where = key(*path, "lanes")
+    if Lane.STANDARD not in lanes:
+        yield Problem(
+            where,
+            "lacks standard, where queries go that the other lanes do not answer in time.",
+            'Add "standard".',
+        )
+    if len(set(lanes)) < len(lanes):
+        yield Problem(where, "names a lane twice.", "Name each lane once.")
+    if Lane.FLEX in lanes and kind is Protocol.ANTHROPIC:
+        yield Problem(where, "has flex, which the protocol anthropic has not.", 'Remove "flex".')
+
+
 def tier_problems(name: str, tier: TierTable, *, tiers: Collection[str], served: Collection[str]) -> Iterator[Problem]:
     """Problems of a tier's name, queue, next tier and models."""
     if name in _RESERVED:
@@ -334,6 +350,7 @@ def timing_problems(timing: TimingTable, providers: Mapping[str, ProviderTable])
 def warnings(fleet: Fleet, environ: Mapping[str, str]) -> Iterator[Problem]:
     """Valid settings that are likely mistakes."""
     yield from _ladder_warnings(fleet)
+    yield from _lane_warnings(fleet)
     yield from _threshold_warnings(fleet)
     for provider in fleet.providers.values():
         if provider.name not in {model.provider for model in fleet.models.values()}:
@@ -396,6 +413,24 @@ def _ladder_warnings(fleet: Fleet) -> Iterator[Problem]:
                 f"has a model that costs less than one of the tier below, {lower}.",
                 "Check the prices and the order of the tiers.",
             )
+
+
+def _lane_warnings(fleet: Fleet) -> Iterator[Problem]:
+    """Warns of lanes that cost no less than standard."""
+    for model in fleet.models.values():
+        for lane in model.lanes:
+            if lane is not Lane.STANDARD and not model.price.is_free and _lane_usd(model, lane) >= _lane_usd(model):
+                yield Problem(
+                    key("models", model.name, "lanes"),
+                    f"has {lane}, which costs no less than standard, so that it is never used.",
+                    f"Remove it, or correct price.service_tiers.{lane}.",
+                )
+
+
+def _lane_usd(model: Model, lane: Lane = Lane.STANDARD) -> float:
+    """Price of three million prompt tokens and one million of the completion."""
+    price = model.price.at_service_tier(lane)
+    return price.multiplier * (3 * price.input_usd_per_mtok + price.output_usd_per_mtok)
 
 
 def _threshold_warnings(fleet: Fleet) -> Iterator[Problem]:

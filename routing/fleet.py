@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final, Literal
 
 from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy, ConfidenceSource
+from routing.lanes.lane import BatchLimits, Lane
 from routing.outcome import FailureKind, Usage
 
 
@@ -255,6 +256,10 @@ class Model:
     """Its provider's."""
     picture_tokens: int | None = None
     """The most tokens that one picture counts here; None: what the provider's pages state for this model."""
+    lanes: tuple[Lane, ...] = (Lane.STANDARD,)
+    """How its calls may be bought where a batch has a deadline; always with standard."""
+    batch_limits: BatchLimits = field(default_factory=BatchLimits)
+    """What one provider batch here may hold."""
 
 
 @dataclass(frozen=True, slots=True)

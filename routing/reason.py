@@ -39,6 +39,12 @@ class ReasonCode(StrEnum):
     """Nothing is known of the query, and no cheaper tier has a calibrated confidence: the top tier answers."""
     EXPECTED_LOSS = "expected_loss"
     """The route stage weighed the tiers."""
+    CHEAPEST_LANE = "cheapest_lane"
+    """The lane is the cheapest that keeps the deadline."""
+    NO_TIME = "no_time"
+    """Only the standard lane may still keep the deadline."""
+    UNLIKELY = "unlikely"
+    """A provider batch is not likely to end soon enough to be worth the wait."""
 
 
 class Reason(str):

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from routing.fleet import BudgetPolicy, Budgets, Fleet, LlmRouter, Price, Protocol, RouterPolicy, Timing, Workers
-from routing.outcome import FailureKind
+from routing.lanes.lane import BatchLimits, Lane
+from routing.outcome import FailureKind, Usage
 from settings import ROOT, FleetError, check_fleet, load_fleet
 
 SMALLEST = """
@@ -258,6 +259,42 @@ def test_a_fleet_has_aliases_and_a_baseline(write: Any) -> None:
     assert (other.baseline.model, other.baseline.price.output_usd_per_mtok) == ("gpt-4.1", 8.0)
 
 
+LANES = 'lanes = ["batch", "flex", "standard"]'
+
+
+def test_a_fleet_buys_at_standard_unless_it_says_otherwise(write: Any) -> None:
+    model = load_fleet(write(SMALLEST), {}).models["one"]
+    assert model.lanes == (Lane.STANDARD,)
+    assert model.price.service_tiers == ()
+
+
+def test_lanes_of_a_provider_are_those_of_its_models_at_half_price_unless_stated(write: Any) -> None:
+    text = SMALLEST.replace('kind = "openai"', f'kind = "openai"\n{LANES}')
+    text = text.replace("2.5 }", "2.5, service_tiers.flex = { input_usd_per_mtok = 0.7, output_usd_per_mtok = 2 } }")
+    model = load_fleet(write(text), {}).models["one"]
+    assert set(model.lanes) == set(Lane)
+    rates = {lane: model.price.at_service_tier(lane) for lane in Lane}
+    assert [rates[lane].input_usd_per_mtok for lane in (Lane.STANDARD, Lane.FLEX, Lane.BATCH)] == [1.0, 0.7, 0.5]
+    assert rates[Lane.BATCH].cost_usd(Usage(1_000_000, 1_000_000)) == 1.75
+    assert rates[Lane.BATCH].version.endswith("× 0.5")
+
+
+def test_a_model_has_lanes_and_limits_of_its_own(write: Any) -> None:
+    text = SMALLEST.replace('kind = "openai"', f'kind = "openai"\n{LANES}\nbatch_limits = {{ max_requests = 9 }}')
+    text += 'lanes = ["standard", "batch"]\nbatch_limits = { max_enqueued_tokens = 5 }\n'
+    model = load_fleet(write(text), {}).models["one"]
+    assert model.lanes == (Lane.STANDARD, Lane.BATCH)
+    assert model.batch_limits == BatchLimits(max_requests=9, max_enqueued_tokens=5)
+
+
+def test_a_lane_that_saves_nothing_is_warned_of(write: Any) -> None:
+    text = SMALLEST.replace(
+        "2.5 }", "2.5, service_tiers.batch = { input_usd_per_mtok = 1, output_usd_per_mtok = 2.5 } }"
+    )
+    found = warned(write(text + 'lanes = ["standard", "batch"]\n'), {})
+    assert "costs no less than standard" in found["models.one.lanes"]
+
+
 # What is wrong, in words
 
 
@@ -267,6 +304,27 @@ def replaced(old: str, new: str) -> str:
 
 
 MISTAKES = [
+    ("lanes without standard", SMALLEST + 'lanes = ["batch"]\n', "models.one.lanes", 'Add "standard".'),
+    ("a lane twice", SMALLEST + 'lanes = ["standard", "standard"]\n', "models.one.lanes", "Name each lane once."),
+    ("an unknown lane", SMALLEST + 'lanes = ["standard", "slow"]\n', "models.one.lanes.1", "'flex' or 'batch'"),
+    (
+        "flex where there is none",
+        replaced('kind = "openai"', 'kind = "anthropic"\nlanes = ["standard", "flex"]'),
+        "providers.home.lanes",
+        'Remove "flex".',
+    ),
+    (
+        "a window that is none",
+        SMALLEST + "batch_limits = { window_s = 1 }\n",
+        "models.one.batch_limits.window_s",
+        "greater than or equal to 60",
+    ),
+    (
+        "a misspelt limit",
+        SMALLEST + "batch_limits = { max_request = 1 }\n",
+        "models.one.batch_limits.max_request",
+        "Did you mean max_requests?",
+    ),
     ("an alias for nothing", SMALLEST + '[aliases]\ngpt = "oen"\n', "aliases.gpt", "Did you mean one?"),
     ("an alias of a known name", SMALLEST + '[aliases]\none = "auto"\n', "aliases.one", "Remove the alias."),
     ("an alias of a number", SMALLEST + "[aliases]\ngpt = 4\n", "aliases.gpt", "valid string"),

@@ -1,0 +1,75 @@
+"""Lanes: how a call is bought, and what a deployment offers in each."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Lane(StrEnum):
+    """How a call is bought. The value is also the name of the price's service tier (`Price.at_service_tier`)."""
+
+    STANDARD = "standard"
+    """A direct call at the list price."""
+    FLEX = "flex"
+    """A direct call at a discount, which the provider may refuse for want of capacity, unbilled."""
+    BATCH = "batch"
+    """A line of a provider batch, answered within the provider's window."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """What one provider batch may hold. None is no limit."""
+
+    max_requests: int = 50_000
+    max_bytes: int = 200_000_000
+    max_enqueued_tokens: int | None = None
+    """Prompt tokens in all provider batches of the deployment that have not ended."""
+    window_s: float = 86_400.0
+    """The provider ends a batch after this time, answered or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAge:
+    """How long an earlier provider batch took, in seconds."""
+
+    age_s: float
+    ended: bool = True
+    """False: it had not ended at this age, because it was given up or is still under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneOffer:
+    """What one query costs in a lane of a deployment, and how fast the lane is."""
+
+    lane: Lane
+    usd: float
+    """Expected cost of one query, in US dollars."""
+    queries_per_s: float = math.inf
+    """Of a direct lane: how many calls it gets done, by slots and limits, less what other batches take."""
+    latency_s: float = 0.0
+    """Of a direct lane: how long one call takes."""
+    spread: float = 0.3
+    """Of a direct lane: the standard deviation of the logarithm of the time it takes over the expected time."""
+    window_s: float = 86_400.0
+    """Of the lane batch: the provider ends a batch after this time, answered or not."""
+    ages: tuple[BatchAge, ...] = ()
+    """Of the lane batch: the provider batches that the log has of this deployment's provider."""
+
+
+@dataclass(frozen=True, slots=True)
+class TierLanes:
+    """The lanes of the deployment that serves a tier, and the share of its answers that climb."""
+
+    tier: str
+    offers: Mapping[Lane, LaneOffer]
+    """Always with the standard lane, which is where a query goes when time runs out."""
+    escalates_to: str | None = None
+    climb_share: float = 0.0
+    open: int = 0
+    """Queries of the batch that still wait for an answer at this tier, those in provider batches included."""
+
+    @property
+    def standard(self) -> LaneOffer:
+        """The lane that keeps the deadline."""
+        return self.offers[Lane.STANDARD]
