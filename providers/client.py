@@ -10,32 +10,20 @@ import httpx
 import orjson
 import structlog
 
-from providers.adapters.adapter import Adapter, ProviderErrorDetail
+from providers.adapters.adapter import Adapter
 from providers.adapters.anthropic_adapter import Anthropic
-from providers.adapters.chat_completion import storable
-from providers.adapters.error_codes import is_error
 from providers.adapters.google_adapter import Google
 from providers.adapters.openai_adapter import OpenAICompatible
-from providers.billing import answered_by_another, cost_in_headers, differs, price_as_answered
+from providers.answer_reading import broken_body, decode, read_failure, read_outcome
+from providers.billing import answered_by_another, differs, price_as_answered
 from providers.failure_kinds import kind_of, kind_of_status
-from providers.limits.limit_signs import read_notice, read_quota
-from providers.provider_errors import (
-    BrokenOff,
-    ContentRefused,
-    InvalidResponse,
-    NoPrice,
-    ProviderError,
-    UnsupportedParameter,
-)
-from providers.retry_after import LONGEST_DAILY_S, LONGEST_S, clamp, read_retry_after
-from providers.transport.factory import provider_transport
+from providers.limits.limit_signs import read_quota
+from providers.provider_connection import ProviderConnection, time_limits
+from providers.provider_errors import InvalidResponse, NoPrice, UnsupportedParameter
 from providers.transport.failures import TRANSPORT_ERRORS, Cause, cause_of
 from providers.transport.response_body import read_body
 from routing.fleet import Fleet, Model, Protocol, Provider
 from routing.outcome import Completion, Failure, FailureKind, Outcome, Quota, Usage
-
-CALL_HEADER: Final = "x-pointsman-call"
-"""Carries the id of the call's row, so that a provider's log can be held against the ledger."""
 
 log = structlog.get_logger()
 
@@ -44,8 +32,6 @@ _MOST_TOLD: Final = 1000
 _REFUSING: Final = frozenset({FailureKind.UNSUPPORTED, FailureKind.REJECTED, FailureKind.MALFORMED})
 _REQUEST_IDS: Final = (b"x-request-id", b"request-id", b"apim-request-id")
 _LONGEST_ID: Final = 200
-_KEY_SLOT: Final = "{api_key}"
-"""Where a header of the fleet holds this, the key goes there instead of where the protocol has it."""
 
 
 def adapter_for(provider: Provider) -> Adapter:
@@ -87,14 +73,16 @@ class ProviderClient:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._fleet = fleet
-        self._environ = environ
         self._shared = transport
-        self._transports: dict[str, httpx.AsyncBaseTransport] = {}
         self._clock = clock
         self._now = now
-        self._adapters = {name: adapter_for(provider) for name, provider in fleet.providers.items()}
+        self._connections = {
+            name: ProviderConnection(adapter_for(provider), environ, shared=transport)
+            for name, provider in fleet.providers.items()
+        }
         self._hosts = {httpx.URL(provider.base_url).host for provider in fleet.providers.values()}
-        self._ways: dict[str, _DeploymentRoute] = {}
+        self._urls: dict[str, tuple[httpx.URL, str]] = {}
+        """By deployment: where its calls go, and the host as its header names it."""
         self._others: dict[tuple[str, str], str | None] = {}
         """By deployment and name in an answer: the model that answered instead, if one did."""
         self._refused: dict[str, frozenset[str]] = {}
@@ -137,11 +125,7 @@ class ProviderClient:
         except TRANSPORT_ERRORS as error:
             outcome = _broken_off(received, error)
         except InvalidResponse as error:
-            outcome = Failure(FailureKind.BROKEN_BODY, str(error), usage=error.usage)
-        except ContentRefused as error:
-            outcome = Failure(FailureKind.SAFETY, str(error), usage=error.usage, cause=error.reason)
-        except BrokenOff as error:
-            outcome = Failure(FailureKind.BROKEN_OFF, str(error), usage=error.usage, cause=error.reason)
+            outcome = broken_body(error)
         except NoPrice as error:
             outcome = Failure(FailureKind.UNSUPPORTED, str(error), cause="no_price", param=error.field)
         except UnsupportedParameter as error:
@@ -161,12 +145,10 @@ class ProviderClient:
 
         The way is that of the calls: proxy, certificates and key.
         """
-        adapter = self._adapters[name]
-        url = httpx.URL(f"{adapter.provider.base_url}/models").copy_merge_params(adapter.provider.query)
         received = _PartialResponse()
         try:
             async with asyncio.timeout(deadline_s):
-                return await self._probe(_DeploymentRoute(adapter, url), deadline_s=deadline_s, received=received)
+                return await self._probe(self._connections[name], deadline_s=deadline_s, received=received)
         except TimeoutError:
             return _too_late(received, f"no whole answer within {deadline_s:g} s")
         except TRANSPORT_ERRORS as error:
@@ -182,7 +164,7 @@ class ProviderClient:
         param = failure.param
         if failure.kind not in _REFUSING or param is None:
             return False
-        if self._adapters[model.provider].learn(model, param):
+        if self._connections[model.provider].adapter.learn(model, param):
             return True
         if param in added and param not in self._refused.get(model.name, frozenset()):
             self._refused[model.name] = self._refused.get(model.name, frozenset()) | {param}
@@ -238,14 +220,14 @@ class ProviderClient:
 
     def gives_logprobs(self, model: Model) -> bool:
         """Whether log-probabilities can be asked for in ``model``'s protocol."""
-        return self._adapters[model.provider].gives_logprobs
+        return self._connections[model.provider].adapter.gives_logprobs
 
     async def aclose(self) -> None:
         """Close every connection."""
-        transports = [*self._transports.values(), *([self._shared] if self._shared is not None else [])]
-        self._transports.clear()
-        for transport in transports:
-            await transport.aclose()
+        for connection in self._connections.values():
+            await connection.aclose()
+        if self._shared is not None:
+            await self._shared.aclose()
 
     async def _send(
         self,
@@ -256,27 +238,28 @@ class ProviderClient:
         deadline_s: float,
         received: _PartialResponse,
     ) -> Outcome:
-        way = self._ways.get(model.name) or self._way(model)
-        adapter, provider = way.adapter, way.adapter.provider
+        connection = self._connections[model.provider]
+        adapter, provider = connection.adapter, connection.provider
+        url, host = self._urls.get(model.name) or self._locate(model, connection)
         prepared = adapter.prepare(body, model)
         content = _encode(prepared.payload)
-        if way.url.host not in self._hosts:
+        if url.host not in self._hosts:
             return Failure(FailureKind.NEVER_SENT, "its host is none of the fleet's", cause="foreign host")
-        key = self._key(provider)
+        key = connection.key()
         if isinstance(key, Failure):
             return key
-        headers = way.headers_with(key, call_id=call_id)
+        headers = connection.headers(host, key, call_id=call_id)
         headers["content-length"] = str(len(content))
         # By `stream`, or httpx looks at all headers again for what it would add.
         request = httpx.Request(
             "POST",
-            way.url,
+            url,
             headers=headers,
             stream=httpx.ByteStream(content),
-            extensions=_extensions(provider, deadline_s),
+            extensions=time_limits(provider, deadline_s),
         )
         # The transport itself, without a client around it: no redirects, no cookies, no log line with the address.
-        response = await self._transport(provider).handle_async_request(request)
+        response = await connection.transport().handle_async_request(request)
         try:
             outcome = await self._read(response, model, adapter, received)
         finally:
@@ -289,45 +272,34 @@ class ProviderClient:
                 outcome = replace(outcome, notes=(*prepared.notes, *outcome.notes))
         return outcome
 
-    async def _probe(self, way: "_DeploymentRoute", *, deadline_s: float, received: _PartialResponse) -> Failure | None:
-        provider = way.adapter.provider
-        key = self._key(provider)
+    def _locate(self, model: Model, connection: ProviderConnection) -> tuple[httpx.URL, str]:
+        url = connection.url(connection.adapter.path(model))
+        found = self._urls[model.name] = (url, url.netloc.decode("ascii"))
+        return found
+
+    async def _probe(
+        self, connection: ProviderConnection, *, deadline_s: float, received: _PartialResponse
+    ) -> Failure | None:
+        key = connection.key()
         if isinstance(key, Failure):
             return key
-        headers = way.headers_with(key, call_id=None)
-        request = httpx.Request("GET", way.url, headers=headers, extensions=_extensions(provider, deadline_s))
-        response = await self._transport(provider).handle_async_request(request)
+        provider, url = connection.provider, connection.url("/models")
+        headers = connection.headers(url.netloc.decode("ascii"), key)
+        request = httpx.Request("GET", url, headers=headers, extensions=time_limits(provider, deadline_s))
+        response = await connection.transport().handle_async_request(request)
         try:
             received.status = response.status_code
             if kind_of_status(response.status_code) is None:
                 return None
             try:
-                answer = _decode(await read_body(response, cap=provider.max_response_bytes))
+                answer = decode(await read_body(response, cap=provider.max_response_bytes))
             except InvalidResponse:
                 answer = {}
-            return self._failure(response, way.adapter.parse_error(response.status_code, answer), answer)
+            return read_failure(
+                connection.adapter, response.status_code, answer, headers=response.headers, now=self._now()
+            )
         finally:
             await response.aclose()
-
-    def _key(self, provider: Provider) -> str | Failure | None:
-        """The provider's key, None where it needs none, or why there is none to send."""
-        if not provider.api_key_env:
-            return None
-        key = self._environ.get(provider.api_key_env, "").strip()
-        if not key:
-            missing = f"{provider.api_key_env} is not set where the workers run"
-            return Failure(FailureKind.AUTH, missing, cause="no_api_key")
-        if not (key.isascii() and key.isprintable()):
-            wrong = f"{provider.api_key_env} holds what no header can carry"
-            return Failure(FailureKind.AUTH, wrong, cause="unusable_api_key")
-        return key
-
-    def _transport(self, provider: Provider) -> httpx.AsyncBaseTransport:
-        """The provider's own. Raises ConnectFailed where it cannot be made."""
-        found = self._shared or self._transports.get(provider.name)
-        if found is None:
-            found = self._transports[provider.name] = provider_transport(provider, self._environ)
-        return found
 
     async def _read(self, reply: httpx.Response, model: Model, adapter: Adapter, received: _PartialResponse) -> Outcome:
         if reply.status_code < 200:  # another protocol from here on, for which nothing asked
@@ -337,79 +309,12 @@ class ProviderClient:
         received.quota = read_quota(reply.headers, now=self._now())
         kind = kind_of_status(reply.status_code)
         try:
-            answer = _decode(await read_body(reply, cap=adapter.provider.max_response_bytes))
+            answer = decode(await read_body(reply, cap=adapter.provider.max_response_bytes))
         except InvalidResponse as error:
             if kind is None:
                 raise InvalidResponse(str(error)) from error
             answer = {}  # an error without a readable body is still that error
-        if kind is not None or is_error(answer):
-            return self._failure(reply, adapter.parse_error(reply.status_code, answer), answer)
-        if not isinstance(answer, dict):
-            raise InvalidResponse("a body that is no JSON object")
-        created = int(self._now())
-        completion = storable(_read_safely(adapter, answer, model, created=created), created=created)
-        if completion.usage.reported_usd is None and (usd := cost_in_headers(reply.headers)) is not None:
-            return replace(completion, usage=replace(completion.usage, reported_usd=usd))
-        return completion
-
-    def _failure(self, reply: httpx.Response, complaint: ProviderErrorDetail, answer: Any) -> Failure:
-        now = self._now()
-        notice = read_notice(answer, now=now)
-        longest_s = LONGEST_DAILY_S if notice.is_daily else LONGEST_S
-        header_s = read_retry_after(reply.headers, now=now, longest_s=longest_s)
-        waits = [wait for wait in (header_s, complaint.retry_after_s, notice.wait_s) if wait is not None]
-        status, cause = reply.status_code, complaint.code
-        if 200 <= status < 300:
-            status, cause = complaint.status or status, cause or "error in a 200"
-        description = (
-            f"status {status}" + (f" {cause}" if cause else "") + (f": {complaint.param}" if complaint.param else "")
-        )
-        return Failure(
-            complaint.kind,
-            description,
-            status=status,
-            retry_after_s=clamp(max(waits), longest_s) if waits else None,
-            cause=cause,
-            param=complaint.param,
-            notice=notice,
-        )
-
-    def _way(self, model: Model) -> "_DeploymentRoute":
-        adapter = self._adapters[model.provider]
-        base = httpx.URL(adapter.provider.base_url + adapter.path(model))
-        way = _DeploymentRoute(adapter, base.copy_merge_params(adapter.provider.query))
-        self._ways[model.name] = way
-        return way
-
-
-class _DeploymentRoute:
-    """How calls to one deployment go. Never holds a key."""
-
-    def __init__(self, adapter: Adapter, url: httpx.URL) -> None:
-        self.adapter = adapter
-        self.url = url
-        given = {name.lower(): value for name, value in adapter.provider.headers.items()}
-        self._usual = {
-            "host": url.netloc.decode("ascii"),
-            "content-type": "application/json",
-            "accept": "application/json",
-            "accept-encoding": "gzip",
-            "user-agent": "pointsman",
-            **adapter.headers(),
-        }
-        self._given = given
-        self._has_key_slot = any(_KEY_SLOT in value for value in given.values())
-
-    def headers_with(self, key: str | None, *, call_id: int | None) -> dict[str, str]:
-        """The headers of one request; what the fleet gives replaces the rest."""
-        headers = self._usual.copy()
-        if call_id is not None:
-            headers[CALL_HEADER] = str(call_id)
-        if key is not None and not self._has_key_slot:
-            headers.update(self.adapter.credentials(key))
-        for name, value in self._given.items():
-            headers[name] = value.replace(_KEY_SLOT, key or "")
-        return headers
+        return read_outcome(adapter, model, reply.status_code, answer, headers=reply.headers, now=self._now())
 
 
 def _request_id(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
@@ -417,13 +322,6 @@ def _request_id(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
     found = {name: value for key, value in headers if (name := key.lower()) in _REQUEST_IDS and value}
     first = next((found[name] for name in _REQUEST_IDS if name in found), None)
     return None if first is None else first.decode("latin-1")[:_LONGEST_ID]
-
-
-def _extensions(provider: Provider, deadline_s: float) -> dict[str, Any]:
-    """httpx's time limits of a request. Half the deadline at most for connecting: once it is over, a host that never
-    answered looks like one that read."""
-    connect_s = min(provider.connect_timeout_s, deadline_s / 2)
-    return {"timeout": {"connect": connect_s, "pool": connect_s}}
 
 
 def _worst_usage(content: bytes, text: str) -> Usage:
@@ -437,24 +335,6 @@ def _encode(payload: Mapping[str, Any]) -> bytes:
     except orjson.JSONEncodeError as error:
         # Half a surrogate pair, or a number beyond 64 bits: `from None`, as the error shows what it is about.
         raise UnsupportedParameter("body", f"it cannot be written as JSON ({type(error).__name__})") from None
-
-
-def _decode(content: bytes) -> Any:
-    try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError:
-        # `from None`: the error holds the whole document.
-        raise InvalidResponse("a body that is no JSON") from None
-
-
-def _read_safely(adapter: Adapter, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:
-    """What ``adapter`` reads. An answer that no reader foresaw is a broken body, never an error of a worker."""
-    try:
-        return adapter.read(answer, model, created=created)
-    except ProviderError:
-        raise
-    except Exception as error:
-        raise InvalidResponse(f"a body that cannot be read ({type(error).__name__})") from None
 
 
 def _too_late(received: _PartialResponse, message: str) -> Failure:

@@ -103,7 +103,7 @@ CLIENTS = {
 }
 TABLES_FROM_AFAR = "cli/input_files.py"
 """Reads the tables at the addresses that a user types, by fsspec and pyarrow."""
-HTTPX_AS_WORDS = {"providers/transport/response_body.py", "providers/client.py"}
+HTTPX_AS_WORDS = {"providers/transport/response_body.py", "providers/client.py", "providers/provider_connection.py"}
 """Make httpx' requests and read its responses; what sends them comes from the factory."""
 
 CONNECTING = frozenset(["create_connection", "open_connection", "open_unix_connection", "sock_connect"])

@@ -1,0 +1,87 @@
+"""What a complete answer of a provider means: a completion, or a failure with its class and its waits."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from providers.adapters.adapter import Adapter
+from providers.adapters.chat_completion import storable
+from providers.adapters.error_codes import is_error
+from providers.billing import cost_in_headers
+from providers.failure_kinds import kind_of_status
+from providers.limits.limit_signs import read_notice
+from providers.provider_errors import BrokenOff, ContentRefused, InvalidResponse, ProviderError
+from providers.retry_after import LONGEST_DAILY_S, LONGEST_S, clamp, read_retry_after
+from routing.fleet import Model
+from routing.outcome import Completion, Failure, FailureKind, Outcome
+
+
+def read_outcome(
+    adapter: Adapter, model: Model, status: int, answer: Any, *, headers: Mapping[str, str], now: float
+) -> Outcome:
+    """What ``answer``, the JSON of a body that came with ``status``, is. ``now`` is in Unix seconds."""
+    if kind_of_status(status) is not None or is_error(answer):
+        return read_failure(adapter, status, answer, headers=headers, now=now)
+    try:
+        if not isinstance(answer, dict):
+            raise InvalidResponse("a body that is no JSON object")
+        completion = storable(_read_safely(adapter, answer, model, created=int(now)), created=int(now))
+    except InvalidResponse as error:
+        return broken_body(error)
+    except ContentRefused as error:
+        return Failure(FailureKind.SAFETY, str(error), usage=error.usage, cause=error.reason)
+    except BrokenOff as error:
+        return Failure(FailureKind.BROKEN_OFF, str(error), usage=error.usage, cause=error.reason)
+    if completion.usage.reported_usd is None and (usd := cost_in_headers(headers)) is not None:
+        return replace(completion, usage=replace(completion.usage, reported_usd=usd))
+    return completion
+
+
+def read_failure(adapter: Adapter, status: int, answer: Any, *, headers: Mapping[str, str], now: float) -> Failure:
+    """The failure that ``answer`` is: by its words, its ``status``, and what the ``headers`` say of a wait."""
+    complaint = adapter.parse_error(status, answer)
+    notice = read_notice(answer, now=now)
+    longest_s = LONGEST_DAILY_S if notice.is_daily else LONGEST_S
+    header_s = read_retry_after(headers, now=now, longest_s=longest_s)
+    waits = [wait for wait in (header_s, complaint.retry_after_s, notice.wait_s) if wait is not None]
+    cause = complaint.code
+    if 200 <= status < 300:
+        status, cause = complaint.status or status, cause or "error in a 200"
+    description = (
+        f"status {status}" + (f" {cause}" if cause else "") + (f": {complaint.param}" if complaint.param else "")
+    )
+    return Failure(
+        complaint.kind,
+        description,
+        status=status,
+        retry_after_s=clamp(max(waits), longest_s) if waits else None,
+        cause=cause,
+        param=complaint.param,
+        notice=notice,
+    )
+
+
+def broken_body(error: InvalidResponse) -> Failure:
+    """The failure of a 200 that is not what the protocol promises."""
+    return Failure(FailureKind.BROKEN_BODY, str(error), usage=error.usage)
+
+
+def decode(content: bytes) -> Any:
+    """The JSON in ``content``. Raises InvalidResponse."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        # `from None`: the error holds the whole document.
+        raise InvalidResponse("a body that is no JSON") from None
+
+
+def _read_safely(adapter: Adapter, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:
+    """What ``adapter`` reads. An answer that no reader foresaw is a broken body, never an error of a worker."""
+    try:
+        return adapter.read(answer, model, created=created)
+    except ProviderError:
+        raise
+    except Exception as error:
+        raise InvalidResponse(f"a body that cannot be read ({type(error).__name__})") from None
