@@ -66,6 +66,8 @@ class TierLanes:
     """Always with the standard lane, which is where a query goes when time runs out."""
     escalates_to: str | None = None
     climb_share: float = 0.0
+    climb_bound: float = 1.0
+    """What the share is not above, by the log: time is left for so many climbs."""
     open: int = 0
     """Queries of the batch that still wait for an answer at this tier, those in provider batches included."""
 

@@ -1,0 +1,52 @@
+"""How long a provider batch takes, by the log and a prior."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import lognorm
+
+from routing.lanes.lane import BatchAge
+
+PRIOR_MEDIAN_S: Final = 7 * 60.0
+PRIOR_P90_S: Final = 3600.0
+"""Half of all provider batches end within 7 minutes and nine of ten within an hour: figures of OpenRouter over 230,000
+batches."""
+
+PRIOR_WEIGHT: Final = 5.0
+"""As many observed provider batches count as much as the prior."""
+
+_LONGEST_S: Final = 72 * 3600.0
+_EDGES_S: Final = np.concatenate([[0.0], np.geomspace(15.0, _LONGEST_S, 500)])
+_Z90: Final = 1.2815515655446004
+
+PRIOR: Final = lognorm(s=np.log(PRIOR_P90_S / PRIOR_MEDIAN_S) / _Z90, scale=PRIOR_MEDIAN_S)
+"""The lognormal distribution with that median and 90th percentile; one of 1,400 takes longer than 24 hours."""
+
+
+class CompletionTimes:
+    """The distribution of the time from a provider batch's creation to its end, in seconds.
+
+    The posterior mean of a beta-Stacy process about `PRIOR` with `PRIOR_WEIGHT`, given the observed ages; those that
+    had not ended are right-censored (Walker & Muliere 1997, Annals of Statistics 25(4); for a Dirichlet process the
+    estimator of Susarla & Van Ryzin 1976). Without observations it is the prior, with many the estimator of Kaplan and
+    Meier: no family of distributions is assumed.
+    """
+
+    def __init__(self, ages: Sequence[BatchAge] = ()) -> None:
+        ended = np.sort([age.age_s for age in ages if age.ended])
+        open_ = np.sort([age.age_s for age in ages if not age.ended])
+        prior = PRIOR.cdf(_EDGES_S)
+        # A batch is at risk in a cell that it enters; one that is lost from sight in the cell counts only before it.
+        begin, end = _EDGES_S[:-1], _EDGES_S[1:]
+        at_risk = len(ended) - np.searchsorted(ended, begin, side="right")
+        at_risk = at_risk + len(open_) - np.searchsorted(open_, end, side="left")
+        ends = np.searchsorted(ended, end, side="right") - np.searchsorted(ended, begin, side="right")
+        mass, survivors = np.diff(prior), 1.0 - prior[:-1]
+        hazard = (PRIOR_WEIGHT * mass + ends) / (PRIOR_WEIGHT * survivors + at_risk)
+        self._survival = np.concatenate([[1.0], np.cumprod(1.0 - hazard)])
+
+    def survival(self, age_s: NDArray[np.float64] | float) -> NDArray[np.float64]:
+        """The probability that a provider batch has not ended at each age."""
+        return np.asarray(np.interp(age_s, _EDGES_S, self._survival))
