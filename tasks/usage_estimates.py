@@ -20,6 +20,9 @@ LEAST_ANSWERS: Final = 16
 COLD_CAP: Final = 2_048
 """Tokens that most answers stay below, as long as none are known."""
 
+LONGER_BY: Final = 4
+"""An answer that was cut off is asked again with so many times the room, up to all that there is."""
+
 KEPT_ANSWERS: Final = 512
 KEPT_GROUPS: Final = 1000
 

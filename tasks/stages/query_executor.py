@@ -22,9 +22,7 @@ from db.ledger_types import (
     Transition,
 )
 from providers.limits.admission_control import Denied, Grant
-from routing.answer_checks.confidence import Confidence, calibrated
-from routing.answer_checks.confidence_policy import PAID_SOURCES, ConfidenceSource
-from routing.answer_checks.judge import Verdict, confidence_of, is_sound, judge
+from routing.answer_checks.judge import Verdict
 from routing.budget.degradation import next_rung_down
 from routing.budget.query_budget import affordable, reservation_usd, worst_usd
 from routing.context_window import completion_cap, fits
@@ -35,24 +33,17 @@ from routing.policy.failover import Attempt, NoDeploymentLeft, Suspend, Wait, he
 from routing.query import Query, read_body
 from routing.reason import Reason, ReasonCode
 from tasks.pilot.answer_audit import audit_answer
-from tasks.pilot.pilot_judge import judge_with_pilot
-from tasks.stages.answer_confidence import EXTEND, raw_confidence
+from tasks.stages.answer_judging import AnswerJudging, JudgedAnswer
 from tasks.stages.hedging import InFlightCall, race_hedge
 from tasks.stages.logprobs import with_logprobs, without_unrequested_logprobs
 from tasks.stages.route import read_query
 from tasks.stages.select_deployment import DeploymentChoice, SelectedDeployment, reserve_patiently, select_deployment
-from tasks.usage_estimates import COLD_CAP, TYPICAL_COMPLETION_TOKENS
+from tasks.usage_estimates import LONGER_BY, TYPICAL_COMPLETION_TOKENS
 from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
 
-CONTEXT_MARGIN_TOKENS = 64
-"""What a provider's template may add to a prompt."""
-
 LONG_S = 600.0
-
-LONGER_BY = 4
-"""An answer that was cut off is asked again with so many times the room, up to all that there is."""
 
 SPARE = 2.0
 """A budget is tight once all calls of a tier at their worst would take more than half of it: other tiers, and calls
@@ -92,10 +83,6 @@ class QueryExecutor:
         self.claim: Claim | None = None
         self.leased_at = 0.0
         """When the claim's lease was last asked for, by the monotonic clock: it runs from no earlier."""
-        self.next_tier: str | None = None
-        """Where its batch's certified policy sends it after the last answer."""
-        self.unscored: tuple[Reason, ...] = ()
-        """Why the last answer has no score, where the scorer failed on it."""
         self.result: CallResult | None = None
         """The last call's, while it is not yet in the ledger."""
 
@@ -337,7 +324,8 @@ class QueryExecutor:
         if failpoints.armed.get("die_for_custom_id") == self.queued.custom_id:
             failpoints.die_at("die_for_custom_id")
         if body is None:
-            body = with_logprobs(self.queued.body, self.query, sent.model, source=self._source(sent.model))
+            source = self.context.fleet.confidence_of(sent.model).source
+            body = with_logprobs(self.queued.body, self.query, sent.model, source=source)
         async with self.context.slots[self.stage]:
             if not self._lease_covers(sent.model):
                 # Free, and chosen anew under a renewed lease: sent now, it might be sent by another worker as well.
@@ -370,135 +358,43 @@ class QueryExecutor:
         left_s = self.leased_at + fleet.timing.lease_s - time.monotonic()
         return left_s > fleet.providers[model.provider].deadline_s
 
-    def _source(self, model: Model) -> ConfidenceSource:
-        return self.context.fleet.confidence_of(model).source
-
     async def _judge(self, sent: SentCall, completion: Completion) -> Moved | None:
+        judged = await AnswerJudging(
+            self.queued, self.query, self.stage, self.context, ask=self._ask, record=self._record
+        ).judge(sent, completion)
+        moved = await (self._finish if judged.verdict.accepted else self._reject)(judged)
         is_top = self.context.fleet.tiers[self.stage].escalates_to is None
-        if (whole := await self._ask_with_room(sent, completion, is_top=is_top)) is not None:
-            sent, completion = whole
-        verdict = await self._verdict(sent, completion, is_top=is_top)
-        if not is_top and (self.queued.is_pilot or self.queued.has_policy):
-            verdict, self.next_tier = await judge_with_pilot(
-                verdict, completion, query=self.query, queued=self.queued, tier=self.stage, context=self.context
-            )
-        moved = await (self._finish if verdict.accepted else self._reject)(sent, completion, verdict)
-        if moved is not None and verdict.accepted and not is_top and self.queued.has_policy:
+        if moved is not None and judged.verdict.accepted and not is_top and self.queued.has_policy:
+            text = judged.completion.text
             self.context.spawn_background(
-                audit_answer(self.queued, self.query, completion.text, tier=self.stage, context=self.context)
+                audit_answer(self.queued, self.query, text, tier=self.stage, context=self.context)
             )
         return moved
 
-    async def _verdict(self, sent: SentCall, completion: Completion, *, is_top: bool) -> Verdict:
-        """The judge's verdict. A failure of judging is a reason of it: the answer is paid, and never lost for that."""
-        confidence = await self._confidence(sent, completion, is_top=is_top)
-        tier = self.context.fleet.tiers[self.stage]
-        try:
-            verdict = judge(completion, self.query, tier=tier, is_top=is_top, confidence=confidence)
-        except Exception as error:
-            log.warning("judge_failed", error=type(error).__name__)
-            failed = Reason(ReasonCode.UNJUDGED, f"the judge failed ({type(error).__name__})")
-            verdict = Verdict(is_top, None, (failed,), "none")
-        notes = (*self.unscored, *(Reason(ReasonCode.NOTE, note) for note in completion.notes))
-        return verdict._replace(reasons=(*verdict.reasons, *notes)) if notes else verdict
-
-    async def _ask_with_room(
-        self, sent: SentCall, completion: Completion, *, is_top: bool
-    ) -> tuple[SentCall, Completion] | None:
-        """The call and its answer once more, where our own cap cut it off so that it does not stand.
-
-        It may then take `LONGER_BY` times the fleet's ``max_output_tokens``, as far as the context has room: a second
-        call within that cap would end in the same place, and so would a more expensive tier's.
-        """
-        model = sent.model
-        capped = self.query.max_tokens is not None and self.query.max_tokens <= model.max_output_tokens
-        stays = is_top or self.query.is_pinned
-        if completion.finish_reason != "length" or capped or is_sound(completion, self.query, is_top=stays):
-            return None
-        prompt_tokens = max(completion.usage.prompt_tokens, self.query.prompt_tokens)
-        room = min(
-            model.context_tokens - prompt_tokens - CONTEXT_MARGIN_TOKENS,
-            max(LONGER_BY * model.max_output_tokens, COLD_CAP),
-        )
-        if room <= model.max_output_tokens:
-            return None
-        await self._record()
-        body = with_logprobs(self.queued.body, self.query, model, source=self._source(model))
-        again = await self._ask(replace(model, max_output_tokens=room), body, EXTEND)
-        if again is None or not isinstance(again.outcome, Completion):
-            return None
-        self.result = again
-        return again.sent, again.outcome
-
-    async def _confidence(self, sent: SentCall, completion: Completion, *, is_top: bool) -> Confidence | None:
-        """What the tier's source gives for an answer that may still climb; None where the judge reads it itself."""
-        context, query = self.context, self.query
-        policy = context.fleet.confidence_of(sent.model)
-        unknown = Confidence(None, ConfidenceSource.NONE)
-        if policy.source is ConfidenceSource.NONE:
-            return unknown
-        if policy.source is ConfidenceSource.SCORER:
-            return Confidence(*confidence_of(completion, self._p_right(completion)))
-        if policy.source in PAID_SOURCES:
-            stays = is_top or completion.has_tool_calls or query.is_pinned
-            if stays or not is_sound(completion, query, is_top=is_top):
-                # Whatever it says, it would decide nothing.
-                return unknown
-            await self._record()
-        raw = await raw_confidence(
-            completion,
-            policy=policy,
-            query=query,
-            body=self.queued.body,
-            model=sent.model,
-            verifier=context.fleet.verifier_of(sent.model),
-            ask=self._ask,
-        )
-        if raw is None and policy.source not in PAID_SOURCES:
-            return None
-        return calibrated(
-            raw,
-            policy.source,
-            model=sent.model.name,
-            workload=query.workload,
-            maps=(*context.trained.calibrations, *context.fleet.calibrations),
-        )
-
-    def _p_right(self, completion: Completion) -> float | None:
-        """What the answer scorer gives; None without one, or where it fails, which is a reason of the verdict."""
-        self.unscored = ()
-        if (scorer := self.context.trained.scorer) is None:
-            return None
-        try:
-            return scorer([(self.query, completion.text)])[0]
-        except Exception as error:
-            log.warning("scorer_failed", error=type(error).__name__)
-            self.unscored = (Reason(ReasonCode.UNSCORED, f"the scorer failed ({type(error).__name__})"),)
-            return None
-
-    async def _finish(self, sent: SentCall, completion: Completion, verdict: Verdict) -> Moved | None:
+    async def _finish(self, judged: JudgedAnswer) -> Moved | None:
         return await self._conclude(
             MoveKind.FINISH,
             State.DONE,
             to_stage=self.stage,
-            why=_explain(verdict),
+            why=_explain(judged.verdict),
             answer=AnswerRecord(
-                call_id=sent.call_id,
+                call_id=judged.sent.call_id,
                 tier=self.stage,
-                model=sent.model.model,
+                model=judged.sent.model.model,
                 accepted=True,
-                response=without_unrequested_logprobs(completion.response, self.query),
+                response=without_unrequested_logprobs(judged.completion.response, self.query),
             ),
         )
 
-    async def _reject(self, sent: SentCall, completion: Completion, verdict: Verdict) -> Moved | None:
+    async def _reject(self, judged: JudgedAnswer) -> Moved | None:
+        completion = judged.completion
         kept = replace(completion, response=without_unrequested_logprobs(completion.response, self.query))
-        self.result = CallResult(sent, kept, keep_response=True)
+        self.result = CallResult(judged.sent, kept, keep_response=True)
         return await self._conclude(
             MoveKind.ADVANCE,
             State.READY,
             to_stage=FALLBACK,
-            why=_explain(verdict, next_tier=self.next_tier)._replace(call_id=sent.call_id),
+            why=_explain(judged.verdict, next_tier=judged.next_tier)._replace(call_id=judged.sent.call_id),
         )
 
     async def _reschedule(self, wait_s: float, reason: str) -> Moved | None:

@@ -1,0 +1,160 @@
+"""What becomes of a paid answer at a tier: more room where our cap cut it off, its confidence, and the verdict."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import structlog
+
+from db.ledger_types import QueuedQuery, SentCall
+from routing.answer_checks.confidence import Confidence, calibrated
+from routing.answer_checks.confidence_policy import PAID_SOURCES, ConfidenceSource
+from routing.answer_checks.judge import Verdict, confidence_of, is_sound, judge
+from routing.outcome import Completion
+from routing.query import Query
+from routing.reason import Reason, ReasonCode
+from tasks.pilot.pilot_judge import judge_with_pilot
+from tasks.stages.answer_confidence import EXTEND, Ask, raw_confidence
+from tasks.stages.logprobs import with_logprobs
+from tasks.usage_estimates import COLD_CAP, LONGER_BY
+from tasks.worker_context import WorkerContext
+
+log = structlog.get_logger()
+
+CONTEXT_MARGIN_TOKENS = 64
+"""What a provider's template may add to a prompt."""
+
+
+class JudgedAnswer(NamedTuple):
+    """The answer that counts, its call, and the verdict on it."""
+
+    sent: SentCall
+    completion: Completion
+    verdict: Verdict
+    next_tier: str | None = None
+    """Where its batch's certified policy sends it; None is the next tier of the ladder."""
+
+
+class AnswerJudging:
+    """Judges one query's answer at one tier.
+
+    ``ask`` makes a further call under the claim; ``record`` has the result of the last call in the ledger before it.
+    """
+
+    def __init__(
+        self,
+        queued: QueuedQuery,
+        query: Query,
+        stage: str,
+        context: WorkerContext,
+        *,
+        ask: Ask,
+        record: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.queued = queued
+        self.query = query
+        self.stage = stage
+        self.context = context
+        self.ask = ask
+        self.record = record
+        self.unscored: tuple[Reason, ...] = ()
+        """Why the last answer has no score, where the scorer failed on it."""
+
+    async def judge(self, sent: SentCall, completion: Completion) -> JudgedAnswer:
+        """The verdict on ``completion``, or on the answer that took its place."""
+        is_top = self.context.fleet.tiers[self.stage].escalates_to is None
+        if (whole := await self._ask_with_room(sent, completion, is_top=is_top)) is not None:
+            sent, completion = whole
+        verdict = await self._verdict(sent, completion, is_top=is_top)
+        if is_top or not (self.queued.is_pilot or self.queued.has_policy):
+            return JudgedAnswer(sent, completion, verdict)
+        verdict, next_tier = await judge_with_pilot(
+            verdict, completion, query=self.query, queued=self.queued, tier=self.stage, context=self.context
+        )
+        return JudgedAnswer(sent, completion, verdict, next_tier)
+
+    async def _verdict(self, sent: SentCall, completion: Completion, *, is_top: bool) -> Verdict:
+        """The judge's verdict. A failure of judging is a reason of it: the answer is paid, and never lost for that."""
+        confidence = await self._confidence(sent, completion, is_top=is_top)
+        tier = self.context.fleet.tiers[self.stage]
+        try:
+            verdict = judge(completion, self.query, tier=tier, is_top=is_top, confidence=confidence)
+        except Exception as error:
+            log.warning("judge_failed", error=type(error).__name__)
+            failed = Reason(ReasonCode.UNJUDGED, f"the judge failed ({type(error).__name__})")
+            verdict = Verdict(is_top, None, (failed,), "none")
+        notes = (*self.unscored, *(Reason(ReasonCode.NOTE, note) for note in completion.notes))
+        return verdict._replace(reasons=(*verdict.reasons, *notes)) if notes else verdict
+
+    async def _ask_with_room(
+        self, sent: SentCall, completion: Completion, *, is_top: bool
+    ) -> tuple[SentCall, Completion] | None:
+        """The call and its answer once more, where our own cap cut it off so that it does not stand.
+
+        It may then take `LONGER_BY` times the fleet's ``max_output_tokens``, as far as the context has room: a second
+        call within that cap would end in the same place, and so would a more expensive tier's.
+        """
+        model = sent.model
+        capped = self.query.max_tokens is not None and self.query.max_tokens <= model.max_output_tokens
+        stays = is_top or self.query.is_pinned
+        if completion.finish_reason != "length" or capped or is_sound(completion, self.query, is_top=stays):
+            return None
+        prompt_tokens = max(completion.usage.prompt_tokens, self.query.prompt_tokens)
+        room = min(
+            model.context_tokens - prompt_tokens - CONTEXT_MARGIN_TOKENS,
+            max(LONGER_BY * model.max_output_tokens, COLD_CAP),
+        )
+        if room <= model.max_output_tokens:
+            return None
+        await self.record()
+        body = with_logprobs(self.queued.body, self.query, model, source=self.context.fleet.confidence_of(model).source)
+        again = await self.ask(replace(model, max_output_tokens=room), body, EXTEND)
+        if again is None or not isinstance(again.outcome, Completion):
+            return None
+        return again.sent, again.outcome
+
+    async def _confidence(self, sent: SentCall, completion: Completion, *, is_top: bool) -> Confidence | None:
+        """What the tier's source gives for an answer that may still climb; None where the judge reads it itself."""
+        context, query = self.context, self.query
+        policy = context.fleet.confidence_of(sent.model)
+        unknown = Confidence(None, ConfidenceSource.NONE)
+        if policy.source is ConfidenceSource.NONE:
+            return unknown
+        if policy.source is ConfidenceSource.SCORER:
+            return Confidence(*confidence_of(completion, self._p_right(completion)))
+        if policy.source in PAID_SOURCES:
+            stays = is_top or completion.has_tool_calls or query.is_pinned
+            if stays or not is_sound(completion, query, is_top=is_top):
+                # Whatever it says, it would decide nothing.
+                return unknown
+            await self.record()
+        raw = await raw_confidence(
+            completion,
+            policy=policy,
+            query=query,
+            body=self.queued.body,
+            model=sent.model,
+            verifier=context.fleet.verifier_of(sent.model),
+            ask=self.ask,
+        )
+        if raw is None and policy.source not in PAID_SOURCES:
+            return None
+        return calibrated(
+            raw,
+            policy.source,
+            model=sent.model.name,
+            workload=query.workload,
+            maps=(*context.trained.calibrations, *context.fleet.calibrations),
+        )
+
+    def _p_right(self, completion: Completion) -> float | None:
+        """What the answer scorer gives; None without one, or where it fails, which is a reason of the verdict."""
+        self.unscored = ()
+        if (scorer := self.context.trained.scorer) is None:
+            return None
+        try:
+            return scorer([(self.query, completion.text)])[0]
+        except Exception as error:
+            log.warning("scorer_failed", error=type(error).__name__)
+            self.unscored = (Reason(ReasonCode.UNSCORED, f"the scorer failed ({type(error).__name__})"),)
+            return None
