@@ -18,6 +18,7 @@ from routing.fleet import (
     Protocol,
     Provider,
     RouterPolicy,
+    ShapePolicy,
     TenantQuotas,
     Tier,
     Timing,
@@ -232,6 +233,12 @@ class BudgetsTable(ConfigTable):
     allow_unbounded: bool = _default(Budgets, "allow_unbounded")
 
 
+class ShapeTable(ConfigTable):
+    """``[shape]``"""
+
+    correction: bool = _default(ShapePolicy, "correction")
+
+
 class QualityTable(ConfigTable):
     """``[quality]``"""
 
@@ -278,6 +285,7 @@ TABLES: Mapping[str, type[ConfigTable]] = {
     "workloads": WorkloadTable,
     "router": RouterTable,
     "budgets": BudgetsTable,
+    "shape": ShapeTable,
     "quality": QualityTable,
     "timing": TimingTable,
     "workers": WorkersTable,

@@ -22,6 +22,7 @@ from fleet_config.fleet_schema import (
     ProviderTable,
     QualityTable,
     RouterTable,
+    ShapeTable,
     TenantQuotasTable,
     TierTable,
     TimingTable,
@@ -42,6 +43,7 @@ from routing.fleet import (
     Protocol,
     Provider,
     RouterPolicy,
+    ShapePolicy,
     TenantQuotas,
     Tier,
     Timing,
@@ -131,6 +133,7 @@ class _Parsed:
     workloads: dict[str, WorkloadTable] = field(default_factory=dict)
     router: RouterTable | None = None
     budgets: BudgetsTable | None = None
+    shape: ShapeTable | None = None
     quality: QualityTable | None = None
     timing: TimingTable | None = None
     workers: WorkersTable | None = None
@@ -162,6 +165,7 @@ def _parse(tables: Mapping[str, Any]) -> _Parsed:
     parsed.workloads = parsed.parse_entries(WorkloadTable, tables, "workloads")
     parsed.router = parsed.parse(RouterTable, tables.get("router", {}), "router")
     parsed.budgets = parsed.parse(BudgetsTable, tables.get("budgets", {}), "budgets")
+    parsed.shape = parsed.parse(ShapeTable, tables.get("shape", {}), "shape")
     parsed.quality = parsed.parse(QualityTable, tables.get("quality", {}), "quality")
     parsed.timing = parsed.parse(TimingTable, tables.get("timing", {}), "timing")
     parsed.workers = parsed.parse(WorkersTable, tables.get("workers", {}), "workers")
@@ -269,6 +273,7 @@ def _fleet(
     assert parsed.fleet is not None
     assert parsed.router is not None
     assert parsed.budgets is not None
+    assert parsed.shape is not None
     assert parsed.quality is not None
     assert parsed.timing is not None
     assert parsed.workers is not None
@@ -284,6 +289,7 @@ def _fleet(
         tiers={name: _tier(name, table, parsed.models) for name, table in parsed.tiers.items()},
         router=_router(parsed.router),
         budgets=Budgets(**parsed.budgets.model_dump()),
+        shape=ShapePolicy(**parsed.shape.model_dump()),
         quality=Grading(**parsed.quality.model_dump(exclude={"command"}), command=tuple(parsed.quality.command)),
         timing=Timing(**parsed.timing.model_dump()),
         workers=Workers(**parsed.workers.model_dump()),

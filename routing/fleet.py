@@ -322,6 +322,14 @@ class Budgets:
 
 
 @dataclass(frozen=True, slots=True)
+class ShapePolicy:
+    """What is done about an answer that has not the shape that its query expects, before the query climbs."""
+
+    correction: bool = True
+    """Change the shape for free where that is certain."""
+
+
+@dataclass(frozen=True, slots=True)
 class Grading:
     """The model that grades the answers of a pilot where their texts alone do not decide."""
 
@@ -399,6 +407,7 @@ class Fleet:
     tiers: Mapping[str, Tier]
     router: RouterPolicy = RouterPolicy()
     budgets: Budgets = Budgets()
+    shape: ShapePolicy = ShapePolicy()
     quality: Grading = Grading()
     timing: Timing = Timing()
     workers: Workers = Workers()

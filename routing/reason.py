@@ -15,6 +15,8 @@ class ReasonCode(StrEnum):
     TRUNCATED = "truncated"
     SHAPE = "shape"
     CHOICES = "choices"
+    CORRECTED = "corrected"
+    """The shape of the answer was corrected for free; rejects nothing."""
     UNGROUNDED = "ungrounded"
     LANGUAGE = "language"
     UNCHECKED = "unchecked"

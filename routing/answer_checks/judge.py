@@ -18,7 +18,7 @@ from routing.heuristics.language_detection import UNKNOWN, language_of, words_of
 from routing.heuristics.signal_words import tally
 from routing.outcome import Completion
 from routing.query import Expectation, Query
-from routing.reason import Reason, ReasonCode
+from routing.reason import Reason, ReasonCode, code_of
 
 GROUNDED_SHARE: Final = 0.4
 """At least this share of an answer's content words must stand in the context (or in the question)."""
@@ -34,6 +34,9 @@ MAX_GROUNDED_CHARS: Final = 100_000
 """Of the answer, the context and the question: what is behind is not looked at."""
 
 
+_SHAPE_FAULTS: Final = frozenset({ReasonCode.SHAPE.value, ReasonCode.CHOICES.value})
+
+
 class Verdict(NamedTuple):
     """Whether an answer stands, and why not (or what could not be checked)."""
 
@@ -47,6 +50,11 @@ class Verdict(NamedTuple):
     """It can be used: what was not accepted had too low a confidence, or only a heuristic against it."""
     raw: float | None = None
     """The confidence before calibration; None where it is not calibrated."""
+
+
+def is_misshapen(verdict: Verdict) -> bool:
+    """Whether an answer was rejected because it has not the shape that its query expects."""
+    return not verdict.valid and not _SHAPE_FAULTS.isdisjoint(map(code_of, verdict.reasons))
 
 
 class Scorer(Protocol):
@@ -101,6 +109,11 @@ def judge(
 def is_sound(completion: Completion, query: Query, *, is_top: bool) -> bool:
     """Whether no validator rejects ``completion``: only then is its confidence worth paying for."""
     return not any(finding.rejects for finding in _findings(completion, query, is_top=is_top))
+
+
+def has_shape(text: str, expects: Expectation) -> bool:
+    """Whether ``text`` has the shape that ``expects`` asks for, as far as that can be checked."""
+    return not any(finding.rejects for finding in _shape(text.strip(), expects))
 
 
 def confidence_of(completion: Completion, p_right: float | None) -> tuple[float | None, str]:

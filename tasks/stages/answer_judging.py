@@ -9,7 +9,8 @@ import structlog
 from db.ledger_types import QueuedQuery, SentCall
 from routing.answer_checks.confidence import Confidence, calibrated
 from routing.answer_checks.confidence_policy import PAID_SOURCES, ConfidenceSource
-from routing.answer_checks.judge import Verdict, confidence_of, is_sound, judge
+from routing.answer_checks.judge import Verdict, confidence_of, is_misshapen, is_sound, judge
+from routing.answer_checks.shape_correction import Correction, corrected
 from routing.outcome import Completion
 from routing.query import Query
 from routing.reason import Reason, ReasonCode
@@ -66,12 +67,25 @@ class AnswerJudging:
         if (whole := await self._ask_with_room(sent, completion, is_top=is_top)) is not None:
             sent, completion = whole
         verdict = await self._verdict(sent, completion, is_top=is_top)
+        if is_misshapen(verdict) and (found := self._corrected(completion)) is not None:
+            completion, correction = found
+            verdict = await self._verdict(sent, completion, is_top=is_top)
+            verdict = verdict._replace(reasons=(*verdict.reasons, correction.reason))
         if is_top or not (self.queued.is_pilot or self.queued.has_policy):
             return JudgedAnswer(sent, completion, verdict)
         verdict, next_tier = await judge_with_pilot(
             verdict, completion, query=self.query, queued=self.queued, tier=self.stage, context=self.context
         )
         return JudgedAnswer(sent, completion, verdict, next_tier)
+
+    def _corrected(self, completion: Completion) -> tuple[Completion, Correction] | None:
+        if not self.context.fleet.shape.correction:
+            return None
+        try:
+            return corrected(completion, self.query)
+        except Exception as error:
+            log.warning("correction_failed", error=type(error).__name__)
+            return None
 
     async def _verdict(self, sent: SentCall, completion: Completion, *, is_top: bool) -> Verdict:
         """The judge's verdict. A failure of judging is a reason of it: the answer is paid, and never lost for that."""

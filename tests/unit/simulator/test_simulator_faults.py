@@ -1,5 +1,6 @@
 """Each fault, seen from a client's side of the wire, and from the simulator's log."""
 
+import ast
 import errno
 import json
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from simulator.answer_faults import spoiled
 from simulator.fault_rules import Fault, FaultKind, FaultTable, FaultTarget
 from simulator.protocols.protocol import ProtocolName
 from simulator.rate_limits import Meter, ModelLimits
@@ -103,6 +105,36 @@ def test_a_wrong_answer_shape_is_no_json(simulated: Simulated) -> None:
     said = text_of("openai", simulated.ask(extra={"response_format": {"type": "json_object"}}).json())
     with pytest.raises(json.JSONDecodeError):
         json.loads(said)
+
+
+@pytest.mark.parametrize("fault", ["code_fence", "surrounding_text", "trailing_comma", "single_quotes"])
+def test_a_format_fault_is_no_json_and_is_billed_by_its_length(simulated: Simulated, fault: str) -> None:
+    extra = {"response_format": {"type": "json_object"}}
+    set_fault(simulated, "latency")
+    plain = text_of("openai", simulated.ask(extra=extra).json())
+    set_fault(simulated, fault)
+    said = text_of("openai", simulated.ask(extra=extra).json())
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(said)
+    assert simulated.last_line()["completion_tokens"] == -(-len(said) // 4)
+    assert ast.literal_eval(said) == json.loads(plain) if fault == "single_quotes" else len(said) > len(plain)
+
+
+@pytest.mark.parametrize(
+    ("fault", "text", "spoiled_text"),
+    [
+        (FaultKind.TRAILING_COMMA, '{"a": [1]}\n', '{"a": [1],}'),
+        (FaultKind.TRAILING_COMMA, "{}", "{}"),
+        (FaultKind.OTHER_CASE, "spam", "SPAM"),
+        (FaultKind.OTHER_CASE, "B", "b"),
+        (FaultKind.FULL_STOP, "spam", "spam."),
+        (FaultKind.IN_A_SENTENCE, "spam", "After some thought, the answer is spam"),
+        (FaultKind.SINGLE_QUOTES, "spam", "spam"),
+        (FaultKind.EMPTY, "spam", "spam"),
+    ],
+)
+def test_a_format_fault_changes_how_an_answer_is_written(fault: FaultKind, text: str, spoiled_text: str) -> None:
+    assert spoiled(fault, text) == spoiled_text
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
