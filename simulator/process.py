@@ -74,6 +74,7 @@ class SimulatorProcess:
 
 def start_simulator(
     *,
+    host: str = "127.0.0.1",
     port: int = 0,
     seed: int = 0,
     config: Mapping[str, Any] | None = None,
@@ -85,13 +86,14 @@ def start_simulator(
 ) -> SimulatorProcess:
     """Start a simulator and wait until it listens.
 
+    ``host`` is the address to listen on, loopback or all of them: `SimulatorProcess.url` is that of loopback.
     ``config`` has the keys of `simulator.simulator_config.Config`. If ``tied``, it ends with this process, even after a
     ``kill -9``. Its output goes to ``output``, if given. Raises SimulatorFailed if it does not start within
     ``timeout_s``.
     """
     with tempfile.TemporaryDirectory(prefix="pointsman-simulator-") as folder:
         ready = Path(folder, "port")
-        arguments = [f"--port={port}", f"--seed={seed}", f"--ready-file={ready}"]
+        arguments = [f"--host={host}", f"--port={port}", f"--seed={seed}", f"--ready-file={ready}"]
         if config is not None:
             Path(folder, "config.json").write_text(json.dumps(config))
             arguments.append(f"--config={folder}/config.json")

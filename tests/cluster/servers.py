@@ -1,0 +1,169 @@
+"""The servers that hosts run: Postgres with a standby, Valkey with its sentinels. Each is reached by TCP alone."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+
+from db import migrate
+from tests.cluster.network import Host
+from workers.child_process import spawn, tail
+from workers.embedded.postgres import DATABASE, postgres_account, postgres_binaries, start_postgres
+from workers.embedded.redis import redis_binary
+
+START_S = 90.0
+LOGIN = "clerk"
+"""The login of workers and feeders: no superuser, a member of ``pointsman_app``."""
+PASSWORD = "only: of these tests"
+
+_ACCESS = """
+host all postgres 198.18.0.0/15 trust
+host replication postgres 198.18.0.0/15 trust
+host all all 198.18.0.0/15 scram-sha-256
+"""
+
+
+class ServerFailed(RuntimeError):
+    """A server does not start; the message has the end of its log."""
+
+
+def make_template(home: Path) -> Path:
+    """A migrated cluster, stopped, for `Postgres.copy`."""
+    server = start_postgres(home, fresh_sync=False)
+    try:
+        migrate.upgrade(server.url)
+        with psycopg.connect(server.superuser_url(DATABASE), autocommit=True) as connection:
+            connection.execute(f"CREATE ROLE {LOGIN} LOGIN PASSWORD '{PASSWORD}' IN ROLE pointsman_app".encode())
+    finally:
+        server.stop()
+    with (server.data / "pg_hba.conf").open("a") as file:
+        file.write(_ACCESS)
+    return server.data
+
+
+@dataclass
+class PostgresNode:
+    """A Postgres on a host."""
+
+    host: Host
+    home: Path
+    process: "subprocess.Popen[bytes] | None" = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Further settings of ``postgresql.conf``."""
+
+    @property
+    def data(self) -> Path:
+        """Its directory."""
+        return self.home / "postgres"
+
+    @property
+    def log(self) -> Path:
+        """What it says."""
+        return self.home / "postgres.log"
+
+    def url(self, user: str = "postgres") -> str:
+        """libpq's form."""
+        return f"postgresql://{user}@{self.host.address}:5432/{DATABASE}"
+
+    def copy(self, template: Path) -> None:
+        """A cluster of its own from one that is stopped."""
+        self.home.mkdir(mode=0o711, parents=True)
+        run_as_postgres(["cp", "-a", "--reflink=auto", template, self.data], log=self.log, as_root=True)
+
+    def follow(self, primary: "PostgresNode", *, name: str) -> None:
+        """A copy of a server that runs, which goes on following it by streaming replication."""
+        self.home.mkdir(mode=0o711, parents=True)
+        account = postgres_account()
+        if account is not None:
+            os.chown(self.home, account.uid, account.gid)
+        source = f"host={primary.host.address} port=5432 user=postgres application_name={name} connect_timeout=5"
+        with self.host.entered():
+            argv = [_binary("pg_basebackup"), "-D", self.data, "-d", source, "-R", "-X", "stream", "-c", "fast"]
+            run_as_postgres([*argv, "--no-sync"], log=self.log)
+
+    def start(self) -> None:
+        """Returns when it accepts connections. Raises ServerFailed."""
+        with self.host.entered():
+            options = {"listen_addresses": self.host.address, **self.settings}
+            argv: list[str | Path] = [_binary("postgres"), "-D", self.data, "-k", ""]
+            argv += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+            self.process = spawn(argv, log=self.log, environ=_ENVIRON, cwd=self.data, account=postgres_account())
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                psycopg.connect(self.url(), connect_timeout=5).close()
+                return
+            except psycopg.OperationalError as error:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise ServerFailed(f"Postgres on {self.host.name}: {error}\n{tail(self.log)}") from error
+                time.sleep(0.1)
+
+    def promote(self) -> None:
+        """A standby becomes a primary."""
+        with psycopg.connect(self.url(), autocommit=True, connect_timeout=5) as connection:
+            connection.execute("SELECT pg_promote(wait => true, wait_seconds => 60)")
+
+    def kill(self) -> None:
+        """At once, with every process of it; their connections are reset where the link is up."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+_ENVIRON = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _binary(name: str) -> Path:
+    return postgres_binaries(postgres_account()) / name
+
+
+def run_as_postgres(argv: list[str | Path], *, log: Path, as_root: bool = False) -> None:
+    """Runs a program as the user of Postgres. Raises ServerFailed."""
+    child = spawn(argv, log=log, environ=_ENVIRON, cwd=log.parent, account=None if as_root else postgres_account())
+    if child.wait(START_S) != 0:
+        raise ServerFailed(f"{argv[0]} failed:\n{tail(log)}")
+
+
+@dataclass
+class RedisNode:
+    """A Valkey on a host, or a sentinel beside it."""
+
+    host: Host
+    home: Path
+    port: int = 6379
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def url(self) -> str:
+        """For Celery and redis-py."""
+        return f"redis://{self.host.address}:{self.port}/0"
+
+    def start(self, *configuration: str, sentinel: bool = False) -> None:
+        """Returns when it accepts connections. Raises ServerFailed. ``configuration`` are further lines of its file."""
+        shutil.rmtree(self.home, ignore_errors=True)
+        self.home.mkdir(mode=0o700, parents=True)
+        lines = [f"bind {self.host.address}", f"port {self.port}", "protected-mode no", f"dir {self.home}", 'save ""']
+        lines += [] if sentinel else ["maxmemory 64mb", "maxmemory-policy noeviction", "appendonly no"]
+        file = self.home / "redis.conf"
+        file.write_text("\n".join([*lines, *configuration, ""]))
+        argv: list[str | Path] = [redis_binary(), file, *(["--sentinel"] if sentinel else [])]
+        log = self.home / "redis.log"
+        with self.host.entered():
+            self.process = spawn(argv, log=log, environ=_ENVIRON, cwd=self.home)
+        deadline = time.monotonic() + START_S
+        while not _listens(self.host.address, self.port):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise ServerFailed(f"Valkey on {self.host.name}:\n{tail(log)}")
+            time.sleep(0.05)
+
+
+def _listens(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        return probe.connect_ex((address, port)) == 0
