@@ -68,8 +68,8 @@ class TierLanes:
     climb_share: float = 0.0
     climb_bound: float = 1.0
     """What the share is not above, by the log: time is left for so many climbs."""
-    open: int = 0
-    """Queries of the batch that still wait for an answer at this tier, those in provider batches included."""
+    open: float = 0.0
+    """Queries of the batch that have no answer of this tier yet, those in provider batches included."""
 
     @property
     def standard(self) -> LaneOffer:
