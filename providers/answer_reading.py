@@ -12,7 +12,7 @@ from providers.adapters.error_codes import is_error
 from providers.billing import cost_in_headers
 from providers.failure_kinds import kind_of_status
 from providers.limits.limit_signs import read_notice
-from providers.provider_errors import BrokenOff, ContentRefused, InvalidResponse, ProviderError
+from providers.provider_errors import BrokenOff, ContentRefused, InvalidResponse, ProviderError, UnsupportedParameter
 from providers.retry_after import LONGEST_DAILY_S, LONGEST_S, clamp, read_retry_after
 from routing.fleet import Model
 from routing.outcome import Completion, Failure, FailureKind, Outcome
@@ -66,6 +66,15 @@ def read_failure(adapter: Adapter, status: int, answer: Any, *, headers: Mapping
 def broken_body(error: InvalidResponse) -> Failure:
     """The failure of a 200 that is not what the protocol promises."""
     return Failure(FailureKind.BROKEN_BODY, str(error), usage=error.usage)
+
+
+def encode(payload: Mapping[str, Any]) -> bytes:
+    """``payload`` as JSON. Raises UnsupportedParameter."""
+    try:
+        return orjson.dumps(payload)
+    except orjson.JSONEncodeError as error:
+        # Half a surrogate pair, or a number beyond 64 bits: `from None`, as the error shows what it is about.
+        raise UnsupportedParameter("body", f"it cannot be written as JSON ({type(error).__name__})") from None
 
 
 def decode(content: bytes) -> Any:

@@ -7,14 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, assert_never
 
 import httpx
-import orjson
 import structlog
 
 from providers.adapters.adapter import Adapter
 from providers.adapters.anthropic_adapter import Anthropic
 from providers.adapters.google_adapter import Google
 from providers.adapters.openai_adapter import OpenAICompatible
-from providers.answer_reading import broken_body, decode, read_failure, read_outcome
+from providers.answer_reading import broken_body, decode, encode, read_failure, read_outcome
+from providers.batch_api.batch_http import BatchHttp
+from providers.batch_api.batch_outcomes import BatchOutcomes
+from providers.batch_api.openai_batches import OpenAIBatches
+from providers.batch_api.provider_batch_api import ProviderBatchApi
 from providers.billing import answered_by_another, differs, price_as_answered
 from providers.failure_kinds import kind_of, kind_of_status
 from providers.limits.limit_signs import read_quota
@@ -113,12 +116,12 @@ class ProviderClient:
         started = self._clock()
         received = _PartialResponse()
         deadline_s = provider.deadline_s if deadline_s is None else min(deadline_s, provider.deadline_s)
-        body = self._without_refused(model, body, added)
+        body = self.without_refused(model, body, added)
         try:
             async with asyncio.timeout(deadline_s):
                 outcome = await self._send(model, body, call_id=call_id, deadline_s=deadline_s, received=received)
                 if isinstance(outcome, Failure) and self._learns(model, outcome, added):
-                    body = self._without_refused(model, body, added)
+                    body = self.without_refused(model, body, added)
                     outcome = await self._send(model, body, call_id=call_id, deadline_s=deadline_s, received=received)
         except TimeoutError:
             outcome = _too_late(received, f"no whole answer within {deadline_s:g} s")
@@ -132,12 +135,12 @@ class ProviderClient:
             outcome = Failure(FailureKind.INEXPRESSIBLE, str(error), cause="inexpressible", param=error.field)
         latency_ms = (self._clock() - started) * 1000
         if isinstance(outcome, Completion):
-            return self._as_billed(model, outcome).timed(latency_ms, received.request_id, received.quota)
+            return self.as_billed(model, outcome).timed(latency_ms, received.request_id, received.quota)
         status = received.status if outcome.status is None else outcome.status
         outcome = replace(
             outcome, latency_ms=latency_ms, status=status, request_id=received.request_id, quota=received.quota
         )
-        self._tell(model, outcome)
+        self.log_failure(model, outcome)
         return outcome
 
     async def probe(self, name: str, *, deadline_s: float = 15.0) -> Failure | None:
@@ -154,7 +157,7 @@ class ProviderClient:
         except TRANSPORT_ERRORS as error:
             return _broken_off(received, error)
 
-    def _without_refused(self, model: Model, body: Mapping[str, Any], added: frozenset[str]) -> Mapping[str, Any]:
+    def without_refused(self, model: Model, body: Mapping[str, Any], added: frozenset[str]) -> Mapping[str, Any]:
         """``body`` without those of the ``added`` fields that ``model`` is known to refuse."""
         refused = added & self._refused.get(model.name, frozenset())
         return {key: value for key, value in body.items() if key not in refused} if refused else body
@@ -172,7 +175,7 @@ class ProviderClient:
             return True
         return False
 
-    def _as_billed(self, model: Model, completion: Completion) -> Completion:
+    def as_billed(self, model: Model, completion: Completion) -> Completion:
         """``completion`` with its cost where the deployment's price does not give it, and notes."""
         notes = list(completion.notes)
         provider = self._fleet.providers[model.provider]
@@ -196,7 +199,7 @@ class ProviderClient:
             return completion
         return replace(completion, cost_usd=cost_usd, notes=tuple(notes))
 
-    def _tell(self, model: Model, failure: Failure) -> None:
+    def log_failure(self, model: Model, failure: Failure) -> None:
         """Logs a failure with its cause; one of a kind of a deployment once a minute, with how many there were."""
         key = (model.name, failure.kind, failure.cause, failure.param)
         now = self._clock()
@@ -217,6 +220,17 @@ class ProviderClient:
             param=failure.param,
             as_many_before=count,
         )
+
+    def batch_api(self, model: Model) -> ProviderBatchApi:
+        """The batch API of a deployment, over the connections of its calls."""
+        connection = self._connections[model.provider]
+        http = BatchHttp(connection, now=self._now)
+        outcomes = BatchOutcomes(model, connection.adapter, self, now=self._now)
+        match connection.provider.kind:
+            case Protocol.OPENAI:
+                return OpenAIBatches(http, outcomes)
+            case kind:
+                raise NotImplementedError(kind)
 
     def gives_logprobs(self, model: Model) -> bool:
         """Whether log-probabilities can be asked for in ``model``'s protocol."""
@@ -242,7 +256,7 @@ class ProviderClient:
         adapter, provider = connection.adapter, connection.provider
         url, host = self._urls.get(model.name) or self._locate(model, connection)
         prepared = adapter.prepare(body, model)
-        content = _encode(prepared.payload)
+        content = encode(prepared.payload)
         if url.host not in self._hosts:
             return Failure(FailureKind.NEVER_SENT, "its host is none of the fleet's", cause="foreign host")
         key = connection.key()
@@ -327,14 +341,6 @@ def _request_id(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
 def _worst_usage(content: bytes, text: str) -> Usage:
     """For an answer that does not say what it took: 2 bytes a token, which is more than nearly all texts take."""
     return Usage(prompt_tokens=len(content) // 2, completion_tokens=len(text) // 2 + 1)
-
-
-def _encode(payload: Mapping[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(payload)
-    except orjson.JSONEncodeError as error:
-        # Half a surrogate pair, or a number beyond 64 bits: `from None`, as the error shows what it is about.
-        raise UnsupportedParameter("body", f"it cannot be written as JSON ({type(error).__name__})") from None
 
 
 def _too_late(received: _PartialResponse, message: str) -> Failure:

@@ -18,6 +18,9 @@ from routing.fleet import STANDARD_SERVICE_TIERS, Price, PriceTier, Protocol
 
 __all__ = ["UnknownPrice", "look_up"]
 
+_BY_BATCH: Final = {"processing": "batch"}
+"""The table's condition of a price at the provider's batch API."""
+
 _MEND: Final = "Give it: price = { input_usd_per_mtok = 0.25, output_usd_per_mtok = 2.0 }."
 
 
@@ -67,12 +70,15 @@ def _of(prices: types.ModelPrice, name: str) -> float | None:
 def _service_tiers(
     found: types.ModelInfo, kind: Protocol, model: str, *, on: date, version: str, multiplier: float
 ) -> Iterator[tuple[str, Price]]:
-    """The prices at the service tiers that the table has for the model on the day ``on``."""
-    names = {variant.when.get("service_tier") for variant in found.price_variants or ()}
+    """The prices at the service tiers that the table has for the model on the day ``on``; its batch API is one."""
+    conditions = [variant.when for variant in found.price_variants or ()]
+    names = {when["service_tier"] for when in conditions if "service_tier" in when} - STANDARD_SERVICE_TIERS
     noon = datetime.combine(on, time(12), tzinfo=UTC)
-    for name in sorted(name for name in names if name and name not in STANDARD_SERVICE_TIERS):
+    for name in sorted(names):
         prices = found.get_prices(noon, {"service_tier": name})
         yield name, _price(prices, kind, model, version=version, multiplier=multiplier)
+    if _BY_BATCH in conditions:
+        yield "batch", _price(found.get_prices(noon, _BY_BATCH), kind, model, version=version, multiplier=multiplier)
 
 
 def _find(kind: Protocol, model: str, base_url: str) -> types.ModelInfo:

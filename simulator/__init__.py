@@ -8,6 +8,9 @@ It speaks three protocols on one port:
     POST /anthropic/v1/messages                               and GET /anthropic/v1/models
     POST /google/v1beta/models/{model}:generateContent        and GET /google/v1beta/models
 
+and the batch APIs of all three, under the same prefixes: OpenAI's files and batches, Anthropic's message batches,
+Google's files, ``batchGenerateContent`` and batches.
+
 A step in front is a *site*, which distinguishes deployments of one model: ``/eu/openai/v1/…``.
 
 **Answers** are generated and begin with ``[simulated MODEL]``, except where a format was requested (JSON, a closed list
@@ -29,6 +32,8 @@ log-probabilities are invented and say nothing about the answer.
      "faults": [{"kind": "429", "rate": 0.1, "retry_after": "ms", "retry_after_s": 2},
                 {"kind": "hang", "model": "claude-*", "first": 1},
                 {"kind": "dead", "for_s": 10}],                           # all kinds: `fault_rules.FaultKind`
+     "lane_prices": {"batch": {"gpt-5-nano": [0.025, 0.2]}},              # default: half of the prices
+     "batch": {"clock": 600, "median_s": 420, "p90_s": 3600},             # all keys: `batch_behavior.BatchBehavior`
      "cached_share": 0.0, "reasoning_tokens": 0}
 
 ``/control`` takes the same keys, each of which replaces its part, and ``add_faults``, ``reset`` (counts to zero) and
@@ -36,9 +41,10 @@ log-probabilities are invented and say nothing about the answer.
 
 **Independent record**: ``--log`` gets one JSON line per received call, by the simulator's own price table:
 ``time seq protocol site model text_sha call outcome billed delivered status prompt_tokens
-completion_tokens cached_tokens cost_usd in_flight``; ``call`` is the header ``x-pointsman-call``;
-never a prompt. ``GET /stats`` has the counts, and flushes the log. A reply that could not be delivered is billed too:
-the provider did the work. ``dead`` receives nothing and logs nothing. Tokens are ⌈characters ÷ 4⌉.
+completion_tokens cached_tokens cost_usd in_flight lane``; ``call`` is the header ``x-pointsman-call``, or a call's id
+within its provider batch; never a prompt. ``GET /stats`` has the counts, and flushes the log. A reply that could not be
+delivered is billed too: the provider did the work. ``dead`` receives nothing and logs nothing. Tokens are ⌈characters ÷
+4⌉.
 
 `process.start_simulator` starts and stops it. One process answers 6,000 to 11,000 calls a second on
 one core of a quiet machine; `connection` has the cost of a call and how it was measured.

@@ -72,6 +72,7 @@ def _line(call: CallRecord) -> bytes:
             "cached_tokens": call.cached_tokens,
             "cost_usd": call.cost_usd,
             "in_flight": call.in_flight,
+            "lane": call.lane,
         },
         option=orjson.OPT_APPEND_NEWLINE,
     )

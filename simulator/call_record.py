@@ -38,6 +38,8 @@ class CallRecord:
     priced: bool = True
     """Whether the price table has the model."""
     delivered: bool = False
+    lane: str = "standard"
+    """How it was bought: standard, flex or batch."""
 
     @property
     def cost_usd(self) -> float:

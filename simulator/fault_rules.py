@@ -69,6 +69,30 @@ class FaultKind(StrEnum):
     """The connection is closed as if at accept: nothing is received, so nothing is logged."""
     LATENCY = "latency"
     """A regular answer, ``extra_ms`` later."""
+    BATCH_RATE_LIMITED = "batch_rate_limited"
+    """A create is refused with a 429."""
+    BATCH_LOST_REPLY = "batch_lost_reply"
+    """A create is done, and the connection reset before its reply."""
+    BATCH_FILE_GONE = "batch_file_gone"
+    """A create does not find its input file, which is deleted."""
+    BATCH_FAILED = "batch_failed"
+    """The batch is refused as a whole when it is validated: too many tokens are enqueued."""
+    BATCH_STUCK = "batch_stuck"
+    """Half of its calls run, the others never do, until it expires or is cancelled."""
+    BATCH_EXPIRED = "batch_expired"
+    """It expires when it would have ended, with two of five calls not run."""
+    BATCH_PARTIAL = "batch_partial"
+    """It ends, but of every tenth call there is no result; they are counted as failed and not billed."""
+    BATCH_OUT_OF_ORDER = "batch_out_of_order"
+    """The results are in another order than the calls also where the protocol promises the same."""
+    BATCH_UNKNOWN_KEY = "batch_unknown_key"
+    """Among the results is one with a key that nobody sent."""
+    BATCH_DUPLICATE = "batch_duplicate"
+    """Every seventh result is there twice."""
+    BATCH_OUTPUT_GONE = "batch_output_gone"
+    """The results are deleted before they can be read."""
+    BATCH_CANCEL_RACE = "batch_cancel_race"
+    """A cancel is accepted, and the batch ends as if there had been none."""
 
 
 class RetryAfter(StrEnum):
@@ -94,6 +118,10 @@ UNBILLED: Final = frozenset(
     }
 )
 """Faults for which the provider does not charge, unless a rule says otherwise."""
+
+
+BATCH_FAULTS: Final = frozenset(kind for kind in FaultKind if kind.value.startswith("batch_"))
+"""Faults of provider batches, chosen when one is created; several may apply. They meet no call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,14 +211,25 @@ class FaultTable:
         extra_ms = 0.0
         for rule in self._rules:
             fault = rule.fault
-            if not rule.is_on(now) or not _matches(fault, target) or not self._fires(fault, target, nth):
+            if fault.kind in BATCH_FAULTS or not self._applies(rule, target, nth, now):
                 continue
-            if rule.left is not None:
-                rule.left -= 1
             if fault.kind != FaultKind.LATENCY:
                 return fault, extra_ms
             extra_ms += fault.extra_ms
         return None, extra_ms
+
+    def find_batch_faults(self, target: FaultTarget, *, now: float) -> dict[FaultKind, Fault]:
+        """The faults of a provider batch; ``target.digest`` is that of its content."""
+        rules = [rule for rule in self._rules if rule.fault.kind in BATCH_FAULTS]
+        nth = self._nth(target) if rules else 0
+        return {rule.fault.kind: rule.fault for rule in rules if self._applies(rule, target, nth, now)}
+
+    def _applies(self, rule: _Rule, target: FaultTarget, nth: int, now: float) -> bool:
+        if not rule.is_on(now) or not _matches(rule.fault, target) or not self._fires(rule.fault, target, nth):
+            return False
+        if rule.left is not None:
+            rule.left -= 1
+        return True
 
     def _nth(self, target: FaultTarget) -> int:
         """How often this model has received this text before; counted only if a rule needs it."""

@@ -6,7 +6,8 @@ from typing import Final
 
 HEAD_END: Final = b"\r\n\r\n"
 MAX_HEAD_BYTES: Final = 64 * 1024
-MAX_BODY_BYTES: Final = 64 * 1024 * 1024
+MAX_BODY_BYTES: Final = 320 * 1024 * 1024
+"""More than the largest provider batch, with what is around it."""
 
 
 class BadHead(ValueError):

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from email.utils import formatdate
 from typing import Any, Final
@@ -17,19 +17,27 @@ from simulator.chat_types import BadRequest, ChatReply, ChatRequest
 from simulator.fault_rules import UNBILLED, Fault, FaultKind, FaultTable, FaultTarget, RetryAfter
 from simulator.http1 import Head
 from simulator.judge_reply import verdicts
+from simulator.protocols import anthropic_batches, google_batches, openai_batches
 from simulator.protocols.model_list import model_list
-from simulator.protocols.protocol import STATUS, ErrorCase
+from simulator.protocols.protocol import STATUS, ErrorCase, ProtocolName
+from simulator.provider_batches import ProviderBatches
 from simulator.rate_limits import Meter, ModelLimits
 from simulator.recordings import NotRecorded, Recordings, find
 from simulator.response_plan import JSON_HEADERS, ResponsePlan
 from simulator.seeded_random import seed_key, seeded_random, text_digest
-from simulator.simulator_config import Change, Config, Profile, profile_of
+from simulator.simulator_config import Change, CheapLane, Config, Profile, profile_of
 from simulator.stats import Stats
+from simulator.transport_faults import BY_HAND
 from simulator.url_routes import Purpose, UrlRoute, route_of
 from simulator.verifier_reply import verdict
 
 _ERROR_CASES: Final[dict[FaultKind, ErrorCase]] = {
     kind: ErrorCase[kind.name] for kind in UNBILLED if kind not in (FaultKind.SAFETY, FaultKind.DEAD)
+}
+_BATCH_DIALECTS: Final = {
+    ProtocolName.OPENAI: openai_batches.handle,
+    ProtocolName.ANTHROPIC: anthropic_batches.handle,
+    ProtocolName.GOOGLE: google_batches.handle,
 }
 _MOST_NAMES: Final = 1000
 """Parsed paths and model profiles that are cached; beyond it the cache is cleared."""
@@ -61,6 +69,7 @@ class SimulatedProvider:
         self._profiles: dict[str, Profile] = {}
         self._meters: dict[str, Meter] = {}
         self._seq = 0
+        self.batches = ProviderBatches(self.run_call, self._batch_faults, self._seed, wall_clock)
 
     @property
     def looks_dead(self) -> bool:
@@ -97,6 +106,8 @@ class SimulatedProvider:
                 return self._call(route, head, raw)
             case Purpose.MODELS if head.method == "GET":
                 return ResponsePlan(200, orjson.dumps(model_list(route.dialect.name, self.config)))
+            case Purpose.BATCHES:
+                return _BATCH_DIALECTS[route.dialect.name](self.batches, self.config.batch, route, head, raw)
             case _:
                 message = "no such path or method"
                 return ResponsePlan(404, orjson.dumps(route.dialect.error(ErrorCase.NOT_FOUND, message)))
@@ -115,7 +126,7 @@ class SimulatedProvider:
             request = route.dialect.read(body, route.model)
             digest = text_digest(request.text)
         except (orjson.JSONDecodeError, BadRequest) as error:
-            call = self._begin(route, head, model=route.model, digest=b"")
+            call = self._begin(route, _call_id(head), model=route.model, digest=b"")
             return _error_plan(call, route, ErrorCase.BAD_REQUEST, str(error))
         fault, extra_ms = None, 0.0
         if self._faults:
@@ -124,15 +135,48 @@ class SimulatedProvider:
             if fault is not None and fault.kind == FaultKind.DEAD:
                 self.stats.dead_connections += 1
                 return ResponsePlan(0, b"", fault=fault)
-        plan = self._answer(route, head, request, digest, fault)
+        plan = self._answer(route, _call_id(head), request, digest, fault)
         plan.delay_s = (self._latency_ms(request, digest) + extra_ms) / 1000
         return plan
 
+    def run_call(self, route: UrlRoute, *, model: str, key: str, body: Mapping[str, Any]) -> tuple[int, bytes, bool]:
+        """A call of a provider batch, billed at the lane's price: its status, its body, and whether it is an answer.
+
+        Faults of the transport, and limits, are for direct calls alone.
+        """
+        try:
+            request = route.dialect.read(body, model)
+            digest = text_digest(request.text)
+        except BadRequest as error:
+            call = self._begin(route, key, model=model, digest=b"", lane=CheapLane.BATCH)
+            plan = _error_plan(call, route, ErrorCase.BAD_REQUEST, str(error))
+        else:
+            fault = None
+            if self._faults:
+                target = FaultTarget(request.model, route.dialect.name, route.site, digest)
+                fault, _ = self._faults.find_fault(target, now=self._clock())
+                fault = None if fault is not None and (fault.kind in BY_HAND) else fault
+            plan = self._answer(route, key, request, digest, fault, lane=CheapLane.BATCH)
+        assert plan.call is not None
+        plan.call.status = plan.status
+        self.end(plan.call, delivered=True)
+        return plan.status, plan.body, plan.status == 200
+
+    def _batch_faults(self, target: FaultTarget) -> dict[FaultKind, Fault]:
+        return self._faults.find_batch_faults(target, now=self._clock())
+
     def _answer(
-        self, route: UrlRoute, head: Head, request: ChatRequest, digest: bytes, fault: Fault | None
+        self,
+        route: UrlRoute,
+        call_id: str | None,
+        request: ChatRequest,
+        digest: bytes,
+        fault: Fault | None,
+        *,
+        lane: CheapLane | None = None,
     ) -> ResponsePlan:
         profile = self._profile(request.model)
-        call = self._begin(route, head, model=request.model, digest=digest)
+        call = self._begin(route, call_id, model=request.model, digest=digest, lane=lane)
         try:
             recorded = find(self._recordings, request.text, profile.strength) if self._recordings else None
             reply = (
@@ -151,7 +195,8 @@ class SimulatedProvider:
         if fault is not None:
             reply = corrupt_reply(fault.kind, request, reply)
         self._count_usage(reply)
-        if profile.limits is not None and (wait_s := self._over_limit(request, profile.limits, reply)) is not None:
+        limits = None if lane is CheapLane.BATCH else profile.limits
+        if limits is not None and (wait_s := self._over_limit(request, limits, reply)) is not None:
             plan = _error_plan(call, route, ErrorCase.RATE_LIMITED, "the model's rate limit is reached")
             plan.headers += _retry_after(RetryAfter.SECONDS, wait_s, now=self._wall_clock())
             return plan
@@ -188,20 +233,24 @@ class SimulatedProvider:
         plan.fault = fault
         return plan
 
-    def _begin(self, route: UrlRoute, head: Head, *, model: str, digest: bytes) -> CallRecord:
+    def _begin(
+        self, route: UrlRoute, call_id: str | None, *, model: str, digest: bytes, lane: CheapLane | None = None
+    ) -> CallRecord:
         self._seq += 1
         self.stats.begin(model=model, protocol=route.protocol, now=self._clock())
-        call_id = head.header(b"x-pointsman-call")
-        return CallRecord(
+        record = CallRecord(
             self._seq,
             self._wall_clock(),
             route.protocol,
             route.site,
             model,
             digest.hex()[:_SHOWN_SHA_CHARS],
-            None if call_id is None else call_id.decode("latin-1"),
+            call_id,
             self.stats.in_flight,
         )
+        if lane is not None:
+            record.lane = lane.value
+        return record
 
     def _count_usage(self, reply: ChatReply) -> None:
         if self.config.cached_share:
@@ -243,6 +292,11 @@ class SimulatedProvider:
         return route
 
 
+def _call_id(head: Head) -> str | None:
+    found = head.header(b"x-pointsman-call")
+    return None if found is None else found.decode("latin-1")
+
+
 def _bill(call: CallRecord, reply: ChatReply, profile: Profile) -> None:
     call.billed = True
     call.prompt_tokens = reply.prompt_tokens
@@ -251,7 +305,7 @@ def _bill(call: CallRecord, reply: ChatReply, profile: Profile) -> None:
     call.priced = profile.price is not None
     if profile.price is not None:
         call.cost_nano_usd = cost_nano_usd(
-            profile.price,
+            profile.lane_prices.get(call.lane, profile.price),
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens,
             cached_tokens=reply.cached_tokens,

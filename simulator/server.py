@@ -43,6 +43,7 @@ class Server:
         for connection in list(self.connections):
             connection.finish(delivered=False)
             connection.abort()
+        self.service.batches.close()
         self.service.log.close()
 
     def plan(self, head: Head, body: bytes, transport: asyncio.Transport) -> ResponsePlan | None:

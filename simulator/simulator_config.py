@@ -5,19 +5,34 @@ Pydantic validates the JSON and fills plain dataclasses; unknown keys are errors
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from simulator.batch_behavior import BatchBehavior
 from simulator.fault_rules import Fault
 from simulator.latency import Latency
 from simulator.model_strength import LEVELS, Strength, strength_of
 from simulator.rate_limits import ModelLimits
 
 _Level = Annotated[float, Field(ge=0, le=1)]
+
+
+class CheapLane(StrEnum):
+    """Lanes with a price of their own; a call at the list price is in none of them."""
+
+    BATCH = "batch"
+    FLEX = "flex"
+
+
 Price = tuple[float, float] | tuple[float, float, float]
 """US dollars per million tokens: input, output and, where it differs from input, cached input."""
+
+
+LANE_DISCOUNT: Final = 0.5
+"""What a token costs in the lanes batch and flex, of the list price, where `Config.lane_prices` has nothing."""
 
 
 class ConfigError(ValueError):
@@ -39,7 +54,11 @@ class Config:
     """A class of strength, or a level from 0 to 1. Other models are classed by their name."""
     prices: dict[str, Price] = field(default_factory=dict)
     """The simulator's own price table. A model without a price costs nothing and is counted as unpriced."""
+    lane_prices: dict[CheapLane, dict[str, Price]] = field(default_factory=dict)
+    """The same for a lane, where it is not half of the list price."""
     limits: dict[str, ModelLimits] = field(default_factory=dict)
+    batch: BatchBehavior = field(default_factory=BatchBehavior)
+    """Of the batch APIs."""
     cached_share: float = 0.0
     """The share of each prompt's tokens that is reported as cached, 0 to 1."""
     reasoning_tokens: int = 0
@@ -61,7 +80,9 @@ class Change:
     faults: list[Fault] | None = None
     strengths: dict[str, Strength | _Level] | None = None
     prices: dict[str, Price] | None = None
+    lane_prices: dict[CheapLane, dict[str, Price]] | None = None
     limits: dict[str, ModelLimits] | None = None
+    batch: BatchBehavior | None = None
     cached_share: float | None = None
     reasoning_tokens: int | None = None
     judge_error: _Level | None = None
@@ -85,6 +106,8 @@ class Profile:
     strength: Strength
     level: float
     price: Price | None
+    lane_prices: Mapping[str, Price]
+    """By lane; empty where the model has no price."""
     latency: Latency | None
     """None: it answers immediately."""
     limits: ModelLimits | None
@@ -104,13 +127,23 @@ def profile_of(model: str, config: Config) -> Profile:
         strength = next((strength for strength in LEVELS if level <= LEVELS[strength]), Strength.LARGE)
     latency = _lookup(config.latency_by_model, model) or config.latency
     limits = _lookup(config.limits, model)
+    price = _lookup(config.prices, model)
     return Profile(
         strength=strength,
         level=level,
-        price=_lookup(config.prices, model),
+        price=price,
+        lane_prices={} if price is None else {lane: _lane_price(lane, model, price, config) for lane in CheapLane},
         latency=None if latency.is_zero else latency,
         limits=None if limits is None or not limits.any else limits,
     )
+
+
+def _lane_price(lane: "CheapLane", model: str, price: Price, config: Config) -> Price:
+    stated = _lookup(config.lane_prices.get(lane, {}), model)
+    if stated is not None:
+        return stated
+    fresh, completion, *cached = (usd * LANE_DISCOUNT for usd in price)
+    return (fresh, completion, cached[0]) if cached else (fresh, completion)
 
 
 _Value = TypeVar("_Value")

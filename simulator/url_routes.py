@@ -12,8 +12,18 @@ DIALECTS: Final = {
     dialect.name: dialect for dialect in (openai_protocol.DIALECT, anthropic_protocol.DIALECT, google_protocol.DIALECT)
 }
 
-_PATH: Final = re.compile(r"(?:/(?P<site>[^/?]+))?/(?P<protocol>openai|anthropic|google)/(?P<rest>[^?]*)(?:\?.*)?")
+_PATH: Final = re.compile(
+    r"(?:/(?P<site>[^/?]+))?/(?P<protocol>openai|anthropic|google)/(?P<rest>[^?]*)(?:\?(?P<query>.*))?"
+)
 _GENERATE: Final = re.compile(r"v1(?:beta)?/models/(?P<model>[^:]+):generateContent")
+
+_BATCHES: Final = {
+    ProtocolName.OPENAI: re.compile(r"v1/(?:files|batches)(?:/.*)?"),
+    ProtocolName.ANTHROPIC: re.compile(r"v1/messages/batches(?:/.*)?"),
+    ProtocolName.GOOGLE: re.compile(
+        r"v1beta/models/[^:]+:batchGenerateContent|(?:(?:up|down)load/)?v1beta/(?:files|batches)(?:/.*)?"
+    ),
+}
 
 
 class Purpose(StrEnum):
@@ -21,6 +31,8 @@ class Purpose(StrEnum):
 
     CALL = "call"
     MODELS = "models"
+    BATCHES = "batches"
+    """Provider batches and their files."""
     UNKNOWN = "unknown"
 
 
@@ -34,6 +46,9 @@ class UrlRoute:
     purpose: Purpose
     site: str = ""
     model: str = ""
+    rest: str = ""
+    """The path behind the protocol, and what follows its question mark."""
+    query: str = ""
 
 
 def route_of(target: str) -> UrlRoute | None:
@@ -45,13 +60,16 @@ def route_of(target: str) -> UrlRoute | None:
     if found is None:
         return None
     dialect = DIALECTS[ProtocolName(found["protocol"])]
-    purpose, model = _purpose(dialect.name, found["rest"])
-    return UrlRoute(dialect, found["protocol"], purpose, found["site"] or "", model)
+    rest = found["rest"]
+    purpose, model = _purpose(dialect.name, rest)
+    return UrlRoute(dialect, found["protocol"], purpose, found["site"] or "", model, rest, found["query"] or "")
 
 
 def _purpose(protocol: ProtocolName, rest: str) -> tuple[Purpose, str]:
     if rest in ("v1/models", "v1beta/models"):
         return Purpose.MODELS, ""
+    if _BATCHES[protocol].fullmatch(rest):
+        return Purpose.BATCHES, ""
     if protocol == ProtocolName.GOOGLE:
         found = _GENERATE.fullmatch(rest)
         return (Purpose.CALL, found["model"]) if found else (Purpose.UNKNOWN, "")

@@ -14,7 +14,8 @@ from typing import Final
 
 from fleet_config import SIMULATOR
 from providers.transport.reachable import accepts_connections
-from routing.fleet import Fleet
+from routing.fleet import Fleet, Price
+from routing.lanes.lane import Lane
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 from settings import STACK_FILE, Settings, without_password
 from workers.data_dir import make_data_dir
@@ -32,6 +33,8 @@ _START_S: Final = 90.0
 _STOP_S: Final = 20.0
 _BROKER_S: Final = 15.0
 _CONNECT_S: Final = 5.0
+_BATCH_CLOCK: Final = 600
+"""Seconds of the simulated batch APIs in a real one: seven minutes take 0.7 s, a day 2.4 minutes."""
 _FLOWER_PORT: Final = 5555
 _API_PORT: Final = 8080
 _POLL_S: Final = 0.05
@@ -244,19 +247,22 @@ class LocalStack:
 
     def _simulator_config(self) -> Path:
         """The fleet's prices, for a cost account of the simulator's own that the ledger can be compared with."""
-        prices = {
-            model.model: [
-                price * model.price.multiplier
-                for price in (
-                    model.price.input_usd_per_mtok,
-                    model.price.output_usd_per_mtok,
-                    model.price.cached_input_usd_per_mtok,
-                )
-            ]
-            for model in self.fleet.models.values()
+
+        def rates(price: Price) -> list[float]:
+            per_mtok = (price.input_usd_per_mtok, price.output_usd_per_mtok, price.cached_input_usd_per_mtok)
+            return [usd * price.multiplier for usd in per_mtok]
+
+        models = self.fleet.models.values()
+        config = {
+            "prices": {model.model: rates(model.price) for model in models},
+            "lane_prices": {
+                lane: {model.model: rates(model.price.at_service_tier(lane)) for model in models if lane in model.lanes}
+                for lane in (Lane.BATCH, Lane.FLEX)
+            },
+            "batch": {"clock": _BATCH_CLOCK},
         }
         path = self.settings.home / "run" / "simulator.json"
-        path.write_text(json.dumps({"prices": prices}))
+        path.write_text(json.dumps(config))
         return path
 
     def _start_roles(self, deadline: float) -> None:

@@ -39,13 +39,13 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             self._session = self._open_session()
         timeout = request.extensions.get("timeout", {})
         stream = request.stream
-        content = b"".join(stream) if isinstance(stream, httpx.ByteStream) else await request.aread()
+        content = (b"".join(stream) or None) if isinstance(stream, httpx.ByteStream) else stream
         try:
             response = await self._session.request(
                 request.method,
                 URL(str(request.url), encoded=True),
                 headers=[(name.decode("ascii"), value.decode("latin-1")) for name, value in request.headers.raw],
-                data=content or None,
+                data=content,
                 allow_redirects=False,
                 timeout=_timeout(timeout.get("pool"), timeout.get("connect")),
                 proxy=self._proxy,

@@ -31,6 +31,20 @@ def test_a_call_costs_what_its_tokens_cost() -> None:
     assert price.cost_usd(usage) == pytest.approx((600 * 0.05 + 400 * 0.005 + 100 * 0.4) / 1e6)
 
 
+def test_the_providers_batch_api_has_a_price_of_its_own() -> None:
+    later = date(2026, 11, 1)
+    for kind, model in (
+        (Protocol.OPENAI, "gpt-5-nano"),
+        (Protocol.ANTHROPIC, "claude-opus-4-5"),
+        (Protocol.GOOGLE, "gemini-2.5-flash"),
+    ):
+        price = look_up(kind, model, on=later)
+        batch = price.at_service_tier("batch")
+        assert batch.input_usd_per_mtok == price.input_usd_per_mtok / 2
+        assert batch.output_usd_per_mtok == price.output_usd_per_mtok / 2
+        assert price.cost_usd(Usage(1000, 100, service_tier="batch")) == batch.cost_usd(Usage(1000, 100))
+
+
 def test_a_multiplier_makes_everything_cheaper() -> None:
     full = look_up(Protocol.OPENAI, "gpt-5-nano", on=DAY)
     half = look_up(Protocol.OPENAI, "gpt-5-nano", on=DAY, multiplier=0.5)

@@ -1,0 +1,257 @@
+"""Requests to a batch API: short ones with an answer in JSON, uploads and downloads that never stand in memory."""
+
+import asyncio
+import tempfile
+import time
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import IO, Any, Final, NamedTuple
+
+import httpx
+import orjson
+
+from providers.answer_reading import decode, read_failure
+from providers.batch_api.provider_batch_api import BatchCallFailed
+from providers.failure_kinds import kind_of, kind_of_status
+from providers.provider_connection import ProviderConnection, time_limits
+from providers.provider_errors import InvalidResponse
+from providers.transport.failures import TRANSPORT_ERRORS, Cause, cause_of
+from providers.transport.response_body import read_body
+from routing.fleet import Provider
+from routing.outcome import Failure, FailureKind
+
+MOST_JSON_BYTES: Final = 64_000_000
+"""Of an answer in JSON; a page of a listing may hold the results of other programs' batches."""
+
+MOST_LINE_BYTES: Final = 32_000_000
+"""A longer line of results is no answer that we could store."""
+
+_CHUNK: Final = 262_144
+_SPOOL_BYTES: Final = 4_000_000
+"""What is larger waits on disk, in a file without a name that ends with this process."""
+
+_SLOWEST_BYTES_PER_S: Final = 100_000.0
+"""An upload may take as long as at this rate, besides the provider's deadline."""
+
+_SILENCE_S: Final = 60.0
+"""A download that sends nothing for so long has broken off."""
+
+
+class BatchReply(NamedTuple):
+    """A complete answer. ``body`` is its JSON, ``headers`` are by their names in lower case."""
+
+    body: Any
+    headers: Mapping[str, str]
+
+
+class Spool:
+    """Bytes to send, in memory or on disk. A context manager."""
+
+    def __init__(self) -> None:
+        # Closed in __exit__.
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115
+        self.bytes = 0
+
+    def __enter__(self) -> "Spool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, data: bytes) -> None:
+        """Appends."""
+        self._file.write(data)
+        self.bytes += len(data)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """All of it, from the start."""
+        self._file.seek(0)
+        while chunk := self._file.read(_CHUNK):
+            yield chunk
+
+
+class _Upload(httpx.AsyncByteStream):
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._spool.chunks():
+            yield chunk
+
+
+class BatchHttp:
+    """Sends by ``connection``. ``now`` gives Unix seconds. Every fault becomes a BatchCallFailed."""
+
+    def __init__(self, connection: ProviderConnection, *, now: Callable[[], float] = time.time) -> None:
+        self._connection = connection
+        self.now = now
+        self._host = httpx.URL(connection.provider.base_url).host
+
+    @property
+    def provider(self) -> Provider:
+        """Whom it talks to."""
+        return self._connection.provider
+
+    def url(self, path: str, **query: str) -> httpx.URL:
+        """``path`` below the provider's ``base_url``."""
+        return self._connection.url(path).copy_merge_params(query)
+
+    def beside(self, root: str, path: str, **query: str) -> httpx.URL:
+        """``path`` where Google keeps its files: ``root`` stands before the last part of ``base_url``, the version."""
+        base, _, version = self.provider.base_url.rpartition("/")
+        return httpx.URL(f"{base}/{root}/{version}{path}").copy_merge_params({**self.provider.query, **query})
+
+    def is_ours(self, address: str) -> bool:
+        """Whether an address that the provider names is on the fleet's host, where alone our key may go."""
+        try:
+            url = httpx.URL(address)
+        except httpx.InvalidURL:
+            return False
+        base = httpx.URL(self.provider.base_url)
+        return (url.scheme, url.host, url.port) == (base.scheme, base.host, base.port)
+
+    async def ask(
+        self,
+        method: str,
+        url: httpx.URL,
+        body: Mapping[str, Any] | Spool | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> BatchReply:
+        """The answer to a request, whose ``body`` is JSON or ready bytes. Raises BatchCallFailed."""
+        deadline_s = self.provider.deadline_s
+        if isinstance(body, Spool):
+            deadline_s += body.bytes / _SLOWEST_BYTES_PER_S
+        status = None
+        try:
+            async with asyncio.timeout(deadline_s), self._open(method, url, body, headers, deadline_s) as response:
+                status = response.status_code
+                if kind_of_status(status) is not None:
+                    raise BatchCallFailed(await self._refusal(response))
+                answer = decode(await read_body(response, cap=MOST_JSON_BYTES) or b"{}")
+                return BatchReply(answer, {name.lower(): value for name, value in response.headers.items()})
+        except TimeoutError:
+            raise _failed(status, Cause.DEADLINE, None) from None
+        except TRANSPORT_ERRORS as error:
+            raise _failed(status, cause_of(error), error) from error
+        except InvalidResponse as error:
+            raise BatchCallFailed(Failure(FailureKind.BROKEN_BODY, str(error), status=status)) from error
+
+    async def lines(self, url: httpx.URL, *, headers: Mapping[str, str] | None = None) -> AsyncIterator[bytes]:
+        """The lines of a download, as they arrive. Raises BatchCallFailed, also in the middle."""
+        status = None
+        try:
+            async with self._open("GET", url, None, headers, self.provider.deadline_s) as response:
+                status = response.status_code
+                if kind_of_status(status) is not None:
+                    async with asyncio.timeout(_SILENCE_S):
+                        raise BatchCallFailed(await self._refusal(response))
+                async for line in _split(_plain(response)):
+                    yield line
+        except TimeoutError:
+            raise _failed(status, Cause.DEADLINE, None) from None
+        except TRANSPORT_ERRORS as error:
+            raise _failed(status, cause_of(error), error) from error
+        except (InvalidResponse, zlib.error) as error:
+            raise BatchCallFailed(Failure(FailureKind.BROKEN_BODY, str(error), status=status)) from error
+
+    @asynccontextmanager
+    async def _open(
+        self,
+        method: str,
+        url: httpx.URL,
+        body: Mapping[str, Any] | Spool | None,
+        given: Mapping[str, str] | None,
+        deadline_s: float,
+    ) -> AsyncIterator[httpx.Response]:
+        """The response to a request, as soon as its head has come."""
+        if url.host != self._host:
+            raise BatchCallFailed(
+                Failure(FailureKind.NEVER_SENT, "its host is not the provider's", cause="foreign host")
+            )
+        key = self._connection.key()
+        if isinstance(key, Failure):
+            raise BatchCallFailed(key)
+        headers = self._connection.headers(url.netloc.decode("ascii"), key) | dict(given or {})
+        stream: httpx.AsyncByteStream = httpx.ByteStream(b"")
+        if isinstance(body, Spool):
+            stream = _Upload(body)
+            headers["content-length"] = str(body.bytes)
+        elif body is not None:
+            content = orjson.dumps(body)
+            stream = httpx.ByteStream(content)
+            headers["content-length"] = str(len(content))
+        elif method == "POST":
+            headers["content-length"] = "0"
+        extensions = time_limits(self.provider, deadline_s)
+        request = httpx.Request(method, url, headers=headers, stream=stream, extensions=extensions)
+        response = await self._connection.transport().handle_async_request(request)
+        try:
+            if response.status_code < 200:
+                raise httpx.RemoteProtocolError("an interim status in place of a response")
+            yield response
+        finally:
+            await response.aclose()
+
+    async def _refusal(self, response: httpx.Response) -> Failure:
+        try:
+            answer = decode(await read_body(response, cap=self.provider.max_response_bytes))
+        except InvalidResponse:
+            answer = {}  # an error without a readable body is still that error
+        adapter = self._connection.adapter
+        return read_failure(adapter, response.status_code, answer, headers=response.headers, now=self.now())
+
+
+def _failed(status: int | None, cause: Cause, error: BaseException | None) -> BatchCallFailed:
+    """What broke off: before the status, or in the body that belongs to it."""
+    if status is None:
+        kind = FailureKind.UNKNOWN if error is None else kind_of(error)
+    else:
+        kind = kind_of_status(status) or FailureKind.BROKEN_BODY
+    return BatchCallFailed(Failure(kind, cause.value, status=status, cause=cause.value))
+
+
+async def _plain(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body's chunks, decompressed a step at a time; a silence of `_SILENCE_S` raises TimeoutError."""
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
+        raise InvalidResponse("a body in an encoding that was not asked for")
+    inflater = zlib.decompressobj(32 + zlib.MAX_WBITS) if encoding not in ("", "identity") else None
+    stream = response.stream
+    assert isinstance(stream, httpx.AsyncByteStream)
+    chunks = stream.__aiter__()
+    while True:
+        try:
+            async with asyncio.timeout(_SILENCE_S):
+                chunk = await chunks.__anext__()
+        except StopAsyncIteration:
+            break
+        if inflater is None:
+            yield chunk
+            continue
+        while True:
+            step = inflater.decompress(chunk, _CHUNK)
+            if step:
+                yield step
+            chunk = inflater.unconsumed_tail
+            if not chunk and len(step) < _CHUNK:
+                break
+    if inflater is not None and not inflater.eof:
+        raise InvalidResponse("a compressed body that is cut")
+
+
+async def _split(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The lines that are not empty. Raises InvalidResponse for one above `MOST_LINE_BYTES`."""
+    rest = bytearray()
+    async for chunk in chunks:
+        first, *others = chunk.split(b"\n")
+        rest += first
+        for each in others:
+            if line := bytes(rest).strip():
+                yield line
+            rest = bytearray(each)
+        if len(rest) > MOST_LINE_BYTES:
+            raise InvalidResponse(f"a line of more than {MOST_LINE_BYTES} bytes")
+    if line := bytes(rest).strip():
+        yield line

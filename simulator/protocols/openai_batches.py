@@ -1,0 +1,286 @@
+"""OpenAI's Batch API: https://platform.openai.com/docs/api-reference/batch, and the files that it needs.
+
+A batch is made from an uploaded file and validated after its create. What was not run when it expires is in the error
+file; what was not when it is cancelled is in neither file.
+"""
+
+import re
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import orjson
+
+from simulator.batch_behavior import BatchBehavior
+from simulator.fault_rules import FaultKind
+from simulator.http1 import Head
+from simulator.protocols.batch_replies import (
+    BatchRefused,
+    check_create,
+    created,
+    decoded,
+    download,
+    fragment,
+    no_such,
+    refused,
+    shown,
+    too_many,
+)
+from simulator.protocols.protocol import ErrorCase, mapping_at
+from simulator.provider_batch import BatchCall, BatchPhase, LineState, SimulatedBatch, StoredFile
+from simulator.provider_batches import ProviderBatches, TooManyCreates, answers_in_order
+from simulator.response_plan import ResponsePlan
+from simulator.url_routes import UrlRoute
+
+_ENDPOINTS: Final = ("/v1/chat/completions", "/chat/completions")
+_PATH: Final = re.compile(r"v1/(?P<kind>files|batches)(?:/(?P<id>[^/]+)(?:/(?P<verb>content|cancel))?)?")
+_BOUNDARY: Final = re.compile(rb'boundary="?([^";]+)"?')
+_FIELD: Final = re.compile(rb'name="([^"]*)"')
+_FILE_NAME: Final = re.compile(rb'filename="([^"]*)"')
+_DAY_WINDOW: Final = "24h"
+
+
+def handle(batches: ProviderBatches, behavior: BatchBehavior, route: UrlRoute, head: Head, raw: bytes) -> ResponsePlan:
+    """The reply to a request for a file or a batch."""
+    found = _PATH.fullmatch(route.rest)
+    try:
+        if found is None:
+            raise no_such("path")
+        match head.method, found["kind"], found["id"], found["verb"]:
+            case "POST", "files", None, None:
+                return _upload(batches, behavior, route, head, raw)
+            case "GET", "files", str(name), None:
+                return shown(_file(_stored(batches, route, name)))
+            case "GET", "files", str(name), "content":
+                return download(_stored(batches, route, name).content)
+            case "DELETE", "files", str(name), None:
+                _stored(batches, route, name)
+                batches.delete(route, name)
+                return shown({"id": name, "object": "file", "deleted": True})
+            case "POST", "batches", None, None:
+                return _create(batches, behavior, route, raw)
+            case "GET", "batches", None, None:
+                return _list(batches, route)
+            case "GET", "batches", str(name), None:
+                return shown(_batch(_known(batches, route, name)))
+            case "POST", "batches", str(name), "cancel":
+                batch = _known(batches, route, name)
+                if batch.phase.is_over and batch.cancelled_at is None:
+                    raise BatchRefused(ErrorCase.BAD_REQUEST, f"cannot cancel a batch that is {_status(batch)}")
+                batches.cancel(batch)
+                return shown(_batch(batch))
+            case _:
+                raise no_such("path or method")
+    except BatchRefused as error:
+        return refused(route, error)
+
+
+def _stored(batches: ProviderBatches, route: UrlRoute, name: str) -> StoredFile:
+    if (file := batches.file(route, name)) is None:
+        raise no_such("file")
+    return file
+
+
+def _known(batches: ProviderBatches, route: UrlRoute, name: str) -> SimulatedBatch:
+    if (batch := batches.batch(route, name)) is None:
+        raise no_such("batch")
+    return batch
+
+
+def _upload(batches: ProviderBatches, behavior: BatchBehavior, route: UrlRoute, head: Head, raw: bytes) -> ResponsePlan:
+    fields = _form(head, raw)
+    if fields.get("purpose", (b"", ""))[0] != b"batch" or "file" not in fields:
+        raise BatchRefused(ErrorCase.BAD_REQUEST, "file and purpose=batch are required")
+    content, name = fields["file"]
+    if len(content) > behavior.max_bytes:
+        raise BatchRefused(ErrorCase.TOO_LARGE, f"the file is larger than {behavior.max_bytes} bytes")
+    return shown(_file(batches.store(route, content, name=name, prefix="file-")))
+
+
+def _form(head: Head, raw: bytes) -> dict[str, tuple[bytes, str]]:
+    """The fields of a multipart body: name → content and file name (RFC 7578)."""
+    found = _BOUNDARY.search(head.header(b"content-type") or b"")
+    if found is None:
+        raise BatchRefused(ErrorCase.BAD_REQUEST, "the body must be multipart/form-data")
+    fields = {}
+    for part in (b"\r\n" + raw).split(b"\r\n--" + found[1])[1:]:
+        about, _, content = part.partition(b"\r\n\r\n")
+        if name := _FIELD.search(about):
+            file = _FILE_NAME.search(about)
+            fields[name[1].decode()] = (content, file[1].decode() if file else "")
+    return fields
+
+
+def _create(batches: ProviderBatches, behavior: BatchBehavior, route: UrlRoute, raw: bytes) -> ResponsePlan:
+    asked = decoded(raw)
+    if asked.get("endpoint") not in _ENDPOINTS:
+        raise BatchRefused(ErrorCase.BAD_REQUEST, "endpoint must be /v1/chat/completions here")
+    if asked.get("completion_window") != _DAY_WINDOW:
+        raise BatchRefused(ErrorCase.BAD_REQUEST, "completion_window must be 24h")
+    name = str(asked.get("input_file_id"))
+    content = _stored(batches, route, name).content
+    calls, errors = _read_lines(content, behavior, endpoint=asked["endpoint"])
+    model = str(calls[0].body.get("model")) if calls else ""
+    faults = batches.faults_of(route, model, content)
+    check_create(faults)
+    if FaultKind.BATCH_FILE_GONE in faults:
+        batches.delete(route, name)
+        raise no_such("file")
+    try:
+        batches.admit(route, behavior)
+    except TooManyCreates as error:
+        raise too_many(error) from None
+    now = batches.wall_clock()
+    batch = SimulatedBatch(
+        batches.next_id("batch_"),
+        route,
+        model,
+        calls,
+        created_at=now,
+        closes_at=now + behavior.window_s / behavior.clock,
+        details={"input": name, "metadata": mapping_at(asked, "metadata"), "endpoint": asked["endpoint"]},
+        faults=faults,
+        errors=errors,
+    )
+    batches.start(batch, behavior, finish=lambda over: _write_files(batches, over))
+    return created(batch, _batch(batch))
+
+
+def _read_lines(
+    content: bytes, behavior: BatchBehavior, *, endpoint: str
+) -> tuple[list[BatchCall], list[dict[str, Any]]]:
+    """The calls of a file, and what is wrong with it, as the validation says."""
+    calls: list[BatchCall] = []
+    errors: list[dict[str, Any]] = []
+    keys: set[str] = set()
+
+    def wrong(code: str, line: int | None, param: str | None = None) -> None:
+        errors.append({"code": code, "message": f"[simulated] {code}", "line": line, "param": param})
+
+    for number, raw in enumerate(content.splitlines(), 1):
+        if not raw.strip():
+            continue
+        try:
+            line = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            line = None
+        if not isinstance(line, dict) or not isinstance(line.get("body"), dict):
+            wrong("invalid_json_line", number)
+            continue
+        key = line.get("custom_id")
+        if not isinstance(key, str) or not key:
+            wrong("missing_required_parameter", number, "custom_id")
+        elif key in keys:
+            wrong("duplicate_custom_id", number, "custom_id")
+        elif line.get("url") != endpoint or line.get("method") != "POST":
+            wrong("mismatched_endpoint", number, "url")
+        elif calls and line["body"].get("model") != calls[0].body.get("model"):
+            wrong("mismatched_model", number, "body.model")
+        else:
+            keys.add(key)
+            calls.append(BatchCall(key, line["body"]))
+    if not calls and not errors:
+        wrong("empty_file", None)
+    if len(calls) > behavior.max_requests:
+        wrong("too_many_tasks", None)
+    return calls, errors
+
+
+def _write_files(batches: ProviderBatches, batch: SimulatedBatch) -> None:
+    """The files of a batch that is over: answers in one, everything else that has a result in the other."""
+    if batch.phase is BatchPhase.FAILED:
+        return
+    good, bad = [], []
+    for call in answers_in_order(batch, seed=batches.seed, same_order=False):
+        match call.state:
+            case LineState.SUCCEEDED:
+                good.append(_result(call))
+            case LineState.ERRORED:
+                bad.append(_result(call))
+            case LineState.NOT_RUN if batch.phase is BatchPhase.EXPIRED:
+                bad.append(_not_run(call))
+    for role, lines in (("output", good), ("errors", bad)):
+        if lines:
+            file = batches.store(
+                batch.route, b"\n".join(lines) + b"\n", name=f"{batch.id}_{role}.jsonl", prefix="file-"
+            )
+            batch.outputs[role] = file.id
+
+
+def _result(call: BatchCall) -> bytes:
+    response = {"status_code": call.status, "request_id": f"req_{call.key}", "body": fragment(call.answer)}
+    return orjson.dumps({"id": f"batch_req_{call.key}", "custom_id": call.key, "response": response, "error": None})
+
+
+def _not_run(call: BatchCall) -> bytes:
+    error = {"code": "batch_expired", "message": "[simulated] not executed before the completion window expired"}
+    return orjson.dumps({"id": f"batch_req_{call.key}", "custom_id": call.key, "response": None, "error": error})
+
+
+def _list(batches: ProviderBatches, route: UrlRoute) -> ResponsePlan:
+    asked = parse_qs(route.query)
+    limit = int(asked.get("limit", ["20"])[0])
+    found = batches.newest_first(route)
+    if after := asked.get("after", [""])[0]:
+        names = [batch.id for batch in found]
+        found = found[names.index(after) + 1 :] if after in names else []
+    page = [_batch(batch) for batch in found[:limit]]
+    return shown(
+        {
+            "object": "list",
+            "data": page,
+            "first_id": page[0]["id"] if page else None,
+            "last_id": page[-1]["id"] if page else None,
+            "has_more": len(found) > limit,
+        }
+    )
+
+
+def _status(batch: SimulatedBatch) -> str:
+    match batch.phase:
+        case BatchPhase.VALIDATING | BatchPhase.RUNNING if batch.cancelled_at is not None:
+            return "cancelling"
+        case BatchPhase.RUNNING:
+            return "in_progress"
+        case BatchPhase.ENDED:
+            return "completed"
+        case phase:
+            return phase.value
+
+
+def _batch(batch: SimulatedBatch) -> dict[str, Any]:
+    status = _status(batch)
+    ended = None if batch.ended_at is None else int(batch.ended_at)
+    return {
+        "id": batch.id,
+        "object": "batch",
+        "endpoint": batch.details["endpoint"],
+        "errors": {"object": "list", "data": batch.errors} if batch.phase is BatchPhase.FAILED else None,
+        "input_file_id": batch.details["input"],
+        "completion_window": _DAY_WINDOW,
+        "status": status,
+        "output_file_id": batch.outputs.get("output"),
+        "error_file_id": batch.outputs.get("errors"),
+        "created_at": int(batch.created_at),
+        "expires_at": int(batch.closes_at),
+        **{f"{name}_at": ended if status == name else None for name in ("completed", "failed", "expired", "cancelled")},
+        "cancelling_at": None if batch.cancelled_at is None else int(batch.cancelled_at),
+        "request_counts": {
+            "total": len(batch.calls),
+            "completed": batch.count(LineState.SUCCEEDED),
+            "failed": batch.count(LineState.ERRORED, LineState.WITHHELD),
+        },
+        "metadata": batch.details["metadata"],
+        "simulated": True,
+    }
+
+
+def _file(file: StoredFile) -> dict[str, Any]:
+    return {
+        "id": file.id,
+        "object": "file",
+        "bytes": len(file.content),
+        "created_at": int(file.created_at),
+        "filename": file.name,
+        "purpose": "batch",
+        "status": "processed",
+    }
