@@ -31,6 +31,8 @@ def batch_spec(
     budget_usd: float | None,
     policy: BudgetPolicy | None,
     pilot: PilotSpec | None = None,
+    *,
+    dedup: bool = False,
 ) -> BatchSpec:
     """The batch that the options of a command describe."""
     return BatchSpec(
@@ -40,6 +42,7 @@ def batch_spec(
         cap_usd=budget_usd,
         budget_policy=policy,
         pilot=pilot,
+        dedup=dedup,
     )
 
 

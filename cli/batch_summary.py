@@ -96,10 +96,20 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
     if (second := figures.second_baseline) is not None:
         saving = _saving(second.saving_usd, second.saving_share)
         lines.append(("", f"${second.cost_usd:.6f} if {plain(second.model)} had; saving {saving}"))
+    if figures.not_paid_queries:
+        lines.append(("Not paid", not_paid(figures)))
     lines.append(("Quality", _quality(figures)))
     if (comparison := forecast_vs_actual(figures)) is not None:
         lines.append(("Forecast", _forecast(comparison)))
     return lines
+
+
+def not_paid(figures: BatchFigures) -> str:
+    """What the queries that share another's answer would have cost."""
+    return (
+        f"${figures.not_paid_usd:.6f} for {figures.not_paid_queries:,} queries that ask the same as another and have"
+        " its answer; neither cost nor baseline counts them"
+    )
 
 
 def _calls(figures: BatchFigures) -> str:

@@ -54,6 +54,12 @@ PolicyOption = Annotated[
         "Default: the fleet's policy.",
     ),
 ]
+DedupOption = Annotated[
+    bool,
+    typer.Option(
+        "--dedup", help="Ask lines that ask the same once, whatever their temperature; at 0 it is the default."
+    ),
+]
 ReplayOption = Annotated[
     Path | None,
     typer.Option("--replay", metavar="FILE", exists=True, dir_okay=False, help="Recorded answers for the simulator."),

@@ -71,6 +71,7 @@ async def _empty(connection: AsyncConnection, batch_id: int, first: int, last: i
         " WHERE a.query_id BETWEEN :first AND :last AND q.id = a.query_id AND q.batch_id = :id",
         "UPDATE calls SET response = NULL WHERE batch_id = :id AND response IS NOT NULL",
         "DELETE FROM grades WHERE batch_id = :id",
+        "DELETE FROM request_keys WHERE batch_id = :id",
         "UPDATE batches SET purged_at = now() WHERE id = :id",
     ):
         await connection.execute(text(statement), span)

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 import orjson
@@ -41,6 +41,14 @@ Prompt = tuple[int, str, bytes, bytes | None]
 """One query: line number, custom id, body and options, the latter two as JSON without raw control characters."""
 
 
+class RequestKey(NamedTuple):
+    """What a query asks, as a hash: of queries with the same key one is asked, and the others follow it."""
+
+    key: bytes
+    reuse_s: float = 0.0
+    """How old an answer of an earlier batch of the tenant may be that is taken for it; 0: none is."""
+
+
 MAX_CONCURRENT_WRITERS: Final = 4
 MAX_CONCURRENT_LARGE_WRITERS: Final = 2
 """Deposits of one process at a time, and those that are large. Each holds a connection, a large one two, and needs
@@ -55,7 +63,12 @@ _WAITING_QUERIES: Final = "COPY queries (id, batch_id, stage, state, due_at) FRO
 """Of a batch with a pilot: not due until they are sampled, or the pilot is decided."""
 
 _NEVER: Final = b"9000-01-01"
-"""When pinned queries of a batch that ends with its pilot are due: they are neither sampled nor answered."""
+"""When followers are due, and pinned queries of a batch that ends with its pilot: these are neither sampled nor
+answered."""
+
+_FOLLOWERS: Final = "COPY followers (query_id, batch_id, leader_id) FROM STDIN"
+_COPY_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_REQUEST_KEYS: Final = "COPY request_keys (query_id, batch_id, tenant, key) FROM STDIN"
 
 
 class _WriterSlots:
@@ -89,6 +102,8 @@ class BatchSpec:
     """W3C trace context of the sender, valid."""
     pilot: PilotSpec | None = None
     """A quality floor to certify on a sample before the rest is routed; None routes everything at once."""
+    dedup: bool = False
+    """Of lines that ask the same, one is asked, whatever their temperature."""
 
 
 def hash_prompts(content: "hashlib._Hash", prompts: Sequence[Prompt]) -> None:
@@ -110,10 +125,15 @@ class BatchWriter:
         ids: "_Ids",
         *,
         batch_id: int,
+        tenant: str = "default",
         public_id: str | None = None,
         pilot: PilotSpec | None = None,
+        find_reusable: "Callable[[Sequence[RequestKey]], Awaitable[Mapping[bytes, int]]]",
     ) -> None:
         self._connection = connection
+        self._find_reusable = find_reusable
+        self._batch_id = batch_id
+        self._tenant = tenant
         self._second = second
         self._ids = ids
         self._row = b"%%d\t%d\t%%b\t%%d\t%%b\t%%b\n" % batch_id
@@ -124,6 +144,7 @@ class BatchWriter:
         self._between = f"\t{batch_id}\t{ROUTE}\t{State.READY}{due_at}\n".encode()
         self._prompts: CopyStream | None = None
         self._queries: CopyStream | None = None
+        self._shared: CopyStream | None = None
         self._few: list[bytes] = []
         """Queries, while there are so few that they can wait for the prompts."""
         self.public_id = public_id or f"batch_{secrets.token_hex(12)}"
@@ -132,6 +153,12 @@ class BatchWriter:
         """The ids that were used, as inclusive ranges."""
         self.total = 0
         self._content = hashlib.sha256()
+        self._leaders: dict[bytes, int] = {}
+        """By request key: the query that is asked."""
+        self._followers: list[tuple[int, int]] = []
+        """Followers with their leaders."""
+        self._reusable: list[tuple[int, bytes]] = []
+        """Queries whose answers later batches may take, with their keys."""
         self.plan: Mapping[str, Any] | None = None
         """What is predicted of it, to be held against what comes of it."""
 
@@ -140,8 +167,11 @@ class BatchWriter:
         """Of all prompts so far: the same lines in the same order have the same."""
         return self._content.digest()
 
-    async def write(self, prompts: Sequence[Prompt]) -> None:
-        """Adds ``prompts`` in their order. Raises what Postgres had against these or earlier ones."""
+    async def write(self, prompts: Sequence[Prompt], keys: Sequence[RequestKey | None] | None = None) -> None:
+        """Adds ``prompts`` in their order; those with the ``keys`` of earlier ones follow them.
+
+        Raises what Postgres had against these or earlier ones.
+        """
         ids = tuple(await self._ids.take(len(prompts)))
         for id_range in ids:
             if self.ranges and self.ranges[-1][1] == id_range.start - 1:
@@ -157,7 +187,10 @@ class BatchWriter:
         hash_prompts(self._content, prompts)
         if self._prompts is None:
             self._prompts = CopyStream(await _driver(self._connection), _PROMPTS)
-        await self._put_queries(self._query_rows(ids, prompts))
+        followers = None if keys is None else await self._follow(list(chain.from_iterable(ids)), keys)
+        await self._put_queries(
+            self._query_rows(ids, prompts) if not followers else self._rest(ids, prompts, followers)
+        )
         await self._prompts.write(b"".join(rows).replace(b"\\", b"\\\\"))
 
     def _query_rows(self, ids: Sequence[range], prompts: Sequence[Prompt]) -> bytes:
@@ -169,6 +202,30 @@ class BatchWriter:
             b"%d" % query_id + (pinned if _is_pinned(options) else between)
             for query_id, (_, _, _, options) in zip(chain.from_iterable(ids), prompts, strict=True)
         )
+
+    def _rest(self, ids: Sequence[range], prompts: Sequence[Prompt], followers: set[int]) -> bytes:
+        """The rows of those that do not follow: the others wait in a COPY of their own."""
+        asked = [pair for pair in zip(chain.from_iterable(ids), prompts, strict=True) if pair[0] not in followers]
+        singles = [range(query_id, query_id + 1) for query_id, _ in asked]
+        return self._query_rows(singles, [prompt for _, prompt in asked])
+
+    async def _follow(self, ids: Sequence[int], keys: Sequence[RequestKey | None]) -> set[int]:
+        """Notes who leads and who follows; returns the followers."""
+        leaders = self._leaders
+        new = {key.key: key for key in keys if key is not None and key.reuse_s and key.key not in leaders}
+        if new:
+            leaders.update(await self._find_reusable(list(new.values())))
+        followers = set()
+        for query_id, key in zip(ids, keys, strict=True):
+            if key is None:
+                continue
+            leader_id = leaders.setdefault(key.key, query_id)
+            if leader_id != query_id:
+                self._followers.append((query_id, leader_id))
+                followers.add(query_id)
+            elif key.reuse_s:
+                self._reusable.append((query_id, key.key))
+        return followers
 
     async def _put_queries(self, rows: bytes) -> None:
         if self._queries is None:
@@ -188,10 +245,32 @@ class BatchWriter:
             self._queries = CopyStream(await _driver(self._connection), self._copy)
             await self._queries.write(b"".join(self._few))
         await self._queries.finish()
+        if self._followers or self._reusable:
+            await self._finish_shared()
+
+    async def _finish_shared(self) -> None:
+        """On the first connection, which commits last: nobody sees a follower before its batch."""
+        batch_id, tenant = self._batch_id, self._tenant.translate(_COPY_ESCAPES).encode()
+        row = f"%d\t{batch_id}\t{ROUTE}\t{State.READY}\t".encode() + _NEVER + b"\n"
+        for copy, rows in (
+            (_WAITING_QUERIES, [row % query_id for query_id, _ in self._followers]),
+            (_FOLLOWERS, [b"%d\t%d\t%d\n" % (query_id, batch_id, leader) for query_id, leader in self._followers]),
+            (
+                _REQUEST_KEYS,
+                [
+                    b"%d\t%d\t%b\t\\\\x%b\n" % (query_id, batch_id, tenant, key.hex().encode())
+                    for query_id, key in self._reusable
+                ],
+            ),
+        ):
+            if rows:
+                self._shared = CopyStream(await _driver(self._connection), copy)
+                await self._shared.write(b"".join(rows))
+                await self._shared.finish()
 
     async def abandon(self) -> None:
         """Its connections are free again, for a rollback: also where this is cancelled, which then comes after it."""
-        await abandon([stream for stream in (self._prompts, self._queries) if stream is not None])
+        await abandon([stream for stream in (self._prompts, self._queries, self._shared) if stream is not None])
 
 
 def _is_pinned(options: bytes | None) -> bool:
@@ -224,13 +303,26 @@ async def open_batch_writer(
             await stack.enter_async_context(turns.large)
             return await stack.enter_async_context(transaction(engine))
 
+        async def find_reusable(keys: Sequence[RequestKey]) -> dict[bytes, int]:
+            rows = await fetch(
+                engine,
+                statement("find_reusable"),
+                tenant=order.tenant,
+                simulated=fleet.simulated,
+                keys=[key.key for key in keys],
+                within_s=[key.reuse_s for key in keys],
+            )
+            return {bytes(row.key): int(row.query_id) for row in rows}
+
         opened = BatchWriter(
             connection,
             second,
             _Ids(engine),
             batch_id=batch_id,
+            tenant=order.tenant,
             public_id=order.public_id,
             pilot=order.pilot,
+            find_reusable=find_reusable,
         )
         try:
             yield opened

@@ -253,6 +253,13 @@ class Ledger:
         named = None if deployments is None else list(deployments)
         return int((await self._named("release_held", deployments=named, probe_s=PROBE_S))[0][0])
 
+    async def share_answers(self, *, most: int = 5_000) -> int:
+        """Followers of ended leaders → done with the accepted answer, or due themselves. Returns how many."""
+        rows = await self._named(
+            "share_answers", sources=SOURCES[MoveKind.FINISH], simulated=self._simulated, most=most
+        )
+        return int(rows[0].finished + rows[0].asked)
+
     async def renew_day_budgets(self, *, cap_usd: float) -> None:
         """Today's and tomorrow's budget of each tenant with an open batch; an existing one stays as it is."""
         await self._named("renew_day_budgets", cap_usd=cap_usd)

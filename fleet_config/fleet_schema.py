@@ -1,5 +1,6 @@
 """The tables of a fleet file. Defaults are those of `routing.fleet`."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from typing import Annotated, Any, Literal, TypeVar
@@ -50,12 +51,19 @@ def _no_number(value: object) -> object:
     return value
 
 
+def _age(value: object) -> object:
+    if not isinstance(value, str) or not re.fullmatch(r"[1-9][0-9]{0,3}[hdw]", value):
+        raise ValueError('an age in hours, days or weeks is needed: "12h", "7d", "4w"')
+    return value
+
+
 Http2 = Annotated[Literal[True, False, "auto"], BeforeValidator(_no_number)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_as_number)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_as_number)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_as_number)]
 Count = Annotated[int, Field(gt=0)]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
+Age = Annotated[str, BeforeValidator(_age)]
 FilePath = Annotated[str, Field(min_length=1, max_length=1000)]
 LenientProtocol = Annotated[Protocol, Field(strict=False)]
 LenientPolicy = Annotated[BudgetPolicy, Field(strict=False)]
@@ -157,7 +165,9 @@ class CalibrationTable(ConfigTable):
 class WorkloadTable(ConfigTable):
     """``[workloads.NAME]``"""
 
-    tier: Text
+    tier: Text | None = None
+    dedup: bool | None = None
+    reuse: Age | None = None
 
 
 class ModelTable(ConfigTable):

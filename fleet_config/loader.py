@@ -33,6 +33,7 @@ from fleet_config.fleet_schema import (
 from fleet_config.price_lookup import list_price, price_of, with_lanes
 from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy
 from routing.fleet import (
+    AnswerSharing,
     Baseline,
     Budgets,
     Fleet,
@@ -182,7 +183,7 @@ _REQUIRED: Mapping[str, str] = {
 
 _OPTIONAL: Mapping[str, str] = {
     "calibrations": "Write [calibrations.NAME] with model and points.",
-    "workloads": "Write [workloads.NAME] with tier.",
+    "workloads": "Write [workloads.NAME] with tier, dedup or reuse.",
 }
 
 
@@ -297,9 +298,18 @@ def _fleet(
         calibrations=tuple(_calibration(table) for table in parsed.calibrations.values()),
         aliases=parsed.aliases,
         baseline=baseline,
-        workloads={name: table.tier for name, table in parsed.workloads.items()},
+        workloads={name: table.tier for name, table in parsed.workloads.items() if table.tier is not None},
+        answer_sharing={
+            name: AnswerSharing(table.dedup, 0.0 if table.reuse is None else _age_s(table.reuse))
+            for name, table in parsed.workloads.items()
+            if (table.dedup, table.reuse) != (None, None)
+        },
         digest=digest,
     )
+
+
+def _age_s(text: str) -> float:
+    return float(text[:-1]) * {"h": 3600, "d": 86_400, "w": 7 * 86_400}[text[-1]]
 
 
 def _provider(name: str, table: ProviderTable, simulator_url: str | None) -> Provider:

@@ -323,8 +323,10 @@ def alias_problems(aliases: Mapping[str, str], *, names: Collection[str]) -> Ite
 
 
 def workload_problems(name: str, workload: WorkloadTable, *, tiers: Collection[str]) -> Iterator[Problem]:
-    """Whether a workload's tier is one of this fleet."""
-    if workload.tier not in tiers:
+    """Whether a workload's table says something, and its tier is one of this fleet."""
+    if not workload.model_fields_set:
+        yield Problem(key("workloads", name), "says nothing.", "Write tier, dedup or reuse.")
+    if workload.tier is not None and workload.tier not in tiers:
         yield Problem(key("workloads", name, "tier"), "is not a tier of this fleet.", choice(workload.tier, tiers))
 
 

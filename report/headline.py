@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from db.reports.batch_quality import QualityFigures
 from db.reports.batch_report import BatchReport, labelled_right
-from db.reports.batch_stats import SecondBaseline
+from db.reports.batch_stats import BatchFigures, SecondBaseline
 from report.formatting import percent, percent_of, plain, seconds, usd
 
 
@@ -72,11 +72,18 @@ def cards(report: BatchReport) -> Sequence[Card]:
         Card("Baseline", usd(figures.baseline_cost_usd), f"if {figures.baseline_model} had answered every query"),
         Card("Saving" if saving >= 0 else "Extra cost", percent(_absolute(figures.saving_share)), usd(abs(saving))),
         *_second_baseline(figures.second_baseline),
+        *_not_paid(figures),
         _quality(report),
         Card("Doubtful", f"{doubtful:,}", "final answers that the judge did not accept"),
         Card("Escalated", f"{progress.escalated:,}", escalated),
         Card("Time", seconds(progress.wall_s), f"{figures.queries_per_s:,.1f} queries/s"),
     )
+
+
+def _not_paid(figures: BatchFigures) -> Iterator[Card]:
+    if figures.not_paid_queries:
+        note = f"{figures.not_paid_queries:,} queries have the answer of another; no baseline counts them"
+        yield Card("Not paid for", usd(figures.not_paid_usd), note)
 
 
 def _second_baseline(second: SecondBaseline | None) -> Iterator[Card]:

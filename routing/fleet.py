@@ -397,6 +397,16 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerSharing:
+    """When queries of a workload that ask the same share one answer."""
+
+    dedup: bool | None = None
+    """Within a batch; None: those whose temperature is 0."""
+    reuse_s: float = 0.0
+    """How old an answer of an earlier batch of the tenant may be that is taken; 0: none is."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
     """Everything that ``fleet.toml`` says. ``tiers`` run from the cheapest to the most expensive."""
 
@@ -421,6 +431,8 @@ class Fleet:
     baseline: Baseline | None = None
     workloads: Mapping[str, str] = field(default_factory=dict)
     """The tier that a plain rule of the file names, by workload."""
+    answer_sharing: Mapping[str, AnswerSharing] = field(default_factory=dict)
+    """By workload, where the file says so."""
     digest: str = ""
     """SHA-256 of the file, pinned in each batch's row."""
 

@@ -22,7 +22,8 @@ class State(StrEnum):
     """Where a query stands at its stage."""
 
     READY = "ready"
-    """Due, not in the broker. The feeder, or the task that moved it here, publishes it."""
+    """Due, not in the broker. The feeder, or the task that moved it here, publishes it. A follower is not due: the
+    feeder finishes it with its leader's answer, or makes it due."""
     QUEUED = "queued"
     """In the broker, as far as we know. A claim moves it on; the feeder returns a lost one."""
     RUNNING = "running"

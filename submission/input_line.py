@@ -26,7 +26,7 @@ class InputLine(NamedTuple):
 
     ``body`` is the chat-completions body as compact JSON that jsonb accepts: UTF-8, no NUL,
     no lone surrogate, no number beyond a double. ``options`` is a compact JSON object with any of
-    ``pin``, ``expects``, ``metadata``, ``max_cost_usd``, or None.
+    ``pin``, ``expects``, ``metadata``, ``max_cost_usd``, ``dedup``, or None.
     """
 
     line_no: int

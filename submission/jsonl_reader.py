@@ -28,8 +28,8 @@ EMPTY_FILE: Final = "empty_file"
 UNBOUNDED_COST: Final = "unbounded_cost"
 
 _BATCH_KEYS: Final = frozenset({"custom_id", "method", "url", "body"})
-_KEYS: Final = _BATCH_KEYS | {"query", "id", "tier", "metadata", "expects", "max_cost_usd"}
-_OPTION_KEYS: Final = frozenset({"tier", "metadata", "expects", "max_cost_usd"})
+_KEYS: Final = _BATCH_KEYS | {"query", "id", "tier", "metadata", "expects", "max_cost_usd", "dedup"}
+_OPTION_KEYS: Final = frozenset({"tier", "metadata", "expects", "max_cost_usd", "dedup"})
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SAID_EVERYWHERE: Final = frozenset(
     {"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop"}
@@ -296,6 +296,10 @@ class LineReader:
             if type(cap_usd) not in (int, float) or not 0 < cap_usd <= _MAX_COST_USD:
                 return LineError("max_cost_usd", "must be an amount in USD above 0", "Correct it, or omit it")
             options["max_cost_usd"] = cap_usd
+        if (dedup := fields.get("dedup")) is not None:
+            if type(dedup) is not bool:
+                return LineError("dedup", "must be true or false", "Correct it, or omit it")
+            options["dedup"] = dedup
         return orjson.dumps(options) if options else None
 
     def _metadata_error(self, metadata: Any) -> LineError | None:

@@ -16,6 +16,7 @@ from routing.fleet import Fleet
 from routing.pilot import grader_problem
 from submission.forecaster import Forecaster
 from submission.input_line import InputLine, InvalidInput, RejectedLine, input_error
+from submission.request_key import RequestKeys
 from telemetry.tracing import suppress_tracing_errors, traces
 
 MAX_REJECTIONS = 1000
@@ -71,7 +72,8 @@ async def submit(
             return SubmitResult(writer.public_id, writer.total, duplicate=True)
         if forecaster is not None:
             lines = forecaster.sample.watching(lines)
-        rejected = await _write_lines(lines, writer, skip_invalid=skip_invalid)
+        keys = RequestKeys(fleet, dedup=spec.dedup)
+        rejected = await _write_lines(lines, writer, keys, skip_invalid=skip_invalid)
         if forecaster is not None:
             writer.plan = await forecaster.plan()
     if (tracing := traces()) is not None:
@@ -101,7 +103,7 @@ async def submit_with_retry(
 
 
 async def _write_lines(
-    lines: Iterable[InputLine | RejectedLine], writer: BatchWriter, *, skip_invalid: bool
+    lines: Iterable[InputLine | RejectedLine], writer: BatchWriter, keys: RequestKeys, *, skip_invalid: bool
 ) -> list[RejectedLine]:
     rejected: list[RejectedLine] = []
     seen = 0
@@ -111,7 +113,7 @@ async def _write_lines(
         if len(rejected) >= MAX_REJECTIONS and not skip_invalid:
             break
         if valid and (skip_invalid or not rejected):
-            await writer.write(valid)
+            await writer.write(valid, keys.of(valid))
     if not seen:
         raise input_error("queries", "empty", "Give at least one query")
     if (rejected and not skip_invalid) or not writer.total:

@@ -17,6 +17,7 @@ from cli.output_files import STDOUT, check_writable, write_results
 from cli.param_types import (
     BatchArgument,
     BudgetOption,
+    DedupOption,
     FileOption,
     FleetOption,
     JsonOption,
@@ -70,6 +71,7 @@ def submit(
     priority: PriorityOption = 0,
     budget: BudgetOption = None,
     budget_policy: PolicyOption = None,
+    dedup: DedupOption = False,
     quality: QualityOption = None,
     confidence: ConfidenceOption = None,
     pilot: PilotOption = None,
@@ -103,7 +105,7 @@ def submit(
     checked = settings.fleet()
     asked = read_pilot(quality, confidence, pilot, grader)
     asked_of = read_source(file, query_sql, database_url_env)
-    spec = batch_spec(asked_of, idempotency_key, priority, budget, budget_policy, asked)
+    spec = batch_spec(asked_of, idempotency_key, priority, budget, budget_policy, asked, dedup=dedup)
     spec = replace(spec, tenant=tenant)
     refuse_unmet_grader(spec, checked)
     mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expected, expects)

@@ -17,6 +17,7 @@ from cli.input_files import SqlInput
 from cli.output_files import STDOUT, check_writable, write_results
 from cli.param_types import (
     BudgetOption,
+    DedupOption,
     FleetOption,
     JsonOption,
     KeyOption,
@@ -91,6 +92,7 @@ def run(
     priority: PriorityOption = 0,
     budget: BudgetOption = None,
     budget_policy: PolicyOption = None,
+    dedup: DedupOption = False,
     quality: QualityOption = None,
     confidence: ConfidenceOption = None,
     pilot: PilotOption = None,
@@ -115,7 +117,7 @@ def run(
         raise UsageError("--batch continues a batch, --query-sql makes one.", hint="Give one of them.")
     source = None if batch is not None else read_source(file, query_sql, database_url_env)
     asked = read_pilot(quality, confidence, pilot, grader)
-    spec = batch_spec(source, idempotency_key, priority, budget, budget_policy, asked)
+    spec = batch_spec(source, idempotency_key, priority, budget, budget_policy, asked, dedup=dedup)
     mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expected, expects)
     _answer(
         source,

@@ -211,6 +211,10 @@ class BatchFigures:
     """The most expensive first."""
     second_baseline: SecondBaseline | None = None
     """None where neither the fleet nor the reader names one."""
+    not_paid_queries: int = 0
+    """Queries that have the answer of another which asks the same; no baseline counts them."""
+    not_paid_usd: float = 0.0
+    """What that other's calls cost, for each of them: what asking them as well would have cost."""
 
     @property
     def saving_usd(self) -> float:
@@ -297,6 +301,7 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
     tiers = [_tier(row) for row in await run_report(engine, "batch_tiers", batch_id=batch.id)]
     order = prices.tiers
     failures = await run_report(engine, "batch_failures", batch_id=batch.id, rows=5)
+    (not_paid,) = await run_report(engine, "batch_not_paid", batch_id=batch.id)
     cost_usd = _usd(costs.cost_usd)
     return BatchFigures(
         progress=await batch_progress(engine, batch.id),
@@ -319,6 +324,8 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         latency_ms=_percentiles(costs.latency_ms),
         plan=batch.plan,
         quality=await batch_quality(engine, batch.id),
+        not_paid_queries=int(not_paid.queries),
+        not_paid_usd=_usd(not_paid.usd),
         second_baseline=None if second is None else _second(second, costs.baselines_usd.get(_SECOND, 0.0), cost_usd),
     )
 

@@ -37,6 +37,7 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
         "cost_usd": figures.cost_usd,
         "baseline_cost_usd": figures.baseline_cost_usd,
         "baseline": {"tier": figures.top_tier, "model": figures.baseline_model},
+        "not_paid": {"queries": figures.not_paid_queries, "usd": figures.not_paid_usd},
         "saving_usd": figures.saving_usd,
         "saving_share": _rounded(figures.saving_share),
         "second_baseline": _second(figures.second_baseline),

@@ -185,8 +185,34 @@ CREATE TABLE prompts (
 );
 COMMENT ON COLUMN prompts.line IS '1-based line of the input';
 COMMENT ON COLUMN prompts.body IS 'the chat-completions body; {} once purged';
-COMMENT ON COLUMN prompts.options IS 'pin, expects, max_cost_usd and metadata of the line';
+COMMENT ON COLUMN prompts.options IS 'pin, expects, max_cost_usd, dedup and metadata of the line';
 GRANT SELECT, INSERT ON prompts TO pointsman_app;
+
+-- followers and request keys ----------------------------------------------------------------------------------------
+
+CREATE TABLE followers (
+    query_id bigint CONSTRAINT pk_followers PRIMARY KEY,
+    batch_id bigint NOT NULL,
+    leader_id bigint NOT NULL,
+    failures smallint NOT NULL DEFAULT 0
+);
+CREATE INDEX ix_followers_leader ON followers (batch_id, leader_id);
+COMMENT ON TABLE followers IS 'Queries that are not asked: they wait for the answer of another that asks the same.';
+COMMENT ON COLUMN followers.leader_id IS 'the query that is asked; in another batch of the tenant where its answer is reused';
+COMMENT ON COLUMN followers.failures IS 'earlier leaders that ended without an accepted answer';
+GRANT SELECT, INSERT, DELETE, UPDATE (leader_id, failures) ON followers TO pointsman_app;
+
+CREATE TABLE request_keys (
+    query_id bigint CONSTRAINT pk_request_keys PRIMARY KEY,
+    batch_id bigint NOT NULL,
+    tenant text NOT NULL,
+    key bytea NOT NULL
+);
+CREATE INDEX ix_request_keys_key ON request_keys (tenant, key);
+CREATE INDEX ix_request_keys_batch_id ON request_keys (batch_id);
+COMMENT ON TABLE request_keys IS 'Queries whose answers later batches may reuse. A purge deletes its batch''s.';
+COMMENT ON COLUMN request_keys.key IS 'hash of the normalized request and its workload';
+GRANT SELECT, INSERT ON request_keys TO pointsman_app;
 
 -- answers -----------------------------------------------------------------------------------------------------------
 

@@ -47,6 +47,9 @@ MAINTENANCE_EVERY_S = 1.0
 LOST_EVERY_S = 5.0
 """Between two looks for lost messages, each of which reads all that is in the broker."""
 
+LOOK_SHARE = 5.0
+"""A look for followers whose leader has ended is followed by so many times its duration without one."""
+
 MONTHS_EVERY_S = 3600.0
 """Between two looks whether the months that come have their partitions."""
 
@@ -78,6 +81,7 @@ class Feeder:
     rescue_from: float = 0.0
     heal_at: float = 0.0
     release_held_at: float = 0.0
+    share_at: float = 0.0
     lost_at: float = 0.0
     doubt: str | None = "another process fed before"
     """Why what is `queued` may have no message; then all of it goes back. A message too many is harmless."""
@@ -124,6 +128,8 @@ class Feeder:
             await self._run_maintenance(rescue_as_of=as_of if now >= self.rescue_from else None)
         if now >= self.release_held_at:
             await self._release_held()
+        if now >= self.share_at:
+            await self._share_answers()
         await self._requeue_suspect_messages()
         await self._fill_windows()
         self.fed_at = time.monotonic()
@@ -134,6 +140,15 @@ class Feeder:
         self.release_held_at = time.monotonic() + (TICK_S if freed else MAINTENANCE_EVERY_S)
         if freed:
             log.info("held_queries_released", queries=freed)
+
+    async def _share_answers(self) -> None:
+        """Ends followers as their leaders end. A look over many that wait takes long, and is then taken less often."""
+        began = time.monotonic()
+        shared = await self.context.ledger.share_answers()
+        ended = time.monotonic()
+        self.share_at = ended + max(TICK_S if shared else MAINTENANCE_EVERY_S, LOOK_SHARE * (ended - began))
+        if shared:
+            log.info("answers_shared", queries=shared)
 
     # -- filling ---------------------------------------------------------------------------
 

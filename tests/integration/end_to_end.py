@@ -78,6 +78,7 @@ async def work_off(context: WorkerContext, look: Callable[[], Awaitable[None]] |
             moved += len(ids)
             await asyncio.gather(*(_serve(stage, some, context, look) for some in _chunks(ids)))
         moved += await context.ledger.release_held()
+        moved += await context.ledger.share_answers()
         rounds += 1
         assert rounds < 2000, "it goes to and fro"
         if not moved and not await _soon_due(context):
@@ -106,7 +107,7 @@ async def _soon_due(context: WorkerContext) -> bool:
         rows = await connection.execute(
             text(
                 "SELECT extract(epoch FROM min(due_at) - now()) FROM queries"
-                " WHERE state IN ('ready', 'queued') AND due_at < 'infinity'"
+                " WHERE state IN ('ready', 'queued') AND due_at < '9000-01-01'"
             )
         )
         wait_s = rows.scalar_one()

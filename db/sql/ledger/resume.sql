@@ -1,11 +1,13 @@
 -- failed, dead and expired queries of a batch start again at the route stage, under another epoch, so that calls that
--- are still open can no longer move them. Where a pilot is not decided yet, what it may still sample waits for it again.
+-- are still open can no longer move them. Followers follow on. Where a pilot is not decided yet, what it may still
+-- sample waits for it again.
 WITH again AS (
     UPDATE queries AS q
     SET state = 'ready', stage = 'route', moved_at = now(), finished_at = NULL,
         epoch = epoch + 1, crashes = 0, attempts = 0, escalations = 0, tier = NULL,
-        due_at = CASE WHEN NOT q.pilot
-            AND EXISTS (SELECT FROM pilots AS t WHERE t.batch_id = :batch_id AND t.state <> 'decided')
+        due_at = CASE
+            WHEN EXISTS (SELECT FROM followers AS f WHERE f.query_id = q.id) THEN timestamptz '9000-01-01'
+            WHEN NOT q.pilot AND EXISTS (SELECT FROM pilots AS t WHERE t.batch_id = :batch_id AND t.state <> 'decided')
             AND NOT EXISTS (SELECT FROM prompts AS p
                             WHERE p.query_id = q.id AND coalesce(p.options ->> 'pin', 'auto') <> 'auto')
             THEN 'infinity' ELSE now() END

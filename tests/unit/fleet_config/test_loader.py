@@ -375,7 +375,13 @@ MISTAKES = [
     ),
     ("no router", SMALLEST + "[router]\nstages = []\n", "router.stages", "at least 1"),
     ("a router twice", SMALLEST + '[router]\nstages = ["gate", "gate"]\n', "router.stages", "twice"),
-    ("a rule without a tier", SMALLEST + "[workloads.tickets]\n", "workloads.tickets.tier", "missing"),
+    ("an empty workload", SMALLEST + "[workloads.tickets]\n", "workloads.tickets", "says nothing"),
+    (
+        "an age without a unit",
+        SMALLEST + '[workloads.tickets]\nreuse = "7"\n',
+        "workloads.tickets.reuse",
+        "7d",
+    ),
     (
         "a rule for no tier",
         SMALLEST + '[workloads.tickets]\ntier = "smal"\n',

@@ -2,7 +2,8 @@
 --
 -- A baseline is a tier, or a model. Per answered query: the real cost of the last complete call there if there is one,
 -- else the tokens of the call that gave the answer at the baseline's price.
--- A query without an answer adds nothing to a baseline, so the saving is rather under- than overstated.
+-- A query without an answer adds nothing to a baseline, so the saving is rather under- than overstated. Nor does a
+-- follower: the saving of not asking it is no merit of the routing.
 WITH price AS (
     SELECT *
     FROM unnest(CAST(:names AS text[]), CAST(:tiers AS text[]), CAST(:models AS text[]),
@@ -30,7 +31,7 @@ baseline AS (
                + c.cached_tokens * p.cached_usd
                + c.completion_tokens * p.output_usd))) AS usd
     FROM answers AS a
-    JOIN c ON c.id = a.call_id
+    JOIN c ON c.id = a.call_id AND c.query_id = a.query_id  -- not where another query's answer was taken
     JOIN queries AS q ON q.id = a.query_id AND q.state = 'done'
     CROSS JOIN price AS p
     LEFT JOIN called AS t ON t.query_id = a.query_id AND t.name = p.name

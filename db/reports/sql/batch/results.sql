@@ -18,7 +18,7 @@ LEFT JOIN LATERAL (
 ) AS spent ON true
 LEFT JOIN LATERAL (
     SELECT array_agg(decided.reason ORDER BY decided.id, decided.place)
-               FILTER (WHERE decided.kind IN ('route', 'judge', 'fallback')) AS reasons
+               FILTER (WHERE decided.kind IN ('route', 'judge', 'fallback', 'share')) AS reasons
     FROM (SELECT d.id, d.kind, r.place, r.reason
           FROM decisions AS d, unnest(d.reasons) WITH ORDINALITY AS r (reason, place)
           WHERE d.query_id = q.id) AS decided

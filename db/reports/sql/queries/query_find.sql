@@ -1,6 +1,6 @@
 -- Queries by id or by custom_id, within one batch or in all; the newest first.
 SELECT q.id, b.public_id, b.simulated, p.custom_id, p.line, q.stage, q.state, q.tier, q.escalations, q.crashes,
-       b.created_at AS submitted_at, nullif(q.due_at, 'infinity') AS due_at, q.lease_until, q.finished_at,
+       b.created_at AS submitted_at, CASE WHEN q.due_at < '9000-01-01' THEN q.due_at END AS due_at, q.lease_until, q.finished_at,
        p.options ->> 'pin' AS pin,
        CASE WHEN l.content -> 'aliases' <> '{}' THEN p.body ->> 'model' END AS asked_model,
        a.tier AS answer_tier, a.model AS answer_model, a.confidence AS answer_confidence, a.accepted

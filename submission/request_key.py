@@ -1,0 +1,65 @@
+"""Which lines ask the same: a hash of the request where its user says that one answer is as good as another."""
+
+import re
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+import orjson
+
+from db.batch_writer import RequestKey
+from routing.fleet import Fleet
+from routing.query import read_line, workload_of
+from submission.input_line import InputLine
+
+_AT_ZERO: Final = re.compile(rb'"temperature":-?0(?:\.0+)?[,}]')
+_IRRELEVANT: Final = frozenset(
+    {"metadata", "user", "safety_identifier", "store", "prompt_cache_key", "prompt_cache_retention"}
+)
+"""Fields of a body that no answer depends on."""
+
+
+class RequestKeys:
+    """Keys of the lines of one batch. ``dedup``: the user says so of all its lines."""
+
+    def __init__(self, fleet: Fleet, *, dedup: bool = False) -> None:
+        self._rules = fleet.answer_sharing
+        self._dedup = dedup
+
+    def of(self, lines: Sequence[InputLine]) -> list[RequestKey | None] | None:
+        """The key of each line that may take another's answer; None where there is none at all."""
+        keys = [self._key(line) if self._may_share(line) else None for line in lines]
+        return keys if any(keys) else None
+
+    def _may_share(self, line: InputLine) -> bool:
+        """Whether the line is worth parsing: nearly all lines are not, and take no time here."""
+        return (
+            self._dedup
+            or bool(self._rules)
+            or b'"temperature":' in line.body
+            or (line.options is not None and b'"dedup":' in line.options)
+        )
+
+    def _key(self, line: InputLine) -> RequestKey | None:
+        said: dict[str, Any] = orjson.loads(line.body)
+        options: dict[str, Any] = orjson.loads(line.options) if line.options else {}
+        rule = None
+        if self._rules:
+            query = read_line(said, options)
+            rule = self._rules.get(query.workload or query.template)
+        is_named = options.pop("dedup", None)
+        if is_named is None:
+            is_named = self._dedup or (None if rule is None else rule.dedup)
+        if is_named is None:
+            is_named = _AT_ZERO.search(line.body) is not None
+        if not is_named:
+            return None
+        body = {name: _normal(value) for name, value in said.items() if name not in _IRRELEVANT}
+        workload = workload_of(options.pop("metadata", None) or said.get("metadata"))
+        asked = orjson.dumps([workload, options, body], option=orjson.OPT_SORT_KEYS)
+        return RequestKey(blake2b(asked, digest_size=16).digest(), 0.0 if rule is None else rule.reuse_s)
+
+
+def _normal(value: Any) -> Any:
+    """1.0 as 1: the same number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
