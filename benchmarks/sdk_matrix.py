@@ -48,18 +48,30 @@ class NoIndex(RuntimeError):
 
 def sdk_python(version: str) -> Path:
     """The Python of a venv that has this version of the SDK and nothing of ours. Raises NoIndex."""
-    home = VENVS / f"openai-{version}-python-{sys.version_info.major}.{sys.version_info.minor}"
+    return kept_python(f"openai-{version}", f"openai=={version}")
+
+
+def kept_python(name: str, *packages: str) -> Path:
+    """The Python of the venv ``name``, which has these packages and is made on first use. Raises NoIndex."""
+    home = VENVS / f"{name}-python-{sys.version_info.major}.{sys.version_info.minor}"
     python, ready = home / "bin" / "python", home / "ready"
     if ready.exists():
         return python
     shutil.rmtree(home, ignore_errors=True)
-    # Our pip installs into it: one of its own would take longer to make than the rest.
     venv.create(home, with_pip=False)
+    pip_install(python, *packages)
+    ready.touch()
+    return python
+
+
+def pip_install(python: Path, *arguments: str) -> None:
+    """Has our pip install into the venv of ``python``. Raises NoIndex."""
+    # Our pip installs into it: one of its own would take longer to make than the rest.
     pip = [sys.executable, "-m", "pip", "--python", str(python), "--quiet", "--disable-pip-version-check"]
-    none = NoIndex(f"openai=={version} cannot be installed: no package index hands it out")
+    none = NoIndex(f"{' '.join(arguments)} cannot be installed: no package index hands it out")
     try:
         ran = subprocess.run(
-            [*pip, "--retries", "3", "--timeout", "15", "install", "--no-compile", f"openai=={version}"],
+            [*pip, "--retries", "3", "--timeout", "15", "install", "--no-compile", *arguments],
             capture_output=True,
             text=True,
             timeout=_RUN_S,
@@ -70,8 +82,6 @@ def sdk_python(version: str) -> Path:
         raise none
     if ran.returncode:
         raise RuntimeError(ran.stderr[-2000:])
-    ready.touch()
-    return python
 
 
 def run_client(python: Path, *, url: str, key: str) -> dict[str, object]:

@@ -73,6 +73,16 @@ class ApiBatches:
         )
         return int(rows[0].id) if rows else None
 
+    async def of_key(self, key: str, *, tenant: str) -> str | None:
+        """The public id of the batch that a tenant's idempotency key made over HTTP; None where it made none."""
+        rows = await fetch(
+            self._engine,
+            text("SELECT public_id FROM api_batches WHERE tenant = :tenant AND idempotency_key = :key"),
+            tenant=tenant,
+            key=key,
+        )
+        return str(rows[0].public_id) if rows else None
+
     async def ended_chats(self, public_ids: Sequence[str]) -> dict[str, int]:
         """The chats that have ended or are held for good: public id → batch id."""
         rows = await fetch(self._engine, statement("find_ended_chats"), public_ids=list(public_ids))

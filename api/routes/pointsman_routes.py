@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from api.http_errors import ApiError, conflict, not_found
-from api.responses import EVENT_STREAM, JSON_OBJECT, json_response, server_sent_event, strip_nul
+from api.responses import EVENT_STREAM, JSON_OBJECT, json_response, raw_json, server_sent_event, strip_nul
+from api.schemas import BatchObject
 from api.state import AppState, get_recheck, get_state, get_tenant
 from api.tenant_shares import TURN_S
 from db.reports.batch_stats import batch_figures, find_batch
@@ -20,6 +21,18 @@ router = APIRouter(prefix="/v1/pointsman", tags=["pointsman"])
 
 _SILENCE_S: Final = 15.0
 """After this long without an event a comment keeps the connection open."""
+
+
+@router.get("/batches", operation_id="find_batch_by_key", response_model=BatchObject)
+async def find_batch_by_key(
+    request: Request, idempotency_key: Annotated[str, Query(min_length=1, max_length=255)]
+) -> Response:
+    """The batch that an Idempotency-Key made over HTTP: so a repeated job need not upload its file again."""
+    service, tenant = get_state(request), get_tenant(request)
+    public_id = await service.batches.of_key(strip_nul(idempotency_key), tenant=tenant)
+    if public_id is None:
+        raise ApiError(404, "No batch has this Idempotency-Key.", param="idempotency_key")
+    return raw_json((await service.status_now(public_id, tenant=tenant)).body)
 
 
 @router.get("/batches/{batch_id}/explain", operation_id="explain_line", response_class=Response, responses=JSON_OBJECT)

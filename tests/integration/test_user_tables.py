@@ -3,15 +3,18 @@
 import asyncio
 import csv
 import io
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
+import jinja2
 import psycopg
 import pytest
 from sqlalchemy import make_url
 
 from cli.command_errors import CommandError, ExitCode
 from db.user_tables import RESULT_TYPES, UserDatabaseError, copy_query, copy_results, prepare_table
+from settings import ROOT
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench, finish
 
 
@@ -132,6 +135,25 @@ def test_the_command_reads_a_query_and_writes_a_table(
     with psycopg.connect(url) as database:
         (stored,) = database.execute("SELECT * FROM ticket_answers").fetchall()
     assert dict(zip(RESULT_TYPES, stored, strict=True))["custom_id"] == "q-0"
+
+
+def test_the_models_for_dbt_ask_for_what_has_no_answer_and_join_the_answers(url: str) -> None:
+    page = (ROOT / "docs" / "tables.md").read_text()
+    sql = jinja2.Environment(autoescape=False)  # as dbt has it
+    to_label, labeled = (
+        sql.from_string(block).render(ref=lambda name: name, source=lambda schema, name: name)
+        for block in re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    )
+    prepare_table(url, "ticket_labels")
+    with psycopg.connect(url) as database:
+        database.execute("CREATE TABLE tickets (id int, subject text, body text)")
+        database.execute("INSERT INTO tickets VALUES (1, 'a', 'A'), (2, 'b', 'B'), (3, 'c', 'C')")
+    failed = ["batch_1", "2", "failed", None, None, None, None, 0, 0, "query_failed: no tier could"]
+    asyncio.run(copy_results(url, "ticket_labels", "batch_1", rows_of(row("1", "bug"), failed)))
+    assert [each["id"] for each in fetched(url, f"SELECT * FROM ({to_label}) AS m ORDER BY id")] == ["2", "3"]
+    asyncio.run(copy_results(url, "ticket_labels", "batch_2", rows_of(["batch_2", *row("2", "billing")[1:]])))
+    rows = fetched(url, f"SELECT * FROM ({labeled}) AS m ORDER BY id")
+    assert [(each["id"], each["label"]) for each in rows] == [("1", "bug"), ("2", "billing"), ("3", "")]
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,10 @@ def rotate_secret(client: httpx.Client, theirs: Theirs) -> None:
     nothing_there(client.post(f"/v1/webhook_endpoints/{theirs.webhook}/rotate_secret"))
 
 
+def find_by_key(client: httpx.Client, theirs: Theirs) -> None:
+    nothing_there(client.get("/v1/pointsman/batches", params={"idempotency_key": "theirs"}))
+
+
 def explain(client: httpx.Client, theirs: Theirs) -> None:
     path = f"/v1/pointsman/batches/{theirs.batch}/explain"
     nothing_there(client.get(path, params={"custom_id": CUSTOM_IDS[0]}))
@@ -193,6 +197,7 @@ PROBES: dict[tuple[str, str], Callable[[httpx.Client, Theirs], None]] = {
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}"): change_webhook,
     ("DELETE", "/v1/webhook_endpoints/{webhook_endpoint_id}"): delete_webhook,
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret"): rotate_secret,
+    ("GET", "/v1/pointsman/batches"): find_by_key,
     ("GET", "/v1/pointsman/batches/{batch_id}/explain"): explain,
     ("GET", "/v1/pointsman/batches/{batch_id}/report"): report,
     ("GET", "/v1/pointsman/batches/{batch_id}/events"): events,
