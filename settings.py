@@ -9,7 +9,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -37,6 +37,36 @@ class SettingsError(ValueError):
 
     The message never has the value: an address may hold a password.
     """
+
+
+class EnvironWithFiles(Mapping[str, str]):
+    """An environment in which ``NAME_FILE`` names the file that holds ``NAME``, where ``NAME`` itself is not set.
+
+    The file is read at each look-up, so a key that is replaced holds from then on. One that cannot be read counts as
+    not set.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def __getitem__(self, name: str) -> str:
+        if value := self._environ.get(name):
+            return value
+        if path := self._environ.get(f"{name}_FILE"):
+            try:
+                return Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError):
+                raise KeyError(name) from None
+        return self._environ[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._environ)
+
+    def __len__(self) -> int:
+        return len(self._environ)
+
+    def __repr__(self) -> str:
+        return f"EnvironWithFiles({len(self)} variables)"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -67,19 +97,20 @@ class Settings:
         """The settings of the environment, with addresses from ``services.json``. Raises SettingsError."""
         environ = os.environ if environ is None else environ
         home = Path(environ.get("POINTSMAN_HOME") or ROOT / ".pointsman").expanduser().absolute()
-        broker = _with_password(environ, "BROKER_URL", "BROKER_PASSWORD_FILE")
+        broker = _address(environ, "BROKER_URL", "BROKER_PASSWORD_FILE")
+        database = _address(environ, "DATABASE_URL", "DATABASE_PASSWORD_FILE")
         settings = cls(
             home=home,
             fleet_path=Path(environ.get("POINTSMAN_FLEET") or ROOT / "fleet.toml").expanduser().absolute(),
-            database=_database_url(_with_password(environ, "DATABASE_URL", "DATABASE_PASSWORD_FILE")),
+            database=_database_url(database),
             broker=_broker_url(broker),
             redis=_redis_url(environ.get("REDIS_URL") or broker),
             simulator_url=environ.get("POINTSMAN_SIMULATOR_URL") or None,
             key_prefix=environ.get("POINTSMAN_KEY_PREFIX") or "pointsman:",
             log_level=_log_level(environ.get("POINTSMAN_LOG_LEVEL")),
             tiers=_tiers(environ.get("POINTSMAN_TIERS")),
-            embeds_postgres=not environ.get("DATABASE_URL"),
-            embeds_redis=not environ.get("BROKER_URL"),
+            embeds_postgres=not database,
+            embeds_redis=not broker,
         )
         return settings.joined_with(read_services(home))
 
@@ -144,10 +175,8 @@ class Settings:
 
     def fleet(self, path: Path | None = None) -> Fleet:
         """The fleet of ``path``, by default of ``POINTSMAN_FLEET``. Raises FleetError."""
-        environ = dict(os.environ)
-        if self.simulator_url:
-            environ["POINTSMAN_SIMULATOR_URL"] = self.simulator_url
-        fleet = load_fleet(path or self.fleet_path, environ)
+        simulator = {"POINTSMAN_SIMULATOR_URL": self.simulator_url} if self.simulator_url else {}
+        fleet = load_fleet(path or self.fleet_path, EnvironWithFiles(os.environ | simulator))
         return fleet if self.tiers is None else fleet.only(self.tiers)
 
     def child_environ(self) -> dict[str, str]:
@@ -230,22 +259,32 @@ def _is_alive(pid: str) -> bool:
     return True
 
 
-def _with_password(environ: Mapping[str, str], address: str, file: str) -> str | None:
-    """The URL in the variable ``address``, with the password in the file that the variable ``file`` names."""
-    url, path = environ.get(address), environ.get(file)
-    if not url or not path:
+def _address(environ: Mapping[str, str], name: str, password_file: str) -> str | None:
+    """The URL in the variable ``name``, or in the file of ``name``_FILE, with the password of ``password_file``.
+
+    Raises SettingsError where a file that is named cannot be read or is empty.
+    """
+    url = environ.get(name) or _content(environ, f"{name}_FILE", of=name)
+    if not url:
         return url
     scheme, separator, rest = url.partition("://")
     user, at, host = rest.rpartition("@")
-    if not separator or ":" in user:
+    if not separator or ":" in user or not (password := _content(environ, password_file, of=f"the password of {name}")):
         return url
-    try:
-        password = Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file} names a file that cannot be read ({type(error).__name__}): {path}") from error
-    if not password:
-        raise SettingsError(f"{file} names an empty file: {path}. Write the password of {address} into it.")
     return f"{scheme}://{user}:{quote(password, safe='')}@{host if at else rest}"
+
+
+def _content(environ: Mapping[str, str], variable: str, *, of: str) -> str | None:
+    """What the file holds that ``variable`` names; None where it names none. Raises SettingsError."""
+    if not (path := environ.get(variable)):
+        return None
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{variable} names a file that cannot be read ({type(error).__name__}): {path}") from error
+    if not text:
+        raise SettingsError(f"{variable} names an empty file: {path}. Write {of} into it.")
+    return text
 
 
 def _database_url(url: str | None) -> str | None:
@@ -311,6 +350,7 @@ def _not_running(service: str, variable: str) -> SettingsError:
 
 __all__ = [
     "ROOT",
+    "EnvironWithFiles",
     "FleetError",
     "Settings",
     "SettingsError",

@@ -20,6 +20,7 @@ from cli.commands import (
     learn,
     purge,
     reconcile,
+    render,
     report,
     routers,
     run,
@@ -64,6 +65,7 @@ for group in (
 ):
     app.add_typer(group.app)
 app.add_typer(audit.app, name="audit")
+app.add_typer(render.app, name="render")
 
 
 def _run() -> None:

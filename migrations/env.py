@@ -23,6 +23,8 @@ BOOTSTRAP = Path(__file__).with_name("bootstrap.sql")
 
 config = context.config
 url = config.get_main_option("sqlalchemy.url") or os.environ.get("DATABASE_URL")
+if not url and (url_file := os.environ.get("DATABASE_URL_FILE")):
+    url = Path(url_file).read_text(encoding="utf-8").strip()
 if not url:
     raise SystemExit("migrations: no database: set DATABASE_URL, or run `pointsman up`, which starts one")
 if (password_file := os.environ.get("DATABASE_PASSWORD_FILE")) and make_url(url).password is None:

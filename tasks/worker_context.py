@@ -26,7 +26,7 @@ from providers.limits.admission_control import AdmissionController
 from redis_client import connect
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, ROUTE
-from settings import Settings
+from settings import EnvironWithFiles, Settings
 from tasks.account_circuits import AccountCircuits
 from tasks.budget_cache import BatchBudgetCache
 from tasks.pilot.policy_cache import PolicyCache
@@ -182,9 +182,9 @@ def _ledger_and_pool(
     serves = any(role in (ROUTE, FALLBACK, *fleet.tiers) for role in roles)
     if not serves or (tracing := traces()) is None:
         ledger = Ledger(engine, worker_id=worker_id, lease_s=lease_s, simulated=fleet.simulated)
-        return ledger, ProviderClient(fleet, environ=os.environ)
+        return ledger, ProviderClient(fleet, environ=EnvironWithFiles(os.environ))
     from telemetry.traced_clients import TracedLedger, TracedProviderClient, TraceRecorder
 
     watch = TraceRecorder(tracing, fleet)
     traced = TracedLedger(engine, watch, worker_id=worker_id, lease_s=lease_s, simulated=fleet.simulated)
-    return traced, TracedProviderClient(fleet, watch, environ=os.environ)
+    return traced, TracedProviderClient(fleet, watch, environ=EnvironWithFiles(os.environ))

@@ -15,6 +15,7 @@ from typing import Any
 from settings import FleetError, Settings, SettingsError
 from tasks.celery_app import configure
 from workers.local_requests import is_local_program
+from workers.process_setup import announce_ready, keep_progress
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -43,8 +44,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["FLOWER_READ_ONLY"] = "true"
     if options.address in _LOOPBACK:
         _answer_local_programs_only()
+    _keep_progress()
     app.start(["flower", f"--address={options.address}", f"--port={options.port}", "--max_tasks=10000"])
     return 0
+
+
+def _keep_progress() -> None:
+    """Make the ready file once Flower's event loop runs, and touch it while that moves."""
+    from tornado.ioloop import IOLoop
+
+    async def progress() -> None:
+        announce_ready()
+        await keep_progress()
+
+    IOLoop.current().add_callback(progress)
 
 
 def _answer_local_programs_only() -> None:

@@ -287,7 +287,7 @@ class LocalStack:
         port = self._claim(usual_port)
         arguments = ["-m", module, address_option, _LOOPBACK, "--port", str(port)]
         progress = self.settings.home / "run" / f"ready-{name}"
-        progress.unlink(missing_ok=True)  # Flower does not touch it, and is not watched
+        progress.unlink(missing_ok=True)  # that of the process before
         environ = {**os.environ, **self.settings.child_environ(), READY_FILE: str(progress)}
         self._launch([self._part(name, arguments, environ, lambda: _listens(port), progress=progress)], deadline)
         return f"http://{_LOOPBACK}:{port}"

@@ -22,7 +22,7 @@ from routing.answer_checks.threshold_action import extra_calls, threshold_action
 from routing.fleet import Fleet
 from routing.policy.decision import decide
 from routing.query import Query
-from settings import check_fleet
+from settings import EnvironWithFiles, check_fleet
 
 app = typer.Typer()
 
@@ -45,9 +45,8 @@ def check(
     """
     settings = read_settings(file)
     path = settings.fleet_path
-    environ = dict(os.environ)
-    if settings.simulator_url is not None:
-        environ.setdefault("POINTSMAN_SIMULATOR_URL", settings.simulator_url)
+    simulator = {} if settings.simulator_url is None else {"POINTSMAN_SIMULATOR_URL": settings.simulator_url}
+    environ = EnvironWithFiles(simulator | os.environ)
     checked = check_fleet(path, environ)
     fleet = checked.fleet
     if calls:

@@ -21,7 +21,7 @@ from db.reports import run_report
 from fleet_config import SIMULATOR
 from providers.transport.reachable import accepts_connections
 from routing.fleet import Fleet
-from settings import Settings, check_fleet, without_password
+from settings import EnvironWithFiles, Settings, check_fleet, without_password
 from telemetry import tracing
 from workers.embedded.services import services_running, services_up
 from workers.local_stack import stack_pid
@@ -98,7 +98,7 @@ def _checks(settings: Settings, *, start: bool, probe: bool) -> Iterator[CheckRe
     yield _ok("home", str(settings.home))
     fleet: Fleet | None = None
     try:
-        checked = check_fleet(settings.fleet_path, os.environ)
+        checked = check_fleet(settings.fleet_path, EnvironWithFiles(os.environ))
         fleet = checked.fleet
         yield _ok("fleet", f"{settings.fleet_path}: {fleet_label(fleet)}")
         yield from (_warn("fleet", f"{warning.key}: {warning.wrong}", warning.fix) for warning in checked.warnings)
@@ -333,11 +333,12 @@ def _providers(settings: Settings, fleet: Fleet, *, probe: bool) -> Iterator[Che
     from cli.provider_probe import environment_ignored, fix_of, probe_providers
 
     asked: list[str] = []
+    environ = EnvironWithFiles(os.environ)
     for name, provider in fleet.providers.items():
-        for found, fix in environment_ignored(provider, os.environ):
+        for found, fix in environment_ignored(provider, environ):
             yield _warn(name, found, fix)
-        if provider.api_key_env and not os.environ.get(provider.api_key_env):
-            fix = f"Set {provider.api_key_env} in the environment of the workers."
+        if provider.api_key_env and not environ.get(provider.api_key_env):
+            fix = f"Set it, or {provider.api_key_env}_FILE, in the environment of the workers."
             yield _warn(name, f"no key: {provider.api_key_env} is not set here", fix)
         elif provider.base_url.startswith(SIMULATOR):
             yield _simulator(name, settings.simulator_url)
@@ -345,7 +346,7 @@ def _providers(settings: Settings, fleet: Fleet, *, probe: bool) -> Iterator[Che
             asked.append(name)
         else:
             yield _ok(name, f"{provider.kind} at {provider.base_url} (not called; --probe does)")
-    for name, failure in asyncio.run(probe_providers(fleet, asked, os.environ)) if asked else ():
+    for name, failure in asyncio.run(probe_providers(fleet, asked, environ)) if asked else ():
         where = f"{fleet.providers[name].kind} at {fleet.providers[name].base_url}"
         if failure is None:
             yield _ok(name, f"{where} answers")

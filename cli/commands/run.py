@@ -53,6 +53,7 @@ from db.batch_writer import BatchSpec
 from db.reports.batch_stats import BatchFigures, batch_figures
 from db.reports.json_views import batch_as_json
 from routing.fleet import Fleet
+from settings import EnvironWithFiles
 from submission.row_query import RowMapping
 from submission.table_reader import InputTable
 
@@ -257,5 +258,6 @@ async def _run(
 def _warn_of_missing_keys(fleet: Fleet) -> None:
     """Warns before anything starts: a call without its key fails."""
     names = {fleet.providers[model.provider].api_key_env for model in fleet.models.values()}
-    if missing := sorted(name for name in names if name and not os.environ.get(name)):
+    environ = EnvironWithFiles(os.environ)
+    if missing := sorted(name for name in names if name and not environ.get(name)):
         warn(f"Not set here: {', '.join(missing)}. Calls that need a missing key fail (auth).")

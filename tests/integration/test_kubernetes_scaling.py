@@ -13,9 +13,11 @@ from sqlalchemy.pool import NullPool
 from settings import ROOT
 from tests.conftest import Databases
 
-SCALED: list[dict[str, Any]] = list(
-    yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "keda.yaml").read_text(encoding="utf-8"))
-)
+SCALED: list[dict[str, Any]] = [
+    each
+    for each in yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "keda.yaml").read_text(encoding="utf-8"))
+    if each["kind"] == "ScaledObject"
+]
 FILL = """
 INSERT INTO queries (id, batch_id, stage, state, due_at, lease_until, finished_at) VALUES
     (1, 1, :stage, 'ready', now(), NULL, NULL), (2, 1, :stage, 'queued', now(), NULL, NULL),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from settings import ROOT, Settings, SettingsError, without_password
+from settings import ROOT, EnvironWithFiles, Settings, SettingsError, without_password
 
 
 def test_nothing_needs_to_be_set() -> None:
@@ -249,3 +249,25 @@ def test_a_file_without_a_password_is_named(tmp_path: Path, text: str | None) ->
     environ = {"DATABASE_URL": "postgresql://clerk@db/pointsman", "DATABASE_PASSWORD_FILE": str(file)}
     with pytest.raises(SettingsError, match=r"DATABASE_PASSWORD_FILE names .*password"):
         Settings.load(environ)
+
+
+def test_an_address_may_stand_in_a_file_as_a_whole(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text("postgresql://clerk:pw@db/pointsman\n")
+    settings = Settings.load({"POINTSMAN_HOME": str(tmp_path), "DATABASE_URL_FILE": str(file)})
+    assert settings.libpq_url == "postgresql://clerk:pw@db/pointsman"
+    assert not settings.embeds_postgres
+    with pytest.raises(SettingsError, match="BROKER_URL_FILE names a file that cannot be read"):
+        Settings.load({"BROKER_URL_FILE": str(tmp_path / "none")})
+
+
+def test_a_key_may_stand_in_a_file_and_be_replaced_there(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    environ = EnvironWithFiles({"OPENAI_API_KEY_FILE": str(file), "SET": "1", "SET_FILE": str(file), "EMPTY": ""})
+    assert environ.get("OPENAI_API_KEY") is None
+    file.write_text("first\n")
+    assert environ.get("OPENAI_API_KEY") == "first"
+    file.write_text("second")
+    assert environ["OPENAI_API_KEY"] == "second"
+    assert (environ["SET"], environ["EMPTY"], environ.get("NONE")) == ("1", "", None)
+    assert "second" not in repr(environ)

@@ -1,5 +1,6 @@
 """The container files: sound in form, safe in their defaults, and of one mind with fleet.toml."""
 
+import os
 import re
 import shutil
 import stat
@@ -11,6 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from cli.deployment.deployment_plan import DeploymentPlan
+from cli.deployment.rendering import render_compose
+from fleet_config import load_fleet
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 from telemetry.tracing import destination
@@ -82,8 +86,13 @@ def test_the_script_makes_the_passwords_that_are_missing_for_the_user_alone(tmp_
     assert all(re.fullmatch(r"(pointsman:)?[0-9a-f]{48}\n", text) for text in made.values())
     assert len(set(made.values())) == len(made)
     assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
-    subprocess.run([script], check=True, timeout=60)
+    environ = {"PATH": os.defpath, "A_KEY": "sk-1"}
+    subprocess.run([script, "A_KEY"], check=True, timeout=60, env=environ)
+    made["A_KEY"] = "sk-1\n"
     assert {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()} == made
+    refused = subprocess.run([script, "B_KEY"], timeout=60, env=environ, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "B_KEY is not set" in refused.stderr
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
@@ -113,9 +122,16 @@ def test_only_the_migration_has_the_owners_login() -> None:
     assert "SUPERUSER" not in logins
 
 
-def test_only_what_calls_providers_has_their_keys(shipped_fleet: Fleet) -> None:
-    callers = {name for name, service in SERVICES.items() if "OPENAI_API_KEY" in service.get("environment", {})}
+def test_only_what_calls_providers_has_their_keys_and_as_files(shipped_fleet: Fleet) -> None:
+    real = DeploymentPlan.of(load_fleet(ROOT / "examples" / "fleets" / "openai-anthropic-google.toml", {}))
+    whole = yaml.safe_load(render_compose(real, fleet_file="fleet.toml"))
+    callers = {name for name, service in whole["services"].items() if "OPENAI_API_KEY" in service.get("secrets", [])}
     assert callers == {f"worker-{stage}" for stage in (ROUTE, *shipped_fleet.tiers)}
+    for name in callers:
+        environ = whole["services"][name]["environment"]
+        assert environ["OPENAI_API_KEY_FILE"] == "/run/secrets/OPENAI_API_KEY"
+        assert "OPENAI_API_KEY" not in environ
+    assert whole["secrets"]["OPENAI_API_KEY"] == {"file": "secrets/OPENAI_API_KEY"}
 
 
 def test_redis_refuses_rather_than_evicts_a_message() -> None:

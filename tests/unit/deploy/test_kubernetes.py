@@ -77,9 +77,10 @@ def test_what_is_mounted_is_there(name: str) -> None:
     volumes = {each["name"] for each in pod.get("volumes", ())}
     for container in (*pod["containers"], *pod.get("initContainers", ())):
         assert {mount["name"] for mount in container.get("volumeMounts", ())} <= volumes
-        for source in container["envFrom"]:
+        for source in container.get("envFrom", ()):
+            assert source.keys() == {"configMapRef"}
             (reference,) = source.values()
-            assert reference["name"] in {"pointsman", "pointsman-owner", "pointsman-providers"}
+            assert reference["name"] == "pointsman"  # the ConfigMap: secrets are files
 
 
 def test_a_worker_has_the_time_to_finish_its_longest_call(shipped_fleet: Fleet) -> None:
@@ -89,11 +90,12 @@ def test_a_worker_has_the_time_to_finish_its_longest_call(shipped_fleet: Fleet) 
 
 
 def _pods_with(secret: str) -> set[str]:
+    """The pods that mount it, for others to read neither in the pod nor in its environment."""
     return {
         name
         for name, pod in PODS.items()
-        for container in (*pod["containers"], *pod.get("initContainers", ()))
-        if {"secretRef": {"name": secret}} in container["envFrom"]
+        for volume in pod["volumes"]
+        if volume.get("secret") == {"secretName": secret, "defaultMode": 0o440}
     }
 
 

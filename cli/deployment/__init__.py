@@ -1,0 +1,1 @@
+"""The files that run Pointsman in containers, rendered from a fleet."""

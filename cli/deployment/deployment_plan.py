@@ -1,0 +1,140 @@
+"""What a fleet needs where it runs in containers: its workers, the keys they hold, and the addresses they call."""
+
+import ipaddress
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from fleet_config import SIMULATOR
+from routing.fleet import Fleet, Provider, Tier
+from routing.lifecycle import FALLBACK, INGEST, ROUTE
+from tasks.celery_app import stages
+
+_STOP_MARGIN_S: Final = 30
+"""How much longer than the longest call a worker may take to stop: it stores the answer and signs off."""
+_PORTS: Final = {"http": 80, "https": 443}
+_TAKEN: Final = ("api", "feeder", "migrate")
+"""Names of the other components."""
+_INTERNAL: Final = (".svc", ".svc.cluster.local", ".internal", ".local", ".lan", ".localdomain")
+"""Endings of names that are no public ones; nor is a name without a dot."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageWorkers:
+    """The worker processes of one stage."""
+
+    stage: str
+    name: str
+    """The stage as part of a DNS label: lowercase letters, digits and ``-``."""
+    calls_providers: bool
+    queries_per_replica: int | None = None
+    """What one replica works on; None where the number of replicas is fixed."""
+    fewest: int = 1
+    most: int = 1
+
+    @property
+    def counted(self) -> int:
+        """Queries of one state that a scaler counts at most: more would change nothing."""
+        return (self.queries_per_replica or 0) * self.most
+
+
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """Addresses that workers call, for a network policy."""
+
+    public_ports: tuple[int, ...]
+    """Ports of hosts with public names: such a policy knows no names, so any public address."""
+    internal_ports: tuple[int, ...]
+    """Ports of hosts with names of a private network: any pod of the cluster."""
+    addresses: tuple[tuple[str, int], ...]
+    """CIDR and port of hosts that the fleet names by address."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentPlan:
+    """What the templates are rendered with."""
+
+    fleet: str
+    workers: tuple[StageWorkers, ...]
+    key_variables: tuple[str, ...]
+    """The environment variables that the providers' keys and proxy logins are read from."""
+    stop_grace_s: int
+    is_simulated: bool
+    """Whether a provider of it is the simulator."""
+    egress: Egress
+
+    @property
+    def several(self) -> tuple[str, ...]:
+        """The names of the components that have more than one pod."""
+        return (*(each.name for each in self.workers if each.most > 1), "feeder", "api")
+
+    @classmethod
+    def of(cls, fleet: Fleet) -> "DeploymentPlan":
+        """The plan of ``fleet``; providers without a model count for nothing."""
+        used = {model.provider for model in fleet.models.values()}
+        providers = [provider for name, provider in fleet.providers.items() if name in used]
+        variables = {name for each in providers for name in (each.api_key_env, each.proxy_login_env) if name}
+        return cls(
+            fleet=fleet.name,
+            workers=tuple(_workers(fleet)),
+            key_variables=tuple(sorted(variables)),
+            stop_grace_s=round(max(each.deadline_s for each in providers)) + _STOP_MARGIN_S,
+            is_simulated=any(each.base_url.startswith(SIMULATOR) for each in providers),
+            egress=_egress(providers),
+        )
+
+
+def _workers(fleet: Fleet) -> Iterator[StageWorkers]:
+    names = _dns_names([*stages(fleet), INGEST])
+    yield StageWorkers(ROUTE, names[ROUTE], calls_providers=True, queries_per_replica=4000, most=4)
+    for name, tier in fleet.tiers.items():
+        is_beside = _is_beside_the_ladder(tier, fleet)
+        yield StageWorkers(
+            name,
+            names[name],
+            calls_providers=True,
+            queries_per_replica=16 * tier.concurrency,
+            fewest=0 if is_beside else 1,
+            most=10 if is_beside else 20,
+        )
+    yield StageWorkers(FALLBACK, names[FALLBACK], calls_providers=False, fewest=2, most=2)
+    yield StageWorkers(INGEST, names[INGEST], calls_providers=False)
+
+
+def _is_beside_the_ladder(tier: Tier, fleet: Fleet) -> bool:
+    return tier.name not in fleet.ladder
+
+
+def _dns_names(stages: Iterable[str]) -> Mapping[str, str]:
+    """Each stage as a part of a DNS label, which has no ``_``; of stages with the same one the later get a number."""
+    names: dict[str, str] = {}
+    used = Counter(_TAKEN)
+    for stage in sorted(stages, key=lambda stage: "_" in stage):
+        plain = stage.replace("_", "-").strip("-")
+        used[plain] += 1
+        names[stage] = plain if used[plain] == 1 else f"{plain}-{used[plain]}"
+    return names
+
+
+def _egress(providers: Iterable[Provider]) -> Egress:
+    public: set[int] = set()
+    internal: set[int] = set()
+    addresses: set[tuple[str, int]] = set()
+    for url in (_called(provider) for provider in providers):
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme)
+        if parts.hostname is None or port is None:
+            continue  # the simulator's
+        try:
+            addresses.add((str(ipaddress.ip_network(parts.hostname)), port))
+        except ValueError:
+            is_internal = "." not in parts.hostname or parts.hostname.endswith(_INTERNAL)
+            (internal if is_internal else public).add(port)
+    return Egress(tuple(sorted(public)), tuple(sorted(internal)), tuple(sorted(addresses)))
+
+
+def _called(provider: Provider) -> str:
+    """The URL that a worker connects to: the proxy's, where the fleet names one."""
+    return provider.base_url if provider.proxy is None or provider.proxy == "env" else provider.proxy
