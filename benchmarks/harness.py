@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from db.batch_writer import BatchSpec
 from db.engine import make_engine
 from routing.fleet import Fleet
 from settings import Settings
-from simulator.process import start_simulator
+from simulator.process import SimulatorProcess, start_simulator
 from submission.jsonl_reader import read_lines
 from submission.submit import submit
 from workers.local_stack import FEEDER, LocalStack
@@ -83,15 +83,14 @@ class Stand:
     settings: Settings
     fleet: Fleet
     stack: LocalStack
-    simulator_pid: int
-    simulator_url: str
+    simulator: SimulatorProcess
     folder: Path
     """For input files."""
 
     def processes(self) -> dict[str, psutil.Process]:
         """Every process of the system but this one, by a readable name."""
         found: dict[str, psutil.Process] = {}
-        pids = {**self.stack.processes, "simulator": self.simulator_pid}
+        pids = {**self.stack.processes, "simulator": self.simulator.pid}
         for name, pid in pids.items():
             try:
                 found[_short(name)] = psutil.Process(pid)
@@ -211,17 +210,28 @@ def stand(
     roles: Roles,
     latency: dict[str, object] | None = None,
     concurrency: int = 256,
+    fleet: str | None = None,
+    simulated: Mapping[str, object] | None = None,
     flower: bool = False,
     tell: Callable[[str], None] = lambda words: None,
 ) -> Iterator[Stand]:
-    """A stand for as long as the block runs. ``latency`` is the simulator's, 0 ms by default."""
+    """A stand for as long as the block runs. ``latency`` is the simulator's, 0 ms by default.
+
+    ``fleet`` is a fleet file's text, instead of one with ``concurrency`` slots per tier; ``simulated`` are further keys
+    of the simulator's configuration.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="pm-bench-")))
         # Postgres runs as somebody else where we are root.
         folder.chmod(0o755)
-        simulator = stack.enter_context(start_simulator(config={"latency": latency or {"shape": "fixed", "ms": 0.0}}))
-        fleet_path = write_fleet(folder / "fleet.toml", concurrency=concurrency)
+        config = {"latency": latency or {"shape": "fixed", "ms": 0.0}, **(simulated or {})}
+        simulator = stack.enter_context(start_simulator(config=config))
+        fleet_path = folder / "fleet.toml"
+        if fleet is None:
+            write_fleet(fleet_path, concurrency=concurrency)
+        else:
+            fleet_path.write_text(fleet, encoding="utf-8")
         environ = {"POINTSMAN_HOME": str(folder / "home"), "POINTSMAN_LOG_LEVEL": "WARNING", "PATH": os.environ["PATH"]}
         settings = replace(Settings.load(environ), fleet_path=fleet_path, simulator_url=simulator.url)
         local = stack.enter_context(LocalStack(settings, settings.fleet(), roles=roles, flower=flower, tell=tell))
-        yield Stand(local.settings, local.fleet, local, simulator.pid, simulator.url, folder)
+        yield Stand(local.settings, local.fleet, local, simulator, folder)

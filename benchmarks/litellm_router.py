@@ -45,7 +45,7 @@ def litellm_version(python: Path) -> str:
 
 def measure_litellm(stand: Stand, *, calls: int, python: Path) -> CompletionRate:
     """Calls per second. Raises NoLitellm."""
-    base_url = f"{stand.simulator_url}/openai/v1"
+    base_url = f"{stand.simulator.url}/openai/v1"
     environ = {"PATH": os.environ["PATH"], "HOME": str(stand.folder), "LANG": "C.UTF-8"}
     ran = subprocess.run(
         [python, _CLIENT, base_url, str(calls), str(IN_FLIGHT)],

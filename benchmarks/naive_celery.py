@@ -93,7 +93,7 @@ def measure_naive(stand: Stand, *, queries: int) -> CompletionRate:
         **stand.settings.child_environ(),
         "BENCH_BROKER_URL": stand.settings.broker_url,
         "BENCH_DATABASE_URL": url,
-        "BENCH_SIMULATOR_URL": stand.simulator_url,
+        "BENCH_SIMULATOR_URL": stand.simulator.url,
     }
     with psycopg.connect(url, autocommit=True) as database, stand.redis() as redis:
         _fill(database, queries)
