@@ -23,6 +23,7 @@ from db.ledger_encoding import SOURCES, encode_transitions, result_params, to_js
 from db.ledger_types import ID_BLOCK, CallIntent, CallResult, Claim, QueuedQuery, SentCall, Transition
 from db.sql import statement
 from db.statement_errors import StatementFailed, is_transient
+from routing.answer_checks.repair import RepairRecord
 from routing.fleet import BudgetPolicy
 from routing.lifecycle import FALLBACK, MAX_CRASHES, MoveKind, State
 
@@ -105,6 +106,11 @@ class Ledger:
     async def attempts(self, ids: Sequence[int]) -> dict[int, list[Any]]:
         """Failed calls at the present tier by query, oldest first: deployment, outcome, status, created_at."""
         return _by_query(await self._named("read_attempts", ids=list(ids)))
+
+    async def repairs(self, batch_id: int, *, tier: str, workload: str, newest: int) -> RepairRecord:
+        """Repairs of the batch's tenant and fleet for ``workload``, among the ``newest`` at ``tier``."""
+        (row,) = await self._named("read_repairs", batch_id=batch_id, tier=tier, workload=workload, newest=newest)
+        return RepairRecord(row.made, row.stood)
 
     async def verdicts(self, ids: Sequence[int]) -> dict[int, list[Any]]:
         """Decisions of the judge by query, oldest first: tier, confidence, call_id, codes, reasons, detail."""

@@ -247,6 +247,7 @@ class ShapeTable(ConfigTable):
     """``[shape]``"""
 
     correction: bool = _default(ShapePolicy, "correction")
+    repair: bool = _default(ShapePolicy, "repair")
 
 
 class QualityTable(ConfigTable):

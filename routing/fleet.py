@@ -327,6 +327,8 @@ class ShapePolicy:
 
     correction: bool = True
     """Change the shape for free where that is certain."""
+    repair: bool = True
+    """Ask the same model once more, with what the validators found."""
 
 
 @dataclass(frozen=True, slots=True)

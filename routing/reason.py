@@ -17,6 +17,8 @@ class ReasonCode(StrEnum):
     CHOICES = "choices"
     CORRECTED = "corrected"
     """The shape of the answer was corrected for free; rejects nothing."""
+    REPAIRED = "repaired"
+    """The model was asked once more because of its answer's shape; rejects nothing."""
     UNGROUNDED = "ungrounded"
     LANGUAGE = "language"
     UNCHECKED = "unchecked"

@@ -39,6 +39,8 @@ class ChatRequest:
     """``auto``, ``any``, ``none`` or the name of the tool that must be called."""
     sample: int = 0
     """The body's ``seed``: a model that is not sure says something else with another one."""
+    is_repair: bool = False
+    """It shows the model its own answer, and asks for the same in the required form."""
     after_tool: bool = False
     """Whether the last turn is a tool's result, so that the model answers next."""
 

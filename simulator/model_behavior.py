@@ -129,7 +129,7 @@ def _json_text(request: ChatRequest, draws: SeededRandom, *, good: bool) -> str:
     else:
         value = _plain_object(request, label, sure=good)
     text = orjson.dumps(value).decode()
-    if not good and draws[_SHAPE] < 0.5:
+    if not good and not request.is_repair and draws[_SHAPE] < 0.5:
         return f"{label} Sure! Here is something like it: {text[: len(text) // 2]}"
     return text
 

@@ -23,6 +23,7 @@ from simulator.protocols.protocol import STATUS, ErrorCase, ProtocolName
 from simulator.provider_batches import ProviderBatches
 from simulator.rate_limits import Meter, ModelLimits
 from simulator.recordings import NotRecorded, Recordings, find
+from simulator.repair_request import question_of
 from simulator.response_plan import JSON_HEADERS, ResponsePlan
 from simulator.seeded_random import seed_key, seeded_random, text_digest
 from simulator.simulator_config import Change, CheapLane, Config, Profile, profile_of
@@ -135,6 +136,9 @@ class SimulatedProvider:
             if fault is not None and fault.kind == FaultKind.DEAD:
                 self.stats.dead_connections += 1
                 return ResponsePlan(0, b"", fault=fault)
+        if (question := question_of(request.text)) is not None:
+            # What a fault does to this call is drawn anew; what the model says is what it said.
+            request.text, request.is_repair, digest = question, True, text_digest(question)
         plan = self._answer(route, _call_id(head), request, digest, fault)
         plan.delay_s = (self._latency_ms(request, digest) + extra_ms) / 1000
         return plan

@@ -30,6 +30,7 @@ from settings import EnvironWithFiles, Settings
 from tasks.account_circuits import AccountCircuits
 from tasks.budget_cache import BatchBudgetCache
 from tasks.pilot.policy_cache import PolicyCache
+from tasks.repair_log import RepairLog
 from tasks.usage_estimates import UsageEstimates
 from telemetry.tracing import traces
 
@@ -65,6 +66,7 @@ class WorkerContext:
     allowances: BatchBudgetCache = field(default_factory=BatchBudgetCache)
     policies: PolicyCache = field(default_factory=PolicyCache)
     usage: UsageEstimates = field(default_factory=UsageEstimates)
+    repairs: RepairLog = field(default_factory=RepairLog)
     accounts: AccountCircuits = field(default_factory=AccountCircuits)
     """Deployments whose account was at fault a moment ago."""
     draw: random.Random = field(default_factory=random.Random)

@@ -270,13 +270,14 @@ CREATE TABLE calls (
     reported_usd numeric(18, 9),
     computed_usd numeric(18, 9),
     CONSTRAINT pk_calls PRIMARY KEY (id, created_at),
-    CONSTRAINT ck_calls_purpose_known CHECK (purpose IN ('answer', 'audit', 'extend', 'grade', 'hedge', 'route', 'sample', 'verify')),
+    CONSTRAINT ck_calls_purpose_known CHECK (purpose IN ('answer', 'audit', 'extend', 'grade', 'hedge', 'repair', 'route', 'sample', 'verify')),
     CONSTRAINT ck_calls_result_whole CHECK (
         (outcome IS NULL) = (finished_at IS NULL) AND (outcome IS NULL) = (cost_usd IS NULL))
 ) PARTITION BY RANGE (created_at);
 CREATE INDEX ix_calls_query_id ON calls (query_id);
 CREATE INDEX ix_calls_batch_id ON calls (batch_id);
 CREATE INDEX ix_calls_open ON calls (created_at) WHERE outcome IS NULL;
+CREATE INDEX ix_calls_repairs ON calls (tier, id) WHERE purpose = 'repair';
 -- A call ends long after its row was written: the end needs an index of its own, with one entry per call.
 CREATE INDEX ix_calls_finished_at ON calls (finished_at) WHERE finished_at IS NOT NULL;
 COMMENT ON COLUMN calls.query_id IS 'null where one call serves several queries (the LLM router)';

@@ -8,8 +8,8 @@ from report.charts.bars import cost_bars
 from report.document import Figure, Section, Table
 from report.formatting import ms, percent_of, usd
 
-BESIDE: Final = {"route": "routing", "sample": "samples", "verify": "verification"}
-"""Purposes of calls that answer nothing themselves, as the drawing calls them."""
+BESIDE: Final = {"route": "routing", "sample": "samples", "verify": "verification", "repair": "repairs"}
+"""Purposes of calls beside a query's first one, as the drawing calls them."""
 
 
 def models(report: BatchReport) -> Section:

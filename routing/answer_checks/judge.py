@@ -53,8 +53,9 @@ class Verdict(NamedTuple):
 
 
 def is_misshapen(verdict: Verdict) -> bool:
-    """Whether an answer was rejected because it has not the shape that its query expects."""
-    return not verdict.valid and not _SHAPE_FAULTS.isdisjoint(map(code_of, verdict.reasons))
+    """Whether an answer, no refusal, was rejected because it has not the shape that its query expects."""
+    codes = {code_of(reason) for reason in verdict.reasons}
+    return not verdict.valid and not _SHAPE_FAULTS.isdisjoint(codes) and ReasonCode.REFUSAL not in codes
 
 
 class Scorer(Protocol):

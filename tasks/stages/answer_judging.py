@@ -8,13 +8,18 @@ import structlog
 
 from db.ledger_types import QueuedQuery, SentCall
 from routing.answer_checks.confidence import Confidence, calibrated
-from routing.answer_checks.confidence_policy import PAID_SOURCES, ConfidenceSource
+from routing.answer_checks.confidence_policy import LOGPROB_SOURCES, PAID_SOURCES, ConfidenceSource
 from routing.answer_checks.judge import Verdict, confidence_of, is_misshapen, is_sound, judge
+from routing.answer_checks.repair import ASK_TOKENS, REPAIR, repair_body, repair_pays
 from routing.answer_checks.shape_correction import Correction, corrected
-from routing.outcome import Completion
-from routing.query import Query
+from routing.context_window import fits, fitting
+from routing.fleet import Model
+from routing.outcome import Completion, Usage
+from routing.policy.exploration import exploration_draw
+from routing.query import Query, read_body
 from routing.reason import Reason, ReasonCode
 from tasks.pilot.pilot_judge import judge_with_pilot
+from tasks.repair_log import RepairKey
 from tasks.stages.answer_confidence import EXTEND, Ask, raw_confidence
 from tasks.stages.logprobs import with_logprobs
 from tasks.usage_estimates import COLD_CAP, LONGER_BY
@@ -24,6 +29,10 @@ log = structlog.get_logger()
 
 CONTEXT_MARGIN_TOKENS = 64
 """What a provider's template may add to a prompt."""
+
+
+REPAIR_EXPLORATION = 0.02
+"""Of the repairs that would not pay, the share that is made all the same."""
 
 
 class JudgedAnswer(NamedTuple):
@@ -66,11 +75,14 @@ class AnswerJudging:
         is_top = self.context.fleet.tiers[self.stage].escalates_to is None
         if (whole := await self._ask_with_room(sent, completion, is_top=is_top)) is not None:
             sent, completion = whole
-        verdict = await self._verdict(sent, completion, is_top=is_top)
-        if is_misshapen(verdict) and (found := self._corrected(completion)) is not None:
-            completion, correction = found
-            verdict = await self._verdict(sent, completion, is_top=is_top)
-            verdict = verdict._replace(reasons=(*verdict.reasons, correction.reason))
+        completion, verdict = await self._verdict_in_shape(sent, completion, is_top=is_top)
+        if is_misshapen(verdict):
+            again = await self._repair(sent, completion, verdict, is_top=is_top)
+            if again is not None:
+                was, (sent, completion) = verdict, again
+                completion, verdict = await self._verdict_in_shape(sent, completion, is_top=is_top, copied_from=was)
+                repaired = Reason(ReasonCode.REPAIRED, f"asked again: {was.reasons[0]}")
+                verdict = verdict._replace(reasons=(*verdict.reasons, repaired))
         if is_top or not (self.queued.is_pilot or self.queued.has_policy):
             return JudgedAnswer(sent, completion, verdict)
         verdict, next_tier = await judge_with_pilot(
@@ -87,9 +99,24 @@ class AnswerJudging:
             log.warning("correction_failed", error=type(error).__name__)
             return None
 
-    async def _verdict(self, sent: SentCall, completion: Completion, *, is_top: bool) -> Verdict:
+    async def _verdict_in_shape(
+        self, sent: SentCall, completion: Completion, *, is_top: bool, copied_from: Verdict | None = None
+    ) -> tuple[Completion, Verdict]:
+        """The answer, corrected where its shape is wrong and a correction is certain, and the verdict on it."""
+        verdict = await self._verdict(sent, completion, is_top=is_top, copied_from=copied_from)
+        if not is_misshapen(verdict) or (found := self._corrected(completion)) is None:
+            return completion, verdict
+        completion, correction = found
+        verdict = await self._verdict(sent, completion, is_top=is_top, copied_from=copied_from)
+        return completion, verdict._replace(reasons=(*verdict.reasons, correction.reason))
+
+    async def _verdict(
+        self, sent: SentCall, completion: Completion, *, is_top: bool, copied_from: Verdict | None = None
+    ) -> Verdict:
         """The judge's verdict. A failure of judging is a reason of it: the answer is paid, and never lost for that."""
         confidence = await self._confidence(sent, completion, is_top=is_top)
+        if copied_from is not None:
+            confidence = _least_by_logprobs(confidence or Confidence(*confidence_of(completion, None)), copied_from)
         tier = self.context.fleet.tiers[self.stage]
         try:
             verdict = judge(completion, self.query, tier=tier, is_top=is_top, confidence=confidence)
@@ -99,6 +126,45 @@ class AnswerJudging:
             verdict = Verdict(is_top, None, (failed,), "none")
         notes = (*self.unscored, *(Reason(ReasonCode.NOTE, note) for note in completion.notes))
         return verdict._replace(reasons=(*verdict.reasons, *notes)) if notes else verdict
+
+    async def _repair(
+        self, sent: SentCall, completion: Completion, verdict: Verdict, *, is_top: bool
+    ) -> tuple[SentCall, Completion] | None:
+        """The call and the answer of the same model, once more; None where it is not asked or has none."""
+        query, model = self.query, sent.model
+        if not self.context.fleet.shape.repair or completion.finish_reason != "stop":
+            return None
+        if not (is_top or query.is_pinned or await self._repair_pays(model, completion)):
+            return None
+        body = repair_body(self.queued.body, completion.text, reasons=verdict.reasons, expects=query.expects)
+        if not fits(read_body(body), model):
+            return None
+        await self.record()
+        source = self.context.fleet.confidence_of(model).source
+        again = await self.ask(model, with_logprobs(body, query, model, source=source), REPAIR)
+        if again is None or not isinstance(again.outcome, Completion):
+            return None
+        return again.sent, again.outcome
+
+    async def _repair_pays(self, model: Model, completion: Completion) -> bool:
+        """Whether it costs less than what it is expected to save: by the log of the workload, and both prices.
+
+        A few are made in any case, so that the log shows where it has become worth it.
+        """
+        fleet, query, usage = self.context.fleet, self.query, completion.usage
+        above = fitting(query, fleet=fleet, tier=str(fleet.tiers[self.stage].escalates_to))
+        if not above or exploration_draw(self.queued.id, purpose=b"repair") < REPAIR_EXPLORATION:
+            return True
+        record = await self.context.repairs.record_of(
+            RepairKey(self.queued.batch_id, self.stage, query.workload or query.template), self.context.ledger
+        )
+        prompt, said = usage.prompt_tokens, usage.completion_tokens
+        usual = self.context.usage.completion_tokens(above[0].name)
+        return repair_pays(
+            record,
+            repair_usd=model.price.cost_usd(Usage(prompt + said + ASK_TOKENS, said)),
+            climb_usd=above[0].price.cost_usd(Usage(prompt, said if usual is None else round(usual))),
+        )
 
     async def _ask_with_room(
         self, sent: SentCall, completion: Completion, *, is_top: bool
@@ -172,3 +238,14 @@ class AnswerJudging:
             log.warning("scorer_failed", error=type(error).__name__)
             self.unscored = (Reason(ReasonCode.UNSCORED, f"the scorer failed ({type(error).__name__})"),)
             return None
+
+
+def _least_by_logprobs(confidence: Confidence, copied_from: Verdict) -> Confidence:
+    """The lower confidence of a repaired answer and the first one.
+
+    A model that writes its answer again is sure of every word, whatever it was the first time.
+    """
+    was = copied_from.confidence
+    if was is None or confidence.source not in LOGPROB_SOURCES or (confidence.value or 0.0) <= was:
+        return confidence
+    return Confidence(was, copied_from.source, copied_from.raw)

@@ -23,6 +23,13 @@ at_tier AS (
     WHERE outcome = 'ok' AND purpose IN ('answer', 'hedge', 'extend')
     ORDER BY query_id, tier, id DESC
 ),
+own_prompt AS (  -- a repair's prompt holds the answer that it repairs (see batch_costs.sql)
+    SELECT c.query_id, c.tier, min(c.prompt_tokens) AS prompt_tokens, min(c.cached_tokens) AS cached_tokens
+    FROM (SELECT DISTINCT query_id, tier FROM c WHERE purpose = 'repair') AS repaired
+    JOIN c ON c.query_id = repaired.query_id AND c.tier = repaired.tier
+    WHERE c.outcome = 'ok' AND c.purpose IN ('answer', 'hedge')
+    GROUP BY c.query_id, c.tier
+),
 expected AS (
     SELECT DISTINCT ON (query_id) query_id, detail -> 'p_ok' AS p_ok
     FROM decisions
@@ -35,12 +42,14 @@ spent AS (
     GROUP BY query_id
 ),
 answered AS MATERIALIZED (
-    SELECT a.query_id, a.tier, c.prompt_tokens, c.cached_tokens, c.completion_tokens, e.p_ok,
+    SELECT a.query_id, a.tier, coalesce(own.prompt_tokens, c.prompt_tokens) AS prompt_tokens,
+           coalesce(own.cached_tokens, c.cached_tokens) AS cached_tokens, c.completion_tokens, e.p_ok,
            CAST(e.p_ok ->> a.tier AS double precision) AS p_here, s.cost_usd AS spent_usd
     FROM batches AS b
     JOIN queries AS q ON q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id AND q.state = 'done'
     JOIN answers AS a ON a.query_id = q.id
     JOIN c ON c.id = a.call_id
+    LEFT JOIN own_prompt AS own ON c.purpose = 'repair' AND own.query_id = c.query_id AND own.tier = c.tier
     JOIN spent AS s ON s.query_id = a.query_id
     LEFT JOIN expected AS e ON e.query_id = a.query_id
     WHERE b.id = :batch_id

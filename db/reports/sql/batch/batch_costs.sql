@@ -18,6 +18,21 @@ c AS MATERIALIZED (
     FROM calls
     WHERE batch_id = :batch_id
 ),
+-- A repair's prompt holds the answer that it repairs: at a baseline the query would have been asked by its own.
+own_prompt AS (
+    SELECT c.query_id, c.tier, min(c.prompt_tokens) AS prompt_tokens, min(c.cached_tokens) AS cached_tokens
+    FROM (SELECT DISTINCT query_id, tier FROM c WHERE purpose = 'repair') AS repaired
+    JOIN c ON c.query_id = repaired.query_id AND c.tier = repaired.tier
+    WHERE c.outcome = 'ok' AND c.purpose IN ('answer', 'hedge')
+    GROUP BY c.query_id, c.tier
+),
+answered AS (
+    SELECT a.query_id, c.completion_tokens, coalesce(own.prompt_tokens, c.prompt_tokens) AS prompt_tokens,
+           coalesce(own.cached_tokens, c.cached_tokens) AS cached_tokens
+    FROM answers AS a
+    JOIN c ON c.id = a.call_id AND c.query_id = a.query_id  -- not where another query's answer was taken
+    LEFT JOIN own_prompt AS own ON c.purpose = 'repair' AND own.query_id = c.query_id AND own.tier = c.tier
+),
 called AS (
     SELECT DISTINCT ON (p.name, c.query_id) p.name, c.query_id, c.cost_usd
     FROM c
@@ -30,11 +45,10 @@ baseline AS (
                (c.prompt_tokens - c.cached_tokens) * p.input_usd
                + c.cached_tokens * p.cached_usd
                + c.completion_tokens * p.output_usd))) AS usd
-    FROM answers AS a
-    JOIN c ON c.id = a.call_id AND c.query_id = a.query_id  -- not where another query's answer was taken
-    JOIN queries AS q ON q.id = a.query_id AND q.state = 'done'
+    FROM answered AS c
+    JOIN queries AS q ON q.id = c.query_id AND q.state = 'done'
     CROSS JOIN price AS p
-    LEFT JOIN called AS t ON t.query_id = a.query_id AND t.name = p.name
+    LEFT JOIN called AS t ON t.query_id = c.query_id AND t.name = p.name
     GROUP BY p.name
 ),
 spent AS (

@@ -6,8 +6,9 @@
 -- an answer from below the top tier after a call there.
 SELECT date_bin('10 seconds', d.at, 'epoch') AS bucket, b.tenant, d.tier, count(*) AS n,
        sum(coalesce(t.cost_usd, l.multiplier / 1000000 * (
-           (coalesce(c.prompt_tokens, 0) - coalesce(c.cached_tokens, 0)) * l.input_usd_per_mtok
-           + coalesce(c.cached_tokens, 0) * l.cached_input_usd_per_mtok
+           (coalesce(own.prompt_tokens, c.prompt_tokens, 0) - coalesce(own.cached_tokens, c.cached_tokens, 0))
+               * l.input_usd_per_mtok
+           + coalesce(own.cached_tokens, c.cached_tokens, 0) * l.cached_input_usd_per_mtok
            + coalesce(c.completion_tokens, 0) * l.output_usd_per_mtok))) AS baseline_usd
 FROM decisions AS d
 JOIN batches AS b ON b.id = d.batch_id
@@ -24,6 +25,13 @@ CROSS JOIN LATERAL (
     WHERE called.id = d.call_id AND called.created_at > CAST(:since AS timestamptz) - interval '7 days'
     LIMIT 1
 ) AS c
+LEFT JOIN LATERAL (
+    SELECT asked.prompt_tokens, asked.cached_tokens FROM calls AS asked
+    WHERE c.purpose = 'repair' AND asked.query_id = c.query_id AND asked.tier = c.tier AND asked.outcome = 'ok'
+      AND asked.purpose IN ('answer', 'hedge')
+    ORDER BY asked.id
+    LIMIT 1
+) AS own ON true
 LEFT JOIN LATERAL (
     SELECT top.cost_usd FROM calls AS top
     WHERE (c.tier = l.tier OR d.kind = 'fallback')

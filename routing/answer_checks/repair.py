@@ -1,0 +1,53 @@
+"""Repair: one more call at the same tier, which shows the model its answer and what the validators found in it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from routing.query import Expectation
+from routing.reason import ReasonCode, code_of
+
+REPAIR: Final = "repair"
+"""The purpose, in the ledger, of a call that repairs an answer."""
+
+SIGN: Final = "The required form of the answer was not kept: "
+"""What a request for a repair begins with."""
+
+MAX_CHOICES_CHARS: Final = 4_000
+"""Longer lists of choices are not repeated: the question has them."""
+
+ASK_TOKENS: Final = 60
+"""What a request for a repair adds to prompt and answer, about."""
+
+_FINDINGS: Final = frozenset({ReasonCode.SHAPE.value, ReasonCode.CHOICES.value})
+
+
+class RepairRecord(NamedTuple):
+    """Repairs of a workload at a tier, as the log has them."""
+
+    made: int = 0
+    stood: int = 0
+    """How many of their answers were accepted, so that their queries did not climb."""
+
+
+def repair_body(
+    body: Mapping[str, Any], answer: str, *, reasons: Sequence[str], expects: Expectation
+) -> dict[str, Any]:
+    """The user's chat ``body``, the ``answer`` to it, and a request to write it anew. ``reasons`` are the judge's."""
+    wrong = "; ".join(reason for reason in reasons if code_of(reason) in _FINDINGS)
+    asked = f"{SIGN}{wrong}. Give the same answer again in the required form, and nothing else."
+    choices = json.dumps(list(expects.choices), ensure_ascii=False)
+    if expects.choices and len(choices) <= MAX_CHOICES_CHARS:
+        asked += f" Reply with exactly one of these texts: {choices}"
+    elif expects.json_object or expects.json_schema is not None:
+        asked += " Reply with the JSON alone, without a code fence."
+    shown = [{"role": "assistant", "content": answer}, {"role": "user", "content": asked}]
+    return {**body, "messages": [*body["messages"], *shown]}
+
+
+def repair_pays(record: RepairRecord, *, repair_usd: float, climb_usd: float) -> bool:
+    """Whether a repair at ``repair_usd`` is expected to save more than it costs, where climbing costs ``climb_usd``.
+
+    Its chance to stand is by Laplace's rule of succession, so that one half is assumed where nothing is known.
+    """
+    return repair_usd <= (record.stood + 1) / (record.made + 2) * climb_usd
