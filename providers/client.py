@@ -14,8 +14,10 @@ from providers.adapters.anthropic_adapter import Anthropic
 from providers.adapters.google_adapter import Google
 from providers.adapters.openai_adapter import OpenAICompatible
 from providers.answer_reading import broken_body, decode, encode, read_failure, read_outcome
+from providers.batch_api.anthropic_batches import AnthropicBatches
 from providers.batch_api.batch_http import BatchHttp
 from providers.batch_api.batch_outcomes import BatchOutcomes
+from providers.batch_api.google_batches import GoogleBatches
 from providers.batch_api.openai_batches import OpenAIBatches
 from providers.batch_api.provider_batch_api import ProviderBatchApi
 from providers.billing import answered_by_another, differs, price_as_answered
@@ -229,8 +231,12 @@ class ProviderClient:
         match connection.provider.kind:
             case Protocol.OPENAI:
                 return OpenAIBatches(http, outcomes)
+            case Protocol.ANTHROPIC:
+                return AnthropicBatches(http, outcomes)
+            case Protocol.GOOGLE:
+                return GoogleBatches(http, outcomes)
             case kind:
-                raise NotImplementedError(kind)
+                assert_never(kind)
 
     def gives_logprobs(self, model: Model) -> bool:
         """Whether log-probabilities can be asked for in ``model``'s protocol."""

@@ -48,6 +48,8 @@ class ProviderBatches:
     batches: dict[tuple[tuple[str, str], str], SimulatedBatch] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _creates: dict[tuple[str, str], deque[float]] = field(default_factory=dict)
+    sessions: dict[str, str] = field(default_factory=dict)
+    """Names of files whose upload has begun, by its id."""
     _seq: int = 0
 
     def close(self) -> None:

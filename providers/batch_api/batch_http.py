@@ -102,14 +102,16 @@ class BatchHttp:
         base, _, version = self.provider.base_url.rpartition("/")
         return httpx.URL(f"{base}/{root}/{version}{path}").copy_merge_params({**self.provider.query, **query})
 
-    def is_ours(self, address: str) -> bool:
-        """Whether an address that the provider names is on the fleet's host, where alone our key may go."""
+    def named(self, address: str) -> httpx.URL | None:
+        """The address that the provider names, where it is on the fleet's host: our key goes nowhere else."""
         try:
             url = httpx.URL(address)
         except httpx.InvalidURL:
-            return False
+            return None
         base = httpx.URL(self.provider.base_url)
-        return (url.scheme, url.host, url.port) == (base.scheme, base.host, base.port)
+        if (url.scheme, url.host, url.port) != (base.scheme, base.host, base.port):
+            return None
+        return url.copy_merge_params(self.provider.query)
 
     async def ask(
         self,

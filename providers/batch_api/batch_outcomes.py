@@ -34,6 +34,11 @@ class BatchOutcomes:
         self._calls = calls
         self._now = now
 
+    @property
+    def path(self) -> str:
+        """Where a direct call goes, below ``base_url``."""
+        return self._adapter.path(self.model)
+
     def prepare(self, body: Mapping[str, Any], added: frozenset[str]) -> Prepared:
         """The request of a direct call. Raises UnsupportedParameter."""
         return self._adapter.prepare(self._calls.without_refused(self.model, body, added), self.model)

@@ -38,6 +38,16 @@ _STATES: Final[Mapping[str, RemoteState]] = {
     "failed": RemoteState.FAILED,
 }
 
+_REFUSALS: Final[Mapping[str, FailureKind]] = {
+    "token_limit_exceeded": FailureKind.RATE_LIMITED,
+    "request_limit_exceeded": FailureKind.RATE_LIMITED,
+    "too_many_tasks": FailureKind.TOO_LARGE,
+    "invalid_json_line": FailureKind.MALFORMED,
+    "duplicate_custom_id": FailureKind.MALFORMED,
+    "empty_file": FailureKind.MALFORMED,
+}
+"""Codes of a batch that is refused as a whole. The first two are of what is enqueued: they cost time alone."""
+
 _NOT_RUN: Final = frozenset({"batch_expired", "batch_cancelled", "request_cancelled"})
 """Codes of lines that were never run."""
 
@@ -177,6 +187,7 @@ def _batch(said: Any) -> RemoteBatch:
         raise BatchCallFailed(Failure(FailureKind.BROKEN_BODY, "a batch without a status that is known", status=200))
     counts = json_fields.as_dict(known.get("request_counts"))
     total, succeeded = json_fields.as_count(counts.get("total")), json_fields.as_count(counts.get("completed"))
+    source = json_fields.as_str(known.get("input_file_id"))
     files = (json_fields.as_str(known.get(name)) for name in ("output_file_id", "error_file_id"))
     ended = (json_fields.number(known.get(f"{name}_at")) for name in ("completed", "failed", "expired", "cancelled"))
     return RemoteBatch(
@@ -190,7 +201,7 @@ def _batch(said: Any) -> RemoteBatch:
         cancels=status == "cancelling",
         failure=_refusal(known) if status == "failed" else None,
         outputs=tuple(filter(None, files)),
-        inputs=tuple(filter(None, (json_fields.as_str(known.get("input_file_id")),))),
+        inputs=(source,) if source else (),
     )
 
 
@@ -200,4 +211,5 @@ def _refusal(known: Mapping[str, Any]) -> Failure:
     first = json_fields.as_dict(next(iter(errors), None))
     meaning = meaning_of(Protocol.OPENAI, 400, read_error({"error": first}) if first else None)
     cause = meaning.code or "batch_failed"
-    return Failure(meaning.kind, f"the provider batch was refused: {cause}", cause=cause, param=meaning.param)
+    kind = _REFUSALS.get(cause, meaning.kind)
+    return Failure(kind, f"the provider batch was refused: {cause}", cause=cause, param=meaning.param)

@@ -69,16 +69,17 @@ class RemoteBatch:
         """Whether its results are all there will be."""
         return self.state is not RemoteState.IN_PROGRESS
 
-    def without_result(self) -> Failure:
+    def without_result(self, *, answered: int) -> Failure:
         """What became of a call of a batch that is over, of which `ProviderBatchApi.results` has nothing.
 
-        A batch that ended owes a result for each call: what the missing one cost is unknown.
+        ``answered`` is how many calls have a `Completion`. Where the provider counts more, this call may be one of
+        them: what it cost is unknown. Else it was not run, and is free.
         """
-        if self.state is RemoteState.ENDED:
-            return Failure(FailureKind.UNKNOWN, "the provider batch ended without this result", cause="no_result")
         if self.failure is not None:
             return self.failure
-        return not_run(f"batch_{self.state.value}")
+        if self.counts.succeeded > answered:
+            return Failure(FailureKind.UNKNOWN, "the provider batch ended without this result", cause="no_result")
+        return not_run("no_result" if self.state is RemoteState.ENDED else f"batch_{self.state.value}")
 
 
 def not_run(cause: str) -> Failure:

@@ -63,7 +63,9 @@ def fleet(url: str, **of_provider: Any) -> Fleet:
         "test",
         True,
         {
-            kind.value: Provider(kind.value, kind, f"{url}/{PATHS[kind]}", api_key_env="TEST_KEY", **of_provider)
+            kind.value: Provider(
+                kind.value, kind, f"{url}/{PATHS[kind]}", **({"api_key_env": "TEST_KEY"} | of_provider)
+            )
             for kind in Protocol
         },
         {model.name: model for model in MODELS.values()},
