@@ -96,7 +96,8 @@ async def _steps(url: str, count: int) -> dict[str, float]:
         await _reserve_and_settle(admission, models[place])
 
     async def call(place: int) -> None:
-        body = with_logprobs(bodies[place], queries[place], models[place], scored=False)
+        source = fleet.confidence_of(models[place]).source
+        body = with_logprobs(bodies[place], queries[place], models[place], source=source)
         outcome = await pool.complete(models[place], body, call_id=place)
         if isinstance(outcome, Completion):
             answers[place] = outcome

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evaluation.data.array_types import Floats
 from evaluation.data.dataset import Dataset, read_dataset
@@ -88,7 +89,7 @@ def _routed(data: Dataset, fleet: Fleet, predictor: Predictor) -> tuple[Floats, 
     return np.array(grades), np.array([PRICES[tier] for tier in tiers])
 
 
-def _cascade(grades: Floats, prices: Floats, climbs: Floats) -> tuple[Floats, Floats]:
+def _cascade(grades: Floats, prices: Floats, climbs: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     return np.where(climbs, grades[:, -1], grades[:, 0]), prices[0] + climbs * prices[-1]
 
 

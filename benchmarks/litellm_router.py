@@ -29,7 +29,7 @@ def litellm_python() -> Path:
     python = home / "bin" / "python"
     if not (home / "installed").exists():
         venv.create(home, with_pip=True, clear=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "litellm"]
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "litellm"]
         ran = subprocess.run(pip, capture_output=True, text=True, timeout=_INSTALL_S)
         if ran.returncode:
             raise NoLitellm(ran.stderr[-1500:])

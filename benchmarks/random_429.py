@@ -217,8 +217,8 @@ def _by_pointsman(home: Path, fleet: Path, options: argparse.Namespace) -> bool:
     lines = home / "input.jsonl"
     with lines.open("w") as written:
         for number in range(options.queries):
-            body = {"model": MODELS[number % 2], "max_tokens": 64}
-            body |= {"messages": [{"role": "user", "content": f"What is {number} + {number}?"}]}
+            messages = [{"role": "user", "content": f"What is {number} + {number}?"}]
+            body = {"model": MODELS[number % 2], "max_tokens": 64, "messages": messages}
             line = {"custom_id": f"q{number}", "method": "POST", "url": "/v1/chat/completions", "body": body}
             written.write(json.dumps(line) + "\n")
     command = [POINTSMAN, "submit", str(lines), "--fleet", str(fleet), "--wait", "--json"]

@@ -180,7 +180,7 @@ def is_right(text: str, question: Question) -> bool:
     """By the gold answers: the same choice or JSON value; the last number; else one of them as whole words."""
     expects = question.line.get("expects") or {}
     if "choices" in expects:
-        return text.strip() == question.gold[0]
+        return bool(text.strip() == question.gold[0])
     if "json_schema" in expects:
         try:
             return bool(json.loads(text) == question.gold[0])
