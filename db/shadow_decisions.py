@@ -20,7 +20,7 @@ class ShadowDecision:
     query_id: int
     tier: str
     stage: str
-    confidence: float
+    confidence: float | None
 
 
 async def keep(engine: AsyncEngine, shadowed: Sequence[ShadowDecision], *, router: str) -> None:

@@ -111,11 +111,12 @@ class CounterfactualReport:
         self.usd_top += self._usd(past, self.fleet.top, now.case)
         self.unanswered += past.completion_tokens is None
         if past.tier != now.tier:
+            confidence = None if now.confidence is None else round(now.confidence, 4)
             description = {
                 "query": past.where,
                 "text": " ".join(past.query.text[: 4 * SHOWN_CHARS].split())[:SHOWN_CHARS],
                 "then": {"tier": past.tier, "router": past.router, "confidence": past.confidence},
-                "now": {"tier": now.tier, "router": now.router, "confidence": round(now.confidence, 4)},
+                "now": {"tier": now.tier, "router": now.router, "confidence": confidence},
                 "usd": round(now_usd - then_usd, 9),
             }
             move = RoutingChange(abs(self._step(past.tier, now.tier)), abs(now_usd - then_usd), -self.n, description)

@@ -515,7 +515,7 @@ CREATE TABLE shadows (
     batch_id bigint NOT NULL,
     tier text NOT NULL,
     stage text NOT NULL,
-    confidence double precision NOT NULL,
+    confidence double precision,
     at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT pk_shadows PRIMARY KEY (query_id, router)
 );

@@ -53,7 +53,8 @@ class Decision(NamedTuple):
     tier: str
     router: str
     """The router that decided."""
-    confidence: float
+    confidence: float | None
+    """The router's; None where no vote counted, and where a pilot or its policy decided."""
     score: float
     reasons: tuple[str, ...]
     p_ok: Mapping[str, float] = NOTHING

@@ -115,7 +115,7 @@ def top_in_doubt(query: Query, error: Exception, *, fleet: Fleet) -> Decision:
         RoutingContext(fleet).analyze(Query(""))._replace(query=query),
         tier=fleet.top,
         router="none",
-        confidence=0.0,
+        confidence=None,
         score=1.0,
         reasons=(f"the router failed ({type(error).__name__}): in doubt, up",),
     )
@@ -179,7 +179,7 @@ def _without_evidence(case: RoutingCase, context: RoutingContext) -> Decision:
         case,
         tier=tier,
         router="ladder",
-        confidence=0.0,
+        confidence=None,
         score=case.score,
         reasons=(*case.notes, reason, *notes),
         p_ok=dict(zip(context.ladder, prior(case.score, len(context.ladder)), strict=True)) if asks else {},
@@ -288,7 +288,7 @@ def _weigh(
     context: RoutingContext,
     *,
     router: str,
-    confidence: float,
+    confidence: float | None,
     reasons: tuple[str, ...],
     floor: str | None = None,
     score: float | None = None,
@@ -311,7 +311,7 @@ def _weigh(
         reasons=(*case.notes, *reasons, *notes),
         p_ok=dict(zip(context.ladder, belief, strict=True)),
         model=context.preferred(case, tier),
-        wants_vote=context.asks_llm and confidence < context.policy.classifier_sure and len(weighed) > 1,
+        wants_vote=context.asks_llm and (confidence or 0.0) < context.policy.classifier_sure and len(weighed) > 1,
     )
 
 
@@ -336,13 +336,14 @@ def _blend_llm_vote(decision: Decision, opinion: RouterVote | None, context: Rou
     if theirs is None:
         return settled._replace(reasons=(*decision.reasons, opinion.reason))
     ours = tuple(decision.p_ok[tier] for tier in context.ladder)
-    weight = opinion.confidence / max(opinion.confidence + decision.confidence, _TINY)
+    own = decision.confidence or 0.0
+    weight = opinion.confidence / max(opinion.confidence + own, _TINY)
     folded = _weigh(
         case._replace(notes=()),
         mixed(ours, theirs, weight=min(max(weight, 0.0), 1.0)),
         context,
         router=opinion.router,
-        confidence=max(opinion.confidence, decision.confidence),
+        confidence=max(opinion.confidence, own),
         reasons=(*decision.reasons, opinion.reason),
         floor=_lowest(decision.tier, context),
     )
@@ -395,5 +396,11 @@ def _started(decision: Decision, start: PilotStart | None, context: RoutingConte
         return decision
     tier = next((name for name in ladder[ladder.index(start.tier) :] if name in case.room), context.fleet.top)
     return decision._replace(
-        tier=tier, router=start.router, model=None, reasons=(start.reason,), propensity=1.0, wants_vote=False
+        tier=tier,
+        router=start.router,
+        confidence=None,
+        model=None,
+        reasons=(start.reason,),
+        propensity=1.0,
+        wants_vote=False,
     )

@@ -295,7 +295,7 @@ def confident(fleet: Fleet, *maps: CalibrationMap) -> Fleet:
 @pytest.mark.parametrize("query", [OPEN, GREETING, Query("Translate to French: good morning")])
 def test_real_models_of_which_nothing_is_known_send_everything_to_the_top(fleet: Fleet, query: Query) -> None:
     decision = one(query, real(fleet))
-    assert (decision.tier, decision.router, decision.confidence) == ("large", "ladder", 0.0)
+    assert (decision.tier, decision.router, decision.confidence) == ("large", "ladder", None)
     assert code_of(decision.reasons[0]) == ReasonCode.NO_EVIDENCE
     assert one(query, fleet.only(frozenset(LADDER))).tier == "large", "recordings are of real models too"
 
