@@ -58,7 +58,8 @@ def _call(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
         return ("call", f"{model}: no outcome yet, counted at its worst case {worst}", "bold yellow"), []
     latency = f"{row.latency_ms:,.0f} ms" if row.latency_ms is not None else "?"
     cost = f"${float(row.cost_usd):.6f}"
-    kind = "hedge" if row.kind == "hedge" else "call"
+    kind = row.kind if row.kind in ("hedge", "audit") else "call"
+    reasons = list(row.reasons or ())
     if row.outcome == "ok":
         confidence = f", model confidence {row.confidence:.2f}" if row.confidence is not None else ""
         tokens = f"{row.prompt_tokens:,} + {row.completion_tokens:,} tokens"
@@ -73,7 +74,7 @@ def _call(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
         if row.service_tier:
             tokens += f", service tier {plain(row.service_tier)}"
         ended = f", ended by {plain(row.finish_reason)}" if row.finish_reason not in (None, "stop") else ""
-        return (kind, f"{model}: {tokens}, {cost}, {latency}{confidence}{ended}", "bold"), []
+        return (kind, f"{model}: {tokens}, {cost}, {latency}{confidence}{ended}", "bold"), reasons
     causes = [f"HTTP {row.status}" if row.status else "", row.cause or "", f"field {row.param}" if row.param else ""]
     cause = f" ({plain(', '.join(filter(None, causes)))})" if any(causes) else ""
     return (kind, f"{model}: {row.outcome.replace('_', ' ')}{cause}, {cost}, {latency}", "bold red"), []

@@ -129,7 +129,7 @@ class Forecaster:
             return None
         free = round(total * sum(decision.case.pin is None for decision in decisions) / len(decisions))
         most = min(free, LARGEST_SAMPLE, spec.max_queries or free)
-        queries = plan_pilot(QualityTarget(spec.floor, spec.confidence), total, most=most).size
+        queries = plan_pilot(QualityTarget(spec.floor, spec.confidence), free, most=most).size
         queries = queries or (most if spec.stops else 0)
         expects = [decision.case.query.expects for decision in decisions]
         free_text = spec.grader is None and choose_grader((), expects=expects) is GraderKind.JUDGE

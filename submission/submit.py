@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
@@ -58,8 +59,9 @@ async def submit(
 ) -> SubmitResult:
     """Writes ``lines`` into Postgres as one batch, ready for the route stage, with the forecast of ``forecaster``.
 
-    Raises InvalidInput where a line is invalid and ``skip_invalid`` is false, or where no line is valid; the batch
-    then does not exist. Raises IdempotencyConflict where the key of ``spec`` belongs to other lines.
+    Raises InvalidInput where a line is invalid and ``skip_invalid`` is false, where no line is valid, or where the
+    budget does not pay for the pilot; the batch then does not exist. Raises IdempotencyConflict where the key of
+    ``spec`` belongs to other lines.
     """
     if spec.pilot is not None and (problem := grader_problem(spec.pilot.grader, fleet)) is not None:
         name, _, fix = problem.partition(". fix: ")
@@ -76,10 +78,30 @@ async def submit(
         rejected = await _write_lines(lines, writer, keys, skip_invalid=skip_invalid)
         if forecaster is not None:
             writer.plan = await forecaster.plan()
+            refuse_unpaid_pilot(writer.plan, fleet.budgets.batch_usd if spec.cap_usd is None else spec.cap_usd)
     if (tracing := traces()) is not None:
         with suppress_tracing_errors():
             tracing.submitted(writer.public_id, total=writer.total, traceparent=spec.traceparent, began_ns=began_ns)
     return SubmitResult(writer.public_id, writer.total, tuple(rejected))
+
+
+def refuse_unpaid_pilot(plan: Mapping[str, Any] | None, cap_usd: float | None) -> None:
+    """Raises InvalidInput where a pilot costs more than the budget even at the low end of the forecast.
+
+    It would be paid for and never decided: nothing is certified on a part of a sample that the budget chose.
+    """
+    if plan is None or plan["pilot"] is None or cap_usd is None:
+        return
+    pilot, cost = plan["pilot"], plan["cost_usd"]
+    low_usd = pilot["cost_usd"] * cost["low"] / cost["expected"] if cost["expected"] else 0.0
+    if low_usd > cap_usd:
+        raise input_error(
+            "budget",
+            f"${cap_usd:.6f} does not pay for the pilot of {pilot['queries']:,} queries, which costs at least "
+            f"${low_usd:.6f}",
+            f"Raise the budget above ${pilot['cost_usd']:.6f}, sample fewer (--pilot N), or ask for no quality floor",
+            code="pilot_over_budget",
+        )
 
 
 async def submit_with_retry(

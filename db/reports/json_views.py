@@ -128,8 +128,9 @@ def _event(row: Row[Any]) -> dict[str, Any]:
 
 
 def cost_usd(events: Sequence[Row[Any]]) -> float:
-    """What its calls cost; one that has no outcome yet counts at its worst case."""
-    spent = [row.reserved_usd if row.cost_usd is None else row.cost_usd for row in events if row.event == "call"]
+    """What its calls cost; one that has no outcome yet counts at its worst case. An audit is the batch's."""
+    calls = [row for row in events if row.event == "call" and row.kind != "audit"]
+    spent = [row.reserved_usd if row.cost_usd is None else row.cost_usd for row in calls]
     return round(float(sum(spent)), 9)
 
 

@@ -20,8 +20,8 @@ from evaluation.graders.final_answer import json_value
 PAIRS_PER_CALL: Final = 8
 VERDICT_TOKENS: Final = 2_048
 """What a reply may take of a judge that thinks first; the verdicts themselves are a few words."""
-MAX_CHARS: Final = 6_000
-"""A longer text is cut in its middle."""
+MAX_QUESTION_CHARS: Final = 6_000
+"""Longer questions and instructions are cut in their middle; answers never are, for the error may stand there."""
 
 INSTRUCTIONS: Final = (
     "You compare two answers to the same question. The user message is a JSON list; each item has a question, the"
@@ -53,6 +53,12 @@ class JudgePair:
     """What the query's system message asks for; empty without one."""
 
     @property
+    def shown_chars(self) -> int:
+        """How many characters of it the judge is shown."""
+        question, rules = (min(len(text), MAX_QUESTION_CHARS) for text in (self.query, self.instructions))
+        return question + rules + len(self.answer) + len(self.reference)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of its texts, in hex: what a verdict is known by."""
         texts = json.dumps([self.instructions, self.query, self.answer, self.reference])
@@ -80,7 +86,7 @@ def judge_messages(pairs: Sequence[JudgePair], *, reference_first: bool) -> list
     for pair in pairs:
         answers = (pair.reference, pair.answer) if reference_first else (pair.answer, pair.reference)
         rules = {"instructions": _cut(pair.instructions)} if pair.instructions else {}
-        items.append(rules | {"question": _cut(pair.query), "first": _cut(answers[0]), "second": _cut(answers[1])})
+        items.append(rules | {"question": _cut(pair.query), "first": answers[0], "second": answers[1]})
     return [
         {"role": "system", "content": INSTRUCTIONS},
         {"role": "user", "content": json.dumps(items, ensure_ascii=False)},
@@ -151,18 +157,6 @@ def _sign(verdict: JudgeVerdict, reference: JudgeVerdict) -> int:
             assert_never(verdict)
 
 
-def missed_share(n_losses: int, n_missed: int, *, confidence: float) -> float:
-    """An upper bound on the share of real losses that a grader misses, from ``n_losses`` that a person found.
-
-    ``n_missed`` of them the grader had let pass. Exact binomial (Clopper & Pearson, by SciPy); 1 without any.
-    """
-    from scipy.stats import beta
-
-    if not 0 <= n_missed <= n_losses:
-        raise ValueError(f"{n_missed} of {n_losses} losses cannot have been missed")
-    return 1.0 if n_missed == n_losses else float(beta.ppf(confidence, n_missed + 1, n_losses - n_missed))
-
-
 def _cut(text: str) -> str:
-    half = MAX_CHARS // 2
-    return text if len(text) <= MAX_CHARS else f"{text[:half]}\n[…]\n{text[-half:]}"
+    half = MAX_QUESTION_CHARS // 2
+    return text if len(text) <= MAX_QUESTION_CHARS else f"{text[:half]}\n[…]\n{text[-half:]}"

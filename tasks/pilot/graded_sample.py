@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from evaluation.graders.text_graders import GraderKind
+
+NO_VERDICT: Final = (
+    "the judge gave no usable verdict; fix: name a model in [quality] judge that keeps to a JSON schema, or grade by a "
+    "command"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,4 +32,4 @@ class GradedSample:
         command, judge = self.notes.get("command", {}), self.notes.get("judge", {})
         if command.get("error"):
             return f"the grading command failed: {command['error']}"
-        return "the judge gave no verdict" if judge.get("abstained") and not judge["pairs"] else None
+        return NO_VERDICT if judge.get("abstained") and not judge["pairs"] else None

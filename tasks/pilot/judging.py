@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 import orjson
 import structlog
 
+from db.ledger_types import CallResult
 from db.pilots import Pilots
 from evaluation.graders.llm_judge import PAIRS_PER_CALL, JudgePair, JudgeVerdict, judge_body, read_verdicts
+from routing.fleet import Model
 from routing.outcome import Completion, Failure
 from tasks.batch_call import call_for_batch
 from tasks.pilot.sample import text_of
@@ -31,6 +34,9 @@ SHORT_WAIT_S: Final = 2.0
 MOST_LIMITS: Final = 20
 """Replies that say no more than "too many requests" and count as no attempt: the judge rests after each."""
 
+MOST_UNUSABLE: Final = 8
+"""Replies without a verdict, after which a judge that has given none yet is asked no more: each of them is paid."""
+
 CHARS_PER_CONTEXT_TOKEN: Final = 1.5
 """So many characters of pairs go into one call: they stay within the judge's context in any language."""
 
@@ -52,7 +58,7 @@ async def known_verdicts(batch_id: int, context: WorkerContext) -> Verdicts:
     for row in await Pilots(context.engine).judge_replies(batch_id):
         verdicts = read_verdicts(text_of(orjson.loads(row.response)), len(row.pairs))
         if verdicts is not None:
-            known |= {(pair, row.reference_first): said for pair, said in zip(row.pairs, verdicts, strict=True)}
+            known |= {(pair, row.reference_first): verdict for pair, verdict in zip(row.pairs, verdicts, strict=True)}
     return known
 
 
@@ -61,8 +67,8 @@ async def ask_judge(
 ) -> Verdicts:
     """The verdicts on ``asked`` in both orders; those that are ``known`` are not asked for again.
 
-    A pair that the judge fails on, or answers with anything but a verdict, has none. ``epoch`` is that of the pilot's
-    decision, 0 for an audit. Raises DBAPIError.
+    A pair that the judge fails on, answers with anything but a verdict, or has no room for, has none. ``epoch`` is that
+    of the pilot's decision, 0 for an audit. Raises DBAPIError.
     """
     judges = context.fleet.judges
     found = dict(known)
@@ -71,89 +77,101 @@ async def ask_judge(
     chars = int(min(judge.context_tokens for judge in judges) * CHARS_PER_CONTEXT_TOKEN)
     # As many as have slots: hundreds that wait for the same limit would ask for it again and again.
     places = asyncio.Semaphore(max(context.fleet.tiers[judge.tier].concurrency for judge in judges))
+    judge = _Judge(batch_id, epoch, places, context)
     calls = [
-        _ask(group, first, batch_id=batch_id, epoch=epoch, places=places, context=context)
+        judge.ask(group, reference_first=first)
         for first in (True, False)
-        for group in _groups([one for one in asked if (one.pair.digest, first) not in known], chars=chars)
+        for group in _groups([pair for pair in asked if (pair.pair.digest, first) not in known], chars=chars)
     ]
-    for said in await asyncio.gather(*calls):
-        found |= said
+    for verdicts in await asyncio.gather(*calls):
+        found |= verdicts
     return found
 
 
 def _groups(pairs: Sequence[AskedPair], *, chars: int) -> Iterator[list[AskedPair]]:
-    """``pairs``, each once, in groups for one call each."""
+    """``pairs``, each once, in groups for one call each; without those that alone are longer than ``chars``."""
     group: list[AskedPair] = []
     size = 0
-    for one in {one.pair.digest: one for one in pairs}.values():
-        own = len(one.pair.query) + len(one.pair.answer) + len(one.pair.reference) + len(one.pair.instructions)
+    for asked in {asked.pair.digest: asked for asked in pairs}.values():
+        own = asked.pair.shown_chars
+        if own > chars:
+            continue
         if group and (len(group) == PAIRS_PER_CALL or size + own > chars):
             yield group
             group, size = [], 0
-        group.append(one)
+        group.append(asked)
         size += own
     if group:
         yield group
 
 
-async def _ask(
-    group: Sequence[AskedPair],
-    reference_first: bool,
-    *,
-    batch_id: int,
-    epoch: int,
-    places: asyncio.Semaphore,
-    context: WorkerContext,
-    is_half: bool = False,
-) -> Verdicts:
-    body = judge_body([one.pair for one in group], reference_first=reference_first)
-    pilots, judges = Pilots(context.engine), context.fleet.judges
-    attempt = limits = 0
-    while attempt < ATTEMPTS:
-        if attempt or limits:
-            await asyncio.sleep(max(attempt, 1) * WAIT_S)
-        patient = epoch > 0 and (len(judges) == 1 or attempt == ATTEMPTS - 1)  # before that another judge is asked
-        async with places:
-            if context.stopping.is_set():
-                break  # another worker goes on from what is known
-            # Before the call: its reply is in the ledger with its cost, and what it says is then known, whatever comes.
-            call_id = await context.ledger.next_call_id()
-            pairs = [(one.query_id, one.pair.digest) for one in group]
-            await pilots.add_pairs(call_id, batch_id, pairs, reference_first=reference_first)
-            result = await call_for_batch(
-                judges[attempt % len(judges)],
-                body,
-                batch_id=batch_id,
-                purpose="grade",
-                context=context,
-                added=frozenset({"response_format"}),
-                waits_s=LIMIT_WAIT_S if patient else SHORT_WAIT_S,
-                call_id=call_id,
-                epoch=epoch,
-                keeps_response=True,
+@dataclass(slots=True)
+class _Judge:
+    """The judge of one batch, while it is asked about some pairs."""
+
+    batch_id: int
+    epoch: int
+    places: asyncio.Semaphore
+    context: WorkerContext
+    unusable: int = 0
+    """Replies without a verdict, as long as no other reply had one."""
+    is_usable: bool = False
+
+    async def ask(self, group: Sequence[AskedPair], *, reference_first: bool, is_half: bool = False) -> Verdicts:
+        """The verdicts on ``group`` in one order; none where the judge fails or says nothing usable."""
+        judges, context = self.context.fleet.judges, self.context
+        body = judge_body([asked.pair for asked in group], reference_first=reference_first)
+        attempt = limits = 0
+        while attempt < ATTEMPTS:
+            if attempt or limits:
+                await asyncio.sleep(max(attempt, 1) * WAIT_S)
+            # Before the last attempt another judge is asked.
+            patient = self.epoch > 0 and (len(judges) == 1 or attempt == ATTEMPTS - 1)
+            async with self.places:
+                if context.stopping.is_set() or self.unusable >= MOST_UNUSABLE:
+                    break  # another worker goes on from what is known; or all replies were paid for nothing
+                result = await self._call(judges[attempt % len(judges)], body, group, reference_first, patient=patient)
+            failed = result.outcome if result is not None and isinstance(result.outcome, Failure) else None
+            if failed is not None and failed.is_limit and patient and limits < MOST_LIMITS:
+                limits += 1
+                continue
+            attempt += 1
+            if result is None or not isinstance(result.outcome, Completion):
+                continue
+            verdicts = read_verdicts(result.outcome.text, len(group))
+            if verdicts is not None:
+                self.is_usable, self.unusable = True, 0
+                paired = zip(group, verdicts, strict=True)
+                return {(asked.pair.digest, reference_first): verdict for asked, verdict in paired}
+            self.unusable += not self.is_usable
+            if is_half or len(group) == 1:
+                break
+            middle = len(group) // 2
+            halves = (group[:middle], group[middle:])
+            first, second = await asyncio.gather(
+                *(self.ask(half, reference_first=reference_first, is_half=True) for half in halves)
             )
-        failed = result.outcome if result is not None and isinstance(result.outcome, Failure) else None
-        if failed is not None and failed.is_limit and patient and limits < MOST_LIMITS:
-            limits += 1
-            continue
-        attempt += 1
-        if result is None or not isinstance(result.outcome, Completion):
-            continue
-        verdicts = read_verdicts(result.outcome.text, len(group))
-        if verdicts is not None:
-            said = zip(group, verdicts, strict=True)
-            return {(one.pair.digest, reference_first): verdict for one, verdict in said}
-        if is_half or len(group) == 1:
-            break
-        middle = len(group) // 2
-        halves = await asyncio.gather(
-            *(
-                _ask(
-                    half, reference_first, batch_id=batch_id, epoch=epoch, places=places, context=context, is_half=True
-                )
-                for half in (group[:middle], group[middle:])
-            )
+            return dict(first) | dict(second)
+        log.warning("judge_abstains", batch_id=self.batch_id, pairs=len(group))
+        return {}
+
+    async def _call(
+        self, judge: Model, body: Mapping[str, Any], group: Sequence[AskedPair], reference_first: bool, *, patient: bool
+    ) -> CallResult | None:
+        context = self.context
+        # Before the call: its reply is in the ledger with its cost, and what it says is then known, whatever comes.
+        call_id = await context.ledger.next_call_id()
+        pairs = [(asked.query_id, asked.pair.digest) for asked in group]
+        await Pilots(context.engine).add_pairs(call_id, self.batch_id, pairs, reference_first=reference_first)
+        return await call_for_batch(
+            judge,
+            body,
+            batch_id=self.batch_id,
+            purpose="grade",
+            context=context,
+            added=frozenset({"response_format"}),
+            waits_s=LIMIT_WAIT_S if patient else SHORT_WAIT_S,
+            call_id=call_id,
+            epoch=self.epoch,
+            keeps_response=True,
         )
-        return dict(halves[0]) | dict(halves[1])
-    log.warning("judge_abstains", batch_id=batch_id, pairs=len(group))
-    return {}

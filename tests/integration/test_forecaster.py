@@ -18,7 +18,7 @@ from routing.pilot import PilotSpec
 from settings import Settings
 from submission.forecast_json import forecast_as_json
 from submission.forecaster import Forecaster, default_slots
-from submission.input_line import InputLine
+from submission.input_line import InputLine, InvalidInput
 from submission.reservoir_sample import ReservoirSample
 from submission.submit import SubmitResult, submit
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench, advance, finish
@@ -59,6 +59,32 @@ def test_the_plan_is_stored_and_told_beside_what_came_of_it(on_bench: OnBench, s
         assert told["by_tier"] == {"small": {"expected": 4.0, "actual": 4}}
         assert told["cost_usd"]["actual"] == figures.cost_usd > 0
         assert told["cost_usd"]["within"] is (told["cost_usd"]["low"] <= figures.cost_usd <= told["cost_usd"]["high"])
+
+    on_bench(story)
+
+
+def test_a_budget_below_the_pilots_cost_is_refused_before_anything_is_written(
+    on_bench: OnBench, settings: Settings
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        pilot = PilotSpec(0.9)
+
+        async def submitted(cap_usd: float) -> SubmitResult:
+            return await submit(
+                [InputLine(number, f"q-{number}", BODY, None) for number in range(1, 401)],
+                engine=bench.engine,
+                fleet=bench.fleet,
+                spec=BatchSpec(source="test", cap_usd=cap_usd, pilot=pilot),
+                forecaster=Forecaster(settings, bench.fleet, bench.engine, cap_usd=cap_usd, pilot=pilot),
+            )
+
+        with pytest.raises(InvalidInput) as refused:
+            await submitted(0.000_001)
+        (rejection,) = refused.value.rejections
+        assert (rejection.line_no, rejection.field, rejection.code) == (0, "budget", "pilot_over_budget")
+        assert "--pilot N" in rejection.fix
+        assert await bench.rows("SELECT 1 FROM batches") == []
+        assert (await submitted(1000.0)).total == 400
 
     on_bench(story)
 

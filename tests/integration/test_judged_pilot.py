@@ -13,6 +13,8 @@ import pytest
 from db.batch_writer import BatchSpec
 from db.pilots import Pilots, TakenPilot
 from db.reports.batch_stats import Batch
+from db.reports.json_views import cost_usd
+from db.reports.query_timeline import query_events
 from evaluation.graders.llm_judge import PAIRS_PER_CALL
 from routing.fleet import BudgetPolicy, Fleet, Grading
 from routing.pilot import GraderChoice, PilotSpec
@@ -197,7 +199,27 @@ def test_a_judge_that_fails_abstains_and_nothing_is_certified(
             assert quality.certificate["outcome"] == "top_tier"
             assert quality.certificate["judge"]["abstained"] > 60
             assert quality.certificate["judge"]["pairs"] == 0
-            assert quality.certificate["reason"] == "the judge gave no verdict"
+            assert "fix: name a model in [quality] judge" in quality.certificate["reason"]
+
+    on_bench(story)
+
+
+def test_a_judge_that_says_nothing_usable_is_not_paid_for_the_whole_sample(
+    on_bench: OnBench, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "read_verdicts", lambda text, count: None)
+
+    async def story(bench: LedgerHarness) -> None:
+        fleet = judged_fleet(simulator.url)
+        async with worker_context_of(bench, fleet) as context:
+            _, taken = await sampled(context)
+            await decide_pilot(taken, context)
+            (paid,) = await bench.rows("SELECT count(*) AS n FROM calls WHERE purpose = 'grade' AND outcome = 'ok'")
+            slots = fleet.tiers["medium"].concurrency
+            assert judging.MOST_UNUSABLE <= paid.n < judging.MOST_UNUSABLE + slots
+            pilot = await Pilots(context.engine).find(taken.batch_id)
+            assert pilot is not None
+            assert pilot.state == "decided"
 
     on_bench(story)
 
@@ -241,6 +263,10 @@ def test_audits_are_judged_as_the_sample_was(on_bench: OnBench, simulator: Simul
             assert {row.reference_grade for row in audits} == {1.0}
             purposes = Counter(row.purpose for row in await bench.rows("SELECT purpose FROM calls"))
             assert purposes == {"audit": 2, "grade": 4}
+            (audit,) = await query_events(bench.engine, ids[0])
+            assert (audit.kind, audit.event) == ("audit", "call")
+            assert audit.reasons[0].startswith("the accepted answer of small is graded")
+            assert cost_usd([audit]) == 0.0, "it is the batch's"
 
     on_bench(story)
 

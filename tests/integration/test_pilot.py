@@ -136,6 +136,9 @@ def test_pinned_queries_of_a_large_batch_neither_wait_nor_are_sampled(on_bench: 
                 id=batch.id,
             )
             assert (found.due, found.waiting) == (0 if stops else 2, 4_999)
+            pilot = await Pilots(bench.engine).find(batch.id)
+            assert pilot is not None
+            assert pilot.total == 4_999, "the policy has no say in pinned queries"
 
     on_bench(story)
 

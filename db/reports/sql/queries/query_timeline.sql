@@ -1,4 +1,4 @@
--- The timeline of a query: its decisions and its calls.
+-- The timeline of a query: its decisions and its calls, and the audit of its answer, which is the batch's call.
 SELECT d.at, 'decision' AS event, d.kind, d.move, d.from_stage, d.to_stage, d.to_state, d.tier, d.router,
        d.score, d.confidence, d.propensity, d.call_id, d.codes, d.reasons, d.detail,
        NULL::text AS deployment, NULL::text AS provider, NULL::text AS model, NULL::text AS outcome,
@@ -22,4 +22,18 @@ SELECT c.created_at, 'call', c.purpose, NULL, NULL, NULL, NULL, c.tier, NULL,
        c.reported_usd, c.computed_usd, 0, c.id
 FROM calls AS c
 WHERE c.query_id = :query_id
+UNION ALL
+SELECT c.created_at, 'call', c.purpose, NULL, NULL, NULL, NULL, c.tier, NULL,
+       NULL, exp(c.mean_logprob), NULL, c.id, NULL,
+       ARRAY[format('the accepted answer of %s is graded %s, this one %s', a.tier,
+                    round(CAST(a.grade AS numeric), 3), round(CAST(a.reference_grade AS numeric), 3))], NULL,
+       c.deployment, c.provider, c.model, c.outcome,
+       c.status, c.latency_ms, c.prompt_tokens,
+       c.completion_tokens, c.cost_usd, c.reserved_usd,
+       c.finish_reason, c.cause, c.param, c.answered_by,
+       c.service_tier, c.cached_tokens, c.cache_write_tokens,
+       c.cache_write_1h_tokens, c.reasoning_tokens, c.audio_tokens,
+       c.reported_usd, c.computed_usd, 0, c.id
+FROM audits AS a JOIN calls AS c ON c.id = a.call_id
+WHERE a.query_id = :query_id AND c.query_id IS NULL
 ORDER BY at, rank, id

@@ -1,5 +1,7 @@
 """The graders by text: what counts as the same answer."""
 
+import json
+
 import pytest
 
 from evaluation.graders.command_grader import CommandItem, GraderOutputError, command_input, read_grades
@@ -12,7 +14,6 @@ from evaluation.graders.llm_judge import (
     judge_messages,
     judge_schema,
     judged_loss,
-    missed_share,
     read_verdicts,
 )
 from evaluation.graders.text_graders import GraderKind, grader
@@ -107,6 +108,15 @@ def test_a_call_asks_about_a_few_pairs_only() -> None:
         judge_messages([], reference_first=True)
 
 
+def test_the_judge_sees_whole_answers_and_the_ends_of_a_long_question() -> None:
+    filler = "x" * 10_000
+    pair = JudgePair(filler, f"{filler} wrong {filler}", f"{filler} right {filler}")
+    (item,) = json.loads(judge_messages([pair], reference_first=True)[1]["content"])
+    assert (item["first"], item["second"]) == (pair.reference, pair.answer)
+    assert len(item["question"]) < len(filler)
+    assert pair.shown_chars == pytest.approx(sum(map(len, item.values())), abs=10)
+
+
 def test_only_a_closed_verdict_for_each_pair_counts() -> None:
     assert read_verdicts('{"verdicts": ["first", "SAME"]}', 2) == [JudgeVerdict.FIRST, JudgeVerdict.SAME]
     assert read_verdicts('```json\n{"verdicts": ["second"]}\n```', 1) == [JudgeVerdict.SECOND]
@@ -132,14 +142,6 @@ def test_a_pair_is_known_by_all_of_its_texts() -> None:
         JudgePair("q2", "a", "b"),
     ]
     assert len({pair.digest for pair in pairs}) == 4
-
-
-def test_what_a_grader_misses_is_bounded_by_what_persons_found() -> None:
-    assert missed_share(0, 0, confidence=0.95) == 1.0
-    assert missed_share(30, 0, confidence=0.95) == pytest.approx(1 - 0.05 ** (1 / 30))
-    assert missed_share(30, 3, confidence=0.95) > 0.1
-    with pytest.raises(ValueError, match="cannot have been missed"):
-        missed_share(2, 3, confidence=0.95)
 
 
 def test_a_command_grades_line_by_line() -> None:
