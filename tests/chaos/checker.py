@@ -139,6 +139,12 @@ class _Books:
                     "a budget's account is wrong": "SELECT count(*) FROM budgets AS g WHERE g.batch_id IS NOT NULL AND"
                     " g.reserved_usd + g.settled_usd <> (SELECT coalesce(sum(coalesce(c.cost_usd, c.reserved_usd)), 0)"
                     " FROM calls AS c WHERE c.batch_id = g.batch_id)",
+                    "a pilot that nobody decided": "SELECT count(*) FROM pilots AS t"
+                    " JOIN batches AS b ON b.id = t.batch_id WHERE t.state <> 'decided' AND b.cancelled_at IS NULL",
+                    "a certificate is not in the sealed log": "SELECT count(*) FROM pilots AS t"
+                    " WHERE t.state = 'decided' AND NOT EXISTS (SELECT 1 FROM decisions AS d JOIN seals AS s"
+                    "  ON s.batch_id = d.batch_id AND d.id = ANY(s.ids) WHERE d.batch_id = t.batch_id"
+                    "  AND d.kind = 'certificate' AND d.detail = t.certificate)",
                 }.items()
             }
         )

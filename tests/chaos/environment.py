@@ -19,6 +19,7 @@ from db.batch_writer import BatchSpec
 from db.engine import make_engine
 from db.ledger import Ledger
 from routing.fleet import BudgetPolicy, Fleet
+from routing.pilot import PilotSpec
 from settings import Settings, load_fleet
 from simulator.process import SimulatorProcess, start_simulator
 from submission.submit import submit
@@ -191,6 +192,15 @@ class ChaosEnvironment:
             lambda: self.one("SELECT count(*) FROM calls WHERE outcome IS NULL") == 0,
             what="all calls settled",
         )
+        self.until(
+            lambda: (
+                self.one(
+                    "SELECT count(*) FROM pilots AS t JOIN batches AS b ON b.id = t.batch_id WHERE b.sealed_at IS NULL"
+                )
+                == 0
+            ),
+            what="the batches with a pilot are sealed",
+        )
 
     def under_way(self, *workers: Worker) -> set[int]:
         """Ids of the calls under way by the ledger, of these processes or of all."""
@@ -259,6 +269,7 @@ class ChaosEnvironment:
         key: str | None = None,
         cap_usd: float | None = None,
         policy: BudgetPolicy | None = None,
+        pilot: PilotSpec | None = None,
     ) -> str:
         """Submits a batch in this process; its public id."""
         name = tag or f"b{len(self.submitted)}"
@@ -266,7 +277,9 @@ class ChaosEnvironment:
         async def give() -> tuple[str, int]:
             engine = make_engine(self.database_url)
             try:
-                order = BatchSpec(source="chaos", idempotency_key=key, cap_usd=cap_usd, budget_policy=policy)
+                order = BatchSpec(
+                    source="chaos", idempotency_key=key, cap_usd=cap_usd, budget_policy=policy, pilot=pilot
+                )
                 taken = await submit(query_corpus.lines(name, count), engine=engine, fleet=self.fleet, spec=order)
                 return taken.public_id, taken.total
             finally:

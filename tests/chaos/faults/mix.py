@@ -5,10 +5,12 @@ import signal
 import time
 from collections.abc import Callable
 
+from routing.pilot import PilotSpec
 from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.fault import fault
 from tests.chaos.faults.workers import kill
 
+FLOOR = PilotSpec(0.8)
 MIX_S = float(os.environ.get("CHAOS_MIX_S", "600"))
 
 
@@ -21,7 +23,7 @@ def all_of_it(arena: ChaosEnvironment) -> None:
     while time.monotonic() < until:
         waiting = int(arena.one("SELECT count(*) FROM queries WHERE finished_at IS NULL"))
         if waiting < 400:
-            arena.submit(400, cap_usd=10.0)
+            arena.submit(400, cap_usd=10.0, pilot=arena.draw.choice((None, None, FLOOR)))
         arena.sleep(arena.draw.uniform(1.0, 5.0))
         act = arena.draw.choice(ACTS)
         struck[act.__name__] = struck.get(act.__name__, 0) + 1

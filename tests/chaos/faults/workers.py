@@ -3,6 +3,7 @@
 import signal
 import time
 
+from routing.pilot import PilotSpec
 from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.fault import fault
 
@@ -50,6 +51,26 @@ def killed_twenty_times(arena: ChaosEnvironment) -> None:
     arena.at(0.02)
     kill_at_random(arena, 20)
     arena.finish()
+
+
+@fault("pilot_kill_9_x8", may_bury=4)
+def killed_while_a_pilot_is_graded_and_decided(arena: ChaosEnvironment) -> None:
+    """Half of the kills fall where answers are graded: no verdict is paid twice by the ledger, no certificate lost."""
+    arena.crew(workers=3)
+    arena.submit(600, pilot=PilotSpec(0.8))
+    arena.at(0.02)
+    kill_at_random(arena, 4)
+    arena.until(
+        lambda: (
+            arena.one("SELECT count(*) FROM calls WHERE purpose = 'grade'") > 0
+            or arena.one("SELECT count(*) FROM pilots WHERE state = 'decided'") > 0
+        ),
+        what="the first answers are graded",
+    )
+    kill_at_random(arena, 4)
+    arena.finish()
+    outcome = arena.one("SELECT certificate ->> 'outcome' FROM pilots")
+    arena.extras |= {"outcome": outcome, "graded": arena.one("SELECT count(*) FROM calls WHERE purpose = 'grade'")}
 
 
 @fault("worker_sigstop_past_lease", quick=True)
