@@ -105,7 +105,7 @@ def _scorer_of(others: Sequence[Dataset]) -> AnswerScorer | None:
 def _row(policy: str, data: Dataset, quality: Floats, cost: Floats, draws: int) -> PolicyRow:
     prices = np.array([PRICES[tier] for tier in data.tiers])
     lead = lead_over_fixed_split(quality, cost, grades=data.labels, prices=prices, draws=draws)
-    return PolicyRow(data.name, len(data), policy, lead.quality / float(data.ok(data.dearest).mean()), lead)
+    return PolicyRow(data.name, len(data), policy, lead.quality / float(data.ok(data.most_expensive).mean()), lead)
 
 
 def workloads(files: Sequence[Path], *, lines: int) -> list[Dataset]:

@@ -118,8 +118,8 @@ def _show(report: dict[str, Any], forecast: dict[str, Any], *, as_json: bool) ->
                 "counted at the top tier, for what a policy will save is not known before",
             )
         )
-    if forecast["too_dear"]:
-        lines.append(("Over cap", f"{forecast['too_dear']:,} would fail without a call: over their max_cost_usd"))
+    if forecast["over_cap"]:
+        lines.append(("Over cap", f"{forecast['over_cap']:,} would fail without a call: over their max_cost_usd"))
     if report["rejected"]:
         lines.append(("Invalid", f"{plural(report['rejected'], 'line')} would be skipped"))
     if (cap := report["cap_usd"]) is not None:

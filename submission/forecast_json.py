@@ -17,8 +17,8 @@ def forecast_as_json(forecast: Forecast) -> dict[str, Any]:
     costs = round_to_sum({tier.tier: tier.cost_usd for tier in forecast.tiers}, digits=9)
     return {
         "version": VERSION,
-        "total": forecast.total + forecast.too_dear,
-        "too_dear": forecast.too_dear,
+        "total": forecast.total + forecast.over_cap,
+        "over_cap": forecast.over_cap,
         "sampled": forecast.sampled,
         "interval": WITHIN,
         "cost_usd": _interval(forecast.cost_usd, 9),

@@ -113,7 +113,7 @@ class Forecaster:
             affordable = fit_to_share(affordable, share_usd, RoutingContext(self.fleet), unspent_usd=cap_usd)
         pilot = None if self.pilot is None else self._pilot(self.pilot, affordable, total=total)
         result = forecast(affordable, total=total, fleet=self.fleet, past=history, load=load, pilot=pilot)
-        return replace(result, too_dear=seen - total)
+        return replace(result, over_cap=seen - total)
 
     def _pilot(self, spec: PilotSpec, decisions: Sequence[Decision], *, total: int) -> ExpectedPilot | None:
         """None where the batch is too small for one, or one tier answers.

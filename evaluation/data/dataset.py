@@ -74,7 +74,7 @@ class Dataset:
         return self.tiers[0]
 
     @property
-    def dearest(self) -> str:
+    def most_expensive(self) -> str:
         """The large model of the pair that is weighed."""
         return self.tiers[-1]
 

@@ -61,10 +61,10 @@ def lead_over_fixed_split(
 def _best_split(cost: Floats, grades: Floats, prices: Floats) -> Floats:
     """The most that a fixed split reaches at each of ``cost``; ``grades`` has the tiers' means in each row."""
     best = grades[:, 0].copy()
-    for dearer in range(1, len(prices)):
-        best = np.where(cost >= prices[dearer], np.maximum(best, grades[:, dearer]), best)
-        for cheaper in range(dearer):
-            share = np.clip((cost - prices[cheaper]) / (prices[dearer] - prices[cheaper]), 0.0, 1.0)
-            mixed = grades[:, cheaper] + share * (grades[:, dearer] - grades[:, cheaper])
+    for expensive in range(1, len(prices)):
+        best = np.where(cost >= prices[expensive], np.maximum(best, grades[:, expensive]), best)
+        for cheaper in range(expensive):
+            share = np.clip((cost - prices[cheaper]) / (prices[expensive] - prices[cheaper]), 0.0, 1.0)
+            mixed = grades[:, cheaper] + share * (grades[:, expensive] - grades[:, cheaper])
             best = np.where(cost >= prices[cheaper], np.maximum(best, mixed), best)
     return best

@@ -88,7 +88,7 @@ class Way:
 def weigh_router(data: Dataset, p_ok: Floats, tariff: CallCosts, *, seed: int = 0, draws: int = DRAWS) -> Way:
     """The router that ranks by P(large answers well) − P(small does); ``p_ok`` has shape (n, tiers)."""
     priority = p_ok[:, -1] - p_ok[:, 0]
-    floor = tariff.share(data.cheapest, of=data.dearest)
+    floor = tariff.share(data.cheapest, of=data.most_expensive)
     trust = tuple(_trust(f"{tier} answers well", p_ok[:, i], data.ok(tier)) for i, tier in enumerate(data.tiers))
     chosen = QUALITY_WEIGHT * priority >= 1.0 - floor
     rule = f"to the large model where {QUALITY_WEIGHT:g} × (P large − P small) ≥ the difference in price"
@@ -104,7 +104,7 @@ def weigh_cascade(
 
     Both calls of an escalated query are paid; see `evaluation.metrics.cost_quality_curve`.
     """
-    first_call = tariff.share(data.cheapest, of=data.dearest)
+    first_call = tariff.share(data.cheapest, of=data.most_expensive)
     trust = (_trust(f"the answer of {data.cheapest} is right", p_right, data.ok(data.cheapest)),)
     rule = f"to the large model where P(answer is right) < {threshold:g}"
     return _way(
@@ -158,9 +158,9 @@ class _Scene:
     def __init__(self, data: Dataset, tariff: CallCosts, first_call: float, *, seed: int, draws: int) -> None:
         self.data, self.tariff, self.first_call = data, tariff, first_call
         self.seed, self.draws = seed, draws
-        self.small, self.large = data.ok(data.cheapest), data.ok(data.dearest)
-        self.floor = tariff.share(data.cheapest, of=data.dearest)
-        self.unit_usd = tariff.usd[data.dearest]
+        self.small, self.large = data.ok(data.cheapest), data.ok(data.most_expensive)
+        self.floor = tariff.share(data.cheapest, of=data.most_expensive)
+        self.unit_usd = tariff.usd[data.most_expensive]
 
     def control_priorities(self) -> list[Floats | None]:
         """The rankings of the controls; None is a fixed split, which ranks nothing."""

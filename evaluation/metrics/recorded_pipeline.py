@@ -60,7 +60,7 @@ class ReplayFigures:
 def routed_tiers(data: Dataset, queries: Sequence[Query], *, fleet: Fleet, predictor: Predictor | None) -> list[str]:
     """The tier that routing chooses for each query of ``data``; one beside the ladder counts as the top."""
     decisions = decide(queries, fleet=fleet, predictor=predictor)
-    return [decision.tier if decision.tier in data.tiers else data.dearest for decision in decisions]
+    return [decision.tier if decision.tier in data.tiers else data.most_expensive for decision in decisions]
 
 
 def replay(
@@ -81,8 +81,8 @@ def replay(
         cost_usd=sum(tariff.usd[tier] for one in came for tier in one.calls),
         right_small=float(data.ok(data.cheapest).sum()),
         cost_small_usd=len(data) * tariff.usd[data.cheapest],
-        right_large=float(data.ok(data.dearest).sum()),
-        cost_large_usd=len(data) * tariff.usd[data.dearest],
+        right_large=float(data.ok(data.most_expensive).sum()),
+        cost_large_usd=len(data) * tariff.usd[data.most_expensive],
         escalated=sum(len(one.calls) > 1 for one in came),
         routed={tier: routed.count(tier) for tier in data.tiers},
         answered={tier: sum(one.tier == tier for one in came) for tier in data.tiers},

@@ -86,7 +86,7 @@ class OutcomeExam:
     @classmethod
     def of(cls, data: Dataset, tariff: CallCosts, *, quality_weight: float) -> "OutcomeExam":
         """``data`` must know the tiers that the policies choose among, in the same order."""
-        costs = np.array([tariff.share(tier, of=data.dearest) for tier in data.tiers])
+        costs = np.array([tariff.share(tier, of=data.most_expensive) for tier in data.tiers])
         return cls([Query(text=text) for text in data.queries], costs + quality_weight * (1.0 - data.labels))
 
     def held(self, policy: Floats) -> Floats:

@@ -90,7 +90,7 @@ class _Frontier:
 
 def _confidences(data: Dataset, p_right: Floats, tariff: CallCosts) -> _Frontier:
     values = np.round(np.linspace(0.0, 1.0, STEPS + 1), 4)
-    first_call = tariff.share(data.cheapest, of=data.dearest)
+    first_call = tariff.share(data.cheapest, of=data.most_expensive)
     return _frontier(
         Knob.CONFIDENCE, data.cheapest, values, p_right[None] < values[:, None], data, first_call, first_call
     )
@@ -98,7 +98,7 @@ def _confidences(data: Dataset, p_right: Floats, tariff: CallCosts) -> _Frontier
 
 def _weights(data: Dataset, p_ok: Floats, tariff: CallCosts) -> _Frontier:
     values = np.round(np.geomspace(*WEIGHTS, STEPS + 1), 3)
-    floor = tariff.share(data.cheapest, of=data.dearest)
+    floor = tariff.share(data.cheapest, of=data.most_expensive)
     gain = p_ok[:, -1] - p_ok[:, 0]
     return _frontier(Knob.WEIGHT, None, values, values[:, None] * gain[None] >= 1.0 - floor, data, 0.0, floor)
 
@@ -106,9 +106,9 @@ def _weights(data: Dataset, p_ok: Floats, tariff: CallCosts) -> _Frontier:
 def _frontier(
     knob: Knob, tier: str | None, values: Floats, to_large: np.ndarray, data: Dataset, first_call: float, floor: float
 ) -> _Frontier:
-    small, large = data.ok(data.cheapest), data.ok(data.dearest)
+    small, large = data.ok(data.cheapest), data.ok(data.most_expensive)
     if large.sum() <= 0:
-        raise TargetError(f"{data.dearest} was never right: there is no quality to aim at")
+        raise TargetError(f"{data.most_expensive} was never right: there is no quality to aim at")
     right = np.where(to_large, large[None], small[None]).sum(axis=1)
     share = to_large.mean(axis=1)
     cost = _cost(share, first_call, floor)
@@ -131,7 +131,7 @@ def _choose(frontier: _Frontier, target: ThresholdTarget) -> int | None:
 
 def _describe(data: Dataset, frontier: _Frontier, at: int, *, seed: int, draws: int = DRAWS) -> Proposal:
     chosen = frontier.to_large[at]
-    small, large = data.ok(data.cheapest), data.ok(data.dearest)
+    small, large = data.ok(data.cheapest), data.ok(data.most_expensive)
     came = np.where(chosen, large, small)
 
     def quality(counts: Floats) -> Floats:

@@ -42,7 +42,7 @@ def train(
     )
     scorer: Fitted[AnswerScorer] | None = None
     if data.kind == Kind.OUTCOMES and data.has_answers:
-        small, large = data.ok(data.cheapest), data.ok(data.dearest)
+        small, large = data.ok(data.cheapest), data.ok(data.most_expensive)
         scorer = fit_scorer(data.queries, data.answers, small, rival=large, seed=seed, progress=progress)
     manifest: dict[str, Any] = {
         "name": name,
@@ -67,7 +67,7 @@ def train(
 
 def _classifier_figures(data: Dataset, fitted: Fitted[Any]) -> dict[str, Any]:
     predicted = fitted.held_out
-    curve = rank(predicted[:, -1] - predicted[:, 0], data.ok(data.cheapest), data.ok(data.dearest))
+    curve = rank(predicted[:, -1] - predicted[:, 0], data.ok(data.cheapest), data.ok(data.most_expensive))
     by_tier = {
         tier: {
             "ece": round(ece(predicted[:, place], data.ok(tier)), _DIGITS),
@@ -82,7 +82,7 @@ def _classifier_figures(data: Dataset, fitted: Fitted[Any]) -> dict[str, Any]:
 def _scorer_figures(data: Dataset, fitted: Fitted[AnswerScorer]) -> dict[str, Any]:
     small = data.ok(data.cheapest)
     return {
-        "apgr_by_calls": rounded(rank(-fitted.held_out, small, data.ok(data.dearest)).apgr()),
+        "apgr_by_calls": rounded(rank(-fitted.held_out, small, data.ok(data.most_expensive)).apgr()),
         "ece": rounded(ece(fitted.held_out, small)),
         "brier": rounded(brier(fitted.held_out, small)),
         "calibration": str(fitted.model.calibrator.form),

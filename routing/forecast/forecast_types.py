@@ -99,7 +99,7 @@ class Forecast:
     bound_by: str
     basis: Mapping[str, str]
     """Assumption → its source."""
-    too_dear: int = 0
+    over_cap: int = 0
     """Further queries, which fail unasked: no call is cheap enough for their ``max_cost_usd``."""
     pilot_queries: int = 0
     """Queries that every tier is asked, at most: the rest is then counted at the top tier."""
@@ -118,9 +118,9 @@ def interval(expected: float, spread: float) -> ForecastInterval:
     return ForecastInterval(expected, expected * math.exp(-_Z * sigma), expected * math.exp(_Z * sigma))
 
 
-def nothing(too_dear: int) -> Forecast:
+def nothing(over_cap: int) -> Forecast:
     """The prediction where no query can be asked."""
     none = ForecastInterval(0.0, 0.0, 0.0)
     return Forecast(
-        0, 0, (), 0.0, none, 0.0, ForecastInterval(START_S, START_S, START_S), START_S, "routing", {}, too_dear
+        0, 0, (), 0.0, none, 0.0, ForecastInterval(START_S, START_S, START_S), START_S, "routing", {}, over_cap
     )

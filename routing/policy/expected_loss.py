@@ -40,11 +40,11 @@ def losses(case: RoutingCase, belief: SuccessProbabilities, context: RoutingCont
 def lowest_loss(losses: Mapping[str, float]) -> str:
     """The tier of the least loss; the most expensive where several tie."""
     bound = min(losses.values()) + TIE
-    dearest = ""
+    most_expensive = ""
     for tier, loss in losses.items():
         if loss <= bound:
-            dearest = tier
-    return dearest
+            most_expensive = tier
+    return most_expensive
 
 
 def _cost(price: Price, prompt: int, completion: int) -> float:

@@ -110,8 +110,10 @@ def test_a_line_never_costs_more_than_it_may(on_bench: OnBench, priced: Simulato
             batch = await hand_in(lines("c", max_cost_usd=may_usd), BatchSpec(source="test"), context)
             await work_off(context)
             assert await states(bench, batch) == {"done": QUERIES}
-            dearest = await bench.rows("SELECT query_id, sum(cost_usd) AS usd FROM calls GROUP BY 1 ORDER BY 2 DESC")
-            assert 0 < dearest[0].usd <= may_usd
+            most_expensive = await bench.rows(
+                "SELECT query_id, sum(cost_usd) AS usd FROM calls GROUP BY 1 ORDER BY 2 DESC"
+            )
+            assert 0 < most_expensive[0].usd <= may_usd
             lowered = await bench.rows("SELECT reasons FROM decisions WHERE kind = 'route' AND router = 'budget'")
             assert lowered
             assert all("max_cost_usd leaves" in row.reasons[-1] for row in lowered)

@@ -223,7 +223,7 @@ def test_what_our_own_cap_left_nothing_of_is_asked_again_with_room(on_bench: OnB
     on_bench(story)
 
 
-def test_what_our_own_cap_cut_off_is_asked_again_with_room_before_a_dearer_tier(
+def test_what_our_own_cap_cut_off_is_asked_again_with_room_before_a_more_expensive_tier(
     on_bench: OnBench, priced: SimulatorProcess
 ) -> None:
     async def story(bench: LedgerHarness) -> None:

@@ -107,7 +107,7 @@ def test_a_plan_heeds_what_lines_may_cost(on_bench: OnBench, settings: Settings)
         assert capped.tiers[0].tier in ("small", "medium")
         assert capped.cost_usd.expected < free.cost_usd.expected
         none = forecast_of(bench, settings, b'{"max_cost_usd":1e-9}')
-        assert (none.cost_usd.expected, none.total, none.too_dear) == (0.0, 0, 10)
+        assert (none.cost_usd.expected, none.total, none.over_cap) == (0.0, 0, 10)
         assert forecast_as_json(none)["total"] == 10
 
     on_bench(story)

@@ -36,7 +36,7 @@ def test_tiers_of_other_names_keep_the_order_of_the_first_line(tmp_path: Path) -
     assert read_dataset(written(tmp_path / "x.jsonl", [named])).tiers == ("zebra", "ant")
 
 
-def test_an_expected_tier_means_that_it_and_every_dearer_one_answers_well(tmp_path: Path) -> None:
+def test_an_expected_tier_means_that_it_and_every_more_expensive_one_answers_well(tmp_path: Path) -> None:
     data = read_dataset(written(tmp_path / "x.jsonl", [LABEL]))
     assert (data.kind, data.tiers) == (Kind.LABELLED, ("small", "medium", "large"))
     assert data.labels.tolist() == [[0.0, 1.0, 1.0]]

@@ -89,7 +89,7 @@ def test_the_oracle_is_never_beaten(cases: list[tuple[bool, bool, int]]) -> None
 
 
 @given(grades, st.floats(0.0, 0.5))
-def test_a_dearer_first_call_never_makes_a_threshold_cheaper(
+def test_a_more_expensive_first_call_never_makes_a_threshold_cheaper(
     cases: list[tuple[bool, bool, int]], first_call: float
 ) -> None:
     small, large = np.array([c[0] for c in cases], float), np.array([c[1] for c in cases], float)

@@ -9,8 +9,8 @@ PRICES = np.array([0.1, 0.4, 1.0])
 
 
 def grades(n: int = 2000, seed: int = 1) -> np.ndarray:
-    """Three tiers that are right in 60, 70 and 90 % of the questions, and nested: a dearer one knows what a cheaper
-    one knows."""
+    """Three tiers that are right in 60, 70 and 90 % of the questions, and nested: a more expensive one knows
+    what a cheaper one knows."""
     hard = np.random.default_rng(seed).random(n)
     return np.column_stack([hard < share for share in (0.6, 0.7, 0.9)]).astype(float)
 

@@ -18,7 +18,7 @@ def exam_of(
 ) -> tuple[LogExam, Choices, Choices]:
     """A log of an incumbent that sends everything to the small tier, and a candidate that sends half elsewhere.
 
-    All tiers cost the same and are right seven times in ten, the dearer ones by ``better`` more often.
+    All tiers cost the same and are right seven times in ten, the more expensive ones by ``better`` more often.
     """
     random = np.random.default_rng(seed)
     text = np.repeat(np.arange(n // copies), copies)

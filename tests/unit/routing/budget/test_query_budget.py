@@ -43,8 +43,8 @@ def test_it_goes_to_the_next_tier_down_with_the_reason() -> None:
 
 def test_a_draw_counts_as_explored_only_where_the_limit_would_have_paid_for_every_other_draw() -> None:
     drawn = decision("small")._replace(propensity=0.1)
-    dearest = max(map(reserve, LADDER))
-    for left_usd, propensity in ((dearest, 0.1), (dearest * 0.99, 1.0), (reserve("small"), 1.0)):
+    most_expensive = max(map(reserve, LADDER))
+    for left_usd, propensity in ((most_expensive, 0.1), (most_expensive * 0.99, 1.0), (reserve("small"), 1.0)):
         chosen = fit_to_query_budget(drawn, left_usd, CONTEXT)
         assert not chosen.over_budget
         assert (chosen.tier, chosen.propensity) == ("small", propensity)

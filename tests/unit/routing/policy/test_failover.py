@@ -223,7 +223,7 @@ def test_the_same_model_elsewhere_shares_the_calls_by_weight() -> None:
     assert chosen.count(CallDeployment(there)) == 25
 
 
-def test_a_dearer_one_of_the_same_name_gets_no_share() -> None:
+def test_a_more_expensive_one_of_the_same_name_gets_no_share() -> None:
     dear = replace(FIRST, name="dear", price=replace(PRICE, input_usd_per_mtok=9.0))
     assert {type(ask((), FIRST, dear, draw=draw / 10)) for draw in range(10)} == {CallDeployment}
     assert all(ask((), FIRST, dear, draw=draw / 10) == CallDeployment(FIRST) for draw in range(10))

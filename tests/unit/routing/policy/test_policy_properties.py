@@ -111,7 +111,9 @@ def test_where_nobody_has_an_opinion_a_harder_query_never_goes_lower(
 
 
 @given(p=triples, kept=st.tuples(st.booleans(), st.booleans(), st.booleans()))
-def test_no_tier_is_believed_to_do_better_than_a_dearer_one(p: tuple[float, ...], kept: tuple[bool, ...]) -> None:
+def test_no_tier_is_believed_to_do_better_than_a_more_expensive_one(
+    p: tuple[float, ...], kept: tuple[bool, ...]
+) -> None:
     belief = from_vote(RouterVote("told", None, 0.5, 0.5, "told", p_ok=some_of(p, kept)), LADDER)
     assert belief is not None
     assert list(belief) == sorted(belief)
