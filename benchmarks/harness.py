@@ -212,20 +212,21 @@ def stand(
     concurrency: int = 256,
     fleet: str | None = None,
     simulated: Mapping[str, object] | None = None,
+    replay: Path | None = None,
     flower: bool = False,
     tell: Callable[[str], None] = lambda words: None,
 ) -> Iterator[Stand]:
     """A stand for as long as the block runs. ``latency`` is the simulator's, 0 ms by default.
 
     ``fleet`` is a fleet file's text, instead of one with ``concurrency`` slots per tier; ``simulated`` are further keys
-    of the simulator's configuration.
+    of the simulator's configuration, ``replay`` its recordings.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="pm-bench-")))
         # Postgres runs as somebody else where we are root.
         folder.chmod(0o755)
         config = {"latency": latency or {"shape": "fixed", "ms": 0.0}, **(simulated or {})}
-        simulator = stack.enter_context(start_simulator(config=config))
+        simulator = stack.enter_context(start_simulator(config=config, replay=replay))
         fleet_path = folder / "fleet.toml"
         if fleet is None:
             write_fleet(fleet_path, concurrency=concurrency)
