@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def batch_spec(
     pilot: PilotSpec | None = None,
     *,
     dedup: bool = False,
+    deadline: datetime | None = None,
 ) -> BatchSpec:
     """The batch that the options of a command describe."""
     return BatchSpec(
@@ -43,6 +45,7 @@ def batch_spec(
         budget_policy=policy,
         pilot=pilot,
         dedup=dedup,
+        deadline=deadline,
     )
 
 

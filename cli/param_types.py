@@ -3,7 +3,7 @@
 import getpass
 import re
 import socket
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,6 +12,7 @@ import typer
 from cli.command_errors import UsageError
 from db.batch_writer import MAX_USD
 from routing.fleet import BudgetPolicy
+from submission.deadline import deadline_by, deadline_within
 
 
 def parse_usd(text: str) -> float:
@@ -60,6 +61,18 @@ DedupOption = Annotated[
         "--dedup", help="Ask lines that ask the same once, whatever their temperature; at 0 it is the default."
     ),
 ]
+WithinOption = Annotated[
+    str | None,
+    typer.Option(
+        "--within",
+        metavar="TIME",
+        help="When the answers are wanted: 90m, 24h, 2d. Lanes of the fleet that are cheaper and slower are used.",
+    ),
+]
+ByOption = Annotated[
+    str | None,
+    typer.Option("--by", metavar="TIME", help="The same by the clock: 06:00, or 2030-01-31T06:00+01:00."),
+]
 ReplayOption = Annotated[
     Path | None,
     typer.Option("--replay", metavar="FILE", exists=True, dir_okay=False, help="Recorded answers for the simulator."),
@@ -75,6 +88,21 @@ _DURATION: Final = re.compile(r"([0-9]{1,5})([hdwy])")
 _HOURS: Final = {"h": 1, "d": 24, "w": 7 * 24, "y": 365 * 24}
 _MAX_DURATION: Final = timedelta(days=200 * 365)
 """``now`` minus this is still a valid date."""
+
+
+def read_deadline(by: str | None, within: str | None) -> datetime | None:
+    """The moment that ``--by`` or ``--within`` says; None without either. Raises UsageError."""
+    if by is not None and within is not None:
+        raise UsageError("--by and --within both say when the answers are wanted.", hint="Give one of them.")
+    now = datetime.now().astimezone()
+    for option, text, read in (("--by", by, deadline_by), ("--within", within, deadline_within)):
+        if text is not None:
+            try:
+                return read(text, now)
+            except ValueError as error:
+                fix = str(error)
+                raise UsageError(f"Invalid {option}: {text[:40]!r}.", hint=f"{fix[0].upper()}{fix[1:]}.") from None
+    return None
 
 
 def match_duration(text: str) -> timedelta | None:

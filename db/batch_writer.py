@@ -98,6 +98,8 @@ class BatchSpec:
     """The public id, where it was given out before there was a batch."""
     expires_at: datetime | None = None
     """When what is still open of it expires."""
+    deadline: datetime | None = None
+    """When its answers are wanted: until then cheaper lanes may be used. None: standard speed."""
     traceparent: str | None = None
     """W3C trace context of the sender, valid."""
     pilot: PilotSpec | None = None
@@ -422,6 +424,7 @@ async def _close(
             "policy": (order.budget_policy or fleet.budgets.policy).value,
             "plan": None if opened.plan is None else orjson.dumps(opened.plan).decode(),
             "expires_at": order.expires_at,
+            "deadline": order.deadline,
             "traceparent": order.traceparent,
         },
     )

@@ -25,6 +25,16 @@ def die_at(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def die_once_at(name: str) -> None:
+    """The same, but only once: where the failpoint is on, and the file that its value names is not there yet."""
+    if name in armed:
+        try:
+            os.close(os.open(armed[name], os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def without_guards(name: str, sql: str) -> str:
     """The statement ``name`` without the guards that a test leaves out. Raises ValueError where one is not in it."""
     for old, new in replacements.get(name, ()):

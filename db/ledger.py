@@ -5,13 +5,11 @@ before the reply to a commit.
 """
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import count
 from typing import Any, Final, cast
 
-import orjson
 from sqlalchemy import TextClause, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
@@ -19,12 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import execute_raw
 from db.group_commit import GroupCommit
-from db.ledger_encoding import SOURCES, encode_transitions, result_params, to_json
+from db.ledger_encoding import SOURCES, encode_transitions, read_queued, result_params, to_json
 from db.ledger_types import ID_BLOCK, CallIntent, CallResult, Claim, QueuedQuery, SentCall, Transition
 from db.sql import statement
 from db.statement_errors import StatementFailed, is_transient
 from routing.answer_checks.repair import RepairRecord
-from routing.fleet import BudgetPolicy
 from routing.lifecycle import FALLBACK, MAX_CRASHES, MoveKind, State
 
 PROBE_S: Final = 30.0
@@ -81,27 +78,7 @@ class Ledger:
         rows = await self._named(
             "read_waiting", ids=list(ids), stage=stage, sources=SOURCES[MoveKind.CLAIM], simulated=self._simulated
         )
-        return [
-            QueuedQuery(
-                id=row.id,
-                batch_id=row.batch_id,
-                epoch=row.epoch,
-                crashes=row.crashes,
-                tier=row.tier,
-                prefers=row.prefers,
-                attempts=row.attempts,
-                escalations=row.escalations,
-                custom_id=row.custom_id,
-                body=orjson.loads(row.body),
-                options=orjson.loads(row.options) if row.options else {},
-                budget_policy=BudgetPolicy(row.budget_policy),
-                was_lost=row.was_lost,
-                expires_in_s=math.inf if row.expires_in_s is None else float(row.expires_in_s),
-                is_pilot=row.pilot,
-                has_policy=row.has_policy,
-            )
-            for row in rows
-        ]
+        return [read_queued(row) for row in rows]
 
     async def attempts(self, ids: Sequence[int]) -> dict[int, list[Any]]:
         """Failed calls at the present tier by query, oldest first: deployment, outcome, status, created_at."""

@@ -1,17 +1,42 @@
-"""Transitions as the rows that a statement reads: one JSON text, however many there are."""
+"""The ledger's records as rows: what a statement reads as one JSON text, however many there are, and what it gives."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
-from db.ledger_types import CallResult, Transition
+from db.ledger_types import CallResult, QueuedQuery, Transition
+from routing.fleet import BudgetPolicy
 from routing.lifecycle import RULES, TERMINAL, MoveKind, sources
 from routing.reason import code_of
 
 SOURCES: Final = {move: sources(move) for move in MoveKind}
 """The states that each move leads out of."""
+
+
+def read_queued(row: Any) -> QueuedQuery:
+    """The query of a row that has its text, as `read_waiting` gives it."""
+    return QueuedQuery(
+        id=row.id,
+        batch_id=row.batch_id,
+        epoch=row.epoch,
+        crashes=row.crashes,
+        tier=row.tier,
+        prefers=row.prefers,
+        attempts=row.attempts,
+        escalations=row.escalations,
+        custom_id=row.custom_id,
+        body=orjson.loads(row.body),
+        options=orjson.loads(row.options) if row.options else {},
+        budget_policy=BudgetPolicy(row.budget_policy),
+        was_lost=row.was_lost,
+        expires_in_s=math.inf if row.expires_in_s is None else float(row.expires_in_s),
+        is_pilot=row.pilot,
+        has_policy=row.has_policy,
+        deadline_in_s=math.inf if row.deadline_in_s is None else float(row.deadline_in_s),
+    )
 
 
 def encode_transitions(transitions: Sequence[Transition]) -> list[dict[str, Any]]:

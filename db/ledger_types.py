@@ -43,6 +43,8 @@ class QueuedQuery:
     """It is part of its batch's sample: every tier answers it."""
     has_policy: bool = False
     """Its batch has a decided pilot, whose policy routes and accepts."""
+    deadline_in_s: float = math.inf
+    """Seconds until its answer is wanted, when this was read; infinite where its batch has no deadline."""
 
     @property
     def is_poison_suspect(self) -> bool:
@@ -103,6 +105,8 @@ class SentCall(NamedTuple):
     at: datetime
     model: Model
     reserved_usd: float
+    is_batched: bool = False
+    """It is a line of a provider batch: how long it took says nothing of the deployment."""
 
 
 class CallResult(NamedTuple):
@@ -147,7 +151,7 @@ class CallResult(NamedTuple):
             "at": self.sent.at.isoformat(),
             "outcome": "ok" if isinstance(outcome, Completion) else outcome.kind.value,
             "status": 200 if isinstance(outcome, Completion) else outcome.status,
-            "latency_ms": round(outcome.latency_ms, 3),
+            "latency_ms": None if self.sent.is_batched else round(outcome.latency_ms, 3),
             "prompt_tokens": usage.prompt_tokens,
             "cached_tokens": usage.cached_tokens,
             "completion_tokens": usage.completion_tokens,

@@ -28,6 +28,8 @@ class State(StrEnum):
     """In the broker, as far as we know. A claim moves it on; the feeder returns a lost one."""
     RUNNING = "running"
     """Claimed by a worker under a lease. The worker finishes it; the feeder rescues an expired one."""
+    BATCHED = "batched"
+    """In a provider's batch, whose lease is its own: the calls of the batch name it. Its result moves it on."""
     HELD = "held"
     """Its budget has no room, or the account of its provider is refused. A raised budget, a call that succeeds there,
     or a cancel moves it on."""
@@ -43,7 +45,7 @@ class State(StrEnum):
     """Its batch's completion window closed. Terminal."""
 
 
-OPEN: Final = frozenset({State.READY, State.QUEUED, State.RUNNING, State.HELD})
+OPEN: Final = frozenset({State.READY, State.QUEUED, State.RUNNING, State.BATCHED, State.HELD})
 TERMINAL: Final = frozenset(State) - OPEN
 
 
@@ -52,6 +54,7 @@ class MoveKind(StrEnum):
 
     PUBLISH = "publish"
     CLAIM = "claim"
+    BATCH = "batch"
     RELEASE = "release"
     ADVANCE = "advance"
     FINISH = "finish"
@@ -83,19 +86,23 @@ class Rule:
 
 
 _UNCLAIMED: Final = frozenset({State.READY, State.QUEUED})
-_CLAIMED_OR_RESCUED: Final = frozenset({State.RUNNING, State.READY, State.QUEUED})
+_CLAIMED: Final = frozenset({State.RUNNING, State.BATCHED})
+_CLAIMED_OR_RESCUED: Final = _CLAIMED | _UNCLAIMED
 
 RULES: Final[dict[MoveKind, Rule]] = {
     MoveKind.PUBLISH: Rule(frozenset({State.READY}), frozenset({State.QUEUED})),
     MoveKind.CLAIM: Rule(_UNCLAIMED, frozenset({State.RUNNING}), raises_epoch=True),
-    # Back to the feeder: before the claim (no slot, no rate) or after it (a warm shutdown).
-    MoveKind.RELEASE: Rule(_UNCLAIMED | {State.RUNNING}, frozenset({State.READY}), fenced=True),
+    # Into a provider's batch that is being formed. It was `ready`, for nobody but the former takes one that waits.
+    MoveKind.BATCH: Rule(frozenset({State.READY}), frozenset({State.BATCHED}), raises_epoch=True),
+    # Back to the feeder: before the claim (no slot, no rate) or after it (a warm shutdown, a provider's batch that
+    # gave no answer).
+    MoveKind.RELEASE: Rule(_CLAIMED_OR_RESCUED, frozenset({State.READY}), fenced=True),
     # To another stage: route → tier, tier → fallback, fallback → tier.
     # A late, paid outcome also counts from `ready` and `queued`, as long as nobody re-claimed.
     MoveKind.ADVANCE: Rule(_CLAIMED_OR_RESCUED, _UNCLAIMED, changes_stage=True, fenced=True),
     MoveKind.FINISH: Rule(_CLAIMED_OR_RESCUED, frozenset({State.DONE}), fenced=True),
     MoveKind.FAIL: Rule(_CLAIMED_OR_RESCUED, frozenset({State.FAILED}), fenced=True),
-    MoveKind.HOLD: Rule(_UNCLAIMED | {State.RUNNING}, frozenset({State.HELD}), fenced=True),
+    MoveKind.HOLD: Rule(_CLAIMED_OR_RESCUED, frozenset({State.HELD}), fenced=True),
     MoveKind.UNHOLD: Rule(frozenset({State.HELD}), frozenset({State.READY})),
     MoveKind.RESCUE: Rule(frozenset({State.RUNNING}), frozenset({State.READY})),
     MoveKind.RETURN_LOST: Rule(frozenset({State.QUEUED}), frozenset({State.READY})),

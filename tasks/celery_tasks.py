@@ -8,6 +8,7 @@ from celery import Task
 
 from db.batch_writer import BatchSpec
 from db.pilots import TakenPilot
+from db.provider_batches import TakenBatch
 from settings import Settings
 from submission.forecaster import SERVED_BYTES, Forecaster
 from submission.input_line import InvalidInput
@@ -15,6 +16,7 @@ from submission.jsonl_reader import read_objects
 from submission.reservoir_sample import ReservoirSample
 from submission.submit import IdempotencyConflict, SubmitResult, submit_with_retry
 from tasks.celery_app import app
+from tasks.lanes.provider_batch_step import step_provider_batch
 from tasks.pilot.decide_pilot import decide_pilot
 from tasks.publisher import by_stage, publish
 from tasks.stages.answer import answer
@@ -22,6 +24,7 @@ from tasks.stages.fallback import fall_back
 from tasks.stages.route import route
 from tasks.submit_arguments import (
     read_budget,
+    read_deadline,
     read_metadata,
     read_pilot,
     read_priority,
@@ -70,6 +73,12 @@ def decide_pilot_task(batch_id: int, epoch: int) -> None:
     WorkerState.loop.run(decide_pilot(TakenPilot(batch_id, epoch), WorkerState.context))
 
 
+@app.task(name="step_provider_batch")
+def step_provider_batch_task(id: int, epoch: int) -> None:
+    """Does the next steps of a provider batch: forms, uploads, creates, polls, collects or cancels it."""
+    WorkerState.loop.run(step_provider_batch(TakenBatch(id, epoch), WorkerState.context))
+
+
 @app.task(
     name="submit_queries",
     bind=True,
@@ -85,6 +94,7 @@ def submit_queries(
     budget_usd: object = None,
     budget_policy: object = None,
     priority: object = 0,
+    within: object = None,
     quality: object = None,
     confidence: object = None,
     pilot: object = None,
@@ -96,6 +106,7 @@ def submit_queries(
     ``budget_usd`` caps the batch; ``budget_policy`` is hold, fail or degrade. Without either the fleet's holds.
     ``quality`` is a floor relative to the top tier's answers, certified at ``confidence`` (0.95) on a sample of at most
     ``pilot`` queries, whose answers ``grader`` compares. ``priority`` is between -100 and 100; higher goes first.
+    ``within`` says when the answers are wanted, such as 90m, 24h or 2d: cheaper lanes of the fleet are used until then.
     A plan is stored with the batch.
     Without an ``idempotency_key`` the message's own id serves: delivered twice, it is one batch.
     Raises BadInput, which Flower shows, where a line or an argument is invalid; nothing is taken then.
@@ -113,6 +124,7 @@ def submit_queries(
             ),
             metadata=read_metadata(metadata),
             priority=read_priority(priority),
+            deadline=read_deadline(within),
             cap_usd=cap_usd,
             budget_policy=policy,
             pilot=read_pilot(quality, confidence, pilot, grader),

@@ -7,6 +7,7 @@ from kombu.exceptions import OperationalError
 
 from db import failpoints
 from db.pilots import TakenPilot
+from db.provider_batches import TakenBatch
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, ROUTE
 from tasks.celery_app import app, queue_of
@@ -61,6 +62,14 @@ def publish_pilot(taken: TakenPilot, *, fleet: Fleet) -> None:
         app.send_task("decide_pilot", kwargs=taken._asdict(), queue=queue_of(ROUTE, fleet))
     except (OperationalError, OSError) as error:
         log.warning("publish_failed", stage=ROUTE, pilots=1, error=type(error).__name__)
+
+
+def publish_provider_batch(taken: TakenBatch, *, fleet: Fleet) -> None:
+    """Has a worker of the route stage do the next step of a provider batch. What is not sent is taken again."""
+    try:
+        app.send_task("step_provider_batch", kwargs=taken._asdict(), queue=queue_of(ROUTE, fleet))
+    except (OperationalError, OSError) as error:
+        log.warning("publish_failed", stage=ROUTE, provider_batches=1, error=type(error).__name__)
 
 
 def shown(stage: str, ids: Sequence[int]) -> str:

@@ -1,11 +1,13 @@
 """What a producer that only speaks Celery says of a batch, checked. All of it raises BadInput."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from db.batch_writer import MAX_USD
 from routing.fleet import BudgetPolicy
 from routing.pilot import DEFAULT_CONFIDENCE, GraderChoice, PilotSpec
+from submission.deadline import deadline_within
 from submission.input_line import input_error
 
 ARGUMENTS: Final = (
@@ -16,6 +18,7 @@ ARGUMENTS: Final = (
     "budget_usd",
     "budget_policy",
     "priority",
+    "within",
     "quality",
     "confidence",
     "pilot",
@@ -74,6 +77,17 @@ def read_priority(priority: object) -> int:
     if isinstance(priority, bool) or not isinstance(priority, int) or not -100 <= priority <= 100:
         raise input_error("priority", "it must be a whole number between -100 and 100", "Correct it, or leave it out")
     return priority
+
+
+def read_deadline(within: object) -> datetime | None:
+    """When the answers are wanted, counted from now."""
+    if within is None:
+        return None
+    try:
+        return deadline_within(str(within), datetime.now(UTC))
+    except ValueError as error:
+        fix = str(error)
+        raise input_error("within", "it is no time", f"{fix[0].upper()}{fix[1:]}, or leave it out") from None
 
 
 def read_pilot(quality: object, confidence: object, pilot: object, grader: object) -> PilotSpec | None:

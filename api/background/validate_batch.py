@@ -121,6 +121,7 @@ async def _submit(work: ApiBatchTask, service: AppState, engine: AsyncEngine) ->
         pilot=work.pilot,
         public_id=work.public_id,
         expires_at=work.expires_at,
+        deadline=work.expires_at,
         traceparent=work.traceparent,
     )
     forecaster = Forecaster(

@@ -17,6 +17,7 @@ from cli.output_files import STDOUT, check_writable, write_results
 from cli.param_types import (
     BatchArgument,
     BudgetOption,
+    ByOption,
     DedupOption,
     FileOption,
     FleetOption,
@@ -25,7 +26,9 @@ from cli.param_types import (
     PolicyOption,
     PriorityOption,
     SkipInvalidOption,
+    WithinOption,
     check_name,
+    read_deadline,
 )
 from cli.progress import duration, progress_bar, progress_line, wait_for_end
 from cli.quality_options import ConfidenceOption, GraderOption, PilotOption, QualityOption, read_pilot
@@ -72,6 +75,8 @@ def submit(
     budget: BudgetOption = None,
     budget_policy: PolicyOption = None,
     dedup: DedupOption = False,
+    within: WithinOption = None,
+    by: ByOption = None,
     quality: QualityOption = None,
     confidence: ConfidenceOption = None,
     pilot: PilotOption = None,
@@ -105,7 +110,16 @@ def submit(
     checked = settings.fleet()
     asked = read_pilot(quality, confidence, pilot, grader)
     asked_of = read_source(file, query_sql, database_url_env)
-    spec = batch_spec(asked_of, idempotency_key, priority, budget, budget_policy, asked, dedup=dedup)
+    spec = batch_spec(
+        asked_of,
+        idempotency_key,
+        priority,
+        budget,
+        budget_policy,
+        asked,
+        dedup=dedup,
+        deadline=read_deadline(by, within),
+    )
     spec = replace(spec, tenant=tenant)
     refuse_unmet_grader(spec, checked)
     mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expected, expects)

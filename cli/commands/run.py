@@ -17,6 +17,7 @@ from cli.input_files import SqlInput
 from cli.output_files import STDOUT, check_writable, write_results
 from cli.param_types import (
     BudgetOption,
+    ByOption,
     DedupOption,
     FleetOption,
     JsonOption,
@@ -25,6 +26,8 @@ from cli.param_types import (
     PriorityOption,
     ReplayOption,
     SkipInvalidOption,
+    WithinOption,
+    read_deadline,
 )
 from cli.quality_options import ConfidenceOption, GraderOption, PilotOption, QualityOption, read_pilot
 from cli.query_source import Source, check_same_input, open_source, rows_of
@@ -94,6 +97,8 @@ def run(
     budget: BudgetOption = None,
     budget_policy: PolicyOption = None,
     dedup: DedupOption = False,
+    within: WithinOption = None,
+    by: ByOption = None,
     quality: QualityOption = None,
     confidence: ConfidenceOption = None,
     pilot: PilotOption = None,
@@ -118,7 +123,9 @@ def run(
         raise UsageError("--batch continues a batch, --query-sql makes one.", hint="Give one of them.")
     source = None if batch is not None else read_source(file, query_sql, database_url_env)
     asked = read_pilot(quality, confidence, pilot, grader)
-    spec = batch_spec(source, idempotency_key, priority, budget, budget_policy, asked, dedup=dedup)
+    spec = batch_spec(
+        source, idempotency_key, priority, budget, budget_policy, asked, dedup=dedup, deadline=read_deadline(by, within)
+    )
     mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expected, expects)
     _answer(
         source,

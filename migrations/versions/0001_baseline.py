@@ -19,7 +19,7 @@ def downgrade() -> None:
         DROP VIEW routing_log, query_trace, batch_summary, tier_daily, escalations, provider_health;
         DROP TABLE batches, budgets, queries, prompts, answers, calls, seals, kept_calls, labels, shadows, routers,
             router_files, router_promotions, workers, stages, tenants, api_keys, files, file_pieces, api_batches,
-            webhooks, webhook_messages, account_faults, pilots, grades, audits, price_lists,
+            webhooks, webhook_messages, account_faults, provider_batches, pilots, grades, audits, price_lists,
             followers, request_keys;
         DROP FUNCTION pointsman_add_partitions(integer), pointsman_decision_hash(decisions),
             pointsman_seal(bigint, integer), pointsman_delete_orphans(bigint), pointsman_keep_certificate();

@@ -56,6 +56,7 @@ CREATE TABLE batches (
     budget_policy text NOT NULL DEFAULT 'hold',
     created_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz,
+    deadline timestamptz,
     cancelled_at timestamptz,
     ended_at timestamptz,
     sealed_at timestamptz,
@@ -65,6 +66,7 @@ CREATE TABLE batches (
     CONSTRAINT ck_batches_budget_policy_known CHECK (budget_policy IN ('hold', 'fail', 'degrade'))
 );
 CREATE INDEX ix_batches_open ON batches (id) WHERE ended_at IS NULL;
+CREATE INDEX ix_batches_deadline ON batches (deadline) WHERE ended_at IS NULL AND deadline IS NOT NULL;
 CREATE INDEX ix_batches_unsealed ON batches (id)
     WHERE ended_at IS NOT NULL AND (sealed_at IS NULL OR sealed_at < ended_at);
 CREATE INDEX ix_batches_tenant_created_at ON batches (tenant, created_at);
@@ -74,6 +76,7 @@ COMMENT ON COLUMN batches.first_query_id IS 'the ids of its queries are in this 
 COMMENT ON COLUMN batches.content_sha256 IS 'of its lines: an idempotency key belongs to one content';
 COMMENT ON COLUMN batches.price_list IS 'the digest of its price list: later fleet files do not change its figures';
 COMMENT ON COLUMN batches.priority IS 'higher goes first';
+COMMENT ON COLUMN batches.deadline IS 'when its answers are wanted: until then cheaper lanes may be used; null for standard';
 COMMENT ON COLUMN batches.plan IS 'the forecast of a dry run';
 COMMENT ON COLUMN batches.traceparent IS 'W3C trace context that the client sent';
 COMMENT ON COLUMN batches.sealed_at IS 'when all its decisions were under seals; before ended_at: it was resumed since';
@@ -81,7 +84,7 @@ COMMENT ON COLUMN batches.purged_at IS 'when its prompts and answers were remove
 GRANT SELECT, UPDATE (ended_at, cancelled_at, expires_at),
     INSERT (id, public_id, tenant, idempotency_key, source, endpoint, metadata, total, content_sha256, first_query_id,
             last_query_id, priority, fleet, fleet_digest, price_list, simulated, plan, traceparent, budget_policy,
-            expires_at)
+            expires_at, deadline)
     ON batches TO pointsman_app;
 
 -- price lists -------------------------------------------------------------------------------------------------------
@@ -142,7 +145,7 @@ CREATE TABLE queries (
     was_lost boolean NOT NULL DEFAULT false,
     pilot boolean NOT NULL DEFAULT false,
     CONSTRAINT ck_queries_state_known CHECK (state IN (
-        'cancelled', 'dead', 'done', 'expired', 'failed', 'held', 'queued', 'ready', 'running')),
+        'batched', 'cancelled', 'dead', 'done', 'expired', 'failed', 'held', 'queued', 'ready', 'running')),
     CONSTRAINT ck_queries_finished_is_terminal CHECK (
         (finished_at IS NOT NULL) = (state IN ('cancelled', 'dead', 'done', 'expired', 'failed'))),
     CONSTRAINT ck_queries_lease_is_running CHECK ((lease_until IS NOT NULL) = (state = 'running'))
@@ -269,6 +272,8 @@ CREATE TABLE calls (
     service_tier text,
     reported_usd numeric(18, 9),
     computed_usd numeric(18, 9),
+    lane text,
+    provider_batch_id bigint,
     CONSTRAINT pk_calls PRIMARY KEY (id, created_at),
     CONSTRAINT ck_calls_purpose_known CHECK (purpose IN ('answer', 'audit', 'extend', 'grade', 'hedge', 'repair', 'route', 'sample', 'verify')),
     CONSTRAINT ck_calls_result_whole CHECK (
@@ -276,7 +281,9 @@ CREATE TABLE calls (
 ) PARTITION BY RANGE (created_at);
 CREATE INDEX ix_calls_query_id ON calls (query_id);
 CREATE INDEX ix_calls_batch_id ON calls (batch_id);
-CREATE INDEX ix_calls_open ON calls (created_at) WHERE outcome IS NULL;
+-- Calls of provider batches are open for hours: a look for calls that a worker lost does not meet them.
+CREATE INDEX ix_calls_open ON calls (created_at) WHERE outcome IS NULL AND provider_batch_id IS NULL;
+CREATE INDEX ix_calls_provider_batch_id ON calls (provider_batch_id, id) WHERE provider_batch_id IS NOT NULL;
 CREATE INDEX ix_calls_repairs ON calls (tier, id) WHERE purpose = 'repair';
 -- A call ends long after its row was written: the end needs an index of its own, with one entry per call.
 CREATE INDEX ix_calls_finished_at ON calls (finished_at) WHERE finished_at IS NOT NULL;
@@ -292,10 +299,12 @@ COMMENT ON COLUMN calls.audio_tokens IS 'of prompt and completion together';
 COMMENT ON COLUMN calls.service_tier IS 'the service tier that the answer names, where it is not the standard one';
 COMMENT ON COLUMN calls.reported_usd IS 'the provider''s own figure of the cost';
 COMMENT ON COLUMN calls.computed_usd IS 'the cost by the price table, where the provider gives a figure too';
+COMMENT ON COLUMN calls.lane IS 'how it was bought: flex or batch; null for standard';
+COMMENT ON COLUMN calls.provider_batch_id IS 'the provider batch that it is a line of; its id is the line''s custom id there';
 COMMENT ON COLUMN calls.response IS 'kept only for an answer that was rejected, and for a grader''s verdicts';
 GRANT SELECT,
     INSERT (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model, worker_id, reserved_usd,
-            price_version, budget_ids),
+            price_version, budget_ids, lane, provider_batch_id),
     UPDATE (budget_ids, outcome, status, latency_ms, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens,
             cost_usd, request_id, finish_reason, mean_logprob, response, finished_at, cause, param, answered_by,
             cache_write_tokens, cache_write_1h_tokens, audio_tokens, service_tier, reported_usd, computed_usd)
@@ -307,6 +316,67 @@ CREATE POLICY read_calls ON calls FOR SELECT TO pointsman_app USING (true);
 CREATE POLICY add_calls ON calls FOR INSERT TO pointsman_app WITH CHECK (true);
 CREATE POLICY settle_calls ON calls FOR UPDATE TO pointsman_app
     USING (outcome IS NULL OR outcome = 'unknown') WITH CHECK (true);
+
+-- provider batches --------------------------------------------------------------------------------------------------
+
+CREATE TABLE provider_batches (
+    id bigserial CONSTRAINT pk_provider_batches PRIMARY KEY,
+    batch_id bigint NOT NULL,
+    tier text NOT NULL,
+    deployment text NOT NULL,
+    provider text NOT NULL,
+    model text NOT NULL,
+    marker text NOT NULL CONSTRAINT uq_provider_batches_marker UNIQUE,
+    state text NOT NULL DEFAULT 'forming',
+    epoch integer NOT NULL DEFAULT 0,
+    lease_until timestamptz,
+    due_at timestamptz NOT NULL DEFAULT now(),
+    reason text NOT NULL,
+    max_queries integer NOT NULL,
+    queries integer NOT NULL DEFAULT 0,
+    tokens bigint NOT NULL DEFAULT 0,
+    file_id text,
+    remote_id text,
+    outcome text,
+    cause text,
+    tries smallint NOT NULL DEFAULT 0,
+    turns smallint NOT NULL DEFAULT 0,
+    answered integer NOT NULL DEFAULT 0,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    creating_at timestamptz,
+    submitted_at timestamptz,
+    ended_at timestamptz,
+    done_at timestamptz,
+    given_up_at timestamptz,
+    CONSTRAINT ck_provider_batches_state_known CHECK (state IN (
+        'cancelling', 'collecting', 'creating', 'done', 'formed', 'forming', 'submitted', 'uploaded')),
+    CONSTRAINT ck_provider_batches_submitted_has_id CHECK (
+        remote_id IS NOT NULL OR state NOT IN ('submitted', 'cancelling', 'collecting')),
+    CONSTRAINT ck_provider_batches_done_whole CHECK ((state = 'done') = (done_at IS NOT NULL))
+);
+CREATE UNIQUE INDEX uq_provider_batches_forming ON provider_batches (batch_id, tier) WHERE state = 'forming';
+CREATE INDEX ix_provider_batches_open ON provider_batches (due_at) WHERE state <> 'done';
+CREATE INDEX ix_provider_batches_batch_id ON provider_batches (batch_id);
+COMMENT ON TABLE provider_batches IS 'Batches at providers: each holds queries of one batch, one tier and one deployment.';
+COMMENT ON COLUMN provider_batches.marker IS 'its unguessable name at the provider, by which a lost reply is asked for';
+COMMENT ON COLUMN provider_batches.epoch IS 'fencing token: each worker that takes a step raises it';
+COMMENT ON COLUMN provider_batches.lease_until IS 'until when that step may take; also the lease of its queries';
+COMMENT ON COLUMN provider_batches.due_at IS 'when its next step is due';
+COMMENT ON COLUMN provider_batches.reason IS 'why its queries are bought by this lane';
+COMMENT ON COLUMN provider_batches.tokens IS 'of its prompts, estimated: providers limit what is enqueued';
+COMMENT ON COLUMN provider_batches.remote_id IS 'the provider''s id of it';
+COMMENT ON COLUMN provider_batches.outcome IS 'how it ended at the provider, or empty, or unsent';
+COMMENT ON COLUMN provider_batches.cause IS 'the last failure of a step';
+COMMENT ON COLUMN provider_batches.tries IS 'failed tries of its present step';
+COMMENT ON COLUMN provider_batches.turns IS 'claims of its present step: more than one, and workers were lost';
+COMMENT ON COLUMN provider_batches.answered IS 'lines with an answer';
+COMMENT ON COLUMN provider_batches.creating_at IS 'when its create was last about to be sent';
+COMMENT ON COLUMN provider_batches.given_up_at IS 'when its queries were released, to be bought in another lane';
+GRANT SELECT, INSERT (batch_id, tier, deployment, provider, model, marker, reason, max_queries),
+    UPDATE (state, epoch, lease_until, due_at, queries, tokens, file_id, remote_id, outcome, cause, tries, turns, answered,
+            creating_at, submitted_at, ended_at, done_at, given_up_at)
+    ON provider_batches TO pointsman_app;
+GRANT SELECT ON provider_batches TO pointsman_auditor;
 
 -- account faults ----------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from tasks.broker_state import UNREACHABLE, BrokerSentinel, broker_depth
 from tasks.celery_app import queue_of, stages
 from tasks.feeder.periodic_task import PeriodicTask
 from tasks.feeder.queue_window import DrainRate
+from tasks.lanes.lane_maintenance import WaveStarter
 from tasks.pilot.pilot_maintenance import advance_pilots
 from tasks.publisher import MAX_CHUNK, chunk_size, publish
 from tasks.worker_context import WorkerContext
@@ -86,6 +87,7 @@ class Feeder:
     doubt: str | None = "another process fed before"
     """Why what is `queued` may have no message; then all of it goes back. A message too many is harmless."""
     broker_was_away: bool = False
+    waves: WaveStarter = field(default_factory=WaveStarter)
     sealing: PeriodicTask = field(init=False)
     tidying: PeriodicTask = field(init=False)
     adding: PeriodicTask = field(init=False)
@@ -205,6 +207,7 @@ class Feeder:
             reason = "cancelled by the user" if batch.cancelled else "the completion window closed"
             await ledger.close_queries(batch.id, move=move, to_state=state, actor="feeder", reason=reason)
         await advance_pilots(self.context)
+        await self.waves.advance(self.context)
         for public_id in await ledger.end_batches():
             log.info("batch_ended", batch=public_id)
         for errand in (self.sealing, self.tidying, self.adding):

@@ -26,7 +26,7 @@ async def answer(stage: str, ids: Sequence[int], context: WorkerContext) -> dict
     stopping worker has not claimed goes back to the feeder.
     """
     waiting = await context.ledger.waiting(stage, ids)
-    failed = await _failed_calls([queued for queued in waiting if queued.attempts], context)
+    failed = await failed_calls(waiting, context)
     left_usd = await remaining_per_query(waiting, context)
     budgets_usd = await left_of_budgets({queued.batch_id for queued in waiting}, context)
 
@@ -77,11 +77,13 @@ async def _run_claimed(executor: QueryExecutor, claims: asyncio.Semaphore, moved
         claims.release()
 
 
-async def _failed_calls(waiting: Sequence[QueuedQuery], context: WorkerContext) -> dict[int, list[Attempt]]:
-    if not waiting:
+async def failed_calls(waiting: Sequence[QueuedQuery], context: WorkerContext) -> dict[int, list[Attempt]]:
+    """The failed calls of those of ``waiting`` that were tried at their tier before, oldest first, by query."""
+    tried = [queued for queued in waiting if queued.attempts]
+    if not tried:
         return {}
-    rows = await context.ledger.attempts([queued.id for queued in waiting])
-    return {queued.id: _counted(rows.get(queued.id, []))[-queued.attempts :] for queued in waiting}
+    rows = await context.ledger.attempts([queued.id for queued in tried])
+    return {queued.id: _counted(rows.get(queued.id, []))[-queued.attempts :] for queued in tried}
 
 
 def _counted(rows: Sequence[Row[Any]]) -> list[Attempt]:

@@ -11,10 +11,11 @@ from sqlalchemy import Row
 from db.ledger_types import AnswerRecord, DecisionRecord, QueuedQuery, Transition
 from routing.budget.query_budget import reservation_usd
 from routing.context_window import fitting
-from routing.fleet import BudgetPolicy
+from routing.fleet import BudgetPolicy, Fleet
 from routing.lifecycle import FALLBACK, MoveKind, State
 from routing.policy.escalation import Accept, Escalate, RemainingBudget, Step, TierAttempt, TiersExhausted, next_step
 from routing.reason import Reason
+from tasks.lanes.wave_wait import wave_wait_s
 from tasks.stages.budget_guard import remaining_per_batch, remaining_per_query
 from tasks.stages.poison_isolation import isolate_poison_suspects
 from tasks.stages.route import read_query
@@ -49,7 +50,10 @@ async def _fall_back(waiting: Sequence[QueuedQuery], context: WorkerContext) -> 
         {query_id: step.call_id for query_id, step in steps.items() if isinstance(step, Accept)}
     )
     return await ledger.transition_many(
-        [_conclusion(queued, steps[queued.id], stored, epoch=claims[queued.id].epoch) for queued in claimed]
+        [
+            _conclusion(queued, steps[queued.id], stored, epoch=claims[queued.id].epoch, fleet=context.fleet)
+            for queued in claimed
+        ]
     )
 
 
@@ -96,8 +100,12 @@ class _End:
     needs_usd: float | None = None
 
 
-def _conclusion(queued: QueuedQuery, step: Step | Hold, stored: Mapping[int, Row[Any]], *, epoch: int) -> Transition:
+def _conclusion(
+    queued: QueuedQuery, step: Step | Hold, stored: Mapping[int, Row[Any]], *, epoch: int, fleet: Fleet
+) -> Transition:
     end = _end(step, stored)
+    climbs = end.move is MoveKind.ADVANCE
+    wait_s = wave_wait_s(queued, read_query(queued), end.to_stage, fleet) if climbs else 0.0
     return Transition(
         query_id=queued.id,
         epoch=epoch,
@@ -107,8 +115,9 @@ def _conclusion(queued: QueuedQuery, step: Step | Hold, stored: Mapping[int, Row
         to_state=end.to_state,
         tier=end.tier,
         answer=end.answer,
-        escalated=end.move is MoveKind.ADVANCE,
-        publish=end.move is MoveKind.ADVANCE,
+        escalated=climbs,
+        publish=climbs and not wait_s,
+        wait_s=wait_s,
         why=DecisionRecord(
             kind="fallback" if end.needs_usd is None else "budget",
             router="ladder" if end.needs_usd is None else "budget",

@@ -65,6 +65,7 @@ class QueryExecutor:
         *,
         left_usd: float,
         budget_usd: float = math.inf,
+        claim: Claim | None = None,
     ) -> None:
         self.queued = queued
         self.stage = stage
@@ -80,7 +81,8 @@ class QueryExecutor:
         """The longest completion that each call asks for."""
         self.cuts = 0
         """Answers that a learned cap has cut off."""
-        self.claim: Claim | None = None
+        self.claim = claim
+        """Given where it is in a provider batch, whose lease is its own."""
         self.leased_at = 0.0
         """When the claim's lease was last asked for, by the monotonic clock: it runs from no earlier."""
         self.result: CallResult | None = None
@@ -96,17 +98,11 @@ class QueryExecutor:
                     if sent is None:
                         return None
                     for result in await self._call_or_race(sent, grant):
-                        await self._record()
-                        self.result = result
-                        self.left_usd += result.sent.reserved_usd - result.cost_usd
-                        self._notice_a_higher_bill(result)
-                        self.context.accounts.note(result.sent.model.name, result.outcome)
+                        await self._take(result)
                         if isinstance(result.outcome, Completion):
                             if self._is_cut(result.sent, result.outcome):
                                 break  # it is paid; asked again, with more room
-                            self._learn(result.sent, result.outcome)
-                            return await self._judge(result.sent, result.outcome)
-                        self.history.append(Attempt(result.sent.model.name, result.outcome))
+                            return await self._answer(result.sent, result.outcome)
                 case Wait(wait_s=wait_s) if wait_s >= self.queued.expires_in_s:
                     return await self._exhaust(f"it may be called in {wait_s:.0f} s, when its batch has expired")
                 case Wait(wait_s=wait_s, reason=reason):
@@ -117,6 +113,30 @@ class QueryExecutor:
                     return await self._suspend(choice)
                 case _:
                     assert_never(choice)
+
+    async def conclude(self, result: CallResult) -> Moved | None:
+        """The same for a call that somebody else made under the claim: the line of a provider batch.
+
+        Where it failed, the query goes back to `ready`, due at once, for a direct call.
+        """
+        await self._take(result)
+        if isinstance(result.outcome, Completion):
+            return await self._answer(result.sent, result.outcome)
+        return await self._reschedule(0.0, f"{result.outcome.message} in a provider batch")
+
+    async def _take(self, result: CallResult) -> None:
+        """Notes what a call gave and cost; an earlier result goes into the ledger first."""
+        await self._record()
+        self.result = result
+        self.left_usd += result.sent.reserved_usd - result.cost_usd
+        self._notice_a_higher_bill(result)
+        self.context.accounts.note(result.sent.model.name, result.outcome)
+        if isinstance(result.outcome, Failure):
+            self.history.append(Attempt(result.sent.model.name, result.outcome))
+
+    async def _answer(self, sent: SentCall, completion: Completion) -> Moved | None:
+        self._learn(sent, completion)
+        return await self._judge(sent, completion)
 
     async def _choose(self) -> DeploymentChoice:
         deployments = self._deployments()
@@ -326,7 +346,7 @@ class QueryExecutor:
         if body is None:
             source = self.context.fleet.confidence_of(sent.model).source
             body = with_logprobs(self.queued.body, self.query, sent.model, source=source)
-        async with self.context.slots[self.stage]:
+        async with self.context.slot(self.stage):
             if not self._lease_covers(sent.model):
                 # Free, and chosen anew under a renewed lease: sent now, it might be sent by another worker as well.
                 await self.context.admission.settle(grant, outcome=None)

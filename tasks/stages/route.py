@@ -11,11 +11,13 @@ from db import failpoints
 from db.ledger_types import DecisionRecord, QueuedQuery, Transition
 from model_registry.hot_reload import LoadedModels
 from routing.budget.degradation import QueryBudget
+from routing.fleet import Fleet
 from routing.lifecycle import ROUTE, MoveKind, State
 from routing.pilot import PilotStart
 from routing.policy.decision import Decision, apply_llm_votes, decide, top_in_doubt
 from routing.policy.exploration import exploration_draw
 from routing.query import Query, read_line
+from tasks.lanes.wave_wait import wave_wait_s
 from tasks.pilot.pilot_routing import pilot_starts
 from tasks.stages.budget_guard import fetch_budgets, spare_shares
 from tasks.stages.llm_router import ask_llm_router
@@ -137,15 +139,15 @@ async def _conclude(
     if not routed:
         return {}
     moved = await context.ledger.transition_many(
-        [_conclusion(query, decisions[query.id], version=trained.version) for query in routed]
+        [_conclusion(query, decisions[query.id], context.fleet, version=trained.version) for query in routed]
     )
     schedule_shadow_routing({query_id: decisions[query_id].case.query for query_id in moved}, context)
     return dict(moved)
 
 
-def _conclusion(query: QueuedQuery, decision: Decision, *, version: str | None) -> Transition:
+def _conclusion(query: QueuedQuery, decision: Decision, fleet: Fleet, *, version: str | None) -> Transition:
     if not decision.over_budget:
-        return _to_tier(query, decision, version=version)
+        return _to_tier(query, decision, fleet, version=version)
     return Transition(
         query_id=query.id,
         epoch=query.epoch,
@@ -157,12 +159,13 @@ def _conclusion(query: QueuedQuery, decision: Decision, *, version: str | None) 
     )
 
 
-def _to_tier(query: QueuedQuery, decision: Decision, *, version: str | None) -> Transition:
+def _to_tier(query: QueuedQuery, decision: Decision, fleet: Fleet, *, version: str | None) -> Transition:
     detail: dict[str, Any] = {"category": decision.case.category, "p_ok": dict(decision.p_ok)}
     if workload := decision.case.query.workload or decision.case.query.template:
         detail["workload"] = workload
     if decision.p_ok and version is not None:
         detail["version"] = version
+    wait_s = wave_wait_s(query, decision.case.query, decision.tier, fleet)
     return Transition(
         query_id=query.id,
         epoch=query.epoch,
@@ -172,7 +175,8 @@ def _to_tier(query: QueuedQuery, decision: Decision, *, version: str | None) -> 
         to_state=State.READY,
         tier=decision.tier,
         prefers=decision.model,
-        publish=True,
+        publish=not wait_s,
+        wait_s=wait_s,
         why=DecisionRecord(
             kind="route",
             router=decision.router,

@@ -69,7 +69,10 @@ async def hand_in(lines: Iterable[InputLine], order: BatchSpec, context: WorkerC
 
 
 async def work_off(context: WorkerContext, look: Callable[[], Awaitable[None]] | None = None) -> None:
-    """Until nothing is due any more at any stage, and budgets have no room for what is held; ``look`` all the while."""
+    """Until nothing is due any more at any stage, and budgets have no room for what is held; ``look`` all the while.
+
+    What waits for a wave waits on.
+    """
     rounds = 0
     while True:
         moved = 0
@@ -107,7 +110,8 @@ async def _soon_due(context: WorkerContext) -> bool:
         rows = await connection.execute(
             text(
                 "SELECT extract(epoch FROM min(due_at) - now()) FROM queries"
-                " WHERE state IN ('ready', 'queued') AND due_at < '9000-01-01'"
+                " WHERE state IN ('ready', 'queued') AND due_at < '9000-01-01' AND (due_at < now() + interval '90 s'"
+                " OR NOT EXISTS (SELECT FROM batches AS b WHERE b.id = batch_id AND b.deadline IS NOT NULL))"
             )
         )
         wait_s = rows.scalar_one()

@@ -1,7 +1,8 @@
--- Commits the intent of a further call under a claim that still holds, and renews its lease. A row without a query is a
--- call that serves several (the LLM router). A grader's call with an epoch needs the decision of its batch's pilot under
--- that epoch, of a batch that has neither ended nor been cancelled, and renews its lease. A call that does not fit its
--- budget is not sent. An intent that an earlier attempt committed is left alone.
+-- Commits the intent of a further call under a claim that still holds, and renews its lease (that of a query in a
+-- provider batch is the batch's). A row without a query is a call that serves several (the LLM router). A grader's call
+-- with an epoch needs the decision of its batch's pilot under that epoch, of a batch that has neither ended nor been
+-- cancelled, and renews its lease. A call that does not fit its budget is not sent. An intent that an earlier attempt
+-- committed is left alone.
 WITH intents AS (
     SELECT * FROM jsonb_to_recordset(CAST(:intents AS jsonb)) AS m (
         call_id bigint, query_id bigint, batch_id bigint, epoch integer, purpose text, tier text,
@@ -31,9 +32,9 @@ priced AS (
 ),
 renewed AS (
     UPDATE queries AS q
-    SET lease_until = now() + make_interval(secs => :lease_s)
+    SET lease_until = CASE WHEN q.state = 'running' THEN now() + make_interval(secs => :lease_s) END
     FROM intents AS m, priced AS p
-    WHERE q.id = m.query_id AND q.epoch = m.epoch AND q.state = 'running' AND p.call_id = m.call_id AND p.fits
+    WHERE q.id = m.query_id AND q.epoch = m.epoch AND q.state IN ('running', 'batched') AND p.call_id = m.call_id AND p.fits
     RETURNING q.id
 ),
 deciding AS (

@@ -1,8 +1,9 @@
--- Charges calls without a result in time at their reservation, with the outcome unknown.
+-- Charges calls without a result in time at their reservation, with the outcome unknown. Calls of provider batches are
+-- settled with their batch.
 -- A late result still replaces this.
 WITH stale AS (
     SELECT c.id, c.created_at, c.reserved_usd, c.budget_ids FROM calls AS c
-    WHERE c.outcome IS NULL AND c.created_at < now() - make_interval(secs => :older_than_s)
+    WHERE c.outcome IS NULL AND c.provider_batch_id IS NULL AND c.created_at < now() - make_interval(secs => :older_than_s)
       AND c.created_at > now() - interval '40 days'
       AND pg_postmaster_start_time() < now() - make_interval(secs => :lease_s)
     ORDER BY c.id

@@ -9,17 +9,18 @@ from routing.lifecycle import OPEN, RULES, TERMINAL, MoveKind, State
 TABLE = """
 publish      ready                      -> queued
 claim        ready queued               -> running
-release      ready queued running       -> ready
-advance      ready queued running       -> ready queued
-finish       ready queued running       -> done
-fail         ready queued running       -> failed
-hold         ready queued running       -> held
+batch        ready                      -> batched
+release      ready queued running batched -> ready
+advance      ready queued running batched -> ready queued
+finish       ready queued running batched -> done
+fail         ready queued running batched -> failed
+hold         ready queued running batched -> held
 unhold       held                       -> ready
 rescue       running                    -> ready
 return_lost  queued                     -> ready
 bury         running                    -> dead
-cancel       ready queued running held  -> cancelled
-expire       ready queued running held  -> expired
+cancel       ready queued running batched held -> cancelled
+expire       ready queued running batched held -> expired
 resume       failed dead expired        -> ready
 """
 
@@ -45,8 +46,9 @@ def test_every_state_is_open_or_terminal_and_never_both() -> None:
     assert not OPEN & TERMINAL
 
 
-def test_only_a_claim_and_a_resume_raise_the_epoch() -> None:
-    assert [move for move, rule in RULES.items() if rule.raises_epoch] == [MoveKind.CLAIM, MoveKind.RESUME]
+def test_only_what_starts_work_raises_the_epoch() -> None:
+    starts = [MoveKind.CLAIM, MoveKind.BATCH, MoveKind.RESUME]
+    assert [move for move, rule in RULES.items() if rule.raises_epoch] == starts
 
 
 def test_nothing_leaves_a_terminal_state_but_a_resume() -> None:

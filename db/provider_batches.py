@@ -1,0 +1,230 @@
+"""Provider batches: what waits for a wave, and each step of a provider batch's life, fenced by its epoch.
+
+A query's moves into and out of a provider batch are here as set-based statements by the table in `routing.lifecycle`;
+one by one, with an answer or a failure, they go through `db.ledger` as those of a direct call.
+"""
+
+import secrets
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.engine import fetch
+from db.ledger_encoding import SOURCES, to_json
+from db.sql import statement
+from routing.fleet import Model
+from routing.lifecycle import ROUTE, MoveKind
+from routing.provider_batch_lifecycle import BatchState, sources
+
+WAVE_MARGIN_S: Final = 90.0
+"""What is due sooner does not wait for a wave: a limit or a failure has put it off, or standard takes it soon."""
+
+MOST_COUNTED: Final = 50_001
+"""Queries of a batch and tier that are counted: no provider takes more in one batch."""
+
+
+class TakenBatch(NamedTuple):
+    """A provider batch whose next step is due, and the fencing token of who may do it."""
+
+    id: int
+    epoch: int
+
+
+class Joining(NamedTuple):
+    """A query that is to join a provider batch, and the intent of its call."""
+
+    query_id: int
+    epoch: int
+    call_id: int
+    reserved_usd: float
+    price_version: str
+    tokens: int
+
+
+class ProviderBatches:
+    """The provider batches of all batches. Every method raises DBAPIError."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    # -- the feeder's ----------------------------------------------------------------------
+
+    async def waiting(self, tiers: Sequence[str], *, simulated: bool | None) -> Sequence[Row[Any]]:
+        """What waits for a wave, by batch and tier, the most urgent first."""
+        return await self._fetch(
+            "lanes_waiting",
+            tiers=list(tiers),
+            route=ROUTE,
+            margin_s=WAVE_MARGIN_S,
+            most=MOST_COUNTED,
+            simulated=simulated,
+        )
+
+    async def to_standard(self, batch_id: int, tier: str, *, reason: str) -> int:
+        """Makes what waits for a wave due at once, in bounded steps. Returns how many."""
+        moved = 0
+        while True:
+            (row,) = await self._fetch(
+                "lanes_to_standard", batch_id=batch_id, tier=tier, reason=reason, margin_s=WAVE_MARGIN_S
+            )
+            moved += int(row.queries)
+            if not row.queries:
+                return moved
+
+    async def begin(self, batch_id: int, model: Model, *, reason: str, max_queries: int) -> int | None:
+        """Begins to form a provider batch for what waits at the tier of ``model``. None where one is being formed."""
+        rows = await self._fetch(
+            "provider_batch_begin",
+            batch_id=batch_id,
+            tier=model.tier,
+            deployment=model.name,
+            provider=model.provider,
+            model=model.model,
+            marker=f"pointsman-{secrets.token_hex(16)}",
+            reason=reason,
+            max_queries=max_queries,
+        )
+        return int(rows[0].id) if rows else None
+
+    async def take_due(self, *, lease_s: float, simulated: bool | None) -> list[TakenBatch]:
+        """Provider batches whose next step is due, taken within ``lease_s``."""
+        rows = await self._fetch("provider_batches_take", lease_s=lease_s, simulated=simulated)
+        return [TakenBatch(row.id, row.epoch) for row in rows]
+
+    # -- the worker's ----------------------------------------------------------------------
+
+    async def claim(self, taken: TakenBatch, *, lease_s: float) -> TakenBatch | None:
+        """The step, under an epoch of the claimant's own; None where another has it, or had it already."""
+        rows = await self._fetch("provider_batch_claim", **taken._asdict(), lease_s=lease_s)
+        return TakenBatch(taken.id, rows[0].epoch) if rows else None
+
+    async def renew(self, taken: TakenBatch, *, lease_s: float) -> bool:
+        """Renews the lease of the step. Returns whether ``taken`` still holds."""
+        return bool(await self._fetch("provider_batch_renew", **taken._asdict(), lease_s=lease_s))
+
+    async def find(self, id_: int) -> Row[Any]:
+        """Its row, with what became of the batch of its queries."""
+        (row,) = await self._fetch("provider_batch_find", id=id_)
+        return row
+
+    async def move(
+        self,
+        taken: TakenBatch,
+        to_state: BatchState,
+        *,
+        lease_s: float,
+        wait_s: float | None = None,
+        file_id: str | None = None,
+        remote_id: str | None = None,
+        outcome: str | None = None,
+        cause: str | None = None,
+        tries: int = 0,
+    ) -> bool:
+        """Moves it, or keeps it where it is until its next step in ``wait_s``. Returns whether ``taken`` still holds.
+
+        Without ``wait_s`` the lease goes on, for the same worker does the next step at once.
+        """
+        moved = await self._fetch(
+            "provider_batch_move",
+            **taken._asdict(),
+            to_state=to_state.value,
+            sources=sources(to_state),
+            lease_s=lease_s,
+            wait_s=wait_s,
+            file_id=file_id,
+            remote_id=remote_id,
+            outcome=outcome,
+            cause=cause,
+            tries=tries,
+        )
+        return bool(moved)
+
+    async def candidates(
+        self, batch_id: int, tier: str, *, after_due: Any = None, after_id: int = 0, most: int
+    ) -> Sequence[Row[Any]]:
+        """Queries that may join, with their texts, in order of ``due_at`` and id, beyond those given."""
+        return await self._fetch(
+            "provider_batch_candidates",
+            batch_id=batch_id,
+            tier=tier,
+            after_due=after_due,
+            after_id=after_id,
+            most=most,
+            margin_s=WAVE_MARGIN_S,
+        )
+
+    async def make_due(self, ids: Sequence[int]) -> None:
+        """Makes queries that wait for a wave, and that no provider batch can take, due at their tier."""
+        await self._fetch("lanes_make_due", ids=list(ids))
+
+    async def enlist(
+        self, taken: TakenBatch, joining: Sequence[Joining], *, worker_id: int | None, lease_s: float
+    ) -> int | None:
+        """ready → batched for those of ``joining`` that their budgets have room for. Returns how many joined.
+
+        None where ``taken`` no longer holds.
+        """
+        rows = await self._fetch(
+            "provider_batch_enlist",
+            **taken._asdict(),
+            wanted=to_json([joins._asdict() for joins in joining]),
+            sources=SOURCES[MoveKind.BATCH],
+            worker_id=worker_id,
+            lease_s=lease_s,
+        )
+        return int(rows[0].joined) if rows else None
+
+    async def lines(self, id_: int, *, after: int, most: int) -> Sequence[Row[Any]]:
+        """Open calls with the bodies of their queries, by id, beyond ``after``."""
+        return await self._fetch("provider_batch_lines", id=id_, after=after, most=most)
+
+    async def calls(self, id_: int, call_ids: Sequence[int]) -> Sequence[Row[Any]]:
+        """Those of ``call_ids`` that belong to it, each with its query: ``is_awaited`` where that waits for it."""
+        return await self._fetch(
+            "provider_batch_calls", id=id_, call_ids=list(call_ids), sources=SOURCES[MoveKind.FINISH]
+        )
+
+    async def release(self, taken: TakenBatch, *, code: str, reason: str) -> int:
+        """batched → ready, due at once, for every query that still waits for it. Returns how many."""
+        released = 0
+        while True:
+            (row,) = await self._fetch("provider_batch_release", **taken._asdict(), code=code, reason=reason)
+            released += int(row.queries)
+            if not row.queries:
+                return released
+
+    async def settle(
+        self, taken: TakenBatch, *, outcome: str, cause: str | None, is_billed: bool = False, only_gone: bool = False
+    ) -> int:
+        """Settles its open calls without a result. ``only_gone``: of queries that no longer wait for it alone."""
+        settled = 0
+        while True:
+            (row,) = await self._fetch(
+                "provider_batch_settle",
+                **taken._asdict(),
+                outcome=outcome,
+                cause=cause,
+                is_billed=is_billed,
+                only_gone=only_gone,
+            )
+            settled += int(row.calls)
+            if not row.calls:
+                return settled
+
+    async def give_up(self, taken: TakenBatch) -> None:
+        """Notes that its queries are bought elsewhere."""
+        await self._fetch("provider_batch_give_up", **taken._asdict())
+
+    async def count_answers(self, taken: TakenBatch) -> int:
+        """Notes how many of its lines were answered, and returns it."""
+        rows = await self._fetch("provider_batch_count", **taken._asdict())
+        return int(rows[0].answered) if rows else 0
+
+    async def known_ids(self, provider: str) -> frozenset[str]:
+        """The provider's ids of all our batches there."""
+        return frozenset(row.remote_id for row in await self._fetch("provider_batch_known", provider=provider))
+
+    async def _fetch(self, name: str, **params: object) -> Sequence[Row[Any]]:
+        return await fetch(self._engine, statement(name), **params)

@@ -1,0 +1,15 @@
+-- Calls of a provider batch, each with its query as far as that still waits for it (epoch and state), and its text.
+SELECT c.id AS call_id, c.created_at AS at, c.reserved_usd, c.deployment, c.outcome,
+       q.epoch = c.epoch AND q.stage = c.tier AND q.state = ANY(CAST(:sources AS text[])) AS is_awaited,
+       q.id, q.batch_id, q.epoch, q.crashes, q.tier, q.prefers, q.attempts, q.escalations,
+       CAST(p.body AS text) AS body, CAST(p.options AS text) AS options,
+       p.custom_id, b.budget_policy, q.was_lost, q.pilot,
+       EXISTS (SELECT FROM pilots AS t WHERE t.batch_id = b.id AND t.state = 'decided') AND NOT q.pilot AS has_policy,
+       extract(epoch FROM b.expires_at - now()) AS expires_in_s,
+       extract(epoch FROM b.deadline - now()) AS deadline_in_s
+FROM calls AS c
+JOIN queries AS q ON q.id = c.query_id
+JOIN prompts AS p ON p.query_id = q.id
+JOIN batches AS b ON b.id = q.batch_id
+WHERE c.provider_batch_id = :id AND c.id = ANY(CAST(:call_ids AS bigint[]))
+ORDER BY c.id

@@ -1,0 +1,19 @@
+-- Queries that may join a provider batch, with their texts, in the order in which they are due. A tier tries this lane
+-- once per query.
+SELECT q.id, q.batch_id, q.epoch, q.crashes, q.tier, q.prefers, q.attempts, q.escalations,
+       CAST(p.body AS text) AS body, CAST(p.options AS text) AS options,
+       p.custom_id, b.budget_policy, q.was_lost, q.pilot,
+       EXISTS (SELECT FROM pilots AS t WHERE t.batch_id = b.id AND t.state = 'decided') AND NOT q.pilot AS has_policy,
+       extract(epoch FROM b.expires_at - now()) AS expires_in_s,
+       extract(epoch FROM b.deadline - now()) AS deadline_in_s,
+       q.due_at
+FROM queries AS q
+JOIN prompts AS p ON p.query_id = q.id
+JOIN batches AS b ON b.id = q.batch_id AND b.cancelled_at IS NULL AND b.ended_at IS NULL
+WHERE q.stage = :tier AND q.state = 'ready' AND q.batch_id = :batch_id AND NOT q.pilot
+  AND q.due_at > now() + make_interval(secs => :margin_s) AND q.due_at < '9000-01-01'
+  AND (q.due_at, q.id) > (coalesce(CAST(:after_due AS timestamptz), '-infinity'), :after_id)
+  AND NOT EXISTS (SELECT FROM calls AS c
+                  WHERE c.query_id = q.id AND c.provider_batch_id IS NOT NULL AND c.tier = q.stage)
+ORDER BY q.due_at, q.id
+LIMIT :most

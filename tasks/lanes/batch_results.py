@@ -1,0 +1,95 @@
+"""The results of a provider batch, applied to its queries by the code that a direct answer goes through."""
+
+import asyncio
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import Row
+
+from db import failpoints
+from db.ledger_encoding import read_queued
+from db.ledger_types import CallResult, Claim, SentCall
+from db.provider_batches import ProviderBatches
+from providers.batch_api.provider_batch_api import BatchResult, ProviderBatchApi, RemoteBatch
+from routing.fleet import Model
+from routing.outcome import Outcome
+from tasks.stages.answer import failed_calls
+from tasks.stages.budget_guard import left_of_budgets, remaining_per_query
+from tasks.stages.query_executor import QueryExecutor
+from tasks.worker_context import WorkerContext
+
+log = structlog.get_logger()
+
+APPLIED_AT_ONCE: Final = 200
+
+
+@dataclass(slots=True)
+class BatchResults:
+    """Of one provider batch."""
+
+    row: Row[Any]
+    model: Model
+    batches: ProviderBatches
+    context: WorkerContext
+
+    async def collect(self, api: ProviderBatchApi, remote: RemoteBatch) -> None:
+        """Applies every result, in bounded memory. Raises BatchCallFailed and DBAPIError: then it is begun anew.
+
+        What was applied before is left alone: a call gets its result once, and a query moves under its epoch once.
+        """
+        some: dict[int, Outcome] = {}
+        strays = 0
+        async for result in api.results(remote):
+            if (call_id := _call_id(result)) is None:
+                strays += 1
+                continue
+            some.setdefault(call_id, result.outcome)
+            if len(some) >= APPLIED_AT_ONCE:
+                strays += await self.apply(some)
+                failpoints.die_once_at("die_applying")
+                some = {}
+        strays += await self.apply(some)
+        if strays:
+            log.warning("provider_batch_strays", provider_batch=self.row.id, lines=strays)
+
+    async def apply(self, outcomes: Mapping[int, Outcome]) -> int:
+        """Applies outcomes by call id. Returns how many are of calls that are not of this batch."""
+        if not outcomes:
+            return 0
+        rows = await self.batches.calls(self.row.id, list(outcomes))
+        waiting = {row.call_id: read_queued(row) for row in rows if row.is_awaited}
+        failed = await failed_calls(list(waiting.values()), self.context)
+        left_usd = await remaining_per_query(list(waiting.values()), self.context)
+        budgets_usd = await left_of_budgets({queued.batch_id for queued in waiting.values()}, self.context)
+
+        async def conclude(row: Row[Any]) -> None:
+            sent = SentCall(row.call_id, row.at, self.model, float(row.reserved_usd), is_batched=True)
+            result = CallResult(sent, outcomes[row.call_id])
+            queued = waiting.get(row.call_id)
+            if queued is None:
+                # The user cancelled it, or it was answered elsewhere: it is paid all the same.
+                await self.context.ledger.record(result)
+                return
+            executor = QueryExecutor(
+                queued,
+                self.row.tier,
+                self.context,
+                failed.get(queued.id, []),
+                left_usd=left_usd.get(queued.id, math.inf),
+                budget_usd=budgets_usd[queued.batch_id],
+                claim=Claim(queued.id, queued.epoch, row.at),
+            )
+            await executor.conclude(result)
+
+        async with asyncio.TaskGroup() as concluding:
+            for row in rows:
+                concluding.create_task(conclude(row))
+        return len(outcomes) - len(rows)
+
+
+def _call_id(result: BatchResult) -> int | None:
+    """The call that a line belongs to; None where its key is none of ours."""
+    return int(result.key) if result.key.isascii() and result.key.isdecimal() and len(result.key) < 19 else None

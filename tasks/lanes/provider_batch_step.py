@@ -1,0 +1,393 @@
+"""The steps of a provider batch: form, upload, create, poll, collect, or cancel, each committed before the next."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import orjson
+import structlog
+from sqlalchemy import Row
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
+
+from db import failpoints
+from db.provider_batches import ProviderBatches, TakenBatch
+from providers.batch_api.provider_batch_api import (
+    BatchCallFailed,
+    CreateAttempt,
+    ProviderBatchApi,
+    RemoteBatch,
+    RemoteState,
+)
+from providers.provider_errors import UnsupportedParameter
+from routing.outcome import FAILURE_RULES, UNSETTLED, Billed, Failure, FailureKind, Outcome
+from routing.provider_batch_lifecycle import UNSENT, BatchState
+from routing.query import read_line
+from tasks.lanes.batch_results import BatchResults
+from tasks.lanes.wave_former import WaveFormer, line_of
+from tasks.worker_context import WorkerContext
+
+log = structlog.get_logger()
+
+LINES_AT_ONCE: Final = 500
+SOONEST_POLL_S: Final = 1.0
+LATEST_POLL_S: Final = 60.0
+POLL_SHARE: Final = 0.1
+"""A provider batch is looked at again after this share of its age: a young one may be over soon."""
+
+MAX_TRIES: Final = 6
+"""Refused uploads and creates, after which its queries are bought elsewhere."""
+MAX_TURNS: Final = 4
+"""Workers that take one step, one after the other, before its queries go back: one may be what kills workers."""
+
+STANDARD_RESERVE_S: Final = 300.0
+"""With less time to the deadline, what a provider batch has not answered is bought at standard speed."""
+
+_REFUSALS: Final = frozenset(
+    kind
+    for kind, rule in FAILURE_RULES.items()
+    if kind not in (FailureKind.RATE_LIMITED, FailureKind.OVERLOADED, FailureKind.SERVER_ERROR, FailureKind.NEVER_SENT)
+    and rule.billed is Billed.NO
+)
+"""Failures that another try of the same step would meet again."""
+
+
+async def step_provider_batch(taken: TakenBatch, context: WorkerContext) -> None:
+    """Does what is due for a provider batch: a message that comes again finds it claimed. Raises DBAPIError."""
+    batches = ProviderBatches(context.engine)
+    began = time.monotonic()
+    claimed = await batches.claim(taken, lease_s=context.fleet.timing.lease_s)
+    if claimed is not None:
+        async with _renewed(claimed, batches, context) as lease:
+            lease.held_from = began
+            await ProviderBatchStepper(claimed, lease, batches, context).run()
+
+
+class _Lease:
+    """When the lease was last asked for, by the monotonic clock: it runs from no earlier."""
+
+    held_from = 0.0
+
+
+@asynccontextmanager
+async def _renewed(claimed: TakenBatch, batches: ProviderBatches, context: WorkerContext) -> AsyncIterator[_Lease]:
+    lease, lease_s = _Lease(), context.fleet.timing.lease_s
+
+    async def renew() -> None:
+        holds = True
+        while holds:
+            await asyncio.sleep(lease_s / 4)
+            began = time.monotonic()
+            try:
+                holds = await batches.renew(claimed, lease_s=lease_s)
+            except (DBAPIError, NoConnection):
+                log.warning("provider_batch_lease_not_renewed", provider_batch=claimed.id)
+            else:
+                lease.held_from = began if holds else lease.held_from
+
+    renewal = asyncio.create_task(renew())
+    try:
+        yield lease
+    finally:
+        renewal.cancel()
+
+
+class ProviderBatchStepper:
+    """One worker's turn at one provider batch."""
+
+    def __init__(self, taken: TakenBatch, lease: _Lease, batches: ProviderBatches, context: WorkerContext) -> None:
+        self.taken = taken
+        self.lease = lease
+        self.batches = batches
+        self.context = context
+        self.row: Row[Any]
+
+    async def run(self) -> None:
+        """Step after step, until one has to wait. Raises DBAPIError: then another worker goes on after the lease."""
+        while True:
+            self.row = row = await self.batches.find(self.taken.id)
+            state = BatchState(row.state)
+            if row.epoch != self.taken.epoch or state is BatchState.DONE:
+                return
+            if self.context.stopping.is_set():
+                await self._move(state, wait_s=0.0)
+                return
+            model = self.context.fleet.models.get(row.deployment)
+            if model is None:
+                log.error("provider_batch_without_deployment", provider_batch=row.id, deployment=row.deployment)
+                await self._move(state, wait_s=LATEST_POLL_S, cause="its deployment is not in the fleet")
+                return
+            api = self.context.pool.batch_api(model)
+            try:
+                goes_on = await self._step(state, api)
+            except BatchCallFailed as error:
+                goes_on = await self._failed(state, error)
+            if not goes_on:
+                return
+
+    async def _step(self, state: BatchState, api: ProviderBatchApi) -> bool:
+        """Does the step of ``state``. Returns whether the next one may follow at once."""
+        if state in UNSENT and (self.row.is_unwanted or self._kills_workers):
+            return await self._end_unsent("its batch was closed" if self.row.is_unwanted else "its workers were lost")
+        if state is BatchState.CREATING and self._is_late:
+            await self._give_up()
+        match state:
+            case BatchState.FORMING:
+                return await self._form(api)
+            case BatchState.FORMED:
+                return await self._upload(api)
+            case BatchState.UPLOADED:
+                return await self._create(api)
+            case BatchState.CREATING:
+                return await self._find_created(api)
+            case BatchState.SUBMITTED:
+                return await self._poll(api)
+            case BatchState.CANCELLING:
+                return await self._cancel(api)
+            case BatchState.COLLECTING:
+                return await self._collect(api)
+            case BatchState.DONE:
+                return False
+
+    async def _form(self, api: ProviderBatchApi) -> bool:
+        if not self.row.queries:  # what had joined when a former was lost is the batch
+            former = WaveFormer(self.taken, self.row, api, self.batches, self.context)
+            if not await former.form():
+                return False
+            if not former.joined:
+                if former.budget_is_full and not self.row.open_siblings:
+                    reason = "the budget has no room for its reservation in a provider batch"
+                    await self.batches.to_standard(self.row.batch_id, self.row.tier, reason=reason)
+                await self._move(BatchState.DONE, outcome="empty")
+                return False
+        return await self._move(BatchState.FORMED)
+
+    async def _upload(self, api: ProviderBatchApi) -> bool:
+        await self.batches.settle(
+            self.taken, outcome=FailureKind.NOT_RUN.value, cause="closed before it was sent", only_gone=True
+        )
+        if not await self.batches.lines(self.taken.id, after=0, most=1):
+            return await self._end_unsent("nothing is left to send")
+        inexpressible: dict[int, Outcome] = {}
+        file_id = await api.upload(self._lines(api, inexpressible)) if api.takes_files else None
+        failpoints.die_once_at("die_after_upload")
+        await self._results(api).apply(inexpressible)
+        return await self._move(BatchState.UPLOADED, file_id=file_id)
+
+    async def _lines(self, api: ProviderBatchApi, inexpressible: dict[int, Outcome]) -> AsyncIterator[bytes]:
+        """The lines of its open calls; those that the protocol cannot say are left out."""
+        after = 0
+        while rows := await self.batches.lines(self.taken.id, after=after, most=LINES_AT_ONCE):
+            after = rows[-1].id
+            for row in rows:
+                body, options = orjson.loads(row.body), orjson.loads(row.options) if row.options else {}
+                try:
+                    yield line_of(row.id, body, read_line(body, options), api, self.context).content
+                except UnsupportedParameter as error:
+                    inexpressible[row.id] = Failure(
+                        FailureKind.INEXPRESSIBLE, str(error), cause="inexpressible", param=error.field
+                    )
+
+    async def _create(self, api: ProviderBatchApi) -> bool:
+        """Buys. That it is about to be bought is committed first; it is sent only while the lease outlasts it."""
+        if not await self._move(BatchState.CREATING, tries=self.row.tries):
+            return False
+        failpoints.die_once_at("die_before_create")
+        provider = self.context.fleet.providers[api.model.provider]
+        if self.lease.held_from + self.context.fleet.timing.lease_s - time.monotonic() < provider.deadline_s:
+            await self._move(BatchState.UPLOADED, wait_s=0.0)  # nothing was sent
+            return False
+        source = self.row.file_id if api.takes_files else self._lines(api, {})
+        assert source is not None
+        remote = await api.create(source, marker=self.row.marker)
+        failpoints.die_once_at("die_after_create")
+        return await self._submitted(remote, api)
+
+    async def _submitted(self, remote: RemoteBatch, api: ProviderBatchApi) -> bool:
+        log.info("provider_batch_submitted", provider_batch=self.row.id, remote=remote.id, queries=self.row.queries)
+        if await self._move(BatchState.SUBMITTED, remote_id=remote.id, wait_s=SOONEST_POLL_S):
+            failpoints.die_once_at("die_after_submit")
+            return False
+        # Another worker has taken over since, and may have bought it again: this one is not wanted.
+        log.error("provider_batch_fenced", provider_batch=self.row.id, remote=remote.id)
+        known = await self.batches.find(self.taken.id)
+        if known.remote_id != remote.id:
+            await api.cancel(remote.id)
+        return False
+
+    async def _find_created(self, api: ProviderBatchApi) -> bool:
+        """A create without a clear reply: the provider is asked before anything is sent again."""
+        row = self.row
+        attempt = CreateAttempt(row.marker, row.queries, row.creating_unix_s)
+        found = await api.find(attempt, known=await self.batches.known_ids(row.provider))
+        if api.can_find and found:
+            return await self._submitted(found[0], api)
+        settled = row.since_creating_s >= api.listing_settles_s
+        undecided = False
+        for remote in found:  # one of them may be of another program: the keys of its results tell
+            match await self._is_ours(remote, api):
+                case True:
+                    return await self._submitted(remote, api)
+                case None:
+                    undecided = True
+        if undecided or not settled:
+            await self._move(
+                BatchState.CREATING, wait_s=LATEST_POLL_S if undecided else SOONEST_POLL_S, tries=row.tries
+            )
+            return False
+        # It was not made. What a user closed meanwhile is not sent again.
+        return await self._move(BatchState.FORMED if row.is_unwanted else BatchState.UPLOADED, tries=row.tries)
+
+    async def _is_ours(self, remote: RemoteBatch, api: ProviderBatchApi) -> bool | None:
+        """Whether a result of ``remote`` belongs to one of our calls; None while it has none."""
+        async for result in api.results(remote):
+            if result.key.isdecimal():
+                return bool(await self.batches.calls(self.taken.id, [int(result.key)]))
+            return False
+        return False if remote.is_over else None
+
+    async def _poll(self, api: ProviderBatchApi) -> bool:
+        row = self.row
+        failpoints.die_once_at("die_before_poll")
+        remote = await api.retrieve(row.remote_id)
+        if remote.is_over:
+            return await self._over(remote)
+        if row.is_unwanted or self._is_late:
+            if not row.is_unwanted:
+                await self._give_up()
+            return await self._move(BatchState.CANCELLING)
+        wait_s = min(max(POLL_SHARE * (row.age_s or 0.0), SOONEST_POLL_S), LATEST_POLL_S)
+        await self._move(BatchState.SUBMITTED, wait_s=wait_s)
+        return False
+
+    async def _cancel(self, api: ProviderBatchApi) -> bool:
+        """What it has answered by now is billed, and collected once the provider has stopped it."""
+        failpoints.die_once_at("die_before_cancel")
+        remote = await api.cancel(self.row.remote_id)
+        failpoints.die_once_at("die_after_cancel")
+        if not remote.is_over:
+            remote = await api.retrieve(self.row.remote_id)
+        if remote.is_over:
+            return await self._over(remote)
+        await self._move(BatchState.CANCELLING, wait_s=SOONEST_POLL_S)
+        return False
+
+    async def _over(self, remote: RemoteBatch) -> bool:
+        log.info("provider_batch_over", provider_batch=self.row.id, remote=remote.id, state=remote.state.value)
+        cause = None if remote.failure is None else remote.failure.message
+        return await self._move(BatchState.COLLECTING, outcome=remote.state.value, cause=cause)
+
+    async def _collect(self, api: ProviderBatchApi) -> bool:
+        remote = await api.retrieve(self.row.remote_id)
+        failpoints.die_once_at("die_before_fetch")
+        if not self._kills_workers and remote.state is not RemoteState.FAILED:
+            await self._results(api).collect(api, remote)
+        failpoints.die_once_at("die_after_apply")
+        await self._finish(remote.without_result(answered=await self.batches.count_answers(self.taken)))
+        try:
+            await api.discard(remote)
+        except BatchCallFailed as error:
+            log.warning("provider_batch_files_left", provider_batch=self.row.id, error=error.failure.message)
+        return False
+
+    async def _finish(self, missing: Failure) -> None:
+        """Settles what has no result, has its queries bought elsewhere, and ends the provider batch."""
+        failure = missing
+        if self._kills_workers:
+            failure = Failure(FailureKind.UNKNOWN, "its workers were lost", cause="worker_lost")
+        released = await self.batches.release(
+            self.taken, code=failure.cause or failure.kind.value, reason=f"{failure.message}: standard speed"
+        )
+        await self.batches.settle(
+            self.taken, outcome=failure.kind.value, cause=failure.cause, is_billed=failure.kind in UNSETTLED
+        )
+        failpoints.die_once_at("die_before_done")
+        await self._move(BatchState.DONE, cause=failure.message if released else None)
+        log.info("provider_batch_done", provider_batch=self.row.id, released=released)
+
+    async def _end_unsent(self, why: str) -> bool:
+        """Ends what was not bought: its queries go back, its calls cost nothing."""
+        await self.batches.release(self.taken, code="not_run", reason=f"{why}: standard speed")
+        await self.batches.settle(self.taken, outcome=FailureKind.NOT_RUN.value, cause="not sent")
+        await self._move(BatchState.DONE, outcome="unsent", cause=why)
+        return False
+
+    async def _failed(self, state: BatchState, error: BatchCallFailed) -> bool:
+        """What follows from a failed request to the batch API. A step that may succeed later is tried again then."""
+        failure, tries = error.failure, self.row.tries + 1
+        log.warning(
+            "provider_batch_step_failed",
+            provider_batch=self.row.id,
+            state=state.value,
+            kind=failure.kind.value,
+            status=failure.status,
+            cause=failure.cause,
+        )
+        wait_s = max(failure.retry_after_s or 0.0, min(SOONEST_POLL_S * 2.0**tries, LATEST_POLL_S))
+        current = BatchState((await self.batches.find(self.taken.id)).state)
+        if current is BatchState.CREATING and state is BatchState.UPLOADED:
+            if error.may_have_happened:
+                await self._move(current, wait_s=SOONEST_POLL_S, tries=tries, cause=failure.message)
+                return False
+            target = BatchState.FORMED if error.is_gone else BatchState.UPLOADED
+            await self._move(target, wait_s=wait_s, tries=tries, cause=failure.message)
+            current = target
+        if current in UNSENT and (tries >= MAX_TRIES or (failure.kind in _REFUSALS and not error.is_gone)):
+            return await self._end_unsent(failure.message)
+        if current in (BatchState.SUBMITTED, BatchState.CANCELLING) and error.is_gone:
+            return await self._move(BatchState.COLLECTING, outcome="gone", cause=failure.message)
+        if current is BatchState.COLLECTING and (error.is_gone or tries >= 4 * MAX_TRIES):
+            await self._finish(Failure(FailureKind.UNKNOWN, failure.message, cause="results_gone"))
+            return False
+        if current is BatchState.SUBMITTED and self._is_late:
+            await self._give_up()
+        await self._move(current, wait_s=wait_s, tries=tries, cause=failure.message)
+        return False
+
+    @property
+    def _kills_workers(self) -> bool:
+        return bool(self.row.turns > MAX_TURNS)
+
+    @property
+    def _is_late(self) -> bool:
+        left_s = self.row.deadline_in_s
+        return left_s is not None and left_s < STANDARD_RESERVE_S
+
+    async def _give_up(self) -> None:
+        """Its queries are bought at standard speed. Until one is claimed there, its late result still counts."""
+        if self.row.given_up_at is None:
+            await self.batches.give_up(self.taken)
+            released = await self.batches.release(
+                self.taken,
+                code="given_up",
+                reason="the deadline is near, and its provider batch is not over: standard speed",
+            )
+            log.warning("provider_batch_given_up", provider_batch=self.row.id, released=released)
+
+    def _results(self, api: ProviderBatchApi) -> BatchResults:
+        return BatchResults(self.row, api.model, self.batches, self.context)
+
+    async def _move(
+        self,
+        to_state: BatchState,
+        *,
+        wait_s: float | None = None,
+        tries: int = 0,
+        file_id: str | None = None,
+        remote_id: str | None = None,
+        outcome: str | None = None,
+        cause: str | None = None,
+    ) -> bool:
+        return await self.batches.move(
+            self.taken,
+            to_state,
+            lease_s=self.context.fleet.timing.lease_s,
+            wait_s=wait_s,
+            tries=tries,
+            file_id=file_id,
+            remote_id=remote_id,
+            outcome=outcome,
+            cause=cause,
+        )

@@ -1,0 +1,34 @@
+"""How long a query waits at a tier for a wave, before standard takes it."""
+
+import math
+from typing import Final
+
+from db.ledger_types import QueuedQuery
+from db.provider_batches import WAVE_MARGIN_S
+from routing.fleet import Fleet, Model
+from routing.lanes.lane import Lane
+from routing.query import Query
+
+RESERVE_SHARE: Final = 0.25
+LONGEST_RESERVE_S: Final = 3600.0
+"""What of the time to the deadline is left for standard where nobody has planned better: a quarter, an hour at most."""
+
+
+def batch_deployments(query: Query, tier: str, fleet: Fleet) -> tuple[Model, ...]:
+    """The deployments of ``tier`` that may answer ``query`` in a provider batch."""
+    return tuple(model for model in fleet.pinned(query.pin, tier) if Lane.BATCH in model.lanes)
+
+
+def wave_wait_s(queued: QueuedQuery, query: Query, tier: str, fleet: Fleet) -> float:
+    """Seconds for which ``queued`` may wait at ``tier``; 0.0 where it is called at standard speed at once.
+
+    When they are over it is due there by itself, whatever became of the planner. A query of a pilot never waits, for
+    the rest of its batch waits for it; nor does one that may be what kills workers.
+    """
+    if queued.deadline_in_s == math.inf or queued.is_pilot or queued.crashes:
+        return 0.0
+    if not batch_deployments(query, tier, fleet):
+        return 0.0
+    reserve_s = min(RESERVE_SHARE * queued.deadline_in_s, LONGEST_RESERVE_S)
+    wait_s = queued.deadline_in_s - reserve_s
+    return wait_s if wait_s > 2 * WAVE_MARGIN_S else 0.0

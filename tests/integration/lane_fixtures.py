@@ -1,0 +1,85 @@
+"""Batches with a deadline in one process: real Postgres, the real tasks, the simulator's batch API; no broker."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from db.batch_writer import BatchSpec
+from db.provider_batches import ProviderBatches
+from fleet_config.price_lookup import with_lanes
+from routing.fleet import Fleet, Model
+from routing.lanes.lane import Lane
+from simulator.process import SimulatorProcess, start_simulator
+from tasks.lanes.lane_maintenance import WaveStarter
+from tasks.lanes.provider_batch_step import step_provider_batch
+from tasks.worker_context import WorkerContext
+from tests.integration.end_to_end import simulated_fleet, work_off
+from tests.integration.ledger_fixtures import LedgerHarness
+from tests.integration.test_budget_guard import PRICES
+
+FAST = {"clock": 600.0}
+"""A provider's batch of seven minutes takes less than a second."""
+
+
+@contextmanager
+def batching_simulator(tmp_path: Path, **batch: Any) -> Iterator[SimulatorProcess]:
+    """A simulator whose batch API is fast; it logs every call to ``tmp_path/calls.jsonl``."""
+    config = {"batch": FAST | batch, "prices": PRICES}
+    with start_simulator(log=tmp_path / "calls.jsonl", config=config) as running:
+        yield running
+
+
+def batching_fleet(simulator_url: str, provider: str = "openai") -> Fleet:
+    """Only the deployments of one provider, each with a batch lane at half price."""
+    fleet = simulated_fleet(simulator_url)
+    models = {name: _batching(model) for name, model in fleet.models.items() if model.provider == provider}
+    tiers = {
+        name: replace(tier, models=tuple(known for known in tier.models if known in models))
+        for name, tier in fleet.tiers.items()
+    }
+    return replace(fleet, models=models, tiers={name: tier for name, tier in tiers.items() if tier.models})
+
+
+def _batching(model: Model) -> Model:
+    lanes = (Lane.BATCH, Lane.STANDARD)
+    return replace(model, lanes=lanes, price=with_lanes(model.price, lanes))
+
+
+def within(hours: float, **spec: Any) -> BatchSpec:
+    """A batch whose answers are wanted so soon."""
+    return BatchSpec(source="test", deadline=datetime.now(UTC) + timedelta(hours=hours), **spec)
+
+
+async def buy(context: WorkerContext, *, rounds: int = 400) -> None:
+    """Works off every stage and every provider batch, as feeder and workers do, until all queries have ended."""
+    batches, starter = ProviderBatches(context.engine), WaveStarter(gather_s=0.0, pause_s=0.5)
+    for _ in range(rounds):
+        await work_off(context)
+        await starter.begin(context)
+        for taken in await batches.take_due(lease_s=context.fleet.timing.lease_s, simulated=None):
+            await step_provider_batch(taken, context)
+        await context.ledger.end_batches()
+        if await is_over(context):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("queries are still open")
+
+
+async def is_over(context: WorkerContext) -> bool:
+    """Whether no batch and no provider batch is open."""
+    bench = LedgerHarness(context.engine, context.fleet)
+    (row,) = await bench.rows(
+        "SELECT (SELECT count(*) FROM batches WHERE ended_at IS NULL)"
+        " + (SELECT count(*) FROM provider_batches WHERE state <> 'done') AS open"
+    )
+    return bool(row.open == 0)
+
+
+async def charged_usd(bench: LedgerHarness) -> float:
+    """What the ledger has of all calls."""
+    (row,) = await bench.rows("SELECT coalesce(sum(cost_usd), 0) AS usd FROM calls")
+    return float(row.usd)
