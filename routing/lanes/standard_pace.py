@@ -8,6 +8,12 @@ from typing import Final
 
 from routing.lanes.lane import TierLanes
 
+ALPHA: Final = 0.01
+"""The probability to be late that a choice may have."""
+
+JOINT: Final = 100
+"""Waves of a batch and their repetitions, about, at most: the reserve of each may fail with this part of α."""
+
 RESERVE_S: Final = 300.0
 """For the standard lane to resume after a short outage."""
 
@@ -28,8 +34,8 @@ class StandardPace:
     """Expected queries of the tier, those that climb there included."""
 
 
-def standard_paces(tiers: Mapping[str, TierLanes], *, tail: float) -> dict[str, StandardPace]:
-    """By tier, those above first. ``tail``: the probability that a reserve does not suffice.
+def standard_paces(tiers: Mapping[str, TierLanes], *, alpha: float = ALPHA) -> dict[str, StandardPace]:
+    """By tier, those above first. A reserve does not suffice with a probability of ``alpha`` / `JOINT`.
 
     Climbs follow while the tier below still answers, so that the slowest tier decides (a fluid tandem queue), and each
     tier adds a call's latency. The time is lognormal about that.
@@ -37,7 +43,7 @@ def standard_paces(tiers: Mapping[str, TierLanes], *, tail: float) -> dict[str, 
     order = sorted(tiers, key=lambda name: len(list(tiers_from(tiers, name))))
     expected = _loads(tiers, order, bound=False)
     at_most = _loads(tiers, order, bound=True)
-    deviations = NormalDist().inv_cdf(1.0 - tail)
+    deviations = NormalDist().inv_cdf(1.0 - alpha / JOINT)
     paces = {}
     for name in order:
         rungs = list(tiers_from(tiers, name))

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from routing.lanes.lane import BatchAge, Lane, LaneOffer, TierLanes
-from routing.lanes.lane_plan import ALPHA, CANCEL_S, LanePlan
+from routing.lanes.lane_plan import CANCEL_S, LanePlan
+from routing.lanes.standard_pace import ALPHA
 from routing.reason import ReasonCode
 
 HOUR_S = 3600.0
