@@ -2,28 +2,41 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from providers.adapters.adapter import Adapter
 from providers.adapters.chat_completion import storable
 from providers.adapters.error_codes import is_error
+from providers.adapters.json_fields import code
 from providers.billing import cost_in_headers
 from providers.failure_kinds import kind_of_status
 from providers.limits.limit_signs import read_notice
 from providers.provider_errors import BrokenOff, ContentRefused, InvalidResponse, ProviderError, UnsupportedParameter
 from providers.retry_after import LONGEST_DAILY_S, LONGEST_S, clamp, read_retry_after
-from routing.fleet import Model
+from routing.fleet import STANDARD_SERVICE_TIERS, Model
+from routing.lanes.lane import Lane
 from routing.outcome import Completion, Failure, FailureKind, Outcome
 
 
 def read_outcome(
-    adapter: Adapter, model: Model, status: int, answer: Any, *, headers: Mapping[str, str], now: float
+    adapter: Adapter,
+    model: Model,
+    status: int,
+    answer: Any,
+    *,
+    headers: Mapping[str, str],
+    now: float,
+    asked_tier: str | None = None,
 ) -> Outcome:
-    """What ``answer``, the JSON of a body that came with ``status``, is. ``now`` is in Unix seconds."""
+    """What ``answer``, the JSON of a body that came with ``status``, is. ``now`` is in Unix seconds.
+
+    ``asked_tier`` is the service tier that the request asked for.
+    """
     if kind_of_status(status) is not None or is_error(answer):
-        return read_failure(adapter, status, answer, headers=headers, now=now)
+        failure = read_failure(adapter, status, answer, headers=headers, now=now)
+        return _without_capacity(failure) if asked_tier == Lane.FLEX else failure
     try:
         if not isinstance(answer, dict):
             raise InvalidResponse("a body that is no JSON object")
@@ -34,9 +47,33 @@ def read_outcome(
         return Failure(FailureKind.SAFETY, str(error), usage=error.usage, cause=error.reason)
     except BrokenOff as error:
         return Failure(FailureKind.BROKEN_OFF, str(error), usage=error.usage, cause=error.reason)
+    if tier := _named_tier(headers) if asked_tier else None:
+        completion = replace(completion, usage=replace(completion.usage, service_tier=tier))
     if completion.usage.reported_usd is None and (usd := cost_in_headers(headers)) is not None:
         return replace(completion, usage=replace(completion.usage, reported_usd=usd))
     return completion
+
+
+def _named_tier(headers: Mapping[str, str]) -> str | None:
+    """The service tier in Google's header, which alone names it; None for the standard tier."""
+    found = code(headers.get("x-gemini-service-tier", "").lower())
+    return None if found in STANDARD_SERVICE_TIERS else found
+
+
+def _without_capacity(failure: Failure) -> Failure:
+    """``failure`` of a flex call: where the lane has no capacity, it says nothing of the deployment.
+
+    OpenAI: 429 "resource unavailable", Groq: 498, Google: 503. A 429 by the account's own limits stays one.
+    """
+    if failure.kind is not FailureKind.OVERLOADED and (
+        failure.kind is not FailureKind.RATE_LIMITED or failure.cause in _OWN_LIMITS
+    ):
+        return failure
+    return replace(failure, kind=FailureKind.NOT_RUN, cause=failure.cause or "flex_unavailable")
+
+
+_OWN_LIMITS: Final = frozenset({"rate_limit_exceeded", "RateLimitReached", "RESOURCE_EXHAUSTED", "rate_limit_error"})
+"""Codes of a 429 that is about the account's requests or tokens."""
 
 
 def read_failure(adapter: Adapter, status: int, answer: Any, *, headers: Mapping[str, str], now: float) -> Failure:

@@ -281,7 +281,7 @@ class ProviderClient:
         # The transport itself, without a client around it: no redirects, no cookies, no log line with the address.
         response = await connection.transport().handle_async_request(request)
         try:
-            outcome = await self._read(response, model, adapter, received)
+            outcome = await self._read(response, model, adapter, received, asked_tier=body.get("service_tier"))
         finally:
             await response.aclose()
         if isinstance(outcome, Completion):
@@ -321,7 +321,15 @@ class ProviderClient:
         finally:
             await response.aclose()
 
-    async def _read(self, reply: httpx.Response, model: Model, adapter: Adapter, received: _PartialResponse) -> Outcome:
+    async def _read(
+        self,
+        reply: httpx.Response,
+        model: Model,
+        adapter: Adapter,
+        received: _PartialResponse,
+        *,
+        asked_tier: str | None,
+    ) -> Outcome:
         if reply.status_code < 200:  # another protocol from here on, for which nothing asked
             raise httpx.RemoteProtocolError("an interim status in place of a response")
         received.status = reply.status_code
@@ -334,7 +342,15 @@ class ProviderClient:
             if kind is None:
                 raise InvalidResponse(str(error)) from error
             answer = {}  # an error without a readable body is still that error
-        return read_outcome(adapter, model, reply.status_code, answer, headers=reply.headers, now=self._now())
+        return read_outcome(
+            adapter,
+            model,
+            reply.status_code,
+            answer,
+            headers=reply.headers,
+            now=self._now(),
+            asked_tier=asked_tier,
+        )
 
 
 def _request_id(headers: Sequence[tuple[bytes, bytes]]) -> str | None:

@@ -113,7 +113,8 @@ class FailureKind(StrEnum):
     BROKEN_OFF = "broken_off"
     """The generation ended by an error, or for a reason that is not known: no answer, billed."""
     NOT_RUN = "not_run"
-    """The provider batch that it was in ended before its turn: unbilled, it costs time alone."""
+    """Its lane did not come to it: a provider batch ended before its turn, or flex has no capacity. Unbilled: it costs
+    time alone, and says nothing of the deployment's other calls."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ class ChatRequest:
     """The body's ``seed``: a model that is not sure says something else with another one."""
     is_repair: bool = False
     """It shows the model its own answer, and asks for the same in the required form."""
+    is_flex: bool = False
+    """It asks for the lane flex."""
     after_tool: bool = False
     """Whether the last turn is a tool's result, so that the model answers next."""
 

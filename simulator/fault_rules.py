@@ -67,6 +67,8 @@ class FaultKind(StrEnum):
     """200 with a gzip body that decompresses to ``bytes`` bytes."""
     DEAD = "dead"
     """The connection is closed as if at accept: nothing is received, so nothing is logged."""
+    FLEX_UNAVAILABLE = "flex_unavailable"
+    """The lane flex has no capacity: OpenAI's 429, Google's 503. It meets no other call."""
     LATENCY = "latency"
     """A regular answer, ``extra_ms`` later."""
     BATCH_RATE_LIMITED = "batch_rate_limited"
@@ -115,6 +117,7 @@ UNBILLED: Final = frozenset(
         FaultKind.OVERLOADED,
         FaultKind.SAFETY,
         FaultKind.DEAD,
+        FaultKind.FLEX_UNAVAILABLE,
     }
 )
 """Faults for which the provider does not charge, unless a rule says otherwise."""
@@ -174,6 +177,7 @@ class FaultTarget:
     site: str
     digest: bytes
     """SHA-256 of the text."""
+    is_flex: bool = False
 
 
 @dataclass(slots=True)
@@ -211,7 +215,9 @@ class FaultTable:
         extra_ms = 0.0
         for rule in self._rules:
             fault = rule.fault
-            if fault.kind in BATCH_FAULTS or not self._applies(rule, target, nth, now):
+            if fault.kind in BATCH_FAULTS or (fault.kind == FaultKind.FLEX_UNAVAILABLE and not target.is_flex):
+                continue
+            if not self._applies(rule, target, nth, now):
                 continue
             if fault.kind != FaultKind.LATENCY:
                 return fault, extra_ms

@@ -33,7 +33,9 @@ from simulator.url_routes import Purpose, UrlRoute, route_of
 from simulator.verifier_reply import verdict
 
 _ERROR_CASES: Final[dict[FaultKind, ErrorCase]] = {
-    kind: ErrorCase[kind.name] for kind in UNBILLED if kind not in (FaultKind.SAFETY, FaultKind.DEAD)
+    kind: ErrorCase[kind.name]
+    for kind in UNBILLED
+    if kind not in (FaultKind.SAFETY, FaultKind.DEAD, FaultKind.FLEX_UNAVAILABLE)
 }
 _BATCH_DIALECTS: Final = {
     ProtocolName.OPENAI: openai_batches.handle,
@@ -131,7 +133,7 @@ class SimulatedProvider:
             return _error_plan(call, route, ErrorCase.BAD_REQUEST, str(error))
         fault, extra_ms = None, 0.0
         if self._faults:
-            target = FaultTarget(request.model, route.dialect.name, route.site, digest)
+            target = FaultTarget(request.model, route.dialect.name, route.site, digest, request.is_flex)
             fault, extra_ms = self._faults.find_fault(target, now=self._clock())
             if fault is not None and fault.kind == FaultKind.DEAD:
                 self.stats.dead_connections += 1
@@ -139,7 +141,8 @@ class SimulatedProvider:
         if (question := question_of(request.text)) is not None:
             # What a fault does to this call is drawn anew; what the model says is what it said.
             request.text, request.is_repair, digest = question, True, text_digest(question)
-        plan = self._answer(route, _call_id(head), request, digest, fault)
+        lane = CheapLane.FLEX if request.is_flex else None
+        plan = self._answer(route, _call_id(head), request, digest, fault, lane=lane)
         plan.delay_s = (self._latency_ms(request, digest) + extra_ms) / 1000
         return plan
 
@@ -207,7 +210,10 @@ class SimulatedProvider:
         if fault is None or fault.is_billed:
             _bill(call, reply, profile)
         if fault is None:
-            return _plan(call, route, orjson.dumps(route.dialect.write(request, reply)))
+            plan = _plan(call, route, orjson.dumps(route.dialect.write(request, reply)))
+            if lane is CheapLane.FLEX and route.dialect.name is ProtocolName.GOOGLE:
+                plan.headers += b"x-gemini-service-tier: flex\r\n"
+            return plan
         call.outcome = fault.kind.value
         return self._faulty(call, route, request, reply, fault)
 
@@ -223,7 +229,11 @@ class SimulatedProvider:
     def _faulty(
         self, call: CallRecord, route: UrlRoute, request: ChatRequest, reply: ChatReply, fault: Fault
     ) -> ResponsePlan:
-        if (case := _ERROR_CASES.get(fault.kind)) is not None:
+        if fault.kind == FaultKind.FLEX_UNAVAILABLE:
+            is_google = route.dialect.name is ProtocolName.GOOGLE
+            reason = ErrorCase.UNAVAILABLE if is_google else ErrorCase.NO_CAPACITY
+            plan = _error_plan(call, route, reason, "the lane flex has no capacity")
+        elif (case := _ERROR_CASES.get(fault.kind)) is not None:
             plan = _error_plan(call, route, case, f"injected fault: {fault.kind.value}")
             form = fault.retry_after or (RetryAfter.SECONDS if case == ErrorCase.RATE_LIMITED else RetryAfter.NONE)
             plan.headers += _retry_after(form, fault.retry_after_s, now=self._wall_clock())
@@ -275,9 +285,10 @@ class SimulatedProvider:
         latency = self._profile(request.model).latency
         if latency is None:
             return 0.0
-        return latency.sample_ms(
+        sampled_ms = latency.sample_ms(
             seeded_random(self._seed, b"latency", request.model.encode("utf-8", "surrogatepass"), digest)
         )
+        return sampled_ms * self.config.flex_slowness if request.is_flex else sampled_ms
 
     def _profile(self, model: str) -> Profile:
         profile = self._profiles.get(model)

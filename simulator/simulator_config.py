@@ -59,6 +59,8 @@ class Config:
     limits: dict[str, ModelLimits] = field(default_factory=dict)
     batch: BatchBehavior = field(default_factory=BatchBehavior)
     """Of the batch APIs."""
+    flex_slowness: float = 3.0
+    """How many times as long a call in the lane flex takes."""
     cached_share: float = 0.0
     """The share of each prompt's tokens that is reported as cached, 0 to 1."""
     reasoning_tokens: int = 0
@@ -83,6 +85,7 @@ class Change:
     lane_prices: dict[CheapLane, dict[str, Price]] | None = None
     limits: dict[str, ModelLimits] | None = None
     batch: BatchBehavior | None = None
+    flex_slowness: float | None = None
     cached_share: float | None = None
     reasoning_tokens: int | None = None
     judge_error: _Level | None = None

@@ -55,6 +55,10 @@ _MOST_BUDGET: Final = 24_576
 """Tokens: the most that every model of Gemini 2.5 takes."""
 
 
+_SERVICE_TIERS: Final[Mapping[str, str]] = {"flex": "FLEX", "priority": "PRIORITY"}
+"""Source: https://ai.google.dev/gemini-api/docs/flex-inference"""
+
+
 @dataclass(frozen=True, slots=True)
 class Google:
     """`Adapter` for ``kind = "google"``."""
@@ -79,7 +83,7 @@ class Google:
     def prepare(self, body: Mapping[str, Any], model: Model) -> Prepared:
         notes = cap_notes(body, model)
         said = request_params(body, Protocol.GOOGLE, notes)
-        refuse_unpriced({"messages": body.get("messages")}, model)
+        refuse_unpriced({key: body.get(key) for key in ("messages", "service_tier")}, model)
         conversation = read_messages(body)
         if conversation.has_cache_control:
             notes.append(left_out("cache_control", "Google caches by itself"))
@@ -90,6 +94,11 @@ class Google:
         }
         if conversation.system:
             sent["systemInstruction"] = {"parts": [{"text": conversation.system}]}
+        tier = said.get("service_tier")
+        if isinstance(tier, str) and tier in _SERVICE_TIERS:
+            sent["service_tier"] = _SERVICE_TIERS[tier]
+        elif tier is not None:
+            notes.append(left_out("service_tier", "Google has no such tier"))
         return Prepared(sent | _tooling(said), tuple(notes))
 
     def learn(self, model: Model, param: str) -> bool:

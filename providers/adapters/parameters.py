@@ -119,7 +119,7 @@ PARAMETERS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
     "service_tier": _row(
         _PASS,
         _translate("default: standard_only; auto and priority: auto; others left out with a note"),
-        _drop("Google is asked at its standard tier"),
+        _translate("flex and priority are sent; others left out with a note"),
     ),
     "thinking": _row(_PASS, _PASS, _refuse("fix: use reasoning_effort")),
     "functions": _row(_PASS, _refuse("fix: use tools"), _refuse("fix: use tools")),

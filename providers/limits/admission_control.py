@@ -92,13 +92,15 @@ class _DeploymentGate:
         match outcome:
             case Completion():
                 self.pace.note_answer(outcome.quota, sent_at=sent_at, in_flight=len(self.in_flight))
-            case Failure(is_limit=True):
+            case Failure(is_limit=True) if outcome.kind is not FailureKind.NOT_RUN:
                 self.pace.note_limit(outcome.quota, sent_at=sent_at, in_flight=len(self.in_flight))
             case _:
                 pass
 
     def rest_s(self, outcome: Failure, *, sent_at: float) -> float:
         """For how long the deployment is to be left alone after ``outcome``."""
+        if outcome.kind is FailureKind.NOT_RUN:
+            return 0.0
         if not outcome.is_limit:
             return outcome.retry_after_s or 0.0
         if outcome.notice.is_daily or outcome.notice.account_wide:

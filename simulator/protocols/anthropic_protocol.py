@@ -30,6 +30,7 @@ _TYPES: Final = {
     ErrorCase.SERVER_ERROR: "api_error",
     ErrorCase.UNAVAILABLE: "api_error",
     ErrorCase.OVERLOADED: "overloaded_error",
+    ErrorCase.NO_CAPACITY: "overloaded_error",
     ErrorCase.SAFETY: "invalid_request_error",
 }
 

@@ -31,6 +31,7 @@ _NAMES: Final = {
     ErrorCase.SERVER_ERROR: "INTERNAL",
     ErrorCase.UNAVAILABLE: "UNAVAILABLE",
     ErrorCase.OVERLOADED: "UNAVAILABLE",
+    ErrorCase.NO_CAPACITY: "UNAVAILABLE",
     ErrorCase.SAFETY: "INVALID_ARGUMENT",
 }
 
@@ -60,6 +61,7 @@ def read(body: Mapping[str, Any], path_model: str) -> ChatRequest:
 
 
 def _read_extras(request: ChatRequest, body: Mapping[str, Any], *, last: Any) -> None:
+    request.is_flex = body.get("service_tier") == "FLEX"
     config = mapping_at(body, "generationConfig")
     request.max_tokens = whole_at(config, "maxOutputTokens")
     request.wants_logprobs = bool(config.get("responseLogprobs"))

@@ -34,6 +34,7 @@ _TYPES: Final = {
     ErrorCase.SERVER_ERROR: ("server_error", None),
     ErrorCase.UNAVAILABLE: ("server_error", "service_unavailable"),
     ErrorCase.OVERLOADED: ("server_error", "overloaded"),
+    ErrorCase.NO_CAPACITY: ("resource_unavailable", "resource_unavailable"),
     ErrorCase.SAFETY: ("invalid_request_error", "content_filter"),
 }
 _NO_OTHERS: Final[tuple[()]] = ()
@@ -80,6 +81,7 @@ def read(body: Mapping[str, Any], _path_model: str) -> ChatRequest:
 
 
 def _read_extras(request: ChatRequest, body: Mapping[str, Any], *, last_role: Any) -> None:
+    request.is_flex = body.get("service_tier") == "flex"
     if isinstance(body.get("seed"), int):
         request.sample = body["seed"]
     if shape := mapping_at(body, "response_format"):
@@ -115,7 +117,8 @@ def write(request: ChatRequest, reply: ChatReply) -> dict[str, Any]:
                 "function": {"name": reply.tool_call.name, "arguments": arguments},
             }
         ]
-    return {
+    tier = {"service_tier": "flex"} if request.is_flex else {}
+    return tier | {
         "id": f"chatcmpl-{reply.name}",
         "object": "chat.completion",
         "created": int(time.time()),

@@ -30,6 +30,8 @@ class ErrorCase(StrEnum):
     SERVER_ERROR = "server_error"
     UNAVAILABLE = "unavailable"
     OVERLOADED = "overloaded"
+    NO_CAPACITY = "no_capacity"
+    """Of the lane flex."""
     SAFETY = "safety"
 
 
@@ -42,6 +44,7 @@ STATUS: Final = {
     ErrorCase.SERVER_ERROR: 500,
     ErrorCase.UNAVAILABLE: 503,
     ErrorCase.OVERLOADED: 529,
+    ErrorCase.NO_CAPACITY: 429,
     ErrorCase.SAFETY: 400,
 }
 
