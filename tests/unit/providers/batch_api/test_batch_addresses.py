@@ -1,0 +1,166 @@
+"""Where requests to a batch API go, and what becomes of listings and downloads that are long or break off."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import orjson
+import pytest
+
+from providers.batch_api.provider_batch_api import (
+    BatchCallFailed,
+    BatchResult,
+    CreateAttempt,
+    ProviderBatchApi,
+    RemoteBatch,
+    RemoteState,
+)
+from providers.client import ProviderClient
+from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
+from routing.outcome import FailureKind
+from tests.unit.providers.network import listening
+
+BASES = {
+    Protocol.OPENAI: "https://api.openai.com/v1",
+    Protocol.ANTHROPIC: "https://api.anthropic.com/v1",
+    Protocol.GOOGLE: "https://generativelanguage.googleapis.com/v1beta",
+}
+SENT_AT = 1_900_000_000.0
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+def api_at(kind: Protocol, handler: Handler | None = None, base_url: str | None = None) -> ProviderBatchApi:
+    """The batch API of a deployment whose provider answers by ``handler``."""
+    client, model = client_at(kind, handler, base_url)
+    return client.batch_api(model)
+
+
+def client_at(
+    kind: Protocol, handler: Handler | None = None, base_url: str | None = None
+) -> tuple[ProviderClient, Model]:
+    """A client of one deployment."""
+    model = Model("m", "p", "model", "small", Price(1, 1, 1, "test"), 8000, protocol=kind)
+    provider = Provider("p", kind, base_url or BASES[kind], api_key_env="KEY")
+    fleet = Fleet("test", False, {"p": provider}, {"m": model}, {"small": Tier("small", "small", 1, ("m",), None)})
+    transport = None if handler is None else httpx.MockTransport(handler)
+    return ProviderClient(fleet, environ={"KEY": "sk-secret"}, transport=transport), model
+
+
+def openai_batch(number: int, *, marker: str = "other", created_at: float = SENT_AT) -> dict[str, object]:
+    return {
+        "id": f"batch_{number}",
+        "status": "in_progress",
+        "created_at": created_at,
+        "metadata": {"pointsman": marker},
+        "request_counts": {"total": 3, "completed": 0, "failed": 0},
+    }
+
+
+def test_a_listing_is_read_page_by_page_until_the_time_of_the_create() -> None:
+    pages = {
+        None: [openai_batch(9), openai_batch(8)],
+        "batch_8": [openai_batch(7), openai_batch(6, marker="ours")],
+        "batch_6": [openai_batch(5, created_at=SENT_AT - 1000)],
+        "batch_5": [openai_batch(4, marker="before", created_at=SENT_AT - 2000)],
+    }
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        page = pages[request.url.params.get("after")]
+        return httpx.Response(200, json={"data": page, "has_more": True})
+
+    async def find(marker: str) -> tuple[RemoteBatch, ...]:
+        return await api_at(Protocol.OPENAI, handler).find(CreateAttempt(marker, 3, SENT_AT))
+
+    assert [batch.id for batch in asyncio.run(find("ours"))] == ["batch_6"]
+    assert asyncio.run(find("before")) == ()
+
+
+@pytest.mark.parametrize("results_url", ["https://evil.example/results", "https://api.anthropic.com:8443/r", "x:"])
+def test_our_key_goes_to_no_address_on_another_host(results_url: str) -> None:
+    seen: list[httpx.URL] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request.url)
+        if request.url.path.endswith("/results"):
+            return httpx.Response(200, stream=httpx.ByteStream(b""))
+        return httpx.Response(200, json={"id": "b", "processing_status": "ended", "results_url": results_url})
+
+    async def collect() -> None:
+        api = api_at(Protocol.ANTHROPIC, handler)
+        async for _ in api.results(await api.retrieve("b")):
+            pass
+
+    asyncio.run(collect())
+    assert str(seen[-1]) == "https://api.anthropic.com/v1/messages/batches/b/results"
+
+
+def test_an_upload_goes_to_no_address_on_another_host() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert request.url.host == "generativelanguage.googleapis.com"
+        return httpx.Response(200, json={}, headers={"x-goog-upload-url": "https://evil.example/upload"})
+
+    async def upload() -> None:
+        async def lines() -> AsyncIterator[bytes]:
+            yield b"{}"
+
+        await api_at(Protocol.GOOGLE, handler).upload(lines())
+
+    with pytest.raises(BatchCallFailed, match="no address"):
+        asyncio.run(upload())
+
+
+def test_azures_lines_have_its_own_endpoint() -> None:
+    line = api_at(Protocol.OPENAI, base_url="https://eu.openai.azure.com/openai/v1").line("1", {"messages": []})
+    assert orjson.loads(line.content)["url"] == "/chat/completions"
+
+
+def test_an_empty_name_of_a_file_is_no_file() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        said = openai_batch(1) | {"status": "completed", "output_file_id": "file-1", "error_file_id": ""}
+        return httpx.Response(200, json=said)
+
+    assert asyncio.run(api_at(Protocol.OPENAI, handler).retrieve("batch_1")).outputs == ("file-1",)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"id": "b"}', b'{"id": "b", "status": "resting"}', b"<html>"])
+@pytest.mark.parametrize("kind", list(Protocol))
+def test_an_answer_that_is_no_batch_may_hide_one(kind: Protocol, body: bytes) -> None:
+    with pytest.raises(BatchCallFailed) as failed:
+        asyncio.run(api_at(kind, lambda request: httpx.Response(200, stream=httpx.ByteStream(body))).retrieve("b"))
+    assert failed.value.failure.kind is FailureKind.BROKEN_BODY
+    assert failed.value.may_have_happened
+
+
+@pytest.mark.parametrize(("status", "may_have"), [(400, False), (401, False), (429, False), (500, True), (502, True)])
+def test_only_a_complete_refusal_says_that_nothing_was_created(status: int, may_have: bool) -> None:
+    with pytest.raises(BatchCallFailed) as failed:
+        asyncio.run(api_at(Protocol.OPENAI, lambda request: httpx.Response(status)).create("file-1", marker="m"))
+    assert failed.value.may_have_happened is may_have
+
+
+async def gather(results: AsyncIterator[BatchResult], seen: list[str]) -> None:
+    async for key, _ in results:
+        seen.append(key)
+
+
+def test_a_download_that_breaks_off_raises_after_the_lines_that_came() -> None:
+    line = orjson.dumps({"custom_id": "1", "error": {"code": "batch_expired"}}) + b"\n"
+
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n" + line + line[:20])
+        await writer.drain()
+
+    async def collect() -> list[str]:
+        seen: list[str] = []
+        async with listening(cut) as port:
+            client, model = client_at(Protocol.OPENAI, base_url=f"http://127.0.0.1:{port}/v1")
+            api = client.batch_api(model)
+            remote = RemoteBatch("b", RemoteState.ENDED, outputs=("file-1",))
+            with pytest.raises(BatchCallFailed) as failed:
+                await gather(api.results(remote), seen)
+            assert failed.value.failure.kind is FailureKind.BROKEN_BODY
+            await client.aclose()
+        return seen
+
+    assert asyncio.run(collect()) == ["1"]
