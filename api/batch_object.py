@@ -55,6 +55,8 @@ def batch_object(batch: ApiBatch) -> dict[str, Any]:
         "expired_at": unix_s(finalized if status == "expired" else None),
         "cancelling_at": unix_s(batch.cancelling_at),
         "cancelled_at": unix_s(finalized if status == "cancelled" else None),
+        # Not of OpenAI's, whose batches cannot be paused.
+        "paused_at": unix_s(batch.paused_at),
         "request_counts": {
             "total": batch.counts.total,
             "completed": batch.counts.done,

@@ -233,6 +233,7 @@ class BatchObject(ApiModel):
     expired_at: int | None
     cancelling_at: int | None
     cancelled_at: int | None
+    paused_at: int | None = Field(default=None, description="While it is set, no query of the batch is started.")
     request_counts: RequestCounts
     usage: BatchUsage | None
     metadata: dict[str, Any] | None

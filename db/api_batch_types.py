@@ -49,6 +49,7 @@ class ApiBatch:
     finalized_at: datetime | None
     purged: bool = False
     """Whether retention has removed its texts and calls, so that it has no results."""
+    paused_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,7 +252,7 @@ class Ledger:
         await self._named("set_window", stage=stage, depth_window=depth_window, rate_per_s=rate_per_s)
 
     async def closing_batches(self) -> Sequence[Any]:
-        """Open batches that were cancelled or whose window closed: ``id``, ``cancelled``."""
+        """Open batches that are cancelled, past their window or paused: ``id``, ``cancelled``, ``closes``."""
         return await self._named("closing_batches")
 
     async def add_partitions(self, *, months_ahead: int = 2) -> None:
@@ -278,6 +278,40 @@ class Ledger:
             batch_id, move=MoveKind.CANCEL, to_state=State.CANCELLED, actor="user", reason="cancelled by the user"
         )
         return await self._cancelled(batch_id) - before
+
+    async def pause(self, batch_id: int) -> bool:
+        """Has no query of an open batch claimed any more; what runs goes on to the end of its stage.
+
+        False where it has ended or is cancelled. Its completion window closes nevertheless.
+        """
+        rows = await self._run(
+            text(
+                "UPDATE batches AS b SET paused_at = coalesce(b.paused_at, now())"
+                " WHERE b.id = :id AND b.ended_at IS NULL AND b.cancelled_at IS NULL AND EXISTS"
+                " (SELECT FROM queries AS q WHERE q.batch_id = b.id AND q.finished_at IS NULL) RETURNING b.id"
+            ),
+            {"id": batch_id},
+        )
+        if rows:
+            await self.return_paused(batch_id)
+        return bool(rows)
+
+    async def return_paused(self, batch_id: int) -> int:
+        """queued → ready for the queries of a paused batch. Returns how many."""
+        returned = 0
+        while True:
+            rows = await self._named("return_paused", batch_id=batch_id, sources=SOURCES[MoveKind.PAUSE])
+            if rows[0][0] == 0:
+                return returned
+            returned += int(rows[0][0])
+
+    async def unpause(self, batch_id: int) -> bool:
+        """Has a paused batch go on. False where it is not paused."""
+        rows = await self._run(
+            text("UPDATE batches SET paused_at = NULL WHERE id = :id AND paused_at IS NOT NULL RETURNING id"),
+            {"id": batch_id},
+        )
+        return bool(rows)
 
     async def _cancelled(self, batch_id: int) -> int:
         counted = text("SELECT count(*) FROM queries WHERE batch_id = :id AND state = 'cancelled'")

@@ -34,7 +34,8 @@ def headline(report: BatchReport) -> str:
 def standing(report: BatchReport) -> str:
     """The batch, its time of submission, and its state."""
     progress = report.figures.progress
-    state = "ended" if progress.ended else f"open, {progress.total - progress.finished:,} queries left"
+    left = f"{progress.total - progress.finished:,} queries left"
+    state = "ended" if progress.ended else f"{'paused' if progress.paused_at else 'open'}, {left}"
     return (
         f"{progress.public_id} · {plain(progress.source)} · submitted {progress.created_at:%Y-%m-%d %H:%M} UTC · "
         f"{'cancelled' if progress.cancelled_at else state} · fleet {plain(report.fleet)}"

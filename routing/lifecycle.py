@@ -63,6 +63,7 @@ class MoveKind(StrEnum):
     UNHOLD = "unhold"
     RESCUE = "rescue"
     RETURN_LOST = "return_lost"
+    PAUSE = "pause"
     BURY = "bury"
     CANCEL = "cancel"
     EXPIRE = "expire"
@@ -106,6 +107,8 @@ RULES: Final[dict[MoveKind, Rule]] = {
     MoveKind.UNHOLD: Rule(frozenset({State.HELD}), frozenset({State.READY})),
     MoveKind.RESCUE: Rule(frozenset({State.RUNNING}), frozenset({State.READY})),
     MoveKind.RETURN_LOST: Rule(frozenset({State.QUEUED}), frozenset({State.READY})),
+    # While its batch is paused nothing of it is claimed or published; what runs goes on to its end at its stage.
+    MoveKind.PAUSE: Rule(frozenset({State.QUEUED}), frozenset({State.READY})),
     MoveKind.BURY: Rule(frozenset({State.RUNNING}), frozenset({State.DEAD})),
     MoveKind.CANCEL: Rule(OPEN, frozenset({State.CANCELLED})),
     MoveKind.EXPIRE: Rule(OPEN, frozenset({State.EXPIRED})),

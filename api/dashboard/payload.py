@@ -109,6 +109,7 @@ def _batches(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
                 "wall_s": batch.wall_s,
                 "created_at": batch.created_at,
                 "cancelled_at": batch.cancelled_at,
+                "paused_at": batch.paused_at,
                 "ended_at": batch.ended_at,
                 "quality": _quality(figures.seen.qualities.get(batch.id)),
             }

@@ -12,6 +12,7 @@ from api.responses import EVENT_STREAM, JSON_OBJECT, json_response, raw_json, se
 from api.schemas import BatchObject
 from api.state import AppState, get_recheck, get_state, get_tenant
 from api.tenant_shares import TURN_S
+from db.api_batch_types import ApiBatch
 from db.reports.batch_stats import batch_figures, find_batch
 from db.reports.budget_balance import batch_budget
 from db.reports.json_views import batch_as_json, timeline_as_json
@@ -46,6 +47,25 @@ async def explain_line(
     if not found:
         raise ApiError(404, "The batch has no line with this custom_id.", param="custom_id")
     return json_response(timeline_as_json(found[0], await query_events(service.engine, found[0].id)))
+
+
+@router.post("/batches/{batch_id}/pause", operation_id="pause_batch", response_model=BatchObject)
+async def pause_batch(request: Request, batch_id: str) -> Response:
+    """Start no further query of a batch; calls under way end as usual. Its completion window goes on."""
+    service, tenant = get_state(request), get_tenant(request)
+    if not await service.ledger.pause(await _ledger_id(service, batch_id, tenant=tenant)):
+        raise conflict("The batch has ended or is cancelled.", code="batch_not_pausable")
+    return raw_json((await service.status_now(batch_id, tenant=tenant)).body)
+
+
+@router.post("/batches/{batch_id}/resume", operation_id="resume_batch", response_model=BatchObject)
+async def resume_batch(request: Request, batch_id: str) -> Response:
+    """Continue a paused batch; of another, start the failed and expired queries again."""
+    service, tenant = get_state(request), get_tenant(request)
+    ledger_id = await _ledger_id(service, batch_id, tenant=tenant)
+    if not await service.ledger.unpause(ledger_id) and not await service.ledger.resume(ledger_id):
+        raise conflict("The batch is not paused, and no query of it has failed.", code="batch_not_resumable")
+    return raw_json((await service.status_now(batch_id, tenant=tenant)).body)
 
 
 @router.get("/batches/{batch_id}/report", operation_id="report_batch", response_class=Response, responses=JSON_OBJECT)
@@ -102,5 +122,15 @@ async def _pause(service: AppState, seconds: float) -> None:
 
 
 async def _require_lines(service: AppState, public_id: str, *, tenant: str) -> None:
-    if (await service.status(public_id, tenant=tenant)).batch.id is None:
+    _require_id((await service.status(public_id, tenant=tenant)).batch)
+
+
+async def _ledger_id(service: AppState, public_id: str, *, tenant: str) -> int:
+    """The ledger's id of a batch as it is now. Raises ApiError while it has no lines."""
+    return _require_id((await service.status_now(public_id, tenant=tenant)).batch)
+
+
+def _require_id(batch: ApiBatch) -> int:
+    if batch.id is None:
         raise conflict("The batch has no lines: it is still being validated, or validation failed.", code="no_lines")
+    return batch.id

@@ -1,4 +1,4 @@
-"""Commands on batches: submit, status, results, cancel, resume, batches."""
+"""Commands on batches: submit, status, results, cancel, pause, resume, batches."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -246,8 +246,38 @@ def cancel(batch: Annotated[str, typer.Argument(metavar="BATCH")], as_json: Json
 
 @app.command()
 def resume(batch: Annotated[str, typer.Argument(metavar="BATCH")], as_json: JsonOption = False) -> None:
-    """Start only the failed queries of a batch again."""
-    _apply_to_batch(batch, "resumed", Ledger.resume, as_json=as_json)
+    """Continue a paused batch; start the failed queries of another."""
+
+    async def unpause(engine: AsyncEngine) -> Progress | None:
+        found = await resolve_batch(engine, batch)
+        is_paused = await Ledger(engine, give_up_s=10.0).unpause(found.id)
+        return await batch_progress(engine, found.id) if is_paused else None
+
+    progress = with_database(read_settings(), unpause)
+    if progress is None:
+        _apply_to_batch(batch, "resumed", Ledger.resume, as_json=as_json)
+    elif as_json:
+        emit({"batch_id": batch, "paused": False, "open": progress.total - progress.finished})
+    else:
+        out.print(f"{batch}: no longer paused, {queries(progress.total - progress.finished)} open")
+
+
+@app.command()
+def pause(batch: Annotated[str, typer.Argument(metavar="BATCH")], as_json: JsonOption = False) -> None:
+    """Start no further query of a batch. Calls in flight end as usual; `resume` continues it."""
+
+    async def work(engine: AsyncEngine) -> Progress:
+        found = await resolve_batch(engine, batch)
+        if not await Ledger(engine, give_up_s=10.0).pause(found.id):
+            raise UsageError(f"{batch} has ended or is cancelled.", hint="Only an open batch can be paused.")
+        return await batch_progress(engine, found.id)
+
+    progress = with_database(read_settings(), work)
+    if as_json:
+        emit({"batch_id": batch, "paused": True, "open": progress.total - progress.finished})
+        return
+    out.print(f"{batch}: paused, {queries(progress.total - progress.finished)} open ({progress.running:,} running)")
+    out.print(f"`pointsman resume {batch}` continues it. Its completion window, if it has one, goes on.")
 
 
 def _apply_to_batch(public_id: str, done: str, move: Callable[[Ledger, int], Awaitable[int]], *, as_json: bool) -> None:
@@ -291,7 +321,11 @@ def batches(
     grid = table(("batch", "source", "submitted", "state"), ("queries", "done", "failed", "open"))
     for row in found:
         age = duration(max(0.0, (datetime.now(UTC) - row["created_at"]).total_seconds()))
-        state = "cancelled" if row["cancelled_at"] else "open" if row["open"] else "ended"
+        state = "open" if row["open"] else "ended"
+        if row["cancelled_at"]:
+            state = "cancelled"
+        elif row["paused_at"] and row["open"]:
+            state = "paused"
         state += " (simulated)" if row["simulated"] else ""
         counted = (f"{row[name]:,}" for name in ("total", "done", "failed", "open"))
         grid.add_row(row["public_id"], plain(row["source"]), f"{age} ago", state, *counted)

@@ -87,7 +87,15 @@ class AsyncClient:
 
     async def cancel(self, batch_id: str) -> BatchInfo:
         """As `Client.cancel`."""
-        return await self._take(flows.act(batch_id, "cancel"))
+        return await self._take(flows.cancel(batch_id))
+
+    async def pause(self, batch_id: str) -> BatchInfo:
+        """As `Client.pause`."""
+        return await self._take(flows.act(batch_id, "pause"))
+
+    async def resume(self, batch_id: str) -> BatchInfo:
+        """As `Client.resume`."""
+        return await self._take(flows.act(batch_id, "resume"))
 
     async def explain(self, batch_id: str, custom_id: str) -> dict[str, Any]:
         """As `Client.explain`."""

@@ -109,7 +109,15 @@ class Client:
 
     def cancel(self, batch_id: str) -> BatchInfo:
         """Cancels the open queries; answers stay."""
-        return self._take(flows.act(batch_id, "cancel"))
+        return self._take(flows.cancel(batch_id))
+
+    def pause(self, batch_id: str) -> BatchInfo:
+        """Starts no further query of the batch; calls under way end."""
+        return self._take(flows.act(batch_id, "pause"))
+
+    def resume(self, batch_id: str) -> BatchInfo:
+        """Continues a paused batch; of another, starts the failed queries again."""
+        return self._take(flows.act(batch_id, "resume"))
 
     def explain(self, batch_id: str, custom_id: str) -> dict[str, Any]:
         """Why a query went where it went: each decision with its reasons, each call with its cost."""

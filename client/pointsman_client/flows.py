@@ -249,9 +249,14 @@ def _rejection(batch: BatchInfo) -> str:
     return f"{batch.id} was rejected: {'; '.join(shown) or 'no reason given'}{more}"
 
 
-def act(batch_id: str, action: Literal["cancel"]) -> Flow[BatchInfo]:
+def cancel(batch_id: str) -> Flow[BatchInfo]:
+    """The batch, cancelled."""
+    return BatchInfo.model_validate((yield from request(Call("POST", f"batches/{batch_id}/cancel"))))
+
+
+def act(batch_id: str, action: Literal["pause", "resume"]) -> Flow[BatchInfo]:
     """The batch after an action on it."""
-    return BatchInfo.model_validate((yield from request(Call("POST", f"batches/{batch_id}/{action}"))))
+    return BatchInfo.model_validate((yield from request(Call("POST", f"pointsman/batches/{batch_id}/{action}"))))
 
 
 def explain(batch_id: str, custom_id: str) -> Flow[dict[str, Any]]:

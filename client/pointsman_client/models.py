@@ -63,6 +63,8 @@ class BatchInfo(Frozen):
     ]
     created_at: datetime
     request_counts: LineCounts
+    paused_at: datetime | None = None
+    """While it is set, no query is started."""
     output_file_id: str | None = None
     error_file_id: str | None = None
     errors: LineErrors | None = None

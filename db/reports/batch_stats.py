@@ -73,13 +73,16 @@ class Progress:
     """By stage: how many ``queries`` wait for a later time, the first ``until`` (ISO 8601), and for what ``reason``."""
     unserved: Sequence[str] = ()
     """Stages whose queries no living worker takes."""
+    paused_at: datetime | None = None
+    """While it is set, no query of it is claimed."""
 
     @property
     def blockers(self) -> list[str]:
         """What keeps queries from being answered, one sentence each; empty where nothing does."""
         if self.ended:
             return []
-        found = [
+        found = [f"paused; `pointsman resume {self.public_id}` continues"] if self.paused_at is not None else []
+        found += [
             f"{int(wait['queries']):,} wait at {stage}: {wait['reason'] or 'they are due later'}, "
             f"until {datetime.fromisoformat(wait['until']).astimezone(UTC):%H:%M:%S} UTC"
             for stage, wait in self.put_off.items()
@@ -120,8 +123,8 @@ class Progress:
 
     @property
     def moves(self) -> bool:
-        """Whether something of it runs or waits to: what is held may stay so for good."""
-        return self.running + self.waiting > 0
+        """Whether something of it runs or waits to: what is held or paused may stay so for good."""
+        return self.running + (self.waiting if self.paused_at is None else 0) > 0
 
     @property
     def queries_per_s(self) -> float:

@@ -58,6 +58,7 @@ CREATE TABLE batches (
     expires_at timestamptz,
     deadline timestamptz,
     cancelled_at timestamptz,
+    paused_at timestamptz,
     ended_at timestamptz,
     sealed_at timestamptz,
     purged_at timestamptz,
@@ -79,9 +80,10 @@ COMMENT ON COLUMN batches.priority IS 'higher goes first';
 COMMENT ON COLUMN batches.deadline IS 'when its answers are wanted: until then cheaper lanes may be used; null for standard';
 COMMENT ON COLUMN batches.plan IS 'the forecast of a dry run';
 COMMENT ON COLUMN batches.traceparent IS 'W3C trace context that the client sent';
+COMMENT ON COLUMN batches.paused_at IS 'while it is set, no query of it is claimed; a resume clears it';
 COMMENT ON COLUMN batches.sealed_at IS 'when all its decisions were under seals; before ended_at: it was resumed since';
 COMMENT ON COLUMN batches.purged_at IS 'when its prompts and answers were removed';
-GRANT SELECT, UPDATE (ended_at, cancelled_at, expires_at),
+GRANT SELECT, UPDATE (ended_at, cancelled_at, paused_at, expires_at),
     INSERT (id, public_id, tenant, idempotency_key, source, endpoint, metadata, total, content_sha256, first_query_id,
             last_query_id, priority, fleet, fleet_digest, price_list, simulated, plan, traceparent, budget_policy,
             expires_at, deadline)

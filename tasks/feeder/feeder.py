@@ -203,6 +203,9 @@ class Feeder:
         if (day_cap_usd := self.context.fleet.budgets.tenant_day_usd) is not None:
             await ledger.renew_day_budgets(cap_usd=day_cap_usd)
         for batch in await ledger.closing_batches():
+            if not batch.closes:  # paused: what was on its way into the broker meanwhile
+                await ledger.return_paused(batch.id)
+                continue
             move, state = (MoveKind.CANCEL, State.CANCELLED) if batch.cancelled else (MoveKind.EXPIRE, State.EXPIRED)
             reason = "cancelled by the user" if batch.cancelled else "the completion window closed"
             await ledger.close_queries(batch.id, move=move, to_state=state, actor="feeder", reason=reason)

@@ -74,6 +74,21 @@ def test_a_known_key_with_another_file_says_that_nothing_was_submitted(command: 
     assert "which has different lines. Nothing was submitted." in refused.exception.message
 
 
+def test_a_pause_is_said_and_ended_by_a_resume(command: Any, ended: str, here: Path) -> None:
+    (here / "q.txt").write_text("Hi\nHo\n")
+    batch = command("submit", "q.txt").stdout.strip()
+    assert command("pause", batch).stdout.startswith(f"{batch}: paused, 2 queries open (0 running)\n")
+    assert f"paused; `pointsman resume {batch}` continues" in command("status", batch).stdout
+    assert json.loads(command("status", batch, "--json").stdout)["paused"]
+    assert "paused" in command("batches").stdout
+    assert command("resume", batch).stdout == f"{batch}: no longer paused, 2 queries open\n"
+    assert "paused" not in command("status", batch).stdout
+    refused = command("pause", ended)
+    assert isinstance(refused.exception, CommandError)
+    assert refused.exception.code == ExitCode.USAGE
+    assert "has ended" in refused.exception.message
+
+
 def test_a_watch_of_an_ended_batch_ends_with_its_report(command: Any, ended: str) -> None:
     watched = command("status", ended, "--watch")
     assert "1 answered" in watched.stdout, watched.exception

@@ -9,6 +9,7 @@ from db.engine import transaction
 from db.ledger import Ledger
 from db.ledger_encoding import encode_transitions
 from db.ledger_types import CallResult, SentCall, Transition
+from db.reports.batch_stats import batch_progress
 from db.sql import statement
 from db.statement_errors import StatementFailed
 from routing.lifecycle import FALLBACK, ROUTE, MoveKind, State, sources
@@ -215,6 +216,43 @@ def test_a_cancelled_batch_ends_and_takes_no_more_claims(on_bench: OnBench) -> N
         (call,) = await bench.rows("SELECT outcome FROM calls")
         assert call.outcome == "ok"
         assert len(await bench.ledger.end_batches()) == 1
+
+    on_bench(story)
+
+
+def test_a_paused_batch_starts_nothing_until_it_is_resumed(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        ids = await bench.submit(4)
+        other = await bench.submit(1)
+        batch_id = (await bench.row(ids[0])).batch_id
+        running = await bench.claim(ROUTE, ids[0])
+        assert await bench.ledger.fill_window(ROUTE, room=1) == [ids[1]]
+        assert await bench.ledger.pause(batch_id)
+        assert await bench.ledger.pause(batch_id)
+        assert [(await bench.row(id_)).state for id_ in ids] == ["running", "ready", "ready", "ready"]
+        (why,) = await bench.rows("SELECT move, reasons FROM decisions WHERE query_id = :id", id=ids[1])
+        assert (why.move, why.reasons) == ("pause", ["paused by the user"])
+
+        assert await bench.ledger.claim((ROUTE, ids[1], None)) is None
+        assert await bench.ledger.waiting(ROUTE, ids) == []
+        assert await bench.ledger.fill_window(ROUTE, room=9) == other
+
+        await bench.ledger.set_window("small", depth_window=100, rate_per_s=1.0)
+        moved = advance(ids[0], running.epoch, ROUTE, "small")._replace(publish=True)
+        assert await bench.ledger.transition(moved) == ("small", State.QUEUED)
+        (closing,) = await bench.ledger.closing_batches()  # what the feeder sweeps
+        assert (closing.id, closing.closes) == (batch_id, False)
+        assert await bench.ledger.return_paused(batch_id) == 1
+        progress = await batch_progress(bench.engine, batch_id)
+        assert progress.blockers[0].startswith("paused")
+        assert not progress.moves
+
+        assert await bench.ledger.unpause(batch_id)
+        assert not await bench.ledger.unpause(batch_id)
+        assert await bench.ledger.fill_window(ROUTE, room=9) == ids[1:]
+        assert await bench.ledger.claim((ROUTE, ids[1], None)) is not None
+        await bench.ledger.cancel(batch_id)
+        assert not await bench.ledger.pause(batch_id)
 
     on_bench(story)
 

@@ -80,6 +80,7 @@ class Machine(RuleBasedStateMachine):
         self.known: dict[int, Known] = {}
         self.batch_id = 0
         self.cancelled = False
+        self.paused = False
 
     def teardown(self) -> None:
         async def close() -> None:
@@ -116,6 +117,7 @@ class Machine(RuleBasedStateMachine):
     def publish(self, which: int, stage: str) -> None:
         """A feeder fills the window."""
         moved = set(self.run(self.ledgers[which % LEDGERS].fill_window(stage, room=2))) & set(self.known)
+        assert not (moved and self.paused)
         for id_ in moved:
             known = self.known[id_]
             assert (known.state, known.stage) == (State.READY, stage)
@@ -135,7 +137,7 @@ class Machine(RuleBasedStateMachine):
             return list(zip(range(rivals), intents, got, strict=True))
 
         won = [(n, intent, claim) for n, intent, claim in self.run(race()) if claim is not None]
-        if known.state not in UNCLAIMED:
+        if known.state not in UNCLAIMED or self.paused:
             assert not won
             return None
         if not won:  # the budget had no room
@@ -252,6 +254,20 @@ class Machine(RuleBasedStateMachine):
         self.run(self.ledgers[2].cancel(self.batch_id))
         self._cancelled()
 
+    @rule(really=st.sampled_from([False, True]))
+    def the_user_pauses(self, really: bool) -> None:
+        if not really or not self.run(self.ledgers[1].pause(self.batch_id)):
+            return
+        self.paused = True
+        for known in self.known.values():
+            if known.state is State.QUEUED:
+                known.state = State.READY
+
+    @rule()
+    def the_user_ends_the_pause(self) -> None:
+        assert self.run(self.ledgers[0].unpause(self.batch_id)) == self.paused
+        self.paused = False
+
     @rule()
     def the_user_resumes(self) -> None:
         self.run(self.ledgers[2].resume(self.batch_id))
@@ -259,6 +275,7 @@ class Machine(RuleBasedStateMachine):
         for known in again:
             known.state, known.stage, known.crashes = State.READY, ROUTE, 0
             known.epoch += 1
+            self.paused = False
 
     # -- what always holds -----------------------------------------------------------------
 

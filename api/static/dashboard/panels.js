@@ -89,7 +89,7 @@ function status(batch) {
     return h("span", {}, how, h("span", { class: "below" }, `after ${duration(batch.wall_s)}`));
   }
   const left = batch.eta_s === null ? "no rate yet" : `${duration(batch.eta_s)} left`;
-  return h("span", {}, batch.cancelled_at ? "cancelling" : "running", h("span", { class: "below" }, left));
+  return h("span", {}, batch.cancelled_at ? "cancelling" : batch.paused_at ? "paused" : "running", h("span", { class: "below" }, left));
 }
 
 export function mix({ mix: spans, answered }, width, span) {

@@ -36,7 +36,7 @@ priced AS (
     FROM wanted AS w
     JOIN queries AS q ON q.id = w.query_id AND q.stage = w.stage
         AND q.state = ANY(CAST(:sources AS text[])) AND q.due_at <= now()
-    JOIN batches AS b ON b.id = q.batch_id AND b.cancelled_at IS NULL
+    JOIN batches AS b ON b.id = q.batch_id AND b.cancelled_at IS NULL AND b.paused_at IS NULL
     LEFT JOIN rooms AS by_batch ON by_batch.batch_id = b.id
     LEFT JOIN rooms AS by_tenant ON by_tenant.tenant = b.tenant
     WHERE q.id = ANY(ARRAY(SELECT query_id FROM wanted))

@@ -4,7 +4,7 @@
 WITH open AS (
     SELECT b.id, b.priority, ceil(:room / (1.0 * count(*) OVER (PARTITION BY b.priority))) AS share
     FROM batches AS b
-    WHERE b.ended_at IS NULL AND b.cancelled_at IS NULL
+    WHERE b.ended_at IS NULL AND b.cancelled_at IS NULL AND b.paused_at IS NULL
       AND b.simulated = coalesce(CAST(:simulated AS boolean), b.simulated)
       -- Not EXISTS: made a join, it would go through what is ready of other batches too.
       AND (SELECT true FROM queries AS q

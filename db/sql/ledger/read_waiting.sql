@@ -12,7 +12,7 @@ WHERE q.id = ANY(CAST(:ids AS bigint[]))
   AND q.stage = :stage
   AND q.state = ANY(CAST(:sources AS text[]))
   AND q.due_at <= now()
-  AND b.cancelled_at IS NULL
+  AND b.cancelled_at IS NULL AND b.paused_at IS NULL
   -- A real query never gets a simulated answer, and a simulated one never costs money.
   AND b.simulated = coalesce(CAST(:simulated AS boolean), b.simulated)
 ORDER BY q.id

@@ -15,7 +15,7 @@ WITH again AS (
     RETURNING id, batch_id, epoch
 ),
 reopened AS (
-    UPDATE batches SET ended_at = NULL, cancelled_at = NULL, expires_at = NULL
+    UPDATE batches SET ended_at = NULL, cancelled_at = NULL, paused_at = NULL, expires_at = NULL
     WHERE id = :batch_id AND EXISTS (SELECT 1 FROM again)
 ),
 logged AS (

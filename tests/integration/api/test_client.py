@@ -57,6 +57,26 @@ def test_a_repeated_key_is_the_same_batch_of_the_same_prompts(module_served: Ser
         assert other.submit(["a", "b"], idempotency_key="monday").id != batch.id
 
 
+def test_a_batch_is_paused_and_resumed(module_served: Served) -> None:
+    with client_of(module_served, "pauses") as client:
+        batch = client.submit(["a", "b"])
+        wait_until(lambda: client.batch(batch.id).status == "in_progress")
+        with pytest.raises(PointsmanError, match="not paused, and no query of it has failed"):
+            client.resume(batch.id)
+        paused = client.pause(batch.id)
+        assert (paused.status, paused.paused_at is None) == ("in_progress", False)
+        assert client.report(batch.id)["paused"]
+        assert client.resume(batch.id).paused_at is None
+        module_served.answer(batch.id, failing=1)
+        client.wait(batch.id, timeout_s=PATIENCE_S)
+        with pytest.raises(PointsmanError, match="has ended"):
+            client.pause(batch.id)
+        assert client.resume(batch.id).status == "in_progress"
+        module_served.answer(batch.id)
+        client.wait(batch.id, timeout_s=PATIENCE_S)
+        assert [result.answer for result in client.results(batch.id)] == ["yes", "yes"]
+
+
 def test_invalid_lines_are_named(module_served: Served) -> None:
     with client_of(module_served, "invalid") as client:
         batch = client.submit(["a", {"query": "b", "tier": "giant"}])

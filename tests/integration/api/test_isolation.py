@@ -140,6 +140,11 @@ def explain(client: httpx.Client, theirs: Theirs) -> None:
     nothing_there(client.get(path, params={"custom_id": CUSTOM_IDS[0]}))
 
 
+def pause(client: httpx.Client, theirs: Theirs) -> None:
+    ids = (theirs.batch, theirs.open_batch)
+    nothing_there(*(client.post(f"/v1/pointsman/batches/{id_}/{do}") for id_ in ids for do in ("pause", "resume")))
+
+
 def report(client: httpx.Client, theirs: Theirs) -> None:
     nothing_there(client.get(f"/v1/pointsman/batches/{theirs.batch}/report"))
 
@@ -200,6 +205,8 @@ PROBES: dict[tuple[str, str], Callable[[httpx.Client, Theirs], None]] = {
     ("GET", "/v1/pointsman/batches"): find_by_key,
     ("GET", "/v1/pointsman/batches/{batch_id}/explain"): explain,
     ("GET", "/v1/pointsman/batches/{batch_id}/report"): report,
+    ("POST", "/v1/pointsman/batches/{batch_id}/pause"): pause,
+    ("POST", "/v1/pointsman/batches/{batch_id}/resume"): pause,
     ("GET", "/v1/pointsman/batches/{batch_id}/events"): events,
     ("GET", "/v1/pointsman/figures"): figures,
     ("GET", "/v1/pointsman/live"): live,

@@ -18,6 +18,7 @@ hold         ready queued running batched -> held
 unhold       held                       -> ready
 rescue       running                    -> ready
 return_lost  queued                     -> ready
+pause        queued                     -> ready
 bury         running                    -> dead
 cancel       ready queued running batched held -> cancelled
 expire       ready queued running batched held -> expired

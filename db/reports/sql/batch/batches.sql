@@ -12,7 +12,7 @@ counted AS (
     JOIN queries AS q ON q.id BETWEEN n.first_query_id AND n.last_query_id AND q.batch_id = n.id
     GROUP BY q.batch_id
 )
-SELECT n.public_id, n.source, n.tenant, n.total, n.simulated, n.created_at, n.cancelled_at, n.ended_at,
+SELECT n.public_id, n.source, n.tenant, n.total, n.simulated, n.created_at, n.cancelled_at, n.paused_at, n.ended_at,
        coalesce(c.done, 0) AS done, coalesce(c.failed, 0) AS failed, coalesce(c.cancelled, 0) AS cancelled,
        coalesce(c.open, 0) AS open
 FROM newest AS n
