@@ -246,7 +246,7 @@ def cancel(batch: Annotated[str, typer.Argument(metavar="BATCH")], as_json: Json
 
 @app.command()
 def resume(batch: Annotated[str, typer.Argument(metavar="BATCH")], as_json: JsonOption = False) -> None:
-    """Continue a paused batch; start the failed queries of another."""
+    """Continue a batch: paused or failed queries."""
 
     async def unpause(engine: AsyncEngine) -> Progress | None:
         found = await resolve_batch(engine, batch)

@@ -34,7 +34,7 @@ ImageOption = Annotated[
 
 @app.callback()
 def render() -> None:
-    """Write the files that run a fleet in containers, whatever its tiers are called."""
+    """Write the files to run a fleet in containers."""
 
 
 @app.command()
