@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -270,15 +271,22 @@ class ChaosEnvironment:
         cap_usd: float | None = None,
         policy: BudgetPolicy | None = None,
         pilot: PilotSpec | None = None,
+        deadline_s: float | None = None,
     ) -> str:
         """Submits a batch in this process; its public id."""
+        deadline = None if deadline_s is None else datetime.now(UTC) + timedelta(seconds=deadline_s)
         name = tag or f"b{len(self.submitted)}"
 
         async def give() -> tuple[str, int]:
             engine = make_engine(self.database_url)
             try:
                 order = BatchSpec(
-                    source="chaos", idempotency_key=key, cap_usd=cap_usd, budget_policy=policy, pilot=pilot
+                    source="chaos",
+                    idempotency_key=key,
+                    cap_usd=cap_usd,
+                    budget_policy=policy,
+                    pilot=pilot,
+                    deadline=deadline,
                 )
                 taken = await submit(query_corpus.lines(name, count), engine=engine, fleet=self.fleet, spec=order)
                 return taken.public_id, taken.total
