@@ -15,6 +15,7 @@ from db.engine import fetch
 from db.ledger_encoding import SOURCES, to_json
 from db.sql import statement
 from routing.fleet import Model
+from routing.lanes.lane import BatchAge
 from routing.lifecycle import ROUTE, MoveKind
 from routing.provider_batch_lifecycle import BatchState, sources
 
@@ -23,6 +24,10 @@ WAVE_MARGIN_S: Final = 90.0
 
 MOST_COUNTED: Final = 50_001
 """Queries of a batch and tier that are counted: no provider takes more in one batch."""
+
+
+MOST_TRIES: Final = 3
+"""Provider batches that a tier tries for one query."""
 
 
 class TakenBatch(NamedTuple):
@@ -73,7 +78,33 @@ class ProviderBatches:
             if not row.queries:
                 return moved
 
-    async def begin(self, batch_id: int, model: Model, *, reason: str, max_queries: int) -> int | None:
+    async def open_of(self, batch_id: int) -> Row[Any]:
+        """``left_s``, ``forecast_tiers`` and ``open`` (queries by stage) of a batch with a deadline."""
+        (row,) = await self._fetch("lanes_open", batch_id=batch_id)
+        return row
+
+    async def ages(self) -> dict[str, list[BatchAge]]:
+        """How long the newest provider batches took, by provider."""
+        found: dict[str, list[BatchAge]] = {}
+        for row in await self._fetch("lanes_ages"):
+            found.setdefault(row.provider, []).append(BatchAge(max(row.age_s, 0.0), bool(row.ended)))
+        return found
+
+    async def under_way(self, *, simulated: bool | None) -> Sequence[Row[Any]]:
+        """Provider batches that are worked on: id, batch_id, tier, age_s."""
+        return await self._fetch("lanes_under_way", simulated=simulated)
+
+    async def review(self, id_: int, *, give_up_s: float, verdict: str) -> None:
+        """Notes until which age it is waited for, and why."""
+        await self._fetch("provider_batch_review", id=id_, give_up_s=give_up_s, verdict=verdict)
+
+    async def enqueued_tokens(self, deployment: str) -> int:
+        """Tokens in the provider batches of a deployment that are not over."""
+        return int((await self._fetch("lanes_enqueued", deployment=deployment))[0].tokens)
+
+    async def begin(
+        self, batch_id: int, model: Model, *, reason: str, max_queries: int, max_tokens: int | None = None
+    ) -> int | None:
         """Begins to form a provider batch for what waits at the tier of ``model``. None where one is being formed."""
         rows = await self._fetch(
             "provider_batch_begin",
@@ -85,6 +116,7 @@ class ProviderBatches:
             marker=f"pointsman-{secrets.token_hex(16)}",
             reason=reason,
             max_queries=max_queries,
+            max_tokens=max_tokens,
         )
         return int(rows[0].id) if rows else None
 
@@ -153,6 +185,7 @@ class ProviderBatches:
             after_id=after_id,
             most=most,
             margin_s=WAVE_MARGIN_S,
+            most_tries=MOST_TRIES,
         )
 
     async def make_due(self, ids: Sequence[int]) -> None:
@@ -186,11 +219,13 @@ class ProviderBatches:
             "provider_batch_calls", id=id_, call_ids=list(call_ids), sources=SOURCES[MoveKind.FINISH]
         )
 
-    async def release(self, taken: TakenBatch, *, code: str, reason: str) -> int:
-        """batched → ready, due at once, for every query that still waits for it. Returns how many."""
+    async def release(self, taken: TakenBatch, *, code: str, reason: str, wait_s: float = 0.0) -> int:
+        """batched → ready, due in ``wait_s``, for every query that still waits for it. Returns how many."""
         released = 0
         while True:
-            (row,) = await self._fetch("provider_batch_release", **taken._asdict(), code=code, reason=reason)
+            (row,) = await self._fetch(
+                "provider_batch_release", **taken._asdict(), code=code, reason=reason, wait_s=wait_s
+            )
             released += int(row.queries)
             if not row.queries:
                 return released

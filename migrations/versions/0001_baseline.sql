@@ -335,6 +335,7 @@ CREATE TABLE provider_batches (
     due_at timestamptz NOT NULL DEFAULT now(),
     reason text NOT NULL,
     max_queries integer NOT NULL,
+    max_tokens bigint,
     queries integer NOT NULL DEFAULT 0,
     tokens bigint NOT NULL DEFAULT 0,
     file_id text,
@@ -348,8 +349,11 @@ CREATE TABLE provider_batches (
     creating_at timestamptz,
     submitted_at timestamptz,
     ended_at timestamptz,
+    cancelling_at timestamptz,
     done_at timestamptz,
+    give_up_at timestamptz,
     given_up_at timestamptz,
+    verdict text,
     CONSTRAINT ck_provider_batches_state_known CHECK (state IN (
         'cancelling', 'collecting', 'creating', 'done', 'formed', 'forming', 'submitted', 'uploaded')),
     CONSTRAINT ck_provider_batches_submitted_has_id CHECK (
@@ -373,10 +377,13 @@ COMMENT ON COLUMN provider_batches.tries IS 'failed tries of its present step';
 COMMENT ON COLUMN provider_batches.turns IS 'claims of its present step: more than one, and workers were lost';
 COMMENT ON COLUMN provider_batches.answered IS 'lines with an answer';
 COMMENT ON COLUMN provider_batches.creating_at IS 'when its create was last about to be sent';
-COMMENT ON COLUMN provider_batches.given_up_at IS 'when its queries were released, to be bought in another lane';
-GRANT SELECT, INSERT (batch_id, tier, deployment, provider, model, marker, reason, max_queries),
+COMMENT ON COLUMN provider_batches.cancelling_at IS 'when a cancel was first about to be sent';
+COMMENT ON COLUMN provider_batches.give_up_at IS 'until when it is waited for, by the newest plan';
+COMMENT ON COLUMN provider_batches.given_up_at IS 'when its queries were released although it was not over';
+COMMENT ON COLUMN provider_batches.verdict IS 'why it is waited for, or not, by the newest plan';
+GRANT SELECT, INSERT (batch_id, tier, deployment, provider, model, marker, reason, max_queries, max_tokens),
     UPDATE (state, epoch, lease_until, due_at, queries, tokens, file_id, remote_id, outcome, cause, tries, turns, answered,
-            creating_at, submitted_at, ended_at, done_at, given_up_at)
+            creating_at, submitted_at, cancelling_at, ended_at, done_at, give_up_at, given_up_at, verdict)
     ON provider_batches TO pointsman_app;
 GRANT SELECT ON provider_batches TO pointsman_auditor;
 

@@ -13,6 +13,7 @@ from sqlalchemy import Row
 from db.provider_batches import ProviderBatches
 from routing.fleet import Fleet, Model
 from routing.lanes.lane import Lane
+from tasks.lanes.lane_plans import LanePlans
 from tasks.publisher import publish_provider_batch
 from tasks.worker_context import WorkerContext
 
@@ -27,8 +28,8 @@ LONGEST_GATHER_S: Final = 30.0
 PAUSE_S: Final = 5.0
 """Between two waves of the same batch and tier that are not full."""
 
-GIVE_UP_IN_S: Final = 300.0
-"""With less time to the deadline, what still waits is bought at standard speed."""
+REVIEW_EVERY_S: Final = 10.0
+"""Between two looks at the provider batches that are under way."""
 
 
 @dataclass(slots=True)
@@ -37,6 +38,8 @@ class WaveStarter:
 
     gather_s: float = GATHER_S
     pause_s: float = PAUSE_S
+    plans: LanePlans = field(default_factory=LanePlans)
+    reviewed_at: float = -math.inf
     begun_at: dict[tuple[int, str], float] = field(default_factory=dict)
     waves: "Counter[tuple[int, str]]" = field(default_factory=Counter)
 
@@ -52,27 +55,52 @@ class WaveStarter:
         if tiers := batch_tiers(context.fleet):
             batches = ProviderBatches(context.engine)
             for row in await batches.waiting(list(tiers), simulated=context.fleet.simulated):
-                await self._start(row, tiers[row.tier], batches)
+                await self._start(row, tiers[row.tier], batches, context.fleet)
+            await self._review(batches, context.fleet)
 
-    async def _start(self, row: Row[Any], deployments: tuple[Model, ...], batches: ProviderBatches) -> None:
-        if row.deadline_in_s < GIVE_UP_IN_S:
-            moved = await batches.to_standard(row.batch_id, row.tier, reason="the deadline is near: standard speed")
-            log.info("wave_to_standard", batch_id=row.batch_id, tier=row.tier, queries=moved)
-            return
+    async def _start(
+        self, row: Row[Any], deployments: tuple[Model, ...], batches: ProviderBatches, fleet: Fleet
+    ) -> None:
         key = (row.batch_id, row.tier)
         model = deployments[self.waves[key] % len(deployments)]
-        most = model.batch_limits.max_requests
+        limits = model.batch_limits
         gathers = (row.newest_s < self.gather_s or row.is_routing) and row.oldest_s < LONGEST_GATHER_S
         rests = time.monotonic() < self.begun_at.get(key, -math.inf) + self.pause_s
-        if row.queries < most and (gathers or rests):
+        if row.queries < limits.max_requests and (gathers or rests):
             return
+        plan = await self.plans.of(row.batch_id, batches, fleet)
+        choice = None if plan is None else plan.choose(row.tier)
+        if choice is None or choice.lane is not Lane.BATCH:
+            why = "no plan could be made: standard speed" if choice is None else str(choice.reason)
+            moved = await batches.to_standard(row.batch_id, row.tier, reason=why)
+            log.info("wave_at_standard", batch_id=row.batch_id, tier=row.tier, queries=moved, why=why)
+            return
+        max_tokens = None
+        if limits.max_enqueued_tokens is not None:
+            max_tokens = limits.max_enqueued_tokens - await batches.enqueued_tokens(model.name)
+            if max_tokens <= 0:
+                return
         self.begun_at[key] = time.monotonic()
-        reason = f"{row.deadline_in_s / 3600:.1f} h to the deadline: the batch lane of {model.name}"
-        if (id_ := await batches.begin(row.batch_id, model, reason=reason, max_queries=most)) is not None:
+        id_ = await batches.begin(
+            row.batch_id, model, reason=str(choice.reason), max_queries=limits.max_requests, max_tokens=max_tokens
+        )
+        if id_ is not None:
             self.waves[key] += 1
             log.info(
                 "wave_begun", provider_batch=id_, batch_id=row.batch_id, deployment=model.name, waiting=row.queries
             )
+
+    async def _review(self, batches: ProviderBatches, fleet: Fleet) -> None:
+        """Says of each provider batch that is under way how long it is waited for."""
+        now = time.monotonic()
+        if now < self.reviewed_at + REVIEW_EVERY_S:
+            return
+        self.reviewed_at = now
+        for row in await batches.under_way(simulated=fleet.simulated):
+            plan = await self.plans.of(row.batch_id, batches, fleet)
+            if plan is not None:
+                review = plan.review(row.tier, row.age_s)
+                await batches.review(row.id, give_up_s=review.give_up_s, verdict=str(review.reason))
 
 
 def batch_tiers(fleet: Fleet) -> dict[str, tuple[Model, ...]]:

@@ -22,11 +22,13 @@ from providers.batch_api.provider_batch_api import (
     RemoteState,
 )
 from providers.provider_errors import UnsupportedParameter
+from routing.lanes.lane_plan import CANCEL_S
 from routing.outcome import FAILURE_RULES, UNSETTLED, Billed, Failure, FailureKind, Outcome
 from routing.provider_batch_lifecycle import UNSENT, BatchState
 from routing.query import read_line
 from tasks.lanes.batch_results import BatchResults
 from tasks.lanes.wave_former import WaveFormer, line_of
+from tasks.lanes.wave_wait import wait_before
 from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
@@ -157,9 +159,11 @@ class ProviderBatchStepper:
             if not await former.form():
                 return False
             if not former.joined:
-                if former.budget_is_full and not self.row.open_siblings:
-                    reason = "the budget has no room for its reservation in a provider batch"
-                    await self.batches.to_standard(self.row.batch_id, self.row.tier, reason=reason)
+                if not (former.budget_is_full and self.row.open_siblings):
+                    reason = "no provider batch can take it"
+                    if former.budget_is_full:
+                        reason = "the budget has no room for its reservation in a provider batch"
+                    await self.batches.to_standard(self.row.batch_id, self.row.tier, reason=f"{reason}: standard speed")
                 await self._move(BatchState.DONE, outcome="empty")
                 return False
         return await self._move(BatchState.FORMED)
@@ -254,9 +258,8 @@ class ProviderBatchStepper:
         remote = await api.retrieve(row.remote_id)
         if remote.is_over:
             return await self._over(remote)
-        if row.is_unwanted or self._is_late:
-            if not row.is_unwanted:
-                await self._give_up()
+        if row.is_unwanted or row.is_over_due or self._is_late:
+            log.warning("provider_batch_not_waited_for", provider_batch=row.id, age_s=row.age_s, why=row.verdict)
             return await self._move(BatchState.CANCELLING)
         wait_s = min(max(POLL_SHARE * (row.age_s or 0.0), SOONEST_POLL_S), LATEST_POLL_S)
         await self._move(BatchState.SUBMITTED, wait_s=wait_s)
@@ -271,6 +274,8 @@ class ProviderBatchStepper:
             remote = await api.retrieve(self.row.remote_id)
         if remote.is_over:
             return await self._over(remote)
+        if not self.row.is_unwanted and (self.row.cancelling_s > CANCEL_S or self._is_late):
+            await self._give_up()
         await self._move(BatchState.CANCELLING, wait_s=SOONEST_POLL_S)
         return False
 
@@ -297,8 +302,13 @@ class ProviderBatchStepper:
         failure = missing
         if self._kills_workers:
             failure = Failure(FailureKind.UNKNOWN, "its workers were lost", cause="worker_lost")
+        left_s = self.row.deadline_in_s
+        again = failure.kind is FailureKind.NOT_RUN and self.row.outcome != RemoteState.FAILED.value
         released = await self.batches.release(
-            self.taken, code=failure.cause or failure.kind.value, reason=f"{failure.message}: standard speed"
+            self.taken,
+            code=failure.cause or failure.kind.value,
+            reason=failure.message,
+            wait_s=wait_before(left_s) if again and left_s is not None else 0.0,
         )
         await self.batches.settle(
             self.taken, outcome=failure.kind.value, cause=failure.cause, is_billed=failure.kind in UNSETTLED
@@ -341,7 +351,7 @@ class ProviderBatchStepper:
         if current is BatchState.COLLECTING and (error.is_gone or tries >= 4 * MAX_TRIES):
             await self._finish(Failure(FailureKind.UNKNOWN, failure.message, cause="results_gone"))
             return False
-        if current is BatchState.SUBMITTED and self._is_late:
+        if current in (BatchState.SUBMITTED, BatchState.CANCELLING) and self._is_late:
             await self._give_up()
         await self._move(current, wait_s=wait_s, tries=tries, cause=failure.message)
         return False

@@ -35,6 +35,7 @@ class WaveFormer:
     context: WorkerContext
     joined: int = 0
     bytes: int = 0
+    tokens: int = 0
     budget_is_full: bool = False
 
     async def form(self) -> bool:
@@ -69,7 +70,8 @@ class WaveFormer:
 
     @property
     def _is_full(self) -> bool:
-        return self.joined >= self.row.max_queries or self.bytes >= self.api.model.batch_limits.max_bytes
+        enough = self.row.max_tokens is not None and self.tokens >= self.row.max_tokens
+        return enough or self.joined >= self.row.max_queries or self.bytes >= self.api.model.batch_limits.max_bytes
 
     async def _joining(self, waiting: list[QueuedQuery]) -> list[Joining]:
         left_usd = await remaining_per_query(waiting, self.context)
@@ -91,8 +93,12 @@ class WaveFormer:
             if self.bytes + size > model.batch_limits.max_bytes and self.bytes:
                 self.bytes = model.batch_limits.max_bytes
                 break
-            self.bytes += size
             tokens = query.measured.expected(model)
+            if self.row.max_tokens is not None and self.tokens + tokens > self.row.max_tokens and self.tokens:
+                self.tokens = self.row.max_tokens
+                break
+            self.bytes += size
+            self.tokens += tokens
             joining.append(Joining(queued.id, queued.epoch, call_id, reserved_usd, model.price.version, tokens))
         if refused:
             await self.batches.make_due(refused)

@@ -29,6 +29,10 @@ def wave_wait_s(queued: QueuedQuery, query: Query, tier: str, fleet: Fleet) -> f
         return 0.0
     if not batch_deployments(query, tier, fleet):
         return 0.0
-    reserve_s = min(RESERVE_SHARE * queued.deadline_in_s, LONGEST_RESERVE_S)
-    wait_s = queued.deadline_in_s - reserve_s
+    return wait_before(queued.deadline_in_s)
+
+
+def wait_before(deadline_in_s: float) -> float:
+    """Seconds of ``deadline_in_s`` for which a query may wait for a wave; 0.0 where that is no time."""
+    wait_s = deadline_in_s - min(RESERVE_SHARE * deadline_in_s, LONGEST_RESERVE_S)
     return wait_s if wait_s > 2 * WAVE_MARGIN_S else 0.0

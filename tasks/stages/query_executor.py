@@ -32,6 +32,7 @@ from routing.outcome import ACCOUNT, Completion, Failure, FailureKind, Outcome
 from routing.policy.failover import Attempt, NoDeploymentLeft, Suspend, Wait, hedge
 from routing.query import Query, read_body
 from routing.reason import Reason, ReasonCode
+from tasks.lanes.wave_wait import wave_wait_s
 from tasks.pilot.answer_audit import audit_answer
 from tasks.stages.answer_judging import AnswerJudging, JudgedAnswer
 from tasks.stages.hedging import InFlightCall, race_hedge
@@ -117,12 +118,15 @@ class QueryExecutor:
     async def conclude(self, result: CallResult) -> Moved | None:
         """The same for a call that somebody else made under the claim: the line of a provider batch.
 
-        Where it failed, the query goes back to `ready`, due at once, for a direct call.
+        Where it failed, the query goes back to `ready`, due at once for a direct call. Where it was not run, another
+        wave may take it until then.
         """
         await self._take(result)
         if isinstance(result.outcome, Completion):
             return await self._answer(result.sent, result.outcome)
-        return await self._reschedule(0.0, f"{result.outcome.message} in a provider batch")
+        again = result.outcome.kind is FailureKind.NOT_RUN
+        wait_s = wave_wait_s(self.queued, self.query, self.stage, self.context.fleet) if again else 0.0
+        return await self._reschedule(wait_s, result.outcome.message)
 
     async def _take(self, result: CallResult) -> None:
         """Notes what a call gave and cost; an earlier result goes into the ledger first."""

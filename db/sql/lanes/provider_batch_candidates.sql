@@ -1,5 +1,5 @@
 -- Queries that may join a provider batch, with their texts, in the order in which they are due. A tier tries this lane
--- once per query.
+-- `most_tries` times per query.
 SELECT q.id, q.batch_id, q.epoch, q.crashes, q.tier, q.prefers, q.attempts, q.escalations,
        CAST(p.body AS text) AS body, CAST(p.options AS text) AS options,
        p.custom_id, b.budget_policy, q.was_lost, q.pilot,
@@ -13,7 +13,7 @@ JOIN batches AS b ON b.id = q.batch_id AND b.cancelled_at IS NULL AND b.ended_at
 WHERE q.stage = :tier AND q.state = 'ready' AND q.batch_id = :batch_id AND NOT q.pilot
   AND q.due_at > now() + make_interval(secs => :margin_s) AND q.due_at < '9000-01-01'
   AND (q.due_at, q.id) > (coalesce(CAST(:after_due AS timestamptz), '-infinity'), :after_id)
-  AND NOT EXISTS (SELECT FROM calls AS c
-                  WHERE c.query_id = q.id AND c.provider_batch_id IS NOT NULL AND c.tier = q.stage)
+  AND (SELECT count(*) FROM calls AS c
+       WHERE c.query_id = q.id AND c.provider_batch_id IS NOT NULL AND c.tier = q.stage) < :most_tries
 ORDER BY q.due_at, q.id
 LIMIT :most

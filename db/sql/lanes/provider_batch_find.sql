@@ -3,6 +3,8 @@ SELECT p.*, b.public_id, b.cancelled_at IS NOT NULL OR b.ended_at IS NOT NULL AS
        EXISTS (SELECT FROM provider_batches AS o
                WHERE o.batch_id = p.batch_id AND o.id <> p.id AND o.state <> 'done') AS open_siblings,
        extract(epoch FROM b.deadline - now())::double precision AS deadline_in_s,
+       p.give_up_at <= now() AS is_over_due,
+       extract(epoch FROM now() - p.cancelling_at)::double precision AS cancelling_s,
        extract(epoch FROM now() - p.submitted_at)::double precision AS age_s,
        extract(epoch FROM p.creating_at)::double precision AS creating_unix_s,
        extract(epoch FROM now() - p.creating_at)::double precision AS since_creating_s

@@ -13,6 +13,7 @@ UPDATE provider_batches SET
     cause = coalesce(CAST(:cause AS text), cause),
     creating_at = CASE WHEN :to_state = 'creating' AND state <> 'creating' THEN now() ELSE creating_at END,
     submitted_at = CASE WHEN :to_state = 'submitted' THEN coalesce(submitted_at, now()) ELSE submitted_at END,
+    cancelling_at = CASE WHEN :to_state = 'cancelling' THEN coalesce(cancelling_at, now()) ELSE cancelling_at END,
     ended_at = CASE WHEN :to_state = 'collecting' THEN coalesce(ended_at, now()) ELSE ended_at END,
     done_at = CASE WHEN :to_state = 'done' THEN now() END
 WHERE id = :id AND epoch = :epoch AND (state = ANY(CAST(:sources AS text[])) OR state = :to_state AND state <> 'done')

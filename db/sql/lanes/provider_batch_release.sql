@@ -1,4 +1,4 @@
--- Queries that wait for a provider batch go back to `ready`, due at once: another lane buys them. Their calls stay open,
+-- Queries that wait for a provider batch go back to `ready`, due in `wait_s`: until then another wave may take them. Their calls stay open,
 -- for results that still come are billed.
 WITH waiting AS (
     SELECT q.id, c.id AS call_id FROM calls AS c
@@ -10,7 +10,7 @@ WITH waiting AS (
     FOR UPDATE OF q
 ),
 released AS (
-    UPDATE queries AS q SET state = 'ready', due_at = now(), moved_at = now()
+    UPDATE queries AS q SET state = 'ready', due_at = now() + make_interval(secs => :wait_s), moved_at = now()
     FROM waiting AS w WHERE q.id = w.id AND q.state = 'batched'
     RETURNING q.id, q.batch_id, q.epoch, q.stage, w.call_id
 ),
@@ -18,7 +18,7 @@ logged AS (
     INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router, call_id,
                            codes, reasons, detail)
     SELECT batch_id, id, epoch, 'lane', 'release', stage, stage, 'ready', stage, 'planner', call_id,
-           ARRAY[CAST(:code AS text)], ARRAY[CAST(:reason AS text)], jsonb_build_object('lane', 'standard')
+           ARRAY[CAST(:code AS text)], ARRAY[CAST(:reason AS text)], CASE WHEN :wait_s = 0 THEN jsonb_build_object('lane', 'standard') END
     FROM released
 )
 SELECT count(*) AS queries FROM released

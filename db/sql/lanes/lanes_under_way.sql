@@ -1,0 +1,7 @@
+-- Provider batches that are worked on at their providers, of batches with a deadline.
+SELECT p.id, p.batch_id, p.tier, extract(epoch FROM now() - p.submitted_at)::double precision AS age_s
+FROM provider_batches AS p
+JOIN batches AS b ON b.id = p.batch_id AND b.deadline IS NOT NULL AND b.ended_at IS NULL
+    AND b.simulated = coalesce(CAST(:simulated AS boolean), b.simulated)
+WHERE p.state = 'submitted'
+ORDER BY p.id
