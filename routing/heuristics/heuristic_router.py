@@ -17,6 +17,9 @@ from routing.query import Query
 
 NAME: Final = "gate"
 
+CHOICE_BYTES_PER_TOKEN: Final = 2
+"""Words of labels are rarely more than a token each; what a tokenizer cuts finer is no more than this."""
+
 RED_TEAM_BOUND: Final = 0.0
 """The share of the red-team set (tests/unit/routing/red_team.py) that gate and policy may route lower than
 the same queries without the attack. It bounds what is known, not what somebody has yet to find."""
@@ -71,8 +74,15 @@ def difficulty(features: Features, query: Query) -> float:
 
 
 def expected_completion_tokens(features: Features, query: Query) -> int:
-    """A rough size of the answer, for pricing; never above the query's own cap."""
-    tokens = round(features.output_words * 1.35) or 200 + 60 * min(features.parts, 8)
+    """A rough size of the answer, for pricing; never above the query's own cap.
+
+    One of given choices takes no more tokens than its bytes over `CHOICE_BYTES_PER_TOKEN`. What a model thinks before
+    it answers is learned from earlier batches.
+    """
+    if choices := query.expects.choices:
+        tokens = 1 + max(len(choice.encode()) for choice in choices) // CHOICE_BYTES_PER_TOKEN
+    else:
+        tokens = round(features.output_words * 1.35) or 200 + 60 * min(features.parts, 8)
     return min(tokens, query.max_tokens) if query.max_tokens else tokens
 
 

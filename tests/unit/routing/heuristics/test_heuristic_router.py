@@ -6,7 +6,7 @@ from routing.fleet import Fleet
 from routing.heuristics.heuristic_features import extract_features
 from routing.heuristics.heuristic_router import LadderRoles, difficulty, expected_completion_tokens, heuristic_vote
 from routing.policy.llm_router_prompt import RouterVote
-from routing.query import Query
+from routing.query import Expectation, Query
 
 ROLES = LadderRoles(small="small", large="large", special="special")
 SURE = 0.9
@@ -112,3 +112,8 @@ def test_the_expected_answer_is_as_long_as_asked_and_no_longer_than_its_cap(
 ) -> None:
     query = Query(text, max_tokens=max_tokens)
     assert expected_completion_tokens(extract_features(query), query) == tokens
+
+
+def test_the_expected_answer_is_no_longer_than_the_longest_choice() -> None:
+    query = Query("Is it a bug?\n1. yes\n2. no", expects=Expectation(choices=("bug", "shipping")))
+    assert expected_completion_tokens(extract_features(query), query) == 5
