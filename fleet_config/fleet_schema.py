@@ -73,6 +73,7 @@ LenientSource = Annotated[ConfidenceSource, Field(strict=False)]
 Point = Annotated[list[Share], Field(min_length=2, max_length=2)]
 Router = Literal["gate", "classifier", "llm"]
 Pool = Literal["threads", "solo"]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 CapField = Literal["max_tokens", "max_completion_tokens"]
 
 
@@ -189,6 +190,7 @@ class ModelTable(ConfigTable):
     categories: list[Text] = []
     confidence: ConfidenceTable | None = None
     cap_field: CapField | None = None
+    reasoning_effort: Effort | None = None
     lanes: list[LenientLane] | None = None
     batch_limits: BatchLimitsTable | None = None
 

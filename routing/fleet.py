@@ -227,6 +227,18 @@ class Provider:
     """The name of the completion's cap: max_tokens or max_completion_tokens; None: by the host, or as the user says."""
 
 
+USUAL_REASONING_TOKENS: Final[Mapping[str, int]] = {
+    "none": 0,
+    "minimal": 100,
+    "low": 400,
+    "medium": 1_500,
+    "high": 6_000,
+    "xhigh": 12_000,
+}
+"""By ``reasoning_effort``: assumed, so that rungs of one model differ in what they cost; a forecast counts what earlier
+answers took instead, once there are any."""
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """One deployment: a model at a provider, with its price and limits. 0 or None is no limit."""
@@ -252,6 +264,14 @@ class Model:
     """Where its answers' confidence is from; None: as its tier says."""
     cap_field: str | None = None
     """As of its provider, for this model alone."""
+    reasoning_effort: str | None = None
+    """What is sent where a query names none: the same model at other efforts can be other deployments."""
+
+    @property
+    def usual_reasoning_tokens(self) -> int:
+        """What an answer is expected to reason at its effort; 0 where it has none: nothing is known of it."""
+        return 0 if self.reasoning_effort is None else USUAL_REASONING_TOKENS[self.reasoning_effort]
+
     protocol: Protocol = Protocol.OPENAI
     """Its provider's."""
     picture_tokens: int | None = None
@@ -492,8 +512,10 @@ class Fleet:
         if not is_pin(pin) or pin in self.tiers:
             return models
         named = next((model for model in models if model.name == pin), None)
-        wire = named.model if named is not None else pin
-        return tuple(model for model in models if model.model == wire)
+        if named is None:
+            return tuple(model for model in models if model.model == pin)
+        same = (named.model, named.reasoning_effort)
+        return tuple(model for model in models if (model.model, model.reasoning_effort) == same)
 
     def knows(self, name: str) -> bool:
         """Whether ``name`` is auto, or the name of a tier, a deployment or a model."""

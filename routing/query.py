@@ -48,6 +48,8 @@ class Query:
     workload: str = ""
     """The name that its metadata give to its workload; "" where they name none."""
     extras: PricedExtras = NO_EXTRAS
+    effort: str | None = None
+    """The ``reasoning_effort`` that the user set, which goes before a deployment's."""
 
     size: PromptSize | None = None
     """The size of the whole body, where it was read from one."""
@@ -120,6 +122,7 @@ def read_body(
         workload=workload_of(metadata or body.get("metadata")),
         size=size_of_body(body),
         extras=_extras(body, messages),
+        effort=body.get("reasoning_effort"),
     )
 
 

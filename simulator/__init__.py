@@ -34,6 +34,8 @@ log-probabilities are invented and say nothing about the answer.
                 {"kind": "dead", "for_s": 10}],                           # all kinds: `fault_rules.FaultKind`
      "lane_prices": {"batch": {"gpt-5-nano": [0.025, 0.2]}},              # default: half of the prices
      "batch": {"clock": 600, "median_s": 420, "p90_s": 3600},             # all keys: `batch_behavior.BatchBehavior`
+     "efforts": {"gpt-5-mini": {"low": {"level": 0.5, "reasoning_tokens": 200},
+                                "high": {"level": 0.9, "reasoning_tokens": 2000}}},
      "cached_share": 0.0, "reasoning_tokens": 0}
 
 ``/control`` takes the same keys, each of which replaces its part, and ``add_faults``, ``reset`` (counts to zero) and

@@ -39,6 +39,8 @@ class ChatRequest:
     """``auto``, ``any``, ``none`` or the name of the tool that must be called."""
     sample: int = 0
     """The body's ``seed``: a model that is not sure says something else with another one."""
+    effort: str | None = None
+    """The reasoning effort; None: the model's usual one."""
     is_repair: bool = False
     """It shows the model its own answer, and asks for the same in the required form."""
     is_flex: bool = False

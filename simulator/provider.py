@@ -14,6 +14,7 @@ from simulator.answer_faults import corrupt_reply, wrong_schema
 from simulator.call_log import CallLog
 from simulator.call_record import CallRecord, cost_nano_usd
 from simulator.chat_types import BadRequest, ChatReply, ChatRequest
+from simulator.effort_curve import reason
 from simulator.fault_rules import UNBILLED, Fault, FaultKind, FaultTable, FaultTarget, RetryAfter
 from simulator.http1 import Head
 from simulator.judge_reply import verdicts
@@ -69,7 +70,7 @@ class SimulatedProvider:
         self._recordings = recordings or {}
         self._faults = FaultTable(config.faults, seed=self._seed, now=clock())
         self._routes: dict[str, UrlRoute] = {}
-        self._profiles: dict[str, Profile] = {}
+        self._profiles: dict[tuple[str, str | None], Profile] = {}
         self._meters: dict[str, Meter] = {}
         self._seq = 0
         self.batches = ProviderBatches(self.run_call, self._batch_faults, self._seed, wall_clock)
@@ -182,7 +183,7 @@ class SimulatedProvider:
         *,
         lane: CheapLane | None = None,
     ) -> ResponsePlan:
-        profile = self._profile(request.model)
+        profile = self._profile(request.model, request.effort)
         call = self._begin(route, call_id, model=request.model, digest=digest, lane=lane)
         try:
             recorded = find(self._recordings, request.text, profile.strength) if self._recordings else None
@@ -201,7 +202,7 @@ class SimulatedProvider:
             return _error_plan(call, route, ErrorCase.BAD_REQUEST, str(error))
         if fault is not None:
             reply = corrupt_reply(fault.kind, request, reply)
-        self._count_usage(reply)
+        self._count_usage(request, reply, profile, digest)
         limits = None if lane is CheapLane.BATCH else profile.limits
         if limits is not None and (wait_s := self._over_limit(request, limits, reply)) is not None:
             plan = _error_plan(call, route, ErrorCase.RATE_LIMITED, "the model's rate limit is reached")
@@ -266,10 +267,14 @@ class SimulatedProvider:
             record.lane = lane.value
         return record
 
-    def _count_usage(self, reply: ChatReply) -> None:
+    def _count_usage(self, request: ChatRequest, reply: ChatReply, profile: Profile, digest: bytes) -> None:
         if self.config.cached_share:
             reply.cached_tokens = int(reply.prompt_tokens * self.config.cached_share)
-        if self.config.reasoning_tokens:
+        if profile.effort is not None:
+            name = f"{request.model}|{request.effort}".encode("utf-8", "surrogatepass")
+            draw = seeded_random(self._seed, b"effort", name, digest)[0]
+            reason(reply, profile.effort, draw=draw, max_tokens=request.max_tokens)
+        elif self.config.reasoning_tokens:
             reply.reasoning_tokens = self.config.reasoning_tokens
             reply.completion_tokens += self.config.reasoning_tokens
 
@@ -282,7 +287,7 @@ class SimulatedProvider:
         return meter.admit(now=self._clock(), tokens=tokens, in_flight=others)
 
     def _latency_ms(self, request: ChatRequest, digest: bytes) -> float:
-        latency = self._profile(request.model).latency
+        latency = self._profile(request.model, request.effort).latency
         if latency is None:
             return 0.0
         sampled_ms = latency.sample_ms(
@@ -290,12 +295,12 @@ class SimulatedProvider:
         )
         return sampled_ms * self.config.flex_slowness if request.is_flex else sampled_ms
 
-    def _profile(self, model: str) -> Profile:
-        profile = self._profiles.get(model)
+    def _profile(self, model: str, effort: str | None) -> Profile:
+        profile = self._profiles.get((model, effort))
         if profile is None:
             if len(self._profiles) >= _MOST_NAMES:
                 self._profiles.clear()
-            profile = self._profiles[model] = profile_of(model, self.config)
+            profile = self._profiles[model, effort] = profile_of(model, self.config, effort=effort)
         return profile
 
     def _route(self, target: str) -> UrlRoute | None:

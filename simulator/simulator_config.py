@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Final, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from simulator.batch_behavior import BatchBehavior
+from simulator.effort_curve import USUAL_EFFORT, EffortLevel
 from simulator.fault_rules import Fault
 from simulator.latency import Latency
 from simulator.model_strength import LEVELS, Strength, strength_of
@@ -52,6 +53,8 @@ class Config:
     faults: list[Fault] = field(default_factory=list)
     strengths: dict[str, Strength | _Level] = field(default_factory=dict)
     """A class of strength, or a level from 0 to 1. Other models are classed by their name."""
+    efforts: dict[str, dict[str, EffortLevel]] = field(default_factory=dict)
+    """By model and ``reasoning_effort``: instead of its strength, and of `reasoning_tokens`."""
     prices: dict[str, Price] = field(default_factory=dict)
     """The simulator's own price table. A model without a price costs nothing and is counted as unpriced."""
     lane_prices: dict[CheapLane, dict[str, Price]] = field(default_factory=dict)
@@ -81,6 +84,7 @@ class Change:
     latency_by_model: dict[str, Latency] | None = None
     faults: list[Fault] | None = None
     strengths: dict[str, Strength | _Level] | None = None
+    efforts: dict[str, dict[str, EffortLevel]] | None = None
     prices: dict[str, Price] | None = None
     lane_prices: dict[CheapLane, dict[str, Price]] | None = None
     limits: dict[str, ModelLimits] | None = None
@@ -115,11 +119,15 @@ class Profile:
     """None: it answers immediately."""
     limits: ModelLimits | None
     """None: no limits."""
+    effort: EffortLevel | None = None
+    """None: it reasons the same at every effort."""
 
 
-def profile_of(model: str, config: Config) -> Profile:
-    """The configuration of ``model``."""
-    configured = _lookup(config.strengths, model)
+def profile_of(model: str, config: Config, *, effort: str | None = None) -> Profile:
+    """The configuration of ``model`` at an effort, by default the usual one."""
+    curve = _lookup(config.efforts, model) or {}
+    at_effort = curve.get(effort or USUAL_EFFORT)
+    configured = _lookup(config.strengths, model) if at_effort is None else at_effort.level
     if configured is None:
         strength: Strength = strength_of(model)
         level = LEVELS[strength]
@@ -138,6 +146,7 @@ def profile_of(model: str, config: Config) -> Profile:
         lane_prices={} if price is None else {lane: _lane_price(lane, model, price, config) for lane in CheapLane},
         latency=None if latency.is_zero else latency,
         limits=None if limits is None or not limits.any else limits,
+        effort=at_effort,
     )
 
 

@@ -57,6 +57,7 @@ def _tier(tier: TierForecast) -> dict[str, Any]:
     return {
         "estimated_call_usd": None if tier.estimated_call_usd is None else round(tier.estimated_call_usd, 9),
         "doubted_share": round(tier.doubted_share, 4),
+        "reasoning_tokens": round(tier.reasoning_tokens, 1),
         "latency_s": round(tier.latency_s, 3),
         "backlog": round(tier.backlog, 1),
         "takes_s": round(tier.takes_s, 1),

@@ -2,14 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports import run_report
 from db.worker_registry import WorkerRegistry
 from routing.fleet import Fleet
 from routing.forecast.forecast_types import ForecastHistory, QueueLoad
+from routing.outcome import Usage
 
 BATCHES: Final = 20
 ROWS_EACH: Final = 2000
@@ -28,22 +30,32 @@ async def load_history(engine: AsyncEngine, fleet: Fleet, *, total: int) -> Fore
     verdicts = await run_report(engine, "forecast_verdicts", batch_ids=list(plans), each=ROWS_EACH)
     calls: dict[str, int] = defaultdict(int)
     waited_ms: dict[str, float] = defaultdict(float)
+    reasoned: dict[str, float] = defaultdict(float)
     ratios: dict[str, list[float]] = defaultdict(list)
     for row in await run_report(engine, "forecast_calls", batch_ids=list(plans), each=ROWS_EACH):
         calls[row.tier] += row.calls
         waited_ms[row.tier] += row.calls * row.latency_ms
+        reasoned[row.tier] += row.calls * row.reasoning_tokens
         if estimated_usd := plans[row.batch_id].get("tiers", {}).get(row.tier, {}).get("estimated_call_usd"):
-            ratios[row.tier].append(row.cost_usd / estimated_usd)
+            ratios[row.tier].append((row.cost_usd - _reasoning_usd(row, fleet)) / estimated_usd)
     return ForecastHistory(
         verdicts={row.tier: (row.judged, row.passed) for row in verdicts},
         latencies={tier: (count, waited_ms[tier] / count / 1000.0) for tier, count in calls.items()},
         cost_ratios=dict(ratios),
+        reasoning_tokens={tier: reasoned[tier] / count for tier, count in calls.items()},
         time_ratios=[
             row.wall_s / estimated_s
             for row in batches
             if (estimated_s := plans[row.id].get("estimated_s")) and total / ALIKE <= row.total <= total * ALIKE
         ],
     )
+
+
+def _reasoning_usd(row: Row[Any], fleet: Fleet) -> float:
+    """What the reasoning of an answer cost on average, at the price of the tier's first model."""
+    if row.tier not in fleet.tiers:
+        return 0.0
+    return fleet.deployments(row.tier)[0].price.cost_usd(Usage(completion_tokens=round(row.reasoning_tokens)))
 
 
 async def load_queues(engine: AsyncEngine, fleet: Fleet, *, otherwise: Mapping[str, int]) -> QueueLoad:

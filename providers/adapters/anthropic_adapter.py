@@ -28,6 +28,7 @@ from providers.adapters.chat_request import (
     Choice,
     Choosing,
     RequestTool,
+    at_effort,
     cap_notes,
     left_out,
     max_completion_tokens,
@@ -84,6 +85,7 @@ class Anthropic:
         return self.prepare(body, model).payload
 
     def prepare(self, body: Mapping[str, Any], model: Model) -> Prepared:
+        body = at_effort(body, model)
         notes = cap_notes(body, model)
         said = request_params(body, Protocol.ANTHROPIC, notes)
         refuse_unpriced({"messages": body.get("messages")}, model)

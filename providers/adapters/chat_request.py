@@ -72,6 +72,13 @@ def request_params(body: Mapping[str, Any], protocol: Protocol, notes: list[str]
     return said
 
 
+def at_effort(body: Mapping[str, Any], model: Model) -> Mapping[str, Any]:
+    """``body`` with the deployment's ``reasoning_effort``, unless it names one."""
+    if model.reasoning_effort is None or body.get("reasoning_effort") is not None:
+        return body
+    return {**body, "reasoning_effort": model.reasoning_effort}
+
+
 def left_out(field: str, why: str) -> str:
     """The note on a field that is not sent."""
     return f"left out: {field} ({why})"

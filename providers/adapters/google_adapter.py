@@ -20,6 +20,7 @@ from providers.adapters.chat_request import (
     Choice,
     Choosing,
     RequestTool,
+    at_effort,
     cap_notes,
     left_out,
     max_completion_tokens,
@@ -81,6 +82,7 @@ class Google:
         return self.prepare(body, model).payload
 
     def prepare(self, body: Mapping[str, Any], model: Model) -> Prepared:
+        body = at_effort(body, model)
         notes = cap_notes(body, model)
         said = request_params(body, Protocol.GOOGLE, notes)
         refuse_unpriced({key: body.get(key) for key in ("messages", "service_tier")}, model)

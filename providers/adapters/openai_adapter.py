@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from providers.adapters import json_fields
 from providers.adapters.adapter import Prepared, ProviderErrorDetail
-from providers.adapters.chat_request import cap_notes, left_out, max_completion_tokens
+from providers.adapters.chat_request import at_effort, cap_notes, left_out, max_completion_tokens
 from providers.adapters.error_codes import meaning_of, read_error
 from providers.adapters.finish_reasons import broke_off, finish_reason
 from providers.provider_errors import ContentRefused, InvalidResponse, UnsupportedParameter
@@ -70,6 +70,7 @@ class OpenAICompatible:
         return self.prepare(body, model).payload
 
     def prepare(self, body: Mapping[str, Any], model: Model) -> Prepared:
+        body = at_effort(body, model)
         if body.get("n") not in (None, 1):
             raise UnsupportedParameter("n", "a query has one answer")
         messages = body.get("messages")

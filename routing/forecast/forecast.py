@@ -61,8 +61,14 @@ VERDICT_TOKENS: Final = 8
 class _Rung:
     tier: str
     usd: float
-    tokens: int
-    completion_tokens: int
+    tokens: float
+    completion_tokens: float
+    reasoning_usd: float = 0.0
+    """What its reasoning costs, as earlier answers of the tier did."""
+
+    def cost_usd(self, factors: Mapping[str, tuple[float, float]]) -> float:
+        """The estimate, corrected by what was, and the reasoning."""
+        return self.usd * factors[self.tier][0] + self.reasoning_usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,7 @@ class _ExpectedPath:
 
     rungs: tuple[_Rung, ...]
     top_usd: float
+    top_reasoning_usd: float = 0.0
     is_pilot: bool = False
     """Every rung is asked, whatever the others answer."""
     grade_usd: float = 0.0
@@ -91,10 +98,10 @@ def forecast(
     With a ``pilot`` its queries are asked at every tier. What its policy will save is not known yet: the rest is
     counted at the top tier.
     """
-    context = RoutingContext(fleet)
-    ways = [_way(decision, context) for decision in decisions]
+    context, reasoning = RoutingContext(fleet), past.reasoning_tokens
+    ways = [_way(decision, context, reasoning) for decision in decisions]
     if pilot is not None:
-        ways, total = _with_pilot(decisions, ways, context, pilot, total=total)
+        ways, total = _with_pilot(decisions, ways, context, pilot, reasoning, total=total)
     doubted = {tier: _doubted(past.verdicts.get(tier, (0, 0))) for tier in fleet.tiers}
     factors = {tier: _factor(past.cost_ratios.get(tier, ())) for tier in fleet.tiers}
     mixes = _mixes(ways, doubted, total=total, fleet=fleet)
@@ -113,7 +120,7 @@ def forecast(
         tiers=tuple(tier for tier in tiers if tier.calls > 0),
         escalated=total * sum(_escalates(way, doubted) for way in ways) / len(ways),
         cost_usd=interval(cost, _cost_spread(ways, costs, doubted, factors, total=total)),
-        baseline_usd=total * sum(way.top_usd * factors[way.rungs[0].tier][0] for way in ways) / len(ways),
+        baseline_usd=total * sum(_baseline_usd(way, factors) for way in ways) / len(ways),
         finish_s=interval(estimated_s * slower, math.hypot(of_latency, time_spread if past.time_ratios else 0.0)),
         estimated_s=estimated_s,
         bound_by=slowest.bound_by if slowest.takes_s >= routed_s else "routing",
@@ -129,6 +136,7 @@ def _with_pilot(
     ways: Sequence[_ExpectedPath],
     context: RoutingContext,
     pilot: ExpectedPilot,
+    reasoning: Mapping[str, float],
     *,
     total: int,
 ) -> tuple[list[_ExpectedPath], int]:
@@ -142,11 +150,11 @@ def _with_pilot(
     for place in free:
         decision = decisions[place]
         if place in sampled:
-            way = _way(decision._replace(tier=fleet.ladder[0]), context)
+            way = _way(decision._replace(tier=fleet.ladder[0]), context, reasoning)
             grade_usd = 0.0 if pilot.judge is None else _grade_usd(decision.case, pilot.judge, rungs=len(way.rungs))
             found[place] = replace(way, is_pilot=True, grade_usd=grade_usd)
         else:
-            found[place] = _way(decision._replace(tier=fleet.top), context)
+            found[place] = _way(decision._replace(tier=fleet.top), context, reasoning)
     if pilot.stops and sampled:
         return [found[place] for place in sorted(sampled)], pilot.queries
     return found, total
@@ -167,6 +175,7 @@ class _Mix:
     calls: float = 0.0
     answers: float = 0.0
     estimated_usd: float = 0.0
+    reasoning_usd: float = 0.0
     tokens: float = 0.0
     completion_tokens: float = 0.0
 
@@ -183,6 +192,7 @@ def _mixes(
             mix.calls += weight * asked
             mix.answers += weight * asked * (1.0 if last else 1.0 - _climbs(way, rung, doubted))
             mix.estimated_usd += weight * asked * rung.usd
+            mix.reasoning_usd += weight * asked * rung.reasoning_usd
             mix.tokens += weight * asked * rung.tokens
             mix.completion_tokens += weight * asked * rung.completion_tokens
     return mixes
@@ -200,27 +210,43 @@ def _climbs(way: _ExpectedPath, rung: _Rung, doubted: Mapping[str, tuple[float, 
     return 1.0 if way.is_pilot else doubted[rung.tier][0]
 
 
-def _way(decision: Decision, context: RoutingContext) -> _ExpectedPath:
+def _way(decision: Decision, context: RoutingContext, reasoning: Mapping[str, float]) -> _ExpectedPath:
     case, fleet, tiers = decision.case, context.fleet, [decision.tier]
     while case.pin is None and (above := fleet.tiers[tiers[-1]].escalates_to) is not None and above not in tiers:
         tiers.append(above)
     rungs = [
-        _rung(case, tier, model, fleet, is_last=tier == tiers[-1])
+        _rung(case, tier, model, fleet, _reasoning_tokens(case, model, reasoning), is_last=tier == tiers[-1])
         for tier in tiers
         if (model := serving(case, tier, context)) is not None
     ]
-    top_usd = expected_usd(case, context.deployments[fleet.top][0])
+    top = context.deployments[fleet.top][0]
     roomiest = context.deployments[decision.tier][0]
     return _ExpectedPath(
-        tuple(rungs) or (replace(_rung(case, decision.tier, roomiest, fleet, is_last=True), usd=0.0),), top_usd
+        tuple(rungs) or (replace(_rung(case, decision.tier, roomiest, fleet, 0.0, is_last=True), usd=0.0),),
+        top_usd=expected_usd(case, top),
+        top_reasoning_usd=_reasoning_usd(top, _reasoning_tokens(case, top, reasoning)),
     )
 
 
-def _rung(case: RoutingCase, tier: str, model: Model, fleet: Fleet, *, is_last: bool) -> _Rung:
+def _rung(case: RoutingCase, tier: str, model: Model, fleet: Fleet, reasoning: float, *, is_last: bool) -> _Rung:
     usage = usual_usage(case, model)
-    tokens = usage.total_tokens
     usd = expected_usd(case, model) + (0.0 if is_last else confidence_usd(case, model, fleet))
-    return _Rung(tier, usd, tokens, usage.completion_tokens)
+    return _Rung(
+        tier,
+        usd,
+        usage.total_tokens + reasoning,
+        usage.completion_tokens + reasoning,
+        _reasoning_usd(model, reasoning),
+    )
+
+
+def _reasoning_tokens(case: RoutingCase, model: Model, known: Mapping[str, float]) -> float:
+    """What an answer takes at the tier of ``model`` by earlier ones, else what is usual at its effort."""
+    return known.get(model.tier, 0.0 if case.query.effort is not None else model.usual_reasoning_tokens)
+
+
+def _reasoning_usd(model: Model, tokens: float) -> float:
+    return model.price.cost_usd(Usage(completion_tokens=round(tokens)))
 
 
 def _doubted(verdicts: tuple[int, int]) -> tuple[float, float]:
@@ -247,8 +273,12 @@ def _factor(ratios: Sequence[float]) -> tuple[float, float]:
 def _cost_usd(
     way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]], factors: Mapping[str, tuple[float, float]]
 ) -> float:
-    asked_usd = sum(asked * rung.usd * factors[rung.tier][0] for rung, asked, _ in _asked(way, doubted))
+    asked_usd = sum(asked * rung.cost_usd(factors) for rung, asked, _ in _asked(way, doubted))
     return _graded_usd(way, factors) + asked_usd
+
+
+def _baseline_usd(way: _ExpectedPath, factors: Mapping[str, tuple[float, float]]) -> float:
+    return way.top_usd * factors[way.rungs[0].tier][0] + way.top_reasoning_usd
 
 
 def _graded_usd(way: _ExpectedPath, factors: Mapping[str, tuple[float, float]]) -> float:
@@ -266,7 +296,7 @@ def _variance_usd2(
     """Of one query's cost, in square dollars: by the length of its answers, and by whether it is asked further up."""
     mean = second = below = 0.0
     for rung, asked, _ in _asked(way, doubted):
-        usd = rung.usd * factors[rung.tier][0]
+        usd = rung.cost_usd(factors)
         mean += asked * usd
         # Whoever is asked here was asked at every rung below.
         second += asked * usd * (usd * (1.0 + QUERY_SPREAD**2) + 2.0 * below)
@@ -297,7 +327,7 @@ def _cost_spread(
         of_doubts = math.hypot(of_doubts, change / mean)
     # Lengths are misjudged alike at all tiers, so their errors add up.
     of_lengths = sum(
-        asked * rung.usd * factors[rung.tier][0] * factors[rung.tier][1]
+        asked * rung.cost_usd(factors) * factors[rung.tier][1]
         for way in ways
         for rung, asked, _ in _asked(way, doubted)
     ) / (count * mean)
@@ -326,13 +356,14 @@ def _tier(
         routed=mix.routed,
         calls=mix.calls,
         answers=mix.answers,
-        cost_usd=mix.estimated_usd * factors[name][0],
+        cost_usd=mix.estimated_usd * factors[name][0] + mix.reasoning_usd,
         estimated_call_usd=mix.estimated_usd / mix.calls if mix.calls else None,
         doubted_share=doubted[name][0],
         latency_s=latency_s,
         backlog=backlog,
         takes_s=(mix.calls + backlog) / per_s + latency_s if mix.calls else 0.0,
         bound_by=bound_by,
+        reasoning_tokens=past.reasoning_tokens.get(name, 0.0),
     )
 
 
@@ -341,10 +372,13 @@ def _basis(past: ForecastHistory, load: QueueLoad) -> dict[str, str]:
     calls = sum(calls for calls, _ in past.latencies.values())
     plans = max((len(ratios) for ratios in past.cost_ratios.values()), default=0)
     waiting = sum(load.open.values())
+    known = past.reasoning_tokens.items()
+    reasoned = ", ".join(f"{tier} {tokens:,.0f} tokens an answer" for tier, tokens in known if tokens >= 1)
     prior = f"assumed, {100 * PRIOR_DOUBTED[0] / PRIOR_DOUBTED[1]:.0f} % of a tier's answers"
     return {
         "doubts": f"{judged:,} earlier answers" if judged else prior,
         "lengths": f"estimated, corrected by {plans} earlier forecasts" if plans else "estimated from the words",
+        **({"reasoning": reasoned} if reasoned else {}),
         "latencies": f"{calls:,} earlier calls" if calls else "assumed",
         "queue": f"{waiting:,} earlier queries" if waiting else "empty",
     }

@@ -25,7 +25,9 @@ class ForecastHistory:
     latencies: Mapping[str, tuple[int, float]] = field(default_factory=dict)
     """Tier → complete calls, and their mean latency in seconds."""
     cost_ratios: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """Tier → for each batch that had a plan: a call's mean cost over its estimate."""
+    """Tier → for each batch that had a plan: a call's mean cost without its reasoning, over its estimate."""
+    reasoning_tokens: Mapping[str, float] = field(default_factory=dict)
+    """Tier → reasoning tokens of an answer, on average."""
     time_ratios: Sequence[float] = ()
     """For each batch of about this size that had a plan: the time it took over `Forecast.estimated_s`."""
 
@@ -72,7 +74,7 @@ class TierForecast:
     answers: float
     cost_usd: float
     estimated_call_usd: float | None
-    """A call's cost by its estimated tokens alone, before what was is heeded."""
+    """A call's cost by its estimated tokens alone, without reasoning, before what was is heeded."""
     doubted_share: float
     latency_s: float
     backlog: float
@@ -80,6 +82,8 @@ class TierForecast:
     takes_s: float
     bound_by: str
     """What lets it go no faster."""
+    reasoning_tokens: float = 0.0
+    """That an answer is expected to take."""
 
 
 @dataclass(frozen=True, slots=True)

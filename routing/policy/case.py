@@ -71,8 +71,8 @@ class Decision(NamedTuple):
     """No call is within the query's ``max_cost_usd``: it fails."""
 
 
-TierPrice = tuple[int, str, Price]
-"""A rung of the ladder, its tier and its price."""
+TierPrice = tuple[int, str, Price, int]
+"""A rung of the ladder, its tier, its price, and the reasoning tokens that an answer is expected to take there."""
 
 
 class RoutingContext:
@@ -89,7 +89,8 @@ class RoutingContext:
         )
         self._usual_tariffs: dict[str, Sequence[TierPrice]] = {}
         self._deciding: dict[tuple[str, str], bool] = {}
-        self.top_price = self.deployments[self.ladder[-1]][0].price
+        top = self.deployments[self.ladder[-1]][0]
+        self.top_price, self.top_reasoning_tokens = top.price, top.usual_reasoning_tokens
         self.loss_words = "expected loss: " + ", ".join(f"{tier.replace('%', '%%')} %.3f" for tier in self.ladder)
         self.asks_gate = "gate" in fleet.router.stages
         self.asks_classifier = "classifier" in fleet.router.stages
@@ -188,7 +189,7 @@ class RoutingContext:
         for rung, tier in enumerate(self.ladder):
             if models := case.room.get(tier):
                 serving = next((model for model in models if case.category in model.categories), models[0])
-                tariffs.append((rung, tier, serving.price))
+                tariffs.append((rung, tier, serving.price, serving.usual_reasoning_tokens))
         return tariffs
 
     def _room(self, query: Query, needed: int) -> Mapping[str, Sequence[Model]]:

@@ -1,7 +1,7 @@
 """The ladder: what becomes of a query whose answer was rejected."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -116,6 +116,8 @@ def _above(
             stops.append(f"{tier} was tried")
         elif not (models := fitting(query, fleet=fleet, tier=tier)):
             stops.append(f"no room in {tier}")
+        elif query.effort is not None and _are_asked_alike(models, tried, fleet):
+            stops.append(f"{tier} has the same model, and the query sets its reasoning_effort itself")
         elif (short := _short(query, models, tier, remaining)) is not None:
             stops.append(short)
         elif staying and not _takes_over(tier, staying, fleet):
@@ -123,6 +125,12 @@ def _above(
         else:
             return tier, tuple(stops)
     return None, (*stops, "no tier is above")
+
+
+def _are_asked_alike(models: Sequence[Model], tried: Iterable[str], fleet: Fleet) -> bool:
+    """Whether ``models`` differ from those of the ``tried`` tiers by their reasoning effort alone."""
+    asked = {model.model for tier in tried if tier in fleet.tiers for model in fleet.deployments(tier)}
+    return all(model.model in asked for model in models)
 
 
 def _short(query: Query, models: Sequence[Model], tier: str, remaining: RemainingBudget) -> str | None:

@@ -5,11 +5,11 @@ For each tier of the ladder that the query fits::
     loss(tier) = price(tier) + λ · P(failure at tier)
 
 ``price`` is the query's expected cost at the tier over its expected cost at the top tier, whose
-price so is 1 (prompt tokens and expected completion tokens at the tariff of the deployment that
-would serve it). λ is ``fleet.router.quality_weight``: a lost answer weighs λ times the money that
-asking the top tier costs. With λ = 3 the top is worth its whole price where it is 1/3 more likely
-to answer well than a tier that costs nothing. Where nothing costs money (local models), each rung
-counts as one equal step of effort, and the top again as 1.
+price so is 1 (prompt tokens, expected completion tokens and the usual reasoning at the effort of the
+deployment that would serve it, at its tariff). λ is ``fleet.router.quality_weight``: a lost answer
+weighs λ times the money that asking the top tier costs. With λ = 3 the top is worth its whole price
+where it is 1/3 more likely to answer well than a tier that costs nothing. Where nothing costs money
+(local models), each rung counts as one equal step of effort, and the top again as 1.
 """
 
 from collections.abc import Mapping
@@ -29,10 +29,12 @@ def losses(case: RoutingCase, belief: SuccessProbabilities, context: RoutingCont
     weight, rungs = context.policy.quality_weight, len(context.ladder)
     prompt = case.query.measured.expected_text
     completion = expected_completion_tokens(case.features, case.query)
-    top = _cost(context.top_price, prompt, completion)
+    # A query that sets its effort itself is reasoned about alike at every rung.
+    reasons = case.query.effort is None
+    top = _cost(context.top_price, prompt, completion + reasons * context.top_reasoning_tokens)
     found: dict[str, float] = {}
-    for rung, tier, tariff in context.tariffs(case):
-        price = _cost(tariff, prompt, completion) / top if top > 0 else (rung + 1) / rungs
+    for rung, tier, tariff, reasoning in context.tariffs(case):
+        price = _cost(tariff, prompt, completion + reasons * reasoning) / top if top > 0 else (rung + 1) / rungs
         found[tier] = price + weight * (1.0 - belief[rung])
     return found
 

@@ -67,6 +67,8 @@ def read(body: Mapping[str, Any], _path_model: str) -> ChatRequest:
 
 
 def _read_extras(request: ChatRequest, body: Mapping[str, Any], *, last: Any) -> None:
+    if isinstance(effort := mapping_at(body, "output_config").get("effort"), str):
+        request.effort = effort
     shape = mapping_at(mapping_at(body, "output_config"), "format") or mapping_at(body, "output_format")
     if shape.get("type") == "json_schema":
         request.wants_json, request.schema = True, mapping_at(shape, "schema") or None

@@ -64,6 +64,8 @@ def _read_extras(request: ChatRequest, body: Mapping[str, Any], *, last: Any) ->
     request.is_flex = body.get("service_tier") == "FLEX"
     config = mapping_at(body, "generationConfig")
     request.max_tokens = whole_at(config, "maxOutputTokens")
+    if isinstance(level := mapping_at(config, "thinkingConfig").get("thinkingLevel"), str):
+        request.effort = level
     request.wants_logprobs = bool(config.get("responseLogprobs"))
     request.wants_json = config.get("responseMimeType") == "application/json"
     request.schema = (mapping_at(config, "responseSchema") or mapping_at(config, "responseJsonSchema")) or None

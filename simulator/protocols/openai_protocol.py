@@ -84,6 +84,8 @@ def _read_extras(request: ChatRequest, body: Mapping[str, Any], *, last_role: An
     request.is_flex = body.get("service_tier") == "flex"
     if isinstance(body.get("seed"), int):
         request.sample = body["seed"]
+    if isinstance(body.get("reasoning_effort"), str):
+        request.effort = body["reasoning_effort"]
     if shape := mapping_at(body, "response_format"):
         request.wants_json = shape.get("type") in ("json_object", "json_schema")
         request.schema = mapping_at(mapping_at(shape, "json_schema"), "schema") or None

@@ -763,3 +763,24 @@ def test_certificates_and_logins_that_are_not_here_are_warnings(write: Any, tmp_
     assert set(found) == {f"providers.home.{name}" for name in ("proxy_login_env", "ca_bundle", "client_certificate")}
     assert "it is not PEM" in found["providers.home.ca_bundle"]
     assert "no such file" in found["providers.home.client_certificate"]
+
+
+# Efforts
+
+
+def test_one_model_serves_two_tiers_at_two_efforts(write: Any) -> None:
+    one = SMALLEST.partition("[models.one]")[2]
+    second = "[tiers.large]\nconcurrency = 4\n[models.two]" + one.replace('"small"', '"large"')
+    content = f'{SMALLEST}model = "m"\nreasoning_effort = "low"\n{second}model = "m"\nreasoning_effort = "high"\n'
+    fleet = load_fleet(write(content), {})
+    assert {model.tier: model.reasoning_effort for model in fleet.models.values()} == {"small": "low", "large": "high"}
+    assert fleet.models["one"].usual_reasoning_tokens < fleet.models["two"].usual_reasoning_tokens
+    assert [model.name for model in fleet.pinned("m", "small")] == ["one"]
+    assert [model.name for model in fleet.pinned("two", "large")] == ["two"]
+    assert not fleet.pinned("two", "small")
+
+
+def test_an_unknown_effort_is_named(write: Any) -> None:
+    found = problems(write(SMALLEST + 'reasoning_effort = "very high"\n'))
+    assert list(found) == ["models.one.reasoning_effort"]
+    assert "'xhigh'" in found["models.one.reasoning_effort"]

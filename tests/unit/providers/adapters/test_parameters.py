@@ -1,6 +1,7 @@
 """Every cell of the matrix of parameters: what is sent for it, and the table in the documentation."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -159,10 +160,13 @@ def test_the_table_in_the_documentation_is_generated_from_the_code() -> None:
 # ── translations that depend on the value or the model ───────────────────────────────────────────
 
 
-def sent(body: Mapping[str, Any], name: str, *, cap: int = 4096) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+def sent(
+    body: Mapping[str, Any], name: str, *, cap: int = 4096, effort: str | None = None
+) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     protocol = Protocol.ANTHROPIC if "claude" in name else Protocol.GOOGLE if "gemini" in name else Protocol.OPENAI
     adapter = adapter_for(Provider("p", protocol, BASES[protocol]))
     asked = Model("d", "p", name, "small", Price(1, 2, 0.1, "t"), 100_000, max_output_tokens=cap)
+    asked = replace(asked, reasoning_effort=effort)
     prepared = adapter.prepare({"messages": [HELLO]} | dict(body), asked)
     return prepared.payload, prepared.notes
 
@@ -318,3 +322,20 @@ def test_what_has_no_price_is_refused_by_name_unless_all_is_free(body: dict[str,
         adapter.prepare({"messages": [HELLO]} | body, model(Protocol.OPENAI, price=Price(1, 2, 1, "t")))
     assert caught.value.field == field
     adapter.prepare({"messages": [HELLO]} | body, model(Protocol.OPENAI, price=Price(0, 0, 0, "t")))
+
+
+@pytest.mark.parametrize(
+    ("name", "sent_as"),
+    [
+        ("gpt-5", {"reasoning_effort": "low"}),
+        ("claude-opus-4-6", {"output_config": {"effort": "low"}}),
+        ("gemini-3-pro", {"thinkingLevel": "low"}),
+    ],
+)
+def test_a_deployments_effort_is_sent_unless_the_query_names_one(name: str, sent_as: Mapping[str, Any]) -> None:
+    plain, _ = sent({}, name)
+    asked, _ = sent({}, name, effort="low")
+    own, _ = sent({"reasoning_effort": "low"}, name, effort="high")
+    assert asked == own != plain
+    found = {**asked, **asked.get("generationConfig", {}).get("thinkingConfig", {})}
+    assert {**found, **sent_as} == found

@@ -203,3 +203,21 @@ def test_a_pilot_leaves_pinned_queries_where_they_are() -> None:
         [pinned] * 4, total=100, fleet=FLEET, past=JUDGED, load=LOAD, pilot=ExpectedPilot(10, stops=False, judge=None)
     )
     assert {tier.tier for tier in told.tiers} == {"small"}
+
+
+def test_each_rung_has_the_reasoning_that_its_answers_took() -> None:
+    past = replace(JUDGED, reasoning_tokens={"small": 200.0, "large": 3_000.0}, cost_ratios={"large": [2.0] * 9})
+    without, reasoned = predict("small", past=replace(past, reasoning_tokens={})), predict("small", past=past)
+    price = FLEET.deployments("large")[0].price
+    more = {tier.tier: tier.cost_usd for tier in reasoned.tiers}["large"]
+    less = {tier.tier: tier.cost_usd for tier in without.tiers}["large"]
+    # About 20 of 1,000 queries are asked there; earlier cost ratios are without reasoning, and do not multiply it.
+    assert more - less == pytest.approx(20 * 3_000 * price.output_usd_per_mtok / 1e6, rel=0.02)
+    assert {tier.tier: tier.reasoning_tokens for tier in reasoned.tiers} == {"small": 200, "medium": 0, "large": 3_000}
+    assert reasoned.basis["reasoning"] == "small 200 tokens an answer, large 3,000 tokens an answer"
+    assert reasoned.cost_usd.expected == pytest.approx(sum(tier.cost_usd for tier in reasoned.tiers))
+    estimates = [[tier.estimated_call_usd for tier in told.tiers] for told in (without, reasoned)]
+    assert estimates[0] == estimates[1]
+    assert reasoned.baseline_usd > without.baseline_usd
+    top = predict("large", past=past)
+    assert top.cost_usd.expected == pytest.approx(top.baseline_usd)

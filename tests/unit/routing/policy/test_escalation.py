@@ -148,6 +148,20 @@ def test_a_pinned_query_stays_where_its_user_put_it(fleet: Fleet) -> None:
     assert target(next_step([unsure("small")], query=replace(ASKED, pin="auto"), fleet=fleet)) == "medium"
 
 
+def test_a_rung_that_differs_by_effort_alone_is_passed_over_where_the_query_sets_its_own(fleet: Fleet) -> None:
+    wire = fleet.deployments("small")[0].model
+    same = {
+        model.name: replace(model, model=wire, reasoning_effort=effort)
+        for tier, effort in (("small", "low"), ("medium", "high"))
+        for model in fleet.deployments(tier)
+    }
+    ladder = replace(fleet, models={**fleet.models, **same})
+    assert target(next_step([unsure("small")], query=ASKED, fleet=ladder)) == "medium"
+    step = next_step([unsure("small")], query=replace(ASKED, effort="high"), fleet=ladder)
+    assert target(step) == "large"
+    assert "medium has the same model, and the query sets its reasoning_effort itself" in step.reasons
+
+
 def test_a_tier_that_the_fleet_no_longer_has_leads_to_the_top(fleet: Fleet) -> None:
     assert target(next_step([unsure("tiny")], query=ASKED, fleet=fleet)) == "large"
 
