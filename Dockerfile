@@ -1,25 +1,46 @@
-# Pointsman as one image: every role (worker, feeder, Flower, API) is a command of it.
-# Postgres and Redis are services of their own here; the embedded ones stay unused.
+# Pointsman as one image: every role (worker, feeder, Flower, API) is a command of it. Postgres and Redis are services of
+# their own; the embedded ones are not in it, nor is what the tests need.
+#
+#   docker build -t pointsman:local .
+#   docker build -t pointsman:local --build-arg LOCK=requirements.lock .   # also Parquet, `train` and `learn`: 1 GB
 
-FROM python:3.12-slim AS build
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+FROM python:3.13-slim AS build
+ARG LOCK=deploy/image.lock
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /app
-RUN python -m venv /app/.venv
+RUN apt-get -qq update && apt-get -qq install --no-install-recommends binutils && python -m venv /app/.venv
 # First what changes seldom: the layer is built anew only when the lock changes.
-COPY requirements.lock .
-RUN .venv/bin/pip install --require-hashes -r requirements.lock
+COPY ${LOCK} lock
+RUN .venv/bin/pip install --no-compile --require-hashes -r lock && rm lock \
+    # A fifth of their size: the packages' own tests and sources in C, and the symbols of their libraries. auditwheel
+    # has moved the sections of those in *.libs; they stay as they are.
+    && find .venv/lib -depth -type d \( -name tests -o -name include \) -path "*/site-packages/*" -exec rm -r {} + \
+    && find .venv/lib -type f -regex ".*\.\(c\|h\|pxd\|pyi\|pyx\|js\.map\)" -delete \
+    && find .venv/lib -name "*.so" -not -path "*.libs/*" -exec strip --strip-unneeded {} +
 COPY . .
-# Readable whatever the umask of whoever checked it out: it runs as somebody else.
-RUN .venv/bin/pip install --no-deps --no-build-isolation -e . \
-    # The tests' packages go again: fewer things that could be misused.
-    && .venv/bin/python deploy/unneeded_packages.py > /tmp/unneeded \
-    && .venv/bin/pip uninstall --yes --requirement /tmp/unneeded \
+RUN .venv/bin/pip install --no-compile --no-deps --no-build-isolation -e . \
+    && .venv/bin/pip uninstall --yes setuptools pip \
+    && .venv/bin/python deploy/compile_imports.py /app \
+    # Readable whatever the umask of whoever checked it out: it runs as somebody else.
     && chmod -R a+rX /app
 
-FROM python:3.12-slim
-ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 POINTSMAN_HOME=/var/lib/pointsman
+# The base without package managers, Perl, administration tools and what only documents: a third of its size, and fewer
+# things that could be misused. What Debian packages there are stays in /var/lib/dpkg/status, for scanners.
+FROM python:3.13-slim AS base
 RUN useradd --system --uid 10001 --no-create-home --home-dir /var/lib/pointsman pointsman \
-    && install -d -o pointsman -g pointsman -m 0700 /var/lib/pointsman
+    && install -d -o pointsman -g pointsman -m 0700 /var/lib/pointsman \
+    && cd /usr && for python in lib/python3.* local/lib/python3.*; do (cd "$python" 2>/dev/null \
+        && rm -rf ensurepip idlelib pydoc_data site-packages/pip* test tkinter turtledemo) || true; done \
+    && rm -rf local/bin/pip* local/bin/idle* lib/python3/dist-packages share/python-wheels \
+        bin/apt* bin/bash* bin/dpkg* bin/localedef bin/ls[bc]* bin/partx bin/openssl bin/perl* bin/sqv bin/tar lib/apt lib/dpkg \
+        lib/*/gconv lib/*/libapt* lib/*/libdb-* lib/*/libsemanage* lib/*/libsepol* lib/*/libsystemd* lib/*/perl* \
+        share/bash-completion share/bug share/doc share/info share/lintian share/locale share/man share/perl* \
+        /var/cache/* /var/lib/apt /var/lib/dpkg/info /var/log/* && rm -rf sbin/*
+
+FROM scratch
+COPY --from=base / /
+ENV PATH=/app/.venv/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    POINTSMAN_HOME=/var/lib/pointsman
 COPY --from=build /app /app
 WORKDIR /app
 USER 10001

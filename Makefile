@@ -5,6 +5,7 @@ UV ?= uv
 BIN := .venv/bin
 TESTERS ?= 2
 INPUT ?= examples/queries.jsonl
+PINS := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
 .PHONY: help run run-real up down test lint bench bench-scale bench-routing default-router attack chaos mutation lock clean
@@ -54,10 +55,10 @@ attack: .venv/ready ## Attack the service as a tenant, a web page, a neighbor or
 mutation: .venv/ready ## Switch each guard off in turn, and show which test notices (10 minutes)
 	@$(BIN)/python -m tests.chaos.mutation
 
-lock: ## Pin every dependency anew, with hashes, into requirements.lock (needs uv)
+lock: ## Pin every dependency anew, with hashes, into requirements.lock and deploy/image.lock (needs uv)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv, or make lock UV=/path/to/uv"; exit 1; }
-	@$(UV) pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
-		--no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock $(LOCK_OPTIONS)
+	@$(UV) pip compile --quiet $(PINS) --extra dev pyproject.toml -o requirements.lock $(LOCK_OPTIONS)
+	@$(UV) pip compile --quiet $(PINS) --extra image --constraint requirements.lock pyproject.toml -o deploy/image.lock
 
 clean: ## Remove .venv and all caches; the data directory .pointsman, with its database, stays
 	@test ! -x $(BIN)/pointsman || $(BIN)/pointsman down >/dev/null 2>&1 || true

@@ -74,6 +74,10 @@ SHOWN_REJECTIONS: Final = 20
 DEBUG_HINT: Final = "Set POINTSMAN_DEBUG=1 to see the traceback."
 
 
+_EXTRAS: Final = {"matplotlib": "training", "pyarrow": "data", "sklearn": "training"}
+"""Packages that not every installation has, and the extra of pyproject.toml that brings them."""
+
+
 def describe_error(error: BaseException) -> ErrorReport:
     """``error`` as the user sees it."""
     match error:
@@ -100,6 +104,9 @@ def describe_error(error: BaseException) -> ErrorReport:
             is_usage = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError | PermissionError)
             code = ExitCode.USAGE if is_usage else ExitCode.FAILURE
             return ErrorReport("file", (f"{where}{error.strerror}.",), code=code)
+        case ModuleNotFoundError() if error.name in _EXTRAS:
+            hint = f"pip install 'pointsman[{_EXTRAS[error.name]}]'; docs/operations.md says how the image gets it."
+            return ErrorReport("missing", (f"This needs the package {error.name}, which is not installed.",), hint)
         case _:
             return _unexpected(error)
 

@@ -67,7 +67,8 @@ def configure(settings: Settings, fleet: Fleet) -> Celery:
 def _redis_options(settings: Settings) -> dict[str, object]:
     return {
         "visibility_timeout": 900,
-        "socket_timeout": 15,
+        # How long a worker that shall stop may hang on a broker that does not answer, a few times in a row.
+        "socket_timeout": 3,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
         "health_check_interval": 25,

@@ -10,7 +10,6 @@ import typer
 from cli.command_errors import UsageError
 from cli.console import notice
 from cli.deployment.deployment_plan import DeploymentPlan
-from cli.deployment.rendering import render_compose, render_kubernetes
 from cli.output_files import STDOUT
 from cli.param_types import FileOption, FleetOption
 from cli.resources import read_settings
@@ -43,6 +42,8 @@ def compose(fleet: FleetOption = None, output: FileOption = None) -> None:
 
     It mounts files of the checkout, so run it there.
     """
+    from cli.deployment.rendering import render_compose  # Jinja2, which most commands do without
+
     path, plan = _plan(fleet)
     text = render_compose(plan, fleet_file=path)
     if output is None or output == STDOUT:
@@ -57,6 +58,8 @@ def kubernetes(output: FolderOption, fleet: FleetOption = None, image: ImageOpti
     """Write the Kubernetes objects for a fleet, with a kustomization.yaml for them."""
     if not _IMAGE.fullmatch(image):
         raise UsageError(f"{image!r} is not the name of an image with a tag.", hint=f"Such as {DEFAULT_IMAGE}.")
+    from cli.deployment.rendering import render_kubernetes
+
     path, plan = _plan(fleet)
     texts = render_kubernetes(plan, fleet_file=path, image=image)
     try:

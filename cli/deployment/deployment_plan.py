@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 from fleet_config import SIMULATOR
 from routing.fleet import Fleet, Provider, Tier
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
-from tasks.celery_app import stages
 
 _STOP_MARGIN_S: Final = 30
 """How much longer than the longest call a worker may take to stop: it stores the answer and signs off."""
@@ -87,7 +86,7 @@ class DeploymentPlan:
 
 
 def _workers(fleet: Fleet) -> Iterator[StageWorkers]:
-    names = _dns_names([*stages(fleet), INGEST])
+    names = _dns_names([ROUTE, *fleet.tiers, FALLBACK, INGEST])
     yield StageWorkers(ROUTE, names[ROUTE], calls_providers=True, queries_per_replica=4000, most=4)
     for name, tier in fleet.tiers.items():
         is_beside = _is_beside_the_ladder(tier, fleet)

@@ -1,9 +1,12 @@
 """Our Redis transport for kombu: one client for each channel, as long as its connections last."""
 
+import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis.exceptions
 from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES, resolve_transport
 
@@ -53,3 +56,31 @@ def test_it_is_what_redis_means_once_installed(monkeypatch: pytest.MonkeyPatch) 
     install()
     assert resolve_transport("redis") is Transport
     assert resolve_transport("rediss") is Transport
+
+
+@pytest.mark.parametrize("answers", ["never", "closes"])
+def test_a_broker_that_does_not_answer_is_not_asked_again(answers: str) -> None:
+    """redis-py alone makes more than a hundred connections, with pauses: a worker that shall stop hangs that long."""
+    connections: list[socket.socket] = []
+
+    def serve() -> None:
+        while len(connections) < 50:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connections.append(connection)
+            if answers == "closes":
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        url = f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+        with Connection(url, transport_options={"socket_timeout": 0.5}) as opened:
+            opened.transport_cls = Transport
+            with pytest.raises((redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)):
+                client_of(opened.channel()).ping()
+        assert 1 <= len(connections) <= 8
+        listener.shutdown(socket.SHUT_RDWR)
+    for connection in connections:
+        connection.close()

