@@ -35,6 +35,7 @@ def read_queued(row: Any) -> QueuedQuery:
         expires_in_s=math.inf if row.expires_in_s is None else float(row.expires_in_s),
         is_pilot=row.pilot,
         has_policy=row.has_policy,
+        flex_tier=row.flex_tier,
         deadline_in_s=math.inf if row.deadline_in_s is None else float(row.deadline_in_s),
     )
 

@@ -45,6 +45,8 @@ class QueuedQuery:
     """Its batch has a decided pilot, whose policy routes and accepts."""
     deadline_in_s: float = math.inf
     """Seconds until its answer is wanted, when this was read; infinite where its batch has no deadline."""
+    flex_tier: str | None = None
+    """The tier at which it is called in the lane flex, while there is time for it."""
 
     @property
     def is_poison_suspect(self) -> bool:
@@ -71,6 +73,8 @@ class CallIntent(NamedTuple):
     epoch: int = 0
     lower: str | None = None
     """The stage that a claim moves it to where its batch's policy is ``degrade`` and its budget has no room."""
+    lane: str | None = None
+    """How it is bought; None is standard."""
 
     def row(self) -> dict[str, Any]:
         """The columns of its row."""
@@ -87,6 +91,7 @@ class CallIntent(NamedTuple):
             "reserved_usd": self.reserved_usd,
             "price_version": self.model.price.version,
             "lower": self.lower,
+            "lane": self.lane,
         }
 
 

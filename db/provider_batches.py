@@ -15,7 +15,7 @@ from db.engine import fetch
 from db.ledger_encoding import SOURCES, to_json
 from db.sql import statement
 from routing.fleet import Model
-from routing.lanes.lane import BatchAge
+from routing.lanes.lane import BatchAge, Lane
 from routing.lifecycle import ROUTE, MoveKind
 from routing.provider_batch_lifecycle import BatchState, sources
 
@@ -67,12 +67,17 @@ class ProviderBatches:
             simulated=simulated,
         )
 
-    async def to_standard(self, batch_id: int, tier: str, *, reason: str) -> int:
-        """Makes what waits for a wave due at once, in bounded steps. Returns how many."""
+    async def call_directly(self, batch_id: int, tier: str, *, lane: Lane = Lane.STANDARD, reason: str) -> int:
+        """Makes what waits for a wave due at once, for calls in ``lane``, in bounded steps. Returns how many."""
         moved = 0
         while True:
             (row,) = await self._fetch(
-                "lanes_to_standard", batch_id=batch_id, tier=tier, reason=reason, margin_s=WAVE_MARGIN_S
+                "lanes_call_directly",
+                batch_id=batch_id,
+                tier=tier,
+                lane=lane.value,
+                reason=reason,
+                margin_s=WAVE_MARGIN_S,
             )
             moved += int(row.queries)
             if not row.queries:

@@ -146,6 +146,7 @@ CREATE TABLE queries (
     yields boolean NOT NULL DEFAULT false,
     was_lost boolean NOT NULL DEFAULT false,
     pilot boolean NOT NULL DEFAULT false,
+    flex_tier text,
     CONSTRAINT ck_queries_state_known CHECK (state IN (
         'batched', 'cancelled', 'dead', 'done', 'expired', 'failed', 'held', 'queued', 'ready', 'running')),
     CONSTRAINT ck_queries_finished_is_terminal CHECK (
@@ -170,11 +171,12 @@ COMMENT ON COLUMN queries.attempts IS 'failed calls at this stage';
 COMMENT ON COLUMN queries.needs_usd IS 'held: the reservation that did not fit';
 COMMENT ON COLUMN queries.held_for IS 'held: the deployment whose account is at fault; null: its budget has no room';
 COMMENT ON COLUMN queries.pilot IS 'part of the sample that every tier answers';
+COMMENT ON COLUMN queries.flex_tier IS 'the tier at which it is called in the lane flex, while there is time for it';
 COMMENT ON COLUMN queries.yields IS 'held: a claim lowers or fails it once its budget''s rest is less than needs_usd';
 COMMENT ON COLUMN queries.was_lost IS 'its message was lost once: the route stage claims it before deciding it';
 GRANT SELECT, INSERT,
     UPDATE (stage, state, epoch, tier, due_at, moved_at, lease_until, worker_id, prefers, crashes, attempts, escalations,
-            finished_at, needs_usd, held_for, yields, was_lost, pilot)
+            finished_at, needs_usd, held_for, yields, was_lost, pilot, flex_tier)
     ON queries TO pointsman_app;
 
 -- prompts -----------------------------------------------------------------------------------------------------------

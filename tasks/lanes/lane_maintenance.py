@@ -52,7 +52,7 @@ class WaveStarter:
 
     async def begin(self, context: WorkerContext) -> None:
         """Begins the waves for which it is time. Raises DBAPIError."""
-        if tiers := batch_tiers(context.fleet):
+        if tiers := lane_tiers(context.fleet):
             batches = ProviderBatches(context.engine)
             for row in await batches.waiting(list(tiers), simulated=context.fleet.simulated):
                 await self._start(row, tiers[row.tier], batches, context.fleet)
@@ -62,19 +62,21 @@ class WaveStarter:
         self, row: Row[Any], deployments: tuple[Model, ...], batches: ProviderBatches, fleet: Fleet
     ) -> None:
         key = (row.batch_id, row.tier)
-        model = deployments[self.waves[key] % len(deployments)]
-        limits = model.batch_limits
+        model = deployments[self.waves[key] % len(deployments)] if deployments else None
+        most = math.inf if model is None else model.batch_limits.max_requests
         gathers = (row.newest_s < self.gather_s or row.is_routing) and row.oldest_s < LONGEST_GATHER_S
         rests = time.monotonic() < self.begun_at.get(key, -math.inf) + self.pause_s
-        if row.queries < limits.max_requests and (gathers or rests):
+        if row.queries < most and (gathers or rests):
             return
         plan = await self.plans.of(row.batch_id, batches, fleet)
         choice = None if plan is None else plan.choose(row.tier)
-        if choice is None or choice.lane is not Lane.BATCH:
+        if choice is None or choice.lane is not Lane.BATCH or model is None:
             why = "no plan could be made: standard speed" if choice is None else str(choice.reason)
-            moved = await batches.to_standard(row.batch_id, row.tier, reason=why)
-            log.info("wave_at_standard", batch_id=row.batch_id, tier=row.tier, queries=moved, why=why)
+            lane = Lane.STANDARD if choice is None else choice.lane
+            moved = await batches.call_directly(row.batch_id, row.tier, lane=lane, reason=why)
+            log.info("wave_of_calls", batch_id=row.batch_id, tier=row.tier, lane=lane.value, queries=moved, why=why)
             return
+        limits = model.batch_limits
         max_tokens = None
         if limits.max_enqueued_tokens is not None:
             max_tokens = limits.max_enqueued_tokens - await batches.enqueued_tokens(model.name)
@@ -103,7 +105,10 @@ class WaveStarter:
                 await batches.review(row.id, give_up_s=review.give_up_s, verdict=str(review.reason))
 
 
-def batch_tiers(fleet: Fleet) -> dict[str, tuple[Model, ...]]:
-    """The deployments with a batch lane, by tier; without the tiers that have none."""
-    found = {name: tuple(m for m in fleet.deployments(name) if Lane.BATCH in m.lanes) for name in fleet.tiers}
-    return {name: models for name, models in found.items() if models}
+def lane_tiers(fleet: Fleet) -> dict[str, tuple[Model, ...]]:
+    """The tiers with a lane beside standard, each with its deployments that have a batch lane."""
+    return {
+        name: tuple(model for model in fleet.deployments(name) if Lane.BATCH in model.lanes)
+        for name in fleet.tiers
+        if any(len(model.lanes) > 1 for model in fleet.deployments(name))
+    }

@@ -163,7 +163,9 @@ class ProviderBatchStepper:
                     reason = "no provider batch can take it"
                     if former.budget_is_full:
                         reason = "the budget has no room for its reservation in a provider batch"
-                    await self.batches.to_standard(self.row.batch_id, self.row.tier, reason=f"{reason}: standard speed")
+                    await self.batches.call_directly(
+                        self.row.batch_id, self.row.tier, reason=f"{reason}: standard speed"
+                    )
                 await self._move(BatchState.DONE, outcome="empty")
                 return False
         return await self._move(BatchState.FORMED)

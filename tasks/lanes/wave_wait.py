@@ -27,7 +27,7 @@ def wave_wait_s(queued: QueuedQuery, query: Query, tier: str, fleet: Fleet) -> f
     """
     if queued.deadline_in_s == math.inf or queued.is_pilot or queued.crashes:
         return 0.0
-    if not batch_deployments(query, tier, fleet):
+    if all(len(model.lanes) == 1 for model in fleet.pinned(query.pin, tier)):
         return 0.0
     return wait_before(queued.deadline_in_s)
 

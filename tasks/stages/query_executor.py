@@ -27,12 +27,13 @@ from routing.budget.degradation import next_rung_down
 from routing.budget.query_budget import affordable, reservation_usd, worst_usd
 from routing.context_window import completion_cap, fits
 from routing.fleet import BudgetPolicy, Model, Provider
+from routing.lanes.lane import Lane
 from routing.lifecycle import FALLBACK, MoveKind, State
 from routing.outcome import ACCOUNT, Completion, Failure, FailureKind, Outcome
 from routing.policy.failover import Attempt, NoDeploymentLeft, Suspend, Wait, hedge
 from routing.query import Query, read_body
 from routing.reason import Reason, ReasonCode
-from tasks.lanes.wave_wait import wave_wait_s
+from tasks.lanes.wave_wait import wait_before, wave_wait_s
 from tasks.pilot.answer_audit import audit_answer
 from tasks.stages.answer_judging import AnswerJudging, JudgedAnswer
 from tasks.stages.hedging import InFlightCall, race_hedge
@@ -86,6 +87,8 @@ class QueryExecutor:
         """Given where it is in a provider batch, whose lease is its own."""
         self.leased_at = 0.0
         """When the claim's lease was last asked for, by the monotonic clock: it runs from no earlier."""
+        self.flex_call_id: int | None = None
+        """The call that is bought in the lane flex."""
         self.result: CallResult | None = None
         """The last call's, while it is not yet in the ledger."""
 
@@ -177,6 +180,8 @@ class QueryExecutor:
         """
         ledger, model = self.context.ledger, choice.model
         intent = await self._intent(model, purpose="answer")
+        if self._is_flex(model):
+            intent, self.flex_call_id = intent._replace(lane=Lane.FLEX.value), intent.call_id
         committed: Claim | SentCall | None
         began = time.monotonic()
         if self.claim is None:
@@ -297,6 +302,15 @@ class QueryExecutor:
             lower=self._lower(),
         )
 
+    def _is_flex(self, model: Model) -> bool:
+        """Whether it is called in the lane flex: its plan says so, and standard has the time that it needs.
+
+        What is reserved is the price at standard, for the answer may say that it was bought there.
+        """
+        if self.queued.flex_tier != self.stage or Lane.FLEX not in model.lanes:
+            return False
+        return "service_tier" not in self.queued.body and wait_before(self.queued.deadline_in_s) > 0.0
+
     def _lower(self) -> str | None:
         """Where it goes if its batch degrades: one that climbed may have an answer that can be accepted."""
         if self.queued.budget_policy is not BudgetPolicy.DEGRADE:
@@ -350,6 +364,8 @@ class QueryExecutor:
         if body is None:
             source = self.context.fleet.confidence_of(sent.model).source
             body = with_logprobs(self.queued.body, self.query, sent.model, source=source)
+            if sent.call_id == self.flex_call_id:
+                body = {**body, "service_tier": Lane.FLEX.value}
         async with self.context.slot(self.stage):
             if not self._lease_covers(sent.model):
                 # Free, and chosen anew under a renewed lease: sent now, it might be sent by another worker as well.

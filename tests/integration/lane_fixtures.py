@@ -33,10 +33,12 @@ def batching_simulator(tmp_path: Path, **batch: Any) -> Iterator[SimulatorProces
         yield running
 
 
-def batching_fleet(simulator_url: str, provider: str = "openai") -> Fleet:
-    """Only the deployments of one provider, each with a batch lane at half price."""
+def batching_fleet(
+    simulator_url: str, provider: str = "openai", lanes: tuple[Lane, ...] = (Lane.BATCH, Lane.STANDARD)
+) -> Fleet:
+    """Only the deployments of one provider, each with these lanes, at half price."""
     fleet = simulated_fleet(simulator_url)
-    models = {name: _batching(model) for name, model in fleet.models.items() if model.provider == provider}
+    models = {name: _with(model, lanes) for name, model in fleet.models.items() if model.provider == provider}
     tiers = {
         name: replace(tier, models=tuple(known for known in tier.models if known in models))
         for name, tier in fleet.tiers.items()
@@ -44,8 +46,7 @@ def batching_fleet(simulator_url: str, provider: str = "openai") -> Fleet:
     return replace(fleet, models=models, tiers={name: tier for name, tier in tiers.items() if tier.models})
 
 
-def _batching(model: Model) -> Model:
-    lanes = (Lane.BATCH, Lane.STANDARD)
+def _with(model: Model, lanes: tuple[Lane, ...]) -> Model:
     return replace(model, lanes=lanes, price=with_lanes(model.price, lanes))
 
 

@@ -6,7 +6,7 @@
 WITH wanted AS (
     SELECT * FROM jsonb_to_recordset(CAST(:wanted AS jsonb)) AS w (
         query_id bigint, stage text, call_id bigint, purpose text, tier text, deployment text,
-        provider text, model text, reserved_usd numeric, price_version text, lower text)
+        provider text, model text, reserved_usd numeric, price_version text, lower text, lane text)
 ),
 owners AS (
     SELECT DISTINCT b.id AS batch_id, b.tenant
@@ -50,14 +50,14 @@ claimed AS (
       AND q.stage = p.stage
       AND q.state = ANY(CAST(:sources AS text[]))
     RETURNING q.id, q.batch_id, q.epoch, p.call_id, p.purpose, p.tier, p.deployment, p.provider, p.model,
-              p.reserved_usd, p.price_version,
+              p.reserved_usd, p.price_version, p.lane,
               array_remove(ARRAY[p.batch_budget, p.tenant_budget], NULL) AS budget_ids
 ),
 intents AS (
     INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model,
-                       worker_id, reserved_usd, price_version, budget_ids)
+                       worker_id, reserved_usd, price_version, budget_ids, lane)
     SELECT call_id, batch_id, id, epoch, purpose, tier, deployment, provider, model,
-           :worker_id, reserved_usd, price_version, budget_ids
+           :worker_id, reserved_usd, price_version, budget_ids, lane
     FROM claimed
     WHERE call_id IS NOT NULL
 ),

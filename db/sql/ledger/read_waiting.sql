@@ -1,7 +1,7 @@
 -- The texts of those ids that still wait at the stage.
 SELECT q.id, q.batch_id, q.epoch, q.crashes, q.tier, q.prefers, q.attempts, q.escalations,
        CAST(p.body AS text) AS body, CAST(p.options AS text) AS options,
-       p.custom_id, b.budget_policy, q.was_lost, q.pilot,
+       p.custom_id, b.budget_policy, q.was_lost, q.pilot, q.flex_tier,
        EXISTS (SELECT FROM pilots AS t WHERE t.batch_id = b.id AND t.state = 'decided') AND NOT q.pilot AS has_policy,
        extract(epoch FROM b.expires_at - now()) AS expires_in_s,
        extract(epoch FROM b.deadline - now()) AS deadline_in_s

@@ -6,7 +6,7 @@
 WITH intents AS (
     SELECT * FROM jsonb_to_recordset(CAST(:intents AS jsonb)) AS m (
         call_id bigint, query_id bigint, batch_id bigint, epoch integer, purpose text, tier text,
-        deployment text, provider text, model text, reserved_usd numeric, price_version text)
+        deployment text, provider text, model text, reserved_usd numeric, price_version text, lane text)
     WHERE NOT EXISTS (
         SELECT 1 FROM calls AS c WHERE c.id = m.call_id AND c.created_at > now() - interval '1 day')
 ),
@@ -48,10 +48,10 @@ deciding AS (
 ),
 intended AS (
     INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model,
-                       worker_id, reserved_usd, price_version, budget_ids)
+                       worker_id, reserved_usd, price_version, budget_ids, lane)
     SELECT m.call_id, m.batch_id, m.query_id, m.epoch, m.purpose, m.tier, m.deployment, m.provider, m.model,
            :worker_id, m.reserved_usd, m.price_version,
-           array_remove(ARRAY[p.batch_budget, p.tenant_budget], NULL)
+           array_remove(ARRAY[p.batch_budget, p.tenant_budget], NULL), m.lane
     FROM intents AS m
     JOIN priced AS p ON p.call_id = m.call_id AND p.fits
     LEFT JOIN renewed AS r ON r.id = m.query_id
