@@ -1,6 +1,6 @@
 """What each tier of a batch offers: prices from the fleet, pace and climbs from the batch's forecast."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from routing.fleet import Fleet, Model
@@ -13,17 +13,14 @@ USUAL_LATENCY_S: Final = 3.0
 USUAL_CLIMB_SHARE: Final = 0.1
 """Of a tier that the forecast does not mention."""
 
-WAVE_LANES: Final = frozenset({Lane.STANDARD, Lane.BATCH})
-"""The lanes that workers buy waves in."""
-
 FLEX_PACE: Final = 0.2
 """The pace of flex over that of standard: calls take longer, and some are refused for want of capacity."""
 
 
 def lane_deployment(fleet: Fleet, tier: str) -> Model:
-    """The deployment that ``tier`` is planned with: the first, in failover order, with a batch lane, else the first."""
+    """The deployment that ``tier`` is planned with: the first, in failover order, with a lane beside standard."""
     deployments = fleet.deployments(tier)
-    return next((model for model in deployments if Lane.BATCH in model.lanes), deployments[0])
+    return next((model for model in deployments if len(model.lanes) > 1), deployments[0])
 
 
 def tier_lanes(
@@ -32,34 +29,26 @@ def tier_lanes(
     *,
     open_queries: Mapping[str, float],
     ages: Mapping[str, Sequence[BatchAge]],
-    lanes: Collection[Lane] = WAVE_LANES,
 ) -> dict[str, TierLanes]:
     """The lanes of every tier of ``fleet``, for a `LanePlan`.
 
     ``forecast_tiers`` are the ``tiers`` of a forecast as JSON, as it is stored with a batch; empty where there is none.
     ``open_queries``: by tier, those that have no answer yet. ``ages``: by provider, of its newest provider batches.
-    ``lanes``: those that may be used of what the fleet offers.
     """
     return {
-        name: _tier(fleet, name, forecast_tiers.get(name, {}), open_queries.get(name, 0), ages, lanes)
-        for name in fleet.tiers
+        name: _tier(fleet, name, forecast_tiers.get(name, {}), open_queries.get(name, 0), ages) for name in fleet.tiers
     }
 
 
 def _tier(
-    fleet: Fleet,
-    name: str,
-    figures: Mapping[str, Any],
-    open_: float,
-    ages: Mapping[str, Sequence[BatchAge]],
-    lanes: Collection[Lane],
+    fleet: Fleet, name: str, figures: Mapping[str, Any], open_: float, ages: Mapping[str, Sequence[BatchAge]]
 ) -> TierLanes:
     model = lane_deployment(fleet, name)
     call_usd = figures["cost_usd"] / figures["calls"] if figures.get("calls") else model.price.cost_usd(USUAL_CALL)
     per_s, latency_s = _pace(fleet, name, figures)
     share = figures.get("doubted_share", USUAL_CLIMB_SHARE)
     offers: dict[Lane, LaneOffer] = {}
-    for lane in (lane for lane in model.lanes if lane in lanes):
+    for lane in model.lanes:
         usd = call_usd * _over_list_price(model, lane)
         match lane:
             case Lane.STANDARD:
