@@ -1,7 +1,8 @@
 """``pointsman submit --dry-run``: a forecast of a file's tiers, cost and time. Writes and calls nothing."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import typer
@@ -11,14 +12,17 @@ from sqlalchemy.exc import DBAPIError
 
 from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, err, out, plain, plural, queries, table
+from cli.deadline_table import compare_deadlines, deadline_table
 from cli.progress import duration
 from cli.query_source import Source
 from cli.resources import open_database
 from cli.worker_stack import UNDEFINED_TABLE
 from db.batch_writer import BatchSpec
+from db.provider_batches import ProviderBatches
 from routing.fleet import Fleet
 from routing.forecast.forecast_types import Forecast
 from routing.forecast.rounding import round_to_sum
+from routing.lanes.lane import BatchAge
 from settings import Settings
 from submission.forecast_json import forecast_as_json
 from submission.forecaster import Forecaster
@@ -40,7 +44,8 @@ def show_forecast(
     rejected = sum(isinstance(line, RejectedLine) for line in forecaster.sample.watching(source.lines(fleet)))
     if not forecaster.sample.seen:
         raise UsageError("None of the lines is a valid query.", hint="Run it without --skip-invalid to see each error.")
-    forecast = forecast_as_json(_forecast(forecaster, settings))
+    found, ages = _forecast(forecaster, settings)
+    forecast = forecast_as_json(found)
     if not _is_postgres_up(settings) and (settings.home / "postgres").exists():
         del forecast["basis"]["queue"]
         forecast["basis"]["earlier batches"] = "not used, the embedded Postgres is down (`pointsman up` starts it)"
@@ -53,6 +58,9 @@ def show_forecast(
         "cap_usd": fleet.budgets.batch_usd if spec.cap_usd is None else spec.cap_usd,
         "plan": forecast,
     }
+    if spec.deadline is not None and forecast["tiers"]:
+        within_s = (spec.deadline - datetime.now(UTC)).total_seconds()
+        report["deadlines"] = compare_deadlines(fleet, forecast, ages, within_s=within_s)
     _show(report, forecast, as_json=as_json)
     if as_json:
         emit(report)
@@ -65,21 +73,24 @@ def _is_covered(report: Mapping[str, Any], forecast: Mapping[str, Any]) -> bool:
     return report["cap_usd"] is None or report["cap_usd"] >= forecast["cost_usd"]["expected"]
 
 
-def _forecast(forecaster: Forecaster, settings: Settings) -> Forecast:
-    """Uses the history in the database, if there is one: a dry run starts and creates none."""
-    if not _is_postgres_up(settings):
-        return asyncio.run(forecaster.forecast())
+def _forecast(forecaster: Forecaster, settings: Settings) -> tuple[Forecast, Mapping[str, Sequence[BatchAge]]]:
+    """The forecast, and how long earlier provider batches took.
 
-    async def work(running: Settings) -> Forecast:
+    Uses the history in the database, if there is one: a dry run starts and creates none.
+    """
+    if not _is_postgres_up(settings):
+        return asyncio.run(forecaster.forecast()), {}
+
+    async def work(running: Settings) -> tuple[Forecast, Mapping[str, Sequence[BatchAge]]]:
         async with open_database(running) as engine:
             forecaster.engine = engine
             try:
-                return await forecaster.forecast()
+                return await forecaster.forecast(), await ProviderBatches(engine).ages()
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) != UNDEFINED_TABLE:
                     raise
                 forecaster.engine = None  # never migrated, so without history
-                return await forecaster.forecast()
+                return await forecaster.forecast(), {}
 
     with services_up(settings) as services:
         return asyncio.run(work(services.settings))
@@ -127,6 +138,8 @@ def _show(report: dict[str, Any], forecast: dict[str, Any], *, as_json: bool) ->
         lines.append(("Budget", f"${cap:.6f} {verdict} the expected cost"))
     for label, text in lines:
         console.print(Text.assemble((f"{label:<10} ", "bold"), text))
+    if "deadlines" in report:
+        console.print(deadline_table(report["deadlines"]))
     if report["simulated"]:
         console.print("The fleet is simulated: no money would be spent.", style="yellow")
 

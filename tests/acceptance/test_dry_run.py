@@ -40,6 +40,20 @@ def test_a_budget_that_covers_the_cost_exits_with_0(tmp_path: Path) -> None:
     assert "covers the expected cost" in ended.stdout
 
 
+def test_with_a_deadline_it_compares_several(tmp_path: Path) -> None:
+    ended = dry_run(tmp_path / "home", EXAMPLES, "--within", "6h", "--json")
+    assert ended.returncode == 0, ended.stderr
+    rows = json.loads(ended.stdout)["deadlines"]
+    assert [row["within_s"] / 3600 for row in rows] == [1, 2, 4, 6, 8, 24]
+    assert [row["within_s"] for row in rows if row["is_asked_for"]] == [6 * 3600]
+    costs = [row["cost_usd"] for row in rows]
+    assert costs == sorted(costs, reverse=True)
+    assert rows[-1]["saving"] == pytest.approx(0.5, abs=0.01)
+    assert all(row["p_late"] < 0.01 and row["finish_s"] < row["within_s"] for row in rows)
+    assert "P(late)" in ended.stderr
+    assert not (tmp_path / "home").exists()
+
+
 def test_invalid_lines_are_reported_as_by_submit(tmp_path: Path) -> None:
     file = tmp_path / "queries.jsonl"
     file.write_text('{"query": "Hi"}\n{"query": 1}\n')
