@@ -27,7 +27,7 @@ def draw_deadlines(days: Sequence[Mapping[str, Any]], out: Path) -> None:
     )
     cost.set_ylim(0.45, 1.05)
     cost.set_ylabel("cost over all-standard")
-    cost.legend(frameon=False, fontsize=9, loc="upper center")
+    cost.legend(frameon=False, fontsize=9, loc="center right")
     edges = (1, 1.5, 2, 3, 4, 6, 8, 12, 24)
     for key, color, label in (("batch_late", NAIVE, "all batch"), ("late", PLANNED, "planned")):
         shares, centers = [], []

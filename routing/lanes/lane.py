@@ -53,6 +53,8 @@ class LaneOffer:
     """Of a direct lane: the standard deviation of the logarithm of the time it takes over the expected time."""
     window_s: float = 86_400.0
     """Of the lane batch: the provider ends a batch after this time, answered or not."""
+    cancel_usd: float = 0.0
+    """Of the lane batch: what a query of a cancelled provider batch is expected to be billed without an answer."""
     ages: tuple[BatchAge, ...] = ()
     """Of the lane batch: the provider batches that the log has of this deployment's provider."""
 

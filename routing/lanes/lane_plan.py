@@ -118,7 +118,8 @@ class LanePlan:
         steps, wait = self._waits(tier, survival).best(own, left=_STEPS, longest=longest)
         ends = f"{100 * (1.0 - survival[steps]):.0f} % of provider batches this old end within "
         ends += _words(steps * self._step_s)
-        if wait.loss > at_once.loss + self._repeat_usd(tier) + self._hours_usd(tier, CANCEL_S):
+        again_usd = offer.cancel_usd + self._repeat_usd(tier) + self._hours_usd(tier, CANCEL_S)
+        if wait.loss > at_once.loss + again_usd:
             text = (
                 f"cancel after {_words(age_s)}: {ends}; a new wave costs ${at_once.usd:.6f} a query and ends sooner, "
             )
@@ -200,13 +201,14 @@ class LanePlan:
         usd = tier.offers[Lane.BATCH].usd
         steps_s = self._step_s * np.arange(1, _STEPS + 1)
         hours_usd, none = self._hours_usd(name, 1.0) * steps_s, np.zeros(_STEPS)
-        again_usd = self._repeat_usd(name) + self._hours_usd(name, CANCEL_S)
+        lost_usd = tier.offers[Lane.BATCH].cancel_usd
+        again_usd = lost_usd + self._repeat_usd(name) + self._hours_usd(name, CANCEL_S)
         return _BatchWaits(
             survival,
             above,
             climbs=np.array([tier.climb_share, tier.climb_share, climbs, climbs]),
             ended=np.stack([none + usd, usd + hours_usd, none, steps_s]),
-            given_up=np.stack([none, again_usd + hours_usd, none, steps_s + CANCEL_S]),
+            given_up=np.stack([none + lost_usd, again_usd + hours_usd, none, steps_s + CANCEL_S]),
             cancel=self._steps(CANCEL_S),
         )
 
@@ -238,7 +240,7 @@ class LanePlan:
     def _why(self, tier: str, best: _Option, others: list[_Option]) -> Reason:
         standard_usd, found = self.standard_usd(tier), best.prospect
         saved = 1.0 - found.usd / standard_usd if standard_usd else 0.0
-        odds = f"late with a probability of {_percent(found.late)} of {_percent(self._alpha)}"
+        odds = f"late with a probability of {_percent(found.late)}, {_percent(self._alpha)} allowed"
         parts = [f"{best.lane}: ${found.usd:.6f} a query with its climbs, {100 * saved:.0f} % below standard; {odds}"]
         if best.lane is Lane.BATCH:
             ends = 1.0 - float(self._survival(tier, 0.0)[best.give_up])
@@ -292,7 +294,7 @@ _LEFT_AFTER: Final = np.maximum(np.arange(_STEPS + 1)[:, None] - np.arange(1, _S
 
 
 def _percent(probability: float) -> str:
-    return f"{100 * probability:.2g} %"
+    return "less than 0.01 %" if probability < 1e-4 else f"{100 * probability:.2g} %"
 
 
 def _words(seconds: float) -> str:

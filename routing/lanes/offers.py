@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from routing.fleet import Fleet, Model
+from routing.fleet import Fleet, Model, Protocol
 from routing.forecast.throughput import max_throughput
 from routing.lanes.lane import BatchAge, Lane, LaneOffer, TierLanes
 from routing.outcome import Usage
@@ -12,6 +12,9 @@ USUAL_CALL: Final = Usage(600, 200)
 USUAL_LATENCY_S: Final = 3.0
 USUAL_CLIMB_SHARE: Final = 0.1
 """Of a tier that the forecast does not mention."""
+
+LOST_SHARE: Final = 0.5
+"""Of a cancelled provider batch at Google: it returns nothing, and what was answered by then is billed."""
 
 FLEX_PACE: Final = 0.2
 """The pace of flex over that of standard: calls take longer, and some are refused for want of capacity."""
@@ -57,7 +60,9 @@ def _tier(
                 offers[lane] = LaneOffer(lane, usd, per_s * FLEX_PACE, latency_s / FLEX_PACE)
             case Lane.BATCH:
                 observed = tuple(ages.get(model.provider, ()))
-                offers[lane] = LaneOffer(lane, usd, window_s=model.batch_limits.window_s, ages=observed)
+                lost_usd = LOST_SHARE * usd if model.protocol is Protocol.GOOGLE else 0.0
+                window_s = model.batch_limits.window_s
+                offers[lane] = LaneOffer(lane, usd, window_s=window_s, cancel_usd=lost_usd, ages=observed)
     return TierLanes(
         name,
         offers,

@@ -95,6 +95,16 @@ def test_a_provider_batch_that_does_not_end_is_sooner_or_later_given_up() -> Non
     assert deadline_s - age_s > CANCEL_S
 
 
+def test_where_a_cancelled_batch_is_billed_the_wait_is_longer_and_the_choice_costs_more() -> None:
+    free = tier("large")
+    batch = replace(free.offers[Lane.BATCH], cancel_usd=USD["large"] / 4)
+    billed = replace(free, offers={**free.offers, Lane.BATCH: batch})
+    unbilled, costly = (LanePlan({"large": lanes}, left_s=20 * HOUR_S) for lanes in (free, billed))
+    assert not unbilled.review("large", 3 * HOUR_S).waits
+    assert costly.review("large", 3 * HOUR_S).waits
+    assert costly.choose("large").usd > unbilled.choose("large").usd
+
+
 def test_a_log_of_slow_batches_makes_the_plan_patient_and_more_expensive() -> None:
     slow = tuple(BatchAge(5 * HOUR_S) for _ in range(200))
     by_log, by_prior = (LanePlan(ladder(ages=ages), left_s=9 * HOUR_S) for ages in (slow, ()))
