@@ -77,7 +77,7 @@ class Settings:
     """The data directory: embedded services, logs, ``services.json``."""
     fleet_path: Path
     database: str | None = None
-    """SQLAlchemy's form, ``postgresql+psycopg://…``."""
+    """``postgresql+psycopg://…``, otherwise libpq's form: several hosts are ``one:5432,other:5432``."""
     broker: str | None = None
     """Celery's form: ``redis://``, ``rediss://``, ``redis+socket://`` or ``amqp://``."""
     redis: str | None = None
@@ -138,9 +138,11 @@ class Settings:
 
         if self.database_url.count("@") > 1:
             return "postgresql://…"  # an unescaped @: the end of the password is ambiguous
-        url = make_url(self.database_url)
+        location = self.database_url.partition("://")[2].partition("?")[0].partition("/")[0].rpartition("@")[2]
+        several = "," in location
+        url = make_url(self.database_url.replace(location, "several", 1) if several else self.database_url)
         user = f"{quote(url.username, safe='')}@" if url.username else ""
-        host = f"[{url.host}]" if ":" in (url.host or "") else url.host or ""
+        host = location if several else f"[{url.host}]" if ":" in (url.host or "") else url.host or ""
         port = f":{url.port}" if url.port else ""
         kept = [
             f"{quote(name)}={quote(value, safe='/')}"

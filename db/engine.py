@@ -5,19 +5,24 @@ takes half of a client's time for a statement (0.25 of 0.5 ms on a quiet machine
 tenth of a worker's time, so it uses the driver itself. The pool and the errors stay SQLAlchemy's.
 """
 
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any, Final, cast
+from urllib.parse import unquote
 
 import psycopg
 from psycopg.rows import namedtuple_row
-from sqlalchemy import Executable, Row, TextClause, make_url, text
+from sqlalchemy import URL, Executable, Row, TextClause, event, make_url, text
 from sqlalchemy.dialects.postgresql import psycopg as dialect
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
+_DRIVER: Final = "postgresql+psycopg"
+_HOST: Final = re.compile(r"(\[(?P<ipv6>[0-9A-Fa-f:.]+)]|(?P<name>[^:\[\]]+))(:(?P<port>\d+))?")
 _DIALECT: Final = dialect.dialect()  # type: ignore[no-untyped-call]
 
 
@@ -36,7 +41,7 @@ async def execute_raw(engine: AsyncEngine, clause: TextClause, params: Mapping[s
         await cursor.execute(_compile(clause.text), params)
         return await cursor.fetchall() if cursor.pgresult is not None and cursor.pgresult.nfields else ()
     except psycopg.Error as error:
-        lost = driver.closed or driver.broken
+        lost = driver.closed or driver.broken or error.sqlstate == DEMOTED
         if lost:
             # A lost server takes all connections with it: SQLAlchemy, too, then renews each older connection of the
             # pool at its next use.
@@ -74,6 +79,28 @@ APP_ROLE = "pointsman_app"
 AUDITOR_ROLE = "pointsman_auditor"
 """May read the views, under a statement timeout."""
 
+DEMOTED: Final = "25006"
+"""SQLSTATE of a write at a server that is a standby now: another one takes it, so the connection is given up."""
+
+UNREACHABLE_S: Final = 20
+"""A peer that does not even acknowledge for so long is gone; the kernel would wait for a quarter of an hour, or for
+two hours where the connection is idle. Both sides keep to it."""
+
+_TCP: Final = {
+    "keepalives_idle": UNREACHABLE_S // 2,
+    "keepalives_interval": UNREACHABLE_S // 4,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 1000 * UNREACHABLE_S,
+}
+
+_SERVER_TCP: Final = {
+    "tcp_keepalives_idle": str(_TCP["keepalives_idle"]),
+    "tcp_keepalives_interval": str(_TCP["keepalives_interval"]),
+    "tcp_keepalives_count": str(_TCP["keepalives_count"]),
+    "tcp_user_timeout": str(_TCP["tcp_user_timeout"]),
+}
+"""The same for the server's side: what a vanished client holds is free again."""
+
 KEY_LOOKUP_SETTINGS = {
     "enable_seqscan": "off",
     "enable_mergejoin": "off",
@@ -91,19 +118,15 @@ def make_engine(
     ``role`` is set on connecting, so that even an owner's URL runs with the rights of the application; None keeps the
     rights of the URL's user (migrations). ``settings`` are further ``SET`` values of the session.
     """
-    session = {"timezone": "UTC", "jit": "off", "lock_timeout": "30s", **(settings or {})}
+    session = {"timezone": "UTC", "jit": "off", "lock_timeout": "30s", **_SERVER_TCP, **(settings or {})}
     if role is not None:
         session["role"] = role
     options = " ".join(f"-c {name}={value}" for name, value in session.items())
-    return create_async_engine(
-        make_url(url).set(drivername="postgresql+psycopg"),
-        connect_args={
-            "options": options,
-            "connect_timeout": 10,
-            "application_name": "pointsman",
-            # Not PGCLIENTENCODING: seals hash values as they are sent.
-            "client_encoding": "utf8",
-        },
+    address = sqlalchemy_url(url)
+    engine = create_async_engine(
+        address,
+        # Not PGCLIENTENCODING: seals hash values as they are sent.
+        connect_args={**connect_options(address), "options": options, "client_encoding": "utf8"},
         isolation_level="AUTOCOMMIT",
         skip_autocommit_rollback=True,  # there is nothing to roll back
         pool_size=pool_size,
@@ -112,6 +135,40 @@ def make_engine(
         hide_parameters=True,
         pool_timeout=60,
     )
+    event.listen(engine.sync_engine, "handle_error", _give_up_demoted)
+    return engine
+
+
+def sqlalchemy_url(url: str) -> URL:
+    """``url``, libpq's form or SQLAlchemy's, as SQLAlchemy's, which lists several hosts in a way of its own."""
+    rest = url.partition("://")[2]
+    authority = rest.partition("?")[0].partition("/")[0]
+    login, at, hosts = authority.rpartition("@")
+    if "," not in hosts:
+        return make_url(url).set(drivername=_DRIVER)
+    address = make_url(f"{_DRIVER}://{login}{at}{rest[len(authority) :]}")
+    found = [_HOST.fullmatch(host) for host in hosts.split(",")]
+    if not all(found):
+        raise ArgumentError("The address of Postgres names several hosts, and one of them is none.")
+    names = ",".join(unquote(each["name"] or each["ipv6"]) for each in found if each)
+    ports = ",".join(each["port"] or "5432" for each in found if each)
+    return address.update_query_dict({"host": names, "port": ports})
+
+
+def connect_options(address: URL) -> dict[str, str | int]:
+    """The driver's options for connections to ``address``, but those that it names itself.
+
+    Of several hosts only the one that takes writes will do.
+    """
+    several = "," in address.query.get("host", "") or isinstance(address.query.get("host"), tuple)
+    wanted = {"application_name": "pointsman", "connect_timeout": 10, **_TCP}
+    wanted |= {"target_session_attrs": "read-write"} if several else {}
+    return {name: value for name, value in wanted.items() if name not in address.query}
+
+
+def _give_up_demoted(context: ExceptionContext) -> None:
+    if getattr(context.original_exception, "sqlstate", None) == DEMOTED:
+        context.is_disconnect = True
 
 
 @asynccontextmanager

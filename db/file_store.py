@@ -11,7 +11,7 @@ import psycopg
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.engine import APP_ROLE, fetch
+from db.engine import APP_ROLE, connect_options, fetch, sqlalchemy_url
 from db.sql import statement
 from routing.fleet import TenantQuotas
 
@@ -168,9 +168,8 @@ class StoredFile(io.RawIOBase):
             self._connection = psycopg.connect(
                 url.replace("postgresql+psycopg://", "postgresql://", 1),
                 autocommit=True,
-                connect_timeout=10,
                 options=f"-c role={APP_ROLE}",
-                application_name="pointsman",
+                **connect_options(sqlalchemy_url(url)),
             )
         except psycopg.Error as error:
             raise _unread(error) from None

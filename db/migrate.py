@@ -6,8 +6,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
+
+from db.engine import connect_options, sqlalchemy_url
 
 
 def _config(url: str) -> Config:
@@ -27,7 +29,8 @@ def upgrade(url: str) -> None:
 
 def current(url: str) -> str | None:
     """The revision of the database, or None where nothing was ever migrated."""
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    address = sqlalchemy_url(url)
+    engine = create_engine(address, connect_args=connect_options(address), poolclass=NullPool)
     with engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 

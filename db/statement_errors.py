@@ -2,8 +2,9 @@
 
 from sqlalchemy.exc import DBAPIError
 
-_TRANSIENT = ("08", "40001", "40P01", "57P", "53300", "55P03")
-"""SQLSTATE classes of transient failures: connection, serialization, deadlock, shutdown, clients, lock timeout."""
+_TRANSIENT = ("08", "25006", "40001", "40P01", "57P", "53300", "55P03")
+"""SQLSTATE classes of transient failures: connection, a standby, serialization, deadlock, shutdown, clients, lock
+timeout."""
 
 
 class StatementFailed(Exception):

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from alembic import context
 from psycopg.errors import LockNotAvailable
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from db.bootstrap import NotOurTables
+from db.engine import connect_options, sqlalchemy_url
 
 LOCK_MS = 1000
 AGAIN_S = 5.0
@@ -27,16 +28,16 @@ if not url and (url_file := os.environ.get("DATABASE_URL_FILE")):
     url = Path(url_file).read_text(encoding="utf-8").strip()
 if not url:
     raise SystemExit("migrations: no database: set DATABASE_URL, or run `pointsman up`, which starts one")
-if (password_file := os.environ.get("DATABASE_PASSWORD_FILE")) and make_url(url).password is None:
-    password = Path(password_file).read_text(encoding="utf-8").strip()
-    url = make_url(url).set(password=password).render_as_string(hide_password=False)
+address = sqlalchemy_url(url)
+if (password_file := os.environ.get("DATABASE_PASSWORD_FILE")) and address.password is None:
+    address = address.set(password=Path(password_file).read_text(encoding="utf-8").strip())
 
 if context.is_offline_mode():
-    context.configure(url=url, literal_binds=True)
+    context.configure(url=address, literal_binds=True)
     with context.begin_transaction():
         context.run_migrations()
 else:
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    engine = create_engine(address, connect_args=connect_options(address), poolclass=NullPool)
     with engine.connect() as connection:
         context.configure(connection=connection)
         while True:

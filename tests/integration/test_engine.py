@@ -1,13 +1,20 @@
 """Statements by the driver itself: its errors, and what becomes of the pool when connections are lost."""
 
+import asyncio
+import socket
+from urllib.parse import parse_qs, quote
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from db.engine import execute_raw
+from db import migrate
+from db.engine import KEY_LOOKUP_SETTINGS, execute_raw, fetch, make_engine
 from db.statement_errors import is_transient
+from tests.conftest import Databases
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
+CANCEL = text("UPDATE batches SET cancelled_at = NULL")
 PID = text("SELECT pg_backend_pid() AS pid")
 
 
@@ -46,3 +53,41 @@ def test_a_lost_connection_has_the_others_renewed(on_bench: OnBench) -> None:
         assert row.pid not in old
 
     on_bench(story)
+
+
+def test_a_standby_is_given_up_and_counts_as_a_server_that_is_away(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        (before,) = await execute_raw(bench.engine, PID, {})
+        for write in (execute_raw(bench.engine, CANCEL, {}), fetch(bench.engine, CANCEL)):
+            async with bench.engine.connect() as connection:
+                # As for whoever is connected to a primary that becomes a standby.
+                await connection.execute(text("SET default_transaction_read_only = on"))
+            with pytest.raises(DBAPIError) as refused:
+                await write
+            assert is_transient(refused.value)
+            (after,) = await execute_raw(bench.engine, PID, {})
+            assert after.pid != before.pid
+            await fetch(bench.engine, CANCEL)
+            before = after
+
+    on_bench(story)
+
+
+def test_of_several_hosts_the_one_that_takes_writes_is_found(databases: Databases, database_url: str) -> None:
+    sockets = parse_qs(databases.url.partition("?")[2])["host"][0]
+    name = database_url.partition("?")[0].rpartition("/")[2]
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and it does not listen
+        port = nobody.getsockname()[1]
+    several = f"postgresql://postgres@127.0.0.1:{port},{quote(sockets, safe='')}:5432/{name}"
+
+    async def ask() -> tuple[int, str]:
+        engine = make_engine(several, settings=KEY_LOOKUP_SETTINGS)
+        try:
+            (row,) = await fetch(engine, text("SELECT 1 AS one, current_setting('role') AS role"))
+            return row.one, row.role
+        finally:
+            await engine.dispose()
+
+    assert asyncio.run(ask()) == (1, "pointsman_app")
+    assert migrate.current(several) == migrate.newest()

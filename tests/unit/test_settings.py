@@ -213,6 +213,10 @@ def test_a_url_is_shown_without_its_password(url: str | None, shown: str | None)
         ("postgresql://db/p?user=me&password=hunt@er2", "postgresql://db/p?user=me"),
         ("postgresql://me@db/p?password=hunter2", "postgresql://me@db/p"),
         ("postgresql://me@db/p?sslpassword=hunter2&host=/run/pg", "postgresql://me@db/p?host=/run/pg"),
+        (
+            "postgresql://me:hunter2@db1:5432,db2:5433/p?target_session_attrs=read-write",
+            "postgresql://me@db1:5432,db2:5433/p?target_session_attrs=read-write",
+        ),
     ],
 )
 def test_the_address_for_psql_has_no_password(url: str, shown: str) -> None:
