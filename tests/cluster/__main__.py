@@ -6,6 +6,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from tests.chaos.checker import check
@@ -40,9 +41,15 @@ def main() -> int:
     faults = [ALL[name] for name in given.faults] or list(ALL.values())
     for each in faults:
         began = time.monotonic()
-        with opened_cluster(each.name, seed=seed, work=given.work, template=template, **each.arena) as arena:
-            each.play(arena)
-            verdict = check(arena)
+        try:
+            with opened_cluster(each.name, seed=seed, work=given.work, template=template, **each.arena) as arena:
+                each.play(arena)
+                verdict = check(arena)
+        except Exception:  # the others are played all the same
+            traceback.print_exc()
+            print(f"fault={each.name} RED", flush=True)
+            bad += 1
+            continue
         flaws = each.flaws(verdict)
         print(f"{verdict.line()} took_s={time.monotonic() - began:.0f} {'RED' if flaws else 'ok'}", flush=True)
         for flaw in flaws:

@@ -1,11 +1,14 @@
 """The world of one fault on several hosts: that of `make chaos`, with each process on a host of its own."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
+
+from redis import Redis
 
 from simulator.process import start_simulator
 from tests.chaos.environment import FLEET, STAGES, ChaosEnvironment, simulator_config, stop_all
@@ -66,11 +69,66 @@ class ClusterEnvironment(ChaosEnvironment):
             self.add(f"feeder{n}", "feeder")
         self.await_ready()
 
+    def add_standby(self, *, synchronous: bool) -> PostgresNode:
+        """A second Postgres on a host of its own that follows the first; the workers are told both addresses."""
+        primary = self.postgres["postgres1"]
+        standby = PostgresNode(self.network.add("postgres2"), self.home / "postgres2")
+        standby.follow(primary, name="postgres2")
+        standby.start()
+        self.postgres["postgres2"] = standby
+        if synchronous:
+            self.ask("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            self.ask("SELECT pg_reload_conf()")
+        streams = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = %s"
+        self.until(lambda: self.one(streams, ["sync" if synchronous else "async"]) == 1, what="the standby streams")
+        self.worker_database_url = login_url(primary, standby)
+        return standby
+
+    def add_sentinels(self) -> None:
+        """Two more brokers that follow the first, and a sentinel beside each of the three, of which two decide."""
+        first = self.brokers["broker1"]
+        for name in ("broker2", "broker3"):
+            self.brokers[name] = RedisNode(self.network.add(name), self.home / name)
+            self.brokers[name].start(f"replicaof {first.host.address} {first.port}")
+        sentinels = []
+        for name, broker in self.brokers.items():
+            sentinel = RedisNode(broker.host, self.home / f"sentinel-{name}", 26379)
+            sentinel.start(
+                f"sentinel monitor main {first.host.address} {first.port} 2",
+                "sentinel down-after-milliseconds main 5000",
+                "sentinel failover-timeout main 10000",
+                sentinel=True,
+            )
+            sentinels.append(sentinel)
+        for sentinel in sentinels:
+            with Redis(host=sentinel.host.address, port=sentinel.port, decode_responses=True) as client:
+                self.until(lambda client=client: _knows_the_others(client.sentinel_master("main")), what="sentinels")
+        self.broker_url = f"redis+sentinel://{','.join(f'{each.host.address}:26379' for each in sentinels)}/main"
+
+    def primary_broker(self) -> str:
+        """The address of the primary by a sentinel that lives."""
+        with Redis(host=self.network["broker3"].address, port=26379, decode_responses=True) as client:
+            return str(client.sentinel_get_master_addr_by_name("main")[0])
+
+    def fail_over(self, standby: PostgresNode) -> None:
+        """The first Postgres' host dies; two seconds later, when a watchdog has noticed, the standby is promoted."""
+        self.postgres_away = True
+        self.network["postgres1"].die()
+        self.sleep(2.0)
+        standby.promote()
+        self.database_url = standby.url()
+        self.postgres_away = False
+        self.over()
+
     def of(self, host: str) -> list[Worker]:
         """The processes of a host."""
         return [
             each for each in self.workers.values() if isinstance(each, HostWorker) and each.host is self.network[host]
         ]
+
+
+def _knows_the_others(primary: Mapping[str, Any]) -> bool:
+    return int(primary["num-slaves"]) == 2 and int(primary["num-other-sentinels"]) == 2
 
 
 def login_url(*nodes: PostgresNode, options: str = "") -> str:

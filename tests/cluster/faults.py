@@ -1,11 +1,23 @@
 """What breaks between hosts: links, one way of a link, packets, a whole machine."""
 
+import csv
+import json
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, cast
 
+import orjson
+
+from settings import ROOT
+from tests.chaos.checker import Verdict
 from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.fault import Fault
 from tests.cluster.environment import ClusterEnvironment
+from tests.cluster.servers import PgBouncerNode
 
 ALL: dict[str, Fault] = {}
 """Every fault by name."""
@@ -17,11 +29,11 @@ SILENT_S = 15.0
 Play = Callable[[ClusterEnvironment], None]
 
 
-def fault(name: str, **about: Any) -> Callable[[Play], Play]:
+def fault(name: str, *, kind: type[Fault] = Fault, **about: Any) -> Callable[[Play], Play]:
     """Registers a function as a fault of a cluster."""
 
     def register(play: Play) -> Play:
-        ALL[name] = Fault(name, cast(Callable[[ChaosEnvironment], None], play), **about)
+        ALL[name] = kind(name, cast(Callable[[ChaosEnvironment], None], play), **about)
         return play
 
     return register
@@ -141,3 +153,153 @@ def broker_unplugged(arena: ClusterEnvironment) -> None:
     arena.network["broker1"].plug()
     arena.over()
     arena.finish()
+
+
+@fault("broker_failover", recovers_within_s=60.0)
+def broker_dies(arena: ClusterEnvironment) -> None:
+    """The host of the primary dies, the sentinels choose another one; what it had not passed on is lost."""
+    arena.add_sentinels()
+    arena.crew()
+    arena.submit(1000)
+    arena.at(0.2)
+    arena.strike(count=False)
+    arena.network["broker1"].die()
+    arena.finish()
+    _check_that_another_leads(arena)
+
+
+@fault("broker_failover_and_return", recovers_within_s=60.0)
+def broker_comes_back(arena: ClusterEnvironment) -> None:
+    """The primary's host stands still until another one leads; then it is back, and takes itself for the primary."""
+    arena.add_sentinels()
+    arena.crew()
+    arena.submit(1500)
+    arena.at(0.2)
+    arena.strike(count=False)
+    arena.network["broker1"].freeze()
+    arena.until(lambda: arena.primary_broker() != arena.network["broker1"].address, what="another primary")
+    arena.sleep(10.0)
+    arena.network["broker1"].thaw()
+    arena.finish()
+    _check_that_another_leads(arena)
+
+
+def _check_that_another_leads(arena: ClusterEnvironment) -> None:
+    if arena.primary_broker() == arena.network["broker1"].address:
+        arena.complaints.append("the sentinels chose no other primary")
+
+
+@fault("postgres_failover_synchronous", recovers_within_s=45.0)
+def failover_without_loss(arena: ClusterEnvironment) -> None:
+    """The host of Postgres dies, its synchronous standby is promoted: nothing that was acknowledged is lost."""
+    standby = arena.add_standby(synchronous=True)
+    arena.crew()
+    arena.submit(1000)
+    arena.at(0.2)
+    arena.submit(50, tag="just_before")
+    arena.strike()
+    arena.fail_over(standby)
+    arena.finish()
+
+
+@fault("pgbouncer_killed_9", recovers_within_s=2 * LEASE_S + 10)
+def behind_a_pooler(arena: ClusterEnvironment) -> None:
+    """All statements of workers and feeders through six connections in transaction mode; the pooler dies once."""
+    pooler = PgBouncerNode(arena.network.add("pooler"), arena.home / "pooler", arena.postgres["postgres1"])
+    pooler.start(server_connections=6)
+    arena.worker_database_url = pooler.url
+    arena.crew()
+    arena.submit(1000)
+    arena.at(0.5)
+    arena.strike()
+    assert pooler.process is not None
+    pooler.process.kill()
+    pooler.process.wait()
+    arena.sleep(2.0)
+    pooler.start(server_connections=6)
+    arena.over()
+    arena.finish()
+    connections = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'clerk'"
+    arena.extras["server_connections"] = used = arena.one(connections)
+    if used > 6:
+        arena.complaints.append("workers reach Postgres past the pooler")
+
+
+class LossyFault(Fault):
+    """What was committed and not yet replicated is gone: the bill shows it, `pointsman reconcile` finds all of it."""
+
+    def flaws(self, verdict: Verdict) -> list[str]:
+        """What is not as promised, or lost and not found."""
+        found = Decimal(str(verdict.extras.get("reconcile_finds_usd", 0)))
+        kept = [each for each in verdict.complaints if not each.startswith("calls that the ledger does not know")]
+        # What the ledger has too much of (unknown outcomes, at their worst case) hides as much of what it lacks.
+        missing = -verdict.ledger_minus_simulator_cost - verdict.unsettled_usd
+        flaws = super().flaws(replace(verdict, complaints=kept, ledger_minus_simulator_cost=Decimal(0)))
+        if not found or abs(found - missing) > Decimal("0.00001"):
+            flaws.append(f"the ledger lacks {missing} of the bill, and reconcile finds {found}")
+        return flaws
+
+
+@fault("postgres_failover_asynchronous", recovers_within_s=45.0, kind=LossyFault)
+def failover_with_loss(arena: ClusterEnvironment) -> None:
+    """The standby hears nothing for some seconds before the host of Postgres dies: these seconds are lost."""
+    standby = arena.add_standby(synchronous=False)
+    arena.crew()
+    arena.submit(1200)
+    arena.at(0.1)
+    arena.network["postgres2"].silence("in", "out")
+    forgotten = arena.submit(50, tag="forgotten", key="monday")
+    # A worker that Postgres will not know afterwards.
+    arena.add("late3")
+    arena.await_ready("late3")
+    calls = arena.one("SELECT count(*) FROM calls")
+    arena.fail_over(standby)
+    arena.network["postgres2"].unsilence("in", "out")
+    # By the books that are left: of these calls the outcome is lost.
+    arena.strike()
+    arena.extras["calls_lost"] = calls - arena.one("SELECT count(*) FROM calls")
+    del arena.submitted[forgotten]
+    told = _pointsman(arena, "status", forgotten)
+    if told.returncode == 0:
+        arena.complaints.append("status knows a batch that is lost")
+    # Its sender tries again under the same key, as after every answer that it is not sure of.
+    arena.submit(50, tag="forgotten", key="monday")
+    arena.finish()
+    arena.until(lambda: arena.one("SELECT count(*) FROM workers WHERE name = 'late3' AND stopped_at IS NULL") == 1)
+    _reconcile(arena)
+
+
+def _reconcile(arena: ClusterEnvironment) -> None:
+    """Holds the ledger against the provider's bill, as a user does, and notes what the bill has more."""
+    arena.simulator.stats()  # writes its log
+    bill = arena.home / "bill.csv"
+    with bill.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["day", "model", "input_tokens", "output_tokens", "cost_usd"])
+        for line in arena.simulator_log.read_bytes().splitlines():
+            call = orjson.loads(line)
+            if call["billed"]:
+                day = datetime.fromtimestamp(call["time"], UTC).date()
+                tokens = call["prompt_tokens"], call["completion_tokens"]
+                table.writerow([day, call["model"], *tokens, f"{call['cost_usd']:.9f}"])
+    # Reconciled is what real money was spent for; here the simulator stands for the provider.
+    arena.ask("UPDATE batches SET simulated = false")
+    told = _pointsman(arena, "reconcile", str(bill), "--json")
+    arena.extras["reconcile_exits_with"] = told.returncode
+    if told.returncode != 1:
+        arena.complaints.append(f"reconcile does not say that the bill is higher: {told.stderr or told.stdout}")
+        return
+    try:
+        lines = json.loads(told.stdout)["lines"]
+    except (json.JSONDecodeError, KeyError):
+        arena.complaints.append(f"reconcile failed: {told.stderr or told.stdout}")
+        return
+    more = sum(Decimal(str(line["export"]["cost_usd"])) - Decimal(str(line["ledger"]["cost_usd"])) for line in lines)
+    arena.extras["reconcile_finds_usd"] = f"{more:.6f}"
+
+
+def _pointsman(arena: ClusterEnvironment, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A command of a user at the Postgres that leads now."""
+    environ = arena.environ | {"DATABASE_URL": arena.database_url}
+    argv = [sys.executable, "-m", "cli.main", *arguments]
+    return subprocess.run(argv, cwd=ROOT, env=environ, capture_output=True, text=True)

@@ -114,9 +114,15 @@ class Host:
         """It is up again."""
         run("ip", "link", "set", self.link, "up")
 
-    def silence(self, way: Way) -> None:
-        """What this host sends (or is sent) is lost without a word."""
-        run("iptables", "-w", "-I", "FORWARD", *self._rule(way), "-j", "DROP")
+    def silence(self, *ways: Way) -> None:
+        """What this host sends, or is sent, is lost without a word."""
+        for way in ways:
+            run("iptables", "-w", "-I", "FORWARD", *self._rule(way), "-j", "DROP")
+
+    def unsilence(self, *ways: Way) -> None:
+        """As before `silence`."""
+        for way in ways:
+            run("iptables", "-w", "-D", "FORWARD", *self._rule(way), "-j", "DROP")
 
     def lose(self, share: float) -> None:
         """This share of the packets is lost, each way."""
@@ -129,17 +135,17 @@ class Host:
 
     def freeze(self) -> None:
         """A machine that stands still: its processes, and its kernel, which acknowledges nothing either."""
+        self.silence("in", "out")
         self._signal(signal.SIGSTOP)
-        self.unplug()
 
     def thaw(self) -> None:
         """It goes on where it stood."""
-        self.plug()
         self._signal(signal.SIGCONT)
+        self.unsilence("in", "out")
 
     def die(self) -> None:
         """The power fails: nobody says good-bye, and nothing answers any more."""
-        self.unplug()
+        self.silence("in", "out")
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:

@@ -8,10 +8,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 
 from db import migrate
+from db.engine import KEY_LOOKUP_SETTINGS
 from tests.cluster.network import Host
 from workers.child_process import spawn, tail
 from workers.embedded.postgres import DATABASE, postgres_account, postgres_binaries, start_postgres
@@ -40,6 +42,10 @@ def make_template(home: Path) -> Path:
         migrate.upgrade(server.url)
         with psycopg.connect(server.superuser_url(DATABASE), autocommit=True) as connection:
             connection.execute(f"CREATE ROLE {LOGIN} LOGIN PASSWORD '{PASSWORD}' IN ROLE pointsman_app".encode())
+            # As docs/operations.md says for a login that comes through PgBouncer.
+            session = {"role": "pointsman_app", "timezone": "UTC", "jit": "off", "lock_timeout": "30s"}
+            for name, value in (session | KEY_LOOKUP_SETTINGS).items():
+                connection.execute(f"ALTER ROLE {LOGIN} SET {name} = '{value}'".encode())
     finally:
         server.stop()
     with (server.data / "pg_hba.conf").open("a") as file:
@@ -167,3 +173,40 @@ def _listens(address: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(2)
         return probe.connect_ex((address, port)) == 0
+
+
+@dataclass
+class PgBouncerNode:
+    """PgBouncer in transaction mode on a host, before a Postgres."""
+
+    host: Host
+    home: Path
+    target: PostgresNode
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def url(self) -> str:
+        """For the login of the workers."""
+        return f"postgresql://{LOGIN}:{quote(PASSWORD)}@{self.host.address}:6432/{DATABASE}?pgbouncer=true"
+
+    def start(self, *, server_connections: int) -> None:
+        """Returns when it accepts connections. Raises ServerFailed."""
+        self.home.mkdir(mode=0o755, exist_ok=True)
+        file = self.home / "pgbouncer.ini"
+        file.write_text(
+            f"[databases]\n{DATABASE} = host={self.target.host.address} port=5432 dbname={DATABASE}\n[pgbouncer]\n"
+            f"listen_addr = {self.host.address}\nlisten_port = 6432\nunix_socket_dir =\nauth_type = plain\n"
+            f"auth_file = {self.home}/users.txt\npool_mode = transaction\ndefault_pool_size = {server_connections}\n"
+            "max_client_conn = 500\n"
+        )
+        (self.home / "users.txt").write_text(f'"{LOGIN}" "{PASSWORD}"\n')
+        program = shutil.which("pgbouncer", path=f"{_ENVIRON['PATH']}:/usr/sbin")
+        assert program is not None, "pgbouncer is not installed"
+        log = self.home.parent / "logs" / "pgbouncer.log"
+        with self.host.entered():
+            self.process = spawn([program, file], log=log, environ=_ENVIRON, cwd=Path("/"), account=postgres_account())
+        deadline = time.monotonic() + START_S
+        while not _listens(self.host.address, 6432):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise ServerFailed(f"PgBouncer:\n{tail(log)}")
+            time.sleep(0.05)
