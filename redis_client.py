@@ -1,13 +1,16 @@
-"""A Redis client that never waits long, and the Lua scripts it runs."""
+"""A Redis client that never waits long, at one address or at that of the primary that sentinels name; Lua scripts."""
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote, unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
@@ -21,18 +24,79 @@ AWAY: Final = (RedisError, OSError, TimeoutError)
 """Errors of a Redis that is unavailable, full, loading or of the wrong version."""
 
 
-def connect(url: str) -> Redis:
+SENTINEL_PATIENCE_S: Final = 0.15
+"""A sentinel that is gone must not use up the patience for all of them."""
+
+SENTINEL_SCHEME: Final = "redis+sentinel"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SentinelAddress:
+    """``redis+sentinel://[user:password@]HOST[:PORT],…/NAME[/DATABASE]``; login and database are the primary's."""
+
+    sentinels: tuple[tuple[str, int], ...]
+    name: str
+    database: int = 0
+    username: str | None = None
+    password: str | None = None
+
+    @classmethod
+    def parse(cls, url: str) -> "SentinelAddress | None":
+        """None for an address of another kind. Raises ValueError, without the address, which may hold a password."""
+        scheme, _, rest = url.partition("://")
+        if scheme != SENTINEL_SCHEME:
+            return None
+        authority, _, path = rest.partition("/")
+        login, _, hosts = authority.rpartition("@")
+        name, _, database = path.partition("?")[0].partition("/")
+        user, _, password = login.partition(":")
+        found = [urlsplit(f"//{host}") for host in hosts.split(",")]
+        if not name or not all(each.hostname for each in found) or not (database or "0").isdecimal():
+            raise ValueError("no address of sentinels")
+        return cls(
+            tuple((str(each.hostname), each.port or 26379) for each in found),
+            unquote(name),
+            int(database or 0),
+            unquote(user) or None,
+            unquote(password) or None,
+        )
+
+    @property
+    def celery_url(self) -> str:
+        """Celery's form, in which the name is no part."""
+        login = f"{quote(self.username or '', safe='')}:{quote(self.password, safe='')}@" if self.password else ""
+        hosts = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.sentinels)
+        return ";".join(f"sentinel://{login}{host}/{self.database}" for host in hosts)
+
+
+class _PrimaryPool(SentinelConnectionPool, BlockingConnectionPool):
+    """Connections to the primary of the moment; whoever finds all in use waits for one."""
+
+    async def aclose(self) -> None:
+        """Closes those to the sentinels, too."""
+        await super().aclose()
+        for sentinel in self.sentinel_manager.sentinels:
+            await sentinel.aclose()
+
+
+def connect(url: str, *, patience_s: float = PATIENCE_S) -> Redis:
     """A client for the limiter that fails at once, where redis-py 8 would try each command ten times."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=CONNECTIONS,
-        timeout=PATIENCE_S,
-        socket_timeout=PATIENCE_S,
-        socket_connect_timeout=PATIENCE_S,
-        health_check_interval=0,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return Redis.from_pool(pool)
+    options: dict[str, Any] = {
+        "max_connections": CONNECTIONS,
+        "timeout": patience_s,
+        "socket_timeout": patience_s,
+        "socket_connect_timeout": patience_s,
+        "health_check_interval": 0,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    address = SentinelAddress.parse(url)
+    if address is None:
+        return Redis.from_pool(BlockingConnectionPool.from_url(url, **options))
+    timeouts = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), SENTINEL_PATIENCE_S)
+    asked_once = {**timeouts, "retry": Retry(NoBackoff(), 0)}
+    sentinels = Sentinel(address.sentinels, sentinel_kwargs=asked_once)  # type: ignore[no-untyped-call]  # as redis-py is
+    login = {"username": address.username, "password": address.password, "db": address.database}
+    return Redis.from_pool(_PrimaryPool(address.name, sentinels, **login, **options))  # type: ignore[no-untyped-call]
 
 
 class Script:

@@ -28,6 +28,7 @@ STACK_FILE: Final = "stack.json"
 _POSTGRES_SCHEMES: Final = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
 _REDIS_SCHEMES: Final = frozenset({"redis", "rediss"})
 _SOCKET_SCHEMES: Final = frozenset({"redis+socket", "unix"})
+_SENTINEL: Final = re.compile(r"redis\+sentinel://([^@/]*@)?[^@/,]+(,[^@/,]+)*/[^/?]+(/\d+)?")
 _AMQP_SCHEMES: Final = frozenset({"amqp", "amqps", "pyamqp"})
 _LOG_LEVELS: Final = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 
@@ -79,9 +80,10 @@ class Settings:
     database: str | None = None
     """``postgresql+psycopg://…``, otherwise libpq's form: several hosts are ``one:5432,other:5432``."""
     broker: str | None = None
-    """Celery's form: ``redis://``, ``rediss://``, ``redis+socket://`` or ``amqp://``."""
+    """Celery's form: ``redis://``, ``rediss://``, ``redis+socket://`` or ``amqp://``; or ``redis+sentinel://``."""
     redis: str | None = None
-    """redis-py's form, ``redis://`` or ``unix://``; None where the broker is RabbitMQ and no REDIS_URL is given."""
+    """redis-py's form, ``redis://`` or ``unix://``; or ``redis+sentinel://``. None where the broker is RabbitMQ and no
+    REDIS_URL is given."""
     simulator_url: str | None = None
     """``http://host:port`` of the running simulator."""
     key_prefix: str = "pointsman:"
@@ -128,8 +130,10 @@ class Settings:
 
     @property
     def libpq_url(self) -> str:
-        """Address of Postgres for psycopg and psql, ``postgresql://…``."""
-        return self.database_url.replace("postgresql+psycopg://", "postgresql://", 1)
+        """Address of Postgres for psycopg and psql, ``postgresql://…``, without what is ours in it."""
+        head, mark, query = self.database_url.partition("?")
+        kept = "&".join(pair for pair in query.split("&") if not pair.startswith("pgbouncer="))
+        return head.replace("postgresql+psycopg://", "postgresql://", 1) + (mark if kept else "") + kept
 
     @property
     def psql_url(self) -> str:
@@ -148,7 +152,7 @@ class Settings:
             f"{quote(name)}={quote(value, safe='/')}"
             for name, values in url.normalized_query.items()
             for value in values
-            if "pass" not in name.lower()
+            if "pass" not in name.lower() and name != "pgbouncer"
         ]
         query = f"?{'&'.join(kept)}" if kept else ""
         return f"postgresql://{user}{host}{port}/{quote(url.database or '')}{query}"
@@ -302,14 +306,15 @@ def _broker_url(url: str | None) -> str | None:
     if not url:
         return None
     scheme, separator, rest = url.partition("://")
-    if separator and scheme in _REDIS_SCHEMES | _AMQP_SCHEMES:
+    if (separator and scheme in _REDIS_SCHEMES | _AMQP_SCHEMES) or _SENTINEL.fullmatch(url):
         return url
     if separator and scheme in _SOCKET_SCHEMES:
         path, number = _socket(rest)
         return f"redis+socket://{path}?virtual_host={number}"
     raise SettingsError(
         "BROKER_URL is not the address of a supported broker. "
-        "Use redis://host:6379/0, rediss://…, redis+socket:///path or amqp://user@host//."
+        "Use redis://host:6379/0, rediss://…, redis+socket:///path, redis+sentinel://host:26379,host:26379/name "
+        "or amqp://user@host//."
     )
 
 
@@ -318,7 +323,7 @@ def _redis_url(url: str | None) -> str | None:
     if not url:
         return None
     scheme, separator, rest = url.partition("://")
-    if separator and scheme in _REDIS_SCHEMES:
+    if (separator and scheme in _REDIS_SCHEMES) or _SENTINEL.fullmatch(url):
         return url
     if separator and scheme in _SOCKET_SCHEMES:
         path, number = _socket(rest)

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from cli.console import plain
 from db.bootstrap import NotOurTables
-from db.engine import APP_ROLE
+from db.engine import APP_ROLE, PooledLoginError
 from settings import FleetError, SettingsError
 from submission.input_line import InvalidInput, RejectedLine
 from workers.data_dir import DataDirError
@@ -89,6 +89,8 @@ def describe_error(error: BaseException) -> ErrorReport:
             return ErrorReport("settings", (str(error),), code=ExitCode.USAGE)
         case FleetError():
             return ErrorReport("fleet", tuple(str(error).splitlines()), code=ExitCode.USAGE)
+        case PooledLoginError():
+            return ErrorReport("database", (str(error),), code=ExitCode.USAGE)
         case NotOurTables():
             return ErrorReport("database", (str(error),), error.hint)
         case ServicesError() | StackError() | DataDirError():

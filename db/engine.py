@@ -8,7 +8,7 @@ tenth of a worker's time, so it uses the driver itself. The pool and the errors 
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
@@ -17,12 +17,14 @@ from psycopg.rows import namedtuple_row
 from sqlalchemy import URL, Executable, Row, TextClause, event, make_url, text
 from sqlalchemy.dialects.postgresql import psycopg as dialect
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
 _DRIVER: Final = "postgresql+psycopg"
 _HOST: Final = re.compile(r"(\[(?P<ipv6>[0-9A-Fa-f:.]+)]|(?P<name>[^:\[\]]+))(:(?P<port>\d+))?")
+_POOLED: Final = re.compile(r"[?&]pgbouncer=true(&|$)")
 _DIALECT: Final = dialect.dialect()  # type: ignore[no-untyped-call]
 
 
@@ -118,15 +120,13 @@ def make_engine(
     ``role`` is set on connecting, so that even an owner's URL runs with the rights of the application; None keeps the
     rights of the URL's user (migrations). ``settings`` are further ``SET`` values of the session.
     """
-    session = {"timezone": "UTC", "jit": "off", "lock_timeout": "30s", **_SERVER_TCP, **(settings or {})}
+    session = {"timezone": "UTC", "jit": "off", "lock_timeout": "30s", **(settings or {})}
     if role is not None:
         session["role"] = role
-    options = " ".join(f"-c {name}={value}" for name, value in session.items())
-    address = sqlalchemy_url(url)
     engine = create_async_engine(
-        address,
+        sqlalchemy_url(url),
         # Not PGCLIENTENCODING: seals hash values as they are sent.
-        connect_args={**connect_options(address), "options": options, "client_encoding": "utf8"},
+        connect_args={**connect_options(url, session | _SERVER_TCP), "client_encoding": "UTF8"},
         isolation_level="AUTOCOMMIT",
         skip_autocommit_rollback=True,  # there is nothing to roll back
         pool_size=pool_size,
@@ -136,7 +136,36 @@ def make_engine(
         pool_timeout=60,
     )
     event.listen(engine.sync_engine, "handle_error", _give_up_demoted)
+    if is_pooled(url):
+        event.listen(engine.sync_engine, "first_connect", partial(_check_login, wanted=session))
     return engine
+
+
+class PooledLoginError(RuntimeError):
+    """The login lacks settings that a connection through PgBouncer cannot make; the message has the statements."""
+
+
+def is_pooled(url: str) -> bool:
+    """Whether ``url`` says that it is PgBouncer's: ``?pgbouncer=true``."""
+    return bool(_POOLED.search(url))
+
+
+def _check_login(connection: DBAPIConnection, _record: object, *, wanted: Mapping[str, str]) -> None:
+    # A setting that we made would be the next client's, too, and lost with the next transaction.
+    cursor = connection.cursor()
+    cursor.execute("SELECT session_user, name, current_setting(name) FROM unnest(%s::text[]) AS name", [list(wanted)])
+    rows = cursor.fetchall()
+    cursor.close()
+    connection.rollback()  # it is not in autocommit yet
+    user = str(rows[0][0]).replace('"', '""')
+    missing = [
+        f"ALTER ROLE \"{user}\" SET {name} = '{wanted[name]}';" for _, name, set_ in rows if set_ != wanted[name]
+    ]
+    if missing:
+        raise PooledLoginError(
+            "Through PgBouncer the login needs settings of its own. fix: let a superuser run, then let PgBouncer "
+            f"connect anew (RECONNECT): {' '.join(missing)}"
+        )
 
 
 def sqlalchemy_url(url: str) -> URL:
@@ -145,8 +174,8 @@ def sqlalchemy_url(url: str) -> URL:
     authority = rest.partition("?")[0].partition("/")[0]
     login, at, hosts = authority.rpartition("@")
     if "," not in hosts:
-        return make_url(url).set(drivername=_DRIVER)
-    address = make_url(f"{_DRIVER}://{login}{at}{rest[len(authority) :]}")
+        return make_url(url).set(drivername=_DRIVER).difference_update_query(["pgbouncer"])
+    address = make_url(f"{_DRIVER}://{login}{at}{rest[len(authority) :]}").difference_update_query(["pgbouncer"])
     found = [_HOST.fullmatch(host) for host in hosts.split(",")]
     if not all(found):
         raise ArgumentError("The address of Postgres names several hosts, and one of them is none.")
@@ -155,15 +184,22 @@ def sqlalchemy_url(url: str) -> URL:
     return address.update_query_dict({"host": names, "port": ports})
 
 
-def connect_options(address: URL) -> dict[str, str | int]:
-    """The driver's options for connections to ``address``, but those that it names itself.
+def connect_options(url: str, session: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The driver's options for connections to ``url``, but those that it names itself; ``session`` are its settings.
 
-    Of several hosts only the one that takes writes will do.
+    Of several hosts only the one that takes writes will do, and one that is gone must not hold up the way to the next.
     """
-    several = "," in address.query.get("host", "") or isinstance(address.query.get("host"), tuple)
-    wanted = {"application_name": "pointsman", "connect_timeout": 10, **_TCP}
-    wanted |= {"target_session_attrs": "read-write"} if several else {}
-    return {name: value for name, value in wanted.items() if name not in address.query}
+    given = sqlalchemy_url(url).query
+    several = "," in given.get("host", "") or isinstance(given.get("host"), tuple)
+    wanted: dict[str, Any] = {"application_name": "pointsman", "connect_timeout": 3 if several else 10, **_TCP}
+    if several:
+        wanted["target_session_attrs"] = "read-write"
+    if is_pooled(url):
+        # The next statement may be at another server connection, which knows nothing of what was prepared.
+        wanted["prepare_threshold"] = None
+    elif session:
+        wanted["options"] = " ".join(f"-c {name}={value}" for name, value in session.items())
+    return {name: value for name, value in wanted.items() if name not in given or name == "options"}
 
 
 def _give_up_demoted(context: ExceptionContext) -> None:

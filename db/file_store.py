@@ -166,10 +166,9 @@ class StoredFile(io.RawIOBase):
     def __init__(self, url: str, file_id: str) -> None:
         try:
             self._connection = psycopg.connect(
-                url.replace("postgresql+psycopg://", "postgresql://", 1),
+                sqlalchemy_url(url).set(drivername="postgresql").render_as_string(hide_password=False),
                 autocommit=True,
-                options=f"-c role={APP_ROLE}",
-                **connect_options(sqlalchemy_url(url)),
+                **connect_options(url, {"role": APP_ROLE}),
             )
         except psycopg.Error as error:
             raise _unread(error) from None

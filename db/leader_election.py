@@ -1,4 +1,8 @@
-"""One leader among many processes, by an advisory lock: Postgres frees it when the leader's connection ends."""
+"""One leader among many processes, by an advisory lock: Postgres frees it when the leader's connection ends.
+
+The lock is that of a transaction, which a pooler leaves on one connection, and not of a session. It is open for as long
+as the process leads, and without a snapshot between two statements, so it holds up no vacuum.
+"""
 
 from typing import Final
 
@@ -26,9 +30,10 @@ class LeaderElection:
             return True
         connection = await self._engine.connect()
         try:
-            leads = (await connection.execute(text("SELECT pg_try_advisory_lock(:n)"), {"n": LOCK})).scalar_one()
+            await connection.execution_options(isolation_level="READ COMMITTED")
+            leads = (await connection.execute(text("SELECT pg_try_advisory_xact_lock(:n)"), {"n": LOCK})).scalar_one()
             if leads:
-                await connection.execute(text(f"SET idle_session_timeout = '{SILENT_S}s'"))
+                await connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{SILENT_S}s'"))
         except BaseException:
             await connection.invalidate()
             await connection.close()
@@ -44,7 +49,7 @@ class LeaderElection:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        # The lock ends with the session: the next user of a pooled connection must find nothing of it.
+        # Not returned to the pool: where the server is gone its end of the transaction would be waited for.
         try:
             await connection.invalidate()
         finally:

@@ -29,8 +29,7 @@ def upgrade(url: str) -> None:
 
 def current(url: str) -> str | None:
     """The revision of the database, or None where nothing was ever migrated."""
-    address = sqlalchemy_url(url)
-    engine = create_engine(address, connect_args=connect_options(address), poolclass=NullPool)
+    engine = create_engine(sqlalchemy_url(url), connect_args=connect_options(url), poolclass=NullPool)
     with engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 

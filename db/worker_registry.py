@@ -17,38 +17,44 @@ class WorkerRegistry:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._registered: dict[str, object] = {}
 
     async def register(
         self, *, name: str, role: str, host: str, pid: int, slots: int, router: str | None = None
     ) -> int:
         """Registers a worker process; returns its id."""
-        (row,) = await fetch(
-            self._engine,
-            text(
-                "INSERT INTO workers (name, role, host, pid, slots, router)"
-                " VALUES (:name, :role, :host, :pid, :slots, :router) RETURNING id"
-            ),
-            name=name,
-            role=role,
-            host=host,
-            pid=pid,
-            slots=slots,
-            router=router,
-        )
+        (row,) = await fetch(self._engine, text("SELECT nextval('workers_id_seq') AS id"))
+        self._registered = {"id": row.id, "name": name, "role": role, "host": host, "pid": pid, "slots": slots}
+        await self._insert(in_flight=0, router=router)
         return int(row.id)
 
-    async def heartbeat(self, worker_id: int, *, in_flight: int, router: str | None = None) -> None:
-        """The worker is alive, has ``in_flight`` calls under way and decides by ``router``."""
+    async def _insert(self, *, in_flight: int, router: str | None) -> None:
         await fetch(
             self._engine,
             text(
+                "INSERT INTO workers (id, name, role, host, pid, slots, in_flight, router)"
+                " VALUES (:id, :name, :role, :host, :pid, :slots, :in_flight, :router)"
+            ),
+            **self._registered,
+            in_flight=in_flight,
+            router=router,
+        )
+
+    async def heartbeat(self, worker_id: int, *, in_flight: int, router: str | None = None) -> None:
+        """The worker is alive, has ``in_flight`` calls under way and decides by ``router``."""
+        found = await fetch(
+            self._engine,
+            text(
                 "UPDATE workers SET seen_at = now(), stopped_at = NULL, in_flight = :in_flight, router = :router"
-                " WHERE id = :id"
+                " WHERE id = :id RETURNING id"
             ),
             id=worker_id,
             in_flight=in_flight,
             router=router,
         )
+        if not found and self._registered.get("id") == worker_id:
+            # A fail-over to a standby that was behind has lost the row.
+            await self._insert(in_flight=in_flight, router=router)
 
     async def deregister(self, worker_id: int) -> None:
         """The worker stopped in an orderly way."""

@@ -37,7 +37,7 @@ if context.is_offline_mode():
     with context.begin_transaction():
         context.run_migrations()
 else:
-    engine = create_engine(address, connect_args=connect_options(address), poolclass=NullPool)
+    engine = create_engine(address, connect_args=connect_options(url), poolclass=NullPool)
     with engine.connect() as connection:
         context.configure(connection=connection)
         while True:

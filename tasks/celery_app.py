@@ -4,9 +4,14 @@ Each setting that is not Celery's default has its reason beside it; what is know
 in docs/decisions/0003-celery-and-redis.md.
 """
 
+import socket
+
 from celery import Celery
 from kombu.entity import Queue
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from redis_client import SentinelAddress
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 from settings import Settings
@@ -32,10 +37,11 @@ def configure(settings: Settings, fleet: Fleet) -> Celery:
     Raises SettingsError where no broker is known.
     """
     on_redis = not settings.broker_url.startswith(("amqp", "pyamqp"))
+    sentinels = SentinelAddress.parse(settings.broker_url)
     if on_redis:
         redis_transport.install()
     app.conf.update(
-        broker_url=settings.broker_url,
+        broker_url=settings.broker_url if sentinels is None else sentinels.celery_url,
         task_queues=[Queue(queue_of(stage, fleet)) for stage in (*stages(fleet), INGEST)],  # type: ignore[no-untyped-call]  # kombu is half typed
         task_default_queue=ROUTE,
         # Ids go in, nothing comes back: Postgres has the results.
@@ -52,7 +58,7 @@ def configure(settings: Settings, fleet: Fleet) -> Celery:
         broker_connection_max_retries=None,
         # A publisher does not: what it could not send it gives back to the feeder.
         task_publish_retry=False,
-        broker_transport_options=_redis_options(settings) if on_redis else {"confirm_publish": True},
+        broker_transport_options=redis_options(settings, sentinels) if on_redis else {"confirm_publish": True},
         # One message holds hundreds of queries, so the events that Flower needs are cheap.
         worker_send_task_events=False,
         task_send_sent_event=False,
@@ -64,16 +70,31 @@ def configure(settings: Settings, fleet: Fleet) -> Celery:
     return app
 
 
-def _redis_options(settings: Settings) -> dict[str, object]:
-    return {
+_KEEPALIVE = {
+    name: value
+    # Those that the system knows. A worker that waits for a message at a host that is gone would wait for hours.
+    for option, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 2), ("TCP_USER_TIMEOUT", 15_000))
+    if (name := getattr(socket, option, None)) is not None
+}
+
+
+def redis_options(settings: Settings, sentinels: SentinelAddress | None) -> dict[str, object]:
+    """Kombu's options for Redis, at an address of its own or at the primary that sentinels name."""
+    options: dict[str, object] = {
         "visibility_timeout": 900,
         # How long a worker that shall stop may hang on a broker that does not answer, a few times in a row.
         "socket_timeout": 3,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
+        "socket_keepalive_options": _KEEPALIVE,
         "health_check_interval": 25,
         "retry_on_timeout": False,
         "global_keyprefix": settings.key_prefix,
         # Several queues on one worker take turns, so that a full one starves none.
         "queue_order_strategy": "round_robin",
     }
+    if sentinels is not None:
+        options["master_name"] = sentinels.name
+        # One that is gone is not asked ten times, as redis-py 8 would: there are others.
+        options["sentinel_kwargs"] = {"socket_timeout": 1, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0)}
+    return options

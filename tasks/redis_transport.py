@@ -32,13 +32,23 @@ class Channel(redis.Channel):
         return self._kept
 
 
+class SentinelChannel(Channel, redis.SentinelChannel):
+    """The same at the primary that sentinels name."""
+
+
 class Transport(redis.Transport):
     """What ``redis://`` and ``rediss://`` mean once `install` was called."""
 
     Channel = Channel
 
 
+class SentinelTransport(redis.SentinelTransport):
+    """The same for ``sentinel://``."""
+
+    Channel = SentinelChannel
+
+
 def install() -> None:
     """Has kombu take this transport for Redis from here on, in this process."""
-    for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
+    for scheme, transport in (("redis", Transport), ("rediss", Transport), ("sentinel", SentinelTransport)):
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{transport.__name__}"

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Sequence
 
 import uvloop
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
+from db.engine import PooledLoginError
+from redis_client import connect
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 from settings import FleetError, Settings, SettingsError
@@ -41,10 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_logging(settings.log_level)
     configure(settings, fleet)
     name = options.name or "-".join(roles)
-    if roles == [FEEDER]:
-        uvloop.run(_feed(settings, fleet, name=name))
-    else:
-        run_celery_worker(settings, fleet, name=name, roles=roles)
+    try:
+        if roles == [FEEDER]:
+            uvloop.run(_feed(settings, fleet, name=name))
+        else:
+            run_celery_worker(settings, fleet, name=name, roles=roles)
+    except PooledLoginError as error:
+        print(f"workers: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -61,12 +64,7 @@ def _valid_roles(roles: Sequence[str], fleet: Fleet) -> list[str]:
 async def _feed(settings: Settings, fleet: Fleet, *, name: str) -> None:
     context, registry = await open_worker_context(settings, fleet, name=name, roles=[FEEDER])
     on_redis = settings.redis_url is not None and not settings.broker_url.startswith(("amqp", "pyamqp"))
-    redis = (
-        # redis-py tries ten times by default, during which the feeder would stand still; it polls again soon.
-        Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0))
-        if on_redis and settings.redis_url
-        else None
-    )
+    redis = connect(settings.redis_url, patience_s=2) if on_redis and settings.redis_url else None
     sentinel = None if redis is None else BrokerSentinel(redis, key_prefix=settings.key_prefix)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, context.stopping.set)

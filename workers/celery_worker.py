@@ -37,6 +37,9 @@ def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Seq
     try:
         app.worker_main(
             [
+                # Else Celery takes BROKER_URL of the environment: without the password's file, and without sentinels.
+                "--broker",
+                app.conf.broker_url,
                 "worker",
                 "--pool",
                 fleet.workers.pool,

@@ -45,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.address in _LOOPBACK:
         _answer_local_programs_only()
     _keep_progress()
-    app.start(["flower", f"--address={options.address}", f"--port={options.port}", "--max_tasks=10000"])
+    # Else Celery takes BROKER_URL of the environment: without the password's file, and without sentinels.
+    broker = ["--broker", app.conf.broker_url]
+    app.start([*broker, "flower", f"--address={options.address}", f"--port={options.port}", "--max_tasks=10000"])
     return 0
 
 

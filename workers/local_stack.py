@@ -14,6 +14,7 @@ from typing import Final
 
 from fleet_config import SIMULATOR
 from providers.transport.reachable import accepts_connections
+from redis_client import SentinelAddress
 from routing.fleet import Fleet, Price
 from routing.lanes.lane import Lane
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
@@ -370,7 +371,9 @@ def reaches_broker(url: str) -> bool:
     from kombu.connection import Connection
     from kombu.exceptions import OperationalError
 
-    options = {"socket_connect_timeout": _CONNECT_S, "socket_timeout": _CONNECT_S}
+    options: dict[str, object] = {"socket_connect_timeout": _CONNECT_S, "socket_timeout": _CONNECT_S}
+    if (sentinels := SentinelAddress.parse(url)) is not None:
+        url, options = sentinels.celery_url, {**options, "master_name": sentinels.name}
     try:
         made = Connection(url, connect_timeout=_CONNECT_S, transport_options=options)  # type: ignore[no-untyped-call]  # kombu is half typed
         with made as connection:

@@ -188,13 +188,15 @@ def _broker(settings: Settings) -> Iterator[CheckResult]:
 
 
 def _redis(url: str, owner: str) -> CheckResult:
-    from redis import Redis
-    from redis.exceptions import RedisError
+    from redis_client import AWAY, connect
+
+    async def ask() -> dict[str, Any]:
+        async with connect(url, patience_s=5) as client:
+            return dict(await client.info())
 
     try:
-        with Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
-            info: dict[str, Any] = client.info()
-    except (RedisError, OSError):
+        info = asyncio.run(ask())
+    except AWAY:
         fix = "Check BROKER_URL (or REDIS_URL) and whether Redis is up."
         return _fail("redis", f"{without_password(url)} cannot be reached", fix)
     product = "Valkey" if "valkey_version" in info else "Redis"

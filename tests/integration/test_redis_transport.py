@@ -11,7 +11,7 @@ from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES, resolve_transport
 
 from settings import Settings
-from tasks.redis_transport import Transport, install
+from tasks.redis_transport import SentinelTransport, Transport, install
 
 
 @pytest.fixture
@@ -51,11 +51,12 @@ def test_what_is_sent_comes_and_is_kept_until_it_is_acknowledged(connection: Con
 
 
 def test_it_is_what_redis_means_once_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for scheme in ("redis", "rediss"):
+    for scheme in ("redis", "rediss", "sentinel"):
         monkeypatch.setitem(TRANSPORT_ALIASES, scheme, TRANSPORT_ALIASES[scheme])
     install()
     assert resolve_transport("redis") is Transport
     assert resolve_transport("rediss") is Transport
+    assert resolve_transport("sentinel") is SentinelTransport
 
 
 @pytest.mark.parametrize("answers", ["never", "closes"])

@@ -117,6 +117,7 @@ CONNECTING = frozenset(["create_connection", "open_connection", "open_unix_conne
 SOCKETS = {
     "api/webhook_client.py": "constants, to look a name up",
     "cli/param_types.py": "the host's name",
+    "tasks/celery_app.py": "constants, for what the kernel sends on an idle connection",
     "tasks/worker_context.py": "the host's name",
     "workers/embedded/redis.py": "our own server's, by its path",
     "workers/data_dir.py": "whether a path is too long for one",

@@ -53,6 +53,7 @@ def test_a_database_url_is_brought_to_one_form(scheme: str, tmp_path: Path) -> N
         ("redis+socket:///a/r.sock", "redis+socket:///a/r.sock?virtual_host=0", "unix:///a/r.sock?db=0"),
         ("unix:///a/r.sock?db=2", "redis+socket:///a/r.sock?virtual_host=2", "unix:///a/r.sock?db=2"),
         ("amqp://u:p@h//", "amqp://u:p@h//", None),
+        ("redis+sentinel://:p@a:1,b/main/2", "redis+sentinel://:p@a:1,b/main/2", "redis+sentinel://:p@a:1,b/main/2"),
     ],
 )
 def test_a_broker_url_serves_celery_and_redis_clients(
@@ -217,6 +218,7 @@ def test_a_url_is_shown_without_its_password(url: str | None, shown: str | None)
             "postgresql://me:hunter2@db1:5432,db2:5433/p?target_session_attrs=read-write",
             "postgresql://me@db1:5432,db2:5433/p?target_session_attrs=read-write",
         ),
+        ("postgresql://me:hunter2@db:6432/p?pgbouncer=true", "postgresql://me@db:6432/p"),
     ],
 )
 def test_the_address_for_psql_has_no_password(url: str, shown: str) -> None:
