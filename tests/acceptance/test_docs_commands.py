@@ -39,6 +39,7 @@ SHELL = frozenset({"sh", "bash", "shell", "console"})
 NOT_RUN: dict[str, str] = {
     r"^make (run|up|down|clean)\b": "installs, or acts on the checkout's own data directory; its target is looked up",
     r"^make (test|lint|bench\S*|chaos|mutation|default-router|lock)\b": "takes minutes; its target is looked up",
+    r"^tests/cluster/run.sh\b": "takes minutes, and root",
     r"^docker\b": "needs a Docker daemon; its files and services are looked up",
     r"^kubectl\b": "needs a cluster; its files and objects are looked up",
     r"^(\S*/)?pointsman reconcile\b": "needs an export of a provider; its options are parsed",

@@ -7,11 +7,13 @@ import signal
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 from tests.chaos.checker import check
 from tests.cluster.environment import opened_cluster
 from tests.cluster.faults import ALL
+from tests.cluster.scale import measure_all
 from tests.cluster.servers import make_template
 
 
@@ -20,6 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/cluster/run.sh", description=__doc__)
     parser.add_argument("faults", nargs="*", metavar="FAULT")
     parser.add_argument("--seed", type=int, help="replays that run's choices (default: by chance, and printed)")
+    parser.add_argument("--scale", action="store_true", help="measure 1, 2, 4 and 8 worker processes instead")
     parser.add_argument("--list", action="store_true", help="name the faults")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -37,6 +40,9 @@ def main() -> int:
     template_home = given.work / "template"
     template_home.mkdir(mode=0o711)
     template = make_template(template_home)
+    if given.scale:
+        measure_all(work=given.work, template=template, seed=seed, tell=partial(print, flush=True))
+        return 0
     bad = 0
     faults = [ALL[name] for name in given.faults] or list(ALL.values())
     for each in faults:

@@ -139,7 +139,14 @@ def login_url(*nodes: PostgresNode, options: str = "") -> str:
 
 @contextmanager
 def opened_cluster(
-    name: str, *, seed: int, work: Path, template: Path, slow_host_ms: float = 0.0
+    name: str,
+    *,
+    seed: int,
+    work: Path,
+    template: Path,
+    slow_host_ms: float = 0.0,
+    latency_ms: tuple[float, float] = (80.0, 320.0),
+    fleet: Path = FLEET,
 ) -> Iterator[ClusterEnvironment]:
     """A cluster for one fault; everything in it has ended when the block has. ``slow_host_ms``: of the third host."""
     home = work / f"{name}-{time.monotonic_ns() % 10**9}"
@@ -159,12 +166,12 @@ def opened_cluster(
         redis = RedisNode(broker, home / "broker1")
         redis.start()
         log = home / "calls.jsonl"
-        config = simulator_config(FLEET, latency_ms=(80.0, 320.0))
+        config = simulator_config(fleet, latency_ms=latency_ms)
         with provider.entered():
             simulator = start_simulator(host="0.0.0.0", port=PROVIDER_PORT, seed=seed, config=config, log=log)
         with simulator, watched() as clock:
             ground = SharedServices(work, None, primary.url(), "")
-            arena = ClusterEnvironment(name, seed, ground, home, primary.url(), simulator, log, FLEET, clock)
+            arena = ClusterEnvironment(name, seed, ground, home, primary.url(), simulator, log, fleet, clock)
             arena.network, arena.broker_url = network, redis.url
             arena.postgres, arena.brokers = {"postgres1": primary}, {"broker1": redis}
             arena.worker_database_url = login_url(primary)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -114,15 +115,19 @@ def test_statements_run_as_the_application_on_whatever_connection(ready: str) ->
     asyncio.run(story())
 
 
+OPEN = "SELECT backend_xmin FROM pg_stat_activity WHERE state = 'idle in transaction' AND usename = %s"
 WHO = text("SELECT CAST(:n AS integer) AS n, current_user AS who, pg_backend_pid() AS pid")
 
 
-def test_one_feeder_leads_at_a_time(ready: str) -> None:
+def test_one_feeder_leads_at_a_time(ready: str, databases: Databases) -> None:
     async def story() -> None:
         engine, other_engine = (make_engine(ready, settings=KEY_LOOKUP_SETTINGS) for _ in range(2))
         first, second = LeaderElection(engine), LeaderElection(other_engine)
         try:
             assert await first.try_acquire()
+            with psycopg.connect(databases.url) as connection:
+                # One open transaction, and it holds up no vacuum.
+                assert connection.execute(OPEN, [LOGIN]).fetchall() == [(None,)]
             for _ in range(5):
                 await fetch(engine, text("SELECT 1"))
                 assert not await second.try_acquire()
