@@ -16,7 +16,7 @@ from tests.chaos.process import Worker
 from tests.chaos.shared_services import SharedServices
 from tests.chaos.stall_detection import watched
 from tests.cluster.network import Host, Network, forward_loopback
-from tests.cluster.servers import LOGIN, PASSWORD, PostgresNode, RedisNode
+from tests.cluster.servers import LOGIN, PASSWORD, PostgresNode, RedisNode, make_archive
 
 WORKER_HOSTS = ("worker1", "worker2", "worker3")
 PROVIDER_PORT = 9000
@@ -147,8 +147,12 @@ def opened_cluster(
     slow_host_ms: float = 0.0,
     latency_ms: tuple[float, float] = (80.0, 320.0),
     fleet: Path = FLEET,
+    archives: bool = False,
 ) -> Iterator[ClusterEnvironment]:
-    """A cluster for one fault; everything in it has ended when the block has. ``slow_host_ms``: of the third host."""
+    """A cluster for one fault; everything in it has ended when the block has.
+
+    ``slow_host_ms``: of the third host. ``archives``: Postgres copies its finished WAL segments to ``home/archive``.
+    """
     home = work / f"{name}-{time.monotonic_ns() % 10**9}"
     for part in (home, home / "logs", home / "run"):
         part.mkdir(mode=0o711)
@@ -162,6 +166,8 @@ def opened_cluster(
                 forward_loopback(PROVIDER_PORT, provider.address)
         primary = PostgresNode(database, home / "postgres1")
         primary.copy(template)
+        if archives:
+            primary.settings = make_archive(home / "archive")
         primary.start()
         redis = RedisNode(broker, home / "broker1")
         redis.start()

@@ -11,13 +11,14 @@ from decimal import Decimal
 from typing import Any, cast
 
 import orjson
+from redis import Redis
 
 from settings import ROOT
 from tests.chaos.checker import Verdict
-from tests.chaos.environment import ChaosEnvironment
+from tests.chaos.environment import ChaosEnvironment, stop_all
 from tests.chaos.fault import Fault
-from tests.cluster.environment import ClusterEnvironment
-from tests.cluster.servers import PgBouncerNode
+from tests.cluster.environment import ClusterEnvironment, login_url
+from tests.cluster.servers import PgBouncerNode, PostgresNode
 
 ALL: dict[str, Fault] = {}
 """Every fault by name."""
@@ -266,6 +267,42 @@ def failover_with_loss(arena: ClusterEnvironment) -> None:
     arena.submit(50, tag="forgotten", key="monday")
     arena.finish()
     arena.until(lambda: arena.one("SELECT count(*) FROM workers WHERE name = 'late3' AND stopped_at IS NULL") == 1)
+    _reconcile(arena)
+
+
+@fault("postgres_restored_to_a_moment", kind=LossyFault, arena={"archives": True})
+def point_in_time(arena: ClusterEnvironment) -> None:
+    """A base backup in mid-batch, the archive of the log, and a restore point that the work after it is lost to."""
+    arena.crew()
+    arena.submit(1000)
+    arena.at(0.1)
+    restored = PostgresNode(arena.network.add("postgres2"), arena.home / "postgres2")
+    restored.back_up(arena.postgres["postgres1"])
+    arena.at(0.3)
+    arena.ask("SELECT pg_create_restore_point('monday')")
+    forgotten = arena.submit(50, tag="forgotten", key="monday")
+    arena.at(0.6)
+    calls = arena.one("SELECT count(*) FROM calls")
+    last = arena.one("SELECT pg_walfile_name(pg_switch_wal())")
+    archived = arena.home / "archive" / last
+    arena.until(archived.exists, what="the log is archived")
+    # As docs/operations.md has it: everything stops, the restored database gets an empty broker.
+    stop_all(list(arena.workers.values()))
+    arena.network["postgres1"].die()
+    with Redis.from_url(arena.broker_url) as broker:
+        broker.flushall()
+    began = arena.clock.now()
+    restored.restore(arena.home / "archive", target="monday")
+    arena.extras["restore_s"] = f"{arena.clock.now() - began:.1f}"
+    arena.postgres["postgres2"] = restored
+    arena.database_url, arena.worker_database_url = restored.url(), login_url(restored)
+    arena.extras["calls_lost"] = calls - arena.one("SELECT count(*) FROM calls")
+    del arena.submitted[forgotten]
+    arena.strike()
+    arena.workers.clear()
+    arena.crew()
+    arena.submit(50, tag="forgotten", key="monday")
+    arena.finish()
     _reconcile(arena)
 
 

@@ -67,7 +67,7 @@ def _commits(arena: ClusterEnvironment) -> int:
 
 def _machine_s() -> float:
     busy = psutil.cpu_times()
-    return float(busy.user + busy.system)
+    return float(busy.user + busy.nice + busy.system)
 
 
 def _cpu_s(arena: ClusterEnvironment) -> dict[str, float]:

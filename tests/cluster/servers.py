@@ -84,14 +84,40 @@ class PostgresNode:
 
     def follow(self, primary: "PostgresNode", *, name: str) -> None:
         """A copy of a server that runs, which goes on following it by streaming replication."""
+        self._base_backup(primary, f"application_name={name}", "-R")
+
+    def back_up(self, primary: "PostgresNode") -> None:
+        """A base backup of a server that runs, for `restore`."""
+        self._base_backup(primary, "")
+
+    def _base_backup(self, primary: "PostgresNode", also: str, *options: str) -> None:
         self.home.mkdir(mode=0o711, parents=True)
         account = postgres_account()
         if account is not None:
             os.chown(self.home, account.uid, account.gid)
-        source = f"host={primary.host.address} port=5432 user=postgres application_name={name} connect_timeout=5"
+        source = f"host={primary.host.address} port=5432 user=postgres connect_timeout=5 {also}"
         with self.host.entered():
-            argv = [_binary("pg_basebackup"), "-D", self.data, "-d", source, "-R", "-X", "stream", "-c", "fast"]
-            run_as_postgres([*argv, "--no-sync"], log=self.log)
+            argv = [_binary("pg_basebackup"), "-D", self.data, "-d", source, "-X", "stream", "-c", "fast", "--no-sync"]
+            run_as_postgres([*argv, *options], log=self.log)
+
+    def restore(self, archive: Path, *, target: str) -> None:
+        """Replays the archive over the backup up to the restore point ``target``, then takes writes."""
+        (self.data / "recovery.signal").touch()
+        self.settings = {
+            "restore_command": f"cp {archive}/%f %p",
+            "recovery_target_name": target,
+            "recovery_target_action": "promote",
+            "archive_mode": "off",
+        }
+        self.start()
+        deadline = time.monotonic() + START_S
+        while True:
+            with psycopg.connect(self.url(), connect_timeout=5) as connection:
+                if connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,):
+                    return
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"the restore on {self.host.name} does not end:\n{tail(self.log)}")
+            time.sleep(0.1)
 
     def start(self) -> None:
         """Returns when it accepts connections. Raises ServerFailed."""
@@ -127,6 +153,15 @@ _ENVIRON = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UT
 
 def _binary(name: str) -> Path:
     return postgres_binaries(postgres_account()) / name
+
+
+def make_archive(path: Path) -> Mapping[str, str]:
+    """A directory for finished WAL segments; returns the settings of the server that archives there."""
+    path.mkdir(mode=0o700)
+    account = postgres_account()
+    if account is not None:
+        os.chown(path, account.uid, account.gid)
+    return {"archive_mode": "on", "archive_command": f"test ! -f {path}/%f && cp %p {path}/%f"}
 
 
 def run_as_postgres(argv: list[str | Path], *, log: Path, as_root: bool = False) -> None:
