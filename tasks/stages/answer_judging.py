@@ -48,7 +48,8 @@ class JudgedAnswer(NamedTuple):
 class AnswerJudging:
     """Judges one query's answer at one tier.
 
-    ``ask`` makes a further call under the claim; ``record`` has the result of the last call in the ledger before it.
+    ``ask`` makes a further call under the claim. ``record`` has the results so far in the ledger, before calls that
+    answer nothing themselves: it frees what the budget holds for them.
     """
 
     def __init__(
@@ -139,7 +140,6 @@ class AnswerJudging:
         body = repair_body(self.queued.body, completion.text, reasons=verdict.reasons, expects=query.expects)
         if not fits(read_body(body), model):
             return None
-        await self.record()
         source = self.context.fleet.confidence_of(model).source
         again = await self.ask(model, with_logprobs(body, query, model, source=source), REPAIR)
         if again is None or not isinstance(again.outcome, Completion):
@@ -186,7 +186,6 @@ class AnswerJudging:
         )
         if room <= model.max_output_tokens:
             return None
-        await self.record()
         body = with_logprobs(self.queued.body, self.query, model, source=self.context.fleet.confidence_of(model).source)
         again = await self.ask(replace(model, max_output_tokens=room), body, EXTEND)
         if again is None or not isinstance(again.outcome, Completion):

@@ -23,6 +23,7 @@ from db.ledger_types import (
 )
 from providers.limits.admission_control import Denied, Grant
 from routing.answer_checks.judge import Verdict
+from routing.answer_checks.repair import REPAIR
 from routing.budget.degradation import next_rung_down
 from routing.budget.query_budget import affordable, reservation_usd, worst_usd
 from routing.context_window import completion_cap, fits
@@ -35,6 +36,7 @@ from routing.query import Query, read_body
 from routing.reason import Reason, ReasonCode
 from tasks.lanes.wave_wait import wait_before, wave_wait_s
 from tasks.pilot.answer_audit import audit_answer
+from tasks.stages.answer_confidence import EXTEND
 from tasks.stages.answer_judging import AnswerJudging, JudgedAnswer
 from tasks.stages.hedging import InFlightCall, race_hedge
 from tasks.stages.logprobs import with_logprobs, without_unrequested_logprobs
@@ -89,8 +91,8 @@ class QueryExecutor:
         """When the claim's lease was last asked for, by the monotonic clock: it runs from no earlier."""
         self.flex_call_id: int | None = None
         """The call that is bought in the lane flex."""
-        self.result: CallResult | None = None
-        """The last call's, while it is not yet in the ledger."""
+        self.unrecorded: list[CallResult] = []
+        """Results that are not yet in the ledger: it gets them with the query's move, or before another call."""
 
     async def run(self) -> Moved | None:
         """Returns the (stage, state) that it moved to; None where somebody else has it by now."""
@@ -134,7 +136,7 @@ class QueryExecutor:
     async def _take(self, result: CallResult) -> None:
         """Notes what a call gave and cost; an earlier result goes into the ledger first."""
         await self._record()
-        self.result = result
+        self.unrecorded.append(result)
         self.left_usd += result.sent.reserved_usd - result.cost_usd
         self._notice_a_higher_bill(result)
         self.context.accounts.note(result.sent.model.name, result.outcome)
@@ -200,7 +202,8 @@ class QueryExecutor:
         sent = SentCall(intent.call_id, at=committed.at, model=model, reserved_usd=intent.reserved_usd)
         if math.isfinite(self.left_usd) and self.epoch > self.queued.epoch + 1:
             # Somebody had it between our reading and our claim, and may have spent some of it. This call costs nothing.
-            self.result = CallResult(sent, Failure(FailureKind.NEVER_SENT, "what is left must be computed again"))
+            failure = Failure(FailureKind.NEVER_SENT, "what is left must be computed again")
+            self.unrecorded.append(CallResult(sent, failure))
             await self._reschedule(0.0, "what is left of its max_cost_usd must be computed again")
             return None
         return sent
@@ -320,7 +323,7 @@ class QueryExecutor:
         return next_rung_down(self.query, self.stage, fleet=self.context.fleet)
 
     async def _ask(self, model: Model, body: Mapping[str, Any], purpose: str) -> CallResult | None:
-        """One more call under the claim, in the ledger with its result.
+        """One more call under the claim, in the ledger with its result: at once, or with the move if it may answer.
 
         None where it is not made: limits have no room within `MAX_INLINE_WAIT_S`, budgets have none, or the claim is
         lost.
@@ -347,7 +350,10 @@ class QueryExecutor:
         if isinstance(grant, Denied) or (sent := await self._commit_further(intent, grant)) is None:
             return None
         result = CallResult(sent, await self._call(sent, grant, body))
-        await self.context.ledger.record(result)
+        if intent.purpose in (EXTEND, REPAIR):
+            self.unrecorded.append(result)
+        else:
+            await self.context.ledger.record(result)
         return result
 
     async def _commit_further(self, intent: CallIntent, grant: Grant) -> SentCall | None:
@@ -400,7 +406,7 @@ class QueryExecutor:
 
     async def _judge(self, sent: SentCall, completion: Completion) -> Moved | None:
         judged = await AnswerJudging(
-            self.queued, self.query, self.stage, self.context, ask=self._ask, record=self._record
+            self.queued, self.query, self.stage, self.context, ask=self._ask, record=self._record_and_keep
         ).judge(sent, completion)
         moved = await (self._finish if judged.verdict.accepted else self._reject)(judged)
         is_top = self.context.fleet.tiers[self.stage].escalates_to is None
@@ -427,9 +433,10 @@ class QueryExecutor:
         )
 
     async def _reject(self, judged: JudgedAnswer) -> Moved | None:
-        completion = judged.completion
-        kept = replace(completion, response=without_unrequested_logprobs(completion.response, self.query))
-        self.result = CallResult(judged.sent, kept, keep_response=True)
+        answer = CallResult(judged.sent, judged.completion)
+        self.unrecorded = [
+            self._kept(answer) if result.sent.call_id == judged.sent.call_id else result for result in self.unrecorded
+        ]
         return await self._conclude(
             MoveKind.ADVANCE,
             State.READY,
@@ -507,7 +514,7 @@ class QueryExecutor:
                 to_state=to_state,
                 tier=self.stage,
                 why=why,
-                results=[] if self.result is None else [self.result],
+                results=self.unrecorded,
                 answer=answer,
                 wait_s=wait_s,
                 attempts=sum(not attempt.outcome.is_limit for attempt in self.history[self.earlier :]) + self.cuts,
@@ -515,9 +522,22 @@ class QueryExecutor:
         )
 
     async def _record(self) -> None:
-        if self.result is not None:
-            await self.context.ledger.record(self.result)
-            self.result = None
+        while self.unrecorded:
+            await self.context.ledger.record(self.unrecorded[0])
+            del self.unrecorded[0]
+
+    async def _record_and_keep(self) -> None:
+        """The same for answers that are not judged yet: a result is written once, and its text may be needed."""
+        self.unrecorded = [self._kept(result) for result in self.unrecorded]
+        await self._record()
+
+    def _kept(self, result: CallResult) -> CallResult:
+        """With the text of the answer, as the user would get it."""
+        outcome = result.outcome
+        if not isinstance(outcome, Completion):
+            return result
+        response = without_unrequested_logprobs(outcome.response, self.query)
+        return CallResult(result.sent, replace(outcome, response=response), keep_response=True)
 
     @property
     def epoch(self) -> int:

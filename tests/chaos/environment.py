@@ -272,6 +272,7 @@ class ChaosEnvironment:
         policy: BudgetPolicy | None = None,
         pilot: PilotSpec | None = None,
         deadline_s: float | None = None,
+        choices: Sequence[str] = (),
     ) -> str:
         """Submits a batch in this process; its public id."""
         deadline = None if deadline_s is None else datetime.now(UTC) + timedelta(seconds=deadline_s)
@@ -288,7 +289,9 @@ class ChaosEnvironment:
                     pilot=pilot,
                     deadline=deadline,
                 )
-                taken = await submit(query_corpus.lines(name, count), engine=engine, fleet=self.fleet, spec=order)
+                taken = await submit(
+                    query_corpus.lines(name, count, choices=choices), engine=engine, fleet=self.fleet, spec=order
+                )
                 return taken.public_id, taken.total
             finally:
                 await engine.dispose()

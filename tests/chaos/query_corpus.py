@@ -1,7 +1,7 @@
 """Queries of which every text is different, so that each answer can be held against its question."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import orjson
 
@@ -26,8 +26,11 @@ def sha_of(prompt: str) -> str:
     return hashlib.sha256(prompt.strip().encode()).hexdigest()[:16]
 
 
-def lines(tag: str, count: int, *, max_tokens: int = 200) -> Iterator[InputLine]:
-    """``count`` valid lines."""
+def lines(tag: str, count: int, *, max_tokens: int = 200, choices: Sequence[str] = ()) -> Iterator[InputLine]:
+    """``count`` valid lines; each expects one of ``choices``, where there are some."""
+    asked = f" Reply with one of: {', '.join(choices)}" if choices else ""
+    options = orjson.dumps({"expects": {"choices": choices}}) if choices else None
     for n in range(count):
-        body = {"model": "auto", "max_tokens": max_tokens, "messages": [{"role": "user", "content": prompt_of(tag, n)}]}
-        yield InputLine(n + 1, f"{tag}-{n}", orjson.dumps(body), None)
+        content = prompt_of(tag, n) + asked
+        body = {"model": "auto", "max_tokens": max_tokens, "messages": [{"role": "user", "content": content}]}
+        yield InputLine(n + 1, f"{tag}-{n}", orjson.dumps(body), options)

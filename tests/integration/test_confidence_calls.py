@@ -147,6 +147,24 @@ def test_a_verifier_of_another_tier_is_asked_and_its_word_is_calibrated(
     on_bench(story)
 
 
+def test_a_sampled_answer_that_climbed_is_delivered_where_the_top_tier_fails(
+    on_bench: OnBench, priced: SimulatorProcess
+) -> None:
+    priced.control(faults=[{"kind": "404", "model": "gpt-5.2"}])
+
+    async def story(bench: LedgerHarness) -> None:
+        fleet = one_model_fleet(priced.url, ConfidencePolicy(ConfidenceSource.SELF_CONSISTENCY, samples=1))
+        async with worker_context_of(bench, fleet) as context:
+            context.trained = SMALL_FIRST
+            batch = await hand_in(lines("k"), BatchSpec(source="test"), context)
+            await work_off(context)
+            assert (await account(batch, context)).progress.done == QUERIES
+        accepted = await bench.rows("SELECT accepted FROM answers WHERE tier = 'small'")
+        assert Counter(row.accepted for row in accepted)[False] > 0
+
+    on_bench(story)
+
+
 def test_nothing_is_sampled_where_it_would_decide_nothing(on_bench: OnBench, priced: SimulatorProcess) -> None:
     async def story(bench: LedgerHarness) -> None:
         fleet = one_model_fleet(priced.url, ConfidencePolicy(ConfidenceSource.SELF_CONSISTENCY))

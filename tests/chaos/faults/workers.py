@@ -53,6 +53,21 @@ def killed_twenty_times(arena: ChaosEnvironment) -> None:
     arena.finish()
 
 
+@fault("repair_kill_9_x4", may_bury=1)
+def killed_while_answers_are_repaired(arena: ChaosEnvironment) -> None:
+    """Most answers are in the wrong form: they are corrected, repaired, or climb, while workers die."""
+    arena.crew(workers=2)
+    arena.simulator.control(faults=[{"kind": "in_a_sentence", "rate": 0.5}, {"kind": "code_fence", "rate": 0.5}])
+    arena.submit(600, choices=["yes", "no"])
+    arena.at(0.1)
+    kill_at_random(arena, 4)
+    arena.finish()
+    arena.extras |= {
+        "repairs": arena.one("SELECT count(*) FROM calls WHERE purpose = 'repair'"),
+        "corrected": arena.one("SELECT count(*) FROM decisions WHERE kind = 'judge' AND 'corrected' = ANY(codes)"),
+    }
+
+
 @fault("pilot_kill_9_x8", may_bury=4)
 def killed_while_a_pilot_is_graded_and_decided(arena: ChaosEnvironment) -> None:
     """Half of the kills fall where answers are graded: no verdict is paid twice by the ledger, no certificate lost."""
