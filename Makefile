@@ -48,6 +48,7 @@ default-router: .venv/ready ## Train the shipped router anew, from examples/labe
 
 chaos: .venv/ready ## Break everything that can break, and count what is lost
 	@$(BIN)/python -m tests.chaos
+	@$(BIN)/python -m pytest -m long tests/integration
 
 attack: .venv/ready ## Attack the service as a tenant, a web page, a neighbor or a model would, with figures
 	@$(BIN)/python -m pytest -m attack -s

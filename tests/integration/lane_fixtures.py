@@ -1,7 +1,7 @@
 """Batches with a deadline in one process: real Postgres, the real tasks, the simulator's batch API; no broker."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -43,7 +43,20 @@ def batching_fleet(
         name: replace(tier, models=tuple(known for known in tier.models if known in models))
         for name, tier in fleet.tiers.items()
     }
-    return replace(fleet, models=models, tiers={name: tier for name, tier in tiers.items() if tier.models})
+    kept = {name: tier for name, tier in tiers.items() if tier.models}
+    ladder = {name: replace(tier, escalates_to=_kept(tier.escalates_to, kept)) for name, tier in kept.items()}
+    return replace(fleet, models=models, tiers=ladder)
+
+
+def _kept(tier: str | None, kept: Collection[str]) -> str | None:
+    return tier if tier in kept else None
+
+
+def killable_fleet(simulator_url: str, provider: str) -> Fleet:
+    """The same, with leases that are over soon after a worker's death."""
+    fleet = batching_fleet(simulator_url, provider)
+    providers = {name: replace(each, deadline_s=4.0) for name, each in fleet.providers.items()}
+    return replace(fleet, providers=providers, timing=replace(fleet.timing, lease_s=8.0))
 
 
 def _with(model: Model, lanes: tuple[Lane, ...]) -> Model:
@@ -55,8 +68,11 @@ def within(hours: float, **spec: Any) -> BatchSpec:
     return BatchSpec(source="test", deadline=datetime.now(UTC) + timedelta(hours=hours), **spec)
 
 
-async def buy(context: WorkerContext, *, rounds: int = 400) -> None:
+async def buy(
+    context: WorkerContext, *, rounds: int = 400, until: Callable[[WorkerContext], Awaitable[bool]] | None = None
+) -> None:
     """Works off every stage and every provider batch, as feeder and workers do, until all queries have ended."""
+    is_enough = until or is_over
     batches, starter = ProviderBatches(context.engine), WaveStarter(gather_s=0.0, pause_s=0.5)
     for _ in range(rounds):
         await work_off(context)
@@ -64,7 +80,7 @@ async def buy(context: WorkerContext, *, rounds: int = 400) -> None:
         for taken in await batches.take_due(lease_s=context.fleet.timing.lease_s, simulated=None):
             await step_provider_batch(taken, context)
         await context.ledger.end_batches()
-        if await is_over(context):
+        if await is_enough(context):
             return
         await asyncio.sleep(0.05)
     raise AssertionError("queries are still open")
