@@ -148,6 +148,17 @@ def deleted():
 def chat():
     answer = client.chat.completions.create(model="auto", messages=[{"role": "user", "content": "Hello"}])
     assert answer.choices[0].message.content
+    chunks = list(
+        client.chat.completions.create(
+            model="auto",
+            messages=[{"role": "user", "content": "Hello"}],
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert [choice.finish_reason for chunk in chunks for choice in chunk.choices][-1] == "stop"
+    assert chunks[-1].usage.total_tokens > 0
     assert {"auto", "small"} <= {model.id for model in client.models.list()}
     assert client.models.retrieve("auto").id == "auto"
     return answer.model

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Row
 from starlette.responses import Response
 
+from api.chat_stream import chat_chunks
 from api.http_errors import ApiError, bad_request, conflict, sentence, too_large
 from api.responses import JSON_OBJECT, raw_json
 from api.routes.batch_routes import IdempotencyKey
@@ -46,6 +48,13 @@ _BODY: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """The client wants chunks, after all of them with the tokens that the answer took."""
+
+    include_usage: bool
+
+
 @router.post(
     "/completions",
     operation_id="create_chat_completion",
@@ -55,6 +64,8 @@ _BODY: Final = {
 )
 async def create_chat_completion(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
     """Answer one query. It is routed, judged and escalated like a batch's queries, so it takes as long.
+
+    With `stream: true` the answer comes as chunks, all of them after the judge has accepted it.
 
     With an Idempotency-Key a request that timed out can be repeated and is the same query; without one its query is
     cancelled when the client stops waiting.
@@ -67,6 +78,7 @@ async def create_chat_completion(request: Request, idempotency_key: IdempotencyK
 
 async def _answer_chat(request: Request, service: AppState, tenant: str, idempotency_key: str | None) -> Response:
     body, size = await _read(request, max_bytes=service.config.max_chat_bytes)
+    stream = _take_stream(body)
     await _check_day_budget(service, tenant)
     traceparent = read_traceparent(request.headers.get("traceparent"))
     in_thread = size > _LARGE_BYTES or "response_format" in body
@@ -103,7 +115,7 @@ async def _answer_chat(request: Request, service: AppState, tenant: str, idempot
         held = await run_report(service.engine, "held_for", batch_id=batch_id)
         await _cancel_if_unwatched(service, public_id, tenant=tenant, kept=kept)
         raise _account_refused(held[0].reason) if held else _budget_exhausted()
-    return _answer(rows[0], public_id)
+    return _answer(rows[0], public_id, stream)
 
 
 async def _read(request: Request, *, max_bytes: int) -> tuple[dict[str, Any], int]:
@@ -119,13 +131,22 @@ async def _read(request: Request, *, max_bytes: int) -> tuple[dict[str, Any], in
         raise bad_request("The body is not valid JSON.") from error
     if not isinstance(body, dict):
         raise bad_request("The body must be a JSON object.")
-    if body.get("stream"):
-        raise bad_request(
-            "Streaming is not supported: an answer is judged before it is returned. Remove `stream`.",
-            param="stream",
-            code="unsupported_value",
-        )
     return body, len(raw)
+
+
+def _take_stream(body: dict[str, Any]) -> _Stream | None:
+    """How the answer is streamed, None for a whole one; takes it out of the body, which providers get without it.
+
+    Raises ApiError.
+    """
+    stream, options = body.pop("stream", None), body.pop("stream_options", None)
+    if stream is not None and not isinstance(stream, bool):
+        raise bad_request("`stream` must be true or false.", param="stream", code="invalid_value")
+    if options is not None and (not stream or not isinstance(options, dict)):
+        raise bad_request(
+            "`stream_options` is an object, and needs `stream: true`.", param="stream_options", code="invalid_value"
+        )
+    return _Stream(include_usage=bool((options or {}).get("include_usage"))) if stream else None
 
 
 async def _check_day_budget(service: AppState, tenant: str) -> None:
@@ -218,8 +239,11 @@ async def _cancel_if_unwatched(service: AppState, public_id: str, *, tenant: str
         await service.ledger.cancel(batch_id)
 
 
-def _answer(row: Row[Any], public_id: str) -> Response:
+def _answer(row: Row[Any], public_id: str, stream: _Stream | None) -> Response:
     headers = {"x-pointsman-batch": public_id, "x-pointsman-tier": ascii(row.answer_tier or row.tier or "").strip("'")}
+    if row.response is not None and stream is not None:
+        chunks = chat_chunks(orjson.loads(row.response), include_usage=stream.include_usage)
+        return Response(b"".join(chunks), media_type="text/event-stream", headers=headers)
     if row.response is not None:
         return raw_json(row.response.encode(), headers=headers)
     if row.last_kind == "budget":

@@ -29,10 +29,12 @@ def waiting(served: Served) -> str | None:
     return found
 
 
-def ask_and_answer(served: Served, client: httpx.Client, headers: dict[str, str], **how: Any) -> httpx.Response:
+def ask_and_answer(
+    served: Served, client: httpx.Client, headers: dict[str, str], asked: dict[str, Any] = ASKED, **how: Any
+) -> httpx.Response:
     answers: list[httpx.Response] = []
     asking = threading.Thread(
-        target=lambda: answers.append(client.post("/v1/chat/completions", json=ASKED, headers=headers))
+        target=lambda: answers.append(client.post("/v1/chat/completions", json=asked, headers=headers))
     )
     asking.start()
     served.answer(wait_until(lambda: waiting(served)), **how)
@@ -53,6 +55,26 @@ def test_a_chat_waits_for_its_answer_and_is_in_no_list(served: Served, client: h
         return int((await bench.rows("SELECT priority FROM batches"))[0].priority)
 
     assert served.play(priority) > 0
+
+
+def test_a_chat_is_streamed_once_it_is_judged(served: Served, client: httpx.Client) -> None:
+    asked = ASKED | {"stream": True, "stream_options": {"include_usage": True}}
+    answer = ask_and_answer(served, client, {"idempotency-key": "one"}, asked=asked)
+    assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (200, "text/event-stream")
+    assert answer.headers["x-pointsman-tier"] == "small"
+    *events, last = [event.removeprefix("data: ") for event in answer.text.split("\n\n") if event]
+    chunks = [json.loads(event) for event in events]
+    assert last == "[DONE]"
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
+    said, ended, usage = chunks
+    assert said["choices"] == [{"index": 0, "delta": {"role": "assistant", "content": "yes"}, "finish_reason": None}]
+    assert ended["choices"] == [{"index": 0, "delta": {}, "finish_reason": "stop"}]
+    assert (usage["choices"], "usage" in usage) == ([], True)
+    # It is the same query as the whole answer, and costs nothing again.
+    whole = client.post("/v1/chat/completions", json=ASKED, headers={"idempotency-key": "one"})
+    assert whole.json()["choices"][0]["message"]["content"] == "yes"
+    refused = ask_and_answer(served, client, {}, asked=asked, failing=1)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (502, "query_failed")
 
 
 def test_a_chat_may_name_an_alias(settings: Settings, shipped_fleet: Fleet) -> None:
@@ -108,7 +130,8 @@ def test_a_chat_without_an_answer_in_time_is_cancelled_unless_it_can_be_found_ag
 
 def test_a_wrong_chat_is_told_by_its_field(client: httpx.Client) -> None:
     for change, param in (
-        ({"stream": True}, "stream"),
+        ({"stream": "yes"}, "stream"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"model": "gpt-none"}, "model"),
         ({"messages": []}, "messages"),
         ({"n": 3}, "n"),
