@@ -71,6 +71,10 @@ class Submission:
     skip_invalid: bool
     resume_flags: str
     """Options for a later command that continues the batch."""
+    input_name: str = ""
+    """The FILE that `run` needs again to continue the batch, with a space before it; "" where it needs none."""
+    output_flags: str = ""
+    """The options by which `run` writes the results."""
     public_id: str | None = None
     """None until the batch is accepted."""
     rejections: dict[str, Any] = field(default_factory=lambda: {"rejected": 0, "rejected_file": None})
@@ -141,7 +145,8 @@ class Submission:
         else:
             message = f"Interrupted. {self.public_id} keeps its answers; answered queries are not asked again."
             hint = (
-                f"Continue with `pointsman run --batch {self.public_id}{self.resume_flags}` or "
+                f"Continue with `pointsman run{self.input_name} --batch {self.public_id}{self.output_flags}"
+                f"{self.resume_flags}` or "
                 f"`pointsman up{self.resume_flags}`; see `pointsman status`."
             )
         return CommandError(message, hint=hint, code=ExitCode.INTERRUPTED)

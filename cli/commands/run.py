@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import time
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -13,7 +14,7 @@ from cli import batch_summary
 from cli.batch_submission import Submission, batch_spec, fleet_flag, refuse_unmet_grader
 from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, err, notice, out, warn
-from cli.input_files import SqlInput
+from cli.input_files import STDIN, SqlInput
 from cli.output_files import STDOUT, check_writable, write_results
 from cli.param_types import (
     BudgetOption,
@@ -212,7 +213,17 @@ def _answer(
     checked = settings.fleet()
     refuse_unmet_grader(spec, checked)
     _warn_of_missing_keys(checked)
-    submission = Submission(settings, checked, spec, skip_invalid, fleet_flag(fleet), public_id=batch)
+    named = joined if file is None else file if isinstance(file, str) and file != STDIN else None
+    submission = Submission(
+        settings,
+        checked,
+        spec,
+        skip_invalid,
+        fleet_flag(fleet),
+        input_name=f" {shlex.quote(named)}" if named is not None and table_format(output) is not None else "",
+        output_flags=f" -o {shlex.quote(str(output))}{' --expand' if expand else ''}" if output is not None else "",
+        public_id=batch,
+    )
     with open_source(file, mapping) if file is not None else nullcontext() as source, ExitStack() as files:
         if source is not None and not skip_invalid:
             source.check(checked)  # before anything starts

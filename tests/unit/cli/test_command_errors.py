@@ -108,9 +108,9 @@ def test_ctrl_c_is_reported_once(
     assert capsys.readouterr().err == message
 
 
-def _interrupted(public_id: str | None, *, fleet_path: Path | None, fleet: Fleet) -> CommandError:
+def _interrupted(public_id: str | None, *, fleet_path: Path | None, fleet: Fleet, **more: str) -> CommandError:
     spec = batch_spec("q.txt", None, 0, None, None)
-    submission = Submission(Settings.load({}), fleet, spec, False, fleet_flag(fleet_path), public_id=public_id)
+    submission = Submission(Settings.load({}), fleet, spec, False, fleet_flag(fleet_path), public_id=public_id, **more)
     return submission.interrupted()
 
 
@@ -120,6 +120,10 @@ def test_an_interrupted_wait_shows_the_command_that_continues_it(shipped_fleet: 
     )
     hint = _interrupted("batch_1", fleet_path=Path("my fleet.toml"), fleet=shipped_fleet).hint
     assert "`pointsman run --batch batch_1 --fleet 'my fleet.toml'`" in str(hint)
+    table = _interrupted(
+        "batch_1", fleet_path=None, fleet=shipped_fleet, input_name=" t.csv", output_flags=" -o out.parquet"
+    )
+    assert "`pointsman run t.csv --batch batch_1 -o out.parquet`" in str(table.hint)
     assert "nothing was submitted" in _interrupted(None, fleet_path=None, fleet=shipped_fleet).message
 
 
