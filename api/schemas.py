@@ -165,6 +165,14 @@ class BatchCreate(ApiModel):
         return body
 
 
+class BudgetRaise(ApiModel):
+    """The new budget of a batch."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    max_cost_usd: Annotated[float, Field(ge=0, le=MAX_USD, allow_inf_nan=False)]
+
+
 class BatchError(ApiModel):
     """An invalid line."""
 

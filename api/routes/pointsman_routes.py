@@ -9,7 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from api.http_errors import ApiError, conflict, not_found
 from api.responses import EVENT_STREAM, JSON_OBJECT, json_response, raw_json, server_sent_event, strip_nul
-from api.schemas import BatchObject
+from api.schemas import BatchObject, BudgetRaise
 from api.state import AppState, get_recheck, get_state, get_tenant
 from api.tenant_shares import TURN_S
 from db.api_batch_types import ApiBatch
@@ -66,6 +66,22 @@ async def resume_batch(request: Request, batch_id: str) -> Response:
     if not await service.ledger.unpause(ledger_id) and not await service.ledger.resume(ledger_id):
         raise conflict("The batch is not paused, and no query of it has failed.", code="batch_not_resumable")
     return raw_json((await service.status_now(batch_id, tenant=tenant)).body)
+
+
+@router.post("/batches/{batch_id}/budget", operation_id="raise_budget", response_class=Response, responses=JSON_OBJECT)
+async def raise_budget(request: Request, batch_id: str, body: BudgetRaise) -> Response:
+    """Raise the budget of a batch; the queries that were held for it continue as far as it allows."""
+    service = get_state(request)
+    ledger_id = await _ledger_id(service, batch_id, tenant=get_tenant(request))
+    before = (await batch_budget(service.engine, ledger_id)).own
+    if before is not None and body.max_cost_usd < before.cap_usd:
+        raise conflict(
+            f"The budget is already ${before.cap_usd:.6f}, and can only be raised.",
+            code="budget_not_raised",
+            param="max_cost_usd",
+        )
+    await service.ledger.set_budget(ledger_id, cap_usd=body.max_cost_usd)
+    return json_response((await batch_budget(service.engine, ledger_id)).as_json())
 
 
 @router.get("/batches/{batch_id}/report", operation_id="report_batch", response_class=Response, responses=JSON_OBJECT)

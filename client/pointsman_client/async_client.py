@@ -97,6 +97,10 @@ class AsyncClient:
         """As `Client.resume`."""
         return await self._take(flows.act(batch_id, "resume"))
 
+    async def raise_budget(self, batch_id: str, max_cost_usd: float) -> dict[str, Any]:
+        """As `Client.raise_budget`."""
+        return await self._take(flows.raise_budget(batch_id, max_cost_usd))
+
     async def explain(self, batch_id: str, custom_id: str) -> dict[str, Any]:
         """As `Client.explain`."""
         return await self._take(flows.explain(batch_id, custom_id))

@@ -119,6 +119,10 @@ class Client:
         """Continues a paused batch; of another, starts the failed queries again."""
         return self._take(flows.act(batch_id, "resume"))
 
+    def raise_budget(self, batch_id: str, max_cost_usd: float) -> dict[str, Any]:
+        """Raises the cap on all calls of the batch, and returns its budget; held queries go on as it allows."""
+        return self._take(flows.raise_budget(batch_id, max_cost_usd))
+
     def explain(self, batch_id: str, custom_id: str) -> dict[str, Any]:
         """Why a query went where it went: each decision with its reasons, each call with its cost."""
         return self._take(flows.explain(batch_id, custom_id))

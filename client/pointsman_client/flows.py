@@ -259,6 +259,12 @@ def act(batch_id: str, action: Literal["pause", "resume"]) -> Flow[BatchInfo]:
     return BatchInfo.model_validate((yield from request(Call("POST", f"pointsman/batches/{batch_id}/{action}"))))
 
 
+def raise_budget(batch_id: str, max_cost_usd: float) -> Flow[dict[str, Any]]:
+    """The budget of a batch, raised."""
+    path = f"pointsman/batches/{batch_id}/budget"
+    return (yield from request(Call("POST", path, body={"max_cost_usd": max_cost_usd})))
+
+
 def explain(batch_id: str, custom_id: str) -> Flow[dict[str, Any]]:
     """Every decision and call of a query."""
     path = f"pointsman/batches/{batch_id}/explain"

@@ -24,6 +24,8 @@ from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.expected_conditions import alert_is_present
+from selenium.webdriver.support.ui import WebDriverWait
 
 from settings import ROOT, Settings
 
@@ -301,7 +303,7 @@ def test_the_keyboard_reaches_everything_in_the_order_of_reading(stage: Stage) -
     stage.driver.get(stage.url)
     stage.until(lambda: stage.is_live() and stage.table("providers"))
     order = []
-    for _ in range(12):
+    for _ in range(14):
         stage.driver.switch_to.active_element.send_keys(Keys.TAB)
         order.append(focused(stage))
         visible = stage.script(
@@ -316,6 +318,7 @@ def test_the_keyboard_reaches_everything_in_the_order_of_reading(stage: Stage) -
     assert [each for each in order if each not in tables] == [
         "Skip to the figures",
         "API key",
+        f"{stage.batch}-0",  # download
         "span",
         "label answers",
         "custom-id",
@@ -324,6 +327,70 @@ def test_the_keyboard_reaches_everything_in_the_order_of_reading(stage: Stage) -
     assert [each for each in order if each in (*tables, "span")] == [
         each for each in ("Queues", "Batches", "span", "Providers") if each in order
     ]
+
+
+def test_a_batch_is_paused_resumed_cancelled_and_downloaded_on_the_page(stage: Stage, tmp_path: Path) -> None:
+    file = tmp_path / "held.txt"
+    file.write_text("".join(f"Explain the number {n} in detail.\n" for n in range(300)))
+    submitted = stage.command("submit", str(file), "--budget", "0.002", "--budget-policy", "hold", "--json")
+    batch = json.loads(submitted.splitlines()[-1])["batch_id"]
+    downloads = tmp_path / "downloads"
+    stage.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
+
+    def press(words: str) -> None:
+        button = f'#batches button[aria-label="{words} held.txt, {batch}"]'
+        # Later: a script whose click opens a dialog does not return.
+        click = "const b = document.querySelector(arguments[0]); b && setTimeout(() => b.click()); return Boolean(b)"
+        stage.until(lambda: stage.script(click, button))
+
+    def stands(column: str) -> bool:
+        (row,) = stage.rows(f"SELECT {column} IS NOT NULL AS set FROM batches WHERE public_id = '{batch}'")
+        return bool(row["set"])
+
+    def status() -> str:
+        return next(row[-1] for name, row in stage.table("batches").items() if batch in name)
+
+    press("pause")
+    stage.until(lambda: "paused" in stage.text("#did"))
+    assert stands("paused_at")
+    stage.until(lambda: status().startswith("paused"))
+    for size, dark, name in ((WIDE, False, "actions"), (WIDE, True, "actions-dark"), (NARROW, False, "actions-narrow")):
+        stage.look(size, dark=dark)
+        stage.picture(f"dashboard-{name}", size, dark=dark, of="section[aria-labelledby=batches-title]")
+        assert stage.script("return document.documentElement.scrollWidth") <= size[0]
+    stage.look(WIDE)
+    press("resume")
+    stage.until(lambda: "resumed" in stage.text("#did"))
+    assert not stands("paused_at")
+    press("raise budget")
+    dialog = WebDriverWait(stage.driver, 60).until(alert_is_present())
+    dialog.send_keys("0.0025")
+    dialog.accept()
+    stage.until(lambda: "budget raised to $0.0025" in stage.text("#did"))
+    (budget,) = stage.rows(
+        f"SELECT g.cap_usd FROM budgets AS g JOIN batches AS b ON b.id = g.batch_id WHERE b.public_id = '{batch}'"
+    )
+    assert float(budget["cap_usd"]) == 0.0025
+    press("cancel")
+    WebDriverWait(stage.driver, 60).until(alert_is_present()).dismiss()
+    assert not stands("cancelled_at")
+    press("cancel")
+    WebDriverWait(stage.driver, 60).until(alert_is_present()).accept()
+    stage.until(lambda: stands("cancelled_at"))
+    stage.until(lambda: status().startswith("cancelled"))
+    (cancelled,) = stage.rows(
+        "SELECT count(*) AS n FROM queries AS q JOIN batches AS b ON b.id = q.batch_id"
+        f" WHERE b.public_id = '{batch}' AND q.state = 'cancelled'"
+    )
+
+    def downloaded() -> bool:  # its files are made a moment after its end
+        press("download")
+        time.sleep(0.5)
+        return "downloaded" in stage.text("#did")
+
+    stage.until(downloaded)
+    errors = stage.until(lambda: next(iter(downloads.glob(f"{batch}.errors*.jsonl")), None))
+    stage.until(lambda: errors.read_text().count("\n") == cancelled["n"])
 
 
 def test_a_lost_connection_is_told_and_comes_back_by_itself(stage: Stage) -> None:

@@ -24,7 +24,9 @@ export function draw(id, data, make) {
   const key = JSON.stringify(data) + (element.clientWidth || "");
   if (drawn.get(id) === key) return;
   drawn.set(id, key);
+  const focused = element.contains(document.activeElement) ? document.activeElement.id : "";
   element.replaceChildren(...[make(data, element.clientWidth || 480)].flat());
+  if (focused) byId(focused)?.focus({ preventScroll: true });
 }
 
 export const redraw = () => drawn.clear();

@@ -1,4 +1,5 @@
 // One function per panel: turns its part of the snapshot into elements.
+import { actions } from "./actions.js";
 import { histogram, sparkline, stacked } from "./charts.js";
 import { h, rail, table } from "./dom.js";
 import { NONE, compact, count, duration, latency, money, percent, rate, time, words } from "./format.js";
@@ -61,8 +62,8 @@ export function batches(rows) {
     rows.map((batch) => [
       [h("span", { class: "source" }, batch.source, " ", batch.simulated ? h("span", { class: "tag" }, "simulated") : null),
         h("code", { class: "below" }, batch.id)].reduce((whole, part) => (whole.append(part), whole), h("span")),
-      [h("span", { class: "meter" }, rail([[batch.done / batch.total, ""], [batch.failed / batch.total, "failed"], [batch.cancelled / batch.total, "cancelled"]]),
-        h("span", {}, percent((batch.total - batch.open) / batch.total, 0))), "progress left"],
+      [h("div", {}, h("span", { class: "meter" }, rail([[batch.done / batch.total, ""], [batch.failed / batch.total, "failed"], [batch.cancelled / batch.total, "cancelled"]]),
+        h("span", {}, percent((batch.total - batch.open) / batch.total, 0))), actions(batch)), "progress left"],
       number(batch.done),
       [count(batch.failed), batch.failed ? "bad" : "zero"],
       [batch.held ? `${count(batch.open)} (${count(batch.held)} held)` : count(batch.open), `narrow-off ${batch.open ? "" : "zero"}`],
@@ -89,7 +90,7 @@ function status(batch) {
     return h("span", {}, how, h("span", { class: "below" }, `after ${duration(batch.wall_s)}`));
   }
   const left = batch.eta_s === null ? "no rate yet" : `${duration(batch.eta_s)} left`;
-  return h("span", {}, batch.cancelled_at ? "cancelling" : batch.paused_at ? "paused" : "running", h("span", { class: "below" }, left));
+  return h("span", {}, batch.cancelled_at ? "cancelling" : batch.paused_at ? "paused" : "running", h("span", { class: "below" }, batch.paused_at ? "" : left));
 }
 
 export function mix({ mix: spans, answered }, width, span) {

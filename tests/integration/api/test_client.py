@@ -66,6 +66,9 @@ def test_a_batch_is_paused_and_resumed(module_served: Served) -> None:
         paused = client.pause(batch.id)
         assert (paused.status, paused.paused_at is None) == ("in_progress", False)
         assert client.report(batch.id)["paused"]
+        assert client.raise_budget(batch.id, 2.5)["budget"]["cap_usd"] == 2.5
+        with pytest.raises(PointsmanError, match="can only be raised"):
+            client.raise_budget(batch.id, 1.0)
         assert client.resume(batch.id).paused_at is None
         module_served.answer(batch.id, failing=1)
         client.wait(batch.id, timeout_s=PATIENCE_S)

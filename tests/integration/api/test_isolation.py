@@ -145,6 +145,10 @@ def pause(client: httpx.Client, theirs: Theirs) -> None:
     nothing_there(*(client.post(f"/v1/pointsman/batches/{id_}/{do}") for id_ in ids for do in ("pause", "resume")))
 
 
+def raise_budget(client: httpx.Client, theirs: Theirs) -> None:
+    nothing_there(client.post(f"/v1/pointsman/batches/{theirs.open_batch}/budget", json={"max_cost_usd": 9.0}))
+
+
 def report(client: httpx.Client, theirs: Theirs) -> None:
     nothing_there(client.get(f"/v1/pointsman/batches/{theirs.batch}/report"))
 
@@ -207,6 +211,7 @@ PROBES: dict[tuple[str, str], Callable[[httpx.Client, Theirs], None]] = {
     ("GET", "/v1/pointsman/batches/{batch_id}/report"): report,
     ("POST", "/v1/pointsman/batches/{batch_id}/pause"): pause,
     ("POST", "/v1/pointsman/batches/{batch_id}/resume"): pause,
+    ("POST", "/v1/pointsman/batches/{batch_id}/budget"): raise_budget,
     ("GET", "/v1/pointsman/batches/{batch_id}/events"): events,
     ("GET", "/v1/pointsman/figures"): figures,
     ("GET", "/v1/pointsman/live"): live,
