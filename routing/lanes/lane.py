@@ -51,6 +51,8 @@ class LaneOffer:
     """Of a direct lane: how long one call takes."""
     spread: float = 0.3
     """Of a direct lane: the standard deviation of the logarithm of the time it takes over the expected time."""
+    lacks_capacity: float = 0.0
+    """Of flex: the probability that it refuses everything until the standard lane has to take it."""
     window_s: float = 86_400.0
     """Of the lane batch: the provider ends a batch after this time, answered or not."""
     cancel_usd: float = 0.0

@@ -189,10 +189,12 @@ class LanePlan:
         needs_s = pace.queries / flex.queries_per_s + flex.latency_s
         takes_s = np.minimum(needs_s, spare_s + flex.latency_s) + np.where(share < 1.0, pace.stage_s, 0.0)
         then = above[:, np.maximum(np.floor((left_s - takes_s) / self._step_s), 0).astype(int)]
-        own_usd = share * flex.usd + (1.0 - share) * tier.standard.usd
+        share_bought = (1.0 - flex.lacks_capacity) * share
+        own_usd = share_bought * flex.usd + (1.0 - share_bought) * tier.standard.usd
         loss = own_usd + tier.climb_share * then[_LOSS] + self._hours_usd(tier.tier, 1.0) * takes_s
         left_over = lognorm.sf(np.maximum(left_s - spare_s, 0.0), pace.spread, scale=pace.all_s)
-        late = np.where(share < 1.0, left_over, climbs * then[_LATE])
+        in_time = climbs * then[_LATE] + flex.lacks_capacity * left_over
+        late = np.where(share < 1.0, left_over, in_time)
         return np.stack([own_usd + tier.climb_share * then[_USD], loss, late, takes_s + climbs * then[_FINISH]])
 
     def _waits(self, name: str, survival: Floats) -> "_BatchWaits":

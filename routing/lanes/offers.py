@@ -13,6 +13,10 @@ USUAL_LATENCY_S: Final = 3.0
 USUAL_CLIMB_SHARE: Final = 0.1
 """Of a tier that the forecast does not mention."""
 
+FLEX_LACKS_CAPACITY: Final = 0.1
+"""The probability that flex refuses everything for hours. So a provider batch is preferred where there is time for one,
+and flex where there is not."""
+
 LOST_SHARE: Final = 0.5
 """Of a cancelled provider batch at Google: it returns nothing, and what was answered by then is billed."""
 
@@ -57,7 +61,13 @@ def _tier(
             case Lane.STANDARD:
                 offers[lane] = LaneOffer(lane, usd, per_s, latency_s)
             case Lane.FLEX:
-                offers[lane] = LaneOffer(lane, usd, per_s * FLEX_PACE, latency_s / FLEX_PACE)
+                offers[lane] = LaneOffer(
+                    lane,
+                    usd,
+                    per_s * FLEX_PACE,
+                    latency_s / FLEX_PACE,
+                    lacks_capacity=FLEX_LACKS_CAPACITY,
+                )
             case Lane.BATCH:
                 observed = tuple(ages.get(model.provider, ()))
                 lost_usd = LOST_SHARE * usd if model.protocol is Protocol.GOOGLE else 0.0

@@ -124,6 +124,16 @@ def test_flex_is_used_where_a_provider_batch_has_no_time_and_falls_to_standard()
     assert LanePlan(ladder(flex=True, batch=False), left_s=300.0).choose("small").lane is Lane.STANDARD
 
 
+def test_flex_that_may_lack_capacity_is_for_deadlines_that_are_too_near_for_a_provider_batch() -> None:
+    def lanes(hours: float) -> Lane:
+        plain = tier("small", flex=True, open_=400)
+        flex = replace(plain.offers[Lane.FLEX], lacks_capacity=0.1)
+        tiers = {"small": replace(plain, offers={**plain.offers, Lane.FLEX: flex})}
+        return LanePlan(tiers, left_s=hours * HOUR_S).choose("small").lane
+
+    assert [lanes(0.25), lanes(24)] == [Lane.FLEX, Lane.BATCH]
+
+
 def test_where_nothing_keeps_the_deadline_the_choice_says_how_likely_it_is_missed() -> None:
     choice = LanePlan(ladder(open_=10_000), left_s=60.0).choose("small")
     assert choice.lane is Lane.STANDARD
