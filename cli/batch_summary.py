@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.console import plain, table
+from cli.console import plain, plural, table
 from cli.progress import duration
 from db.reports.batch_quality import outside_certificate
-from db.reports.batch_stats import BatchFigures
+from db.reports.batch_stats import BatchFigures, LaneFigures
 from db.reports.forecast_vs_actual import forecast_vs_actual
 from routing.forecast.rounding import round_to_sum
 
@@ -96,12 +96,21 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
     if (second := figures.second_baseline) is not None:
         saving = _saving(second.saving_usd, second.saving_share)
         lines.append(("", f"${second.cost_usd:.6f} if {plain(second.model)} had; saving {saving}"))
+    lines += [("Lane", lane_line(lane)) for lane in figures.lanes]
     if figures.not_paid_queries:
         lines.append(("Not paid", not_paid(figures)))
     lines.append(("Quality", _quality(figures)))
     if (comparison := forecast_vs_actual(figures)) is not None:
         lines.append(("Forecast", _forecast(comparison)))
     return lines
+
+
+def lane_line(lane: LaneFigures) -> str:
+    """What was bought in a lane, and what it saved."""
+    of = f" in {plural(lane.provider_batches, 'provider batch', 'provider batches')}" if lane.provider_batches else ""
+    still = f", {lane.open_calls:,} without a result yet" if lane.open_calls else ""
+    share = f" ({100 * lane.saving_usd / lane.list_usd:.1f} % of its list price)" if lane.list_usd else ""
+    return f"{lane.lane}: {lane.calls:,} calls{of}{still}; ${lane.saving_usd:.6f} saved{share}"
 
 
 def not_paid(figures: BatchFigures) -> str:

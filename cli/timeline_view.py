@@ -52,11 +52,14 @@ def _line(after_s: float, event: str, text: str, style: str = "bold") -> Text:
 
 
 def _call(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
-    model = plain(f"{row.provider}/{row.model} ({row.tier})")
+    lane = f", lane {row.lane}" if row.lane else ""
+    model = plain(f"{row.provider}/{row.model} ({row.tier}{lane})")
     if row.outcome is None:
         worst = f"${float(row.reserved_usd):.6f}"
         return ("call", f"{model}: no outcome yet, counted at its worst case {worst}", "bold yellow"), []
     latency = f"{row.latency_ms:,.0f} ms" if row.latency_ms is not None else "?"
+    if row.lane == "batch":
+        latency = "in a provider batch"
     cost = f"${float(row.cost_usd):.6f}"
     kind = row.kind if row.kind in ("hedge", "audit") else "call"
     reasons = list(row.reasons or ())

@@ -73,6 +73,10 @@ def cards(report: BatchReport) -> Sequence[Card]:
         Card("Baseline", usd(figures.baseline_cost_usd), f"if {figures.baseline_model} had answered every query"),
         Card("Saving" if saving >= 0 else "Extra cost", percent(_absolute(figures.saving_share)), usd(abs(saving))),
         *_second_baseline(figures.second_baseline),
+        *(
+            Card(f"Lane {lane.lane}", usd(lane.saving_usd), f"saved on {lane.calls:,} calls below the list price")
+            for lane in figures.lanes
+        ),
         *_not_paid(figures),
         _quality(report),
         Card("Doubtful", f"{doubtful:,}", "final answers that the judge did not accept"),

@@ -163,4 +163,4 @@ class DashboardCollector:
 
 
 def _count(row: Row[Any]) -> int:
-    return int(row.ready + row.queued + row.running + row.held)
+    return int(row.ready + row.queued + row.running + row.batched + row.held)

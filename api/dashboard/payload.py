@@ -17,7 +17,7 @@ from routing.lifecycle import FALLBACK, INGEST, ROUTE
 DRIFT: Final = timedelta(minutes=10)
 """The tier mix of this span is compared with that of the rest of the hour."""
 _MINUTE: Final = timedelta(minutes=1)
-_COUNTED: Final = ("ready", "queued", "running", "held")
+_COUNTED: Final = ("ready", "queued", "running", "batched", "held")
 _UNANSWERED: Final = ("failed", "dead", "expired")
 
 
@@ -25,7 +25,9 @@ def snapshot(figures: DashboardCollector, tenant: str) -> dict[str, Any]:
     """The whole object. Times are in ISO 8601 or seconds, money in US dollars, shares from 0 to 1 or None."""
     fleet, seen = figures.fleet, figures.seen
     stages = _stages(figures, tenant)
-    waiting = sum(stage["ready"] + stage["queued"] + stage["running"] + stage["held"] for stage in stages)
+    waiting = sum(
+        stage["ready"] + stage["queued"] + stage["running"] + stage["batched"] + stage["held"] for stage in stages
+    )
     rate = figures.rate(tenant)
     calls, reserved_usd = seen.reserved.get(tenant, (0, 0.0))
     return {

@@ -67,7 +67,7 @@ class FleetMetrics(Collector):
         stages = [ROUTE, *fleet.tiers, FALLBACK]
         for stage in [*stages, *sorted({row.stage for row in seen.open} - set(stages))]:
             rows = [row for row in seen.open if row.stage == stage]
-            for state in ("ready", "queued", "running", "held"):
+            for state in ("ready", "queued", "running", "batched", "held"):
                 queries.add_metric((self._word("stage", stage), state), sum(getattr(row, state) for row in rows))
             oldest.add_metric(
                 (self._word("stage", stage),), max((row.oldest_wait_s or 0.0 for row in rows), default=0.0)

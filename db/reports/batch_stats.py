@@ -73,6 +73,8 @@ class Progress:
     """By stage: how many ``queries`` wait for a later time, the first ``until`` (ISO 8601), and for what ``reason``."""
     unserved: Sequence[str] = ()
     """Stages whose queries no living worker takes."""
+    batched: int = 0
+    """Those in provider batches."""
     paused_at: datetime | None = None
     """While it is set, no query of it is claimed."""
 
@@ -92,6 +94,8 @@ class Progress:
             found.append(self.held_for_account)
         if self.held > for_account:
             found.append(f"the budget has no room for {self.held - for_account:,} held")
+        if self.batched:
+            found.append(f"{self.batched:,} are in batches at providers")
         if self.after_pilot:
             found.append(f"{self.after_pilot:,} wait for the decision of the pilot")
         if self.unserved:
@@ -124,7 +128,7 @@ class Progress:
     @property
     def moves(self) -> bool:
         """Whether something of it runs or waits to: what is held or paused may stay so for good."""
-        return self.running + (self.waiting if self.paused_at is None else 0) > 0
+        return self.running + self.batched + (self.waiting if self.paused_at is None else 0) > 0
 
     @property
     def queries_per_s(self) -> float:
@@ -149,6 +153,24 @@ class TierFigures:
     cost_usd: float
     models: tuple[str, ...]
     latency_ms: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class LaneFigures:
+    """What a batch bought in a lane below the list price."""
+
+    lane: str
+    calls: int
+    open_calls: int
+    provider_batches: int
+    cost_usd: float
+    list_usd: float
+    """What the same tokens cost at the list price."""
+
+    @property
+    def saving_usd(self) -> float:
+        """What the lane saved."""
+        return round(self.list_usd - self.cost_usd, 9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +236,8 @@ class BatchFigures:
     """The most expensive first."""
     second_baseline: SecondBaseline | None = None
     """None where neither the fleet nor the reader names one."""
+    lanes: tuple[LaneFigures, ...] = ()
+    """The lanes in which calls were bought, without standard."""
     not_paid_queries: int = 0
     """Queries that have the answer of another which asks the same; no baseline counts them."""
     not_paid_usd: float = 0.0
@@ -327,6 +351,10 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         latency_ms=_percentiles(costs.latency_ms),
         plan=batch.plan,
         quality=await batch_quality(engine, batch.id),
+        lanes=tuple(
+            LaneFigures(**{**row._mapping, "cost_usd": _usd(row.cost_usd), "list_usd": _usd(row.list_usd)})
+            for row in await run_report(engine, "batch_lanes", batch_id=batch.id)
+        ),
         not_paid_queries=int(not_paid.queries),
         not_paid_usd=_usd(not_paid.usd),
         second_baseline=None if second is None else _second(second, costs.baselines_usd.get(_SECOND, 0.0), cost_usd),

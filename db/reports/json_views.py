@@ -39,6 +39,7 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
         "baseline_cost_usd": figures.baseline_cost_usd,
         "baseline": {"tier": figures.top_tier, "model": figures.baseline_model},
         "not_paid": {"queries": figures.not_paid_queries, "usd": figures.not_paid_usd},
+        "lanes": {lane.lane: asdict(lane) | {"saving_usd": lane.saving_usd} for lane in figures.lanes},
         "saving_usd": figures.saving_usd,
         "saving_share": _rounded(figures.saving_share),
         "second_baseline": _second(figures.second_baseline),

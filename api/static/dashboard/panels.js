@@ -41,10 +41,10 @@ export function tiles(all, width) {
 const running = (all) => all.stages.reduce((total, stage) => total + stage.running, 0);
 
 export function queues(stages) {
-  return table("Queues", ["stage", "ready", "queued", "running", "held", ["oldest wait", "wraps"], ["calls in flight / slots", "narrow-off"]],
+  return table("Queues", ["stage", "ready", "queued", "running", "batched", "held", ["oldest wait", "wraps"], ["calls in flight / slots", "narrow-off"]],
     stages.map((stage) => [
       stage.kind === "tier" ? named(stage.stage) : h("span", { class: "name" }, stage.stage),
-      number(stage.ready), number(stage.queued), number(stage.running), number(stage.held),
+      number(stage.ready), number(stage.queued), number(stage.running), number(stage.batched), number(stage.held),
       [duration(stage.oldest_wait_s), stage.oldest_wait_s === null ? "zero" : stage.oldest_wait_s > 60 ? "warn" : ""],
       [stage.slots === null ? worker(stage)
         : h("span", { class: `meter ${hue(stage.stage)}` }, rail([[stage.running / (stage.slots || 1), ""]]),

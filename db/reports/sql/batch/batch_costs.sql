@@ -1,7 +1,7 @@
 -- The cost of a batch, the cost of its routers, and the cost of the same answers at each baseline, by its name.
 --
--- A baseline is a tier, or a model. Per answered query: the real cost of the last complete call there if there is one,
--- else the tokens of the call that gave the answer at the baseline's price.
+-- A baseline is a tier, or a model, at its list price. Per answered query: the real cost of the last complete call there
+-- if there is one that no lane made cheaper, else the tokens of the call that gave the answer at the baseline's price.
 -- A query without an answer adds nothing to a baseline, so the saving is rather under- than overstated. Nor does a
 -- follower: the saving of not asking it is no merit of the routing.
 WITH price AS (
@@ -12,7 +12,7 @@ WITH price AS (
          AS p (name, tier, model, input_usd, cached_usd, output_usd, multiplier)
 ),
 c AS MATERIALIZED (
-    SELECT id, query_id, purpose, tier, model, outcome, coalesce(cost_usd, reserved_usd) AS cost_usd, latency_ms,
+    SELECT id, query_id, purpose, tier, model, outcome, lane, coalesce(cost_usd, reserved_usd) AS cost_usd, latency_ms,
            coalesce(prompt_tokens, 0) AS prompt_tokens, coalesce(cached_tokens, 0) AS cached_tokens,
            coalesce(completion_tokens, 0) AS completion_tokens
     FROM calls
@@ -37,7 +37,7 @@ called AS (
     SELECT DISTINCT ON (p.name, c.query_id) p.name, c.query_id, c.cost_usd
     FROM c
     JOIN price AS p ON c.tier = p.tier OR c.model = p.model
-    WHERE c.outcome = 'ok' AND c.purpose IN ('answer', 'hedge', 'extend') AND c.query_id IS NOT NULL
+    WHERE c.outcome = 'ok' AND c.purpose IN ('answer', 'hedge', 'extend') AND c.query_id IS NOT NULL AND c.lane IS NULL
     ORDER BY p.name, c.query_id, c.id DESC
 ),
 baseline AS (

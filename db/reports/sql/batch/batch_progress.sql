@@ -20,6 +20,7 @@ counted AS (
            coalesce(sum(n) FILTER (WHERE state = 'expired'), 0)::bigint AS expired,
            coalesce(sum(n) FILTER (WHERE state = 'held'), 0)::bigint AS held,
            coalesce(sum(n) FILTER (WHERE state = 'running'), 0)::bigint AS running,
+           coalesce(sum(n) FILTER (WHERE state = 'batched'), 0)::bigint AS batched,
            coalesce(sum(n) FILTER (WHERE state IN ('ready', 'queued')), 0)::bigint AS waiting,
            coalesce(sum(later) FILTER (WHERE state = 'ready'), 0)::bigint AS after_pilot,
            coalesce(sum(escalated), 0)::bigint AS escalated
@@ -35,8 +36,11 @@ accounts AS (
     LEFT JOIN account_faults AS f ON f.deployment = h.held_for
 ),
 put_off AS (
-    SELECT jsonb_object_agg(w.stage, jsonb_build_object('queries', w.n, 'until', w.due_at, 'reason', d.reason)) AS put_off
-    FROM (SELECT stage, sum(put_off)::bigint AS n, min(due_at) AS due_at, min(put_off_id) AS query_id
+    SELECT jsonb_object_agg(w.stage, jsonb_build_object(
+               'queries', w.n, 'until', w.due_at, 'reason', CASE WHEN w.awaits_wave THEN 'the next wave' ELSE d.reason END)) AS put_off
+    FROM (SELECT stage, sum(put_off)::bigint AS n, min(due_at) AS due_at, min(put_off_id) AS query_id,
+                 min(due_at) > now() + interval '90 s'
+                     AND (SELECT deadline FROM batches WHERE id = :batch_id) IS NOT NULL AS awaits_wave
           FROM q WHERE state = 'ready' AND put_off > 0 GROUP BY stage) AS w
     LEFT JOIN LATERAL (
         SELECT d.detail ->> 'waits_for' AS reason FROM decisions AS d
@@ -58,7 +62,7 @@ tiers AS (
 stages AS (
     SELECT jsonb_object_agg(stage, n) AS open_by_stage
     FROM (SELECT stage, sum(n)::bigint AS n FROM q
-          WHERE state IN ('held', 'queued', 'ready', 'running') GROUP BY stage) AS s
+          WHERE state IN ('batched', 'held', 'queued', 'ready', 'running') GROUP BY stage) AS s
 ),
 spent AS (
     SELECT count(*) AS calls, coalesce(sum(cost_usd), 0) AS cost_usd,

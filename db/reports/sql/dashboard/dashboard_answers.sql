@@ -36,6 +36,7 @@ LEFT JOIN LATERAL (
     SELECT top.cost_usd FROM calls AS top
     WHERE (c.tier = l.tier OR d.kind = 'fallback')
       AND top.query_id = d.query_id AND top.tier = l.tier AND top.outcome = 'ok' AND top.purpose IN ('answer', 'hedge', 'extend')
+      AND top.lane IS NULL
     ORDER BY top.id DESC
     LIMIT 1
 ) AS t ON true

@@ -1,17 +1,26 @@
--- Per open batch and stage: ready, queued, running and held queries, and the age of the oldest, in seconds.
+-- Per open batch and stage: ready, queued, running, batched and held queries, and the age of the oldest, in seconds.
 -- The cost grows with the open queries, not with the history: partial indexes hold all of them.
 SELECT b.tenant, o.*
 FROM (
-    SELECT q.batch_id, q.stage,
+    SELECT w.batch_id, w.stage,
            -- What waits for the decision of a pilot is no work yet: workers are scaled by these figures.
-           count(*) FILTER (WHERE q.state = 'ready' AND q.due_at < '9000-01-01') AS ready,
-           count(*) FILTER (WHERE q.state = 'queued') AS queued,
-           count(*) FILTER (WHERE q.state = 'running') AS running,
-           count(*) FILTER (WHERE q.state = 'held') AS held,
-           (extract(epoch FROM now() - min(q.moved_at) FILTER (WHERE q.state IN ('ready', 'queued') AND q.due_at < '9000-01-01')))
+           count(*) FILTER (WHERE w.state = 'ready' AND w.due_at < '9000-01-01' AND NOT w.awaits_wave) AS ready,
+           count(*) FILTER (WHERE w.state = 'queued') AS queued,
+           count(*) FILTER (WHERE w.state = 'running') AS running,
+           -- In provider batches, or waiting for one.
+           count(*) FILTER (WHERE w.state = 'batched' OR w.awaits_wave) AS batched,
+           count(*) FILTER (WHERE w.state = 'held') AS held,
+           (extract(epoch FROM now() - min(w.moved_at) FILTER (
+               WHERE w.state IN ('ready', 'queued') AND w.due_at < '9000-01-01' AND NOT w.awaits_wave)))
                ::double precision AS oldest_wait_s
-    FROM queries AS q
-    WHERE q.finished_at IS NULL
-    GROUP BY q.batch_id, q.stage
+    FROM (
+        SELECT q.batch_id, q.stage, q.state, q.due_at, q.moved_at,
+               q.state = 'ready' AND d.deadline IS NOT NULL AND q.due_at < '9000-01-01'
+                   AND q.due_at > now() + interval '90 s' AS awaits_wave
+        FROM queries AS q
+        LEFT JOIN batches AS d ON d.id = q.batch_id
+        WHERE q.finished_at IS NULL
+    ) AS w
+    GROUP BY w.batch_id, w.stage
 ) AS o
 JOIN batches AS b ON b.id = o.batch_id

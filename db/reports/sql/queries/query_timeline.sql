@@ -7,7 +7,7 @@ SELECT d.at, 'decision' AS event, d.kind, d.move, d.from_stage, d.to_stage, d.to
        NULL::text AS finish_reason, NULL::text AS cause, NULL::text AS param, NULL::text AS answered_by,
        NULL::text AS service_tier, NULL::integer AS cached_tokens, NULL::integer AS cache_write_tokens,
        NULL::integer AS cache_write_1h_tokens, NULL::integer AS reasoning_tokens, NULL::integer AS audio_tokens,
-       NULL::numeric AS reported_usd, NULL::numeric AS computed_usd, 1 AS rank, d.id
+       NULL::numeric AS reported_usd, NULL::numeric AS computed_usd, NULL::text AS lane, 1 AS rank, d.id
 FROM decisions AS d
 WHERE d.query_id = :query_id
 UNION ALL
@@ -19,7 +19,7 @@ SELECT c.created_at, 'call', c.purpose, NULL, NULL, NULL, NULL, c.tier, NULL,
        c.finish_reason, c.cause, c.param, c.answered_by,
        c.service_tier, c.cached_tokens, c.cache_write_tokens,
        c.cache_write_1h_tokens, c.reasoning_tokens, c.audio_tokens,
-       c.reported_usd, c.computed_usd, 0, c.id
+       c.reported_usd, c.computed_usd, c.lane, 0, c.id
 FROM calls AS c
 WHERE c.query_id = :query_id
 UNION ALL
@@ -33,7 +33,7 @@ SELECT c.created_at, 'call', c.purpose, NULL, NULL, NULL, NULL, c.tier, NULL,
        c.finish_reason, c.cause, c.param, c.answered_by,
        c.service_tier, c.cached_tokens, c.cache_write_tokens,
        c.cache_write_1h_tokens, c.reasoning_tokens, c.audio_tokens,
-       c.reported_usd, c.computed_usd, 0, c.id
+       c.reported_usd, c.computed_usd, c.lane, 0, c.id
 FROM audits AS a JOIN calls AS c ON c.id = a.call_id
 WHERE a.query_id = :query_id AND c.query_id IS NULL
 ORDER BY at, rank, id
