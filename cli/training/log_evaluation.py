@@ -29,12 +29,13 @@ from db.reports.routing_log import (
     pairs_of,
     queries_of,
     routes_of,
+    shapes_of,
 )
 from evaluation.models.predictors import predictor_of
 from evaluation.production.answer_agreement import agree
 from evaluation.production.counterfactual import CounterfactualReport, LoggedQuery
 from evaluation.production.log_report import report
-from evaluation.production.log_stats import JudgeCell, LogStats, RouteCell
+from evaluation.production.log_stats import JudgeCell, LogStats, RouteCell, ShapeCounts
 from routing.fleet import Fleet
 from routing.query import read_line
 
@@ -120,6 +121,8 @@ async def _read(engine: AsyncEngine, logged: LoggedBatch, log: LogStats, fleet: 
         log.add_route(_cell(RouteCell, row))
     for row in await judged_of(engine, logged):
         log.add_verdicts(_cell(JudgeCell, row))
+    for row in await shapes_of(engine, logged):
+        log.add_shapes(row.workload, row.tier, _cell(ShapeCounts, row))
     for row in await graded_of(engine, logged):
         log.add_labels(row.stage, row.tier, labels=row.labels, grade=row.grade, accepted=row.accepted)
     for row in await graded_verdicts_of(engine, logged):

@@ -24,6 +24,8 @@ def show_log(report: Mapping[str, Any]) -> None:
             grid.add_row(name, f"{own['queries']:,}", _pct(own["escalation_rate"]), _range(own["escalation_interval"]))
         out.print(grid)
         _show_judge(report)
+        if report["shapes"]:
+            _show_shapes(report)
     for sentence in report["words"]:
         out.print(plain(sentence), style="yellow" if "NOT" in sentence or "SIMULATED" in sentence else None)
 
@@ -65,6 +67,22 @@ def _show_judge(report: Mapping[str, Any]) -> None:
             f"{own['agreed']:,} of {own['compared']:,}" if own["compared"] else "",
             "" if own["agreement_interval"] is None else _range(own["agreement_interval"]),
             f"{_pct(own['right'])} of {own['labels']:,}" if own["labels"] else "",
+        )
+    out.print(grid)
+
+
+def _show_shapes(report: Mapping[str, Any]) -> None:
+    grid = table(("wrong shapes of", "at"), ("corrected", "repairs", "stood", "cost", "a climb costs", "saved"))
+    for own in report["shapes"]:
+        grid.add_row(
+            plain(own["workload"] or "no workload"),
+            plain(own["tier"]),
+            f"{own['corrected']:,}",
+            f"{own['repaired']:,}",
+            f"{own['stood']:,}",
+            f"${own['repair_usd']:.6f}",
+            "" if own["climb_usd"] is None else f"${own['climb_usd']:.6f}",
+            "" if own["saved_usd"] is None else f"${own['saved_usd']:.6f}",
         )
     out.print(grid)
 

@@ -52,6 +52,11 @@ async def judged_of(engine: AsyncEngine, logged: LoggedBatch) -> Sequence[Row[An
     return await run_report(engine, "log_judged", batch_id=logged.batch.id)
 
 
+async def shapes_of(engine: AsyncEngine, logged: LoggedBatch) -> Sequence[Row[Any]]:
+    """Its corrections and repairs; see ``log_shapes.sql``."""
+    return await run_report(engine, "log_shapes", batch_id=logged.batch.id)
+
+
 async def graded_of(engine: AsyncEngine, logged: LoggedBatch) -> Sequence[Row[Any]]:
     """How right its labelled answers are, by route; see ``log_graded.sql``."""
     return await run_report(engine, "log_graded", batch_id=logged.batch.id)

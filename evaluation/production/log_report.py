@@ -42,6 +42,10 @@ def report(tally: LogStats, *, top: str, baseline_model: str) -> dict[str, Any]:
             "baseline": f"every answer from {baseline_model} ({top})",
         },
         "judge": _judge(tally),
+        "shapes": [
+            {"workload": workload, "tier": tier, **counts.as_dict()}
+            for (workload, tier), counts in sorted(tally.shapes.items())
+        ],
         "labels": labelled(tally),
         "words": list(words(tally, top)),
     }

@@ -1,7 +1,7 @@
 """Statistics of the routing log: counts, grades and cells of confidence."""
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from evaluation.metrics.confidence_intervals import wilson
@@ -38,6 +38,37 @@ class JudgeCell:
     rejected: int
     followed: int
     next_stood: int
+
+
+@dataclass(slots=True)
+class ShapeCounts:
+    """Corrections and repairs of a workload at a tier; see ``log_shapes.sql``."""
+
+    corrected: int = 0
+    repaired: int = 0
+    stood: int = 0
+    repair_usd: float = 0.0
+    climbs: int = 0
+    """Calls of the workload at other tiers, which cost ``climb_usd`` together."""
+    climb_usd: float = 0.0
+
+    @property
+    def saved_usd(self) -> float | None:
+        """What the climbs would have cost that the repairs spared, less what these cost; None where none is known."""
+        return self.stood * self.climb_usd / self.climbs - self.repair_usd if self.climbs and self.repaired else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON. ``pays`` is None where no climb of the workload is known."""
+        saved_usd = self.saved_usd
+        return {
+            "corrected": self.corrected,
+            "repaired": self.repaired,
+            "stood": self.stood,
+            "repair_usd": round(self.repair_usd, 9),
+            "climb_usd": round(self.climb_usd / self.climbs, 9) if self.climbs else None,
+            "saved_usd": None if saved_usd is None else round(saved_usd, 9),
+            "pays": None if saved_usd is None else saved_usd > 0,
+        }
 
 
 DIGITS: Final = 4
@@ -145,6 +176,8 @@ class LogStats:
     versions: Counter[str] = field(default_factory=Counter)
     weights: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
     verdicts: dict[tuple[str, int | None], Verdicts] = field(default_factory=lambda: defaultdict(Verdicts))
+    shapes: dict[tuple[str, str], ShapeCounts] = field(default_factory=lambda: defaultdict(ShapeCounts))
+    """By workload and tier."""
     graded: dict[tuple[str, str], LabelStats] = field(default_factory=lambda: defaultdict(LabelStats))
     """Labelled answers that stand, by (``stages``, …), (``tiers``, …) and (``accepted``, yes or no)."""
 
@@ -171,6 +204,12 @@ class LogStats:
         held.rejected += cell.rejected
         held.followed += cell.followed
         held.next_stood += cell.next_stood
+
+    def add_shapes(self, workload: str, tier: str, counts: ShapeCounts) -> None:
+        """Counts ``counts`` in."""
+        held = self.shapes[workload, tier]
+        for part in fields(ShapeCounts):
+            setattr(held, part.name, getattr(held, part.name) + getattr(counts, part.name))
 
     def add_pair(self, source: str, confidence: float, *, agreed: bool) -> None:
         """An answer that was not trusted, and whether the one that was taken in the end says the same."""

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from db.batch_writer import BatchSpec
+from db.reports.routing_log import logged_batches, shapes_of
 from routing.answer_checks.confidence_policy import ConfidencePolicy
 from routing.answer_checks.repair import RepairRecord
 from routing.fleet import BudgetPolicy, Fleet, ShapePolicy
@@ -120,6 +121,11 @@ def test_what_cannot_be_corrected_is_repaired_at_the_same_tier(
         )
         top = fleet_of(simulator.url, ShapePolicy()).models["gpt-5.2"].price
         assert figures.baseline_cost_usd == pytest.approx(top.cost_usd(Usage(own.prompts, own.said)))
+        (logged,) = await logged_batches(bench.engine, public_id=batch.public_id, since=None)
+        (shapes,) = await shapes_of(bench.engine, logged)
+        assert (shapes.workload, shapes.tier, shapes.repaired, shapes.stood) == ("", "small", 1, 1)
+        assert shapes.corrected >= 1
+        assert shapes.repair_usd > 0
         record = await bench.ledger.repairs(batch.id, tier="small", workload="", newest=10)
         assert record == RepairRecord(made=1, stood=1)
         assert await bench.ledger.repairs(batch.id, tier="small", workload="other", newest=10) == RepairRecord()

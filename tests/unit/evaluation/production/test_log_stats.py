@@ -8,7 +8,7 @@ from evaluation.metrics.confidence_intervals import wilson
 from evaluation.production.answer_agreement import agree
 from evaluation.production.counterfactual import CounterfactualReport, LoggedQuery
 from evaluation.production.log_report import report
-from evaluation.production.log_stats import JudgeCell, LogStats, RouteCell
+from evaluation.production.log_stats import JudgeCell, LogStats, RouteCell, ShapeCounts
 from routing.policy.decision import decide
 from routing.policy.exploration import exploration_draw
 from routing.query import Query
@@ -146,3 +146,18 @@ def test_moves_are_counted_priced_and_the_farthest_shown_first() -> None:
     assert told["largest_moves"][0]["usd"] == pytest.approx(-saved, rel=0.05)
     assert told["cost"]["now_usd"] < told["cost"]["then_usd"] < told["cost"]["all_large_usd"]
     assert told["cost"]["estimated_tokens"] == 1
+
+
+def test_repairs_pay_by_the_climbs_that_they_spare() -> None:
+    log = LogStats()
+    log.add_shapes("tickets", "small", ShapeCounts(5, 4, 3, repair_usd=0.001, climbs=10, climb_usd=0.1))
+    log.add_shapes("tickets", "small", ShapeCounts(1, 6, 2, repair_usd=0.004, climbs=10, climb_usd=0.1))
+    log.add_shapes("", "small", ShapeCounts(repaired=2, stood=0, repair_usd=0.001, climbs=2, climb_usd=0.02))
+    log.add_shapes("mail", "large", ShapeCounts(repaired=1, stood=1, repair_usd=0.001))
+    found = {row["workload"]: row for row in report(log, top="large", baseline_model="m")["shapes"]}
+    assert found["tickets"] == {
+        "workload": "tickets", "tier": "small", "corrected": 6, "repaired": 10, "stood": 5, "repair_usd": 0.005,
+        "climb_usd": 0.01, "saved_usd": 0.045, "pays": True,
+    }  # fmt: skip
+    assert (found[""]["saved_usd"], found[""]["pays"]) == (-0.001, False)
+    assert (found["mail"]["climb_usd"], found["mail"]["pays"]) == (None, None)
