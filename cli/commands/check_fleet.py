@@ -19,7 +19,7 @@ from cli.param_types import JsonOption
 from cli.resources import fleet_label, read_settings
 from fleet_config import SIMULATOR
 from routing.answer_checks.threshold_action import extra_calls, threshold_action
-from routing.fleet import Fleet
+from routing.fleet import Fleet, Model
 from routing.policy.decision import decide
 from routing.query import Query
 from settings import EnvironWithFiles, check_fleet
@@ -75,6 +75,7 @@ def check(
                     for model in fleet.deployments(tier.name)
                     for action in [threshold_action(model, fleet)]
                 ],
+                "lanes": {name: _lane_prices(model) for name, model in fleet.models.items()},
                 "aliases": fleet.aliases,
                 "baseline": None if fleet.baseline is None else fleet.baseline.model,
                 "begins": _begins(fleet),
@@ -83,7 +84,7 @@ def check(
         )
         return
     out.print(f"{path} is valid: {fleet_label(fleet)}, {' → '.join(fleet.ladder)}")
-    grid = table(("tier", "model", "provider"), ("$ in / Mtok", "$ out / Mtok", "context"))
+    grid = table(("tier", "model", "provider", "lanes"), ("$ in / Mtok", "$ out / Mtok", "context"))
     for tier in fleet.tiers:
         for model in fleet.deployments(tier):
             price = model.price
@@ -91,6 +92,7 @@ def check(
                 plain(tier),
                 plain(model.name),
                 plain(model.provider),
+                " ".join(model.lanes),
                 f"{price.input_usd_per_mtok * price.multiplier:,.3f}",
                 f"{price.output_usd_per_mtok * price.multiplier:,.3f}",
                 f"{model.context_tokens:,}",
@@ -120,6 +122,18 @@ def check(
         )
     for warning in checked.warnings:
         warn(str(warning))
+
+
+def _lane_prices(model: Model) -> dict[str, dict[str, float]]:
+    """What a million tokens cost in each lane of a deployment, in US dollars."""
+    prices = {lane: model.price.at_service_tier(lane) for lane in model.lanes}
+    return {
+        lane.value: {
+            "input_usd_per_mtok": price.input_usd_per_mtok * price.multiplier,
+            "output_usd_per_mtok": price.output_usd_per_mtok * price.multiplier,
+        }
+        for lane, price in prices.items()
+    }
 
 
 def _begins(fleet: Fleet) -> dict[str, str]:
