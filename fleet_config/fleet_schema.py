@@ -12,10 +12,12 @@ from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePo
 from routing.fleet import (
     BudgetPolicy,
     Budgets,
+    CachedBy,
     Grading,
     LlmRouter,
     Model,
     Price,
+    PromptCaching,
     Protocol,
     Provider,
     RouterPolicy,
@@ -66,6 +68,7 @@ Text = Annotated[str, Field(min_length=1, max_length=200)]
 Age = Annotated[str, BeforeValidator(_age)]
 FilePath = Annotated[str, Field(min_length=1, max_length=1000)]
 LenientProtocol = Annotated[Protocol, Field(strict=False)]
+LenientCachedBy = Annotated[CachedBy, Field(strict=False)]
 LenientPolicy = Annotated[BudgetPolicy, Field(strict=False)]
 LenientKind = Annotated[FailureKind, Field(strict=False)]
 LenientLane = Annotated[Lane, Field(strict=False)]
@@ -171,6 +174,14 @@ class WorkloadTable(ConfigTable):
     reuse: Age | None = None
 
 
+class PromptCachingTable(ConfigTable):
+    """``prompt_caching`` of a model"""
+
+    by: LenientCachedBy | None = None
+    min_tokens: Count = _default(PromptCaching, "min_tokens")
+    lifetime_s: Positive = _default(PromptCaching, "lifetime_s")
+
+
 class ModelTable(ConfigTable):
     """``[models."NAME"]``"""
 
@@ -193,6 +204,7 @@ class ModelTable(ConfigTable):
     reasoning_effort: Effort | None = None
     lanes: list[LenientLane] | None = None
     batch_limits: BatchLimitsTable | None = None
+    prompt_caching: PromptCachingTable | None = None
 
 
 class TierTable(ConfigTable):

@@ -19,6 +19,7 @@ from fleet_config.fleet_schema import (
     ConfigTable,
     FleetTable,
     ModelTable,
+    PromptCachingTable,
     ProviderTable,
     QualityTable,
     RouterTable,
@@ -36,11 +37,13 @@ from routing.fleet import (
     AnswerSharing,
     Baseline,
     Budgets,
+    CachedBy,
     Fleet,
     Grading,
     LlmRouter,
     Model,
     Price,
+    PromptCaching,
     Protocol,
     Provider,
     RouterPolicy,
@@ -324,8 +327,23 @@ def _provider(name: str, table: ProviderTable, simulator_url: str | None) -> Pro
     )
 
 
-_OF_MODEL: Final = {"model", "price", "price_multiplier", "categories", "confidence", "lanes", "batch_limits"}
+_OF_MODEL: Final = {
+    "model",
+    "price",
+    "price_multiplier",
+    "categories",
+    "confidence",
+    "lanes",
+    "batch_limits",
+    "prompt_caching",
+}
 """Keys of a model that the record holds in another form."""
+
+_CACHED_BY: Final = {
+    Protocol.OPENAI: CachedBy.PROMPT_CACHE_KEY,
+    Protocol.ANTHROPIC: CachedBy.CACHE_CONTROL,
+    Protocol.GOOGLE: CachedBy.ITSELF,
+}
 
 _BATCH_LIMITS: Final[Mapping[Protocol, BatchLimits]] = {
     Protocol.OPENAI: BatchLimits(max_requests=50_000, max_bytes=200_000_000),
@@ -347,7 +365,14 @@ def _model(name: str, table: ModelTable, price: Price, *, provider: ProviderTabl
         confidence=None if table.confidence is None else _confidence(table.confidence),
         lanes=lanes,
         batch_limits=_batch_limits(provider.kind, provider.batch_limits, table.batch_limits),
+        prompt_caching=_prompt_caching(provider.kind, table.prompt_caching),
     )
+
+
+def _prompt_caching(kind: Protocol, table: PromptCachingTable | None) -> PromptCaching | None:
+    if table is None:
+        return None
+    return PromptCaching(table.by or _CACHED_BY[kind], table.min_tokens, table.lifetime_s)
 
 
 def _batch_limits(kind: Protocol, *tables: BatchLimitsTable | None) -> BatchLimits:

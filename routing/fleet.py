@@ -65,7 +65,9 @@ class PricedExtras:
 
     service_tier: str | None = None
     writes_cache: bool = False
-    """It marks something to be cached, which costs more to write."""
+    """Its user marks something to be cached, which costs more to write."""
+    shares_prefix: bool = False
+    """What it shares with others of its batch may be written to a cache of minutes."""
     has_audio: bool = False
     """There is sound in its prompt."""
     speaks: bool = False
@@ -121,6 +123,8 @@ class Price:
         if extras.writes_cache:
             prompt.append(here._over_input(here.cache_write_usd_per_mtok, CACHE_WRITE_FACTOR))
             prompt.append(here._over_input(here.cache_write_1h_usd_per_mtok, CACHE_WRITE_1H_FACTOR))
+        if extras.shares_prefix:
+            prompt.append(here._over_input(here.cache_write_usd_per_mtok, CACHE_WRITE_FACTOR))
         if extras.has_audio:
             prompt.append(here._over_input(here.audio_input_usd_per_mtok, AUDIO_FACTOR))
         spoken = 0.0
@@ -239,6 +243,28 @@ USUAL_REASONING_TOKENS: Final[Mapping[str, int]] = {
 answers took instead, once there are any."""
 
 
+class CachedBy(StrEnum):
+    """What has a provider cache the beginning of a prompt."""
+
+    CACHE_CONTROL = "cache_control"
+    """A mark at its end; what is written costs more than the input price."""
+    PROMPT_CACHE_KEY = "prompt_cache_key"
+    """It caches every prefix, and a key sends those that share one to the same machine."""
+    ITSELF = "itself"
+    """It caches every prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptCaching:
+    """The prompt cache of a deployment, which may be used for prefixes that queries of a batch share."""
+
+    by: CachedBy
+    min_tokens: int = 1024
+    """A shorter prefix is not cached."""
+    lifetime_s: float = 300.0
+    """How long it lasts after its last use."""
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """One deployment: a model at a provider, with its price and limits. 0 or None is no limit."""
@@ -280,6 +306,8 @@ class Model:
     """How its calls may be bought where a batch has a deadline; always with standard."""
     batch_limits: BatchLimits = field(default_factory=BatchLimits)
     """What one provider batch here may hold."""
+    prompt_caching: PromptCaching | None = None
+    """None: nothing is marked, and no query waits for another."""
 
 
 @dataclass(frozen=True, slots=True)

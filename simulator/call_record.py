@@ -47,10 +47,19 @@ class CallRecord:
         return self.cost_nano_usd / _NANO_PER_USD
 
 
-def cost_nano_usd(price: Price, *, prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> int:
-    """The cost in billionths of a dollar: integers, so that sums of millions are exact."""
+def cost_nano_usd(
+    price: Price, *, prompt_tokens: int, completion_tokens: int, cached_tokens: int, dearer_tokens: float = 0.0
+) -> int:
+    """The cost in billionths of a dollar: integers, so that sums of millions are exact.
+
+    ``dearer_tokens``: so many tokens of input is the surcharge of what is written to a cache.
+    """
     cached_price = price[2] if len(price) == 3 else price[0]
     return round(
         1000
-        * ((prompt_tokens - cached_tokens) * price[0] + cached_tokens * cached_price + completion_tokens * price[1])
+        * (
+            (prompt_tokens - cached_tokens + dearer_tokens) * price[0]
+            + cached_tokens * cached_price
+            + completion_tokens * price[1]
+        )
     )

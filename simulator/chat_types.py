@@ -83,6 +83,7 @@ class ChatReply:
     name: str = ""
     """Part of the reply's id; equal for equal questions."""
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     tool_call: SimulatedToolCall | None = None
     recorded: bool = False

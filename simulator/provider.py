@@ -18,6 +18,7 @@ from simulator.effort_curve import reason
 from simulator.fault_rules import UNBILLED, Fault, FaultKind, FaultTable, FaultTarget, RetryAfter
 from simulator.http1 import Head
 from simulator.judge_reply import verdicts
+from simulator.prefix_cache import PrefixCaches, PromptCache
 from simulator.protocols import anthropic_batches, google_batches, openai_batches
 from simulator.protocols.model_list import model_list
 from simulator.protocols.protocol import STATUS, ErrorCase, ProtocolName
@@ -73,6 +74,7 @@ class SimulatedProvider:
         self._profiles: dict[tuple[str, str | None], Profile] = {}
         self._meters: dict[str, Meter] = {}
         self._seq = 0
+        self._caches = PrefixCaches()
         self.batches = ProviderBatches(self.run_call, self._batch_faults, self._seed, wall_clock)
 
     @property
@@ -143,8 +145,9 @@ class SimulatedProvider:
             # What a fault does to this call is drawn anew; what the model says is what it said.
             request.text, request.is_repair, digest = question, True, text_digest(question)
         lane = CheapLane.FLEX if request.is_flex else None
-        plan = self._answer(route, _call_id(head), request, digest, fault, lane=lane)
-        plan.delay_s = (self._latency_ms(request, digest) + extra_ms) / 1000
+        delay_s = (self._latency_ms(request, digest) + extra_ms) / 1000
+        plan = self._answer(route, _call_id(head), request, digest, fault, lane=lane, body=body, delay_s=delay_s)
+        plan.delay_s = delay_s
         return plan
 
     def run_call(self, route: UrlRoute, *, model: str, key: str, body: Mapping[str, Any]) -> tuple[int, bytes, bool]:
@@ -182,7 +185,10 @@ class SimulatedProvider:
         fault: Fault | None,
         *,
         lane: CheapLane | None = None,
+        body: Mapping[str, Any] | None = None,
+        delay_s: float = 0.0,
     ) -> ResponsePlan:
+        """The plan for an accepted request. ``body`` is what a prompt cache looks at; None: none does."""
         profile = self._profile(request.model, request.effort)
         call = self._begin(route, call_id, model=request.model, digest=digest, lane=lane)
         try:
@@ -209,6 +215,8 @@ class SimulatedProvider:
             plan.headers += _retry_after(RetryAfter.SECONDS, wait_s, now=self._wall_clock())
             return plan
         if fault is None or fault.is_billed:
+            if profile.prompt_cache is not None and body is not None:
+                self._use_cache(profile.prompt_cache, request.model, body, reply, delay_s)
             _bill(call, reply, profile)
         if fault is None:
             plan = _plan(call, route, orjson.dumps(route.dialect.write(request, reply)))
@@ -217,6 +225,13 @@ class SimulatedProvider:
             return plan
         call.outcome = fault.kind.value
         return self._faulty(call, route, request, reply, fault)
+
+    def _use_cache(
+        self, cache: PromptCache, model: str, body: Mapping[str, Any], reply: ChatReply, delay_s: float
+    ) -> None:
+        now = self._clock()
+        use = self._caches.use(cache, model, body, now=now, first_byte_at=now + delay_s)
+        reply.cached_tokens, reply.cache_write_tokens = use
 
     def _judged(self, request: ChatRequest) -> ChatReply | None:
         return verdicts(
@@ -318,6 +333,7 @@ def _call_id(head: Head) -> str | None:
 
 
 def _bill(call: CallRecord, reply: ChatReply, profile: Profile) -> None:
+    cache = profile.prompt_cache
     call.billed = True
     call.prompt_tokens = reply.prompt_tokens
     call.completion_tokens = reply.completion_tokens
@@ -329,6 +345,7 @@ def _bill(call: CallRecord, reply: ChatReply, profile: Profile) -> None:
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens,
             cached_tokens=reply.cached_tokens,
+            dearer_tokens=0.0 if cache is None else reply.cache_write_tokens * (cache.write_factor - 1),
         )
 
 

@@ -16,6 +16,7 @@ from simulator.effort_curve import USUAL_EFFORT, EffortLevel
 from simulator.fault_rules import Fault
 from simulator.latency import Latency
 from simulator.model_strength import LEVELS, Strength, strength_of
+from simulator.prefix_cache import PromptCache
 from simulator.rate_limits import ModelLimits
 
 _Level = Annotated[float, Field(ge=0, le=1)]
@@ -64,8 +65,10 @@ class Config:
     """Of the batch APIs."""
     flex_slowness: float = 3.0
     """How many times as long a call in the lane flex takes."""
+    prompt_caches: dict[str, PromptCache] = field(default_factory=dict)
+    """Models without one cache nothing."""
     cached_share: float = 0.0
-    """The share of each prompt's tokens that is reported as cached, 0 to 1."""
+    """The share of each prompt's tokens that is reported as cached, 0 to 1; of models without a prompt cache."""
     reasoning_tokens: int = 0
     """Reasoning tokens added to every completion."""
     judge_error: _Level = 0.05
@@ -90,6 +93,7 @@ class Change:
     limits: dict[str, ModelLimits] | None = None
     batch: BatchBehavior | None = None
     flex_slowness: float | None = None
+    prompt_caches: dict[str, PromptCache] | None = None
     cached_share: float | None = None
     reasoning_tokens: int | None = None
     judge_error: _Level | None = None
@@ -121,6 +125,7 @@ class Profile:
     """None: no limits."""
     effort: EffortLevel | None = None
     """None: it reasons the same at every effort."""
+    prompt_cache: PromptCache | None = None
 
 
 def profile_of(model: str, config: Config, *, effort: str | None = None) -> Profile:
@@ -147,6 +152,7 @@ def profile_of(model: str, config: Config, *, effort: str | None = None) -> Prof
         latency=None if latency.is_zero else latency,
         limits=None if limits is None or not limits.any else limits,
         effort=at_effort,
+        prompt_cache=_lookup(config.prompt_caches, model),
     )
 
 

@@ -31,6 +31,7 @@ from tasks.account_circuits import AccountCircuits
 from tasks.budget_cache import BatchBudgetCache
 from tasks.pilot.policy_cache import PolicyCache
 from tasks.repair_log import RepairLog
+from tasks.stages.prefix_leaders import PrefixLeaders
 from tasks.usage_estimates import UsageEstimates
 from telemetry.tracing import traces
 
@@ -67,11 +68,16 @@ class WorkerContext:
     policies: PolicyCache = field(default_factory=PolicyCache)
     usage: UsageEstimates = field(default_factory=UsageEstimates)
     repairs: RepairLog = field(default_factory=RepairLog)
+    prefixes: PrefixLeaders = field(init=False)
+    """Prompts in work that begin alike."""
     accounts: AccountCircuits = field(default_factory=AccountCircuits)
     """Deployments whose account was at fault a moment ago."""
     draw: random.Random = field(default_factory=random.Random)
     background_tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
     """Work that nobody waits for, such as the result of a call that lost its race; done before the process ends."""
+
+    def __post_init__(self) -> None:
+        self.prefixes = PrefixLeaders(self.fleet)
 
     def spawn_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Has ``work`` done on the loop; a warm shutdown waits for it."""

@@ -109,8 +109,8 @@ def write(request: ChatRequest, reply: ChatReply) -> dict[str, Any]:
         "stop_reason": _STOP[reply.finish],
         "stop_sequence": None,
         "usage": {
-            "input_tokens": reply.prompt_tokens - reply.cached_tokens,
-            "cache_creation_input_tokens": 0,
+            "input_tokens": reply.prompt_tokens - reply.cached_tokens - reply.cache_write_tokens,
+            "cache_creation_input_tokens": reply.cache_write_tokens,
             "cache_read_input_tokens": reply.cached_tokens,
             "output_tokens": reply.completion_tokens,
         },

@@ -44,13 +44,14 @@ async def answer(stage: str, ids: Sequence[int], context: WorkerContext) -> dict
     suspects = deque(queued for queued in waiting if queued.is_poison_suspect)
     moved: dict[int, Moved] = {}
     claims = context.claims[stage]
+    context.prefixes.add(stage, unclaimed)
     async with asyncio.TaskGroup() as calls:
-        while unclaimed and not context.stopping.is_set():
+        while unclaimed and (queued := await context.prefixes.next(unclaimed, context.stopping)) is not None:
             await claims.acquire()
             if context.stopping.is_set():
                 claims.release()
+                unclaimed.append(queued)
                 break
-            queued = unclaimed.popleft()
             calls.create_task(_run_claimed(executor_of(queued), claims, moved))
     while suspects and not context.stopping.is_set():
         async with context.alone:
@@ -60,6 +61,8 @@ async def answer(stage: str, ids: Sequence[int], context: WorkerContext) -> dict
                 break
             queued = suspects.popleft()
             await _run_claimed(executor_of(queued), claims, moved)
+    for queued in unclaimed:
+        context.prefixes.end(queued.id)
     await context.ledger.requeue(stage, [queued.id for queued in (*unclaimed, *suspects)])
     return moved
 
@@ -74,6 +77,7 @@ async def _run_claimed(executor: QueryExecutor, claims: asyncio.Semaphore, moved
         if went is not None:
             moved[executor.queued.id] = went
     finally:
+        executor.context.prefixes.end(executor.queued.id)
         claims.release()
 
 

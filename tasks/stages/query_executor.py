@@ -32,6 +32,7 @@ from routing.lanes.lane import Lane
 from routing.lifecycle import FALLBACK, MoveKind, State
 from routing.outcome import ACCOUNT, Completion, Failure, FailureKind, Outcome
 from routing.policy.failover import Attempt, NoDeploymentLeft, Suspend, Wait, hedge
+from routing.prompt_caching import with_prefix_cached
 from routing.query import Query, read_body
 from routing.reason import Reason, ReasonCode
 from tasks.lanes.wave_wait import wait_before, wave_wait_s
@@ -75,6 +76,10 @@ class QueryExecutor:
         self.stage = stage
         self.context = context
         self.query = read_query(queued)
+        self.prefix = context.prefixes.of(queued.id)
+        """What it shares with others in work: a call of it may cost more, as it may be written to a cache."""
+        if self.prefix is not None:
+            self.query = replace(self.query, extras=replace(self.query.extras, shares_prefix=True))
         self.history = list(history)
         self.earlier = len(history)
         self.left_usd = left_usd
@@ -164,7 +169,7 @@ class QueryExecutor:
             self.history,
             self.context,
             tokens=self._tokens,
-            preferred=self.queued.prefers,
+            preferred=(self.prefix and self.context.prefixes.warm_at(self.queued.id)) or self.queued.prefers,
             was_put_off=len(self.history) == self.earlier,
             deployments=payable,
         )
@@ -367,6 +372,8 @@ class QueryExecutor:
     async def _call(self, sent: SentCall, grant: Grant, body: Mapping[str, Any] | None = None) -> Outcome:
         if failpoints.armed.get("die_for_custom_id") == self.queued.custom_id:
             failpoints.die_at("die_for_custom_id")
+        prefix = self.prefix if body is None else None
+        marks = False
         if body is None:
             source = self.context.fleet.confidence_of(sent.model).source
             body = with_logprobs(self.queued.body, self.query, sent.model, source=source)
@@ -381,12 +388,18 @@ class QueryExecutor:
             leave = await self.context.admission.renew(grant)
             if isinstance(leave, Denied):
                 return Failure(FailureKind.NEVER_SENT, f"its admission expired before it was sent ({leave.reason})")
+            if prefix is not None:
+                marks = self.context.prefixes.marks(self.queued.id, sent.model)
+                body = with_prefix_cached(body, prefix, sent.model, marks=marks)
+            sent_at = time.monotonic()
             outcome = await self.context.pool.complete(
                 self._capped(sent),
                 body,
                 call_id=sent.call_id,
                 added=frozenset(body.keys() - self.queued.body.keys()),
             )
+        if prefix is not None:
+            self.context.prefixes.returned(self.queued.id, sent.model, outcome, marked=marks, sent_at=sent_at)
         await self.context.admission.settle(leave, outcome=outcome)
         return outcome
 

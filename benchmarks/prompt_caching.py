@@ -1,0 +1,150 @@
+"""A batch of prompts with one long beginning, by length, number and concurrency: with the provider's cache and without.
+
+Both sides run on one stack, at deployments of the same price; the simulator caches as the providers do, and its bill
+decides. A cell is dearer where the batch costs more with the cache than without.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from typing import Final, NamedTuple
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from benchmarks.harness import Stand, stand
+from db.engine import make_engine
+from routing.lifecycle import FALLBACK, ROUTE
+from workers.local_stack import FEEDER
+
+PREFIX_TOKENS: Final = (500, 2_000, 8_000, 20_000)
+FOLLOWERS: Final = (1, 10, 100, 1_000)
+CONCURRENCY: Final = (4, 32)
+KINDS: Final = {"marked": ("anthropic", "/anthropic/v1"), "automatic": ("openai", "/openai/v1")}
+_LATENCY_MS: Final = 60.0
+_USD: Final = {"input": 3.0, "output": 15.0, "cached": 0.3, "write": 3.75}
+_QUESTION: Final = "Does section {number} bind both sides? Answer yes or no."
+"""Answers of one token, so that both sides' answers cost the same."""
+
+
+class Cell(NamedTuple):
+    """One batch, with and without the cache."""
+
+    kind: str
+    concurrency: int
+    prefix_tokens: int
+    followers: int
+    usd: float
+    usd_without: float
+    seconds: float
+    seconds_without: float
+
+    @property
+    def is_dearer(self) -> bool:
+        """Whether the cache makes it cost more."""
+        return self.usd > self.usd_without + 1e-9
+
+
+def measure(say: Callable[[str], None]) -> dict[str, float]:
+    """``cells_dearer``: of all cells, those that cost more with the cache."""
+    tiers = [_tier(*way) for way in product(KINDS, CONCURRENCY, (True, False))]
+    caches = {name: _cache(name) for name, *_ in tiers}
+    with stand(
+        roles=[(ROUTE, FALLBACK, *(name for name, *_ in tiers)), (FEEDER,)],
+        fleet=_fleet(tiers),
+        latency={"shape": "fixed", "ms": _LATENCY_MS},
+        simulated={
+            "prices": {name: (_USD["input"], _USD["output"], _USD["cached"]) for name, *_ in tiers},
+            "prompt_caches": caches,
+        },
+    ) as running:
+        cells, ledger_usd = asyncio.run(_measure(running))
+        difference = ledger_usd - running.simulator.stats()["cost_usd"]
+    for line in table(cells):
+        say(line)
+    return {"cells_dearer": sum(cell.is_dearer for cell in cells), "ledger_minus_bill": round(difference, 9)}
+
+
+def table(cells: Sequence[Cell]) -> Iterator[str]:
+    """The lines of a Markdown table, a row per cell."""
+    yield "| cache | concurrency | prefix, tokens | followers | cost of that without | seconds | without |"
+    yield "|---|---|---|---|---|---|---|"
+    for cell in cells:
+        share = f"{100 * cell.usd / cell.usd_without:.1f} %"
+        row = (cell.kind, cell.concurrency, f"{cell.prefix_tokens:,}", f"{cell.followers:,}", share)
+        yield f"| {' | '.join(map(str, row))} | {cell.seconds:.1f} | {cell.seconds_without:.1f} |"
+
+
+def _tier(kind: str, concurrency: int, caches: bool) -> tuple[str, str, int, bool]:
+    return f"{kind}-{concurrency}-{'with' if caches else 'without'}", kind, concurrency, caches
+
+
+def _cache(name: str) -> dict[str, object]:
+    """The simulated provider has its cache on both sides: without a mark, or the patience, it is of less use."""
+    marked = name.startswith("marked")
+    return {"marked": marked, "write_factor": _USD["write"] / _USD["input"] if marked else 1.0}
+
+
+def _fleet(tiers: Sequence[tuple[str, str, int, bool]]) -> str:
+    parts = ['[fleet]\nname = "prompt caching"\nsimulated = true\n']
+    parts += [
+        f'[providers.{kind}]\nkind = "{protocol}"\nbase_url = "simulator:{path}"\n'
+        for kind, (protocol, path) in KINDS.items()
+    ]
+    for name, kind, concurrency, caches in tiers:
+        parts.append(
+            f'[models.of-{name}]\nmodel = "{name}"\nprovider = "{kind}"\ntier = "{name}"\ncontext_tokens = 200_000\n'
+            f"price = {{ input_usd_per_mtok = {_USD['input']}, output_usd_per_mtok = {_USD['output']}, "
+            f"cached_input_usd_per_mtok = {_USD['cached']}, cache_write_usd_per_mtok = {_USD['write']} }}\n"
+            + ("prompt_caching = {}\n" if caches else "")
+            + f'[tiers.{name}]\nqueue = "{name}"\nconcurrency = {concurrency}\n'
+        )
+    return "\n".join(parts)
+
+
+async def _measure(running: Stand) -> tuple[list[Cell], float]:
+    engine = make_engine(running.settings.database_url)
+    cells, ledger_usd = [], 0.0
+    try:
+        for kind, concurrency, tokens, followers in product(KINDS, CONCURRENCY, PREFIX_TOKENS, FOLLOWERS):
+            sides = []
+            for caches in (True, False):
+                tier = _tier(kind, concurrency, caches)[0]
+                sides.append(await _run(running, engine, tier, tokens=tokens, queries=followers + 1))
+                ledger_usd += sides[-1][0]
+            (usd, seconds), (usd_without, seconds_without) = sides
+            cells.append(Cell(kind, concurrency, tokens, followers, usd, usd_without, seconds, seconds_without))
+    finally:
+        await engine.dispose()
+    return cells, ledger_usd
+
+
+async def _run(running: Stand, engine: AsyncEngine, tier: str, *, tokens: int, queries: int) -> tuple[float, float]:
+    """The cost of a batch in the ledger, and its seconds from the submission to the last answer."""
+    path = running.folder / "prompts.jsonl"
+    system = (f"{tier} {tokens} {queries}: " + "The contract states the duties of both sides. " * tokens)[: 4 * tokens]
+    with path.open("wb") as file:
+        file.writelines(_line(number, system, tier) for number in range(queries))
+    began = time.time()
+    public_id = await running.submit(path, engine=engine)
+    await running.until_ended(engine, public_id, queries=queries, sealed=False)
+    ask = text(
+        "SELECT sum(c.cost_usd) AS usd, extract(epoch FROM max(c.finished_at))::float8 AS ended"
+        " FROM batches AS b JOIN calls AS c ON c.batch_id = b.id WHERE b.public_id = :public_id"
+    )
+    async with engine.connect() as connection:
+        row = (await connection.execute(ask, {"public_id": public_id})).one()
+    return float(row.usd), row.ended - began
+
+
+def _line(number: int, system: str, tier: str) -> bytes:
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": _QUESTION.format(number=number)}]
+    line = {
+        "custom_id": f"q-{number}",
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {"model": tier, "messages": messages, "max_tokens": 60},
+    }
+    return orjson.dumps(line) + b"\n"

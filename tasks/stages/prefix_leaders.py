@@ -1,0 +1,169 @@
+"""Prompts that begin alike, within one worker process: one of them is sent first, the others once its answer has come.
+
+Only then is what it has written to the provider's cache visible to them. Another process has leaders of its own: a
+prefix is written once per process, and still pays from the first follower on (`routing.prompt_caching.pays`).
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from db.ledger_types import QueuedQuery
+from routing.fleet import CachedBy, Fleet, Model
+from routing.outcome import Completion, Outcome
+from routing.prompt_caching import SharedPrefix, pays, shared_prefixes
+
+log = structlog.get_logger()
+
+_KEPT: Final = 1000
+"""Prefixes that are remembered."""
+
+_SAFE_SHARE: Final = 0.8
+"""Of a cache's lifetime: what was used longer ago may be gone, and would be written again."""
+
+
+@dataclass(slots=True)
+class _Prefix:
+    tokens: int
+    unsent: set[int] = field(default_factory=set)
+    """Queries that wait here, or are about to be sent."""
+    leader: int | None = None
+    writes: bool = False
+    """The leader's call that writes the prefix is under way."""
+    warm_until: dict[str, float] = field(default_factory=dict)
+    """By deployment."""
+    is_useless: bool = False
+    """It was not read where it should have been, or not written: nobody waits for it any more."""
+
+
+class PrefixLeaders:
+    """The shared prefixes of the queries that this process has in work. On one event loop."""
+
+    def __init__(self, fleet: Fleet, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._caching = {
+            tier: tuple(model for model in fleet.deployments(tier) if model.prompt_caching is not None)
+            for tier in fleet.tiers
+        }
+        self._prefixes: dict[bytes, _Prefix] = {}
+        self._of: dict[int, tuple[SharedPrefix, str]] = {}
+        """By query in work: its prefix, and its tier."""
+        self._changed = asyncio.Event()
+
+    def add(self, stage: str, waiting: Sequence[QueuedQuery]) -> None:
+        """Finds what ``waiting`` share; nothing where no deployment of ``stage`` has a cache that may be used."""
+        if not (models := self._caching.get(stage)):
+            return
+        least = min(model.prompt_caching.min_tokens for model in models if model.prompt_caching is not None)
+        for batch_id in {queued.batch_id for queued in waiting}:
+            bodies = {queued.id: queued.body for queued in waiting if queued.batch_id == batch_id}
+            seed = f"{stage}/{batch_id}".encode()
+            found = shared_prefixes(bodies, seed=seed, least_tokens=least, known=self._prefixes)
+            for query_id, prefix in found.items():
+                self._of[query_id] = (prefix, stage)
+                self._prefixes.setdefault(prefix.key, _Prefix(prefix.tokens)).unsent.add(query_id)
+
+    def of(self, query_id: int) -> SharedPrefix | None:
+        """The prefix that a query in work shares with others."""
+        known = self._of.get(query_id)
+        return None if known is None else known[0]
+
+    async def next(self, unclaimed: "deque[QueuedQuery]", stopping: asyncio.Event) -> QueuedQuery | None:
+        """Takes the first of ``unclaimed`` that need not wait for a leader; None where the process is to stop."""
+        while not stopping.is_set():
+            place = next((place for place, queued in enumerate(unclaimed) if self._may_go(queued.id)), None)
+            if place is not None:
+                queued = unclaimed[place]
+                del unclaimed[place]
+                return queued
+            changed, stopped = asyncio.ensure_future(self._changed.wait()), asyncio.ensure_future(stopping.wait())
+            _, pending = await asyncio.wait([changed, stopped], return_when=asyncio.FIRST_COMPLETED)
+            for task in pending:
+                task.cancel()
+        return None
+
+    def warm_at(self, query_id: int) -> str | None:
+        """The deployment that has the query's prefix in its cache."""
+        prefix = self._prefix(query_id)
+        now = self._clock()
+        return (
+            None if prefix is None else next((name for name, until in prefix.warm_until.items() if until > now), None)
+        )
+
+    def marks(self, query_id: int, model: Model) -> bool:
+        """Whether a call of the query to ``model``, now, is to be cached: it reads the prefix, or its query leads."""
+        prefix = self._prefix(query_id)
+        if prefix is None or prefix.is_useless or model.prompt_caching is None:
+            return False
+        if prefix.warm_until.get(model.name, 0.0) > self._clock():
+            return True
+        leads = prefix.leader == query_id and not prefix.writes
+        if leads and pays(model, tokens=prefix.tokens, followers=len(prefix.unsent)):
+            prefix.writes = True
+            return True
+        return False
+
+    def returned(self, query_id: int, model: Model, outcome: Outcome, *, marked: bool, sent_at: float) -> None:
+        """A call of the query, sent at ``sent_at``, has its outcome: with an answer the followers go on."""
+        prefix, caching = self._prefix(query_id), model.prompt_caching
+        if prefix is None or caching is None or not (marked or caching.by is not CachedBy.CACHE_CONTROL):
+            return
+        if not isinstance(outcome, Completion):
+            prefix.writes = prefix.writes and prefix.leader != query_id  # the leader's next call writes
+            return
+        usage = outcome.usage
+        was_warm = prefix.warm_until.get(model.name, 0.0) > sent_at
+        cached = usage.cached_tokens + (0 if was_warm else usage.cache_write_tokens + usage.cache_write_1h_tokens)
+        if not cached and (was_warm or caching.by is CachedBy.CACHE_CONTROL):
+            prefix.is_useless = True
+            log.info("prompt_cache_unused", deployment=model.name, tokens=prefix.tokens)
+        prefix.warm_until[model.name] = sent_at + _SAFE_SHARE * caching.lifetime_s
+        self._let_go(prefix, query_id)
+
+    def end(self, query_id: int) -> None:
+        """The query is out of work here, by whatever way."""
+        prefix = self._prefix(query_id)
+        if prefix is None:
+            return
+        del self._of[query_id]
+        prefix.unsent.discard(query_id)
+        self._let_go(prefix, query_id)
+        if len(self._prefixes) > _KEPT:
+            now = self._clock()
+            self._prefixes = {
+                key: each
+                for key, each in self._prefixes.items()
+                if each.unsent or each.leader is not None or any(until > now for until in each.warm_until.values())
+            }
+
+    def _may_go(self, query_id: int) -> bool:
+        """Whether the query need not wait; where it has to lead, it does so from now on."""
+        known = self._of.get(query_id)
+        if known is None:
+            return True
+        prefix = self._prefixes[known[0].key]
+        now = self._clock()
+        if prefix.leader is not None and not prefix.is_useless and not any(u > now for u in prefix.warm_until.values()):
+            return False
+        prefix.unsent.discard(query_id)
+        if prefix.is_useless or any(until > now for until in prefix.warm_until.values()):
+            return True
+        if any(pays(model, tokens=prefix.tokens, followers=len(prefix.unsent)) for model in self._caching[known[1]]):
+            prefix.leader, prefix.writes = query_id, False
+        return True
+
+    def _prefix(self, query_id: int) -> _Prefix | None:
+        known = self._of.get(query_id)
+        return None if known is None else self._prefixes.get(known[0].key)
+
+    def _let_go(self, prefix: _Prefix, query_id: int) -> None:
+        """Followers of a leader that has its answer, or has none, go on."""
+        if prefix.leader == query_id:
+            prefix.leader, prefix.writes = None, False
+        self._changed.set()
+        self._changed = asyncio.Event()
