@@ -1,7 +1,7 @@
 """``pointsman submit --dry-run``: a forecast of a file's tiers, cost and time. Writes and calls nothing."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,7 +26,9 @@ from routing.lanes.lane import BatchAge
 from settings import Settings
 from submission.forecast_json import forecast_as_json
 from submission.forecaster import Forecaster
-from submission.input_line import RejectedLine
+from submission.input_line import InputLine, RejectedLine
+from submission.request_key import RequestKeys
+from submission.reservoir_sample import ReservoirSample
 from workers.embedded.services import services_running, services_up
 
 
@@ -41,7 +43,7 @@ def show_forecast(
     if not skip_invalid:
         source.check(fleet)
     forecaster = Forecaster(settings, fleet, None, cap_usd=spec.cap_usd, policy=spec.budget_policy, pilot=spec.pilot)
-    rejected = sum(isinstance(line, RejectedLine) for line in forecaster.sample.watching(source.lines(fleet)))
+    rejected, followers = _read(source.lines(fleet), RequestKeys(fleet, dedup=spec.dedup), forecaster.sample)
     if not forecaster.sample.seen:
         raise UsageError("None of the lines is a valid query.", hint="Run it without --skip-invalid to see each error.")
     found, ages = _forecast(forecaster, settings)
@@ -54,6 +56,7 @@ def show_forecast(
         "source": source.name,
         "total": forecast["total"],
         "rejected": rejected,
+        "followers": followers,
         "simulated": fleet.simulated,
         "cap_usd": fleet.budgets.batch_usd if spec.cap_usd is None else spec.cap_usd,
         "plan": forecast,
@@ -62,6 +65,8 @@ def show_forecast(
         within_s = (spec.deadline - datetime.now(UTC)).total_seconds()
         report["deadlines"] = compare_deadlines(fleet, forecast, ages, within_s=within_s)
     _show(report, forecast, as_json=as_json)
+    if followers:
+        err.print(f"{queries(followers)} not counted: asked once with another that asks the same")
     if as_json:
         emit(report)
     if not _is_covered(report, forecast):
@@ -71,6 +76,27 @@ def show_forecast(
 def _is_covered(report: Mapping[str, Any], forecast: Mapping[str, Any]) -> bool:
     """Whether the budget, if there is one, covers the expected cost."""
     return report["cap_usd"] is None or report["cap_usd"] >= forecast["cost_usd"]["expected"]
+
+
+def _read(lines: Iterable[InputLine | RejectedLine], keys: RequestKeys, sample: ReservoirSample) -> tuple[int, int]:
+    """Has ``sample`` see the lines that would be asked; returns how many are rejected, and how many follow others.
+
+    Answers of earlier batches that could be reused are not looked for.
+    """
+    rejected = followers = 0
+    seen: set[bytes] = set()
+    for line in lines:
+        if isinstance(line, RejectedLine):
+            rejected += 1
+            continue
+        (key,) = keys.of([line]) or (None,)
+        if key is None or key.key not in seen:
+            sample.see(line)
+        else:
+            followers += 1
+        if key is not None:
+            seen.add(key.key)
+    return rejected, followers
 
 
 def _forecast(forecaster: Forecaster, settings: Settings) -> tuple[Forecast, Mapping[str, Sequence[BatchAge]]]:

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import orjson
@@ -39,6 +39,8 @@ MAX_USD: Final = 1e8
 
 Prompt = tuple[int, str, bytes, bytes | None]
 """One query: line number, custom id, body and options, the latter two as JSON without raw control characters."""
+
+AnyPrompt = TypeVar("AnyPrompt", bound=Prompt)
 
 
 class RequestKey(NamedTuple):
@@ -169,10 +171,12 @@ class BatchWriter:
         """Of all prompts so far: the same lines in the same order have the same."""
         return self._content.digest()
 
-    async def write(self, prompts: Sequence[Prompt], keys: Sequence[RequestKey | None] | None = None) -> None:
+    async def write(
+        self, prompts: Sequence[AnyPrompt], keys: Sequence[RequestKey | None] | None = None
+    ) -> Sequence[AnyPrompt]:
         """Adds ``prompts`` in their order; those with the ``keys`` of earlier ones follow them.
 
-        Raises what Postgres had against these or earlier ones.
+        Returns those that are asked. Raises what Postgres had against these or earlier ones.
         """
         ids = tuple(await self._ids.take(len(prompts)))
         for id_range in ids:
@@ -189,11 +193,14 @@ class BatchWriter:
         hash_prompts(self._content, prompts)
         if self._prompts is None:
             self._prompts = CopyStream(await _driver(self._connection), _PROMPTS)
-        followers = None if keys is None else await self._follow(list(chain.from_iterable(ids)), keys)
-        await self._put_queries(
-            self._query_rows(ids, prompts) if not followers else self._rest(ids, prompts, followers)
-        )
+        asked = prompts
+        if keys is not None and (followers := await self._follow(list(chain.from_iterable(ids)), keys)):
+            rest = [pair for pair in zip(chain.from_iterable(ids), prompts, strict=True) if pair[0] not in followers]
+            ids = tuple(range(query_id, query_id + 1) for query_id, _ in rest)
+            asked = [prompt for _, prompt in rest]
+        await self._put_queries(self._query_rows(ids, asked))
         await self._prompts.write(b"".join(rows).replace(b"\\", b"\\\\"))
+        return asked
 
     def _query_rows(self, ids: Sequence[range], prompts: Sequence[Prompt]) -> bytes:
         between = self._between
@@ -204,12 +211,6 @@ class BatchWriter:
             b"%d" % query_id + (pinned if _is_pinned(options) else between)
             for query_id, (_, _, _, options) in zip(chain.from_iterable(ids), prompts, strict=True)
         )
-
-    def _rest(self, ids: Sequence[range], prompts: Sequence[Prompt], followers: set[int]) -> bytes:
-        """The rows of those that do not follow: the others wait in a COPY of their own."""
-        asked = [pair for pair in zip(chain.from_iterable(ids), prompts, strict=True) if pair[0] not in followers]
-        singles = [range(query_id, query_id + 1) for query_id, _ in asked]
-        return self._query_rows(singles, [prompt for _, prompt in asked])
 
     async def _follow(self, ids: Sequence[int], keys: Sequence[RequestKey | None]) -> set[int]:
         """Notes who leads and who follows; returns the followers."""

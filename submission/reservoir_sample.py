@@ -2,10 +2,10 @@
 
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
-from submission.input_line import InputLine, RejectedLine
+from submission.input_line import InputLine
 
 SAMPLED_LINES: Final = 1000
 SAMPLED_BYTES: Final = 8 * 1024**2
@@ -48,12 +48,10 @@ class ReservoirSample:
         while self._bytes > self._max_bytes and len(self.lines) > 1:
             self._halve()
 
-    def watching(self, lines: Iterable[InputLine | RejectedLine]) -> Iterator[InputLine | RejectedLine]:
-        """Yields ``lines``, and sees the valid ones."""
+    def see_all(self, lines: Iterable[InputLine]) -> None:
+        """Counts ``lines``, and may sample each."""
         for line in lines:
-            if isinstance(line, InputLine):
-                self.see(line)
-            yield line
+            self.see(line)
 
     def _halve(self) -> None:
         """Drops a random half. Each line has a random key in (0, 1); the sample has the smallest keys, and the weight

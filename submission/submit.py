@@ -18,6 +18,7 @@ from routing.pilot import grader_problem
 from submission.forecaster import Forecaster
 from submission.input_line import InputLine, InvalidInput, RejectedLine, input_error
 from submission.request_key import RequestKeys
+from submission.reservoir_sample import ReservoirSample
 from telemetry.tracing import suppress_tracing_errors, traces
 
 MAX_REJECTIONS = 1000
@@ -72,11 +73,10 @@ async def submit(
             if writer.content_sha256 != _content_of(lines, skip_invalid=skip_invalid):
                 raise IdempotencyConflict(writer.public_id)
             return SubmitResult(writer.public_id, writer.total, duplicate=True)
-        if forecaster is not None:
-            lines = forecaster.sample.watching(lines)
         keys = RequestKeys(fleet, dedup=spec.dedup)
-        rejected = await _write_lines(lines, writer, keys, skip_invalid=skip_invalid)
-        if forecaster is not None:
+        sample = None if forecaster is None else forecaster.sample
+        rejected = await _write_lines(lines, writer, keys, sample, skip_invalid=skip_invalid)
+        if forecaster is not None and forecaster.sample.seen:  # else every line has the answer of an earlier batch
             writer.plan = await forecaster.plan()
             refuse_unpaid_pilot(writer.plan, fleet.budgets.batch_usd if spec.cap_usd is None else spec.cap_usd)
     if (tracing := traces()) is not None:
@@ -125,8 +125,14 @@ async def submit_with_retry(
 
 
 async def _write_lines(
-    lines: Iterable[InputLine | RejectedLine], writer: BatchWriter, keys: RequestKeys, *, skip_invalid: bool
+    lines: Iterable[InputLine | RejectedLine],
+    writer: BatchWriter,
+    keys: RequestKeys,
+    sample: ReservoirSample | None,
+    *,
+    skip_invalid: bool,
 ) -> list[RejectedLine]:
+    """``sample`` sees the lines that are asked."""
     rejected: list[RejectedLine] = []
     seen = 0
     for valid, invalid in _chunks(lines):
@@ -135,7 +141,9 @@ async def _write_lines(
         if len(rejected) >= MAX_REJECTIONS and not skip_invalid:
             break
         if valid and (skip_invalid or not rejected):
-            await writer.write(valid, keys.of(valid))
+            asked = await writer.write(valid, keys.of(valid))
+            if sample is not None:
+                sample.see_all(asked)
     if not seen:
         raise input_error("queries", "empty", "Give at least one query")
     if (rejected and not skip_invalid) or not writer.total:

@@ -238,8 +238,8 @@ class BatchFigures:
     """None where neither the fleet nor the reader names one."""
     lanes: tuple[LaneFigures, ...] = ()
     """The lanes in which calls were bought, without standard."""
-    not_paid_queries: int = 0
-    """Queries that have the answer of another which asks the same; no baseline counts them."""
+    followers: Mapping[str, int] = field(default_factory=dict)
+    """By tier: queries that have its answer to another which asks the same; no baseline counts them."""
     not_paid_usd: float = 0.0
     """What that other's calls cost, for each of them: what asking them as well would have cost."""
 
@@ -257,6 +257,11 @@ class BatchFigures:
     def router_share_of_saving(self) -> float | None:
         """The routers' own cost as a share of what was saved, None where nothing was."""
         return self.router_cost_usd / self.saving_usd if self.saving_usd > 0 else None
+
+    @property
+    def not_paid_queries(self) -> int:
+        """Queries that have the answer of another."""
+        return sum(self.followers.values())
 
     @property
     def queries_per_s(self) -> float:
@@ -328,7 +333,7 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
     tiers = [_tier(row) for row in await run_report(engine, "batch_tiers", batch_id=batch.id)]
     order = prices.tiers
     failures = await run_report(engine, "batch_failures", batch_id=batch.id, rows=5)
-    (not_paid,) = await run_report(engine, "batch_not_paid", batch_id=batch.id)
+    not_paid = await run_report(engine, "batch_not_paid", batch_id=batch.id)
     cost_usd = _usd(costs.cost_usd)
     return BatchFigures(
         progress=await batch_progress(engine, batch.id),
@@ -355,8 +360,8 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
             LaneFigures(**{**row._mapping, "cost_usd": _usd(row.cost_usd), "list_usd": _usd(row.list_usd)})
             for row in await run_report(engine, "batch_lanes", batch_id=batch.id)
         ),
-        not_paid_queries=int(not_paid.queries),
-        not_paid_usd=_usd(not_paid.usd),
+        followers={row.tier: row.queries for row in not_paid},
+        not_paid_usd=_usd(sum(row.usd for row in not_paid)),
         second_baseline=None if second is None else _second(second, costs.baselines_usd.get(_SECOND, 0.0), cost_usd),
     )
 

@@ -15,7 +15,8 @@ def forecast_vs_actual(figures: BatchFigures) -> dict[str, Any] | None:
     if plan is None:
         return None
     progress = figures.progress
-    answered = {tier.tier: tier.answered for tier in figures.tiers}
+    # Followers are not asked, and not in the plan.
+    answered = {tier.tier: tier.answered - figures.followers.get(tier.tier, 0) for tier in figures.tiers}
     planned: Mapping[str, float] = plan["by_tier"]
     return {
         "cost_usd": _beside(plan["cost_usd"], figures.cost_usd, ended=progress.ended),

@@ -1,5 +1,6 @@
 """Queries that ask the same are asked once, and each has an answer: of its own tenant, accepted, paid once."""
 
+import random
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,10 @@ from db.reports.batch_stats import Batch
 from db.reports.results import result_lines
 from routing.fleet import AnswerSharing
 from routing.lifecycle import ROUTE, MoveKind, State
+from settings import Settings
+from submission.forecaster import Forecaster
 from submission.jsonl_reader import read_objects
+from submission.submit import submit
 from tasks.stages.answer import answer
 from tasks.stages.route import route
 from tasks.worker_context import WorkerContext
@@ -178,5 +182,49 @@ def test_a_leader_of_a_killed_worker_is_asked_again_and_its_followers_are_not(on
                 found = await results(batch, context)
         assert len(provider.calls) == 1
         assert [row["pointsman"]["state"] for row in found.values()] == ["done"] * 5
+
+    on_bench(story)
+
+
+def test_whoever_asks_what_no_answer_crosses_tenants(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        draw = random.Random(19)
+        cases = {f"c{number}": chat for number in range(4)}
+        with serving(cases) as provider:
+            sharing = {"": AnswerSharing(True, 3600.0), "w": AnswerSharing(None, 3600.0)}
+            async with worker_context_of(bench, replace(fleet_of(provider.url), answer_sharing=sharing)) as context:
+                for _ in range(25):
+                    keys = [{}, {"metadata": {"workload": "w"}}]
+                    lines = [
+                        asked(f"q-{n}", draw.choice(list(cases)), temperature=draw.choice([0, 1]), **draw.choice(keys))
+                        for n in range(draw.randint(1, 6))
+                    ]
+                    await taken_in(lines, context, tenant=draw.choice(["a", "b", "c"]))
+                    if draw.random() < 0.6:
+                        await work_off(context)
+                await work_off(context)
+        pairs = await bench.rows(
+            "SELECT own.tenant, led.tenant AS of_tenant, q.state, p.body::text = l.body::text AS is_same"
+            " FROM queries AS q JOIN batches AS own ON own.id = q.batch_id JOIN prompts AS p ON p.query_id = q.id"
+            " JOIN answers AS a ON a.query_id = q.id JOIN calls AS c ON c.id = a.call_id"
+            " JOIN prompts AS l ON l.query_id = c.query_id JOIN batches AS led ON led.id = c.batch_id"
+        )
+        assert {(pair.tenant == pair.of_tenant, pair.is_same, pair.state) for pair in pairs} == {(True, True, "done")}
+        (counts,) = await bench.rows("SELECT count(*) AS queries, (SELECT count(*) FROM calls) AS calls FROM queries")
+        assert len(pairs) == counts.queries > counts.calls == len(provider.calls)
+
+    on_bench(story)
+
+
+def test_the_forecast_counts_what_is_asked(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        fleet = fleet_of("http://127.0.0.1:9")
+        for lines, total in (([asked(f"q-{n}", "same") for n in range(10)], 1), ([asked("a", "same", dedup=False)], 1)):
+            forecaster = Forecaster(settings=Settings.load({}), fleet=fleet, engine=bench.engine)
+            read = read_objects(lines, fleet=fleet)
+            await submit(read, engine=bench.engine, fleet=fleet, spec=BatchSpec(source="t"), forecaster=forecaster)
+            assert forecaster.sample.seen == total
+        plans = await bench.rows("SELECT plan ->> 'total' AS total FROM batches ORDER BY id")
+        assert [plan.total for plan in plans] == ["1", "1"]
 
     on_bench(story)

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from submission.input_line import InputLine, RejectedLine
+from submission.input_line import InputLine
 from submission.reservoir_sample import ReservoirSample
 
 
@@ -34,13 +34,6 @@ def test_every_line_has_the_same_chance() -> None:
     tenths = Counter((number - 1) // 20 for seed in range(400) for number in sampled(200, size=10, seed=seed))
     # 4000 draws over ten tenths: 400 each, standard deviation 19.
     assert all(abs(tenths[tenth] - 400) < 80 for tenth in range(10))
-
-
-def test_rejected_lines_pass_and_are_not_sampled() -> None:
-    sample = ReservoirSample(10)
-    lines = [line(1), RejectedLine(2, "line", "broken", "Mend it"), line(3)]
-    assert list(sample.watching(lines)) == lines
-    assert [one.line_no for one in sample.lines] == [1, 3]
 
 
 def bytes_sampled(widths: list[int], *, size: int, max_bytes: int, seed: int) -> ReservoirSample:
