@@ -40,6 +40,8 @@ class Cell(NamedTuple):
     usd_without: float
     seconds: float
     seconds_without: float
+    delay_s: float
+    """How much later than without the second call is sent."""
 
     @property
     def is_dearer(self) -> bool:
@@ -69,12 +71,13 @@ def measure(say: Callable[[str], None]) -> dict[str, float]:
 
 def table(cells: Sequence[Cell]) -> Iterator[str]:
     """The lines of a Markdown table, a row per cell."""
-    yield "| cache | concurrency | prefix, tokens | followers | cost of that without | seconds | without |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| cache | concurrency | prefix, tokens | followers | cost | followers wait | all take | without |"
+    yield "|---|---|---|---|---|---|---|---|"
     for cell in cells:
         share = f"{100 * cell.usd / cell.usd_without:.1f} %"
         row = (cell.kind, cell.concurrency, f"{cell.prefix_tokens:,}", f"{cell.followers:,}", share)
-        yield f"| {' | '.join(map(str, row))} | {cell.seconds:.1f} | {cell.seconds_without:.1f} |"
+        times = f"{1000 * max(cell.delay_s, 0):.0f} ms | {cell.seconds:.1f} s | {cell.seconds_without:.1f} s"
+        yield f"| {' | '.join(map(str, row))} | {times} |"
 
 
 def _tier(kind: str, concurrency: int, caches: bool) -> tuple[str, str, int, bool]:
@@ -113,16 +116,25 @@ async def _measure(running: Stand) -> tuple[list[Cell], float]:
             for caches in (True, False):
                 tier = _tier(kind, concurrency, caches)[0]
                 sides.append(await _run(running, engine, tier, tokens=tokens, queries=followers + 1))
-                ledger_usd += sides[-1][0]
-            (usd, seconds), (usd_without, seconds_without) = sides
-            cells.append(Cell(kind, concurrency, tokens, followers, usd, usd_without, seconds, seconds_without))
+                ledger_usd += sides[-1].usd
+            ours, plain = sides
+            times = (ours.seconds, plain.seconds, ours.second_after_s - plain.second_after_s)
+            cells.append(Cell(kind, concurrency, tokens, followers, ours.usd, plain.usd, *times))
     finally:
         await engine.dispose()
     return cells, ledger_usd
 
 
-async def _run(running: Stand, engine: AsyncEngine, tier: str, *, tokens: int, queries: int) -> tuple[float, float]:
-    """The cost of a batch in the ledger, and its seconds from the submission to the last answer."""
+class _Side(NamedTuple):
+    usd: float
+    """In the ledger."""
+    seconds: float
+    """From the submission to the last answer."""
+    second_after_s: float
+    """Between the first call and the second."""
+
+
+async def _run(running: Stand, engine: AsyncEngine, tier: str, *, tokens: int, queries: int) -> _Side:
     path = running.folder / "prompts.jsonl"
     system = (f"{tier} {tokens} {queries}: " + "The contract states the duties of both sides. " * tokens)[: 4 * tokens]
     with path.open("wb") as file:
@@ -131,12 +143,13 @@ async def _run(running: Stand, engine: AsyncEngine, tier: str, *, tokens: int, q
     public_id = await running.submit(path, engine=engine)
     await running.until_ended(engine, public_id, queries=queries, sealed=False)
     ask = text(
-        "SELECT sum(c.cost_usd) AS usd, extract(epoch FROM max(c.finished_at))::float8 AS ended"
+        "SELECT sum(c.cost_usd) AS usd, extract(epoch FROM max(c.finished_at))::float8 AS ended,"
+        " extract(epoch FROM (array_agg(c.created_at ORDER BY c.created_at))[2] - min(c.created_at))::float8 AS second"
         " FROM batches AS b JOIN calls AS c ON c.batch_id = b.id WHERE b.public_id = :public_id"
     )
     async with engine.connect() as connection:
         row = (await connection.execute(ask, {"public_id": public_id})).one()
-    return float(row.usd), row.ended - began
+    return _Side(float(row.usd), row.ended - began, row.second)
 
 
 def _line(number: int, system: str, tier: str) -> bytes:

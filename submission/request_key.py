@@ -28,19 +28,19 @@ class RequestKeys:
 
     def of(self, lines: Sequence[InputLine]) -> list[RequestKey | None] | None:
         """The key of each line that may take another's answer; None where there is none at all."""
-        keys = [self._key(line) if self._may_share(line) else None for line in lines]
+        # Nearly all lines are like this, and are not parsed again for it.
+        if not (self._dedup or self._rules) and not any(
+            b'"temperature":' in body or (options is not None and b'"dedup":' in options)
+            for _, _, body, options in lines
+        ):
+            return None
+        keys = [self._key(line) for line in lines]
         return keys if any(keys) else None
 
-    def _may_share(self, line: InputLine) -> bool:
-        """Whether the line is worth parsing: nearly all lines are not, and take no time here."""
-        return (
-            self._dedup
-            or bool(self._rules)
-            or b'"temperature":' in line.body
-            or (line.options is not None and b'"dedup":' in line.options)
-        )
-
     def _key(self, line: InputLine) -> RequestKey | None:
+        at_zero = _AT_ZERO.search(line.body) is not None
+        if not (at_zero or self._dedup or self._rules or (line.options and b'"dedup":' in line.options)):
+            return None
         said: dict[str, Any] = orjson.loads(line.body)
         options: dict[str, Any] = orjson.loads(line.options) if line.options else {}
         rule = None
@@ -49,10 +49,8 @@ class RequestKeys:
             rule = self._rules.get(query.workload or query.template)
         is_named = options.pop("dedup", None)
         if is_named is None:
-            is_named = self._dedup or (None if rule is None else rule.dedup)
-        if is_named is None:
-            is_named = _AT_ZERO.search(line.body) is not None
-        if not is_named:
+            is_named = True if self._dedup else None if rule is None else rule.dedup
+        if not (at_zero if is_named is None else is_named):
             return None
         body = {name: _normal(value) for name, value in said.items() if name not in _IRRELEVANT}
         workload = workload_of(options.pop("metadata", None) or said.get("metadata"))

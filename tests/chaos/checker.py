@@ -135,7 +135,12 @@ class _Books:
                     " JOIN calls AS c ON c.id = d.call_id WHERE d.kind = 'judge' AND c.epoch <> d.epoch",
                     "the answer's call is unknown or failed": "SELECT count(*) FROM answers AS a WHERE NOT EXISTS"
                     " (SELECT 1 FROM calls AS c"
-                    "  WHERE c.id = a.call_id AND c.query_id = a.query_id AND c.outcome = 'ok')",
+                    "  WHERE c.id = a.call_id AND c.outcome = 'ok' AND c.query_id = coalesce("
+                    "   (SELECT CAST(d.detail ->> 'leader_id' AS bigint) FROM decisions AS d"
+                    "    WHERE d.query_id = a.query_id AND d.kind = 'share' AND d.move = 'finish'), a.query_id))",
+                    "a follower was asked, or waits": "SELECT (SELECT count(*) FROM followers)"
+                    " + (SELECT count(*) FROM decisions AS d WHERE d.kind = 'share' AND d.move = 'finish'"
+                    "    AND EXISTS (SELECT 1 FROM calls AS c WHERE c.query_id = d.query_id))",
                     "a call has two rows": "SELECT count(*) - count(DISTINCT id) FROM calls",
                     "a budget's account is wrong": "SELECT count(*) FROM budgets AS g WHERE g.batch_id IS NOT NULL AND"
                     " g.reserved_usd + g.settled_usd <> (SELECT coalesce(sum(coalesce(c.cost_usd, c.reserved_usd)), 0)"

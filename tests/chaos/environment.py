@@ -273,8 +273,9 @@ class ChaosEnvironment:
         pilot: PilotSpec | None = None,
         deadline_s: float | None = None,
         choices: Sequence[str] = (),
+        repeated: float = 0.0,
     ) -> str:
-        """Submits a batch in this process; its public id."""
+        """Submits a batch in this process; its public id. A share of its lines is ``repeated``."""
         deadline = None if deadline_s is None else datetime.now(UTC) + timedelta(seconds=deadline_s)
         name = tag or f"b{len(self.submitted)}"
 
@@ -289,9 +290,8 @@ class ChaosEnvironment:
                     pilot=pilot,
                     deadline=deadline,
                 )
-                taken = await submit(
-                    query_corpus.lines(name, count, choices=choices), engine=engine, fleet=self.fleet, spec=order
-                )
+                lines = query_corpus.lines(name, count, choices=choices, repeated=repeated)
+                taken = await submit(lines, engine=engine, fleet=self.fleet, spec=order)
                 return taken.public_id, taken.total
             finally:
                 await engine.dispose()

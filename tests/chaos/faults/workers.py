@@ -68,6 +68,21 @@ def killed_while_answers_are_repaired(arena: ChaosEnvironment) -> None:
     }
 
 
+@fault("repeated_lines_kill_9_x8", may_bury=4)
+def killed_while_others_wait_for_their_answers(arena: ChaosEnvironment) -> None:
+    """Four of ten lines repeat others: each question is asked by one query, whoever is killed."""
+    arena.crew(workers=3)
+    arena.submit(1000, repeated=0.4)
+    arena.at(0.02)
+    kill_at_random(arena, 8)
+    arena.finish()
+    asked = arena.one("SELECT count(DISTINCT query_id) FROM calls WHERE query_id IS NOT NULL")
+    promoted = arena.one("SELECT count(*) FROM decisions WHERE kind = 'share' AND move = 'release'")
+    arena.extras |= {"asked": asked, "promoted": promoted}
+    if asked != 600 + promoted:
+        arena.complaints.append(f"{asked} queries were asked of 600 questions, {promoted} as their leaders failed")
+
+
 @fault("pilot_kill_9_x8", may_bury=4)
 def killed_while_a_pilot_is_graded_and_decided(arena: ChaosEnvironment) -> None:
     """Half of the kills fall where answers are graded: no verdict is paid twice by the ledger, no certificate lost."""
