@@ -133,6 +133,8 @@ def _end(query: Row[Any], events: Sequence[Row[Any]]) -> Text:
         doubt = "" if query.accepted else ", not accepted by the judge"
         model, tier = plain(query.answer_model or "?"), plain(query.answer_tier or "?")
         text = f"answered by {model} ({tier}){confidence}{doubt}"
+    elif query.follows is not None:
+        text = f"waits for the answer to {plain(query.follows)}, which asks the same"
     else:
         stage = {ROUTE: "routing", FALLBACK: "the fallback"}.get(query.stage, f"tier {plain(query.stage)}")
         text = f"{'ended ' if query.finished_at is not None else ''}{query.state} at {stage}"

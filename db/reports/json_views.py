@@ -109,6 +109,7 @@ def timeline_as_json(query: Row[Any], events: Sequence[Row[Any]]) -> dict[str, A
         "escalations": query.escalations,
         "pin": query.pin,
         "alias": alias_of(query),
+        "follows": query.follows,
         "submitted_at": query.submitted_at,
         "finished_at": query.finished_at,
         "cost_usd": cost_usd(events),

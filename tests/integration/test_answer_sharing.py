@@ -10,6 +10,7 @@ import orjson
 from db.batch_writer import BatchSpec
 from db.ledger import Ledger
 from db.reports.batch_stats import Batch
+from db.reports.query_timeline import find_queries
 from db.reports.results import result_lines
 from routing.fleet import AnswerSharing
 from routing.lifecycle import ROUTE, MoveKind, State
@@ -57,8 +58,10 @@ def test_lines_that_ask_the_same_at_temperature_0_are_asked_once(on_bench: OnBen
                     ],
                     context,
                 )
+                assert [row.follows for row in await find_queries(bench.engine, "b")] == ["a"]
                 await work_off(context)
                 figures = await account(batch, context)
+                assert [row.follows for row in await find_queries(bench.engine, "b")] == [None]
                 lines = await results(batch, context)
         assert len(provider.calls) == figures.calls == 4
         assert {name: row["pointsman"]["state"] for name, row in lines.items()} == dict.fromkeys(lines, "done")

@@ -23,6 +23,7 @@ def told_of(event: Any) -> tuple[str, list[str]]:
         submitted_at=NOW,
         pin=None,
         asked_model=None,
+        follows=None,
         state="queued",
         stage="medium",
         finished_at=None,

@@ -1,9 +1,12 @@
 -- Queries by id or by custom_id, within one batch or in all; the newest first.
 SELECT q.id, b.public_id, b.simulated, p.custom_id, p.line, q.stage, q.state, q.tier, q.escalations, q.crashes,
-       b.created_at AS submitted_at, CASE WHEN q.due_at < '9000-01-01' THEN q.due_at END AS due_at, q.lease_until, q.finished_at,
+       b.created_at AS submitted_at, CASE WHEN q.due_at < '9000-01-01' THEN q.due_at END AS due_at,
+       q.lease_until, q.finished_at,
        p.options ->> 'pin' AS pin,
        CASE WHEN l.content -> 'aliases' <> '{}' THEN p.body ->> 'model' END AS asked_model,
-       a.tier AS answer_tier, a.model AS answer_model, a.confidence AS answer_confidence, a.accepted
+       a.tier AS answer_tier, a.model AS answer_model, a.confidence AS answer_confidence, a.accepted,
+       (SELECT l.custom_id FROM followers AS f JOIN prompts AS l ON l.query_id = f.leader_id
+        WHERE f.query_id = q.id) AS follows
 FROM prompts AS p
 JOIN queries AS q ON q.id = p.query_id
 JOIN batches AS b ON b.id = p.batch_id
