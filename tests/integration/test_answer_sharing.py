@@ -9,11 +9,13 @@ import orjson
 
 from db.batch_writer import BatchSpec
 from db.ledger import Ledger
+from db.pilots import Pilots
 from db.reports.batch_stats import Batch
 from db.reports.query_timeline import find_queries
 from db.reports.results import result_lines
 from routing.fleet import AnswerSharing
 from routing.lifecycle import ROUTE, MoveKind, State
+from routing.pilot import PilotSpec
 from settings import Settings
 from submission.forecaster import Forecaster
 from submission.jsonl_reader import read_objects
@@ -229,5 +231,25 @@ def test_the_forecast_counts_what_is_asked(on_bench: OnBench) -> None:
             assert forecaster.sample.seen == total
         plans = await bench.rows("SELECT plan ->> 'total' AS total FROM batches ORDER BY id")
         assert [plan.total for plan in plans] == ["1", "1"]
+
+    on_bench(story)
+
+
+def test_a_pilot_samples_leaders_alone(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, fleet_of("http://127.0.0.1:9")) as context:
+            lines = [asked(f"q-{n}", f"c{n % 40}") for n in range(60)]
+            for line_ in lines:
+                line_["body"]["model"] = "auto"
+            batch = await taken_in(lines, context, pilot=PilotSpec(0.9))
+            pilots = Pilots(bench.engine)
+            found = await pilots.find(batch.id)
+            assert found is not None
+            assert found.total == 40
+            (taken,) = await pilots.take_sampled(lease_s=60.0, simulated=None)
+            await pilots.extend(taken, sample=100)
+        sampled = await bench.rows("SELECT count(*) AS n FROM queries WHERE pilot AND due_at <= now()")
+        waiting = await bench.rows("SELECT count(*) AS n FROM queries WHERE NOT pilot AND due_at = '9000-01-01'")
+        assert (sampled[0].n, waiting[0].n) == (40, 20)
 
     on_bench(story)
