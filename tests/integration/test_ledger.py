@@ -9,6 +9,7 @@ from db.engine import transaction
 from db.ledger import Ledger
 from db.ledger_encoding import encode_transitions
 from db.ledger_types import CallResult, SentCall, Transition
+from db.provider_batches import ProviderBatches
 from db.reports.batch_stats import batch_progress
 from db.sql import statement
 from db.statement_errors import StatementFailed
@@ -253,6 +254,26 @@ def test_a_paused_batch_starts_nothing_until_it_is_resumed(on_bench: OnBench) ->
         assert await bench.ledger.claim((ROUTE, ids[1], None)) is not None
         await bench.ledger.cancel(batch_id)
         assert not await bench.ledger.pause(batch_id)
+
+    on_bench(story)
+
+
+def test_a_paused_batch_joins_no_wave(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        ids = await bench.submit(2)
+        batch_id = (await bench.row(ids[0])).batch_id
+        await bench.rows_as_owner("UPDATE batches SET deadline = now() + interval '1 day'")
+        await bench.rows_as_owner("UPDATE queries SET stage = 'small', due_at = now() + interval '2 hours'")
+        lanes = ProviderBatches(bench.engine)
+
+        async def waiting() -> list[int]:
+            return [row.batch_id for row in await lanes.waiting(["small"], simulated=None)]
+
+        assert await waiting() == [batch_id]
+        assert await bench.ledger.pause(batch_id)
+        assert await waiting() == []
+        assert await bench.ledger.unpause(batch_id)
+        assert await waiting() == [batch_id]
 
     on_bench(story)
 

@@ -16,7 +16,7 @@ CROSS JOIN LATERAL (
         LIMIT :most
     ) AS q
 ) AS w
-WHERE b.ended_at IS NULL AND b.cancelled_at IS NULL AND b.deadline IS NOT NULL
+WHERE b.ended_at IS NULL AND b.cancelled_at IS NULL AND b.paused_at IS NULL AND b.deadline IS NOT NULL
   AND b.simulated = coalesce(CAST(:simulated AS boolean), b.simulated)
   AND w.queries > 0
 ORDER BY b.priority DESC, b.deadline, b.id, s.tier
