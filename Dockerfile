@@ -34,6 +34,7 @@ RUN useradd --system --uid 10001 --no-create-home --home-dir /var/lib/pointsman 
     && rm -rf local/bin/pip* local/bin/idle* lib/python3/dist-packages share/python-wheels \
         bin/apt* bin/bash* bin/dpkg* bin/localedef bin/ls[bc]* bin/partx bin/openssl bin/perl* bin/sqv bin/tar lib/apt lib/dpkg \
         lib/*/gconv lib/*/libapt* lib/*/libdb-* lib/*/libsemanage* lib/*/libsepol* lib/*/libsystemd* lib/*/perl* \
+        lib/*/libblkid* lib/*/libfdisk* lib/*/libmount* lib/*/libpam* lib/*/libsmartcols* lib/*/libudev* lib/*/security \
         share/bash-completion share/bug share/doc share/info share/lintian share/locale share/man share/perl* \
         /var/cache/* /var/lib/apt /var/lib/dpkg/info /var/log/* && rm -rf sbin/*
 

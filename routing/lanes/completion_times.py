@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import lognorm
+from scipy.special import ndtr  # scipy.stats takes a second to import, in every process
 
 from routing.lanes.lane import BatchAge
 
@@ -21,14 +21,20 @@ _LONGEST_S: Final = 72 * 3600.0
 _EDGES_S: Final = np.concatenate([[0.0], np.geomspace(15.0, _LONGEST_S, 500)])
 _Z90: Final = 1.2815515655446004
 
-PRIOR: Final = lognorm(s=np.log(PRIOR_P90_S / PRIOR_MEDIAN_S) / _Z90, scale=PRIOR_MEDIAN_S)
-"""The lognormal distribution with that median and 90th percentile; one of 1,400 takes longer than 24 hours."""
+_PRIOR_SPREAD: Final = float(np.log(PRIOR_P90_S / PRIOR_MEDIAN_S)) / _Z90
+"""The prior is lognormal, with that median and 90th percentile; one of 1,400 takes longer than 24 hours."""
+
+
+def lognormal_survival(at_s: NDArray[np.floating], *, spread: float, median_s: float) -> NDArray[np.float64]:
+    """The probability of more than ``at_s`` seconds, none of them negative; ``spread`` is that of the logarithm."""
+    with np.errstate(divide="ignore"):  # of 0 s
+        return np.asarray(ndtr(-np.log(at_s / median_s) / spread))
 
 
 class CompletionTimes:
     """The distribution of the time from a provider batch's creation to its end, in seconds.
 
-    The posterior mean of a beta-Stacy process about `PRIOR` with `PRIOR_WEIGHT`, given the observed ages; those that
+    The posterior mean of a beta-Stacy process about the prior with `PRIOR_WEIGHT`, given the observed ages; those that
     had not ended are right-censored (Walker & Muliere 1997, Annals of Statistics 25(4); for a Dirichlet process the
     estimator of Susarla & Van Ryzin 1976). Without observations it is the prior, with many the estimator of Kaplan and
     Meier: no family of distributions is assumed.
@@ -37,7 +43,7 @@ class CompletionTimes:
     def __init__(self, ages: Sequence[BatchAge] = ()) -> None:
         ended = np.sort([age.age_s for age in ages if age.ended])
         open_ = np.sort([age.age_s for age in ages if not age.ended])
-        prior = PRIOR.cdf(_EDGES_S)
+        prior = 1.0 - lognormal_survival(_EDGES_S, spread=_PRIOR_SPREAD, median_s=PRIOR_MEDIAN_S)
         # A batch is at risk in a cell that it enters; one that is lost from sight in the cell counts only before it.
         begin, end = _EDGES_S[:-1], _EDGES_S[1:]
         at_risk = len(ended) - np.searchsorted(ended, begin, side="right")

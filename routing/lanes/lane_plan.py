@@ -17,10 +17,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import lognorm
 
 from routing.lanes.choice import BatchReview, LaneChoice
-from routing.lanes.completion_times import CompletionTimes
+from routing.lanes.completion_times import CompletionTimes, lognormal_survival
 from routing.lanes.lane import Lane, LaneOffer, TierLanes
 from routing.lanes.standard_pace import ALPHA, StandardPace, standard_paces, tiers_from
 from routing.reason import Reason, ReasonCode
@@ -177,7 +176,7 @@ class LanePlan:
         then = above[:, np.maximum(np.arange(_STEPS + 1) - self._steps(pace.stage_s), 0)]
         usd = tier.standard.usd + tier.climb_share * then[_USD]
         loss = tier.standard.usd + tier.climb_share * then[_LOSS] + self._hours_usd(tier.tier, pace.stage_s)
-        late = np.maximum(lognorm.sf(left_s, pace.spread, scale=pace.all_s), climbs * then[_LATE])
+        late = np.maximum(lognormal_survival(left_s, spread=pace.spread, median_s=pace.all_s), climbs * then[_LATE])
         return np.stack([usd, loss, late, pace.stage_s + climbs * then[_FINISH]])
 
     def _flex(self, tier: TierLanes, pace: StandardPace, flex: LaneOffer) -> Floats:
@@ -192,7 +191,7 @@ class LanePlan:
         share_bought = (1.0 - flex.lacks_capacity) * share
         own_usd = share_bought * flex.usd + (1.0 - share_bought) * tier.standard.usd
         loss = own_usd + tier.climb_share * then[_LOSS] + self._hours_usd(tier.tier, 1.0) * takes_s
-        left_over = lognorm.sf(np.maximum(left_s - spare_s, 0.0), pace.spread, scale=pace.all_s)
+        left_over = lognormal_survival(np.maximum(left_s - spare_s, 0.0), spread=pace.spread, median_s=pace.all_s)
         in_time = climbs * then[_LATE] + flex.lacks_capacity * left_over
         late = np.where(share < 1.0, left_over, in_time)
         return np.stack([own_usd + tier.climb_share * then[_USD], loss, late, takes_s + climbs * then[_FINISH]])

@@ -151,6 +151,22 @@ def test_tiers_of_any_name_get_a_service_and_a_deployment_of_their_own(odd_fleet
     assert all(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name) for name in names)
 
 
+def test_the_overlay_changes_what_is_there() -> None:
+    objects = _objects(render_kubernetes(_plan(ROOT / REAL), fleet_file=REAL, image=IMAGE))
+    found = {(each["kind"], each.get("metadata", {}).get("name")): each for each in objects}
+    overlay = yaml.safe_load((ROOT / "deploy" / "kubernetes-overlay" / "kustomization.yaml").read_text())
+    for patch in overlay["patches"]:
+        changed: Any = found[patch["target"]["kind"], patch["target"]["name"]]
+        for operation in yaml.safe_load(patch["patch"]):
+            *parents, last = operation["path"].strip("/").split("/")
+            place = changed
+            for part in parents:
+                place = place[int(part)] if isinstance(place, list) else place[part]
+            assert (last in place) == (operation["op"] == "replace")
+            if patch["target"]["kind"] == "NetworkPolicy":
+                assert 5432 in [port["port"] for port in place["ports"]]
+
+
 def test_only_what_calls_providers_reaches_them(odd_fleet: Path) -> None:
     objects = _objects(render_kubernetes(_plan(odd_fleet), fleet_file="f", image=IMAGE))
     policies = {each["metadata"]["name"]: each["spec"] for each in objects if each["kind"] == "NetworkPolicy"}
