@@ -15,6 +15,8 @@ for each in iptables:iptables ip:iproute2 pgbouncer:pgbouncer; do
     command -v apt-get >/dev/null || skip "${each%%:*} is not installed."
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${each##*:}" >/dev/null
+    # Debian starts what it installs; ours is started on its host.
+    [ "${each##*:}" != pgbouncer ] || systemctl disable --now pgbouncer >/dev/null 2>&1 || true
 done
 unshare --net --mount --pid --fork true 2>/dev/null || skip "this machine lets nobody make namespaces."
 
