@@ -54,8 +54,10 @@ class Verdict(NamedTuple):
 
 def is_misshapen(verdict: Verdict) -> bool:
     """Whether an answer, no refusal, was rejected because it has not the shape that its query expects."""
+    if verdict.valid:  # nearly always
+        return False
     codes = {code_of(reason) for reason in verdict.reasons}
-    return not verdict.valid and not _SHAPE_FAULTS.isdisjoint(codes) and ReasonCode.REFUSAL not in codes
+    return not _SHAPE_FAULTS.isdisjoint(codes) and ReasonCode.REFUSAL not in codes
 
 
 class Scorer(Protocol):
