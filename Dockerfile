@@ -27,7 +27,7 @@ RUN .venv/bin/pip install --no-compile --no-deps --no-build-isolation -e . \
 # The base without package managers, Perl, administration tools and what only documents: a third of its size, and fewer
 # things that could be misused. What Debian packages there are stays in /var/lib/dpkg/status, for scanners.
 FROM python:3.13-slim AS base
-RUN useradd --system --uid 10001 --no-create-home --home-dir /var/lib/pointsman pointsman \
+RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/pointsman pointsman \
     && install -d -o pointsman -g pointsman -m 0700 /var/lib/pointsman \
     && cd /usr && for python in lib/python3.* local/lib/python3.*; do (cd "$python" 2>/dev/null \
         && rm -rf ensurepip idlelib pydoc_data site-packages/pip* test tkinter turtledemo) || true; done \
