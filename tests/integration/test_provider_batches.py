@@ -1,16 +1,25 @@
 """A batch with a deadline is bought in provider batches, at half price, and ends as any other."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from routing.lanes.lane import Lane
 from routing.outcome import Usage
+from tasks.worker_context import WorkerContext
 from tests.integration.end_to_end import account, hand_in, worker_context_of
 from tests.integration.lane_fixtures import batching_fleet, batching_simulator, buy, charged_usd, within
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
+from tests.integration.test_audit_seals import as_owner
 from tests.integration.test_budget_guard import billed_usd
 from tests.integration.test_pilot import lines
+
+
+async def is_submitted(context: WorkerContext) -> bool:
+    """Whether a provider has a batch of ours."""
+    bench = LedgerHarness(context.engine, context.fleet)
+    return bool(await bench.rows("SELECT 1 FROM provider_batches WHERE state = 'submitted'"))
 
 
 @pytest.mark.parametrize("lane", [Lane.BATCH, Lane.FLEX])
@@ -35,5 +44,49 @@ def test_a_batch_with_a_deadline_is_answered_at_half_price(on_bench: OnBench, tm
                     for call in calls
                 )
                 assert charged == pytest.approx(at_list / 2, abs=len(calls) * 1e-9)
+
+    on_bench(story)
+
+
+def test_what_is_stuck_is_cancelled_and_bought_at_standard_before_the_deadline(
+    on_bench: OnBench, tmp_path: Path
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        with batching_simulator(tmp_path) as simulator:
+            simulator.control(faults=[{"kind": "batch_stuck"}])
+            async with worker_context_of(bench, batching_fleet(simulator.url)) as context:
+                batch = await hand_in(lines(60), within(24), context)
+                await buy(context, until=is_submitted)
+                await asyncio.sleep(1.5)
+                await as_owner(bench, "UPDATE batches SET deadline = now() + interval '320 seconds'")
+                await buy(context)
+                assert (await account(batch, context)).progress.done == 60
+                charged = await charged_usd(bench)
+                assert charged == pytest.approx(billed_usd(tmp_path / "calls.jsonl", simulator), abs=1e-9)
+                (calls,) = await bench.rows(
+                    "SELECT count(*) FILTER (WHERE lane = 'batch' AND outcome = 'ok') AS batched,"
+                    " count(*) FILTER (WHERE outcome = 'not_run') AS not_run,"
+                    " count(*) FILTER (WHERE lane IS NULL AND outcome = 'ok' AND tier = 'medium') AS direct FROM calls"
+                )
+                assert calls.batched
+                assert calls.not_run == calls.direct > 0  # nothing is paid twice
+
+    on_bench(story)
+
+
+def test_a_cancelled_batch_settles_what_its_provider_had_answered(on_bench: OnBench, tmp_path: Path) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        with batching_simulator(tmp_path) as simulator:
+            simulator.control(faults=[{"kind": "batch_stuck"}])
+            async with worker_context_of(bench, batching_fleet(simulator.url)) as context:
+                batch = await hand_in(lines(60), within(24, cap_usd=1.0), context)
+                await buy(context, until=is_submitted)
+                await asyncio.sleep(1.5)
+                assert await context.ledger.cancel(batch.id) == 60
+                await buy(context)
+                charged = await charged_usd(bench)
+                assert charged == pytest.approx(billed_usd(tmp_path / "calls.jsonl", simulator), abs=1e-9)
+                (budget,) = await bench.rows("SELECT reserved_usd, settled_usd FROM budgets WHERE batch_id IS NOT NULL")
+                assert (float(budget.reserved_usd), float(budget.settled_usd)) == (0.0, pytest.approx(charged))
 
     on_bench(story)
