@@ -200,15 +200,21 @@ def test_a_batch_of_another_fleet_is_not_waited_for_in_vain(pointsman: Pointsman
     not (Path(os.environ.get("POINTSMAN_DATA", ROOT.parent / "shared" / "data")) / "gsm8k_batch.jsonl").exists(),
     reason="the real questions are not here: set POINTSMAN_DATA to the directory that has gsm8k_batch.jsonl",
 )
-def test_all_real_questions_are_answered_from_their_recorded_answers(pointsman: Pointsman, tmp_path: Path) -> None:
+def test_all_real_questions_are_answered_from_their_recorded_answers_at_half_price(
+    pointsman: Pointsman, tmp_path: Path
+) -> None:
     data = Path(os.environ.get("POINTSMAN_DATA", ROOT.parent / "shared" / "data"))
     output = tmp_path / "out.jsonl"
-    report = pointsman.object(
-        "run", data / "gsm8k_batch.jsonl", "--replay", data / "gsm8k_outcomes.jsonl", "--output", output
-    )
+    given = ("--replay", data / "gsm8k_outcomes.jsonl", "--output", output, "--within", "24h")
+    report = pointsman.object("run", data / "gsm8k_batch.jsonl", *given)
     assert (report["total"], report["completed"], report["failed"]) == (784, 784, 0)
     ids = [json.loads(line)["custom_id"] for line in output.read_text().splitlines()]
     assert len(ids) == len(set(ids)) == 784
+    lane = report["lanes"]["batch"]
+    assert lane["calls"] == report["calls"] >= 784
+    assert lane["cost_usd"] == pytest.approx(lane["list_usd"] / 2, abs=1e-6)
+    log = (pointsman.home / "logs" / "simulator-calls.jsonl").read_text().splitlines()
+    assert report["cost_usd"] == pytest.approx(sum(json.loads(call)["cost_usd"] for call in log), abs=1e-6)
 
 
 def test_up_serves_what_is_submitted_elsewhere(serving: Pointsman, tmp_path: Path) -> None:

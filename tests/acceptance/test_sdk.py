@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from benchmarks.sdk_matrix import VERSIONS, NoIndex, await_keys, make_key, run_client, sdk_python
@@ -99,3 +100,9 @@ def test_the_client_of_the_readme_runs_as_it_stands(
     assert head.startswith("completed")
     expected = {one.get("custom_id") or one["id"] for one in asked}
     assert {json.loads(one)["custom_id"] for one in answers} == expected
+    # Its completion_window is a deadline, and the fleet names cheaper lanes.
+    with psycopg.connect(stack.settings.database_url.replace("+psycopg", "")) as connection:
+        (bought,) = connection.execute(
+            "SELECT count(*) FROM calls WHERE lane IS NOT NULL AND outcome = 'ok'"
+        ).fetchone() or (0,)
+    assert bought
