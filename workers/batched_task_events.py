@@ -3,6 +3,7 @@
 Celery buffers events too, but only until the next turn of its loop, which with few, large tasks is after each event.
 """
 
+from functools import partial
 from typing import Any, Final
 
 from celery import bootsteps
@@ -29,6 +30,9 @@ class BatchedTaskEvents(bootsteps.StartStopStep):  # type: ignore[misc]  # Celer
         dispatcher = consumer.event_dispatcher
         dispatcher.buffer_group, dispatcher.buffer_limit = frozenset({"task"}), MOST_AT_ONCE
         dispatcher.on_send_buffered = None
+        # A heartbeat that cannot be sent is repeated until the broker is back, and the worker notices no SIGTERM until
+        # then; what is not sent stays in the dispatcher's buffer anyway.
+        dispatcher.send = partial(_send_once, dispatcher.send)
         self._timer = consumer.timer.call_repeatedly(FLUSH_S, dispatcher.flush)
 
     def stop(self, consumer: Any) -> None:
@@ -42,3 +46,7 @@ class BatchedTaskEvents(bootsteps.StartStopStep):  # type: ignore[misc]  # Celer
     def shutdown(self, consumer: Any) -> None:
         """Flush the events of the last tasks."""
         self.stop(consumer)
+
+
+def _send_once(send: Any, *arguments: Any, **options: Any) -> None:
+    send(*arguments, **{**options, "retry": False})
