@@ -139,7 +139,10 @@ class CallResult(NamedTuple):
         outcome = self.outcome
         if isinstance(outcome, Completion):
             usd = self.sent.model.price.cost_usd(outcome.usage) if outcome.cost_usd is None else outcome.cost_usd
-            return min(usd, self.sent.reserved_usd) if outcome.usage_is_guess else usd
+            if not outcome.usage_is_guess:
+                return usd
+            is_counted = outcome.usage.prompt_tokens or outcome.usage.completion_tokens
+            return min(usd, self.sent.reserved_usd) if is_counted else self.sent.reserved_usd
         if outcome.usage is not None:
             return self.sent.model.price.cost_usd(outcome.usage)
         assert isinstance(outcome, Failure)
