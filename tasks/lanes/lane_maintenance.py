@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from sqlalchemy import Row
 from db.provider_batches import ProviderBatches
 from routing.fleet import Fleet, Model
 from routing.lanes.lane import Lane
+from routing.lanes.offers import lane_deployment
 from tasks.lanes.lane_plans import LanePlans
 from tasks.publisher import publish_provider_batch
 from tasks.worker_context import WorkerContext
@@ -56,7 +58,7 @@ class WaveStarter:
             batches = ProviderBatches(context.engine)
             for row in await batches.waiting(list(tiers), simulated=context.fleet.simulated):
                 await self._start(row, tiers[row.tier], batches, context.fleet)
-            await self._review(batches, context.fleet)
+            await self._review(tiers, batches, context.fleet)
 
     async def _start(
         self, row: Row[Any], deployments: tuple[Model, ...], batches: ProviderBatches, fleet: Fleet
@@ -92,13 +94,18 @@ class WaveStarter:
                 "wave_begun", provider_batch=id_, batch_id=row.batch_id, deployment=model.name, waiting=row.queries
             )
 
-    async def _review(self, batches: ProviderBatches, fleet: Fleet) -> None:
-        """Says of each provider batch that is under way how long it is waited for."""
+    async def _review(self, tiers: Mapping[str, tuple[Model, ...]], batches: ProviderBatches, fleet: Fleet) -> None:
+        """Says of each provider batch that is under way how long it is waited for.
+
+        One of a tier that has no batch lane any more is waited for until its deadline is near.
+        """
         now = time.monotonic()
         if now < self.reviewed_at + REVIEW_EVERY_S:
             return
         self.reviewed_at = now
         for row in await batches.under_way(simulated=fleet.simulated):
+            if row.tier not in tiers or Lane.BATCH not in lane_deployment(fleet, row.tier).lanes:
+                continue
             plan = await self.plans.of(row.batch_id, batches, fleet)
             if plan is not None:
                 review = plan.review(row.tier, row.age_s)

@@ -39,6 +39,9 @@ LATEST_POLL_S: Final = 60.0
 POLL_SHARE: Final = 0.1
 """A provider batch is looked at again after this share of its age: a young one may be over soon."""
 
+PAUSED_S: Final = 5.0
+"""Between two looks at a provider batch that is not bought, for its batch is paused."""
+
 MAX_TRIES: Final = 6
 """Refused uploads and creates, after which its queries are bought elsewhere."""
 MAX_TURNS: Final = 4
@@ -119,6 +122,11 @@ class ProviderBatchStepper:
             model = self.context.fleet.models.get(row.deployment)
             if model is None:
                 log.error("provider_batch_without_deployment", provider_batch=row.id, deployment=row.deployment)
+                if state in UNSENT:
+                    await self._end_unsent("its deployment is not in the fleet")
+                    return
+                if self._is_late:
+                    await self._give_up()
                 await self._move(state, wait_s=LATEST_POLL_S, cause="its deployment is not in the fleet")
                 return
             api = self.context.pool.batch_api(model)
@@ -131,8 +139,11 @@ class ProviderBatchStepper:
 
     async def _step(self, state: BatchState, api: ProviderBatchApi) -> bool:
         """Does the step of ``state``. Returns whether the next one may follow at once."""
-        if state in UNSENT and (self.row.is_unwanted or self._kills_workers):
-            return await self._end_unsent("its batch was closed" if self.row.is_unwanted else "its workers were lost")
+        if state in UNSENT and (why := self._why_unsent):
+            return await self._end_unsent(why)
+        if state in UNSENT and self.row.is_paused:
+            await self._move(state, wait_s=PAUSED_S, tries=self.row.tries)
+            return False
         if state is BatchState.CREATING and self._is_late:
             await self._give_up()
         match state:
@@ -353,10 +364,19 @@ class ProviderBatchStepper:
         if current is BatchState.COLLECTING and (error.is_gone or tries >= 4 * MAX_TRIES):
             await self._finish(Failure(FailureKind.UNKNOWN, failure.message, cause="results_gone"))
             return False
-        if current in (BatchState.SUBMITTED, BatchState.CANCELLING) and self._is_late:
+        if current not in UNSENT and self._is_late:
             await self._give_up()
         await self._move(current, wait_s=wait_s, tries=tries, cause=failure.message)
         return False
+
+    @property
+    def _why_unsent(self) -> str | None:
+        """Why what is not bought yet never is; None where it is to be bought."""
+        if self.row.is_unwanted:
+            return "its batch was closed"
+        if self._kills_workers:
+            return "its workers were lost"
+        return "the deadline is near" if self._is_late else None
 
     @property
     def _kills_workers(self) -> bool:

@@ -1,14 +1,18 @@
 """A batch with a deadline is bought in provider batches, at half price, and ends as any other."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from db.provider_batches import ProviderBatches
 from routing.lanes.lane import Lane
 from routing.outcome import Usage
+from tasks.lanes.lane_maintenance import WaveStarter
+from tasks.lanes.provider_batch_step import step_provider_batch
 from tasks.worker_context import WorkerContext
-from tests.integration.end_to_end import account, hand_in, worker_context_of
+from tests.integration.end_to_end import account, hand_in, work_off, worker_context_of
 from tests.integration.lane_fixtures import batching_fleet, batching_simulator, buy, charged_usd, within
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 from tests.integration.test_audit_seals import as_owner
@@ -88,5 +92,85 @@ def test_a_cancelled_batch_settles_what_its_provider_had_answered(on_bench: OnBe
                 assert charged == pytest.approx(billed_usd(tmp_path / "calls.jsonl", simulator), abs=1e-9)
                 (budget,) = await bench.rows("SELECT reserved_usd, settled_usd FROM budgets WHERE batch_id IS NOT NULL")
                 assert (float(budget.reserved_usd), float(budget.settled_usd)) == (0.0, pytest.approx(charged))
+
+    on_bench(story)
+
+
+async def step_once(context: WorkerContext) -> None:
+    """What is due of each provider batch, which is then due again."""
+    for taken in await ProviderBatches(context.engine).take_due(lease_s=60.0, simulated=None):
+        await step_provider_batch(taken, context)
+
+
+def test_a_paused_batch_buys_no_provider_batch(on_bench: OnBench, tmp_path: Path) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        with batching_simulator(tmp_path) as simulator:
+            async with worker_context_of(bench, batching_fleet(simulator.url)) as context:
+                batch = await hand_in(lines(8), within(24), context)
+                await work_off(context)
+                assert await context.ledger.pause(batch.id)
+                starter = WaveStarter(gather_s=0.0, pause_s=0.0)
+                await starter.begin(context)
+                assert await bench.rows("SELECT 1 FROM provider_batches") == []
+                # Begun before the pause, and not bought yet: it waits.
+                assert await context.ledger.unpause(batch.id)
+                await starter.begin(context)
+                assert await context.ledger.pause(batch.id)
+                await step_once(context)
+                assert {row.state for row in await bench.rows("SELECT state FROM provider_batches")} == {"forming"}
+                assert await bench.rows("SELECT 1 FROM calls WHERE lane = 'batch'") == []
+                assert await context.ledger.unpause(batch.id)
+                await as_owner(bench, "UPDATE provider_batches SET due_at = now()")
+                await buy(context)
+                assert {row.lane for row in await bench.rows("SELECT lane FROM calls")} == {"batch"}
+
+    on_bench(story)
+
+
+@pytest.mark.parametrize("cause", ["deadline", "deployment"])
+def test_what_is_not_bought_when_it_cannot_be_any_more_goes_back(on_bench: OnBench, tmp_path: Path, cause: str) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        with batching_simulator(tmp_path) as simulator:
+            async with worker_context_of(bench, batching_fleet(simulator.url)) as context:
+                await hand_in(lines(8), within(24), context)
+                await work_off(context)
+                await WaveStarter(gather_s=0.0).begin(context)
+                simulator.control(faults=[{"kind": "batch_rate_limited"}])
+                await step_once(context)
+                (row,) = await bench.rows("SELECT DISTINCT state FROM provider_batches")
+                assert row.state in ("formed", "uploaded")
+                await as_owner(bench, "UPDATE provider_batches SET due_at = now()")
+                if cause == "deadline":
+                    await as_owner(bench, "UPDATE batches SET deadline = now() + interval '200 seconds'")
+                else:
+                    context.fleet = replace(context.fleet, models={})
+                await step_once(context)
+                (row,) = await bench.rows("SELECT DISTINCT state, outcome FROM provider_batches")
+                assert (row.state, row.outcome) == ("done", "unsent")
+                (row,) = await bench.rows(
+                    "SELECT count(*) FILTER (WHERE state = 'ready' AND due_at <= now()) AS due, count(*) AS queries"
+                    " FROM queries"
+                )
+                assert row.due == row.queries == 8
+                assert {float(row.usd) for row in await bench.rows("SELECT reserved_usd AS usd FROM budgets")} <= {0.0}
+                assert await charged_usd(bench) == 0
+
+    on_bench(story)
+
+
+def test_a_provider_batch_of_a_tier_without_its_lane_any_more_stops_no_feeder(
+    on_bench: OnBench, tmp_path: Path
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        with batching_simulator(tmp_path) as simulator:
+            simulator.control(faults=[{"kind": "batch_stuck"}])
+            fleet = batching_fleet(simulator.url)
+            async with worker_context_of(bench, fleet) as context:
+                await hand_in(lines(8), within(24), context)
+                await buy(context, until=is_submitted)
+                flex = batching_fleet(simulator.url, lanes=(Lane.FLEX, Lane.STANDARD))
+                for lacking in (flex, replace(flex, tiers={"large": replace(fleet.tiers["large"], escalates_to=None)})):
+                    context.fleet = lacking
+                    await WaveStarter(gather_s=0.0).begin(context)
 
     on_bench(story)

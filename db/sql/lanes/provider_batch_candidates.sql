@@ -9,7 +9,7 @@ SELECT q.id, q.batch_id, q.epoch, q.crashes, q.tier, q.prefers, q.attempts, q.es
        q.due_at
 FROM queries AS q
 JOIN prompts AS p ON p.query_id = q.id
-JOIN batches AS b ON b.id = q.batch_id AND b.cancelled_at IS NULL AND b.paused_at IS NULL AND b.ended_at IS NULL
+JOIN batches AS b ON b.id = q.batch_id AND b.cancelled_at IS NULL AND b.ended_at IS NULL
 WHERE q.stage = :tier AND q.state = 'ready' AND q.batch_id = :batch_id AND NOT q.pilot
   AND q.due_at > now() + make_interval(secs => :margin_s) AND q.due_at < '9000-01-01'
   AND (q.due_at, q.id) > (coalesce(CAST(:after_due AS timestamptz), '-infinity'), :after_id)

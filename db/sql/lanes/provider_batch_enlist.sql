@@ -24,7 +24,7 @@ priced AS (
            sum(w.reserved_usd) OVER (ORDER BY w.query_id)
                <= coalesce((SELECT min(r.left_usd) FROM rooms AS r), 'Infinity') AS fits
     FROM wanted AS w CROSS JOIN forming AS f
-    JOIN batches AS b ON b.id = f.batch_id AND b.cancelled_at IS NULL AND b.paused_at IS NULL AND b.ended_at IS NULL
+    JOIN batches AS b ON b.id = f.batch_id AND b.cancelled_at IS NULL AND b.ended_at IS NULL
 ),
 enlisted AS (
     UPDATE queries AS q

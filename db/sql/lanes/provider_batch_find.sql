@@ -1,5 +1,6 @@
 -- A provider batch, and what became of the batch of its queries.
 SELECT p.*, b.public_id, b.cancelled_at IS NOT NULL OR b.ended_at IS NOT NULL AS is_unwanted,
+       b.paused_at IS NOT NULL AS is_paused,
        EXISTS (SELECT FROM provider_batches AS o
                WHERE o.batch_id = p.batch_id AND o.id <> p.id AND o.state <> 'done') AS open_siblings,
        extract(epoch FROM b.deadline - now())::double precision AS deadline_in_s,
