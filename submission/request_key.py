@@ -13,6 +13,8 @@ from routing.query import read_line, workload_of
 from submission.input_line import InputLine
 
 _AT_ZERO: Final = re.compile(rb'"temperature":-?0(?:\.0+)?[,}]')
+"""In every line at temperature 0, and in some that say so of something else."""
+
 _IRRELEVANT: Final = frozenset(
     {"metadata", "user", "safety_identifier", "store", "prompt_cache_key", "prompt_cache_retention"}
 )
@@ -38,8 +40,9 @@ class RequestKeys:
         return keys if any(keys) else None
 
     def _key(self, line: InputLine) -> RequestKey | None:
-        at_zero = _AT_ZERO.search(line.body) is not None
-        if not (at_zero or self._dedup or self._rules or (line.options and b'"dedup":' in line.options)):
+        if not (
+            _AT_ZERO.search(line.body) or self._dedup or self._rules or (line.options and b'"dedup":' in line.options)
+        ):
             return None
         said: dict[str, Any] = orjson.loads(line.body)
         options: dict[str, Any] = orjson.loads(line.options) if line.options else {}
@@ -50,7 +53,7 @@ class RequestKeys:
         is_named = options.pop("dedup", None)
         if is_named is None:
             is_named = True if self._dedup else None if rule is None else rule.dedup
-        if not (at_zero if is_named is None else is_named):
+        if not (said.get("temperature") == 0 if is_named is None else is_named):
             return None
         body = {name: _normal(value) for name, value in said.items() if name not in _IRRELEVANT}
         workload = workload_of(options.pop("metadata", None) or said.get("metadata"))

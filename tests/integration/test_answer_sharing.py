@@ -253,3 +253,25 @@ def test_a_pilot_samples_leaders_alone(on_bench: OnBench) -> None:
         assert (sampled[0].n, waiting[0].n) == (40, 20)
 
     on_bench(story)
+
+
+def test_a_pinned_follower_of_a_failed_leader_is_asked_and_not_sampled_by_a_pilot(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        with serving({"same": chat, "other": chat}) as provider:
+            async with worker_context_of(bench, fleet_of(provider.url)) as context:
+                lines = [asked(f"p-{n}", "same") for n in range(2)]
+                lines += [line("other", temperature=0) | {"custom_id": f"q-{n}"} for n in range(2)]
+                await taken_in(lines, context, pilot=PilotSpec(0.9))
+                async with bench.owner() as owner, owner.begin() as connection:
+                    await connection.exec_driver_sql(
+                        "UPDATE queries SET state = 'failed', finished_at = now()"
+                        " WHERE id IN (SELECT leader_id FROM followers)"
+                    )
+                assert await context.ledger.share_answers() == 2
+                due = await bench.rows(
+                    "SELECT p.custom_id, q.due_at <= now() AS is_due FROM queries AS q"
+                    " JOIN prompts AS p ON p.query_id = q.id WHERE q.state = 'ready'"
+                )
+        assert {row.custom_id: row.is_due for row in due} == {"p-1": True, "q-1": False}
+
+    on_bench(story)

@@ -43,6 +43,8 @@ asked AS (
     SET moved_at = now(),
         -- Where a pilot is not decided yet, it is part of what may be sampled.
         due_at = CASE WHEN EXISTS (SELECT FROM pilots AS t WHERE t.batch_id = q.batch_id AND t.state <> 'decided')
+                      AND NOT EXISTS (SELECT FROM prompts AS p
+                                      WHERE p.query_id = q.id AND coalesce(p.options ->> 'pin', 'auto') <> 'auto')
                  THEN 'infinity' ELSE now() END
     FROM turns AS t
     WHERE q.id = t.id AND (t.is_last OR t.id = t.next_id) AND q.state = ANY(CAST(:sources AS text[]))
