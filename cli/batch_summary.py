@@ -116,8 +116,8 @@ def lane_line(lane: LaneFigures) -> str:
 def not_paid(figures: BatchFigures) -> str:
     """What the queries that share another's answer would have cost."""
     return (
-        f"${figures.not_paid_usd:.6f} for {figures.not_paid_queries:,} queries that ask the same as another and have"
-        " its answer; neither cost nor baseline counts them"
+        f"${figures.not_paid_usd:.6f} for {figures.not_paid_queries:,} queries that got the answer of an"
+        " identical query; neither cost nor baseline counts them"
     )
 
 

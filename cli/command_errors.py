@@ -107,7 +107,7 @@ def describe_error(error: BaseException) -> ErrorReport:
             code = ExitCode.USAGE if is_usage else ExitCode.FAILURE
             return ErrorReport("file", (f"{where}{error.strerror}.",), code=code)
         case ModuleNotFoundError() if error.name in _EXTRAS:
-            hint = f"pip install 'pointsman[{_EXTRAS[error.name]}]'; docs/operations.md says how the image gets it."
+            hint = f"pip install 'pointsman[{_EXTRAS[error.name]}]'; docs/operations.md says how to add it to an image."
             return ErrorReport("missing", (f"This needs the package {error.name}, which is not installed.",), hint)
         case _:
             return _unexpected(error)

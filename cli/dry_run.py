@@ -66,7 +66,7 @@ def show_forecast(
         report["deadlines"] = compare_deadlines(fleet, forecast, ages, within_s=within_s)
     _show(report, forecast, as_json=as_json)
     if followers:
-        err.print(f"{queries(followers)} not counted: asked once with another that asks the same")
+        err.print(f"{queries(followers)} not counted: each gets the answer of an identical query")
     if as_json:
         emit(report)
     if not _is_covered(report, forecast):
@@ -152,11 +152,16 @@ def _show(report: dict[str, Any], forecast: dict[str, Any], *, as_json: bool) ->
             (
                 "Pilot",
                 f"up to {queries(pilot['queries'])} by every tier, ${pilot['cost_usd']:.6f}{grading}; the rest is "
-                "counted at the top tier, for what a policy will save is not known before",
+                "counted at the top tier, since the saving of a policy is not known until the pilot is done",
             )
         )
     if forecast["over_cap"]:
-        lines.append(("Over cap", f"{forecast['over_cap']:,} would fail without a call: over their max_cost_usd"))
+        lines.append(
+            (
+                "Over cap",
+                f"{forecast['over_cap']:,} would fail without a call: each would cost more than its max_cost_usd",
+            )
+        )
     if report["rejected"]:
         lines.append(("Invalid", f"{plural(report['rejected'], 'line')} would be skipped"))
     if (cap := report["cap_usd"]) is not None:

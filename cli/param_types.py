@@ -58,7 +58,7 @@ PolicyOption = Annotated[
 DedupOption = Annotated[
     bool,
     typer.Option(
-        "--dedup", help="Ask lines that ask the same once, whatever their temperature; at 0 it is the default."
+        "--dedup", help="Ask identical lines only once, whatever their temperature. The default for temperature 0."
     ),
 ]
 WithinOption = Annotated[
@@ -66,12 +66,12 @@ WithinOption = Annotated[
     typer.Option(
         "--within",
         metavar="TIME",
-        help="When the answers are wanted: 90m, 24h, 2d. Lanes of the fleet that are cheaper and slower are used.",
+        help="When you need the answers: 90m, 24h, 2d. Until then the fleet's cheaper, slower lanes may be used.",
     ),
 ]
 ByOption = Annotated[
     str | None,
-    typer.Option("--by", metavar="TIME", help="The same by the clock: 06:00, or 2030-01-31T06:00+01:00."),
+    typer.Option("--by", metavar="TIME", help="The same as a time of day or a date: 06:00, or 2030-01-31T06:00+01:00."),
 ]
 ReplayOption = Annotated[
     Path | None,
@@ -93,7 +93,7 @@ _MAX_DURATION: Final = timedelta(days=200 * 365)
 def read_deadline(by: str | None, within: str | None) -> datetime | None:
     """The moment that ``--by`` or ``--within`` says; None without either. Raises UsageError."""
     if by is not None and within is not None:
-        raise UsageError("--by and --within both say when the answers are wanted.", hint="Give one of them.")
+        raise UsageError("--by and --within both set the deadline.", hint="Give one of them.")
     now = datetime.now().astimezone()
     for option, text, read in (("--by", by, deadline_by), ("--within", within, deadline_within)):
         if text is not None:

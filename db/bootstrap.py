@@ -18,7 +18,7 @@ class NotOurTables(RuntimeError):
 
     hint: Final = (
         "Migrate with a login that is a member of it. Where a superuser's tables are of a development version before "
-        "0.1.0, begin anew: an empty database; or `pointsman down`, and another POINTSMAN_HOME."
+        "0.1.0, start over: an empty database; or `pointsman down`, and another POINTSMAN_HOME."
     )
 
     def __init__(self, owner: str) -> None:

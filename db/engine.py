@@ -163,8 +163,8 @@ def _check_login(connection: DBAPIConnection, _record: object, *, wanted: Mappin
     ]
     if missing:
         raise PooledLoginError(
-            "Through PgBouncer the login needs settings of its own. fix: let a superuser run, then let PgBouncer "
-            f"connect anew (RECONNECT): {' '.join(missing)}"
+            "Through PgBouncer the login needs its own settings. fix: run as a superuser, then let PgBouncer "
+            f"reconnect (RECONNECT): {' '.join(missing)}"
         )
 
 
@@ -178,7 +178,7 @@ def sqlalchemy_url(url: str) -> URL:
     address = make_url(f"{_DRIVER}://{login}{at}{rest[len(authority) :]}").difference_update_query(["pgbouncer"])
     found = [_HOST.fullmatch(host) for host in hosts.split(",")]
     if not all(found):
-        raise ArgumentError("The address of Postgres names several hosts, and one of them is none.")
+        raise ArgumentError("The address of Postgres has several hosts, and one of them is not a valid host.")
     names = ",".join(unquote(each["name"] or each["ipv6"]) for each in found if each)
     ports = ",".join(each["port"] or "5432" for each in found if each)
     return address.update_query_dict({"host": names, "port": ports})

@@ -17,7 +17,7 @@ from db.sql import statement
 from routing.fleet import Model
 from routing.lanes.lane import BatchAge, Lane
 from routing.lifecycle import ROUTE, MoveKind
-from routing.provider_batch_lifecycle import BatchState, sources
+from routing.provider_batch_lifecycle import ProviderBatchState, sources
 
 WAVE_MARGIN_S: Final = 90.0
 """What is due sooner does not wait for a wave: a limit or a failure has put it off, or standard takes it soon."""
@@ -149,7 +149,7 @@ class ProviderBatches:
     async def move(
         self,
         taken: TakenBatch,
-        to_state: BatchState,
+        to_state: ProviderBatchState,
         *,
         lease_s: float,
         wait_s: float | None = None,

@@ -202,13 +202,13 @@ def lane_problems(path: tuple[str, str], lanes: Sequence[Lane], *, kind: Protoco
     if Lane.STANDARD not in lanes:
         yield Problem(
             where,
-            "lacks standard, where queries go that the other lanes do not answer in time.",
+            "lacks standard, which serves the queries that the other lanes do not answer in time.",
             'Add "standard".',
         )
     if len(set(lanes)) < len(lanes):
         yield Problem(where, "names a lane twice.", "Name each lane once.")
     if Lane.FLEX in lanes and kind is Protocol.ANTHROPIC:
-        yield Problem(where, "has flex, which the protocol anthropic has not.", 'Remove "flex".')
+        yield Problem(where, "has flex, which the anthropic protocol does not offer.", 'Remove "flex".')
 
 
 def tier_problems(name: str, tier: TierTable, *, tiers: Collection[str], served: Collection[str]) -> Iterator[Problem]:
@@ -325,7 +325,7 @@ def alias_problems(aliases: Mapping[str, str], *, names: Collection[str]) -> Ite
 def workload_problems(name: str, workload: WorkloadTable, *, tiers: Collection[str]) -> Iterator[Problem]:
     """Whether a workload's table says something, and its tier is one of this fleet."""
     if not workload.model_fields_set:
-        yield Problem(key("workloads", name), "says nothing.", "Write tier, dedup or reuse.")
+        yield Problem(key("workloads", name), "is empty.", "Set tier, dedup or reuse.")
     if workload.tier is not None and workload.tier not in tiers:
         yield Problem(key("workloads", name, "tier"), "is not a tier of this fleet.", choice(workload.tier, tiers))
 
@@ -424,7 +424,7 @@ def _lane_warnings(fleet: Fleet) -> Iterator[Problem]:
             if lane is not Lane.STANDARD and not model.price.is_free and _lane_usd(model, lane) >= _lane_usd(model):
                 yield Problem(
                     key("models", model.name, "lanes"),
-                    f"has {lane}, which costs no less than standard, so that it is never used.",
+                    f"has {lane}, which does not cost less than standard, so it is never used.",
                     f"Remove it, or correct price.service_tiers.{lane}.",
                 )
 

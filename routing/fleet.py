@@ -65,7 +65,7 @@ class PricedExtras:
 
     service_tier: str | None = None
     writes_cache: bool = False
-    """Its user marks something to be cached, which costs more to write."""
+    """Its user marks a part to be cached; writing that part costs more."""
     shares_prefix: bool = False
     """What it shares with others of its batch may be written to a cache of minutes."""
     has_audio: bool = False

@@ -113,8 +113,8 @@ class FailureKind(StrEnum):
     BROKEN_OFF = "broken_off"
     """The generation ended by an error, or for a reason that is not known: no answer, billed."""
     NOT_RUN = "not_run"
-    """Its lane did not come to it: a provider batch ended before its turn, or flex has no capacity. Unbilled: it costs
-    time alone, and says nothing of the deployment's other calls."""
+    """The provider never started it: a provider batch ended first, or flex has no capacity. Unbilled: it costs only
+    time, and says nothing about the deployment's other calls."""
 
 
 @dataclass(frozen=True, slots=True)

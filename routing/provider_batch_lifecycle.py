@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 
-class BatchState(StrEnum):
+class ProviderBatchState(StrEnum):
     """How far a provider batch is, as we know it."""
 
     FORMING = "forming"
@@ -28,9 +28,9 @@ class BatchState(StrEnum):
     """Every call of it is settled, and no query waits for it. Terminal."""
 
 
-_S = BatchState
+_S = ProviderBatchState
 
-NEXT: Final[dict[BatchState, frozenset[BatchState]]] = {
+NEXT: Final[dict[ProviderBatchState, frozenset[ProviderBatchState]]] = {
     _S.FORMING: frozenset({_S.FORMED, _S.DONE}),
     _S.FORMED: frozenset({_S.UPLOADED, _S.DONE}),
     # Back where its file is gone.
@@ -48,6 +48,6 @@ UNSENT: Final = frozenset({_S.FORMING, _S.FORMED, _S.UPLOADED})
 """Nothing was bought: it may end without asking the provider."""
 
 
-def sources(target: BatchState) -> list[str]:
+def sources(target: ProviderBatchState) -> list[str]:
     """The states from which a provider batch may come to ``target``, sorted, as a statement binds them."""
     return sorted(state for state, targets in NEXT.items() if target in targets)

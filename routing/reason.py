@@ -44,11 +44,11 @@ class ReasonCode(StrEnum):
     EXPECTED_LOSS = "expected_loss"
     """The route stage weighed the tiers."""
     CHEAPEST_LANE = "cheapest_lane"
-    """The lane is the cheapest that keeps the deadline."""
+    """The lane is the cheapest that meets the deadline."""
     NO_TIME = "no_time"
-    """Only the standard lane may still keep the deadline."""
+    """Only the standard lane can still meet the deadline."""
     UNLIKELY = "unlikely"
-    """A provider batch is not likely to end soon enough to be worth the wait."""
+    """The provider batch will probably not end soon enough to be worth the wait."""
 
 
 class Reason(str):

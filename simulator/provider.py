@@ -22,7 +22,7 @@ from simulator.prefix_cache import PrefixCaches, PromptCache
 from simulator.protocols import anthropic_batches, google_batches, openai_batches
 from simulator.protocols.model_list import model_list
 from simulator.protocols.protocol import STATUS, ErrorCase, ProtocolName
-from simulator.provider_batches import ProviderBatches
+from simulator.provider_batches import SimulatedBatches
 from simulator.rate_limits import Meter, ModelLimits
 from simulator.recordings import NotRecorded, Recordings, find
 from simulator.repair_request import question_of
@@ -75,7 +75,7 @@ class SimulatedProvider:
         self._meters: dict[str, Meter] = {}
         self._seq = 0
         self._caches = PrefixCaches()
-        self.batches = ProviderBatches(self.run_call, self._batch_faults, self._seed, wall_clock)
+        self.batches = SimulatedBatches(self.run_call, self._batch_faults, self._seed, wall_clock)
 
     @property
     def looks_dead(self) -> bool:

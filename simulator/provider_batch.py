@@ -50,7 +50,7 @@ class BatchCall:
 
 
 @dataclass(slots=True)
-class StoredFile:
+class SimulatedFile:
     """An uploaded file, or one of results."""
 
     id: str

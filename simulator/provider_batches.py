@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from simulator.batch_behavior import BatchBehavior
 from simulator.chat_types import tokens_in
 from simulator.fault_rules import Fault, FaultKind, FaultTarget
-from simulator.provider_batch import BatchCall, BatchPhase, LineState, SimulatedBatch, StoredFile, account_of
+from simulator.provider_batch import BatchCall, BatchPhase, LineState, SimulatedBatch, SimulatedFile, account_of
 from simulator.seeded_random import SeededRandom, seeded_random
 from simulator.url_routes import UrlRoute
 
@@ -37,14 +37,14 @@ class TooManyCreates(Exception):
 
 
 @dataclass(slots=True)
-class ProviderBatches:
+class SimulatedBatches:
     """All files and batches. ``wall_clock`` gives Unix seconds."""
 
     run_call: CallRunner
     find_faults: Callable[[FaultTarget], dict[FaultKind, Fault]]
     seed: bytes
     wall_clock: Callable[[], float]
-    files: dict[tuple[tuple[str, str], str], StoredFile] = field(default_factory=dict)
+    files: dict[tuple[tuple[str, str], str], SimulatedFile] = field(default_factory=dict)
     batches: dict[tuple[tuple[str, str], str], SimulatedBatch] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _creates: dict[tuple[str, str], deque[float]] = field(default_factory=dict)
@@ -64,13 +64,13 @@ class ProviderBatches:
 
     # Files
 
-    def store(self, route: UrlRoute, content: bytes, *, name: str, prefix: str) -> StoredFile:
+    def store(self, route: UrlRoute, content: bytes, *, name: str, prefix: str) -> SimulatedFile:
         """Keeps a file."""
-        file = StoredFile(self.next_id(prefix), content, name, self.wall_clock())
+        file = SimulatedFile(self.next_id(prefix), content, name, self.wall_clock())
         self.files[account_of(route), file.id] = file
         return file
 
-    def file(self, route: UrlRoute, file_id: str) -> StoredFile | None:
+    def file(self, route: UrlRoute, file_id: str) -> SimulatedFile | None:
         """The file, if the account has it."""
         return self.files.get((account_of(route), file_id))
 

@@ -99,7 +99,7 @@ def refuse_unpaid_pilot(plan: Mapping[str, Any] | None, cap_usd: float | None) -
             "budget",
             f"${cap_usd:.6f} does not pay for the pilot of {pilot['queries']:,} queries, which costs at least "
             f"${low_usd:.6f}",
-            f"Raise the budget above ${pilot['cost_usd']:.6f}, sample fewer (--pilot N), or ask for no quality floor",
+            f"Raise the budget above ${pilot['cost_usd']:.6f}, sample fewer (--pilot N), or drop the quality floor",
             code="pilot_over_budget",
         )
 

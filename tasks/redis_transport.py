@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as ConnectionLost
 from redis.retry import Retry
 
 ONCE_MORE: Final = Retry(NoBackoff(), 1, supported_errors=(ConnectionLost,))
-"""A connection that the server has closed is made anew at once; a server that does not answer is not asked again."""
+"""A connection that the server has closed is replaced at once; a server that does not answer is not asked again."""
 
 
 class Channel(redis.Channel):

@@ -12,7 +12,7 @@ from routing.answer_checks.repair import RepairRecord
 REFRESH_S: Final = 5.0
 KEPT_RECORDS: Final = 1000
 NEWEST: Final = 500
-"""Repairs at a tier that are looked at: what is older counts no more."""
+"""How many of a tier's newest repairs count; older ones do not."""
 
 
 class RepairKey(NamedTuple):

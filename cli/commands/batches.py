@@ -246,7 +246,7 @@ def cancel(batch: Annotated[str, typer.Argument(metavar="BATCH")], as_json: Json
 
 @app.command()
 def resume(batch: Annotated[str, typer.Argument(metavar="BATCH")], as_json: JsonOption = False) -> None:
-    """Continue a batch: paused or failed queries."""
+    """Continue a paused batch, or retry failed queries."""
 
     async def unpause(engine: AsyncEngine) -> Progress | None:
         found = await resolve_batch(engine, batch)
@@ -264,7 +264,7 @@ def resume(batch: Annotated[str, typer.Argument(metavar="BATCH")], as_json: Json
 
 @app.command()
 def pause(batch: Annotated[str, typer.Argument(metavar="BATCH")], as_json: JsonOption = False) -> None:
-    """Start no further query of a batch. Calls in flight end as usual; `resume` continues it."""
+    """Stop starting queries of a batch. Calls in flight end as usual; `resume` continues the batch."""
 
     async def work(engine: AsyncEngine) -> Progress:
         found = await resolve_batch(engine, batch)
@@ -277,7 +277,7 @@ def pause(batch: Annotated[str, typer.Argument(metavar="BATCH")], as_json: JsonO
         emit({"batch_id": batch, "paused": True, "open": progress.total - progress.finished})
         return
     out.print(f"{batch}: paused, {queries(progress.total - progress.finished)} open ({progress.running:,} running)")
-    out.print(f"`pointsman resume {batch}` continues it. Its completion window, if it has one, goes on.")
+    out.print(f"`pointsman resume {batch}` continues it. Its completion window, if it has one, keeps running.")
 
 
 def _apply_to_batch(public_id: str, done: str, move: Callable[[Ledger, int], Awaitable[int]], *, as_json: bool) -> None:

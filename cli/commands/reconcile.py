@@ -139,7 +139,7 @@ def _least(figure: str) -> Decimal:
 
 
 def _providers(export: Sequence[BilledUsage], ledger: Sequence[Row[Any]]) -> set[str]:
-    """The providers of the ledger that have a model of the export. Raises UsageError where the export has none."""
+    """The ledger's providers that serve a model in the export. Raises UsageError where the export has none."""
     named = {plain_name(billed.model) for billed in export if billed.model is not None}
     if named:
         return {row.provider for row in ledger if plain_name(row.model) in named}

@@ -22,13 +22,9 @@ DEFAULT_IMAGE: Final = "registry.example.com/pointsman:0.1.0"
 
 FolderOption = Annotated[
     Path,
-    typer.Option(
-        "--output", "-o", metavar="DIR", help="Made if it is not there; files of the same names are replaced."
-    ),
+    typer.Option("--output", "-o", metavar="DIR", help="Created if missing; files of the same names are replaced."),
 ]
-ImageOption = Annotated[
-    str, typer.Option("--image", metavar="NAME:TAG", help="Where the cluster pulls the image from.")
-]
+ImageOption = Annotated[str, typer.Option("--image", metavar="NAME:TAG", help="The image that the cluster pulls.")]
 
 
 @app.callback()
@@ -65,7 +61,7 @@ def kubernetes(output: FolderOption, fleet: FleetOption = None, image: ImageOpti
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{output} cannot be made: {error.strerror}.", hint="Choose another directory.") from error
+        raise UsageError(f"{output} cannot be created: {error.strerror}.", hint="Choose another directory.") from error
     for name, text in texts.items():
         _write(output / name, text)
     notice(f"{output}: {len(texts)} files for the fleet {plan.fleet}")

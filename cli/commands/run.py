@@ -121,7 +121,7 @@ def run(
     input or options, 130 on Ctrl-C; the batch can then be continued.
     """
     if batch is not None and query_sql is not None:
-        raise UsageError("--batch continues a batch, --query-sql makes one.", hint="Give one of them.")
+        raise UsageError("--batch continues a batch, --query-sql starts a new one.", hint="Give one of them.")
     source = None if batch is not None else read_source(file, query_sql, database_url_env)
     asked = read_pilot(quality, confidence, pilot, grader)
     spec = batch_spec(

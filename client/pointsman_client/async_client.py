@@ -148,7 +148,7 @@ class AsyncClient:
             except StopIteration as ended:
                 value: Value = ended.value
                 return value
-            if isinstance(step, flows.Wait):
+            if isinstance(step, flows.Sleep):
                 answer = None
                 await asyncio.sleep(step.seconds)
                 continue

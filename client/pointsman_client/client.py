@@ -168,7 +168,7 @@ class Client:
             except StopIteration as ended:
                 value: Value = ended.value
                 return value
-            if isinstance(step, flows.Wait):
+            if isinstance(step, flows.Sleep):
                 answer = None
                 time.sleep(step.seconds)
                 continue

@@ -18,4 +18,4 @@ class BatchFailedError(PointsmanError):
 
 
 class WaitTimeoutError(PointsmanError):
-    """The batch has not ended in time. It goes on: wait again, or cancel it."""
+    """The batch has not ended in time. It is still running: wait again, or cancel it."""

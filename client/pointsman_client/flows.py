@@ -1,6 +1,6 @@
 """What the client does, without IO: each operation is a generator of steps that `Client` or `AsyncClient` takes.
 
-A step is a `Call`, whose response (or transport error) is sent back into the generator, or a `Wait`.
+A step is a `Call`, whose response (or transport error) is sent back into the generator, or a `Sleep`.
 """
 
 import hashlib
@@ -62,14 +62,14 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class Sleep:
     """Nothing to do for so long."""
 
     seconds: float
 
 
 Value = TypeVar("Value")
-Flow = Generator[Call | Wait, httpx.Response | httpx.TransportError | None, Value]
+Flow = Generator[Call | Sleep, httpx.Response | httpx.TransportError | None, Value]
 
 
 def request(call: Call) -> Flow[dict[str, Any]]:
@@ -84,7 +84,7 @@ def request(call: Call) -> Flow[dict[str, Any]]:
         wait_s = retry_after_s(response, attempt)
         if wait_s is None:
             break
-        yield Wait(wait_s)
+        yield Sleep(wait_s)
     assert error is not None
     raise error
 
@@ -233,9 +233,9 @@ def wait(batch_id: str, *, progress: OnProgress | None, timeout_s: float | None)
         if until is not None and time.monotonic() + pause_s > until:
             raise WaitTimeoutError(
                 f"{batch.id} has not ended within {timeout_s:g} s "
-                f"({batch.request_counts.completed:,} of {batch.request_counts.total:,} answered). It goes on."
+                f"({batch.request_counts.completed:,} of {batch.request_counts.total:,} answered). It is still running."
             )
-        yield Wait(pause_s)
+        yield Sleep(pause_s)
         pause_s = min(1.5 * pause_s, longest_s)
 
 

@@ -33,7 +33,7 @@ class RepairRecord(NamedTuple):
 def repair_body(
     body: Mapping[str, Any], answer: str, *, reasons: Sequence[str], expects: Expectation
 ) -> dict[str, Any]:
-    """The user's chat ``body``, the ``answer`` to it, and a request to write it anew. ``reasons`` are the judge's."""
+    """The user's chat ``body``, the ``answer`` to it, and a request to write it again. ``reasons`` are the judge's."""
     wrong = "; ".join(reason for reason in reasons if code_of(reason) in _FINDINGS)
     asked = f"{SIGN}{wrong}. Give the same answer again in the required form, and nothing else."
     choices = json.dumps(list(expects.choices), ensure_ascii=False)

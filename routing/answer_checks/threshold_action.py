@@ -39,7 +39,7 @@ def threshold_action(model: Model, fleet: Fleet) -> ThresholdAction:
         lowest, highest = min(one.points[0][1] for one in maps), max(one.points[-1][1] for one in maps)
         if lowest >= threshold:
             wrong = f"never acts: by its calibration no answer is below {lowest:.2f}"
-            fix = "Raise the threshold, or calibrate anew."
+            fix = "Raise the threshold, or calibrate again."
         elif highest < threshold:
             wrong = f"rejects every answer: by its calibration none is above {highest:.2f}"
             fix = "Lower the threshold, or send no queries there."

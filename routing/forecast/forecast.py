@@ -67,7 +67,7 @@ class _Rung:
     """What its reasoning costs, as earlier answers of the tier did."""
 
     def cost_usd(self, factors: Mapping[str, tuple[float, float]]) -> float:
-        """The estimate, corrected by what was, and the reasoning."""
+        """The estimate, corrected by earlier batches, plus the reasoning."""
         return self.usd * factors[self.tier][0] + self.reasoning_usd
 
 

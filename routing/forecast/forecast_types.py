@@ -74,7 +74,7 @@ class TierForecast:
     answers: float
     cost_usd: float
     estimated_call_usd: float | None
-    """A call's cost by its estimated tokens alone, without reasoning, before what was is heeded."""
+    """A call's cost by its estimated tokens alone: without reasoning, and not yet corrected by earlier batches."""
     doubted_share: float
     latency_s: float
     backlog: float
@@ -83,7 +83,7 @@ class TierForecast:
     bound_by: str
     """What lets it go no faster."""
     reasoning_tokens: float = 0.0
-    """That an answer is expected to take."""
+    """Expected reasoning tokens of an answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from routing.query import Query
 NAME: Final = "gate"
 
 CHOICE_BYTES_PER_TOKEN: Final = 2
-"""Words of labels are rarely more than a token each; what a tokenizer cuts finer is no more than this."""
+"""A word of a label is rarely more than one token. This is the bound for a tokenizer that splits words further."""
 
 RED_TEAM_BOUND: Final = 0.0
 """The share of the red-team set (tests/unit/routing/red_team.py) that gate and policy may route lower than

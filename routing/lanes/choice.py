@@ -28,7 +28,7 @@ class BatchReview:
     """Whether a provider batch is still waited for."""
 
     waits: bool
-    """False: cancel it, and plan anew for what it has not answered."""
+    """False: cancel it, and make a new plan for what it has not answered."""
     give_up_s: float
     """The age at which it is cancelled by this review, its present age where it is not waited for."""
     p_late: float

@@ -18,7 +18,7 @@ class DeadlineForecast:
     usd: float
     """With all climbs."""
     standard_usd: float
-    """The same at standard alone."""
+    """The same if everything is bought at standard."""
     finish_s: float
     """Expected."""
     p_late: float

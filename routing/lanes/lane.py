@@ -12,7 +12,7 @@ class Lane(StrEnum):
     STANDARD = "standard"
     """A direct call at the list price."""
     FLEX = "flex"
-    """A direct call at a discount, which the provider may refuse for want of capacity, unbilled."""
+    """A direct call at a discount, which the provider may refuse without a charge when it has no capacity."""
     BATCH = "batch"
     """A line of a provider batch, answered within the provider's window."""
 
@@ -67,15 +67,15 @@ class TierLanes:
 
     tier: str
     offers: Mapping[Lane, LaneOffer]
-    """Always with the standard lane, which is where a query goes when time runs out."""
+    """The standard lane is always among them: a query goes there when time runs out."""
     escalates_to: str | None = None
     climb_share: float = 0.0
     climb_bound: float = 1.0
-    """What the share is not above, by the log: time is left for so many climbs."""
+    """An upper bound of the share, from the log. The plan leaves time for that many climbs."""
     open: float = 0.0
     """Queries of the batch that have no answer of this tier yet, those in provider batches included."""
 
     @property
     def standard(self) -> LaneOffer:
-        """The lane that keeps the deadline."""
+        """The lane that meets the deadline."""
         return self.offers[Lane.STANDARD]

@@ -27,36 +27,36 @@ from routing.reason import Reason, ReasonCode
 Floats = NDArray[np.float64]
 
 CANCEL_S: Final = 600.0
-"""Within ten minutes a provider batch is cancelled (OpenAI, Batch API reference)."""
+"""The longest that the cancellation of a provider batch takes: ten minutes (OpenAI, Batch API reference)."""
 
-TURN_S: Final = 60.0
-"""From a wave to its provider batch and from its end to the next wave: upload, creation, polling, results."""
+TURNAROUND_S: Final = 60.0
+"""What a wave takes beside the provider's own work: upload, creation, polling, results."""
 
 GATHER_SHARE: Final = 0.02
 LONGEST_GATHER_S: Final = 600.0
-"""A wave waits this part of the time to spare for more queries, within that limit."""
+"""A wave waits for more queries during this share of the time to spare, but never longer than the limit."""
 
 REPEAT_SHARE: Final = 0.005
-"""What the repetition of a wave costs beside its calls, of its price: a wait has to be that much too long."""
+"""What repeating a wave costs beside its calls, as a share of its price. A wave is given up only if that saves more."""
 
 HOUR_SHARE: Final = 0.002
-"""What an hour of waiting counts, of the price at standard: of plans that cost about the same the sooner is better."""
+"""What an hour of waiting counts, as a share of the standard price: at about the same cost, the sooner plan wins."""
 
 _STEPS: Final = 120
-"""Of the time left. Fewer make waits coarser; twice as many change a cost by less than one percent."""
+"""How many steps the time left is divided into. Twice as many change a cost by less than one percent."""
 
 
 class Prospect(NamedTuple):
-    """What comes of the queries of a tier, by a way to buy them."""
+    """What is expected of a tier's queries if they are bought in one way."""
 
     usd: float
-    """Of one query with its climbs."""
+    """The cost of one query with its climbs."""
     loss: float
-    """The same with what repetitions and hours of waiting count; the plan minimizes it."""
+    """The same, plus the penalties for repeated waves and hours of waiting. The plan minimizes it."""
     late: float
     """The probability that one of them misses the deadline."""
     finish_s: float
-    """Expected, until all are answered."""
+    """Expected seconds until all of them are answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class LanePlan:
             )
             text += f"the wait costs ${wait.usd:.6f}"
             return BatchReview(False, age_s, at_once.late, Reason(ReasonCode.UNLIKELY, text))
-        text = f"wait on after {_words(age_s)}: {ends}; ${wait.usd:.6f} a query, ${at_once.usd:.6f} by a new wave"
+        text = f"keep waiting after {_words(age_s)}: {ends}; ${wait.usd:.6f} a query, ${at_once.usd:.6f} by a new wave"
         return BatchReview(True, age_s + steps * self._step_s, wait.late, Reason(ReasonCode.CHEAPEST_LANE, text))
 
     def gather_s(self, tier: str) -> float:
@@ -166,7 +166,7 @@ class LanePlan:
         return own, options
 
     def _rank(self, option: _Option) -> tuple[float, float, float]:
-        """The cheapest of those that keep the deadline, else the one that most likely does."""
+        """The cheapest of those that meet the deadline, else the one that most likely does."""
         late = option.prospect.late
         return late if late > self._alpha else 0.0, option.prospect.loss, option.prospect.finish_s
 
@@ -225,7 +225,7 @@ class LanePlan:
 
     def _survival(self, tier: str, age_s: float) -> Floats:
         """The probability that a provider batch of this age has not ended after 0, 1, … steps more."""
-        ages_s = age_s + self._step_s * np.arange(_STEPS + 1) - TURN_S
+        ages_s = age_s + self._step_s * np.arange(_STEPS + 1) - TURNAROUND_S
         survival = self._times[tier].survival(np.maximum(ages_s, 0.0))
         return np.asarray(survival / survival[0])
 

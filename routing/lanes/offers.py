@@ -21,7 +21,7 @@ LOST_SHARE: Final = 0.5
 """Of a cancelled provider batch at Google: it returns nothing, and what was answered by then is billed."""
 
 FLEX_PACE: Final = 0.2
-"""The pace of flex over that of standard: calls take longer, and some are refused for want of capacity."""
+"""The pace of flex over that of standard: calls take longer, and some are refused because capacity is short."""
 
 
 def lane_deployment(fleet: Fleet, tier: str) -> Model:

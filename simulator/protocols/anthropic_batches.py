@@ -27,7 +27,7 @@ from simulator.protocols.batch_replies import (
 )
 from simulator.protocols.protocol import ErrorCase, list_at
 from simulator.provider_batch import BatchCall, BatchPhase, LineState, SimulatedBatch
-from simulator.provider_batches import ProviderBatches, TooManyCreates, answers_in_order
+from simulator.provider_batches import SimulatedBatches, TooManyCreates, answers_in_order
 from simulator.response_plan import ResponsePlan
 from simulator.url_routes import UrlRoute
 
@@ -35,7 +35,7 @@ _PATH: Final = re.compile(r"v1/messages/batches(?:/(?P<id>[^/]+)(?:/(?P<verb>res
 _KEY: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
-def handle(batches: ProviderBatches, behavior: BatchBehavior, route: UrlRoute, head: Head, raw: bytes) -> ResponsePlan:
+def handle(batches: SimulatedBatches, behavior: BatchBehavior, route: UrlRoute, head: Head, raw: bytes) -> ResponsePlan:
     """The reply to a request for a batch."""
     found = _PATH.fullmatch(route.rest)
     try:
@@ -62,13 +62,15 @@ def handle(batches: ProviderBatches, behavior: BatchBehavior, route: UrlRoute, h
         return refused(route, error)
 
 
-def _known(batches: ProviderBatches, route: UrlRoute, name: str) -> SimulatedBatch:
+def _known(batches: SimulatedBatches, route: UrlRoute, name: str) -> SimulatedBatch:
     if (batch := batches.batch(route, name)) is None:
         raise no_such("batch")
     return batch
 
 
-def _create(batches: ProviderBatches, behavior: BatchBehavior, route: UrlRoute, head: Head, raw: bytes) -> ResponsePlan:
+def _create(
+    batches: SimulatedBatches, behavior: BatchBehavior, route: UrlRoute, head: Head, raw: bytes
+) -> ResponsePlan:
     if len(raw) > behavior.max_bytes:
         raise BatchRefused(ErrorCase.TOO_LARGE, f"the batch is larger than {behavior.max_bytes} bytes")
     calls = _read_requests(decoded(raw))
@@ -117,7 +119,7 @@ def _keep_results(batch: SimulatedBatch) -> None:
     batch.outputs["results"] = "results"
 
 
-def _results(batches: ProviderBatches, batch: SimulatedBatch) -> ResponsePlan:
+def _results(batches: SimulatedBatches, batch: SimulatedBatch) -> ResponsePlan:
     if not batch.phase.is_over or FaultKind.BATCH_OUTPUT_GONE in batch.faults:
         raise no_such("results")
     lines = [
@@ -137,7 +139,7 @@ def _result(call: BatchCall, batch: SimulatedBatch) -> dict[str, Any]:
             return {"type": "expired" if batch.phase is BatchPhase.EXPIRED else "canceled"}
 
 
-def _list(batches: ProviderBatches, route: UrlRoute, head: Head) -> ResponsePlan:
+def _list(batches: SimulatedBatches, route: UrlRoute, head: Head) -> ResponsePlan:
     asked = parse_qs(route.query)
     limit = int(asked.get("limit", ["20"])[0])
     found = batches.newest_first(route)

@@ -26,8 +26,8 @@ from simulator.protocols.batch_replies import (
     too_many,
 )
 from simulator.protocols.protocol import ErrorCase, mapping_at
-from simulator.provider_batch import BatchCall, BatchPhase, LineState, SimulatedBatch, StoredFile
-from simulator.provider_batches import ProviderBatches, TooManyCreates, answers_in_order
+from simulator.provider_batch import BatchCall, BatchPhase, LineState, SimulatedBatch, SimulatedFile
+from simulator.provider_batches import SimulatedBatches, TooManyCreates, answers_in_order
 from simulator.response_plan import JSON_HEADERS, ResponsePlan
 from simulator.url_routes import UrlRoute
 
@@ -41,7 +41,7 @@ _CODES: Final = {400: 3, 401: 16, 403: 7, 404: 5, 429: 8, 500: 13, 503: 14, 529:
 """google.rpc.Code by HTTP status: a line of results has the code."""
 
 
-def handle(batches: ProviderBatches, behavior: BatchBehavior, route: UrlRoute, head: Head, raw: bytes) -> ResponsePlan:
+def handle(batches: SimulatedBatches, behavior: BatchBehavior, route: UrlRoute, head: Head, raw: bytes) -> ResponsePlan:
     """The reply to a request for a file or a batch."""
     try:
         if route.rest == _UPLOAD and head.method == "POST":
@@ -67,13 +67,15 @@ def handle(batches: ProviderBatches, behavior: BatchBehavior, route: UrlRoute, h
         return refused(route, error)
 
 
-def _known(batches: ProviderBatches, route: UrlRoute, name: str) -> SimulatedBatch:
+def _known(batches: SimulatedBatches, route: UrlRoute, name: str) -> SimulatedBatch:
     if (batch := batches.batch(route, f"batches/{name}")) is None:
         raise no_such("batch")
     return batch
 
 
-def _upload(batches: ProviderBatches, behavior: BatchBehavior, route: UrlRoute, head: Head, raw: bytes) -> ResponsePlan:
+def _upload(
+    batches: SimulatedBatches, behavior: BatchBehavior, route: UrlRoute, head: Head, raw: bytes
+) -> ResponsePlan:
     """Google's resumable upload: an address for the bytes, then the bytes in one piece."""
     command = (head.header(b"x-goog-upload-command") or b"").replace(b" ", b"")
     if command == b"start":
@@ -94,7 +96,7 @@ def _upload(batches: ProviderBatches, behavior: BatchBehavior, route: UrlRoute, 
     return shown({"file": _file(file)})
 
 
-def _of_file(batches: ProviderBatches, route: UrlRoute, head: Head, name: str, *, is_download: bool) -> ResponsePlan:
+def _of_file(batches: SimulatedBatches, route: UrlRoute, head: Head, name: str, *, is_download: bool) -> ResponsePlan:
     if (file := batches.file(route, name)) is None:
         raise no_such("file")
     match head.method:
@@ -109,7 +111,9 @@ def _of_file(batches: ProviderBatches, route: UrlRoute, head: Head, name: str, *
             raise no_such("method")
 
 
-def _create(batches: ProviderBatches, behavior: BatchBehavior, route: UrlRoute, model: str, raw: bytes) -> ResponsePlan:
+def _create(
+    batches: SimulatedBatches, behavior: BatchBehavior, route: UrlRoute, model: str, raw: bytes
+) -> ResponsePlan:
     asked = mapping_at(decoded(raw), "batch")
     name = str(mapping_at(asked, "inputConfig").get("fileName"))
     if (file := batches.file(route, name)) is None:
@@ -156,7 +160,7 @@ def _read_lines(content: bytes) -> tuple[list[BatchCall], list[dict[str, Any]]]:
     return calls, errors
 
 
-def _write_file(batches: ProviderBatches, batch: SimulatedBatch) -> None:
+def _write_file(batches: SimulatedBatches, batch: SimulatedBatch) -> None:
     if batch.phase is not BatchPhase.ENDED:
         return
     calls = answers_in_order(batch, seed=batches.seed, same_order=True)
@@ -172,7 +176,7 @@ def _result(call: BatchCall) -> dict[str, Any]:
     return {"error": {"code": code, "message": f"[simulated] status {call.status}"}}
 
 
-def _list(batches: ProviderBatches, route: UrlRoute) -> ResponsePlan:
+def _list(batches: SimulatedBatches, route: UrlRoute) -> ResponsePlan:
     asked = parse_qs(route.query)
     size = int(asked.get("pageSize", ["10"])[0])
     start = int(asked.get("pageToken", ["0"])[0])
@@ -233,7 +237,7 @@ def _operation(batch: SimulatedBatch) -> dict[str, Any]:
     return operation
 
 
-def _file(file: StoredFile) -> dict[str, Any]:
+def _file(file: SimulatedFile) -> dict[str, Any]:
     return {
         "name": file.id,
         "displayName": file.name,

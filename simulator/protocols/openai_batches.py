@@ -26,8 +26,8 @@ from simulator.protocols.batch_replies import (
     too_many,
 )
 from simulator.protocols.protocol import ErrorCase, mapping_at
-from simulator.provider_batch import BatchCall, BatchPhase, LineState, SimulatedBatch, StoredFile
-from simulator.provider_batches import ProviderBatches, TooManyCreates, answers_in_order
+from simulator.provider_batch import BatchCall, BatchPhase, LineState, SimulatedBatch, SimulatedFile
+from simulator.provider_batches import SimulatedBatches, TooManyCreates, answers_in_order
 from simulator.response_plan import ResponsePlan
 from simulator.url_routes import UrlRoute
 
@@ -39,7 +39,7 @@ _FILE_NAME: Final = re.compile(rb'filename="([^"]*)"')
 _DAY_WINDOW: Final = "24h"
 
 
-def handle(batches: ProviderBatches, behavior: BatchBehavior, route: UrlRoute, head: Head, raw: bytes) -> ResponsePlan:
+def handle(batches: SimulatedBatches, behavior: BatchBehavior, route: UrlRoute, head: Head, raw: bytes) -> ResponsePlan:
     """The reply to a request for a file or a batch."""
     found = _PATH.fullmatch(route.rest)
     try:
@@ -74,19 +74,21 @@ def handle(batches: ProviderBatches, behavior: BatchBehavior, route: UrlRoute, h
         return refused(route, error)
 
 
-def _stored(batches: ProviderBatches, route: UrlRoute, name: str) -> StoredFile:
+def _stored(batches: SimulatedBatches, route: UrlRoute, name: str) -> SimulatedFile:
     if (file := batches.file(route, name)) is None:
         raise no_such("file")
     return file
 
 
-def _known(batches: ProviderBatches, route: UrlRoute, name: str) -> SimulatedBatch:
+def _known(batches: SimulatedBatches, route: UrlRoute, name: str) -> SimulatedBatch:
     if (batch := batches.batch(route, name)) is None:
         raise no_such("batch")
     return batch
 
 
-def _upload(batches: ProviderBatches, behavior: BatchBehavior, route: UrlRoute, head: Head, raw: bytes) -> ResponsePlan:
+def _upload(
+    batches: SimulatedBatches, behavior: BatchBehavior, route: UrlRoute, head: Head, raw: bytes
+) -> ResponsePlan:
     fields = _form(head, raw)
     if fields.get("purpose", (b"", ""))[0] != b"batch" or "file" not in fields:
         raise BatchRefused(ErrorCase.BAD_REQUEST, "file and purpose=batch are required")
@@ -110,7 +112,7 @@ def _form(head: Head, raw: bytes) -> dict[str, tuple[bytes, str]]:
     return fields
 
 
-def _create(batches: ProviderBatches, behavior: BatchBehavior, route: UrlRoute, raw: bytes) -> ResponsePlan:
+def _create(batches: SimulatedBatches, behavior: BatchBehavior, route: UrlRoute, raw: bytes) -> ResponsePlan:
     asked = decoded(raw)
     if asked.get("endpoint") not in _ENDPOINTS:
         raise BatchRefused(ErrorCase.BAD_REQUEST, "endpoint must be /v1/chat/completions here")
@@ -185,7 +187,7 @@ def _read_lines(
     return calls, errors
 
 
-def _write_files(batches: ProviderBatches, batch: SimulatedBatch) -> None:
+def _write_files(batches: SimulatedBatches, batch: SimulatedBatch) -> None:
     """The files of a batch that is over: answers in one, everything else that has a result in the other."""
     if batch.phase is BatchPhase.FAILED:
         return
@@ -216,7 +218,7 @@ def _not_run(call: BatchCall) -> bytes:
     return orjson.dumps({"id": f"batch_req_{call.key}", "custom_id": call.key, "response": None, "error": error})
 
 
-def _list(batches: ProviderBatches, route: UrlRoute) -> ResponsePlan:
+def _list(batches: SimulatedBatches, route: UrlRoute) -> ResponsePlan:
     asked = parse_qs(route.query)
     limit = int(asked.get("limit", ["20"])[0])
     found = batches.newest_first(route)
@@ -274,7 +276,7 @@ def _batch(batch: SimulatedBatch) -> dict[str, Any]:
     }
 
 
-def _file(file: StoredFile) -> dict[str, Any]:
+def _file(file: SimulatedFile) -> dict[str, Any]:
     return {
         "id": file.id,
         "object": "file",

@@ -49,7 +49,7 @@ LOST_EVERY_S = 5.0
 """Between two looks for lost messages, each of which reads all that is in the broker."""
 
 LOOK_SHARE = 5.0
-"""A look for followers whose leader has ended is followed by so many times its duration without one."""
+"""After a search for followers whose leader has ended, the feeder waits this many times the search's duration."""
 
 MONTHS_EVERY_S = 3600.0
 """Between two looks whether the months that come have their partitions."""

@@ -53,7 +53,7 @@ class BatchResults:
                 some = {}
         strays += await self.apply(some)
         if strays:
-            log.warning("provider_batch_strays", provider_batch=self.row.id, lines=strays)
+            log.warning("provider_batch_unknown_lines", provider_batch=self.row.id, lines=strays)
 
     async def apply(self, outcomes: Mapping[int, Outcome]) -> int:
         """Applies outcomes by call id. Returns how many are of calls that are not of this batch."""

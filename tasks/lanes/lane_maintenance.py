@@ -22,13 +22,13 @@ from tasks.worker_context import WorkerContext
 log = structlog.get_logger()
 
 GATHER_S: Final = 2.0
-"""A wave leaves once nothing has come to its tier for so long."""
+"""A wave starts once no query has come to its tier for this long."""
 
 LONGEST_GATHER_S: Final = 30.0
-"""Or once its oldest query has waited for so long: small waves are not held up for large ones."""
+"""A wave also starts once its oldest query has waited this long: small waves are not held up for large ones."""
 
-PAUSE_S: Final = 5.0
-"""Between two waves of the same batch and tier that are not full."""
+WAVE_GAP_S: Final = 5.0
+"""The least time between two waves of the same batch and tier that are not full."""
 
 REVIEW_EVERY_S: Final = 10.0
 """Between two looks at the provider batches that are under way."""
@@ -39,7 +39,7 @@ class WaveStarter:
     """Begins waves. Of one feeder; what it remembers only keeps it from asking too often."""
 
     gather_s: float = GATHER_S
-    pause_s: float = PAUSE_S
+    gap_s: float = WAVE_GAP_S
     plans: LanePlans = field(default_factory=LanePlans)
     reviewed_at: float = -math.inf
     begun_at: dict[tuple[int, str], float] = field(default_factory=dict)
@@ -67,16 +67,18 @@ class WaveStarter:
         model = deployments[self.waves[key] % len(deployments)] if deployments else None
         most = math.inf if model is None else model.batch_limits.max_requests
         gathers = (row.newest_s < self.gather_s or row.is_routing) and row.oldest_s < LONGEST_GATHER_S
-        rests = time.monotonic() < self.begun_at.get(key, -math.inf) + self.pause_s
+        rests = time.monotonic() < self.begun_at.get(key, -math.inf) + self.gap_s
         if row.queries < most and (gathers or rests):
             return
         plan = await self.plans.of(row.batch_id, batches, fleet)
         choice = None if plan is None else plan.choose(row.tier)
         if choice is None or choice.lane is not Lane.BATCH or model is None:
-            why = "no plan could be made: standard speed" if choice is None else str(choice.reason)
+            why = "no plan could be made: bought at standard" if choice is None else str(choice.reason)
             lane = Lane.STANDARD if choice is None else choice.lane
             moved = await batches.call_directly(row.batch_id, row.tier, lane=lane, reason=why)
-            log.info("wave_of_calls", batch_id=row.batch_id, tier=row.tier, lane=lane.value, queries=moved, why=why)
+            log.info(
+                "wave_called_directly", batch_id=row.batch_id, tier=row.tier, lane=lane.value, queries=moved, why=why
+            )
             return
         limits = model.batch_limits
         max_tokens = None

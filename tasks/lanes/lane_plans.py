@@ -18,7 +18,7 @@ from routing.lifecycle import FALLBACK, ROUTE
 log = structlog.get_logger()
 
 PLAN_TTL_S: Final = 10.0
-"""For so long a plan is good enough: it takes some 25 ms, and a deadline is hours away."""
+"""How long a plan is used before a new one is made: making one takes some 25 ms, and a deadline is hours away."""
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ from providers.batch_api.provider_batch_api import (
 from providers.provider_errors import UnsupportedParameter
 from routing.lanes.lane_plan import CANCEL_S
 from routing.outcome import FAILURE_RULES, UNSETTLED, Billed, Failure, FailureKind, Outcome
-from routing.provider_batch_lifecycle import UNSENT, BatchState
+from routing.provider_batch_lifecycle import UNSENT, ProviderBatchState
 from routing.query import read_line
 from tasks.lanes.batch_results import BatchResults
 from tasks.lanes.wave_former import WaveFormer, line_of
@@ -43,9 +43,9 @@ PAUSED_S: Final = 5.0
 """Between two looks at a provider batch that is not bought, for its batch is paused."""
 
 MAX_TRIES: Final = 6
-"""Refused uploads and creates, after which its queries are bought elsewhere."""
+"""After this many refused uploads and creates, the queries are bought elsewhere."""
 MAX_TURNS: Final = 4
-"""Workers that take one step, one after the other, before its queries go back: one may be what kills workers."""
+"""After this many workers were lost at one step, the queries go back: one of them may be what kills workers."""
 
 STANDARD_RESERVE_S: Final = 300.0
 """With less time to the deadline, what a provider batch has not answered is bought at standard speed."""
@@ -56,7 +56,7 @@ _REFUSALS: Final = frozenset(
     if kind not in (FailureKind.RATE_LIMITED, FailureKind.OVERLOADED, FailureKind.SERVER_ERROR, FailureKind.NEVER_SENT)
     and rule.billed is Billed.NO
 )
-"""Failures that another try of the same step would meet again."""
+"""Failures that a retry of the same step would repeat."""
 
 
 async def step_provider_batch(taken: TakenBatch, context: WorkerContext) -> None:
@@ -113,8 +113,8 @@ class ProviderBatchStepper:
         """Step after step, until one has to wait. Raises DBAPIError: then another worker goes on after the lease."""
         while True:
             self.row = row = await self.batches.find(self.taken.id)
-            state = BatchState(row.state)
-            if row.epoch != self.taken.epoch or state is BatchState.DONE:
+            state = ProviderBatchState(row.state)
+            if row.epoch != self.taken.epoch or state is ProviderBatchState.DONE:
                 return
             if self.context.stopping.is_set():
                 await self._move(state, wait_s=0.0)
@@ -137,31 +137,31 @@ class ProviderBatchStepper:
             if not goes_on:
                 return
 
-    async def _step(self, state: BatchState, api: ProviderBatchApi) -> bool:
+    async def _step(self, state: ProviderBatchState, api: ProviderBatchApi) -> bool:
         """Does the step of ``state``. Returns whether the next one may follow at once."""
         if state in UNSENT and (why := self._why_unsent):
             return await self._end_unsent(why)
         if state in UNSENT and self.row.is_paused:
             await self._move(state, wait_s=PAUSED_S, tries=self.row.tries)
             return False
-        if state is BatchState.CREATING and self._is_late:
+        if state is ProviderBatchState.CREATING and self._is_late:
             await self._give_up()
         match state:
-            case BatchState.FORMING:
+            case ProviderBatchState.FORMING:
                 return await self._form(api)
-            case BatchState.FORMED:
+            case ProviderBatchState.FORMED:
                 return await self._upload(api)
-            case BatchState.UPLOADED:
+            case ProviderBatchState.UPLOADED:
                 return await self._create(api)
-            case BatchState.CREATING:
+            case ProviderBatchState.CREATING:
                 return await self._find_created(api)
-            case BatchState.SUBMITTED:
+            case ProviderBatchState.SUBMITTED:
                 return await self._poll(api)
-            case BatchState.CANCELLING:
+            case ProviderBatchState.CANCELLING:
                 return await self._cancel(api)
-            case BatchState.COLLECTING:
+            case ProviderBatchState.COLLECTING:
                 return await self._collect(api)
-            case BatchState.DONE:
+            case ProviderBatchState.DONE:
                 return False
 
     async def _form(self, api: ProviderBatchApi) -> bool:
@@ -175,11 +175,11 @@ class ProviderBatchStepper:
                     if former.budget_is_full:
                         reason = "the budget has no room for its reservation in a provider batch"
                     await self.batches.call_directly(
-                        self.row.batch_id, self.row.tier, reason=f"{reason}: standard speed"
+                        self.row.batch_id, self.row.tier, reason=f"{reason}: bought at standard"
                     )
-                await self._move(BatchState.DONE, outcome="empty")
+                await self._move(ProviderBatchState.DONE, outcome="empty")
                 return False
-        return await self._move(BatchState.FORMED)
+        return await self._move(ProviderBatchState.FORMED)
 
     async def _upload(self, api: ProviderBatchApi) -> bool:
         await self.batches.settle(
@@ -191,7 +191,7 @@ class ProviderBatchStepper:
         file_id = await api.upload(self._lines(api, inexpressible)) if api.takes_files else None
         failpoints.die_once_at("die_after_upload")
         await self._results(api).apply(inexpressible)
-        return await self._move(BatchState.UPLOADED, file_id=file_id)
+        return await self._move(ProviderBatchState.UPLOADED, file_id=file_id)
 
     async def _lines(self, api: ProviderBatchApi, inexpressible: dict[int, Outcome]) -> AsyncIterator[bytes]:
         """The lines of its open calls; those that the protocol cannot say are left out."""
@@ -209,12 +209,12 @@ class ProviderBatchStepper:
 
     async def _create(self, api: ProviderBatchApi) -> bool:
         """Buys. That it is about to be bought is committed first; it is sent only while the lease outlasts it."""
-        if not await self._move(BatchState.CREATING, tries=self.row.tries):
+        if not await self._move(ProviderBatchState.CREATING, tries=self.row.tries):
             return False
         failpoints.die_once_at("die_before_create")
         provider = self.context.fleet.providers[api.model.provider]
         if self.lease.held_from + self.context.fleet.timing.lease_s - time.monotonic() < provider.deadline_s:
-            await self._move(BatchState.UPLOADED, wait_s=0.0)  # nothing was sent
+            await self._move(ProviderBatchState.UPLOADED, wait_s=0.0)  # nothing was sent
             return False
         source = self.row.file_id if api.takes_files else self._lines(api, {})
         assert source is not None
@@ -224,7 +224,7 @@ class ProviderBatchStepper:
 
     async def _submitted(self, remote: RemoteBatch, api: ProviderBatchApi) -> bool:
         log.info("provider_batch_submitted", provider_batch=self.row.id, remote=remote.id, queries=self.row.queries)
-        if await self._move(BatchState.SUBMITTED, remote_id=remote.id, wait_s=SOONEST_POLL_S):
+        if await self._move(ProviderBatchState.SUBMITTED, remote_id=remote.id, wait_s=SOONEST_POLL_S):
             failpoints.die_once_at("die_after_submit")
             return False
         # Another worker has taken over since, and may have bought it again: this one is not wanted.
@@ -251,11 +251,13 @@ class ProviderBatchStepper:
                     undecided = True
         if undecided or not settled:
             await self._move(
-                BatchState.CREATING, wait_s=LATEST_POLL_S if undecided else SOONEST_POLL_S, tries=row.tries
+                ProviderBatchState.CREATING, wait_s=LATEST_POLL_S if undecided else SOONEST_POLL_S, tries=row.tries
             )
             return False
         # It was not made. What a user closed meanwhile is not sent again.
-        return await self._move(BatchState.FORMED if row.is_unwanted else BatchState.UPLOADED, tries=row.tries)
+        return await self._move(
+            ProviderBatchState.FORMED if row.is_unwanted else ProviderBatchState.UPLOADED, tries=row.tries
+        )
 
     async def _is_ours(self, remote: RemoteBatch, api: ProviderBatchApi) -> bool | None:
         """Whether a result of ``remote`` belongs to one of our calls; None while it has none."""
@@ -272,10 +274,10 @@ class ProviderBatchStepper:
         if remote.is_over:
             return await self._over(remote)
         if row.is_unwanted or row.is_over_due or self._is_late:
-            log.warning("provider_batch_not_waited_for", provider_batch=row.id, age_s=row.age_s, why=row.verdict)
-            return await self._move(BatchState.CANCELLING)
+            log.warning("provider_batch_cancelling", provider_batch=row.id, age_s=row.age_s, why=row.verdict)
+            return await self._move(ProviderBatchState.CANCELLING)
         wait_s = min(max(POLL_SHARE * (row.age_s or 0.0), SOONEST_POLL_S), LATEST_POLL_S)
-        await self._move(BatchState.SUBMITTED, wait_s=wait_s)
+        await self._move(ProviderBatchState.SUBMITTED, wait_s=wait_s)
         return False
 
     async def _cancel(self, api: ProviderBatchApi) -> bool:
@@ -289,13 +291,13 @@ class ProviderBatchStepper:
             return await self._over(remote)
         if not self.row.is_unwanted and (self.row.cancelling_s > CANCEL_S or self._is_late):
             await self._give_up()
-        await self._move(BatchState.CANCELLING, wait_s=SOONEST_POLL_S)
+        await self._move(ProviderBatchState.CANCELLING, wait_s=SOONEST_POLL_S)
         return False
 
     async def _over(self, remote: RemoteBatch) -> bool:
-        log.info("provider_batch_over", provider_batch=self.row.id, remote=remote.id, state=remote.state.value)
+        log.info("provider_batch_ended", provider_batch=self.row.id, remote=remote.id, state=remote.state.value)
         cause = None if remote.failure is None else remote.failure.message
-        return await self._move(BatchState.COLLECTING, outcome=remote.state.value, cause=cause)
+        return await self._move(ProviderBatchState.COLLECTING, outcome=remote.state.value, cause=cause)
 
     async def _collect(self, api: ProviderBatchApi) -> bool:
         remote = await api.retrieve(self.row.remote_id)
@@ -307,7 +309,7 @@ class ProviderBatchStepper:
         try:
             await api.discard(remote)
         except BatchCallFailed as error:
-            log.warning("provider_batch_files_left", provider_batch=self.row.id, error=error.failure.message)
+            log.warning("provider_batch_files_not_deleted", provider_batch=self.row.id, error=error.failure.message)
         return False
 
     async def _finish(self, missing: Failure) -> None:
@@ -327,17 +329,17 @@ class ProviderBatchStepper:
             self.taken, outcome=failure.kind.value, cause=failure.cause, is_billed=failure.kind in UNSETTLED
         )
         failpoints.die_once_at("die_before_done")
-        await self._move(BatchState.DONE, cause=failure.message if released else None)
+        await self._move(ProviderBatchState.DONE, cause=failure.message if released else None)
         log.info("provider_batch_done", provider_batch=self.row.id, released=released)
 
     async def _end_unsent(self, why: str) -> bool:
         """Ends what was not bought: its queries go back, its calls cost nothing."""
-        await self.batches.release(self.taken, code="not_run", reason=f"{why}: standard speed")
+        await self.batches.release(self.taken, code="not_run", reason=f"{why}: bought at standard")
         await self.batches.settle(self.taken, outcome=FailureKind.NOT_RUN.value, cause="not sent")
-        await self._move(BatchState.DONE, outcome="unsent", cause=why)
+        await self._move(ProviderBatchState.DONE, outcome="unsent", cause=why)
         return False
 
-    async def _failed(self, state: BatchState, error: BatchCallFailed) -> bool:
+    async def _failed(self, state: ProviderBatchState, error: BatchCallFailed) -> bool:
         """What follows from a failed request to the batch API. A step that may succeed later is tried again then."""
         failure, tries = error.failure, self.row.tries + 1
         log.warning(
@@ -349,19 +351,19 @@ class ProviderBatchStepper:
             cause=failure.cause,
         )
         wait_s = max(failure.retry_after_s or 0.0, min(SOONEST_POLL_S * 2.0**tries, LATEST_POLL_S))
-        current = BatchState((await self.batches.find(self.taken.id)).state)
-        if current is BatchState.CREATING and state is BatchState.UPLOADED:
+        current = ProviderBatchState((await self.batches.find(self.taken.id)).state)
+        if current is ProviderBatchState.CREATING and state is ProviderBatchState.UPLOADED:
             if error.may_have_happened:
                 await self._move(current, wait_s=SOONEST_POLL_S, tries=tries, cause=failure.message)
                 return False
-            target = BatchState.FORMED if error.is_gone else BatchState.UPLOADED
+            target = ProviderBatchState.FORMED if error.is_gone else ProviderBatchState.UPLOADED
             await self._move(target, wait_s=wait_s, tries=tries, cause=failure.message)
             current = target
         if current in UNSENT and (tries >= MAX_TRIES or (failure.kind in _REFUSALS and not error.is_gone)):
             return await self._end_unsent(failure.message)
-        if current in (BatchState.SUBMITTED, BatchState.CANCELLING) and error.is_gone:
-            return await self._move(BatchState.COLLECTING, outcome="gone", cause=failure.message)
-        if current is BatchState.COLLECTING and (error.is_gone or tries >= 4 * MAX_TRIES):
+        if current in (ProviderBatchState.SUBMITTED, ProviderBatchState.CANCELLING) and error.is_gone:
+            return await self._move(ProviderBatchState.COLLECTING, outcome="gone", cause=failure.message)
+        if current is ProviderBatchState.COLLECTING and (error.is_gone or tries >= 4 * MAX_TRIES):
             await self._finish(Failure(FailureKind.UNKNOWN, failure.message, cause="results_gone"))
             return False
         if current not in UNSENT and self._is_late:
@@ -394,7 +396,7 @@ class ProviderBatchStepper:
             released = await self.batches.release(
                 self.taken,
                 code="given_up",
-                reason="the deadline is near, and its provider batch is not over: standard speed",
+                reason="the deadline is near, and the provider batch has not ended: bought at standard",
             )
             log.warning("provider_batch_given_up", provider_batch=self.row.id, released=released)
 
@@ -403,7 +405,7 @@ class ProviderBatchStepper:
 
     async def _move(
         self,
-        to_state: BatchState,
+        to_state: ProviderBatchState,
         *,
         wait_s: float | None = None,
         tries: int = 0,

@@ -11,7 +11,7 @@ from routing.query import Query
 
 RESERVE_SHARE: Final = 0.25
 LONGEST_RESERVE_S: Final = 3600.0
-"""What of the time to the deadline is left for standard where nobody has planned better: a quarter, an hour at most."""
+"""The part of the time to the deadline that is kept for standard without a plan: a quarter, an hour at most."""
 
 
 def batch_deployments(query: Query, tier: str, fleet: Fleet) -> tuple[Model, ...]:

@@ -35,7 +35,7 @@ MOST_LIMITS: Final = 20
 """Replies that say no more than "too many requests" and count as no attempt: the judge rests after each."""
 
 MOST_UNUSABLE: Final = 8
-"""Replies without a verdict, after which a judge that has given none yet is asked no more: each of them is paid."""
+"""A judge that starts with this many replies without a verdict is not asked again: each of them is paid."""
 
 CHARS_PER_CONTEXT_TOKEN: Final = 1.5
 """So many characters of pairs go into one call: they stay within the judge's context in any language."""

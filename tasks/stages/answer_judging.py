@@ -32,7 +32,7 @@ CONTEXT_MARGIN_TOKENS = 64
 
 
 REPAIR_EXPLORATION = 0.02
-"""Of the repairs that would not pay, the share that is made all the same."""
+"""The share of the repairs that would not pay that is made anyway, so that the log learns."""
 
 
 class JudgedAnswer(NamedTuple):

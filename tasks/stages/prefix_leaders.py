@@ -24,7 +24,7 @@ _KEPT: Final = 1000
 """Prefixes that are remembered."""
 
 _SAFE_SHARE: Final = 0.8
-"""Of a cache's lifetime: what was used longer ago may be gone, and would be written again."""
+"""The share of a cache's lifetime during which a prefix counts as cached. Later it may be gone, and written again."""
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class _Prefix:
     warm_until: dict[str, float] = field(default_factory=dict)
     """By deployment."""
     is_useless: bool = False
-    """It was not read where it should have been, or not written: nobody waits for it any more."""
+    """The cache did not write it, or did not read it back: no query waits for it any more."""
 
 
 class PrefixLeaders:

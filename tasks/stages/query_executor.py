@@ -207,9 +207,9 @@ class QueryExecutor:
         sent = SentCall(intent.call_id, at=committed.at, model=model, reserved_usd=intent.reserved_usd)
         if math.isfinite(self.left_usd) and self.epoch > self.queued.epoch + 1:
             # Somebody had it between our reading and our claim, and may have spent some of it. This call costs nothing.
-            failure = Failure(FailureKind.NEVER_SENT, "what is left must be computed again")
+            failure = Failure(FailureKind.NEVER_SENT, "the rest of its max_cost_usd must be computed again")
             self.unrecorded.append(CallResult(sent, failure))
-            await self._reschedule(0.0, "what is left of its max_cost_usd must be computed again")
+            await self._reschedule(0.0, "the rest of its max_cost_usd must be computed again")
             return None
         return sent
 

@@ -73,7 +73,7 @@ async def buy(
 ) -> None:
     """Works off every stage and every provider batch, as feeder and workers do, until all queries have ended."""
     is_enough = until or is_over
-    batches, starter = ProviderBatches(context.engine), WaveStarter(gather_s=0.0, pause_s=0.5)
+    batches, starter = ProviderBatches(context.engine), WaveStarter(gather_s=0.0, gap_s=0.5)
     for _ in range(rounds):
         await work_off(context)
         await starter.begin(context)

@@ -22,7 +22,7 @@ def answer(served: Served, client: Client, batch: BatchInfo, *, failing: int = 0
 def test_failures_are_results_too_and_the_order_is_that_of_the_prompts(module_served: Served) -> None:
     with client_of(module_served, "order") as client:
         batch = client.submit(["a", "b", "c"], ids=["x", "y", "z"], metadata={"job": "nightly"}, max_cost_usd=1.0)
-        with pytest.raises(WaitTimeoutError, match="It goes on"):
+        with pytest.raises(WaitTimeoutError, match="It is still running"):
             client.wait(batch.id, timeout_s=0.5)
         with pytest.raises(PointsmanError, match="wait for its end"):
             list(client.results(batch.id))

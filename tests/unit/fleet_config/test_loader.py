@@ -292,7 +292,7 @@ def test_a_lane_that_saves_nothing_is_warned_of(write: Any) -> None:
         "2.5 }", "2.5, service_tiers.batch = { input_usd_per_mtok = 1, output_usd_per_mtok = 2.5 } }"
     )
     found = warned(write(text + 'lanes = ["standard", "batch"]\n'), {})
-    assert "costs no less than standard" in found["models.one.lanes"]
+    assert "does not cost less than standard" in found["models.one.lanes"]
 
 
 # What is wrong, in words
@@ -375,7 +375,7 @@ MISTAKES = [
     ),
     ("no router", SMALLEST + "[router]\nstages = []\n", "router.stages", "at least 1"),
     ("a router twice", SMALLEST + '[router]\nstages = ["gate", "gate"]\n', "router.stages", "twice"),
-    ("an empty workload", SMALLEST + "[workloads.tickets]\n", "workloads.tickets", "says nothing"),
+    ("an empty workload", SMALLEST + "[workloads.tickets]\n", "workloads.tickets", "is empty"),
     (
         "an age without a unit",
         SMALLEST + '[workloads.tickets]\nreuse = "7"\n',
