@@ -159,7 +159,7 @@ def _show(report: dict[str, Any], forecast: dict[str, Any], *, as_json: bool) ->
         lines.append(
             (
                 "Over cap",
-                f"{forecast['over_cap']:,} would fail without a call: each would cost more than its max_cost_usd",
+                f"{forecast['over_cap']:,} would fail without a call: each could cost more than its max_cost_usd",
             )
         )
     if report["rejected"]:

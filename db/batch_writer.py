@@ -101,7 +101,7 @@ class BatchSpec:
     expires_at: datetime | None = None
     """When what is still open of it expires."""
     deadline: datetime | None = None
-    """When its answers are wanted: until then cheaper lanes may be used. None: standard speed."""
+    """When its answers are wanted: until then cheaper lanes may be used. None: everything is bought at standard."""
     traceparent: str | None = None
     """W3C trace context of the sender, valid."""
     pilot: PilotSpec | None = None

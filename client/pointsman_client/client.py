@@ -116,11 +116,11 @@ class Client:
         return self._take(flows.act(batch_id, "pause"))
 
     def resume(self, batch_id: str) -> BatchInfo:
-        """Continues a paused batch; of another, starts the failed queries again."""
+        """Continues a paused batch, or starts the failed queries of a batch again."""
         return self._take(flows.act(batch_id, "resume"))
 
     def raise_budget(self, batch_id: str, max_cost_usd: float) -> dict[str, Any]:
-        """Raises the cap on all calls of the batch, and returns its budget; held queries go on as it allows."""
+        """Raises the cap on all calls of the batch, and returns its budget; held queries continue within it."""
         return self._take(flows.raise_budget(batch_id, max_cost_usd))
 
     def explain(self, batch_id: str, custom_id: str) -> dict[str, Any]:

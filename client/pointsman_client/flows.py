@@ -63,7 +63,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Nothing to do for so long."""
+    """Nothing to do for this many seconds."""
 
     seconds: float
 

@@ -39,7 +39,7 @@ class LanePlans:
         try:
             plan = await asyncio.to_thread(_plan, fleet, row.forecast_tiers or {}, row.open, row.left_s, ages)
         except Exception as error:
-            # Without a plan what waits goes at standard speed in time.
+            # Without a plan, what waits is bought at standard in time.
             log.exception("lane_plan_failed", batch_id=batch_id, error=type(error).__name__)
             return None
         self._plans[batch_id] = now, plan

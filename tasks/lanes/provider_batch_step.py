@@ -48,7 +48,7 @@ MAX_TURNS: Final = 4
 """After this many workers were lost at one step, the queries go back: one of them may be what kills workers."""
 
 STANDARD_RESERVE_S: Final = 300.0
-"""With less time to the deadline, what a provider batch has not answered is bought at standard speed."""
+"""With less time to the deadline, what a provider batch has not answered is bought at standard."""
 
 _REFUSALS: Final = frozenset(
     kind
@@ -390,7 +390,7 @@ class ProviderBatchStepper:
         return left_s is not None and left_s < STANDARD_RESERVE_S
 
     async def _give_up(self) -> None:
-        """Its queries are bought at standard speed. Until one is claimed there, its late result still counts."""
+        """Its queries are bought at standard. Until one is claimed there, its late result still counts."""
         if self.row.given_up_at is None:
             await self.batches.give_up(self.taken)
             released = await self.batches.release(

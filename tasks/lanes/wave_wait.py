@@ -20,7 +20,7 @@ def batch_deployments(query: Query, tier: str, fleet: Fleet) -> tuple[Model, ...
 
 
 def wave_wait_s(queued: QueuedQuery, query: Query, tier: str, fleet: Fleet) -> float:
-    """Seconds for which ``queued`` may wait at ``tier``; 0.0 where it is called at standard speed at once.
+    """Seconds for which ``queued`` may wait at ``tier``; 0.0 where it is bought at standard at once.
 
     When they are over it is due there by itself, whatever became of the planner. A query of a pilot never waits, for
     the rest of its batch waits for it; nor does one that may be what kills workers.

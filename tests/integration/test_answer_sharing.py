@@ -70,7 +70,7 @@ def test_lines_that_ask_the_same_at_temperature_0_are_asked_once(on_bench: OnBen
         assert lines["b"]["response"]["body"] == lines["a"]["response"]["body"]
         assert lines["b"]["pointsman"]["cost_usd"] == 0 < lines["a"]["pointsman"]["cost_usd"]
         assert lines["b"]["pointsman"]["reasons"] == [
-            f"asked once: query a of {batch.public_id} asks the same, and its answer was accepted"
+            f"not asked: it has the accepted answer of query a of {batch.public_id}, which asks the same"
         ]
         assert figures.not_paid_queries == 2
         assert figures.not_paid_usd == round(2 * lines["a"]["pointsman"]["cost_usd"], 9)

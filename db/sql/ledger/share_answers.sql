@@ -63,8 +63,8 @@ logged AS (
                            confidence, call_id, codes, reasons, detail)
     SELECT w.batch_id, w.id, w.epoch, 'share', 'finish', w.stage, w.stage, 'done', w.tier, 'feeder', w.confidence,
            w.call_id, ARRAY['same_request'],
-           ARRAY['asked once: query ' || w.custom_id || ' of ' || w.leader_batch || ' asks the same, and its answer was'
-                 || ' accepted'],
+           ARRAY['not asked: it has the accepted answer of query ' || w.custom_id || ' of ' || w.leader_batch
+                 || ', which asks the same'],
            jsonb_build_object('leader_id', w.leader_id)
     FROM finished AS d JOIN waiting AS w ON w.id = d.id
     UNION ALL
