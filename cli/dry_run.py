@@ -111,7 +111,8 @@ def _forecast(forecaster: Forecaster, settings: Settings) -> tuple[Forecast, Map
         async with open_database(running) as engine:
             forecaster.engine = engine
             try:
-                return await forecaster.forecast(), await ProviderBatches(engine).ages()
+                ages = await ProviderBatches(engine).ages(simulated=forecaster.fleet.simulated)
+                return await forecaster.forecast(), ages
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) != UNDEFINED_TABLE:
                     raise

@@ -88,10 +88,10 @@ class ProviderBatches:
         (row,) = await self._fetch("lanes_open", batch_id=batch_id)
         return row
 
-    async def ages(self) -> dict[str, list[BatchAge]]:
+    async def ages(self, *, simulated: bool | None) -> dict[str, list[BatchAge]]:
         """How long the newest provider batches took, by provider."""
         found: dict[str, list[BatchAge]] = {}
-        for row in await self._fetch("lanes_ages"):
+        for row in await self._fetch("lanes_ages", simulated=simulated):
             found.setdefault(row.provider, []).append(BatchAge(max(row.age_s, 0.0), bool(row.ended)))
         return found
 
@@ -258,9 +258,12 @@ class ProviderBatches:
         await self._fetch("provider_batch_give_up", **taken._asdict())
 
     async def count_answers(self, taken: TakenBatch) -> int:
-        """Notes how many of its lines were answered, and returns it."""
+        """Notes how many of its lines were answered; returns how many its provider counts as succeeded.
+
+        The latter has answers that are refused here, for their content for example.
+        """
         rows = await self._fetch("provider_batch_count", **taken._asdict())
-        return int(rows[0].answered) if rows else 0
+        return int(rows[0].succeeded) if rows else 0
 
     async def known_ids(self, provider: str) -> frozenset[str]:
         """The provider's ids of all our batches there."""

@@ -72,8 +72,8 @@ class RemoteBatch:
     def without_result(self, *, answered: int) -> Failure:
         """What became of a call of a batch that is over, of which `ProviderBatchApi.results` has nothing.
 
-        ``answered`` is how many calls have a `Completion`. Where the provider counts more, this call may be one of
-        them: what it cost is unknown. Else it was not run, and is free.
+        ``answered`` is how many calls have an answer, also one that is refused here. Where the provider counts more,
+        this call may be one of them: what it cost is unknown. Else it was not run, and is free.
         """
         if self.failure is not None:
             return self.failure

@@ -35,7 +35,7 @@ class LanePlans:
         if plan is not None and now < made_at + self.ttl_s:
             return plan
         self._plans = {id_: kept for id_, kept in self._plans.items() if now < kept[0] + self.ttl_s}
-        row, ages = await batches.open_of(batch_id), await batches.ages()
+        row, ages = await batches.open_of(batch_id), await batches.ages(simulated=fleet.simulated)
         try:
             plan = await asyncio.to_thread(_plan, fleet, row.forecast_tiers or {}, row.open, row.left_s, ages)
         except Exception as error:

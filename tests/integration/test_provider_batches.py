@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from db.provider_batches import ProviderBatches
+from db.provider_batches import ProviderBatches, TakenBatch
 from routing.lanes.lane import Lane
 from routing.outcome import Usage
 from tasks.lanes.lane_maintenance import WaveStarter
@@ -172,5 +172,32 @@ def test_a_provider_batch_of_a_tier_without_its_lane_any_more_stops_no_feeder(
                 for lacking in (flex, replace(flex, tiers={"large": replace(fleet.tiers["large"], escalates_to=None)})):
                     context.fleet = lacking
                     await WaveStarter(gather_s=0.0).begin(context)
+
+    on_bench(story)
+
+
+def test_a_refused_answer_is_one_that_its_provider_counts(on_bench: OnBench, tmp_path: Path) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        with batching_simulator(tmp_path) as simulator:
+            simulator.control(faults=[{"kind": "batch_stuck"}])
+            async with worker_context_of(bench, batching_fleet(simulator.url)) as context:
+                await hand_in(lines(8), within(24), context)
+                await buy(context, until=is_submitted)
+                (batch,) = await bench.rows("SELECT id, epoch FROM provider_batches WHERE state = 'submitted' LIMIT 1")
+                ended = (("ok", "200"), ("safety", "NULL"), ("safety", "400"), ("not_run", "NULL"))
+                for outcome, status in ended:
+                    await as_owner(
+                        bench,
+                        f"UPDATE calls SET outcome = '{outcome}', status = {status}, cost_usd = 0, finished_at = now()"
+                        " WHERE id = (SELECT min(id) FROM calls"
+                        f" WHERE outcome IS NULL AND provider_batch_id = {batch.id})",
+                    )
+                batches = ProviderBatches(bench.engine)
+                assert await batches.count_answers(TakenBatch(batch.id, batch.epoch)) == 2
+                (row,) = await bench.rows(f"SELECT answered FROM provider_batches WHERE id = {batch.id}")
+                assert row.answered == 1
+                # How long a simulated one takes says nothing of a real one.
+                assert set(await batches.ages(simulated=True)) == {"openai"}
+                assert await batches.ages(simulated=False) == {}
 
     on_bench(story)

@@ -1,5 +1,10 @@
--- How many lines of a provider batch were answered.
+-- How many lines of a provider batch were answered, and how many the provider counts as succeeded: also those whose
+-- answers we refuse. A failure with a status is one that the provider counts as failed.
 UPDATE provider_batches AS p
-SET answered = (SELECT count(*) FROM calls AS c WHERE c.provider_batch_id = :id AND c.outcome = 'ok')
+SET answered = t.answered
+FROM (SELECT count(*) FILTER (WHERE c.outcome = 'ok') AS answered,
+             count(*) FILTER (WHERE c.outcome = 'ok'
+                 OR c.outcome IN ('safety', 'broken_body', 'broken_off') AND c.status IS NULL) AS succeeded
+      FROM calls AS c WHERE c.provider_batch_id = :id) AS t
 WHERE p.id = :id AND p.epoch = :epoch
-RETURNING answered
+RETURNING t.succeeded
