@@ -105,7 +105,8 @@ def _conclusion(
 ) -> Transition:
     end = _end(step, stored)
     climbs = end.move is MoveKind.ADVANCE
-    wait_s = wave_wait_s(queued, read_query(queued), end.to_stage, fleet) if climbs else 0.0
+    waits = climbs and queued.deadline_in_s < math.inf  # without a deadline its text need not be read again
+    wait_s = wave_wait_s(queued, read_query(queued), end.to_stage, fleet) if waits else 0.0
     return Transition(
         query_id=queued.id,
         epoch=epoch,

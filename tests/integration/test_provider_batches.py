@@ -109,7 +109,7 @@ def test_a_paused_batch_buys_no_provider_batch(on_bench: OnBench, tmp_path: Path
                 batch = await hand_in(lines(8), within(24), context)
                 await work_off(context)
                 assert await context.ledger.pause(batch.id)
-                starter = WaveStarter(gather_s=0.0, pause_s=0.0)
+                starter = WaveStarter(gather_s=0.0, gap_s=0.0)
                 await starter.begin(context)
                 assert await bench.rows("SELECT 1 FROM provider_batches") == []
                 # Begun before the pause, and not bought yet: it waits.
