@@ -3,8 +3,7 @@
 import asyncio
 import math
 import time
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -43,7 +42,6 @@ class WaveStarter:
     plans: LanePlans = field(default_factory=LanePlans)
     reviewed_at: float = -math.inf
     begun_at: dict[tuple[int, str], float] = field(default_factory=dict)
-    waves: "Counter[tuple[int, str]]" = field(default_factory=Counter)
 
     async def advance(self, context: WorkerContext) -> None:
         """One round: begins waves, and has a worker do each step that is due. Raises DBAPIError."""
@@ -64,15 +62,14 @@ class WaveStarter:
         self, row: Row[Any], deployments: tuple[Model, ...], batches: ProviderBatches, fleet: Fleet
     ) -> None:
         key = (row.batch_id, row.tier)
-        model = deployments[self.waves[key] % len(deployments)] if deployments else None
-        most = math.inf if model is None else model.batch_limits.max_requests
+        most = max((model.batch_limits.max_requests for model in deployments), default=math.inf)
         gathers = (row.newest_s < self.gather_s or row.is_routing) and row.oldest_s < LONGEST_GATHER_S
         rests = time.monotonic() < self.begun_at.get(key, -math.inf) + self.gap_s
         if row.queries < most and (gathers or rests):
             return
         plan = await self.plans.of(row.batch_id, batches, fleet)
         choice = None if plan is None else plan.choose(row.tier)
-        if choice is None or choice.lane is not Lane.BATCH or model is None:
+        if choice is None or choice.lane is not Lane.BATCH or not deployments:
             why = "no plan could be made: bought at standard" if choice is None else str(choice.reason)
             lane = Lane.STANDARD if choice is None else choice.lane
             moved = await batches.call_directly(row.batch_id, row.tier, lane=lane, reason=why)
@@ -80,18 +77,18 @@ class WaveStarter:
                 "wave_called_directly", batch_id=row.batch_id, tier=row.tier, lane=lane.value, queries=moved, why=why
             )
             return
-        limits = model.batch_limits
-        max_tokens = None
-        if limits.max_enqueued_tokens is not None:
-            max_tokens = limits.max_enqueued_tokens - await batches.enqueued_tokens(model.name)
-            if max_tokens <= 0:
-                return
+        if (found := await with_room(row, deployments, batches)) is None:
+            return
+        model, max_tokens = found
         self.begun_at[key] = time.monotonic()
         id_ = await batches.begin(
-            row.batch_id, model, reason=str(choice.reason), max_queries=limits.max_requests, max_tokens=max_tokens
+            row.batch_id,
+            model,
+            reason=str(choice.reason),
+            max_queries=model.batch_limits.max_requests,
+            max_tokens=max_tokens,
         )
         if id_ is not None:
-            self.waves[key] += 1
             log.info(
                 "wave_begun", provider_batch=id_, batch_id=row.batch_id, deployment=model.name, waiting=row.queries
             )
@@ -112,6 +109,23 @@ class WaveStarter:
             if plan is not None:
                 review = plan.review(row.tier, row.age_s)
                 await batches.review(row.id, give_up_s=review.give_up_s, verdict=str(review.reason))
+
+
+async def with_room(
+    row: Row[Any], deployments: Sequence[Model], batches: ProviderBatches
+) -> tuple[Model, int | None] | None:
+    """The deployment for a wave, and the tokens that it has room for (None: any number); None where none has room.
+
+    The first in failover order: what is planned is its price. Those whose provider batches gave this tier nothing come
+    last.
+    """
+    in_vain = await batches.in_vain(row.batch_id, row.tier)
+    for model in sorted(deployments, key=lambda model: model.name in in_vain):
+        most = model.batch_limits.max_enqueued_tokens
+        left = None if most is None else most - await batches.enqueued_tokens(model.name)
+        if left is None or left > 0:
+            return model, left
+    return None
 
 
 def lane_tiers(fleet: Fleet) -> dict[str, tuple[Model, ...]]:

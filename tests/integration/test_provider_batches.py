@@ -3,13 +3,15 @@
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from db.provider_batches import ProviderBatches, TakenBatch
+from routing.fleet import Model
 from routing.lanes.lane import Lane
 from routing.outcome import Usage
-from tasks.lanes.lane_maintenance import WaveStarter
+from tasks.lanes.lane_maintenance import WaveStarter, with_room
 from tasks.lanes.provider_batch_step import step_provider_batch
 from tasks.worker_context import WorkerContext
 from tests.integration.end_to_end import account, hand_in, work_off, worker_context_of
@@ -199,5 +201,34 @@ def test_a_refused_answer_is_one_that_its_provider_counts(on_bench: OnBench, tmp
                 # How long a simulated one takes says nothing of a real one.
                 assert set(await batches.ages(simulated=True)) == {"openai"}
                 assert await batches.ages(simulated=False) == {}
+
+    on_bench(story)
+
+
+def test_a_wave_goes_to_the_first_deployment_with_room_and_past_one_that_gave_its_tier_nothing(
+    on_bench: OnBench,
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        models = tuple(replace(model, lanes=(Lane.BATCH,)) for model in bench.fleet.deployments("small")[:2])
+        batches = ProviderBatches(bench.engine)
+        (query_id,) = await bench.submit(1)
+        tier = SimpleNamespace(batch_id=(await bench.row(query_id)).batch_id, tier="small")
+
+        async def chosen(*offered: Model) -> str | None:
+            found = await with_room(tier, offered, batches)
+            return None if found is None else found[0].name
+
+        assert await chosen(*models) == models[0].name
+        assert await batches.begin(tier.batch_id, models[0], reason="cheapest", max_queries=10)
+        full = replace(models[0], batch_limits=replace(models[0].batch_limits, max_enqueued_tokens=100))
+        await as_owner(bench, "UPDATE provider_batches SET tokens = 100")
+        assert await chosen(full, models[1]) == models[1].name
+        assert await chosen(full) is None
+        await as_owner(
+            bench,
+            "UPDATE provider_batches SET state = 'done', submitted_at = now(), done_at = now(), outcome = 'expired'",
+        )
+        assert await chosen(*models) == models[1].name
+        assert await chosen(models[0]) == models[0].name, "better than none"
 
     on_bench(story)
