@@ -182,6 +182,17 @@ def test_the_next_plan_learns_doubts_latencies_and_what_the_last_one_missed(
     on_bench(story)
 
 
+def test_calls_of_other_lanes_teach_a_plan_nothing(on_bench: OnBench, settings: Settings) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        await planned(bench, settings)
+        await answer_all(bench)
+        await as_owner(bench, "UPDATE calls SET lane = 'batch', latency_ms = NULL, cost_usd = cost_usd / 2")
+        past = await load_history(bench.engine, bench.fleet, total=4)
+        assert (past.latencies, past.cost_ratios) == ({}, {})
+
+    on_bench(story)
+
+
 def test_a_batch_is_taken_although_its_plan_cannot_be_made(on_bench: OnBench, settings: Settings) -> None:
     async def story(bench: LedgerHarness) -> None:
         await planned(bench, settings)
