@@ -29,7 +29,7 @@ from cli.commands import (
     version,
 )
 from cli.console import emit, err
-from telemetry.logging import configure_logging
+from telemetry.logging import configure_command_logging
 
 app = typer.Typer(
     name="pointsman",
@@ -81,7 +81,7 @@ def _run() -> None:
 
 def main() -> None:
     """Runs the command and exits: 0 done, 1 failed, 2 invalid options or input, 3 over budget, 130 interrupted."""
-    configure_logging("WARNING")  # on stderr: stdout is for what the command prints
+    configure_command_logging()
     try:
         _run()
     except (Exception, KeyboardInterrupt) as error:

@@ -14,17 +14,36 @@ def configure_logging(level: str) -> None:
     number = logging.getLevelNamesMapping()[level]
     logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr, force=True)
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _format_exception,
-            structlog.processors.JSONRenderer(),
-        ],
+        processors=_processors(),
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def configure_command_logging() -> None:
+    """Send warnings and errors of structlog to what stderr is at that time: a command's stdout is its output."""
+    structlog.configure(
+        processors=[_only_warnings, *_processors()],
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _processors() -> list[structlog.typing.Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _format_exception,
+        structlog.processors.JSONRenderer(),
+    ]
+
+
+def _only_warnings(_: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if method in ("debug", "info"):
+        raise structlog.DropEvent
+    return event
 
 
 def _format_exception(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
