@@ -42,7 +42,7 @@ class CacheUse(NamedTuple):
     written: int = 0
 
 
-class _Prefix(NamedTuple):
+class _CachedPrefix(NamedTuple):
     digest: bytes
     tokens: int
     is_marked: bool
@@ -84,7 +84,7 @@ class PrefixCaches:
         return digest in self._spans and self._spans[digest][1] > now
 
 
-def _blocks(body: Mapping[str, Any], model: str) -> Iterator[_Prefix]:
+def _blocks(body: Mapping[str, Any], model: str) -> Iterator[_CachedPrefix]:
     """The prompt up to the end of each block of an Anthropic body: tools, system, messages."""
     running = blake2b(model.encode("utf-8", "surrogatepass"), digest_size=16)
     chars = 0
@@ -99,10 +99,10 @@ def _blocks(body: Mapping[str, Any], model: str) -> Iterator[_Prefix]:
         bare = {key: value for key, value in part.items() if key != "cache_control"}
         running.update(orjson.dumps([where, bare]))
         chars += 0 if where == "tools" else len(part.get("text") or "")
-        yield _Prefix(running.digest(), tokens_in(chars), "cache_control" in part)
+        yield _CachedPrefix(running.digest(), tokens_in(chars), "cache_control" in part)
 
 
-def _steps(body: Mapping[str, Any], model: str) -> Iterator[_Prefix]:
+def _steps(body: Mapping[str, Any], model: str) -> Iterator[_CachedPrefix]:
     """The prompt up to each full step of tokens, of a chat-completions body."""
     running = blake2b(model.encode("utf-8", "surrogatepass"), digest_size=16)
     running.update(orjson.dumps([body.get("tools"), body.get("response_format")]))
@@ -123,4 +123,4 @@ def _steps(body: Mapping[str, Any], model: str) -> Iterator[_Prefix]:
             room -= len(piece)
             if room == 0:
                 tokens, room = tokens + _STEP_TOKENS, size
-                yield _Prefix(running.digest(), tokens, True)
+                yield _CachedPrefix(running.digest(), tokens, True)

@@ -3,16 +3,16 @@
 from pointsman_client.async_client import AsyncClient
 from pointsman_client.client import Client
 from pointsman_client.errors import BatchFailedError, PointsmanError, WaitTimeoutError
-from pointsman_client.models import BatchInfo, BatchOptions, QueryResult, UnlabeledAnswer
+from pointsman_client.models import BatchInfo, QueryResult, SubmitOptions, UnlabeledAnswer
 
 __all__ = [
     "AsyncClient",
     "BatchFailedError",
     "BatchInfo",
-    "BatchOptions",
     "Client",
     "PointsmanError",
     "QueryResult",
+    "SubmitOptions",
     "UnlabeledAnswer",
     "WaitTimeoutError",
 ]

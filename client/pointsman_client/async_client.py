@@ -10,7 +10,7 @@ import httpx
 from pointsman_client import flows
 from pointsman_client.client import as_dataframe, http_options
 from pointsman_client.flows import Flow, OnProgress, Prompt
-from pointsman_client.models import BatchInfo, BatchOptions, QueryResult, UnlabeledAnswer
+from pointsman_client.models import BatchInfo, QueryResult, SubmitOptions, UnlabeledAnswer
 
 if TYPE_CHECKING:
     import pandas
@@ -32,7 +32,7 @@ class AsyncClient:
         idempotency_key: str | None = None,
         progress: OnProgress | None = None,
         timeout_s: float | None = None,
-        **options: Unpack[BatchOptions],
+        **options: Unpack[SubmitOptions],
     ) -> list[QueryResult]:
         """As `Client.map`."""
         batch = await self.submit(prompts, expects=expects, idempotency_key=idempotency_key, **options)
@@ -47,7 +47,7 @@ class AsyncClient:
         expects: Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
-        **options: Unpack[BatchOptions],
+        **options: Unpack[SubmitOptions],
     ) -> BatchInfo:
         """As `Client.submit`."""
         return await self._take(

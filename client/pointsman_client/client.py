@@ -10,7 +10,7 @@ import httpx
 
 from pointsman_client import flows
 from pointsman_client.flows import Flow, OnProgress, Prompt
-from pointsman_client.models import NOT_IN_TABLES, BatchInfo, BatchOptions, QueryResult, UnlabeledAnswer
+from pointsman_client.models import NOT_IN_TABLES, BatchInfo, QueryResult, SubmitOptions, UnlabeledAnswer
 
 if TYPE_CHECKING:
     import pandas
@@ -47,7 +47,7 @@ class Client:
         idempotency_key: str | None = None,
         progress: OnProgress | None = None,
         timeout_s: float | None = None,
-        **options: Unpack[BatchOptions],
+        **options: Unpack[SubmitOptions],
     ) -> list[QueryResult]:
         """The results of ``prompts``, in their order: submits one batch and waits for its end.
 
@@ -65,7 +65,7 @@ class Client:
         expects: Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
-        **options: Unpack[BatchOptions],
+        **options: Unpack[SubmitOptions],
     ) -> BatchInfo:
         """Submits ``prompts`` as one batch and does not wait for it.
 

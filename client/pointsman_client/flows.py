@@ -15,7 +15,7 @@ from typing import IO, Any, Final, Literal, TypeVar
 import httpx
 
 from pointsman_client.errors import BatchFailedError, PointsmanError, WaitTimeoutError
-from pointsman_client.models import BatchInfo, BatchOptions, UnlabeledAnswer
+from pointsman_client.models import BatchInfo, SubmitOptions, UnlabeledAnswer
 
 Prompt = str | Mapping[str, Any]
 """A question, or a line as the API takes it: ``{"query": …, "id"?, "expects"?, "tier"?, …}``, or OpenAI's."""
@@ -129,7 +129,7 @@ def submit(
     expects: Mapping[str, Any] | None,
     metadata: Mapping[str, str] | None,
     idempotency_key: str | None,
-    options: BatchOptions,
+    options: SubmitOptions,
 ) -> Flow[BatchInfo]:
     """Uploads the prompts and creates the batch; with a key that made one before, returns that one."""
     given = {name: value for name, value in options.items() if value is not None}

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 NOT_IN_TABLES: Final = {"response", "position"}
 
 
-class BatchOptions(TypedDict):
+class SubmitOptions(TypedDict):
     """Options of a batch; Pointsman's docs/api.md describes them."""
 
     quality: NotRequired[float | None]
@@ -40,7 +40,7 @@ class LineCounts(Frozen):
     failed: int
 
 
-class LineError(Frozen):
+class InvalidLine(Frozen):
     """An invalid line of the input."""
 
     message: str
@@ -48,10 +48,10 @@ class LineError(Frozen):
     param: str | None = None
 
 
-class LineErrors(Frozen):
+class InvalidLines(Frozen):
     """Why a batch was rejected."""
 
-    data: list[LineError]
+    data: list[InvalidLine]
 
 
 class BatchInfo(Frozen):
@@ -67,7 +67,7 @@ class BatchInfo(Frozen):
     """While it is set, no query is started."""
     output_file_id: str | None = None
     error_file_id: str | None = None
-    errors: LineErrors | None = None
+    errors: InvalidLines | None = None
     metadata: dict[str, Any] | None = None
 
     @property

@@ -52,6 +52,8 @@ class WaveStarter:
 
     async def begin(self, context: WorkerContext) -> None:
         """Begins the waves for which it is time. Raises DBAPIError."""
+        now = time.monotonic()
+        self.begun_at = {key: begun_at for key, begun_at in self.begun_at.items() if now < begun_at + self.gap_s}
         if tiers := lane_tiers(context.fleet):
             batches = ProviderBatches(context.engine)
             for row in await batches.waiting(list(tiers), simulated=context.fleet.simulated):
@@ -64,7 +66,7 @@ class WaveStarter:
         key = (row.batch_id, row.tier)
         most = max((model.batch_limits.max_requests for model in deployments), default=math.inf)
         gathers = (row.newest_s < self.gather_s or row.is_routing) and row.oldest_s < LONGEST_GATHER_S
-        rests = time.monotonic() < self.begun_at.get(key, -math.inf) + self.gap_s
+        rests = key in self.begun_at
         if row.queries < most and (gathers or rests):
             return
         plan = await self.plans.of(row.batch_id, batches, fleet)

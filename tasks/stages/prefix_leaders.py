@@ -143,10 +143,9 @@ class PrefixLeaders:
 
     def _may_go(self, query_id: int) -> bool:
         """Whether the query need not wait; where it has to lead, it does so from now on."""
-        known = self._of.get(query_id)
-        if known is None:
+        known, prefix = self._of.get(query_id), self._prefix(query_id)
+        if known is None or prefix is None:
             return True
-        prefix = self._prefixes[known[0].key]
         now = self._clock()
         if prefix.leader is not None and not prefix.is_useless and not any(u > now for u in prefix.warm_until.values()):
             return False
