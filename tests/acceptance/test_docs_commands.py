@@ -46,6 +46,7 @@ NOT_RUN: dict[str, str] = {
     r"^(\S*/)?pointsman up\b": "runs until Ctrl-C, and does so beside this test; its options are parsed",
     r"^curl .*/webhook_endpoints": "tells a host of the reader's; its body is held against the API's",
     r"^export \w*(KEY|PASSWORD|AUTH)": "the values are the reader's",
+    r"^deploy/make_secrets \w": "stores values that are the reader's; without a name it is run",
     r"MY_DATABASE_URL": "the database is the reader's; tests/integration/test_user_tables.py runs the same on one",
     r"--fleet (examples/fleets/|my-)|^DATABASE_URL=": "needs real keys or servers; its options are parsed",
 }
