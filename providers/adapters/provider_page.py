@@ -73,23 +73,23 @@ _BILLING: Final = f"""\
 _BATCHES: Final = """\
 ## Batch APIs
 
-The lane `batch` buys calls by the provider's batch API. A line of a provider batch is the request of a direct call, in
-the same translation, and its result is read and classified as a direct call's.
+The lane `batch` buys calls by the provider's batch API. A line of a provider batch is
+translated like the request of a direct call, and its result is read and classified like the reply to one.
 
 | | OpenAI and compatible | Anthropic | Google |
 | --- | --- | --- | --- |
 | the requests go | in a file, `POST /files` | with the create | in a file, `POST /upload/…/files` |
 | create | `POST /batches` | `POST /messages/batches` | `POST /models/…:batchGenerateContent` |
-| after a lost reply | the listing shows our marker in `metadata` | the listing shows time and size alone | the \
+| after a lost reply | the listing shows our marker in `metadata` | the listing shows only time and size | the \
 listing shows our marker as `displayName` |
 | results | two files: answers, and errors | one stream | one file |
 | cancelled or expired | what was answered is returned and billed | what was answered is returned and billed | nothing \
 is returned; what was answered counts at its reservation |
 | a call that was not run | free: `not_run` | free: `not_run` | free: `not_run` |
 
-The key and the proxy are those of direct calls. An address that a provider names (Anthropic's `results_url`, Google's
-address for an upload) is used on the host of the fleet's `base_url` alone. Uploads and downloads are streams: what is
-to be sent waits in a temporary file without a name. Files at the provider are deleted once their results are stored.
+Key and proxy are the same as for direct calls. An address that a provider names (Anthropic's `results_url`, Google's
+address for an upload) is used on the host of the fleet's `base_url` alone. Uploads and downloads are streamed: an
+upload is first written to an unnamed temporary file. Files at the provider are deleted once their results are stored.
 
 A call in the lane `flex` asks for `service_tier = "flex"` (OpenAI, Groq, Google). Where the lane has no capacity
 (OpenAI's 429 `resource_unavailable`, Groq's 498, Google's 503) the class is `not_run`: free, no attempt, and no sign
