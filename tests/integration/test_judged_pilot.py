@@ -275,7 +275,8 @@ def test_a_grader_that_the_fleet_does_not_have_is_refused_before_anything_is_wri
     on_bench: OnBench, simulator: SimulatorProcess
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
-        async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
+        fleet = replace(simulated_fleet(simulator.url), quality=Grading())
+        async with worker_context_of(bench, fleet) as context:
             with pytest.raises(InvalidInput, match="names no judge"):
                 await hand_in(lines(2), BatchSpec(source="test", pilot=JUDGED), context)
             assert (await bench.counts())[0] == 0
