@@ -279,7 +279,7 @@ def test_a_judge_that_fails_costs_no_answer(
     def fails(*args: Any, **kwargs: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("tasks.stages.query_executor.judge", fails)
+    monkeypatch.setattr("tasks.stages.answer_judging.judge", fails)
 
     async def story(bench: LedgerHarness) -> None:
         async with worker(bench, provider) as context:
