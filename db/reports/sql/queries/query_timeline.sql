@@ -12,7 +12,10 @@ FROM decisions AS d
 WHERE d.query_id = :query_id
 UNION ALL
 SELECT c.created_at, 'call', c.purpose, NULL, NULL, NULL, NULL, c.tier, NULL,
-       NULL, exp(c.mean_logprob), NULL, c.id, NULL, NULL, NULL,
+       NULL, exp(c.mean_logprob), NULL, c.id, NULL,
+       CASE WHEN a.query_id IS NOT NULL THEN ARRAY[format(
+           'the accepted answer of %s is graded %s, this one %s', a.tier,
+           round(CAST(a.grade AS numeric), 3), round(CAST(a.reference_grade AS numeric), 3))] END, NULL,
        c.deployment, c.provider, c.model, c.outcome,
        c.status, c.latency_ms, c.prompt_tokens,
        c.completion_tokens, c.cost_usd, c.reserved_usd,
@@ -21,19 +24,6 @@ SELECT c.created_at, 'call', c.purpose, NULL, NULL, NULL, NULL, c.tier, NULL,
        c.cache_write_1h_tokens, c.reasoning_tokens, c.audio_tokens,
        c.reported_usd, c.computed_usd, c.lane, 0, c.id
 FROM calls AS c
-WHERE c.query_id = :query_id
-UNION ALL
-SELECT c.created_at, 'call', c.purpose, NULL, NULL, NULL, NULL, c.tier, NULL,
-       NULL, exp(c.mean_logprob), NULL, c.id, NULL,
-       ARRAY[format('the accepted answer of %s is graded %s, this one %s', a.tier,
-                    round(CAST(a.grade AS numeric), 3), round(CAST(a.reference_grade AS numeric), 3))], NULL,
-       c.deployment, c.provider, c.model, c.outcome,
-       c.status, c.latency_ms, c.prompt_tokens,
-       c.completion_tokens, c.cost_usd, c.reserved_usd,
-       c.finish_reason, c.cause, c.param, c.answered_by,
-       c.service_tier, c.cached_tokens, c.cache_write_tokens,
-       c.cache_write_1h_tokens, c.reasoning_tokens, c.audio_tokens,
-       c.reported_usd, c.computed_usd, c.lane, 0, c.id
-FROM audits AS a JOIN calls AS c ON c.id = a.call_id
-WHERE a.query_id = :query_id AND c.query_id IS NULL
+LEFT JOIN audits AS a ON a.query_id = :query_id AND a.call_id = c.id
+WHERE c.query_id = :query_id OR c.id = (SELECT call_id FROM audits WHERE query_id = :query_id)
 ORDER BY at, rank, id
