@@ -70,7 +70,7 @@ class SentinelAddress:
 
 
 class _PrimaryPool(SentinelConnectionPool, BlockingConnectionPool):
-    """Connections to the primary of the moment; whoever finds all in use waits for one."""
+    """Connections to the current primary; a caller that finds all in use waits for one."""
 
     async def aclose(self) -> None:
         """Closes those to the sentinels, too."""

@@ -1,7 +1,7 @@
 """A batch of prompts with one long beginning, by length, number and concurrency: with the provider's cache and without.
 
 Both sides run on one stack, at deployments of the same price; the simulator caches as the providers do, and its bill
-decides. A cell is dearer where the batch costs more with the cache than without.
+decides. A cell is more expensive where the batch costs more with the cache than without.
 """
 
 import asyncio

@@ -252,7 +252,7 @@ class BatchWriter:
             await self._finish_shared()
 
     async def _finish_shared(self) -> None:
-        """On the first connection, which commits last: nobody sees a follower before its batch."""
+        """On the first connection, which commits last: no follower is visible before its batch."""
         batch_id, tenant = self._batch_id, self._tenant.translate(_COPY_ESCAPES).encode()
         row = f"%d\t{batch_id}\t{ROUTE}\t{State.READY}\t".encode() + _NEVER + b"\n"
         for copy, rows in (

@@ -93,7 +93,7 @@ _CLAIMED_OR_RESCUED: Final = _CLAIMED | _UNCLAIMED
 RULES: Final[dict[MoveKind, Rule]] = {
     MoveKind.PUBLISH: Rule(frozenset({State.READY}), frozenset({State.QUEUED})),
     MoveKind.CLAIM: Rule(_UNCLAIMED, frozenset({State.RUNNING}), raises_epoch=True),
-    # Into a provider's batch that is being formed. It was `ready`, for nobody but the former takes one that waits.
+    # Into a provider's batch that is being formed, from `ready`: only the step that forms it takes one that waits.
     MoveKind.BATCH: Rule(frozenset({State.READY}), frozenset({State.BATCHED}), raises_epoch=True),
     # Back to the feeder: before the claim (no slot, no rate) or after it (a warm shutdown, a provider's batch that
     # gave no answer).

@@ -1,6 +1,6 @@
 """The one table of legal moves of a provider batch, beside that of the queries in it (`routing.lifecycle`).
 
-Each step is committed before the next one begins, so that whoever takes over after a crash knows what was done.
+Each step is committed before the next one begins, so that the worker that takes over after a crash knows what was done.
 """
 
 from enum import StrEnum

@@ -88,7 +88,7 @@ class FaultKind(StrEnum):
     BATCH_OUT_OF_ORDER = "batch_out_of_order"
     """The results are in another order than the calls also where the protocol promises the same."""
     BATCH_UNKNOWN_KEY = "batch_unknown_key"
-    """Among the results is one with a key that nobody sent."""
+    """Among the results is one with a key that was never sent."""
     BATCH_DUPLICATE = "batch_duplicate"
     """Every seventh result is there twice."""
     BATCH_OUTPUT_GONE = "batch_output_gone"
