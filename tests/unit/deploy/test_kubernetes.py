@@ -112,7 +112,7 @@ def test_every_pod_waits_for_the_schema_and_tells_when_it_is_ready(name: str) ->
     pod = PODS[name]
     assert pod["initContainers"][0]["command"] == ["alembic", "current", "--check-heads"]
     (container,) = pod["containers"]
-    assert {"startupProbe", "readinessProbe"} <= container.keys()
+    assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys()
     if "ports" in container:
         ports = {port["name"] for port in container["ports"]}
         assert {container[probe]["httpGet"]["port"] for probe in ("livenessProbe", "readinessProbe")} <= ports

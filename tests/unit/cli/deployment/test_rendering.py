@@ -1,5 +1,6 @@
 """The rendered files: of one mind with the fleet, whatever its tiers are called, and valid objects."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from settings import ROOT
 
 REAL = "examples/fleets/openai-anthropic-google.toml"
 IMAGE = "registry.example.com/pointsman:0.1.0"
+KEDA_CRDS = os.environ.get("KEDA_CRDS", "")
 ODD_FLEET = """
 [fleet]
 name = 'odd: "${x}" # fleet'
@@ -60,8 +62,7 @@ def _record(*required: str, **properties: Any) -> dict[str, Any]:
 
 COUNT, NAME = {"type": "integer", "minimum": 0}, {"type": "string", "minLength": 1}
 META = _record("name", name=NAME)
-# What of KEDA's resources (https://keda.sh/docs/latest/reference/scaledobject-spec/) the manifests may use. The package
-# with KEDA's own schemas on PyPI breaks pytest by its plugin.
+# What of KEDA's resources (https://keda.sh/docs/latest/reference/scaledobject-spec/) the manifests may use.
 KEDA = {
     "ScaledObject": _record(
         *("scaleTargetRef", "triggers"),
@@ -213,6 +214,40 @@ def test_every_object_is_valid_and_a_wrong_one_is_not() -> None:
     scaled["spec"]["minReplicas"] = 1
     with pytest.raises(jsonschema.ValidationError):
         _check([scaled])
+
+
+def _refuses_unknown_fields(schema: Any) -> Any:
+    """A schema of a custom resource definition, read as strict field validation of the API server reads it."""
+    if isinstance(schema, list):
+        return [_refuses_unknown_fields(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _refuses_unknown_fields(value) for key, value in schema.items()}
+    if isinstance(schema.get("properties"), dict) and "x-kubernetes-preserve-unknown-fields" not in schema:
+        closed.setdefault("additionalProperties", False)
+    return closed
+
+
+@pytest.mark.skipif(not KEDA_CRDS, reason="NOTHING WAS VALIDATED AGAINST KEDA'S OWN DEFINITIONS: .ci/keda fetches them")
+def test_keda_accepts_its_objects_by_its_own_definitions(odd_fleet: Path) -> None:
+    schemas = {}
+    for path in Path(KEDA_CRDS).glob("keda.sh_*.yaml"):
+        definition = yaml.safe_load(path.read_text())["spec"]
+        (version,) = definition["versions"]
+        schemas[definition["names"]["kind"]] = _refuses_unknown_fields(version["schema"]["openAPIV3Schema"])
+    fleets = [ROOT / REAL, odd_fleet, *(ROOT / "examples" / "fleets").glob("*.toml")]
+    scaled = [
+        each
+        for fleet in fleets
+        for each in _objects(render_kubernetes(_plan(fleet), fleet_file="f", image=IMAGE))
+        if each["apiVersion"] == "keda.sh/v1alpha1"
+    ]
+    assert {each["kind"] for each in scaled} == schemas.keys()
+    for each in scaled:
+        jsonschema.validate(each, schemas[each["kind"]])
+    scaled[-1]["spec"]["minReplicas"] = 1
+    with pytest.raises(jsonschema.ValidationError, match="minReplicas"):
+        jsonschema.validate(scaled[-1], schemas[scaled[-1]["kind"]])
 
 
 def test_the_commands_write_files_and_refuse_what_they_cannot_use(odd_fleet: Path, tmp_path: Path) -> None:
