@@ -20,7 +20,7 @@ from routing.lifecycle import FALLBACK, ROUTE
 from workers.local_stack import FEEDER
 
 PREFIX_TOKENS: Final = (500, 2_000, 8_000, 20_000)
-FOLLOWERS: Final = (1, 10, 100, 1_000)
+READERS: Final = (1, 10, 100, 1_000)
 CONCURRENCY: Final = (4, 32)
 KINDS: Final = {"marked": ("anthropic", "/anthropic/v1"), "automatic": ("openai", "/openai/v1")}
 _LATENCY_MS: Final = 60.0
@@ -35,7 +35,7 @@ class Cell(NamedTuple):
     kind: str
     concurrency: int
     prefix_tokens: int
-    followers: int
+    readers: int
     usd: float
     usd_without: float
     seconds: float
@@ -71,11 +71,11 @@ def measure(say: Callable[[str], None]) -> dict[str, float]:
 
 def table(cells: Sequence[Cell]) -> Iterator[str]:
     """The lines of a Markdown table, a row per cell."""
-    yield "| cache | concurrency | prefix, tokens | followers | cost | followers wait | all take | without |"
+    yield "| cache | concurrency | prefix, tokens | readers | cost | readers wait | all take | without |"
     yield "|---|---|---|---|---|---|---|---|"
     for cell in cells:
         share = f"{100 * cell.usd / cell.usd_without:.1f} %"
-        row = (cell.kind, cell.concurrency, f"{cell.prefix_tokens:,}", f"{cell.followers:,}", share)
+        row = (cell.kind, cell.concurrency, f"{cell.prefix_tokens:,}", f"{cell.readers:,}", share)
         times = f"{1000 * max(cell.delay_s, 0):.0f} ms | {cell.seconds:.1f} s | {cell.seconds_without:.1f} s"
         yield f"| {' | '.join(map(str, row))} | {times} |"
 
@@ -111,15 +111,15 @@ async def _measure(running: Stand) -> tuple[list[Cell], float]:
     engine = make_engine(running.settings.database_url)
     cells, ledger_usd = [], 0.0
     try:
-        for kind, concurrency, tokens, followers in product(KINDS, CONCURRENCY, PREFIX_TOKENS, FOLLOWERS):
+        for kind, concurrency, tokens, readers in product(KINDS, CONCURRENCY, PREFIX_TOKENS, READERS):
             sides = []
             for caches in (True, False):
                 tier = _tier(kind, concurrency, caches)[0]
-                sides.append(await _run(running, engine, tier, tokens=tokens, queries=followers + 1))
+                sides.append(await _run(running, engine, tier, tokens=tokens, queries=readers + 1))
                 ledger_usd += sides[-1].usd
             ours, plain = sides
             times = (ours.seconds, plain.seconds, ours.second_after_s - plain.second_after_s)
-            cells.append(Cell(kind, concurrency, tokens, followers, ours.usd, plain.usd, *times))
+            cells.append(Cell(kind, concurrency, tokens, readers, ours.usd, plain.usd, *times))
     finally:
         await engine.dispose()
     return cells, ledger_usd

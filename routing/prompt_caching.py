@@ -47,16 +47,16 @@ def shared_prefixes(
     return {query_id: prefix for query_id, prefix in best.items() if saves(prefix)}
 
 
-def pays(model: Model, *, tokens: int, followers: int) -> bool:
-    """Whether a call that writes a prefix of ``tokens`` and ``followers`` calls that read it cost less than without."""
+def pays(model: Model, *, tokens: int, readers: int) -> bool:
+    """Whether a call that writes a prefix of ``tokens`` and ``readers`` calls that read it cost less than without."""
     caching = model.prompt_caching
-    if caching is None or tokens < caching.min_tokens or not followers:
+    if caching is None or tokens < caching.min_tokens or not readers:
         return False
     write = Usage(prompt_tokens=tokens, cache_write_tokens=tokens if caching.by is CachedBy.CACHE_CONTROL else 0)
     read = Usage(prompt_tokens=tokens, cached_tokens=tokens)
     price = model.price
-    usd = price.cost_usd(write) + followers * price.cost_usd(read)
-    return usd < (1 + followers) * price.cost_usd(Usage(prompt_tokens=tokens))
+    usd = price.cost_usd(write) + readers * price.cost_usd(read)
+    return usd < (1 + readers) * price.cost_usd(Usage(prompt_tokens=tokens))
 
 
 def with_prefix_cached(

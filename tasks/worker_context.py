@@ -31,7 +31,7 @@ from tasks.account_circuits import AccountCircuits
 from tasks.budget_cache import BatchBudgetCache
 from tasks.pilot.policy_cache import PolicyCache
 from tasks.repair_log import RepairLog
-from tasks.stages.prefix_leaders import PrefixLeaders
+from tasks.stages.prefix_writers import PrefixWriters
 from tasks.usage_estimates import UsageEstimates
 from telemetry.tracing import traces
 
@@ -68,7 +68,7 @@ class WorkerContext:
     policies: PolicyCache = field(default_factory=PolicyCache)
     usage: UsageEstimates = field(default_factory=UsageEstimates)
     repairs: RepairLog = field(default_factory=RepairLog)
-    prefixes: PrefixLeaders = field(init=False)
+    prefixes: PrefixWriters = field(init=False)
     """Prompts in work that begin alike."""
     accounts: AccountCircuits = field(default_factory=AccountCircuits)
     """Deployments whose account was at fault a moment ago."""
@@ -77,7 +77,7 @@ class WorkerContext:
     """Work that nobody waits for, such as the result of a call that lost its race; done before the process ends."""
 
     def __post_init__(self) -> None:
-        self.prefixes = PrefixLeaders(self.fleet)
+        self.prefixes = PrefixWriters(self.fleet)
 
     def spawn_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Has ``work`` done on the loop; a warm shutdown waits for it."""

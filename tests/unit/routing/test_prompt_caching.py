@@ -70,22 +70,22 @@ def test_batches_have_keys_of_their_own_and_a_known_prefix_needs_no_other() -> N
 
 @given(
     tokens=st.integers(1024, 50_000),
-    followers=st.integers(1, 100),
+    readers=st.integers(1, 100),
     read=st.floats(0.05, 1.2),
     write=st.floats(0.5, 3.0),
 )
-def test_it_pays_only_where_the_bill_is_lower(tokens: int, followers: int, read: float, write: float) -> None:
+def test_it_pays_only_where_the_bill_is_lower(tokens: int, readers: int, read: float, write: float) -> None:
     price = replace(PRICE, cached_input_usd_per_mtok=3 * read, cache_write_usd_per_mtok=3 * write)
     with_cache = price.cost_usd(Usage(tokens, 0, cache_write_tokens=tokens))
-    with_cache += followers * price.cost_usd(Usage(tokens, 0, cached_tokens=tokens))
-    without = (1 + followers) * price.cost_usd(Usage(tokens, 0))
-    assert pays(model(price=price), tokens=tokens, followers=followers) == (with_cache < without)
+    with_cache += readers * price.cost_usd(Usage(tokens, 0, cached_tokens=tokens))
+    without = (1 + readers) * price.cost_usd(Usage(tokens, 0))
+    assert pays(model(price=price), tokens=tokens, readers=readers) == (with_cache < without)
 
 
 def test_it_never_pays_below_the_minimum_or_where_the_fleet_does_not_allow_it() -> None:
-    assert not pays(model(), tokens=1023, followers=1000)
-    assert not pays(model(None), tokens=9000, followers=1000)
-    assert pays(model(CachedBy.PROMPT_CACHE_KEY), tokens=1024, followers=1)
+    assert not pays(model(), tokens=1023, readers=1000)
+    assert not pays(model(None), tokens=9000, readers=1000)
+    assert pays(model(CachedBy.PROMPT_CACHE_KEY), tokens=1024, readers=1)
 
 
 def test_what_is_sent_differs_from_the_users_body_by_the_mark_alone() -> None:

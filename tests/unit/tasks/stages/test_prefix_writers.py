@@ -9,7 +9,7 @@ import pytest
 from db.ledger_types import QueuedQuery
 from routing.fleet import CachedBy, Fleet, Model, Price, PromptCaching, Tier
 from routing.outcome import Completion, Usage
-from tasks.stages.prefix_leaders import PrefixLeaders
+from tasks.stages.prefix_writers import PrefixWriters
 
 PRICE = Price(3.0, 15.0, 0.3, "test", cache_write_usd_per_mtok=3.75)
 LONG = "duty " * 1000
@@ -31,44 +31,44 @@ def answer(*, cached: int = 0, written: int = 0) -> Completion:
 
 
 class Play:
-    """Leaders on a clock that stands still unless it is moved."""
+    """Writers on a clock that stands still unless it is moved."""
 
     def __init__(self, waiting: list[QueuedQuery], model: Model = MODEL) -> None:
         self.now = 1000.0
-        self.leaders = PrefixLeaders(fleet(model), clock=lambda: self.now)
+        self.writers = PrefixWriters(fleet(model), clock=lambda: self.now)
         self.unclaimed = deque(waiting)
-        self.leaders.add("large", waiting)
+        self.writers.add("large", waiting)
         self.stopping = asyncio.Event()
 
     async def next(self) -> int | None:
         """The query that goes now; None where all must wait."""
         try:
             async with asyncio.timeout(0.02):
-                found = await self.leaders.next(self.unclaimed, self.stopping)
+                found = await self.writers.next(self.unclaimed, self.stopping)
         except TimeoutError:
             return None
         return None if found is None else found.id
 
 
-def test_followers_wait_for_the_answer_of_the_leader_and_read_what_it_wrote() -> None:
+def test_readers_wait_for_the_answer_of_the_writer_and_read_what_it_wrote() -> None:
     async def story() -> None:
         play = Play([queued(1), queued(2), queued(9, "short"), queued(3)])
         assert [await play.next(), await play.next(), await play.next()] == [1, 9, None]
-        assert play.leaders.marks(1, MODEL)
-        assert not play.leaders.marks(1, MODEL), "its hedge does not write once more"
-        play.leaders.returned(1, MODEL, answer(written=1250), marked=True, sent_at=play.now)
+        assert play.writers.marks(1, MODEL)
+        assert not play.writers.marks(1, MODEL), "its hedge does not write once more"
+        play.writers.returned(1, MODEL, answer(written=1250), marked=True, sent_at=play.now)
         assert [await play.next(), await play.next()] == [2, 3]
-        assert play.leaders.marks(2, MODEL)
-        assert play.leaders.warm_at(3) == "m"
+        assert play.writers.marks(2, MODEL)
+        assert play.writers.warm_at(3) == "m"
 
     asyncio.run(story())
 
 
-def test_a_leader_that_ends_without_an_answer_is_followed_by_another_leader() -> None:
+def test_a_writer_that_ends_without_an_answer_is_followed_by_another_writer() -> None:
     async def story() -> None:
         play = Play([queued(1), queued(2), queued(3)])
         assert [await play.next(), await play.next()] == [1, None]
-        play.leaders.end(1)
+        play.writers.end(1)
         assert [await play.next(), await play.next()] == [2, None]
 
     asyncio.run(story())
@@ -78,12 +78,12 @@ def test_the_last_one_alone_does_not_write() -> None:
     async def story() -> None:
         play = Play([queued(1), queued(2)])
         assert await play.next() == 1
-        play.leaders.marks(1, MODEL)
-        play.leaders.returned(1, MODEL, answer(written=1250), marked=True, sent_at=play.now)
-        play.leaders.end(1)
+        play.writers.marks(1, MODEL)
+        play.writers.returned(1, MODEL, answer(written=1250), marked=True, sent_at=play.now)
+        play.writers.end(1)
         play.now += 299.0
         assert await play.next() == 2
-        assert not play.leaders.marks(2, MODEL), "what it would read may be gone"
+        assert not play.writers.marks(2, MODEL), "what it would read may be gone"
 
     asyncio.run(story())
 
@@ -93,14 +93,14 @@ def test_where_a_prefix_is_not_read_nothing_is_marked_any_more(said: Completion)
     async def story() -> None:
         play = Play([queued(1), queued(2), queued(3)])
         assert await play.next() == 1
-        play.leaders.marks(1, MODEL)
-        play.leaders.returned(1, MODEL, answer(written=1250), marked=True, sent_at=play.now)
+        play.writers.marks(1, MODEL)
+        play.writers.returned(1, MODEL, answer(written=1250), marked=True, sent_at=play.now)
         play.now += 1.0
         assert await play.next() == 2
-        assert play.leaders.marks(2, MODEL)
-        play.leaders.returned(2, MODEL, said, marked=True, sent_at=play.now)
+        assert play.writers.marks(2, MODEL)
+        play.writers.returned(2, MODEL, said, marked=True, sent_at=play.now)
         assert await play.next() == 3
-        assert not play.leaders.marks(3, MODEL)
+        assert not play.writers.marks(3, MODEL)
 
     asyncio.run(story())
 
@@ -113,7 +113,7 @@ def test_nobody_waits_where_the_fleet_allows_no_cache_or_it_does_not_pay() -> No
         ):
             play = Play([queued(1), queued(2), queued(3)], model)
             assert [await play.next() for _ in range(3)] == [1, 2, 3]
-            assert not play.leaders.marks(1, model)
+            assert not play.writers.marks(1, model)
 
     asyncio.run(story())
 
@@ -123,6 +123,6 @@ def test_a_stop_ends_the_wait() -> None:
         play = Play([queued(1), queued(2)])
         assert await play.next() == 1
         play.stopping.set()
-        assert await play.leaders.next(play.unclaimed, play.stopping) is None
+        assert await play.writers.next(play.unclaimed, play.stopping) is None
 
     asyncio.run(story())

@@ -1,7 +1,7 @@
 """Prompts that begin alike, within one worker process: one of them is sent first, the others once its answer has come.
 
-Only then is what it has written to the provider's cache visible to them. Another process has leaders of its own: a
-prefix is written once per process, and still pays from the first follower on (`routing.prompt_caching.pays`).
+Only then is what it has written to the provider's cache visible to them. Another process has writers of its own: a
+prefix is written once per process, and still pays from the first reader on (`routing.prompt_caching.pays`).
 """
 
 import asyncio
@@ -32,16 +32,16 @@ class _Prefix:
     tokens: int
     unsent: set[int] = field(default_factory=set)
     """Queries that wait here, or are about to be sent."""
-    leader: int | None = None
-    writes: bool = False
-    """The leader's call that writes the prefix is under way."""
+    writer: int | None = None
+    is_writing: bool = False
+    """The writer's call that writes the prefix is under way."""
     warm_until: dict[str, float] = field(default_factory=dict)
     """By deployment."""
     is_useless: bool = False
     """The cache did not write it, or did not read it back: no query waits for it any more."""
 
 
-class PrefixLeaders:
+class PrefixWriters:
     """The shared prefixes of the queries that this process has in work. On one event loop."""
 
     def __init__(self, fleet: Fleet, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -74,7 +74,7 @@ class PrefixLeaders:
         return None if known is None else known[0]
 
     async def next(self, unclaimed: "deque[QueuedQuery]", stopping: asyncio.Event) -> QueuedQuery | None:
-        """Takes the first of ``unclaimed`` that need not wait for a leader; None where the process is to stop."""
+        """Takes the first of ``unclaimed`` that need not wait for a writer; None where the process is to stop."""
         while not stopping.is_set():
             place = next((place for place, queued in enumerate(unclaimed) if self._may_go(queued.id)), None)
             if place is not None:
@@ -96,25 +96,25 @@ class PrefixLeaders:
         )
 
     def marks(self, query_id: int, model: Model) -> bool:
-        """Whether a call of the query to ``model``, now, is to be cached: it reads the prefix, or its query leads."""
+        """Whether a call of the query to ``model``, now, is to be cached: it reads the prefix, or its query is the writer."""
         prefix = self._prefix(query_id)
         if prefix is None or prefix.is_useless or model.prompt_caching is None:
             return False
         if prefix.warm_until.get(model.name, 0.0) > self._clock():
             return True
-        leads = prefix.leader == query_id and not prefix.writes
-        if leads and pays(model, tokens=prefix.tokens, followers=len(prefix.unsent)):
-            prefix.writes = True
+        may_write = prefix.writer == query_id and not prefix.is_writing
+        if may_write and pays(model, tokens=prefix.tokens, readers=len(prefix.unsent)):
+            prefix.is_writing = True
             return True
         return False
 
     def returned(self, query_id: int, model: Model, outcome: Outcome, *, marked: bool, sent_at: float) -> None:
-        """A call of the query, sent at ``sent_at``, has its outcome: with an answer the followers go on."""
+        """A call of the query, sent at ``sent_at``, has its outcome: with an answer the readers go on."""
         prefix, caching = self._prefix(query_id), model.prompt_caching
         if prefix is None or caching is None or not (marked or caching.by is not CachedBy.CACHE_CONTROL):
             return
         if not isinstance(outcome, Completion):
-            prefix.writes = prefix.writes and prefix.leader != query_id  # the leader's next call writes
+            prefix.is_writing = prefix.is_writing and prefix.writer != query_id  # the writer's next call writes
             return
         usage = outcome.usage
         was_warm = prefix.warm_until.get(model.name, 0.0) > sent_at
@@ -138,22 +138,22 @@ class PrefixLeaders:
             self._prefixes = {
                 key: each
                 for key, each in self._prefixes.items()
-                if each.unsent or each.leader is not None or any(until > now for until in each.warm_until.values())
+                if each.unsent or each.writer is not None or any(until > now for until in each.warm_until.values())
             }
 
     def _may_go(self, query_id: int) -> bool:
-        """Whether the query need not wait; where it has to lead, it does so from now on."""
+        """Whether the query need not wait; where it has to write, it is the writer from now on."""
         known, prefix = self._of.get(query_id), self._prefix(query_id)
         if known is None or prefix is None:
             return True
         now = self._clock()
-        if prefix.leader is not None and not prefix.is_useless and not any(u > now for u in prefix.warm_until.values()):
+        if prefix.writer is not None and not prefix.is_useless and not any(u > now for u in prefix.warm_until.values()):
             return False
         prefix.unsent.discard(query_id)
         if prefix.is_useless or any(until > now for until in prefix.warm_until.values()):
             return True
-        if any(pays(model, tokens=prefix.tokens, followers=len(prefix.unsent)) for model in self._caching[known[1]]):
-            prefix.leader, prefix.writes = query_id, False
+        if any(pays(model, tokens=prefix.tokens, readers=len(prefix.unsent)) for model in self._caching[known[1]]):
+            prefix.writer, prefix.is_writing = query_id, False
         return True
 
     def _prefix(self, query_id: int) -> _Prefix | None:
@@ -161,8 +161,8 @@ class PrefixLeaders:
         return None if known is None else self._prefixes.get(known[0].key)
 
     def _let_go(self, prefix: _Prefix, query_id: int) -> None:
-        """Followers of a leader that has its answer, or has none, go on."""
-        if prefix.leader == query_id:
-            prefix.leader, prefix.writes = None, False
+        """Readers of a writer that has its answer, or has none, go on."""
+        if prefix.writer == query_id:
+            prefix.writer, prefix.is_writing = None, False
         self._changed.set()
         self._changed = asyncio.Event()
