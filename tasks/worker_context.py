@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import structlog
 import uvloop
+from redis.asyncio import Redis
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -31,6 +32,7 @@ from tasks.account_circuits import AccountCircuits
 from tasks.budget_cache import BatchBudgetCache
 from tasks.pilot.policy_cache import PolicyCache
 from tasks.repair_log import RepairLog
+from tasks.stages.prefix_leases import PrefixLeases
 from tasks.stages.prefix_writers import PrefixWriters
 from tasks.usage_estimates import UsageEstimates
 from telemetry.tracing import traces
@@ -52,6 +54,9 @@ class WorkerContext:
     ledger: Ledger
     pool: ProviderClient
     admission: AdmissionController
+    redis: Redis | None = None
+    key_prefix: str = "pointsman:"
+    """Of keys in Redis."""
     trained: LoadedModels = field(default_factory=LoadedModels)
     """The routers that decide and judge now."""
     succession: ModelReloader | None = None
@@ -77,7 +82,8 @@ class WorkerContext:
     """Work that nobody waits for, such as the result of a call that lost its race; done before the process ends."""
 
     def __post_init__(self) -> None:
-        self.prefixes = PrefixWriters(self.fleet)
+        leases = PrefixLeases(self.redis, key_prefix=self.key_prefix, spawn=self.spawn_background)
+        self.prefixes = PrefixWriters(self.fleet, leases)
 
     def spawn_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Has ``work`` done on the loop; a warm shutdown waits for it."""
@@ -174,6 +180,8 @@ async def open_worker_context(
         ledger=ledger,
         pool=pool,
         admission=AdmissionController(redis, fleet=fleet, worker=f"{name}:{worker_id}", prefix=settings.key_prefix),
+        redis=redis,
+        key_prefix=settings.key_prefix,
         trained=trained,
         succession=succession,
         slots={role: asyncio.Semaphore(slots) for role, slots in slots_of.items()},

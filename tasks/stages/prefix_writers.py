@@ -1,7 +1,7 @@
-"""Prompts that begin alike, within one worker process: one of them is sent first, the others once its answer has come.
+"""Prompts that begin alike: one of them is sent first, the others once its answer has come.
 
-Only then is what it has written to the provider's cache visible to them. Another process has writers of its own: a
-prefix is written once per process, and still pays from the first reader on (`routing.prompt_caching.pays`).
+Only then is what it has written to the provider's cache visible to them. Where several processes have some of them in
+work, one writes (`tasks.stages.prefix_leases`).
 """
 
 import asyncio
@@ -17,11 +17,15 @@ from db.ledger_types import QueuedQuery
 from routing.fleet import CachedBy, Fleet, Model
 from routing.outcome import Completion, Outcome
 from routing.prompt_caching import SharedPrefix, pays, shared_prefixes
+from tasks.stages.prefix_leases import CachedPrefix, PrefixLeases
 
 log = structlog.get_logger()
 
 _KEPT: Final = 1000
 """Prefixes that are remembered."""
+
+_LOOK_S: Final = 0.1
+"""How often a process looks whether another one has written what its queries wait for."""
 
 _SAFE_SHARE: Final = 0.8
 """The share of a cache's lifetime during which a prefix counts as cached. Later it may be gone, and written again."""
@@ -35,6 +39,10 @@ class _Prefix:
     writer: int | None = None
     is_writing: bool = False
     """The writer's call that writes the prefix is under way."""
+    written: "asyncio.Future[CachedPrefix | None] | None" = None
+    """Ends the writer's lease."""
+    look_at: float = 0.0
+    """Another process writes it: when to look whether it still does."""
     warm_until: dict[str, float] = field(default_factory=dict)
     """By deployment."""
     is_useless: bool = False
@@ -44,7 +52,8 @@ class _Prefix:
 class PrefixWriters:
     """The shared prefixes of the queries that this process has in work. On one event loop."""
 
-    def __init__(self, fleet: Fleet, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, fleet: Fleet, leases: PrefixLeases, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._leases = leases
         self._clock = clock
         self._caching = {
             tier: tuple(model for model in fleet.deployments(tier) if model.prompt_caching is not None)
@@ -80,9 +89,15 @@ class PrefixWriters:
             if place is not None:
                 queued = unclaimed[place]
                 del unclaimed[place]
-                return queued
+                if not self._is_writer(queued.id) or await self._acquire(queued.id):
+                    return queued
+                unclaimed.insert(place, queued)
+                continue
+            looks = any(prefix.look_at for queued in unclaimed if (prefix := self._prefix(queued.id)) is not None)
             changed, stopped = asyncio.ensure_future(self._changed.wait()), asyncio.ensure_future(stopping.wait())
-            _, pending = await asyncio.wait([changed, stopped], return_when=asyncio.FIRST_COMPLETED)
+            _, pending = await asyncio.wait(
+                [changed, stopped], timeout=_LOOK_S if looks else None, return_when=asyncio.FIRST_COMPLETED
+            )
             for task in pending:
                 task.cancel()
         return None
@@ -96,7 +111,7 @@ class PrefixWriters:
         )
 
     def marks(self, query_id: int, model: Model) -> bool:
-        """Whether a call of the query to ``model``, now, is to be cached: it reads the prefix, or its query is the writer."""
+        """Whether a call of the query to ``model``, now, is to be cached: it reads its prefix, or writes it."""
         prefix = self._prefix(query_id)
         if prefix is None or prefix.is_useless or model.prompt_caching is None:
             return False
@@ -122,8 +137,10 @@ class PrefixWriters:
         if not cached and (was_warm or caching.by is CachedBy.CACHE_CONTROL):
             prefix.is_useless = True
             log.info("prompt_cache_unused", deployment=model.name, tokens=prefix.tokens)
-        prefix.warm_until[model.name] = sent_at + _SAFE_SHARE * caching.lifetime_s
-        self._let_go(prefix, query_id)
+        lasts_s = _SAFE_SHARE * caching.lifetime_s
+        prefix.warm_until[model.name] = sent_at + lasts_s
+        left_s = max(prefix.warm_until[model.name] - self._clock(), 0.001)
+        self._let_go(prefix, query_id, CachedPrefix(None if prefix.is_useless else model.name, left_s))
 
     def end(self, query_id: int) -> None:
         """The query is out of work here, by whatever way."""
@@ -147,12 +164,16 @@ class PrefixWriters:
         if known is None or prefix is None:
             return True
         now = self._clock()
-        if prefix.writer is not None and not prefix.is_useless and not any(u > now for u in prefix.warm_until.values()):
+        need_not_wait = prefix.is_useless or any(until > now for until in prefix.warm_until.values())
+        if not need_not_wait and (prefix.writer is not None or prefix.look_at > now):
             return False
         prefix.unsent.discard(query_id)
-        if prefix.is_useless or any(until > now for until in prefix.warm_until.values()):
+        written_elsewhere, prefix.look_at = prefix.look_at > 0.0, 0.0
+        if need_not_wait:
             return True
-        if any(pays(model, tokens=prefix.tokens, readers=len(prefix.unsent)) for model in self._caching[known[1]]):
+        if written_elsewhere or any(
+            pays(model, tokens=prefix.tokens, readers=len(prefix.unsent)) for model in self._caching[known[1]]
+        ):
             prefix.writer, prefix.is_writing = query_id, False
         return True
 
@@ -160,9 +181,37 @@ class PrefixWriters:
         known = self._of.get(query_id)
         return None if known is None else self._prefixes.get(known[0].key)
 
-    def _let_go(self, prefix: _Prefix, query_id: int) -> None:
+    def _is_writer(self, query_id: int) -> bool:
+        prefix = self._prefix(query_id)
+        return prefix is not None and prefix.writer == query_id
+
+    async def _acquire(self, query_id: int) -> bool:
+        """Whether the query, which is its process' writer, may go: no other process writes now, or one has written."""
+        shared, _ = self._of[query_id]
+        prefix = self._prefixes[shared.key]
+        written: asyncio.Future[CachedPrefix | None] = asyncio.get_running_loop().create_future()
+        found = await self._leases.acquire(shared.key, written)
+        if found is True:
+            prefix.written = written
+            return True
+        self._let_go(prefix, query_id)
+        now = self._clock()
+        if found is False:
+            prefix.unsent.add(query_id)
+            prefix.look_at = now + _LOOK_S
+            return False
+        if found.deployment is None:
+            prefix.is_useless = True
+        else:
+            prefix.warm_until[found.deployment] = now + found.lasts_s
+        return True
+
+    def _let_go(self, prefix: _Prefix, query_id: int, cached: CachedPrefix | None = None) -> None:
         """Readers of a writer that has its answer, or has none, go on."""
         if prefix.writer == query_id:
             prefix.writer, prefix.is_writing = None, False
+            if prefix.written is not None:
+                prefix.written.set_result(cached)
+                prefix.written = None
         self._changed.set()
         self._changed = asyncio.Event()

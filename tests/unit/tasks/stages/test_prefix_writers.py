@@ -9,6 +9,7 @@ import pytest
 from db.ledger_types import QueuedQuery
 from routing.fleet import CachedBy, Fleet, Model, Price, PromptCaching, Tier
 from routing.outcome import Completion, Usage
+from tasks.stages.prefix_leases import PrefixLeases
 from tasks.stages.prefix_writers import PrefixWriters
 
 PRICE = Price(3.0, 15.0, 0.3, "test", cache_write_usd_per_mtok=3.75)
@@ -35,7 +36,9 @@ class Play:
 
     def __init__(self, waiting: list[QueuedQuery], model: Model = MODEL) -> None:
         self.now = 1000.0
-        self.writers = PrefixWriters(fleet(model), clock=lambda: self.now)
+        self.writers = PrefixWriters(
+            fleet(model), PrefixLeases(None, key_prefix="", spawn=pytest.fail), clock=lambda: self.now
+        )
         self.unclaimed = deque(waiting)
         self.writers.add("large", waiting)
         self.stopping = asyncio.Event()

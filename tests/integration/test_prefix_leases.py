@@ -1,0 +1,119 @@
+"""Of all processes that have prompts with one beginning in work, one writes it to the provider's cache."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from redis_client import connect
+from tasks.stages import prefix_leases
+from tasks.stages.prefix_leases import CachedPrefix, PrefixLeases
+
+PREFIX = b"\x01\xff"
+Written = asyncio.Future[CachedPrefix | None]
+
+
+class Process:
+    """One process' leases; `kill` ends what renews them."""
+
+    def __init__(self, redis: Redis | None) -> None:
+        self.tasks: list[asyncio.Task[None]] = []
+        self.leases = PrefixLeases(redis, key_prefix="test:", spawn=self._spawn)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self.tasks.append(asyncio.ensure_future(work))
+
+    async def acquire(self) -> tuple[bool | CachedPrefix, Written]:
+        written: Written = asyncio.get_running_loop().create_future()
+        return await self.leases.acquire(PREFIX, written), written
+
+    async def kill(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        for task in self.tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+@pytest.fixture
+def play(redis_url: str) -> Callable[[Callable[[Process, Process], Awaitable[None]]], None]:
+    def run(story: Callable[[Process, Process], Awaitable[None]]) -> None:
+        async def whole() -> None:
+            async with connect(redis_url) as redis:
+                await story(Process(redis), Process(redis))
+
+        asyncio.run(whole())
+
+    return run
+
+
+Play = Callable[[Callable[[Process, Process], Awaitable[None]]], None]
+
+
+def test_what_one_process_has_written_the_others_read(play: Play) -> None:
+    async def story(one: Process, other: Process) -> None:
+        granted, written = await one.acquire()
+        assert granted is True
+        assert (await other.acquire())[0] is False
+        written.set_result(CachedPrefix("m", 240.0))
+        await one.tasks[0]
+        found, _ = await other.acquire()
+        assert isinstance(found, CachedPrefix)
+        assert (found.deployment, 239.0 < found.lasts_s <= 240.0) == ("m", True)
+
+    play(story)
+
+
+def test_a_cache_that_does_not_take_the_prefix_is_not_tried_by_others(play: Play) -> None:
+    async def story(one: Process, other: Process) -> None:
+        _, written = await one.acquire()
+        written.set_result(CachedPrefix(None, 240.0))
+        await one.tasks[0]
+        found, _ = await other.acquire()
+        assert isinstance(found, CachedPrefix)
+        assert found.deployment is None
+
+    play(story)
+
+
+def test_a_writer_without_an_answer_leaves_it_to_another_at_once(play: Play) -> None:
+    async def story(one: Process, other: Process) -> None:
+        _, written = await one.acquire()
+        written.set_result(None)
+        await one.tasks[0]
+        granted, written = await other.acquire()
+        assert granted is True
+        written.set_result(None)
+        await other.tasks[0]
+
+    play(story)
+
+
+def test_a_living_writer_keeps_its_lease_and_a_killed_one_loses_it(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefix_leases, "LEASE_S", 1.0)
+
+    async def story(one: Process, other: Process) -> None:
+        await one.acquire()
+        await asyncio.sleep(1.5)
+        assert (await other.acquire())[0] is False
+        await one.kill()
+        await asyncio.sleep(1.1)
+        granted, written = await other.acquire()
+        assert granted is True
+        written.set_result(None)
+        await other.tasks[0]
+
+    play(story)
+
+
+def test_without_redis_each_process_writes() -> None:
+    async def story() -> None:
+        for redis in (None, connect("redis://127.0.0.1:1/0")):
+            process = Process(redis)
+            assert [(await process.acquire())[0] for _ in range(2)] == [True, True]
+            assert not process.tasks
+
+    asyncio.run(story())
