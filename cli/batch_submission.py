@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,42 +10,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import CommandError, ExitCode, UsageError
 from cli.console import err, notice, plural, queries, warn
-from cli.input_files import STDIN, SqlInput, display_name
 from cli.progress import wait_for_end
 from cli.query_source import RejectedFile, Source
 from cli.worker_stack import refuse_unserved
 from db.batch_writer import BatchSpec
 from db.reports.batch_stats import Batch, Progress, batch_progress
-from routing.fleet import BudgetPolicy, Fleet
-from routing.pilot import PilotSpec, grader_problem
+from routing.fleet import Fleet
+from routing.pilot import grader_problem
 from settings import Settings
 from submission.forecaster import Forecaster
 from submission.input_line import InvalidInput
 from submission.submit import IdempotencyConflict, SubmitResult, submit
-
-
-def batch_spec(
-    file: str | SqlInput | None,
-    key: str | None,
-    priority: int,
-    budget_usd: float | None,
-    policy: BudgetPolicy | None,
-    pilot: PilotSpec | None = None,
-    *,
-    dedup: bool = False,
-    deadline: datetime | None = None,
-) -> BatchSpec:
-    """The batch that the options of a command describe."""
-    return BatchSpec(
-        source="stdin" if file in (None, STDIN) else Path(display_name(str(file))).name,
-        idempotency_key=key,
-        priority=priority,
-        cap_usd=budget_usd,
-        budget_policy=policy,
-        pilot=pilot,
-        dedup=dedup,
-        deadline=deadline,
-    )
 
 
 def refuse_unmet_grader(spec: BatchSpec, fleet: Fleet) -> None:

@@ -74,18 +74,60 @@ IntoTableOption = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
+class TableOptions:
+    """Where the rows come from, and what their columns mean."""
+
+    prompt: PromptOption = None
+    column: ColumnOption = None
+    id_column: IdOption = None
+    tier_column: TierColumnOption = None
+    metadata: MetadataOption = None
+    expected: ExpectedOption = None
+    expects: ExpectsOption = None
+    query_sql: QuerySqlOption = None
+    database_url_env: DatabaseUrlOption = None
+
+    def source(self, file: str | None) -> str | SqlInput:
+        """The input: FILE, or the rows of a query. Raises UsageError unless it is one of them."""
+        if file is not None and self.query_sql is None:
+            return file
+        if file is None and self.query_sql is not None:
+            return SqlInput(self.query_sql, _database_url("--query-sql", self.database_url_env))
+        raise UsageError("Give a FILE, or --query-sql with the rows of a database.", hint="See --help.")
+
+    def mapping(self) -> RowMapping:
+        """What the options say about the columns. Raises UsageError."""
+        if self.prompt is not None and self.column is not None:
+            raise UsageError(
+                "--prompt and --column both say what the question is.", hint="Give one: --prompt may hold the column."
+            )
+        expects = None
+        if self.expects is not None:
+            try:
+                expects = orjson.loads(self.expects)
+            except orjson.JSONDecodeError:
+                raise UsageError(
+                    "--expects is not JSON.", hint="""E.g. --expects '{"choices": ["bug", "billing"]}'"""
+                ) from None
+            if (error := find_expects_error(expects)) is not None:
+                raise UsageError(f"--{error.field}: {error.message}.", hint=f"{error.fix}.")
+        return RowMapping(
+            self.prompt,
+            self.column,
+            self.id_column,
+            self.tier_column,
+            tuple(self.metadata or ()),
+            self.expected,
+            expects,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ResultTable:
     """A table of the user's database for results."""
 
     url: str = field(repr=False)
     name: str
-
-
-def read_source(file: str | None, query_sql: str | None, url_env: str | None) -> str | SqlInput:
-    """The input: FILE, or the rows of a query. Raises UsageError unless it is one of them."""
-    if (file is None) == (query_sql is None):
-        raise UsageError("Give a FILE, or --query-sql with the rows of a database.", hint="See --help.")
-    return file if query_sql is None else SqlInput(query_sql, _database_url("--query-sql", url_env))  # type: ignore[return-value]
 
 
 def read_result_table(name: str | None, url_env: str | None) -> ResultTable | None:
@@ -118,30 +160,3 @@ def _database_url(option: str, variable: str | None) -> str:
     if not (url := os.environ.get(variable)):
         raise UsageError(f"{variable} is not set.", hint=f"export {variable}=postgresql://user:password@host/database")
     return url
-
-
-def read_mapping(
-    prompt: str | None,
-    column: str | None,
-    id_column: str | None,
-    tier_column: str | None,
-    metadata: list[str] | None,
-    expected_column: str | None,
-    expects: str | None,
-) -> RowMapping:
-    """What the options say. Raises UsageError."""
-    if prompt is not None and column is not None:
-        raise UsageError(
-            "--prompt and --column both say what the question is.", hint="Give one: --prompt may hold the column."
-        )
-    expected = None
-    if expects is not None:
-        try:
-            expected = orjson.loads(expects)
-        except orjson.JSONDecodeError:
-            raise UsageError(
-                "--expects is not JSON.", hint="""E.g. --expects '{"choices": ["bug", "billing"]}'"""
-            ) from None
-        if (error := find_expects_error(expected)) is not None:
-            raise UsageError(f"--{error.field}: {error.message}.", hint=f"{error.fix}.")
-    return RowMapping(prompt, column, id_column, tier_column, tuple(metadata or ()), expected_column, expected)

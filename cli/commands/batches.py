@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,46 +9,23 @@ import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli import batch_summary, dry_run
-from cli.batch_submission import Submission, batch_spec, fleet_flag, refuse_unmet_grader
+from cli.batch_options import BatchOptions
+from cli.batch_submission import Submission, fleet_flag, refuse_unmet_grader
 from cli.command_errors import CommandError, ExitCode, UsageError
 from cli.console import emit, err, notice, out, plain, queries, table, warn
+from cli.option_groups import with_option_groups
 from cli.output_files import STDOUT, check_writable, write_results
-from cli.param_types import (
-    BatchArgument,
-    BudgetOption,
-    ByOption,
-    DedupOption,
-    FileOption,
-    FleetOption,
-    JsonOption,
-    KeyOption,
-    PolicyOption,
-    PriorityOption,
-    SkipInvalidOption,
-    WithinOption,
-    check_name,
-    read_deadline,
-)
+from cli.param_types import BatchArgument, FileOption, FleetOption, JsonOption, SkipInvalidOption, check_name
 from cli.progress import duration, progress_bar, progress_line, wait_for_end
-from cli.quality_options import ConfidenceOption, GraderOption, PilotOption, QualityOption, read_pilot
 from cli.query_source import open_source, rows_of
 from cli.resources import read_settings, resolve_batch, with_database
 from cli.result_table import table_format
 from cli.table_options import (
-    ColumnOption,
     DatabaseUrlOption,
     ExpandOption,
-    ExpectedOption,
-    ExpectsOption,
-    IdOption,
     IntoTableOption,
-    MetadataOption,
-    PromptOption,
-    QuerySqlOption,
-    TierColumnOption,
-    read_mapping,
+    TableOptions,
     read_result_table,
-    read_source,
     write_result_table,
 )
 from cli.worker_stack import refuse_other_fleet
@@ -64,32 +40,14 @@ app = typer.Typer()
 
 
 @app.command()
+@with_option_groups
 def submit(
+    *,
     file: Annotated[str | None, typer.Argument(metavar="FILE", help="As for `run`; - is stdin.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the batch has ended.")] = False,
     as_json: JsonOption = False,
     fleet: FleetOption = None,
-    idempotency_key: KeyOption = None,
     skip_invalid: SkipInvalidOption = False,
-    priority: PriorityOption = 0,
-    budget: BudgetOption = None,
-    budget_policy: PolicyOption = None,
-    dedup: DedupOption = False,
-    within: WithinOption = None,
-    by: ByOption = None,
-    quality: QualityOption = None,
-    confidence: ConfidenceOption = None,
-    pilot: PilotOption = None,
-    grader: GraderOption = None,
-    prompt: PromptOption = None,
-    column: ColumnOption = None,
-    id_column: IdOption = None,
-    tier_column: TierColumnOption = None,
-    metadata: MetadataOption = None,
-    expected: ExpectedOption = None,
-    expects: ExpectsOption = None,
-    query_sql: QuerySqlOption = None,
-    database_url_env: DatabaseUrlOption = None,
     tenant: Annotated[
         str, typer.Option("--tenant", metavar="TENANT", help="The owner of the batch; its keys and budget apply.")
     ] = DEFAULT_TENANT,
@@ -100,6 +58,8 @@ def submit(
             help="Forecast tiers, cost and time; submit and call nothing. Exit code 3 if the budget does not cover it.",
         ),
     ] = False,
+    options: BatchOptions,
+    table: TableOptions,
 ) -> None:
     """Submit FILE for workers that run now or later.
 
@@ -108,31 +68,20 @@ def submit(
     check_name(tenant)
     settings = read_settings(fleet)
     checked = settings.fleet()
-    asked = read_pilot(quality, confidence, pilot, grader)
-    asked_of = read_source(file, query_sql, database_url_env)
-    spec = batch_spec(
-        asked_of,
-        idempotency_key,
-        priority,
-        budget,
-        budget_policy,
-        asked,
-        dedup=dedup,
-        deadline=read_deadline(by, within),
-    )
-    spec = replace(spec, tenant=tenant)
+    source = table.source(file)
+    mapping = table.mapping()
+    spec = options.spec(source, tenant=tenant)
     refuse_unmet_grader(spec, checked)
-    mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expected, expects)
     if is_dry_run:
-        with open_source(asked_of, mapping) as source:
-            dry_run.show_forecast(source, settings, checked, skip_invalid=skip_invalid, spec=spec, as_json=as_json)
+        with open_source(source, mapping) as rows:
+            dry_run.show_forecast(rows, settings, checked, skip_invalid=skip_invalid, spec=spec, as_json=as_json)
         return
     refuse_other_fleet(settings, checked)
     submission = Submission(settings, checked, spec, skip_invalid, fleet_flag(fleet))
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
         shows_id = wait or as_json  # otherwise stdout has the id, alone
-        result = await submission.submit(source, engine, checked, shows_id=shows_id)
+        result = await submission.submit(rows, engine, checked, shows_id=shows_id)
         if not await WorkerRegistry(engine).alive():
             warn("No worker is running. Start workers with `pointsman up`.")
         if tenant != DEFAULT_TENANT and all(key.tenant != tenant for key in await Tenants(engine).keys()):
@@ -149,9 +98,9 @@ def submit(
         batch_summary.show(figures, err if as_json else out)
         return report | batch_as_json(figures)
 
-    with open_source(asked_of, mapping) as source:
+    with open_source(source, mapping) as rows:
         if not skip_invalid:
-            source.check(checked)
+            rows.check(checked)
         try:
             report = with_database(settings, work)
         except KeyboardInterrupt:

@@ -11,45 +11,23 @@ from typing import Annotated
 import typer
 
 from cli import batch_summary
-from cli.batch_submission import Submission, batch_spec, fleet_flag, refuse_unmet_grader
+from cli.batch_options import BatchOptions, ConfidenceOption, GraderOption
+from cli.batch_submission import Submission, fleet_flag, refuse_unmet_grader
 from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, err, notice, out, warn
 from cli.input_files import STDIN, SqlInput
+from cli.option_groups import with_option_groups
 from cli.output_files import STDOUT, check_writable, write_results
-from cli.param_types import (
-    BudgetOption,
-    ByOption,
-    DedupOption,
-    FleetOption,
-    JsonOption,
-    KeyOption,
-    PolicyOption,
-    PriorityOption,
-    ReplayOption,
-    SkipInvalidOption,
-    WithinOption,
-    read_deadline,
-)
-from cli.quality_options import ConfidenceOption, GraderOption, PilotOption, QualityOption, read_pilot
+from cli.param_types import BudgetOption, FleetOption, JsonOption, ReplayOption, SkipInvalidOption
 from cli.query_source import Source, check_same_input, open_source, rows_of
 from cli.resources import open_database, read_settings, resolve_batch
 from cli.result_table import table_format
 from cli.table_options import (
-    ColumnOption,
-    DatabaseUrlOption,
     ExpandOption,
-    ExpectedOption,
-    ExpectsOption,
-    IdOption,
     IntoTableOption,
-    MetadataOption,
-    PromptOption,
-    QuerySqlOption,
     ResultTable,
-    TierColumnOption,
-    read_mapping,
+    TableOptions,
     read_result_table,
-    read_source,
     write_result_table,
 )
 from cli.worker_stack import WorkingStack, working_stack
@@ -65,7 +43,9 @@ app = typer.Typer()
 
 
 @app.command()
+@with_option_groups
 def run(
+    *,
     file: Annotated[
         str | None,
         typer.Argument(
@@ -88,31 +68,13 @@ def run(
     as_json: JsonOption = False,
     replay: ReplayOption = None,
     fleet: FleetOption = None,
-    idempotency_key: KeyOption = None,
     skip_invalid: SkipInvalidOption = False,
     batch: Annotated[
         str | None,
         typer.Option(metavar="BATCH", help="Continue this batch. FILE then names its input, for a table's columns."),
     ] = None,
-    priority: PriorityOption = 0,
-    budget: BudgetOption = None,
-    budget_policy: PolicyOption = None,
-    dedup: DedupOption = False,
-    within: WithinOption = None,
-    by: ByOption = None,
-    quality: QualityOption = None,
-    confidence: ConfidenceOption = None,
-    pilot: PilotOption = None,
-    grader: GraderOption = None,
-    prompt: PromptOption = None,
-    column: ColumnOption = None,
-    id_column: IdOption = None,
-    tier_column: TierColumnOption = None,
-    metadata: MetadataOption = None,
-    expected: ExpectedOption = None,
-    expects: ExpectsOption = None,
-    query_sql: QuerySqlOption = None,
-    database_url_env: DatabaseUrlOption = None,
+    options: BatchOptions,
+    table: TableOptions,
     into_table: IntoTableOption = None,
 ) -> None:
     """Start the stack, submit FILE, print the report.
@@ -120,14 +82,11 @@ def run(
     Exit codes: 0 when every query has ended and at least one is answered, 1 on failure, 2 for invalid
     input or options, 130 on Ctrl-C; the batch can then be continued.
     """
-    if batch is not None and query_sql is not None:
+    if batch is not None and table.query_sql is not None:
         raise UsageError("--batch continues a batch, --query-sql starts a new one.", hint="Give one of them.")
-    source = None if batch is not None else read_source(file, query_sql, database_url_env)
-    asked = read_pilot(quality, confidence, pilot, grader)
-    spec = batch_spec(
-        source, idempotency_key, priority, budget, budget_policy, asked, dedup=dedup, deadline=read_deadline(by, within)
-    )
-    mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expected, expects)
+    source = None if batch is not None else table.source(file)
+    mapping = table.mapping()
+    spec = options.spec(source)
     _answer(
         source,
         spec,
@@ -138,14 +97,16 @@ def run(
         replay=replay,
         output=output,
         expand=expand,
-        into=read_result_table(into_table, database_url_env),
+        into=read_result_table(into_table, table.database_url_env),
         skip_invalid=skip_invalid,
         as_json=as_json,
     )
 
 
 @app.command("try")
+@with_option_groups
 def try_floor(
+    *,
     file: Annotated[str | None, typer.Argument(metavar="FILE", help="As for `run`; - is stdin.")] = None,
     quality: Annotated[float, typer.Option(metavar="SHARE", help="The floor to certify.")] = 0.95,
     confidence: ConfidenceOption = None,
@@ -155,24 +116,16 @@ def try_floor(
     replay: ReplayOption = None,
     fleet: FleetOption = None,
     budget: BudgetOption = None,
-    prompt: PromptOption = None,
-    column: ColumnOption = None,
-    id_column: IdOption = None,
-    tier_column: TierColumnOption = None,
-    metadata: MetadataOption = None,
-    expected: ExpectedOption = None,
-    expects: ExpectsOption = None,
-    query_sql: QuerySqlOption = None,
-    database_url_env: DatabaseUrlOption = None,
+    table: TableOptions,
 ) -> None:
     """Answer a random sample of FILE at every tier.
 
     Reports what a quality floor would save. The rest of the batch is cancelled, and costs nothing.
     """
-    pilot = read_pilot(quality, confidence, sample, grader, stops=True)
-    source = read_source(file, query_sql, database_url_env)
-    spec = batch_spec(source, None, 0, budget, None, pilot)
-    mapping = read_mapping(prompt, column, id_column, tier_column, metadata, expected, expects)
+    source = table.source(file)
+    mapping = table.mapping()
+    options = BatchOptions(budget=budget, quality=quality, confidence=confidence, pilot=sample, grader=grader)
+    spec = options.spec(source, stops_after_pilot=True)
     _answer(
         source,
         spec,

@@ -6,7 +6,8 @@ import pytest
 import typer
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from cli.batch_submission import Submission, batch_spec, fleet_flag
+from cli.batch_options import BatchOptions
+from cli.batch_submission import Submission, fleet_flag
 from cli.command_errors import CommandError, ExitCode, UsageError, describe_error
 from cli.commands.doctor import _fault
 from cli.main import main
@@ -109,7 +110,7 @@ def test_ctrl_c_is_reported_once(
 
 
 def _interrupted(public_id: str | None, *, fleet_path: Path | None, fleet: Fleet, **more: str) -> CommandError:
-    spec = batch_spec("q.txt", None, 0, None, None)
+    spec = BatchOptions().spec("q.txt")
     submission = Submission(Settings.load({}), fleet, spec, False, fleet_flag(fleet_path), public_id=public_id, **more)
     return submission.interrupted()
 
