@@ -31,13 +31,13 @@ from api.routes import (
 )
 from api.schemas import PATTERN_HINTS, ErrorBody
 from api.state import AppState
+from endpoints.endpoint import Endpoint
 from routing.fleet import Fleet
 from settings import Settings
-from submission.jsonl_reader import ENDPOINT
 
 TITLE: Final = "Pointsman"
 DESCRIPTION: Final = "The OpenAI Batch API, routed: each line goes to the cheapest tier that answers it well."
-_UNSERVED: Final = frozenset({"/v1/responses", "/v1/embeddings", "/v1/completions"})
+_UNSERVED: Final = frozenset({"/v1/embeddings", "/v1/completions"})
 """Batch endpoints of OpenAI that Pointsman does not serve."""
 # Requests are counted in /metrics by the middleware; FastAPI's own telemetry would double its cost.
 _NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
@@ -130,7 +130,7 @@ async def _error_response(request: Request, error: Exception) -> Response:
 def _no_such_url(request: Request) -> ApiError:
     message = f"Invalid URL ({request.method} {request.url.path[:200]})"
     if request.url.path in _UNSERVED:
-        message += f": this endpoint is not supported. Use {ENDPOINT}, directly or in a batch."
+        message += f": this endpoint is not supported. Use {' or '.join(Endpoint)}, directly or in a batch."
         return ApiError(404, message, code="unsupported_endpoint")
     return ApiError(404, message)
 

@@ -19,13 +19,14 @@ from api.request_metrics import Metrics
 from api.state import AppState, is_public_id
 from api.tenant_rate_limit import TenantRateLimit
 from db.statement_errors import StatementFailed, is_transient
+from endpoints.endpoint import Endpoint
 
 log = structlog.get_logger()
 
 MAX_JSON_BYTES: Final = 1024**2
-"""The largest JSON body. A file is streamed, and a chat completion has a limit of its own."""
+"""The largest JSON body. A file is streamed, and a query has a limit of its own."""
 
-_OWN_LIMIT: Final = frozenset({"/v1/files", "/v1/chat/completions"})
+_OWN_LIMIT: Final = frozenset({"/v1/files", *Endpoint})
 
 
 def bounded(scope: Scope, receive: Receive) -> Receive:

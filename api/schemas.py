@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic_core import PydanticCustomError
 
 from db.batch_writer import MAX_USD
+from endpoints.endpoint import Endpoint
 from routing.pilot import MOST_CONFIDENCE, GraderChoice
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]
@@ -149,7 +150,7 @@ class BatchCreate(ApiModel):
     """A batch to create from an uploaded file."""
 
     input_file_id: str
-    endpoint: Annotated[str, Field(json_schema_extra={"enum": ["/v1/chat/completions"]})]
+    endpoint: Annotated[str, Field(json_schema_extra={"enum": list(Endpoint)})]
     completion_window: Annotated[str, Field(pattern=WINDOW_PATTERN, description="24h, or another number of m, h or d")]
     metadata: Annotated[dict[Name, Words], Field(max_length=16)] | None = None
     output_expires_after: ExpiresAfter | None = None

@@ -93,6 +93,7 @@ class ApiBatchTask:
 
     public_id: str
     tenant: str
+    endpoint: str
     input_file_id: str
     filename: str | None
     """None where the file is gone."""

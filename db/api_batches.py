@@ -146,6 +146,7 @@ class ApiBatches:
         return ApiBatchTask(
             public_id=row.public_id,
             tenant=row.tenant,
+            endpoint=row.endpoint,
             input_file_id=row.input_file_id,
             filename=row.filename,
             metadata=row.metadata or {},

@@ -29,6 +29,7 @@ from db.ledger_types import ID_BLOCK
 from db.orphan_cleanup import BATCHES_UNDER_WAY
 from db.pilots import start_pilot
 from db.sql import statement
+from endpoints.endpoint import Endpoint
 from routing.fleet import BudgetPolicy, Fleet, is_pin
 from routing.lifecycle import ROUTE, State
 from routing.pilot import PilotSpec
@@ -156,6 +157,8 @@ class BatchWriter:
         self.ranges: list[tuple[int, int]] = []
         """The ids that were used, as inclusive ranges."""
         self.total = 0
+        self.endpoint = Endpoint.CHAT
+        """The endpoint that its lines are for."""
         self._content = hashlib.sha256()
         self._leaders: dict[bytes, int] = {}
         """By request key: the query that is asked."""
@@ -189,6 +192,8 @@ class BatchWriter:
             row % (query_id, custom_id.encode(), line, body, options or b"")
             for query_id, (line, custom_id, body, options) in zip(chain.from_iterable(ids), prompts, strict=True)
         ]
+        if not self.total:
+            self.endpoint = _endpoint_of(prompts[0][3])
         self.total += len(rows)
         hash_prompts(self._content, prompts)
         if self._prompts is None:
@@ -278,6 +283,11 @@ class BatchWriter:
 
 def _is_pinned(options: bytes | None) -> bool:
     return bool(options and b'"pin"' in options and is_pin(orjson.loads(options).get("pin")))
+
+
+def _endpoint_of(options: bytes | None) -> Endpoint:
+    """Of a line; a batch has one."""
+    return Endpoint(orjson.loads(options).get("endpoint", Endpoint.CHAT)) if options else Endpoint.CHAT
 
 
 @asynccontextmanager
@@ -409,6 +419,7 @@ async def _close(
             "tenant": order.tenant,
             "key": order.idempotency_key,
             "source": order.source,
+            "endpoint": opened.endpoint.value,
             "metadata": orjson.dumps(order.metadata).decode(),
             "total": opened.total,
             "content": opened.content_sha256,

@@ -13,6 +13,8 @@ from typing import Any, BinaryIO, Final
 
 import orjson
 
+from endpoints.endpoint import Endpoint, InvalidField
+from endpoints.translation import chat_body, field_name
 from providers.adapters.adapter import Adapter
 from providers.provider_errors import UnsupportedParameter
 from routing.fleet import Fleet, Model
@@ -22,11 +24,11 @@ from submission.input_line import InputLimits, InputLine, InvalidInput, LineErro
 from submission.line_checks import closest_option_key, encoding_error, json_error, storage_error
 from submission.line_splitter import OversizedLine, split_lines
 
-ENDPOINT: Final = "/v1/chat/completions"
 DUPLICATE_CUSTOM_ID: Final = "duplicate_custom_id"
 EMPTY_FILE: Final = "empty_file"
 UNBOUNDED_COST: Final = "unbounded_cost"
 
+_ENDPOINTS: Final = tuple(endpoint.value for endpoint in Endpoint)
 _BATCH_KEYS: Final = frozenset({"custom_id", "method", "url", "body"})
 _KEYS: Final = _BATCH_KEYS | {"query", "id", "tier", "metadata", "expects", "max_cost_usd", "dedup"}
 _OPTION_KEYS: Final = frozenset({"tier", "metadata", "expects", "max_cost_usd", "dedup"})
@@ -45,7 +47,6 @@ _line: Final[Callable[[tuple[int, str, bytes, bytes | None]], InputLine]] = part
 """``InputLine(*…)`` in two thirds of the time: the ``__new__`` of a named tuple is a Python function."""
 
 __all__ = [
-    "ENDPOINT",
     "InputLimits",
     "InputLine",
     "InvalidInput",
@@ -57,12 +58,18 @@ __all__ = [
 
 
 def read_lines(
-    stream: BinaryIO, *, fleet: Fleet, limits: InputLimits | None = None, json_only: bool = False
+    stream: BinaryIO,
+    *,
+    fleet: Fleet,
+    limits: InputLimits | None = None,
+    json_only: bool = False,
+    endpoint: Endpoint | None = None,
 ) -> Iterator[InputLine | RejectedLine]:
     """The queries of ``stream`` in order, with rejections of invalid lines. Skips blank lines.
 
     The first line that is not blank selects the format: a JSON object means JSON lines (both JSON forms may be
     mixed), anything else plain text, or broken JSON for ``json_only``. Gzip is detected by its first bytes.
+    All lines are for ``endpoint``; None: for that of the first.
     Raises InvalidInput where the input as a whole cannot be read or has no query.
     """
     limits = limits or InputLimits()
@@ -77,7 +84,7 @@ def read_lines(
     if _is_json_array(head):
         raise input_error("file", "is one JSON array", "Convert it to JSON lines: `jq -c '.[]' FILE`")
     is_json = json_only or head.lstrip().startswith(b"{")
-    read = LineReader(fleet, limits).read if is_json else partial(_text_line, limits=limits)
+    read = LineReader(fleet, limits, endpoint).read if is_json else partial(_text_line, limits=limits)
     for number, piece in lines:
         if isinstance(piece, OversizedLine):
             yield _oversize(number, piece, limits=limits)
@@ -86,10 +93,14 @@ def read_lines(
 
 
 def read_objects(
-    objects: Iterable[Mapping[str, Any]], *, fleet: Fleet, limits: InputLimits | None = None
+    objects: Iterable[Mapping[str, Any]],
+    *,
+    fleet: Fleet,
+    limits: InputLimits | None = None,
+    endpoint: Endpoint | None = None,
 ) -> Iterator[InputLine | RejectedLine]:
     """The same for parsed lines of a Celery message or a request."""
-    reader = LineReader(fleet, limits or InputLimits())
+    reader = LineReader(fleet, limits or InputLimits(), endpoint)
     for number, line in enumerate(objects, start=1):
         try:
             raw = orjson.dumps(line)
@@ -132,8 +143,12 @@ def _simple_body(query: str) -> bytes:
 class LineReader:
     """Reads JSON lines one at a time, and keeps their custom ids."""
 
-    def __init__(self, fleet: Fleet, limits: InputLimits) -> None:
+    def __init__(self, fleet: Fleet, limits: InputLimits, endpoint: Endpoint | None = None) -> None:
         self.limits = limits
+        self._endpoint = endpoint
+        """None until the first line is read, which then decides."""
+        self._other = None if endpoint is Endpoint.CHAT else endpoint
+        """The endpoint that lines are translated from; None for chat completions."""
         self._fleet = fleet
         self._seen: set[str | bytes] = set()
         self._short_id_chars = min(_SHORT_ID_CHARS, limits.max_custom_id_chars)
@@ -152,7 +167,7 @@ class LineReader:
         if not isinstance(fields, dict):
             wrong = LineError("line", "not a JSON object", _EXAMPLE_LINE)
             return _reject(number, wrong, raw, limits=self.limits)
-        if len(fields) == 2 and (query := self._read_minimal(fields, number)) is not None:
+        if len(fields) == 2 and self._other is None and (query := self._read_minimal(fields, number)) is not None:
             return query
         # First, so that later checks may recurse.
         if unstorable := storage_error(raw, fields, max_depth=self.limits.max_depth):
@@ -160,7 +175,7 @@ class LineReader:
         is_simple = "body" not in fields and ("query" in fields or _BATCH_KEYS.isdisjoint(fields))
         line = self._read_simple(fields, number) if is_simple else self._read_batch_line(fields, number)
         if isinstance(line, LineError):
-            return self._reject(number, line, raw, fields)
+            return self._reject(number, self._in_own_words(line), raw, fields)
         if duplicate := self._duplicate_error(line.custom_id):
             return self._reject(number, duplicate, raw, fields)
         return line
@@ -183,11 +198,16 @@ class LineReader:
         return None
 
     def _read_batch_line(self, fields: dict[str, Any], number: int) -> InputLine | LineError:
-        if error := self._custom_id_error(fields.get("custom_id"), "custom_id") or _endpoint_error(fields):
+        if error := self._custom_id_error(fields.get("custom_id"), "custom_id") or self._endpoint_error(fields):
             return error
         body = fields.get("body")
         if body is None:
             return LineError("body", "missing", 'Add "body": {"messages": [...]}')
+        if self._other is not None and isinstance(body, dict):
+            try:
+                body = chat_body(self._other, body)
+            except InvalidField as wrong:
+                return LineError(f"body.{wrong.field}", wrong.why, wrong.fix)
         if error := find_request_error(body):
             return error
         if not self._fleet.budgets.allow_unbounded and (open_end := unbounded(body)):
@@ -200,7 +220,7 @@ class LineReader:
         pin = pin if self._pins[pin] else None
         if (not _SAID_EVERYWHERE.issuperset(body) or _has_parts(body)) and (error := self._unsupported(body, pin)):
             return error
-        if len(fields) == 4:
+        if len(fields) == 4 and self._other is None:
             options: bytes | LineError | None = orjson.dumps({"pin": pin}) if pin else None
         else:
             options = self._options(fields, pin)
@@ -224,7 +244,7 @@ class LineReader:
             custom_id = str(custom_id)
         elif error := self._custom_id_error(custom_id, field):
             return error
-        options = self._options(fields, None) if len(fields) > 1 else None
+        options = self._options(fields, None) if len(fields) > 1 or self._other is not None else None
         if isinstance(options, LineError):
             return options
         return _line((number, custom_id, _simple_body(query), options))
@@ -282,6 +302,8 @@ class LineReader:
             if pin and self._pins[tier] and self._pins[tier] != self._pins[pin]:
                 return LineError("tier", "body.model names another tier", 'Set body.model to "auto"')
             pin = pin or (tier if self._pins[tier] else None)
+        if self._other is not None:
+            options["endpoint"] = self._other
         if pin:
             options["pin"] = pin
         if (expects := fields.get("expects")) is not None:
@@ -301,6 +323,26 @@ class LineReader:
                 return LineError("dedup", "must be true or false", "Correct it, or omit it")
             options["dedup"] = dedup
         return orjson.dumps(options) if options else None
+
+    def _endpoint_error(self, fields: dict[str, Any]) -> LineError | None:
+        if fields.get("method") != "POST":
+            return LineError("method", "must be POST", 'Use "method": "POST"')
+        url = fields.get("url")
+        if url not in _ENDPOINTS:
+            return LineError("url", "no endpoint that can be batched", f"Use {' or '.join(_ENDPOINTS)}")
+        if self._endpoint is None:
+            self._endpoint = Endpoint.CHAT if self._seen else Endpoint(url)
+            self._other = None if self._endpoint is Endpoint.CHAT else self._endpoint
+        if url != self._endpoint:
+            fix = "Write a file for each endpoint"
+            return LineError("url", f"the other lines are for {self._endpoint}: a batch has one endpoint", fix)
+        return None
+
+    def _in_own_words(self, error: LineError) -> LineError:
+        """``error`` with the name that the field has at the line's endpoint."""
+        if self._other is None or not error.field.startswith("body."):
+            return error
+        return error._replace(field=f"body.{field_name(self._other, error.field.removeprefix('body.'))}")
 
     def _metadata_error(self, metadata: Any) -> LineError | None:
         if not isinstance(metadata, dict):
@@ -354,14 +396,6 @@ def _has_parts(body: dict[str, Any]) -> bool:
         isinstance(message.get("content"), str) and message["role"] in ("user", "system")
         for message in body["messages"]
     )
-
-
-def _endpoint_error(fields: dict[str, Any]) -> LineError | None:
-    if fields.get("method") != "POST":
-        return LineError("method", "must be POST", 'Use "method": "POST"')
-    if fields.get("url") != ENDPOINT:
-        return LineError("url", "only chat completions can be batched", f'Use "url": "{ENDPOINT}"')
-    return None
 
 
 def _oversize(number: int, piece: OversizedLine, *, limits: InputLimits) -> RejectedLine:

@@ -23,6 +23,7 @@ from db.api_batch_types import ApiBatchTask
 from db.batch_writer import BatchSpec
 from db.file_store import PIECE_BYTES, StoredFile
 from db.statement_errors import is_transient
+from endpoints.endpoint import Endpoint
 from submission.forecaster import SERVED_BYTES, Forecaster
 from submission.input_line import input_error
 from submission.jsonl_reader import InputLimits, InputLine, InvalidInput, RejectedLine, read_lines
@@ -135,7 +136,8 @@ async def _submit(work: ApiBatchTask, service: AppState, engine: AsyncEngine) ->
     )
     with StoredFile(service.database_url, work.input_file_id) as raw, io.BufferedReader(raw, PIECE_BYTES) as stream:
         limits = InputLimits(max_bytes=8 * service.config.max_file_bytes)
-        lines = read_lines(stream, fleet=service.fleet, limits=limits, json_only=True)
+        endpoint = Endpoint(work.endpoint)
+        lines = read_lines(stream, fleet=service.fleet, limits=limits, json_only=True, endpoint=endpoint)
         await submit(_counted(lines, service), engine=engine, fleet=service.fleet, spec=spec, forecaster=forecaster)
 
 

@@ -17,9 +17,9 @@ from api.state import AppState, get_state, get_tenant
 from api.tenant_shares import quota_reached
 from db import api_batch_types
 from db.api_batches import TooManyOpenBatches
+from endpoints.endpoint import Endpoint
 from routing.fleet import BudgetPolicy, Fleet
 from routing.pilot import DEFAULT_CONFIDENCE, PilotSpec, grader_problem
-from submission.jsonl_reader import ENDPOINT
 from telemetry.tracing import read_traceparent
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
@@ -41,9 +41,9 @@ async def create_batch(
 ) -> Response:
     """Create a batch from an uploaded file. It is validated in the background: poll its status."""
     service, tenant = get_state(request), get_tenant(request)
-    if body.endpoint != ENDPOINT:
+    if body.endpoint not in list(Endpoint):
         raise bad_request(
-            f"Batches for this endpoint are not supported. Use {ENDPOINT}.",
+            f"Batches for this endpoint are not supported. Use {' or '.join(Endpoint)}.",
             param="endpoint",
             code="unsupported_endpoint",
         )

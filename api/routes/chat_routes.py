@@ -1,4 +1,5 @@
-"""``/v1/chat/completions``: one query through the same queue, before batches, answered in the response."""
+"""``/v1/chat/completions`` and ``/v1/responses``: one query through the same queue, before batches, answered in the
+response."""
 
 import asyncio
 import secrets
@@ -19,33 +20,26 @@ from api.state import AppState, get_state, get_tenant
 from db.api_batches import CHAT_SOURCE
 from db.batch_writer import BatchSpec
 from db.reports import run_report
-from submission.jsonl_reader import ENDPOINT, InputLine, InvalidInput, RejectedLine, read_objects
+from db.reports.results import answer_body
+from endpoints.endpoint import Endpoint
+from submission.jsonl_reader import InputLine, InvalidInput, RejectedLine, read_objects
 from submission.submit import IdempotencyConflict, submit
 from telemetry.tracing import read_traceparent
 
-router = APIRouter(prefix="/v1/chat", tags=["chat"])
+router = APIRouter(tags=["chat"])
 
 _PRIORITY: Final = 100
 _DISCONNECT_POLL_S: Final = 1.0
 _LARGE_BYTES: Final = 64 * 1024
 """A larger body is checked in a thread, as one with a schema: that takes milliseconds, in which others would wait."""
-_BODY: Final = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["messages"],
-                    "properties": {
-                        "model": {"type": "string", "default": "auto"},
-                        "messages": {"type": "array", "minItems": 1, "items": {"type": "object"}},
-                    },
-                }
-            }
-        },
-    }
-}
+_OBJECTS: Final = {"type": "array", "minItems": 1, "items": {"type": "object"}}
+
+
+def _request_body(field: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """OpenAPI's request body with one required field beside the model."""
+    properties = {"model": {"type": "string", "default": "auto"}, field: schema}
+    body = {"type": "object", "required": [field], "properties": properties}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": body}}}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +50,11 @@ class _Stream:
 
 
 @router.post(
-    "/completions",
+    Endpoint.CHAT,
     operation_id="create_chat_completion",
     response_class=Response,
     responses=JSON_OBJECT,
-    openapi_extra=_BODY,
+    openapi_extra=_request_body("messages", _OBJECTS),
 )
 async def create_chat_completion(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
     """Answer one query. It is routed, judged and escalated like a batch's queries, so it takes as long.
@@ -70,20 +64,41 @@ async def create_chat_completion(request: Request, idempotency_key: IdempotencyK
     With an Idempotency-Key a request that timed out can be repeated and is the same query; without one its query is
     cancelled when the client stops waiting.
     """
+    return await _answered(request, Endpoint.CHAT, idempotency_key)
+
+
+@router.post(
+    Endpoint.RESPONSES,
+    operation_id="create_response",
+    response_class=Response,
+    responses=JSON_OBJECT,
+    openapi_extra=_request_body("input", {"anyOf": [{"type": "string", "minLength": 1}, _OBJECTS]}),
+)
+async def create_response(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+    """Answer one query in the form of the Responses API. What it cannot say is refused by the field's name.
+
+    It is the same query as a chat completion, with the same limits, and nothing of it is kept for a later request.
+    """
+    return await _answered(request, Endpoint.RESPONSES, idempotency_key)
+
+
+async def _answered(request: Request, endpoint: Endpoint, idempotency_key: str | None) -> Response:
     service, tenant = get_state(request), get_tenant(request)
     service.chats.check(tenant)
     with service.chats.opened(tenant):
-        return await _answer_chat(request, service, tenant, idempotency_key)
+        return await _answer_query(request, endpoint, service, tenant, idempotency_key)
 
 
-async def _answer_chat(request: Request, service: AppState, tenant: str, idempotency_key: str | None) -> Response:
+async def _answer_query(
+    request: Request, endpoint: Endpoint, service: AppState, tenant: str, idempotency_key: str | None
+) -> Response:
     body, size = await _read(request, max_bytes=service.config.max_chat_bytes)
-    stream = _take_stream(body)
+    stream = _take_stream(body) if endpoint is Endpoint.CHAT else None
     await _check_day_budget(service, tenant)
     traceparent = read_traceparent(request.headers.get("traceparent"))
-    in_thread = size > _LARGE_BYTES or "response_format" in body
+    in_thread = size > _LARGE_BYTES or "response_format" in body or "text" in body
     public_id = await _submit(
-        body,
+        {"custom_id": "chat", "method": "POST", "url": endpoint, "body": body},
         service,
         tenant=tenant,
         idempotency_key=idempotency_key,
@@ -171,7 +186,7 @@ def _insufficient_quota(message: str) -> ApiError:
 
 
 async def _submit(
-    body: dict[str, Any],
+    line: dict[str, Any],
     service: AppState,
     *,
     tenant: str,
@@ -179,7 +194,6 @@ async def _submit(
     traceparent: str | None,
     in_thread: bool,
 ) -> str:
-    line = {"custom_id": "chat", "method": "POST", "url": ENDPOINT, "body": body}
     spec = BatchSpec(
         source=CHAT_SOURCE,
         tenant=tenant,
@@ -245,7 +259,7 @@ def _answer(row: Row[Any], public_id: str, stream: _Stream | None) -> Response:
         chunks = chat_chunks(orjson.loads(row.response), include_usage=stream.include_usage)
         return Response(b"".join(chunks), media_type="text/event-stream", headers=headers)
     if row.response is not None:
-        return raw_json(row.response.encode(), headers=headers)
+        return raw_json(answer_body(row), headers=headers)
     if row.last_kind == "budget":
         raise _budget_exhausted()
     reason = row.last_reason or "no reason recorded"

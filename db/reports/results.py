@@ -9,6 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import transaction
 from db.reports import report, run_report
+from endpoints.endpoint import Endpoint
+from endpoints.translation import answer_object
 from routing.lifecycle import State
 
 ROWS_AT_ONCE: Final = 500
@@ -98,8 +100,16 @@ def result_line(row: Row[Any], *, with_refusals: bool = False) -> bytes:
 
 def _response(row: Row[Any]) -> bytes:
     about = orjson.dumps({"status_code": row.status or 200, "request_id": row.request_id or f"req_{row.id}"})[:-1]
-    body: str = row.response  # JSON as it is stored: it need not be parsed to be passed on
-    return about + b',"body":' + body.encode() + b"}"
+    return about + b',"body":' + answer_body(row) + b"}"
+
+
+def answer_body(row: Row[Any]) -> bytes:
+    """The answer of a row of ``results.sql`` as JSON, in the form of its batch's endpoint."""
+    stored: str = row.response
+    if row.endpoint == Endpoint.CHAT:
+        return stored.encode()  # as it is stored: it need not be parsed to be passed on
+    asked = orjson.loads(row.asked)
+    return orjson.dumps(answer_object(Endpoint(row.endpoint), orjson.loads(stored), asked, name=str(row.id)))
 
 
 def _refusal(row: Row[Any], error: Mapping[str, str]) -> bytes:

@@ -14,15 +14,18 @@ ALLOWED = {
     "routing": frozenset[str](),
     "simulator": frozenset[str](),
     "redis_client": frozenset[str](),
+    "endpoints": frozenset[str](),
     "providers": frozenset({"routing", "redis_client"}),
-    "db": frozenset({"routing"}),
+    "db": frozenset({"routing", "endpoints"}),
     "fleet_config": frozenset({"routing", "providers"}),
     "settings": frozenset({"routing", "fleet_config"}),
     "evaluation": frozenset({"routing", "settings"}),
     "report": frozenset({"routing", "db"}),
     "telemetry": frozenset({"routing", "providers", "db", "settings"}),
     "model_registry": frozenset({"routing", "db", "evaluation", "settings"}),
-    "submission": frozenset({"routing", "providers", "db", "evaluation", "settings", "telemetry", "model_registry"}),
+    "submission": frozenset(
+        {"routing", "endpoints", "providers", "db", "evaluation", "settings", "telemetry", "model_registry"}
+    ),
 }
 ALLOWED["tasks"] = frozenset(ALLOWED) - {"simulator", "fleet_config", "report"}
 ALLOWED["workers"] = ALLOWED["tasks"] | {"tasks", "fleet_config"}

@@ -358,7 +358,38 @@ def test_a_wrong_request_is_told_by_its_field(client: httpx.Client) -> None:
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
-@pytest.mark.parametrize("endpoint", ["/v1/responses", "/v1/embeddings", "/v1/completions"])
+def test_a_batch_of_responses_returns_response_objects(served: Served, client: httpx.Client) -> None:
+    body = {"model": "auto", "input": "Is it?", "instructions": "Be brief.", "max_output_tokens": 9}
+    asked = {"custom_id": "a", "method": "POST", "url": "/v1/responses", "body": body}
+    simple = {"query": "Is it?", "id": "b"}
+    batch = create(client, upload(client, [asked, simple])["id"], endpoint="/v1/responses")
+    until(client, batch["id"], "in_progress")
+    served.answer(batch["id"])
+    done = until(client, batch["id"], "completed")
+    assert done["endpoint"] == "/v1/responses"
+    lines = {one["custom_id"]: one for one in content(client, done["output_file_id"])}
+    for one in lines.values():
+        response = one["response"]["body"]
+        assert (response["object"], response["status"]) == ("response", "completed")
+        assert response["output"][0]["content"][0]["text"] == "yes"
+        assert one["pointsman"]["tier"] == "small"
+    assert lines["a"]["response"]["body"]["max_output_tokens"] == 9
+    bytes_ = client.get(f"/v1/files/{done['output_file_id']}").json()["bytes"]
+    assert bytes_ == len(client.get(f"/v1/files/{done['output_file_id']}/content").content)
+
+
+def test_lines_of_another_endpoint_than_the_batch_are_refused(client: httpx.Client) -> None:
+    body = {"model": "auto", "input": "Is it?", "previous_response_id": "resp_1"}
+    chained = {"custom_id": "b", "method": "POST", "url": "/v1/responses", "body": body}
+    batch = create(client, upload(client, [line("a"), chained])["id"], endpoint="/v1/responses")
+    failed = until(client, batch["id"], "failed")
+    assert [(error["line"], error["param"]) for error in failed["errors"]["data"]] == [
+        (1, "url"),
+        (2, "body.previous_response_id"),
+    ]
+
+
+@pytest.mark.parametrize("endpoint", ["/v1/embeddings", "/v1/completions"])
 def test_an_endpoint_that_no_provider_answers_is_refused_wherever_it_is_named(
     client: httpx.Client, endpoint: str
 ) -> None:

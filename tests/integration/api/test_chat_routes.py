@@ -30,12 +30,15 @@ def waiting(served: Served) -> str | None:
 
 
 def ask_and_answer(
-    served: Served, client: httpx.Client, headers: dict[str, str], asked: dict[str, Any] = ASKED, **how: Any
+    served: Served,
+    client: httpx.Client,
+    headers: dict[str, str],
+    asked: dict[str, Any] = ASKED,
+    path: str = "/v1/chat/completions",
+    **how: Any,
 ) -> httpx.Response:
     answers: list[httpx.Response] = []
-    asking = threading.Thread(
-        target=lambda: answers.append(client.post("/v1/chat/completions", json=asked, headers=headers))
-    )
+    asking = threading.Thread(target=lambda: answers.append(client.post(path, json=asked, headers=headers)))
     asking.start()
     served.answer(wait_until(lambda: waiting(served)), **how)
     asking.join()
@@ -75,6 +78,18 @@ def test_a_chat_is_streamed_once_it_is_judged(served: Served, client: httpx.Clie
     assert whole.json()["choices"][0]["message"]["content"] == "yes"
     refused = ask_and_answer(served, client, {}, asked=asked, failing=1)
     assert (refused.status_code, refused.json()["error"]["code"]) == (502, "query_failed")
+
+
+def test_a_response_is_the_same_query_in_another_form(served: Served, client: httpx.Client) -> None:
+    asked = {"model": "auto", "input": "Is it?"}
+    answer = ask_and_answer(served, client, {}, asked=asked, path="/v1/responses")
+    assert answer.status_code == 200
+    assert answer.json()["output"][0]["content"][0]["text"] == "yes"
+    assert answer.headers["x-pointsman-tier"] == "small"
+    refused = client.post("/v1/responses", json=asked | {"previous_response_id": "resp_1"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "previous_response_id")
+    refused = client.post("/v1/responses", json=asked | {"max_output_tokens": 0})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "max_output_tokens")
 
 
 def test_a_chat_may_name_an_alias(settings: Settings, shipped_fleet: Fleet) -> None:

@@ -55,6 +55,37 @@ def only_rejection(data: bytes | str) -> RejectedLine:
 # --- valid input ---
 
 
+def response_line(custom_id: str, **body: object) -> dict[str, object]:
+    return batch_line(custom_id, url="/v1/responses", body={"input": "What is 2 + 2?"} | body)
+
+
+def test_the_first_line_decides_which_endpoint_a_file_is_for() -> None:
+    lines = [response_line("a"), response_line("b", model="small"), batch_line("c"), {"query": "Hi", "id": "d"}]
+    first, second, other, simple = read("\n".join(map(json.dumps, lines)))
+    assert isinstance(first, InputLine)
+    assert json.loads(first.body)["messages"] == ASK
+    assert json.loads(first.options or b"") == {"endpoint": "/v1/responses"}
+    assert isinstance(second, InputLine)
+    assert json.loads(second.options or b"") == {"endpoint": "/v1/responses", "pin": "small"}
+    assert isinstance(other, RejectedLine)
+    assert (other.field, "/v1/responses" in other.message) == ("url", True)
+    assert isinstance(simple, InputLine)
+    _, later = read("\n".join(map(json.dumps, [batch_line("a"), response_line("b")])))
+    assert isinstance(later, RejectedLine)
+    _, later = read("\n".join(map(json.dumps, [{"query": "Hi"}, response_line("b")])))
+    assert isinstance(later, RejectedLine)
+
+
+def test_errors_name_the_fields_of_the_endpoint() -> None:
+    def field(**body: object) -> str:
+        return only_rejection(json.dumps(response_line("a", **body))).field
+
+    assert field(max_output_tokens=0) == "body.max_output_tokens"
+    assert field(text={"format": {"type": "json_schema", "schema": {"type": 1}}}) == "body.text.format.schema"
+    assert field(n=2) == "body.n"
+    assert field(store=True) == "body.store"
+
+
 def test_an_openai_batch_line_keeps_its_body_as_it_is() -> None:
     body = {"model": "auto", "messages": ASK, "max_tokens": 5, "logit_bias": {"50256": -100}}
     (line,) = read(json.dumps(batch_line("q-1", body=body)))
@@ -241,7 +272,7 @@ CORPUS: list[tuple[str, str | bytes, str, str]] = [
     ("a control character", json.dumps(batch_line("a\nb")), "custom_id", "control character"),
     ("no method", json.dumps(batch_line(method=...)), "method", "POST"),
     ("another method", json.dumps(batch_line(method="GET")), "method", "POST"),
-    ("another url", json.dumps(batch_line(url="/v1/embeddings")), "url", "chat completions"),
+    ("another url", json.dumps(batch_line(url="/v1/images")), "url", "endpoint"),
     ("no messages", json.dumps(batch_line(body={"model": "auto"})), "body.messages", "missing"),
     ("a prompt", json.dumps(batch_line(body={"prompt": "Hi"})), "body.messages", "another endpoint"),
     ("empty messages", body_line(messages=[]), "body.messages", "empty"),

@@ -2,6 +2,7 @@
 -- For a page of an API file: only the given states, after a query, at most :rows.
 SELECT q.id, p.custom_id, q.state, q.tier, q.escalations,
        a.tier AS answer_tier, a.model, a.confidence, a.accepted, CAST(a.response AS text) AS response,
+       b.endpoint, CASE WHEN b.endpoint <> '/v1/chat/completions' THEN CAST(p.body AS text) END AS asked,
        c.provider, c.request_id, c.status, spent.cost_usd, why.reasons,
        last.reason AS last_reason, last.kind AS last_kind, f.status AS failed_status, f.request_id AS failed_request_id,
        f.cause AS failed_cause, f.param AS failed_param, c.answered_by, c.service_tier

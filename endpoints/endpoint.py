@@ -1,0 +1,29 @@
+"""Which endpoints there are, and the error of what chat completions cannot express."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+
+class Endpoint(StrEnum):
+    """The path of an endpoint, which is also the ``url`` of its batch lines."""
+
+    CHAT = "/v1/chat/completions"
+    RESPONSES = "/v1/responses"
+
+
+class InvalidField(ValueError):
+    """A field of a request that is wrong, or that cannot be translated. ``fix`` says what to write instead."""
+
+    def __init__(self, field: str, why: str, fix: str) -> None:
+        super().__init__(f"{field}: {why}. {fix}.")
+        self.field = field
+        self.why = why
+        self.fix = fix
+
+
+def as_object(value: Any, field: str, fix: str) -> Mapping[str, Any]:
+    """``value``, a JSON object. Raises InvalidField."""
+    if not isinstance(value, dict):
+        raise InvalidField(field, "must be a JSON object", fix)
+    return value

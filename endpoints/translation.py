@@ -1,0 +1,38 @@
+"""From each endpoint's request to chat completions, and from the stored answer to each endpoint's object."""
+
+from collections.abc import Mapping
+from typing import Any, assert_never
+
+from endpoints.endpoint import Endpoint
+from endpoints.response_object import response_object
+from endpoints.responses_request import CHAT_NAMES, chat_body_of_response
+
+
+def chat_body(endpoint: Endpoint, body: dict[str, Any]) -> dict[str, Any]:
+    """``body``, written for ``endpoint``, as a body of chat completions. Raises InvalidField."""
+    match endpoint:
+        case Endpoint.CHAT:
+            return body
+        case Endpoint.RESPONSES:
+            return chat_body_of_response(body)
+        case _:
+            assert_never(endpoint)
+
+
+def answer_object(
+    endpoint: Endpoint, completion: Mapping[str, Any], asked: Mapping[str, Any], *, name: str
+) -> Mapping[str, Any]:
+    """The answer as ``endpoint`` returns it. ``asked`` is the stored chat body; ``name`` makes ids in the object."""
+    match endpoint:
+        case Endpoint.CHAT:
+            return completion
+        case Endpoint.RESPONSES:
+            return response_object(completion, asked, name=name)
+        case _:
+            assert_never(endpoint)
+
+
+def field_name(endpoint: Endpoint, field: str) -> str:
+    """What ``endpoint`` calls a field of the chat body that its request was translated to."""
+    names = CHAT_NAMES if endpoint is Endpoint.RESPONSES else {}
+    return next((name + field.removeprefix(chat) for chat, name in names.items() if field.startswith(chat)), field)
