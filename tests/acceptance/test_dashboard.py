@@ -393,7 +393,7 @@ def test_a_batch_is_paused_resumed_cancelled_and_downloaded_on_the_page(stage: S
     stage.until(lambda: errors.read_text().count("\n") == cancelled["n"])
 
 
-def test_a_lost_connection_is_told_and_comes_back_by_itself(stage: Stage) -> None:
+def test_a_lost_connection_is_reported_and_comes_back_by_itself(stage: Stage) -> None:
     arguments = ["-m", "api", "--host", "127.0.0.1", "--port", stage.url.split(":")[2].split("/")[0]]
     api = [
         int(entry.name)

@@ -81,7 +81,7 @@ def granted(answers: Sequence[Grant | Denied]) -> list[Grant]:
     return [answer for answer in answers if isinstance(answer, Grant)]
 
 
-def test_a_second_of_requests_is_granted_at_once_and_the_rest_is_told_when(redis_url: str) -> None:
+def test_a_second_of_requests_is_granted_at_once_and_the_rest_is_reported_when(redis_url: str) -> None:
     async def story() -> None:
         the_fleet = fleet(requests_per_min=615)  # one each 100 ms
         async with workers(redis_url, the_fleet, 4) as gates:
@@ -513,7 +513,7 @@ def test_a_place_that_was_left_while_redis_hung_is_free_when_it_answers_again(
     run(story)
 
 
-def test_a_redis_that_forgets_is_told_again(redis_url: str) -> None:
+def test_a_redis_that_forgets_is_reported_again(redis_url: str) -> None:
     async def story() -> None:
         the_fleet = fleet(requests_per_min=615)
         model = the_fleet.models["a"]

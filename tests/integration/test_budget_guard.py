@@ -121,7 +121,7 @@ def test_a_line_never_costs_more_than_it_may(on_bench: OnBench, priced: Simulato
     on_bench(story)
 
 
-def test_a_line_that_no_call_is_cheap_enough_for_fails_with_the_mend(
+def test_a_line_that_no_call_is_cheap_enough_for_fails_with_the_fix(
     on_bench: OnBench, priced: SimulatorProcess
 ) -> None:
     async def story(bench: LedgerHarness) -> None:

@@ -87,7 +87,7 @@ def check(tmp_path: Path, odd: Odd) -> Any:
     return run
 
 
-def test_what_works_and_what_does_not_is_told_with_cause_and_fix(check: Any) -> None:
+def test_what_works_and_what_does_not_is_reported_with_cause_and_fix(check: Any) -> None:
     done = check("--yes", "--json")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)

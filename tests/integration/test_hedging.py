@@ -133,7 +133,7 @@ def test_a_failed_hedge_leaves_the_first_call_to_answer(on_bench: OnBench) -> No
     on_bench(story)
 
 
-def test_where_both_fail_both_are_told(on_bench: OnBench) -> None:
+def test_where_both_fail_both_are_reported(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         came = await play(bench, LATE, LATE, until_other=True)
         assert [isinstance(result.sent, SentCall) and result.outcome for result in came] == [LATE, LATE]

@@ -231,7 +231,7 @@ def test_a_killed_stack_leaves_nothing_behind(started: tuple["subprocess.Popen[s
     until(lambda: not any(alive(pid) for pid in pids))
 
 
-def test_a_broker_that_is_away_is_told_before_workers_wait_for_it(
+def test_a_broker_that_is_away_is_reported_before_workers_wait_for_it(
     settings: Settings, shipped_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.local_stack._BROKER_S", 0.1)

@@ -71,7 +71,7 @@ def test_a_paid_answer_waits_for_a_connection_however_long_that_takes(on_bench: 
     on_bench(story)
 
 
-def test_a_worker_that_vanished_is_told_once_and_may_come_back(on_bench: OnBench) -> None:
+def test_a_worker_that_vanished_is_reported_once_and_may_come_back(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         presence = WorkerRegistry(bench.engine)
         lost = await presence.register(name="lost", role="small", host="h", pid=1, slots=1)

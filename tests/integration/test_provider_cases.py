@@ -218,7 +218,7 @@ def test_the_service_tier_of_the_answer_is_priced(on_bench: OnBench, provider: F
     assert plain["pointsman"]["cost_usd"] == 2.008
 
 
-def test_the_providers_own_figure_is_what_is_billed_and_a_difference_is_told(
+def test_the_providers_own_figure_is_what_is_billed_and_a_difference_is_reported(
     on_bench: OnBench, provider: FakeProvider
 ) -> None:
     result, (call,) = one(on_bench, provider, line("cost", model=LARGE))
@@ -235,7 +235,7 @@ def test_another_model_than_asked_is_flagged_and_priced_as_answered(on_bench: On
     assert not any("instead of" in reason for reason in same["pointsman"]["reasons"])
 
 
-def test_a_cap_that_reasoning_used_up_is_told_with_the_way_out(on_bench: OnBench, provider: FakeProvider) -> None:
+def test_a_cap_that_reasoning_used_up_is_reported_with_the_way_out(on_bench: OnBench, provider: FakeProvider) -> None:
     result, _ = one(on_bench, provider, line("reasoned", model=LARGE, max_completion_tokens=300))
     message = result["error"]["message"]
     assert "its cap of 300 tokens was used up by reasoning (300 of 300); fix: raise max_completion_tokens" in message

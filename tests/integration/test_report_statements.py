@@ -169,7 +169,7 @@ def test_each_tier_has_its_answers_calls_and_latencies(ask_of: Ask) -> None:
     assert small.confidence == pytest.approx(0.65)
 
 
-def test_failures_are_told_with_their_last_reason(ask_of: Ask) -> None:
+def test_failures_are_reported_with_their_last_reason(ask_of: Ask) -> None:
     (why,) = ask_of(_figures).failures
     assert (why.state, why.reason, why.queries, why.example) == ("failed", "no tier is left; 4 calls failed", 1, "lost")
 

@@ -90,7 +90,7 @@ def evaluate(database_url: str, tmp_path: Path) -> Callable[..., Any]:
     return run
 
 
-def test_the_log_is_told_by_who_decided(evaluate: Callable[..., Any]) -> None:
+def test_the_log_is_reported_by_who_decided(evaluate: Callable[..., Any]) -> None:
     report = evaluate("--from-log")
     assert report["n"] == 5
     stages = {stage: (own["queries"], own["escalated"]) for stage, own in report["stages"].items()}

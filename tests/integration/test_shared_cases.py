@@ -149,7 +149,7 @@ def test_11_a_service_tier_has_its_price_and_sound_without_one_is_refused(
     assert [line.field for line in refused] == ["body.messages[0].content[1]"]
 
 
-def test_13_what_used_up_the_cap_is_told(on_bench: OnBench, provider: FakeProvider) -> None:
+def test_13_what_used_up_the_cap_is_reported(on_bench: OnBench, provider: FakeProvider) -> None:
     results, _ = ended(on_bench, provider, "13")
     assert "its cap of 300 tokens was used up by reasoning" in results["reasoned"]["error"]["message"]
     assert "raise max_completion_tokens" in results["reasoned"]["error"]["message"]

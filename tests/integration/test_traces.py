@@ -316,7 +316,7 @@ def test_each_answer_has_a_verdict_and_each_routed_chunk_its_decisions(run: Run)
     assert decided["pointsman.decisions.small"] >= 10
 
 
-def test_the_routers_own_calls_are_told_too(run: Run) -> None:
+def test_the_routers_own_calls_are_reported_too(run: Run) -> None:
     asked = [span for span in run.receiver.spans if span.attributes.get("pointsman.purpose") == "route"]
     assert asked
     assert {span.attributes["gen_ai.request.model"] for span in asked} == {"gpt-4.1"}
@@ -331,7 +331,7 @@ def test_a_client_that_traces_finds_its_query_in_its_own_trace(way: str, run: Ru
     assert {span.name for span in spans} > {"submit", "route", "query"}
 
 
-def test_a_webhooks_message_is_told_without_its_address(run: Run) -> None:
+def test_a_webhooks_message_is_reported_without_its_address(run: Run) -> None:
     (told,) = [span for span in run.receiver.spans if span.name == "webhook"]
     (root,) = [span for span in run.spans_of(run.over_http) if span.name == "submit"]
     assert (told.parent_id, told.failed, told.attributes["pointsman.result"]) == (root.span_id, False, "200")

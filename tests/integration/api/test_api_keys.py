@@ -87,7 +87,7 @@ def test_a_key_is_nowhere_in_the_database(served: Served) -> None:
     assert key.split("-", 2)[2] not in served.play(everything)
 
 
-def test_a_tenant_beyond_its_rate_is_told_when_to_come_back(served: Served) -> None:
+def test_a_tenant_beyond_its_rate_is_reported_when_to_come_back(served: Served) -> None:
     with served.client(served.key("slow", requests_per_min=1)) as client:
         assert client.get("/v1/models").status_code == 200
         refused = client.get("/v1/models")

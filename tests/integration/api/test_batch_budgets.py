@@ -99,7 +99,7 @@ def test_a_budget_beside_the_object_for_it_is_refused(client: httpx.Client, key:
     assert f'{key} belongs in the object "pointsman"' in answer.json()["error"]["message"]
 
 
-def test_a_flaw_is_told_in_words_and_never_as_a_regular_expression(client: httpx.Client) -> None:
+def test_a_flaw_is_reported_in_words_and_never_as_a_regular_expression(client: httpx.Client) -> None:
     def told(asked: dict[str, Any]) -> str:
         return str(client.post("/v1/batches", json=asked).json()["error"]["message"])
 

@@ -111,7 +111,7 @@ WRONG_FORMS: list[tuple[dict[str, str], str]] = [
 ]
 
 
-def test_a_wrong_form_is_told_by_its_field(client: httpx.Client) -> None:
+def test_a_wrong_form_is_reported_by_its_field(client: httpx.Client) -> None:
     for form, param in WRONG_FORMS:
         given = form if param == "purpose" else {"purpose": "batch"} | form
         answer = client.post("/v1/files", data=given, files={"file": ("x.jsonl", b"x")})
@@ -350,7 +350,7 @@ WRONG_REQUESTS: list[tuple[dict[str, Any], int, str]] = [
 ]
 
 
-def test_a_wrong_request_is_told_by_its_field(client: httpx.Client) -> None:
+def test_a_wrong_request_is_reported_by_its_field(client: httpx.Client) -> None:
     for change, status, param in WRONG_REQUESTS:
         asked = {"input_file_id": "file-x", "endpoint": "/v1/chat/completions", "completion_window": "24h"} | change
         answer = client.post("/v1/batches", json=asked)
@@ -407,7 +407,7 @@ def test_an_endpoint_that_no_provider_answers_is_refused_wherever_it_is_named(
     assert "/v1/chat/completions" in directly.json()["error"]["message"]
 
 
-def test_what_is_not_json_or_not_there_is_told_in_the_same_form(client: httpx.Client) -> None:
+def test_what_is_not_json_or_not_there_is_reported_in_the_same_form(client: httpx.Client) -> None:
     kind = {"content-type": "application/json"}
     for broken in (b"{", b"[1]", b'{"metadata": {"\\ud800": "x"}}', b"\xff"):
         answer = client.post("/v1/batches", content=broken, headers=kind)

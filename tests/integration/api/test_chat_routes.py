@@ -143,7 +143,7 @@ def test_a_chat_without_an_answer_in_time_is_cancelled_unless_it_can_be_found_ag
     assert served.play(states) == ["cancelled", "ready"]
 
 
-def test_a_wrong_chat_is_told_by_its_field(client: httpx.Client) -> None:
+def test_a_wrong_chat_is_reported_by_its_field(client: httpx.Client) -> None:
     for change, param in (
         ({"stream": "yes"}, "stream"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),

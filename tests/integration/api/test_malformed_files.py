@@ -101,7 +101,7 @@ def test_every_bad_line_that_intake_knows_fails_its_batch(client: httpx.Client) 
         assert len(told["message"]) > 20, name
 
 
-def test_a_thousand_bad_lines_are_told_by_the_first_hundred(client: httpx.Client) -> None:
+def test_a_thousand_bad_lines_are_reported_by_the_first_hundred(client: httpx.Client) -> None:
     failed = until(client, create(client, upload(client, b"{\n" * 900)["id"])["id"], "failed")
     assert [one["line"] for one in failed["errors"]["data"]] == list(range(1, 101))
 

@@ -88,7 +88,7 @@ def test_calls_whose_cost_the_provider_reports_otherwise_are_counted(served: Ser
     assert value(told, "pointsman_call_cost_differs_total", **model) == 1
 
 
-def test_a_broken_floor_and_the_quality_as_measured_are_told(served: Served, client: httpx.Client) -> None:
+def test_a_broken_floor_and_the_quality_as_measured_are_reported(served: Served, client: httpx.Client) -> None:
     told = samples(client.get("/metrics").text)
     assert ("pointsman_quality_batches", (("state", "broken"),)) in told, "an alert has to find it before a breach"
     assert not any(name == "pointsman_quality_measured" for name, _ in told)
@@ -113,7 +113,7 @@ def test_counters_only_grow(served: Served, client: httpx.Client) -> None:
     assert value(after, "pointsman_answers_total", tier="small") == 4
 
 
-def test_drift_is_told_of_each_feature_once_there_is_enough_of_it(served: Served, client: httpx.Client) -> None:
+def test_drift_is_reported_of_each_feature_once_there_is_enough_of_it(served: Served, client: httpx.Client) -> None:
     figures = served.app.state.service.figures
 
     async def story(bench: Any) -> None:

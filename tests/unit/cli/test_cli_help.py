@@ -24,7 +24,7 @@ def test_no_commands_line_is_cut_at_eighty_columns(group: tuple[str, ...]) -> No
     assert [line for line in lines if not re.match(r"  [a-z-]+  +\S", line)] == [], "each has its words on its line"
 
 
-def test_the_version_is_told_by_command_and_by_option() -> None:
+def test_the_version_is_reported_by_command_and_by_option() -> None:
     assert told("--version") == f"pointsman {version('pointsman')}\n"
     assert told("version").startswith(f"pointsman {version('pointsman')} · python ")
 

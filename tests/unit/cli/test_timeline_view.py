@@ -83,7 +83,7 @@ def test_what_a_decision_is_called_is_not_said_twice(move: str, told: str) -> No
         ("budget", "by budget"),
     ],
 )
-def test_a_trained_router_is_told_as_the_classifier(router: str, told: str) -> None:
+def test_a_trained_router_is_reported_as_the_classifier(router: str, told: str) -> None:
     heading, _ = routed(router)
     assert f"routed    to medium {told}, difficulty 0.40, confidence 0.80" in heading
 

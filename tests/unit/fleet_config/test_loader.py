@@ -528,7 +528,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "key", "words"), [each[1:] for each in MISTAKES], ids=[each[0] for each in MISTAKES])
-def test_a_mistake_is_answered_with_its_key_and_the_mend(text: str, key: str, words: str, write: Any) -> None:
+def test_a_mistake_is_answered_with_its_key_and_the_fix(text: str, key: str, words: str, write: Any) -> None:
     found = problems(write(text))
     assert list(found) == [key]
     assert words in found[key]
@@ -582,7 +582,7 @@ def test_a_long_name_is_not_taken_for_a_key(line: str, write: Any) -> None:
     load_fleet(write(replaced('kind = "openai"', 'kind = "openai"\n' + line)), {})
 
 
-def test_every_problem_is_told_at_once(write: Any) -> None:
+def test_every_problem_is_reported_at_once(write: Any) -> None:
     text = (
         SMALLEST.replace("concurrency = 4", "concurrency = 0")
         .replace('"home"', '"hme"')

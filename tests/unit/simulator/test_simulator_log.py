@@ -40,7 +40,7 @@ def usage_of(protocol: str, answer: dict[str, Any]) -> tuple[int, int]:
             return usage["promptTokenCount"], usage["candidatesTokenCount"]
 
 
-def test_the_costs_in_the_log_are_those_of_the_usage_that_was_told(simulated: Simulated) -> None:
+def test_the_costs_in_the_log_are_those_of_the_usage_that_was_reported(simulated: Simulated) -> None:
     prices = {"openai": (0.05, 0.4), "anthropic": (1, 5), "google": (0.3, 2.5)}
     expected = 0.0
     for number in range(60):

@@ -210,7 +210,7 @@ def test_a_large_body_in_many_pieces_is_read_whole(simulated: Simulated) -> None
     assert simulated.ask(text).json()["usage"]["prompt_tokens"] == -(-len(text) // 4)
 
 
-def test_cached_and_reasoning_tokens_are_told_in_each_protocols_way(simulated: Simulated) -> None:
+def test_cached_and_reasoning_tokens_are_reported_in_each_protocols_way(simulated: Simulated) -> None:
     simulated.process.control(cached_share=0.5, reasoning_tokens=7)
     try:
         openai = simulated.ask("x" * 400).json()["usage"]

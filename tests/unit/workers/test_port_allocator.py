@@ -53,7 +53,7 @@ def test_a_lock_of_somebody_else_means_another_port(usual: int, tmp_path: Path) 
         assert ports.claim(usual) != usual
 
 
-def test_another_port_than_the_usual_is_told(usual: int, tmp_path: Path, shipped_fleet: Fleet) -> None:
+def test_another_port_than_the_usual_is_reported(usual: int, tmp_path: Path, shipped_fleet: Fleet) -> None:
     said: list[str] = []
     stack = LocalStack(Settings.load({"POINTSMAN_HOME": str(tmp_path)}), shipped_fleet, tell=said.append)
     with socket.create_server(("127.0.0.1", usual)), stack._ports:

@@ -22,7 +22,7 @@ def test_a_percentile_lies_within_its_interval() -> None:
     assert tally.percentile_ms("m", 0.95) == pytest.approx(800 + 700 * 5 / 10)
 
 
-def test_what_is_beyond_all_bounds_is_told_as_the_last() -> None:
+def test_what_is_beyond_all_bounds_is_reported_as_the_last() -> None:
     tally = DashboardCounters()
     tally.latencies["m", len(BOUNDS_MS)] = 1
     assert tally.percentile_ms("m", 0.99) == BOUNDS_MS[-1]

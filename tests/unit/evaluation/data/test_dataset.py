@@ -90,7 +90,7 @@ BROKEN: list[tuple[object, str, str]] = [
 
 
 @pytest.mark.parametrize(("line", "field", "message"), BROKEN)
-def test_a_broken_line_is_told_with_its_number_field_and_mend(
+def test_a_broken_line_is_reported_with_its_number_field_and_fix(
     tmp_path: Path, line: object, field: str, message: str
 ) -> None:
     path = tmp_path / "x.jsonl"
@@ -103,7 +103,7 @@ def test_a_broken_line_is_told_with_its_number_field_and_mend(
     assert "one?" not in str(caught.value)
 
 
-def test_every_broken_line_is_told_at_once(tmp_path: Path) -> None:
+def test_every_broken_line_is_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text("{\n" + json.dumps(GOOD) + "\n\xff\n")
     with pytest.raises(DataError) as caught:

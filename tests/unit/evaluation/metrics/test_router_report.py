@@ -104,7 +104,7 @@ def test_a_router_that_has_it_backwards_is_said_to_do_worse(mixed: tuple[Dataset
     assert "does worse" in _words(mixed[0], 1 - mixed[1])
 
 
-def test_a_router_that_length_outdoes_is_told_so() -> None:
+def test_a_router_that_length_outdoes_is_reported_so() -> None:
     random = np.random.default_rng(1)
     length = random.integers(1, 200, 400)
     small = (random.random(400) > length / 200).astype(float)
@@ -122,13 +122,13 @@ def test_where_the_large_model_is_no_better_that_is_said() -> None:
     assert "nothing to recover; always ask the small one" in told["words"][0]
 
 
-def test_lines_that_were_trained_on_are_told(mixed: tuple[Dataset, np.ndarray, Way]) -> None:
+def test_lines_that_were_trained_on_are_reported(mixed: tuple[Dataset, np.ndarray, Way]) -> None:
     data = Dataset("x", Kind.OUTCOMES, mixed[0].tiers, mixed[0].examples, sha256="abc")
     assert "the figures flatter it" in _words(data, mixed[1], data_sha256="abc")
     assert "flatter" not in _words(data, mixed[1], data_sha256="other")
 
 
-def test_a_probability_that_is_far_off_is_told(mixed: tuple[Dataset, np.ndarray, Way]) -> None:
+def test_a_probability_that_is_far_off_is_reported(mixed: tuple[Dataset, np.ndarray, Way]) -> None:
     assert "is NOT to be believed" in _words(mixed[0], np.clip(mixed[1] + 0.3, 0, 1))
 
 

@@ -32,7 +32,7 @@ def book(rows: list[LabelledDecision]) -> LabelledLog:
     return log_book(rows, FLEET)
 
 
-def test_of_a_log_that_explored_nothing_nothing_is_told() -> None:
+def test_of_a_log_that_explored_nothing_nothing_is_reported() -> None:
     with pytest.raises(NoSupport, match=r"none of the 200 labelled queries was explored.* Set router\.exploration"):
         book([logged()] * 200).informative_rows()
 
@@ -51,6 +51,6 @@ def test_the_unit_of_cost_is_a_call_to_the_top_tier_whatever_else_is_pinned() ->
     assert loss[:200].reshape(-1, 2) == pytest.approx(np.tile([0.0, 1.0], (100, 1)))
 
 
-def test_a_log_of_another_ladder_is_told() -> None:
+def test_a_log_of_another_ladder_is_reported() -> None:
     with pytest.raises(EvaluationError, match="no labelled query was routed to a tier of this fleet"):
         book([logged("other")])

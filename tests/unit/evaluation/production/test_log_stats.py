@@ -46,7 +46,7 @@ def _cell(stage: str, tier: str, queries: int, escalated: int, *, tenth: int, we
     )  # fmt: skip
 
 
-def test_a_log_is_told_by_stage_tier_and_confidence() -> None:
+def test_a_log_is_reported_by_stage_tier_and_confidence() -> None:
     log = LogStats(batches=1, cost_usd=1.0, baseline_usd=4.0)
     log.add_route(_cell("gate", "small", 60, 6, tenth=9))
     log.add_route(_cell("classifier", "small", 40, 2, tenth=9))

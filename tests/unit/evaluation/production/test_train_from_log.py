@@ -50,7 +50,7 @@ def test_the_same_log_makes_the_same_router(book: LabelledLog) -> None:
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_a_tier_that_was_hardly_asked_is_told() -> None:
+def test_a_tier_that_was_hardly_asked_is_reported() -> None:
     with pytest.raises(
         EvaluationError, match=r"there are: small 3\d\d, large \d+; 400 texts\. Set router\.exploration"
     ):

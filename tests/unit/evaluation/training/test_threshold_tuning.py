@@ -72,7 +72,7 @@ def test_the_expected_figures_are_those_of_the_setting(scene: tuple[Dataset, np.
     assert first.quality == pytest.approx(came.sum() / data.ok("large").sum())
 
 
-def test_a_target_that_nothing_meets_is_told_with_what_is_possible(
+def test_a_target_that_nothing_meets_is_reported_with_what_is_possible(
     scene: tuple[Dataset, np.ndarray, np.ndarray],
 ) -> None:
     data, p_ok, p_right = scene

@@ -138,7 +138,7 @@ def _edit(folder: Path, **changed: object) -> None:
         (lambda folder: os.truncate(folder / SCORER, 100), "scorer.npz is damaged"),
     ],
 )
-def test_a_damaged_artifact_is_told_with_the_mend(
+def test_a_damaged_artifact_is_reported_with_the_fix(
     trained: TrainedRouter, tmp_path: Path, harm: object, message: str
 ) -> None:
     save(trained.artifact, tmp_path)

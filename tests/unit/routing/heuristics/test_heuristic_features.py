@@ -54,7 +54,7 @@ def test_the_length_asked_for_is_read(text: str, words: int) -> None:
         (Query("what is this?", has_attachments=True), "attachments"),
     ],
 )
-def test_the_category_is_told(query: Query, category: str) -> None:
+def test_the_category_is_reported(query: Query, category: str) -> None:
     assert category_of(extract_features(query), query) == category
 
 

@@ -44,7 +44,7 @@ from routing.heuristics.unicode_obfuscation import is_disguised
         (UNKNOWN, "lorem ipsum dolor sit amet consectetur adipiscing elit sed eiusmod tempor"),
     ],
 )
-def test_the_language_of_a_plain_text_is_told(language: str, text: str) -> None:
+def test_the_language_of_a_plain_text_is_reported(language: str, text: str) -> None:
     assert language_of(text) == language
 
 
