@@ -32,8 +32,8 @@ from routing.outcome import Completion, Failure, FailureKind, Outcome, Quota, Us
 
 log = structlog.get_logger()
 
-_TELL_EVERY_S: Final = 60.0
-_MOST_TOLD: Final = 1000
+_LOG_EVERY_S: Final = 60.0
+_MOST_REMEMBERED: Final = 1000
 _REFUSING: Final = frozenset({FailureKind.UNSUPPORTED, FailureKind.REJECTED, FailureKind.MALFORMED})
 _REQUEST_IDS: Final = (b"x-request-id", b"request-id", b"apim-request-id")
 _LONGEST_ID: Final = 200
@@ -92,10 +92,10 @@ class ProviderClient:
         """By deployment and name in an answer: the model that answered instead, if one did."""
         self._refused: dict[str, frozenset[str]] = {}
         """By deployment: fields of ours that it refuses."""
-        self._told: dict[tuple[str, FailureKind, str | None, str | None], tuple[int, float]] = {}
+        self._logged: dict[tuple[str, FailureKind, str | None, str | None], tuple[int, float]] = {}
 
     def __repr__(self) -> str:
-        return f"Pool(fleet={self._fleet.name!r})"
+        return f"ProviderClient(fleet={self._fleet.name!r})"
 
     async def complete(
         self,
@@ -111,8 +111,8 @@ class ProviderClient:
         A refusal of what is not the user's (an added field, the name of the cap) is no answer to the user: it is free,
         and the request is sent once more without it.
 
-        Raises nothing for a fault of the provider or the network: that is a `ErrorReport`. It takes
-        no longer than the deadline (the provider's, if none is given), headers and body together.
+        Raises nothing for a fault of the provider or the network: that is a `Failure`. It takes no
+        longer than the deadline (the provider's, if none is given), headers and body together.
         """
         provider = self._fleet.providers[model.provider]
         started = self._clock()
@@ -184,7 +184,7 @@ class ProviderClient:
         price = model.price
         key = (model.name, completion.model)
         if key not in self._others:
-            if len(self._others) > _MOST_TOLD:
+            if len(self._others) > _MOST_REMEMBERED:
                 self._others.clear()
             self._others[key] = answered_by_another(model, completion.model, provider)
         if another := self._others[key]:
@@ -205,13 +205,13 @@ class ProviderClient:
         """Logs a failure with its cause; one of a kind of a deployment once a minute, with how many there were."""
         key = (model.name, failure.kind, failure.cause, failure.param)
         now = self._clock()
-        count, since = self._told.get(key, (0, float("-inf")))
-        if now - since < _TELL_EVERY_S:
-            self._told[key] = (count + 1, since)
+        count, since = self._logged.get(key, (0, float("-inf")))
+        if now - since < _LOG_EVERY_S:
+            self._logged[key] = (count + 1, since)
             return
-        if len(self._told) > _MOST_TOLD:
-            self._told.clear()
-        self._told[key] = (0, now)
+        if len(self._logged) > _MOST_REMEMBERED:
+            self._logged.clear()
+        self._logged[key] = (0, now)
         log.warning(
             "call_failed",
             deployment=model.name,

@@ -1,11 +1,12 @@
-"""What goes wrong inside this package. `pool.Pool.complete` turns all of it into a `ErrorReport`.
+"""What goes wrong inside this package. `ProviderClient.complete` turns the first five into a `Failure`.
 
     ProviderError
-    ├── Inexpressible   before sending: this protocol has no words for a part of the body
-    ├── WrongShape      a 200 whose body is not what the protocol promises
-    ├── Refused         a 200 in which the provider refuses the content
-    ├── BrokenOff       a 200 whose generation ended by an error, or for a reason that is not known
-    └── UnknownPrice    when a fleet is loaded: no price is known for a model
+    ├── UnsupportedParameter   before sending: this protocol cannot say a part of the body
+    │   └── NoPrice            before sending: nothing says what a part of the body costs
+    ├── InvalidResponse        a 200 whose body is not what the protocol promises
+    ├── ContentRefused         a 200 in which the provider refuses the content
+    ├── BrokenOff              a 200 whose generation ended by an error, or for a reason that is not known
+    └── UnknownPrice           when a fleet is loaded: no price is known for a model
 
 No message holds a prompt, an answer or a key.
 """
