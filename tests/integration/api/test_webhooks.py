@@ -85,7 +85,9 @@ def end_one(served: Served, client: httpx.Client) -> str:
     return batch
 
 
-def test_the_end_of_a_batch_is_reported_once_and_signed(served: Served, client: httpx.Client, receiver: Receiver) -> None:
+def test_the_end_of_a_batch_is_reported_once_and_signed(
+    served: Served, client: httpx.Client, receiver: Receiver
+) -> None:
     made = hook(client, receiver.url, "batch.completed", "batch.failed")
     batch = end_one(served, client)
     ((headers, body),) = wait_until(lambda: receiver.got)
@@ -119,7 +121,7 @@ def test_what_is_not_taken_is_tried_again_and_a_redirect_is_not_followed(
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
 
 
-def test_a_receiver_that_is_gone_is_reported_nothing_more(served: Served, client: httpx.Client, receiver: Receiver) -> None:
+def test_a_receiver_that_is_gone_gets_nothing_more(served: Served, client: httpx.Client, receiver: Receiver) -> None:
     receiver.statuses = [410]
     hook(client, receiver.url, "batch.completed")
     end_one(served, client)

@@ -208,7 +208,9 @@ def test_a_client_that_does_not_sample_is_followed_in_that_too(started: Callable
 
 
 @pytest.mark.parametrize(("given", "most"), [({}, 1000), ({"POINTSMAN_TRACED_QUERIES": "20"}, 20)])
-def test_of_a_large_batch_a_sample_is_reported(given: dict[str, str], most: int, started: Callable[..., Traces]) -> None:
+def test_of_a_large_batch_a_sample_is_reported(
+    given: dict[str, str], most: int, started: Callable[..., Traces]
+) -> None:
     trace = started(**given).trace("batch_x", total=100_000, traceparent=None, created_ns=1)
     assert trace is not None
     assert sum(map(trace.is_sampled, range(7_000_000, 7_100_000))) == pytest.approx(most, abs=2)
