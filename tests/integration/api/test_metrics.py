@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -141,7 +142,7 @@ def test_no_label_has_more_values_than_are_allowed(served: Served) -> None:
 def expressions() -> Iterator[tuple[str, str]]:
     for group in yaml.safe_load(RULES.read_text())["groups"]:
         for rule in group["rules"]:
-            yield rule["alert"], rule["expr"]
+            yield rule.get("alert", rule.get("record")), rule["expr"]
     for panel in json.loads(BOARD.read_text())["panels"]:
         for target in panel["targets"]:
             yield panel["title"], target["expr"]
@@ -169,7 +170,9 @@ def test_rules_and_board_ask_only_for_what_is_there(served: Served, client: http
     assert len(asked) > 30
     for title, expr in asked:
         names = set(re.findall(r"\b(?:pointsman_\w+|up)\b", expr))
-        assert names, title
+        kept = set(re.findall(r"\bpointsman:[\w:]+", expr))
+        assert names or kept, title
+        assert kept <= {title for title, _ in asked}, f"{title}: nothing records {kept}"
         assert names <= known.keys(), f"{title}: no metric {names - known.keys()}"
         for name, matchers in re.findall(r"\b(pointsman_\w+|up)\{([^}]*)\}", expr):
             labels = set(re.findall(r"(\w+)\s*[=!]", matchers))
@@ -177,7 +180,7 @@ def test_rules_and_board_ask_only_for_what_is_there(served: Served, client: http
         grouped = {
             label.strip() for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", expr) for label in group.split(",")
         }
-        every = set().union(*(known[name] for name in names))
+        every: set[str] = set().union(*(known[name] for name in names))
         assert grouped - {""} <= every, f"{title}: {grouped - every}"
 
 
@@ -191,12 +194,25 @@ def test_each_panel_names_only_labels_that_its_expression_keeps() -> None:
             assert shown <= kept, panel["title"]
 
 
-def test_promtool_takes_the_rules() -> None:
+@pytest.mark.parametrize("asked", [("check", RULES), ("test", Path(__file__).with_name("rules_test.yml"))])
+def test_promtool_takes_the_rules_and_they_fire_when_they_should(asked: tuple[str, Path]) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("PROMETHEUS ITSELF DID NOT CHECK THE RULES: apt-get install prometheus has promtool")
-    checked = subprocess.run([promtool, "check", "rules", RULES], capture_output=True, text=True)
+    what, file = asked
+    checked = subprocess.run([promtool, what, "rules", file], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_every_alert_has_a_runbook() -> None:
+    runbooks = (ROOT / "docs" / "runbooks.md").read_text()
+    alerts = [
+        rule["alert"]
+        for group in yaml.safe_load(RULES.read_text())["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    ]
+    assert [name for name in alerts if name not in runbooks] == []
 
 
 def test_promtool_finds_no_fault_with_the_names(served: Served, client: httpx.Client) -> None:
