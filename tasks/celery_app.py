@@ -42,7 +42,11 @@ def configure(settings: Settings, fleet: Fleet) -> Celery:
         redis_transport.install()
     app.conf.update(
         broker_url=settings.broker_url if sentinels is None else sentinels.celery_url,
-        task_queues=[Queue(queue_of(stage, fleet)) for stage in (*stages(fleet), INGEST)],  # type: ignore[no-untyped-call]  # kombu is half typed
+        task_queues=[
+            # On RabbitMQ a queue survives the loss of a host: it is copied to others of the cluster.
+            Queue(queue_of(stage, fleet), queue_arguments=None if on_redis else {"x-queue-type": "quorum"})  # type: ignore[no-untyped-call]  # kombu is half typed
+            for stage in (*stages(fleet), INGEST)
+        ],
         task_default_queue=ROUTE,
         # Ids go in, nothing comes back: Postgres has the results.
         task_ignore_result=True,
@@ -58,7 +62,8 @@ def configure(settings: Settings, fleet: Fleet) -> Celery:
         broker_connection_max_retries=None,
         # A publisher does not: what it could not send it gives back to the feeder.
         task_publish_retry=False,
-        broker_transport_options=redis_options(settings, sentinels) if on_redis else {"confirm_publish": True},
+        broker_transport_options=redis_options(settings, sentinels) if on_redis else rabbitmq_options(settings),
+        broker_connection_timeout=_CONNECT_S,
         # One message holds hundreds of queries, so the events that Flower needs are cheap.
         worker_send_task_events=False,
         task_send_sent_event=False,
@@ -76,6 +81,17 @@ _KEEPALIVE = {
     for option, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 2), ("TCP_USER_TIMEOUT", 15_000))
     if (name := getattr(socket, option, None)) is not None
 }
+
+
+_CONNECT_S = 4.0
+"""For one attempt to connect to a broker."""
+
+
+def rabbitmq_options(settings: Settings) -> dict[str, object]:
+    """Kombu's options for RabbitMQ, at one address or at several that are separated by semicolons."""
+    hosts = settings.broker_url.count(";") + 1
+    # A publisher tries each host in turn; with less time than that it would try the one that is gone for ever.
+    return {"confirm_publish": True, "socket_settings": _KEEPALIVE, "connect_retries_timeout": _CONNECT_S * hosts}
 
 
 def redis_options(settings: Settings, sentinels: SentinelAddress | None) -> dict[str, object]:

@@ -11,6 +11,7 @@ from tasks.celery_tasks import WorkerState
 from tasks.worker_context import EventLoopThread, open_worker_context
 from workers.batched_task_events import BatchedTaskEvents
 from workers.process_setup import announce_ready, keep_progress, tune_gc
+from workers.undelayed_consumer import UndelayedConsumer
 
 
 def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Sequence[str]) -> None:
@@ -25,6 +26,7 @@ def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Seq
     ]
     tune_gc()
     app.steps["consumer"].add(BatchedTaskEvents)
+    app.conf.worker_consumer = UndelayedConsumer
 
     @worker_ready.connect(weak=False)
     def report_ready(**_: object) -> None:

@@ -6,7 +6,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -131,6 +131,15 @@ class ChaosEnvironment:
         for n in range(feeders):
             self.add(f"feeder{n}", "feeder", **extra)
         self.await_ready()
+
+    def stop(self, worker: Worker) -> float:
+        """SIGTERM, for good; returns the seconds until it had gone. A complaint where it had to be killed."""
+        worker.wanted = False
+        try:
+            return worker.terminate()
+        except AssertionError as error:
+            self.complaints.append(str(error))
+            return float("inf")
 
     def tend(self) -> None:
         """What a supervisor does, and the watch on recoveries; called all the time while anybody waits."""
@@ -332,7 +341,9 @@ class ChaosEnvironment:
         options = {} if self.broker_url.startswith("amqp") else {"global_keyprefix": self.settings.key_prefix}
         with Connection(self.broker_url, transport_options=options) as connection:
             for queue in STAGES:
-                connection.SimpleQueue(queue).clear()
+                # A channel ends with the first queue that does not exist yet.
+                with suppress(*connection.channel_errors), connection.channel() as channel:
+                    channel.queue_purge(queue)
 
     def kill_redis(self) -> None:
         """``kill -9``: everything in it is gone."""

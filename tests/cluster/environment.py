@@ -13,6 +13,7 @@ from redis import Redis
 from simulator.process import start_simulator
 from tests.chaos.environment import FLEET, STAGES, ChaosEnvironment, simulator_config, stop_all
 from tests.chaos.process import Worker
+from tests.chaos.rabbitmq import RabbitNode
 from tests.chaos.shared_services import SharedServices
 from tests.chaos.stall_detection import watched
 from tests.cluster.network import Host, Network, forward_loopback
@@ -44,11 +45,14 @@ class ClusterEnvironment(ChaosEnvironment):
     brokers: dict[str, RedisNode] = field(default_factory=dict)
     worker_database_url: str = ""
     """What workers and feeders are told, where it is not the first Postgres' own address."""
+    redis_url: str = ""
+    """Where limits are counted, if not at the broker."""
 
     @property
     def environ(self) -> dict[str, str]:
         """As of every environment, with a login that is no superuser."""
-        return super().environ | {"DATABASE_URL": self.worker_database_url}
+        limits = {"REDIS_URL": self.redis_url} if self.redis_url else {}
+        return super().environ | {"DATABASE_URL": self.worker_database_url} | limits
 
     def add(self, name: str, *roles: str, **environ: str) -> Worker:
         """Starts another process on the host whose number it has."""
@@ -104,6 +108,18 @@ class ClusterEnvironment(ChaosEnvironment):
             with Redis(host=sentinel.host.address, port=sentinel.port, decode_responses=True) as client:
                 self.until(lambda client=client: _knows_the_others(client.sentinel_master("main")), what="sentinels")
         self.broker_url = f"redis+sentinel://{','.join(f'{each.host.address}:26379' for each in sentinels)}/main"
+
+    def add_rabbitmq(self) -> None:
+        """Three RabbitMQ of one cluster as the broker; limits stay in the first Redis."""
+        hosts = [self.network.add(name) for name in ("rabbit1", "rabbit2", "rabbit3")]
+        nodes = [RabbitNode(self.home / host.name, host.address) for host in hosts]
+        for some in (slice(0, 1), slice(1, 3)):  # the first one is there for the others to join
+            for node, host in zip(nodes[some], hosts[some], strict=True):
+                with host.entered():
+                    node.start(cluster=[each.name for each in nodes])
+            for node in nodes[some]:
+                node.wait()
+        self.broker_url, self.redis_url = ";".join(node.url for node in nodes), self.broker_url
 
     def primary_broker(self) -> str:
         """The address of the primary by a sentinel that lives."""

@@ -11,6 +11,8 @@ from decimal import Decimal
 from typing import Any, cast
 
 import orjson
+from celery import Celery
+from kombu import Queue
 from redis import Redis
 
 from settings import ROOT
@@ -188,6 +190,29 @@ def broker_comes_back(arena: ClusterEnvironment) -> None:
 def _check_that_another_leads(arena: ClusterEnvironment) -> None:
     if arena.primary_broker() == arena.network["broker1"].address:
         arena.complaints.append("the sentinels chose no other primary")
+
+
+@fault("rabbitmq_failover", recovers_within_s=60.0)
+def quorum_of_three(arena: ClusterEnvironment) -> None:
+    """The host of one RabbitMQ of three dies, which every process is connected to and every queue began at."""
+    arena.add_rabbitmq()
+    arena.crew()
+    arena.submit(1000)
+    arena.at(0.2)
+    arena.strike(count=False)
+    with Celery(broker=arena.broker_url) as producer:
+        # As docs/celery.md says. Of this message nobody else knows: it survives in the queue's other copies.
+        producer.conf.task_queues = [Queue("ingest", queue_arguments={"x-queue-type": "quorum"})]
+        producer.conf.broker_transport_options = {"confirm_publish": True}
+        queries = [{"id": f"q-{n}", "query": f"Hi {n}!"} for n in range(50)]
+        producer.send_task(
+            "submit_queries", kwargs={"queries": queries, "idempotency_key": "monday"}, queue="ingest", retry=False
+        )
+    arena.network["rabbit1"].die()
+    sent = "SELECT public_id FROM batches WHERE idempotency_key = 'monday'"
+    arena.until(lambda: len(arena.ask(sent)) == 1, what="the batch that Celery sent is known")
+    arena.submitted[arena.one(sent)] = len(queries)
+    arena.finish()
 
 
 @fault("postgres_failover_synchronous", recovers_within_s=45.0)

@@ -10,13 +10,13 @@ skip() { echo "SKIPPED, NOTHING WAS TESTED ON SEVERAL HOSTS: $1" >&2; exit 0; }
 
 [ "$(id -u)" = 0 ] || skip "network namespaces need root."
 PATH="$PATH:/usr/sbin:/sbin"
-for each in iptables:iptables ip:iproute2 pgbouncer:pgbouncer; do
+for each in iptables:iptables ip:iproute2 pgbouncer:pgbouncer rabbitmq-server:rabbitmq-server; do
     command -v "${each%%:*}" >/dev/null && continue
     command -v apt-get >/dev/null || skip "${each%%:*} is not installed."
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${each##*:}" >/dev/null
     # Debian starts what it installs; ours is started on its host.
-    [ "${each##*:}" != pgbouncer ] || systemctl disable --now pgbouncer >/dev/null 2>&1 || true
+    systemctl disable --now "${each##*:}" >/dev/null 2>&1 || true
 done
 unshare --net --mount --pid --fork true 2>/dev/null || skip "this machine lets nobody make namespaces."
 

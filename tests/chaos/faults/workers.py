@@ -152,11 +152,7 @@ def rolling_restart(arena: ChaosEnvironment) -> None:
         arena.await_ready(worker.name)
         arena.sleep(arena.draw.uniform(0.2, 0.6))
         arena.strike(worker)
-        worker.wanted = False
-        try:
-            longest = max(longest, worker.terminate())
-        except AssertionError as error:
-            arena.complaints.append(str(error))
+        longest = max(longest, arena.stop(worker))
         worker.wanted = True
     arena.extras["longest_stop_s"] = round(longest, 1)
     arena.finish()
@@ -169,11 +165,7 @@ def one_restart(arena: ChaosEnvironment) -> None:
     arena.at(0.2)
     worker = arena.workers["worker0"]
     arena.strike(worker)
-    worker.wanted = False
-    try:
-        worker.terminate()
-    except AssertionError as error:
-        arena.complaints.append(str(error))
+    arena.stop(worker)
     worker.wanted = True
     arena.finish()
 
