@@ -1,4 +1,7 @@
-"""The Celery tasks: what a message of each queue does. A message holds ids, never a prompt."""
+"""The Celery tasks: what a message of each queue does. A message holds ids, never a prompt.
+
+``_next`` is what the next release adds to a message: during an upgrade both are at work, and this one ignores it.
+"""
 
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
@@ -49,32 +52,32 @@ class WorkerState:
 
 
 @app.task(name="route", bind=True)
-def route_task(self: Task, stage: str, ids: Sequence[int]) -> None:
+def route_task(self: Task, stage: str, ids: Sequence[int], **_next: object) -> None:
     """Finds the tier of each query. A message that a worker gave back, or was lost with, is treated with care."""
     redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
     _run_stage(stage, ids, route(ids, WorkerState.context, redelivered=redelivered))
 
 
 @app.task(name="answer")
-def answer_task(stage: str, ids: Sequence[int]) -> None:
+def answer_task(stage: str, ids: Sequence[int], **_next: object) -> None:
     """Has each query answered by a model of tier ``stage``."""
     _run_stage(stage, ids, answer(stage, ids, WorkerState.context))
 
 
 @app.task(name="fallback")
-def fallback_task(stage: str, ids: Sequence[int]) -> None:
+def fallback_task(stage: str, ids: Sequence[int], **_next: object) -> None:
     """Decides what becomes of each query whose answer was rejected."""
     _run_stage(stage, ids, fall_back(ids, WorkerState.context))
 
 
 @app.task(name="decide_pilot")
-def decide_pilot_task(batch_id: int, epoch: int) -> None:
+def decide_pilot_task(batch_id: int, epoch: int, **_next: object) -> None:
     """Grades a batch's sample, certifies a policy on it, or samples more."""
     WorkerState.loop.run(decide_pilot(TakenPilot(batch_id, epoch), WorkerState.context))
 
 
 @app.task(name="step_provider_batch")
-def step_provider_batch_task(id: int, epoch: int) -> None:
+def step_provider_batch_task(id: int, epoch: int, **_next: object) -> None:
     """Does the next steps of a provider batch: forms, uploads, creates, polls, collects or cancels it."""
     WorkerState.loop.run(step_provider_batch(TakenBatch(id, epoch), WorkerState.context))
 

@@ -23,6 +23,8 @@ class Worker:
     home: Path
     base: Mapping[str, str] = field(repr=False)
     environ: dict[str, str] = field(default_factory=dict)
+    root: Path = ROOT
+    """The release that it runs."""
     wanted: bool = True
     """Whether it is started again when it ends."""
     process: "subprocess.Popen[bytes] | None" = None
@@ -36,7 +38,7 @@ class Worker:
             [sys.executable, "-m", "tests.failpoints", "workers", *self.roles, "--name", self.name],
             log=self.home / "logs" / f"{self.name}.log",
             environ={**self.base, READY_FILE: str(self.ready), **self.environ},
-            cwd=ROOT,
+            cwd=self.root,
         )
 
     @property

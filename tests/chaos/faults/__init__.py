@@ -12,6 +12,7 @@ from tests.chaos.faults import (
     network,
     postgres,
     provider,
+    upgrade,
     user,
     workers,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "network",
     "postgres",
     "provider",
+    "upgrade",
     "user",
     "workers",
 ]
