@@ -140,5 +140,8 @@ if [ "${1:-}" = --twice ]; then
 fi
 
 # ── The stack ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# What a run that was killed has left, its volumes above all: their passwords are others.
+# shellcheck disable=SC2086
+$COMPOSE down -v -t 5 >/dev/null 2>&1 || true
 "${ON_ITS_NETWORK[@]}" env COMPOSE="$COMPOSE" NETWORK="$NETWORK" SECRETS="$WORK/src/app/secrets" TIMES="$WORK/times" \
   python3 "$CHECKOUT/tests/containers/check_stack.py"
