@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -57,33 +58,34 @@ def until(what: str, holds: Callable[[], bool], *, patience_s: float = PATIENCE_
     deadline = time.monotonic() + patience_s
     while not holds():
         assert time.monotonic() < deadline, f"after {patience_s:g} s not yet: {what}"
-        time.sleep(0.5)
+        time.sleep(1)
 
 
 def restart(service: str) -> None:
-    """Stops a service and starts it; podman gives a published port back only moments after the stop."""
-    compose("stop", service)
+    """Stops a service and starts it. On a busy machine podman may need a second request for either."""
 
-    def starts() -> bool:
+    def done(command: str) -> bool:
         try:
-            compose("start", service)
+            compose(command, service)
         except subprocess.CalledProcessError as error:
-            if "address already in use" not in str(error.stderr):
+            # It gives a published port back moments after the stop, and waits 5 s for the end of a process.
+            if not re.search("address already in use|timed out waiting for file", str(error.stderr)):
                 raise
             return False
         return True
 
-    until(f"{service} starts", starts, patience_s=30)
+    for command in ("stop", "start"):
+        until(f"{command} {service}", lambda command=command: done(command), patience_s=60)
 
 
-def states() -> dict[str, dict[str, Any]]:
-    text = compose("ps", "-a", "--format", "json").strip()
+def states(*services: str) -> dict[str, dict[str, Any]]:
+    text = compose("ps", "-a", "--format", "json", *services).strip()
     found = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines()]
     return {each["Service"]: each for each in found}
 
 
 def are_healthy(*services: str) -> bool:
-    found = states()
+    found = states(*services)
     return all(found.get(service, {}).get("Health") == "healthy" for service in services)
 
 
@@ -179,7 +181,7 @@ def restart_under_load(client: Client) -> list[tuple[str, int]]:
     def load() -> None:
         try:
             while not is_over.is_set():
-                submitted.append((client.submit(200), 200))
+                submitted.append((client.submit(100), 100))
                 is_over.wait(2)
         except BaseException as error:
             problems.append(error)
