@@ -12,7 +12,14 @@ import structlog
 def configure_logging(level: str) -> None:
     """Send the logs of structlog and of libraries to stderr, from ``level`` up."""
     number = logging.getLevelNamesMapping()[level]
-    logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_processors()],
+        )
+    )
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
     structlog.configure(
         processors=_processors(),
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -48,8 +55,8 @@ def _only_warnings(_: object, method: str, event: MutableMapping[str, Any]) -> M
 
 def _format_exception(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """An exception's type and frames. Never its message or locals: they may quote a prompt or a key."""
-    if event.pop("exc_info", None):
-        kind, _value, trace = sys.exc_info()
+    if given := event.pop("exc_info", None):
+        kind, _value, trace = given if isinstance(given, tuple) else sys.exc_info()
         event["exception"] = kind.__name__ if kind else None
         event["frames"] = [f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in extract_tb(trace)][-8:]
     return event
