@@ -124,6 +124,7 @@ class ProviderTable(ConfigTable):
     shared_limits: bool = _default(Provider, "shared_limits")
     failover_on: list[LenientKind] = []
     cap_field: CapField | None = None
+    extra_fields: list[Text] = []
     lanes: list[LenientLane] = [Lane.STANDARD]
     batch_limits: BatchLimitsTable = BatchLimitsTable()
 

@@ -320,10 +320,11 @@ def _provider(name: str, table: ProviderTable, simulator_url: str | None) -> Pro
     if simulator_url and base_url.startswith(validation.SIMULATOR):
         base_url = simulator_url.rstrip("/") + base_url.removeprefix(validation.SIMULATOR)
     return Provider(
-        **table.model_dump(exclude={"base_url", "failover_on", "lanes", "batch_limits"}),
+        **table.model_dump(exclude={"base_url", "failover_on", "extra_fields", "lanes", "batch_limits"}),
         name=name,
         base_url=base_url,
         failover_on=frozenset(table.failover_on),
+        extra_fields=frozenset(table.extra_fields),
     )
 
 

@@ -62,6 +62,12 @@ def provider_problems(name: str, provider: ProviderTable, *, simulated: bool) ->
                     "looks like an API key; keys must not be stored in the file.",
                     "Remove it, and name the environment variable of the key in api_key_env.",
                 )
+    if provider.extra_fields and provider.kind is not Protocol.OPENAI:
+        yield Problem(
+            key("providers", name, "extra_fields"),
+            f"is for OpenAI-compatible servers; {provider.kind} has fields of its own.",
+            "Remove it.",
+        )
     yield from _header_problems(name, provider.headers)
     yield from _connection_problems(name, provider)
 

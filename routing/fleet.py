@@ -197,6 +197,9 @@ class Price:
         return usd_per_mtok / self.input_usd_per_mtok
 
 
+ANY_FIELD: Final = "*"
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """An endpoint with one account. ``base_url`` has no trailing slash."""
@@ -229,6 +232,8 @@ class Provider:
     """Classes on which to fail over here although the default is not to (auth, billing, malformed, safety)."""
     cap_field: str | None = None
     """The name of the completion's cap: max_tokens or max_completion_tokens; None: by the host, or as the user says."""
+    extra_fields: frozenset[str] = frozenset()
+    """Fields of a body that an OpenAI-compatible server takes beyond OpenAI's; `ANY_FIELD` stands for all."""
 
 
 USUAL_REASONING_TOKENS: Final[Mapping[str, int]] = {

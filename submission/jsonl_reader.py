@@ -265,7 +265,8 @@ class LineReader:
         why, _, fix = refusal.why.partition("fix: ")
         where = f"to {model.name}" if pin else f"to {model.name} or any other model of the fleet"
         message = f"{why.rstrip('; ') or 'this field is unknown'} (it cannot be sent {where})"
-        return LineError(f"body.{refusal.field}", message, fix.capitalize() or _ELSEWHERE, "unsupported_parameter")
+        fix = fix[:1].upper() + fix[1:] or _ELSEWHERE
+        return LineError(f"body.{refusal.field}", message, fix, "unsupported_parameter")
 
     def _may_answer(self, pin: str | None) -> list[tuple[Adapter, Model]]:
         if pin not in self._answering:

@@ -254,7 +254,7 @@ async def _cancel_if_unwatched(service: AppState, public_id: str, *, tenant: str
 
 
 def _answer(row: Row[Any], public_id: str, stream: _Stream | None) -> Response:
-    headers = {"x-pointsman-batch": public_id, "x-pointsman-tier": ascii(row.answer_tier or row.tier or "").strip("'")}
+    headers = {"x-pointsman-batch": public_id, "x-pointsman-tier": ascii(row.answer_tier or "").strip("'")}
     if row.response is not None and stream is not None:
         chunks = chat_chunks(orjson.loads(row.response), include_usage=stream.include_usage)
         return Response(b"".join(chunks), media_type="text/event-stream", headers=headers)

@@ -1,7 +1,10 @@
-"""``pointsman up`` and ``down``: the whole stack on this machine, in the foreground."""
+"""``pointsman up`` and ``down``: the whole stack on this machine, in the foreground or detached from the terminal."""
 
+import subprocess
+import sys
 import time
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 
@@ -9,13 +12,17 @@ from cli.command_errors import CommandError, ExitCode
 from cli.console import notice, out
 from cli.param_types import FleetOption
 from cli.resources import read_settings
-from settings import without_password
+from settings import Settings, without_password
+from workers.data_dir import make_data_dir
 from workers.embedded.services import services_down, services_running
-from workers.local_stack import LocalStack, StackRunning, stack_down
+from workers.local_stack import LocalStack, StackRunning, stack_down, stack_pid
 
 app = typer.Typer()
 
-_CHECK_S = 0.5
+_CHECK_S: Final = 0.5
+_POLL_S: Final = 0.1
+_RUNNING: Final = "Running."
+"""Begins the line that ends the start."""
 
 
 @app.command()
@@ -23,13 +30,21 @@ def up(
     fleet: FleetOption = None,
     flower: Annotated[bool, typer.Option(help="Also start Flower, on loopback.")] = True,
     api: Annotated[bool, typer.Option(help="Also start the OpenAI-compatible API, on loopback.")] = True,
+    is_detached: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return once it serves; `pointsman down` stops it.")
+    ] = False,
 ) -> None:
-    """Run the whole stack here until Ctrl-C.
+    """Run the whole stack here until Ctrl-C or SIGTERM.
 
-    Postgres, Redis, the workers, the feeder, Flower, the API. Ctrl-C stops them cleanly.
+    Postgres, Redis, the workers, the feeder, Flower, the API. Both stop them cleanly.
     """
     settings = read_settings(fleet)
     checked = settings.fleet()
+    if is_detached:
+        options = [] if fleet is None else ["--fleet", str(fleet.absolute())]
+        options += [f"--no-{name}" for name, wanted in (("flower", flower), ("api", api)) if not wanted]
+        _start_detached(settings, options)
+        return
     try:
         with LocalStack(settings, checked, flower=flower, api=api, tell=notice) as stack:
             for name, pid in stack.processes.items():
@@ -43,18 +58,51 @@ def up(
                 out.print(f"export OPENAI_BASE_URL={stack.urls['api']}")
             if checked.simulated:
                 out.print("The fleet is simulated: no call leaves this machine.", style="yellow")
-            out.print("Running. Submit with `pointsman submit FILE` in another terminal; Ctrl-C stops.")
+            out.print(f"{_RUNNING} Submit with `pointsman submit FILE` in another terminal; Ctrl-C stops.")
             while True:
                 time.sleep(_CHECK_S)
                 stack.check()
     except StackRunning as error:
-        raise CommandError(
-            f"The stack is already running (process {error.pid}).",
-            hint="Stop it with `pointsman down`, or use another POINTSMAN_HOME.",
-        ) from error
+        raise _already_running(error.pid) from error
     except KeyboardInterrupt:
         notice("stopped; the next `pointsman up` or `pointsman run` continues open batches")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def _already_running(pid: int) -> CommandError:
+    return CommandError(
+        f"The stack is already running (process {pid}).",
+        hint="Stop it with `pointsman down`, or use another POINTSMAN_HOME.",
+    )
+
+
+def _start_detached(settings: Settings, options: list[str]) -> None:
+    """Run `up` in a session of its own, which no terminal ends, and print what it printed once it serves."""
+    if (pid := stack_pid(settings)) is not None:
+        raise _already_running(pid)
+    log = settings.home / "logs" / "up.log"
+    make_data_dir(settings.home)
+    with log.open("wb") as output:
+        up = subprocess.Popen(
+            [sys.executable, "-m", "cli.main", "up", *options],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    while not (lines := _lines_until_running(log)):
+        if up.poll() is not None:
+            raise CommandError("The stack did not start.", hint=log.read_text(errors="replace").strip())
+        time.sleep(_POLL_S)
+    for line in lines:
+        out.print(line)
+    out.print(f"Running in the background (process {up.pid}), log {log}. `pointsman down` stops it.")
+
+
+def _lines_until_running(log: Path) -> list[str]:
+    """What `up` has printed; nothing until it serves."""
+    before, running, _ = log.read_text(errors="replace").partition(f"\n{_RUNNING}")
+    return before.splitlines() if running else []
 
 
 @app.command()

@@ -67,7 +67,7 @@ def result_line(row: Row[Any], *, with_refusals: bool = False) -> bytes:
     head = orjson.dumps({"id": f"batch_req_{row.id}", "custom_id": row.custom_id})[:-1]
     details = {
         "state": row.state,
-        "tier": row.answer_tier or row.tier,
+        "tier": row.answer_tier,
         "model": row.model,
         "provider": row.provider,
         "escalations": row.escalations,

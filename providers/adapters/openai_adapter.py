@@ -1,7 +1,8 @@
 """OpenAI's chat completions, and whatever else speaks them: vLLM, Ollama, Groq, Together, Azure.
 
 The body is passed on as it is, but for the model, the cap of the completion and what only
-matters to a stream; what else is changed stands in `providers.adapters.parameters`.
+matters to a stream; an unknown field is refused unless the fleet allows it. What else is changed
+stands in `providers.adapters.parameters`.
 Source: https://platform.openai.com/docs/api-reference/chat
 """
 
@@ -16,9 +17,10 @@ from providers.adapters.adapter import Prepared, ProviderErrorDetail
 from providers.adapters.chat_request import at_effort, cap_notes, left_out, max_completion_tokens
 from providers.adapters.error_codes import meaning_of, read_error
 from providers.adapters.finish_reasons import broke_off, finish_reason
+from providers.adapters.parameters import KNOWN_FIELDS, why_unknown
 from providers.provider_errors import ContentRefused, InvalidResponse, UnsupportedParameter
 from providers.unpriced import refuse_unpriced
-from routing.fleet import Model, Protocol, Provider
+from routing.fleet import ANY_FIELD, Model, Protocol, Provider
 from routing.outcome import Completion, Usage
 
 _REPLACED: Final = frozenset({"model", "stream", "stream_options", "max_tokens", "max_completion_tokens"})
@@ -71,6 +73,8 @@ class OpenAICompatible:
 
     def prepare(self, body: Mapping[str, Any], model: Model) -> Prepared:
         body = at_effort(body, model)
+        if not KNOWN_FIELDS.issuperset(body):
+            self._refuse_unknown(body)
         if body.get("n") not in (None, 1):
             raise UnsupportedParameter("n", "a query has one answer")
         messages = body.get("messages")
@@ -92,6 +96,11 @@ class OpenAICompatible:
                 sent["tools"] = _without_cache_control(sent["tools"])
             notes.append(left_out("cache_control", "this server caches by itself"))
         return Prepared(sent, tuple(notes))
+
+    def _refuse_unknown(self, body: Mapping[str, Any]) -> None:
+        extra = self.provider.extra_fields
+        for key in () if ANY_FIELD in extra else body.keys() - KNOWN_FIELDS - extra:
+            raise UnsupportedParameter(key, why_unknown(key, self.provider.name))
 
     def learn(self, model: Model, param: str) -> bool:
         if param not in (_OLD_CAP, _NEW_CAP) or self._caps.get(model.name, param) != param:

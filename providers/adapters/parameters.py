@@ -1,9 +1,10 @@
 """What becomes of each field of a chat request in each protocol: the one matrix, as data.
 
 The adapters look their treatment of a field up here, docs/parameters.md is generated from it, and a test sends every
-row. A field that is in no row is the server's own: an OpenAI-compatible server gets it, others refuse it by name.
+row. A field that is in no row is sent where the provider's ``extra_fields`` name it, and refused by name elsewhere.
 """
 
+import difflib
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -165,11 +166,19 @@ ENVELOPE: Final = frozenset({"model", "messages", "stream", "stream_options"})
 
 
 def handling(field: str, protocol: Protocol) -> Handling:
-    """The cell of ``field``; a field in no row passes to OpenAI-compatible servers and is refused elsewhere."""
+    """The cell of ``field``; a field in no row is refused."""
     row = PARAMETERS.get(field)
-    if row is not None:
-        return row[protocol]
-    return _PASS if protocol is Protocol.OPENAI else _refuse(_NO_SUCH)
+    return _refuse(_NO_SUCH) if row is None else row[protocol]
+
+
+KNOWN_FIELDS: Final = ENVELOPE | PARAMETERS.keys()
+
+
+def why_unknown(field: str, provider: str) -> str:
+    """Why a field in no row is not sent to an OpenAI-compatible ``provider``, and the fix."""
+    if similar := difflib.get_close_matches(field, KNOWN_FIELDS, n=1, cutoff=0.8):
+        return f"an unknown field; fix: write {similar[0]}"
+    return f'an unknown field; fix: if the server takes it, add extra_fields = ["{field}"] to [providers.{provider}]'
 
 
 EFFORTS: Final[Mapping[str, int]] = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576}

@@ -33,7 +33,8 @@ current and sends every row.
 What becomes of each field of a chat request in each protocol. *Pass*: sent as it is. *Translate*: sent in the
 protocol's own terms. *Left out, with a note*: not sent, and the result's `reasons` say so. *Refused by name*: another
 deployment is tried; where none that may answer takes the field, the line is refused before anything is submitted. A
-field in no row passes to OpenAI-compatible servers and is refused by name elsewhere.
+field in no row is sent to an OpenAI-compatible server whose provider names it in `extra_fields` (`"*"`: any), and
+refused by name elsewhere.
 """
 
 _ERRORS: Final = """\

@@ -217,6 +217,19 @@ def test_all_real_questions_are_answered_from_their_recorded_answers_at_half_pri
     assert report["cost_usd"] == pytest.approx(sum(json.loads(call)["cost_usd"] for call in log), abs=1e-6)
 
 
+def test_a_detached_stack_serves_until_down_stops_it(pointsman: Pointsman, tmp_path: Path) -> None:
+    path = tmp_path / "one.jsonl"
+    path.write_text('{"query": "What is 2 + 2?"}\n')
+    printed = pointsman("up", "--detach", "--no-flower", "--no-api")
+    try:
+        assert 'postgres: psql "' in printed
+        assert pointsman.object("submit", path, "--wait")["completed"] == 1
+        pointsman("up", "--detach", code=1)  # it is running
+    finally:
+        assert pointsman("down").startswith("Stopped the workers")
+    assert pointsman.processes() == []
+
+
 def test_up_serves_what_is_submitted_elsewhere(serving: Pointsman, tmp_path: Path) -> None:
     findings = serving.object("doctor")
     assert findings["healthy"], findings

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from api.background import finalize_batch
-from routing.lifecycle import MoveKind, State
+from routing.lifecycle import ROUTE, MoveKind, State
 from tests.integration.api.conftest import PATIENCE_S, Served, finish_one, line, wait_until
-from tests.integration.ledger_fixtures import LedgerHarness
+from tests.integration.ledger_fixtures import LedgerHarness, advance
 
 
 def upload(client: httpx.Client, lines: list[Any] | bytes, **fields: str) -> dict[str, Any]:
@@ -203,8 +203,10 @@ def test_a_cancelled_batch_keeps_what_is_answered(client: httpx.Client, served: 
     until(client, batch["id"], "in_progress")
 
     async def answer_one(bench: LedgerHarness) -> None:
-        rows = await bench.rows("SELECT id FROM queries ORDER BY id LIMIT 1")
-        await finish_one(bench, rows[0].id, fails=False, status=None)
+        first, second, *_ = await bench.rows("SELECT id FROM queries ORDER BY id")
+        await finish_one(bench, first.id, fails=False, status=None)
+        claim = await bench.claim(ROUTE, second.id)
+        await bench.ledger.transition(advance(second.id, claim.epoch, ROUTE, "small"))
 
     served.play(answer_one)
     asked = client.post(f"/v1/batches/{batch['id']}/cancel").json()
@@ -216,6 +218,7 @@ def test_a_cancelled_batch_keeps_what_is_answered(client: httpx.Client, served: 
     assert len(content(client, done["output_file_id"])) == 1
     errors = content(client, done["error_file_id"])
     assert [one["error"]["code"] for one in errors] == ["batch_cancelled"] * 2
+    assert [one["pointsman"]["tier"] for one in errors] == [None] * 2  # although one was routed
     again = client.post(f"/v1/batches/{batch['id']}/cancel")
     assert (again.status_code, again.headers["x-should-retry"]) == (409, "false")
 

@@ -1,6 +1,6 @@
 -- Each finished query of a batch in the order of its input, with its answer or the reason why it has none.
 -- For a page of an API file: only the given states, after a query, at most :rows.
-SELECT q.id, p.custom_id, q.state, q.tier, q.escalations,
+SELECT q.id, p.custom_id, q.state, q.escalations,
        a.tier AS answer_tier, a.model, a.confidence, a.accepted, CAST(a.response AS text) AS response,
        b.endpoint, CASE WHEN b.endpoint <> '/v1/chat/completions' THEN CAST(p.body AS text) END AS asked,
        c.provider, c.request_id, c.status, spent.cost_usd, why.reasons,

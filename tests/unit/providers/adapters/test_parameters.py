@@ -144,13 +144,28 @@ def test_what_stands_in_messages_is_treated_as_its_cell_says(part: str, protocol
         assert ("cache_control" in str(prepared.payload)) == (cell.treatment is not Treatment.DROP)
 
 
-@pytest.mark.parametrize("protocol", [Protocol.ANTHROPIC, Protocol.GOOGLE])
-def test_a_field_in_no_row_is_refused_by_name_but_by_openais_kind(protocol: Protocol) -> None:
-    assert handling("guided_json", Protocol.OPENAI).treatment is Treatment.PASS
+@pytest.mark.parametrize("protocol", list(Protocol))
+def test_a_field_in_no_row_is_refused_by_name(protocol: Protocol) -> None:
+    assert handling("guided_json", protocol).treatment is Treatment.REFUSE
     with pytest.raises(UnsupportedParameter, match="guided_json"):
         adapter_for(Provider("p", protocol, BASES[protocol])).prepare(
             {"messages": [HELLO], "guided_json": {}}, model(protocol)
         )
+
+
+@pytest.mark.parametrize("extra", ["guided_json", "*"])
+def test_an_openai_compatible_server_gets_the_fields_that_its_provider_names(extra: str) -> None:
+    provider = Provider("p", Protocol.OPENAI, BASES[Protocol.OPENAI], extra_fields=frozenset({extra}))
+    body = {"messages": [HELLO], "guided_json": {"type": "object"}}
+    assert adapter_for(provider).prepare(body, model(Protocol.OPENAI)).payload["guided_json"] == {"type": "object"}
+
+
+def test_a_misspelt_field_is_refused_with_its_right_name() -> None:
+    adapter = adapter_for(Provider("p", Protocol.OPENAI, BASES[Protocol.OPENAI]))
+    with pytest.raises(UnsupportedParameter, match="fix: write temperature"):
+        adapter.prepare({"messages": [HELLO], "temprature": 0}, model(Protocol.OPENAI))
+    with pytest.raises(UnsupportedParameter, match=r'add extra_fields = \["min_p"\] to \[providers.p\]'):
+        adapter.prepare({"messages": [HELLO], "min_p": 0}, model(Protocol.OPENAI))
 
 
 def test_the_table_in_the_documentation_is_generated_from_the_code() -> None:
