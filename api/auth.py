@@ -52,8 +52,8 @@ class Authenticator:
                 )
             return Principal(DEFAULT_TENANT)
         scheme, _, key = headers.get("authorization", "").partition(" ")
-        key = key.strip()
-        if scheme.lower() != "bearer" or not key:
+        key = key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()  # Anthropic's
+        if not key:
             raise unauthorized(
                 "You didn't provide an API key. Send it as `Authorization: Bearer KEY`; "
                 "`pointsman keys create` makes one."

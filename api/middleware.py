@@ -26,7 +26,7 @@ log = structlog.get_logger()
 MAX_JSON_BYTES: Final = 1024**2
 """The largest JSON body. A file is streamed, and a query has a limit of its own."""
 
-_OWN_LIMIT: Final = frozenset({"/v1/files", *Endpoint})
+_OWN_LIMIT: Final = frozenset({"/v1/files", "/v1/messages/batches", *Endpoint})
 
 
 def bounded(scope: Scope, receive: Receive) -> Receive:

@@ -71,6 +71,21 @@ async def receive_file(
     return file
 
 
+async def store_file(files: FileStore, data: bytes, *, tenant: str, filename: str, quotas: TenantQuotas) -> str:
+    """Store ``data`` as a file with the purpose batch; returns its id. After an ApiError nothing is kept."""
+    file_id = f"file-{secrets.token_hex(12)}"
+    store = _Store(files, file_id, max_bytes=len(data))
+    await _begin(files, file_id, tenant=tenant, quotas=quotas, max_bytes=len(data))
+    try:
+        await store.write(data)
+        await store.flush()
+        await files.finish(file_id, purpose="batch", filename=filename, size=store.size, expires_after_s=_MAX_EXPIRY_S)
+    except BaseException:
+        await files.abandon(file_id)
+        raise
+    return file_id
+
+
 async def _begin(files: FileStore, file_id: str, *, tenant: str, quotas: TenantQuotas, max_bytes: int) -> None:
     """Begin the file, if the tenant has room for it; others that are uploaded now count with the largest size."""
     kept = await files.begin(file_id, tenant=tenant, quotas=quotas, most_bytes=max_bytes)

@@ -164,6 +164,30 @@ def chat():
     return answer.model
 
 
+def responses():
+    body = {"model": "auto", "input": "What is 2 + 2?", "instructions": "Be brief."}
+    lines = [{"custom_id": f"r-{n}", "method": "POST", "url": "/v1/responses", "body": body} for n in range(5)]
+    file = client.files.create(file=open(input_file(lines), "rb"), purpose="batch")
+    batch = until_done(client.batches.create(input_file_id=file.id, endpoint="/v1/responses", completion_window="24h"))
+    assert (batch.status, batch.endpoint) == ("completed", "/v1/responses"), batch
+    from openai.types.responses import Response
+
+    for one in client.files.content(batch.output_file_id).text.splitlines():
+        response = Response.model_validate(json.loads(one)["response"]["body"])  # every field as its type says
+        assert response.status == "completed"
+        assert response.output_text
+        assert response.usage.total_tokens == response.usage.input_tokens + response.usage.output_tokens
+    direct = client.responses.create(model="auto", input=[{"role": "user", "content": "Hello"}], max_output_tokens=200)
+    assert direct.output_text
+    try:
+        client.responses.create(model="auto", input="Hello", previous_response_id=direct.id)
+    except openai.BadRequestError as error:
+        assert error.param == "previous_response_id"
+    else:
+        raise AssertionError("a response was chained to one that is not kept")
+    return direct.id
+
+
 async def asynchronously():
     async with AsyncOpenAI() as there:
         file = await there.files.create(file=("a.jsonl", json.dumps(line(1)).encode()), purpose="batch")
@@ -238,6 +262,7 @@ def main():
         "pages": pages,
         "errors": errors,
         "chat": chat,
+        "responses": responses,
         "asynchronously": lambda: asyncio.run(asynchronously()),
         "webhooks": webhooks,
         "signed_webhook": signed_webhook,

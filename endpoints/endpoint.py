@@ -10,6 +10,7 @@ class Endpoint(StrEnum):
 
     CHAT = "/v1/chat/completions"
     RESPONSES = "/v1/responses"
+    MESSAGES = "/v1/messages"
 
 
 class InvalidField(ValueError):

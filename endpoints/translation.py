@@ -1,11 +1,14 @@
 """From each endpoint's request to chat completions, and from the stored answer to each endpoint's object."""
 
 from collections.abc import Mapping
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
+from endpoints import messages_request, responses_request
 from endpoints.endpoint import Endpoint
+from endpoints.message_object import message_object
+from endpoints.messages_request import chat_body_of_messages
 from endpoints.response_object import response_object
-from endpoints.responses_request import CHAT_NAMES, chat_body_of_response
+from endpoints.responses_request import chat_body_of_response
 
 
 def chat_body(endpoint: Endpoint, body: dict[str, Any]) -> dict[str, Any]:
@@ -15,6 +18,8 @@ def chat_body(endpoint: Endpoint, body: dict[str, Any]) -> dict[str, Any]:
             return body
         case Endpoint.RESPONSES:
             return chat_body_of_response(body)
+        case Endpoint.MESSAGES:
+            return chat_body_of_messages(body)
         case _:
             assert_never(endpoint)
 
@@ -28,11 +33,19 @@ def answer_object(
             return completion
         case Endpoint.RESPONSES:
             return response_object(completion, asked, name=name)
+        case Endpoint.MESSAGES:
+            return message_object(completion, name=name)
         case _:
             assert_never(endpoint)
 
 
 def field_name(endpoint: Endpoint, field: str) -> str:
     """What ``endpoint`` calls a field of the chat body that its request was translated to."""
-    names = CHAT_NAMES if endpoint is Endpoint.RESPONSES else {}
+    names = _CHAT_NAMES.get(endpoint, {})
     return next((name + field.removeprefix(chat) for chat, name in names.items() if field.startswith(chat)), field)
+
+
+_CHAT_NAMES: Final[Mapping[Endpoint, Mapping[str, str]]] = {
+    Endpoint.RESPONSES: responses_request.CHAT_NAMES,
+    Endpoint.MESSAGES: messages_request.CHAT_NAMES,
+}

@@ -63,16 +63,11 @@ async def create_batch(
         pilot=_pilot(options, service.fleet),
         idempotency_key=idempotency_key,
         fingerprint=_fingerprint(body),
-        retried=x_stainless_retry_count not in (None, "", "0"),
+        retried=is_retry(x_stainless_retry_count),
         traceparent=read_traceparent(request.headers.get("traceparent")),
     )
-    created = await _create(wanted, service)
-    if not created.same:
-        raise conflict(
-            "This Idempotency-Key was used before with another request.",
-            code="idempotency_key_reused",
-            param="Idempotency-Key",
-        )
+    created = await create_from_file(wanted, service)
+    require_same(created)
     service.validate_soon.set()
     return raw_json((await service.status_now(created.public_id, tenant=tenant)).body)
 
@@ -103,6 +98,12 @@ async def retrieve_batch(request: Request, batch_id: str) -> Response:
 async def cancel_batch(request: Request, batch_id: str) -> Response:
     """Cancel the open queries of a batch. Answers stay in its output file."""
     service, tenant = get_state(request), get_tenant(request)
+    await cancel(batch_id, service, tenant=tenant)
+    return raw_json((await service.status_now(batch_id, tenant=tenant)).body)
+
+
+async def cancel(batch_id: str, service: AppState, *, tenant: str) -> None:
+    """Cancels what is open of a batch. Raises ApiError where it has ended."""
     before = await service.status_now(batch_id, tenant=tenant)
     match before.status:
         case "validating" | "in_progress" | "cancelling":
@@ -114,10 +115,27 @@ async def cancel_batch(request: Request, batch_id: str) -> Response:
     if ledger_id is not None:
         await service.ledger.cancel(ledger_id)
     service.validate_soon.set()
-    return raw_json((await service.status_now(batch_id, tenant=tenant)).body)
 
 
-async def _create(wanted: api_batch_types.ApiBatchRequest, service: AppState) -> api_batch_types.CreatedApiBatch:
+def is_retry(count: str | None) -> bool:
+    """Whether an official client says by `RetryCount` that it asks again."""
+    return count not in (None, "", "0")
+
+
+def require_same(created: api_batch_types.CreatedApiBatch) -> None:
+    """Raises ApiError where the batch's idempotency key came with another request before."""
+    if not created.same:
+        raise conflict(
+            "This Idempotency-Key was used before with another request.",
+            code="idempotency_key_reused",
+            param="Idempotency-Key",
+        )
+
+
+async def create_from_file(
+    wanted: api_batch_types.ApiBatchRequest, service: AppState
+) -> api_batch_types.CreatedApiBatch:
+    """The batch that waits for validation, or the one that the same request made before. Raises ApiError."""
     file = await service.files.find(wanted.input_file_id, tenant=wanted.tenant)
     if file is None:  # it may have been deleted after an earlier try of this request created its batch
         if created := await service.batches.created_before(wanted):

@@ -1,5 +1,5 @@
-"""``/v1/chat/completions`` and ``/v1/responses``: one query through the same queue, before batches, answered in the
-response."""
+"""``/v1/chat/completions``, ``/v1/responses`` and ``/v1/messages``: one query through the same queue, before batches,
+answered in the response."""
 
 import asyncio
 import secrets
@@ -32,6 +32,7 @@ _PRIORITY: Final = 100
 _DISCONNECT_POLL_S: Final = 1.0
 _LARGE_BYTES: Final = 64 * 1024
 """A larger body is checked in a thread, as one with a schema: that takes milliseconds, in which others would wait."""
+_WITH_SCHEMA: Final = frozenset({"response_format", "text", "output_config"})
 _OBJECTS: Final = {"type": "array", "minItems": 1, "items": {"type": "object"}}
 
 
@@ -82,6 +83,18 @@ async def create_response(request: Request, idempotency_key: IdempotencyKey = No
     return await _answered(request, Endpoint.RESPONSES, idempotency_key)
 
 
+@router.post(
+    Endpoint.MESSAGES,
+    operation_id="create_message",
+    response_class=Response,
+    responses=JSON_OBJECT,
+    openapi_extra=_request_body("messages", _OBJECTS),
+)
+async def create_message(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+    """Answer one query in the form of Anthropic's Messages API. What it cannot say is refused by the field's name."""
+    return await _answered(request, Endpoint.MESSAGES, idempotency_key)
+
+
 async def _answered(request: Request, endpoint: Endpoint, idempotency_key: str | None) -> Response:
     service, tenant = get_state(request), get_tenant(request)
     service.chats.check(tenant)
@@ -92,11 +105,11 @@ async def _answered(request: Request, endpoint: Endpoint, idempotency_key: str |
 async def _answer_query(
     request: Request, endpoint: Endpoint, service: AppState, tenant: str, idempotency_key: str | None
 ) -> Response:
-    body, size = await _read(request, max_bytes=service.config.max_chat_bytes)
+    body, size = await read_object(request, max_bytes=service.config.max_chat_bytes)
     stream = _take_stream(body) if endpoint is Endpoint.CHAT else None
     await _check_day_budget(service, tenant)
     traceparent = read_traceparent(request.headers.get("traceparent"))
-    in_thread = size > _LARGE_BYTES or "response_format" in body or "text" in body
+    in_thread = size > _LARGE_BYTES or not _WITH_SCHEMA.isdisjoint(body)
     public_id = await _submit(
         {"custom_id": "chat", "method": "POST", "url": endpoint, "body": body},
         service,
@@ -133,8 +146,8 @@ async def _answer_query(
     return _answer(rows[0], public_id, stream)
 
 
-async def _read(request: Request, *, max_bytes: int) -> tuple[dict[str, Any], int]:
-    """The body, and its size in bytes."""
+async def read_object(request: Request, *, max_bytes: int) -> tuple[dict[str, Any], int]:
+    """The body, a JSON object, and its size in bytes. Raises ApiError."""
     raw = bytearray()
     async for chunk in request.stream():
         raw += chunk

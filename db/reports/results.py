@@ -55,11 +55,34 @@ async def result_file(engine: AsyncEngine, batch_id: int, *, states: Sequence[St
     Page by page, so that a reader may be slow without holding a connection. A query that a provider
     refused has the refusal as its response, as the Batch API has it.
     """
-    after: int | None = None
-    named = [state.value for state in states]
-    while rows := await run_report(engine, "results", batch_id=batch_id, states=named, after=after, rows=ROWS_AT_ONCE):
+    async for rows in _pages(engine, batch_id, [state.value for state in states]):
         yield b"".join(result_line(row, with_refusals=True) for row in rows)
+
+
+async def message_results(engine: AsyncEngine, batch_id: int) -> AsyncIterator[bytes]:
+    """The results of a message batch, as Anthropic has them: a line for each finished query."""
+    async for rows in _pages(engine, batch_id, None):
+        yield b"".join(_message_result(row) for row in rows)
+
+
+async def _pages(engine: AsyncEngine, batch_id: int, states: Sequence[str] | None) -> AsyncIterator[Sequence[Row[Any]]]:
+    after: int | None = None
+    while rows := await run_report(engine, "results", batch_id=batch_id, states=states, after=after, rows=ROWS_AT_ONCE):
+        yield rows
         after = rows[-1].id
+
+
+def _message_result(row: Row[Any]) -> bytes:
+    head = orjson.dumps({"custom_id": row.custom_id})[:-1] + b',"result":'
+    if row.response is not None:
+        return b"".join((head, b'{"type":"succeeded","message":', answer_body(row), b"}}\n"))
+    result: dict[str, Any] = {"type": {"cancelled": "canceled", "expired": "expired"}.get(row.state, "errored")}
+    if result["type"] == "errored":
+        is_refused = 400 <= (row.failed_status or 0) < 500
+        kind = "invalid_request_error" if is_refused else "api_error"
+        error = {"type": kind, "message": row.last_reason or "no reason recorded"}
+        result["error"] = {"type": "error", "error": error}
+    return head + orjson.dumps(result) + b"}\n"
 
 
 def result_line(row: Row[Any], *, with_refusals: bool = False) -> bytes:

@@ -1,4 +1,5 @@
-"""The official SDK in its majors, each in a venv of its own, and the README's client, against everything at once.
+"""OpenAI's SDK in its majors and Anthropic's, each in a venv of its own, and the README's client, against everything
+at once.
 
 The venvs are made from the package index on first use and kept under ``.venv/sdk``; without one these tests are
 skipped, and say so.
@@ -17,7 +18,16 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from benchmarks.sdk_matrix import VERSIONS, NoIndex, await_keys, make_key, run_client, sdk_python
+from benchmarks.sdk_matrix import (
+    ANTHROPIC_VERSION,
+    SDKS,
+    VERSIONS,
+    NoIndex,
+    await_keys,
+    make_key,
+    run_client,
+    sdk_python,
+)
 from routing.fleet import Fleet
 from settings import ROOT, Settings
 from workers.local_stack import LocalStack
@@ -31,7 +41,7 @@ ROLES = [("route", "small", "medium", "large", "special", "fallback", "ingest"),
 def pythons() -> Iterator[dict[str, Future[Path]]]:
     """The Python of each SDK, in the making: an installation goes on while the first tests run."""
     with ThreadPoolExecutor(2) as installer:
-        yield {name: installer.submit(sdk_python, version) for name, version in VERSIONS.items()}
+        yield {name: installer.submit(sdk_python, name) for name in SDKS}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +59,7 @@ def stack(shipped_fleet: Fleet, pythons: dict[str, Future[Path]]) -> Iterator[Lo
 @pytest.fixture(scope="module")
 def keys(stack: LocalStack) -> dict[str, str]:
     """A key for each tenant."""
-    tenants = [*VERSIONS, "readme"]
+    tenants = [*SDKS, "readme"]
     keys = {name: asyncio.run(make_key(stack.settings.database_url, f"tenant-{name}")) for name in tenants}
     await_keys(stack.urls["api"])
     return keys
@@ -71,13 +81,13 @@ def python_of(pythons: dict[str, Future[Path]], capsys: pytest.CaptureFixture[st
     return wait_for
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("sdk", SDKS)
 def test_the_official_sdk_drives_all_of_it(
-    stack: LocalStack, keys: dict[str, str], python_of: Callable[[str], Path], version: str
+    stack: LocalStack, keys: dict[str, str], python_of: Callable[[str], Path], sdk: str
 ) -> None:
-    told = run_client(python_of(version), url=stack.urls["api"], key=keys[version])
-    assert "failed" not in told, told["failed"]
-    assert told["openai"] == VERSIONS[version]
+    ran = run_client(sdk, python_of(sdk), url=stack.urls["api"], key=keys[sdk])
+    assert "failed" not in ran, ran["failed"]
+    assert ran.get("openai", ran.get("anthropic")) == VERSIONS.get(sdk, ANTHROPIC_VERSION)
 
 
 def test_the_client_of_the_readme_runs_as_it_stands(

@@ -1,0 +1,191 @@
+"""``/v1/messages/batches``: Anthropic's Message Batches, which are batches of ``/v1/messages`` lines.
+
+Source: https://docs.anthropic.com/en/api/creating-message-batches
+"""
+
+import asyncio
+import hashlib
+import secrets
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import orjson
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response, StreamingResponse
+
+from api.batch_object import ENDED, status_of
+from api.http_errors import ApiError, bad_request, not_found, sentence
+from api.multipart_upload import store_file
+from api.responses import JSON_OBJECT, json_response
+from api.routes.batch_routes import IdempotencyKey, RetryCount, cancel, create_from_file, is_retry, require_same
+from api.routes.chat_routes import read_object
+from api.state import AppState, get_state, get_tenant
+from db.api_batch_types import ApiBatch, ApiBatchRequest
+from db.reports.results import message_results
+from endpoints.endpoint import Endpoint
+from submission.jsonl_reader import RejectedLine, read_objects
+from telemetry.tracing import read_traceparent
+
+router = APIRouter(prefix="/v1/messages/batches", tags=["message batches"])
+
+MAX_BYTES: Final = 32 * 1024**2
+"""Of a request, which is read as a whole; a larger batch is a file of ``/v1/messages`` lines."""
+_DAY_S: Final = 24 * 3600
+_BODY: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["requests"],
+                    "properties": {
+                        "requests": {
+                            "type": "array",
+                            "minItems": 1,
+                            "items": {
+                                "type": "object",
+                                "required": ["custom_id", "params"],
+                                "properties": {"custom_id": {"type": "string"}, "params": {"type": "object"}},
+                            },
+                        }
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "", operation_id="create_message_batch", response_class=Response, responses=JSON_OBJECT, openapi_extra=_BODY
+)
+async def create_message_batch(
+    request: Request, idempotency_key: IdempotencyKey = None, x_stainless_retry_count: RetryCount = None
+) -> Response:
+    """Create a batch of messages. An invalid request rejects the batch, with its custom_id, field and fix."""
+    service, tenant = get_state(request), get_tenant(request)
+    body, _ = await read_object(request, max_bytes=MAX_BYTES)
+    async with service.checks:
+        data = await asyncio.to_thread(_lines, body.get("requests"), service)
+    wanted = ApiBatchRequest(
+        public_id=f"batch_{secrets.token_hex(12)}",
+        tenant=tenant,
+        input_file_id=await store_file(
+            service.files, data, tenant=tenant, filename="requests.jsonl", quotas=service.fleet.tenant_quotas
+        ),
+        endpoint=Endpoint.MESSAGES,
+        completion_window="24h",
+        window_s=_DAY_S,
+        fingerprint=hashlib.sha256(data).hexdigest(),
+        idempotency_key=idempotency_key,
+        retried=is_retry(x_stainless_retry_count),
+        traceparent=read_traceparent(request.headers.get("traceparent")),
+    )
+    created = await create_from_file(wanted, service)
+    if created.public_id != wanted.public_id:  # of an earlier, equal request
+        await service.files.delete(wanted.input_file_id, tenant=tenant)
+    require_same(created)
+    service.validate_soon.set()
+    return json_response(await _shown(created.public_id, service, tenant=tenant))
+
+
+@router.get("", operation_id="list_message_batches", response_class=Response, responses=JSON_OBJECT)
+async def list_message_batches(
+    request: Request, after_id: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> Response:
+    """The batches of messages, newest first, a page at a time."""
+    service, tenant = get_state(request), get_tenant(request)
+    cursor = None if after_id is None else (await service.status(after_id, tenant=tenant, param="after_id")).batch
+    found = await service.batches.page(tenant=tenant, after=cursor, rows=limit + 1)
+    data = [message_batch(batch) for batch in found[:limit] if batch.endpoint == Endpoint.MESSAGES]
+    last = found[:limit][-1].public_id if found else None
+    first = data[0]["id"] if data else None
+    return json_response({"data": data, "has_more": len(found) > limit, "first_id": first, "last_id": last})
+
+
+@router.get("/{batch_id}", operation_id="retrieve_message_batch", response_class=Response, responses=JSON_OBJECT)
+async def retrieve_message_batch(request: Request, batch_id: str) -> Response:
+    """One batch of messages."""
+    return json_response(await _shown(batch_id, get_state(request), tenant=get_tenant(request)))
+
+
+@router.post("/{batch_id}/cancel", operation_id="cancel_message_batch", response_class=Response, responses=JSON_OBJECT)
+async def cancel_message_batch(request: Request, batch_id: str) -> Response:
+    """Cancel the open queries of a batch. Answers stay in its results."""
+    service, tenant = get_state(request), get_tenant(request)
+    await _shown(batch_id, service, tenant=tenant)
+    await cancel(batch_id, service, tenant=tenant)
+    return json_response(await _shown(batch_id, service, tenant=tenant))
+
+
+@router.get(
+    "/{batch_id}/results",
+    operation_id="retrieve_message_batch_results",
+    response_class=Response,
+    responses={200: {"content": {"application/x-jsonl": {"schema": {"type": "string"}}}}},
+)
+async def retrieve_message_batch_results(request: Request, batch_id: str) -> Response:
+    """The result of each request, a JSON line each, once the batch has ended."""
+    service, tenant = get_state(request), get_tenant(request)
+    await _shown(batch_id, service, tenant=tenant)
+    batch = (await service.status(batch_id, tenant=tenant)).batch
+    if batch.id is None or status_of(batch) not in ENDED:
+        raise ApiError(404, "The batch has no results yet.", code="no_results")
+    return StreamingResponse(message_results(service.engine, batch.id), media_type="application/x-jsonl")
+
+
+async def _shown(batch_id: str, service: AppState, *, tenant: str) -> dict[str, Any]:
+    batch = (await service.status_now(batch_id, tenant=tenant)).batch
+    if batch.endpoint != Endpoint.MESSAGES:
+        raise not_found("Message batch", batch_id, param="batch_id")
+    return message_batch(batch)
+
+
+def message_batch(batch: ApiBatch) -> dict[str, Any]:
+    """Anthropic's message batch object: counts are zero until the batch has ended, but for ``processing``."""
+    counts = batch.counts
+    status = status_of(batch)
+    has_ended = status in ENDED
+    return {
+        "id": batch.public_id,
+        "type": "message_batch",
+        "processing_status": "ended" if has_ended else "canceling" if batch.cancelling_at else "in_progress",
+        "request_counts": {
+            "processing": 0 if has_ended else counts.total,
+            "succeeded": counts.done if has_ended else 0,
+            "errored": counts.failed if has_ended else 0,
+            "canceled": counts.cancelled if has_ended else 0,
+            "expired": counts.expired if has_ended else 0,
+        },
+        "created_at": _rfc3339(batch.created_at),
+        "expires_at": _rfc3339(batch.expires_at),
+        "ended_at": _rfc3339(batch.finalized_at or batch.failed_at) if has_ended else None,
+        "cancel_initiated_at": _rfc3339(batch.cancelling_at),
+        "archived_at": None,
+        "results_url": f"/v1/messages/batches/{batch.public_id}/results" if has_ended and batch.id else None,
+    }
+
+
+def _lines(requests: Any, service: AppState) -> bytes:
+    """The requests as batch lines. Raises ApiError for the first invalid one."""
+    if not isinstance(requests, list) or not requests:
+        raise bad_request("`requests` must be a list, not empty.", param="requests")
+    if len(requests) > service.config.max_batch_lines:
+        raise bad_request(f"A batch has at most {service.config.max_batch_lines} requests.", param="requests")
+    lines = []
+    for index, each in enumerate(requests):
+        if not isinstance(each, dict):
+            raise bad_request("A request must be a JSON object.", param=f"requests[{index}]")
+        named = {"custom_id": each.get("custom_id"), "method": "POST", "url": Endpoint.MESSAGES}
+        lines.append(named | {"body": each.get("params")})
+    for index, line in enumerate(read_objects(lines, fleet=service.fleet, endpoint=Endpoint.MESSAGES)):
+        if isinstance(line, RejectedLine):
+            field = line.field.replace("body", "params", 1)
+            message = sentence(f"requests[{index}].{field}: {line.message}. {line.fix}.")
+            raise bad_request(message, param=f"requests[{index}].{field}", code=line.code)
+    return b"\n".join(map(orjson.dumps, lines)) + b"\n"
+
+
+def _rfc3339(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
