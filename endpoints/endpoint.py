@@ -28,3 +28,11 @@ def as_object(value: Any, field: str, fix: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise InvalidField(field, "must be a JSON object", fix)
     return value
+
+
+def text_at(fields: Mapping[str, Any], field: str, path: str) -> str:
+    """The text in ``field`` of the object at ``path``. Raises InvalidField."""
+    value = fields.get(field)
+    if not isinstance(value, str):
+        raise InvalidField(f"{path}.{field}", "missing" if value is None else "must be text", "Correct it")
+    return value

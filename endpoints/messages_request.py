@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from endpoints.endpoint import InvalidField, as_object
+from endpoints.endpoint import InvalidField, as_object, text_at
 
 CHAT_NAMES: Final[Mapping[str, str]] = {
     "response_format.json_schema.schema": "output_config.format.schema",
@@ -74,11 +74,11 @@ def _translated(role: str, content: Any, path: str) -> list[dict[str, Any]]:
         match block.get("type"):
             case "tool_result":
                 said = _plain(block.get("content") or "", f"{where}.content")
-                results.append({"role": "tool", "tool_call_id": _text(block, "tool_use_id", where), "content": said})
+                results.append({"role": "tool", "tool_call_id": text_at(block, "tool_use_id", where), "content": said})
             case "tool_use":
                 arguments = orjson.dumps(as_object(block.get("input"), f"{where}.input", "Use a JSON object")).decode()
-                function = {"name": _text(block, "name", where), "arguments": arguments}
-                calls.append({"id": _text(block, "id", where), "type": "function", "function": function})
+                function = {"name": text_at(block, "name", where), "arguments": arguments}
+                calls.append({"id": text_at(block, "id", where), "type": "function", "function": function})
             case _:
                 parts.append(_part(block, where))
     if not parts and not calls:
@@ -108,7 +108,7 @@ def _part(block: Mapping[str, Any], path: str) -> dict[str, Any]:
     source = block.get("source")
     match block.get("type"), source:
         case "text", _:
-            return {"type": "text", "text": _text(block, "text", path)} | marked
+            return {"type": "text", "text": text_at(block, "text", path)} | marked
         case "image", {"type": "base64", "media_type": str(kind), "data": str(data)}:
             return {"type": "image_url", "image_url": {"url": f"data:{kind};base64,{data}"}} | marked
         case "image", {"type": "url", "url": str(url)}:
@@ -123,13 +123,6 @@ def _part(block: Mapping[str, Any], path: str) -> dict[str, Any]:
             raise InvalidField(f"{path}.type", "chat completions have no such block", _BLOCK_FIX)
 
 
-def _text(block: Mapping[str, Any], field: str, path: str) -> str:
-    value = block.get(field)
-    if not isinstance(value, str):
-        raise InvalidField(f"{path}.{field}", "missing" if value is None else "must be text", "Correct the block")
-    return value
-
-
 def _tools(value: Any) -> dict[str, Any]:
     if not isinstance(value, list):
         raise InvalidField("tools", "must be a list of JSON objects", "Correct it, or omit it")
@@ -138,7 +131,7 @@ def _tools(value: Any) -> dict[str, Any]:
         path = f"tools[{index}]"
         if as_object(tool, path, 'Use {"name": ..., "input_schema": {...}}').get("type", "custom") != "custom":
             raise InvalidField(f"{path}.type", "built-in tools are Anthropic's own", "Use tools with an input_schema")
-        function = {"name": _text(tool, "name", path), "parameters": tool.get("input_schema") or {"type": "object"}}
+        function = {"name": text_at(tool, "name", path), "parameters": tool.get("input_schema") or {"type": "object"}}
         function |= {name: tool[name] for name in ("description", "strict") if tool.get(name) is not None}
         tools.append({"type": "function", "function": function})
     return {"tools": tools} if tools else {}
@@ -153,7 +146,7 @@ def _tool_choice(value: Any) -> dict[str, Any]:
         case "any":
             return {"tool_choice": "required"} | one_at_a_time
         case "tool":
-            chosen = {"type": "function", "function": {"name": _text(fields, "name", "tool_choice")}}
+            chosen = {"type": "function", "function": {"name": text_at(fields, "name", "tool_choice")}}
             return {"tool_choice": chosen} | one_at_a_time
         case _:
             raise InvalidField("tool_choice.type", "missing or unknown", "Use auto, any, tool or none")

@@ -6,7 +6,7 @@ Source: https://platform.openai.com/docs/api-reference/responses/create
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from endpoints.endpoint import InvalidField, as_object
+from endpoints.endpoint import InvalidField, as_object, text_at
 
 _STATELESS: Final = "no response is kept for later requests"
 _UNCHAINED: Final = "Send the whole conversation in input"
@@ -90,27 +90,20 @@ def _add_item(item: Mapping[str, Any], path: str, messages: list[dict[str, Any]]
                 raise InvalidField(f"{path}.role", "missing or unknown", f"Use one of {', '.join(sorted(_ROLES))}")
             messages.append({"role": role, "content": _content(item.get("content"), f"{path}.content")})
         case "function_call":
-            call = {"name": _text(item, "name", path), "arguments": _text(item, "arguments", path)}
+            call = {"name": text_at(item, "name", path), "arguments": text_at(item, "arguments", path)}
             if not messages or messages[-1]["role"] != "assistant":
                 messages.append({"role": "assistant", "content": None})
             calls = messages[-1].setdefault("tool_calls", [])
-            calls.append({"id": _text(item, "call_id", path), "type": "function", "function": call})
+            calls.append({"id": text_at(item, "call_id", path), "type": "function", "function": call})
         case "function_call_output":
             content = _content(item.get("output"), f"{path}.output")
-            messages.append({"role": "tool", "tool_call_id": _text(item, "call_id", path), "content": content})
+            messages.append({"role": "tool", "tool_call_id": text_at(item, "call_id", path), "content": content})
         case "item_reference":
             raise InvalidField(f"{path}.type", _STATELESS, "Send the item itself")
         case "reasoning":
             raise InvalidField(f"{path}.type", "chat completions take no reasoning items", "Leave the item out")
         case _:
             raise InvalidField(f"{path}.type", "chat completions have no such item", _ITEM_FIX)
-
-
-def _text(item: Mapping[str, Any], field: str, path: str) -> str:
-    value = item.get(field)
-    if not isinstance(value, str):
-        raise InvalidField(f"{path}.{field}", "missing" if value is None else "must be text", "Correct the item")
-    return value
 
 
 def _content(content: Any, path: str) -> str | list[dict[str, Any]]:
@@ -129,16 +122,16 @@ def _part(value: Any, path: str) -> dict[str, Any]:
     part = as_object(value, path, _PART_FIX)
     match part.get("type"):
         case "input_text" | "output_text":
-            return {"type": "text", "text": _text(part, "text", path)}
+            return {"type": "text", "text": text_at(part, "text", path)}
         case "refusal":
-            return {"type": "text", "text": _text(part, "refusal", path)}
+            return {"type": "text", "text": text_at(part, "refusal", path)}
         case "input_image":
             _refuse_stored_file(part, path)
-            picture = {"url": _text(part, "image_url", path)}
+            picture = {"url": text_at(part, "image_url", path)}
             return {"type": "image_url", "image_url": picture | _only(part, "detail")}
         case "input_file":
             _refuse_stored_file(part, path)
-            return {"type": "file", "file": {"file_data": _text(part, "file_data", path)} | _only(part, "filename")}
+            return {"type": "file", "file": {"file_data": text_at(part, "file_data", path)} | _only(part, "filename")}
         case "input_audio":
             return {"type": "input_audio", "input_audio": part.get("input_audio")}
         case _:
@@ -190,7 +183,7 @@ def _tools(value: Any) -> dict[str, Any]:
         path = f"tools[{index}]"
         if as_object(tool, path, 'Use {"type": "function", "name": ...}').get("type") != "function":
             raise InvalidField(f"{path}.type", "built-in tools are OpenAI's own", "Use tools of the type function")
-        function = {"name": _text(tool, "name", path)} | _only(tool, "description", "parameters", "strict")
+        function = {"name": text_at(tool, "name", path)} | _only(tool, "description", "parameters", "strict")
         tools.append({"type": "function", "function": function})
     return {"tools": tools} if tools else {}
 
