@@ -1,6 +1,7 @@
 """Which endpoints there are, and the error of what chat completions cannot express."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -36,3 +37,33 @@ def text_at(fields: Mapping[str, Any], field: str, path: str) -> str:
     if not isinstance(value, str):
         raise InvalidField(f"{path}.{field}", "missing" if value is None else "must be text", "Correct it")
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class FieldTable:
+    """What becomes of each field of a request, but for those that make up its messages."""
+
+    in_messages: frozenset[str]
+    refused: Mapping[str, tuple[str, str]]
+    """Fields that chat completions do not have: why they are refused, and the fix."""
+    neutral: Mapping[str, Sequence[Any]]
+    """Values of refused fields that say what holds anyway."""
+    chat_names: Mapping[str, str]
+    """Fields of chat completions, the longer paths first, with their names here."""
+    translated: Mapping[str, Callable[[Any], dict[str, Any]]] = field(repr=False)
+
+    def chat_body(self, body: Mapping[str, Any], messages: list[dict[str, Any]]) -> dict[str, Any]:
+        """``body`` in the words of chat completions; what is the same in both is passed on. Raises InvalidField."""
+        chat: dict[str, Any] = {"messages": messages}
+        for key, value in body.items():
+            if value is None or key in self.in_messages or value in self.neutral.get(key, ()):
+                continue
+            if key in self.refused:
+                raise InvalidField(key, *self.refused[key])
+            if key in self.chat_names:
+                raise InvalidField(key, "belongs to chat completions", f"Use {self.chat_names[key]}")
+            if key in self.translated:
+                chat |= self.translated[key](value)
+            else:
+                chat[key] = value
+        return chat

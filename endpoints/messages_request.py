@@ -3,43 +3,16 @@
 Source: https://docs.anthropic.com/en/api/messages
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
-from endpoints.endpoint import InvalidField, as_object, text_at
+from endpoints.endpoint import FieldTable, InvalidField, as_object, text_at
 
-CHAT_NAMES: Final[Mapping[str, str]] = {
-    "response_format.json_schema.schema": "output_config.format.schema",
-    "response_format": "output_config.format",
-    "reasoning_effort": "output_config.effort",
-    "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
-    "max_completion_tokens": "max_tokens",
-    "stop": "stop_sequences",
-    "user": "metadata.user_id",
-}
-"""Fields of chat completions with their names here."""
 _SERVICE_TIERS: Final = {"auto": "auto", "standard_only": "default"}
 _BLOCK_FIX: Final = "Use text, image, document, tool_use or tool_result"
 _TEXT_FIX: Final = 'Use text, or a list of {"type": "text", "text": "..."}'
-
-
-def chat_body_of_messages(body: Mapping[str, Any]) -> dict[str, Any]:
-    """``body`` in the words of chat completions; what is the same in both is passed on. Raises InvalidField."""
-    chat: dict[str, Any] = {"messages": _messages(body)}
-    for key, value in body.items():
-        if value is None or key in ("messages", "system") or (key == "stream" and value is False):
-            continue
-        if key == "stream":
-            raise InvalidField(key, "this endpoint cannot be streamed", "Omit it, or use /v1/chat/completions")
-        if key in CHAT_NAMES:
-            raise InvalidField(key, "belongs to chat completions", f"Use {CHAT_NAMES[key]}")
-        if key in _TRANSLATED:
-            chat |= _TRANSLATED[key](value)
-        else:
-            chat[key] = value
-    return chat
 
 
 def _messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -176,11 +149,30 @@ def _service_tier(value: Any) -> dict[str, Any]:
     return {"service_tier": _SERVICE_TIERS[value]}
 
 
-_TRANSLATED: Final[Mapping[str, Callable[[Any], dict[str, Any]]]] = {
-    "stop_sequences": lambda value: {"stop": value},
-    "tools": _tools,
-    "tool_choice": _tool_choice,
-    "metadata": _metadata,
-    "output_config": _output_config,
-    "service_tier": _service_tier,
-}
+FIELDS: Final = FieldTable(
+    in_messages=frozenset({"messages", "system"}),
+    refused={"stream": ("this endpoint cannot be streamed", "Omit it, or use /v1/chat/completions")},
+    neutral={"stream": (False,)},
+    chat_names={
+        "response_format.json_schema.schema": "output_config.format.schema",
+        "response_format": "output_config.format",
+        "reasoning_effort": "output_config.effort",
+        "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+        "max_completion_tokens": "max_tokens",
+        "stop": "stop_sequences",
+        "user": "metadata.user_id",
+    },
+    translated={
+        "stop_sequences": lambda value: {"stop": value},
+        "tools": _tools,
+        "tool_choice": _tool_choice,
+        "metadata": _metadata,
+        "output_config": _output_config,
+        "service_tier": _service_tier,
+    },
+)
+
+
+def chat_body_of_messages(body: Mapping[str, Any]) -> dict[str, Any]:
+    """``body`` as a body of chat completions. Raises InvalidField."""
+    return FIELDS.chat_body(body, _messages(body))

@@ -3,66 +3,16 @@
 Source: https://platform.openai.com/docs/api-reference/responses/create
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-from endpoints.endpoint import InvalidField, as_object, text_at
+from endpoints.endpoint import FieldTable, InvalidField, as_object, text_at
 
 _STATELESS: Final = "no response is kept for later requests"
 _UNCHAINED: Final = "Send the whole conversation in input"
-_REFUSED: Final[Mapping[str, tuple[str, str]]] = {
-    "previous_response_id": (_STATELESS, _UNCHAINED),
-    "conversation": (_STATELESS, _UNCHAINED),
-    "store": (_STATELESS, "Set it to false, or omit it"),
-    "prompt": ("prompt templates are stored at OpenAI", "Write the prompt in instructions and input"),
-    "background": ("there is no background mode", "Omit it; a batch runs in the background"),
-    "stream": ("this endpoint cannot be streamed", "Omit it, or use /v1/chat/completions"),
-    "include": ("nothing can be added to the answer", "Omit it"),
-    "top_logprobs": ("the answer has no log-probabilities", "Omit it, or use /v1/chat/completions"),
-    "truncation": ("the input is never shortened", 'Set it to "disabled", or omit it'),
-    "max_tool_calls": ("there are no built-in tools", "Omit it"),
-    "context_management": ("the input is never shortened", "Omit it"),
-}
-"""Fields that chat completions do not have."""
-_NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
-    "store": (False,),
-    "background": (False,),
-    "stream": (False,),
-    "include": ([],),
-    "top_logprobs": (0,),
-    "truncation": ("disabled",),
-}
-"""Values of these that say what holds anyway."""
-CHAT_NAMES: Final[Mapping[str, str]] = {
-    "messages": "input",
-    "max_tokens": "max_output_tokens",
-    "max_completion_tokens": "max_output_tokens",
-    "response_format.json_schema.schema": "text.format.schema",
-    "response_format": "text.format",
-    "reasoning_effort": "reasoning.effort",
-    "verbosity": "text.verbosity",
-}
-"""Fields of chat completions, the longer paths first, with their names here."""
 _ROLES: Final = frozenset({"user", "assistant", "system", "developer"})
 _ITEM_FIX: Final = 'Use {"role": "user", "content": "..."}, a function_call or a function_call_output'
 _PART_FIX: Final = "Use input_text, input_image, input_file or input_audio"
-
-
-def chat_body_of_response(body: Mapping[str, Any]) -> dict[str, Any]:
-    """``body`` in the words of chat completions; what is the same in both is passed on. Raises InvalidField."""
-    chat: dict[str, Any] = {"messages": _messages(body)}
-    for key, value in body.items():
-        if value is None or key in ("input", "instructions") or value in _NEUTRAL.get(key, ()):
-            continue
-        if key in _REFUSED:
-            raise InvalidField(key, *_REFUSED[key])
-        if key in CHAT_NAMES:
-            raise InvalidField(key, "belongs to chat completions", f"Use {CHAT_NAMES[key]}")
-        if key in _TRANSLATED:
-            chat |= _TRANSLATED[key](value)
-        else:
-            chat[key] = value
-    return chat
 
 
 def _messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -199,10 +149,48 @@ def _tool_choice(value: Any) -> dict[str, Any]:
             raise InvalidField("tool_choice", "chat completions have no such choice", fix)
 
 
-_TRANSLATED: Final[Mapping[str, Callable[[Any], dict[str, Any]]]] = {
-    "max_output_tokens": lambda value: {"max_completion_tokens": value},
-    "reasoning": _reasoning,
-    "text": _text_settings,
-    "tools": _tools,
-    "tool_choice": _tool_choice,
-}
+FIELDS: Final = FieldTable(
+    in_messages=frozenset({"input", "instructions"}),
+    refused={
+        "previous_response_id": (_STATELESS, _UNCHAINED),
+        "conversation": (_STATELESS, _UNCHAINED),
+        "store": (_STATELESS, "Set it to false, or omit it"),
+        "prompt": ("prompt templates are stored at OpenAI", "Write the prompt in instructions and input"),
+        "background": ("there is no background mode", "Omit it; a batch runs in the background"),
+        "stream": ("this endpoint cannot be streamed", "Omit it, or use /v1/chat/completions"),
+        "include": ("nothing can be added to the answer", "Omit it"),
+        "top_logprobs": ("the answer has no log-probabilities", "Omit it, or use /v1/chat/completions"),
+        "truncation": ("the input is never shortened", 'Set it to "disabled", or omit it'),
+        "max_tool_calls": ("there are no built-in tools", "Omit it"),
+        "context_management": ("the input is never shortened", "Omit it"),
+    },
+    neutral={
+        "store": (False,),
+        "background": (False,),
+        "stream": (False,),
+        "include": ([],),
+        "top_logprobs": (0,),
+        "truncation": ("disabled",),
+    },
+    chat_names={
+        "messages": "input",
+        "max_tokens": "max_output_tokens",
+        "max_completion_tokens": "max_output_tokens",
+        "response_format.json_schema.schema": "text.format.schema",
+        "response_format": "text.format",
+        "reasoning_effort": "reasoning.effort",
+        "verbosity": "text.verbosity",
+    },
+    translated={
+        "max_output_tokens": lambda value: {"max_completion_tokens": value},
+        "reasoning": _reasoning,
+        "text": _text_settings,
+        "tools": _tools,
+        "tool_choice": _tool_choice,
+    },
+)
+
+
+def chat_body_of_response(body: Mapping[str, Any]) -> dict[str, Any]:
+    """``body`` as a body of chat completions. Raises InvalidField."""
+    return FIELDS.chat_body(body, _messages(body))

@@ -46,6 +46,6 @@ def field_name(endpoint: Endpoint, field: str) -> str:
 
 
 _CHAT_NAMES: Final[Mapping[Endpoint, Mapping[str, str]]] = {
-    Endpoint.RESPONSES: responses_request.CHAT_NAMES,
-    Endpoint.MESSAGES: messages_request.CHAT_NAMES,
+    Endpoint.RESPONSES: responses_request.FIELDS.chat_names,
+    Endpoint.MESSAGES: messages_request.FIELDS.chat_names,
 }
