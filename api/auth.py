@@ -1,6 +1,7 @@
-"""Authentication: the tenant of a bearer key, or the default tenant on loopback while no key exists."""
+"""Authentication: the tenant of a bearer key, or the default tenant for the own user on loopback while no key exists."""
 
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,8 +41,11 @@ class Authenticator:
         self._find_key = alru_cache(maxsize=_MAX_KEYS, ttl=KEY_TTL_S)(self._read_key)
         self._has_keys = alru_cache(ttl=KEY_TTL_S)(tenants.has_keys)
 
-    async def authenticate(self, headers: Headers) -> Principal:
-        """The principal of a request with these headers. Raises ApiError 401 or 403."""
+    async def authenticate(self, headers: Headers, is_own_user: Callable[[], bool]) -> Principal:
+        """The principal of a request with these headers. Raises ApiError 401 or 403.
+
+        ``is_own_user`` says whether a process of this service's user sent it.
+        """
         if self._keyless and not await self._has_keys():
             if not is_local_program(headers):
                 raise ApiError(
@@ -49,6 +53,12 @@ class Authenticator:
                     "Without API keys this service answers programs of this machine only, no web pages and no proxies; "
                     "`pointsman keys create` makes a key.",
                     code="local_only",
+                )
+            if not is_own_user():
+                raise unauthorized(
+                    "Without API keys this service answers programs of its own user only, and this request comes from "
+                    "another user or container, or from a system that does not say whose it is. "
+                    "`pointsman keys create NAME` makes a key; send it as `Authorization: Bearer KEY`."
                 )
             return Principal(DEFAULT_TENANT)
         scheme, _, key = headers.get("authorization", "").partition(" ")
@@ -65,10 +75,10 @@ class Authenticator:
             raise unauthorized("Incorrect API key provided, or it was revoked.")
         return Principal(found.tenant, found.requests_per_min, found.name)
 
-    async def is_still(self, principal: Principal, headers: Headers) -> bool:
-        """Whether a request with these headers is still ``principal``'s. While Postgres is away it stays as it was."""
+    async def is_still(self, principal: Principal, headers: Headers, is_own_user: Callable[[], bool]) -> bool:
+        """Whether such a request is still ``principal``'s. While Postgres is away it stays as it was."""
         try:
-            return (await self.authenticate(headers)).tenant == principal.tenant
+            return (await self.authenticate(headers, is_own_user)).tenant == principal.tenant
         except ApiError:
             return False
         except (DBAPIError, PoolTimeout, StatementFailed):

@@ -1,9 +1,12 @@
 """HTTP/1.1 for the service: uvicorn's protocol, with limits of its own on the heads of requests."""
 
 import asyncio
+from functools import cache, partial
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from workers.peer_user import is_own_user
 
 MAX_HEAD_BYTES: Final = 32 * 1024
 """Of a request line with its headers, and of the trailers behind a chunked body."""
@@ -11,6 +14,8 @@ MAX_LATE_BYTES: Final = 16 * 1024**2
 """Of a body whose request is answered already: a client may read its answer, and then has to stop."""
 HEAD_DEADLINE_S: Final = 20.0
 """From the connection, or from the first byte of a later request, to the end of the head."""
+IS_OWN_USER: Final = "is_own_user"
+"""In the state of a request: whether a process of this service's user sent it (a function without arguments)."""
 
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
@@ -34,6 +39,9 @@ class BoundedHeadProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
         super().connection_made(transport)
+        own, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        # Asked only for a request that needs it, and once per connection.
+        self.app_state = {**self.app_state, IS_OWN_USER: cache(partial(is_own_user, own, peer))}
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

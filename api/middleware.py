@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.auth import Principal
 from api.http_errors import ApiError, unavailable, unexpected
+from api.http_protocol import IS_OWN_USER
 from api.request_metrics import Metrics
 from api.state import AppState, is_public_id
 from api.tenant_rate_limit import TenantRateLimit
@@ -100,16 +101,17 @@ class RequestMiddleware:
             if scope["path"] not in self._keyless_paths:
                 service = self._service()
                 headers = Headers(scope=scope)
-                principal = await service.authenticator.authenticate(headers)
+                is_own_user = scope["state"][IS_OWN_USER]
+                principal = await service.authenticator.authenticate(headers, is_own_user)
                 await _check_rate(principal, service.rate)
                 if public_id := _status_request(scope):
                     route = _STATUS_ROUTE
                     await _send_status((await service.status(public_id, tenant=principal.tenant)).body, response)
                     return
-                scope.setdefault("state", {}).update(
+                scope["state"].update(
                     tenant=principal.tenant,
                     key_name=principal.key_name,
-                    recheck=lambda: service.authenticator.is_still(principal, headers),
+                    recheck=lambda: service.authenticator.is_still(principal, headers, is_own_user),
                 )
             await self._app(scope, bounded(scope, receive), response)
         except Exception as error:

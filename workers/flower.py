@@ -1,6 +1,6 @@
 """``python -m workers.flower``: a read-only Flower on Pointsman's queues.
 
-On loopback it needs no password, can change nothing, and answers programs and pages of its own only. On any other
+On loopback it needs no password, can change nothing, and answers programs of its own user and pages of its own only. On any other
 address it requires a password (``FLOWER_BASIC_AUTH=user:password``, or ``FLOWER_BASIC_AUTH_FILE``), and is still
 read only: who has the password can neither send tasks nor stop workers.
 """
@@ -15,6 +15,7 @@ from typing import Any
 from settings import FleetError, Settings, SettingsError
 from tasks.celery_app import configure
 from workers.local_requests import is_local_program
+from workers.peer_user import is_own_user
 from workers.process_setup import announce_ready, keep_progress
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -63,7 +64,7 @@ def _keep_progress() -> None:
 
 
 def _answer_local_programs_only() -> None:
-    """Let local programs read Flower's API, and no web page.
+    """Let programs of this user read Flower's API, and no web page.
 
     Flower's own switch for that, FLOWER_UNAUTHENTICATED_API, answers any page with ``Access-Control-Allow-Origin: *``.
     """
@@ -72,8 +73,12 @@ def _answer_local_programs_only() -> None:
     from tornado.web import HTTPError
 
     def prepare(handler: Any) -> None:
-        if not is_local_program(handler.request.headers):
-            raise HTTPError(403, "This Flower answers programs of this machine and its own pages only")
+        connection = handler.request.connection.stream.socket
+        if not (
+            is_local_program(handler.request.headers)
+            and is_own_user(connection.getsockname(), connection.getpeername())
+        ):
+            raise HTTPError(403, "This Flower answers programs of its own user and its own pages only")
 
     BaseHandler.prepare = prepare
     BaseApiHandler.prepare = prepare

@@ -1,5 +1,6 @@
 """The HTTP API and what is beside it, attacked by strangers, neighbors, web pages and holders of revoked keys."""
 
+import ctypes
 import json
 import os
 import socket
@@ -11,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -24,6 +26,7 @@ from tests.integration.api.conftest import Served, line, served, wait_until
 from tests.integration.api.test_batch_routes import create, upload
 from tests.integration.ledger_fixtures import LedgerHarness
 from workers.local_requests import is_local_program
+from workers.peer_user import is_own_user
 
 __all__ = ["served"]
 
@@ -195,6 +198,66 @@ def test_without_keys_neither_web_pages_nor_proxies_are_answered(served: Served,
         assert client.get("/v1/batches").status_code == 200
         refused = client.get("/v1/batches", headers=headers)
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "local_only")
+
+
+@pytest.fixture
+def neighbor() -> Iterator[socket.socket]:
+    """A socket that another user of this machine opened."""
+    if os.geteuid() != 0:
+        pytest.skip("only root opens sockets as another user")
+    libc = ctypes.CDLL(None)
+    libc.setfsuid(65534)  # of this thread alone
+    try:
+        opened = socket.socket()
+    finally:
+        libc.setfsuid(0)
+    with opened:
+        opened.settimeout(30)
+        yield opened
+
+
+def test_without_keys_no_other_user_of_the_machine_is_answered(served: Served, neighbor: socket.socket) -> None:
+    neighbor.connect(("127.0.0.1", httpx.URL(served.url).port))
+    neighbor.sendall(b"GET /v1/batches HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer any\r\n\r\n")
+    refused = neighbor.recv(65_536)
+    assert refused.startswith(b"HTTP/1.1 401 ")
+    assert b"pointsman keys create" in refused
+    neighbor.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    assert neighbor.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_without_keys_nobody_is_answered_who_left_before(served: Served, neighbor: socket.socket) -> None:
+    """The kernel calls a closed socket root's."""
+    body = b'{"model": "auto", "messages": [{"role": "user", "content": "mine"}]}'
+    neighbor.connect(("127.0.0.1", httpx.URL(served.url).port))
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    neighbor.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+    neighbor.close()
+
+    async def queries(bench: LedgerHarness) -> list[Any]:
+        return await bench.rows("SELECT id FROM queries")
+
+    with served.client() as own:
+        wait_until(lambda: 'route="other",status="401"' in own.get("/metrics").text)
+    assert served.play(queries) == []
+
+
+def test_the_user_of_a_connection_is_known_by_either_protocol() -> None:
+    for family, host, address in (
+        (socket.AF_INET, "127.0.0.1", "127.0.0.1"),
+        (socket.AF_INET6, "::1", "::1"),
+        (socket.AF_INET, "127.0.0.1", "::ffff:127.0.0.1"),
+    ):
+        with (
+            socket.create_server((host, 0), family=family) as server,
+            socket.create_connection((address, server.getsockname()[1])) as mine,
+            server.accept()[0] as accepted,
+        ):
+            own, peer = accepted.getsockname(), accepted.getpeername()
+            assert is_own_user(own, peer)
+            mine.close()
+            assert not is_own_user(own, peer)
+    assert not is_own_user(("127.0.0.1", 1), ("192.0.2.1", 2))
 
 
 def test_the_names_of_this_machine_are_local() -> None:
