@@ -1,4 +1,4 @@
-"""Authentication: the tenant of a bearer key, or the default tenant for the own user on loopback while no key exists."""
+"""Authentication: the tenant of a bearer key, or the default tenant for its user on loopback while no key exists."""
 
 import hmac
 from collections.abc import Callable

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.auth import Principal
@@ -114,6 +115,8 @@ class RequestMiddleware:
                     recheck=lambda: service.authenticator.is_still(principal, headers, is_own_user),
                 )
             await self._app(scope, bounded(scope, receive), response)
+        except ClientDisconnect:
+            pass  # nobody is left to answer
         except Exception as error:
             failure = _to_api_error(error)
             if response.status is not None:

@@ -1,8 +1,8 @@
 """``python -m workers.flower``: a read-only Flower on Pointsman's queues.
 
-On loopback it needs no password, can change nothing, and answers programs of its own user and pages of its own only. On any other
-address it requires a password (``FLOWER_BASIC_AUTH=user:password``, or ``FLOWER_BASIC_AUTH_FILE``), and is still
-read only: who has the password can neither send tasks nor stop workers.
+On loopback it needs no password, can change nothing, and answers programs of its own user and pages of its own only. On
+any other address it requires a password (``FLOWER_BASIC_AUTH=user:password``, or ``FLOWER_BASIC_AUTH_FILE``), and is
+still read only: who has the password can neither send tasks nor stop workers.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""Which user of this machine is at the other end of a TCP connection over loopback, as the Linux kernel knows it.
+"""The user of this machine at the other end of a TCP connection over loopback, as the Linux kernel knows it.
 
-Asked by a netlink message of `sock_diag(7)`, as ``ss`` does: a few microseconds, however many sockets there are. Reading
-``/proc/net/tcp`` takes a tenth of a second. A socket of another network namespace (a container) is not found.
+Asked by a netlink message of `sock_diag(7)`, as ``ss`` does: a tenth of a millisecond, however many sockets there are.
+``/proc/net/tcp`` takes a thousand times as long. A socket of another network namespace (a container) is not found.
 """
 
 import os

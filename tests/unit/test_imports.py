@@ -124,6 +124,7 @@ SOCKETS = {
     "tasks/worker_context.py": "the host's name",
     "workers/embedded/redis.py": "our own server's, by its path",
     "workers/data_dir.py": "whether a path is too long for one",
+    "workers/peer_user.py": "to ask the kernel about one",
     "workers/port_allocator.py": "to hold a port that is free",
 }
 
