@@ -10,8 +10,8 @@ from typing import Any, Final
 from sqlalchemy.exc import DBAPIError
 
 from cli.console import plain
-from db.bootstrap import NotOurTables
 from db.engine import APP_ROLE, PooledLoginError
+from db.migration_errors import MigrationError
 from settings import FleetError, SettingsError
 from submission.input_line import InvalidInput, RejectedLine
 from workers.data_dir import DataDirError
@@ -91,7 +91,7 @@ def describe_error(error: BaseException) -> ErrorReport:
             return ErrorReport("fleet", tuple(str(error).splitlines()), code=ExitCode.USAGE)
         case PooledLoginError():
             return ErrorReport("database", (str(error),), code=ExitCode.USAGE)
-        case NotOurTables():
+        case MigrationError():
             return ErrorReport("database", (str(error),), error.hint)
         case ServicesError() | StackError() | DataDirError():
             return ErrorReport("services", (_first_and_last(str(error)),), "`pointsman doctor` checks each dependency.")

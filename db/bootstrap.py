@@ -13,18 +13,6 @@ class BootstrapFailed(RuntimeError):
     """The database does not let itself be prepared; the message is Postgres' own."""
 
 
-class NotOurTables(RuntimeError):
-    """The tables belong to another role than the one that migrates."""
-
-    hint: Final = (
-        "Migrate with a login that is a member of it. Where a superuser's tables are of a development version before "
-        "0.1.0, start over: an empty database; or `pointsman down`, and another POINTSMAN_HOME."
-    )
-
-    def __init__(self, owner: str) -> None:
-        super().__init__(f"The tables of this database belong to {owner}, whose rights this login does not have.")
-
-
 def bootstrap(url: str, *, login: bool = False) -> None:
     """Prepares the database of ``url``, libpq's form, for migrations by `OWNER_ROLE`; may run again.
 

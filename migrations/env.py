@@ -11,14 +11,19 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from db.bootstrap import NotOurTables
 from db.engine import connect_options, sqlalchemy_url
+from db.migrate import baseline_digest
+from db.migration_errors import NotOurSchema, NotOurTables
 
 LOCK_MS = 1000
 AGAIN_S = 5.0
 NOT_OURS = (
     "SELECT pg_get_userbyid(relowner) FROM pg_class"
     " WHERE oid = to_regclass('public.alembic_version') AND NOT pg_has_role(relowner, 'USAGE')"
+)
+BASELINE = (
+    "SELECT obj_description(to_regclass('public.alembic_version'), 'pg_class')"
+    " WHERE to_regclass('public.batches') IS NOT NULL"
 )
 BOOTSTRAP = Path(__file__).with_name("bootstrap.sql")
 
@@ -54,7 +59,12 @@ else:
                     owner = connection.exec_driver_sql(NOT_OURS).scalar_one_or_none()
                     if owner is not None:
                         raise NotOurTables(owner)
+                    found = connection.exec_driver_sql(BASELINE).all()
+                    if found and found[0][0] != baseline_digest():
+                        raise NotOurSchema
                     context.run_migrations()
+                    if not found and connection.exec_driver_sql(BASELINE).all():
+                        connection.exec_driver_sql(f"COMMENT ON TABLE alembic_version IS '{baseline_digest()}'")
                 break
             except OperationalError as error:
                 if not isinstance(error.orig, LockNotAvailable):

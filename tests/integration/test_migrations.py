@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 
 from db import migrate
 from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
-from db.bootstrap import NotOurTables
+from db.migration_errors import NotOurRole, NotOurSchema, NotOurTables
 from routing.lifecycle import TERMINAL, State
 from settings import ROOT
 from tests.conftest import Databases
@@ -44,6 +44,24 @@ def test_tables_of_another_role_are_named_with_the_fix(databases: Databases, use
         assert "start over" in NotOurTables.hint
     finally:
         databases.drop(name)
+
+
+def test_tables_of_another_version_are_named_with_the_fix(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    migrate.upgrade(database_url)
+    with monkeypatch.context() as edited:
+        edited.setattr("db.migrate.baseline_digest", lambda: "of another state of the baseline")
+        with pytest.raises(NotOurSchema, match="another development version"):
+            migrate.upgrade(database_url)
+    migrate.upgrade(database_url)
+
+
+def test_a_role_of_another_installation_is_named_with_the_fix(databases: Databases, database_url: str) -> None:
+    databases.execute("CREATE ROLE stranger LOGIN")
+    try:
+        with pytest.raises(NotOurRole, match=r"pointsman_app exists .* login stranger is no member"):
+            migrate.upgrade(database_url.replace("postgres@", "stranger@"))
+    finally:
+        databases.execute("DROP ROLE stranger")
 
 
 def listed(definition: str) -> set[str]:

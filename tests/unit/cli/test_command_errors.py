@@ -11,7 +11,7 @@ from cli.batch_submission import Submission, fleet_flag
 from cli.command_errors import CommandError, ExitCode, UsageError, describe_error
 from cli.commands.doctor import _fault
 from cli.main import main
-from db.bootstrap import NotOurTables
+from db.migration_errors import NotOurRole, NotOurSchema, NotOurTables
 from fleet_config import FleetError, Problem
 from routing.fleet import Fleet
 from settings import Settings, SettingsError
@@ -48,6 +48,8 @@ def _operational(message: str, state: str | None = None) -> OperationalError:
         (ProgrammingError("SELECT", {"body": SECRET}, _Refused(SECRET, "42501")), 1, "lacks the right"),
         (ProgrammingError("SET", {}, _Refused("permission denied to set role", "42501")), 1, "rejected the login"),
         (NotOurTables("postgres"), 1, "belong to postgres"),
+        (NotOurSchema(), 1, "another development version"),
+        (NotOurRole("pointsman_app", "clerk"), 1, "clerk is no member"),
         (_operational(SECRET, "28P01"), 1, "rejected the login or the role"),
         (ProgrammingError("SELECT", {"body": SECRET}, _Refused(SECRET, "22P02")), 1, "SQLSTATE 22P02"),
         (KeyboardInterrupt(), 130, "Interrupted"),
