@@ -20,6 +20,12 @@ def as_str(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+def identifier(value: object) -> str:
+    """``value`` if it is a string that may be an id: up to 256 printable ASCII characters; else an empty one."""
+    found = as_str(value)
+    return found if len(found) <= 256 and found.isascii() and found.isprintable() else ""
+
+
 MOST_TOKENS: Final = 2**31 - 1
 """No call has more, and no column of the ledger holds more: a larger figure is not believed."""
 

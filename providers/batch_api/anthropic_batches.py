@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from providers.adapters import json_fields
 from providers.answer_reading import encode
-from providers.batch_api.batch_http import BatchHttp, Spool
+from providers.batch_api.batch_http import MOST_PAGES, BatchHttp, Spool, endless_listing
 from providers.batch_api.batch_outcomes import BatchOutcomes, decode_line, unreadable
 from providers.batch_api.provider_batch_api import (
     BatchCallFailed,
@@ -86,7 +86,7 @@ class AnthropicBatches:
         since = attempt.sent_at - _CLOCK_SKEW_S
         found: list[RemoteBatch] = []
         after: dict[str, str] = {}
-        while True:
+        for _ in range(MOST_PAGES):
             reply = await self._http.ask("GET", self._http.url(_PATH, limit=str(_PAGE), **after))
             said = json_fields.as_dict(reply.body)
             page = [_batch(each) for each in json_fields.as_list(said.get("data"))]
@@ -95,6 +95,7 @@ class AnthropicBatches:
             if len(recent) < len(page) or not page or said.get("has_more") is not True:
                 return tuple(found)
             after = {"after_id": page[-1].id}
+        raise endless_listing()
 
     async def retrieve(self, remote_id: str) -> RemoteBatch:
         """As in `ProviderBatchApi`."""
@@ -116,7 +117,7 @@ class AnthropicBatches:
             own = self._http.url(f"{_PATH}/{quote(remote.id, safe='')}/results")
             url = self._http.named(address) or own
             async for line in self._http.lines(url):
-                yield self._result(line)
+                yield self._result(line)._replace(size=len(line))
 
     async def discard(self, remote: RemoteBatch) -> None:
         """Nothing: there are no files, and the batch's record stays for 29 days."""
@@ -141,7 +142,7 @@ class AnthropicBatches:
 def _batch(said: Any) -> RemoteBatch:
     """What a batch object says. Raises BatchCallFailed for what is none."""
     known = json_fields.as_dict(said)
-    name, status = json_fields.as_str(known.get("id")), json_fields.as_str(known.get("processing_status"))
+    name, status = json_fields.identifier(known.get("id")), json_fields.as_str(known.get("processing_status"))
     if not name or status not in ("in_progress", "canceling", "ended"):
         raise BatchCallFailed(Failure(FailureKind.BROKEN_BODY, "a batch without a status that is known", status=200))
     said_counts = json_fields.as_dict(known.get("request_counts"))

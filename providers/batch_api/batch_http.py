@@ -3,7 +3,6 @@
 import asyncio
 import tempfile
 import time
-import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import IO, Any, Final, NamedTuple
@@ -17,22 +16,31 @@ from providers.failure_kinds import kind_of, kind_of_status
 from providers.provider_connection import ProviderConnection, time_limits
 from providers.provider_errors import InvalidResponse
 from providers.transport.failures import TRANSPORT_ERRORS, Cause, cause_of
-from providers.transport.response_body import read_body
+from providers.transport.response_body import inflated, is_compressed, read_body
 from routing.fleet import Provider
 from routing.outcome import Failure, FailureKind
 
 MOST_JSON_BYTES: Final = 64_000_000
 """Of an answer in JSON; a page of a listing may hold the results of other programs' batches."""
 
-MOST_LINE_BYTES: Final = 32_000_000
-"""A longer line of results is no answer that we could store."""
+_MOST_LINES: Final = 1_000_000
+"""Empty ones count, too. No provider takes so many calls in one batch."""
+
+MOST_PAGES: Final = 1000
+"""Of a listing: one that goes on has no end."""
+
+_ENVELOPE_BYTES: Final = 65_536
+"""Of a line of results, around the body that a direct call would get."""
 
 _CHUNK: Final = 262_144
 _SPOOL_BYTES: Final = 4_000_000
 """What is larger waits on disk, in a file without a name that ends with this process."""
 
 _SLOWEST_BYTES_PER_S: Final = 100_000.0
-"""An upload may take as long as at this rate, besides the provider's deadline."""
+"""An upload may take as long as at this rate, besides the provider's deadline; a download besides `_SLOW_START_S`."""
+
+_SLOW_START_S: Final = 300.0
+_LONGEST_DOWNLOAD_S: Final = 3600.0
 
 _SILENCE_S: Final = 60.0
 """A download that sends nothing for so long has broken off."""
@@ -149,13 +157,14 @@ class BatchHttp:
                 if kind_of_status(status) is not None:
                     async with asyncio.timeout(_SILENCE_S):
                         raise BatchCallFailed(await self._refusal(response))
-                async for line in _split(_plain(response)):
+                most_bytes = self.provider.max_response_bytes + _ENVELOPE_BYTES
+                async for line in _split(_plain(response), most_bytes=most_bytes):
                     yield line
         except TimeoutError:
             raise _failed(status, Cause.DEADLINE, None) from None
         except TRANSPORT_ERRORS as error:
             raise _failed(status, cause_of(error), error) from error
-        except (InvalidResponse, zlib.error) as error:
+        except InvalidResponse as error:
             raise BatchCallFailed(Failure(FailureKind.BROKEN_BODY, str(error), status=status)) from error
 
     @asynccontextmanager
@@ -205,6 +214,11 @@ class BatchHttp:
         return read_failure(adapter, response.status_code, answer, headers=response.headers, now=self.now())
 
 
+def endless_listing() -> BatchCallFailed:
+    """What `MOST_PAGES` of a listing mean."""
+    return BatchCallFailed(Failure(FailureKind.BROKEN_BODY, "a listing without end", status=200))
+
+
 def _failed(status: int | None, cause: Cause, error: BaseException | None) -> BatchCallFailed:
     """What broke off: before the status, or in the body that belongs to it."""
     if status is None:
@@ -215,37 +229,34 @@ def _failed(status: int | None, cause: Cause, error: BaseException | None) -> Ba
 
 
 async def _plain(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The body's chunks, decompressed a step at a time; a silence of `_SILENCE_S` raises TimeoutError."""
-    encoding = response.headers.get("content-encoding", "").strip().lower()
-    if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-        raise InvalidResponse("a body in an encoding that was not asked for")
-    inflater = zlib.decompressobj(32 + zlib.MAX_WBITS) if encoding not in ("", "identity") else None
+    """The body's chunks, decompressed."""
+    encoding = response.headers.get("content-encoding", "")
+    async for chunk in inflated(_timed(response)) if is_compressed(encoding) else _timed(response):
+        yield chunk
+
+
+async def _timed(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body's chunks as they come. Raises TimeoutError after a silence, and where it is too slow or too long."""
     stream = response.stream
     assert isinstance(stream, httpx.AsyncByteStream)
     chunks = stream.__aiter__()
+    began, received = time.monotonic(), 0
     while True:
         try:
             async with asyncio.timeout(_SILENCE_S):
                 chunk = await chunks.__anext__()
         except StopAsyncIteration:
-            break
-        if inflater is None:
-            yield chunk
-            continue
-        while True:
-            step = inflater.decompress(chunk, _CHUNK)
-            if step:
-                yield step
-            chunk = inflater.unconsumed_tail
-            if not chunk and len(step) < _CHUNK:
-                break
-    if inflater is not None and not inflater.eof:
-        raise InvalidResponse("a compressed body that is cut")
+            return
+        received += len(chunk)
+        if time.monotonic() - began > min(_SLOW_START_S + received / _SLOWEST_BYTES_PER_S, _LONGEST_DOWNLOAD_S):
+            raise TimeoutError
+        yield chunk
 
 
-async def _split(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The lines that are not empty. Raises InvalidResponse for one above `MOST_LINE_BYTES`."""
+async def _split(chunks: AsyncIterator[bytes], *, most_bytes: int) -> AsyncIterator[bytes]:
+    """The lines that are not empty. Raises InvalidResponse for one above ``most_bytes``, and for too many."""
     rest = bytearray()
+    count = 0
     async for chunk in chunks:
         first, *others = chunk.split(b"\n")
         rest += first
@@ -253,7 +264,10 @@ async def _split(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             if line := bytes(rest).strip():
                 yield line
             rest = bytearray(each)
-        if len(rest) > MOST_LINE_BYTES:
-            raise InvalidResponse(f"a line of more than {MOST_LINE_BYTES} bytes")
+        count += len(others)
+        if len(rest) > most_bytes:
+            raise InvalidResponse(f"a line of more than {most_bytes} bytes")
+        if count > _MOST_LINES:
+            raise InvalidResponse(f"more than {_MOST_LINES} lines")
     if line := bytes(rest).strip():
         yield line

@@ -3,6 +3,7 @@
 A file of lines is uploaded, a batch is made from it, and one file has its results, once it has ended.
 """
 
+import re
 from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -11,7 +12,7 @@ from urllib.parse import quote
 from providers.adapters import json_fields
 from providers.adapters.error_codes import meaning_of, read_error
 from providers.answer_reading import encode
-from providers.batch_api.batch_http import BatchHttp, Spool
+from providers.batch_api.batch_http import MOST_PAGES, BatchHttp, Spool, endless_listing
 from providers.batch_api.batch_outcomes import BatchOutcomes, decode_line, unreadable
 from providers.batch_api.provider_batch_api import (
     BatchCallFailed,
@@ -58,6 +59,7 @@ _CODES: Final[Mapping[int, tuple[str, int]]] = {
 
 _WINDOW_S: Final = 48 * 3600.0
 """After which a batch expires."""
+_INT64: Final = re.compile(r"[0-9]{1,19}")
 _PAGE: Final = 50
 _CLOCK_SKEW_S: Final = 300.0
 
@@ -119,7 +121,7 @@ class GoogleBatches:
     async def find(self, attempt: CreateAttempt, *, known: Collection[str] = ()) -> tuple[RemoteBatch, ...]:
         """As in `ProviderBatchApi`: pages back to the time of the attempt."""
         token: dict[str, str] = {}
-        while True:
+        for _ in range(MOST_PAGES):
             reply = await self._http.ask("GET", self._http.url("/batches", pageSize=str(_PAGE), **token))
             said = json_fields.as_dict(reply.body)
             page = [_batch(each) for each in json_fields.as_list(said.get("operations"))]
@@ -131,6 +133,7 @@ class GoogleBatches:
             if not next_token or (oldest is not None and oldest < attempt.sent_at - _CLOCK_SKEW_S):
                 return ()
             token = {"pageToken": next_token}
+        raise endless_listing()
 
     async def retrieve(self, remote_id: str) -> RemoteBatch:
         """As in `ProviderBatchApi`."""
@@ -151,7 +154,7 @@ class GoogleBatches:
         for file in remote.outputs:
             url = self._http.beside("download", f"/{_quoted(file)}:download", alt="media")
             async for line in self._http.lines(url):
-                yield self._result(line)
+                yield self._result(line)._replace(size=len(line))
 
     async def discard(self, remote: RemoteBatch) -> None:
         """As in `ProviderBatchApi`."""
@@ -183,7 +186,7 @@ def _quoted(name: str) -> str:
 
 def _name(said: Mapping[str, Any]) -> str:
     """A resource's name. Raises BatchCallFailed where it has none."""
-    if found := json_fields.as_str(said.get("name")):
+    if found := json_fields.identifier(said.get("name")):
         return found
     raise BatchCallFailed(Failure(FailureKind.BROKEN_BODY, "a resource without a name", status=200))
 
@@ -197,9 +200,9 @@ def _batch(said: Any) -> RemoteBatch:
         raise BatchCallFailed(Failure(FailureKind.BROKEN_BODY, "a batch without a state that is known", status=200))
     state = _STATES[word]
     stats = {key: _count(value) for key, value in json_fields.as_dict(about.get("batchStats")).items()}
-    source = json_fields.as_str(json_fields.as_dict(about.get("inputConfig")).get("fileName"))
+    source = json_fields.identifier(json_fields.as_dict(about.get("inputConfig")).get("fileName"))
     outputs = [json_fields.as_dict(place) for place in (operation.get("response"), about.get("output"))]
-    files = dict.fromkeys(json_fields.as_str(output.get("responsesFile")) for output in outputs)
+    files = dict.fromkeys(json_fields.identifier(output.get("responsesFile")) for output in outputs)
     created = _time(about.get("createTime"))
     return RemoteBatch(
         _name(operation),
@@ -228,7 +231,7 @@ def _refusal(error: Mapping[str, Any]) -> Failure:
 
 def _count(value: Any) -> int:
     """An int64 of protobuf's JSON, which is a string."""
-    return json_fields.as_count(int(value) if isinstance(value, str) and value.isdigit() else value)
+    return json_fields.as_count(int(value) if isinstance(value, str) and _INT64.fullmatch(value) else value)
 
 
 def _time(said: Any) -> float | None:

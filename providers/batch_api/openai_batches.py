@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from providers.adapters import json_fields
 from providers.adapters.error_codes import meaning_of, read_error
 from providers.answer_reading import encode
-from providers.batch_api.batch_http import BatchHttp, Spool
+from providers.batch_api.batch_http import MOST_PAGES, BatchHttp, Spool, endless_listing
 from providers.batch_api.batch_outcomes import BatchOutcomes, decode_line, unreadable
 from providers.batch_api.provider_batch_api import (
     BatchCallFailed,
@@ -114,7 +114,7 @@ class OpenAIBatches:
     async def find(self, attempt: CreateAttempt, *, known: Collection[str] = ()) -> tuple[RemoteBatch, ...]:
         """As in `ProviderBatchApi`: pages back to the time of the attempt."""
         after: dict[str, str] = {}
-        while True:
+        for _ in range(MOST_PAGES):
             reply = await self._http.ask("GET", self._http.url("/batches", limit=str(_PAGE), **after))
             page = [_batch(each) for each in json_fields.as_list(json_fields.as_dict(reply.body).get("data"))]
             for batch in page:
@@ -125,6 +125,7 @@ class OpenAIBatches:
             if is_past or not page or json_fields.as_dict(reply.body).get("has_more") is not True:
                 return ()
             after = {"after": page[-1].id}
+        raise endless_listing()
 
     async def retrieve(self, remote_id: str) -> RemoteBatch:
         """As in `ProviderBatchApi`."""
@@ -144,7 +145,7 @@ class OpenAIBatches:
         """As in `ProviderBatchApi`: the files of answers and of errors."""
         for file in remote.outputs:
             async for line in self._http.lines(self._http.url(f"/files/{quote(file, safe='')}/content")):
-                yield self._result(line)
+                yield self._result(line)._replace(size=len(line))
 
     async def discard(self, remote: RemoteBatch) -> None:
         """As in `ProviderBatchApi`."""
@@ -165,16 +166,16 @@ class OpenAIBatches:
             return BatchResult(key, not_run(code))
         if error:
             return BatchResult(key, self._outcomes.read(400, {"error": error}))
-        status = response.get("status_code")
-        if not isinstance(status, int):
+        status = json_fields.as_count(response.get("status_code"))
+        if not 100 <= status <= 599:
             return BatchResult(key, unreadable())
-        request_id = json_fields.as_str(response.get("request_id")) or None
+        request_id = json_fields.identifier(response.get("request_id")) or None
         return BatchResult(key, self._outcomes.read(status, response.get("body"), request_id=request_id))
 
 
 def _id(said: Any) -> str:
     """The id of an object. Raises BatchCallFailed where it has none."""
-    if found := json_fields.as_str(json_fields.as_dict(said).get("id")):
+    if found := json_fields.identifier(json_fields.as_dict(said).get("id")):
         return found
     raise BatchCallFailed(Failure(FailureKind.BROKEN_BODY, "an object without an id", status=200))
 
@@ -187,8 +188,8 @@ def _batch(said: Any) -> RemoteBatch:
         raise BatchCallFailed(Failure(FailureKind.BROKEN_BODY, "a batch without a status that is known", status=200))
     counts = json_fields.as_dict(known.get("request_counts"))
     total, succeeded = json_fields.as_count(counts.get("total")), json_fields.as_count(counts.get("completed"))
-    source = json_fields.as_str(known.get("input_file_id"))
-    files = (json_fields.as_str(known.get(name)) for name in ("output_file_id", "error_file_id"))
+    source = json_fields.identifier(known.get("input_file_id"))
+    files = (json_fields.identifier(known.get(name)) for name in ("output_file_id", "error_file_id"))
     ended = (json_fields.number(known.get(f"{name}_at")) for name in ("completed", "failed", "expired", "cancelled"))
     return RemoteBatch(
         _id(known),

@@ -99,6 +99,8 @@ class BatchResult(NamedTuple):
 
     key: str
     outcome: Outcome
+    size: int = 0
+    """Bytes of its line."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Final
 
 import httpx
@@ -28,14 +28,18 @@ async def read_body(response: httpx.Response, *, cap: int) -> bytes:
 async def read_capped(chunks: AsyncIterable[bytes], *, encoding: str, cap: int) -> bytes:
     """The body, decompressed. Stops reading and raises WrongShape above ``cap`` bytes.
 
-    A compressed chunk is never inflated beyond what is left of the cap, so that a bomb costs
-    no more memory than an honest body.
+    A compressed chunk is inflated step by step, so that a bomb costs no more memory than an honest body.
     """
+    return await (_inflated if is_compressed(encoding) else _plain)(chunks, cap)
+
+
+def is_compressed(encoding: str) -> bool:
+    """Whether a body with this Content-Encoding is to be inflated. Raises InvalidResponse for one not asked for."""
     match encoding.strip().lower():
         case "" | "identity":
-            return await _plain(chunks, cap)
+            return False
         case "gzip" | "x-gzip" | "deflate":
-            return await _inflated(chunks, cap)
+            return True
         case _:
             raise InvalidResponse("a body in an encoding that was not asked for")
 
@@ -50,17 +54,28 @@ async def _plain(chunks: AsyncIterable[bytes], cap: int) -> bytes:
 
 
 async def _inflated(chunks: AsyncIterable[bytes], cap: int) -> bytes:
-    inflater = zlib.decompressobj(_ANY_ZLIB)
     body = bytearray()
+    async for step in inflated(chunks):
+        body += step
+        if len(body) > cap:
+            raise _oversized(cap)
+    return bytes(body)
+
+
+async def inflated(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """A compressed body in pieces of at most `STEP_BYTES`.
+
+    Raises InvalidResponse for one that is damaged or cut, and for what comes behind it: zlib would copy that each time.
+    """
+    inflater = zlib.decompressobj(_ANY_ZLIB)
     try:
         async for chunk in chunks:
             if inflater.eof and chunk:
                 raise InvalidResponse("a compressed body with something behind it")
             while True:
-                step = inflater.decompress(chunk, min(STEP_BYTES, cap + 1 - len(body)))
-                body += step
-                if len(body) > cap:
-                    raise _oversized(cap)
+                step = inflater.decompress(chunk, STEP_BYTES)
+                if step:
+                    yield step
                 chunk = inflater.unconsumed_tail
                 if not chunk and len(step) < STEP_BYTES:  # a full step may have left some of its output inside
                     break
@@ -71,7 +86,6 @@ async def _inflated(chunks: AsyncIterable[bytes], cap: int) -> bytes:
         raise InvalidResponse("a compressed body that is damaged") from error
     if not inflater.eof:
         raise InvalidResponse("a compressed body that is cut")
-    return bytes(body)
 
 
 def _oversized(cap: int) -> InvalidResponse:

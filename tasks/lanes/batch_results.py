@@ -13,9 +13,10 @@ from db import failpoints
 from db.ledger_encoding import read_queued
 from db.ledger_types import CallResult, Claim, SentCall
 from db.provider_batches import ProviderBatches
-from providers.batch_api.provider_batch_api import BatchResult, ProviderBatchApi, RemoteBatch
+from providers.batch_api.provider_batch_api import ProviderBatchApi, RemoteBatch
 from routing.fleet import Model
 from routing.outcome import Outcome
+from tasks.lanes.line_key import call_of
 from tasks.stages.answer import failed_calls
 from tasks.stages.budget_guard import left_of_budgets, remaining_per_query
 from tasks.stages.query_executor import QueryExecutor
@@ -24,6 +25,8 @@ from tasks.worker_context import WorkerContext
 log = structlog.get_logger()
 
 APPLIED_AT_ONCE: Final = 200
+APPLIED_BYTES: Final = 32_000_000
+"""Results are applied once their lines have so many bytes."""
 
 
 @dataclass(slots=True)
@@ -41,16 +44,17 @@ class BatchResults:
         What was applied before is left alone: a call gets its result once, and a query moves under its epoch once.
         """
         some: dict[int, Outcome] = {}
-        strays = 0
+        strays = size = 0
         async for result in api.results(remote):
-            if (call_id := _call_id(result)) is None:
+            if (call_id := call_of(result.key, self.row.marker)) is None:
                 strays += 1
                 continue
             some.setdefault(call_id, result.outcome)
-            if len(some) >= APPLIED_AT_ONCE:
+            size += result.size
+            if len(some) >= APPLIED_AT_ONCE or size >= APPLIED_BYTES:
                 strays += await self.apply(some)
                 failpoints.die_once_at("die_applying")
-                some = {}
+                some, size = {}, 0
         strays += await self.apply(some)
         if strays:
             log.warning("provider_batch_unknown_lines", provider_batch=self.row.id, lines=strays)
@@ -88,8 +92,3 @@ class BatchResults:
             for row in rows:
                 concluding.create_task(conclude(row))
         return len(outcomes) - len(rows)
-
-
-def _call_id(result: BatchResult) -> int | None:
-    """The call that a line belongs to; None where its key is none of ours."""
-    return int(result.key) if result.key.isascii() and result.key.isdecimal() and len(result.key) < 19 else None

@@ -27,6 +27,7 @@ from routing.outcome import FAILURE_RULES, UNSETTLED, Billed, Failure, FailureKi
 from routing.provider_batch_lifecycle import UNSENT, ProviderBatchState
 from routing.query import read_line
 from tasks.lanes.batch_results import BatchResults
+from tasks.lanes.line_key import call_of, key_of
 from tasks.lanes.wave_former import WaveFormer, line_of
 from tasks.lanes.wave_wait import wait_before
 from tasks.worker_context import WorkerContext
@@ -201,7 +202,9 @@ class ProviderBatchStepper:
             for row in rows:
                 body, options = orjson.loads(row.body), orjson.loads(row.options) if row.options else {}
                 try:
-                    yield line_of(row.id, body, read_line(body, options), api, self.context).content
+                    yield line_of(
+                        key_of(row.id, self.row.marker), body, read_line(body, options), api, self.context
+                    ).content
                 except UnsupportedParameter as error:
                     inexpressible[row.id] = Failure(
                         FailureKind.INEXPRESSIBLE, str(error), cause="inexpressible", param=error.field
@@ -262,9 +265,8 @@ class ProviderBatchStepper:
     async def _is_ours(self, remote: RemoteBatch, api: ProviderBatchApi) -> bool | None:
         """Whether a result of ``remote`` belongs to one of our calls; None while it has none."""
         async for result in api.results(remote):
-            if result.key.isdecimal():
-                return bool(await self.batches.calls(self.taken.id, [int(result.key)]))
-            return False
+            call_id = call_of(result.key, self.row.marker)
+            return call_id is not None and bool(await self.batches.calls(self.taken.id, [call_id]))
         return False if remote.is_over else None
 
     async def _poll(self, api: ProviderBatchApi) -> bool:

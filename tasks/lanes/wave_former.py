@@ -15,6 +15,7 @@ from routing.budget.query_budget import worst_usd
 from routing.context_window import fits
 from routing.fleet import Model
 from routing.query import Query
+from tasks.lanes.line_key import key_of
 from tasks.lanes.wave_wait import batch_deployments
 from tasks.stages.budget_guard import remaining_per_query
 from tasks.stages.logprobs import with_logprobs
@@ -107,16 +108,18 @@ class WaveFormer:
     def _size(self, call_id: int, queued: QueuedQuery, query: Query) -> int:
         """Bytes of its line; 0 where the protocol cannot say it."""
         try:
-            return len(line_of(call_id, queued.body, query, self.api, self.context).content) + 1
+            return (
+                len(line_of(key_of(call_id, self.row.marker), queued.body, query, self.api, self.context).content) + 1
+            )
         except UnsupportedParameter:
             return 0
 
 
-def line_of(call_id: int, body: Any, query: Query, api: ProviderBatchApi, context: WorkerContext) -> BatchLine:
-    """The line of one call: what a direct call would send. Raises UnsupportedParameter."""
+def line_of(key: str, body: Any, query: Query, api: ProviderBatchApi, context: WorkerContext) -> BatchLine:
+    """The line of the call with this key: what a direct call would send. Raises UnsupportedParameter."""
     source = context.fleet.confidence_of(api.model).source
     sent = with_logprobs(body, query, api.model, source=source)
-    return api.line(str(call_id), sent, added=frozenset(sent.keys() - body.keys()))
+    return api.line(key, sent, added=frozenset(sent.keys() - body.keys()))
 
 
 def batch_reservation_usd(query: Query, model: Model) -> float:

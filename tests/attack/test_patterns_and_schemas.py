@@ -11,7 +11,7 @@ from routing.fleet import Tier
 from routing.outcome import Completion, Usage
 from routing.query import Expectation, Query
 from submission.chat_request_validation import find_expects_error, find_request_error
-from tests.attack.conftest import within
+from tests.attack.conftest import cpu_within
 
 TIER = Tier("small", "small", 4, ("d",), None)
 WIDE = "[\x01-\uffff]"
@@ -36,7 +36,7 @@ def judged(text: str, **expects: Any) -> None:
     ],
 )
 def test_a_pattern_that_backtracks_is_refused_or_linear(pattern: str) -> None:
-    with within(2.0, f"{pattern[:24]!r}"):
+    with cpu_within(2.0, f"{pattern[:24]!r}"):
         find_expects_error({"regex": pattern})
         for text in ("a" * 63, "word " * 2_000, "ab" * 50_000):
             judged(text, regex=pattern)
@@ -46,7 +46,7 @@ def test_a_pattern_that_backtracks_is_refused_or_linear(pattern: str) -> None:
     "pattern", ["(?i)" + WIDE * 195, "(?i)" + r"\p{L}" * 99, r"(?i)[\p{L}\p{N}]" * 30, "a{999}" * 80]
 )
 def test_a_pattern_that_is_slow_to_compile_is_refused_soon(pattern: str) -> None:
-    with within(2.0, f"{len(pattern)} characters"):
+    with cpu_within(2.0, f"{len(pattern)} characters"):
         for n in range(5):
             find_expects_error({"regex": pattern + str(n)})
 
@@ -86,7 +86,7 @@ def test_a_schema_is_compiled_within_a_bound_or_refused(name: str) -> None:
     schema = SCHEMAS[name]
     body = {"messages": [{"role": "user", "content": "hi"}]}
     wrapper = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    with within(2.0, name):
+    with cpu_within(2.0, name):
         find_request_error({**body, "response_format": wrapper})
 
 
@@ -130,7 +130,7 @@ ANSWERS: dict[str, tuple[dict[str, Any], str]] = {
 def test_an_answer_is_judged_within_a_bound(name: str) -> None:
     schema, text = ANSWERS[name]
     assert find_schema_error(schema) is None
-    with within(1.0, name):
+    with cpu_within(1.0, name):
         judged(text, json_schema=schema)
 
 

@@ -20,7 +20,7 @@ from routing.outcome import Completion, Usage
 from routing.policy.llm_router_prompt import normalised
 from routing.prompt_size import size_of_body
 from routing.query import Expectation, Query
-from tests.attack.conftest import within
+from tests.attack.conftest import cpu_within
 
 CHARS = 200_000
 TIER = Tier("small", "small", 4, ("d",), None)
@@ -83,16 +83,16 @@ def judged(text: str, **expects: Any) -> None:
 def test_the_longest_answer_of_a_model_is_judged_soon(expects: dict[str, Any]) -> None:
     for name, piece in PIECES.items():
         text = piece * (8_000_000 // len(piece.encode(errors="surrogatepass")))
-        with within(1.5, f"8 MB of {name}, judged"):
+        with cpu_within(1.5, f"8 MB of {name}, judged"):
             judged(text, **expects)
     numbers = json.dumps(list(range(900_000)))
-    with within(1.5, "7 MB of JSON, judged"):
+    with cpu_within(1.5, "7 MB of JSON, judged"):
         judged(numbers, **expects)
 
 
 def test_sums_in_a_row_of_digits_are_looked_for_soon() -> None:
     for text in ("9" * 5_000, "9," * 2_500, "(9" * 2_500, "9.9+" * 1_250, "1+1=" * 1_250, "$" * 5_000):
-        with within(0.5, f"sums in {text[:4]}…"):
+        with cpu_within(0.5, f"sums in {text[:4]}…"):
             plain_sums(text)
     assert [(found.left, found.holds) for found in plain_sums("so $3 * 60 = $180 and 1,200 + 5.5=1205.5")] == [
         ("$3 * 60", True),
@@ -105,5 +105,5 @@ def test_a_text_is_read_in_linear_time(reader: str) -> None:
     for name, piece in PIECES.items():
         for end in ("", "!", "\u00e9x"):
             text = (piece * (CHARS // len(piece)))[:CHARS] + end
-            with within(2.0, f"{reader} of {name}"):
+            with cpu_within(2.0, f"{reader} of {name}"):
                 READERS[reader](text)

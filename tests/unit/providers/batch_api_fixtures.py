@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from providers.batch_api.provider_batch_api import BatchResult, ProviderBatchApi, RemoteBatch
+from providers.batch_api.provider_batch_api import ProviderBatchApi, RemoteBatch
 from providers.client import ProviderClient
 from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
+from routing.outcome import Outcome
 from simulator.process import SimulatorProcess, start_simulator
 
 WIRE = {Protocol.OPENAI: "gpt-5-nano", Protocol.ANTHROPIC: "claude-haiku-4-5", Protocol.GOOGLE: "gemini-2.5-flash-lite"}
@@ -109,6 +110,6 @@ async def over(api: ProviderBatchApi, batch: RemoteBatch) -> RemoteBatch:
             await asyncio.sleep(POLL_S)
 
 
-async def collect(api: ProviderBatchApi, batch: RemoteBatch) -> list[BatchResult]:
-    """All results."""
-    return [result async for result in api.results(batch)]
+async def collect(api: ProviderBatchApi, batch: RemoteBatch) -> list[tuple[str, Outcome]]:
+    """All results, each with its key."""
+    return [(result.key, result.outcome) async for result in api.results(batch)]

@@ -139,8 +139,8 @@ def test_only_a_complete_refusal_says_that_nothing_was_created(status: int, may_
 
 
 async def gather(results: AsyncIterator[BatchResult], seen: list[str]) -> None:
-    async for key, _ in results:
-        seen.append(key)
+    async for result in results:
+        seen.append(result.key)
 
 
 def test_a_download_that_breaks_off_raises_after_the_lines_that_came() -> None:
