@@ -9,7 +9,7 @@ Source: https://platform.openai.com/docs/api-reference/chat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 from urllib.parse import urlsplit
 
 from providers.adapters import json_fields
@@ -118,9 +118,11 @@ class OpenAICompatible:
             broke_off(json_fields.code(failed.get("code")) or "error", usage=usage)
         if not isinstance(message, dict):
             raise InvalidResponse("a completion without choices[0].message", usage=usage)
-        text = message.get("content")
-        if isinstance(text, list):  # Mistral's reasoning models
-            text = "".join(json_fields.as_str(json_fields.as_dict(part).get("text")) for part in text)
+        text, calls = message.get("content"), message.get("tool_calls")
+        if calls and not _are_objects(calls):
+            raise InvalidResponse("tool calls that are no objects", usage=usage)
+        if _are_objects(text):  # Mistral's reasoning models
+            text = "".join(json_fields.as_str(part.get("text")) for part in text)
         if not isinstance(text, str | None):
             raise InvalidResponse("a message whose content is no text", usage=usage)
         word = json_fields.as_str(choice.get("finish_reason"))
@@ -135,7 +137,7 @@ class OpenAICompatible:
             latency_ms=0.0,
             model=json_fields.as_str(answer.get("model")) or model.model,
             mean_logprob=_mean_logprob(choice),
-            has_tool_calls=bool(message.get("tool_calls") or message.get("function_call")),
+            has_tool_calls=bool(calls or message.get("function_call")),
         )
 
     def parse_error(self, status: int, answer: Any) -> ProviderErrorDetail:
@@ -199,6 +201,10 @@ def _has_cache_control(messages: Any, tools: Any) -> bool:
         if isinstance(items, list)
         for item in items
     )
+
+
+def _are_objects(said: Any) -> TypeGuard[list[Mapping[str, Any]]]:
+    return isinstance(said, list) and all(isinstance(item, dict) for item in said)
 
 
 def _parts_of(content: Any) -> list[Mapping[str, Any]]:

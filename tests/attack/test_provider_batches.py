@@ -126,9 +126,7 @@ def test_a_status_that_no_column_takes_spoils_one_line_alone(status: Any) -> Non
     assert (found.outcome.kind, found.outcome.status) == (FailureKind.BROKEN_BODY, None)
 
 
-@pytest.mark.parametrize(
-    "request_id", ["a\0", "r" * 1000, "\x1b[2J", ["r"]], ids=["NUL", "long", "escape", "list"]
-)
+@pytest.mark.parametrize("request_id", ["a\0", "r" * 1000, "\x1b[2J", ["r"]], ids=["NUL", "long", "escape", "list"])
 def test_a_request_id_that_is_none_is_not_kept(request_id: Any) -> None:
     found = result_of({"custom_id": "1", "response": {"status_code": 500, "request_id": request_id}})
     assert found.outcome.request_id is None

@@ -2,12 +2,20 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from copy import deepcopy
+from typing import Any
 
 import pytest
 
+from api.chat_stream import chat_chunks
+from api.routes.label_routes import _answer
+from providers.adapters import openai_adapter
+from providers.answer_reading import read_outcome
 from providers.provider_errors import InvalidResponse
 from providers.transport.response_body import read_capped
+from routing.fleet import Model, Price, Protocol, Provider
+from routing.outcome import Completion
 from tests.attack.conftest import cpu_within
 
 CAP = 8_000_000
@@ -34,3 +42,41 @@ def test_a_bomb_costs_no_more_than_the_cap() -> None:
     taken: list[int] = []
     with cpu_within(3.0, "200 MB in 200 kB"), pytest.raises(InvalidResponse, match="more than"):
         asyncio.run(read_capped(endless(bomb, b"", taken), encoding="gzip", cap=CAP))
+
+
+ANSWER: dict[str, Any] = {
+    "id": "x",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "yes", "tool_calls": [{"id": "c", "function": {"name": "f"}}]},
+            "logprobs": {"content": [{"token": "a", "logprob": -1.0, "top_logprobs": []}]},
+            "finish_reason": "stop",
+        }
+    ],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 1},
+}
+ODD: list[Any] = [None, 1, -1, True, 1.5, 10**30, "s", "", "\0", [], [1], ["s"], [None], [[]], {}, {"a": 1}]
+
+
+def with_each_value_odd(value: Any) -> Iterator[Any]:
+    """Copies of ``value`` with one odd value each, at every place."""
+    yield from deepcopy(ODD)
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        for odd in with_each_value_odd(value[key]):
+            changed = deepcopy(value)
+            changed[key] = odd
+            yield changed
+
+
+def test_an_answer_with_an_odd_value_anywhere_is_refused_or_can_be_shown() -> None:
+    model = Model("m", "p", "model", "small", Price(1, 1, 1, "test"), 8000)
+    adapter = openai_adapter.OpenAICompatible(Provider("p", Protocol.OPENAI, "https://api.openai.com/v1"))
+    kept = 0
+    for answer in with_each_value_odd(ANSWER):
+        outcome = read_outcome(adapter, model, 200, answer, headers={}, now=1.0)
+        if isinstance(outcome, Completion):
+            kept += 1
+            assert list(chat_chunks(dict(outcome.response), include_usage=True))
+            assert isinstance(_answer(outcome.response), str)
+    assert kept > 100
