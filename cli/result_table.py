@@ -48,7 +48,7 @@ MAX_EXPANDED: Final = 100
 _WRITTEN: Final = frozenset({TableFormat.CSV, TableFormat.TSV, TableFormat.PARQUET})
 _NOT_WRITTEN: Final = frozenset({".gz", ".xlsx", ".xls", ".arrow", ".feather"})
 _FENCED: Final = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL | re.IGNORECASE)
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", *"＝＋－＠")  # the last four are full-width
 _NUMBER: Final = re.compile(r"[+-]?[\d.,]+(?:[eE][+-]?\d+)?\s?%?")
 
 
@@ -224,10 +224,14 @@ class _Sink(Protocol):
 
 
 class CsvSink:
-    """Writes CSV or TSV by RFC 4180, in UTF-8; null is empty. Texts of models cannot become formulas."""
+    """Writes CSV or TSV by RFC 4180, in UTF-8; null is empty. Texts of models cannot become formulas.
+
+    Nor can ids of a batch whose file is not here: a tenant chose them.
+    """
 
     def __init__(self, file: BinaryIO, columns: OutputColumns, *, delimiter: str) -> None:
         self._columns = columns
+        self._guarded = {"answer", "error"} | ({"custom_id"} if not columns.given else set())
         self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=False)
         self._writer = csv.writer(self._text, delimiter=delimiter)
         self._writer.writerow(columns.names)
@@ -248,7 +252,7 @@ class CsvSink:
             value = result[name]
             # Not 6e-06: spreadsheets show that as 0, and some readers take it for text.
             text = f"{Decimal(repr(value)):f}" if isinstance(value, float) else cell_text(value)
-            yield guarded(text) if name in ("answer", "error") else text
+            yield guarded(text) if name in self._guarded else text
             if name == "answer" and self._columns.expanded:
                 fields = parse_fields(result[name])
                 yield from (guarded(cell_text(fields.get(field))) for field in self._columns.expanded)

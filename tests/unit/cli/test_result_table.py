@@ -213,6 +213,8 @@ def test_many_rows_are_joined_in_their_order() -> None:
         ("=1+1", "'=1+1"),
         ("@SUM(A1)", "'@SUM(A1)"),
         ("+cmd", "'+cmd"),
+        ("＝1+1", "'＝1+1"),  # full-width
+        ("\n=1+1", "'\n=1+1"),
         ("-cmd|'/c calc'!A1", "'-cmd|'/c calc'!A1"),
         ("-5", "-5"),
         ("+1,234.5 %", "+1,234.5 %"),
@@ -223,6 +225,13 @@ def test_many_rows_are_joined_in_their_order() -> None:
 )
 def test_no_text_of_a_model_is_a_formula(text: str, written: str) -> None:
     assert guarded(text) == written
+
+
+def test_no_id_of_a_tenant_is_a_formula() -> None:
+    row = result(1, "A")
+    row.custom_id = '=HYPERLINK("https://evil.example")'
+    content, _ = written(TableFormat.CSV, None, [row])
+    assert read_csv(content)[0]["custom_id"] == f"'{row.custom_id}"
 
 
 def test_the_suffix_of_the_output_says_its_format() -> None:
