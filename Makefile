@@ -8,7 +8,7 @@ INPUT ?= examples/queries.jsonl
 PINS := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-real up down test lint bench bench-scale bench-routing default-router attack chaos mutation lock clean
+.PHONY: help run run-real up down test lint bench bench-scale bench-routing default-router attack chaos mutation lock pin-images clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -60,6 +60,9 @@ lock: ## Pin every dependency anew, with hashes, into requirements.lock and depl
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv, or make lock UV=/path/to/uv"; exit 1; }
 	@$(UV) pip compile --quiet $(PINS) --extra dev pyproject.toml -o requirements.lock $(LOCK_OPTIONS)
 	@$(UV) pip compile --quiet $(PINS) --extra image --constraint requirements.lock pyproject.toml -o deploy/image.lock
+
+pin-images: ## Pin the images of the Dockerfile and of compose to today's digests (needs docker and the network)
+	@deploy/pin_images
 
 clean: ## Remove .venv and all caches; the data directory .pointsman, with its database, stays
 	@test ! -x $(BIN)/pointsman || $(BIN)/pointsman down >/dev/null 2>&1 || true

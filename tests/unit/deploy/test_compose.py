@@ -97,6 +97,32 @@ def test_the_script_makes_the_passwords_that_are_missing_for_the_user_alone(tmp_
     assert "B_KEY is not set" in refused.stderr
 
 
+def test_the_script_pins_every_image_of_others_and_pins_it_anew(tmp_path: Path) -> None:
+    """With a stand-in for docker: the tests reach no registry."""
+    files = ["Dockerfile", "docker-compose.yml", "cli/deployment/docker-compose.yml.jinja"]
+    for name in (*files, "deploy/pin_images"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    environ = {"PATH": f"{docker.parent}:{os.defpath}"}
+    for digit in "ab":
+        docker.write_text(f"#!/bin/sh\nprintf 'sha256:%064d' 0 | tr 0 {digit}\n")
+        docker.chmod(0o700)
+        subprocess.run([tmp_path / "deploy" / "pin_images"], check=True, timeout=60, env=environ, capture_output=True)
+        for name in files:
+            plain, pinned = (ROOT / name).read_text(), (tmp_path / name).read_text()
+            images = re.findall(r"^(?:FROM|    image:) (\S+:\S+)", pinned, re.MULTILINE)
+            assert images
+            assert all(image.endswith(f"@sha256:{digit * 64}") for image in images if image != "pointsman:local"), (
+                images
+            )
+            assert re.sub(r"@sha256:[0-9a-f]+", "", pinned) == re.sub(r"@sha256:[0-9a-f]+", "", plain)
+    docker.write_text("#!/bin/sh\necho denied\n")
+    failed = subprocess.run([tmp_path / "deploy" / "pin_images"], timeout=60, env=environ, capture_output=True)
+    assert (failed.returncode, (tmp_path / "Dockerfile").read_text().count("b" * 64)) == (1, 2)
+
+
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_every_container_is_read_only_without_capabilities(name: str) -> None:
     service = SERVICES[name]
