@@ -149,8 +149,8 @@ _BUDGET_KEYS: Final = frozenset({*BatchOptions.model_fields, "budget", "budget_u
 class BatchCreate(ApiModel):
     """A batch to create from an uploaded file."""
 
-    input_file_id: str
-    endpoint: Annotated[str, Field(json_schema_extra={"enum": list(Endpoint)})]
+    input_file_id: Words
+    endpoint: Annotated[Words, Field(json_schema_extra={"enum": list(Endpoint)})]
     completion_window: Annotated[str, Field(pattern=WINDOW_PATTERN, description="24h, or another number of m, h or d")]
     metadata: Annotated[dict[Name, Words], Field(max_length=16)] | None = None
     output_expires_after: ExpiresAfter | None = None

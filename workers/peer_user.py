@@ -27,13 +27,15 @@ _ANY: Final = 0xFFFFFFFF
 _ESTABLISHED: Final = 1
 
 
-def is_own_user(own: tuple[Any, ...], peer: tuple[Any, ...]) -> bool:
+def is_own_user(own: tuple[Any, ...] | None, peer: tuple[Any, ...] | None) -> bool:
     """Whether this process' user opened the socket at ``peer`` that is connected to ``own``: (host, port, …) each.
 
-    False where that cannot be known: on another system than Linux, for a socket that is closed already, that is on
-    another machine or in another network namespace.
+    False where that cannot be known: on another system than Linux, for a socket that is closed already (None), that is
+    on another machine or in another network namespace.
     """
-    return sys.platform == "linux" and _user_id(local=peer, remote=own) == os.geteuid()
+    if sys.platform != "linux" or not own or not peer:
+        return False
+    return _user_id(local=peer, remote=own) == os.geteuid()
 
 
 def _user_id(*, local: tuple[Any, ...], remote: tuple[Any, ...]) -> int | None:

@@ -112,7 +112,8 @@ async def retrieve_file_content(request: Request, file_id: str) -> Response:
 async def delete_file(request: Request, file_id: str) -> Response:
     """Delete a file. Results stay in the ledger, where `pointsman results` finds them."""
     files, tenant = get_state(request).files, get_tenant(request)
-    if await files.is_awaited(strip_nul(file_id), tenant=tenant):
+    file_id = strip_nul(file_id)
+    if await files.is_awaited(file_id, tenant=tenant):
         raise conflict("A batch of this file is still being validated.", code="file_in_use", param="file_id")
     if not await files.delete(file_id, tenant=tenant):
         raise not_found("File", file_id)

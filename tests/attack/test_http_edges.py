@@ -117,6 +117,18 @@ def test_a_body_is_no_head(served: Served) -> None:
             assert connection.recv(65_536).startswith(b"HTTP/1.1 400 ")
 
 
+def test_text_that_postgres_does_not_take_is_an_error_of_the_client(served: Served) -> None:
+    batch = {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    with served.client() as client:
+        for method in ("GET", "DELETE"):
+            assert client.request(method, "/v1/files/%00").status_code == 404
+        for name in batch:
+            for odd in (r"\ud800", r"\u0000"):
+                body = json.dumps(batch | {name: "ODD"}).replace("ODD", odd)
+                answer = client.post("/v1/batches", content=body, headers={"content-type": "application/json"})
+                assert answer.status_code == 400, (name, odd, answer.text)
+
+
 @pytest.fixture
 def watchers() -> Iterator[list[threading.Thread]]:
     threads: list[threading.Thread] = []
@@ -258,6 +270,7 @@ def test_the_user_of_a_connection_is_known_by_either_protocol() -> None:
             mine.close()
             assert not is_own_user(own, peer)
     assert not is_own_user(("127.0.0.1", 1), ("192.0.2.1", 2))
+    assert not is_own_user(("127.0.0.1", 1), None)  # it left before it was accepted
 
 
 def test_the_names_of_this_machine_are_local() -> None:
