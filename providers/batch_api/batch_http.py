@@ -240,15 +240,17 @@ async def _timed(response: httpx.Response) -> AsyncIterator[bytes]:
     stream = response.stream
     assert isinstance(stream, httpx.AsyncByteStream)
     chunks = stream.__aiter__()
-    began, received = time.monotonic(), 0
+    waited_s, received = 0.0, 0  # what is done with the chunks does not count
     while True:
+        began = time.monotonic()
         try:
             async with asyncio.timeout(_SILENCE_S):
                 chunk = await chunks.__anext__()
         except StopAsyncIteration:
             return
         received += len(chunk)
-        if time.monotonic() - began > min(_SLOW_START_S + received / _SLOWEST_BYTES_PER_S, _LONGEST_DOWNLOAD_S):
+        waited_s += time.monotonic() - began
+        if waited_s > min(_SLOW_START_S + received / _SLOWEST_BYTES_PER_S, _LONGEST_DOWNLOAD_S):
             raise TimeoutError
         yield chunk
 
