@@ -184,6 +184,19 @@ def sqlalchemy_url(url: str) -> URL:
     return address.update_query_dict({"host": names, "port": ports})
 
 
+def single_hosts(url: str) -> dict[str, str]:
+    """Each ``host:port`` of ``url``, with an address of it alone."""
+    address = sqlalchemy_url(url)
+    hosts, ports = (str(address.query.get(key, "")).split(",") for key in ("host", "port"))
+    if len(hosts) < 2:
+        return {f"{address.host or hosts[0]}:{address.port or 5432}": url}
+    alone = address.difference_update_query(["host", "port"])
+    return {
+        f"{host}:{port}": alone.set(host=host, port=int(port)).render_as_string(hide_password=False)
+        for host, port in zip(hosts, ports, strict=True)
+    }
+
+
 def connect_options(url: str, session: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The driver's options for connections to ``url``, but those that it names itself; ``session`` are its settings.
 

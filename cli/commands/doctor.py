@@ -4,8 +4,7 @@ import asyncio
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
@@ -13,6 +12,8 @@ import typer
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
+from cli.check_result import CheckResult, CheckStatus, fail, ok, warn
+from cli.cluster_checks import SEEN_S, cluster_checks
 from cli.command_errors import ExitCode, describe_error
 from cli.console import emit, out, plain
 from cli.param_types import FleetOption, JsonOption
@@ -28,42 +29,12 @@ from workers.local_stack import stack_pid
 
 app = typer.Typer()
 
-_SEEN_S: Final = 15.0
+
 _START: Final = "`pointsman up` starts it."
 _SIMULATOR_S: Final = 3.0
 
 
-class CheckStatus(StrEnum):
-    """The verdict of a check."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
 _MARKS: Final = {CheckStatus.OK: ("✔", "green"), CheckStatus.WARN: ("!", "yellow"), CheckStatus.FAIL: ("✘", "red")}
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """What a check found, and the fix for a fault."""
-
-    thing: str
-    health: CheckStatus
-    found: str
-    fix: str | None = None
-
-
-def _ok(thing: str, found: str, fix: str | None = None) -> CheckResult:
-    return CheckResult(thing, CheckStatus.OK, found, fix)
-
-
-def _warn(thing: str, found: str, fix: str) -> CheckResult:
-    return CheckResult(thing, CheckStatus.WARN, found, fix)
-
-
-def _fail(thing: str, found: str, fix: str | None) -> CheckResult:
-    return CheckResult(thing, CheckStatus.FAIL, found, fix)
 
 
 @app.command()
@@ -74,13 +45,19 @@ def doctor(
     probe: Annotated[
         bool, typer.Option("--probe", help="Ask each provider for its list of models, which is free.")
     ] = False,
+    cluster: Annotated[
+        bool,
+        typer.Option(
+            "--cluster", help="Check each host of Postgres and of the broker, and what one host serves alone."
+        ),
+    ] = False,
 ) -> None:
     """Check each dependency, and show how to fix it.
 
     Connections, versions, migrations, queue depths, workers, keys. Exits with 1 on a fault.
     """
     results: list[CheckResult] = []
-    for result in _checks(read_settings(fleet), start=start, probe=probe):
+    for result in _checks(read_settings(fleet), start=start, probe=probe, cluster=cluster):
         results.append(result)
         if not as_json:
             mark, style = _MARKS[result.health]
@@ -94,14 +71,14 @@ def doctor(
         raise typer.Exit(ExitCode.FAILURE)
 
 
-def _checks(settings: Settings, *, start: bool, probe: bool) -> Iterator[CheckResult]:
-    yield _ok("home", str(settings.home))
+def _checks(settings: Settings, *, start: bool, probe: bool, cluster: bool) -> Iterator[CheckResult]:
+    yield ok("home", str(settings.home))
     fleet: Fleet | None = None
     try:
         checked = check_fleet(settings.fleet_path, EnvironWithFiles(os.environ))
         fleet = checked.fleet
-        yield _ok("fleet", f"{settings.fleet_path}: {fleet_label(fleet)}")
-        yield from (_warn("fleet", f"{warning.key}: {warning.wrong}", warning.fix) for warning in checked.warnings)
+        yield ok("fleet", f"{settings.fleet_path}: {fleet_label(fleet)}")
+        yield from (warn("fleet", f"{warning.key}: {warning.wrong}", warning.fix) for warning in checked.warnings)
     except ValueError as error:
         yield _fault("fleet", error)
     yield _traces(os.environ)
@@ -117,6 +94,8 @@ def _checks(settings: Settings, *, start: bool, probe: bool) -> Iterator[CheckRe
         if fleet is not None:
             yield from _queues(settings, fleet)
             yield from _workers(settings, fleet)
+            if cluster:
+                yield from cluster_checks(settings, fleet)
             yield from _router(settings, fleet)
             yield from _providers(settings, fleet, probe=probe)
 
@@ -124,20 +103,20 @@ def _checks(settings: Settings, *, start: bool, probe: bool) -> Iterator[CheckRe
 def _traces(environ: Mapping[str, str]) -> CheckResult:
     endpoint = tracing.destination(environ)
     if endpoint is None:
-        return _ok("traces", f"off; {tracing.ENDPOINT} enables them")
+        return ok("traces", f"off; {tracing.ENDPOINT} enables them")
     if missing := tracing.missing():
-        return _warn("traces", f"off: {', '.join(missing)} not installed", tracing.INSTALL)
+        return warn("traces", f"off: {', '.join(missing)} not installed", tracing.INSTALL)
     if not tracing.is_reachable(endpoint):
         fix = "Check the endpoint and whether it listens. Until then spans are lost, and nothing else."
-        return _warn("traces", f"on, but {endpoint} cannot be reached from here", fix)
-    return _ok("traces", f"on, to {endpoint}")
+        return warn("traces", f"on, but {endpoint} cannot be reached from here", fix)
+    return ok("traces", f"on, to {endpoint}")
 
 
 def _fault(thing: str, error: BaseException) -> CheckResult:
     description = describe_error(error)
     # Without a hint that refers to this command.
     hint = (description.hint or "").partition("`pointsman doctor`")[0].rstrip()
-    return _fail(thing, " ".join(description.lines), hint or None)
+    return fail(thing, " ".join(description.lines), hint or None)
 
 
 def _postgres(settings: Settings) -> Iterator[CheckResult]:
@@ -145,7 +124,7 @@ def _postgres(settings: Settings) -> Iterator[CheckResult]:
 
     owner = "embedded" if settings.embeds_postgres else "external"
     if settings.database is None:
-        yield _warn("postgres", f"{owner}, not running", _START)
+        yield warn("postgres", f"{owner}, not running", _START)
         return
     try:
         (server,) = _rows(settings, "server")
@@ -154,14 +133,14 @@ def _postgres(settings: Settings) -> Iterator[CheckResult]:
         yield _fault("postgres", error)
         return
     size = f"{server.bytes / 1e6:,.0f} MB"
-    yield _ok("postgres", f"{owner}, version {server.version}, {size}, up {server.up_s:,.0f} s")
+    yield ok("postgres", f"{owner}, version {server.version}, {size}, up {server.up_s:,.0f} s")
     is_temporary = settings.embeds_postgres and stack_pid(settings) is None
-    yield _ok("postgres", f'psql "{settings.psql_url}"', "It runs while `pointsman up` does." if is_temporary else None)
+    yield ok("postgres", f'psql "{settings.psql_url}"', "It runs while `pointsman up` does." if is_temporary else None)
     if revision == newest:
-        yield _ok("migration", f"{revision}, the newest")
+        yield ok("migration", f"{revision}, the newest")
     else:
         fix = "`pointsman up` and `pointsman run` migrate; or run `alembic upgrade head`."
-        yield _warn("migration", f"{revision or 'none'}; the newest is {newest}", fix)
+        yield warn("migration", f"{revision or 'none'}; the newest is {newest}", fix)
 
 
 def _rows(settings: Settings, report: str, **params: object) -> list[Any]:
@@ -176,7 +155,7 @@ def _rows(settings: Settings, report: str, **params: object) -> list[Any]:
 def _broker(settings: Settings) -> Iterator[CheckResult]:
     owner = "embedded" if settings.embeds_redis else "external"
     if settings.redis is None and settings.broker is None:
-        yield _warn("redis", f"{owner}, not running", _START)
+        yield warn("redis", f"{owner}, not running", _START)
         return
     if settings.redis is not None:
         yield _redis(settings.redis, owner)
@@ -198,18 +177,18 @@ def _redis(url: str, owner: str) -> CheckResult:
         info = asyncio.run(ask())
     except AWAY:
         fix = "Check BROKER_URL (or REDIS_URL) and whether Redis is up."
-        return _fail("redis", f"{without_password(url)} cannot be reached", fix)
+        return fail("redis", f"{without_password(url)} cannot be reached", fix)
     product = "Valkey" if "valkey_version" in info else "Redis"
     version = str(info.get("valkey_version") or info.get("redis_version"))
     found = f"{owner}, {product} {version}, {info.get('used_memory_human')} used"
     if not _has_lua_fixes(product, version):
         fix = "Update it: scripts could run code in older versions (CVE-2024-46981, CVE-2025-49844)."
-        return _warn("redis", found, fix)
+        return warn("redis", found, fix)
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         fix = "Set maxmemory-policy noeviction: other policies drop messages, which then arrive late."
-        return _warn("redis", f"{found}, maxmemory-policy {policy}", fix)
-    return _ok("redis", found)
+        return warn("redis", f"{found}, maxmemory-policy {policy}", fix)
+    return ok("redis", found)
 
 
 _FIXED: Final = {
@@ -239,8 +218,8 @@ def _rabbitmq(url: str) -> CheckResult:
             version = connection.connection.server_properties.get("version", "?")
     except UNREACHABLE:
         fix = "Check BROKER_URL and whether RabbitMQ is up."
-        return _fail("rabbitmq", f"{without_password(url)} cannot be reached", fix)
-    return _ok("rabbitmq", f"version {version}")
+        return fail("rabbitmq", f"{without_password(url)} cannot be reached", fix)
+    return ok("rabbitmq", f"version {version}")
 
 
 def _queues(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
@@ -265,16 +244,16 @@ def _queues(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
             depth = f"{row.ready:,} ready, {row.queued:,} queued, {row.running:,} running, {row.held:,} held"
             depth += f", the oldest waits {row.oldest_wait_s:,.0f} s" if row.oldest_wait_s is not None else ""
         depth += f"; {messages[stage]:,} messages" if stage in messages else ""
-        yield _ok(stage, depth)
+        yield ok(stage, depth)
     for stage, row in rows.items():
         stuck = row.ready + row.queued + row.running + row.held
         found = f"{stuck:,} queries are stuck at stage {str(stage)!r}, which this fleet does not define"
-        yield _fail(str(stage), found, "Add the tier to the fleet again, or cancel the batches that wait for it.")
+        yield fail(str(stage), found, "Add the tier to the fleet again, or cancel the batches that wait for it.")
     for row in _rows(settings, "batches_of_others", simulated=fleet.simulated):
         needed, offered = ("real calls", "simulates") if fleet.simulated else ("simulated answers", "makes real calls")
         found = f"{row.batches:,} open of the fleet {row.fleet!r} need {needed}, but this fleet {offered}"
         fix = "These workers do not take them: start workers of that fleet instead, or cancel the batches."
-        yield _warn("batches", found, fix)
+        yield warn("batches", found, fix)
 
 
 def _workers(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
@@ -283,28 +262,28 @@ def _workers(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
     if settings.database is None:
         return
     try:
-        rows = _rows(settings, "workers", seen_within_s=_SEEN_S)
+        rows = _rows(settings, "workers", seen_within_s=SEEN_S)
     except DBAPIError:
         return
     if not rows:
         fix = "`pointsman up` starts them."
         pid = stack_pid(settings)
         yield (
-            _fail("workers", f"none, though process {pid} runs a stack", fix) if pid else _warn("workers", "none", fix)
+            fail("workers", f"none, though process {pid} runs a stack", fix) if pid else warn("workers", "none", fix)
         )
         return
     served = {role for row in rows for role in str(row.role).split()}
     for row in rows:
         slots = f", {row.in_flight} of {row.slots} slots busy" if row.slots else ""  # feeder and route have none
-        yield _ok("worker", f"{row.name} on {row.host}{slots}")
+        yield ok("worker", f"{row.name} on {row.host}{slots}")
     if missing := ", ".join(stage for stage in (*stages(fleet), "feeder") if stage not in served):
-        yield _fail("workers", f"no worker serves {missing}", f"Start them: `python -m workers STAGE`, for {missing}.")
+        yield fail("workers", f"no worker serves {missing}", f"Start them: `python -m workers STAGE`, for {missing}.")
 
 
 def _router(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
     """Which trained router should serve, and whether the running workers use it."""
     if "classifier" not in fleet.router.stages and fleet.router.scorer is None:
-        yield _ok("router", "no trained router (router.stages of the fleet)")
+        yield ok("router", "no trained router (router.stages of the fleet)")
         return
     # numpy and scipy take a third of a second, which other commands save.
     from evaluation.data.dataset_errors import EvaluationError
@@ -318,16 +297,16 @@ def _router(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
         return
     try:
         serving = asyncio.run(work())
-        others = {row.router for row in _rows(settings, "workers", seen_within_s=_SEEN_S)} - {serving, None}
+        others = {row.router for row in _rows(settings, "workers", seen_within_s=SEEN_S)} - {serving, None}
     except EvaluationError as error:
-        yield _fail("router", str(error), "`pointsman routers list` shows the registered routers.")
+        yield fail("router", str(error), "`pointsman routers list` shows the registered routers.")
         return
     except DBAPIError:
         return
-    yield _ok("router", f"{serving} serves")
+    yield ok("router", f"{serving} serves")
     if others:
         fix = "They reload within seconds; otherwise their logs have the cause: router_refused."
-        yield _warn("router", f"workers still use {', '.join(sorted(others))}", fix)
+        yield warn("router", f"workers still use {', '.join(sorted(others))}", fix)
 
 
 def _providers(settings: Settings, fleet: Fleet, *, probe: bool) -> Iterator[CheckResult]:
@@ -338,28 +317,28 @@ def _providers(settings: Settings, fleet: Fleet, *, probe: bool) -> Iterator[Che
     environ = EnvironWithFiles(os.environ)
     for name, provider in fleet.providers.items():
         for found, fix in environment_ignored(provider, environ):
-            yield _warn(name, found, fix)
+            yield warn(name, found, fix)
         if provider.api_key_env and not environ.get(provider.api_key_env):
             fix = f"Set it, or {provider.api_key_env}_FILE, in the environment of the workers."
-            yield _warn(name, f"no key: {provider.api_key_env} is not set here", fix)
+            yield warn(name, f"no key: {provider.api_key_env} is not set here", fix)
         elif provider.base_url.startswith(SIMULATOR):
             yield _simulator(name, settings.simulator_url)
         elif probe:
             asked.append(name)
         else:
-            yield _ok(name, f"{provider.kind} at {provider.base_url} (not called; --probe does)")
+            yield ok(name, f"{provider.kind} at {provider.base_url} (not called; --probe does)")
     for name, failure in asyncio.run(probe_providers(fleet, asked, environ)) if asked else ():
         where = f"{fleet.providers[name].kind} at {fleet.providers[name].base_url}"
         if failure is None:
-            yield _ok(name, f"{where} answers")
+            yield ok(name, f"{where} answers")
         else:
             found = f"{where}: {failure.kind}, {failure.message}"
-            yield _fail(name, found, fix_of(failure, fleet.providers[name]))
+            yield fail(name, found, fix_of(failure, fleet.providers[name]))
 
 
 def _simulator(name: str, url: str | None) -> CheckResult:
     found = "the simulator, started by `run` and `up`" if url is None else f"the simulator at {url}"
     parts = urlsplit(url or "")
     if url is None or accepts_connections(parts.hostname or "", parts.port or 80, timeout_s=_SIMULATOR_S):
-        return _ok(name, found)
-    return _fail(name, f"{found} does not respond", "`pointsman down`, then `pointsman up`.")
+        return ok(name, found)
+    return fail(name, f"{found} does not respond", "`pointsman down`, then `pointsman up`.")

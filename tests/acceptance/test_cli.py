@@ -231,10 +231,21 @@ def test_a_detached_stack_serves_until_down_stops_it(pointsman: Pointsman, tmp_p
 
 
 def test_up_serves_what_is_submitted_elsewhere(serving: Pointsman, tmp_path: Path) -> None:
-    findings = serving.object("doctor")
+    findings = serving.object("doctor", "--cluster")
     assert findings["healthy"], findings
     things = {finding["thing"] for finding in findings["findings"]}
-    assert {"postgres", "redis", "migration", "worker", "route", "small", "large", "fallback"} <= things
+    assert {
+        "postgres",
+        "redis",
+        "migration",
+        "worker",
+        "route",
+        "small",
+        "large",
+        "fallback",
+        "broker",
+        "host",
+    } <= things
     found = [finding["found"] for finding in findings["findings"]]
     assert any(text.startswith('psql "postgresql://pointsman_owner@/pointsman?host=/') for text in found)
     assert not any("0 of 0 slots" in text for text in found)

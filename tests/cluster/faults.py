@@ -223,9 +223,16 @@ def failover_without_loss(arena: ClusterEnvironment) -> None:
     arena.submit(1000)
     arena.at(0.2)
     arena.submit(50, tag="just_before")
+    first = f"{arena.network['postgres1'].address}:5432"
+    _doctor(
+        arena,
+        f"{first} takes writes; followed by 1, synchronously",
+        f"{standby.host.address}:5432 is a standby",
+    )
     arena.strike()
     arena.fail_over(standby)
     arena.finish()
+    _doctor(arena, f"{first} cannot be reached", f"{standby.host.address}:5432 takes writes; nothing follows it")
 
 
 @fault("pgbouncer_killed_9", recovers_within_s=2 * LEASE_S + 10)
@@ -329,6 +336,15 @@ def point_in_time(arena: ClusterEnvironment) -> None:
     arena.submit(50, tag="forgotten", key="monday")
     arena.finish()
     _reconcile(arena)
+
+
+def _doctor(arena: ClusterEnvironment, *expected: str) -> None:
+    """What `pointsman doctor --cluster` has to find, at the addresses that the workers know."""
+    argv = [sys.executable, "-m", "cli.main", "doctor", "--cluster", "--json"]
+    told = subprocess.run(argv, cwd=ROOT, env=arena.environ, capture_output=True, text=True)
+    found = [each["found"] for each in json.loads(told.stdout or '{"findings": []}')["findings"]]
+    if missing := [each for each in expected if not any(one.startswith(each) for one in found)]:
+        arena.complaints.append(f"doctor does not say {missing}: {found} {told.stderr}")
 
 
 def _reconcile(arena: ClusterEnvironment) -> None:

@@ -1,0 +1,139 @@
+"""``pointsman doctor --cluster``: each host of Postgres and of the broker, and what a single host serves."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+from sqlalchemy.exc import DBAPIError
+
+from cli.check_result import CheckResult, fail, ok, warn
+from db.engine import make_engine, single_hosts
+from db.reports import run_report
+from routing.fleet import Fleet
+from settings import Settings, without_password
+
+SEEN_S: Final = 15.0
+"""A worker that was silent for longer is not counted."""
+_CLOCK_S: Final = 2.0
+_FAIL_OVER: Final = "see docs/operations.md, Fail-over."
+
+
+def cluster_checks(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
+    """What fails together with one host."""
+    if settings.database is not None:
+        yield from _postgres_hosts(settings.database_url)
+    if settings.broker is not None:
+        yield from _broker_hosts(settings.broker_url)
+    if settings.database is not None:
+        yield from _worker_hosts(settings.database_url, fleet)
+
+
+def _ask(url: str, report: str, **params: object) -> list[Any]:
+    async def work() -> list[Any]:
+        engine = make_engine(url, role=None, pool_size=1)
+        try:
+            return list(await run_report(engine, report, **params))
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(work())
+
+
+def _postgres_hosts(url: str) -> Iterator[CheckResult]:
+    primaries: dict[str, Any] = {}
+    hosts = single_hosts(url)
+    for host, alone in hosts.items():
+        try:
+            (row,) = _ask(alone, "postgres_host")
+        except (DBAPIError, OSError):
+            yield warn("postgres", f"{host} cannot be reached", "Start it as a standby, or name its successor.")
+            continue
+        if row.is_standby:
+            yield ok("postgres", f"{host} is a standby, {row.behind_s:,.1f} s behind")
+        else:
+            primaries[host] = row
+        if abs(skew := row.clock - time.time()) > _CLOCK_S:
+            yield warn("clock", f"{host} is {skew:+,.1f} s off this host", "Synchronize both by NTP.")
+    if len(primaries) > 1:
+        found = f"{', '.join(primaries)} all take writes: a split brain"
+        yield fail("postgres", found, "Stop all but the one that was promoted last, before more is written.")
+    elif not primaries:
+        yield fail("postgres", f"none of {', '.join(hosts)} takes writes", f"Promote a standby; {_FAIL_OVER}")
+    for host, row in primaries.items():
+        if not row.followers:
+            yield warn("postgres", f"{host} takes writes; nothing follows it", f"Add a standby; {_FAIL_OVER}")
+        elif row.is_synchronous:
+            yield ok("postgres", f"{host} takes writes; followed by {row.followers}, synchronously")
+        else:
+            found = f"{host} takes writes; followed by {row.followers}, which may lack the last moments"
+            yield warn(
+                "postgres", found, "Set synchronous_standby_names, or run `pointsman reconcile` after a fail-over."
+            )
+        if not row.is_archived:
+            fix = "Set archive_mode and take base backups: a dump loses what came after it."
+            yield warn("postgres", f"{host} archives no log", fix)
+
+
+def _broker_hosts(url: str) -> Iterator[CheckResult]:
+    # Celery and the Redis client take a third of a second, which other commands save.
+    from redis_client import SentinelAddress
+    from workers.local_stack import reaches_broker
+
+    if (sentinels := SentinelAddress.parse(url)) is not None:
+        yield from asyncio.run(_sentinels(sentinels.sentinels, sentinels.name))
+        return
+    for host in url.split(";"):
+        shown = without_password(host)
+        if reaches_broker(host):
+            yield ok("broker", f"{shown} answers")
+        else:
+            yield warn("broker", f"{shown} cannot be reached", "Start it: the others hold its queues meanwhile.")
+    if ";" not in url:
+        fix = f"While it is away nothing moves and nothing is lost. For several hosts {_FAIL_OVER}"
+        yield warn("broker", "it is one host", fix)
+
+
+async def _sentinels(addresses: tuple[tuple[str, int], ...], name: str) -> list[CheckResult]:
+    from redis.asyncio import Redis
+
+    from redis_client import AWAY
+
+    results: list[CheckResult] = []
+    named: set[str] = set()
+    for host, port in addresses:
+        try:
+            async with Redis(
+                host=host, port=port, decode_responses=True, socket_timeout=3, socket_connect_timeout=3
+            ) as client:
+                primary: Any = await client.sentinel_get_master_addr_by_name(name)
+        except AWAY:
+            results.append(warn("sentinel", f"{host}:{port} cannot be reached", "Start it: a majority must live."))
+            continue
+        if primary is None:
+            results.append(fail("sentinel", f"{host}:{port} knows no {name!r}", "Have it monitor the primary."))
+            continue
+        named.add(shown := ":".join(map(str, primary)))
+        results.append(ok("sentinel", f"{host}:{port} names {shown}"))
+    if len(named) > 1:
+        results.append(fail("sentinel", "they name different primaries", "Wait for a minute; then reset the minority."))
+    return results
+
+
+def _worker_hosts(url: str, fleet: Fleet) -> Iterator[CheckResult]:
+    from tasks.celery_app import stages
+
+    hosts: dict[str, set[str]] = {}
+    try:
+        rows = _ask(url, "workers", seen_within_s=SEEN_S)
+    except DBAPIError:
+        return  # the check of Postgres reports it
+    for row in rows:
+        hosts.setdefault(str(row.host), set()).update(str(row.role).split())
+    for host, roles in hosts.items():
+        yield ok("host", f"{host} serves {', '.join(sorted(roles))}")
+    for host in hosts:
+        served = [stage for stage in (*stages(fleet), "feeder") if [h for h in hosts if stage in hosts[h]] == [host]]
+        if served:
+            found = f"only {host} serves {', '.join(served)}"
+            yield warn("host", found, "Start a worker of each on a second host: while this one is gone they wait.")
