@@ -220,15 +220,15 @@ def failover_without_loss(arena: ClusterEnvironment) -> None:
     """The host of Postgres dies, its synchronous standby is promoted: nothing that was acknowledged is lost."""
     standby = arena.add_standby(synchronous=True)
     arena.crew()
-    arena.submit(1000)
-    arena.at(0.2)
-    arena.submit(50, tag="just_before")
     first = f"{arena.network['postgres1'].address}:5432"
     _doctor(
         arena,
         f"{first} takes writes; followed by 1, synchronously",
         f"{standby.host.address}:5432 is a standby",
     )
+    arena.submit(1000)
+    arena.at(0.2)
+    arena.submit(50, tag="just_before")
     arena.strike()
     arena.fail_over(standby)
     arena.finish()
