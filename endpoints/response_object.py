@@ -13,7 +13,7 @@ _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_
 def response_object(completion: Mapping[str, Any], asked: Mapping[str, Any], *, name: str) -> dict[str, Any]:
     """The object. ``asked`` is the stored chat body, {} once it is purged; ``name`` makes the ids of its parts."""
     choice: Mapping[str, Any] = next(iter(completion.get("choices") or ()), {})
-    why = _INCOMPLETE.get(choice.get("finish_reason") or "")
+    why = _INCOMPLETE.get(str(choice.get("finish_reason")))
     status = "completed" if why is None else "incomplete"
     response = {
         "id": f"resp_{name}",
@@ -24,7 +24,7 @@ def response_object(completion: Mapping[str, Any], asked: Mapping[str, Any], *, 
         "incomplete_details": None if why is None else {"reason": why},
         "model": completion.get("model"),
         "output": _output(choice.get("message") or {}, status, name),
-        "usage": _usage(completion.get("usage") or {}),
+        "usage": _usage(_object(completion.get("usage"))),
         "background": False,
         "instructions": None,
         "max_output_tokens": asked.get("max_completion_tokens"),
@@ -59,21 +59,31 @@ def _output(message: Mapping[str, Any], status: str, name: str) -> list[dict[str
         output.append({"id": f"msg_{name}", "type": "message", "role": "assistant", "status": status, "content": parts})
     for place, call in enumerate(calls):
         item = {"id": f"fc_{name}_{place}", "type": "function_call", "call_id": call.get("id"), "status": status}
-        output.append(item | {key: call["function"].get(key) for key in ("name", "arguments")})
+        function = _object(call.get("function"))
+        output.append(item | {key: function.get(key) for key in ("name", "arguments")})
     return output
 
 
 def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:
-    prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
-    of_prompt = usage.get("prompt_tokens_details") or {}
-    of_completion = usage.get("completion_tokens_details") or {}
+    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    of_prompt = _object(usage.get("prompt_tokens_details"))
+    of_completion = _object(usage.get("completion_tokens_details"))
     return {
         "input_tokens": prompt,
-        "input_tokens_details": {"cached_tokens": of_prompt.get("cached_tokens") or 0},
+        "input_tokens_details": {"cached_tokens": _count(of_prompt.get("cached_tokens"))},
         "output_tokens": completion,
-        "output_tokens_details": {"reasoning_tokens": of_completion.get("reasoning_tokens") or 0},
+        "output_tokens_details": {"reasoning_tokens": _count(of_completion.get("reasoning_tokens"))},
         "total_tokens": prompt + completion,
     }
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    """``value`` as stored of a provider's answer, if it is an object."""
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _format(shape: Mapping[str, Any] | None) -> Mapping[str, Any]:

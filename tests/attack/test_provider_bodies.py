@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator, Iterator
 from copy import deepcopy
 from typing import Any
 
+import orjson
 import pytest
 
 from api.chat_stream import chat_chunks
 from api.routes.label_routes import _answer
+from endpoints.endpoint import Endpoint
+from endpoints.translation import answer_object
 from providers.adapters import openai_adapter
 from providers.answer_reading import read_outcome
 from providers.provider_errors import InvalidResponse
@@ -79,4 +82,5 @@ def test_an_answer_with_an_odd_value_anywhere_is_refused_or_can_be_shown() -> No
             kept += 1
             assert list(chat_chunks(dict(outcome.response), include_usage=True))
             assert isinstance(_answer(outcome.response), str)
+            assert orjson.dumps(answer_object(Endpoint.RESPONSES, outcome.response, {}, name="1"))
     assert kept > 100
