@@ -36,7 +36,7 @@ def _add_item(item: Mapping[str, Any], path: str, messages: list[dict[str, Any]]
     match item.get("type", "message"):
         case "message":
             role = item.get("role")
-            if role not in _ROLES:
+            if not isinstance(role, str) or role not in _ROLES:
                 raise InvalidField(f"{path}.role", "missing or unknown", f"Use one of {', '.join(sorted(_ROLES))}")
             messages.append({"role": role, "content": _content(item.get("content"), f"{path}.content")})
         case "function_call":

@@ -16,7 +16,7 @@ def refuse_unpriced(body: Mapping[str, Any], model: Model) -> None:
     if price.is_free:
         return
     tier = body.get("service_tier")
-    if tier is not None and tier not in STANDARD_TIERS and not price.knows_service_tier(str(tier)):
+    if tier is not None and str(tier) not in STANDARD_TIERS and not price.knows_service_tier(str(tier)):
         raise NoPrice("service_tier", _no_price("this service tier", model, "price.service_tiers"))
     if price.audio_input_usd_per_mtok is None:
         for where in _sounds(body):

@@ -262,7 +262,7 @@ def unbounded(body: Mapping[str, Any]) -> tuple[str, str] | None:
             return key, why
     tools = body.get("tools")
     for index, tool in enumerate(tools if isinstance(tools, list) else ()):
-        if isinstance(tool, Mapping) and tool.get("type", "function") not in _OWN_TOOLS:
+        if isinstance(tool, Mapping) and str(tool.get("type", "function")) not in _OWN_TOOLS:
             return f"tools[{index}].type", "the provider runs this tool, and bills it beside the tokens"
     return None
 

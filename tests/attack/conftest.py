@@ -3,9 +3,11 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,3 +51,15 @@ def within(seconds: float, what: str, *, clock: Callable[[], float] = time.perf_
 
 cpu_within = partial(within, clock=time.thread_time)
 """Of this thread's own time: what else the machine does, does not count."""
+
+ODD: list[Any] = [None, 1, -1, True, 1.5, 10**30, "s", "", "\0", [], [1], ["s"], [None], [[]], {}, {"a": 1}]
+
+
+def with_each_value_odd(value: Any) -> Iterator[Any]:
+    """Copies of ``value`` with one odd value each, at every place."""
+    yield from deepcopy(ODD)
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        for odd in with_each_value_odd(value[key]):
+            changed = deepcopy(value)
+            changed[key] = odd
+            yield changed

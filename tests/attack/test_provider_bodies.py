@@ -2,8 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Iterator
-from copy import deepcopy
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -19,7 +18,7 @@ from providers.provider_errors import InvalidResponse
 from providers.transport.response_body import read_capped
 from routing.fleet import Model, Price, Protocol, Provider
 from routing.outcome import Completion
-from tests.attack.conftest import cpu_within
+from tests.attack.conftest import cpu_within, with_each_value_odd
 
 CAP = 8_000_000
 
@@ -59,17 +58,6 @@ ANSWER: dict[str, Any] = {
     ],
     "usage": {"prompt_tokens": 1, "completion_tokens": 1},
 }
-ODD: list[Any] = [None, 1, -1, True, 1.5, 10**30, "s", "", "\0", [], [1], ["s"], [None], [[]], {}, {"a": 1}]
-
-
-def with_each_value_odd(value: Any) -> Iterator[Any]:
-    """Copies of ``value`` with one odd value each, at every place."""
-    yield from deepcopy(ODD)
-    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
-        for odd in with_each_value_odd(value[key]):
-            changed = deepcopy(value)
-            changed[key] = odd
-            yield changed
 
 
 def test_an_answer_with_an_odd_value_anywhere_is_refused_or_can_be_shown() -> None:

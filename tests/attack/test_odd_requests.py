@@ -1,0 +1,64 @@
+"""Requests with a value of the wrong type anywhere: each is read or rejected, and breaks nothing."""
+
+from typing import Any
+
+import pytest
+
+from routing.fleet import Fleet
+from submission.jsonl_reader import InvalidInput, read_objects
+from tests.attack.conftest import with_each_value_odd
+
+CHAT: dict[str, Any] = {
+    "model": "auto",
+    "messages": [
+        {"role": "system", "content": "x"},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "data:"}}],
+        },
+        {
+            "role": "assistant",
+            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}],
+        },
+        {"role": "tool", "tool_call_id": "c", "content": "x"},
+    ],
+    "max_tokens": 5,
+    "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"properties": {"a": {}}}}},
+    "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+    "tool_choice": "auto",
+    "stop": ["a"],
+    "metadata": {"a": "b"},
+    "service_tier": "auto",
+}
+RESPONSE: dict[str, Any] = {
+    "model": "auto",
+    "input": [
+        {"role": "user", "content": "x"},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "a"}]},
+        {"type": "function_call", "name": "f", "arguments": "{}", "call_id": "c"},
+        {"type": "function_call_output", "call_id": "c", "output": "x"},
+    ],
+    "instructions": "i",
+    "reasoning": {"effort": "low"},
+    "text": {"format": {"type": "json_schema", "name": "n", "schema": {}}, "verbosity": "low"},
+    "tools": [{"type": "function", "name": "f", "parameters": {}}],
+    "tool_choice": {"type": "function", "name": "f"},
+    "store": False,
+}
+LINES: list[dict[str, Any]] = [
+    {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": CHAT},
+    {"custom_id": "a", "method": "POST", "url": "/v1/responses", "body": RESPONSE},
+    {"id": "a", "query": "x", "tier": "small", "metadata": {"a": "b"}, "expects": {"regex": "a"}, "dedup": True},
+]
+
+
+@pytest.mark.parametrize("line", LINES, ids=["chat", "response", "query"])
+def test_a_line_with_an_odd_value_anywhere_is_read_or_rejected(shipped_fleet: Fleet, line: dict[str, Any]) -> None:
+    read = 0
+    for odd in with_each_value_odd(line):
+        if isinstance(odd, dict):
+            try:
+                read += len(list(read_objects([odd], fleet=shipped_fleet)))
+            except InvalidInput:
+                read += 1
+    assert read > 50
