@@ -22,6 +22,7 @@ from api.routes import (
     batch_routes,
     chat_routes,
     dashboard_routes,
+    dry_run_routes,
     file_routes,
     health_routes,
     label_routes,
@@ -93,6 +94,7 @@ def create_app(
         model_routes,
         webhook_routes,
         pointsman_routes,
+        dry_run_routes,
         dashboard_routes,
         label_routes,
     ):

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from db.batch_writer import MAX_USD
 from endpoints.endpoint import Endpoint
 from routing.pilot import MOST_CONFIDENCE, GraderChoice
+from submission.row_query import RowMapping
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]
 Words = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
@@ -97,6 +98,33 @@ class FileDeleted(ApiModel):
     deleted: bool
 
 
+Column = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00]*$")]
+
+
+class RowOptions(ApiModel):
+    """The file is read as by the command line: a table, or lines of text or JSON. ``{}`` takes its one column."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    prompt: Annotated[str, StringConstraints(min_length=1, max_length=20_000, pattern=r"^[^\x00]*$")] | None = Field(
+        default=None, description="The question of each row: text with {{column}}; filters: trim, lower, upper, title."
+    )
+    column: Column | None = Field(default=None, description="The column that holds the question, instead of a prompt.")
+    id: Column | None = Field(default=None, description="The column of unique ids; default: row-1, row-2, …")
+    tier_column: Column | None = Field(default=None, description="The column that pins a row to a tier or model.")
+    expected: Column | None = Field(default=None, description="The column of right answers, for a quality floor.")
+
+    @model_validator(mode="after")
+    def _refuse_two_questions(self) -> "RowOptions":
+        if self.prompt is not None and self.column is not None:
+            raise PydanticCustomError("misplaced", "prompt and column both say what the question is; give one")
+        return self
+
+    def as_mapping(self) -> RowMapping:
+        """What the columns mean."""
+        return RowMapping(self.prompt, self.column, self.id, self.tier_column, expected_column=self.expected)
+
+
 class BatchOptions(ApiModel):
     """Options of a batch beyond OpenAI's fields: ``extra_body={"pointsman": {…}}`` in the SDK."""
 
@@ -134,6 +162,9 @@ class BatchOptions(ApiModel):
         default=None,
         description="Who grades the sample; default: by the shape of its answers, and the fleet's judge for free text. "
         "Needs quality.",
+    )
+    rows: RowOptions | None = Field(
+        default=None, description="What the columns of the file mean; default: the file is JSON lines."
     )
 
     @model_validator(mode="after")

@@ -1,8 +1,7 @@
 """``pointsman submit --dry-run``: a forecast of a file's tiers, cost and time. Writes and calls nothing."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
@@ -12,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, err, out, plain, plural, queries, table
-from cli.deadline_table import compare_deadlines, deadline_table
+from cli.deadline_table import deadline_table
 from cli.progress import duration
 from cli.query_source import Source
 from cli.resources import open_database
@@ -24,11 +23,10 @@ from routing.forecast.forecast_types import Forecast
 from routing.forecast.rounding import round_to_sum
 from routing.lanes.lane import BatchAge
 from settings import Settings
+from submission.dry_run import dry_run_report, is_covered, read_sample
 from submission.forecast_json import forecast_as_json
 from submission.forecaster import Forecaster
-from submission.input_line import InputLine, RejectedLine
 from submission.request_key import RequestKeys
-from submission.reservoir_sample import ReservoirSample
 from workers.embedded.services import services_running, services_up
 
 
@@ -43,7 +41,7 @@ def show_forecast(
     if not skip_invalid:
         source.check(fleet)
     forecaster = Forecaster(settings, fleet, None, cap_usd=spec.cap_usd, policy=spec.budget_policy, pilot=spec.pilot)
-    rejected, followers = _read(source.lines(fleet), RequestKeys(fleet, dedup=spec.dedup), forecaster.sample)
+    read = read_sample(source.lines(fleet), RequestKeys(fleet, dedup=spec.dedup), forecaster.sample)
     if not forecaster.sample.seen:
         raise UsageError("None of the lines is a valid query.", hint="Run it without --skip-invalid to see each error.")
     found, ages = _forecast(forecaster, settings)
@@ -51,52 +49,14 @@ def show_forecast(
     if not _is_postgres_up(settings) and (settings.home / "postgres").exists():
         del forecast["basis"]["queue"]
         forecast["basis"]["earlier batches"] = "not used, the embedded Postgres is down (`pointsman up` starts it)"
-    report = {
-        "dry_run": True,
-        "source": source.name,
-        "total": forecast["total"],
-        "rejected": rejected,
-        "followers": followers,
-        "simulated": fleet.simulated,
-        "cap_usd": fleet.budgets.batch_usd if spec.cap_usd is None else spec.cap_usd,
-        "plan": forecast,
-    }
-    if spec.deadline is not None and forecast["tiers"]:
-        within_s = (spec.deadline - datetime.now(UTC)).total_seconds()
-        report["deadlines"] = compare_deadlines(fleet, forecast, ages, within_s=within_s)
+    report = dry_run_report(forecast, source=source.name, spec=spec, fleet=fleet, read=read, ages=ages)
     _show(report, forecast, as_json=as_json)
-    if followers:
-        err.print(f"{queries(followers)} not counted: each gets the answer of an identical query")
+    if read.followers:
+        err.print(f"{queries(read.followers)} not counted: each gets the answer of an identical query")
     if as_json:
         emit(report)
-    if not _is_covered(report, forecast):
+    if not is_covered(report):
         raise typer.Exit(ExitCode.OVER_BUDGET)
-
-
-def _is_covered(report: Mapping[str, Any], forecast: Mapping[str, Any]) -> bool:
-    """Whether the budget, if there is one, covers the expected cost."""
-    return report["cap_usd"] is None or report["cap_usd"] >= forecast["cost_usd"]["expected"]
-
-
-def _read(lines: Iterable[InputLine | RejectedLine], keys: RequestKeys, sample: ReservoirSample) -> tuple[int, int]:
-    """Has ``sample`` see the lines that would be asked; returns how many are rejected, and how many follow others.
-
-    Answers of earlier batches that could be reused are not looked for.
-    """
-    rejected = followers = 0
-    seen: set[bytes] = set()
-    for line in lines:
-        if isinstance(line, RejectedLine):
-            rejected += 1
-            continue
-        (key,) = keys.of([line]) or (None,)
-        if key is None or key.key not in seen:
-            sample.see(line)
-        else:
-            followers += 1
-        if key is not None:
-            seen.add(key.key)
-    return rejected, followers
 
 
 def _forecast(forecaster: Forecaster, settings: Settings) -> tuple[Forecast, Mapping[str, Sequence[BatchAge]]]:
@@ -166,7 +126,7 @@ def _show(report: dict[str, Any], forecast: dict[str, Any], *, as_json: bool) ->
     if report["rejected"]:
         lines.append(("Invalid", f"{plural(report['rejected'], 'line')} would be skipped"))
     if (cap := report["cap_usd"]) is not None:
-        verdict = "covers" if _is_covered(report, forecast) else "does not cover"
+        verdict = "covers" if is_covered(report) else "does not cover"
         lines.append(("Budget", f"${cap:.6f} {verdict} the expected cost"))
     for label, text in lines:
         console.print(Text.assemble((f"{label:<10} ", "bold"), text))

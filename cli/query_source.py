@@ -9,14 +9,15 @@ from typing import BinaryIO, Final
 import orjson
 
 from cli.command_errors import UsageError
-from cli.input_files import STDIN, InputFiles, SqlInput, open_input, open_sql
+from cli.input_files import STDIN, SqlInput, open_input, open_sql
 from cli.output_files import open_atomically
 from db.reports.batch_stats import Batch
 from routing.fleet import Fleet
 from submission.input_line import InputLine, InvalidInput, RejectedLine
+from submission.input_queries import input_format
 from submission.jsonl_reader import read_lines
 from submission.row_query import RowMapping, RowQueries
-from submission.table_reader import InputTable, TableFormat, format_by_content, open_lines, open_table
+from submission.table_reader import InputTable, TableFormat, open_lines, open_table
 
 _MAX_COLLECTED: Final = 1000
 _DIGEST: Final = "input_sha256"
@@ -73,7 +74,7 @@ def open_source(name: str | SqlInput, mapping: RowMapping | None = None) -> Iter
     mapping = mapping or RowMapping()
     with ExitStack() as files:
         found = open_sql(name, files) if isinstance(name, SqlInput) else open_input(name, files)
-        form = _table_format(found, mapping)
+        form = input_format(found.streams[0], mapping, name=found.name, named=found.format)
         if form is None:
             stream = found.streams[0]
             yield Source(
@@ -111,25 +112,6 @@ def _check_same(batch: Batch, name: str, digest: str) -> None:
             f"{name} is not the input of {batch.public_id}: {why}.",
             hint="Give the file as it was submitted; or write the results without it, and join them by custom_id.",
         )
-
-
-def _table_format(found: InputFiles, mapping: RowMapping) -> TableFormat | None:
-    """None for lines of queries. The content says it where the name does not, and a mapping asks for a table."""
-    stream = found.streams[0]
-    if found.format is TableFormat.JSON:  # as often JSON lines under that suffix
-        content = format_by_content(stream)
-        return content if content is TableFormat.JSON or not mapping.is_empty else None
-    if found.format is not None:
-        return found.format
-    content = format_by_content(stream)
-    if mapping.is_empty and content in (TableFormat.CSV, TableFormat.JSONL):
-        return None
-    if content is TableFormat.CSV and mapping.prompt is None and mapping.column is None:
-        raise UsageError(
-            f"{found.name} is read as lines of text, which have no columns.",
-            hint="Name the question's column with --column or --prompt if it is a table; or use JSON lines.",
-        )
-    return content
 
 
 def _from_start(stream: BinaryIO) -> BinaryIO:

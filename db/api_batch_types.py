@@ -71,6 +71,8 @@ class ApiBatchRequest:
     budget_policy: BudgetPolicy | None = None
     priority: int = 0
     pilot: PilotSpec | None = None
+    row_mapping: Mapping[str, Any] | None = None
+    """What the columns of the file mean, as the request says it; None for JSON lines."""
     idempotency_key: str | None = None
     retried: bool = False
     """Whether the client says that it asks again."""
@@ -103,6 +105,7 @@ class ApiBatchTask:
     budget_policy: BudgetPolicy | None
     priority: int
     pilot: PilotSpec | None
+    row_mapping: Mapping[str, Any] | None
     tries: int
     cancelling: bool
     traceparent: str | None = None

@@ -174,11 +174,24 @@ class StoredFile(io.RawIOBase):
             raise _unread(error) from None
         self._file_id = file_id
         self._place = 0
+        self._at = 0
         self._rest = memoryview(b"")
 
     def readable(self) -> bool:
         """It is."""
         return True
+
+    def seekable(self) -> bool:
+        """To its start alone."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Back to the start. Raises io.UnsupportedOperation for any other place."""
+        if (offset, whence) == (0, io.SEEK_SET):
+            self._place, self._at, self._rest = 0, 0, memoryview(b"")
+        elif (offset, whence) != (0, io.SEEK_CUR):
+            raise io.UnsupportedOperation("a stored file is read from its start")
+        return self._at
 
     def readinto(self, buffer: Any) -> int:
         """Fills ``buffer`` as far as the present piece goes; 0 at the end."""
@@ -188,6 +201,7 @@ class StoredFile(io.RawIOBase):
         size = min(len(buffer), len(self._rest))
         buffer[:size] = self._rest[:size]
         self._rest = self._rest[size:]
+        self._at += size
         return size
 
     def _piece(self) -> bytes:

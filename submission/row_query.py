@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import jinja2
 import orjson
-from jinja2 import meta
+from jinja2 import meta, nodes
 from jinja2.sandbox import SandboxedEnvironment
 
 from routing.fleet import Fleet
@@ -23,6 +23,8 @@ WHOLE_ROW: Final = "row"
 MAX_PROMPT_CHARS: Final = InputLimits().max_line_bytes
 
 _SHOWN_COLUMNS: Final = 20
+_FILTERS: Final = ("trim", "lower", "upper", "title")
+"""What a template of somebody else may use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,12 @@ class RowMapping:
 class RowQueries:
     """The queries of a table."""
 
-    def __init__(self, table: InputTable, mapping: RowMapping, *, name: str, is_ready: bool = False) -> None:
+    def __init__(
+        self, table: InputTable, mapping: RowMapping, *, name: str, is_ready: bool = False, is_trusted: bool = True
+    ) -> None:
         """``is_ready``: without a mapping, the rows are query lines as they are.
+
+        ``is_trusted``: the user runs this process, so a template may compute what it likes.
 
         Raises InvalidInput where the mapping does not fit the table.
         """
@@ -82,7 +88,7 @@ class RowQueries:
             self._question = f"column {question}"
             self._used = used | {question}
             return
-        template, variables = _compile(mapping.prompt)
+        template, variables = _compile(mapping.prompt, is_trusted=is_trusted)
         for variable in sorted(variables - {WHOLE_ROW, *columns}):
             raise input_error("--prompt", _no_column(variable, columns), _closest("--prompt", variable, columns))
         self._render = lambda cells: _rendered(template, cells)
@@ -166,7 +172,7 @@ class RowQueries:
         )
 
 
-def _compile(source: str) -> tuple[jinja2.Template, set[str]]:
+def _compile(source: str, *, is_trusted: bool) -> tuple[jinja2.Template, set[str]]:
     """The template and the columns that it needs. Raises InvalidInput."""
     environment = SandboxedEnvironment(
         undefined=jinja2.StrictUndefined,
@@ -175,14 +181,33 @@ def _compile(source: str) -> tuple[jinja2.Template, set[str]]:
         keep_trailing_newline=True,
     )
     try:
-        variables = meta.find_undeclared_variables(environment.parse(source))
+        parsed = environment.parse(source)
+        if not is_trusted and (much := next((node for node in _nodes(parsed) if not _is_plain(node)), None)):
+            what = f"a {type(much).__name__.lower()} in line {much.lineno}: over HTTP a template only names columns"
+            raise input_error("--prompt", what, f"Use text, {{{{column}}}} and the filters {', '.join(_FILTERS)}")
+        variables = meta.find_undeclared_variables(parsed)
         template = environment.from_string(source)
     except jinja2.TemplateSyntaxError as error:
         what = f"not a Jinja2 template: {error.message} (line {error.lineno})"
         raise input_error("--prompt", what, "Write columns as {{column}}, for example 'Classify: {{body}}'") from error
+    except RecursionError:
+        raise input_error("--prompt", "nested too deeply", "Write columns as {{column}}") from None
     if not variables:
         raise input_error("--prompt", "names no column, so each prompt would be the same", "Add one, such as {{body}}")
     return template, variables
+
+
+def _nodes(parsed: nodes.Node) -> Iterator[nodes.Node]:
+    for node in parsed.iter_child_nodes():
+        yield node
+        yield from _nodes(node)
+
+
+def _is_plain(node: nodes.Node) -> bool:
+    """Whether the cells bound the time and memory that a node takes, as they do not those of ``"a" * 10**9``."""
+    if isinstance(node, nodes.Filter):
+        return node.name in _FILTERS and not (node.args or node.kwargs or node.dyn_args or node.dyn_kwargs)
+    return isinstance(node, (nodes.Output, nodes.TemplateData, nodes.Name, nodes.Getitem, nodes.Const))
 
 
 def _rendered(template: jinja2.Template, cells: Cells) -> str | LineError:

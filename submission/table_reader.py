@@ -8,6 +8,7 @@ import csv
 import json
 import math
 import re
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import StrEnum
@@ -32,6 +33,7 @@ Cells = dict[str, Any]
 NumberedRow = tuple[int, Cells | LineError]
 """A row with its number, or what is wrong with it."""
 
+_FIELD_LIMIT: Final = threading.Lock()
 _DELIMITERS: Final = ",;\t|"
 _MAX_COLUMNS: Final = 10_000
 _ROWS_FOR_COLUMNS: Final = 100
@@ -200,12 +202,13 @@ class CsvTable:
 
     def _next(self, reader: Iterator[list[str]]) -> list[str] | None:
         """The next row, empty for a blank line; None at the end."""
-        # The limit is the whole process's, and others rely on it.
-        before = csv.field_size_limit(self._limits.max_line_bytes)
-        try:
-            return next(reader, None)
-        finally:
-            csv.field_size_limit(before)
+        # The limit is the whole process's, and others rely on it; the service reads tables in several threads.
+        with _FIELD_LIMIT:
+            before = csv.field_size_limit(self._limits.max_line_bytes)
+            try:
+                return next(reader, None)
+            finally:
+                csv.field_size_limit(before)
 
     def _start(self) -> tuple[tuple[str, ...], "_TextLines", Iterator[list[str]]]:
         """The columns, and the lines and the reader of the rows below them."""

@@ -6,6 +6,7 @@ idempotency key keeps it one batch.
 
 import asyncio
 import io
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -18,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.background.isolated_thread import run_in_isolated_thread
 from api.http_errors import sentence
+from api.schemas import RowOptions
 from api.state import AppState
 from db.api_batch_types import ApiBatchTask
 from db.batch_writer import BatchSpec
@@ -26,7 +28,8 @@ from db.statement_errors import is_transient
 from endpoints.endpoint import Endpoint
 from submission.forecaster import SERVED_BYTES, Forecaster
 from submission.input_line import input_error
-from submission.jsonl_reader import InputLimits, InputLine, InvalidInput, RejectedLine, read_lines
+from submission.input_queries import read_upload
+from submission.jsonl_reader import InputLimits, InputLine, InvalidInput, RejectedLine
 from submission.reservoir_sample import ReservoirSample
 from submission.submit import submit
 
@@ -52,6 +55,10 @@ CODES: Final = {
     "tier": "model_not_found",
 }
 """The code of a line error by its field, if it has none of its own; other fields have ``invalid_request``."""
+
+
+_OPTION: Final = re.compile(r"--([a-z][a-z-]+)")
+"""An option of the command line in a message about a table: a field of ``rows`` here."""
 
 
 class ShuttingDown(Exception):
@@ -136,14 +143,18 @@ async def _submit(work: ApiBatchTask, service: AppState, engine: AsyncEngine) ->
     )
     with StoredFile(service.database_url, work.input_file_id) as raw, io.BufferedReader(raw, PIECE_BYTES) as stream:
         limits = InputLimits(max_bytes=8 * service.config.max_file_bytes)
+        mapping = None if work.row_mapping is None else RowOptions(**work.row_mapping).as_mapping()
         endpoint = Endpoint(work.endpoint)
-        lines = read_lines(stream, fleet=service.fleet, limits=limits, json_only=True, endpoint=endpoint)
-        await submit(_counted(lines, service), engine=engine, fleet=service.fleet, spec=spec, forecaster=forecaster)
+        lines = read_upload(stream, mapping, name=spec.source, fleet=service.fleet, limits=limits, endpoint=endpoint)
+        await submit(counted(lines, service), engine=engine, fleet=service.fleet, spec=spec, forecaster=forecaster)
 
 
-def _counted(lines: Iterable[InputLine | RejectedLine], service: AppState) -> Iterator[InputLine | RejectedLine]:
+def counted(
+    lines: Iterable[InputLine | RejectedLine], service: AppState, *, longest_s: float = LONGEST_S
+) -> Iterator[InputLine | RejectedLine]:
+    """Yields ``lines``. Raises InvalidInput for too many, or after ``longest_s`` seconds, and ShuttingDown."""
     most = service.config.max_batch_lines
-    until = time.monotonic() + LONGEST_S
+    until = time.monotonic() + longest_s
     for count, line in enumerate(lines, start=1):
         if count > most:
             message = f"it has more than {most} lines"
@@ -151,7 +162,7 @@ def _counted(lines: Iterable[InputLine | RejectedLine], service: AppState) -> It
         if service.stopping.is_set():
             raise ShuttingDown
         if time.monotonic() > until:
-            message = f"validating it took longer than {LONGEST_S:g} s (line {count})"
+            message = f"validating it took longer than {longest_s:g} s (line {count})"
             raise input_error("file", message, "Use the same schema or pattern in more lines, or split the file")
         yield line
 
@@ -167,12 +178,21 @@ def batch_errors(invalid: InvalidInput) -> list[dict[str, Any]]:
     return [
         _error(
             line.code or CODES.get(line.field, "invalid_request"),
-            f"{line.message}. {line.fix}."[:1000],
-            line.field if line.line_no and line.field != "line" else None,
+            _OPTION.sub(_field_name, f"{line.message}. {line.fix}.")[:1000],
+            _param(line),
             line.line_no or None,
         )
         for line in invalid.rejections[:MAX_ERRORS]
     ]
+
+
+def _param(line: RejectedLine) -> str | None:
+    """The field; None where the line or the file as a whole is at fault."""
+    return None if line.field in ("line", "file") else _OPTION.sub(_field_name, line.field)
+
+
+def _field_name(option: re.Match[str]) -> str:
+    return option[1].replace("-", "_")
 
 
 def _error(code: str, message: str, param: str | None, line: int | None) -> dict[str, Any]:

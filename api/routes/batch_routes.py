@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from api.batch_object import batch_object
-from api.http_errors import bad_request, conflict, not_found
+from api.http_errors import ApiError, bad_request, conflict, not_found
 from api.responses import json_response, raw_json
 from api.routes.file_routes import page_object
 from api.schemas import BatchCreate, BatchList, BatchObject, BatchOptions
@@ -17,6 +17,7 @@ from api.state import AppState, get_state, get_tenant
 from api.tenant_shares import quota_reached
 from db import api_batch_types
 from db.api_batches import TooManyOpenBatches
+from db.file_store import File
 from endpoints.endpoint import Endpoint
 from routing.fleet import BudgetPolicy, Fleet
 from routing.pilot import DEFAULT_CONFIDENCE, PilotSpec, grader_problem
@@ -41,26 +42,22 @@ async def create_batch(
 ) -> Response:
     """Create a batch from an uploaded file. It is validated in the background: poll its status."""
     service, tenant = get_state(request), get_tenant(request)
-    if body.endpoint not in list(Endpoint):
-        raise bad_request(
-            f"Batches for this endpoint are not supported. Use {' or '.join(Endpoint)}.",
-            param="endpoint",
-            code="unsupported_endpoint",
-        )
+    endpoint = read_endpoint(body)
     options = body.pointsman or BatchOptions()
     wanted = api_batch_types.ApiBatchRequest(
         public_id=f"batch_{secrets.token_hex(12)}",
         tenant=tenant,
         input_file_id=body.input_file_id.replace("\0", "\ufffd"),
-        endpoint=body.endpoint,
+        endpoint=endpoint,
         completion_window=body.completion_window,
-        window_s=_window_s(body.completion_window),
+        window_s=window_s(body.completion_window),
         metadata=body.metadata,
         output_expires_after_s=body.output_expires_after.seconds if body.output_expires_after else None,
         cap_usd=options.max_cost_usd,
         budget_policy=BudgetPolicy(options.budget_policy) if options.budget_policy else None,
         priority=options.priority,
-        pilot=_pilot(options, service.fleet),
+        pilot=read_pilot(options, service.fleet),
+        row_mapping=None if options.rows is None else options.rows.model_dump(exclude_none=True),
         idempotency_key=idempotency_key,
         fingerprint=_fingerprint(body),
         retried=is_retry(x_stainless_retry_count),
@@ -136,13 +133,12 @@ async def create_from_file(
     wanted: api_batch_types.ApiBatchRequest, service: AppState
 ) -> api_batch_types.CreatedApiBatch:
     """The batch that waits for validation, or the one that the same request made before. Raises ApiError."""
-    file = await service.files.find(wanted.input_file_id, tenant=wanted.tenant)
-    if file is None:  # it may have been deleted after an earlier try of this request created its batch
+    try:
+        await input_file(wanted.input_file_id, service, tenant=wanted.tenant)
+    except ApiError:  # it may have been deleted after an earlier try of this request created its batch
         if created := await service.batches.created_before(wanted):
             return created
-        raise not_found("File", wanted.input_file_id, param="input_file_id")
-    if file.purpose != "batch":
-        raise bad_request("The file's purpose must be 'batch'.", param="input_file_id", code="invalid_value")
+        raise
     most = service.fleet.tenant_quotas.open_batches
     try:
         return await service.batches.create(wanted, most_open=most)
@@ -150,7 +146,29 @@ async def create_from_file(
         raise quota_reached(f"{most} batches are open", most, "Wait until some have ended, or cancel them.") from None
 
 
-def _pilot(options: BatchOptions, fleet: Fleet) -> PilotSpec | None:
+async def input_file(file_id: str, service: AppState, *, tenant: str) -> File:
+    """A tenant's file that a batch can be made of. Raises ApiError."""
+    file = await service.files.find(file_id, tenant=tenant)
+    if file is None:
+        raise not_found("File", file_id, param="input_file_id")
+    if file.purpose != "batch":
+        raise bad_request("The file's purpose must be 'batch'.", param="input_file_id", code="invalid_value")
+    return file
+
+
+def read_endpoint(body: BatchCreate) -> Endpoint:
+    """What the lines of the batch are for. Raises ApiError."""
+    if body.endpoint not in list(Endpoint):
+        raise bad_request(
+            f"Batches for this endpoint are not supported. Use {' or '.join(Endpoint)}.",
+            param="endpoint",
+            code="unsupported_endpoint",
+        )
+    return Endpoint(body.endpoint)
+
+
+def read_pilot(options: BatchOptions, fleet: Fleet) -> PilotSpec | None:
+    """The quality floor of ``options``. Raises ApiError where the fleet has no such grader."""
     if options.quality is None:
         return None
     if (problem := grader_problem(options.grader, fleet)) is not None:
@@ -158,7 +176,8 @@ def _pilot(options: BatchOptions, fleet: Fleet) -> PilotSpec | None:
     return PilotSpec(options.quality, options.confidence or DEFAULT_CONFIDENCE, options.pilot, grader=options.grader)
 
 
-def _window_s(window: str) -> int:
+def window_s(window: str) -> int:
+    """A ``completion_window`` in seconds."""
     return int(window[:-1]) * _SECONDS[window[-1]]
 
 

@@ -746,6 +746,7 @@ CREATE TABLE api_batches (
     budget_policy text,
     priority smallint NOT NULL DEFAULT 0,
     pilot jsonb,
+    row_mapping jsonb,
     idempotency_key text,
     fingerprint text,
     traceparent text,
@@ -776,6 +777,7 @@ COMMENT ON COLUMN api_batches.public_id IS 'that of its row in batches, once it 
 COMMENT ON COLUMN api_batches.input_file_id IS 'null for a batch that did not come over HTTP';
 COMMENT ON COLUMN api_batches.cap_usd IS 'as requested; null for the default of the fleet';
 COMMENT ON COLUMN api_batches.pilot IS 'the quality floor that was asked for';
+COMMENT ON COLUMN api_batches.row_mapping IS 'what the columns of the file mean; null for JSON lines';
 COMMENT ON COLUMN api_batches.fingerprint IS 'SHA-256 of the request, by which a retry is recognized';
 COMMENT ON COLUMN api_batches.lease_until IS 'a process validates or finalizes it until then';
 COMMENT ON COLUMN api_batches.counts IS 'of its queries, once it is finalized';

@@ -83,12 +83,30 @@ class Stage:
 
     def table(self, panel: str) -> dict[str, list[str]]:
         """The rows of a panel's table by their heading."""
-        rows = self.script(
-            "return [...document.querySelectorAll(arguments[0] + ' tbody tr')].map((r) => [...r.children]"
-            ".map((c) => c.innerText.trim()))",
-            f"#{panel}",
+        return {row[0]: row[1:] for row in self.cells(f"#{panel} tbody tr")}
+
+    def cells(self, selector: str) -> list[list[str]]:
+        """The cells of a table's rows."""
+        return list(
+            self.script(
+                "return [...document.querySelectorAll(arguments[0])]"
+                ".map((r) => [...r.children].map((c) => c.innerText.trim()))",
+                selector,
+            )
         )
-        return {row[0]: row[1:] for row in rows}
+
+    def axe(self) -> list[Any]:
+        """What axe-core finds wrong; nothing where it is not there."""
+        if not AXE.exists():
+            return []
+        self.script(AXE.read_text())
+        return list(
+            self.driver.execute_async_script(
+                "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']})"
+                ".then((r) => done(r.violations.map((v) => [v.id, v.help, v.nodes.map((n) => n.html.slice(0, 150))])),"
+                " (e) => done([[String(e)]]))"
+            )
+        )
 
     def until(self, come_true: Callable[[], Any], *, patience_s: float = 240) -> Any:
         deadline = time.monotonic() + patience_s
@@ -278,13 +296,7 @@ def test_axe_finds_nothing(stage: Stage, size: tuple[int, int], dark: bool) -> N
         pytest.skip("ACCESSIBILITY WAS NOT CHECKED: run tests/acceptance/browser.sh, which fetches axe-core")
     stage.look(size, dark=dark)
     time.sleep(0.6)
-    stage.driver.execute_script(AXE.read_text())
-    found = stage.driver.execute_async_script(
-        "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']})"
-        ".then((r) => done(r.violations.map((v) => [v.id, v.help, v.nodes.map((n) => n.html.slice(0, 150))])),"
-        " (e) => done([[String(e)]]))"
-    )
-    assert found == []
+    assert stage.axe() == []
     width = stage.script("return document.documentElement.scrollWidth")
     assert width <= size[0], f"the page is {width} px wide in a window of {size[0]}"
     stage.picture(f"dashboard-{'dark' if dark else 'light' if size == WIDE else 'narrow'}", size, dark=dark)
@@ -317,6 +329,8 @@ def test_the_keyboard_reaches_everything_in_the_order_of_reading(stage: Stage) -
     tables = ("Queues", "Batches", "Providers")
     assert [each for each in order if each not in tables] == [
         "Skip to the figures",
+        "Live",
+        "Submit",
         "API key",
         f"{stage.batch}-0",  # download
         "span",
@@ -327,6 +341,66 @@ def test_the_keyboard_reaches_everything_in_the_order_of_reading(stage: Stage) -
     assert [each for each in order if each in (*tables, "span")] == [
         each for each in ("Queues", "Batches", "span", "Providers") if each in order
     ]
+
+
+def test_a_table_is_forecast_and_then_submitted_on_the_page(stage: Stage, tmp_path: Path) -> None:
+    table = tmp_path / "bills.csv"
+    table.write_text("id,subject,body\n" + "".join(f"bill-{n},Bill {n},Explain item {n}.\n" for n in range(40)))
+    options = ("--prompt", "Answer: {{subject}} {{body}}", "--id", "id", "--budget", "5", "--dry-run", "--json")
+    stage.driver.find_element("link text", "Submit").click()
+    stage.until(lambda: stage.driver.find_elements("id", "check"))
+    fill(stage, {"file": str(table), "budget": "5"}, check="error")
+    assert "which of them is the question is not said" in stage.text("#did")
+    assert not stage.driver.find_element("id", "submit").is_displayed()
+    fill(stage, {"prompt": "Answer: {{subject}} {{body}}", "id-column": "id"}, check="40 queries are valid")
+    told = json.loads(stage.command("submit", str(table), *options))["plan"]
+    assert {row[0]: number(row[-1]) for row in stage.cells("#plan tbody tr")} == {
+        name: pytest.approx(tier["cost_usd"], rel=0.01, abs=1e-6) for name, tier in told["tiers"].items()
+    }
+    assert number(stage.text("#facts dd b")) == pytest.approx(told["cost_usd"]["expected"], rel=0.01)
+    assert "$5.000 covers the expected cost" in stage.text("#facts")
+    for size, dark, name in ((WIDE, False, "submit"), (WIDE, True, "submit-dark"), (NARROW, False, "submit-narrow")):
+        stage.look(size, dark=dark)
+        assert stage.axe() == []
+        assert stage.script("return document.documentElement.scrollWidth") <= size[0]
+        stage.picture(name, size, dark=dark)
+    stage.look(WIDE)
+    assert stage.rows("SELECT 1 FROM files WHERE content = 'stored'") == []  # the checked file is gone
+    assert stage.rows("SELECT 1 FROM batches WHERE source = 'bills.csv'") == []
+    stage.driver.find_element("id", "submit").click()
+    stage.until(lambda: "Submitted as" in stage.text("#did"))
+    (batch,) = stage.rows(
+        "SELECT b.total, g.cap_usd, count(*) FILTER (WHERE p.custom_id LIKE 'bill-%') AS named FROM batches AS b"
+        " JOIN budgets AS g ON g.batch_id = b.id JOIN prompts AS p ON p.batch_id = b.id"
+        f" WHERE b.public_id = '{stage.text('#did code')}' GROUP BY 1, 2"
+    )
+    assert (batch["total"], float(batch["cap_usd"]), batch["named"]) == (40, 5.0, 40)
+
+
+def test_pasted_lines_are_checked_anew_after_each_change(stage: Stage) -> None:
+    stage.driver.get(f"{stage.url}/submit.html")
+    fill(stage, {"pasted": '{"query": "One?"}\n{"query": 2}'}, check="1 error")
+    assert "line 2, query" in stage.text("#did .errors")
+    fill(stage, {"pasted": "What is one?\nWhat is two?"}, check="2 queries are valid")
+    assert stage.driver.find_element("id", "submit").is_displayed()
+    fill(stage, {"window": "soon"})
+    assert not stage.driver.find_element("id", "submit").is_displayed()
+    fill(stage, {}, check="completion_window")
+    assert stage.rows("SELECT 1 FROM files WHERE filename = 'pasted.txt'") == []
+    stage.driver.find_element("link text", "Live").click()
+    stage.until(stage.is_live)
+
+
+def fill(stage: Stage, fields: dict[str, str], *, check: str = "") -> None:
+    """Fills the form; with ``check`` also has it checked, until the page says that."""
+    for id_, text in fields.items():
+        field = stage.driver.find_element("id", id_)
+        if id_ != "file":
+            field.clear()
+        field.send_keys(text)
+    if check:
+        stage.driver.find_element("id", "check").click()
+        stage.until(lambda: check in stage.text("#did"), patience_s=60)
 
 
 def test_a_batch_is_paused_resumed_cancelled_and_downloaded_on_the_page(stage: Stage, tmp_path: Path) -> None:
@@ -437,6 +511,6 @@ def test_with_keys_each_tenant_sees_its_own_and_the_key_is_in_no_address(stage: 
 def test_the_browser_had_nothing_to_complain_of(stage: Stage) -> None:
     said = [entry["message"] for entry in stage.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
     expected = re.compile(
-        r"ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|status of 401|ERR_EMPTY_RESPONSE|CONNECTION_RESET"
+        r"ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|status of 40[01]|ERR_EMPTY_RESPONSE|CONNECTION_RESET"
     )
     assert [each for each in said if not expected.search(each)] == []

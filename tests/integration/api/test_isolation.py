@@ -79,6 +79,11 @@ def post_batch(client: httpx.Client, theirs: Theirs) -> None:
     assert answer.json()["id"] not in (theirs.batch, theirs.open_batch)
 
 
+def dry_run(client: httpx.Client, theirs: Theirs) -> None:
+    asked = {"endpoint": "/v1/chat/completions", "completion_window": "24h", "input_file_id": theirs.input_file}
+    nothing_there(client.post("/v1/pointsman/dry_run", json=asked))
+
+
 def list_batches(client: httpx.Client, theirs: Theirs) -> None:
     empty(client.get("/v1/batches"))
     nothing_there(client.get("/v1/batches", params={"after": theirs.batch}))
@@ -213,6 +218,7 @@ PROBES: dict[tuple[str, str], Callable[[httpx.Client, Theirs], None]] = {
     ("POST", "/v1/pointsman/batches/{batch_id}/resume"): pause,
     ("POST", "/v1/pointsman/batches/{batch_id}/budget"): raise_budget,
     ("GET", "/v1/pointsman/batches/{batch_id}/events"): events,
+    ("POST", "/v1/pointsman/dry_run"): dry_run,
     ("GET", "/v1/pointsman/figures"): figures,
     ("GET", "/v1/pointsman/live"): live,
     ("GET", "/v1/pointsman/queries"): find,

@@ -68,7 +68,7 @@ def test_a_table_in_a_pipe_is_known_by_its_content_and_the_options(tmp_path: Pat
 def test_options_of_a_table_are_not_ignored_for_lines_of_text(tmp_path: Path) -> None:
     (tmp_path / "q.txt").write_bytes(b"one\ntwo\n")
     mapping = RowMapping(expects={"choices": ["a"]})
-    with pytest.raises(CommandError, match="lines of text"), open_source(str(tmp_path / "q.txt"), mapping):
+    with pytest.raises(InvalidInput, match="lines of text"), open_source(str(tmp_path / "q.txt"), mapping):
         pass
 
 

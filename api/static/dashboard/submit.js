@@ -1,0 +1,158 @@
+// Submits a batch: checks the file and shows its forecast, and only then offers to submit it. Between the two nothing is
+// stored: the file that was uploaded for the forecast is removed at once.
+import { byId, h, table } from "./dom.js";
+import { count, duration, money, percent } from "./format.js";
+import { errorMessage, request } from "./key.js";
+import { keyForm, openKeyForm } from "./key_form.js";
+
+const value = (id) => byId(id).value.trim();
+const say = (words) => { byId("did").textContent = words; };
+
+let checked = null; // {blob, name, body, key}: what was checked is what is submitted
+let stored = null; // the id of a file that no batch has taken yet
+
+async function asked(path, options) {
+  const response = await request(path, options);
+  if (response.status === 401 || response.status === 403) openKeyForm();
+  if (!response.ok) throw new Error(await errorMessage(response));
+  return response.json();
+}
+
+const asJson = (body, headers = {}) => ({ method: "POST", body: JSON.stringify(body), headers: { "content-type": "application/json", ...headers } });
+
+function amount(id, name, most) {
+  if (!value(id)) return undefined;
+  const number = Number(value(id));
+  if (!Number.isFinite(number) || number < 0 || number > most) throw new Error(`${name}: “${value(id)}” is no number from 0 to ${most}`);
+  return number;
+}
+
+function wanted() {
+  const [file] = byId("file").files;
+  if (!file && !value("pasted")) throw new Error("Choose a file, or paste at least one line");
+  if (file && value("pasted")) throw new Error("There are a file and pasted lines: remove one of them");
+  const rows = Object.fromEntries([["prompt", value("prompt")], ["id", value("id-column")], ["expected", value("expected")]].filter(([, text]) => text));
+  const floor = amount("quality", "Quality floor in %", 100);
+  const options = { rows, max_cost_usd: amount("budget", "Budget in USD", 1e8), budget_policy: value("policy") || undefined, quality: floor === undefined ? undefined : floor / 100 };
+  return {
+    blob: file ?? new Blob([byId("pasted").value]), name: file?.name ?? "pasted.txt", key: crypto.randomUUID(),
+    body: { endpoint: "/v1/chat/completions", completion_window: value("window"), pointsman: options },
+  };
+}
+
+async function upload({ blob, name }, seconds) {
+  const form = new FormData();
+  form.set("purpose", "batch");
+  if (seconds) {
+    form.set("expires_after[anchor]", "created_at");
+    form.set("expires_after[seconds]", seconds);
+  }
+  form.set("file", blob, name);
+  stored = (await asked("/v1/files", { method: "POST", body: form })).id;
+  return stored;
+}
+
+async function discard() {
+  if (!stored) return;
+  const id = stored;
+  stored = null;
+  await request(`/v1/files/${encodeURIComponent(id)}`, { method: "DELETE", keepalive: true }).catch(() => {});
+}
+
+function reset() {
+  checked = null;
+  byId("forecast").hidden = true;
+}
+
+async function check() {
+  reset();
+  byId("check").disabled = true;
+  say("Checking…");
+  try {
+    const batch = wanted();
+    let found;
+    try {
+      found = await asked("/v1/pointsman/dry_run", asJson({ ...batch.body, input_file_id: await upload(batch, 3600) }));
+    } finally {
+      await discard();
+    }
+    if (found.errors) return fail(found.errors.data, "Nothing was submitted.");
+    checked = batch;
+    show(found);
+    say(`${count(found.total)} queries are valid. Nothing is submitted yet.`);
+  } catch (error) {
+    say(error.message);
+  } finally {
+    byId("check").disabled = false;
+  }
+}
+
+function fail(errors, end) {
+  const lines = errors.map(({ line, param, message }) => h("li", {}, h("b", {}, [line ? `line ${line}` : "", param].filter(Boolean).join(", ") || "file"), ": ", message));
+  byId("did").replaceChildren(`${count(errors.length)} ${errors.length === 1 ? "error" : "errors"}. ${end}`, h("ul", { class: "errors" }, lines));
+}
+
+const fact = (name, ...content) => [h("dt", {}, name), h("dd", {}, content)];
+
+function show(found) {
+  const { plan, cap_usd: cap } = found;
+  const { cost_usd: cost, wall_s: wall, baseline_cost_usd: baseline } = plan;
+  const within = `${percent(plan.interval, 0)} within`;
+  byId("of").textContent = `${count(plan.total)} queries of ${found.source}, ${count(plan.sampled)} sampled`;
+  const deadline = (found.deadlines ?? []).find((row) => row.is_asked_for);
+  byId("plan").replaceChildren(
+    h("dl", { class: "facts", id: "facts" },
+      fact("cost", h("b", {}, money(cost.expected)), `, ${within} ${money(cost.low)} to ${money(cost.high)}`),
+      fact("top tier alone", `${money(baseline)}${baseline ? `; ${percent(Math.abs(1 - cost.expected / baseline), 0)} ${cost.expected > baseline ? "more" : "saved"}` : ""}`),
+      fact("budget", cap === null ? "none" : [money(cap), found.covered ? " covers the expected cost" : h("strong", { class: "bad" }, " does not cover the expected cost")]),
+      found.day_budget ? fact("budget of today", `${money(found.day_budget.cap_usd - found.day_budget.spent_usd)} left of ${money(found.day_budget.cap_usd)}`) : null,
+      fact("quality floor", plan.pilot ? `a sample of up to ${count(plan.pilot.queries)} queries is answered by every tier, ${money(plan.pilot.cost_usd)}` : checked.body.pointsman.quality ? "the batch is too small for a sample: the top tier answers it" : "none: thresholds of the fleet"),
+      fact("time", `${duration(wall.expected)}, ${within} ${duration(wall.low)} to ${duration(wall.high)}; limited by ${plan.bound_by}`),
+      deadline && !plan.pilot ? fact("deadline", `${duration(deadline.within_s)}: ${money(deadline.cost_usd)}, late with ${deadline.p_late < 1e-4 ? "less than 0.01 %" : percent(deadline.p_late, 2)}`) : null,
+      fact("escalated", `${count(plan.escalated)} queries`),
+      found.followers ? fact("identical", `${count(found.followers)} more queries get the answer of another`) : null,
+      fact("basis", Object.entries(plan.basis).map(([name, text]) => `${name}: ${text}`).join("; "))),
+    table("Tiers", ["tier", "routed", "answers", "calls", "cost"],
+      Object.entries(plan.tiers).map(([name, tier]) => [name, count(tier.routed), count(tier.answers), count(tier.calls), money(tier.cost_usd)])),
+    found.simulated ? h("p", { class: "below after" }, "The fleet is simulated: no money is spent.") : "");
+  byId("submit").textContent = `Submit ${count(found.total + found.followers)} queries${found.covered ? "" : " although the budget does not cover them"}`;
+  byId("submit").disabled = false;
+  byId("forecast").hidden = false;
+}
+
+async function submit() {
+  if (!checked) return;
+  byId("submit").disabled = true;
+  const { body, key } = checked;
+  say("Submitting…");
+  try {
+    const batch = await asked("/v1/batches", asJson({ ...body, input_file_id: await upload(checked) }, { "idempotency-key": key }));
+    stored = null;
+    await accepted(batch);
+  } catch (error) {
+    await discard();
+    byId("submit").disabled = false;
+    say(`Not submitted: ${error.message}`);
+  }
+}
+
+async function accepted(batch) {
+  while (batch.status === "validating") {
+    await new Promise((done) => { setTimeout(done, 500); });
+    batch = await asked(`/v1/batches/${encodeURIComponent(batch.id)}`);
+  }
+  if (batch.status === "failed") {
+    stored = batch.input_file_id;
+    await discard();
+    return fail(batch.errors.data, "The batch was refused.");
+  }
+  reset();
+  byId("batch").reset();
+  byId("did").replaceChildren("Submitted as ", h("code", {}, batch.id), ". ", h("a", { href: "/dashboard" }, "Watch it"));
+}
+
+byId("batch").addEventListener("submit", (event) => { event.preventDefault(); check(); });
+byId("batch").addEventListener("input", reset);
+byId("submit").addEventListener("click", submit);
+addEventListener("pagehide", discard);
+keyForm(() => { reset(); say(""); });

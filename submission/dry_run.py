@@ -1,0 +1,114 @@
+"""What a dry run says of a file: forecast, budget, deadlines side by side. Writes and calls nothing."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from db.batch_writer import BatchSpec
+from routing.fleet import Fleet
+from routing.lanes.deadline_forecast import USUAL_DEADLINES_S, forecast_deadline
+from routing.lanes.lane import BatchAge
+from routing.lanes.offers import tier_lanes
+from submission.input_line import InputLine, RejectedLine
+from submission.request_key import RequestKeys
+from submission.reservoir_sample import ReservoirSample
+from submission.submit import refuse_unpaid_pilot
+
+MAX_REJECTIONS: Final = 100
+"""How many rejected lines are kept."""
+
+
+@dataclass(slots=True)
+class LinesRead:
+    """The lines of a file that would not be asked."""
+
+    rejected: int = 0
+    rejections: list[RejectedLine] = field(default_factory=list)
+    """The first of them."""
+    followers: int = 0
+    """Those that get the answer of an identical query."""
+
+
+def read_sample(lines: Iterable[InputLine | RejectedLine], keys: RequestKeys, sample: ReservoirSample) -> LinesRead:
+    """Has ``sample`` see the lines that would be asked; returns what becomes of the others.
+
+    Answers of earlier batches that could be reused are not looked for.
+    """
+    read = LinesRead()
+    seen: set[bytes] = set()
+    for line in lines:
+        if isinstance(line, RejectedLine):
+            read.rejected += 1
+            if read.rejected <= MAX_REJECTIONS:
+                read.rejections.append(replace(line, raw=b""))
+            continue
+        (key,) = keys.of([line]) or (None,)
+        if key is None or key.key not in seen:
+            sample.see(line)
+        else:
+            read.followers += 1
+        if key is not None:
+            seen.add(key.key)
+    return read
+
+
+def dry_run_report(
+    forecast: Mapping[str, Any],
+    *,
+    source: str,
+    spec: BatchSpec,
+    fleet: Fleet,
+    read: LinesRead,
+    ages: Mapping[str, Sequence[BatchAge]],
+) -> dict[str, Any]:
+    """The report as JSON. ``forecast`` as JSON; ``ages``: how long earlier provider batches took.
+
+    Raises InvalidInput where the budget does not pay for the pilot: the batch would be refused.
+    """
+    cap_usd = fleet.budgets.batch_usd if spec.cap_usd is None else spec.cap_usd
+    refuse_unpaid_pilot(forecast, cap_usd)
+    report = {
+        "dry_run": True,
+        "source": source,
+        "total": forecast["total"],
+        "rejected": read.rejected,
+        "followers": read.followers,
+        "simulated": fleet.simulated,
+        "cap_usd": cap_usd,
+        "plan": forecast,
+    }
+    if spec.deadline is not None and forecast["tiers"]:
+        within_s = (spec.deadline - datetime.now(UTC)).total_seconds()
+        report["deadlines"] = compare_deadlines(fleet, forecast, ages, within_s=within_s)
+    return report
+
+
+def is_covered(report: Mapping[str, Any]) -> bool:
+    """Whether the budget, if there is one, covers the expected cost."""
+    return bool(report["cap_usd"] is None or report["cap_usd"] >= report["plan"]["cost_usd"]["expected"])
+
+
+def compare_deadlines(
+    fleet: Fleet, forecast: Mapping[str, Any], ages: Mapping[str, Sequence[BatchAge]], *, within_s: float
+) -> list[dict[str, Any]]:
+    """A row for the deadline that is asked for, to the minute, and for usual ones, by time. ``forecast`` as JSON."""
+    routed = {name: float(tier["routed"]) for name, tier in forecast["tiers"].items()}
+    lanes = tier_lanes(fleet, forecast["tiers"], open_queries=routed, ages=ages)
+    rows = []
+    asked_s = 60.0 * max(1, round(within_s / 60))
+    for deadline_s in sorted({asked_s, *USUAL_DEADLINES_S}):
+        found = forecast_deadline(lanes, within_s=deadline_s)
+        rows.append(
+            {
+                "within_s": deadline_s,
+                "is_asked_for": deadline_s == asked_s,
+                "cost_usd": round(found.usd, 9),
+                "standard_usd": round(found.standard_usd, 9),
+                "saving": round(found.saving, 4),
+                "finish_s": round(found.finish_s),
+                "p_late": round(found.p_late, 6),
+                "lanes": {name: lane.value for name, lane in found.lanes.items()},
+            }
+        )
+    return rows
