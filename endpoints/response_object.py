@@ -70,7 +70,7 @@ def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:
     of_completion = _object(usage.get("completion_tokens_details"))
     return {
         "input_tokens": prompt,
-        "input_tokens_details": {"cached_tokens": _count(of_prompt.get("cached_tokens"))},
+        "input_tokens_details": {name: _count(of_prompt.get(name)) for name in ("cached_tokens", "cache_write_tokens")},
         "output_tokens": completion,
         "output_tokens_details": {"reasoning_tokens": _count(of_completion.get("reasoning_tokens"))},
         "total_tokens": prompt + completion,

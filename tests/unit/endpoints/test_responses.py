@@ -142,7 +142,7 @@ def test_an_answer_is_a_response_object() -> None:
     assert item["content"] == [{"type": "output_text", "text": "Yes.", "annotations": [], "logprobs": []}]
     assert response["usage"] == {
         "input_tokens": 5,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": 3,
         "output_tokens_details": {"reasoning_tokens": 2},
         "total_tokens": 8,
