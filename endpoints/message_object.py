@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import orjson
 
+from endpoints.stored_answer import count_in, object_in, text_in
+
 _STOP_REASONS: Final = {
     "length": "max_tokens",
     "tool_calls": "tool_use",
@@ -22,11 +24,12 @@ def message_object(completion: Mapping[str, Any], *, name: str) -> dict[str, Any
     choice: Mapping[str, Any] = next(iter(completion.get("choices") or ()), {})
     said = choice.get("message") or {}
     calls = said.get("tool_calls") or ()
-    text = said.get("content") or said.get("refusal") or ""
+    text = text_in(said.get("content")) or text_in(said.get("refusal"))
     content: list[dict[str, Any]] = [{"type": "text", "text": text, "citations": None}] if text or not calls else []
     content += [
-        {"type": "tool_use", "id": call.get("id"), "name": call["function"]["name"], "input": _arguments(call)}
+        {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": _arguments(function)}
         for call in calls
+        for function in (object_in(call.get("function")),)
     ]
     message = {
         "id": f"msg_{name}",
@@ -34,16 +37,16 @@ def message_object(completion: Mapping[str, Any], *, name: str) -> dict[str, Any
         "role": "assistant",
         "model": completion.get("model"),
         "content": content,
-        "stop_reason": _STOP_REASONS.get(choice.get("finish_reason") or "", "end_turn"),
+        "stop_reason": _STOP_REASONS.get(str(choice.get("finish_reason")), "end_turn"),
         "stop_sequence": None,
-        "usage": _usage(completion.get("usage") or {}),
+        "usage": _usage(object_in(completion.get("usage"))),
     }
     return message | {key: completion[key] for key in ("pointsman",) if key in completion}
 
 
-def _arguments(call: Mapping[str, Any]) -> Any:
+def _arguments(function: Mapping[str, Any]) -> Any:
     """The arguments of a call, which models write as JSON, as a rule."""
-    written = call["function"].get("arguments") or "{}"
+    written = function.get("arguments") or "{}"
     try:
         return orjson.loads(written)
     except orjson.JSONDecodeError:
@@ -51,10 +54,10 @@ def _arguments(call: Mapping[str, Any]) -> Any:
 
 
 def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    cached = count_in(object_in(usage.get("prompt_tokens_details")).get("cached_tokens"))
     return {
-        "input_tokens": max((usage.get("prompt_tokens") or 0) - cached, 0),
+        "input_tokens": max(count_in(usage.get("prompt_tokens")) - cached, 0),
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": cached,
-        "output_tokens": usage.get("completion_tokens") or 0,
+        "output_tokens": count_in(usage.get("completion_tokens")),
     }

@@ -49,7 +49,11 @@ def _translated(role: str, content: Any, path: str) -> list[dict[str, Any]]:
                 said = _plain(block.get("content") or "", f"{where}.content")
                 results.append({"role": "tool", "tool_call_id": text_at(block, "tool_use_id", where), "content": said})
             case "tool_use":
-                arguments = orjson.dumps(as_object(block.get("input"), f"{where}.input", "Use a JSON object")).decode()
+                given = as_object(block.get("input"), f"{where}.input", "Use a JSON object")
+                try:
+                    arguments = orjson.dumps(given).decode()
+                except orjson.JSONEncodeError:
+                    raise InvalidField(f"{where}.input", "is nested too deeply", "Make it flatter") from None
                 function = {"name": text_at(block, "name", where), "arguments": arguments}
                 calls.append({"id": text_at(block, "id", where), "type": "function", "function": function})
             case _:
@@ -144,7 +148,7 @@ def _output_config(value: Any) -> dict[str, Any]:
 
 
 def _service_tier(value: Any) -> dict[str, Any]:
-    if value not in _SERVICE_TIERS:
+    if not isinstance(value, str) or value not in _SERVICE_TIERS:
         raise InvalidField("service_tier", "unknown", "Use auto or standard_only")
     return {"service_tier": _SERVICE_TIERS[value]}
 

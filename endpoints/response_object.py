@@ -6,6 +6,8 @@ Source: https://platform.openai.com/docs/api-reference/responses/object
 from collections.abc import Mapping
 from typing import Any, Final
 
+from endpoints.stored_answer import count_in, object_in, text_in
+
 _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """By finish reason: why an answer is not whole."""
 
@@ -24,7 +26,7 @@ def response_object(completion: Mapping[str, Any], asked: Mapping[str, Any], *, 
         "incomplete_details": None if why is None else {"reason": why},
         "model": completion.get("model"),
         "output": _output(choice.get("message") or {}, status, name),
-        "usage": _usage(_object(completion.get("usage"))),
+        "usage": _usage(object_in(completion.get("usage"))),
         "background": False,
         "instructions": None,
         "max_output_tokens": asked.get("max_completion_tokens"),
@@ -50,7 +52,7 @@ def _output(message: Mapping[str, Any], status: str, name: str) -> list[dict[str
     calls = message.get("tool_calls") or ()
     parts: list[dict[str, Any]] = []
     if message.get("content") or not (calls or message.get("refusal")):
-        text = message.get("content") or ""
+        text = text_in(message.get("content"))
         parts.append({"type": "output_text", "text": text, "annotations": [], "logprobs": []})
     if refusal := message.get("refusal"):
         parts.append({"type": "refusal", "refusal": refusal})
@@ -59,31 +61,24 @@ def _output(message: Mapping[str, Any], status: str, name: str) -> list[dict[str
         output.append({"id": f"msg_{name}", "type": "message", "role": "assistant", "status": status, "content": parts})
     for place, call in enumerate(calls):
         item = {"id": f"fc_{name}_{place}", "type": "function_call", "call_id": call.get("id"), "status": status}
-        function = _object(call.get("function"))
+        function = object_in(call.get("function"))
         output.append(item | {key: function.get(key) for key in ("name", "arguments")})
     return output
 
 
 def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:
-    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    of_prompt = _object(usage.get("prompt_tokens_details"))
-    of_completion = _object(usage.get("completion_tokens_details"))
+    prompt, completion = count_in(usage.get("prompt_tokens")), count_in(usage.get("completion_tokens"))
+    of_prompt = object_in(usage.get("prompt_tokens_details"))
+    of_completion = object_in(usage.get("completion_tokens_details"))
     return {
         "input_tokens": prompt,
-        "input_tokens_details": {name: _count(of_prompt.get(name)) for name in ("cached_tokens", "cache_write_tokens")},
+        "input_tokens_details": {
+            name: count_in(of_prompt.get(name)) for name in ("cached_tokens", "cache_write_tokens")
+        },
         "output_tokens": completion,
-        "output_tokens_details": {"reasoning_tokens": _count(of_completion.get("reasoning_tokens"))},
+        "output_tokens_details": {"reasoning_tokens": count_in(of_completion.get("reasoning_tokens"))},
         "total_tokens": prompt + completion,
     }
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    """``value`` as stored of a provider's answer, if it is an object."""
-    return value if isinstance(value, dict) else {}
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) else 0
 
 
 def _format(shape: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -45,14 +45,32 @@ RESPONSE: dict[str, Any] = {
     "tool_choice": {"type": "function", "name": "f"},
     "store": False,
 }
+MESSAGES: dict[str, Any] = {
+    "model": "auto",
+    "max_tokens": 9,
+    "system": [{"type": "text", "text": "x"}],
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": "x"}]},
+        {"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "data:"}}]},
+    ],
+    "tools": [{"name": "f", "input_schema": {}}],
+    "tool_choice": {"type": "tool", "name": "f"},
+    "metadata": {"user_id": "u"},
+    "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": {}}},
+    "service_tier": "auto",
+    "stop_sequences": ["a"],
+}
 LINES: list[dict[str, Any]] = [
     {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": CHAT},
     {"custom_id": "a", "method": "POST", "url": "/v1/responses", "body": RESPONSE},
+    {"custom_id": "a", "method": "POST", "url": "/v1/messages", "body": MESSAGES},
     {"id": "a", "query": "x", "tier": "small", "metadata": {"a": "b"}, "expects": {"regex": "a"}, "dedup": True},
 ]
 
 
-@pytest.mark.parametrize("line", LINES, ids=["chat", "response", "query"])
+@pytest.mark.parametrize("line", LINES, ids=["chat", "response", "messages", "query"])
 def test_a_line_with_an_odd_value_anywhere_is_read_or_rejected(shipped_fleet: Fleet, line: dict[str, Any]) -> None:
     read = 0
     for odd in with_each_value_odd(line):

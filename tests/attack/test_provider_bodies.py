@@ -70,5 +70,6 @@ def test_an_answer_with_an_odd_value_anywhere_is_refused_or_can_be_shown() -> No
             kept += 1
             assert list(chat_chunks(dict(outcome.response), include_usage=True))
             assert isinstance(_answer(outcome.response), str)
-            assert orjson.dumps(answer_object(Endpoint.RESPONSES, outcome.response, {}, name="1"))
+            for endpoint in Endpoint:
+                assert orjson.dumps(answer_object(endpoint, outcome.response, {}, name="1"))
     assert kept > 100
