@@ -61,3 +61,10 @@ def current(url: str) -> str | None:
 def newest() -> str | None:
     """The newest revision that this code knows."""
     return ScriptDirectory.from_config(_config("")).get_current_head()
+
+
+def is_ready(url: str) -> bool:
+    """Whether this release can work on the database: at its own schema, or at a later one, which only adds to it."""
+    revision, newest_known = current(url), newest()
+    known = {each.revision for each in ScriptDirectory.from_config(_config("")).walk_revisions()}
+    return revision is not None and (revision == newest_known or revision not in known)

@@ -138,6 +138,8 @@ def _postgres(settings: Settings) -> Iterator[CheckResult]:
     yield ok("postgres", f'psql "{settings.psql_url}"', "It runs while `pointsman up` does." if is_temporary else None)
     if revision == newest:
         yield ok("migration", f"{revision}, the newest")
+    elif migrate.is_ready(settings.database):
+        yield ok("migration", f"{revision}, of a later release; this one has {newest}")
     else:
         fix = "`pointsman up` and `pointsman run` migrate; or run `alembic upgrade head`."
         yield warn("migration", f"{revision or 'none'}; the newest is {newest}", fix)

@@ -44,7 +44,7 @@ def test_it_counts_what_waits_and_runs_at_the_stage(database_url: str, scaled: d
 
 def test_a_pod_waits_where_the_schema_is_older_than_its_image(database_url: str, databases: Databases) -> None:
     def check(url: str) -> int:
-        command = [sys.executable, "-m", "alembic", "current", "--check-heads"]
+        command = [sys.executable, "-m", "workers.schema_check"]
         return subprocess.run(
             command, cwd=ROOT, env={**os.environ, "DATABASE_URL": url}, capture_output=True
         ).returncode
@@ -52,6 +52,10 @@ def test_a_pod_waits_where_the_schema_is_older_than_its_image(database_url: str,
     databases.execute("CREATE DATABASE {}", "never_migrated")
     try:
         assert check(database_url) == 0
-        assert check(databases.of("never_migrated")) != 0
+        assert check(databases.of("never_migrated")) == 1
+        # A pod of this release that starts again after the next one has migrated does not wait.
+        with create_engine(databases.of("never_migrated"), poolclass=NullPool).begin() as connection:
+            connection.execute(text("CREATE TABLE alembic_version AS SELECT 'of the next release' AS version_num"))
+        assert check(databases.of("never_migrated")) == 0
     finally:
         databases.drop("never_migrated")

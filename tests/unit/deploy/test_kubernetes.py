@@ -110,7 +110,7 @@ def test_only_what_calls_providers_sees_their_keys_and_only_the_migration_the_ow
 @pytest.mark.parametrize("name", sorted(DEPLOYMENTS))
 def test_every_pod_waits_for_the_schema_and_tells_when_it_is_ready(name: str) -> None:
     pod = PODS[name]
-    assert pod["initContainers"][0]["command"] == ["alembic", "current", "--check-heads"]
+    assert pod["initContainers"][0]["command"] == ["python", "-m", "workers.schema_check"]
     (container,) = pod["containers"]
     assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys()
     if "ports" in container:
