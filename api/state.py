@@ -39,6 +39,7 @@ GIVE_UP_S = 10.0
 _MAX_STATUSES = 10_000
 _MOST_STREAMS = 1_000
 _MOST_CHATS = 10_000
+_MOST_MESSAGE_BATCHES = 32
 _MOST_DRY_RUNS = 2
 """Each is a thread that reads a file."""
 
@@ -82,6 +83,8 @@ class AppState:
         self.streams = TenantShares("streams", most=quotas.streams, most_in_all=_MOST_STREAMS)
         self.chats = TenantShares("chat completions", most=quotas.waiting_chats, most_in_all=_MOST_CHATS)
         self.dry_runs = TenantShares("dry runs", most=1, most_in_all=_MOST_DRY_RUNS)
+        self.message_batches = TenantShares("message batches", most=2, most_in_all=_MOST_MESSAGE_BATCHES)
+        """Being read and checked: each is in memory as a whole."""
         self.live = DashboardStream(self.figures, self.streams, stopping=self.stopping)
         metrics.add(FleetMetrics(self.figures))
         self.validate_soon = asyncio.Event()

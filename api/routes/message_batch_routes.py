@@ -6,6 +6,8 @@ Source: https://docs.anthropic.com/en/api/creating-message-batches
 import asyncio
 import hashlib
 import secrets
+import time
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -14,7 +16,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from api.batch_object import ENDED, status_of
-from api.http_errors import ApiError, bad_request, not_found, sentence
+from api.http_errors import ApiError, bad_request, not_found, sentence, too_large
 from api.multipart_upload import store_file
 from api.responses import JSON_OBJECT, json_response
 from api.routes.batch_routes import IdempotencyKey, RetryCount, cancel, create_from_file, is_retry, require_same
@@ -23,13 +25,15 @@ from api.state import AppState, get_state, get_tenant
 from db.api_batch_types import ApiBatch, ApiBatchRequest
 from db.reports.results import message_results
 from endpoints.endpoint import Endpoint
-from submission.jsonl_reader import RejectedLine, read_objects
+from submission.jsonl_reader import InputLine, RejectedLine, read_objects
 from telemetry.tracing import read_traceparent
 
 router = APIRouter(prefix="/v1/messages/batches", tags=["message batches"])
 
 MAX_BYTES: Final = 32 * 1024**2
 """Of a request, which is read as a whole; a larger batch is a file of ``/v1/messages`` lines."""
+LONGEST_CHECK_S: Final = 20.0
+TURN_S: Final = 0.2
 _DAY_S: Final = 24 * 3600
 _BODY: Final = {
     "requestBody": {
@@ -65,9 +69,10 @@ async def create_message_batch(
 ) -> Response:
     """Create a batch of messages. An invalid request rejects the batch, with its custom_id, field and fix."""
     service, tenant = get_state(request), get_tenant(request)
-    body, _ = await read_object(request, max_bytes=MAX_BYTES)
-    async with service.checks:
-        data = await asyncio.to_thread(_lines, body.get("requests"), service)
+    service.message_batches.check(tenant)
+    with service.message_batches.opened(tenant):
+        body, _ = await read_object(request, max_bytes=MAX_BYTES)
+        data = await _checked_lines(body.get("requests"), service)
     wanted = ApiBatchRequest(
         public_id=f"batch_{secrets.token_hex(12)}",
         tenant=tenant,
@@ -167,24 +172,49 @@ def message_batch(batch: ApiBatch) -> dict[str, Any]:
     }
 
 
-def _lines(requests: Any, service: AppState) -> bytes:
-    """The requests as batch lines. Raises ApiError for the first invalid one."""
+async def _checked_lines(requests: Any, service: AppState) -> bytes:
+    """The requests as batch lines. Raises ApiError for the first invalid one.
+
+    A turn of `TURN_S` at a time, so that the checks of other tenants' queries come in between.
+    """
+    lines = _lines(requests, most=service.config.max_batch_lines)
+    read = enumerate(read_objects(lines, fleet=service.fleet, endpoint=Endpoint.MESSAGES))
+    until = time.monotonic() + LONGEST_CHECK_S
+    while time.monotonic() < until:
+        async with service.checks:
+            is_whole = await asyncio.to_thread(_check_some, read)
+        if is_whole:
+            return await asyncio.to_thread(lambda: b"\n".join(map(orjson.dumps, lines)) + b"\n")
+    raise too_large(
+        f"Checking the requests took longer than {LONGEST_CHECK_S:g} s. Send them as a file, or in several batches."
+    )
+
+
+def _check_some(read: Iterator[tuple[int, InputLine | RejectedLine]]) -> bool:
+    """Checks requests for `TURN_S`. Returns whether it was the last of them. Raises ApiError for an invalid one."""
+    until = time.monotonic() + TURN_S
+    for index, line in read:
+        if isinstance(line, RejectedLine):
+            field = line.field.replace("body", "params", 1)
+            message = sentence(f"requests[{index}].{field}: {line.message}. {line.fix}.")
+            raise bad_request(message, param=f"requests[{index}].{field}", code=line.code)
+        if time.monotonic() > until:
+            return False
+    return True
+
+
+def _lines(requests: Any, *, most: int) -> list[dict[str, Any]]:
     if not isinstance(requests, list) or not requests:
         raise bad_request("`requests` must be a list, not empty.", param="requests")
-    if len(requests) > service.config.max_batch_lines:
-        raise bad_request(f"A batch has at most {service.config.max_batch_lines} requests.", param="requests")
+    if len(requests) > most:
+        raise bad_request(f"A batch has at most {most} requests.", param="requests")
     lines = []
     for index, each in enumerate(requests):
         if not isinstance(each, dict):
             raise bad_request("A request must be a JSON object.", param=f"requests[{index}]")
         named = {"custom_id": each.get("custom_id"), "method": "POST", "url": Endpoint.MESSAGES}
         lines.append(named | {"body": each.get("params")})
-    for index, line in enumerate(read_objects(lines, fleet=service.fleet, endpoint=Endpoint.MESSAGES)):
-        if isinstance(line, RejectedLine):
-            field = line.field.replace("body", "params", 1)
-            message = sentence(f"requests[{index}].{field}: {line.message}. {line.fix}.")
-            raise bad_request(message, param=f"requests[{index}].{field}", code=line.code)
-    return b"\n".join(map(orjson.dumps, lines)) + b"\n"
+    return lines
 
 
 def _rfc3339(moment: datetime | None) -> str | None:

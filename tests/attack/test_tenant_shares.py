@@ -172,11 +172,16 @@ def test_a_neighbors_slow_files_hold_up_no_validation(served: Served) -> None:
         print(f"  beside {[client.get(f'/v1/batches/{each}').json()['status'] for each in batches]}")
 
 
+def slow_schema(number: int) -> dict[str, Any]:
+    """Of many patterns that take long to compile; another for each number."""
+    return {"anyOf": [{"pattern": f".{{1,150}}{place}"} for place in range(50)], "title": str(number)}
+
+
 def test_a_chat_that_is_slow_to_check_freezes_nobody(served: Served) -> None:
     key = served.key("greedy")
     threads = []
     for n in range(4):
-        schema = {"anyOf": [{"pattern": f".{{1,150}}{place}"} for place in range(50)], "title": str(n)}
+        schema = slow_schema(n)
         wrapper = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
         body = {"messages": [{"role": "user", "content": "hi"}], "response_format": wrapper}
         threads.append(threading.Thread(target=wait_for_answer, args=(served, key, body)))
@@ -192,3 +197,31 @@ def test_a_chat_that_is_slow_to_check_freezes_nobody(served: Served) -> None:
     assert worst < 2.0
     for thread in threads:
         thread.join()
+
+
+def test_a_message_batch_that_is_slow_to_check_lets_others_in_between(served: Served) -> None:
+    greedy, other = served.key("greedy"), served.key("other")
+    params = {"model": "auto", "max_tokens": 9, "messages": [{"role": "user", "content": "Is it?"}]}
+    requests = [
+        {"custom_id": str(n), "params": params | {"output_config": {"format": {"schema": slow_schema(n)}}}}
+        for n in range(900)
+    ]
+    statuses: list[int] = []
+
+    def create_slowly() -> None:
+        with served.client(greedy) as client, suppress(httpx.HTTPError):
+            statuses.append(client.post("/v1/messages/batches", json={"requests": requests}).status_code)
+
+    threads = [threading.Thread(target=create_slowly) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: 429 in statuses)  # a tenant's third
+    with served.client(other) as client:
+        bad = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"pattern": "("}}}
+        body = {"messages": [{"role": "user", "content": "hi"}], "response_format": bad}
+        with within(10.0, "a chat's schema beside a neighbor's message batches"):
+            assert client.post("/v1/chat/completions", json=body).status_code == 400
+    for thread in threads:
+        thread.join()
+    assert Counter(statuses)[429] == 2
+    assert set(statuses) <= {200, 413, 429}
