@@ -52,7 +52,7 @@ def cost_nano_usd(
 ) -> int:
     """The cost in billionths of a dollar: integers, so that sums of millions are exact.
 
-    ``dearer_tokens``: so many tokens of input is the surcharge of what is written to a cache.
+    ``dearer_tokens``: so many tokens of input is the surcharge of sound, and of what is written to a cache.
     """
     cached_price = price[2] if len(price) == 3 else price[0]
     return round(

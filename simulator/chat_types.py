@@ -7,6 +7,8 @@ from itertools import cycle
 from typing import Any
 
 CHARS_PER_TOKEN = 4
+SOUND_CHARS_PER_TOKEN = 4267
+"""Base64 of a tenth of a second of 16 kHz, 16 bit, one channel."""
 
 
 class BadRequest(Exception):
@@ -43,6 +45,8 @@ class ChatRequest:
     """The reasoning effort; None: the model's usual one."""
     is_repair: bool = False
     """It shows the model its own answer, and asks for the same in the required form."""
+    audio_tokens: int = 0
+    """Of the sound in its prompt."""
     is_flex: bool = False
     """It asks for the lane flex."""
     after_tool: bool = False
@@ -50,8 +54,8 @@ class ChatRequest:
 
     @property
     def prompt_tokens(self) -> int:
-        """⌈characters ÷ 4⌉ of every message's text."""
-        return tokens_in(self.prompt_chars)
+        """⌈characters ÷ 4⌉ of every message's text, and those of sound."""
+        return tokens_in(self.prompt_chars) + self.audio_tokens
 
 
 class Finish(StrEnum):
@@ -84,6 +88,7 @@ class ChatReply:
     """Part of the reply's id; equal for equal questions."""
     cached_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     reasoning_tokens: int = 0
     tool_call: SimulatedToolCall | None = None
     recorded: bool = False

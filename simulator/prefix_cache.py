@@ -16,6 +16,8 @@ from simulator.chat_types import CHARS_PER_TOKEN, tokens_in
 
 _STEP_TOKENS: Final = 128
 _LOOKS_BACK: Final = 20
+_HOUR_S: Final = 3600.0
+"""What a prefix lasts that a request marks with a ``ttl`` of an hour."""
 _MOST_PREFIXES: Final = 100_000
 
 
@@ -33,19 +35,23 @@ class PromptCache:
     """It caches what ``cache_control`` marks; else every prefix, in steps of 128 tokens."""
     write_factor: float = 1.0
     """The price of a written token, as a factor of the input price."""
+    write_1h_factor: float = 2.0
+    """The same where it is to last an hour."""
 
 
 class CacheUse(NamedTuple):
-    """Tokens of one prompt that were read from a cache, and that were written to it."""
+    """Tokens of one prompt that were read from a cache, and that were written to it: for minutes, and for an hour."""
 
     read: int = 0
     written: int = 0
+    written_1h: int = 0
 
 
 class _CachedPrefix(NamedTuple):
     digest: bytes
     tokens: int
     is_marked: bool
+    for_an_hour: bool = False
 
 
 class PrefixCaches:
@@ -68,14 +74,18 @@ class PrefixCaches:
         if not long_enough:
             return CacheUse()
         read = next((prefix for prefix in reversed(long_enough) if self._is_visible(prefix.digest, now)), None)
-        until = first_byte_at + cache.lifetime_s
         if len(self._spans) > _MOST_PREFIXES:
             self._spans = {digest: span for digest, span in self._spans.items() if span[1] > now}
         for prefix in [prefix for prefix in long_enough if prefix.is_marked]:
             visible_at = self._spans[prefix.digest][0] if self._is_alive(prefix.digest, now) else first_byte_at
+            until = first_byte_at + (_HOUR_S if prefix.for_an_hour else cache.lifetime_s)
             self._spans[prefix.digest] = (min(visible_at, first_byte_at), until)
         tokens = 0 if read is None else read.tokens
-        return CacheUse(tokens, long_enough[-1].tokens - tokens if cache.marked else 0)
+        if not cache.marked:
+            return CacheUse(tokens)
+        for_an_hour = max((prefix.tokens for prefix in long_enough if prefix.for_an_hour), default=0)
+        written_1h = max(for_an_hour - tokens, 0)
+        return CacheUse(tokens, long_enough[-1].tokens - tokens - written_1h, written_1h)
 
     def _is_visible(self, digest: bytes, now: float) -> bool:
         return self._is_alive(digest, now) and self._spans[digest][0] <= now
@@ -99,7 +109,9 @@ def _blocks(body: Mapping[str, Any], model: str) -> Iterator[_CachedPrefix]:
         bare = {key: value for key, value in part.items() if key != "cache_control"}
         running.update(orjson.dumps([where, bare]))
         chars += 0 if where == "tools" else len(part.get("text") or "")
-        yield _CachedPrefix(running.digest(), tokens_in(chars), "cache_control" in part)
+        mark = part.get("cache_control")
+        for_an_hour = isinstance(mark, Mapping) and mark.get("ttl") == "1h"
+        yield _CachedPrefix(running.digest(), tokens_in(chars), "cache_control" in part, for_an_hour)
 
 
 def _steps(body: Mapping[str, Any], model: str) -> Iterator[_CachedPrefix]:

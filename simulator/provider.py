@@ -217,7 +217,7 @@ class SimulatedProvider:
         if fault is None or fault.is_billed:
             if profile.prompt_cache is not None and body is not None:
                 self._use_cache(profile.prompt_cache, request.model, body, reply, delay_s)
-            _bill(call, reply, profile)
+            _bill(call, request, reply, profile)
         if fault is None:
             plan = _plan(call, route, orjson.dumps(route.dialect.write(request, reply)))
             if lane is CheapLane.FLEX and route.dialect.name is ProtocolName.GOOGLE:
@@ -231,7 +231,7 @@ class SimulatedProvider:
     ) -> None:
         now = self._clock()
         use = self._caches.use(cache, model, body, now=now, first_byte_at=now + delay_s)
-        reply.cached_tokens, reply.cache_write_tokens = use
+        reply.cached_tokens, reply.cache_write_tokens, reply.cache_write_1h_tokens = use
 
     def _judged(self, request: ChatRequest) -> ChatReply | None:
         return verdicts(
@@ -332,8 +332,11 @@ def _call_id(head: Head) -> str | None:
     return None if found is None else found.decode("latin-1")
 
 
-def _bill(call: CallRecord, reply: ChatReply, profile: Profile) -> None:
-    cache = profile.prompt_cache
+def _bill(call: CallRecord, request: ChatRequest, reply: ChatReply, profile: Profile) -> None:
+    dearer_tokens = request.audio_tokens * (profile.audio_factor - 1)
+    if (cache := profile.prompt_cache) is not None:
+        dearer_tokens += reply.cache_write_tokens * (cache.write_factor - 1)
+        dearer_tokens += reply.cache_write_1h_tokens * (cache.write_1h_factor - 1)
     call.billed = True
     call.prompt_tokens = reply.prompt_tokens
     call.completion_tokens = reply.completion_tokens
@@ -345,7 +348,7 @@ def _bill(call: CallRecord, reply: ChatReply, profile: Profile) -> None:
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens,
             cached_tokens=reply.cached_tokens,
-            dearer_tokens=0.0 if cache is None else reply.cache_write_tokens * (cache.write_factor - 1),
+            dearer_tokens=dearer_tokens,
         )
 
 

@@ -90,7 +90,7 @@ class Server:
 
 
 def _json(status: int, value: Any) -> ResponsePlan:
-    return ResponsePlan(status, orjson.dumps(value))
+    return ResponsePlan(status, orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
 
 
 def _is_of_web_page(head: Head) -> bool:

@@ -60,6 +60,8 @@ class Config:
     """The simulator's own price table. A model without a price costs nothing and is counted as unpriced."""
     lane_prices: dict[CheapLane, dict[str, Price]] = field(default_factory=dict)
     """The same for a lane, where it is not half of the list price."""
+    audio_factors: dict[str, float] = field(default_factory=dict)
+    """The price of a token of sound in a prompt, as a factor of the input price; 1 of other models."""
     limits: dict[str, ModelLimits] = field(default_factory=dict)
     batch: BatchBehavior = field(default_factory=BatchBehavior)
     """Of the batch APIs."""
@@ -90,6 +92,7 @@ class Change:
     efforts: dict[str, dict[str, EffortLevel]] | None = None
     prices: dict[str, Price] | None = None
     lane_prices: dict[CheapLane, dict[str, Price]] | None = None
+    audio_factors: dict[str, float] | None = None
     limits: dict[str, ModelLimits] | None = None
     batch: BatchBehavior | None = None
     flex_slowness: float | None = None
@@ -126,6 +129,7 @@ class Profile:
     effort: EffortLevel | None = None
     """None: it reasons the same at every effort."""
     prompt_cache: PromptCache | None = None
+    audio_factor: float = 1.0
 
 
 def profile_of(model: str, config: Config, *, effort: str | None = None) -> Profile:
@@ -153,6 +157,7 @@ def profile_of(model: str, config: Config, *, effort: str | None = None) -> Prof
         limits=None if limits is None or not limits.any else limits,
         effort=at_effort,
         prompt_cache=_lookup(config.prompt_caches, model),
+        audio_factor=_lookup(config.audio_factors, model) or 1.0,
     )
 
 

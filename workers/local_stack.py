@@ -15,16 +15,15 @@ from typing import Final
 from fleet_config import SIMULATOR
 from providers.transport.reachable import accepts_connections
 from redis_client import SentinelAddress
-from routing.fleet import CachedBy, Fleet, Model, Price
-from routing.lanes.lane import Lane
+from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
-from routing.outcome import Usage
 from settings import STACK_FILE, Settings, without_password
 from workers.data_dir import make_data_dir
 from workers.embedded.services import Services, services_up
 from workers.file_lock import FileLock, holder_note
 from workers.port_allocator import NoFreePort, PortAllocator
 from workers.process_setup import READY_FILE
+from workers.simulated_prices import simulated_prices
 from workers.supervised_process import SupervisedProcess, SupervisedProcessError, stop_parts
 
 FEEDER: Final = "feeder"
@@ -45,21 +44,6 @@ _LOOPBACK: Final = "127.0.0.1"
 
 class StackError(RuntimeError):
     """The stack does not start or does not stay up; says why and the fix."""
-
-
-def _simulated_cache(model: Model) -> dict[str, object]:
-    """A prompt cache as the fleet says that ``model`` has one."""
-    caching, price = model.prompt_caching, model.price
-    assert caching is not None
-    marked = caching.by is CachedBy.CACHE_CONTROL
-    written = Usage(prompt_tokens=1_000_000, cache_write_tokens=1_000_000 if marked else 0)
-    plain = price.cost_usd(Usage(prompt_tokens=1_000_000))
-    return {
-        "min_tokens": caching.min_tokens,
-        "lifetime_s": caching.lifetime_s,
-        "marked": marked,
-        "write_factor": price.cost_usd(written) / plain if plain else 1.0,
-    }
 
 
 class StackRunning(StackError):  # not an error in itself, hence the name
@@ -263,22 +247,7 @@ class LocalStack:
         self.fleet = self.settings.fleet()
 
     def _simulator_config(self) -> Path:
-        """The fleet's prices, for a cost account of the simulator's own that the ledger can be compared with."""
-
-        def rates(price: Price) -> list[float]:
-            per_mtok = (price.input_usd_per_mtok, price.output_usd_per_mtok, price.cached_input_usd_per_mtok)
-            return [usd * price.multiplier for usd in per_mtok]
-
-        models = self.fleet.models.values()
-        config = {
-            "prices": {model.model: rates(model.price) for model in models},
-            "prompt_caches": {model.model: _simulated_cache(model) for model in models if model.prompt_caching},
-            "lane_prices": {
-                lane: {model.model: rates(model.price.at_service_tier(lane)) for model in models if lane in model.lanes}
-                for lane in (Lane.BATCH, Lane.FLEX)
-            },
-            "batch": {"clock": _BATCH_CLOCK},
-        }
+        config = {**simulated_prices(self.fleet.models.values()), "batch": {"clock": _BATCH_CLOCK}}
         path = self.settings.home / "run" / "simulator.json"
         path.write_text(json.dumps(config))
         return path

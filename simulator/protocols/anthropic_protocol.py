@@ -98,6 +98,7 @@ def write(request: ChatRequest, reply: ChatReply) -> dict[str, Any]:
                 "input": reply.tool_call.arguments,
             }
         )
+    written = reply.cache_write_tokens + reply.cache_write_1h_tokens
     return {
         "id": f"msg_{reply.name}",
         "type": "message",
@@ -109,8 +110,12 @@ def write(request: ChatRequest, reply: ChatReply) -> dict[str, Any]:
         "stop_reason": _STOP[reply.finish],
         "stop_sequence": None,
         "usage": {
-            "input_tokens": reply.prompt_tokens - reply.cached_tokens - reply.cache_write_tokens,
-            "cache_creation_input_tokens": reply.cache_write_tokens,
+            "input_tokens": reply.prompt_tokens - reply.cached_tokens - written,
+            "cache_creation_input_tokens": written,
+            "cache_creation": {
+                "ephemeral_5m_input_tokens": reply.cache_write_tokens,
+                "ephemeral_1h_input_tokens": reply.cache_write_1h_tokens,
+            },
             "cache_read_input_tokens": reply.cached_tokens,
             "output_tokens": reply.completion_tokens,
         },

@@ -6,7 +6,15 @@ from typing import Any, Final
 
 import orjson
 
-from simulator.chat_types import BadRequest, ChatReply, ChatRequest, Finish, SimulatedTool, spread_logprobs
+from simulator.chat_types import (
+    SOUND_CHARS_PER_TOKEN,
+    BadRequest,
+    ChatReply,
+    ChatRequest,
+    Finish,
+    SimulatedTool,
+    spread_logprobs,
+)
 from simulator.protocols.protocol import (
     FINGERPRINT,
     STATUS,
@@ -54,7 +62,7 @@ def read(body: Mapping[str, Any], _path_model: str) -> ChatRequest:
         raise BadRequest("n must be 1 here")
     user_texts: list[str] = []
     system_texts: list[str] = []
-    chars = 0
+    chars = sound_chars = 0
     role = None
     for message in messages:
         if not isinstance(message, dict):
@@ -62,6 +70,8 @@ def read(body: Mapping[str, Any], _path_model: str) -> ChatRequest:
         role = message.get("role")
         content = message.get("content")
         texts = [content] if isinstance(content, str) else texts_of(content, where="content")
+        if isinstance(content, list):
+            sound_chars += _sound_chars(content)
         chars += sum(map(len, texts))
         if role == "user":
             user_texts += texts
@@ -74,6 +84,7 @@ def read(body: Mapping[str, Any], _path_model: str) -> ChatRequest:
         chars,
         whole_at(body, "max_completion_tokens", "max_tokens"),
         bool(body.get("logprobs")),
+        audio_tokens=-(-sound_chars // SOUND_CHARS_PER_TOKEN),
     )
     if len(body) > 2:
         _read_extras(request, body, last_role=role)
@@ -98,6 +109,10 @@ def _read_extras(request: ChatRequest, body: Mapping[str, Any], *, last_role: An
         )
         request.tool_choice = _tool_choice(body.get("tool_choice"))
         request.after_tool = last_role == "tool"
+
+
+def _sound_chars(parts: list[dict[str, Any]]) -> int:
+    return sum(len(str(mapping_at(part, "input_audio").get("data"))) for part in parts if "input_audio" in part)
 
 
 def _tool_choice(choice: Any) -> str:
@@ -139,7 +154,7 @@ def write(request: ChatRequest, reply: ChatReply) -> dict[str, Any]:
             "prompt_tokens": reply.prompt_tokens,
             "completion_tokens": reply.completion_tokens,
             "total_tokens": reply.prompt_tokens + reply.completion_tokens,
-            "prompt_tokens_details": {"cached_tokens": reply.cached_tokens},
+            "prompt_tokens_details": {"cached_tokens": reply.cached_tokens, "audio_tokens": request.audio_tokens},
             "completion_tokens_details": {"reasoning_tokens": reply.reasoning_tokens},
         },
     }

@@ -161,11 +161,10 @@ class _Books:
     def _wrong_questions(self) -> int:
         wrong = 0
         for row in self.arena.ask(
-            "SELECT a.call_id, p.body->'messages'->0->>'content' AS asked FROM answers AS a"
-            " JOIN prompts AS p ON p.query_id = a.query_id"
+            "SELECT a.call_id, p.body FROM answers AS a JOIN prompts AS p ON p.query_id = a.query_id"
         ):
             call = self.received.get(row.call_id)
-            wrong += call is None or call["text_sha"] != query_corpus.sha_of(row.asked)
+            wrong += call is None or call["text_sha"] != query_corpus.sha_of(query_corpus.question_of(row.body))
         return wrong
 
     def double_billed(self) -> int:

@@ -30,9 +30,12 @@ from tests.chaos.shared_services import SharedServices, rows
 from tests.chaos.stall_detection import Clock, watched
 from workers.child_process import tail
 from workers.embedded.redis import Redis, start_redis
+from workers.simulated_prices import simulated_prices
 
 FLEET = Path(__file__).with_name("fleet.toml")
 STAGES = ("route", "small", "medium", "large", "special", "fallback", "ingest")
+EFFORTS = {"gpt-5.2": {"low": {"level": 0.7, "reasoning_tokens": 20}, "high": {"level": 1.0, "reasoning_tokens": 60}}}
+"""How well the model that serves two tiers answers at each."""
 _LOOK_S = 0.1
 PATIENCE_S = float(os.environ.get("CHAOS_PATIENCE_S", "240"))
 """What takes longer does not come at all, however slow the machine. (With a guard switched off, some never does.)"""
@@ -281,10 +284,9 @@ class ChaosEnvironment:
         policy: BudgetPolicy | None = None,
         pilot: PilotSpec | None = None,
         deadline_s: float | None = None,
-        choices: Sequence[str] = (),
-        repeated: float = 0.0,
+        **corpus: Any,
     ) -> str:
-        """Submits a batch in this process; its public id. A share of its lines is ``repeated``."""
+        """Submits a batch in this process; its public id. ``corpus``: options of `query_corpus.lines`."""
         deadline = None if deadline_s is None else datetime.now(UTC) + timedelta(seconds=deadline_s)
         name = tag or f"b{len(self.submitted)}"
 
@@ -299,7 +301,7 @@ class ChaosEnvironment:
                     pilot=pilot,
                     deadline=deadline,
                 )
-                lines = query_corpus.lines(name, count, choices=choices, repeated=repeated)
+                lines = query_corpus.lines(name, count, **corpus)
                 taken = await submit(lines, engine=engine, fleet=self.fleet, spec=order)
                 return taken.public_id, taken.total
             finally:
@@ -359,10 +361,8 @@ class ChaosEnvironment:
 def simulator_config(fleet: Path, *, latency_ms: tuple[float, float]) -> dict[str, Any]:
     """Latencies, and the prices of a fleet: the simulator keeps an account of its own."""
     models = load_fleet(fleet, {"POINTSMAN_SIMULATOR_URL": "http://127.0.0.1:1"}).models.values()
-    return {
-        "latency": {"shape": "uniform", "low_ms": latency_ms[0], "high_ms": latency_ms[1]},
-        "prices": {model.model: (model.price.input_usd_per_mtok, model.price.output_usd_per_mtok) for model in models},
-    }
+    latency = {"shape": "uniform", "low_ms": latency_ms[0], "high_ms": latency_ms[1]}
+    return {**simulated_prices(models), "latency": latency, "efforts": EFFORTS}
 
 
 @contextmanager

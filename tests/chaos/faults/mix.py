@@ -4,13 +4,23 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from typing import Any
 
 from routing.pilot import PilotSpec
 from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.fault import fault
+from tests.chaos.faults.pay_once import FORMAT_FAULTS
 from tests.chaos.faults.workers import kill
+from tests.chaos.query_corpus import SHARED_PREFIX
 
 FLOOR = PilotSpec(0.8)
+CORPORA: tuple[dict[str, Any], ...] = (
+    {},
+    {"repeated": 0.4},
+    {"prefix": SHARED_PREFIX},
+    {"choices": ["yes", "no"]},
+    {"priced_apart": True},
+)
 MIX_S = float(os.environ.get("CHAOS_MIX_S", "600"))
 
 
@@ -23,7 +33,7 @@ def all_of_it(arena: ChaosEnvironment) -> None:
     while time.monotonic() < until:
         waiting = int(arena.one("SELECT count(*) FROM queries WHERE finished_at IS NULL"))
         if waiting < 400:
-            arena.submit(400, cap_usd=10.0, pilot=arena.draw.choice((None, None, FLOOR)))
+            arena.submit(400, cap_usd=10.0, pilot=arena.draw.choice((None, None, FLOOR)), **arena.draw.choice(CORPORA))
         arena.sleep(arena.draw.uniform(1.0, 5.0))
         act = arena.draw.choice(ACTS)
         struck[act.__name__] = struck.get(act.__name__, 0) + 1
@@ -101,6 +111,7 @@ def trouble_at_the_provider(arena: ChaosEnvironment) -> None:
             {"kind": "429", "rate": 0.1, "retry_after_s": 0.2, "for_s": 4},
             {"kind": "500", "rate": 0.1, "for_s": 4},
             {"kind": "reset", "rate": 0.02, "for_s": 4},
+            *FORMAT_FAULTS,
         ]
     )
 

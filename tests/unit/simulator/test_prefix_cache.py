@@ -9,8 +9,8 @@ LONG = "word " * 1000  # 1,250 tokens
 MARKED = PromptCache(marked=True, write_factor=1.25, lifetime_s=300.0)
 
 
-def messages_body(question: str, *, system: str = LONG, marked: bool = True) -> dict[str, Any]:
-    part = {"type": "text", "text": system} | ({"cache_control": {"type": "ephemeral"}} if marked else {})
+def messages_body(question: str, *, system: str = LONG, marked: bool = True, ttl: str = "5m") -> dict[str, Any]:
+    part = {"type": "text", "text": system} | ({"cache_control": {"type": "ephemeral", "ttl": ttl}} if marked else {})
     return {"system": [part], "messages": [{"role": "user", "content": question}]}
 
 
@@ -33,6 +33,14 @@ def test_a_marked_prefix_is_written_once_and_visible_after_the_first_byte() -> N
 def test_a_prefix_lasts_from_its_last_use() -> None:
     calls = [(at, 0.0, messages_body(str(at))) for at in (0.0, 299.0, 598.0, 899.0)]
     assert [use.read for use in uses(MARKED, *calls)] == [0, 1250, 1250, 0]
+
+
+def test_what_is_marked_for_an_hour_is_written_apart_and_lasts_so_long() -> None:
+    calls = [(at, 0.0, messages_body(str(at), ttl="1h")) for at in (0.0, 3599.0)]
+    assert uses(MARKED, *calls) == [CacheUse(0, 0, 1250), CacheUse(1250, 0, 0)]
+    both = messages_body("word " * 200, ttl="1h")
+    both["messages"][0]["content"] = [{"type": "text", "text": "word " * 200, "cache_control": {"type": "ephemeral"}}]
+    assert uses(MARKED, (0.0, 0.0, both)) == [CacheUse(0, 250, 1250)]
 
 
 def test_what_is_not_marked_or_too_short_or_begins_otherwise_is_not_cached() -> None:

@@ -363,6 +363,11 @@ def test_a_change_that_cannot_be_read_is_refused_with_the_key(simulated: Simulat
     assert simulated.process.control()["faults"] == []
 
 
+def test_the_active_configuration_names_its_lanes(simulated: Simulated) -> None:
+    prices = {"flex": {"gpt-5-mini": [0.125, 1.0]}}
+    assert simulated.process.control(lane_prices=prices)["lane_prices"] == prices
+
+
 def test_rubbish_on_the_wire_gets_a_400_and_a_closed_connection(simulated: Simulated) -> None:
     with socket.create_connection(("127.0.0.1", simulated.process.port)) as line:
         line.sendall(b"RUBBISH\r\n\r\n")
