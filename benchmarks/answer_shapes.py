@@ -18,7 +18,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from benchmarks.harness import Stand, stand
-from db.engine import make_engine
 from routing.lifecycle import FALLBACK, ROUTE
 from settings import ROOT
 from workers.local_stack import FEEDER
@@ -218,25 +217,18 @@ def _faults(file: SpoiledFile) -> list[dict[str, Any]]:
 
 
 async def _measure(running: Stand) -> tuple[dict[str, ShapeFigures], float]:
-    engine = make_engine(running.settings.database_url)
-    try:
-        found = {}
+    found = {}
+    async with running.engine() as engine:
         for file in FILES:
             running.simulator.control(faults=_faults(file))
             found[file.name] = await _run(running, engine, file)
-        async with engine.connect() as connection:
-            ledger_usd = (await connection.execute(text("SELECT sum(cost_usd) FROM calls"))).scalar_one()
-    finally:
-        await engine.dispose()
-    return found, float(ledger_usd) - float(running.simulator.stats()["cost_usd"])
+        return found, await running.ledger_minus_bill(engine)
 
 
 async def _run(running: Stand, engine: AsyncEngine, file: SpoiledFile) -> ShapeFigures:
     known = list(recordings(file))
-    path = running.folder / f"{file.name}.jsonl"
-    path.write_bytes(b"".join(_line(place, each, file) for place, each in enumerate(known)))
-    public_id = await running.submit(path, engine=engine)
-    await running.until_ended(engine, public_id, queries=len(known))
+    lines = [_line(place, each, file) for place, each in enumerate(known)]
+    public_id = await running.answered(lines, engine=engine)
     ask = text(
         "SELECT p.custom_id, q.state, q.escalations, a.tier, a.accepted,"
         " a.response -> 'choices' -> 0 -> 'message' ->> 'content' AS content,"
@@ -273,11 +265,10 @@ def _same(content: str, said: str) -> bool:
         return content == said
 
 
-def _line(place: int, recording: Recording, file: SpoiledFile) -> bytes:
-    line = {
+def _line(place: int, recording: Recording, file: SpoiledFile) -> dict[str, object]:
+    return {
         "id": str(place),
         "query": recording.question,
         "metadata": {"workload": "shapes"},
         "expects": dict(file.expects),
     }
-    return orjson.dumps(line) + b"\n"

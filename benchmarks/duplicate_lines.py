@@ -7,18 +7,18 @@ import signal
 from collections.abc import Callable
 from typing import Final
 
-import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from benchmarks.harness import Stand, stand
-from db.engine import make_engine
+from benchmarks.harness import Stand, chat_line, stand
 from routing.lifecycle import FALLBACK, ROUTE
 from workers.local_stack import FEEDER
 
 LINES: Final = 1000
 SHARE: Final = 0.4
 _LATENCY_MS: Final = 200.0
+_KILLED_AFTER_S: Final = 2.0
+"""From the start of the submission: calls are under way then."""
 _USD: Final = (0.4, 1.6)
 
 FLEET: Final = """
@@ -58,13 +58,12 @@ def measure(say: Callable[[str], None]) -> dict[str, float]:
 
 
 async def _measure(running: Stand, say: Callable[[str], None]) -> dict[str, float]:
-    engine = make_engine(running.settings.database_url)
-    try:
-        whole = await _run(running, engine, "whole", kills=False)
-        difference = whole["ledger_usd"] - running.simulator.stats()["cost_usd"]
-        killed = await _run(running, engine, "killed", kills=True)
-    finally:
-        await engine.dispose()
+    async with running.engine() as engine:
+        whole = await _run(running, engine, "whole")
+        difference = await running.ledger_minus_bill(engine)
+        killing = asyncio.create_task(_kill_a_worker(running))
+        killed = await _run(running, engine, "killed")
+        await killing
     say("| run | lines | distinct requests | queries called | calls | answered | ")
     say("|---|---|---|---|---|---|")
     for name, row in (("whole", whole), ("its worker killed", killed)):
@@ -74,30 +73,27 @@ async def _measure(running: Stand, say: Callable[[str], None]) -> dict[str, floa
     return {"duplicates_paid": int(paid), "ledger_minus_bill": round(difference, 9)}
 
 
-async def _run(running: Stand, engine: AsyncEngine, name: str, *, kills: bool) -> dict[str, float]:
+async def _kill_a_worker(running: Stand) -> None:
+    await asyncio.sleep(_KILLED_AFTER_S)
+    os.kill(next(pid for part, pid in running.stack.processes.items() if part.startswith("route")), signal.SIGKILL)
+
+
+async def _run(running: Stand, engine: AsyncEngine, name: str) -> dict[str, int]:
     distinct = round(LINES * (1 - SHARE))
     asked = [f"{name}: question {number}" for number in range(distinct)]
     asked += random.Random(19).choices(asked, k=LINES - distinct)
     random.Random(20).shuffle(asked)
-    path = running.folder / f"{name}.jsonl"
-    path.write_bytes(b"".join(_line(number, question) for number, question in enumerate(asked)))
-    public_id = await running.submit(path, engine=engine)
-    if kills:
-        await asyncio.sleep(1.5)
-        os.kill(next(pid for part, pid in running.stack.processes.items() if part.startswith("route")), signal.SIGKILL)
-    await running.until_ended(engine, public_id, queries=LINES)
+    lines = [
+        chat_line(f"q-{number}", [{"role": "user", "content": question}], temperature=0)
+        for number, question in enumerate(asked)
+    ]
+    public_id = await running.answered(lines, engine=engine)
     ask = text(
-        "SELECT count(DISTINCT c.query_id) AS called, count(*) AS calls, sum(c.cost_usd) AS usd,"
+        "SELECT count(DISTINCT c.query_id) AS called, count(*) AS calls,"
         " (SELECT count(*) FROM queries AS q JOIN answers AS a ON a.query_id = q.id AND a.accepted"
         "  WHERE q.batch_id = b.id AND q.state = 'done') AS answered"
         " FROM batches AS b JOIN calls AS c ON c.batch_id = b.id WHERE b.public_id = :public_id GROUP BY b.id"
     )
     async with engine.connect() as connection:
         row = (await connection.execute(ask, {"public_id": public_id})).one()
-    return {"called": row.called, "calls": row.calls, "answered": row.answered, "ledger_usd": float(row.usd)}
-
-
-def _line(number: int, question: str) -> bytes:
-    body = {"model": "auto", "messages": [{"role": "user", "content": question}], "temperature": 0}
-    line = {"custom_id": f"q-{number}", "method": "POST", "url": "/v1/chat/completions", "body": body}
-    return orjson.dumps(line) + b"\n"
+    return {"called": row.called, "calls": row.calls, "answered": row.answered}

@@ -3,13 +3,14 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import orjson
 import psutil
 from redis import Redis
 from sqlalchemy import text
@@ -35,6 +36,12 @@ _TICK_S = 0.1
 _LEAST_PATIENCE_S = 90.0
 _SLOWEST_PER_S = 100.0
 """A batch may take this long, or it is taken to hang."""
+
+
+def chat_line(custom_id: str, messages: Sequence[Mapping[str, str]], **body: object) -> dict[str, object]:
+    """A line of a batch, as OpenAI's."""
+    given = {"model": "auto", "messages": messages} | body
+    return {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": given}
 
 
 class Hung(RuntimeError):
@@ -158,6 +165,32 @@ class Stand:
                 read_lines(file, fleet=self.fleet), engine=engine, fleet=self.fleet, spec=BatchSpec(source=path.name)
             )
         return submitted.public_id
+
+    @asynccontextmanager
+    async def engine(self) -> AsyncIterator[AsyncEngine]:
+        """Connections to its Postgres."""
+        engine = make_engine(self.settings.database_url)
+        try:
+            yield engine
+        finally:
+            await engine.dispose()
+
+    async def answered(self, lines: Iterable[Mapping[str, object]], *, engine: AsyncEngine, sealed: bool = True) -> str:
+        """The public id of a batch of ``lines``, once it has ended (and is sealed). Raises Hung."""
+        path, queries = self.folder / "lines.jsonl", 0
+        with path.open("wb") as file:
+            for line in lines:
+                file.write(orjson.dumps(line) + b"\n")
+                queries += 1
+        public_id = await self.submit(path, engine=engine)
+        await self.until_ended(engine, public_id, queries=queries, sealed=sealed)
+        return public_id
+
+    async def ledger_minus_bill(self, engine: AsyncEngine) -> float:
+        """The cost of all calls so far, in USD: by the ledger, less what the simulator billed."""
+        async with engine.connect() as connection:
+            ledger_usd = (await connection.execute(text("SELECT sum(cost_usd) FROM calls"))).scalar_one()
+        return float(ledger_usd) - float(self.simulator.stats()["cost_usd"])
 
     async def until_ended(self, engine: AsyncEngine, public_id: str, *, queries: int, sealed: bool = True) -> None:
         """Waits until the batch has ended (and its decisions are sealed). Raises Hung."""

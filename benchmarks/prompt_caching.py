@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Final, NamedTuple
 
-import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from benchmarks.harness import Stand, stand
-from db.engine import make_engine
+from benchmarks.harness import Stand, chat_line, stand
 from routing.lifecycle import FALLBACK, ROUTE
 from workers.local_stack import FEEDER
 
@@ -23,6 +21,8 @@ PREFIX_TOKENS: Final = (500, 2_000, 8_000, 20_000)
 READERS: Final = (1, 10, 100, 1_000)
 CONCURRENCY: Final = (4, 32)
 KINDS: Final = {"marked": ("anthropic", "/anthropic/v1"), "automatic": ("openai", "/openai/v1")}
+PROCESSES: Final = 2
+"""Workers that share the queries of each batch, each with the tier's concurrency."""
 _LATENCY_MS: Final = 60.0
 _USD: Final = {"input": 3.0, "output": 15.0, "cached": 0.3, "write": 3.75}
 _QUESTION: Final = "Does section {number} bind both sides? Answer yes or no."
@@ -54,7 +54,7 @@ def measure(say: Callable[[str], None]) -> dict[str, float]:
     tiers = [_tier(*way) for way in product(KINDS, CONCURRENCY, (True, False))]
     caches = {name: _cache(name) for name, *_ in tiers}
     with stand(
-        roles=[(ROUTE, FALLBACK, *(name for name, *_ in tiers)), (FEEDER,)],
+        roles=[(ROUTE, FALLBACK), *([tuple(name for name, *_ in tiers)] * PROCESSES), (FEEDER,)],
         fleet=_fleet(tiers),
         latency={"shape": "fixed", "ms": _LATENCY_MS},
         simulated={
@@ -62,8 +62,7 @@ def measure(say: Callable[[str], None]) -> dict[str, float]:
             "prompt_caches": caches,
         },
     ) as running:
-        cells, ledger_usd = asyncio.run(_measure(running))
-        difference = ledger_usd - running.simulator.stats()["cost_usd"]
+        cells, difference = asyncio.run(_measure(running))
     for line in table(cells):
         say(line)
     return {"cells_dearer": sum(cell.is_dearer for cell in cells), "ledger_minus_bill": round(difference, 9)}
@@ -108,21 +107,17 @@ def _fleet(tiers: Sequence[tuple[str, str, int, bool]]) -> str:
 
 
 async def _measure(running: Stand) -> tuple[list[Cell], float]:
-    engine = make_engine(running.settings.database_url)
-    cells, ledger_usd = [], 0.0
-    try:
+    cells = []
+    async with running.engine() as engine:
         for kind, concurrency, tokens, readers in product(KINDS, CONCURRENCY, PREFIX_TOKENS, READERS):
             sides = []
             for caches in (True, False):
                 tier = _tier(kind, concurrency, caches)[0]
                 sides.append(await _run(running, engine, tier, tokens=tokens, queries=readers + 1))
-                ledger_usd += sides[-1].usd
             ours, plain = sides
             times = (ours.seconds, plain.seconds, ours.second_after_s - plain.second_after_s)
             cells.append(Cell(kind, concurrency, tokens, readers, ours.usd, plain.usd, *times))
-    finally:
-        await engine.dispose()
-    return cells, ledger_usd
+        return cells, await running.ledger_minus_bill(engine)
 
 
 class _Side(NamedTuple):
@@ -135,13 +130,10 @@ class _Side(NamedTuple):
 
 
 async def _run(running: Stand, engine: AsyncEngine, tier: str, *, tokens: int, queries: int) -> _Side:
-    path = running.folder / "prompts.jsonl"
     system = (f"{tier} {tokens} {queries}: " + "The contract states the duties of both sides. " * tokens)[: 4 * tokens]
-    with path.open("wb") as file:
-        file.writelines(_line(number, system, tier) for number in range(queries))
+    lines = (_line(number, system, tier) for number in range(queries))
     began = time.time()
-    public_id = await running.submit(path, engine=engine)
-    await running.until_ended(engine, public_id, queries=queries, sealed=False)
+    public_id = await running.answered(lines, engine=engine, sealed=False)
     ask = text(
         "SELECT sum(c.cost_usd) AS usd, extract(epoch FROM max(c.finished_at))::float8 AS ended,"
         " extract(epoch FROM (array_agg(c.created_at ORDER BY c.created_at))[2] - min(c.created_at))::float8 AS second"
@@ -152,12 +144,6 @@ async def _run(running: Stand, engine: AsyncEngine, tier: str, *, tokens: int, q
     return _Side(float(row.usd), row.ended - began, row.second)
 
 
-def _line(number: int, system: str, tier: str) -> bytes:
+def _line(number: int, system: str, tier: str) -> dict[str, object]:
     messages = [{"role": "system", "content": system}, {"role": "user", "content": _QUESTION.format(number=number)}]
-    line = {
-        "custom_id": f"q-{number}",
-        "method": "POST",
-        "url": "/v1/chat/completions",
-        "body": {"model": tier, "messages": messages, "max_tokens": 60},
-    }
-    return orjson.dumps(line) + b"\n"
+    return chat_line(f"q-{number}", messages, model=tier, max_tokens=60)
