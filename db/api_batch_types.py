@@ -70,6 +70,7 @@ class ApiBatchRequest:
     """None takes the fleet's default, as does None for the policy."""
     budget_policy: BudgetPolicy | None = None
     priority: int = 0
+    dedup: bool = False
     pilot: PilotSpec | None = None
     row_mapping: Mapping[str, Any] | None = None
     """What the columns of the file mean, as the request says it; None for JSON lines."""
@@ -104,6 +105,7 @@ class ApiBatchTask:
     cap_usd: float | None
     budget_policy: BudgetPolicy | None
     priority: int
+    dedup: bool
     pilot: PilotSpec | None
     row_mapping: Mapping[str, Any] | None
     tries: int

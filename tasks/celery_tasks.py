@@ -28,6 +28,7 @@ from tasks.stages.route import route
 from tasks.submit_arguments import (
     read_budget,
     read_deadline,
+    read_dedup,
     read_metadata,
     read_pilot,
     read_priority,
@@ -97,6 +98,7 @@ def submit_queries(
     budget_usd: object = None,
     budget_policy: object = None,
     priority: object = 0,
+    dedup: object = False,
     within: object = None,
     quality: object = None,
     confidence: object = None,
@@ -109,6 +111,7 @@ def submit_queries(
     ``budget_usd`` caps the batch; ``budget_policy`` is hold, fail or degrade. Without either the fleet's holds.
     ``quality`` is a floor relative to the top tier's answers, certified at ``confidence`` (0.95) on a sample of at most
     ``pilot`` queries, whose answers ``grader`` compares. ``priority`` is between -100 and 100; higher goes first.
+    With ``dedup`` identical lines are asked only once, whatever their temperature.
     ``within`` says when the answers are wanted, such as 90m, 24h or 2d: cheaper lanes of the fleet are used until then.
     A plan is stored with the batch.
     Without an ``idempotency_key`` the message's own id serves: delivered twice, it is one batch.
@@ -127,6 +130,7 @@ def submit_queries(
             ),
             metadata=read_metadata(metadata),
             priority=read_priority(priority),
+            dedup=read_dedup(dedup),
             deadline=read_deadline(within),
             cap_usd=cap_usd,
             budget_policy=policy,

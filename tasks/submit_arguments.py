@@ -18,6 +18,7 @@ ARGUMENTS: Final = (
     "budget_usd",
     "budget_policy",
     "priority",
+    "dedup",
     "within",
     "quality",
     "confidence",
@@ -77,6 +78,13 @@ def read_priority(priority: object) -> int:
     if isinstance(priority, bool) or not isinstance(priority, int) or not -100 <= priority <= 100:
         raise input_error("priority", "it must be a whole number between -100 and 100", "Correct it, or leave it out")
     return priority
+
+
+def read_dedup(dedup: object) -> bool:
+    """Whether identical lines are asked only once, whatever their temperature."""
+    if not isinstance(dedup, bool):
+        raise input_error("dedup", "it must be true or false", "Correct it, or leave it out")
+    return dedup
 
 
 def read_deadline(within: object) -> datetime | None:

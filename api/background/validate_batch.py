@@ -124,6 +124,7 @@ async def _submit(work: ApiBatchTask, service: AppState, engine: AsyncEngine) ->
         idempotency_key=f"api:{work.public_id}",
         metadata=work.metadata,
         priority=work.priority,
+        dedup=work.dedup,
         cap_usd=work.cap_usd,
         budget_policy=work.budget_policy,
         pilot=work.pilot,

@@ -56,6 +56,7 @@ async def create_batch(
         cap_usd=options.max_cost_usd,
         budget_policy=BudgetPolicy(options.budget_policy) if options.budget_policy else None,
         priority=options.priority,
+        dedup=options.dedup,
         pilot=read_pilot(options, service.fleet),
         row_mapping=None if options.rows is None else options.rows.model_dump(exclude_none=True),
         idempotency_key=idempotency_key,

@@ -24,6 +24,8 @@ class SubmitOptions(TypedDict):
     budget_policy: NotRequired[Literal["hold", "fail", "degrade"]]
     priority: NotRequired[int]
     """-100 to 0; below 0 it goes behind the other batches."""
+    dedup: NotRequired[bool]
+    """Ask identical lines only once, whatever their temperature."""
 
 
 class Frozen(BaseModel):

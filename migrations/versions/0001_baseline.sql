@@ -745,6 +745,7 @@ CREATE TABLE api_batches (
     cap_usd numeric(18, 9),
     budget_policy text,
     priority smallint NOT NULL DEFAULT 0,
+    dedup boolean NOT NULL DEFAULT false,
     pilot jsonb,
     row_mapping jsonb,
     idempotency_key text,

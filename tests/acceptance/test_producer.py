@@ -68,7 +68,8 @@ def flower(stack: LocalStack, path: str) -> Any:
 
 def test_a_bare_celery_producer_gets_its_batch_answered_once(stack: LocalStack, producer: Celery) -> None:
     queries = [{"query": f"Hi! {SECRET} {n}", "id": f"q{n}"} for n in range(5)]
-    asked = {"queries": queries, "budget_usd": 2, "budget_policy": "degrade", "priority": 7}
+    queries.append({**queries[0], "id": "the same"})
+    asked = {"queries": queries, "budget_usd": 2, "budget_policy": "degrade", "priority": 7, "dedup": True}
     sent = producer.send_task("submit_queries", kwargs=asked, queue="ingest")
     producer.send_task("submit_queries", kwargs=asked, queue="ingest", task_id=sent.id)
     deadline = time.monotonic() + 240
@@ -76,8 +77,9 @@ def test_a_bare_celery_producer_gets_its_batch_answered_once(stack: LocalStack, 
         assert time.monotonic() < deadline, "the batch did not end"
         time.sleep(0.1)
     assert [(row.state, row.n) for row in rows(stack, "SELECT state, count(*) AS n FROM queries GROUP BY state")] == [
-        ("done", 5)
+        ("done", 6)
     ]
+    assert rows(stack, "SELECT count(DISTINCT query_id) AS n FROM calls WHERE query_id IS NOT NULL")[0].n == 5
     (batch,) = rows(
         stack,
         "SELECT b.source, b.budget_policy, b.priority, b.plan, g.cap_usd, g.reserved_usd"

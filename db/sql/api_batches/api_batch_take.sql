@@ -13,8 +13,8 @@ WITH taken AS (
         FOR UPDATE SKIP LOCKED)
     RETURNING *
 )
-SELECT t.public_id, t.tenant, t.endpoint, t.input_file_id, f.filename, t.metadata, t.cap_usd, t.budget_policy, t.priority, t.pilot,
-       t.row_mapping, t.tries, t.cancelling_at, t.traceparent,
+SELECT t.public_id, t.tenant, t.endpoint, t.input_file_id, f.filename, t.metadata, t.cap_usd, t.budget_policy,
+       t.priority, t.dedup, t.pilot, t.row_mapping, t.tries, t.cancelling_at, t.traceparent,
        t.created_at + make_interval(secs => t.window_s) AS expires_at
 FROM taken AS t
 LEFT JOIN files AS f ON f.id = t.input_file_id AND f.tenant = t.tenant AND f.ready

@@ -45,6 +45,15 @@ def test_a_batch_brings_its_own_cap_policy_and_priority(client: httpx.Client, mo
     assert (report["budget"]["policy"], report["budget"]["held"]) == ("degrade", 0)
 
 
+def test_identical_lines_are_asked_once_where_the_batch_says_so(client: httpx.Client, module_served: Served) -> None:
+    for dedup, asked in ((True, 1), (False, 3)):
+        lines = [line(f"q-{n}", temperature=1) for n in range(3)]
+        batch = create(client, upload(client, lines)["id"], pointsman={"dedup": dedup})
+        until(client, batch["id"], "in_progress")
+        assert stored(module_served, batch["id"]).plan["total"] == asked
+        client.post(f"/v1/batches/{batch['id']}/cancel").raise_for_status()
+
+
 def test_a_batch_over_http_carries_its_plan_and_the_report_holds_it_against_what_came(
     client: httpx.Client, module_served: Served
 ) -> None:
@@ -83,6 +92,7 @@ def test_without_a_word_the_fleets_means_hold(client: httpx.Client, module_serve
         ('{"budget_policy": "wait"}', "pointsman.budget_policy"),
         ('{"priority": 1}', "pointsman.priority"),
         ('{"priority": -1.5}', "pointsman.priority"),
+        ('{"dedup": 1}', "pointsman.dedup"),
         ("5", "pointsman"),
     ],
 )

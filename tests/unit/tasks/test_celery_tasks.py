@@ -11,6 +11,7 @@ from tasks.celery_tasks import submit_queries
 from tasks.submit_arguments import (
     ARGUMENTS,
     read_budget,
+    read_dedup,
     read_metadata,
     read_pilot,
     read_priority,
@@ -49,6 +50,13 @@ def test_a_policy_that_is_not_known_is_reported_with_those_that_are(policy: obje
 def test_a_priority_that_is_none_is_reported(priority: object) -> None:
     with pytest.raises(InvalidInput, match="priority: it must be a whole number between -100 and 100"):
         read_priority(priority)
+
+
+@pytest.mark.parametrize("dedup", [1, "true", None])
+def test_what_is_neither_true_nor_false_is_reported(dedup: object) -> None:
+    assert read_dedup(True)
+    with pytest.raises(InvalidInput, match="dedup: it must be true or false"):
+        read_dedup(dedup)
 
 
 def test_a_misspelt_argument_is_reported_with_those_that_are_taken() -> None:
