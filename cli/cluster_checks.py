@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError
 
 from cli.check_result import CheckResult, fail, ok, warn
-from db.engine import make_engine, single_hosts
-from db.reports import run_report
+from cli.resources import report_rows
+from db.engine import single_hosts
 from routing.fleet import Fleet
 from settings import Settings, without_password
 
@@ -22,30 +23,19 @@ _FAIL_OVER: Final = "see docs/operations.md, Fail-over."
 def cluster_checks(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
     """What fails together with one host."""
     if settings.database is not None:
-        yield from _postgres_hosts(settings.database_url)
+        yield from _postgres_hosts(settings)
     if settings.broker is not None:
         yield from _broker_hosts(settings.broker_url)
     if settings.database is not None:
-        yield from _worker_hosts(settings.database_url, fleet)
+        yield from _worker_hosts(settings, fleet)
 
 
-def _ask(url: str, report: str, **params: object) -> list[Any]:
-    async def work() -> list[Any]:
-        engine = make_engine(url, role=None, pool_size=1)
-        try:
-            return list(await run_report(engine, report, **params))
-        finally:
-            await engine.dispose()
-
-    return asyncio.run(work())
-
-
-def _postgres_hosts(url: str) -> Iterator[CheckResult]:
+def _postgres_hosts(settings: Settings) -> Iterator[CheckResult]:
     primaries: dict[str, Any] = {}
-    hosts = single_hosts(url)
+    hosts = single_hosts(settings.database_url)
     for host, alone in hosts.items():
         try:
-            (row,) = _ask(alone, "postgres_host")
+            (row,) = report_rows(replace(settings, database=alone), "postgres_host")
         except (DBAPIError, OSError):
             yield warn("postgres", f"{host} cannot be reached", "Start it as a standby, or name its successor.")
             continue
@@ -120,12 +110,12 @@ async def _sentinels(addresses: tuple[tuple[str, int], ...], name: str) -> list[
     return results
 
 
-def _worker_hosts(url: str, fleet: Fleet) -> Iterator[CheckResult]:
+def _worker_hosts(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
     from tasks.celery_app import stages
 
     hosts: dict[str, set[str]] = {}
     try:
-        rows = _ask(url, "workers", seen_within_s=SEEN_S)
+        rows = report_rows(settings, "workers", seen_within_s=SEEN_S)
     except DBAPIError:
         return  # the check of Postgres reports it
     for row in rows:

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import UsageError
 from cli.console import plain, warn
 from db.engine import APP_ROLE, make_engine
+from db.reports import run_report
 from db.reports.batch_stats import Batch, find_batch, newest_batch, older_open
 from routing.fleet import Fleet
 from settings import Settings
@@ -50,6 +51,16 @@ async def open_database(settings: Settings, *, role: str | None = APP_ROLE) -> A
         yield engine
     finally:
         await engine.dispose()
+
+
+def report_rows(settings: Settings, report: str, **params: object) -> list[Any]:
+    """The rows of a report, also of a database that was never migrated: without the application's role."""
+
+    async def work() -> list[Any]:
+        async with open_database(settings, role=None) as engine:
+            return list(await run_report(engine, report, **params))
+
+    return asyncio.run(work())
 
 
 def with_database(settings: Settings, work: Callable[[AsyncEngine], Awaitable[Value]]) -> Value:

@@ -17,8 +17,7 @@ from cli.cluster_checks import SEEN_S, cluster_checks
 from cli.command_errors import ExitCode, describe_error
 from cli.console import emit, out, plain
 from cli.param_types import FleetOption, JsonOption
-from cli.resources import fleet_label, open_database, read_settings
-from db.reports import run_report
+from cli.resources import fleet_label, open_database, read_settings, report_rows
 from fleet_config import SIMULATOR
 from providers.transport.reachable import accepts_connections
 from routing.fleet import Fleet
@@ -127,7 +126,7 @@ def _postgres(settings: Settings) -> Iterator[CheckResult]:
         yield warn("postgres", f"{owner}, not running", _START)
         return
     try:
-        (server,) = _rows(settings, "server")
+        (server,) = report_rows(settings, "server")
         revision, newest = migrate.current(settings.database), migrate.newest()
     except Exception as error:
         yield _fault("postgres", error)
@@ -143,15 +142,6 @@ def _postgres(settings: Settings) -> Iterator[CheckResult]:
     else:
         fix = "`pointsman up` and `pointsman run` migrate; or run `alembic upgrade head`."
         yield warn("migration", f"{revision or 'none'}; the newest is {newest}", fix)
-
-
-def _rows(settings: Settings, report: str, **params: object) -> list[Any]:
-    async def work() -> list[Any]:
-        # Without the application's role, which only a migrated database has.
-        async with open_database(settings, role=None) as engine:
-            return list(await run_report(engine, report, **params))
-
-    return asyncio.run(work())
 
 
 def _broker(settings: Settings) -> Iterator[CheckResult]:
@@ -231,7 +221,7 @@ def _queues(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
     if settings.database is None or settings.broker is None:
         return
     try:
-        rows = {row.stage: row for row in _rows(settings, "queue_depths")}
+        rows = {row.stage: row for row in report_rows(settings, "queue_depths")}
     except DBAPIError:
         return  # the check of Postgres reports it
     configure(settings, fleet)
@@ -251,7 +241,7 @@ def _queues(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
         stuck = row.ready + row.queued + row.running + row.held
         found = f"{stuck:,} queries are stuck at stage {str(stage)!r}, which this fleet does not define"
         yield fail(str(stage), found, "Add the tier to the fleet again, or cancel the batches that wait for it.")
-    for row in _rows(settings, "batches_of_others", simulated=fleet.simulated):
+    for row in report_rows(settings, "batches_of_others", simulated=fleet.simulated):
         needed, offered = ("real calls", "simulates") if fleet.simulated else ("simulated answers", "makes real calls")
         found = f"{row.batches:,} open of the fleet {row.fleet!r} need {needed}, but this fleet {offered}"
         fix = "These workers do not take them: start workers of that fleet instead, or cancel the batches."
@@ -264,7 +254,7 @@ def _workers(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
     if settings.database is None:
         return
     try:
-        rows = _rows(settings, "workers", seen_within_s=SEEN_S)
+        rows = report_rows(settings, "workers", seen_within_s=SEEN_S)
     except DBAPIError:
         return
     if not rows:
@@ -299,7 +289,7 @@ def _router(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
         return
     try:
         serving = asyncio.run(work())
-        others = {row.router for row in _rows(settings, "workers", seen_within_s=SEEN_S)} - {serving, None}
+        others = {row.router for row in report_rows(settings, "workers", seen_within_s=SEEN_S)} - {serving, None}
     except EvaluationError as error:
         yield fail("router", str(error), "`pointsman routers list` shows the registered routers.")
         return

@@ -112,7 +112,7 @@ class Client:
             time.sleep(0.5)
 
     def submit(self, lines: int, window: str = "1m") -> str:
-        """A file of ``lines`` queries as a batch; returns the batch's id. With a day's window it is bought in batches."""
+        """A file of ``lines`` queries as a batch; returns the batch's id. In a day it is bought in batches."""
         boundary, texts = uuid4().hex, ("Hi {}!", "Summarize the history of number {}.", "Prove that {} is no square.")
         content = "".join(
             json.dumps({"custom_id": f"q-{n}", "query": texts[n % len(texts)].format(n)}) + "\n" for n in range(lines)
