@@ -3,12 +3,12 @@
 PYTHON ?= python3
 UV ?= uv
 BIN := .venv/bin
-TESTERS ?= 2
+TESTERS ?= 3
 INPUT ?= examples/queries.jsonl
 PINS := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-real up down test lint bench bench-scale bench-routing default-router attack chaos mutation lock pin-images clean
+.PHONY: help run run-real up down test test-long lint bench bench-scale bench-routing default-router attack chaos mutation lock pin-images clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -25,8 +25,11 @@ up: .venv/ready ## Run services, workers, feeder and Flower in the foreground, u
 down: .venv/ready ## Stop whatever of it still runs
 	@$(BIN)/pointsman down
 
-test: lint ## Lint, check the types, run every test
+test: lint ## Lint, check the types, run the tests
 	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --durations 12
+
+test-long: .venv/ready ## Run what `make test` leaves out: what takes long and shows what changes rarely (15 minutes)
+	@$(BIN)/python -m pytest -m long -n $(TESTERS) --dist loadfile --no-loadscope-reorder --durations 12
 
 lint: .venv/ready ## Check style, types and the words of docs and messages
 	@$(BIN)/ruff check .

@@ -162,7 +162,7 @@ def test_the_same_key_is_the_same_batch_and_a_cancelled_one_keeps_its_lines(
 
 def test_an_interrupted_run_continues_with_the_same_key(pointsman: Pointsman, tmp_path: Path) -> None:
     file = tmp_path / "many.jsonl"
-    count = 5000
+    count = 2000
     file.write_text("".join(json.dumps({"query": f"What is {n} + 1?", "id": f"n{n}"}) + "\n" for n in range(count)))
     process = pointsman.start("run", file, "--idempotency-key", "k-2", stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stderr is not None
@@ -196,6 +196,7 @@ def test_a_batch_of_another_fleet_is_not_waited_for_in_vain(pointsman: Pointsman
     assert pointsman.object("cancel", batch)["cancelled"] == 1
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     not (Path(os.environ.get("POINTSMAN_DATA", ROOT.parent / "shared" / "data")) / "gsm8k_batch.jsonl").exists(),
     reason="the real questions are not here: set POINTSMAN_DATA to the directory that has gsm8k_batch.jsonl",

@@ -24,6 +24,7 @@ from routing.fleet import Fleet
 from settings import ROOT, Settings
 from workers.local_stack import LocalStack
 
+pytestmark = pytest.mark.long
 CLIENT = ROOT / "client"
 RECIPES = CLIENT / "recipes"
 ROLES = [("route", "small", "medium", "large", "special", "fallback", "ingest"), ("feeder",)]

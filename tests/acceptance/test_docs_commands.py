@@ -2,6 +2,7 @@
 
 A new page or command is covered by itself. Where it fails: give its placeholder a value in ``_stands_for``, its
 input file one in ``_prepare``, or name it in ``NOT_RUN`` with a reason; each line of ``pointsman`` is parsed anyway.
+`make test` runs the commands of README.md; `make test-long` runs those of the other pages, too.
 """
 
 import importlib.util
@@ -333,7 +334,13 @@ def _prepare(place: Path) -> None:
         (place / name).write_text("".join(json.dumps(each) + "\n" for each in some))
 
 
-@pytest.mark.parametrize("page", [str(path.relative_to(ROOT)) for path in PAGES])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(name, marks=[] if name == "README.md" else pytest.mark.long)
+        for name in (str(path.relative_to(ROOT)) for path in PAGES)
+    ],
+)
 def test_the_commands_of_a_page_run_one_after_the_other(stack: Stack, page: str) -> None:
     exported = ""
     for command in COMMANDS:

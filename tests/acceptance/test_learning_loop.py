@@ -25,6 +25,7 @@ FLEET = ROOT / "examples" / "learning" / "fleet.toml"
 LOGGED, HELD_OUT = 2000, 2200
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(not DATA.exists(), reason=f"no recorded outcomes at {DATA}: the learning loop is not run"),
     pytest.mark.timeout(900),
 ]

@@ -12,7 +12,6 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -34,18 +33,12 @@ from workers.local_stack import LocalStack
 
 pytestmark = pytest.mark.timeout(1200)  # a new venv has to be filled from the package index first
 README = ROOT / "README.md"
+*OLDER, NEWEST = VERSIONS
 ROLES = [("route", "small", "medium", "large", "special", "fallback", "ingest"), ("feeder",)]
 
 
 @pytest.fixture(scope="module")
-def pythons() -> Iterator[dict[str, Future[Path]]]:
-    """The Python of each SDK, in the making: an installation goes on while the first tests run."""
-    with ThreadPoolExecutor(2) as installer:
-        yield {name: installer.submit(sdk_python, name) for name in SDKS}
-
-
-@pytest.fixture(scope="module")
-def stack(shipped_fleet: Fleet, pythons: dict[str, Future[Path]]) -> Iterator[LocalStack]:
+def stack(shipped_fleet: Fleet) -> Iterator[LocalStack]:
     """The shipped fleet, its classifier included, with one worker for all stages."""
     with tempfile.TemporaryDirectory(prefix="pointsman-sdk-") as place, pytest.MonkeyPatch.context() as patch:
         Path(place).chmod(0o711)  # Postgres is another user
@@ -66,12 +59,12 @@ def keys(stack: LocalStack) -> dict[str, str]:
 
 
 @pytest.fixture
-def python_of(pythons: dict[str, Future[Path]], capsys: pytest.CaptureFixture[str]) -> Callable[[str], Path]:
+def python_of(capsys: pytest.CaptureFixture[str]) -> Callable[[str], Path]:
     """The Python of a version. Where there can be none, nobody is to take the silence for success."""
 
     def wait_for(name: str) -> Path:
         try:
-            return pythons[name].result()
+            return sdk_python(name)
         except NoIndex as error:
             words = f"THE OFFICIAL SDK {name} WAS NOT RUN: {error}"
             with capsys.disabled():
@@ -81,7 +74,7 @@ def python_of(pythons: dict[str, Future[Path]], capsys: pytest.CaptureFixture[st
     return wait_for
 
 
-@pytest.mark.parametrize("sdk", SDKS)
+@pytest.mark.parametrize("sdk", [pytest.param(name, marks=pytest.mark.long if name in OLDER else []) for name in SDKS])
 def test_the_official_sdk_drives_all_of_it(
     stack: LocalStack, keys: dict[str, str], python_of: Callable[[str], Path], sdk: str
 ) -> None:
@@ -102,7 +95,7 @@ def test_the_client_of_the_readme_runs_as_it_stands(
         "OPENAI_API_KEY": keys["readme"],
     }
     ran = subprocess.run(
-        [python_of("3.x"), "-c", client], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300
+        [python_of(NEWEST), "-c", client], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300
     )
     assert ran.returncode == 0, ran.stderr
     head, *answers = ran.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""Marks every attack, and leaves the long ones to `make attack`."""
+"""Marks every attack."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,14 +19,12 @@ from tests.integration.conftest import command, on_bench
 __all__ = ["command", "on_bench", "within"]
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
-    asked = "attack" in config.option.markexpr
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.attack)
-            if item.get_closest_marker("long") and not asked:
-                item.add_marker(pytest.mark.skip(reason="a long attack: `make attack` runs it"))
 
 
 QUOTAS = TenantQuotas(files=3, file_bytes=9_000_000, open_batches=3, waiting_chats=3, webhooks=3, streams=3)

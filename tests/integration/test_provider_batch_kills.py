@@ -28,10 +28,7 @@ STEPS = (
     *("die_before_poll", "die_before_fetch", "die_applying", "die_after_apply", "die_before_done"),
 )
 PROVIDERS = ("openai", "anthropic", "google")
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.skipif("config.option.markexpr != 'long'", reason="a long test: `make chaos` runs it"),
-]
+pytestmark = pytest.mark.long
 
 
 def buy_and_die(bench: LedgerHarness, simulator: SimulatorProcess, provider: str, folder: Path, **dying: Any) -> int:

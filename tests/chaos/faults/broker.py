@@ -16,7 +16,7 @@ def wiped_at_half(arena: ChaosEnvironment) -> None:
     arena.finish()
 
 
-@fault("redis_kill_9", quick=True, needs_redis=True, recovers_within_s=15.0)
+@fault("redis_kill_9", needs_redis=True, recovers_within_s=15.0)
 def killed_and_empty(arena: ChaosEnvironment) -> None:
     arena.crew()
     arena.submit(500)

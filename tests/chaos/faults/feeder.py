@@ -34,7 +34,7 @@ def worker_dies_before_publishing(arena: ChaosEnvironment) -> None:
     arena.finish()
 
 
-@fault("two_feeders_one_killed", quick=True, recovers_within_s=15.0)
+@fault("two_feeders_one_killed", recovers_within_s=15.0)
 def one_of_two(arena: ChaosEnvironment) -> None:
     arena.crew(feeders=2)
     arena.submit(500)

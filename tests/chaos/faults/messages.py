@@ -14,7 +14,7 @@ def tripled(arena: ChaosEnvironment) -> None:
     arena.finish()
 
 
-@fault("poison_query", may_bury=1, quick=True)
+@fault("poison_query", may_bury=1)
 def poison(arena: ChaosEnvironment) -> None:
     """One query kills whichever process calls a provider for it: it is buried, its neighbours are answered."""
     arena.crew(workers=2, failpoints="die_for_custom_id=b0-7")

@@ -19,7 +19,7 @@ from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.fault import fault
 
 
-@fault("submitted_50_times_in_parallel", quick=True, graceful=True)
+@fault("submitted_50_times_in_parallel", graceful=True)
 def submitted_often(arena: ChaosEnvironment) -> None:
     arena.crew()
 
@@ -95,7 +95,7 @@ def resumed(arena: ChaosEnvironment) -> None:
         arena.complaints.append(f"{open_or_expired} were not answered after the resume")
 
 
-@fault("tight_budget", quick=True)
+@fault("tight_budget")
 def tight(arena: ChaosEnvironment) -> None:
     """A cap that is spent in the middle, two workers that compete for it, and one of them killed."""
     from tests.chaos.faults.workers import kill

@@ -103,7 +103,7 @@ def killed_while_a_pilot_is_graded_and_decided(arena: ChaosEnvironment) -> None:
     arena.extras |= {"outcome": outcome, "graded": arena.one("SELECT count(*) FROM calls WHERE purpose = 'grade'")}
 
 
-@fault("worker_sigstop_past_lease", quick=True)
+@fault("worker_sigstop_past_lease")
 def frozen_past_its_lease(arena: ChaosEnvironment) -> None:
     """It wakes up at the worst moment: another worker has its queries, and is calling for them."""
     arena.crew(workers=2)
