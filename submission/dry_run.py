@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from db.batch_writer import BatchSpec
 from routing.fleet import Fleet
-from routing.lanes.deadline_forecast import USUAL_DEADLINES_S, forecast_deadline
 from routing.lanes.lane import BatchAge
 from routing.lanes.offers import tier_lanes
 from submission.input_line import InputLine, RejectedLine
@@ -93,6 +92,9 @@ def compare_deadlines(
     fleet: Fleet, forecast: Mapping[str, Any], ages: Mapping[str, Sequence[BatchAge]], *, within_s: float
 ) -> list[dict[str, Any]]:
     """A row for the deadline that is asked for, to the minute, and for usual ones, by time. ``forecast`` as JSON."""
+    # numpy, which commands do without that compare no deadlines
+    from routing.lanes.deadline_forecast import USUAL_DEADLINES_S, forecast_deadline
+
     routed = {name: float(tier["routed"]) for name, tier in forecast["tiers"].items()}
     lanes = tier_lanes(fleet, forecast["tiers"], open_queries=routed, ages=ages)
     rows = []

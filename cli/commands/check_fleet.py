@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -14,7 +14,6 @@ from rich.text import Text
 
 from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, out, plain, table, warn
-from cli.fleet_calls import FEATURES, DeploymentCheck, FeatureCheck, call_fleet, most_usd
 from cli.param_types import JsonOption
 from cli.resources import fleet_label, read_settings
 from fleet_config import SIMULATOR
@@ -23,6 +22,9 @@ from routing.fleet import Fleet, Model
 from routing.policy.decision import decide
 from routing.query import Query
 from settings import EnvironWithFiles, check_fleet
+
+if TYPE_CHECKING:  # cli.fleet_calls is imported late: an HTTP client would cost every other command a third of a second
+    from cli.fleet_calls import DeploymentCheck, FeatureCheck
 
 app = typer.Typer()
 
@@ -149,6 +151,8 @@ def _begins(fleet: Fleet) -> dict[str, str]:
 
 def _call(fleet: Fleet, environ: Mapping[str, str], *, is_confirmed: bool, as_json: bool) -> None:
     """Calls each deployment and says what works. Raises UsageError, typer.Exit."""
+    from cli.fleet_calls import call_fleet, most_usd
+
     if any(provider.base_url.startswith(SIMULATOR) for provider in fleet.providers.values()):
         raise UsageError("The simulator is not running.", hint="`pointsman up` starts it.")
     most = most_usd(fleet)
@@ -185,7 +189,9 @@ def _call(fleet: Fleet, environ: Mapping[str, str], *, is_confirmed: bool, as_js
         raise typer.Exit(ExitCode.FAILURE)
 
 
-def _show_calls(found: Sequence[DeploymentCheck]) -> None:
+def _show_calls(found: "Sequence[DeploymentCheck]") -> None:
+    from cli.fleet_calls import FEATURES
+
     grid = table(("tier", "model", "provider", *FEATURES), ("latency",))
     for check in found:
         marks = [_mark(check.features.get(name)) for name in FEATURES]
@@ -201,7 +207,7 @@ def _show_calls(found: Sequence[DeploymentCheck]) -> None:
     out.print(f"Cost: ${sum(check.cost_usd for check in found):.6f}, outside of the ledger.")
 
 
-def _mark(feature: FeatureCheck | None) -> Text:
+def _mark(feature: "FeatureCheck | None") -> Text:
     if feature is None:
         return Text("–", style="dim")
     return Text("yes", style="green") if feature.works else Text("NO" if feature.relied_on else "no", style="red")

@@ -5,7 +5,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr  # scipy.stats takes a second to import, in every process
 
 from routing.lanes.lane import BatchAge
 
@@ -27,6 +26,8 @@ _PRIOR_SPREAD: Final = float(np.log(PRIOR_P90_S / PRIOR_MEDIAN_S)) / _Z90
 
 def lognormal_survival(at_s: NDArray[np.floating], *, spread: float, median_s: float) -> NDArray[np.float64]:
     """The probability of more than ``at_s`` seconds, none of them negative; ``spread`` is that of the logarithm."""
+    from scipy.special import ndtr  # a tenth of a process's start, which those that plan no lanes do without
+
     with np.errstate(divide="ignore"):  # of 0 s
         return np.asarray(ndtr(-np.log(at_s / median_s) / spread))
 
