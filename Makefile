@@ -30,7 +30,7 @@ down: .venv/ready ## Stop whatever of it still runs
 test: lint ## Lint, check the types, run the tests
 	@$(PYTEST) --durations 12
 
-test-long: .venv/ready ## Run what `make test` leaves out: what takes long and shows what changes rarely (15 minutes)
+test-long: .venv/ready ## Run what `make test` leaves out: what takes long and shows what changes rarely
 	@$(PYTEST) -m long --durations 12
 
 lint: .venv/ready ## Check style, types and the words of docs and messages
