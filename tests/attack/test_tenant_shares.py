@@ -159,6 +159,7 @@ def test_a_neighbors_dead_webhooks_hold_up_no_message(served: Served) -> None:
             receiver.close()
 
 
+@pytest.mark.long
 def test_a_neighbors_slow_files_hold_up_no_validation(served: Served) -> None:
     greedy, other = served.key("greedy"), served.key("other")
     rows = [{"query": "q", "expects": {"regex": r"(?i)\p{L}{3}" * 3 + str(n)}} for n in range(900)]
@@ -178,6 +179,7 @@ def slow_schema(number: int) -> dict[str, Any]:
     return {"anyOf": [{"pattern": f".{{1,150}}{place}"} for place in range(50)], "title": str(number)}
 
 
+@pytest.mark.long
 def test_a_chat_that_is_slow_to_check_freezes_nobody(served: Served) -> None:
     key = served.key("greedy")
     threads = []
