@@ -341,7 +341,7 @@ def test_the_same_key_or_a_retry_is_the_same_batch(client: httpx.Client) -> None
 
 WRONG_REQUESTS: list[tuple[dict[str, Any], int, str]] = [
     ({"input_file_id": "file-none"}, 404, "input_file_id"),
-    ({"input_file_id": "\0"}, 404, "input_file_id"),
+    ({"input_file_id": "\0"}, 400, "input_file_id"),
     ({"input_file_id": 7}, 400, "input_file_id"),
     ({"endpoint": "/v1/embeddings"}, 400, "endpoint"),
     ({"completion_window": "soon"}, 400, "completion_window"),
