@@ -16,7 +16,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from api.batch_object import ENDED, status_of
-from api.http_errors import ApiError, bad_request, not_found, sentence, too_large
+from api.http_errors import ApiError, bad_request, not_found, too_large
 from api.multipart_upload import store_file
 from api.responses import JSON_OBJECT, json_response
 from api.routes.batch_routes import IdempotencyKey, RetryCount, cancel, create_from_file, is_retry, require_same
@@ -196,7 +196,7 @@ def _check_some(read: Iterator[tuple[int, InputLine | RejectedLine]]) -> bool:
     for index, line in read:
         if isinstance(line, RejectedLine):
             field = line.field.replace("body", "params", 1)
-            message = sentence(f"requests[{index}].{field}: {line.message}. {line.fix}.")
+            message = f"requests[{index}].{field}: {line.message}. {line.fix}."
             raise bad_request(message, param=f"requests[{index}].{field}", code=line.code)
         if time.monotonic() > until:
             return False

@@ -58,6 +58,7 @@ def test_an_invalid_request_is_named_before_anything_is_kept(client: httpx.Clien
     body["requests"][1]["params"] = PARAMS | {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}
     refused = client.post("/v1/messages/batches", json=body)
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "requests[1].params.tools[0].type")
+    assert refused.json()["error"]["message"].startswith("requests[1].params.tools[0].type: ")
     twice = client.post("/v1/messages/batches", json=asked("a", "a"))
     assert (twice.status_code, twice.json()["error"]["param"]) == (400, "requests[1].custom_id")
     for wrong in ({}, {"requests": []}, {"requests": ["a"]}, {"requests": [{"custom_id": "a"}]}):
