@@ -3,6 +3,7 @@
     python -m benchmarks.quality_floor FILE... [--floor 0.9] [--confidence 0.95] [--grader outcomes|agreement|judge]
                                        [--judge-error 0.05] [--lines 2000] [--draws 200] [--json]
     python -m benchmarks.quality_floor --validity [FILE...]
+    python -m benchmarks.quality_floor … --checkpoint DRAWS.jsonl     (goes on where it was interrupted)
 
 A draw samples a pilot from a file's questions, fits and certifies on it alone, and measures what the policy loses and
 costs on the questions that are not in the pilot. A file stands for a batch of ``--lines`` queries of its kind: the
@@ -17,7 +18,7 @@ Columns (and keys of ``--json``; all are means over draws):
   that of the rest alone, for which less is promised.
 - ``saving``: the share of what the top tier alone would cost, with the pilot's calls paid. ``saving_hindsight`` is that
   of the cheapest policy of the same family that keeps the floor on the questions outside the pilot, chosen by their own
-  outcomes and with no pilot to pay: nothing can reach it.
+  outcomes and with no pilot to pay: nothing can reach it. It is measured in the first draws alone.
 - ``pilot_cost``: what the pilot's calls cost, as a share of what the top tier alone would cost for the batch.
 - ``pilot_queries``: how many questions were graded; ``quality``: 1 - the batch's mean loss, ``quality_rest`` that of
   the rest alone; ``policy``: the usual one.
@@ -33,7 +34,8 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,9 +43,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import beta
 from threadpoolctl import threadpool_limits
 
-from evaluation.data.array_types import Floats
+from evaluation.data.array_types import Floats, Places
 from evaluation.data.dataset import read_dataset
 from evaluation.data.dataset_errors import DataError
 from evaluation.graders.grader_choice import choose_grader
@@ -52,20 +55,24 @@ from evaluation.quality_floor.certification import (
     ChosenPolicy,
     PolicyKind,
     QualityTarget,
-    choose,
+    chosen_by,
     climbs,
     kind_of,
     rest_share,
     shares_of,
 )
 from evaluation.quality_floor.ladder_features import LadderFeatures, ladder_features
+from evaluation.quality_floor.loss_bound import upper_bounds
 from evaluation.quality_floor.pilot_size import gains, plan_pilot
-from evaluation.quality_floor.policy_path import FOLDS, PathChoices, PolicyPath, fit_path
+from evaluation.quality_floor.policy_path import FOLDS, PolicyPath, fit_path
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
 CHEAPEST_PRICE = 0.06
 """A call to the cheapest tier, in calls to the top tier."""
+
+HINDSIGHT_DRAWS = 200
+"""Hindsight tries every policy on the questions outside the pilot: of so many draws its mean is known well enough."""
 
 MOST_MEASURED = 3_000
 """Of a large file, this many questions outside the pilot are enough to measure on."""
@@ -111,7 +118,8 @@ class Draw:
     violated_graded: bool
     violated_rest: bool
     saving: float
-    hindsight: float
+    hindsight: float | None
+    """None where it was not measured."""
     pilot_cost: float
     pilot_queries: int
     quality: float
@@ -182,7 +190,7 @@ def draw(work: Workload, setting: Setting, seed: int) -> list[Draw]:
     losses, missed = grades
     order = np.random.default_rng([seed, 1]).permutation(n)
     paths: dict[int, PolicyPath] = {}
-    measured: dict[int, Measured] = {}
+    bounds: dict[tuple[int, float], Floats] = {}
     found = []
     for target in setting.targets:
         plan = plan_pilot(target, setting.lines, missed=missed, most=min(n // 2, setting.pilot or n))
@@ -190,16 +198,17 @@ def draw(work: Workload, setting: Setting, seed: int) -> list[Draw]:
             found.append(nothing)
             continue
         most_loss = target.most_rest_loss(pilot=plan.size, batch_size=setting.lines) * (1.0 - missed)
+        risk = 1.0 - target.confidence
         place, size = None, 0
         for size in sorted({plan.first, plan.size}):
             rows = order[:size]
             if size not in paths:
                 paths[size] = fit_path(work.features, rows, losses[rows], work.costs, seed=seed)
-            # What is promised is kept or broken on the questions that are left to measure on.
-            rest_size = min(n, setting.lines) - size
-            chosen = choose(
-                paths[size], losses[rows], risk=1.0 - target.confidence, most_loss=most_loss, rest=rest_size
-            )
+            if (size, risk) not in bounds:
+                # What is promised is kept or broken on the questions that are left to measure on.
+                lost, rest_size = paths[size].crossfit.loss(losses[rows]), min(n, setting.lines) - size
+                bounds[size, risk] = upper_bounds(lost, risk=risk, rest=rest_size)
+            chosen = chosen_by(paths[size], losses[rows], bounds[size, risk], most_loss=most_loss)
             if size == plan.size:
                 place = _naive(chosen, most_loss) if setting.naive else chosen.place
             elif not gains(
@@ -211,12 +220,8 @@ def draw(work: Workload, setting: Setting, seed: int) -> list[Draw]:
                 most_loss=most_loss,
             ):
                 break
-        if size not in measured:
-            rest = order[size:][:MOST_MEASURED]
-            choices = paths[size].choices(work.features, rest, np.arange(len(rest)) % FOLDS)
-            real = work.correct[rest][:, -1:] - work.correct[rest]
-            measured[size] = Measured(choices, choices.loss(real).mean(axis=0), choices.loss(losses[rest]).mean(axis=0))
-        found.append(_outcome(work, setting, target, measured[size], place, size))
+        hindsight = seed < HINDSIGHT_DRAWS
+        found.append(_outcome(work, setting, target, paths[size], losses, order[size:], place, hindsight=hindsight))
     return found
 
 
@@ -227,25 +232,33 @@ def _naive(chosen: ChosenPolicy, most_loss: float) -> int | None:
     return int(chosen.costs[:end].argmin()) if end else None
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What every policy of a path does with the questions outside the pilot."""
-
-    choices: PathChoices
-    losses: Floats
-    graded: Floats
-
-
 def _outcome(
-    work: Workload, setting: Setting, target: QualityTarget, rest: Measured, place: int | None, size: int
+    work: Workload,
+    setting: Setting,
+    target: QualityTarget,
+    path: PolicyPath,
+    losses: Floats,
+    others: Places,
+    place: int | None,
+    *,
+    hindsight: bool,
 ) -> Draw:
-    costs = rest.choices.cost.mean(axis=0)
-    keeps = rest.losses <= target.most_loss
+    """What the policy at ``place`` of ``path`` does with the questions outside the pilot."""
+    size, rest = len(path.rows), others[:MOST_MEASURED]
+    fold = np.arange(len(rest)) % FOLDS
+    real = work.correct[rest][:, -1:] - work.correct[rest]
     loss, cost, seen, kind = 0.0, 1.0, 0.0, PolicyKind.ALL_TOP
     if place is not None:
-        loss, cost, seen = float(rest.losses[place]), float(costs[place]), float(rest.graded[place])
-        starts, accepts = shares_of(rest.choices, place, len(work.tiers))
-        kind = kind_of(starts, accepts, climbs=climbs(rest.choices, place))
+        choices = path.choices(work.features, rest, fold, np.array([place]))
+        loss, seen = float(choices.loss(real).mean()), float(choices.loss(losses[rest]).mean())
+        cost = float(choices.cost.mean())
+        starts, accepts = shares_of(choices, 0, len(work.tiers))
+        kind = kind_of(starts, accepts, climbs=climbs(choices, 0))
+    best = None
+    if hindsight:
+        every = path.choices(work.features, rest, fold)
+        keeps = every.loss(real).mean(axis=0) <= target.most_loss
+        best = max(1.0 - float(every.cost.mean(axis=0)[keeps].min()), 0.0) if keeps.any() else 0.0
     pilot_cost = size * float(work.costs.sum()) / setting.lines
     most_rest_loss = target.most_rest_loss(pilot=size, batch_size=setting.lines) + 1e-12
     return Draw(
@@ -253,7 +266,7 @@ def _outcome(
         violated_graded=seen > most_rest_loss,
         violated_rest=loss > target.most_loss + 1e-12,
         saving=1.0 - pilot_cost - (setting.lines - size) / setting.lines * cost,
-        hindsight=max(1.0 - float(costs[keeps].min()), 0.0) if keeps.any() else 0.0,
+        hindsight=best,
         pilot_cost=pilot_cost,
         pilot_queries=size,
         quality=1.0 - rest_share(pilot=size, batch_size=setting.lines) * loss,
@@ -266,11 +279,13 @@ def summary(work: Workload, setting: Setting, target: QualityTarget, draws: Sequ
     """The object that is printed for a file."""
 
     def mean(name: str) -> float:
-        return round(float(np.mean([getattr(each, name) for each in draws])), 4)
+        known = [getattr(each, name) for each in draws if getattr(each, name) is not None]
+        return round(float(np.mean(known)), 4) if known else 0.0
 
     return {
         "file": work.name,
         "violations": mean("violated"),
+        "violations_interval": binomial_interval(sum(each.violated for each in draws), len(draws)),
         "violations_graded": mean("violated_graded"),
         "violations_rest": mean("violated_rest"),
         "saving": mean("saving"),
@@ -291,6 +306,14 @@ def summary(work: Workload, setting: Setting, target: QualityTarget, draws: Sequ
     }
 
 
+def binomial_interval(found: int, of: int, *, confidence: float = 0.95) -> list[float]:
+    """The exact interval of a share (Clopper & Pearson 1934)."""
+    half = (1.0 - confidence) / 2.0
+    low = beta.ppf(half, found, of - found + 1) if found else 0.0
+    high = beta.ppf(1.0 - half, found + 1, of - found) if found < of else 1.0
+    return [round(float(low), 4), round(float(high), 4)]
+
+
 def _grader_name(work: Workload, setting: Setting) -> str:
     match setting.grader:
         case "agreement":
@@ -304,24 +327,55 @@ def _grader_name(work: Workload, setting: Setting) -> str:
 _work: Workload | None = None
 
 
-def _draw_here(setting: Setting, seed: int) -> list[Draw]:
+def _draw_here(setting: Setting, seed: int) -> tuple[int, list[Draw]]:
     assert _work is not None
-    return draw(_work, setting, seed)
+    return seed, draw(_work, setting, seed)
 
 
-def measure(work: Workload, setting: Setting, draws: int, *, jobs: int) -> list[dict[str, Any]]:
-    """Runs ``draws`` pilots, over ``jobs`` processes."""
+def measure(
+    work: Workload, setting: Setting, draws: int, *, jobs: int, checkpoint: Path | None = None
+) -> list[dict[str, Any]]:
+    """Runs ``draws`` pilots, over ``jobs`` processes; those that ``checkpoint`` has are not run again."""
     global _work
     _work = work  # forked processes find it here
-    with threadpool_limits(1):  # small matrices: threads of BLAS would only wait for each other
-        if jobs == 1 or draws < 2 * jobs:
-            found = [draw(work, setting, seed) for seed in range(draws)]
+    key = f"{work.name} {setting}"
+    found = _known(checkpoint, key)
+    seeds = [seed for seed in range(draws) if seed not in found]
+    with threadpool_limits(1), ExitStack() as stack:  # threads of BLAS would only wait for each other
+        file = None if checkpoint is None else stack.enter_context(checkpoint.open("a", encoding="utf-8"))
+        if jobs == 1 or len(seeds) < 2 * jobs:
+            results = ((seed, draw(work, setting, seed)) for seed in seeds)
         else:
-            with multiprocessing.get_context("fork").Pool(jobs) as pool:
-                found = pool.map(partial(_draw_here, setting), range(draws), chunksize=max(draws // (8 * jobs), 1))
+            pool = stack.enter_context(multiprocessing.get_context("fork").Pool(jobs))
+            results = pool.imap_unordered(partial(_draw_here, setting), seeds, chunksize=4)
+        for seed, drawn in results:
+            found[seed] = drawn
+            if file is not None:
+                own = [asdict(each) for each in drawn]
+                file.write(json.dumps({"key": key, "seed": seed, "draws": own}) + "\n")
+                file.flush()
     return [
-        summary(work, setting, target, [each[place] for each in found]) for place, target in enumerate(setting.targets)
+        summary(work, setting, target, [found[seed][place] for seed in range(draws)])
+        for place, target in enumerate(setting.targets)
     ]
+
+
+def _known(checkpoint: Path | None, key: str) -> dict[int, list[Draw]]:
+    """The draws of an interrupted run, by seed. Raises DataError for a file of something else."""
+    found: dict[int, list[Draw]] = {}
+    if checkpoint is None or not checkpoint.exists():
+        return found
+    for number, line in enumerate(checkpoint.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            if row["key"] == key:
+                kinds = [PolicyKind(own["policy"]) for own in row["draws"]]
+                found[row["seed"]] = [
+                    Draw(**own | {"policy": kind}) for own, kind in zip(row["draws"], kinds, strict=True)
+                ]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"line {number} has no draw; fix: delete it, or the whole file ({error})") from error
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -340,6 +394,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--by-difficulty", action="store_true", help="sort the file by how hard its questions are")
     parser.add_argument("--validity", action="store_true", help="1,000 draws of every floor, confidence and grader")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 4))
+    parser.add_argument("--checkpoint", type=Path, help="where draws are kept, so that an interrupted run goes on")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(argv)
     files = given.files or sorted(DATA.glob("*_outcomes.jsonl"))
@@ -356,12 +411,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for path in files:
         try:
             work = load(path, shuffled=1 if given.shuffled else None, by_difficulty=given.by_difficulty)
+            for setting in settings:
+                results.extend(measure(work, setting, draws, jobs=given.jobs, checkpoint=given.checkpoint))
+                print(f"{work.name}: {setting.grader} measured", file=sys.stderr)
         except (OSError, DataError) as error:
             print(f"{path}: {error}", file=sys.stderr)
             return 2
-        for setting in settings:
-            results.extend(measure(work, setting, draws, jobs=given.jobs))
-            print(f"{work.name}: {setting.grader} measured", file=sys.stderr)
     if given.json:
         print("\n".join(json.dumps(result) for result in results))
     else:

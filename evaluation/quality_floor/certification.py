@@ -182,8 +182,13 @@ def choose(path: PolicyPath, losses: Floats, *, risk: float, most_loss: float, r
     ``losses[i, tier]`` are those of the pilot's rows, ``rest`` is how many queries the policy will decide. All policies
     before the first failure are certified at once, at a confidence of 1 - ``risk`` (fixed-sequence testing).
     """
+    bounds = upper_bounds(path.crossfit.loss(losses), risk=risk, rest=rest)
+    return chosen_by(path, losses, bounds, most_loss=most_loss)
+
+
+def chosen_by(path: PolicyPath, losses: Floats, bounds: Floats, *, most_loss: float) -> ChosenPolicy:
+    """`choose` by the ``bounds`` of the path's policies."""
     lost = path.crossfit.loss(losses)
-    bounds = upper_bounds(lost, risk=risk, rest=rest)
     costs = path.crossfit.cost.mean(axis=0)
     passes = bounds <= most_loss
     end = len(passes) if passes.all() else int(passes.argmin())

@@ -36,14 +36,29 @@ Of 1, 1.7 and 2.8, each of five workloads would choose the last by the other fou
 Confidences = Mapping[str, float]
 """Confidence of one answer, 0 to 1, by source, such as ``logprob_mean`` or ``self_consistency``."""
 
-_CACHED_ROWS: Final = 3_000
-"""Up to this many rows, products of all words with all are kept (9 million numbers)."""
+_CACHED_ROWS: Final = 10_000
+"""Up to this many rows, products of all words with all are kept (100 million numbers a block)."""
 
 
 def points(n_tiers: int) -> list[LadderPoint]:
     """Every point at which a policy decides, ``ROOT`` first: below the top tier, which is always accepted."""
     below = range(n_tiers - 1)
     return [ROOT, *(LadderPoint(start, current) for start in below for current in below if current >= start)]
+
+
+Block = tuple[int, ...]
+"""What a block of columns is of: ``()`` the query, ``(tier,)`` an answer, ``(tier, tier)`` how far two agree."""
+
+
+def blocks_at(point: LadderPoint) -> list[Block]:
+    """The blocks that are known at ``point``: query, answers, pairs of answers."""
+    tiers = [] if point == ROOT else list(range(point.start, point.current + 1))
+    return [(), *((tier,) for tier in tiers), *combinations(tiers, 2)]
+
+
+def block_weight(block: Block) -> float:
+    """How much a block's numbers count."""
+    return AGREEMENT_WEIGHT if len(block) == 2 else 1.0
 
 
 @dataclass(slots=True)
@@ -56,40 +71,52 @@ class LadderFeatures:
     answer_words: Sequence[sparse.csr_matrix]
     answer_numbers: Sequence[Floats]
     """`text_features.ANSWER_COLUMNS`, then two columns for each confidence source of the tier."""
-    pair_numbers: Mapping[tuple[int, int], Floats]
-    _products: dict[object, Singles] = field(default_factory=dict, repr=False)
+    pair_numbers: Mapping[Block, Floats]
+    _products: dict[Block, Singles] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.query_numbers)
 
-    def numbers(self, point: LadderPoint) -> list[Floats]:
-        """The blocks of plain numbers at ``point``, each of shape (n, columns): query, answers, pairs."""
-        tiers = _tiers_at(point)
-        blocks = [self.query_numbers, *(self.answer_numbers[tier] for tier in tiers)]
-        return blocks + [self.pair_numbers[pair] for pair in combinations(tiers, 2)]
+    def numbers(self, block: Block) -> Floats:
+        """The plain numbers of ``block``, shape (n, columns)."""
+        match block:
+            case ():
+                return self.query_numbers
+            case (tier,):
+                return self.answer_numbers[tier]
+            case _:
+                return self.pair_numbers[block]
 
-    @staticmethod
-    def number_weights(point: LadderPoint) -> list[float]:
-        """How much each block of `numbers` counts."""
-        answers = len(_tiers_at(point))
-        return [1.0] * (1 + answers) + [AGREEMENT_WEIGHT] * (answers * (answers - 1) // 2)
+    def words(self, block: Block) -> sparse.csr_matrix | None:
+        """The hashed words of ``block``, shape (n, HASH_SIZE); a pair has none."""
+        match block:
+            case ():
+                return self.query_words
+            case (tier,):
+                return self.answer_words[tier]
+            case _:
+                return None
 
-    def words(self, point: LadderPoint) -> list[sparse.csr_matrix]:
-        """The blocks of hashed words at ``point``, each of shape (n, HASH_SIZE): query, answers."""
-        return [self.query_words, *(self.answer_words[tier] for tier in _tiers_at(point))]
+    def numbers_at(self, point: LadderPoint) -> list[Floats]:
+        """The numbers of each block that is known at ``point``."""
+        return [self.numbers(block) for block in blocks_at(point)]
 
-    def word_products(self, point: LadderPoint, rows: Places, others: Places) -> Floats:
-        """The sum over word blocks of the inner products of ``rows`` with ``others``, shape (rows, others)."""
-        keys = [-1, *_tiers_at(point)]
-        total = np.zeros((len(rows), len(others)))
-        for key, words in zip(keys, self.words(point), strict=True):
-            if len(self) <= _CACHED_ROWS:
-                if key not in self._products:
-                    self._products[key] = np.asarray((words @ words.T).todense(), dtype=np.float32)
-                total += self._products[key][np.ix_(rows, others)]
-            else:
-                total += np.asarray((words[rows] @ words[others].T).todense())
-        return total
+    def words_at(self, point: LadderPoint) -> list[sparse.csr_matrix]:
+        """The words of each block that is known at ``point`` and has any."""
+        return [words for words in map(self.words, blocks_at(point)) if words is not None]
+
+    def word_products(self, block: Block, rows: Places, others: Places) -> Floats | None:
+        """The inner products of ``rows`` with ``others``, shape (rows, others); None for a block without words."""
+        words = self.words(block)
+        if words is None:
+            return None
+        if len(self) > _CACHED_ROWS:
+            return np.asarray((words[rows] @ words[others].T).toarray())
+        if block not in self._products:
+            single = words.astype(np.float32)
+            parts = [(single[first : first + 1_000] @ single.T).toarray() for first in range(0, len(self), 1_000)]
+            self._products[block] = np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float32)
+        return self._products[block][np.ix_(rows, others)].astype(np.float64)
 
 
 def ladder_features(
@@ -110,7 +137,7 @@ def ladder_features(
         if confidences is not None and sources is not None and sources[tier]:
             block = np.hstack([block, confidence_columns(confidences[tier], sources[tier])])
         answer_numbers.append(block)
-    pairs = {
+    pairs: dict[Block, Floats] = {
         (one, other): np.array(
             [text_features.pair_features(*two) for two in zip(answers[one], answers[other], strict=True)],
             dtype=np.float64,
@@ -127,7 +154,3 @@ def ladder_features(
         answer_numbers=answer_numbers,
         pair_numbers=pairs,
     )
-
-
-def _tiers_at(point: LadderPoint) -> list[int]:
-    return [] if point == ROOT else list(range(point.start, point.current + 1))

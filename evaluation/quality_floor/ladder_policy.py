@@ -20,6 +20,8 @@ from evaluation.quality_floor.ladder_features import (
     Confidences,
     LadderFeatures,
     LadderPoint,
+    block_weight,
+    blocks_at,
     ladder_features,
     points,
 )
@@ -95,7 +97,7 @@ class LadderPolicy:
         """The place in ``tiers`` of the tier that each query starts at."""
         features = ladder_features(queries, [])
         fold = folds_by_id(ids)
-        nexts = self.points[ROOT](features.numbers(ROOT), features.words(ROOT), fold)[:, 1:, None]
+        nexts = self.points[ROOT](features.numbers_at(ROOT), features.words_at(ROOT), fold)[:, 1:, None]
         starts = np.stack([entry_tiers(nexts, self.costs, kind)[:, 0] for kind in entries(self.costs)])
         return [int(tier) for tier in starts[self.entry[fold], np.arange(len(ids))]]
 
@@ -118,7 +120,7 @@ class LadderPolicy:
             confidences[place] = [answer.confidences for answer in given]
         features = ladder_features(queries, texts, confidences=confidences, sources=self.sources[:known])
         point = LadderPoint(start, current)
-        out = self.points[point](features.numbers(point), features.words(point), folds_by_id(ids))
+        out = self.points[point](features.numbers_at(point), features.words_at(point), folds_by_id(ids))
         stay = self.weight * positive(out[:, 0])
         go = self.costs[current + 1] + out[:, 1] if out.shape[1] > 1 else np.full(n, np.inf)
         return [
@@ -151,19 +153,20 @@ class LadderPolicy:
         found = {}
         for point in points(len(tiers)):
             name = f"{point.start},{point.current}"
-            blocks = 0 if point == ROOT else point.current - point.start + 1
+            blocks = blocks_at(point)
+            with_words = range(sum(len(block) < 2 for block in blocks))
             scalers, numbers = [], []
-            for place, weight in enumerate(LadderFeatures.number_weights(point)):
+            for place, block in enumerate(blocks):
                 here = f"{name}/numbers{place}"
                 mean, spread = _floats(parts[f"{here}/mean"]), _floats(parts[f"{here}/spread"])
-                scalers.append(Standardizer(mean, spread, weight))
+                scalers.append(Standardizer(mean, spread, block_weight(block)))
                 numbers.append(_floats(parts[f"{here}/weights"]))
             found[point] = PointWeights(
                 scalers=scalers,
                 constant=_floats(parts[f"{name}/constant"]),
                 numbers=numbers,
-                columns=[parts[f"{name}/words{place}/columns"].astype(np.int64) for place in range(1 + blocks)],
-                words=[_floats(parts[f"{name}/words{place}/weights"]) for place in range(1 + blocks)],
+                columns=[parts[f"{name}/words{place}/columns"].astype(np.int64) for place in with_words],
+                words=[_floats(parts[f"{name}/words{place}/weights"]) for place in with_words],
             )
         return cls(
             tiers=tuple(tiers),
@@ -193,12 +196,10 @@ def policy_at(
     for point, fit in path.fits.items():
         duals = np.concatenate([fit.loss_dual[:, :, None], fit.next_dual[:, :, :, place]], axis=2)
         constant = np.concatenate([fit.loss_mean[:, None], fit.next_mean[:, :, place]], axis=1)
-        numbers = [
-            np.einsum("nc,nfo->fco", scaler(block[path.rows]), duals)
-            for scaler, block in zip(fit.scalers, features.numbers(point), strict=True)
-        ]
+        kernels = [path.blocks[block] for block in blocks_at(point)]
+        numbers = [np.einsum("nc,nfo->fco", kernel.scaled, duals) for kernel in kernels]
         columns, words = [], []
-        for block in features.words(point):
+        for block in features.words_at(point):
             pilot = block[path.rows].tocsc()
             kept = np.flatnonzero(np.diff(pilot.indptr))
             used = pilot[:, kept]
@@ -209,7 +210,7 @@ def policy_at(
             constant = constant - np.einsum("c,fco->fo", mean, weights)
             columns.append(kept.astype(np.int64))
             words.append(weights)
-        found[point] = PointWeights(fit.scalers, constant, numbers, columns, words)
+        found[point] = PointWeights([kernel.scaler for kernel in kernels], constant, numbers, columns, words)
     return LadderPolicy(
         tiers=tuple(tiers),
         costs=path.costs,

@@ -11,15 +11,23 @@ predictions without a row have a closed form: with A = (K + penalty I)^-1, the e
 (Rasmussen & Williams 2006, eq. 5.12); a fold is taken out of A by the inverse of a block.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, assert_never
+from typing import Any, Final, NamedTuple, assert_never
 
 import numpy as np
 
 from evaluation.data.array_types import Floats, Ints, Places
-from evaluation.quality_floor.ladder_features import ROOT, LadderFeatures, LadderPoint, points
+from evaluation.quality_floor.ladder_features import (
+    ROOT,
+    Block,
+    LadderFeatures,
+    LadderPoint,
+    block_weight,
+    blocks_at,
+    points,
+)
 
 ACCEPT: Final = 0
 NEXT: Final = 1
@@ -35,8 +43,6 @@ SMOOTHING: Final = 3
 COSTLY_ENTRY: Final = 0.15
 SOFTNESS: Final = 0.02
 """Expected losses below about this can hardly be distinguished from none."""
-
-MODE = "full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +71,51 @@ class Standardizer:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockKernel:
+    """K[i, j] between rows and the pilot, of one block's words and numbers, each about the pilot's mean."""
+
+    pilot: Places = field(repr=False)
+    scaler: Standardizer
+    scaled: Floats = field(repr=False)
+    """The pilot's numbers, standardized."""
+    word_means: Floats | None = field(repr=False)
+    """The mean product of each pilot row's words with the pilot's, shape (pilot,); None for a block without words."""
+
+    @classmethod
+    def of(cls, features: LadderFeatures, block: Block, pilot: Places) -> "BlockKernel":
+        """That of ``block`` with the ``pilot`` rows of ``features``."""
+        numbers = features.numbers(block)[pilot]
+        scaler = Standardizer.of(numbers, block_weight(block))
+        products = features.word_products(block, pilot, pilot)
+        return cls(pilot, scaler, scaler(numbers), None if products is None else products.mean(axis=0))
+
+    def __call__(self, features: LadderFeatures, block: Block, rows: Places) -> Floats:
+        """Shape (rows, pilot); ``block`` is the one that it is of."""
+        kernel: Floats = self.scaler(features.numbers(block)[rows]) @ self.scaled.T
+        products = features.word_products(block, rows, self.pilot)
+        if products is not None and self.word_means is not None:
+            products -= products.mean(axis=1, keepdims=True)
+            kernel += products
+            kernel += self.word_means.mean() - self.word_means
+        return kernel
+
+
+def point_kernels(
+    blocks: Mapping[Block, BlockKernel], features: LadderFeatures, rows: Places, n_tiers: int
+) -> dict[LadderPoint, Floats]:
+    """K[i, j] at each point between ``rows`` and the pilot: the sum of those of the blocks that are known there."""
+    of_block = {block: kernel(features, block, rows) for block, kernel in blocks.items()}
+    return {point: np.sum([of_block[block] for block in blocks_at(point)], axis=0) for point in points(n_tiers)}
+
+
+@dataclass(frozen=True, slots=True)
 class PointFit:
     """The regressions at one point, for every fold and every weight of the path."""
 
-    scalers: Sequence[Standardizer]
     loss_mean: Floats
     """The mean loss among the other folds, shape (folds,)."""
     loss_dual: Floats = field(repr=False)
-    """Dual coefficients of the expected loss, shape (pilot, folds); empty at the root."""
+    """Dual coefficients of the expected loss, shape (pilot, folds); 0 at the root."""
     next_mean: Floats = field(repr=False)
     """Shape (folds, options, weights)."""
     next_dual: Floats = field(repr=False)
@@ -93,7 +136,7 @@ class PathChoices:
 
     def loss(self, losses: Floats) -> Floats:
         """The loss of each, shape (n, weights), where ``losses[row, tier]`` are those of the answers."""
-        return np.take_along_axis(losses, self.accepted, axis=1)
+        return np.asarray(_selected(self.accepted, list(losses.T[:, :, None])))
 
 
 class Entry(StrEnum):
@@ -122,6 +165,7 @@ class PolicyPath:
     rows: Places = field(repr=False)
     """The pilot's rows."""
     costs: Floats
+    blocks: Mapping[Block, BlockKernel] = field(repr=False)
     fits: dict[LadderPoint, PointFit] = field(repr=False)
     weights: Floats = field(repr=False)
     entry: Ints = field(repr=False)
@@ -129,23 +173,27 @@ class PolicyPath:
     crossfit: PathChoices = field(repr=False)
     """What each policy does with the pilot's own rows, each decided by regressions that did not see it."""
 
-    def choices(self, features: LadderFeatures, rows: Places, fold: Ints) -> PathChoices:
-        """What each policy does with ``rows`` of ``features``, each decided by the regressions of its ``fold``."""
+    def choices(self, features: LadderFeatures, rows: Places, fold: Ints, places: Places | None = None) -> PathChoices:
+        """What each policy does with ``rows`` of ``features``, each decided by the regressions of its ``fold``.
+
+        ``places`` are those of the policies that are asked for; None asks for all.
+        """
+        at = slice(None) if places is None else places
+        weights, n_folds = self.weights[at], len(self.entry)
         losses: dict[LadderPoint, Floats] = {}
         nexts: dict[LadderPoint, Floats] = {}
+        kernels = point_kernels(self.blocks, features, rows, len(self.costs))
         for point, fit in self.fits.items():
-            n_folds, options, n_weights = fit.next_dual.shape[1:]
+            means, duals = fit.next_mean[:, :, at], fit.next_dual[:, :, :, at]
             losses[point] = np.zeros(len(rows))
-            nexts[point] = np.zeros((len(rows), options, n_weights))
-            kernel = centered_kernel(features, point, fit.scalers, rows, self.rows)
+            nexts[point] = np.zeros((len(rows), *means.shape[1:]))
             for place in range(n_folds):
                 mine = np.flatnonzero(fold == place)
-                if fit.loss_dual.size:
-                    losses[point][mine] = fit.loss_mean[place] + kernel[mine] @ fit.loss_dual[:, place]
-                values = kernel[mine] @ fit.next_dual[:, place].reshape(len(self.rows), -1)
-                nexts[point][mine] = fit.next_mean[place] + values.reshape(len(mine), options, n_weights)
-        tried = [run_ladder(losses, nexts, self.costs, self.weights, entry) for entry in entries(self.costs)]
-        return _picked(tried, self.entry[fold])
+                kernel = kernels[point][mine]
+                losses[point][mine] = fit.loss_mean[place] + kernel @ fit.loss_dual[:, place]
+                values = kernel @ duals[:, place].reshape(len(self.rows), -1)
+                nexts[point][mine] = means[place] + values.reshape(len(mine), *means.shape[1:])
+        return _picked(run_ladders(losses, nexts, self.costs, weights), self.entry[fold][:, at])
 
 
 def fit_path(features: LadderFeatures, rows: Places, losses: Floats, costs: Floats, *, seed: int = 0) -> PolicyPath:
@@ -160,66 +208,53 @@ def fit_path(features: LadderFeatures, rows: Places, losses: Floats, costs: Floa
     n_tiers, n = features.n_tiers, len(rows)
     fold = folds_of(n, seed)
     order = sorted(points(n_tiers), key=lambda point: -point.current)
-    scalers = {
-        point: [
-            Standardizer.of(block[rows], weight)
-            for block, weight in zip(features.numbers(point), features.number_weights(point), strict=True)
-        ]
-        for point in order
-    }
-    kernels = {point: centered_kernel(features, point, scalers[point], rows, rows) for point in order}
+    known = {block for point in order for block in blocks_at(point)}
+    blocks = {block: BlockKernel.of(features, block, rows) for block in sorted(known)}
+    kernels = point_kernels(blocks, features, rows, n_tiers)
     inverses = {point: _inverse(kernels[point], losses[:, max(point.current, 0)]) for point in order}
     below = [point for point in order if point != ROOT]
     weights = _weights(np.concatenate([_left_out(inverses[point], losses[:, point.current]) for point in below]))
-    loss_mean = {point: np.zeros(FOLDS) for point in order}
     options = {point: len(_ahead(point, n_tiers)) for point in order}
-    loss_dual = {point: np.zeros((n, FOLDS)) for point in order}
-    next_dual = {point: np.zeros((n, FOLDS, options[point], len(weights))) for point in order}
-    next_mean = {point: np.zeros((FOLDS, options[point], len(weights))) for point in order}
+    fits = {
+        point: PointFit(
+            loss_mean=np.zeros(FOLDS),
+            loss_dual=np.zeros((n, FOLDS)),
+            next_mean=np.zeros((FOLDS, options[point], len(weights))),
+            next_dual=np.zeros((n, FOLDS, options[point], len(weights))),
+        )
+        for point in order
+    }
     entry = np.zeros((FOLDS, len(weights)), dtype=np.int64)
-    shape_out = n, len(weights)
-    crossfit = PathChoices(np.zeros(shape_out, np.int64), np.zeros(shape_out, np.int64), np.zeros(shape_out))
+    shape = n, len(weights)
+    crossfit = PathChoices(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape))
     for place in range(min(FOLDS, n)):
         own, others = np.flatnonzero(fold == place), np.flatnonzero(fold != place)
         values: dict[LadderPoint, Floats] = {}
-        expected: dict[LadderPoint, Floats] = {ROOT: np.zeros(len(others))}
+        expected: dict[LadderPoint, Floats] = {ROOT: np.zeros(n)}
         coming: dict[LadderPoint, Floats] = {}
-        own_losses: dict[LadderPoint, Floats] = {ROOT: np.zeros(len(own))}
-        own_nexts: dict[LadderPoint, Floats] = {}
         for point in order:
-            inverse = _without(inverses[point], own, others)
-            diagonal = np.diagonal(inverse)[:, None]
-            kernel = kernels[point][np.ix_(own, others)]
+            fit, inverse = fits[point], _without(inverses[point], own)
             if point != ROOT:
-                mean = loss_mean[point][place] = losses[others, point.current].mean()
-                target = losses[others, point.current] - mean
-                dual = inverse @ target
-                loss_dual[point][others, place] = dual
-                expected[point] = mean + target - dual / diagonal[:, 0]
-                own_losses[point] = mean + kernel @ dual
-            ahead = _ahead(point, n_tiers)
-            shape = (len(others), len(ahead), len(weights))
-            goals = np.stack([values[there] for there in ahead], axis=1) if ahead else np.zeros(shape)
-            next_mean[point][place] = goals.mean(axis=0)
-            flat = (goals - goals.mean(axis=0)).reshape(len(others), -1)
-            duals = inverse @ flat
-            next_dual[point][others, place] = duals.reshape(shape)
-            coming[point] = next_mean[point][place] + (flat - duals / diagonal).reshape(shape)
-            own_nexts[point] = next_mean[point][place] + (kernel @ duals).reshape(len(own), *shape[1:])
+                fitted = _fold_fit(inverse, kernels[point], losses[:, [point.current]], own, others)
+                expected[point] = fitted.predictions[:, 0]
+                fit.loss_mean[place], fit.loss_dual[:, place] = fitted.mean[0], fitted.dual[:, 0]
+            coming[point] = np.zeros((n, options[point], len(weights)))
+            if options[point]:
+                goals = np.concatenate([values[there] for there in _ahead(point, n_tiers)], axis=1)
+                fitted = _fold_fit(inverse, kernels[point], goals, own, others)
+                coming[point] = fitted.predictions.reshape(n, options[point], -1)
+                fit.next_mean[place] = fitted.mean.reshape(options[point], -1)
+                fit.next_dual[:, place] = fitted.dual.reshape(n, options[point], -1)
             if point != ROOT:
                 stay = weights * positive(expected[point])[:, None]
-                go = costs[point.current + 1] + coming[point][:, 0] if ahead else np.full_like(stay, np.inf)
+                go = costs[point.current + 1] + coming[point][:, 0] if options[point] else costs[-1]
                 values[point] = np.minimum(np.minimum(stay, go), costs[-1])
-        tried = [run_ladder(expected, coming, costs, weights, kind) for kind in entries(costs)]
-        entry[place] = _best_entry(tried, losses[others], weights)
-        tried = [run_ladder(own_losses, own_nexts, costs, weights, kind) for kind in entries(costs)]
-        chosen = _picked(tried, np.broadcast_to(entry[place], (len(own), len(weights))))
-        crossfit.start[own], crossfit.accepted[own], crossfit.cost[own] = chosen.start, chosen.accepted, chosen.cost
-    fits = {
-        point: PointFit(scalers[point], loss_mean[point], loss_dual[point], next_mean[point], next_dual[point])
-        for point in order
-    }
-    return PolicyPath(np.asarray(rows), costs, fits, weights, entry, crossfit)
+        tried = run_ladders(expected, coming, costs, weights)
+        entry[place] = _best_entry(tried, losses, weights, others)
+        chosen = _picked(tried, entry[place])
+        for name in ("start", "accepted", "cost"):
+            getattr(crossfit, name)[own] = getattr(chosen, name)[own]
+    return PolicyPath(np.asarray(rows), costs, blocks, fits, weights, entry, crossfit)
 
 
 def _ahead(point: LadderPoint, n_tiers: int) -> list[LadderPoint]:
@@ -229,11 +264,11 @@ def _ahead(point: LadderPoint, n_tiers: int) -> list[LadderPoint]:
     return [LadderPoint(point.start, point.current + 1)] if point.current + 1 < n_tiers - 1 else []
 
 
-def _best_entry(tried: Sequence[PathChoices], losses: Floats, weights: Floats) -> Ints:
-    """For each weight the place of the entry with the least mean of cost + weight x loss, shape (weights,)."""
+def _best_entry(tried: Sequence[PathChoices], losses: Floats, weights: Floats, rows: Places) -> Ints:
+    """For each weight the place of the entry with the least mean of cost + weight x loss of ``rows``."""
     if len(tried) == 1:
         return np.zeros(len(weights), dtype=np.int64)
-    means = [((each.cost + weights * each.loss(losses)) / (1.0 + weights)).mean(axis=0) for each in tried]
+    means = [((each.cost + weights * each.loss(losses)) / (1.0 + weights))[rows].mean(axis=0) for each in tried]
     return np.asarray(np.stack([_smooth(mean) for mean in means]).argmin(axis=0))
 
 
@@ -244,15 +279,18 @@ def _smooth(values: Floats) -> Floats:
 
 
 def _picked(tried: Sequence[PathChoices], entry: Ints) -> PathChoices:
-    if len(tried) == 1:
-        return tried[0]
-    pick = entry[None]
+    """``tried[entry]`` for each row and weight; ``entry`` has the shape (weights,) or (n, weights)."""
     return PathChoices(
-        *(
-            np.take_along_axis(np.stack([getattr(each, name) for each in tried]), pick, axis=0)[0]
-            for name in ("start", "accepted", "cost")
-        )
+        *(_selected(entry, [getattr(each, name) for each in tried]) for name in ("start", "accepted", "cost"))
     )
+
+
+def _selected(place: Ints, arrays: Sequence[Any]) -> Any:
+    """``arrays[place]``, element by element (numpy's own way takes several times as long for so few)."""
+    chosen = arrays[0]
+    for other, array in enumerate(arrays[1:], 1):
+        chosen = np.where(place == other, array, chosen)
+    return chosen
 
 
 def _weights(losses: Floats) -> Floats:
@@ -267,58 +305,71 @@ def positive(losses: Floats) -> Floats:
     return np.asarray(SOFTNESS * np.logaddexp(0.0, losses / SOFTNESS))
 
 
-def run_ladder(
-    losses: dict[LadderPoint, Floats], nexts: dict[LadderPoint, Floats], costs: Floats, weights: Floats, entry: Entry
+def run_ladders(
+    losses: dict[LadderPoint, Floats], nexts: dict[LadderPoint, Floats], costs: Floats, weights: Floats
+) -> list[PathChoices]:
+    """Runs every policy for every row, by each of `entries`.
+
+    ``losses[point]`` has the shape (n,), ``nexts[point]`` (n, choices, weights).
+    """
+    top = len(costs) - 1
+    climbs = [_climb(first, losses, nexts, costs, weights) for first in range(top)]
+    accepted = [each.accepted for each in climbs] + [np.full_like(climbs[0].accepted, top)]
+    cost = [each.cost for each in climbs] + [np.full_like(climbs[0].cost, costs[-1])]
+    starts = [entry_tiers(nexts[ROOT], costs, entry) for entry in entries(costs)]
+    return [PathChoices(start, _selected(start, accepted), _selected(start, cost)) for start in starts]
+
+
+def _climb(
+    first: int, losses: dict[LadderPoint, Floats], nexts: dict[LadderPoint, Floats], costs: Floats, weights: Floats
 ) -> PathChoices:
-    """Runs every policy for every row: ``losses[point]`` (n,) and ``nexts[point]`` (n, choices, weights)."""
+    """What every policy does with every row where all start at ``first``."""
     n_tiers = len(costs)
-    n = nexts[ROOT].shape[0]
-    start = entry_tiers(nexts[ROOT], costs, entry)
-    accepted = np.full((n, len(weights)), n_tiers - 1)
-    cost = costs[start]
-    for first in range(n_tiers - 1):
-        here = start == first
-        for current in range(first, n_tiers - 1):
-            point = LadderPoint(first, current)
-            stay = weights * positive(losses[point])[:, None]
-            more = nexts[point].shape[1] > 0
-            go = costs[current + 1] + nexts[point][:, 0] if more else np.full_like(stay, np.inf)
+    shape = nexts[ROOT].shape[0], len(weights)
+    accepted = np.full(shape, n_tiers - 1)
+    cost = np.full(shape, costs[first])
+    here = np.ones(shape, dtype=bool)
+    for current in range(first, n_tiers - 1):
+        point = LadderPoint(first, current)
+        stay = weights * positive(losses[point])[:, None]
+        if nexts[point].shape[1]:
+            go = costs[current + 1] + nexts[point][:, 0]
             takes = here & (stay <= np.minimum(go, costs[-1]))
-            accepted[takes] = current
             rises = here & ~takes & (go < costs[-1])
-            cost = cost + np.where(rises, costs[min(current + 1, n_tiers - 1)], 0.0)
-            cost = cost + np.where(here & ~takes & ~rises, costs[-1], 0.0)
-            here = rises
-    return PathChoices(start, accepted, cost)
+            cost += rises * costs[current + 1]
+        else:
+            takes = here & (stay <= costs[-1])
+            rises = np.zeros_like(here)
+        accepted[takes] = current
+        cost += (here & ~takes & ~rises) * costs[-1]
+        here = rises
+    return PathChoices(np.full(shape, first), accepted, cost)
 
 
 def entry_tiers(nexts: Floats, costs: Floats, entry: Entry) -> Ints:
     """The tier that is asked first, shape (n, weights), by ``nexts`` (n, tiers below the top, weights)."""
-    asked = nexts + costs[:-1, None]
-    best = asked.argmin(axis=1)
     match entry:
         case Entry.CHEAPEST:
-            return np.zeros_like(best)
+            return np.zeros((nexts.shape[0], nexts.shape[2]), dtype=np.int64)
         case Entry.HIGHEST_BELOW:
-            return np.full_like(best, len(costs) - 2)
+            return np.full((nexts.shape[0], nexts.shape[2]), len(costs) - 2)
         case Entry.ROUTED:
-            return np.asarray(best)
+            return _least(nexts, costs)
         case Entry.ROUTED_TO_ANY:
-            return np.where(np.take_along_axis(asked, best[:, None], axis=1)[:, 0] < costs[-1], best, len(costs) - 1)
+            return _least(np.append(nexts, np.zeros_like(nexts[:, :1]), axis=1), costs)
         case _:
             assert_never(entry)
 
 
-def centered_kernel(
-    features: LadderFeatures, point: LadderPoint, scalers: Sequence[Standardizer], rows: Places, pilot: Places
-) -> Floats:
-    """K[i, j] between ``rows`` and the ``pilot``, of features from which the pilot's mean is taken."""
-    total: Floats = features.word_products(point, rows, pilot)
-    within = total if rows is pilot else features.word_products(point, pilot, pilot)
-    total = total - total.mean(axis=1, keepdims=True) - within.mean(axis=0) + within.mean()
-    for scaler, block in zip(scalers, features.numbers(point), strict=True):
-        total += scaler(block[rows]) @ scaler(block[pilot]).T
-    return total
+def _least(nexts: Floats, costs: Floats) -> Ints:
+    """The tier of the least cost and cost-to-go, the cheaper one of two alike."""
+    best = np.zeros((nexts.shape[0], nexts.shape[2]), dtype=np.int64)
+    least = nexts[:, 0] + costs[0]
+    for tier in range(1, nexts.shape[1]):
+        asked = nexts[:, tier] + costs[tier]
+        best[asked < least] = tier
+        least = np.minimum(least, asked)
+    return best
 
 
 def folds_of(n: int, seed: int) -> Ints:
@@ -330,7 +381,7 @@ def _inverse(kernel: Floats, target: Floats) -> Floats:
     """(K + penalty I)^-1, with the penalty of the least error where each row is left out (of ``target``)."""
     from scipy.linalg import eigh
 
-    values, vectors = eigh(kernel)
+    values, vectors = eigh(kernel, driver="evd", check_finite=False)
     turned = vectors.T @ (target - target.mean())
     squares = vectors**2
     best, least = 0.0, np.inf
@@ -347,7 +398,31 @@ def _left_out(inverse: Floats, target: Floats) -> Floats:
     return np.asarray(target - (inverse @ (target - target.mean())) / np.diagonal(inverse))
 
 
-def _without(inverse: Floats, own: Places, others: Places) -> Floats:
-    """The inverse for ``others`` alone, from that for all (a block inverse)."""
-    across = inverse[np.ix_(others, own)]
-    return np.asarray(inverse[np.ix_(others, others)] - across @ np.linalg.solve(inverse[np.ix_(own, own)], across.T))
+def _without(inverse: Floats, own: Places) -> Floats:
+    """The inverse for all rows but ``own``, from that for all (a block inverse); 0 in their rows and columns."""
+    across = inverse[own]
+    rest = inverse - across.T @ np.linalg.solve(across[:, own], across)
+    rest[own] = 0.0
+    rest[:, own] = 0.0
+    return np.asarray(rest)
+
+
+class _FoldFit(NamedTuple):
+    """Regressions on some rows, for each target."""
+
+    mean: Floats
+    dual: Floats
+    """0 for rows that were not fitted on."""
+    predictions: Floats
+    """For each row by a fit without it."""
+
+
+def _fold_fit(inverse: Floats, kernel: Floats, targets: Floats, own: Places, others: Places) -> _FoldFit:
+    """The fit of ``targets`` (n, targets) on ``others``, whose ``inverse`` is 0 in the rows and columns of ``own``."""
+    mean = targets[others].mean(axis=0)
+    dual = inverse @ (targets - mean)
+    diagonal = np.diagonal(inverse).copy()
+    diagonal[own] = 1.0
+    predictions = targets - dual / diagonal[:, None]
+    predictions[own] = mean + kernel[own] @ dual
+    return _FoldFit(mean, dual, predictions)
