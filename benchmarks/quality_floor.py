@@ -33,7 +33,7 @@ import multiprocessing
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -71,7 +71,7 @@ DATA = ROOT.parent / "shared" / "data"
 CHEAPEST_PRICE = 0.06
 """A call to the cheapest tier, in calls to the top tier."""
 
-HINDSIGHT_DRAWS = 200
+HINDSIGHT_DRAWS = 60
 """Hindsight tries every policy on the questions outside the pilot: of so many draws its mean is known well enough."""
 
 MOST_MEASURED = 3_000
@@ -344,7 +344,7 @@ def measure(
     with threadpool_limits(1), ExitStack() as stack:  # threads of BLAS would only wait for each other
         file = None if checkpoint is None else stack.enter_context(checkpoint.open("a", encoding="utf-8"))
         if jobs == 1 or len(seeds) < 2 * jobs:
-            results = ((seed, draw(work, setting, seed)) for seed in seeds)
+            results: Iterable[tuple[int, list[Draw]]] = ((seed, draw(work, setting, seed)) for seed in seeds)
         else:
             pool = stack.enter_context(multiprocessing.get_context("fork").Pool(jobs))
             results = pool.imap_unordered(partial(_draw_here, setting), seeds, chunksize=4)
@@ -361,7 +361,7 @@ def measure(
 
 
 def _known(checkpoint: Path | None, key: str) -> dict[int, list[Draw]]:
-    """The draws of an interrupted run, by seed. Raises DataError for a file of something else."""
+    """The draws of an interrupted run, by seed. Raises ValueError for a file of something else."""
     found: dict[int, list[Draw]] = {}
     if checkpoint is None or not checkpoint.exists():
         return found
@@ -374,7 +374,8 @@ def _known(checkpoint: Path | None, key: str) -> dict[int, list[Draw]]:
                     Draw(**own | {"policy": kind}) for own, kind in zip(row["draws"], kinds, strict=True)
                 ]
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"line {number} has no draw; fix: delete it, or the whole file ({error})") from error
+            fault = f"{checkpoint}: line {number} has no draw ({error!r}); fix: delete the line, or the file"
+            raise ValueError(fault) from error
     return found
 
 
@@ -414,7 +415,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for setting in settings:
                 results.extend(measure(work, setting, draws, jobs=given.jobs, checkpoint=given.checkpoint))
                 print(f"{work.name}: {setting.grader} measured", file=sys.stderr)
-        except (OSError, DataError) as error:
+        except (OSError, DataError, ValueError) as error:
             print(f"{path}: {error}", file=sys.stderr)
             return 2
     if given.json:
