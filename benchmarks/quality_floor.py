@@ -18,7 +18,7 @@ Columns (and keys of ``--json``; all are means over draws):
   that of the rest alone, for which less is promised.
 - ``saving``: the share of what the top tier alone would cost, with the pilot's calls paid. ``saving_hindsight`` is that
   of the cheapest policy of the same family that keeps the floor on the questions outside the pilot, chosen by their own
-  outcomes and with no pilot to pay: nothing can reach it. It is measured in the first draws alone.
+  outcomes and with no pilot to pay: nothing can reach it. It is measured in the first 60 draws alone.
 - ``pilot_cost``: what the pilot's calls cost, as a share of what the top tier alone would cost for the batch.
 - ``pilot_queries``: how many questions were graded; ``quality``: 1 - the batch's mean loss, ``quality_rest`` that of
   the rest alone; ``policy``: the usual one.
