@@ -90,14 +90,23 @@ class PilotStart(NamedTuple):
     reason: Reason
 
 
+class PolicyStep(NamedTuple):
+    """What a policy makes of an answer."""
+
+    tier: str | None
+    """The tier that is asked next; None accepts the answer."""
+    why: str
+    """The figures that decided."""
+
+
 class QualityPolicy(Protocol):
     """What a certified policy decides. It is built outside ``routing/`` and handed in."""
 
     def first_tiers(self, ids: Sequence[int], texts: Sequence[str]) -> list[str]:
         """The tier that each query is asked first."""
 
-    def next_tier(self, query_id: int, text: str, answers: Sequence[TierAnswer]) -> str | None:
-        """The tier that is asked after ``answers``, in the order in which they came; None accepts the last."""
+    def next_tier(self, query_id: int, text: str, answers: Sequence[TierAnswer]) -> PolicyStep:
+        """The step after ``answers``, in the order in which they came: it may accept the last."""
 
 
 class TopTierPolicy:
@@ -110,6 +119,7 @@ class TopTierPolicy:
         """The top tier, for each."""
         return [self._top] * len(ids)
 
-    def next_tier(self, query_id: int, text: str, answers: Sequence[TierAnswer]) -> str | None:
+    def next_tier(self, query_id: int, text: str, answers: Sequence[TierAnswer]) -> PolicyStep:
         """The top tier, until it has answered."""
-        return None if answers and answers[-1].tier == self._top else self._top
+        is_answered = bool(answers) and answers[-1].tier == self._top
+        return PolicyStep(None if is_answered else self._top, "nothing below the top tier is accepted")

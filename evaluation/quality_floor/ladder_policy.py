@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -39,6 +39,16 @@ class LadderAction(StrEnum):
     """The next tier of the ladder is asked."""
     TOP = "top"
     """The top tier is asked, whatever is between."""
+
+
+class LadderDecision(NamedTuple):
+    """What becomes of a query after an answer, and why."""
+
+    action: LadderAction
+    expected_loss: float
+    """Of accepting the answer, above 0."""
+    accepted_loss: float
+    """Up to this expected loss the answer is accepted: beyond it the cheapest way up is worth its cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,7 @@ class LadderPolicy:
 
     def decide(
         self, ids: Sequence[str], queries: Sequence[str], start: int, answers: Sequence[Sequence[LadderAnswer]]
-    ) -> list[LadderAction]:
+    ) -> list[LadderDecision]:
         """What becomes of queries that all started at ``start``, where ``answers[k][row]`` is by tier ``start + k``.
 
         Raises ValueError where the answers are none, or go up to the top tier (whose answer is always accepted).
@@ -121,16 +131,15 @@ class LadderPolicy:
         features = ladder_features(queries, texts, confidences=confidences, sources=self.sources[:known])
         point = LadderPoint(start, current)
         out = self.points[point](features.numbers_at(point), features.words_at(point), folds_by_id(ids))
-        stay = self.weight * positive(out[:, 0])
+        expected = positive(out[:, 0])
         go = self.costs[current + 1] + out[:, 1] if out.shape[1] > 1 else np.full(n, np.inf)
-        return [
-            LadderAction.ACCEPT
-            if keep <= min(rise, self.costs[-1])
-            else LadderAction.NEXT
-            if rise < self.costs[-1]
-            else LadderAction.TOP
-            for keep, rise in zip(stay, go, strict=True)
-        ]
+        decided = []
+        for loss, rise in zip(expected, go, strict=True):
+            least = min(rise, self.costs[-1])
+            up = LadderAction.NEXT if rise < self.costs[-1] else LadderAction.TOP
+            action = LadderAction.ACCEPT if self.weight * loss <= least else up
+            decided.append(LadderDecision(action, float(loss), float(max(least, 0.0) / self.weight)))
+        return decided
 
     def parts(self) -> Parts:
         """Plain arrays, by name; together with ``tiers`` and ``sources`` all that `from_arrays` needs."""

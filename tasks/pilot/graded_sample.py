@@ -21,6 +21,8 @@ class GradedSample:
     """Of each tier's answer, in ladder order. The reference has 1: an answer that is better than it, up to 2."""
     abstained: int = 0
     """Answers that the grader gave no grade."""
+    unreached: bool = False
+    """Some of them have none because the grader could not be asked, whatever the answers are."""
     inconsistencies: Sequence[float] | None = field(default=None, repr=False)
     """How far the judge's two orders disagree on each pair that it has judged, 0 to 1; None without a judge."""
     notes: Mapping[str, Any] = field(default_factory=dict)

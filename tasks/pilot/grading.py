@@ -13,7 +13,7 @@ from routing.fleet import Fleet
 from routing.pilot import GraderChoice, TierAnswer
 from tasks.pilot.graded_sample import GradedSample
 from tasks.pilot.grading_command import run_command
-from tasks.pilot.judging import AskedPair, Verdicts, ask_judge
+from tasks.pilot.judging import AskedPair, JudgeReplies, Verdicts, ask_judge
 from tasks.pilot.sample import SampledQuery
 from tasks.worker_context import WorkerContext
 
@@ -49,8 +49,8 @@ async def grade_sample(
     match kind:
         case GraderKind.JUDGE:
             pairs = [AskedPair(query.query_id, pair) for query in sample for pair in judge_pairs_of(query)]
-            verdicts = await ask_judge(pairs, known=known, batch_id=batch_id, epoch=epoch, context=context)
-            return judged_sample(sample, verdicts)
+            replies = await ask_judge(pairs, known=known, batch_id=batch_id, epoch=epoch, context=context)
+            return judged_sample(sample, replies)
         case GraderKind.COMMAND:
             return await asyncio.to_thread(_by_command, sample, context.fleet)
         case _:
@@ -91,9 +91,10 @@ def judge_pairs_of(query: SampledQuery) -> list[JudgePair]:
     ]
 
 
-def judged_sample(sample: Sequence[SampledQuery], verdicts: Verdicts) -> GradedSample:
-    """The grades that ``verdicts`` amount to. No answer is better than an expected one, but than another model's."""
-    abstained, same = 0, 0
+def judged_sample(sample: Sequence[SampledQuery], replies: JudgeReplies) -> GradedSample:
+    """The grades that ``replies`` amount to. No answer is better than an expected one, but than another model's."""
+    verdicts = replies.verdicts
+    abstained, same, unreached = 0, 0, False
     grades = []
     found: list[float] = []
     for query in sample:
@@ -107,6 +108,7 @@ def judged_sample(sample: Sequence[SampledQuery], verdicts: Verdicts) -> GradedS
             first, second = verdicts.get((digest, True)), verdicts.get((digest, False))
             if first is None or second is None:
                 abstained += 1
+                unreached |= digest not in replies.refused
                 own.append(_worst(query, answer))
                 continue
             found.append(inconsistency(first, second))
@@ -120,7 +122,7 @@ def judged_sample(sample: Sequence[SampledQuery], verdicts: Verdicts) -> GradedS
         "abstained": abstained,
         "same_text": same,
     }
-    return GradedSample(GraderKind.JUDGE, grades, abstained, found, {"judge": notes})
+    return GradedSample(GraderKind.JUDGE, grades, abstained, unreached, found, {"judge": notes})
 
 
 def _by_command(sample: Sequence[SampledQuery], fleet: Fleet) -> GradedSample:
@@ -149,4 +151,4 @@ def _by_command(sample: Sequence[SampledQuery], fleet: Fleet) -> GradedSample:
     ]
     abstained = len(items) - len(found)
     notes = {"command": {"graded": len(found), "abstained": abstained, "error": error_text}}
-    return GradedSample(GraderKind.COMMAND, grades, abstained, notes=notes)
+    return GradedSample(GraderKind.COMMAND, grades, abstained, error_text is not None, notes=notes)

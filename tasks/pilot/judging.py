@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -52,6 +52,14 @@ Verdicts = Mapping[tuple[str, bool], JudgeVerdict]
 """By a pair's digest, and whether the reference was shown first."""
 
 
+class JudgeReplies(NamedTuple):
+    """What the judge said of pairs."""
+
+    verdicts: Verdicts
+    refused: frozenset[str] = frozenset()
+    """Digests of pairs that it has no room for, or whose reply had no verdict: because of what the answers are."""
+
+
 async def known_verdicts(batch_id: int, context: WorkerContext) -> Verdicts:
     """What the batch's judge has said already. Raises DBAPIError."""
     known: dict[tuple[str, bool], JudgeVerdict] = {}
@@ -64,7 +72,7 @@ async def known_verdicts(batch_id: int, context: WorkerContext) -> Verdicts:
 
 async def ask_judge(
     asked: Sequence[AskedPair], *, known: Verdicts, batch_id: int, epoch: int, context: WorkerContext
-) -> Verdicts:
+) -> JudgeReplies:
     """The verdicts on ``asked`` in both orders; those that are ``known`` are not asked for again.
 
     A pair that the judge fails on, answers with anything but a verdict, or has no room for, has none. ``epoch`` is that
@@ -73,7 +81,7 @@ async def ask_judge(
     judges = context.fleet.judges
     found = dict(known)
     if not judges:
-        return found
+        return JudgeReplies(found)
     chars = int(min(judge.context_tokens for judge in judges) * CHARS_PER_CONTEXT_TOKEN)
     # As many as have slots: hundreds that wait for the same limit would ask for it again and again.
     places = asyncio.Semaphore(max(context.fleet.tiers[judge.tier].concurrency for judge in judges))
@@ -85,7 +93,8 @@ async def ask_judge(
     ]
     for verdicts in await asyncio.gather(*calls):
         found |= verdicts
-    return found
+    no_room = {pair.pair.digest for pair in asked if pair.pair.shown_chars > chars}
+    return JudgeReplies(found, frozenset(judge.refused | no_room))
 
 
 def _groups(pairs: Sequence[AskedPair], *, chars: int) -> Iterator[list[AskedPair]]:
@@ -116,6 +125,7 @@ class _Judge:
     unusable: int = 0
     """Replies without a verdict, as long as no other reply had one."""
     is_usable: bool = False
+    refused: set[str] = field(default_factory=set)
 
     async def ask(self, group: Sequence[AskedPair], *, reference_first: bool, is_half: bool = False) -> Verdicts:
         """The verdicts on ``group`` in one order; none where the judge fails or says nothing usable."""
@@ -145,6 +155,7 @@ class _Judge:
                 return {(asked.pair.digest, reference_first): verdict for asked, verdict in paired}
             self.unusable += not self.is_usable
             if is_half or len(group) == 1:
+                self.refused.update(asked.pair.digest for asked in group)
                 break
             middle = len(group) // 2
             halves = (group[:middle], group[middle:])

@@ -20,7 +20,7 @@ from evaluation.quality_floor.certification import (
 from evaluation.quality_floor.ladder_policy import LadderAction, LadderAnswer, LadderPolicy
 from evaluation.quality_floor.loss_audit import breaks
 from evaluation.quality_floor.pilot_size import LARGEST_SAMPLE, PilotPlan, may_gain, plan_pilot
-from routing.pilot import TierAnswer
+from routing.pilot import PolicyStep, TierAnswer
 from tasks.pilot.graded_sample import GradedSample
 from tasks.pilot.sample import SampledQuery
 
@@ -64,23 +64,25 @@ class LadderQualityPolicy:
         places = self._policy.start([str(id_) for id_ in ids], texts)
         return [self._policy.tiers[place] for place in places]
 
-    def next_tier(self, query_id: int, text: str, answers: Sequence[TierAnswer]) -> str | None:
-        """The tier that is asked after ``answers``, in ladder order; None accepts the last."""
+    def next_tier(self, query_id: int, text: str, answers: Sequence[TierAnswer]) -> PolicyStep:
+        """The step after ``answers``, in ladder order."""
         tiers = list(self._policy.tiers)
         known = [answer for answer in answers if answer.tier in tiers[:-1]]
         if not known:
-            return None
+            return PolicyStep(None, "it is of no tier that the policy knows")
         start, last = tiers.index(known[0].tier), tiers.index(known[-1].tier)
         by_tier = {answer.tier: LadderAnswer(answer.text, answer.confidences) for answer in known}
         # A tier that was skipped, for it could not answer, has an empty answer.
         given = [[by_tier.get(tier, LadderAnswer(""))] for tier in tiers[start : last + 1]]
-        match self._policy.decide([str(query_id)], [text], start, given)[0]:
+        (decision,) = self._policy.decide([str(query_id)], [text], start, given)
+        why = f"expected loss {decision.expected_loss:.3f}, up to {decision.accepted_loss:.3f} is accepted"
+        match decision.action:
             case LadderAction.ACCEPT:
-                return None
+                return PolicyStep(None, why)
             case LadderAction.NEXT:
-                return tiers[last + 1]
+                return PolicyStep(tiers[last + 1], why)
             case LadderAction.TOP:
-                return tiers[-1]
+                return PolicyStep(tiers[-1], why)
 
 
 class NextLook(NamedTuple):

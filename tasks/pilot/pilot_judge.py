@@ -8,7 +8,7 @@ from db.ledger_types import QueuedQuery
 from db.pilots import Pilots
 from routing.answer_checks.judge import Verdict
 from routing.outcome import Completion
-from routing.pilot import TierAnswer
+from routing.pilot import PolicyStep, TierAnswer
 from routing.query import Query
 from routing.reason import Reason, ReasonCode
 from tasks.pilot.pilot_routing import SAMPLED, served_policies
@@ -16,8 +16,6 @@ from tasks.pilot.sample import confidences, is_valid, tier_answer
 from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
-
-_ACCEPTED = Reason(ReasonCode.QUALITY_POLICY, "the certified policy accepts it")
 
 
 async def judge_with_pilot(
@@ -46,14 +44,13 @@ async def judge_with_pilot(
         if served is None or served.policy is None:
             return verdict, None
         earlier = await _earlier(queued, context)
-        next_tier = served.policy.next_tier(queued.id, query.text, [*earlier, answer])
+        step = served.policy.next_tier(queued.id, query.text, [*earlier, answer])
     except Exception as error:
         log.warning("policy_failed", query_id=queued.id, error=type(error).__name__)
-        next_tier = context.fleet.top
-    if next_tier is None:
-        return verdict._replace(accepted=True, reasons=(_ACCEPTED, *verdict.reasons)), None
-    up = Reason(ReasonCode.QUALITY_POLICY, f"the certified policy asks {next_tier} next")
-    return verdict._replace(accepted=False, reasons=(up, *verdict.reasons)), next_tier
+        step = PolicyStep(context.fleet.top, f"the policy failed ({type(error).__name__}): in doubt, up")
+    does = "accepts it" if step.tier is None else f"asks {step.tier} next"
+    reason = Reason(ReasonCode.QUALITY_POLICY, f"the certificate of batch {queued.batch_id} {does}: {step.why}")
+    return verdict._replace(accepted=step.tier is None, reasons=(reason, *verdict.reasons)), step.tier
 
 
 async def _earlier(queued: QueuedQuery, context: WorkerContext) -> Sequence[TierAnswer]:

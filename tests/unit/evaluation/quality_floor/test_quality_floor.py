@@ -64,10 +64,12 @@ def run(policy: LadderPolicy, batch: Sequence[PilotQuery]) -> list[int]:
         current = start
         while current < top:
             answers = [[LadderAnswer(each.text, each.confidences)] for each in query.answers[start : current + 1]]
-            (action,) = policy.decide([query.id], [query.text], start, answers)
-            if action is LadderAction.ACCEPT:
+            (decision,) = policy.decide([query.id], [query.text], start, answers)
+            if decision.action is LadderAction.ACCEPT:
+                assert decision.expected_loss <= decision.accepted_loss + 1e-12
                 break
-            current = top if action is LadderAction.TOP else current + 1
+            assert decision.expected_loss > decision.accepted_loss - 1e-12
+            current = top if decision.action is LadderAction.TOP else current + 1
         accepted.append(current)
     return accepted
 

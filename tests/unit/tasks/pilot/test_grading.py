@@ -14,6 +14,7 @@ from routing.pilot import GraderChoice, TierAnswer
 from routing.query import NO_EXPECTATION, Expectation
 from tasks.pilot.graded_sample import GradedSample
 from tasks.pilot.grading import grade_sample, grader_kind, judge_pairs_of, judged_sample
+from tasks.pilot.judging import JudgeReplies
 from tasks.pilot.pilot_certification import grader_statement
 from tasks.pilot.sample import SampledQuery
 from tests.fleets import small_fleet
@@ -100,20 +101,23 @@ def test_each_order_counts_half(
 ) -> None:
     query = sampled(SAID, TEXT)
     digest = judge_pairs_of(query)[0].digest
-    found = judged_sample([query], {(digest, True): reference_first, (digest, False): reference_second})
+    found = judged_sample([query], JudgeReplies({(digest, True): reference_first, (digest, False): reference_second}))
     assert (found.grades, found.inconsistencies) == ([[grade, 1.0]], [inconsistency])
 
 
 def test_an_abstention_counts_as_a_loss_and_is_stated() -> None:
     query = sampled(SAID, TEXT)
-    found = judged_sample([query], {(judge_pairs_of(query)[0].digest, True): SAME})
+    found = judged_sample([query], JudgeReplies({(judge_pairs_of(query)[0].digest, True): SAME}))
     assert (found.grades, found.abstained) == ([[0.0, 1.0]], 1)
     assert found.notes["judge"]["abstained"] == 1
+    assert found.unreached, "an audit waits for no judge that is out of reach"
+    refused = frozenset({judge_pairs_of(query)[0].digest})
+    assert not judged_sample([query], JudgeReplies({}, refused)).unreached
 
 
 def test_an_abstention_about_the_top_tier_counts_as_a_loss_of_the_others() -> None:
     query = sampled(SAID, TEXT, gold="Gold")
-    assert judged_sample([query], {}).grades == [[0.0, 1.0]]
+    assert judged_sample([query], JudgeReplies({})).grades == [[0.0, 1.0]]
     fleet = replace(FLEET, quality=Grading(command=("false",), command_timeout_s=20.0))
     found = graded([query], fleet=fleet, chosen=GraderChoice.COMMAND)
     assert (found.grades, found.abstained) == ([[0.0, 1.0]], 2)
@@ -124,7 +128,7 @@ def test_no_answer_is_better_than_an_expected_one() -> None:
     verdicts = {
         (pair.digest, first): SECOND if first else FIRST for pair in judge_pairs_of(query) for first in (True, False)
     }
-    assert judged_sample([query], verdicts).grades == [[1.0, 1.0]]
+    assert judged_sample([query], JudgeReplies(verdicts)).grades == [[1.0, 1.0]]
 
 
 def test_what_a_judge_may_miss_grows_with_how_often_it_contradicts_itself() -> None:
