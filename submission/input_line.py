@@ -1,6 +1,7 @@
 """A line of input as a valid query or as a rejection with the fix."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +20,8 @@ class InputLimits:
     max_metadata_bytes: int = 16 * 1024
     raw_bytes: int = 2048
     """How much of a rejected line is stored."""
+    longest_s: float = math.inf
+    """From the first byte to the last: blank lines are none, and gigabytes of them are a few kilobytes of gzip."""
 
 
 class InputLine(NamedTuple):

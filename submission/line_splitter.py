@@ -4,6 +4,7 @@ Gzip is detected by its first bytes. Memory stays bounded for gzip bombs and end
 over the limit is kept.
 """
 
+import time
 import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
@@ -70,7 +71,7 @@ def _measured(line: bytes, *, limits: InputLimits) -> bytes | OversizedLine:
 
 def plain_chunks(stream: BinaryIO, *, limits: InputLimits) -> Iterator[bytes]:
     """The bytes of ``stream``, decompressed, without a byte order mark. Raises InvalidInput as `split_lines` does."""
-    seen = 0
+    seen, until = 0, time.monotonic() + limits.longest_s
     for chunk in _plain(stream):
         if not seen:
             chunk = chunk.removeprefix(_BOM)
@@ -81,6 +82,8 @@ def plain_chunks(stream: BinaryIO, *, limits: InputLimits) -> Iterator[bytes]:
                 f"larger than {limits.max_bytes} bytes after decompression",
                 "Split it, and submit each part as a batch",
             )
+        if time.monotonic() > until:
+            raise input_error("file", f"reading it took longer than {limits.longest_s:g} s", "Split it")
         yield chunk
 
 

@@ -41,7 +41,7 @@ async def forecast_file(
             sample=ReservoirSample(max_bytes=SERVED_BYTES),
         )
         with StoredFile(service.database_url, file_id) as raw, io.BufferedReader(raw, PIECE_BYTES) as stream:
-            limits = InputLimits(max_bytes=8 * service.config.max_file_bytes)
+            limits = InputLimits(max_bytes=8 * service.config.max_file_bytes, longest_s=LONGEST_S)
             keys = RequestKeys(service.fleet, dedup=spec.dedup)
             lines = read_upload(
                 stream, mapping, name=spec.source, fleet=service.fleet, limits=limits, endpoint=endpoint

@@ -143,7 +143,7 @@ async def _submit(work: ApiBatchTask, service: AppState, engine: AsyncEngine) ->
         sample=ReservoirSample(max_bytes=SERVED_BYTES),
     )
     with StoredFile(service.database_url, work.input_file_id) as raw, io.BufferedReader(raw, PIECE_BYTES) as stream:
-        limits = InputLimits(max_bytes=8 * service.config.max_file_bytes)
+        limits = InputLimits(max_bytes=8 * service.config.max_file_bytes, longest_s=LONGEST_S)
         mapping = None if work.row_mapping is None else RowOptions(**work.row_mapping).as_mapping()
         endpoint = Endpoint(work.endpoint)
         lines = read_upload(stream, mapping, name=spec.source, fleet=service.fleet, limits=limits, endpoint=endpoint)
