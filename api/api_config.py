@@ -2,13 +2,36 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
+
+from starlette.datastructures import Headers
 
 from settings import SettingsError
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8080
+_IDENTITY_HEADER: Final = "POINTSMAN_API_IDENTITY_HEADER"
+_TRUSTED_PROXIES: Final = "POINTSMAN_API_TRUSTED_PROXIES"
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedProxy:
+    """A proxy that logs users in and names them in a header."""
+
+    header: str
+    addresses: tuple[IPv4Network | IPv6Network, ...]
+
+    def identity(self, headers: Headers, peer: str | None) -> str | None:
+        """The user of a request from ``peer``; None where it is not the proxy's, or names none or several."""
+        named = headers.getlist(self.header)
+        if len(named) != 1 or peer is None:
+            return None
+        try:
+            is_trusted = any(ip_address(peer) in network for network in self.addresses)
+        except ValueError:
+            return None
+        return named[0].strip() or None if is_trusted else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +45,8 @@ class ApiConfig:
     max_chat_bytes: int = 4 * 1024**2
     chat_timeout_s: float = 300.0
     """How long a chat completion waits for its answer; below the SDK's 600 s."""
+    proxy: TrustedProxy | None = None
+    """None: nobody logs in by a header."""
     private_webhooks: bool = False
     """Whether webhooks may target this machine and its private network."""
     status_ttl_s: float = 1.0
@@ -40,6 +65,7 @@ class ApiConfig:
             max_batch_lines=_number(environ, "POINTSMAN_API_MAX_BATCH_LINES", default.max_batch_lines),
             max_chat_bytes=_number(environ, "POINTSMAN_API_MAX_CHAT_BYTES", default.max_chat_bytes),
             chat_timeout_s=_number(environ, "POINTSMAN_API_CHAT_TIMEOUT_S", int(default.chat_timeout_s)),
+            proxy=_proxy(environ),
             private_webhooks=environ.get("POINTSMAN_API_PRIVATE_WEBHOOKS") == "1",
         )
 
@@ -52,6 +78,20 @@ class ApiConfig:
             return ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+def _proxy(environ: Mapping[str, str]) -> TrustedProxy | None:
+    header, given = environ.get(_IDENTITY_HEADER, "").strip(), environ.get(_TRUSTED_PROXIES, "").strip()
+    if not header and not given:
+        return None
+    if not header or not given:
+        raise SettingsError(f"{_IDENTITY_HEADER} and {_TRUSTED_PROXIES} need each other: set both, or neither.")
+    try:
+        addresses = tuple(ip_network(each.strip()) for each in given.split(","))
+    except ValueError:
+        message = f"{_TRUSTED_PROXIES} must be addresses or networks, such as 10.0.0.5,10.1.0.0/16."
+        raise SettingsError(message) from None
+    return TrustedProxy(header, addresses)
 
 
 def _number(environ: Mapping[str, str], name: str, default: int) -> int:

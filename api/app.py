@@ -25,10 +25,12 @@ from api.routes import (
     dry_run_routes,
     file_routes,
     health_routes,
+    key_routes,
     label_routes,
     message_batch_routes,
     model_routes,
     pointsman_routes,
+    router_routes,
     webhook_routes,
 )
 from api.schemas import PATTERN_HINTS, ErrorBody
@@ -48,7 +50,7 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     for status, description in (
         (400, "Invalid request"),
         (401, "Missing or unknown API key"),
-        (403, "Forbidden from this origin or address"),
+        (403, "Forbidden from this origin or address, or for this role"),
         (404, "Not found"),
         (409, "Conflict with the current state"),
         (413, "Body too large"),
@@ -95,6 +97,8 @@ def create_app(
         webhook_routes,
         pointsman_routes,
         dry_run_routes,
+        router_routes,
+        key_routes,
         dashboard_routes,
         label_routes,
     ):

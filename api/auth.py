@@ -10,9 +10,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.datastructures import Headers
 
+from api.api_config import TrustedProxy
 from api.http_errors import ApiError, unauthorized
 from db.statement_errors import StatementFailed
-from db.tenants import DEFAULT_TENANT, KeyLock, Tenants, key_hash, key_id
+from db.tenants import DEFAULT_TENANT, KeyLock, Role, Tenants, key_hash, key_id
 from workers.local_requests import is_local_program
 
 KEY_TTL_S: Final = 0.5
@@ -30,22 +31,36 @@ class Principal:
     requests_per_min: int | None = None
     key_name: str = ""
     """Empty where no key is needed."""
+    role: Role = Role.VIEWER
+    is_by_proxy: bool = False
+    """Whether a trusted proxy named the user, who sent no key."""
 
 
 class Authenticator:
     """Finds the principal of a request. ``keyless``: the service listens on loopback only."""
 
-    def __init__(self, tenants: Tenants, *, keyless: bool) -> None:
+    def __init__(self, tenants: Tenants, *, keyless: bool, proxy: TrustedProxy | None = None) -> None:
         self._tenants = tenants
         self._keyless = keyless
+        self._proxy = proxy
+        self._find_identity = alru_cache(maxsize=_MAX_KEYS, ttl=KEY_TTL_S)(tenants.identity)
         self._find_key = alru_cache(maxsize=_MAX_KEYS, ttl=KEY_TTL_S)(self._read_key)
         self._has_keys = alru_cache(ttl=KEY_TTL_S)(tenants.has_keys)
 
-    async def authenticate(self, headers: Headers, is_own_user: Callable[[], bool]) -> Principal:
-        """The principal of a request with these headers. Raises ApiError 401 or 403.
+    async def authenticate(
+        self, headers: Headers, is_own_user: Callable[[], bool], peer: str | None = None
+    ) -> Principal:
+        """The principal of a request with these headers from the address ``peer``. Raises ApiError 401 or 403.
 
         ``is_own_user`` says whether a process of this service's user sent it.
         """
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        key = key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()  # Anthropic's
+        id_ = key_id(key)
+        if id_ is None and self._proxy is not None and (identity := self._proxy.identity(headers, peer)):
+            if (user := await self._find_identity(identity)) is None:
+                raise unauthorized("This user has no access: `pointsman keys create NAME --identity USER` gives it.")
+            return Principal(user.tenant, user.requests_per_min, user.name, user.role, is_by_proxy=True)
         if self._keyless and not await self._has_keys():
             if not is_local_program(headers):
                 raise ApiError(
@@ -60,25 +75,24 @@ class Authenticator:
                     "another user or container, or from a system that does not say whose it is. "
                     "`pointsman keys create NAME` makes a key; send it as `Authorization: Bearer KEY`."
                 )
-            return Principal(DEFAULT_TENANT)
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        key = key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()  # Anthropic's
+            return Principal(DEFAULT_TENANT, role=Role.ADMIN)
         if not key:
             raise unauthorized(
                 "You didn't provide an API key. Send it as `Authorization: Bearer KEY`; "
                 "`pointsman keys create` makes one."
             )
-        id_ = key_id(key)
         found = (await self._find_key(id_) if id_ else None) or _NO_KEY
         # Also for an unknown key, so that both take the same time.
         if not hmac.compare_digest(found.hash, key_hash(key)):
             raise unauthorized("Incorrect API key provided, or it was revoked.")
-        return Principal(found.tenant, found.requests_per_min, found.name)
+        return Principal(found.tenant, found.requests_per_min, found.name, found.role)
 
-    async def is_still(self, principal: Principal, headers: Headers, is_own_user: Callable[[], bool]) -> bool:
+    async def is_still(
+        self, principal: Principal, headers: Headers, is_own_user: Callable[[], bool], peer: str | None = None
+    ) -> bool:
         """Whether such a request is still ``principal``'s. While Postgres is away it stays as it was."""
         try:
-            return (await self.authenticate(headers, is_own_user)).tenant == principal.tenant
+            return (await self.authenticate(headers, is_own_user, peer)).tenant == principal.tenant
         except ApiError:
             return False
         except (DBAPIError, PoolTimeout, StatementFailed):

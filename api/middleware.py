@@ -18,6 +18,7 @@ from api.auth import Principal
 from api.http_errors import ApiError, unavailable, unexpected
 from api.http_protocol import IS_OWN_USER
 from api.request_metrics import Metrics
+from api.roles import PAGE_HEADER, check_role
 from api.state import AppState, is_public_id
 from api.tenant_rate_limit import TenantRateLimit
 from db.statement_errors import StatementFailed, is_transient
@@ -103,7 +104,9 @@ class RequestMiddleware:
                 service = self._service()
                 headers = Headers(scope=scope)
                 is_own_user = scope["state"][IS_OWN_USER]
-                principal = await service.authenticator.authenticate(headers, is_own_user)
+                peer = scope["client"][0] if scope.get("client") else None
+                principal = await service.authenticator.authenticate(headers, is_own_user, peer)
+                check_role(principal, scope["method"], scope["path"], is_page=PAGE_HEADER in headers)
                 await _check_rate(principal, service.rate)
                 if public_id := _status_request(scope):
                     route = _STATUS_ROUTE
@@ -112,7 +115,7 @@ class RequestMiddleware:
                 scope["state"].update(
                     tenant=principal.tenant,
                     key_name=principal.key_name,
-                    recheck=lambda: service.authenticator.is_still(principal, headers, is_own_user),
+                    recheck=lambda: service.authenticator.is_still(principal, headers, is_own_user, peer),
                 )
             await self._app(scope, bounded(scope, receive), response)
         except ClientDisconnect:

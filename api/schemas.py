@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic_core import PydanticCustomError
 
 from db.batch_writer import MAX_USD
+from db.tenants import Role
 from endpoints.endpoint import Endpoint
 from routing.pilot import MOST_CONFIDENCE, GraderChoice
 from submission.row_query import RowMapping
@@ -204,6 +205,15 @@ class BudgetRaise(ApiModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     max_cost_usd: Annotated[float, Field(ge=0, le=MAX_USD, allow_inf_nan=False)]
+
+
+class KeyCreate(ApiModel):
+    """A new API key of the tenant."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    role: Annotated[Role, Field(strict=False)] = Role.OPERATOR
 
 
 class BatchError(ApiModel):

@@ -73,7 +73,7 @@ class AppState:
         self.tenants = Tenants(self.engine)
         self.webhooks = WebhookStore(self.engine)
         self.ledger = Ledger(self.engine, give_up_s=GIVE_UP_S)
-        self.authenticator = Authenticator(self.tenants, keyless=config.on_loopback)
+        self.authenticator = Authenticator(self.tenants, keyless=config.on_loopback, proxy=config.proxy)
         self._redis = connect(settings.redis_url) if settings.redis_url else None
         self.rate = TenantRateLimit(self._redis, prefix=settings.key_prefix, process=secrets.token_hex(6))
         self.completions = CompletionWaiter(self.batches)

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from enum import StrEnum
+from typing import Any, Final
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import fetch
@@ -21,7 +22,23 @@ from db.group_commit import GroupCommit
 from db.sql import statement
 
 DEFAULT_TENANT: Final = "default"
+_LOCKS: Final = (
+    "SELECT k.id, k.hash, k.tenant, t.requests_per_min, k.name, k.role FROM api_keys AS k"
+    " LEFT JOIN tenants AS t ON t.name = k.tenant"
+)
 _KEY: Final = re.compile(r"pm-([0-9a-f]{12})-([0-9A-Za-z_-]{43})")
+
+
+class Role(StrEnum):
+    """What a key may do, from the least; `api.roles` says what each needs."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+class IdentityTaken(Exception):
+    """The identity has a row that is not revoked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +52,9 @@ class ApiKey:
     revoked_at: datetime | None
     requests_per_min: int | None
     day_usd: Decimal | None
+    role: Role
+    identity: str | None
+    """The user whom a trusted proxy names, instead of a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +66,7 @@ class KeyLock:
     requests_per_min: int | None
     name: str = ""
     """That of the key."""
+    role: Role = Role.VIEWER
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +97,35 @@ class Tenants:
         """``lock(id)`` → `KeyLock` of that key, or None where there is none. Finds many in one statement."""
 
     async def create_key(
-        self, *, tenant: str, name: str, requests_per_min: int | None = None, day_usd: float | None = None
+        self,
+        *,
+        tenant: str,
+        name: str,
+        role: Role = Role.OPERATOR,
+        identity: str | None = None,
+        requests_per_min: int | None = None,
+        day_usd: float | None = None,
     ) -> str:
         """Makes a key for ``tenant``, and the tenant where there is none; returns the key, this once.
 
-        A limit that is given is the tenant's from now on; one that is not stays as it is.
+        A limit that is given is the tenant's from now on; one that is not stays as it is. For an ``identity`` the key
+        opens nothing. Raises `IdentityTaken`.
         """
         key = f"pm-{secrets.token_hex(6)}-{secrets.token_urlsafe(32)}"
-        await fetch(
+        made = await fetch(
             self._engine,
             statement("create_key"),
             id=key_id(key),
             hash=key_hash(key),
             tenant=tenant,
             name=name,
+            role=role,
+            identity=identity,
             requests_per_min=requests_per_min,
             day_usd=day_usd,
         )
+        if not made:
+            raise IdentityTaken(f"{identity} has access already")
         await self.renew_day_budgets()
         return key
 
@@ -101,18 +134,23 @@ class Tenants:
         rows = await fetch(
             self._engine,
             text(
-                "SELECT k.id, k.tenant, k.name, k.created_at, k.revoked_at, t.requests_per_min, t.day_usd"
+                "SELECT k.id, k.tenant, k.name, k.created_at, k.revoked_at, t.requests_per_min, t.day_usd,"
+                " k.role, k.identity"
                 " FROM api_keys AS k LEFT JOIN tenants AS t ON t.name = k.tenant ORDER BY k.created_at, k.id"
             ),
         )
-        return [ApiKey(**row._mapping) for row in rows]
+        return [ApiKey(**(dict(row._mapping) | {"role": Role(row.role)})) for row in rows]
 
-    async def revoke_key(self, id_: str) -> bool:
-        """The key is good for nothing any more. False where there is none of that id that was."""
+    async def revoke_key(self, id_: str, *, tenant: str | None = None) -> bool:
+        """The key, of ``tenant`` if given, is good for nothing any more. False where there is none that was."""
         rows = await fetch(
             self._engine,
-            text("UPDATE api_keys SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL RETURNING id"),
+            text(
+                "UPDATE api_keys SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL"
+                " AND tenant = coalesce(CAST(:tenant AS text), tenant) RETURNING id"
+            ),
             id=id_,
+            tenant=tenant,
         )
         return bool(rows)
 
@@ -120,14 +158,17 @@ class Tenants:
         """Those of the keys ``ids``, as far as they were not revoked."""
         rows = await fetch(
             self._engine,
-            text(
-                "SELECT k.id, k.hash, k.tenant, t.requests_per_min, k.name FROM api_keys AS k"
-                " LEFT JOIN tenants AS t ON t.name = k.tenant"
-                " WHERE k.id = ANY(CAST(:ids AS text[])) AND k.revoked_at IS NULL"
-            ),
+            text(f"{_LOCKS} WHERE k.id = ANY(CAST(:ids AS text[])) AND k.identity IS NULL AND k.revoked_at IS NULL"),
             ids=list(ids),
         )
-        return {row.id: KeyLock(bytes(row.hash), row.tenant, row.requests_per_min, row.name) for row in rows}
+        return {row.id: _lock(row) for row in rows}
+
+    async def identity(self, identity: str) -> KeyLock | None:
+        """What a user of a trusted proxy may do; None where nobody gave it access."""
+        rows = await fetch(
+            self._engine, text(f"{_LOCKS} WHERE k.identity = :identity AND k.revoked_at IS NULL"), identity=identity
+        )
+        return _lock(rows[0]) if rows else None
 
     async def has_keys(self) -> bool:
         """Whether a key was ever made; a revoked one counts."""
@@ -148,3 +189,7 @@ class Tenants:
             tenant=tenant,
         )
         return DayBudget(rows[0].cap_usd, rows[0].spent_usd) if rows else None
+
+
+def _lock(row: Row[Any]) -> KeyLock:
+    return KeyLock(bytes(row.hash), row.tenant, row.requests_per_min, row.name, Role(row.role))

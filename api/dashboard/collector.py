@@ -45,6 +45,8 @@ class DashboardSnapshot:
     reserved: Mapping[str, tuple[int, float]] = field(default_factory=dict)
     workers: Sequence[Row[Any]] = ()
     batches: Sequence[Row[Any]] = ()
+    chats: Mapping[str, Row[Any]] = field(default_factory=dict)
+    """Chat completions of the last hour, by tenant."""
     unanswered: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     qualities: Mapping[int, QualityFigures] = field(default_factory=dict)
     """By batch, of those with a quality floor."""
@@ -87,6 +89,8 @@ class DashboardCollector:
         seen.workers = await run_report(self._engine, "workers", seen_within_s=ALIVE_S)
         if tenants:
             seen.batches = await run_report(self._engine, "dashboard_batches", tenants=sorted(tenants), rows=BATCHES)
+            chats = await run_report(self._engine, "dashboard_chats", tenants=sorted(tenants))
+            seen.chats = {row.tenant: row for row in chats}
             seen.unanswered = await self._unanswered(seen.batches)
             found = {row.id: await self._quality(row.id) for row in seen.batches if row.has_floor}
             seen.qualities = {id_: quality for id_, quality in found.items() if quality is not None}

@@ -42,6 +42,7 @@ def snapshot(figures: DashboardCollector, tenant: str) -> dict[str, Any]:
         "reserved": {"calls": calls, "usd": reserved_usd},
         "workers": _workers(figures),
         "batches": _batches(figures, tenant),
+        "chats": _chats(figures, tenant),
         "recent": _recent(figures, tenant),
         "providers": _providers(figures, tenant),
         "router": {**seen.router, "labels": _labels(figures, tenant)},
@@ -135,6 +136,11 @@ def _quality(quality: QualityFigures | None) -> dict[str, Any] | None:
         "audits": quality.audits,
         "breached_at": quality.breached_at,
     }
+
+
+def _chats(figures: DashboardCollector, tenant: str) -> dict[str, Any] | None:
+    row = figures.seen.chats.get(tenant)
+    return None if row is None else {name: getattr(row, name) for name in ("asked", "open", "cancelled", "mean_s")}
 
 
 def _recent(figures: DashboardCollector, tenant: str) -> dict[str, Any]:

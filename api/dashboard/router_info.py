@@ -22,7 +22,7 @@ async def router_card(engine: AsyncEngine, fleet: Fleet) -> dict[str, Any]:
     card: dict[str, Any] = {"name": None, "stages": list(fleet.router.stages), "evaluation": None}
     if "classifier" in fleet.router.stages:
         card["name"], manifest = await _serving(engine, fleet)
-        card["evaluation"] = _evaluation(manifest)
+        card["evaluation"] = evaluation_card(manifest)
     return card
 
 
@@ -40,7 +40,8 @@ async def _serving(engine: AsyncEngine, fleet: Fleet) -> tuple[str, Mapping[str,
         return name, {}
 
 
-def _evaluation(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+def evaluation_card(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The held-out figures of a router; None where its manifest records none."""
     try:
         metrics, data = manifest["metrics"]["classifier"], manifest["data"]
         tiers = {tier: metrics[tier] for tier in manifest["tiers"] if isinstance(metrics.get(tier), dict)}

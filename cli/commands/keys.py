@@ -11,7 +11,7 @@ from cli.command_errors import CommandError, ExitCode, UsageError
 from cli.console import emit, out, plain, table, warn
 from cli.param_types import JsonOption, check_name, parse_usd
 from cli.resources import read_settings, with_database
-from db.tenants import DEFAULT_TENANT, ApiKey, Tenants
+from db.tenants import DEFAULT_TENANT, ApiKey, IdentityTaken, Role, Tenants
 from report.formatting import usd
 
 app = typer.Typer()
@@ -25,6 +25,13 @@ def create(
     tenant: Annotated[
         str, typer.Option(help="The owner of the batches and files that the key opens; created if new.")
     ] = DEFAULT_TENANT,
+    role: Annotated[
+        Role, typer.Option(help="viewer reads, operator also submits and changes batches, admin also keys and routers.")
+    ] = Role.OPERATOR,
+    identity: Annotated[
+        str | None,
+        typer.Option(metavar="USER", help="Instead of a key: the user whom the trusted proxy names."),
+    ] = None,
     requests_per_min: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="New rate limit of the tenant.")
     ] = None,
@@ -34,18 +41,31 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Create a key. It is shown once: only its hash is stored. Once a key exists, the API requires one."""
-    for text in (name, tenant):
+    for text in (name, tenant, *([identity] if identity is not None else ())):
         check_name(text)
 
     async def work(engine: AsyncEngine) -> tuple[str, bool]:
         tenants = Tenants(engine)
         is_first = not await tenants.has_keys()
-        key = await tenants.create_key(tenant=tenant, name=name, requests_per_min=requests_per_min, day_usd=day_usd)
+        try:
+            key = await tenants.create_key(
+                tenant=tenant,
+                name=name,
+                role=role,
+                identity=identity,
+                requests_per_min=requests_per_min,
+                day_usd=day_usd,
+            )
+        except IdentityTaken as error:
+            raise UsageError(f"{error}.", hint="`pointsman keys list` shows it; revoke it first.") from error
         return key, is_first
 
     key, is_first = with_database(read_settings(), work)
     if as_json:
-        emit({"key": key, "tenant": tenant, "name": name})
+        shown = {"key": key} if identity is None else {"identity": identity}
+        emit(shown | {"tenant": tenant, "name": name, "role": role})
+    elif identity is not None:
+        out.print(f"{plain(identity)} may use tenant {plain(tenant)} as {role}.")
     else:
         out.print(key)
         warn(f"The key opens the batches and files of tenant {tenant}. Save it now: it is not shown again.")
@@ -70,12 +90,13 @@ def list_(as_json: JsonOption = False) -> None:
             hint="`pointsman keys create NAME` creates one; from then on every request needs a key.",
             code=ExitCode.OK,
         )
-    grid = table(("key", "tenant", "name", "created", "state", "requests/min", "USD/day"))
+    grid = table(("key", "tenant", "name", "role", "created", "state", "requests/min", "USD/day"))
     for key in found:
         grid.add_row(
             f"pm-{key.id}-…",
             plain(key.tenant),
-            plain(key.name),
+            plain(key.name if key.identity is None else f"{key.name} ({key.identity})"),
+            key.role,
             f"{key.created_at:%Y-%m-%d %H:%M}",
             "revoked" if key.revoked_at else "active",
             "–" if key.requests_per_min is None else f"{key.requests_per_min:,}",

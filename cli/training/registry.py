@@ -22,7 +22,8 @@ from evaluation.models.artifact_cache import (
     is_folder,
     open_folder,
 )
-from model_registry.resolver import fetch_version, find, promoted, unknown
+from model_registry import promotion
+from model_registry.resolver import find, promoted
 from settings import Settings
 from workers.embedded.postgres import is_initialized
 
@@ -112,24 +113,9 @@ def promote(name: str, *, over: str | None = None) -> str:
     ``over`` is the digest of the incumbent in its promotion test: nothing changes if another router serves by now.
     """
     settings = read_settings()
-    cache = _cache(settings)
 
     async def work(engine: AsyncEngine) -> str:
-        before = await router_registry.promoted(engine)
-        if over is not None and (serves := await promoted(engine, cache)).digest != over:
-            raise RegistryError(
-                f"{serves.name} was promoted while {name} was tested against another router: {name} is registered and "
-                "does not serve; retrain again"
-            )
-        digest = None
-        if name != DEFAULT:
-            known = {entry.name: entry.digest for entry in await router_registry.registered(engine)}
-            if name not in known:
-                raise unknown(name, known)
-            digest = known[name]
-            await fetch_version(engine, digest, cache)  # raises for an artifact that cannot be read
-        await router_registry.promote(engine, name=name, digest=digest, by=current_user())
-        return DEFAULT if before is None else before.name
+        return await promotion.promote(engine, name, cache=_cache(settings), by=current_user(), over=over)
 
     return with_database(settings, work)
 
@@ -138,11 +124,7 @@ def roll_back(*, as_json: bool) -> None:
     """See `cli.commands.routers.rollback`."""
 
     async def work(engine: AsyncEngine) -> tuple[str, str]:
-        before = await router_registry.promoted(engine)
-        if before is None or not await router_registry.roll_back(engine, by=current_user()):
-            raise RegistryError("nothing was promoted: the default router serves already")
-        now = await router_registry.promoted(engine)
-        return before.name, DEFAULT if now is None else now.name
+        return await promotion.roll_back(engine, by=current_user())
 
     before, name = with_database(read_settings(), work)
     _show_change(f"Returned to {name}", name, before, as_json=as_json)

@@ -71,6 +71,7 @@ CREATE INDEX ix_batches_deadline ON batches (deadline) WHERE ended_at IS NULL AN
 CREATE INDEX ix_batches_unsealed ON batches (id)
     WHERE ended_at IS NOT NULL AND (sealed_at IS NULL OR sealed_at < ended_at);
 CREATE INDEX ix_batches_tenant_created_at ON batches (tenant, created_at);
+CREATE INDEX ix_batches_no_chat ON batches (tenant, created_at) WHERE source <> '/v1/chat/completions';
 COMMENT ON COLUMN batches.public_id IS 'batch_…: the id that users and the HTTP API see';
 COMMENT ON COLUMN batches.source IS 'file name, stdin, celery or api';
 COMMENT ON COLUMN batches.first_query_id IS 'the ids of its queries are in this range; ids of other batches may be too';
@@ -692,9 +693,14 @@ CREATE TABLE api_keys (
     tenant text NOT NULL,
     name text NOT NULL,
     hash bytea NOT NULL,
+    role text NOT NULL,
+    identity text,
     created_at timestamptz NOT NULL DEFAULT now(),
-    revoked_at timestamptz
+    revoked_at timestamptz,
+    CONSTRAINT ck_api_keys_role_known CHECK (role IN ('viewer', 'operator', 'admin'))
 );
+CREATE UNIQUE INDEX uq_api_keys_identity ON api_keys (identity) WHERE revoked_at IS NULL;
+COMMENT ON COLUMN api_keys.identity IS 'the user that a trusted proxy names, who needs no key; null for a key';
 COMMENT ON COLUMN api_keys.id IS 'the part of a key that may be shown';
 COMMENT ON COLUMN api_keys.hash IS 'SHA-256 of the key, which has 256 random bits';
 GRANT SELECT, INSERT, UPDATE (revoked_at) ON api_keys TO pointsman_app;

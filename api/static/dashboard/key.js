@@ -6,7 +6,7 @@ export const store = (value) => sessionStorage.setItem(NAME, value.trim());
 export const forget = () => sessionStorage.removeItem(NAME);
 
 export function request(path, options = {}) {
-  const headers = { ...options.headers, ...(key() ? { authorization: `Bearer ${key()}` } : {}) };
+  const headers = { "x-pointsman-page": "1", ...options.headers, ...(key() ? { authorization: `Bearer ${key()}` } : {}) };
   return fetch(path, { ...options, headers, cache: "no-store", credentials: "omit", redirect: "error" });
 }
 
@@ -16,4 +16,11 @@ export async function errorMessage(response) {
   } catch {
     return `HTTP ${response.status}`;
   }
+}
+
+// The JSON of a response; an Error with its status and message where there is none.
+export async function asked(path, options) {
+  const response = await request(path, options);
+  if (!response.ok) throw Object.assign(new Error(await errorMessage(response)), { status: response.status });
+  return response.json();
 }

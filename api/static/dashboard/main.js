@@ -22,6 +22,7 @@ function show(all) {
     recent: { cost: recent.cost, escalated: recent.escalated, judged: recent.judged, escalation_rate: recent.escalation_rate } }, panels.tiles);
   draw("queues", all.stages, panels.queues);
   draw("batches", all.batches, panels.batches);
+  draw("chats", all.chats, panels.chats);
   drawMix();
   draw("cost", { cost: recent.cost, answered: recent.answered }, (data) => panels.cost(data, all.fleet.top));
   draw("escalation", pick(recent, ["judged", "rejected", "escalated", "escalation_rate", "reasons", "doubted", "escalated_to"]), panels.escalation);
@@ -67,7 +68,7 @@ const stream = watch("/v1/pointsman/live", {
 });
 
 keyForm(() => {
-  for (const id of ["found", "timeline", "whose", "tiles", "queues", "batches", "mix", "cost", "escalation", "confidence", "router", "providers"]) byId(id).replaceChildren();
+  for (const id of ["found", "timeline", "whose", "tiles", "queues", "batches", "chats", "mix", "cost", "escalation", "confidence", "router", "providers"]) byId(id).replaceChildren();
   ended = new Map();
   last = null;
   redraw();

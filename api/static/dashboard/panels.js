@@ -61,7 +61,7 @@ export function batches(rows) {
   return table("Batches", [["batch"], ["progress", "left"], "done", "failed", ["open", "narrow-off"], ["queries/s", "narrow-off"], ...(floors ? ["quality"] : []), "time"],
     rows.map((batch) => [
       [h("span", { class: "source" }, batch.source, " ", batch.simulated ? h("span", { class: "tag" }, "simulated") : null),
-        h("code", { class: "below" }, batch.id)].reduce((whole, part) => (whole.append(part), whole), h("span")),
+        h("a", { class: "below", id: `${batch.id}-page`, href: `/dashboard/batch.html#${encodeURIComponent(batch.id)}` }, h("code", {}, batch.id))].reduce((whole, part) => (whole.append(part), whole), h("span")),
       [h("div", {}, h("span", { class: "meter" }, rail([[batch.done / batch.total, ""], [batch.failed / batch.total, "failed"], [batch.cancelled / batch.total, "cancelled"]]),
         h("span", {}, percent((batch.total - batch.open) / batch.total, 0))), actions(batch)), "progress left"],
       number(batch.done),
@@ -72,6 +72,8 @@ export function batches(rows) {
       status(batch),
     ]));
 }
+
+export const chats = (figures) => (figures ? `Chat completions of the last hour: ${count(figures.asked)} asked, ${count(figures.open)} open, ${count(figures.cancelled)} cancelled${figures.mean_s === null ? "" : `, answered after ${duration(figures.mean_s)} on average`}.` : "");
 
 const STANDINGS = { certified: ["certified", "good"], too_small: ["too small for a pilot", "quiet"], top_tier: ["not certified: top tier", "warn"], broken: ["floor broken: top tier", "bad"] };
 

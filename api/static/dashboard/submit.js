@@ -2,7 +2,7 @@
 // stored: the file that was uploaded for the forecast is removed at once.
 import { byId, h, table } from "./dom.js";
 import { count, duration, money, percent } from "./format.js";
-import { errorMessage, request } from "./key.js";
+import { asked, request } from "./key.js";
 import { keyForm, openKeyForm } from "./key_form.js";
 
 const value = (id) => byId(id).value.trim();
@@ -10,13 +10,6 @@ const say = (words) => { byId("did").textContent = words; };
 
 let checked = null; // {blob, name, body, key}: what was checked is what is submitted
 let stored = null; // the id of a file that no batch has taken yet
-
-async function asked(path, options) {
-  const response = await request(path, options);
-  if (response.status === 401 || response.status === 403) openKeyForm();
-  if (!response.ok) throw new Error(await errorMessage(response));
-  return response.json();
-}
 
 const asJson = (body, headers = {}) => ({ method: "POST", body: JSON.stringify(body), headers: { "content-type": "application/json", ...headers } });
 
@@ -81,6 +74,7 @@ async function check() {
     show(found);
     say(`${count(found.total)} queries are valid. Nothing is submitted yet.`);
   } catch (error) {
+    if (error.status === 401) openKeyForm();
     say(error.message);
   } finally {
     byId("check").disabled = false;

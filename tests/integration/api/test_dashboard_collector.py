@@ -8,9 +8,14 @@ import httpx
 import orjson
 import pytest
 
+from db.api_batches import CHAT_SOURCE
+from db.batch_writer import BatchSpec
 from db.ledger_types import DecisionRecord
+from submission.input_line import InputLine
+from submission.submit import submit
 from tests.integration.api.conftest import Served, line, wait_until
 from tests.integration.api.test_batch_routes import create, until, upload
+from tests.integration.ledger_fixtures import LedgerHarness
 
 
 def figures(client: httpx.Client) -> dict[str, Any]:
@@ -228,3 +233,18 @@ def test_a_floor_is_shown_with_its_certificate_and_what_was_measured(served: Ser
     told = by_id[broken]
     assert (told["standing"], told["measured"], told["audits"]) == ("broken", 0.5, 40)
     assert 0.3 < told["interval"][0] < 0.5 < told["interval"][1] < 0.7
+
+
+def test_chat_completions_are_counted_apart_from_batches(served: Served, client: httpx.Client) -> None:
+    batch = submitted(client, "a")
+
+    async def chats(bench: LedgerHarness) -> None:
+        for n in range(20):
+            spec = BatchSpec(source=CHAT_SOURCE, public_id=f"batch_chat{n}")
+            lines = [InputLine(1, "chat", b'{"model":"auto","messages":[{"role":"user","content":"a"}]}', None)]
+            await submit(lines, engine=bench.engine, fleet=bench.fleet, spec=spec)
+
+    served.play(chats)
+    told = figures(client)
+    assert [one["id"] for one in told["batches"]] == [batch]
+    assert told["chats"] == {"asked": 20, "open": 20, "cancelled": 0, "mean_s": None}

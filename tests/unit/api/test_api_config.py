@@ -32,3 +32,18 @@ def test_limits_come_from_the_environment() -> None:
 def test_what_is_no_number_is_refused_by_its_name(given: str) -> None:
     with pytest.raises(SettingsError, match="POINTSMAN_API_MAX_BATCH_LINES"):
         ApiConfig.load({"POINTSMAN_API_MAX_BATCH_LINES": given})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"POINTSMAN_API_IDENTITY_HEADER": "X-Forwarded-User"},
+        {"POINTSMAN_API_TRUSTED_PROXIES": "10.0.0.5"},
+        {"POINTSMAN_API_IDENTITY_HEADER": "X-Forwarded-User", "POINTSMAN_API_TRUSTED_PROXIES": "proxy.example"},
+    ],
+)
+def test_a_trusted_proxy_is_a_header_and_addresses(given: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match="POINTSMAN_API_TRUSTED_PROXIES"):
+        ApiConfig.load(given)
+    both = {"POINTSMAN_API_IDENTITY_HEADER": "X-User", "POINTSMAN_API_TRUSTED_PROXIES": "10.0.0.5, fd00::/8"}
+    assert len(ApiConfig.load(both).proxy.addresses) == 2  # type: ignore[union-attr]

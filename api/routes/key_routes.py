@@ -1,0 +1,49 @@
+"""``/v1/pointsman/keys``: the API keys of the tenant."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from starlette.responses import Response
+
+from api.http_errors import not_found
+from api.responses import JSON_OBJECT, json_response, unix_s
+from api.schemas import KeyCreate
+from api.state import get_state, get_tenant
+from db.tenants import ApiKey, key_id
+
+router = APIRouter(prefix="/v1/pointsman/keys", tags=["pointsman"])
+
+
+@router.get("", operation_id="list_keys", response_class=Response, responses=JSON_OBJECT)
+async def list_keys(request: Request) -> Response:
+    """The tenant's keys by their public part, the oldest first."""
+    tenant = get_tenant(request)
+    found = await get_state(request).tenants.keys()
+    return json_response({"object": "list", "data": [_key_object(key) for key in found if key.tenant == tenant]})
+
+
+@router.post("", operation_id="create_key", response_class=Response, responses=JSON_OBJECT)
+async def create_key(request: Request, body: KeyCreate) -> Response:
+    """Create a key of the tenant. The response is the only place that shows it."""
+    key = await get_state(request).tenants.create_key(tenant=get_tenant(request), name=body.name, role=body.role)
+    return json_response({"object": "key", "id": key_id(key), "name": body.name, "role": body.role, "key": key})
+
+
+@router.delete("/{id}", operation_id="revoke_key", response_class=Response, responses=JSON_OBJECT)
+async def revoke_key(request: Request, id: Annotated[str, Path(pattern="^[0-9a-f]{12}$")]) -> Response:
+    """Revoke a key of the tenant. It stops working within a second."""
+    if not await get_state(request).tenants.revoke_key(id, tenant=get_tenant(request)):
+        raise not_found("key", id)
+    return json_response({"object": "key", "id": id, "revoked": True})
+
+
+def _key_object(key: ApiKey) -> dict[str, Any]:
+    return {
+        "object": "key",
+        "id": key.id,
+        "name": key.name,
+        "role": key.role,
+        "identity": key.identity,
+        "created_at": unix_s(key.created_at),
+        "revoked_at": unix_s(key.revoked_at),
+    }
