@@ -30,6 +30,7 @@ async def dry_run(request: Request, body: BatchCreate) -> Response:
         tenant=tenant,
         cap_usd=options.max_cost_usd,
         budget_policy=BudgetPolicy(options.budget_policy) if options.budget_policy else None,
+        dedup=options.dedup,
         pilot=pilot,
         deadline=datetime.now(UTC) + timedelta(seconds=window_s(body.completion_window)),
     )
