@@ -84,6 +84,10 @@ class Ledger:
         """Failed calls at the present tier by query, oldest first: deployment, outcome, status, created_at."""
         return _by_query(await self._named("read_attempts", ids=list(ids)))
 
+    async def recorded_answers(self, ids: Sequence[int]) -> dict[int, Any]:
+        """By query: the answer that a worker recorded before it was lost: id, created_at, deployment, response, …"""
+        return {row.query_id: row for row in await self._named("read_recorded_answers", ids=list(ids))}
+
     async def repairs(self, batch_id: int, *, tier: str, workload: str, newest: int) -> RepairRecord:
         """Repairs of the batch's tenant and fleet for ``workload``, among the ``newest`` at ``tier``."""
         (row,) = await self._named("read_repairs", batch_id=batch_id, tier=tier, workload=workload, newest=newest)

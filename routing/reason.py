@@ -19,6 +19,8 @@ class ReasonCode(StrEnum):
     """The shape of the answer was corrected for free; rejects nothing."""
     REPAIRED = "repaired"
     """The model was asked once more because of its answer's shape; rejects nothing."""
+    RECORDED = "recorded"
+    """Its call was in the ledger when its worker was lost, and is not made again; rejects nothing."""
     UNGROUNDED = "ungrounded"
     LANGUAGE = "language"
     UNCHECKED = "unchecked"

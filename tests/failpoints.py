@@ -7,6 +7,7 @@ The variable holds ``name`` or ``name=value``, separated by commas; an installed
 - ``die_between_commits``: dies after the first commit of a large batch, before the one that makes it a batch
 - ``die_for_custom_id=ID``: dies whenever it is about to call a provider for that query
 - ``die_routing_custom_id=ID``: dies whenever it is about to decide that query
+- ``die_before_verdict=FILE``: dies once between a recorded answer and the calls that judge it, and leaves FILE
 - ``die_forming=FILE`` and the other steps of a provider batch (tasks/lanes/): dies there once, and leaves FILE
 - ``without_GUARD``: leaves out one of `GUARDS`, to show that the tests notice
 """

@@ -109,36 +109,7 @@ class OpenAICompatible:
         return True
 
     def read(self, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:
-        usage = read_usage(
-            json_fields.as_dict(answer.get("usage")), service_tier=json_fields.code(answer.get("service_tier"))
-        )
-        choice = json_fields.as_dict(next(iter(json_fields.as_list(answer.get("choices"))), None))
-        message = choice.get("message")
-        if failed := json_fields.as_dict(choice.get("error")):  # OpenRouter: the provider behind it broke off
-            broke_off(json_fields.code(failed.get("code")) or "error", usage=usage)
-        if not isinstance(message, dict):
-            raise InvalidResponse("a completion without choices[0].message", usage=usage)
-        text, calls = message.get("content"), message.get("tool_calls")
-        if calls and not _are_objects(calls):
-            raise InvalidResponse("tool calls that are no objects", usage=usage)
-        if _are_objects(text):  # Mistral's reasoning models
-            text = "".join(json_fields.as_str(part.get("text")) for part in text)
-        if not isinstance(text, str | None):
-            raise InvalidResponse("a message whose content is no text", usage=usage)
-        word = json_fields.as_str(choice.get("finish_reason"))
-        finish = finish_reason(Protocol.OPENAI, word, usage=usage)
-        if message.get("refusal") and not text:
-            raise ContentRefused("refusal", usage=usage)
-        return Completion(
-            text=text or "",
-            finish_reason=finish,
-            usage=usage or Usage(),
-            response=answer,
-            latency_ms=0.0,
-            model=json_fields.as_str(answer.get("model")) or model.model,
-            mean_logprob=_mean_logprob(choice),
-            has_tool_calls=bool(calls or message.get("function_call")),
-        )
+        return read_chat(answer, model)
 
     def parse_error(self, status: int, answer: Any) -> ProviderErrorDetail:
         said = read_error(answer)
@@ -151,6 +122,40 @@ class OpenAICompatible:
             return named
         server = _server(self.provider.base_url)
         return server.cap_field or (_NEW_CAP if body.get(_NEW_CAP) else _OLD_CAP)
+
+
+def read_chat(answer: Mapping[str, Any], model: Model) -> Completion:
+    """The answer in a ``chat.completion`` object. Raises as `ProviderAdapter.read` does."""
+    usage = read_usage(
+        json_fields.as_dict(answer.get("usage")), service_tier=json_fields.code(answer.get("service_tier"))
+    )
+    choice = json_fields.as_dict(next(iter(json_fields.as_list(answer.get("choices"))), None))
+    message = choice.get("message")
+    if failed := json_fields.as_dict(choice.get("error")):  # OpenRouter: the provider behind it broke off
+        broke_off(json_fields.code(failed.get("code")) or "error", usage=usage)
+    if not isinstance(message, dict):
+        raise InvalidResponse("a completion without choices[0].message", usage=usage)
+    text, calls = message.get("content"), message.get("tool_calls")
+    if calls and not _are_objects(calls):
+        raise InvalidResponse("tool calls that are no objects", usage=usage)
+    if _are_objects(text):  # Mistral's reasoning models
+        text = "".join(json_fields.as_str(part.get("text")) for part in text)
+    if not isinstance(text, str | None):
+        raise InvalidResponse("a message whose content is no text", usage=usage)
+    word = json_fields.as_str(choice.get("finish_reason"))
+    finish = finish_reason(Protocol.OPENAI, word, usage=usage)
+    if message.get("refusal") and not text:
+        raise ContentRefused("refusal", usage=usage)
+    return Completion(
+        text=text or "",
+        finish_reason=finish,
+        usage=usage or Usage(),
+        response=answer,
+        latency_ms=0.0,
+        model=json_fields.as_str(answer.get("model")) or model.model,
+        mean_logprob=_mean_logprob(choice),
+        has_tool_calls=bool(calls or message.get("function_call")),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 import structlog
 from sqlalchemy import Row
 
-from db.ledger_types import QueuedQuery
+from db.ledger_types import CallResult, QueuedQuery, SentCall
+from providers.adapters.openai_adapter import read_chat
+from providers.provider_errors import ProviderError
+from routing.fleet import Model
 from routing.outcome import ACCOUNT, Failure, FailureKind
 from routing.policy.failover import Attempt
 from tasks.stages.budget_guard import left_of_budgets, remaining_per_query
@@ -27,6 +31,7 @@ async def answer(stage: str, ids: Sequence[int], context: WorkerContext) -> dict
     """
     waiting = await context.ledger.waiting(stage, ids)
     failed = await failed_calls(waiting, context)
+    recorded = await recorded_answers(waiting, context)
     left_usd = await remaining_per_query(waiting, context)
     budgets_usd = await left_of_budgets({queued.batch_id for queued in waiting}, context)
 
@@ -38,6 +43,7 @@ async def answer(stage: str, ids: Sequence[int], context: WorkerContext) -> dict
             failed.get(queued.id, []),
             left_usd=left_usd.get(queued.id, math.inf),
             budget_usd=budgets_usd[queued.batch_id],
+            recorded=recorded.get(queued.id),
         )
 
     unclaimed = deque(queued for queued in waiting if not queued.is_poison_suspect)
@@ -88,6 +94,29 @@ async def failed_calls(waiting: Sequence[QueuedQuery], context: WorkerContext) -
         return {}
     rows = await context.ledger.attempts([queued.id for queued in tried])
     return {queued.id: _counted(rows.get(queued.id, []))[-queued.attempts :] for queued in tried}
+
+
+async def recorded_answers(waiting: Sequence[QueuedQuery], context: WorkerContext) -> dict[int, CallResult]:
+    """The paid answers of those of ``waiting`` of which a worker was lost between answer and verdict, by query."""
+    lost = [queued.id for queued in waiting if queued.crashes]
+    if not lost:
+        return {}
+    found = (await context.ledger.recorded_answers(lost)).items()
+    read = {query_id: _recorded(row, context.fleet.models.get(row.deployment)) for query_id, row in found}
+    return {query_id: result for query_id, result in read.items() if result is not None}
+
+
+def _recorded(row: Row[Any], model: Model | None) -> CallResult | None:
+    """None where the fleet has the deployment no more, or the text cannot be read: the query is asked again."""
+    if model is None:
+        return None
+    try:
+        completion = read_chat(orjson.loads(row.response), model)
+    except ProviderError as error:
+        log.warning("recorded_answer_unread", query_id=row.query_id, error=type(error).__name__)
+        return None
+    sent = SentCall(row.id, at=row.created_at, model=model, reserved_usd=float(row.reserved_usd))
+    return CallResult(sent, completion.timed(row.latency_ms or 0.0, None))
 
 
 def _counted(rows: Sequence[Row[Any]]) -> list[Attempt]:

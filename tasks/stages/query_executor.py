@@ -71,6 +71,7 @@ class QueryExecutor:
         left_usd: float,
         budget_usd: float = math.inf,
         claim: Claim | None = None,
+        recorded: CallResult | None = None,
     ) -> None:
         self.queued = queued
         self.stage = stage
@@ -92,6 +93,8 @@ class QueryExecutor:
         """Answers that a learned cap has cut off."""
         self.claim = claim
         """Given where it is in a provider batch, whose lease is its own."""
+        self.recorded = recorded
+        """A paid answer whose worker was lost before it was judged."""
         self.leased_at = 0.0
         """When the claim's lease was last asked for, by the monotonic clock: it runs from no earlier."""
         self.flex_call_id: int | None = None
@@ -101,6 +104,14 @@ class QueryExecutor:
 
     async def run(self) -> Moved | None:
         """Returns the (stage, state) that it moved to; None where somebody else has it by now."""
+        if self.recorded is not None:
+            began = time.monotonic()
+            self.claim = await self.context.ledger.claim((self.stage, self.queued.id, None))
+            if self.claim is None:
+                return None
+            self.leased_at = began
+            if self.epoch == self.queued.epoch + 1 and isinstance(self.recorded.outcome, Completion):
+                return await self._judge(self.recorded.sent, self.recorded.outcome)
         while True:
             choice = await self._choose()
             match choice:
@@ -421,6 +432,10 @@ class QueryExecutor:
         judged = await AnswerJudging(
             self.queued, self.query, self.stage, self.context, ask=self._ask, record=self._record_and_keep
         ).judge(sent, completion)
+        if self.recorded is not None and judged.sent.call_id == self.recorded.sent.call_id:
+            known = Reason(ReasonCode.RECORDED, "not asked again: its answer was recorded when its worker was lost")
+            verdict = judged.verdict
+            judged = judged._replace(verdict=verdict._replace(reasons=(*verdict.reasons, known)))
         moved = await (self._finish if judged.verdict.accepted else self._reject)(judged)
         is_top = self.context.fleet.tiers[self.stage].escalates_to is None
         if moved is not None and judged.verdict.accepted and not is_top and self.queued.has_policy:
@@ -543,6 +558,7 @@ class QueryExecutor:
         """The same for answers that are not judged yet: a result is written once, and its text may be needed."""
         self.unrecorded = [self._kept(result) for result in self.unrecorded]
         await self._record()
+        failpoints.die_once_at("die_before_verdict")
 
     def _kept(self, result: CallResult) -> CallResult:
         """With the text of the answer, as the user would get it."""

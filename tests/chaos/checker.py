@@ -132,7 +132,8 @@ class _Books:
                     " WHERE q.finished_at IS NOT NULL AND d.to_state <> q.state",
                     # A worker moves a query only under the epoch of its own claim.
                     "a fenced-out worker's result counted": "SELECT count(*) FROM decisions AS d"
-                    " JOIN calls AS c ON c.id = d.call_id WHERE d.kind = 'judge' AND c.epoch <> d.epoch",
+                    " JOIN calls AS c ON c.id = d.call_id WHERE d.kind = 'judge'"
+                    " AND c.epoch <> d.epoch - CASE WHEN 'recorded' = ANY(d.codes) THEN 1 ELSE 0 END",
                     "the answer's call is unknown or failed": "SELECT count(*) FROM answers AS a WHERE NOT EXISTS"
                     " (SELECT 1 FROM calls AS c"
                     "  WHERE c.id = a.call_id AND c.outcome = 'ok' AND c.query_id = coalesce("
