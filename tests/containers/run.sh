@@ -15,7 +15,7 @@ WORK=${POINTSMAN_CONTAINERS:-${XDG_CACHE_HOME:-$HOME/.cache}/pointsman-container
 IMAGES=(python:3.13-slim postgres:18 redis:8)
 mkdir -p "$WORK/src" "$WORK/store"
 WORK=$(realpath "$WORK")
-BACKGROUND=()
+OUTSIDE=
 
 say() { printf '%s\n' "$*" >&2; }
 started=$(date +%s)
@@ -51,8 +51,10 @@ else
       >"$ROOT/etc/containers/storage.conf"
     lap "engine: a Debian root with podman"
   fi
+  # With processes of its own, too: what still runs in the box ends with it. An engine or a container that a run left
+  # behind would get in the way of the next one.
   # shellcheck disable=SC2016
-  setsid unshare -m -n env ROOT="$ROOT" WORK="$WORK" sh -ec '
+  setsid unshare -m -n -p --fork --kill-child env ROOT="$ROOT" WORK="$WORK" sh -ec '
     mount --bind "$ROOT" "$ROOT"
     mkdir -p "$ROOT/store" "$ROOT/src" "$ROOT/oldroot"
     mount --bind "$WORK/store" "$ROOT/store"
@@ -66,11 +68,14 @@ else
     cp /etc/resolv.conf "$ROOT/etc/resolv.conf"
     ip link set lo up
     cd "$ROOT"; pivot_root . oldroot; umount -l /oldroot
-    exec chroot . sleep infinity' </dev/null >"$WORK/box.log" 2>&1 &
-  BOX=$!
-  BACKGROUND+=("$BOX")
-  for _ in $(seq 50); do [ "$(readlink "/proc/$BOX/exe" 2>/dev/null)" = /usr/bin/sleep ] && break; sleep 0.2; done
-  ENTER="nsenter -t $BOX -m --root=/proc/$BOX/root --wd=/proc/$BOX/root/src/app"
+    exec chroot . catatonit -P' </dev/null >"$WORK/box.log" 2>&1 &
+  OUTSIDE=$!
+  for _ in $(seq 50); do
+    BOX=$(ps -o pid= --ppid "$OUTSIDE" | tr -d " " || true)
+    [ "$(readlink "/proc/$BOX/exe" 2>/dev/null)" = /usr/bin/catatonit ] && break
+    sleep 0.2
+  done
+  ENTER="nsenter -t $BOX -m -p --root=/proc/$BOX/root --wd=/proc/$BOX/root/src/app"
   ENVIRON="/usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 DISABLE_HC_SYSTEMD=true
     PODMAN_IGNORE_CGROUPSV1_WARNING=1 DOCKER_HOST=unix:///run/podman.sock"
   inside() { $ENTER -n -- $ENVIRON "$@"; }
@@ -80,14 +85,12 @@ else
   NETWORK="$(echo $ENTER -n -- $ENVIRON) podman network"
   ON_ITS_NETWORK=(nsenter -t "$BOX" -n --)
   inside podman system service --time=0 unix:///run/podman.sock >"$WORK/podman.log" 2>&1 &
-  BACKGROUND+=($!)
   # podman leaves health checks to systemd's timers, which are not there. Those of thirteen containers keep a core busy:
   # a container that is healthy is checked seldom.
   inside sh -c 'round=0; while sleep 2; do round=$((round + 1))
     if [ $((round % 15)) = 0 ]; then due=$(podman ps -q)
     else due=$(podman ps -q --filter health=starting --filter health=unhealthy); fi
     for each in $due; do podman healthcheck run "$each" & done; wait; done' >/dev/null 2>&1 &
-  BACKGROUND+=($!)
 fi
 
 finish() {
@@ -95,7 +98,7 @@ finish() {
   # shellcheck disable=SC2086
   [ "$status" -eq 0 ] || { $COMPOSE ps -a; $COMPOSE logs --tail 15; } >"$WORK/failure.log" 2>&1 || true
   $COMPOSE down -v -t 5 >/dev/null 2>&1 || true
-  for pid in "${BACKGROUND[@]}"; do kill "$pid" 2>/dev/null || true; done
+  [ -z "$OUTSIDE" ] || kill -KILL "$OUTSIDE" 2>/dev/null || true
   exit "$status"
 }
 trap finish EXIT INT TERM
