@@ -35,6 +35,9 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """RFC 9110, 5.6.2."""
 _FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding"})
 """Set by each request; a second value could desynchronize the requests of a connection."""
+EXPENSIVE_JUDGE: Final = 0.5
+"""A judge at this share of the top tier's price is warned of: docs/quality.md says what it costs at 100 and at 25 %."""
+
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -360,6 +363,7 @@ def warnings(fleet: Fleet, environ: Mapping[str, str]) -> Iterator[Problem]:
     yield from _ladder_warnings(fleet)
     yield from _lane_warnings(fleet)
     yield from _threshold_warnings(fleet)
+    yield from _judge_warnings(fleet)
     for provider in fleet.providers.values():
         if provider.name not in {model.provider for model in fleet.models.values()}:
             yield Problem(key("providers", provider.name), "is used by no model.", "Remove it, or use it for a model.")
@@ -450,6 +454,20 @@ def _threshold_warnings(fleet: Fleet) -> Iterator[Problem]:
             action = threshold_action(model, fleet)
             if action.wrong is not None:
                 yield Problem(key("models", model.name), f"its threshold {action.wrong}.", action.fix)
+
+
+def _judge_warnings(fleet: Fleet) -> Iterator[Problem]:
+    """A judge whose price can eat what a quality floor saves."""
+    top_usd = _usd_per_mtok(fleet, fleet.deployments(fleet.top)[0].name)
+    for judge in fleet.judges[:1]:
+        share = _usd_per_mtok(fleet, judge.name) / top_usd if top_usd else 0.0
+        if share >= EXPENSIVE_JUDGE:
+            yield Problem(
+                key("quality", "judge"),
+                f"{judge.name} costs {share:.0%} of the top tier, and reads every sampled answer twice beside the "
+                "reference: on short questions that can cost more than a quality floor saves.",
+                "Name a cheaper model; a batch's certificate says how often its judge contradicts itself.",
+            )
 
 
 def _usd_per_mtok(fleet: Fleet, model: str) -> float:

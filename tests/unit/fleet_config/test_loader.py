@@ -59,7 +59,8 @@ def problems(path: Path, environ: dict[str, str] | None = None) -> dict[str, str
 )
 def test_every_fleet_that_is_shipped_is_sound(path: str) -> None:
     checked = check_fleet(ROOT / path, {})
-    assert {problem.key.rpartition(".")[2] for problem in checked.warnings} <= {"api_key_env"}
+    # Two of them have two tiers: what is cheaper than the judge is the model that it would judge.
+    assert {problem.key.rpartition(".")[2] for problem in checked.warnings} <= {"api_key_env", "judge"}
 
 
 def test_the_shipped_fleet_needs_no_key_and_says_that_it_is_simulated(shipped_fleet: Fleet) -> None:
@@ -651,6 +652,14 @@ def test_an_unset_key_is_a_warning_for_workers_may_have_it(write: Any) -> None:
     path = write(replaced('kind = "openai"', 'kind = "openai"\napi_key_env = "HOME_KEY"'))
     assert list(warned(path, {})) == ["providers.home.api_key_env"]
     assert warned(path, {"HOME_KEY": "x"}) == {}
+
+
+def test_a_judge_at_the_price_of_the_top_tier_is_a_warning(write: Any) -> None:
+    large = '[tiers.large]\nconcurrency = 4\n[models.two]\nprovider = "home"\ntier = "large"\ncontext_tokens = 8192\n'
+    large += "price = { input_usd_per_mtok = 10, output_usd_per_mtok = 25 }\n"
+    text = SMALLEST.replace("[tiers.small]", '[tiers.small]\nescalates_to = "large"') + large
+    assert "two costs 100% of the top tier" in warned(write(text + '[quality]\njudge = "large"\n'), {})["quality.judge"]
+    assert "quality.judge" not in warned(write(text + '[quality]\njudge = "small"\n'), {})
 
 
 def test_a_key_that_would_go_unencrypted_is_a_warning(write: Any) -> None:
