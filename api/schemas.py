@@ -105,7 +105,12 @@ Column = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=
 class RowOptions(ApiModel):
     """The file is read as by the command line: a table, or lines of text or JSON. ``{}`` takes its one column."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    # The schema states what `_refuse_two_questions` checks.
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"anyOf": [{"properties": {key: {"type": "null"}}} for key in ("prompt", "column")]},
+    )
 
     prompt: Annotated[str, StringConstraints(min_length=1, max_length=20_000, pattern=r"^[^\x00]*$")] | None = Field(
         default=None, description="The question of each row: text with {{column}}; filters: trim, lower, upper, title."
