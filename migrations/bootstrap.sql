@@ -47,7 +47,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- By advisory locks the feeders choose their leader and migrations wait for each other: no login of an auditor may
+-- By advisory locks the feeders choose the active one and migrations wait for each other: no login of an auditor may
 -- hold one.
 DO $$
 DECLARE

@@ -1,6 +1,6 @@
 """The feeder: keeps each stage's window in the broker full, and heals what crashes left behind.
 
-Any number may run; one leads, by an advisory lock that Postgres frees when the leader dies.
+Any number may run; one is active, by an advisory lock that Postgres frees when it dies.
 """
 
 import asyncio

@@ -39,21 +39,21 @@ def one_of_two(arena: ChaosEnvironment) -> None:
     arena.crew(feeders=2)
     arena.submit(500)
     arena.at(0.2)
-    leader = arena.one(
+    active = arena.one(
         "SELECT w.name FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid"
         " JOIN workers AS w ON true WHERE l.locktype = 'advisory' AND w.name LIKE 'feeder%%' ORDER BY w.id LIMIT 1",
         [],
     )
     arena.strike(count=False)
     for name in ("feeder0", "feeder1"):
-        arena.workers[name].wanted = name != leader
-    arena.workers[leader].kill()
+        arena.workers[name].wanted = name != active
+    arena.workers[active].kill()
     arena.finish()
 
 
 @fault("feeder_sigstop", recovers_within_s=40.0)
-def frozen_leader(arena: ChaosEnvironment) -> None:
-    """The leader is frozen and stays so: another one must lead."""
+def frozen_while_active(arena: ChaosEnvironment) -> None:
+    """The active feeder is frozen and stays so: another one must take over."""
     arena.crew(feeders=1)
     arena.add("feeder1", "feeder")
     arena.await_ready()
