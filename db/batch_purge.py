@@ -1,6 +1,6 @@
 """Retention: what is old loses its texts, its calls and its decisions, and keeps its figures.
 
-Needs the rights of the tables' owner. A batch that is still open is never touched.
+Needs the rights of the tables' owner. A batch that is still open, or has a provider batch that is, is never touched.
 """
 
 import asyncio
@@ -54,8 +54,10 @@ async def purge(engine: AsyncEngine, *, before: datetime, dry_run: bool = False)
 async def _old_batches(connection: AsyncConnection, before: datetime) -> list[tuple[int, int, int]]:
     rows = await connection.execute(
         text(
-            "SELECT id, first_query_id, last_query_id FROM batches"
-            " WHERE ended_at < :before AND purged_at IS NULL ORDER BY id"
+            "SELECT b.id, b.first_query_id, b.last_query_id FROM batches AS b"
+            " WHERE b.ended_at < :before AND b.purged_at IS NULL"
+            "   AND NOT EXISTS (SELECT FROM provider_batches AS p WHERE p.batch_id = b.id AND p.state <> 'done')"
+            " ORDER BY b.id"
         ),
         {"before": before},
     )
@@ -72,6 +74,8 @@ async def _empty(connection: AsyncConnection, batch_id: int, first: int, last: i
         "UPDATE calls SET response = NULL WHERE batch_id = :id AND response IS NOT NULL",
         "DELETE FROM grades WHERE batch_id = :id",
         "DELETE FROM request_keys WHERE batch_id = :id",
+        "DELETE FROM followers WHERE batch_id = :id",
+        "DELETE FROM provider_batches WHERE batch_id = :id",
         "UPDATE batches SET purged_at = now() WHERE id = :id",
     ):
         await connection.execute(text(statement), span)
@@ -130,14 +134,15 @@ async def _drop(connection: AsyncConnection, name: str) -> None:
     if name.startswith("calls_"):
         await connection.execute(
             text(
-                "INSERT INTO kept_calls (batch_id, day, tier, model, provider, purpose, calls, ok, prompt_tokens,"  # noqa: S608  # a name of the catalogue
+                "INSERT INTO kept_calls (batch_id, day, tier, model, provider, purpose, lane, calls, ok, prompt_tokens,"  # noqa: S608  # a name of the catalogue
                 " completion_tokens, cost_usd, latency_p50_ms, latency_p95_ms)"
                 " SELECT batch_id, CAST(created_at AT TIME ZONE 'UTC' AS date), tier, model, provider, purpose,"
+                " coalesce(lane, 'standard'),"
                 " count(*), count(*) FILTER (WHERE outcome = 'ok'), sum(prompt_tokens), sum(completion_tokens),"
                 " sum(coalesce(cost_usd, reserved_usd)),"
                 " percentile_cont(0.5) WITHIN GROUP (ORDER BY latency_ms),"
                 " percentile_cont(0.95) WITHIN GROUP (ORDER BY latency_ms)"
-                f" FROM {name} GROUP BY 1, 2, 3, 4, 5, 6"
+                f" FROM {name} GROUP BY 1, 2, 3, 4, 5, 6, 7"
             )
         )
     await connection.execute(text(f"DROP TABLE {name}"))

@@ -286,7 +286,7 @@ class Ledger:
     async def pause(self, batch_id: int) -> bool:
         """Has no query of an open batch claimed any more; what runs goes on to the end of its stage.
 
-        False where it has ended or is cancelled. Its completion window closes nevertheless.
+        False where it has ended or is cancelled.
         """
         rows = await self._run(
             text(
@@ -310,12 +310,8 @@ class Ledger:
             returned += int(rows[0][0])
 
     async def unpause(self, batch_id: int) -> bool:
-        """Has a paused batch go on. False where it is not paused."""
-        rows = await self._run(
-            text("UPDATE batches SET paused_at = NULL WHERE id = :id AND paused_at IS NOT NULL RETURNING id"),
-            {"id": batch_id},
-        )
-        return bool(rows)
+        """Has a paused batch go on, its completion window later by the pause. False where it is not paused."""
+        return bool(await self._named("unpause", batch_id=batch_id))
 
     async def _cancelled(self, batch_id: int) -> int:
         counted = text("SELECT count(*) FROM queries WHERE batch_id = :id AND state = 'cancelled'")

@@ -26,6 +26,9 @@ MOST_COUNTED: Final = 50_001
 """Queries of a batch and tier that are counted: no provider takes more in one batch."""
 
 
+NEWEST_AGES: Final = 100
+"""Provider batches of each provider by which a plan goes."""
+
 MOST_TRIES: Final = 3
 """Provider batches that a tier tries for one query."""
 
@@ -46,6 +49,15 @@ class Joining(NamedTuple):
     reserved_usd: float
     price_version: str
     tokens: int
+
+
+class LineCounts(NamedTuple):
+    """Calls of a provider batch."""
+
+    succeeded: int
+    """As its provider counts: with answers that are refused here, and with those that were charged without one."""
+    open_calls: int
+    """Without an outcome."""
 
 
 class ProviderBatches:
@@ -91,17 +103,17 @@ class ProviderBatches:
     async def ages(self, *, simulated: bool | None) -> dict[str, list[BatchAge]]:
         """How long the newest provider batches took, by provider."""
         found: dict[str, list[BatchAge]] = {}
-        for row in await self._fetch("lanes_ages", simulated=simulated):
+        for row in await self._fetch("lanes_ages", simulated=simulated, newest=NEWEST_AGES):
             found.setdefault(row.provider, []).append(BatchAge(max(row.age_s, 0.0), bool(row.ended)))
         return found
 
     async def under_way(self, *, simulated: bool | None) -> Sequence[Row[Any]]:
-        """Provider batches that are worked on: id, batch_id, tier, age_s."""
+        """Provider batches that are worked on, or stopped: id, batch_id, tier, state, age_s."""
         return await self._fetch("lanes_under_way", simulated=simulated)
 
-    async def review(self, id_: int, *, give_up_s: float, verdict: str) -> None:
-        """Notes until which age it is waited for, and why."""
-        await self._fetch("provider_batch_review", id=id_, give_up_s=give_up_s, verdict=verdict)
+    async def review(self, id_: int, state: ProviderBatchState, *, give_up_s: float, verdict: str | None) -> None:
+        """Notes until which age it is waited for in ``state``, and why."""
+        await self._fetch("provider_batch_review", id=id_, state=state.value, give_up_s=give_up_s, verdict=verdict)
 
     async def enqueued_tokens(self, deployment: str) -> int:
         """Tokens in the provider batches of a deployment that are not over."""
@@ -144,6 +156,12 @@ class ProviderBatches:
     async def renew(self, taken: TakenBatch, *, lease_s: float) -> bool:
         """Renews the lease of the step. Returns whether ``taken`` still holds."""
         return bool(await self._fetch("provider_batch_renew", **taken._asdict(), lease_s=lease_s))
+
+    async def cover_create(self, taken: TakenBatch, *, request_s: float, margin_s: float) -> bool:
+        """Has the lease cover a create that takes ``request_s`` from now. Returns whether ``taken`` still holds."""
+        return bool(
+            await self._fetch("provider_batch_cover", **taken._asdict(), request_s=request_s, margin_s=margin_s)
+        )
 
     async def find(self, id_: int) -> Row[Any]:
         """Its row, with what became of the batch of its queries."""
@@ -203,10 +221,10 @@ class ProviderBatches:
 
     async def enlist(
         self, taken: TakenBatch, joining: Sequence[Joining], *, worker_id: int | None, lease_s: float
-    ) -> int | None:
-        """ready → batched for those of ``joining`` that their budgets have room for. Returns how many joined.
+    ) -> Row[Any] | None:
+        """ready → batched for those of ``joining`` that still wait and that their budgets have room for.
 
-        None where ``taken`` no longer holds.
+        Returns how many ``joined`` and how many were ``too_dear``; None where ``taken`` no longer holds.
         """
         rows = await self._fetch(
             "provider_batch_enlist",
@@ -216,7 +234,7 @@ class ProviderBatches:
             worker_id=worker_id,
             lease_s=lease_s,
         )
-        return int(rows[0].joined) if rows else None
+        return rows[0] if rows else None
 
     async def lines(self, id_: int, *, after: int, most: int) -> Sequence[Row[Any]]:
         """Open calls with the bodies of their queries, by id, beyond ``after``."""
@@ -240,9 +258,20 @@ class ProviderBatches:
                 return released
 
     async def settle(
-        self, taken: TakenBatch, *, outcome: str, cause: str | None, is_billed: bool = False, only_gone: bool = False
+        self,
+        taken: TakenBatch,
+        *,
+        outcome: str,
+        cause: str | None,
+        is_billed: bool = False,
+        most: int | None = None,
+        only_gone: bool = False,
     ) -> int:
-        """Settles its open calls without a result. ``only_gone``: of queries that no longer wait for it alone."""
+        """Settles open calls without a result, at no cost or at their reservation. Returns how many.
+
+        ``most``: so many alone, those with the largest reservations. ``only_gone``: of queries that no longer wait for
+        it alone.
+        """
         settled = 0
         while True:
             (row,) = await self._fetch(
@@ -251,6 +280,7 @@ class ProviderBatches:
                 outcome=outcome,
                 cause=cause,
                 is_billed=is_billed,
+                most=None if most is None else most - settled,
                 only_gone=only_gone,
             )
             settled += int(row.calls)
@@ -261,13 +291,10 @@ class ProviderBatches:
         """Notes that its queries are bought elsewhere."""
         await self._fetch("provider_batch_give_up", **taken._asdict())
 
-    async def count_answers(self, taken: TakenBatch) -> int:
-        """Notes how many of its lines were answered; returns how many its provider counts as succeeded.
-
-        The latter has answers that are refused here, for their content for example.
-        """
+    async def count_lines(self, taken: TakenBatch) -> LineCounts:
+        """Notes how many of its lines were answered, and counts the others."""
         rows = await self._fetch("provider_batch_count", **taken._asdict())
-        return int(rows[0].succeeded) if rows else 0
+        return LineCounts(rows[0].succeeded, rows[0].open_calls) if rows else LineCounts(0, 0)
 
     async def known_ids(self, provider: str) -> frozenset[str]:
         """The provider's ids of all our batches there."""

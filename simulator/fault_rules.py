@@ -85,6 +85,8 @@ class FaultKind(StrEnum):
     """It expires when it would have ended, with two of five calls not run."""
     BATCH_PARTIAL = "batch_partial"
     """It ends, but of every tenth call there is no result; they are counted as failed and not billed."""
+    BATCH_UNCOUNTED = "batch_uncounted"
+    """The provider does not say how many of its calls succeeded."""
     BATCH_OUT_OF_ORDER = "batch_out_of_order"
     """The results are in another order than the calls also where the protocol promises the same."""
     BATCH_UNKNOWN_KEY = "batch_unknown_key"

@@ -51,7 +51,7 @@ async def explain_line(
 
 @router.post("/batches/{batch_id}/pause", operation_id="pause_batch", response_model=BatchObject)
 async def pause_batch(request: Request, batch_id: str) -> Response:
-    """Stop starting queries of a batch; calls under way end as usual. Its completion window keeps running."""
+    """Stop starting queries of a batch; calls under way end as usual. Its completion window stops, too."""
     service, tenant = get_state(request), get_tenant(request)
     if not await service.ledger.pause(await _ledger_id(service, batch_id, tenant=tenant)):
         raise conflict("The batch has ended or is cancelled.", code="batch_not_pausable")

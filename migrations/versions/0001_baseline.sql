@@ -81,10 +81,10 @@ COMMENT ON COLUMN batches.priority IS 'higher goes first';
 COMMENT ON COLUMN batches.deadline IS 'when its answers are wanted: until then cheaper lanes may be used; null for standard';
 COMMENT ON COLUMN batches.plan IS 'the forecast of a dry run';
 COMMENT ON COLUMN batches.traceparent IS 'W3C trace context that the client sent';
-COMMENT ON COLUMN batches.paused_at IS 'while it is set, no query of it is claimed; a resume clears it';
+COMMENT ON COLUMN batches.paused_at IS 'while it is set, no query of it is claimed and its window does not close; a resume clears it';
 COMMENT ON COLUMN batches.sealed_at IS 'when all its decisions were under seals; before ended_at: it was resumed since';
 COMMENT ON COLUMN batches.purged_at IS 'when its prompts and answers were removed';
-GRANT SELECT, UPDATE (ended_at, cancelled_at, paused_at, expires_at),
+GRANT SELECT, UPDATE (ended_at, cancelled_at, paused_at, expires_at, deadline),
     INSERT (id, public_id, tenant, idempotency_key, source, endpoint, metadata, total, content_sha256, first_query_id,
             last_query_id, priority, fleet, fleet_digest, price_list, simulated, plan, traceparent, budget_policy,
             expires_at, deadline)
@@ -350,6 +350,7 @@ CREATE TABLE provider_batches (
     answered integer NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     creating_at timestamptz,
+    arrives_by timestamptz,
     submitted_at timestamptz,
     ended_at timestamptz,
     cancelling_at timestamptz,
@@ -366,6 +367,7 @@ CREATE TABLE provider_batches (
 CREATE UNIQUE INDEX uq_provider_batches_forming ON provider_batches (batch_id, tier) WHERE state = 'forming';
 CREATE INDEX ix_provider_batches_open ON provider_batches (due_at) WHERE state <> 'done';
 CREATE INDEX ix_provider_batches_batch_id ON provider_batches (batch_id);
+CREATE INDEX ix_provider_batches_provider ON provider_batches (provider, id);
 COMMENT ON TABLE provider_batches IS 'Batches at providers: each holds queries of one batch, one tier and one deployment.';
 COMMENT ON COLUMN provider_batches.marker IS 'its unguessable name at the provider, by which a lost reply is asked for';
 COMMENT ON COLUMN provider_batches.epoch IS 'fencing token: each worker that takes a step raises it';
@@ -380,13 +382,14 @@ COMMENT ON COLUMN provider_batches.tries IS 'failed tries of its present step';
 COMMENT ON COLUMN provider_batches.turns IS 'claims of its present step: more than one, and workers were lost';
 COMMENT ON COLUMN provider_batches.answered IS 'lines with an answer';
 COMMENT ON COLUMN provider_batches.creating_at IS 'when its create was last about to be sent';
+COMMENT ON COLUMN provider_batches.arrives_by IS 'when that create has surely arrived, or never will';
 COMMENT ON COLUMN provider_batches.cancelling_at IS 'when a cancel was first about to be sent';
 COMMENT ON COLUMN provider_batches.give_up_at IS 'until when it is waited for, by the newest plan';
 COMMENT ON COLUMN provider_batches.given_up_at IS 'when its queries were released although it was not over';
 COMMENT ON COLUMN provider_batches.verdict IS 'why it is waited for, or not, by the newest plan';
 GRANT SELECT, INSERT (batch_id, tier, deployment, provider, model, marker, reason, max_queries, max_tokens),
     UPDATE (state, epoch, lease_until, due_at, queries, tokens, file_id, remote_id, outcome, cause, tries, turns, answered,
-            creating_at, submitted_at, cancelling_at, ended_at, done_at, give_up_at, given_up_at, verdict)
+            creating_at, arrives_by, submitted_at, cancelling_at, ended_at, done_at, give_up_at, given_up_at, verdict)
     ON provider_batches TO pointsman_app;
 GRANT SELECT ON provider_batches TO pointsman_auditor;
 
@@ -555,6 +558,7 @@ CREATE TABLE kept_calls (
     model text NOT NULL,
     provider text NOT NULL,
     purpose text NOT NULL,
+    lane text NOT NULL,
     calls bigint NOT NULL,
     ok bigint NOT NULL,
     prompt_tokens bigint,
@@ -562,9 +566,10 @@ CREATE TABLE kept_calls (
     cost_usd numeric(18, 9) NOT NULL,
     latency_p50_ms double precision,
     latency_p95_ms double precision,
-    CONSTRAINT pk_kept_calls PRIMARY KEY (batch_id, day, tier, model, provider, purpose)
+    CONSTRAINT pk_kept_calls PRIMARY KEY (batch_id, day, tier, model, provider, purpose, lane)
 );
 COMMENT ON TABLE kept_calls IS 'The sums of calls whose rows were purged.';
+COMMENT ON COLUMN kept_calls.lane IS 'how they were bought: standard, flex or batch';
 GRANT SELECT ON kept_calls TO pointsman_app, pointsman_auditor;
 
 -- labels ------------------------------------------------------------------------------------------------------------
@@ -1052,22 +1057,23 @@ COMMENT ON VIEW batch_summary IS
 
 CREATE VIEW tier_daily AS
 SELECT date_trunc('day', c.created_at AT TIME ZONE 'UTC')::date AS day, c.tier, c.model, c.purpose,
+       coalesce(c.lane, 'standard') AS lane,
        count(*) AS calls, count(*) FILTER (WHERE c.outcome = 'ok') AS ok,
        sum(c.prompt_tokens) AS prompt_tokens, sum(c.completion_tokens) AS completion_tokens,
        sum(coalesce(c.cost_usd, c.reserved_usd)) AS cost_usd,
        percentile_cont(0.5) WITHIN GROUP (ORDER BY c.latency_ms) AS latency_p50_ms,
        percentile_cont(0.95) WITHIN GROUP (ORDER BY c.latency_ms) AS latency_p95_ms
 FROM calls AS c
-GROUP BY 1, 2, 3, 4
+GROUP BY 1, 2, 3, 4, 5
 UNION ALL
-SELECT k.day, k.tier, k.model, k.purpose,
+SELECT k.day, k.tier, k.model, k.purpose, k.lane,
        CAST(sum(k.calls) AS bigint), CAST(sum(k.ok) AS bigint),
        CAST(sum(k.prompt_tokens) AS bigint), CAST(sum(k.completion_tokens) AS bigint), sum(k.cost_usd),
        -- Purged calls leave only the percentiles of each batch: their mean, weighted by calls.
        sum(k.latency_p50_ms * k.calls) / nullif(sum(k.calls), 0), max(k.latency_p95_ms)
 FROM kept_calls AS k
-GROUP BY 1, 2, 3, 4;
-COMMENT ON VIEW tier_daily IS 'Calls, tokens, cost and latency per UTC day, tier and model.';
+GROUP BY 1, 2, 3, 4, 5;
+COMMENT ON VIEW tier_daily IS 'Calls, tokens, cost and latency per UTC day, tier, model and lane.';
 
 CREATE VIEW escalations AS
 SELECT d.at, b.public_id AS batch_id, d.query_id, p.custom_id, q.tier AS tier_now, d.tier AS escalated_to,

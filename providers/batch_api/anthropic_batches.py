@@ -4,7 +4,7 @@ The requests go with the create, which takes no name and no metadata: a listing 
 many requests it has. Its results are one stream of lines, complete once every request has ended.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
@@ -17,6 +17,7 @@ from providers.batch_api.provider_batch_api import (
     BatchCallFailed,
     BatchLine,
     BatchResult,
+    BeforeSending,
     CreateAttempt,
     RemoteBatch,
     RemoteCounts,
@@ -70,7 +71,9 @@ class AnthropicBatches:
         """None: this dialect has no files for it."""
         return None
 
-    async def create(self, source: str | AsyncIterator[bytes], *, marker: str) -> RemoteBatch:
+    async def create(
+        self, source: str | AsyncIterator[bytes], *, marker: str, before_sending: BeforeSending
+    ) -> RemoteBatch:
         """As in `ProviderBatchApi`. The marker cannot be sent."""
         assert not isinstance(source, str), "this dialect makes batches from lines"
         with Spool() as spool:
@@ -79,7 +82,8 @@ class AnthropicBatches:
                 spool.write(separator + line)
                 separator = b",\n"
             spool.write(b"]}")
-            return _batch((await self._http.ask("POST", self._http.url(_PATH), spool)).body)
+            url = self._http.url(_PATH)
+            return _batch((await self._http.ask("POST", url, spool, before_sending=before_sending)).body)
 
     async def find(self, attempt: CreateAttempt, *, known: Collection[str] = ()) -> tuple[RemoteBatch, ...]:
         """As in `ProviderBatchApi`: by time and size."""
@@ -91,7 +95,7 @@ class AnthropicBatches:
             said = json_fields.as_dict(reply.body)
             page = [_batch(each) for each in json_fields.as_list(said.get("data"))]
             recent = [batch for batch in page if batch.created_at is None or batch.created_at >= since]
-            found += [batch for batch in recent if batch.counts.total == attempt.calls and batch.id not in known]
+            found += [batch for batch in recent if _may_be(batch, attempt.calls) and batch.id not in known]
             if len(recent) < len(page) or not page or said.get("has_more") is not True:
                 return tuple(found)
             after = {"after_id": page[-1].id}
@@ -119,7 +123,7 @@ class AnthropicBatches:
             async for line in self._http.lines(url):
                 yield self._result(line)._replace(size=len(line))
 
-    async def discard(self, remote: RemoteBatch) -> None:
+    async def discard(self, files: Sequence[str]) -> None:
         """Nothing: there are no files, and the batch's record stays for 29 days."""
 
     def _result(self, raw: bytes) -> BatchResult:
@@ -137,6 +141,11 @@ class AnthropicBatches:
                 return BatchResult(key, not_run("batch_expired" if word == "expired" else "batch_cancelled"))
             case _:
                 return BatchResult(key, unreadable())
+
+
+def _may_be(batch: RemoteBatch, calls: int) -> bool:
+    """Whether a batch may be one of so many calls: a server that counts none does not say."""
+    return batch.counts.succeeded is None or batch.counts.total == calls
 
 
 def _batch(said: Any) -> RemoteBatch:
@@ -159,7 +168,7 @@ def _batch(said: Any) -> RemoteBatch:
     return RemoteBatch(
         name,
         state,
-        RemoteCounts(sum(counts.values()), counts.get("succeeded", 0), failed),
+        RemoteCounts(sum(counts.values()), counts.get("succeeded"), failed),
         created_at=_time(known.get("created_at")),
         ends_at=_time(known.get("expires_at")),
         ended_at=_time(known.get("ended_at")),

@@ -11,7 +11,7 @@ import httpx
 import orjson
 
 from providers.answer_reading import decode, read_failure
-from providers.batch_api.provider_batch_api import BatchCallFailed
+from providers.batch_api.provider_batch_api import BatchCallFailed, BeforeSending
 from providers.failure_kinds import kind_of, kind_of_status
 from providers.provider_connection import ProviderConnection, time_limits
 from providers.provider_errors import InvalidResponse
@@ -128,11 +128,14 @@ class BatchHttp:
         body: Mapping[str, Any] | Spool | None = None,
         *,
         headers: Mapping[str, str] | None = None,
+        before_sending: BeforeSending | None = None,
     ) -> BatchReply:
         """The answer to a request, whose ``body`` is JSON or ready bytes. Raises BatchCallFailed."""
         deadline_s = self.provider.deadline_s
         if isinstance(body, Spool):
             deadline_s += body.bytes / _SLOWEST_BYTES_PER_S
+        if before_sending is not None:
+            await before_sending(deadline_s)
         status = None
         try:
             async with asyncio.timeout(deadline_s), self._open(method, url, body, headers, deadline_s) as response:

@@ -4,7 +4,7 @@ A file of lines is uploaded, a batch is made from it, and one file has its resul
 """
 
 import re
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
@@ -18,6 +18,7 @@ from providers.batch_api.provider_batch_api import (
     BatchCallFailed,
     BatchLine,
     BatchResult,
+    BeforeSending,
     CreateAttempt,
     RemoteBatch,
     RemoteCounts,
@@ -111,12 +112,14 @@ class GoogleBatches:
             reply = await self._http.ask("POST", url, spool, headers=send)
         return _name(json_fields.as_dict(json_fields.as_dict(reply.body).get("file")))
 
-    async def create(self, source: str | AsyncIterator[bytes], *, marker: str) -> RemoteBatch:
+    async def create(
+        self, source: str | AsyncIterator[bytes], *, marker: str, before_sending: BeforeSending
+    ) -> RemoteBatch:
         """As in `ProviderBatchApi`. The marker is the batch's name for people."""
         assert isinstance(source, str), "this dialect makes batches from files"
         asked = {"batch": {"displayName": marker, "inputConfig": {"fileName": source}}}
         url = self._http.url(self._outcomes.path.replace(":generateContent", ":batchGenerateContent"))
-        return _batch((await self._http.ask("POST", url, asked)).body)
+        return _batch((await self._http.ask("POST", url, asked, before_sending=before_sending)).body)
 
     async def find(self, attempt: CreateAttempt, *, known: Collection[str] = ()) -> tuple[RemoteBatch, ...]:
         """As in `ProviderBatchApi`: pages back to the time of the attempt."""
@@ -156,9 +159,9 @@ class GoogleBatches:
             async for line in self._http.lines(url):
                 yield self._result(line)._replace(size=len(line))
 
-    async def discard(self, remote: RemoteBatch) -> None:
+    async def discard(self, files: Sequence[str]) -> None:
         """As in `ProviderBatchApi`."""
-        for file in (*remote.inputs, *remote.outputs):
+        for file in files:
             try:
                 await self._http.ask("DELETE", self._http.url(f"/{_quoted(file)}"))
             except BatchCallFailed as error:
@@ -200,6 +203,8 @@ def _batch(said: Any) -> RemoteBatch:
         raise BatchCallFailed(Failure(FailureKind.BROKEN_BODY, "a batch without a state that is known", status=200))
     state = _STATES[word]
     stats = {key: _count(value) for key, value in json_fields.as_dict(about.get("batchStats")).items()}
+    # JSON of protobuf leaves out a 0.
+    succeeded = stats.get("successfulRequestCount", 0) if stats else None
     source = json_fields.identifier(json_fields.as_dict(about.get("inputConfig")).get("fileName"))
     outputs = [json_fields.as_dict(place) for place in (operation.get("response"), about.get("output"))]
     files = dict.fromkeys(json_fields.identifier(output.get("responsesFile")) for output in outputs)
@@ -207,9 +212,7 @@ def _batch(said: Any) -> RemoteBatch:
     return RemoteBatch(
         _name(operation),
         state,
-        RemoteCounts(
-            stats.get("requestCount", 0), stats.get("successfulRequestCount", 0), stats.get("failedRequestCount", 0)
-        ),
+        RemoteCounts(stats.get("requestCount", 0), succeeded, stats.get("failedRequestCount", 0)),
         marker=json_fields.as_str(about.get("displayName")) or None,
         created_at=created,
         ends_at=None if created is None else created + _WINDOW_S,

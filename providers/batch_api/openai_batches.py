@@ -5,7 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/batch and /files
 """
 
 import secrets
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -18,6 +18,7 @@ from providers.batch_api.provider_batch_api import (
     BatchCallFailed,
     BatchLine,
     BatchResult,
+    BeforeSending,
     CreateAttempt,
     RemoteBatch,
     RemoteCounts,
@@ -100,7 +101,9 @@ class OpenAIBatches:
             reply = await self._http.ask("POST", self._http.url("/files"), spool, headers=headers)
         return _id(reply.body)
 
-    async def create(self, source: str | AsyncIterator[bytes], *, marker: str) -> RemoteBatch:
+    async def create(
+        self, source: str | AsyncIterator[bytes], *, marker: str, before_sending: BeforeSending
+    ) -> RemoteBatch:
         """As in `ProviderBatchApi`."""
         assert isinstance(source, str), "this dialect makes batches from files"
         asked = {
@@ -109,7 +112,8 @@ class OpenAIBatches:
             "completion_window": _WINDOW,
             "metadata": {_MARKER: marker},
         }
-        return _batch((await self._http.ask("POST", self._http.url("/batches"), asked)).body)
+        url = self._http.url("/batches")
+        return _batch((await self._http.ask("POST", url, asked, before_sending=before_sending)).body)
 
     async def find(self, attempt: CreateAttempt, *, known: Collection[str] = ()) -> tuple[RemoteBatch, ...]:
         """As in `ProviderBatchApi`: pages back to the time of the attempt."""
@@ -147,9 +151,9 @@ class OpenAIBatches:
             async for line in self._http.lines(self._http.url(f"/files/{quote(file, safe='')}/content")):
                 yield self._result(line)._replace(size=len(line))
 
-    async def discard(self, remote: RemoteBatch) -> None:
+    async def discard(self, files: Sequence[str]) -> None:
         """As in `ProviderBatchApi`."""
-        for file in (*remote.inputs, *remote.outputs):
+        for file in files:
             try:
                 await self._http.ask("DELETE", self._http.url(f"/files/{quote(file, safe='')}"))
             except BatchCallFailed as error:
@@ -187,14 +191,14 @@ def _batch(said: Any) -> RemoteBatch:
     if status not in _STATES:
         raise BatchCallFailed(Failure(FailureKind.BROKEN_BODY, "a batch without a status that is known", status=200))
     counts = json_fields.as_dict(known.get("request_counts"))
-    total, succeeded = json_fields.as_count(counts.get("total")), json_fields.as_count(counts.get("completed"))
+    succeeded = json_fields.as_count(counts["completed"]) if "completed" in counts else None
     source = json_fields.identifier(known.get("input_file_id"))
     files = (json_fields.identifier(known.get(name)) for name in ("output_file_id", "error_file_id"))
     ended = (json_fields.number(known.get(f"{name}_at")) for name in ("completed", "failed", "expired", "cancelled"))
     return RemoteBatch(
         _id(known),
         _STATES[status],
-        RemoteCounts(total, succeeded, json_fields.as_count(counts.get("failed"))),
+        RemoteCounts(json_fields.as_count(counts.get("total")), succeeded, json_fields.as_count(counts.get("failed"))),
         marker=json_fields.as_str(json_fields.as_dict(known.get("metadata")).get(_MARKER)) or None,
         created_at=json_fields.number(known.get("created_at")),
         ends_at=json_fields.number(known.get("expires_at")),

@@ -4,7 +4,7 @@ A provider batch is made in two steps. `ProviderBatchApi.upload` costs nothing a
 a create without a clear reply, `find` asks the provider before anything is sent again.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, Protocol
@@ -37,7 +37,8 @@ class RemoteCounts:
     """Calls of a provider batch, as far as the provider has counted them."""
 
     total: int = 0
-    succeeded: int = 0
+    succeeded: int | None = None
+    """None: the provider does not count."""
     failed: int = 0
     """With an error, cancelled or expired."""
 
@@ -69,16 +70,20 @@ class RemoteBatch:
         """Whether its results are all there will be."""
         return self.state is not RemoteState.IN_PROGRESS
 
-    def without_result(self, *, answered: int) -> Failure:
-        """What became of a call of a batch that is over, of which `ProviderBatchApi.results` has nothing.
+    def unreturned(self, *, answered: int) -> int | None:
+        """How many calls of a batch that is over are billed, at most, although `ProviderBatchApi.results` lacks them.
 
-        ``answered`` is how many calls have an answer, also one that is refused here. Where the provider counts more,
-        this call may be one of them: what it cost is unknown. Else it was not run, and is free.
+        ``answered`` is how many calls have an answer, also one that is refused here. None: the provider does not count,
+        so each call without a result may be billed.
         """
         if self.failure is not None:
+            return 0
+        return None if self.counts.succeeded is None else max(0, self.counts.succeeded - answered)
+
+    def without_result(self) -> Failure:
+        """What became of a call of a batch that is over, of which there is no result, and which is not billed."""
+        if self.failure is not None:
             return self.failure
-        if self.counts.succeeded > answered:
-            return Failure(FailureKind.UNKNOWN, "the provider batch ended without this result", cause="no_result")
         return not_run("no_result" if self.state is RemoteState.ENDED else f"batch_{self.state.value}")
 
 
@@ -111,6 +116,10 @@ class CreateAttempt:
     calls: int
     sent_at: float
     """When we began to send it, in Unix seconds of our clock."""
+
+
+BeforeSending = Callable[[float], Awaitable[None]]
+"""Is called right before a create is sent, with the seconds that this may take. Where it raises, nothing is sent."""
 
 
 class BatchCallFailed(ProviderError):
@@ -156,7 +165,7 @@ class ProviderBatchApi(Protocol):
 
     @property
     def listing_settles_s(self) -> float:
-        """So many seconds after a create was sent, a listing that does not show it proves that it was not made."""
+        """So many seconds after a create was over, a listing that does not show it proves that it was not made."""
 
     def line(self, key: str, body: Mapping[str, Any], *, added: frozenset[str] = frozenset()) -> BatchLine:
         """The line of one call: ``body`` (OpenAI's chat body) by the same adapter as a direct call.
@@ -171,7 +180,9 @@ class ProviderBatchApi(Protocol):
         Free, and harmless if it happens twice.
         """
 
-    async def create(self, source: str | AsyncIterator[bytes], *, marker: str) -> RemoteBatch:
+    async def create(
+        self, source: str | AsyncIterator[bytes], *, marker: str, before_sending: BeforeSending
+    ) -> RemoteBatch:
         """Buys: ``source`` is the uploaded file or, without `takes_files`, the lines.
 
         ``marker`` is our unguessable id of this attempt, of 1 to 64 letters, digits, ``_`` and ``-``. After
@@ -202,5 +213,5 @@ class ProviderBatchApi(Protocol):
         BatchCallFailed, also after some results, where the download breaks off: begin anew.
         """
 
-    async def discard(self, remote: RemoteBatch) -> None:
-        """Deletes the files of a batch that is over, where the dialect has any. What is gone already is no failure."""
+    async def discard(self, files: Sequence[str]) -> None:
+        """Deletes files of `upload` or of a batch, where the dialect has any. What is gone already is no failure."""

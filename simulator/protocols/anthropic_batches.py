@@ -173,7 +173,7 @@ def _batch(batch: SimulatedBatch, head: Head) -> dict[str, Any]:
         "id": batch.id,
         "type": "message_batch",
         "processing_status": "ended" if is_over else "in_progress" if batch.cancelled_at is None else "canceling",
-        "request_counts": counts,
+        "request_counts": None if FaultKind.BATCH_UNCOUNTED in batch.faults else counts,
         "ended_at": _time(batch.ended_at),
         "created_at": _time(batch.created_at),
         "expires_at": _time(batch.closes_at),

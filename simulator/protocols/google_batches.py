@@ -204,7 +204,9 @@ def _operation(batch: SimulatedBatch) -> dict[str, Any]:
         "inputConfig": {"fileName": batch.details["input"]},
         "createTime": _time(batch.created_at),
         "updateTime": _time(batch.created_at if batch.ended_at is None else batch.ended_at),
-        "batchStats": {
+        "batchStats": {}
+        if FaultKind.BATCH_UNCOUNTED in batch.faults
+        else {
             "requestCount": str(len(batch.calls)),
             **{
                 name: str(count)

@@ -266,7 +266,9 @@ def _batch(batch: SimulatedBatch) -> dict[str, Any]:
         "expires_at": int(batch.closes_at),
         **{f"{name}_at": ended if status == name else None for name in ("completed", "failed", "expired", "cancelled")},
         "cancelling_at": None if batch.cancelled_at is None else int(batch.cancelled_at),
-        "request_counts": {
+        "request_counts": None
+        if FaultKind.BATCH_UNCOUNTED in batch.faults
+        else {
             "total": len(batch.calls),
             "completed": batch.count(LineState.SUCCEEDED),
             "failed": batch.count(LineState.ERRORED, LineState.WITHHELD),

@@ -15,7 +15,7 @@ from db.ledger_types import CallResult, Claim, SentCall
 from db.provider_batches import ProviderBatches
 from providers.batch_api.provider_batch_api import ProviderBatchApi, RemoteBatch
 from routing.fleet import Model
-from routing.outcome import Outcome
+from routing.outcome import Completion, Outcome
 from tasks.lanes.line_key import call_of
 from tasks.stages.answer import failed_calls
 from tasks.stages.budget_guard import left_of_budgets, remaining_per_query
@@ -64,7 +64,13 @@ class BatchResults:
         if not outcomes:
             return 0
         rows = await self.batches.calls(self.row.id, list(outcomes))
-        waiting = {row.call_id: read_queued(row) for row in rows if row.is_awaited}
+        # A query that was released may still be answered; a failure, and one that is applied again after a worker was
+        # lost, says nothing that its release has not said.
+        waiting = {
+            row.call_id: read_queued(row)
+            for row in rows
+            if row.is_awaited and (row.is_batched or isinstance(outcomes[row.call_id], Completion))
+        }
         failed = await failed_calls(list(waiting.values()), self.context)
         left_usd = await remaining_per_query(list(waiting.values()), self.context)
         budgets_usd = await left_of_budgets({queued.batch_id for queued in waiting.values()}, self.context)

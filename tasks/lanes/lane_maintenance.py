@@ -14,6 +14,7 @@ from db.provider_batches import ProviderBatches
 from routing.fleet import Fleet, Model
 from routing.lanes.lane import Lane
 from routing.lanes.offers import lane_deployment
+from routing.provider_batch_lifecycle import ProviderBatchState
 from tasks.lanes.lane_plans import LanePlans
 from tasks.publisher import publish_provider_batch
 from tasks.worker_context import WorkerContext
@@ -98,7 +99,8 @@ class WaveStarter:
     async def _review(self, tiers: Mapping[str, tuple[Model, ...]], batches: ProviderBatches, fleet: Fleet) -> None:
         """Says of each provider batch that is under way how long it is waited for.
 
-        One of a tier that has no batch lane any more is waited for until its deadline is near.
+        One that its provider is asked to stop is waited for until standard needs the time; one of a tier that has no
+        batch lane any more, until its deadline is near.
         """
         now = time.monotonic()
         if now < self.reviewed_at + REVIEW_EVERY_S:
@@ -108,9 +110,14 @@ class WaveStarter:
             if row.tier not in tiers or Lane.BATCH not in lane_deployment(fleet, row.tier).lanes:
                 continue
             plan = await self.plans.of(row.batch_id, batches, fleet)
-            if plan is not None:
-                review = plan.review(row.tier, row.age_s)
-                await batches.review(row.id, give_up_s=review.give_up_s, verdict=str(review.reason))
+            if plan is None:
+                continue
+            state, review = ProviderBatchState(row.state), plan.review(row.tier, row.age_s)
+            if state is ProviderBatchState.CANCELLING:
+                give_up_s = row.age_s + plan.standard_within_s(row.tier)
+                await batches.review(row.id, state, give_up_s=give_up_s, verdict=None)
+            else:
+                await batches.review(row.id, state, give_up_s=review.give_up_s, verdict=str(review.reason))
 
 
 async def with_room(

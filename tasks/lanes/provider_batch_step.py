@@ -23,7 +23,7 @@ from providers.batch_api.provider_batch_api import (
 )
 from providers.provider_errors import UnsupportedParameter
 from routing.lanes.lane_plan import CANCEL_S
-from routing.outcome import FAILURE_RULES, UNSETTLED, Billed, Failure, FailureKind, Outcome
+from routing.outcome import FAILURE_RULES, Billed, Failure, FailureKind, Outcome
 from routing.provider_batch_lifecycle import UNSENT, ProviderBatchState
 from routing.query import read_line
 from tasks.lanes.batch_results import BatchResults
@@ -48,6 +48,9 @@ MAX_TRIES: Final = 6
 MAX_TURNS: Final = 4
 """After this many workers were lost at one step, the queries go back: one of them may be what kills workers."""
 
+CREATE_MARGIN_S: Final = 5.0
+"""The lease covers a create and this: if noting that takes as long, nothing is sent."""
+
 STANDARD_RESERVE_S: Final = 300.0
 """With less time to the deadline, what a provider batch has not answered is bought at standard."""
 
@@ -63,39 +66,32 @@ _REFUSALS: Final = frozenset(
 async def step_provider_batch(taken: TakenBatch, context: WorkerContext) -> None:
     """Does what is due for a provider batch: a message that comes again finds it claimed. Raises DBAPIError."""
     batches = ProviderBatches(context.engine)
-    began = time.monotonic()
     claimed = await batches.claim(taken, lease_s=context.fleet.timing.lease_s)
     if claimed is not None:
-        async with _renewed(claimed, batches, context) as lease:
-            lease.held_from = began
-            await ProviderBatchStepper(claimed, lease, batches, context).run()
+        async with _renewed(claimed, batches, context):
+            await ProviderBatchStepper(claimed, batches, context).run()
 
 
-class _Lease:
-    """When the lease was last asked for, by the monotonic clock: it runs from no earlier."""
-
-    held_from = 0.0
+class _LeaseLostError(Exception):
+    """Another worker may have taken over: nothing is bought."""
 
 
 @asynccontextmanager
-async def _renewed(claimed: TakenBatch, batches: ProviderBatches, context: WorkerContext) -> AsyncIterator[_Lease]:
-    lease, lease_s = _Lease(), context.fleet.timing.lease_s
+async def _renewed(claimed: TakenBatch, batches: ProviderBatches, context: WorkerContext) -> AsyncIterator[None]:
+    lease_s = context.fleet.timing.lease_s
 
     async def renew() -> None:
         holds = True
         while holds:
             await asyncio.sleep(lease_s / 4)
-            began = time.monotonic()
             try:
                 holds = await batches.renew(claimed, lease_s=lease_s)
             except (DBAPIError, NoConnection):
                 log.warning("provider_batch_lease_not_renewed", provider_batch=claimed.id)
-            else:
-                lease.held_from = began if holds else lease.held_from
 
     renewal = asyncio.create_task(renew())
     try:
-        yield lease
+        yield
     finally:
         renewal.cancel()
 
@@ -103,9 +99,8 @@ async def _renewed(claimed: TakenBatch, batches: ProviderBatches, context: Worke
 class ProviderBatchStepper:
     """One worker's turn at one provider batch."""
 
-    def __init__(self, taken: TakenBatch, lease: _Lease, batches: ProviderBatches, context: WorkerContext) -> None:
+    def __init__(self, taken: TakenBatch, batches: ProviderBatches, context: WorkerContext) -> None:
         self.taken = taken
-        self.lease = lease
         self.batches = batches
         self.context = context
         self.row: Row[Any]
@@ -122,26 +117,33 @@ class ProviderBatchStepper:
                 return
             model = self.context.fleet.models.get(row.deployment)
             if model is None:
-                log.error("provider_batch_without_deployment", provider_batch=row.id, deployment=row.deployment)
-                if state in UNSENT:
-                    await self._end_unsent("its deployment is not in the fleet")
-                    return
-                if self._is_late:
-                    await self._give_up()
-                await self._move(state, wait_s=LATEST_POLL_S, cause="its deployment is not in the fleet")
+                await self._without_deployment(state)
                 return
             api = self.context.pool.batch_api(model)
             try:
                 goes_on = await self._step(state, api)
             except BatchCallFailed as error:
-                goes_on = await self._failed(state, error)
+                goes_on = await self._failed(state, error, api)
             if not goes_on:
                 return
+
+    async def _without_deployment(self, state: ProviderBatchState) -> None:
+        """What the provider has is not reachable: it may be again until the deadline is near."""
+        why = "its deployment is not in the fleet"
+        log.error("provider_batch_without_deployment", provider_batch=self.row.id, deployment=self.row.deployment)
+        if state in UNSENT:
+            await self._end_unsent(why)
+        elif not self._is_late:
+            await self._move(state, wait_s=LATEST_POLL_S, cause=why)
+        else:
+            if state in (ProviderBatchState.SUBMITTED, ProviderBatchState.CANCELLING):
+                await self._move(ProviderBatchState.COLLECTING, outcome="gone", cause=why)
+            await self._finish(Failure(FailureKind.UNKNOWN, why, cause="no_deployment"), unreturned=None, again=False)
 
     async def _step(self, state: ProviderBatchState, api: ProviderBatchApi) -> bool:
         """Does the step of ``state``. Returns whether the next one may follow at once."""
         if state in UNSENT and (why := self._why_unsent):
-            return await self._end_unsent(why)
+            return await self._end_unsent(why, api)
         if state in UNSENT and self.row.is_paused:
             await self._move(state, wait_s=PAUSED_S, tries=self.row.tries)
             return False
@@ -184,10 +186,13 @@ class ProviderBatchStepper:
 
     async def _upload(self, api: ProviderBatchApi) -> bool:
         await self.batches.settle(
-            self.taken, outcome=FailureKind.NOT_RUN.value, cause="closed before it was sent", only_gone=True
+            self.taken,
+            outcome=FailureKind.NOT_RUN.value,
+            cause="closed before it was sent",
+            only_gone=True,
         )
         if not await self.batches.lines(self.taken.id, after=0, most=1):
-            return await self._end_unsent("nothing is left to send")
+            return await self._end_unsent("nothing is left to send", api)
         inexpressible: dict[int, Outcome] = {}
         file_id = await api.upload(self._lines(api, inexpressible)) if api.takes_files else None
         failpoints.die_once_at("die_after_upload")
@@ -211,19 +216,26 @@ class ProviderBatchStepper:
                     )
 
     async def _create(self, api: ProviderBatchApi) -> bool:
-        """Buys. That it is about to be bought is committed first; it is sent only while the lease outlasts it."""
+        """Buys. That it is about to be bought is committed first, and that the lease outlasts the request."""
         if not await self._move(ProviderBatchState.CREATING, tries=self.row.tries):
             return False
         failpoints.die_once_at("die_before_create")
-        provider = self.context.fleet.providers[api.model.provider]
-        if self.lease.held_from + self.context.fleet.timing.lease_s - time.monotonic() < provider.deadline_s:
-            await self._move(ProviderBatchState.UPLOADED, wait_s=0.0)  # nothing was sent
-            return False
         source = self.row.file_id if api.takes_files else self._lines(api, {})
         assert source is not None
-        remote = await api.create(source, marker=self.row.marker)
+        try:
+            remote = await api.create(source, marker=self.row.marker, before_sending=self._cover_create)
+        except _LeaseLostError:
+            log.warning("provider_batch_not_created", provider_batch=self.row.id, why="the lease may be lost")
+            return False
         failpoints.die_once_at("die_after_create")
         return await self._submitted(remote, api)
+
+    async def _cover_create(self, request_s: float) -> None:
+        """Has the lease outlast a request of ``request_s`` that begins now. Raises _LeaseLostError."""
+        began = time.monotonic()
+        holds = await self.batches.cover_create(self.taken, request_s=request_s, margin_s=CREATE_MARGIN_S)
+        if not holds or time.monotonic() - began >= CREATE_MARGIN_S:
+            raise _LeaseLostError
 
     async def _submitted(self, remote: RemoteBatch, api: ProviderBatchApi) -> bool:
         log.info("provider_batch_submitted", provider_batch=self.row.id, remote=remote.id, queries=self.row.queries)
@@ -240,11 +252,12 @@ class ProviderBatchStepper:
     async def _find_created(self, api: ProviderBatchApi) -> bool:
         """A create without a clear reply: the provider is asked before anything is sent again."""
         row = self.row
-        attempt = CreateAttempt(row.marker, row.queries, row.creating_unix_s)
+        open_calls = (await self.batches.count_lines(self.taken)).open_calls
+        attempt = CreateAttempt(row.marker, open_calls, row.creating_unix_s)
         found = await api.find(attempt, known=await self.batches.known_ids(row.provider))
         if api.can_find and found:
             return await self._submitted(found[0], api)
-        settled = row.since_creating_s >= api.listing_settles_s
+        settled = row.since_create_s >= api.listing_settles_s
         undecided = False
         for remote in found:  # one of them may be of another program: the keys of its results tell
             match await self._is_ours(remote, api):
@@ -257,10 +270,7 @@ class ProviderBatchStepper:
                 ProviderBatchState.CREATING, wait_s=LATEST_POLL_S if undecided else SOONEST_POLL_S, tries=row.tries
             )
             return False
-        # It was not made. What a user closed meanwhile is not sent again.
-        return await self._move(
-            ProviderBatchState.FORMED if row.is_unwanted else ProviderBatchState.UPLOADED, tries=row.tries
-        )
+        return await self._move(ProviderBatchState.UPLOADED, tries=row.tries)  # it was not made
 
     async def _is_ours(self, remote: RemoteBatch, api: ProviderBatchApi) -> bool | None:
         """Whether a result of ``remote`` belongs to one of our calls; None while it has none."""
@@ -275,7 +285,7 @@ class ProviderBatchStepper:
         remote = await api.retrieve(row.remote_id)
         if remote.is_over:
             return await self._over(remote)
-        if row.is_unwanted or row.is_over_due or self._is_late:
+        if row.is_unwanted or self._is_over_due:
             log.warning("provider_batch_cancelling", provider_batch=row.id, age_s=row.age_s, why=row.verdict)
             return await self._move(ProviderBatchState.CANCELLING)
         wait_s = min(max(POLL_SHARE * (row.age_s or 0.0), SOONEST_POLL_S), LATEST_POLL_S)
@@ -291,7 +301,8 @@ class ProviderBatchStepper:
             remote = await api.retrieve(self.row.remote_id)
         if remote.is_over:
             return await self._over(remote)
-        if not self.row.is_unwanted and (self.row.cancelling_s > CANCEL_S or self._is_late):
+        unplanned = self.row.give_up_at is None and self.row.cancelling_s > CANCEL_S and not self.row.is_paused
+        if not self.row.is_unwanted and (self._is_over_due or unplanned):
             await self._give_up()
         await self._move(ProviderBatchState.CANCELLING, wait_s=SOONEST_POLL_S)
         return False
@@ -304,44 +315,68 @@ class ProviderBatchStepper:
     async def _collect(self, api: ProviderBatchApi) -> bool:
         remote = await api.retrieve(self.row.remote_id)
         failpoints.die_once_at("die_before_fetch")
-        if not self._kills_workers and remote.state is not RemoteState.FAILED:
-            await self._results(api).collect(api, remote)
+        missing, again = remote.without_result(), remote.state is not RemoteState.FAILED
+        if self._kills_workers:
+            missing, again = Failure(FailureKind.NOT_RUN, "its workers were lost", cause="worker_lost"), False
+        elif again:
+            try:
+                await self._results(api).collect(api, remote)
+            except BatchCallFailed as error:
+                if not error.is_gone:
+                    raise
+                missing, again = Failure(FailureKind.NOT_RUN, error.failure.message, cause="results_gone"), False
         failpoints.die_once_at("die_after_apply")
-        await self._finish(remote.without_result(answered=await self.batches.count_answers(self.taken)))
-        try:
-            await api.discard(remote)
-        except BatchCallFailed as error:
-            log.warning("provider_batch_files_not_deleted", provider_batch=self.row.id, error=error.failure.message)
+        counted = await self.batches.count_lines(self.taken)
+        await self._finish(missing, unreturned=remote.unreturned(answered=counted.succeeded), again=again)
+        await self._discard(api, *remote.inputs, *remote.outputs)
         return False
 
-    async def _finish(self, missing: Failure) -> None:
-        """Settles what has no result, has its queries bought elsewhere, and ends the provider batch."""
-        failure = missing
-        if self._kills_workers:
-            failure = Failure(FailureKind.UNKNOWN, "its workers were lost", cause="worker_lost")
+    async def _discard(self, api: ProviderBatchApi, *files: str) -> None:
+        try:
+            await api.discard(files)
+        except BatchCallFailed as error:
+            log.warning("provider_batch_files_not_deleted", provider_batch=self.row.id, error=error.failure.message)
+
+    async def _finish(self, missing: Failure, *, unreturned: int | None, again: bool) -> None:
+        """Settles what has no result, has its queries bought elsewhere, and ends the provider batch.
+
+        ``missing`` is what became of it. As many as ``unreturned`` (None: all) may be billed nevertheless: those with
+        the largest reservations are charged, which is no less than the bill. ``again``: another wave may take them.
+        """
         left_s = self.row.deadline_in_s
-        again = failure.kind is FailureKind.NOT_RUN and self.row.outcome != RemoteState.FAILED.value
         released = await self.batches.release(
             self.taken,
-            code=failure.cause or failure.kind.value,
-            reason=failure.message,
+            code=missing.cause or missing.kind.value,
+            reason=missing.message,
             wait_s=wait_before(left_s) if again and left_s is not None else 0.0,
         )
-        await self.batches.settle(
-            self.taken, outcome=failure.kind.value, cause=failure.cause, is_billed=failure.kind in UNSETTLED
+        counted = "no_counts" if unreturned is None else "no_result"
+        charged = await self.batches.settle(
+            self.taken,
+            outcome=FailureKind.UNKNOWN.value,
+            cause=missing.cause if missing.kind is FailureKind.UNKNOWN else counted,
+            is_billed=True,
+            most=unreturned,
         )
+        await self.batches.settle(self.taken, outcome=missing.kind.value, cause=missing.cause)
         failpoints.die_once_at("die_before_done")
-        await self._move(ProviderBatchState.DONE, cause=failure.message if released else None)
+        cause = missing.message if released else None
+        if charged:
+            cause = f"{missing.message}; {charged} calls without a result may be billed: charged at their reservation"
+            log.error("provider_batch_calls_unreturned", provider_batch=self.row.id, calls=charged, counted=unreturned)
+        await self._move(ProviderBatchState.DONE, cause=cause)
         log.info("provider_batch_done", provider_batch=self.row.id, released=released)
 
-    async def _end_unsent(self, why: str) -> bool:
-        """Ends what was not bought: its queries go back, its calls cost nothing."""
+    async def _end_unsent(self, why: str, api: ProviderBatchApi | None = None) -> bool:
+        """Ends what was not bought: its queries go back, its calls cost nothing, its file is deleted."""
         await self.batches.release(self.taken, code="not_run", reason=f"{why}: bought at standard")
         await self.batches.settle(self.taken, outcome=FailureKind.NOT_RUN.value, cause="not sent")
+        if api is not None and self.row.file_id is not None:
+            await self._discard(api, self.row.file_id)
         await self._move(ProviderBatchState.DONE, outcome="unsent", cause=why)
         return False
 
-    async def _failed(self, state: ProviderBatchState, error: BatchCallFailed) -> bool:
+    async def _failed(self, state: ProviderBatchState, error: BatchCallFailed, api: ProviderBatchApi) -> bool:
         """What follows from a failed request to the batch API. A step that may succeed later is tried again then."""
         failure, tries = error.failure, self.row.tries + 1
         log.warning(
@@ -362,11 +397,12 @@ class ProviderBatchStepper:
             await self._move(target, wait_s=wait_s, tries=tries, cause=failure.message)
             current = target
         if current in UNSENT and (tries >= MAX_TRIES or (failure.kind in _REFUSALS and not error.is_gone)):
-            return await self._end_unsent(failure.message)
+            return await self._end_unsent(failure.message, api)
         if current in (ProviderBatchState.SUBMITTED, ProviderBatchState.CANCELLING) and error.is_gone:
             return await self._move(ProviderBatchState.COLLECTING, outcome="gone", cause=failure.message)
         if current is ProviderBatchState.COLLECTING and (error.is_gone or tries >= 4 * MAX_TRIES):
-            await self._finish(Failure(FailureKind.UNKNOWN, failure.message, cause="results_gone"))
+            gone = Failure(FailureKind.UNKNOWN, failure.message, cause="results_gone")
+            await self._finish(gone, unreturned=None, again=False)
             return False
         if current not in UNSENT and self._is_late:
             await self._give_up()
@@ -387,9 +423,14 @@ class ProviderBatchStepper:
         return bool(self.row.turns > MAX_TURNS)
 
     @property
+    def _is_over_due(self) -> bool:
+        return (bool(self.row.is_over_due) and not self.row.is_paused) or self._is_late
+
+    @property
     def _is_late(self) -> bool:
+        """Whether standard needs the time. While its batch is paused, nothing is bought there."""
         left_s = self.row.deadline_in_s
-        return left_s is not None and left_s < STANDARD_RESERVE_S
+        return left_s is not None and left_s < STANDARD_RESERVE_S and not self.row.is_paused
 
     async def _give_up(self) -> None:
         """Its queries are bought at standard. Until one is claimed there, its late result still counts."""

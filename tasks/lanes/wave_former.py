@@ -57,14 +57,14 @@ class WaveFormer:
                 return True
             after = (rows[-1].due_at, rows[-1].id)
             joining = await self._joining([read_queued(row) for row in rows])
-            count = await self.batches.enlist(
+            enlisted = await self.batches.enlist(
                 self.taken, joining, worker_id=self.context.ledger.worker_id, lease_s=self.context.fleet.timing.lease_s
             )
-            if count is None:
+            if enlisted is None:
                 return False
             failpoints.die_once_at("die_forming")
-            self.joined += count
-            if count < len(joining):
+            self.joined += enlisted.joined
+            if enlisted.too_dear:
                 self.budget_is_full = True
                 return True
         return True

@@ -31,8 +31,8 @@ _WAITS = 3
 
 TIME_PASSES = (
     "UPDATE provider_batches SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL",
-    "UPDATE provider_batches SET due_at = now(), creating_at = creating_at - interval '150 seconds'"
-    " WHERE state <> 'done'",
+    "UPDATE provider_batches SET due_at = now(), creating_at = creating_at - interval '150 seconds',"
+    " arrives_by = arrives_by - interval '150 seconds' WHERE state <> 'done'",
     "UPDATE queries SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL",
 )
 """What a worker's death leaves, minutes later."""

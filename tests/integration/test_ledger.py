@@ -258,6 +258,28 @@ def test_a_paused_batch_starts_nothing_until_it_is_resumed(on_bench: OnBench) ->
     on_bench(story)
 
 
+def test_the_window_of_a_paused_batch_closes_later_and_a_time_of_the_day_stays(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        (query_id, *_) = await bench.submit(2)
+        batch_id = (await bench.row(query_id)).batch_id
+        for same in (True, False):
+            assert await bench.ledger.pause(batch_id)
+            deadline = "now() - interval '1 hour'" if same else "now() + interval '2 days'"
+            await bench.rows_as_owner(
+                "UPDATE batches SET paused_at = now() - interval '5 hours', expires_at = now() - interval '1 hour',"
+                f" deadline = {deadline}"
+            )
+            (closing,) = await bench.ledger.closing_batches()
+            assert not closing.closes
+            (before,) = await bench.rows("SELECT * FROM batches")
+            assert await bench.ledger.unpause(batch_id)
+            (after,) = await bench.rows("SELECT * FROM batches")
+            assert 0 <= (after.expires_at - before.expires_at).total_seconds() - 5 * 3600 < 60
+            assert after.deadline == (after.expires_at if same else before.deadline)
+
+    on_bench(story)
+
+
 def test_a_paused_batch_joins_no_wave(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         ids = await bench.submit(2)

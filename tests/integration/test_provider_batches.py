@@ -5,9 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import pytest
+from sqlalchemy import text
 
 from db.provider_batches import ProviderBatches, TakenBatch
+from db.sql import statement
 from routing.fleet import Model
 from routing.lanes.lane import Lane
 from routing.outcome import Usage
@@ -129,6 +132,80 @@ def test_a_paused_batch_buys_no_provider_batch(on_bench: OnBench, tmp_path: Path
     on_bench(story)
 
 
+def test_what_is_stopped_is_waited_for_until_standard_needs_the_time(on_bench: OnBench, tmp_path: Path) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        with batching_simulator(tmp_path, cancel_s=3e6) as simulator:
+            simulator.control(faults=[{"kind": "batch_stuck"}])
+            async with worker_context_of(bench, batching_fleet(simulator.url)) as context:
+                await hand_in(lines(8), within(24), context)
+                await buy(context, until=is_submitted)
+                due = "UPDATE provider_batches SET due_at = now()"
+                await as_owner(bench, f"{due}, give_up_at = now()")
+                await step_once(context)
+                (row,) = await bench.rows("SELECT DISTINCT state, give_up_at FROM provider_batches")
+                assert (row.state, row.give_up_at) == ("cancelling", None)
+                await WaveStarter(gather_s=0.0).begin(context)
+                (row,) = await bench.rows(
+                    "SELECT min(give_up_at) > now() + interval '12 hours' AS waits FROM provider_batches"
+                )
+                assert row.waits
+                states = "SELECT DISTINCT state FROM queries"
+                await as_owner(bench, f"{due}, cancelling_at = now() - interval '1 hour'")
+                await step_once(context)
+                assert {row.state for row in await bench.rows(states)} == {"batched"}
+                await as_owner(bench, f"{due}, give_up_at = now()")
+                await step_once(context)
+                assert {row.state for row in await bench.rows(states)} == {"ready"}
+
+    on_bench(story)
+
+
+def test_while_its_batch_is_paused_a_provider_batch_is_waited_for_past_the_deadline(
+    on_bench: OnBench, tmp_path: Path
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        with batching_simulator(tmp_path) as simulator:
+            simulator.control(faults=[{"kind": "batch_stuck"}])
+            async with worker_context_of(bench, batching_fleet(simulator.url)) as context:
+                batch = await hand_in(lines(8), within(24), context)
+                await buy(context, until=is_submitted)
+                assert await context.ledger.pause(batch.id)
+                await as_owner(bench, "UPDATE batches SET deadline = now() - interval '1 second'")
+                late = "UPDATE provider_batches SET due_at = now(), give_up_at = now()"
+                await as_owner(bench, late)
+                await step_once(context)
+                states = "SELECT DISTINCT state FROM provider_batches"
+                assert {row.state for row in await bench.rows(states)} == {"submitted"}
+                assert await context.ledger.unpause(batch.id)
+                await as_owner(bench, late)
+                await step_once(context)
+                assert {row.state for row in await bench.rows(states)} <= {"cancelling", "done"}
+
+    on_bench(story)
+
+
+def test_the_newest_ages_of_a_provider_are_read_by_its_index(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        (query_id,) = await bench.submit(1)
+        batch_id = (await bench.row(query_id)).batch_id
+        await as_owner(
+            bench,
+            "INSERT INTO provider_batches (batch_id, tier, deployment, provider, model, marker, reason, max_queries,"
+            " state, outcome, remote_id, submitted_at, ended_at, done_at)"
+            f" SELECT {batch_id}, 'small', 'd', 'p' || mod(n, 3), 'm', 'k' || n, 'r', 1,"
+            " 'done', 'ended', 'i' || n, now() - interval '1 hour', now(), now() FROM generate_series(1, 20000) AS n",
+        )
+        await bench.rows_as_owner("ANALYZE provider_batches")
+        ages = await ProviderBatches(bench.engine).ages(simulated=None)
+        assert {provider: len(found) for provider, found in ages.items()} == {"p0": 100, "p1": 100, "p2": 100}
+        async with bench.engine.connect() as connection:
+            explained = text("EXPLAIN " + str(statement("lanes_ages")))
+            plan = (await connection.execute(explained, {"simulated": None, "newest": 100})).scalars().all()
+        assert not [line for line in plan if "Seq Scan on provider_batches" in line], plan
+
+    on_bench(story)
+
+
 @pytest.mark.parametrize("cause", ["deadline", "deployment"])
 def test_what_is_not_bought_when_it_cannot_be_any_more_goes_back(on_bench: OnBench, tmp_path: Path, cause: str) -> None:
     async def story(bench: LedgerHarness) -> None:
@@ -139,8 +216,8 @@ def test_what_is_not_bought_when_it_cannot_be_any_more_goes_back(on_bench: OnBen
                 await WaveStarter(gather_s=0.0).begin(context)
                 simulator.control(faults=[{"kind": "batch_rate_limited"}])
                 await step_once(context)
-                (row,) = await bench.rows("SELECT DISTINCT state FROM provider_batches")
-                assert row.state in ("formed", "uploaded")
+                uploaded = await bench.rows("SELECT state, file_id FROM provider_batches")
+                assert {row.state for row in uploaded} == {"uploaded"}
                 await as_owner(bench, "UPDATE provider_batches SET due_at = now()")
                 if cause == "deadline":
                     await as_owner(bench, "UPDATE batches SET deadline = now() + interval '200 seconds'")
@@ -156,6 +233,11 @@ def test_what_is_not_bought_when_it_cannot_be_any_more_goes_back(on_bench: OnBen
                 assert row.due == row.queries == 8
                 assert {float(row.usd) for row in await bench.rows("SELECT reserved_usd AS usd FROM budgets")} <= {0.0}
                 assert await charged_usd(bench) == 0
+                if cause == "deadline":  # else the provider is not reachable
+                    async with httpx.AsyncClient(base_url=f"{simulator.url}/openai/v1/files/") as client:
+                        assert [(await client.get(row.file_id)).status_code for row in uploaded] == [404] * len(
+                            uploaded
+                        )
 
     on_bench(story)
 
@@ -195,7 +277,7 @@ def test_a_refused_answer_is_one_that_its_provider_counts(on_bench: OnBench, tmp
                         f" WHERE outcome IS NULL AND provider_batch_id = {batch.id})",
                     )
                 batches = ProviderBatches(bench.engine)
-                assert await batches.count_answers(TakenBatch(batch.id, batch.epoch)) == 2
+                assert (await batches.count_lines(TakenBatch(batch.id, batch.epoch))).succeeded == 2
                 (row,) = await bench.rows(f"SELECT answered FROM provider_batches WHERE id = {batch.id}")
                 assert row.answered == 1
                 # How long a simulated one takes says nothing of a real one.

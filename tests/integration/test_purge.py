@@ -61,6 +61,33 @@ def test_texts_and_months_go_and_figures_stay(on_bench: OnBench) -> None:
     on_bench(story)
 
 
+def test_what_belongs_to_a_purged_batch_goes_with_it_and_its_lanes_stay_known(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        old = await ended_batch(bench)
+        await as_owner(
+            bench, f"UPDATE calls SET lane = 'batch' WHERE id = (SELECT min(id) FROM calls WHERE batch_id = {old})"
+        )
+        await make_old(bench, old)
+        await as_owner(
+            bench,
+            "INSERT INTO provider_batches (batch_id, tier, deployment, provider, model, marker, reason, max_queries)"
+            f" VALUES ({old}, 'small', 'd', 'p', 'm', 'k', 'r', 1)",
+        )
+        await as_owner(
+            bench, f"INSERT INTO followers (query_id, batch_id, leader_id) SELECT id, {old}, id FROM queries"
+        )
+        assert (await purge_as_owner(bench)).batches == 0  # its provider batch is still open
+        await as_owner(bench, "UPDATE provider_batches SET state = 'done', done_at = now()")
+        assert (await purge_as_owner(bench)).batches == 1
+        for name in ("followers", "provider_batches"):
+            assert await bench.rows(f"SELECT FROM {name}") == []
+        kept = await bench.rows("SELECT lane, calls FROM kept_calls ORDER BY lane")
+        daily = await bench.rows("SELECT lane, calls FROM tier_daily WHERE day = '2020-03-10' ORDER BY lane")
+        assert [tuple(row) for row in kept] == [tuple(row) for row in daily] == [("batch", 1), ("standard", 2)]
+
+    on_bench(story)
+
+
 def test_a_dry_run_touches_nothing(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         old = await ended_batch(bench)

@@ -1,6 +1,7 @@
 -- Calls of a provider batch, each with its query as far as that still waits for it (epoch and state), and its text.
 SELECT c.id AS call_id, c.created_at AS at, c.reserved_usd, c.deployment, c.outcome,
        q.epoch = c.epoch AND q.stage = c.tier AND q.state = ANY(CAST(:sources AS text[])) AS is_awaited,
+       q.state = 'batched' AS is_batched,
        q.id, q.batch_id, q.epoch, q.crashes, q.tier, q.prefers, q.attempts, q.escalations,
        CAST(p.body AS text) AS body, CAST(p.options AS text) AS options,
        p.custom_id, b.budget_policy, q.was_lost, q.pilot, q.flex_tier,

@@ -64,4 +64,4 @@ SET queries = p.queries + t.queries, tokens = p.tokens + t.tokens,
     lease_until = greatest(p.lease_until, now() + make_interval(secs => :lease_s))
 FROM (SELECT count(*) AS queries, coalesce(sum(tokens), 0) AS tokens FROM enlisted) AS t
 WHERE p.id IN (SELECT id FROM forming)
-RETURNING p.queries, t.queries AS joined
+RETURNING t.queries AS joined, (SELECT count(*) FROM priced WHERE NOT fits) AS too_dear

@@ -8,6 +8,6 @@ SELECT p.*, b.public_id, b.cancelled_at IS NOT NULL OR b.ended_at IS NOT NULL AS
        extract(epoch FROM now() - p.cancelling_at)::double precision AS cancelling_s,
        extract(epoch FROM now() - p.submitted_at)::double precision AS age_s,
        extract(epoch FROM p.creating_at)::double precision AS creating_unix_s,
-       extract(epoch FROM now() - p.creating_at)::double precision AS since_creating_s
+       extract(epoch FROM now() - coalesce(p.arrives_by, p.creating_at))::double precision AS since_create_s
 FROM provider_batches AS p JOIN batches AS b ON b.id = p.batch_id
 WHERE p.id = :id

@@ -13,6 +13,10 @@ UPDATE provider_batches SET
     cause = coalesce(CAST(:cause AS text), cause),
     creating_at = CASE WHEN :to_state = 'creating' AND state <> 'creating' THEN now() ELSE creating_at END,
     submitted_at = CASE WHEN :to_state = 'submitted' THEN coalesce(submitted_at, now()) ELSE submitted_at END,
+    -- A create that failed, or that another worker takes over after its lease, is no longer on its way.
+    arrives_by = CASE WHEN arrives_by > now() THEN now() ELSE arrives_by END,
+    -- How long the end is waited for is planned anew.
+    give_up_at = CASE WHEN :to_state = 'cancelling' AND state <> 'cancelling' THEN NULL ELSE give_up_at END,
     cancelling_at = CASE WHEN :to_state = 'cancelling' THEN coalesce(cancelling_at, now()) ELSE cancelling_at END,
     ended_at = CASE WHEN :to_state = 'collecting' THEN coalesce(ended_at, now()) ELSE ended_at END,
     done_at = CASE WHEN :to_state = 'done' THEN now() END

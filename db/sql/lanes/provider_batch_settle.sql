@@ -1,5 +1,5 @@
--- Open calls of a provider batch are settled without a result: at no cost, or at their reservation where `is_billed`.
--- Where `only_gone`, those alone whose query no longer waits for it.
+-- Open calls of a provider batch are settled without a result, at no cost or at their reservation: `most` of them where
+-- that is given, the largest first. Where `only_gone`, those alone whose query no longer waits for it.
 WITH open AS (
     SELECT c.id, c.created_at, c.reserved_usd, c.budget_ids FROM calls AS c
     WHERE c.provider_batch_id = :id AND c.outcome IS NULL
@@ -7,8 +7,8 @@ WITH open AS (
       AND (NOT :only_gone OR NOT EXISTS (
           SELECT FROM queries AS q
           WHERE q.id = c.query_id AND q.epoch = c.epoch AND q.stage = c.tier AND q.state = 'batched'))
-    ORDER BY c.id
-    LIMIT 10000
+    ORDER BY c.reserved_usd DESC, c.id
+    LIMIT least(10000, CAST(:most AS bigint))
     FOR UPDATE
 ),
 charged AS (

@@ -94,10 +94,15 @@ async def lines_of(api: ProviderBatchApi, keys: Iterable[str]) -> AsyncIterator[
         yield api.line(key, body(number)).content
 
 
+async def at_once(request_s: float) -> None:
+    """Lets a create be sent."""
+
+
 async def create(api: ProviderBatchApi, keys: Iterable[str], *, marker: str) -> RemoteBatch:
     """Upload where the dialect has files, and create."""
     file = await api.upload(lines_of(api, keys)) if api.takes_files else None
-    return await api.create(lines_of(api, keys) if file is None else file, marker=marker)
+    source = lines_of(api, keys) if file is None else file
+    return await api.create(source, marker=marker, before_sending=at_once)
 
 
 async def over(api: ProviderBatchApi, batch: RemoteBatch) -> RemoteBatch:

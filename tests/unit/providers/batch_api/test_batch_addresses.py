@@ -18,6 +18,7 @@ from providers.batch_api.provider_batch_api import (
 from providers.client import ProviderClient
 from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
 from routing.outcome import FailureKind
+from tests.unit.providers.batch_api_fixtures import at_once
 from tests.unit.providers.network import listening
 
 BASES = {
@@ -134,8 +135,34 @@ def test_an_answer_that_is_no_batch_may_hide_one(kind: Protocol, body: bytes) ->
 @pytest.mark.parametrize(("status", "may_have"), [(400, False), (401, False), (429, False), (500, True), (502, True)])
 def test_only_a_complete_refusal_says_that_nothing_was_created(status: int, may_have: bool) -> None:
     with pytest.raises(BatchCallFailed) as failed:
-        asyncio.run(api_at(Protocol.OPENAI, lambda request: httpx.Response(status)).create("file-1", marker="m"))
+        asyncio.run(
+            api_at(Protocol.OPENAI, lambda request: httpx.Response(status)).create(
+                "file-1", marker="m", before_sending=at_once
+            )
+        )
     assert failed.value.may_have_happened is may_have
+
+
+def test_what_a_create_may_take_is_told_before_it_is_sent() -> None:
+    sent: list[httpx.Request] = []
+    told: list[float] = []
+
+    async def refuse(request_s: float) -> None:
+        told.append(request_s)
+        raise ConnectionError
+
+    async def lines() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            yield b"x" * 100_000
+
+    async def create() -> None:
+        api = api_at(Protocol.ANTHROPIC, lambda request: sent.append(request) or httpx.Response(500))
+        await api.create(lines(), marker="m", before_sending=refuse)
+
+    with pytest.raises(ConnectionError):
+        asyncio.run(create())
+    assert sent == []
+    assert told == [pytest.approx(Provider("p", Protocol.ANTHROPIC, "").deadline_s + 40, rel=0.01)]
 
 
 async def gather(results: AsyncIterator[BatchResult], seen: list[str]) -> None:

@@ -22,6 +22,7 @@ from tests.unit.providers.batch_api_fixtures import (
     HALF,
     MODELS,
     BatchBench,
+    at_once,
     batch_bench,
     body,
     collect,
@@ -129,15 +130,15 @@ def cost_billed(bench: BatchBench, keys: list[str]) -> float:
     return sum(bill[key]["cost_usd"] for key in keys if key in bill)
 
 
+def unreturned(batch: RemoteBatch, results: dict[str, Outcome]) -> int | None:
+    """How many calls may be billed although they have no result."""
+    return batch.unreturned(answered=sum(isinstance(outcome, Completion) for outcome in results.values()))
+
+
 def unanswered(batch: RemoteBatch, results: dict[str, Outcome], keys: list[str]) -> set[FailureKind]:
-    """What became of the calls without a completion."""
-    answered = sum(isinstance(outcome, Completion) for outcome in results.values())
-    found = set()
-    for key in keys:
-        outcome = results.get(key) or batch.without_result(answered=answered)
-        if isinstance(outcome, Failure):
-            found.add(outcome.kind)
-    return found
+    """What became of the calls without a completion that are not billed."""
+    outcomes = [results.get(key) or batch.without_result() for key in keys]
+    return {outcome.kind for outcome in outcomes if isinstance(outcome, Failure)}
 
 
 def test_a_cancelled_batch_gives_what_it_billed(bench: BatchBench, kind: Protocol) -> None:
@@ -155,10 +156,11 @@ def test_a_cancelled_batch_gives_what_it_billed(bench: BatchBench, kind: Protoco
 
     batch, results = bench.run(kind, cancel_half_way)
     assert batch.state is RemoteState.CANCELLED
-    if kind is Protocol.GOOGLE:  # nothing is returned, so nobody knows which calls were billed
+    if kind is Protocol.GOOGLE:  # nothing is returned: half of the calls were billed, it is not known which
         assert results == {}
-        assert unanswered(batch, results, keys) == {FailureKind.UNKNOWN}
+        assert unreturned(batch, results) == 10
         return
+    assert unreturned(batch, results) == 0
     assert sum(isinstance(outcome, Completion) for outcome in results.values()) == 10
     assert unanswered(batch, results, keys) == {FailureKind.NOT_RUN}
     assert cost_of(kind, results) == pytest.approx(cost_billed(bench, keys), abs=1e-8)
@@ -193,8 +195,18 @@ def test_missing_results_that_the_provider_counts_as_failed_are_free(bench: Batc
     batch, results = bench.run(kind, lambda api: finished(api, keys))
     assert batch.state is RemoteState.ENDED
     assert len(results) == 18
+    assert unreturned(batch, results) == 0
     assert unanswered(batch, results, keys) == {FailureKind.NOT_RUN}
     assert cost_of(kind, results) == pytest.approx(cost_billed(bench, keys), abs=1e-8)
+
+
+def test_every_missing_result_may_be_billed_where_the_provider_does_not_count(
+    bench: BatchBench, kind: Protocol
+) -> None:
+    bench.use("batch_partial", "batch_uncounted")
+    batch, results = bench.run(kind, lambda api: finished(api, fresh_keys(20)))
+    assert len(results) == 18
+    assert unreturned(batch, results) is None
 
 
 def test_results_in_another_order_twice_and_of_strangers_are_passed_on(bench: BatchBench, kind: Protocol) -> None:
@@ -273,7 +285,7 @@ def test_results_that_are_gone_are_of_unknown_cost(bench: BatchBench, kind: Prot
         return batch
 
     batch = bench.run(kind, gone)
-    assert unanswered(batch, {}, keys) == {FailureKind.UNKNOWN}
+    assert unreturned(batch, {}) == len(keys)
 
 
 def test_a_cancel_that_comes_too_late_leaves_a_batch_that_ended(bench: BatchBench, kind: Protocol) -> None:
@@ -305,7 +317,8 @@ def test_a_batch_that_is_refused_as_a_whole_is_free_and_says_why(bench: BatchBen
         assert batch.state is RemoteState.FAILED
         assert batch.failure is not None
         assert batch.failure.kind is FailureKind.RATE_LIMITED
-        assert batch.without_result(answered=0) is batch.failure
+        assert batch.without_result() is batch.failure
+        assert batch.unreturned(answered=0) == 0
         assert await collect(api, batch) == []
 
     bench.run(kind, refused)
@@ -315,8 +328,8 @@ def test_a_batch_that_is_refused_as_a_whole_is_free_and_says_why(bench: BatchBen
 def test_files_are_deleted_when_they_are_of_no_use(bench: BatchBench, kind: Protocol) -> None:
     async def discard(api: ProviderBatchApi) -> None:
         batch = await over(api, await create(api, fresh_keys(2), marker="discard"))
-        await api.discard(batch)
-        await api.discard(batch)
+        for _ in range(2):
+            await api.discard((*batch.inputs, *batch.outputs))
         if api.takes_files:
             with pytest.raises(BatchCallFailed) as failed:
                 await collect(api, batch)
@@ -363,7 +376,7 @@ def test_a_large_batch_is_sent_without_holding_it(bench: BatchBench, kind: Proto
         if api.takes_files:
             await api.upload(lines())
         else:
-            await api.create(lines(), marker="large")
+            await api.create(lines(), marker="large", before_sending=at_once)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak

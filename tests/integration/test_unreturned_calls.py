@@ -1,0 +1,183 @@
+"""Calls of provider batches of which no result comes are settled at no less than their bill, and little more."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from db.provider_batches import Joining, ProviderBatches, TakenBatch
+from routing.outcome import Failure, FailureKind
+from tasks.lanes import provider_batch_step
+from tasks.lanes.batch_results import BatchResults
+from tasks.lanes.lane_maintenance import WaveStarter
+from tests.integration.end_to_end import account, hand_in, work_off, worker_context_of
+from tests.integration.lane_fixtures import batching_fleet, batching_simulator, buy, charged_usd, within
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
+from tests.integration.test_audit_seals import as_owner
+from tests.integration.test_budget_guard import billed_usd
+from tests.integration.test_pilot import lines
+from tests.integration.test_provider_batches import is_submitted, step_once
+
+DUE = "UPDATE provider_batches SET due_at = now(), lease_until = NULL"
+
+
+def test_as_many_calls_as_their_provider_counts_are_charged_the_dearest_first(
+    on_bench: OnBench, tmp_path: Path
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        with batching_simulator(tmp_path) as simulator:
+            simulator.control(faults=[{"kind": "batch_stuck"}])  # half of the lines are answered
+            async with worker_context_of(bench, batching_fleet(simulator.url, "google")) as context:
+                batch = await hand_in(lines(40), within(24, cap_usd=1.0), context)
+                await buy(context, until=is_submitted)
+                await asyncio.sleep(1.5)
+                assert await context.ledger.cancel(batch.id) == 40
+                await buy(context)
+                billed = billed_usd(tmp_path / "calls.jsonl", simulator)
+                calls = await bench.rows("SELECT outcome, cause, reserved_usd, cost_usd FROM calls ORDER BY id")
+                charged = [call for call in calls if call.outcome == "unknown"]
+                free = [call for call in calls if call.outcome == "not_run"]
+                assert (len(charged), len(free)) == (20, 20)
+                assert {call.cause for call in charged} == {"no_result"}
+                assert min(call.reserved_usd for call in charged) >= max(call.reserved_usd for call in free)
+                assert {float(call.cost_usd) for call in free} == {0.0}
+                assert await charged_usd(bench) == pytest.approx(sum(float(call.reserved_usd) for call in charged))
+                assert await charged_usd(bench) >= billed > 0
+                (budget,) = await bench.rows("SELECT reserved_usd, settled_usd FROM budgets WHERE batch_id IS NOT NULL")
+                assert float(budget.reserved_usd) == 0.0
+                assert float(budget.settled_usd) == pytest.approx(await charged_usd(bench))
+
+    on_bench(story)
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+def test_every_missing_call_is_charged_and_flagged_where_the_provider_does_not_count(
+    on_bench: OnBench, tmp_path: Path, provider: str
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        with batching_simulator(tmp_path) as simulator:
+            simulator.control(faults=[{"kind": "batch_partial"}, {"kind": "batch_uncounted"}])
+            async with worker_context_of(bench, batching_fleet(simulator.url, provider)) as context:
+                batch = await hand_in(lines(40), within(24), context)
+                await buy(context)
+                assert (await account(batch, context)).progress.done == 40
+                missing = await bench.rows(
+                    "SELECT c.cost_usd = c.reserved_usd AS is_reserved, p.cause FROM calls AS c"
+                    " JOIN provider_batches AS p ON p.id = c.provider_batch_id"
+                    " WHERE c.outcome = 'unknown' AND c.cause = 'no_counts'"
+                )
+                assert missing
+                assert all(call.is_reserved and "may be billed" in call.cause for call in missing)
+                assert await charged_usd(bench) >= billed_usd(tmp_path / "calls.jsonl", simulator)
+
+    on_bench(story)
+
+
+def test_calls_of_a_deployment_that_left_the_fleet_are_settled_before_the_deadline(
+    on_bench: OnBench, tmp_path: Path
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        with batching_simulator(tmp_path) as simulator:
+            simulator.control(faults=[{"kind": "batch_stuck"}])
+            async with worker_context_of(bench, batching_fleet(simulator.url)) as context:
+                await hand_in(lines(8), within(24, cap_usd=1.0), context)
+                await buy(context, until=is_submitted)
+                context.fleet = replace(context.fleet, models={})
+                await as_owner(bench, DUE)
+                await step_once(context)
+                assert {row.state for row in await bench.rows("SELECT state FROM provider_batches")} == {"submitted"}
+                await as_owner(bench, "UPDATE batches SET deadline = now() + interval '200 seconds'")
+                await as_owner(bench, DUE)
+                await step_once(context)
+                (row,) = await bench.rows("SELECT DISTINCT state, outcome FROM provider_batches")
+                assert (row.state, row.outcome) == ("done", "gone")
+                (budget,) = await bench.rows("SELECT reserved_usd, settled_usd FROM budgets WHERE batch_id IS NOT NULL")
+                assert float(budget.reserved_usd) == 0.0
+                assert float(budget.settled_usd) == pytest.approx(await charged_usd(bench))
+                assert await charged_usd(bench) >= billed_usd(tmp_path / "calls.jsonl", simulator)
+                assert {row.state for row in await bench.rows("SELECT state FROM queries")} == {"ready"}
+
+    on_bench(story)
+
+
+def test_nothing_is_sent_unless_the_lease_outlasts_the_create(
+    on_bench: OnBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        with batching_simulator(tmp_path) as simulator:
+            async with worker_context_of(bench, batching_fleet(simulator.url, "anthropic")) as context:
+                await hand_in(lines(8), within(24), context)
+                await work_off(context)
+                await WaveStarter(gather_s=0.0).begin(context)
+                with monkeypatch.context() as patched:
+                    patched.setattr(provider_batch_step, "CREATE_MARGIN_S", 0.0)  # noting it always takes longer
+                    await step_once(context)
+                (row,) = await bench.rows("SELECT id, epoch, state, remote_id FROM provider_batches")
+                assert (row.state, row.remote_id) == ("creating", None)
+                assert billed_usd(tmp_path / "calls.jsonl", simulator) == 0.0
+
+                batches = ProviderBatches(bench.engine)
+                held = TakenBatch(row.id, row.epoch)
+                assert not await batches.cover_create(TakenBatch(row.id, row.epoch - 1), request_s=1.0, margin_s=1.0)
+                assert await batches.cover_create(held, request_s=2600.0, margin_s=5.0)
+                (row,) = await bench.rows(
+                    "SELECT id, lease_until > now() + interval '2600 seconds' AS lasts FROM provider_batches"
+                )
+                assert row.lasts
+                # A listing proves nothing until the create has surely arrived.
+                assert (await batches.find(row.id)).since_create_s < 0
+                await as_owner(bench, f"{DUE}, arrives_by = now() - interval '150 seconds'")
+                await buy(context)
+                assert {call.outcome for call in await bench.rows("SELECT outcome FROM calls")} == {"ok"}
+
+    on_bench(story)
+
+
+def test_a_failed_line_that_is_applied_again_counts_once(on_bench: OnBench, tmp_path: Path) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        with batching_simulator(tmp_path) as simulator:
+            simulator.control(faults=[{"kind": "batch_stuck"}])
+            async with worker_context_of(bench, batching_fleet(simulator.url)) as context:
+                await hand_in(lines(8), within(24), context)
+                await buy(context, until=is_submitted)
+                (row, *_) = await bench.rows("SELECT * FROM provider_batches WHERE state = 'submitted'")
+                results = BatchResults(
+                    row, context.fleet.models[row.deployment], ProviderBatches(bench.engine), context
+                )
+                calls = await bench.rows("SELECT id FROM calls WHERE provider_batch_id = :id", id=row.id)
+                failure = Failure(FailureKind.SERVER_ERROR, "no", status=500)
+                counts = (
+                    "SELECT (SELECT sum(attempts) FROM queries) AS attempts, (SELECT count(*) FROM decisions) AS said"
+                )
+                await results.apply({call.id: failure for call in calls})
+                once = (await bench.rows(counts))[0]
+                assert once.attempts == len(calls)
+                await results.apply({call.id: failure for call in calls})
+                assert (await bench.rows(counts))[0] == once
+
+    on_bench(story)
+
+
+def test_queries_that_left_meanwhile_fill_no_budget(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        model = bench.fleet.deployments("small")[0]
+        (query_id, other_id) = await bench.submit(2, cap_usd=1.0)
+        await bench.rows("UPDATE queries SET stage = 'small'")
+        batches = ProviderBatches(bench.engine)
+        query = await bench.row(query_id)
+        id_ = await batches.begin(query.batch_id, model, reason="cheapest", max_queries=10)
+        assert id_ is not None
+        (taken,) = await batches.take_due(lease_s=60.0, simulated=None)
+
+        async def enlisted(*, of: int, epoch: int, reserved_usd: float) -> tuple[int, int]:
+            joining = [Joining(of, epoch, await bench.ledger.next_call_id(), reserved_usd, "v", 1)]
+            row = await batches.enlist(taken, joining, worker_id=None, lease_s=60.0)
+            assert row is not None
+            return row.joined, row.too_dear
+
+        assert await enlisted(of=query_id, epoch=query.epoch + 1, reserved_usd=0.1) == (0, 0)  # claimed elsewhere
+        assert await enlisted(of=query_id, epoch=query.epoch, reserved_usd=0.1) == (1, 0)
+        assert await enlisted(of=other_id, epoch=query.epoch, reserved_usd=2.0) == (0, 1)
+
+    on_bench(story)
