@@ -27,11 +27,21 @@ from routing.fleet import Fleet
 RATE_S: Final = 10.0
 """Queries per second are averaged over so many seconds."""
 BATCHES: Final = 12
+WAVES: Final = 20
+"""Of a batch, the newest."""
 _BATCH_RATE_S: Final = 30.0
 _KEPT_RATES: Final = 120
 _SLOW_S: Final = 10.0
 _DRIFT_S: Final = 600.0
 """Drift is read from thousands of rows and changes within hours."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaveFigures:
+    """The provider batches of a batch, and the sums of its calls by lane and provider batch."""
+
+    waves: Sequence[Row[Any]]
+    lanes: Sequence[Row[Any]]
 
 
 @dataclass(slots=True)
@@ -50,6 +60,8 @@ class DashboardSnapshot:
     unanswered: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     qualities: Mapping[int, QualityFigures] = field(default_factory=dict)
     """By batch, of those with a quality floor."""
+    waves: Mapping[int, "WaveFigures"] = field(default_factory=dict)
+    """By batch, of those with a deadline."""
     quality: RecentQuality | None = None
     labels: Sequence[Row[Any]] = ()
     router: Mapping[str, Any] = field(default_factory=dict)
@@ -74,6 +86,7 @@ class DashboardCollector:
         self._ended: dict[tuple[int, datetime], Mapping[str, int]] = {}
         self._progress: dict[int, deque[tuple[float, int]]] = {}
         self._quality = alru_cache(ttl=_SLOW_S, maxsize=1000)(self._read_quality)
+        self._waves = alru_cache(ttl=_SLOW_S, maxsize=1000)(self._read_waves)
         self._slow = alru_cache(ttl=_SLOW_S)(self._read_slow)
         self._drifts = alru_cache(ttl=_DRIFT_S)(self._read_drift)
 
@@ -94,6 +107,7 @@ class DashboardCollector:
             seen.unanswered = await self._unanswered(seen.batches)
             found = {row.id: await self._quality(row.id) for row in seen.batches if row.has_floor}
             seen.qualities = {id_: quality for id_, quality in found.items() if quality is not None}
+            seen.waves = {row.id: await self._waves(row.id) for row in seen.batches if row.has_deadline}
         if window:
             await self.window.refresh()
         seen.labels, seen.router, seen.quality = await self._slow()
@@ -136,6 +150,10 @@ class DashboardCollector:
 
     async def _read_quality(self, batch_id: int) -> QualityFigures | None:
         return await batch_quality(self._engine, batch_id)
+
+    async def _read_waves(self, batch_id: int) -> WaveFigures:
+        waves = await run_report(self._engine, "dashboard_waves", batch_id=batch_id, rows=WAVES)
+        return WaveFigures(waves, await run_report(self._engine, "batch_lanes", batch_id=batch_id))
 
     async def _read_drift(self) -> Sequence[FeatureDrift]:
         windows = await drift_windows(self._engine)

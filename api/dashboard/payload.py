@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
+from sqlalchemy import Row
+
 from api.dashboard.collector import DashboardCollector
 from api.dashboard.counters import DashboardCounters
 from api.dashboard.rolling_window import KEPT, STEP
@@ -12,6 +14,7 @@ from db.reports.batch_quality import QualityFigures
 from evaluation.production.data_drift import stability_index
 from providers.health.status_report import DeploymentState
 from routing.fleet import Fleet, Model
+from routing.lanes.lane import Lane
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 
 DRIFT: Final = timedelta(minutes=10)
@@ -43,6 +46,7 @@ def snapshot(figures: DashboardCollector, tenant: str) -> dict[str, Any]:
         "workers": _workers(figures),
         "batches": _batches(figures, tenant),
         "chats": _chats(figures, tenant),
+        "waves": _waves(figures, tenant),
         "recent": _recent(figures, tenant),
         "providers": _providers(figures, tenant),
         "router": {**seen.router, "labels": _labels(figures, tenant)},
@@ -118,6 +122,32 @@ def _batches(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
             }
         )
     return batches
+
+
+def _waves(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
+    """What batches with a deadline bought below the list price: a row per provider batch, and one of direct calls."""
+    waves: list[dict[str, Any]] = []
+    for batch in figures.seen.batches:
+        if batch.tenant != tenant or (found := figures.seen.waves.get(batch.id)) is None:
+            continue
+        about = {"batch": batch.public_id, "source": batch.source}
+        bought = {row.provider_batch_id: row for row in found.lanes}
+        for wave in found.waves:
+            said = {name: value for name, value in wave._mapping.items() if name != "id"}
+            waves.append(about | {"lane": Lane.BATCH} | said | _saved(bought.get(wave.id)))
+        waves += [
+            about | {"lane": row.lane, "queries": row.calls} | _saved(row)
+            for row in found.lanes
+            if row.provider_batch_id is None
+        ]
+    return waves
+
+
+def _saved(calls: Row[Any] | None) -> dict[str, float | None]:
+    """What calls cost, and what they saved against their list price."""
+    if calls is None:
+        return {"cost_usd": None, "saved_usd": None}
+    return {"cost_usd": float(calls.cost_usd), "saved_usd": float(calls.list_usd - calls.cost_usd)}
 
 
 def _quality(quality: QualityFigures | None) -> dict[str, Any] | None:

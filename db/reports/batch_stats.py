@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import groupby
 from typing import Any, Final
 
 from sqlalchemy import Row
@@ -356,13 +357,26 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         latency_ms=_percentiles(costs.latency_ms),
         plan=batch.plan,
         quality=await batch_quality(engine, batch.id),
-        lanes=tuple(
-            LaneFigures(**{**row._mapping, "cost_usd": _usd(row.cost_usd), "list_usd": _usd(row.list_usd)})
-            for row in await run_report(engine, "batch_lanes", batch_id=batch.id)
-        ),
+        lanes=_by_lane(await run_report(engine, "batch_lanes", batch_id=batch.id)),
         followers={row.tier: row.queries for row in not_paid},
         not_paid_usd=_usd(sum(row.usd for row in not_paid)),
         second_baseline=None if second is None else _second(second, costs.baselines_usd.get(_SECOND, 0.0), cost_usd),
+    )
+
+
+def _by_lane(rows: Sequence[Row[Any]]) -> tuple[LaneFigures, ...]:
+    """The sums of ``batch_lanes``."""
+    return tuple(
+        LaneFigures(
+            lane,
+            calls=sum(row.calls for row in some),
+            open_calls=sum(row.open_calls for row in some),
+            provider_batches=sum(row.provider_batch_id is not None for row in some),
+            cost_usd=_usd(sum(row.cost_usd for row in some)),
+            list_usd=_usd(sum(row.list_usd for row in some)),
+        )
+        for lane, group in groupby(rows, key=lambda row: str(row.lane))
+        for some in [list(group)]
     )
 
 

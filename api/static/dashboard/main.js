@@ -23,6 +23,8 @@ function show(all) {
   draw("queues", all.stages, panels.queues);
   draw("batches", all.batches, panels.batches);
   draw("chats", all.chats, panels.chats);
+  byId("waves-panel").hidden = !all.waves.length;
+  draw("waves", all.waves, panels.waves);
   drawMix();
   draw("cost", { cost: recent.cost, answered: recent.answered }, (data) => panels.cost(data, all.fleet.top));
   draw("escalation", pick(recent, ["judged", "rejected", "escalated", "escalation_rate", "reasons", "doubted", "escalated_to"]), panels.escalation);
@@ -68,7 +70,7 @@ const stream = watch("/v1/pointsman/live", {
 });
 
 keyForm(() => {
-  for (const id of ["found", "timeline", "whose", "tiles", "queues", "batches", "chats", "mix", "cost", "escalation", "confidence", "router", "providers"]) byId(id).replaceChildren();
+  for (const id of ["found", "timeline", "whose", "tiles", "queues", "batches", "chats", "waves", "mix", "cost", "escalation", "confidence", "router", "providers"]) byId(id).replaceChildren();
   ended = new Map();
   last = null;
   redraw();

@@ -95,6 +95,29 @@ function status(batch) {
   return h("span", {}, batch.cancelled_at ? "cancelling" : batch.paused_at ? "paused" : "running", h("span", { class: "below" }, batch.paused_at ? "" : left));
 }
 
+export function waves(rows) {
+  return table("Waves", [["batch"], "tier", "lane", ["at the provider", "left"], "state", "age", ["answered", "wraps"], "cost", "saved"],
+    rows.map((wave) => [
+      h("span", {}, h("span", { class: "source" }, wave.source), h("code", { class: "below" }, wave.batch)),
+      wave.tier ? named(wave.tier) : NONE,
+      wave.lane,
+      [wave.provider ? h("span", {}, `${wave.provider} · ${wave.deployment}`, h("code", { class: "below" }, wave.remote_id ?? "not bought yet")) : h("span", { class: "quiet" }, "direct calls"), "left"],
+      wave.state ? waveState(wave) : NONE,
+      duration(wave.age_s),
+      wave.state ? `${count(wave.state === "done" ? wave.answered : null)} / ${count(wave.queries)}` : count(wave.queries),
+      money(wave.cost_usd),
+      [money(wave.saved_usd), wave.saved_usd > 0 ? "good" : "zero"],
+    ]));
+}
+
+function waveState(wave) {
+  const ended = wave.state === "done" || wave.state === "collecting";
+  const tone = wave.state !== "done" ? "" : wave.outcome === "ended" ? "quiet" : "warn";
+  const left = wave.waits_s === null || wave.waits_s === undefined ? "" : `waited for ${duration(Math.max(wave.waits_s, 0))} more`;
+  return h("span", { title: wave.why }, h("span", { class: tone }, words(ended ? wave.outcome ?? wave.state : wave.state)),
+    h("span", { class: "below" }, wave.is_given_up ? "given up" : left));
+}
+
 export function mix({ mix: spans, answered }, width, span) {
   const { from, step_s: stepS, steps, tiers } = spans[span];
   const total = sum(answered);

@@ -65,6 +65,36 @@ def test_figures_are_those_of_the_ledger(served: Served, client: httpx.Client, m
     assert told["reserved"] == {"calls": 0, "usd": 0}
 
 
+def test_the_waves_of_a_batch_are_listed_with_what_they_saved(served: Served, client: httpx.Client) -> None:
+    public_id = submitted(client, "a", "b", "c")
+    served.answer(public_id)
+
+    async def buy_in_lanes(bench: Any) -> None:
+        await bench.rows_as_owner(
+            "INSERT INTO provider_batches (batch_id, tier, deployment, provider, model, marker, reason, max_queries,"
+            " queries, answered, state, outcome, remote_id, submitted_at, ended_at, done_at)"
+            " SELECT id, 'small', 'gpt-5-nano', 'openai', 'm', 'k', 'half price', 9, 2, 2, 'done', 'ended', 'batch_67',"
+            " now() - interval '7 minutes', now(), now() FROM batches WHERE public_id = :h",
+            h=public_id,
+        )
+        await bench.rows_as_owner(
+            "UPDATE calls AS c SET cost_usd = c.cost_usd / 2, lane = n.lane, provider_batch_id = n.wave"
+            " FROM (SELECT id, created_at,"
+            " CASE WHEN row_number() OVER (ORDER BY id) < 3 THEN 'batch' ELSE 'flex' END AS lane,"
+            " CASE WHEN row_number() OVER (ORDER BY id) < 3 THEN (SELECT max(id) FROM provider_batches) END AS wave"
+            " FROM calls) AS n WHERE c.id = n.id AND c.created_at = n.created_at"
+        )
+
+    served.play(buy_in_lanes)
+    wave, flex = figures(client)["waves"]
+    assert (wave["batch"], wave["lane"], wave["tier"]) == (public_id, "batch", "small")
+    assert (wave["state"], wave["outcome"]) == ("done", "ended")
+    assert (wave["provider"], wave["remote_id"], wave["queries"], wave["answered"]) == ("openai", "batch_67", 2, 2)
+    assert wave["age_s"] == pytest.approx(420)
+    assert wave["saved_usd"] == pytest.approx(wave["cost_usd"]) != 0
+    assert (flex["lane"], flex["queries"], flex["saved_usd"]) == ("flex", 1, pytest.approx(flex["cost_usd"]))
+
+
 def test_a_batch_that_is_resumed_is_counted_anew(served: Served, client: httpx.Client) -> None:
     public_id = submitted(client, "a", "b")
     served.answer(public_id, failing=2)

@@ -1,6 +1,6 @@
--- Calls of a batch in lanes below the list price: what they cost, and what the same tokens cost at the list price of the
--- batch's price list.
-SELECT c.lane, count(*) AS calls, count(DISTINCT c.provider_batch_id) AS provider_batches,
+-- Calls of a batch in lanes below the list price, by provider batch: what they cost, and what the same tokens cost at the
+-- list price of the batch's price list.
+SELECT c.lane, c.provider_batch_id, count(*) AS calls,
        count(*) FILTER (WHERE c.outcome IS NULL) AS open_calls,
        coalesce(sum(c.cost_usd), 0) AS cost_usd,
        coalesce(sum(l.multiplier / 1000000 * (
@@ -18,5 +18,5 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) AS l ON true
 WHERE b.id = :batch_id
-GROUP BY c.lane
-ORDER BY c.lane
+GROUP BY c.lane, c.provider_batch_id
+ORDER BY c.lane, c.provider_batch_id
