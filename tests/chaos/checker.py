@@ -220,7 +220,7 @@ def _read(log: Path) -> dict[int, dict[str, Any]]:
         if call["call"] is None:
             continue
         call["cost"] = Decimal(str(call["cost_usd"])).quantize(Decimal("1e-9"))
-        number = int(call["call"])
+        number = int(call["call"].partition("-")[0])
         if number in received:
             raise AssertionError(f"the provider received call {number} twice")
         received[number] = call
