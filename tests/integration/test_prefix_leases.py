@@ -1,6 +1,8 @@
 """Of all processes that have prompts with one beginning in work, one writes it to the provider's cache."""
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -11,6 +13,8 @@ from redis.asyncio import Redis
 from redis_client import connect
 from tasks.stages import prefix_leases
 from tasks.stages.prefix_leases import CachedPrefix, PrefixLeases
+from tasks.stages.prefix_writers import PrefixWriters
+from tests.unit.tasks.stages.test_prefix_writers import MODEL, answer, fleet, queued
 
 PREFIX = b"\x01\xff"
 Written = asyncio.Future[CachedPrefix | None]
@@ -105,6 +109,28 @@ def test_a_living_writer_keeps_its_lease_and_a_killed_one_loses_it(play: Play, m
         assert granted is True
         written.set_result(None)
         await other.tasks[0]
+
+    play(story)
+
+
+def test_the_readers_of_one_process_wait_for_the_writer_of_another(play: Play) -> None:
+    async def story(one: Process, other: Process) -> None:
+        processes = [PrefixWriters(fleet(), each.leases) for each in (one, other)]
+        batches = [deque(queued(query_id) for query_id in ids) for ids in ((1, 2), (3, 4))]
+        for writers, waiting in zip(processes, batches, strict=True):
+            writers.add("large", waiting)
+        stopping = asyncio.Event()
+        first, second = processes
+        found = await first.next(batches[0], stopping)
+        assert found is not None
+        assert first.marks(found.id, MODEL)
+        reading = asyncio.ensure_future(second.next(batches[1], stopping))
+        await asyncio.sleep(0.3)
+        assert not reading.done()
+        first.returned(found.id, MODEL, answer(written=1250), marked=True, sent_at=time.monotonic())
+        reader = await asyncio.wait_for(reading, 10.0)
+        assert reader is not None
+        assert (second.warm_at(reader.id), second.marks(reader.id, MODEL)) == ("m", True)
 
     play(story)
 
