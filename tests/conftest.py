@@ -102,7 +102,7 @@ class Databases:
     def clone(self, template: str) -> str:
         """The name of a new database that is like ``template``."""
         name = f"test_{os.getpid()}_{next(self._numbers)}"
-        self.execute("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, template)
+        self.execute("CREATE DATABASE {} TEMPLATE {}", name, template)
         return name
 
     def drop(self, name: str) -> None:
