@@ -26,7 +26,14 @@ def ground() -> Iterator[SharedServices]:
             pytest.skip(f"NOTHING WAS TESTED ON RABBITMQ: {reason}")
 
 
-@pytest.mark.parametrize("name", ["worker_kill_9", "each_message_three_times", "poison_query_at_the_router"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "worker_kill_9",
+        "each_message_three_times",
+        pytest.param("poison_query_at_the_router", marks=pytest.mark.long),
+    ],
+)
 def test_nothing_is_lost_on_rabbitmq(name: str, ground: SharedServices) -> None:
     verdict, flaws = play(ALL[name], seed=1, ground=ground)
     assert not flaws, f"{verdict.line()}\n" + "\n".join(flaws)

@@ -33,7 +33,7 @@ from workers.local_stack import LocalStack
 
 pytestmark = pytest.mark.timeout(1200)  # a new venv has to be filled from the package index first
 README = ROOT / "README.md"
-*OLDER, NEWEST = VERSIONS
+*_, NEWEST = VERSIONS
 ROLES = [("route", "small", "medium", "large", "special", "fallback", "ingest"), ("feeder",)]
 
 
@@ -74,7 +74,8 @@ def python_of(capsys: pytest.CaptureFixture[str]) -> Callable[[str], Path]:
     return wait_for
 
 
-@pytest.mark.parametrize("sdk", [pytest.param(name, marks=pytest.mark.long if name in OLDER else []) for name in SDKS])
+@pytest.mark.long
+@pytest.mark.parametrize("sdk", SDKS)
 def test_the_official_sdk_drives_all_of_it(
     stack: LocalStack, keys: dict[str, str], python_of: Callable[[str], Path], sdk: str
 ) -> None:

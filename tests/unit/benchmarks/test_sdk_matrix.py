@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import sdk_matrix
-from benchmarks.sdk_matrix import NoIndex, sdk_python
+from benchmarks.sdk_matrix import NoIndex, kept_python
 
 VERSION = "1.109.1"
 WHEEL = f"openai-{VERSION}-py3-none-any.whl"
@@ -61,16 +61,16 @@ def trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[st
 def test_an_index_in_trouble_is_none(kind: str, trouble: list[str]) -> None:
     trouble.append(kind)
     with pytest.raises(NoIndex, match=f"openai=={VERSION} cannot be installed"):
-        sdk_python(VERSION)
+        kept_python("openai", f"openai=={VERSION}")
 
 
 def test_one_that_takes_too_long_is_none(trouble: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     trouble.append("late")
     monkeypatch.setattr(sdk_matrix, "_RUN_S", 0.5)
     with pytest.raises(NoIndex, match=f"openai=={VERSION} cannot be installed"):
-        sdk_python(VERSION)
+        kept_python("openai", f"openai=={VERSION}")
 
 
 def test_a_version_that_there_is_not_is_no_trouble_of_the_index(trouble: list[str]) -> None:
     with pytest.raises(RuntimeError, match=f"from versions: {VERSION}"):
-        sdk_python("0.0.7")
+        kept_python("openai", "openai==0.0.7")
