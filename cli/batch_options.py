@@ -49,7 +49,7 @@ GraderOption = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class BatchOptions:
+class BatchOptionGroup:
     """What a command says about its batch."""
 
     idempotency_key: KeyOption = None

@@ -74,7 +74,7 @@ IntoTableOption = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class TableOptions:
+class TableOptionGroup:
     """Where the rows come from, and what their columns mean."""
 
     prompt: PromptOption = None

@@ -51,7 +51,7 @@ class Joining(NamedTuple):
     tokens: int
 
 
-class LineCounts(NamedTuple):
+class ProviderBatchCounts(NamedTuple):
     """Calls of a provider batch."""
 
     succeeded: int
@@ -291,10 +291,10 @@ class ProviderBatches:
         """Notes that its queries are bought elsewhere."""
         await self._fetch("provider_batch_give_up", **taken._asdict())
 
-    async def count_lines(self, taken: TakenBatch) -> LineCounts:
+    async def count_lines(self, taken: TakenBatch) -> ProviderBatchCounts:
         """Notes how many of its lines were answered, and counts the others."""
         rows = await self._fetch("provider_batch_count", **taken._asdict())
-        return LineCounts(rows[0].succeeded, rows[0].open_calls) if rows else LineCounts(0, 0)
+        return ProviderBatchCounts(rows[0].succeeded, rows[0].open_calls) if rows else ProviderBatchCounts(0, 0)
 
     async def known_ids(self, provider: str) -> frozenset[str]:
         """The provider's ids of all our batches there."""

@@ -9,7 +9,7 @@ import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli import batch_summary, dry_run
-from cli.batch_options import BatchOptions
+from cli.batch_options import BatchOptionGroup
 from cli.batch_submission import Submission, fleet_flag, refuse_unmet_grader
 from cli.command_errors import CommandError, ExitCode, UsageError
 from cli.console import emit, err, notice, out, plain, queries, table, warn
@@ -24,7 +24,7 @@ from cli.table_options import (
     DatabaseUrlOption,
     ExpandOption,
     IntoTableOption,
-    TableOptions,
+    TableOptionGroup,
     read_result_table,
     write_result_table,
 )
@@ -58,8 +58,8 @@ def submit(
             help="Forecast tiers, cost and time; submit and call nothing. Exit code 3 if the budget does not cover it.",
         ),
     ] = False,
-    options: BatchOptions,
-    table: TableOptions,
+    options: BatchOptionGroup,
+    table: TableOptionGroup,
 ) -> None:
     """Submit FILE for workers that run now or later.
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from cli import batch_summary
-from cli.batch_options import BatchOptions, ConfidenceOption, GraderOption
+from cli.batch_options import BatchOptionGroup, ConfidenceOption, GraderOption
 from cli.batch_submission import Submission, fleet_flag, refuse_unmet_grader
 from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, err, notice, out, warn
@@ -26,7 +26,7 @@ from cli.table_options import (
     ExpandOption,
     IntoTableOption,
     ResultTable,
-    TableOptions,
+    TableOptionGroup,
     read_result_table,
     write_result_table,
 )
@@ -73,8 +73,8 @@ def run(
         str | None,
         typer.Option(metavar="BATCH", help="Continue this batch. FILE then names its input, for a table's columns."),
     ] = None,
-    options: BatchOptions,
-    table: TableOptions,
+    options: BatchOptionGroup,
+    table: TableOptionGroup,
     into_table: IntoTableOption = None,
 ) -> None:
     """Start the stack, submit FILE, print the report.
@@ -116,7 +116,7 @@ def try_floor(
     replay: ReplayOption = None,
     fleet: FleetOption = None,
     budget: BudgetOption = None,
-    table: TableOptions,
+    table: TableOptionGroup,
 ) -> None:
     """Answer a random sample of FILE at every tier.
 
@@ -124,7 +124,7 @@ def try_floor(
     """
     source = table.source(file)
     mapping = table.mapping()
-    options = BatchOptions(budget=budget, quality=quality, confidence=confidence, pilot=sample, grader=grader)
+    options = BatchOptionGroup(budget=budget, quality=quality, confidence=confidence, pilot=sample, grader=grader)
     spec = options.spec(source, stops_after_pilot=True)
     _answer(
         source,

@@ -6,7 +6,7 @@ import pytest
 import typer
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from cli.batch_options import BatchOptions
+from cli.batch_options import BatchOptionGroup
 from cli.batch_submission import Submission, fleet_flag
 from cli.command_errors import CommandError, ExitCode, UsageError, describe_error
 from cli.commands.doctor import _fault
@@ -112,7 +112,7 @@ def test_ctrl_c_is_reported_once(
 
 
 def _interrupted(public_id: str | None, *, fleet_path: Path | None, fleet: Fleet, **more: str) -> CommandError:
-    spec = BatchOptions().spec("q.txt")
+    spec = BatchOptionGroup().spec("q.txt")
     submission = Submission(Settings.load({}), fleet, spec, False, fleet_flag(fleet_path), public_id=public_id, **more)
     return submission.interrupted()
 
