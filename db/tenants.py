@@ -129,15 +129,17 @@ class Tenants:
         await self.renew_day_budgets()
         return key
 
-    async def keys(self) -> Sequence[ApiKey]:
-        """All keys, the oldest first."""
+    async def keys(self, *, tenant: str | None = None) -> Sequence[ApiKey]:
+        """All keys, of ``tenant`` if given, the oldest first."""
         rows = await fetch(
             self._engine,
             text(
                 "SELECT k.id, k.tenant, k.name, k.created_at, k.revoked_at, t.requests_per_min, t.day_usd,"
                 " k.role, k.identity"
-                " FROM api_keys AS k LEFT JOIN tenants AS t ON t.name = k.tenant ORDER BY k.created_at, k.id"
+                " FROM api_keys AS k LEFT JOIN tenants AS t ON t.name = k.tenant"
+                " WHERE k.tenant = coalesce(CAST(:tenant AS text), k.tenant) ORDER BY k.created_at, k.id"
             ),
+            tenant=tenant,
         )
         return [ApiKey(**(dict(row._mapping) | {"role": Role(row.role)})) for row in rows]
 

@@ -17,9 +17,8 @@ router = APIRouter(prefix="/v1/pointsman/keys", tags=["pointsman"])
 @router.get("", operation_id="list_keys", response_class=Response, responses=JSON_OBJECT)
 async def list_keys(request: Request) -> Response:
     """The tenant's keys by their public part, the oldest first."""
-    tenant = get_tenant(request)
-    found = await get_state(request).tenants.keys()
-    return json_response({"object": "list", "data": [_key_object(key) for key in found if key.tenant == tenant]})
+    found = await get_state(request).tenants.keys(tenant=get_tenant(request))
+    return json_response({"object": "list", "data": [_key_object(key) for key in found]})
 
 
 @router.post("", operation_id="create_key", response_class=Response, responses=JSON_OBJECT)

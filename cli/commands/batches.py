@@ -84,7 +84,7 @@ def submit(
         result = await submission.submit(rows, engine, checked, shows_id=shows_id)
         if not await WorkerRegistry(engine).alive():
             warn("No worker is running. Start workers with `pointsman up`.")
-        if tenant != DEFAULT_TENANT and all(key.tenant != tenant for key in await Tenants(engine).keys()):
+        if tenant != DEFAULT_TENANT and not await Tenants(engine).keys(tenant=tenant):
             warn(f"No key opens the batches of tenant {tenant}: `pointsman keys create NAME --tenant {tenant}`.")
         report = {"batch_id": result.public_id, "total": result.total, "duplicate": result.duplicate}
         report |= submission.rejections

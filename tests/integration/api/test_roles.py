@@ -91,7 +91,8 @@ def test_a_proxys_header_logs_in_only_from_a_trusted_address(settings: Settings,
             tenants = Tenants(bench.engine)
             await tenants.create_key(tenant="research", name="ada", role=role, identity="ada@example.com")
             with pytest.raises(IdentityTaken):
-                await tenants.create_key(tenant="research", name="twin", identity="ada@example.com")
+                await tenants.create_key(tenant="research", name="twin", identity="ada@example.com", day_usd=0.0)
+            assert [key.day_usd for key in await tenants.keys(tenant="research")] == [None]
 
         served.play(story)
 
