@@ -39,6 +39,28 @@ def text_at(fields: Mapping[str, Any], field: str, path: str) -> str:
     return value
 
 
+def only(fields: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Those of ``fields`` that are there and not null."""
+    return {name: fields[name] for name in names if fields.get(name) is not None}
+
+
+def simplest(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """The content of a message of ``parts``: a single plain text as text."""
+    return parts[0]["text"] if len(parts) == 1 and parts[0].keys() == {"type", "text"} else parts
+
+
+def function_tools(value: Any, function: Callable[[Mapping[str, Any], str], dict[str, Any]]) -> dict[str, Any]:
+    """The field ``tools``; ``function`` reads the tool at a path. Raises InvalidField."""
+    if not isinstance(value, list):
+        raise InvalidField("tools", "must be a list of JSON objects", "Correct it, or omit it")
+    tools = []
+    for index, tool in enumerate(value):
+        path = f"tools[{index}]"
+        described = function(as_object(tool, path, "Describe a function in it"), path)
+        tools.append({"type": "function", "function": described})
+    return {"tools": tools} if tools else {}
+
+
 @dataclass(frozen=True, slots=True)
 class FieldTable:
     """What becomes of each field of a request, but for those that make up its messages."""

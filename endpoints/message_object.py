@@ -10,13 +10,8 @@ import orjson
 
 from endpoints.stored_answer import count_in, object_in, text_in
 
-_STOP_REASONS: Final = {
-    "length": "max_tokens",
-    "tool_calls": "tool_use",
-    "function_call": "tool_use",
-    "content_filter": "refusal",
-}
-"""By finish reason; any other is the end of the turn."""
+_STOP_REASONS: Final = {"length": "max_tokens", "content_filter": "refusal"}
+"""By finish reason; any other is the use of a tool, or else the end of the turn: some servers say ``stop`` for both."""
 
 
 def message_object(completion: Mapping[str, Any], *, name: str) -> dict[str, Any]:
@@ -37,7 +32,7 @@ def message_object(completion: Mapping[str, Any], *, name: str) -> dict[str, Any
         "role": "assistant",
         "model": completion.get("model"),
         "content": content,
-        "stop_reason": _STOP_REASONS.get(str(choice.get("finish_reason")), "end_turn"),
+        "stop_reason": _STOP_REASONS.get(str(choice.get("finish_reason")), "tool_use" if calls else "end_turn"),
         "stop_sequence": None,
         "usage": _usage(object_in(completion.get("usage"))),
     }

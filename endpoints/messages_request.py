@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from endpoints.endpoint import FieldTable, InvalidField, as_object, text_at
+from endpoints.endpoint import FieldTable, InvalidField, as_object, function_tools, only, simplest, text_at
 
 _SERVICE_TIERS: Final = {"auto": "auto", "standard_only": "default"}
 _BLOCK_FIX: Final = "Use text, image, document, tool_use or tool_result"
@@ -50,17 +50,13 @@ def _translated(role: str, content: Any, path: str) -> list[dict[str, Any]]:
                 results.append({"role": "tool", "tool_call_id": text_at(block, "tool_use_id", where), "content": said})
             case "tool_use":
                 given = as_object(block.get("input"), f"{where}.input", "Use a JSON object")
-                try:
-                    arguments = orjson.dumps(given).decode()
-                except orjson.JSONEncodeError:
-                    raise InvalidField(f"{where}.input", "is nested too deeply", "Make it flatter") from None
-                function = {"name": text_at(block, "name", where), "arguments": arguments}
+                function = {"name": text_at(block, "name", where), "arguments": orjson.dumps(given).decode()}
                 calls.append({"id": text_at(block, "id", where), "type": "function", "function": function})
             case _:
                 parts.append(_part(block, where))
     if not parts and not calls:
         return results
-    message: dict[str, Any] = {"role": role, "content": _simplest(parts) if parts else None}
+    message: dict[str, Any] = {"role": role, "content": simplest(parts) if parts else None}
     return [*results, message | ({"tool_calls": calls} if calls else {})]
 
 
@@ -72,12 +68,7 @@ def _plain(content: Any, path: str) -> str | list[dict[str, Any]]:
     for index, block in enumerate(blocks):
         if not isinstance(block, dict) or block.get("type") != "text":
             raise InvalidField(f"{path}[{index}]" if isinstance(content, list) else path, "must be text", _TEXT_FIX)
-    return _simplest([_part(block, f"{path}[{index}]") for index, block in enumerate(blocks)])
-
-
-def _simplest(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
-    """One plain text as text."""
-    return parts[0]["text"] if len(parts) == 1 and parts[0].keys() == {"type", "text"} else parts
+    return simplest([_part(block, f"{path}[{index}]") for index, block in enumerate(blocks)])
 
 
 def _part(block: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -100,18 +91,11 @@ def _part(block: Mapping[str, Any], path: str) -> dict[str, Any]:
             raise InvalidField(f"{path}.type", "chat completions have no such block", _BLOCK_FIX)
 
 
-def _tools(value: Any) -> dict[str, Any]:
-    if not isinstance(value, list):
-        raise InvalidField("tools", "must be a list of JSON objects", "Correct it, or omit it")
-    tools = []
-    for index, tool in enumerate(value):
-        path = f"tools[{index}]"
-        if as_object(tool, path, 'Use {"name": ..., "input_schema": {...}}').get("type", "custom") != "custom":
-            raise InvalidField(f"{path}.type", "built-in tools are Anthropic's own", "Use tools with an input_schema")
-        function = {"name": text_at(tool, "name", path), "parameters": tool.get("input_schema") or {"type": "object"}}
-        function |= {name: tool[name] for name in ("description", "strict") if tool.get(name) is not None}
-        tools.append({"type": "function", "function": function})
-    return {"tools": tools} if tools else {}
+def _function(tool: Mapping[str, Any], path: str) -> dict[str, Any]:
+    if tool.get("type", "custom") != "custom":
+        raise InvalidField(f"{path}.type", "built-in tools are Anthropic's own", "Use tools with an input_schema")
+    described = {"name": text_at(tool, "name", path), "parameters": tool.get("input_schema") or {"type": "object"}}
+    return described | only(tool, "description", "strict")
 
 
 def _tool_choice(value: Any) -> dict[str, Any]:
@@ -158,7 +142,7 @@ FIELDS: Final = FieldTable(
     refused={"stream": ("this endpoint cannot be streamed", "Omit it, or use /v1/chat/completions")},
     neutral={"stream": (False,)},
     chat_names={
-        "response_format.json_schema.schema": "output_config.format.schema",
+        "response_format.json_schema": "output_config.format",
         "response_format": "output_config.format",
         "reasoning_effort": "output_config.effort",
         "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
@@ -168,7 +152,7 @@ FIELDS: Final = FieldTable(
     },
     translated={
         "stop_sequences": lambda value: {"stop": value},
-        "tools": _tools,
+        "tools": lambda value: function_tools(value, _function),
         "tool_choice": _tool_choice,
         "metadata": _metadata,
         "output_config": _output_config,

@@ -6,7 +6,7 @@ Source: https://platform.openai.com/docs/api-reference/responses/create
 from collections.abc import Mapping
 from typing import Any, Final
 
-from endpoints.endpoint import FieldTable, InvalidField, as_object, text_at
+from endpoints.endpoint import FieldTable, InvalidField, as_object, function_tools, only, simplest, text_at
 
 _STATELESS: Final = "no response is kept for later requests"
 _UNCHAINED: Final = "Send the whole conversation in input"
@@ -57,15 +57,12 @@ def _add_item(item: Mapping[str, Any], path: str, messages: list[dict[str, Any]]
 
 
 def _content(content: Any, path: str) -> str | list[dict[str, Any]]:
-    """The content of a message: text, or parts of which one at least is no text."""
+    """The content of a message: text or parts."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list) or not content:
         raise InvalidField(path, "must be text or a list of parts, not empty", _PART_FIX)
-    parts = [
-        _part(as_object(part, f"{path}[{index}]", _PART_FIX), f"{path}[{index}]") for index, part in enumerate(content)
-    ]
-    return parts[0]["text"] if len(parts) == 1 and parts[0]["type"] == "text" else parts
+    return simplest([_part(part, f"{path}[{index}]") for index, part in enumerate(content)])
 
 
 def _part(value: Any, path: str) -> dict[str, Any]:
@@ -78,10 +75,10 @@ def _part(value: Any, path: str) -> dict[str, Any]:
         case "input_image":
             _refuse_stored_file(part, path)
             picture = {"url": text_at(part, "image_url", path)}
-            return {"type": "image_url", "image_url": picture | _only(part, "detail")}
+            return {"type": "image_url", "image_url": picture | only(part, "detail")}
         case "input_file":
             _refuse_stored_file(part, path)
-            return {"type": "file", "file": {"file_data": text_at(part, "file_data", path)} | _only(part, "filename")}
+            return {"type": "file", "file": {"file_data": text_at(part, "file_data", path)} | only(part, "filename")}
         case "input_audio":
             return {"type": "input_audio", "input_audio": part.get("input_audio")}
         case _:
@@ -94,11 +91,6 @@ def _refuse_stored_file(part: Mapping[str, Any], path: str) -> None:
             raise InvalidField(f"{path}.{field}", "files are neither stored nor fetched", "Send the data itself")
 
 
-def _only(fields: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Those of ``fields`` that are there and not null."""
-    return {name: fields[name] for name in names if fields.get(name) is not None}
-
-
 def _reasoning(value: Any) -> dict[str, Any]:
     fields = as_object(value, "reasoning", 'Use {"effort": "low"}')
     for field, said in fields.items():
@@ -109,7 +101,7 @@ def _reasoning(value: Any) -> dict[str, Any]:
 
 def _text_settings(value: Any) -> dict[str, Any]:
     fields = as_object(value, "text", 'Use {"format": {"type": "text"}}')
-    chat = _only(fields, "verbosity")
+    chat = only(fields, "verbosity")
     for field in fields.keys() - {"format", "verbosity"}:
         raise InvalidField(f"text.{field}", "unknown", "Use format or verbosity")
     shape = fields.get("format")
@@ -119,23 +111,16 @@ def _text_settings(value: Any) -> dict[str, Any]:
         case "text":
             return chat
         case "json_schema":
-            schema = _only(shape, "name", "description", "schema", "strict")
+            schema = only(shape, "name", "description", "schema", "strict")
             return chat | {"response_format": {"type": "json_schema", "json_schema": schema}}
         case _:
             return chat | {"response_format": dict(shape)}
 
 
-def _tools(value: Any) -> dict[str, Any]:
-    if not isinstance(value, list):
-        raise InvalidField("tools", "must be a list of JSON objects", "Correct it, or omit it")
-    tools = []
-    for index, tool in enumerate(value):
-        path = f"tools[{index}]"
-        if as_object(tool, path, 'Use {"type": "function", "name": ...}').get("type") != "function":
-            raise InvalidField(f"{path}.type", "built-in tools are OpenAI's own", "Use tools of the type function")
-        function = {"name": text_at(tool, "name", path)} | _only(tool, "description", "parameters", "strict")
-        tools.append({"type": "function", "function": function})
-    return {"tools": tools} if tools else {}
+def _function(tool: Mapping[str, Any], path: str) -> dict[str, Any]:
+    if tool.get("type") != "function":
+        raise InvalidField(f"{path}.type", "built-in tools are OpenAI's own", "Use tools of the type function")
+    return {"name": text_at(tool, "name", path)} | only(tool, "description", "parameters", "strict")
 
 
 def _tool_choice(value: Any) -> dict[str, Any]:
@@ -176,7 +161,7 @@ FIELDS: Final = FieldTable(
         "messages": "input",
         "max_tokens": "max_output_tokens",
         "max_completion_tokens": "max_output_tokens",
-        "response_format.json_schema.schema": "text.format.schema",
+        "response_format.json_schema": "text.format",
         "response_format": "text.format",
         "reasoning_effort": "reasoning.effort",
         "verbosity": "text.verbosity",
@@ -185,7 +170,7 @@ FIELDS: Final = FieldTable(
         "max_output_tokens": lambda value: {"max_completion_tokens": value},
         "reasoning": _reasoning,
         "text": _text_settings,
-        "tools": _tools,
+        "tools": lambda value: function_tools(value, _function),
         "tool_choice": _tool_choice,
     },
 )

@@ -41,8 +41,12 @@ def answer_object(
 
 def field_name(endpoint: Endpoint, field: str) -> str:
     """What ``endpoint`` calls a field of the chat body that its request was translated to."""
-    names = _CHAT_NAMES.get(endpoint, {})
-    return next((name + field.removeprefix(chat) for chat, name in names.items() if field.startswith(chat)), field)
+    if endpoint is not Endpoint.CHAT and field.startswith("messages["):
+        field = "messages"  # the place differs: a system prompt becomes a message, and one message can become several
+    for chat, name in _CHAT_NAMES.get(endpoint, {}).items():
+        if field == chat or field.startswith((f"{chat}.", f"{chat}[")):
+            return name + field.removeprefix(chat)
+    return field
 
 
 _CHAT_NAMES: Final[Mapping[Endpoint, Mapping[str, str]]] = {

@@ -49,4 +49,4 @@ def read_upload(
     is_ready = form in (TableFormat.JSON, TableFormat.JSONL)
     table = open_table([stream], form, limits=limits)
     queries = RowQueries(table, mapping, name="file", is_ready=is_ready, is_trusted=False)
-    return queries.lines(fleet, limits=limits)
+    return queries.lines(fleet, limits=limits, endpoint=endpoint)

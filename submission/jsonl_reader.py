@@ -84,7 +84,8 @@ def read_lines(
     if _is_json_array(head):
         raise input_error("file", "is one JSON array", "Convert it to JSON lines: `jq -c '.[]' FILE`")
     is_json = json_only or head.lstrip().startswith(b"{")
-    read = LineReader(fleet, limits, endpoint).read if is_json else partial(_text_line, limits=limits)
+    options = None if endpoint in (None, Endpoint.CHAT) else orjson.dumps({"endpoint": endpoint})
+    read = LineReader(fleet, limits, endpoint).read if is_json else partial(_text_line, limits=limits, options=options)
     for number, piece in lines:
         if isinstance(piece, OversizedLine):
             yield _oversize(number, piece, limits=limits)
@@ -115,7 +116,9 @@ def _is_json_array(head: bytes) -> bool:
     return stripped == b"[" or re.match(rb"\[\s*\{", stripped) is not None
 
 
-def _text_line(raw: bytes, number: int, *, limits: InputLimits) -> InputLine | RejectedLine:
+def _text_line(
+    raw: bytes, number: int, *, limits: InputLimits, options: bytes | None = None
+) -> InputLine | RejectedLine:
     try:
         query = raw.decode()
     except UnicodeDecodeError as encoding:
@@ -125,7 +128,7 @@ def _text_line(raw: bytes, number: int, *, limits: InputLimits) -> InputLine | R
     if query.startswith("{") and _is_json_object(raw):
         error = LineError("line", "a JSON line in a file that began as plain text", "Use one format for the whole file")
         return _reject(number, error, raw, limits=limits)
-    return _line((number, f"line-{number}", _simple_body(query), None))
+    return _line((number, f"line-{number}", _simple_body(query), options))
 
 
 def _is_json_object(raw: bytes) -> bool:
@@ -173,7 +176,10 @@ class LineReader:
         if unstorable := storage_error(raw, fields, max_depth=self.limits.max_depth):
             return self._reject(number, unstorable, raw, fields)
         is_simple = "body" not in fields and ("query" in fields or _BATCH_KEYS.isdisjoint(fields))
-        line = self._read_simple(fields, number) if is_simple else self._read_batch_line(fields, number)
+        try:
+            line = self._read_simple(fields, number) if is_simple else self._read_batch_line(fields, number)
+        except InvalidField as wrong:  # whose field is named as it is written
+            return self._reject(number, LineError(f"body.{wrong.field}", wrong.why, wrong.fix), raw, fields)
         if isinstance(line, LineError):
             return self._reject(number, self._in_own_words(line), raw, fields)
         if duplicate := self._duplicate_error(line.custom_id):
@@ -198,16 +204,14 @@ class LineReader:
         return None
 
     def _read_batch_line(self, fields: dict[str, Any], number: int) -> InputLine | LineError:
+        """Raises InvalidField for what the line's endpoint has and chat completions do not."""
         if error := self._custom_id_error(fields.get("custom_id"), "custom_id") or self._endpoint_error(fields):
             return error
         body = fields.get("body")
         if body is None:
             return LineError("body", "missing", 'Add "body": {"messages": [...]}')
         if self._other is not None and isinstance(body, dict):
-            try:
-                body = chat_body(self._other, body)
-            except InvalidField as wrong:
-                return LineError(f"body.{wrong.field}", wrong.why, wrong.fix)
+            body = chat_body(self._other, body)
         if error := find_request_error(body):
             return error
         if not self._fleet.budgets.allow_unbounded and (open_end := unbounded(body)):

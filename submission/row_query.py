@@ -10,6 +10,7 @@ import orjson
 from jinja2 import meta, nodes
 from jinja2.sandbox import SandboxedEnvironment
 
+from endpoints.endpoint import Endpoint
 from routing.fleet import Fleet
 from routing.pilot import GOLD_KEY
 from submission.cell_text import cell_json, cell_text
@@ -95,10 +96,12 @@ class RowQueries:
         self._question = "prompt"
         self._used = None if WHOLE_ROW in variables - set(columns) else used | variables
 
-    def lines(self, fleet: Fleet, *, limits: InputLimits | None = None) -> Iterator[InputLine | RejectedLine]:
-        """The queries of the rows in their order, with rejections of invalid rows."""
+    def lines(
+        self, fleet: Fleet, *, limits: InputLimits | None = None, endpoint: Endpoint | None = None
+    ) -> Iterator[InputLine | RejectedLine]:
+        """The queries of the rows in their order, for ``endpoint``, with rejections of invalid rows."""
         limits = limits or InputLimits()
-        reader = LineReader(fleet, limits)
+        reader = LineReader(fleet, limits, endpoint)
         is_empty = True
         for number, cells in self._table.rows(self._used):
             is_empty = False

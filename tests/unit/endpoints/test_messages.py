@@ -116,11 +116,12 @@ def test_what_chat_completions_cannot_say_is_refused_by_name(body: dict[str, Any
     assert refused.value.fix
 
 
-def test_an_answer_is_a_message() -> None:
+@pytest.mark.parametrize("finish", ["tool_calls", "stop"])
+def test_an_answer_is_a_message(finish: str) -> None:
     calls = [{"id": "t1", "type": "function", "function": {"name": "add", "arguments": '{"a":1}'}}]
     completion = {
         "model": "claude-x",
-        "choices": [{"message": {"content": "Adding.", "tool_calls": calls}, "finish_reason": "tool_calls"}],
+        "choices": [{"message": {"content": "Adding.", "tool_calls": calls}, "finish_reason": finish}],
         "usage": {"prompt_tokens": 5, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}},
     }
     message = answer_object(Endpoint.MESSAGES, completion, {}, name="9")
@@ -141,4 +142,6 @@ def test_an_answer_is_a_message() -> None:
 
 def test_fields_keep_the_names_of_their_endpoint() -> None:
     assert field_name(Endpoint.MESSAGES, "response_format.json_schema.schema") == "output_config.format.schema"
+    assert field_name(Endpoint.MESSAGES, "response_format.json_schema") == "output_config.format"
     assert field_name(Endpoint.MESSAGES, "stop") == "stop_sequences"
+    assert field_name(Endpoint.MESSAGES, "user_location") == "user_location"

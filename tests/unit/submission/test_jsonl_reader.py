@@ -84,6 +84,9 @@ def test_errors_name_the_fields_of_the_endpoint() -> None:
     assert field(text={"format": {"type": "json_schema", "schema": {"type": 1}}}) == "body.text.format.schema"
     assert field(n=2) == "body.n"
     assert field(store=True) == "body.store"
+    assert (field(messages=ASK), field(max_tokens=5)) == ("body.messages", "body.max_tokens")
+    # The place among the messages is another: the instructions are one, too.
+    assert field(instructions="Be brief.", input=[{"role": "user", "content": ""}]) == "body.input"
 
 
 def test_an_openai_batch_line_keeps_its_body_as_it_is() -> None:

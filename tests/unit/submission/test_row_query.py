@@ -6,8 +6,10 @@ from typing import Any
 import orjson
 import pytest
 
+from endpoints.endpoint import Endpoint
 from routing.fleet import Fleet
-from submission.input_line import InputLine, InvalidInput, RejectedLine
+from submission.input_line import InputLimits, InputLine, InvalidInput, RejectedLine
+from submission.input_queries import read_upload
 from submission.row_query import MAX_PROMPT_CHARS, RowMapping, RowQueries
 from submission.table_reader import TableFormat, open_table
 
@@ -151,3 +153,25 @@ def test_a_json_row_that_lacks_the_column_is_named(shipped_fleet: Fleet) -> None
 def test_a_table_without_rows_is_refused(shipped_fleet: Fleet) -> None:
     with pytest.raises(InvalidInput, match="has no row"):
         list(queries(b"q\n", RowMapping()).lines(shipped_fleet))
+
+
+@pytest.mark.parametrize(
+    ("data", "mapping"),
+    [
+        (b"Is it?\n", RowMapping()),
+        (b'{"query": "Is it?"}\n', RowMapping()),
+        (b'[{"query": "Is it?"}]', RowMapping()),
+        (b"q\nIs it?\n", RowMapping(column="q")),
+    ],
+)
+def test_an_upload_of_any_form_is_for_its_batchs_endpoint(
+    data: bytes, mapping: RowMapping, shipped_fleet: Fleet
+) -> None:
+    def options(endpoint: Endpoint) -> object:
+        stream = io.BytesIO(data)
+        (read,) = read_upload(stream, mapping, name="up", fleet=shipped_fleet, limits=InputLimits(), endpoint=endpoint)
+        assert isinstance(read, InputLine)
+        return None if read.options is None else orjson.loads(read.options)
+
+    assert options(Endpoint.RESPONSES) == {"endpoint": "/v1/responses"}
+    assert options(Endpoint.CHAT) is None
