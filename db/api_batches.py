@@ -49,8 +49,10 @@ class ApiBatches:
         )
         return {(row.tenant, row.public_id): _batch(row) for row in rows}
 
-    async def page(self, *, tenant: str, after: ApiBatch | None, rows: int) -> list[ApiBatch]:
-        """At most ``rows`` of the tenant's batches, the newest first, from after that one on."""
+    async def page(
+        self, *, tenant: str, after: ApiBatch | None, rows: int, endpoint: str | None = None
+    ) -> list[ApiBatch]:
+        """At most ``rows`` of the tenant's batches of ``endpoint``, the newest first, from after that one on."""
         found = await fetch(
             self._engine,
             statement("api_batches_page"),
@@ -58,6 +60,7 @@ class ApiBatches:
             after_at=after.created_at if after else None,
             after_public_id=after.public_id if after else None,
             rows=rows,
+            endpoint=endpoint,
             chat=CHAT_SOURCE,
         )
         batches = await self.find_many([(tenant, row.public_id) for row in found]) if found else {}

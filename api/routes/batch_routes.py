@@ -75,15 +75,8 @@ async def list_batches(
     request: Request, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Response:
     """The batches, newest first, a page at a time; those of the command line and of Celery are included."""
-    service, tenant = get_state(request), get_tenant(request)
-    cursor = None
-    if after is not None:
-        cursor = (await service.status(after, tenant=tenant, param="after")).batch
-    found = await service.batches.page(tenant=tenant, after=cursor, rows=limit + 1)
-    shown = found[:limit]
-    if unadopted := [batch.public_id for batch in shown if not batch.adopted]:
-        await service.batches.adopt(tenant, unadopted)
-    return json_response(page_object([batch_object(batch) for batch in shown], has_more=len(found) > limit))
+    batches, has_more = await batch_page(request, after, limit, param="after")
+    return json_response(page_object([batch_object(batch) for batch in batches], has_more=has_more))
 
 
 @router.get("/{batch_id}", operation_id="retrieve_batch", response_model=BatchObject)
@@ -98,6 +91,22 @@ async def cancel_batch(request: Request, batch_id: str) -> Response:
     service, tenant = get_state(request), get_tenant(request)
     await cancel(batch_id, service, tenant=tenant)
     return raw_json((await service.status_now(batch_id, tenant=tenant)).body)
+
+
+async def batch_page(
+    request: Request, after: str | None, limit: int, *, param: str, endpoint: Endpoint | None = None
+) -> tuple[list[api_batch_types.ApiBatch], bool]:
+    """The tenant's batches of ``endpoint``, None: of any, and whether there are more. ``param`` has the id ``after``.
+
+    Raises ApiError.
+    """
+    service, tenant = get_state(request), get_tenant(request)
+    cursor = None if after is None else (await service.status(after, tenant=tenant, param=param)).batch
+    found = await service.batches.page(tenant=tenant, after=cursor, rows=limit + 1, endpoint=endpoint)
+    shown = found[:limit]
+    if unadopted := [batch.public_id for batch in shown if not batch.adopted]:
+        await service.batches.adopt(tenant, unadopted)
+    return shown, len(found) > limit
 
 
 async def cancel(batch_id: str, service: AppState, *, tenant: str) -> None:

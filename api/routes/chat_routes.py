@@ -20,7 +20,7 @@ from api.state import AppState, get_state, get_tenant
 from db.api_batches import CHAT_SOURCE
 from db.batch_writer import BatchSpec
 from db.reports import run_report
-from db.reports.results import answer_body
+from db.reports.results import answer_body, is_refused
 from endpoints.endpoint import Endpoint
 from submission.jsonl_reader import InputLine, InvalidInput, RejectedLine, read_objects
 from submission.submit import IdempotencyConflict, submit
@@ -276,7 +276,8 @@ def _answer(row: Row[Any], public_id: str, stream: _Stream | None) -> Response:
     if row.last_kind == "budget":
         raise _budget_exhausted()
     reason = row.last_reason or "no reason recorded"
-    status = row.failed_status or 0
-    if 400 <= status < 500 and status not in (401, 403, 429):
-        raise ApiError(status, reason, param=row.failed_param, code="query_failed", should_retry=False, headers=headers)
+    if is_refused(row):
+        raise ApiError(
+            row.failed_status, reason, param=row.failed_param, code="query_failed", should_retry=False, headers=headers
+        )
     raise ApiError(502, reason, kind="server_error", code=f"query_{row.state}", should_retry=False, headers=headers)

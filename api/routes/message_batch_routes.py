@@ -19,8 +19,18 @@ from api.batch_object import ENDED, status_of
 from api.http_errors import ApiError, bad_request, not_found, too_large
 from api.multipart_upload import store_file
 from api.responses import JSON_OBJECT, json_response
-from api.routes.batch_routes import IdempotencyKey, RetryCount, cancel, create_from_file, is_retry, require_same
+from api.routes.batch_routes import (
+    IdempotencyKey,
+    RetryCount,
+    batch_page,
+    cancel,
+    create_from_file,
+    is_retry,
+    require_same,
+    window_s,
+)
 from api.routes.chat_routes import read_object
+from api.routes.file_routes import page_object
 from api.state import AppState, get_state, get_tenant
 from db.api_batch_types import ApiBatch, ApiBatchRequest
 from db.reports.results import message_results
@@ -34,7 +44,7 @@ MAX_BYTES: Final = 32 * 1024**2
 """Of a request, which is read as a whole; a larger batch is a file of ``/v1/messages`` lines."""
 LONGEST_CHECK_S: Final = 20.0
 TURN_S: Final = 0.2
-_DAY_S: Final = 24 * 3600
+_WINDOW: Final = "24h"
 _BODY: Final = {
     "requestBody": {
         "required": True,
@@ -80,19 +90,23 @@ async def create_message_batch(
             service.files, data, tenant=tenant, filename="requests.jsonl", quotas=service.fleet.tenant_quotas
         ),
         endpoint=Endpoint.MESSAGES,
-        completion_window="24h",
-        window_s=_DAY_S,
+        completion_window=_WINDOW,
+        window_s=window_s(_WINDOW),
         fingerprint=hashlib.sha256(data).hexdigest(),
         idempotency_key=idempotency_key,
         retried=is_retry(x_stainless_retry_count),
         traceparent=read_traceparent(request.headers.get("traceparent")),
     )
-    created = await create_from_file(wanted, service)
+    try:
+        created = await create_from_file(wanted, service)
+    except ApiError:
+        await service.files.delete(wanted.input_file_id, tenant=tenant)
+        raise
     if created.public_id != wanted.public_id:  # of an earlier, equal request
         await service.files.delete(wanted.input_file_id, tenant=tenant)
     require_same(created)
     service.validate_soon.set()
-    return json_response(await _shown(created.public_id, service, tenant=tenant))
+    return json_response(message_batch(await _find(created.public_id, service, tenant=tenant)))
 
 
 @router.get("", operation_id="list_message_batches", response_class=Response, responses=JSON_OBJECT)
@@ -100,28 +114,23 @@ async def list_message_batches(
     request: Request, after_id: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Response:
     """The batches of messages, newest first, a page at a time."""
-    service, tenant = get_state(request), get_tenant(request)
-    cursor = None if after_id is None else (await service.status(after_id, tenant=tenant, param="after_id")).batch
-    found = await service.batches.page(tenant=tenant, after=cursor, rows=limit + 1)
-    data = [message_batch(batch) for batch in found[:limit] if batch.endpoint == Endpoint.MESSAGES]
-    last = found[:limit][-1].public_id if found else None
-    first = data[0]["id"] if data else None
-    return json_response({"data": data, "has_more": len(found) > limit, "first_id": first, "last_id": last})
+    batches, has_more = await batch_page(request, after_id, limit, param="after_id", endpoint=Endpoint.MESSAGES)
+    return json_response(page_object([message_batch(batch) for batch in batches], has_more=has_more))
 
 
 @router.get("/{batch_id}", operation_id="retrieve_message_batch", response_class=Response, responses=JSON_OBJECT)
 async def retrieve_message_batch(request: Request, batch_id: str) -> Response:
     """One batch of messages."""
-    return json_response(await _shown(batch_id, get_state(request), tenant=get_tenant(request)))
+    return json_response(message_batch(await _find(batch_id, get_state(request), tenant=get_tenant(request))))
 
 
 @router.post("/{batch_id}/cancel", operation_id="cancel_message_batch", response_class=Response, responses=JSON_OBJECT)
 async def cancel_message_batch(request: Request, batch_id: str) -> Response:
     """Cancel the open queries of a batch. Answers stay in its results."""
     service, tenant = get_state(request), get_tenant(request)
-    await _shown(batch_id, service, tenant=tenant)
+    await _find(batch_id, service, tenant=tenant)
     await cancel(batch_id, service, tenant=tenant)
-    return json_response(await _shown(batch_id, service, tenant=tenant))
+    return json_response(message_batch(await _find(batch_id, service, tenant=tenant)))
 
 
 @router.get(
@@ -132,19 +141,19 @@ async def cancel_message_batch(request: Request, batch_id: str) -> Response:
 )
 async def retrieve_message_batch_results(request: Request, batch_id: str) -> Response:
     """The result of each request, a JSON line each, once the batch has ended."""
-    service, tenant = get_state(request), get_tenant(request)
-    await _shown(batch_id, service, tenant=tenant)
-    batch = (await service.status(batch_id, tenant=tenant)).batch
+    service = get_state(request)
+    batch = await _find(batch_id, service, tenant=get_tenant(request))
     if batch.id is None or status_of(batch) not in ENDED:
         raise ApiError(404, "The batch has no results yet.", code="no_results")
     return StreamingResponse(message_results(service.engine, batch.id), media_type="application/x-jsonl")
 
 
-async def _shown(batch_id: str, service: AppState, *, tenant: str) -> dict[str, Any]:
+async def _find(batch_id: str, service: AppState, *, tenant: str) -> ApiBatch:
+    """The batch as it is now. Raises ApiError where it is none of messages."""
     batch = (await service.status_now(batch_id, tenant=tenant)).batch
     if batch.endpoint != Endpoint.MESSAGES:
         raise not_found("Message batch", batch_id, param="batch_id")
-    return message_batch(batch)
+    return batch
 
 
 def message_batch(batch: ApiBatch) -> dict[str, Any]:

@@ -72,14 +72,18 @@ async def _pages(engine: AsyncEngine, batch_id: int, states: Sequence[str] | Non
         after = rows[-1].id
 
 
+def is_refused(row: Row[Any]) -> bool:
+    """Whether a provider refused what a query of ``results.sql`` asks, and neither the account nor its rate."""
+    return 400 <= (row.failed_status or 0) < 500 and row.failed_status not in (401, 403, 429)
+
+
 def _message_result(row: Row[Any]) -> bytes:
     head = orjson.dumps({"custom_id": row.custom_id})[:-1] + b',"result":'
     if row.response is not None:
         return b"".join((head, b'{"type":"succeeded","message":', answer_body(row), b"}}\n"))
     result: dict[str, Any] = {"type": {"cancelled": "canceled", "expired": "expired"}.get(row.state, "errored")}
     if result["type"] == "errored":
-        is_refused = 400 <= (row.failed_status or 0) < 500
-        kind = "invalid_request_error" if is_refused else "api_error"
+        kind = "invalid_request_error" if is_refused(row) else "api_error"
         error = {"type": kind, "message": row.last_reason or "no reason recorded"}
         result["error"] = {"type": "error", "error": error}
     return head + orjson.dumps(result) + b"}\n"

@@ -1,11 +1,15 @@
 """Anthropic's Message Batches over HTTP."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import httpx
 
-from tests.integration.api.conftest import Served, wait_until
+from routing.fleet import Fleet
+from settings import Settings
+from tests.integration.api.conftest import Served, line, serving, wait_until
+from tests.integration.api.test_batch_routes import create, upload
 
 PARAMS = {"model": "auto", "max_tokens": 9, "messages": [{"role": "user", "content": "Is it?"}]}
 
@@ -26,7 +30,7 @@ def test_a_message_batch_gives_messages_and_errors(served: Served, client: httpx
     path = f"/v1/messages/batches/{batch['id']}"
     assert client.get(f"{path}/results").status_code == 404
     wait_until(lambda: client.get(path).json()["request_counts"]["processing"] == 2)
-    served.answer(batch["id"], failing=1)
+    served.answer(batch["id"], failing=1, status=429)
     wait_until(lambda: client.get(path).json()["processing_status"] == "ended")
     done = client.get(path).json()
     counts = {"processing": 0, "succeeded": 1, "errored": 1, "canceled": 0, "expired": 0}
@@ -34,6 +38,7 @@ def test_a_message_batch_gives_messages_and_errors(served: Served, client: httpx
     lines = [json.loads(one) for one in client.get(done["results_url"]).text.splitlines()]
     results = {one["custom_id"]: one["result"] for one in lines}
     assert (results["a"]["type"], results["a"]["error"]["type"]) == ("errored", "error")
+    assert results["a"]["error"]["error"]["type"] == "api_error"
     assert results["a"]["error"]["error"]["message"]
     assert results["b"]["type"] == "succeeded"
     assert results["b"]["message"]["content"][0]["text"] == "yes"
@@ -67,8 +72,24 @@ def test_an_invalid_request_is_named_before_anything_is_kept(client: httpx.Clien
     assert client.get("/v1/files").json()["data"] == []
 
 
-def test_a_batch_of_another_endpoint_is_no_message_batch(client: httpx.Client) -> None:
+def test_batches_of_other_endpoints_are_no_message_batches(client: httpx.Client) -> None:
     assert client.get("/v1/messages/batches/batch_none").status_code == 404
+    older, newer = created(client, asked("a")), created(client, asked("b"))
+    other = create(client, upload(client, [line("c")])["id"])
+    assert client.get(f"/v1/messages/batches/{other['id']}").status_code == 404
+    first = client.get("/v1/messages/batches", params={"limit": 1}).json()
+    assert ([one["id"] for one in first["data"]], first["has_more"]) == ([newer["id"]], True)
+    last = client.get("/v1/messages/batches", params={"limit": 1, "after_id": first["last_id"]}).json()
+    assert ([one["id"] for one in last["data"]], last["has_more"]) == ([older["id"]], False)
+
+
+def test_a_batch_beyond_the_quota_leaves_no_file(settings: Settings, shipped_fleet: Fleet) -> None:
+    fleet = replace(shipped_fleet, tenant_quotas=replace(shipped_fleet.tenant_quotas, open_batches=1))
+    with serving(settings, fleet) as served, served.client() as client:
+        created(client, asked("a"))
+        refused = client.post("/v1/messages/batches", json=asked("b"))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "quota_reached")
+        assert len(client.get("/v1/files").json()["data"]) == 1
 
 
 def test_anthropics_header_brings_the_key(served: Served) -> None:
