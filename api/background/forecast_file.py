@@ -1,52 +1,42 @@
 """The dry run of an uploaded file: checks each line as for a batch, and forecasts. Creates nothing."""
 
-import io
 from typing import Any, Final
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.background.isolated_thread import run_in_isolated_thread
-from api.background.validate_batch import batch_errors, counted
+from api.background.validate_batch import ShuttingDown, batch_errors, served_forecaster, stored_lines
+from api.http_errors import conflict, sentence, unavailable
+from api.schemas import RowOptions
 from api.state import AppState
 from db.batch_writer import BatchSpec
-from db.file_store import PIECE_BYTES, StoredFile
 from db.provider_batches import ProviderBatches
 from endpoints.endpoint import Endpoint
 from submission.dry_run import dry_run_report, is_covered, read_sample
 from submission.forecast_json import forecast_as_json
-from submission.forecaster import SERVED_BYTES, Forecaster
-from submission.input_line import InputLimits, InvalidInput
-from submission.input_queries import read_upload
+from submission.input_line import InvalidInput
 from submission.request_key import RequestKeys
-from submission.reservoir_sample import ReservoirSample
-from submission.row_query import RowMapping
+
+log = structlog.get_logger()
 
 LONGEST_S: Final = 60.0
 """A client waits for it."""
 
 
 async def forecast_file(
-    service: AppState, file_id: str, *, spec: BatchSpec, mapping: RowMapping | None, endpoint: Endpoint
+    service: AppState, file_id: str, *, spec: BatchSpec, rows: RowOptions | None, endpoint: Endpoint
 ) -> dict[str, Any]:
-    """What `pointsman submit --dry-run --json` prints, with ``covered``; or ``errors``, as a failed batch has them."""
+    """What `pointsman submit --dry-run --json` prints, with ``covered``; or ``errors``, as a failed batch has them.
+
+    Raises ApiError where the file or the router cannot be read.
+    """
+    from evaluation.data.dataset_errors import EvaluationError
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
-        forecaster = Forecaster(
-            service.settings,
-            service.fleet,
-            engine,
-            cap_usd=spec.cap_usd,
-            policy=spec.budget_policy,
-            pilot=spec.pilot,
-            sample=ReservoirSample(max_bytes=SERVED_BYTES),
-        )
-        with StoredFile(service.database_url, file_id) as raw, io.BufferedReader(raw, PIECE_BYTES) as stream:
-            limits = InputLimits(max_bytes=8 * service.config.max_file_bytes, longest_s=LONGEST_S)
-            keys = RequestKeys(service.fleet, dedup=spec.dedup)
-            lines = read_upload(
-                stream, mapping, name=spec.source, fleet=service.fleet, limits=limits, endpoint=endpoint
-            )
-            read = read_sample(counted(lines, service, longest_s=LONGEST_S), keys, forecaster.sample)
+        forecaster = served_forecaster(service, engine, spec)
+        with stored_lines(service, file_id, spec.source, rows, endpoint, longest_s=LONGEST_S) as lines:
+            read = read_sample(lines, RequestKeys(service.fleet, dedup=spec.dedup), forecaster.sample)
         if read.rejected:
             raise InvalidInput(read.rejections)
         forecast = forecast_as_json(await forecaster.forecast())
@@ -58,3 +48,8 @@ async def forecast_file(
         return await run_in_isolated_thread(work, database_url=service.database_url)
     except InvalidInput as error:
         return {"dry_run": True, "errors": {"object": "list", "data": batch_errors(error)}}
+    except (ShuttingDown, OSError) as error:
+        log.warning("dry_run_failed", error=type(error).__name__)
+        raise unavailable() from error
+    except EvaluationError as error:
+        raise conflict(f"{sentence(str(error))}.", code="no_forecast") from error

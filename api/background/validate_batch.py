@@ -10,7 +10,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import structlog
@@ -133,27 +133,49 @@ async def _submit(work: ApiBatchTask, service: AppState, engine: AsyncEngine) ->
         deadline=work.expires_at,
         traceparent=work.traceparent,
     )
-    forecaster = Forecaster(
+    rows = None if work.row_mapping is None else RowOptions(**work.row_mapping)
+    forecaster = served_forecaster(service, engine, spec)
+    with stored_lines(service, work.input_file_id, spec.source, rows, Endpoint(work.endpoint)) as lines:
+        await submit(lines, engine=engine, fleet=service.fleet, spec=spec, forecaster=forecaster)
+
+
+def served_forecaster(service: AppState, engine: AsyncEngine, spec: BatchSpec) -> Forecaster:
+    """Forecasts the batch from a small sample."""
+    return Forecaster(
         service.settings,
         service.fleet,
         engine,
-        cap_usd=work.cap_usd,
-        policy=work.budget_policy,
-        pilot=work.pilot,
+        cap_usd=spec.cap_usd,
+        policy=spec.budget_policy,
+        pilot=spec.pilot,
         sample=ReservoirSample(max_bytes=SERVED_BYTES),
     )
-    with StoredFile(service.database_url, work.input_file_id) as raw, io.BufferedReader(raw, PIECE_BYTES) as stream:
-        limits = InputLimits(max_bytes=8 * service.config.max_file_bytes, longest_s=LONGEST_S)
-        mapping = None if work.row_mapping is None else RowOptions(**work.row_mapping).as_mapping()
-        endpoint = Endpoint(work.endpoint)
-        lines = read_upload(stream, mapping, name=spec.source, fleet=service.fleet, limits=limits, endpoint=endpoint)
-        await submit(counted(lines, service), engine=engine, fleet=service.fleet, spec=spec, forecaster=forecaster)
 
 
-def counted(
-    lines: Iterable[InputLine | RejectedLine], service: AppState, *, longest_s: float = LONGEST_S
+@contextmanager
+def stored_lines(
+    service: AppState,
+    file_id: str,
+    name: str,
+    rows: RowOptions | None,
+    endpoint: Endpoint,
+    *,
+    longest_s: float = LONGEST_S,
+) -> Iterator[Iterator[InputLine | RejectedLine]]:
+    """The lines of a stored file, checked as they are read.
+
+    Raises InvalidInput, also for too many lines or after ``longest_s`` seconds; ShuttingDown; OSError.
+    """
+    with StoredFile(service.database_url, file_id) as raw, io.BufferedReader(raw, PIECE_BYTES) as stream:
+        limits = InputLimits(max_bytes=8 * service.config.max_file_bytes, longest_s=longest_s)
+        mapping = None if rows is None else rows.as_mapping()
+        lines = read_upload(stream, mapping, name=name, fleet=service.fleet, limits=limits, endpoint=endpoint)
+        yield _counted(lines, service, longest_s=longest_s)
+
+
+def _counted(
+    lines: Iterable[InputLine | RejectedLine], service: AppState, *, longest_s: float
 ) -> Iterator[InputLine | RejectedLine]:
-    """Yields ``lines``. Raises InvalidInput for too many, or after ``longest_s`` seconds, and ShuttingDown."""
     most = service.config.max_batch_lines
     until = time.monotonic() + longest_s
     for count, line in enumerate(lines, start=1):

@@ -35,7 +35,6 @@ async def dry_run(request: Request, body: BatchCreate) -> Response:
         deadline=datetime.now(UTC) + timedelta(seconds=window_s(body.completion_window)),
     )
     with service.dry_runs.opened(tenant):
-        mapping = options.rows.as_mapping() if options.rows else None
-        report = await forecast_file(service, file.id, spec=spec, mapping=mapping, endpoint=endpoint)
+        report = await forecast_file(service, file.id, spec=spec, rows=options.rows, endpoint=endpoint)
     day = await service.tenants.day_budget(tenant)
     return json_response(report | {"day_budget": day and {name: float(usd) for name, usd in asdict(day).items()}})

@@ -1,11 +1,14 @@
 """The dry run of an uploaded file, and batches of tables: what the command line reads, over HTTP."""
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.integration.api.conftest import Served, line
+from routing.fleet import Fleet
+from settings import Settings
+from tests.integration.api.conftest import Served, line, serving
 from tests.integration.api.test_batch_routes import create, until, upload
 from tests.integration.ledger_fixtures import LedgerHarness
 
@@ -88,3 +91,15 @@ def test_two_dry_runs_of_a_tenant_at_once_are_one_too_many(client: httpx.Client,
         refused = dry_run(client, [line("a")])
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "quota_reached")
     assert dry_run(client, [line("a")]).status_code == 200
+
+
+def test_a_dry_run_without_its_router_or_during_a_stop_fails_with_the_cause(
+    settings: Settings, shipped_fleet: Fleet
+) -> None:
+    fleet = replace(shipped_fleet, router=replace(shipped_fleet.router, classifier="nothing"))
+    with serving(settings, fleet) as served, served.client() as client:
+        found = dry_run(client, [line("a")])
+        assert (found.status_code, found.json()["error"]["code"]) == (409, "no_forecast")
+        assert "nothing" in found.json()["error"]["message"]
+        served.app.state.service.stopping.set()
+        assert dry_run(client, [line("a")]).status_code == 503
