@@ -1,4 +1,5 @@
 // The API key: kept in this tab's session and sent in a header, never in a URL.
+// A login by a proxy is its cookie, which a request brings to this origin alone.
 const NAME = "pointsman-key";
 
 export const key = () => sessionStorage.getItem(NAME) || "";
@@ -7,7 +8,7 @@ export const forget = () => sessionStorage.removeItem(NAME);
 
 export function request(path, options = {}) {
   const headers = { "x-pointsman-page": "1", ...options.headers, ...(key() ? { authorization: `Bearer ${key()}` } : {}) };
-  return fetch(path, { ...options, headers, cache: "no-store", credentials: "omit", redirect: "error" });
+  return fetch(path, { ...options, headers, cache: "no-store", credentials: "same-origin", redirect: "error" });
 }
 
 export async function errorMessage(response) {

@@ -119,15 +119,17 @@ async function submit() {
   byId("submit").disabled = true;
   const { body, key } = checked;
   say("Submitting…");
+  let batch;
   try {
-    const batch = await asked("/v1/batches", asJson({ ...body, input_file_id: await upload(checked) }, { "idempotency-key": key }));
-    stored = null;
-    await accepted(batch);
+    batch = await asked("/v1/batches", asJson({ ...body, input_file_id: await upload(checked) }, { "idempotency-key": key }));
   } catch (error) {
     await discard();
     byId("submit").disabled = false;
     say(`Not submitted: ${error.message}`);
+    return;
   }
+  stored = null;
+  await accepted(batch).catch((error) => say(`Submitted as ${batch.id}; its check cannot be followed: ${error.message}`));
 }
 
 async function accepted(batch) {
