@@ -20,7 +20,7 @@ async def audit_answer(queued: QueuedQuery, query: Query, answer: str, *, tier: 
     """Asks the top tier too, where the query is drawn for that; its answer is graded, never delivered.
 
     Best effort: a limit, a budget or a lost worker skips an audit, whatever the answer was, so that what is audited
-    stays a random sample. An answer that the judge was asked about in vain counts as a loss, as it does in the pilot.
+    stays a random sample. An answer that the judge refuses, or gives no verdict on, counts as a loss, as in the pilot.
     """
     if tier not in context.fleet.ladder or query.is_pinned:
         return  # no policy has accepted it

@@ -12,7 +12,7 @@ from db.ledger_types import CallResult
 from db.pilots import Pilots
 from evaluation.graders.llm_judge import PAIRS_PER_CALL, JudgePair, JudgeVerdict, judge_body, read_verdicts
 from routing.fleet import Model
-from routing.outcome import Completion, Failure
+from routing.outcome import Completion, Failure, FailureKind
 from tasks.batch_call import call_for_batch
 from tasks.pilot.sample import text_of
 from tasks.worker_context import WorkerContext
@@ -41,6 +41,10 @@ CHARS_PER_CONTEXT_TOKEN: Final = 1.5
 """So many characters of pairs go into one call: they stay within the judge's context in any language."""
 
 
+_DUE_TO_TEXTS: Final = frozenset({FailureKind.SAFETY, FailureKind.TOO_LARGE, FailureKind.MALFORMED})
+"""Failures of a call that come from what the answers are, not from the judge's state."""
+
+
 class AskedPair(NamedTuple):
     """A pair, and the query that it is of."""
 
@@ -57,7 +61,7 @@ class JudgeReplies(NamedTuple):
 
     verdicts: Verdicts
     refused: frozenset[str] = frozenset()
-    """Digests of pairs that it has no room for, or whose reply had no verdict: because of what the answers are."""
+    """Digests of pairs that it has no room for, refuses, or gives no verdict on: because of what the answers are."""
 
 
 async def known_verdicts(batch_id: int, context: WorkerContext) -> Verdicts:
@@ -142,6 +146,8 @@ class _Judge:
                     break  # another worker goes on from what is known; or all replies were paid for nothing
                 result = await self._call(judges[attempt % len(judges)], body, group, reference_first, patient=patient)
             failed = result.outcome if result is not None and isinstance(result.outcome, Failure) else None
+            if failed is not None and failed.kind in _DUE_TO_TEXTS:
+                self.refused.update(asked.pair.digest for asked in group)
             if failed is not None and failed.is_limit and patient and limits < MOST_LIMITS:
                 limits += 1
                 continue

@@ -49,7 +49,7 @@ async def judge_with_pilot(
         log.warning("policy_failed", query_id=queued.id, error=type(error).__name__)
         step = PolicyStep(context.fleet.top, f"the policy failed ({type(error).__name__}): in doubt, up")
     does = "accepts it" if step.tier is None else f"asks {step.tier} next"
-    reason = Reason(ReasonCode.QUALITY_POLICY, f"the certificate of batch {queued.batch_id} {does}: {step.why}")
+    reason = Reason(ReasonCode.QUALITY_POLICY, f"the certificate of its batch {does}: {step.why}")
     return verdict._replace(accepted=step.tier is None, reasons=(reason, *verdict.reasons)), step.tier
 
 

@@ -243,11 +243,15 @@ def test_what_the_budget_has_no_room_for_is_not_judged(
     on_bench(story)
 
 
-def test_audits_are_judged_as_the_sample_was(on_bench: OnBench, simulator: SimulatorProcess) -> None:
+def test_audits_are_judged_as_the_sample_was(
+    on_bench: OnBench, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "WAIT_S", 0.0)
+
     async def story(bench: LedgerHarness) -> None:
         fleet = judged_fleet(simulator.url)
         async with worker_context_of(bench, fleet) as context:
-            batch = await hand_in(lines(2), BatchSpec(source="test"), context)
+            batch = await hand_in(lines(3), BatchSpec(source="test"), context)
             await bench.rows(
                 "INSERT INTO pilots (batch_id, floor, confidence, seed, audit_share, state, policy, decided_at)"
                 " VALUES (:id, 0.9, 0.95, 1, 1, 'decided', CAST(:policy AS jsonb), now())",
@@ -255,7 +259,7 @@ def test_audits_are_judged_as_the_sample_was(on_bench: OnBench, simulator: Simul
                 policy='{"kind": "default", "grader": "judge"}',
             )
             ids = [row.id for row in await bench.rows("SELECT id FROM queries ORDER BY id")]
-            queued = await context.ledger.waiting("route", ids)
+            *queued, refused = await context.ledger.waiting("route", ids)
             for one in queued:
                 await audit_answer(one, read_query(one), "No town has that number.", tier="small", context=context)
             audits = await bench.rows("SELECT grade, reference_grade FROM audits")
@@ -267,6 +271,11 @@ def test_audits_are_judged_as_the_sample_was(on_bench: OnBench, simulator: Simul
             assert (audit.kind, audit.event) == ("audit", "call")
             assert audit.reasons[0].startswith("the accepted answer of small is graded")
             assert cost_usd([audit]) == 0.0, "it is the batch's"
+
+            simulator.control(faults=[{"kind": "safety", "model": "gpt-5-mini"}])
+            await audit_answer(refused, read_query(refused), "Nor has this one.", tier="small", context=context)
+            found = await bench.rows("SELECT grade, reference_grade FROM audits WHERE query_id = :id", id=refused.id)
+            assert [tuple(row) for row in found] == [(0.0, 1.0)], "what the judge refuses is a loss"
 
     on_bench(story)
 
