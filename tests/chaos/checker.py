@@ -133,7 +133,7 @@ class _Books:
                     # A worker moves a query only under the epoch of its own claim.
                     "a fenced-out worker's result counted": "SELECT count(*) FROM decisions AS d"
                     " JOIN calls AS c ON c.id = d.call_id WHERE d.kind = 'judge'"
-                    " AND c.epoch <> d.epoch - CASE WHEN 'recorded' = ANY(d.codes) THEN 1 ELSE 0 END",
+                    " AND CASE WHEN 'recorded' = ANY(d.codes) THEN c.epoch >= d.epoch ELSE c.epoch <> d.epoch END",
                     "the answer's call is unknown or failed": "SELECT count(*) FROM answers AS a WHERE NOT EXISTS"
                     " (SELECT 1 FROM calls AS c"
                     "  WHERE c.id = a.call_id AND c.outcome = 'ok' AND c.query_id = coalesce("

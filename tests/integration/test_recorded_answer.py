@@ -1,4 +1,4 @@
-"""A worker that is killed between a paid answer and the calls that judge it: the answer is not paid again."""
+"""Workers that are killed between a paid answer and the calls that judge it: the answer is not paid again."""
 
 import asyncio
 import multiprocessing
@@ -45,16 +45,17 @@ def test_a_recorded_answer_is_not_paid_again(
         async with worker_context_of(bench, fleet) as context:
             context.trained = SMALL_FIRST
             batch = await hand_in(query_corpus.lines("r", QUERIES), BatchSpec(source="test", cap_usd=1.0), context)
-            worker = multiprocessing.get_context("spawn").Process(
-                target=die_before_a_verdict, args=(database_url, simulator.url, str(tmp_path / "died"))
-            )
-            worker.start()
-            await asyncio.to_thread(worker.join)
-            assert worker.exitcode == -signal.SIGKILL
+            for mark in ("first", "second"):
+                worker = multiprocessing.get_context("spawn").Process(
+                    target=die_before_a_verdict, args=(database_url, simulator.url, str(tmp_path / mark))
+                )
+                worker.start()
+                await asyncio.to_thread(worker.join)
+                assert worker.exitcode == -signal.SIGKILL
+                await bench.rows("UPDATE queries SET lease_until = now() WHERE lease_until IS NOT NULL RETURNING id")
+                await Ledger(bench.engine, lease_s=0.0).rescue(as_of=await context.ledger.clock())
             recorded = await bench.rows("SELECT query_id FROM calls WHERE tier = 'small' AND response IS NOT NULL")
-            assert recorded
-            await bench.rows("UPDATE queries SET lease_until = now() WHERE lease_until IS NOT NULL RETURNING id")
-            await Ledger(bench.engine, lease_s=0.0).rescue(as_of=await context.ledger.clock())
+            assert await bench.rows("SELECT id FROM queries WHERE crashes = 2")
             await work_off(context)
             assert (await account(batch, context)).progress.done == QUERIES
         again = await bench.rows(
