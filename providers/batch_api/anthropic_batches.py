@@ -95,7 +95,9 @@ class AnthropicBatches:
             said = json_fields.as_dict(reply.body)
             page = [_batch(each) for each in json_fields.as_list(said.get("data"))]
             recent = [batch for batch in page if batch.created_at is None or batch.created_at >= since]
-            found += [batch for batch in recent if _may_be(batch, attempt.calls) and batch.id not in known]
+            # A server that counts none does not say.
+            sized = [batch for batch in recent if batch.counts.total in (0, attempt.calls)]
+            found += [batch for batch in sized if batch.id not in known]
             if len(recent) < len(page) or not page or said.get("has_more") is not True:
                 return tuple(found)
             after = {"after_id": page[-1].id}
@@ -141,11 +143,6 @@ class AnthropicBatches:
                 return BatchResult(key, not_run("batch_expired" if word == "expired" else "batch_cancelled"))
             case _:
                 return BatchResult(key, unreadable())
-
-
-def _may_be(batch: RemoteBatch, calls: int) -> bool:
-    """Whether a batch may be one of so many calls: a server that counts none does not say."""
-    return batch.counts.succeeded is None or batch.counts.total == calls
 
 
 def _batch(said: Any) -> RemoteBatch:

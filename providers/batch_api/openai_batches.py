@@ -191,7 +191,7 @@ def _batch(said: Any) -> RemoteBatch:
     if status not in _STATES:
         raise BatchCallFailed(Failure(FailureKind.BROKEN_BODY, "a batch without a status that is known", status=200))
     counts = json_fields.as_dict(known.get("request_counts"))
-    succeeded = json_fields.as_count(counts["completed"]) if "completed" in counts else None
+    succeeded = None if counts.get("completed") is None else json_fields.as_count(counts["completed"])
     source = json_fields.identifier(known.get("input_file_id"))
     files = (json_fields.identifier(known.get(name)) for name in ("output_file_id", "error_file_id"))
     ended = (json_fields.number(known.get(f"{name}_at")) for name in ("completed", "failed", "expired", "cancelled"))

@@ -73,12 +73,15 @@ class RemoteBatch:
     def unreturned(self, *, answered: int) -> int | None:
         """How many calls of a batch that is over are billed, at most, although `ProviderBatchApi.results` lacks them.
 
-        ``answered`` is how many calls have an answer, also one that is refused here. None: the provider does not count,
-        so each call without a result may be billed.
+        ``answered`` is how many calls have an answer, also one that is refused here. None: the provider does not count
+        (or says 0 of 0, as some gateways do), so each call without a result may be billed.
         """
         if self.failure is not None:
             return 0
-        return None if self.counts.succeeded is None else max(0, self.counts.succeeded - answered)
+        may_be_0 = self.state is RemoteState.CANCELLED  # stopped before its calls were counted
+        if self.counts.succeeded is None or not (self.counts.total or may_be_0):
+            return None
+        return max(0, self.counts.succeeded - answered)
 
     def without_result(self) -> Failure:
         """What became of a call of a batch that is over, of which there is no result, and which is not billed."""

@@ -14,6 +14,7 @@ from providers.batch_api.provider_batch_api import (
     CreateAttempt,
     ProviderBatchApi,
     RemoteBatch,
+    RemoteCounts,
     RemoteState,
 )
 from providers.provider_errors import UnsupportedParameter
@@ -207,6 +208,13 @@ def test_every_missing_result_may_be_billed_where_the_provider_does_not_count(tm
         batch, results = bench.run(kind, lambda api: finished(api, fresh_keys(20)))
     assert len(results) == 18
     assert unreturned(batch, results) is None
+
+
+def test_0_of_0_is_no_count_unless_it_was_cancelled_before_it_ran() -> None:
+    none = RemoteCounts(0, 0)
+    for state in (RemoteState.ENDED, RemoteState.EXPIRED):
+        assert RemoteBatch("b", state, none).unreturned(answered=3) is None
+    assert RemoteBatch("b", RemoteState.CANCELLED, none).unreturned(answered=0) == 0
 
 
 def test_results_in_another_order_twice_and_of_strangers_are_passed_on(bench: BatchBench, kind: Protocol) -> None:
