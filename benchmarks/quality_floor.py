@@ -148,8 +148,9 @@ def load(path: Path, *, shuffled: int | None = None, by_difficulty: bool = False
         order = np.random.default_rng(shuffled).permutation(len(examples))
         correct = correct[order]
         agreement = None if agreement is None else agreement[order]
+    orders = [word for word, is_so in (("shuffled", shuffled is not None), ("by difficulty", by_difficulty)) if is_so]
     return Workload(
-        name=path.stem.removesuffix("_outcomes"),
+        name=" ".join([path.stem.removesuffix("_outcomes"), *orders]),
         tiers=tiers,
         costs=np.geomspace(CHEAPEST_PRICE, 1.0, len(tiers)) if len(tiers) > 1 else np.ones(1),
         features=ladder_features([example.query for example in examples], answers[:-1]),
