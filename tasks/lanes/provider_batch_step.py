@@ -322,7 +322,7 @@ class ProviderBatchStepper:
             try:
                 await self._results(api).collect(api, remote)
             except BatchCallFailed as error:
-                if not error.is_gone:
+                if not self._is_gone(error):
                     raise
                 missing, again = Failure(FailureKind.NOT_RUN, error.failure.message, cause="results_gone"), False
         failpoints.die_once_at("die_after_apply")
@@ -398,9 +398,9 @@ class ProviderBatchStepper:
             current = target
         if current in UNSENT and (tries >= MAX_TRIES or (failure.kind in _REFUSALS and not error.is_gone)):
             return await self._end_unsent(failure.message, api)
-        if current in (ProviderBatchState.SUBMITTED, ProviderBatchState.CANCELLING) and error.is_gone:
-            return await self._move(ProviderBatchState.COLLECTING, outcome="gone", cause=failure.message)
-        if current is ProviderBatchState.COLLECTING and (error.is_gone or tries >= 4 * MAX_TRIES):
+        if current in (ProviderBatchState.SUBMITTED, ProviderBatchState.CANCELLING) and self._is_gone(error):
+            return await self._move(ProviderBatchState.COLLECTING, tries=tries, outcome="gone", cause=failure.message)
+        if current is ProviderBatchState.COLLECTING and (self._is_gone(error) or tries >= 4 * MAX_TRIES):
             gone = Failure(FailureKind.UNKNOWN, failure.message, cause="results_gone")
             await self._finish(gone, unreturned=None, again=False)
             return False
@@ -408,6 +408,10 @@ class ProviderBatchStepper:
             await self._give_up()
         await self._move(current, wait_s=wait_s, tries=tries, cause=failure.message)
         return False
+
+    def _is_gone(self, error: BatchCallFailed) -> bool:
+        """Whether the provider has it no more: not for a moment only, for its queries would be paid twice."""
+        return error.is_gone and bool(self.row.tries + 1 >= MAX_TRIES)
 
     @property
     def _why_unsent(self) -> str | None:

@@ -101,6 +101,33 @@ def test_calls_of_a_deployment_that_left_the_fleet_are_settled_before_the_deadli
     on_bench(story)
 
 
+def test_a_provider_batch_is_gone_only_if_it_stays_so(on_bench: OnBench, tmp_path: Path) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        with batching_simulator(tmp_path) as simulator:
+            simulator.control(faults=[{"kind": "batch_stuck"}])
+            async with worker_context_of(bench, batching_fleet(simulator.url)) as context:
+                await hand_in(lines(8), within(24, cap_usd=1.0), context)
+                await buy(context, until=is_submitted)
+
+                async def step(change: str) -> set[tuple[str, int]]:
+                    await as_owner(bench, f"{DUE}, {change}")
+                    await step_once(context)
+                    return {
+                        (row.state, row.tries) for row in await bench.rows("SELECT state, tries FROM provider_batches")
+                    }
+
+                away = "remote_id = 'away_' || remote_id"
+                assert await step(away) == {("submitted", 1)}
+                assert await step("remote_id = substr(remote_id, 6)") == {("submitted", 0)}
+                ((state, _),) = await step(f"tries = {provider_batch_step.MAX_TRIES - 1}, {away}")
+                assert state == "done"
+                (row,) = await bench.rows("SELECT DISTINCT outcome FROM provider_batches")
+                assert row.outcome == "gone"
+                assert await charged_usd(bench) >= billed_usd(tmp_path / "calls.jsonl", simulator)
+
+    on_bench(story)
+
+
 def test_nothing_is_sent_unless_the_lease_outlasts_the_create(
     on_bench: OnBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
