@@ -226,6 +226,7 @@ class ProviderBatchStepper:
             remote = await api.create(source, marker=self.row.marker, before_sending=self._cover_create)
         except _LeaseLostError:
             log.warning("provider_batch_not_created", provider_batch=self.row.id, why="the lease may be lost")
+            await self._move(ProviderBatchState.UPLOADED, wait_s=SOONEST_POLL_S)  # nothing was sent
             return False
         failpoints.die_once_at("die_after_create")
         return await self._submitted(remote, api)
