@@ -112,12 +112,14 @@ class WaveStarter:
             plan = await self.plans.of(row.batch_id, batches, fleet)
             if plan is None:
                 continue
-            state, review = ProviderBatchState(row.state), plan.review(row.tier, row.age_s)
+            state = ProviderBatchState(row.state)
+            verdict: str | None = None
             if state is ProviderBatchState.CANCELLING:
                 give_up_s = row.age_s + plan.standard_within_s(row.tier)
-                await batches.review(row.id, state, give_up_s=give_up_s, verdict=None)
             else:
-                await batches.review(row.id, state, give_up_s=review.give_up_s, verdict=str(review.reason))
+                review = plan.review(row.tier, row.age_s)
+                give_up_s, verdict = review.give_up_s, str(review.reason)
+            await batches.review(row.id, state, give_up_s=give_up_s, verdict=verdict)
 
 
 async def with_room(
