@@ -16,6 +16,9 @@ log = structlog.get_logger()
 LEASE_S: Final = 4.0
 """The readers in other processes wait no longer for a writer in a process that was killed. A living one renews it."""
 
+LONGEST_S: Final = 60.0
+"""A writer's call that takes longer may hang, up to its deadline: the readers in other processes wait no more."""
+
 _AWAY_S: Final = 5.0
 """Redis is not asked for this long after it gave no answer."""
 
@@ -64,9 +67,11 @@ class PrefixLeases:
 
 
 async def _hold(redis: Redis, key: str, lock: Lock, written: "asyncio.Future[CachedPrefix | None]") -> None:
+    until = asyncio.get_running_loop().time() + LONGEST_S
     while not (await asyncio.wait([written], timeout=LEASE_S / 4))[0]:
-        with suppress(*AWAY):  # lost, another process may write as well, which costs a little more
-            await lock.reacquire()
+        if asyncio.get_running_loop().time() < until:
+            with suppress(*AWAY):  # lost, another process may write as well, which costs a little more
+                await lock.reacquire()
     with suppress(*AWAY):
         if (cached := written.result()) is not None:
             await redis.set(key, cached.deployment or "", px=round(1000 * cached.lasts_s))

@@ -113,6 +113,22 @@ def test_a_living_writer_keeps_its_lease_and_a_killed_one_loses_it(play: Play, m
     play(story)
 
 
+def test_a_writer_whose_call_hangs_holds_up_no_other_process(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefix_leases, "LEASE_S", 0.5)
+    monkeypatch.setattr(prefix_leases, "LONGEST_S", 0.0)
+
+    async def story(one: Process, other: Process) -> None:
+        _, hanging = await one.acquire()
+        await asyncio.sleep(0.7)
+        granted, written = await other.acquire()
+        assert granted is True
+        for future in (hanging, written):
+            future.set_result(None)
+        await asyncio.gather(*one.tasks, *other.tasks)
+
+    play(story)
+
+
 def test_the_readers_of_one_process_wait_for_the_writer_of_another(play: Play) -> None:
     async def story(one: Process, other: Process) -> None:
         processes = [PrefixWriters(fleet(), each.leases) for each in (one, other)]
