@@ -19,7 +19,7 @@ from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 from settings import STACK_FILE, Settings, without_password
 from workers.data_dir import make_data_dir
-from workers.embedded.services import Services, services_up
+from workers.embedded.services import SERVICES_LOCK, Services, services_up
 from workers.file_lock import FileLock, holder_note
 from workers.port_allocator import NoFreePort, PortAllocator
 from workers.process_setup import READY_FILE
@@ -66,6 +66,12 @@ def stack_pid(settings: Settings) -> int | None:
     """The process that runs the stack of this data directory, if there is one."""
     note = holder_note(settings.home / STACK_LOCK)
     return int(note) if note else None
+
+
+def stack_serves(settings: Settings) -> bool:
+    """Whether the stack of this data directory has its services up, for other commands to join."""
+    pid = stack_pid(settings)
+    return pid is not None and holder_note(settings.home / SERVICES_LOCK) == str(pid)
 
 
 def other_fleet(settings: Settings, fleet: Fleet) -> str | None:

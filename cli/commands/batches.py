@@ -1,5 +1,6 @@
 """Commands on batches: submit, status, results, cancel, pause, resume, batches."""
 
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -35,6 +36,7 @@ from db.reports.batch_stats import Progress, batch_figures, batch_progress
 from db.reports.json_views import batch_as_json
 from db.tenants import DEFAULT_TENANT, Tenants
 from db.worker_registry import WorkerRegistry
+from workers.local_stack import stack_serves
 
 app = typer.Typer()
 
@@ -87,24 +89,33 @@ def submit(
         if tenant != DEFAULT_TENANT and not await Tenants(engine).keys(tenant=tenant):
             warn(f"No key opens the batches of tenant {tenant}: `pointsman keys create NAME --tenant {tenant}`.")
         report = {"batch_id": result.public_id, "total": result.total, "duplicate": result.duplicate}
-        report |= submission.rejections
-        if not wait:
-            if not as_json:
-                out.print(result.public_id)
-            return report
-        batch = await resolve_batch(engine, result.public_id)
+        if not shows_id:
+            out.print(result.public_id)
+        return report | submission.rejections
+
+    async def is_open(engine: AsyncEngine) -> bool:
+        return not (await batch_progress(engine, (await resolve_batch(engine, submission.public_id)).id)).ended
+
+    async def outcome(engine: AsyncEngine) -> dict[str, Any]:
+        batch = await resolve_batch(engine, submission.public_id)
         await submission.wait(engine, batch, checked)
         figures = await batch_figures(engine, batch)
         batch_summary.show(figures, err if as_json else out)
-        return report | batch_as_json(figures)
+        return batch_as_json(figures)
 
-    with open_source(source, mapping) as rows:
-        if not skip_invalid:
-            rows.check(checked)
-        try:
+    try:
+        with open_source(source, mapping) as rows:
+            if not skip_invalid:
+                rows.check(checked)
             report = with_database(settings, work)
-        except KeyboardInterrupt:
-            raise submission.interrupted() from None
+        if wait:
+            if settings.embedded and not stack_serves(settings) and with_database(settings, is_open):
+                # With services of its own, this command would keep the stack that it waits for from starting.
+                while not stack_serves(settings):
+                    time.sleep(0.5)
+            report |= with_database(settings, outcome)
+    except KeyboardInterrupt:
+        raise submission.interrupted() from None
     if as_json:
         emit(report)
 

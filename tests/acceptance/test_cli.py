@@ -221,9 +221,14 @@ def test_all_real_questions_are_answered_from_their_recorded_answers_at_half_pri
 def test_a_detached_stack_serves_until_down_stops_it(pointsman: Pointsman, tmp_path: Path) -> None:
     path = tmp_path / "one.jsonl"
     path.write_text('{"query": "What is 2 + 2?"}\n')
+    waiting = pointsman.start("submit", path, "--wait", "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert waiting.stderr is not None
+    while b"No worker is running" not in waiting.stderr.readline():
+        assert waiting.poll() is None
     printed = pointsman("up", "--detach", "--no-flower", "--no-api")
     try:
         assert 'postgres: psql "' in printed
+        assert json.loads(waiting.communicate(timeout=60)[0])["completed"] == 1
         assert pointsman.object("submit", path, "--wait")["completed"] == 1
         pointsman("up", "--detach", code=1)  # it is running
     finally:
