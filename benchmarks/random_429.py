@@ -42,10 +42,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pointsman-429-") as name:
         home = Path(name)
         home.chmod(0o711)  # Postgres is another user
+        # A server for each, so that both meet the same draws.
         with _served(home, options) as port:
             sdk = _span(home, lambda: _by_sdk(port))
-            with _stack(home, port, options) as fleet:
-                ours = _span(home, lambda: _by_pointsman(home, fleet, options))
+        with _served(home, options) as port, _stack(home, port, options) as fleet:
+            ours = _span(home, lambda: _by_pointsman(home, fleet, options))
     print(f"SDK {sdk['seconds']:.1f} s, {sdk['calls']} calls, {sdk['refused']} refused")
     print(f"Pointsman {ours['seconds']:.1f} s, {ours['calls']} calls, {ours['refused']} refused")
     print(f"ratio {ours['seconds'] / sdk['seconds']:.2f} ({options.layout}, {options.share:.0%} at 1 of 2 models)")
@@ -115,6 +116,7 @@ def _reply(body: dict[str, Any], *, refused: bool) -> bytes:
 def _served(home: Path, options: argparse.Namespace) -> Iterator[int]:
     context = multiprocessing.get_context("spawn")
     arguments = (str(home / "port"), str(home / "server.log"), options.share, options.latency)
+    (home / "port").unlink(missing_ok=True)
     process = context.Process(target=_serve, args=arguments, daemon=True)
     process.start()
     while not (home / "port").exists() or not (home / "port").read_text():
