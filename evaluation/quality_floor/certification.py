@@ -215,6 +215,7 @@ def fit_pilot(pilot: Sequence[PilotQuery], *, seed: int) -> FittedPilot:
     """Fits every policy of the path on the whole ``pilot``. Raises ValueError where the top tier's answers are free."""
     losses, usd = _losses(pilot), _mean_usd(pilot)
     costs = usd / usd[-1]
+    prices = np.array([[answer.cost_usd for answer in query.answers] for query in pilot]) / usd[-1]
     n_tiers, sources = len(usd), confidence_sources(pilot)
     features = ladder_features(
         [query.text for query in pilot],
@@ -223,6 +224,8 @@ def fit_pilot(pilot: Sequence[PilotQuery], *, seed: int) -> FittedPilot:
         sources=sources,
     )
     path = fit_path(features, np.arange(len(pilot)), losses, costs, seed=seed)
+    # Which answers cost much is not independent of which are accepted: long answers are often the hard ones.
+    path = replace(path, crossfit=replace(path.crossfit, cost=path.crossfit.paid(prices)))
     return FittedPilot(losses, costs, sources, features, path)
 
 

@@ -12,7 +12,7 @@ predictions without a row have a closed form: with A = (K + penalty I)^-1, the e
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, assert_never
 
@@ -133,10 +133,22 @@ class PathChoices:
     """The tier whose answer is accepted, shape (n, weights)."""
     cost: Floats
     """What it costs in calls to the top tier, shape (n, weights)."""
+    last: Ints
+    """The highest tier below the top that is asked, shape (n, weights); the top where none is."""
+
+    def paid(self, prices: Floats) -> Floats:
+        """What each costs, shape (n, weights), where ``prices[row, tier]`` are those of the row's own answers."""
+        top = prices.shape[1] - 1
+        below = np.concatenate([np.zeros((len(prices), 1)), prices[:, :top].cumsum(axis=1)], axis=1)
+        asked = np.take_along_axis(below, np.minimum(self.last + 1, top), 1) - np.take_along_axis(below, self.start, 1)
+        return np.asarray(asked + (self.accepted == top) * prices[:, [top]])
 
     def loss(self, losses: Floats) -> Floats:
         """The loss of each, shape (n, weights), where ``losses[row, tier]`` are those of the answers."""
         return np.asarray(_selected(self.accepted, list(losses.T[:, :, None])))
+
+
+_CHOSEN: Final = tuple(field.name for field in fields(PathChoices))
 
 
 class Entry(StrEnum):
@@ -226,7 +238,7 @@ def fit_path(features: LadderFeatures, rows: Places, losses: Floats, costs: Floa
     }
     entry = np.zeros((FOLDS, len(weights)), dtype=np.int64)
     shape = n, len(weights)
-    crossfit = PathChoices(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape))
+    crossfit = PathChoices(*(np.zeros(shape, kind) for kind in (np.int64, np.int64, np.float64, np.int64)))
     for place in range(min(FOLDS, n)):
         own, others = np.flatnonzero(fold == place), np.flatnonzero(fold != place)
         values: dict[LadderPoint, Floats] = {}
@@ -252,7 +264,7 @@ def fit_path(features: LadderFeatures, rows: Places, losses: Floats, costs: Floa
         tried = run_ladders(expected, coming, costs, weights)
         entry[place] = _best_entry(tried, losses, weights, others)
         chosen = _picked(tried, entry[place])
-        for name in ("start", "accepted", "cost"):
+        for name in _CHOSEN:
             getattr(crossfit, name)[own] = getattr(chosen, name)[own]
     return PolicyPath(np.asarray(rows), costs, blocks, fits, weights, entry, crossfit)
 
@@ -280,9 +292,7 @@ def _smooth(values: Floats) -> Floats:
 
 def _picked(tried: Sequence[PathChoices], entry: Ints) -> PathChoices:
     """``tried[entry]`` for each row and weight; ``entry`` has the shape (weights,) or (n, weights)."""
-    return PathChoices(
-        *(_selected(entry, [getattr(each, name) for each in tried]) for name in ("start", "accepted", "cost"))
-    )
+    return PathChoices(*(_selected(entry, [getattr(each, name) for each in tried]) for name in _CHOSEN))
 
 
 def _selected(place: Ints, arrays: Sequence[Any]) -> Any:
@@ -316,8 +326,9 @@ def run_ladders(
     climbs = [_climb(first, losses, nexts, costs, weights) for first in range(top)]
     accepted = [each.accepted for each in climbs] + [np.full_like(climbs[0].accepted, top)]
     cost = [each.cost for each in climbs] + [np.full_like(climbs[0].cost, costs[-1])]
+    last = [each.last for each in climbs] + [np.full_like(climbs[0].last, top)]
     starts = [entry_tiers(nexts[ROOT], costs, entry) for entry in entries(costs)]
-    return [PathChoices(start, _selected(start, accepted), _selected(start, cost)) for start in starts]
+    return [PathChoices(start, *(_selected(start, each) for each in (accepted, cost, last))) for start in starts]
 
 
 def _climb(
@@ -328,6 +339,7 @@ def _climb(
     shape = nexts[ROOT].shape[0], len(weights)
     accepted = np.full(shape, n_tiers - 1)
     cost = np.full(shape, costs[first])
+    last = np.full(shape, first)
     here = np.ones(shape, dtype=bool)
     for current in range(first, n_tiers - 1):
         point = LadderPoint(first, current)
@@ -337,13 +349,14 @@ def _climb(
             takes = here & (stay <= np.minimum(go, costs[-1]))
             rises = here & ~takes & (go < costs[-1])
             cost += rises * costs[current + 1]
+            last[rises] = current + 1
         else:
             takes = here & (stay <= costs[-1])
             rises = np.zeros_like(here)
         accepted[takes] = current
         cost += (here & ~takes & ~rises) * costs[-1]
         here = rises
-    return PathChoices(np.full(shape, first), accepted, cost)
+    return PathChoices(np.full(shape, first), accepted, cost, last)
 
 
 def entry_tiers(nexts: Floats, costs: Floats, entry: Entry) -> Ints:

@@ -4,6 +4,7 @@ import json
 import random
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,6 +119,33 @@ def test_a_stored_policy_decides_as_the_path_that_was_tested(n_tiers: int) -> No
     rest = np.arange(len(pilot), len(both))
     expected = path.choices(features, rest, folds_by_id([query.id for query in batch]))
     assert run(stored, batch) == expected.accepted[:, place].tolist()
+
+
+def test_the_saving_counts_what_each_query_costs_not_the_mean_of_its_tier() -> None:
+    def priced(query: PilotQuery) -> PilotQuery:
+        times = 9 if "prove" in query.text else 1
+        return replace(query, answers=[replace(each, cost_usd=times * each.cost_usd) for each in query.answers])
+
+    pilot, batch = ([priced(query) for query in questions(200, seed=seed)] for seed in (0, 9))
+    certificate, policy = certify(pilot, TARGET, tiers=["s", "l"], batch_size=2_000, grader=GOLD)
+    assert certificate.certified
+    assert policy is not None
+    accepted = run(policy, batch)
+    spent = sum(
+        sum(each.cost_usd for each in query.answers[: to + 1]) for query, to in zip(batch, accepted, strict=True)
+    )
+    top = sum(query.answers[-1].cost_usd for query in batch)
+    # Where each call counted as much as the mean call of its tier, this was 0.47 instead of 0.87.
+    assert certificate.cost_per_query == pytest.approx(spent / top, rel=0.1)
+
+
+@pytest.mark.parametrize("n_tiers", [2, 3])
+def test_at_one_price_for_a_tier_the_cost_is_that_of_the_calls_on_the_way(n_tiers: int) -> None:
+    pilot = questions(160, n_tiers=n_tiers)
+    features, losses = arrays(pilot)
+    prices = np.array(COSTS[n_tiers])
+    found = fit_path(features, np.arange(160), losses, prices).crossfit
+    assert found.paid(np.tile(prices, (160, 1))) == pytest.approx(found.cost)
 
 
 def test_a_certified_policy_saves_and_keeps_the_floor_on_other_questions() -> None:
