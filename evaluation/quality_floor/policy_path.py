@@ -238,7 +238,8 @@ def fit_path(features: LadderFeatures, rows: Places, losses: Floats, costs: Floa
     }
     entry = np.zeros((FOLDS, len(weights)), dtype=np.int64)
     shape = n, len(weights)
-    crossfit = PathChoices(*(np.zeros(shape, kind) for kind in (np.int64, np.int64, np.float64, np.int64)))
+    start, accepted, last = (np.zeros(shape, np.int64) for _ in range(3))
+    crossfit = PathChoices(start, accepted, np.zeros(shape), last)
     for place in range(min(FOLDS, n)):
         own, others = np.flatnonzero(fold == place), np.flatnonzero(fold != place)
         values: dict[LadderPoint, Floats] = {}
