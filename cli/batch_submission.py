@@ -16,6 +16,7 @@ from cli.worker_stack import refuse_unserved
 from db.batch_writer import BatchSpec
 from db.reports.batch_stats import Batch, Progress, batch_progress
 from routing.fleet import Fleet
+from routing.lanes.lane import Lane
 from routing.pilot import grader_problem
 from settings import Settings
 from submission.forecaster import Forecaster
@@ -23,8 +24,10 @@ from submission.input_line import InvalidInput
 from submission.submit import IdempotencyConflict, SubmitResult, submit
 
 
-def refuse_unmet_grader(spec: BatchSpec, fleet: Fleet) -> None:
-    """Raises UsageError where ``fleet`` lacks what the grader of ``spec`` needs."""
+def check_against_fleet(spec: BatchSpec, fleet: Fleet) -> None:
+    """Raises UsageError where ``fleet`` lacks what the grader of ``spec`` needs; warns of a deadline without a lane."""
+    if spec.deadline is not None and all(model.lanes == (Lane.STANDARD,) for model in fleet.models.values()):
+        warn('No model of this fleet has a cheaper lane, so the deadline changes nothing. fix: lanes = ["batch"].')
     if spec.pilot is not None and (problem := grader_problem(spec.pilot.grader, fleet)) is not None:
         name, _, fix = problem.partition(". fix: ")
         raise UsageError(f"--grader {spec.pilot.grader}: {name}.", hint=f"{fix[0].upper()}{fix[1:]}.")

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli import batch_summary, dry_run
 from cli.batch_options import BatchOptionGroup
-from cli.batch_submission import Submission, fleet_flag, refuse_unmet_grader
+from cli.batch_submission import Submission, check_against_fleet, fleet_flag
 from cli.command_errors import CommandError, ExitCode, UsageError
 from cli.console import emit, err, notice, out, plain, queries, table, warn
 from cli.option_groups import with_option_groups
@@ -73,7 +73,7 @@ def submit(
     source = table.source(file)
     mapping = table.mapping()
     spec = options.spec(source, tenant=tenant)
-    refuse_unmet_grader(spec, checked)
+    check_against_fleet(spec, checked)
     if is_dry_run:
         with open_source(source, mapping) as rows:
             dry_run.show_forecast(rows, settings, checked, skip_invalid=skip_invalid, spec=spec, as_json=as_json)

@@ -12,7 +12,7 @@ import typer
 
 from cli import batch_summary
 from cli.batch_options import BatchOptionGroup, ConfidenceOption, GraderOption
-from cli.batch_submission import Submission, fleet_flag, refuse_unmet_grader
+from cli.batch_submission import Submission, check_against_fleet, fleet_flag
 from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, err, notice, out, warn
 from cli.input_files import STDIN, SqlInput
@@ -164,7 +164,7 @@ def _answer(
         raise UsageError("--json and --output - both write to stdout.", hint="Give --output a FILE.")
     settings = read_settings(fleet)
     checked = settings.fleet()
-    refuse_unmet_grader(spec, checked)
+    check_against_fleet(spec, checked)
     _warn_of_missing_keys(checked)
     named = joined if file is None else file if isinstance(file, str) and file != STDIN else None
     submission = Submission(
