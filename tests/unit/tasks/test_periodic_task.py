@@ -60,4 +60,5 @@ def test_what_fails_holds_up_nobody_and_is_tried_again(capsys: pytest.CaptureFix
             await over(errand)
 
     asyncio.run(story())
-    assert capsys.readouterr().out.count("tidying_failed") == 2
+    # On stdout, or on stderr where a test before it in this process configured the logs.
+    assert "".join(capsys.readouterr()).count("tidying_failed") == 2
