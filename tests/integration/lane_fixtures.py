@@ -1,8 +1,8 @@
 """Batches with a deadline in one process: real Postgres, the real tasks, the simulator's batch API; no broker."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from db.batch_writer import BatchSpec
 from db.provider_batches import ProviderBatches
+from db.reports.batch_stats import Batch
 from fleet_config.price_lookup import with_lanes
 from routing.fleet import Fleet, Model
 from routing.lanes.lane import Lane
@@ -17,9 +18,10 @@ from simulator.process import SimulatorProcess, start_simulator
 from tasks.lanes.lane_maintenance import WaveStarter
 from tasks.lanes.provider_batch_step import step_provider_batch
 from tasks.worker_context import WorkerContext
-from tests.integration.end_to_end import simulated_fleet, work_off
+from tests.integration.end_to_end import hand_in, simulated_fleet, work_off, worker_context_of
 from tests.integration.ledger_fixtures import LedgerHarness
 from tests.integration.test_budget_guard import PRICES
+from tests.integration.test_pilot import lines
 
 FAST = {"clock": 600.0}
 """A provider's batch of seven minutes takes less than a second."""
@@ -84,6 +86,25 @@ async def buy(
             return
         await asyncio.sleep(0.05)
     raise AssertionError("queries are still open")
+
+
+async def is_submitted(context: WorkerContext) -> bool:
+    """Whether a provider has a batch of ours."""
+    bench = LedgerHarness(context.engine, context.fleet)
+    return bool(await bench.rows("SELECT 1 FROM provider_batches WHERE state = 'submitted'"))
+
+
+@asynccontextmanager
+async def stuck_batch(
+    bench: LedgerHarness, tmp_path: Path, *, queries: int = 8, provider: str = "openai", cap_usd: float | None = None
+) -> AsyncIterator[tuple[SimulatorProcess, WorkerContext, Batch]]:
+    """A batch with a day's time that a provider has, and does not answer."""
+    with batching_simulator(tmp_path) as simulator:
+        simulator.control(faults=[{"kind": "batch_stuck"}])
+        async with worker_context_of(bench, batching_fleet(simulator.url, provider)) as context:
+            batch = await hand_in(lines(queries), within(24, cap_usd=cap_usd), context)
+            await buy(context, until=is_submitted)
+            yield simulator, context, batch
 
 
 async def is_over(context: WorkerContext) -> bool:

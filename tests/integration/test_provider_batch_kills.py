@@ -15,10 +15,9 @@ import pytest
 from db.reports.batch_stats import Batch
 from settings import ROOT
 from simulator.process import SimulatorProcess
-from tasks.worker_context import WorkerContext
 from tests.integration.end_to_end import account, hand_in, worker_context_of
 from tests.integration.killed_buyer import BuyerSettings
-from tests.integration.lane_fixtures import batching_simulator, buy, charged_usd, killable_fleet, within
+from tests.integration.lane_fixtures import batching_simulator, buy, charged_usd, is_submitted, killable_fleet, within
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 from tests.integration.test_pilot import lines
 
@@ -102,13 +101,6 @@ def test_deaths_at_random_with_a_provider_that_misbehaves(on_bench: OnBench, tmp
             await check(bench, batch, bill(simulator, tmp_path / "calls.jsonl"))
 
     on_bench(story)
-
-
-async def is_submitted(context: WorkerContext) -> bool:
-    """Whether a provider batch runs at the provider."""
-    bench = LedgerHarness(context.engine, context.fleet)
-    (row,) = await bench.rows("SELECT count(*) AS running FROM provider_batches WHERE state = 'submitted'")
-    return bool(row.running)
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

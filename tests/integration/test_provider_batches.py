@@ -18,17 +18,19 @@ from tasks.lanes.lane_maintenance import WaveStarter, with_room
 from tasks.lanes.provider_batch_step import step_provider_batch
 from tasks.worker_context import WorkerContext
 from tests.integration.end_to_end import account, hand_in, work_off, worker_context_of
-from tests.integration.lane_fixtures import batching_fleet, batching_simulator, buy, charged_usd, within
+from tests.integration.lane_fixtures import (
+    batching_fleet,
+    batching_simulator,
+    buy,
+    charged_usd,
+    is_submitted,
+    stuck_batch,
+    within,
+)
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 from tests.integration.test_audit_seals import as_owner
 from tests.integration.test_budget_guard import billed_usd
 from tests.integration.test_pilot import lines
-
-
-async def is_submitted(context: WorkerContext) -> bool:
-    """Whether a provider has a batch of ours."""
-    bench = LedgerHarness(context.engine, context.fleet)
-    return bool(await bench.rows("SELECT 1 FROM provider_batches WHERE state = 'submitted'"))
 
 
 @pytest.mark.parametrize("lane", [Lane.BATCH, Lane.FLEX])
@@ -61,42 +63,34 @@ def test_what_is_stuck_is_cancelled_and_bought_at_standard_before_the_deadline(
     on_bench: OnBench, tmp_path: Path
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
-        with batching_simulator(tmp_path) as simulator:
-            simulator.control(faults=[{"kind": "batch_stuck"}])
-            async with worker_context_of(bench, batching_fleet(simulator.url)) as context:
-                batch = await hand_in(lines(60), within(24), context)
-                await buy(context, until=is_submitted)
-                await asyncio.sleep(1.5)
-                await as_owner(bench, "UPDATE batches SET deadline = now() + interval '320 seconds'")
-                await buy(context)
-                assert (await account(batch, context)).progress.done == 60
-                charged = await charged_usd(bench)
-                assert charged == pytest.approx(billed_usd(tmp_path / "calls.jsonl", simulator), abs=1e-9)
-                (calls,) = await bench.rows(
-                    "SELECT count(*) FILTER (WHERE lane = 'batch' AND outcome = 'ok') AS batched,"
-                    " count(*) FILTER (WHERE outcome = 'not_run') AS not_run,"
-                    " count(*) FILTER (WHERE lane IS NULL AND outcome = 'ok' AND tier = 'medium') AS direct FROM calls"
-                )
-                assert calls.batched
-                assert calls.not_run == calls.direct > 0  # nothing is paid twice
+        async with stuck_batch(bench, tmp_path, queries=60) as (simulator, context, batch):
+            await asyncio.sleep(1.5)
+            await as_owner(bench, "UPDATE batches SET deadline = now() + interval '320 seconds'")
+            await buy(context)
+            assert (await account(batch, context)).progress.done == 60
+            charged = await charged_usd(bench)
+            assert charged == pytest.approx(billed_usd(tmp_path / "calls.jsonl", simulator), abs=1e-9)
+            (calls,) = await bench.rows(
+                "SELECT count(*) FILTER (WHERE lane = 'batch' AND outcome = 'ok') AS batched,"
+                " count(*) FILTER (WHERE outcome = 'not_run') AS not_run,"
+                " count(*) FILTER (WHERE lane IS NULL AND outcome = 'ok' AND tier = 'medium') AS direct FROM calls"
+            )
+            assert calls.batched
+            assert calls.not_run == calls.direct > 0  # nothing is paid twice
 
     on_bench(story)
 
 
 def test_a_cancelled_batch_settles_what_its_provider_had_answered(on_bench: OnBench, tmp_path: Path) -> None:
     async def story(bench: LedgerHarness) -> None:
-        with batching_simulator(tmp_path) as simulator:
-            simulator.control(faults=[{"kind": "batch_stuck"}])
-            async with worker_context_of(bench, batching_fleet(simulator.url)) as context:
-                batch = await hand_in(lines(60), within(24, cap_usd=1.0), context)
-                await buy(context, until=is_submitted)
-                await asyncio.sleep(1.5)
-                assert await context.ledger.cancel(batch.id) == 60
-                await buy(context)
-                charged = await charged_usd(bench)
-                assert charged == pytest.approx(billed_usd(tmp_path / "calls.jsonl", simulator), abs=1e-9)
-                (budget,) = await bench.rows("SELECT reserved_usd, settled_usd FROM budgets WHERE batch_id IS NOT NULL")
-                assert (float(budget.reserved_usd), float(budget.settled_usd)) == (0.0, pytest.approx(charged))
+        async with stuck_batch(bench, tmp_path, queries=60, cap_usd=1.0) as (simulator, context, batch):
+            await asyncio.sleep(1.5)
+            assert await context.ledger.cancel(batch.id) == 60
+            await buy(context)
+            charged = await charged_usd(bench)
+            assert charged == pytest.approx(billed_usd(tmp_path / "calls.jsonl", simulator), abs=1e-9)
+            (budget,) = await bench.rows("SELECT reserved_usd, settled_usd FROM budgets WHERE batch_id IS NOT NULL")
+            assert (float(budget.reserved_usd), float(budget.settled_usd)) == (0.0, pytest.approx(charged))
 
     on_bench(story)
 
@@ -164,22 +158,18 @@ def test_while_its_batch_is_paused_a_provider_batch_is_waited_for_past_the_deadl
     on_bench: OnBench, tmp_path: Path
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
-        with batching_simulator(tmp_path) as simulator:
-            simulator.control(faults=[{"kind": "batch_stuck"}])
-            async with worker_context_of(bench, batching_fleet(simulator.url)) as context:
-                batch = await hand_in(lines(8), within(24), context)
-                await buy(context, until=is_submitted)
-                assert await context.ledger.pause(batch.id)
-                await as_owner(bench, "UPDATE batches SET deadline = now() - interval '1 second'")
-                late = "UPDATE provider_batches SET due_at = now(), give_up_at = now()"
-                await as_owner(bench, late)
-                await step_once(context)
-                states = "SELECT DISTINCT state FROM provider_batches"
-                assert {row.state for row in await bench.rows(states)} == {"submitted"}
-                assert await context.ledger.unpause(batch.id)
-                await as_owner(bench, late)
-                await step_once(context)
-                assert {row.state for row in await bench.rows(states)} <= {"cancelling", "done"}
+        async with stuck_batch(bench, tmp_path) as (_, context, batch):
+            assert await context.ledger.pause(batch.id)
+            await as_owner(bench, "UPDATE batches SET deadline = now() - interval '1 second'")
+            late = "UPDATE provider_batches SET due_at = now(), give_up_at = now()"
+            await as_owner(bench, late)
+            await step_once(context)
+            states = "SELECT DISTINCT state FROM provider_batches"
+            assert {row.state for row in await bench.rows(states)} == {"submitted"}
+            assert await context.ledger.unpause(batch.id)
+            await as_owner(bench, late)
+            await step_once(context)
+            assert {row.state for row in await bench.rows(states)} <= {"cancelling", "done"}
 
     on_bench(story)
 
@@ -262,27 +252,23 @@ def test_a_provider_batch_of_a_tier_without_its_lane_any_more_stops_no_feeder(
 
 def test_a_refused_answer_is_one_that_its_provider_counts(on_bench: OnBench, tmp_path: Path) -> None:
     async def story(bench: LedgerHarness) -> None:
-        with batching_simulator(tmp_path) as simulator:
-            simulator.control(faults=[{"kind": "batch_stuck"}])
-            async with worker_context_of(bench, batching_fleet(simulator.url)) as context:
-                await hand_in(lines(8), within(24), context)
-                await buy(context, until=is_submitted)
-                (batch,) = await bench.rows("SELECT id, epoch FROM provider_batches WHERE state = 'submitted' LIMIT 1")
-                ended = (("ok", "200"), ("safety", "NULL"), ("safety", "400"), ("not_run", "NULL"))
-                for outcome, status in ended:
-                    await as_owner(
-                        bench,
-                        f"UPDATE calls SET outcome = '{outcome}', status = {status}, cost_usd = 0, finished_at = now()"
-                        " WHERE id = (SELECT min(id) FROM calls"
-                        f" WHERE outcome IS NULL AND provider_batch_id = {batch.id})",
-                    )
-                batches = ProviderBatches(bench.engine)
-                assert (await batches.count_lines(TakenBatch(batch.id, batch.epoch))).succeeded == 2
-                (row,) = await bench.rows(f"SELECT answered FROM provider_batches WHERE id = {batch.id}")
-                assert row.answered == 1
-                # How long a simulated one takes says nothing of a real one.
-                assert set(await batches.ages(simulated=True)) == {"openai"}
-                assert await batches.ages(simulated=False) == {}
+        async with stuck_batch(bench, tmp_path) as (_, _, batch):
+            (batch,) = await bench.rows("SELECT id, epoch FROM provider_batches WHERE state = 'submitted' LIMIT 1")
+            ended = (("ok", "200"), ("safety", "NULL"), ("safety", "400"), ("not_run", "NULL"))
+            for outcome, status in ended:
+                await as_owner(
+                    bench,
+                    f"UPDATE calls SET outcome = '{outcome}', status = {status}, cost_usd = 0, finished_at = now()"
+                    " WHERE id = (SELECT min(id) FROM calls"
+                    f" WHERE outcome IS NULL AND provider_batch_id = {batch.id})",
+                )
+            batches = ProviderBatches(bench.engine)
+            assert (await batches.count_lines(TakenBatch(batch.id, batch.epoch))).succeeded == 2
+            (row,) = await bench.rows(f"SELECT answered FROM provider_batches WHERE id = {batch.id}")
+            assert row.answered == 1
+            # How long a simulated one takes says nothing of a real one.
+            assert set(await batches.ages(simulated=True)) == {"openai"}
+            assert await batches.ages(simulated=False) == {}
 
     on_bench(story)
 

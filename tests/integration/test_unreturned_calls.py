@@ -12,12 +12,19 @@ from tasks.lanes import provider_batch_step
 from tasks.lanes.batch_results import BatchResults
 from tasks.lanes.lane_maintenance import WaveStarter
 from tests.integration.end_to_end import account, hand_in, work_off, worker_context_of
-from tests.integration.lane_fixtures import batching_fleet, batching_simulator, buy, charged_usd, within
+from tests.integration.lane_fixtures import (
+    batching_fleet,
+    batching_simulator,
+    buy,
+    charged_usd,
+    stuck_batch,
+    within,
+)
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 from tests.integration.test_audit_seals import as_owner
 from tests.integration.test_budget_guard import billed_usd
 from tests.integration.test_pilot import lines
-from tests.integration.test_provider_batches import is_submitted, step_once
+from tests.integration.test_provider_batches import step_once
 
 DUE = "UPDATE provider_batches SET due_at = now(), lease_until = NULL"
 
@@ -26,27 +33,25 @@ def test_as_many_calls_as_their_provider_counts_are_charged_the_dearest_first(
     on_bench: OnBench, tmp_path: Path
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
-        with batching_simulator(tmp_path) as simulator:
-            simulator.control(faults=[{"kind": "batch_stuck"}])  # half of the lines are answered
-            async with worker_context_of(bench, batching_fleet(simulator.url, "google")) as context:
-                batch = await hand_in(lines(40), within(24, cap_usd=1.0), context)
-                await buy(context, until=is_submitted)
-                await asyncio.sleep(1.5)
-                assert await context.ledger.cancel(batch.id) == 40
-                await buy(context)
-                billed = billed_usd(tmp_path / "calls.jsonl", simulator)
-                calls = await bench.rows("SELECT outcome, cause, reserved_usd, cost_usd FROM calls ORDER BY id")
-                charged = [call for call in calls if call.outcome == "unknown"]
-                free = [call for call in calls if call.outcome == "not_run"]
-                assert (len(charged), len(free)) == (20, 20)
-                assert {call.cause for call in charged} == {"no_result"}
-                assert min(call.reserved_usd for call in charged) >= max(call.reserved_usd for call in free)
-                assert {float(call.cost_usd) for call in free} == {0.0}
-                assert await charged_usd(bench) == pytest.approx(sum(float(call.reserved_usd) for call in charged))
-                assert await charged_usd(bench) >= billed > 0
-                (budget,) = await bench.rows("SELECT reserved_usd, settled_usd FROM budgets WHERE batch_id IS NOT NULL")
-                assert float(budget.reserved_usd) == 0.0
-                assert float(budget.settled_usd) == pytest.approx(await charged_usd(bench))
+        # Half of the lines are answered.
+        stuck = stuck_batch(bench, tmp_path, queries=40, provider="google", cap_usd=1.0)
+        async with stuck as (simulator, context, batch):
+            await asyncio.sleep(1.5)
+            assert await context.ledger.cancel(batch.id) == 40
+            await buy(context)
+            billed = billed_usd(tmp_path / "calls.jsonl", simulator)
+            calls = await bench.rows("SELECT outcome, cause, reserved_usd, cost_usd FROM calls ORDER BY id")
+            charged = [call for call in calls if call.outcome == "unknown"]
+            free = [call for call in calls if call.outcome == "not_run"]
+            assert (len(charged), len(free)) == (20, 20)
+            assert {call.cause for call in charged} == {"no_result"}
+            assert min(call.reserved_usd for call in charged) >= max(call.reserved_usd for call in free)
+            assert {float(call.cost_usd) for call in free} == {0.0}
+            assert await charged_usd(bench) == pytest.approx(sum(float(call.reserved_usd) for call in charged))
+            assert await charged_usd(bench) >= billed > 0
+            (budget,) = await bench.rows("SELECT reserved_usd, settled_usd FROM budgets WHERE batch_id IS NOT NULL")
+            assert float(budget.reserved_usd) == 0.0
+            assert float(budget.settled_usd) == pytest.approx(await charged_usd(bench))
 
     on_bench(story)
 
@@ -78,52 +83,42 @@ def test_calls_of_a_deployment_that_left_the_fleet_are_settled_before_the_deadli
     on_bench: OnBench, tmp_path: Path
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
-        with batching_simulator(tmp_path) as simulator:
-            simulator.control(faults=[{"kind": "batch_stuck"}])
-            async with worker_context_of(bench, batching_fleet(simulator.url)) as context:
-                await hand_in(lines(8), within(24, cap_usd=1.0), context)
-                await buy(context, until=is_submitted)
-                context.fleet = replace(context.fleet, models={})
-                await as_owner(bench, DUE)
-                await step_once(context)
-                assert {row.state for row in await bench.rows("SELECT state FROM provider_batches")} == {"submitted"}
-                await as_owner(bench, "UPDATE batches SET deadline = now() + interval '200 seconds'")
-                await as_owner(bench, DUE)
-                await step_once(context)
-                (row,) = await bench.rows("SELECT DISTINCT state, outcome FROM provider_batches")
-                assert (row.state, row.outcome) == ("done", "gone")
-                (budget,) = await bench.rows("SELECT reserved_usd, settled_usd FROM budgets WHERE batch_id IS NOT NULL")
-                assert float(budget.reserved_usd) == 0.0
-                assert float(budget.settled_usd) == pytest.approx(await charged_usd(bench))
-                assert await charged_usd(bench) >= billed_usd(tmp_path / "calls.jsonl", simulator)
-                assert {row.state for row in await bench.rows("SELECT state FROM queries")} == {"ready"}
+        async with stuck_batch(bench, tmp_path, cap_usd=1.0) as (simulator, context, _):
+            context.fleet = replace(context.fleet, models={})
+            await as_owner(bench, DUE)
+            await step_once(context)
+            assert {row.state for row in await bench.rows("SELECT state FROM provider_batches")} == {"submitted"}
+            await as_owner(bench, "UPDATE batches SET deadline = now() + interval '200 seconds'")
+            await as_owner(bench, DUE)
+            await step_once(context)
+            (row,) = await bench.rows("SELECT DISTINCT state, outcome FROM provider_batches")
+            assert (row.state, row.outcome) == ("done", "gone")
+            (budget,) = await bench.rows("SELECT reserved_usd, settled_usd FROM budgets WHERE batch_id IS NOT NULL")
+            assert float(budget.reserved_usd) == 0.0
+            assert float(budget.settled_usd) == pytest.approx(await charged_usd(bench))
+            assert await charged_usd(bench) >= billed_usd(tmp_path / "calls.jsonl", simulator)
+            assert {row.state for row in await bench.rows("SELECT state FROM queries")} == {"ready"}
 
     on_bench(story)
 
 
 def test_a_provider_batch_is_gone_only_if_it_stays_so(on_bench: OnBench, tmp_path: Path) -> None:
     async def story(bench: LedgerHarness) -> None:
-        with batching_simulator(tmp_path) as simulator:
-            simulator.control(faults=[{"kind": "batch_stuck"}])
-            async with worker_context_of(bench, batching_fleet(simulator.url)) as context:
-                await hand_in(lines(8), within(24, cap_usd=1.0), context)
-                await buy(context, until=is_submitted)
+        async with stuck_batch(bench, tmp_path, cap_usd=1.0) as (simulator, context, _):
 
-                async def step(change: str) -> set[tuple[str, int]]:
-                    await as_owner(bench, f"{DUE}, {change}")
-                    await step_once(context)
-                    return {
-                        (row.state, row.tries) for row in await bench.rows("SELECT state, tries FROM provider_batches")
-                    }
+            async def step(change: str) -> set[tuple[str, int]]:
+                await as_owner(bench, f"{DUE}, {change}")
+                await step_once(context)
+                return {(row.state, row.tries) for row in await bench.rows("SELECT state, tries FROM provider_batches")}
 
-                away = "remote_id = 'away_' || remote_id"
-                assert await step(away) == {("submitted", 1)}
-                assert await step("remote_id = substr(remote_id, 6)") == {("submitted", 0)}
-                ((state, _),) = await step(f"tries = {provider_batch_step.MAX_TRIES - 1}, {away}")
-                assert state == "done"
-                (row,) = await bench.rows("SELECT DISTINCT outcome FROM provider_batches")
-                assert row.outcome == "gone"
-                assert await charged_usd(bench) >= billed_usd(tmp_path / "calls.jsonl", simulator)
+            away = "remote_id = 'away_' || remote_id"
+            assert await step(away) == {("submitted", 1)}
+            assert await step("remote_id = substr(remote_id, 6)") == {("submitted", 0)}
+            ((state, _),) = await step(f"tries = {provider_batch_step.MAX_TRIES - 1}, {away}")
+            assert state == "done"
+            (row,) = await bench.rows("SELECT DISTINCT outcome FROM provider_batches")
+            assert row.outcome == "gone"
+            assert await charged_usd(bench) >= billed_usd(tmp_path / "calls.jsonl", simulator)
 
     on_bench(story)
 
@@ -164,25 +159,17 @@ def test_nothing_is_sent_unless_the_lease_outlasts_the_create(
 
 def test_a_failed_line_that_is_applied_again_counts_once(on_bench: OnBench, tmp_path: Path) -> None:
     async def story(bench: LedgerHarness) -> None:
-        with batching_simulator(tmp_path) as simulator:
-            simulator.control(faults=[{"kind": "batch_stuck"}])
-            async with worker_context_of(bench, batching_fleet(simulator.url)) as context:
-                await hand_in(lines(8), within(24), context)
-                await buy(context, until=is_submitted)
-                (row, *_) = await bench.rows("SELECT * FROM provider_batches WHERE state = 'submitted'")
-                results = BatchResults(
-                    row, context.fleet.models[row.deployment], ProviderBatches(bench.engine), context
-                )
-                calls = await bench.rows("SELECT id FROM calls WHERE provider_batch_id = :id", id=row.id)
-                failure = Failure(FailureKind.SERVER_ERROR, "no", status=500)
-                counts = (
-                    "SELECT (SELECT sum(attempts) FROM queries) AS attempts, (SELECT count(*) FROM decisions) AS said"
-                )
-                await results.apply({call.id: failure for call in calls})
-                once = (await bench.rows(counts))[0]
-                assert once.attempts == len(calls)
-                await results.apply({call.id: failure for call in calls})
-                assert (await bench.rows(counts))[0] == once
+        async with stuck_batch(bench, tmp_path) as (_, context, _):
+            (row, *_) = await bench.rows("SELECT * FROM provider_batches WHERE state = 'submitted'")
+            results = BatchResults(row, context.fleet.models[row.deployment], ProviderBatches(bench.engine), context)
+            calls = await bench.rows("SELECT id FROM calls WHERE provider_batch_id = :id", id=row.id)
+            failure = Failure(FailureKind.SERVER_ERROR, "no", status=500)
+            counts = "SELECT (SELECT sum(attempts) FROM queries) AS attempts, (SELECT count(*) FROM decisions) AS said"
+            await results.apply({call.id: failure for call in calls})
+            once = (await bench.rows(counts))[0]
+            assert once.attempts == len(calls)
+            await results.apply({call.id: failure for call in calls})
+            assert (await bench.rows(counts))[0] == once
 
     on_bench(story)
 
