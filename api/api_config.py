@@ -46,7 +46,7 @@ class ApiConfig:
     chat_timeout_s: float = 300.0
     """How long a chat completion waits for its answer; below the SDK's 600 s."""
     proxy: TrustedProxy | None = None
-    """None: nobody logs in by a header."""
+    """None: no login by a header."""
     private_webhooks: bool = False
     """Whether webhooks may target this machine and its private network."""
     status_ttl_s: float = 1.0

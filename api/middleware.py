@@ -119,7 +119,7 @@ class RequestMiddleware:
                 )
             await self._app(scope, bounded(scope, receive), response)
         except ClientDisconnect:
-            pass  # nobody is left to answer
+            pass  # the client is gone: there is no one to answer
         except Exception as error:
             failure = _to_api_error(error)
             if response.status is not None:

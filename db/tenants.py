@@ -166,7 +166,7 @@ class Tenants:
         return {row.id: _lock(row) for row in rows}
 
     async def identity(self, identity: str) -> KeyLock | None:
-        """What a user of a trusted proxy may do; None where nobody gave it access."""
+        """What a user of a trusted proxy may do; None where it was given no access."""
         rows = await fetch(
             self._engine, text(f"{_LOCKS} WHERE k.identity = :identity AND k.revoked_at IS NULL"), identity=identity
         )
