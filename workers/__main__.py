@@ -20,6 +20,7 @@ from tasks.worker_context import open_worker_context
 from telemetry.logging import configure_logging
 from workers.celery_worker import run_celery_worker
 from workers.process_setup import announce_ready, keep_progress
+from workers.stop_deadline import end_process, enforce_stop
 
 FEEDER = "feeder"
 
@@ -69,6 +70,7 @@ async def _feed(settings: Settings, fleet: Fleet, *, name: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, context.stopping.set)
     background = [asyncio.create_task(keep_progress()), asyncio.create_task(context.beat(registry))]
+    deadline = asyncio.create_task(enforce_stop(context))
     announce_ready()
     try:
         await Feeder(context, registry, sentinel).run()
@@ -76,7 +78,8 @@ async def _feed(settings: Settings, fleet: Fleet, *, name: str) -> None:
         for task in background:
             task.cancel()
         await context.close(registry)
+        deadline.cancel()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from celery.signals import worker_ready, worker_shutting_down
+from celery.worker.state import active_requests
 
 from routing.fleet import Fleet
 from settings import Settings
@@ -11,6 +12,7 @@ from tasks.celery_tasks import WorkerState
 from tasks.worker_context import EventLoopThread, open_worker_context
 from workers.batched_task_events import BatchedTaskEvents
 from workers.process_setup import announce_ready, keep_progress, tune_gc
+from workers.stop_deadline import enforce_stop
 from workers.undelayed_consumer import UndelayedConsumer
 
 
@@ -24,6 +26,7 @@ def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Seq
         loop.start(context.beat(registry)),
         loop.start(context.watch_promotions()),
     ]
+    loop.start(enforce_stop(context, under_way=active_requests))
     tune_gc()
     app.steps["consumer"].add(BatchedTaskEvents)
     app.conf.worker_consumer = UndelayedConsumer
