@@ -86,6 +86,8 @@ def _broker_hosts(url: str) -> Iterator[CheckResult]:
 
 async def _sentinels(addresses: tuple[tuple[str, int], ...], name: str) -> list[CheckResult]:
     from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
 
     from redis_client import AWAY
 
@@ -94,7 +96,12 @@ async def _sentinels(addresses: tuple[tuple[str, int], ...], name: str) -> list[
     for host, port in addresses:
         try:
             async with Redis(
-                host=host, port=port, decode_responses=True, socket_timeout=3, socket_connect_timeout=3
+                host=host,
+                port=port,
+                decode_responses=True,
+                socket_timeout=3,
+                socket_connect_timeout=3,
+                retry=Retry(NoBackoff(), 0),
             ) as client:
                 primary: Any = await client.sentinel_get_master_addr_by_name(name)
         except AWAY:

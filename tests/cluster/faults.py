@@ -15,7 +15,7 @@ from celery import Celery
 from kombu import Queue
 from redis import Redis
 
-from settings import ROOT
+from settings import ROOT, without_password
 from tests.chaos.checker import Verdict
 from tests.chaos.environment import ChaosEnvironment, stop_all
 from tests.chaos.fault import Fault
@@ -169,6 +169,8 @@ def broker_dies(arena: ClusterEnvironment) -> None:
     arena.network["broker1"].die()
     arena.finish()
     _check_that_another_leads(arena)
+    gone, last = (arena.network[name].address for name in ("broker1", "broker3"))
+    _doctor(arena, f"{gone}:26379 cannot be reached", f"{last}:26379 names {arena.primary_broker()}:6379")
 
 
 @fault("broker_failover_and_return", recovers_within_s=60.0)
@@ -213,6 +215,8 @@ def quorum_of_three(arena: ClusterEnvironment) -> None:
     arena.until(lambda: len(arena.ask(sent)) == 1, what="the batch that Celery sent is known")
     arena.submitted[arena.one(sent)] = len(queries)
     arena.finish()
+    gone, second, third = map(without_password, arena.broker_url.split(";"))
+    _doctor(arena, f"{gone} cannot be reached", f"{second} answers", f"{third} answers")
 
 
 @fault("postgres_failover_synchronous", recovers_within_s=45.0)

@@ -13,7 +13,10 @@ from kombu import Connection
 from kombu.simple import SimpleQueue
 from redis import Redis
 
+from cli.check_result import CheckStatus
+from cli.cluster_checks import cluster_checks
 from redis_client import AWAY, SentinelAddress, connect
+from routing.fleet import Fleet
 from settings import Settings
 from tasks.celery_app import redis_options
 from tasks.redis_transport import SentinelTransport
@@ -101,6 +104,37 @@ def test_a_failover_keeps_limits_and_messages(sentinels: tuple[str, RedisNode, R
     assert asyncio.run(story()) == replica.port
     with opened_box(url) as box:
         assert box.get(timeout=30).payload == "one"
+
+
+def test_doctor_asks_each_sentinel(
+    sentinels: tuple[str, RedisNode, RedisNode], tmp_path: Path, shipped_fleet: Fleet
+) -> None:
+    def found(url: str) -> list[tuple[CheckStatus, str]]:
+        checks = cluster_checks(Settings.load({"BROKER_URL": url}), shipped_fleet)
+        return [(check.health, check.found) for check in checks if check.thing == "sentinel"]
+
+    url, primary, replica = sentinels
+    address = SentinelAddress.parse(url)
+    assert address is not None
+    nobody, first = (f"{host}:{port}" for host, port in address.sentinels)
+    absent = (CheckStatus.WARN, f"{nobody} cannot be reached")
+    names = (CheckStatus.OK, f"{first} names 127.0.0.1:{primary.port}")
+    assert found(url) == [absent, names]
+    assert found(url.replace("/main", "/other")) == [absent, (CheckStatus.FAIL, f"{first} knows no 'other'")]
+    (port,) = free_ports(1)
+    second = RedisNode(HERE, tmp_path / str(port), port)
+    second.start(f"sentinel monitor main 127.0.0.1 {replica.port} 1", sentinel=True)
+    try:
+        assert found(url.replace("/main", f",127.0.0.1:{port}/main")) == [
+            absent,
+            names,
+            (CheckStatus.OK, f"127.0.0.1:{port} names 127.0.0.1:{replica.port}"),
+            (CheckStatus.FAIL, "they name different primaries"),
+        ]
+    finally:
+        assert second.process is not None
+        second.process.kill()
+        second.process.wait()
 
 
 @pytest.mark.parametrize("url", ["redis+sentinel://h:1", "redis+sentinel://h:1/", "redis+sentinel://,h:1/main"])
