@@ -63,6 +63,8 @@ class DashboardSnapshot:
     waves: Mapping[int, "WaveFigures"] = field(default_factory=dict)
     """By batch, of those with a deadline."""
     quality: RecentQuality | None = None
+    overspent: Mapping[str, int] = field(default_factory=dict)
+    """Open batches that have cost more than a ``budget`` of theirs, or more than their ``forecast``."""
     labels: Sequence[Row[Any]] = ()
     router: Mapping[str, Any] = field(default_factory=dict)
     drifts: Sequence[FeatureDrift] = ()
@@ -110,7 +112,7 @@ class DashboardCollector:
             seen.waves = {row.id: await self._waves(row.id) for row in seen.batches if row.has_deadline}
         if window:
             await self.window.refresh()
-        seen.labels, seen.router, seen.quality = await self._slow()
+        seen.labels, seen.router, seen.quality, seen.overspent = await self._slow()
         seen.drifts = await self._drifts()
         seen.deployments = await self._deployments()
         self.seen = seen
@@ -143,10 +145,12 @@ class DashboardCollector:
         }
         return {row.id: counted[row.id] if row.id in counted else self._ended[row.id, row.ended_at] for row in batches}
 
-    async def _read_slow(self) -> tuple[Sequence[Row[Any]], Mapping[str, Any], RecentQuality]:
-        """Labels and the serving router, which change by hand; quality floors, which change within minutes."""
+    async def _read_slow(self) -> tuple[Sequence[Row[Any]], Mapping[str, Any], RecentQuality, Mapping[str, int]]:
+        """Labels and the serving router, which change by hand; floors and overspending, which change within minutes."""
         labels = await run_report(self._engine, "dashboard_labels")
-        return labels, await router_card(self._engine, self.fleet), await recent_quality(self._engine)
+        router, quality = await router_card(self._engine, self.fleet), await recent_quality(self._engine)
+        (overspent,) = await run_report(self._engine, "dashboard_overspent")
+        return labels, router, quality, overspent._asdict()
 
     async def _read_quality(self, batch_id: int) -> QualityFigures | None:
         return await batch_quality(self._engine, batch_id)

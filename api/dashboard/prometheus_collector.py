@@ -77,6 +77,14 @@ class FleetMetrics(Collector):
         yield GaugeMetricFamily(
             "pointsman_batches_open", "Batches with open queries.", value=len({row.batch_id for row in seen.open})
         )
+        overspent = GaugeMetricFamily(
+            "pointsman_batches_overspent",
+            "Open batches that have cost more than a budget of theirs, or more than their forecast.",
+            labels=("beyond",),
+        )
+        for beyond, n in seen.overspent.items():
+            overspent.add_metric((beyond,), n)
+        yield overspent
         calls, usd = (sum(parts) for parts in zip((0, 0.0), *seen.reserved.values(), strict=True))
         yield GaugeMetricFamily("pointsman_open_calls", "Provider calls without an outcome.", value=calls)
         yield GaugeMetricFamily("pointsman_reserved_usd", "Cost reserved for these calls, in US dollars.", value=usd)

@@ -105,6 +105,30 @@ def test_a_broken_floor_and_the_quality_as_measured_are_reported(served: Served,
     assert 0.6 < low < 0.8 < high < 0.95
 
 
+def test_open_batches_that_cost_more_than_a_budget_or_their_forecast_are_counted(
+    served: Served, client: httpx.Client
+) -> None:
+    inside, beyond_forecast, beyond_budget = (submitted(client, text) for text in "abc")
+
+    async def spent(bench: LedgerHarness) -> None:
+        async with bench.owner() as owner, owner.connect() as connection:
+            for public_id, cost_usd in ((inside, 0.4), (beyond_forecast, 0.6), (beyond_budget, 1.1)):
+                await connection.execute(
+                    text(
+                        """WITH b AS (UPDATE batches SET plan = '{"cost_usd": {"low": 0.1, "high": 0.5}}'
+                                      WHERE public_id = :public_id RETURNING id)
+                           INSERT INTO budgets (batch_id, cap_usd, settled_usd) SELECT id, 1, :cost_usd FROM b
+                           ON CONFLICT (batch_id) DO UPDATE SET cap_usd = 1, settled_usd = excluded.settled_usd"""
+                    ),
+                    {"public_id": public_id, "cost_usd": cost_usd},
+                )
+
+    served.play(spent)
+    told = samples(client.get("/metrics").text)
+    assert value(told, "pointsman_batches_overspent", beyond="budget") == 1
+    assert value(told, "pointsman_batches_overspent", beyond="forecast") == 2
+
+
 def test_counters_only_grow(served: Served, client: httpx.Client) -> None:
     before = played(served, client)
     after = played(served, client)
