@@ -63,7 +63,7 @@ class SentinelAddress:
 
     @property
     def celery_url(self) -> str:
-        """Celery's form, in which the name is no part."""
+        """Celery's form, which does not include the name."""
         login = f"{quote(self.username or '', safe='')}:{quote(self.password, safe='')}@" if self.password else ""
         hosts = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.sentinels)
         return ";".join(f"sentinel://{login}{host}/{self.database}" for host in hosts)

@@ -65,14 +65,14 @@ class Authenticator:
             if not is_local_program(headers):
                 raise ApiError(
                     403,
-                    "Without API keys this service answers programs of this machine only, no web pages and no proxies; "
-                    "`pointsman keys create` makes a key.",
+                    "Until an API key exists, this service accepts requests only from programs on this machine, not "
+                    "from web pages or through a proxy. `pointsman keys create NAME` makes a key.",
                     code="local_only",
                 )
             if not is_own_user():
                 raise unauthorized(
-                    "Without API keys this service answers programs of its own user only, and this request comes from "
-                    "another user or container, or from a system that does not say whose it is. "
+                    "Until an API key exists, this service accepts requests only from the user it runs as. This "
+                    "request comes from another user or container, or its sender cannot be determined. "
                     "`pointsman keys create NAME` makes a key; send it as `Authorization: Bearer KEY`."
                 )
             return Principal(DEFAULT_TENANT, role=Role.ADMIN)

@@ -69,7 +69,9 @@ def parse_target(url: str, *, private: bool) -> WebhookTarget:
     except ValueError:
         return target
     if not private and not is_public(literal):
-        raise ForbiddenAddress("The URL's address is private. Give a public one, or have who runs this API allow it.")
+        raise ForbiddenAddress(
+            "The URL's address is private. Use a public address, or ask the operator of this API to allow private ones."
+        )
     return target
 
 

@@ -115,7 +115,7 @@ def match_duration(text: str) -> timedelta | None:
 
 
 def parse_duration(option: str, text: str, *, example: str) -> timedelta:
-    """The value of ``option``. Raises UsageError where it is no duration."""
+    """The value of ``option``. Raises UsageError where it is not a duration."""
     duration = match_duration(text)
     if duration is None:
         raise UsageError(
@@ -126,7 +126,7 @@ def parse_duration(option: str, text: str, *, example: str) -> timedelta:
 
 
 def check_name(text: str) -> None:
-    """Raises UsageError where ``text`` is no name for a key or a tenant."""
+    """Raises UsageError where ``text`` is not a name for a key or a tenant."""
     if not _NAME.fullmatch(text):
         raise UsageError(f"{text[:80]!r} is not a valid name.", hint="Use up to 63 letters, digits, ., _ and -.")
 

@@ -79,7 +79,7 @@ def _fix_of_cause(cause: Cause, provider: Provider) -> str:
         case Cause.CONFIGURATION:
             return "Check proxy, proxy_login_env, ca_bundle, client_certificate and client_key of the provider."
         case Cause.RESET | Cause.CLOSED | Cause.BROKEN | Cause.INVALID_RESPONSE:
-            return "Something else than the provider may listen there. Check base_url and proxy."
+            return "Something other than the provider may be listening there. Check base_url and proxy."
         case Cause.DEADLINE:
             return "It accepts connections and does not answer. Check base_url, or try again."
         case _:

@@ -60,7 +60,7 @@ class Source:
 
     @property
     def rejected_path(self) -> Path:
-        """The file for its rejected lines; in the working directory where the input is no file."""
+        """The file for its rejected lines; in the working directory where the input is not a file."""
         name = "stdin" if self.name == STDIN else self.name
         return Path(f"{PurePosixPath(name).name if '://' in name else name.rstrip('/')}.rejected.jsonl")
 

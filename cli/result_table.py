@@ -325,7 +325,7 @@ async def _take(rows: AsyncIterator[Row[Any]], count: int) -> AsyncIterator[Row[
 
 
 def result_cells(row: Row[Any] | None) -> Cells:
-    """The values of `RESULT_COLUMNS`; None for a row that is no query."""
+    """The values of `RESULT_COLUMNS`; None for a row that is not a query."""
     if row is None:
         error = "invalid row: it was not submitted"
         return dict.fromkeys(RESULT_COLUMNS) | {"state": "invalid", "error": error}

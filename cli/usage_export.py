@@ -68,7 +68,7 @@ def read_usage_export(path: Path) -> list[BilledUsage]:
             elif row is not None:
                 rows.append(row)
     except csv.Error as error:
-        raise UsageError(f"{path} is no CSV: {error}.", hint=_FIX + ".") from None
+        raise UsageError(f"{path} is not a CSV: {error}.", hint=_FIX + ".") from None
     if problems:
         shown = problems[:SHOWN_REJECTIONS]
         more = len(problems) - len(shown)
@@ -108,7 +108,7 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[int, BilledUsage | _BadC
         given = json.loads(text, parse_float=Decimal, parse_int=Decimal)
     except (json.JSONDecodeError, RecursionError) as error:
         where = f" at line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise UsageError(f"{path} is no valid JSON{where}.", hint=_FIX + ".") from None
+        raise UsageError(f"{path} is not a valid JSON{where}.", hint=_FIX + ".") from None
     pages = given if isinstance(given, list) else [given]
     if any(isinstance(page, dict) and page.get("has_more") is True for page in pages[-1:]):
         raise UsageError(f"{path} is not complete: has_more is true.", hint="Add the other pages, as a list of pages.")

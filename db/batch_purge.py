@@ -107,7 +107,7 @@ async def _old_partitions(connection: AsyncConnection, before: datetime, *, coun
 
 
 def _end_of_month(partition: str) -> datetime | None:
-    """The first moment after the month of ``calls_2026_03``; None for what is no month."""
+    """The first moment after the month of ``calls_2026_03``; None for what is not a month."""
     year, _, month = partition.partition("_")[2].partition("_")
     if not (year.isdigit() and month.isdigit()):
         return None

@@ -144,7 +144,7 @@ class BatchWriter:
         self._row = b"%%d\t%d\t%%b\t%%d\t%%b\t%%b\n" % batch_id
         self._copy = _QUERIES if pilot is None else _WAITING_QUERIES
         self._pinned_due = None if pilot is None else _NEVER if pilot.stops else b"now"
-        """Pinned queries are no part of a pilot, and do not wait for it. None: there is no pilot."""
+        """Pinned queries are not part of a pilot, and do not wait for it. None: there is no pilot."""
         due_at = "" if pilot is None else "\tinfinity"
         self._between = f"\t{batch_id}\t{ROUTE}\t{State.READY}{due_at}\n".encode()
         self._prompts: CopyStream | None = None

@@ -6,7 +6,7 @@ from typing import Final
 import psycopg
 
 OWNER_ROLE: Final = "pointsman_owner"
-"""Owns the schema and its functions, and is no superuser."""
+"""Owns the schema and its functions, and is not a superuser."""
 
 
 class BootstrapFailed(RuntimeError):

@@ -37,7 +37,9 @@ class NotOurRole(MigrationError):
     """The roles of another installation on the same server, which the login of this one may not take on."""
 
     def __init__(self, role: str, login: str) -> None:
-        super().__init__(f"The role {role} exists on this Postgres server, and the login {login} is no member of it.")
+        super().__init__(
+            f"The role {role} exists on this Postgres server, and the login {login} is not a member of it."
+        )
         self.hint = (
             f"As a superuser: GRANT {role} TO {login}. The role is of another installation on this server: "
             "docs/operations.md says how to keep the two apart."

@@ -78,7 +78,7 @@ class DayBudget:
 
 
 def key_id(key: str) -> str | None:
-    """The part of a key that may be shown, None where it is no key at all."""
+    """The part of a key that may be shown, None where it is not a key at all."""
     found = _KEY.fullmatch(key)
     return found.group(1) if found else None
 

@@ -290,7 +290,7 @@ def confidence_problems(
     """Whether a tier's or a model's source of confidence can be asked."""
     where = (*path, "confidence")
     if policy.verifier is not None and policy.verifier not in models:
-        yield Problem(key(*where, "verifier"), "is no model of this fleet.", choice(policy.verifier, models))
+        yield Problem(key(*where, "verifier"), "is not a model of this fleet.", choice(policy.verifier, models))
     if policy.source is ConfidenceSource.SCORER and router is not None and router.scorer is None:
         yield Problem(
             key(*where, "source"), "is the answer scorer, but [router] has no scorer.", 'Add scorer = "NAME" there.'
@@ -301,7 +301,7 @@ def calibration_problems(name: str, calibration: CalibrationTable, *, models: Co
     """Whether a map is of a model of this fleet, and rises."""
     if calibration.model not in models:
         yield Problem(
-            key("calibrations", name, "model"), "is no model of this fleet.", choice(calibration.model, models)
+            key("calibrations", name, "model"), "is not a model of this fleet.", choice(calibration.model, models)
         )
     if calibration.source in (ConfidenceSource.AUTO, ConfidenceSource.SCORER, ConfidenceSource.NONE):
         yield Problem(

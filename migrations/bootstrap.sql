@@ -1,6 +1,6 @@
 -- What only a superuser can do, once per database, before the migrations: they then need none. May run again.
 --
--- `pointsman_owner` owns the schema and its functions and is no superuser: whoever gets its rights gets no shell.
+-- `pointsman_owner` owns the schema and its functions and is not a superuser: whoever gets its rights gets no shell.
 
 DO $$
 DECLARE

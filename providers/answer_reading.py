@@ -39,7 +39,7 @@ def read_outcome(
         return _without_capacity(failure) if asked_tier == Lane.FLEX else failure
     try:
         if not isinstance(answer, dict):
-            raise InvalidResponse("a body that is no JSON object")
+            raise InvalidResponse("a body that is not a JSON object")
         completion = storable(_read_safely(adapter, answer, model, created=int(now)), created=int(now))
     except InvalidResponse as error:
         return broken_body(error)
@@ -120,7 +120,7 @@ def decode(content: bytes) -> Any:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
         # `from None`: the error holds the whole document.
-        raise InvalidResponse("a body that is no JSON") from None
+        raise InvalidResponse("a body that is not a JSON") from None
 
 
 def _read_safely(adapter: Adapter, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:

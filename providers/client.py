@@ -108,8 +108,8 @@ class ProviderClient:
     ) -> Outcome:
         """Ask ``model`` once. ``body`` is OpenAI's chat body; ``added`` are fields of it that are not the user's.
 
-        A refusal of what is not the user's (an added field, the name of the cap) is no answer to the user: it is free,
-        and the request is sent once more without it.
+        A refusal of what is not the user's (an added field, the name of the cap) is not an answer to the user: it is
+        free, and the request is sent once more without it.
 
         Raises nothing for a fault of the provider or the network: that is a `Failure`. It takes no
         longer than the deadline (the provider's, if none is given), headers and body together.

@@ -272,7 +272,7 @@ class PromptCaching:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One deployment: a model at a provider, with its price and limits. 0 or None is no limit."""
+    """One deployment: a model at a provider, with its price and limits. 0 or None means no limit."""
 
     name: str
     """The deployment's name in the fleet, unique there."""
@@ -365,7 +365,7 @@ class RouterPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """Hard caps in US dollars; None is no cap."""
+    """Hard caps in US dollars; None means no cap."""
 
     batch_usd: float | None = None
     tenant_day_usd: float | None = None

@@ -184,7 +184,7 @@ class Failure:
 
     @property
     def is_limit(self) -> bool:
-        """Whether it costs time alone: it is no attempt, no failure and no reason to climb."""
+        """Whether it costs time alone: it is not an attempt, no failure and no reason to climb."""
         return self.kind in (FailureKind.RATE_LIMITED, FailureKind.NOT_RUN) or (
             self.kind is FailureKind.OVERLOADED and (self.status in LIMIT_STATUSES or self.notice.is_loading)
         )

@@ -12,7 +12,7 @@ _P90: Final = NormalDist().inv_cdf(0.9)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchBehavior:
-    """Times are in seconds of the provider, of which ``clock`` pass in one real second. None is no limit."""
+    """Times are in seconds of the provider, of which ``clock`` pass in one real second. None means no limit."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 

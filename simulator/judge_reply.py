@@ -22,7 +22,7 @@ _OTHERS: Final = {_FIRST: (_SECOND, _SAME), _SECOND: (_FIRST, _SAME), _SAME: (_F
 def verdicts(
     ask: ChatRequest, *, seed: bytes, recordings: Recordings, error: float, order_bias: float
 ) -> ChatReply | None:
-    """One verdict for each item; None where ``ask`` is no judge's request.
+    """One verdict for each item; None where ``ask`` is not a judge's request.
 
     ``error`` is the share of verdicts that are replaced by one of the two others, ``order_bias`` the share of the rest
     that name the first answer, whatever it says.

@@ -9,7 +9,7 @@ WINDOW_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelLimits:
-    """Per model, over a sliding window of 60 s; None is no limit."""
+    """Per model, over a sliding window of 60 s; None means no limit."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 

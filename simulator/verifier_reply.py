@@ -36,7 +36,7 @@ def proposal_in(text: str) -> ProposedAnswer | None:
 
 
 def verdict(ask: ChatRequest, *, seed: bytes, recordings: Recordings) -> ChatReply | None:
-    """Yes or no, or a number of percent where one is asked for; None where ``ask`` is no verification."""
+    """Yes or no, or a number of percent where one is asked for; None where ``ask`` is not a verification."""
     proposal = proposal_in(ask.text)
     if proposal is None:
         return None

@@ -180,7 +180,7 @@ def _compile(source: str, *, is_trusted: bool) -> tuple[jinja2.Template, set[str
     environment = SandboxedEnvironment(
         undefined=jinja2.StrictUndefined,
         finalize=cell_text,
-        autoescape=False,  # a prompt is no HTML
+        autoescape=False,  # a prompt is not HTML
         keep_trailing_newline=True,
     )
     try:
@@ -246,7 +246,7 @@ def _only_column(columns: Sequence[str], name: str, *, but: Collection[str]) -> 
     places = " ".join(f"{{{{{each}}}}}" if each.isidentifier() else f'{{{{row["{each}"]}}}}' for each in guess)
     raise input_error(
         name,
-        f"has {len(columns)} columns: {_listed(columns)}; which of them is the question is not said",
+        f"has {len(columns)} columns: {_listed(columns)}; and none is named as the question",
         f"""Add --column {_quoted(guess[-1])}, or a prompt: --prompt 'Classify: {places}'""",
     )
 

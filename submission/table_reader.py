@@ -176,7 +176,7 @@ class CsvTable:
         return self._start()[0]
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:
-        """Its rows; blank lines are no rows."""
+        """Its rows; blank lines are not rows."""
         names, lines, reader = self._start()
         number = 0
         while True:
@@ -271,7 +271,11 @@ def _find_delimiter(header: str) -> str:
 def _csv_error(error: csv.Error) -> LineError:
     match str(error):
         case "unexpected end of data":
-            return LineError("row", "a quote that begins a cell is never closed", "Close it; double quotes in a cell")
+            return LineError(
+                "row",
+                "a quote that begins a cell is never closed",
+                'Add the closing quote; inside a cell, write each quote twice ("")',
+            )
         case why if why.startswith("field larger"):
             return LineError("row", "a cell is too long, or its quote is never closed", "Close it, or shorten the cell")
         case why if "new-line" in why:

@@ -95,7 +95,7 @@ def read_deadline(within: object) -> datetime | None:
         return deadline_within(str(within), datetime.now(UTC))
     except ValueError as error:
         fix = str(error)
-        raise input_error("within", "it is no time", f"{fix[0].upper()}{fix[1:]}, or leave it out") from None
+        raise input_error("within", "it is not a time", f"{fix[0].upper()}{fix[1:]}, or leave it out") from None
 
 
 def read_pilot(quality: object, confidence: object, pilot: object, grader: object) -> PilotSpec | None:

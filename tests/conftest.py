@@ -173,7 +173,7 @@ def broker_server(services_home: Path) -> Iterator[Settings]:
 def redis_url(broker_server: Settings) -> str:
     """A Redis with nothing in it, in redis-py's form."""
     if broker_server.redis_url is None:
-        pytest.skip("the broker of this run is no Redis")
+        pytest.skip("the broker of this run is not a Redis")
     with Redis.from_url(broker_server.redis_url) as client:
         client.flushall()
     return broker_server.redis_url

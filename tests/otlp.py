@@ -37,7 +37,7 @@ class Receiver:
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
-    """Paths of what was no trace."""
+    """Paths of what was not a trace."""
 
     @property
     def spans(self) -> list[Seen]:

@@ -42,7 +42,7 @@ class SupervisedProcess:
     _touched: float = field(default=0.0, init=False, repr=False)
     """The file's time of change when it was last looked at."""
     _moved: float = field(default=0.0, init=False, repr=False)
-    """When that changed last, by the monotonic clock: a wall clock that jumps is no standstill."""
+    """When that changed last, by the monotonic clock: a wall clock that jumps does not count as a standstill."""
     _looked: float = field(default=0.0, init=False, repr=False)
     """When it was last looked at."""
 

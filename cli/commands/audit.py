@@ -59,7 +59,7 @@ def _show(batch: str, audit: AuditReport) -> None:
             "Until then the application's login can add others that no check finds."
         )
     if audit.purged:
-        warn("Retention has deleted decisions of this batch; for these only the chain of hashes is checked.")
+        warn("Retention has deleted some of this batch's decisions; for those, only the chain of hashes is checked.")
     if not audit.findings:
         out.print(f"{batch}: {audit.decisions:,} decisions are unchanged ({plural(audit.seals, 'seal')}).")
     if audit.head is not None:
@@ -72,8 +72,8 @@ def login(
 ) -> None:
     """Create a Postgres login for an auditor, and print its password.
 
-    The login reads the views, but no prompts. By default, which its session can change, a statement runs for at most
-    30 s; 4 connections are a limit.
+    The login reads the views, but no prompts. A statement ends after 30 s by default; a session can change that. The
+    limit of 4 connections is fixed.
     """
     settings = read_settings()
     if settings.embeds_postgres:

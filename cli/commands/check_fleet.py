@@ -110,7 +110,7 @@ def check(
         begins = _begins(fleet)
         others = plain(begins.pop(""))
         named = "".join(f"those of workload {plain(name)} begin at {plain(tier)}, " for name, tier in begins.items())
-        out.print(f"Queries of which nothing is known: {named}{'all others' if named else 'all'} begin at {others}.")
+        out.print(f"Queries that nothing is known about: {named}{'all others' if named else 'all'} begin at {others}.")
     if not all(
         threshold_action(model, fleet).is_calibrated
         for model in fleet.models.values()

@@ -134,7 +134,11 @@ def _postgres(settings: Settings) -> Iterator[CheckResult]:
     size = f"{server.bytes / 1e6:,.0f} MB"
     yield ok("postgres", f"{owner}, version {server.version}, {size}, up {server.up_s:,.0f} s")
     is_temporary = settings.embeds_postgres and stack_pid(settings) is None
-    yield ok("postgres", f'psql "{settings.psql_url}"', "It runs while `pointsman up` does." if is_temporary else None)
+    yield ok(
+        "postgres",
+        f'psql "{settings.psql_url}"',
+        "It runs only while `pointsman up` is running." if is_temporary else None,
+    )
     if revision == newest:
         yield ok("migration", f"{revision}, the newest")
     elif migrate.is_ready(settings.database):
@@ -174,7 +178,7 @@ def _redis(url: str, owner: str) -> CheckResult:
     version = str(info.get("valkey_version") or info.get("redis_version"))
     found = f"{owner}, {product} {version}, {info.get('used_memory_human')} used"
     if not _has_lua_fixes(product, version):
-        fix = "Update it: scripts could run code in older versions (CVE-2024-46981, CVE-2025-49844)."
+        fix = "Update it: in this version a Lua script can run any code on the server (CVE-2024-46981, CVE-2025-49844)."
         return warn("redis", found, fix)
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":

@@ -17,7 +17,7 @@ _PORTS: Final = {"http": 80, "https": 443}
 _TAKEN: Final = ("api", "feeder", "migrate")
 """Names of the other components."""
 _INTERNAL: Final = (".svc", ".svc.cluster.local", ".internal", ".local", ".lan", ".localdomain")
-"""Endings of names that are no public ones; nor is a name without a dot."""
+"""Endings of names that are not public ones; nor is a name without a dot."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,7 +258,7 @@ def _read(batches: Sequence[str] | None, *, all_labels: bool) -> list[LabelledDe
     rows, left_out = with_database(read_settings(), work)
     if left_out:
         warn(
-            f"{left_out:,} labelled queries are left out: they were selected for low confidence and are no random "
+            f"{left_out:,} labelled queries are left out: they were selected for low confidence and are not random "
             "sample. --all-labels includes them."
         )
     return rows
@@ -291,7 +291,7 @@ def _as_dict(verdict: PromotionVerdict) -> dict[str, Any]:
 def _show_verdict(verdict: PromotionVerdict, *, name: str, incumbent: str, trained_on: int, dry_run: bool) -> None:
     mix = ", ".join(f"{tier} {100 * share:.0f} %" for tier, share in verdict.shares.items())
     out.print(f"{name}: trained on {trained_on:,} labelled queries; would route {mix}")
-    out.print("Loss per query saved, in calls to the top tier:")
+    out.print("Reduction in loss per query, in calls to the top tier:")
     grid = table(("against",), ("saved", "at least", ""))
     for comparison in verdict.comparisons:
         rival = f"the incumbent, {incumbent}" if comparison.rival == "the incumbent" else comparison.rival

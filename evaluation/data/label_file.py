@@ -66,12 +66,12 @@ def _read(number: int, line: bytes) -> Iterator[LabelLine]:
     if "outcomes" not in body:
         tier = body.get("tier")
         if tier is not None and not isinstance(tier, str):
-            raise _Broken(number, "tier", "is no string", "name a tier, or leave it out for the answer that stood")
+            raise _Broken(number, "tier", "is not a string", "name a tier, or leave it out for the answer that stood")
         yield LabelLine(number, custom_id, tier, _grade(number, "correct", body.get("correct")))
         return
     outcomes = body["outcomes"]
     if not isinstance(outcomes, dict) or not all(isinstance(outcome, dict) for outcome in outcomes.values()):
-        raise _Broken(number, "outcomes", "is no object of tiers", '{"small": {"correct": true}}')
+        raise _Broken(number, "outcomes", "is not an object of tiers", '{"small": {"correct": true}}')
     for tier, outcome in outcomes.items():
         grade = _grade(number, f"outcomes.{tier}.correct", outcome.get("correct"))
         yield LabelLine(number, custom_id, tier, grade, if_asked=True)

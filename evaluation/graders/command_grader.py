@@ -48,7 +48,7 @@ def read_grades(output: str, ids: Sequence[str]) -> dict[str, float]:
             raise GraderOutputError(f'line {number}: no "id" and "grade". fix: write {{"id": …, "grade": …}}')
         grade, id_ = value["grade"], str(value["id"])
         if not isinstance(grade, bool | int | float) or not 0 <= grade <= 1:
-            raise GraderOutputError(f"line {number}: grade is no number from 0 to 1. fix: write 0, 1 or one between")
+            raise GraderOutputError(f"line {number}: grade is not a number from 0 to 1. fix: write 0, 1 or one between")
         if id_ not in asked:
             raise GraderOutputError(f"line {number}: id was not asked about. fix: copy the id of the input line")
         if id_ in grades:

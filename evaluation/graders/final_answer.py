@@ -27,7 +27,7 @@ def words_of(text: str) -> list[str]:
 
 
 def json_value(text: str) -> Any:
-    """The JSON value that ``text`` holds, whole or in one code fence; None where it is no JSON."""
+    """The JSON value that ``text`` holds, whole or in one code fence; None where it is not JSON."""
     fenced = _FENCE.match(text)
     try:
         return json.loads(fenced[1] if fenced else text)

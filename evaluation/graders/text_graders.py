@@ -107,7 +107,7 @@ def token_f1(answer: str, reference: str) -> float:
 
 
 def json_fields_f1(answer: str, reference: str) -> float:
-    """F1 of the fields (path and value) in common; list items count without their order. 0 where either is no JSON.
+    """F1 of the fields (path and value) in common; list items count without their order. 0 where either is not JSON.
 
     A value that says that it is missing (null, "", "n/a", "none", "unknown") counts as any other value.
     """

@@ -55,7 +55,7 @@ class Artifact:
 def save(artifact: Artifact, folder: Path) -> str:
     """Writes ``artifact`` into ``folder``, made where missing; returns its digest. Raises OSError.
 
-    The manifest is written last and put in place at once, so that an interrupted save is no artifact.
+    The manifest is written last and put in place at once, so that an interrupted save is not an artifact.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)

@@ -64,7 +64,7 @@ class ArtifactCache:
         try:
             for name, content in files.items():
                 if Path(name).name != name:
-                    raise ArtifactError(f"version {digest[:12]} holds a file that is no plain name")
+                    raise ArtifactError(f"version {digest[:12]} holds a file that is not a plain name")
                 (fresh / name).write_bytes(content)
             if load(fresh).digest != digest:
                 raise ArtifactError(f"version {digest[:12]} is damaged where it is stored; train it anew")
@@ -81,14 +81,14 @@ class ArtifactCache:
 
     def _folder(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):
-            raise RegistryError(f"{digest[:70]!r} is no digest")
+            raise RegistryError(f"{digest[:70]!r} is not a digest")
         return self.home / digest
 
 
 def check_name(name: str) -> None:
     """Raises RegistryError where ``name`` cannot be given to a new artifact."""
     if name == DEFAULT or not _NAME.fullmatch(name):
-        raise RegistryError(f"{name!r} is no name for a router: use letters, digits, '.', '_', '-', not 'default'")
+        raise RegistryError(f"{name!r} is not a name for a router: use letters, digits, '.', '_', '-', not 'default'")
 
 
 def bundle(folder: Path) -> ArtifactBundle:

@@ -14,7 +14,7 @@ Propensities are recorded, so IPS and DR are right whatever the model is; the mo
 It is fitted on other queries than those that it is asked about (cross-fitting).
 
 A query that was not explored (propensity 1) is evidence on its own tier only: policies are to be *held* there,
-as pins hold them, and what they would have moved is no part of a log (`LogBook.informative_rows`). Where the
+as pins hold them, and what they would have moved is not part of a log (`LogBook.informative_rows`). Where the
 weights leave fewer than `FEWEST` queries' worth of evidence, no figure is given.
 """
 
@@ -52,7 +52,7 @@ class Log:
     features: Floats = field(repr=False)
     """For the outcome model, shape (n, any)."""
     texts: Ints = field(repr=False)
-    """A number for each text, 0 to the number of texts less 1, shape (n,): what is asked again is no new evidence."""
+    """A number for each text, 0 to the number of texts less 1, shape (n,): what is asked again is not new evidence."""
 
     def __len__(self) -> int:
         return len(self.chosen)

@@ -105,7 +105,7 @@ def read_messages(body: Mapping[str, Any]) -> Conversation:
     for index, message in enumerate(body.get("messages") or ()):
         where = f"messages[{index}]"
         if not isinstance(message, Mapping):
-            raise UnsupportedParameter(where, "it is no object")
+            raise UnsupportedParameter(where, "it is not an object")
         match message.get("role"):
             case "system" | "developer":
                 texts = _texts(message.get("content"), where)
@@ -176,7 +176,7 @@ def _parts(content: object, where: str) -> list[Part]:
 
 def _part(part: object, where: str) -> Part:
     if not isinstance(part, Mapping):
-        raise UnsupportedParameter(where, "it is no object")
+        raise UnsupportedParameter(where, "it is not an object")
     cache = _cache_control(part)
     try:
         match part.get("type"):
@@ -210,7 +210,7 @@ def _image(url: str, where: str) -> Inline | Linked:
 def _inline(url: str, where: str) -> Inline:
     found = _DATA_URL.fullmatch(url)
     if found is None:
-        raise UnsupportedParameter(where, "it is no data URL in base64")
+        raise UnsupportedParameter(where, "it is not a data URL in base64")
     return Inline(where, found[1].lower(), _base64(found[2], where))
 
 
@@ -239,7 +239,7 @@ def _tool_call(call: object, where: str) -> ToolCall:
         google = (call.get("extra_content") or {}).get("google") or {}
         return ToolCall(_string(call["id"]), _string(function["name"]), arguments, google.get("thought_signature"))
     except (AssertionError, AttributeError, KeyError, TypeError, orjson.JSONDecodeError) as error:
-        raise UnsupportedParameter(where, "it is no function call with an object of arguments") from error
+        raise UnsupportedParameter(where, "it is not a function call with an object of arguments") from error
 
 
 def _tool_result(message: Mapping[str, Any], names: Mapping[str, str], where: str) -> ToolResult:

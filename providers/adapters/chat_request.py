@@ -131,18 +131,18 @@ class Choice:
 
 
 def read_tools(value: object) -> list[RequestTool]:
-    """The tools in a body's ``tools``. Raises Inexpressible for what is no function."""
+    """The tools in a body's ``tools``. Raises Inexpressible for what is not a function."""
     if value is None:
         return []
     if not isinstance(value, list):
-        raise UnsupportedParameter("tools", "it is no list")
+        raise UnsupportedParameter("tools", "it is not a list")
     return [_tool(tool, f"tools[{index}]") for index, tool in enumerate(value)]
 
 
 def _tool(tool: object, where: str) -> RequestTool:
     function = tool.get("function") if isinstance(tool, Mapping) and tool.get("type") == "function" else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise UnsupportedParameter(where, "it is no function")
+        raise UnsupportedParameter(where, "it is not a function")
     assert isinstance(tool, Mapping)
     schema = function.get("parameters")
     return RequestTool(

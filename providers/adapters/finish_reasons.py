@@ -1,6 +1,6 @@
 """Why a generation ended: each protocol's words in OpenAI's, as data.
 
-A word in no table is no success: the generation broke off for a reason that is not known, and the answer may be cut
+A word in no table is not a success: the generation broke off for a reason that is not known, and the answer may be cut
 anywhere. Sources: the API references of OpenAI, Anthropic and Google; vLLM's ``abort``, DeepSeek's
 ``insufficient_system_resource``, OpenRouter's ``error``, Mistral's ``model_length``, Together's and TGI's ``eos``.
 """
@@ -67,7 +67,7 @@ FINISH_REASONS: Final[Mapping[Protocol, Mapping[str, str]]] = {
 
 
 def finish_reason(protocol: Protocol, word: str, *, usage: Usage | None) -> str:
-    """OpenAI's word for ``word``. Raises Refused, or BrokenOff for what is no success or not known."""
+    """OpenAI's word for ``word``. Raises Refused, or BrokenOff for what is not a success or not known."""
     found = FINISH_REASONS[protocol].get(word, BROKEN)
     if found == REFUSED:
         raise ContentRefused(word, usage=usage)

@@ -1,6 +1,6 @@
 """A JSON Schema in the dialect that a provider takes for an answer's form.
 
-What is left out is no loss: the judge checks each answer against the schema that the user gave. Sources:
+What is left out is not a loss: the judge checks each answer against the schema that the user gave. Sources:
 https://docs.anthropic.com/en/docs/build-with-claude/structured-outputs (JSON Schema limitations) and
 https://ai.google.dev/gemini-api/docs/structured-output (JSON Schema support).
 """

@@ -137,11 +137,11 @@ def read_chat(answer: Mapping[str, Any], model: Model) -> Completion:
         raise InvalidResponse("a completion without choices[0].message", usage=usage)
     text, calls = message.get("content"), message.get("tool_calls")
     if calls and not _are_objects(calls):
-        raise InvalidResponse("tool calls that are no objects", usage=usage)
+        raise InvalidResponse("tool calls that are not objects", usage=usage)
     if _are_objects(text):  # Mistral's reasoning models
         text = "".join(json_fields.as_str(part.get("text")) for part in text)
     if not isinstance(text, str | None):
-        raise InvalidResponse("a message whose content is no text", usage=usage)
+        raise InvalidResponse("a message whose content is not text", usage=usage)
     word = json_fields.as_str(choice.get("finish_reason"))
     finish = finish_reason(Protocol.OPENAI, word, usage=usage)
     if message.get("refusal") and not text:

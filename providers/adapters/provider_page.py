@@ -88,8 +88,8 @@ listing shows our marker as `displayName` |
 is returned; what was answered counts at its reservation |
 | a call that was not run | free: `not_run` | free: `not_run` | free: `not_run` |
 
-Key and proxy are the same as for direct calls. An address that a provider names (Anthropic's `results_url`, Google's
-address for an upload) is used on the host of the fleet's `base_url` alone. Uploads and downloads are streamed: an
+Key and proxy are the same as for direct calls. A URL that a provider returns (Anthropic's `results_url`, Google's
+upload URL) is used only if it is on the host of the fleet's `base_url`. Uploads and downloads are streamed: an
 upload is first written to an unnamed temporary file. Files at the provider are deleted once their results are stored.
 
 A call in the lane `flex` asks for `service_tier = "flex"` (OpenAI, Groq, Google). Where the lane has no capacity
@@ -126,7 +126,7 @@ def document() -> str:
         "### By the HTTP status alone\n",
         _table(("status", "class"), [*((str(status), f"`{kind.value}`") for status, kind in STATUSES.items()), *_REST]),
         "### Why a generation ended\n\n"
-        "A word in no table is no success: the class is `broken_off`, and the answer is not used.\n",
+        "A word in no table is not a success: the class is `broken_off`, and the answer is not used.\n",
         _table(
             ("protocol", "word", "read as"),
             (

@@ -65,7 +65,7 @@ def _at_batch_price(usage: Usage) -> Usage:
 
 
 def decode_line(raw: bytes) -> Mapping[str, Any]:
-    """A line of results; empty where it is no JSON object."""
+    """A line of results; empty where it is not a JSON object."""
     try:
         line = decode(raw)
     except InvalidResponse:

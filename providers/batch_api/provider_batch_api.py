@@ -205,7 +205,7 @@ class ProviderBatchApi(Protocol):
     async def cancel(self, remote_id: str) -> RemoteBatch:
         """Asks the provider to stop it. What is running may still end, so `retrieve` says what became of it.
 
-        A batch that is over stays as it is: that is no failure.
+        A batch that is over stays as it is: that is not a failure.
         """
 
     def results(self, remote: RemoteBatch) -> AsyncIterator[BatchResult]:
@@ -217,4 +217,4 @@ class ProviderBatchApi(Protocol):
         """
 
     async def discard(self, files: Sequence[str]) -> None:
-        """Deletes files of `upload` or of a batch, where the dialect has any. What is gone already is no failure."""
+        """Deletes files of `upload` or of a batch, where the dialect has any. What is gone already is not a failure."""

@@ -23,7 +23,7 @@ SLOW_SHARE: Final = 0.05
 """More than 5 % of the calls above a bound: the p95 is above that bound."""
 
 MIN_SLOW: Final = 8.0
-"""One long answer among twenty is no trend."""
+"""One long answer among twenty is not a trend."""
 
 SLOW_FACTOR: Final = 3.0
 SLOW_MARGIN_MS: Final = 1000.0
@@ -124,7 +124,7 @@ def _rest_s(streak: int) -> float:
 
 
 def health_of(outcome: Outcome | None) -> Health:
-    """What ``outcome`` says of the deployment. A limit is no failure: it is obeyed."""
+    """What ``outcome`` says of the deployment. A limit is not a failure: it is obeyed."""
     if outcome is None:
         return Health.SILENT
     if isinstance(outcome, Completion):

@@ -40,7 +40,7 @@ def provider_transport(provider: Provider, environ: Mapping[str, str]) -> httpx.
         from providers.transport.pyqwest_transport import open_transport
 
         return open_transport(provider, proxy, keepalive_s=KEEPALIVE_S)
-    except (OSError, ValueError, RuntimeError) as error:  # a file that is absent, or is no certificate
+    except (OSError, ValueError, RuntimeError) as error:  # a file that is absent, or is not a certificate
         raise ConnectFailed(Cause.CONFIGURATION) from error
 
 

@@ -28,7 +28,9 @@ def audit(report: BatchReport) -> Section:
     if audit.unsealed:
         paragraphs.append(f"{audit.unsealed:,} decisions are not sealed yet: a batch is sealed once it has ended.")
     if audit.purged:
-        paragraphs.append("Retention has deleted decisions of this batch; for these only the chain is checked.")
+        paragraphs.append(
+            "Retention has deleted some of this batch's decisions; for those, only the chain of hashes is checked."
+        )
     if audit.head:
         paragraphs.append(f"Last hash: {audit.head}")
     return Section("audit", "Audit seal", paragraphs, tables=tables)

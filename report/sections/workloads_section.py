@@ -27,7 +27,8 @@ def workloads(report: BatchReport) -> Section:
         "Workloads",
         [
             "A query belongs to the workload that its metadata name, else to those with the same system prompt "
-            "(prompt-…). Costs are of the queries' own calls; calls that route several queries at once are no query's."
+            "(prompt-…). Costs cover each query's own calls; a call that routes several queries at once is not charged "
+            "to any of them."
         ],
         tables=[Table("Workloads", columns, rows, frozenset({"workload"}))],
     )

@@ -1,6 +1,6 @@
 """Greetings and thanks: queries that a small model surely answers well.
 
-A pattern must match the whole text: thanks with anything else behind them are no small talk.
+A pattern must match the whole text: thanks with anything else behind them are not small talk.
 """
 
 import re

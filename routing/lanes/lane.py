@@ -19,7 +19,7 @@ class Lane(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """What one provider batch may hold. None is no limit."""
+    """What one provider batch may hold. None means no limit."""
 
     max_requests: int = 50_000
     max_bytes: int = 200_000_000

@@ -131,7 +131,7 @@ class RoutingContext:
         return None
 
     def _doubts(self, tier: str) -> bool:
-        """Words in a text are no evidence that a tier below the top answers it well; see docs/routing.md, Measured."""
+        """Words in a text are not evidence that a tier below the top answers it well; see docs/routing.md, Measured."""
         return tier in self.ladder[:-1] and not self.fleet.makes_up_answers
 
     def _decides(self, model: Model, workload: str) -> bool:

@@ -217,7 +217,7 @@ def _by_rule(case: RoutingCase, ruled: str, context: RoutingContext) -> Decision
 
 
 def _by_gate(case: RoutingCase, gate: RouterVote, context: RoutingContext) -> Decision:
-    """The tier that a sure gate names, without weighing: its confidence is no calibrated figure."""
+    """The tier that a sure gate names, without weighing: its confidence is not a calibrated figure."""
     tier, notes = context.place(case, gate.tier or context.ladder[-1])
     return _decided(
         case,

@@ -154,7 +154,7 @@ def _read_lines(content: bytes) -> tuple[list[BatchCall], list[dict[str, Any]]]:
         except orjson.JSONDecodeError:
             line = None
         if not isinstance(line, dict) or not isinstance(line.get("request"), dict):
-            errors.append({"code": 3, "message": f"[simulated] line {number} is no request"})
+            errors.append({"code": 3, "message": f"[simulated] line {number} is not a request"})
         else:
             calls.append(BatchCall(str(line.get("key", "")), line["request"]))
     return calls, errors

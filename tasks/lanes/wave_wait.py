@@ -33,6 +33,6 @@ def wave_wait_s(queued: QueuedQuery, query: Query, tier: str, fleet: Fleet) -> f
 
 
 def wait_before(deadline_in_s: float) -> float:
-    """Seconds of ``deadline_in_s`` for which a query may wait for a wave; 0.0 where that is no time."""
+    """Seconds of ``deadline_in_s`` for which a query may wait for a wave; 0.0 where that is not a time."""
     wait_s = deadline_in_s - min(RESERVE_SHARE * deadline_in_s, LONGEST_RESERVE_S)
     return wait_s if wait_s > 2 * WAVE_MARGIN_S else 0.0

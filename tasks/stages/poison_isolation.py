@@ -11,7 +11,7 @@ Moved = Mapping[int, tuple[str, str]]
 async def isolate_poison_suspects(
     waiting: Sequence[QueuedQuery], context: WorkerContext, work: Callable[[Sequence[QueuedQuery]], Awaitable[Moved]]
 ) -> Moved:
-    """``work`` on all that are no suspects together, then on each suspect alone; what moved of all."""
+    """``work`` on all that are not suspects together, then on each suspect alone; what moved of all."""
     others = [query for query in waiting if not query.is_poison_suspect]
     moved = dict(await work(others)) if others else {}
     for suspect in [query for query in waiting if query.is_poison_suspect]:

@@ -42,7 +42,7 @@ def listening(arena: ChaosEnvironment) -> Iterator[list[bytes]]:
     heard: list[bytes] = []
     over = threading.Event()
     assert arena.redis is not None
-    # Workers take their time to start, and nobody speaks until then: a silence is no error here.
+    # Workers take their time to start, and nobody speaks until then: a silence is not an error here.
     silent = Redis.from_url(arena.redis.url, socket_timeout=None)
 
     def listen() -> None:

@@ -75,7 +75,7 @@ class Command:
 
     @property
     def program(self) -> str:
-        """Its first word that is no assignment, without folders."""
+        """Its first word that is not an assignment, without folders."""
         return next((Path(word).name for word in _words(self.text) if not re.match(r"\w+=", word)), "")
 
     def __str__(self) -> str:

@@ -335,7 +335,7 @@ class ChaosEnvironment:
     @property
     def client(self) -> "Client[Any]":
         """A client of the arena's Redis."""
-        assert self.redis is not None, "the broker of this run is no Redis"
+        assert self.redis is not None, "the broker of this run is not a Redis"
         return Client.from_url(self.redis.url)
 
     def empty_queues(self) -> None:

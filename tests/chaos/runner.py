@@ -24,7 +24,7 @@ def _missing(fault: Fault, ground: SharedServices) -> str | None:
     if fault.needs_own_postgres and ground.server is None:
         return "this Postgres is not ours to stop"
     if fault.needs_redis and os.environ.get("POINTSMAN_TEST_BROKER_URL"):
-        return "this broker is no Redis of ours"
+        return "this broker is not a Redis of ours"
     return None
 
 

@@ -50,7 +50,7 @@ class ClusterEnvironment(ChaosEnvironment):
 
     @property
     def environ(self) -> dict[str, str]:
-        """As of every environment, with a login that is no superuser."""
+        """As of every environment, with a login that is not a superuser."""
         limits = {"REDIS_URL": self.redis_url} if self.redis_url else {}
         return super().environ | {"DATABASE_URL": self.worker_database_url} | limits
 

@@ -58,7 +58,7 @@ def test_tables_of_another_version_are_named_with_the_fix(database_url: str, mon
 def test_a_role_of_another_installation_is_named_with_the_fix(databases: Databases, database_url: str) -> None:
     databases.execute("CREATE ROLE stranger LOGIN")
     try:
-        with pytest.raises(NotOurRole, match=r"pointsman_app exists .* login stranger is no member"):
+        with pytest.raises(NotOurRole, match=r"pointsman_app exists .* login stranger is not a member"):
             migrate.upgrade(database_url.replace("postgres@", "stranger@"))
     finally:
         databases.execute("DROP ROLE stranger")

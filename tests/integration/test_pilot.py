@@ -81,7 +81,7 @@ def test_a_sample_is_answered_by_every_tier_and_the_rest_waits_for_the_decision(
             assert quality.pilot_queries == 60
             assert len(quality.certificate["sample_ids"]) == 60
             sampled = [int(id_) for id_ in quality.certificate["sample_ids"]]
-            assert sampled != list(range(min(sampled), min(sampled) + 60)), "the first queries are no random sample"
+            assert sampled != list(range(min(sampled), min(sampled) + 60)), "the first queries are not a random sample"
             logged = await bench.rows("SELECT detail FROM decisions WHERE kind = 'certificate'")
             assert [row.detail for row in logged] == [quality.certificate]
             await seal_ended(bench.engine)

@@ -55,7 +55,7 @@ def test_what_agrees_within_a_percent_is_well(against: Any) -> None:
     assert "0 of 2 differ by more than 1 % (openai)." in done.stdout
     assert "1 calls have no known outcome" in done.stdout
     rounded = against("day,model,cost\n" + f"{TODAY},gpt-4.1,0.00\n{TODAY},gpt-5-nano,0.50\n")
-    assert rounded.exit_code == 0, "what a figure of two decimals cannot show is no difference"
+    assert rounded.exit_code == 0, "what a figure of two decimals cannot show is not a difference"
 
 
 def test_what_differs_is_named_by_model_day_and_figure(against: Any) -> None:

@@ -286,5 +286,5 @@ def test_each_workload_has_its_share_cost_escalations_and_labels(ask_of: Ask, da
         "share": 0.4,
     }
     assert (nameless["queries"], nameless["answered"], nameless["labels"]) == (3, 1, 0)
-    # An open call counts at its worst case; what routed several queries at once is no query's.
+    # An open call counts at its worst case; what routed several queries at once is not a query's.
     assert nameless["cost_usd"] == pytest.approx(0.05 + 0.00003)

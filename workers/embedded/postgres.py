@@ -81,7 +81,7 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """For SQLAlchemy, the database ``pointsman``, as its owner, who is no superuser."""
+        """For SQLAlchemy, the database ``pointsman``, as its owner, who is not a superuser."""
         return f"postgresql+psycopg://{OWNER_ROLE}@/{DATABASE}?host={self.sockets}"
 
     def superuser_url(self, database: str) -> str:

@@ -20,7 +20,7 @@ function raise(batch) {
   const wanted = prompt(`New budget of ${batch.source} in USD. ${batch.held} queries are held.`);
   if (wanted === null) return;
   const usd = Number(wanted);
-  if (!wanted.trim() || !Number.isFinite(usd) || usd < 0) return say(batch, `“${wanted}” is no amount in USD, such as 12.50`);
+  if (!wanted.trim() || !Number.isFinite(usd) || usd < 0) return say(batch, `“${wanted}” is not an amount in USD. Enter a number such as 12.50`);
   post(batch, own(batch, "budget"), `budget raised to $${usd}`, { max_cost_usd: usd });
 }
 

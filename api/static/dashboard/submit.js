@@ -16,7 +16,7 @@ const asJson = (body, headers = {}) => ({ method: "POST", body: JSON.stringify(b
 function amount(id, name, most) {
   if (!value(id)) return undefined;
   const number = Number(value(id));
-  if (!Number.isFinite(number) || number < 0 || number > most) throw new Error(`${name}: “${value(id)}” is no number from 0 to ${most}`);
+  if (!Number.isFinite(number) || number < 0 || number > most) throw new Error(`${name}: “${value(id)}” is not a number from 0 to ${most}`);
   return number;
 }
 
@@ -102,7 +102,7 @@ function show(found) {
       found.day_budget ? fact("budget of today", `${money(found.day_budget.cap_usd - found.day_budget.spent_usd)} left of ${money(found.day_budget.cap_usd)}`) : null,
       fact("quality floor", plan.pilot ? `a sample of up to ${count(plan.pilot.queries)} queries is answered by every tier, ${money(plan.pilot.cost_usd)}` : checked.body.pointsman.quality ? "the batch is too small for a sample: the top tier answers it" : "none: thresholds of the fleet"),
       fact("time", `${duration(wall.expected)}, ${within} ${duration(wall.low)} to ${duration(wall.high)}; limited by ${plan.bound_by}`),
-      deadline && !plan.pilot ? fact("deadline", `${duration(deadline.within_s)}: ${money(deadline.cost_usd)}, late with ${deadline.p_late < 1e-4 ? "less than 0.01 %" : percent(deadline.p_late, 2)}`) : null,
+      deadline && !plan.pilot ? fact("deadline", `${duration(deadline.within_s)}: ${money(deadline.cost_usd)}, ${deadline.p_late < 1e-4 ? "less than 0.01 %" : percent(deadline.p_late, 2)} chance of being late`) : null,
       fact("escalated", `${count(plan.escalated)} queries`),
       found.followers ? fact("identical", `${count(found.followers)} more queries get the answer of another`) : null,
       fact("basis", Object.entries(plan.basis).map(([name, text]) => `${name}: ${text}`).join("; "))),

@@ -1,4 +1,4 @@
-"""Each file that is no batch fails, and says on which line, by which code, and how to mend it."""
+"""Each file that is not a batch fails, and says on which line, by which code, and how to mend it."""
 
 import gzip
 import json

@@ -49,7 +49,7 @@ def _operational(message: str, state: str | None = None) -> OperationalError:
         (ProgrammingError("SET", {}, _Refused("permission denied to set role", "42501")), 1, "rejected the login"),
         (NotOurTables("postgres"), 1, "belong to postgres"),
         (NotOurSchema(), 1, "another development version"),
-        (NotOurRole("pointsman_app", "clerk"), 1, "clerk is no member"),
+        (NotOurRole("pointsman_app", "clerk"), 1, "clerk is not a member"),
         (_operational(SECRET, "28P01"), 1, "rejected the login or the role"),
         (ProgrammingError("SELECT", {"body": SECRET}, _Refused(SECRET, "22P02")), 1, "SQLSTATE 22P02"),
         (KeyboardInterrupt(), 130, "Interrupted"),

@@ -329,7 +329,7 @@ MISTAKES = [
     ("an alias for nothing", SMALLEST + '[aliases]\ngpt = "oen"\n', "aliases.gpt", "Did you mean one?"),
     ("an alias of a known name", SMALLEST + '[aliases]\none = "auto"\n', "aliases.one", "Remove the alias."),
     ("an alias of a number", SMALLEST + "[aliases]\ngpt = 4\n", "aliases.gpt", "valid string"),
-    ("aliases that are no table", "aliases = 4\n" + SMALLEST, "aliases", "is not a table"),
+    ("aliases that are not a table", "aliases = 4\n" + SMALLEST, "aliases", "is not a table"),
     (
         "a baseline without a price",
         SMALLEST.replace('"tiny"', '"tiny"\nbaseline = "my-own"'),

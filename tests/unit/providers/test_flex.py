@@ -1,4 +1,4 @@
-"""The lane flex: its price, and that a lack of capacity is no sign against the deployment."""
+"""The lane flex: its price, and that a lack of capacity is not a sign against the deployment."""
 
 import asyncio
 from collections.abc import Iterator

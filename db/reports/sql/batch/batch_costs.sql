@@ -3,7 +3,7 @@
 -- A baseline is a tier, or a model, at its list price. Per answered query: the real cost of the last complete call there
 -- if there is one that no lane made cheaper, else the tokens of the call that gave the answer at the baseline's price.
 -- A query without an answer adds nothing to a baseline, so the saving is rather under- than overstated. Nor does a
--- follower: the saving of not asking it is no merit of the routing.
+-- follower: the saving of not asking it is not a merit of the routing.
 WITH price AS (
     SELECT *
     FROM unnest(CAST(:names AS text[]), CAST(:tiers AS text[]), CAST(:models AS text[]),

@@ -1,4 +1,4 @@
--- The public id of the batch that was submitted last, open or not; a chat completion is no batch.
+-- The public id of the batch that was submitted last, open or not; a chat completion is not a batch.
 SELECT b.public_id
 FROM batches AS b
 WHERE b.source <> '/v1/chat/completions'

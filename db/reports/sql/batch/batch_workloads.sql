@@ -1,7 +1,7 @@
 -- What the queries of each workload of a batch came to. A query's workload is what its routing noted; '' is none. A
--- system prompt that one query alone has is no workload.
+-- system prompt that one query alone has is not a workload.
 -- Of several labels for an answer the newest counts; answers that were sampled for their doubt are left out.
--- Calls that serve several queries at once, those of routers, are no query's and count nowhere here.
+-- Calls that serve several queries at once, those of routers, belong to no query and count nowhere here.
 WITH noted AS (
     SELECT DISTINCT ON (query_id) query_id, coalesce(detail ->> 'workload', '') AS workload
     FROM decisions

@@ -3,7 +3,7 @@
 SELECT b.tenant, o.*
 FROM (
     SELECT w.batch_id, w.stage,
-           -- What waits for the decision of a pilot is no work yet: workers are scaled by these figures.
+           -- What waits for the decision of a pilot is not work yet: workers are scaled by these figures.
            count(*) FILTER (WHERE w.state = 'ready' AND w.due_at < '9000-01-01' AND NOT w.awaits_wave) AS ready,
            count(*) FILTER (WHERE w.state = 'queued') AS queued,
            count(*) FILTER (WHERE w.state = 'running') AS running,

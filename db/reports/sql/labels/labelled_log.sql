@@ -1,7 +1,7 @@
 -- Answered queries with a labelled answer, in order of id after :after: the choice, its propensity, the outcome.
 -- Queries that the budget lowered before the chosen tier was called are left out: the answer of that tier is unknown.
 -- In a :strained batch nothing counts as explored (see strained_batches). Answers that were sampled for their doubt
--- count only with :all_labels: they are no sample of the log.
+-- count only with :all_labels: they are not a sample of the log.
 SELECT q.id, p.body, p.options, d.tier AS chosen, a.tier AS stood,
        CASE WHEN q.batch_id = ANY(:strained) THEN 1 ELSE d.propensity END AS propensity,
        own.grade AS chosen_grade, final.grade,

@@ -2,7 +2,7 @@
 -- Doubt is 1 where right and wrong were equally likely to the judge; an answer that was not judged comes last.
 --
 -- The random sample includes answers with a label by doubt only: without them, doubtful answers would be missing in it.
-WITH recent AS MATERIALIZED (  -- bounded: a page is no place to sort a million answers
+WITH recent AS MATERIALIZED (  -- bounded: a page is not a place to sort a million answers
     SELECT a.query_id, b.public_id, a.tier, a.model, a.confidence, md5(a.query_id::text) AS lot
     FROM (
         SELECT * FROM batches WHERE tenant = :tenant AND purged_at IS NULL ORDER BY created_at DESC LIMIT 1000

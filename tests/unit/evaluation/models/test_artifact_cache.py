@@ -75,13 +75,13 @@ def test_a_sound_copy_is_left_to_the_processes_that_read_it(folder: Path, tmp_pa
 
 @pytest.mark.parametrize("name", ["default", "", "../up", "a b", "-x", "x" * 65])
 def test_names_that_would_confuse_are_refused(name: str) -> None:
-    with pytest.raises(RegistryError, match="is no name for a router"):
+    with pytest.raises(RegistryError, match="is not a name for a router"):
         check_name(name)
 
 
 @pytest.mark.parametrize("digest", ["", "../up", "A" * 64, "0" * 63])
 def test_what_is_no_digest_is_no_folder(digest: str, tmp_path: Path) -> None:
-    with pytest.raises(RegistryError, match="is no digest"):
+    with pytest.raises(RegistryError, match="is not a digest"):
         ArtifactCache(tmp_path).load(digest)
 
 

@@ -81,7 +81,7 @@ def test_a_query_that_is_harder_for_cheap_tiers_at_least_as_much_as_for_dear_one
     falls = sorted(drops, reverse=True)
     # No fall below 0 may break the order of the falls.
     room = min(each / fall if fall > 0 else 1.0 for each, fall in zip(line, falls, strict=True))
-    # Rounding may leave a little less than 0, which is no probability and counts as missing.
+    # Rounding may leave a little less than 0, which is not a probability and counts as missing.
     harder = [max(0.0, each - fall * min(room, 1.0)) for each, fall in zip(line, falls, strict=True)]
     before = decided(dict(zip(LADDER, line, strict=True)), quality_weight=weight)
     after = decided(dict(zip(LADDER, harder, strict=True)), quality_weight=weight)

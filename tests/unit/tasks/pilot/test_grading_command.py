@@ -34,7 +34,7 @@ def test_it_reads_lines_and_writes_grades() -> None:
         ("print('no grades')", "line 1: no JSON"),
         ("", "2 of 2 ids have no grade"),
         ("raise SystemExit(3)", "ended with status 3"),
-        ("""print('{"id": "1/small", "grade": 2}')""", "grade is no number from 0 to 1"),
+        ("""print('{"id": "1/small", "grade": 2}')""", "grade is not a number from 0 to 1"),
         ("""print('{"id": "2/small", "grade": 1}')""", "id was not asked about"),
     ],
 )
