@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleet_config.price_lookup import with_lanes
-from routing.fleet import Price
 from routing.lanes.lane import Lane
+from routing.price import Price
 
 TIERS: Final = ("small", "medium", "large")
 NANO_PER_TOKEN: Final = np.array([[50, 400], [250, 2000], [1750, 14_000]])

@@ -23,7 +23,8 @@ import structlog
 from providers.client import ProviderClient
 from providers.limits.admission_control import AdmissionController, Grant
 from redis_client import connect
-from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
+from routing.fleet import Fleet, Model, Protocol, Provider, Tier
+from routing.price import Price
 from workers.embedded.redis import start_redis
 
 WINDOW_S = 60.0

@@ -16,7 +16,6 @@ from routing.fleet import (
     Grading,
     LlmRouter,
     Model,
-    Price,
     PromptCaching,
     Protocol,
     Provider,
@@ -29,6 +28,7 @@ from routing.fleet import (
 )
 from routing.lanes.lane import Lane
 from routing.outcome import FailureKind
+from routing.price import Price
 
 
 def _default(record: type, name: str) -> Any:

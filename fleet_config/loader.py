@@ -42,7 +42,6 @@ from routing.fleet import (
     Grading,
     LlmRouter,
     Model,
-    Price,
     PromptCaching,
     Protocol,
     Provider,
@@ -54,6 +53,7 @@ from routing.fleet import (
     Workers,
 )
 from routing.lanes.lane import BatchLimits
+from routing.price import Price
 
 T = TypeVar("T", bound=ConfigTable)
 

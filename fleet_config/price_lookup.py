@@ -7,8 +7,9 @@ from typing import Final
 
 from fleet_config.fleet_errors import Problem, key
 from fleet_config.fleet_schema import ModelTable, PriceTable, ProviderTable, TierPriceTable
-from routing.fleet import Price, PriceTier, Protocol
+from routing.fleet import Protocol
 from routing.lanes.lane import Lane
+from routing.price import Price, PriceTier
 
 LANE_DISCOUNT: Final = 0.5
 """What a token costs in the lanes flex and batch, of the list price, where neither the table of prices nor the fleet

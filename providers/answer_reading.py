@@ -15,9 +15,10 @@ from providers.failure_kinds import kind_of_status
 from providers.limits.limit_signs import read_notice
 from providers.provider_errors import BrokenOff, ContentRefused, InvalidResponse, ProviderError, UnsupportedParameter
 from providers.retry_after import LONGEST_DAILY_S, LONGEST_S, clamp, read_retry_after
-from routing.fleet import STANDARD_SERVICE_TIERS, Model
+from routing.fleet import Model
 from routing.lanes.lane import Lane
 from routing.outcome import Completion, Failure, FailureKind, Outcome
+from routing.price import STANDARD_SERVICE_TIERS
 
 
 def read_outcome(

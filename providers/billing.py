@@ -8,7 +8,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from providers.pricing import UnknownPrice, look_up
-from routing.fleet import Model, Price, Provider
+from routing.fleet import Model, Provider
+from routing.price import Price
 
 DIFFERENCE: Final = 0.01
 """A provider's figure that differs by more than this share is an alert."""

@@ -14,7 +14,8 @@ from genai_prices import __version__, types
 from genai_prices.data_snapshot import get_snapshot
 
 from providers.provider_errors import UnknownPrice
-from routing.fleet import STANDARD_SERVICE_TIERS, Price, PriceTier, Protocol
+from routing.fleet import Protocol
+from routing.price import STANDARD_SERVICE_TIERS, Price, PriceTier
 
 __all__ = ["UnknownPrice", "look_up"]
 

@@ -1,10 +1,9 @@
 """The fleet: tiers, models, providers and every number of theirs, as ``fleet.toml`` says.
 
-``settings.load_fleet`` reads and checks the file; inside, these frozen records are trusted.
-Money is in US dollars per million tokens, time in seconds.
+`fleet_config.loader` reads and checks the file; inside, these frozen records are trusted.
+Money is in US dollars, time in seconds.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -12,7 +11,8 @@ from typing import Final, Literal
 
 from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy, ConfidenceSource
 from routing.lanes.lane import BatchLimits, Lane
-from routing.outcome import FailureKind, Usage
+from routing.outcome import FailureKind
+from routing.price import Price
 
 
 class Protocol(StrEnum):
@@ -29,172 +29,6 @@ class BudgetPolicy(StrEnum):
     HOLD = "hold"
     FAIL = "fail"
     DEGRADE = "degrade"
-
-
-@dataclass(frozen=True, slots=True)
-class PriceTier:
-    """What every token of a call costs whose prompt has more than ``above_prompt_tokens`` tokens."""
-
-    above_prompt_tokens: int
-    input_usd_per_mtok: float
-    output_usd_per_mtok: float
-    cached_input_usd_per_mtok: float
-
-
-STANDARD_SERVICE_TIERS: Final = frozenset({"auto", "default", "standard", "standard_only", "on_demand"})
-"""Service tiers at the list price."""
-
-_CHEAP_SERVICE_TIERS: Final = frozenset({"flex", "batch", "scale"})
-"""Where no price is known for one of these, the list price is the bound."""
-
-UNKNOWN_TIER_FACTOR: Final = 2.5
-"""What any other service tier costs at most, of the list price, where the fleet has no price for it: the largest that
-the price table has of any model (priority of gpt-5.5)."""
-
-CACHE_WRITE_FACTOR: Final = 1.25
-CACHE_WRITE_1H_FACTOR: Final = 2.0
-"""Anthropic's published factors of the input price, where the fleet has no price for writing to a cache."""
-
-AUDIO_FACTOR: Final = 20.0
-"""What a token of sound costs at most, of a token of text, where the fleet has no price for it (OpenAI's: 16)."""
-
-
-@dataclass(frozen=True, slots=True)
-class PricedExtras:
-    """What of a request makes its tokens cost more than the list price."""
-
-    service_tier: str | None = None
-    writes_cache: bool = False
-    """Its user marks a part to be cached; writing that part costs more."""
-    shares_prefix: bool = False
-    """What it shares with others of its batch may be written to a cache of minutes."""
-    has_audio: bool = False
-    """There is sound in its prompt."""
-    speaks: bool = False
-    """It asks for sound as an answer."""
-
-
-NO_EXTRAS: Final = PricedExtras()
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """US dollars per million tokens. ``version`` names the source, pinned in each call's row."""
-
-    input_usd_per_mtok: float
-    output_usd_per_mtok: float
-    cached_input_usd_per_mtok: float
-    version: str
-    multiplier: float = 1.0
-    """A discount on everything, for example 0.5 for a provider's batch tariff."""
-    tiers: tuple[PriceTier, ...] = ()
-    """Prices for longer prompts, the shortest first."""
-    cache_write_usd_per_mtok: float | None = None
-    cache_write_1h_usd_per_mtok: float | None = None
-    audio_input_usd_per_mtok: float | None = None
-    audio_output_usd_per_mtok: float | None = None
-    service_tiers: tuple[tuple[str, "Price"], ...] = ()
-    """By the provider's service tiers that have a price of their own."""
-
-    @property
-    def is_free(self) -> bool:
-        """Whether a call costs nothing, whatever it asks for."""
-        return not (self.input_usd_per_mtok or self.output_usd_per_mtok) or not self.multiplier
-
-    def knows_service_tier(self, name: str) -> bool:
-        """Whether the price at this service tier is known."""
-        return name in STANDARD_SERVICE_TIERS or any(name == known for known, _ in self.service_tiers)
-
-    def at_service_tier(self, name: str | None) -> "Price":
-        """The price at a service tier; where it is not known, a bound of it."""
-        if name is None or name in STANDARD_SERVICE_TIERS:
-            return self
-        for known, price in self.service_tiers:
-            if name == known:
-                return replace(price, multiplier=self.multiplier)
-        return self if name in _CHEAP_SERVICE_TIERS else replace(self, multiplier=self.multiplier * UNKNOWN_TIER_FACTOR)
-
-    def at_most(self, extras: "PricedExtras") -> "Price":
-        """The price where every token is of the most expensive kind that a request with these extras allows."""
-        if extras == NO_EXTRAS:
-            return self
-        here = self.at_service_tier(extras.service_tier)
-        prompt = [1.0]
-        if extras.writes_cache:
-            prompt.append(here._over_input(here.cache_write_usd_per_mtok, CACHE_WRITE_FACTOR))
-            prompt.append(here._over_input(here.cache_write_1h_usd_per_mtok, CACHE_WRITE_1H_FACTOR))
-        if extras.shares_prefix:
-            prompt.append(here._over_input(here.cache_write_usd_per_mtok, CACHE_WRITE_FACTOR))
-        if extras.has_audio:
-            prompt.append(here._over_input(here.audio_input_usd_per_mtok, AUDIO_FACTOR))
-        spoken = 0.0
-        if extras.speaks:
-            known = here.audio_output_usd_per_mtok
-            spoken = AUDIO_FACTOR * here.output_usd_per_mtok if known is None else known
-        return replace(
-            here,
-            input_usd_per_mtok=here.input_usd_per_mtok * max(prompt),
-            output_usd_per_mtok=max(here.output_usd_per_mtok, spoken),
-            tiers=tuple(
-                replace(
-                    tier,
-                    input_usd_per_mtok=tier.input_usd_per_mtok * max(prompt),
-                    output_usd_per_mtok=max(tier.output_usd_per_mtok, spoken),
-                )
-                for tier in here.tiers
-            ),
-        )
-
-    def cost_usd(self, usage: Usage) -> float:
-        """The price of ``usage``, rounded to a billionth of a dollar."""
-        if usage.service_tier is not None and (there := self.at_service_tier(usage.service_tier)) is not self:
-            return there.cost_usd(replace(usage, service_tier=None))
-        rate: Price | PriceTier = self
-        for tier in self.tiers:
-            if usage.prompt_tokens > tier.above_prompt_tokens:
-                rate = tier
-        fresh = usage.prompt_tokens - usage.cached_tokens
-        spoken = usage.completion_tokens
-        micro = usage.cached_tokens * rate.cached_input_usd_per_mtok
-        if usage.cache_write_tokens or usage.cache_write_1h_tokens:
-            fresh -= usage.cache_write_tokens + usage.cache_write_1h_tokens
-            minutes = self._over_input(self.cache_write_usd_per_mtok, CACHE_WRITE_FACTOR)
-            hour = self._over_input(self.cache_write_1h_usd_per_mtok, CACHE_WRITE_1H_FACTOR)
-            written = usage.cache_write_tokens * minutes + usage.cache_write_1h_tokens * hour
-            micro += written * rate.input_usd_per_mtok
-        if usage.audio_prompt_tokens or usage.audio_completion_tokens:
-            heard = min(usage.audio_prompt_tokens, fresh)
-            fresh -= heard
-            spoken -= usage.audio_completion_tokens
-            micro += heard * (
-                self.input_usd_per_mtok * AUDIO_FACTOR
-                if self.audio_input_usd_per_mtok is None
-                else self.audio_input_usd_per_mtok
-            ) + usage.audio_completion_tokens * (
-                self.output_usd_per_mtok * AUDIO_FACTOR
-                if self.audio_output_usd_per_mtok is None
-                else self.audio_output_usd_per_mtok
-            )
-        micro += fresh * rate.input_usd_per_mtok + spoken * rate.output_usd_per_mtok
-        return round(micro * self.multiplier / 1e6, 9)
-
-    def most_usd(self, *, prompt_tokens: int, completion_tokens: int) -> float:
-        """The most that a call of at most so many tokens can cost, however they are billed; rounded up as `cost_usd`.
-
-        Of all rates that a prompt of at most this length can fall under, the highest.
-        """
-        rates: list[Price | PriceTier] = [self]
-        rates += [tier for tier in self.tiers if prompt_tokens > tier.above_prompt_tokens]
-        prompt_rate = max(max(rate.input_usd_per_mtok, rate.cached_input_usd_per_mtok) for rate in rates)
-        completion_rate = max(rate.output_usd_per_mtok for rate in rates)
-        micro = prompt_tokens * prompt_rate + completion_tokens * completion_rate
-        return math.ceil(micro * self.multiplier * 1e3) / 1e9
-
-    def _over_input(self, usd_per_mtok: float | None, factor: float) -> float:
-        """A price as a factor of the input's, ``factor`` where it is not known."""
-        if usd_per_mtok is None or not self.input_usd_per_mtok:
-            return factor
-        return usd_per_mtok / self.input_usd_per_mtok
 
 
 ANY_FIELD: Final = "*"

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from routing.fleet import Fleet, Price
+from routing.fleet import Fleet
+from routing.price import Price
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from routing.fleet import NO_EXTRAS, STANDARD_SERVICE_TIERS, PricedExtras, is_pin
+from routing.fleet import is_pin
+from routing.price import NO_EXTRAS, STANDARD_SERVICE_TIERS, PricedExtras
 from routing.prompt_size import CHARS_PER_TOKEN, PromptSize, size_of_body, size_of_text
 
 

@@ -2,7 +2,8 @@
 
 import json
 
-from routing.fleet import Fleet, LlmRouter, Model, Price, Protocol, Provider, RouterPolicy, Tier
+from routing.fleet import Fleet, LlmRouter, Model, Protocol, Provider, RouterPolicy, Tier
+from routing.price import Price
 from routing.price_list import PriceList
 
 LADDER = ("small", "medium", "large")

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from routing.fleet import CachedBy, Model, Price
+from routing.fleet import CachedBy, Model
 from routing.lanes.lane import Lane
 from routing.outcome import Usage
+from routing.price import Price
 
 _MTOK: Final = 1_000_000
 

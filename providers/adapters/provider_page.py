@@ -9,14 +9,9 @@ from providers.adapters.finish_reasons import FINISH_REASONS
 from providers.adapters.parameters import PARAMETERS, PARTS, Handling
 from providers.billing import DIFFERENCE
 from providers.failure_kinds import STATUSES
-from routing.fleet import (
-    AUDIO_FACTOR,
-    CACHE_WRITE_1H_FACTOR,
-    CACHE_WRITE_FACTOR,
-    UNKNOWN_TIER_FACTOR,
-    Protocol,
-)
+from routing.fleet import Protocol
 from routing.outcome import FAILURE_RULES, FailureKind
+from routing.price import AUDIO_FACTOR, CACHE_WRITE_1H_FACTOR, CACHE_WRITE_FACTOR, UNKNOWN_TIER_FACTOR
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "providers.md"
 

@@ -5,10 +5,11 @@ from typing import Final, NamedTuple
 
 from routing.answer_checks.threshold_action import decides_for
 from routing.context_window import fits, needed_tokens
-from routing.fleet import Fleet, Model, Price
+from routing.fleet import Fleet, Model
 from routing.heuristics.heuristic_features import Features, category_of, extract_features
 from routing.heuristics.heuristic_router import LadderRoles, difficulty, heuristic_vote
 from routing.policy.llm_router_prompt import NOTHING, RouterVote
+from routing.price import Price
 from routing.query import Query
 
 _SHOWN_PIN_CHARS: Final = 60

@@ -15,10 +15,10 @@ where it is 1/3 more likely to answer well than a tier that costs nothing. Where
 from collections.abc import Mapping
 from typing import Final
 
-from routing.fleet import Price
 from routing.heuristics.heuristic_router import expected_completion_tokens
 from routing.policy.case import RoutingCase, RoutingContext
 from routing.policy.success_probability import SuccessProbabilities
+from routing.price import Price
 
 TIE: Final = 1e-9
 """Losses that differ by no more are a tie."""

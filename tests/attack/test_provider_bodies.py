@@ -16,8 +16,9 @@ from providers.adapters import openai_adapter
 from providers.answer_reading import read_outcome
 from providers.provider_errors import InvalidResponse
 from providers.transport.response_body import read_capped
-from routing.fleet import Model, Price, Protocol, Provider
+from routing.fleet import Model, Protocol, Provider
 from routing.outcome import Completion
+from routing.price import Price
 from tests.attack.conftest import cpu_within, with_each_value_odd
 
 CAP = 8_000_000

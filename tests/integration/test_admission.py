@@ -18,8 +18,9 @@ from providers.health.circuit_breaker import CircuitState
 from providers.health.monitor import FRESH_S
 from providers.limits.admission_control import AdmissionController, Denied, Grant
 from redis_client import connect
-from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
+from routing.fleet import Fleet, Model, Protocol, Provider, Tier
 from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
+from routing.price import Price
 from workers.embedded.redis import start_redis
 
 pytestmark = pytest.mark.usefixtures("patient")

@@ -16,7 +16,8 @@ from sqlalchemy import text
 
 from db.batch_writer import BatchSpec
 from providers.client import ProviderClient
-from routing.fleet import BudgetPolicy, Budgets, Fleet, Model, Price, Protocol, Provider, RouterPolicy, Tier, Timing
+from routing.fleet import BudgetPolicy, Budgets, Fleet, Model, Protocol, Provider, RouterPolicy, Tier, Timing
+from routing.price import Price
 from submission.input_line import InputLine
 from tests.integration.end_to_end import account, hand_in, work_off, worker_context_of
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench

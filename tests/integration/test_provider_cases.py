@@ -14,7 +14,8 @@ from db.batch_writer import BatchSpec
 from db.reports.results import result_lines
 from providers.pricing import look_up
 from routing.answer_checks.confidence_policy import ConfidencePolicy, ConfidenceSource
-from routing.fleet import Fleet, Model, Price, Protocol, Provider, RouterPolicy, Tier, Timing
+from routing.fleet import Fleet, Model, Protocol, Provider, RouterPolicy, Tier, Timing
+from routing.price import Price
 from submission.jsonl_reader import InputLine, RejectedLine, read_objects
 from tasks.worker_context import WorkerContext
 from tests.fake_provider import FakeProvider, chat, refusal, serving

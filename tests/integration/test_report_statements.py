@@ -16,7 +16,8 @@ from db.reports.batch_stats import Batch, BatchFigures, batch_figures, batch_pro
 from db.reports.json_views import batch_as_json, timeline_as_json
 from db.reports.query_timeline import find_queries, query_events
 from db.reports.results import result_lines
-from routing.fleet import Fleet, Model, Price, Tier
+from routing.fleet import Fleet, Model, Tier
+from routing.price import Price
 from tests.fleets import price_list_row
 
 Value = TypeVar("Value")

@@ -27,10 +27,11 @@ from providers.client import ProviderClient
 from routing.answer_checks.json_schema import NotJsonError, read_json, validate_json
 from routing.answer_checks.judge import judge
 from routing.answer_checks.refusal_detection import is_refusal
-from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
+from routing.fleet import Fleet, Model, Protocol, Provider, Tier
 from routing.heuristics.heuristic_features import category_of, extract_features
 from routing.outcome import Completion, Failure, Outcome, Usage
 from routing.policy.llm_router_prompt import read as read_opinions
+from routing.price import Price
 from routing.query import Expectation, Query
 
 TIER = Tier("small", "small", 4, ("d",), None)

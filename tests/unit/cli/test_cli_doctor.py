@@ -9,8 +9,9 @@ import pytest
 from cli.commands.doctor import _has_lua_fixes
 from cli.provider_probe import environment_ignored, fix_of, probe_providers
 from providers.transport.failures import Cause
-from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
+from routing.fleet import Fleet, Model, Protocol, Provider, Tier
 from routing.outcome import Failure, FailureKind
+from routing.price import Price
 from tests.unit.providers.network import Authority, ConnectProxy, Handler, listening
 
 MODEL = Model("nano", "p", "gpt-5-nano", "small", Price(1, 1, 1, "test"), 8000)

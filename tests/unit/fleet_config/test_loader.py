@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from routing.fleet import BudgetPolicy, Budgets, Fleet, LlmRouter, Price, Protocol, RouterPolicy, Timing, Workers
+from routing.fleet import BudgetPolicy, Budgets, Fleet, LlmRouter, Protocol, RouterPolicy, Timing, Workers
 from routing.lanes.lane import BatchLimits, Lane
 from routing.outcome import FailureKind, Usage
+from routing.price import Price
 from settings import ROOT, FleetError, check_fleet, load_fleet
 
 SMALLEST = """

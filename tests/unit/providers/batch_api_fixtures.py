@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from providers.batch_api.provider_batch_api import ProviderBatchApi, RemoteBatch
 from providers.client import ProviderClient
-from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
+from routing.fleet import Fleet, Model, Protocol, Provider, Tier
 from routing.outcome import Outcome
+from routing.price import Price
 from simulator.process import SimulatorProcess, start_simulator
 
 WIRE = {Protocol.OPENAI: "gpt-5-nano", Protocol.ANTHROPIC: "claude-haiku-4-5", Protocol.GOOGLE: "gemini-2.5-flash-lite"}

@@ -3,7 +3,8 @@
 import pytest
 
 from providers.billing import answered_by_another, differs, price_as_answered
-from routing.fleet import Model, Price, Protocol, Provider
+from routing.fleet import Model, Protocol, Provider
+from routing.price import Price
 
 PRICE = Price(2.0, 8.0, 0.5, "t")
 OPENAI = Provider("p", Protocol.OPENAI, "https://api.openai.com/v1")

@@ -10,8 +10,9 @@ import orjson
 import pytest
 
 from providers.client import ProviderClient
-from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
+from routing.fleet import Fleet, Model, Protocol, Provider, Tier
 from routing.outcome import Completion, Failure, FailureKind, Outcome
+from routing.price import Price
 
 KEY = "sk-not-a-real-key"
 MODEL = Model("nano", "openai", "gpt-5-nano", "small", Price(0.05, 0.4, 0.005, "test"), 400_000, max_output_tokens=100)

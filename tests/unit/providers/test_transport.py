@@ -16,8 +16,9 @@ from providers.transport.factory import post_pinned, provider_transport
 from providers.transport.failures import Cause, ConnectFailed
 from providers.transport.proxy import environment_proxy
 from providers.transport.reachable import accepts_connections
-from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
+from routing.fleet import Fleet, Model, Protocol, Provider, Tier
 from routing.outcome import Completion, Failure, FailureKind, Outcome
+from routing.price import Price
 from tests.unit.providers.network import Authority, ConnectProxy, http2_server, listening
 
 MODEL = Model("nano", "p", "gpt-5-nano", "small", Price(1, 1, 1, "test"), 8000)

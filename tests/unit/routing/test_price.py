@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.fleet import NO_EXTRAS, Price, PricedExtras, PriceTier
 from routing.outcome import Usage
+from routing.price import NO_EXTRAS, Price, PricedExtras, PriceTier
 from routing.query import read_body
 
 OPUS = Price(5, 25, 0.5, "t", cache_write_usd_per_mtok=6.25, cache_write_1h_usd_per_mtok=10)

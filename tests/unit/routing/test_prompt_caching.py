@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.fleet import CachedBy, Model, Price, PromptCaching
+from routing.fleet import CachedBy, Model, PromptCaching
 from routing.outcome import Usage
+from routing.price import Price
 from routing.prompt_caching import SharedPrefix, pays, shared_prefixes, with_prefix_cached
 
 LONG = "duty " * 1000  # 1,250 tokens by the rule of thumb

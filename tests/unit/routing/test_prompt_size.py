@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from routing.budget.query_budget import worst_usd
 from routing.context_window import answer_room, completion_cap, fits
-from routing.fleet import Model, Price, PriceTier, Protocol
+from routing.fleet import Model, Protocol
 from routing.outcome import Usage
+from routing.price import Price, PriceTier
 from routing.prompt_size import normalized_bytes, size_of_body, unbounded
 from routing.query import Query, read_body
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
+from routing.fleet import Fleet, Model, Protocol, Provider, Tier
+from routing.price import Price
 from submission.jsonl_reader import InputLimits, InputLine, InvalidInput, RejectedLine, read_lines, read_objects
 
 

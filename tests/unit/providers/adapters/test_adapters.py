@@ -9,8 +9,9 @@ import pytest
 
 from providers.client import adapter_for
 from providers.provider_errors import ContentRefused, InvalidResponse, UnsupportedParameter
-from routing.fleet import Model, Price, Protocol, Provider
+from routing.fleet import Model, Protocol, Provider
 from routing.outcome import FailureKind, Usage
+from routing.price import Price
 from tests.unit.providers import provider_fixtures
 
 OPENAI, ANTHROPIC, GOOGLE = Protocol.OPENAI, Protocol.ANTHROPIC, Protocol.GOOGLE

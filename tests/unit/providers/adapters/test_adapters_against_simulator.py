@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from providers.client import ProviderClient
-from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
+from routing.fleet import Fleet, Model, Protocol, Provider, Tier
 from routing.outcome import Completion, Failure, FailureKind, Outcome
+from routing.price import Price
 from simulator.process import SimulatorProcess, start_simulator
 
 K = FailureKind

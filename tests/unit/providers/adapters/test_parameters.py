@@ -10,7 +10,8 @@ from providers.adapters.parameters import PARAMETERS, PARTS, Handling, Treatment
 from providers.adapters.provider_page import DOCUMENT, document
 from providers.client import adapter_for
 from providers.provider_errors import UnsupportedParameter
-from routing.fleet import Model, Price, Protocol, Provider
+from routing.fleet import Model, Protocol, Provider
+from routing.price import Price
 
 BASES = {
     Protocol.OPENAI: "https://gateway.test/v1",

@@ -16,8 +16,9 @@ from providers.batch_api.provider_batch_api import (
     RemoteState,
 )
 from providers.client import ProviderClient
-from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
+from routing.fleet import Fleet, Model, Protocol, Provider, Tier
 from routing.outcome import FailureKind
+from routing.price import Price
 from tests.unit.providers.batch_api_fixtures import at_once
 from tests.unit.providers.network import listening
 

@@ -9,8 +9,9 @@ import pytest
 
 from providers.health.circuit_breaker import CircuitState
 from providers.limits.admission_control import GRANT_TTL_S, AdmissionController, Denied, Grant
-from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
+from routing.fleet import Fleet, Model, Protocol, Provider, Tier
 from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
+from routing.price import Price
 
 T = TypeVar("T")
 

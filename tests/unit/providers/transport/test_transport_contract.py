@@ -21,8 +21,9 @@ from providers.provider_errors import InvalidResponse
 from providers.transport.factory import provider_transport
 from providers.transport.failures import Cause, ConnectFailed
 from providers.transport.response_body import STEP_BYTES, read_body, read_capped
-from routing.fleet import Fleet, Model, Price, Protocol, Provider, Tier
+from routing.fleet import Fleet, Model, Protocol, Provider, Tier
 from routing.outcome import Completion, Failure, FailureKind, Outcome
+from routing.price import Price
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

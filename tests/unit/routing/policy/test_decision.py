@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 
 from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy, ConfidenceSource
-from routing.fleet import Fleet, Price, RouterPolicy
+from routing.fleet import Fleet, RouterPolicy
 from routing.policy.decision import Decision, apply_llm_votes, decide
 from routing.policy.llm_router_prompt import RouterVote
+from routing.price import Price
 from routing.query import Query
 from routing.reason import ReasonCode, code_of
 from tests.fleets import LADDER, llm_policy, small_fleet

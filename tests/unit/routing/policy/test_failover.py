@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.fleet import Model, Price, Protocol, Provider, Tier, Timing
+from routing.fleet import Model, Protocol, Provider, Tier, Timing
 from routing.outcome import ACCOUNT, FAILURE_RULES, Failure, FailureKind, LimitNotice
 from routing.policy.failover import (
     Attempt,
@@ -21,6 +21,7 @@ from routing.policy.failover import (
     hedge,
     next_call,
 )
+from routing.price import Price
 
 K = FailureKind
 PRICE = Price(1.0, 2.0, 0.1, "test")

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from db.ledger_types import QueuedQuery
-from routing.fleet import CachedBy, Fleet, Model, Price, PromptCaching, Tier
+from routing.fleet import CachedBy, Fleet, Model, PromptCaching, Tier
 from routing.outcome import Completion, Usage
+from routing.price import Price
 from tasks.stages.prefix_leases import PrefixLeases
 from tasks.stages.prefix_writers import PrefixWriters
 
