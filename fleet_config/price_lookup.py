@@ -63,7 +63,7 @@ def _scaled(price: Price, factor: float) -> Price:
 
 def list_price(model: str) -> Price | None:
     """The list price of a model by its name alone, on the day of the call; None where no vendor is known to have it."""
-    from providers.pricing import UnknownPrice, look_up
+    from providers.list_prices import UnknownPrice, look_up
 
     today = datetime.now(UTC).date()
     for kind in Protocol:
@@ -100,7 +100,7 @@ def _plain(price: PriceTable | TierPriceTable, *, multiplier: float, version: st
 
 def _looked_up(name: str, model: ModelTable, provider: ProviderTable) -> Price | Problem:
     # Imported late: the price table is large, and only look-ups need it.
-    from providers.pricing import UnknownPrice, look_up
+    from providers.list_prices import UnknownPrice, look_up
 
     today = datetime.now(UTC).date()
     try:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
 
-from providers.pricing import UnknownPrice, look_up
+from providers.list_prices import UnknownPrice, look_up
 from routing.fleet import Model, Provider
 from routing.price import Price
 

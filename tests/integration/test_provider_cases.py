@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from db.batch_writer import BatchSpec
 from db.reports.results import result_lines
-from providers.pricing import look_up
+from providers.list_prices import look_up
 from routing.answer_checks.confidence_policy import ConfidencePolicy, ConfidenceSource
 from routing.fleet import Fleet, Model, Protocol, Provider, RouterPolicy, Tier, Timing
 from routing.price import Price

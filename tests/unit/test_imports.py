@@ -190,7 +190,7 @@ def test_only_one_module_knows_opentelemetry(package: str) -> None:
 
 def test_fleet_config_needs_of_providers_only_their_prices() -> None:
     used = {name for path in modules_of("fleet_config") for name in imports_of(path) if top(name) == "providers"}
-    assert all(name.startswith("providers.pricing.") for name in used)
+    assert all(name.startswith("providers.list_prices.") for name in used)
 
 
 def test_migrations_stay_as_they_were_whatever_we_change() -> None:

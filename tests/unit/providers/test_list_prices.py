@@ -5,7 +5,7 @@ from datetime import date
 import genai_prices
 import pytest
 
-from providers.pricing import look_up
+from providers.list_prices import look_up
 from providers.provider_errors import UnknownPrice
 from routing.fleet import Protocol
 from routing.outcome import Usage
