@@ -158,48 +158,48 @@ class AdmissionController:
             on_return=self._resume,
             clock=clock,
         )
-        self._desks = {
-            name: _open_desk(model, fleet, redis=redis, prefix=prefix, worker=worker, clock=clock)
+        self._gates = {
+            name: _open_gate(model, fleet, redis=redis, prefix=prefix, worker=worker, clock=clock)
             for name, model in fleet.models.items()
         }
 
     async def reserve(self, model: Model, *, tokens: int) -> Grant | Denied:
         """Leave to send one call to ``model`` within `GRANT_TTL_S`, for about ``tokens`` tokens in and out."""
         await self._watch.refresh()
-        desk = self._desks[model.name]
+        gate = self._gates[model.name]
         if not self._watch.is_calm and (rest_s := self._watch.rest_s(model)) > 0:
             return Denied(rest_s, "rest")
         now = self._clock()
-        if not desk.has_room(now=now):
+        if not gate.has_room(now=now):
             return Denied(_ADAPTING_WAIT_S, "adapting")
-        if (wait_s := desk.pace.wait_s(tokens, workers=self.workers)) > 0:
+        if (wait_s := gate.pace.wait_s(tokens, workers=self.workers)) > 0:
             return Denied(wait_s, "quota")
         call = next(self._calls)
-        desk.in_flight[call] = now + desk.lease_s
+        gate.in_flight[call] = now + gate.lease_s
         granted = False
         try:
-            leave = await self._admit(desk, call, tokens)
+            leave = await self._admit(gate, call, tokens)
             granted = isinstance(leave, Grant)
             return leave
         finally:
             if not granted:
-                desk.in_flight.pop(call, None)
+                gate.in_flight.pop(call, None)
 
     async def settle(self, grant: Grant, *, outcome: Outcome | None) -> None:
         """Give back what ``grant`` holds beyond what was used, and say how it went.
 
         ``outcome`` None: nothing was sent. What a failure reports as used counts as much as what an answer does.
         """
-        desk = self._desks[grant.deployment]
-        if desk.in_flight.pop(grant.call, None) is None:
+        gate = self._gates[grant.deployment]
+        if gate.in_flight.pop(grant.call, None) is None:
             return
-        _give_back(desk, grant, outcome)
+        _give_back(gate, grant, outcome)
         slow = self._watch.note(grant.deployment, outcome)
-        desk.learn(outcome, sent_at=grant.at)
-        desk.adapt(outcome, slow=slow)
-        if isinstance(outcome, Failure) and (rest_s := desk.rest_s(outcome, sent_at=grant.at)) > 0:
-            desk.pace.note_rest()
-            await self._watch.start_cooldown(self._resting_with(desk.model, outcome), rest_s)
+        gate.learn(outcome, sent_at=grant.at)
+        gate.adapt(outcome, slow=slow)
+        if isinstance(outcome, Failure) and (rest_s := gate.rest_s(outcome, sent_at=grant.at)) > 0:
+            gate.pace.note_rest()
+            await self._watch.start_cooldown(self._resting_with(gate.model, outcome), rest_s)
         if grant.probe_version is not None:
             await self._watch.end_probe(grant.deployment, grant.probe_version, outcome, slow=slow)
         await self._watch.refresh()
@@ -235,10 +235,10 @@ class AdmissionController:
 
     def is_good(self, grant: Grant) -> bool:
         """Whether ``grant`` may be sent now: no limit counted on it earlier, and its deployment does not rest."""
-        desk = self._desks[grant.deployment]
+        gate = self._gates[grant.deployment]
         if self._watch.asked_rest_s(grant.deployment) > 0:
             return False
-        return not desk.is_limited or self._clock() - grant.at < GRANT_TTL_S
+        return not gate.is_limited or self._clock() - grant.at < GRANT_TTL_S
 
     async def renew(self, grant: Grant) -> Grant | Denied:
         """``grant`` itself if it is good, else another one for it, which is given back either way.
@@ -249,7 +249,7 @@ class AdmissionController:
         if self.is_good(grant):
             return grant
         await self.settle(grant, outcome=None)
-        model, until = self._desks[grant.deployment].model, self._clock() + RENEW_S
+        model, until = self._gates[grant.deployment].model, self._clock() + RENEW_S
         while True:
             leave = await self.reserve(model, tokens=grant.tokens)
             if isinstance(leave, Grant) or self._clock() + leave.wait_s > until:
@@ -268,44 +268,44 @@ class AdmissionController:
 
     def circuits(self) -> Mapping[str, CircuitState]:
         """Each deployment's breaker, as last read."""
-        return {name: self._watch.circuit(name) for name in self._desks}
+        return {name: self._watch.circuit(name) for name in self._gates}
 
     async def aclose(self) -> None:
         """Tell the others what they do not know yet."""
-        for desk in self._desks.values():
-            if desk.shared is not None:
-                await desk.shared.flush()
+        for gate in self._gates.values():
+            if gate.shared is not None:
+                await gate.shared.flush()
         await self._watch.refresh(now_due=True)
 
-    async def _admit(self, desk: _DeploymentGate, call: int, tokens: int) -> Grant | Denied:
-        name, probe_version = desk.model.name, None
+    async def _admit(self, gate: _DeploymentGate, call: int, tokens: int) -> Grant | Denied:
+        name, probe_version = gate.model.name, None
         if self._watch.circuit(name) is not CircuitState.CLOSED:  # and it does not rest: half open
-            probe_version = await self._watch.acquire_probe(name, lease_s=desk.lease_s)
+            probe_version = await self._watch.acquire_probe(name, lease_s=gate.lease_s)
             if probe_version is None:
                 return Denied(PROBE_WAIT_S, "probe")
-        leave = await self._take(desk, call, tokens) if desk.is_limited else Granted()
+        leave = await self._take(gate, call, tokens) if gate.is_limited else Granted()
         if isinstance(leave, Denied):
             if probe_version is not None:
                 await self._watch.end_probe(name, probe_version, None)
             return leave
         return Grant(name, tokens, call, self._clock(), leave.slot, probe_version)
 
-    async def _take(self, desk: _DeploymentGate, call: int, tokens: int) -> Granted | Denied:
-        if desk.shared is not None and not self._watch.is_away:
+    async def _take(self, gate: _DeploymentGate, call: int, tokens: int) -> Granted | Denied:
+        if gate.shared is not None and not self._watch.is_away:
             try:
-                return await desk.shared.take(call, tokens)
+                return await gate.shared.take(call, tokens)
             except AWAY as error:
                 self._watch.lose(error)
         workers = self._live_workers() if self._live_workers else self._watch.workers
-        return desk.local.take(tokens, workers=max(workers, 1), in_flight=len(desk.in_flight) - 1)
+        return gate.local.take(tokens, workers=max(workers, 1), in_flight=len(gate.in_flight) - 1)
 
     def _resume(self) -> None:
-        for desk in self._desks.values():
-            if desk.shared is not None:
-                desk.shared.resume()
+        for gate in self._gates.values():
+            if gate.shared is not None:
+                gate.shared.resume()
 
 
-def _open_desk(
+def _open_gate(
     model: Model, fleet: Fleet, *, redis: Redis | None, prefix: str, worker: str, clock: Callable[[], float]
 ) -> _DeploymentGate:
     lease_s = fleet.providers[model.provider].deadline_s + _LEASE_MARGIN_S
@@ -321,15 +321,15 @@ def _open_desk(
     )
 
 
-def _give_back(desk: _DeploymentGate, grant: Grant, outcome: Outcome | None) -> None:
+def _give_back(gate: _DeploymentGate, grant: Grant, outcome: Outcome | None) -> None:
     """Correct the shared window. What nobody knows counts as it was reserved."""
-    if grant.slot is None or desk.shared is None:
+    if grant.slot is None or gate.shared is None:
         return
     used_tokens = outcome.usage.total_tokens if outcome is not None and outcome.usage is not None else 0
     was_sent = _was_sent(outcome)
     is_unknown = isinstance(outcome, Completion) or (outcome is not None and outcome.kind is FailureKind.UNKNOWN)
     keeps = was_sent and not used_tokens and is_unknown
-    desk.shared.settle(
+    gate.shared.settle(
         grant.call,
         grant.slot,
         requests=0 if was_sent else -1,
