@@ -82,7 +82,7 @@ def reconcile(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare the ledger with a provider's usage or cost export.
+    """Compare the ledger with a provider's export.
 
     Says per model and UTC day what differs. Exits with 1 where something differs by more than 1 %.
     """

@@ -77,7 +77,7 @@ def _of_what_is_not_known(tally: LogStats) -> Iterator[str]:
     else:
         yield (
             "NOT known without labels (pointsman label): how many of the answers that were taken are right; "
-            "agreement is no truth, and what the judge accepted was never asked twice."
+            "agreement does not mean that an answer is right, and what the judge accepted was never asked twice."
         )
     if explored(tally) is None:
         yield (
