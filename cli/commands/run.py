@@ -4,7 +4,8 @@ import asyncio
 import os
 import shlex
 import time
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,7 @@ from cli.option_groups import with_option_groups
 from cli.output_files import STDOUT, check_writable, write_results
 from cli.param_types import BudgetOption, FleetOption, JsonOption, ReplayOption, SkipInvalidOption
 from cli.query_source import Source, check_same_input, open_source, rows_of
-from cli.resources import open_database, read_settings, resolve_batch
+from cli.resources import open_database, read_settings, resolve_batch, running_services
 from cli.result_table import table_format
 from cli.table_options import (
     ExpandOption,
@@ -30,12 +31,12 @@ from cli.table_options import (
     read_result_table,
     write_result_table,
 )
-from cli.worker_stack import WorkingStack, working_stack
+from cli.worker_stack import WorkingStack, refuse_unserved, working_stack
 from db.batch_writer import BatchSpec
-from db.reports.batch_stats import BatchFigures, batch_figures
+from db.reports.batch_stats import BatchFigures, batch_figures, batch_progress
 from db.reports.json_views import batch_as_json
 from routing.fleet import Fleet
-from settings import EnvironWithFiles
+from settings import EnvironWithFiles, Settings
 from submission.row_query import RowMapping
 from submission.table_reader import InputTable
 
@@ -181,7 +182,7 @@ def _answer(
         if source is not None and not skip_invalid:
             source.check(checked)  # before anything starts
         try:
-            with working_stack(settings, checked, replay=replay, report=notice) as stack:
+            with _workers(settings, checked, batch, replay=replay) as stack:
                 figures = asyncio.run(_run(submission, source, joined, stack, output, files, expand=expand, into=into))
         except KeyboardInterrupt:
             raise submission.interrupted() from None
@@ -191,6 +192,26 @@ def _answer(
         emit(batch_as_json(figures) | submission.rejections | written)
     if figures.progress.done == 0:
         raise typer.Exit(ExitCode.FAILURE)
+
+
+@contextmanager
+def _workers(settings: Settings, fleet: Fleet, batch: str | None, *, replay: Path | None) -> Iterator[WorkingStack]:
+    """A working stack; for a ``batch`` that has ended, its database alone. Raises UsageError for another fleet's."""
+    if batch is not None:
+        with running_services(settings) as running:
+            if not asyncio.run(_is_open(running, fleet, batch)):
+                yield WorkingStack(running, fleet)
+                return
+    with working_stack(settings, fleet, replay=replay, report=notice) as stack:
+        yield stack
+
+
+async def _is_open(settings: Settings, fleet: Fleet, public_id: str) -> bool:
+    async with open_database(settings) as engine:
+        batch = await resolve_batch(engine, public_id)
+        progress = await batch_progress(engine, batch.id)
+    refuse_unserved(batch, progress, fleet)
+    return not progress.ended
 
 
 async def _run(

@@ -193,6 +193,7 @@ def test_a_batch_of_another_fleet_is_not_waited_for_in_vain(pointsman: Pointsman
     assert process.returncode == 2
     assert f"{batch} belongs to the fleet 'earnest' and is for real calls; workers of 'simulated'" in stderr.decode()
     assert f"`pointsman run --batch {batch} --fleet FILE`" in stderr.decode()
+    assert b"starting" not in stderr
     assert pointsman.object("cancel", batch)["cancelled"] == 1
 
 

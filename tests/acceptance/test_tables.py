@@ -109,7 +109,8 @@ def test_later_results_are_joined_to_the_same_file_only(
     _, stderr = pointsman("results", ran, "--input", "other.csv", "-o", "out2.csv", code=2)
     assert f"other.csv is not the input of {ran}: it has changed" in stderr
     assert not (pointsman.place / "out2.csv").exists()
-    pointsman("run", "tickets.csv", "--batch", ran, "-o", "continued.csv")
+    _, stderr = pointsman("run", "tickets.csv", "--batch", ran, "-o", "continued.csv")
+    assert "starting" not in stderr  # of a batch that has ended
     assert (pointsman.place / "continued.csv").read_bytes() == (pointsman.place / "out.csv").read_bytes()
     _, stderr = pointsman("run", "other.csv", "--batch", ran, "-o", "out2.csv", code=2)
     assert f"other.csv is not the input of {ran}: it has changed" in stderr
