@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NAME: Final = 15
 _LIBC: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _KEPT_LOG_BYTES: Final = 20_000_000
 
@@ -30,6 +32,7 @@ def spawn(
     log: Path,
     environ: Mapping[str, str],
     cwd: Path,
+    stdin: int = subprocess.DEVNULL,
     death_signal: signal.Signals = signal.SIGKILL,
     account: OsUser | None = None,
 ) -> subprocess.Popen[bytes]:
@@ -38,20 +41,17 @@ def spawn(
     ``environ`` is its whole environment. On Linux the kernel sends ``death_signal`` when the *thread* that called this
     ends, so call it from one that lives as long as the child; elsewhere a ``kill -9`` of the parent leaves the child.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    if log.exists() and log.stat().st_size > _KEPT_LOG_BYTES:
-        log.replace(log.with_suffix(".old.log"))
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    descriptor = open_log(log)
     try:
         return subprocess.Popen(
             [str(part) for part in argv],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=descriptor,
             stderr=descriptor,
             env=dict(environ),
             cwd=cwd,
             start_new_session=True,  # a terminal's Ctrl-C is for the parent, which stops its children in order
-            preexec_fn=_dies_with_parent(death_signal),
+            preexec_fn=partial(end_with_parent, os.getpid(), death_signal),
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=[] if account else None,
@@ -60,18 +60,26 @@ def spawn(
         os.close(descriptor)
 
 
-def _dies_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
+def open_log(log: Path) -> int:
+    """A file descriptor that appends to ``log``; one that has grown large is kept aside."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > _KEPT_LOG_BYTES:
+        log.replace(log.with_suffix(".old.log"))
+    return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def end_with_parent(parent: int, death_signal: signal.Signals, *, name: str = "") -> None:
+    """In a new child of the process ``parent``: have the kernel send this signal when that ends (on Linux).
+
+    ``name`` is what `top` and ``ps -o comm`` show. After a change of user, which would undo it.
+    """
     if _LIBC is None:
-        return None
-    libc, parent = _LIBC, os.getpid()
-
-    def set_death_signal() -> None:
-        # After the change of user, which would clear it.
-        libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        if os.getppid() != parent:  # the parent died before this call
-            os._exit(1)
-
-    return set_death_signal
+        return
+    _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+    if name:
+        _LIBC.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
+    if os.getppid() != parent:  # it ended before this call
+        os._exit(1)
 
 
 def stop(child: subprocess.Popen[bytes], *, by: signal.Signals = signal.SIGTERM, grace_s: float = 10.0) -> bool:

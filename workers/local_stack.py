@@ -21,6 +21,7 @@ from settings import STACK_FILE, Settings, without_password
 from workers.data_dir import make_data_dir
 from workers.embedded.services import SERVICES_LOCK, Services, services_up
 from workers.file_lock import FileLock, holder_note
+from workers.fork_server import IS_SUPPORTED, ForkServer
 from workers.port_allocator import NoFreePort, PortAllocator
 from workers.process_setup import READY_FILE
 from workers.simulated_prices import simulated_prices
@@ -40,6 +41,8 @@ _FLOWER_PORT: Final = 5555
 _API_PORT: Final = 8080
 _POLL_S: Final = 0.05
 _LOOPBACK: Final = "127.0.0.1"
+FORKED: Final = ("workers.celery_worker", "tasks.feeder.feeder")
+"""What the workers import, and most of what the API and Flower do."""
 
 
 class StackError(RuntimeError):
@@ -144,6 +147,7 @@ class LocalStack:
         self._api = api
         self._tell = tell
         self._parts: list[SupervisedProcess] = []
+        self._forks = ForkServer(FORKED, log=settings.home / "logs" / "fork-server.log") if IS_SUPPORTED else None
         self._services = Services(settings)
         self._exits = ExitStack()
         self._ports = PortAllocator()
@@ -155,6 +159,9 @@ class LocalStack:
             undo.callback(self._terminate_as_exit())
             undo.enter_context(self._lock())
             undo.enter_context(self._ports)
+            if self._forks is not None and self._roles:
+                undo.callback(self._forks.close)
+                self._forks.open()  # it imports while Postgres starts
             self._tell("starting Postgres and Redis" if self.settings.embedded else "looking for Postgres and Redis")
             self._services = services_up(self.settings, must_own=True, tell=self._tell)
             undo.callback(self._services.close)
@@ -244,7 +251,7 @@ class LocalStack:
         arguments = ["-m", "simulator", "--host", _LOOPBACK, "--port", str(port)]
         arguments += ["--log", str(calls), "--config", str(self._simulator_config())]
         arguments += ["--replay", str(self._replay.absolute())] if self._replay else []
-        # The simulator needs no addresses and no API keys.
+        # The simulator needs no addresses and no API keys: not even in the memory of a fork.
         environ = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
         part = self._part("simulator", arguments, environ, lambda: _listens(port))
         self._launch([part], deadline)
@@ -272,7 +279,7 @@ class LocalStack:
             ready.unlink(missing_ok=True)
             environ = {**os.environ, **self.settings.child_environ(), READY_FILE: str(ready)}
             arguments = ["-m", "workers", *stages, "--name", name]
-            parts.append(self._part(name, arguments, environ, ready.exists, progress=ready))
+            parts.append(self._part(name, arguments, environ, ready.exists, progress=ready, forks=self._forks))
         self._launch(parts, deadline)
 
     def _start_server(self, name: str, module: str, usual_port: int, *, address_option: str, deadline: float) -> str:
@@ -282,7 +289,8 @@ class LocalStack:
         progress = self.settings.home / "run" / f"ready-{name}"
         progress.unlink(missing_ok=True)  # that of the process before
         environ = {**os.environ, **self.settings.child_environ(), READY_FILE: str(progress)}
-        self._launch([self._part(name, arguments, environ, lambda: _listens(port), progress=progress)], deadline)
+        part = self._part(name, arguments, environ, lambda: _listens(port), progress=progress, forks=self._forks)
+        self._launch([part], deadline)
         return f"http://{_LOOPBACK}:{port}"
 
     def _claim(self, usual: int) -> int:
@@ -299,9 +307,10 @@ class LocalStack:
         is_ready: Callable[[], bool],
         *,
         progress: Path | None = None,
+        forks: ForkServer | None = None,
     ) -> SupervisedProcess:
         log = self.settings.home / "logs" / f"{name}.log"
-        return SupervisedProcess(name, arguments, environ, log, is_ready, progress)
+        return SupervisedProcess(name, arguments, environ, log, is_ready, progress, forks)
 
     def _launch(self, parts: Sequence[SupervisedProcess], deadline: float) -> None:
         """Start all, then wait for each: most of the time is spent on their imports."""

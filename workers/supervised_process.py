@@ -10,6 +10,7 @@ from typing import Final
 
 from settings import ROOT
 from workers.child_process import spawn, tail
+from workers.fork_server import ForkedProcess, ForkServer, ForkServerError
 from workers.process_setup import STALE_S
 
 _BACKOFF_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -35,7 +36,9 @@ class SupervisedProcess:
     is_ready: Callable[[], bool]
     progress: Path | None = None
     """The file that its event loop touches while it makes progress (see `workers.process_setup`)."""
-    process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+    forks: ForkServer | None = field(default=None, repr=False)
+    """What starts it, if not an interpreter of its own."""
+    process: subprocess.Popen[bytes] | ForkedProcess | None = field(default=None, init=False, repr=False)
     crashes: int = field(default=0, init=False)
     _started: float = field(default=0.0, init=False, repr=False)
     _due: float | None = field(default=None, init=False, repr=False)
@@ -47,12 +50,18 @@ class SupervisedProcess:
     """When it was last looked at."""
 
     def start(self) -> None:
-        """Start the process, without waiting until it is ready."""
+        """Start the process, without waiting until it is ready. Raises SupervisedProcessError."""
         self._due = None
         if self.progress is not None:
             self.progress.unlink(missing_ok=True)  # that of the process before
         self._started = time.monotonic()
-        self.process = spawn([sys.executable, *self.arguments], log=self.log, environ=self.environ, cwd=ROOT)
+        if self.forks is None:
+            self.process = spawn([sys.executable, *self.arguments], log=self.log, environ=self.environ, cwd=ROOT)
+            return
+        try:
+            self.process = self.forks.start(self.arguments, name=self.name, log=self.log, environ=self.environ)
+        except ForkServerError as error:
+            raise SupervisedProcessError(f"{self.name} does not start. {error}") from error
 
     def await_ready(self, deadline: float) -> None:
         """Wait until it is ready, at most until ``deadline`` of the monotonic clock. Raises SupervisedProcessError."""
@@ -121,7 +130,7 @@ def stop_parts(parts: Sequence[SupervisedProcess], *, grace_s: float) -> list[st
                 part.process.wait()
 
 
-def _ends(process: subprocess.Popen[bytes], deadline: float) -> bool:
+def _ends(process: subprocess.Popen[bytes] | ForkedProcess, deadline: float) -> bool:
     try:
         process.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:

@@ -504,25 +504,12 @@ def test_a_batch_is_paused_resumed_cancelled_and_downloaded_on_the_page(stage: S
 
 
 def test_a_lost_connection_is_reported_and_comes_back_by_itself(stage: Stage) -> None:
-    arguments = ["-m", "api", "--host", "127.0.0.1", "--port", stage.url.split(":")[2].split("/")[0]]
-    api = [
-        int(entry.name)
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdecimal() and _cmdline(entry)[1 : 1 + len(arguments)] == arguments
-    ]
-    assert len(api) == 1
+    (api,) = re.findall(r"^ *api \(process (\d+)\)$", (stage.home / "up.log").read_text(), re.M)
     stage.note("`${document.body.className}: ${document.getElementById('link').textContent}`")
-    os.kill(api[0], signal.SIGKILL)
+    os.kill(int(api), signal.SIGKILL)
     stage.until(lambda: any(each.startswith("stale: Connection lost, retrying in") for each in stage.noted()))
     stage.until(stage.is_live)
     assert not stage.script("return document.body.classList.contains('stale')")
-
-
-def _cmdline(entry: Path) -> list[str]:
-    try:
-        return (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return []
 
 
 def test_with_keys_each_tenant_sees_its_own_and_the_key_is_in_no_address(stage: Stage) -> None:

@@ -113,7 +113,7 @@ class ChaosEnvironment:
 
     def add(self, name: str, *roles: str, **environ: str) -> Worker:
         """Starts another process; `await_ready` waits for it."""
-        worker = Worker(name, roles or STAGES, self.home, self.environ, dict(environ))
+        worker = Worker(name, roles or STAGES, self.home, self.environ, dict(environ), forks=self.ground.forks)
         self.workers[name] = worker
         worker.start()
         return worker

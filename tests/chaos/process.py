@@ -11,6 +11,7 @@ from pathlib import Path
 
 from settings import ROOT
 from workers.child_process import spawn
+from workers.fork_server import ForkedProcess, ForkServer
 from workers.process_setup import READY_FILE
 
 
@@ -25,21 +26,24 @@ class Worker:
     environ: dict[str, str] = field(default_factory=dict)
     root: Path = ROOT
     """The release that it runs."""
+    forks: ForkServer | None = None
+    """What starts it, where it may be a fork of this release."""
     wanted: bool = True
     """Whether it is started again when it ends."""
-    process: "subprocess.Popen[bytes] | None" = None
+    process: "subprocess.Popen[bytes] | ForkedProcess | None" = None
     starts: int = 0
 
     def start(self) -> None:
         """Starts it; it is not ready yet."""
         self.ready.unlink(missing_ok=True)
         self.starts += 1
-        self.process = spawn(
-            [sys.executable, "-m", "tests.failpoints", "workers", *self.roles, "--name", self.name],
-            log=self.home / "logs" / f"{self.name}.log",
-            environ={**self.base, READY_FILE: str(self.ready), **self.environ},
-            cwd=self.root,
-        )
+        arguments = ["-m", "tests.failpoints", "workers", *self.roles, "--name", self.name]
+        log = self.home / "logs" / f"{self.name}.log"
+        environ = {**self.base, READY_FILE: str(self.ready), **self.environ}
+        if self.forks is None or "LD_PRELOAD" in self.environ:
+            self.process = spawn([sys.executable, *arguments], log=log, environ=environ, cwd=self.root)
+        else:
+            self.process = self.forks.start(arguments, name=self.name, log=log, environ=environ)
 
     @property
     def ready(self) -> Path:

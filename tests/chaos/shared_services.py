@@ -1,4 +1,4 @@
-"""What outlives one fault: a Postgres server, a database to clone, directories."""
+"""What outlives one fault: a Postgres server, a database to clone, directories, what forks workers."""
 
 import itertools
 import os
@@ -16,6 +16,8 @@ from psycopg import sql
 
 from db import migrate
 from workers.embedded.postgres import Postgres, start_postgres
+from workers.fork_server import IS_SUPPORTED, ForkServer
+from workers.local_stack import FORKED
 
 
 @dataclass
@@ -26,6 +28,7 @@ class SharedServices:
     server: Postgres | None
     url: str
     template: str
+    forks: ForkServer | None = None
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def clone(self) -> str:
@@ -76,12 +79,15 @@ def open_shared_services() -> Iterator[SharedServices]:
     server = None if given else start_postgres(home, fresh_sync=False)
     url = server.superuser_url("postgres") if server else str(given).replace("postgresql+psycopg://", "postgresql://")
     template = f"chaos_template_{os.getpid()}"
-    ground = SharedServices(home, server, url, template)
+    forks = ForkServer(FORKED, log=home / "logs" / "fork-server.log") if IS_SUPPORTED else None
+    ground = SharedServices(home, server, url, template, forks)
     try:
         ground.admin("CREATE DATABASE {}", template)
         migrate.upgrade(ground.url_of(template))
         yield ground
     finally:
+        if forks is not None:
+            forks.close()
         if ground.server is not None:
             ground.server.stop()
         else:

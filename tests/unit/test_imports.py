@@ -123,6 +123,7 @@ SOCKETS = {
     "tasks/celery_app.py": "constants, for what the kernel sends on an idle connection",
     "tasks/worker_context.py": "the host's name",
     "workers/embedded/redis.py": "our own server's, by its path",
+    "workers/fork_server.py": "pairs, between a supervisor and what forks its processes",
     "workers/data_dir.py": "whether a path is too long for one",
     "workers/peer_user.py": "to ask the kernel about one",
     "workers/port_allocator.py": "to hold a port that is free",
