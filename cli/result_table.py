@@ -16,6 +16,7 @@ from cli.command_errors import UsageError
 from db.reports.results import ERROR_CODES, result_rows
 from db.user_tables import copy_results
 from routing.answer_checks.json_schema import NotJsonError, read_json
+from routing.answer_checks.shape_correction import unfenced
 from submission.cell_text import cell_text
 from submission.table_reader import (
     DATA_EXTRA,
@@ -47,7 +48,6 @@ MAX_EXPANDED: Final = 100
 
 _WRITTEN: Final = frozenset({TableFormat.CSV, TableFormat.TSV, TableFormat.PARQUET})
 _NOT_WRITTEN: Final = frozenset({".gz", ".xlsx", ".xls", ".arrow", ".feather"})
-_FENCED: Final = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL | re.IGNORECASE)
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", *"＝＋－＠")  # the last four are full-width
 _NUMBER: Final = re.compile(r"[+-]?[\d.,]+(?:[eE][+-]?\d+)?\s?%?")
 
@@ -128,10 +128,8 @@ def parse_fields(answer: str | None) -> Cells:
     """The fields of an answer that is a JSON object, bare or in a code fence; none of another."""
     if answer is None:
         return {}
-    text = answer.strip()
-    fenced = _FENCED.fullmatch(text)
     try:
-        value = read_json(fenced[1] if fenced else text)
+        value = read_json(unfenced(answer.strip())[0])
     except NotJsonError:
         return {}
     return value if isinstance(value, dict) else {}

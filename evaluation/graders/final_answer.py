@@ -9,12 +9,13 @@ import math
 import re
 from typing import Any, Final
 
-_FENCE: Final = re.compile(r"^\s*```[\w+-]*[ \t]*\n?(.*?)\n?```\s*$", re.DOTALL)
+# Written so that of what repeats nothing can be split in two ways, or by a possessive quantifier: all take linear time.
+_FENCE: Final = re.compile(r"^\s*+```[\w+-]*+[ \t]*+\n?(.*?)\n?```\s*+$", re.DOTALL)
 _ANSWER_KEYS: Final = ("answer", "final_answer", "finalanswer", "result", "label", "category")
 _JSON_ANSWER: Final = re.compile(r'"(?:final_?)?answer"\s*:\s*("(?:[^"\\]|\\.)*"|[^,}\n]+)', re.IGNORECASE)
 _BOXED: Final = re.compile(r"\\boxed\{")
 _SAYS: Final = re.compile(
-    r"(?:\banswer\b(?:\s+(?:is|would be|should be|must be))?\s*[:=]?\s*|####\s*)([^\n]+)", re.IGNORECASE
+    r"(?:\banswer\b(?:\s++(?:is|would be|should be|must be))?\s*(?:[:=]\s*)?|####\s*)([^\n]+)", re.IGNORECASE
 )
 _CHOICE: Final = re.compile(r"^[\s(\[*_\"'$]*(?:option\s+|choice\s+)?\(?([A-Z])(?:[)\].:,*_\"'$\s]|$)")
 _NUMBER: Final = re.compile(r"[-−]?\d[\d,]*(?:\.\d+)?|[-−]?\.\d+")

@@ -22,7 +22,7 @@ SHORT_WORDS: Final = 40
 LABEL_WORDS: Final = 4
 """Up to this many words (median) a reference is a label or a name, which another model writes alike if it agrees."""
 
-_ENDS_ON_NUMBER: Final = re.compile(r"\d[\d,.]*[^\d\n]{0,20}$")
+_ENDS_ON_NUMBER: Final = re.compile(r"\d[,.]*[^\d\n]{0,20}$")
 _CODE: Final = re.compile(r"^\s*(?:```|def |class |import |from \w+ import |select\b|with\b|insert\b|update\b)", re.I)
 _SAYS_LETTER: Final = re.compile(r"answer\W{0,3}(?:is|:)?\W{0,6}[A-Z]\b|^\W*[A-Z]\W*$", re.IGNORECASE)
 

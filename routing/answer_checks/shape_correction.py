@@ -28,8 +28,9 @@ QUOTATION: Final = "quotation marks"
 RESPONSE_KEY: Final = "pointsman"
 """The member of the stored ``chat.completion`` object that has the correction: its rules, and the original text."""
 
-_FENCED: Final = re.compile(r"\A(?:```|~~~)[ \t]*[\w+.-]*[ \t]*\n(.*)\n[ \t]*(?:```|~~~)\Z", re.DOTALL)
-_FENCE: Final = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*[\w+.-]*[ \t]*$", re.MULTILINE)
+# Possessive: else a fence with a row of blanks behind it takes hours.
+_FENCED: Final = re.compile(r"\A(?:```|~~~)[ \t]*+[\w+.-]*+[ \t]*+\n(.*)\n[ \t]*+(?:```|~~~)\Z", re.DOTALL)
+_FENCE: Final = re.compile(r"^[ \t]*+(?:```|~~~)[ \t]*+[\w+.-]*+[ \t]*+$", re.MULTILINE)
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?P<end>"?)|(?P<open>[\[{])|(?P<close>[\]}])|,(?=\s*[\]}])', re.DOTALL)
 """A string (to the end of the text where it is not closed), a bracket, or a comma before a closing one."""
 _MAX_DEPTH: Final = 1_000
@@ -88,7 +89,7 @@ def correction_of(text: str, expects: Expectation) -> Correction | None:
 
 def _choice(text: str, choices: Sequence[str]) -> Correction | None:
     """The one choice that ``text`` is but for its case, a full stop, and marks around it."""
-    body, rules = _unfenced(text)
+    body, rules = unfenced(text)
     body, marks = _bare(body)
     meant = {choice.strip() for choice in choices if _same_but_for_case(_bare(choice.strip())[0], body)}
     if len(meant) != 1:
@@ -121,8 +122,11 @@ def _bare(text: str) -> tuple[str, list[str]]:
     return text, list(dict.fromkeys(rules))
 
 
-def _unfenced(text: str) -> tuple[str, list[str]]:
-    """What is between the first and the last line, where these are a code fence."""
+def unfenced(text: str) -> tuple[str, list[str]]:
+    """What is between the first and the last line of the stripped ``text``, where these are a code fence.
+
+    With the rules that took it away, none where ``text`` stays as it is.
+    """
     found = _FENCED.match(text)
     return (text, []) if found is None else (found.group(1).strip(), [CODE_FENCE])
 
@@ -130,7 +134,7 @@ def _unfenced(text: str) -> tuple[str, list[str]]:
 def _json(text: str) -> Correction | None:
     if _is_json(text):
         return None  # it has a value, which is of another shape
-    body, rules = _unfenced(text)
+    body, rules = unfenced(text)
     if rules and _is_json(body):
         return Correction(body, tuple(rules))
     if (place := _only_container(text)) is None:

@@ -6,23 +6,41 @@ from typing import Any
 
 import pytest
 
+from cli.result_table import parse_fields
+from evaluation.graders.final_answer import final_answer, final_choice, final_number, json_value
+from evaluation.graders.grader_choice import choose_grader
+from evaluation.graders.llm_judge import read_verdicts
+from evaluation.graders.text_graders import (
+    exact_match,
+    json_fields_f1,
+    same_choice,
+    same_final_answer,
+    same_number,
+    token_f1,
+)
 from evaluation.models.answer_features import answer_shape
 from evaluation.models.arithmetic_checks import plain_sums
 from evaluation.models.query_features import query_shape
 from evaluation.models.tokenizer import tokens_of
+from evaluation.production.answer_agreement import agree
+from evaluation.quality_floor.text_features import answer_features, pair_features, query_features
 from routing.answer_checks.judge import judge
 from routing.answer_checks.refusal_detection import is_refusal
-from routing.fleet import Tier
+from routing.answer_checks.self_consistency import agreement
+from routing.answer_checks.shape_correction import correction_of
+from routing.fleet import Fleet, Tier
 from routing.heuristics.heuristic_features import category_of, extract_features
 from routing.heuristics.language_detection import language_of, words_of
 from routing.heuristics.unicode_obfuscation import is_disguised, normalize_homoglyphs
 from routing.outcome import Completion, Usage
 from routing.policy.llm_router_prompt import normalised
+from routing.policy.llm_router_prompt import read as read_opinions
 from routing.prompt_size import size_of_body
 from routing.query import Expectation, Query
 from tests.attack.conftest import cpu_within
 
 CHARS = 200_000
+PREFIXED_CHARS = 30_000
 TIER = Tier("small", "small", 4, ("d",), None)
 
 PIECES = {
@@ -50,6 +68,8 @@ PIECES = {
     "commas": "a,",
 }
 
+FLEET = Fleet("t", False, {}, {}, {"small": TIER})
+
 READERS: dict[str, Callable[[str], Any]] = {
     "features": lambda text: category_of(extract_features(Query(text)), Query(text)),
     "refusal": is_refusal,
@@ -61,6 +81,24 @@ READERS: dict[str, Callable[[str], Any]] = {
     "question's shape": lambda text: query_shape([text], [tokens_of(text)]),
     "answer's shape": lambda text: answer_shape([text], [text]),
 }
+
+ANSWER_READERS: dict[str, Callable[[str], Any]] = {
+    "corrections": lambda text: [correction_of(text, expects) for expects in SHAPES],
+    "final answer": lambda text: (final_answer(text), final_choice(text), final_number(text), json_value(text)),
+    "grades": lambda text: [grade(text, f"{text} x") for grade in GRADERS],
+    "grader": lambda text: choose_grader([text]),
+    "policy's features": lambda text: (answer_features(text, text), query_features(text), pair_features(text, "x")),
+    "agreement": lambda text: (agree(text, f"{text} x"), agreement(text, f"{text} x", Query("What is it?"))),
+    "verdicts": lambda text: (read_verdicts(text, 2), read_opinions(text, [Query("q")], fleet=FLEET)),
+    "columns": parse_fields,
+}
+
+SHAPES = (Expectation(choices=("a", "b")), Expectation(json_object=True))
+GRADERS = (exact_match, json_fields_f1, same_choice, same_final_answer, same_number, token_f1)
+STARTS = ("```", "~~~json", "answer", "The answer is", '"answer":', "#### ", "\\boxed{", "1", "a", "option", "def ")
+ENDS = ("", "x" * 21, " x y", "```")
+RUNS = ("a", "9", "9,", " ", "\n", "\t ", "`", "{", '"', "\\", "```\n")
+"""What a pattern may repeat where it has found one of `STARTS`."""
 
 
 def judged(text: str, **expects: Any) -> None:
@@ -100,10 +138,41 @@ def test_sums_in_a_row_of_digits_are_looked_for_soon() -> None:
     ]
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("reader", [*READERS, *(pytest.param(name, marks=pytest.mark.long) for name in ANSWER_READERS)])
 def test_a_text_is_read_in_linear_time(reader: str) -> None:
+    read = (READERS | ANSWER_READERS)[reader]
     for name, piece in PIECES.items():
         for end in ("", "!", "\u00e9x"):
             text = (piece * (CHARS // len(piece)))[:CHARS] + end
             with cpu_within(2.0, f"{reader} of {name}"):
-                READERS[reader](text)
+                read(text)
+
+
+ROWS = (
+    "```" + " " * 100_000 + "x y",
+    "```" + "a" * 100_000,
+    "```" + "\n" * 100_000 + "x",
+    "answer" + "\n" * 100_000,
+    "9" * 100_000 + "x" * 21,
+)
+"""Each of them kept a pattern of ours busy for half a minute, or for hours."""
+
+
+@pytest.mark.parametrize("reader", READERS | ANSWER_READERS)
+def test_a_long_row_behind_what_a_pattern_looks_for_is_read_soon(reader: str) -> None:
+    for row in ROWS:
+        with cpu_within(1.0, f"{reader} of {row[:8]!r}…"):
+            (READERS | ANSWER_READERS)[reader](row)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("reader", READERS | ANSWER_READERS)
+def test_what_a_pattern_waits_for_does_not_make_a_long_row_slow(reader: str) -> None:
+    """A pattern that may split a row in two ways looks at each split, once it has found what it begins with."""
+    read = (READERS | ANSWER_READERS)[reader]
+    for start in STARTS:
+        for run in RUNS:
+            row = run * (PREFIXED_CHARS // len(run))
+            with cpu_within(1.0, f"{reader} of {start!r} and a row of {run!r}"):
+                for end in ENDS:
+                    read(start + row + end)
