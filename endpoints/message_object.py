@@ -40,12 +40,14 @@ def message_object(completion: Mapping[str, Any], *, name: str) -> dict[str, Any
 
 
 def _arguments(function: Mapping[str, Any]) -> Any:
-    """The arguments of a call, which models write as JSON, as a rule."""
+    """The arguments of a call, which models write as JSON, as a rule; as text where they cannot be written again."""
     written = function.get("arguments") or "{}"
     try:
-        return orjson.loads(written)
-    except orjson.JSONDecodeError:
+        given = orjson.loads(written)
+        orjson.dumps({"content": [{"input": given}]})  # a writer takes fewer levels than a reader
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return {"arguments": written}
+    return given
 
 
 def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:

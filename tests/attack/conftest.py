@@ -51,6 +51,7 @@ cpu_within = partial(within, clock=time.thread_time)
 """Of this thread's own time: what else the machine does, does not count."""
 
 ODD: list[Any] = [None, 1, -1, True, 1.5, 10**30, "s", "", "\0", [], [1], ["s"], [None], [[]], {}, {"a": 1}]
+ODD += ["[" * 300 + "]" * 300]  # which can be read, and not written again
 
 
 def with_each_value_odd(value: Any) -> Iterator[Any]:

@@ -47,12 +47,13 @@ def test_a_bomb_costs_no_more_than_the_cap() -> None:
         asyncio.run(read_capped(endless(bomb, b"", taken), encoding="gzip", cap=CAP))
 
 
+CALLED = {"name": "f", "arguments": "{}"}
 ANSWER: dict[str, Any] = {
     "id": "x",
     "choices": [
         {
             "index": 0,
-            "message": {"role": "assistant", "content": "yes", "tool_calls": [{"id": "c", "function": {"name": "f"}}]},
+            "message": {"role": "assistant", "content": "yes", "tool_calls": [{"id": "c", "function": CALLED}]},
             "logprobs": {"content": [{"token": "a", "logprob": -1.0, "top_logprobs": []}]},
             "finish_reason": "stop",
         }
