@@ -14,7 +14,7 @@ from endpoints.endpoint import Endpoint
 from routing.fleet import Fleet
 from routing.pilot import GOLD_KEY
 from submission.cell_text import cell_json, cell_text
-from submission.input_line import InputLimits, InputLine, LineError, RejectedLine, input_error
+from submission.input_line import InputLimits, InputLine, InvalidInput, LineError, RejectedLine, input_error
 from submission.jsonl_reader import DUPLICATE_CUSTOM_ID, LineReader
 from submission.table_reader import Cells, InputTable
 
@@ -26,6 +26,11 @@ MAX_PROMPT_CHARS: Final = InputLimits().max_line_bytes
 _SHOWN_COLUMNS: Final = 20
 _FILTERS: Final = ("trim", "lower", "upper", "title")
 """What a template of somebody else may use."""
+_DEEPEST: Final = 8
+"""Filters and keys one upon another in it: Jinja2 takes time with the fourth power of their number."""
+_COMPARED_COLUMNS: Final = 100
+_COMPARED_CHARS: Final = 80
+"""Of names, to find the one that is meant: that takes time with the third power of their length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +110,14 @@ class RowQueries:
         is_empty = True
         for number, cells in self._table.rows(self._used):
             is_empty = False
-            made = cells if isinstance(cells, LineError) or self._is_ready else self._line(cells, number)
             raw = b""
-            if not isinstance(made, LineError):
-                try:
+            try:
+                made = cells if isinstance(cells, LineError) or self._is_ready else self._line(cells, number)
+                if not isinstance(made, LineError):
                     raw = cell_json(made)
-                except (orjson.JSONEncodeError, RecursionError):
-                    what = "has text that is not Unicode, or a number that JSON lacks"
-                    made = LineError(self._table.unit, what, "Correct it, or write it as text")
+            except (orjson.JSONEncodeError, RecursionError):
+                what = "is nested too deeply, or has text that is not Unicode, or a number that JSON lacks"
+                made = LineError(self._table.unit, what, "Correct it, or write it as text")
             if isinstance(made, LineError):
                 yield self._rejected(number, made, cells, limits=limits)
                 continue
@@ -185,25 +190,33 @@ def _compile(source: str, *, is_trusted: bool) -> tuple[jinja2.Template, set[str
     )
     try:
         parsed = environment.parse(source)
-        if not is_trusted and (much := next((node for node in _nodes(parsed) if not _is_plain(node)), None)):
-            what = f"a {type(much).__name__.lower()} in line {much.lineno}: over HTTP a template only names columns"
-            raise input_error("--prompt", what, f"Use text, {{{{column}}}} and the filters {', '.join(_FILTERS)}")
+        if not is_trusted:
+            _require_plain(parsed)
         variables = meta.find_undeclared_variables(parsed)
         template = environment.from_string(source)
     except jinja2.TemplateSyntaxError as error:
         what = f"not a Jinja2 template: {error.message} (line {error.lineno})"
         raise input_error("--prompt", what, "Write columns as {{column}}, for example 'Classify: {{body}}'") from error
-    except RecursionError:
-        raise input_error("--prompt", "nested too deeply", "Write columns as {{column}}") from None
+    except (RecursionError, SyntaxError):  # of Jinja2's parser, and of Python's where it reads what Jinja2 wrote
+        raise _too_deep() from None
     if not variables:
         raise input_error("--prompt", "names no column, so each prompt would be the same", "Add one, such as {{body}}")
     return template, variables
 
 
-def _nodes(parsed: nodes.Node) -> Iterator[nodes.Node]:
+def _too_deep() -> InvalidInput:
+    return input_error("--prompt", "nested too deeply", "Write columns as {{column}}")
+
+
+def _require_plain(parsed: nodes.Node, depth: int = 0) -> None:
+    """Raise InvalidInput where somebody else's template does more than name columns."""
     for node in parsed.iter_child_nodes():
-        yield node
-        yield from _nodes(node)
+        if not _is_plain(node):
+            what = f"a {type(node).__name__.lower()} in line {node.lineno}: over HTTP a template only names columns"
+            raise input_error("--prompt", what, f"Use text, {{{{column}}}} and the filters {', '.join(_FILTERS)}")
+        if depth > _DEEPEST:
+            raise _too_deep()
+        _require_plain(node, depth + 1)
 
 
 def _is_plain(node: nodes.Node) -> bool:
@@ -261,7 +274,8 @@ def _listed(columns: Collection[str]) -> str:
 
 
 def _closest(option: str, column: str, columns: Sequence[str]) -> str:
-    near = difflib.get_close_matches(column, columns, n=1)
+    known = [name for name in columns[:_COMPARED_COLUMNS] if len(name) <= _COMPARED_CHARS]
+    near = difflib.get_close_matches(column, known, n=1) if len(column) <= _COMPARED_CHARS else []
     if option == "--prompt":
         return f"Write {{{{{near[0]}}}}}" if near else "Use its columns; names are case-sensitive"
     return f"Use {option} {_quoted(near[0] if near else columns[0] if columns else 'COLUMN')}"

@@ -10,9 +10,10 @@ import math
 import re
 import threading
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import StrEnum
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
@@ -128,7 +129,7 @@ def check_columns(names: Sequence[str]) -> tuple[str, ...]:
     named = tuple(name or f"column_{number}" for number, name in enumerate(names, start=1))
     if len(named) > _MAX_COLUMNS:
         raise input_error("columns", f"more than {_MAX_COLUMNS}", "Leave out those that no prompt needs")
-    if repeated := next((name for place, name in enumerate(named) if name in named[:place]), None):
+    if repeated := next((name for name, times in Counter(named).items() if times > 1), None):
         raise input_error("columns", f"two are named {repeated[:80]!r}", "Rename one of them")
     return named
 
@@ -335,24 +336,14 @@ class JsonTable(_ObjectTable):
 
     def _values(self) -> Iterator[Any]:
         chunks = plain_chunks(self._stream, limits=self._limits)
-        text = _ArrayText(chunks, max_chars=self._limits.max_line_bytes)
+        text = JsonText(chunks, max_chars=self._limits.max_line_bytes)
         if text.take() != "[":
             raise input_error("file", "not a JSON array", 'Use [{"column": "…"}, …], or JSON lines in a .jsonl file')
-        if text.peek() == "]":
-            return
-        number = 0
-        while True:
-            number += 1
-            yield text.value(number)
-            if (then := text.take()) == "]":
-                return
-            if then != ",":
-                what = f"the JSON is broken after row {number}" if then else f"ends after row {number}, without a ]"
-                raise input_error("file", what, "Write one complete JSON array")
+        yield from text.items(self.unit)
 
 
-class _ArrayText:
-    """The text of a JSON array, of which at most one value and a chunk are in memory."""
+class JsonText:
+    """A JSON text that is read value by value: at most one value, of ``max_chars``, and a chunk are in memory."""
 
     def __init__(self, chunks: Iterator[bytes], *, max_chars: int) -> None:
         self._chunks = chunks
@@ -376,22 +367,38 @@ class _ArrayText:
         self._at += len(found)
         return found
 
-    def value(self, number: int) -> Any:
-        """The next value, of row ``number``. Raises InvalidInput."""
+    def items(self, unit: str) -> Iterator[Any]:
+        """The values up to the array's end; each is called a ``unit`` in messages. Raises InvalidInput."""
+        if self.peek() == "]":
+            self.take()
+            return
+        for number in count(1):
+            yield self.value(f"{unit} {number}")
+            if (then := self.take()) == "]":
+                return
+            if then != ",":
+                wrong = f"the JSON is broken after {unit} {number}"
+                what = wrong if then else f"ends after {unit} {number}, without a ]"
+                raise input_error("file", what, "Write one complete JSON array")
+
+    def value(self, what: str) -> Any:
+        """The next value. ``what`` it is called in messages. Raises InvalidInput."""
         self.peek()
         while True:
             try:
                 value, self._at = self._decoder.raw_decode(self._buffer, self._at)
                 return value
             except RecursionError:
-                raise input_error("file", f"row {number} is nested too deeply", "Flatten it") from None
+                raise input_error("file", f"{what} is nested too deeply", "Flatten it") from None
             except _NotJsonNumber as error:
-                raise input_error("file", f"row {number}: {error} is not JSON", "Write null, or a number") from None
+                raise input_error("file", f"{what}: {error} is not JSON", "Write null, or a number") from None
             except json.JSONDecodeError as error:
                 if len(self._buffer) - self._at <= self._max_chars and self._more():
                     continue  # it may be cut off
-                what = f"the JSON of row {number} is broken at its character {error.pos - self._at + 1}"
-                raise input_error("file", what, "Write one complete JSON array") from None
+                wrong = f"the JSON of {what} is broken at its character {error.pos - self._at + 1}"
+                raise input_error("file", wrong, "Write complete JSON") from None
+            except ValueError:  # Python reads no whole number of more than some thousand digits
+                raise input_error("file", f"{what} has a number that is too long", "Write it as text") from None
 
     def _more(self) -> bool:
         """Reads on; False at the end."""
@@ -445,4 +452,10 @@ def _json_row(raw: bytes) -> Cells | LineError:
 
 
 def _keys_of(rows: Iterable[NumberedRow]) -> tuple[str, ...]:
-    return check_columns(tuple(dict.fromkeys(key for _, cells in rows if isinstance(cells, dict) for key in cells)))
+    keys: dict[str, None] = {}
+    for _, cells in rows:
+        if isinstance(cells, dict):
+            keys |= dict.fromkeys(cells)
+        if len(keys) > _MAX_COLUMNS:
+            break  # they are refused, and a hundred rows may have forty million
+    return check_columns(tuple(keys))

@@ -1,16 +1,18 @@
-"""Files whose lines never come: a few kilobytes of gzip are gigabytes of nothing."""
+"""Files and templates of a tenant: each is read within bounds, however little the request is that asks for it."""
 
 import gzip
 import io
+import json
+import tracemalloc
 
 import pytest
 
 from endpoints.endpoint import Endpoint
 from routing.fleet import Fleet
-from submission.input_line import InputLimits, InvalidInput
+from submission.input_line import InputLimits, InvalidInput, RejectedLine
 from submission.input_queries import read_upload
 from submission.row_query import RowMapping
-from tests.attack.conftest import within
+from tests.attack.conftest import cpu_within, within
 
 LIMITS = InputLimits(longest_s=0.5)
 
@@ -33,3 +35,49 @@ def test_blank_lines_are_read_for_a_bounded_time(shipped_fleet: Fleet, name: str
         ):
             pass
     assert "took longer" in refused.value.rejections[0].message
+
+
+def read_rows(fleet: Fleet, name: str, content: bytes, **mapping: str) -> list[RejectedLine]:
+    """The rejections of an uploaded table."""
+    lines = read_upload(
+        io.BytesIO(content), RowMapping(**mapping), name=name, fleet=fleet, limits=LIMITS, endpoint=Endpoint.CHAT
+    )
+    return [line for line in lines if isinstance(line, RejectedLine)]
+
+
+def test_objects_with_ever_new_keys_are_refused_early(shipped_fleet: Fleet) -> None:
+    objects = (json.dumps({f"{row}-{place}": 0 for place in range(6_000)}) for row in range(99))
+    content = f"[{','.join(objects)}]".encode()
+    tracemalloc.start()
+    with pytest.raises(InvalidInput, match="more than 10000"):
+        read_rows(shipped_fleet, "keys.json", content, column="0-0")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    print(f"  99 objects with 594,000 keys: {most / 1024**2:.0f} MiB")
+    assert most < 30 * 1024**2
+
+
+@pytest.mark.parametrize("prompt", ["{{a" + "|upper" * 800 + "}}", "{{a" + '["x"]' * 800 + "}}"])
+def test_a_template_that_is_slow_to_compile_is_refused_soon(shipped_fleet: Fleet, prompt: str) -> None:
+    with cpu_within(0.5, f"a template of {len(prompt)} characters"), pytest.raises(InvalidInput, match="too deeply"):
+        read_rows(shipped_fleet, "a.csv", b"a\nb\n", prompt=prompt)
+
+
+def test_a_name_is_not_compared_for_minutes_with_one_that_is_like_it(shipped_fleet: Fleet) -> None:
+    letters = [chr(0x4E00 + place) for place in range(250)]
+    ours, theirs = ("".join(f"{letter}{mark}" for letter in letters * 35) for mark in "ab")
+    with cpu_within(0.5, "a name of 17,500 letters"), pytest.raises(InvalidInput, match="no column"):
+        read_rows(shipped_fleet, "a.csv", f"{ours}\nb\n".encode(), prompt=f"{{{{{theirs}}}}}")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["9" * 5_000, "[" * 300 + "]" * 300, '{"b": "\\ud800"}', '"\\ud800"'],
+    ids=["digits", "deep", "half", "text"],
+)
+def test_a_cell_that_no_row_can_have_is_named(shipped_fleet: Fleet, cell: str) -> None:
+    try:
+        (wrong,) = read_rows(shipped_fleet, "a.json", f'[{{"a": {cell}}}]'.encode(), column="a")
+    except InvalidInput as error:
+        (wrong,) = error.rejections
+    assert wrong.message
