@@ -129,6 +129,8 @@ async def _error_response(request: Request, error: Exception) -> Response:
             return _no_such_url(request).response()
         case HTTPException(status_code=413):
             return too_large(str(error.detail)).response()
+        case HTTPException(status_code=429):
+            return ApiError(429, str(error.detail), code="quota_reached", headers=error.headers).response()
         case HTTPException():
             return ApiError(error.status_code, str(error.detail), headers=error.headers).response()
         case _:

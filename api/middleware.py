@@ -1,5 +1,6 @@
 """The middleware before every route: authentication, rate limit, body size, error responses, metrics."""
 
+import asyncio
 import math
 import secrets
 import time
@@ -21,6 +22,7 @@ from api.request_metrics import Metrics
 from api.roles import PAGE_HEADER, check_role
 from api.state import AppState, is_public_id
 from api.tenant_rate_limit import TenantRateLimit
+from api.tenant_shares import HeldBody
 from db.statement_errors import StatementFailed, is_transient
 from endpoints.endpoint import Endpoint
 
@@ -29,22 +31,47 @@ log = structlog.get_logger()
 MAX_JSON_BYTES: Final = 1024**2
 """The largest JSON body. A file is streamed, and a query has a limit of its own."""
 
-_OWN_LIMIT: Final = frozenset({"/v1/files", "/v1/messages/batches", *Endpoint})
+BODY_DEADLINE_S: Final = 120.0
+"""From the head of a request to the end of its body, but for files."""
+_PARSED: Final = 8
+"""What a byte counts that FastAPI parses at once: objects of Python take many times the bytes of their JSON."""
+
+_STREAMED: Final = frozenset({"/v1/files"})
+"""No more than a piece of such a body is ever in memory."""
+_OWN_LIMIT: Final = frozenset({"/v1/messages/batches", *Endpoint})
 
 
-def bounded(scope: Scope, receive: Receive) -> Receive:
-    """``receive`` that raises HTTPException 413 beyond `MAX_JSON_BYTES`; some routes have a limit of their own."""
-    if scope["method"] in ("GET", "HEAD") or scope["path"] in _OWN_LIMIT:
+def bounded(scope: Scope, receive: Receive, held: HeldBody) -> Receive:
+    """``receive`` that counts the body in ``held``, and raises HTTPException.
+
+    413 beyond `MAX_JSON_BYTES` (some routes have a limit of their own), 429 beyond the tenant's share, 408 where the
+    body takes longer than `BODY_DEADLINE_S`.
+    """
+    if scope["method"] in ("GET", "HEAD") or scope["path"] in _STREAMED:
         return receive
-    seen = 0
+    has_own_limit = scope["path"] in _OWN_LIMIT
+    seen, is_whole = 0, False
+    until = asyncio.get_running_loop().time() + BODY_DEADLINE_S
 
     async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > MAX_JSON_BYTES:
-            # The only exception that FastAPI passes on from where it reads a body.
+        nonlocal seen, is_whole
+        if is_whole:  # what comes is the client's end
+            return await receive()
+        # HTTPException is the only exception that FastAPI passes on from where it reads a body.
+        try:
+            async with asyncio.timeout_at(until):
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(408, f"The body took longer than {BODY_DEADLINE_S:g} s.") from None
+        is_whole = not message.get("more_body", False)
+        size = len(message.get("body", b""))
+        seen += size
+        if seen > MAX_JSON_BYTES and not has_own_limit:
             raise HTTPException(413, f"The body is larger than {MAX_JSON_BYTES} bytes.")
+        try:
+            held.add(size if has_own_limit else _PARSED * size)
+        except ApiError as error:
+            raise HTTPException(error.status, error.message, headers=dict(error.headers)) from None
         return message
 
     return counted
@@ -99,6 +126,7 @@ class RequestMiddleware:
         began = time.perf_counter()
         response = _RecordingSend(send, request_id=f"req_{secrets.token_hex(12)}")
         route = ""
+        held: HeldBody | None = None
         try:
             if scope["path"] not in self._keyless_paths:
                 service = self._service()
@@ -112,12 +140,15 @@ class RequestMiddleware:
                     route = _STATUS_ROUTE
                     await _send_status((await service.status(public_id, tenant=principal.tenant)).body, response)
                     return
+                held = HeldBody(service.bodies, principal.tenant)
+                receive = bounded(scope, receive, held)
                 scope["state"].update(
                     tenant=principal.tenant,
+                    held_body=held,
                     key_name=principal.key_name,
                     recheck=lambda: service.authenticator.is_still(principal, headers, is_own_user, peer),
                 )
-            await self._app(scope, bounded(scope, receive), response)
+            await self._app(scope, receive, response)
         except ClientDisconnect:
             pass  # the client is gone: there is no one to answer
         except Exception as error:
@@ -126,6 +157,8 @@ class RequestMiddleware:
                 raise  # the response has begun: only a closed connection shows that it is incomplete
             await failure.response()(scope, receive, response)
         finally:
+            if held is not None:
+                held.release()
             route = route or getattr(scope.get("route"), "path", "other")
             self._metrics.observe(scope["method"], route, response.status or 0, time.perf_counter() - began)
 

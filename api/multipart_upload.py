@@ -71,7 +71,9 @@ async def receive_file(
     return file
 
 
-async def store_file(files: FileStore, data: bytes, *, tenant: str, filename: str, quotas: TenantQuotas) -> str:
+async def store_file(
+    files: FileStore, data: bytes | bytearray, *, tenant: str, filename: str, quotas: TenantQuotas
+) -> str:
     """Store ``data`` as a file with the purpose batch; returns its id. After an ApiError nothing is kept."""
     file_id = f"file-{secrets.token_hex(12)}"
     store = _Store(files, file_id, max_bytes=len(data))
@@ -121,7 +123,7 @@ class _Store:
         self._place = 0
         self.size = 0
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | bytearray) -> None:
         """Add bytes. Raises ApiError beyond the size limit."""
         self.size += len(data)
         if self.size > self._max_bytes:

@@ -21,7 +21,7 @@ from api.http_errors import not_found
 from api.request_metrics import Metrics
 from api.responses import json_response
 from api.tenant_rate_limit import TenantRateLimit
-from api.tenant_shares import TenantShares
+from api.tenant_shares import HeldBody, TenantShares
 from db.api_batch_types import ApiBatch
 from db.api_batches import ApiBatches
 from db.engine import make_engine
@@ -40,6 +40,9 @@ _MAX_STATUSES = 10_000
 _MOST_STREAMS = 1_000
 _MOST_CHATS = 10_000
 _MOST_MESSAGE_BATCHES = 32
+_MOST_BODY_BYTES = 36 * 1024**2
+"""Of a tenant: the largest request, a message batch, and small ones beside it."""
+_MOST_BODY_BYTES_IN_ALL = 128 * 1024**2
 _MOST_DRY_RUNS = 2
 """Each is a thread that reads a file."""
 
@@ -85,6 +88,9 @@ class AppState:
         self.dry_runs = TenantShares("dry runs", most=1, most_in_all=_MOST_DRY_RUNS)
         self.message_batches = TenantShares("message batches", most=2, most_in_all=_MOST_MESSAGE_BATCHES)
         """Being read and checked: each is in memory as a whole."""
+        self.bodies = TenantShares(
+            "bytes of request bodies", most=_MOST_BODY_BYTES, most_in_all=_MOST_BODY_BYTES_IN_ALL
+        )
         self.live = DashboardStream(self.figures, self.streams, stopping=self.stopping)
         metrics.add(FleetMetrics(self.figures))
         self.validate_soon = asyncio.Event()
@@ -145,6 +151,12 @@ def get_recheck(request: Request) -> Callable[[], Awaitable[bool]]:
     """Whether the request's key is still valid, asked anew: what a stream asks before each of its turns."""
     recheck: Callable[[], Awaitable[bool]] = request.state.recheck
     return recheck
+
+
+def get_held_body(request: Request) -> HeldBody:
+    """What is counted of the request's body, for a route that waits long after it needs the body."""
+    held: HeldBody = request.state.held_body
+    return held
 
 
 def is_public_id(text: str) -> bool:

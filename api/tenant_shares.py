@@ -1,4 +1,4 @@
-"""How many requests of a kind this process holds open, in all and of one tenant."""
+"""How much of a kind this process holds for requests, in all and for one tenant."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ TURN_S: Final = 0.5
 
 
 class TenantShares:
-    """What is open, by tenant. ``most`` of one tenant, ``most_in_all`` of all."""
+    """What is open, by tenant: requests, or their bytes. ``most`` of one tenant, ``most_in_all`` of all."""
 
     def __init__(self, what: str, *, most: int, most_in_all: int) -> None:
         self._what = what
@@ -20,9 +20,9 @@ class TenantShares:
         self._most_in_all = most_in_all
         self._open: Counter[str] = Counter()
 
-    def check(self, tenant: str) -> None:
-        """Raise ApiError 429 where the tenant's share, or all, are taken."""
-        if self._open[tenant] >= self._most or self._open.total() >= self._most_in_all:
+    def check(self, tenant: str, *, more: int = 1) -> None:
+        """Raise ApiError 429 where the tenant's share, or what is left of all, has no room for ``more``."""
+        if self._open[tenant] + more > self._most or self._open.total() + more > self._most_in_all:
             raise quota_reached(
                 f"{self._open[tenant]} {self._what} are open", self._most, "Wait until some have ended."
             )
@@ -30,13 +30,38 @@ class TenantShares:
     @contextmanager
     def opened(self, tenant: str) -> Iterator[None]:
         """Counts one for as long as the block."""
-        self._open[tenant] += 1
+        self.add(tenant, 1)
         try:
             yield
         finally:
-            self._open[tenant] -= 1
-            if not self._open[tenant]:
-                del self._open[tenant]
+            self.add(tenant, -1)
+
+    def add(self, tenant: str, amount: int) -> None:
+        """Counts ``amount`` more, or less where it is negative."""
+        self._open[tenant] += amount
+        if not self._open[tenant]:
+            del self._open[tenant]
+
+
+class HeldBody:
+    """The bytes of one request's body that are in memory, as a part of the tenant's share of ``bodies``."""
+
+    def __init__(self, bodies: TenantShares, tenant: str) -> None:
+        self._bodies = bodies
+        self._tenant = tenant
+        self._bytes = 0
+
+    def add(self, size: int) -> None:
+        """Counts ``size`` more. Raises ApiError 429 where the share has no room for them."""
+        self._bodies.check(self._tenant, more=size)
+        self._bodies.add(self._tenant, size)
+        self._bytes += size
+
+    def release(self) -> None:
+        """The body is no longer in memory."""
+        if self._bytes:
+            self._bodies.add(self._tenant, -self._bytes)
+            self._bytes = 0
 
 
 def quota_reached(what: str, most: int, fix: str) -> ApiError:

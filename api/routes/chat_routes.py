@@ -16,7 +16,7 @@ from api.chat_stream import chat_chunks
 from api.http_errors import ApiError, bad_request, conflict, sentence, too_large
 from api.responses import JSON_OBJECT, raw_json
 from api.routes.batch_routes import IdempotencyKey
-from api.state import AppState, get_state, get_tenant
+from api.state import AppState, get_held_body, get_state, get_tenant
 from db.api_batches import CHAT_SOURCE
 from db.batch_writer import BatchSpec
 from db.reports import run_report
@@ -105,19 +105,8 @@ async def _answered(request: Request, endpoint: Endpoint, idempotency_key: str |
 async def _answer_query(
     request: Request, endpoint: Endpoint, service: AppState, tenant: str, idempotency_key: str | None
 ) -> Response:
-    body, size = await read_object(request, max_bytes=service.config.max_chat_bytes)
-    stream = _take_stream(body) if endpoint is Endpoint.CHAT else None
-    await _check_day_budget(service, tenant)
-    traceparent = read_traceparent(request.headers.get("traceparent"))
-    in_thread = size > _LARGE_BYTES or not _WITH_SCHEMA.isdisjoint(body)
-    public_id = await _submit(
-        {"custom_id": "chat", "method": "POST", "url": endpoint, "body": body},
-        service,
-        tenant=tenant,
-        idempotency_key=idempotency_key,
-        traceparent=traceparent,
-        in_thread=in_thread,
-    )
+    public_id, stream = await _submit(request, endpoint, service, tenant=tenant, idempotency_key=idempotency_key)
+    get_held_body(request).release()
     kept = idempotency_key is not None
     try:
         batch_id = await _await(request, service, public_id)
@@ -146,20 +135,24 @@ async def _answer_query(
     return _answer(rows[0], public_id, stream)
 
 
-async def read_object(request: Request, *, max_bytes: int) -> tuple[dict[str, Any], int]:
-    """The body, a JSON object, and its size in bytes. Raises ApiError."""
+async def read_body(request: Request, *, max_bytes: int) -> bytearray:
+    """The body. Raises ApiError beyond ``max_bytes``."""
     raw = bytearray()
     async for chunk in request.stream():
         raw += chunk
         if len(raw) > max_bytes:
             raise too_large(f"The body is larger than {max_bytes} bytes.")
+    return raw
+
+
+def _parse_object(raw: bytearray) -> dict[str, Any]:
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise bad_request("The body is not valid JSON.") from error
     if not isinstance(body, dict):
         raise bad_request("The body must be a JSON object.")
-    return body, len(raw)
+    return body
 
 
 def _take_stream(body: dict[str, Any]) -> _Stream | None:
@@ -199,14 +192,11 @@ def _insufficient_quota(message: str) -> ApiError:
 
 
 async def _submit(
-    line: dict[str, Any],
-    service: AppState,
-    *,
-    tenant: str,
-    idempotency_key: str | None,
-    traceparent: str | None,
-    in_thread: bool,
-) -> str:
+    request: Request, endpoint: Endpoint, service: AppState, *, tenant: str, idempotency_key: str | None
+) -> tuple[str, _Stream | None]:
+    """The batch of the query that the request asks, and how its answer is streamed."""
+    raw = await read_body(request, max_bytes=service.config.max_chat_bytes)
+    await _check_day_budget(service, tenant)
     spec = BatchSpec(
         source=CHAT_SOURCE,
         tenant=tenant,
@@ -214,12 +204,13 @@ async def _submit(
         priority=_PRIORITY,
         public_id=f"batch_{secrets.token_hex(12)}",
         expires_at=datetime.now(UTC) + timedelta(days=1) if idempotency_key else _expiry(service),
-        traceparent=traceparent,
+        traceparent=read_traceparent(request.headers.get("traceparent")),
     )
     try:
         async with service.submissions:
-            lines = await _checked(line, service, in_thread=in_thread)
-            return (await submit(lines, engine=service.engine, fleet=service.fleet, spec=spec)).public_id
+            lines, stream = await _checked(raw, endpoint, service)
+            made = await submit(lines, engine=service.engine, fleet=service.fleet, spec=spec)
+            return made.public_id, stream
     except IdempotencyConflict as error:
         raise conflict(
             "This Idempotency-Key was used before with another request.",
@@ -232,14 +223,21 @@ async def _submit(
         raise bad_request(sentence(f"{rejected.message}. {rejected.fix}."), param=param, code=rejected.code) from None
 
 
-async def _checked(line: dict[str, Any], service: AppState, *, in_thread: bool) -> list[InputLine | RejectedLine]:
-    def check() -> list[InputLine | RejectedLine]:
-        return list(read_objects([line], fleet=service.fleet))
+_Checked = tuple[list[InputLine | RejectedLine], _Stream | None]
 
-    if not in_thread:
-        return check()
+
+async def _checked(raw: bytearray, endpoint: Endpoint, service: AppState) -> _Checked:
+    """The body as a line, and how its answer is streamed. Large bodies are parsed one at a time: see `HeldBody`."""
+
+    def check(body: dict[str, Any]) -> _Checked:
+        stream = _take_stream(body) if endpoint is Endpoint.CHAT else None
+        line = {"custom_id": "chat", "method": "POST", "url": endpoint, "body": body}
+        return list(read_objects([line], fleet=service.fleet)), stream
+
+    if len(raw) <= _LARGE_BYTES and _WITH_SCHEMA.isdisjoint(body := _parse_object(raw)):
+        return check(body)
     async with service.checks:
-        return await asyncio.to_thread(check)
+        return await asyncio.to_thread(lambda: check(_parse_object(raw)))
 
 
 def _expiry(service: AppState) -> datetime:

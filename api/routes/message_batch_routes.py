@@ -16,7 +16,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from api.batch_object import ENDED, status_of
-from api.http_errors import ApiError, bad_request, not_found, too_large
+from api.http_errors import ApiError, bad_request, not_found, sentence, too_large
 from api.multipart_upload import store_file
 from api.responses import JSON_OBJECT, json_response
 from api.routes.batch_routes import (
@@ -29,13 +29,16 @@ from api.routes.batch_routes import (
     require_same,
     window_s,
 )
-from api.routes.chat_routes import read_object
+from api.routes.chat_routes import read_body
 from api.routes.file_routes import page_object
 from api.state import AppState, get_state, get_tenant
 from db.api_batch_types import ApiBatch, ApiBatchRequest
 from db.reports.results import message_results
 from endpoints.endpoint import Endpoint
-from submission.jsonl_reader import InputLine, RejectedLine, read_objects
+from submission.input_line import InputLimits, InvalidInput, RejectedLine
+from submission.jsonl_reader import LineReader
+from submission.line_splitter import CHUNK_BYTES
+from submission.table_reader import JsonText
 from telemetry.tracing import read_traceparent
 
 router = APIRouter(prefix="/v1/messages/batches", tags=["message batches"])
@@ -81,8 +84,7 @@ async def create_message_batch(
     service, tenant = get_state(request), get_tenant(request)
     service.message_batches.check(tenant)
     with service.message_batches.opened(tenant):
-        body, _ = await read_object(request, max_bytes=MAX_BYTES)
-        data = await _checked_lines(body.get("requests"), service)
+        data = await _checked_lines(await read_body(request, max_bytes=MAX_BYTES), service)
     wanted = ApiBatchRequest(
         public_id=f"batch_{secrets.token_hex(12)}",
         tenant=tenant,
@@ -181,49 +183,89 @@ def message_batch(batch: ApiBatch) -> dict[str, Any]:
     }
 
 
-async def _checked_lines(requests: Any, service: AppState) -> bytes:
-    """The requests as batch lines. Raises ApiError for the first invalid one.
+async def _checked_lines(raw: bytearray, service: AppState) -> bytearray:
+    """The requests in a body as batch lines. Raises ApiError for the first invalid one.
 
     A turn of `TURN_S` at a time, so that the checks of other tenants' queries come in between.
     """
-    lines = _lines(requests, most=service.config.max_batch_lines)
-    read = enumerate(read_objects(lines, fleet=service.fleet, endpoint=Endpoint.MESSAGES))
+    lines = _lines(raw, service)
+    data = bytearray()
     until = time.monotonic() + LONGEST_CHECK_S
     while time.monotonic() < until:
         async with service.checks:
-            is_whole = await asyncio.to_thread(_check_some, read)
+            is_whole = await asyncio.to_thread(_add_some, lines, data)
         if is_whole:
-            return await asyncio.to_thread(lambda: b"\n".join(map(orjson.dumps, lines)) + b"\n")
+            return data
     raise too_large(
         f"Checking the requests took longer than {LONGEST_CHECK_S:g} s. Send them as a file, or in several batches."
     )
 
 
-def _check_some(read: Iterator[tuple[int, InputLine | RejectedLine]]) -> bool:
-    """Checks requests for `TURN_S`. Returns whether it was the last of them. Raises ApiError for an invalid one."""
+def _add_some(lines: Iterator[bytes], data: bytearray) -> bool:
+    """Adds lines to ``data`` for `TURN_S`. Returns whether it was the last of them. Raises ApiError."""
     until = time.monotonic() + TURN_S
-    for index, line in read:
-        if isinstance(line, RejectedLine):
-            field = line.field.replace("body", "params", 1)
-            message = f"requests[{index}].{field}: {line.message}. {line.fix}."
-            raise bad_request(message, param=f"requests[{index}].{field}", code=line.code)
-        if time.monotonic() > until:
-            return False
+    try:
+        for line in lines:
+            data += line
+            if time.monotonic() > until:
+                return False
+    except InvalidInput as error:
+        wrong = error.rejections[0]
+        raise bad_request(f"{sentence(wrong.message)}. {wrong.fix}.", param="requests") from None
+    if not data:
+        raise bad_request("`requests` must be a list, not empty.", param="requests")
     return True
 
 
-def _lines(requests: Any, *, most: int) -> list[dict[str, Any]]:
-    if not isinstance(requests, list) or not requests:
-        raise bad_request("`requests` must be a list, not empty.", param="requests")
-    if len(requests) > most:
-        raise bad_request(f"A batch has at most {most} requests.", param="requests")
-    lines = []
-    for index, each in enumerate(requests):
+def _lines(raw: bytearray, service: AppState) -> Iterator[bytes]:
+    """The requests as lines that are checked. Raises ApiError, InvalidInput."""
+    reader = LineReader(service.fleet, InputLimits(), Endpoint.MESSAGES)
+    most = service.config.max_batch_lines
+    for index, each in enumerate(_requests(raw)):
+        if index >= most:
+            raise bad_request(f"A batch has at most {most} requests.", param="requests")
         if not isinstance(each, dict):
             raise bad_request("A request must be a JSON object.", param=f"requests[{index}]")
         named = {"custom_id": each.get("custom_id"), "method": "POST", "url": Endpoint.MESSAGES}
-        lines.append(named | {"body": each.get("params")})
-    return lines
+        try:
+            line = orjson.dumps(named | {"body": each.get("params")})
+        except (orjson.JSONEncodeError, RecursionError):
+            raise bad_request(
+                f"requests[{index}]: it is nested too deeply, or has half of a surrogate pair. Correct it.",
+                param=f"requests[{index}]",
+            ) from None
+        found = reader.read(line, index + 1)
+        if isinstance(found, RejectedLine):
+            field = found.field.replace("body", "params", 1)
+            message = f"requests[{index}].{field}: {found.message}. {found.fix}."
+            raise bad_request(message, param=f"requests[{index}].{field}", code=found.code)
+        yield line + b"\n"
+
+
+def _requests(raw: bytearray) -> Iterator[Any]:
+    """What stands in the list ``requests`` of a JSON object, one by one: all at once take many times their bytes.
+
+    Raises ApiError, InvalidInput.
+    """
+    pieces = (bytes(raw[start : start + CHUNK_BYTES]) for start in range(0, len(raw), CHUNK_BYTES))
+    text = JsonText(pieces, max_chars=InputLimits().max_line_bytes)
+    if text.take() != "{":
+        raise bad_request("The body must be a JSON object.")
+    if text.peek() == "}":
+        return
+    while True:
+        key = text.value("the body")
+        if not isinstance(key, str) or text.take() != ":":
+            raise bad_request("The body is not valid JSON.")
+        if key == "requests" and text.peek() == "[":
+            text.take()
+            yield from text.items("request")
+        else:
+            text.value(key[:80])
+        if (then := text.take()) != ",":
+            break
+    if then != "}" or text.peek():
+        raise bad_request("The body is not valid JSON.")
 
 
 def _rfc3339(moment: datetime | None) -> str | None:

@@ -1,9 +1,11 @@
 """One tenant against another at the HTTP API: quotas, and shares of what all use."""
 
+import gc
 import json
 import socket
 import threading
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
+from api import middleware
+from api.tenant_shares import TenantShares
 from db.webhook_store import WebhookStore
 from tests.attack.conftest import QUOTAS, within
 from tests.integration.api.conftest import Served, line, served, wait_until
@@ -115,9 +119,70 @@ def test_chats_that_wait_have_a_quota(few_served: Served) -> None:
         thread.join()
 
 
-def wait_for_answer(served: Served, key: str, body: dict[str, Any]) -> None:
+def test_bodies_in_memory_have_a_share(few_served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = few_served.app.state.service
+    service.bodies = TenantShares("bytes of request bodies", most=100_000, most_in_all=250_000)
+    greedy, other = few_served.key("greedy"), few_served.key("other")
+    chat = {"messages": [{"role": "user", "content": "x" * 60_000}]}
+    with few_served.client(greedy) as client, few_served.client(other) as theirs:
+        with unfinished(few_served, greedy, 60_000) as connection:
+            wait_until(lambda: client.post("/v1/batches", json={"x": "y" * 6_000}).status_code == 429)
+            assert "request bodies" in refused(client.post("/v1/chat/completions", json=chat))
+            assert "request bodies" in refused(client.post("/v1/messages/batches", json={"requests": ["y" * 60_000]}))
+            assert theirs.post("/v1/batches", json={"x": "y" * 6_000}).status_code == 400
+            connection.shutdown(socket.SHUT_RDWR)
+        assert wait_until(lambda: client.post("/v1/batches", json={"x": "y" * 6_000}).status_code == 400)
+        monkeypatch.setattr(middleware, "BODY_DEADLINE_S", 0.5)
+        with unfinished(few_served, greedy, 60_000) as connection:
+            assert b" 408 " in connection.recv(1000)
+
+
+def test_a_chat_that_waits_holds_no_body(few_served: Served) -> None:
+    few_served.app.state.service.bodies = TenantShares("bytes of request bodies", most=100_000, most_in_all=100_000)
+    key, text = few_served.key("greedy"), "x" * 60_000
+    body = {"messages": [{"role": "user", "content": text}]}
+    threads = []
+    for n in range(QUOTAS.waiting_chats):
+        threads.append(threading.Thread(target=wait_for_answer, args=(few_served, key, body, 2.0)))
+        threads[-1].start()
+        assert wait_until(lambda n=n: few_served.play(count_batches) == n + 1)
+    del body
+    gc.collect()
+    # The clients' own is one.
+    messages = [each for each in gc.get_objects() if type(each) is dict and type(each.get("content")) is str]
+    assert sum(each["content"] == text for each in messages) <= 1
+    for thread in threads:
+        thread.join()
+
+
+async def count_batches(bench: LedgerHarness) -> int:
+    return int((await bench.rows("SELECT count(*) AS n FROM batches"))[0].n)
+
+
+@contextmanager
+def unfinished(served: Served, key: str, size: int) -> Iterator[socket.socket]:
+    """A connection with a chat of which ``size`` bytes were sent, and one more is missing."""
+    url = httpx.URL(served.url)
+    with socket.create_connection((url.host, url.port or 80)) as connection:
+        connection.settimeout(30)
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n"
+        connection.sendall(f"{head}content-length: {size + 1}\r\n\r\n".encode() + b"x" * size)
+        yield connection
+
+
+def test_a_request_of_many_small_objects_takes_little_memory(served: Served) -> None:
+    with served.client(served.key("greedy")) as client:
+        tracemalloc.start()
+        answer = client.post("/v1/messages/batches", content=b'{"requests": [' + b'{"a":0},' * 500_000 + b"0]}")
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        print(f"  4 MB of small objects: {most / 1024**2:.0f} MiB")
+        assert (answer.status_code, most < 30 * 1024**2) == (400, True)
+
+
+def wait_for_answer(served: Served, key: str, body: dict[str, Any], timeout_s: float = 5.0) -> None:
     with served.client(key) as client, suppress(httpx.ReadTimeout):
-        client.post("/v1/chat/completions", json=body, timeout=5.0)
+        client.post("/v1/chat/completions", json=body, timeout=timeout_s)
 
 
 @contextmanager
