@@ -125,6 +125,7 @@ class ProviderTable(ConfigTable):
     failover_on: list[LenientKind] = []
     cap_field: CapField | None = None
     extra_fields: list[Text] = []
+    picture_links: bool | None = None
     lanes: list[LenientLane] = [Lane.STANDARD]
     batch_limits: BatchLimitsTable = BatchLimitsTable()
 

@@ -319,6 +319,7 @@ def _provider(name: str, table: ProviderTable, simulator_url: str | None) -> Pro
     base_url = table.base_url.rstrip("/")
     if simulator_url and base_url.startswith(validation.SIMULATOR):
         base_url = simulator_url.rstrip("/") + base_url.removeprefix(validation.SIMULATOR)
+        table = table.model_copy(update={"picture_links": True})  # it fetches nothing
     return Provider(
         **table.model_dump(exclude={"base_url", "failover_on", "extra_fields", "lanes", "batch_limits"}),
         name=name,

@@ -68,6 +68,13 @@ class Provider:
     """The name of the completion's cap: max_tokens or max_completion_tokens; None: by the host, or as the user says."""
     extra_fields: frozenset[str] = frozenset()
     """Fields of a body that an OpenAI-compatible server takes beyond OpenAI's; `ANY_FIELD` stands for all."""
+    picture_links: bool | None = None
+    """Whether a part may be a link, which the provider fetches. None: not at an ``http:`` address."""
+
+    @property
+    def takes_links(self) -> bool:
+        """Whether it may be given links: a server without TLS is one inside the user's network."""
+        return not self.base_url.startswith("http:") if self.picture_links is None else self.picture_links
 
 
 USUAL_REASONING_TOKENS: Final[Mapping[str, int]] = {

@@ -42,6 +42,7 @@ from providers.adapters.error_codes import meaning_of, read_error
 from providers.adapters.finish_reasons import finish_reason
 from providers.adapters.json_schemas import for_anthropic
 from providers.adapters.parameters import EFFORTS
+from providers.inner_links import refuse_inner_links
 from providers.provider_errors import InvalidResponse, UnsupportedParameter
 from providers.unpriced import refuse_unpriced
 from routing.fleet import Model, Protocol, Provider
@@ -89,6 +90,7 @@ class Anthropic:
         notes = cap_notes(body, model)
         said = request_params(body, Protocol.ANTHROPIC, notes)
         refuse_unpriced({"messages": body.get("messages")}, model)
+        refuse_inner_links(body, self.provider)
         conversation = read_messages(body)
         wanted = read_answer_shape(said.get("response_format"))
         cap = max_completion_tokens(body, model)

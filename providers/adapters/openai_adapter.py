@@ -18,6 +18,7 @@ from providers.adapters.chat_request import at_effort, cap_notes, left_out, max_
 from providers.adapters.error_codes import meaning_of, read_error
 from providers.adapters.finish_reasons import broke_off, finish_reason
 from providers.adapters.parameters import KNOWN_FIELDS, why_unknown
+from providers.inner_links import refuse_inner_links
 from providers.provider_errors import ContentRefused, InvalidResponse, UnsupportedParameter
 from providers.unpriced import refuse_unpriced
 from routing.fleet import ANY_FIELD, Model, Protocol, Provider
@@ -81,6 +82,7 @@ class OpenAICompatible:
         is_plain = _are_plain(messages)
         if not is_plain or not _UNPRICED.isdisjoint(body):
             refuse_unpriced(body, model)
+            refuse_inner_links(body, self.provider)
         sent = {key: value for key, value in body.items() if key not in _REPLACED}
         sent["model"] = model.model
         sent[self._cap_key(body, model)] = max_completion_tokens(body, model)

@@ -150,7 +150,11 @@ PARTS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
         _PASS,
         _drop("Google caches by itself"),
     ),
-    "image by its address": _row(_PASS, _translate("a url source"), _refuse("Google takes pictures as data only")),
+    "image by its address": _row(
+        Handling(Treatment.PASS, "but to an `http:` server only where `picture_links = true`"),
+        _translate("a url source"),
+        _refuse("Google takes pictures as data only"),
+    ),
     "image as data": _row(_PASS, _translate("a base64 source"), _translate("inlineData")),
     "sound": _row(
         _translate("sent where a price of audio is known, else refused by name"),

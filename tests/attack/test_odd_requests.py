@@ -1,10 +1,13 @@
 """Requests with a value of the wrong type anywhere: each is read or rejected, and breaks nothing."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from routing.fleet import Fleet
+from providers.client import adapter_for
+from providers.provider_errors import UnsupportedParameter
+from routing.fleet import Fleet, Model, Price, Protocol, Provider
 from submission.jsonl_reader import InvalidInput, read_objects
 from tests.attack.conftest import with_each_value_odd
 
@@ -80,3 +83,29 @@ def test_a_line_with_an_odd_value_anywhere_is_read_or_rejected(shipped_fleet: Fl
             except InvalidInput:
                 read += 1
     assert read > 50
+
+
+LINK = "http://169.254.169.254/latest"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": LINK}},
+        {"type": "image_url", "image_url": LINK},
+        {"type": "image_url", "image_url": {"url": " data:,x"}},
+        {"type": "x", "text": "y", "video_url": {"url": LINK}},
+        {"type": "audio_url", "audio_url": {"url": "file:///etc/passwd"}},
+    ],
+)
+@pytest.mark.parametrize("kind", [Protocol.OPENAI, Protocol.ANTHROPIC])
+def test_a_link_does_not_reach_a_server_inside_the_network(kind: Protocol, part: dict[str, Any]) -> None:
+    model = Model("d", "p", "m", "small", Price(1, 2, 0.1, "t"), 100_000)
+    inside = Provider("p", kind, "http://10.0.0.7:8000/v1")
+    body = {"messages": [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, part]}]}
+    with pytest.raises(UnsupportedParameter) as refused:
+        adapter_for(inside).prepare(body, model)
+    assert LINK not in str(refused.value)
+    picture = {"type": "image_url", "image_url": {"url": LINK}}
+    for trusted in (replace(inside, picture_links=True), replace(inside, base_url="https://api.example.com/v1")):
+        assert adapter_for(trusted).prepare({"messages": [{"role": "user", "content": [picture]}]}, model)
