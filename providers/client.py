@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, assert_never
 
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 _LOG_EVERY_S: Final = 60.0
 _MOST_REMEMBERED: Final = 1000
 _REFUSING: Final = frozenset({FailureKind.UNSUPPORTED, FailureKind.REJECTED, FailureKind.MALFORMED})
-_REQUEST_IDS: Final = (b"x-request-id", b"request-id", b"apim-request-id")
+_REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")
 _LONGEST_ID: Final = 200
 
 
@@ -332,9 +332,13 @@ class ProviderClient:
     ) -> Outcome:
         if reply.status_code < 200:  # another protocol from here on, for which nothing asked
             raise httpx.RemoteProtocolError("an interim status in place of a response")
+        # The first of each name. A look into httpx's own goes through all of them.
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in reversed(reply.headers.raw)
+        }
         received.status = reply.status_code
-        received.request_id = _request_id(reply.headers.raw)
-        received.quota = read_quota(reply.headers, now=self._now())
+        received.request_id = _request_id(headers)
+        received.quota = read_quota(headers, now=self._now())
         kind = kind_of_status(reply.status_code)
         try:
             answer = decode(await read_body(reply, cap=adapter.provider.max_response_bytes))
@@ -347,17 +351,16 @@ class ProviderClient:
             model,
             reply.status_code,
             answer,
-            headers=reply.headers,
+            headers=headers,
             now=self._now(),
             asked_tier=asked_tier,
         )
 
 
-def _request_id(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+def _request_id(headers: Mapping[str, str]) -> str | None:
     """What the provider calls the request; of several names the one that is listed first."""
-    found = {name: value for key, value in headers if (name := key.lower()) in _REQUEST_IDS and value}
-    first = next((found[name] for name in _REQUEST_IDS if name in found), None)
-    return None if first is None else first.decode("latin-1")[:_LONGEST_ID]
+    found = next((found for name in _REQUEST_IDS if (found := headers.get(name))), None)
+    return None if found is None else found[:_LONGEST_ID]
 
 
 def _worst_usage(content: bytes, text: str) -> Usage:

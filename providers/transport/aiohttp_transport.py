@@ -1,21 +1,33 @@
 """An httpx transport over aiohttp, for HTTP/1.1."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 import aiohttp
 import httpx
+from aiohttp.http import StreamWriter
+from aiohttp.http_exceptions import HttpProcessingError
+from multidict import CIMultiDict
 from yarl import URL
 
 from providers.transport.failures import Cause, ConnectFailed, ConnectionBroken, cause_of, to_proxy
 
+MAX_HEADER_BYTES: Final = 32 * 1024
+
 _MAX_SPOILED: Final = 16
 """So many connections that speak before they are asked are closed for one call."""
+
+_INTERIM: Final = frozenset(range(100, 200)) - {101}
+"""Statuses before the response; 101 is another protocol from there on."""
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """Sends by the session that ``open_session`` makes at the first request, on whose loop it stays.
+
+    A request that is in memory goes over a connection of the session's connector, by aiohttp's writer and parser: the
+    rest of the session (redirects, cookies, logins, a task that writes the body) takes a third of a call.
 
     Raises ConnectFailed where nothing was sent, ConnectionBroken where the request may have left. httpx-aiohttp's
     transport takes a tenth longer, and says by its errors that a request was not sent which was read.
@@ -32,30 +44,80 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._session: aiohttp.ClientSession | None = None
         self._proxy = proxy
         self._proxy_headers = proxy_headers
+        self._target = lru_cache(maxsize=256)(self._find_target)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The response, as soon as its head has come."""
         if self._session is None:
             self._session = self._open_session()
-        timeout = request.extensions.get("timeout", {})
+        times = request.extensions.get("timeout", {})
+        limits = _timeout(times.get("pool"), times.get("connect"))
         stream = request.stream
-        content = (b"".join(stream) or None) if isinstance(stream, httpx.ByteStream) else stream
         try:
-            response = await self._session.request(
-                request.method,
-                URL(str(request.url), encoded=True),
-                headers=[(name.decode("ascii"), value.decode("latin-1")) for name, value in request.headers.raw],
-                data=content,
-                allow_redirects=False,
-                timeout=_timeout(timeout.get("pool"), timeout.get("connect")),
-                proxy=self._proxy,
-                proxy_headers=self._proxy_headers,
-            )
-        except aiohttp.ConnectionTimeoutError as error:
-            raise ConnectFailed(Cause.CONNECT_TIMEOUT) from error
-        except (aiohttp.ClientError, OSError) as error:
+            if isinstance(stream, httpx.ByteStream):
+                return await self._send(request, b"".join(stream), self._session, limits)
+            return await self._upload(request, self._session, limits)
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             raise ConnectionBroken(cause_of(error)) from error
-        return httpx.Response(response.status, headers=response.raw_headers, stream=_AiohttpStream(response))
+
+    async def _send(
+        self, request: httpx.Request, content: bytes, session: aiohttp.ClientSession, limits: aiohttp.ClientTimeout
+    ) -> httpx.Response:
+        target, path = self._target(str(request.url))
+        assert session.connector is not None
+        connection = await session.connector.connect(target, [], limits)
+        try:
+            protocol = connection.protocol
+            assert protocol is not None
+            protocol.set_response_params(
+                read_until_eof=True,
+                auto_decompress=False,
+                max_line_size=MAX_HEADER_BYTES,
+                max_field_size=MAX_HEADER_BYTES,
+            )
+            writer = StreamWriter(protocol, asyncio.get_running_loop())
+            headers = CIMultiDict([*session.headers.items(), *_decoded(request.headers)])
+            await writer.write_headers(f"{request.method} {path} HTTP/1.1", headers)
+            # Not waited for: the response may come before all of it has left.
+            await writer.write(content, drain=False)
+            writer.set_eof()
+            message, body = await protocol.read()
+            while message.code in _INTERIM:
+                message, body = await protocol.read()
+        except BaseException:
+            connection.close()
+            raise
+        return httpx.Response(
+            message.code, headers=message.raw_headers, stream=_AiohttpStream(body, partial(_release, connection))
+        )
+
+    def _find_target(self, url: str) -> tuple[aiohttp.ClientRequest, str]:
+        """What a connection is looked up by and made for, and how a request's first line names ``url``."""
+        parsed, proxy = URL(url, encoded=True), URL(self._proxy) if self._proxy else None
+        target = aiohttp.ClientRequest("POST", parsed, loop=asyncio.get_running_loop(), proxy=proxy)
+        if self._proxy_headers:
+            # With the host from the start: aiohttp adds it as it connects, and by it a connection is looked up.
+            target.proxy_headers = CIMultiDict({"Host": target.headers["Host"], **self._proxy_headers})
+        return target, str(parsed) if proxy and not target.is_ssl() else parsed.raw_path_qs
+
+    async def _upload(
+        self, request: httpx.Request, session: aiohttp.ClientSession, limits: aiohttp.ClientTimeout
+    ) -> httpx.Response:
+        response = await session.request(
+            request.method,
+            URL(str(request.url), encoded=True),
+            headers=_decoded(request.headers),
+            data=request.stream,
+            allow_redirects=False,
+            timeout=limits,
+            proxy=self._proxy,
+            proxy_headers=self._proxy_headers,
+        )
+        return httpx.Response(
+            response.status,
+            headers=response.raw_headers,
+            stream=_AiohttpStream(response.content, response.release),
+        )
 
     async def aclose(self) -> None:
         """Ends every connection."""
@@ -69,20 +131,33 @@ def _timeout(pool_s: float | None, connect_s: float | None) -> aiohttp.ClientTim
     return aiohttp.ClientTimeout(connect=pool_s, sock_connect=connect_s)
 
 
+def _decoded(headers: httpx.Headers) -> list[tuple[str, str]]:
+    return [(name.decode("ascii"), value.decode("latin-1")) for name, value in headers.raw]
+
+
+def _release(connection: aiohttp.connector.Connection) -> None:
+    """Keeps the connection where the whole request has left and the whole response has come, else closes it."""
+    transport = connection.transport
+    if transport is None or transport.get_write_buffer_size():
+        connection.close()
+    else:
+        connection.release()
+
+
 class _AiohttpStream(httpx.AsyncByteStream):
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
+    def __init__(self, content: aiohttp.StreamReader, release: Callable[[], object]) -> None:
+        self._content = content
+        self._release = release
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            while chunk := await self._response.content.readany():
+            while chunk := await self._content.readany():
                 yield chunk
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionBroken(cause_of(error)) from error
 
     async def aclose(self) -> None:
-        # Keeps the connection where the whole body has come, else closes it.
-        self._response.release()
+        self._release()
 
 
 class Connector(aiohttp.TCPConnector):
@@ -100,8 +175,8 @@ class Connector(aiohttp.TCPConnector):
         for _ in range(_MAX_SPOILED):
             try:
                 connection = await super().connect(req, traces, timeout)
-            except TimeoutError:
-                raise  # aiohttp makes a ConnectionTimeoutError of it
+            except TimeoutError as error:
+                raise ConnectFailed(Cause.CONNECT_TIMEOUT) from error
             except (aiohttp.ClientError, OSError, UnicodeError) as error:
                 cause = cause_of(error)
                 raise ConnectFailed(to_proxy(cause) if req.proxy else cause) from error

@@ -15,7 +15,7 @@ import certifi
 import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from providers.transport.aiohttp_transport import AiohttpTransport, Connector
+from providers.transport.aiohttp_transport import MAX_HEADER_BYTES, AiohttpTransport, Connector
 from providers.transport.failures import Cause, ConnectFailed
 from providers.transport.proxy import proxy_of
 from routing.fleet import Provider
@@ -23,8 +23,6 @@ from routing.fleet import Provider
 KEEPALIVE_S: Final = 4.0
 """Less than the 5 s after which uvicorn, the shortest of the usual servers, closes an idle connection:
 on a connection that closes while we write, it is unknown what was read."""
-
-_MAX_HEADER_BYTES: Final = 32 * 1024
 
 
 def provider_transport(provider: Provider, environ: Mapping[str, str]) -> httpx.AsyncBaseTransport:
@@ -67,8 +65,8 @@ def _session(connector: aiohttp.BaseConnector, headers: Mapping[str, str] | None
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,
-        max_line_size=_MAX_HEADER_BYTES,
-        max_field_size=_MAX_HEADER_BYTES,
+        max_line_size=MAX_HEADER_BYTES,
+        max_field_size=MAX_HEADER_BYTES,
     )
 
 
@@ -97,7 +95,8 @@ async def post_pinned(
         timeout = {"connect": connect_s, "pool": connect_s}
         request = httpx.Request("POST", url, content=content, headers=headers, extensions={"timeout": timeout})
         response = await transport.handle_async_request(request)
-        return response.status_code  # its body is not read: closing the transport ends the connection
+        await response.aclose()  # its body is not read, which ends the connection
+        return response.status_code
     finally:
         await transport.aclose()
         await connector.close()
